@@ -1,0 +1,1 @@
+//! Records and blobs to framed bytes: length, version, checksum.

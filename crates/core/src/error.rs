@@ -1,0 +1,217 @@
+//! The one error type of the core.
+//!
+//! Every variant names what was wanted, what was found, and where. Callers act on the variant,
+//! never on the text: `Error::kind` is the stable name that the bindings map to an exception.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Shorthand for results of the core.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong in the core.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused. `doing` says what was attempted.
+    Io {
+        /// What the operating system said.
+        source: std::io::Error,
+        /// What was attempted, such as "opening segment 7".
+        doing: String,
+    },
+    /// Bytes of a venue break its format. Keep the bytes, count, go on.
+    Decode {
+        /// What was wanted and what was found.
+        reason: DecodeReason,
+        /// Byte in the frame at which decoding stopped.
+        byte: usize,
+    },
+    /// A number does not fit its fixed-point field.
+    DoesNotFit {
+        /// The field, such as "price".
+        field: &'static str,
+        /// Byte in the frame at which the number starts.
+        byte: usize,
+    },
+    /// Stored bytes are wrong before the tail: a checksum, a length, a version. Stop.
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Byte in the file.
+        byte: u64,
+        /// What was wanted and what was found.
+        reason: String,
+    },
+    /// A file was written by a newer version.
+    FutureVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        found: u32,
+        /// The newest version that this build reads.
+        supported: u32,
+    },
+    /// Another process is writing this tape.
+    Locked {
+        /// The tape's folder.
+        path: PathBuf,
+        /// Process id of the writer, if it could be read.
+        holder: Option<u32>,
+    },
+    /// The wanted offset is no longer, or not yet, on the tape.
+    OutOfRange {
+        /// The wanted offset.
+        wanted: u64,
+        /// First offset that is kept.
+        first: u64,
+        /// Offset after the last one that is published.
+        end: u64,
+    },
+    /// The disk is full: nothing of this batch was published, and all before it is kept.
+    DiskFull {
+        /// The file that could not grow.
+        path: PathBuf,
+    },
+    /// An argument or setting is wrong.
+    Invalid {
+        /// What was wanted and what was found.
+        reason: String,
+    },
+}
+
+/// Why a frame could not be decoded. The number is stored in dead-letter markers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum DecodeReason {
+    /// The bytes are not JSON.
+    NotJson = 1,
+    /// The frame ends in the middle of a value.
+    Truncated = 2,
+    /// A key that the message needs is missing.
+    MissingField = 3,
+    /// A value has another type than the venue documents.
+    WrongType = 4,
+    /// A decimal or an integer could not be read.
+    BadNumber = 5,
+    /// A number has more digits than the fixed-point field holds.
+    DoesNotFit = 6,
+    /// The event type is not known.
+    UnknownEvent = 7,
+    /// A raw payload carries no symbol and its stream name is not known.
+    UnknownStream = 8,
+    /// The bytes are not UTF-8.
+    NotUtf8 = 9,
+    /// A symbol or a text is longer than its field.
+    TooLong = 10,
+    /// Bytes follow the end of the message.
+    TrailingBytes = 11,
+    /// The venue answered with an error object.
+    VenueError = 12,
+}
+
+impl DecodeReason {
+    /// The stable name, as shown in dead-letter listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::Truncated => "truncated",
+            Self::MissingField => "missing_field",
+            Self::WrongType => "wrong_type",
+            Self::BadNumber => "bad_number",
+            Self::DoesNotFit => "does_not_fit",
+            Self::UnknownEvent => "unknown_event",
+            Self::UnknownStream => "unknown_stream",
+            Self::NotUtf8 => "not_utf8",
+            Self::TooLong => "too_long",
+            Self::TrailingBytes => "trailing_bytes",
+            Self::VenueError => "venue_error",
+        }
+    }
+}
+
+impl Error {
+    /// Wraps an operating-system error with what was attempted.
+    pub fn io(source: std::io::Error, doing: impl Into<String>) -> Self {
+        Self::Io { source, doing: doing.into() }
+    }
+
+    /// A venue frame that cannot be decoded, at `byte`.
+    pub const fn decode(reason: DecodeReason, byte: usize) -> Self {
+        Self::Decode { reason, byte }
+    }
+
+    /// Stored bytes that are wrong at `byte` of `path`.
+    pub fn corrupt(path: &Path, byte: u64, reason: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.to_owned(), byte, reason: reason.into() }
+    }
+
+    /// A wrong argument or setting.
+    pub fn invalid(reason: impl Into<String>) -> Self {
+        Self::Invalid { reason: reason.into() }
+    }
+
+    /// The stable name of the variant.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "io",
+            Self::Decode { .. } => "decode",
+            Self::DoesNotFit { .. } => "does_not_fit",
+            Self::Corrupt { .. } => "corrupt",
+            Self::FutureVersion { .. } => "future_version",
+            Self::Locked { .. } => "locked",
+            Self::OutOfRange { .. } => "out_of_range",
+            Self::DiskFull { .. } => "disk_full",
+            Self::Invalid { .. } => "invalid",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { source, doing } => write!(f, "{doing}: {source}"),
+            Self::Decode { reason, byte } => {
+                write!(f, "cannot decode the frame at byte {byte}: {}", reason.name())
+            }
+            Self::DoesNotFit { field, byte } => {
+                write!(f, "{field} at byte {byte} does not fit its fixed-point field")
+            }
+            Self::Corrupt { path, byte, reason } => {
+                write!(f, "{} is corrupt at byte {byte}: {reason}", path.display())
+            }
+            Self::FutureVersion { path, found, supported } => write!(
+                f,
+                "{} was written in format version {found}; this build reads up to {supported}: \
+                 update Tapeworks to read it",
+                path.display()
+            ),
+            Self::Locked { path, holder: Some(pid) } => {
+                write!(f, "{} is being written by process {pid}: stop it first", path.display())
+            }
+            Self::Locked { path, holder: None } => {
+                write!(f, "{} is being written by another process: stop it first", path.display())
+            }
+            Self::OutOfRange { wanted, first, end } => {
+                write!(f, "offset {wanted} is not on the tape, which holds {first} up to {end}")
+            }
+            Self::DiskFull { path } => write!(
+                f,
+                "no space left for {}: nothing of this batch was published; free space, and the \
+                 writer goes on",
+                path.display()
+            ),
+            Self::Invalid { reason } => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

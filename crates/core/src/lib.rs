@@ -1,0 +1,32 @@
+//! The core of Tapeworks: what happens per record.
+//!
+//! Pure Rust: no sockets, no Python, no async runtime. Modules stand in the order of the flow;
+//! each may use those above it (see ARCHITECTURE.md for the exact lines).
+
+#![deny(missing_docs)]
+
+pub mod error;
+
+pub mod clock;
+
+pub mod record;
+
+pub mod instrument;
+
+pub mod codec;
+
+pub mod feeds;
+
+pub mod tape;
+
+pub mod book;
+
+pub mod processors;
+
+pub mod simulator;
+
+pub use error::{DecodeReason, Error, Result};
+pub use feeds::{Feed, FeedId};
+pub use instrument::Instruments;
+pub use processors::{Batch, Processor};
+pub use record::{Kind, Record, RecordRef, Records};

@@ -1,0 +1,595 @@
+//! Market events as plain bytes.
+//!
+//! A record is a fixed number of little-endian bytes, a multiple of 64, that is never changed once
+//! made. It is read in place from a mapped file, as a NumPy structured array, or as Arrow columns;
+//! all three come from the layouts in this file. Prices are signed units of 1e-9, sizes signed
+//! units of 1e-8, times signed nanoseconds since the Unix epoch (UTC). [`NONE`] means "absent" in
+//! any of them.
+
+use crate::error::{Error, Result};
+
+pub mod blob;
+pub mod columns;
+pub mod records;
+
+pub use blob::{Blob, BlobKind, Blobs};
+pub use records::{RecordRef, Records};
+
+/// The absent price, size or time.
+pub const NONE: i64 = i64::MAX;
+/// Units of price in one: a price of 1.5 is stored as 1_500_000_000.
+pub const PRICE_SCALE: i64 = 1_000_000_000;
+/// Units of size in one.
+pub const SIZE_SCALE: i64 = 100_000_000;
+/// Decimal places of a price.
+pub const PRICE_PLACES: u32 = 9;
+/// Decimal places of a size.
+pub const SIZE_PLACES: u32 = 8;
+/// Decimal places of a turnover (price times size).
+pub const TURNOVER_PLACES: u32 = 17;
+
+/// Flag: last record of one venue event. Books are consistent only after it.
+pub const FLAG_LAST: u8 = 1;
+/// Flag: part of a snapshot, not of a change.
+pub const FLAG_SNAPSHOT: u8 = 2;
+/// Flag: came from the venue's history, not from the live stream.
+pub const FLAG_HISTORICAL: u8 = 4;
+/// Flag: arrived after a later sequence of the same stream.
+pub const FLAG_OUT_OF_ORDER: u8 = 8;
+/// Flag: a second copy was seen and suppressed.
+pub const FLAG_DUPLICATE: u8 = 16;
+/// Flag: the book may be wrong here.
+pub const FLAG_MAYBE_BAD: u8 = 32;
+/// Flag: the host's clock was not trusted when `ts_recv` was taken.
+pub const FLAG_RECV_SUSPECT: u8 = 64;
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Kind {
+    /// One fill, or the fills of one taker order at one price.
+    Trade = 1,
+    /// Best bid and offer.
+    Quote = 2,
+    /// One price level of an L2 book set to a size.
+    Level = 3,
+    /// L3: add, modify, cancel, execute.
+    Order = 4,
+    /// Open, high, low, close of an interval.
+    Bar = 5,
+    /// Halt, resume, price bands.
+    Status = 6,
+    /// A trade cancelled or busted.
+    Correction = 7,
+    /// Snapshot begin and end, gap, reconnect, heartbeat, end of session.
+    Marker = 8,
+    /// An instrument: symbols, tick and lot size, validity.
+    Definition = 9,
+    /// Mark price, index price and funding of a derivative.
+    Mark = 10,
+    /// The uniform view: bid, ask, last price, volume.
+    Tick = 11,
+}
+
+/// Which side of the market.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Side {
+    /// Not known.
+    None = 0,
+    /// A buyer: the taker of a trade, or the bid side of a book.
+    Bid = 1,
+    /// A seller: the taker of a trade, or the ask side of a book.
+    Ask = 2,
+}
+
+/// The stream of a venue that a record came on. Sequences are compared within one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Channel {
+    /// None, or not known.
+    None = 0,
+    /// Single fills.
+    Trade = 1,
+    /// Fills grouped by taker order.
+    AggTrade = 2,
+    /// Best bid and offer.
+    Quote = 3,
+    /// Changes of an L2 book.
+    Depth = 4,
+    /// Whole top of an L2 book.
+    PartialDepth = 5,
+    /// Bars made by the venue.
+    Kline = 6,
+    /// Rolling 24-hour statistics.
+    Ticker = 7,
+    /// Mark price and funding.
+    Mark = 8,
+    /// L2 snapshot on request.
+    Snapshot = 9,
+    /// Instrument definitions.
+    Definition = 10,
+    /// The connection itself.
+    Session = 11,
+}
+
+/// What a marker marks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum MarkerCode {
+    /// Levels of a snapshot follow; `first` is its sequence, `count` its number of levels.
+    SnapshotBegin = 1,
+    /// All levels of the snapshot were sent.
+    SnapshotEnd = 2,
+    /// Something was lost: see [`GapCause`]. `state` says open, closed or repaired.
+    Gap = 3,
+    /// A connection opened. `first` is its number.
+    Connected = 4,
+    /// A connection ended. `first` is its number.
+    Disconnected = 5,
+    /// Nothing happened, and time passed: `ts_recv` is a watermark.
+    Heartbeat = 6,
+    /// The recorder stopped in good order.
+    EndOfSession = 7,
+    /// A depth event without levels: only its sequence range matters (`first` to `last`).
+    EmptyUpdate = 8,
+    /// A raw frame that could not be decoded. `first` is its offset on the raw tape, `last` the
+    /// byte at which decoding stopped, `cause` a `DecodeReason`.
+    DeadLetter = 9,
+    /// The synchronisation state of a book changed; `state` is the new `SyncState`.
+    BookState = 10,
+    /// A full book follows on the book tape; `first` is its sequence, `count` its levels.
+    CheckpointBegin = 11,
+    /// All levels of the checkpoint were written; `last` is the checksum of the book.
+    CheckpointEnd = 12,
+}
+
+/// Why something was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum GapCause {
+    /// The venue's sequence jumped. `first` to `last` are the missing sequences.
+    Sequence = 1,
+    /// A stream that should speak was silent.
+    Silence = 2,
+    /// No connection carried the stream for a while.
+    Disconnect = 3,
+    /// We shed frames: `count` says how many.
+    Overload = 4,
+    /// A frame could not be decoded.
+    Decode = 5,
+    /// A reader fell behind retention.
+    Retention = 6,
+}
+
+/// How far a gap is dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum GapState {
+    /// Still losing.
+    Open = 1,
+    /// Its extent is known.
+    Closed = 2,
+    /// Filled from the venue's history.
+    Repaired = 3,
+    /// The venue does not keep what is missing.
+    Unrecoverable = 4,
+}
+
+/// Types whose every bit pattern is a valid value and that hold no padding.
+///
+/// # Safety
+/// The type is `repr(C)`, has no padding bytes, and contains only integers and arrays of them.
+pub unsafe trait Plain: Copy + 'static {
+    /// The value as bytes.
+    fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the implementor promises that there is no padding.
+        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(self).cast(), size_of::<Self>()) }
+    }
+
+    /// Reads the value from the front of `bytes`, at any alignment. `None` if they are too few.
+    fn read_from(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() < size_of::<Self>() {
+            return None;
+        }
+        // SAFETY: the length was checked, and every bit pattern is valid.
+        Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+    }
+}
+
+/// A record: starts with a [`Header`] and is a multiple of 64 bytes.
+pub trait Record: Plain {
+    /// Its kind.
+    const KIND: Kind;
+
+    /// Its header.
+    fn header(&self) -> &Header {
+        // SAFETY: every record starts with a header (checked by the layout test).
+        unsafe { &*std::ptr::from_ref(self).cast::<Header>() }
+    }
+}
+
+/// What every record starts with, 32 bytes.
+/// ```text
+/// offset  size  field
+///      0     1  length of the record in units of 8 bytes, this header included
+///      1     1  kind
+///      2     1  flags
+///      3     1  feed
+///      4     4  instrument id, 0 = none
+///      8     8  ts_event, ns
+///     16     8  ts_recv, ns
+///     24     8  sequence
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Header {
+    /// Length of the record in units of 8 bytes, this header included.
+    pub length: u8,
+    /// A [`Kind`].
+    pub kind: u8,
+    /// Any of the `FLAG_` bits.
+    pub flags: u8,
+    /// Number of the feed in the table of `feeds`.
+    pub feed: u8,
+    /// Instrument id; 0 means that the record concerns none.
+    pub instrument: u32,
+    /// When it happened, by the venue's clock, in ns. The receive time where the venue sends none.
+    pub ts_event: i64,
+    /// When the frame reached this host, in ns.
+    pub ts_recv: i64,
+    /// The venue's sequence of the channel: trade id, update id; 0 where it has none.
+    pub sequence: u64,
+}
+
+impl Header {
+    /// The header of a record of type `R`.
+    pub const fn of<R: Record>() -> Self {
+        Self {
+            length: (size_of::<R>() / 8) as u8,
+            kind: R::KIND as u8,
+            flags: 0,
+            feed: 0,
+            instrument: 0,
+            ts_event: NONE,
+            ts_recv: NONE,
+            sequence: 0,
+        }
+    }
+
+    /// Length of the record in bytes.
+    pub const fn byte_length(&self) -> usize {
+        self.length as usize * 8
+    }
+}
+
+/// One fill, or the fills of one taker order at one price. 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Trade {
+    /// `sequence` is the trade id, or the aggregate id on [`Channel::AggTrade`].
+    pub header: Header,
+    /// Units of 1e-9.
+    pub price: i64,
+    /// Units of 1e-8.
+    pub size: i64,
+    /// Id of the first fill.
+    pub trade_id: u64,
+    /// Number of fills: 1, or last minus first plus one of an aggregate.
+    pub count: u32,
+    /// A [`Side`]: who took liquidity.
+    pub side: u8,
+    /// A [`Channel`]: `Trade` or `AggTrade`.
+    pub channel: u8,
+    /// Venue conditions, 0 = none.
+    pub conditions: [u8; 2],
+}
+
+/// Best bid and offer. 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Quote {
+    /// `sequence` is the book's update id.
+    pub header: Header,
+    /// Units of 1e-9; [`NONE`] when that side is empty.
+    pub bid_price: i64,
+    /// Units of 1e-8.
+    pub bid_size: i64,
+    /// Units of 1e-9; [`NONE`] when that side is empty.
+    pub ask_price: i64,
+    /// Units of 1e-8.
+    pub ask_size: i64,
+}
+
+/// One price level of an L2 book set to a size. 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Level {
+    /// `sequence` is the last update id of the event (`u`), the same in all its levels.
+    pub header: Header,
+    /// Units of 1e-9.
+    pub price: i64,
+    /// Units of 1e-8; 0 removes the level.
+    pub size: i64,
+    /// Last update id before the event: `pu` where the venue sends it, else `U - 1`.
+    pub previous: u64,
+    /// `u - U`: how many update ids the event covers, less one.
+    pub span: u32,
+    /// A [`Side`].
+    pub side: u8,
+    /// A [`Channel`]: `Depth`, `PartialDepth` or `Snapshot`.
+    pub channel: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+/// One order of an L3 book. 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Order {
+    /// `sequence` is the venue's message number.
+    pub header: Header,
+    /// Units of 1e-9.
+    pub price: i64,
+    /// Units of 1e-8.
+    pub size: i64,
+    /// The venue's order id.
+    pub order_id: u64,
+    /// 1 add, 2 modify, 3 cancel, 4 execute.
+    pub action: u8,
+    /// A [`Side`].
+    pub side: u8,
+    /// Zero.
+    pub reserved: [u8; 6],
+}
+
+/// Price times size, or a sum of such, in units of 1e-17, as a 128-bit integer in two halves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Turnover {
+    /// Low 64 bits.
+    pub low: u64,
+    /// High 64 bits, signed.
+    pub high: i64,
+}
+
+impl From<i128> for Turnover {
+    fn from(value: i128) -> Self {
+        Self { low: value as u64, high: (value >> 64) as i64 }
+    }
+}
+
+impl From<Turnover> for i128 {
+    fn from(value: Turnover) -> Self {
+        (Self::from(value.high) << 64) | Self::from(value.low)
+    }
+}
+
+/// Open, high, low, close of one interval. 128 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Bar {
+    /// `ts_event` is the start of the interval, `sequence` the id of its last trade.
+    pub header: Header,
+    /// Units of 1e-9.
+    pub open: i64,
+    /// Units of 1e-9.
+    pub high: i64,
+    /// Units of 1e-9.
+    pub low: i64,
+    /// Units of 1e-9.
+    pub close: i64,
+    /// Units of 1e-8.
+    pub volume: i64,
+    /// Volume whose taker bought, units of 1e-8.
+    pub buy_volume: i64,
+    /// Exact sum of price times size, units of 1e-17.
+    pub turnover: Turnover,
+    /// The part of it whose taker bought.
+    pub buy_turnover: Turnover,
+    /// Number of trades.
+    pub count: u64,
+    /// Length of the interval in ms.
+    pub interval_ms: u32,
+    /// 1 when the interval is over, 0 while it may change.
+    pub closed: u8,
+    /// A [`Channel`]: `Kline` and `Ticker` came from the venue, `Trade` was built here.
+    pub channel: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+/// Halt, resume, price bands. 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Status {
+    /// What every record starts with.
+    pub header: Header,
+    /// Lower price band, units of 1e-9, or [`NONE`].
+    pub price_low: i64,
+    /// Upper price band, units of 1e-9, or [`NONE`].
+    pub price_high: i64,
+    /// The venue's reason code, zero padded.
+    pub reason: [u8; 8],
+    /// 1 trading, 2 halted, 3 auction, 4 closed, 5 cancel only, 0 not known.
+    pub status: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+/// A trade cancelled or busted. 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Correction {
+    /// What every record starts with.
+    pub header: Header,
+    /// Corrected price, units of 1e-9, or [`NONE`] when the trade is void.
+    pub price: i64,
+    /// Corrected size, units of 1e-8, or [`NONE`].
+    pub size: i64,
+    /// Id of the trade.
+    pub trade_id: u64,
+    /// 1 cancel, 2 correct.
+    pub action: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+/// Something about the stream itself. 64 bytes. See [`MarkerCode`] for the use of the fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Marker {
+    /// For a gap, `ts_event` is the end of the lost range and `ts_recv` when it was detected.
+    pub header: Header,
+    /// A [`MarkerCode`].
+    pub code: u8,
+    /// A [`GapCause`] of a gap, a `DecodeReason` of a dead letter, else 0.
+    pub cause: u8,
+    /// A [`GapState`] of a gap, a `SyncState` of a book state, else 0.
+    pub state: u8,
+    /// A [`Channel`].
+    pub channel: u8,
+    /// How many are meant: lost messages, levels. `u32::MAX` means not known.
+    pub count: u32,
+    /// First sequence meant.
+    pub first: u64,
+    /// Last sequence meant.
+    pub last: u64,
+    /// Start of the time range meant, in ns, or [`NONE`].
+    pub ts_start: i64,
+}
+
+/// Mark price, index price and funding of a derivative. 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Mark {
+    /// What every record starts with.
+    pub header: Header,
+    /// Units of 1e-9.
+    pub mark_price: i64,
+    /// Units of 1e-9, or [`NONE`].
+    pub index_price: i64,
+    /// Rate of the next funding, units of 1e-9, or [`NONE`].
+    pub funding_rate: i64,
+    /// When it is due, in ns, or [`NONE`].
+    pub ts_funding: i64,
+}
+
+/// The uniform view that downstream systems know. 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Tick {
+    /// What every record starts with.
+    pub header: Header,
+    /// Best bid, units of 1e-9, or [`NONE`].
+    pub bid: i64,
+    /// Best ask, units of 1e-9, or [`NONE`].
+    pub ask: i64,
+    /// Price of the last trade, units of 1e-9, or [`NONE`].
+    pub last: i64,
+    /// Size of the trade that made this tick, units of 1e-8; 0 when a quote made it.
+    pub volume: i64,
+}
+
+/// An instrument from `valid_from` to `valid_to`. 192 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Definition {
+    /// `instrument` is the id that is defined.
+    pub header: Header,
+    /// Smallest price step, units of 1e-9, or [`NONE`].
+    pub tick_size: i64,
+    /// Smallest size step, units of 1e-8, or [`NONE`].
+    pub lot_size: i64,
+    /// First moment of validity, in ns.
+    pub valid_from: i64,
+    /// End of validity, in ns, or [`NONE`].
+    pub valid_to: i64,
+    /// The venue's symbol, UTF-8, zero padded.
+    pub symbol: [u8; 48],
+    /// The canonical symbol, such as `BTC-USDT` or `BTC-USDT-PERP`, UTF-8, zero padded.
+    pub canonical: [u8; 40],
+    /// Currency in which prices are quoted, ASCII or UTF-8, zero padded.
+    pub currency: [u8; 24],
+    /// 1 spot, 2 perpetual, 3 future, 4 equity, 5 option, 6 index, 0 not known.
+    pub asset_class: u8,
+    /// As [`Status::status`].
+    pub status: u8,
+    /// Zero.
+    pub reserved: [u8; 14],
+}
+
+macro_rules! records {
+    ($($name:ident $size:literal),+ $(,)?) => {
+        $(
+            const _: () = assert!(size_of::<$name>() == $size && $size % 64 == 0);
+            // SAFETY: `repr(C)` of integers whose sizes add up to the struct's size.
+            unsafe impl Plain for $name {}
+            impl Record for $name {
+                const KIND: Kind = Kind::$name;
+            }
+        )+
+    };
+}
+
+// SAFETY: `repr(C)` of integers, 32 bytes without padding.
+unsafe impl Plain for Header {}
+const _: () = assert!(size_of::<Header>() == 32);
+
+records! {
+    Trade 64, Quote 64, Level 64, Order 64, Bar 128, Status 64, Correction 64, Marker 64,
+    Mark 64, Tick 64, Definition 192,
+}
+
+macro_rules! from_number {
+    ($($type:ident { $($variant:ident),+ $(,)? })+) => {
+        $(
+            impl TryFrom<u8> for $type {
+                type Error = Error;
+
+                fn try_from(number: u8) -> Result<Self> {
+                    $(if number == Self::$variant as u8 {
+                        return Ok(Self::$variant);
+                    })+
+                    Err(Error::invalid(format!(
+                        concat!(stringify!($type), " {} is not known to this build"),
+                        number
+                    )))
+                }
+            }
+        )+
+    };
+}
+
+from_number! {
+    Kind { Trade, Quote, Level, Order, Bar, Status, Correction, Marker, Definition, Mark, Tick }
+    Side { None, Bid, Ask }
+    Channel {
+        None, Trade, AggTrade, Quote, Depth, PartialDepth, Kline, Ticker, Mark, Snapshot,
+        Definition, Session,
+    }
+    MarkerCode {
+        SnapshotBegin, SnapshotEnd, Gap, Connected, Disconnected, Heartbeat, EndOfSession,
+        EmptyUpdate, DeadLetter, BookState, CheckpointBegin, CheckpointEnd,
+    }
+    GapCause { Sequence, Silence, Disconnect, Overload, Decode, Retention }
+    GapState { Open, Closed, Repaired, Unrecoverable }
+}
+
+/// Puts `text` into a zero-padded field. `None` if it is longer than the field.
+pub fn padded<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut field = [0; N];
+    field.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+    Some(field)
+}
+
+/// The text of a zero-padded field; empty if it is not UTF-8.
+pub fn unpadded(field: &[u8]) -> &str {
+    let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
+    std::str::from_utf8(&field[..end]).unwrap_or("")
+}

@@ -1,0 +1,1 @@
+//! The layouts as tables: NumPy descriptions and Arrow columns.

@@ -1,0 +1,242 @@
+//! Records back to back: the batch that flows through the whole system.
+
+use super::{
+    Bar, Correction, Definition, Header, Kind, Level, Mark, Marker, Order, Plain, Quote, Record,
+    Status, Tick, Trade,
+};
+use crate::error::{Error, Result};
+
+/// A batch of records, back to back, 8-byte aligned. Reused between batches: no allocation in
+/// steady state.
+#[derive(Debug, Default, Clone)]
+pub struct Records {
+    words: Vec<u64>,
+    count: usize,
+}
+
+impl Records {
+    /// An empty batch.
+    pub const fn new() -> Self {
+        Self { words: Vec::new(), count: 0 }
+    }
+
+    /// Copies `bytes`, which must be whole records.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: a length is 0, not a multiple of 64, or runs past the end.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let mut batch = Self::new();
+        batch.extend_from_bytes(bytes)?;
+        Ok(batch)
+    }
+
+    /// Appends `bytes`, which must be whole records.
+    ///
+    /// # Errors
+    /// As [`Records::from_bytes`]; nothing is appended then.
+    pub fn extend_from_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        let count = count_records(bytes)?;
+        let start = self.words.len();
+        self.words.resize(start + bytes.len() / 8, 0);
+        // SAFETY: the target was just made `bytes.len()` long; `u64` has no invalid patterns.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                self.words.as_mut_ptr().add(start).cast(),
+                bytes.len(),
+            );
+        }
+        self.count += count;
+        Ok(())
+    }
+
+    /// Appends one record.
+    #[inline]
+    pub fn push<R: Record>(&mut self, record: &R) {
+        let words = size_of::<R>() / 8;
+        let start = self.words.len();
+        self.words.reserve(words);
+        // SAFETY: space was reserved, records are whole numbers of words and have no padding.
+        unsafe {
+            self.words.as_mut_ptr().add(start).cast::<R>().write_unaligned(*record);
+            self.words.set_len(start + words);
+        }
+        self.count += 1;
+    }
+
+    /// Appends one record of any kind.
+    pub fn push_ref(&mut self, record: RecordRef<'_>) {
+        let start = self.words.len();
+        self.words.resize(start + record.bytes.len() / 8, 0);
+        // SAFETY: as in `extend_from_bytes`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                record.bytes.as_ptr(),
+                self.words.as_mut_ptr().add(start).cast(),
+                record.bytes.len(),
+            );
+        }
+        self.count += 1;
+    }
+
+    /// Number of records.
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Removes all records and keeps the memory.
+    pub fn clear(&mut self) {
+        self.words.clear();
+        self.count = 0;
+    }
+
+    /// A place to return to with [`Records::truncate`]: bytes and records so far.
+    pub fn mark(&self) -> (usize, usize) {
+        (self.words.len() * 8, self.count)
+    }
+
+    /// Goes back to a place that [`Records::mark`] gave, dropping what was pushed since.
+    pub fn truncate(&mut self, mark: (usize, usize)) {
+        self.words.truncate(mark.0 / 8);
+        self.count = mark.1;
+    }
+
+    /// The bytes of all records.
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: any `u64` is eight valid bytes.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.words.len() * 8) }
+    }
+
+    /// The bytes from `byte` on, to be changed in place (flags, receive times).
+    pub fn as_bytes_mut(&mut self, byte: usize) -> &mut [u8] {
+        // SAFETY: as in `as_bytes`, and the borrow is exclusive.
+        let all = unsafe {
+            std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.words.len() * 8)
+        };
+        &mut all[byte..]
+    }
+
+    /// Each record in order.
+    pub fn iter(&self) -> RecordIter<'_> {
+        iterate(self.as_bytes())
+    }
+}
+
+impl<'a> IntoIterator for &'a Records {
+    type Item = RecordRef<'a>;
+    type IntoIter = RecordIter<'a>;
+
+    fn into_iter(self) -> RecordIter<'a> {
+        self.iter()
+    }
+}
+
+/// Each record of `bytes` in order. Stops before a record that is not whole.
+pub const fn iterate(bytes: &[u8]) -> RecordIter<'_> {
+    RecordIter { bytes }
+}
+
+/// Counts the records of `bytes`.
+///
+/// # Errors
+/// `Error::Invalid`: a length is 0, not a multiple of 64, or runs past the end.
+pub fn count_records(bytes: &[u8]) -> Result<usize> {
+    let (mut at, mut count) = (0, 0);
+    while at < bytes.len() {
+        let length = bytes[at] as usize * 8;
+        if length == 0 || length % 64 != 0 || at + length > bytes.len() {
+            return Err(Error::invalid(format!(
+                "wanted whole records; the one at byte {at} of {} says {length} bytes",
+                bytes.len()
+            )));
+        }
+        at += length;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Iterator over the records of a byte slice.
+#[derive(Debug, Clone)]
+pub struct RecordIter<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Iterator for RecordIter<'a> {
+    type Item = RecordRef<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RecordRef<'a>> {
+        let length = *self.bytes.first()? as usize * 8;
+        if length < size_of::<Header>() || length > self.bytes.len() {
+            return None;
+        }
+        let (bytes, rest) = self.bytes.split_at(length);
+        self.bytes = rest;
+        Some(RecordRef { bytes })
+    }
+}
+
+/// One record, read in place. Kinds that this build does not know can still be skipped.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordRef<'a> {
+    bytes: &'a [u8],
+}
+
+macro_rules! as_kind {
+    ($($method:ident $type:ident),+ $(,)?) => {
+        $(
+            #[doc = concat!("The record as a [`", stringify!($type), "`], if it is one.")]
+            #[inline]
+            pub fn $method(&self) -> Option<$type> {
+                self.get::<$type>()
+            }
+        )+
+    };
+}
+
+impl<'a> RecordRef<'a> {
+    /// Its bytes.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Its header.
+    #[inline]
+    pub fn header(&self) -> Header {
+        // The iterator gives only slices that hold a whole header.
+        Header::read_from(self.bytes).unwrap_or_default()
+    }
+
+    /// Its kind as a number: `Kind::Trade as u8` and so on.
+    #[inline]
+    pub const fn kind(&self) -> u8 {
+        self.bytes[1]
+    }
+
+    /// The record as an `R`, if it is one.
+    #[inline]
+    pub fn get<R: Record>(&self) -> Option<R> {
+        if self.kind() == R::KIND as u8 {
+            R::read_from(self.bytes)
+        } else {
+            None
+        }
+    }
+
+    as_kind! {
+        as_trade Trade, as_quote Quote, as_level Level, as_order Order, as_bar Bar,
+        as_status Status, as_correction Correction, as_marker Marker, as_mark Mark,
+        as_tick Tick, as_definition Definition,
+    }
+
+    /// Its kind, if this build knows it.
+    pub fn known_kind(&self) -> Option<Kind> {
+        Kind::try_from(self.kind()).ok()
+    }
+}

@@ -1,0 +1,1 @@
+//! A seeded market whose events any feed can encode.

@@ -1,0 +1,24 @@
+//! Python bindings of the core. They convert and release the GIL, and decide nothing.
+
+use pyo3::prelude::*;
+
+mod book;
+mod errors;
+mod feeds;
+mod ingest;
+mod processors;
+mod record;
+mod simulator;
+mod tape;
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    record::register(module)?;
+    tape::register(module)?;
+    feeds::register(module)?;
+    ingest::register(module)?;
+    book::register(module)?;
+    processors::register(module)?;
+    simulator::register(module)?;
+    Ok(())
+}

@@ -1,0 +1,1 @@
+"""Types of the native module. Checked against it by stubtest."""

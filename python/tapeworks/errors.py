@@ -1,0 +1,104 @@
+"""The exceptions of Tapeworks.
+
+    TapeworksError
+      ConfigError            a setting is wrong or missing        stop before starting
+      FeedError
+        DecodeError          bytes break the venue's format       keep the bytes, count, go on
+        GapError             sequence numbers jumped              resynchronise
+        VenueError           the venue refused                    retry after `retry_after_ms`
+      TapeError
+        CorruptTapeError     a checksum fails before the tail     stop
+        TapeVersionError     a newer version wrote it             stop, update
+        TapeLockedError      another process writes it            stop
+        TapeRangeError       the offset is not on the tape        say what is, go on or stop
+        DiskFullError        no space left                        keep what fits, shed, go on
+      SinkError
+        SinkUnavailable      may work later                       retry from the saved offset
+        SinkRejected         this batch never will                dead-letter, count, go on
+      QueryError             the question cannot be answered      say why
+
+The right column is part of the meaning: the pipeline acts on types, never on messages.
+"""
+
+
+class TapeworksError(Exception):
+    """Base of all errors that Tapeworks raises on purpose."""
+
+
+class ConfigError(TapeworksError):
+    """Says which setting is wrong, what was wanted and what was found."""
+
+
+class FeedError(TapeworksError):
+    """Something is wrong between a venue and us."""
+
+
+class DecodeError(FeedError):
+    """Bytes of a venue break its format at byte `byte`."""
+
+    reason: str = "unknown"
+    byte: int = 0
+
+
+class GapError(FeedError):
+    """Sequence numbers jumped."""
+
+
+class VenueError(FeedError):
+    """The venue refused a request; `status` is its HTTP status, 0 if there was none."""
+
+    def __init__(self, message: str, *, status: int = 0, retry_after_ms: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_ms = retry_after_ms
+
+
+class TapeError(TapeworksError):
+    """Something is wrong with a tape."""
+
+
+class CorruptTapeError(TapeError):
+    """Stored bytes are wrong before the tail, at byte `byte` of `path`."""
+
+    path: str = ""
+    byte: int = 0
+
+
+class TapeVersionError(TapeError):
+    """A newer version of Tapeworks wrote this tape."""
+
+
+class TapeLockedError(TapeError):
+    """Another process is writing this tape."""
+
+
+class TapeRangeError(TapeError):
+    """The `wanted` offset is not on the tape, which holds `first` up to `end`."""
+
+    wanted: int = 0
+    first: int = 0
+    end: int = 0
+
+
+class DiskFullError(TapeError):
+    """No space left; all that was published is kept."""
+
+
+class SinkError(TapeworksError):
+    """Something is wrong with a sink."""
+
+
+class SinkUnavailable(SinkError):
+    """May work later: retry from the saved offset after `retry_after_ms`."""
+
+    def __init__(self, message: str, *, retry_after_ms: int = 1000) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class SinkRejected(SinkError):
+    """This batch will never be taken: dead-letter it, count it, go on."""
+
+
+class QueryError(TapeworksError):
+    """The question cannot be answered; the message says why and what would help."""
