@@ -1,7 +1,28 @@
-"""Records the market's tape, proves it complete, and makes it queryable."""
+"""Records the market's tape, proves it complete, and makes it queryable.
+
+The public names, nothing else. A name of `_LAZY` is loaded when it is first used, so that
+`tape --help` does not load DuckDB; for type checkers it is imported under `TYPE_CHECKING`.
+"""
+
+import importlib
 
 from tapeworks.errors import TapeworksError
 
 __all__ = ["TapeworksError", "__version__"]
 
 __version__ = "0.1.0"
+
+# Public name -> module that holds it.
+_LAZY: dict[str, str] = {}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'tapeworks' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""`tape verify`: proves that the tapes are whole and unchanged."""
