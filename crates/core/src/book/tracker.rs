@@ -1,0 +1,87 @@
+//! Which instruments need a snapshot, from sequences alone.
+
+use super::sync::{Continuity, Sync, SyncState};
+use crate::record::{records, Channel, Kind, Marker, MarkerCode, RecordRef};
+
+/// Follows the books of all instruments of a normalised tape without keeping any of them.
+///
+/// It goes through the same states as the books that a reader of the tape keeps, so a recorder can
+/// ask it which snapshots to fetch. A book that is continuous costs it one look at each update.
+#[derive(Debug, Clone, Default)]
+pub struct SyncTracker {
+    /// By instrument id.
+    machines: Vec<Option<Sync>>,
+}
+
+impl SyncTracker {
+    /// A tracker that saw nothing yet.
+    pub const fn new() -> Self {
+        Self { machines: Vec::new() }
+    }
+
+    /// Takes in all records of `bytes`, which follow those of the last call.
+    pub fn observe(&mut self, bytes: &[u8]) {
+        for record in records::iterate(bytes) {
+            if record.kind() == Kind::Level as u8 {
+                self.level(record);
+            } else if record.kind() == Kind::Marker as u8 {
+                if let Some(marker) = record.as_marker() {
+                    self.marker(&marker);
+                }
+            }
+        }
+    }
+
+    /// How far the book of `instrument` is proven.
+    pub fn state(&self, instrument: u32) -> SyncState {
+        match self.machines.get(instrument as usize) {
+            Some(Some(machine)) => machine.state(),
+            _ => SyncState::Empty,
+        }
+    }
+
+    /// The instruments whose books cannot go on without a snapshot, in order of id.
+    pub fn needs(&self) -> impl Iterator<Item = u32> + '_ {
+        let needy = |machine: &Option<Sync>| machine.as_ref().is_some_and(Sync::needs_snapshot);
+        self.machines
+            .iter()
+            .enumerate()
+            .filter(move |(_, machine)| needy(machine))
+            .map(|(instrument, _)| instrument as u32)
+    }
+
+    #[inline]
+    fn level(&mut self, record: RecordRef<'_>) {
+        let Some(level) = record.as_level() else { return };
+        let depth = level.channel == Channel::Depth as u8;
+        if depth || level.channel == Channel::Snapshot as u8 {
+            self.machine(level.header.instrument, level.header.feed).level(&level);
+        }
+    }
+
+    fn marker(&mut self, marker: &Marker) {
+        if marker.code == MarkerCode::EndOfSession as u8 {
+            self.machines.iter_mut().flatten().for_each(|machine| {
+                machine.marker(marker);
+            });
+        } else if concerns_book(marker) {
+            self.machine(marker.header.instrument, marker.header.feed).marker(marker);
+        }
+    }
+
+    fn machine(&mut self, instrument: u32, feed: u8) -> &mut Sync {
+        let at = instrument as usize;
+        if at >= self.machines.len() {
+            self.machines.resize_with(at + 1, || None);
+        }
+        self.machines[at].get_or_insert_with(|| Sync::new(Continuity::of(feed)))
+    }
+}
+
+/// Whether `marker` is of the depth stream or a snapshot of one instrument.
+pub(crate) fn concerns_book(marker: &Marker) -> bool {
+    let snapshot = marker.channel == Channel::Snapshot as u8
+        && (marker.code == MarkerCode::SnapshotBegin as u8
+            || marker.code == MarkerCode::SnapshotEnd as u8);
+    snapshot || marker.code == MarkerCode::EmptyUpdate as u8
+}

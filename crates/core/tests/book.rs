@@ -1,0 +1,485 @@
+//! L2 books and their synchronisation, through the public API, against slow obvious models.
+
+use std::collections::BTreeMap;
+
+use tapeworks_core::book::{
+    Continuity, Distance, Fill, L2Book, PriceLevel, Step, SyncState, SyncTracker, SyncedBook, Touch,
+};
+use tapeworks_core::record::{
+    Channel, Header, Level, Marker, MarkerCode, Side, FLAG_LAST, FLAG_SNAPSHOT, NONE,
+};
+use tapeworks_core::Records;
+
+/// A seeded generator; seeds are printed by the asserts that use it.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// The slow obvious book.
+#[derive(Default, Clone, PartialEq, Debug)]
+struct Model {
+    sides: [BTreeMap<i64, i64>; 2],
+}
+
+impl Model {
+    fn set(&mut self, side: Side, price: i64, size: i64) {
+        let levels = &mut self.sides[side as usize - 1];
+        if size > 0 {
+            levels.insert(price, size);
+        } else {
+            levels.remove(&price);
+        }
+    }
+
+    fn levels(&self, side: Side) -> Vec<PriceLevel> {
+        let levels = self.sides[side as usize - 1].iter();
+        let level = |(&price, &size): (&i64, &i64)| PriceLevel { price, size };
+        match side {
+            Side::Bid => levels.rev().map(level).collect(),
+            _ => levels.map(level).collect(),
+        }
+    }
+}
+
+fn assert_equal(book: &L2Book, model: &Model, context: &str) {
+    for side in [Side::Bid, Side::Ask] {
+        let wanted = model.levels(side);
+        assert_eq!(book.len(side), wanted.len(), "{context}");
+        assert_eq!(book.levels(side).collect::<Vec<_>>(), wanted, "{context}");
+        assert_eq!(book.best(side), wanted.first().copied(), "{context}");
+    }
+}
+
+const SIDES: [Side; 2] = [Side::Bid, Side::Ask];
+
+#[test]
+fn book_equals_sorted_map_for_prices_of_every_kind() {
+    // Random sets and removals from price families that force each path: one tick, wide ranges,
+    // off-tick prices, the ends of i64, a market that moves far; after each burst all levels equal.
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let (mut book, mut model) = (L2Book::new(), Model::default());
+        let family = seed % 6;
+        for burst in 0..40_u64 {
+            for _ in 0..200 {
+                let near = random.below(400) as i64 - 200;
+                let price = match family {
+                    0 => 61_000_000_000_000 + near * 10_000_000,
+                    1 => (random.below(1 << 40) as i64 - (1 << 39)) * 100,
+                    2 => random.next() as i64 >> random.below(63),
+                    3 => near * 12_500_000 + i64::from(random.below(50) == 0) * near,
+                    4 => [i64::MIN, i64::MAX, 0, -1, 1, i64::MIN + 1][random.below(6) as usize],
+                    _ => (burst as i64 * 3_000_000 + near) * 10_000_000,
+                };
+                let side = SIDES[random.below(2) as usize];
+                let size = if random.below(3) == 0 { 0 } else { random.below(1 << 50) as i64 };
+                book.set(side, price, size);
+                model.set(side, price, size);
+                assert_eq!(book.size_at(side, price), size, "seed {seed}");
+            }
+            assert_equal(&book, &model, &format!("seed {seed} burst {burst}"));
+            if random.below(15) == 0 {
+                book.clear();
+                model = Model::default();
+                assert!(book.is_empty(), "seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn checksum_depends_on_levels_alone() {
+    // The same levels by another history, on another grid, have one checksum; any change of a
+    // price, a size or a side has another.
+    let mut direct = L2Book::new();
+    let mut winding = L2Book::new();
+    winding.set(Side::Bid, 7, 1);
+    winding.set(Side::Ask, -13, 1);
+    for tick in (0..500).rev() {
+        winding.set(Side::Bid, 1000 * tick, 5 + tick);
+        winding.set(Side::Ask, 1000 * tick, 1);
+    }
+    winding.set(Side::Bid, 7, 0);
+    winding.set(Side::Ask, -13, 0);
+    for tick in 0..500 {
+        direct.set(Side::Bid, 1000 * tick, 5 + tick);
+        direct.set(Side::Ask, 1000 * tick, 1);
+    }
+    assert_eq!(direct, winding);
+    assert_eq!(direct.checksum(), winding.checksum());
+    // Stored on tapes: this number may never change.
+    assert_eq!(L2Book::new().checksum(), 0);
+    let mut one = L2Book::new();
+    one.set(Side::Bid, 61_659_700_000_000, 148_600_000);
+    assert_eq!(one.checksum(), 16_020_606_116_666_241_284);
+    let mut seen = vec![direct.checksum()];
+    for (side, price, size) in [
+        (Side::Bid, 1000, 7),
+        (Side::Ask, 1000, 2),
+        (Side::Bid, 1000, 0),
+        (Side::Ask, 1000, 0),
+        (Side::Bid, 1001, 6),
+        (Side::Ask, 1001, 6),
+    ] {
+        let mut other = direct.clone();
+        other.set(side, price, size);
+        assert!(!seen.contains(&other.checksum()), "{side:?} {price} {size}");
+        seen.push(other.checksum());
+    }
+}
+
+#[test]
+fn touch_is_reported_and_never_repaired() {
+    let mut book = L2Book::new();
+    assert_eq!(book.touch(), Touch::Empty);
+    book.set(Side::Bid, 100, 1);
+    assert_eq!(book.touch(), Touch::OneSided);
+    book.set(Side::Ask, 101, 1);
+    assert_eq!(book.touch(), Touch::Open);
+    book.set(Side::Ask, 100, 1);
+    assert_eq!(book.touch(), Touch::Locked);
+    book.set(Side::Bid, 105, 1);
+    assert_eq!(book.touch(), Touch::Crossed);
+    assert_eq!((book.len(Side::Bid), book.len(Side::Ask)), (2, 2));
+}
+
+#[test]
+fn depth_and_cost_are_exact() {
+    // Three levels a side with a middle at a half unit, so that rounding would show.
+    let mut book = L2Book::new();
+    for (place, size) in [(0, 10), (1, 20), (2, 30)] {
+        book.set(Side::Bid, 1000 - place, size);
+        book.set(Side::Ask, 1001 + place, size);
+    }
+    let sizes = |distance| SIDES.map(|side| book.depth(side, distance).unwrap().size);
+    assert_eq!(sizes(Distance::Price(0)), [0, 0]);
+    assert_eq!(sizes(Distance::Price(1)), [10, 10]);
+    assert_eq!(sizes(Distance::Price(2)), [30, 30]);
+    // The middle is 1000.5: 14 points are 1.4007, which misses 1.5; 15 are 1.50075.
+    assert_eq!(sizes(Distance::BasisPoints(14)), [10, 10]);
+    assert_eq!(sizes(Distance::BasisPoints(15)), [30, 30]);
+    let depth = book.depth(Side::Ask, Distance::Price(2)).unwrap();
+    assert_eq!((depth.levels, depth.turnover), (2, 1001 * 10 + 1002 * 20));
+    assert_eq!(L2Book::new().depth(Side::Bid, Distance::Price(1)), None);
+
+    let fill = Fill { size: 15, cost: 1001 * 10 + 1002 * 5, price_worst: Some(1002) };
+    assert_eq!(book.cost(Side::Ask, 15), fill);
+    assert_eq!(book.cost(Side::Bid, 100).size, 60);
+    assert_eq!(book.cost(Side::Bid, 0), Fill::default());
+    let mut huge = L2Book::new();
+    huge.set(Side::Bid, i64::MIN, i64::MAX - 1);
+    let cost = i128::from(i64::MIN) * i128::from(i64::MAX - 1);
+    assert_eq!(huge.cost(Side::Bid, i64::MAX).cost, cost);
+}
+
+fn level(feed: u8, (first, last, previous): (u64, u64, u64), side: Side, price: i64) -> Level {
+    Level {
+        header: Header {
+            feed,
+            instrument: 1,
+            flags: FLAG_LAST,
+            sequence: last,
+            ts_event: last as i64,
+            ts_recv: last as i64 + 5,
+            ..Header::of::<Level>()
+        },
+        price,
+        size: last as i64,
+        previous,
+        span: (last - first) as u32,
+        side: side as u8,
+        channel: Channel::Depth as u8,
+        reserved: [0; 2],
+    }
+}
+
+fn marker(code: MarkerCode, first: u64, count: u32) -> Marker {
+    Marker {
+        header: Header { feed: 1, instrument: 1, ..Header::of::<Marker>() },
+        code: code as u8,
+        cause: 0,
+        state: 0,
+        channel: Channel::Snapshot as u8,
+        count,
+        first,
+        last: 0,
+        ts_start: NONE,
+    }
+}
+
+/// Feeds a snapshot with one bid at 50 and returns the step of its end.
+fn snapshot(book: &mut SyncedBook, sequence: u64) -> Step {
+    book.marker(&marker(MarkerCode::SnapshotBegin, sequence, 1));
+    let mut only = level(1, (sequence, sequence, 0), Side::Bid, 50);
+    only.channel = Channel::Snapshot as u8;
+    only.header.flags = FLAG_SNAPSHOT;
+    book.level(&only);
+    book.marker(&marker(MarkerCode::SnapshotEnd, sequence, 1))
+}
+
+#[test]
+fn spot_rule_bridges_and_breaks() {
+    // The venue's steps: too old a snapshot is refused, one inside the buffer is continued by it,
+    // duplicates are ignored, an overlap is applied, a hole breaks the book.
+    let mut book = SyncedBook::new(Continuity::Adjacent);
+    let spot = |first, last| level(1, (first, last, first - 1), Side::Ask, 100 + last as i64);
+    assert_eq!(book.sync().state(), SyncState::Empty);
+    assert!(book.level(&spot(10, 12)).changed);
+    book.level(&spot(13, 13));
+    book.level(&spot(14, 16));
+    assert!(book.sync().needs_snapshot() && book.book().is_none());
+    assert!(!snapshot(&mut book, 8).changed);
+    assert_eq!(book.sync().state(), SyncState::AwaitingSnapshot);
+    assert!(snapshot(&mut book, 13).changed);
+    assert_eq!((book.sync().state(), book.sync().sequence()), (SyncState::Continuous, 16));
+    assert_eq!((book.ts_event(), book.ts_recv()), (16, 21));
+    assert_eq!(book.book().unwrap().levels(Side::Ask).map(|l| l.price).collect::<Vec<_>>(), [116]);
+    assert!(!book.level(&spot(13, 13)).applied);
+    assert!(book.level(&spot(15, 18)).applied);
+    let step = book.level(&spot(20, 21));
+    assert_eq!((step.changed, step.first, step.last), (true, 19, 20));
+    assert_eq!(book.sync().state(), SyncState::Broken);
+    assert!(book.book().is_none() && book.sync().needs_snapshot());
+    assert!(!snapshot(&mut book, 18).changed, "it lies before the hole");
+    assert!(snapshot(&mut book, 19).changed);
+    assert_eq!((book.sync().state(), book.sync().sequence()), (SyncState::Continuous, 21));
+}
+
+#[test]
+fn snapshot_newer_than_the_buffer_waits_for_its_update() {
+    let mut book = SyncedBook::new(Continuity::Adjacent);
+    let spot = |first, last| level(1, (first, last, first - 1), Side::Ask, 100 + last as i64);
+    book.level(&spot(10, 12));
+    assert!(snapshot(&mut book, 20).changed);
+    assert_eq!(book.sync().state(), SyncState::Bridging);
+    assert!(!book.level(&spot(13, 18)).applied);
+    assert!(book.book().is_none());
+    let step = book.level(&spot(19, 22));
+    assert!(step.changed && !step.applied, "its levels are part of the first book shown");
+    assert_eq!((book.sync().state(), book.sync().sequence()), (SyncState::Continuous, 22));
+    assert_eq!(book.book().unwrap().len(Side::Ask), 1);
+    // Another snapshot can tell a continuous book nothing.
+    assert!(!snapshot(&mut book, 30).changed);
+    assert_eq!(book.book().unwrap().len(Side::Ask), 1);
+}
+
+#[test]
+fn futures_rule_follows_the_chain() {
+    // Ids jump between updates; `previous` alone links them. At the boundary three forms are right:
+    // the range holds the snapshot, ends at it, or names it as predecessor.
+    let chained = |update| level(2, update, Side::Ask, 7);
+    for (update, bridges) in [
+        ((90, 110, 80), true),
+        ((95, 100, 80), true),
+        ((120, 130, 100), true),
+        ((120, 130, 90), false),
+        ((101, 130, 99), false),
+    ] {
+        let mut book = SyncedBook::new(Continuity::Chained);
+        book.level(&chained(update));
+        snapshot(&mut book, 100);
+        let wanted = if bridges { SyncState::Continuous } else { SyncState::AwaitingSnapshot };
+        assert_eq!(book.sync().state(), wanted, "{update:?} buffered before the snapshot");
+        let mut book = SyncedBook::new(Continuity::Chained);
+        snapshot(&mut book, 100);
+        book.level(&chained(update));
+        let wanted = if bridges { SyncState::Continuous } else { SyncState::Broken };
+        assert_eq!(book.sync().state(), wanted, "{update:?} after the snapshot");
+        if bridges {
+            assert!(book.level(&chained((500, 510, update.1))).applied, "{update:?}");
+            assert!(!book.level(&chained((90, 510, update.1))).applied, "a duplicate");
+            let step = book.level(&chained((511, 520, 505)));
+            assert_eq!((step.changed, step.first, step.last), (true, 510, 505));
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_right_breaks_the_book() {
+    // An update without its end, a size that is none, half a snapshot: nothing is shown after it.
+    let spot = |first, last| level(1, (first, last, first - 1), Side::Ask, 100);
+    let ready = || {
+        let mut book = SyncedBook::new(Continuity::Adjacent);
+        snapshot(&mut book, 10);
+        book.level(&spot(11, 11));
+        assert!(book.book().is_some());
+        book
+    };
+    let mut book = ready();
+    book.level(&Level { header: Header { flags: 0, ..spot(12, 12).header }, ..spot(12, 12) });
+    assert!(book.book().is_none(), "in the middle of an update");
+    assert!(book.level(&spot(13, 13)).changed);
+    assert_eq!(book.sync().state(), SyncState::Broken);
+    for wrong in [
+        Level { size: -1, ..spot(12, 12) },
+        Level { size: NONE, ..spot(12, 12) },
+        Level { side: 0, ..spot(12, 12) },
+    ] {
+        let mut book = ready();
+        assert!(book.level(&wrong).changed);
+        assert_eq!(book.sync().state(), SyncState::Broken);
+        book.level(&spot(13, 13));
+        assert!(!snapshot(&mut book, 11).changed, "nothing continues it");
+        assert!(snapshot(&mut book, 12).changed);
+        assert_eq!(book.sync().state(), SyncState::Continuous);
+    }
+    let mut book = SyncedBook::new(Continuity::Adjacent);
+    book.marker(&marker(MarkerCode::SnapshotBegin, 10, 2));
+    assert!(!book.marker(&marker(MarkerCode::SnapshotEnd, 10, 2)).changed);
+    assert_eq!(book.sync().state(), SyncState::Empty);
+}
+
+#[test]
+fn full_buffer_drops_the_oldest_and_counts() {
+    // Updates without a snapshot for long: memory stays bounded, and a snapshot inside what is
+    // still buffered is accepted while an older one is not.
+    let mut book = SyncedBook::new(Continuity::Adjacent);
+    let total = tapeworks_core::book::BUFFERED_UPDATES_MAX as u64 + 500;
+    for id in 1..=total {
+        book.level(&level(1, (id, id, id - 1), Side::Ask, id as i64));
+    }
+    assert_eq!(book.sync().dropped(), 500);
+    assert!(!snapshot(&mut book, 499).changed);
+    assert!(snapshot(&mut book, 500).changed);
+    assert_eq!(book.book().unwrap().len(Side::Ask), total as usize - 500);
+}
+
+#[test]
+fn end_of_session_ends_what_is_proven() {
+    let mut book = SyncedBook::new(Continuity::Adjacent);
+    snapshot(&mut book, 10);
+    book.level(&level(1, (11, 11, 10), Side::Ask, 100));
+    assert!(book.marker(&marker(MarkerCode::EndOfSession, 0, 0)).changed);
+    assert_eq!((book.sync().state(), book.book()), (SyncState::Empty, None));
+}
+
+/// A venue with one instrument: what it would send, with faults, and the truth at every id.
+struct Venue {
+    random: Random,
+    chained: bool,
+    last: u64,
+    truth: Model,
+    /// The truth and last id of the recent past, for snapshots that lag.
+    past: Vec<(u64, Model)>,
+    out: Records,
+}
+
+impl Venue {
+    /// One update; lost if `lose`.
+    fn update(&mut self, lose: bool) {
+        let first = self.last + 1 + if self.chained { self.random.below(5) } else { 0 };
+        let last = first + self.random.below(4);
+        let count = self.random.below(6);
+        let mark = self.out.mark();
+        for place in 0..count {
+            let side = SIDES[self.random.below(2) as usize];
+            let price = 1000 + self.random.below(300) as i64;
+            let size = self.random.below(4) as i64;
+            self.truth.set(side, price, size);
+            let mut level = level(1, (first, last, self.last), side, price);
+            level.header.flags = if place + 1 == count { FLAG_LAST } else { 0 };
+            level.header.feed = 1 + u8::from(self.chained);
+            level.size = size;
+            self.out.push(&level);
+        }
+        if count == 0 {
+            let mut empty = marker(MarkerCode::EmptyUpdate, first, 0);
+            empty.header.feed = 1 + u8::from(self.chained);
+            empty.header.sequence = last;
+            (empty.last, empty.ts_start) = (last, self.last as i64);
+            empty.channel = Channel::Depth as u8;
+            self.out.push(&empty);
+        }
+        if lose {
+            self.out.truncate(mark);
+        } else if self.random.below(10) == 0 {
+            let copy = self.out.as_bytes()[mark.0..].to_vec();
+            self.out.extend_from_bytes(&copy).unwrap();
+        }
+        self.last = last;
+        self.past.push((last, self.truth.clone()));
+    }
+
+    /// A snapshot of the present, or of a moment up to 30 updates ago.
+    fn snapshot(&mut self) {
+        let back = self.random.below(30).min(self.past.len() as u64 - 1) as usize;
+        let (sequence, model) = self.past[self.past.len() - 1 - back].clone();
+        let levels: Vec<_> = SIDES
+            .into_iter()
+            .flat_map(|side| model.levels(side).into_iter().map(move |l| (side, l)))
+            .collect();
+        let feed = 1 + u8::from(self.chained);
+        let mut begin = marker(MarkerCode::SnapshotBegin, sequence, levels.len() as u32);
+        begin.header.feed = feed;
+        self.out.push(&begin);
+        for (side, one) in levels {
+            let mut level = level(feed, (sequence, sequence, 0), side, one.price);
+            (level.channel, level.header.flags) = (Channel::Snapshot as u8, FLAG_SNAPSHOT);
+            level.size = one.size;
+            self.out.push(&level);
+        }
+        let mut end = marker(MarkerCode::SnapshotEnd, sequence, 0);
+        end.header.feed = feed;
+        self.out.push(&end);
+    }
+}
+
+#[test]
+fn shown_book_is_always_the_venues_book() {
+    // Random losses, duplicates, empty updates and late snapshots, on both rules: whenever the book
+    // is shown, it equals the venue's at that id; every loss breaks it; it comes back each time. A
+    // tracker without books is in the same state after every record.
+    for seed in 0..300 {
+        let chained = seed % 2 == 1;
+        let mut venue = Venue {
+            random: Random(seed),
+            chained,
+            last: 0,
+            truth: Model::default(),
+            past: vec![(0, Model::default())],
+            out: Records::new(),
+        };
+        let continuity = if chained { Continuity::Chained } else { Continuity::Adjacent };
+        let mut book = SyncedBook::new(continuity);
+        let mut tracker = SyncTracker::new();
+        let (mut losses, mut shown) = (0, 0);
+        for round in 0..400 {
+            venue.out.clear();
+            let lose = venue.random.below(40) == 0;
+            venue.update(lose);
+            losses += u64::from(lose);
+            if book.sync().needs_snapshot() && venue.random.below(4) == 0 {
+                venue.snapshot();
+            }
+            for record in &venue.out {
+                tracker.observe(record.bytes());
+                match (record.as_level(), record.as_marker()) {
+                    (Some(level), _) => book.level(&level),
+                    (_, Some(marker)) => book.marker(&marker),
+                    _ => unreachable!(),
+                };
+                assert_eq!(tracker.state(1), book.sync().state(), "seed {seed}");
+                assert_eq!(tracker.needs().count() == 1, book.sync().needs_snapshot());
+            }
+            if let Some(book_shown) = book.book() {
+                let sequence = book.sync().sequence();
+                let (_, model) = venue.past.iter().find(|past| past.0 == sequence).unwrap();
+                assert_equal(book_shown, model, &format!("seed {seed} round {round}"));
+                shown += 1;
+            }
+        }
+        assert!(shown > 40, "seed {seed}: shown {shown} of 400");
+        assert!(book.sync().breaks() <= losses, "seed {seed}: broke without a loss");
+    }
+}
