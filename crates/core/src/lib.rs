@@ -11,6 +11,8 @@ pub mod clock;
 
 pub mod record;
 
+pub mod decimal;
+
 pub mod instrument;
 
 pub mod codec;

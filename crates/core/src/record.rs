@@ -579,6 +579,7 @@ from_number! {
     }
     GapCause { Sequence, Silence, Disconnect, Overload, Decode, Retention }
     GapState { Open, Closed, Repaired, Unrecoverable }
+    BlobKind { Text, Binary, Rest, Records }
 }
 
 /// Puts `text` into a zero-padded field. `None` if it is longer than the field.

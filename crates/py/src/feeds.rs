@@ -1,8 +1,127 @@
 //! Bindings of the core's `feeds`.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use pyo3::prelude::*;
+use tapeworks_core::record::blob::{Blob, BlobHeader, BlobKind};
+use tapeworks_core::{record, Feed, FeedId, Instruments, Result};
+
+use crate::errors::to_python;
+use crate::record::Records;
+
+/// Records of a batch that `decode_lines` keeps before it forgets them: what fits in the cache.
+const BATCH_RECORDS: usize = 4096;
+
+/// One feed's decoder with the instruments that it has met.
+#[pyclass(frozen, module = "tapeworks._core")]
+pub struct Decoder {
+    state: Mutex<State>,
+}
+
+struct State {
+    feed: Box<dyn Feed>,
+    number: u8,
+    instruments: Instruments,
+}
+
+impl State {
+    fn new(feed: &str) -> Result<Self> {
+        let id = FeedId::from_name(feed)?;
+        Ok(Self { feed: id.build(), number: id as u8, instruments: Instruments::new() })
+    }
+
+    fn receive(
+        &mut self,
+        kind: u8,
+        context: &[u8],
+        body: &[u8],
+        ts_recv: i64,
+        out: &mut record::Records,
+    ) -> Result<()> {
+        let header = BlobHeader { kind, feed: self.number, ts_recv, ..BlobHeader::default() };
+        self.feed.receive(&Blob { header, context, body }, &mut self.instruments, out)
+    }
+
+    /// Decodes each line of `data`: frames, records and failures.
+    fn decode_lines(&mut self, data: &[u8], ts_recv: i64) -> (usize, usize, usize) {
+        let mut out = record::Records::new();
+        let (mut frames, mut records, mut failures) = (0, 0, 0);
+        for line in data.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            frames += 1;
+            failures += usize::from(
+                self.receive(BlobKind::Text as u8, b"", line, ts_recv, &mut out).is_err(),
+            );
+            if out.len() >= BATCH_RECORDS {
+                records += out.len();
+                out.clear();
+            }
+        }
+        (frames, records + out.len(), failures)
+    }
+}
+
+impl Decoder {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic in the decoder is our bug; what it left is still a valid registry.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Decoder {
+    #[new]
+    fn new(feed: &str) -> PyResult<Self> {
+        Ok(Self { state: Mutex::new(State::new(feed).map_err(to_python)?) })
+    }
+
+    /// Decodes one blob: a frame, or the answer to the request `context`.
+    fn receive(&self, kind: u8, context: &[u8], body: &[u8], ts_recv: i64) -> PyResult<Records> {
+        let mut out = record::Records::new();
+        self.lock().receive(kind, context, body, ts_recv, &mut out).map_err(to_python)?;
+        Ok(Records::wrap(out, 0, 0))
+    }
+
+    /// Decodes each line of `data` and forgets the records: counts of frames, records, failures.
+    fn decode_lines(&self, py: Python<'_>, data: &[u8], ts_recv: i64) -> (usize, usize, usize) {
+        py.allow_threads(|| self.lock().decode_lines(data, ts_recv))
+    }
+
+    /// The instrument id of each symbol that is valid now.
+    fn symbols(&self) -> HashMap<String, u32> {
+        let state = self.lock();
+        let valid = |definition: &&record::Definition| definition.valid_to == record::NONE;
+        state
+            .instruments
+            .iter()
+            .filter(valid)
+            .map(|definition| {
+                (record::unpadded(&definition.symbol).to_owned(), definition.header.instrument)
+            })
+            .collect()
+    }
+
+    /// All instruments, as records in order of id.
+    fn definitions(&self) -> Records {
+        let mut out = record::Records::new();
+        self.lock().instruments.iter().for_each(|definition| out.push(definition));
+        Records::wrap(out, 0, 0)
+    }
+}
+
+/// Decodes one blob with a decoder that has met no instrument: the first one is number 1.
+#[pyfunction]
+fn decode(feed: &str, kind: u8, context: &[u8], body: &[u8], ts_recv: i64) -> PyResult<Records> {
+    let mut out = record::Records::new();
+    State::new(feed)
+        .and_then(|mut state| state.receive(kind, context, body, ts_recv, &mut out))
+        .map_err(to_python)?;
+    Ok(Records::wrap(out, 0, 0))
+}
 
 /// Adds this file's classes and functions to the module.
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Decoder>()?;
+    module.add_function(wrap_pyfunction!(decode, module)?)?;
     Ok(())
 }

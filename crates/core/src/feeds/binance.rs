@@ -1,26 +1,91 @@
 //! Binance spot and USD-M futures.
+//!
+//! Frames of the streams and answers of the REST interface. `decode` and `rest` are right for any
+//! JSON; `encode` writes what the venue would.
 
 use super::{Feed, FeedId};
-use crate::error::{Error, Result};
+use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
-use crate::record::{Blob, Records};
+use crate::record::{Blob, BlobKind, Header, Records};
+
+mod decode;
+mod depth;
+mod fields;
+mod rest;
+mod scan;
+mod symbols;
 
 /// The wire format of Binance.
 #[derive(Debug)]
 pub struct Binance {
     feed: FeedId,
+    symbols: symbols::Symbols,
+    /// Room for texts with escapes, and for the name of a stream.
+    scratch: Vec<u8>,
+    stream: Vec<u8>,
 }
 
 impl Binance {
     /// A decoder and encoder of the product `feed`.
-    pub const fn new(feed: FeedId) -> Self {
-        Self { feed }
+    pub fn new(feed: FeedId) -> Self {
+        Self {
+            feed,
+            symbols: symbols::Symbols::new(feed as u8),
+            scratch: Vec::new(),
+            stream: Vec::new(),
+        }
+    }
+
+    fn task<'a>(
+        &'a mut self,
+        blob: &Blob<'a>,
+        instruments: &'a mut Instruments,
+        out: &'a mut Records,
+    ) -> (decode::Task<'a>, &'a mut Vec<u8>) {
+        let ts = blob.header.ts_recv;
+        let header = Header {
+            flags: blob.header.flags as u8,
+            feed: self.feed as u8,
+            ts_event: ts,
+            ts_recv: ts,
+            ..Header::default()
+        };
+        let task = decode::Task {
+            bytes: blob.body,
+            chained: self.feed == FeedId::BinanceUsdm,
+            header,
+            symbols: &mut self.symbols,
+            instruments,
+            scratch: &mut self.scratch,
+            out,
+        };
+        (task, &mut self.stream)
     }
 }
 
 impl Feed for Binance {
-    fn receive(&mut self, _: &Blob<'_>, _: &mut Instruments, _: &mut Records) -> Result<()> {
-        Err(Error::invalid(format!("no decoder of {} yet", self.feed.name())))
+    fn receive(
+        &mut self,
+        blob: &Blob<'_>,
+        instruments: &mut Instruments,
+        out: &mut Records,
+    ) -> Result<()> {
+        let mark = out.mark();
+        let (mut task, name) = self.task(blob, instruments, out);
+        let done = match BlobKind::try_from(blob.header.kind) {
+            Ok(BlobKind::Text) => task.frame(blob.context, name),
+            Ok(BlobKind::Rest) => task.rest(blob.context),
+            Ok(BlobKind::Records) => task
+                .out
+                .extend_from_bytes(blob.body)
+                .map_err(|_| Error::decode(DecodeReason::WrongType, 0)),
+            // The venue's binary frames (SBE) are not subscribed to.
+            Ok(_) | Err(_) => Err(Error::decode(DecodeReason::UnknownEvent, 0)),
+        };
+        if done.is_err() {
+            out.truncate(mark);
+        }
+        done
     }
 
     fn encode(&mut self, _: &Records, _: &Instruments, _: bool, _: &mut Vec<u8>) -> Result<()> {

@@ -1,0 +1,141 @@
+//! From the bytes of a symbol to its instrument id, without a string in between.
+//!
+//! The table holds hints only: an id is believed when the definition that it names has exactly the
+//! wanted symbol and is still valid. So it may be stale or lost at any time.
+
+use crate::error::{DecodeReason, Error, Result};
+use crate::instrument::Instruments;
+use crate::record::NONE;
+
+/// Slots at first, a power of two; Binance lists some 3,000 symbols.
+const SLOTS_MIN: usize = 1024;
+/// Slots looked at from the home slot on, so that a look-up has a bound.
+const PROBES_MAX: usize = 8;
+
+/// The look-up of one feed.
+#[derive(Debug)]
+pub struct Symbols {
+    feed: u8,
+    /// Instrument ids; 0 is empty.
+    slots: Vec<u32>,
+}
+
+impl Symbols {
+    /// An empty table for the feed of that number.
+    pub fn new(feed: u8) -> Self {
+        Self { feed, slots: vec![0; SLOTS_MIN] }
+    }
+
+    /// The id of `symbol` if it is known here.
+    #[inline]
+    pub fn get(&self, symbol: &[u8], instruments: &Instruments) -> Option<u32> {
+        let home = self.home(symbol);
+        for probe in 0..PROBES_MAX {
+            let id = self.slots[(home + probe) & (self.slots.len() - 1)];
+            if id == 0 {
+                return None;
+            }
+            if self.is_of(id, symbol, instruments) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// The id of `symbol`, which is defined from `ts` on if it is new.
+    ///
+    /// # Errors
+    /// `Error::Decode` at `byte`: it is empty or has control characters (`WrongType`), is not
+    /// UTF-8 (`NotUtf8`) or has more than 48 bytes (`TooLong`).
+    pub fn define(
+        &mut self,
+        symbol: &[u8],
+        instruments: &mut Instruments,
+        ts: i64,
+        byte: usize,
+    ) -> Result<u32> {
+        if let Some(id) = self.get(symbol, instruments) {
+            return Ok(id);
+        }
+        if symbol.is_empty() || symbol.iter().any(|&letter| letter <= b' ') {
+            return Err(Error::decode(DecodeReason::WrongType, byte));
+        }
+        let text =
+            std::str::from_utf8(symbol).map_err(|_| Error::decode(DecodeReason::NotUtf8, byte))?;
+        let id = instruments
+            .define(self.feed, text, ts)
+            .map_err(|_| Error::decode(DecodeReason::TooLong, byte))?;
+        if instruments.len() * 4 > self.slots.len() {
+            // Hints may be forgotten: each comes back with the next message of its symbol.
+            self.slots = vec![0; (instruments.len() * 8).next_power_of_two()];
+        }
+        let home = self.home(symbol);
+        let mask = self.slots.len() - 1;
+        let free = (0..PROBES_MAX).find(|probe| self.slots[(home + probe) & mask] == 0);
+        self.slots[(home + free.unwrap_or(0)) & mask] = id;
+        Ok(id)
+    }
+
+    #[inline]
+    fn home(&self, symbol: &[u8]) -> usize {
+        let mut state = symbol.len() as u64;
+        let mut mix = |word: u64| {
+            state = (state.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+        };
+        let mut words = symbol.chunks_exact(8);
+        for word in &mut words {
+            mix(word.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)));
+        }
+        mix(words.remainder().iter().fold(0, |value, &byte| value << 8 | u64::from(byte)));
+        (state >> 32) as usize & (self.slots.len() - 1)
+    }
+
+    #[inline]
+    fn is_of(&self, id: u32, symbol: &[u8], instruments: &Instruments) -> bool {
+        instruments.get(id).is_some_and(|definition| {
+            let known = &definition.symbol;
+            definition.header.feed == self.feed
+                && definition.valid_to == NONE
+                && known.get(..symbol.len()) == Some(symbol)
+                && known.get(symbol.len()).is_none_or(|&byte| byte == 0)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_symbol_keeps_its_id() {
+        // Far more symbols than slots at first, each asked for again after all were defined, and
+        // again with a registry that gave other ids.
+        let mut symbols = Symbols::new(1);
+        let mut first = Instruments::new();
+        let mut second = Instruments::new();
+        second.define(1, "OTHER", 0).unwrap();
+        for instruments in [&mut first, &mut second] {
+            for number in 0..5_000 {
+                let symbol = format!("COIN{number}USDT");
+                let id = symbols.define(symbol.as_bytes(), instruments, 0, 0).unwrap();
+                assert_eq!(instruments.current(1, &symbol), Some(id));
+            }
+            for number in 0..5_000 {
+                let symbol = format!("COIN{number}USDT");
+                let id = symbols.define(symbol.as_bytes(), instruments, 0, 0).unwrap();
+                assert_eq!(instruments.current(1, &symbol), Some(id));
+            }
+        }
+        assert_eq!((first.len(), second.len()), (5_000, 5_001));
+    }
+
+    #[test]
+    fn retired_symbol_gets_a_new_id() {
+        let mut symbols = Symbols::new(1);
+        let mut instruments = Instruments::new();
+        let old = symbols.define(b"FB", &mut instruments, 0, 0).unwrap();
+        instruments.retire(old, 5);
+        assert_ne!(symbols.define(b"FB", &mut instruments, 6, 0).unwrap(), old);
+        assert_eq!(symbols.get(b"F", &instruments), None);
+    }
+}
