@@ -32,3 +32,4 @@ pub use feeds::{Feed, FeedId};
 pub use instrument::Instruments;
 pub use processors::{Batch, Processor};
 pub use record::{Kind, Record, RecordRef, Records};
+pub use tape::{Durability, Reader, Tape, TapeConfig, TapeKind};

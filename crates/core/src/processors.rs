@@ -5,17 +5,7 @@
 
 use crate::error::Result;
 use crate::record::Records;
-
-/// A run of consecutive items of one tape, read in place.
-#[derive(Debug, Clone, Copy)]
-pub struct Batch<'a> {
-    /// Offset of the first item.
-    pub first_offset: u64,
-    /// Number of items.
-    pub count: usize,
-    /// The items, back to back: records, or blobs on a raw tape.
-    pub bytes: &'a [u8],
-}
+pub use crate::tape::Batch;
 
 /// One step of the pipeline.
 pub trait Processor: Send {

@@ -1,0 +1,440 @@
+//! Reading a tape, in this process or another, from any offset.
+//!
+//! A reader sees published frames only, in order, each once its checksum is right. It holds one
+//! segment mapped. When there is nothing more to read it looks at one word of shared memory;
+//! nothing here makes a system call while the tape is busy.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::head::HEAD;
+use super::segment::{list, Segment, SegmentFile};
+use super::{index, Batch};
+use crate::codec::{Frame, TapeKind, FRAME_HEADER, NO_INPUT};
+use crate::error::{Error, Result};
+
+/// How long a waiting reader spins before it sleeps, unless told otherwise.
+const SPIN: Duration = Duration::from_micros(50);
+/// Pages this far behind are given back, so that a long scan does not fill the memory.
+const FORGET: usize = 32 << 20;
+
+/// A position on a tape, from which items are read.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    segment: Segment,
+    /// Where the next frame starts in the segment.
+    at: usize,
+    /// Offset of the next item.
+    next: u64,
+    /// Byte of the next item of a frame that was given in part.
+    byte: usize,
+    /// Items of that frame that are still to be given.
+    left: usize,
+    /// Bytes of the segment before this one were given back.
+    forgotten: usize,
+    spin: Duration,
+    verify: bool,
+    /// The newest segment, where it is not the one being read.
+    newest: Option<Box<Segment>>,
+}
+
+impl Reader {
+    /// Opens the tape at `path` at its first kept offset.
+    ///
+    /// # Errors
+    /// `Error::Io`: there is no tape, or it may not be read. `Error::Corrupt` and
+    /// `Error::FutureVersion`: what is there cannot be read by this build.
+    pub fn open(path: &Path) -> Result<Self> {
+        // Retention or compression may take the file away between listing and opening.
+        let mut attempts = 0;
+        let segment = loop {
+            let Some(file) = list(path)?.into_iter().next() else {
+                return Err(no_tape(path));
+            };
+            match Segment::open(&file.path) {
+                Err(error) if is_missing(&error) && attempts < 10 => attempts += 1,
+                opened => break opened?,
+            }
+        };
+        let next = segment.head.first_offset;
+        Ok(Self {
+            path: path.to_owned(),
+            segment,
+            at: HEAD,
+            next,
+            byte: 0,
+            left: 0,
+            forgotten: HEAD,
+            spin: SPIN,
+            verify: true,
+            newest: None,
+        })
+    }
+
+    /// How long [`Reader::wait`] spins before it sleeps. Default 50 µs.
+    pub fn set_spin(&mut self, spin: Duration) {
+        self.spin = spin;
+    }
+
+    /// Whether each frame's checksum is verified when it is read. Default yes.
+    pub fn set_verify(&mut self, verify: bool) {
+        self.verify = verify;
+    }
+
+    /// What the items of the tape are.
+    pub fn kind(&self) -> TapeKind {
+        self.segment.head.kind()
+    }
+
+    /// The tape's folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Offset of the next item to be read.
+    pub const fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// Reads at most `max_items` items, in place. `None` when all that is published was read.
+    ///
+    /// A batch never reaches beyond one frame, and ends at an item.
+    ///
+    /// # Errors
+    /// `Error::Corrupt`: a checksum or a length is wrong, at the named byte. `Error::OutOfRange`:
+    /// retention took what comes next.
+    #[inline]
+    pub fn read(&mut self, max_items: usize) -> Result<Option<Batch<'_>>> {
+        if max_items == 0 || (self.left == 0 && !self.next_frame()?) {
+            return Ok(None);
+        }
+        let (from, first_offset, mut count) = (self.byte, self.next, self.left);
+        // The frame's end is where the next frame starts.
+        let mut to = self.at;
+        if count > max_items {
+            count = max_items;
+            to = from + self.items_length(from, to, count)?;
+        }
+        self.byte = to;
+        self.left -= count;
+        self.next += count as u64;
+        Ok(Some(Batch { first_offset, count, bytes: self.segment.bytes(from, to) }))
+    }
+
+    /// Bytes that the `count` items from byte `from` on take.
+    fn items_length(&self, from: usize, to: usize, count: usize) -> Result<usize> {
+        self.kind().items_length(self.segment.bytes(from, to), count).ok_or_else(|| {
+            Error::corrupt(&self.segment.path, from as u64, "items and frame disagree on lengths")
+        })
+    }
+
+    /// Goes to the next frame that holds items. Says whether there is one.
+    #[inline]
+    fn next_frame(&mut self) -> Result<bool> {
+        loop {
+            let (last, closed) = self.segment.tail();
+            if self.at <= last {
+                let frame = if self.verify {
+                    self.segment.checked_frame(self.at, self.next)?
+                } else {
+                    self.segment.frame(self.at, self.next)?
+                };
+                self.enter(&frame);
+                if self.left > 0 {
+                    return Ok(true);
+                }
+            } else if !closed || !self.next_segment()? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Takes the frame at `at` as the one whose items come next.
+    #[inline]
+    fn enter(&mut self, frame: &Frame) {
+        self.byte = self.at + FRAME_HEADER;
+        self.left = frame.count as usize;
+        if self.at > self.forgotten + 2 * FORGET {
+            self.segment.forget(self.forgotten, self.at - FORGET);
+            self.forgotten = self.at - FORGET;
+        }
+        self.at += frame.size();
+    }
+
+    #[cold]
+    fn next_segment(&mut self) -> Result<bool> {
+        let files = list(&self.path)?;
+        let Some(file) = files.iter().find(|file| file.first == self.next) else {
+            let first = files.first().map_or(0, |file| file.first);
+            if first > self.next {
+                return Err(self.out_of_range(self.next, first));
+            }
+            return Err(Error::corrupt(
+                &self.segment.path,
+                self.at as u64,
+                format!("the segment of offset {} that should follow is missing", self.next),
+            ));
+        };
+        let segment = match Segment::open(&file.path) {
+            Err(error) if is_missing(&error) => return Ok(false),
+            opened => opened?,
+        };
+        self.use_segment(segment);
+        Ok(true)
+    }
+
+    fn use_segment(&mut self, segment: Segment) {
+        self.segment = segment;
+        self.at = HEAD;
+        self.next = self.segment.head.first_offset;
+        self.left = 0;
+        self.forgotten = HEAD;
+        self.newest = None;
+    }
+
+    fn out_of_range(&mut self, wanted: u64, first: u64) -> Error {
+        match self.end() {
+            Ok(end) => Error::OutOfRange { wanted, first, end },
+            Err(error) => error,
+        }
+    }
+
+    /// Goes to `offset`, which may be the end.
+    ///
+    /// # Errors
+    /// `Error::OutOfRange`: the offset is no longer, or not yet, on the tape. `Error::Corrupt`:
+    /// as for [`Reader::read`].
+    pub fn seek(&mut self, offset: u64) -> Result<()> {
+        let mut attempts = 0;
+        loop {
+            let files = list(&self.path)?;
+            let first = files.first().map_or(0, |file| file.first);
+            let found = files.iter().rev().find(|file| file.first <= offset);
+            let Some(file) = found else {
+                return Err(self.out_of_range(offset, first));
+            };
+            match self.go_to(file) {
+                Err(error) if is_missing(&error) && attempts < 10 => attempts += 1,
+                gone => {
+                    gone?;
+                    break;
+                }
+            }
+        }
+        if self.seek_in_segment(offset)? {
+            return Ok(());
+        }
+        let first = self.first()?;
+        Err(self.out_of_range(offset, first))
+    }
+
+    fn go_to(&mut self, file: &SegmentFile) -> Result<()> {
+        if self.segment.head.first_offset != file.first {
+            let segment = Segment::open(&file.path)?;
+            self.use_segment(segment);
+        }
+        Ok(())
+    }
+
+    /// Goes to `offset` in the segment at hand. `false` if it ends before.
+    fn seek_in_segment(&mut self, offset: u64) -> Result<bool> {
+        self.start_from_index(|entry| entry.first_offset <= offset)?;
+        loop {
+            let (last, _) = self.segment.tail();
+            if self.at > last {
+                return Ok(self.next == offset);
+            }
+            let frame = self.segment.frame(self.at, self.next)?;
+            if frame.end_offset() > offset {
+                break;
+            }
+            self.at += frame.size();
+            self.next = frame.end_offset();
+        }
+        if self.next < offset {
+            let frame = self.segment.checked_frame(self.at, self.next)?;
+            self.enter(&frame);
+            let skipped = (offset - self.next) as usize;
+            self.byte += self.items_length(self.byte, self.at, skipped)?;
+            self.left -= skipped;
+            self.next = offset;
+        }
+        Ok(true)
+    }
+
+    /// Goes to the frame of the last index entry for which `wanted` holds, or to the first frame.
+    /// Returns the newest receive time before that frame.
+    fn start_from_index(&mut self, wanted: impl Fn(&index::Entry) -> bool) -> Result<i64> {
+        (self.at, self.next, self.left) = (HEAD, self.segment.head.first_offset, 0);
+        self.forgotten = HEAD;
+        let (last, _) = self.segment.tail();
+        if let Some(entry) = index::find(self.segment.head_bytes(), last, wanted) {
+            let at = entry.position as usize;
+            // An entry that does not lead to a whole frame is not worth an error: the frames do.
+            if at >= HEAD && self.segment.checked_frame(at, entry.first_offset).is_ok() {
+                (self.at, self.next) = (at, entry.first_offset);
+                return Ok(entry.ts_before);
+            }
+        }
+        Ok(self.segment.head.ts_before)
+    }
+
+    /// Goes to the first frame whose receive time is `ts_recv` or later; to the end if there is
+    /// none. A frame's time is that of its newest item, so that no item of that time or later
+    /// lies before.
+    ///
+    /// # Errors
+    /// As for [`Reader::read`].
+    pub fn seek_time(&mut self, ts_recv: i64) -> Result<()> {
+        let mut attempts = 0;
+        'again: loop {
+            let files = list(&self.path)?;
+            let mut chosen: Option<Segment> = None;
+            for file in files.iter().rev() {
+                match Segment::open(&file.path) {
+                    Err(error) if is_missing(&error) && attempts < 10 => {
+                        attempts += 1;
+                        continue 'again;
+                    }
+                    opened => chosen = Some(opened?),
+                }
+                if chosen.as_ref().is_some_and(|segment| segment.head.ts_before < ts_recv) {
+                    break;
+                }
+            }
+            let Some(segment) = chosen else { return Err(no_tape(&self.path)) };
+            self.use_segment(segment);
+            break;
+        }
+        self.start_from_index(|entry| entry.ts_before < ts_recv)?;
+        loop {
+            let (last, closed) = self.segment.tail();
+            if self.at <= last {
+                let frame = self.segment.frame(self.at, self.next)?;
+                if frame.ts_recv >= ts_recv && frame.count > 0 {
+                    return Ok(());
+                }
+                self.at += frame.size();
+                self.next = frame.end_offset();
+            } else if !closed || !self.next_segment()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// First offset that is kept.
+    ///
+    /// # Errors
+    /// `Error::Io`: the folder cannot be listed.
+    pub fn first(&self) -> Result<u64> {
+        list(&self.path)?.first().map(|file| file.first).ok_or_else(|| no_tape(&self.path))
+    }
+
+    /// Offset after the last published item.
+    ///
+    /// # Errors
+    /// As for [`Reader::open`].
+    pub fn end(&mut self) -> Result<u64> {
+        let newest = self.newest()?;
+        Ok(newest.last_frame()?.map_or(newest.head.first_offset, |frame| frame.end_offset()))
+    }
+
+    /// Offset after the last item that survives a loss of power.
+    ///
+    /// # Errors
+    /// As for [`Reader::open`].
+    pub fn durable(&mut self) -> Result<u64> {
+        Ok(self.newest()?.durable())
+    }
+
+    /// The input offset that the published tape covers: the next one to read. `None` on a tape
+    /// that has no input, or nothing yet.
+    ///
+    /// # Errors
+    /// As for [`Reader::open`].
+    pub fn covered(&mut self) -> Result<Option<u64>> {
+        let newest = self.newest()?;
+        let input = newest.last_frame()?.map_or(newest.head.input_before, |f| f.input_offset);
+        Ok((input != NO_INPUT).then_some(input))
+    }
+
+    /// The newest segment.
+    fn newest(&mut self) -> Result<&mut Segment> {
+        if !self.segment.tail().1 {
+            self.newest = None;
+            return Ok(&mut self.segment);
+        }
+        let mut attempts = 0;
+        while self.newest.as_ref().is_none_or(|newest| newest.tail().1) {
+            let Some(file) = list(&self.path)?.pop() else {
+                return Err(no_tape(&self.path));
+            };
+            if file.first == self.segment.head.first_offset {
+                self.newest = None;
+                return Ok(&mut self.segment);
+            }
+            attempts += 1;
+            match Segment::open(&file.path) {
+                Err(error) if is_missing(&error) && attempts < 10 => {}
+                opened => {
+                    self.newest = Some(Box::new(opened?));
+                    if attempts >= 10 {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(self.newest.as_mut().map_or(&mut self.segment, |newest| newest))
+    }
+
+    /// Whether [`Reader::read`] has something to look at.
+    #[inline]
+    fn is_ready(&self) -> bool {
+        let (last, closed) = self.segment.tail();
+        self.left > 0 || self.at <= last || closed
+    }
+
+    /// Waits until there is something to read, at most for `timeout`. Spins briefly, then sleeps
+    /// until the writer publishes. Says whether there is something.
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        if self.is_ready() {
+            return true;
+        }
+        let start = Instant::now();
+        let spin = self.spin.min(timeout);
+        loop {
+            for _ in 0..64 {
+                if self.is_ready() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if start.elapsed() >= spin {
+                break;
+            }
+        }
+        loop {
+            let tail = self.segment.tail();
+            if self.is_ready() {
+                return true;
+            }
+            let Some(rest) = timeout.checked_sub(start.elapsed()).filter(|rest| !rest.is_zero())
+            else {
+                return false;
+            };
+            self.segment.sleep(tail, rest);
+        }
+    }
+}
+
+fn no_tape(path: &Path) -> Error {
+    Error::io(
+        std::io::Error::from(std::io::ErrorKind::NotFound),
+        format!("looking for a tape in {}", path.display()),
+    )
+}
+
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}

@@ -1,0 +1,161 @@
+//! What a segment really holds, by its checksums.
+//!
+//! After a crash the shared words of a segment may promise more than the disk kept, or less.
+//! Only frames count: each names the offset that the one before leads to.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use super::head::{is_of_this_boot, Head, DURABLE, HEAD, PUBLISHED};
+use super::map::Map;
+use super::segment::{doing, file_length, list, SegmentFile};
+use super::Recovery;
+use crate::codec::{Frame, FRAME_HEADER};
+use crate::error::{Error, Result};
+use crate::record::Plain;
+
+/// How far the frames of a segment are whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scan {
+    /// Position of the last whole frame, 0 for none.
+    pub(crate) last: usize,
+    /// Byte after it.
+    pub(crate) end: usize,
+    /// Offset after its last item.
+    pub(crate) end_offset: u64,
+    /// Input offset that it covers.
+    pub(crate) input: u64,
+    /// Newest receive time up to it.
+    pub(crate) ts_max: i64,
+    /// Number of frames.
+    pub(crate) frames: u64,
+}
+
+/// Walks the frames of `segment`, a whole file whose head is `head`, up to the first that is not
+/// whole.
+pub(crate) fn scan(segment: &[u8], head: &Head) -> Scan {
+    let mut found = Scan {
+        last: 0,
+        end: HEAD,
+        end_offset: head.first_offset,
+        input: head.input_before,
+        ts_max: head.ts_before,
+        frames: 0,
+    };
+    while let Some(bytes) = segment.get(found.end..) {
+        match Frame::read(bytes) {
+            Some((frame, _)) if frame.first_offset == found.end_offset => found.take(&frame),
+            _ => break,
+        }
+    }
+    found
+}
+
+impl Scan {
+    fn take(&mut self, frame: &Frame) {
+        self.last = self.end;
+        self.end += frame.size();
+        self.end_offset = frame.end_offset();
+        self.input = frame.input_offset;
+        self.ts_max = self.ts_max.max(frame.ts_recv);
+        self.frames += 1;
+    }
+}
+
+/// Whether a whole frame with an offset after `end_offset` starts in `bytes` after its first byte
+/// and before byte `tail`. A frame that is not whole starts at its first byte.
+pub(crate) fn holds_frame(bytes: &[u8], tail: usize, end_offset: u64) -> bool {
+    let mut at = 8;
+    while at < tail && at + FRAME_HEADER <= bytes.len() {
+        if let Some(frame) = Frame::read_from(&bytes[at..]) {
+            // The offset is a cheap filter: items are 24 bytes at least, so that the frame at
+            // this byte can be only so far ahead.
+            let ahead = frame.first_offset.wrapping_sub(end_offset);
+            if ahead <= (at as u64 + 1) << 8
+                && frame.is_plausible()
+                && Frame::read(&bytes[at..]).is_some()
+            {
+                return true;
+            }
+        }
+        at += 8;
+    }
+    false
+}
+
+/// The end of a tape, from which writing goes on.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) path: PathBuf,
+    pub(crate) head: Head,
+    pub(crate) scan: Scan,
+    pub(crate) recovery: Recovery,
+}
+
+/// Finds where the tape at `tape` ends. `None` if it has no segment yet. Nothing is changed but
+/// segments that never held anything.
+///
+/// # Errors
+/// `Error::Corrupt`: something is wrong that a crash does not explain.
+pub(crate) fn recover(tape: &Path) -> Result<Option<Found>> {
+    let mut files = list(tape)?;
+    while let Some(file) = files.pop() {
+        let (bytes, length) = map_file(&file)?;
+        if is_unborn(&bytes, length) {
+            // Power was lost between naming a new segment and its first sync.
+            std::fs::remove_file(&file.path)
+                .map_err(|error| Error::io(error, doing("removing", &file.path)))?;
+            continue;
+        }
+        let segment = bytes.bytes(0, length);
+        let head = Head::read(segment, &file.path)?;
+        if head.first_offset != file.first {
+            return Err(Error::corrupt(&file.path, 16, "the file's name and its head disagree"));
+        }
+        let scan = scan(segment, &head);
+        let recovery = judge(&file, &bytes, length, &scan)?;
+        return Ok(Some(Found { path: file.path, head, scan, recovery }));
+    }
+    Ok(None)
+}
+
+fn map_file(file: &SegmentFile) -> Result<(Map, usize)> {
+    let opened = File::open(&file.path);
+    let opened = opened.map_err(|error| Error::io(error, doing("opening", &file.path)))?;
+    let length = file_length(&opened, &file.path)?;
+    Ok((Map::read_only(&opened, length, &file.path)?, length))
+}
+
+/// Whether the head was never written.
+fn is_unborn(map: &Map, length: usize) -> bool {
+    length == 0 || (map.bytes(0, length.min(128)).iter().all(|&byte| byte == 0))
+}
+
+/// Decides whether what lies after the last whole frame is a torn tail, and measures it.
+fn judge(file: &SegmentFile, map: &Map, length: usize, scan: &Scan) -> Result<Recovery> {
+    let whole = Recovery { end: scan.end_offset, cut_bytes: 0, cut_at: scan.end as u64 };
+    if length < HEAD {
+        return Ok(whole);
+    }
+    let rest = map.bytes(scan.end, length);
+    let tail = rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let published = (map.word(PUBLISHED).load(Ordering::Acquire) & !7) as usize;
+    let missing = published > scan.last && published >= length;
+    if tail == 0 && !missing {
+        return Ok(whole);
+    }
+    let corrupt = |reason: &str| Err(Error::corrupt(&file.path, scan.end as u64, reason));
+    // Of this boot, all that was published is still in memory; below the durable mark, all is on
+    // the disk. There a bad frame is damage and not a torn tail, unless the file just ends in it.
+    let is_durable = map.word(DURABLE).load(Ordering::Acquire) > scan.end_offset;
+    let size = Frame::read_from(rest).map_or(usize::MAX, |frame| frame.size());
+    if tail > 0 && is_durable && size <= rest.len() {
+        return corrupt("the checksum of a frame that was durable is wrong");
+    }
+    let is_kept = is_durable || is_of_this_boot(map);
+    if is_kept && holds_frame(rest, tail, scan.end_offset) {
+        return corrupt("the checksum of a frame is wrong, and whole frames follow");
+    }
+    Ok(Recovery { cut_bytes: tail as u64, ..whole })
+}

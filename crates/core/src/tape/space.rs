@@ -1,0 +1,70 @@
+//! Room on the disk. All of it is allocated before it is mapped for writing: a full disk is an
+//! error of the call that wanted more, never a signal in the middle of a store.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use super::segment::doing;
+use crate::error::{Error, Result};
+
+/// Smallest piece by which a file grows.
+const STEP: usize = 1 << 20;
+/// Largest piece by which a file grows.
+const STEP_MAX: usize = 64 << 20;
+
+/// Grows `file` from `length` so that it holds `needed` bytes, and more where there is room, up
+/// to `limit` or what is needed. Returns the new length.
+pub(crate) fn grow(
+    file: &File,
+    path: &Path,
+    length: usize,
+    needed: usize,
+    limit: usize,
+) -> Result<usize> {
+    let step = length.clamp(STEP, STEP_MAX);
+    let generous = (length + step).next_multiple_of(STEP).min(limit).max(needed);
+    match allocate(file, length, generous) {
+        Ok(()) => return Ok(generous),
+        Err(error) if !is_full(&error) => {
+            return Err(Error::io(error, doing("growing", path)));
+        }
+        Err(_) => give_back(file, length),
+    }
+    match allocate(file, length, needed) {
+        Ok(()) => Ok(needed),
+        Err(error) => {
+            give_back(file, length);
+            if is_full(&error) {
+                Err(Error::DiskFull { path: path.to_owned() })
+            } else {
+                Err(Error::io(error, doing("growing", path)))
+            }
+        }
+    }
+}
+
+fn allocate(file: &File, from: usize, to: usize) -> std::io::Result<()> {
+    loop {
+        // SAFETY: a call on a descriptor that `file` owns.
+        let code = unsafe {
+            libc::posix_fallocate(file.as_raw_fd(), from as libc::off_t, (to - from) as libc::off_t)
+        };
+        match code {
+            0 => return Ok(()),
+            libc::EINTR => {}
+            code => return Err(std::io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
+/// Frees what a failed allocation left beyond `length`.
+fn give_back(file: &File, length: usize) {
+    // If this fails too, the space is found again when the segment is closed.
+    drop(file.set_len(length as u64));
+}
+
+/// Whether `error` says that there is no room: on the disk, in a quota, or in a file.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG))
+}

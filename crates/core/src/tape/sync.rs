@@ -1,0 +1,215 @@
+//! The durable watermark: which items are on the disk, and the thread that moves it.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::head::DURABLE;
+use super::map::Map;
+use super::segment::doing;
+use crate::error::{Error, Result};
+
+/// A segment file that is being written.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) file: File,
+    pub(crate) map: Map,
+    pub(crate) path: PathBuf,
+}
+
+/// What the writer and its thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Offset after the last published item.
+    pub(crate) end: AtomicU64,
+    /// Offset after the last durable item.
+    pub(crate) durable: AtomicU64,
+    /// Whether something was published since the thread last looked.
+    dirty: AtomicBool,
+    /// Whether the disk refused to sync.
+    pub(crate) has_failed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    tape: PathBuf,
+    live: Arc<Live>,
+    /// Closed segments that are not on the disk yet, oldest first.
+    closed: Vec<Arc<Live>>,
+    /// Whether files were made or removed since the folder was last synced.
+    is_folder_dirty: bool,
+    stop: bool,
+    /// Set once the disk refused: what it holds is not known any more, so that nothing that comes
+    /// later can be called durable.
+    failure: Option<i32>,
+}
+
+impl Shared {
+    pub(crate) fn new(tape: PathBuf, live: Arc<Live>, end: u64, durable: u64) -> Self {
+        let state = State {
+            tape,
+            live,
+            closed: Vec::new(),
+            is_folder_dirty: true,
+            stop: false,
+            failure: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            end: AtomicU64::new(end),
+            durable: AtomicU64::new(durable),
+            dirty: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere cannot leave the state half changed: every change is one assignment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that something was published. Costs one load while the thread knows already.
+    #[inline]
+    pub(crate) fn mark_dirty(&self) {
+        if !self.dirty.load(Ordering::Relaxed) {
+            self.wake_thread();
+        }
+    }
+
+    #[cold]
+    fn wake_thread(&self) {
+        let _state = self.lock();
+        self.dirty.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// Goes on with a new segment. The old one must become durable first.
+    pub(crate) fn roll(&self, live: Arc<Live>) {
+        let mut state = self.lock();
+        let old = std::mem::replace(&mut state.live, live);
+        state.closed.push(old);
+        state.is_folder_dirty = true;
+    }
+
+    /// Goes on with the same segment, mapped anew.
+    pub(crate) fn replace(&self, live: Arc<Live>) {
+        self.lock().live = live;
+    }
+
+    /// Makes all that is published durable, and says up to where.
+    ///
+    /// # Errors
+    /// `Error::Io`: the disk refused, now or earlier. The tape must be opened anew.
+    pub(crate) fn sync(&self) -> Result<u64> {
+        let synced = self.try_sync();
+        if let Err(Error::Io { source, .. }) = &synced {
+            self.lock().failure = Some(source.raw_os_error().unwrap_or(libc::EIO));
+            self.has_failed.store(true, Ordering::Release);
+        }
+        synced
+    }
+
+    fn try_sync(&self) -> Result<u64> {
+        let (files, end, tape) = {
+            let mut state = self.lock();
+            if let Some(code) = state.failure {
+                let source = std::io::Error::from_raw_os_error(code);
+                return Err(Error::io(source, doing("syncing", &state.tape)));
+            }
+            // Read under the lock: no segment can be added between the two, so that the files
+            // hold everything before this offset.
+            let end = self.end.load(Ordering::Acquire);
+            let mut files = state.closed.clone();
+            files.push(Arc::clone(&state.live));
+            let tape = state.is_folder_dirty.then(|| state.tape.clone());
+            state.is_folder_dirty = false;
+            (files, end, tape)
+        };
+        if self.durable.load(Ordering::Acquire) >= end && files.len() == 1 && tape.is_none() {
+            return Ok(end);
+        }
+        for live in &files {
+            sync_file(&live.file).map_err(|e| Error::io(e, doing("syncing", &live.path)))?;
+        }
+        if let Some(tape) = tape {
+            let synced = File::open(&tape).and_then(|folder| folder.sync_all());
+            synced.map_err(|error| Error::io(error, doing("syncing", &tape)))?;
+        }
+        let mut state = self.lock();
+        state.closed.drain(..files.len() - 1);
+        self.durable.fetch_max(end, Ordering::AcqRel);
+        state.live.map.word(DURABLE).fetch_max(end, Ordering::AcqRel);
+        Ok(end)
+    }
+
+    /// Makes `sync` every `interval` while something is published. Returns when told to stop.
+    fn run(&self, interval: Duration) {
+        loop {
+            let mut state = self.lock();
+            while !state.stop && !self.dirty.load(Ordering::Relaxed) {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            // More will follow within the interval; one sync serves it all.
+            if !state.stop {
+                let waited = self.changed.wait_timeout_while(state, interval, |s| !s.stop);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            if state.stop {
+                return;
+            }
+            self.dirty.store(false, Ordering::Relaxed);
+            drop(state);
+            // The next append gives the error to the caller.
+            drop(self.sync());
+        }
+    }
+
+    fn stop(&self) {
+        self.lock().stop = true;
+        self.changed.notify_all();
+    }
+}
+
+/// The thread that makes a tape durable every so often.
+#[derive(Debug)]
+pub(crate) struct SyncThread {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SyncThread {
+    pub(crate) fn start(shared: Arc<Shared>, interval: Duration) -> Result<Self> {
+        let inner = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("tape-sync".to_owned())
+            .spawn(move || inner.run(interval))
+            .map_err(|error| Error::io(error, "starting the thread that syncs a tape"))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+}
+
+impl Drop for SyncThread {
+    fn drop(&mut self) {
+        self.shared.stop();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported when it happened; there is nobody to tell here.
+            drop(thread.join());
+        }
+    }
+}
+
+fn sync_file(file: &File) -> std::io::Result<()> {
+    // SAFETY: a call on a descriptor that `file` owns.
+    if unsafe { libc::fdatasync(file.as_raw_fd()) } == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}

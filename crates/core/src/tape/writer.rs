@@ -1,0 +1,382 @@
+//! Writing a tape: append, publish, roll.
+//!
+//! One process writes. A frame is copied behind the last one, and becomes visible by one release
+//! store of its position into the head of the segment. What was published is never touched again.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{fence, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::head::{
+    this_boot, Chain, Head, BOOT, CHAIN, CHAIN_PENDING, CHAIN_START, CLOSED, DURABLE, EPOCH, HEAD,
+    MAGIC, PUBLISHED, WAITING,
+};
+use super::index::{IndexWriter, SLOTS};
+use super::lock::Lock;
+use super::map::Map;
+use super::recovery::{self, Found};
+use super::segment::{doing, segment_path};
+use super::sync::{Live, Shared, SyncThread};
+use super::{space, wait, Durability, Recovery, TapeConfig};
+use crate::codec::{Frame, FRAME_HEADER, FRAME_PAYLOAD_MAX, NO_INPUT, VERSION};
+use crate::error::{Error, Result};
+use crate::record::{Plain, NONE};
+
+const NS_PER_DAY: i64 = 86_400_000_000_000;
+/// Smallest segment: below, the head would outweigh the frames.
+const SEGMENT_MIN: usize = 64 << 10;
+
+/// A tape, open for writing by this process alone.
+#[derive(Debug)]
+pub struct Tape {
+    path: PathBuf,
+    config: TapeConfig,
+    live: Arc<Live>,
+    /// Where the next frame goes.
+    position: usize,
+    /// How far the file may be written.
+    allocated: usize,
+    end: u64,
+    input: u64,
+    ts_max: i64,
+    day: i64,
+    index: IndexWriter,
+    shared: Arc<Shared>,
+    recovery: Recovery,
+    // Dropped in this order: the thread stops before the right to write is given up.
+    _sync_thread: Option<SyncThread>,
+    _lock: Lock,
+}
+
+impl Tape {
+    /// Opens the tape in the folder `path` for writing, or makes it. A torn tail is cut; what was
+    /// cut is told by [`Tape::recovery`].
+    ///
+    /// # Errors
+    /// `Error::Locked`: another process writes it. `Error::Corrupt`: something before the tail is
+    /// wrong; nothing was changed. `Error::FutureVersion`, `Error::DiskFull`, `Error::Io`.
+    /// `Error::Invalid`: the tape holds another kind of items.
+    pub fn open(path: &Path, config: TapeConfig) -> Result<Self> {
+        if config.segment_bytes < SEGMENT_MIN {
+            return Err(Error::invalid(format!(
+                "wanted segments of at least {SEGMENT_MIN} bytes, found {}",
+                config.segment_bytes
+            )));
+        }
+        std::fs::create_dir_all(path).map_err(|error| Error::io(error, doing("making", path)))?;
+        let lock = Lock::take(path)?;
+        let found = match recovery::recover(path)? {
+            Some(found) => found,
+            None => {
+                let head = fixed_head(&config, 0, NO_INPUT, i64::MIN, i64::MIN);
+                drop(create(path, head, CHAIN_START, 0, HEAD, config.segment_bytes)?);
+                recovery::recover(path)?.ok_or_else(|| {
+                    Error::corrupt(path, 0, "the segment that was just made is gone")
+                })?
+            }
+        };
+        if found.head.kind() != config.kind {
+            return Err(Error::invalid(format!(
+                "{} holds {:?}, wanted {:?}",
+                path.display(),
+                found.head.kind(),
+                config.kind
+            )));
+        }
+        Self::resume(path, config, lock, &found)
+    }
+
+    /// Goes on where `found` ends.
+    fn resume(path: &Path, config: TapeConfig, lock: Lock, found: &Found) -> Result<Self> {
+        let scan = &found.scan;
+        let file = open_file(&found.path)?;
+        // Cutting and growing again leaves zeros after the last frame, whatever was there.
+        file.set_len(scan.end as u64).map_err(|e| Error::io(e, doing("cutting", &found.path)))?;
+        let length = config.segment_bytes.max(scan.end);
+        let map = Map::writable(&file, length, &found.path)?;
+        let index = IndexWriter::resume(&map, HEAD, scan.end, found.head.stride as usize);
+        take_over(&map, scan.last as u64);
+        map.word(DURABLE).fetch_min(scan.end_offset, Ordering::AcqRel);
+        let durable = map.word(DURABLE).load(Ordering::Acquire);
+        wait::wake_all(map.half_word(PUBLISHED));
+        let live = Arc::new(Live { file, map, path: found.path.clone() });
+        let shared = Shared::new(path.to_owned(), Arc::clone(&live), scan.end_offset, durable);
+        let shared = Arc::new(shared);
+        // What an earlier writer left to the operating system is on the disk from here on.
+        shared.sync()?;
+        let sync_thread = match config.durability {
+            Durability::IntervalMs(ms) => {
+                let interval = Duration::from_millis(u64::from(ms.max(1)));
+                Some(SyncThread::start(Arc::clone(&shared), interval)?)
+            }
+            Durability::EveryFrame | Durability::Never => None,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            config,
+            live,
+            position: scan.end,
+            allocated: scan.end,
+            end: scan.end_offset,
+            input: scan.input,
+            ts_max: scan.ts_max,
+            day: found.head.ts_first.max(scan.ts_max).div_euclid(NS_PER_DAY),
+            index,
+            shared,
+            recovery: found.recovery,
+            _sync_thread: sync_thread,
+            _lock: lock,
+        })
+    }
+
+    /// Appends `count` items, back to back in `bytes`, as one frame, publishes them, and returns
+    /// the offset of the first. `input_offset` is the input offset that the tape covers with them
+    /// ([`NO_INPUT`] for none), `ts_recv` the receive time of the newest item in ns. Without items
+    /// the frame only says what input is covered.
+    ///
+    /// # Errors
+    /// `Error::DiskFull`: nothing of this was published; free space and call again. `Error::Io`:
+    /// the disk refuses; open the tape anew. `Error::Invalid`: the bytes are no whole items.
+    #[inline]
+    pub fn append(
+        &mut self,
+        bytes: &[u8],
+        count: u32,
+        input_offset: u64,
+        ts_recv: i64,
+    ) -> Result<u64> {
+        let size = FRAME_HEADER + bytes.len();
+        let ts_recv = if ts_recv == NONE { self.ts_max } else { ts_recv };
+        if self.position + size > self.allocated || ts_recv.div_euclid(NS_PER_DAY) > self.day {
+            self.make_room(size, ts_recv)?;
+        }
+        let frame = Frame::seal(bytes, count, self.end, input_offset, ts_recv);
+        if !frame.is_plausible() || bytes.len() > FRAME_PAYLOAD_MAX {
+            return Err(bad_items(bytes.len(), count));
+        }
+        debug_assert_eq!(
+            self.config.kind.items_length(bytes, count as usize),
+            Some(bytes.len()),
+            "the bytes are {count} whole items"
+        );
+        let (at, first) = (self.position, self.end);
+        if at >= self.index.next {
+            self.index.add(&self.live.map, at, first, self.ts_max);
+        }
+        self.live.map.write(at, frame.as_bytes());
+        self.live.map.write(at + FRAME_HEADER, bytes);
+        self.position = at + size;
+        self.end = frame.end_offset();
+        self.input = input_offset;
+        self.ts_max = self.ts_max.max(ts_recv);
+        self.publish(at as u64)?;
+        Ok(first)
+    }
+
+    /// Makes the frame at `at` visible to all readers, and wakes those who sleep.
+    #[inline]
+    fn publish(&mut self, at: u64) -> Result<()> {
+        let map = &self.live.map;
+        map.word(PUBLISHED).store(at, Ordering::Release);
+        // A reader sets the waiting word, then looks at the published word; here it is the other
+        // way round. The fence makes sure that one of the two sees the other.
+        fence(Ordering::SeqCst);
+        if map.word(WAITING).load(Ordering::Relaxed) != 0 {
+            wake(map);
+        }
+        self.shared.end.store(self.end, Ordering::Release);
+        match self.config.durability {
+            Durability::IntervalMs(_) => self.shared.mark_dirty(),
+            Durability::EveryFrame => {
+                self.shared.sync()?;
+            }
+            Durability::Never => {}
+        }
+        Ok(())
+    }
+
+    /// Makes room for `size` more bytes: rolls to a new segment if this one is full or its day is
+    /// over, else grows the file.
+    #[cold]
+    fn make_room(&mut self, size: usize, ts_recv: i64) -> Result<()> {
+        if self.shared.has_failed.load(Ordering::Acquire) {
+            self.shared.sync()?;
+        }
+        let day = ts_recv.div_euclid(NS_PER_DAY);
+        let is_empty = self.position == HEAD;
+        let is_full = self.position + size > self.config.segment_bytes;
+        if !is_empty && (is_full || day > self.day) {
+            self.roll(size, ts_recv)?;
+        }
+        if self.position == HEAD {
+            self.day = self.day.max(day);
+        }
+        let needed = self.position + size;
+        if needed > self.live.map.length() {
+            let file = self.live.file.try_clone();
+            let file = file.map_err(|e| Error::io(e, doing("opening", &self.live.path)))?;
+            let map = Map::writable(&file, needed, &self.live.path)?;
+            self.live = Arc::new(Live { file, map, path: self.live.path.clone() });
+            self.shared.replace(Arc::clone(&self.live));
+        }
+        if needed > self.allocated {
+            let live = &self.live;
+            let limit = self.config.segment_bytes;
+            self.allocated = space::grow(&live.file, &live.path, self.allocated, needed, limit)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the segment and goes on with a new one that has room for `size` bytes.
+    fn roll(&mut self, size: usize, ts_recv: i64) -> Result<()> {
+        let head = fixed_head(&self.config, self.end, self.input, self.ts_max, ts_recv);
+        let needed = HEAD + size;
+        let durable = self.shared.durable.load(Ordering::Acquire);
+        let limit = self.config.segment_bytes;
+        let (live, allocated) = create(&self.path, head, CHAIN_PENDING, durable, needed, limit)?;
+        let old = std::mem::replace(&mut self.live, Arc::new(live));
+        self.shared.roll(Arc::clone(&self.live));
+        old.map.word(PUBLISHED).fetch_or(CLOSED, Ordering::AcqRel);
+        wait::wake_all(old.map.half_word(PUBLISHED));
+        // Readers never look beyond the last frame; what was allocated behind it is given back.
+        let cut = old.file.set_len(self.position as u64);
+        cut.map_err(|error| Error::io(error, doing("cutting", &old.path)))?;
+        self.position = HEAD;
+        self.allocated = allocated;
+        self.day = ts_recv.div_euclid(NS_PER_DAY);
+        self.index = IndexWriter::new(HEAD, head.stride as usize);
+        Ok(())
+    }
+
+    /// Makes all that is published durable, and says up to which offset.
+    ///
+    /// # Errors
+    /// `Error::Io`: the disk refuses; open the tape anew.
+    pub fn sync(&self) -> Result<u64> {
+        self.shared.sync()
+    }
+
+    /// Offset after the last item: what the next one will get.
+    pub const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The input offset that the tape covers: the next one to read. `None` if it covers none.
+    pub fn last_input_offset(&self) -> Option<u64> {
+        (self.input != NO_INPUT).then_some(self.input)
+    }
+
+    /// Newest receive time on the tape, if there is any.
+    pub fn last_ts_recv(&self) -> Option<i64> {
+        (self.ts_max != i64::MIN).then_some(self.ts_max)
+    }
+
+    /// Offset after the last item that survives a loss of power.
+    pub fn durable(&self) -> u64 {
+        self.shared.durable.load(Ordering::Acquire)
+    }
+
+    /// What opening found, and had to cut.
+    pub const fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    /// The tape's folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Tape {
+    fn drop(&mut self) {
+        // An error here costs no data that was called durable; the next open tells.
+        drop(self.shared.sync());
+        // The file ends at its last frame again. Should this fail, the next open does it.
+        drop(self.live.file.set_len(self.position as u64));
+    }
+}
+
+#[cold]
+fn wake(map: &Map) {
+    if map.word(WAITING).swap(0, Ordering::SeqCst) != 0 {
+        wait::wake_all(map.half_word(PUBLISHED));
+    }
+}
+
+#[cold]
+fn bad_items(bytes: usize, count: u32) -> Error {
+    Error::invalid(format!(
+        "wanted whole items, a multiple of 8 bytes each and at most {FRAME_PAYLOAD_MAX} bytes in \
+         all; found {count} items in {bytes} bytes"
+    ))
+}
+
+/// Marks the segment in `map` as written by this process from now on, with `last` as its last
+/// frame.
+fn take_over(map: &Map, last: u64) {
+    let boot = this_boot();
+    map.word(PUBLISHED).store(last, Ordering::Release);
+    map.word(BOOT).store(boot[0], Ordering::Release);
+    map.word(BOOT + 8).store(boot[1], Ordering::Release);
+    map.word(EPOCH).fetch_add(1, Ordering::AcqRel);
+}
+
+fn open_file(path: &Path) -> Result<File> {
+    let opened = File::options().read(true).write(true).open(path);
+    opened.map_err(|error| Error::io(error, doing("opening", path)))
+}
+
+fn fixed_head(config: &TapeConfig, first: u64, input: u64, ts_before: i64, ts: i64) -> Head {
+    let stride = (config.segment_bytes / SLOTS).max(4096);
+    Head {
+        magic: MAGIC,
+        version: VERSION,
+        kind: config.kind as u32,
+        first_offset: first,
+        input_before: input,
+        ts_before,
+        ts_first: ts,
+        stride: u32::try_from(stride).unwrap_or(u32::MAX),
+        checksum: 0,
+    }
+    .sealed()
+}
+
+/// Makes the segment file of `head`, with room for `needed` bytes. Returns it with its length.
+/// It gets its name only when its head is whole, so that no reader sees half of it.
+fn create(
+    tape: &Path,
+    head: Head,
+    chain_state: u32,
+    durable: u64,
+    needed: usize,
+    limit: usize,
+) -> Result<(Live, usize)> {
+    let path = segment_path(tape, head.first_offset);
+    let aside = path.with_extension("new");
+    let made = File::options().read(true).write(true).create(true).truncate(true).open(&aside);
+    let file = match made {
+        Err(error) if space::is_full(&error) => return Err(Error::DiskFull { path }),
+        made => made.map_err(|error| Error::io(error, doing("making", &aside)))?,
+    };
+    let prepared = space::grow(&file, &path, 0, needed, limit).and_then(|allocated| {
+        let map = Map::writable(&file, limit.max(needed), &path)?;
+        map.write(0, head.as_bytes());
+        map.write(CHAIN, Chain::sealed([0; 32], chain_state).as_bytes());
+        map.word(DURABLE).store(durable, Ordering::Release);
+        take_over(&map, 0);
+        let renamed = std::fs::rename(&aside, &path);
+        renamed.map_err(|error| Error::io(error, doing("naming", &path)))?;
+        Ok((map, allocated))
+    });
+    match prepared {
+        Ok((map, allocated)) => Ok((Live { file, map, path }, allocated)),
+        Err(error) => {
+            // The error that stopped us is the one to tell; a file left aside is overwritten.
+            drop(std::fs::remove_file(&aside));
+            Err(error)
+        }
+    }
+}

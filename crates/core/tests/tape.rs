@@ -1,0 +1,301 @@
+//! The tape by its public interface: what is written is read, whatever happens to the writer.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tapeworks_core::record::{Header, Plain, Trade};
+use tapeworks_core::tape::NO_INPUT;
+use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
+
+const NS_PER_DAY: i64 = 86_400_000_000_000;
+
+/// A folder that goes away with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tapeworks-{name}-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&path));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn tape(&self) -> PathBuf {
+        self.0.join("tape")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+fn config() -> TapeConfig {
+    TapeConfig { durability: Durability::Never, ..TapeConfig::new(TapeKind::Records) }
+}
+
+fn trade(number: u64) -> Trade {
+    let mut header = Header::of::<Trade>();
+    header.sequence = number;
+    header.ts_recv = number as i64;
+    Trade {
+        header,
+        price: number as i64 * 3,
+        size: 7,
+        trade_id: number,
+        count: 1,
+        side: 1,
+        channel: 1,
+        conditions: [0; 2],
+    }
+}
+
+fn trades(from: u64, to: u64) -> Vec<u8> {
+    (from..to).flat_map(|number| trade(number).as_bytes().to_vec()).collect()
+}
+
+/// Appends trades `from` to `to` as one frame that covers input `to`, received at `to - 1`.
+fn append(tape: &mut Tape, from: u64, to: u64) {
+    let first = tape.append(&trades(from, to), (to - from) as u32, to, to as i64 - 1).unwrap();
+    assert_eq!(first, from);
+}
+
+/// All sequences from the reader's position on, each checked against its offset.
+fn read_all(reader: &mut Reader, max_items: usize) -> Result<Vec<u64>, Error> {
+    let mut all = Vec::new();
+    while let Some(batch) = reader.read(max_items)? {
+        assert!(batch.count > 0 && batch.count <= max_items);
+        let mut offset = batch.first_offset;
+        for record in tapeworks_core::record::records::iterate(batch.bytes) {
+            assert_eq!(record.get::<Trade>().unwrap(), trade(offset));
+            all.push(offset);
+            offset += 1;
+        }
+        assert_eq!(offset, batch.first_offset + batch.count as u64);
+    }
+    Ok(all)
+}
+
+fn last_segment(tape: &Path) -> PathBuf {
+    let mut files: Vec<_> = std::fs::read_dir(tape)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .collect();
+    files.sort();
+    files.pop().unwrap()
+}
+
+#[test]
+fn what_is_appended_is_read_at_any_batch_size() {
+    // Frames of one, many and no items; every limit must give the same items and cut at items.
+    let folder = Folder::new("read");
+    let mut tape = Tape::open(&folder.tape(), config()).unwrap();
+    append(&mut tape, 0, 1);
+    append(&mut tape, 1, 20);
+    tape.append(&[], 0, 99, 20).unwrap();
+    append(&mut tape, 20, 23);
+    for max_items in [1, 2, 7, 1000] {
+        let mut reader = Reader::open(&folder.tape()).unwrap();
+        assert_eq!(read_all(&mut reader, max_items).unwrap(), (0..23).collect::<Vec<_>>());
+        assert_eq!(reader.position(), 23);
+        assert_eq!(reader.end().unwrap(), 23);
+        assert_eq!(reader.covered().unwrap(), Some(23));
+        assert_eq!(reader.first().unwrap(), 0);
+    }
+}
+
+#[test]
+fn a_tape_goes_on_where_it_ended() {
+    // Open, append, close, many times: offsets, covered input and times go on.
+    let folder = Folder::new("reopen");
+    for round in 0..20 {
+        let mut tape = Tape::open(&folder.tape(), config()).unwrap();
+        assert_eq!(tape.end(), round * 10);
+        assert_eq!(tape.recovery().cut_bytes, 0);
+        if round > 0 {
+            assert_eq!(tape.last_input_offset(), Some(round * 10));
+            assert_eq!(tape.last_ts_recv(), Some(round as i64 * 10 - 1));
+        }
+        append(&mut tape, round * 10, round * 10 + 10);
+    }
+    let mut reader = Reader::open(&folder.tape()).unwrap();
+    assert_eq!(read_all(&mut reader, 3).unwrap().len(), 200);
+}
+
+#[test]
+fn seeking_finds_every_offset_and_time() {
+    // Small segments, many frames: seek to each offset and each time, read the next item.
+    let folder = Folder::new("seek");
+    let small = TapeConfig { segment_bytes: 64 << 10, ..config() };
+    let mut tape = Tape::open(&folder.tape(), small).unwrap();
+    let mut at = 0;
+    while at < 4000 {
+        let count = 1 + at % 17;
+        append(&mut tape, at, at + count);
+        at += count;
+    }
+    let mut reader = Reader::open(&folder.tape()).unwrap();
+    for offset in (0..at).rev().step_by(3).chain(0..at) {
+        reader.seek(offset).unwrap();
+        assert_eq!(reader.position(), offset);
+        assert_eq!(reader.read(1).unwrap().unwrap().first_offset, offset);
+        reader.seek_time(offset as i64).unwrap();
+        let batch = reader.read(1000).unwrap().unwrap();
+        let after = batch.first_offset + batch.count as u64;
+        assert!(batch.first_offset <= offset && offset < after);
+    }
+    reader.seek(at).unwrap();
+    assert!(reader.read(1).unwrap().is_none());
+    reader.seek_time(at as i64).unwrap();
+    assert_eq!(reader.position(), at);
+    let beyond = reader.seek(at + 1).unwrap_err();
+    assert!(matches!(beyond, Error::OutOfRange { wanted, first: 0, end } if wanted == at + 1
+        && end == at));
+}
+
+#[test]
+fn a_new_day_is_a_new_segment() {
+    // Receive times of three days, the last with a step back: one segment per day.
+    let folder = Folder::new("day");
+    let mut tape = Tape::open(&folder.tape(), config()).unwrap();
+    for (number, day) in [20_000, 20_000, 20_001, 20_002, 20_001].into_iter().enumerate() {
+        let bytes = trades(number as u64, number as u64 + 1);
+        tape.append(&bytes, 1, NO_INPUT, day * NS_PER_DAY + 5).unwrap();
+    }
+    let segments = std::fs::read_dir(folder.tape())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some())
+        .count();
+    assert_eq!(segments, 3);
+    let mut reader = Reader::open(&folder.tape()).unwrap();
+    assert_eq!(read_all(&mut reader, 10).unwrap(), (0..5).collect::<Vec<_>>());
+    assert_eq!(reader.covered().unwrap(), None);
+}
+
+#[test]
+fn a_frame_larger_than_a_segment_fits() {
+    // A 5 MB body on segments of 64 KiB, first on the tape and in the middle.
+    let folder = Folder::new("large");
+    let small = TapeConfig { segment_bytes: 64 << 10, ..config() };
+    let mut tape = Tape::open(&folder.tape(), small).unwrap();
+    append(&mut tape, 0, 80_000);
+    append(&mut tape, 80_000, 80_001);
+    append(&mut tape, 80_001, 160_000);
+    append(&mut tape, 160_000, 160_002);
+    let mut reader = Reader::open(&folder.tape()).unwrap();
+    assert_eq!(read_all(&mut reader, 999).unwrap().len(), 160_002);
+}
+
+#[test]
+fn a_second_writer_is_refused() {
+    // Open twice in one process: the second must name the holder and change nothing.
+    let folder = Folder::new("lock");
+    let mut tape = Tape::open(&folder.tape(), config()).unwrap();
+    let refused = Tape::open(&folder.tape(), config()).unwrap_err();
+    let this = std::process::id();
+    assert!(matches!(refused, Error::Locked { holder: Some(pid), .. } if pid == this));
+    append(&mut tape, 0, 5);
+    drop(tape);
+    assert_eq!(Tape::open(&folder.tape(), config()).unwrap().end(), 5);
+}
+
+#[test]
+fn a_torn_tail_is_cut_at_every_byte() {
+    // A crash can leave half a frame. Cut the file at every byte of the last frame: each time a
+    // reader returns all earlier records and no error, and a writer goes on from there.
+    let folder = Folder::new("torn");
+    let mut tape = Tape::open(&folder.tape(), config()).unwrap();
+    append(&mut tape, 0, 3);
+    append(&mut tape, 3, 4);
+    let before = 16_384 + 2 * 40 + 4 * 64;
+    append(&mut tape, 4, 6);
+    drop(tape);
+    let path = last_segment(&folder.tape());
+    let whole = std::fs::read(&path).unwrap();
+    for length in before..whole.len() {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let mut reader = Reader::open(&folder.tape()).unwrap();
+        assert_eq!(read_all(&mut reader, 10).unwrap(), vec![0, 1, 2, 3], "length {length}");
+        let mut tape = Tape::open(&folder.tape(), config()).unwrap();
+        assert_eq!(tape.end(), 4);
+        assert_eq!(tape.recovery().cut_at, before as u64);
+        append(&mut tape, 4, 9);
+        assert!(reader.wait(Duration::from_millis(100)));
+        assert_eq!(read_all(&mut reader, 10).unwrap(), vec![4, 5, 6, 7, 8], "length {length}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_stops_reader_and_writer_with_its_place() {
+    // Flip one bit in each byte of the first two of three frames: nobody may take a wrong record,
+    // and both must name the frame.
+    let folder = Folder::new("flip");
+    let mut tape = Tape::open(&folder.tape(), config()).unwrap();
+    append(&mut tape, 0, 1);
+    append(&mut tape, 1, 2);
+    append(&mut tape, 2, 3);
+    drop(tape);
+    let path = last_segment(&folder.tape());
+    let whole = std::fs::read(&path).unwrap();
+    for byte in 16_384..16_384 + 2 * 104 {
+        let mut bytes = whole.clone();
+        bytes[byte] ^= 1 << (byte % 8);
+        std::fs::write(&path, &bytes).unwrap();
+        let frame = 16_384 + (byte as u64 - 16_384) / 104 * 104;
+        let mut reader = Reader::open(&folder.tape()).unwrap();
+        let error = read_all(&mut reader, 10).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { byte, .. } if byte == frame), "byte {byte}");
+        let error = Tape::open(&folder.tape(), config()).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { byte, .. } if byte == frame), "byte {byte}");
+    }
+}
+
+#[test]
+fn a_sleeping_reader_is_woken() {
+    // A reader thread sleeps at the end, over a roll of segments too, and sees each append.
+    let folder = Folder::new("wake");
+    let small = TapeConfig { segment_bytes: 64 << 10, ..config() };
+    let mut tape = Tape::open(&folder.tape(), small).unwrap();
+    let path = folder.tape();
+    let thread = std::thread::spawn(move || {
+        let mut reader = Reader::open(&path).unwrap();
+        reader.set_spin(Duration::ZERO);
+        let mut seen = 0;
+        while seen < 20_000 {
+            assert!(reader.wait(Duration::from_secs(20)), "woken at {seen}");
+            seen += read_all(&mut reader, 100).unwrap().len();
+        }
+    });
+    for round in 0..200 {
+        append(&mut tape, round * 100, round * 100 + 100);
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    thread.join().unwrap();
+    let mut reader = Reader::open(&folder.tape()).unwrap();
+    reader.seek(20_000).unwrap();
+    assert!(!reader.wait(Duration::from_millis(5)));
+}
+
+#[test]
+fn the_durable_mark_follows() {
+    // Every frame: durable when append returns. Every few ms: durable soon, without a call.
+    let folder = Folder::new("durable");
+    let every = TapeConfig { durability: Durability::EveryFrame, ..config() };
+    let mut tape = Tape::open(&folder.tape(), every).unwrap();
+    append(&mut tape, 0, 3);
+    assert_eq!(tape.durable(), 3);
+    drop(tape);
+    let some = TapeConfig { durability: Durability::IntervalMs(5), ..config() };
+    let mut tape = Tape::open(&folder.tape(), some).unwrap();
+    append(&mut tape, 3, 7);
+    let mut reader = Reader::open(&folder.tape()).unwrap();
+    for _ in 0..2000 {
+        if reader.durable().unwrap() == 7 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!((tape.durable(), reader.durable().unwrap()), (7, 7));
+}
