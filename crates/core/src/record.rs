@@ -8,9 +8,12 @@
 
 use crate::error::{Error, Result};
 
+pub mod arrow;
 pub mod blob;
 pub mod columns;
 pub mod records;
+pub mod rows;
+pub mod select;
 
 pub use blob::{Blob, BlobKind, Blobs};
 pub use records::{RecordRef, Records};

@@ -1,12 +1,18 @@
 //! Bindings of the core's `record`: batches cross the border whole, as bytes or as columns.
 
 use std::ffi::{c_int, c_void, CString};
+use std::sync::Mutex;
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use tapeworks_core::record;
+use pyo3::types::{PyBytes, PyCapsule};
+use tapeworks_core::record::arrow::{self, ArrowArray, ArrowSchema};
+use tapeworks_core::record::columns::Layout;
+use tapeworks_core::record::rows;
+use tapeworks_core::record::select::{self, Selection};
+use tapeworks_core::record::{self, Kind};
 
 use crate::errors::to_python;
 
@@ -67,6 +73,65 @@ impl Records {
         )
     }
 
+    /// The records of one kind as Arrow columns.
+    #[pyo3(signature = (kind, symbols = None))]
+    fn arrow(&self, py: Python<'_>, kind: &str, symbols: Option<&Symbols>) -> PyResult<Columns> {
+        let layout = Layout::named(kind).map_err(to_python)?;
+        let symbols = symbols.map(|symbols| &symbols.inner);
+        py.allow_threads(|| {
+            let mut rows = rows::Rows::new(layout);
+            rows.extend(self.inner.as_bytes(), self.first_offset);
+            Columns::build(&rows, 0, rows.len(), symbols, false)
+        })
+    }
+
+    /// The records of one kind, back to back, for NumPy to read with `dtype_descr(kind)`.
+    fn numpy<'py>(&self, py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyBytes>> {
+        let layout = Layout::named(kind).map_err(to_python)?;
+        let rows = py.allow_threads(|| {
+            let mut rows = rows::Rows::new(layout);
+            rows.extend(self.inner.as_bytes(), 0);
+            rows
+        });
+        Ok(PyBytes::new(py, rows.as_bytes()))
+    }
+
+    /// Number of records by kind.
+    fn counts(&self, py: Python<'_>) -> Vec<(u8, usize)> {
+        py.allow_threads(|| {
+            let mut counts = [0; 256];
+            self.inner.iter().for_each(|record| counts[record.kind() as usize] += 1);
+            (0..=u8::MAX).zip(counts).filter(|&(_, count)| count > 0).collect()
+        })
+    }
+
+    /// The records of the given kinds and instruments with `start <= ts_recv < end`.
+    #[pyo3(signature = (kinds, instruments = None, start = i64::MIN, end = i64::MAX))]
+    fn select(
+        &self,
+        py: Python<'_>,
+        kinds: Vec<u8>,
+        instruments: Option<Vec<u32>>,
+        start: i64,
+        end: i64,
+    ) -> PyResult<Self> {
+        let mut bits = 0;
+        for number in kinds {
+            bits |= Selection::bit(Kind::try_from(number).map_err(to_python)?);
+        }
+        let mut instruments = instruments;
+        if let Some(ids) = &mut instruments {
+            ids.sort_unstable();
+        }
+        let selection = Selection { kinds: bits, instruments, start, end };
+        let inner = py.allow_threads(|| {
+            let mut out = record::Records::new();
+            selection.select(self.inner.as_bytes(), &mut out);
+            out
+        });
+        Ok(Self::wrap(inner, self.first_offset, self.next_offset))
+    }
+
     unsafe fn __getbuffer__(
         slf: Bound<'_, Self>,
         view: *mut ffi::Py_buffer,
@@ -115,8 +180,207 @@ impl Records {
     }
 }
 
+/// Arrow columns on their way to another library, which takes them once.
+#[pyclass(frozen, module = "tapeworks._core")]
+pub struct Columns {
+    parts: Mutex<Option<(ArrowSchema, ArrowArray)>>,
+    length: usize,
+}
+
+impl Columns {
+    fn build(
+        rows: &rows::Rows,
+        start: usize,
+        end: usize,
+        symbols: Option<&rows::Symbols>,
+        offsets: bool,
+    ) -> PyResult<Self> {
+        let columns = arrow::columns(rows, start, end, symbols, offsets).map_err(to_python)?;
+        Ok(Self::export(columns, end - start))
+    }
+
+    /// Hands columns of equal length to Python.
+    pub fn export(columns: Vec<arrow::Column>, length: usize) -> Self {
+        Self { parts: Mutex::new(Some(arrow::export(columns, length))), length }
+    }
+}
+
+#[pymethods]
+impl Columns {
+    fn __len__(&self) -> usize {
+        self.length
+    }
+
+    /// The Arrow C data interface: a schema and a struct array.
+    #[pyo3(signature = (requested_schema = None))]
+    fn __arrow_c_array__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(Bound<'py, PyCapsule>, Bound<'py, PyCapsule>)> {
+        // Casting is the receiver's business: the interface lets a producer ignore the request.
+        let _ = requested_schema;
+        let taken = self.parts.lock().ok().and_then(|mut parts| parts.take());
+        let (schema, array) =
+            taken.ok_or_else(|| PyValueError::new_err("these columns were taken before"))?;
+        Ok((
+            PyCapsule::new(py, schema, Some(c"arrow_schema".to_owned()))?,
+            PyCapsule::new(py, array, Some(c"arrow_array".to_owned()))?,
+        ))
+    }
+}
+
+/// The symbols of instrument ids, as the definitions of a tape give them.
+#[pyclass(module = "tapeworks._core")]
+#[derive(Default)]
+pub struct Symbols {
+    inner: rows::Symbols,
+}
+
+#[pymethods]
+impl Symbols {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in the definitions among `records` and says how many there were.
+    fn load(&mut self, py: Python<'_>, records: &Records) -> usize {
+        py.allow_threads(|| self.inner.load(records.inner.as_bytes()))
+    }
+
+    /// Instrument ids by symbol; a symbol that was used twice has several.
+    fn ids(&self) -> Vec<(String, u32)> {
+        let pair = |definition: &record::Definition| {
+            (record::unpadded(&definition.symbol).to_owned(), definition.header.instrument)
+        };
+        self.inner.iter().map(pair).collect()
+    }
+
+    /// All definitions as records, by id.
+    fn records(&self) -> Records {
+        let mut out = record::Records::new();
+        self.inner.iter().for_each(|definition| out.push(definition));
+        Records::wrap(out, 0, 0)
+    }
+}
+
+/// Records of one kind, gathered from batches and put in the order of a file.
+#[pyclass(module = "tapeworks._core")]
+pub struct Rows {
+    inner: rows::Rows,
+}
+
+#[pymethods]
+impl Rows {
+    #[new]
+    fn new(kind: &str) -> PyResult<Self> {
+        Ok(Self { inner: rows::Rows::new(Layout::named(kind).map_err(to_python)?) })
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner.len()
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.inner.byte_length()
+    }
+
+    /// Takes the records of this kind out of `records` and says how many there were.
+    fn extend(&mut self, py: Python<'_>, records: &Records) -> usize {
+        py.allow_threads(|| self.inner.extend(records.inner.as_bytes(), records.first_offset))
+    }
+
+    /// Orders by day, symbol and time. Gives `(day since the epoch, first row, end row)`.
+    fn sort(&mut self, py: Python<'_>, symbols: &Symbols) -> PyResult<Vec<(i64, usize, usize)>> {
+        let days = py.allow_threads(|| self.inner.sort(&symbols.inner)).map_err(to_python)?;
+        Ok(days.iter().map(|day| (day.day, day.start, day.end)).collect())
+    }
+
+    /// Rows `start` to `end` as Arrow columns, with the symbol first and the tape offset last.
+    fn arrow(
+        &self,
+        py: Python<'_>,
+        symbols: &Symbols,
+        start: usize,
+        end: usize,
+    ) -> PyResult<Columns> {
+        if start > end || end > self.inner.len() {
+            return Err(PyValueError::new_err(format!(
+                "wanted rows within 0 to {}; found {start} to {end}",
+                self.inner.len()
+            )));
+        }
+        py.allow_threads(|| Columns::build(&self.inner, start, end, Some(&symbols.inner), true))
+    }
+
+    fn clear(&mut self) {
+        self.inner.clear();
+    }
+}
+
+/// Streams of records merged by the time of their receipt.
+#[pyclass(module = "tapeworks._core")]
+pub struct Merge {
+    inner: select::Merge,
+    count: usize,
+}
+
+#[pymethods]
+impl Merge {
+    #[new]
+    fn new(count: usize) -> Self {
+        Self { inner: select::Merge::new(count), count }
+    }
+
+    /// Adds the next records of a stream; `None` says that it has ended.
+    fn push(&mut self, py: Python<'_>, stream: usize, records: Option<&Records>) -> PyResult<()> {
+        if stream >= self.count {
+            return Err(PyValueError::new_err(format!("wanted a stream below {}", self.count)));
+        }
+        match records {
+            Some(records) => py.allow_threads(|| self.inner.push(stream, &records.inner)),
+            None => self.inner.end(stream),
+        }
+        Ok(())
+    }
+
+    /// The stream that must be pushed to before more can be taken.
+    fn wanting(&self) -> Option<usize> {
+        self.inner.wanting()
+    }
+
+    /// The next records in order, up to `max_items`.
+    fn take(&mut self, py: Python<'_>, max_items: usize) -> Records {
+        let inner = py.allow_threads(|| {
+            let mut out = record::Records::new();
+            self.inner.take(max_items, &mut out);
+            out
+        });
+        Records::wrap(inner, 0, 0)
+    }
+}
+
+/// The fields of a kind as NumPy describes a structured type.
+#[pyfunction]
+fn dtype_descr(kind: &str) -> PyResult<Vec<(String, String)>> {
+    Ok(Layout::named(kind).map_err(to_python)?.descr())
+}
+
 /// Adds this file's classes and functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Records>()?;
+    module.add_class::<Columns>()?;
+    module.add_class::<Symbols>()?;
+    module.add_class::<Rows>()?;
+    module.add_class::<Merge>()?;
+    module.add_function(wrap_pyfunction!(dtype_descr, module)?)?;
+    module.add("NONE", record::NONE)?;
+    for number in 1..=u8::MAX {
+        if let Ok(kind) = Kind::try_from(number) {
+            module.add(format!("KIND_{}", format!("{kind:?}").to_uppercase()).as_str(), number)?;
+        }
+    }
     Ok(())
 }

@@ -1,1 +1,287 @@
-//! The layouts as tables: NumPy descriptions and Arrow columns.
+//! The layouts as tables: one definition for NumPy and for Arrow.
+//!
+//! Offsets and widths come from the structs of `record.rs`; this file adds what a field means. A
+//! compile-time check holds that the fields of a kind cover it to the last byte.
+
+use std::mem::offset_of;
+
+use super::{
+    Bar, Correction, Definition, Header, Kind, Level, Mark, Marker, MarkerCode, Order, Quote,
+    Status, Tick, Trade,
+};
+use crate::error::{Error, Result};
+
+/// What the bytes of a field mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// An unsigned integer of the field's width.
+    Number,
+    /// An unsigned 32-bit count whose largest value means "not known".
+    Count,
+    /// Nanoseconds since the epoch, or absent.
+    Time,
+    /// Units of 1e-9, or absent.
+    Price,
+    /// Units of 1e-8, or absent.
+    Size,
+    /// A signed 128-bit integer, units of 1e-17.
+    Turnover,
+    /// Zero-padded text.
+    Text,
+    /// One byte that stands for a name; an empty name is absent.
+    Name(&'static [&'static str]),
+    /// Nothing that a column should show.
+    Hidden,
+}
+
+/// One field of a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Its name, the same in the struct, in NumPy and in Arrow.
+    pub name: &'static str,
+    /// Its first byte in the record.
+    pub offset: usize,
+    /// Its width in bytes.
+    pub width: usize,
+    /// What it means.
+    pub meaning: Meaning,
+}
+
+/// The fields of one kind of record.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// The name by which it is asked for.
+    pub name: &'static str,
+    /// The kind of its records.
+    pub kind: Kind,
+    /// Only markers of this code, if set.
+    pub code: Option<MarkerCode>,
+    /// Bytes of one record.
+    pub width: usize,
+    /// Body fields, in order; the header's are [`HEADER`].
+    pub body: &'static [Field],
+}
+
+const TAKER: Meaning = Meaning::Name(&["", "buy", "sell"]);
+const SIDE: Meaning = Meaning::Name(&["", "bid", "ask"]);
+const CHANNEL: Meaning = Meaning::Name(&[
+    "",
+    "trade",
+    "agg_trade",
+    "quote",
+    "depth",
+    "partial_depth",
+    "kline",
+    "ticker",
+    "mark",
+    "snapshot",
+    "definition",
+    "session",
+]);
+const CODE: Meaning = Meaning::Name(&[
+    "",
+    "snapshot_begin",
+    "snapshot_end",
+    "gap",
+    "connected",
+    "disconnected",
+    "heartbeat",
+    "end_of_session",
+    "empty_update",
+    "dead_letter",
+    "book_state",
+    "checkpoint_begin",
+    "checkpoint_end",
+]);
+const CAUSE: Meaning =
+    Meaning::Name(&["", "sequence", "silence", "disconnect", "overload", "decode", "retention"]);
+const STATE: Meaning = Meaning::Name(&["", "open", "closed", "repaired", "unrecoverable"]);
+const ACTION: Meaning = Meaning::Name(&["", "add", "modify", "cancel", "execute"]);
+const CORRECTION: Meaning = Meaning::Name(&["", "cancel", "correct"]);
+const TRADING: Meaning =
+    Meaning::Name(&["", "trading", "halted", "auction", "closed", "cancel_only"]);
+const ASSET: Meaning =
+    Meaning::Name(&["", "spot", "perpetual", "future", "equity", "option", "index"]);
+
+const fn width_of<T, F>(_: fn(&T) -> &F) -> usize {
+    size_of::<F>()
+}
+
+macro_rules! fields {
+    ($type:ident { $($field:ident $meaning:expr),+ $(,)? }) => {{
+        const FIELDS: &[Field] = &[$(Field {
+            name: stringify!($field),
+            offset: offset_of!($type, $field),
+            width: width_of::<$type, _>(|record| &record.$field),
+            meaning: $meaning,
+        }),+];
+        FIELDS
+    }};
+}
+
+use Meaning::{Count, Hidden, Number, Price, Size, Text, Time, Turnover};
+
+/// The fields that every record starts with.
+pub const HEADER: &[Field] = fields!(Header {
+    length Hidden, kind Hidden, flags Number, feed Number, instrument Number,
+    ts_event Time, ts_recv Time, sequence Number,
+});
+
+macro_rules! layout {
+    ($name:literal, $type:ident { $($field:ident $meaning:expr),+ $(,)? }) => {
+        Layout {
+            name: $name,
+            kind: Kind::$type,
+            code: None,
+            width: size_of::<$type>(),
+            body: fields!($type { $($field $meaning),+ }),
+        }
+    };
+}
+
+const MARKER: &[Field] = fields!(Marker {
+    code CODE, cause Number, state Number, channel CHANNEL, count Count, first Number,
+    last Number, ts_start Time,
+});
+const GAP: &[Field] = fields!(Marker {
+    code Hidden, cause CAUSE, state STATE, channel CHANNEL, count Count, first Number,
+    last Number, ts_start Time,
+});
+
+const fn marker(name: &'static str, code: Option<MarkerCode>, body: &'static [Field]) -> Layout {
+    Layout { name, kind: Kind::Marker, code, width: size_of::<Marker>(), body }
+}
+
+/// All layouts. `gap` and `dead` are the markers of that code; `gap` names causes and states.
+pub const LAYOUTS: &[Layout] = &[
+    layout!("trade", Trade {
+        price Price, size Size, trade_id Number, count Number, side TAKER, channel CHANNEL,
+        conditions Number,
+    }),
+    layout!("quote", Quote { bid_price Price, bid_size Size, ask_price Price, ask_size Size }),
+    layout!("level", Level {
+        price Price, size Size, previous Number, span Number, side SIDE, channel CHANNEL,
+        reserved Hidden,
+    }),
+    layout!("order", Order {
+        price Price, size Size, order_id Number, action ACTION, side SIDE, reserved Hidden,
+    }),
+    layout!("bar", Bar {
+        open Price, high Price, low Price, close Price, volume Size, buy_volume Size,
+        turnover Turnover, buy_turnover Turnover, count Number, interval_ms Number,
+        closed Number, channel CHANNEL, reserved Hidden,
+    }),
+    layout!("status", Status {
+        price_low Price, price_high Price, reason Text, status TRADING, reserved Hidden,
+    }),
+    layout!("correction", Correction {
+        price Price, size Size, trade_id Number, action CORRECTION, reserved Hidden,
+    }),
+    marker("marker", None, MARKER),
+    marker("gap", Some(MarkerCode::Gap), GAP),
+    marker("dead", Some(MarkerCode::DeadLetter), MARKER),
+    layout!("definition", Definition {
+        tick_size Price, lot_size Size, valid_from Time, valid_to Time, symbol Text,
+        canonical Text, currency Text, asset_class ASSET, status TRADING, reserved Hidden,
+    }),
+    layout!("mark", Mark {
+        mark_price Price, index_price Price, funding_rate Price, ts_funding Time,
+    }),
+    layout!("tick", Tick { bid Price, ask Price, last Price, volume Size }),
+];
+
+const fn covers(fields: &[Field], start: usize, end: usize) -> bool {
+    let (mut at, mut index) = (start, 0);
+    while index < fields.len() {
+        if fields[index].offset != at {
+            return false;
+        }
+        at += fields[index].width;
+        index += 1;
+    }
+    at == end
+}
+
+const _: () = {
+    assert!(covers(HEADER, 0, size_of::<Header>()));
+    let mut index = 0;
+    while index < LAYOUTS.len() {
+        assert!(covers(LAYOUTS[index].body, size_of::<Header>(), LAYOUTS[index].width));
+        index += 1;
+    }
+};
+
+impl Layout {
+    /// The layout called `name`.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: no such layout; the message lists all.
+    pub fn named(name: &str) -> Result<&'static Self> {
+        LAYOUTS.iter().find(|layout| layout.name == name).ok_or_else(|| {
+            let names: Vec<_> = LAYOUTS.iter().map(|layout| layout.name).collect();
+            Error::invalid(format!("wanted a kind of {}; found {name:?}", names.join(", ")))
+        })
+    }
+
+    /// Header and body fields, in the order of their bytes.
+    pub fn fields(&self) -> impl Iterator<Item = &'static Field> {
+        HEADER.iter().chain(self.body)
+    }
+
+    /// Whether the record that `bytes` starts with is of this layout.
+    #[inline]
+    pub fn matches(&self, bytes: &[u8]) -> bool {
+        bytes[1] == self.kind as u8
+            && bytes[0] as usize * 8 == self.width
+            && self.code.is_none_or(|code| bytes[size_of::<Header>()] == code as u8)
+    }
+
+    /// The layout as NumPy describes a structured type: names and formats.
+    pub fn descr(&self) -> Vec<(String, String)> {
+        let mut out = Vec::new();
+        for field in self.fields() {
+            let name = field.name.to_owned();
+            match (field.meaning, field.width) {
+                (Meaning::Turnover, _) => {
+                    out.push((format!("{name}_low"), "<u8".to_owned()));
+                    out.push((format!("{name}_high"), "<i8".to_owned()));
+                }
+                (Meaning::Time | Meaning::Price | Meaning::Size, _) => {
+                    out.push((name, "<i8".to_owned()));
+                }
+                (Meaning::Text, width) => out.push((name, format!("|S{width}"))),
+                (_, 1) => out.push((name, "|u1".to_owned())),
+                (_, width @ (2 | 4 | 8)) => out.push((name, format!("<u{width}"))),
+                (_, width) => out.push((name, format!("|V{width}"))),
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_reach_the_last_number_of_their_enum() {
+        // A name table that is shorter than its enum would turn a value into "absent".
+        let length = |meaning| match meaning {
+            Meaning::Name(names) => names.len(),
+            _ => 0,
+        };
+        assert_eq!(length(CHANNEL), super::super::Channel::Session as usize + 1);
+        assert_eq!(length(CODE), MarkerCode::CheckpointEnd as usize + 1);
+        assert_eq!(length(CAUSE), super::super::GapCause::Retention as usize + 1);
+        assert_eq!(length(STATE), super::super::GapState::Unrecoverable as usize + 1);
+    }
+
+    #[test]
+    fn every_kind_has_a_layout() {
+        // Kinds are numbered from 1 without holes.
+        for number in 1..=Kind::Tick as u8 {
+            let kind = Kind::try_from(number).unwrap();
+            assert!(LAYOUTS.iter().any(|layout| layout.kind == kind), "{kind:?}");
+        }
+    }
+}

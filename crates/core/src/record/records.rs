@@ -36,6 +36,12 @@ impl Records {
     /// As [`Records::from_bytes`]; nothing is appended then.
     pub fn extend_from_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         let count = count_records(bytes)?;
+        self.extend_counted(bytes, count);
+        Ok(())
+    }
+
+    /// Appends `bytes`, which are known to be `count` whole records.
+    pub(super) fn extend_counted(&mut self, bytes: &[u8], count: usize) {
         let start = self.words.len();
         self.words.resize(start + bytes.len() / 8, 0);
         // SAFETY: the target was just made `bytes.len()` long; `u64` has no invalid patterns.
@@ -47,7 +53,6 @@ impl Records {
             );
         }
         self.count += count;
-        Ok(())
     }
 
     /// Appends one record.
