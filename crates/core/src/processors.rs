@@ -7,6 +7,9 @@ use crate::error::Result;
 use crate::record::Records;
 pub use crate::tape::Batch;
 
+pub mod books;
+pub mod sync_tracker;
+
 /// One step of the pipeline.
 pub trait Processor: Send {
     /// Its name in the table, in file names and in messages.
