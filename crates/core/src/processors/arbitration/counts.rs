@@ -1,0 +1,118 @@
+//! What the normaliser counts, for status screens. The counts are part of its snapshot, so that
+//! they go on after a restart.
+
+use super::channel_index;
+use super::event::Event;
+use super::streams::CHANNELS;
+use crate::error::Result;
+use crate::processors::state::{StateReader, StateWriter};
+
+/// Counters, most of them by channel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Blobs taken in.
+    pub frames: u64,
+    /// Blobs that held nothing of the market: answers to commands.
+    pub control: u64,
+    /// Blobs that could not be decoded.
+    pub dead_letters: u64,
+    /// Events that had to wait for another line.
+    pub held: u64,
+    /// Missing trades that came in after all.
+    pub repaired: u64,
+    records: [u64; CHANNELS],
+    duplicates: [u64; CHANNELS],
+    late: [u64; CHANNELS],
+    gaps: [u64; CHANNELS],
+}
+
+macro_rules! names {
+    ($($prefix:literal),+) => {
+        [$([
+            concat!($prefix, ".other"), concat!($prefix, ".trade"), concat!($prefix, ".agg_trade"),
+            concat!($prefix, ".quote"), concat!($prefix, ".depth"),
+            concat!($prefix, ".partial_depth"), concat!($prefix, ".kline"),
+            concat!($prefix, ".ticker"), concat!($prefix, ".mark"), concat!($prefix, ".snapshot"),
+            concat!($prefix, ".definition"), concat!($prefix, ".session"),
+        ]),+]
+    };
+}
+
+const NAMES: [[&str; CHANNELS]; 4] = names!("records", "duplicates", "late", "gaps");
+
+impl Counts {
+    /// An event was passed on.
+    #[inline]
+    pub fn pass(&mut self, event: &Event) {
+        self.records[channel_index(event.channel)] += u64::from(event.count);
+    }
+
+    /// A repeat was dropped.
+    pub fn duplicate(&mut self, channel: u8) {
+        self.duplicates[channel_index(channel)] += 1;
+    }
+
+    /// An event came too late to be of use, and was dropped.
+    pub fn late(&mut self, channel: u8) {
+        self.late[channel_index(channel)] += 1;
+    }
+
+    /// A gap was declared.
+    pub fn gap(&mut self, channel: u8) {
+        self.gaps[channel_index(channel)] += 1;
+    }
+
+    /// Names and values: totals first, then by channel.
+    pub fn list(&self) -> Vec<(&'static str, u64)> {
+        let tables = [&self.records, &self.duplicates, &self.late, &self.gaps];
+        let total = |at: usize| tables[at].iter().sum::<u64>();
+        let mut list = vec![
+            ("frames", self.frames),
+            ("control", self.control),
+            ("dead_letters", self.dead_letters),
+            ("records", total(0)),
+            ("duplicates", total(1)),
+            ("late", total(2)),
+            ("gaps", total(3)),
+            ("held", self.held),
+            ("repaired", self.repaired),
+        ];
+        for (names, table) in NAMES.iter().zip(tables) {
+            list.extend(names.iter().copied().zip(table.iter().copied()));
+        }
+        list
+    }
+
+    /// Writes the counts to a snapshot.
+    pub fn write(&self, state: &mut StateWriter<'_>) {
+        for value in [self.frames, self.control, self.dead_letters, self.held, self.repaired] {
+            state.u64(value);
+        }
+        for table in [&self.records, &self.duplicates, &self.late, &self.gaps] {
+            table.iter().for_each(|&value| state.u64(value));
+        }
+    }
+
+    /// Reads the counts from a snapshot.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: the snapshot is not whole.
+    pub fn read(state: &mut StateReader<'_>) -> Result<Self> {
+        let mut counts = Self {
+            frames: state.u64()?,
+            control: state.u64()?,
+            dead_letters: state.u64()?,
+            held: state.u64()?,
+            repaired: state.u64()?,
+            ..Self::default()
+        };
+        for table in
+            [&mut counts.records, &mut counts.duplicates, &mut counts.late, &mut counts.gaps]
+        {
+            for value in table.iter_mut() {
+                *value = state.u64()?;
+            }
+        }
+        Ok(counts)
+    }
+}

@@ -1,0 +1,148 @@
+//! One venue event among decoded records: its stream, its place in the sequence, its extent.
+
+use crate::record::{
+    Bar, Channel, Header, Kind, Level, Mark, Marker, MarkerCode, Plain, Quote, Trade,
+    FLAG_HISTORICAL, FLAG_LAST,
+};
+
+/// How the events of a stream follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Each event names the one before it: trades, changes of a book.
+    Contiguous,
+    /// Sequences only rise, with holes: quotes, partial books, mark prices.
+    Rising,
+    /// Events replace each other by window: bars of the venue.
+    Window,
+    /// No rule: passed on.
+    Free,
+}
+
+/// One venue event.
+#[derive(Debug, Clone, Copy)]
+pub struct Event {
+    /// How it follows the one before it.
+    pub rule: Rule,
+    /// A [`Channel`].
+    pub channel: u8,
+    /// Whether it came from the venue's history.
+    pub historical: bool,
+    /// Instrument id.
+    pub instrument: u32,
+    /// The sequence that must come before it, if the rule is `Contiguous`.
+    pub previous: u64,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its time by the venue, in ns.
+    pub ts_event: i64,
+    /// When it was received, in ns.
+    pub ts_recv: i64,
+    /// Its length in bytes.
+    pub length: usize,
+    /// Its number of records.
+    pub count: u32,
+}
+
+impl Event {
+    #[inline]
+    fn of(header: &Header, rule: Rule, channel: u8, previous: u64) -> Self {
+        Self {
+            rule,
+            channel,
+            historical: header.flags & FLAG_HISTORICAL != 0,
+            instrument: header.instrument,
+            previous,
+            sequence: header.sequence,
+            ts_event: header.ts_event,
+            ts_recv: header.ts_recv,
+            length: header.byte_length(),
+            count: 1,
+        }
+    }
+
+    /// Whether it is a trade: one that is missing can be filled in later.
+    #[inline]
+    pub const fn is_trade(&self) -> bool {
+        self.channel == Channel::Trade as u8 || self.channel == Channel::AggTrade as u8
+    }
+
+    /// Reads the event at the front of `bytes`, which must be whole records. `None` at the end.
+    #[inline]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        const TRADE: u8 = Kind::Trade as u8;
+        const LEVEL: u8 = Kind::Level as u8;
+        const QUOTE: u8 = Kind::Quote as u8;
+        const BAR: u8 = Kind::Bar as u8;
+        const MARK: u8 = Kind::Mark as u8;
+        const MARKER: u8 = Kind::Marker as u8;
+        match *bytes.get(1)? {
+            TRADE => {
+                let trade = Trade::read_from(bytes)?;
+                let sequence = trade.header.sequence;
+                let rule = if sequence == 0 { Rule::Free } else { Rule::Contiguous };
+                Some(Self::of(&trade.header, rule, trade.channel, sequence.wrapping_sub(1)))
+            }
+            LEVEL => {
+                let level = Level::read_from(bytes)?;
+                let is_change = level.channel == Channel::Depth as u8;
+                let rule = if is_change { Rule::Contiguous } else { Rule::Free };
+                Some(Self::of(&level.header, rule, level.channel, level.previous).whole(bytes))
+            }
+            QUOTE => {
+                let quote = Quote::read_from(bytes)?;
+                let rule = if quote.header.sequence == 0 { Rule::Free } else { Rule::Rising };
+                Some(Self::of(&quote.header, rule, Channel::Quote as u8, 0))
+            }
+            BAR => {
+                let bar = Bar::read_from(bytes)?;
+                let rule =
+                    if bar.header.flags & FLAG_HISTORICAL != 0 { Rule::Free } else { Rule::Window };
+                Some(Self::of(&bar.header, rule, bar.channel, 0))
+            }
+            MARK => {
+                let mark = Mark::read_from(bytes)?;
+                let mut event = Self::of(&mark.header, Rule::Rising, Channel::Mark as u8, 0);
+                event.sequence = mark.header.ts_event as u64;
+                Some(event)
+            }
+            MARKER => Self::of_marker(bytes),
+            _ => {
+                let header = Header::read_from(bytes)?;
+                Some(Self::of(&header, Rule::Free, Channel::None as u8, 0))
+            }
+        }
+    }
+
+    fn of_marker(bytes: &[u8]) -> Option<Self> {
+        let marker = Marker::read_from(bytes)?;
+        let (header, channel) = (&marker.header, marker.channel);
+        if marker.code == MarkerCode::EmptyUpdate as u8 {
+            // An update without levels carries the sequence before it in `ts_start`.
+            return Some(Self::of(header, Rule::Contiguous, channel, marker.ts_start as u64));
+        }
+        if marker.code == MarkerCode::SnapshotBegin as u8 {
+            let is_partial = channel == Channel::PartialDepth as u8;
+            let rule = if is_partial { Rule::Rising } else { Rule::Free };
+            let mut event = Self::of(header, rule, channel, 0).whole(bytes);
+            event.sequence = marker.first;
+            return Some(event);
+        }
+        Some(Self::of(header, Rule::Free, channel, 0))
+    }
+
+    /// The same event with its extent: up to the record that is flagged as the last.
+    #[inline]
+    fn whole(mut self, bytes: &[u8]) -> Self {
+        let (mut at, mut count) = (0, 0);
+        while let Some(&[length, _, flags, _]) = bytes.get(at..at + 4) {
+            at += length as usize * 8;
+            count += 1;
+            if flags & FLAG_LAST != 0 {
+                break;
+            }
+        }
+        self.length = at.min(bytes.len());
+        self.count = count;
+        self
+    }
+}

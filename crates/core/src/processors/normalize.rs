@@ -1,0 +1,228 @@
+//! Blobs of one feed in, records out: each event once, in order, with every loss declared.
+//!
+//! Decodes with the feed, writes a definition before the first record that uses it, and leaves the
+//! rest to [`Arbiter`]. A blob that cannot be decoded gives a marker and nothing else. In steady
+//! state a record is written once, in place, and nothing is allocated.
+
+use super::arbitration::event::Event;
+use super::arbitration::Arbiter;
+use super::state::{StateReader, StateWriter};
+use super::{Batch, Processor, Settings};
+use crate::error::{DecodeReason, Error, Result};
+use crate::feeds::{Feed, FeedId};
+use crate::instrument::Instruments;
+use crate::record::{
+    blob, records, Blob, BlobKind, Channel, Header, Marker, MarkerCode, Records, FLAG_LAST,
+};
+use crate::tape::TapeKind;
+
+const NAME: &str = "normalize";
+const VERSION: u32 = 1;
+/// How long events wait for another line, by default.
+pub const HOLD_MS: i64 = 500;
+
+/// The processor `normalize`.
+pub struct Normalizer {
+    feed: Box<dyn Feed>,
+    id: FeedId,
+    instruments: Instruments,
+    arbiter: Arbiter,
+    /// Records that do not simply follow are moved here while they are decided on.
+    aside: Records,
+}
+
+/// Builds the processor. Settings: `feed`, the name of a feed; `hold_ms`.
+pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
+    let feed = FeedId::from_name(&settings.text("feed", None)?)?;
+    let hold_ms = settings.number("hold_ms", HOLD_MS, 0)?;
+    Ok(Box::new(Normalizer::new(feed, hold_ms)))
+}
+
+impl Normalizer {
+    /// A normaliser of `feed` that waits up to `hold_ms` for another line.
+    pub fn new(feed: FeedId, hold_ms: i64) -> Self {
+        Self {
+            feed: feed.build(),
+            id: feed,
+            instruments: Instruments::new(),
+            arbiter: Arbiter::new(feed as u8, hold_ms.saturating_mul(1_000_000)),
+            aside: Records::new(),
+        }
+    }
+
+    /// The instruments that were defined so far.
+    pub const fn instruments(&self) -> &Instruments {
+        &self.instruments
+    }
+
+    /// Decodes one blob, whose offset on its tape is `offset`.
+    ///
+    /// # Errors
+    /// Only bugs of ours: what the venue sends never fails.
+    #[inline]
+    pub fn receive(&mut self, blob: &Blob<'_>, offset: u64, out: &mut Records) -> Result<()> {
+        self.arbiter.enter(blob.header.connection, blob.header.ts_recv, out)?;
+        self.arbiter.counts.frames += 1;
+        if blob.header.kind == BlobKind::Records as u8 {
+            return self.session(blob, offset, out);
+        }
+        let start = out.mark();
+        match self.feed.receive(blob, &mut self.instruments, out) {
+            Ok(()) => self.arrange(start, out),
+            Err(Error::Decode { reason, byte }) => {
+                self.dead_letter(blob, offset, reason, byte, out);
+                Ok(())
+            }
+            Err(Error::DoesNotFit { byte, .. }) => {
+                self.dead_letter(blob, offset, DecodeReason::DoesNotFit, byte, out);
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Looks at the events decoded since `start`. Those that simply follow stay where they are.
+    #[inline]
+    fn arrange(&mut self, start: (usize, usize), out: &mut Records) -> Result<()> {
+        if self.instruments.has_changed() {
+            return self.sort_out(start, out);
+        }
+        let (mut byte, mut count) = start;
+        while let Some(event) = Event::read(&out.as_bytes()[byte..]) {
+            if !self.arbiter.follows(&event) {
+                return self.sort_out((byte, count), out);
+            }
+            byte += event.length;
+            count += event.count as usize;
+        }
+        if byte == start.0 {
+            self.arbiter.counts.control += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes the records from `start` off the batch and decides on each event.
+    #[cold]
+    fn sort_out(&mut self, start: (usize, usize), out: &mut Records) -> Result<()> {
+        let mut aside = std::mem::take(&mut self.aside);
+        aside.clear();
+        aside.extend_from_bytes(&out.as_bytes()[start.0..])?;
+        out.truncate(start);
+        self.instruments.take_changed(out);
+        let mut rest = aside.as_bytes();
+        while let Some(event) = Event::read(rest) {
+            let (bytes, after) = rest.split_at(event.length);
+            if self.arbiter.follows(&event) {
+                out.extend_from_bytes(bytes)?;
+            } else {
+                self.arbiter.settle(&event, bytes, out)?;
+            }
+            rest = after;
+        }
+        self.arbiter.finish(out);
+        self.aside = aside;
+        Ok(())
+    }
+
+    fn session(&mut self, blob: &Blob<'_>, offset: u64, out: &mut Records) -> Result<()> {
+        if records::count_records(blob.body).is_err() {
+            self.dead_letter(blob, offset, DecodeReason::WrongType, 0, out);
+            return Ok(());
+        }
+        for record in records::iterate(blob.body) {
+            self.arbiter.session(record.bytes(), out)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn dead_letter(
+        &mut self,
+        blob: &Blob<'_>,
+        offset: u64,
+        reason: DecodeReason,
+        byte: usize,
+        out: &mut Records,
+    ) {
+        // What the blob defined before it broke stays defined.
+        self.instruments.take_changed(out);
+        self.arbiter.counts.dead_letters += 1;
+        out.push(&Marker {
+            header: Header {
+                feed: self.id as u8,
+                flags: FLAG_LAST,
+                ts_event: blob.header.ts_recv,
+                ts_recv: blob.header.ts_recv,
+                ..Header::of::<Marker>()
+            },
+            code: MarkerCode::DeadLetter as u8,
+            cause: reason as u8,
+            state: 0,
+            channel: Channel::None as u8,
+            count: 1,
+            first: offset,
+            last: byte as u64,
+            ts_start: crate::record::NONE,
+        });
+    }
+}
+
+impl Processor for Normalizer {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn input_kind(&self) -> TapeKind {
+        TapeKind::Blobs
+    }
+
+    fn process(&mut self, batch: Batch<'_>, out: &mut Records) -> Result<()> {
+        let mut offset = batch.first_offset;
+        for blob in blob::iterate(batch.bytes) {
+            self.receive(&blob, offset, out)?;
+            offset += 1;
+        }
+        if offset != batch.first_offset + batch.count as u64 {
+            return Err(Error::invalid(format!(
+                "wanted {} blobs from offset {} on, found {}",
+                batch.count,
+                batch.first_offset,
+                offset - batch.first_offset
+            )));
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.arbiter.counts.list()
+    }
+
+    fn snapshot(&self, out: &mut Vec<u8>) {
+        let mut state = StateWriter::new(out, NAME, VERSION);
+        state.u8(self.id as u8);
+        state.length(self.instruments.len());
+        self.instruments.iter().for_each(|definition| state.plain(definition));
+        self.arbiter.snapshot(&mut state);
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut state = StateReader::new(bytes, NAME, VERSION)?;
+        let feed = state.u8()?;
+        if feed != self.id as u8 {
+            return Err(Error::invalid(format!(
+                "wanted the state of feed {}, found that of feed {feed}",
+                self.id as u8
+            )));
+        }
+        let mut instruments = Instruments::new();
+        for _ in 0..state.length(192)? {
+            instruments.load(&state.plain()?)?;
+        }
+        let mut arbiter = Arbiter::new(self.id as u8, self.arbiter.hold_ns());
+        arbiter.restore(&mut state)?;
+        state.finish()?;
+        (self.instruments, self.arbiter) = (instruments, arbiter);
+        self.feed = self.id.build();
+        Ok(())
+    }
+}

@@ -1,0 +1,424 @@
+//! A processor between two tapes, exactly once.
+//!
+//! Each frame of the output says which input it covers, in the same atomic write. A restart takes
+//! the newest saved state that is not ahead of that, feeds the input in between once more without
+//! writing, and goes on: the output is byte for byte what it would have been without the stop.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::state_files::{SavedState, StateFiles};
+use super::Processor;
+use crate::error::{Error, Result};
+use crate::record::{
+    blob, records, Blobs, Channel, GapCause, GapState, Header, Marker, MarkerCode, Records, NONE,
+};
+use crate::tape::{Batch, Durability, Reader, Tape, TapeConfig, TapeKind};
+
+/// How many items are read at once while the state is rebuilt.
+const REBUILD_ITEMS: usize = 4096;
+
+/// How a stage works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageConfig {
+    /// When the output becomes durable.
+    pub durability: Durability,
+    /// A segment of the output is closed before it grows beyond this.
+    pub segment_bytes: usize,
+    /// The state is saved after so many input items.
+    pub save_items: u64,
+    /// The state is saved after so many bytes of input.
+    pub save_bytes: u64,
+    /// Number of the settings: a state made with others is not used.
+    pub fingerprint: u32,
+}
+
+impl Default for StageConfig {
+    fn default() -> Self {
+        let tape = TapeConfig::new(TapeKind::Records);
+        Self {
+            durability: tape.durability,
+            segment_bytes: tape.segment_bytes,
+            save_items: 2_000_000,
+            save_bytes: 256 << 20,
+            fingerprint: 0,
+        }
+    }
+}
+
+/// A processor between two tapes.
+pub struct Stage {
+    input: Reader,
+    output: Tape,
+    processor: Box<dyn Processor>,
+    files: StateFiles,
+    config: StageConfig,
+    /// The next input item to be read.
+    position: u64,
+    /// Newest receive time of the input so far.
+    ts_recv: i64,
+    records: Records,
+    blobs: Blobs,
+    /// The input offset that the batch in `records` or `blobs` covers, until it is written.
+    pending: Option<u64>,
+    failed: Option<String>,
+    items_since_save: u64,
+    bytes_since_save: u64,
+    notes: Vec<String>,
+}
+
+impl Stage {
+    /// Opens the stage and brings the processor to where the output ends.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: the tapes do not suit the processor, or the output covers input that is
+    /// not there. Else as [`Reader::open`], [`Tape::open`] and [`Processor::process`].
+    pub fn open(
+        input: &Path,
+        output: &Path,
+        state_folder: &Path,
+        processor: Box<dyn Processor>,
+        config: StageConfig,
+    ) -> Result<Self> {
+        let reader = Reader::open(input)?;
+        if reader.kind() != processor.input_kind() {
+            return Err(Error::invalid(format!(
+                "{} wants a tape of {:?}; {} holds {:?}",
+                processor.name(),
+                processor.input_kind(),
+                input.display(),
+                reader.kind()
+            )));
+        }
+        let tape = TapeConfig {
+            kind: processor.output_kind(),
+            durability: config.durability,
+            segment_bytes: config.segment_bytes,
+        };
+        let mut stage = Self {
+            input: reader,
+            output: Tape::open(output, tape)?,
+            processor,
+            files: StateFiles::open(state_folder)?,
+            config,
+            position: 0,
+            ts_recv: i64::MIN,
+            records: Records::new(),
+            blobs: Blobs::new(),
+            pending: None,
+            failed: None,
+            items_since_save: 0,
+            bytes_since_save: 0,
+            notes: Vec::new(),
+        };
+        stage.resume()?;
+        Ok(stage)
+    }
+
+    /// What opening found: states that could not be used, input that is gone.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The next input item to be read: the output covers all before.
+    pub const fn covered(&self) -> u64 {
+        self.position
+    }
+
+    /// How many published input items are still to be read.
+    ///
+    /// # Errors
+    /// As [`Reader::end`].
+    pub fn lag(&mut self) -> Result<u64> {
+        Ok(self.input.end()?.saturating_sub(self.position))
+    }
+
+    /// The processor's counters.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.processor.counters()
+    }
+
+    /// The tape that the stage writes.
+    pub const fn output(&self) -> &Tape {
+        &self.output
+    }
+
+    /// Waits until there is input, at most for `timeout`. Says whether there is.
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        self.input.wait(timeout)
+    }
+
+    /// Processes at most `max_items` input items and publishes what follows from them. Gives how
+    /// many were processed: 0 when all was read.
+    ///
+    /// # Errors
+    /// `Error::DiskFull`: nothing is lost; free space and call again. Any other: the stage stops
+    /// for good, and is to be opened anew once the cause is dealt with.
+    pub fn step(&mut self, max_items: usize) -> Result<usize> {
+        if let Some(reason) = &self.failed {
+            return Err(Error::invalid(reason.clone()));
+        }
+        let before = self.position;
+        let stepped = self.publish().and_then(|()| self.advance(max_items, true));
+        match stepped {
+            Ok(_) => {
+                if self.items_since_save >= self.config.save_items
+                    || self.bytes_since_save >= self.config.save_bytes
+                {
+                    self.save()?;
+                }
+                Ok((self.position - before) as usize)
+            }
+            Err(full @ Error::DiskFull { .. }) => Err(full),
+            Err(error) => {
+                self.failed = Some(format!(
+                    "{} stopped at input offset {} of {}: {error}",
+                    self.processor.name(),
+                    self.position,
+                    self.input.path().display()
+                ));
+                Err(error)
+            }
+        }
+    }
+
+    /// Steps until all published input was read. Gives how many items were processed.
+    ///
+    /// # Errors
+    /// As [`Stage::step`].
+    pub fn run_until_idle(&mut self, max_items: usize) -> Result<u64> {
+        let start = self.position;
+        while self.step(max_items)? > 0 {}
+        Ok(self.position - start)
+    }
+
+    /// Saves the processor's state, so that a restart has less to feed once more. The output is
+    /// made durable first: a state is never ahead of what the output covers, even after a loss of
+    /// power.
+    ///
+    /// # Errors
+    /// As [`Tape::append`], [`Tape::sync`] and [`StateFiles::save`].
+    pub fn save(&mut self) -> Result<()> {
+        self.publish()?;
+        if self.output.last_input_offset().unwrap_or(0) < self.position {
+            self.output.append(&[], 0, self.position, self.ts_recv)?;
+        }
+        self.output.sync()?;
+        let mut state = Vec::new();
+        self.processor.snapshot(&mut state);
+        let saved = SavedState {
+            fingerprint: self.config.fingerprint,
+            input: self.position,
+            output: self.output.end(),
+            state,
+        };
+        self.files.save(&saved)?;
+        self.items_since_save = 0;
+        self.bytes_since_save = 0;
+        Ok(())
+    }
+
+    /// Reads one batch. With `write`, its output is published; else it is only counted.
+    /// Gives the number of output items.
+    fn advance(&mut self, max_items: usize, write: bool) -> Result<usize> {
+        let batch = match self.input.read(max_items) {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return Ok(0),
+            Err(Error::OutOfRange { wanted, first, .. }) if wanted < first => {
+                return self.skip_to(first, write);
+            }
+            Err(error) => return Err(error),
+        };
+        let next = batch.first_offset + batch.count as u64;
+        self.ts_recv = self.ts_recv.max(newest(&batch, self.processor.input_kind()));
+        self.items_since_save += batch.count as u64;
+        self.bytes_since_save += batch.bytes.len() as u64;
+        self.records.clear();
+        self.blobs.clear();
+        if self.processor.output_kind() == TapeKind::Records {
+            self.processor.process(batch, &mut self.records)?;
+        } else {
+            self.processor.process_to_blobs(batch, &mut self.blobs)?;
+        }
+        let made = self.records.len() + self.blobs.len();
+        if write {
+            self.pending = Some(next);
+            self.publish()?;
+        }
+        self.position = next;
+        Ok(made)
+    }
+
+    /// Writes the batch that was made and not yet written, if any.
+    fn publish(&mut self) -> Result<()> {
+        let Some(next) = self.pending else { return Ok(()) };
+        let (bytes, count) = match self.processor.output_kind() {
+            TapeKind::Records => (self.records.as_bytes(), self.records.len()),
+            TapeKind::Blobs => (self.blobs.as_bytes(), self.blobs.len()),
+        };
+        if count > 0 {
+            let count = u32::try_from(count)
+                .map_err(|_| Error::invalid("wanted a batch of less than 4 G items"))?;
+            self.output.append(bytes, count, next, self.ts_recv)?;
+        }
+        self.pending = None;
+        self.position = next;
+        Ok(())
+    }
+
+    /// Goes on at `first`, as retention took the input before it. The loss is declared.
+    fn skip_to(&mut self, first: u64, write: bool) -> Result<usize> {
+        let from = self.position;
+        self.input.seek(first)?;
+        if let Some(batch) = self.input.read(1)? {
+            self.ts_recv = self.ts_recv.max(newest(&batch, self.processor.input_kind()));
+        }
+        self.input.seek(first)?;
+        let gap = retention_gap(from, first - 1, self.ts_recv);
+        self.records.clear();
+        self.blobs.clear();
+        if self.processor.output_kind() == TapeKind::Records {
+            self.records.push(&gap);
+        }
+        self.processor.lost(&gap, &mut self.records);
+        self.notes.push(format!(
+            "input {from} to {} of {} is gone: retention passed this stage",
+            first - 1,
+            self.input.path().display()
+        ));
+        if write {
+            self.pending = Some(first);
+            self.publish()?;
+        }
+        self.position = first;
+        Ok(self.records.len())
+    }
+
+    /// Brings the processor to where the output ends.
+    fn resume(&mut self) -> Result<()> {
+        let covered = self.output.last_input_offset();
+        let end = self.input.end()?;
+        let target = covered.unwrap_or(0);
+        if target > end {
+            return Err(Error::invalid(format!(
+                "{} covers input up to {target}, but {} ends at {end}: the input lost its tail. \
+                 Remove the output and its states to make them anew from the input",
+                self.output.path().display(),
+                self.input.path().display()
+            )));
+        }
+        let made = self.restore(target)?;
+        if covered.is_none() {
+            // Nothing was written yet: what retention took before is no loss of this output.
+            self.position = self.input.first()?;
+        }
+        let notes = self.notes.len();
+        self.enter(target)?;
+        let mut again = 0;
+        while self.position < target {
+            let most = REBUILD_ITEMS.min((target - self.position) as usize);
+            again += self.advance(most, false)? as u64;
+        }
+        let stored = self.output.end() - made.unwrap_or(0);
+        if made.is_some() && again != stored && self.notes.len() == notes {
+            self.notes.push(format!(
+                "{} made {again} items again where {stored} are stored: another version made them",
+                self.processor.name(),
+            ));
+        }
+        self.items_since_save = 0;
+        self.bytes_since_save = 0;
+        Ok(())
+    }
+
+    /// Puts the reader to the position. Input that is gone is declared unless the output covers
+    /// it already.
+    fn enter(&mut self, target: u64) -> Result<()> {
+        match self.input.seek(self.position) {
+            Err(Error::OutOfRange { first, .. }) if self.position < first => {
+                let is_lost = first > target;
+                if is_lost {
+                    self.position = target;
+                }
+                self.skip_to(first, is_lost).map(|_| ())
+            }
+            sought => sought,
+        }
+    }
+
+    /// Takes in the newest usable state that is not ahead of `target`. Gives the output's end at
+    /// that time, where output made again can be compared with it.
+    fn restore(&mut self, target: u64) -> Result<Option<u64>> {
+        for path in self.files.list()? {
+            match self.restore_from(&path, target) {
+                Ok(made) => return Ok(Some(made)),
+                Err(Error::Invalid { reason }) => {
+                    self.notes.push(format!("{}: {reason}", path.display()));
+                }
+                Err(error) => self.notes.push(error.to_string()),
+            }
+        }
+        Ok((self.output.end() > 0 && self.notes.is_empty()).then_some(0))
+    }
+
+    fn restore_from(&mut self, path: &Path, target: u64) -> Result<u64> {
+        let saved = StateFiles::load(path)?;
+        if saved.input > target {
+            StateFiles::discard(path)?;
+            return Err(Error::invalid(format!(
+                "its state at {} is ahead of the output, which covers {target}: removed",
+                saved.input
+            )));
+        }
+        if saved.fingerprint != self.config.fingerprint {
+            return Err(Error::invalid("its state was made with other settings: not used"));
+        }
+        self.processor.restore(&saved.state)?;
+        self.position = saved.input;
+        Ok(saved.output)
+    }
+}
+
+/// Newest receive time among the items of `batch`.
+fn newest(batch: &Batch<'_>, kind: TapeKind) -> i64 {
+    let known = |ts: &i64| *ts != NONE;
+    let newest = match kind {
+        TapeKind::Records => {
+            records::iterate(batch.bytes).map(|record| record.header().ts_recv).filter(known).max()
+        }
+        TapeKind::Blobs => {
+            blob::iterate(batch.bytes).map(|blob| blob.header.ts_recv).filter(known).max()
+        }
+    };
+    newest.unwrap_or(i64::MIN)
+}
+
+fn retention_gap(first: u64, last: u64, ts: i64) -> Marker {
+    Marker {
+        header: Header { ts_event: ts, ts_recv: ts, ..Header::of::<Marker>() },
+        code: MarkerCode::Gap as u8,
+        cause: GapCause::Retention as u8,
+        state: GapState::Closed as u8,
+        channel: Channel::None as u8,
+        count: u32::try_from(last - first + 1).unwrap_or(u32::MAX - 1),
+        first,
+        last,
+        ts_start: NONE,
+    }
+}
+
+/// SHA-256 over the bytes of all items of a tape: two tapes that hold the same items have the same
+/// one, however the items lie in frames.
+///
+/// # Errors
+/// As [`Reader::open`] and [`Reader::read`].
+pub fn hash_tape(path: &Path) -> Result<[u8; 32]> {
+    let mut reader = Reader::open(path)?;
+    let mut hash = Sha256::new();
+    while let Some(batch) = reader.read(usize::MAX)? {
+        hash.update(batch.bytes);
+    }
+    Ok(hash.finalize().into())
+}

@@ -1,0 +1,196 @@
+//! Snapshots of processors as bytes: written and read field by field, little-endian.
+//!
+//! A snapshot opens with the processor's name and the version of its layout, so that bytes of
+//! another processor or version are refused and never half understood.
+
+use crate::error::{Error, Result};
+use crate::record::Plain;
+
+/// Writes a snapshot to the end of a buffer.
+#[derive(Debug)]
+pub struct StateWriter<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl<'a> StateWriter<'a> {
+    /// Opens a snapshot of layout `version` of the processor `name`.
+    pub fn new(out: &'a mut Vec<u8>, name: &str, version: u32) -> Self {
+        let mut writer = Self { out };
+        writer.bytes(name.as_bytes());
+        writer.u32(version);
+        writer
+    }
+
+    /// Writes one byte.
+    pub fn u8(&mut self, value: u8) {
+        self.out.push(value);
+    }
+
+    /// Writes a flag.
+    pub fn flag(&mut self, value: bool) {
+        self.out.push(u8::from(value));
+    }
+
+    /// Writes a number of 32 bits.
+    pub fn u32(&mut self, value: u32) {
+        self.out.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Writes a number of 64 bits.
+    pub fn u64(&mut self, value: u64) {
+        self.out.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Writes a signed number of 64 bits.
+    pub fn i64(&mut self, value: i64) {
+        self.out.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Writes a length.
+    pub fn length(&mut self, value: usize) {
+        self.u64(value as u64);
+    }
+
+    /// Writes bytes with their length.
+    pub fn bytes(&mut self, value: &[u8]) {
+        self.length(value.len());
+        self.out.extend_from_slice(value);
+    }
+
+    /// Writes a plain value: a record, a header.
+    pub fn plain<T: Plain>(&mut self, value: &T) {
+        self.out.extend_from_slice(value.as_bytes());
+    }
+}
+
+/// Reads what a [`StateWriter`] wrote.
+#[derive(Debug)]
+pub struct StateReader<'a> {
+    rest: &'a [u8],
+    name: &'static str,
+}
+
+impl<'a> StateReader<'a> {
+    /// Opens the snapshot `state` of layout `version` of the processor `name`.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: it is of another processor or version.
+    pub fn new(state: &'a [u8], name: &'static str, version: u32) -> Result<Self> {
+        let mut reader = Self { rest: state, name };
+        let (found, layout) = (reader.bytes()?, reader.u32()?);
+        if found != name.as_bytes() || layout != version {
+            return Err(Error::invalid(format!(
+                "wanted a snapshot of {name} in layout {version}, found one of {} in layout {layout}",
+                String::from_utf8_lossy(found)
+            )));
+        }
+        Ok(reader)
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
+        if length > self.rest.len() {
+            return Err(Error::invalid(format!(
+                "the snapshot of {} is not whole: wanted {length} more bytes, found {}",
+                self.name,
+                self.rest.len()
+            )));
+        }
+        let (taken, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    /// Reads one byte.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: the snapshot ends before; so for all that follow.
+    pub fn u8(&mut self) -> Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    /// Reads a flag.
+    ///
+    /// # Errors
+    /// As [`StateReader::u8`].
+    pub fn flag(&mut self) -> Result<bool> {
+        Ok(self.u8()? != 0)
+    }
+
+    /// Reads a number of 32 bits.
+    ///
+    /// # Errors
+    /// As [`StateReader::u8`].
+    pub fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    /// Reads a number of 64 bits.
+    ///
+    /// # Errors
+    /// As [`StateReader::u8`].
+    pub fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// Reads a signed number of 64 bits.
+    ///
+    /// # Errors
+    /// As [`StateReader::u8`].
+    pub fn i64(&mut self) -> Result<i64> {
+        Ok(i64::from_le_bytes(self.array()?))
+    }
+
+    /// Reads a length of things that take at least `least` bytes each.
+    ///
+    /// # Errors
+    /// As [`StateReader::u8`]; a length that cannot be is refused before memory is taken for it.
+    pub fn length(&mut self, least: usize) -> Result<usize> {
+        let length = self.u64()?;
+        match usize::try_from(length) {
+            Ok(length) if length.saturating_mul(least) <= self.rest.len() => Ok(length),
+            _ => Err(Error::invalid(format!(
+                "the snapshot of {} is not whole: it tells of {length} things",
+                self.name
+            ))),
+        }
+    }
+
+    /// Reads bytes with their length.
+    ///
+    /// # Errors
+    /// As [`StateReader::u8`].
+    pub fn bytes(&mut self) -> Result<&'a [u8]> {
+        let length = self.length(1)?;
+        self.take(length)
+    }
+
+    /// Reads a plain value.
+    ///
+    /// # Errors
+    /// As [`StateReader::u8`].
+    pub fn plain<T: Plain>(&mut self) -> Result<T> {
+        let bytes = self.take(size_of::<T>())?;
+        T::read_from(bytes).ok_or_else(|| Error::invalid("a plain value is not whole"))
+    }
+
+    /// Says that all was read.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: bytes are left.
+    pub fn finish(self) -> Result<()> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "{} bytes are left after the snapshot of {}",
+            self.rest.len(),
+            self.name
+        )))
+    }
+}

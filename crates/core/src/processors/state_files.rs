@@ -1,0 +1,154 @@
+//! Snapshots of a stage's processor on disk: one file each, the newest three kept.
+//!
+//! A file is written aside, made durable and renamed, so that a name never stands for half a file.
+//! ```text
+//! offset  size  field, little-endian
+//!      0     8  "TWSTATE\0"
+//!      8     4  version of this layout, 1
+//!     12     4  fingerprint of the processor's settings
+//!     16     8  input offset: the next input item to be read
+//!     24     8  output offset: the output's end when the state was taken
+//!     32     8  length of the state
+//!     40     n  the state, as `Processor::snapshot` wrote it
+//!   40+n     4  CRC-32C of all before
+//! ```
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+const MAGIC: &[u8; 8] = b"TWSTATE\0";
+const VERSION: u32 = 1;
+const HEAD: usize = 40;
+/// How many files are kept: the newest, and two in case it cannot be used.
+const KEPT: usize = 3;
+
+/// What one file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedState {
+    /// Fingerprint of the settings with which the state was made.
+    pub fingerprint: u32,
+    /// The next input item to be read.
+    pub input: u64,
+    /// The output's end when the state was taken.
+    pub output: u64,
+    /// What `Processor::snapshot` wrote.
+    pub state: Vec<u8>,
+}
+
+/// The folder that holds the files of one stage.
+#[derive(Debug)]
+pub struct StateFiles {
+    folder: PathBuf,
+}
+
+impl StateFiles {
+    /// Opens the folder, making it if it is not there.
+    ///
+    /// # Errors
+    /// `Error::Io`: it cannot be made.
+    pub fn open(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder)
+            .map_err(|error| Error::io(error, format!("making {}", folder.display())))?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// The files, newest first.
+    ///
+    /// # Errors
+    /// `Error::Io`: the folder cannot be listed.
+    pub fn list(&self) -> Result<Vec<PathBuf>> {
+        let doing = || format!("listing {}", self.folder.display());
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(|error| Error::io(error, doing()))? {
+            let path = entry.map_err(|error| Error::io(error, doing()))?.path();
+            if path.extension().is_some_and(|extension| extension == "state") {
+                files.push(path);
+            }
+        }
+        // Names are padded with zeros, so that their order is that of the offsets.
+        files.sort_unstable();
+        files.reverse();
+        Ok(files)
+    }
+
+    /// Reads one file.
+    ///
+    /// # Errors
+    /// `Error::Io`: it cannot be read. `Error::Corrupt`: it is not whole.
+    /// `Error::FutureVersion`: a newer build wrote it.
+    pub fn load(path: &Path) -> Result<SavedState> {
+        let bytes = fs::read(path)
+            .map_err(|error| Error::io(error, format!("reading {}", path.display())))?;
+        let corrupt = |reason: &str| Error::corrupt(path, 0, reason);
+        if bytes.len() < HEAD + 4 || bytes[..8] != MAGIC[..] {
+            return Err(corrupt("it is no whole state file"));
+        }
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_le_bytes(word)
+        };
+        let (version, fingerprint) = (word(8) as u32, (word(8) >> 32) as u32);
+        if version > VERSION {
+            let path = path.to_owned();
+            return Err(Error::FutureVersion { path, found: version, supported: VERSION });
+        }
+        let (content, sum) = bytes.split_at(bytes.len() - 4);
+        if word(32) != (content.len() - HEAD) as u64
+            || crc32c::crc32c(content).to_le_bytes() != sum[..]
+        {
+            return Err(corrupt("its checksum or length is wrong"));
+        }
+        let state = content[HEAD..].to_vec();
+        Ok(SavedState { fingerprint, input: word(16), output: word(24), state })
+    }
+
+    /// Writes a file, and removes what is older than the newest three.
+    ///
+    /// # Errors
+    /// `Error::Io`, `Error::DiskFull`: no file was added; those before are as they were.
+    pub fn save(&self, saved: &SavedState) -> Result<()> {
+        let mut bytes = Vec::with_capacity(HEAD + saved.state.len() + 4);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&saved.fingerprint.to_le_bytes());
+        bytes.extend_from_slice(&saved.input.to_le_bytes());
+        bytes.extend_from_slice(&saved.output.to_le_bytes());
+        bytes.extend_from_slice(&(saved.state.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&saved.state);
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        let path = self.folder.join(format!("{:020}.state", saved.input));
+        let aside = path.with_extension("part");
+        write_durably(&aside, &path, &bytes, &self.folder).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::StorageFull {
+                return Error::DiskFull { path: path.clone() };
+            }
+            Error::io(error, format!("writing {}", path.display()))
+        })?;
+        for old in self.list()?.into_iter().skip(KEPT) {
+            fs::remove_file(&old)
+                .map_err(|error| Error::io(error, format!("removing {}", old.display())))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files of states ahead of `input`: they tell of input that is no longer covered.
+    ///
+    /// # Errors
+    /// `Error::Io`: a file cannot be removed.
+    pub fn discard(path: &Path) -> Result<()> {
+        fs::remove_file(path)
+            .map_err(|error| Error::io(error, format!("removing {}", path.display())))
+    }
+}
+
+fn write_durably(aside: &Path, path: &Path, bytes: &[u8], folder: &Path) -> std::io::Result<()> {
+    let mut file = File::create(aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(aside, path)?;
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,348 @@
+//! One suite over the table of processors: batch sizes do not matter, a restored snapshot goes on
+//! exactly, and a stage that is killed anywhere writes each output item once.
+
+use std::path::{Path, PathBuf};
+
+use tapeworks_core::processors::{
+    find, hash_tape, Entry, Setting, Settings, Stage, StageConfig, PROCESSORS,
+};
+use tapeworks_core::record::blob::BlobHeader;
+use tapeworks_core::record::{BlobKind, Blobs, Header, Marker, MarkerCode, Plain, Records};
+use tapeworks_core::tape::{Batch, Durability, Tape, TapeConfig, TapeKind, NO_INPUT};
+use tapeworks_core::Processor;
+
+/// A seeded source of chance (xorshift).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tapeworks-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn session(code: MarkerCode, number: u64, ts: i64) -> (BlobHeader, Vec<u8>) {
+    let marker = Marker {
+        header: Header { ts_event: ts, ts_recv: ts, ..Header::of::<Marker>() },
+        code: code as u8,
+        cause: 0,
+        state: 0,
+        channel: 11,
+        count: 0,
+        first: number,
+        last: 0,
+        ts_start: i64::MAX,
+    };
+    let header = BlobHeader { kind: BlobKind::Records as u8, feed: 1, ts_recv: ts, ..head() };
+    (header, marker.as_bytes().to_vec())
+}
+
+fn head() -> BlobHeader {
+    BlobHeader { feed: 1, kind: BlobKind::Text as u8, ..BlobHeader::default() }
+}
+
+/// What a venue sends for two symbols on several streams, on two lines with losses, repeats,
+/// outages and frames that cannot be read.
+fn raw(seed: u64, steps: u64) -> Blobs {
+    let mut chance = Chance(seed);
+    let mut blobs = Blobs::new();
+    let mut ts = 1_700_000_000_000_000_000_i64;
+    let mut ids = [[100_u64; 3]; 2];
+    let mut live = [false; 2];
+    for _ in 0..steps {
+        ts += chance.below(40_000_000) as i64;
+        let line = chance.below(2) as usize;
+        if chance.below(40) == 0 {
+            let code = if live[line] { MarkerCode::Disconnected } else { MarkerCode::Connected };
+            live[line] = !live[line];
+            let (header, body) = session(code, line as u64, ts);
+            blobs.push(header, b"", &body).unwrap();
+        }
+        let which = chance.below(2) as usize;
+        let symbol = ["BTCUSDT", "ETHUSDT"][which];
+        let stream = chance.below(5) as usize;
+        let text = if stream < 3 {
+            let id = &mut ids[which][stream];
+            *id += 1;
+            frame(symbol, stream, *id, ts / 1_000_000, &mut chance)
+        } else if stream == 3 {
+            kline(symbol, ts / 1_000_000, &mut chance)
+        } else if chance.below(10) == 0 {
+            "{\"stream\":\"x\",\"data\":{".to_owned()
+        } else {
+            "{\"result\":null,\"id\":1}".to_owned()
+        };
+        let lost = [chance.below(12) == 0, chance.below(12) == 0];
+        for (number, lost) in lost.into_iter().enumerate() {
+            if live[number] && !lost {
+                let header = BlobHeader { connection: number as u16, ts_recv: ts, ..head() };
+                blobs.push(header, b"", text.as_bytes()).unwrap();
+                ts += chance.below(3_000_000) as i64;
+            }
+        }
+    }
+    blobs
+}
+
+fn frame(symbol: &str, stream: usize, id: u64, ms: i64, chance: &mut Chance) -> String {
+    let lower = symbol.to_lowercase();
+    let (price, size) = (60_000 + chance.below(100), 1 + chance.below(50));
+    match stream {
+        0 => format!(
+            "{{\"stream\":\"{lower}@trade\",\"data\":{{\"e\":\"trade\",\"E\":{ms},\
+             \"s\":\"{symbol}\",\"t\":{id},\"p\":\"{price}.10\",\"q\":\"0.{size}\",\"T\":{ms},\
+             \"m\":{},\"M\":true}}}}",
+            size % 2 == 0
+        ),
+        1 => format!(
+            "{{\"stream\":\"{lower}@depth@100ms\",\"data\":{{\"e\":\"depthUpdate\",\"E\":{ms},\
+             \"s\":\"{symbol}\",\"U\":{},\"u\":{},\"b\":[[\"{price}.00\",\"{size}.5\"]],\
+             \"a\":[[\"{price}.50\",\"1.0\"],[\"{price}.60\",\"0\"]]}}}}",
+            id * 10 - 9,
+            id * 10
+        ),
+        _ => format!(
+            "{{\"stream\":\"{lower}@bookTicker\",\"data\":{{\"u\":{id},\"s\":\"{symbol}\",\
+             \"b\":\"{price}.0\",\"B\":\"1.{size}\",\"a\":\"{price}.1\",\"A\":\"2.0\"}}}}"
+        ),
+    }
+}
+
+fn kline(symbol: &str, ms: i64, chance: &mut Chance) -> String {
+    let open = ms - ms % 60_000;
+    let count = 1 + chance.below(90);
+    format!(
+        "{{\"stream\":\"{}@kline_1m\",\"data\":{{\"e\":\"kline\",\"E\":{ms},\"s\":\"{symbol}\",\
+         \"k\":{{\"t\":{open},\"T\":{},\"s\":\"{symbol}\",\"i\":\"1m\",\"f\":1,\"L\":{count},\
+         \"o\":\"1\",\"c\":\"2\",\"h\":\"3\",\"l\":\"1\",\"v\":\"{count}\",\"n\":{count},\
+         \"x\":false,\"q\":\"9\",\"V\":\"1\",\"Q\":\"2\",\"B\":\"0\"}}}}}}",
+        symbol.to_lowercase(),
+        open + 59_999
+    )
+}
+
+fn settings(entry: &Entry, folder: &Folder) -> Settings {
+    match entry.name {
+        "normalize" => Settings::new().with("feed", Setting::Text("binance-spot".to_owned())),
+        "dead_letters" => Settings::new()
+            .with("raw", Setting::Text(folder.join("raw").to_string_lossy().into_owned())),
+        _ => Settings::new(),
+    }
+}
+
+fn config(kind: TapeKind) -> TapeConfig {
+    TapeConfig { durability: Durability::Never, ..TapeConfig::new(kind) }
+}
+
+/// Items of either kind, one byte slice each.
+fn items(kind: TapeKind, bytes: &[u8]) -> Vec<&[u8]> {
+    let mut rest = bytes;
+    let mut items = Vec::new();
+    while let Some(length) = kind.item_length(rest) {
+        let (item, after) = rest.split_at(length);
+        items.push(item);
+        rest = after;
+    }
+    assert!(rest.is_empty());
+    items
+}
+
+/// Feeds `bytes` in batches of `size` and gives all output bytes.
+fn run(processor: &mut dyn Processor, bytes: &[u8], size: usize, offset: u64) -> Vec<u8> {
+    let items = items(processor.input_kind(), bytes);
+    let mut output = Vec::new();
+    let mut first_offset = offset;
+    for chunk in items.chunks(size) {
+        let bytes = chunk.concat();
+        let batch = Batch { first_offset, count: chunk.len(), bytes: &bytes };
+        first_offset += chunk.len() as u64;
+        output.extend_from_slice(&process(processor, batch));
+    }
+    output
+}
+
+fn process(processor: &mut dyn Processor, batch: Batch<'_>) -> Vec<u8> {
+    if processor.output_kind() == TapeKind::Blobs {
+        let mut out = Blobs::new();
+        processor.process_to_blobs(batch, &mut out).unwrap();
+        return out.as_bytes().to_vec();
+    }
+    let mut out = Records::new();
+    processor.process(batch, &mut out).unwrap();
+    out.as_bytes().to_vec()
+}
+
+/// The raw tape and the input of `entry`, as bytes; the raw tape is also on disk.
+fn input(entry: &Entry, seed: u64, steps: u64, folder: &Folder) -> Vec<u8> {
+    let blobs = raw(seed, steps);
+    write(&folder.join("raw"), TapeKind::Blobs, blobs.as_bytes(), 5);
+    if entry.input == "market-data.raw" {
+        return blobs.as_bytes().to_vec();
+    }
+    let normalize = find("normalize").unwrap();
+    let mut processor = normalize.build(&settings(normalize, folder)).unwrap();
+    run(&mut *processor, blobs.as_bytes(), 64, 0)
+}
+
+fn write(path: &Path, kind: TapeKind, bytes: &[u8], frame_items: usize) {
+    let mut tape = Tape::open(path, config(kind)).unwrap();
+    for chunk in items(kind, bytes).chunks(frame_items) {
+        tape.append(&chunk.concat(), chunk.len() as u32, NO_INPUT, 1).unwrap();
+    }
+}
+
+#[test]
+fn output_does_not_depend_on_batch_sizes() {
+    // Each processor of the table, the same input in batches of 1, 7 and 4096.
+    for entry in PROCESSORS {
+        let folder = Folder::new(&format!("sizes-{}", entry.name));
+        let bytes = input(entry, 11, 3000, &folder);
+        let outputs: Vec<_> = [1, 7, 4096]
+            .into_iter()
+            .map(|size| {
+                let mut processor = entry.build(&settings(entry, &folder)).unwrap();
+                run(&mut *processor, &bytes, size, 0)
+            })
+            .collect();
+        assert!(!outputs[0].is_empty(), "{}", entry.name);
+        assert!(outputs[0] == outputs[1] && outputs[0] == outputs[2], "{}", entry.name);
+    }
+}
+
+#[test]
+fn restored_snapshot_equals_a_straight_run() {
+    // Cut the input at many places; restore into a fresh processor there, and compare the rest and
+    // the state at the end.
+    for entry in PROCESSORS {
+        let folder = Folder::new(&format!("restore-{}", entry.name));
+        let bytes = input(entry, 5, 1200, &folder);
+        let build = || entry.build(&settings(entry, &folder)).unwrap();
+        let mut straight = build();
+        let kind = straight.input_kind();
+        let all = run(&mut *straight, &bytes, 64, 0);
+        let mut end = Vec::new();
+        straight.snapshot(&mut end);
+        let whole = items(kind, &bytes);
+        for cut in (0..whole.len()).step_by(whole.len() / 37) {
+            let mut first = build();
+            let mut output = run(&mut *first, &whole[..cut].concat(), 64, 0);
+            let mut state = Vec::new();
+            first.snapshot(&mut state);
+            let mut second = build();
+            second.restore(&state).unwrap();
+            output.extend(run(&mut *second, &whole[cut..].concat(), 64, cut as u64));
+            let mut state = Vec::new();
+            second.snapshot(&mut state);
+            assert!(output == all, "{} cut at {cut}", entry.name);
+            assert!(state == end, "{} cut at {cut}: states differ", entry.name);
+        }
+    }
+}
+
+#[test]
+fn torn_or_foreign_snapshot_is_refused() {
+    // Every prefix of a snapshot, one byte too many, and nothing.
+    for entry in PROCESSORS {
+        let folder = Folder::new(&format!("torn-{}", entry.name));
+        let bytes = input(entry, 5, 100, &folder);
+        let mut processor = entry.build(&settings(entry, &folder)).unwrap();
+        run(&mut *processor, &bytes, 64, 0);
+        let mut state = Vec::new();
+        processor.snapshot(&mut state);
+        for length in (0..state.len()).step_by(1 + state.len() / 500) {
+            assert!(processor.restore(&state[..length]).is_err(), "{} {length}", entry.name);
+        }
+        let mut after = Vec::new();
+        processor.snapshot(&mut after);
+        assert!(after == state, "{}: a refused snapshot changed the state", entry.name);
+        state.push(0);
+        assert!(processor.restore(&state).is_err(), "{}", entry.name);
+    }
+}
+
+#[test]
+fn killed_stage_writes_each_item_once() {
+    // Drop the stage at random places without saving, reopen, go on; sometimes break or remove a
+    // state. The output's hash equals that of a run without a stop.
+    for entry in PROCESSORS {
+        let folder = Folder::new(&format!("kill-{}", entry.name));
+        let bytes = input(entry, 23, 4000, &folder);
+        let straight = entry.build(&settings(entry, &folder)).unwrap();
+        let in_path = folder.join("in");
+        write(&in_path, straight.input_kind(), &bytes, 13);
+        let open = |out: &str, save_items: u64| {
+            let processor = entry.build(&settings(entry, &folder)).unwrap();
+            let config = StageConfig { save_items, ..StageConfig::default() };
+            let state = folder.join(&format!("{out}-state"));
+            Stage::open(&in_path, &folder.join(out), &state, processor, config).unwrap()
+        };
+        open("straight", 1 << 40).run_until_idle(4096).unwrap();
+        let mut chance = Chance(7);
+        loop {
+            let mut stage = open("killed", 500);
+            let mut steps = chance.below(30);
+            while steps > 0 && stage.step(1 + chance.below(40) as usize).unwrap() > 0 {
+                steps -= 1;
+            }
+            if steps > 0 {
+                assert_eq!(stage.lag().unwrap(), 0);
+                break;
+            }
+            drop(stage);
+            break_a_state(&folder.join("killed-state"), &mut chance);
+        }
+        let hashes = ["straight", "killed"].map(|name| hash_tape(&folder.join(name)).unwrap());
+        assert_eq!(hashes[0], hashes[1], "{}", entry.name);
+    }
+}
+
+fn break_a_state(folder: &Path, chance: &mut Chance) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match chance.below(8) {
+            0 => std::fs::remove_file(path).unwrap(),
+            1 => {
+                let mut bytes = std::fs::read(&path).unwrap();
+                let at = chance.below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1;
+                std::fs::write(path, bytes).unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn unknown_settings_are_named() {
+    // A misspelt setting must not pass in silence.
+    let entry = find("normalize").unwrap();
+    let settings = Settings::new()
+        .with("feed", Setting::Text("binance-spot".to_owned()))
+        .with("hold", Setting::Number(3));
+    let error = entry.build(&settings).err().unwrap().to_string();
+    assert!(error.contains("hold is not known") && error.contains("hold_ms"), "{error}");
+    assert!(find("nothing").err().unwrap().to_string().contains("normalize"));
+}
