@@ -2,10 +2,15 @@
 //!
 //! Decoders, books and processors never call this: for them, time is in the records.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds since the Unix epoch, UTC, by the host's clock.
 pub fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A moment from which to measure how long something takes. It is never stored.
+pub fn moment() -> Instant {
+    Instant::now()
 }

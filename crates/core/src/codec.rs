@@ -91,14 +91,19 @@ impl Frame {
         self.first_offset.saturating_add(self.count as u64)
     }
 
-    /// Whether the header alone could be that of a frame: what costs nothing to look at.
-    pub const fn is_plausible(&self) -> bool {
-        let length = self.length as usize;
+    /// Whether a frame may hold `count` items in `length` bytes.
+    #[inline]
+    pub const fn may_hold(length: usize, count: u32) -> bool {
         length % 8 == 0
             && length <= FRAME_PAYLOAD_MAX
-            && self.reserved == 0
-            && self.count as usize <= length / 8
-            && (self.count == 0) == (length == 0)
+            && count as usize <= length / 8
+            && (count == 0) == (length == 0)
+    }
+
+    /// Whether the header alone could be that of a frame: what costs nothing to look at.
+    #[inline]
+    pub const fn is_plausible(&self) -> bool {
+        self.reserved == 0 && Self::may_hold(self.length as usize, self.count)
     }
 
     /// Reads the whole frame at the front of `bytes`: its header and payload, checked.

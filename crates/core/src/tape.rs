@@ -8,16 +8,20 @@ mod head;
 mod index;
 mod lock;
 mod map;
+mod offsets;
 mod reader;
 mod recovery;
 mod segment;
 mod space;
 mod sync;
+mod verify;
 mod wait;
 mod writer;
 
 pub use crate::codec::{TapeKind, NO_INPUT};
+pub use offsets::{list_offsets, load_offset, save_offset};
 pub use reader::Reader;
+pub use verify::hash;
 pub use writer::Tape;
 
 /// A run of consecutive items of one tape, read in place.

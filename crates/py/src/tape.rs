@@ -1,8 +1,415 @@
 //! Bindings of the core's `tape`.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use tapeworks_core::record::blob::{self, BlobHeader};
+use tapeworks_core::record::{records, Plain};
+use tapeworks_core::tape::{self, NO_INPUT};
+use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
+
+use crate::errors::to_python;
+use crate::record::Records;
+
+fn kind_named(name: &str) -> PyResult<TapeKind> {
+    match name {
+        "records" => Ok(TapeKind::Records),
+        "blobs" => Ok(TapeKind::Blobs),
+        _ => Err(PyValueError::new_err(format!("wanted records or blobs, found {name:?}"))),
+    }
+}
+
+const fn kind_name(kind: TapeKind) -> &'static str {
+    match kind {
+        TapeKind::Records => "records",
+        TapeKind::Blobs => "blobs",
+    }
+}
+
+fn durability_named(name: &str, interval_ms: u32) -> PyResult<Durability> {
+    match name {
+        "every_frame" => Ok(Durability::EveryFrame),
+        "interval" => Ok(Durability::IntervalMs(interval_ms)),
+        "never" => Ok(Durability::Never),
+        _ => Err(PyValueError::new_err(format!(
+            "wanted every_frame, interval or never, found {name:?}"
+        ))),
+    }
+}
+
+/// How many items `bytes` holds, and the receive time of the last one.
+fn measure(kind: TapeKind, bytes: &[u8]) -> Result<(u32, i64), Error> {
+    let (mut at, mut count, mut ts_recv) = (0, 0u32, i64::MIN);
+    while at < bytes.len() {
+        let length = kind.item_length(&bytes[at..]).ok_or_else(|| {
+            Error::invalid(format!("wanted whole {}, not so at byte {at}", kind_name(kind)))
+        })?;
+        ts_recv = match kind {
+            TapeKind::Records => records::iterate(&bytes[at..]).next().map(|r| r.header().ts_recv),
+            TapeKind::Blobs => BlobHeader::read_from(&bytes[at..]).map(|header| header.ts_recv),
+        }
+        .unwrap_or(ts_recv);
+        at += length;
+        count += 1;
+    }
+    Ok((count, ts_recv))
+}
+
+/// A tape, open for writing by this process alone.
+#[pyclass(module = "tapeworks._core")]
+pub struct TapeWriter {
+    inner: Option<Tape>,
+    kind: TapeKind,
+}
+
+impl TapeWriter {
+    fn open(&mut self) -> PyResult<&mut Tape> {
+        self.inner.as_mut().ok_or_else(|| PyValueError::new_err("the tape is closed"))
+    }
+
+    fn opened(&self) -> PyResult<&Tape> {
+        self.inner.as_ref().ok_or_else(|| PyValueError::new_err("the tape is closed"))
+    }
+}
+
+#[pymethods]
+impl TapeWriter {
+    /// Opens or makes the tape in the folder `path`.
+    #[new]
+    #[pyo3(signature = (path, kind = "records", *, durability = "interval", interval_ms = 50,
+        segment_bytes = 268_435_456))]
+    fn new(
+        py: Python<'_>,
+        path: PathBuf,
+        kind: &str,
+        durability: &str,
+        interval_ms: u32,
+        segment_bytes: usize,
+    ) -> PyResult<Self> {
+        let kind = kind_named(kind)?;
+        let durability = durability_named(durability, interval_ms)?;
+        let config = TapeConfig { durability, segment_bytes, ..TapeConfig::new(kind) };
+        let inner = py.allow_threads(|| Tape::open(&path, config)).map_err(to_python)?;
+        Ok(Self { inner: Some(inner), kind })
+    }
+
+    /// Appends whole items as one frame and returns the offset of the first. Without `count` the
+    /// items are counted; without `ts` the receive time is that of the last item.
+    #[pyo3(signature = (data, count = None, *, input_offset = None, ts = None))]
+    fn append(
+        &mut self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        count: Option<u32>,
+        input_offset: Option<u64>,
+        ts: Option<i64>,
+    ) -> PyResult<u64> {
+        let kind = self.kind;
+        let inner = self.open()?;
+        let buffer = PyBuffer::<u8>::get(data)?;
+        if !buffer.is_c_contiguous() {
+            return Err(PyValueError::new_err("wanted contiguous bytes"));
+        }
+        // SAFETY: the buffer is contiguous and held until the call ends. Should another thread
+        // change it meanwhile, the core seals what it copied, so that the frame stays whole.
+        let bytes = unsafe {
+            std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes())
+        };
+        let appended = py.allow_threads(|| {
+            let (count, ts) = match (count, ts) {
+                (Some(count), Some(ts)) => (count, ts),
+                _ => {
+                    let (counted, last) = measure(kind, bytes)?;
+                    if count.is_some_and(|count| count != counted) {
+                        return Err(Error::invalid(format!(
+                            "wanted {} items, found {counted}",
+                            count.unwrap_or_default()
+                        )));
+                    }
+                    (counted, ts.unwrap_or(last))
+                }
+            };
+            inner.append(bytes, count, input_offset.unwrap_or(NO_INPUT), ts)
+        });
+        appended.map_err(to_python)
+    }
+
+    /// Appends one blob and returns its offset.
+    #[pyo3(signature = (kind, body, *, ts, context = None, feed = 0, connection = 0, flags = 0))]
+    #[allow(clippy::too_many_arguments)] // Each is a field of the blob's header.
+    fn append_blob(
+        &mut self,
+        kind: u8,
+        body: &[u8],
+        ts: i64,
+        context: Option<&[u8]>,
+        feed: u8,
+        connection: u16,
+        flags: u16,
+    ) -> PyResult<u64> {
+        if self.kind != TapeKind::Blobs {
+            return Err(PyValueError::new_err("wanted a tape of blobs, this one holds records"));
+        }
+        let header =
+            BlobHeader { kind, feed, connection, flags, ts_recv: ts, ..BlobHeader::default() };
+        let mut blobs = blob::Blobs::new();
+        blobs.push(header, context.unwrap_or_default(), body).map_err(to_python)?;
+        self.open()?.append(blobs.as_bytes(), 1, NO_INPUT, ts).map_err(to_python)
+    }
+
+    /// Makes all that is published durable, and says up to which offset.
+    fn sync(&self, py: Python<'_>) -> PyResult<u64> {
+        let inner = self.opened()?;
+        py.allow_threads(|| inner.sync()).map_err(to_python)
+    }
+
+    /// Makes all durable and gives up the right to write.
+    fn close(&mut self, py: Python<'_>) {
+        let inner = self.inner.take();
+        py.allow_threads(|| drop(inner));
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&mut self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) {
+        self.close(py);
+    }
+
+    /// Offset after the last item.
+    #[getter]
+    fn end(&self) -> PyResult<u64> {
+        Ok(self.opened()?.end())
+    }
+
+    /// Offset after the last item that survives a loss of power.
+    #[getter]
+    fn durable(&self) -> PyResult<u64> {
+        Ok(self.opened()?.durable())
+    }
+
+    /// The input offset that the tape covers.
+    #[getter]
+    fn covered(&self) -> PyResult<Option<u64>> {
+        Ok(self.opened()?.last_input_offset())
+    }
+
+    /// What opening had to cut.
+    #[getter]
+    fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let recovery = self.opened()?.recovery();
+        let report = PyDict::new(py);
+        report.set_item("end", recovery.end)?;
+        report.set_item("cut_bytes", recovery.cut_bytes)?;
+        report.set_item("cut_at", recovery.cut_at)?;
+        Ok(report)
+    }
+}
+
+/// One blob of a raw tape.
+#[pyclass(frozen, get_all, module = "tapeworks._core")]
+pub struct Blob {
+    offset: u64,
+    kind: u8,
+    feed: u8,
+    connection: u16,
+    flags: u16,
+    ts_recv: i64,
+    context: Py<PyBytes>,
+    body: Py<PyBytes>,
+}
+
+/// A position on a tape, from which items are read.
+#[pyclass(module = "tapeworks._core")]
+pub struct TapeReader {
+    inner: Reader,
+}
+
+impl TapeReader {
+    fn wanted(&self, kind: TapeKind) -> PyResult<()> {
+        if self.inner.kind() == kind {
+            return Ok(());
+        }
+        Err(PyValueError::new_err(format!(
+            "{} holds {}, wanted {}",
+            self.inner.path().display(),
+            kind_name(self.inner.kind()),
+            kind_name(kind)
+        )))
+    }
+}
+
+/// Copies up to `max_items` items out of as many frames as they take. Returns how many.
+fn gather(
+    reader: &mut Reader,
+    max_items: usize,
+    mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<usize, Error> {
+    let mut count = 0;
+    while count < max_items {
+        let Some(batch) = reader.read(max_items - count)? else { break };
+        take(batch.bytes)?;
+        count += batch.count;
+    }
+    Ok(count)
+}
+
+#[pymethods]
+impl TapeReader {
+    /// Opens the tape in the folder `path`, at `offset` or at its first kept item.
+    #[new]
+    #[pyo3(signature = (path, offset = None))]
+    fn new(py: Python<'_>, path: PathBuf, offset: Option<u64>) -> PyResult<Self> {
+        let opened = py.allow_threads(|| {
+            let mut inner = Reader::open(&path)?;
+            if let Some(offset) = offset {
+                inner.seek(offset)?;
+            }
+            Ok(inner)
+        });
+        Ok(Self { inner: opened.map_err(to_python)? })
+    }
+
+    /// Reads at most `max_items` records; `None` when all that is published was read.
+    #[pyo3(signature = (max_items = 65_536))]
+    fn read(&mut self, py: Python<'_>, max_items: usize) -> PyResult<Option<Records>> {
+        self.wanted(TapeKind::Records)?;
+        let inner = &mut self.inner;
+        let first = inner.position();
+        let mut batch = tapeworks_core::Records::new();
+        let count =
+            py.allow_threads(|| gather(inner, max_items, |bytes| batch.extend_from_bytes(bytes)));
+        let count = count.map_err(to_python)?;
+        Ok((count > 0).then(|| Records::wrap(batch, first, self.inner.position())))
+    }
+
+    /// Reads at most `max_items` blobs; `None` when all that is published was read.
+    #[pyo3(signature = (max_items = 4_096))]
+    fn read_blobs(&mut self, py: Python<'_>, max_items: usize) -> PyResult<Option<Vec<Blob>>> {
+        self.wanted(TapeKind::Blobs)?;
+        let inner = &mut self.inner;
+        let mut offset = inner.position();
+        let mut bytes = Vec::new();
+        let count = py.allow_threads(|| {
+            gather(inner, max_items, |items| {
+                bytes.extend_from_slice(items);
+                Ok(())
+            })
+        });
+        if count.map_err(to_python)? == 0 {
+            return Ok(None);
+        }
+        let mut all = Vec::new();
+        for item in blob::iterate(&bytes) {
+            all.push(Blob {
+                offset,
+                kind: item.header.kind,
+                feed: item.header.feed,
+                connection: item.header.connection,
+                flags: item.header.flags,
+                ts_recv: item.header.ts_recv,
+                context: PyBytes::new(py, item.context).unbind(),
+                body: PyBytes::new(py, item.body).unbind(),
+            });
+            offset += 1;
+        }
+        Ok(Some(all))
+    }
+
+    /// Goes to `offset`, which may be the end.
+    fn seek(&mut self, py: Python<'_>, offset: u64) -> PyResult<()> {
+        let inner = &mut self.inner;
+        py.allow_threads(|| inner.seek(offset)).map_err(to_python)
+    }
+
+    /// Goes to the first frame whose receive time is `ts_recv` or later.
+    fn seek_time(&mut self, py: Python<'_>, ts_recv: i64) -> PyResult<()> {
+        let inner = &mut self.inner;
+        py.allow_threads(|| inner.seek_time(ts_recv)).map_err(to_python)
+    }
+
+    /// Waits until there is something to read, and says whether there is.
+    fn wait(&mut self, py: Python<'_>, timeout_ms: u64) -> bool {
+        let inner = &mut self.inner;
+        py.allow_threads(|| inner.wait(Duration::from_millis(timeout_ms)))
+    }
+
+    /// What the items are: `records` or `blobs`.
+    #[getter]
+    fn kind(&self) -> &'static str {
+        kind_name(self.inner.kind())
+    }
+
+    /// Offset of the next item to be read.
+    #[getter]
+    fn position(&self) -> u64 {
+        self.inner.position()
+    }
+
+    /// First offset that is kept.
+    #[getter]
+    fn first(&self) -> PyResult<u64> {
+        self.inner.first().map_err(to_python)
+    }
+
+    /// Offset after the last published item.
+    #[getter]
+    fn end(&mut self) -> PyResult<u64> {
+        self.inner.end().map_err(to_python)
+    }
+
+    /// Offset after the last item that survives a loss of power.
+    #[getter]
+    fn durable(&mut self) -> PyResult<u64> {
+        self.inner.durable().map_err(to_python)
+    }
+
+    /// The input offset that the published tape covers.
+    #[getter]
+    fn covered(&mut self) -> PyResult<Option<u64>> {
+        self.inner.covered().map_err(to_python)
+    }
+}
+
+/// SHA-256 over the bytes of all items of the tape at `path`, in hexadecimal digits.
+#[pyfunction]
+fn tape_hash(py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    let digest = py.allow_threads(|| tape::hash(&path)).map_err(to_python)?;
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Keeps `offset` under `name` with the tape at `path`, on the disk.
+#[pyfunction]
+fn save_offset(py: Python<'_>, path: PathBuf, name: &str, offset: u64) -> PyResult<()> {
+    py.allow_threads(|| tape::save_offset(&path, name, offset)).map_err(to_python)
+}
+
+/// The offset that is kept under `name`; `None` if none ever was.
+#[pyfunction]
+fn load_offset(path: PathBuf, name: &str) -> PyResult<Option<u64>> {
+    tape::load_offset(&path, name).map_err(to_python)
+}
+
+/// All named offsets of the tape at `path`.
+#[pyfunction]
+fn list_offsets(path: PathBuf) -> PyResult<std::collections::BTreeMap<String, u64>> {
+    Ok(tape::list_offsets(&path).map_err(to_python)?.into_iter().collect())
+}
 
 /// Adds this file's classes and functions to the module.
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<TapeWriter>()?;
+    module.add_class::<TapeReader>()?;
+    module.add_class::<Blob>()?;
+    module.add_function(wrap_pyfunction!(tape_hash, module)?)?;
+    module.add_function(wrap_pyfunction!(save_offset, module)?)?;
+    module.add_function(wrap_pyfunction!(load_offset, module)?)?;
+    module.add_function(wrap_pyfunction!(list_offsets, module)?)?;
     Ok(())
 }

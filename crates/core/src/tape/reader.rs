@@ -5,11 +5,12 @@
 //! nothing here makes a system call while the tape is busy.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::head::HEAD;
 use super::segment::{list, Segment, SegmentFile};
 use super::{index, Batch};
+use crate::clock::moment;
 use crate::codec::{Frame, TapeKind, FRAME_HEADER, NO_INPUT};
 use crate::error::{Error, Result};
 
@@ -401,7 +402,7 @@ impl Reader {
         if self.is_ready() {
             return true;
         }
-        let start = Instant::now();
+        let start = moment();
         let spin = self.spin.min(timeout);
         loop {
             for _ in 0..64 {

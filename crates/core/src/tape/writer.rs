@@ -148,25 +148,29 @@ impl Tape {
         ts_recv: i64,
     ) -> Result<u64> {
         let size = FRAME_HEADER + bytes.len();
+        if !Frame::may_hold(bytes.len(), count) {
+            return Err(bad_items(bytes.len(), count));
+        }
         let ts_recv = if ts_recv == NONE { self.ts_max } else { ts_recv };
         if self.position + size > self.allocated || ts_recv.div_euclid(NS_PER_DAY) > self.day {
             self.make_room(size, ts_recv)?;
         }
-        let frame = Frame::seal(bytes, count, self.end, input_offset, ts_recv);
-        if !frame.is_plausible() || bytes.len() > FRAME_PAYLOAD_MAX {
-            return Err(bad_items(bytes.len(), count));
-        }
+        let (at, first) = (self.position, self.end);
+        let map = &self.live.map;
+        // Sealed is what was copied: should the caller's bytes change meanwhile, the frame is
+        // whole all the same.
+        map.write(at + FRAME_HEADER, bytes);
+        let payload = map.bytes(at + FRAME_HEADER, at + size);
+        let frame = Frame::seal(payload, count, first, input_offset, ts_recv);
         debug_assert_eq!(
             self.config.kind.items_length(bytes, count as usize),
             Some(bytes.len()),
             "the bytes are {count} whole items"
         );
-        let (at, first) = (self.position, self.end);
+        map.write(at, frame.as_bytes());
         if at >= self.index.next {
-            self.index.add(&self.live.map, at, first, self.ts_max);
+            self.index.add(map, at, first, self.ts_max);
         }
-        self.live.map.write(at, frame.as_bytes());
-        self.live.map.write(at + FRAME_HEADER, bytes);
         self.position = at + size;
         self.end = frame.end_offset();
         self.input = input_offset;

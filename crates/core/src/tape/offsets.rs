@@ -1,0 +1,95 @@
+//! Named offsets: where each reader of a tape got to, one small file each.
+//!
+//! A file is written aside and renamed, so that it holds the old offset or the new one, whatever
+//! happens. It holds the offset in decimal digits and a newline, to be read by people too.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::segment::doing;
+use crate::error::{Error, Result};
+
+const FOLDER: &str = "offsets";
+const NAME_MAX: usize = 100;
+
+fn offset_path(tape: &Path, name: &str) -> Result<PathBuf> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty()
+        || name.len() > NAME_MAX
+        || name.starts_with('.')
+        || !name.bytes().all(is_plain)
+    {
+        return Err(Error::invalid(format!(
+            "wanted a name of up to {NAME_MAX} letters, digits, '-', '_' or '.', not starting \
+             with '.', found {name:?}"
+        )));
+    }
+    Ok(tape.join(FOLDER).join(name))
+}
+
+/// Keeps `offset` under `name` with the tape at `tape`. When this returns it is on the disk.
+///
+/// # Errors
+/// `Error::Invalid`: the name cannot be a file's. `Error::DiskFull` and `Error::Io`: the offset
+/// that was kept before is still there.
+pub fn save_offset(tape: &Path, name: &str, offset: u64) -> Result<()> {
+    let path = offset_path(tape, name)?;
+    let folder = tape.join(FOLDER);
+    let aside = folder.join(format!(".{name}.{}", std::process::id()));
+    let write = || {
+        std::fs::create_dir_all(&folder)?;
+        let mut file = File::create(&aside)?;
+        file.write_all(format!("{offset}\n").as_bytes())?;
+        file.sync_data()?;
+        std::fs::rename(&aside, &path)?;
+        File::open(&folder)?.sync_all()
+    };
+    write().map_err(|error| {
+        drop(std::fs::remove_file(&aside));
+        if super::space::is_full(&error) {
+            Error::DiskFull { path: path.clone() }
+        } else {
+            Error::io(error, doing("writing", &path))
+        }
+    })
+}
+
+/// The offset that is kept under `name`; `None` if none ever was.
+///
+/// # Errors
+/// `Error::Corrupt`: the file holds something else. `Error::Io`.
+pub fn load_offset(tape: &Path, name: &str) -> Result<Option<u64>> {
+    let path = offset_path(tape, name)?;
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| Error::io(error, doing("reading", &path)))?,
+    };
+    match text.strip_suffix('\n').map(str::parse) {
+        Some(Ok(offset)) => Ok(Some(offset)),
+        _ => Err(Error::corrupt(&path, 0, "wanted an offset in decimal digits and a newline")),
+    }
+}
+
+/// All names and their offsets, by name.
+///
+/// # Errors
+/// As for [`load_offset`].
+pub fn list_offsets(tape: &Path) -> Result<Vec<(String, u64)>> {
+    let folder = tape.join(FOLDER);
+    let entries = match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.map_err(|error| Error::io(error, doing("listing", &folder)))?,
+    };
+    let mut all = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io(error, doing("listing", &folder)))?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        if let Some(offset) = load_offset(tape, name)? {
+            all.push((name.to_owned(), offset));
+        }
+    }
+    all.sort();
+    Ok(all)
+}

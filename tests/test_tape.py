@@ -1,0 +1,172 @@
+"""The tape from Python: the same bytes come back, from any process."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tapeworks import tape
+from tapeworks.errors import CorruptTapeError, TapeLockedError, TapeRangeError
+
+
+def record(number: int) -> bytes:
+    # A trade of 64 bytes whose sequence and receive time are `number`.
+    head = bytes([8, 1, 0, 0, 1, 0, 0, 0])
+    times = number.to_bytes(8, "little") * 3
+    return head + times + bytes(32)
+
+
+@pytest.fixture
+def tape_path(tmp_path: Path) -> Path:
+    return tmp_path / "tape"
+
+
+def test_records_come_back_over_frames(tape_path: Path) -> None:
+    # Three frames, read with limits that cut frames and that span them.
+    with tape.TapeWriter(tape_path) as writer:
+        assert writer.append(record(0), input_offset=1) == 0
+        assert writer.append(record(1) + record(2), input_offset=3) == 1
+        assert writer.append(b"".join(map(record, range(3, 10))), 7, input_offset=9, ts=99) == 3
+        assert (writer.end, writer.covered) == (10, 9)
+    whole = b"".join(map(record, range(10)))
+    for limit in (1, 4, 100):
+        reader = tape.TapeReader(tape_path)
+        parts = []
+        while (batch := reader.read(limit)) is not None:
+            assert batch.next_offset - batch.first_offset == len(batch) <= limit
+            parts.append(bytes(memoryview(batch)))
+        assert b"".join(parts) == whole
+        assert (reader.position, reader.end, reader.first, reader.covered) == (10, 10, 0, 9)
+
+
+def test_blobs_come_back(tape_path: Path) -> None:
+    # Blobs of odd lengths with and without context.
+    with tape.TapeWriter(tape_path, "blobs", durability="every_frame") as writer:
+        for number in range(20):
+            writer.append_blob(
+                1, b"x" * number, ts=number, context=b"c" * (number % 3), feed=1, connection=2
+            )
+        assert writer.durable == 20
+    reader = tape.TapeReader(tape_path, 5)
+    blobs = reader.read_blobs()
+    assert blobs is not None
+    assert [blob.offset for blob in blobs] == list(range(5, 20))
+    assert all(blob.body == b"x" * blob.ts_recv for blob in blobs)
+    assert all(blob.context == b"c" * (blob.ts_recv % 3) for blob in blobs)
+    assert reader.read_blobs() is None
+    with pytest.raises(ValueError, match="holds blobs"):
+        reader.read()
+
+
+def test_seeking_by_offset_and_time(tape_path: Path) -> None:
+    # One frame per record: the time leads to the very record.
+    with tape.TapeWriter(tape_path) as writer:
+        for number in range(100):
+            writer.append(record(number))
+    reader = tape.TapeReader(tape_path)
+    reader.seek(40)
+    assert reader.position == 40
+    reader.seek_time(77)
+    assert reader.position == 77
+    with pytest.raises(TapeRangeError) as raised:
+        reader.seek(101)
+    assert (raised.value.wanted, raised.value.first, raised.value.end) == (101, 0, 100)
+
+
+def test_a_second_writer_is_refused(tape_path: Path) -> None:
+    # While the first is open, and no longer once it is closed.
+    with tape.TapeWriter(tape_path):
+        with pytest.raises(TapeLockedError, match=str(os.getpid())):
+            tape.TapeWriter(tape_path)
+    tape.TapeWriter(tape_path).close()
+
+
+def test_a_flipped_bit_names_file_and_byte(tape_path: Path) -> None:
+    # Flip a bit in the first of two frames.
+    with tape.TapeWriter(tape_path) as writer:
+        writer.append(record(0))
+        writer.append(record(1))
+    path = tape_path / f"{0:020}.seg"
+    content = bytearray(path.read_bytes())
+    content[16_384 + 60] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(CorruptTapeError) as raised:
+        tape.TapeReader(tape_path).read()
+    assert (raised.value.path, raised.value.byte) == (str(path), 16_384)
+
+
+def test_a_reader_in_another_process_is_woken(tape_path: Path) -> None:
+    # The other process sleeps at the end of an empty tape until the record is there.
+    program = (
+        "import sys; from tapeworks.tape import TapeReader\n"
+        "reader = TapeReader(sys.argv[1]); print('ready', flush=True)\n"
+        "print(reader.wait(30_000), len(reader.read()), flush=True)\n"
+    )
+    with tape.TapeWriter(tape_path) as writer:
+        with subprocess.Popen(
+            [sys.executable, "-c", program, tape_path], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            writer.append(record(0))
+            assert process.stdout.readline() == "True 1\n"
+
+
+def test_what_was_published_survives_kill(tape_path: Path) -> None:
+    # The other process prints each end after its append; kill it in the middle.
+    program = (
+        "import sys; from tapeworks.tape import TapeWriter\n"
+        "writer = TapeWriter(sys.argv[1], durability='never')\n"
+        "record = bytes.fromhex(sys.argv[2])\n"
+        "while True: writer.append(record); print(writer.end, flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, tape_path, record(7).hex()],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(500):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        printed = process.stdout.read().split("\n")
+        process.wait()
+    said = int(printed[-2]) if len(printed) > 1 else 500
+    assert tape.TapeReader(tape_path).end >= said
+    with tape.TapeWriter(tape_path) as writer:
+        assert writer.end >= said
+        writer.append(record(7))
+    reader = tape.TapeReader(tape_path)
+    batch = reader.read(1_000_000)
+    assert batch is not None
+    assert bytes(memoryview(batch)) == record(7) * len(batch)
+
+
+def test_hash_does_not_depend_on_frames(tmp_path: Path) -> None:
+    # The same records in one frame and in ten.
+    records = [record(number) for number in range(10)]
+    with tape.TapeWriter(tmp_path / "one") as writer:
+        writer.append(b"".join(records))
+    with tape.TapeWriter(tmp_path / "ten") as writer:
+        for each in records:
+            writer.append(each)
+    assert tape.tape_hash(tmp_path / "one") == tape.tape_hash(tmp_path / "ten")
+
+
+def test_named_offsets_are_kept(tape_path: Path) -> None:
+    # Saved, changed, listed; a name that could leave the folder is refused.
+    with tape.TapeWriter(tape_path) as writer:
+        for number in range(3):
+            writer.append(record(number))
+    assert tape.load_offset(tape_path, "lake") is None
+    tape.save_offset(tape_path, "lake", 1)
+    tape.save_offset(tape_path, "lake", 2)
+    tape.save_offset(tape_path, "kafka", 0)
+    assert tape.list_offsets(tape_path) == {"kafka": 0, "lake": 2}
+    assert tape.open_at(tape_path, "lake").position == 2
+    assert tape.open_at(tape_path, "new").position == 0
+    with pytest.raises(ValueError, match="wanted a name"):
+        tape.save_offset(tape_path, "../lake", 1)
