@@ -116,13 +116,7 @@ pub fn format(value: i128, places: u32, decimals: u32, out: &mut Vec<u8>) {
         out.push(b'-');
     }
     let mut digits = [b'0'; 80];
-    let mut rest = value.unsigned_abs();
-    let mut start = digits.len();
-    while rest > 0 {
-        start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
+    let start = write_digits(value.unsigned_abs(), &mut digits);
     // At least one digit stands before the point.
     let point = digits.len() - places as usize;
     out.extend_from_slice(&digits[start.min(point - 1)..point]);
@@ -134,6 +128,25 @@ pub fn format(value: i128, places: u32, decimals: u32, out: &mut Vec<u8>) {
         out.extend_from_slice(&digits[point..point + known]);
         out.resize(out.len() + fraction - known, b'0');
     }
+}
+
+/// Writes the digits of `value` to the end of `digits`, and tells where they start.
+fn write_digits(value: u128, digits: &mut [u8; 80]) -> usize {
+    let mut start = digits.len();
+    let mut rest = value;
+    // Division of 128 bits is slow: nearly all values leave this loop at once.
+    while rest > u128::from(u64::MAX) {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let mut rest = rest as u64;
+    while rest > 0 {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    start
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use tapeworks_core::record::blob::{Blob, BlobHeader, BlobKind};
 use tapeworks_core::{record, Feed, FeedId, Instruments, Result};
 
@@ -41,6 +42,13 @@ impl State {
     ) -> Result<()> {
         let header = BlobHeader { kind, feed: self.number, ts_recv, ..BlobHeader::default() };
         self.feed.receive(&Blob { header, context, body }, &mut self.instruments, out)
+    }
+
+    fn encode(&mut self, event: &record::Records, combined: bool, out: &mut Vec<u8>) -> Result<()> {
+        for definition in event.iter().filter_map(|record| record.as_definition()) {
+            self.instruments.load(&definition)?;
+        }
+        self.feed.encode(event, &self.instruments, combined, out)
     }
 
     /// Decodes each line of `data`: frames, records and failures.
@@ -87,6 +95,20 @@ impl Decoder {
         py.allow_threads(|| self.lock().decode_lines(data, ts_recv))
     }
 
+    /// The frame that the venue would send for `records`, one venue event. Definitions in front of
+    /// it are taken in first.
+    #[pyo3(signature = (records, combined = true))]
+    fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        records: &Records,
+        combined: bool,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let mut out = Vec::new();
+        self.lock().encode(records.get(), combined, &mut out).map_err(to_python)?;
+        Ok(PyBytes::new(py, &out))
+    }
+
     /// The instrument id of each symbol that is valid now.
     fn symbols(&self) -> HashMap<String, u32> {
         let state = self.lock();
@@ -119,9 +141,23 @@ fn decode(feed: &str, kind: u8, context: &[u8], body: &[u8], ts_recv: i64) -> Py
     Ok(Records::wrap(out, 0, 0))
 }
 
+/// The frame that the venue of `feed` would send for `records`: definitions of the instruments, and
+/// one venue event.
+#[pyfunction]
+#[pyo3(signature = (feed, records, combined = true))]
+fn encode<'py>(
+    py: Python<'py>,
+    feed: &str,
+    records: &Records,
+    combined: bool,
+) -> PyResult<Bound<'py, PyBytes>> {
+    Decoder::new(feed)?.encode(py, records, combined)
+}
+
 /// Adds this file's classes and functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Decoder>()?;
     module.add_function(wrap_pyfunction!(decode, module)?)?;
+    module.add_function(wrap_pyfunction!(encode, module)?)?;
     Ok(())
 }

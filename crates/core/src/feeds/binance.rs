@@ -10,10 +10,16 @@ use crate::record::{Blob, BlobKind, Header, Records};
 
 mod decode;
 mod depth;
+mod encode;
+mod encode_bars;
+mod encode_rest;
 mod fields;
 mod rest;
 mod scan;
 mod symbols;
+
+pub use decode::interval_ms;
+pub use encode_bars::interval_name;
 
 /// The wire format of Binance.
 #[derive(Debug)]
@@ -23,6 +29,8 @@ pub struct Binance {
     /// Room for texts with escapes, and for the name of a stream.
     scratch: Vec<u8>,
     stream: Vec<u8>,
+    /// Whether times are written in microseconds.
+    microseconds: bool,
 }
 
 impl Binance {
@@ -33,6 +41,7 @@ impl Binance {
             symbols: symbols::Symbols::new(feed as u8),
             scratch: Vec::new(),
             stream: Vec::new(),
+            microseconds: false,
         }
     }
 
@@ -88,7 +97,20 @@ impl Feed for Binance {
         done
     }
 
-    fn encode(&mut self, _: &Records, _: &Instruments, _: bool, _: &mut Vec<u8>) -> Result<()> {
-        Err(Error::invalid(format!("no encoder of {} yet", self.feed.name())))
+    fn encode(
+        &mut self,
+        event: &Records,
+        instruments: &Instruments,
+        combined: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        if combined {
+            let stream = self.stream_name(event, instruments)?;
+            return self.encode_combined(&stream, event, instruments, out);
+        }
+        self.encode_payload(event, instruments, out)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,346 @@
+//! The contract of a feed, and the facts of this one, over the captures.
+
+use super::*;
+use crate::record::blob::BlobHeader;
+use crate::record::{
+    Bar, Channel, Level, Mark, Marker, MarkerCode, Quote, Side, Trade, FLAG_HISTORICAL, FLAG_LAST,
+    FLAG_SNAPSHOT, NONE,
+};
+
+/// When all frames arrived: a whole second after the latest of them.
+const TS_RECV: i64 = 1_770_000_005_000_000_000;
+
+/// Lines of kind, context and body, with tabs between.
+const CAPTURES: [(FeedId, &str); 2] = [
+    (FeedId::BinanceSpot, include_str!("captures/spot.tsv")),
+    (FeedId::BinanceUsdm, include_str!("captures/usdm.tsv")),
+];
+
+struct Capture {
+    feed: FeedId,
+    kind: BlobKind,
+    context: &'static str,
+    body: &'static str,
+}
+
+fn captures() -> Vec<Capture> {
+    let mut all = Vec::new();
+    for (feed, lines) in CAPTURES {
+        for line in lines.lines() {
+            let mut parts = line.splitn(3, '\t');
+            let kind = match parts.next().unwrap() {
+                "text" => BlobKind::Text,
+                "rest" => BlobKind::Rest,
+                other => panic!("capture of kind {other}"),
+            };
+            let (context, body) = (parts.next().unwrap(), parts.next().unwrap());
+            all.push(Capture { feed, kind, context, body });
+        }
+    }
+    all
+}
+
+/// A decoder with its registry.
+struct Bench {
+    binance: Binance,
+    instruments: Instruments,
+}
+
+impl Bench {
+    fn new(feed: FeedId) -> Self {
+        Self { binance: Binance::new(feed), instruments: Instruments::new() }
+    }
+
+    fn receive(&mut self, kind: BlobKind, context: &[u8], body: &[u8]) -> Result<Records> {
+        let mut out = Records::new();
+        let header = BlobHeader { kind: kind as u8, ts_recv: TS_RECV, ..BlobHeader::default() };
+        let blob = Blob { header, context, body };
+        self.binance.receive(&blob, &mut self.instruments, &mut out)?;
+        Ok(out)
+    }
+
+    fn text(&mut self, body: &str) -> Result<Records> {
+        self.receive(BlobKind::Text, b"", body.as_bytes())
+    }
+}
+
+fn only<R: crate::record::Record>(records: &Records) -> R {
+    assert_eq!(records.len(), 1);
+    records.iter().next().unwrap().get::<R>().unwrap()
+}
+
+#[test]
+fn every_capture_is_received_and_what_is_encoded_is_received_back() {
+    // Streams whose messages have no record give none; all others come back equal, raw and
+    // combined. REST answers come back through their own encoders, in the next test.
+    for capture in captures() {
+        let mut bench = Bench::new(capture.feed);
+        let records = bench
+            .receive(capture.kind, capture.context.as_bytes(), capture.body.as_bytes())
+            .unwrap_or_else(|error| panic!("{error}: {}", capture.body));
+        if capture.kind == BlobKind::Rest || records.is_empty() {
+            continue;
+        }
+        bench.binance.set_microseconds(capture.body.contains("\"T\":1770000000125000"));
+        for event in events(&records) {
+            let stream = bench.binance.stream_name(&event, &bench.instruments).unwrap();
+            for combined in [false, true] {
+                let mut frame = Vec::new();
+                bench.binance.encode(&event, &bench.instruments, combined, &mut frame).unwrap();
+                let context = if combined { "" } else { &stream };
+                let back = bench.receive(BlobKind::Text, context.as_bytes(), &frame).unwrap();
+                let frame = String::from_utf8(frame).unwrap();
+                assert_eq!(back.as_bytes(), event.as_bytes(), "{}\n{frame}", capture.body);
+            }
+        }
+    }
+}
+
+/// Splits records into venue events.
+fn events(records: &Records) -> Vec<Records> {
+    let mut all = vec![Records::new()];
+    for record in records {
+        all.last_mut().unwrap().push_ref(record);
+        if record.header().flags & FLAG_LAST != 0 {
+            all.push(Records::new());
+        }
+    }
+    all.retain(|event| !event.is_empty());
+    all
+}
+
+#[test]
+fn rest_answers_come_back_through_their_encoders() {
+    for capture in captures().iter().filter(|capture| capture.kind == BlobKind::Rest) {
+        let mut bench = Bench::new(capture.feed);
+        let context = capture.context.as_bytes();
+        let records = bench.receive(BlobKind::Rest, context, capture.body.as_bytes()).unwrap();
+        let (binance, known) = (&bench.binance, &bench.instruments);
+        let mut body = Vec::new();
+        let path = capture.context.split('?').next().unwrap();
+        match path.rsplit('/').next().unwrap() {
+            "depth" => binance.encode_rest_depth(&records, known, &mut body).unwrap(),
+            "trades" | "historicalTrades" => {
+                binance.encode_rest_trades(&records, known, &mut body).unwrap();
+            }
+            "aggTrades" => binance.encode_rest_aggregates(&records, known, &mut body).unwrap(),
+            "klines" => binance.encode_rest_klines(&records, known, &mut body).unwrap(),
+            "bookTicker" => binance.encode_rest_quotes(&records, known, &mut body).unwrap(),
+            "exchangeInfo" => {
+                binance.encode_rest_exchange_info(known, TS_RECV, "[]", &mut body).unwrap();
+                let mut other = Bench::new(capture.feed);
+                other.receive(BlobKind::Rest, context, &body).unwrap();
+                assert!(other.instruments.iter().eq(known.iter()));
+                continue;
+            }
+            _ => continue,
+        }
+        let back = bench.receive(BlobKind::Rest, context, &body).unwrap();
+        assert_eq!(back.as_bytes(), records.as_bytes(), "{}", String::from_utf8_lossy(&body));
+    }
+}
+
+#[test]
+fn every_truncation_is_an_error_that_leaves_the_batch_alone() {
+    for capture in captures() {
+        let mut bench = Bench::new(capture.feed);
+        let mut out = Records::from_bytes(&[8; 0]).unwrap();
+        let header =
+            BlobHeader { kind: capture.kind as u8, ts_recv: TS_RECV, ..BlobHeader::default() };
+        for end in 0..capture.body.len() {
+            let body = &capture.body.as_bytes()[..end];
+            let blob = Blob { header, context: capture.context.as_bytes(), body };
+            let result = bench.binance.receive(&blob, &mut bench.instruments, &mut out);
+            assert!(result.is_err(), "{}", String::from_utf8_lossy(body));
+            assert!(out.is_empty() && out.as_bytes().is_empty());
+        }
+    }
+}
+
+#[test]
+fn trade_is_read_field_by_field() {
+    let mut bench = Bench::new(FeedId::BinanceSpot);
+    let trade: Trade = only(&bench.text(captures()[0].body).unwrap());
+    assert_eq!(trade.header.ts_event, 1_770_000_000_123_000_000);
+    assert_eq!(trade.header.ts_recv, TS_RECV);
+    assert_eq!(
+        (trade.header.sequence, trade.trade_id, trade.count),
+        (5_100_000_001, 5_100_000_001, 1)
+    );
+    assert_eq!((trade.price, trade.size), (67_000_010_000_000, 125_000));
+    assert_eq!((trade.side, trade.channel), (Side::Ask as u8, Channel::Trade as u8));
+    assert_eq!((trade.header.flags, trade.header.feed), (FLAG_LAST, 1));
+}
+
+#[test]
+fn times_are_milli_or_microseconds_by_their_size() {
+    let mut bench = Bench::new(FeedId::BinanceSpot);
+    let trade: Trade = only(&bench.text(captures()[1].body).unwrap());
+    assert_eq!(trade.header.ts_event, 1_770_000_000_125_000_000);
+}
+
+#[test]
+fn aggregate_covers_its_fills() {
+    let mut bench = Bench::new(FeedId::BinanceSpot);
+    let trade: Trade = only(&bench.text(captures()[3].body).unwrap());
+    assert_eq!((trade.header.sequence, trade.trade_id, trade.count), (710_000_001, 910_000_005, 3));
+    assert_eq!(trade.channel, Channel::AggTrade as u8);
+}
+
+#[test]
+fn quote_without_a_time_has_the_receive_time_and_an_empty_side_none() {
+    let mut bench = Bench::new(FeedId::BinanceSpot);
+    let quote: Quote = only(&bench.text(captures()[6].body).unwrap());
+    assert_eq!((quote.header.ts_event, quote.header.sequence), (TS_RECV, 90_000_000_002));
+    assert_eq!((quote.bid_price, quote.bid_size), (NONE, 0));
+    assert_eq!((quote.ask_price, quote.ask_size), (2_500_000_000, 1_000_000_000));
+}
+
+#[test]
+fn depth_is_one_level_a_record_and_the_last_one_says_so() {
+    let mut bench = Bench::new(FeedId::BinanceSpot);
+    let records = bench.text(captures()[7].body).unwrap();
+    let levels: Vec<Level> = records.iter().map(|record| record.as_level().unwrap()).collect();
+    assert_eq!(levels.len(), 3);
+    for level in &levels {
+        assert_eq!(
+            (level.header.sequence, level.span, level.previous),
+            (90_000_000_009, 6, 90_000_000_002)
+        );
+    }
+    assert_eq!(levels.iter().map(|level| level.side).collect::<Vec<_>>(), [1, 1, 2]);
+    assert_eq!(
+        levels.iter().map(|level| level.header.flags).collect::<Vec<_>>(),
+        [0, 0, FLAG_LAST]
+    );
+}
+
+#[test]
+fn depth_without_levels_still_says_what_it_covers() {
+    let mut bench = Bench::new(FeedId::BinanceUsdm);
+    let empty = captures().into_iter().find(|capture| capture.body.contains("@depth@0ms")).unwrap();
+    let marker: Marker = only(&bench.text(empty.body).unwrap());
+    assert_eq!(marker.code, MarkerCode::EmptyUpdate as u8);
+    assert_eq!((marker.first, marker.last), (8_800_000_000_095, 8_800_000_000_099));
+    assert_eq!(marker.ts_start, 8_800_000_000_090);
+}
+
+#[test]
+fn snapshot_stands_between_two_markers() {
+    let mut bench = Bench::new(FeedId::BinanceUsdm);
+    let capture = captures().into_iter().find(|capture| capture.context.contains("fapi/v1/depth"));
+    let capture = capture.unwrap();
+    let context = capture.context.as_bytes();
+    let records = bench.receive(BlobKind::Rest, context, capture.body.as_bytes()).unwrap();
+    let all: Vec<_> = records.iter().collect();
+    assert_eq!(all.len(), 4);
+    let (begin, end) = (all[0].as_marker().unwrap(), all[3].as_marker().unwrap());
+    assert_eq!((begin.code, begin.count, begin.first), (1, 2, 8_800_000_000_050));
+    assert_eq!((end.code, end.header.flags), (2, FLAG_SNAPSHOT | FLAG_LAST));
+    assert_eq!(all[1].header().flags, FLAG_SNAPSHOT);
+    assert_eq!(all[1].header().ts_event, 1_770_000_000_349_000_000);
+}
+
+#[test]
+fn month_is_as_long_as_it_is() {
+    let mut bench = Bench::new(FeedId::BinanceSpot);
+    let bar: Bar = only(&bench.text(captures()[13].body).unwrap());
+    assert_eq!((bar.interval_ms, bar.count, bar.header.sequence), (31 * 86_400_000, 0, 0));
+}
+
+#[test]
+fn mark_price_without_funding_has_none() {
+    let mut bench = Bench::new(FeedId::BinanceUsdm);
+    let records = bench
+        .text(
+            captures()
+                .iter()
+                .find(|c| c.body.contains("@arr\",\"data\":[{\"e\":\"mark"))
+                .unwrap()
+                .body,
+        )
+        .unwrap();
+    let marks: Vec<Mark> = records.iter().map(|record| record.as_mark().unwrap()).collect();
+    assert_eq!((marks[0].funding_rate, marks[0].mark_price), (-100_000, 67_000_123_456_780));
+    assert_eq!((marks[1].funding_rate, marks[1].ts_funding), (NONE, NONE));
+}
+
+#[test]
+fn exchange_information_defines_instruments() {
+    let mut bench = Bench::new(FeedId::BinanceUsdm);
+    let capture =
+        captures().into_iter().rev().find(|c| c.context.contains("exchangeInfo")).unwrap();
+    let context = capture.context.as_bytes();
+    bench.receive(BlobKind::Rest, context, capture.body.as_bytes()).unwrap();
+    let known: Vec<_> = bench
+        .instruments
+        .iter()
+        .map(|known| {
+            let canonical = crate::record::unpadded(&known.canonical).to_owned();
+            (canonical, known.asset_class, known.tick_size, known.lot_size, known.status)
+        })
+        .collect();
+    assert_eq!(known[0], ("BTC-USDT-PERP".to_owned(), 2, 100_000_000, 100_000, 1));
+    assert_eq!(known[1], ("ETH-USDT-260626".to_owned(), 3, 10_000_000, 100_000, 1));
+}
+
+#[test]
+fn history_is_flagged_as_such() {
+    let mut bench = Bench::new(FeedId::BinanceSpot);
+    for capture in captures().iter().filter(|c| c.context.contains("rades?")) {
+        let context = capture.context.as_bytes();
+        let records = bench.receive(BlobKind::Rest, context, capture.body.as_bytes()).unwrap();
+        for record in &records {
+            assert_eq!(record.header().flags, FLAG_HISTORICAL | FLAG_LAST);
+        }
+    }
+}
+
+#[test]
+fn each_fault_has_its_reason() {
+    use DecodeReason::*;
+    let trade =
+        r#"{"e":"trade","E":1,"s":"BTCUSDT","t":1,"p":"1.0","q":"2","T":1770000000000,"m":true}"#;
+    let broken = |from: &str, to: &str| {
+        assert!(trade.contains(from));
+        trade.replacen(from, to, 1)
+    };
+    let long = "X".repeat(49);
+    for (body, wanted) in [
+        (broken("\"p\":\"1.0\",", ""), MissingField),
+        (broken("\"1.0\"", "null"), WrongType),
+        (broken("\"1.0\"", "[1]"), WrongType),
+        (broken("\"1.0\"", "\"1.0x\""), BadNumber),
+        (broken("\"2\"", "\"-2\""), BadNumber),
+        (broken("\"t\":1", "\"t\":-1"), BadNumber),
+        (broken("true", "1"), WrongType),
+        (broken("\"BTCUSDT\"", "5"), WrongType),
+        (broken("\"BTCUSDT\"", "\"\""), WrongType),
+        (broken("\"BTCUSDT\"", "\"A\\u0000\""), WrongType),
+        (broken("\"BTCUSDT\"", "\"\\ud800\""), NotUtf8),
+        (broken("BTCUSDT", &long), TooLong),
+        (broken("\"trade\"", "\"tread\""), UnknownEvent),
+        (broken("\"trade\"", "7"), WrongType),
+        (trade.replace('}', ""), Truncated),
+        (format!("{trade}{trade}"), TrailingBytes),
+        (broken("\"E\":1", "\"E\":01"), NotJson),
+        (r#"{"lastUpdateId":1,"bids":[],"asks":[]}"#.to_owned(), UnknownStream),
+        (r#"{"error":{"code":2,"msg":"Invalid request"},"id":null}"#.to_owned(), VenueError),
+        (r#"{"code":2,"msg":"Invalid request"}"#.to_owned(), VenueError),
+        (r#"{"b":"1","B":"1","a":"1","A":"1"}"#.to_owned(), MissingField),
+        ("{}".to_owned(), UnknownEvent),
+        ("[1]".to_owned(), WrongType),
+        ("7".to_owned(), WrongType),
+    ] {
+        let found = Bench::new(FeedId::BinanceSpot).text(&body);
+        assert!(
+            matches!(found, Err(Error::Decode { reason, .. }) if reason == wanted),
+            "{body}: {found:?}, wanted {wanted:?}"
+        );
+    }
+    let large = broken("\"1.0\"", "\"0.0000000001\"");
+    let found = Bench::new(FeedId::BinanceSpot).text(&large);
+    assert!(matches!(found, Err(Error::DoesNotFit { field: "price", .. })));
+    let cut = Bench::new(FeedId::BinanceSpot).receive(BlobKind::Text, b"", b"{\"e\":\"\xff\"}");
+    assert!(matches!(cut, Err(Error::Decode { reason: NotUtf8, byte: 6 })));
+}
