@@ -35,7 +35,7 @@ PYTHON_LEVELS = [
 RUST_LEVELS = [
     {"error", "clock"},
     {"record"},
-    {"instrument"},
+    {"instrument", "decimal"},
     {"codec"},
     {"feeds", "tape", "book"},
     {"processors"},

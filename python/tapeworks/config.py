@@ -105,7 +105,7 @@ def resolve(section: Section, target: type[T], *, ignore: frozenset[str] = froze
         values[key] = _convert(entry, hints[key], place)
     try:
         return target(**values)
-    except (ValueError, TypeError) as error:
+    except (ConfigError, ValueError, TypeError) as error:
         where = f"[{section.name}]" if section.name else "the top level"
         raise ConfigError(f"{_origin(section)}: {where}: {error}") from None
 

@@ -11,10 +11,12 @@ use crate::record::{Blobs, Marker, Records};
 use crate::tape::TapeKind;
 
 pub mod arbitration;
+pub mod books;
 pub mod normalize;
 pub mod stage;
 pub mod state;
 pub mod state_files;
+pub mod sync_tracker;
 
 pub use crate::tape::Batch;
 pub use stage::{hash_tape, Stage, StageConfig};

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use super::continuity::{Continuity, SyncState};
 use super::l2::L2Book;
-use super::sync::{Action, Continuity, Step, Sync, SyncState};
+use super::sync::{Action, Step, Sync};
 use crate::record::{Channel, Header, Level, Marker, MarkerCode, Side, NONE};
 
 /// A level that waits for a snapshot.

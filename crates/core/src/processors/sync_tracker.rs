@@ -1,6 +1,7 @@
 //! Which instruments need a snapshot, from sequences alone.
 
-use super::sync::{Continuity, Sync, SyncState};
+use super::books::{concerns_book, continuity};
+use crate::book::{Sync, SyncState};
 use crate::record::{records, Channel, Kind, Marker, MarkerCode, RecordRef};
 
 /// Follows the books of all instruments of a normalised tape without keeping any of them.
@@ -74,14 +75,6 @@ impl SyncTracker {
         if at >= self.machines.len() {
             self.machines.resize_with(at + 1, || None);
         }
-        self.machines[at].get_or_insert_with(|| Sync::new(Continuity::of(feed)))
+        self.machines[at].get_or_insert_with(|| Sync::new(continuity(feed)))
     }
-}
-
-/// Whether `marker` is of the depth stream or a snapshot of one instrument.
-pub(crate) fn concerns_book(marker: &Marker) -> bool {
-    let snapshot = marker.channel == Channel::Snapshot as u8
-        && (marker.code == MarkerCode::SnapshotBegin as u8
-            || marker.code == MarkerCode::SnapshotEnd as u8);
-    snapshot || marker.code == MarkerCode::EmptyUpdate as u8
 }

@@ -1,0 +1,99 @@
+//! States of a book, and the rules by which one update continues another.
+
+use crate::error::{Error, Result};
+
+/// How far a book is proven. The numbers are stored on tapes: never reuse one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum SyncState {
+    /// Nothing came yet, or the recording session ended.
+    #[default]
+    Empty = 0,
+    /// Updates are buffered; a snapshot that they continue is needed.
+    AwaitingSnapshot = 1,
+    /// A snapshot is held; the update that continues it is awaited.
+    Bridging = 2,
+    /// The book is proven. The only state in which it is shown.
+    Continuous = 3,
+    /// An update was lost, or cannot be right. Updates are buffered; a new snapshot is needed.
+    Broken = 4,
+}
+
+impl SyncState {
+    /// The stable name, as shown in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::AwaitingSnapshot => "awaiting_snapshot",
+            Self::Bridging => "bridging",
+            Self::Continuous => "continuous",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+impl TryFrom<u8> for SyncState {
+    type Error = Error;
+
+    fn try_from(number: u8) -> Result<Self> {
+        [Self::Empty, Self::AwaitingSnapshot, Self::Bridging, Self::Continuous, Self::Broken]
+            .into_iter()
+            .find(|state| *state as u8 == number)
+            .ok_or_else(|| Error::invalid(format!("book state {number} is not known")))
+    }
+}
+
+/// When one update continues another, or a snapshot: the only thing in which feeds differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Continuity {
+    /// Ids of an instrument have no holes: the next update starts at most one after the last.
+    Adjacent,
+    /// Ids are shared between instruments: each update names the last id of the one before it.
+    Chained,
+}
+
+impl Continuity {
+    /// Whether `update` holds nothing that a snapshot at `sequence` does not.
+    pub(super) const fn is_stale(self, sequence: u64, update: &Update) -> bool {
+        match self {
+            Self::Adjacent => update.last <= sequence,
+            Self::Chained => update.last < sequence,
+        }
+    }
+
+    /// Whether `update`, not stale, may be the first after a snapshot at `sequence`. On chained
+    /// feeds the venue's rule (the update's range holds the snapshot's id) leaves out the update
+    /// that names the snapshot as its predecessor; live servers send it, and it is no less right.
+    pub(super) const fn bridges(self, sequence: u64, update: &Update) -> bool {
+        match self {
+            Self::Adjacent => update.first <= sequence.saturating_add(1),
+            Self::Chained => update.first <= sequence || update.previous == sequence,
+        }
+    }
+
+    /// Whether `update` is the next after an update that ended at `sequence`.
+    pub(super) const fn continues(self, sequence: u64, update: &Update) -> bool {
+        match self {
+            Self::Adjacent => update.first <= sequence.saturating_add(1),
+            Self::Chained => update.previous == sequence,
+        }
+    }
+
+    /// What an update after `sequence` was expected to say, and what `update` says.
+    pub(super) const fn contrast(self, sequence: u64, update: &Update) -> (u64, u64) {
+        match self {
+            Self::Adjacent => (sequence.saturating_add(1), update.first),
+            Self::Chained => (sequence, update.previous),
+        }
+    }
+}
+
+/// The sequences of one update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Update {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) previous: u64,
+    /// Levels buffered of it.
+    pub(super) levels: u32,
+}

@@ -1,0 +1,51 @@
+"""`tape config`: check the settings, show what is in force, or print a commented example."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import typer
+
+from tapeworks.cli.output import console
+from tapeworks.cli.settings import ConfigOption, load
+from tapeworks.config import write_toml
+from tapeworks.errors import ConfigError
+
+EXAMPLE = "tapeworks.example.toml"
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="The settings.")
+
+
+@app.command(epilog="Example: tape config check --config tapeworks.toml")
+def check(config: ConfigOption = None) -> None:
+    """Parse and check the settings without opening anything. Exits with 2 if they are wrong."""
+    settings = load(config)
+    for name, feed in settings.feeds.items():
+        streams = len(feed.streams())
+        console.print(f"feed [bold]{name}[/]: {len(feed.symbols)} symbols, {streams} streams")
+    for name in settings.sinks:
+        console.print(f"sink [bold]{name}[/]")
+    console.print(f"data in [bold]{settings.data}[/]; the settings are right")
+
+
+@app.command(epilog="Example: tape config show > tapeworks.toml")
+def show(config: ConfigOption = None) -> None:
+    """Print all settings that are in force, as TOML. Secrets are left out."""
+    print(write_toml(load(config)), end="")
+
+
+@app.command(epilog="Example: tape config example > tapeworks.toml")
+def example() -> None:
+    """Print the commented example, which holds exactly the defaults."""
+    print(example_text(), end="")
+
+
+def example_text() -> str:
+    """Returns the commented example: from the package, or from the repository above it."""
+    installed = files("tapeworks").joinpath(EXAMPLE)
+    if installed.is_file():
+        return installed.read_text(encoding="utf-8")
+    beside = Path(__file__).resolve().parents[3] / EXAMPLE
+    try:
+        return beside.read_text(encoding="utf-8")
+    except OSError:
+        raise ConfigError(f"wanted the example settings at {beside}, found none") from None

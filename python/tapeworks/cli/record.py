@@ -1,0 +1,53 @@
+"""`tape record`: records symbols of a venue into tapes and lake, without a config file."""
+
+import shlex
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from tapeworks.cli.running import SecondsOption, run
+from tapeworks.cli.settings import ConfigOption, DataOption, load
+from tapeworks.config import Section, Value
+from tapeworks.errors import ConfigError
+from tapeworks.pipeline import FEED_CONFIGS, resolve_feed
+
+app = typer.Typer(add_completion=False)
+
+EXAMPLES = """\
+Examples: tape record binance BTCUSDT ETHUSDT
+
+tape record binance BTCUSDT --set product=usdm --set channels=aggTrade,bookTicker,depth
+
+tape record binance BTCUSDT --set endpoints=testnet --data /mnt/fast/data
+
+Every setting of a feed in `tape config example` can be given by --set.
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def record(
+    venue: Annotated[str, typer.Argument(help="The venue: binance.", show_default=False)],
+    symbols: Annotated[list[str], typer.Argument(help="The venue's symbols.", show_default=False)],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of the feed, such as product=usdm.", metavar="K=V"),
+    ] = None,
+    data: DataOption = None,
+    seconds: SecondsOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Record symbols of a venue, derive books and bars, store all in the lake, until Ctrl-C."""
+    if venue not in FEED_CONFIGS:
+        raise ConfigError(f"wanted a venue of {', '.join(FEED_CONFIGS)}; found {venue!r}")
+    written = {"symbols": Value(",".join(symbols), "the command line", from_environment=True)}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {shlex.quote(setting)}: wanted KEY=VALUE")
+        written[key.strip()] = Value(value, f"--set {setting}", from_environment=True)
+    product = written.get("product", Value("spot", "")).raw
+    name = f"{venue}-{product}"
+    feed = resolve_feed(name, Section(f"feeds.{name}", written))
+    base = load(config)
+    run(replace(base, feeds={feed.name: feed}, data=data or base.data), seconds)

@@ -1,0 +1,409 @@
+"""Builds the flow from a `Config` and keeps it running; the only file that knows every member.
+
+    recorder (one a source) -> derive (one a source) -> sink (one a sink, over all sources)
+
+Each is a child process around the tapes between them: killed at any instant, it goes on from what
+it wrote last. A child that dies is restarted with back-off; a wrong setting is not retried. On
+stop, the order of the flow is kept, so that what was recorded is also derived and stored. A child
+whose parent is gone stops by itself: its standard input is a pipe from the parent.
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, Literal
+from urllib.parse import urlsplit
+
+from tapeworks.config import Section, Value, resolve, unknown
+from tapeworks.errors import ConfigError, TapeworksError
+
+log = logging.getLogger("tapeworks.pipeline")
+
+# Kind of feed -> where its settings are. A kind is a venue; products are parameters of it.
+FEED_CONFIGS = {"binance": "tapeworks.feeds.binance.config:BinanceConfig"}
+# Name of a sink -> where its settings are, and what runs it.
+SINK_CONFIGS = {"parquet": "tapeworks.sinks.parquet:ParquetConfig"}
+RUNNERS = {
+    "recorder": "tapeworks.feeds.session:run_worker",
+    "derive": "tapeworks.processors.base:run_worker",
+    "sink": "tapeworks.sinks.base:run_worker",
+}
+ORDER = ("recorder", "derive", "sink")
+EXIT_CONFIG = 2
+LOG_BYTES_MAX = 8 << 20
+CHILD = "from tapeworks.pipeline import run_child; run_child()"
+
+
+@dataclass(frozen=True)
+class TapeConfig:
+    """How tapes are written."""
+
+    durability: Literal["every-frame", "interval", "never"] = "interval"
+    interval_ms: int = 50
+    """What is durable lags what is published by at most so long; for `interval`."""
+    segment_bytes: int = 256 << 20
+    retention_bytes: int = 0
+    """Oldest segments are dropped beyond so many bytes a tape; 0: kept for good."""
+    retention_hours: int = 0
+    """Oldest segments are dropped at this age; 0: kept for good."""
+    compress_after_segments: int = 4
+    """Closed segments older than so many are compressed; 0: never."""
+
+    def __post_init__(self) -> None:
+        _within("interval_ms", self.interval_ms, 1, 60_000)
+        _within("segment_bytes", self.segment_bytes, 1 << 20, 1 << 40)
+        _within("retention_bytes", self.retention_bytes, 0, 1 << 60)
+        _within("retention_hours", self.retention_hours, 0, 1 << 20)
+        _within("compress_after_segments", self.compress_after_segments, 0, 1 << 20)
+
+
+@dataclass(frozen=True)
+class ProcessorsConfig:
+    """What is derived from the normalized tape."""
+
+    bars_ms: tuple[int, ...] = (1_000, 60_000)
+    """Lengths of the bars built from trades."""
+    checkpoint_levels: int = 50_000
+    """A full book is written to the book tape after so many changed levels."""
+    batch_records: int = 4_096
+    """Records a step takes at most."""
+    save_ms: int = 2_000
+    """How often state is saved, so that a restart replays little."""
+
+    def __post_init__(self) -> None:
+        if not self.bars_ms or min(self.bars_ms) < 1:
+            raise ConfigError(f"bars_ms: wanted lengths from 1 ms on; found {list(self.bars_ms)}")
+        _within("checkpoint_levels", self.checkpoint_levels, 1, 1 << 40)
+        _within("batch_records", self.batch_records, 1, 1 << 20)
+        _within("save_ms", self.save_ms, 10, 3_600_000)
+
+
+@dataclass(frozen=True)
+class SupervisorConfig:
+    """How child processes are kept running."""
+
+    restart_ms: int = 200
+    """Delay before the first restart; it doubles with each one that follows soon."""
+    restart_ms_max: int = 30_000
+    healthy_ms: int = 10_000
+    """A child that ran for so long starts again without delay."""
+    stop_ms_max: int = 15_000
+    """What has not stopped by then is killed; nothing is lost by it."""
+
+    def __post_init__(self) -> None:
+        _within("restart_ms", self.restart_ms, 0, 3_600_000)
+        _within("restart_ms_max", self.restart_ms_max, self.restart_ms, 3_600_000)
+        _within("healthy_ms", self.healthy_ms, 0, 3_600_000)
+        _within("stop_ms_max", self.stop_ms_max, 100, 3_600_000)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that `tapeworks.toml` says, checked."""
+
+    data: Path = Path("data")
+    feeds: Mapping[str, Any] = field(default_factory=dict)
+    tape: TapeConfig = field(default_factory=TapeConfig)
+    processors: ProcessorsConfig = field(default_factory=ProcessorsConfig)
+    sinks: Mapping[str, Any] = field(default_factory=dict)
+    supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
+
+    def endpoints(self) -> list[tuple[str, str, int]]:
+        """Returns name, host and port of everything that the feeds connect to."""
+        found = []
+        for name, feed in self.feeds.items():
+            for url in (feed.ws, feed.rest):
+                parts = urlsplit(url)
+                if parts.hostname:
+                    secure = parts.scheme in ("wss", "https")
+                    found.append((name, parts.hostname, parts.port or (443 if secure else 80)))
+        return found
+
+
+def resolve_config(written: Section) -> Config:
+    """Turns what was written into a checked `Config`; absent feeds and sinks get the defaults.
+
+    Raises:
+        ConfigError: says which setting is wrong, what was wanted, what was found.
+    """
+    tables = frozenset({"feeds", "sinks"})
+    config = resolve(written, Config, ignore=tables)
+    feeds = _feeds(written.table("feeds"))
+    sinks = _sinks(written.table("sinks"))
+    return replace(config, feeds=feeds, sinks=sinks)
+
+
+def default_feed(name: str = "binance-spot") -> Any:
+    """Returns the feed that is recorded when the settings name none."""
+    section = Section(f"feeds.{name}", {"symbols": Value(["BTCUSDT", "ETHUSDT"], "defaults")})
+    return resolve_feed(name, section)
+
+
+def _feeds(section: Section) -> dict[str, Any]:
+    if not section.entries:
+        return {"binance-spot": default_feed()}
+    feeds: dict[str, Any] = {}
+    for key in section.entries:
+        name = key.replace("_", "-").lower()
+        feeds[name] = resolve_feed(name, section.table(key))
+    return feeds
+
+
+def resolve_feed(name: str, section: Section) -> Any:
+    """Turns the settings of one feed into its dataclass; its source is called `name`.
+
+    Raises:
+        ConfigError: the kind of feed is not known, or a setting is wrong.
+    """
+    entry = section.entries.get("kind")
+    kind = str(entry.raw) if isinstance(entry, Value) else name.partition("-")[0]
+    if kind not in FEED_CONFIGS:
+        raise ConfigError(
+            f"[{section.name}]: wanted kind to be one of {', '.join(FEED_CONFIGS)}; found {kind!r}"
+        )
+    config = resolve(section, load_name(FEED_CONFIGS[kind]), ignore=frozenset({"kind"}))
+    return config if config.source else replace(config, source=name)
+
+
+def _sinks(section: Section) -> dict[str, Any]:
+    names = list(section.entries) or ["parquet"]
+    for name in names:
+        if name not in SINK_CONFIGS:
+            raise unknown(section, name, SINK_CONFIGS.keys())
+    sinks = {name: resolve(section.table(name), load_name(SINK_CONFIGS[name])) for name in names}
+    return {name: sink for name, sink in sinks.items() if getattr(sink, "enabled", True)}
+
+
+def load_name(target: str) -> Any:
+    """Imports `module:name`. Tables hold such texts so that only what is used is loaded."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name}: wanted {low} to {high}; found {value}")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One child process: what it runs, and for which source or sink."""
+
+    kind: str
+    member: str
+
+    @property
+    def name(self) -> str:
+        """The name in messages, in log files and in the list of processes."""
+        return f"{self.kind}-{self.member}"
+
+
+def workers(config: Config) -> list[Worker]:
+    """Returns all workers of `config` in the order of the flow."""
+    found = [Worker(kind, name) for kind in ("recorder", "derive") for name in config.feeds]
+    return found + [Worker("sink", name) for name in config.sinks]
+
+
+class Stop:
+    """Whether this process was asked to stop; runners look at it between steps."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def __bool__(self) -> bool:
+        return self._event.is_set()
+
+    def set(self, *_: object) -> None:
+        """Asks to stop. Fit to be a signal handler."""
+        self._event.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits until asked to stop, at most `timeout_s`; returns whether it was asked."""
+        return self._event.wait(timeout_s)
+
+
+def run_child() -> None:
+    """The main function of a child process. Its settings come through standard input."""
+    worker, config = pickle.load(sys.stdin.buffer)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch_parent, args=(config,), daemon=True).start()
+    try:
+        load_name(RUNNERS[worker.kind])(config, worker.member)
+    except ConfigError as error:
+        log.error("%s: %s", worker.name, error)
+        sys.exit(EXIT_CONFIG)
+    except TapeworksError as error:
+        log.error("%s: %s", worker.name, error)
+        sys.exit(1)
+
+
+def _watch_parent(config: Config) -> None:
+    # The pipe ends when the parent does, by whatever death. Then stop as if asked to; and if that
+    # takes too long, stop at once: the tape keeps everything that was published.
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(config.supervisor.stop_ms_max / 1000)
+    os._exit(1)
+
+
+@dataclass
+class Child:
+    """A worker's process, and how often it died."""
+
+    worker: Worker
+    process: "subprocess.Popen[bytes] | None" = None
+    started: float = 0.0
+    restarts: int = 0
+    failures: int = 0
+    restart_at: float = 0.0
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self.process is not None and self.process.poll() is None
+
+
+class Supervisor:
+    """Starts all workers of a `Config`, restarts what dies, and stops them in order.
+
+    Call `poll` now and then, at least a few times a second.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.children = [Child(worker) for worker in workers(config)]
+        self._logs = config.data / "log"
+
+    def start(self) -> None:
+        """Starts all workers."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        for child in self.children:
+            self._spawn(child)
+
+    def poll(self) -> None:
+        """Restarts what died, after its delay.
+
+        Raises:
+            ConfigError: a worker says that its settings are wrong: no restart would help.
+        """
+        now = time.monotonic()
+        for child in self.children:
+            if child.alive:
+                continue
+            if child.process is not None:
+                self._bury(child, now)
+            if now >= child.restart_at:
+                child.restarts += 1
+                self._spawn(child)
+
+    def stop(self) -> None:
+        """Stops recorders, then derivation, then sinks, so that each drains what came before."""
+        deadline = time.monotonic() + self.config.supervisor.stop_ms_max / 1000
+        for kind in ORDER:
+            group = [child for child in self.children if child.worker.kind == kind and child.alive]
+            for child in group:
+                _signal(child, signal.SIGTERM)
+            for child in group:
+                self._await(child, deadline)
+        for child in self.children:
+            if child.process is not None and child.process.stdin is not None:
+                child.process.stdin.close()
+
+    def run(self, until: Callable[[], bool], pause_s: float = 0.1) -> None:
+        """Starts, polls until `until` says so, and stops, whatever happens in between."""
+        self.start()
+        try:
+            while not until():
+                self.poll()
+                time.sleep(pause_s)
+        finally:
+            self.stop()
+
+    def _spawn(self, child: Child) -> None:
+        command = [sys.executable, "-c", CHILD, child.worker.name]
+        with self._open_log(child.worker) as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                # Ctrl-C goes to the whole group of the terminal: only the supervisor may act on
+                # it, or the order of stopping would be lost.
+                start_new_session=True,
+            )
+        child.process, child.started = process, time.monotonic()
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            pickle.dump((child.worker, self.config), process.stdin)
+            process.stdin.flush()
+
+    def _open_log(self, worker: Worker) -> IO[bytes]:
+        path = self._logs / f"{worker.name}.log"
+        if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+            path.replace(path.with_suffix(".log.1"))
+        return path.open("ab")
+
+    def _bury(self, child: Child, now: float) -> None:
+        assert child.process is not None
+        code, settings = child.process.returncode, self.config.supervisor
+        last = self._last_line(child.worker)
+        if child.process.stdin is not None:
+            child.process.stdin.close()
+        if code == EXIT_CONFIG:
+            raise ConfigError(last or f"{child.worker.name}: its settings are wrong")
+        child.process = None
+        if (now - child.started) * 1000 >= settings.healthy_ms:
+            child.failures = 0
+        delay_ms = min(settings.restart_ms << min(child.failures, 20), settings.restart_ms_max)
+        child.failures += 1
+        child.restart_at = now + delay_ms / 1000
+        log.warning("%s ended with %s, again in %d ms: %s", child.worker.name, code, delay_ms, last)
+
+    def _last_line(self, worker: Worker) -> str:
+        try:
+            with (self._logs / f"{worker.name}.log").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+                lines = file.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
+        return lines[-1] if lines else ""
+
+    def _await(self, child: Child, deadline: float) -> None:
+        assert child.process is not None
+        try:
+            child.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not stop in time: killed", child.worker.name)
+            _signal(child, signal.SIGKILL)
+            child.process.wait()
+
+
+def _signal(child: Child, number: signal.Signals) -> None:
+    if child.process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            child.process.send_signal(number)
+
+
+def stop_on_signals() -> Stop:
+    """Makes Ctrl-C and SIGTERM ask this process to stop, and returns what they set."""
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    return stop
