@@ -1,0 +1,227 @@
+"""The state of the pipeline, read from the tapes, so that any terminal can show it.
+
+Nothing is asked of the running processes: ends and lags are in the tapes' heads, gaps and book
+states on their tapes, connections in a small file that the recorder replaces every second. Each
+call of `Status.sample` reads only what is new since the last one.
+"""
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tapeworks import _core
+from tapeworks._core import Records, TapeReader
+from tapeworks.errors import TapeError
+
+RAW, NORMALIZED, BOOK = "market-data.raw", "market-data.normalized", "market-data.book"
+GAPS, DEAD = "market-data.gaps", "market-data.dead"
+# Where the input of a derived tape is; all others read the normalized tape.
+INPUTS = {NORMALIZED: RAW, DEAD: RAW}
+
+GAP_CODE, BOOK_STATE_CODE = 3, 10
+CAUSES = {1: "sequence", 2: "silence", 3: "disconnect", 4: "overload", 5: "decode", 6: "retention"}
+GAP_STATES = {1: "open", 2: "closed", 3: "repaired", 4: "unrecoverable"}
+BOOK_STATES = {0: "empty", 1: "awaiting_snapshot", 2: "bridging", 3: "continuous", 4: "broken"}
+
+# A book tape may hold a day: states are read from its last records on.
+BOOK_TAIL_RECORDS = 200_000
+BATCH_RECORDS = 65_536
+MARKER = np.dtype(_core.dtype_descr("marker"))
+DEFINITION = np.dtype(_core.dtype_descr("definition"))
+# A recorder's file that is older than this says nothing about now.
+STALE_S = 5.0
+
+
+@dataclass
+class TapeState:
+    """One tape: how far it is written, and how far behind its input."""
+
+    topic: str
+    items: int = 0
+    durable: int = 0
+    bytes: int = 0
+    per_s: float = 0.0
+    lag: int | None = None
+    """Input items that are published and not yet covered; none for a raw tape."""
+
+
+@dataclass
+class SourceState:
+    """One source: its tapes, its connections, what it lost, how its books are."""
+
+    name: str
+    tapes: list[TapeState] = field(default_factory=list)
+    gaps: dict[str, int] = field(default_factory=dict)
+    """Gaps by cause and state, such as `sequence closed`."""
+    books: dict[str, str] = field(default_factory=dict)
+    """State of the book by symbol."""
+    recorder: dict[str, Any] | None = None
+    """What the recorder says of itself; none if it does not run."""
+
+
+@dataclass
+class PipelineState:
+    """Everything on one screen."""
+
+    data: Path
+    sources: list[SourceState] = field(default_factory=list)
+    lake: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Files and bytes of each table."""
+    disk_bytes: int = 0
+    elapsed_s: float = 0.0
+    """Time over which rates were taken; 0 in the first sample."""
+
+
+class Status:
+    """Looks at a data folder again and again."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self._sources: dict[str, _Source] = {}
+        self._last = 0.0
+
+    def sample(self) -> PipelineState:
+        """Returns the state now; rates are since the last call."""
+        now = time.monotonic()
+        elapsed = now - self._last if self._last else 0.0
+        self._last = now
+        state = PipelineState(self.data, elapsed_s=elapsed)
+        root = self.data / "tape"
+        for folder in sorted(root.iterdir()) if root.is_dir() else []:
+            source = self._sources.setdefault(folder.name, _Source(self.data, folder))
+            state.sources.append(source.sample(elapsed))
+        state.lake = lake_files(self.data / "lake")
+        state.disk_bytes = folder_bytes(self.data)
+        return state
+
+
+class _Source:
+    """What was seen of one source so far."""
+
+    def __init__(self, data: Path, folder: Path) -> None:
+        self._folder = folder
+        self._recorder = data / "state" / folder.name / "recorder.json"
+        self._readers: dict[str, TapeReader] = {}
+        self._ends: dict[str, int] = {}
+        self._gaps: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._books: dict[int, int] = {}
+        self._symbols: dict[int, str] = {}
+
+    def sample(self, elapsed_s: float) -> SourceState:
+        state = SourceState(self._folder.name, recorder=self._recorder_state())
+        topics = {path.name for path in self._folder.iterdir() if path.is_dir()}
+        self._open(topics)
+        for topic in sorted(self._readers, key=_flow_order):
+            state.tapes.append(self._tape(topic, elapsed_s))
+        self._read_gaps()
+        self._read_books()
+        counted = Counter(
+            f"{CAUSES.get(cause, cause)} {GAP_STATES.get(final, final)}"
+            for cause, final in self._gaps.values()
+        )
+        state.gaps = dict(sorted(counted.items()))
+        state.books = {
+            self._symbols.get(instrument, str(instrument)): BOOK_STATES.get(book, str(book))
+            for instrument, book in sorted(self._books.items())
+        }
+        return state
+
+    def _open(self, topics: set[str]) -> None:
+        for topic in topics - self._readers.keys():
+            try:
+                reader = TapeReader(self._folder / topic)
+                if topic == BOOK:
+                    reader.seek(max(reader.first, reader.end - BOOK_TAIL_RECORDS))
+            except TapeError:
+                # Its writer is just making it; the next sample sees it.
+                continue
+            self._readers[topic] = reader
+
+    def _tape(self, topic: str, elapsed_s: float) -> TapeState:
+        reader = self._readers[topic]
+        end = reader.end
+        tape = TapeState(topic, items=end, durable=reader.durable)
+        tape.bytes = folder_bytes(self._folder / topic)
+        if elapsed_s and topic in self._ends:
+            tape.per_s = (end - self._ends[topic]) / elapsed_s
+        self._ends[topic] = end
+        input_reader = self._readers.get(INPUTS.get(topic, NORMALIZED))
+        if topic != RAW and input_reader is not None:
+            # First what is covered, then the end: the other way round lags could be negative.
+            covered = reader.covered or 0
+            tape.lag = max(0, input_reader.end - covered)
+        return tape
+
+    def _recorder_state(self) -> dict[str, Any] | None:
+        try:
+            if time.time() - self._recorder.stat().st_mtime > STALE_S:
+                return None
+            state: dict[str, Any] = json.loads(self._recorder.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return state
+
+    def _read_gaps(self) -> None:
+        for marker in self._markers(GAPS, GAP_CODE):
+            # A gap is told again when its state changes: the last word counts.
+            key = tuple(int(marker[name]) for name in ("instrument", "channel", "cause", "first"))
+            start = int(marker["ts_start"])
+            self._gaps[(*key, start)] = (int(marker["cause"]), int(marker["state"]))
+
+    def _read_books(self) -> None:
+        for marker in self._markers(BOOK, BOOK_STATE_CODE):
+            self._books[int(marker["instrument"])] = int(marker["state"])
+
+    def _markers(self, topic: str, code: int) -> list[Any]:
+        reader = self._readers.get(topic)
+        found: list[Any] = []
+        while reader is not None:
+            records = reader.read(BATCH_RECORDS)
+            if records is None:
+                break
+            self._learn_symbols(records)
+            markers = np.frombuffer(records.numpy("marker"), MARKER)
+            found.extend(markers[markers["code"] == code])
+            if topic == BOOK:
+                # A level on the book tape proves its book: nothing else is ever written there.
+                levels = np.frombuffer(records.numpy("level"), LEVEL)
+                for instrument in np.unique(levels["instrument"]):
+                    self._books.setdefault(int(instrument), 3)
+        return found
+
+    def _learn_symbols(self, records: Records) -> None:
+        for definition in np.frombuffer(records.numpy("definition"), DEFINITION):
+            self._symbols[int(definition["instrument"])] = definition["symbol"].decode()
+
+
+LEVEL = np.dtype(_core.dtype_descr("level"))
+
+
+def _flow_order(topic: str) -> tuple[int, str]:
+    return ([RAW, NORMALIZED, BOOK].index(topic) if topic in (RAW, NORMALIZED, BOOK) else 9, topic)
+
+
+def lake_files(lake: Path) -> dict[str, tuple[int, int]]:
+    """Returns number of files and bytes of each table of the lake."""
+    tables: dict[str, tuple[int, int]] = {}
+    for table in sorted(lake.iterdir()) if lake.is_dir() else []:
+        sizes = [path.stat().st_size for path in table.rglob("*.parquet")]
+        tables[table.name] = (len(sizes), sum(sizes))
+    return tables
+
+
+def folder_bytes(folder: Path) -> int:
+    """Returns the bytes on the disk below `folder`; mapped files may be longer than they are."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_blocks * 512
+        except FileNotFoundError:
+            # Retention or a rename took it while we looked.
+            continue
+    return total
