@@ -26,7 +26,7 @@ PYTHON_LEVELS = [
     {"_core"},
     {"errors"},
     {"config"},
-    {"tape"},
+    {"tape", "lake"},
     {"feeds", "processors", "sinks", "views"},
     {"simulators", "pipeline"},
     {"jobs"},

@@ -13,6 +13,7 @@ pub mod kinds;
 pub mod records;
 pub mod rows;
 pub mod select;
+pub mod snapshots;
 
 pub use blob::{Blob, BlobKind, Blobs};
 pub use kinds::{Channel, GapCause, GapState, Kind, MarkerCode, Side};

@@ -12,6 +12,7 @@ use tapeworks_core::record::arrow::{self, ArrowArray, ArrowSchema};
 use tapeworks_core::record::columns::Layout;
 use tapeworks_core::record::rows;
 use tapeworks_core::record::select::{self, Selection};
+use tapeworks_core::record::snapshots;
 use tapeworks_core::record::{self, Kind};
 
 use crate::errors::to_python;
@@ -80,7 +81,7 @@ impl Records {
         let symbols = symbols.map(|symbols| &symbols.inner);
         py.allow_threads(|| {
             let mut rows = rows::Rows::new(layout);
-            rows.extend(self.inner.as_bytes(), self.first_offset);
+            rows.extend(self.inner.as_bytes(), self.first_offset, 0);
             Columns::build(&rows, 0, rows.len(), symbols, false)
         })
     }
@@ -90,7 +91,7 @@ impl Records {
         let layout = Layout::named(kind).map_err(to_python)?;
         let rows = py.allow_threads(|| {
             let mut rows = rows::Rows::new(layout);
-            rows.extend(self.inner.as_bytes(), 0);
+            rows.extend(self.inner.as_bytes(), 0, 0);
             rows
         });
         Ok(PyBytes::new(py, rows.as_bytes()))
@@ -287,9 +288,18 @@ impl Rows {
         self.inner.byte_length()
     }
 
-    /// Takes the records of this kind out of `records` and says how many there were.
-    fn extend(&mut self, py: Python<'_>, records: &Records) -> usize {
-        py.allow_threads(|| self.inner.extend(records.inner.as_bytes(), records.first_offset))
+    /// Where reading must begin again to complete what is not over: rows are always whole.
+    #[getter]
+    const fn resume(&self) -> Option<u64> {
+        None
+    }
+
+    /// Takes the records of this kind out of `records`, but none before `from_offset`, and says
+    /// how many it took.
+    #[pyo3(signature = (records, from_offset = 0))]
+    fn extend(&mut self, py: Python<'_>, records: &Records, from_offset: u64) -> usize {
+        let bytes = records.inner.as_bytes();
+        py.allow_threads(|| self.inner.extend(bytes, records.first_offset, from_offset))
     }
 
     /// Orders by day, symbol and time. Gives `(day since the epoch, first row, end row)`.
@@ -306,13 +316,69 @@ impl Rows {
         start: usize,
         end: usize,
     ) -> PyResult<Columns> {
-        if start > end || end > self.inner.len() {
-            return Err(PyValueError::new_err(format!(
-                "wanted rows within 0 to {}; found {start} to {end}",
-                self.inner.len()
-            )));
-        }
+        check_range(start, end, self.inner.len())?;
         py.allow_threads(|| Columns::build(&self.inner, start, end, Some(&symbols.inner), true))
+    }
+
+    fn clear(&mut self) {
+        self.inner.clear();
+    }
+}
+
+/// Whole books on a tape as rows of the best levels; used as [`Rows`] is.
+#[pyclass(module = "tapeworks._core")]
+#[derive(Default)]
+pub struct Snapshots {
+    inner: snapshots::Snapshots,
+}
+
+#[pymethods]
+impl Snapshots {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner.len()
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.inner.byte_length()
+    }
+
+    /// Where reading must begin again to complete the snapshot that is not over.
+    #[getter]
+    fn resume(&self) -> Option<u64> {
+        self.inner.resume()
+    }
+
+    /// Takes the snapshots that end in `records`, but none before `from_offset`, and says how
+    /// many it took.
+    #[pyo3(signature = (records, from_offset = 0))]
+    fn extend(&mut self, py: Python<'_>, records: &Records, from_offset: u64) -> usize {
+        let bytes = records.inner.as_bytes();
+        py.allow_threads(|| self.inner.extend(bytes, records.first_offset, from_offset))
+    }
+
+    /// Orders by day, symbol and time. Gives `(day since the epoch, first row, end row)`.
+    fn sort(&mut self, py: Python<'_>, symbols: &Symbols) -> PyResult<Vec<(i64, usize, usize)>> {
+        let days = py.allow_threads(|| self.inner.sort(&symbols.inner)).map_err(to_python)?;
+        Ok(days.iter().map(|day| (day.day, day.start, day.end)).collect())
+    }
+
+    /// Rows `start` to `end` as Arrow columns.
+    fn arrow(
+        &self,
+        py: Python<'_>,
+        symbols: &Symbols,
+        start: usize,
+        end: usize,
+    ) -> PyResult<Columns> {
+        check_range(start, end, self.inner.len())?;
+        let columns = py.allow_threads(|| self.inner.columns(start, end, &symbols.inner));
+        Ok(Columns::export(columns, end - start))
     }
 
     fn clear(&mut self) {
@@ -362,6 +428,13 @@ impl Merge {
     }
 }
 
+fn check_range(start: usize, end: usize, length: usize) -> PyResult<()> {
+    if start <= end && end <= length {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!("wanted rows within 0 to {length}; found {start} to {end}")))
+}
+
 /// The fields of a kind as NumPy describes a structured type.
 #[pyfunction]
 fn dtype_descr(kind: &str) -> PyResult<Vec<(String, String)>> {
@@ -374,6 +447,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Columns>()?;
     module.add_class::<Symbols>()?;
     module.add_class::<Rows>()?;
+    module.add_class::<Snapshots>()?;
     module.add_class::<Merge>()?;
     module.add_function(wrap_pyfunction!(dtype_descr, module)?)?;
     module.add("NONE", record::NONE)?;

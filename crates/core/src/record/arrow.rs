@@ -277,7 +277,7 @@ fn names_column(name: &str, names: &[&str], values: &[u8]) -> Result<Column> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::columns::LAYOUTS;
+    use super::super::columns::{Only, LAYOUTS};
     use super::*;
 
     #[test]
@@ -289,10 +289,12 @@ mod tests {
             for row in bytes.chunks_exact_mut(layout.width) {
                 row[0] = (layout.width / 8) as u8;
                 row[1] = layout.kind as u8;
-                row[32] = layout.code.map_or(0, |code| code as u8);
+                if let Only::Code(code) = layout.only {
+                    row[32] = code as u8;
+                }
             }
             let mut rows = Rows::new(layout);
-            assert_eq!(rows.extend(&bytes, 7), 3, "{}", layout.name);
+            assert_eq!(rows.extend(&bytes, 7, 0), 3, "{}", layout.name);
             let columns = columns(&rows, 0, 3, Some(&Symbols::default()), true).unwrap();
             assert!(columns.iter().all(|column| column.length == 3), "{}", layout.name);
             let (schema, array) = export(columns, 3);

@@ -6,8 +6,8 @@
 use std::mem::offset_of;
 
 use super::{
-    Bar, Correction, Definition, Header, Kind, Level, Mark, Marker, MarkerCode, Order, Quote,
-    Status, Tick, Trade,
+    Bar, Channel, Correction, Definition, Header, Kind, Level, Mark, Marker, MarkerCode, Order,
+    Quote, Status, Tick, Trade,
 };
 use crate::error::{Error, Result};
 
@@ -47,6 +47,17 @@ pub struct Field {
     pub meaning: Meaning,
 }
 
+/// Which records of a kind belong to a layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    /// All.
+    All,
+    /// Markers of one code.
+    Code(MarkerCode),
+    /// Levels that make up a book: changes and whole books, but no tops.
+    Book,
+}
+
 /// The fields of one kind of record.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
@@ -54,8 +65,8 @@ pub struct Layout {
     pub name: &'static str,
     /// The kind of its records.
     pub kind: Kind,
-    /// Only markers of this code, if set.
-    pub code: Option<MarkerCode>,
+    /// Which records of that kind.
+    pub only: Only,
     /// Bytes of one record.
     pub width: usize,
     /// Body fields, in order; the header's are [`HEADER`].
@@ -132,7 +143,7 @@ macro_rules! layout {
         Layout {
             name: $name,
             kind: Kind::$type,
-            code: None,
+            only: Only::All,
             width: size_of::<$type>(),
             body: fields!($type { $($field $meaning),+ }),
         }
@@ -148,21 +159,25 @@ const GAP: &[Field] = fields!(Marker {
     last Number, ts_start Time,
 });
 
-const fn marker(name: &'static str, code: Option<MarkerCode>, body: &'static [Field]) -> Layout {
-    Layout { name, kind: Kind::Marker, code, width: size_of::<Marker>(), body }
+const fn marker(name: &'static str, only: Only, body: &'static [Field]) -> Layout {
+    Layout { name, kind: Kind::Marker, only, width: size_of::<Marker>(), body }
 }
 
-/// All layouts. `gap` and `dead` are the markers of that code; `gap` names causes and states.
+const LEVEL: Layout = layout!("level", Level {
+    price Price, size Size, previous Number, span Number, side SIDE, channel CHANNEL,
+    reserved Hidden,
+});
+
+/// All layouts. `book` is the levels that make up a book; `gap` and `dead` are the markers of that
+/// code; `gap` names causes and states.
 pub const LAYOUTS: &[Layout] = &[
     layout!("trade", Trade {
         price Price, size Size, trade_id Number, count Number, side TAKER, channel CHANNEL,
         conditions Number,
     }),
     layout!("quote", Quote { bid_price Price, bid_size Size, ask_price Price, ask_size Size }),
-    layout!("level", Level {
-        price Price, size Size, previous Number, span Number, side SIDE, channel CHANNEL,
-        reserved Hidden,
-    }),
+    LEVEL,
+    Layout { name: "book", only: Only::Book, ..LEVEL },
     layout!("order", Order {
         price Price, size Size, order_id Number, action ACTION, side SIDE, reserved Hidden,
     }),
@@ -177,9 +192,9 @@ pub const LAYOUTS: &[Layout] = &[
     layout!("correction", Correction {
         price Price, size Size, trade_id Number, action CORRECTION, reserved Hidden,
     }),
-    marker("marker", None, MARKER),
-    marker("gap", Some(MarkerCode::Gap), GAP),
-    marker("dead", Some(MarkerCode::DeadLetter), MARKER),
+    marker("marker", Only::All, MARKER),
+    marker("gap", Only::Code(MarkerCode::Gap), GAP),
+    marker("dead", Only::Code(MarkerCode::DeadLetter), MARKER),
     layout!("definition", Definition {
         tick_size Price, lot_size Size, valid_from Time, valid_to Time, symbol Text,
         canonical Text, currency Text, asset_class ASSET, status TRADING, reserved Hidden,
@@ -233,7 +248,11 @@ impl Layout {
     pub fn matches(&self, bytes: &[u8]) -> bool {
         bytes[1] == self.kind as u8
             && bytes[0] as usize * 8 == self.width
-            && self.code.is_none_or(|code| bytes[size_of::<Header>()] == code as u8)
+            && match self.only {
+                Only::All => true,
+                Only::Code(code) => bytes[offset_of!(Marker, code)] == code as u8,
+                Only::Book => bytes[offset_of!(Level, channel)] != Channel::PartialDepth as u8,
+            }
     }
 
     /// The layout as NumPy describes a structured type: names and formats.

@@ -5,7 +5,7 @@ use super::{unpadded, Definition, Header, Kind, Plain, NONE};
 use crate::error::{Error, Result};
 
 /// Nanoseconds of a day.
-const DAY: i64 = 86_400_000_000_000;
+pub(super) const DAY: i64 = 86_400_000_000_000;
 /// Groups up to which rows are put in order by counting.
 const GROUPS_MAX: usize = 1 << 20;
 
@@ -87,15 +87,26 @@ pub struct Rows {
     layout: &'static Layout,
     words: Vec<u64>,
     offsets: Vec<u64>,
-    /// Memory that the next ordering writes to: kept, so that a steady sink does not allocate.
-    spare: (Vec<u64>, Vec<u64>),
+    scratch: Scratch,
+}
+
+/// Memory that the next ordering writes to: kept, so that a steady sink does not allocate.
+#[derive(Debug, Default, Clone)]
+struct Scratch {
+    words: Vec<u64>,
+    offsets: Vec<u64>,
+    /// Rank and time of each row.
+    keys: Vec<(u32, i64)>,
+    /// Rows in their new order.
+    order: Vec<u32>,
 }
 
 impl Rows {
     /// No rows yet.
     pub const fn new(layout: &'static Layout) -> Self {
-        let spare = (Vec::new(), Vec::new());
-        Self { layout, words: Vec::new(), offsets: Vec::new(), spare }
+        let scratch =
+            Scratch { words: Vec::new(), offsets: Vec::new(), keys: Vec::new(), order: Vec::new() };
+        Self { layout, words: Vec::new(), offsets: Vec::new(), scratch }
     }
 
     /// The layout of the rows.
@@ -136,8 +147,8 @@ impl Rows {
     }
 
     /// Takes the records of this layout out of `bytes`, whole records of which the first stands at
-    /// `first_offset` of its tape. Says how many it took.
-    pub fn extend(&mut self, bytes: &[u8], first_offset: u64) -> usize {
+    /// `first_offset` of its tape; those before offset `from` are left out. Says how many it took.
+    pub fn extend(&mut self, bytes: &[u8], first_offset: u64, from: u64) -> usize {
         let before = self.offsets.len();
         let (mut at, mut offset) = (0, first_offset);
         let (layout, words) = (self.layout, self.layout.width / 8);
@@ -146,7 +157,7 @@ impl Rows {
             if length < size_of::<Header>() || at + length > bytes.len() {
                 break;
             }
-            if layout.matches(&bytes[at..]) {
+            if offset >= from && layout.matches(&bytes[at..]) {
                 let start = self.words.len();
                 self.words.reserve(words);
                 // SAFETY: `words` words were reserved, and `length` is `words * 8` (checked by
@@ -193,7 +204,8 @@ impl Rows {
     /// `Error::Invalid`: an instrument has no definition yet; nothing was moved.
     pub fn sort(&mut self, symbols: &Symbols) -> Result<Vec<Day>> {
         let count = self.len();
-        let mut keys = Vec::with_capacity(count);
+        let mut keys = std::mem::take(&mut self.scratch.keys);
+        keys.clear();
         let (mut first, mut last) = (i64::MAX, i64::MIN);
         for row in 0..count {
             let header = self.header(row);
@@ -209,7 +221,9 @@ impl Rows {
         let days = (last - first + 1) as usize;
         let group =
             |key: &(u32, i64)| (key.1.div_euclid(DAY) - first) as usize * names + key.0 as usize;
-        let mut order: Vec<u32> = (0..count as u32).collect();
+        let mut order = std::mem::take(&mut self.scratch.order);
+        order.clear();
+        order.extend(0..count as u32);
         if days.saturating_mul(names) <= GROUPS_MAX {
             order_by_counting(&mut order, &keys, days * names, group);
         } else {
@@ -217,7 +231,9 @@ impl Rows {
             order.sort_by_key(full);
         }
         self.permute(&order);
-        Ok(days_of(order.iter().map(|&row| keys[row as usize].1.div_euclid(DAY))))
+        let found = days_of(order.iter().map(|&row| keys[row as usize].1.div_euclid(DAY)));
+        (self.scratch.keys, self.scratch.order) = (keys, order);
+        Ok(found)
     }
 
     fn rank(&self, header: &Header, symbols: &Symbols) -> Result<u32> {
@@ -235,7 +251,7 @@ impl Rows {
 
     fn permute(&mut self, order: &[u32]) {
         let width = self.layout.width / 8;
-        let (words, offsets) = &mut self.spare;
+        let Scratch { words, offsets, .. } = &mut self.scratch;
         words.clear();
         words.reserve(self.words.len());
         offsets.clear();
@@ -277,7 +293,7 @@ fn order_by_counting(
     }
 }
 
-fn days_of(days: impl Iterator<Item = i64>) -> Vec<Day> {
+pub(super) fn days_of(days: impl Iterator<Item = i64>) -> Vec<Day> {
     let mut out: Vec<Day> = Vec::new();
     for (row, day) in days.enumerate() {
         match out.last_mut() {
@@ -321,7 +337,7 @@ mod tests {
         let mut symbols = Symbols::default();
         assert_eq!(symbols.load(batch.as_bytes()), 2);
         let mut rows = Rows::new(Layout::named("trade").unwrap());
-        assert_eq!(rows.extend(batch.as_bytes(), 100), 6);
+        assert_eq!(rows.extend(batch.as_bytes(), 100, 0), 6);
         let days = rows.sort(&symbols).unwrap();
         assert_eq!(rows.offsets(), [103, 105, 107, 106, 104, 102]);
         let expected = [Day { day: 0, start: 0, end: 5 }, Day { day: 1, start: 5, end: 6 }];
@@ -331,7 +347,7 @@ mod tests {
     #[test]
     fn row_without_definition_is_refused() {
         let mut rows = Rows::new(Layout::named("trade").unwrap());
-        rows.extend(trade(3, 1, 1).as_bytes(), 0);
+        rows.extend(trade(3, 1, 1).as_bytes(), 0, 0);
         let message = rows.sort(&Symbols::default()).unwrap_err().to_string();
         assert!(message.contains("instrument 3"), "{message}");
     }

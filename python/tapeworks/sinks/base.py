@@ -1,0 +1,225 @@
+"""The contract of sinks, their table, and the loop that feeds one from the tapes.
+
+A sink is given one tape. It says at `open` from which offset it wants records, is given all from
+there on, in order and without holes, and makes them final at `flush`. The tape keeps what is not
+final, so a sink that fails or is killed at any instant goes on from its last flush.
+"""
+
+import importlib
+import logging
+import signal
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from tapeworks._core import Records, TapeReader
+from tapeworks.errors import ConfigError, SinkUnavailable, TapeRangeError
+
+log = logging.getLogger("tapeworks.sinks")
+
+# Name of a sink -> its class. A client library is loaded only when a config names its sink.
+SINKS = {"parquet": "tapeworks.sinks.parquet:ParquetSink"}
+
+BATCH_RECORDS = 65_536
+IDLE_S = 0.02
+BACKOFF_S_MAX = 30.0
+
+
+@dataclass(frozen=True)
+class FlushPolicy:
+    """When what was written becomes final: at whichever limit is reached first."""
+
+    rows: int = 1_000_000
+    bytes: int = 192 << 20
+    seconds: float = 10.0
+
+
+class Sink(ABC):
+    """Records of one tape leaving for another system."""
+
+    @staticmethod
+    @abstractmethod
+    def topics(config: Any) -> tuple[str, ...]:
+        """Returns the topics that the sink wants, in the order in which they are to be read."""
+
+    @abstractmethod
+    def __init__(self, config: Any, data: Path, source: str, topic: str) -> None:
+        """Only remembers its arguments."""
+
+    @abstractmethod
+    def open(self) -> int:
+        """Recovers from whatever happened before; returns the offset to be given next."""
+
+    @abstractmethod
+    def write(self, batch: Records) -> None:
+        """Takes records that follow those of the last call."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Makes everything that was written final, or nothing.
+
+        Raises:
+            SinkUnavailable: may work later; what was written is kept, call again.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives up what it holds. What was not flushed is written again after the next `open`."""
+
+    @property
+    @abstractmethod
+    def pending(self) -> tuple[int, int]:
+        """Rows and bytes that were written and are not yet final."""
+
+
+class HasSinks(Protocol):
+    """The part of the config that a sink worker reads."""
+
+    @property
+    def data(self) -> Path: ...
+
+    @property
+    def feeds(self) -> Any: ...
+
+    @property
+    def sinks(self) -> Any: ...
+
+
+def load_sink(name: str) -> type[Sink]:
+    """Returns the class of the sink called `name`.
+
+    Raises:
+        ConfigError: no such sink; the message lists all.
+    """
+    if name not in SINKS:
+        raise ConfigError(f"wanted a sink of {', '.join(sorted(SINKS))}; found {name!r}")
+    module, _, attribute = SINKS[name].partition(":")
+    found: type[Sink] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+class Feeder:
+    """Feeds one sink from one tape, up to what is durable; opens both when the tape is there."""
+
+    def __init__(self, sink: Sink, tape: Path, policy: FlushPolicy) -> None:
+        self.sink = sink
+        self._tape = tape
+        self._policy = policy
+        self._reader: TapeReader | None = None
+        self._flushed = time.monotonic()
+        self._retry_at = 0.0
+        self._failures = 0
+
+    def step(self) -> int:
+        """Moves one batch and flushes when it is due; returns how many records it moved."""
+        if time.monotonic() < self._retry_at:
+            return 0
+        try:
+            moved = self._move()
+            rows, size = self.sink.pending
+            due = time.monotonic() - self._flushed >= self._policy.seconds
+            if rows >= self._policy.rows or size >= self._policy.bytes or (due and rows):
+                self.flush()
+        except SinkUnavailable as error:
+            self._back_off(error)
+            return 0
+        self._failures = 0
+        return moved
+
+    def flush(self) -> None:
+        """Makes everything final that was moved."""
+        if self._reader is not None:
+            self.sink.flush()
+        self._flushed = time.monotonic()
+
+    def drain(self, seconds_max: float) -> None:
+        """Moves and flushes all that is durable, within `seconds_max`."""
+        deadline = time.monotonic() + seconds_max
+        while self.step() and time.monotonic() < deadline:
+            pass
+        self.flush()
+
+    def close(self) -> None:
+        """Closes the sink."""
+        if self._reader is not None:
+            self.sink.close()
+            self._reader = None
+
+    def _move(self) -> int:
+        reader = self._reader or self._open()
+        if reader is None:
+            return 0
+        durable = reader.durable
+        rows, _ = self.sink.pending
+        room = min(BATCH_RECORDS, durable - reader.position, max(1, self._policy.rows - rows))
+        if room <= 0:
+            return 0
+        batch = reader.read(room)
+        if batch is None:
+            return 0
+        self.sink.write(batch)
+        return len(batch)
+
+    def _open(self) -> TapeReader | None:
+        if not self._tape.is_dir() or not any(self._tape.iterdir()):
+            return None
+        try:
+            reader = TapeReader(self._tape)
+        except OSError:
+            # The writer is just making the folder; look again at the next step.
+            return None
+        offset = self.sink.open()
+        try:
+            reader.seek(offset)
+        except TapeRangeError as error:
+            if offset < error.first:
+                raise TapeRangeError(
+                    f"{self._tape} keeps offsets from {error.first} on, and this sink still "
+                    f"wants {offset}: raise retention, or move the sink's output away to begin anew"
+                ) from error
+            raise
+        self._reader, self._flushed = reader, time.monotonic()
+        return reader
+
+    def _back_off(self, error: SinkUnavailable) -> None:
+        delay_s = min(error.retry_after_ms / 1000 * 2**self._failures, BACKOFF_S_MAX)
+        self._failures = min(self._failures + 1, 16)
+        self._retry_at = time.monotonic() + delay_s
+        log.warning("%s: again in %.1f s: %s", self._tape.name, delay_s, error)
+
+
+def feeders(config: HasSinks, name: str) -> list[Feeder]:
+    """Builds one feeder for each source and topic that the sink `name` wants."""
+    kind, settings = load_sink(name), config.sinks[name]
+    return [
+        Feeder(
+            kind(settings, config.data, source, topic),
+            config.data / "tape" / source / topic,
+            settings.policy,
+        )
+        for source in config.feeds
+        for topic in kind.topics(settings)
+    ]
+
+
+def run_worker(config: HasSinks, name: str) -> None:
+    """Runs the sink `name` over all sources until SIGTERM, then stores all that is durable."""
+    stopping: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stopping.append(number)
+
+    signal.signal(signal.SIGTERM, ask)
+    work = feeders(config, name)
+    try:
+        while not stopping:
+            if not sum(feeder.step() for feeder in work):
+                time.sleep(IDLE_S)
+        for feeder in work:
+            feeder.drain(seconds_max=5.0)
+    finally:
+        for feeder in work:
+            feeder.close()

@@ -1,0 +1,225 @@
+"""The lake: Parquet files of zstd-packed columns, each row exactly once.
+
+A flush sorts the rows of each table by symbol and time, writes one file a day aside, syncs them,
+replaces the commit in one atomic step, and renames the files into place (see `lake.py`). Killed
+at any instant, the next `open` finishes the last commit, drops what no commit covers, and goes on
+from the committed offset: no row is lost or doubled.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tapeworks import _core, lake
+from tapeworks._core import KIND_DEFINITION, Records, Rows, Snapshots, Symbols
+from tapeworks.errors import SinkUnavailable
+from tapeworks.lake import Table
+from tapeworks.sinks.base import FlushPolicy, Sink
+
+# Columns by which queries skip: statistics of the others would cost a fifth of the writing.
+STATISTICS = {"symbol", "price", "interval_ms", *lake.SORTED}
+SYMBOLS_FILE = "symbols.records"
+# Layouts of `_core` whose name is not that of their kind.
+KINDS = {"gap": "marker", "dead": "marker", "book": "level", "snapshot": "level"}
+
+
+@dataclass(frozen=True)
+class ParquetConfig:
+    """Settings of the Parquet lake. It lies in the folder `lake` of the data folder."""
+
+    enabled: bool = True
+    flush_seconds: float = 10.0
+    """Rows are in files after so long at most; queries see them before that on the tape."""
+    flush_rows: int = 1_000_000
+    """Records of one tape after which its rows are written."""
+    flush_bytes: int = 192 << 20
+    """Memory of one tape's rows after which they are written."""
+    row_group_rows: int = 131_072
+    """Rows that share statistics: what a query skips or reads at once."""
+    compression_level: int = 1
+
+    def __post_init__(self) -> None:
+        if self.flush_seconds <= 0:
+            raise ValueError(f"flush_seconds: wanted more than 0; found {self.flush_seconds}")
+        for name in ("flush_rows", "flush_bytes", "row_group_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: wanted 1 or more; found {getattr(self, name)}")
+        if not 1 <= self.compression_level <= 22:
+            raise ValueError(f"compression_level: wanted 1 to 22; found {self.compression_level}")
+
+    @property
+    def policy(self) -> FlushPolicy:
+        """When rows are written to files."""
+        return FlushPolicy(self.flush_rows, self.flush_bytes, self.flush_seconds)
+
+
+class ParquetSink(Sink):
+    """Writes the tables of one topic into the lake, each row exactly once."""
+
+    @staticmethod
+    def topics(config: Any) -> tuple[str, ...]:
+        """Returns the topics of all tables: the one with the definitions comes first."""
+        return lake.TOPICS
+
+    def __init__(self, config: ParquetConfig, data: Path, source: str, topic: str) -> None:
+        self._config = config
+        self._lake = data / "lake"
+        self._source = source
+        self._topic = topic
+        self._symbols = Symbols()
+        self._symbols_saved = True
+        self._rows: dict[str, Rows | Snapshots] = {}
+        self._commit = lake.Commit()
+        self._next = 0
+        self._records = 0
+
+    def open(self) -> int:
+        """Recovers the lake's part of this topic; returns the offset to be read next."""
+        self._commit = lake.recover(self._lake, self._source, self._topic)
+        self._load_symbols()
+        self._rows = {
+            table.name: Snapshots() if table.kind == "snapshot" else Rows(table.kind)
+            for table in lake.tables_of(self._topic)
+        }
+        self._next, self._records = self._commit.offset, 0
+        return self._commit.context.get("resume", self._commit.offset)
+
+    def write(self, batch: Records) -> None:
+        """Takes the rows of `batch`; records before the committed offset only give context."""
+        kinds = {kind for kind, _ in batch.counts()}
+        if KIND_DEFINITION in kinds:
+            self._symbols.load(batch)
+            self._symbols_saved = False
+        for table in lake.tables_of(self._topic):
+            # The end of a snapshot can come in a batch without levels.
+            if kind_of(table) in kinds or table.kind == "snapshot":
+                self._rows[table.name].extend(batch, self._commit.offset)
+        self._next = batch.next_offset
+        self._records += len(batch)
+
+    @property
+    def pending(self) -> tuple[int, int]:
+        """Records and bytes that are not yet in files."""
+        return self._records, sum(rows.nbytes for rows in self._rows.values())
+
+    def flush(self) -> None:
+        """Writes all rows into files and commits them together.
+
+        Raises:
+            SinkUnavailable: the disk refuses, or an instrument has no definition yet.
+        """
+        if self._next <= self._commit.offset:
+            return
+        try:
+            self._save_symbols()
+            files = [file for table in lake.tables_of(self._topic) for file in self._files(table)]
+            resume = min((rows.resume for rows in self._rows.values() if rows.resume), default=0)
+            context = {"resume": resume} if resume else {}
+            commit = lake.Commit(self._next, tuple(files), context=context)
+            lake.publish(self._lake, self._source, self._topic, commit)
+        except OSError as error:
+            raise SinkUnavailable(f"cannot write the lake: {error}") from error
+        self._commit, self._records = commit, 0
+        for rows in self._rows.values():
+            rows.clear()
+
+    def close(self) -> None:
+        """Drops what was not flushed."""
+        self._rows.clear()
+
+    def _files(self, table: Table) -> list[str]:
+        rows = self._rows[table.name]
+        if not len(rows):
+            return []
+        try:
+            parts = rows.sort(self._symbols)
+        except ValueError as error:
+            # A derived tape can be ahead of the sink of the tape that defines its instruments.
+            self._load_symbols()
+            raise SinkUnavailable(f"{self._topic}: {error}", retry_after_ms=200) from error
+        first, last = self._commit.offset, self._next - 1
+        files = []
+        for day, start, end in parts:
+            name = lake.file_path(table.name, self._source, lake.day_text(day), first, last)
+            self._write(table, rows, start, end, name)
+            files.append(name)
+        return files
+
+    def _write(self, table: Table, rows: Rows | Snapshots, start: int, end: int, name: str) -> None:
+        path = lake.staging_path(self._lake, self._source, self._topic, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        step = self._config.row_group_rows
+        with path.open("wb") as file:
+            writer: FileWriter | None = None
+            for at in range(start, end, step):
+                columns = rows.arrow(self._symbols, at, min(at + step, end))
+                batch = lake.shape(pa.record_batch(columns), table)
+                if writer is None:
+                    level = self._config.compression_level
+                    writer = FileWriter(file, batch.schema, table, level)
+                writer.write(batch)
+            if writer is not None:
+                writer.close()
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _symbols_path(self) -> Path:
+        return self._lake / lake.COMMITS / self._source / SYMBOLS_FILE
+
+    def _load_symbols(self) -> None:
+        path = self._symbols_path()
+        if path.exists():
+            self._symbols.load(Records.from_bytes(path.read_bytes()))
+
+    def _save_symbols(self) -> None:
+        # Definitions ahead of the commit do no harm: the tape gives the same ones again.
+        if not self._symbols_saved:
+            path = self._symbols_path()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                known = Symbols()
+                known.load(Records.from_bytes(path.read_bytes()))
+                known.load(self._symbols.records())
+                self._symbols = known
+            lake.write_file(path, bytes(self._symbols.records()))
+            self._symbols_saved = True
+
+
+class FileWriter:
+    """Writes batches of one table as Parquet, each as one row group."""
+
+    def __init__(self, file: Any, schema: pa.Schema, table: Table, level: int) -> None:
+        paths = {field.name: _leaf(field) for field in schema}
+        delta = [name for name in table.delta if name in paths]
+        self._writer = pq.ParquetWriter(
+            file,
+            schema,
+            compression="zstd",
+            compression_level=level,
+            use_dictionary=[p for name, p in paths.items() if name not in delta],
+            column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
+            write_page_index=True,
+            write_statistics=[path for name, path in paths.items() if name in STATISTICS],
+        )
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Adds a row group."""
+        self._writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
+
+    def close(self) -> None:
+        """Writes the footer."""
+        self._writer.close()
+
+
+def kind_of(table: Table) -> int:
+    """Returns the number of the kind of record that `table` is made of."""
+    number: int = getattr(_core, f"KIND_{KINDS.get(table.kind, table.kind).upper()}")
+    return number
+
+
+def _leaf(field: pa.Field) -> str:
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
