@@ -8,11 +8,13 @@ use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{Blob, BlobKind, Header, Records};
 
+mod cursor;
 mod decode;
 mod depth;
 mod encode;
 mod encode_bars;
 mod encode_rest;
+mod fast;
 mod fields;
 mod rest;
 mod scan;
@@ -29,6 +31,10 @@ pub struct Binance {
     /// Room for texts with escapes, and for the name of a stream.
     scratch: Vec<u8>,
     stream: Vec<u8>,
+    /// The frame followed by zeros: wide loads never leave it.
+    padded: Vec<u8>,
+    /// Whether frames of expected form are read straight.
+    straight: bool,
     /// Whether times are written in microseconds.
     microseconds: bool,
 }
@@ -41,8 +47,41 @@ impl Binance {
             symbols: symbols::Symbols::new(feed as u8),
             scratch: Vec::new(),
             stream: Vec::new(),
+            padded: Vec::new(),
+            straight: true,
             microseconds: false,
         }
+    }
+
+    /// Reads every frame as any JSON from now on, or those of expected form straight. The records
+    /// are the same: this is for comparing the two.
+    pub const fn set_straight(&mut self, on: bool) {
+        self.straight = on;
+    }
+
+    /// Decodes a frame of the stream that its context names.
+    fn frame(
+        &mut self,
+        blob: &Blob<'_>,
+        instruments: &mut Instruments,
+        out: &mut Records,
+    ) -> Result<()> {
+        let mut padded = std::mem::take(&mut self.padded);
+        let straight = self.straight;
+        let (mut task, name) = self.task(blob, instruments, out);
+        let mut done = None;
+        if straight {
+            padded.clear();
+            padded.extend_from_slice(blob.body);
+            padded.extend_from_slice(&[0; cursor::PADDING]);
+            done = task.fast(&padded, blob.context);
+        }
+        let done = match done {
+            Some(()) => Ok(()),
+            None => task.frame(blob.context, name),
+        };
+        self.padded = padded;
+        done
     }
 
     fn task<'a>(
@@ -80,12 +119,10 @@ impl Feed for Binance {
         out: &mut Records,
     ) -> Result<()> {
         let mark = out.mark();
-        let (mut task, name) = self.task(blob, instruments, out);
         let done = match BlobKind::try_from(blob.header.kind) {
-            Ok(BlobKind::Text) => task.frame(blob.context, name),
-            Ok(BlobKind::Rest) => task.rest(blob.context),
-            Ok(BlobKind::Records) => task
-                .out
+            Ok(BlobKind::Text) => self.frame(blob, instruments, out),
+            Ok(BlobKind::Rest) => self.task(blob, instruments, out).0.rest(blob.context),
+            Ok(BlobKind::Records) => out
                 .extend_from_bytes(blob.body)
                 .map_err(|_| Error::decode(DecodeReason::WrongType, 0)),
             // The venue's binary frames (SBE) are not subscribed to.

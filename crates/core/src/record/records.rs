@@ -1,5 +1,7 @@
 //! Records back to back: the batch that flows through the whole system.
 
+use std::marker::PhantomData;
+
 use super::{
     Bar, Correction, Definition, Header, Kind, Level, Mark, Marker, Order, Plain, Quote, Record,
     Status, Tick, Trade,
@@ -69,6 +71,14 @@ impl Records {
         self.count += 1;
     }
 
+    /// Makes room for up to `count` records of type `R`. They are appended when the writer is told
+    /// to commit, and not at all when it is dropped before.
+    #[inline]
+    pub fn writer<R: Record>(&mut self, count: usize) -> Writer<'_, R> {
+        self.words.reserve(count * (size_of::<R>() / 8));
+        Writer { records: self, count: 0, room: count, kind: PhantomData }
+    }
+
     /// Appends one record of any kind.
     pub fn push_ref(&mut self, record: RecordRef<'_>) {
         let start = self.words.len();
@@ -129,6 +139,51 @@ impl Records {
     /// Each record in order.
     pub fn iter(&self) -> RecordIter<'_> {
         iterate(self.as_bytes())
+    }
+}
+
+/// Records being appended without a look at the room left in between: see [`Records::writer`].
+#[derive(Debug)]
+pub struct Writer<'a, R> {
+    records: &'a mut Records,
+    count: usize,
+    room: usize,
+    kind: PhantomData<R>,
+}
+
+impl<R: Record> Writer<'_, R> {
+    /// Writes the next record.
+    ///
+    /// # Panics
+    /// More records than the writer was made for: our bug.
+    #[inline]
+    pub fn push(&mut self, record: &R) {
+        assert!(self.count < self.room, "a writer was made for {} records", self.room);
+        let at = self.records.words.len() + self.count * (size_of::<R>() / 8);
+        // SAFETY: room for it was reserved, and the length of the batch did not change since.
+        unsafe { self.records.words.as_mut_ptr().add(at).cast::<R>().write_unaligned(*record) };
+        self.count += 1;
+    }
+
+    /// Number of records written.
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether none was written.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Appends what was written.
+    #[inline]
+    pub fn commit(self) {
+        let words = self.records.words.len() + self.count * (size_of::<R>() / 8);
+        // SAFETY: exactly these words were written by `push`.
+        unsafe { self.records.words.set_len(words) };
+        self.records.count += self.count;
     }
 }
 

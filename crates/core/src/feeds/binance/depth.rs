@@ -41,6 +41,13 @@ impl Task<'_> {
             set_last(self.out);
             return Ok(());
         }
+        self.empty(event);
+        Ok(())
+    }
+
+    /// The record of a change without levels.
+    #[cold]
+    pub(super) fn empty(&mut self, event: &Event) {
         let mut header = self.head::<Marker>(event.instrument, event.ts, event.last);
         header.flags |= FLAG_LAST;
         self.out.push(&Marker {
@@ -54,7 +61,6 @@ impl Task<'_> {
             last: event.last,
             ts_start: event.previous as i64,
         });
-        Ok(())
     }
 
     /// Levels of a stream that is not the public book: checked, and not written.
@@ -202,7 +208,7 @@ pub fn depth_kind(stream: &[u8]) -> DepthKind {
 }
 
 /// Sets the flag of the last record of `out`, which is a [`Level`].
-fn set_last(out: &mut Records) {
+pub(super) fn set_last(out: &mut Records) {
     let bytes = out.as_bytes().len();
     let flags = &mut out.as_bytes_mut(bytes - size_of::<Level>())[2];
     *flags |= FLAG_LAST;

@@ -9,7 +9,7 @@ use crate::error::{DecodeReason, Error, Result};
 use crate::record::{NONE, PRICE_PLACES, SIZE_PLACES, TURNOVER_PLACES};
 
 /// Times from here on are in µs, below in ms: the years 33658 and 2001.
-const MICROSECONDS_MIN: i64 = 1_000_000_000_000_000;
+pub const MICROSECONDS_MIN: i64 = 1_000_000_000_000_000;
 
 /// Where a key's value is kept. Keys of one letter use the letter itself.
 pub type Slot = u8;

@@ -344,3 +344,63 @@ fn each_fault_has_its_reason() {
     let cut = Bench::new(FeedId::BinanceSpot).receive(BlobKind::Text, b"", b"{\"e\":\"\xff\"}");
     assert!(matches!(cut, Err(Error::Decode { reason: NotUtf8, byte: 6 })));
 }
+
+#[test]
+fn straight_reading_equals_reading_any_json() {
+    // Each capture twice, so that its symbols are known; as it is, and with every number and text
+    // in it varied in length, and every byte dropped or doubled.
+    for capture in captures() {
+        let mut straight = Bench::new(capture.feed);
+        let mut slow = Bench::new(capture.feed);
+        slow.binance.set_straight(false);
+        let mut check = |body: &[u8]| {
+            let context = capture.context.as_bytes();
+            let found = straight.receive(capture.kind, context, body).map_err(|e| e.to_string());
+            let wanted = slow.receive(capture.kind, context, body).map_err(|e| e.to_string());
+            assert_eq!(
+                found.map(|records| records.as_bytes().to_vec()),
+                wanted.map(|records| records.as_bytes().to_vec()),
+                "{}",
+                String::from_utf8_lossy(body)
+            );
+        };
+        let body = capture.body.as_bytes();
+        check(body);
+        check(body);
+        for at in 0..body.len() {
+            check(&[&body[..at], &body[at + 1..]].concat());
+            for insert in
+                [&b"0"[..], b"9", b"00000000", b"123456789", b".", b" ", b"\\", b"\"", b"-"]
+            {
+                check(&[&body[..at], insert, &body[at..]].concat());
+            }
+        }
+    }
+}
+
+#[test]
+fn frames_of_expected_form_are_read_straight() {
+    // The captures that the straight path was written for: none may fall back unseen.
+    let mut count = 0;
+    for capture in captures() {
+        let mut bench = Bench::new(capture.feed);
+        let (context, body) = (capture.context.as_bytes(), capture.body.as_bytes());
+        bench.receive(capture.kind, context, body).unwrap();
+        let event = ["\"trade\"", "\"aggTrade\"", "bookTicker", "\"depthUpdate\""];
+        let is_expected = event.iter().any(|event| capture.body.contains(event))
+            && !["depth5", "rpiDepth", "\"b\":88000000001"]
+                .iter()
+                .any(|no| capture.body.contains(no));
+        if capture.kind != BlobKind::Text || !is_expected {
+            continue;
+        }
+        let mut out = Records::new();
+        let header = BlobHeader { ts_recv: TS_RECV, ..BlobHeader::default() };
+        let padded = [body, &[0; cursor::PADDING]].concat();
+        let blob = Blob { header, context, body };
+        let (mut task, _) = bench.binance.task(&blob, &mut bench.instruments, &mut out);
+        assert!(task.fast(&padded, context).is_some(), "{}", capture.body);
+        count += 1;
+    }
+    assert_eq!(count, 16);
+}

@@ -1,0 +1,244 @@
+//! Straight-line reading of bytes whose form is expected.
+//!
+//! Every step answers `None` when the bytes are anything else than expected, and the frame is then
+//! read anew by the path that takes any JSON. Wide loads are safe because the bytes are followed by
+//! [`PADDING`] zeros, and because no step moves over a zero byte: so a cursor never leaves the frame.
+
+use crate::decimal;
+use crate::record::{PRICE_PLACES, SIZE_PLACES};
+
+/// Zeros after the frame: no load reaches further from a place inside of it.
+pub const PADDING: usize = 64;
+
+/// Texts up to this length are looked at; symbols and stream names are shorter.
+const TEXT_MAX: usize = 64;
+/// Numbers in quotes up to this length are looked at.
+const NUMBER_MAX: usize = 40;
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// A place in a padded frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Cursor<'a> {
+    padded: &'a [u8],
+    at: usize,
+}
+
+/// Marks bytes that are no digit, given eight bytes xored with `ZEROS`; exact up to the first.
+#[inline(always)]
+const fn not_digits(word: u64) -> u64 {
+    (word.wrapping_add(0x76 * ONES) | word) & HIGHS
+}
+
+/// The number that eight digits make, the first one in the lowest byte.
+#[inline(always)]
+const fn eight_digits(word: u64) -> u64 {
+    let pairs = word.wrapping_mul(10).wrapping_add(word >> 8);
+    let low = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(0x000f_4240_0000_0064);
+    let high = ((pairs >> 16) & 0x0000_00ff_0000_00ff).wrapping_mul(0x0000_2710_0000_0001);
+    low.wrapping_add(high) >> 32
+}
+
+/// The number that the first `count` bytes of eight make, 0 to 8.
+#[inline(always)]
+const fn few_digits(word: u64, count: u32) -> u64 {
+    // Shifted up, the digits stand last, with zeros in front of them. Twice, since a shift by all
+    // 64 bits is none.
+    let half = (8 - count) * 4;
+    eight_digits(word << half << half)
+}
+
+impl<'a> Cursor<'a> {
+    /// A cursor at the start of a frame that ends [`PADDING`] before the end of `padded`.
+    ///
+    /// # Panics
+    /// The padding is not there: our bug.
+    #[inline]
+    pub fn new(padded: &'a [u8]) -> Self {
+        let zeros = padded.len().checked_sub(PADDING).map(|end| &padded[end..]);
+        assert!(zeros == Some(&[0; PADDING]), "a frame without its padding");
+        Self { padded, at: 0 }
+    }
+
+    /// Whether all of the frame was read.
+    #[inline(always)]
+    pub const fn is_at_end(&self) -> bool {
+        self.at == self.padded.len() - PADDING
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(&self, offset: usize) -> T {
+        const { assert!(size_of::<T>() <= 16) };
+        debug_assert!(self.at + offset + size_of::<T>() <= self.padded.len());
+        // SAFETY: `at` is inside the frame or at its end, offsets are at most 48 (see the callers),
+        // and so the load ends before the padding does. `T` is an integer or an array of bytes.
+        unsafe { self.padded.as_ptr().add(self.at + offset).cast::<T>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    fn word(&self, offset: usize) -> u64 {
+        u64::from_le(self.load::<u64>(offset))
+    }
+
+    /// The byte here.
+    #[inline(always)]
+    pub fn byte(&self) -> u8 {
+        self.load::<u8>(0)
+    }
+
+    /// Whether `text` stands here.
+    #[inline(always)]
+    pub fn sees<const N: usize>(&self, text: &[u8; N]) -> bool {
+        const { assert!(N <= 48) };
+        debug_assert!(self.at + N <= self.padded.len());
+        // SAFETY: as in `load`, at offset 0.
+        let here = unsafe { self.padded.as_ptr().add(self.at).cast::<[u8; N]>().read_unaligned() };
+        here == *text
+    }
+
+    /// Moves over `text`, which has no zero byte.
+    #[inline(always)]
+    pub fn expect<const N: usize>(&mut self, text: &[u8; N]) -> Option<()> {
+        if !self.sees(text) {
+            return None;
+        }
+        self.at += N;
+        Some(())
+    }
+
+    /// Moves over `text` if it stands here.
+    #[inline(always)]
+    pub fn skip<const N: usize>(&mut self, text: &[u8; N]) -> bool {
+        self.expect(text).is_some()
+    }
+
+    /// The text up to the next quote, which is moved over. It has no escape and is ASCII.
+    #[inline(always)]
+    pub fn text(&mut self) -> Option<&'a [u8]> {
+        let start = self.at;
+        while self.at - start < TEXT_MAX && self.at + PADDING <= self.padded.len() {
+            let word = self.word(0);
+            let quote = zero_bytes(word ^ (b'"' as u64 * ONES));
+            // Not ASCII, a control character, or a backslash.
+            let wrong = (word & HIGHS)
+                | (word.wrapping_sub(0x20 * ONES) & !word & HIGHS)
+                | zero_bytes(word ^ (b'\\' as u64 * ONES));
+            let before = quote.wrapping_sub(1) & !quote;
+            if wrong & before != 0 {
+                return None;
+            }
+            if quote != 0 {
+                let end = self.at + (quote.trailing_zeros() / 8) as usize;
+                // A quote is no zero byte: it stands inside the frame.
+                self.at = end + 1;
+                return self.padded.get(start..end);
+            }
+            self.at += 8;
+        }
+        None
+    }
+
+    /// An integer that is not negative, of up to 16 digits.
+    #[inline(always)]
+    pub fn integer(&mut self) -> Option<u64> {
+        let first = self.word(0) ^ ZEROS;
+        let stops = not_digits(first);
+        if stops != 0 {
+            let count = stops.trailing_zeros() / 8;
+            if count == 0 || (count > 1 && first & 0xff == 0) {
+                return None;
+            }
+            self.at += count as usize;
+            return Some(few_digits(first, count));
+        }
+        let second = self.word(8) ^ ZEROS;
+        let stops = not_digits(second);
+        let count = stops.trailing_zeros() / 8;
+        if first & 0xff == 0 || self.load::<u8>(8 + count as usize).is_ascii_digit() {
+            return None;
+        }
+        self.at += 8 + count as usize;
+        Some(eight_digits(first) * POWERS[count as usize] + few_digits(second, count))
+    }
+
+    /// A time in ns, written in ms or µs.
+    #[inline(always)]
+    pub fn time(&mut self) -> Option<i64> {
+        let value = self.integer()? as i64;
+        // Values of up to 16 digits; those in ms that do not fit are left to the other path.
+        let unit = if value >= super::fields::MICROSECONDS_MIN { 1_000 } else { 1_000_000 };
+        value.checked_mul(unit)
+    }
+
+    /// A decimal, in units of 1e-8, up to the quote after it, which is not moved over.
+    #[inline(always)]
+    fn decimal(&mut self, places: u32) -> Option<i64> {
+        let whole = self.word(0) ^ ZEROS;
+        let stops = not_digits(whole);
+        let count = stops.trailing_zeros() / 8;
+        if stops == 0 || count == 0 {
+            return self.decimal_long(places);
+        }
+        let unit = 10i64.pow(places - 8);
+        let value = few_digits(whole, count) as i64 * 100_000_000;
+        if (whole >> (count * 8)) as u8 != b'.' ^ b'0' {
+            self.at += count as usize;
+            return Some(value * unit);
+        }
+        let fraction = self.word(count as usize + 1) ^ ZEROS;
+        let stops = not_digits(fraction);
+        // Eight digits at most; a ninth one makes the quote fail to follow.
+        let digits = stops.trailing_zeros() / 8;
+        if digits == 0 || self.load::<u8>((count + 1 + digits) as usize) != b'"' {
+            return self.decimal_long(places);
+        }
+        self.at += (count + 1 + digits) as usize;
+        // What follows the digits is cut to zeros: they make up eight places.
+        let mask = ((stops & stops.wrapping_neg()) >> 7).wrapping_sub(1);
+        Some((value + eight_digits(fraction & mask) as i64) * unit)
+    }
+
+    #[cold]
+    fn decimal_long(&mut self, places: u32) -> Option<i64> {
+        let rest = &self.padded[self.at..];
+        let rest = &rest[..rest.len().min(NUMBER_MAX)];
+        let length = rest.iter().position(|byte| !matches!(byte, b'0'..=b'9' | b'.'))?;
+        let value = decimal::parse(&rest[..length], places).ok()?;
+        self.at += length;
+        Some(value)
+    }
+
+    /// A price up to its closing quote.
+    #[inline(always)]
+    pub fn price(&mut self) -> Option<i64> {
+        self.decimal(PRICE_PLACES)
+    }
+
+    /// A size up to its closing quote.
+    #[inline(always)]
+    pub fn size(&mut self) -> Option<i64> {
+        self.decimal(SIZE_PLACES)
+    }
+
+    /// `true` or `false`.
+    #[inline(always)]
+    pub fn flag(&mut self) -> Option<bool> {
+        if self.skip(b"true") {
+            return Some(true);
+        }
+        self.expect(b"false").map(|()| false)
+    }
+}
+
+/// Marks zero bytes; exact up to the first.
+#[inline(always)]
+const fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & HIGHS
+}
+
+const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+// Decimals are read in units of 1e-8 and brought to these.
+const _: () = assert!(PRICE_PLACES >= 8 && SIZE_PLACES >= 8);
