@@ -21,6 +21,7 @@ KIND_MARK: int
 KIND_TICK: int
 
 def dtype_descr(kind: str) -> list[tuple[str, str]]: ...
+
 @final
 class Records:
     """A batch of records, never changed once made; its bytes are its buffer, read-only."""

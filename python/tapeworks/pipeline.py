@@ -32,11 +32,12 @@ log = logging.getLogger("tapeworks.pipeline")
 
 # Kind of feed -> where its settings are. A kind is a venue; products are parameters of it.
 FEED_CONFIGS = {"binance": "tapeworks.feeds.binance.config:BinanceConfig"}
-# Name of a sink -> where its settings are, and what runs it.
+# Name of a sink -> where its settings are.
 SINK_CONFIGS = {"parquet": "tapeworks.sinks.parquet:ParquetConfig"}
+# Kind of worker -> what runs it, and loads the libraries that it alone needs.
 RUNNERS = {
     "recorder": "tapeworks.feeds.session:run_worker",
-    "derive": "tapeworks.processors.base:run_worker",
+    "derive": "tapeworks.processors.derive:run_worker",
     "sink": "tapeworks.sinks.base:run_worker",
 }
 ORDER = ("recorder", "derive", "sink")
@@ -240,13 +241,24 @@ def run_child() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, args=(config,), daemon=True).start()
     try:
-        load_name(RUNNERS[worker.kind])(config, worker.member)
+        sys.exit(_run(config, worker))
     except ConfigError as error:
         log.error("%s: %s", worker.name, error)
         sys.exit(EXIT_CONFIG)
     except TapeworksError as error:
         log.error("%s: %s", worker.name, error)
         sys.exit(1)
+
+
+def _run(config: Config, worker: Worker) -> int:
+    """Runs `worker` until it is asked to stop; returns its exit code."""
+    run: Callable[..., int | None] = load_name(RUNNERS[worker.kind])
+    tape = config.tape
+    if worker.kind == "recorder":
+        return run(config.feeds[worker.member], config.data, durability_ms=tape.interval_ms) or 0
+    if worker.kind == "derive":
+        return run(config.processors, tape, config.data, worker.member) or 0
+    return run(config, worker.member) or 0
 
 
 def _watch_parent(config: Config) -> None:
@@ -285,11 +297,11 @@ class Supervisor:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.children = [Child(worker) for worker in workers(config)]
-        self._logs = config.data / "log"
+        self.logs = config.data / "log"
 
     def start(self) -> None:
         """Starts all workers."""
-        self._logs.mkdir(parents=True, exist_ok=True)
+        self.logs.mkdir(parents=True, exist_ok=True)
         for child in self.children:
             self._spawn(child)
 
@@ -351,7 +363,7 @@ class Supervisor:
             process.stdin.flush()
 
     def _open_log(self, worker: Worker) -> IO[bytes]:
-        path = self._logs / f"{worker.name}.log"
+        path = self.logs / f"{worker.name}.log"
         if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
             path.replace(path.with_suffix(".log.1"))
         return path.open("ab")
@@ -374,7 +386,7 @@ class Supervisor:
 
     def _last_line(self, worker: Worker) -> str:
         try:
-            with (self._logs / f"{worker.name}.log").open("rb") as file:
+            with (self.logs / f"{worker.name}.log").open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
                 lines = file.read().decode("utf-8", "replace").splitlines()
         except OSError:

@@ -1,0 +1,110 @@
+"""`tape import`: brings captured frames onto the tapes, by the same path as live ones."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tapeworks._core import Ingest
+from tapeworks.cli.output import amount, console, problems
+from tapeworks.cli.settings import ConfigOption, DataOption, load
+from tapeworks.errors import ConfigError, FeedError
+from tapeworks.feeds.captures import Captured, Captures
+from tapeworks.pipeline import Config, catch_up
+
+FLUSH_FRAMES = 512
+CONNECTION = 0
+
+app = typer.Typer(add_completion=False)
+
+EXAMPLES = """\
+Examples: tape import binance-spot capture.gz --data imported
+
+tape import binance-usdm day1.gz day2.gz --source usdm-2024
+
+Lines may be `<receive time ns> <frame>`, `<seconds>: <frame>`, `<url> -> <seconds>: <answer>`, or a
+JSON frame alone; see `feeds/captures.py`.
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def import_frames(
+    feed: Annotated[str, typer.Argument(help="The feed, such as binance-spot.")],
+    files: Annotated[list[Path], typer.Argument(help="Files in the order of time; gzip as well.")],
+    source: Annotated[
+        str, typer.Option(help="Name of the source. [default: that of the feed]")
+    ] = "",
+    symbol: Annotated[str, typer.Option(help="Symbol of a bare depth snapshot.")] = "",
+    stream: Annotated[str, typer.Option(help="Stream of frames that do not name theirs.")] = "",
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Bring captured frames onto the tapes, derive everything, and store it in the lake."""
+    settings = load(config)
+    name = source or feed
+    settings = replace(settings, data=data or settings.data, feeds={name: None})
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        raise ConfigError(f"wanted capture files; not there: {', '.join(missing)}")
+    captures = Captures(feed, symbol, stream)
+    total = sum(path.stat().st_size for path in files)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[frames]} frames"),
+        TimeRemainingColumn(),
+        console=problems,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("importing", total=total, frames="0")
+        frames = 0
+        for captured, done in _ingest(settings, name, feed, files, captures):
+            frames += captured
+            progress.update(task, completed=done, frames=amount(frames))
+        progress.update(task, description="deriving and storing", total=None)
+        catch_up(settings)
+    console.print(f"imported {frames:,} frames into {settings.data} as {name}")
+
+
+def _ingest(
+    settings: Config, name: str, feed: str, files: list[Path], captures: Captures
+) -> Iterator[tuple[int, int]]:
+    """Puts all frames onto the tapes; yields now and then how many, and the bytes read."""
+    ingest = Ingest(
+        settings.data,
+        name,
+        feed,
+        durability_ms=settings.tape.durability_ms,
+        segment_bytes=settings.tape.segment_bytes,
+    )
+    before, ts, pending = 0, 0, 0
+    try:
+        for path in files:
+            for captured in captures.read(path):
+                if not ts:
+                    ingest.connected(CONNECTION, CONNECTION, captured.ts_recv)
+                ts = captured.ts_recv
+                _receive(ingest, captured)
+                pending += 1
+                if pending == FLUSH_FRAMES:
+                    ingest.flush()
+                    yield pending, before + captured.size
+                    pending = 0
+            before += path.stat().st_size
+        if not ts:
+            raise FeedError(f"wanted frames, found none in {', '.join(map(str, files))}")
+        ingest.disconnected(CONNECTION, ts)
+        ingest.end_session(ts)
+        ingest.flush()
+        yield pending, before
+    finally:
+        ingest.close()
+
+
+def _receive(ingest: Ingest, captured: Captured) -> None:
+    ingest.receive(
+        CONNECTION, captured.kind, captured.ts_recv, captured.body, captured.context or None
+    )

@@ -1,0 +1,115 @@
+"""Captured frames in files: lines in, what the raw tape wants out.
+
+Lines that are understood, gzipped or not:
+
+    1723161255123456789 {"stream": ...}      receive time in ns, us or ms by its digits, and a frame
+    1634000000.123456: {"stream": ...}       receive time in seconds, and a frame
+    https://host/path?query -> 1634000000.1: {...}      the answer to a request
+    {"stream": ...}                          a frame alone: its own event time stands for the receipt
+
+A frame alone is flagged as of suspect receive time. A depth snapshot among the frames of one
+symbol is taken as the answer to the request that it must have been.
+"""
+
+import gzip
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tapeworks.errors import FeedError
+
+TEXT, REST = 1, 3
+
+_STAMPED = re.compile(rb"(\d{13,19}) +(?=[\[{])")
+_SECONDS = re.compile(rb"(\d{9,10}(?:\.\d+)?): ?(?=[\[{])")
+_ANSWER = re.compile(rb"https?://[^/\s]+(/\S*) -> (\d{9,10}(?:\.\d+)?): ?(?=[\[{])")
+_OPENED = re.compile(rb"wss?://\S+ <-> \d")
+_EVENT_TIME = re.compile(rb'"E" ?: ?(\d{13,16})')
+_STREAM = re.compile(rb'^\{"stream" ?: ?"([^"@]+)@')
+_DEPTH_ANSWER = re.compile(rb'^\s*\{"lastUpdateId"')
+_DEPTH_PATHS = {"binance-spot": "/api/v3/depth", "binance-usdm": "/fapi/v1/depth"}
+
+
+@dataclass(frozen=True)
+class Captured:
+    """One frame or answer, as the raw tape takes it."""
+
+    ts_recv: int
+    kind: int
+    context: bytes
+    body: bytes
+    size: int
+    """Bytes of the file up to the end of this line, for a progress bar; compressed ones too."""
+
+
+class Captures:
+    """Reads capture files of one feed."""
+
+    def __init__(self, feed: str, symbol: str = "", stream: str = "") -> None:
+        self._feed = feed
+        self._symbol = symbol
+        self._stream = stream.encode()
+        self._last_ts = 0
+
+    def read(self, path: Path) -> Iterator[Captured]:
+        """Yields what the lines of `path` hold.
+
+        Raises:
+            FeedError: a line is none of those above; says its number and how it starts.
+        """
+        with path.open("rb") as file:
+            opened: IO[bytes] = gzip.open(file) if path.suffix == ".gz" else file
+            try:
+                for number, line in enumerate(opened, 1):
+                    captured = self._line(path, number, line.strip(), file.tell())
+                    if captured is not None:
+                        yield captured
+            except (gzip.BadGzipFile, EOFError) as error:
+                raise FeedError(f"{path}: not whole gzip: {error}") from None
+
+    def _line(self, path: Path, number: int, line: bytes, size: int) -> Captured | None:
+        if not line or _OPENED.match(line):
+            return None
+        if match := _STAMPED.match(line):
+            ts = int(match[1].ljust(19, b"0"))
+        elif match := _SECONDS.match(line):
+            ts = _nanoseconds(match[1])
+        elif match := _ANSWER.match(line):
+            ts = self._advance(_nanoseconds(match[2]))
+            return Captured(ts, REST, match[1], line[match.end() :], size)
+        elif line[:1] in b"[{":
+            found = _EVENT_TIME.search(line)
+            ts = int(found[1].ljust(19, b"0")) if found else self._last_ts
+            return self._frame(path, number, ts, line, size)
+        else:
+            raise FeedError(
+                f"{path}:{number}: wanted `<receive time> <frame>` or a JSON frame; found "
+                f"{line[:40].decode('utf-8', 'replace')!r}"
+            )
+        return self._frame(path, number, ts, line[match.end() :], size)
+
+    def _frame(self, path: Path, number: int, ts: int, body: bytes, size: int) -> Captured:
+        ts = self._advance(ts)
+        if _DEPTH_ANSWER.match(body) and self._feed in _DEPTH_PATHS and not self._stream:
+            if not self._symbol:
+                raise FeedError(
+                    f"{path}:{number}: a depth snapshot without its symbol: give it by --symbol"
+                )
+            context = f"{_DEPTH_PATHS[self._feed]}?symbol={self._symbol}"
+            return Captured(ts, REST, context.encode(), body, size)
+        if not self._symbol and (stream := _STREAM.match(body)):
+            self._symbol = stream[1].decode().upper()
+        return Captured(ts, TEXT, self._stream, body, size)
+
+    def _advance(self, ts: int) -> int:
+        # Receipt never goes back on a tape; captures of several connections interleave slightly.
+        self._last_ts = max(self._last_ts, ts)
+        return self._last_ts
+
+
+def _nanoseconds(text: bytes) -> int:
+    # Not by way of a float: that has not the digits.
+    whole, _, fraction = text.partition(b".")
+    return int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0") or b"0")

@@ -1,0 +1,88 @@
+"""Captured frames: every line form gives its receive time, kind, context and exact bytes."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from tapeworks.errors import FeedError
+from tapeworks.feeds.captures import REST, TEXT, Captured, Captures
+
+FRAME = b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255123}}'
+
+
+def read(path: Path, text: bytes, **options: str) -> list[Captured]:
+    path.write_bytes(text)
+    return list(Captures("binance-spot", **options).read(path))
+
+
+@pytest.mark.parametrize(
+    ("line", "ts"),
+    [
+        (b"1723161255123456789 " + FRAME, 1_723_161_255_123_456_789),
+        (b"1723161255123456 " + FRAME, 1_723_161_255_123_456_000),
+        (b"1723161255123 " + FRAME, 1_723_161_255_123_000_000),
+        (b"1634000000.1234567: " + FRAME, 1_634_000_000_123_456_700),
+        (FRAME, 1_723_161_255_123_000_000),
+    ],
+)
+def test_frame_keeps_its_bytes_and_time(tmp_path: Path, line: bytes, ts: int):
+    # Each form of line, alone in a file with an empty line behind it.
+    (found,) = read(tmp_path / "a.txt", line + b"\n\n")
+    assert (found.ts_recv, found.kind, found.context, found.body) == (ts, TEXT, b"", FRAME)
+
+
+def test_gzip_is_read_as_well(tmp_path: Path):
+    # By the end of the name.
+    (found,) = read(tmp_path / "a.gz", gzip.compress(b"1723161255123456789 " + FRAME))
+    assert found.body == FRAME
+
+
+def test_answer_keeps_path_and_query(tmp_path: Path):
+    # The path and query are the context from which the decoder knows what the body is.
+    body = b'{"lastUpdateId":5,"bids":[],"asks":[]}'
+    line = b"https://api.binance.com/api/v3/depth?symbol=NKNUSDT&limit=1000 -> 1634000000.5: " + body
+    (found,) = read(tmp_path / "a.txt", b"wss://x/stream <-> 1634000000.1\n" + line)
+    assert found.kind == REST
+    assert found.context == b"/api/v3/depth?symbol=NKNUSDT&limit=1000"
+    assert found.body == body
+    assert found.ts_recv == 1_634_000_000_500_000_000
+
+
+def test_bare_snapshot_belongs_to_the_symbol_of_the_frames(tmp_path: Path):
+    # As in captures of one symbol whose recorder wrote the answer among the frames.
+    snapshot = b'1723161255123456790 {"lastUpdateId":5,"bids":[],"asks":[]}'
+    found = read(tmp_path / "a.txt", b"1723161255123456789 " + FRAME + b"\n" + snapshot)
+    assert found[1].kind == REST
+    assert found[1].context == b"/api/v3/depth?symbol=BTCUSDT"
+
+
+def test_bare_snapshot_without_symbol_asks_for_it(tmp_path: Path):
+    # A guess could put a book under a wrong name.
+    with pytest.raises(FeedError, match="--symbol"):
+        read(tmp_path / "a.txt", b'1723161255123456790 {"lastUpdateId":5}')
+    (found,) = read(
+        tmp_path / "a.txt", b'1723161255123456790 {"lastUpdateId":5}', symbol="ETHUSDT"
+    )
+    assert found.context == b"/api/v3/depth?symbol=ETHUSDT"
+
+
+def test_receipt_never_goes_back(tmp_path: Path):
+    # Lines of two connections interleave: the later time stands for both.
+    found = read(
+        tmp_path / "a.txt", b"1723161255123456789 " + FRAME + b"\n1723161255123456000 " + FRAME
+    )
+    assert [frame.ts_recv for frame in found] == [1_723_161_255_123_456_789] * 2
+
+
+def test_other_lines_are_an_error_with_their_place(tmp_path: Path):
+    # File, line number, and how it starts.
+    with pytest.raises(FeedError, match=r"a\.txt:2: wanted .* found 'time,price'"):
+        read(tmp_path / "a.txt", b"1723161255123456789 " + FRAME + b"\ntime,price\n")
+
+
+def test_cut_gzip_is_an_error_that_names_the_file(tmp_path: Path):
+    # A download that broke off.
+    whole = gzip.compress(b"1723161255123456789 " + FRAME * 100)
+    with pytest.raises(FeedError, match=r"a\.gz: not whole gzip"):
+        read(tmp_path / "a.gz", whole[: len(whole) // 2])
