@@ -54,19 +54,16 @@ class TapeConfig:
     interval_ms: int = 50
     """What is durable lags what is published by at most so long; for `interval`."""
     segment_bytes: int = 256 << 20
-    retention_bytes: int = 0
-    """Oldest segments are dropped beyond so many bytes a tape; 0: kept for good."""
-    retention_hours: int = 0
-    """Oldest segments are dropped at this age; 0: kept for good."""
-    compress_after_segments: int = 4
-    """Closed segments older than so many are compressed; 0: never."""
+    """A segment is closed before it grows beyond this."""
 
     def __post_init__(self) -> None:
         _within("interval_ms", self.interval_ms, 1, 60_000)
         _within("segment_bytes", self.segment_bytes, 1 << 20, 1 << 40)
-        _within("retention_bytes", self.retention_bytes, 0, 1 << 60)
-        _within("retention_hours", self.retention_hours, 0, 1 << 20)
-        _within("compress_after_segments", self.compress_after_segments, 0, 1 << 20)
+
+    @property
+    def durability_ms(self) -> int:
+        """How long what is published may stay not durable: 0 not at all, -1 for ever."""
+        return {"every-frame": 0, "interval": self.interval_ms, "never": -1}[self.durability]
 
 
 @dataclass(frozen=True)
@@ -75,19 +72,13 @@ class ProcessorsConfig:
 
     bars_ms: tuple[int, ...] = (1_000, 60_000)
     """Lengths of the bars built from trades."""
-    checkpoint_levels: int = 50_000
-    """A full book is written to the book tape after so many changed levels."""
-    batch_records: int = 4_096
-    """Records a step takes at most."""
-    save_ms: int = 2_000
-    """How often state is saved, so that a restart replays little."""
+    batch_items: int = 4_096
+    """Items that one step takes at most."""
 
     def __post_init__(self) -> None:
         if not self.bars_ms or min(self.bars_ms) < 1:
             raise ConfigError(f"bars_ms: wanted lengths from 1 ms on; found {list(self.bars_ms)}")
-        _within("checkpoint_levels", self.checkpoint_levels, 1, 1 << 40)
-        _within("batch_records", self.batch_records, 1, 1 << 20)
-        _within("save_ms", self.save_ms, 10, 3_600_000)
+        _within("batch_items", self.batch_items, 1, 1 << 20)
 
 
 @dataclass(frozen=True)
@@ -255,7 +246,7 @@ def _run(config: Config, worker: Worker) -> int:
     run: Callable[..., int | None] = load_name(RUNNERS[worker.kind])
     tape = config.tape
     if worker.kind == "recorder":
-        return run(config.feeds[worker.member], config.data, durability_ms=tape.interval_ms) or 0
+        return run(config.feeds[worker.member], config.data, durability_ms=tape.durability_ms) or 0
     if worker.kind == "derive":
         return run(config.processors, tape, config.data, worker.member) or 0
     return run(config, worker.member) or 0

@@ -1,14 +1,12 @@
 """`tape config`: check the settings, show what is in force, or print a commented example."""
 
 from importlib.resources import files
-from pathlib import Path
 
 import typer
 
 from tapeworks.cli.output import console
 from tapeworks.cli.settings import ConfigOption, load
 from tapeworks.config import write_toml
-from tapeworks.errors import ConfigError
 
 EXAMPLE = "tapeworks.example.toml"
 
@@ -40,12 +38,5 @@ def example() -> None:
 
 
 def example_text() -> str:
-    """Returns the commented example: from the package, or from the repository above it."""
-    installed = files("tapeworks").joinpath(EXAMPLE)
-    if installed.is_file():
-        return installed.read_text(encoding="utf-8")
-    beside = Path(__file__).resolve().parents[3] / EXAMPLE
-    try:
-        return beside.read_text(encoding="utf-8")
-    except OSError:
-        raise ConfigError(f"wanted the example settings at {beside}, found none") from None
+    """Returns the commented example, which is part of the package."""
+    return files("tapeworks").joinpath(EXAMPLE).read_text(encoding="utf-8")
