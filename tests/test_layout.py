@@ -39,6 +39,7 @@ RUST_LEVELS = [
     {"codec"},
     {"feeds", "tape", "book"},
     {"processors"},
+    {"ingest"},
     {"simulator"},
 ]
 # Only these start threads, tasks or processes; all else is called. A simulator is a server of its

@@ -25,6 +25,8 @@ pub mod book;
 
 pub mod processors;
 
+pub mod ingest;
+
 pub mod simulator;
 
 pub use error::{DecodeReason, Error, Result};

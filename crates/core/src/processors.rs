@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::instrument::Instruments;
 use crate::record::{Blobs, Marker, Records};
 use crate::tape::TapeKind;
 
@@ -54,6 +55,11 @@ pub trait Processor: Send {
     /// Told that input items `gap.first` to `gap.last` are gone for good, as retention passed the
     /// reader. The stage itself writes `gap` to the output; here the state is made safe.
     fn lost(&mut self, _gap: &Marker, _out: &mut Records) {}
+
+    /// The instruments that it knows, if it keeps any.
+    fn instruments(&self) -> Option<&Instruments> {
+        None
+    }
 
     /// Counters for status screens: names and values, always the same names in the same order.
     fn counters(&self) -> Vec<(&'static str, u64)> {

@@ -1,8 +1,244 @@
-//! Bindings of the core's `ingest`.
+//! Bindings of the core's `ingest`: the recorder's inner end.
 
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use tapeworks_core::ingest::{self, IngestConfig};
+use tapeworks_core::record::{BlobKind, Channel};
+use tapeworks_core::tape::Durability;
+use tapeworks_core::FeedId;
+
+use crate::errors::to_python;
+
+/// Writes the raw tape of one source, and its normalised tape right behind.
+///
+/// `receive` is called once a frame and only copies; `flush` is called once a read of a socket,
+/// and publishes all that was received since.
+#[pyclass(frozen, module = "tapeworks._core")]
+pub struct Ingest {
+    /// None once closed. Never contended in a session, which is one thread.
+    inner: Mutex<Option<ingest::Ingest>>,
+}
+
+impl Ingest {
+    fn lock(&self) -> MutexGuard<'_, Option<ingest::Ingest>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(
+        &self,
+        act: impl FnOnce(&mut ingest::Ingest) -> tapeworks_core::Result<T>,
+    ) -> PyResult<T> {
+        match self.lock().as_mut() {
+            Some(inner) => act(inner).map_err(to_python),
+            None => Err(PyValueError::new_err("this ingest was closed")),
+        }
+    }
+}
+
+#[pymethods]
+impl Ingest {
+    #[new]
+    #[pyo3(signature = (
+        data_dir, source, feed, *, data_prefix = None, control_prefix = None,
+        pending_bytes_max = 64 << 20, durability_ms = 50, segment_bytes = 256 << 20
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        data_dir: PathBuf,
+        source: String,
+        feed: &str,
+        data_prefix: Option<&[u8]>,
+        control_prefix: Option<&[u8]>,
+        pending_bytes_max: usize,
+        durability_ms: i64,
+        segment_bytes: usize,
+    ) -> PyResult<Self> {
+        let durability = match u32::try_from(durability_ms) {
+            Ok(0) => Durability::EveryFrame,
+            Ok(ms) => Durability::IntervalMs(ms),
+            Err(_) => Durability::Never,
+        };
+        let config = IngestConfig {
+            data: data_dir,
+            source,
+            feed: FeedId::from_name(feed).map_err(to_python)?,
+            data_prefix: data_prefix.unwrap_or_default().to_vec(),
+            control_prefix: control_prefix.unwrap_or_default().to_vec(),
+            pending_bytes_max,
+            durability,
+            segment_bytes,
+        };
+        let inner = ingest::Ingest::open(config).map_err(to_python)?;
+        Ok(Self { inner: Mutex::new(Some(inner)) })
+    }
+
+    /// Takes in a frame; says whether the session should look at it, for it is not market data.
+    #[pyo3(signature = (connection, kind, ts_recv, payload, context = None))]
+    fn receive(
+        &self,
+        connection: u16,
+        kind: u8,
+        ts_recv: i64,
+        payload: &Bound<'_, PyAny>,
+        context: Option<&[u8]>,
+    ) -> PyResult<bool> {
+        let kind = blob_kind(kind)?;
+        let context = context.unwrap_or_default();
+        if let Ok(bytes) = payload.downcast::<PyBytes>() {
+            let body = bytes.as_bytes();
+            return self.with(|inner| inner.receive(connection, kind, ts_recv, context, body));
+        }
+        let buffer = PyBuffer::<u8>::get(payload)?;
+        if !buffer.is_c_contiguous() {
+            return Err(PyValueError::new_err("wanted contiguous bytes"));
+        }
+        // SAFETY: the buffer is contiguous and held for the call, as is the GIL.
+        let body = unsafe {
+            std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes())
+        };
+        self.with(|inner| inner.receive(connection, kind, ts_recv, context, body))
+    }
+
+    /// Publishes all that was taken in; gives the number of records published.
+    fn flush(&self, py: Python<'_>) -> PyResult<u64> {
+        py.allow_threads(|| self.with(ingest::Ingest::flush))
+    }
+
+    /// Notes on the raw tape that a connection opened; those of one group carry the same streams.
+    fn connected(&self, connection: u16, group: u16, ts: i64) -> PyResult<()> {
+        self.with(|inner| inner.connected(connection, group, ts))
+    }
+
+    /// Notes that a connection ended, and forgets its streams.
+    fn disconnected(&self, connection: u16, ts: i64) -> PyResult<()> {
+        self.with(|inner| inner.disconnected(connection, ts))
+    }
+
+    /// Notes that time passed.
+    fn heartbeat(&self, ts: i64) -> PyResult<()> {
+        self.with(|inner| inner.heartbeat(ts))
+    }
+
+    /// Notes that the recorder stops in good order.
+    fn end_session(&self, ts: i64) -> PyResult<()> {
+        self.with(|inner| inner.end_session(ts))
+    }
+
+    /// Notes that a connection carried nothing at all since `ts_start`.
+    fn silent_connection(&self, connection: u16, ts_start: i64, ts: i64) -> PyResult<()> {
+        self.with(|inner| inner.silent_connection(connection, ts_start, ts))
+    }
+
+    /// Notes that a stream should have spoken by now; the gap ends when it does.
+    fn silent_stream(&self, connection: u16, stream: &str, ts: i64) -> PyResult<()> {
+        self.with(|inner| inner.silent_stream(connection, stream, ts))
+    }
+
+    /// Takes in records that a feed of the user made of a frame, behind that frame.
+    fn records(&self, connection: u16, ts: i64, records: &[u8]) -> PyResult<()> {
+        self.with(|inner| inner.records(connection, ts, records))
+    }
+
+    /// Starts to count a stream of a connection.
+    fn watch(&self, connection: u16, stream: &str, symbol: &str, channel: &str) -> PyResult<()> {
+        let channel = channel_named(channel)?;
+        self.with(|inner| {
+            inner.watch(connection, stream, symbol, channel);
+            Ok(())
+        })
+    }
+
+    /// Name, frames, first and last receive time of each stream of a connection.
+    fn activity(&self, connection: u16) -> PyResult<Vec<(String, u64, i64, i64)>> {
+        self.with(|inner| {
+            let streams = inner.activity().streams(connection);
+            Ok(streams.iter().map(|s| (s.name.clone(), s.frames, s.ts_first, s.ts_last)).collect())
+        })
+    }
+
+    /// The symbols whose books cannot go on without a snapshot.
+    fn needs_snapshot(&self) -> PyResult<Vec<String>> {
+        self.with(|inner| Ok(inner.needs_snapshot().into_iter().map(str::to_owned).collect()))
+    }
+
+    /// What was counted since the start, and how far the tapes are.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let lock = self.lock();
+        let inner = lock.as_ref().ok_or_else(|| PyValueError::new_err("this ingest was closed"))?;
+        let counts = inner.counts();
+        let stats = PyDict::new(py);
+        stats.set_item("frames", counts.frames)?;
+        stats.set_item("bytes", counts.bytes)?;
+        stats.set_item("records", counts.records)?;
+        stats.set_item("shed", inner.shed())?;
+        stats.set_item("dead_letters", counts.dead_letters)?;
+        stats.set_item("gaps", counts.gaps)?;
+        stats.set_item("write_failures", counts.write_failures)?;
+        stats.set_item("failure", inner.failure())?;
+        stats.set_item("pending_bytes", inner.pending_bytes())?;
+        let counters = inner.normalizer().counters().into_iter();
+        for (name, value) in counters.filter(|(name, _)| NORMALIZER_COUNTS.contains(name)) {
+            stats.set_item(name, value)?;
+        }
+        stats.set_item("raw_end", inner.raw().end())?;
+        stats.set_item("raw_durable", inner.raw().durable())?;
+        Ok(stats)
+    }
+
+    /// From socket read to publication: the ns that the part `quantile` of all frames met.
+    fn latency(&self, quantile: f64) -> PyResult<u64> {
+        self.with(|inner| Ok(inner.latency().quantile(quantile)))
+    }
+
+    /// Makes all that is published durable, and saves the normaliser's state.
+    fn sync(&self, py: Python<'_>) -> PyResult<()> {
+        py.allow_threads(|| self.with(ingest::Ingest::sync))
+    }
+
+    /// Makes all durable and gives the tapes up. Closing twice does nothing.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let inner = self.lock().take();
+        match inner {
+            Some(mut inner) => py.allow_threads(move || inner.sync()).map_err(to_python),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the status takes over from the normaliser, whose counts go on over restarts.
+const NORMALIZER_COUNTS: [&str; 3] = ["duplicates", "late", "repaired"];
+
+fn blob_kind(number: u8) -> PyResult<BlobKind> {
+    [BlobKind::Text, BlobKind::Binary, BlobKind::Rest, BlobKind::Records]
+        .into_iter()
+        .find(|kind| *kind as u8 == number)
+        .ok_or_else(|| {
+            PyValueError::new_err(format!("wanted a blob kind of 1 to 4; found {number}"))
+        })
+}
+
+fn channel_named(name: &str) -> PyResult<Channel> {
+    Ok(match name {
+        "none" => Channel::None,
+        "trade" => Channel::Trade,
+        "agg_trade" => Channel::AggTrade,
+        "quote" => Channel::Quote,
+        "depth" => Channel::Depth,
+        "partial_depth" => Channel::PartialDepth,
+        "kline" => Channel::Kline,
+        "ticker" => Channel::Ticker,
+        "mark" => Channel::Mark,
+        _ => return Err(PyValueError::new_err(format!("no channel is called {name:?}"))),
+    })
+}
 
 /// Adds this file's classes and functions to the module.
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Ingest>()?;
     Ok(())
 }

@@ -193,6 +193,10 @@ impl Processor for Normalizer {
         Ok(())
     }
 
+    fn instruments(&self) -> Option<&Instruments> {
+        Some(&self.instruments)
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         self.arbiter.counts.list()
     }

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::state_files::{SavedState, StateFiles};
 use super::Processor;
 use crate::error::{Error, Result};
+use crate::instrument::Instruments;
 use crate::record::{
     blob, records, Blobs, Channel, GapCause, GapState, Header, Marker, MarkerCode, Records, NONE,
 };
@@ -138,6 +139,11 @@ impl Stage {
     /// The processor's counters.
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
         self.processor.counters()
+    }
+
+    /// The instruments that the processor knows, if it keeps any.
+    pub fn instruments(&self) -> Option<&Instruments> {
+        self.processor.instruments()
     }
 
     /// The tape that the stage writes.

@@ -1,0 +1,459 @@
+//! The recorder's core: frames in, raw tape and normalised tape out.
+//!
+//! A frame is first of all put on the raw tape; only when it is published there does anything that
+//! was made of it become visible. What cannot be written waits, within a bound; what the bound
+//! sheds is counted, and noted on the raw tape as soon as that can be written again.
+
+use std::path::PathBuf;
+
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::feeds::FeedId;
+use crate::processors::normalize::{Normalizer, HOLD_MS};
+use crate::processors::sync_tracker::SyncTracker;
+use crate::processors::{Stage, StageConfig};
+use crate::record::{
+    records, unpadded, BlobKind, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
+    NONE,
+};
+use crate::tape::{Durability, Reader, Tape, TapeConfig, TapeKind};
+
+pub mod activity;
+pub mod latency;
+pub mod pending;
+
+use self::activity::{Activity, Stream};
+use self::latency::Latency;
+use self::pending::Pending;
+
+/// The connection number of what belongs to no connection.
+pub const NO_CONNECTION: u16 = u16::MAX;
+
+/// Items that the normaliser takes at a time.
+const STEP_ITEMS_MAX: usize = 4096;
+
+/// How to record one source.
+#[derive(Debug, Clone)]
+pub struct IngestConfig {
+    /// The folder of all data.
+    pub data: PathBuf,
+    /// The name of the source: the folder of its tapes.
+    pub source: String,
+    /// The feed whose frames these are.
+    pub feed: FeedId,
+    /// Text frames that start so are market data, and the name of their stream follows up to the
+    /// next quote; all others are shown to the session.
+    pub data_prefix: Vec<u8>,
+    /// Exceptions from `data_prefix`; none if empty.
+    pub control_prefix: Vec<u8>,
+    /// Frames that wait for the tape take at most so many bytes.
+    pub pending_bytes_max: usize,
+    /// When what is published becomes durable.
+    pub durability: Durability,
+    /// Size of the segments of both tapes.
+    pub segment_bytes: usize,
+}
+
+/// What was counted since the recorder started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Frames and REST answers received.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records published.
+    pub records: u64,
+    /// Frames that could not be decoded.
+    pub dead_letters: u64,
+    /// Gaps declared, by whatever cause.
+    pub gaps: u64,
+    /// Times that a tape could not be written.
+    pub write_failures: u64,
+}
+
+/// A stream that should speak and does not.
+#[derive(Debug)]
+struct Silence {
+    stream: Stream,
+    ts_start: i64,
+}
+
+/// Writes the raw tape of one source, and its normalised tape right behind.
+pub struct Ingest {
+    config: IngestConfig,
+    raw: Tape,
+    normalizer: Stage,
+    /// What the normaliser published, read back: the books' continuity, symbols, gaps.
+    published: Reader,
+    pending: Pending,
+    /// Read times of frames that are on the raw tape and not yet normalised.
+    unpublished: Vec<(i64, u64)>,
+    activity: Activity,
+    silences: Vec<Silence>,
+    books: SyncTracker,
+    latency: Latency,
+    counts: Counts,
+    failure: Option<String>,
+}
+
+impl Ingest {
+    /// Opens the tapes of `config.source` for writing, or makes them.
+    ///
+    /// # Errors
+    /// `Error::Locked`: another process records this source. `Error::Corrupt`, `Error::DiskFull`,
+    /// `Error::Io`, `Error::FutureVersion`: as opening a tape.
+    pub fn open(config: IngestConfig) -> Result<Self> {
+        let tapes = config.data.join("tape").join(&config.source);
+        let raw_path = tapes.join("market-data.raw");
+        let normalized_path = tapes.join("market-data.normalized");
+        let tape = TapeConfig {
+            kind: TapeKind::Blobs,
+            durability: config.durability,
+            segment_bytes: config.segment_bytes,
+        };
+        let raw = Tape::open(&raw_path, tape)?;
+        let normalizer = Stage::open(
+            &raw_path,
+            &normalized_path,
+            &config.data.join("state").join(&config.source).join("normalize"),
+            Box::new(Normalizer::new(config.feed, HOLD_MS)),
+            StageConfig {
+                durability: config.durability,
+                segment_bytes: config.segment_bytes,
+                ..StageConfig::default()
+            },
+        )?;
+        // Books of an earlier session are broken by now, so what it published is of no interest.
+        let mut published = Reader::open(&normalized_path)?;
+        published.seek(normalizer.output().end())?;
+        let pending = Pending::new(config.feed as u8, config.pending_bytes_max);
+        Ok(Self {
+            config,
+            raw,
+            normalizer,
+            published,
+            pending,
+            unpublished: Vec::new(),
+            activity: Activity::default(),
+            silences: Vec::new(),
+            books: SyncTracker::new(),
+            latency: Latency::default(),
+            counts: Counts::default(),
+            failure: None,
+        })
+    }
+
+    /// Takes in a frame or a REST answer, received at `ts_recv`. Nothing is published before
+    /// [`Ingest::flush`]. Says whether the session should look at it: it is not market data.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: the context is over 65,535 bytes. Else only what `flush` gives.
+    #[inline]
+    pub fn receive(
+        &mut self,
+        connection: u16,
+        kind: BlobKind,
+        ts_recv: i64,
+        context: &[u8],
+        body: &[u8],
+    ) -> Result<bool> {
+        self.counts.frames += 1;
+        self.counts.bytes += body.len() as u64;
+        let mut shown = false;
+        if kind == BlobKind::Text || kind == BlobKind::Binary {
+            match self.stream_name(body) {
+                Some(name) => {
+                    self.activity.heard(connection, name, ts_recv);
+                    if !self.silences.is_empty() {
+                        self.end_silence(connection, name, ts_recv)?;
+                    }
+                }
+                None => shown = true,
+            }
+        }
+        if self.pending.is_full(body.len() + context.len() + 32) && self.failure.is_none() {
+            self.flush()?;
+        }
+        self.pending.push(connection, kind, ts_recv, context, body)?;
+        Ok(shown)
+    }
+
+    /// Publishes all that was taken in: on the raw tape as one frame, then what the normaliser
+    /// makes of it. Gives the number of records published. While a tape cannot be written for lack
+    /// of space, or the system refuses, nothing is lost and nothing fails: see `pending_bytes_max`.
+    ///
+    /// # Errors
+    /// `Error::Corrupt` and the like: the tapes are not usable; stop.
+    pub fn flush(&mut self) -> Result<u64> {
+        self.write_pending()?;
+        let before = self.counts.records;
+        match self.normalize() {
+            Err(full @ Error::DiskFull { .. }) => {
+                self.tolerate(full)?;
+                return Ok(0);
+            }
+            stepped => stepped?,
+        }
+        self.observe()?;
+        if !self.unpublished.is_empty() {
+            let now = clock::now_ns();
+            for (ts, times) in self.unpublished.drain(..) {
+                self.latency.record(now - ts, times);
+            }
+        }
+        Ok(self.counts.records - before)
+    }
+
+    /// Notes that `connection` opened. Connections of one `group` carry the same streams.
+    ///
+    /// # Errors
+    /// None in practice: a marker fits into any blob.
+    pub fn connected(&mut self, connection: u16, group: u16, ts: i64) -> Result<()> {
+        let mut marker = self.marker(MarkerCode::Connected, ts);
+        marker.first = u64::from(connection);
+        marker.last = u64::from(group);
+        self.pending.push_records(connection, ts, marker.as_bytes())
+    }
+
+    /// Notes that `connection` ended, and forgets its streams.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn disconnected(&mut self, connection: u16, ts: i64) -> Result<()> {
+        self.activity.forget(connection);
+        let mut marker = self.marker(MarkerCode::Disconnected, ts);
+        marker.first = u64::from(connection);
+        self.pending.push_records(connection, ts, marker.as_bytes())
+    }
+
+    /// Notes that time passed.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn heartbeat(&mut self, ts: i64) -> Result<()> {
+        let marker = self.marker(MarkerCode::Heartbeat, ts);
+        self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
+    }
+
+    /// Notes that the recorder stops in good order.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn end_session(&mut self, ts: i64) -> Result<()> {
+        let marker = self.marker(MarkerCode::EndOfSession, ts);
+        self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
+    }
+
+    /// Notes that `connection` carried nothing at all since `ts_start`.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn silent_connection(&mut self, connection: u16, ts_start: i64, ts: i64) -> Result<()> {
+        let mut marker = self.marker(MarkerCode::Gap, ts);
+        marker.cause = GapCause::Silence as u8;
+        marker.state = GapState::Closed as u8;
+        marker.count = u32::MAX;
+        marker.first = u64::from(connection);
+        marker.ts_start = ts_start;
+        self.pending.push_records(connection, ts, marker.as_bytes())
+    }
+
+    /// Notes that the stream `name` of `connection` should have spoken by now. The gap is open
+    /// until the stream speaks, on whatever connection.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn silent_stream(&mut self, connection: u16, name: &str, ts: i64) -> Result<()> {
+        let Some(stream) = self.activity.stream(connection, name).cloned() else {
+            return Ok(());
+        };
+        if self.silences.iter().any(|silence| silence.stream.name == name) {
+            return Ok(());
+        }
+        let silence = Silence { ts_start: stream.ts_last, stream };
+        let marker = self.silence_marker(&silence, GapState::Open, ts);
+        self.silences.push(silence);
+        self.pending.push_records(connection, ts, marker.as_bytes())
+    }
+
+    /// Takes in records that a feed of the user made of a frame, behind that frame.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: they are not whole records.
+    pub fn records(&mut self, connection: u16, ts: i64, bytes: &[u8]) -> Result<()> {
+        records::count_records(bytes)?;
+        self.pending.push_records(connection, ts, bytes)
+    }
+
+    /// Starts to count the stream `name` on `connection`; see [`Ingest::activity`].
+    pub fn watch(&mut self, connection: u16, name: &str, symbol: &str, channel: Channel) {
+        self.activity.watch(connection, name, symbol, channel);
+    }
+
+    /// When each stream of each connection last spoke.
+    pub const fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// The symbols whose books cannot go on without a snapshot.
+    pub fn needs_snapshot(&self) -> Vec<&str> {
+        let Some(instruments) = self.normalizer.instruments() else {
+            return Vec::new();
+        };
+        let symbol = |id| instruments.get(id).map(|definition| unpadded(&definition.symbol));
+        self.books.needs().filter_map(symbol).collect()
+    }
+
+    /// What was counted since the recorder started.
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Frames shed since the recorder started.
+    pub const fn shed(&self) -> u64 {
+        self.pending.shed_total()
+    }
+
+    /// Bytes that wait for the raw tape.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.blobs().as_bytes().len()
+    }
+
+    /// Why a tape cannot be written at the moment; none if it can.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// From the read of a frame from its socket to the publication of its records.
+    pub const fn latency(&self) -> &Latency {
+        &self.latency
+    }
+
+    /// The raw tape.
+    pub const fn raw(&self) -> &Tape {
+        &self.raw
+    }
+
+    /// The stage that writes the normalised tape.
+    pub const fn normalizer(&self) -> &Stage {
+        &self.normalizer
+    }
+
+    /// Makes all that is published durable, and saves the normaliser's state.
+    ///
+    /// # Errors
+    /// As [`Tape::sync`].
+    pub fn sync(&mut self) -> Result<()> {
+        self.raw.sync()?;
+        self.normalizer.save()
+    }
+
+    /// The name of the stream that a data frame carries; none for other frames.
+    #[inline]
+    fn stream_name<'a>(&self, body: &'a [u8]) -> Option<&'a [u8]> {
+        let prefix = &self.config.data_prefix;
+        let control = &self.config.control_prefix;
+        if !body.starts_with(prefix) || (!control.is_empty() && body.starts_with(control)) {
+            return None;
+        }
+        let rest = &body[prefix.len()..];
+        let end = rest.iter().position(|&byte| byte == b'"').unwrap_or(rest.len());
+        Some(&rest[..end])
+    }
+
+    fn write_pending(&mut self) -> Result<()> {
+        // Twice at most: the frames, and then the markers of what was shed meanwhile.
+        while !self.pending.blobs().is_empty() {
+            let blobs = self.pending.blobs();
+            let count = u32::try_from(blobs.len())
+                .map_err(|_| Error::invalid("wanted fewer than 4 G frames at a time"))?;
+            let ts = self.pending.ts_last();
+            if let Err(error) = self.raw.append(blobs.as_bytes(), count, crate::codec::NO_INPUT, ts)
+            {
+                return self.tolerate(error);
+            }
+            self.failure = None;
+            self.unpublished.extend_from_slice(self.pending.runs());
+            if !self.pending.written(ts)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn normalize(&mut self) -> Result<()> {
+        while self.normalizer.step(STEP_ITEMS_MAX)? > 0 {}
+        Ok(())
+    }
+
+    /// Passes what may end by itself: no space, or a refusal of the system. What waits is kept.
+    fn tolerate(&mut self, error: Error) -> Result<()> {
+        match error {
+            Error::DiskFull { .. } | Error::Io { .. } => {
+                self.counts.write_failures += 1;
+                self.failure = Some(error.to_string());
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Reads what was published since the last call.
+    fn observe(&mut self) -> Result<()> {
+        while let Some(batch) = self.published.read(usize::MAX)? {
+            self.books.observe(batch.bytes);
+            self.counts.records += batch.count as u64;
+            for record in records::iterate(batch.bytes) {
+                if let Some(marker) = record.as_marker() {
+                    self.counts.dead_letters +=
+                        u64::from(marker.code == MarkerCode::DeadLetter as u8);
+                    self.counts.gaps += u64::from(marker.code == MarkerCode::Gap as u8);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end_silence(&mut self, connection: u16, name: &[u8], ts: i64) -> Result<()> {
+        let found = self.silences.iter().position(|s| s.stream.name.as_bytes() == name);
+        if let Some(at) = found {
+            let silence = self.silences.swap_remove(at);
+            let marker = self.silence_marker(&silence, GapState::Closed, ts);
+            self.pending.push_records(connection, ts, marker.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn silence_marker(&self, silence: &Silence, state: GapState, ts: i64) -> Marker {
+        let mut marker = self.marker(MarkerCode::Gap, ts);
+        let symbol = &silence.stream.symbol;
+        let known = self.normalizer.instruments();
+        marker.header.instrument =
+            known.and_then(|all| all.current(self.config.feed as u8, symbol)).unwrap_or(0);
+        marker.cause = GapCause::Silence as u8;
+        marker.state = state as u8;
+        marker.channel = silence.stream.channel as u8;
+        marker.count = u32::MAX;
+        marker.ts_start = silence.ts_start;
+        marker
+    }
+
+    fn marker(&self, code: MarkerCode, ts: i64) -> Marker {
+        Marker {
+            header: Header {
+                feed: self.config.feed as u8,
+                ts_event: ts,
+                ts_recv: ts,
+                ..Header::of::<Marker>()
+            },
+            code: code as u8,
+            cause: 0,
+            state: 0,
+            channel: Channel::Session as u8,
+            count: 0,
+            first: 0,
+            last: 0,
+            ts_start: NONE,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Frames that wait for the raw tape: a buffer with a bound, and a count of what it refused.
+//!
+//! While the tape can be written the buffer holds one read of a socket. When it cannot (the disk
+//! is full), frames are kept up to the bound, and from then on the newest are shed until the tape
+//! takes the kept ones. So what is lost is one range of time per connection, counted exactly.
+
+use crate::error::Result;
+use crate::record::blob::BlobHeader;
+use crate::record::{
+    BlobKind, Blobs, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
+};
+
+/// Markers may use this much beyond the bound: they say what was lost, and are few.
+const MARKER_BYTES_MAX: usize = 1 << 20;
+
+/// What was shed of one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shed {
+    /// The connection.
+    pub connection: u16,
+    /// How many frames.
+    pub count: u64,
+    /// Receive time of the first, in ns.
+    pub ts_first: i64,
+    /// Receive time of the last, in ns.
+    pub ts_last: i64,
+}
+
+/// The buffer.
+#[derive(Debug)]
+pub struct Pending {
+    blobs: Blobs,
+    bytes_max: usize,
+    feed: u8,
+    /// Receive time and number of frames, for the latency histogram: one entry per read.
+    runs: Vec<(i64, u64)>,
+    shedding: bool,
+    shed: Vec<Shed>,
+    shed_total: u64,
+    /// Receive time of what was added last.
+    ts_last: i64,
+}
+
+impl Pending {
+    /// An empty buffer of at most `bytes_max` bytes, for frames of the feed of that number.
+    pub const fn new(feed: u8, bytes_max: usize) -> Self {
+        Self {
+            blobs: Blobs::new(),
+            bytes_max,
+            feed,
+            runs: Vec::new(),
+            shedding: false,
+            shed: Vec::new(),
+            shed_total: 0,
+            ts_last: 0,
+        }
+    }
+
+    /// Whether a frame of `bytes` bytes would be shed.
+    #[inline]
+    pub fn is_full(&self, bytes: usize) -> bool {
+        self.shedding || self.blobs.as_bytes().len() + bytes > self.bytes_max
+    }
+
+    /// Adds a frame, or sheds and counts it. Says whether it was added.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: the context is over 65,535 bytes.
+    #[inline]
+    pub fn push(
+        &mut self,
+        connection: u16,
+        kind: BlobKind,
+        ts_recv: i64,
+        context: &[u8],
+        body: &[u8],
+    ) -> Result<bool> {
+        let bytes = size_of::<BlobHeader>() + context.len() + body.len();
+        if self.is_full(bytes) {
+            self.shed_one(connection, ts_recv);
+            return Ok(false);
+        }
+        self.add(connection, kind, ts_recv, context, body)?;
+        match self.runs.last_mut() {
+            Some((ts, times)) if *ts == ts_recv => *times += 1,
+            _ => self.runs.push((ts_recv, 1)),
+        }
+        Ok(true)
+    }
+
+    /// Adds records that the session made. They are shed only far beyond the bound.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: the records are over 4 GiB.
+    pub fn push_records(&mut self, connection: u16, ts_recv: i64, records: &[u8]) -> Result<()> {
+        if self.blobs.as_bytes().len() > self.bytes_max + MARKER_BYTES_MAX {
+            self.shed_one(connection, ts_recv);
+            return Ok(());
+        }
+        self.add(connection, BlobKind::Records, ts_recv, &[], records)
+    }
+
+    /// The frames, to be written in one go.
+    pub const fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// Receive time and number of frames of each read.
+    pub fn runs(&self) -> &[(i64, u64)] {
+        &self.runs
+    }
+
+    /// Receive time of what was added last.
+    pub const fn ts_last(&self) -> i64 {
+        self.ts_last
+    }
+
+    /// Frames shed so far.
+    pub const fn shed_total(&self) -> u64 {
+        self.shed_total
+    }
+
+    /// The frames were written: forgets them, and puts in their place one gap marker for each
+    /// connection of which frames were shed. Says whether there are such markers to write.
+    ///
+    /// # Errors
+    /// None in practice: a marker fits into any blob.
+    pub fn written(&mut self, now: i64) -> Result<bool> {
+        self.blobs.clear();
+        self.runs.clear();
+        self.shedding = false;
+        let shed = std::mem::take(&mut self.shed);
+        for lost in &shed {
+            let marker = overload(self.feed, lost, now);
+            self.add(lost.connection, BlobKind::Records, now, &[], marker.as_bytes())?;
+        }
+        Ok(!shed.is_empty())
+    }
+
+    fn add(
+        &mut self,
+        connection: u16,
+        kind: BlobKind,
+        ts_recv: i64,
+        context: &[u8],
+        body: &[u8],
+    ) -> Result<()> {
+        self.ts_last = ts_recv;
+        let header = BlobHeader {
+            kind: kind as u8,
+            feed: self.feed,
+            connection,
+            ts_recv,
+            ..BlobHeader::default()
+        };
+        self.blobs.push(header, context, body)
+    }
+
+    fn shed_one(&mut self, connection: u16, ts_recv: i64) {
+        self.shedding = true;
+        self.shed_total += 1;
+        match self.shed.iter_mut().find(|shed| shed.connection == connection) {
+            Some(shed) => {
+                shed.count += 1;
+                shed.ts_last = ts_recv;
+            }
+            None => {
+                self.shed.push(Shed { connection, count: 1, ts_first: ts_recv, ts_last: ts_recv });
+            }
+        }
+    }
+}
+
+/// The ledger's entry for frames that were shed. `first` is the connection; `last` is the count
+/// in full, where `count` has only 32 bits.
+fn overload(feed: u8, shed: &Shed, now: i64) -> Marker {
+    Marker {
+        header: Header { feed, ts_event: shed.ts_last, ts_recv: now, ..Header::of::<Marker>() },
+        code: MarkerCode::Gap as u8,
+        cause: GapCause::Overload as u8,
+        state: GapState::Closed as u8,
+        channel: Channel::Session as u8,
+        count: u32::try_from(shed.count).unwrap_or(u32::MAX - 1),
+        first: u64::from(shed.connection),
+        last: shed.count,
+        ts_start: shed.ts_first,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::records;
+
+    fn pushed(pending: &mut Pending, connection: u16, ts: i64) -> bool {
+        pending.push(connection, BlobKind::Text, ts, b"", &[b'x'; 100]).unwrap()
+    }
+
+    #[test]
+    fn newest_are_shed_and_counted_per_connection() {
+        // Room for three frames of 128 bytes. Once one was shed, smaller ones are too: what is
+        // lost must be one range of time.
+        let mut pending = Pending::new(1, 3 * 128);
+        let kept = (0..10).filter(|&ts| pushed(&mut pending, (ts % 2) as u16, ts)).count();
+        assert_eq!(kept, 3);
+        assert!(!pending.push(0, BlobKind::Text, 10, b"", b"").unwrap());
+        assert_eq!(pending.shed_total(), 8);
+        assert!(pending.written(99).unwrap());
+        let gaps: Vec<Marker> = pending
+            .blobs()
+            .iter()
+            .flat_map(|blob| records::iterate(blob.body).filter_map(|r| r.as_marker()))
+            .collect();
+        let ranges: Vec<_> =
+            gaps.iter().map(|g| (g.first, g.count, g.ts_start, g.header.ts_event)).collect();
+        assert_eq!(ranges, [(1, 4, 3, 9), (0, 4, 4, 10)]);
+        assert!(gaps.iter().all(|g| g.cause == GapCause::Overload as u8 && g.header.ts_recv == 99));
+        // The markers are written in their turn, and then all is as new.
+        assert!(!pending.written(100).unwrap());
+        assert!(pending.blobs().is_empty() && pushed(&mut pending, 0, 101));
+    }
+
+    #[test]
+    fn markers_have_a_bound_too() {
+        // Reconnects go on while the disk is full for days; their markers must not fill memory.
+        let mut pending = Pending::new(1, 4096);
+        let marker = overload(1, &Shed { connection: 0, count: 1, ts_first: 0, ts_last: 0 }, 0);
+        for ts in 0..100_000 {
+            pending.push_records(0, ts, marker.as_bytes()).unwrap();
+        }
+        assert!(pending.blobs().as_bytes().len() <= 4096 + MARKER_BYTES_MAX + 128);
+        assert_eq!(pending.blobs().len() as u64 + pending.shed_total(), 100_000);
+    }
+
+    #[test]
+    fn frames_of_one_read_are_one_run() {
+        // The histogram takes one entry per read of a socket, not per frame.
+        let mut pending = Pending::new(1, 1 << 20);
+        [5, 5, 5, 7, 7].iter().for_each(|&ts| assert!(pushed(&mut pending, 0, ts)));
+        assert_eq!(pending.runs(), [(5, 3), (7, 2)]);
+        assert_eq!(pending.ts_last(), 7);
+    }
+}

@@ -1,0 +1,248 @@
+"""What a venue's session rules have to say: the contract of a feed, without any I/O.
+
+A `Feed` is asked what to do and told what happened; it opens no socket, starts no task and reads
+no clock. `session.py` does these for every feed alike: it holds the connections, writes every
+frame to the raw tape, watches for silence, and rotates. The data frames themselves go untouched
+to the decoder of the core; only the venue's rare control messages come here.
+"""
+
+import importlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
+
+from tapeworks.errors import ConfigError, VenueError
+from tapeworks.feeds.limits import WeightBudget
+
+FEEDS: Mapping[str, str] = {"binance": "tapeworks.feeds.binance.session:BinanceFeed"}
+"""The table of feeds: the kind that a config names, and the class that serves it."""
+
+
+class Clock:
+    """The time of this host; tests pass their own."""
+
+    def now(self) -> float:
+        """Returns seconds that only rise."""
+        return time.monotonic()
+
+    def wall_ns(self) -> int:
+        """Returns nanoseconds since the Unix epoch."""
+        return time.time_ns()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One WebSocket connection to hold, and what it is to carry."""
+
+    name: str
+    url: str
+    streams: tuple[str, ...]
+    group: int = 0
+    """Its number among the lines of the feed: connections of one group stand in for each other."""
+    copies: int = 1
+    """How many sockets carry the same streams at once."""
+
+
+class ControlKind(Enum):
+    """What a frame that is not market data says."""
+
+    ACK = "ack"
+    REFUSED = "refused"
+    LISTING = "listing"
+    SHUTDOWN = "shutdown"
+    DATA = "data"
+    """Market data after all."""
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control message, understood."""
+
+    kind: ControlKind
+    id: int | str | None = None
+    message: str = ""
+    streams: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Speech:
+    """How a stream speaks when all is well."""
+
+    first_s: float | None = None
+    """The first message is due within so many seconds; none: it may stay silent."""
+    silence_s: float | None = None
+    """Silence of so many seconds is a loss; none: silence says nothing."""
+    learned: bool = False
+    """The limit of silence grows with the pace that the stream has shown."""
+
+
+@dataclass(frozen=True, order=True)
+class Request:
+    """One REST request whose answer goes to the raw tape. The lowest priority number goes first."""
+
+    priority: int
+    path: str = field(compare=False)
+    weight: int = field(compare=False, default=1)
+    symbol: str = field(compare=False, default="")
+
+
+@dataclass(frozen=True)
+class SessionRules:
+    """Limits and times of a venue's connections, in seconds."""
+
+    data_prefix: bytes
+    """Frames that start so are market data; all others are shown to `Feed.control`."""
+    control_prefix: bytes = b""
+    """Exceptions from `data_prefix`."""
+    sends_per_s: float = 4.0
+    """Messages to the venue per connection, pongs counted."""
+    ping_s: float | None = None
+    """A connection on which the venue has not pinged for so long is dead."""
+    silence_s: float = 30.0
+    """A connection that carries nothing at all for so long is dead."""
+    connect_s: float = 10.0
+    ack_s: float = 10.0
+    overlap_s: float = 30.0
+    """A planned rotation waits so long for the new connection to carry what the old one does."""
+    age_s: float = 82_800.0
+    """Connections are rotated at this age."""
+    connects: int = 100
+    """New connections per `connects_window_s`, of this process."""
+    connects_window_s: float = 300.0
+    backoff_s: float = 0.25
+    backoff_max_s: float = 30.0
+    backoff_reset_s: float = 30.0
+    """Back-off starts anew after a connection delivered for so long."""
+
+
+class FeedConfig(Protocol):
+    """The frozen dataclass of a feed's settings."""
+
+    kind: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """The source: the folder of its tapes."""
+        ...
+
+
+class Feed(ABC):
+    """One venue's session rules.
+
+    `native` names the decoder of the core. A feed whose format the core does not know overrides
+    `decode`; its records then follow each raw frame on the raw tape, made in this process.
+    """
+
+    native: str = ""
+    rules: SessionRules
+    source: str
+    """The name of the source: the folder of its tapes."""
+    ca_file: str | None = None
+    insecure: bool = False
+    """Accepts any certificate: for a simulator on this machine only."""
+    proxy: str | None = None
+    pending_bytes_max: int = 64 << 20
+    """Frames waiting for a tape that cannot be written take at most so many bytes."""
+    rest_url: str = ""
+    """Where requests go, without a path; empty: no request is made."""
+    rest_headers: Mapping[str, str] = MappingProxyType({})
+    snapshot_refresh_s: float = 0.0
+    """Fetch every book anew after so long; 0: never."""
+    definitions_s: float = 0.0
+    """Repeat the opening requests after so long; 0: never."""
+    budget: WeightBudget
+    """Of all requests from this process."""
+
+    @abstractmethod
+    def lines(self) -> Sequence[Line]:
+        """Returns the connections to hold."""
+
+    @abstractmethod
+    def subscriptions(self, streams: Sequence[str]) -> "Subscriptions":
+        """Returns the conversation that subscribes a fresh connection to `streams`."""
+
+    @abstractmethod
+    def control(self, payload: bytes) -> Control:
+        """Understands a frame that did not start like market data. Never raises."""
+
+    def speech(self, stream: str) -> Speech:
+        """Returns how `stream` speaks when all is well."""
+        return Speech()
+
+    def symbol(self, stream: str) -> str:
+        """Returns the venue symbol that `stream` is about, or nothing."""
+        return ""
+
+    def channel(self, stream: str) -> str:
+        """Returns the core's name of the record channel that `stream` fills."""
+        return "none"
+
+    def opening_requests(self) -> Sequence[Request]:
+        """Returns the requests to make before the first connection."""
+        return ()
+
+    def snapshot_request(self, symbol: str, *, broken: bool) -> Request | None:
+        """Returns the request for the book of `symbol`; none if its book is not recorded."""
+        return None
+
+    def books(self) -> Sequence[str]:
+        """Returns the symbols whose books are recorded."""
+        return ()
+
+    def answered(
+        self, request: Request, headers: Mapping[str, str], body: bytes, wall_s: float
+    ) -> None:
+        """Takes in a good answer: the budget may be in its headers or its body."""
+        return
+
+    def refused(
+        self, status: int, headers: Mapping[str, str], body: bytes, wall_s: float
+    ) -> VenueError:
+        """Returns the error that an answer of HTTP status 400 or more means."""
+        return VenueError(f"the venue answered {status}", status=status, retry_after_ms=60_000)
+
+    def decode(self, context: bytes, body: bytes, ts_recv: int) -> bytes | None:
+        """Returns the records of a frame of a user's own feed; none if the core decodes it."""
+        return None
+
+
+class Subscriptions(Protocol):
+    """The conversation that subscribes one connection. Sans I/O."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more is to be sent or awaited."""
+        ...
+
+    @property
+    def failed(self) -> Sequence[str]:
+        """The streams that the venue refused."""
+        ...
+
+    def next(self) -> bytes | None:
+        """Returns the next message to send, or none while there is none."""
+        ...
+
+    def receive(self, control: Control) -> None:
+        """Takes in the venue's answer."""
+        ...
+
+
+def build(config: FeedConfig) -> Feed:
+    """Builds the feed that `config` describes.
+
+    Raises:
+        ConfigError: there is no such feed.
+    """
+    target = FEEDS.get(config.kind)
+    if target is None:
+        raise ConfigError(f"wanted a feed of {', '.join(FEEDS)}; found {config.kind!r}")
+    module, _, name = target.partition(":")
+    feed_class: Any = getattr(importlib.import_module(module), name)
+    feed: Feed = feed_class(config)
+    return feed

@@ -1,0 +1,137 @@
+"""The settings of a Binance feed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tapeworks.errors import ConfigError
+from tapeworks.feeds.binance import rest, streams
+
+PRODUCTS = ("spot", "usdm")
+
+ENDPOINTS: dict[tuple[str, str], tuple[str, str]] = {
+    ("spot", "production"): ("wss://stream.binance.com:9443", "https://api.binance.com"),
+    ("spot", "data-only"): ("wss://data-stream.binance.vision", "https://data-api.binance.vision"),
+    ("spot", "testnet"): ("wss://stream.testnet.binance.vision", "https://testnet.binance.vision"),
+    ("spot", "us"): ("wss://stream.binance.us:9443", "https://api.binance.us"),
+    ("usdm", "production"): ("wss://fstream.binance.com", "https://fapi.binance.com"),
+    ("usdm", "testnet"): ("wss://fstream.binancefuture.com", "https://testnet.binancefuture.com"),
+}
+"""(product, preset) to (WebSocket, REST)."""
+
+
+@dataclass(frozen=True)
+class BinanceConfig:
+    """What to record from Binance, and how. Times in seconds unless the name says otherwise."""
+
+    kind: ClassVar[str] = "binance"
+
+    symbols: tuple[str, ...] = ()
+    product: str = "spot"
+    """`spot` or `usdm`."""
+    channels: tuple[str, ...] = ("trade", "bookTicker", "depth")
+    depth_speed_ms: int = 100
+    source: str = ""
+    """The name of the source; none: the name of the feed, such as `binance-spot`."""
+    endpoints: str = "production"
+    """`production`, `testnet`, `data-only` or `us`."""
+    ws_url: str = ""
+    """Instead of the preset."""
+    rest_url: str = ""
+    """Instead of the preset; `off` makes no request at all."""
+    connections: int = 1
+    """2 carries every stream on two sockets; the first copy of a message wins."""
+    streams_max: int = 200
+    """Streams per connection; the venue allows 1024."""
+    rotation_s: float = 82_800.0
+    """Connections are replaced, with overlap, at this age; the venue cuts them at 24 hours."""
+    snapshot_limit: int = 0
+    """Levels a side of a REST snapshot; 0: 5000 on spot, 1000 on futures."""
+    snapshot_refresh_s: float = 0.0
+    """Fetch every book anew after so long, for the levels beyond the snapshot; 0: never."""
+    definitions_s: float = 300.0
+    """How often exchangeInfo is fetched, for halts and changed tick sizes; 0: at the start only."""
+    weight_share: float = 0.5
+    """The part of the venue's request weight that this recorder may use."""
+    time_unit: str = ""
+    """`microsecond` or `millisecond`; none: microsecond on spot, millisecond on futures."""
+    silence_s: float = 30.0
+    """A connection that carries nothing for so long is replaced."""
+    proxy: str = ""
+    ca_file: str = ""
+    insecure: bool = False
+    """Accept any certificate: for a simulator on this machine only."""
+    pending_bytes_max: int = 64 << 20
+    """Frames waiting for a tape that cannot be written; beyond it the newest are shed, counted."""
+
+    def __post_init__(self) -> None:
+        _one_of("product", self.product, PRODUCTS)
+        _one_of("time_unit", self.time_unit, ("", "microsecond", "millisecond"))
+        presets = [preset for product, preset in ENDPOINTS if product == self.product]
+        if not (self.ws_url and self.rest_url):
+            _one_of("endpoints", self.endpoints, presets)
+        if not self.symbols or not all(re.fullmatch(r"\w+", s) for s in self.symbols):
+            raise ConfigError(f"symbols: wanted such as BTCUSDT; found {list(self.symbols)}")
+        if not self.channels:
+            raise ConfigError("channels: wanted at least one; found none")
+        speeds = (
+            streams.USDM_DEPTH_SPEEDS_MS if self.product == "usdm" else streams.SPOT_DEPTH_SPEEDS_MS
+        )
+        _one_of("depth_speed_ms", self.depth_speed_ms, speeds)
+        _within("connections", self.connections, 1, 4)
+        _within("streams_max", self.streams_max, 1, 1024)
+        _within("rotation_s", self.rotation_s, 1, 86_000)
+        _within("weight_share", self.weight_share, 0.01, 1)
+        _within("pending_bytes_max", self.pending_bytes_max, 1 << 16, 1 << 40)
+        if self.product == "usdm":
+            _one_of("snapshot_limit", self.snapshot_limit, (0, *rest.USDM_DEPTH_LIMITS))
+        else:
+            _within("snapshot_limit", self.snapshot_limit, 0, rest.SPOT_DEPTH_LIMIT_MAX)
+        self.streams()
+
+    @property
+    def feed(self) -> str:
+        """The name of the decoder in the core."""
+        return f"binance-{self.product}"
+
+    @property
+    def name(self) -> str:
+        """The source: the folder of its tapes."""
+        return self.source or self.feed
+
+    @property
+    def ws(self) -> str:
+        """Where the streams are, without a path."""
+        return (self.ws_url or ENDPOINTS[self.product, self.endpoints][0]).rstrip("/")
+
+    @property
+    def rest(self) -> str:
+        """Where the requests go, without a path; empty when they are off."""
+        if self.rest_url == "off":
+            return ""
+        return (self.rest_url or ENDPOINTS[self.product, self.endpoints][1]).rstrip("/")
+
+    @property
+    def microseconds(self) -> bool:
+        """Whether times are asked for in microseconds."""
+        default = "microsecond" if self.product == "spot" else "millisecond"
+        return (self.time_unit or default) == "microsecond"
+
+    def streams(self) -> list[str]:
+        """Returns the names of all streams to subscribe."""
+        return [
+            streams.stream_name(self.product, symbol, channel, self.depth_speed_ms)
+            for symbol in self.symbols
+            for channel in self.channels
+        ]
+
+
+def _one_of(name: str, value: object, wanted: Sequence[object]) -> None:
+    if value not in wanted:
+        raise ConfigError(f"{name}: wanted one of {list(wanted)}; found {value!r}")
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name}: wanted {low} to {high}; found {value}")

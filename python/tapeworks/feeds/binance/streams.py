@@ -1,0 +1,97 @@
+"""The streams of Binance: their names, their paths, and how each speaks when all is well."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tapeworks.errors import ConfigError
+from tapeworks.feeds.base import Speech
+
+_MINUTES_AND_HOURS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h")
+USDM_INTERVALS = (*_MINUTES_AND_HOURS, "1d", "3d", "1w", "1M")
+SPOT_INTERVALS = ("1s", *USDM_INTERVALS)
+SPOT_DEPTH_SPEEDS_MS = (100, 1000)
+USDM_DEPTH_SPEEDS_MS = (100, 250, 500)
+PARTIAL_LEVELS = (5, 10, 20)
+
+_PARTIAL = re.compile(r"depth(\d+)")
+_KLINE = re.compile(r"kline_(\w+)(@\+08:00)?")
+
+
+@dataclass(frozen=True)
+class StreamClass:
+    """What all streams of one channel have in common."""
+
+    channel: str
+    """The record channel that they fill, by the core's name."""
+    usdm_path: str
+    """The routed path on futures; a stream asked for on the other path is silent for good."""
+    speech: Speech
+
+
+# Trades and klines stop when nobody trades, so their silence says nothing; a jump in their
+# sequence does. The book of an active symbol moves all the time, and mark prices are clockwork.
+_CLASSES = {
+    "trade": StreamClass("trade", "market", Speech()),
+    "aggTrade": StreamClass("agg_trade", "market", Speech()),
+    "bookTicker": StreamClass("quote", "public", Speech(30.0, 30.0, learned=True)),
+    "depth": StreamClass("depth", "public", Speech(30.0, 30.0, learned=True)),
+    "partial": StreamClass("partial_depth", "public", Speech(30.0, 30.0, learned=True)),
+    "kline": StreamClass("kline", "market", Speech()),
+    "ticker": StreamClass("ticker", "market", Speech(60.0, 60.0, learned=True)),
+    "markPrice": StreamClass("mark", "market", Speech(15.0, 15.0)),
+}
+
+
+def stream_name(product: str, symbol: str, channel: str, depth_speed_ms: int) -> str:
+    """Returns the name of the stream that carries `channel` of `symbol`.
+
+    Raises:
+        ConfigError: the product has no such channel.
+    """
+    low = symbol.lower()
+    intervals = USDM_INTERVALS if product == "usdm" else SPOT_INTERVALS
+    kline, partial = _KLINE.fullmatch(channel), _PARTIAL.fullmatch(channel)
+    if channel == "depth" or (partial and int(partial[1]) in PARTIAL_LEVELS):
+        default_ms = 250 if product == "usdm" else 1000
+        speed = "" if depth_speed_ms == default_ms else f"@{depth_speed_ms}ms"
+        return f"{low}@{channel}{speed}"
+    if kline and kline[1] in intervals:
+        return f"{low}@{channel}"
+    if channel == "markPrice" and product == "usdm":
+        return f"{low}@markPrice@1s"
+    if channel in ("trade", "aggTrade", "bookTicker", "ticker"):
+        return f"{low}@{channel}"
+    raise ConfigError(
+        f"channels: wanted trade, aggTrade, bookTicker, depth, depth5, depth10, depth20, ticker, "
+        f"kline_<{'|'.join(intervals)}>{', markPrice' if product == 'usdm' else ''}; "
+        f"found {channel!r} for {product}"
+    )
+
+
+def stream_class(stream: str) -> StreamClass:
+    """Returns the class of the stream called `stream`."""
+    channel = stream.partition("@")[2].partition("@")[0]
+    if channel.startswith("kline_"):
+        return _CLASSES["kline"]
+    if channel != "depth" and channel.startswith("depth"):
+        return _CLASSES["partial"]
+    return _CLASSES[channel]
+
+
+def stream_symbol(stream: str) -> str:
+    """Returns the venue symbol of the stream called `stream`."""
+    return stream.partition("@")[0].upper()
+
+
+def grouped(product: str, streams: Sequence[str], streams_max: int) -> list[tuple[str, list[str]]]:
+    """Returns (path, streams) of each connection: by routed path, at most `streams_max` each."""
+    paths: dict[str, list[str]] = {}
+    for stream in streams:
+        path = f"/{stream_class(stream).usdm_path}/stream" if product == "usdm" else "/stream"
+        paths.setdefault(path, []).append(stream)
+    return [
+        (path, names[start : start + streams_max])
+        for path, names in paths.items()
+        for start in range(0, len(names), streams_max)
+    ]

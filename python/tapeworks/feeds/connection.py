@@ -1,0 +1,254 @@
+"""One WebSocket of a session: frames in, control messages out.
+
+Every frame is put into the ingest before anything else looks at it, and all frames of one read
+from the socket are published together. Nothing here starts a task: the session awaits `open`,
+`subscribe` and `changed`.
+"""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable
+
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+from tapeworks._core import Ingest
+from tapeworks.errors import VenueError
+from tapeworks.feeds.base import Clock, ControlKind, Feed, Line
+from tapeworks.feeds.limits import Pace
+
+KIND_TEXT = 1
+KIND_BINARY = 2
+FRAME_BYTES_MAX = 16 << 20
+_CLOSE_S = 2.0
+
+_log = logging.getLogger("tapeworks.feeds")
+
+
+class Connection(WSListener):
+    """A socket that carries the streams of one line."""
+
+    def __init__(
+        self,
+        number: int,
+        line: Line,
+        feed: Feed,
+        ingest: Ingest,
+        flush: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self.number = number
+        self.line = line
+        self.opened_at = 0.0
+        self.pinged_at = 0.0
+        self.heard_ns = 0
+        """When the last read of data was, by the wall clock; 0 before the first."""
+        self.subscribed = False
+        self.closed = False
+        self.changed = asyncio.Event()
+        """Set when it closed, or should be replaced."""
+        self.replace_reason = ""
+        self.close_reason = ""
+        self.alarmed: set[str] = set()
+        """Streams whose silence was reported."""
+        self.failed: list[str] = []
+        self._feed = feed
+        self._ingest = ingest
+        self._receive = ingest.receive
+        self._flush = flush
+        self._clock = clock
+        self._transport: WSTransport | None = None
+        # Binance counts pongs as well; a window of slightly over a second leaves room for jitter.
+        self._pace = Pace(max(1, int(feed.rules.sends_per_s)), 1.05)
+        self._subscriptions = feed.subscriptions(line.streams)
+        self._answered = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._ts = 0
+        self._parts: list[bytes] = []
+        self._parts_kind = KIND_TEXT
+        self._decodes = not feed.native
+
+    async def open(self, context: ssl.SSLContext | None) -> None:
+        """Connects.
+
+        Raises:
+            OSError, TimeoutError, picows.WSError: it could not be done.
+        """
+        timeout = self._feed.rules.connect_s
+        async with asyncio.timeout(timeout):
+            self._transport, _ = await ws_connect(
+                lambda: self,
+                self.line.url,
+                ssl_context=context,
+                websocket_handshake_timeout=timeout,
+                enable_auto_pong=False,
+                enable_auto_ping=False,
+                max_frame_size=FRAME_BYTES_MAX,
+                read_buffer_init_size=256 * 1024,
+                proxy=self._feed.proxy,
+                logger_name="tapeworks",
+            )
+
+    async def subscribe(self) -> None:
+        """Subscribes to all streams of the line and verifies it.
+
+        Raises:
+            VenueError: the venue did not answer in time, or the connection closed meanwhile.
+        """
+        talk = self._subscriptions
+        deadline = self._clock.now() + self._feed.rules.ack_s
+        while not talk.done:
+            if self.closed:
+                raise VenueError("the venue closed the connection while subscribing")
+            message = talk.next()
+            if message is not None:
+                await self._paced(message)
+                deadline = self._clock.now() + self._feed.rules.ack_s
+                continue
+            self._answered.clear()
+            wait = deadline - self._clock.now()
+            if wait <= 0:
+                raise VenueError(f"no answer to a subscription in {self._feed.rules.ack_s} s")
+            try:
+                async with asyncio.timeout(wait):
+                    await self._answered.wait()
+            except TimeoutError:
+                continue
+        self.subscribed = True
+        self.failed = list(talk.failed)
+        for stream in self.failed:
+            _log.error(
+                "subscription failed line=%s connection=%d stream=%s",
+                self.line.name,
+                self.number,
+                stream,
+            )
+
+    def replace(self, reason: str) -> None:
+        """Asks the session to open another connection and then close this one."""
+        if not self.replace_reason:
+            self.replace_reason = reason
+            self.changed.set()
+
+    def kill(self, reason: str) -> None:
+        """Drops the connection at once."""
+        self.close_reason = self.close_reason or reason
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
+
+    async def close(self) -> None:
+        """Closes in good order, within two seconds."""
+        if self._transport is None or self.closed:
+            return
+        self.close_reason = self.close_reason or "closed by us"
+        self._transport.send_close()
+        self._transport.disconnect()
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._gone.wait()
+        except TimeoutError:
+            self._transport.disconnect(graceful=False)
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Notes the connection on the raw tape."""
+        self._transport = transport
+        self.opened_at = self.pinged_at = self._clock.now()
+        for stream in self.line.streams:
+            self._ingest.watch(
+                self.number, stream, self._feed.symbol(stream), self._feed.channel(stream)
+            )
+        self._ingest.connected(self.number, self.line.group, self._clock.wall_ns())
+        self._flush()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Puts a frame into the ingest; the last one of a read publishes all."""
+        # One time for all frames of a read: that is when they reached this process.
+        ts = self._ts
+        if not ts:
+            ts = self._ts = self.heard_ns = time.time_ns()
+        if frame.msg_type is WSMsgType.TEXT and frame.fin:
+            if self._receive(self.number, KIND_TEXT, ts, frame.get_payload_as_memoryview()):
+                self._shown(frame.get_payload_as_bytes(), ts)
+        else:
+            self._seldom(transport, frame, ts)
+        if frame.last_in_buffer:
+            self._ts = 0
+            self._flush()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Publishes what is left and notes the end on the raw tape."""
+        self.closed = True
+        received = transport.close_handshake and transport.close_handshake.recv
+        if received and not self.close_reason:
+            self.close_reason = f"close code {int(received.code.value)} {received.reason or ''}"
+        self.close_reason = self.close_reason.strip() or "cut"
+        self._ingest.disconnected(self.number, self._clock.wall_ns())
+        self._flush()
+        self._gone.set()
+        self._answered.set()
+        self.changed.set()
+
+    def _seldom(self, transport: WSTransport, frame: WSFrame, ts: int) -> None:
+        kind = frame.msg_type
+        if kind is WSMsgType.PING:
+            self.pinged_at = self._clock.now()
+            self._pace.spend(self.pinged_at)
+            transport.send_pong(frame.get_payload_as_bytes())
+        elif kind is WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+        elif kind is WSMsgType.BINARY and frame.fin:
+            if self._receive(self.number, KIND_BINARY, ts, frame.get_payload_as_memoryview()):
+                self._shown(frame.get_payload_as_bytes(), ts)
+        elif kind is not WSMsgType.PONG:
+            self._fragment(frame, ts)
+
+    def _fragment(self, frame: WSFrame, ts: int) -> None:
+        # A message in several frames: its first names the kind, its last has `fin`.
+        if frame.msg_type is not WSMsgType.CONTINUATION:
+            self._parts = []
+            self._parts_kind = KIND_TEXT if frame.msg_type is WSMsgType.TEXT else KIND_BINARY
+        self._parts.append(frame.get_payload_as_bytes())
+        if sum(map(len, self._parts)) > FRAME_BYTES_MAX:
+            self.kill("a message in fragments is over 16 MiB")
+            self._parts = []
+        elif frame.fin:
+            whole = b"".join(self._parts)
+            self._parts = []
+            if self._receive(self.number, self._parts_kind, ts, whole):
+                self._shown(whole, ts)
+
+    def _shown(self, payload: bytes, ts: int) -> None:
+        """Handles a frame that does not start like market data."""
+        if self._decodes:
+            records = self._feed.decode(b"", payload, ts)
+            if records:
+                self._ingest.records(self.number, ts, records)
+                return
+        control = self._feed.control(payload)
+        if control.kind is ControlKind.SHUTDOWN:
+            self.replace("the venue announced a shutdown")
+        elif control.kind is ControlKind.UNKNOWN:
+            _log.warning(
+                "unknown frame line=%s connection=%d: %s: %r",
+                self.line.name,
+                self.number,
+                control.message,
+                payload[:200],
+            )
+        elif control.kind is not ControlKind.DATA:
+            if control.kind is ControlKind.REFUSED:
+                _log.warning(
+                    "refused line=%s connection=%d: %s",
+                    self.line.name,
+                    self.number,
+                    control.message,
+                )
+            self._subscriptions.receive(control)
+            self._answered.set()
+
+    async def _paced(self, message: bytes) -> None:
+        await asyncio.sleep(self._pace.take(self._clock.now()))
+        if self._transport is not None and not self.closed:
+            self._transport.send(WSMsgType.TEXT, message)

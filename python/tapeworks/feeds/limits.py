@@ -1,0 +1,139 @@
+"""Limits towards a venue: pace of messages, new connections, back-off, request weight. Sans I/O.
+
+Every class is told the time in seconds that only rise, and answers with the seconds to wait.
+"""
+
+import bisect
+import random
+
+
+class Pace:
+    """At most `count` events in any window of `window_s` seconds."""
+
+    def __init__(self, count: int, window_s: float) -> None:
+        self._count = count
+        self._window_s = window_s
+        self._taken: list[float] = []
+
+    def take(self, now: float) -> float:
+        """Takes the next free moment, and returns how long to wait for it."""
+        self._forget(now)
+        moment = now
+        if len(self._taken) >= self._count:
+            moment = max(now, self._taken[-self._count] + self._window_s)
+        bisect.insort(self._taken, moment)
+        return moment - now
+
+    def spend(self, now: float) -> None:
+        """Counts an event that cannot wait."""
+        self._forget(now)
+        bisect.insort(self._taken, now)
+
+    def _forget(self, now: float) -> None:
+        del self._taken[: bisect.bisect_right(self._taken, now - self._window_s)]
+
+
+class Backoff:
+    """Delays that double from `first_s` to `max_s`, each with jitter of half to all of it."""
+
+    def __init__(self, first_s: float, max_s: float, chance: random.Random) -> None:
+        self._first_s = first_s
+        self._max_s = max_s
+        self._chance = chance
+        self.failures = 0
+
+    def delay(self) -> float:
+        """Counts one failure and returns how long to wait before the next attempt."""
+        whole = min(self._max_s, self._first_s * 2.0 ** min(self.failures, 30))
+        self.failures += 1
+        return whole * (0.5 + self._chance.random() / 2)
+
+    def reset(self) -> None:
+        """Starts anew: the last attempt was a success."""
+        self.failures = 0
+
+
+class WeightBudget:
+    """Says when a request of some weight may be made.
+
+    The venue counts weight in fixed windows and tells the sum in every answer. This takes the
+    larger of what it told and its own count, and leaves a share to others behind the same
+    address. Within a window, requests are spread: a bucket of `burst` weight refills evenly, so
+    that many snapshots at once do not meet the limit at its start.
+    """
+
+    def __init__(
+        self, limit: int, *, share: float = 0.5, window_s: int = 60, burst: int = 0
+    ) -> None:
+        self._limit = limit
+        self._share = share
+        self._window_s = window_s
+        self._burst = burst or max(250, limit // 20)
+        self._window = -1
+        self._used = 0
+        self._tokens = float(self._burst)
+        self._refilled = 0.0
+        self._banned_until = 0.0
+
+    @property
+    def used(self) -> int:
+        """The weight used in the current window, as far as known."""
+        return self._used
+
+    @property
+    def limit(self) -> int:
+        """The venue's limit per window."""
+        return self._limit
+
+    def delay(self, weight: int, now: float, wall_s: float) -> float:
+        """Returns how long to wait before a request of `weight`; 0 if it may be made now."""
+        if now < self._banned_until:
+            return self._banned_until - now
+        self._roll(wall_s)
+        allowed = int(self._limit * self._share)
+        # A single request above the share is still made, alone in its window.
+        if self._used and self._used + weight > allowed:
+            # A little past the border: the venue's clock and ours differ.
+            return self._window_s - wall_s % self._window_s + 0.5
+        self._refill(now)
+        lacking = min(weight, self._burst) - self._tokens
+        return max(0.0, lacking / self._rate())
+
+    def spend(self, weight: int, now: float, wall_s: float) -> None:
+        """Counts a request that is being made."""
+        self._roll(wall_s)
+        self._refill(now)
+        self._used += weight
+        self._tokens -= weight
+
+    def told(self, used: int, wall_s: float) -> None:
+        """Takes in the weight that the venue says was used in this window."""
+        self._roll(wall_s)
+        self._used = max(self._used, used)
+
+    def change_limit(self, limit: int) -> None:
+        """Takes in the venue's limit per window."""
+        self._limit = limit
+
+    def ban(self, retry_after_s: float, now: float) -> None:
+        """Allows no request at all for `retry_after_s`."""
+        self._banned_until = max(self._banned_until, now + retry_after_s)
+
+    def banned_s(self, now: float) -> float:
+        """Returns how much longer no request is allowed."""
+        return max(0.0, self._banned_until - now)
+
+    def _rate(self) -> float:
+        return self._limit * self._share / self._window_s
+
+    def _roll(self, wall_s: float) -> None:
+        window = int(wall_s // self._window_s)
+        if window != self._window:
+            self._window = window
+            self._used = 0
+
+    def _refill(self, now: float) -> None:
+        if self._refilled:
+            gained = (now - self._refilled) * self._rate()
+            self._tokens = min(float(self._burst), self._tokens + gained)
+        self._refilled = now

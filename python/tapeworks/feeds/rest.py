@@ -1,0 +1,140 @@
+"""Requests to a venue: one queue by priority, under one budget; every answer to the raw tape.
+
+A refusal that names a time stops all requests until then. Nothing here starts a task: the session
+runs `work` as one.
+"""
+
+import asyncio
+import itertools
+import logging
+import ssl
+from collections.abc import Callable
+
+import aiohttp
+from yarl import URL
+
+from tapeworks._core import Ingest
+from tapeworks.errors import VenueError
+from tapeworks.feeds.base import Clock, Feed, Request
+
+REST_CONNECTION = 65_535
+"""The connection number of answers to requests, on the raw tape."""
+
+_KIND_REST = 3
+_TIMEOUT = aiohttp.ClientTimeout(total=15.0, sock_connect=5.0)
+_ATTEMPTS_MAX = 6
+_BODY_BYTES_MAX = 64 << 20
+
+_log = logging.getLogger("tapeworks.feeds")
+
+
+class Requests:
+    """The queue of requests of one feed, and the client that makes them.
+
+    A request that is queued already is not queued twice. One that fails for a while is tried
+    again up to six times; one that can never succeed is dropped, and said in the log.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        ingest: Ingest,
+        flush: Callable[[], None],
+        clock: Clock,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        self._feed = feed
+        self._ingest = ingest
+        self._flush = flush
+        self._clock = clock
+        self._context = context
+        self._queue: asyncio.PriorityQueue[tuple[int, int, Request, int]] = asyncio.PriorityQueue()
+        self._queued: set[str] = set()
+        self._order = itertools.count()
+        self._client: aiohttp.ClientSession | None = None
+        self.made = 0
+        self.failed = 0
+
+    def push(self, request: Request) -> None:
+        """Queues `request`, unless it is queued or under way already."""
+        if self._feed.rest_url and request.path not in self._queued:
+            self._queued.add(request.path)
+            self._queue.put_nowait((request.priority, next(self._order), request, 1))
+
+    def waiting(self, path: str) -> bool:
+        """Says whether the request for `path` is queued or under way."""
+        return path in self._queued
+
+    async def work(self) -> None:
+        """Makes the queued requests, for good."""
+        while True:
+            _, _, request, attempt = await self._queue.get()
+            try:
+                await self.get(request)
+                self._queued.discard(request.path)
+            except VenueError as error:
+                self.failed += 1
+                _log.warning(
+                    "request failed path=%s attempt=%d retry_after_ms=%d: %s",
+                    request.path,
+                    attempt,
+                    error.retry_after_ms,
+                    error,
+                )
+                # A ban holds all requests back in the budget; other failures only this one.
+                if error.retry_after_ms == 0 or attempt == _ATTEMPTS_MAX:
+                    self._queued.discard(request.path)
+                    continue
+                await asyncio.sleep(min(1.0, error.retry_after_ms / 1000) * attempt)
+                self._queue.put_nowait((request.priority, next(self._order), request, attempt + 1))
+
+    async def get(self, request: Request) -> bytes:
+        """Makes `request` as soon as the budget allows, and puts its answer on the raw tape.
+
+        Raises:
+            VenueError: the venue refused or could not be reached.
+        """
+        budget = self._feed.budget
+        while True:
+            now, wall_s = self._clock.now(), self._clock.wall_ns() / 1e9
+            delay = budget.delay(request.weight, now, wall_s)
+            if delay <= 0:
+                break
+            await asyncio.sleep(min(delay, 5.0))
+        budget.spend(request.weight, now, wall_s)
+        status, headers, body = await self._exchange(request.path)
+        ts_recv = self._clock.wall_ns()
+        self.made += 1
+        if status >= 400:
+            error = self._feed.refused(status, headers, body, ts_recv / 1e9)
+            if status in (403, 418, 429):
+                budget.ban(error.retry_after_ms / 1000, self._clock.now())
+            raise error
+        self._feed.answered(request, headers, body, ts_recv / 1e9)
+        self._ingest.receive(REST_CONNECTION, _KIND_REST, ts_recv, body, request.path.encode())
+        self._flush()
+        return body
+
+    async def close(self) -> None:
+        """Closes the client."""
+        if self._client is not None:
+            await self._client.close()
+
+    async def _exchange(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        if self._client is None:
+            self._client = aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False)
+        try:
+            async with self._client.get(
+                # The path is quoted already and must stay as it is: it is the answer's context.
+                URL(self._feed.rest_url + path, encoded=True),
+                headers=dict(self._feed.rest_headers),
+                proxy=self._feed.proxy,
+                ssl=self._context if self._context is not None else True,
+            ) as answer:
+                body = await answer.content.read(_BODY_BYTES_MAX)
+                while not answer.content.at_eof() and len(body) < _BODY_BYTES_MAX:
+                    body += await answer.content.read(_BODY_BYTES_MAX - len(body))
+                return answer.status, dict(answer.headers), body
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise VenueError(f"no answer: {reason}", retry_after_ms=1000) from error

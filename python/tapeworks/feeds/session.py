@@ -1,0 +1,421 @@
+"""The recorder: holds a feed's connections and puts all that they carry on the raw tape.
+
+One task holds each connection, one makes the requests, one watches. A connection that should be
+replaced is closed only when its successor carries the same streams, so that a planned rotation
+loses nothing. Whatever could not be received is a marker on the raw tape.
+"""
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import random
+import signal
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from picows import WSError
+
+from tapeworks._core import Ingest
+from tapeworks.errors import ConfigError, TapeworksError, VenueError
+from tapeworks.feeds.base import Clock, Feed, FeedConfig, Line, build
+from tapeworks.feeds.connection import Connection
+from tapeworks.feeds.limits import Backoff, Pace
+from tapeworks.feeds.rest import Requests
+from tapeworks.feeds.watchdog import Watchdog
+
+_TICK_S = 0.1
+_CHECK_S = 1.0
+_GRACE_S = 1.0
+"""After a successor carries all, the old connection is kept so long: it may lag behind."""
+_RECENT_S = 5.0
+_ASK_FIRST_S = 1.0
+_ASK_MAX_S = 30.0
+_OPENING_S = 15.0
+_CONNECTIONS_MAX = 60_000
+
+_log = logging.getLogger("tapeworks.feeds")
+
+
+@dataclass
+class _Ask:
+    """When the book of a symbol was last asked for, and how long to wait until the next time."""
+
+    due: float
+    pause_s: float = _ASK_FIRST_S
+
+
+class Session:
+    """Runs one feed until it is told to stop."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        ingest: Ingest,
+        *,
+        clock: Clock | None = None,
+        chance: random.Random | None = None,
+        report: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        self.feed = feed
+        self.ingest = ingest
+        self.reconnects = 0
+        self.rotations = 0
+        self._clock = clock or Clock()
+        self._chance = chance or random.Random()
+        self._context = tls_context(feed)
+        self._connections: dict[int, Connection] = {}
+        self._connects = Pace(feed.rules.connects, feed.rules.connects_window_s)
+        self._requests = Requests(feed, ingest, self.flush, self._clock, self._context)
+        self._books = set(feed.books())
+        self._asks: dict[str, _Ask] = {}
+        self._report = report
+        self._failure: Exception | None = None
+        self._failed = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Records until `stop` is set; then closes in good order.
+
+        Raises:
+            ConfigError: the venue does not know what is asked for.
+            TapeError: the tape cannot be written for good.
+        """
+        try:
+            await self._opening()
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._hold(line, copy))
+                    for line in self.feed.lines()
+                    for copy in range(line.copies)
+                ]
+                tasks += [group.create_task(self._requests.work()) for _ in range(2)]
+                tasks.append(group.create_task(self._watch()))
+                waits = [group.create_task(event.wait()) for event in (stop, self._failed)]
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks + waits:
+                    task.cancel()
+            if self._failure is not None:
+                raise self._failure
+        except* Exception as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            await self._close()
+
+    def flush(self) -> None:
+        """Publishes what is pending. A tape that is lost for good ends the session."""
+        try:
+            self.ingest.flush()
+        except (TapeworksError, OSError) as error:
+            self._failure = self._failure or error
+            self._failed.set()
+
+    def status(self) -> dict[str, Any]:
+        """Returns counters and states, for the status screen."""
+        now, wall = self._clock.now(), self._clock.wall_ns()
+        return {
+            "source": self.feed.source,
+            "pid": os.getpid(),
+            "ts": wall,
+            **self.ingest.stats(),
+            "latency_ns": {
+                name: self.ingest.latency(quantile)
+                for name, quantile in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+            },
+            "reconnects": self.reconnects,
+            "rotations": self.rotations,
+            "requests": self._requests.made,
+            "requests_failed": self._requests.failed,
+            "request_weight": [self.feed.budget.used, self.feed.budget.limit],
+            "banned_s": round(self.feed.budget.banned_s(now), 1),
+            "unsynchronised": self.ingest.needs_snapshot(),
+            "connections": [
+                {
+                    "number": connection.number,
+                    "line": connection.line.name,
+                    "age_s": round(now - connection.opened_at, 1),
+                    "quiet_s": round((wall - connection.heard_ns) / 1e9, 1)
+                    if connection.heard_ns
+                    else None,
+                    "streams": len(connection.line.streams),
+                    "failed": connection.failed,
+                    "silent": sorted(connection.alarmed),
+                }
+                for connection in self._connections.values()
+            ],
+        }
+
+    async def _opening(self) -> None:
+        """Fetches the definitions before the first frame, if the venue answers in time."""
+        for request in self.feed.opening_requests() if self.feed.rest_url else ():
+            try:
+                async with asyncio.timeout(_OPENING_S):
+                    await self._requests.get(request)
+            except TimeoutError:
+                self._requests.push(request)
+            except VenueError as error:
+                if error.status == 400:
+                    raise ConfigError(f"{self.feed.source}: {error}; check the symbols") from error
+                _log.warning("opening request failed path=%s: %s", request.path, error)
+                self._requests.push(request)
+
+    async def _hold(self, line: Line, copy: int) -> None:
+        """Keeps one connection of `line` open."""
+        rules = self.feed.rules
+        backoff = Backoff(rules.backoff_s, rules.backoff_max_s, self._chance)
+        current = await self._opened(line, backoff)
+        # Copies are replaced at different times, and so are the lines of a large feed.
+        age_s = rules.age_s * (1 - 0.5 * copy / line.copies) * (1 - 0.05 * self._chance.random())
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(current.opened_at + age_s - self._clock.now()):
+                    await current.changed.wait()
+            if self._clock.now() - current.opened_at > rules.backoff_reset_s:
+                backoff.reset()
+            if current.closed:
+                await self._drop(current)
+                self.reconnects += 1
+                await asyncio.sleep(backoff.delay())
+                current = await self._opened(line, backoff)
+            else:
+                current = await self._replaced(current, backoff)
+            age_s = rules.age_s * (1 - 0.05 * self._chance.random())
+
+    async def _replaced(self, old: Connection, backoff: Backoff) -> Connection:
+        """Opens a successor and closes `old` when the successor carries what `old` does."""
+        _log.info(
+            "replacing line=%s connection=%d reason=%r",
+            old.line.name,
+            old.number,
+            old.replace_reason or "age",
+        )
+        new = await self._opened(old.line, backoff)
+        deadline = self._clock.now() + self.feed.rules.overlap_s
+        while not (old.closed or new.closed or self._carries(new, old)):
+            if self._clock.now() >= deadline:
+                _log.warning(
+                    "successor lacks streams line=%s connection=%d", new.line.name, new.number
+                )
+                break
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(_GRACE_S)
+        self.rotations += 1
+        if new.closed and not old.closed:
+            await self._drop(new)
+            old.changed.clear()
+            old.replace("the successor was cut")
+            await asyncio.sleep(backoff.delay())
+            return old
+        old.close_reason = f"replaced: {old.replace_reason or 'age'}"
+        await self._drop(old)
+        return new
+
+    def _carries(self, new: Connection, old: Connection) -> bool:
+        since = self._clock.wall_ns() - int(_RECENT_S * 1e9)
+        lively = {name for name, _, _, last in self.ingest.activity(old.number) if last >= since}
+        heard = {name for name, frames, _, _ in self.ingest.activity(new.number) if frames}
+        return lively <= heard
+
+    async def _opened(self, line: Line, backoff: Backoff) -> Connection:
+        """Opens and subscribes a connection, however often it takes."""
+        while True:
+            await asyncio.sleep(self._connects.take(self._clock.now()))
+            was_up = any(c.subscribed and c.line is line for c in self._connections.values())
+            connection = Connection(
+                self._free_number(), line, self.feed, self.ingest, self.flush, self._clock
+            )
+            self._connections[connection.number] = connection
+            try:
+                await connection.open(self._context)
+                await connection.subscribe()
+            except (OSError, TimeoutError, WSError, VenueError) as error:
+                reason = str(error) or type(error).__name__
+                connection.close_reason = f"not subscribed: {reason}"
+                await self._drop(connection)
+                delay = backoff.delay()
+                _log.warning(
+                    "connect failed line=%s attempt=%d again_s=%.1f: %s",
+                    line.name,
+                    backoff.failures,
+                    delay,
+                    reason,
+                )
+                await asyncio.sleep(delay)
+                continue
+            _log.info(
+                "connected line=%s connection=%d streams=%d",
+                line.name,
+                connection.number,
+                len(line.streams),
+            )
+            if not was_up:
+                self._ask_books(line)
+            return connection
+
+    async def _drop(self, connection: Connection) -> None:
+        was_open = not connection.closed
+        await connection.close()
+        self._connections.pop(connection.number, None)
+        if connection.opened_at:
+            _log.log(
+                logging.INFO if was_open else logging.WARNING,
+                "disconnected line=%s connection=%d age_s=%.1f reason=%r",
+                connection.line.name,
+                connection.number,
+                self._clock.now() - connection.opened_at,
+                connection.close_reason,
+            )
+
+    def _free_number(self) -> int:
+        # The lowest free one, so that what is kept per number stays small.
+        return next(n for n in range(_CONNECTIONS_MAX) if n not in self._connections)
+
+    def _ask_books(self, line: Line) -> None:
+        """Asks for the books of a line that had no connection: they are surely broken."""
+        now = self._clock.now()
+        for stream in line.streams:
+            symbol = self.feed.symbol(stream)
+            if self.feed.channel(stream) != "depth" or symbol not in self._books:
+                continue
+            request = self.feed.snapshot_request(symbol, broken=False)
+            if request is not None:
+                self._requests.push(request)
+                self._asks[symbol] = _Ask(now + _ASK_FIRST_S)
+
+    def _repair_books(self, now: float) -> None:
+        """Asks for the books that lost continuity, ever more slowly while that does not help."""
+        broken = set(self.ingest.needs_snapshot()) & self._books
+        for symbol in [s for s in self._asks if s not in broken]:
+            del self._asks[symbol]
+        for symbol in broken:
+            request = self.feed.snapshot_request(symbol, broken=True)
+            ask = self._asks.setdefault(symbol, _Ask(now))
+            if request is None:
+                continue
+            if self._requests.waiting(request.path):
+                ask.due = now + ask.pause_s
+            elif now >= ask.due:
+                self._requests.push(request)
+                ask.pause_s = min(ask.pause_s * 2, _ASK_MAX_S)
+                ask.due = now + ask.pause_s
+
+    async def _watch(self) -> None:
+        """Looks after everything that no event tells of."""
+        watchdog = Watchdog(self.feed, self.ingest)
+        checked = beat = self._clock.now()
+        defined = refreshed = beat
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now = self._clock.now()
+            self.flush()
+            self._repair_books(now)
+            if now - checked < _CHECK_S:
+                continue
+            checked = now
+            self.ingest.heartbeat(self._clock.wall_ns())
+            self.flush()
+            watchdog.check(list(self._connections.values()), now, self._clock.wall_ns())
+            if 0 < self.feed.definitions_s <= now - defined:
+                defined = now
+                for request in self.feed.opening_requests():
+                    self._requests.push(request)
+            if 0 < self.feed.snapshot_refresh_s <= now - refreshed:
+                refreshed = now
+                for line in self.feed.lines():
+                    self._ask_books(line)
+            if self._report is not None:
+                self._report(self.status())
+
+    async def _close(self) -> None:
+        for connection in list(self._connections.values()):
+            connection.close_reason = connection.close_reason or "the recorder stops"
+        await asyncio.gather(*(self._drop(c) for c in list(self._connections.values())))
+        await self._requests.close()
+        if self._failure is None:
+            self.ingest.end_session(self._clock.wall_ns())
+            self.flush()
+
+
+def tls_context(feed: Feed) -> ssl.SSLContext:
+    """Returns how to check certificates: the system's, or the configured authority's."""
+    context = ssl.create_default_context(cafile=feed.ca_file)
+    if feed.insecure:
+        _log.warning("certificates are not checked source=%s", feed.source)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def record(
+    config: FeedConfig,
+    data_dir: str | os.PathLike[str],
+    stop: asyncio.Event,
+    *,
+    durability_ms: int = 50,
+    report: Callable[[Mapping[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Records what `config` names into `data_dir` until `stop` is set; returns the last status.
+
+    Everything received is published, noted as ended, and on disk when this returns.
+
+    Raises:
+        ConfigError: the venue does not know what is asked for.
+        TapeLockedError: another recorder writes this source.
+    """
+    feed = build(config)
+    ingest = Ingest(
+        os.fspath(data_dir),
+        feed.source,
+        feed.native,
+        data_prefix=feed.rules.data_prefix,
+        control_prefix=feed.rules.control_prefix,
+        pending_bytes_max=feed.pending_bytes_max,
+        durability_ms=durability_ms,
+    )
+    try:
+        session = Session(feed, ingest, report=report)
+        await session.run(stop)
+        status = session.status()
+    finally:
+        ingest.close()
+    return status
+
+
+def run_worker(
+    config: FeedConfig, data_dir: str | os.PathLike[str], *, durability_ms: int = 50
+) -> int:
+    """Runs `record` as the whole of this process; returns its exit code.
+
+    SIGTERM and SIGINT end it in good order. The status is in `state/<source>/recorder.json`,
+    replaced every second.
+    """
+    path = Path(data_dir) / "state" / config.name / "recorder.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def report(status: Mapping[str, Any]) -> None:
+        aside = path.with_suffix(".tmp")
+        with contextlib.suppress(OSError):
+            aside.write_text(json.dumps(status))
+            aside.replace(path)
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        # The collector would otherwise walk all modules again and again while frames wait.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        report(await record(config, data_dir, stop, durability_ms=durability_ms, report=report))
+
+    try:
+        asyncio.run(main())
+    except TapeworksError as error:
+        _log.error("recorder stopped source=%s: %s", config.name, error)
+        return 1
+    return 0
