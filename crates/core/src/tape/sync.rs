@@ -25,6 +25,8 @@ pub(crate) struct Live {
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// Held during a sync: the writer and its thread take turns.
+    turn: Mutex<()>,
     changed: Condvar,
     /// Offset after the last published item.
     pub(crate) end: AtomicU64,
@@ -62,6 +64,7 @@ impl Shared {
         };
         Self {
             state: Mutex::new(state),
+            turn: Mutex::new(()),
             changed: Condvar::new(),
             end: AtomicU64::new(end),
             durable: AtomicU64::new(durable),
@@ -117,6 +120,7 @@ impl Shared {
     }
 
     fn try_sync(&self) -> Result<u64> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let (files, end, tape) = {
             let mut state = self.lock();
             if let Some(code) = state.failure {

@@ -15,7 +15,7 @@ use super::head::{
 };
 use super::index::{IndexWriter, SLOTS};
 use super::lock::Lock;
-use super::map::Map;
+use super::map::{Map, PAGE};
 use super::recovery::{self, Found};
 use super::segment::{doing, segment_path};
 use super::sync::{Live, Shared, SyncThread};
@@ -27,6 +27,13 @@ use crate::record::{Plain, NONE};
 const NS_PER_DAY: i64 = 86_400_000_000_000;
 /// Smallest segment: below, the head would outweigh the frames.
 const SEGMENT_MIN: usize = 64 << 10;
+/// So many more frames of the same size get their pages together, within these limits in bytes:
+/// a busy tape makes few calls, and a quiet one does not write pages that it does not need.
+const AHEAD_FRAMES: usize = 16;
+const AHEAD_MIN: usize = 256 << 10;
+const AHEAD_MAX: usize = 4 << 20;
+/// Written pages stay mapped for so many bytes, then they are given back.
+const BEHIND: usize = 8 << 20;
 
 /// A tape, open for writing by this process alone.
 #[derive(Debug)]
@@ -36,8 +43,12 @@ pub struct Tape {
     live: Arc<Live>,
     /// Where the next frame goes.
     position: usize,
-    /// How far the file may be written.
+    /// How far the file's pages are in place, ready to be written without a fault each.
+    ready: usize,
+    /// How far the file has room on the disk.
     allocated: usize,
+    /// Pages before this byte were given back.
+    forgotten: usize,
     end: u64,
     input: u64,
     ts_max: i64,
@@ -118,7 +129,9 @@ impl Tape {
             config,
             live,
             position: scan.end,
+            ready: scan.end,
             allocated: scan.end,
+            forgotten: scan.end,
             end: scan.end_offset,
             input: scan.input,
             ts_max: scan.ts_max,
@@ -152,7 +165,7 @@ impl Tape {
             return Err(bad_items(bytes.len(), count));
         }
         let ts_recv = if ts_recv == NONE { self.ts_max } else { ts_recv };
-        if self.position + size > self.allocated || ts_recv.div_euclid(NS_PER_DAY) > self.day {
+        if self.position + size > self.ready || ts_recv.div_euclid(NS_PER_DAY) > self.day {
             self.make_room(size, ts_recv)?;
         }
         let (at, first) = (self.position, self.end);
@@ -222,6 +235,7 @@ impl Tape {
             let file = self.live.file.try_clone();
             let file = file.map_err(|e| Error::io(e, doing("opening", &self.live.path)))?;
             let map = Map::writable(&file, needed, &self.live.path)?;
+            self.ready = HEAD;
             self.live = Arc::new(Live { file, map, path: self.live.path.clone() });
             self.shared.replace(Arc::clone(&self.live));
         }
@@ -230,7 +244,25 @@ impl Tape {
             let limit = self.config.segment_bytes;
             self.allocated = space::grow(&live.file, &live.path, self.allocated, needed, limit)?;
         }
+        if needed > self.ready {
+            self.put_pages_in_place(size);
+        }
         Ok(())
+    }
+
+    /// Puts pages for the next frames in place, many in one call, and gives back those that were
+    /// written long ago. One fault per page would cost more than all else that an append does.
+    fn put_pages_in_place(&mut self, size: usize) {
+        let map = &self.live.map;
+        let ahead = (AHEAD_FRAMES * size).clamp(AHEAD_MIN, AHEAD_MAX);
+        let ready = (self.position + size + ahead).next_multiple_of(PAGE).min(self.allocated);
+        map.advise(self.ready / PAGE * PAGE, ready, libc::MADV_POPULATE_WRITE);
+        self.ready = ready;
+        if self.position > self.forgotten + 2 * BEHIND {
+            let to = self.position - BEHIND;
+            map.advise(self.forgotten, to, libc::MADV_DONTNEED);
+            self.forgotten = to;
+        }
     }
 
     /// Closes the segment and goes on with a new one that has room for `size` bytes.
@@ -248,7 +280,7 @@ impl Tape {
         let cut = old.file.set_len(self.position as u64);
         cut.map_err(|error| Error::io(error, doing("cutting", &old.path)))?;
         self.position = HEAD;
-        self.allocated = allocated;
+        (self.ready, self.allocated, self.forgotten) = (HEAD, allocated, HEAD);
         self.day = ts_recv.div_euclid(NS_PER_DAY);
         self.index = IndexWriter::new(HEAD, head.stride as usize);
         Ok(())
