@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,57 @@ def test_named_offsets_are_kept(tape_path: Path) -> None:
     assert tape.open_at(tape_path, "new").position == 0
     with pytest.raises(ValueError, match="wanted a name"):
         tape.save_offset(tape_path, "../lake", 1)
+
+
+def test_a_full_disk_is_an_error_and_loses_nothing(tape_path: Path) -> None:
+    # A limit on the size of files stands for the full disk: appending must fail with the error
+    # that names the file, keep all that was published, and go on once there is room.
+    program = """
+import resource, signal, sys
+from tapeworks.errors import DiskFullError
+from tapeworks.tape import TapeReader, TapeWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+record = bytes.fromhex(sys.argv[2]) * 100
+writer = TapeWriter(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_500_000, resource.RLIM_INFINITY))
+for _ in range(3):
+    try:
+        while True:
+            writer.append(record)
+    except DiskFullError as error:
+        assert ".seg" in str(error), error
+full = writer.end
+assert 2_300_000 < full * 64 < 2_500_000, full
+assert TapeReader(sys.argv[1]).end == full
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert writer.append(record) == full
+writer.close()
+reader, count = TapeReader(sys.argv[1]), 0
+while (batch := reader.read()) is not None:
+    count += len(batch)
+assert count == full + 100, count
+"""
+    subprocess.run([sys.executable, "-c", program, tape_path, record(5).hex()], check=True)
+
+
+def test_verify_reports_what_is_there_and_what_is_wrong(tape_path: Path) -> None:
+    # Many small segments, some compressed; then a flipped bit in one of them.
+    with tape.TapeWriter(tape_path, segment_bytes=65_536, compress_after=2) as writer:
+        for number in range(100):
+            writer.append(record(number) * 100)
+        for _ in range(1000):
+            if len(list(tape_path.glob("*.seg"))) == 3:
+                break
+            time.sleep(0.01)
+        assert writer.upkeep_failure is None
+    report = tape.verify(tape_path)
+    assert report["fault"] is None
+    assert (report["items"], report["frames"], report["bytes"]) == (10_000, 100, 640_000)
+    assert report["segments_compressed"] == report["segments"] - 3 > 5
+    assert report["links"] == report["segments"] - 1
+    path = min(tape_path.glob("*.seg"))
+    content = bytearray(path.read_bytes())
+    content[16_384 + 77] ^= 1
+    path.write_bytes(content)
+    fault = tape.verify(tape_path)["fault"]
+    assert (fault["path"], fault["byte"]) == (str(path), 16_384)

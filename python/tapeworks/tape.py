@@ -13,6 +13,7 @@ from tapeworks._core import (
     load_offset,
     save_offset,
     tape_hash,
+    verify,
 )
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "open_at",
     "save_offset",
     "tape_hash",
+    "verify",
 ]
 
 

@@ -107,9 +107,9 @@ impl Ingest {
         let raw_path = tapes.join("market-data.raw");
         let normalized_path = tapes.join("market-data.normalized");
         let tape = TapeConfig {
-            kind: TapeKind::Blobs,
             durability: config.durability,
             segment_bytes: config.segment_bytes,
+            ..TapeConfig::new(TapeKind::Blobs)
         };
         let raw = Tape::open(&raw_path, tape)?;
         let normalizer = Stage::open(

@@ -4,8 +4,11 @@
 //! is written once, front to back; what is published never changes. Bytes are drawn in
 //! `docs/formats/tape.md`.
 
+mod chain;
+mod cold;
 mod head;
 mod index;
+mod keeper;
 mod lock;
 mod map;
 mod offsets;
@@ -19,9 +22,10 @@ mod wait;
 mod writer;
 
 pub use crate::codec::{TapeKind, NO_INPUT};
+pub use keeper::Retention;
 pub use offsets::{list_offsets, load_offset, save_offset};
 pub use reader::Reader;
-pub use verify::hash;
+pub use verify::{hash, verify, Fault, Report};
 pub use writer::Tape;
 
 /// A run of consecutive items of one tape, read in place.
@@ -47,7 +51,7 @@ pub enum Durability {
 }
 
 /// How a tape is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TapeConfig {
     /// What its items are.
     pub kind: TapeKind,
@@ -55,12 +59,19 @@ pub struct TapeConfig {
     pub durability: Durability,
     /// A segment is closed before it grows beyond this. A larger frame gets one of its own.
     pub segment_bytes: usize,
+    /// What is kept of closed segments, and how.
+    pub retention: Retention,
 }
 
 impl TapeConfig {
-    /// The defaults: durable every 50 ms, segments of 256 MiB.
+    /// The defaults: durable every 50 ms, segments of 256 MiB, everything kept as it is.
     pub const fn new(kind: TapeKind) -> Self {
-        Self { kind, durability: Durability::IntervalMs(50), segment_bytes: 256 << 20 }
+        Self {
+            kind,
+            durability: Durability::IntervalMs(50),
+            segment_bytes: 256 << 20,
+            retention: Retention { bytes_max: None, age_ms_max: None, compress_after: None },
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tapeworks_core::codec::Frame;
 use tapeworks_core::record::{Header, Plain, Trade};
-use tapeworks_core::tape::NO_INPUT;
+use tapeworks_core::tape::{hash, verify, Retention, NO_INPUT};
 use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
 const NS_PER_DAY: i64 = 86_400_000_000_000;
@@ -298,4 +299,195 @@ fn the_durable_mark_follows() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert_eq!((tape.durable(), reader.durable().unwrap()), (7, 7));
+}
+
+/// Waits until `done`; what the tape's own threads do takes a moment.
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..5000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    panic!("not so within 10 s: {what}");
+}
+
+fn names(tape: &Path, ending: &str) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(tape)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(ending))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Writes `frames` frames of 100 records into segments of 64 KiB.
+fn fill(path: &Path, retention: Retention, frames: u64) -> Tape {
+    let small = TapeConfig { segment_bytes: 64 << 10, retention, ..config() };
+    let mut tape = Tape::open(path, small).unwrap();
+    let from = tape.end() / 100;
+    for frame in from..from + frames {
+        append(&mut tape, frame * 100, frame * 100 + 100);
+    }
+    tape
+}
+
+#[test]
+fn the_chain_proves_closed_segments() {
+    // Many segments; verify compares each hash. Then change one record of a closed segment and
+    // mend its checksum, as a forger would: only the chain can tell.
+    let folder = Folder::new("chain");
+    drop(fill(&folder.tape(), Retention::default(), 70));
+    let report = verify(&folder.tape()).unwrap();
+    assert_eq!((report.items, report.frames, report.fault), (7000, 70, None));
+    assert_eq!(report.bytes, 7000 * 64);
+    assert_eq!((report.links, report.links_pending), (report.segments - 1, 0));
+    assert!(report.segments > 8);
+
+    let path = folder.tape().join(&names(&folder.tape(), ".seg")[3]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let mut frame = Frame::read_from(&bytes[16_384..]).unwrap();
+    bytes[16_384 + 40 + 32] ^= 1;
+    frame.checksum = frame.checksum_with(&bytes[16_384 + 40..16_384 + frame.size()]);
+    bytes[16_384..16_384 + 40].copy_from_slice(frame.as_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    let fault = verify(&folder.tape()).unwrap().fault.unwrap();
+    assert_eq!(fault.path, folder.tape().join(&names(&folder.tape(), ".seg")[4]));
+    assert_eq!(fault.byte, 64);
+}
+
+#[test]
+fn compressed_segments_are_read_as_before() {
+    // Compress all but two closed segments; read, seek, hash and chain must not change.
+    let folder = Folder::new("cold");
+    drop(fill(&folder.tape(), Retention::default(), 70));
+    let before = hash(&folder.tape()).unwrap();
+    let plain = names(&folder.tape(), ".seg").len();
+    let cold = Retention { compress_after: Some(2), ..Retention::default() };
+    let tape = fill(&folder.tape(), cold, 0);
+    until("compressed", || names(&folder.tape(), ".seg").len() == 3);
+    assert_eq!(tape.upkeep_failure(), None);
+    assert_eq!(names(&folder.tape(), ".seg.lz4").len(), plain - 3);
+    assert_eq!(names(&folder.tape(), ".aside"), Vec::<String>::new());
+    assert_eq!(hash(&folder.tape()).unwrap(), before);
+    let report = verify(&folder.tape()).unwrap();
+    assert_eq!((report.items, report.fault), (7000, None));
+    assert_eq!((report.links, report.links_pending), (report.segments - 1, 0));
+    let mut reader = Reader::open(&folder.tape()).unwrap();
+    assert_eq!(read_all(&mut reader, 33).unwrap().len(), 7000);
+    for offset in (0..7000).step_by(97) {
+        reader.seek(offset).unwrap();
+        assert_eq!(reader.read(5).unwrap().unwrap().first_offset, offset);
+        reader.seek_time(offset as i64).unwrap();
+        assert_eq!(reader.position(), offset / 100 * 100);
+    }
+}
+
+#[test]
+fn retention_removes_the_oldest_and_readers_are_told() {
+    // Keep about 200 KB: the oldest go, a reader that was behind gets what is kept, by name.
+    let folder = Folder::new("retention");
+    let tape = fill(&folder.tape(), Retention::default(), 10);
+    let mut behind = Reader::open(&folder.tape()).unwrap();
+    assert_eq!(behind.read(10).unwrap().unwrap().count, 10);
+    drop(tape);
+    let bounded = Retention { bytes_max: Some(200_000), ..Retention::default() };
+    let tape = fill(&folder.tape(), bounded, 90);
+    let mut reader = Reader::open(&folder.tape()).unwrap();
+    until("removed", || reader.first().unwrap() > 8000);
+    let first = reader.first().unwrap();
+    let error = reader.seek(0).unwrap_err();
+    assert!(matches!(error, Error::OutOfRange { wanted: 0, first: f, end: 10_000 } if f == first));
+    // The segment that the other reader holds is still there for it; the next one is not.
+    let error = read_all(&mut behind, 1000).unwrap_err();
+    assert!(matches!(error, Error::OutOfRange { first: f, end: 10_000, .. } if f == first));
+    behind.seek(first).unwrap();
+    assert_eq!(read_all(&mut behind, 1000).unwrap().last(), Some(&9999));
+    assert_eq!(tape.upkeep_failure(), None);
+    assert_eq!(verify(&folder.tape()).unwrap().fault, None);
+}
+
+#[test]
+fn retention_by_age_looks_at_the_times_on_the_tape() {
+    // Items are 1 ns apart: with nothing older than 1 ms kept, all of the 0.1 ms stay; then one
+    // item a day later makes the rest old.
+    let folder = Folder::new("age");
+    let young = Retention { age_ms_max: Some(1), ..Retention::default() };
+    let mut tape = fill(&folder.tape(), young, 70);
+    let later = trades(7000, 7001);
+    assert_eq!(Reader::open(&folder.tape()).unwrap().first().unwrap(), 0);
+    tape.append(&later, 1, NO_INPUT, NS_PER_DAY).unwrap();
+    tape.append(&later, 1, NO_INPUT, 2 * NS_PER_DAY).unwrap();
+    let reader = Reader::open(&folder.tape()).unwrap();
+    until("removed", || reader.first().unwrap() == 7000);
+}
+
+#[test]
+fn a_crash_between_two_segments_is_mended() {
+    // The writer dies after naming the new segment, before closing the old one: clear the closed
+    // bit and remove what the new one got. The next writer closes it, and nothing is lost.
+    let folder = Folder::new("between");
+    drop(fill(&folder.tape(), Retention::default(), 20));
+    let files = names(&folder.tape(), ".seg");
+    let old = folder.tape().join(&files[files.len() - 2]);
+    let mut bytes = std::fs::read(&old).unwrap();
+    bytes[128] &= !1;
+    std::fs::write(&old, &bytes).unwrap();
+    let mut tape = fill(&folder.tape(), Retention::default(), 0);
+    append(&mut tape, 2000, 2001);
+    let mut reader = Reader::open(&folder.tape()).unwrap();
+    assert_eq!(read_all(&mut reader, 100).unwrap().len(), 2001);
+    assert_eq!(verify(&folder.tape()).unwrap().fault, None);
+}
+
+#[test]
+fn versions_from_the_future_and_foreign_files_are_named() {
+    // Change the version, then the magic, then the length of the head of the only segment.
+    let folder = Folder::new("version");
+    drop(fill(&folder.tape(), Retention::default(), 1));
+    let path = last_segment(&folder.tape());
+    let whole = std::fs::read(&path).unwrap();
+    let mut bytes = whole.clone();
+    bytes[8] = 2;
+    std::fs::write(&path, &bytes).unwrap();
+    let future = |error| matches!(error, Error::FutureVersion { found: 2, supported: 1, .. });
+    assert!(future(Reader::open(&folder.tape()).unwrap_err()));
+    assert!(future(Tape::open(&folder.tape(), config()).unwrap_err()));
+    assert!(future(verify(&folder.tape()).unwrap_err()));
+    bytes = whole.clone();
+    bytes[0] = 0;
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(matches!(Reader::open(&folder.tape()), Err(Error::Corrupt { byte: 0, .. })));
+    std::fs::write(&path, &whole[..1000]).unwrap();
+    assert!(matches!(Reader::open(&folder.tape()), Err(Error::Corrupt { byte: 1000, .. })));
+    assert!(matches!(Tape::open(&folder.tape(), config()), Err(Error::Corrupt { .. })));
+    std::fs::write(&path, &whole).unwrap();
+    let blobs = TapeConfig { kind: TapeKind::Blobs, ..config() };
+    assert!(matches!(Tape::open(&folder.tape(), blobs), Err(Error::Invalid { .. })));
+    assert_eq!(Tape::open(&folder.tape(), config()).unwrap().end(), 100);
+}
+
+#[test]
+fn no_permission_is_an_error_that_names_the_path() {
+    // A folder whose place is taken by a file cannot be made, by nobody.
+    let folder = Folder::new("permission");
+    std::fs::write(folder.tape(), b"").unwrap();
+    let error = Tape::open(&folder.tape(), config()).unwrap_err();
+    assert!(matches!(&error, Error::Io { .. }));
+    assert!(error.to_string().contains(folder.tape().to_str().unwrap()), "{error}");
+    let error = Reader::open(&folder.0.join("nothing")).unwrap_err();
+    assert!(error.to_string().contains("nothing"), "{error}");
+}
+
+#[test]
+fn items_that_are_not_whole_are_refused() {
+    // Lengths that no items have; the tape stays as it was.
+    let folder = Folder::new("whole");
+    let mut tape = Tape::open(&folder.tape(), config()).unwrap();
+    for (length, count) in [(7, 1), (8, 0), (0, 1), (8, 2)] {
+        let refused = tape.append(&vec![1; length], count, NO_INPUT, 0);
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{length} bytes, {count} items");
+    }
+    append(&mut tape, 0, 1);
 }

@@ -81,7 +81,9 @@ impl TapeWriter {
     /// Opens or makes the tape in the folder `path`.
     #[new]
     #[pyo3(signature = (path, kind = "records", *, durability = "interval", interval_ms = 50,
-        segment_bytes = 268_435_456))]
+        segment_bytes = 268_435_456, retention_bytes = None, retention_ms = None,
+        compress_after = None))]
+    #[allow(clippy::too_many_arguments)] // Each is a setting of the tape.
     fn new(
         py: Python<'_>,
         path: PathBuf,
@@ -89,10 +91,18 @@ impl TapeWriter {
         durability: &str,
         interval_ms: u32,
         segment_bytes: usize,
+        retention_bytes: Option<u64>,
+        retention_ms: Option<u64>,
+        compress_after: Option<usize>,
     ) -> PyResult<Self> {
         let kind = kind_named(kind)?;
         let durability = durability_named(durability, interval_ms)?;
-        let config = TapeConfig { durability, segment_bytes, ..TapeConfig::new(kind) };
+        let retention = tape::Retention {
+            bytes_max: retention_bytes,
+            age_ms_max: retention_ms,
+            compress_after,
+        };
+        let config = TapeConfig { kind, durability, segment_bytes, retention };
         let inner = py.allow_threads(|| Tape::open(&path, config)).map_err(to_python)?;
         Ok(Self { inner: Some(inner), kind })
     }
@@ -198,6 +208,12 @@ impl TapeWriter {
     #[getter]
     fn covered(&self) -> PyResult<Option<u64>> {
         Ok(self.opened()?.last_input_offset())
+    }
+
+    /// What went wrong with closed segments when they were last looked at, if anything did.
+    #[getter]
+    fn upkeep_failure(&self) -> PyResult<Option<String>> {
+        Ok(self.opened()?.upkeep_failure())
     }
 
     /// What opening had to cut.
@@ -377,6 +393,33 @@ impl TapeReader {
     }
 }
 
+/// Reads all of the tape at `path` and says what it holds and what is wrong with it.
+#[pyfunction]
+fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
+    let report = py.allow_threads(|| tape::verify(&path)).map_err(to_python)?;
+    let found = PyDict::new(py);
+    found.set_item("kind", kind_name(report.kind))?;
+    found.set_item("segments", report.segments)?;
+    found.set_item("segments_compressed", report.segments_compressed)?;
+    found.set_item("frames", report.frames)?;
+    found.set_item("items", report.items)?;
+    found.set_item("bytes", report.bytes)?;
+    found.set_item("first", report.first)?;
+    found.set_item("end", report.end)?;
+    found.set_item("durable", report.durable)?;
+    found.set_item("links", report.links)?;
+    found.set_item("links_pending", report.links_pending)?;
+    let fault = report.fault.map(|fault| -> PyResult<_> {
+        let place = PyDict::new(py);
+        place.set_item("path", fault.path.display().to_string())?;
+        place.set_item("byte", fault.byte)?;
+        place.set_item("reason", fault.reason)?;
+        Ok(place)
+    });
+    found.set_item("fault", fault.transpose()?)?;
+    Ok(found)
+}
+
 /// SHA-256 over the bytes of all items of the tape at `path`, in hexadecimal digits.
 #[pyfunction]
 fn tape_hash(py: Python<'_>, path: PathBuf) -> PyResult<String> {
@@ -407,6 +450,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<TapeWriter>()?;
     module.add_class::<TapeReader>()?;
     module.add_class::<Blob>()?;
+    module.add_function(wrap_pyfunction!(verify, module)?)?;
     module.add_function(wrap_pyfunction!(tape_hash, module)?)?;
     module.add_function(wrap_pyfunction!(save_offset, module)?)?;
     module.add_function(wrap_pyfunction!(load_offset, module)?)?;

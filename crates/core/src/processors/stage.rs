@@ -94,9 +94,9 @@ impl Stage {
             )));
         }
         let tape = TapeConfig {
-            kind: processor.output_kind(),
             durability: config.durability,
             segment_bytes: config.segment_bytes,
+            ..TapeConfig::new(processor.output_kind())
         };
         let mut stage = Self {
             input: reader,

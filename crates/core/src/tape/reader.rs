@@ -53,7 +53,7 @@ impl Reader {
             let Some(file) = list(path)?.into_iter().next() else {
                 return Err(no_tape(path));
             };
-            match Segment::open(&file.path) {
+            match Segment::open(&file) {
                 Err(error) if is_missing(&error) && attempts < 10 => attempts += 1,
                 opened => break opened?,
             }
@@ -177,7 +177,7 @@ impl Reader {
                 format!("the segment of offset {} that should follow is missing", self.next),
             ));
         };
-        let segment = match Segment::open(&file.path) {
+        let segment = match Segment::open(file) {
             Err(error) if is_missing(&error) => return Ok(false),
             opened => opened?,
         };
@@ -232,7 +232,7 @@ impl Reader {
 
     fn go_to(&mut self, file: &SegmentFile) -> Result<()> {
         if self.segment.head.first_offset != file.first {
-            let segment = Segment::open(&file.path)?;
+            let segment = Segment::open(file)?;
             self.use_segment(segment);
         }
         Ok(())
@@ -293,7 +293,7 @@ impl Reader {
             let files = list(&self.path)?;
             let mut chosen: Option<Segment> = None;
             for file in files.iter().rev() {
-                match Segment::open(&file.path) {
+                match Segment::open(file) {
                     Err(error) if is_missing(&error) && attempts < 10 => {
                         attempts += 1;
                         continue 'again;
@@ -376,7 +376,7 @@ impl Reader {
                 return Ok(&mut self.segment);
             }
             attempts += 1;
-            match Segment::open(&file.path) {
+            match Segment::open(&file) {
                 Err(error) if is_missing(&error) && attempts < 10 => {}
                 opened => {
                     self.newest = Some(Box::new(opened?));

@@ -7,10 +7,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::head::{is_of_this_boot, Head, DURABLE, HEAD, PUBLISHED};
+use super::head::{is_of_this_boot, Head, CLOSED, DURABLE, HEAD, PUBLISHED};
 use super::map::Map;
 use super::segment::{doing, file_length, list, SegmentFile};
-use super::Recovery;
+use super::{wait, Recovery};
 use crate::codec::{Frame, FRAME_HEADER};
 use crate::error::{Error, Result};
 use crate::record::Plain;
@@ -93,31 +93,106 @@ pub(crate) struct Found {
     pub(crate) recovery: Recovery,
 }
 
-/// Finds where the tape at `tape` ends. `None` if it has no segment yet. Nothing is changed but
-/// segments that never held anything.
+/// Finds where the tape at `tape` ends. `None` if it has no segment yet. Segments that never held
+/// anything are removed, and those that a loss of power cut off from what is before them.
 ///
 /// # Errors
 /// `Error::Corrupt`: something is wrong that a crash does not explain.
 pub(crate) fn recover(tape: &Path) -> Result<Option<Found>> {
     let mut files = list(tape)?;
-    while let Some(file) = files.pop() {
-        let (bytes, length) = map_file(&file)?;
-        if is_unborn(&bytes, length) {
-            // Power was lost between naming a new segment and its first sync.
-            std::fs::remove_file(&file.path)
-                .map_err(|error| Error::io(error, doing("removing", &file.path)))?;
+    while let Some(file) = files.last() {
+        let (map, length) = map_file(file)?;
+        if !is_unborn(&map, length) {
+            break;
+        }
+        // Power was lost between naming a new segment and its first sync.
+        remove(file)?;
+        files.pop();
+    }
+    let mut cut_bytes = settle_closed(&mut files)?;
+    let Some(file) = files.pop() else { return Ok(None) };
+    let (map, length) = map_file(&file)?;
+    let segment = map.bytes(0, length);
+    let head = Head::read(segment, &file.path)?;
+    if head.first_offset != file.first {
+        return Err(Error::corrupt(&file.path, 16, "the file's name and its head disagree"));
+    }
+    let scan = scan(segment, &head);
+    let mut recovery = judge(&file, &map, length, &scan)?;
+    cut_bytes += recovery.cut_bytes;
+    recovery.cut_bytes = cut_bytes;
+    Ok(Some(Found { path: file.path, head, scan, recovery }))
+}
+
+/// Makes sure that each segment before the last leads to the next and says that it is closed.
+/// Where one does not, because power was lost before it was on the disk, what follows is cut off.
+/// Returns how many bytes that were.
+fn settle_closed(files: &mut Vec<SegmentFile>) -> Result<u64> {
+    let Some(newest) = files.last() else { return Ok(0) };
+    let (map, length) = map_file(newest)?;
+    let durable = if length < HEAD { 0 } else { map.word(DURABLE).load(Ordering::Acquire) };
+    drop(map);
+    let mut first = files.len() - 1;
+    while first > 0 && !is_settled(&files[first - 1], files[first].first, durable)? {
+        first -= 1;
+    }
+    for index in first..files.len().saturating_sub(1) {
+        let (file, next) = (&files[index], files[index + 1].first);
+        let (map, length) = map_file(file)?;
+        let head = Head::read(map.bytes(0, length), &file.path)?;
+        let found = scan(map.bytes(0, length), &head);
+        if found.end_offset == next {
+            close(file, found.last)?;
             continue;
         }
-        let segment = bytes.bytes(0, length);
-        let head = Head::read(segment, &file.path)?;
-        if head.first_offset != file.first {
-            return Err(Error::corrupt(&file.path, 16, "the file's name and its head disagree"));
+        let follows = found.end < length
+            && holds_frame(map.bytes(found.end, length), length - found.end, found.end_offset);
+        if follows || is_of_this_boot(&map) {
+            let reason = format!("wanted the frame of offset {}", found.end_offset);
+            return Err(Error::corrupt(&file.path, found.end as u64, reason));
         }
-        let scan = scan(segment, &head);
-        let recovery = judge(&file, &bytes, length, &scan)?;
-        return Ok(Some(Found { path: file.path, head, scan, recovery }));
+        let mut cut_bytes = 0;
+        for lost in files.drain(index + 1..).rev() {
+            cut_bytes += std::fs::metadata(&lost.path).map_or(0, |metadata| metadata.len());
+            remove(&lost)?;
+        }
+        return Ok(cut_bytes);
     }
-    Ok(None)
+    Ok(0)
+}
+
+/// Whether `file` is known to lead to offset `next`, and says that it is closed.
+fn is_settled(file: &SegmentFile, next: u64, durable: u64) -> Result<bool> {
+    if file.is_cold {
+        return Ok(true);
+    }
+    let (map, length) = map_file(file)?;
+    if length < HEAD {
+        return Ok(false);
+    }
+    let word = map.word(PUBLISHED).load(Ordering::Acquire);
+    let last = (word & !7) as usize;
+    if word & CLOSED == 0 || last < HEAD || last >= length {
+        return Ok(false);
+    }
+    let leads = Frame::read(map.bytes(last, length)).is_some_and(|(f, _)| f.end_offset() == next);
+    // Of another boot, the pages before the last frame may be missing, unless it was durable.
+    Ok(leads && (durable >= next || is_of_this_boot(&map)))
+}
+
+/// Says in the head of `file` that it is closed after the frame at `last`.
+fn close(file: &SegmentFile, last: usize) -> Result<()> {
+    let opened = File::options().read(true).write(true).open(&file.path);
+    let opened = opened.map_err(|error| Error::io(error, doing("opening", &file.path)))?;
+    let map = Map::writable(&opened, HEAD, &file.path)?;
+    map.word(PUBLISHED).store(last as u64 | CLOSED, Ordering::Release);
+    wait::wake_all(map.half_word(PUBLISHED));
+    Ok(())
+}
+
+fn remove(file: &SegmentFile) -> Result<()> {
+    std::fs::remove_file(&file.path)
+        .map_err(|error| Error::io(error, doing("removing", &file.path)))
 }
 
 fn map_file(file: &SegmentFile) -> Result<(Map, usize)> {

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use super::cold::Cold;
 use super::head::{is_of_this_boot, Head, CLOSED, DURABLE, EPOCH, HEAD, PUBLISHED, WAITING};
 use super::map::Map;
 use super::{recovery, wait};
@@ -74,11 +75,14 @@ pub(crate) struct Segment {
     /// The head again, writable, so that the writer learns who waits. Absent without permission.
     shared: Option<Map>,
     correction: Option<Correction>,
+    /// The blocks, of a compressed segment.
+    cold: Option<Cold>,
 }
 
 impl Segment {
-    /// Opens the segment at `path`.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    /// Opens a segment, compressed or not.
+    pub(crate) fn open(of: &SegmentFile) -> Result<Self> {
+        let path = of.path.as_path();
         let opened = File::options().read(true).write(true).open(path);
         let (file, may_write) = match opened {
             Ok(file) => (file, true),
@@ -97,8 +101,13 @@ impl Segment {
         }
         let map = Map::read_only(&file, length, path)?;
         let head = Head::read(map.bytes(0, HEAD), path)?;
+        if head.first_offset != of.first {
+            return Err(Error::corrupt(path, 16, "the file's name and its head disagree"));
+        }
+        let cold = if of.is_cold { Some(Cold::open(map.bytes(0, length), path)?) } else { None };
         let shared = if may_write { Map::writable(&file, HEAD, path).ok() } else { None };
-        let mut segment = Self { path: path.to_owned(), head, file, map, shared, correction: None };
+        let path = path.to_owned();
+        let mut segment = Self { path, head, file, map, shared, correction: None, cold };
         segment.settle();
         Ok(segment)
     }
@@ -106,6 +115,9 @@ impl Segment {
     /// Finds out whether the published word can be believed: it can if this boot wrote it and the
     /// frame that it names is there. Else the frames themselves say how far they go.
     fn settle(&mut self) {
+        if self.cold.is_some() {
+            return;
+        }
         let epoch = self.map.word(EPOCH).load(Ordering::Acquire);
         let word = self.map.word(PUBLISHED).load(Ordering::Acquire);
         let last = (word & !7) as usize;
@@ -139,6 +151,17 @@ impl Segment {
         ((word & !7) as usize, word & CLOSED != 0)
     }
 
+    /// The byte at which whole frames end although more was published.
+    pub(crate) fn torn_at(&self) -> Option<usize> {
+        let correction = self.correction?;
+        let real = (correction.real & !7) as usize;
+        let end = match self.whole(real) {
+            Some(frame) if real >= HEAD => real + frame.size(),
+            _ => HEAD,
+        };
+        (correction.word & !7 > correction.real & !7).then_some(end)
+    }
+
     /// Offset after the last durable item, as the writer last said.
     pub(crate) fn durable(&self) -> u64 {
         self.map.word(DURABLE).load(Ordering::Acquire)
@@ -149,9 +172,14 @@ impl Segment {
         self.map.bytes(0, HEAD)
     }
 
-    /// Maps again if the file must have grown to hold the frame at `at` up to `end`.
+    /// Makes sure that the bytes of the frame at `at` up to `end` are at hand: maps again if the
+    /// file must have grown to hold them, unpacks the block of a compressed segment.
     #[inline]
     fn ensure(&mut self, at: usize, end: usize) -> Result<()> {
+        if let Some(cold) = &mut self.cold {
+            let file = self.map.bytes(0, self.map.length());
+            return cold.unpack(file, &self.path, at, end);
+        }
         if end <= self.map.length() {
             return Ok(());
         }
@@ -176,7 +204,7 @@ impl Segment {
     #[inline]
     pub(crate) fn frame(&mut self, at: usize, expected: u64) -> Result<Frame> {
         self.ensure(at, at + FRAME_HEADER)?;
-        let frame = Frame::read_from(self.map.bytes(at, at + FRAME_HEADER));
+        let frame = Frame::read_from(self.bytes(at, at + FRAME_HEADER));
         match frame {
             Some(frame) if frame.is_plausible() && frame.first_offset == expected => {
                 self.ensure(at, at + frame.size())?;
@@ -194,7 +222,7 @@ impl Segment {
     #[inline]
     pub(crate) fn checked_frame(&mut self, at: usize, expected: u64) -> Result<Frame> {
         let frame = self.frame(at, expected)?;
-        let payload = self.map.bytes(at + FRAME_HEADER, at + frame.size());
+        let payload = self.bytes(at + FRAME_HEADER, at + frame.size());
         if frame.checksum_with(payload) != frame.checksum {
             return Err(Error::corrupt(
                 &self.path,
@@ -205,9 +233,17 @@ impl Segment {
         Ok(frame)
     }
 
-    /// Bytes of a frame that was checked.
+    /// Bytes of the frame that was looked at last.
     #[inline]
     pub(crate) fn bytes(&self, from: usize, to: usize) -> &[u8] {
+        match &self.cold {
+            None => self.map.bytes(from, to),
+            Some(cold) => cold.bytes(from, to),
+        }
+    }
+
+    /// Bytes of any published frame of a segment that is not compressed.
+    pub(crate) fn published_bytes(&self, from: usize, to: usize) -> &[u8] {
         self.map.bytes(from, to)
     }
 
@@ -218,7 +254,7 @@ impl Segment {
             return Ok(None);
         }
         self.ensure(last, last + FRAME_HEADER)?;
-        let frame = Frame::read_from(self.map.bytes(last, last + FRAME_HEADER));
+        let frame = Frame::read_from(self.bytes(last, last + FRAME_HEADER));
         match frame {
             Some(frame) if last >= HEAD && frame.is_plausible() => Ok(Some(frame)),
             _ => Err(Error::corrupt(&self.path, last as u64, "wanted the last published frame")),
@@ -244,7 +280,9 @@ impl Segment {
 
     /// Drops the mapped pages from `from` to `to` from this process's memory.
     pub(crate) fn forget(&self, from: usize, to: usize) {
-        self.map.advise(from, to, libc::MADV_DONTNEED);
+        if self.cold.is_none() {
+            self.map.advise(from, to, libc::MADV_DONTNEED);
+        }
     }
 }
 

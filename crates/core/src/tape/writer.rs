@@ -14,6 +14,7 @@ use super::head::{
     MAGIC, PUBLISHED, WAITING,
 };
 use super::index::{IndexWriter, SLOTS};
+use super::keeper::Keeper;
 use super::lock::Lock;
 use super::map::{Map, PAGE};
 use super::recovery::{self, Found};
@@ -56,8 +57,9 @@ pub struct Tape {
     index: IndexWriter,
     shared: Arc<Shared>,
     recovery: Recovery,
-    // Dropped in this order: the thread stops before the right to write is given up.
+    // Dropped in this order: the threads stop before the right to write is given up.
     _sync_thread: Option<SyncThread>,
+    keeper: Keeper,
     _lock: Lock,
 }
 
@@ -124,6 +126,7 @@ impl Tape {
             }
             Durability::EveryFrame | Durability::Never => None,
         };
+        let keeper = Keeper::start(path, config.retention)?;
         Ok(Self {
             path: path.to_owned(),
             config,
@@ -140,6 +143,7 @@ impl Tape {
             shared,
             recovery: found.recovery,
             _sync_thread: sync_thread,
+            keeper,
             _lock: lock,
         })
     }
@@ -283,6 +287,7 @@ impl Tape {
         (self.ready, self.allocated, self.forgotten) = (HEAD, allocated, HEAD);
         self.day = ts_recv.div_euclid(NS_PER_DAY);
         self.index = IndexWriter::new(HEAD, head.stride as usize);
+        self.keeper.look();
         Ok(())
     }
 
@@ -317,6 +322,12 @@ impl Tape {
     /// What opening found, and had to cut.
     pub const fn recovery(&self) -> Recovery {
         self.recovery
+    }
+
+    /// What went wrong with closed segments (hashing, compressing, removing) when they were last
+    /// looked at. Writing goes on meanwhile.
+    pub fn upkeep_failure(&self) -> Option<String> {
+        self.keeper.failure()
     }
 
     /// The tape's folder.

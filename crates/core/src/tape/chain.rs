@@ -1,0 +1,99 @@
+//! The hash chain over closed segments, which makes tampering evident.
+//!
+//! The hash of a segment is SHA-256 over its head (bytes 0 to 56), its chain field (bytes 64 to
+//! 104: the hash of the segment before) and all its frames. It is kept in the chain field of the
+//! next segment. Compressing a segment does not change its hash.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::head::{Chain, Head, CHAIN, CHAIN_LINK, CHAIN_PENDING, HEAD};
+use super::segment::{doing, list, Segment};
+use crate::codec::{Frame, FRAME_HEADER};
+use crate::error::{Error, Result};
+
+/// Hashes a segment, frame by frame.
+pub(crate) struct SegmentHasher(Sha256);
+
+impl SegmentHasher {
+    pub(crate) fn new(segment: &Segment) -> Self {
+        let head = segment.head_bytes();
+        let mut hasher = Sha256::new();
+        hasher.update(&head[..size_of::<Head>()]);
+        hasher.update(&head[CHAIN..CHAIN + size_of::<Chain>()]);
+        Self(hasher)
+    }
+
+    pub(crate) fn add(&mut self, frame_bytes: &[u8]) {
+        self.0.update(frame_bytes);
+    }
+
+    pub(crate) fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+}
+
+/// Calls `each` with every frame of `segment` and where it starts, checked. Returns the offset
+/// after the last item.
+pub(crate) fn for_each_frame(
+    segment: &mut Segment,
+    mut each: impl FnMut(&Segment, usize, &Frame) -> Result<()>,
+) -> Result<u64> {
+    let (last, _) = segment.tail();
+    let (mut at, mut next) = (HEAD, segment.head.first_offset);
+    let mut forgotten = HEAD;
+    while at <= last {
+        let frame = segment.checked_frame(at, next)?;
+        each(segment, at, &frame)?;
+        at += frame.size();
+        next = frame.end_offset();
+        if at > forgotten + (16 << 20) {
+            segment.forget(forgotten, at);
+            forgotten = at;
+        }
+    }
+    Ok(next)
+}
+
+/// The hash of a closed segment.
+pub(crate) fn hash_segment(segment: &mut Segment) -> Result<[u8; 32]> {
+    let mut hasher = SegmentHasher::new(segment);
+    for_each_frame(segment, |segment, at, frame| {
+        hasher.add(segment.bytes(at, at + FRAME_HEADER));
+        hasher.add(segment.bytes(at + FRAME_HEADER, at + frame.size()));
+        Ok(())
+    })?;
+    Ok(hasher.finish())
+}
+
+/// Fills in the hashes that are still missing from the chain of the tape at `tape`.
+///
+/// # Errors
+/// `Error::Corrupt`: a closed segment is damaged; its hash is left out.
+pub(crate) fn link(tape: &Path) -> Result<()> {
+    let files = list(tape)?;
+    let mut pending = Vec::new();
+    for pair in files.windows(2).rev() {
+        let segment = Segment::open(&pair[1])?;
+        if Chain::read(segment.head_bytes()).state != CHAIN_PENDING {
+            break;
+        }
+        pending.push(pair);
+    }
+    for pair in pending.into_iter().rev() {
+        let hash = hash_segment(&mut Segment::open(&pair[0])?)?;
+        let path = &pair[1].path;
+        let write = || {
+            let file = File::options().write(true).open(path)?;
+            file.write_all_at(
+                crate::record::Plain::as_bytes(&Chain::sealed(hash, CHAIN_LINK)),
+                CHAIN as u64,
+            )
+        };
+        write().map_err(|error| Error::io(error, doing("writing", path)))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! What is done to closed segments, by a thread of its own: the hash chain, compression, and
+//! retention. Everything follows from the files that are there, so that a crash at any point
+//! leaves work to be done again and nothing to be mended.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::segment::{doing, list, Segment, SegmentFile};
+use super::{chain, cold};
+use crate::error::{Error, Result};
+
+/// What is kept of a tape, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// Oldest segments are removed while the tape takes more bytes on the disk. `None`: never.
+    pub bytes_max: Option<u64>,
+    /// Segments are removed whose newest item is so much older, in ms, than the newest item of
+    /// the tape. `None`: never.
+    pub age_ms_max: Option<u64>,
+    /// So many closed segments stay as they are, older ones are compressed. `None`: none is.
+    pub compress_after: Option<usize>,
+}
+
+/// The thread, as the writer sees it.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    wanted: Option<Sender<()>>,
+    stop: Arc<AtomicBool>,
+    failure: Arc<Mutex<Option<String>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Starts the thread; it looks at the tape at once.
+    pub(crate) fn start(tape: &Path, retention: Retention) -> Result<Self> {
+        let (wanted, looks) = channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let failure = Arc::new(Mutex::new(None));
+        let work = Work {
+            tape: tape.to_owned(),
+            retention,
+            stop: Arc::clone(&stop),
+            failure: Arc::clone(&failure),
+        };
+        let thread = std::thread::Builder::new()
+            .name("tape-keeper".to_owned())
+            .spawn(move || work.run(&looks))
+            .map_err(|error| Error::io(error, "starting the thread that keeps closed segments"))?;
+        let keeper = Self { wanted: Some(wanted), stop, failure, thread: Some(thread) };
+        keeper.look();
+        Ok(keeper)
+    }
+
+    /// Says that a segment was closed.
+    pub(crate) fn look(&self) {
+        // The thread listens until this end of the channel is gone.
+        let sent = self.wanted.as_ref().map(|wanted| wanted.send(()));
+        debug_assert_eq!(sent, Some(Ok(())), "the thread listens");
+    }
+
+    /// What went wrong when it last looked, if anything did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // The chain is finished, compression is left for the next time.
+        self.stop.store(true, Ordering::Release);
+        self.wanted = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported when it happened; there is nobody to tell here.
+            drop(thread.join());
+        }
+    }
+}
+
+struct Work {
+    tape: PathBuf,
+    retention: Retention,
+    stop: Arc<AtomicBool>,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Work {
+    fn run(&self, looks: &Receiver<()>) {
+        while looks.recv().is_ok() {
+            // One look serves all that was asked for until now.
+            while looks.try_recv().is_ok() {}
+            let kept = self.keep();
+            let failure = kept.err().map(|error| error.to_string());
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        }
+    }
+
+    /// Does all that is due. A failure of one part does not keep the others from being done.
+    fn keep(&self) -> Result<()> {
+        // Retention first: it is what makes room where there is none.
+        let removed = self.remove();
+        let linked = chain::link(&self.tape);
+        // What is not linked is damaged, or its chain would break: it is left as it is.
+        let compressed = if linked.is_ok() { self.compress() } else { Ok(()) };
+        removed.and(linked).and(compressed)
+    }
+
+    fn compress(&self) -> Result<()> {
+        let Some(after) = self.retention.compress_after else { return Ok(()) };
+        let files = list(&self.tape)?;
+        let stop = || self.stop.load(Ordering::Acquire);
+        for file in files.iter().take(files.len().saturating_sub(after.saturating_add(1))) {
+            if stop() {
+                return Ok(());
+            }
+            if !file.is_cold {
+                cold::compress(file, &stop)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self) -> Result<()> {
+        let mut files = list(&self.tape)?;
+        let mut sizes: Vec<u64> = files.iter().map(size_on_disk).collect();
+        while files.len() > 1 {
+            let total: u64 = sizes.iter().sum();
+            let is_over = self.retention.bytes_max.is_some_and(|most| total > most);
+            if !is_over && !self.is_too_old(&files)? {
+                break;
+            }
+            let file = files.remove(0);
+            sizes.remove(0);
+            match std::fs::remove_file(&file.path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(error, doing("removing", &file.path)));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all of the oldest segment is older than what is kept.
+    fn is_too_old(&self, files: &[SegmentFile]) -> Result<bool> {
+        let Some(age_ms) = self.retention.age_ms_max else { return Ok(false) };
+        let [_, second, ..] = files else { return Ok(false) };
+        let Some(newest) = files.last() else { return Ok(false) };
+        // The head of a segment says the newest time of all before it.
+        let oldest_ts = Segment::open(second)?.head.ts_before;
+        let newest_ts = Segment::open(newest)?.head.ts_before;
+        let age_ns = i64::try_from(age_ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+        Ok(newest_ts.saturating_sub(oldest_ts) > age_ns)
+    }
+}
+
+fn size_on_disk(file: &SegmentFile) -> u64 {
+    std::fs::metadata(&file.path).map_or(0, |metadata| metadata.len())
+}
