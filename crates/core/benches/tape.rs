@@ -19,6 +19,8 @@ use tapeworks_core::{Durability, Reader, Tape, TapeConfig, TapeKind};
 
 const HAND_OVERS: u64 = 200_000;
 
+type Bench = fn(&Path);
+
 fn main() {
     let mut arguments: Vec<String> =
         std::env::args().skip(1).filter(|each| !each.starts_with("--")).collect();
@@ -28,7 +30,7 @@ fn main() {
     let name = arguments.pop().filter(|last| !Path::new(last).is_dir()).unwrap_or_default();
     let root = arguments.pop().map_or_else(std::env::temp_dir, PathBuf::from);
     let folder = root.join(format!("tapeworks-bench-{}", std::process::id()));
-    let benches: [(&str, fn(&Path)); 4] = [
+    let benches: [(&str, Bench); 4] = [
         ("append_batches", append_batches),
         ("append_single", append_single),
         ("scan", scan),

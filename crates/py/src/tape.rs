@@ -310,7 +310,7 @@ impl TapeReader {
     fn read_blobs(&mut self, py: Python<'_>, max_items: usize) -> PyResult<Option<Vec<Blob>>> {
         self.wanted(TapeKind::Blobs)?;
         let inner = &mut self.inner;
-        let mut offset = inner.position();
+        let first = inner.position();
         let mut bytes = Vec::new();
         let count = py.allow_threads(|| {
             gather(inner, max_items, |items| {
@@ -322,7 +322,7 @@ impl TapeReader {
             return Ok(None);
         }
         let mut all = Vec::new();
-        for item in blob::iterate(&bytes) {
+        for (offset, item) in (first..).zip(blob::iterate(&bytes)) {
             all.push(Blob {
                 offset,
                 kind: item.header.kind,
@@ -333,7 +333,6 @@ impl TapeReader {
                 context: PyBytes::new(py, item.context).unbind(),
                 body: PyBytes::new(py, item.body).unbind(),
             });
-            offset += 1;
         }
         Ok(Some(all))
     }
