@@ -5,15 +5,24 @@ The public names, nothing else. A name of `_LAZY` is loaded when it is first use
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from tapeworks.errors import TapeworksError
 
-__all__ = ["TapeworksError", "__version__"]
+if TYPE_CHECKING:
+    from tapeworks.views.lake import Lake, open  # noqa: A004
+    from tapeworks.views.result import Result
+
+__all__ = ["Lake", "Result", "TapeworksError", "__version__", "open"]
 
 __version__ = "0.1.0"
 
 # Public name -> module that holds it.
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {
+    "Lake": "tapeworks.views.lake",
+    "Result": "tapeworks.views.result",
+    "open": "tapeworks.views.lake",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tapeworks._core import Rows, Snapshots, Symbols
 from tapeworks.errors import TapeworksError
 
 COMMITS = "_commits"
@@ -45,7 +46,7 @@ class Table:
     doc: str = ""
 
 
-SORTED = ("ts_event", "ts_recv", "sequence", "offset")
+SORTED = ("ts_event", "ts_recv", "sequence", "tape_offset")
 
 TABLES = {
     table.name: table
@@ -152,6 +153,12 @@ def shape(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     renames = dict(table.renames)
     kept = batch.select([name for name in batch.schema.names if name not in table.drops])
     return kept.rename_columns([renames.get(name, name) for name in kept.schema.names])
+
+
+def empty_rows(table: Table) -> pa.RecordBatch:
+    """Returns no rows, with the columns and types of `table`."""
+    rows = Snapshots() if table.kind == "snapshot" else Rows(table.kind)
+    return shape(pa.record_batch(rows.arrow(Symbols(), 0, 0)), table)
 
 
 def day_text(day: int) -> str:

@@ -218,7 +218,7 @@ pub fn columns(
         }
     }
     if offsets {
-        out.push(Column::words("offset", rows.offsets()[start..end].to_vec()));
+        out.push(Column::words("tape_offset", rows.offsets()[start..end].to_vec()));
     }
     Ok(out)
 }

@@ -150,7 +150,7 @@ impl Snapshots {
             out.push(Column::list(size, ends, sizes));
         }
         out.push(words("sequence", |row| row.header.sequence));
-        out.push(words("offset", |row| row.offset));
+        out.push(words("tape_offset", |row| row.offset));
         out
     }
 }

@@ -147,7 +147,8 @@ impl Shared {
             synced.map_err(|error| Error::io(error, doing("syncing", &tape)))?;
         }
         let mut state = self.lock();
-        state.closed.drain(..files.len() - 1);
+        // Another thread may have synced the same segments, and the writer closed more, meanwhile.
+        state.closed.retain(|closed| !files.iter().any(|file| Arc::ptr_eq(file, closed)));
         self.durable.fetch_max(end, Ordering::AcqRel);
         state.live.map.word(DURABLE).fetch_max(end, Ordering::AcqRel);
         Ok(end)

@@ -1,0 +1,1 @@
+"""Looking at what is stored: read-only, and safe while a recorder writes."""

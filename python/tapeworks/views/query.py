@@ -1,0 +1,155 @@
+"""DuckDB over the lake and the tape's tail, as of one instant.
+
+A question sees each row once: from the files up to the offset that the sink has committed, and
+from the tape behind it. Only the tables that it names, and only the days that it can touch, are
+opened.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from tapeworks import lake
+from tapeworks.errors import QueryError
+from tapeworks.lake import TABLES, Table
+from tapeworks.views.tail import Part, SourceTail
+
+ATTEMPTS = 5
+WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which part of a table is asked for. `end` is exclusive; none means unbounded."""
+
+    sources: Sequence[str] | None = None
+    start: int | None = None
+    end: int | None = None
+
+    @property
+    def days(self) -> tuple[str, str] | None:
+        """First and last day of the files to be opened; none means all."""
+        if self.start is None and self.end is None:
+            return None
+        first = "0000" if self.start is None else lake.day_of(self.start)
+        last = "9999" if self.end is None else lake.day_of(max(self.end - 1, 0))
+        return first, last
+
+
+class Engine:
+    """Answers SQL over one data folder."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._lake = data / "lake"
+        self._tails: dict[str, SourceTail] = {}
+
+    def sources(self) -> list[str]:
+        """Returns all sources that have a tape or a file."""
+        tapes = self._data / "tape"
+        names = {path.name for path in tapes.glob("*") if path.is_dir()}
+        for table in TABLES:
+            names.update(lake.sources(self._lake, table))
+        return sorted(names)
+
+    def tail(self, source: str) -> SourceTail:
+        """Returns the reader of what is behind the lake for `source`."""
+        return self._tails.setdefault(source, SourceTail(self._data, source))
+
+    def run(self, sql: str, tables: Iterable[str], scope: Scope) -> pa.Table:
+        """Runs `sql`, in which each of `tables` may be named, and returns all its rows.
+
+        Raises:
+            QueryError: DuckDB refuses; the message is its own.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._run(sql, tables, scope)
+            except (duckdb.IOException, FileNotFoundError) as error:
+                # Compaction removed a file between listing and reading it: list again.
+                if attempt + 1 == ATTEMPTS:
+                    raise QueryError(f"the lake cannot be read: {error}") from error
+            except duckdb.Error as error:
+                raise QueryError(_advise(str(error))) from error
+        raise AssertionError("unreachable")
+
+    def _run(self, sql: str, tables: Iterable[str], scope: Scope) -> pa.Table:
+        with duckdb.connect() as connection:
+            connection.execute("set timezone = 'UTC'; set preserve_insertion_order = true")
+            for name in tables:
+                self._define(connection, TABLES[name], scope)
+            relation = connection.sql(sql)
+            # A statement that gives no rows is answered with none.
+            return pa.table({}) if relation is None else relation.to_arrow_table()
+
+    def _define(self, connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> None:
+        wanted = scope.sources if scope.sources is not None else self.sources()
+        parts = [self.tail(source).part(table, scope.days) for source in wanted]
+        selects = [_files_select(parts)] + [
+            _tail_select(connection, table, part) for part in parts if part.tail is not None
+        ]
+        selects = [select for select in selects if select]
+        if not selects:
+            connection.register(f"_empty_{table.name}", empty(table))
+            selects = [f"select *, '' as venue, null::date as date from _empty_{table.name}"]
+        body = " union all by name ".join(selects)
+        connection.execute(f"create temp view {table.name} as {body}")
+
+
+def tables_in(sql: str) -> list[str]:
+    """Returns the tables of the lake that `sql` names, and maybe some that it only mentions."""
+    words = {word.lower() for word in WORD.findall(sql)}
+    return [name for name in TABLES if name in words]
+
+
+def quote(text: str) -> str:
+    """Writes a text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def empty(table: Table) -> pa.Table:
+    """Returns `table` without rows, with the columns and types that it has."""
+    rows = lake.empty_rows(table)
+    return pa.Table.from_batches([rows])
+
+
+def _files_select(parts: list[Part]) -> str:
+    # One scan a source: `venue` and `date` come from the folder, which a staged file has not.
+    selects = []
+    for part in parts:
+        by_day: dict[str, list[str]] = {}
+        final = [f for f in part.files if f.path.parent.name.startswith("date=")]
+        for file in part.files:
+            if not file.path.parent.name.startswith("date="):
+                by_day.setdefault(file.day, []).append(quote(str(file.path)))
+        if final:
+            names = ", ".join(quote(str(file.path)) for file in final)
+            selects.append(
+                f"select * from read_parquet([{names}], "
+                "hive_partitioning = true, hive_types = {'venue': varchar, 'date': date})"
+            )
+        for day, paths in by_day.items():
+            selects.append(
+                f"select *, {quote(part.source)} as venue, {quote(day)}::date as date "
+                f"from read_parquet([{', '.join(paths)}])"
+            )
+    return " union all by name ".join(selects)
+
+
+def _tail_select(connection: duckdb.DuckDBPyConnection, table: Table, part: Part) -> str:
+    name = f"_tail_{table.name}_{part.source}".replace("-", "_").replace(".", "_")
+    connection.register(name, part.tail)
+    column = dict(table.renames).get("ts_event", "ts_event")
+    return f"select *, {quote(part.source)} as venue, {column}::date as date from {name}"
+
+
+def _advise(message: str) -> str:
+    text: Any = message.strip()
+    if "does not exist" in message and "Table with name" in message:
+        text += f"\nTables of the lake: {', '.join(TABLES)}"
+    return str(text)
