@@ -66,7 +66,8 @@ fn measure(feed: FeedId, frames: &[&[u8]], straight: bool) {
     let median = seconds[ROUNDS / 2];
     let bytes: usize = frames.iter().map(|frame| frame.len()).sum();
     println!(
-        "{} {:8}: {:6.2} M messages/s, {:7.1} MB/s, {:6.1} M records/s ({} frames, {failures} failed)",
+        "{} {:8}: {:6.2} M messages/s, {:7.1} MB/s, {:6.1} M records/s \
+         ({} frames, {failures} failed)",
         feed.name(),
         if straight { "straight" } else { "any JSON" },
         frames.len() as f64 / median / 1e6,

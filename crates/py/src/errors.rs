@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tapeworks_core::Error;
+use tapeworks_core::{DecodeReason, Error};
 
 /// The exception of `python/tapeworks/errors.py` that `error` is.
 pub fn to_python(error: Error) -> PyErr {
@@ -33,6 +33,10 @@ fn build(py: Python<'_>, class: &str, error: &Error) -> PyResult<PyErr> {
     match error {
         Error::Decode { reason, byte } => {
             fields.set_item("reason", reason.name())?;
+            fields.set_item("byte", byte)?;
+        }
+        Error::DoesNotFit { byte, .. } => {
+            fields.set_item("reason", DecodeReason::DoesNotFit.name())?;
             fields.set_item("byte", byte)?;
         }
         Error::Corrupt { path, byte, .. } => {

@@ -1,8 +1,8 @@
 //! Straight-line reading of bytes whose form is expected.
 //!
 //! Every step answers `None` when the bytes are anything else than expected, and the frame is then
-//! read anew by the path that takes any JSON. Wide loads are safe because the bytes are followed by
-//! [`PADDING`] zeros, and because no step moves over a zero byte: so a cursor never leaves the frame.
+//! read anew by the path that takes any JSON. Wide loads are safe because [`PADDING`] zeros follow
+//! the bytes, and because no step moves over a zero byte: so a cursor never leaves the frame.
 
 use crate::decimal;
 use crate::record::{PRICE_PLACES, SIZE_PLACES};
