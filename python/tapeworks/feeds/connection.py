@@ -24,6 +24,9 @@ FRAME_BYTES_MAX = 16 << 20
 _CLOSE_S = 2.0
 
 _log = logging.getLogger("tapeworks.feeds")
+# What the socket's library has to say is known here already, but for its warnings.
+_socket_log = logging.getLogger("tapeworks.feeds.socket")
+_socket_log.setLevel(logging.WARNING)
 
 
 class Connection(WSListener):
@@ -87,7 +90,7 @@ class Connection(WSListener):
                 max_frame_size=FRAME_BYTES_MAX,
                 read_buffer_init_size=256 * 1024,
                 proxy=self._feed.proxy,
-                logger_name="tapeworks",
+                logger_name=_socket_log,
             )
 
     async def subscribe(self) -> None:

@@ -68,7 +68,7 @@ class WeightBudget:
         self._limit = limit
         self._share = share
         self._window_s = window_s
-        self._burst = burst or max(250, limit // 20)
+        self._burst = burst or max(250, int(limit * share) // 2)
         self._window = -1
         self._used = 0
         self._tokens = float(self._burst)

@@ -379,6 +379,7 @@ async def record(
     try:
         session = Session(feed, ingest, report=report)
         await session.run(stop)
+        ingest.sync()
         status = session.status()
     finally:
         ingest.close()

@@ -83,7 +83,7 @@ class BinanceConfig:
         _within("streams_max", self.streams_max, 1, 1024)
         _within("rotation_s", self.rotation_s, 1, 86_000)
         _within("weight_share", self.weight_share, 0.01, 1)
-        _within("pending_bytes_max", self.pending_bytes_max, 1 << 16, 1 << 40)
+        _within("pending_bytes_max", self.pending_bytes_max, 1 << 16, 1 << 29)
         if self.product == "usdm":
             _one_of("snapshot_limit", self.snapshot_limit, (0, *rest.USDM_DEPTH_LIMITS))
         else:

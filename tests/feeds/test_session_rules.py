@@ -1,0 +1,262 @@
+"""The rules of a Binance session, without any socket: streams, subscriptions, limits, answers."""
+
+import json
+import random
+
+import pytest
+
+from tapeworks.errors import ConfigError
+from tapeworks.feeds.base import ControlKind, Speech
+from tapeworks.feeds.binance import BinanceConfig, BinanceFeed
+from tapeworks.feeds.binance.rest import depth_request, refusal, weight_used
+from tapeworks.feeds.binance.session import PARAMS_MAX, BinanceSubscriptions
+from tapeworks.feeds.limits import Backoff, Pace, WeightBudget
+from tapeworks.feeds.watchdog import silence_limit_s
+
+CONTROL = BinanceFeed(BinanceConfig(symbols=("BTCUSDT",))).control
+
+
+def reply(**fields: object) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def test_futures_streams_go_to_their_routed_paths():
+    # A stream on the wrong path is silent for good and gives no error, so the table decides.
+    config = BinanceConfig(
+        product="usdm",
+        symbols=("BTCUSDT",),
+        channels=("aggTrade", "bookTicker", "depth", "depth20", "kline_1m", "markPrice", "ticker"),
+        depth_speed_ms=250,
+    )
+    lines = BinanceFeed(config).lines()
+    assert {line.url.split("binance.com")[1]: line.streams for line in lines} == {
+        "/market/stream": (
+            "btcusdt@aggTrade",
+            "btcusdt@kline_1m",
+            "btcusdt@markPrice@1s",
+            "btcusdt@ticker",
+        ),
+        "/public/stream": ("btcusdt@bookTicker", "btcusdt@depth", "btcusdt@depth20"),
+    }
+
+
+def test_spot_asks_for_microseconds_and_splits_large_sets():
+    # 70 symbols of 3 channels are 210 streams: more than the default of 200 on a connection.
+    symbols = tuple(f"S{number}USDT" for number in range(70))
+    lines = BinanceFeed(BinanceConfig(symbols=symbols, connections=2)).lines()
+    assert [len(line.streams) for line in lines] == [200, 10]
+    assert all(line.url.endswith("/stream?timeUnit=MICROSECOND") for line in lines)
+    assert [line.copies for line in lines] == [2, 2]
+    assert lines[0].group != lines[1].group
+    assert "s0usdt@depth@100ms" in lines[0].streams
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"symbols": ()}, "symbols"),
+        ({"symbols": ("BTC/USDT",)}, "symbols"),
+        ({"product": "margin"}, "product"),
+        ({"channels": ("trades",)}, "channels"),
+        ({"channels": ("markPrice",)}, "channels"),
+        ({"channels": ("depth7",)}, "channels"),
+        ({"depth_speed_ms": 250}, "depth_speed_ms"),
+        ({"connections": 0}, "connections"),
+        ({"endpoints": "moon"}, "endpoints"),
+        ({"snapshot_limit": 6000}, "snapshot_limit"),
+        ({"product": "usdm", "snapshot_limit": 700}, "snapshot_limit"),
+        ({"rotation_s": 90_000}, "rotation_s"),
+    ],
+)
+def test_wrong_setting_is_named(fields, named):
+    # Each setting by itself, against good ones: the message must name it and what was found.
+    with pytest.raises(ConfigError, match=named):
+        BinanceConfig(**({"symbols": ("BTCUSDT",)} | fields))
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind", "number"),
+    [
+        (reply(result=None, id=1), ControlKind.ACK, 1),
+        (reply(result=["a@trade"], id=2), ControlKind.LISTING, 2),
+        (reply(error={"code": 2, "msg": "Invalid request"}, id=3), ControlKind.REFUSED, 3),
+        (reply(code=2, msg="Invalid request", id=4), ControlKind.REFUSED, 4),
+        (reply(error={"code": 3, "msg": "Invalid JSON"}, id=None), ControlKind.REFUSED, None),
+        (reply(e="serverShutdown", E=1), ControlKind.SHUTDOWN, None),
+        (
+            reply(stream="!serverShutdown", data={"e": "serverShutdown", "E": 1}),
+            ControlKind.SHUTDOWN,
+            None,
+        ),
+        (reply(data={"e": "trade"}, stream="a@trade"), ControlKind.DATA, None),
+        (b"[]", ControlKind.UNKNOWN, None),
+        (b"{", ControlKind.UNKNOWN, None),
+    ],
+)
+def test_control_frames_are_understood_in_all_documented_forms(payload, kind, number):
+    # Errors come nested and flat, shutdowns raw and in an envelope, keys in any order.
+    control = CONTROL(payload)
+    assert (control.kind, control.id) == (kind, number)
+
+
+def serve(talk: BinanceSubscriptions, bad: set[str], forgets: set[str]) -> list[dict[str, object]]:
+    """Plays a venue that refuses batches with a bad name, and forgets some names once."""
+    live: list[str] = []
+    sent = []
+    while (message := talk.next()) is not None:
+        request = json.loads(message)
+        sent.append(request)
+        params = request.get("params", [])
+        if request["method"] == "LIST_SUBSCRIPTIONS":
+            talk.receive(CONTROL(reply(result=live, id=request["id"])))
+        elif bad & set(params):
+            error = {"code": 2, "msg": "Invalid request: invalid stream"}
+            talk.receive(CONTROL(reply(error=error, id=request["id"])))
+        else:
+            live += [name for name in params if name not in forgets]
+            forgets -= set(params)
+            talk.receive(CONTROL(reply(result=None, id=request["id"])))
+    return sent
+
+
+def test_subscriptions_go_in_batches_and_are_verified():
+    # 450 streams: three messages and the list, well under the venue's five messages a second.
+    names = [f"s{number}usdt@trade" for number in range(450)]
+    talk = BinanceSubscriptions(names)
+    sent = serve(talk, set(), set())
+    assert [len(request.get("params", [])) for request in sent] == [PARAMS_MAX, PARAMS_MAX, 50, 0]
+    assert talk.done
+    assert not talk.failed
+
+
+def test_one_bad_stream_does_not_stop_the_others():
+    # The venue refuses a whole batch for one name; halving finds it in a few messages.
+    names = [f"s{number}usdt@trade" for number in range(100)]
+    talk = BinanceSubscriptions(names)
+    sent = serve(talk, {"s77usdt@trade"}, set())
+    assert talk.done
+    assert talk.failed == ["s77usdt@trade"]
+    assert len(sent) <= 16
+
+
+def test_forgotten_stream_is_asked_for_once_more():
+    # Acknowledged and not in the list: the second time it works, or it counts as failed.
+    talk = BinanceSubscriptions(["a@trade", "b@trade"])
+    serve(talk, set(), {"b@trade"})
+    assert talk.done
+    assert not talk.failed
+    stubborn = BinanceSubscriptions(["a@trade", "c@trade"])
+    for live in (["a@trade"], ["a@trade"]):
+        while b"LIST" not in (message := stubborn.next() or b""):
+            stubborn.receive(CONTROL(reply(result=None, id=json.loads(message)["id"])))
+        stubborn.receive(CONTROL(reply(result=live, id=json.loads(message)["id"])))
+    assert stubborn.done
+    assert stubborn.failed == ["c@trade"]
+
+
+def test_pace_never_exceeds_its_window():
+    # Random arrivals and waits: no window may hold more than four events.
+    chance = random.Random(5)
+    pace = Pace(4, 1.0)
+    now, moments = 0.0, []
+    for _ in range(500):
+        now += chance.random() * 0.3
+        moments.append(now + pace.take(now))
+    moments.sort()
+    assert all(b - a >= 1.0 - 1e-9 for a, b in zip(moments, moments[4:], strict=False))
+
+
+def test_pongs_use_up_the_pace():
+    # The venue counts pongs among the messages, so after four of them a subscription waits.
+    pace = Pace(4, 1.0)
+    for _ in range(4):
+        pace.spend(10.0)
+    assert pace.take(10.2) == pytest.approx(0.8)
+
+
+def test_backoff_doubles_with_jitter_up_to_its_limit():
+    # Each delay lies between half and all of a doubling series, and starts anew after a success.
+    backoff = Backoff(0.25, 30.0, random.Random(1))
+    delays = [backoff.delay() for _ in range(12)]
+    for number, delay in enumerate(delays):
+        whole = min(30.0, 0.25 * 2**number)
+        assert whole / 2 <= delay <= whole
+    backoff.reset()
+    assert backoff.delay() <= 0.25
+
+
+def test_weight_budget_holds_a_share_of_the_window():
+    # 100 books of weight 250 against 6000 a minute, half of it ours: at most 3000 in any window
+    # of the venue, which count from the full minute.
+    budget = WeightBudget(6000, share=0.5)
+    now, used = 5.0, dict.fromkeys(range(20), 0)
+    for _ in range(100):
+        while (delay := budget.delay(250, now, now)) > 0:
+            now += delay
+        budget.spend(250, now, now)
+        used[int(now // 60)] += 250
+    assert max(used.values()) <= 3000
+    assert now < 60 * 10
+
+
+def test_weight_budget_believes_the_venue():
+    # Another process behind the same address used almost all: nothing until the next window.
+    budget = WeightBudget(6000, share=0.5)
+    budget.spend(5, 100.0, 100.0)
+    budget.told(2990, 100.0)
+    assert budget.delay(250, 100.0, 100.0) == pytest.approx(20.5)
+    assert budget.delay(250, 121.0, 121.0) == 0.0
+
+
+def test_ban_stops_every_request():
+    # 418 with Retry-After: no request, however light, until it is over.
+    budget = WeightBudget(6000)
+    budget.ban(120.0, 50.0)
+    assert budget.delay(1, 51.0, 51.0) == pytest.approx(119.0)
+    assert budget.delay(1, 170.5, 170.5) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "wait_ms"),
+    [
+        (429, {"Retry-After": "7"}, b"", 7000),
+        (418, {"retry-after": "120"}, b"", 120_000),
+        (418, {}, b'{"code":-1003,"msg":"IP banned until 1700000300000."}', 300_000),
+        (429, {}, b"", 60_000),
+        (403, {}, b"<html>", 300_000),
+        (503, {}, b"", 1000),
+        (400, {}, b'{"code":-1121,"msg":"Invalid symbol."}', 0),
+    ],
+)
+def test_refusals_say_when_to_ask_again(status, headers, body, wait_ms):
+    # By header, by the text of the code, or by what the documentation says of the status.
+    error = refusal(status, headers, body, 1_700_000_000_000)
+    assert (error.status, error.retry_after_ms) == (status, wait_ms)
+
+
+def test_used_weight_is_read_for_the_minute_alone():
+    # The header's name carries its window; others are not comparable.
+    headers = {"X-MBX-USED-WEIGHT": "9", "x-mbx-used-weight-1m": "42", "X-MBX-USED-WEIGHT-1D": "7"}
+    assert weight_used(headers, 60) == 42
+
+
+def test_depth_requests_weigh_what_the_venue_counts():
+    # The table of the documentation, at its borders.
+    spot = [depth_request("spot", "A", limit, 0).weight for limit in (100, 101, 1000, 1001, 5000)]
+    usdm = [depth_request("usdm", "A", limit, 0).weight for limit in (50, 100, 500, 1000)]
+    assert spot == [5, 25, 50, 250, 250]
+    assert usdm == [2, 5, 10, 20]
+    assert depth_request("spot", "BTCUSDT", 5000, 0).path == (
+        "/api/v3/depth?symbol=BTCUSDT&limit=5000"
+    )
+
+
+def test_silence_is_judged_by_the_streams_own_pace():
+    # One message in ten seconds: two minutes of quiet say nothing. Ten a second: half a minute
+    # does. A kline or a trade may stop for as long as nobody trades.
+    learned = Speech(30.0, 30.0, learned=True)
+    assert silence_limit_s(learned, 200, 0, int(1990e9)) == pytest.approx(500.0)
+    assert silence_limit_s(learned, 200, 0, int(19.9e9)) == 30.0
+    assert silence_limit_s(learned, 99, 0, int(9e9)) is None
+    assert silence_limit_s(Speech(), 10_000, 0, int(9e9)) is None
+    assert silence_limit_s(Speech(15.0, 15.0), 1, 0, 0) == 15.0
