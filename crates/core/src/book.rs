@@ -2,9 +2,12 @@
 //!
 //! [`L2Book`] holds the price levels of one instrument and answers questions about them. [`Sync`]
 //! decides, from sequences alone, whether a book is proven continuous; [`SyncedBook`] is the two
-//! together. Nothing leaves a book that is not continuous (see [`SyncState`]).
+//! together. Nothing leaves a book that is not continuous (see [`SyncState`]). [`BookHistory`] gives
+//! the book at any past instant back.
 
+mod checkpoints;
 mod continuity;
+mod history;
 mod l2;
 mod ladder;
 mod state;
@@ -12,6 +15,7 @@ mod sync;
 mod synced;
 
 pub use continuity::{Continuity, SyncState};
+pub use history::{BookHistory, BookTape, Moment, Past, PastBook, Unproven};
 pub use l2::{Depth, Distance, Fill, L2Book, Touch};
 pub use ladder::{Levels, PriceLevel};
 pub(crate) use state::Cursor;

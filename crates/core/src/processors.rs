@@ -12,6 +12,7 @@ use crate::record::{Blobs, Marker, Records};
 use crate::tape::TapeKind;
 
 pub mod arbitration;
+pub mod book_history;
 pub mod books;
 pub mod normalize;
 pub mod stage;

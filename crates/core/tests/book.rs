@@ -1,15 +1,19 @@
 //! L2 books and their synchronisation, through the public API, against slow obvious models.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use tapeworks_core::book::{
-    Continuity, Distance, Fill, L2Book, PriceLevel, Step, SyncState, SyncedBook, Touch,
+    BookHistory, Continuity, Distance, Fill, L2Book, Moment, Past, PriceLevel, Step, SyncState,
+    SyncedBook, Touch,
 };
+use tapeworks_core::processors::book_history::open_book_history;
 use tapeworks_core::processors::books::{Books, BooksConfig};
 use tapeworks_core::processors::sync_tracker::SyncTracker;
 use tapeworks_core::record::{
     Channel, Header, Level, Marker, MarkerCode, Side, FLAG_LAST, FLAG_SNAPSHOT, NONE,
 };
+use tapeworks_core::tape::{Durability, Reader as TapeReader, Tape, TapeConfig, TapeKind};
 use tapeworks_core::{Batch, Processor, Records};
 
 /// A seeded generator; seeds are printed by the asserts that use it.
@@ -407,7 +411,8 @@ impl Venue {
         let mut marker = marker(code, first, count);
         marker.header.feed = 1 + u8::from(self.chained);
         marker.header.instrument = self.instrument;
-        (marker.header.ts_event, marker.header.ts_recv) = (first as i64, first as i64 + 5);
+        // A snapshot is received when the venue is further on.
+        (marker.header.ts_event, marker.header.ts_recv) = (first as i64, self.last as i64 + 5);
         marker
     }
 
@@ -431,6 +436,7 @@ impl Venue {
             let mut empty = self.marker(MarkerCode::EmptyUpdate, first, 0);
             empty.header.sequence = last;
             (empty.last, empty.ts_start) = (last, self.last as i64);
+            (empty.header.ts_event, empty.header.ts_recv) = (last as i64, last as i64 + 5);
             empty.channel = Channel::Depth as u8;
             self.out.push(&empty);
         }
@@ -506,7 +512,7 @@ fn shown_book_is_always_the_venues_book() {
 }
 
 /// The normalised tape of four instruments of two feeds, with losses, and the venues behind it.
-fn faulty_tape(seed: u64) -> (Records, Vec<Venue>) {
+fn faulty_tape(seed: u64, ends: bool) -> (Records, Vec<Venue>) {
     let mut venues: Vec<_> = (1..5).map(|id| Venue::new(seed, id, id % 2 == 0)).collect();
     let mut tracker = SyncTracker::new();
     let mut tape = Records::new();
@@ -518,17 +524,14 @@ fn faulty_tape(seed: u64) -> (Records, Vec<Venue>) {
         if random.below(10) == 0 && tracker.needs().any(|id| id == venue.instrument) {
             venue.snapshot();
         }
-        if round == 1000 {
-            venue.out.push(&Marker { header: Header::of::<Marker>(), ..end_of_session() });
+        if ends && round == 1000 {
+            let header = Header::of::<Marker>();
+            venue.out.push(&Marker { header, ..marker(MarkerCode::EndOfSession, 0, 0) });
         }
         tracker.observe(venue.out.as_bytes());
         tape.extend_from_bytes(venue.out.as_bytes()).unwrap();
     }
     (tape, venues)
-}
-
-fn end_of_session() -> Marker {
-    marker(MarkerCode::EndOfSession, 0, 0)
 }
 
 fn run(books: &mut Books, tape: &[u8], batch_size: usize) -> Records {
@@ -617,7 +620,7 @@ fn book_tape_shows_proven_books_only() {
     // A reader that trusts the book tape blindly is compared with the venue after every update,
     // checkpoint and top; the same bytes come out at any batch size.
     for seed in 0..20 {
-        let (tape, venues) = faulty_tape(seed);
+        let (tape, venues) = faulty_tape(seed, true);
         let config = BooksConfig { snapshot_interval_ms: 1, snapshot_levels: 5 };
         let out = run(&mut Books::new(config), tape.as_bytes(), 4096);
         for batch_size in [1, 7] {
@@ -646,7 +649,7 @@ fn restored_processor_goes_on_exactly() {
     // Cut the tape at random records, also in the middle of updates and snapshots: what a fresh
     // processor restored there writes, equals what the first would have written.
     for seed in 0..40 {
-        let (tape, _) = faulty_tape(seed);
+        let (tape, _) = faulty_tape(seed, true);
         let config = BooksConfig { snapshot_interval_ms: 1, snapshot_levels: 3 };
         let straight = run(&mut Books::new(config), tape.as_bytes(), 4096);
         let cut = Random(seed).below(tape.len() as u64) as usize * 64;
@@ -701,4 +704,132 @@ fn checkpoints_keep_rebuilding_short() {
     }
     assert!(longest[0] > 1 << 20 && longest[0] < 1_060_000, "{longest:?}");
     assert!(longest[1] < 21_000, "{longest:?}");
+}
+
+/// A folder that is removed when the test ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("book-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn tape(&self) -> Tape {
+        let durability = Durability::Never;
+        let config = TapeConfig { durability, segment_bytes: 1 << 20, ..records_config() };
+        Tape::open(&self.0, config).unwrap()
+    }
+}
+
+fn records_config() -> TapeConfig {
+    TapeConfig::new(TapeKind::Records)
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn append(tape: &mut Tape, records: &[u8], frame: usize) {
+    for bytes in records.chunks(64 * frame) {
+        tape.append(bytes, (bytes.len() / 64) as u32, 0, 0).unwrap();
+    }
+}
+
+fn book_at(history: &mut BookHistory<TapeReader>, instrument: u32, moment: Moment) -> Past {
+    history.at(instrument, moment).unwrap()
+}
+
+#[test]
+fn history_gives_the_venues_book_or_says_why_not() {
+    // Every instant of a faulty tape, by both clocks: a book that is given equals the venue's at
+    // that instant, lost updates included; where an update was applied, a book is given. Times are
+    // update ids here, so that the truth is known at each.
+    for seed in 0..6 {
+        let (normalised, venues) = faulty_tape(seed, false);
+        let config = BooksConfig { snapshot_interval_ms: 1, snapshot_levels: 5 };
+        let out = run(&mut Books::new(config), normalised.as_bytes(), 4096);
+        let folder = Folder::new(&format!("history-{seed}"));
+        append(&mut folder.tape(), out.as_bytes(), 100);
+        let mut history = open_book_history(&folder.0).unwrap();
+        let mut given = 0;
+        for venue in &venues {
+            let mine = out.iter().filter(|record| record.header().instrument == venue.instrument);
+            let last = |level: &Level| level.header.flags & FLAG_LAST != 0;
+            let applied = mine.filter_map(|record| record.as_level()).filter(last);
+            for sequence in applied.map(|level| level.header.sequence as i64) {
+                let past = book_at(&mut history, venue.instrument, Moment::Event(sequence));
+                assert!(matches!(past, Past::Book(_)), "seed {seed} {sequence}: {past:?}");
+            }
+            for ts in 0..=venue.last as i64 {
+                for moment in [Moment::Event(ts), Moment::Received(ts + 5)] {
+                    let context = format!("seed {seed} {} {moment:?}", venue.instrument);
+                    let Past::Book(past) = book_at(&mut history, venue.instrument, moment) else {
+                        continue;
+                    };
+                    given += 1;
+                    let past_id = venue.past.iter().rfind(|past| past.0 as i64 <= ts).unwrap();
+                    if !past.is_newest {
+                        assert_eq!(past.sequence, past_id.0, "{context}");
+                    }
+                    assert_equal(&past.book, venue.truth_at(past.sequence), &context);
+                }
+            }
+        }
+        assert!(given > 1000, "seed {seed}: {given}");
+    }
+}
+
+#[test]
+fn file_of_checkpoints_is_only_a_cache() {
+    // The answers are the same with the file, with a damaged one, with one of another tape, and
+    // without; a scan that grows with the tape finds the same as one over all of it.
+    let normalised = |seed| faulty_tape(seed, false).0;
+    let out = |seed| run(&mut Books::default(), normalised(seed).as_bytes(), 4096);
+    let folder = Folder::new("cache");
+    let mut tape = folder.tape();
+    let busy: Vec<_> = (0..5).flat_map(|_| out(7).as_bytes().to_vec()).collect();
+    let repeat = (1 << 18) / (busy.len() / 64) + 1;
+    let mut growing = None;
+    for _ in 0..repeat {
+        append(&mut tape, &busy, 500);
+        let history = growing.get_or_insert_with(|| open_book_history(&folder.0).unwrap());
+        history.refresh().unwrap();
+    }
+    let answers = |history: &mut BookHistory<TapeReader>| -> Vec<_> {
+        let ask = |ts| match book_at(history, 1, Moment::Event(ts)) {
+            Past::Book(past) => (past.sequence, past.book.checksum()),
+            Past::Unproven(unproven) => (unproven.sequence, 0),
+        };
+        (0..400).map(ask).collect()
+    };
+    let file = folder.0.join("checkpoints.idx");
+    let whole = std::fs::read(&file).unwrap();
+    let wanted = answers(&mut growing.unwrap());
+    assert_eq!(answers(&mut open_book_history(&folder.0).unwrap()), wanted);
+    for damage in [&whole[..10], &whole[..whole.len() - 1], &[], &[7; 100]] {
+        std::fs::write(&file, damage).unwrap();
+        assert_eq!(answers(&mut open_book_history(&folder.0).unwrap()), wanted);
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), whole, "what was damaged is written again");
+    // Another tape is laid where this one was, and the file stays.
+    drop(tape);
+    for entry in std::fs::read_dir(&folder.0).unwrap() {
+        let path = entry.unwrap().path();
+        if path != file {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let other: Vec<_> = (0..10).flat_map(|_| out(8).as_bytes().to_vec()).collect();
+    let mut tape = folder.tape();
+    for _ in 0..repeat {
+        append(&mut tape, &other, 500);
+    }
+    let replaced = answers(&mut open_book_history(&folder.0).unwrap());
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(replaced, answers(&mut open_book_history(&folder.0).unwrap()));
 }

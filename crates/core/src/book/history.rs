@@ -1,0 +1,388 @@
+//! The book at any past instant, from a book tape.
+//!
+//! Rebuilt from the last checkpoint at or before the instant and the updates after it, never from
+//! the start of the day. The answer is a book that was proven at that instant, or says why there is
+//! none: an instant between the last update before a break and the break itself is not proven.
+
+use std::path::Path;
+
+use super::checkpoints::{Checkpoints, Entry};
+use super::continuity::SyncState;
+use super::l2::L2Book;
+use crate::error::{Error, Result};
+use crate::record::{
+    records, Channel, Header, Kind, Level, Marker, MarkerCode, RecordRef, Side, FLAG_LAST, NONE,
+};
+
+/// A book tape to read from: `tape::Reader` is one.
+pub trait BookTape {
+    /// The tape's folder.
+    fn path(&self) -> &Path;
+
+    /// First offset that is kept.
+    ///
+    /// # Errors
+    /// As the tape's.
+    fn first(&self) -> Result<u64>;
+
+    /// Offset after the last record that is published.
+    ///
+    /// # Errors
+    /// As the tape's.
+    fn end(&mut self) -> Result<u64>;
+
+    /// Goes to `offset`.
+    ///
+    /// # Errors
+    /// `Error::OutOfRange`: it is not on the tape.
+    fn seek(&mut self, offset: u64) -> Result<()>;
+
+    /// The next records and the offset of their first; `None` at the end.
+    ///
+    /// # Errors
+    /// As the tape's.
+    fn read(&mut self) -> Result<Option<(u64, &[u8])>>;
+}
+
+/// A moment by one of the two clocks, in ns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// By the venue's clock, as `ts_event`.
+    Event(i64),
+    /// By the host's clock, as `ts_recv`.
+    Received(i64),
+}
+
+impl Moment {
+    /// Whether something with these times had happened by then.
+    const fn has_seen(self, ts_event: i64, ts_recv: i64) -> bool {
+        match self {
+            Self::Event(ts) => ts_event <= ts,
+            Self::Received(ts) => ts_recv <= ts,
+        }
+    }
+}
+
+/// A proven book of the past.
+#[derive(Debug, Clone)]
+pub struct PastBook {
+    /// The book.
+    pub book: L2Book,
+    /// Its last update id.
+    pub sequence: u64,
+    /// `ts_event` of its last update, in ns.
+    pub ts_event: i64,
+    /// `ts_recv` of its last update, in ns.
+    pub ts_recv: i64,
+    /// Whether nothing of the instrument follows on the tape, so that an update that belongs before
+    /// the moment asked for may still come.
+    pub is_newest: bool,
+}
+
+/// Why there is no proven book at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unproven {
+    /// The state at that moment; `Empty` also if the tape holds nothing of the instrument so far.
+    pub state: SyncState,
+    /// `ts_event` since when nothing is proven: of the last update applied, or of the change of
+    /// state. [`NONE`] if nothing ever was.
+    pub ts_event: i64,
+    /// `ts_recv` of the same.
+    pub ts_recv: i64,
+    /// Update id of the book that was proven last, 0 if none was.
+    pub sequence: u64,
+}
+
+/// The book at a moment, or why there is none.
+#[derive(Debug, Clone)]
+pub enum Past {
+    /// A proven book.
+    Book(Box<PastBook>),
+    /// None is proven.
+    Unproven(Unproven),
+}
+
+/// All books of a book tape, at any instant that it covers.
+#[derive(Debug)]
+pub struct BookHistory<T> {
+    tape: T,
+    checkpoints: Checkpoints,
+}
+
+impl<T: BookTape> BookHistory<T> {
+    /// The history on `tape`. What is known of its checkpoints is read from, and kept in, the file
+    /// `checkpoints.idx` in the tape's folder.
+    ///
+    /// # Errors
+    /// `Error::Io`: that file is there and cannot be read.
+    pub fn new(tape: T) -> Result<Self> {
+        let checkpoints = Checkpoints::load(&tape.path().join("checkpoints.idx"))?;
+        Ok(Self { tape, checkpoints })
+    }
+
+    /// Finds the checkpoints that were written since the last call. [`BookHistory::at`] does this
+    /// by itself; a process that calls it now and then makes the first question fast too.
+    ///
+    /// # Errors
+    /// As the tape's, and `Error::Io`: the file of checkpoints cannot be written.
+    pub fn refresh(&mut self) -> Result<()> {
+        let (first, end) = (self.tape.first()?, self.tape.end()?);
+        let (known, next) = self.checkpoints.scanned();
+        if next > end || next < first || known > next {
+            // Another tape, or nothing known yet.
+            self.checkpoints.restart(first);
+        }
+        let (_, next) = self.checkpoints.scanned();
+        if next == end {
+            return Ok(());
+        }
+        self.tape.seek(next)?;
+        while let Some((offset, bytes)) = self.tape.read()? {
+            self.checkpoints.scan(offset, bytes);
+        }
+        self.checkpoints.save()
+    }
+
+    /// The instruments of which the tape ever held a book or its state, in order of id.
+    pub fn instruments(&self) -> Vec<u32> {
+        self.checkpoints.instruments()
+    }
+
+    /// The book of `instrument` at `moment`: all updates up to and including it.
+    ///
+    /// # Errors
+    /// As the tape's; `Error::Corrupt`: a checkpoint does not have the checksum that it names.
+    pub fn at(&mut self, instrument: u32, moment: Moment) -> Result<Past> {
+        self.refresh()?;
+        match self.try_at(instrument, moment)? {
+            Some(past) => Ok(past),
+            None => {
+                // The file described another tape that lay here before.
+                let first = self.tape.first()?;
+                self.checkpoints.restart(first);
+                self.refresh()?;
+                self.try_at(instrument, moment)?.ok_or_else(|| {
+                    Error::corrupt(self.tape.path(), 0, "a checkpoint is not where it was found")
+                })
+            }
+        }
+    }
+
+    /// As [`BookHistory::at`]; `None` if a checkpoint is not where it was found.
+    fn try_at(&mut self, instrument: u32, moment: Moment) -> Result<Option<Past>> {
+        let first = self.tape.first()?;
+        let entries = self.checkpoints.of(instrument);
+        let seen = |entry: &Entry| moment.has_seen(entry.ts_event, entry.ts_recv);
+        let found = entries.iter().rfind(|entry| entry.offset >= first && seen(entry));
+        let Some(entry) = found.copied() else {
+            let never =
+                Unproven { state: SyncState::Empty, ts_event: NONE, ts_recv: NONE, sequence: 0 };
+            return Ok(Some(Past::Unproven(never)));
+        };
+        match entry.state() {
+            None => {}
+            // The checkpoint that follows lies after the moment, or was not written before a crash.
+            Some(SyncState::Continuous) => {
+                return Ok(Some(Past::Unproven(unproven(SyncState::Bridging, &entry))))
+            }
+            Some(state) => return Ok(Some(Past::Unproven(self.last_proven(state, &entry)))),
+        }
+        let mut rebuild = Rebuild::new(instrument, moment);
+        self.tape.seek(entry.offset)?;
+        // What was published since the scan may hold states that were not looked at.
+        let (_, end) = self.checkpoints.scanned();
+        while let Some((offset, bytes)) = self.tape.read()? {
+            if offset >= end || !rebuild.take(bytes) {
+                break;
+            }
+        }
+        rebuild.finish(self.tape.path(), &entry)
+    }
+
+    /// Since when nothing is proven, if `entry` says that the book is in `state`.
+    fn last_proven(&self, state: SyncState, entry: &Entry) -> Unproven {
+        let entries = self.checkpoints.of(entry.instrument);
+        let before = entries.iter().take_while(|other| other.offset <= entry.offset);
+        // The first change since the book was last shown is when it was lost.
+        let mut since = *entry;
+        for other in before.collect::<Vec<_>>().into_iter().rev() {
+            match other.state() {
+                Some(SyncState::Continuous) | None => break,
+                Some(_) => since = *other,
+            }
+        }
+        unproven(state, &since)
+    }
+}
+
+const fn unproven(state: SyncState, since: &Entry) -> Unproven {
+    Unproven { state, ts_event: since.ts_event, ts_recv: since.ts_recv, sequence: since.sequence }
+}
+
+/// Where reading stands between a checkpoint and the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The first record is still to come.
+    Start,
+    /// Levels of the checkpoint.
+    Checkpoint,
+    /// Updates.
+    Updates,
+    /// Something after the moment was met.
+    Done,
+    /// The book broke after the moment.
+    Broke(SyncState),
+    /// The checkpoint is not the one that was looked for, or not whole.
+    NotFound,
+    /// The levels do not have the checksum that the checkpoint names.
+    Mismatch,
+}
+
+/// A book being rebuilt.
+struct Rebuild {
+    instrument: u32,
+    moment: Moment,
+    stage: Stage,
+    past: PastBook,
+    /// Levels of an update of which the last is still to come: it may not be on the tape yet.
+    open: Vec<(Side, i64, i64)>,
+}
+
+impl Rebuild {
+    fn new(instrument: u32, moment: Moment) -> Self {
+        let past = PastBook {
+            book: L2Book::new(),
+            sequence: 0,
+            ts_event: NONE,
+            ts_recv: NONE,
+            is_newest: false,
+        };
+        Self { instrument, moment, stage: Stage::Start, past, open: Vec::new() }
+    }
+
+    /// Takes records in. `false` when no more are needed.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        for record in records::iterate(bytes) {
+            // Most records are of other instruments; their headers are not decoded.
+            if self.stage != Stage::Start && instrument_of(record) != self.instrument {
+                continue;
+            }
+            if record.kind() == Kind::Level as u8 {
+                if let Some(level) = record.as_level() {
+                    self.level(&level);
+                }
+            } else if let Some(marker) = record.as_marker() {
+                self.marker(&marker);
+            } else if self.stage == Stage::Start {
+                self.stage = Stage::NotFound;
+            }
+            if !matches!(self.stage, Stage::Checkpoint | Stage::Updates) {
+                return false;
+            }
+        }
+        true
+    }
+
+    #[inline]
+    fn level(&mut self, level: &Level) {
+        let side = if level.side == Side::Ask as u8 { Side::Ask } else { Side::Bid };
+        match self.stage {
+            Stage::Start => self.stage = Stage::NotFound,
+            Stage::Checkpoint => self.past.book.set(side, level.price, level.size),
+            _ if level.channel != Channel::Depth as u8 => {}
+            _ if !self.moment.has_seen(level.header.ts_event, level.header.ts_recv) => {
+                self.stage = Stage::Done;
+            }
+            _ => {
+                self.open.push((side, level.price, level.size));
+                if level.header.flags & FLAG_LAST != 0 {
+                    for (side, price, size) in self.open.drain(..) {
+                        self.past.book.set(side, price, size);
+                    }
+                    self.note(&level.header);
+                }
+            }
+        }
+    }
+
+    fn marker(&mut self, marker: &Marker) {
+        let header = &marker.header;
+        let code = MarkerCode::try_from(marker.code);
+        match (self.stage, code) {
+            (Stage::Start, Ok(MarkerCode::CheckpointBegin))
+                if header.instrument == self.instrument =>
+            {
+                self.stage = Stage::Checkpoint;
+                self.past.sequence = header.sequence;
+                self.past.ts_event = header.ts_event;
+                // The marker itself was received when the checkpoint was written.
+                self.past.ts_recv = marker.ts_start;
+            }
+            (Stage::Start, _) => self.stage = Stage::NotFound,
+            (Stage::Checkpoint, Ok(MarkerCode::CheckpointEnd)) => {
+                let same = self.past.book.checksum() == marker.last;
+                self.stage = if same { Stage::Updates } else { Stage::Mismatch };
+            }
+            (Stage::Updates, Ok(MarkerCode::EmptyUpdate)) => {
+                if self.moment.has_seen(header.ts_event, header.ts_recv) {
+                    self.note(header);
+                } else {
+                    self.stage = Stage::Done;
+                }
+            }
+            (Stage::Updates, Ok(MarkerCode::BookState)) => {
+                let state = SyncState::try_from(marker.state).unwrap_or(SyncState::Broken);
+                self.stage = Stage::Broke(state);
+            }
+            // Of the checkpoints up to the moment, reading started at the last.
+            (Stage::Updates, Ok(MarkerCode::CheckpointBegin)) => self.stage = Stage::Done,
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, header: &Header) {
+        self.past.sequence = header.sequence;
+        self.past.ts_event = header.ts_event;
+        self.past.ts_recv = header.ts_recv;
+    }
+
+    fn finish(mut self, path: &Path, entry: &Entry) -> Result<Option<Past>> {
+        match self.stage {
+            Stage::Start | Stage::NotFound | Stage::Checkpoint => Ok(None),
+            Stage::Mismatch => Err(Error::corrupt(
+                path,
+                0,
+                format!("the checkpoint at offset {} has another checksum", entry.offset),
+            )),
+            // The session ended in good order: until then the book was what it was.
+            Stage::Done | Stage::Broke(SyncState::Empty) => {
+                Ok(Some(Past::Book(Box::new(self.past))))
+            }
+            Stage::Updates => {
+                self.past.is_newest = true;
+                Ok(Some(Past::Book(Box::new(self.past))))
+            }
+            Stage::Broke(state) => {
+                // Of what was lost, some may have happened before the moment. Right after the last
+                // update that came, nothing was.
+                let PastBook { ts_event, ts_recv, sequence, .. } = self.past;
+                let exact = match self.moment {
+                    Moment::Event(ts) => ts == ts_event,
+                    Moment::Received(ts) => ts == ts_recv,
+                };
+                if exact {
+                    return Ok(Some(Past::Book(Box::new(self.past))));
+                }
+                Ok(Some(Past::Unproven(Unproven { state, ts_event, ts_recv, sequence })))
+            }
+        }
+    }
+}
+
+#[inline]
+fn instrument_of(record: RecordRef<'_>) -> u32 {
+    match record.bytes().get(4..8) {
+        Some(&[a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
+        _ => 0,
+    }
+}
