@@ -205,12 +205,20 @@ impl Entry {
 }
 
 /// All processors.
-pub const PROCESSORS: &[Entry] = &[Entry {
-    name: "normalize",
-    input: "market-data.raw",
-    output: "market-data.normalized",
-    build: normalize::build,
-}];
+pub const PROCESSORS: &[Entry] = &[
+    Entry {
+        name: "normalize",
+        input: "market-data.raw",
+        output: "market-data.normalized",
+        build: normalize::build,
+    },
+    Entry {
+        name: "books",
+        input: "market-data.normalized",
+        output: "market-data.book",
+        build: books::build,
+    },
+];
 
 /// The processor of that name.
 ///

@@ -672,6 +672,22 @@ fn restored_processor_goes_on_exactly() {
 }
 
 #[test]
+fn lost_input_breaks_every_book() {
+    // Retention passed the reader: what it missed is not known, so no book is shown until a new
+    // snapshot; the tape says so for each.
+    let (tape, _) = faulty_tape(3, false);
+    let mut books = Books::default();
+    run(&mut books, tape.as_bytes(), 4096);
+    let shown = (1..5).filter(|&id| books.book(id).unwrap().book().is_some()).count();
+    assert!(shown > 0);
+    let mut out = Records::new();
+    books.lost(&marker(MarkerCode::Gap, 5, 0), &mut out);
+    assert!((1..5).all(|id| books.book(id).unwrap().book().is_none()));
+    assert!(out.iter().all(|record| record.as_marker().unwrap().state == SyncState::Broken as u8));
+    assert!(out.len() >= shown);
+}
+
+#[test]
 fn checkpoints_keep_rebuilding_short() {
     // One instrument is quiet after its start, another has 1.3 million level updates: no book needs
     // more than twice the promised levels of its own, or records of the tape, from a checkpoint.

@@ -188,6 +188,15 @@ impl Sync {
         }
     }
 
+    /// Records of this instrument may be missing before the next one: the book is given up, if
+    /// anything of it was known.
+    pub fn lost(&mut self) -> Step {
+        if self.state == SyncState::Empty {
+            return Step::default();
+        }
+        self.give_up(self.sequence, self.sequence)
+    }
+
     fn level_of_other(&mut self, level: &Level) -> Step {
         let last = level.header.sequence;
         let mut step = match self.open {

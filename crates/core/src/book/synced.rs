@@ -103,6 +103,13 @@ impl SyncedBook {
         step
     }
 
+    /// Gives the book up: records of this instrument may be missing before the next one.
+    pub fn lost(&mut self) -> Step {
+        let step = self.sync.lost();
+        self.waiting.drain(..step.dropped);
+        step
+    }
+
     /// Sequence of the newest update in the book or buffered.
     fn newest(&self) -> (u64, Option<u64>) {
         (self.sync.sequence, self.sync.buffered.back().map(|update| update.last))

@@ -11,8 +11,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Batch, Processor};
-use crate::book::{Action, Continuity, Cursor, Step, SyncState, SyncedBook};
+use super::{Batch, Processor, Settings};
+use crate::book::{Action, Continuity, Cursor, Step, Sync, SyncState, SyncedBook};
 use crate::error::{Error, Result};
 use crate::feeds::FeedId;
 use crate::record::{
@@ -59,6 +59,19 @@ impl Default for BooksConfig {
     fn default() -> Self {
         Self { snapshot_interval_ms: 1000, snapshot_levels: 20 }
     }
+}
+
+pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
+    let default = BooksConfig::default();
+    let mut number = |name, default: u32, least| {
+        let value = settings.number(name, i64::from(default), least)?;
+        u32::try_from(value)
+            .map_err(|_| Error::invalid(format!("the setting {name}: {value} is too large")))
+    };
+    Ok(Box::new(Books::new(BooksConfig {
+        snapshot_interval_ms: number("snapshot_interval_ms", default.snapshot_interval_ms, 0)?,
+        snapshot_levels: number("snapshot_levels", default.snapshot_levels, 1)?,
+    })))
 }
 
 /// One instrument.
@@ -149,10 +162,16 @@ impl Books {
         self.follow(&marker.header, step, out)
     }
 
-    fn end_of_session(&mut self, marker: &Marker, out: &mut Records) -> Result<()> {
+    /// Does `step` to every book and writes what follows, in order of instrument.
+    fn each(
+        &mut self,
+        marker: &Marker,
+        mut step: impl FnMut(&mut SyncedBook) -> Step,
+        out: &mut Records,
+    ) -> Result<()> {
         for instrument in 0..self.books.len() as u32 {
             let Some(tracked) = &mut self.books[instrument as usize] else { continue };
-            let step = tracked.synced.marker(marker);
+            let step = step(&mut tracked.synced);
             let header = Header { instrument, feed: tracked.feed, ..marker.header };
             self.follow(&header, step, out)?;
         }
@@ -399,13 +418,31 @@ impl Processor for Books {
             } else if record.kind() == Kind::Marker as u8 {
                 let Some(marker) = record.as_marker() else { continue };
                 if marker.code == MarkerCode::EndOfSession as u8 {
-                    self.end_of_session(&marker, out)?;
+                    self.each(&marker, |book| book.marker(&marker), out)?;
                 } else if concerns_book(&marker) {
                     self.marker(&marker, out)?;
                 }
             }
         }
         Ok(())
+    }
+
+    fn lost(&mut self, gap: &Marker, out: &mut Records) {
+        // Only whole updates of our own are written here, which cannot fail.
+        let written = self.each(gap, SyncedBook::lost, out);
+        debug_assert!(written.is_ok(), "{written:?}");
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let books = || self.books.iter().flatten().map(|tracked| tracked.synced.sync());
+        let continuous = books().filter(|sync| sync.state() == SyncState::Continuous).count();
+        vec![
+            ("books", books().count() as u64),
+            ("books_continuous", continuous as u64),
+            ("books_needing_snapshot", books().filter(|sync| sync.needs_snapshot()).count() as u64),
+            ("breaks", books().map(Sync::breaks).sum()),
+            ("updates_dropped", books().map(Sync::dropped).sum()),
+        ]
     }
 
     fn snapshot(&self, out: &mut Vec<u8>) {
