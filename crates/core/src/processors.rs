@@ -12,13 +12,17 @@ use crate::record::{Blobs, Marker, Records};
 use crate::tape::TapeKind;
 
 pub mod arbitration;
+pub mod bars;
 pub mod book_history;
 pub mod books;
+pub mod dead_letters;
+pub mod gaps;
 pub mod normalize;
 pub mod stage;
 pub mod state;
 pub mod state_files;
 pub mod sync_tracker;
+pub mod ticks;
 
 pub use crate::tape::Batch;
 pub use stage::{hash_tape, Stage, StageConfig};
@@ -55,7 +59,12 @@ pub trait Processor: Send {
 
     /// Told that input items `gap.first` to `gap.last` are gone for good, as retention passed the
     /// reader. The stage itself writes `gap` to the output; here the state is made safe.
-    fn lost(&mut self, _gap: &Marker, _out: &mut Records) {}
+    ///
+    /// # Errors
+    /// As [`Processor::process`].
+    fn lost(&mut self, _gap: &Marker, _out: &mut Records) -> Result<()> {
+        Ok(())
+    }
 
     /// The instruments that it knows, if it keeps any.
     fn instruments(&self) -> Option<&Instruments> {
@@ -217,6 +226,30 @@ pub const PROCESSORS: &[Entry] = &[
         input: "market-data.normalized",
         output: "market-data.book",
         build: books::build,
+    },
+    Entry {
+        name: "bars",
+        input: "market-data.normalized",
+        output: "market-data.bars",
+        build: bars::build,
+    },
+    Entry {
+        name: "ticks",
+        input: "market-data.normalized",
+        output: "market-data.ticks",
+        build: ticks::build,
+    },
+    Entry {
+        name: "gaps",
+        input: "market-data.normalized",
+        output: "market-data.gaps",
+        build: gaps::build,
+    },
+    Entry {
+        name: "dead_letters",
+        input: "market-data.normalized",
+        output: "market-data.dead",
+        build: dead_letters::build,
     },
 ];
 

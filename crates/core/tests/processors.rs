@@ -302,7 +302,7 @@ fn killed_stage_writes_each_item_once() {
         open("straight", 1 << 40).run_until_idle(4096).unwrap();
         let mut chance = Chance(7);
         loop {
-            let mut stage = open("killed", 500);
+            let mut stage = open("killed", 100);
             let mut steps = chance.below(30);
             while steps > 0 && stage.step(1 + chance.below(40) as usize).unwrap() > 0 {
                 steps -= 1;

@@ -427,10 +427,8 @@ impl Processor for Books {
         Ok(())
     }
 
-    fn lost(&mut self, gap: &Marker, out: &mut Records) {
-        // Only whole updates of our own are written here, which cannot fail.
-        let written = self.each(gap, SyncedBook::lost, out);
-        debug_assert!(written.is_ok(), "{written:?}");
+    fn lost(&mut self, gap: &Marker, out: &mut Records) -> Result<()> {
+        self.each(gap, SyncedBook::lost, out)
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

@@ -288,7 +288,7 @@ impl Stage {
         if self.processor.output_kind() == TapeKind::Records {
             self.records.push(&gap);
         }
-        self.processor.lost(&gap, &mut self.records);
+        self.processor.lost(&gap, &mut self.records)?;
         self.notes.push(format!(
             "input {from} to {} of {} is gone: retention passed this stage",
             first - 1,

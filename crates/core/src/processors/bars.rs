@@ -1,0 +1,269 @@
+//! Bars built from trades, exact in every column.
+//!
+//! Windows lie on the epoch: `[k * interval, (k + 1) * interval)` of event time. A bar is written
+//! when a trade of its instrument at or after its end arrives, or when the receive times of the
+//! tape pass its end by `grace_ms`. A later trade of the window gives the whole bar again, flagged
+//! as out of order. A window without trades has no bar. A bar in whose window trades may be missing
+//! is flagged `FLAG_MAYBE_BAD`, and written again without the flag when they came after all; so is
+//! the first bar of an instrument, unless the recording saw its first trade.
+//!
+//! `ts_recv` of a bar is that of the record that closed it: nobody could have known it sooner.
+
+use super::state::{StateReader, StateWriter};
+use super::ticks::trade_channel;
+use super::{Batch, Processor, Settings};
+use crate::error::{Error, Result};
+use crate::record::{
+    records, Bar, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, Record, Records,
+    Trade, FLAG_OUT_OF_ORDER, NONE,
+};
+
+mod series;
+
+use series::{Lost, Series};
+
+const NAME: &str = "bars";
+const VERSION: u32 = 1;
+const INTERVALS_MS: [i64; 3] = [1_000, 60_000, 300_000];
+const GRACE_MS: i64 = 2_000;
+
+/// The processor `bars`.
+#[derive(Debug)]
+pub struct Bars {
+    intervals_ms: Vec<u32>,
+    channel: u8,
+    grace_ns: i64,
+    /// By instrument id.
+    series: Vec<Series>,
+    /// Newest receive time so far.
+    watermark: i64,
+    /// The earliest moment at which a window may be closed by the watermark.
+    deadline: i64,
+    /// Trades too old for any window that is kept.
+    too_late: u64,
+    written: u64,
+    revised: u64,
+}
+
+/// Builds the processor. Settings: `intervals_ms`; `channel`, `trade` or `agg_trade`; `grace_ms`.
+pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
+    let mut intervals_ms = Vec::new();
+    for interval in settings.numbers("intervals_ms", &INTERVALS_MS)? {
+        let interval = u32::try_from(interval).map_err(|_| {
+            Error::invalid(format!("intervals_ms: {interval} ms is longer than 49 days"))
+        })?;
+        if !intervals_ms.contains(&interval) {
+            intervals_ms.push(interval);
+        }
+    }
+    let grace_ms = settings.number("grace_ms", GRACE_MS, 0)?;
+    Ok(Box::new(Bars {
+        intervals_ms,
+        channel: trade_channel(settings)? as u8,
+        grace_ns: grace_ms.saturating_mul(1_000_000),
+        series: Vec::new(),
+        watermark: i64::MIN,
+        deadline: i64::MAX,
+        too_late: 0,
+        written: 0,
+        revised: 0,
+    }))
+}
+
+impl Bars {
+    #[inline]
+    fn watch(&mut self, ts_recv: i64, out: &mut Records) {
+        if ts_recv > self.watermark && ts_recv != NONE {
+            self.watermark = ts_recv;
+            if ts_recv >= self.deadline {
+                self.sweep(out);
+            }
+        }
+    }
+
+    /// Writes all windows whose time is over by the watermark.
+    #[cold]
+    fn sweep(&mut self, out: &mut Records) {
+        let watermark = self.watermark;
+        self.deadline = i64::MAX;
+        for series in &mut self.series {
+            for at in 0..series.windows.len() {
+                for window in series.windows[at].iter_mut().filter(|window| window.is_open) {
+                    if window.deadline <= watermark {
+                        window.is_open = false;
+                        self.written += 1;
+                        write(&window.bar, watermark, out);
+                    } else {
+                        self.deadline = self.deadline.min(window.deadline);
+                    }
+                }
+                series.trim(at);
+            }
+        }
+    }
+
+    fn series(&mut self, instrument: u32) -> &mut Series {
+        let at = instrument as usize;
+        if at >= self.series.len() {
+            self.series.resize(at + 1, Series::new(self.intervals_ms.len()));
+        }
+        &mut self.series[at]
+    }
+
+    fn trade(&mut self, trade: &Trade, out: &mut Records) {
+        if trade.channel != self.channel || trade.header.ts_event == NONE {
+            return;
+        }
+        let instrument = trade.header.instrument;
+        self.series(instrument);
+        for at in 0..self.intervals_ms.len() {
+            let interval_ms = self.intervals_ms[at];
+            let series = &mut self.series[instrument as usize];
+            let Some(place) = series.add(at, interval_ms, trade, self.grace_ns) else {
+                self.too_late += 1;
+                continue;
+            };
+            let windows = &mut series.windows[at];
+            if place > 0 {
+                // Windows before this one are over: the venue's trades come in order of time.
+                let over = windows.iter_mut().take(place).filter(|window| window.is_open);
+                for window in over {
+                    window.is_open = false;
+                    self.written += 1;
+                    write(&window.bar, self.watermark, out);
+                }
+            }
+            let newest = place + 1 == windows.len();
+            let window = &mut windows[place];
+            if !window.is_open || !newest {
+                window.is_open = false;
+                window.bar.header.flags |= FLAG_OUT_OF_ORDER;
+                self.revised += 1;
+                write(&window.bar, self.watermark, out);
+            } else {
+                self.deadline = self.deadline.min(window.deadline);
+            }
+            series.trim(at);
+        }
+    }
+
+    fn gap(&mut self, gap: &Marker, out: &mut Records) {
+        let is_mine = gap.channel == self.channel || gap.channel == Channel::None as u8;
+        if !is_mine {
+            return;
+        }
+        if gap.state == GapState::Repaired as u8 {
+            self.repair(gap, out);
+            return;
+        }
+        let start = if gap.cause == GapCause::Retention as u8 {
+            self.watermark
+        } else {
+            gap.header.ts_event
+        };
+        self.lose(gap.header.instrument, Lost::new(gap, start), out);
+    }
+
+    fn lose(&mut self, instrument: u32, lost: Lost, out: &mut Records) {
+        let (watermark, mut revised) = (self.watermark, 0);
+        let mut rewrite = |bar: &mut Bar| {
+            revised += 1;
+            write(bar, watermark, out);
+        };
+        if instrument == 0 {
+            self.series.iter_mut().for_each(|series| series.lose(lost, &mut rewrite));
+        } else {
+            self.series(instrument).lose(lost, &mut rewrite);
+        }
+        self.revised += revised;
+    }
+
+    fn repair(&mut self, gap: &Marker, out: &mut Records) {
+        let (watermark, mut revised) = (self.watermark, 0);
+        self.series(gap.header.instrument).repair(gap.first, gap.last, |bar| {
+            revised += 1;
+            write(bar, watermark, out);
+        });
+        self.revised += revised;
+    }
+}
+
+fn write(bar: &Bar, watermark: i64, out: &mut Records) {
+    out.push(&Bar { header: Header { ts_recv: watermark, ..bar.header }, ..*bar });
+}
+
+impl Processor for Bars {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn process(&mut self, batch: Batch<'_>, out: &mut Records) -> Result<()> {
+        const TRADE: u8 = Trade::KIND as u8;
+        const MARKER: u8 = Marker::KIND as u8;
+        for record in records::iterate(batch.bytes) {
+            self.watch(record.header().ts_recv, out);
+            match record.kind() {
+                TRADE => {
+                    if let Some(trade) = Trade::read_from(record.bytes()) {
+                        self.trade(&trade, out);
+                    }
+                }
+                MARKER => {
+                    if let Some(marker) = Marker::read_from(record.bytes()) {
+                        if marker.code == MarkerCode::Gap as u8 {
+                            self.gap(&marker, out);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, gap: &Marker, out: &mut Records) -> Result<()> {
+        self.gap(gap, out);
+        Ok(())
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![("written", self.written), ("revised", self.revised), ("too_late", self.too_late)]
+    }
+
+    fn snapshot(&self, out: &mut Vec<u8>) {
+        let mut state = StateWriter::new(out, NAME, VERSION);
+        state.length(self.intervals_ms.len());
+        self.intervals_ms.iter().for_each(|&interval| state.u32(interval));
+        state.i64(self.watermark);
+        state.i64(self.deadline);
+        for value in [self.written, self.revised, self.too_late] {
+            state.u64(value);
+        }
+        state.length(self.series.len());
+        self.series.iter().for_each(|series| series.write(&mut state));
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut state = StateReader::new(bytes, NAME, VERSION)?;
+        let mut intervals = Vec::new();
+        for _ in 0..state.length(4)? {
+            intervals.push(state.u32()?);
+        }
+        if intervals != self.intervals_ms {
+            return Err(Error::invalid(format!(
+                "wanted bars of {:?} ms, found a state of {intervals:?} ms",
+                self.intervals_ms
+            )));
+        }
+        let (watermark, deadline) = (state.i64()?, state.i64()?);
+        let counts = [state.u64()?, state.u64()?, state.u64()?];
+        let mut series = Vec::new();
+        for _ in 0..state.length(16)? {
+            series.push(Series::read(&mut state)?);
+        }
+        state.finish()?;
+        (self.watermark, self.deadline, self.series) = (watermark, deadline, series);
+        [self.written, self.revised, self.too_late] = counts;
+        Ok(())
+    }
+}

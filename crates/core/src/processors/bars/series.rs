@@ -1,0 +1,299 @@
+//! The recent windows of one instrument, at every interval, and what may be missing in them.
+
+use std::collections::VecDeque;
+
+use crate::error::Result;
+use crate::processors::state::{StateReader, StateWriter};
+use crate::record::{
+    Bar, Header, Marker, Side, Trade, Turnover, FLAG_HISTORICAL, FLAG_LAST, FLAG_MAYBE_BAD,
+    FLAG_OUT_OF_ORDER, NONE,
+};
+
+/// How many windows of one interval are kept: the open ones, and those that late trades may revise.
+const WINDOWS_MOST: usize = 8;
+/// How many gaps are kept; when one more comes, the oldest is forgotten.
+const GAPS_MOST: usize = 32;
+/// Bytes that a window takes in a snapshot.
+const WINDOW_BYTES: usize = size_of::<Bar>() + 18;
+
+/// One window of one interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The bar so far. `sequence` of its header is that of its last trade.
+    pub bar: Bar,
+    /// Sequence of its first trade.
+    first: u64,
+    /// When it is closed by the clock of `ts_recv`, in ns.
+    pub deadline: i64,
+    /// Whether it was not written yet.
+    pub is_open: bool,
+    /// Whether the recording began within it.
+    is_part: bool,
+}
+
+/// A time in which trades may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Its start, in ns.
+    pub start: i64,
+    /// Its end, in ns.
+    pub end: i64,
+    first: u64,
+    last: u64,
+    missing: u64,
+}
+
+/// The recent windows of one instrument.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Series {
+    /// By interval, in order of the setting; windows in order of start.
+    pub windows: Vec<VecDeque<Window>>,
+    lost: Vec<Lost>,
+}
+
+impl Window {
+    fn new(start: i64, interval_ms: u32, trade: &Trade) -> Self {
+        let bar = Bar {
+            header: Header {
+                feed: trade.header.feed,
+                instrument: trade.header.instrument,
+                flags: FLAG_LAST,
+                ts_event: start,
+                ts_recv: trade.header.ts_recv,
+                sequence: trade.header.sequence,
+                ..Header::of::<Bar>()
+            },
+            open: trade.price,
+            high: trade.price,
+            low: trade.price,
+            close: trade.price,
+            volume: 0,
+            buy_volume: 0,
+            turnover: Turnover::default(),
+            buy_turnover: Turnover::default(),
+            count: 0,
+            interval_ms,
+            closed: 1,
+            channel: trade.channel,
+            reserved: [0; 2],
+        };
+        Self {
+            bar,
+            first: trade.header.sequence,
+            deadline: i64::MAX,
+            is_open: true,
+            is_part: false,
+        }
+    }
+
+    /// Takes a trade in. Ids tell which trade is the first and which the last of the window, so
+    /// that a late one finds its place.
+    #[inline]
+    fn add(&mut self, trade: &Trade, grace_ns: i64) {
+        let bar = &mut self.bar;
+        bar.high = bar.high.max(trade.price);
+        bar.low = bar.low.min(trade.price);
+        if trade.header.sequence < self.first {
+            self.first = trade.header.sequence;
+            bar.open = trade.price;
+        }
+        if trade.header.sequence >= bar.header.sequence {
+            bar.header.sequence = trade.header.sequence;
+            bar.close = trade.price;
+        }
+        let turnover = i128::from(trade.price) * i128::from(trade.size);
+        bar.volume = bar.volume.saturating_add(trade.size);
+        bar.turnover = (i128::from(bar.turnover) + turnover).into();
+        if trade.side == Side::Bid as u8 {
+            bar.buy_volume = bar.buy_volume.saturating_add(trade.size);
+            bar.buy_turnover = (i128::from(bar.buy_turnover) + turnover).into();
+        }
+        bar.count += u64::from(trade.count);
+        // A window whose trades come late waits from the last of them on, so that it is not
+        // written again for each.
+        let ts_recv = if trade.header.ts_recv == NONE { i64::MIN } else { trade.header.ts_recv };
+        self.deadline = self.end().max(ts_recv).saturating_add(grace_ns);
+    }
+
+    /// The first moment after the window, in ns.
+    #[inline]
+    pub fn end(&self) -> i64 {
+        self.bar.header.ts_event.saturating_add(i64::from(self.bar.interval_ms) * 1_000_000)
+    }
+}
+
+impl Lost {
+    /// The time that `gap` tells of, with `start` where it does not say.
+    pub fn new(gap: &Marker, start: i64) -> Self {
+        let end = if gap.header.ts_event == NONE { start } else { gap.header.ts_event };
+        let begin = if gap.ts_start == NONE { start } else { gap.ts_start };
+        Self {
+            start: begin.min(end),
+            end: end.max(begin),
+            first: gap.first,
+            last: gap.last,
+            missing: u64::from(gap.count),
+        }
+    }
+
+    fn touches(&self, window: &Window) -> bool {
+        self.start < window.end() && self.end >= window.bar.header.ts_event
+    }
+}
+
+impl Series {
+    /// A series of the instrument, for that many intervals.
+    pub fn new(intervals: usize) -> Self {
+        Self { windows: vec![VecDeque::new(); intervals], ..Self::default() }
+    }
+
+    /// Takes a trade into its window of the interval number `at`. Gives the window's place, or
+    /// `None` if it is older than all that are kept.
+    #[inline]
+    pub fn add(
+        &mut self,
+        at: usize,
+        interval_ms: u32,
+        trade: &Trade,
+        grace_ns: i64,
+    ) -> Option<usize> {
+        let ts = trade.header.ts_event;
+        let windows = &mut self.windows[at];
+        if let Some(newest) = windows.back_mut() {
+            if newest.bar.header.ts_event <= ts && ts < newest.end() {
+                newest.add(trade, grace_ns);
+                return Some(windows.len() - 1);
+            }
+        }
+        let start = ts - ts.rem_euclid(i64::from(interval_ms) * 1_000_000);
+        let place = windows.partition_point(|window| window.bar.header.ts_event < start);
+        let is_known = windows.get(place).is_some_and(|w| w.bar.header.ts_event == start);
+        if !is_known {
+            let flags = trade.header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER);
+            let is_old = place == 0 && !windows.is_empty();
+            // History from before the recording would come in pieces, and make bars of pieces.
+            if is_old && (windows.len() >= WINDOWS_MOST || flags == FLAG_HISTORICAL) {
+                return None;
+            }
+            // The recording began in the middle of its first window, unless at the first trade.
+            let is_part = windows.is_empty() && ts > start && trade.trade_id > 1;
+            let mut window = Window::new(start, interval_ms, trade);
+            window.is_part = is_part;
+            if is_part || self.lost.iter().any(|lost| lost.touches(&window)) {
+                window.bar.header.flags |= FLAG_MAYBE_BAD;
+            }
+            windows.insert(place, window);
+        }
+        windows[place].add(trade, grace_ns);
+        Some(place)
+    }
+
+    /// Drops windows beyond those that are kept: written ones, oldest first.
+    pub fn trim(&mut self, at: usize) {
+        let windows = &mut self.windows[at];
+        while windows.len() > WINDOWS_MOST && windows.front().is_some_and(|window| !window.is_open)
+        {
+            windows.pop_front();
+        }
+    }
+
+    /// Takes in that trades may be missing. Written windows that it touches are open to be
+    /// written again: `revised` is called for each.
+    pub fn lose(&mut self, lost: Lost, mut revised: impl FnMut(&mut Bar)) {
+        if self.lost.len() >= GAPS_MOST {
+            self.lost.remove(0);
+        }
+        self.lost.push(lost);
+        for window in self.windows.iter_mut().flatten() {
+            if window.bar.header.flags & FLAG_MAYBE_BAD == 0 && lost.touches(window) {
+                window.bar.header.flags |= FLAG_MAYBE_BAD;
+                revise(window, &mut revised);
+            }
+        }
+    }
+
+    /// Takes in that the trades `first` to `last` came after all. Windows in which nothing is
+    /// missing any more lose their flag.
+    pub fn repair(&mut self, first: u64, last: u64, mut revised: impl FnMut(&mut Bar)) {
+        let Some(at) = self.lost.iter().position(|lost| lost.first <= first && last <= lost.last)
+        else {
+            return;
+        };
+        let lost = &mut self.lost[at];
+        lost.missing = lost.missing.saturating_sub((last - first).saturating_add(1));
+        if lost.missing > 0 {
+            return;
+        }
+        let found = self.lost.remove(at);
+        let Self { windows, lost } = self;
+        for window in windows.iter_mut().flatten() {
+            let is_bad = window.is_part || lost.iter().any(|lost| lost.touches(window));
+            if found.touches(window) && !is_bad {
+                window.bar.header.flags &= !FLAG_MAYBE_BAD;
+                revise(window, &mut revised);
+            }
+        }
+    }
+
+    /// Writes the series to a snapshot.
+    pub fn write(&self, state: &mut StateWriter<'_>) {
+        state.length(self.windows.len());
+        for windows in &self.windows {
+            state.length(windows.len());
+            for window in windows {
+                state.plain(&window.bar);
+                state.u64(window.first);
+                state.i64(window.deadline);
+                state.flag(window.is_open);
+                state.flag(window.is_part);
+            }
+        }
+        state.length(self.lost.len());
+        for lost in &self.lost {
+            state.i64(lost.start);
+            state.i64(lost.end);
+            state.u64(lost.first);
+            state.u64(lost.last);
+            state.u64(lost.missing);
+        }
+    }
+
+    /// Reads a series from a snapshot.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: the snapshot is not whole.
+    pub fn read(state: &mut StateReader<'_>) -> Result<Self> {
+        let mut series = Self::default();
+        for _ in 0..state.length(8)? {
+            let mut windows = VecDeque::new();
+            for _ in 0..state.length(WINDOW_BYTES)? {
+                windows.push_back(Window {
+                    bar: state.plain()?,
+                    first: state.u64()?,
+                    deadline: state.i64()?,
+                    is_open: state.flag()?,
+                    is_part: state.flag()?,
+                });
+            }
+            series.windows.push(windows);
+        }
+        for _ in 0..state.length(40)? {
+            series.lost.push(Lost {
+                start: state.i64()?,
+                end: state.i64()?,
+                first: state.u64()?,
+                last: state.u64()?,
+                missing: state.u64()?,
+            });
+        }
+        Ok(series)
+    }
+}
+
+/// A written window changed: it is written again, as out of order.
+fn revise(window: &mut Window, revised: &mut impl FnMut(&mut Bar)) {
+    if !window.is_open {
+        window.bar.header.flags |= FLAG_OUT_OF_ORDER;
+        revised(&mut window.bar);
+    }
+}

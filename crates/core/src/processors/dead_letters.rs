@@ -1,0 +1,100 @@
+//! Dead letters: the frames that could not be decoded, copied whole from the raw tape.
+//!
+//! The marker on the normalised tape names the frame by its offset. The raw tape is read in place,
+//! at those offsets alone. A frame that retention has taken is counted and left out.
+
+use std::path::PathBuf;
+
+use super::state::{StateReader, StateWriter};
+use super::{Batch, Processor, Settings};
+use crate::error::{Error, Result};
+use crate::record::{blob, records, Blobs, MarkerCode, Records};
+use crate::tape::{Reader, TapeKind};
+
+const NAME: &str = "dead_letters";
+const VERSION: u32 = 1;
+
+/// The processor `dead_letters`.
+#[derive(Debug)]
+pub struct DeadLetters {
+    path: PathBuf,
+    /// Opened with the first letter: most tapes have none.
+    raw: Option<Reader>,
+    letters: u64,
+    gone: u64,
+}
+
+/// Builds the processor. Settings: `raw`, the folder of the raw tape.
+pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
+    let path = PathBuf::from(settings.text("raw", None)?);
+    Ok(Box::new(DeadLetters { path, raw: None, letters: 0, gone: 0 }))
+}
+
+impl DeadLetters {
+    fn copy(&mut self, offset: u64, out: &mut Blobs) -> Result<()> {
+        let raw = match &mut self.raw {
+            Some(raw) => raw,
+            none => none.insert(Reader::open(&self.path)?),
+        };
+        match raw.seek(offset) {
+            Err(Error::OutOfRange { wanted, first, .. }) if wanted < first => {
+                self.gone += 1;
+                return Ok(());
+            }
+            sought => sought?,
+        }
+        let letter = raw.read(1)?.and_then(|batch| blob::iterate(batch.bytes).next());
+        let Some(letter) = letter else {
+            return Err(Error::invalid(format!(
+                "wanted the dead letter at offset {offset} of {}, found the end of the tape",
+                self.path.display()
+            )));
+        };
+        self.letters += 1;
+        out.push(letter.header, letter.context, letter.body)
+    }
+}
+
+impl Processor for DeadLetters {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn output_kind(&self) -> TapeKind {
+        TapeKind::Blobs
+    }
+
+    fn process(&mut self, _batch: Batch<'_>, _out: &mut Records) -> Result<()> {
+        Err(Error::invalid(format!("{NAME} gives blobs, not records")))
+    }
+
+    fn process_to_blobs(&mut self, batch: Batch<'_>, out: &mut Blobs) -> Result<()> {
+        for record in records::iterate(batch.bytes) {
+            let letter = record.as_marker().filter(|marker| marker.code == DEAD_LETTER);
+            if let Some(marker) = letter {
+                self.copy(marker.first, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![("letters", self.letters), ("gone", self.gone)]
+    }
+
+    fn snapshot(&self, out: &mut Vec<u8>) {
+        let mut state = StateWriter::new(out, NAME, VERSION);
+        state.u64(self.letters);
+        state.u64(self.gone);
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut state = StateReader::new(bytes, NAME, VERSION)?;
+        let (letters, gone) = (state.u64()?, state.u64()?);
+        state.finish()?;
+        (self.letters, self.gone) = (letters, gone);
+        Ok(())
+    }
+}
+
+const DEAD_LETTER: u8 = MarkerCode::DeadLetter as u8;
