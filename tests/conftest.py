@@ -1,9 +1,15 @@
 """What tests build from. Tests build components through this file only."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+
+from tapeworks import _core
 
 ROOT = Path(__file__).resolve().parents[1]
 # Recordings lie beside the repository, where they are there at all.
@@ -26,3 +32,102 @@ def real_data() -> Path:
             pytest.fail(f"CI wanted the recordings at {REAL_DATA}, found none")
         pytest.skip(f"no recordings at {REAL_DATA}")
     return REAL_DATA
+
+
+# A Friday, one hour before midnight UTC: workloads cross into a second day.
+START = 1_700_262_000_000_000_000
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+
+
+class RecordMaker:
+    """Makes records from a seed, as NumPy arrays of the layouts; `tobytes()` goes on a tape."""
+
+    def rows(self, kind: str, count: int, /, **columns: Any) -> npt.NDArray[Any]:
+        """Returns `count` records of `kind`; columns that are not given are zero."""
+        rows = np.zeros(count, dtype=_core.dtype_descr(kind))
+        rows["length"] = rows.dtype.itemsize // 8
+        rows["kind"] = getattr(_core, f"KIND_{kind.upper()}")
+        rows["feed"] = 1
+        for name, values in columns.items():
+            rows[name] = values
+        return rows
+
+    def definitions(self, symbols: tuple[str, ...] = SYMBOLS) -> npt.NDArray[Any]:
+        """Returns the definitions of instruments 1, 2, ... by the given symbols."""
+        count = len(symbols)
+        return self.rows(
+            "definition",
+            count,
+            instrument=np.arange(1, count + 1),
+            symbol=[symbol.encode() for symbol in symbols],
+            canonical=[f"{symbol[:-4]}-{symbol[-4:]}".encode() for symbol in symbols],
+            ts_event=START,
+            ts_recv=START,
+            tick_size=_core.NONE,
+            lot_size=_core.NONE,
+            valid_to=_core.NONE,
+        )
+
+    def trades(self, count: int, first: int = 0, seed: int = 1) -> npt.NDArray[Any]:
+        """Returns trades with ids from `first` on, ten a second, of all symbols."""
+        random = np.random.default_rng([seed, first])
+        ts = START + (first + np.arange(count)) * 100_000_000
+        ids = np.arange(first, first + count)
+        return self.rows(
+            "trade",
+            count,
+            instrument=random.integers(1, len(SYMBOLS) + 1, count),
+            ts_event=ts,
+            ts_recv=ts + random.integers(1_000_000, 2_000_000, count),
+            price=random.integers(1, 2**53, count),
+            size=random.integers(1, 2**40, count),
+            trade_id=ids,
+            sequence=ids,
+            count=1,
+            side=random.integers(1, 3, count),
+            channel=1,
+            flags=1,
+        )
+
+
+@pytest.fixture
+def maker() -> RecordMaker:
+    """Makes records from a seed."""
+    return RecordMaker()
+
+
+class SpineFolder:
+    """A data folder with tapes of one source, written by the test."""
+
+    def __init__(self, path: Path, source: str = "binance-spot") -> None:
+        self.path = path
+        self.source = source
+        self._writers: dict[str, _core.TapeWriter] = {}
+
+    def append(self, records: npt.NDArray[Any], topic: str = "market-data.normalized") -> int:
+        """Appends records to the tape of `topic`, durably; returns its end."""
+        if topic not in self._writers:
+            folder = self.tape(topic)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._writers[topic] = _core.TapeWriter(folder)
+        writer = self._writers[topic]
+        writer.append(records.tobytes())
+        writer.sync()
+        return writer.end
+
+    def tape(self, topic: str = "market-data.normalized") -> Path:
+        """Returns the folder of a tape."""
+        return self.path / "tape" / self.source / topic
+
+    def close(self) -> None:
+        """Closes all tapes."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+@pytest.fixture
+def spine(tmp_path: Path) -> Iterator[SpineFolder]:
+    """A data folder without tapes."""
+    folder = SpineFolder(tmp_path / "data")
+    yield folder
+    folder.close()

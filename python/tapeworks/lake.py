@@ -249,14 +249,16 @@ def read_commit(lake: Path, source: str, topic: str) -> Commit:
 
 
 def publish(lake: Path, source: str, topic: str, commit: Commit) -> None:
-    """Makes staged files final: atomic, and durable when it returns.
+    """Makes `commit` the last one: atomic, and durable when it returns. `settle` must follow.
 
     The files of `commit` must be whole and synced in the staging folder.
     """
+    staging = lake / STAGING / source / topic
+    if commit.files:
+        sync_folder(staging)
     path = commit_path(lake, source, topic)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, commit.to_json().encode())
-    settle(lake, source, topic, commit)
 
 
 def settle(lake: Path, source: str, topic: str, commit: Commit) -> None:

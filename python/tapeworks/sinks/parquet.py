@@ -76,6 +76,7 @@ class ParquetSink(Sink):
         self._commit = lake.Commit()
         self._next = 0
         self._records = 0
+        self._settled = True
 
     def open(self) -> int:
         """Recovers the lake's part of this topic; returns the offset to be read next."""
@@ -112,20 +113,39 @@ class ParquetSink(Sink):
         Raises:
             SinkUnavailable: the disk refuses, or an instrument has no definition yet.
         """
-        if self._next <= self._commit.offset:
-            return
         try:
-            self._save_symbols()
-            files = [file for table in lake.tables_of(self._topic) for file in self._files(table)]
-            resume = min((rows.resume for rows in self._rows.values() if rows.resume), default=0)
-            context = {"resume": resume} if resume else {}
-            commit = lake.Commit(self._next, tuple(files), context=context)
-            lake.publish(self._lake, self._source, self._topic, commit)
+            if not self._settled:
+                self._settle()
+            if self._next > self._commit.offset:
+                self._save_symbols()
+                self._publish(self._build())
+                self._settle()
         except OSError as error:
             raise SinkUnavailable(f"cannot write the lake: {error}") from error
-        self._commit, self._records = commit, 0
+
+    def _build(self) -> lake.Commit:
+        tables = lake.tables_of(self._topic)
+        files = [file for table in tables for file in self._files(table)]
+        places = [rows.resume for rows in self._rows.values()]
+        resume = min((place for place in places if place is not None), default=None)
+        context = {} if resume is None else {"resume": resume}
+        return lake.Commit(self._next, tuple(files), context=context)
+
+    def _publish(self, commit: lake.Commit) -> None:
+        try:
+            lake.publish(self._lake, self._source, self._topic, commit)
+        except OSError:
+            # Only what stands on disk says whether the rows are final: writing them once more
+            # would double them.
+            if lake.read_commit(self._lake, self._source, self._topic) != commit:
+                raise
+        self._commit, self._records, self._settled = commit, 0, False
         for rows in self._rows.values():
             rows.clear()
+
+    def _settle(self) -> None:
+        lake.settle(self._lake, self._source, self._topic, self._commit)
+        self._settled = True
 
     def close(self) -> None:
         """Drops what was not flushed."""

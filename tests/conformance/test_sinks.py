@@ -1,0 +1,96 @@
+"""What every sink of the table holds: write, crash, write again; nothing lost, nothing doubled."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tapeworks import _core
+from tapeworks.errors import ConfigError
+from tapeworks.sinks.base import SINKS, Feeder, FlushPolicy, Sink, load_sink
+from tapeworks.sinks.parquet import ParquetConfig
+
+TOPIC = "market-data.normalized"
+
+
+def parquet_ids(data: Path) -> list[int]:
+    files = str(data / "lake" / "trades" / "*" / "*" / "*.parquet")
+    if not list((data / "lake").glob("trades/*/*/*.parquet")):
+        return []
+    found = duckdb.sql(f"select trade_id from '{files}' order by 1").fetchall()
+    return [row[0] for row in found]
+
+
+# Name of a sink -> its settings, and what it has stored.
+MEMBERS: dict[str, tuple[Any, Callable[[Path], list[int]]]] = {
+    "parquet": (ParquetConfig(), parquet_ids),
+}
+
+
+def make(name: str, data: Path) -> Sink:
+    return load_sink(name)(MEMBERS[name][0], data, "binance-spot", TOPIC)
+
+
+def test_every_sink_of_the_table_is_tested_here():
+    # A new line in the table fails until its sink is under this suite.
+    assert set(SINKS) == set(MEMBERS)
+
+
+def test_unknown_sink_is_named():
+    # The message lists what there is.
+    with pytest.raises(ConfigError, match="parquet"):
+        load_sink("paper")
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_rows_are_stored_once_across_crashes(name, spine, maker):
+    # Abandon the sink (no close, no flush) after a different number of batches each time, some
+    # after a flush. What is stored in the end is the tape, once.
+    spine.append(maker.definitions())
+    for first in range(0, 5_000, 500):
+        spine.append(maker.trades(500, first))
+    for batches, flushes in [(1, False), (3, True), (2, False), (0, True), (4, True), (50, True)]:
+        sink = make(name, spine.path)
+        reader = _core.TapeReader(spine.tape())
+        reader.seek(sink.open())
+        for _ in range(batches):
+            batch = reader.read(333)
+            if batch is not None:
+                sink.write(batch)
+        if flushes:
+            sink.flush()
+    assert MEMBERS[name][1](spine.path) == list(range(5_000))
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_nothing_beyond_durable_is_stored(name, spine, maker):
+    # The feeder reads to the durable watermark only; a tape that is never synced gives nothing.
+    folder = spine.tape()
+    folder.mkdir(parents=True)
+    with _core.TapeWriter(folder, durability="never") as writer:
+        writer.append(maker.definitions().tobytes())
+        writer.append(maker.trades(100).tobytes())
+        feeder = Feeder(make(name, spine.path), folder, FlushPolicy())
+        feeder.drain(seconds_max=5)
+        durable = _core.TapeReader(folder).durable
+        assert len(MEMBERS[name][1](spine.path)) <= max(0, durable - 3)
+        writer.sync()
+        feeder.drain(seconds_max=5)
+    assert MEMBERS[name][1](spine.path) == list(range(100))
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_flush_comes_at_rows_and_at_time(name, spine, maker):
+    # With a limit of 1,000 records, 2,500 leave at most 1,000 in memory without any other call.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(2_500))
+    feeder = Feeder(make(name, spine.path), spine.tape(), FlushPolicy(rows=1_000, seconds=3_600))
+    while feeder.step():
+        assert feeder.sink.pending[0] <= 1_000
+    assert len(MEMBERS[name][1](spine.path)) >= 1_500
+    soon = Feeder(make(name, spine.path), spine.tape(), FlushPolicy(seconds=0.0))
+    while soon.step():
+        pass
+    assert MEMBERS[name][1](spine.path) == list(range(2_500))
