@@ -76,7 +76,9 @@ def records(data: Path) -> list[tuple[int, bytes]]:
 
 
 def markers(data: Path, code: int) -> list[bytes]:
-    return [record for kind, record in records(data) if kind == MARKER and record[32] == code]
+    """Returns the markers of that code, but for the recorder's own start."""
+    found = [record for kind, record in records(data) if kind == MARKER and record[32] == code]
+    return [record for record in found if record[40:42] != b"\xff\xff"]
 
 
 def trade_ids(data: Path) -> dict[int, list[int]]:
@@ -288,25 +290,62 @@ def test_silent_connection_is_noted_and_replaced(venue, tmp_path):
     assert venue.fault()["connects"] == 2
 
 
-def test_worker_ends_in_good_order_on_sigterm(venue, tmp_path):
-    # The signal of a supervisor: the end is noted, all is on disk, the exit code is 0.
-    code = (
-        "import sys, json; from tapeworks.feeds.binance import BinanceConfig;"
-        "from tapeworks.feeds.session import run_worker;"
-        "fields = json.loads(sys.argv[2]); fields['symbols'] = tuple(fields['symbols']);"
-        "sys.exit(run_worker(BinanceConfig(**fields), sys.argv[1]))"
-    )
+def start_worker(venue: Venue, data: Path) -> "subprocess.Popen[bytes]":
+    """Starts a recorder as a process, and returns when it records."""
     config = venue.config()
     fields = {"symbols": SYMBOLS, "ws_url": config.ws_url, "rest_url": config.rest_url}
-    worker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), json.dumps(fields)])
-    status = tmp_path / "state" / "binance-spot" / "recorder.json"
+    status = data / "state" / "binance-spot" / "recorder.json"
+    status.unlink(missing_ok=True)
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(data), json.dumps(fields)])
     deadline = time.monotonic() + 20
     while not (status.exists() and json.loads(status.read_text())["frames"] > 100):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    return worker
+
+
+WORKER = """
+import json, sys
+from tapeworks.feeds.binance import BinanceConfig
+from tapeworks.feeds.session import run_worker
+fields = json.loads(sys.argv[2])
+fields["symbols"] = tuple(fields["symbols"])
+sys.exit(run_worker(BinanceConfig(**fields), sys.argv[1]))
+"""
+
+
+def test_worker_ends_in_good_order_on_sigterm(venue, tmp_path):
+    # The signal of a supervisor: the end is noted, all is on disk, the exit code is 0.
+    worker = start_worker(venue, tmp_path)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(10) == 0
     assert_no_trade_is_missing(tmp_path)
     assert len(markers(tmp_path, END_OF_SESSION)) == 1
-    last = json.loads(status.read_text())
+    last = json.loads((tmp_path / "state" / "binance-spot" / "recorder.json").read_text())
     assert last["raw_end"] == last["raw_durable"]
+
+
+def test_killed_recorder_goes_on_and_its_absence_is_in_the_ledger(venue, tmp_path):
+    # SIGKILL, and a new process on the same tapes: no trade is there twice, and each one that is
+    # missing is counted by a gap.
+    for _ in range(2):
+        worker = start_worker(venue, tmp_path)
+        worker.kill()
+        worker.wait(10)
+    worker = start_worker(venue, tmp_path)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    gaps = markers(tmp_path, GAP)
+    for instrument, numbers in trade_ids(tmp_path).items():
+        assert numbers == sorted(set(numbers))
+        missing = numbers[-1] - numbers[0] + 1 - len(numbers)
+        own = [gap for gap in gaps if int.from_bytes(gap[4:8], "little") == instrument]
+        counts = [
+            int.from_bytes(gap[36:40], "little")
+            for gap in own
+            if gap[33] == SEQUENCE and gap[35] == 1
+        ]
+        assert len(counts) == 2
+        assert sum(counts) == missing
+        # Quotes have no sequence without holes: their outages are told by the kills.
+        assert len([gap for gap in own if gap[33] == DISCONNECT and gap[35] == 3]) >= 2

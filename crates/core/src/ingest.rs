@@ -127,7 +127,7 @@ impl Ingest {
         let mut published = Reader::open(&normalized_path)?;
         published.seek(normalizer.output().end())?;
         let pending = Pending::new(config.feed as u8, config.pending_bytes_max);
-        Ok(Self {
+        let mut ingest = Self {
             config,
             raw,
             normalizer,
@@ -140,7 +140,12 @@ impl Ingest {
             latency: Latency::default(),
             counts: Counts::default(),
             failure: None,
-        })
+        };
+        // The recorder itself counts as a connection that carries nothing. When its number opens
+        // twice without an end of the session, the normaliser knows that the recorder was killed,
+        // and that nothing which was open then is open now.
+        ingest.connected(NO_CONNECTION, NO_CONNECTION, clock::now_ns())?;
+        Ok(ingest)
     }
 
     /// Takes in a frame or a REST answer, received at `ts_recv`. Nothing is published before
@@ -274,15 +279,6 @@ impl Ingest {
         let marker = self.silence_marker(&silence, GapState::Open, ts);
         self.silences.push(silence);
         self.pending.push_records(connection, ts, marker.as_bytes())
-    }
-
-    /// Takes in records that a feed of the user made of a frame, behind that frame.
-    ///
-    /// # Errors
-    /// `Error::Invalid`: they are not whole records.
-    pub fn records(&mut self, connection: u16, ts: i64, bytes: &[u8]) -> Result<()> {
-        records::count_records(bytes)?;
-        self.pending.push_records(connection, ts, bytes)
     }
 
     /// Starts to count the stream `name` on `connection`; see [`Ingest::activity`].

@@ -139,11 +139,6 @@ impl Ingest {
         self.with(|inner| inner.silent_stream(connection, stream, ts))
     }
 
-    /// Takes in records that a feed of the user made of a frame, behind that frame.
-    fn records(&self, connection: u16, ts: i64, records: &[u8]) -> PyResult<()> {
-        self.with(|inner| inner.records(connection, ts, records))
-    }
-
     /// Starts to count a stream of a connection.
     fn watch(&self, connection: u16, stream: &str, symbol: &str, channel: &str) -> PyResult<()> {
         let channel = channel_named(channel)?;

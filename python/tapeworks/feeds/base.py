@@ -132,13 +132,10 @@ class FeedConfig(Protocol):
 
 
 class Feed(ABC):
-    """One venue's session rules.
+    """One venue's session rules."""
 
-    `native` names the decoder of the core. A feed whose format the core does not know overrides
-    `decode`; its records then follow each raw frame on the raw tape, made in this process.
-    """
-
-    native: str = ""
+    native: str
+    """The name of the decoder in the core."""
     rules: SessionRules
     source: str
     """The name of the source: the folder of its tapes."""
@@ -205,10 +202,6 @@ class Feed(ABC):
     ) -> VenueError:
         """Returns the error that an answer of HTTP status 400 or more means."""
         return VenueError(f"the venue answered {status}", status=status, retry_after_ms=60_000)
-
-    def decode(self, context: bytes, body: bytes, ts_recv: int) -> bytes | None:
-        """Returns the records of a frame of a user's own feed; none if the core decodes it."""
-        return None
 
 
 class Subscriptions(Protocol):

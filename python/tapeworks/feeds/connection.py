@@ -70,7 +70,6 @@ class Connection(WSListener):
         self._ts = 0
         self._parts: list[bytes] = []
         self._parts_kind = KIND_TEXT
-        self._decodes = not feed.native
 
     async def open(self, context: ssl.SSLContext | None) -> None:
         """Connects.
@@ -172,7 +171,7 @@ class Connection(WSListener):
             ts = self._ts = self.heard_ns = time.time_ns()
         if frame.msg_type is WSMsgType.TEXT and frame.fin:
             if self._receive(self.number, KIND_TEXT, ts, frame.get_payload_as_memoryview()):
-                self._shown(frame.get_payload_as_bytes(), ts)
+                self._shown(frame.get_payload_as_bytes())
         else:
             self._seldom(transport, frame, ts)
         if frame.last_in_buffer:
@@ -203,7 +202,7 @@ class Connection(WSListener):
             transport.disconnect()
         elif kind is WSMsgType.BINARY and frame.fin:
             if self._receive(self.number, KIND_BINARY, ts, frame.get_payload_as_memoryview()):
-                self._shown(frame.get_payload_as_bytes(), ts)
+                self._shown(frame.get_payload_as_bytes())
         elif kind is not WSMsgType.PONG:
             self._fragment(frame, ts)
 
@@ -220,15 +219,10 @@ class Connection(WSListener):
             whole = b"".join(self._parts)
             self._parts = []
             if self._receive(self.number, self._parts_kind, ts, whole):
-                self._shown(whole, ts)
+                self._shown(whole)
 
-    def _shown(self, payload: bytes, ts: int) -> None:
+    def _shown(self, payload: bytes) -> None:
         """Handles a frame that does not start like market data."""
-        if self._decodes:
-            records = self._feed.decode(b"", payload, ts)
-            if records:
-                self._ingest.records(self.number, ts, records)
-                return
         control = self._feed.control(payload)
         if control.kind is ControlKind.SHUTDOWN:
             self.replace("the venue announced a shutdown")

@@ -393,6 +393,9 @@ def run_worker(
 
     SIGTERM and SIGINT end it in good order. The status is in `state/<source>/recorder.json`,
     replaced every second.
+
+    Raises:
+        ConfigError, TapeError: as `record`.
     """
     path = Path(data_dir) / "state" / config.name / "recorder.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -407,16 +410,14 @@ def run_worker(
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            # A parent that has Ctrl-C ignored here stops its children in the order of the flow.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, stop.set)
         # The collector would otherwise walk all modules again and again while frames wait.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         report(await record(config, data_dir, stop, durability_ms=durability_ms, report=report))
 
-    try:
-        asyncio.run(main())
-    except TapeworksError as error:
-        _log.error("recorder stopped source=%s: %s", config.name, error)
-        return 1
+    asyncio.run(main())
     return 0
