@@ -1,1 +1,20 @@
-//! A seeded market whose events any feed can encode.
+//! A seeded market and the frames in which a venue tells of it.
+//!
+//! [`Market`] moves only when its caller moves the time; the same seed, instruments and times give
+//! the same events, however the time is cut into steps and whatever streams are wanted. It gives
+//! records; [`Frames`] holds them as the venue's bytes, ready for a WebSocket.
+
+mod binance;
+mod flow;
+mod frames;
+mod history;
+mod listing;
+mod market;
+mod random;
+mod stall;
+mod streams;
+
+pub use binance::{BinanceMarket, Klines, Page};
+pub use frames::{Frame, Frames, Summary};
+pub use market::{Event, Facts, Market, MarketConfig};
+pub use streams::StreamKind;

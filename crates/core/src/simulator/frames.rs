@@ -1,0 +1,239 @@
+//! Venue frames in the order in which they are due, and the bytes of a WebSocket that carry them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Names of streams, by number.
+pub type Names = Arc<Vec<Box<str>>>;
+
+/// The first byte of a whole text message.
+const TEXT: u8 = 0x81;
+
+/// Frames, back to back.
+#[derive(Debug, Default, Clone)]
+pub struct Frames {
+    names: Names,
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    stream: u32,
+    ts: i64,
+    first: u64,
+    last: u64,
+    millis: Range<usize>,
+    /// The same in microseconds; empty where nobody asked for it.
+    micros: Range<usize>,
+}
+
+/// One frame: a raw payload and what is known of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Number of its stream.
+    pub stream: u32,
+    /// When it is due, in ns.
+    pub ts: i64,
+    /// First id in it; 0 if it has none.
+    pub first: u64,
+    /// Last id in it.
+    pub last: u64,
+    /// The raw payload.
+    pub payload: &'a [u8],
+}
+
+/// What a batch holds of one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Number of the stream.
+    pub stream: u32,
+    /// How many frames.
+    pub count: u64,
+    /// First id of the first frame.
+    pub first: u64,
+    /// Last id of the last frame.
+    pub last: u64,
+}
+
+impl Frames {
+    /// An empty batch of streams that are called `names`.
+    pub const fn new(names: Names) -> Self {
+        Self { names, bytes: Vec::new(), entries: Vec::new() }
+    }
+
+    /// Appends a frame whose payload `write` appends: first in milliseconds, and then, where
+    /// `micros` asks for it, in microseconds.
+    ///
+    /// # Errors
+    /// Those of `write`; the batch is as it was then.
+    pub fn push<E>(
+        &mut self,
+        frame: Frame<'_>,
+        micros: bool,
+        write: impl Fn(bool, &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = self.bytes.len();
+        let done = write(false, &mut self.bytes).and_then(|()| {
+            let middle = self.bytes.len();
+            if micros {
+                write(true, &mut self.bytes)?;
+            }
+            Ok(middle)
+        });
+        let middle = match done {
+            Ok(middle) => middle,
+            Err(error) => {
+                self.bytes.truncate(start);
+                return Err(error);
+            }
+        };
+        let Frame { stream, ts, first, last, .. } = frame;
+        let (millis, micros) = (start..middle, middle..self.bytes.len());
+        self.entries.push(Entry { stream, ts, first, last, millis, micros });
+        Ok(())
+    }
+
+    /// Appends a frame with the payload that it carries.
+    pub fn push_payload(&mut self, frame: Frame<'_>) {
+        let done = self.push(frame, false, |_, out| {
+            out.extend_from_slice(frame.payload);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        debug_assert!(done.is_ok());
+    }
+
+    /// Number of frames.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The name of stream number `stream`; empty if it has none.
+    pub fn name(&self, stream: u32) -> &str {
+        self.names.get(stream as usize).map_or("", |name| name)
+    }
+
+    /// The frame at a place.
+    pub fn get(&self, at: usize, micros: bool) -> Option<Frame<'_>> {
+        let entry = self.entries.get(at)?;
+        let Entry { stream, ts, first, last, .. } = *entry;
+        Some(Frame { stream, ts, first, last, payload: self.payload(entry, micros) })
+    }
+
+    /// What the batch holds, by stream.
+    pub fn summary(&self) -> Vec<Summary> {
+        let mut streams = BTreeMap::new();
+        for &Entry { stream, first, last, .. } in &self.entries {
+            let summary =
+                streams.entry(stream).or_insert(Summary { stream, count: 0, first, last });
+            summary.count += 1;
+            summary.last = last;
+        }
+        streams.into_values().collect()
+    }
+
+    /// Appends the WebSocket messages, as a server sends them, of the frames whose stream `wanted`
+    /// marks with a byte other than 0.
+    pub fn wire(&self, wanted: &[u8], combined: bool, micros: bool, out: &mut Vec<u8>) {
+        for entry in &self.entries {
+            if wanted.get(entry.stream as usize).is_some_and(|&mark| mark != 0) {
+                let payload = self.payload(entry, micros);
+                let name = combined.then(|| self.name(entry.stream));
+                write_message(name, payload, out);
+            }
+        }
+    }
+
+    fn payload(&self, entry: &Entry, micros: bool) -> &[u8] {
+        let range = if micros && !entry.micros.is_empty() { &entry.micros } else { &entry.millis };
+        &self.bytes[range.clone()]
+    }
+}
+
+/// Appends one WebSocket text message: `payload`, in the envelope of the stream `name` if given.
+fn write_message(name: Option<&str>, payload: &[u8], out: &mut Vec<u8>) {
+    const BEFORE: &[u8] = b"{\"stream\":\"";
+    const AFTER: &[u8] = b"\",\"data\":";
+    let envelope = name.map_or(0, |name| BEFORE.len() + name.len() + AFTER.len() + 1);
+    let length = payload.len() + envelope;
+    out.push(TEXT);
+    match length {
+        0..=125 => out.push(length as u8),
+        126..=0xffff => {
+            out.push(126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    if let Some(name) = name {
+        out.extend_from_slice(BEFORE);
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(AFTER);
+    }
+    out.extend_from_slice(payload);
+    if name.is_some() {
+        out.push(b'}');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_the_length_that_they_say() {
+        // Payloads around each border of the length field, raw and in an envelope, read back by
+        // the rules of RFC 6455.
+        for length in [0, 125, 126, 127, 65_535, 65_536, 100_000] {
+            for combined in [false, true] {
+                let mut frames = Frames::new(Arc::new(vec!["btcusdt@trade".into()]));
+                let payload = vec![b'7'; length];
+                frames.push_payload(Frame {
+                    stream: 0,
+                    ts: 0,
+                    first: 1,
+                    last: 1,
+                    payload: &payload,
+                });
+                let mut out = Vec::new();
+                frames.wire(&[1], combined, false, &mut out);
+                let (said, head) = match out[1] {
+                    127 => (u64::from_be_bytes(out[2..10].try_into().unwrap()) as usize, 10),
+                    126 => (usize::from(u16::from_be_bytes(out[2..4].try_into().unwrap())), 4),
+                    short => (usize::from(short), 2),
+                };
+                assert_eq!((out[0], said), (TEXT, out.len() - head));
+                let body = &out[head..];
+                if combined {
+                    assert!(body.starts_with(b"{\"stream\":\"btcusdt@trade\",\"data\":"));
+                    assert!(body.ends_with(b"}"));
+                } else {
+                    assert_eq!(body, payload);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_wanted_streams_are_sent() {
+        let mut frames = Frames::new(Arc::new(vec!["a".into(), "b".into()]));
+        for (number, stream) in [0, 1, 0].into_iter().enumerate() {
+            let (first, last) = (number as u64, number as u64);
+            frames.push_payload(Frame { stream, ts: 0, first, last, payload: b"{}" });
+        }
+        let mut out = Vec::new();
+        frames.wire(&[0, 1], false, false, &mut out);
+        assert_eq!(out, [TEXT, 2, b'{', b'}']);
+        let counts: Vec<_> = frames.summary().iter().map(|of| (of.count, of.last)).collect();
+        assert_eq!(counts, [(2, 2), (1, 1)]);
+    }
+}

@@ -1,0 +1,31 @@
+"""Runs the simulator of Binance: `python -m tapeworks.simulators.binance --help`."""
+
+import asyncio
+import signal
+import sys
+
+from tapeworks.errors import ConfigError
+from tapeworks.simulators.binance.config import SimulatorConfig, parse_arguments
+from tapeworks.simulators.binance.server import serve
+
+
+async def run(config: SimulatorConfig) -> None:
+    """Serves until it is done or told to stop by SIGTERM or Ctrl-C."""
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    await serve(config, ended)
+
+
+def main() -> int:
+    """Reads the command line and serves; returns the exit status."""
+    try:
+        asyncio.run(run(parse_arguments(sys.argv[1:])))
+    except ConfigError as error:
+        print(f"simulator: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""Where the frames come from: the seeded market, or a recording (see `playback.py`)."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from tapeworks._core import Frames, Market
+from tapeworks.errors import TapeworksError
+from tapeworks.simulators.binance.config import SimulatorConfig
+
+NS_PER_S = 1_000_000_000
+
+
+class UnknownSymbolError(TapeworksError):
+    """The venue does not list that symbol."""
+
+
+class Source(ABC):
+    """Everything that the venue could say, and when."""
+
+    symbols: Sequence[str]
+    start_ns: int
+    end_ns: int | None
+
+    @property
+    @abstractmethod
+    def now(self) -> int:
+        """The simulated time up to which everything has happened, in ns."""
+
+    @abstractmethod
+    def stream(self, name: str) -> int | None:
+        """Returns the number of the stream called `name`; none where the venue stays silent."""
+
+    @abstractmethod
+    def want(self, stream: int) -> None:
+        """Makes the frames of a stream from now on."""
+
+    @abstractmethod
+    def advance(self, to_ns: int, micros: bool) -> Frames:
+        """Lets everything happen up to and including `to_ns`."""
+
+    def clip(self, to_ns: int) -> int:
+        """Returns how far time may go now, at most `to_ns`."""
+        return to_ns
+
+    def ask(self, symbol: str) -> bool:
+        """Says that somebody asks for the book of `symbol`; returns whether it is due."""
+        return True
+
+    @abstractmethod
+    def depth(self, symbol: str, limit: int, micros: bool) -> bytes:
+        """Returns the answer to a request for the book."""
+
+    @abstractmethod
+    def exchange_info(self, limits: str, micros: bool) -> bytes:
+        """Returns the answer to a request for all definitions."""
+
+    @abstractmethod
+    def trades(
+        self,
+        symbol: str,
+        limit: int,
+        from_id: int | None,
+        window_ns: tuple[int | None, int | None],
+        aggregates: bool,
+        micros: bool,
+    ) -> bytes:
+        """Returns the answer to a request for trades or aggregates."""
+
+    @abstractmethod
+    def klines(
+        self,
+        symbol: str,
+        interval: str,
+        limit: int,
+        window_ns: tuple[int | None, int | None],
+        micros: bool,
+    ) -> bytes:
+        """Returns the answer to a request for bars.
+
+        Raises:
+            ValueError: there are no bars of that interval.
+        """
+
+    @abstractmethod
+    def book_tickers(self, symbols: Sequence[str], micros: bool) -> bytes:
+        """Returns the answer to a request for best bids and offers: a JSON array."""
+
+    def skip_trades(self, symbol: str, count: int) -> None:
+        """Skips trade ids, as a venue does that lost trades."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def facts(self, symbol: str) -> dict[str, int]:
+        """Returns how `symbol` stands: last ids, and the checksum of its book."""
+
+    def listed(self, symbol: str) -> str:
+        """Returns `symbol` if it is listed.
+
+        Raises:
+            UnknownSymbolError: it is not.
+        """
+        if symbol not in self.symbols:
+            raise UnknownSymbolError(symbol)
+        return symbol
+
+
+class MarketSource(Source):
+    """The seeded market."""
+
+    def __init__(self, config: SimulatorConfig, now_ns: int) -> None:
+        self.symbols = config.symbols
+        self.start_ns = config.start_ns or now_ns
+        duration_ns = int(config.duration_s * NS_PER_S)
+        self.end_ns = self.start_ns + duration_ns if duration_ns else None
+        self._market = Market(
+            config.feed,
+            list(config.symbols),
+            config.seed,
+            self.start_ns,
+            rate=config.rate,
+            levels=config.levels,
+        )
+
+    @property
+    def now(self) -> int:
+        """The market's own time."""
+        return self._market.now
+
+    def stream(self, name: str) -> int | None:
+        """Asks the market."""
+        return self._market.stream(name)
+
+    def want(self, stream: int) -> None:
+        """Tells the market."""
+        self._market.want(stream, True)
+
+    def advance(self, to_ns: int, micros: bool) -> Frames:
+        """Moves the market."""
+        return self._market.advance(to_ns, micros)
+
+    def depth(self, symbol: str, limit: int, micros: bool) -> bytes:
+        """Returns the book as it is now."""
+        return self._market.depth(self.listed(symbol), limit, micros)
+
+    def exchange_info(self, limits: str, micros: bool) -> bytes:
+        """Returns what the market lists."""
+        return self._market.exchange_info(limits, micros)
+
+    def trades(
+        self,
+        symbol: str,
+        limit: int,
+        from_id: int | None,
+        window_ns: tuple[int | None, int | None],
+        aggregates: bool,
+        micros: bool,
+    ) -> bytes:
+        """Returns what the market remembers."""
+        symbol = self.listed(symbol)
+        return self._market.trades(symbol, limit, from_id, *window_ns, aggregates, micros)
+
+    def klines(
+        self,
+        symbol: str,
+        interval: str,
+        limit: int,
+        window_ns: tuple[int | None, int | None],
+        micros: bool,
+    ) -> bytes:
+        """Returns what the market remembers."""
+        return self._market.klines(self.listed(symbol), interval, limit, *window_ns, micros)
+
+    def book_tickers(self, symbols: Sequence[str], micros: bool) -> bytes:
+        """Returns the best prices as they are now."""
+        return self._market.book_tickers([self.listed(symbol) for symbol in symbols], micros)
+
+    def skip_trades(self, symbol: str, count: int) -> None:
+        """Lets the ids of the next trades be so much higher."""
+        self._market.skip_trades(self.listed(symbol), count)
+
+    def facts(self, symbol: str) -> dict[str, int]:
+        """Returns the market's own facts."""
+        update, trade, aggregate, checksum, bids, asks = self._market.facts(self.listed(symbol))
+        return {
+            "update_id": update,
+            "trade_id": trade,
+            "aggregate_id": aggregate,
+            "checksum": checksum,
+            "bids": bids,
+            "asks": asks,
+        }
+
+
+def filter_symbols(body: bytes, wanted: Sequence[str]) -> bytes:
+    """Keeps of an exchangeInfo answer only the symbols that were asked for."""
+    info = json.loads(body)
+    info["symbols"] = [entry for entry in info["symbols"] if entry["symbol"] in wanted]
+    return json.dumps(info, separators=(",", ":"), ensure_ascii=False).encode()
