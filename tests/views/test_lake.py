@@ -1,4 +1,4 @@
-"""Questions to the lake: each row once across files and tape, exact bounds, and helpful refusals."""
+"""Questions to the lake: each row once across files and tape, exact bounds, helpful refusals."""
 
 import os
 import threading
@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from conftest import START
 
 import tapeworks as tw
+from conftest import START
 from tapeworks import _core, lake
 from tapeworks.errors import QueryError
 from tapeworks.sinks.base import Feeder

@@ -25,6 +25,7 @@ SINKS = {"parquet": "tapeworks.sinks.parquet:ParquetSink"}
 
 BATCH_RECORDS = 65_536
 IDLE_S = 0.02
+TIDY_S = 30.0
 BACKOFF_S_MAX = 30.0
 
 
@@ -68,6 +69,10 @@ class Sink(ABC):
     @abstractmethod
     def close(self) -> None:
         """Gives up what it holds. What was not flushed is written again after the next `open`."""
+
+    def tidy(self) -> bool:
+        """Does one piece of upkeep, if any is due; called when nothing is to be written."""
+        return False
 
     @property
     @abstractmethod
@@ -134,6 +139,10 @@ class Feeder:
         if self._reader is not None:
             self.sink.flush()
         self._flushed = time.monotonic()
+
+    def tidy(self) -> bool:
+        """Lets the sink do a piece of upkeep; returns whether it did."""
+        return self._reader is not None and self.sink.tidy()
 
     def drain(self, seconds_max: float) -> None:
         """Moves and flushes all that is durable, within `seconds_max`."""
@@ -215,9 +224,13 @@ def run_worker(config: HasSinks, name: str) -> None:
     signal.signal(signal.SIGTERM, ask)
     work = feeders(config, name)
     try:
+        tidied = time.monotonic()
         while not stopping:
-            if not sum(feeder.step() for feeder in work):
-                time.sleep(IDLE_S)
+            if sum(feeder.step() for feeder in work):
+                continue
+            time.sleep(IDLE_S)
+            if time.monotonic() - tidied >= TIDY_S and not any(f.tidy() for f in work):
+                tidied = time.monotonic()
         for feeder in work:
             feeder.drain(seconds_max=5.0)
     finally:

@@ -6,22 +6,23 @@ at any instant, the next `open` finishes the last commit, drops what no commit c
 from the committed offset: no row is lost or doubled.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tapeworks import _core, lake
 from tapeworks._core import KIND_DEFINITION, Records, Rows, Snapshots, Symbols
 from tapeworks.errors import SinkUnavailable
 from tapeworks.lake import Table
 from tapeworks.sinks.base import FlushPolicy, Sink
+from tapeworks.sinks.compaction import Compaction
+from tapeworks.sinks.writer import FileWriter
 
-# Columns by which queries skip: statistics of the others would cost a fifth of the writing.
-STATISTICS = {"symbol", "price", "interval_ms", *lake.SORTED}
 SYMBOLS_FILE = "symbols.records"
 # Layouts of `_core` whose name is not that of their kind.
 KINDS = {"gap": "marker", "dead": "marker", "book": "level", "snapshot": "level"}
@@ -77,10 +78,14 @@ class ParquetSink(Sink):
         self._next = 0
         self._records = 0
         self._settled = True
+        self._compaction = Compaction(
+            self._lake, source, topic, config.row_group_rows, config.compression_level
+        )
 
     def open(self) -> int:
         """Recovers the lake's part of this topic; returns the offset to be read next."""
         self._commit = lake.recover(self._lake, self._source, self._topic)
+        self._compaction.recover()
         self._load_symbols()
         self._rows = {
             table.name: Snapshots() if table.kind == "snapshot" else Rows(table.kind)
@@ -95,6 +100,9 @@ class ParquetSink(Sink):
         if KIND_DEFINITION in kinds:
             self._symbols.load(batch)
             self._symbols_saved = False
+            # Sinks of derived tapes and views wait for these; what fails here, `flush` does again.
+            with contextlib.suppress(OSError):
+                self._save_symbols()
         for table in lake.tables_of(self._topic):
             # The end of a snapshot can come in a batch without levels.
             if kind_of(table) in kinds or table.kind == "snapshot":
@@ -146,6 +154,10 @@ class ParquetSink(Sink):
     def _settle(self) -> None:
         lake.settle(self._lake, self._source, self._topic, self._commit)
         self._settled = True
+
+    def tidy(self) -> bool:
+        """Merges small files of one day; returns whether there was something to merge."""
+        return self._compaction.step(datetime.now(UTC).date().isoformat()) > 0
 
     def close(self) -> None:
         """Drops what was not flushed."""
@@ -209,37 +221,7 @@ class ParquetSink(Sink):
             self._symbols_saved = True
 
 
-class FileWriter:
-    """Writes batches of one table as Parquet, each as one row group."""
-
-    def __init__(self, file: Any, schema: pa.Schema, table: Table, level: int) -> None:
-        paths = {field.name: _leaf(field) for field in schema}
-        delta = [name for name in table.delta if name in paths]
-        self._writer = pq.ParquetWriter(
-            file,
-            schema,
-            compression="zstd",
-            compression_level=level,
-            use_dictionary=[p for name, p in paths.items() if name not in delta],
-            column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
-            write_page_index=True,
-            write_statistics=[path for name, path in paths.items() if name in STATISTICS],
-        )
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Adds a row group."""
-        self._writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
-
-    def close(self) -> None:
-        """Writes the footer."""
-        self._writer.close()
-
-
 def kind_of(table: Table) -> int:
     """Returns the number of the kind of record that `table` is made of."""
     number: int = getattr(_core, f"KIND_{KINDS.get(table.kind, table.kind).upper()}")
     return number
-
-
-def _leaf(field: pa.Field) -> str:
-    return f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name

@@ -1,5 +1,6 @@
 """What is on the tape and not yet in the lake, so that a query sees what arrived a second ago."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,10 +69,19 @@ class SourceTail:
     def part(self, table: Table, days: tuple[str, str] | None) -> Part:
         """Returns files and tail of `table` as of one instant; `days` bounds the files."""
         while True:
-            commit = lake.read_commit(self._lake, self._source, table.topic)
-            files = self._files(table, days, commit)
-            if lake.read_commit(self._lake, self._source, table.topic).offset == commit.offset:
-                return Part(self._source, files, self._tail(table, commit))
+            before = self._state(table.topic)
+            files = self._files(table, days, before[0])
+            if self._state(table.topic) == before:
+                return Part(self._source, files, self._tail(table, before[0]))
+            time.sleep(0.001)
+
+    def _state(self, topic: str) -> tuple[lake.Commit, lake.Commit, list[bool]]:
+        # A folder that is read while files are swapped may show neither the old nor the new: what
+        # is on its way must stand still from before the reading to after it.
+        names = (topic, f"compact-{topic}")
+        sink, compaction = (lake.read_commit(self._lake, self._source, name) for name in names)
+        swapped = (*compaction.files, *compaction.removes)
+        return sink, compaction, [(self._lake / name).exists() for name in swapped]
 
     def _files(
         self, table: Table, days: tuple[str, str] | None, commit: lake.Commit

@@ -1,0 +1,42 @@
+"""Writes one table as Parquet: which column is encoded how, and which has statistics."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tapeworks import lake
+from tapeworks.lake import Table
+
+# Columns by which queries skip: statistics of the others would cost a fifth of the writing.
+STATISTICS = {"symbol", "price", "interval_ms", *lake.SORTED}
+
+
+class FileWriter:
+    """Writes batches of one table as Parquet, each as one row group."""
+
+    def __init__(self, file: Any, schema: pa.Schema, table: Table, level: int) -> None:
+        paths = {field.name: _leaf(field) for field in schema}
+        delta = [name for name in table.delta if name in paths]
+        self._writer = pq.ParquetWriter(
+            file,
+            schema,
+            compression="zstd",
+            compression_level=level,
+            use_dictionary=[p for name, p in paths.items() if name not in delta],
+            column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
+            write_page_index=True,
+            write_statistics=[path for name, path in paths.items() if name in STATISTICS],
+        )
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Adds a row group."""
+        self._writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
+
+    def close(self) -> None:
+        """Writes the footer."""
+        self._writer.close()
+
+
+def _leaf(field: pa.Field) -> str:
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
