@@ -11,14 +11,16 @@
 
 use std::collections::VecDeque;
 
+use self::frame::Frame;
 use super::{Batch, Processor, Settings};
 use crate::book::{Action, Continuity, Cursor, Step, Sync, SyncState, SyncedBook};
 use crate::error::{Error, Result};
 use crate::feeds::FeedId;
 use crate::record::{
-    records, Channel, Header, Kind, Level, Marker, MarkerCode, Records, Side, FLAG_LAST,
-    FLAG_SNAPSHOT, NONE,
+    records, Channel, Header, Kind, Level, Marker, MarkerCode, Records, Side, FLAG_LAST, NONE,
 };
+
+mod frame;
 
 /// First bytes of a state: what it is and its version.
 const STATE_MAGIC: [u8; 8] = *b"TWBOOKS\x01";
@@ -348,57 +350,6 @@ impl Tracked {
         let mut end = frame.marker(MarkerCode::SnapshotEnd, count[0] + count[1]);
         end.header.flags |= FLAG_LAST;
         out.push(&end);
-    }
-}
-
-/// What the records of a checkpoint or of a top share.
-struct Frame {
-    instrument: u32,
-    feed: u8,
-    channel: Channel,
-    sequence: u64,
-    ts_event: i64,
-    ts_recv: i64,
-}
-
-impl Frame {
-    const fn header(&self, header: Header) -> Header {
-        Header {
-            instrument: self.instrument,
-            feed: self.feed,
-            flags: FLAG_SNAPSHOT,
-            ts_event: self.ts_event,
-            ts_recv: self.ts_recv,
-            sequence: self.sequence,
-            ..header
-        }
-    }
-
-    const fn marker(&self, code: MarkerCode, count: u32) -> Marker {
-        Marker {
-            header: self.header(Header::of::<Marker>()),
-            code: code as u8,
-            cause: 0,
-            state: 0,
-            channel: self.channel as u8,
-            count,
-            first: self.sequence,
-            last: self.sequence,
-            ts_start: NONE,
-        }
-    }
-
-    const fn level(&self, side: Side, price: i64, size: i64) -> Level {
-        Level {
-            header: self.header(Header::of::<Level>()),
-            price,
-            size,
-            previous: 0,
-            span: 0,
-            side: side as u8,
-            channel: self.channel as u8,
-            reserved: [0; 2],
-        }
     }
 }
 
