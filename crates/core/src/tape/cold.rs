@@ -18,6 +18,8 @@ use crate::record::Plain;
 
 /// Tape frames are gathered into blocks of at least so many bytes.
 const BLOCK: usize = 1 << 20;
+/// No segment is longer.
+const POSITION_MAX: u64 = 1 << 48;
 /// Where the table starts.
 const TABLE: usize = HEAD;
 
@@ -74,7 +76,11 @@ impl Cold {
         if crc32c::crc32c(table) != head.checksum {
             return Err(wrong());
         }
-        let blocks = table.chunks_exact(size_of::<Block>()).filter_map(Block::read_from).collect();
+        let blocks: Vec<Block> =
+            table.chunks_exact(size_of::<Block>()).filter_map(Block::read_from).collect();
+        if blocks.iter().any(|block| block.position > POSITION_MAX) {
+            return Err(wrong());
+        }
         Ok(Self { blocks, unpacked: Vec::new(), start: 0 })
     }
 

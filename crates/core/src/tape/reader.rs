@@ -166,7 +166,11 @@ impl Reader {
     #[cold]
     fn next_segment(&mut self) -> Result<bool> {
         let files = list(&self.path)?;
-        let Some(file) = files.iter().find(|file| file.first == self.next) else {
+        // A closed segment holds items, so that the next one starts further on.
+        let follows = |file: &&SegmentFile| {
+            file.first == self.next && file.first > self.segment.head.first_offset
+        };
+        let Some(file) = files.iter().find(follows) else {
             let first = files.first().map_or(0, |file| file.first);
             if first > self.next {
                 return Err(self.out_of_range(self.next, first));

@@ -203,7 +203,7 @@ impl Segment {
     /// The header of the published frame at `at`, of which the first offset must be `expected`.
     #[inline]
     pub(crate) fn frame(&mut self, at: usize, expected: u64) -> Result<Frame> {
-        self.ensure(at, at + FRAME_HEADER)?;
+        self.ensure(at, at.saturating_add(FRAME_HEADER))?;
         let frame = Frame::read_from(self.bytes(at, at + FRAME_HEADER));
         match frame {
             Some(frame) if frame.is_plausible() && frame.first_offset == expected => {
@@ -253,7 +253,7 @@ impl Segment {
         if last == 0 {
             return Ok(None);
         }
-        self.ensure(last, last + FRAME_HEADER)?;
+        self.ensure(last, last.saturating_add(FRAME_HEADER))?;
         let frame = Frame::read_from(self.bytes(last, last + FRAME_HEADER));
         match frame {
             Some(frame) if last >= HEAD && frame.is_plausible() => Ok(Some(frame)),
