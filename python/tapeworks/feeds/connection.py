@@ -22,7 +22,6 @@ KIND_TEXT = 1
 KIND_BINARY = 2
 FRAME_BYTES_MAX = 16 << 20
 _CLOSE_S = 2.0
-_TEXT = WSMsgType.TEXT
 
 _log = logging.getLogger("tapeworks.feeds")
 # What the socket's library has to say is known here already, but for its warnings.
@@ -170,11 +169,9 @@ class Connection(WSListener):
         ts = self._ts
         if not ts:
             ts = self._ts = self.heard_ns = time.time_ns()
-        if frame.msg_type is _TEXT and frame.fin:
-            # A copy as bytes costs less than a view: 110 against 160 ns with what follows.
-            payload = frame.get_payload_as_bytes()
-            if self._receive(self.number, KIND_TEXT, ts, payload):
-                self._shown(payload)
+        if frame.msg_type is WSMsgType.TEXT and frame.fin:
+            if self._receive(self.number, KIND_TEXT, ts, frame.get_payload_as_memoryview()):
+                self._shown(frame.get_payload_as_bytes())
         else:
             self._seldom(transport, frame, ts)
         if frame.last_in_buffer:
@@ -204,9 +201,8 @@ class Connection(WSListener):
             transport.send_close(frame.get_close_code())
             transport.disconnect()
         elif kind is WSMsgType.BINARY and frame.fin:
-            payload = frame.get_payload_as_bytes()
-            if self._receive(self.number, KIND_BINARY, ts, payload):
-                self._shown(payload)
+            if self._receive(self.number, KIND_BINARY, ts, frame.get_payload_as_memoryview()):
+                self._shown(frame.get_payload_as_bytes())
         elif kind is not WSMsgType.PONG:
             self._fragment(frame, ts)
 

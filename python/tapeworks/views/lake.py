@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from tapeworks._core import Records
 from tapeworks.errors import QueryError
+from tapeworks.views.books import BookAt, Books, Clock
 from tapeworks.views.query import Engine, Scope, quote, tables_in
 from tapeworks.views.replay import DEFAULT_KINDS, Replay
 from tapeworks.views.result import Result
@@ -42,6 +43,7 @@ class Lake:
     def __init__(self, data: Path) -> None:
         self._data = data
         self._engine = Engine(data)
+        self._books = Books(data)
 
     def __repr__(self) -> str:
         return f"Lake({str(self._data)!r}: {', '.join(self.sources()) or 'no sources'})"
@@ -120,6 +122,35 @@ class Lake:
     ) -> Result:
         """Returns the best 20 levels of proven books, about once a second."""
         return self._rows("book_snapshots", symbols, start, end, source)
+
+    def book(
+        self,
+        symbol: str,
+        at: TimeLike | None = None,
+        *,
+        source: str | None = None,
+        clock: Clock = "event",
+    ) -> BookAt:
+        """Returns the proven book of `symbol` as of `at` (all of it up to that ns), or the newest.
+
+        `clock` says whose time `at` is: the venue's (`event`) or this host's (`receipt`).
+
+        Raises:
+            QueryError: the book was not proven at that instant; the message says since when.
+        """
+        [name] = self._check_symbols([symbol], source)
+        ts = None if at is None else parse_time(at)
+        refusal: QueryError | None = None
+        for candidate in self._sources(source) or self.sources():
+            known = self._engine.tail(candidate).symbols().ids()
+            ids = [number for found, number in known if found == name]
+            if not ids:
+                continue
+            try:
+                return self._books.at(candidate, name, ids, ts, clock)
+            except QueryError as error:
+                refusal = refusal or error
+        raise refusal or QueryError(f"{symbol!r} has no book")
 
     def instruments(self, *, source: str | None = None) -> Result:
         """Returns what is known of each instrument now."""

@@ -1,0 +1,65 @@
+"""The book at a past instant: exact, by either clock, and silent where it is not proven."""
+
+from decimal import Decimal
+
+import pytest
+
+import tapeworks as tw
+from conftest import START
+from tapeworks import _core
+from tapeworks.errors import QueryError
+
+SECOND = 10**9
+
+
+@pytest.fixture
+def recorded(spine, maker):
+    """A book that is proven from second 1, changed at second 2 and broken at second 3."""
+    spine.append(maker.definitions())
+    levels = maker.rows("level", 2, instrument=1, flags=2, channel=9, sequence=7)
+    levels["ts_event"], levels["ts_recv"] = START + SECOND, START + SECOND + 5
+    levels["price"], levels["size"], levels["side"] = [50 * SECOND, 60 * SECOND], [3, 4], [1, 2]
+    book = _core.Book()
+    book.apply(_core.Records.from_bytes(levels.tobytes()))
+    marks = maker.rows("marker", 4, instrument=1, sequence=[7, 7, 7, 8], channel=4)
+    marks["code"], marks["state"] = [10, 11, 12, 10], [3, 0, 0, 4]
+    marks["ts_event"] = START + SECOND
+    marks["ts_event"][3] = START + 3 * SECOND
+    marks["ts_recv"] = marks["ts_event"] + 5
+    marks["count"], marks["first"] = 2, 7
+    marks["last"][2] = book.checksum()
+    change = levels[:1].copy()
+    change["price"], change["sequence"], change["channel"], change["flags"] = 55 * SECOND, 8, 4, 1
+    change["ts_event"], change["ts_recv"] = START + 2 * SECOND, START + 2 * SECOND + 5
+    change["previous"] = 7
+    topic = "market-data.book"
+    for part in (marks[:2], levels, marks[2:3], change, marks[3:]):
+        spine.append(part, topic)
+    return spine
+
+
+def test_book_is_that_of_the_instant(recorded):
+    # After the checkpoint, and at the change; by the host's clock that comes 5 ns later.
+    lake = tw.open(recorded.path)
+    first = lake.book("BTCUSDT", START + SECOND + SECOND // 2)
+    assert first.bids == [(Decimal(50), Decimal("3E-8"))]
+    assert first.asks == [(Decimal(60), Decimal("4E-8"))]
+    changed = lake.book("BTC-USDT", START + 2 * SECOND)
+    assert changed.top(1)[0] == [(Decimal(55), Decimal("3E-8"))]
+    assert changed.sequence == 8
+    assert lake.book("BTCUSDT", START + 2 * SECOND, clock="receipt").sequence == 7
+    assert lake.book("BTCUSDT", START + 2 * SECOND + 5, clock="receipt").sequence == 8
+    assert "bid" in repr(first)
+    rows = first.to_arrow().to_pylist()
+    assert [(row["side"], row["level"]) for row in rows] == [("bid", 1), ("ask", 1)]
+
+
+def test_unproven_book_is_refused(recorded):
+    # After the break, before the first proof, and for a symbol that never had a book.
+    lake = tw.open(recorded.path)
+    with pytest.raises(QueryError, match="not proven now: it is broken since 2023-11-17T23:00:03Z"):
+        lake.book("BTCUSDT")
+    with pytest.raises(QueryError, match="not proven at"):
+        lake.book("BTCUSDT", START)
+    with pytest.raises(QueryError, match="not proven"):
+        lake.book("ETHUSDT", START + SECOND)
