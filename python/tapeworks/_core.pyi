@@ -1,5 +1,6 @@
 """Types of the native module. Checked against it by stubtest."""
 
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, Self, final
 
@@ -381,3 +382,41 @@ class BookHistory:
     def at(
         self, instrument: int, *, ts_event: int | None = None, ts_recv: int | None = None
     ) -> Book | Unproven: ...
+
+# processors.rs
+
+@final
+class Stage:
+    """One processor between two tapes, exactly once."""
+
+    def __new__(
+        cls,
+        processor: str,
+        input: str | PathLike[str],
+        output: str | PathLike[str],
+        state: str | PathLike[str],
+        settings: Mapping[str, int | str | Sequence[int]] | None = None,
+        *,
+        durability_ms: int = 50,
+        segment_bytes: int = 268_435_456,
+        save_items: int = 2_000_000,
+        save_bytes: int = 268_435_456,
+    ) -> Stage: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def lag(self) -> int: ...
+    @property
+    def covered(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def notes(self) -> list[str]: ...
+    def step(self, max_items: int = 4096) -> int: ...
+    def run_until_idle(self, max_items: int = 4096) -> int: ...
+    def wait(self, timeout_ms: int) -> bool: ...
+    def counters(self) -> dict[str, int]: ...
+    def save(self) -> None: ...
+    def close(self) -> None: ...
+
+def processor_table() -> list[tuple[str, str, str]]: ...

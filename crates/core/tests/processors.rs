@@ -3,12 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use tapeworks_core::processors::{
-    find, hash_tape, Entry, Setting, Settings, Stage, StageConfig, PROCESSORS,
-};
+use tapeworks_core::processors::{find, Entry, Setting, Settings, Stage, StageConfig, PROCESSORS};
 use tapeworks_core::record::blob::BlobHeader;
 use tapeworks_core::record::{BlobKind, Blobs, Header, Marker, MarkerCode, Plain, Records};
-use tapeworks_core::tape::{Batch, Durability, Tape, TapeConfig, TapeKind, NO_INPUT};
+use tapeworks_core::tape::{hash, Batch, Durability, Tape, TapeConfig, TapeKind, NO_INPUT};
 use tapeworks_core::Processor;
 
 /// A seeded source of chance (xorshift).
@@ -314,7 +312,7 @@ fn killed_stage_writes_each_item_once() {
             drop(stage);
             break_a_state(&folder.join("killed-state"), &mut chance);
         }
-        let hashes = ["straight", "killed"].map(|name| hash_tape(&folder.join(name)).unwrap());
+        let hashes = ["straight", "killed"].map(|name| hash(&folder.join(name)).unwrap());
         assert_eq!(hashes[0], hashes[1], "{}", entry.name);
     }
 }

@@ -1,8 +1,181 @@
 //! Bindings of the core's `processors`.
 
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tapeworks_core::processors::{self, Setting, Settings, StageConfig, PROCESSORS};
+use tapeworks_core::{Durability, Error};
+
+use crate::errors::to_python;
+
+/// One processor between two tapes, exactly once. Calls from several threads take turns.
+#[pyclass(frozen, module = "tapeworks._core")]
+pub struct Stage {
+    inner: Mutex<Option<processors::Stage>>,
+    name: &'static str,
+}
+
+impl Stage {
+    /// Does `work` on the stage, with the GIL released.
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut processors::Stage) -> Result<T, Error> + Send,
+    ) -> PyResult<T> {
+        py.allow_threads(|| {
+            // A panic of another call left the stage as it was between two batches or unusable,
+            // and the stage itself knows which.
+            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            let stage = inner.as_mut().ok_or_else(|| Error::invalid("the stage is closed"))?;
+            work(stage)
+        })
+        .map_err(to_python)
+    }
+}
+
+fn settings_from(given: Option<&Bound<'_, PyDict>>) -> PyResult<Settings> {
+    let mut settings = Settings::new();
+    for (name, value) in given.into_iter().flat_map(|given| given.iter()) {
+        let name: String = name.extract()?;
+        let value = if let Ok(number) = value.extract::<i64>() {
+            Setting::Number(number)
+        } else if let Ok(text) = value.extract::<String>() {
+            Setting::Text(text)
+        } else if let Ok(numbers) = value.extract::<Vec<i64>>() {
+            Setting::Numbers(numbers)
+        } else {
+            return Err(PyValueError::new_err(format!(
+                "the setting {name}: wanted a whole number, several, or a text; found {value}"
+            )));
+        };
+        settings = settings.with(&name, value);
+    }
+    Ok(settings)
+}
+
+#[pymethods]
+impl Stage {
+    /// Opens the stage of the processor called `processor`, and brings it to where its output
+    /// ends.
+    #[new]
+    #[pyo3(signature = (processor, input, output, state, settings = None, *,
+        durability_ms = 50, segment_bytes = 268_435_456, save_items = 2_000_000,
+        save_bytes = 268_435_456))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        processor: &str,
+        input: PathBuf,
+        output: PathBuf,
+        state: PathBuf,
+        settings: Option<&Bound<'_, PyDict>>,
+        durability_ms: i64,
+        segment_bytes: usize,
+        save_items: u64,
+        save_bytes: u64,
+    ) -> PyResult<Self> {
+        // 0 is at once, -1 never.
+        let durability = match u32::try_from(durability_ms) {
+            Ok(0) => Durability::EveryFrame,
+            Ok(ms) => Durability::IntervalMs(ms),
+            Err(_) => Durability::Never,
+        };
+        let settings = settings_from(settings)?;
+        let fingerprint = settings.fingerprint();
+        let config = StageConfig { durability, segment_bytes, save_items, save_bytes, fingerprint };
+        let opened = py.allow_threads(|| {
+            let entry = processors::find(processor)?;
+            let built = entry.build(&settings)?;
+            let stage = processors::Stage::open(&input, &output, &state, built, config)?;
+            Ok::<_, Error>((stage, entry.name))
+        });
+        let (stage, name) = opened.map_err(to_python)?;
+        Ok(Self { inner: Mutex::new(Some(stage)), name })
+    }
+
+    /// Processes at most `max_items` items and publishes what follows from them. Returns how many
+    /// were processed: 0 when all was read.
+    #[pyo3(signature = (max_items = 4096))]
+    fn step(&self, py: Python<'_>, max_items: usize) -> PyResult<usize> {
+        self.with(py, |stage| stage.step(max_items))
+    }
+
+    /// Steps until all published input was read. Returns how many items were processed.
+    #[pyo3(signature = (max_items = 4096))]
+    fn run_until_idle(&self, py: Python<'_>, max_items: usize) -> PyResult<u64> {
+        self.with(py, |stage| stage.run_until_idle(max_items))
+    }
+
+    /// Waits until there is input, at most so long. Says whether there is.
+    fn wait(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<bool> {
+        self.with(py, |stage| Ok(stage.wait(Duration::from_millis(timeout_ms))))
+    }
+
+    /// Saves the processor's state.
+    fn save(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, processors::Stage::save)
+    }
+
+    /// Closes both tapes. What is not saved is made again by the next opening.
+    fn close(&self, py: Python<'_>) {
+        py.allow_threads(|| {
+            *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        });
+    }
+
+    /// The processor's name.
+    #[getter]
+    const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// How many published input items are still to be read.
+    #[getter]
+    fn lag(&self, py: Python<'_>) -> PyResult<u64> {
+        self.with(py, processors::Stage::lag)
+    }
+
+    /// The next input item to be read.
+    #[getter]
+    fn covered(&self, py: Python<'_>) -> PyResult<u64> {
+        self.with(py, |stage| Ok(stage.covered()))
+    }
+
+    /// The output's end.
+    #[getter]
+    fn end(&self, py: Python<'_>) -> PyResult<u64> {
+        self.with(py, |stage| Ok(stage.output().end()))
+    }
+
+    /// What opening found that somebody should know.
+    #[getter]
+    fn notes(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.with(py, |stage| Ok(stage.notes().to_vec()))
+    }
+
+    /// The processor's counters.
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counters = PyDict::new(py);
+        for (name, value) in self.with(py, |stage| Ok(stage.counters()))? {
+            counters.set_item(name, value)?;
+        }
+        Ok(counters)
+    }
+}
+
+/// The table of processors: names and the topics that they read and write.
+#[pyfunction]
+fn processor_table() -> Vec<(&'static str, &'static str, &'static str)> {
+    PROCESSORS.iter().map(|entry| (entry.name, entry.input, entry.output)).collect()
+}
 
 /// Adds this file's classes and functions to the module.
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Stage>()?;
+    module.add_function(wrap_pyfunction!(processor_table, module)?)?;
     Ok(())
 }

@@ -7,8 +7,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use super::state_files::{SavedState, StateFiles};
 use super::Processor;
 use crate::error::{Error, Result};
@@ -413,18 +411,4 @@ fn retention_gap(first: u64, last: u64, ts: i64) -> Marker {
         last,
         ts_start: NONE,
     }
-}
-
-/// SHA-256 over the bytes of all items of a tape: two tapes that hold the same items have the same
-/// one, however the items lie in frames.
-///
-/// # Errors
-/// As [`Reader::open`] and [`Reader::read`].
-pub fn hash_tape(path: &Path) -> Result<[u8; 32]> {
-    let mut reader = Reader::open(path)?;
-    let mut hash = Sha256::new();
-    while let Some(batch) = reader.read(usize::MAX)? {
-        hash.update(batch.bytes);
-    }
-    Ok(hash.finalize().into())
 }

@@ -1,0 +1,1 @@
+"""Records in, records out: what runs the core's processors between tapes."""
