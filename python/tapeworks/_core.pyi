@@ -392,8 +392,8 @@ class Stage:
     def __new__(
         cls,
         processor: str,
-        input: str | PathLike[str],
-        output: str | PathLike[str],
+        source: str | PathLike[str],
+        target: str | PathLike[str],
         state: str | PathLike[str],
         settings: Mapping[str, int | str | Sequence[int]] | None = None,
         *,

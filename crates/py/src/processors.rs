@@ -62,15 +62,15 @@ impl Stage {
     /// Opens the stage of the processor called `processor`, and brings it to where its output
     /// ends.
     #[new]
-    #[pyo3(signature = (processor, input, output, state, settings = None, *,
+    #[pyo3(signature = (processor, source, target, state, settings = None, *,
         durability_ms = 50, segment_bytes = 268_435_456, save_items = 2_000_000,
         save_bytes = 268_435_456))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         processor: &str,
-        input: PathBuf,
-        output: PathBuf,
+        source: PathBuf,
+        target: PathBuf,
         state: PathBuf,
         settings: Option<&Bound<'_, PyDict>>,
         durability_ms: i64,
@@ -90,7 +90,7 @@ impl Stage {
         let opened = py.allow_threads(|| {
             let entry = processors::find(processor)?;
             let built = entry.build(&settings)?;
-            let stage = processors::Stage::open(&input, &output, &state, built, config)?;
+            let stage = processors::Stage::open(&source, &target, &state, built, config)?;
             Ok::<_, Error>((stage, entry.name))
         });
         let (stage, name) = opened.map_err(to_python)?;
