@@ -80,6 +80,8 @@ class Delivery:
                 late = [item for queue in held.late.values() for _, item in queue]
                 items = late + list(held.swapped.values())
                 connection.write(b"".join(self._give(connection, item) for item in items))
+        if self._full:
+            self._full.flush()
 
     def _summary(self, frames: Frames) -> list[tuple[str, int, int, int]]:
         return [(self.names[at], count, first, last) for at, count, first, last in frames.summary()]

@@ -163,6 +163,10 @@ class Faults:
         self._coming.sort(key=lambda one: one.begin_ns)
         return active
 
+    def is_coming(self, active: Active) -> bool:
+        """Returns whether a fault has yet to begin."""
+        return active in self._coming
+
     def begin(self, now_ns: int) -> list[Active]:
         """Returns the faults that begin by `now_ns`; those of frames and REST are at work then."""
         begun = [active for active in self._coming if active.begin_ns <= now_ns]

@@ -36,6 +36,7 @@ UNREAD_BYTES_MAX = 4 << 20
 """At speed 0 time stands still while a connection has so much unread."""
 DRAIN_S_MAX = 2.0
 GOODBYE_S_MAX = 2.0
+BEGIN_S_MAX = 5.0
 SEEDED_STREAMS = ("trade", "bookTicker", "depth@100ms")
 
 
@@ -175,6 +176,7 @@ class Server:
         origin_s, origin_ns = time.monotonic(), self.source.now
         while self.source.end_ns is None or self.source.now < self.source.end_ns:
             if self.paused:
+                await self._begin_faults()
                 await asyncio.sleep(TICK_S)
                 origin_s, origin_ns = time.monotonic(), self.source.now
                 continue
@@ -194,6 +196,10 @@ class Server:
                 origin_s, origin_ns = time.monotonic(), self.source.now
         self.delivery.flush(self.connections.values())
         self.done.set()
+        while True:
+            # The venue has nothing more to say, and its connections can still break.
+            await self._begin_faults()
+            await asyncio.sleep(TICK_S)
 
     def _allow(self, to_ns: int) -> int:
         """Returns how far time may go in one step: faults begin exactly when they should."""
@@ -213,13 +219,16 @@ class Server:
                 self._step_ns = max(self._step_ns // 2, STEP_NS_MIN)
         hits = self.faults.hits(frames, self.delivery.names)
         self.delivery.send(frames, self.connections.values(), hits, self.source.now)
-        for active in self.faults.begin(self.source.now):
-            await self._strike(active)
+        await self._begin_faults()
         for active, victims in list(self._slow):
             if self.source.now >= active.end_ns:
                 self._slow.remove((active, victims))
                 for connection in victims:
                     connection.throttle = None
+
+    async def _begin_faults(self) -> None:
+        for active in self.faults.begin(self.source.now):
+            await self._strike(active)
 
     async def _strike(self, active: Active) -> None:
         fault = active.fault
@@ -331,6 +340,10 @@ class Server:
         except (ConfigError, json.JSONDecodeError) as error:
             return web.json_response({"error": str(error)}, status=400)
         active = self.faults.add(fault, self.source.now)
+        until = time.monotonic() + BEGIN_S_MAX
+        # What is to begin at once has begun when the answer is read.
+        while not fault.at_s and self.faults.is_coming(active) and time.monotonic() < until:
+            await asyncio.sleep(0.001)
         return web.json_response({"number": active.number, "begin_ns": active.begin_ns})
 
     async def _take_start(self, request: web.Request) -> web.Response:
