@@ -491,3 +491,107 @@ fn items_that_are_not_whole_are_refused() {
     }
     append(&mut tape, 0, 1);
 }
+
+/// What the disk holds of `tape` at this instant, as a tape of its own: what a crash leaves.
+fn image(tape: &Path, to: &Path) -> Vec<PathBuf> {
+    drop(std::fs::remove_dir_all(to));
+    std::fs::create_dir_all(to).unwrap();
+    let files = names(tape, ".seg");
+    for name in &files {
+        std::fs::copy(tape.join(name), to.join(name)).unwrap();
+    }
+    files.iter().map(|name| to.join(name)).collect()
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).unwrap();
+    change(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Where the frames of 100 records that `fill` writes start in their segment.
+fn frame_at(frame: usize) -> usize {
+    16_384 + frame * 6440
+}
+
+#[test]
+fn a_killed_writer_loses_nothing() {
+    // The image of a tape that is being written: every published item is there for a reader and
+    // for the next writer, with the zeros of preallocated space behind them.
+    let folder = Folder::new("killed");
+    let copy = folder.0.join("copy");
+    let mut tape = fill(&folder.tape(), Retention::default(), 20);
+    for frame in 20..40 {
+        append(&mut tape, frame * 100, frame * 100 + 100);
+        image(&folder.tape(), &copy);
+        let end = (frame + 1) * 100;
+        let mut reader = Reader::open(&copy).unwrap();
+        assert_eq!(reader.end().unwrap(), end);
+        assert_eq!(read_all(&mut reader, 1000).unwrap().len() as u64, end);
+        let next = Tape::open(&copy, config()).unwrap();
+        assert_eq!((next.end(), next.recovery().cut_bytes), (end, 0));
+        assert_eq!(next.last_input_offset(), Some(end));
+    }
+}
+
+#[test]
+fn a_loss_of_power_keeps_the_frames_up_to_the_first_missing_page() {
+    // The image under another boot, with a page of the fourth frame never written: three frames
+    // stay, readers and the next writer agree, and what was cut is told.
+    let folder = Folder::new("power");
+    let copy = folder.0.join("copy");
+    let _tape = fill(&folder.tape(), Retention::default(), 6);
+    let files = image(&folder.tape(), &copy);
+    change(&files[0], |bytes| {
+        bytes[264] ^= 1;
+        let page = frame_at(4) / 4096 * 4096 - 4096;
+        bytes[page..page + 4096].fill(0);
+    });
+    let mut reader = Reader::open(&copy).unwrap();
+    assert_eq!(read_all(&mut reader, 1000).unwrap().len(), 300);
+    assert_eq!(verify(&copy).unwrap().fault.unwrap().byte, frame_at(3) as u64);
+    let mut tape = Tape::open(&copy, config()).unwrap();
+    assert_eq!(tape.end(), 300);
+    assert_eq!(tape.recovery().cut_at, frame_at(3) as u64);
+    assert!(tape.recovery().cut_bytes > 2 * 6400);
+    append(&mut tape, 300, 301);
+    assert_eq!(read_all(&mut reader, 1000).unwrap(), vec![300]);
+    assert_eq!(verify(&copy).unwrap().fault, None);
+}
+
+#[test]
+fn a_loss_of_power_may_take_whole_segments() {
+    // Under another boot the second segment of four lost its last frame: what follows is cut off.
+    let folder = Folder::new("segments");
+    let copy = folder.0.join("copy");
+    let _tape = fill(&folder.tape(), Retention::default(), 25);
+    let files = image(&folder.tape(), &copy);
+    assert_eq!(files.len(), 4);
+    for file in &files {
+        change(file, |bytes| bytes[264] ^= 1);
+    }
+    change(&files[1], |bytes| bytes[frame_at(6)..frame_at(6) + 4096].fill(0));
+    let mut tape = Tape::open(&copy, config()).unwrap();
+    assert_eq!(tape.end(), 1300);
+    assert!(tape.recovery().cut_bytes > 10 * 6400);
+    append(&mut tape, 1300, 1400);
+    let mut reader = Reader::open(&copy).unwrap();
+    assert_eq!(read_all(&mut reader, 1000).unwrap().len(), 1400);
+    assert_eq!(verify(&copy).unwrap().fault, None);
+}
+
+#[test]
+fn damage_to_what_was_durable_is_no_loss_of_power() {
+    // The same page missing, under another boot, but the tape had said that it was durable.
+    let folder = Folder::new("damage");
+    let copy = folder.0.join("copy");
+    let tape = fill(&folder.tape(), Retention::default(), 6);
+    assert_eq!(tape.sync().unwrap(), 600);
+    let files = image(&folder.tape(), &copy);
+    change(&files[0], |bytes| {
+        bytes[264] ^= 1;
+        bytes[frame_at(3) + 100] ^= 1;
+    });
+    let refused = Tape::open(&copy, config()).unwrap_err();
+    assert!(matches!(refused, Error::Corrupt { byte, .. } if byte == frame_at(3) as u64));
+}

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// How long a waiting reader spins before it sleeps, unless told otherwise.
 const SPIN: Duration = Duration::from_micros(50);
 /// Pages this far behind are given back, so that a long scan does not fill the memory.
-const FORGET: usize = 32 << 20;
+const FORGET: usize = 8 << 20;
 
 /// A position on a tape, from which items are read.
 #[derive(Debug)]

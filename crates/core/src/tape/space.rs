@@ -58,6 +58,28 @@ fn allocate(file: &File, from: usize, to: usize) -> std::io::Result<()> {
     }
 }
 
+/// Makes all of `file` from `from` on zeros without room on the disk. Its length stays, so that a
+/// reader that maps it meanwhile still finds it there.
+pub(crate) fn clear(file: &File, path: &Path, from: usize, length: usize) -> Result<()> {
+    if from >= length {
+        return Ok(());
+    }
+    // SAFETY: a call on a descriptor that `file` owns.
+    let code = unsafe {
+        libc::fallocate(
+            file.as_raw_fd(),
+            libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+            from as libc::off_t,
+            (length - from) as libc::off_t,
+        )
+    };
+    if code == 0 {
+        return Ok(());
+    }
+    // Not every file system can do that; cutting and growing again gives zeros as well.
+    file.set_len(from as u64).map_err(|error| Error::io(error, doing("cutting", path)))
+}
+
 /// Frees what a failed allocation left beyond `length`.
 fn give_back(file: &File, length: usize) {
     // If this fails too, the space is found again when the segment is closed.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -170,6 +170,8 @@ impl Shared {
                 return;
             }
             self.dirty.store(false, Ordering::Relaxed);
+            // The writer stores the end, then looks at `dirty`; one of the two sees the other.
+            fence(Ordering::SeqCst);
             drop(state);
             // The next append gives the error to the caller.
             drop(self.sync());

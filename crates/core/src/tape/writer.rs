@@ -18,7 +18,7 @@ use super::keeper::Keeper;
 use super::lock::Lock;
 use super::map::{Map, PAGE};
 use super::recovery::{self, Found};
-use super::segment::{doing, segment_path};
+use super::segment::{doing, file_length, segment_path};
 use super::sync::{Live, Shared, SyncThread};
 use super::{space, wait, Durability, Recovery, TapeConfig};
 use crate::codec::{Frame, FRAME_HEADER, FRAME_PAYLOAD_MAX, NO_INPUT, VERSION};
@@ -105,8 +105,8 @@ impl Tape {
     fn resume(path: &Path, config: TapeConfig, lock: Lock, found: &Found) -> Result<Self> {
         let scan = &found.scan;
         let file = open_file(&found.path)?;
-        // Cutting and growing again leaves zeros after the last frame, whatever was there.
-        file.set_len(scan.end as u64).map_err(|e| Error::io(e, doing("cutting", &found.path)))?;
+        // Zeros follow the last frame again, whatever a crash left there.
+        space::clear(&file, &found.path, scan.end, file_length(&file, &found.path)?)?;
         let length = config.segment_bytes.max(scan.end);
         let map = Map::writable(&file, length, &found.path)?;
         let index = IndexWriter::resume(&map, HEAD, scan.end, found.head.stride as usize);
@@ -201,13 +201,14 @@ impl Tape {
     fn publish(&mut self, at: u64) -> Result<()> {
         let map = &self.live.map;
         map.word(PUBLISHED).store(at, Ordering::Release);
+        self.shared.end.store(self.end, Ordering::Release);
         // A reader sets the waiting word, then looks at the published word; here it is the other
-        // way round. The fence makes sure that one of the two sees the other.
+        // way round. The fence makes sure that one of the two sees the other. The same holds for
+        // the thread that syncs, its word and the end.
         fence(Ordering::SeqCst);
         if map.word(WAITING).load(Ordering::Relaxed) != 0 {
             wake(map);
         }
-        self.shared.end.store(self.end, Ordering::Release);
         match self.config.durability {
             Durability::IntervalMs(_) => self.shared.mark_dirty(),
             Durability::EveryFrame => {
