@@ -181,7 +181,7 @@ fn top(book: &mut L2Book, flow: &[Update]) -> f64 {
             times.push((cpu_ns() - start) / (flow.len() as f64 / 25.0));
         }
     }
-    let [none, one, ten] = times.map(|times| median(times));
+    let [none, one, ten] = times.map(median);
     (one - none).max((ten - one) / 9.0)
 }
 

@@ -29,7 +29,7 @@ const CHECKPOINT_LEVELS_MIN: u64 = 20_000;
 /// A checkpoint is due after this many records of any instrument, or ten times all books' levels.
 const CHECKPOINT_RECORDS_MIN: u64 = 1 << 20;
 /// Instruments are numbered from 1 up; a number above this is no instrument.
-const INSTRUMENTS_MAX: u32 = 1 << 22;
+pub(super) const INSTRUMENTS_MAX: u32 = 1 << 22;
 
 /// The rule of the feed with that number.
 pub const fn continuity(feed: u8) -> Continuity {

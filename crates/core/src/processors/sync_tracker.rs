@@ -1,6 +1,6 @@
 //! Which instruments need a snapshot, from sequences alone.
 
-use super::books::{concerns_book, continuity};
+use super::books::{concerns_book, continuity, INSTRUMENTS_MAX};
 use crate::book::{Sync, SyncState};
 use crate::record::{records, Channel, Kind, Marker, MarkerCode, RecordRef};
 
@@ -56,7 +56,9 @@ impl SyncTracker {
         let Some(level) = record.as_level() else { return };
         let depth = level.channel == Channel::Depth as u8;
         if depth || level.channel == Channel::Snapshot as u8 {
-            self.machine(level.header.instrument, level.header.feed).level(&level);
+            if let Some(machine) = self.machine(level.header.instrument, level.header.feed) {
+                machine.level(&level);
+            }
         }
     }
 
@@ -66,15 +68,21 @@ impl SyncTracker {
                 machine.marker(marker);
             });
         } else if concerns_book(marker) {
-            self.machine(marker.header.instrument, marker.header.feed).marker(marker);
+            if let Some(machine) = self.machine(marker.header.instrument, marker.header.feed) {
+                machine.marker(marker);
+            }
         }
     }
 
-    fn machine(&mut self, instrument: u32, feed: u8) -> &mut Sync {
+    /// The machine of `instrument`; `None` if that is no id that a registry gives.
+    fn machine(&mut self, instrument: u32, feed: u8) -> Option<&mut Sync> {
         let at = instrument as usize;
         if at >= self.machines.len() {
+            if instrument > INSTRUMENTS_MAX {
+                return None;
+            }
             self.machines.resize_with(at + 1, || None);
         }
-        self.machines[at].get_or_insert_with(|| Sync::new(continuity(feed)))
+        Some(self.machines[at].get_or_insert_with(|| Sync::new(continuity(feed))))
     }
 }
