@@ -48,6 +48,10 @@ class Engine:
         self._data = data
         self._lake = data / "lake"
         self._tails: dict[str, SourceTail] = {}
+        # Files never change once named, so that their footers are worth keeping. No other database
+        # is attached; each question gets a connection of its own to this one.
+        self._database = duckdb.connect()
+        self._database.execute("set parquet_metadata_cache = true")
 
     def sources(self) -> list[str]:
         """Returns all sources that have a tape or a file."""
@@ -79,8 +83,8 @@ class Engine:
         raise AssertionError("unreachable")
 
     def _run(self, sql: str, tables: Iterable[str], scope: Scope) -> pa.Table:
-        with duckdb.connect() as connection:
-            connection.execute("set timezone = 'UTC'; set preserve_insertion_order = true")
+        with self._database.cursor() as connection:
+            connection.execute("set timezone = 'UTC'")
             for name in tables:
                 self._define(connection, TABLES[name], scope)
             relation = connection.sql(sql)

@@ -51,7 +51,7 @@ class SourceTail:
         return self._symbols
 
     def reader(self, topic: str, offset: int) -> TapeReader | None:
-        """Opens a tape at `offset`, or at the first one that it keeps; none if it has none."""
+        """Opens a tape at `offset`, or at the first one that it keeps; none if nothing is there."""
         tape = self._data / "tape" / self._source / topic
         if not tape.is_dir():
             return None
@@ -59,11 +59,14 @@ class SourceTail:
             reader = TapeReader(tape)
         except OSError:
             return None
+        if offset >= reader.end:
+            # Nothing is behind the lake, which is what a quiet moment looks like.
+            return None
         try:
             reader.seek(offset)
         except TapeRangeError:
-            # Behind retention the rows are in the lake; ahead of the end there are none.
-            reader.seek(max(reader.first, min(offset, reader.end)))
+            # Behind retention the rows are in the lake.
+            reader.seek(reader.first)
         return reader
 
     def part(self, table: Table, days: tuple[str, str] | None) -> Part:
