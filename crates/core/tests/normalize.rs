@@ -1,0 +1,367 @@
+//! What the normaliser passes on, holds back, drops and declares.
+
+use std::collections::BTreeSet;
+
+use tapeworks_core::processors::normalize::Normalizer;
+use tapeworks_core::processors::{Batch, Processor};
+use tapeworks_core::record::blob::BlobHeader;
+use tapeworks_core::record::{
+    BlobKind, Blobs, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, RecordRef,
+    Records, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER,
+};
+use tapeworks_core::{FeedId, Kind};
+
+const MS: i64 = 1_000_000;
+const START: i64 = 1_700_000_000_000 * MS;
+
+/// A normaliser, and the offset of its next blob.
+struct Rig {
+    normalizer: Normalizer,
+    offset: u64,
+    feed: u8,
+}
+
+impl Rig {
+    fn new(feed: FeedId) -> Self {
+        Self { normalizer: Normalizer::new(feed, 500), offset: 0, feed: feed as u8 }
+    }
+
+    fn blob(&mut self, kind: BlobKind, line: u16, ms: i64, context: &str, body: &[u8]) -> Records {
+        let header = BlobHeader {
+            kind: kind as u8,
+            feed: self.feed,
+            connection: line,
+            ts_recv: START + ms * MS,
+            ..BlobHeader::default()
+        };
+        let mut blobs = Blobs::new();
+        blobs.push(header, context.as_bytes(), body).unwrap();
+        let mut out = Records::new();
+        let batch = Batch { first_offset: self.offset, count: 1, bytes: blobs.as_bytes() };
+        self.normalizer.process(batch, &mut out).unwrap();
+        self.offset += 1;
+        out
+    }
+
+    fn text(&mut self, line: u16, ms: i64, body: &str) -> Records {
+        self.blob(BlobKind::Text, line, ms, "", body.as_bytes())
+    }
+
+    fn session(&mut self, code: MarkerCode, line: u16, group: u16, ms: i64) -> Records {
+        let ts = START + ms * MS;
+        let marker = Marker {
+            header: Header { ts_event: ts, ts_recv: ts, ..Header::of::<Marker>() },
+            code: code as u8,
+            cause: 0,
+            state: 0,
+            channel: Channel::Session as u8,
+            count: 0,
+            first: u64::from(line),
+            last: u64::from(group),
+            ts_start: i64::MAX,
+        };
+        self.blob(BlobKind::Records, line, ms, "", marker.as_bytes())
+    }
+
+    fn trade(&mut self, line: u16, ms: i64, id: u64) -> Records {
+        self.text(line, ms, &trade(id))
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        let counters = self.normalizer.counters();
+        counters.iter().find(|counter| counter.0 == name).unwrap().1
+    }
+}
+
+/// Trade `id` happened `id` ms after the start.
+fn trade(id: u64) -> String {
+    let ms = START / MS + id as i64;
+    format!(
+        "{{\"stream\":\"btcusdt@trade\",\"data\":{{\"e\":\"trade\",\"E\":{ms},\"s\":\"BTCUSDT\",\
+         \"t\":{id},\"p\":\"1.0\",\"q\":\"2.0\",\"T\":{ms},\"m\":true,\"M\":true}}}}"
+    )
+}
+
+fn quote(update: u64) -> String {
+    format!(
+        "{{\"stream\":\"btcusdt@bookTicker\",\"data\":{{\"u\":{update},\"s\":\"BTCUSDT\",\
+         \"b\":\"1.0\",\"B\":\"1.0\",\"a\":\"2.0\",\"A\":\"2.0\"}}}}"
+    )
+}
+
+fn depth(first: u64, last: u64, previous: Option<u64>) -> String {
+    let previous = previous.map_or(String::new(), |previous| format!("\"pu\":{previous},\"T\":1,"));
+    format!(
+        "{{\"stream\":\"btcusdt@depth\",\"data\":{{\"e\":\"depthUpdate\",\"E\":1700000000000,\
+         {previous}\"s\":\"BTCUSDT\",\"U\":{first},\"u\":{last},\
+         \"b\":[[\"1.0\",\"2.0\"],[\"0.9\",\"0\"]],\"a\":[]}}}}"
+    )
+}
+
+fn trades(records: &Records) -> Vec<u64> {
+    records.iter().filter_map(|record| record.as_trade()).map(|t| t.header.sequence).collect()
+}
+
+fn gaps(records: &Records) -> Vec<Marker> {
+    let is_gap = |marker: &Marker| marker.code == MarkerCode::Gap as u8;
+    records.iter().filter_map(|record| record.as_marker()).filter(is_gap).collect()
+}
+
+fn kinds(records: &Records) -> Vec<Kind> {
+    records.iter().map(|record: RecordRef<'_>| record.known_kind().unwrap()).collect()
+}
+
+#[test]
+fn definition_comes_before_the_first_record_that_uses_it() {
+    // One trade of a symbol that was never seen, then another.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    assert_eq!(kinds(&rig.trade(1, 0, 5)), [Kind::Definition, Kind::Trade]);
+    assert_eq!(kinds(&rig.trade(1, 1, 6)), [Kind::Trade]);
+}
+
+#[test]
+fn single_line_declares_a_gap_at_once() {
+    // 5, then 9: 6 to 8 are missing between the times of the two.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.session(MarkerCode::Connected, 1, 0, 0);
+    rig.trade(1, 0, 5);
+    let out = rig.trade(1, 20, 9);
+    assert_eq!(kinds(&out), [Kind::Marker, Kind::Trade]);
+    let gap = gaps(&out)[0];
+    assert_eq!((gap.first, gap.last, gap.count), (6, 8, 3));
+    assert_eq!((gap.cause, gap.state), (GapCause::Sequence as u8, GapState::Closed as u8));
+    assert_eq!((gap.channel, gap.header.instrument), (Channel::Trade as u8, 1));
+    assert_eq!(gap.ts_start, START + 5 * MS);
+    assert_eq!((gap.header.ts_event, gap.header.ts_recv), (START + 9 * MS, START + 20 * MS));
+}
+
+#[test]
+fn second_line_fills_what_the_first_lost() {
+    // Line 1 loses 6 and 7; line 2 is behind and brings them. Nothing is declared, order is kept.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.session(MarkerCode::Connected, 1, 0, 0);
+    rig.session(MarkerCode::Connected, 2, 0, 0);
+    assert_eq!(trades(&rig.trade(1, 0, 5)), [5]);
+    assert!(rig.trade(1, 1, 8).is_empty());
+    assert!(rig.trade(1, 2, 9).is_empty());
+    assert!(rig.trade(2, 3, 5).is_empty());
+    assert_eq!(trades(&rig.trade(2, 4, 6)), [6]);
+    let out = rig.trade(2, 5, 7);
+    assert_eq!(trades(&out), [7, 8, 9]);
+    assert!(gaps(&out).is_empty());
+    assert!(rig.trade(2, 6, 8).is_empty());
+    assert_eq!((rig.count("duplicates"), rig.count("gaps"), rig.count("held")), (2, 0, 2));
+}
+
+#[test]
+fn wait_ends_after_its_time() {
+    // Line 2 says nothing: at 500 ms after the jump, by a heartbeat, the gap is declared.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.session(MarkerCode::Connected, 1, 0, 0);
+    rig.session(MarkerCode::Connected, 2, 0, 0);
+    rig.trade(1, 0, 5);
+    assert!(rig.trade(1, 10, 8).is_empty());
+    assert_eq!(kinds(&rig.session(MarkerCode::Heartbeat, 1, 0, 509)), [Kind::Marker]);
+    let out = rig.session(MarkerCode::Heartbeat, 1, 0, 510);
+    assert_eq!(trades(&out), [8]);
+    let gap = gaps(&out)[0];
+    assert_eq!((gap.first, gap.last, gap.header.ts_recv), (6, 7, START + 510 * MS));
+}
+
+#[test]
+fn loss_on_all_lines_is_declared_without_waiting() {
+    // Both lines have come past the hole: since each keeps its order, nothing can fill it.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.session(MarkerCode::Connected, 1, 0, 0);
+    rig.session(MarkerCode::Connected, 2, 0, 0);
+    rig.trade(1, 0, 5);
+    assert!(rig.trade(1, 1, 7).is_empty());
+    let out = rig.trade(2, 2, 8);
+    assert_eq!((trades(&out), gaps(&out).len()), (vec![7, 8], 1));
+}
+
+#[test]
+fn lines_of_another_group_do_not_stand_in() {
+    // Line 2 carries other streams: there is nothing to wait for.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.session(MarkerCode::Connected, 1, 0, 0);
+    rig.session(MarkerCode::Connected, 2, 1, 0);
+    rig.trade(1, 0, 5);
+    assert_eq!(gaps(&rig.trade(1, 1, 7)).len(), 1);
+}
+
+#[test]
+fn late_trade_is_passed_on_and_repairs_its_gap() {
+    // 5, 8, then 6 in live and 7 from the venue's history. The live sequence is not touched.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.trade(1, 0, 5);
+    rig.trade(1, 1, 8);
+    let out = rig.trade(1, 2, 6);
+    assert_eq!(kinds(&out), [Kind::Trade, Kind::Marker]);
+    let late = out.iter().next().unwrap().as_trade().unwrap();
+    assert_ne!(late.header.flags & FLAG_OUT_OF_ORDER, 0);
+    let repaired = gaps(&out)[0];
+    assert_eq!((repaired.first, repaired.last, repaired.state), (6, 6, GapState::Repaired as u8));
+    let body = "[{\"id\":6,\"price\":\"1.0\",\"qty\":\"2.0\",\"quoteQty\":\"2.0\",\"time\":\
+                1700000000006,\"isBuyerMaker\":true,\"isBestMatch\":true},{\"id\":7,\"price\":\
+                \"1.0\",\"qty\":\"2.0\",\"quoteQty\":\"2.0\",\"time\":1700000000007,\
+                \"isBuyerMaker\":true,\"isBestMatch\":true},{\"id\":8,\"price\":\"1.0\",\"qty\":\
+                \"2.0\",\"quoteQty\":\"2.0\",\"time\":1700000000008,\"isBuyerMaker\":true,\
+                \"isBestMatch\":true}]";
+    let context = "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=6";
+    let out = rig.blob(BlobKind::Rest, 1, 3, context, body.as_bytes());
+    assert_eq!(trades(&out), [7]);
+    let flags = out.iter().next().unwrap().header().flags;
+    assert_eq!(flags & FLAG_HISTORICAL, FLAG_HISTORICAL);
+    assert_eq!((gaps(&out)[0].first, gaps(&out)[0].last), (7, 7));
+    assert_eq!(trades(&rig.trade(1, 4, 9)), [9]);
+}
+
+#[test]
+fn venue_that_counts_anew_is_believed() {
+    // Trade 3, an hour after trade 500,000: not a repeat, but a venue that was set back.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.trade(1, 0, 500_000);
+    let later = trade(3).replace("1700000000003", "1700003600000");
+    let out = rig.text(1, 3_600_000, &later);
+    assert_eq!((trades(&out), gaps(&out).len()), (vec![3], 1));
+    assert_eq!(gaps(&out)[0].count, u32::MAX);
+}
+
+#[test]
+fn outage_of_streams_without_sequence_is_declared() {
+    // Quotes: opened when the last line ends, closed by the first quote after. Trades: nothing, as
+    // their ids go on without a hole.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.session(MarkerCode::Connected, 1, 0, 0);
+    rig.text(1, 1, &quote(10));
+    rig.trade(1, 2, 5);
+    let out = rig.session(MarkerCode::Disconnected, 1, 0, 100);
+    let open = gaps(&out);
+    assert_eq!(open.len(), 1);
+    assert_eq!((open[0].state, open[0].channel), (GapState::Open as u8, Channel::Quote as u8));
+    assert_eq!(open[0].cause, GapCause::Disconnect as u8);
+    rig.session(MarkerCode::Connected, 2, 0, 200);
+    assert!(gaps(&rig.trade(2, 250, 6)).is_empty());
+    let out = rig.text(2, 300, &quote(20));
+    assert_eq!(kinds(&out), [Kind::Marker, Kind::Quote]);
+    let closed = gaps(&out)[0];
+    assert_eq!((closed.state, closed.ts_start), (GapState::Closed as u8, START + MS));
+    assert_eq!(closed.header.ts_event, START + 300 * MS);
+    assert!(gaps(&rig.text(2, 301, &quote(21))).is_empty());
+}
+
+#[test]
+fn rotation_with_overlap_is_no_outage() {
+    // A second line opens before the first ends.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.session(MarkerCode::Connected, 1, 0, 0);
+    rig.text(1, 1, &quote(10));
+    rig.session(MarkerCode::Connected, 2, 0, 50);
+    assert!(gaps(&rig.session(MarkerCode::Disconnected, 1, 0, 100)).is_empty());
+    assert!(gaps(&rig.text(2, 101, &quote(11))).is_empty());
+    // A recorder that was killed counts its lines anew: line 2 opens although it was open.
+    assert_eq!(gaps(&rig.session(MarkerCode::Connected, 2, 0, 900)).len(), 1);
+}
+
+#[test]
+fn depth_follows_the_rule_of_its_product() {
+    // Spot: U is one more than the last u. Futures: pu is the last u, ids in between may jump.
+    let mut spot = Rig::new(FeedId::BinanceSpot);
+    spot.text(1, 0, &depth(100, 110, None));
+    assert!(gaps(&spot.text(1, 1, &depth(111, 120, None))).is_empty());
+    let gap = gaps(&spot.text(1, 2, &depth(126, 130, None)))[0];
+    assert_eq!((gap.first, gap.last, gap.count), (121, 125, 5));
+    assert!(spot.text(1, 3, &depth(121, 125, None)).is_empty());
+    assert_eq!((spot.count("late.depth"), spot.count("duplicates")), (1, 0));
+    let mut futures = Rig::new(FeedId::BinanceUsdm);
+    futures.text(1, 0, &depth(100, 110, Some(90)));
+    assert!(gaps(&futures.text(1, 1, &depth(150, 160, Some(110)))).is_empty());
+    let gap = gaps(&futures.text(1, 2, &depth(190, 200, Some(180))))[0];
+    assert_eq!((gap.first, gap.last, gap.count), (161, 180, u32::MAX));
+}
+
+#[test]
+fn dead_letter_names_its_frame() {
+    // The third frame is cut short; the stream goes on behind it.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.trade(1, 0, 5);
+    rig.text(1, 1, "{\"result\":null,\"id\":1}");
+    let out = rig.text(1, 2, &trade(6)[..60]);
+    let marker = out.iter().next().unwrap().as_marker().unwrap();
+    assert_eq!((marker.code, marker.first), (MarkerCode::DeadLetter as u8, 2));
+    assert_ne!(marker.cause, 0);
+    assert_eq!(gaps(&rig.trade(1, 3, 7)).len(), 1);
+    assert_eq!((rig.count("dead_letters"), rig.count("control")), (1, 1));
+}
+
+#[test]
+fn every_trade_is_passed_on_or_declared_lost() {
+    // 300 seeds: two lines drop trades at random and lag by up to 800 ms. Each trade that any line
+    // brought is passed on once; what is declared and not repaired is what none brought; what is
+    // not flagged as late is in order.
+    for seed in 1..=300_u64 {
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut below = |limit: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % limit
+        };
+        let mut deliveries = Vec::new();
+        let mut brought = BTreeSet::new();
+        for line in 1..=2_u16 {
+            let mut at = below(30) as i64;
+            for id in 1..=200_u64 {
+                at = (at + below(15) as i64).max(id as i64 * 7);
+                at += if below(60) == 0 { below(800) as i64 } else { 0 };
+                if id == 1 || id == 200 || below(8) > 0 {
+                    deliveries.push((at, line, id));
+                    brought.insert(id);
+                }
+            }
+        }
+        deliveries.sort_unstable();
+        let mut rig = Rig::new(FeedId::BinanceSpot);
+        rig.session(MarkerCode::Connected, 1, 0, 0);
+        rig.session(MarkerCode::Connected, 2, 0, 0);
+        let mut output = Records::new();
+        for (at, line, id) in deliveries {
+            output.extend_from_bytes(rig.trade(line, at, id).as_bytes()).unwrap();
+        }
+        let end = rig.session(MarkerCode::EndOfSession, 1, 0, 10_000);
+        output.extend_from_bytes(end.as_bytes()).unwrap();
+        check(&output, &brought, seed);
+    }
+}
+
+fn check(output: &Records, brought: &BTreeSet<u64>, seed: u64) {
+    let mut passed = BTreeSet::new();
+    let mut lost = BTreeSet::new();
+    let mut last = 0;
+    for record in output {
+        if let Some(trade) = record.as_trade() {
+            let id = trade.header.sequence;
+            assert!(passed.insert(id), "seed {seed}: trade {id} twice");
+            if trade.header.flags & FLAG_OUT_OF_ORDER == 0 {
+                assert!(id > last, "seed {seed}: {id} after {last}");
+                last = id;
+            }
+        }
+        for gap in
+            record.as_marker().into_iter().filter(|marker| marker.code == MarkerCode::Gap as u8)
+        {
+            for id in gap.first..=gap.last {
+                if gap.state == GapState::Repaired as u8 {
+                    assert!(lost.remove(&id), "seed {seed}: {id} was repaired and not lost");
+                } else {
+                    assert!(lost.insert(id), "seed {seed}: {id} was lost twice");
+                }
+            }
+        }
+    }
+    assert_eq!(&passed, brought, "seed {seed}");
+    let first = *brought.first().unwrap();
+    let wanted: BTreeSet<u64> = (first..=200).filter(|id| !brought.contains(id)).collect();
+    assert_eq!(lost, wanted, "seed {seed}");
+}
