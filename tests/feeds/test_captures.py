@@ -41,7 +41,8 @@ def test_gzip_is_read_as_well(tmp_path: Path):
 def test_answer_keeps_path_and_query(tmp_path: Path):
     # The path and query are the context from which the decoder knows what the body is.
     body = b'{"lastUpdateId":5,"bids":[],"asks":[]}'
-    line = b"https://api.binance.com/api/v3/depth?symbol=NKNUSDT&limit=1000 -> 1634000000.5: " + body
+    url = b"https://api.binance.com/api/v3/depth?symbol=NKNUSDT&limit=1000"
+    line = url + b" -> 1634000000.5: " + body
     (found,) = read(tmp_path / "a.txt", b"wss://x/stream <-> 1634000000.1\n" + line)
     assert found.kind == REST
     assert found.context == b"/api/v3/depth?symbol=NKNUSDT&limit=1000"

@@ -4,8 +4,8 @@ Lines that are understood, gzipped or not:
 
     1723161255123456789 {"stream": ...}      receive time in ns, us or ms by its digits, and a frame
     1634000000.123456: {"stream": ...}       receive time in seconds, and a frame
-    https://host/path?query -> 1634000000.1: {...}      the answer to a request
-    {"stream": ...}                          a frame alone: its own event time stands for the receipt
+    https://host/path?query -> 1634000000.1: {...}    the answer to a request
+    {"stream": ...}                          a frame alone: its event time stands for its receipt
 
 A frame alone is flagged as of suspect receive time. A depth snapshot among the frames of one
 symbol is taken as the answer to the request that it must have been.
@@ -13,7 +13,8 @@ symbol is taken as the answer to the request that it must have been.
 
 import gzip
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -59,10 +60,9 @@ class Captures:
         Raises:
             FeedError: a line is none of those above; says its number and how it starts.
         """
-        with path.open("rb") as file:
-            opened: IO[bytes] = gzip.open(file) if path.suffix == ".gz" else file
+        with path.open("rb") as file, _opened(path, file) as lines:
             try:
-                for number, line in enumerate(opened, 1):
+                for number, line in enumerate(lines, 1):
                     captured = self._line(path, number, line.strip(), file.tell())
                     if captured is not None:
                         yield captured
@@ -107,6 +107,10 @@ class Captures:
         # Receipt never goes back on a tape; captures of several connections interleave slightly.
         self._last_ts = max(self._last_ts, ts)
         return self._last_ts
+
+
+def _opened(path: Path, file: IO[bytes]) -> AbstractContextManager[Iterable[bytes]]:
+    return gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else nullcontext(file)
 
 
 def _nanoseconds(text: bytes) -> int:

@@ -19,9 +19,9 @@ from tapeworks._core import Records, TapeReader
 from tapeworks.errors import TapeError
 
 RAW, NORMALIZED, BOOK = "market-data.raw", "market-data.normalized", "market-data.book"
-GAPS, DEAD = "market-data.gaps", "market-data.dead"
+GAPS = "market-data.gaps"
 # Where the input of a derived tape is; all others read the normalized tape.
-INPUTS = {NORMALIZED: RAW, DEAD: RAW}
+INPUTS = {NORMALIZED: RAW}
 
 GAP_CODE, BOOK_STATE_CODE = 3, 10
 CAUSES = {1: "sequence", 2: "silence", 3: "disconnect", 4: "overload", 5: "decode", 6: "retention"}
