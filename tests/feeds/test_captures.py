@@ -62,9 +62,7 @@ def test_bare_snapshot_without_symbol_asks_for_it(tmp_path: Path):
     # A guess could put a book under a wrong name.
     with pytest.raises(FeedError, match="--symbol"):
         read(tmp_path / "a.txt", b'1723161255123456790 {"lastUpdateId":5}')
-    (found,) = read(
-        tmp_path / "a.txt", b'1723161255123456790 {"lastUpdateId":5}', symbol="ETHUSDT"
-    )
+    (found,) = read(tmp_path / "a.txt", b'1723161255123456790 {"lastUpdateId":5}', symbol="ETHUSDT")
     assert found.context == b"/api/v3/depth?symbol=ETHUSDT"
 
 

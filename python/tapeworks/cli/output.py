@@ -1,16 +1,26 @@
 """How commands print: tables for people, JSON, CSV and JSON lines for programs."""
 
 import csv
-import io
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from pathlib import Path
+from typing import IO
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from tapeworks.errors import ConfigError
+
+TABLE_ROWS_MAX = 10_000
+FILE_COLUMNS = 200
 
 console = Console()
 problems = Console(stderr=True)
@@ -23,6 +33,7 @@ class Format(StrEnum):
     CSV = "csv"
     JSON = "json"
     JSONL = "jsonl"
+    PARQUET = "parquet"
 
 
 def plain(value: object) -> object:
@@ -47,26 +58,58 @@ def as_json(value: object) -> str:
     return json.dumps(plain(value), ensure_ascii=False)
 
 
-def write_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], form: Format) -> None:
-    """Writes `rows` to standard output."""
+def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
+    """Writes `table` to a file, or to standard output.
+
+    Raises:
+        ConfigError: Parquet is not for a screen, or the file cannot be written.
+    """
+    if output is None:
+        if form is Format.PARQUET:
+            raise ConfigError("wanted a file for Parquet: --output FILE; found none")
+        _write(table, form, sys.stdout)
+        return
+    try:
+        if form is Format.PARQUET:
+            pq.write_table(table, output, compression="zstd")
+        else:
+            with output.open("w", encoding="utf-8", newline="") as file:
+                _write(table, form, file)
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror or error}") from None
+
+
+def _write(table: pa.Table, form: Format, file: IO[str]) -> None:
+    columns = table.column_names
     if form is Format.TABLE:
-        table = Table(box=None, header_style="bold", pad_edge=False)
+        shown = Table(box=None, header_style="bold", pad_edge=False)
         for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*(text(value) for value in row))
-        console.print(table)
+            shown.add_column(column, overflow="fold")
+        for row in _rows(table.slice(0, TABLE_ROWS_MAX)):
+            shown.add_row(*(Text(text(value)) for value in row))
+        (console if file is sys.stdout else Console(file=file, width=FILE_COLUMNS)).print(shown)
+        if table.num_rows > TABLE_ROWS_MAX:
+            problems.print(f"the first {TABLE_ROWS_MAX:,} of {table.num_rows:,} rows; --format csv")
     elif form is Format.CSV:
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([plain(value) for value in row] for row in rows)
-        sys.stdout.write(buffer.getvalue())
+        writer.writerows([plain(value) for value in row] for row in _rows(table))
     elif form is Format.JSONL:
-        for row in rows:
-            print(as_json(dict(zip(columns, row, strict=True))))
+        for row in _rows(table):
+            file.write(as_json(dict(zip(columns, row, strict=True))) + "\n")
     else:
-        print(as_json([dict(zip(columns, row, strict=True)) for row in rows]))
+        rows = [dict(zip(columns, row, strict=True)) for row in _rows(table)]
+        file.write(as_json(rows) + "\n")
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[object, ...]]:
+    # Nanoseconds do not fit a datetime: times are written as text by Arrow, with all their digits.
+    exact = [
+        pc.strftime(column, "%Y-%m-%dT%H:%M:%SZ") if pa.types.is_timestamp(column.type) else column
+        for column in table.columns
+    ]
+    for batch in pa.table(exact, names=[str(n) for n in range(len(exact))]).to_batches():
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def text(value: object) -> str:

@@ -1,0 +1,54 @@
+"""`tape export`: a table and range as a file that other programs read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapeworks.cli.output import Format, console, write_result
+from tapeworks.cli.reading import open_lake
+from tapeworks.cli.settings import DataOption
+from tapeworks.errors import ConfigError
+from tapeworks.lake import TABLES
+from tapeworks.views.times import parse_time
+
+FORMATS = {".parquet": Format.PARQUET, ".csv": Format.CSV, ".jsonl": Format.JSONL}
+
+app = typer.Typer(add_completion=False)
+
+EXAMPLES = """\
+Examples: tape export trades trades.parquet --symbol BTCUSDT --from 2026-11-20 --to 2026-11-21
+
+tape export bars bars.csv
+
+The end of the file's name says how it is written: .parquet, .csv or .jsonl.
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def export(
+    table: Annotated[str, typer.Argument(help="A table of the lake, such as trades.")],
+    output: Annotated[Path, typer.Argument(help="The file to write.")],
+    symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Start, UTC.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End, UTC; not included.")] = None,
+    data: DataOption = None,
+) -> None:
+    """Write a table and range as Parquet, CSV or JSON lines."""
+    if table not in TABLES:
+        raise ConfigError(f"wanted a table of {', '.join(TABLES)}; found {table!r}")
+    if output.suffix not in FORMATS:
+        raise ConfigError(f"wanted a file ending in {', '.join(FORMATS)}; found {output.name!r}")
+    time = dict(TABLES[table].renames).get("ts_event", "ts_event")
+    conditions = [
+        f"epoch_ns({time}) {sign} {parse_time(moment)}"
+        for sign, moment in ((">=", start), ("<", end))
+        if moment is not None
+    ]
+    if symbol is not None:
+        quoted = symbol.replace("'", "''")
+        conditions.append(f"symbol = '{quoted}'")
+    where = f" where {' and '.join(conditions)}" if conditions else ""
+    result = open_lake(data).sql(f"select * from {table}{where} order by {time}")
+    write_result(result.to_arrow(), FORMATS[output.suffix], output)
+    console.print(f"{len(result):,} rows of {table} in {output}")

@@ -1,0 +1,27 @@
+"""`tape gaps`: the ledger of what was lost."""
+
+from typing import Annotated
+
+import typer
+
+from tapeworks.cli.output import Format, console, write_result
+from tapeworks.cli.reading import open_lake
+from tapeworks.cli.settings import DataOption
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Examples: tape gaps | tape gaps BTCUSDT --from 2026-11-20 | tape gaps --json")
+def gaps(
+    symbol: Annotated[str | None, typer.Argument(help="Only what touches this symbol.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Start, UTC.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End, UTC.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
+    data: DataOption = None,
+) -> None:
+    """List what was lost: cause, range in sequence and time, detection, state."""
+    result = open_lake(data).gaps(symbol, start, end)
+    if not len(result) and not json:
+        console.print("nothing is known to be missing")
+        return
+    write_result(result.to_arrow(), Format.JSON if json else Format.TABLE, None)

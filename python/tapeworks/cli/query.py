@@ -1,0 +1,43 @@
+"""`tape query`: SQL over the lake and what is on the tape behind it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapeworks.cli.output import Format, problems, write_result
+from tapeworks.cli.reading import open_lake
+from tapeworks.cli.settings import DataOption
+
+app = typer.Typer(add_completion=False)
+
+EXAMPLES = """\
+Examples: tape query "select * from trades where symbol = 'BTCUSDT' order by ts_event desc limit 10"
+
+tape query "select symbol, count(*), sum(size) from trades group by symbol" --format json
+
+tape query "select * from quotes" --format parquet --output quotes.parquet
+
+Tables: trades, quotes, marks, bars, ticks, book_levels, book_snapshots, gaps, instruments, and more:
+tape query "show tables".
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def query(
+    sql: Annotated[str, typer.Argument(help="SQL as DuckDB understands it.")],
+    data: DataOption = None,
+    form: Annotated[Format, typer.Option("--format", "-f", help="How rows are written.")] = (
+        Format.TABLE
+    ),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file instead of the screen.")
+    ] = None,
+) -> None:
+    """Run SQL over all history and what arrived a second ago."""
+    lake = open_lake(data)
+    result = lake.sql(sql)
+    write_result(result.to_arrow(), form, output)
+    gaps = lake.gaps()
+    if len(gaps):
+        problems.print(f"[yellow]{len(gaps)} gaps[/] are in the ledger: see `tape gaps`")
