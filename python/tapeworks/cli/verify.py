@@ -1,1 +1,85 @@
 """`tape verify`: proves that the tapes are whole and unchanged."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from tapeworks.cli.output import amount, as_json, console, size
+from tapeworks.cli.reading import recorded
+from tapeworks.cli.settings import DataOption
+from tapeworks.errors import ConfigError
+from tapeworks.tape import tape_hash, verify
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(
+    "verify",
+    epilog="Examples: tape verify | tape verify data/tape/binance-spot/market-data.raw --hash",
+)
+def verify_tapes(
+    tapes: Annotated[
+        list[Path] | None, typer.Argument(help="Tapes. [default: all of the data folder]")
+    ] = None,
+    hashes: Annotated[bool, typer.Option("--hash", help="Show one hash over all items.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Read every byte: checksums, lengths, offsets, hash chain. Exits with 1 at any fault."""
+    reports = []
+    for path in tapes or all_tapes(recorded(data)):
+        report: dict[str, Any] = {"tape": str(path), **verify(path)}
+        if hashes and report["fault"] is None:
+            report["sha256"] = tape_hash(path)
+        reports.append(report)
+    if json:
+        print(as_json(reports))
+    else:
+        _show(reports)
+    if any(report["fault"] is not None for report in reports):
+        raise typer.Exit(1)
+
+
+def all_tapes(data: Path) -> list[Path]:
+    """Returns the folders of all tapes below `data`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = sorted(path for path in (data / "tape").glob("*/*") if path.is_dir())
+    if not found:
+        raise ConfigError(f"wanted tapes below {data / 'tape'}, found none")
+    return found
+
+
+def _show(reports: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("tape")
+    for name in ("items", "frames", "bytes", "segments", "links"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for report in reports:
+        path = Path(report["tape"])
+        table.add_row(
+            f"{path.parent.name}/{path.name}",
+            amount(report["items"]),
+            amount(report["frames"]),
+            size(report["bytes"]),
+            str(report["segments"]),
+            str(report["links"]),
+            "[green]whole[/]" if report["fault"] is None else "[red]damaged[/]",
+        )
+    console.print(table)
+    for report in reports:
+        if report["fault"] is not None:
+            console.print(f"[red]{_place(report['fault'])}[/]", soft_wrap=True)
+        if "sha256" in report:
+            console.print(f"{report['sha256']}  {report['tape']}", soft_wrap=True)
+
+
+def _place(fault: Any) -> str:
+    if isinstance(fault, dict):
+        return f"{fault['path']} at byte {fault['byte']}: {fault['reason']}"
+    return str(fault)
