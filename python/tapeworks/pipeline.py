@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -27,6 +27,8 @@ from urllib.parse import urlsplit
 
 from tapeworks.config import Section, Value, resolve, unknown
 from tapeworks.errors import ConfigError, TapeworksError
+from tapeworks.processors.derive import STEPS, Derivation, Step
+from tapeworks.sinks.base import feeders
 
 log = logging.getLogger("tapeworks.pipeline")
 
@@ -43,6 +45,7 @@ RUNNERS = {
 ORDER = ("recorder", "derive", "sink")
 EXIT_CONFIG = 2
 LOG_BYTES_MAX = 8 << 20
+CATCH_UP_S_MAX = 86_400.0
 CHILD = "from tapeworks.pipeline import run_child; run_child()"
 
 
@@ -70,15 +73,40 @@ class TapeConfig:
 class ProcessorsConfig:
     """What is derived from the normalized tape."""
 
-    bars_ms: tuple[int, ...] = (1_000, 60_000)
+    trades: Literal["auto", "trade", "agg_trade"] = "auto"
+    """Which stream of trades makes bars and ticks; `auto`: single fills where they are recorded."""
+    bars_ms: tuple[int, ...] = (1_000, 60_000, 300_000)
     """Lengths of the bars built from trades."""
+    bars_grace_ms: int = 2_000
+    """A bar without later trades is closed so long after its end."""
+    ticks_ms: int = 0
+    """Least time between two ticks of an instrument; 0: every change."""
+    tops_ms: int = 1_000
+    """Least time between two rows of book_snapshots of an instrument; 0: none."""
+    tops_levels: int = 20
     batch_items: int = 4_096
     """Items that one step takes at most."""
 
     def __post_init__(self) -> None:
         if not self.bars_ms or min(self.bars_ms) < 1:
             raise ConfigError(f"bars_ms: wanted lengths from 1 ms on; found {list(self.bars_ms)}")
+        _within("bars_grace_ms", self.bars_grace_ms, 0, 3_600_000)
+        _within("ticks_ms", self.ticks_ms, 0, 3_600_000)
+        _within("tops_ms", self.tops_ms, 0, 3_600_000)
+        _within("tops_levels", self.tops_levels, 1, 1_000)
         _within("batch_items", self.batch_items, 1, 1 << 20)
+
+    def settings(self, processor: str) -> Mapping[str, int | str | Sequence[int]]:
+        """Returns the settings of `processor` as the core names them."""
+        trades = "agg_trade" if self.trades == "agg_trade" else "trade"
+        books = {"snapshot_interval_ms": self.tops_ms, "snapshot_levels": self.tops_levels}
+        bars = {"intervals_ms": list(self.bars_ms), "grace_ms": self.bars_grace_ms}
+        table: dict[str, Mapping[str, int | str | Sequence[int]]] = {
+            "books": books,
+            "bars": {**bars, "channel": trades},
+            "ticks": {"interval_ms": self.ticks_ms, "channel": trades},
+        }
+        return table.get(processor, {})
 
 
 @dataclass(frozen=True)
@@ -248,8 +276,37 @@ def _run(config: Config, worker: Worker) -> int:
     if worker.kind == "recorder":
         return run(config.feeds[worker.member], config.data, durability_ms=tape.durability_ms) or 0
     if worker.kind == "derive":
-        return run(config.processors, tape, config.data, worker.member) or 0
+        return run(processors_of(config, worker.member), tape, config.data, worker.member) or 0
     return run(config, worker.member) or 0
+
+
+def processors_of(config: Config, source: str) -> ProcessorsConfig:
+    """Returns the settings of the processors for `source`, whose stream of trades is known."""
+    channels = getattr(config.feeds[source], "channels", ("trade",))
+    if config.processors.trades != "auto" or "trade" in channels or "aggTrade" not in channels:
+        return config.processors
+    return replace(config.processors, trades="agg_trade")
+
+
+def catch_up(config: Config, steps: Sequence[Step] = STEPS) -> None:
+    """Derives and stores in this process all that is on the tapes of `config.feeds`, and ends.
+
+    Raises:
+        TapeLockedError: another process does so at this moment.
+    """
+    for source in config.feeds:
+        processors = processors_of(config, source)
+        derivation = Derivation(processors, config.tape, config.data, source, steps)
+        try:
+            derivation.drain(CATCH_UP_S_MAX)
+        finally:
+            derivation.close()
+    for name in config.sinks:
+        for feeder in feeders(config, name):
+            try:
+                feeder.drain(CATCH_UP_S_MAX)
+            finally:
+                feeder.close()
 
 
 def _watch_parent(config: Config) -> None:
