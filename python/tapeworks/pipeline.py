@@ -99,11 +99,16 @@ class ProcessorsConfig:
     def settings(self, processor: str) -> Mapping[str, int | str | Sequence[int]]:
         """Returns the settings of `processor` as the core names them."""
         trades = "agg_trade" if self.trades == "agg_trade" else "trade"
-        books = {"snapshot_interval_ms": self.tops_ms, "snapshot_levels": self.tops_levels}
-        bars = {"intervals_ms": list(self.bars_ms), "grace_ms": self.bars_grace_ms}
         table: dict[str, Mapping[str, int | str | Sequence[int]]] = {
-            "books": books,
-            "bars": {**bars, "channel": trades},
+            "books": {
+                "snapshot_interval_ms": self.tops_ms,
+                "snapshot_levels": self.tops_levels,
+            },
+            "bars": {
+                "intervals_ms": list(self.bars_ms),
+                "grace_ms": self.bars_grace_ms,
+                "channel": trades,
+            },
             "ticks": {"interval_ms": self.ticks_ms, "channel": trades},
         }
         return table.get(processor, {})

@@ -105,6 +105,4 @@ def _ingest(
 
 
 def _receive(ingest: Ingest, captured: Captured) -> None:
-    ingest.receive(
-        CONNECTION, captured.kind, captured.ts_recv, captured.body, captured.context or None
-    )
+    ingest.receive(CONNECTION, captured.kind, captured.ts_recv, captured.body, captured.context)

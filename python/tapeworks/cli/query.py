@@ -12,7 +12,7 @@ from tapeworks.cli.settings import DataOption
 app = typer.Typer(add_completion=False)
 
 EXAMPLES = """\
-Examples: tape query "select * from trades where symbol = 'BTCUSDT' order by ts_event limit 10"
+Examples: tape query "select * from trades where symbol = 'BTCUSDT' limit 10"
 
 tape query "select symbol, count(*), sum(size) from trades group by symbol" --format json
 

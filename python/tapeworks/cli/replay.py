@@ -83,9 +83,7 @@ def symbol_names(lake: Lake, source: str | None) -> dict[tuple[object, object], 
     }
 
 
-def rows(
-    batch: Records, names: dict[tuple[object, object], object]
-) -> Iterator[dict[str, Any]]:
+def rows(batch: Records, names: dict[tuple[object, object], object]) -> Iterator[dict[str, Any]]:
     """Yields the records of `batch` as dictionaries, by receive time."""
     streams = [_rows_of(batch, kind, names) for kind in KINDS]
     yield from heapq.merge(*streams, key=lambda row: int(row["ts_recv"]))
