@@ -96,7 +96,6 @@ def _ingest(
             before += path.stat().st_size
         if not ts:
             raise FeedError(f"wanted frames, found none in {', '.join(map(str, files))}")
-        ingest.disconnected(CONNECTION, ts)
         ingest.end_session(ts)
         ingest.flush()
         yield pending, before

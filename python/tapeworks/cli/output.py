@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -14,16 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from tapeworks.errors import ConfigError
 
 TABLE_ROWS_MAX = 10_000
-FILE_COLUMNS = 200
+NUMBERS = (int, float, Decimal)
 
-console = Console()
-problems = Console(stderr=True)
+# What is piped into a file or another program has no width of its own.
+PIPE_COLUMNS = 160
+
+console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+problems = Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_COLUMNS)
 
 
 class Format(StrEnum):
@@ -82,12 +83,7 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
 def _write(table: pa.Table, form: Format, file: IO[str]) -> None:
     columns = table.column_names
     if form is Format.TABLE:
-        shown = Table(box=None, header_style="bold", pad_edge=False)
-        for column in columns:
-            shown.add_column(column, overflow="fold")
-        for row in _rows(table.slice(0, TABLE_ROWS_MAX)):
-            shown.add_row(*(Text(text(value)) for value in row))
-        (console if file is sys.stdout else Console(file=file, width=FILE_COLUMNS)).print(shown)
+        file.write(as_table(columns, list(_rows(table.slice(0, TABLE_ROWS_MAX)))))
         if table.num_rows > TABLE_ROWS_MAX:
             problems.print(f"the first {TABLE_ROWS_MAX:,} of {table.num_rows:,} rows; --format csv")
     elif form is Format.CSV:
@@ -100,6 +96,33 @@ def _write(table: pa.Table, form: Format, file: IO[str]) -> None:
     else:
         rows = [dict(zip(columns, row, strict=True)) for row in _rows(table)]
         file.write(as_json(rows) + "\n")
+
+
+def as_table(columns: list[str], rows: list[tuple[object, ...]]) -> str:
+    """Writes rows below each other; each as a block of its own where they are too wide."""
+    cells = [[text(value) for value in row] for row in rows]
+    widths = [max([len(name), *(len(row[at]) for row in cells)]) for at, name in enumerate(columns)]
+    if sum(widths) + 2 * len(widths) <= console.width:
+        right = [
+            all(value is None or isinstance(value, NUMBERS) for value in column)
+            for column in (zip(*rows, strict=True) if rows else [() for _ in columns])
+        ]
+        lines = [_line(columns, widths, right), *(_line(row, widths, right) for row in cells)]
+        return "\n".join(lines) + "\n"
+    label = max(len(name) for name in columns)
+    blocks = [
+        "\n".join(f"{name:<{label}}  {cell}" for name, cell in zip(columns, row, strict=True))
+        for row in cells
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _line(cells: Sequence[str], widths: list[int], right: list[bool]) -> str:
+    padded = [
+        cell.rjust(width) if to_right else cell.ljust(width)
+        for cell, width, to_right in zip(cells, widths, right, strict=True)
+    ]
+    return "  ".join(padded).rstrip()
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[object, ...]]:

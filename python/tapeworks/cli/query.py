@@ -18,7 +18,7 @@ tape query "select symbol, count(*), sum(size) from trades group by symbol" --fo
 
 tape query "select * from quotes" --format parquet --output quotes.parquet
 
-Tables: trades, quotes, marks, bars, ticks, book_levels, book_snapshots, gaps, instruments, and more:
+Tables: trades, quotes, marks, bars, ticks, book_levels, book_snapshots, gaps, instruments:
 tape query "show tables".
 """
 

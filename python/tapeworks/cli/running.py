@@ -28,11 +28,12 @@ def run(
     seconds: float | None,
     *,
     title: str = "tape",
-    meanwhile: Callable[[], str] | None = None,
-) -> Supervisor:
+    before_stop: Callable[[], None] | None = None,
+    quiet: bool = False,
+) -> None:
     """Runs `config` until Ctrl-C, SIGTERM or `seconds`, then stops it in order.
 
-    `meanwhile` is called at every look; it returns a note for the screen.
+    `before_stop` is called while everything still runs. `quiet` keeps standard output free.
     """
     logging.basicConfig(
         level="INFO",
@@ -43,7 +44,8 @@ def run(
     stop = stop_on_signals()
     status = Status(config.data)
     started = shown = time.monotonic()
-    console.print(f"recording into [bold]{config.data}[/]; logs in {supervisor.logs}; Ctrl-C ends")
+    say = problems if quiet else console
+    say.print(f"recording into [bold]{config.data}[/]; logs in {supervisor.logs}; Ctrl-C ends")
 
     def due(every_s: float) -> bool:
         nonlocal shown
@@ -57,25 +59,29 @@ def run(
         return bool(stop) or (seconds is not None and time.monotonic() - started >= seconds)
 
     def note() -> str:
-        said = meanwhile() if meanwhile else ""
-        return f"{time.monotonic() - started:.0f} s  {said}  Ctrl-C ends"
+        return f"{time.monotonic() - started:.0f} s; Ctrl-C ends"
 
-    if console.is_terminal:
-        with Live(console=console, auto_refresh=False, transient=True) as live:
+    def ending() -> bool:
+        over = ended()
+        if over and before_stop is not None:
+            before_stop()
+        return over
+
+    if say.is_terminal:
+        with Live(console=say, auto_refresh=False, transient=True) as live:
 
             def look() -> bool:
                 if due(SCREEN_SECONDS):
                     live.update(picture(status.sample(), title, note()), refresh=True)
-                return ended()
+                return ending()
 
             supervisor.run(look)
     else:
 
         def tell() -> bool:
             if due(LINE_SECONDS):
-                console.print(one_line(status.sample()), soft_wrap=True)
-            return ended()
+                say.print(one_line(status.sample()), soft_wrap=True)
+            return ending()
 
         supervisor.run(tell)
-    console.print(one_line(status.sample()), soft_wrap=True)
-    return supervisor
+    say.print(one_line(status.sample()), soft_wrap=True)

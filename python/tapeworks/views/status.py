@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from tapeworks import _core
-from tapeworks._core import Records, TapeReader
+from tapeworks._core import TapeReader
 from tapeworks.errors import TapeError
+from tapeworks.views.tail import SourceTail
 
 RAW, NORMALIZED, BOOK = "market-data.raw", "market-data.normalized", "market-data.book"
 GAPS = "market-data.gaps"
@@ -32,7 +33,7 @@ BOOK_STATES = {0: "empty", 1: "awaiting_snapshot", 2: "bridging", 3: "continuous
 BOOK_TAIL_RECORDS = 200_000
 BATCH_RECORDS = 65_536
 MARKER = np.dtype(_core.dtype_descr("marker"))
-DEFINITION = np.dtype(_core.dtype_descr("definition"))
+LEVEL = np.dtype(_core.dtype_descr("level"))
 # A recorder's file that is older than this says nothing about now.
 STALE_S = 5.0
 
@@ -110,7 +111,7 @@ class _Source:
         self._ends: dict[str, int] = {}
         self._gaps: dict[tuple[int, ...], tuple[int, int]] = {}
         self._books: dict[int, int] = {}
-        self._symbols: dict[int, str] = {}
+        self._tail = SourceTail(data, folder.name)
 
     def sample(self, elapsed_s: float) -> SourceState:
         state = SourceState(self._folder.name, recorder=self._recorder_state())
@@ -125,8 +126,9 @@ class _Source:
             for cause, final in self._gaps.values()
         )
         state.gaps = dict(sorted(counted.items()))
+        symbols = {number: symbol for symbol, number in self._tail.symbols().ids()}
         state.books = {
-            self._symbols.get(instrument, str(instrument)): BOOK_STATES.get(book, str(book))
+            symbols.get(instrument, str(instrument)): BOOK_STATES.get(book, str(book))
             for instrument, book in sorted(self._books.items())
         }
         return state
@@ -184,7 +186,6 @@ class _Source:
             records = reader.read(BATCH_RECORDS)
             if records is None:
                 break
-            self._learn_symbols(records)
             markers = np.frombuffer(records.numpy("marker"), MARKER)
             found.extend(markers[markers["code"] == code])
             if topic == BOOK:
@@ -193,13 +194,6 @@ class _Source:
                 for instrument in np.unique(levels["instrument"]):
                     self._books.setdefault(int(instrument), 3)
         return found
-
-    def _learn_symbols(self, records: Records) -> None:
-        for definition in np.frombuffer(records.numpy("definition"), DEFINITION):
-            self._symbols[int(definition["instrument"])] = definition["symbol"].decode()
-
-
-LEVEL = np.dtype(_core.dtype_descr("level"))
 
 
 def _flow_order(topic: str) -> tuple[int, str]:

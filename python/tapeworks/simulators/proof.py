@@ -1,0 +1,161 @@
+"""What a simulator sent against what is on the tapes and in the lake.
+
+The oracle counts what it delivered, by stream. Each delivered frame must be on the raw tape, each
+event of it on the normalized tape or in the lake exactly once, and each book the simulator's own.
+What the ledger explains (a connection that the simulator cut) is named, not hidden.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tapeworks import _core
+from tapeworks._core import TapeReader
+from tapeworks.views.audit import TableAudit, audit
+from tapeworks.views.lake import Lake
+
+RAW, NORMALIZED = "market-data.raw", "market-data.normalized"
+TEXT = 1
+LEVEL = np.dtype(_core.dtype_descr("level"))
+MARKER = np.dtype(_core.dtype_descr("marker"))
+DEPTH_CHANNEL, FLAG_LAST, EMPTY_UPDATE = 4, 1, 8
+# Table that each stream fills, and the column that identifies a row of it.
+TABLES = {"trade": ("trades", "trade_id"), "bookTicker": ("quotes", "sequence")}
+
+_STREAM = re.compile(rb'"stream" ?: ?"([^"]+)"')
+
+
+@dataclass(frozen=True)
+class StreamProof:
+    """One stream: frames sent, on the tape, and events stored."""
+
+    source: str
+    stream: str
+    sent: int
+    recorded: int
+    stored: int
+    duplicated: int
+
+    @property
+    def lost(self) -> int:
+        """Frames that were sent and are not stored."""
+        return max(0, self.sent - min(self.recorded, self.stored))
+
+    @property
+    def holds(self) -> bool:
+        """Whether every frame is stored exactly once."""
+        return self.lost == 0 and self.duplicated == 0 and self.stored <= self.sent
+
+
+@dataclass
+class Proof:
+    """Everything that was compared."""
+
+    streams: list[StreamProof] = field(default_factory=list)
+    tables: list[TableAudit] = field(default_factory=list)
+    books: dict[str, bool] = field(default_factory=dict)
+    """Whether the book is the simulator's own, by source and symbol."""
+    gaps: int = 0
+    """Entries of the ledger that are not of the recorder's own end."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was lost, nothing doubled, and every book is right."""
+        return (
+            bool(self.streams)
+            and all(stream.holds for stream in self.streams)
+            and all(table.exact for table in self.tables)
+            and all(self.books.values())
+        )
+
+
+def prove(data: Path, oracles: Mapping[str, Mapping[str, Any]]) -> Proof:
+    """Compares what each source's oracle says with what is stored in `data`."""
+    proof = Proof(tables=list(audit(data)))
+    lake = Lake(data)
+    for source, oracle in oracles.items():
+        recorded = _recorded(data, source)
+        stored = _stored(lake, data, source)
+        for stream, sent in sorted(oracle["delivered"].items()):
+            rows, distinct = stored.get(stream, (0, 0))
+            proof.streams.append(
+                StreamProof(
+                    source, stream, sent["count"], recorded[stream], distinct, rows - distinct
+                )
+            )
+        for symbol, facts in oracle["symbols"].items():
+            proof.books[f"{source} {symbol}"] = _same_book(lake, source, symbol, facts)
+    proof.gaps = len(lake.sql("select 1 from gaps where state <> 'open'"))
+    return proof
+
+
+def _recorded(data: Path, source: str) -> Counter[str]:
+    """Counts the frames of each stream on the raw tape."""
+    counts: Counter[str] = Counter()
+    reader = TapeReader(data / "tape" / source / RAW)
+    while (blobs := reader.read_blobs()) is not None:
+        for blob in blobs:
+            if blob.kind == TEXT and (stream := _STREAM.search(blob.body, 0, 96)):
+                counts[stream[1].decode()] += 1
+    return counts
+
+
+def _stored(lake: Lake, data: Path, source: str) -> dict[str, tuple[int, int]]:
+    """Returns rows and distinct rows of each stream."""
+    found: dict[str, tuple[int, int]] = {}
+    for stream, (table, column) in TABLES.items():
+        sql = (
+            f"select symbol, count(*), count(distinct {column}) from {table} "
+            f"where venue = '{source}' group by symbol"
+        )
+        for row in lake.sql(sql).to_arrow().to_pylist():
+            symbol, rows, distinct = row.values()
+            found[f"{symbol.lower()}@{stream}"] = (rows, distinct)
+    return found | _depth_events(lake, data, source)
+
+
+def _depth_events(lake: Lake, data: Path, source: str) -> dict[str, tuple[int, int]]:
+    sql = f"select distinct instrument, symbol from instruments where venue = '{source}'"
+    names = {row["instrument"]: row["symbol"] for row in lake.sql(sql).to_pylist()}
+    sequences: dict[int, list[np.ndarray[Any, Any]]] = {}
+    reader = TapeReader(data / "tape" / source / NORMALIZED)
+    while (batch := reader.read()) is not None:
+        levels = np.frombuffer(batch.numpy("level"), LEVEL)
+        ends = levels[(levels["channel"] == DEPTH_CHANNEL) & (levels["flags"] & FLAG_LAST > 0)]
+        markers = np.frombuffer(batch.numpy("marker"), MARKER)
+        empty = markers[markers["code"] == EMPTY_UPDATE]
+        for events in (ends, empty):
+            for instrument in np.unique(events["instrument"]):
+                mine = events["sequence"][events["instrument"] == instrument]
+                sequences.setdefault(int(instrument), []).append(mine)
+    found = {}
+    for instrument, parts in sequences.items():
+        every = np.concatenate(parts)
+        counts = (len(every), len(np.unique(every)))
+        for speed in ("", "@100ms", "@250ms", "@500ms", "@1000ms"):
+            found[f"{names[instrument].lower()}@depth{speed}"] = counts
+    return found
+
+
+def _same_book(lake: Lake, source: str, symbol: str, facts: Mapping[str, Any]) -> bool:
+    book = lake.book(symbol, source=source)
+    return book.checksum == facts["checksum"]
+
+
+def as_json(proof: Proof) -> str:
+    """Returns the proof as JSON."""
+    return json.dumps(
+        {
+            "holds": proof.holds,
+            "streams": [vars(stream) | {"lost": stream.lost} for stream in proof.streams],
+            "tables": [vars(table) for table in proof.tables],
+            "books": proof.books,
+            "gaps": proof.gaps,
+        }
+    )
