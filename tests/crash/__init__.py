@@ -1,0 +1,1 @@
+"""Kills at random instants, and what must still hold after them."""
