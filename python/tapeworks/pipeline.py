@@ -259,30 +259,39 @@ class Stop:
 
 
 def run_child() -> None:
-    """The main function of a child process. Its settings come through standard input."""
-    worker, config = pickle.load(sys.stdin.buffer)
+    """The main function of a child process. What it runs comes through standard input."""
+    name, target, arguments, named, stop_s_max = pickle.load(sys.stdin.buffer)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch_parent, args=(config,), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(stop_s_max,), daemon=True).start()
     try:
-        sys.exit(_run(config, worker))
+        sys.exit(load_name(target)(*arguments, **named) or 0)
     except ConfigError as error:
-        log.error("%s: %s", worker.name, error)
+        log.error("%s: %s", name, error)
         sys.exit(EXIT_CONFIG)
     except TapeworksError as error:
-        log.error("%s: %s", worker.name, error)
+        log.error("%s: %s", name, error)
         sys.exit(1)
 
 
-def _run(config: Config, worker: Worker) -> int:
-    """Runs `worker` until it is asked to stop; returns its exit code."""
-    run: Callable[..., int | None] = load_name(RUNNERS[worker.kind])
-    tape = config.tape
+def _order(config: Config, worker: Worker) -> tuple[object, ...]:
+    """Returns what `run_child` is told. It holds no more than the worker needs.
+
+    Taking in the settings of a member loads its module: a derive process has no use for sockets.
+    """
+    tape, member = config.tape, worker.member
+    arguments: tuple[object, ...]
+    named: dict[str, object] = {}
     if worker.kind == "recorder":
-        return run(config.feeds[worker.member], config.data, durability_ms=tape.durability_ms) or 0
-    if worker.kind == "derive":
-        return run(processors_of(config, worker.member), tape, config.data, worker.member) or 0
-    return run(config, worker.member) or 0
+        arguments = (config.feeds[member], config.data)
+        named = {"durability_ms": tape.durability_ms, "segment_bytes": tape.segment_bytes}
+    elif worker.kind == "derive":
+        arguments = (processors_of(config, member), tape, config.data, member)
+    else:
+        feeds = dict.fromkeys(config.feeds)
+        arguments = (Config(config.data, feeds, sinks={member: config.sinks[member]}), member)
+    stop_s_max = config.supervisor.stop_ms_max / 1000
+    return worker.name, RUNNERS[worker.kind], arguments, named, stop_s_max
 
 
 def processors_of(config: Config, source: str) -> ProcessorsConfig:
@@ -314,13 +323,13 @@ def catch_up(config: Config, steps: Sequence[Step] = STEPS) -> None:
                 feeder.close()
 
 
-def _watch_parent(config: Config) -> None:
+def _watch_parent(stop_s_max: float) -> None:
     # The pipe ends when the parent does, by whatever death. Then stop as if asked to; and if that
     # takes too long, stop at once: the tape keeps everything that was published.
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(config.supervisor.stop_ms_max / 1000)
+    time.sleep(stop_s_max)
     os._exit(1)
 
 
@@ -412,7 +421,7 @@ class Supervisor:
         child.process, child.started = process, time.monotonic()
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            pickle.dump((child.worker, self.config), process.stdin)
+            pickle.dump(_order(self.config, child.worker), process.stdin)
             process.stdin.flush()
 
     def _open_log(self, worker: Worker) -> IO[bytes]:

@@ -55,7 +55,7 @@ class Observed:
     """What was seen published on a raw tape: one checksum a frame, from offset 0 on."""
 
     path: Path
-    sums: array[int] = field(default_factory=lambda: array("I"))
+    sums: "array[int]" = field(default_factory=lambda: array("I"))
     reader: TapeReader | None = None
 
     def look(self) -> None:
