@@ -356,6 +356,7 @@ async def record(
     stop: asyncio.Event,
     *,
     durability_ms: int = 50,
+    segment_bytes: int = 256 << 20,
     report: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Records what `config` names into `data_dir` until `stop` is set; returns the last status.
@@ -375,6 +376,7 @@ async def record(
         control_prefix=feed.rules.control_prefix,
         pending_bytes_max=feed.pending_bytes_max,
         durability_ms=durability_ms,
+        segment_bytes=segment_bytes,
     )
     try:
         session = Session(feed, ingest, report=report)
@@ -387,7 +389,11 @@ async def record(
 
 
 def run_worker(
-    config: FeedConfig, data_dir: str | os.PathLike[str], *, durability_ms: int = 50
+    config: FeedConfig,
+    data_dir: str | os.PathLike[str],
+    *,
+    durability_ms: int = 50,
+    segment_bytes: int = 256 << 20,
 ) -> int:
     """Runs `record` as the whole of this process; returns its exit code.
 
@@ -417,7 +423,15 @@ def run_worker(
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        report(await record(config, data_dir, stop, durability_ms=durability_ms, report=report))
+        status = await record(
+            config,
+            data_dir,
+            stop,
+            durability_ms=durability_ms,
+            segment_bytes=segment_bytes,
+            report=report,
+        )
+        report(status)
 
     asyncio.run(main())
     return 0
