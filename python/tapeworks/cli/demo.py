@@ -22,6 +22,8 @@ EXCHANGES = {"spot": ("BTCUSDT", "ETHUSDT", "SOLUSDT"), "usdm": ("BTCUSDT", "ETH
 SECONDS_WITHOUT_SCREEN = 20.0
 SETTLE_S_MAX = 15.0
 MARK = ".tape-demo"
+# A snapshot of the futures holds 1000 levels a side: all of the book must be in it.
+LEVELS = 400
 
 app = typer.Typer(add_completion=False)
 
@@ -94,6 +96,8 @@ def _exchange(product: str, symbols: tuple[str, ...], seed: int, rate: float, lo
         str(seed),
         "--rate",
         str(rate),
+        "--levels",
+        str(LEVELS),
         log=logs / f"simulator-{product}.log",
     )
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from tapeworks import _core
 from tapeworks._core import TapeReader
+from tapeworks.errors import QueryError
 from tapeworks.views.audit import TableAudit, audit
 from tapeworks.views.lake import Lake
 
@@ -90,7 +91,9 @@ def prove(data: Path, oracles: Mapping[str, Mapping[str, Any]]) -> Proof:
                 )
             )
         for symbol, facts in oracle["symbols"].items():
-            proof.books[f"{source} {symbol}"] = _same_book(lake, source, symbol, facts)
+            proof.books[f"{source} {symbol}"] = _same_book(
+                lake, source, symbol, facts, oracle["now_ns"]
+            )
     proof.gaps = len(lake.sql("select 1 from gaps where state <> 'open'"))
     return proof
 
@@ -143,9 +146,12 @@ def _depth_events(lake: Lake, data: Path, source: str) -> dict[str, tuple[int, i
     return found
 
 
-def _same_book(lake: Lake, source: str, symbol: str, facts: Mapping[str, Any]) -> bool:
-    book = lake.book(symbol, source=source)
-    return book.checksum == facts["checksum"]
+def _same_book(lake: Lake, source: str, symbol: str, facts: Mapping[str, Any], now_ns: int) -> bool:
+    try:
+        book = lake.book(symbol, now_ns, source=source)
+    except QueryError:
+        return False
+    return book.native.checksum() == facts["checksum"]
 
 
 def as_json(proof: Proof) -> str:

@@ -1,0 +1,85 @@
+"""`tape book`: the full order book of a symbol, now or at any past instant."""
+
+from decimal import Decimal
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from tapeworks.cli.output import Format, as_json, console, text, write_result
+from tapeworks.cli.reading import open_lake
+from tapeworks.cli.settings import DataOption
+from tapeworks.views.books import BookAt
+from tapeworks.views.times import format_time
+
+BAR_COLUMNS = 24
+
+app = typer.Typer(add_completion=False)
+
+EXAMPLES = """\
+Examples: tape book BTCUSDT
+
+tape book BTCUSDT --at "2026-11-20 14:03:07.123" --levels 20
+
+tape book BTCUSDT --at 2026-11-20T14:03:07Z --format csv     # all levels
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def book(
+    symbol: Annotated[str, typer.Argument(help="The symbol, such as BTCUSDT.")],
+    at: Annotated[str | None, typer.Option("--at", help="A past instant, UTC. [default: now]")] = (
+        None
+    ),
+    levels: Annotated[int, typer.Option("--levels", "-n", min=1, help="Levels a side.")] = 10,
+    source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
+    receipt: Annotated[
+        bool, typer.Option("--receipt", help="--at is of this host's clock, not the venue's.")
+    ] = False,
+    form: Annotated[Format, typer.Option("--format", "-f", help="How it is written.")] = (
+        Format.TABLE
+    ),
+    data: DataOption = None,
+) -> None:
+    """Show the proven book of a symbol: all updates up to that instant, and none after it."""
+    found = open_lake(data).book(symbol, at, source=source, clock="receipt" if receipt else "event")
+    if form is Format.TABLE:
+        _show(found, levels)
+    elif form is Format.JSON:
+        bids, asks = found.top(levels)
+        print(as_json({**_facts(found), "bids": bids, "asks": asks}))
+    else:
+        write_result(found.to_arrow(), form, None)
+
+
+def _facts(found: BookAt) -> dict[str, object]:
+    return {
+        "symbol": found.symbol,
+        "source": found.source,
+        "update": found.sequence,
+        "ts_event": None if found.ts_event is None else format_time(found.ts_event),
+        "ts_recv": None if found.ts_recv is None else format_time(found.ts_recv),
+    }
+
+
+def _show(found: BookAt, levels: int) -> None:
+    bids, asks = found.top(levels)
+    facts = _facts(found)
+    console.print(
+        f"[bold]{found.symbol}[/] of {found.source}, update {found.sequence} at "
+        f"{facts['ts_event']}, {len(found.native):,} levels"
+    )
+    most = max((size for _, size in bids + asks), default=Decimal(1))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for name in ("price", "size"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for side, color, rows in (("ask", "red", asks[::-1]), ("bid", "green", bids)):
+        for price, size in rows:
+            bar = "█" * max(1, round(BAR_COLUMNS * float(size / most)))
+            table.add_row(f"[{color}]{side}[/]", text(price), text(size), f"[{color}]{bar}[/]")
+    console.print(table)
+    if bids and asks:
+        spread, middle = asks[0][0] - bids[0][0], (asks[0][0] + bids[0][0]) / 2
+        console.print(f"spread {text(spread)} ({spread / middle * 10_000:.2f} basis points)")
