@@ -117,15 +117,14 @@ def _stored(lake: Lake, data: Path, source: str) -> dict[str, tuple[int, int]]:
             f"select symbol, count(*), count(distinct {column}) from {table} "
             f"where venue = '{source}' group by symbol"
         )
-        for row in lake.sql(sql).to_arrow().to_pylist():
-            symbol, rows, distinct = row.values()
-            found[f"{symbol.lower()}@{stream}"] = (rows, distinct)
+        for symbol, *counts in zip(*lake.sql(sql).to_arrow().to_pydict().values(), strict=True):
+            found[f"{symbol.lower()}@{stream}"] = (counts[0], counts[1])
     return found | _depth_events(lake, data, source)
 
 
 def _depth_events(lake: Lake, data: Path, source: str) -> dict[str, tuple[int, int]]:
     sql = f"select distinct instrument, symbol from instruments where venue = '{source}'"
-    names = {row["instrument"]: row["symbol"] for row in lake.sql(sql).to_pylist()}
+    names = {row["instrument"]: str(row["symbol"]) for row in lake.sql(sql).to_pylist()}
     sequences: dict[int, list[np.ndarray[Any, Any]]] = {}
     reader = TapeReader(data / "tape" / source / NORMALIZED)
     while (batch := reader.read()) is not None:
@@ -151,7 +150,7 @@ def _same_book(lake: Lake, source: str, symbol: str, facts: Mapping[str, Any], n
         book = lake.book(symbol, now_ns, source=source)
     except QueryError:
         return False
-    return book.native.checksum() == facts["checksum"]
+    return bool(book.native.checksum() == facts["checksum"])
 
 
 def as_json(proof: Proof) -> str:

@@ -34,6 +34,9 @@ FRAMES_WANTED = 2_000
 """Frames a step makes at speed 0, about."""
 UNREAD_BYTES_MAX = 4 << 20
 """At speed 0 time stands still while a connection has so much unread."""
+REST_NS = 100_000_000
+"""Depth streams tell what changed at every multiple of this, or of more."""
+REST_S_MAX = 5.0
 DRAIN_S_MAX = 2.0
 GOODBYE_S_MAX = 2.0
 BEGIN_S_MAX = 5.0
@@ -60,6 +63,7 @@ class Server:
         self.done = asyncio.Event()
         self.ended = asyncio.Event()
         self.paused = False
+        self.resting = asyncio.Event()
         self._step_ns = STEP_NS_MIN
         self._slow: list[tuple[Active, list[Connection]]] = []
 
@@ -176,6 +180,7 @@ class Server:
         origin_s, origin_ns = time.monotonic(), self.source.now
         while self.source.end_ns is None or self.source.now < self.source.end_ns:
             if self.paused:
+                await self._rest()
                 await self._begin_faults()
                 await asyncio.sleep(TICK_S)
                 origin_s, origin_ns = time.monotonic(), self.source.now
@@ -200,6 +205,14 @@ class Server:
             # The venue has nothing more to say, and its connections can still break.
             await self._begin_faults()
             await asyncio.sleep(TICK_S)
+
+    async def _rest(self) -> None:
+        """Brings time to where every depth stream has told all, so that books can be compared."""
+        part_ns = self.source.now % REST_NS
+        if part_ns and isinstance(self.source, MarketSource):
+            await self._advance(self._allow(self.source.now + REST_NS - part_ns))
+        else:
+            self.resting.set()
 
     def _allow(self, to_ns: int) -> int:
         """Returns how far time may go in one step: faults begin exactly when they should."""
@@ -351,7 +364,11 @@ class Server:
         return web.json_response({})
 
     async def _take_pause(self, request: web.Request) -> web.Response:
+        self.resting.clear()
         self.paused = bool((await request.json()).get("paused", True))
+        if self.paused and self.started.is_set() and not self.done.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.resting.wait(), REST_S_MAX)
         return web.json_response({"paused": self.paused, "now_ns": self.source.now})
 
 
