@@ -19,6 +19,7 @@ mod fields;
 mod rest;
 mod scan;
 mod symbols;
+mod wide;
 
 pub use decode::interval_ms;
 pub use encode_bars::interval_name;
@@ -31,10 +32,10 @@ pub struct Binance {
     /// Room for texts with escapes, and for the name of a stream.
     scratch: Vec<u8>,
     stream: Vec<u8>,
-    /// The frame followed by zeros: wide loads never leave it.
-    padded: Vec<u8>,
     /// Whether frames of expected form are read straight.
     straight: bool,
+    /// Whether the processor reads levels in wide registers.
+    wide: bool,
     /// Whether times are written in microseconds.
     microseconds: bool,
 }
@@ -47,8 +48,8 @@ impl Binance {
             symbols: symbols::Symbols::new(feed as u8),
             scratch: Vec::new(),
             stream: Vec::new(),
-            padded: Vec::new(),
             straight: true,
+            wide: wide::is_available(),
             microseconds: false,
         }
     }
@@ -66,22 +67,12 @@ impl Binance {
         instruments: &mut Instruments,
         out: &mut Records,
     ) -> Result<()> {
-        let mut padded = std::mem::take(&mut self.padded);
         let straight = self.straight;
         let (mut task, name) = self.task(blob, instruments, out);
-        let mut done = None;
-        if straight {
-            padded.clear();
-            padded.extend_from_slice(blob.body);
-            padded.extend_from_slice(&[0; cursor::PADDING]);
-            done = task.fast(&padded, blob.context);
+        if straight && task.fast(blob.context).is_some() {
+            return Ok(());
         }
-        let done = match done {
-            Some(()) => Ok(()),
-            None => task.frame(blob.context, name),
-        };
-        self.padded = padded;
-        done
+        task.frame(blob.context, name)
     }
 
     fn task<'a>(
@@ -101,6 +92,7 @@ impl Binance {
         let task = decode::Task {
             bytes: blob.body,
             chained: self.feed == FeedId::BinanceUsdm,
+            wide: self.wide,
             header,
             symbols: &mut self.symbols,
             instruments,

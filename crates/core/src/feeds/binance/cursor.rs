@@ -1,14 +1,11 @@
 //! Straight-line reading of bytes whose form is expected.
 //!
 //! Every step answers `None` when the bytes are anything else than expected, and the frame is then
-//! read anew by the path that takes any JSON. Wide loads are safe because [`PADDING`] zeros follow
-//! the bytes, and because no step moves over a zero byte: so a cursor never leaves the frame.
+//! read anew by the path that takes any JSON. Bytes behind the end of the frame read as zeros, and
+//! no step moves over a zero byte: so a cursor never leaves the frame.
 
 use crate::decimal;
 use crate::record::{PRICE_PLACES, SIZE_PLACES};
-
-/// Zeros after the frame: no load reaches further from a place inside of it.
-pub const PADDING: usize = 64;
 
 /// Texts up to this length are looked at; symbols and stream names are shorter.
 const TEXT_MAX: usize = 64;
@@ -19,10 +16,10 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 const ZEROS: u64 = 0x3030_3030_3030_3030;
 
-/// A place in a padded frame.
+/// A place in a frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Cursor<'a> {
-    padded: &'a [u8],
+    bytes: &'a [u8],
     at: usize,
 }
 
@@ -51,51 +48,63 @@ const fn few_digits(word: u64, count: u32) -> u64 {
 }
 
 impl<'a> Cursor<'a> {
-    /// A cursor at the start of a frame that ends [`PADDING`] before the end of `padded`.
-    ///
-    /// # Panics
-    /// The padding is not there: our bug.
-    #[inline]
-    pub fn new(padded: &'a [u8]) -> Self {
-        let zeros = padded.len().checked_sub(PADDING).map(|end| &padded[end..]);
-        assert!(zeros == Some(&[0; PADDING]), "a frame without its padding");
-        Self { padded, at: 0 }
+    /// A cursor at the start of a frame.
+    #[inline(always)]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
     }
 
     /// Whether all of the frame was read.
     #[inline(always)]
     pub const fn is_at_end(&self) -> bool {
-        self.at == self.padded.len() - PADDING
+        self.at == self.bytes.len()
     }
 
-    #[inline(always)]
-    fn load<T: Copy>(&self, offset: usize) -> T {
-        const { assert!(size_of::<T>() <= 16) };
-        debug_assert!(self.at + offset + size_of::<T>() <= self.padded.len());
-        // SAFETY: `at` is inside the frame or at its end, offsets are at most 48 (see the callers),
-        // and so the load ends before the padding does. `T` is an integer or an array of bytes.
-        unsafe { self.padded.as_ptr().add(self.at + offset).cast::<T>().read_unaligned() }
-    }
-
+    /// Eight bytes from `offset` on, the first one lowest.
     #[inline(always)]
     fn word(&self, offset: usize) -> u64 {
-        u64::from_le(self.load::<u64>(offset))
+        let at = self.at + offset;
+        match self.bytes.get(at..at + 8).and_then(|bytes| bytes.first_chunk()) {
+            Some(bytes) => u64::from_le_bytes(*bytes),
+            None => self.last_word(at),
+        }
     }
 
-    /// The byte here.
+    /// As `word`, at the end of the frame.
+    #[cold]
+    fn last_word(&self, at: usize) -> u64 {
+        let rest = self.bytes.get(at..).unwrap_or_default();
+        rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+    }
+
+    /// The byte here, zero at the end.
     #[inline(always)]
     pub fn byte(&self) -> u8 {
-        self.load::<u8>(0)
+        self.byte_at(0)
+    }
+
+    #[inline(always)]
+    fn byte_at(&self, offset: usize) -> u8 {
+        self.bytes.get(self.at + offset).copied().unwrap_or(0)
+    }
+
+    /// The next bytes, if there are as many.
+    #[inline(always)]
+    pub fn window<const N: usize>(&self) -> Option<&'a [u8; N]> {
+        self.bytes.get(self.at..self.at + N)?.first_chunk()
+    }
+
+    /// Moves over `count` bytes of a window.
+    #[inline(always)]
+    pub fn advance(&mut self, count: usize) {
+        self.at += count;
+        debug_assert!(self.at <= self.bytes.len());
     }
 
     /// Whether `text` stands here.
     #[inline(always)]
     pub fn sees<const N: usize>(&self, text: &[u8; N]) -> bool {
-        const { assert!(N <= 48) };
-        debug_assert!(self.at + N <= self.padded.len());
-        // SAFETY: as in `load`, at offset 0.
-        let here = unsafe { self.padded.as_ptr().add(self.at).cast::<[u8; N]>().read_unaligned() };
-        here == *text
+        self.window::<N>() == Some(text)
     }
 
     /// Moves over `text`, which has no zero byte.
@@ -118,7 +127,7 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     pub fn text(&mut self) -> Option<&'a [u8]> {
         let start = self.at;
-        while self.at - start < TEXT_MAX && self.at + PADDING <= self.padded.len() {
+        while self.at - start < TEXT_MAX && self.at < self.bytes.len() {
             let word = self.word(0);
             let quote = zero_bytes(word ^ (b'"' as u64 * ONES));
             // Not ASCII, a control character, or a backslash.
@@ -131,9 +140,8 @@ impl<'a> Cursor<'a> {
             }
             if quote != 0 {
                 let end = self.at + (quote.trailing_zeros() / 8) as usize;
-                // A quote is no zero byte: it stands inside the frame.
                 self.at = end + 1;
-                return self.padded.get(start..end);
+                return self.bytes.get(start..end);
             }
             self.at += 8;
         }
@@ -156,7 +164,7 @@ impl<'a> Cursor<'a> {
         let second = self.word(8) ^ ZEROS;
         let stops = not_digits(second);
         let count = stops.trailing_zeros() / 8;
-        if first & 0xff == 0 || self.load::<u8>(8 + count as usize).is_ascii_digit() {
+        if first & 0xff == 0 || self.byte_at(8 + count as usize).is_ascii_digit() {
             return None;
         }
         self.at += 8 + count as usize;
@@ -191,7 +199,7 @@ impl<'a> Cursor<'a> {
         let stops = not_digits(fraction);
         // Eight digits at most; a ninth one makes the quote fail to follow.
         let digits = stops.trailing_zeros() / 8;
-        if digits == 0 || self.load::<u8>((count + 1 + digits) as usize) != b'"' {
+        if digits == 0 || self.byte_at((count + 1 + digits) as usize) != b'"' {
             return self.decimal_long(places);
         }
         self.at += (count + 1 + digits) as usize;
@@ -202,7 +210,7 @@ impl<'a> Cursor<'a> {
 
     #[cold]
     fn decimal_long(&mut self, places: u32) -> Option<i64> {
-        let rest = &self.padded[self.at..];
+        let rest = &self.bytes[self.at..];
         let rest = &rest[..rest.len().min(NUMBER_MAX)];
         let length = rest.iter().position(|byte| !matches!(byte, b'0'..=b'9' | b'.'))?;
         let value = decimal::parse(&rest[..length], places).ok()?;

@@ -40,6 +40,8 @@ pub struct Task<'a> {
     pub bytes: &'a [u8],
     /// Whether update ids are chained by `pu`, as on futures.
     pub chained: bool,
+    /// Whether the processor reads levels in wide registers.
+    pub wide: bool,
     /// What every record of the frame starts with.
     pub header: Header,
     /// Symbols of the feed.

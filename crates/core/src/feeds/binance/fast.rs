@@ -7,6 +7,8 @@
 use super::cursor::Cursor;
 use super::decode::Task;
 use super::depth::{depth_kind, set_last, DepthKind, Event};
+#[cfg(target_arch = "x86_64")]
+use super::wide;
 use crate::record::records::Writer;
 use crate::record::{Channel, Level, Quote, Side, Trade, FLAG_LAST, NONE};
 
@@ -15,10 +17,10 @@ const LEVEL_BYTES_MIN: usize = 10;
 
 impl Task<'_> {
     /// Decodes the frame if it is of an expected form. `stream` is the one it came on, empty where
-    /// the frame itself names it, and `padded` the frame with its padding.
+    /// the frame itself names it.
     #[inline]
-    pub fn fast(&mut self, padded: &[u8], stream: &[u8]) -> Option<()> {
-        let mut cursor = Cursor::new(padded);
+    pub fn fast(&mut self, stream: &[u8]) -> Option<()> {
+        let mut cursor = Cursor::new(self.bytes);
         if cursor.skip(b"{\"stream\":\"") {
             let name = cursor.text()?;
             cursor.expect(b",\"data\":")?;
@@ -223,10 +225,10 @@ impl Task<'_> {
         };
         let mut writer = self.out.writer::<Level>(self.bytes.len() / LEVEL_BYTES_MIN + 1);
         at.expect(b",\"b\":[")?;
-        fast_side(&mut at, &mut level, &mut writer)?;
+        fast_side(self.wide, &mut at, &mut level, &mut writer)?;
         level.side = Side::Ask as u8;
         at.expect(b",\"a\":[")?;
-        fast_side(&mut at, &mut level, &mut writer)?;
+        fast_side(self.wide, &mut at, &mut level, &mut writer)?;
         if self.chained {
             universe(&mut at)?;
         }
@@ -243,11 +245,23 @@ impl Task<'_> {
 
 /// Reads levels up to the end of their array.
 #[inline(always)]
-fn fast_side(at: &mut Cursor<'_>, level: &mut Level, writer: &mut Writer<'_, Level>) -> Option<()> {
+fn fast_side(
+    wide: bool,
+    at: &mut Cursor<'_>,
+    level: &mut Level,
+    writer: &mut Writer<'_, Level>,
+) -> Option<()> {
     if at.skip(b"]") {
         return Some(());
     }
     loop {
+        #[cfg(target_arch = "x86_64")]
+        if wide {
+            // SAFETY: `wide` is set only where the processor can do it.
+            if unsafe { wide::side(at, level, writer) } {
+                return Some(());
+            }
+        }
         at.expect(b"[\"")?;
         level.price = at.price()?;
         at.expect(b"\",\"")?;

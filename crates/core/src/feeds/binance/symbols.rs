@@ -82,11 +82,12 @@ impl Symbols {
         let mut mix = |word: u64| {
             state = (state.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
         };
-        let mut words = symbol.chunks_exact(8);
-        for word in &mut words {
-            mix(word.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)));
+        if let Some((first, last)) = ends(symbol) {
+            mix(first);
+            mix(last);
+        } else {
+            symbol.iter().for_each(|&byte| mix(u64::from(byte)));
         }
-        mix(words.remainder().iter().fold(0, |value, &byte| value << 8 | u64::from(byte)));
         (state >> 32) as usize & (self.slots.len() - 1)
     }
 
@@ -96,9 +97,31 @@ impl Symbols {
             let known = &definition.symbol;
             definition.header.feed == self.feed
                 && definition.valid_to == NONE
-                && known.get(..symbol.len()) == Some(symbol)
+                && known.get(..symbol.len()).is_some_and(|known| is_same(known, symbol))
                 && known.get(symbol.len()).is_none_or(|&byte| byte == 0)
         })
+    }
+}
+
+/// The first and the last bytes of a text of 4 to 16, which overlap and together are all of it.
+#[inline]
+fn ends(text: &[u8]) -> Option<(u64, u64)> {
+    if text.len() > 16 {
+        return None;
+    }
+    if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
+        return Some((u64::from_le_bytes(*first), u64::from_le_bytes(*last)));
+    }
+    let (first, last) = (text.first_chunk()?, text.last_chunk()?);
+    Some((u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last))))
+}
+
+/// Whether two texts of one length are equal, most often without a call.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    match (ends(one), ends(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
     }
 }
 
