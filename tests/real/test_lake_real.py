@@ -46,7 +46,7 @@ def test_lake_equals_the_capture(name, feed, real_data, tmp_path):
         for number, (ts, body) in enumerate(captured):
             records = decoder.receive(TEXT, b"", body, ts)
             if number == 0:
-                # A recording of one symbol; its definition comes first, as the normaliser writes it.
+                # A recording of one symbol; its definition comes first, as on any tape.
                 writer.append(bytes(decoder.definitions()), ts=ts)
             if len(records):
                 writer.append(bytes(records), ts=ts)
