@@ -4,6 +4,8 @@ Each test compares everything that a client's callbacks were given with the simu
 every frame that it sent.
 """
 
+# ruff: noqa: ASYNC110 - these wait for a server in another process.
+
 import asyncio
 import json
 import time

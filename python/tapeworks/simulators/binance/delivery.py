@@ -16,6 +16,8 @@ from tapeworks.simulators.binance.oracle import Oracle
 
 UNHEARD = "unheard"
 """Cause of a loss: no connection listened to the stream."""
+CUT_BYTES = 7
+"""A malformed frame lacks so many bytes at its end."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,11 @@ class Delivery:
             self._send_whole(frames, live)
 
     def forget(self, connection: Connection) -> None:
-        """Drops what was held back for a connection that is gone."""
-        held = self._held.pop(connection.number, None)
-        if held:
-            late = [item for queue in held.late.values() for _, item in queue]
-            for item in late + list(held.swapped.values()):
-                times = (item.ts, item.ts)
-                self._oracle.lose(item.name, 1, (item.first, item.last), times, "cut")
+        """Drops what was held back for a connection whose other side left."""
+        self._held.pop(connection.number, None)
 
     def flush(self, connections: Iterable[Connection]) -> None:
-        """Gives everything that is still held back, at the end of a run."""
+        """Gives everything that is still held back: what is late is not lost."""
         for connection in connections:
             held = self._held.pop(connection.number, None)
             if held:
@@ -101,7 +98,7 @@ class Delivery:
             for connection in listeners:
                 self._oracle.give(connection.number, name, count, first, last)
             if listeners:
-                self._oracle.deliver(name, count, first, last)
+                self._oracle.deliver(name, count, first, last, times[0])
             else:
                 self._oracle.lose(name, count, (first, last), times, UNHEARD)
 
@@ -119,10 +116,9 @@ class Delivery:
                 heard = True
                 item = Item(stream, self.names[stream], ts, first, last, payload)
                 aimed = hit and hit.connection in (None, connection.number)
-                sent = self._send_one(connection, item, hit if aimed else None)
-                given = given or sent is not None
-                if sent:
-                    parts[connection.number].append(sent)
+                sent, whole = self._send_one(connection, item, hit if aimed else None)
+                given = given or whole
+                parts[connection.number].append(sent)
             stream, ts, first, last, payload = frames.frame(at)
             self._note(self.names[stream], ts, (first, last), given, hit if heard else None)
             if self._full:
@@ -130,40 +126,40 @@ class Delivery:
         for connection in live:
             pieces = self._release(connection, now_ns)
             parts[connection.number].extend(pieces)
-            if parts[connection.number]:
-                connection.write(b"".join(parts[connection.number]))
+            if data := b"".join(parts[connection.number]):
+                connection.write(data)
 
     def _note(self, name: str, ts: int, ids: tuple[int, int], given: bool, hit: Hit | None) -> None:
         if given:
-            self._oracle.deliver(name, 1, *ids)
+            self._oracle.deliver(name, 1, *ids, ts)
         else:
             cause, fault = (hit.kind, hit.fault) if hit else (UNHEARD, None)
             self._oracle.lose(name, 1, ids, (ts, ts), cause, fault)
 
-    def _send_one(self, connection: Connection, item: Item, hit: Hit | None) -> bytes | None:
-        """Returns what goes out now for a frame; none if it never will."""
+    def _send_one(self, connection: Connection, item: Item, hit: Hit | None) -> tuple[bytes, bool]:
+        """Returns what goes out now for a frame, and whether it goes out whole, now or later."""
         held = self._held.setdefault(connection.number, Held())
         kind = hit.kind if hit else ""
         if kind in ("drop", "mute"):
-            return None
+            return b"", False
         if kind == "malformed":
             self._oracle.give_extra(connection.number, kind)
-            return message(TEXT, self._body(connection, item)[:-7])
+            return message(TEXT, self._body(connection, item)[:-CUT_BYTES]), False
         if (hit and kind == "delay") or item.stream in held.late:
             self._oracle.give_extra(connection.number, "delay")
             until = hit.until_ns if hit else 0
             held.late.setdefault(item.stream, []).append((until, item))
-            return b""
+            return b"", True
         if kind == "reorder" and item.stream not in held.swapped:
             self._oracle.give_extra(connection.number, kind)
             held.swapped[item.stream] = item
-            return b""
+            return b"", True
         sent = self._give(connection, item)
         if kind == "duplicate":
             self._oracle.give_extra(connection.number, kind)
             sent += sent
         earlier = held.swapped.pop(item.stream, None)
-        return sent if earlier is None else sent + self._give(connection, earlier)
+        return (sent if earlier is None else sent + self._give(connection, earlier)), True
 
     def _release(self, connection: Connection, now_ns: int) -> list[bytes]:
         held = self._held.get(connection.number)

@@ -9,6 +9,14 @@ reached the other side.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+SKIPPED = "skipped"
+"""Cause of a loss: the venue never gave these ids."""
+
+
+def is_counted(name: str) -> bool:
+    """Returns whether each frame of a stream has the id after that of the frame before."""
+    return name.endswith(("@trade", "@aggTrade"))
+
 
 @dataclass
 class Loss:
@@ -74,13 +82,22 @@ class Oracle:
         """Notes frames that were made."""
         self.generated.setdefault(name, Delivered()).add(count, first, last)
 
-    def deliver(self, name: str, count: int, first: int, last: int) -> None:
-        """Notes frames that at least one connection was given."""
-        self.delivered.setdefault(name, Delivered()).add(count, first, last)
-        self._reach[name] = last
+    def deliver(self, name: str, count: int, first: int, last: int, ts: int) -> None:
+        """Notes frames, the first of `ts`, that at least one connection was given.
+
+        Where a stream's ids have no holes and there is one all the same, the venue skipped them.
+        """
+        before = self._reach.get(name)
         loss = self._open.pop(name, None)
         if loss is not None:
             loss.after = first
+        elif before is not None and is_counted(name) and first > before + 1:
+            skipped = first - before - 1
+            skip = Loss(name, SKIPPED, before + 1, first - 1, skipped, ts, ts, before)
+            skip.after = first
+            self.losses.append(skip)
+        self.delivered.setdefault(name, Delivered()).add(count, first, last)
+        self._reach[name] = max(last, before or 0)
 
     def lose(
         self,

@@ -118,7 +118,7 @@ class Server:
         finally:
             self.connections.pop(connection.number, None)
             self.delivery.forget(connection)
-            link.closed_ns = self.source.now
+            link.closed_ns = link.closed_ns or self.source.now
             link.reason = connection.closing or "left"
         return socket
 
@@ -157,11 +157,14 @@ class Server:
                     self._end(connection, 1001, "24 hours are over")
                 elif connection.unread_bytes > limits.buffer_bytes_max:
                     connection.closing = "slow consumer"
+                    self.oracle.links[connection.number].drained = False
                     connection.reset()
             last = now
 
     def _end(self, connection: Connection, code: int, reason: str) -> None:
+        self.delivery.flush([connection])
         connection.say_goodbye(code, reason)
+        self.oracle.links[connection.number].closed_ns = self.source.now
         loop = asyncio.get_running_loop()
         loop.call_later(GOODBYE_S_MAX, connection.transport.close)
 
@@ -257,8 +260,12 @@ class Server:
         elif fault.kind == "cut":
             for connection in victims:
                 link = self.oracle.links[connection.number]
+                self.delivery.flush([connection])
+                connection.throttle = None
+                connection.trickle(0.0)
                 link.drained = await self._drain(connection)
                 connection.closing = "cut"
+                link.closed_ns = self.source.now
                 connection.reset()
         elif fault.kind == "close":
             for connection in victims:
@@ -355,9 +362,12 @@ class Server:
         active = self.faults.add(fault, self.source.now)
         until = time.monotonic() + BEGIN_S_MAX
         # What is to begin at once has begun when the answer is read.
-        while not fault.at_s and self.faults.is_coming(active) and time.monotonic() < until:
+        while self._is_due(active) and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         return web.json_response({"number": active.number, "begin_ns": active.begin_ns})
+
+    def _is_due(self, active: Active) -> bool:
+        return not active.fault.at_s and self.faults.is_coming(active)
 
     async def _take_start(self, request: web.Request) -> web.Response:
         self.started.set()
