@@ -1,6 +1,7 @@
 """Books kept from recorded frames, against the venue's own best bid and offer."""
 
 import gzip
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,3 +115,40 @@ def test_book_equals_the_venues_best_prices(
     assert comparison.equal_ids() == equal
     assert comparison.last_before() == before
     assert comparison.states == ["awaiting_snapshot", "continuous"]
+
+
+def test_history_equals_the_venues_best_prices(real_data: Path, tmp_path: Path) -> None:
+    # The recording goes the whole way: raw tape, normalised tape, book tape. Asked for the instants
+    # at which updates were received whose ids a quote also carries, the history gives the book of
+    # that id, and it equals the quote.
+    comparison = Comparison("binance-usdm", USDM)
+    recorded = real_data / "binance" / "hftbacktest" / "usdm_btcusdt_20240808.gz"
+    comparison.play(recorded)
+    received: dict[int, int] = {}
+    topics = ["raw", "normalized", "book"]
+    with (
+        _core.TapeWriter(tmp_path / "raw", "blobs", durability="never") as raw,
+        gzip.open(recorded, "rb") as lines,
+    ):
+        for line in lines:
+            ts, _, frame = line.strip().partition(b" ")
+            if b"@depth" in frame[:60]:
+                received[json.loads(frame)["data"]["u"]] = int(ts)
+            elif frame.startswith(b'{"lastUpdateId"'):
+                raw.append_blob(REST, frame, ts=int(ts), context=USDM, feed=2)
+                continue
+            raw.append_blob(TEXT, frame, ts=int(ts), feed=2)
+    for name, source, target in zip(("normalize", "books"), topics, topics[1:], strict=False):
+        settings = {"feed": "binance-usdm"} if name == "normalize" else {}
+        stage = _core.Stage(name, tmp_path / source, tmp_path / target, tmp_path / name, settings)
+        stage.run_until_idle()
+        stage.close()
+    history = _core.BookHistory(tmp_path / "book")
+    (instrument,) = history.instruments()
+    both = sorted(comparison.books.keys() & comparison.quotes.keys())[::6]
+    for update in both:
+        found = history.at(instrument, ts_recv=received[update])
+        assert isinstance(found, _core.Book)
+        ((bid,), (ask,)) = found.top(1)
+        assert (found.sequence, *bid, *ask) == (update, *comparison.quotes[update])
+    assert len(both) > 100

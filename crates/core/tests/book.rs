@@ -727,7 +727,7 @@ fn lost_input_breaks_every_book() {
     let shown = (1..5).filter(|&id| books.book(id).unwrap().book().is_some()).count();
     assert!(shown > 0);
     let mut out = Records::new();
-    books.lost(&marker(MarkerCode::Gap, 5, 0), &mut out);
+    books.lost(&marker(MarkerCode::Gap, 5, 0), &mut out).unwrap();
     assert!((1..5).all(|id| books.book(id).unwrap().book().is_none()));
     assert!(out.iter().all(|record| record.as_marker().unwrap().state == SyncState::Broken as u8));
     assert!(out.len() >= shown);
