@@ -8,8 +8,8 @@
 //! ticks, i64 size in lots) from the folder that `PEERS_DATA` names; the first two times `levels`
 //! records fill the book. Without it, a seeded workload of the same shape is made.
 //!
-//! History: a book tape of `BOOK_HISTORY_LEVELS` level updates (default 2 million; a busy day has 50)
-//! of four instruments is written to a temporary folder, and asked for random instants. A question
+//! History: a book tape of `BOOK_HISTORY_LEVELS` level updates (default 2 million; a busy day has
+//! 50) of four instruments is written to a temporary folder, and asked for random instants. A question
 //! reads at most a million records of 64 bytes behind a checkpoint: 64 MB, some milliseconds.
 
 use std::hint::black_box;
@@ -84,7 +84,7 @@ fn history(levels: usize) {
     cpu_times.sort_by(f64::total_cmp);
     println!(
         "book at an instant of {levels} level updates: p50 {:.2} ms, p99 {:.2} ms (CPU {:.2} and \
-         {:.2} ms); first question {first:.2} ms; scanned once in {scan:.0} ms; written at {:.2} M/s",
+         {:.2} ms); first question {first:.2} ms; first scan {scan:.0} ms; written at {:.2} M/s",
         times[100],
         times[197],
         cpu_times[100],

@@ -2,8 +2,8 @@
 //!
 //! [`L2Book`] holds the price levels of one instrument and answers questions about them. [`Sync`]
 //! decides, from sequences alone, whether a book is proven continuous; [`SyncedBook`] is the two
-//! together. Nothing leaves a book that is not continuous (see [`SyncState`]). [`BookHistory`] gives
-//! the book at any past instant back.
+//! together. Nothing leaves a book that is not continuous (see [`SyncState`]). [`BookHistory`]
+//! gives the book at any past instant back.
 
 mod checkpoints;
 mod continuity;

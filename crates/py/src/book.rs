@@ -62,8 +62,8 @@ impl Book {
     }
 
     /// Sets the levels of changes and whole books in `records`, of one instrument or of all. A
-    /// snapshot or checkpoint empties the book first. Sequences are not looked at: see `SyncedBook`.
-    /// Returns how many levels were set.
+    /// snapshot or checkpoint empties the book first. Sequences are not looked at; `SyncedBook`
+    /// does. Returns how many levels were set.
     #[pyo3(signature = (records, instrument = None))]
     fn apply(
         &mut self,

@@ -15,8 +15,8 @@
 //! level, so that a recorder can follow many books without keeping any.
 //!
 //! A snapshot older than the buffered run is refused, and the machine goes on waiting for a newer
-//! one. Sequences already covered are ignored. The buffer is bounded; its oldest updates are dropped
-//! and counted, which only means that a later snapshot is needed.
+//! one. Sequences already covered are ignored. The buffer is bounded; its oldest updates are
+//! dropped and counted, which only means that a later snapshot is needed.
 
 use std::collections::VecDeque;
 

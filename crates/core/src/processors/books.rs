@@ -4,10 +4,10 @@
 //! - a `BookState` marker at every change of the synchronisation state;
 //! - while the book is continuous, every update that was applied, whole: its levels as they came,
 //!   or its `EmptyUpdate` marker. Never anything of a book that is not continuous;
-//! - checkpoints: the whole book between `CheckpointBegin` and `CheckpointEnd`, when the book became
-//!   continuous, and again before rebuilding it from the last one would take long;
-//! - the top of the book between `SnapshotBegin` and `SnapshotEnd` on the channel `PartialDepth`, at
-//!   most once in an interval of event time.
+//! - checkpoints: the whole book between `CheckpointBegin` and `CheckpointEnd`, when the book
+//!   became continuous, and again before rebuilding it from the last one would take long;
+//! - the top of the book between `SnapshotBegin` and `SnapshotEnd` on the channel `PartialDepth`,
+//!   at most once in an interval of event time.
 
 use std::collections::VecDeque;
 
