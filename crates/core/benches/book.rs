@@ -9,8 +9,8 @@
 //! records fill the book. Without it, a seeded workload of the same shape is made.
 //!
 //! History: a book tape of `BOOK_HISTORY_LEVELS` level updates (default 2 million; a busy day has
-//! 50) of four instruments is written to a temporary folder, and asked for random instants. A question
-//! reads at most a million records of 64 bytes behind a checkpoint: 64 MB, some milliseconds.
+//! 50) of four instruments is written to a temporary folder, and asked for random instants. A
+//! question reads at most a million records of 64 bytes behind a checkpoint: 64 MB, some milliseconds.
 
 use std::hint::black_box;
 use std::path::Path;
