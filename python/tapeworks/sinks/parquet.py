@@ -35,10 +35,10 @@ class ParquetConfig:
     enabled: bool = True
     flush_seconds: float = 10.0
     """Rows are in files after so long at most; queries see them before that on the tape."""
-    flush_rows: int = 1_000_000
+    flush_rows: int = 500_000
     """Records of one tape after which its rows are written."""
-    flush_bytes: int = 192 << 20
-    """Memory of one tape's rows after which they are written."""
+    flush_bytes: int = 96 << 20
+    """Memory of one tape's rows after which they are written; sorting takes as much again."""
     row_group_rows: int = 131_072
     """Rows that share statistics: what a query skips or reads at once."""
     compression_level: int = 1
