@@ -10,7 +10,8 @@
 //!
 //! History: a book tape of `BOOK_HISTORY_LEVELS` level updates (default 2 million; a busy day has
 //! 50) of four instruments is written to a temporary folder, and asked for random instants. A
-//! question reads at most a million records of 64 bytes behind a checkpoint: 64 MB, some milliseconds.
+//! question reads at most a million records of 64 bytes from a checkpoint on: 64 MB, some
+//! milliseconds.
 
 use std::hint::black_box;
 use std::path::Path;
