@@ -6,7 +6,7 @@ message for everything, one core is full; the decoder takes a fifth of a us of t
 
 The source is another process, with frames encoded before it starts: as fast as the recorder reads
 (throughput), or one by one at a rate (latency). The bare echo beside it tells what the machine
-itself does to a message: one byte there and back over loopback.
+itself does to a message: eight bytes there and back over loopback, at the same rate.
 """
 
 import argparse
@@ -213,24 +213,38 @@ def echo_server(pipe: Pipe) -> None:
     pipe.send(server.getsockname()[1])
     sock, _ = server.accept()
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    while data := sock.recv(64):
+    while data := sock.recv(4096):
         sock.sendall(data)
 
 
-def echo(count: int) -> list[float]:
-    """Returns the times in us of `count` bytes, there and back."""
+def echo(count: int, rate: float) -> list[float]:
+    """Returns the times in us of `count` stamps, there and back, sent at `rate` a second.
+
+    The next is sent on time whether or not the last came back, as a venue does: when the machine
+    stops the other side for a while, all that was sent meanwhile is late, here as there.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=echo_server, args=(theirs,), daemon=True)
     child.start()
-    times = []
+    times: list[float] = []
+    data = b""
     with socket.create_connection(("127.0.0.1", ours.recv())) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for _ in range(count):
-            start = time.perf_counter()
-            sock.sendall(b"x")
-            sock.recv(1)
-            times.append((time.perf_counter() - start) * 1e6)
+        start = time.perf_counter()
+        sent = 0
+        while len(times) < count:
+            if sent < count and time.perf_counter() >= start + sent / rate:
+                sock.sendall(struct.pack("d", time.perf_counter()))
+                sent += 1
+            try:
+                data += sock.recv(4096, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            whole = len(data) // 8 * 8
+            now = time.perf_counter()
+            times += [(now - stamp) * 1e6 for (stamp,) in struct.iter_unpack("d", data[:whole])]
+            data = data[whole:]
     child.join(5)
     return sorted(times)
 
@@ -245,7 +259,7 @@ def main() -> int:
     options = parser.parse_args()
     fast = run(options.messages, 0)
     slow = run(int(options.rate * options.seconds), options.rate)
-    times = echo(20_000)
+    times = echo(int(options.rate * options.seconds), options.rate)
     figures = {
         "recorder_messages_per_s": round(options.messages / fast["sent_s"]),
         "recorder_messages_per_cpu_s": round(options.messages / fast["cpu_s"]),
