@@ -233,14 +233,19 @@ class Ingest:
         source: str,
         feed: str,
         *,
-        data_prefix: bytes = b"",
-        control_prefix: bytes = b"",
+        data_prefix: bytes | None = None,
+        control_prefix: bytes | None = None,
         pending_bytes_max: int = 67_108_864,
         durability_ms: int = 50,
         segment_bytes: int = 268_435_456,
     ) -> Self: ...
     def receive(
-        self, connection: int, kind: int, ts_recv: int, payload: Buffer, context: bytes = b""
+        self,
+        connection: int,
+        kind: int,
+        ts_recv: int,
+        payload: Buffer,
+        context: bytes | None = None,
     ) -> bool: ...
     def flush(self) -> int: ...
     def connected(self, connection: int, group: int, ts: int) -> None: ...

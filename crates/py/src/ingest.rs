@@ -45,7 +45,7 @@ impl Ingest {
     #[new]
     #[pyo3(signature = (
         data_dir, source, feed, *, data_prefix = None, control_prefix = None,
-        pending_bytes_max = 64 << 20, durability_ms = 50, segment_bytes = 256 << 20
+        pending_bytes_max = 67_108_864, durability_ms = 50, segment_bytes = 268_435_456
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
