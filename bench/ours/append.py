@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 
-from tapeworks._core import TapeReader, TapeWriter, Records
+from tapeworks._core import Records, TapeReader, TapeWriter
 
 BATCH, ROUNDS = 1000, 5000
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from tapeworks._core import BookHistory, Records, Stage, TapeReader, dtype_descr
 from tapeworks.feeds.binance.config import BinanceConfig
 from tapeworks.feeds.session import record
@@ -349,7 +350,6 @@ class Check:
         last[instrument] = sequence
 
 
-
 async def record_until_done(config: BinanceConfig, data: Path, simulator: Simulator) -> None:
     """Records until the simulated market is over and what it caused has settled."""
     stop = asyncio.Event()
@@ -386,13 +386,14 @@ def run_seed(seed: int) -> Outcome:
                 ws_url=simulator.ws_url,
                 rest_url=simulator.rest_url,
                 connections=chance.choice([1, 1, 2]),
+                weight_share=1.0,
             )
             data = folder / "data"
             asyncio.run(record_until_done(config, data, simulator))
             oracle = simulator.oracle()
         outcome.hits = sum(int(fault["hits"]) for fault in oracle.get("faults", ()))
         Check(outcome, data, config.feed, oracle).run()
-    except Exception:  # noqa: BLE001 - one seed must not end the campaign
+    except Exception:
         outcome.complaints.append(traceback.format_exc(limit=-3))
     if not outcome.complaints:
         shutil.rmtree(folder, ignore_errors=True)

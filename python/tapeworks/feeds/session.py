@@ -224,7 +224,6 @@ class Session:
         """Opens and subscribes a connection, however often it takes."""
         while True:
             await asyncio.sleep(self._connects.take(self._clock.now()))
-            was_up = any(c.subscribed and c.line is line for c in self._connections.values())
             connection = Connection(
                 self._free_number(), line, self.feed, self.ingest, self.flush, self._clock
             )
@@ -252,8 +251,6 @@ class Session:
                 connection.number,
                 len(line.streams),
             )
-            if not was_up:
-                self._ask_books(line)
             return connection
 
     async def _drop(self, connection: Connection) -> None:
@@ -287,7 +284,11 @@ class Session:
                 self._asks[symbol] = _Ask(now + _ASK_FIRST_S)
 
     def _repair_books(self, now: float) -> None:
-        """Asks for the books that lost continuity, ever more slowly while that does not help."""
+        """Asks for the books that lost continuity, ever more slowly while that does not help.
+
+        Nothing is asked for before an update shows the need: a snapshot that is older than the
+        first update behind a gap would be of no use, and a reconnect may have lost nothing.
+        """
         broken = set(self.ingest.needs_snapshot()) & self._books
         for symbol in [s for s in self._asks if s not in broken]:
             del self._asks[symbol]

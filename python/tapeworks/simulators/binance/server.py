@@ -26,7 +26,7 @@ from tapeworks.simulators.binance.faults import Active, Faults, parse_fault, pla
 from tapeworks.simulators.binance.oracle import Link, Oracle
 from tapeworks.simulators.binance.playback import PlaybackSource
 from tapeworks.simulators.binance.rest import Rest
-from tapeworks.simulators.binance.source import NS_PER_S, MarketSource, Source
+from tapeworks.simulators.binance.source import NS_PER_S, REST_NS, MarketSource, Source
 
 TICK_S = 0.005
 STEP_NS_MIN, STEP_NS_MAX = 1_000_000, 1_000_000_000
@@ -34,8 +34,6 @@ FRAMES_WANTED = 2_000
 """Frames a step makes at speed 0, about."""
 UNREAD_BYTES_MAX = 4 << 20
 """At speed 0 time stands still while a connection has so much unread."""
-REST_NS = 100_000_000
-"""Depth streams tell what changed at every multiple of this, or of more."""
 REST_S_MAX = 5.0
 DRAIN_S_MAX = 2.0
 GOODBYE_S_MAX = 2.0

@@ -9,6 +9,8 @@ from tapeworks.errors import TapeworksError
 from tapeworks.simulators.binance.config import SimulatorConfig
 
 NS_PER_S = 1_000_000_000
+REST_NS = 100_000_000
+"""Depth streams tell what changed at every multiple of this, or of more."""
 
 
 class UnknownSymbolError(TapeworksError):
@@ -111,8 +113,9 @@ class MarketSource(Source):
     def __init__(self, config: SimulatorConfig, now_ns: int) -> None:
         self.symbols = config.symbols
         self.start_ns = config.start_ns or now_ns
-        duration_ns = int(config.duration_s * NS_PER_S)
-        self.end_ns = self.start_ns + duration_ns if duration_ns else None
+        # At its end every depth stream has told all, so that books can be compared.
+        end_ns = -(-(self.start_ns + int(config.duration_s * NS_PER_S)) // REST_NS) * REST_NS
+        self.end_ns = end_ns if config.duration_s else None
         self._market = Market(
             config.feed,
             list(config.symbols),
