@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use tapeworks_core::processors::{find, Entry, Setting, Settings, Stage, StageConfig, PROCESSORS};
 use tapeworks_core::record::blob::BlobHeader;
-use tapeworks_core::record::{BlobKind, Blobs, Header, Marker, MarkerCode, Plain, Records};
-use tapeworks_core::tape::{hash, Batch, Durability, Tape, TapeConfig, TapeKind, NO_INPUT};
+use tapeworks_core::record::{
+    records, BlobKind, Blobs, Header, Marker, MarkerCode, Plain, Records,
+};
+use tapeworks_core::tape::{hash, Batch, Durability, Reader, Tape, TapeConfig, TapeKind, NO_INPUT};
 use tapeworks_core::Processor;
 
 /// A seeded source of chance (xorshift).
@@ -343,4 +345,61 @@ fn unknown_settings_are_named() {
     let error = entry.build(&settings).err().unwrap().to_string();
     assert!(error.contains("hold is not known") && error.contains("hold_ms"), "{error}");
     assert!(find("nothing").err().unwrap().to_string().contains("normalize"));
+}
+
+#[test]
+fn stage_behind_retention_declares_its_loss() {
+    // Remove the input's oldest segments under a stage that has read a little, as retention does:
+    // once while it is closed, once more while it is open.
+    let folder = Folder::new("retention");
+    let entry = find("ticks").unwrap();
+    let bytes = input(entry, 3, 9000, &folder);
+    let path = folder.join("in");
+    let mut tape =
+        Tape::open(&path, TapeConfig { segment_bytes: 64 << 10, ..config(TapeKind::Records) })
+            .unwrap();
+    for chunk in items(TapeKind::Records, &bytes).chunks(20) {
+        tape.append(&chunk.concat(), chunk.len() as u32, NO_INPUT, 1).unwrap();
+    }
+    let open = || {
+        let processor = entry.build(&Settings::new()).unwrap();
+        let config = StageConfig { durability: Durability::Never, ..StageConfig::default() };
+        Stage::open(&path, &folder.join("out"), &folder.join("state"), processor, config).unwrap()
+    };
+    let first = || Reader::open(&path).unwrap().first().unwrap();
+    let mut stage = open();
+    stage.step(20).unwrap();
+    let begun = stage.covered();
+    drop(stage);
+    remove_segments(&path, 2);
+    let mut stage = open();
+    let lost = [(begun, first() - 1)];
+    stage.step(20).unwrap();
+    let (read, now) = (stage.covered(), first());
+    assert!(read > now);
+    drop(stage);
+    remove_segments(&path, 2);
+    let mut stage = open();
+    stage.run_until_idle(64).unwrap();
+    assert_eq!(stage.lag().unwrap(), 0);
+    let lost = [lost[0], (read, first() - 1)];
+    drop(stage);
+    let mut reader = Reader::open(&folder.join("out")).unwrap();
+    let mut declared = Vec::new();
+    while let Some(batch) = reader.read(usize::MAX).unwrap() {
+        let markers = records::iterate(batch.bytes).filter_map(|record| record.as_marker());
+        declared.extend(markers.map(|marker| (marker.first, marker.last)));
+    }
+    assert_eq!(declared, lost);
+}
+
+fn remove_segments(path: &Path, count: usize) {
+    let mut files: Vec<_> = std::fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| std::fs::metadata(path).unwrap().len() > 32 << 10)
+        .collect();
+    files.sort();
+    assert!(files.len() > count + 1, "{files:?}");
+    files.iter().take(count).for_each(|file| std::fs::remove_file(file).unwrap());
 }
