@@ -30,9 +30,10 @@ fn main() {
     let name = arguments.pop().filter(|last| !Path::new(last).is_dir()).unwrap_or_default();
     let root = arguments.pop().map_or_else(std::env::temp_dir, PathBuf::from);
     let folder = root.join(format!("tapeworks-bench-{}", std::process::id()));
-    let benches: [(&str, Bench); 4] = [
+    let benches: [(&str, Bench); 5] = [
         ("append_batches", append_batches),
         ("append_single", append_single),
+        ("append_paced", append_paced),
         ("scan", scan),
         ("hand_over", hand_over),
     ];
@@ -82,6 +83,20 @@ fn processor_time() -> Duration {
     of(usage.ru_utime) + of(usage.ru_stime)
 }
 
+/// Runs `once` three times and reports the fastest: the first touches memory that the machine
+/// itself may still have to find, and others may want the processor.
+fn report_best(name: &str, records: usize, mut once: impl FnMut()) {
+    let (mut best, mut best_used) = (Duration::MAX, Duration::MAX);
+    for _ in 0..3 {
+        let (start, used) = (Instant::now(), processor_time());
+        once();
+        best = best.min(start.elapsed());
+        best_used = best_used.min(processor_time() - used);
+    }
+    report(name, records, best);
+    report("  by processor time of all threads", records, best_used);
+}
+
 fn append_batches(folder: &Path) {
     let batch = records(1000);
     for (name, durability) in
@@ -89,34 +104,52 @@ fn append_batches(folder: &Path) {
     {
         drop(std::fs::remove_dir_all(folder));
         let mut tape = Tape::open(folder, config(durability)).expect("a tape can be made");
-        let (start, used) = (Instant::now(), processor_time());
-        let mut count = 0;
-        while count < 20_000_000 {
-            tape.append(&batch, 1000, NO_INPUT, 1).expect("there is room");
-            count += 1000;
-        }
-        report(&format!("append 1000 at once, durable {name}"), count, start.elapsed());
-        report("  by processor time of all threads", count, processor_time() - used);
+        report_best(&format!("append 1000 at once, durable {name}"), 10_000_000, || {
+            for _ in 0..10_000 {
+                tape.append(&batch, 1000, NO_INPUT, 1).expect("there is room");
+            }
+        });
     }
 }
 
 fn append_single(folder: &Path) {
     let one = records(1);
     let mut tape = Tape::open(folder, config(Durability::IntervalMs(50))).expect("can be made");
-    let (start, used) = (Instant::now(), processor_time());
-    let mut worst = Duration::ZERO;
-    let mut last = start;
-    for number in 0..5_000_000 {
-        tape.append(&one, 1, NO_INPUT, 1).expect("there is room");
-        if number % 64 == 0 {
-            let now = Instant::now();
-            worst = worst.max(now - last);
-            last = now;
+    report_best("append one by one, durable every 50 ms", 5_000_000, || {
+        for _ in 0..5_000_000 {
+            tape.append(&one, 1, NO_INPUT, 1).expect("there is room");
         }
+    });
+}
+
+/// What one append takes at 20,000 a second, with the disk being synced beside it.
+fn append_paced(folder: &Path) {
+    let one = records(4);
+    let mut tape = Tape::open(folder, config(Durability::IntervalMs(50))).expect("can be made");
+    let mut took = Vec::with_capacity(60_000);
+    let mut due = now_ns();
+    for _ in 0..60_000 {
+        while now_ns() < due {
+            std::hint::spin_loop();
+        }
+        let start = now_ns();
+        tape.append(&one, 4, NO_INPUT, 1).expect("there is room");
+        took.push(now_ns() - start);
+        due += 50_000;
     }
-    report("append one by one, durable every 50 ms", 5_000_000, start.elapsed());
-    report("  by processor time of all threads", 5_000_000, processor_time() - used);
-    println!("  longest 64 appends: {worst:?}");
+    report_spread("append of 256 bytes, 20 k/s, durable every 50 ms", took);
+}
+
+fn report_spread(name: &str, mut each: Vec<i64>) {
+    each.sort_unstable();
+    let at = |share: f64| each[(each.len() as f64 * share) as usize];
+    println!(
+        "{name}: p50 {} ns, p99 {} ns, p99.9 {} ns, longest {} ns",
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        each[each.len() - 1]
+    );
 }
 
 fn scan(folder: &Path) {
@@ -195,12 +228,5 @@ fn hand_over_reader(folder: &Path) {
             delays.push(now - i64::from_le_bytes(bytes));
         }
     }
-    delays.sort_unstable();
-    let at = |share: f64| delays[(delays.len() as f64 * share) as usize];
-    println!(
-        "hand-over to another process, 200 k/s: p50 {} ns, p99 {} ns, p99.9 {} ns",
-        at(0.5),
-        at(0.99),
-        at(0.999)
-    );
+    report_spread("hand-over to another process, 200 k/s", delays);
 }

@@ -12,6 +12,9 @@ use super::segment::{doing, list, Segment, SegmentFile};
 use super::{chain, cold};
 use crate::error::{Error, Result};
 
+/// How far the thread steps back for others.
+const NICE: i32 = 10;
+
 /// What is kept of a tape, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retention {
@@ -88,6 +91,12 @@ struct Work {
 
 impl Work {
     fn run(&self, looks: &Receiver<()>) {
+        // Nobody waits for this, and hashing wants a whole processor: appending goes first. On
+        // Linux the call concerns this thread alone; should it fail, the work is done all the same.
+        // SAFETY: a call without pointers.
+        unsafe {
+            libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+        }
         while looks.recv().is_ok() {
             // One look serves all that was asked for until now.
             while looks.try_recv().is_ok() {}
