@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tapeworks._core import TapeReader
+from tapeworks.errors import ConfigError
 from tapeworks.feeds import session as recorder
 from tapeworks.feeds.binance import BinanceConfig
 
@@ -162,6 +163,18 @@ def test_bad_symbol_is_named_and_the_rest_recorded(venue, tmp_path):
     config = venue.config(symbols=(*SYMBOLS, "BTCGONE"), channels=("trade",))
     play(config, tmp_path, scenario)
     assert_no_trade_is_missing(tmp_path)
+
+
+def test_unknown_symbol_stops_before_starting(venue, tmp_path):
+    # The venue answers 400 to the definitions: a setting is wrong, and no retry mends it.
+    venue.fault(refuse=400, after=0)
+
+    async def scenario(newest):
+        await asyncio.sleep(60)
+
+    with pytest.raises(ConfigError, match="symbols"):
+        play(venue.config(), tmp_path, scenario)
+    assert venue.fault()["connects"] == 0
 
 
 def test_cut_is_a_gap_and_the_books_are_fetched_anew(venue, tmp_path):

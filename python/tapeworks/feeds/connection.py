@@ -22,6 +22,7 @@ KIND_TEXT = 1
 KIND_BINARY = 2
 FRAME_BYTES_MAX = 16 << 20
 _CLOSE_S = 2.0
+_TEXT = WSMsgType.TEXT
 
 _log = logging.getLogger("tapeworks.feeds")
 # What the socket's library has to say is known here already, but for its warnings.
@@ -169,9 +170,11 @@ class Connection(WSListener):
         ts = self._ts
         if not ts:
             ts = self._ts = self.heard_ns = time.time_ns()
-        if frame.msg_type is WSMsgType.TEXT and frame.fin:
-            if self._receive(self.number, KIND_TEXT, ts, frame.get_payload_as_memoryview()):
-                self._shown(frame.get_payload_as_bytes())
+        if frame.msg_type is _TEXT and frame.fin:
+            # A copy as bytes costs less than a view: 110 against 160 ns with what follows.
+            payload = frame.get_payload_as_bytes()
+            if self._receive(self.number, KIND_TEXT, ts, payload):
+                self._shown(payload)
         else:
             self._seldom(transport, frame, ts)
         if frame.last_in_buffer:
@@ -201,8 +204,9 @@ class Connection(WSListener):
             transport.send_close(frame.get_close_code())
             transport.disconnect()
         elif kind is WSMsgType.BINARY and frame.fin:
-            if self._receive(self.number, KIND_BINARY, ts, frame.get_payload_as_memoryview()):
-                self._shown(frame.get_payload_as_bytes())
+            payload = frame.get_payload_as_bytes()
+            if self._receive(self.number, KIND_BINARY, ts, payload):
+                self._shown(payload)
         elif kind is not WSMsgType.PONG:
             self._fragment(frame, ts)
 

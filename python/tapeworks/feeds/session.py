@@ -99,12 +99,13 @@ class Session:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 for task in tasks + waits:
                     task.cancel()
-            if self._failure is not None:
-                raise self._failure
         except* Exception as errors:
-            raise errors.exceptions[0] from None
+            # Raised from here, it would come out in a group once more.
+            self._failure = self._failure or errors.exceptions[0]
         finally:
             await self._close()
+        if self._failure is not None:
+            raise self._failure
 
     def flush(self) -> None:
         """Publishes what is pending. A tape that is lost for good ends the session."""
@@ -206,9 +207,9 @@ class Session:
         self.rotations += 1
         if new.closed and not old.closed:
             await self._drop(new)
-            old.changed.clear()
-            old.replace("the successor was cut")
             await asyncio.sleep(backoff.delay())
+            old.replace_reason = ""
+            old.replace("the successor was cut")
             return old
         old.close_reason = f"replaced: {old.replace_reason or 'age'}"
         await self._drop(old)

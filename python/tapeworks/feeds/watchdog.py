@@ -41,7 +41,6 @@ class Watchdog:
         self._feed = feed
         self._ingest = ingest
         self._replace_due: dict[str, tuple[float, float]] = {}
-        self._late: set[tuple[int, str]] = set()
 
     def check(self, connections: Sequence[Connection], now: float, wall_ns: int) -> None:
         """Drops dead connections, reports silent streams, and has their connections replaced."""
@@ -104,21 +103,17 @@ class Watchdog:
             self._replace(connection, stream, now)
 
     def _check_first(self, connection: Connection, stream: str, speech: Speech, now: float) -> None:
-        late = speech.first_s is not None and now - connection.opened_at > speech.first_s
-        if (
-            late
-            and (connection.number, stream) not in self._late
-            and stream not in (connection.failed)
-        ):
-            self._late.add((connection.number, stream))
-            connection.alarmed.add(stream)
-            _log.warning(
-                "stream never spoke line=%s connection=%d stream=%s first_s=%.0f",
-                connection.line.name,
-                connection.number,
-                stream,
-                speech.first_s,
-            )
+        is_due = speech.first_s is not None and now - connection.opened_at > speech.first_s
+        if not is_due or stream in connection.alarmed or stream in connection.failed:
+            return
+        connection.alarmed.add(stream)
+        _log.warning(
+            "stream never spoke line=%s connection=%d stream=%s first_s=%.0f",
+            connection.line.name,
+            connection.number,
+            stream,
+            speech.first_s,
+        )
 
     def _replace(self, connection: Connection, stream: str, now: float) -> None:
         name = connection.line.name

@@ -1,0 +1,160 @@
+"""The watchdog with a clock of its own: who is told to be silent, and what follows."""
+
+from pathlib import Path
+
+import pytest
+
+from tapeworks._core import Ingest, TapeReader
+from tapeworks.feeds.base import Clock
+from tapeworks.feeds.binance import BinanceConfig, BinanceFeed
+from tapeworks.feeds.connection import Connection
+from tapeworks.feeds.watchdog import Watchdog
+
+MARKER, GAP, SILENCE = 8, 3, 2
+OPEN, CLOSED = 1, 2
+QUOTE = 3
+
+
+class SetClock(Clock):
+    """A clock that stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.at_s = 1000.0
+
+    def now(self) -> float:
+        return self.at_s
+
+    def wall_ns(self) -> int:
+        return int(self.at_s * 1e9)
+
+
+class Scene:
+    """Connections without sockets, an ingest, and a watchdog over them."""
+
+    def __init__(self, data: Path, channels: tuple[str, ...], connections: int) -> None:
+        self.data = data
+        self.clock = SetClock()
+        config = BinanceConfig(symbols=("BTCUSDT",), channels=channels, silence_s=60.0)
+        self.feed = BinanceFeed(config)
+        self.ingest = Ingest(data, "x", "binance-spot", data_prefix=b'{"stream":"')
+        self.watchdog = Watchdog(self.feed, self.ingest)
+        (line,) = self.feed.lines()
+        self.connections = [
+            Connection(number, line, self.feed, self.ingest, self.ingest.flush, self.clock)
+            for number in range(connections)
+        ]
+        for connection in self.connections:
+            connection.opened_at = connection.pinged_at = self.clock.now()
+            connection.subscribed = True
+            for stream in line.streams:
+                self.ingest.watch(connection.number, stream, "BTCUSDT", self.feed.channel(stream))
+        self.update = 0
+
+    def speak(self, number: int, stream: str) -> None:
+        """Lets a connection receive a quote or a trade."""
+        self.update += 1
+        body = (
+            b'{"stream":"btcusdt@%b","data":{"u":%d,"s":"BTCUSDT","b":"1","B":"1","a":"2",'
+            b'"A":"1"}}' % (stream.encode(), self.update)
+        )
+        self.ingest.receive(number, 1, self.clock.wall_ns(), body)
+        self.connections[number].heard_ns = self.clock.wall_ns()
+
+    def pass_time(self, seconds: float) -> None:
+        """Moves the clock, with pings, and checks."""
+        self.clock.at_s += seconds
+        for connection in self.connections:
+            connection.pinged_at = self.clock.now()
+        self.check()
+
+    def check(self) -> None:
+        self.watchdog.check(self.connections, self.clock.now(), self.clock.wall_ns())
+        self.ingest.flush()
+
+    def silences(self) -> list[tuple[int, int, int, int, int]]:
+        """Returns instrument, channel, state, start and end of all gaps by silence."""
+        reader = TapeReader(self.data / "tape" / "x" / "market-data.normalized")
+        found = []
+        while (batch := reader.read(10_000)) is not None:
+            view, at = bytes(batch), 0
+            while at < len(view):
+                record = view[at : at + view[at] * 8]
+                at += len(record)
+                if record[1] == MARKER and (record[32], record[33]) == (GAP, SILENCE):
+                    numbers = [
+                        int.from_bytes(record[a:b], "little")
+                        for a, b in ((4, 8), (35, 36), (34, 35), (56, 64), (8, 16))
+                    ]
+                    found.append(tuple(numbers))
+        return found
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return Scene(tmp_path, ("bookTicker", "trade"), 1)
+
+
+def test_lively_stream_that_stops_is_a_gap_until_it_speaks(scene):
+    # Ten quotes a second, then none for half a minute: an open gap from the last quote on, of the
+    # right instrument, and the connection is to be replaced. The next quote closes the gap.
+    for _ in range(200):
+        scene.speak(0, "bookTicker")
+        scene.pass_time(0.1)
+    last = scene.clock.wall_ns() - int(0.1e9)
+    assert scene.silences() == []
+    scene.pass_time(31)
+    detected = scene.clock.wall_ns()
+    scene.pass_time(5)
+    (connection,) = scene.connections
+    assert "bookTicker" in connection.replace_reason
+    assert scene.silences() == [(1, QUOTE, OPEN, last, detected)]
+    scene.speak(0, "bookTicker")
+    scene.check()
+    back = scene.clock.wall_ns()
+    assert scene.silences()[1:] == [(1, QUOTE, CLOSED, last, back)]
+    assert not connection.alarmed
+
+
+def test_quiet_by_nature_is_no_gap(scene):
+    # Trades stop when nobody trades, and quotes that came once a minute may take their time.
+    for _ in range(200):
+        scene.speak(0, "trade")
+        scene.speak(0, "bookTicker")
+        scene.pass_time(20)
+    for _ in range(3):
+        scene.connections[0].heard_ns = scene.clock.wall_ns()
+        scene.pass_time(50)
+    assert scene.silences() == []
+    assert not scene.connections[0].replace_reason
+
+
+def test_silence_of_one_copy_is_no_loss(tmp_path):
+    # The other line still carries the stream: no gap, and the deaf line is replaced.
+    scene = Scene(tmp_path, ("bookTicker",), 2)
+    for number in range(600):
+        scene.speak(1, "bookTicker")
+        if number < 200:
+            scene.speak(0, "bookTicker")
+        scene.pass_time(0.1)
+    assert scene.silences() == []
+    assert "bookTicker" in scene.connections[0].replace_reason
+    assert not scene.connections[1].replace_reason
+
+
+def test_stream_that_never_spoke_is_told_of(scene, caplog):
+    # Acknowledged, listed, and mute: wrong path or dead symbol. Said once, not every second.
+    for _ in range(3):
+        scene.pass_time(31)
+        scene.connections[0].heard_ns = scene.clock.wall_ns()
+    told = [record for record in caplog.records if "never spoke" in record.getMessage()]
+    assert len(told) == 1
+    assert "btcusdt@bookTicker" in told[0].getMessage()
+    assert scene.connections[0].alarmed == {"btcusdt@bookTicker"}
+
+
+def test_connection_without_pings_is_dropped(scene):
+    # Spot pings every 20 s; a socket without one for a minute is dead, whatever it seems.
+    scene.clock.at_s += 61
+    scene.connections[0].heard_ns = scene.clock.wall_ns()
+    scene.check()
+    assert "ping" in scene.connections[0].close_reason
