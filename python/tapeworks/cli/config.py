@@ -10,7 +10,12 @@ from tapeworks.config import write_toml
 
 EXAMPLE = "tapeworks.example.toml"
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="The settings.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="The settings.",
+    epilog="Example: tape config example > tapeworks.toml",
+)
 
 
 @app.command(epilog="Example: tape config check --config tapeworks.toml")
