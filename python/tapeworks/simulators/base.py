@@ -121,20 +121,25 @@ def start_simulator(
     Raises:
         SimulatorError: it did not say within half a minute that it is ready.
     """
-    command = [sys.executable, "-m", f"tapeworks.simulators.{venue}", *arguments]
+    command = [sys.executable, "-m", f"tapeworks.simulators.{venue}", "--with-parent", *arguments]
     if playback:
         command += ["--playback", *map(str, playback)]
     with contextlib.ExitStack() as stack:
         errors = stack.enter_context(log.open("ab")) if log else None
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            # It ends when this pipe does: also when we are killed.
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
+            # Ctrl-C is for us: the market goes on until we have asked it what it sent.
+            start_new_session=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         assert process.stdout is not None
+        assert process.stdin is not None
         stack.callback(process.stdout.close)
+        stack.callback(process.stdin.close)
         try:
             simulator = Simulator(process, _read_port(process))
             yield simulator

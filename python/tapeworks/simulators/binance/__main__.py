@@ -1,6 +1,7 @@
 """Runs the simulator of Binance: `python -m tapeworks.simulators.binance --help`."""
 
 import asyncio
+import os
 import signal
 import sys
 
@@ -14,6 +15,13 @@ async def run(config: SimulatorConfig) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
+
+    def listen() -> None:
+        if not os.read(0, 4096):
+            ended.set()
+
+    if config.with_parent:
+        asyncio.get_running_loop().add_reader(0, listen)
     await serve(config, ended)
 
 

@@ -58,6 +58,8 @@ class SimulatorConfig:
     settle_s: float = 0.5
     """A connection has all its streams when it has asked for none for so long."""
     exit_at_end: bool = False
+    with_parent: bool = False
+    """Ends when standard input does: a pipe from whoever started it."""
     playback: tuple[Path, ...] = ()
     faults: str = ""
     """`seed:COUNT` faults chosen by the seed, or the path of a JSON file with a list of them."""
@@ -97,6 +99,7 @@ def parse_arguments(arguments: Sequence[str]) -> SimulatorConfig:
     parser.add_argument("--wait", action="store_true", help="let time begin with a listener")
     parser.add_argument("--settle", type=float, default=defaults.settle_s, metavar="SECONDS")
     parser.add_argument("--exit-at-end", action="store_true")
+    parser.add_argument("--with-parent", action="store_true", help="end when standard input does")
     parser.add_argument("--playback", nargs="+", type=Path, default=[], metavar="FILE")
     parser.add_argument("--faults", default="", metavar="seed:COUNT|FILE")
     parser.add_argument("--full", type=Path)
@@ -122,6 +125,7 @@ def parse_arguments(arguments: Sequence[str]) -> SimulatorConfig:
         wait=given.wait or bool(given.playback),
         settle_s=given.settle,
         exit_at_end=given.exit_at_end,
+        with_parent=given.with_parent,
         playback=tuple(given.playback),
         faults=given.faults,
         full=given.full,
