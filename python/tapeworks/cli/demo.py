@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from tapeworks.cli.output import console
+from tapeworks.cli.output import console, problems
 from tapeworks.cli.running import SecondsOption, run
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
@@ -66,7 +66,8 @@ def demo(
             for source, simulator in simulators.items():
                 oracles[source] = _last_word(simulator)
 
-        console.print(f"simulated exchanges: {', '.join(simulators)}, seed {seed}")
+        say = problems if json else console
+        say.print(f"simulated exchanges: {', '.join(simulators)}, seed {seed}")
         run(config, seconds, title="tape demo", before_stop=finish, quiet=json)
     proof = prove(data, oracles)
     if json:
