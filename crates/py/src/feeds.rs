@@ -1,6 +1,7 @@
 //! Bindings of the core's `feeds`.
 
 use std::collections::HashMap;
+use std::io::BufRead;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -55,7 +56,15 @@ impl State {
     fn decode_lines(&mut self, data: &[u8], ts_recv: i64) -> (usize, usize, usize) {
         let mut out = record::Records::new();
         let (mut frames, mut records, mut failures) = (0, 0, 0);
-        for line in data.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut rest = data;
+        while !rest.is_empty() {
+            let from_here = rest;
+            let length = rest.skip_until(b'\n').expect("a slice is read without I/O");
+            let line = &from_here[..length];
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            if line.is_empty() {
+                continue;
+            }
             frames += 1;
             failures += usize::from(
                 self.receive(BlobKind::Text as u8, b"", line, ts_recv, &mut out).is_err(),

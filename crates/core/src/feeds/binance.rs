@@ -19,6 +19,7 @@ mod fields;
 mod rest;
 mod scan;
 mod symbols;
+#[cfg(target_arch = "x86_64")]
 mod wide;
 
 pub use decode::interval_ms;
@@ -49,7 +50,7 @@ impl Binance {
             scratch: Vec::new(),
             stream: Vec::new(),
             straight: true,
-            wide: wide::is_available(),
+            wide: fast::has_wide_registers(),
             microseconds: false,
         }
     }

@@ -243,6 +243,15 @@ impl Task<'_> {
     }
 }
 
+/// Whether this processor reads levels in wide registers.
+pub fn has_wide_registers() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = wide::is_available();
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    has
+}
+
 /// Reads levels up to the end of their array.
 #[inline(always)]
 fn fast_side(
@@ -255,13 +264,13 @@ fn fast_side(
         return Some(());
     }
     loop {
+        // SAFETY: `wide` is set only where the processor can do it.
         #[cfg(target_arch = "x86_64")]
-        if wide {
-            // SAFETY: `wide` is set only where the processor can do it.
-            if unsafe { wide::side(at, level, writer) } {
-                return Some(());
-            }
+        if wide && unsafe { wide::side(at, level, writer) } {
+            return Some(());
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        debug_assert!(!wide);
         at.expect(b"[\"")?;
         level.price = at.price()?;
         at.expect(b"\",\"")?;

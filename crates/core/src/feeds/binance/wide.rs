@@ -3,7 +3,6 @@
 //! The time does not depend on how many digits the numbers have: their ends are found in one
 //! comparison, and a table says how to line the digits up.
 
-#![cfg(target_arch = "x86_64")]
 // Most intrinsics need no `unsafe` from Rust 1.86 on; the oldest supported version wants it.
 #![allow(unused_unsafe)]
 
