@@ -12,6 +12,8 @@ use super::cursor::Cursor;
 use crate::record::records::Writer;
 use crate::record::{Level, PRICE_PLACES, SIZE_PLACES};
 
+/// Bytes of a lane: a number is read from one.
+const LANE: usize = 16;
 /// Digits before the point, and after it, that fit into one lane.
 const DIGITS_MAX: usize = 8;
 /// Entries a row of the table: 0 to 8 digits, rounded up.
@@ -20,7 +22,7 @@ const ROW: usize = 16;
 /// Bytes in which the ends of both numbers must be found: one register.
 const SEEN: usize = 32;
 /// Bytes that are there whenever a level is read: one lane more.
-const WINDOW: usize = SEEN + 16;
+const WINDOW: usize = SEEN + LANE;
 
 /// For each number of digits before and after the point: where each of the 16 digits comes from.
 /// Those before the point end at lane 7, those after it begin at lane 8; the rest is zero.
@@ -74,10 +76,11 @@ impl Form {
         Self { length, before, after: (length - before).saturating_sub(1) }
     }
 
-    /// Whether it has digits, not too many, and a point only where digits follow.
+    /// Whether it fits into a lane, has digits, not too many, and a point only where digits follow.
     #[inline(always)]
     const fn is_usual(self) -> bool {
-        self.before.wrapping_sub(1) < DIGITS_MAX
+        self.length <= LANE
+            && self.before.wrapping_sub(1) < DIGITS_MAX
             && self.after <= DIGITS_MAX
             && (self.after > 0) == (self.before != self.length)
     }
