@@ -122,14 +122,12 @@ def test_flipped_bit_is_found_with_its_place(demo: tuple[Path, Any]):
     # In a copy of the raw tape: exit code 1, and the file and byte.
     folder, _ = demo
     copy = folder / "copy"
-    tape_folder = folder / "demo" / "tape" / "binance-spot" / "market-data.bars"
+    tape_folder = folder / "demo" / "tape" / "binance-spot" / "market-data.raw"
     subprocess.run(["cp", "-r", tape_folder, copy], check=True)
     segment = max((path for path in copy.iterdir()), key=lambda path: path.stat().st_size)
-    with segment.open("r+b") as file:
-        file.seek(4096 + 300)
-        byte = file.read(1)
-        file.seek(4096 + 300)
-        file.write(bytes([byte[0] ^ 1]))
+    content = bytearray(segment.read_bytes())
+    content[content.index(b'"trade"')] ^= 1
+    segment.write_bytes(content)
     shown = tape("verify", str(copy), "--json", cwd=folder)
     assert shown.returncode == 1, shown.stdout
     fault = json.loads(shown.stdout)[0]["fault"]
