@@ -41,7 +41,7 @@ from tapeworks.tape import TapeReader, tape_hash
 from tapeworks.views.audit import audit
 from tapeworks.views.lake import Lake
 
-PAUSE_S_MAX = 0.5
+PAUSE_S_MAX = 1.5
 LOOK_S = 0.01
 SETTLE_S = 3.0
 READY_S_MAX = 60.0

@@ -5,6 +5,8 @@ stage that is killed at any instant goes on exactly where its output ends. Nothi
 clock for what it writes: the same input gives the same tapes at any batch size.
 """
 
+import contextlib
+import json
 import logging
 import signal
 import time
@@ -22,6 +24,7 @@ RAW, NORMALIZED = "market-data.raw", "market-data.normalized"
 WAIT_MS = 20
 DRAIN_S_MAX = 10.0
 OPEN_RETRY_S = 0.1
+TELL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,11 @@ class Derivation:
                 return False
         return not self._waiting
 
+    def lags(self) -> dict[str, int]:
+        """Returns, by topic, how many published items each stage has yet to take."""
+        targets = {step.processor: step.target for step in STEPS}
+        return {targets.get(name, name): stage.lag for name, stage in self._stages.items()}
+
     def wait(self) -> None:
         """Waits until there may be something to take, but not for long."""
         stage = next(iter(self._stages.values()), None)
@@ -147,11 +155,27 @@ def run_worker(processors: HasProcessors, tape: HasDurability, data: Path, sourc
 
     signal.signal(signal.SIGTERM, ask)
     derivation = Derivation(processors, tape, data, source)
+    told = 0.0
     try:
         while not stopping:
             if not derivation.step():
                 derivation.wait()
+            if time.monotonic() - told >= TELL_S:
+                told = time.monotonic()
+                _tell(data / "state" / source / "derive.json", derivation.lags())
         if not derivation.drain():
             log.warning("%s: stopped with input left; the next start goes on there", source)
     finally:
         derivation.close()
+
+
+def _tell(path: Path, lags: Mapping[str, int]) -> None:
+    """Replaces the file that status screens read. A tape without news does not say how far it is.
+
+    A full disk must not end the derivation of what still fits: the file is then left as it is.
+    """
+    aside = path.with_suffix(".tmp")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(lags), encoding="utf-8")
+        aside.replace(path)

@@ -1,7 +1,7 @@
 """The state of the pipeline, read from the tapes, so that any terminal can show it.
 
 Nothing is asked of the running processes: ends and lags are in the tapes' heads, gaps and book
-states on their tapes, connections in a small file that the recorder replaces every second. Each
+states on their tapes, connections and lags in small files that are replaced every second. Each
 call of `Status.sample` reads only what is new since the last one.
 """
 
@@ -106,15 +106,17 @@ class _Source:
 
     def __init__(self, data: Path, folder: Path) -> None:
         self._folder = folder
-        self._recorder = data / "state" / folder.name / "recorder.json"
+        self._state = data / "state" / folder.name
         self._readers: dict[str, TapeReader] = {}
         self._ends: dict[str, int] = {}
         self._gaps: dict[tuple[int, ...], tuple[int, int]] = {}
         self._books: dict[int, int] = {}
+        self._lags: dict[str, int] = {}
         self._tail = SourceTail(data, folder.name)
 
     def sample(self, elapsed_s: float) -> SourceState:
-        state = SourceState(self._folder.name, recorder=self._recorder_state())
+        state = SourceState(self._folder.name, recorder=self._told("recorder"))
+        self._lags = self._told("derive") or {}
         topics = {path.name for path in self._folder.iterdir() if path.is_dir()}
         self._open(topics)
         for topic in sorted(self._readers, key=_flow_order):
@@ -153,17 +155,21 @@ class _Source:
             tape.per_s = (end - self._ends[topic]) / elapsed_s
         self._ends[topic] = end
         input_reader = self._readers.get(INPUTS.get(topic, NORMALIZED))
-        if topic != RAW and input_reader is not None:
+        if topic in self._lags:
+            tape.lag = self._lags[topic]
+        elif topic != RAW and input_reader is not None:
             # First what is covered, then the end: the other way round lags could be negative.
             covered = reader.covered or 0
             tape.lag = max(0, input_reader.end - covered)
         return tape
 
-    def _recorder_state(self) -> dict[str, Any] | None:
+    def _told(self, who: str) -> dict[str, Any] | None:
+        """Returns what a process of the source said of itself within the last seconds."""
+        path = self._state / f"{who}.json"
         try:
-            if time.time() - self._recorder.stat().st_mtime > STALE_S:
+            if time.time() - path.stat().st_mtime > STALE_S:
                 return None
-            state: dict[str, Any] = json.loads(self._recorder.read_text(encoding="utf-8"))
+            state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return state
