@@ -42,6 +42,9 @@ RUNNERS = {
     "derive": "tapeworks.processors.derive:run_worker",
     "sink": "tapeworks.sinks.base:run_worker",
 }
+# What is recorded when the settings name no feed.
+DEFAULT_FEED = "binance-spot"
+DEFAULT_SYMBOLS = Value(["BTCUSDT", "ETHUSDT"], "defaults")
 ORDER = ("recorder", "derive", "sink")
 EXIT_CONFIG = 2
 LOG_BYTES_MAX = 8 << 20
@@ -169,20 +172,22 @@ def resolve_config(written: Section) -> Config:
     return replace(config, feeds=feeds, sinks=sinks)
 
 
-def default_feed(name: str = "binance-spot") -> Any:
-    """Returns the feed that is recorded when the settings name none."""
-    section = Section(f"feeds.{name}", {"symbols": Value(["BTCUSDT", "ETHUSDT"], "defaults")})
-    return resolve_feed(name, section)
-
-
 def _feeds(section: Section) -> dict[str, Any]:
     if not section.entries:
-        return {"binance-spot": default_feed()}
+        section = Section(section.name, {DEFAULT_FEED: Section(f"feeds.{DEFAULT_FEED}")})
     feeds: dict[str, Any] = {}
     for key in section.entries:
-        name = key.replace("_", "-").lower()
-        feeds[name] = resolve_feed(name, section.table(key))
+        name, table = key.replace("_", "-").lower(), section.table(key)
+        if name == DEFAULT_FEED and _only_from_environment(table):
+            # A variable that changes one setting of the default feed leaves it its symbols.
+            table = Section(table.name, {"symbols": DEFAULT_SYMBOLS, **table.entries})
+        feeds[name] = resolve_feed(name, table)
     return feeds
+
+
+def _only_from_environment(section: Section) -> bool:
+    values = [entry for entry in section.entries.values() if isinstance(entry, Value)]
+    return all(value.from_environment for value in values)
 
 
 def resolve_feed(name: str, section: Section) -> Any:

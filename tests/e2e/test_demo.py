@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -142,6 +143,23 @@ def test_status_shows_both_sources_after_the_end(demo: tuple[Path, Any]):
     assert [source["name"] for source in state["sources"]] == ["binance-spot", "binance-usdm"]
     for source in state["sources"]:
         assert all(not tape["lag"] for tape in source["tapes"])
+
+
+def test_python_of_the_readme_runs(demo: tuple[Path, Any]):
+    # The very text of the README, beside the data that the demo recorded.
+    folder, _ = demo
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "records" in shown.stdout
 
 
 def test_demo_ends_on_interrupt_with_its_proof(tmp_path: Path):
