@@ -25,6 +25,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ class Ids:
     def holes(self) -> list[tuple[int, int]]:
         """Returns what lies between its ranges."""
         joined = self.union()
-        return [(a[1] + 1, b[0] - 1) for a, b in zip(joined, joined[1:], strict=False)]
+        return [(a[1] + 1, b[0] - 1) for a, b in pairwise(joined)]
 
 
 @dataclass
@@ -278,8 +279,11 @@ class Check:
 
     def outages(self, symbol: str, instrument: int) -> None:
         """4: unsequenced streams have an entry for each outage, and no other."""
+        # On futures a line of its own carries the quotes.
         links = sorted(
-            (link["opened_ns"], link["closed_ns"] or 1 << 62) for link in self.oracle["connections"]
+            (link["opened_ns"], link["closed_ns"] or 1 << 62)
+            for link in self.oracle["connections"]
+            if not self.futures or "public" in link["path"]
         )
         outages, until = [], None
         for opened, closed in links:
@@ -424,7 +428,7 @@ def main() -> int:
                 end = "\r" if sys.stdout.isatty() else "\n"
                 print(f"{done} of {len(seeds)} seeds, {bad} bad", end=end, flush=True)
     print(
-        f"{len(seeds)} seeds from {seeds[0]}: {total.hits:,} fault hits on {total.frames:,} frames, "
+        f"{len(seeds)} seeds from {seeds[0]}: {total.hits:,} fault hits, {total.frames:,} frames, "
         f"{total.lost_ids:,} trades lost, {total.entries:,} ledger entries, "
         f"{total.resyncs:,} book proofs; {bad} seeds with a complaint"
     )
