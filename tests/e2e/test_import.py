@@ -1,0 +1,80 @@
+"""Captured frames through `tape import`: the same path as live ones, asked by the same commands."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+START = "from tapeworks.cli import main; main()"
+STARTED_NS = 1_723_161_255_000_000_000
+
+
+def tape(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", START, *words],
+        cwd=cwd,
+        env={**os.environ, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def write_capture(path: Path, trades: list[int]) -> None:
+    lines = []
+    for number in trades:
+        ts = STARTED_NS + number * 1_000_000
+        data = (
+            f'{{"e":"trade","E":{ts // 10**6},"s":"BTCUSDT","t":{number},"p":"61837.63000000",'
+            f'"q":"0.00100000","T":{ts // 10**6},"m":true,"M":true}}'
+        )
+        lines.append(f'{ts} {{"stream":"btcusdt@trade","data":{data}}}')
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_imported_trades_are_asked_like_live_ones(tmp_path: Path):
+    # A hundred trades of which three are missing: they are counted, and the hole is in the ledger.
+    write_capture(tmp_path / "capture.txt", [n for n in range(1, 104) if n not in (50, 51, 52)])
+    shown = tape("import", "binance-spot", "capture.txt", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "imported 100 frames" in shown.stdout
+    sql = "select count(*) as n, sum(price * size)::varchar as turnover from trades"
+    shown = tape("query", sql, "--format", "json", cwd=tmp_path)
+    (row,) = json.loads(shown.stdout)
+    assert row["n"] == 100
+    assert row["turnover"].startswith("6183.763")
+    assert "gaps" in shown.stderr
+    gaps = json.loads(tape("gaps", "BTCUSDT", "--json", cwd=tmp_path).stdout)
+    found = [gap for gap in gaps if gap["cause"] == "sequence"]
+    assert [(gap["first_missing"], gap["last_missing"]) for gap in found] == [(50, 52)]
+
+
+def test_second_import_goes_on_where_the_first_ended(tmp_path: Path):
+    # Two files in two calls: no hole between them, nothing twice.
+    write_capture(tmp_path / "one.txt", list(range(1, 51)))
+    write_capture(tmp_path / "two.txt", list(range(51, 101)))
+    for name in ("one.txt", "two.txt"):
+        shown = tape("import", "binance-spot", name, cwd=tmp_path)
+        assert shown.returncode == 0, shown.stderr
+    sql = "select count(*) as n, count(distinct trade_id) as ids from trades"
+    shown = tape("query", sql, "--format", "json", cwd=tmp_path)
+    assert json.loads(shown.stdout) == [{"n": 100, "ids": 100}]
+
+
+def test_lines_that_are_no_frames_are_named(tmp_path: Path):
+    # One line on stderr with file and line number, and the exit code of a feed error.
+    (tmp_path / "bad.txt").write_text("time,price\n1,2\n")
+    shown = tape("import", "binance-spot", "bad.txt", cwd=tmp_path)
+    assert shown.returncode == 4
+    assert "bad.txt:1: wanted" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_missing_file_is_named(tmp_path: Path):
+    # Before anything is written.
+    shown = tape("import", "binance-spot", "none.gz", cwd=tmp_path)
+    assert shown.returncode == 2
+    assert "none.gz" in shown.stderr
+    assert not (tmp_path / "data").exists()
