@@ -1,7 +1,8 @@
 """What tests build from. Tests build components through this file only."""
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from tapeworks import _core
+from tapeworks.simulators import Simulator, start_simulator
 
 ROOT = Path(__file__).resolve().parents[1]
 # Recordings lie beside the repository, where they are there at all.
@@ -131,3 +133,22 @@ def spine(tmp_path: Path) -> Iterator[SpineFolder]:
     folder = SpineFolder(tmp_path / "data")
     yield folder
     folder.close()
+
+
+Start = Callable[..., Simulator]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts simulators with given arguments; ends them with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start_one(*arguments: object, **more: object) -> Simulator:
+            texts = [str(argument) for argument in arguments]
+            log = tmp_path / "simulator.log"
+            return stack.enter_context(start_simulator(*texts, log=log, **more))
+
+        yield start_one
+        # What the server complained about is the test's business.
+        log = tmp_path / "simulator.log"
+        assert not log.exists() or "Traceback" not in log.read_text(), log.read_text()
