@@ -279,8 +279,10 @@ class Check:
 
     def outages(self, symbol: str, instrument: int) -> None:
         """4: unsequenced streams have an entry for each outage, and no other."""
-        # The market's clock is behind this host's by the time it waited for a listener.
+        # The market's clock is behind this host's by the time it waited for a listener. Quotes of
+        # futures have the market's times, those of spot have this host's.
         behind = int((self.trades["ts_recv"] - self.trades["ts_event"]).min(initial=1 << 62))
+        behind = 0 if self.futures else behind
         # On futures a line of its own carries the quotes.
         links = sorted(
             (link["opened_ns"] + behind, (link["closed_ns"] or 1 << 61) + behind)
