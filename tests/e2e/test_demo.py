@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
 START = "from tapeworks.cli import main; main()"
 
 
@@ -160,6 +161,22 @@ def test_python_of_the_readme_runs(demo: tuple[Path, Any]):
     )
     assert shown.returncode == 0, shown.stderr
     assert "records" in shown.stdout
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example_runs(demo: tuple[Path, Any], path: Path):
+    # Beside the data that the demo recorded, without an argument, as its first lines say.
+    folder, _ = demo
+    shown = subprocess.run(
+        [sys.executable, str(path)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip()
 
 
 def test_demo_ends_on_interrupt_with_its_proof(tmp_path: Path):
