@@ -1,6 +1,5 @@
 use super::*;
 use crate::book::L2Book;
-use crate::feeds::Feed;
 use crate::instrument::Instruments;
 use crate::record::blob::BlobHeader;
 use crate::record::{Blob, BlobKind, Side};
