@@ -13,6 +13,7 @@ import importlib
 import logging
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -49,6 +50,8 @@ ORDER = ("recorder", "derive", "sink")
 EXIT_CONFIG = 2
 LOG_BYTES_MAX = 8 << 20
 CATCH_UP_S_MAX = 86_400.0
+# Date, time, level and logger before a message.
+LOG_HEAD = re.compile(r"^\S+ \S+ [A-Z]+ [\w.]+: ")
 CHILD = "from tapeworks.pipeline import run_child; run_child()"
 
 
@@ -458,7 +461,7 @@ class Supervisor:
                 lines = file.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
-        return lines[-1] if lines else ""
+        return LOG_HEAD.sub("", lines[-1]) if lines else ""
 
     def _await(self, child: Child, deadline: float) -> None:
         assert child.process is not None
