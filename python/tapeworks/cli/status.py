@@ -1,5 +1,6 @@
 """`tape status`: one screen of rates, lags, gaps, books and disk, read from the tapes."""
 
+import contextlib
 import time
 from dataclasses import asdict
 from typing import Annotated
@@ -42,7 +43,9 @@ def status(
         else:
             console.print(picture(state, "tape status"))
         return
-    with Live(picture(state, "tape status"), console=console, screen=True) as live:
+    live = Live(picture(state, "tape status"), console=console, screen=True)
+    # Ctrl-C is how one leaves this screen: no failure.
+    with contextlib.suppress(KeyboardInterrupt), live:
         while True:
             time.sleep(every)
             live.update(picture(look.sample(), "tape status", "Ctrl-C ends"))
