@@ -16,7 +16,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Contender:
-    """A command that prints one line of JSON. Its words may use {python} {peers} {data} {built}."""
+    """A command that prints one line of JSON. Its words may use {python} {peers} {data} {scale}."""
 
     name: str
     command: tuple[str, ...]
@@ -24,27 +24,50 @@ class Contender:
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """How many times a peer's figure ours has to be."""
+
+    metric: str
+    peer: str
+    least: float
+
+
+@dataclass(frozen=True)
 class Job:
-    """Contenders that do the same work on the same input."""
+    """Contenders that do the same work on the same input. `setup` runs once, before them."""
 
     name: str
     about: str
     metrics: tuple[Metric, ...]
     contenders: tuple[Contender, ...]
-    seconds: int = 300
+    ratios: tuple[Ratio, ...] = ()
+    setup: tuple[str, ...] = ()
+    seconds: int = 600
+    rounds_max: int = 99
 
     def ours_only(self) -> "Job":
         """The job without peers and without targets: does it run?"""
         metrics = tuple(replace(metric, target=None) for metric in self.metrics)
         ours = tuple(c for c in self.contenders if c.ours)
-        return replace(self, contenders=ours, metrics=metrics)
+        return replace(self, contenders=ours, metrics=metrics, ratios=())
+
+
+SIMDJSON, MSGSPEC = "simdjson, parsing only", "msgspec, exact"
 
 
 def _ours(name: str, *command: str) -> Contender:
     return Contender(name, command, ours=True)
 
 
-def _decode(name: str, about: str, file: str, target: float) -> Job:
+def _peer(name: str, *command: str) -> Contender:
+    return Contender(name, command)
+
+
+def _rust(bench: str) -> Contender:
+    return _ours("tapeworks", "{python}", "ours/rust.py", bench, "{data}", "{scale}")
+
+
+def _decode(name: str, about: str, file: str, target: float, ratios: tuple[Ratio, ...]) -> Job:
     frames = "{data}/" + file
     return Job(
         name,
@@ -52,26 +75,36 @@ def _decode(name: str, about: str, file: str, target: float) -> Job:
         (Metric("value", "decode", "msg/s", target=target),),
         (
             _ours("tapeworks", "{python}", "ours/decode.py", frames),
-            Contender("simdjson, parsing only", ("peers/parse_simdjson", frames)),
-            Contender("msgspec, exact", ("{peers}", "peers/decode_msgspec.py", frames, "exact")),
-            Contender("msgspec, float", ("{peers}", "peers/decode_msgspec.py", frames, "float")),
-            Contender("orjson, exact", ("{peers}", "peers/decode_orjson.py", frames)),
-            Contender(
+            _peer(SIMDJSON, "peers/parse_simdjson", frames),
+            _peer(MSGSPEC, "{peers}", "peers/decode_msgspec.py", frames, "exact"),
+            _peer("msgspec, float", "{peers}", "peers/decode_msgspec.py", frames, "float"),
+            _peer("orjson, exact", "{peers}", "peers/decode_orjson.py", frames),
+            _peer(
                 "cryptofeed, with its books",
-                (
-                    "{peers}",
-                    "peers/decode_cryptofeed.py",
-                    frames,
-                    "{data}/binance_snapshots.json",
-                ),
+                *("{peers}", "peers/decode_cryptofeed.py", frames),
+                "{data}/binance_snapshots.json",
             ),
         ),
+        ratios,
     )
 
 
+TRADES = ("{data}/trades.npy", "{data}/definitions.npy")
 JOBS = (
-    _decode("decode", "Binance mix, bytes to records, one core", "binance.jsonl", 3e6),
-    _decode("depth", "Binance depthUpdate alone, one core", "depth.jsonl", 1e6),
+    _decode(
+        "decode",
+        "Binance mix, bytes to records, one core",
+        "binance.jsonl",
+        3e6,
+        (Ratio("value", SIMDJSON, 1), Ratio("value", MSGSPEC, 20)),
+    ),
+    _decode(
+        "depth",
+        "Binance depthUpdate alone, one core",
+        "depth.jsonl",
+        1e6,
+        (Ratio("value", SIMDJSON, 1),),
+    ),
     Job(
         "book",
         "L2 updates at 5,000 levels a side, and the top 10 of both sides",
@@ -80,11 +113,105 @@ JOBS = (
             Metric("top10_ns", "top 10", "ns", higher=False, target=100),
         ),
         (
-            _ours("tapeworks", "{python}", "ours/book.py", "{data}/book_5000.bin"),
+            _rust("book"),
             *(
-                Contender(name, ("{peers}", f"peers/book_{name}.py", "{data}/book_5000.bin"))
+                _peer(name, "{peers}", f"peers/book_{name}.py", "{data}/book_5000.bin")
                 for name in ("hftbacktest", "nautilus", "order_book", "sorted_dict")
             ),
         ),
+    ),
+    Job(
+        "tape",
+        "64-byte records with checksum and index; hand-over to a process that waits busily",
+        (
+            Metric("append", "append 1000 at once", "rec/s", target=20e6),
+            Metric("single", "append one by one", "rec/s", target=5e6),
+            Metric("scan", "scan, checked", "rec/s", target=80e6),
+            Metric("hand_over_ns", "hand-over p50", "ns", higher=False, target=1000),
+            Metric("hand_over_p99_ns", "hand-over p99", "ns", higher=False),
+        ),
+        (
+            _rust("tape"),
+            _peer("memmap, no checksum", "{peers}", "peers/append.py", "{data}/append", "memmap"),
+            _peer("file, no checksum", "{peers}", "peers/append.py", "{data}/append", "file"),
+        ),
+        rounds_max=3,
+    ),
+    Job(
+        "tape_python",
+        "the same from Python, by batches",
+        (Metric("append", "append", "rec/s"), Metric("scan_python", "scan", "rec/s")),
+        (_ours("tapeworks", "{python}", "ours/append.py", "{data}/append", "{scale}"),),
+        rounds_max=3,
+    ),
+    Job(
+        "recorder",
+        "one recorder process on a loopback WebSocket, and a bare echo beside it",
+        (
+            Metric("recorder_messages_per_s", "sustained", "msg/s", target=200e3),
+            Metric("recorder_lost", "lost", "", higher=False, target=0),
+            Metric("recorder_messages_per_cpu_s", "by processor time", "msg/s"),
+            Metric("read_to_published_p50_us", "p50 at 20 k/s", "us", higher=False, target=50),
+            Metric("read_to_published_p99_us", "p99 at 20 k/s", "us", higher=False),
+            Metric("echo_p99_us", "p99 of the echo", "us", higher=False),
+            Metric("p99_over_echo", "p99 / echo p99", "x", higher=False, target=2),
+        ),
+        (_ours("tapeworks", "{python}", "recorder.py", "--json", "--scale", "{scale}"),),
+        rounds_max=3,
+    ),
+    Job(
+        "lake",
+        "2 M trades from the tape to Parquet, sorted, exact, committed",
+        (
+            Metric("value", "rows", "rows/s", target=4e6),
+            Metric("bytes_a_row", "size", "B/row", higher=False, target=8),
+        ),
+        (
+            _ours("tapeworks", "{python}", "ours/lake.py", *TRADES),
+            _peer(
+                "pyarrow, same 13 columns",
+                *("{peers}", "peers/parquet_pyarrow.py", TRADES[0], "{data}", "decimals"),
+            ),
+            _peer(
+                "pyarrow, 7 columns of integers",
+                *("{peers}", "peers/parquet_pyarrow.py", TRADES[0], "{data}", "integers"),
+            ),
+        ),
+    ),
+    Job(
+        "replay",
+        "trades from the tape to batches in Python",
+        (
+            Metric("value", "all symbols", "rec/s", target=5e6),
+            Metric("one_symbol", "one symbol of ten", "rec/s", target=5e6),
+        ),
+        (_ours("tapeworks", "{python}", "ours/replay.py", *TRADES),),
+    ),
+    Job(
+        "past",
+        "book(at=) at random instants of a day with 50 M level updates",
+        (
+            Metric("p50_ms", "p50", "ms", higher=False, target=20),
+            Metric("p99_ms", "p99", "ms", higher=False),
+            Metric("cpu_ms", "p50, processor", "ms", higher=False),
+            Metric("first_ms", "first question", "ms", higher=False),
+        ),
+        (_rust("past"),),
+        rounds_max=1,
+    ),
+    Job(
+        "query",
+        "one hour of one symbol, all columns, out of 50 M trades",
+        (
+            Metric("wall_ms", "a question", "ms", higher=False, target=50),
+            Metric("cpu_ms", "processor", "ms", higher=False),
+            Metric("command_ms", "`tape query`, whole", "ms", higher=False),
+        ),
+        (
+            _ours("tapeworks", "{python}", "ours/query.py", "{data}/history"),
+            _peer("DuckDB, one sorted file", "{peers}", "peers/query_duckdb.py", "{data}/history"),
+        ),
+        setup=("{python}", "ours/history.py", *TRADES, "{data}/history", "{scale}"),
+        rounds_max=3,
     ),
 )

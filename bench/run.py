@@ -16,7 +16,9 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs import JOBS, Contender, Job
+import market
+import numpy as np
+from jobs import JOBS, Contender, Job, Ratio
 from rich.console import Console
 from rich.table import Table
 
@@ -46,25 +48,37 @@ def make_workload(folder: Path, smoke: bool) -> None:
     ):
         command[0] = str(WORKLOADS / command[0])
         subprocess.run([sys.executable, *command], check=True, env=environment, capture_output=True)
+    np.save(folder / "trades.npy", market.trades(40_000 if smoke else 2_000_000))
+    np.save(folder / "definitions.npy", market.definitions())
     with (folder / "binance.jsonl").open() as mix, (folder / "depth.jsonl").open("w") as depth:
         depth.writelines(line for line in mix if '"e":"depthUpdate"' in line)
 
 
-def run_once(contender: Contender, variables: dict[str, str], seconds: int) -> dict[str, float]:
-    """One round of one contender."""
-    command = [part.format(**variables) for part in contender.command]
+def run_command(words: tuple[str, ...], variables: dict[str, str], seconds: int) -> str:
+    """Returns what the command prints."""
+    command = [word.format(**variables) for word in words]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=seconds, cwd=HERE, check=False
     )
     if done.returncode:
         raise RuntimeError((done.stderr.strip() or done.stdout.strip() or "no output")[-400:])
-    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return done.stdout
+
+
+def run_once(contender: Contender, variables: dict[str, str], seconds: int) -> dict[str, float]:
+    """One round of one contender."""
+    output = run_command(contender.command, variables, seconds)
+    figures: dict[str, float] = json.loads(output.strip().splitlines()[-1])
     return figures
 
 
 def run_job(job: Job, rounds: int, variables: dict[str, str], console: Console) -> list[Figures]:
     """All rounds of a job, contenders in turn."""
     results = [Figures(contender) for contender in job.contenders]
+    rounds = min(rounds, job.rounds_max)
+    if job.setup:
+        with console.status(f"{job.name}: setting up"):
+            run_command(job.setup, variables, job.seconds)
     for number in range(rounds):
         for result in results:
             if result.failure:
@@ -116,9 +130,30 @@ def show(job: Job, results: list[Figures], console: Console) -> bool:
                 verdict,
             )
     console.print(table)
+    for ratio in job.ratios:
+        met &= show_ratio(ratio, results, console)
     if any(r.failure and r.contender.ours for r in results):
         met = False
     return met
+
+
+def show_ratio(ratio: Ratio, results: list[Figures], console: Console) -> bool:
+    """Prints whether ours is so many times the peer's. A peer that takes no part is no miss."""
+    ours, theirs = (
+        next((r.values.get(ratio.metric) for r in results if wanted(r.contender)), None)
+        for wanted in (lambda c: c.ours, lambda c: c.name == ratio.peer)
+    )
+    wanted_text = f"  wanted: at least {ratio.least:g} x {ratio.peer}"
+    if not ours or not theirs:
+        console.print(f"{wanted_text}: not measured")
+        return True
+    # Round by round, so that what disturbed one round disturbed both sides of its ratio.
+    each = [mine / other for mine, other in zip(ours, theirs, strict=False)]
+    median = statistics.median(each)
+    good = median >= ratio.least
+    verdict = "[green]met" if good else "[red]missed"
+    console.print(f"{wanted_text}: {median:.2f} x ({min(each):.2f} .. {max(each):.2f}) {verdict}")
+    return good
 
 
 def main() -> int:
@@ -126,6 +161,9 @@ def main() -> int:
     parser.add_argument("jobs", nargs="*", help=f"which of {', '.join(j.name for j in JOBS)}")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each contender (5)")
     parser.add_argument("--smoke", action="store_true", help="small, one round, ours only")
+    parser.add_argument(
+        "--scale", type=float, default=1, help="of tape, recorder, past and query (1: as promised)"
+    )
     parser.add_argument("--peers", default=str(ROOT / ".venv-bench"), help="the peers' environment")
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
     arguments = parser.parse_args()
@@ -138,8 +176,7 @@ def main() -> int:
         "python": sys.executable,
         "peers": f"{arguments.peers}/bin/python",
         "data": str(folder),
-        "built": os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target")) + "/release",
-        "scale": "0.02" if arguments.smoke else "1",
+        "scale": "0.002" if arguments.smoke else str(arguments.scale),
     }
     everything: dict[str, dict[str, dict[str, list[float]]]] = {}
     met = True
@@ -152,6 +189,7 @@ def main() -> int:
             everything[job.name] = {r.contender.name: r.values for r in results}
             failed = [r for r in results if r.failure and r.contender.ours]
             if arguments.smoke and failed:
+                console.print(f"[red]{failed[0].failure}")
                 return 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)

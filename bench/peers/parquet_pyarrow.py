@@ -1,6 +1,10 @@
-"""Trades to Parquet (zstd) with pyarrow, tuned by hand, from columns already in memory.
+"""Trades to Parquet (zstd) with pyarrow, tuned by hand. Argument 3: `integers` or `decimals`.
 
-Sketch: 2 M rows x 7 columns; ids and times delta coded, prices and symbols by dictionary.
+`integers`: seven columns, prices as integers without a scale: the least that one could store.
+`decimals`: the 13 columns of our lake, exact decimals that every reader understands.
+Both start from columns in memory, by symbol and time: nothing is read, sorted, committed or synced.
+
+Sketch: ids and times delta coded, prices, sizes and names by dictionary; 5 to 30 ns a value.
 """
 
 import json
@@ -12,43 +16,59 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ROWS = 2_000_000
+SYMBOLS = ("BTC", "ETH", "SOL", "BNB", "XRP", "DOGE", "ADA", "AVAX", "DOT", "UNI")
+DELTA = ("ts_event", "ts_recv", "sequence", "trade_id", "tape_offset")
 
 
-def table() -> pa.Table:
-    rng = np.random.default_rng(7)
-    when = 1_717_761_600_000_000_000 + np.cumsum(rng.exponential(2e6, ROWS)).astype("i8")
-    when = when // 1_000_000 * 1_000_000
-    price = 67_000_000 + np.cumsum(rng.integers(-1, 2, ROWS)) * 10
-    size = (rng.pareto(1.3, ROWS) * 1e6).astype("i8") + 1
-    return pa.table(
-        {
-            "symbol": pa.array(np.full(ROWS, "BTCUSDT")).dictionary_encode(),
-            "ts_event": pa.array(when, pa.timestamp("ns", "UTC")),
-            "ts_recv": pa.array(when + rng.integers(1e6, 3e6, ROWS), pa.timestamp("ns", "UTC")),
-            "trade_id": pa.array(np.arange(3_000_000_000, 3_000_000_000 + ROWS)),
-            "price": pa.array(price * 1000),
-            "size": pa.array(size),
-            "side": pa.array(rng.integers(1, 3, ROWS).astype("i1")),
-        }
-    )
+def decimals(values: np.ndarray, places: int) -> pa.Array:
+    words = np.stack([values, values >> 63], axis=1)
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(words))]
+    return pa.Array.from_buffers(pa.decimal128(19, places), len(values), buffers)
+
+
+def names(values: np.ndarray, known: list[str]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(values), pa.array(known))
+
+
+def table(rows: np.ndarray, exact: bool) -> pa.Table:
+    order = np.lexsort((rows["ts_event"], rows["instrument"]))
+    rows = rows[order]
+    column = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names}
+    money = (decimals(column["price"], 9), decimals(column["size"], 8))
+    columns = {
+        "symbol": names(column["instrument"].astype("i4") - 1, [f"{s}USDT" for s in SYMBOLS]),
+        "ts_event": pa.array(column["ts_event"], pa.timestamp("ns", "UTC")),
+        "ts_recv": pa.array(column["ts_recv"], pa.timestamp("ns", "UTC")),
+        "price": money[0] if exact else pa.array(column["price"]),
+        "size": money[1] if exact else pa.array(column["size"]),
+        "trade_id": pa.array(column["trade_id"]),
+        "side": names(column["side"].astype("i1") - 1, ["buy", "sell"]),
+    }
+    if exact:
+        columns["channel"] = names(column["channel"].astype("i1") - 1, ["trade"])
+        for name in ("count", "conditions", "sequence", "flags"):
+            columns[name] = pa.array(column[name])
+        columns["tape_offset"] = pa.array(order.astype("u8"))
+    return pa.table(columns)
 
 
 def main() -> None:
-    path = sys.argv[1]
-    rows = table()
+    path, exact = sys.argv[2] + "/pyarrow.parquet", sys.argv[3] == "decimals"
+    rows = table(np.load(sys.argv[1]), exact)
+    delta = [name for name in rows.column_names if name in DELTA]
     started = time.process_time()
     pq.write_table(
         rows,
         path,
         compression="zstd",
-        use_dictionary=["symbol", "price", "side"],
-        column_encoding=dict.fromkeys(("ts_event", "ts_recv", "trade_id"), "DELTA_BINARY_PACKED"),
+        use_dictionary=[name for name in rows.column_names if name not in delta],
+        column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
+        row_group_size=131_072,
     )
     took = time.process_time() - started
     size = os.path.getsize(path)
     os.unlink(path)
-    print(json.dumps({"value": ROWS / took, "bytes_a_row": size / ROWS}))
+    print(json.dumps({"value": len(rows) / took, "bytes_a_row": size / len(rows)}))
 
 
 main()

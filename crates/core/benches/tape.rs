@@ -6,6 +6,8 @@
 //! a second leave 200 ns each. A scan at 80 M records/s reads 5.1 GB/s, which memory gives once.
 //! A hand-over is a store that another core sees: 100 ns and the copy.
 //!
+//! `BENCH_SCALE` makes everything smaller by that factor.
+//!
 //! Arguments: a folder to write in (default: the one for temporary files), and a part of a name.
 
 use std::hint::black_box;
@@ -18,6 +20,12 @@ use tapeworks_core::tape::NO_INPUT;
 use tapeworks_core::{Durability, Reader, Tape, TapeConfig, TapeKind};
 
 const HAND_OVERS: u64 = 200_000;
+
+/// `count`, or as much of it as `BENCH_SCALE` says.
+fn scaled(count: u64) -> u64 {
+    let scale = std::env::var("BENCH_SCALE").ok().and_then(|text| text.parse().ok());
+    ((count as f64 * scale.unwrap_or(1.0)) as u64).max(100)
+}
 
 type Bench = fn(&Path);
 
@@ -104,8 +112,10 @@ fn append_batches(folder: &Path) {
     {
         drop(std::fs::remove_dir_all(folder));
         let mut tape = Tape::open(folder, config(durability)).expect("a tape can be made");
-        report_best(&format!("append 1000 at once, durable {name}"), 10_000_000, || {
-            for _ in 0..10_000 {
+        let count = scaled(10_000);
+        let records = count as usize * 1000;
+        report_best(&format!("append 1000 at once, durable {name}"), records, || {
+            for _ in 0..count {
                 tape.append(&batch, 1000, NO_INPUT, 1).expect("there is room");
             }
         });
@@ -115,8 +125,9 @@ fn append_batches(folder: &Path) {
 fn append_single(folder: &Path) {
     let one = records(1);
     let mut tape = Tape::open(folder, config(Durability::IntervalMs(50))).expect("can be made");
-    report_best("append one by one, durable every 50 ms", 5_000_000, || {
-        for _ in 0..5_000_000 {
+    let count = scaled(5_000_000);
+    report_best("append one by one, durable every 50 ms", count as usize, || {
+        for _ in 0..count {
             tape.append(&one, 1, NO_INPUT, 1).expect("there is room");
         }
     });
@@ -128,7 +139,7 @@ fn append_paced(folder: &Path) {
     let mut tape = Tape::open(folder, config(Durability::IntervalMs(50))).expect("can be made");
     let mut took = Vec::with_capacity(60_000);
     let mut due = now_ns();
-    for _ in 0..60_000 {
+    for _ in 0..scaled(60_000) {
         while now_ns() < due {
             std::hint::spin_loop();
         }
@@ -155,7 +166,7 @@ fn report_spread(name: &str, mut each: Vec<i64>) {
 fn scan(folder: &Path) {
     let batch = records(1000);
     let mut tape = Tape::open(folder, config(Durability::Never)).expect("a tape can be made");
-    for _ in 0..16_000 {
+    for _ in 0..scaled(16_000) {
         tape.append(&batch, 1000, NO_INPUT, 1).expect("there is room");
     }
     tape.sync().expect("the disk takes it");
@@ -204,7 +215,7 @@ fn hand_over(folder: &Path) {
         .expect("this program can be run");
     std::thread::sleep(Duration::from_millis(300));
     let mut record = records(1);
-    for _ in 0..HAND_OVERS {
+    for _ in 0..scaled(HAND_OVERS) {
         let now = now_ns();
         record[16..24].copy_from_slice(&now.to_le_bytes());
         tape.append(&record, 1, NO_INPUT, 1).expect("there is room");
@@ -218,8 +229,9 @@ fn hand_over(folder: &Path) {
 fn hand_over_reader(folder: &Path) {
     let mut reader = Reader::open(folder).expect("the tape can be read");
     reader.set_spin(Duration::from_secs(10));
-    let mut delays = Vec::with_capacity(HAND_OVERS as usize);
-    while delays.len() < HAND_OVERS as usize {
+    let count = scaled(HAND_OVERS) as usize;
+    let mut delays = Vec::with_capacity(count);
+    while delays.len() < count {
         reader.wait(Duration::from_secs(10));
         while let Some(batch) = reader.read(1).expect("the tape is whole") {
             let now = now_ns();

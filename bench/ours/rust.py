@@ -1,0 +1,58 @@
+"""Runs a benchmark of the core (crates/core/benches) and turns its lines into figures.
+
+Sketch: what is measured stands at the head of each Rust file. `scripts/bench` has built them.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+# Bench -> figure -> the line that holds it, its number in the first group, and a factor.
+LINES = {
+    "book": {
+        "update_ns": (r"book update, 5000 levels: ([\d.]+) ns", 1),
+        "top10_ns": (r"book top 10 of both sides, 5000 levels: ([\d.]+) ns", 1),
+    },
+    "past": {
+        "p50_ms": (r"book at an instant of .*: p50 ([\d.]+) ms", 1),
+        "p99_ms": (r"book at an instant of .*, p99 ([\d.]+) ms \(CPU", 1),
+        "cpu_ms": (r"\(CPU ([\d.]+) and", 1),
+        "first_ms": (r"first question ([\d.]+) ms", 1),
+    },
+    "tape": {
+        "append": (r"durable never: .*\n  by processor time.*: ([\d.]+) M records/s", 1e6),
+        "single": (r"one by one, .*\n  by processor time.*: ([\d.]+) M records/s", 1e6),
+        "scan": (r"scan, checksums verified, best of 5: ([\d.]+) M records/s", 1e6),
+        "hand_over_ns": (r"hand-over .*: p50 ([\d.]+) ns", 1),
+        "hand_over_p99_ns": (r"hand-over .*, p99 ([\d.]+) ns", 1),
+    },
+}
+LEVELS_OF_A_DAY = 50_000_000
+
+
+def main() -> None:
+    name, folder, scale = sys.argv[1], sys.argv[2], float(sys.argv[3])
+    levels = max(200_000, int(LEVELS_OF_A_DAY * scale)) if name == "past" else 200_000
+    environment = os.environ | {
+        "PEERS_DATA": folder,
+        "TMPDIR": folder,
+        "BENCH_SCALE": str(scale),
+        "BOOK_HISTORY_LEVELS": str(levels),
+    }
+    bench = "book" if name == "past" else name
+    command = ["cargo", "bench", "-q", "-p", "tapeworks-core", "--bench", bench]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    figures = {}
+    for figure, (pattern, factor) in LINES[name].items():
+        found = re.search(pattern, done.stdout)
+        if found is None:
+            sys.exit(f"wanted a line like {pattern!r}; found:\n{done.stdout}")
+        figures[figure] = float(found[1]) * factor
+    print(json.dumps(figures))
+
+
+main()
