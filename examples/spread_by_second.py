@@ -9,7 +9,8 @@ import tapeworks as tw
 
 SQL = """
 with spreads as (
-    select symbol, date_trunc('second', ts_event::timestamptz) as second, avg(ask_price - bid_price) as spread
+    select symbol, date_trunc('second', ts_event::timestamptz) as second,
+        avg(ask_price - bid_price) as spread
     from quotes where venue = 'binance-spot' group by all
 ), volumes as (
     select symbol, date_trunc('second', ts_event::timestamptz) as second, sum(size) as volume
