@@ -14,7 +14,7 @@ use crate::processors::sync_tracker::SyncTracker;
 use crate::processors::{Stage, StageConfig};
 use crate::record::{
     records, unpadded, BlobKind, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
-    NONE,
+    NONE, SESSION_ENDS,
 };
 use crate::tape::{Durability, Reader, Tape, TapeConfig, TapeKind};
 
@@ -220,14 +220,16 @@ impl Ingest {
         self.pending.push_records(connection, ts, marker.as_bytes())
     }
 
-    /// Notes that `connection` ended, and forgets its streams.
+    /// Notes that `connection` ended, and forgets its streams. `stops` says that the recorder closed
+    /// it because it stops: what comes later is not lost, it was not to be recorded.
     ///
     /// # Errors
     /// As [`Ingest::connected`].
-    pub fn disconnected(&mut self, connection: u16, ts: i64) -> Result<()> {
+    pub fn disconnected(&mut self, connection: u16, ts: i64, stops: bool) -> Result<()> {
         self.activity.forget(connection);
         let mut marker = self.marker(MarkerCode::Disconnected, ts);
         marker.first = u64::from(connection);
+        marker.state = if stops { SESSION_ENDS } else { 0 };
         self.pending.push_records(connection, ts, marker.as_bytes())
     }
 

@@ -32,6 +32,10 @@ pub const SIZE_PLACES: u32 = 8;
 /// Decimal places of a turnover (price times size).
 pub const TURNOVER_PLACES: u32 = 17;
 
+/// State of a `Disconnected` marker: the recorder stops in good order, and loses nothing by it that
+/// it meant to record.
+pub const SESSION_ENDS: u8 = 1;
+
 /// Flag: last record of one venue event. Books are consistent only after it.
 pub const FLAG_LAST: u8 = 1;
 /// Flag: part of a snapshot, not of a change.

@@ -7,7 +7,7 @@ use tapeworks_core::processors::{Batch, Processor};
 use tapeworks_core::record::blob::BlobHeader;
 use tapeworks_core::record::{
     BlobKind, Blobs, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, RecordRef,
-    Records, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER,
+    Records, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, SESSION_ENDS,
 };
 use tapeworks_core::{FeedId, Kind};
 
@@ -48,12 +48,23 @@ impl Rig {
     }
 
     fn session(&mut self, code: MarkerCode, line: u16, group: u16, ms: i64) -> Records {
+        self.session_in_state(code, line, group, ms, 0)
+    }
+
+    fn session_in_state(
+        &mut self,
+        code: MarkerCode,
+        line: u16,
+        group: u16,
+        ms: i64,
+        state: u8,
+    ) -> Records {
         let ts = START + ms * MS;
         let marker = Marker {
             header: Header { ts_event: ts, ts_recv: ts, ..Header::of::<Marker>() },
             code: code as u8,
             cause: 0,
-            state: 0,
+            state,
             channel: Channel::Session as u8,
             count: 0,
             first: u64::from(line),
@@ -226,6 +237,22 @@ fn venue_that_counts_anew_is_believed() {
     let out = rig.text(1, 3_600_000, &later);
     assert_eq!((trades(&out), gaps(&out).len()), (vec![3], 1));
     assert_eq!(gaps(&out)[0].count, u32::MAX);
+}
+
+#[test]
+fn recorder_that_stopped_has_no_open_gap_until_it_records_again() {
+    // What comes after a stop in good order was not to be recorded. Once recording goes on, the
+    // time in between is told, as of any outage.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.session(MarkerCode::Connected, 1, 0, 0);
+    rig.text(1, 1, &quote(10));
+    let out = rig.session_in_state(MarkerCode::Disconnected, 1, 0, 100, SESSION_ENDS);
+    assert!(gaps(&out).is_empty());
+    assert!(gaps(&rig.session(MarkerCode::EndOfSession, 1, 0, 101)).is_empty());
+    rig.session(MarkerCode::Connected, 1, 0, 200);
+    let told = gaps(&rig.text(1, 300, &quote(20)));
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].state, told[0].ts_start), (GapState::Closed as u8, START + MS));
 }
 
 #[test]

@@ -115,8 +115,9 @@ impl Ingest {
     }
 
     /// Notes that a connection ended, and forgets its streams.
-    fn disconnected(&self, connection: u16, ts: i64) -> PyResult<()> {
-        self.with(|inner| inner.disconnected(connection, ts))
+    #[pyo3(signature = (connection, ts, stops = false))]
+    fn disconnected(&self, connection: u16, ts: i64, stops: bool) -> PyResult<()> {
+        self.with(|inner| inner.disconnected(connection, ts, stops))
     }
 
     /// Notes that time passed.

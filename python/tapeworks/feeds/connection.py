@@ -54,6 +54,8 @@ class Connection(WSListener):
         """Set when it closed, or should be replaced."""
         self.replace_reason = ""
         self.close_reason = ""
+        self.stops = False
+        """Whether it is closed because the recorder stops."""
         self.alarmed: set[str] = set()
         """Streams whose silence was reported."""
         self.failed: list[str] = []
@@ -188,7 +190,7 @@ class Connection(WSListener):
         if received and not self.close_reason:
             self.close_reason = f"close code {int(received.code.value)} {received.reason or ''}"
         self.close_reason = self.close_reason.strip() or "cut"
-        self._ingest.disconnected(self.number, self._clock.wall_ns())
+        self._ingest.disconnected(self.number, self._clock.wall_ns(), self.stops)
         self._flush()
         self._gone.set()
         self._answered.set()

@@ -335,6 +335,7 @@ class Session:
     async def _close(self) -> None:
         for connection in list(self._connections.values()):
             connection.close_reason = connection.close_reason or "the recorder stops"
+            connection.stops = True
         await asyncio.gather(*(self._drop(c) for c in list(self._connections.values())))
         await self._requests.close()
         if self._failure is None:

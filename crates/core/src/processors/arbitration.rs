@@ -12,7 +12,7 @@
 use crate::error::Result;
 use crate::record::{
     Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, Records, FLAG_OUT_OF_ORDER,
-    NONE,
+    NONE, SESSION_ENDS,
 };
 
 pub mod counts;
@@ -162,7 +162,7 @@ impl Arbiter {
             MarkerCode::Connected => {
                 if self.lines.is_live(connection) {
                     // The recorder was killed, and counts its connections anew.
-                    self.end_session(&marker, out)?;
+                    self.end_session(&marker, true, out)?;
                 }
                 self.lines.connect(connection, marker.last as u16);
                 out.extend_from_bytes(bytes)
@@ -172,22 +172,22 @@ impl Arbiter {
                 self.release_all(marker.header.ts_recv, out)?;
                 out.extend_from_bytes(bytes)?;
                 if let Some(group) = ended {
-                    self.begin_outage(Some(group), &marker, out);
+                    self.begin_outage(Some(group), &marker, marker.state != SESSION_ENDS, out);
                 }
                 Ok(())
             }
             MarkerCode::EndOfSession => {
                 out.extend_from_bytes(bytes)?;
-                self.end_session(&marker, out)
+                self.end_session(&marker, false, out)
             }
             _ => out.extend_from_bytes(bytes),
         }
     }
 
-    fn end_session(&mut self, marker: &Marker, out: &mut Records) -> Result<()> {
+    fn end_session(&mut self, marker: &Marker, told: bool, out: &mut Records) -> Result<()> {
         self.lines.clear();
         self.release_all(marker.header.ts_recv, out)?;
-        self.begin_outage(None, marker, out);
+        self.begin_outage(None, marker, told, out);
         Ok(())
     }
 
@@ -383,8 +383,9 @@ impl Arbiter {
     }
 
     /// No line carries `group` (or anything) any more: streams that cannot show their losses by
-    /// sequence are declared to be losing.
-    fn begin_outage(&mut self, group: Option<u16>, cause: &Marker, out: &mut Records) {
+    /// sequence are declared to be losing. Where the recorder stopped in good order, that is `told`
+    /// only once it records again: until then nothing was meant to be recorded.
+    fn begin_outage(&mut self, group: Option<u16>, cause: &Marker, told: bool, out: &mut Records) {
         let losing: Vec<_> = self
             .streams
             .seen()
@@ -400,11 +401,13 @@ impl Arbiter {
             gap.ts_start = ts_last;
             gap.header.ts_event = cause.header.ts_event;
             gap.header.ts_recv = cause.header.ts_recv;
-            out.push(&gap);
             let stream = self.streams.at(place);
             stream.state |= OUTAGE;
             stream.first = ts_last as u64;
-            self.counts.gap((place % streams::CHANNELS) as u8);
+            if told {
+                out.push(&gap);
+                self.counts.gap((place % streams::CHANNELS) as u8);
+            }
         }
     }
 

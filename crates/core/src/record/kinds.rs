@@ -91,7 +91,8 @@ pub enum MarkerCode {
     Gap = 3,
     /// A connection opened. `first` is its number.
     Connected = 4,
-    /// A connection ended. `first` is its number.
+    /// A connection ended. `first` is its number; `state` is [`super::SESSION_ENDS`] where the
+    /// recorder closed it because it stops.
     Disconnected = 5,
     /// Nothing happened, and time passed: `ts_recv` is a watermark.
     Heartbeat = 6,
