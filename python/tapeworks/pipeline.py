@@ -471,6 +471,10 @@ class Supervisor:
             log.warning("%s did not stop in time: killed", child.worker.name)
             _signal(child, signal.SIGKILL)
             child.process.wait()
+            return
+        if code := child.process.returncode:
+            last = self._last_line(child.worker)
+            log.warning("%s ended with %s while stopping: %s", child.worker.name, code, last)
 
 
 def _signal(child: Child, number: signal.Signals) -> None:

@@ -27,6 +27,7 @@ BATCH_RECORDS = 65_536
 IDLE_S = 0.02
 TIDY_S = 30.0
 BACKOFF_S_MAX = 30.0
+DRAIN_S_MAX = 5.0
 
 
 @dataclass(frozen=True)
@@ -145,11 +146,27 @@ class Feeder:
         return self._reader is not None and self.sink.tidy()
 
     def drain(self, seconds_max: float) -> None:
-        """Moves and flushes all that is durable, within `seconds_max`."""
+        """Moves and flushes all that is durable; what fails is tried again for `seconds_max`.
+
+        Raises:
+            SinkUnavailable: it could not be done in time; the tape keeps what is missing.
+        """
         deadline = time.monotonic() + seconds_max
-        while self.step() and time.monotonic() < deadline:
-            pass
-        self.flush()
+        self._retry_at = 0.0
+        while time.monotonic() < deadline:
+            if self.step():
+                continue
+            if time.monotonic() >= self._retry_at:
+                break
+            time.sleep(IDLE_S)
+        while True:
+            try:
+                self.flush()
+                return
+            except SinkUnavailable as error:
+                if time.monotonic() + error.retry_after_ms / 1000 > deadline:
+                    raise
+                time.sleep(error.retry_after_ms / 1000)
 
     def close(self) -> None:
         """Closes the sink."""
@@ -231,8 +248,19 @@ def run_worker(config: HasSinks, name: str) -> None:
             time.sleep(IDLE_S)
             if time.monotonic() - tidied >= TIDY_S and not any(f.tidy() for f in work):
                 tidied = time.monotonic()
-        for feeder in work:
-            feeder.drain(seconds_max=5.0)
+        _drain_all(work)
     finally:
         for feeder in work:
             feeder.close()
+
+
+def _drain_all(work: list[Feeder]) -> None:
+    """Drains every feeder; one that fails must not keep the others from it."""
+    failure: SinkUnavailable | None = None
+    for feeder in work:
+        try:
+            feeder.drain(DRAIN_S_MAX)
+        except SinkUnavailable as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure

@@ -167,12 +167,7 @@ class ParquetSink(Sink):
         rows = self._rows[table.name]
         if not len(rows):
             return []
-        try:
-            parts = rows.sort(self._symbols)
-        except ValueError as error:
-            # A derived tape can be ahead of the sink of the tape that defines its instruments.
-            self._load_symbols()
-            raise SinkUnavailable(f"{self._topic}: {error}", retry_after_ms=200) from error
+        parts = self._sort(rows)
         first, last = self._commit.offset, self._next - 1
         files = []
         for day, start, end in parts:
@@ -180,6 +175,17 @@ class ParquetSink(Sink):
             self._write(table, rows, start, end, name)
             files.append(name)
         return files
+
+    def _sort(self, rows: Rows | Snapshots) -> list[tuple[int, int, int]]:
+        # The sink of the tape that defines the instruments stores their symbols for all others.
+        with contextlib.suppress(ValueError):
+            return rows.sort(self._symbols)
+        self._load_symbols()
+        try:
+            return rows.sort(self._symbols)
+        except ValueError as error:
+            # A derived tape can be ahead of that sink.
+            raise SinkUnavailable(f"{self._topic}: {error}", retry_after_ms=200) from error
 
     def _write(self, table: Table, rows: Rows | Snapshots, start: int, end: int, name: str) -> None:
         path = lake.staging_path(self._lake, self._source, self._topic, name)
