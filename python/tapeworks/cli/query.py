@@ -40,4 +40,5 @@ def query(
     write_result(result.to_arrow(), form, output)
     gaps = lake.gaps()
     if len(gaps):
-        problems.print(f"[yellow]{len(gaps)} gaps[/] are in the ledger: see `tape gaps`")
+        told = "1 gap[/] is" if len(gaps) == 1 else f"{len(gaps)} gaps[/] are"
+        problems.print(f"[yellow]{told} in the ledger: see `tape gaps`")

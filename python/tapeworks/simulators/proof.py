@@ -140,7 +140,7 @@ def _depth_events(lake: Lake, data: Path, source: str) -> dict[str, tuple[int, i
     for instrument, parts in sequences.items():
         every = np.concatenate(parts)
         counts = (len(every), len(np.unique(every)))
-        for speed in ("", "@100ms", "@250ms", "@500ms", "@1000ms"):
+        for speed in ("", "@0ms", "@100ms", "@250ms", "@500ms", "@1000ms"):
             found[f"{names[instrument].lower()}@depth{speed}"] = counts
     return found
 

@@ -11,7 +11,8 @@ _MINUTES_AND_HOURS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8
 USDM_INTERVALS = (*_MINUTES_AND_HOURS, "1d", "3d", "1w", "1M")
 SPOT_INTERVALS = ("1s", *USDM_INTERVALS)
 SPOT_DEPTH_SPEEDS_MS = (100, 1000)
-USDM_DEPTH_SPEEDS_MS = (100, 250, 500)
+# 0 is the stream of every change, which the venue serves without naming it.
+USDM_DEPTH_SPEEDS_MS = (0, 100, 250, 500)
 PARTIAL_LEVELS = (5, 10, 20)
 
 _PARTIAL = re.compile(r"depth(\d+)")
