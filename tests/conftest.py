@@ -1,7 +1,11 @@
 """What tests build from. Tests build components through this file only."""
 
 import contextlib
+import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -152,3 +156,89 @@ def start(tmp_path: Path) -> Iterator[Start]:
         # What the server complained about is the test's business.
         log = tmp_path / "simulator.log"
         assert not log.exists() or "Traceback" not in log.read_text(), log.read_text()
+
+
+class Command:
+    """The command line `tape` in processes of its own, in one working folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *words: object, **more: Any) -> subprocess.Popen[str]:
+        """Starts `tape` with `words`; its output can be read from the process."""
+        start = "from tapeworks.cli import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", start, *map(str, words)],
+            cwd=self.folder,
+            env={**os.environ, "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **more,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *words: object, code: int | None = 0) -> str:
+        """Runs `tape` to its end, which must be with exit code `code`; returns what it printed."""
+        process = self.start(*words)
+        shown, errors = process.communicate(timeout=60)
+        assert code is None or process.returncode == code, shown + errors
+        return shown
+
+    def refuse(self, *words: object, code: int) -> str:
+        """Runs `tape`, which must refuse; returns the one line in which it says why."""
+        process = self.start(*words)
+        shown, errors = process.communicate(timeout=60)
+        assert process.returncode == code, shown + errors
+        assert "Traceback" not in errors
+        assert not shown
+        [line] = errors.strip().splitlines()
+        return line
+
+    def answer(self, *words: object) -> Any:
+        """Runs `tape` and returns the JSON that it prints."""
+        return json.loads(self.run(*words))
+
+    def interrupt(self, process: subprocess.Popen[str], timeout_s: float = 30) -> tuple[str, str]:
+        """Sends Ctrl-C, waits, and returns what was printed to both outputs."""
+        process.send_signal(signal.SIGINT)
+        return process.communicate(timeout=timeout_s)
+
+    def close(self) -> None:
+        """Ends what a failed test has left."""
+        for process in self.started:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.communicate(timeout=20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def command() -> Iterator[Callable[[Path], Command]]:
+    """Makes the command line of a working folder; ends what it started with the module."""
+    made: list[Command] = []
+
+    def make(folder: Path) -> Command:
+        made.append(Command(folder))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def tape(tmp_path: Path) -> Iterator[Command]:
+    """The command line, in a folder of its own."""
+    command = Command(tmp_path)
+    yield command
+    command.close()
