@@ -49,6 +49,15 @@ def test_files_and_tail_are_seen_as_one(filled):
     assert counted.to_pylist()[0]["n"] == 4_000
 
 
+def test_show_tables_names_every_table(filled):
+    # The first thing that a newcomer types. Each name that it gives can be asked for.
+    names = tw.open(filled.path).sql("show tables;").to_arrow().column("name").to_pylist()
+    assert "trades" in names
+    assert "gaps" in names
+    for name in names:
+        assert tw.open(filled.path).sql(f"select count(*) from {name}").to_arrow().num_rows == 1
+
+
 def test_tape_alone_is_a_lake(spine, maker):
     # Without a sink everything is answered from the tape; tables of no topic are empty.
     spine.append(maker.definitions())

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from tapeworks.cli.output import as_json, console, size
-from tapeworks.cli.settings import ConfigOption, load
+from tapeworks.cli.settings import ConfigOption, DataOption, load
 from tapeworks.errors import ConfigError
 from tapeworks.pipeline import Config
 
@@ -64,10 +64,11 @@ class _Timex(ctypes.Structure):
 def doctor(
     config: ConfigOption = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
+    data: DataOption = None,
 ) -> None:
     """Check clock, disk, limits, ports and settings. Exits with 1 if something must be mended."""
     settings, problem = _settings(config)
-    data = settings.data if settings else Path("data")
+    folder = data or (settings.data if settings else Path("data"))
     checks: list[Callable[[], Finding]] = [
         lambda: _config(settings, problem),
         _versions,
@@ -75,8 +76,8 @@ def doctor(
         _memory,
         _clock_synchronised,
         _clock_steady,
-        lambda: _disk_sync(data),
-        lambda: _disk_space(data),
+        lambda: _disk_sync(folder),
+        lambda: _disk_space(folder),
         _open_files,
         _locked_memory,
         _shared_maps,

@@ -9,6 +9,8 @@ from tapeworks.cli.reading import open_lake
 from tapeworks.cli.settings import DataOption
 
 app = typer.Typer(add_completion=False)
+SHOWN = ["venue", "symbol", "channel", "cause", "state", "missing", "ts_from", "ts_to"]
+"""What fits on a screen; `--json` has all columns."""
 
 
 @app.command(epilog="Examples: tape gaps | tape gaps BTCUSDT --from 2026-11-20 | tape gaps --json")
@@ -24,4 +26,8 @@ def gaps(
     if not len(result) and not json:
         console.print("nothing is known to be missing")
         return
-    write_result(result.to_arrow(), Format.JSON if json else Format.TABLE, None)
+    ledger = result.to_arrow()
+    if json:
+        write_result(ledger, Format.JSON, None)
+    else:
+        write_result(ledger.select(SHOWN), Format.TABLE, None)

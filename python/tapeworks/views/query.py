@@ -83,6 +83,9 @@ class Engine:
         raise AssertionError("unreachable")
 
     def _run(self, sql: str, tables: Iterable[str], scope: Scope) -> pa.Table:
+        if sql.strip().rstrip("; ").lower() == "show tables":
+            # Views are made for the tables that a query names, so DuckDB itself knows of none here.
+            return pa.table({"name": sorted(TABLES)})
         with self._database.cursor() as connection:
             connection.execute("set timezone = 'UTC'")
             for name in tables:
