@@ -12,6 +12,7 @@ comes from the seed that is printed. Then everything is stopped in order and che
 """
 
 import argparse
+import logging
 import random
 import shutil
 import signal
