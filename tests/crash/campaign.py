@@ -270,6 +270,8 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=200.0)
     parser.add_argument("--keep", type=Path, help="work here, and leave everything for a look")
     given = parser.parse_args()
+    # Every kill would be a line otherwise.
+    logging.getLogger("tapeworks.pipeline").setLevel(logging.ERROR)
     folder = given.keep or Path(tempfile.mkdtemp(prefix="tapeworks-crash-"))
     folder.mkdir(parents=True, exist_ok=True)
     print(f"seed {given.seed}, {given.kills} kills in {given.lanes} lanes, in {folder}", flush=True)
