@@ -40,9 +40,20 @@ def one_line(state: PipelineState) -> str:
             f" frames {raw.items if raw else 0:,}"
             f" lag {lag:,}"
             f" books {proven}/{len(source.books)}"
-            f" gaps {sum(source.gaps.values())}"
+            f" gaps {sum(source.gaps.values())}" + refusal(source, " ")
         )
     return "; ".join(words) or "nothing recorded yet"
+
+
+def refusal(source: SourceState, before: str) -> str:
+    """Returns what a recorder says that cannot write its tape or had to shed; else nothing."""
+    recorder = source.recorder or {}
+    failure, shed = recorder.get("failure"), recorder.get("shed", 0)
+    words = [f"{shed:,} frames shed"] if shed else []
+    if failure:
+        waiting = size(recorder.get("pending_bytes", 0))
+        words.insert(0, f"CANNOT WRITE: {failure}; {waiting} wait in memory")
+    return before + ", ".join(words) if words else ""
 
 
 def _tapes(state: PipelineState) -> Table:
@@ -81,6 +92,7 @@ def _source(source: SourceState) -> RenderableType:
         if quiet:
             text.append(f", {quiet} silent", style="yellow")
         text.append(f", {recorder.get('reconnects', 0)} reconnects")
+        text.append(refusal(source, "\n"), style="red")
     text.append("\nbooks ")
     states = Counter(source.books.values())
     for state, count in sorted(states.items()):

@@ -75,6 +75,7 @@ class Session:
         self._books = set(feed.books())
         self._asks: dict[str, _Ask] = {}
         self._report = report
+        self._refused = False
         self._failure: Exception | None = None
         self._failed = asyncio.Event()
 
@@ -320,6 +321,7 @@ class Session:
             checked = now
             self.ingest.heartbeat(self._clock.wall_ns())
             self.flush()
+            self._tell_refusal()
             watchdog.check(list(self._connections.values()), now, self._clock.wall_ns())
             if 0 < self.feed.definitions_s <= now - defined:
                 defined = now
@@ -331,6 +333,16 @@ class Session:
                     self._ask_books(line)
             if self._report is not None:
                 self._report(self.status())
+
+    def _tell_refusal(self) -> None:
+        """Logs when the tape begins to refuse what comes, and when it takes what waited."""
+        stats = self.ingest.stats()
+        refused = stats["failure"] is not None
+        if refused and not self._refused:
+            _log.error("frames wait in memory, and beyond its bound are shed: %s", stats["failure"])
+        elif self._refused and not refused:
+            _log.warning("the tape is written again; since the start shed=%d", stats["shed"])
+        self._refused = refused
 
     async def _close(self) -> None:
         for connection in list(self._connections.values()):
@@ -384,6 +396,13 @@ async def record(
     try:
         session = Session(feed, ingest, report=report)
         await session.run(stop)
+        status = session.status()
+        if status["pending_bytes"]:
+            _log.error(
+                "stopped with frames that the tape did not take, which are lost bytes=%d: %s",
+                status["pending_bytes"],
+                status["failure"],
+            )
         ingest.sync()
         status = session.status()
     finally:
@@ -411,9 +430,15 @@ def run_worker(
 
     def report(status: Mapping[str, Any]) -> None:
         aside = path.with_suffix(".tmp")
-        with contextlib.suppress(OSError):
-            aside.write_text(json.dumps(status))
+        told = json.dumps(status)
+        try:
+            aside.write_text(told)
             aside.replace(path)
+        except OSError:
+            # The disk is full, which is what a reader should be told: the old file has its place.
+            with contextlib.suppress(OSError), path.open("r+", encoding="utf-8") as file:
+                file.write(told)
+                file.truncate()
 
     async def main() -> None:
         stop = asyncio.Event()

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Protocol
 
 from tapeworks._core import Stage
+from tapeworks.errors import DiskFullError
 
 log = logging.getLogger("tapeworks.processors")
 
@@ -24,6 +25,7 @@ RAW, NORMALIZED = "market-data.raw", "market-data.normalized"
 WAIT_MS = 20
 DRAIN_S_MAX = 10.0
 OPEN_RETRY_S = 0.1
+FULL_RETRY_S = 1.0
 TELL_S = 1.0
 
 
@@ -155,11 +157,19 @@ def run_worker(processors: HasProcessors, tape: HasDurability, data: Path, sourc
 
     signal.signal(signal.SIGTERM, ask)
     derivation = Derivation(processors, tape, data, source)
-    told = 0.0
+    told, full = 0.0, False
     try:
         while not stopping:
-            if not derivation.step():
-                derivation.wait()
+            try:
+                if not derivation.step():
+                    derivation.wait()
+                full = False
+            except DiskFullError as error:
+                # Nothing is lost by it: what was not written is written when there is room.
+                if not full:
+                    log.error("%s: waiting for room: %s", source, error)
+                full = True
+                time.sleep(FULL_RETRY_S)
             if time.monotonic() - told >= TELL_S:
                 told = time.monotonic()
                 _tell(data / "state" / source / "derive.json", derivation.lags())
