@@ -10,6 +10,9 @@ from tapeworks.lake import Table
 
 # Columns by which queries skip: statistics of the others would cost a fifth of the writing.
 STATISTICS = {"symbol", "price", "interval_ms", *lake.SORTED}
+# Where a dictionary grows beyond this, plain values are written from there on: numbers that hardly
+# repeat would cost five times the time in it, and be a third larger.
+DICTIONARY_BYTES_MAX = 128 << 10
 
 
 class FileWriter:
@@ -24,6 +27,7 @@ class FileWriter:
             compression="zstd",
             compression_level=level,
             use_dictionary=[p for name, p in paths.items() if name not in delta],
+            dictionary_pagesize_limit=DICTIONARY_BYTES_MAX,
             column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
             write_page_index=True,
             write_statistics=[path for name, path in paths.items() if name in STATISTICS],

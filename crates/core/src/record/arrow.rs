@@ -118,10 +118,13 @@ impl Column {
 
     /// Decimals of 19 digits of which `places` are behind the point; [`NONE`] is null.
     pub fn decimals(name: &str, places: u32, values: &[i64]) -> Self {
-        let validity = Validity::of(values.iter().map(|&value| value != NONE), values.len());
-        let wide = values.iter().map(|&value| i128::from(value)).collect();
-        let format = format!("d:19,{places}");
-        Self::plain(name, &format, values.len(), validity, Buffer::Wides(wide))
+        Self::wide_decimals(name, places, values.iter().map(|&value| i128::from(value)).collect())
+    }
+
+    fn wide_decimals(name: &str, places: u32, values: Vec<i128>) -> Self {
+        let valid = values.iter().map(|&value| value != i128::from(NONE));
+        let (validity, length) = (Validity::of(valid, values.len()), values.len());
+        Self::plain(name, &format!("d:19,{places}"), length, validity, Buffer::Wides(values))
     }
 
     /// Unsigned 64-bit numbers.
@@ -230,11 +233,11 @@ fn column(field: &Field, bytes: &[u8], width: usize) -> Result<Option<Column>> {
     Ok(Some(match field.meaning {
         Meaning::Hidden => return Ok(None),
         Meaning::Time => Column::times(name, gather(bytes, width, offset, |v: i64| v)),
-        Meaning::Price => {
-            Column::decimals(name, PRICE_PLACES, &gather(bytes, width, offset, |v: i64| v))
-        }
-        Meaning::Size => {
-            Column::decimals(name, SIZE_PLACES, &gather(bytes, width, offset, |v: i64| v))
+        Meaning::Price | Meaning::Size => {
+            let price = field.meaning == Meaning::Price;
+            let places = if price { PRICE_PLACES } else { SIZE_PLACES };
+            let values = gather(bytes, width, offset, |value: i64| i128::from(value));
+            Column::wide_decimals(name, places, values)
         }
         Meaning::Turnover => {
             let values = gather(bytes, width, offset, |v: i128| v);

@@ -203,37 +203,81 @@ impl Rows {
     /// # Errors
     /// `Error::Invalid`: an instrument has no definition yet; nothing was moved.
     pub fn sort(&mut self, symbols: &Symbols) -> Result<Vec<Day>> {
-        let count = self.len();
         let mut keys = std::mem::take(&mut self.scratch.keys);
         keys.clear();
-        let (mut first, mut last) = (i64::MAX, i64::MIN);
-        for row in 0..count {
+        // Rows of one symbol nearly always come in the order of their time: then placing each
+        // behind the last of its symbol is all there is to do.
+        let mut latest = vec![i64::MIN; symbols.names().len() + 1];
+        let (mut first, mut last, mut ordered) = (i64::MAX, i64::MIN, true);
+        for row in 0..self.len() {
             let header = self.header(row);
             let time = Self::time(&header);
-            let day = time.div_euclid(DAY);
-            (first, last) = (first.min(day), last.max(day));
-            keys.push((self.rank(&header, symbols)?, time));
+            let rank = self.rank(&header, symbols)?;
+            let before = std::mem::replace(&mut latest[rank as usize], time);
+            (first, last, ordered) = (first.min(time), last.max(time), ordered & (before <= time));
+            keys.push((rank, time));
         }
-        if count == 0 {
+        if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let names = symbols.names().len() + 1;
+        let (first, last) = (first.div_euclid(DAY), last.div_euclid(DAY));
+        let found = if ordered && first == last {
+            self.place(&keys, latest.len());
+            vec![Day { day: first, start: 0, end: self.len() }]
+        } else {
+            self.order(&keys, first, last, latest.len())
+        };
+        self.scratch.keys = keys;
+        Ok(found)
+    }
+
+    /// Orders rows whose times run back, or that are of several days.
+    fn order(&mut self, keys: &[(u32, i64)], first: i64, last: i64, names: usize) -> Vec<Day> {
         let days = (last - first + 1) as usize;
         let group =
             |key: &(u32, i64)| (key.1.div_euclid(DAY) - first) as usize * names + key.0 as usize;
         let mut order = std::mem::take(&mut self.scratch.order);
         order.clear();
-        order.extend(0..count as u32);
+        order.extend(0..keys.len() as u32);
         if days.saturating_mul(names) <= GROUPS_MAX {
-            order_by_counting(&mut order, &keys, days * names, group);
+            order_by_counting(&mut order, keys, days * names, group);
         } else {
             let full = |&row: &u32| (group(&keys[row as usize]), keys[row as usize].1);
             order.sort_by_key(full);
         }
         self.permute(&order);
         let found = days_of(order.iter().map(|&row| keys[row as usize].1.div_euclid(DAY)));
-        (self.scratch.keys, self.scratch.order) = (keys, order);
-        Ok(found)
+        self.scratch.order = order;
+        found
+    }
+
+    /// Puts each row behind the last one of its rank.
+    fn place(&mut self, keys: &[(u32, i64)], ranks: usize) {
+        let mut next = vec![0_usize; ranks + 1];
+        for key in keys {
+            next[key.0 as usize + 1] += 1;
+        }
+        for rank in 0..ranks {
+            next[rank + 1] += next[rank];
+        }
+        let width = self.layout.width / 8;
+        let Scratch { words, offsets, .. } = &mut self.scratch;
+        words.resize(self.words.len(), 0);
+        offsets.resize(keys.len(), 0);
+        let rows = self.words.chunks_exact(width).zip(&self.offsets);
+        for ((row, &offset), key) in rows.zip(keys) {
+            let at = next[key.0 as usize];
+            next[key.0 as usize] += 1;
+            offsets[at] = offset;
+            let target = &mut words[at * width..(at + 1) * width];
+            // A copy of known length is a few instructions; most records have eight words.
+            match (<&mut [u64; 8]>::try_from(&mut *target), <&[u64; 8]>::try_from(row)) {
+                (Ok(target), Ok(row)) => *target = *row,
+                _ => target.copy_from_slice(row),
+            }
+        }
+        std::mem::swap(&mut self.words, words);
+        std::mem::swap(&mut self.offsets, offsets);
     }
 
     fn rank(&self, header: &Header, symbols: &Symbols) -> Result<u32> {
