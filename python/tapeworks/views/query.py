@@ -51,7 +51,9 @@ class Engine:
         # Files never change once named, so that their footers are worth keeping. No other database
         # is attached; each question gets a connection of its own to this one.
         self._database = duckdb.connect()
-        self._database.execute("set parquet_metadata_cache = true")
+        # Without `global`, the setting would be that of this one connection.
+        self._database.execute("set global parquet_metadata_cache = true")
+        self._database.execute("set global timezone = 'UTC'")
 
     def sources(self) -> list[str]:
         """Returns all sources that have a tape or a file."""
@@ -87,7 +89,6 @@ class Engine:
             # Views are made for the tables that a query names, so DuckDB itself knows of none here.
             return pa.table({"name": sorted(TABLES)})
         with self._database.cursor() as connection:
-            connection.execute("set timezone = 'UTC'")
             for name in tables:
                 self._define(connection, TABLES[name], scope)
             relation = connection.sql(sql)

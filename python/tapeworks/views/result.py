@@ -1,5 +1,6 @@
 """What a question gives: a table that becomes Arrow, Polars or pandas, and knows its gaps."""
 
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,6 @@ from tapeworks.errors import QueryError
 if TYPE_CHECKING:
     import pandas
     import polars
-
-try:
-    import polars as _polars
-except ImportError:
-    _polars = None  # type: ignore[assignment]
 
 ROWS_SHOWN = 10
 
@@ -47,10 +43,12 @@ class Result:
         Raises:
             QueryError: Polars is not installed.
         """
-        if _polars is None:
-            raise QueryError("polars is not installed: pip install 'tapeworks[polars]'")
-        frame = _polars.from_arrow(self._table)
-        assert isinstance(frame, _polars.DataFrame)
+        try:
+            # Loading it takes a tenth of a second: only who wants a frame waits for it.
+            library = importlib.import_module("polars")
+        except ImportError:
+            raise QueryError("polars is not installed: pip install 'tapeworks[polars]'") from None
+        frame: polars.DataFrame = library.from_arrow(self._table)
         return frame
 
     def to_pandas(self) -> "pandas.DataFrame":
