@@ -270,6 +270,9 @@ def test_python_binance_reads_every_answer(start):
 
         API_URL = f"{simulator.rest_url}/api"
 
+    # The client would make an event loop that nobody closes.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     client = Local()
     try:
         assert client.get_exchange_info()["symbols"][0]["symbol"] == "BTCUSDT"
@@ -280,3 +283,5 @@ def test_python_binance_reads_every_answer(start):
         assert client.get_orderbook_ticker(symbol="BTCUSDT")["symbol"] == "BTCUSDT"
     finally:
         client.close_connection()
+        asyncio.set_event_loop(None)
+        loop.close()

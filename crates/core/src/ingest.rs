@@ -220,7 +220,7 @@ impl Ingest {
         self.pending.push_records(connection, ts, marker.as_bytes())
     }
 
-    /// Notes that `connection` ended, and forgets its streams. `stops` says that the recorder closed
+    /// Notes that `connection` ended, and forgets its streams. `stops` says that the recorder closes
     /// it because it stops: what comes later is not lost, it was not to be recorded.
     ///
     /// # Errors

@@ -123,7 +123,7 @@ class Server:
     async def _converse(self, connection: Connection) -> None:
         async for received in connection.socket:
             if not connection.admit():
-                connection.say_goodbye(1008, "Too many requests")
+                await self._refuse(connection, 1008, "Too many requests")
                 return
             match received.type:
                 case WSMsgType.TEXT:
@@ -135,8 +135,13 @@ class Server:
                     if received.data:
                         connection.ponged_at = time.monotonic()
                 case _:
-                    connection.say_goodbye(1003, "Text only")
+                    await self._refuse(connection, 1003, "Text only")
                     return
+
+    async def _refuse(self, connection: Connection, code: int, reason: str) -> None:
+        # By way of the library, which would send a close frame of its own after any other.
+        connection.closing = connection.closing or reason
+        await connection.socket.close(code=code, message=reason.encode())
 
     async def keep(self) -> None:
         """Pings, and ends what is too old, too quiet or too slow; until cancelled."""
