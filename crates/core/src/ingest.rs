@@ -220,8 +220,8 @@ impl Ingest {
         self.pending.push_records(connection, ts, marker.as_bytes())
     }
 
-    /// Notes that `connection` ended, and forgets its streams. `stops` says that the recorder closes
-    /// it because it stops: what comes later is not lost, it was not to be recorded.
+    /// Notes that `connection` ended, and forgets its streams. With `stops`, the recorder closed it
+    /// because it stops: what comes later is not lost, it was not to be recorded.
     ///
     /// # Errors
     /// As [`Ingest::connected`].
