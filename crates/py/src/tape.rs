@@ -299,8 +299,11 @@ impl TapeReader {
         let inner = &mut self.inner;
         let first = inner.position();
         let mut batch = tapeworks_core::Records::new();
-        let count =
-            py.allow_threads(|| gather(inner, max_items, |bytes| batch.extend_from_bytes(bytes)));
+        let count = py.allow_threads(|| {
+            let ready = inner.end()?.saturating_sub(first);
+            batch.reserve(max_items.min(usize::try_from(ready).unwrap_or(max_items)));
+            gather(inner, max_items, |bytes| batch.extend_from_bytes(bytes))
+        });
         let count = count.map_err(to_python)?;
         Ok((count > 0).then(|| Records::wrap(batch, first, self.inner.position())))
     }

@@ -42,17 +42,21 @@ impl Records {
         Ok(())
     }
 
+    /// Makes room for `count` records of 64 bytes, so that appending them moves nothing.
+    pub fn reserve(&mut self, count: usize) {
+        self.words.reserve(count * 8);
+    }
+
     /// Appends `bytes`, which are known to be `count` whole records.
     pub(super) fn extend_counted(&mut self, bytes: &[u8], count: usize) {
-        let start = self.words.len();
-        self.words.resize(start + bytes.len() / 8, 0);
-        // SAFETY: the target was just made `bytes.len()` long; `u64` has no invalid patterns.
+        let (start, words) = (self.words.len(), bytes.len() / 8);
+        self.words.reserve(words);
+        // SAFETY: `words` words were reserved behind `start`, and all of them are written before
+        // they count; `u64` has no invalid patterns.
         unsafe {
-            std::ptr::copy_nonoverlapping(
-                bytes.as_ptr(),
-                self.words.as_mut_ptr().add(start).cast(),
-                bytes.len(),
-            );
+            let target = self.words.as_mut_ptr().add(start);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), target.cast::<u8>(), words * 8);
+            self.words.set_len(start + words);
         }
         self.count += count;
     }
