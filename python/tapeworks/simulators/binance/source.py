@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from tapeworks._core import Frames, Market
-from tapeworks.errors import TapeworksError
+from tapeworks.errors import ConfigError, TapeworksError
 from tapeworks.simulators.binance.config import SimulatorConfig
 
 NS_PER_S = 1_000_000_000
@@ -89,8 +89,12 @@ class Source(ABC):
         """Returns the answer to a request for best bids and offers: a JSON array."""
 
     def skip_trades(self, symbol: str, count: int) -> None:
-        """Skips trade ids, as a venue does that lost trades."""
-        raise NotImplementedError
+        """Skips trade ids, as a venue does that lost trades.
+
+        Raises:
+            ConfigError: this source's trades have their ids already.
+        """
+        raise ConfigError(f"a recording keeps its trade ids: no gap of {count} in {symbol}")
 
     @abstractmethod
     def facts(self, symbol: str) -> dict[str, int]:
