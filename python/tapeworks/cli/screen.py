@@ -34,25 +34,30 @@ def one_line(state: PipelineState) -> str:
         tapes = {tape.topic: tape for tape in source.tapes}
         raw = tapes.get("market-data.raw")
         lag = max((tape.lag or 0 for tape in source.tapes), default=0)
-        proven = sum(book == "continuous" for book in source.books.values())
+        # Books that ended with their session are neither proven nor broken.
+        books = [book for book in source.books.values() if book != "empty"]
+        proven = sum(book == "continuous" for book in books)
         words.append(
             f"{source.name} {amount(raw.per_s if raw else 0)}/s"
             f" frames {raw.items if raw else 0:,}"
             f" lag {lag:,}"
-            f" books {proven}/{len(source.books)}"
-            f" gaps {sum(source.gaps.values())}" + refusal(source, " ")
+            + (f" books {proven}/{len(books)}" if books else "")
+            + f" gaps {sum(source.gaps.values())}"
+            + trouble(source, " ")
         )
     return "; ".join(words) or "nothing recorded yet"
 
 
-def refusal(source: SourceState, before: str) -> str:
-    """Returns what a recorder says that cannot write its tape or had to shed; else nothing."""
+def trouble(source: SourceState, before: str) -> str:
+    """Returns what keeps a recorder from its work, or made it shed; none if all is well."""
     recorder = source.recorder or {}
     failure, shed = recorder.get("failure"), recorder.get("shed", 0)
-    words = [f"{shed:,} frames shed"] if shed else []
+    words = [recorder["trouble"]] if recorder.get("trouble") else []
     if failure:
         waiting = size(recorder.get("pending_bytes", 0))
-        words.insert(0, f"CANNOT WRITE: {failure}; {waiting} wait in memory")
+        words.append(f"CANNOT WRITE: {failure}; {waiting} wait in memory")
+    if shed:
+        words.append(f"{shed:,} frames shed")
     return before + ", ".join(words) if words else ""
 
 
@@ -92,7 +97,7 @@ def _source(source: SourceState) -> RenderableType:
         if quiet:
             text.append(f", {quiet} silent", style="yellow")
         text.append(f", {recorder.get('reconnects', 0)} reconnects")
-        text.append(refusal(source, "\n"), style="red")
+        text.append(trouble(source, "\n"), style="red")
     text.append("\nbooks ")
     states = Counter(source.books.values())
     for state, count in sorted(states.items()):

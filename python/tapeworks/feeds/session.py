@@ -76,6 +76,8 @@ class Session:
         self._asks: dict[str, _Ask] = {}
         self._report = report
         self._refused = False
+        self.trouble = ""
+        """Why there is no connection; none while there is one."""
         self._failure: Exception | None = None
         self._failed = asyncio.Event()
 
@@ -128,6 +130,7 @@ class Session:
                 name: self.ingest.latency(quantile)
                 for name, quantile in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
             },
+            "trouble": self.trouble,
             "reconnects": self.reconnects,
             "rotations": self.rotations,
             "requests": self._requests.made,
@@ -238,6 +241,7 @@ class Session:
                 connection.close_reason = f"not subscribed: {reason}"
                 await self._drop(connection)
                 delay = backoff.delay()
+                self.trouble = f"cannot connect to {line.url}: {reason}"
                 _log.warning(
                     "connect failed line=%s attempt=%d again_s=%.1f: %s",
                     line.name,
@@ -247,6 +251,7 @@ class Session:
                 )
                 await asyncio.sleep(delay)
                 continue
+            self.trouble = ""
             _log.info(
                 "connected line=%s connection=%d streams=%d",
                 line.name,
@@ -459,7 +464,7 @@ def run_worker(
             segment_bytes=segment_bytes,
             report=report,
         )
-        report(status)
+        report({**status, "ended": True})
 
     asyncio.run(main())
     return 0

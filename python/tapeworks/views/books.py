@@ -107,7 +107,18 @@ class Books:
             if not isinstance(found, Unproven):
                 return BookAt(found, symbol, source)
             refusals.append(found)
-        raise _refusal(source, symbol, at, refusals)
+        last = self._last_proven(history, ids, refusals)
+        raise _refusal(source, symbol, at, refusals, last)
+
+    def _last_proven(
+        self, history: BookHistory, ids: list[int], refusals: list[Unproven]
+    ) -> int | None:
+        """Returns the newest instant before the refusal at which the book was proven."""
+        since = refusals[0].ts_event if refusals else None
+        if since is None:
+            return None
+        found = history.at(ids[-1], ts_event=since - 1)
+        return None if isinstance(found, Unproven) else since - 1
 
     def _history(self, source: str) -> BookHistory:
         tape = self._data / "tape" / source / TOPIC
@@ -120,7 +131,9 @@ class Books:
         return self._histories[source]
 
 
-def _refusal(source: str, symbol: str, at: int | None, refusals: list[Unproven]) -> QueryError:
+def _refusal(
+    source: str, symbol: str, at: int | None, refusals: list[Unproven], last: int | None
+) -> QueryError:
     when = "now" if at is None else f"at {format_time(at)}"
     if not refusals:
         return QueryError(f"{source} never recorded {symbol}")
@@ -128,6 +141,8 @@ def _refusal(source: str, symbol: str, at: int | None, refusals: list[Unproven])
     text = f"the book of {symbol} on {source} is not proven {when}: it is {state}"
     if since is not None:
         text += f" since {format_time(since)}"
+    if last is not None:
+        return QueryError(f"{text}; the last proven one is at {format_time(last)}")
     return QueryError(f"{text}; `tape gaps` shows what was lost")
 
 

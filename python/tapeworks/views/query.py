@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -157,7 +156,8 @@ def _tail_select(connection: duckdb.DuckDBPyConnection, table: Table, part: Part
 
 
 def _advise(message: str) -> str:
-    text: Any = message.strip()
+    text = message.strip()
     if "does not exist" in message and "Table with name" in message:
-        text += f"\nTables of the lake: {', '.join(TABLES)}"
-    return str(text)
+        # DuckDB goes on with tables of its own that are near.
+        return f"{text.splitlines()[0]} Tables of the lake: {', '.join(TABLES)}"
+    return text

@@ -172,7 +172,7 @@ class _Source:
             state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return state
+        return None if state.get("ended") else state
 
     def _read_gaps(self) -> None:
         for marker in self._markers(GAPS, GAP_CODE):
