@@ -74,7 +74,9 @@ def _decode(name: str, about: str, file: str, target: float, ratios: tuple[Ratio
         about,
         (Metric("value", "decode", "msg/s", target=target),),
         (
-            _ours("tapeworks", "{python}", "ours/decode.py", frames),
+            # As the parser beside it, it is given frames already apart.
+            _ours("tapeworks", "{python}", "ours/rust.py", "decode", frames, "{scale}"),
+            _peer("tapeworks in Python, lines", "{python}", "ours/decode.py", frames),
             _peer(SIMDJSON, "peers/parse_simdjson", frames),
             _peer(MSGSPEC, "{peers}", "peers/decode_msgspec.py", frames, "exact"),
             _peer("msgspec, float", "{peers}", "peers/decode_msgspec.py", frames, "float"),

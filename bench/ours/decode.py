@@ -1,4 +1,4 @@
-"""Binance frames to records: whole batches, through the Python binding."""
+"""Binance frames to records through the Python binding, which also splits the lines."""
 
 import json
 import sys

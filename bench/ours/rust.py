@@ -11,6 +11,7 @@ import sys
 
 # Bench -> figure -> the line that holds it, its number in the first group, and a factor.
 LINES = {
+    "decode": {"value": (r"straight: +([\d.]+) M messages/s", 1e6)},
     "book": {
         "update_ns": (r"book update, 5000 levels: ([\d.]+) ns", 1),
         "top10_ns": (r"book top 10 of both sides, 5000 levels: ([\d.]+) ns", 1),
@@ -33,13 +34,15 @@ LEVELS_OF_A_DAY = 50_000_000
 
 
 def main() -> None:
+    # The folder of the workload; for `decode` the file of frames itself.
     name, folder, scale = sys.argv[1], sys.argv[2], float(sys.argv[3])
     levels = max(200_000, int(LEVELS_OF_A_DAY * scale)) if name == "past" else 200_000
     environment = os.environ | {
         "PEERS_DATA": folder,
-        "TMPDIR": folder,
+        "TMPDIR": os.path.dirname(folder) if name == "decode" else folder,
         "BENCH_SCALE": str(scale),
         "BOOK_HISTORY_LEVELS": str(levels),
+        "TAPEWORKS_FRAMES": folder,
     }
     bench = "book" if name == "past" else name
     command = ["cargo", "bench", "-q", "-p", "tapeworks-core", "--bench", bench]
