@@ -149,7 +149,7 @@ class Feed(ABC):
     """Where requests go, without a path; empty: no request is made."""
     rest_headers: Mapping[str, str] = MappingProxyType({})
     snapshot_refresh_s: float = 0.0
-    """Fetch every book anew after so long; 0: never."""
+    """Put a fresh snapshot of every book on the raw tape after so long; 0: never."""
     definitions_s: float = 0.0
     """Repeat the opening requests after so long; 0: never."""
     budget: WeightBudget

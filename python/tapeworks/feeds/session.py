@@ -279,7 +279,7 @@ class Session:
         return next(n for n in range(_CONNECTIONS_MAX) if n not in self._connections)
 
     def _ask_books(self, line: Line) -> None:
-        """Asks for the books of a line that had no connection: they are surely broken."""
+        """Asks for a fresh snapshot of each book of a line, broken or not."""
         now = self._clock.now()
         for stream in line.streams:
             symbol = self.feed.symbol(stream)

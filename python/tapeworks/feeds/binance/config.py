@@ -49,7 +49,8 @@ class BinanceConfig:
     snapshot_limit: int = 0
     """Levels a side of a REST snapshot; 0: 5000 on spot, 1000 on futures."""
     snapshot_refresh_s: float = 0.0
-    """Fetch every book anew after so long, for the levels beyond the snapshot; 0: never."""
+    """Put a fresh snapshot of every book on the raw tape after so long, to check against; a proven
+    book does not take it in. 0: never."""
     definitions_s: float = 300.0
     """How often exchangeInfo is fetched, for halts and changed tick sizes; 0: at the start only."""
     weight_share: float = 0.5
