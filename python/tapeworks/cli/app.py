@@ -1,12 +1,15 @@
 """The table of commands, and what happens when one fails.
 
-A command's module is imported only when it is called: `tape --help` loads none of them. Every
-error that Tapeworks raises on purpose ends as one line on stderr and an exit code of `EXIT_CODES`;
-`--debug` (or `TAPEWORKS_DEBUG=1`) shows the traceback as well.
+A command's module is imported only when it is called: `tape --help` loads none of them. Wrong
+use, and every error that Tapeworks raises on purpose, ends as one line on stderr and an exit code
+of `EXIT_CODES`; `--debug` (or `TAPEWORKS_DEBUG=1`) shows the traceback as well.
 """
 
+import difflib
 import importlib
 import os
+import signal
+import sys
 import traceback
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,14 +18,25 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import tapeworks.errors as errors
+from tapeworks import __version__
+from tapeworks.cli.command import write_epilog
 
 EPILOG = """\
-Try: tape demo | tape record binance BTCUSDT ETHUSDT | tape query "select count(*) from trades"
+Examples:
+  tape demo
+  tape record binance BTCUSDT ETHUSDT
+  tape query "select symbol, count(*) from trades group by symbol"
 
-Exit codes: 0 done; 1 a check did not hold (verify, demo, doctor); 2 wrong arguments or settings;
-3 a tape or a sink failed; 4 the venue refused; 5 the question cannot be answered; 130 interrupted.
+Exit codes:
+  0 done                             3 a tape, a sink or a file failed
+  1 a check did not hold             4 the venue refused
+  2 wrong arguments or settings      5 the question cannot be answered
+                                     130 interrupted
 """
 
+HELP_COLUMNS_MAX = 100
+EXIT_WRONG_USE = 2
+EXIT_FILE_FAILED = 3
 EXIT_INTERRUPTED = 130
 EXIT_CODES: list[tuple[type[errors.TapeworksError], int]] = [
     (errors.ConfigError, 2),
@@ -63,7 +77,7 @@ COMMANDS: dict[str, Entry] = {
 
 
 class Commands(TyperGroup):
-    """Loads a command when it is called, and turns errors into one line and an exit code."""
+    """Loads a command when it is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Returns the names in the order of the flow."""
@@ -72,37 +86,58 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Returns what help needs to know of a command, without loading it."""
         entry = COMMANDS.get(cmd_name)
-        if entry is None:
-            return None
-        return TyperCommand(cmd_name, help=entry.summary, rich_help_panel=entry.panel)
+        return None if entry is None else TyperCommand(cmd_name, help=entry.summary)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Loads the command that is called."""
-        name, stub, rest = super().resolve_command(ctx, args)
-        if stub is None or name is None:
-            return name, stub, rest
+        """Loads the command that is called.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        name, rest = args[0], args[1:]
+        if name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        if name not in COMMANDS:
+            near = difflib.get_close_matches(name, COMMANDS, 1)
+            hint = f"did you mean `tape {near[0]}`?" if near else "`tape --help` lists all"
+            raise errors.ConfigError(f"there is no command {name!r}: {hint}")
         module = importlib.import_module(f"tapeworks.cli.{COMMANDS[name].module}")
         command = typer.main.get_command(module.app)
         command.name = name
+        # From here on there may be something to tidy up: Ctrl-C is an exception again.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         return name, command, rest
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes the commands below their headings."""
+        width = max(map(len, COMMANDS))
+        for panel in (START, LOOK, KEEP):
+            with formatter.section(panel):
+                formatter.write_dl(
+                    [
+                        (name.ljust(width), entry.summary)
+                        for name, entry in COMMANDS.items()
+                        if entry.panel == panel
+                    ]
+                )
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Writes the examples and the exit codes."""
+        write_epilog(self.epilog, formatter)
+
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command; an error that was raised on purpose becomes one line."""
+        """Runs the command; shows the traceback of its error if asked for."""
         try:
             return super().invoke(ctx)
-        except errors.TapeworksError as error:
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-            typer.secho(f"tape: {error}", err=True, fg=typer.colors.RED)
-            raise typer.Exit(exit_code(error)) from None
-        except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
-            # The reader of our output has seen enough (`tape replay | head`): not an error. What
-            # is still buffered cannot be written, and must not complain at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            # Told here, as typer would make an error of it.
+            _discard_output()
             raise typer.Exit(0) from None
+        except Exception as error:
+            if ctx.params.get("debug") and not isinstance(error, typer.Exit):
+                traceback.print_exc()
+            raise
 
 
 def exit_code(error: errors.TapeworksError) -> int:
@@ -114,9 +149,19 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": HELP_COLUMNS_MAX,
+    },
     epilog=EPILOG,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tapeworks {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -124,10 +169,65 @@ def options(
     debug: Annotated[
         bool, typer.Option("--debug", envvar="TAPEWORKS_DEBUG", help="Show tracebacks.")
     ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", callback=_show_version, is_eager=True, help="Show the version."
+        ),
+    ] = False,
 ) -> None:
     """Records the market's tape, proves it complete, and makes it queryable."""
 
 
 def main() -> None:
-    """Runs `tape`."""
-    app()
+    """Runs `tape` and ends the process with the exit code of what happened."""
+    code = _run()
+    # The work is done: a Ctrl-C while the interpreter ends has nothing to say.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        code = typer.main.get_command(app).main(prog_name="tape", standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except errors.TapeworksError as error:
+        return _refuse("tape", str(error), exit_code(error))
+    except typer.TyperException as error:
+        return _wrong_use(error)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has seen enough (`tape query | head`): not an error.
+        _discard_output()
+        return 0
+    except OSError as error:
+        # Perhaps of standard output itself.
+        _discard_output()
+        place = f"{error.filename}: " if error.filename else ""
+        told = f"{place}{error.strerror or error}; `tape --debug ...` shows where"
+        return _refuse("tape", told, EXIT_FILE_FAILED)
+
+
+def _discard_output() -> None:
+    """Lets go of what is still buffered and cannot be written: it must not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _wrong_use(error: typer.TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    command = "tape" if context is None else str(context.command_path)
+    told = error.format_message().rstrip(".")
+    if context is not None and told == context.get_help().rstrip("."):
+        typer.echo(told)
+        return EXIT_WRONG_USE
+    told = (told[:1].lower() + told[1:]).replace("Value error, ", "")
+    return _refuse(command, f"{told}; see `{command} --help`", EXIT_WRONG_USE)
+
+
+def _refuse(command: str, told: str, code: int) -> int:
+    typer.secho(f"{command}: {told}", err=True, fg=typer.colors.RED)
+    return code

@@ -6,22 +6,23 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from tapeworks.cli.output import Format, as_json, console, text, write_result
+from tapeworks.cli.command import Application
+from tapeworks.cli.console import console
+from tapeworks.cli.options import DataOption
+from tapeworks.cli.output import Format, as_json, text, write_result
 from tapeworks.cli.reading import open_lake
-from tapeworks.cli.settings import DataOption
 from tapeworks.views.books import BookAt
 from tapeworks.views.times import format_time
 
 BAR_COLUMNS = 24
 
-app = typer.Typer(add_completion=False)
+app = Application()
 
 EXAMPLES = """\
-Examples: tape book BTCUSDT
-
-tape book BTCUSDT --at "2026-11-20 14:03:07.123" --levels 20
-
-tape book BTCUSDT --at 2026-11-20T14:03:07Z --format csv     # all levels
+Examples:
+  tape book BTCUSDT
+  tape book BTCUSDT --at "2026-11-20 14:03:07.123" --levels 20
+  tape book BTCUSDT --at 2026-11-20T14:03:07Z --format csv     # all levels
 """
 
 

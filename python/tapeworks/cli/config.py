@@ -2,23 +2,18 @@
 
 from importlib.resources import files
 
-import typer
-
-from tapeworks.cli.output import console
-from tapeworks.cli.settings import ConfigOption, load
+from tapeworks.cli.command import Application
+from tapeworks.cli.console import console
+from tapeworks.cli.options import ConfigOption
+from tapeworks.cli.settings import load
 from tapeworks.config import write_toml
 
 EXAMPLE = "tapeworks.example.toml"
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="The settings.",
-    epilog="Example: tape config example > tapeworks.toml",
-)
+app = Application(no_args_is_help=True, help="Check, show or print an example of the settings.")
 
 
-@app.command(epilog="Example: tape config check --config tapeworks.toml")
+@app.command(epilog="Example:\n  tape config check --config tapeworks.toml")
 def check(config: ConfigOption = None) -> None:
     """Parse and check the settings without opening anything. Exits with 2 if they are wrong."""
     settings = load(config)
@@ -30,13 +25,13 @@ def check(config: ConfigOption = None) -> None:
     console.print(f"data in [bold]{settings.data}[/]; the settings are right")
 
 
-@app.command(epilog="Example: tape config show > tapeworks.toml")
+@app.command(epilog="Example:\n  tape config show > tapeworks.toml")
 def show(config: ConfigOption = None) -> None:
     """Print all settings that are in force, as TOML. Secrets are left out."""
     print(write_toml(load(config)), end="")
 
 
-@app.command(epilog="Example: tape config example > tapeworks.toml")
+@app.command(epilog="Example:\n  tape config example > tapeworks.toml")
 def example() -> None:
     """Print the commented example, which holds exactly the defaults."""
     print(example_text(), end="")

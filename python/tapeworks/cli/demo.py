@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from tapeworks.cli.output import console, problems
+from tapeworks.cli.command import Application
+from tapeworks.cli.console import console, problems
 from tapeworks.cli.running import SecondsOption, run
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
@@ -25,12 +26,15 @@ MARK = ".tape-demo"
 # A snapshot of the futures holds 1000 levels a side: all of the book must be in it.
 LEVELS = 400
 
-app = typer.Typer(add_completion=False)
+app = Application()
 
 EXAMPLES = """\
-Examples: tape demo | tape demo --once | tape demo --seconds 60 --seed 7 --rate 1000
+Examples:
+  tape demo
+  tape demo --seconds 60 --seed 7 --rate 1000
 
-Afterwards: tape query "select symbol, count(*) from trades group by symbol" --data demo
+Afterwards:
+  tape query "select symbol, count(*) from trades group by symbol" --data demo
 """
 
 

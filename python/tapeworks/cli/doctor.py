@@ -18,8 +18,11 @@ from typing import Annotated
 
 import typer
 
-from tapeworks.cli.output import as_json, console, size
-from tapeworks.cli.settings import ConfigOption, DataOption, load
+from tapeworks.cli.command import Application
+from tapeworks.cli.console import console
+from tapeworks.cli.options import ConfigOption, DataOption
+from tapeworks.cli.output import as_json, size
+from tapeworks.cli.settings import load
 from tapeworks.errors import ConfigError
 from tapeworks.pipeline import Config
 
@@ -33,7 +36,7 @@ JITTER_WARN_US = 2_000.0
 CLOCK_ERROR_WARN_US = 50_000
 PACKAGES = ("tapeworks", "picows", "msgspec", "pyarrow", "duckdb", "numpy", "typer", "rich")
 
-app = typer.Typer(add_completion=False)
+app = Application()
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class _Timex(ctypes.Structure):
     )
 
 
-@app.command(epilog="Example: tape doctor --json")
+@app.command(epilog="Examples:\n  tape doctor\n  tape doctor --json")
 def doctor(
     config: ConfigOption = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,

@@ -5,21 +5,22 @@ from typing import Annotated
 
 import typer
 
-from tapeworks.cli.output import Format, console, write_result
+from tapeworks.cli.command import Application
+from tapeworks.cli.options import DataOption
+from tapeworks.cli.output import Format, write_result
 from tapeworks.cli.reading import open_lake
-from tapeworks.cli.settings import DataOption
 from tapeworks.errors import ConfigError
 from tapeworks.lake import TABLES
 from tapeworks.views.times import parse_time
 
 FORMATS = {".parquet": Format.PARQUET, ".csv": Format.CSV, ".jsonl": Format.JSONL}
 
-app = typer.Typer(add_completion=False)
+app = Application()
 
 EXAMPLES = """\
-Examples: tape export trades trades.parquet --symbol BTCUSDT --from 2026-11-20 --to 2026-11-21
-
-tape export bars bars.csv
+Examples:
+  tape export trades trades.parquet --symbol BTCUSDT --from 2026-11-20 --to 2026-11-21
+  tape export bars bars.csv
 
 The end of the file's name says how it is written: .parquet, .csv or .jsonl.
 """
@@ -51,4 +52,4 @@ def export(
     where = f" where {' and '.join(conditions)}" if conditions else ""
     result = open_lake(data).sql(f"select * from {table}{where} order by {time}")
     write_result(result.to_arrow(), FORMATS[output.suffix], output)
-    console.print(f"{len(result):,} rows of {table} in {output}")
+    typer.echo(f"{len(result):,} rows of {table} in {output}")

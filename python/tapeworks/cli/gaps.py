@@ -4,16 +4,24 @@ from typing import Annotated
 
 import typer
 
-from tapeworks.cli.output import Format, console, write_result
+from tapeworks.cli.command import Application
+from tapeworks.cli.options import DataOption
+from tapeworks.cli.output import Format, write_result
 from tapeworks.cli.reading import open_lake
-from tapeworks.cli.settings import DataOption
 
-app = typer.Typer(add_completion=False)
+EXAMPLES = """\
+Examples:
+  tape gaps
+  tape gaps BTCUSDT --from 2026-11-20
+  tape gaps --json
+"""
+
+app = Application()
 SHOWN = ["venue", "symbol", "channel", "cause", "state", "missing", "ts_from", "ts_to"]
 """What fits on a screen; `--json` has all columns."""
 
 
-@app.command(epilog="Examples: tape gaps | tape gaps BTCUSDT --from 2026-11-20 | tape gaps --json")
+@app.command(epilog=EXAMPLES)
 def gaps(
     symbol: Annotated[str | None, typer.Argument(help="Only what touches this symbol.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="Start, UTC.")] = None,
@@ -24,7 +32,7 @@ def gaps(
     """List what was lost: cause, range in sequence and time, detection, state."""
     result = open_lake(data).gaps(symbol, start, end)
     if not len(result) and not json:
-        console.print("nothing is known to be missing")
+        typer.echo("nothing is known to be missing")
         return
     ledger = result.to_arrow()
     if json:

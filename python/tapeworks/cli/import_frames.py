@@ -9,8 +9,11 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tapeworks._core import Ingest
-from tapeworks.cli.output import amount, console, problems
-from tapeworks.cli.settings import ConfigOption, DataOption, load
+from tapeworks.cli.command import Application
+from tapeworks.cli.console import console, problems
+from tapeworks.cli.options import ConfigOption, DataOption
+from tapeworks.cli.output import amount
+from tapeworks.cli.settings import load
 from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.captures import Captured, Captures
 from tapeworks.pipeline import Config, catch_up
@@ -18,15 +21,18 @@ from tapeworks.pipeline import Config, catch_up
 FLUSH_FRAMES = 512
 CONNECTION = 0
 
-app = typer.Typer(add_completion=False)
+app = Application()
 
 EXAMPLES = """\
-Examples: tape import binance-spot capture.gz --data imported
+Examples:
+  tape import binance-spot capture.gz --data imported
+  tape import binance-usdm day1.gz day2.gz --source usdm-2024
 
-tape import binance-usdm day1.gz day2.gz --source usdm-2024
-
-Lines may be `<receive time ns> <frame>`, `<seconds>: <frame>`, `<url> -> <seconds>: <answer>`, or a
-JSON frame alone; see `feeds/captures.py`.
+A line of a file is one of:
+  <receive time ns> <frame>
+  <seconds>: <frame>
+  <url> -> <seconds>: <answer>
+  <frame>                           JSON; its time of receipt is its time of event
 """
 
 

@@ -1,30 +1,35 @@
-"""How commands print: tables for people, JSON, CSV and JSON lines for programs."""
+"""How commands print: tables for people, JSON, CSV and JSON lines for programs.
+
+Nothing here loads rich: what answers a question must not wait for it (`console.py` does).
+"""
 
 import csv
+import importlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from rich.console import Console
+import typer
 
 from tapeworks.errors import ConfigError
 
 TABLE_ROWS_MAX = 10_000
 NUMBERS = (int, float, Decimal)
+EPOCH = datetime(1970, 1, 1)
+UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 # What is piped into a file or another program has no width of its own.
 PIPE_COLUMNS = 160
 
-console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
-problems = Console(stderr=True, width=None if sys.stderr.isatty() else PIPE_COLUMNS)
+# Loaded when a Parquet file is asked for.
+PARQUET = "pyarrow.parquet"
 
 
 class Format(StrEnum):
@@ -35,6 +40,16 @@ class Format(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     PARQUET = "parquet"
+
+
+def width() -> int:
+    """Returns how many columns standard output has."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_COLUMNS
+
+
+def note(told: str) -> None:
+    """Says something beside the answer, on standard error."""
+    typer.secho(told, err=True, fg=typer.colors.YELLOW)
 
 
 def plain(value: object) -> object:
@@ -72,7 +87,7 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
         return
     try:
         if form is Format.PARQUET:
-            pq.write_table(table, output, compression="zstd")
+            importlib.import_module(PARQUET).write_table(table, output, compression="zstd")
         else:
             with output.open("w", encoding="utf-8", newline="") as file:
                 _write(table, form, file)
@@ -85,7 +100,7 @@ def _write(table: pa.Table, form: Format, file: IO[str]) -> None:
     if form is Format.TABLE:
         file.write(as_table(columns, list(_rows(table.slice(0, TABLE_ROWS_MAX)))))
         if table.num_rows > TABLE_ROWS_MAX:
-            problems.print(f"the first {TABLE_ROWS_MAX:,} of {table.num_rows:,} rows; --format csv")
+            note(f"the first {TABLE_ROWS_MAX:,} of {table.num_rows:,} rows; --format csv has all")
     elif form is Format.CSV:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -102,7 +117,7 @@ def as_table(columns: list[str], rows: list[tuple[object, ...]]) -> str:
     """Writes rows below each other; each as a block of its own where they are too wide."""
     cells = [[text(value) for value in row] for row in rows]
     widths = [max([len(name), *(len(row[at]) for row in cells)]) for at, name in enumerate(columns)]
-    if sum(widths) + 2 * len(widths) <= console.width:
+    if sum(widths) + 2 * len(widths) <= width():
         right = [
             all(value is None or isinstance(value, NUMBERS) for value in column)
             for column in (zip(*rows, strict=True) if rows else [() for _ in columns])
@@ -126,13 +141,30 @@ def _line(cells: Sequence[str], widths: list[int], right: list[bool]) -> str:
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[object, ...]]:
-    # Nanoseconds do not fit a datetime: times are written as text by Arrow, with all their digits.
-    exact = [
-        pc.strftime(column, "%Y-%m-%dT%H:%M:%SZ") if pa.types.is_timestamp(column.type) else column
-        for column in table.columns
+    for batch in table.to_batches():
+        yield from zip(*map(_values, batch.columns), strict=True)
+
+
+def _values(column: pa.Array) -> list[object]:
+    """Returns the values of `column`; a time as text with all its digits.
+
+    Nanoseconds do not fit a datetime, and what Arrow has for this takes longer to load than most
+    answers to print.
+    """
+    if not pa.types.is_timestamp(column.type):
+        return list(column.to_pylist())
+    units = UNITS_PER_S[column.type.unit]
+    digits = len(str(units)) - 1
+    return [
+        None if value is None else _iso(value // units, value % units, digits)
+        for value in column.view(pa.int64()).to_pylist()
     ]
-    for batch in pa.table(exact, names=[str(n) for n in range(len(exact))]).to_batches():
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _iso(seconds: int, fraction: int, digits: int) -> str:
+    moment = EPOCH + timedelta(seconds=seconds)
+    rest = f".{fraction:0{digits}d}" if digits else ""
+    return f"{moment.isoformat()}{rest}Z"
 
 
 def text(value: object) -> str:

@@ -5,21 +5,20 @@ from typing import Annotated
 
 import typer
 
-from tapeworks.cli.output import Format, problems, write_result
+from tapeworks.cli.command import Application
+from tapeworks.cli.options import DataOption
+from tapeworks.cli.output import Format, note, write_result
 from tapeworks.cli.reading import open_lake
-from tapeworks.cli.settings import DataOption
 
-app = typer.Typer(add_completion=False)
+app = Application()
 
 EXAMPLES = """\
-Examples: tape query "select * from trades where symbol = 'BTCUSDT' limit 10"
-
-tape query "select symbol, count(*), sum(size) from trades group by symbol" --format json
-
-tape query "select * from quotes" --format parquet --output quotes.parquet
-
-Tables: trades, quotes, marks, bars, ticks, book_levels, book_snapshots, gaps, instruments:
-tape query "show tables".
+Examples:
+  tape query "show tables"
+  tape query "describe trades"
+  tape query "select * from trades where symbol = 'BTCUSDT' limit 10"
+  tape query "select symbol, count(*), sum(size) from trades group by symbol" --format json
+  tape query "select * from quotes" --format parquet --output quotes.parquet
 """
 
 
@@ -40,5 +39,5 @@ def query(
     write_result(result.to_arrow(), form, output)
     gaps = lake.gaps()
     if len(gaps):
-        told = "1 gap[/] is" if len(gaps) == 1 else f"{len(gaps)} gaps[/] are"
-        problems.print(f"[yellow]{told} in the ledger: see `tape gaps`")
+        told = "1 gap is" if len(gaps) == 1 else f"{len(gaps)} gaps are"
+        note(f"{told} in the ledger: see `tape gaps`")

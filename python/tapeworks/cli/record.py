@@ -6,20 +6,21 @@ from typing import Annotated
 
 import typer
 
+from tapeworks.cli.command import Application
+from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.running import SecondsOption, run
-from tapeworks.cli.settings import ConfigOption, DataOption, load
+from tapeworks.cli.settings import load
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
 from tapeworks.pipeline import FEED_CONFIGS, resolve_feed
 
-app = typer.Typer(add_completion=False)
+app = Application()
 
 EXAMPLES = """\
-Examples: tape record binance BTCUSDT ETHUSDT
-
-tape record binance BTCUSDT --set product=usdm --set channels=aggTrade,bookTicker,depth
-
-tape record binance BTCUSDT --set endpoints=testnet --data /mnt/fast/data
+Examples:
+  tape record binance BTCUSDT ETHUSDT
+  tape record binance BTCUSDT --set product=usdm --set channels=aggTrade,bookTicker,depth
+  tape record binance BTCUSDT --set endpoints=testnet --data /mnt/fast/data
 
 Every setting of a feed in `tape config example` can be given by --set.
 """

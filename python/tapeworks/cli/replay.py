@@ -10,23 +10,23 @@ import pyarrow as pa
 import typer
 
 from tapeworks._core import Records
-from tapeworks.cli.output import as_json, problems
+from tapeworks.cli.command import Application
+from tapeworks.cli.options import DataOption
+from tapeworks.cli.output import as_json, note
 from tapeworks.cli.reading import open_lake
-from tapeworks.cli.settings import DataOption
 from tapeworks.errors import QueryError
 from tapeworks.views.lake import Lake
 
 KINDS = ("definition", "trade", "quote", "level", "mark", "bar", "tick", "marker")
 HIDDEN = {"length", "reserved", "conditions"}
 
-app = typer.Typer(add_completion=False)
+app = Application()
 
 EXAMPLES = """\
-Examples: tape replay BTCUSDT --from 2026-11-20T14:00 --to 2026-11-20T15:00 --speed 10
-
-tape replay BTCUSDT ETHUSDT --kinds trades,depth --format jsonl | head
-
-tape replay --format raw > records.bin     # the records themselves, 64 bytes and more each
+Examples:
+  tape replay BTCUSDT --from 2026-11-20T14:00 --to 2026-11-20T15:00 --speed 10
+  tape replay BTCUSDT ETHUSDT --kinds trades,depth --format jsonl | head
+  tape replay --format raw > records.bin     # the records themselves, 64 bytes and more each
 """
 
 
@@ -70,7 +70,7 @@ def replay(
             for row in rows(batch, names):
                 sys.stdout.write(as_json(row) + "\n")
         sys.stdout.flush()
-    problems.print(f"{count:,} records")
+    note(f"{count:,} records")
 
 
 def symbol_names(lake: Lake, source: str | None) -> dict[tuple[object, object], object]:

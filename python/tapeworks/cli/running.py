@@ -9,7 +9,7 @@ import typer
 from rich.live import Live
 from rich.logging import RichHandler
 
-from tapeworks.cli.output import console, problems
+from tapeworks.cli.console import console, problems
 from tapeworks.cli.screen import one_line, picture
 from tapeworks.pipeline import Config, Supervisor, stop_on_signals
 from tapeworks.views.status import Status

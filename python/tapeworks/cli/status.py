@@ -8,18 +8,19 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from tapeworks.cli.output import as_json, console
+from tapeworks.cli.command import Application
+from tapeworks.cli.console import console
+from tapeworks.cli.options import DataOption, recorded
+from tapeworks.cli.output import as_json
 from tapeworks.cli.screen import picture
-from tapeworks.cli.settings import DataOption, data_folder
-from tapeworks.errors import QueryError
 from tapeworks.views.status import PipelineState, Status
 
 RATE_SECONDS = 1.0
 
-app = typer.Typer(add_completion=False)
+app = Application()
 
 
-@app.command(epilog="Examples: tape status | tape status --once | tape status --json")
+@app.command(epilog="Examples:\n  tape status\n  tape status --once\n  tape status --json")
 def status(
     data: DataOption = None,
     once: Annotated[bool, typer.Option("--once", help="Print once and end.")] = False,
@@ -27,13 +28,7 @@ def status(
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 1.0,
 ) -> None:
     """Show rates, lags, gaps, books and disk, live. Works beside `tape up` in any terminal."""
-    folder = data_folder(data)
-    if not (folder / "tape").is_dir():
-        raise QueryError(
-            f"wanted recorded data in {folder}, found none: "
-            "`tape demo` or `tape record binance BTCUSDT` makes some; --data names another folder"
-        )
-    look = Status(folder)
+    look = Status(recorded(data))
     state = look.sample()
     if json or once or not console.is_terminal:
         time.sleep(RATE_SECONDS)

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 
-import typer
-
+from tapeworks.cli.command import Application
+from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.running import SecondsOption, run
-from tapeworks.cli.settings import ConfigOption, DataOption, load
+from tapeworks.cli.settings import load
 
-app = typer.Typer(add_completion=False)
+app = Application()
 
 
-@app.command(epilog="Example: tape config example > tapeworks.toml && tape up")
+@app.command(epilog="Example:\n  tape config example > tapeworks.toml && tape up")
 def up(config: ConfigOption = None, data: DataOption = None, seconds: SecondsOption = None) -> None:
     """Run everything in tapeworks.toml until Ctrl-C: recorders, derivation and sinks."""
     settings = load(config)

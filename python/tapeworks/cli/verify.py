@@ -6,18 +6,19 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from tapeworks.cli.output import amount, as_json, console, size
-from tapeworks.cli.reading import recorded
-from tapeworks.cli.settings import DataOption
+from tapeworks.cli.command import Application
+from tapeworks.cli.console import console
+from tapeworks.cli.options import DataOption, recorded
+from tapeworks.cli.output import amount, as_json, size
 from tapeworks.errors import ConfigError
 from tapeworks.tape import tape_hash, verify
 
-app = typer.Typer(add_completion=False)
+app = Application()
 
 
 @app.command(
     "verify",
-    epilog="Examples: tape verify | tape verify data/tape/binance-spot/market-data.raw --hash",
+    epilog="Examples:\n  tape verify\n  tape verify data/tape/binance-spot/market-data.raw --hash",
 )
 def verify_tapes(
     tapes: Annotated[

@@ -1,0 +1,73 @@
+"""The options that commands share, and the data folder that they mean.
+
+Only what was written is parsed here: which members the settings name, and whether they are right,
+is a matter of `settings.py`, which loads those members. A look at what is stored needs neither.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapeworks.config import FILE_NAME, Section, parse, resolve
+from tapeworks.errors import QueryError
+
+CONFIG_VARIABLE = "TAPEWORKS_CONFIG"
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar=CONFIG_VARIABLE,
+        help="The settings. [default: tapeworks.toml where there is one]",
+        show_default=False,
+    ),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="The data folder. [default: `data` of the settings]"),
+]
+
+
+@dataclass(frozen=True)
+class _Place:
+    data: Path = Path("data")
+
+
+def read_settings(path: Path | None) -> Section:
+    """Returns what `path` and the environment say; without a file only the environment counts.
+
+    Raises:
+        ConfigError: the file that was named is not there, or is no TOML.
+    """
+    if path is None and os.environ.get(CONFIG_VARIABLE):
+        path = Path(os.environ[CONFIG_VARIABLE])
+    if path is None and Path(FILE_NAME).is_file():
+        path = Path(FILE_NAME)
+    return parse(path, os.environ)
+
+
+def data_folder(data: Path | None) -> Path:
+    """Returns `--data`, or the data folder of the settings."""
+    if data is not None:
+        return data
+    written = read_settings(None)
+    return resolve(written, _Place, ignore=frozenset(written.entries) - {"data"}).data
+
+
+def recorded(data: Path | None) -> Path:
+    """Returns the data folder, in which something was recorded.
+
+    Raises:
+        QueryError: nothing was; says what would.
+    """
+    folder = data_folder(data)
+    if not (folder / "tape").is_dir() and not (folder / "lake").is_dir():
+        raise QueryError(
+            f"wanted recorded data in {folder}, found none: `tape demo` or "
+            "`tape record binance BTCUSDT` makes some; --data names another folder"
+        )
+    return folder
