@@ -20,6 +20,7 @@ import pytest
 from tapeworks import _core, lake
 from tapeworks.errors import SinkUnavailable, TapeworksError
 from tapeworks.sinks.base import Feeder
+from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
 
 TOPIC = "market-data.normalized"
@@ -112,6 +113,33 @@ def test_files_are_sorted_and_ties_keep_the_order_of_the_tape(spine, maker):
         table = pq.ParquetFile(path).read().to_pylist()
         keys = [(row["symbol"], row["ts_event"], row["tape_offset"]) for row in table]
         assert keys == sorted(keys)
+
+
+def test_only_columns_with_absent_values_are_nullable_and_all_files_read_as_one(spine, maker):
+    # One file lacks no time, the next lacks one after a whole row group: it is begun anew with that
+    # column nullable. Every reader takes both together, and compaction makes one of them.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(40))
+    drain(spine)
+    rows = maker.trades(40)
+    rows["ts_event"][35:] = _core.NONE
+    spine.append(rows)
+    drain(spine, row_group_rows=16)
+    fields = [pq.read_schema(path).field("ts_event").nullable for path in files(spine)]
+    assert fields == [False, True]
+    schema = pq.read_schema(files(spine)[1])
+    assert [field.name for field in schema if field.nullable] == ["ts_event"]
+    count = f"select count(*), count(ts_event) from '{pattern(spine)}'"
+    assert duckdb.sql(count).fetchall() == [(80, 75)]
+    folder = str(spine.path / "lake" / "trades")
+    assert pd.read_parquet(folder)["ts_event"].isna().sum() == 5
+    assert pl.scan_parquet(pattern(spine)).collect()["ts_event"].null_count() == 5
+    assert ds.dataset(folder).to_table()["ts_event"].null_count == 5
+    compaction = Compaction(spine.path / "lake", spine.source, TOPIC, 16, 1)
+    while compaction.step("2999-01-01"):
+        pass
+    assert len(files(spine)) == 1
+    assert duckdb.sql(count).fetchall() == [(80, 75)]
 
 
 def test_each_day_has_its_folder_and_absent_values_are_null(spine, maker):

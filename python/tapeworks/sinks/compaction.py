@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from tapeworks import lake
 from tapeworks.lake import LakeFile, Table
-from tapeworks.sinks.writer import FileWriter
+from tapeworks.sinks.writer import FileWriter, with_required
 
 FAN_IN = 16
 CHUNK_ROWS = 4_000_000
@@ -82,7 +82,9 @@ class Compaction:
         topic = commit_name(self.topic)
         staged = lake.staging_path(self.lake, self.source, topic, name)
         staged.parent.mkdir(parents=True, exist_ok=True)
-        schema = pq.read_schema(files[0].path)
+        schemas = [pq.read_schema(file.path) for file in files]
+        nullable = {field.name for schema in schemas for field in schema if field.nullable}
+        schema = with_required(schemas[0], nullable)
         with staged.open("wb") as file:
             writer = FileWriter(file, schema, table, self.compression_level)
             for batch in self._sorted(table, files, schema):

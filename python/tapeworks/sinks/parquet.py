@@ -7,7 +7,9 @@ from the committed offset: no row is lost or doubled.
 """
 
 import contextlib
+import itertools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +23,12 @@ from tapeworks.errors import SinkUnavailable
 from tapeworks.lake import Table
 from tapeworks.sinks.base import FlushPolicy, Sink
 from tapeworks.sinks.compaction import Compaction
-from tapeworks.sinks.writer import FileWriter
+from tapeworks.sinks.writer import (
+    AbsentValues,
+    FileWriter,
+    columns_with_absent,
+    with_required,
+)
 
 SYMBOLS_FILE = "symbols.records"
 # Layouts of `_core` whose name is not that of their kind.
@@ -190,18 +197,33 @@ class ParquetSink(Sink):
     def _write(self, table: Table, rows: Rows | Snapshots, start: int, end: int, name: str) -> None:
         path = lake.staging_path(self._lake, self._source, self._topic, name)
         path.parent.mkdir(parents=True, exist_ok=True)
+        nullable: set[str] = set()
+        while True:
+            try:
+                self._write_file(path, self._batches(table, rows, start, end), table, nullable)
+                return
+            except AbsentValues as error:
+                # A column lacks its first value after a whole row group: the file begins anew.
+                nullable |= error.columns
+
+    def _batches(
+        self, table: Table, rows: Rows | Snapshots, start: int, end: int
+    ) -> Iterator[pa.RecordBatch]:
         step = self._config.row_group_rows
+        for at in range(start, end, step):
+            columns = rows.arrow(self._symbols, at, min(at + step, end))
+            yield lake.shape(pa.record_batch(columns), table)
+
+    def _write_file(
+        self, path: Path, batches: Iterator[pa.RecordBatch], table: Table, nullable: set[str]
+    ) -> None:
+        first = next(batches)
+        schema = with_required(first.schema, nullable | columns_with_absent(first))
         with path.open("wb") as file:
-            writer: FileWriter | None = None
-            for at in range(start, end, step):
-                columns = rows.arrow(self._symbols, at, min(at + step, end))
-                batch = lake.shape(pa.record_batch(columns), table)
-                if writer is None:
-                    level = self._config.compression_level
-                    writer = FileWriter(file, batch.schema, table, level)
+            writer = FileWriter(file, schema, table, self._config.compression_level)
+            for batch in itertools.chain([first], batches):
                 writer.write(batch)
-            if writer is not None:
-                writer.close()
+            writer.close()
             file.flush()
             os.fsync(file.fileno())
 
