@@ -5,6 +5,7 @@
 //! values become nulls.
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 use super::columns::{Field, Meaning};
 use super::rows::{Rows, Symbols};
@@ -12,8 +13,10 @@ use super::{unpadded, Kind, NONE, PRICE_PLACES, SIZE_PLACES, TURNOVER_PLACES};
 use crate::error::{Error, Result};
 
 mod export;
+mod memory;
 
 pub use export::{export, ArrowArray, ArrowSchema};
+pub use memory::Memory;
 
 /// Largest magnitude of a decimal of 38 digits.
 const DECIMAL_MAX: u128 = 10_u128.pow(38) - 1;
@@ -58,6 +61,8 @@ pub struct Column {
     buffers: Vec<Buffer>,
     children: Vec<Column>,
     dictionary: Option<Box<Column>>,
+    /// Where the buffers go when they are released.
+    memory: Option<Arc<Memory>>,
 }
 
 impl Column {
@@ -71,6 +76,7 @@ impl Column {
             buffers: vec![validity.into_buffer(), values],
             children: Vec::new(),
             dictionary: None,
+            memory: None,
         }
     }
 
@@ -83,6 +89,7 @@ impl Column {
             buffers: vec![Buffer::None],
             children,
             dictionary: None,
+            memory: None,
         }
     }
 
@@ -108,12 +115,10 @@ impl Column {
         column
     }
 
-    /// Times in ns; [`NONE`] is null.
-    pub fn times(name: &str, values: Vec<i64>) -> Self {
-        let validity = Validity::of(values.iter().map(|&value| value != NONE), values.len());
-        let length = values.len();
-        let words = values.into_iter().map(|value| value as u64).collect();
-        Self::plain(name, "tsn:UTC", length, validity, Buffer::Words(words))
+    /// Times in ns, the bits of an `i64`; [`NONE`] is null.
+    pub fn times(name: &str, values: Vec<u64>) -> Self {
+        let validity = Validity::of(values.iter().map(|&value| value as i64 != NONE), values.len());
+        Self::plain(name, "tsn:UTC", values.len(), validity, Buffer::Words(values))
     }
 
     /// Decimals of 19 digits of which `places` are behind the point; [`NONE`] is null.
@@ -175,19 +180,91 @@ impl Validity {
     }
 }
 
-/// Values of one field, de-interleaved.
+/// Rows that are taken apart in one go: they stay in the nearest cache while each column takes its
+/// part of them.
+const BLOCK_ROWS: usize = 256;
+
+/// Appends the field at `offset` of each row of `block` to `out`.
 fn gather<T: Copy + 'static, U>(
-    bytes: &[u8],
-    width: usize,
-    offset: usize,
+    out: &mut Vec<U>,
+    block: &[u8],
+    (width, offset): (usize, usize),
     turn: impl Fn(T) -> U,
-) -> Vec<U> {
-    let value = |row: &[u8]| {
+) {
+    out.extend(block.chunks_exact(width).map(|row| {
         let field = &row[offset..offset + size_of::<T>()];
         // SAFETY: the slice is as long as the value, and `T` is an integer.
         turn(unsafe { std::ptr::read_unaligned(field.as_ptr().cast::<T>()) })
-    };
-    bytes.chunks_exact(width).map(value).collect()
+    }));
+}
+
+/// The values of one field, on their way into a column.
+struct Gathered {
+    field: &'static Field,
+    values: Buffer,
+}
+
+impl Gathered {
+    fn new(field: &'static Field, rows: usize, memory: &Memory) -> Self {
+        let like = match (field.meaning, field.width) {
+            (Meaning::Hidden | Meaning::Text, _) => Buffer::None,
+            (Meaning::Price | Meaning::Size | Meaning::Turnover, _) => Buffer::Wides(Vec::new()),
+            (_, 1) => Buffer::Bytes(Vec::new()),
+            (_, 2) => Buffer::Halves(Vec::new()),
+            (_, 4) => Buffer::Ints(Vec::new()),
+            _ => Buffer::Words(Vec::new()),
+        };
+        Self { field, values: memory.take(like, rows) }
+    }
+
+    fn take(&mut self, block: &[u8], width: usize) {
+        let at = (width, self.field.offset);
+        match &mut self.values {
+            Buffer::None => {}
+            Buffer::Bytes(out) => gather(out, block, at, |value: u8| value),
+            Buffer::Halves(out) => gather(out, block, at, |value: u16| value),
+            Buffer::Ints(out) => gather(out, block, at, |value: u32| value),
+            Buffer::Words(out) => gather(out, block, at, |value: u64| value),
+            Buffer::Wides(out) if self.field.meaning == Meaning::Turnover => {
+                gather(out, block, at, |value: i128| value);
+            }
+            Buffer::Wides(out) => gather(out, block, at, |value: i64| i128::from(value)),
+        }
+    }
+
+    /// The column, of the rows that are `bytes`; none for what is not shown.
+    fn column(self, bytes: &[u8], width: usize) -> Result<Option<Column>> {
+        let Self { field, values } = self;
+        let (name, length) = (field.name, bytes.len() / width);
+        let plain = |format: &str, values| {
+            Ok(Some(Column::plain(name, format, length, Validity::all(), values)))
+        };
+        Ok(Some(match (field.meaning, values) {
+            (Meaning::Time, Buffer::Words(values)) => Column::times(name, values),
+            (Meaning::Price, Buffer::Wides(v)) => Column::wide_decimals(name, PRICE_PLACES, v),
+            (Meaning::Size, Buffer::Wides(v)) => Column::wide_decimals(name, SIZE_PLACES, v),
+            (Meaning::Turnover, Buffer::Wides(values)) => {
+                if values.iter().any(|value| value.unsigned_abs() > DECIMAL_MAX) {
+                    return Err(Error::invalid(format!("{name} has more than 38 digits")));
+                }
+                return plain(&format!("d:38,{TURNOVER_PLACES}"), Buffer::Wides(values));
+            }
+            (Meaning::Count, Buffer::Ints(values)) => {
+                let validity = Validity::of(values.iter().map(|&v| v != u32::MAX), length);
+                Column::plain(name, "I", length, validity, Buffer::Ints(values))
+            }
+            (Meaning::Text, _) => {
+                let text = |row| unpadded(&(row as &[u8])[field.offset..][..field.width]);
+                Column::text(name, bytes.chunks_exact(width).map(text))
+            }
+            (Meaning::Name(names), Buffer::Bytes(values)) => names_column(name, names, values)?,
+            (_, Buffer::None) => return Ok(None),
+            (_, values @ Buffer::Bytes(_)) => return plain("C", values),
+            (_, values @ Buffer::Halves(_)) => return plain("S", values),
+            (_, values @ Buffer::Ints(_)) => return plain("I", values),
+            (_, values) => return plain("L", values),
+        }))
+    }
 }
 
 /// The columns of rows `start` to `end`. With `symbols`, the first column is `symbol`; with
@@ -203,77 +280,50 @@ pub fn columns(
     symbols: Option<&Symbols>,
     offsets: bool,
 ) -> Result<Vec<Column>> {
-    let layout = rows.layout();
+    let (layout, memory, count) = (rows.layout(), rows.memory(), end - start);
     let width = layout.width;
     let bytes = &rows.as_bytes()[start * width..end * width];
-    let mut out = Vec::new();
-    if let Some(symbols) = symbols.filter(|_| layout.kind != Kind::Definition) {
-        let offset = std::mem::offset_of!(super::Header, instrument);
-        let ranks = gather(bytes, width, offset, |id: u32| symbols.rank_of(id));
-        out.push(Column::symbols("symbol", ranks, symbols.names()));
-    }
+    let symbols = symbols.filter(|_| layout.kind != Kind::Definition);
     let header = |name: &str| super::columns::HEADER.iter().find(|field| field.name == name);
     let times = ["ts_event", "ts_recv"].into_iter().filter_map(header);
     let rest = ["sequence", "flags", "feed", "instrument"].into_iter().filter_map(header);
-    for field in times.chain(layout.body).chain(rest) {
-        if let Some(column) = column(field, bytes, width)? {
-            out.push(column);
+    let fields = times.chain(layout.body).chain(rest);
+    let mut parts: Vec<_> = fields.map(|field| Gathered::new(field, count, memory)).collect();
+    let mut ranks = memory.take(Buffer::Ints(Vec::new()), count);
+    let instrument = std::mem::offset_of!(super::Header, instrument);
+    for block in bytes.chunks(BLOCK_ROWS * width) {
+        if let (Some(symbols), Buffer::Ints(ranks)) = (symbols, &mut ranks) {
+            gather(ranks, block, (width, instrument), |id: u32| symbols.rank_of(id));
         }
+        parts.iter_mut().for_each(|part| part.take(block, width));
+    }
+    let mut out = Vec::with_capacity(parts.len() + 2);
+    if let (Some(symbols), Buffer::Ints(ranks)) = (symbols, ranks) {
+        out.push(Column::symbols("symbol", ranks, symbols.names()));
+    }
+    for part in parts {
+        out.extend(part.column(bytes, width)?);
     }
     if offsets {
-        out.push(Column::words("tape_offset", rows.offsets()[start..end].to_vec()));
+        let mut values = memory.take(Buffer::Words(Vec::new()), count);
+        if let Buffer::Words(values) = &mut values {
+            values.extend_from_slice(&rows.offsets()[start..end]);
+        }
+        out.push(Column::plain("tape_offset", "L", count, Validity::all(), values));
     }
+    out.iter_mut().for_each(|column| column.memory = Some(Arc::clone(memory)));
     Ok(out)
 }
 
-fn column(field: &Field, bytes: &[u8], width: usize) -> Result<Option<Column>> {
-    let (name, offset) = (field.name, field.offset);
-    let length = bytes.len() / width;
-    let plain = |format: &str, values| Column::plain(name, format, length, Validity::all(), values);
-    Ok(Some(match field.meaning {
-        Meaning::Hidden => return Ok(None),
-        Meaning::Time => Column::times(name, gather(bytes, width, offset, |v: i64| v)),
-        Meaning::Price | Meaning::Size => {
-            let price = field.meaning == Meaning::Price;
-            let places = if price { PRICE_PLACES } else { SIZE_PLACES };
-            let values = gather(bytes, width, offset, |value: i64| i128::from(value));
-            Column::wide_decimals(name, places, values)
-        }
-        Meaning::Turnover => {
-            let values = gather(bytes, width, offset, |v: i128| v);
-            if values.iter().any(|value| value.unsigned_abs() > DECIMAL_MAX) {
-                return Err(Error::invalid(format!("{name} has more than 38 digits")));
-            }
-            plain(&format!("d:38,{TURNOVER_PLACES}"), Buffer::Wides(values))
-        }
-        Meaning::Count => {
-            let values: Vec<u32> = gather(bytes, width, offset, |v| v);
-            let validity = Validity::of(values.iter().map(|&v| v != u32::MAX), length);
-            Column::plain(name, "I", length, validity, Buffer::Ints(values))
-        }
-        Meaning::Number => match field.width {
-            1 => plain("C", Buffer::Bytes(gather(bytes, width, offset, |v: u8| v))),
-            2 => plain("S", Buffer::Halves(gather(bytes, width, offset, |v: u16| v))),
-            4 => plain("I", Buffer::Ints(gather(bytes, width, offset, |v: u32| v))),
-            _ => plain("L", Buffer::Words(gather(bytes, width, offset, |v: u64| v))),
-        },
-        Meaning::Text => {
-            let field = |row| unpadded(&(row as &[u8])[offset..offset + field.width]);
-            Column::text(name, bytes.chunks_exact(width).map(field))
-        }
-        Meaning::Name(names) => names_column(name, names, &gather(bytes, width, offset, |v| v))?,
-    }))
-}
-
-fn names_column(name: &str, names: &[&str], values: &[u8]) -> Result<Column> {
+fn names_column(name: &str, names: &[&str], mut values: Vec<u8>) -> Result<Column> {
     if let Some(unknown) = values.iter().find(|&&value| value as usize >= names.len()) {
         return Err(Error::invalid(format!(
             "{name} {unknown} is not known to this build: update Tapeworks to read it"
         )));
     }
     let validity = Validity::of(values.iter().map(|&value| value != 0), values.len());
-    let indexes = values.iter().map(|&value| value.saturating_sub(1)).collect();
-    let mut column = Column::plain(name, "c", values.len(), validity, Buffer::Bytes(indexes));
+    values.iter_mut().for_each(|value| *value = value.saturating_sub(1));
+    let mut column = Column::plain(name, "c", values.len(), validity, Buffer::Bytes(values));
     column.dictionary = Some(Box::new(Column::text("", names.iter().skip(1).copied())));
     Ok(column)
 }

@@ -1,5 +1,8 @@
 //! Records of one layout, taken out of the stream and put in the order of a file.
 
+use std::sync::Arc;
+
+use super::arrow::Memory;
 use super::columns::Layout;
 use super::{unpadded, Definition, Header, Kind, Plain, NONE};
 use crate::error::{Error, Result};
@@ -88,6 +91,8 @@ pub struct Rows {
     words: Vec<u64>,
     offsets: Vec<u64>,
     scratch: Scratch,
+    /// Of the columns that were made of the rows and released.
+    memory: Arc<Memory>,
 }
 
 /// Memory that the next ordering writes to: kept, so that a steady sink does not allocate.
@@ -103,15 +108,24 @@ struct Scratch {
 
 impl Rows {
     /// No rows yet.
-    pub const fn new(layout: &'static Layout) -> Self {
-        let scratch =
-            Scratch { words: Vec::new(), offsets: Vec::new(), keys: Vec::new(), order: Vec::new() };
-        Self { layout, words: Vec::new(), offsets: Vec::new(), scratch }
+    pub fn new(layout: &'static Layout) -> Self {
+        Self {
+            layout,
+            words: Vec::new(),
+            offsets: Vec::new(),
+            scratch: Scratch::default(),
+            memory: Arc::default(),
+        }
     }
 
     /// The layout of the rows.
     pub const fn layout(&self) -> &'static Layout {
         self.layout
+    }
+
+    /// Where columns get their memory from.
+    pub(super) const fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Number of rows.

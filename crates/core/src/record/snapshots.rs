@@ -132,8 +132,8 @@ impl Snapshots {
             |name, value: fn(&Row) -> u64| Column::words(name, rows.iter().map(value).collect());
         let mut out = vec![
             Column::symbols("symbol", ranks, symbols.names()),
-            Column::times("ts_event", rows.iter().map(|row| row.header.ts_event).collect()),
-            Column::times("ts_recv", rows.iter().map(|row| row.header.ts_recv).collect()),
+            Column::times("ts_event", rows.iter().map(|row| row.header.ts_event as u64).collect()),
+            Column::times("ts_recv", rows.iter().map(|row| row.header.ts_recv as u64).collect()),
         ];
         let names = [("bid_price", "bid_size"), ("ask_price", "ask_size")];
         for (side, (price, size)) in names.into_iter().enumerate() {

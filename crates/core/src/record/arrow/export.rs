@@ -60,6 +60,14 @@ struct ArrayOwner {
     children: Vec<*mut ArrowArray>,
 }
 
+impl Drop for ArrayOwner {
+    fn drop(&mut self) {
+        if let Some(memory) = &self.column.memory {
+            memory.give(&mut self.column.buffers);
+        }
+    }
+}
+
 /// The type and the values of a struct array whose fields are `columns`.
 pub fn export(columns: Vec<Column>, length: usize) -> (ArrowSchema, ArrowArray) {
     let batch = Column::structure(columns, length);
