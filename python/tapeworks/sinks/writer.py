@@ -67,7 +67,11 @@ class FileWriter:
 
 def columns_with_absent(batch: pa.RecordBatch) -> set[str]:
     """Returns the names of the columns of `batch` in which a value is absent."""
-    return {field.name for field, column in zip(batch.schema, batch.columns, strict=True) if column.null_count}
+    return {
+        field.name
+        for field, column in zip(batch.schema, batch.columns, strict=True)
+        if column.null_count
+    }
 
 
 def with_required(schema: pa.Schema, nullable: Collection[str]) -> pa.Schema:

@@ -1,7 +1,7 @@
 //! Memory of columns that their receiver has released, kept for the next ones.
 //!
-//! A sink turns batch after batch into columns of the same size. Fresh pages for each cost more than
-//! filling them.
+//! A sink turns batch after batch into columns of the same size. Fresh pages for each cost more
+//! than filling them.
 
 use std::mem::{discriminant, take};
 use std::sync::{Mutex, PoisonError};
