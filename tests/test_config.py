@@ -142,3 +142,14 @@ def test_what_is_written_parses_to_the_same(tmp_path: Path):
     assert "hidden" not in text
     again = resolve(written(tmp_path, text), Outer)
     assert again == Outer(name='quote " and \\', by_name={"a-b": Inner(limit=9)})
+
+
+def test_two_feeds_of_one_source_are_refused(tmp_path: Path):
+    # A source's tapes have one writer: the second recorder would wait for ever.
+    path = tmp_path / "tapeworks.toml"
+    path.write_text(
+        '[feeds.a]\nkind = "binance"\nsymbols = ["BTCUSDT"]\nsource = "x"\n'
+        '[feeds.b]\nkind = "binance"\nsymbols = ["ETHUSDT"]\nsource = "x"\n'
+    )
+    with pytest.raises(ConfigError, match="one feed a source; found 2 with source = 'x'"):
+        resolve_config(parse(path, {}))

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -185,6 +186,9 @@ def _feeds(section: Section) -> dict[str, Any]:
             # A variable that changes one setting of the default feed leaves it its symbols.
             table = Section(table.name, {"symbols": DEFAULT_SYMBOLS, **table.entries})
         feeds[name] = resolve_feed(name, table)
+    for source, count in Counter(feed.name for feed in feeds.values()).items():
+        if count > 1:
+            raise ConfigError(f"wanted one feed a source; found {count} with source = {source!r}")
     return feeds
 
 

@@ -70,6 +70,10 @@ def test_help_starts_within_200_ms(tmp_path: Path):
         (["query", "--nothing"], 2, "see `tape query --help`"),
         (["query", "--format", "xml", "select 1"], 2, "'xml' is not one of 'table', 'csv'"),
         (["book", "BTCUSDT", "--levels", "many"], 2, "'--levels' / '-n'"),
+        (["verify", "nothing"], 2, "found nothing, which is not there"),
+        (["query", " "], 5, "wanted SQL"),
+        (["import", "nothing", "tapeworks.toml"], 2, "wanted a feed of binance-spot, binance-usdm"),
+        (["import", "binance-spot", "tapeworks.toml"], 4, "tapeworks.toml:1: wanted"),
         (["config", "nothing"], 2, "see `tape config --help`"),
         (["config", "check", "--config", "none.toml"], 2, "wanted a config file at none.toml"),
         (["record", "kraken", "BTCUSDT"], 2, "binance"),
@@ -79,7 +83,9 @@ def test_help_starts_within_200_ms(tmp_path: Path):
 )
 def test_errors_are_one_clear_line(tmp_path: Path, words: list[str], code: int, told: str):
     # No traceback, the exit code of the help text, and what to do.
+    (tmp_path / "tapeworks.toml").write_text('data = "data"\n')
     shown = tape(*words, cwd=tmp_path)
+    assert not (tmp_path / "data").exists()
     assert shown.returncode == code, shown.stderr
     assert told in shown.stderr
     assert not shown.stdout

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tapeworks._core import Ingest
+from tapeworks._core import Decoder, Ingest
 from tapeworks.cli.command import Application
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.options import ConfigOption, DataOption
@@ -52,9 +52,7 @@ def import_frames(
     settings = load(config)
     name = source or feed
     settings = replace(settings, data=data or settings.data, feeds={name: None})
-    missing = [str(path) for path in files if not path.is_file()]
-    if missing:
-        raise ConfigError(f"wanted capture files; not there: {', '.join(missing)}")
+    _check(feed, files, Captures(feed, symbol, stream))
     captures = Captures(feed, symbol, stream)
     total = sum(path.stat().st_size for path in files)
     with Progress(
@@ -64,6 +62,7 @@ def import_frames(
         TimeRemainingColumn(),
         console=problems,
         transient=True,
+        disable=not problems.is_terminal,
     ) as progress:
         task = progress.add_task("importing", total=total, frames="0")
         frames = 0
@@ -73,6 +72,19 @@ def import_frames(
         progress.update(task, description="deriving and storing", total=None)
         catch_up(settings)
     console.print(f"imported {frames:,} frames into {settings.data} as {name}")
+
+
+def _check(feed: str, files: list[Path], captures: Captures) -> None:
+    """Refuses what cannot be imported before there are any tapes of it."""
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        raise ConfigError(f"wanted capture files; not there: {', '.join(missing)}")
+    try:
+        Decoder(feed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if not any(True for path in files for _ in captures.read(path)):
+        raise FeedError(f"wanted frames, found none in {', '.join(map(str, files))}")
 
 
 def _ingest(
@@ -100,8 +112,6 @@ def _ingest(
                     yield pending, before + captured.size
                     pending = 0
             before += path.stat().st_size
-        if not ts:
-            raise FeedError(f"wanted frames, found none in {', '.join(map(str, files))}")
         ingest.end_session(ts)
         ingest.flush()
         yield pending, before

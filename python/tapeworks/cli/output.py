@@ -162,7 +162,11 @@ def _values(column: pa.Array) -> list[object]:
 
 
 def _iso(seconds: int, fraction: int, digits: int) -> str:
-    moment = EPOCH + timedelta(seconds=seconds)
+    try:
+        moment = EPOCH + timedelta(seconds=seconds)
+    except OverflowError:
+        # Before year 1 or after 9999: DuckDB's infinities are there.
+        return f"{seconds} s since 1970"
     rest = f".{fraction:0{digits}d}" if digits else ""
     return f"{moment.isoformat()}{rest}Z"
 

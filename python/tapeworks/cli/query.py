@@ -9,6 +9,7 @@ from tapeworks.cli.command import Application
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, note, write_result
 from tapeworks.cli.reading import open_lake
+from tapeworks.errors import QueryError
 
 app = Application()
 
@@ -34,6 +35,8 @@ def query(
     ] = None,
 ) -> None:
     """Run SQL over all history and what arrived a second ago."""
+    if not sql.strip():
+        raise QueryError('wanted SQL, such as "show tables"; found nothing')
     lake = open_lake(data)
     result = lake.sql(sql)
     write_result(result.to_arrow(), form, output)

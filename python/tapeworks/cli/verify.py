@@ -30,7 +30,7 @@ def verify_tapes(
 ) -> None:
     """Read every byte: checksums, lengths, offsets, hash chain. Exits with 1 at any fault."""
     reports = []
-    for path in tapes or all_tapes(recorded(data)):
+    for path in _meant(tapes) if tapes else all_tapes(recorded(data)):
         report: dict[str, Any] = {"tape": str(path), **verify(path)}
         if hashes and report["fault"] is None:
             report["sha256"] = tape_hash(path)
@@ -41,6 +41,22 @@ def verify_tapes(
         _show(reports)
     if any(report["fault"] is not None for report in reports):
         raise typer.Exit(1)
+
+
+def _meant(paths: list[Path]) -> list[Path]:
+    """Returns the tapes among `paths`; a data folder stands for all of its own."""
+    found = []
+    for path in paths:
+        if (path / "tape").is_dir():
+            found += all_tapes(path)
+        elif path.is_dir() and any(path.glob("*.seg*")):
+            found.append(path)
+        else:
+            raise ConfigError(
+                "wanted a data folder or a tape such as data/tape/binance-spot/market-data.raw; "
+                f"found {path}, which is {'neither' if path.exists() else 'not there'}"
+            )
+    return found
 
 
 def all_tapes(data: Path) -> list[Path]:

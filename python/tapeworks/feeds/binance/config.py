@@ -72,8 +72,10 @@ class BinanceConfig:
         presets = [preset for product, preset in ENDPOINTS if product == self.product]
         if not (self.ws_url and self.rest_url):
             _one_of("endpoints", self.endpoints, presets)
-        if not self.symbols or not all(re.fullmatch(r"\w+", s) for s in self.symbols):
-            raise ConfigError(f"symbols: wanted such as BTCUSDT; found {list(self.symbols)}")
+        wrong = [symbol for symbol in self.symbols if not re.fullmatch(r"\w+", symbol)]
+        if wrong or not self.symbols:
+            found = ", ".join(map(repr, wrong)) or "none"
+            raise ConfigError(f"symbols: wanted the venue's own, such as BTCUSDT; found {found}")
         if not self.channels:
             raise ConfigError("channels: wanted at least one; found none")
         speeds = (
