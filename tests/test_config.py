@@ -9,6 +9,7 @@ import pytest
 
 from tapeworks.config import Section, parse, resolve, write_toml
 from tapeworks.errors import ConfigError
+from tapeworks.pipeline import resolve_config
 
 
 @dataclass(frozen=True)
