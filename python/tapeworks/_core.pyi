@@ -1,10 +1,14 @@
 """Types of the native module. Checked against it by stubtest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from os import PathLike
-from typing import Any, Self, final
+from typing import Any, Self, TypeAlias, final
 
 from typing_extensions import Buffer
+
+# A number as the venue wrote it, or one that is exact as well. Floats are refused.
+_Exact: TypeAlias = str | bytes | int | Decimal
 
 # record.rs
 
@@ -109,7 +113,7 @@ class Merge:
 class Decoder:
     """One feed's decoder with the instruments that it has met."""
 
-    def __new__(cls, feed: str) -> Decoder: ...
+    def __new__(cls, feed: str, decoder: object | None = None) -> Decoder: ...
     def receive(self, kind: int, context: bytes, body: bytes, ts_recv: int) -> Records: ...
     def decode_lines(self, data: bytes, ts_recv: int) -> tuple[int, int, int]: ...
     def encode(self, records: Records, combined: bool = True) -> bytes: ...
@@ -118,6 +122,138 @@ class Decoder:
 
 def decode(feed: str, kind: int, context: bytes, body: bytes, ts_recv: int) -> Records: ...
 def encode(feed: str, records: Records, combined: bool = True) -> bytes: ...
+
+# foreign.rs
+
+@final
+class Frame:
+    """One frame, or the answer to a request, as a decoder in Python is given it."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def connection(self) -> int: ...
+    @property
+    def ts_recv(self) -> int: ...
+    @property
+    def body(self) -> bytes: ...
+
+@final
+class RecordBuilder:
+    """Takes the records of one frame, while the decoder has that frame and no longer."""
+
+    @property
+    def ts_recv(self) -> int: ...
+    def define(
+        self,
+        symbol: str,
+        *,
+        canonical: str = "",
+        currency: str = "",
+        tick_size: _Exact | None = None,
+        lot_size: _Exact | None = None,
+        asset_class: str = "",
+        status: str = "",
+        ts_event: int | None = None,
+    ) -> int: ...
+    def trade(
+        self,
+        symbol: str,
+        price: _Exact,
+        size: _Exact,
+        *,
+        ts_event: int | None = None,
+        sequence: int = 0,
+        trade_id: int | None = None,
+        side: str = "",
+        count: int = 1,
+        channel: str = "trade",
+    ) -> None: ...
+    def quote(
+        self,
+        symbol: str,
+        bid_price: _Exact | None,
+        bid_size: _Exact | None,
+        ask_price: _Exact | None,
+        ask_size: _Exact | None,
+        *,
+        ts_event: int | None = None,
+        sequence: int = 0,
+    ) -> None: ...
+    def depth(
+        self,
+        symbol: str,
+        bids: Iterable[Sequence[_Exact]],
+        asks: Iterable[Sequence[_Exact]],
+        *,
+        sequence: int,
+        previous: int | None = None,
+        ts_event: int | None = None,
+    ) -> None: ...
+    def snapshot(
+        self,
+        symbol: str,
+        bids: Iterable[Sequence[_Exact]],
+        asks: Iterable[Sequence[_Exact]],
+        *,
+        sequence: int,
+        ts_event: int | None = None,
+        in_stream: bool = False,
+    ) -> None: ...
+    def partial_depth(
+        self,
+        symbol: str,
+        bids: Iterable[Sequence[_Exact]],
+        asks: Iterable[Sequence[_Exact]],
+        *,
+        sequence: int,
+        ts_event: int | None = None,
+    ) -> None: ...
+    def bar(
+        self,
+        symbol: str,
+        interval_ms: int,
+        open: _Exact,  # noqa: A002
+        high: _Exact,
+        low: _Exact,
+        close: _Exact,
+        volume: _Exact,
+        *,
+        ts_event: int,
+        closed: bool = True,
+        count: int = 0,
+        sequence: int = 0,
+        buy_volume: _Exact | None = None,
+        turnover: str | None = None,
+        buy_turnover: str | None = None,
+    ) -> None: ...
+    def mark(
+        self,
+        symbol: str,
+        mark_price: _Exact,
+        *,
+        ts_event: int | None = None,
+        index_price: _Exact | None = None,
+        funding_rate: _Exact | None = None,
+        ts_funding: int | None = None,
+    ) -> None: ...
+    def status(
+        self,
+        symbol: str,
+        status: str,
+        *,
+        ts_event: int | None = None,
+        reason: str = "",
+        price_low: _Exact | None = None,
+        price_high: _Exact | None = None,
+        sequence: int = 0,
+    ) -> None: ...
+    def extend(self, records: object) -> None: ...
+
+def price_units(text: _Exact) -> int: ...
+def size_units(text: _Exact) -> int: ...
 
 # tape.rs
 
@@ -238,6 +374,7 @@ class Ingest:
         pending_bytes_max: int = 67_108_864,
         durability_ms: int = 50,
         segment_bytes: int = 268_435_456,
+        decoder: object | None = None,
     ) -> Self: ...
     def receive(
         self,
@@ -247,6 +384,7 @@ class Ingest:
         payload: Buffer,
         context: bytes | None = None,
     ) -> bool: ...
+    def heard(self, connection: int, stream: str, ts: int) -> None: ...
     def flush(self) -> int: ...
     def connected(self, connection: int, group: int, ts: int) -> None: ...
     def disconnected(self, connection: int, ts: int, stops: bool = False) -> None: ...
@@ -406,6 +544,7 @@ class Stage:
         segment_bytes: int = 268_435_456,
         save_items: int = 2_000_000,
         save_bytes: int = 268_435_456,
+        decoder: object | None = None,
     ) -> Stage: ...
     @property
     def name(self) -> str: ...

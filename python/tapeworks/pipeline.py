@@ -34,8 +34,9 @@ from tapeworks.sinks.base import feeders
 
 log = logging.getLogger("tapeworks.pipeline")
 
-# Kind of feed -> where its settings are. A kind is a venue; products are parameters of it.
+# Kind of feed -> where its settings are; then what finds a class of the user's own.
 FEED_CONFIGS = {"binance": "tapeworks.feeds.binance.config:BinanceConfig"}
+OWN_FEED = "tapeworks.feeds.python:class_named"
 # Name of a sink -> where its settings are.
 SINK_CONFIGS = {"parquet": "tapeworks.sinks.parquet:ParquetConfig"}
 # Kind of worker -> what runs it, and loads the libraries that it alone needs.
@@ -205,11 +206,15 @@ def resolve_feed(name: str, section: Section) -> Any:
     """
     entry = section.entries.get("kind")
     kind = str(entry.raw) if isinstance(entry, Value) else name.partition("-")[0]
-    if kind not in FEED_CONFIGS:
+    if ":" in kind:
+        config = resolve(section, load_name(OWN_FEED)(kind).Config)
+    elif kind in FEED_CONFIGS:
+        config = resolve(section, load_name(FEED_CONFIGS[kind]), ignore=frozenset({"kind"}))
+    else:
         raise ConfigError(
-            f"[{section.name}]: wanted kind to be one of {', '.join(FEED_CONFIGS)}; found {kind!r}"
+            f"[{section.name}]: wanted kind to be one of {', '.join(FEED_CONFIGS)}, or a "
+            f"class of your own such as 'my_package.my_module:MyFeed'; found {kind!r}"
         )
-    config = resolve(section, load_name(FEED_CONFIGS[kind]), ignore=frozenset({"kind"}))
     return config if config.source else replace(config, source=name)
 
 

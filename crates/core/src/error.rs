@@ -109,6 +109,8 @@ pub enum DecodeReason {
     TrailingBytes = 11,
     /// The venue answered with an error object.
     VenueError = 12,
+    /// A decoder in Python raised an error that names no reason of this list.
+    Raised = 13,
 }
 
 impl DecodeReason {
@@ -127,7 +129,30 @@ impl DecodeReason {
             Self::TooLong => "too_long",
             Self::TrailingBytes => "trailing_bytes",
             Self::VenueError => "venue_error",
+            Self::Raised => "raised",
         }
+    }
+
+    /// The reason of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        use DecodeReason as R;
+        [
+            R::NotJson,
+            R::Truncated,
+            R::MissingField,
+            R::WrongType,
+            R::BadNumber,
+            R::DoesNotFit,
+            R::UnknownEvent,
+            R::UnknownStream,
+            R::NotUtf8,
+            R::TooLong,
+            R::TrailingBytes,
+            R::VenueError,
+            R::Raised,
+        ]
+        .into_iter()
+        .find(|reason| reason.name() == name)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::instrument::Instruments;
 use crate::record::{Blob, Records};
 
 pub mod binance;
+pub mod foreign;
 
 /// One venue's wire format.
 pub trait Feed: Send {
@@ -35,6 +36,16 @@ pub trait Feed: Send {
         combined: bool,
         out: &mut Vec<u8>,
     ) -> Result<()>;
+
+    /// Appends to `out` what it remembers from one blob to the next. Those of this crate remember
+    /// nothing but the instruments, which the caller keeps.
+    fn snapshot(&self, _out: &mut Vec<u8>) {}
+
+    /// Forgets everything, ids of instruments among it, but for what [`Feed::snapshot`] wrote.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: `state` is not one of this feed's.
+    fn restore(&mut self, state: &[u8]) -> Result<()>;
 }
 
 /// The table of feeds. The number is stored in every record: never reuse one.
@@ -46,9 +57,11 @@ pub enum FeedId {
     BinanceSpot = 1,
     /// Binance USD-M futures.
     BinanceUsdm = 2,
+    /// Any feed whose decoder is given from outside: a user's own, in Python.
+    Foreign = 255,
 }
 
-/// All feeds, in order of number.
+/// All feeds that can be built here, in order of number.
 pub const FEEDS: &[FeedId] = &[FeedId::BinanceSpot, FeedId::BinanceUsdm];
 
 impl FeedId {
@@ -57,6 +70,7 @@ impl FeedId {
         match self {
             Self::BinanceSpot => "binance-spot",
             Self::BinanceUsdm => "binance-usdm",
+            Self::Foreign => "foreign",
         }
     }
 
@@ -83,10 +97,12 @@ impl FeedId {
             .ok_or_else(|| Error::invalid(format!("feed number {number} is not known")))
     }
 
-    /// A fresh decoder and encoder of the feed.
+    /// A fresh decoder and encoder of the feed. That of a foreign one knows no message: it stops
+    /// whoever runs it without the decoder that belongs to it.
     pub fn build(self) -> Box<dyn Feed> {
         match self {
             Self::BinanceSpot | Self::BinanceUsdm => Box::new(binance::Binance::new(self)),
+            Self::Foreign => Box::new(foreign::Unknown),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::feeds::FeedId;
+use crate::feeds::{Feed, FeedId};
 use crate::processors::normalize::{Normalizer, HOLD_MS};
 use crate::processors::sync_tracker::SyncTracker;
 use crate::processors::{Stage, StageConfig};
@@ -103,6 +103,15 @@ impl Ingest {
     /// `Error::Locked`: another process records this source. `Error::Corrupt`, `Error::DiskFull`,
     /// `Error::Io`, `Error::FutureVersion`: as opening a tape.
     pub fn open(config: IngestConfig) -> Result<Self> {
+        let decoder = config.feed.build();
+        Self::open_with(config, decoder)
+    }
+
+    /// As [`Ingest::open`], for a feed whose frames `decoder` reads.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(config: IngestConfig, decoder: Box<dyn Feed>) -> Result<Self> {
         let tapes = config.data.join("tape").join(&config.source);
         let raw_path = tapes.join("market-data.raw");
         let normalized_path = tapes.join("market-data.normalized");
@@ -116,7 +125,7 @@ impl Ingest {
             &raw_path,
             &normalized_path,
             &config.data.join("state").join(&config.source).join("normalize"),
-            Box::new(Normalizer::new(config.feed, HOLD_MS)),
+            Box::new(Normalizer::with_decoder(config.feed, decoder, HOLD_MS)),
             StageConfig {
                 durability: config.durability,
                 segment_bytes: config.segment_bytes,
@@ -207,6 +216,19 @@ impl Ingest {
             }
         }
         Ok(self.counts.records - before)
+    }
+
+    /// Counts a frame of the stream `name` whose name the frame does not show where `data_prefix`
+    /// says; the session read it.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn heard(&mut self, connection: u16, name: &str, ts_recv: i64) -> Result<()> {
+        self.activity.heard(connection, name.as_bytes(), ts_recv);
+        if self.silences.is_empty() {
+            return Ok(());
+        }
+        self.end_silence(connection, name.as_bytes(), ts_recv)
     }
 
     /// Notes that `connection` opened. Connections of one `group` carry the same streams.

@@ -161,7 +161,10 @@ impl Instruments {
         same.header = known.header;
         if same != *known {
             *known = next;
-            self.changed.push(id);
+            // One that was defined just now is written once, as it is by then.
+            if self.changed.last() != Some(&id) {
+                self.changed.push(id);
+            }
         }
     }
 

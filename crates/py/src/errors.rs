@@ -26,6 +26,17 @@ pub fn to_python(error: Error) -> PyErr {
     Python::with_gil(|py| build(py, class, &error).unwrap_or_else(|failure| failure))
 }
 
+/// The exception for a value of a frame that `message` refuses.
+pub fn decode_error(py: Python<'_>, reason: DecodeReason, message: &str) -> PyErr {
+    let made = || -> PyResult<PyErr> {
+        let class = py.import("tapeworks.errors")?.getattr("DecodeError")?;
+        let instance = class.call1((message,))?;
+        instance.setattr("reason", reason.name())?;
+        Ok(PyErr::from_value(instance))
+    };
+    made().unwrap_or_else(|failure| failure)
+}
+
 fn build(py: Python<'_>, class: &str, error: &Error) -> PyResult<PyErr> {
     let module = py.import("tapeworks.errors")?;
     let instance = module.getattr(class)?.call1((error.to_string(),))?;

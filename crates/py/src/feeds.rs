@@ -7,9 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tapeworks_core::record::blob::{Blob, BlobHeader, BlobKind};
-use tapeworks_core::{record, Feed, FeedId, Instruments, Result};
+use tapeworks_core::{record, Feed, Instruments, Result};
 
 use crate::errors::to_python;
+use crate::ingest::feed_of;
 use crate::record::Records;
 
 /// Records of a batch that `decode_lines` keeps before it forgets them: what fits in the cache.
@@ -28,9 +29,9 @@ struct State {
 }
 
 impl State {
-    fn new(feed: &str) -> Result<Self> {
-        let id = FeedId::from_name(feed)?;
-        Ok(Self { feed: id.build(), number: id as u8, instruments: Instruments::new() })
+    fn new(feed: &str, decoder: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let (id, feed) = feed_of(feed, decoder)?;
+        Ok(Self { feed, number: id as u8, instruments: Instruments::new() })
     }
 
     fn receive(
@@ -88,8 +89,9 @@ impl Decoder {
 #[pymethods]
 impl Decoder {
     #[new]
-    fn new(feed: &str) -> PyResult<Self> {
-        Ok(Self { state: Mutex::new(State::new(feed).map_err(to_python)?) })
+    #[pyo3(signature = (feed, decoder = None))]
+    fn new(feed: &str, decoder: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        Ok(Self { state: Mutex::new(State::new(feed, decoder)?) })
     }
 
     /// Decodes one blob: a frame, or the answer to the request `context`.
@@ -144,9 +146,8 @@ impl Decoder {
 #[pyfunction]
 fn decode(feed: &str, kind: u8, context: &[u8], body: &[u8], ts_recv: i64) -> PyResult<Records> {
     let mut out = record::Records::new();
-    State::new(feed)
-        .and_then(|mut state| state.receive(kind, context, body, ts_recv, &mut out))
-        .map_err(to_python)?;
+    let mut state = State::new(feed, None)?;
+    state.receive(kind, context, body, ts_recv, &mut out).map_err(to_python)?;
     Ok(Records::wrap(out, 0, 0))
 }
 
@@ -160,7 +161,7 @@ fn encode<'py>(
     records: &Records,
     combined: bool,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    Decoder::new(feed)?.encode(py, records, combined)
+    Decoder::new(feed, None)?.encode(py, records, combined)
 }
 
 /// Adds this file's classes and functions to the module.

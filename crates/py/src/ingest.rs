@@ -10,9 +10,10 @@ use pyo3::types::{PyBytes, PyDict};
 use tapeworks_core::ingest::{self, IngestConfig};
 use tapeworks_core::record::{BlobKind, Channel};
 use tapeworks_core::tape::Durability;
-use tapeworks_core::FeedId;
+use tapeworks_core::{Feed, FeedId};
 
 use crate::errors::to_python;
+use crate::foreign::PythonFeed;
 
 /// Writes the raw tape of one source, and its normalised tape right behind.
 ///
@@ -45,7 +46,8 @@ impl Ingest {
     #[new]
     #[pyo3(signature = (
         data_dir, source, feed, *, data_prefix = None, control_prefix = None,
-        pending_bytes_max = 67_108_864, durability_ms = 50, segment_bytes = 268_435_456
+        pending_bytes_max = 67_108_864, durability_ms = 50, segment_bytes = 268_435_456,
+        decoder = None
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -57,23 +59,25 @@ impl Ingest {
         pending_bytes_max: usize,
         durability_ms: i64,
         segment_bytes: usize,
+        decoder: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let durability = match u32::try_from(durability_ms) {
             Ok(0) => Durability::EveryFrame,
             Ok(ms) => Durability::IntervalMs(ms),
             Err(_) => Durability::Never,
         };
+        let (id, decoder) = feed_of(feed, decoder)?;
         let config = IngestConfig {
             data: data_dir,
             source,
-            feed: FeedId::from_name(feed).map_err(to_python)?,
+            feed: id,
             data_prefix: data_prefix.unwrap_or_default().to_vec(),
             control_prefix: control_prefix.unwrap_or_default().to_vec(),
             pending_bytes_max,
             durability,
             segment_bytes,
         };
-        let inner = ingest::Ingest::open(config).map_err(to_python)?;
+        let inner = ingest::Ingest::open_with(config, decoder).map_err(to_python)?;
         Ok(Self { inner: Mutex::new(Some(inner)) })
     }
 
@@ -102,6 +106,11 @@ impl Ingest {
             std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes())
         };
         self.with(|inner| inner.receive(connection, kind, ts_recv, context, body))
+    }
+
+    /// Counts a frame of a stream that the session found by reading the frame.
+    fn heard(&self, connection: u16, stream: &str, ts: i64) -> PyResult<()> {
+        self.with(|inner| inner.heard(connection, stream, ts))
     }
 
     /// Publishes all that was taken in; gives the number of records published.
@@ -206,6 +215,18 @@ impl Ingest {
     }
 }
 
+/// The feed called `name`, and what decodes it: `decoder`, where that is given.
+pub fn feed_of(
+    name: &str,
+    decoder: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(FeedId, Box<dyn Feed>)> {
+    let Some(decoder) = decoder else {
+        let id = FeedId::from_name(name).map_err(to_python)?;
+        return Ok((id, id.build()));
+    };
+    Ok((FeedId::Foreign, Box::new(PythonFeed::new(decoder, FeedId::Foreign as u8)?)))
+}
+
 /// What the status takes over from the normaliser, whose counts go on over restarts.
 const NORMALIZER_COUNTS: [&str; 3] = ["duplicates", "late", "repaired"];
 
@@ -218,7 +239,8 @@ fn blob_kind(number: u8) -> PyResult<BlobKind> {
         })
 }
 
-fn channel_named(name: &str) -> PyResult<Channel> {
+/// The channel of that name.
+pub fn channel_named(name: &str) -> PyResult<Channel> {
     Ok(match name {
         "none" => Channel::None,
         "trade" => Channel::Trade,

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod book;
 mod errors;
 mod feeds;
+mod foreign;
 mod ingest;
 mod processors;
 mod record;
@@ -16,6 +17,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     record::register(module)?;
     tape::register(module)?;
     feeds::register(module)?;
+    foreign::register(module)?;
     ingest::register(module)?;
     book::register(module)?;
     processors::register(module)?;

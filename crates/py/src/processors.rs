@@ -7,10 +7,12 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use tapeworks_core::processors::normalize::{Normalizer, HOLD_MS};
 use tapeworks_core::processors::{self, Setting, Settings, StageConfig, PROCESSORS};
 use tapeworks_core::{Durability, Error};
 
 use crate::errors::to_python;
+use crate::ingest::feed_of;
 
 /// One processor between two tapes, exactly once. Calls from several threads take turns.
 #[pyclass(frozen, module = "tapeworks._core")]
@@ -64,7 +66,7 @@ impl Stage {
     #[new]
     #[pyo3(signature = (processor, source, target, state, settings = None, *,
         durability_ms = 50, segment_bytes = 268_435_456, save_items = 2_000_000,
-        save_bytes = 268_435_456))]
+        save_bytes = 268_435_456, decoder = None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -77,6 +79,7 @@ impl Stage {
         segment_bytes: usize,
         save_items: u64,
         save_bytes: u64,
+        decoder: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         // 0 is at once, -1 never.
         let durability = match u32::try_from(durability_ms) {
@@ -87,9 +90,13 @@ impl Stage {
         let settings = settings_from(settings)?;
         let fingerprint = settings.fingerprint();
         let config = StageConfig { durability, segment_bytes, save_items, save_bytes, fingerprint };
+        let given = decoder.map(|decoder| feed_of("", Some(decoder))).transpose()?;
         let opened = py.allow_threads(|| {
             let entry = processors::find(processor)?;
-            let built = entry.build(&settings)?;
+            let built = match given {
+                Some((id, decoder)) => Box::new(Normalizer::with_decoder(id, decoder, HOLD_MS)),
+                None => entry.build(&settings)?,
+            };
             let stage = processors::Stage::open(&source, &target, &state, built, config)?;
             Ok::<_, Error>((stage, entry.name))
         });

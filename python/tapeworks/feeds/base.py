@@ -13,13 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from tapeworks.errors import ConfigError, VenueError
 from tapeworks.feeds.limits import WeightBudget
 
 FEEDS: Mapping[str, str] = {"binance": "tapeworks.feeds.binance.session:BinanceFeed"}
-"""The table of feeds: the kind that a config names, and the class that serves it."""
+"""The table of feeds: the kind that a config names, and the class that serves it. A kind such as
+`package.module:Class` names a class of the user's own: see `python.py`."""
+
+_CLASS_NAMED = "tapeworks.feeds.python:class_named"
 
 
 class Clock:
@@ -67,6 +70,9 @@ class Control:
     id: int | str | None = None
     message: str = ""
     streams: tuple[str, ...] = ()
+    """Of a listing: what is subscribed. Of market data: the streams that it belongs to."""
+    reply: bytes = b""
+    """What is to be sent back at once, such as the answer to a ping that is a message."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,8 @@ class SessionRules:
     """A connection on which the venue has not pinged for so long is dead."""
     silence_s: float = 30.0
     """A connection that carries nothing at all for so long is dead."""
+    heartbeat_s: float | None = None
+    """Send `Feed.heartbeat` so often; for venues that wait for a word of ours."""
     connect_s: float = 10.0
     ack_s: float = 10.0
     overlap_s: float = 30.0
@@ -123,7 +131,10 @@ class SessionRules:
 class FeedConfig(Protocol):
     """The frozen dataclass of a feed's settings."""
 
-    kind: ClassVar[str]
+    @property
+    def kind(self) -> str:
+        """The kind of feed: a name of the table, or where a class of the user's own is."""
+        ...
 
     @property
     def name(self) -> str:
@@ -135,7 +146,7 @@ class Feed(ABC):
     """One venue's session rules."""
 
     native: str
-    """The name of the decoder in the core."""
+    """The name of the decoder in the core; `foreign` where the feed decodes by itself."""
     rules: SessionRules
     source: str
     """The name of the source: the folder of its tapes."""
@@ -167,6 +178,10 @@ class Feed(ABC):
     def control(self, payload: bytes) -> Control:
         """Understands a frame that did not start like market data. Never raises."""
 
+    def heartbeat(self) -> bytes:
+        """Returns the message that keeps a connection alive: see `SessionRules.heartbeat_s`."""
+        return b""
+
     def speech(self, stream: str) -> Speech:
         """Returns how `stream` speaks when all is well."""
         return Speech()
@@ -185,6 +200,13 @@ class Feed(ABC):
 
     def snapshot_request(self, symbol: str, *, broken: bool) -> Request | None:
         """Returns the request for the book of `symbol`; none if its book is not recorded."""
+        return None
+
+    def snapshot_message(self, symbol: str) -> bytes | None:
+        """Returns what to send where the book of `symbol` is asked for in the stream itself.
+
+        It is asked on the connection that carries the book; none: the venue has no such message.
+        """
         return None
 
     def books(self) -> Sequence[str]:
@@ -232,10 +254,17 @@ def build(config: FeedConfig) -> Feed:
     Raises:
         ConfigError: there is no such feed.
     """
-    target = FEEDS.get(config.kind)
-    if target is None:
+    feed_class: Any
+    if ":" in config.kind:
+        feed_class = _load(_CLASS_NAMED)(config.kind)
+    elif config.kind in FEEDS:
+        feed_class = _load(FEEDS[config.kind])
+    else:
         raise ConfigError(f"wanted a feed of {', '.join(FEEDS)}; found {config.kind!r}")
-    module, _, name = target.partition(":")
-    feed_class: Any = getattr(importlib.import_module(module), name)
     feed: Feed = feed_class(config)
     return feed
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

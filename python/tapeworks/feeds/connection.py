@@ -46,6 +46,7 @@ class Connection(WSListener):
         self.line = line
         self.opened_at = 0.0
         self.pinged_at = 0.0
+        self._beat_at = 0.0
         self.heard_ns = 0
         """When the last read of data was, by the wall clock; 0 before the first."""
         self.subscribed = False
@@ -142,6 +143,20 @@ class Connection(WSListener):
         if self._transport is not None:
             self._transport.disconnect(graceful=False)
 
+    def beat(self, now: float) -> None:
+        """Says the word that the venue waits for, if it is time."""
+        rules = self._feed.rules
+        if rules.heartbeat_s is None or self.closed or now - self._beat_at < rules.heartbeat_s:
+            return
+        self._beat_at = now
+        self.say(self._feed.heartbeat(), now)
+
+    def say(self, message: bytes, now: float) -> None:
+        """Sends what cannot wait."""
+        if self._transport is not None and not self.closed:
+            self._pace.spend(now)
+            self._transport.send(WSMsgType.TEXT, message)
+
     async def close(self) -> None:
         """Closes in good order, within two seconds."""
         if self._transport is None or self.closed:
@@ -158,7 +173,7 @@ class Connection(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Notes the connection on the raw tape."""
         self._transport = transport
-        self.opened_at = self.pinged_at = self._clock.now()
+        self.opened_at = self.pinged_at = self._beat_at = self._clock.now()
         for stream in self.line.streams:
             self._ingest.watch(
                 self.number, stream, self._feed.symbol(stream), self._feed.channel(stream)
@@ -230,6 +245,8 @@ class Connection(WSListener):
     def _shown(self, payload: bytes) -> None:
         """Handles a frame that does not start like market data."""
         control = self._feed.control(payload)
+        if control.reply:
+            self.say(control.reply, self._clock.now())
         if control.kind is ControlKind.SHUTDOWN:
             self.replace("the venue announced a shutdown")
         elif control.kind is ControlKind.UNKNOWN:
@@ -240,7 +257,10 @@ class Connection(WSListener):
                 control.message,
                 payload[:200],
             )
-        elif control.kind is not ControlKind.DATA:
+        elif control.kind is ControlKind.DATA:
+            for stream in control.streams:
+                self._ingest.heard(self.number, stream, self._ts or self.heard_ns)
+        else:
             if control.kind is ControlKind.REFUSED:
                 _log.warning(
                     "refused line=%s connection=%d: %s",

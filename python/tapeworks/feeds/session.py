@@ -15,7 +15,6 @@ import random
 import signal
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,10 @@ from picows import WSError
 from tapeworks._core import Ingest
 from tapeworks.errors import ConfigError, TapeworksError, VenueError
 from tapeworks.feeds.base import Clock, Feed, FeedConfig, Line, build
+from tapeworks.feeds.books import BookRequests
 from tapeworks.feeds.connection import Connection
 from tapeworks.feeds.limits import Backoff, Pace
+from tapeworks.feeds.python import PythonFeed
 from tapeworks.feeds.rest import Requests
 from tapeworks.feeds.watchdog import Watchdog
 
@@ -34,20 +35,10 @@ _CHECK_S = 1.0
 _GRACE_S = 1.0
 """After a successor carries all, the old connection is kept so long: it may lag behind."""
 _RECENT_S = 5.0
-_ASK_FIRST_S = 1.0
-_ASK_MAX_S = 30.0
 _OPENING_S = 15.0
 _CONNECTIONS_MAX = 60_000
 
 _log = logging.getLogger("tapeworks.feeds")
-
-
-@dataclass
-class _Ask:
-    """When the book of a symbol was last asked for, and how long to wait until the next time."""
-
-    due: float
-    pause_s: float = _ASK_FIRST_S
 
 
 class Session:
@@ -72,8 +63,7 @@ class Session:
         self._connections: dict[int, Connection] = {}
         self._connects = Pace(feed.rules.connects, feed.rules.connects_window_s)
         self._requests = Requests(feed, ingest, self.flush, self._clock, self._context)
-        self._books = set(feed.books())
-        self._asks: dict[str, _Ask] = {}
+        self._books = BookRequests(feed, self._requests)
         self._report = report
         self._refused = False
         self.trouble = ""
@@ -278,39 +268,6 @@ class Session:
         # The lowest free one, so that what is kept per number stays small.
         return next(n for n in range(_CONNECTIONS_MAX) if n not in self._connections)
 
-    def _ask_books(self, line: Line) -> None:
-        """Asks for a fresh snapshot of each book of a line, broken or not."""
-        now = self._clock.now()
-        for stream in line.streams:
-            symbol = self.feed.symbol(stream)
-            if self.feed.channel(stream) != "depth" or symbol not in self._books:
-                continue
-            request = self.feed.snapshot_request(symbol, broken=False)
-            if request is not None:
-                self._requests.push(request)
-                self._asks[symbol] = _Ask(now + _ASK_FIRST_S)
-
-    def _repair_books(self, now: float) -> None:
-        """Asks for the books that lost continuity, ever more slowly while that does not help.
-
-        Nothing is asked for before an update shows the need: a snapshot that is older than the
-        first update behind a gap would be of no use, and a reconnect may have lost nothing.
-        """
-        broken = set(self.ingest.needs_snapshot()) & self._books
-        for symbol in [s for s in self._asks if s not in broken]:
-            del self._asks[symbol]
-        for symbol in broken:
-            request = self.feed.snapshot_request(symbol, broken=True)
-            ask = self._asks.setdefault(symbol, _Ask(now))
-            if request is None:
-                continue
-            if self._requests.waiting(request.path):
-                ask.due = now + ask.pause_s
-            elif now >= ask.due:
-                self._requests.push(request)
-                ask.pause_s = min(ask.pause_s * 2, _ASK_MAX_S)
-                ask.due = now + ask.pause_s
-
     async def _watch(self) -> None:
         """Looks after everything that no event tells of."""
         watchdog = Watchdog(self.feed, self.ingest)
@@ -320,13 +277,15 @@ class Session:
             await asyncio.sleep(_TICK_S)
             now = self._clock.now()
             self.flush()
-            self._repair_books(now)
+            self._books.repair(self.ingest.needs_snapshot(), self._connections.values(), now)
             if now - checked < _CHECK_S:
                 continue
             checked = now
             self.ingest.heartbeat(self._clock.wall_ns())
             self.flush()
             self._tell_refusal()
+            for connection in list(self._connections.values()):
+                connection.beat(now)
             watchdog.check(list(self._connections.values()), now, self._clock.wall_ns())
             if 0 < self.feed.definitions_s <= now - defined:
                 defined = now
@@ -334,8 +293,7 @@ class Session:
                     self._requests.push(request)
             if 0 < self.feed.snapshot_refresh_s <= now - refreshed:
                 refreshed = now
-                for line in self.feed.lines():
-                    self._ask_books(line)
+                self._books.refresh(now)
             if self._report is not None:
                 self._report(self.status())
 
@@ -397,6 +355,7 @@ async def record(
         pending_bytes_max=feed.pending_bytes_max,
         durability_ms=durability_ms,
         segment_bytes=segment_bytes,
+        decoder=feed if isinstance(feed, PythonFeed) else None,
     )
     try:
         session = Session(feed, ingest, report=report)

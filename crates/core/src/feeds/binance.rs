@@ -140,6 +140,14 @@ impl Feed for Binance {
         }
         self.encode_payload(event, instruments, out)
     }
+
+    fn restore(&mut self, state: &[u8]) -> Result<()> {
+        if !state.is_empty() {
+            return Err(Error::invalid("wanted no state of this feed: it keeps none"));
+        }
+        self.symbols = symbols::Symbols::new(self.feed as u8);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

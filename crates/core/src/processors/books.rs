@@ -33,7 +33,8 @@ pub(super) const INSTRUMENTS_MAX: u32 = 1 << 22;
 
 /// The rule of the feed with that number.
 pub const fn continuity(feed: u8) -> Continuity {
-    if feed == FeedId::BinanceUsdm as u8 {
+    // A foreign feed names the update before each of its updates, whether or not ids have holes.
+    if feed == FeedId::BinanceUsdm as u8 || feed == FeedId::Foreign as u8 {
         Continuity::Chained
     } else {
         Continuity::Adjacent

@@ -41,8 +41,13 @@ pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
 impl Normalizer {
     /// A normaliser of `feed` that waits up to `hold_ms` for another line.
     pub fn new(feed: FeedId, hold_ms: i64) -> Self {
+        Self::with_decoder(feed, feed.build(), hold_ms)
+    }
+
+    /// A normaliser of `feed`, whose frames `decoder` reads.
+    pub fn with_decoder(feed: FeedId, decoder: Box<dyn Feed>, hold_ms: i64) -> Self {
         Self {
-            feed: feed.build(),
+            feed: decoder,
             id: feed,
             instruments: Instruments::new(),
             arbiter: Arbiter::new(feed as u8, hold_ms.saturating_mul(1_000_000)),
@@ -207,6 +212,11 @@ impl Processor for Normalizer {
         state.length(self.instruments.len());
         self.instruments.iter().for_each(|definition| state.plain(definition));
         self.arbiter.snapshot(&mut state);
+        if self.id == FeedId::Foreign {
+            let mut memory = Vec::new();
+            self.feed.snapshot(&mut memory);
+            state.bytes(&memory);
+        }
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
@@ -224,9 +234,10 @@ impl Processor for Normalizer {
         }
         let mut arbiter = Arbiter::new(self.id as u8, self.arbiter.hold_ns());
         arbiter.restore(&mut state)?;
+        let memory = if self.id == FeedId::Foreign { state.bytes()? } else { &[] };
         state.finish()?;
+        self.feed.restore(memory)?;
         (self.instruments, self.arbiter) = (instruments, arbiter);
-        self.feed = self.id.build();
         Ok(())
     }
 }

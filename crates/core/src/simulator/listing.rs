@@ -62,7 +62,7 @@ impl Listing {
         let facts = facts.map_or(UNKNOWN, |(_, facts)| *facts);
         let (tick, lot) = match product {
             FeedId::BinanceUsdm => (facts[4], facts[5] / 10),
-            FeedId::BinanceSpot => (facts[2], facts[3] / 10),
+            _ => (facts[2], facts[3] / 10),
         };
         Ok(Self {
             base: base.to_owned(),

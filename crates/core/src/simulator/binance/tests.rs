@@ -130,8 +130,8 @@ fn follow(product: FeedId, stream: &str) -> usize {
             let body = market.depth("BTCUSDT", 5000, false).unwrap();
             let mut records = Records::new();
             let path = match product {
-                FeedId::BinanceSpot => "/api/v3/depth?symbol=BTCUSDT&limit=5000",
                 FeedId::BinanceUsdm => "/fapi/v1/depth?symbol=BTCUSDT&limit=1000",
+                _ => "/api/v3/depth?symbol=BTCUSDT&limit=5000",
             };
             let blob = blob(product, BlobKind::Rest, path, &body);
             feed.receive(&blob, &mut instruments, &mut records).unwrap();

@@ -1,0 +1,486 @@
+//! What a decoder in Python writes its records with: texts in, exact records out.
+//!
+//! Each call is one venue event, flagged as such. It is whole or an exception; after an exception
+//! that the decoder does not catch, nothing of its frame is kept.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use tapeworks_core::record::blob::BlobHeader;
+use tapeworks_core::record::{
+    self, Bar, Channel, Definition, Header, Level, Mark, Marker, MarkerCode, Plain, Quote, Record,
+    Side, Status, Trade, FLAG_LAST, FLAG_SNAPSHOT, NONE, PRICE_PLACES, SIZE_PLACES,
+};
+use tapeworks_core::Instruments;
+
+use super::fields::{fixed, level_of, optional, place, text_field, total, CLASSES, STATUSES};
+use crate::errors::to_python;
+use crate::ingest::channel_named;
+
+#[derive(Default)]
+struct State {
+    open: bool,
+    number: u8,
+    flags: u8,
+    ts_recv: i64,
+    instruments: Instruments,
+    out: record::Records,
+}
+
+/// Takes the records of one frame. It is open while the decoder has that frame, and no longer.
+#[pyclass(frozen, module = "tapeworks._core")]
+pub struct RecordBuilder {
+    state: Mutex<State>,
+}
+
+impl RecordBuilder {
+    pub(super) fn new(number: u8) -> Self {
+        Self { state: Mutex::new(State { number, ..State::default() }) }
+    }
+
+    /// Begins a frame: what is written goes behind `out`, with ids of `instruments`.
+    pub(super) fn open(
+        &self,
+        header: &BlobHeader,
+        instruments: &mut Instruments,
+        out: &mut record::Records,
+    ) {
+        let mut state = self.state();
+        state.open = true;
+        (state.ts_recv, state.flags) = (header.ts_recv, header.flags as u8);
+        std::mem::swap(&mut state.instruments, instruments);
+        std::mem::swap(&mut state.out, out);
+    }
+
+    /// Ends the frame, and gives back what `open` was lent.
+    pub(super) fn close(&self, instruments: &mut Instruments, out: &mut record::Records) {
+        let mut state = self.state();
+        state.open = false;
+        std::mem::swap(&mut state.instruments, instruments);
+        std::mem::swap(&mut state.out, out);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> PyResult<MutexGuard<'_, State>> {
+        let state = self.state();
+        if state.open {
+            return Ok(state);
+        }
+        Err(PyRuntimeError::new_err("a builder takes records only while its frame is decoded"))
+    }
+}
+
+impl State {
+    fn instrument(&mut self, symbol: &str, ts: i64) -> PyResult<u32> {
+        if symbol.is_empty() {
+            return Err(PyValueError::new_err("symbol: wanted a name; found an empty text"));
+        }
+        self.instruments.define(self.number, symbol, ts).map_err(to_python)
+    }
+
+    fn head<R: Record>(
+        &mut self,
+        symbol: &str,
+        ts_event: Option<i64>,
+        sequence: u64,
+    ) -> PyResult<Header> {
+        let ts = ts_event.unwrap_or(self.ts_recv);
+        Ok(Header {
+            flags: self.flags | FLAG_LAST,
+            feed: self.number,
+            instrument: self.instrument(symbol, ts)?,
+            ts_event: ts,
+            ts_recv: self.ts_recv,
+            sequence,
+            ..Header::of::<R>()
+        })
+    }
+
+    /// Appends the levels of both sides; on an exception none.
+    fn levels(&mut self, level: &mut Level, sides: [&Bound<'_, PyAny>; 2]) -> PyResult<u32> {
+        let mark = self.out.mark();
+        for (levels, side) in sides.into_iter().zip([Side::Bid, Side::Ask]) {
+            level.side = side as u8;
+            if let Err(error) = self.side(level, levels) {
+                self.out.truncate(mark);
+                return Err(error);
+            }
+        }
+        Ok((self.out.len() - mark.1) as u32)
+    }
+
+    fn side(&mut self, level: &mut Level, levels: &Bound<'_, PyAny>) -> PyResult<()> {
+        for pair in levels.try_iter()? {
+            let pair = pair?;
+            level.price = fixed(&pair.get_item(0)?, PRICE_PLACES, "price")?;
+            level.size = fixed(&pair.get_item(1)?, SIZE_PLACES, "size")?;
+            self.out.push(level);
+        }
+        Ok(())
+    }
+
+    fn flag_last(&mut self) {
+        let bytes = self.out.as_bytes().len();
+        self.out.as_bytes_mut(bytes - size_of::<Level>())[2] |= FLAG_LAST;
+    }
+
+    fn whole_book(
+        &mut self,
+        mut header: Header,
+        channel: Channel,
+        sides: [&Bound<'_, PyAny>; 2],
+    ) -> PyResult<()> {
+        header.flags = (header.flags & !FLAG_LAST) | FLAG_SNAPSHOT;
+        let mut marker = Marker {
+            header,
+            code: MarkerCode::SnapshotBegin as u8,
+            cause: 0,
+            state: 0,
+            channel: channel as u8,
+            count: 0,
+            first: header.sequence,
+            last: header.sequence,
+            ts_start: NONE,
+        };
+        let begin = self.out.mark();
+        self.out.push(&marker);
+        let mut level = level_of(header, 0, 0, channel);
+        marker.count = self.levels(&mut level, sides).inspect_err(|_| self.out.truncate(begin))?;
+        self.out.as_bytes_mut(begin.0)[..size_of::<Marker>()].copy_from_slice(marker.as_bytes());
+        marker.code = MarkerCode::SnapshotEnd as u8;
+        marker.header.flags |= FLAG_LAST;
+        self.out.push(&marker);
+        Ok(())
+    }
+
+    /// An update of the book up to `header.sequence` that holds no levels.
+    fn empty_update(&mut self, header: Header, previous: u64) {
+        self.out.push(&Marker {
+            header,
+            code: MarkerCode::EmptyUpdate as u8,
+            cause: 0,
+            state: 0,
+            channel: Channel::Depth as u8,
+            count: 0,
+            first: previous.saturating_add(1).min(header.sequence),
+            last: header.sequence,
+            ts_start: previous as i64,
+        });
+    }
+}
+
+#[pymethods]
+#[allow(clippy::too_many_arguments)]
+impl RecordBuilder {
+    /// When the frame was received, in ns: the time of what the venue gives no time.
+    #[getter]
+    fn ts_recv(&self) -> PyResult<i64> {
+        Ok(self.lock()?.ts_recv)
+    }
+
+    /// Says what is known of an instrument, and gives its id. Without it, an instrument is defined
+    /// by the first record that names it.
+    #[pyo3(signature = (symbol, *, canonical = "", currency = "", tick_size = None,
+        lot_size = None, asset_class = "", status = "", ts_event = None))]
+    fn define(
+        &self,
+        symbol: &str,
+        canonical: &str,
+        currency: &str,
+        tick_size: Option<&Bound<'_, PyAny>>,
+        lot_size: Option<&Bound<'_, PyAny>>,
+        asset_class: &str,
+        status: &str,
+        ts_event: Option<i64>,
+    ) -> PyResult<u32> {
+        let tick_size = optional(tick_size, PRICE_PLACES, "tick_size")?;
+        let lot_size = optional(lot_size, SIZE_PLACES, "lot_size")?;
+        let (canonical, currency) =
+            (text_field(canonical, "canonical")?, text_field(currency, "currency")?);
+        let asset_class = place(asset_class, &CLASSES, "asset_class")?;
+        let status = place(status, &STATUSES, "status")?;
+        let mut state = self.lock()?;
+        let header = state.head::<Definition>(symbol, ts_event, 0)?;
+        let known = state.instruments.get(header.instrument).copied();
+        let Some(known) = known else { return Ok(header.instrument) };
+        let next = Definition {
+            header,
+            tick_size,
+            lot_size,
+            canonical,
+            currency,
+            asset_class,
+            status,
+            ..known
+        };
+        state.instruments.update(&next);
+        Ok(header.instrument)
+    }
+
+    /// One fill, or with `channel="agg_trade"` the fills of one order. `sequence` is 0, or rises by
+    /// one from each trade of the symbol to the next: then a hole is a gap, a repeat is dropped.
+    #[pyo3(signature = (symbol, price, size, *, ts_event = None, sequence = 0, trade_id = None,
+        side = "", count = 1, channel = "trade"))]
+    fn trade(
+        &self,
+        symbol: &str,
+        price: &Bound<'_, PyAny>,
+        size: &Bound<'_, PyAny>,
+        ts_event: Option<i64>,
+        sequence: u64,
+        trade_id: Option<u64>,
+        side: &str,
+        count: u32,
+        channel: &str,
+    ) -> PyResult<()> {
+        let price = fixed(price, PRICE_PLACES, "price")?;
+        let size = fixed(size, SIZE_PLACES, "size")?;
+        let side = place(side, &["", "buy", "sell"], "side")?;
+        let channel = channel_named(channel)?;
+        if !matches!(channel, Channel::Trade | Channel::AggTrade) {
+            return Err(PyValueError::new_err("channel: wanted trade or agg_trade"));
+        }
+        let mut state = self.lock()?;
+        let header = state.head::<Trade>(symbol, ts_event, sequence)?;
+        state.out.push(&Trade {
+            header,
+            price,
+            size,
+            trade_id: trade_id.unwrap_or(sequence),
+            count,
+            side,
+            channel: channel as u8,
+            conditions: [0; 2],
+        });
+        Ok(())
+    }
+
+    /// Best bid and offer; none where a side is empty. `sequence` is 0, or rises, with or without
+    /// holes: then what does not rise is a repeat.
+    #[pyo3(signature = (symbol, bid_price, bid_size, ask_price, ask_size, *, ts_event = None,
+        sequence = 0))]
+    fn quote(
+        &self,
+        symbol: &str,
+        bid_price: Option<&Bound<'_, PyAny>>,
+        bid_size: Option<&Bound<'_, PyAny>>,
+        ask_price: Option<&Bound<'_, PyAny>>,
+        ask_size: Option<&Bound<'_, PyAny>>,
+        ts_event: Option<i64>,
+        sequence: u64,
+    ) -> PyResult<()> {
+        let size = |value: Option<&Bound<'_, PyAny>>, field| {
+            value.map_or(Ok(0), |value| fixed(value, SIZE_PLACES, field))
+        };
+        let (bid_price, ask_price) = (
+            optional(bid_price, PRICE_PLACES, "bid_price")?,
+            optional(ask_price, PRICE_PLACES, "ask_price")?,
+        );
+        let (bid_size, ask_size) = (size(bid_size, "bid_size")?, size(ask_size, "ask_size")?);
+        let mut state = self.lock()?;
+        let header = state.head::<Quote>(symbol, ts_event, sequence)?;
+        state.out.push(&Quote { header, bid_price, bid_size, ask_price, ask_size });
+        Ok(())
+    }
+
+    /// Changes of a book: pairs of price and new size, 0 where a level is gone. `sequence` is the
+    /// id of the update, `previous` that of the one before it; none: one less.
+    #[pyo3(signature = (symbol, bids, asks, *, sequence, previous = None, ts_event = None))]
+    fn depth(
+        &self,
+        symbol: &str,
+        bids: &Bound<'_, PyAny>,
+        asks: &Bound<'_, PyAny>,
+        sequence: u64,
+        previous: Option<u64>,
+        ts_event: Option<i64>,
+    ) -> PyResult<()> {
+        let previous = previous.unwrap_or_else(|| sequence.saturating_sub(1));
+        // The ids behind the update before it and up to this one, less one.
+        let span = sequence.checked_sub(previous).and_then(|ids| ids.checked_sub(1));
+        let span = span.and_then(|span| u32::try_from(span).ok()).ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "depth of {symbol}: wanted a sequence above the one before it; found {sequence} \
+                 after {previous}"
+            ))
+        })?;
+        let mut state = self.lock()?;
+        let header = state.head::<Marker>(symbol, ts_event, sequence)?;
+        let flags = header.flags & !FLAG_LAST;
+        let mut level = level_of(Header { flags, ..header }, previous, span, Channel::Depth);
+        if state.levels(&mut level, [bids, asks])? == 0 {
+            state.empty_update(header, previous);
+        } else {
+            state.flag_last();
+        }
+        Ok(())
+    }
+
+    /// A whole book, as of the update `sequence`. With `in_stream` it came in the stream of updates
+    /// itself, which goes on right behind it: a book that lost something begins anew there.
+    #[pyo3(signature = (symbol, bids, asks, *, sequence, ts_event = None, in_stream = false))]
+    fn snapshot(
+        &self,
+        symbol: &str,
+        bids: &Bound<'_, PyAny>,
+        asks: &Bound<'_, PyAny>,
+        sequence: u64,
+        ts_event: Option<i64>,
+        in_stream: bool,
+    ) -> PyResult<()> {
+        let mut state = self.lock()?;
+        let header = state.head::<Marker>(symbol, ts_event, sequence)?;
+        let begin = state.out.mark();
+        if in_stream {
+            // The update up to here, whose levels the snapshot holds: the next continues it.
+            state.empty_update(header, sequence.saturating_sub(1));
+        }
+        let sides = [bids, asks];
+        let whole = state.whole_book(header, Channel::Snapshot, sides);
+        whole.inspect_err(|_| state.out.truncate(begin))
+    }
+
+    /// The best levels of a book, whole, for a stream that sends nothing else. `sequence` rises.
+    #[pyo3(signature = (symbol, bids, asks, *, sequence, ts_event = None))]
+    fn partial_depth(
+        &self,
+        symbol: &str,
+        bids: &Bound<'_, PyAny>,
+        asks: &Bound<'_, PyAny>,
+        sequence: u64,
+        ts_event: Option<i64>,
+    ) -> PyResult<()> {
+        let mut state = self.lock()?;
+        let header = state.head::<Marker>(symbol, ts_event, sequence)?;
+        state.whole_book(header, Channel::PartialDepth, [bids, asks])
+    }
+
+    /// A bar that the venue made, of the interval that starts at `ts_event`.
+    #[pyo3(signature = (symbol, interval_ms, open, high, low, close, volume, *, ts_event,
+        closed = true, count = 0, sequence = 0, buy_volume = None, turnover = None,
+        buy_turnover = None))]
+    fn bar(
+        &self,
+        symbol: &str,
+        interval_ms: u32,
+        open: &Bound<'_, PyAny>,
+        high: &Bound<'_, PyAny>,
+        low: &Bound<'_, PyAny>,
+        close: &Bound<'_, PyAny>,
+        volume: &Bound<'_, PyAny>,
+        ts_event: i64,
+        closed: bool,
+        count: u64,
+        sequence: u64,
+        buy_volume: Option<&Bound<'_, PyAny>>,
+        turnover: Option<&Bound<'_, PyAny>>,
+        buy_turnover: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let price = |value, field| fixed(value, PRICE_PLACES, field);
+        let buy_volume = buy_volume.map_or(Ok(0), |v| fixed(v, SIZE_PLACES, "buy_volume"))?;
+        let bar = Bar {
+            header: Header::of::<Bar>(),
+            open: price(open, "open")?,
+            high: price(high, "high")?,
+            low: price(low, "low")?,
+            close: price(close, "close")?,
+            volume: fixed(volume, SIZE_PLACES, "volume")?,
+            buy_volume,
+            turnover: total(turnover)?,
+            buy_turnover: total(buy_turnover)?,
+            count,
+            interval_ms,
+            closed: u8::from(closed),
+            channel: Channel::Kline as u8,
+            reserved: [0; 2],
+        };
+        let mut state = self.lock()?;
+        let header = state.head::<Bar>(symbol, Some(ts_event), sequence)?;
+        state.out.push(&Bar { header, ..bar });
+        Ok(())
+    }
+
+    /// Mark price, index price and funding of a derivative.
+    #[pyo3(signature = (symbol, mark_price, *, ts_event = None, index_price = None,
+        funding_rate = None, ts_funding = None))]
+    fn mark(
+        &self,
+        symbol: &str,
+        mark_price: &Bound<'_, PyAny>,
+        ts_event: Option<i64>,
+        index_price: Option<&Bound<'_, PyAny>>,
+        funding_rate: Option<&Bound<'_, PyAny>>,
+        ts_funding: Option<i64>,
+    ) -> PyResult<()> {
+        let mark_price = fixed(mark_price, PRICE_PLACES, "mark_price")?;
+        let index_price = optional(index_price, PRICE_PLACES, "index_price")?;
+        let funding_rate = optional(funding_rate, PRICE_PLACES, "funding_rate")?;
+        let ts_funding = ts_funding.unwrap_or(NONE);
+        let mut state = self.lock()?;
+        let header = state.head::<Mark>(symbol, ts_event, 0)?;
+        state.out.push(&Mark { header, mark_price, index_price, funding_rate, ts_funding });
+        Ok(())
+    }
+
+    /// Trading state of an instrument: `trading`, `halted`, `auction`, `closed`, `cancel_only`.
+    #[pyo3(signature = (symbol, status, *, ts_event = None, reason = "", price_low = None,
+        price_high = None, sequence = 0))]
+    fn status(
+        &self,
+        symbol: &str,
+        status: &str,
+        ts_event: Option<i64>,
+        reason: &str,
+        price_low: Option<&Bound<'_, PyAny>>,
+        price_high: Option<&Bound<'_, PyAny>>,
+        sequence: u64,
+    ) -> PyResult<()> {
+        let price_low = optional(price_low, PRICE_PLACES, "price_low")?;
+        let price_high = optional(price_high, PRICE_PLACES, "price_high")?;
+        let (status, reason) = (place(status, &STATUSES, "status")?, text_field(reason, "reason")?);
+        let mut state = self.lock()?;
+        let header = state.head::<Status>(symbol, ts_event, sequence)?;
+        let reserved = [0; 7];
+        state.out.push(&Status { header, price_low, price_high, reason, status, reserved });
+        Ok(())
+    }
+
+    /// Whole records of any kind, as NumPy rows of `dtype_descr` or other bytes. Their instruments
+    /// are ids that `define` gave; feed and time of receipt are set here.
+    fn extend(&self, records: &Bound<'_, PyAny>) -> PyResult<()> {
+        let buffer =
+            PyBuffer::<u8>::get(&records.call_method0("tobytes").unwrap_or(records.clone()))?;
+        if !buffer.is_c_contiguous() {
+            return Err(PyValueError::new_err("wanted contiguous bytes"));
+        }
+        // SAFETY: the buffer is contiguous and held for the copy, as is the GIL.
+        let bytes = unsafe {
+            std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes())
+        };
+        let mut state = self.lock()?;
+        let mut at = state.out.mark().0;
+        let known = state.instruments.len() as u32;
+        let batch = record::Records::from_bytes(bytes).map_err(to_python)?;
+        let stranger =
+            batch.iter().map(|r| r.header().instrument).find(|id| !(1..=known).contains(id));
+        if let Some(id) = stranger {
+            return Err(PyValueError::new_err(format!(
+                "wanted instrument ids that define() gave, 1 to {known}; found {id}"
+            )));
+        }
+        state.out.extend_from_bytes(bytes).map_err(to_python)?;
+        let (number, ts_recv) = (state.number, state.ts_recv);
+        for record in batch.iter() {
+            let bytes = state.out.as_bytes_mut(at);
+            bytes[3] = number;
+            bytes[16..24].copy_from_slice(&ts_recv.to_le_bytes());
+            at += record.bytes().len();
+        }
+        Ok(())
+    }
+}

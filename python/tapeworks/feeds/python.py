@@ -1,0 +1,202 @@
+"""A user's own feed: one Python class that holds a session and decodes its frames.
+
+Name it in the settings, as `kind = "my_package.my_module:MyFeed"` under `[feeds.<source>]`. The
+session part is that of every feed (`base.py`): which connections, what to say, what the venue's
+answers mean. What is more here is `decode`. It runs in the recorder, right behind the raw tape,
+under the contract of the decoders of the core:
+
+- It is given each frame once, in the order of the raw tape, when that frame is on it already.
+- It gives the same records for the same frames: no clock, no chance, no environment. The time is
+  `frame.ts_recv`; what it remembers from frame to frame goes through `snapshot` and `restore`.
+- It raises on what it cannot read. The frame is then a dead letter: kept, counted and queryable.
+  Nothing of it is published, and the feed goes on. A frame without records is no error.
+- Numbers go from the venue's text to fixed point without ever being a float: hand the text to the
+  builder, or to `price_units` and `size_units`. A float is refused.
+
+Everything behind it works as for any feed: repeats are dropped, holes in sequences become gaps,
+books are proven, bars, ticks, the lake, exactly once across `kill -9`. A decoder of the core is
+faster by far; both are fully supported. `examples/own_feed.py` is a whole one.
+"""
+
+import dataclasses
+import importlib
+import logging
+import os
+import sys
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from tapeworks._core import Frame, RecordBuilder, price_units, size_units
+from tapeworks.errors import ConfigError
+from tapeworks.feeds.base import Feed, SessionRules
+from tapeworks.feeds.limits import WeightBudget
+
+__all__ = ["Frame", "PythonFeed", "PythonFeedConfig", "RecordBuilder", "price_units", "size_units"]
+
+_REFUSALS_LOGGED = 10
+"""So many refused frames are logged one by one, and from then on every thousandth."""
+
+_log = logging.getLogger("tapeworks.feeds")
+
+
+@dataclass(frozen=True)
+class PythonFeedConfig:
+    """The settings that every feed in Python has. A feed with more of its own derives from it."""
+
+    kind: str = ""
+    """Where the class is: `package.module:Class`."""
+    symbols: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    source: str = ""
+    """The name of the source; none: that of its table in the settings."""
+    ws_url: str = ""
+    rest_url: str = ""
+    """Where requests go, without a path; none: no request is made."""
+    rotation_s: float = 82_800.0
+    """Connections are replaced, with overlap, at this age."""
+    silence_s: float = 30.0
+    """A connection that carries nothing for so long is replaced."""
+    snapshot_refresh_s: float = 0.0
+    definitions_s: float = 0.0
+    """Repeat the opening requests after so long; 0: never."""
+    request_weight: int = 600
+    """Weight of requests a minute; a request weighs 1 unless the feed says otherwise."""
+    proxy: str = ""
+    ca_file: str = ""
+    insecure: bool = False
+    """Accept any certificate: for a simulator on this machine only."""
+    pending_bytes_max: int = 64 << 20
+    """Frames waiting for a tape that cannot be written; beyond it the newest are shed, counted."""
+
+    def __post_init__(self) -> None:
+        for name, schemes in (("ws_url", ("ws", "wss")), ("rest_url", ("http", "https"))):
+            url = str(getattr(self, name))
+            if url and urlsplit(url).scheme not in schemes:
+                raise ConfigError(f"{name}: wanted {schemes[1]}://...; found {url!r}")
+        if not 1 << 16 <= self.pending_bytes_max <= 1 << 29:
+            raise ConfigError(
+                f"pending_bytes_max: wanted {1 << 16} to {1 << 29}; found {self.pending_bytes_max}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The source: the folder of its tapes."""
+        return self.source
+
+    @property
+    def ws(self) -> str:
+        """Where the streams are."""
+        return self.ws_url
+
+    @property
+    def rest(self) -> str:
+        """Where the requests go; empty when there are none."""
+        return self.rest_url.rstrip("/")
+
+
+class PythonFeed(Feed):
+    """A venue's session rules and its decoder, in Python. See the head of this file.
+
+    To be written: `lines`, `subscriptions`, `control`, `decode`. A class that needs settings of its
+    own names their dataclass as `Config`.
+    """
+
+    Config: ClassVar[type[PythonFeedConfig]] = PythonFeedConfig
+    native = "foreign"
+
+    def __init__(self, config: PythonFeedConfig) -> None:
+        self.config = config
+        self.source = config.name
+        self.rest_url = config.rest
+        self.ca_file = config.ca_file or None
+        self.insecure = config.insecure
+        self.proxy = config.proxy or None
+        self.pending_bytes_max = config.pending_bytes_max
+        self.snapshot_refresh_s = config.snapshot_refresh_s
+        self.definitions_s = config.definitions_s
+        self.budget = WeightBudget(config.request_weight, share=1.0)
+        # No frame shows its stream where the core would look for it: `control` is shown them all.
+        self.rules = SessionRules(
+            data_prefix=b"\0", silence_s=config.silence_s, age_s=config.rotation_s
+        )
+        self._refused = 0
+
+    @abstractmethod
+    def decode(self, frame: Frame, out: RecordBuilder) -> None:
+        """Writes to `out` the records that `frame` holds, if any.
+
+        Raises:
+            DecodeError, ValueError, KeyError, ...: the frame breaks the venue's format.
+        """
+
+    def snapshot(self) -> bytes:
+        """Returns what `decode` remembers from frame to frame; nothing unless overridden."""
+        return b""
+
+    def restore(self, state: bytes) -> None:
+        """Takes in what `snapshot` gave; of nothing, forgets everything.
+
+        Raises:
+            ValueError: the state is not one of this feed's.
+        """
+        if state:
+            raise ValueError("wanted no state: this feed remembers nothing")
+
+    def take(self, frame: Frame, out: RecordBuilder) -> None:
+        """Decodes `frame`, and says in the log what was wrong with it. For the core to call."""
+        try:
+            self.decode(frame, out)
+        except Exception as error:
+            self._refused += 1
+            if self._refused <= _REFUSALS_LOGGED or self._refused % 1000 == 0:
+                _log.warning(
+                    "%s cannot decode a frame, which is kept as a dead letter count=%d: %s: %s: %r",
+                    self.source,
+                    self._refused,
+                    type(error).__name__,
+                    error,
+                    frame.body[:200],
+                )
+            raise
+
+
+def class_named(kind: str) -> type[PythonFeed]:
+    """Returns the feed class that `kind` names, such as `my_package.my_module:MyFeed`.
+
+    Raises:
+        ConfigError: it cannot be imported, is not there, or does not hold the contract.
+    """
+    module_name, _, name = kind.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        # The command itself lies elsewhere; a feed is looked for where it was started, too.
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        # Whatever a stranger's module raises while it is loaded.
+        raise ConfigError(
+            f"kind {kind!r}: cannot import {module_name}: {type(error).__name__}: {error}; it is "
+            f"looked for in {os.getcwd()}, on PYTHONPATH, and among what is installed"
+        ) from error
+    found = getattr(module, name, None)
+    if found is None:
+        own = [v for v in vars(module).values() if getattr(v, "__module__", "") == module_name]
+        known = [v.__name__ for v in own if isinstance(v, type) and issubclass(v, PythonFeed)]
+        raise ConfigError(
+            f"kind {kind!r}: {module.__file__} has no {name!r}; feeds there: {known or 'none'}"
+        )
+    if not (isinstance(found, type) and issubclass(found, PythonFeed)):
+        raise ConfigError(
+            f"kind {kind!r}: wanted a class derived from tapeworks.feeds.python.PythonFeed; "
+            f"found {found!r}"
+        )
+    if lacking := sorted(found.__abstractmethods__):
+        raise ConfigError(f"kind {kind!r}: the class lacks {', '.join(lacking)}")
+    if not (dataclasses.is_dataclass(found.Config) and issubclass(found.Config, PythonFeedConfig)):
+        raise ConfigError(
+            f"kind {kind!r}: wanted Config to be a dataclass derived from PythonFeedConfig; "
+            f"found {found.Config!r}"
+        )
+    return found
