@@ -43,7 +43,7 @@ def recorded(
     first, *_, last = shown.splitlines()
     assert first.startswith("recording into data")
     assert last.startswith("binance-spot")
-    assert last.endswith("gaps 0")
+    assert last.endswith("no gaps")
     return tape
 
 

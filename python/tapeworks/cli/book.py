@@ -83,4 +83,4 @@ def _show(found: BookAt, levels: int) -> None:
     console.print(table)
     if bids and asks:
         spread, middle = asks[0][0] - bids[0][0], (asks[0][0] + bids[0][0]) / 2
-        console.print(f"spread {text(spread)} ({spread / middle * 10_000:.2f} basis points)")
+        console.print(f"spread {text(spread)} ({spread / middle * 10_000:.3g} basis points)")

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.live import Live
 from rich.logging import RichHandler
 
 from tapeworks.cli.console import console, problems
-from tapeworks.cli.screen import one_line, picture
+from tapeworks.cli.screen import Screen, last_line, one_line
 from tapeworks.pipeline import Config, Supervisor, stop_on_signals
 from tapeworks.views.status import Status
 
@@ -35,16 +36,12 @@ def run(
 
     `before_stop` is called while everything still runs. `quiet` keeps standard output free.
     """
-    logging.basicConfig(
-        level="INFO",
-        format="%(message)s",
-        handlers=[RichHandler(console=problems, show_path=False)],
-    )
+    say = problems if quiet else console
+    _log_to(say)
     supervisor = Supervisor(config)
     stop = stop_on_signals()
     status = Status(config.data)
     started = shown = time.monotonic()
-    say = problems if quiet else console
     say.print(f"recording into [bold]{config.data}[/]; logs in {supervisor.logs}; Ctrl-C ends")
 
     def due(every_s: float) -> bool:
@@ -59,7 +56,7 @@ def run(
         return bool(stop) or (seconds is not None and time.monotonic() - started >= seconds)
 
     def note() -> str:
-        return f"{time.monotonic() - started:.0f} s; Ctrl-C ends"
+        return f"{time.monotonic() - started:.0f} s · Ctrl-C ends"
 
     def ending() -> bool:
         over = ended()
@@ -68,11 +65,12 @@ def run(
         return over
 
     if say.is_terminal:
+        screen = Screen(title, say)
         with Live(console=say, auto_refresh=False, transient=True) as live:
 
             def look() -> bool:
                 if due(SCREEN_SECONDS):
-                    live.update(picture(status.sample(), title, note()), refresh=True)
+                    live.update(screen.draw(status.sample(), note()), refresh=True)
                 return ending()
 
             supervisor.run(look)
@@ -84,4 +82,13 @@ def run(
             return ending()
 
         supervisor.run(tell)
-    say.print(one_line(status.sample()), soft_wrap=True)
+    say.print(last_line(status.sample()), soft_wrap=True)
+
+
+def _log_to(say: Console) -> None:
+    """Sends warnings above the screen, or as plain lines where there is none."""
+    handler: logging.Handler = logging.StreamHandler()
+    form = "%(asctime)s %(levelname)s %(message)s"
+    if say.is_terminal:
+        handler, form = RichHandler(console=say, show_path=False), "%(message)s"
+    logging.basicConfig(level="INFO", format=form, handlers=[handler])

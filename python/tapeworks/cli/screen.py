@@ -1,30 +1,115 @@
-"""The status screen: one picture of a `PipelineState`, for `status`, `record`, `up` and `demo`."""
+"""The status screen: one picture of a `PipelineState`, for `status`, `record`, `up` and `demo`.
 
-from collections import Counter
+Green is well, yellow asks for a look, red loses something or is about to. What does not fit into a
+narrow terminal is left out from the right, least important first.
+"""
 
-from rich.columns import Columns
-from rich.console import Group, RenderableType
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from tapeworks.cli.output import amount, size
-from tapeworks.views.status import PipelineState, SourceState
+from tapeworks.views.status import PipelineState, SourceState, TapeState
 
 SYMBOLS_SHOWN = 12
 LAG_WARN = 100_000
+RATES_SHOWN = 24
+SPARKS = "▁▂▃▄▅▆▇█"
+# Tapes that are good news when they are empty: the line above them says so.
+SAID_ABOVE = ("market-data.gaps", "market-data.dead")
+# From these widths on there is room for a column.
+SPARKS_COLUMNS, DISK_COLUMNS, DURABLE_COLUMNS = 92, 68, 80
 
 
-def picture(state: PipelineState, title: str, note: str = "") -> RenderableType:
-    """Returns the whole screen."""
-    if not state.sources:
-        return Panel(f"nothing is recorded in {state.data} yet", title=title, title_align="left")
-    parts: list[RenderableType] = [_tapes(state)]
-    parts.append(Columns([_source(source) for source in state.sources], padding=(0, 3)))
-    parts.append(_lake(state))
-    if note:
-        parts.append(Text(note, style="dim"))
-    return Panel(Group(*parts), title=title, title_align="left")
+class Screen:
+    """Draws one state after the other, and how the rates went."""
+
+    def __init__(self, title: str, console: Console) -> None:
+        self._title = title
+        self._console = console
+        self._rates: dict[tuple[str, str], deque[float]] = {}
+
+    def draw(self, state: PipelineState, note: str = "") -> RenderableType:
+        """Returns the whole screen."""
+        parts: list[RenderableType] = []
+        for source in state.sources:
+            parts += [_headline(source), self._tapes(source, state.elapsed_s > 0), Text()]
+        if not parts:
+            parts = [Text(f"nothing is recorded in {state.data} yet", style="dim"), Text()]
+        parts.append(_lake(state))
+        if not self._console.is_terminal:
+            return Group(*parts)
+        foot = " · ".join(word for word in (str(state.data), note) if word)
+        return Panel(
+            Group(*parts),
+            title=f"[bold]{self._title}[/]",
+            title_align="left",
+            subtitle=f"[dim]{foot}[/]",
+            subtitle_align="right",
+            border_style="dim",
+            padding=(0, 1),
+        )
+
+    def _tapes(self, source: SourceState, measured: bool) -> Table:
+        width = self._console.width
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+        table.add_column("  tape", min_width=12, no_wrap=True)
+        for name, columns in (
+            ("items", 0),
+            ("a second", 0),
+            ("", SPARKS_COLUMNS),
+            ("behind", 0),
+            ("not durable", DURABLE_COLUMNS),
+            ("on disk", DISK_COLUMNS),
+        ):
+            if width >= columns:
+                least = {"": RATES_SHOWN, "items": 8, "behind": 7, "on disk": 9}.get(name, 0)
+                table.add_column(
+                    name, justify="left" if not name else "right", min_width=least, no_wrap=True
+                )
+        for tape in source.tapes:
+            if not tape.items and tape.topic in SAID_ABOVE:
+                continue
+            rates = self._rates.setdefault((source.name, tape.topic), deque(maxlen=RATES_SHOWN))
+            if measured:
+                rates.append(tape.per_s)
+            cells = [(0, Text("  " + tape.topic.removeprefix("market-data.")))]
+            cells += _cells(tape, rates, measured)
+            table.add_row(*(cell for columns, cell in cells if width >= columns))
+        return table
+
+
+def _cells(tape: TapeState, rates: "deque[float]", measured: bool) -> list[tuple[int, Text]]:
+    behind = Text("" if tape.lag is None else amount(tape.lag), style=_quiet(tape.lag or 0))
+    if (tape.lag or 0) > LAG_WARN:
+        behind.stylize("yellow")
+    pending = tape.items - tape.durable
+    return [
+        (0, Text(amount(tape.items), style="bold" if tape.items else "dim")),
+        (0, Text(amount(tape.per_s) if measured else "", style=_quiet(tape.per_s))),
+        (SPARKS_COLUMNS, Text(sparks(rates), style="cyan")),
+        (0, behind),
+        (DURABLE_COLUMNS, Text(amount(pending), style=_quiet(pending))),
+        (DISK_COLUMNS, Text(size(tape.bytes))),
+    ]
+
+
+def _quiet(value: float) -> str:
+    """Returns the style of a number: those that say nothing step back."""
+    return "" if value >= 0.5 else "dim"
+
+
+def sparks(rates: Sequence[float]) -> str:
+    """Returns the rates as a row of bars, the newest at the right; the highest is full."""
+    highest = max(rates, default=0)
+    if not highest:
+        return ""
+    bars = "".join(SPARKS[round(rate / highest * (len(SPARKS) - 1))] for rate in rates)
+    return bars.rjust(RATES_SHOWN)
 
 
 def one_line(state: PipelineState) -> str:
@@ -48,6 +133,17 @@ def one_line(state: PipelineState) -> str:
     return "; ".join(words) or "nothing recorded yet"
 
 
+def last_line(state: PipelineState) -> str:
+    """Returns what there is to say when all has stopped."""
+    words = []
+    for source in state.sources:
+        raw = sum(tape.items for tape in source.tapes if tape.topic == "market-data.raw")
+        gaps = sum(source.gaps.values())
+        told = "no gaps" if not gaps else "1 gap" if gaps == 1 else f"{gaps:,} gaps"
+        words.append(f"{source.name}: {raw:,} frames on tape, {told}" + trouble(source, ", "))
+    return "; ".join(words) or "nothing was recorded"
+
+
 def trouble(source: SourceState, before: str) -> str:
     """Returns what keeps a recorder from its work, or made it shed; none if all is well."""
     recorder = source.recorder or {}
@@ -61,62 +157,67 @@ def trouble(source: SourceState, before: str) -> str:
     return before + ", ".join(words) if words else ""
 
 
-def _tapes(state: PipelineState) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    table.add_column("source")
-    table.add_column("tape")
-    for name in ("items", "per second", "behind", "not durable", "on disk"):
-        table.add_column(name, justify="right")
-    for source in state.sources:
-        for number, tape in enumerate(source.tapes):
-            behind = Text("" if tape.lag is None else amount(tape.lag))
-            if (tape.lag or 0) > LAG_WARN:
-                behind.stylize("yellow")
-            table.add_row(
-                Text(source.name if number == 0 else "", style="cyan"),
-                tape.topic.removeprefix("market-data."),
-                amount(tape.items),
-                amount(tape.per_s) if state.elapsed_s else "",
-                behind,
-                amount(tape.items - tape.durable),
-                size(tape.bytes),
-            )
-    return table
-
-
-def _source(source: SourceState) -> RenderableType:
-    text = Text()
-    text.append(f"\n{source.name}", style="cyan")
+def _headline(source: SourceState) -> Text:
+    """Returns the source in one line: whether it records, and what became of its books."""
     recorder = source.recorder
+    troubled = trouble(source, "\n  ")
+    color = "red" if troubled else "green" if recorder is not None else "yellow"
+    text = Text()
+    text.append("● ", style=color)
+    text.append(source.name, style="bold")
     if recorder is None:
         text.append("  not recording", style="yellow")
     else:
         connections = recorder.get("connections", [])
         quiet = sum(bool(connection.get("silent")) for connection in connections)
-        text.append(f"  {len(connections)} connections")
+        _count(text, len(connections), "connection")
         if quiet:
             text.append(f", {quiet} silent", style="yellow")
-        text.append(f", {recorder.get('reconnects', 0)} reconnects")
-        text.append(trouble(source, "\n"), style="red")
-    text.append("\nbooks ")
+        if recorder.get("reconnects"):
+            _count(text, recorder["reconnects"], "reconnect")
+    _books(text, source)
+    text.append(" · ", style="dim")
+    if not source.gaps:
+        text.append("no gaps", style="green")
+    gaps = (f"{count} {name}" for name, count in source.gaps.items())
+    text.append(f"gaps: {', '.join(gaps)}" if source.gaps else "", style="yellow")
+    text.append(troubled, style="red")
+    return text
+
+
+def _count(text: Text, count: int, noun: str) -> None:
+    text.append(" · ", style="dim")
+    text.append(f"{count} {noun}{'' if count == 1 else 's'}")
+
+
+def _books(text: Text, source: SourceState) -> None:
+    if not source.books:
+        return
     states = Counter(source.books.values())
-    for state, count in sorted(states.items()):
-        text.append(f"{count} {state} ", style="green" if state == "continuous" else "yellow")
+    text.append(" · ", style="dim")
+    if set(states) == {"empty"}:
+        text.append("books ended with their session", style="dim")
+        return
+    proven = states["continuous"]
+    style = "green" if proven == len(source.books) else "yellow"
+    text.append(f"{proven} of {len(source.books)} books proven", style=style)
     broken = [symbol for symbol, state in source.books.items() if state != "continuous"]
     if broken:
-        text.append(f"({', '.join(broken[:SYMBOLS_SHOWN])}) ", style="dim")
-    text.append("\ngaps  ")
-    if not source.gaps:
-        text.append("none", style="green")
-    for name, count in source.gaps.items():
-        text.append(f"{count} {name} ", style="yellow")
-    return text
+        more = ", ..." if len(broken) > SYMBOLS_SHOWN else ""
+        text.append(f" (not {', '.join(broken[:SYMBOLS_SHOWN])}{more})", style="dim")
 
 
-def _lake(state: PipelineState) -> Text:
-    text = Text("\nlake  ")
-    for table, (files, total) in state.lake.items():
-        if not table.startswith("_"):
-            text.append(f"{table} {files} files {size(total)}  ")
-    text.append(f"\ndisk  {size(state.disk_bytes)} in {state.data}")
-    return text
+def _lake(state: PipelineState) -> Table:
+    held = {name: total for name, (_, total) in state.lake.items() if not name.startswith("_")}
+    files = sum(count for name, (count, _) in state.lake.items() if name in held)
+    lake = Text("empty until the first flush")
+    if held:
+        lake = Text(f"{size(sum(held.values()))} in {files:,} files", style="bold")
+    names = Text(" · ".join(held), style="dim")
+    disk = Text.assemble((size(state.disk_bytes), "bold"), f" in {state.data}")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_row(Text("lake", style="dim"), lake)
+    if held:
+        table.add_row("", names)
+    table.add_row(Text("disk", style="dim"), disk)
+    return table

@@ -12,7 +12,7 @@ from tapeworks.cli.command import Application
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import as_json
-from tapeworks.cli.screen import picture
+from tapeworks.cli.screen import Screen
 from tapeworks.views.status import PipelineState, Status
 
 RATE_SECONDS = 1.0
@@ -29,6 +29,7 @@ def status(
 ) -> None:
     """Show rates, lags, gaps, books and disk, live. Works beside `tape up` in any terminal."""
     look = Status(recorded(data))
+    screen = Screen("tape status", console)
     state = look.sample()
     if json or once or not console.is_terminal:
         time.sleep(RATE_SECONDS)
@@ -36,14 +37,14 @@ def status(
         if json:
             print(as_json(_plain(state)))
         else:
-            console.print(picture(state, "tape status"))
+            console.print(screen.draw(state))
         return
-    live = Live(picture(state, "tape status"), console=console, screen=True)
+    live = Live(screen.draw(state), console=console, screen=True, auto_refresh=False)
     # Ctrl-C is how one leaves this screen: no failure.
     with contextlib.suppress(KeyboardInterrupt), live:
         while True:
             time.sleep(every)
-            live.update(picture(look.sample(), "tape status", "Ctrl-C ends"))
+            live.update(screen.draw(look.sample(), "Ctrl-C ends"), refresh=True)
 
 
 def _plain(state: PipelineState) -> dict[str, object]:

@@ -5,9 +5,12 @@ states on their tapes, connections and lags in small files that are replaced eve
 call of `Status.sample` reads only what is new since the last one.
 """
 
+import contextlib
 import json
+import os
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,8 +144,8 @@ class _Source:
                 reader = TapeReader(self._folder / topic)
                 if topic == BOOK:
                     reader.seek(max(reader.first, reader.end - BOOK_TAIL_RECORDS))
-            except TapeError:
-                # Its writer is just making it; the next sample sees it.
+            except (OSError, TapeError):
+                # Its writer is just making it, folder first; the next sample sees it.
                 continue
             self._readers[topic] = reader
 
@@ -210,18 +213,22 @@ def lake_files(lake: Path) -> dict[str, tuple[int, int]]:
     """Returns number of files and bytes of each table of the lake."""
     tables: dict[str, tuple[int, int]] = {}
     for table in sorted(lake.iterdir()) if lake.is_dir() else []:
-        sizes = [path.stat().st_size for path in table.rglob("*.parquet")]
+        sizes = [found.st_size for name, found in _files(table) if name.endswith(".parquet")]
         tables[table.name] = (len(sizes), sum(sizes))
     return tables
 
 
 def folder_bytes(folder: Path) -> int:
     """Returns the bytes on the disk below `folder`; mapped files may be longer than they are."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_blocks * 512
-        except FileNotFoundError:
-            # Retention or a rename took it while we looked.
-            continue
-    return total
+    return sum(found.st_blocks * 512 for _, found in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yields name and state of all files below `folder`.
+
+    Retention, compaction and renames take files and folders while we look: those are left out.
+    """
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                yield name, os.stat(os.path.join(parent, name))
