@@ -406,7 +406,8 @@ class Supervisor:
         for kind in ORDER:
             group = [child for child in self.children if child.worker.kind == kind and child.alive]
             for child in group:
-                _signal(child, signal.SIGTERM)
+                if child.process is not None:
+                    child.process.terminate()
             for child in group:
                 self._await(child, deadline)
         for child in self.children:
@@ -478,18 +479,13 @@ class Supervisor:
             child.process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             log.warning("%s did not stop in time: killed", child.worker.name)
-            _signal(child, signal.SIGKILL)
+            child.process.kill()
             child.process.wait()
             return
-        if code := child.process.returncode:
+        # One that was still loading ends by the signal itself.
+        if (code := child.process.returncode) not in (0, -signal.SIGTERM):
             last = self._last_line(child.worker)
             log.warning("%s ended with %s while stopping: %s", child.worker.name, code, last)
-
-
-def _signal(child: Child, number: signal.Signals) -> None:
-    if child.process is not None:
-        with contextlib.suppress(ProcessLookupError):
-            child.process.send_signal(number)
 
 
 def stop_on_signals() -> Stop:
