@@ -261,7 +261,8 @@ impl TapeReader {
     }
 }
 
-/// Copies up to `max_items` items out of as many frames as they take. Returns how many.
+/// Copies up to `max_items` items out of as many frames as they take. Returns how many. What came
+/// before an error is given first: the next call meets the error again.
 fn gather(
     reader: &mut Reader,
     max_items: usize,
@@ -269,7 +270,11 @@ fn gather(
 ) -> Result<usize, Error> {
     let mut count = 0;
     while count < max_items {
-        let Some(batch) = reader.read(max_items - count)? else { break };
+        let batch = match reader.read(max_items - count) {
+            Err(_) if count > 0 => break,
+            read => read?,
+        };
+        let Some(batch) = batch else { break };
         take(batch.bytes)?;
         count += batch.count;
     }
