@@ -26,6 +26,7 @@ PYTHON_LEVELS = [
     {"_core"},
     {"errors"},
     {"config"},
+    {"letters"},
     {"tape", "lake"},
     {"feeds", "processors", "sinks", "views"},
     {"simulators", "pipeline"},

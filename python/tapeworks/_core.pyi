@@ -26,6 +26,7 @@ KIND_MARK: int
 KIND_TICK: int
 
 def dtype_descr(kind: str) -> list[tuple[str, str]]: ...
+def field_names(kind: str) -> dict[str, list[str]]: ...
 
 @final
 class Records:
@@ -46,6 +47,7 @@ class Records:
         instruments: list[int] | None = None,
         start: int = ...,
         end: int = ...,
+        layout: str | None = None,
     ) -> Records: ...
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -525,6 +527,14 @@ class BookHistory:
     def at(
         self, instrument: int, *, ts_event: int | None = None, ts_recv: int | None = None
     ) -> Book | Unproven: ...
+
+def book_in(
+    records: Records,
+    instrument: int,
+    *,
+    ts_event: int | None = None,
+    ts_recv: int | None = None,
+) -> Book | Unproven: ...
 
 # processors.rs
 

@@ -21,11 +21,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tapeworks._core import Rows, Snapshots, Symbols
+from tapeworks import _core
+from tapeworks._core import Rows, Snapshots, Symbols, TapeReader
 from tapeworks.errors import TapeworksError
+from tapeworks.letters import Letters
 
 COMMITS = "_commits"
 STAGING = "_staging"
+# Frames may be large: so many are held at once.
+BLOBS_MAX = 256
 COMMIT_VERSION = 1
 NAMES = re.compile(r"(\d+)-(\d+)\.parquet")
 
@@ -88,11 +92,10 @@ TABLES = {
         ),
         Table(
             "dead_letters",
-            "market-data.normalized",
-            "dead",
+            "market-data.dead",
+            "letter",
             delta=SORTED,
-            renames=(("first", "raw_offset"), ("last", "byte"), ("cause", "reason")),
-            doc="raw frames that could not be decoded; their bytes are on the dead-letter tape",
+            doc="frames that could not be decoded: their bytes, and why, where and when",
         ),
         Table(
             "book_levels",
@@ -100,6 +103,13 @@ TABLES = {
             "book",
             delta=(*SORTED, "previous"),
             doc="changes of proven books, and full books at checkpoints",
+        ),
+        Table(
+            "book_markers",
+            "market-data.book",
+            "book_marker",
+            delta=SORTED,
+            doc="states of books, ends of full books, updates without levels",
         ),
         Table(
             "book_snapshots",
@@ -155,10 +165,46 @@ def shape(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     return kept.rename_columns([renames.get(name, name) for name in kept.schema.names])
 
 
+# Layouts of `_core` whose name is not that of their kind.
+KINDS = {
+    "gap": "marker",
+    "book": "level",
+    "book_marker": "marker",
+    "snapshot": "level",
+    "letter": "marker",
+}
+
+
+def kind_of(table: Table) -> int:
+    """Returns the number of the kind of record that `table` is made of."""
+    number: int = getattr(_core, f"KIND_{KINDS.get(table.kind, table.kind).upper()}")
+    return number
+
+
+def gatherer(table: Table) -> Rows | Snapshots | Letters:
+    """Returns what gathers the rows of `table` from its tape."""
+    if table.kind == "letter":
+        return Letters()
+    return Snapshots() if table.kind == "snapshot" else Rows(table.kind)
+
+
+def take(
+    rows: Rows | Snapshots | Letters, reader: TapeReader, items: int, from_offset: int = 0
+) -> bool:
+    """Moves the next of a tape into `rows`, but none before `from_offset`; false at its end."""
+    if isinstance(rows, Letters):
+        blobs = reader.read_blobs(min(items, BLOBS_MAX))
+        rows.extend(blobs or [], from_offset)
+        return bool(blobs)
+    batch = reader.read(items)
+    if batch is not None:
+        rows.extend(batch, from_offset)
+    return batch is not None
+
+
 def empty_rows(table: Table) -> pa.RecordBatch:
     """Returns no rows, with the columns and types of `table`."""
-    rows = Snapshots() if table.kind == "snapshot" else Rows(table.kind)
-    return shape(pa.record_batch(rows.arrow(Symbols(), 0, 0)), table)
+    return shape(pa.record_batch(gatherer(table).arrow(Symbols(), 0, 0)), table)
 
 
 def day_text(day: int) -> str:

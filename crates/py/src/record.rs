@@ -1,5 +1,6 @@
 //! Bindings of the core's `record`: batches cross the border whole, as bytes or as columns.
 
+use std::collections::HashMap;
 use std::ffi::{c_int, c_void, CString};
 use std::sync::Mutex;
 
@@ -9,7 +10,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule};
 use tapeworks_core::record::arrow::{self, ArrowArray, ArrowSchema};
-use tapeworks_core::record::columns::Layout;
+use tapeworks_core::record::columns::{Layout, Meaning};
 use tapeworks_core::record::rows;
 use tapeworks_core::record::select::{self, Selection};
 use tapeworks_core::record::snapshots;
@@ -106,8 +107,11 @@ impl Records {
         })
     }
 
-    /// The records of the given kinds and instruments with `start <= ts_recv < end`.
-    #[pyo3(signature = (kinds, instruments = None, start = i64::MIN, end = i64::MAX))]
+    /// The records of the given kinds and instruments with `start <= ts_recv < end`; those of one
+    /// layout only, if it is given.
+    #[pyo3(signature = (
+        kinds, instruments = None, start = i64::MIN, end = i64::MAX, layout = None,
+    ))]
     fn select(
         &self,
         py: Python<'_>,
@@ -115,7 +119,9 @@ impl Records {
         instruments: Option<Vec<u32>>,
         start: i64,
         end: i64,
+        layout: Option<&str>,
     ) -> PyResult<Self> {
+        let layout = layout.map(Layout::named).transpose().map_err(to_python)?;
         let mut bits = 0;
         for number in kinds {
             bits |= Selection::bit(Kind::try_from(number).map_err(to_python)?);
@@ -124,7 +130,7 @@ impl Records {
         if let Some(ids) = &mut instruments {
             ids.sort_unstable();
         }
-        let selection = Selection { kinds: bits, instruments, start, end };
+        let selection = Selection { kinds: bits, instruments, start, end, layout };
         let inner = py.allow_threads(|| {
             let mut out = record::Records::new();
             selection.select(self.inner.as_bytes(), &mut out);
@@ -441,6 +447,17 @@ fn dtype_descr(kind: &str) -> PyResult<Vec<(String, String)>> {
     Ok(Layout::named(kind).map_err(to_python)?.descr())
 }
 
+/// The fields of a kind whose numbers stand for names, and the names; an empty one is absent.
+#[pyfunction]
+fn field_names(kind: &str) -> PyResult<HashMap<&'static str, Vec<&'static str>>> {
+    let layout = Layout::named(kind).map_err(to_python)?;
+    let named = layout.fields().filter_map(|field| match field.meaning {
+        Meaning::Name(names) => Some((field.name, names.to_vec())),
+        _ => None,
+    });
+    Ok(named.collect())
+}
+
 /// Adds this file's classes and functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Records>()?;
@@ -450,6 +467,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Snapshots>()?;
     module.add_class::<Merge>()?;
     module.add_function(wrap_pyfunction!(dtype_descr, module)?)?;
+    module.add_function(wrap_pyfunction!(field_names, module)?)?;
     module.add("NONE", record::NONE)?;
     for number in 1..=u8::MAX {
         if let Ok(kind) = Kind::try_from(number) {

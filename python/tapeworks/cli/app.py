@@ -68,6 +68,7 @@ COMMANDS: dict[str, Entry] = {
     "book": Entry("book", "Show the full order book, now or at any past instant.", LOOK),
     "replay": Entry("replay", "Play history back, merged by time, at any speed.", LOOK),
     "gaps": Entry("gaps", "List what was lost, why, and what became of it.", LOOK),
+    "dead": Entry("dead", "Show frames that could not be decoded: bytes and reason.", LOOK),
     "verify": Entry("verify", "Prove that the tapes are whole and unchanged.", KEEP),
     "import": Entry("import_frames", "Bring in captured frames from files.", KEEP),
     "export": Entry("export", "Write a table and range as Parquet, CSV or JSON lines.", KEEP),

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from tapeworks._core import Records, TapeReader
+from tapeworks._core import Blob, Records, TapeReader
 from tapeworks.errors import ConfigError, SinkUnavailable, TapeRangeError
+from tapeworks.lake import BLOBS_MAX
 
 log = logging.getLogger("tapeworks.sinks")
 
@@ -58,6 +59,14 @@ class Sink(ABC):
     @abstractmethod
     def write(self, batch: Records) -> None:
         """Takes records that follow those of the last call."""
+
+    def write_blobs(self, blobs: list[Blob]) -> None:
+        """Takes one or more blobs that follow those of the last call.
+
+        Raises:
+            NotImplementedError: the sink asks for no topic that holds blobs.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def flush(self) -> None:
@@ -183,6 +192,11 @@ class Feeder:
         room = min(BATCH_RECORDS, durable - reader.position, max(1, self._policy.rows - rows))
         if room <= 0:
             return 0
+        if reader.kind == "blobs":
+            blobs = reader.read_blobs(min(room, BLOBS_MAX))
+            if blobs:
+                self.sink.write_blobs(blobs)
+            return len(blobs or ())
         batch = reader.read(room)
         if batch is None:
             return 0

@@ -17,10 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from tapeworks import _core, lake
-from tapeworks._core import KIND_DEFINITION, Records, Rows, Snapshots, Symbols
+from tapeworks import lake
+from tapeworks._core import KIND_DEFINITION, Blob, Records, Rows, Snapshots, Symbols
 from tapeworks.errors import SinkUnavailable
 from tapeworks.lake import Table
+from tapeworks.letters import Letters
 from tapeworks.sinks.base import FlushPolicy, Sink
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.writer import (
@@ -31,8 +32,6 @@ from tapeworks.sinks.writer import (
 )
 
 SYMBOLS_FILE = "symbols.records"
-# Layouts of `_core` whose name is not that of their kind.
-KINDS = {"gap": "marker", "dead": "marker", "book": "level", "snapshot": "level"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class ParquetSink(Sink):
         self._topic = topic
         self._symbols = Symbols()
         self._symbols_saved = True
-        self._rows: dict[str, Rows | Snapshots] = {}
+        self._rows: dict[str, Rows | Snapshots | Letters] = {}
         self._commit = lake.Commit()
         self._next = 0
         self._records = 0
@@ -94,10 +93,7 @@ class ParquetSink(Sink):
         self._commit = lake.recover(self._lake, self._source, self._topic)
         self._compaction.recover()
         self._load_symbols()
-        self._rows = {
-            table.name: Snapshots() if table.kind == "snapshot" else Rows(table.kind)
-            for table in lake.tables_of(self._topic)
-        }
+        self._rows = {table.name: lake.gatherer(table) for table in lake.tables_of(self._topic)}
         self._next, self._records = self._commit.offset, 0
         return self._commit.context.get("resume", self._commit.offset)
 
@@ -112,10 +108,20 @@ class ParquetSink(Sink):
                 self._save_symbols()
         for table in lake.tables_of(self._topic):
             # The end of a snapshot can come in a batch without levels.
-            if kind_of(table) in kinds or table.kind == "snapshot":
-                self._rows[table.name].extend(batch, self._commit.offset)
+            if lake.kind_of(table) in kinds or table.kind == "snapshot":
+                rows = self._rows[table.name]
+                if not isinstance(rows, Letters):
+                    rows.extend(batch, self._commit.offset)
         self._next = batch.next_offset
         self._records += len(batch)
+
+    def write_blobs(self, blobs: list[Blob]) -> None:
+        """Takes dead letters, with their bytes."""
+        for rows in self._rows.values():
+            if isinstance(rows, Letters):
+                rows.extend(blobs, self._commit.offset)
+        self._next = blobs[-1].offset + 1
+        self._records += len(blobs)
 
     @property
     def pending(self) -> tuple[int, int]:
@@ -183,7 +189,7 @@ class ParquetSink(Sink):
             files.append(name)
         return files
 
-    def _sort(self, rows: Rows | Snapshots) -> list[tuple[int, int, int]]:
+    def _sort(self, rows: Rows | Snapshots | Letters) -> list[tuple[int, int, int]]:
         # The sink of the tape that defines the instruments stores their symbols for all others.
         with contextlib.suppress(ValueError):
             return rows.sort(self._symbols)
@@ -194,7 +200,9 @@ class ParquetSink(Sink):
             # A derived tape can be ahead of that sink.
             raise SinkUnavailable(f"{self._topic}: {error}", retry_after_ms=200) from error
 
-    def _write(self, table: Table, rows: Rows | Snapshots, start: int, end: int, name: str) -> None:
+    def _write(
+        self, table: Table, rows: Rows | Snapshots | Letters, start: int, end: int, name: str
+    ) -> None:
         path = lake.staging_path(self._lake, self._source, self._topic, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         nullable: set[str] = set()
@@ -207,7 +215,7 @@ class ParquetSink(Sink):
                 nullable |= error.columns
 
     def _batches(
-        self, table: Table, rows: Rows | Snapshots, start: int, end: int
+        self, table: Table, rows: Rows | Snapshots | Letters, start: int, end: int
     ) -> Iterator[pa.RecordBatch]:
         step = self._config.row_group_rows
         for at in range(start, end, step):
@@ -247,9 +255,3 @@ class ParquetSink(Sink):
                 self._symbols = known
             lake.write_file(path, bytes(self._symbols.records()))
             self._symbols_saved = True
-
-
-def kind_of(table: Table) -> int:
-    """Returns the number of the kind of record that `table` is made of."""
-    number: int = getattr(_core, f"KIND_{KINDS.get(table.kind, table.kind).upper()}")
-    return number

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from tapeworks._core import Records
 from tapeworks.errors import QueryError
-from tapeworks.views.books import BookAt, Books, Clock
+from tapeworks.views.books import BookAt, Books
+from tapeworks.views.past_books import Clock
 from tapeworks.views.query import Engine, Scope, quote, tables_in
 from tapeworks.views.replay import DEFAULT_KINDS, Replay
 from tapeworks.views.result import Result
@@ -147,7 +148,8 @@ class Lake:
             if not ids:
                 continue
             try:
-                return self._books.at(candidate, name, ids, ts, clock)
+                tail = self._engine.tail(candidate)
+                return self._books.at(tail, candidate, name, ids, ts, clock)
             except QueryError as error:
                 refusal = refusal or error
         raise refusal or QueryError(f"{symbol!r} has no book")
@@ -175,6 +177,20 @@ class Lake:
         last = None if end is None else parse_time(end)
         names = None if symbols is None else self._check_symbols(symbols, source)
         return self._gaps(names, first, last, source)
+
+    def dead_letters(
+        self,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        *,
+        source: str | None = None,
+    ) -> Result:
+        """Returns frames that could not be decoded, by time of receipt, with their bytes.
+
+        `frame` is what was received, byte for byte; `reason` and `byte` say why and where decoding
+        stopped. A null frame means that retention took it before it could be copied.
+        """
+        return self._rows("dead_letters", None, start, end, source)
 
     def sql(self, query: str) -> Result:
         """Runs SQL (DuckDB) over the lake's tables and what is on the tape behind them.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tapeworks import lake
-from tapeworks._core import KIND_DEFINITION, Records, Rows, Snapshots, Symbols, TapeReader
+from tapeworks._core import KIND_DEFINITION, Records, Symbols, TapeReader
 from tapeworks.errors import QueryError, TapeRangeError
 from tapeworks.lake import Table
 
@@ -71,12 +71,23 @@ class SourceTail:
 
     def part(self, table: Table, days: tuple[str, str] | None) -> Part:
         """Returns files and tail of `table` as of one instant; `days` bounds the files."""
+        files, commit = self.files(table, days)
+        return Part(self._source, files, self._tail(table, commit))
+
+    def files(
+        self, table: Table, days: tuple[str, str] | None = None
+    ) -> tuple[list[lake.LakeFile], lake.Commit]:
+        """Returns the files of `table` by day and offset, and the commit that they belong to."""
         while True:
             before = self._state(table.topic)
             files = self._files(table, days, before[0])
             if self._state(table.topic) == before:
-                return Part(self._source, files, self._tail(table, before[0]))
+                return files, before[0]
             time.sleep(0.001)
+
+    def committed(self, topic: str) -> int:
+        """Returns the offset up to which the lake holds everything of `topic`."""
+        return lake.read_commit(self._lake, self._source, topic).offset
 
     def _state(self, topic: str) -> tuple[lake.Commit, lake.Commit, list[bool]]:
         # A folder that is read while files are swapped may show neither the old nor the new: what
@@ -115,10 +126,14 @@ class SourceTail:
         reader = self.reader(table.topic, resume)
         if reader is None:
             return None
-        rows = Snapshots() if table.kind == "snapshot" else Rows(table.kind)
+        if 0 < commit.offset < reader.first:
+            raise QueryError(
+                f"{self._source}: {table.topic} from offset {commit.offset} to {reader.first - 1} "
+                "is neither in the lake nor on the tape any more: retention passed the sink"
+            )
+        rows = lake.gatherer(table)
         end = reader.end
-        while reader.position < end and (batch := reader.read(READ_RECORDS)) is not None:
-            rows.extend(batch, commit.offset)
+        while reader.position < end and lake.take(rows, reader, READ_RECORDS, commit.offset):
             if len(rows) > TAIL_ROWS_MAX:
                 raise QueryError(
                     f"{self._source}: more than {TAIL_ROWS_MAX:,} rows of {table.name} are on the "

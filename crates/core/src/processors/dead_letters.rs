@@ -1,18 +1,23 @@
 //! Dead letters: the frames that could not be decoded, copied whole from the raw tape.
 //!
 //! The marker on the normalised tape names the frame by its offset. The raw tape is read in place,
-//! at those offsets alone. A frame that retention has taken is counted and left out.
+//! at those offsets alone. The context of a letter is that marker, 64 bytes, and then the context
+//! of the frame; so a letter says by itself why, where and when. A frame that retention has taken
+//! is counted, and its letter has no body and the kind 0.
 
 use std::path::PathBuf;
 
 use super::state::{StateReader, StateWriter};
 use super::{Batch, Processor, Settings};
 use crate::error::{Error, Result};
-use crate::record::{blob, records, Blobs, MarkerCode, Records};
+use crate::record::blob::BlobHeader;
+use crate::record::{blob, records, Blobs, Header, Marker, MarkerCode, Plain, Records};
 use crate::tape::{Reader, TapeKind};
 
 const NAME: &str = "dead_letters";
 const VERSION: u32 = 1;
+/// Bytes of a blob's context at most.
+const CONTEXT_MAX: usize = u16::MAX as usize;
 
 /// The processor `dead_letters`.
 #[derive(Debug)]
@@ -31,7 +36,8 @@ pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
 }
 
 impl DeadLetters {
-    fn copy(&mut self, offset: u64, out: &mut Blobs) -> Result<()> {
+    fn copy(&mut self, marker: &Marker, out: &mut Blobs) -> Result<()> {
+        let offset = marker.first;
         let raw = match &mut self.raw {
             Some(raw) => raw,
             none => none.insert(Reader::open(&self.path)?),
@@ -39,7 +45,9 @@ impl DeadLetters {
         match raw.seek(offset) {
             Err(Error::OutOfRange { wanted, first, .. }) if wanted < first => {
                 self.gone += 1;
-                return Ok(());
+                let Header { feed, ts_recv, .. } = marker.header;
+                let gone = BlobHeader { feed, ts_recv, ..BlobHeader::default() };
+                return out.push(gone, marker.as_bytes(), &[]);
             }
             sought => sought?,
         }
@@ -51,7 +59,11 @@ impl DeadLetters {
             )));
         };
         self.letters += 1;
-        out.push(letter.header, letter.context, letter.body)
+        let mut context = marker.as_bytes().to_vec();
+        context.extend_from_slice(letter.context);
+        // No venue's path is near this; were one, its end is worth less than the letter.
+        context.truncate(CONTEXT_MAX);
+        out.push(letter.header, &context, letter.body)
     }
 }
 
@@ -72,7 +84,7 @@ impl Processor for DeadLetters {
         for record in records::iterate(batch.bytes) {
             let letter = record.as_marker().filter(|marker| marker.code == DEAD_LETTER);
             if let Some(marker) = letter {
-                self.copy(marker.first, out)?;
+                self.copy(&marker, out)?;
             }
         }
         Ok(())

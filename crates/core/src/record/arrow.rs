@@ -331,6 +331,7 @@ fn names_column(name: &str, names: &[&str], mut values: Vec<u8>) -> Result<Colum
 #[cfg(test)]
 mod tests {
     use super::super::columns::{Only, LAYOUTS};
+    use super::super::MarkerCode;
     use super::*;
 
     #[test]
@@ -342,8 +343,10 @@ mod tests {
             for row in bytes.chunks_exact_mut(layout.width) {
                 row[0] = (layout.width / 8) as u8;
                 row[1] = layout.kind as u8;
-                if let Only::Code(code) = layout.only {
-                    row[32] = code as u8;
+                match layout.only {
+                    Only::Code(code) => row[32] = code as u8,
+                    Only::BookMarker => row[32] = MarkerCode::BookState as u8,
+                    Only::All | Only::Book => {}
                 }
             }
             let mut rows = Rows::new(layout);

@@ -56,6 +56,8 @@ pub enum Only {
     Code(MarkerCode),
     /// Levels that make up a book: changes and whole books, but no tops.
     Book,
+    /// Markers that make up a book: its states, ends of whole books, updates without levels.
+    BookMarker,
 }
 
 /// The fields of one kind of record.
@@ -106,6 +108,22 @@ const CODE: Meaning = Meaning::Name(&[
 ]);
 const CAUSE: Meaning =
     Meaning::Name(&["", "sequence", "silence", "disconnect", "overload", "decode", "retention"]);
+const REASON: Meaning = Meaning::Name(&[
+    "",
+    "not_json",
+    "truncated",
+    "missing_field",
+    "wrong_type",
+    "bad_number",
+    "does_not_fit",
+    "unknown_event",
+    "unknown_stream",
+    "not_utf8",
+    "too_long",
+    "trailing_bytes",
+    "venue_error",
+]);
+const BOOK: Meaning = Meaning::Name(&["", "awaiting_snapshot", "bridging", "continuous", "broken"]);
 const STATE: Meaning = Meaning::Name(&["", "open", "closed", "repaired", "unrecoverable"]);
 const ACTION: Meaning = Meaning::Name(&["", "add", "modify", "cancel", "execute"]);
 const CORRECTION: Meaning = Meaning::Name(&["", "cancel", "correct"]);
@@ -159,6 +177,15 @@ const GAP: &[Field] = fields!(Marker {
     last Number, ts_start Time,
 });
 
+const DEAD: &[Field] = fields!(Marker {
+    code CODE, cause REASON, state Number, channel CHANNEL, count Count, first Number,
+    last Number, ts_start Time,
+});
+const BOOK_MARKER: &[Field] = fields!(Marker {
+    code CODE, cause Number, state BOOK, channel CHANNEL, count Count, first Number,
+    last Number, ts_start Time,
+});
+
 const fn marker(name: &'static str, only: Only, body: &'static [Field]) -> Layout {
     Layout { name, kind: Kind::Marker, only, width: size_of::<Marker>(), body }
 }
@@ -168,8 +195,8 @@ const LEVEL: Layout = layout!("level", Level {
     reserved Hidden,
 });
 
-/// All layouts. `book` is the levels that make up a book; `gap` and `dead` are the markers of that
-/// code; `gap` names causes and states.
+/// All layouts. `book` and `book_marker` are what makes up a book; `gap` and `dead` are the markers
+/// of that code. Those of markers name causes, reasons and states.
 pub const LAYOUTS: &[Layout] = &[
     layout!("trade", Trade {
         price Price, size Size, trade_id Number, count Number, side TAKER, channel CHANNEL,
@@ -194,7 +221,8 @@ pub const LAYOUTS: &[Layout] = &[
     }),
     marker("marker", Only::All, MARKER),
     marker("gap", Only::Code(MarkerCode::Gap), GAP),
-    marker("dead", Only::Code(MarkerCode::DeadLetter), MARKER),
+    marker("dead", Only::Code(MarkerCode::DeadLetter), DEAD),
+    marker("book_marker", Only::BookMarker, BOOK_MARKER),
     layout!("definition", Definition {
         tick_size Price, lot_size Size, valid_from Time, valid_to Time, symbol Text,
         canonical Text, currency Text, asset_class ASSET, status TRADING, reserved Hidden,
@@ -226,6 +254,13 @@ const _: () = {
     }
 };
 
+const fn is_book_marker(code: u8) -> bool {
+    code == MarkerCode::EmptyUpdate as u8
+        || code == MarkerCode::BookState as u8
+        || code == MarkerCode::CheckpointBegin as u8
+        || code == MarkerCode::CheckpointEnd as u8
+}
+
 impl Layout {
     /// The layout called `name`.
     ///
@@ -252,6 +287,7 @@ impl Layout {
                 Only::All => true,
                 Only::Code(code) => bytes[offset_of!(Marker, code)] == code as u8,
                 Only::Book => bytes[offset_of!(Level, channel)] != Channel::PartialDepth as u8,
+                Only::BookMarker => is_book_marker(bytes[offset_of!(Marker, code)]),
             }
     }
 
@@ -293,6 +329,7 @@ mod tests {
         assert_eq!(length(CODE), MarkerCode::CheckpointEnd as usize + 1);
         assert_eq!(length(CAUSE), super::super::GapCause::Retention as usize + 1);
         assert_eq!(length(STATE), super::super::GapState::Unrecoverable as usize + 1);
+        assert_eq!(length(REASON), crate::error::DecodeReason::VenueError as usize + 1);
     }
 
     #[test]

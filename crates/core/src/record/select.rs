@@ -1,5 +1,6 @@
 //! Choosing records of a stream, and merging streams by the time of their receipt.
 
+use super::columns::Layout;
 use super::{Header, Kind, Plain, Records, NONE};
 
 /// Which records are wanted.
@@ -13,6 +14,8 @@ pub struct Selection {
     pub start: i64,
     /// First unwanted `ts_recv`.
     pub end: i64,
+    /// The layout that records must be of; none means any of the kinds.
+    pub layout: Option<&'static Layout>,
 }
 
 impl Selection {
@@ -42,7 +45,8 @@ impl Selection {
         let mut at = 0;
         for record in super::records::iterate(bytes) {
             let length = record.bytes().len();
-            if self.wants(&record.header()) {
+            let fits = self.layout.is_none_or(|layout| layout.matches(record.bytes()));
+            if fits && self.wants(&record.header()) {
                 count += 1;
             } else {
                 out.extend_counted(&bytes[run..at], count);
@@ -178,7 +182,8 @@ mod tests {
         quote.header = Header { instrument: 1, ts_recv: 5, ..Header::of::<Quote>() };
         batch.push(&quote);
         let kinds = Selection::bit(Kind::Trade);
-        let selection = Selection { kinds, instruments: Some(vec![1]), start: 5, end: 10 };
+        let selection =
+            Selection { kinds, instruments: Some(vec![1]), start: 5, end: 10, layout: None };
         let mut out = Records::new();
         selection.select(batch.as_bytes(), &mut out);
         assert_eq!(times(&out), [(1, 5), (0, 6)]);

@@ -1,0 +1,96 @@
+"""`tape dead`: the frames that could not be decoded, with their bytes."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import typer
+
+from tapeworks.cli.command import Application
+from tapeworks.cli.options import DataOption
+from tapeworks.cli.output import Format, as_table, write_result
+from tapeworks.cli.reading import open_lake
+from tapeworks.errors import QueryError
+
+SHOWN = ["ts_recv", "venue", "raw_offset", "connection", "reason", "byte", "bytes", "frame"]
+FRAME_CHARACTERS = 60
+
+app = Application()
+
+EXAMPLES = """\
+Examples:
+  tape dead
+  tape dead --from 2026-11-20 --format jsonl     # whole frames, as text
+  tape dead --raw 4711 > frame.bin               # one frame, exactly as it came
+  tape query "select reason, count(*) from dead_letters group by reason"
+  tape query "select raw_offset, decode(frame) from dead_letters"
+
+A frame is kept as it came. `byte` is where decoding stopped in it, `raw_offset` its place on the
+raw tape. The feed goes on without it; what it would have said is missing, see `tape gaps`.
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def dead(
+    start: Annotated[str | None, typer.Option("--from", help="Start of receipt, UTC.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End of receipt, UTC.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    raw: Annotated[
+        int | None, typer.Option("--raw", help="Write the bytes of the frame at this raw offset.")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", "-f", help="How rows are written.")] = (
+        Format.TABLE
+    ),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file instead of the screen.")
+    ] = None,
+    data: DataOption = None,
+) -> None:
+    """Show every frame that could not be decoded: its bytes, why, where, and when."""
+    found = open_lake(data).dead_letters(start, end, source=source).to_arrow()
+    if raw is not None:
+        _write_frame(found, raw, output)
+    elif form is Format.TABLE and output is None:
+        _show(found)
+    else:
+        write_result(found, form, output)
+
+
+def _write_frame(found: pa.Table, raw_offset: int, output: Path | None) -> None:
+    frames = [row["frame"] for row in found.to_pylist() if row["raw_offset"] == raw_offset]
+    if len(frames) != 1 or frames[0] is None:
+        held = ", ".join(str(at) for at in found.column("raw_offset").to_pylist()[:10]) or "none"
+        problem = "is of more than one source: add --source" if len(frames) > 1 else "is not held"
+        raise QueryError(f"the frame at raw offset {raw_offset} {problem}; held are {held}")
+    if output is None:
+        sys.stdout.buffer.write(frames[0])
+        sys.stdout.flush()
+    else:
+        output.write_bytes(frames[0])
+
+
+def _show(found: pa.Table) -> None:
+    if not found.num_rows:
+        typer.echo("every frame was decoded")
+        return
+    rows = []
+    for row in found.select([name for name in SHOWN if name != "bytes"]).to_pylist():
+        frame = row["frame"]
+        row["bytes"] = None if frame is None else len(frame)
+        row["frame"] = "(gone)" if frame is None else _excerpt(frame, row["byte"] or 0)
+        rows.append(tuple(row[name] for name in SHOWN))
+    sys.stdout.write(as_table(SHOWN, rows))
+    reasons = Counter(str(row[SHOWN.index("reason")]) for row in rows)
+    told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+    typer.echo(f"{len(rows):,} frames: {told}; whole with --format jsonl or --raw OFFSET")
+
+
+def _excerpt(frame: bytes, byte: int) -> str:
+    """Returns the part of a frame in which decoding stopped, as text."""
+    first = max(0, min(byte - FRAME_CHARACTERS // 2, len(frame) - FRAME_CHARACTERS))
+    part = frame[first : first + FRAME_CHARACTERS].decode("utf-8", "backslashreplace")
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in part)
+    more = "…" if first + FRAME_CHARACTERS < len(frame) else ""
+    return f"{'…' if first else ''}{shown}{more}"
