@@ -7,6 +7,7 @@
 
 mod checkpoints;
 mod continuity;
+mod excerpt;
 mod history;
 mod l2;
 mod ladder;
@@ -15,6 +16,7 @@ mod sync;
 mod synced;
 
 pub use continuity::{Continuity, SyncState};
+pub use excerpt::Excerpt;
 pub use history::{BookHistory, BookTape, Moment, Past, PastBook, Unproven};
 pub use l2::{Depth, Distance, Fill, L2Book, Touch};
 pub use ladder::{Levels, PriceLevel};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use tapeworks_core::book::{self, Distance, L2Book, Levels, Moment, Past, Touch};
+use tapeworks_core::book::{self, Distance, Excerpt, L2Book, Levels, Moment, Past, Touch};
 use tapeworks_core::processors::book_history::open_book_history;
 use tapeworks_core::processors::books::continuity;
 use tapeworks_core::record::{Channel, MarkerCode, Side, NONE};
@@ -316,31 +316,60 @@ impl BookHistory {
         ts_event: Option<i64>,
         ts_recv: Option<i64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let moment = match (ts_event, ts_recv) {
-            (Some(ts), None) => Moment::Event(ts),
-            (None, Some(ts)) => Moment::Received(ts),
-            _ => return Err(PyValueError::new_err("wanted either ts_event or ts_recv")),
-        };
-        match py.allow_threads(|| self.inner.at(instrument, moment)).map_err(to_python)? {
-            Past::Book(past) => {
-                let book = Book {
-                    inner: past.book,
-                    sequence: past.sequence,
-                    ts_event: known(past.ts_event),
-                    ts_recv: known(past.ts_recv),
-                    is_newest: past.is_newest,
-                };
-                Ok(Bound::new(py, book)?.into_any())
-            }
-            Past::Unproven(unproven) => {
-                let unproven = Unproven {
-                    state: unproven.state.name(),
-                    ts_event: known(unproven.ts_event),
-                    ts_recv: known(unproven.ts_recv),
-                    sequence: unproven.sequence,
-                };
-                Ok(Bound::new(py, unproven)?.into_any())
-            }
+        let moment = moment(ts_event, ts_recv)?;
+        let past = py.allow_threads(|| self.inner.at(instrument, moment)).map_err(to_python)?;
+        past_to_python(py, past)
+    }
+}
+
+/// The book of `instrument` at an instant, from a part of its book tape: all states and checkpoints
+/// that matter, and what follows the last checkpoint up to the next or to the end.
+#[pyfunction]
+#[pyo3(signature = (records, instrument, *, ts_event = None, ts_recv = None))]
+fn book_in<'py>(
+    py: Python<'py>,
+    records: &Records,
+    instrument: u32,
+    ts_event: Option<i64>,
+    ts_recv: Option<i64>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let moment = moment(ts_event, ts_recv)?;
+    let find = || {
+        let excerpt = Excerpt::new(records.get().as_bytes());
+        book::BookHistory::unsaved(excerpt).at(instrument, moment)
+    };
+    let past = py.allow_threads(find).map_err(to_python)?;
+    past_to_python(py, past)
+}
+
+fn moment(ts_event: Option<i64>, ts_recv: Option<i64>) -> PyResult<Moment> {
+    match (ts_event, ts_recv) {
+        (Some(ts), None) => Ok(Moment::Event(ts)),
+        (None, Some(ts)) => Ok(Moment::Received(ts)),
+        _ => Err(PyValueError::new_err("wanted either ts_event or ts_recv")),
+    }
+}
+
+fn past_to_python(py: Python<'_>, past: Past) -> PyResult<Bound<'_, PyAny>> {
+    match past {
+        Past::Book(past) => {
+            let book = Book {
+                inner: past.book,
+                sequence: past.sequence,
+                ts_event: known(past.ts_event),
+                ts_recv: known(past.ts_recv),
+                is_newest: past.is_newest,
+            };
+            Ok(Bound::new(py, book)?.into_any())
+        }
+        Past::Unproven(unproven) => {
+            let unproven = Unproven {
+                state: unproven.state.name(),
+                ts_event: known(unproven.ts_event),
+                ts_recv: known(unproven.ts_recv),
+                sequence: unproven.sequence,
+            };
+            Ok(Bound::new(py, unproven)?.into_any())
         }
     }
 }
@@ -350,5 +379,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Book>()?;
     module.add_class::<SyncedBook>()?;
     module.add_class::<Unproven>()?;
-    module.add_class::<BookHistory>()
+    module.add_class::<BookHistory>()?;
+    module.add_function(wrap_pyfunction!(book_in, module)?)
 }

@@ -6,8 +6,10 @@ from typing import Literal
 
 import pyarrow as pa
 
-from tapeworks._core import Book, BookHistory, Unproven
+from tapeworks._core import Book, BookHistory, TapeReader, Unproven
 from tapeworks.errors import QueryError
+from tapeworks.views.past_books import Clock, PastBooks
+from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time
 
 TOPIC = "market-data.book"
@@ -15,16 +17,19 @@ PRICE_PLACES = 9
 SIZE_PLACES = 8
 LEVELS_SHOWN = 5
 
-Clock = Literal["event", "receipt"]
+Origin = Literal["tape", "lake"]
+NOW = 2**63 - 2
 
 
 class BookAt:
     """The book of one symbol at one instant. Prices and sizes are exact decimals."""
 
-    def __init__(self, book: Book, symbol: str, source: str) -> None:
+    def __init__(self, book: Book, symbol: str, source: str, origin: Origin = "tape") -> None:
         self.native = book
         self.symbol = symbol
         self.source = source
+        self.origin = origin
+        """What it was rebuilt from: the book tape, or the lake where the tape begins later."""
 
     @property
     def bids(self) -> list[tuple[Decimal, Decimal]]:
@@ -77,67 +82,107 @@ class BookAt:
     def __repr__(self) -> str:
         bids, asks = self.top(LEVELS_SHOWN)
         when = "" if self.ts_event is None else f" at {format_time(self.ts_event)}"
-        lines = [f"{self.symbol} of {self.source}{when}, update {self.sequence}"]
+        lines = [
+            f"{self.symbol} of {self.source}{when}, update {self.sequence}, from the {self.origin}"
+        ]
         lines += [f"  ask {_plain(price):>20} {_plain(size):>20}" for price, size in asks[::-1]]
         lines += [f"  bid {_plain(price):>20} {_plain(size):>20}" for price, size in bids]
         return "\n".join(lines)
 
 
 class Books:
-    """The book tapes of a data folder; remembers their checkpoints between questions."""
+    """The books of a data folder; remembers their checkpoints between questions."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
         self._histories: dict[str, BookHistory] = {}
+        self._past: dict[str, PastBooks] = {}
 
-    def at(self, source: str, symbol: str, ids: list[int], at: int | None, clock: Clock) -> BookAt:
+    def at(
+        self,
+        tail: SourceTail,
+        source: str,
+        symbol: str,
+        ids: list[int],
+        at: int | None,
+        clock: Clock,
+    ) -> BookAt:
         """Returns the book of `symbol` as of `at`, or now.
 
         Raises:
             QueryError: there is no book tape, or the book was not proven at that instant.
         """
-        history = self._history(source)
-        ts = 2**63 - 2 if at is None else at
+        past = self._past.setdefault(source, PastBooks(tail))
+        ts = NOW if at is None else at
         refusals = []
         for instrument in reversed(ids):
-            if clock == "event":
-                found = history.at(instrument, ts_event=ts)
-            else:
-                found = history.at(instrument, ts_recv=ts)
+            found, origin = self._find(past, source, symbol, instrument, ts, clock)
             if not isinstance(found, Unproven):
-                return BookAt(found, symbol, source)
+                return BookAt(found, symbol, source, origin)
             refusals.append(found)
-        last = self._last_proven(history, ids, refusals)
-        raise _refusal(source, symbol, at, refusals, last)
-
-    def _last_proven(
-        self, history: BookHistory, ids: list[int], refusals: list[Unproven]
-    ) -> int | None:
-        """Returns the newest instant before the refusal at which the book was proven."""
+        last = None
         since = refusals[0].ts_event if refusals else None
-        if since is None:
-            return None
-        found = history.at(ids[-1], ts_event=since - 1)
-        return None if isinstance(found, Unproven) else since - 1
+        if since is not None:
+            before, _ = self._find(past, source, symbol, ids[-1], since - 1, "event")
+            last = None if isinstance(before, Unproven) else since - 1
+        raise _refusal(source, symbol, at, refusals, last, self._held(past, source, symbol))
 
-    def _history(self, source: str) -> BookHistory:
+    def _find(
+        self, past: PastBooks, source: str, symbol: str, instrument: int, ts: int, clock: Clock
+    ) -> tuple[Book | Unproven, Origin]:
+        """Asks the tape; and the lake, if the instant lies before all that the tape holds."""
+        history, seam = self._history(source)
+        found: Book | Unproven | None = None
+        if history is not None:
+            by_clock = {"ts_event" if clock == "event" else "ts_recv": ts}
+            found = history.at(instrument, **by_clock)
+            if not seam or not isinstance(found, Unproven) or found.ts_event is not None:
+                return found, "tape"
+        if past.is_held():
+            return past.at(symbol, instrument, ts, clock, seam), "lake"
+        if found is not None:
+            return found, "tape"
+        raise QueryError(
+            f"{source} has no books, neither on a tape nor in the lake: record depth, and run "
+            "`tape up` to derive books"
+        )
+
+    def _held(self, past: PastBooks, source: str, symbol: str) -> int | None:
+        """Returns the first instant of which a book is held in the lake."""
+        _, seam = self._history(source)
+        return past.first(symbol) if seam is None or seam > 0 else None
+
+    def _history(self, source: str) -> tuple[BookHistory | None, int | None]:
+        """Returns the tape's books and the first offset that it holds; none without a tape."""
         tape = self._data / "tape" / source / TOPIC
-        if not tape.is_dir():
-            raise QueryError(
-                f"{source} has no book tape: record depth, and run `tape up` to derive books"
-            )
+        try:
+            first = TapeReader(tape).first if tape.is_dir() else None
+        except OSError:
+            first = None
+        if first is None:
+            return None, None
         if source not in self._histories:
             self._histories[source] = BookHistory(tape)
-        return self._histories[source]
+        return self._histories[source], first
 
 
 def _refusal(
-    source: str, symbol: str, at: int | None, refusals: list[Unproven], last: int | None
+    source: str,
+    symbol: str,
+    at: int | None,
+    refusals: list[Unproven],
+    last: int | None,
+    held: int | None,
 ) -> QueryError:
     when = "now" if at is None else f"at {format_time(at)}"
     if not refusals:
         return QueryError(f"{source} never recorded {symbol}")
     state, since = refusals[0].state, refusals[0].ts_event
+    if since is None and held is not None and at is not None and at < held:
+        return QueryError(
+            f"the book of {symbol} on {source} is not held {when}, neither on the tape nor in the "
+            f"lake: the first is that of {format_time(held)}"
+        )
     text = f"the book of {symbol} on {source} is not proven {when}: it is {state}"
     if since is not None:
         text += f" since {format_time(since)}"

@@ -1,7 +1,8 @@
 """The past as it came: records of several tapes merged by receive time, at any speed.
 
-Memory is bounded by one batch a tape, whatever the range. Records keep the order of their tape;
-between tapes the earlier `ts_recv` comes first, and ties go to the order of the flow.
+What a tape holds no more comes from the lake. Memory is bounded, whatever the range. Records keep
+the order of their tape; between tapes the earlier `ts_recv` comes first, and ties go to the order
+of the flow.
 """
 
 import time
@@ -10,59 +11,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from tapeworks import _core
-from tapeworks._core import Merge, Records, TapeReader
+from tapeworks._core import Merge, Records
 from tapeworks.errors import QueryError
-from tapeworks.lake import TOPICS
+from tapeworks.lake import TABLES, TOPICS
 from tapeworks.views.query import Engine
-from tapeworks.views.times import format_time
+from tapeworks.views.stream import Selected, Stream, open_stream, starts_of, times_of
 
-# What may be asked for -> the tape that holds it, and the number of its kind.
+# What may be asked for -> the tape that holds it, the number of its kind, and the table of the lake
+# that has it when the tape has it no more; empty where there is none.
 KINDS = {
-    "trades": ("market-data.normalized", _core.KIND_TRADE),
-    "quotes": ("market-data.normalized", _core.KIND_QUOTE),
-    "marks": ("market-data.normalized", _core.KIND_MARK),
-    "depth": ("market-data.normalized", _core.KIND_LEVEL),
-    "markers": ("market-data.normalized", _core.KIND_MARKER),
-    "venue_bars": ("market-data.normalized", _core.KIND_BAR),
-    "definitions": ("market-data.normalized", _core.KIND_DEFINITION),
-    "book_levels": ("market-data.book", _core.KIND_LEVEL),
-    "bars": ("market-data.bars", _core.KIND_BAR),
-    "ticks": ("market-data.ticks", _core.KIND_TICK),
-    "gaps": ("market-data.gaps", _core.KIND_MARKER),
+    "trades": ("market-data.normalized", _core.KIND_TRADE, "trades"),
+    "quotes": ("market-data.normalized", _core.KIND_QUOTE, "quotes"),
+    "marks": ("market-data.normalized", _core.KIND_MARK, "marks"),
+    "depth": ("market-data.normalized", _core.KIND_LEVEL, ""),
+    "markers": ("market-data.normalized", _core.KIND_MARKER, ""),
+    "venue_bars": ("market-data.normalized", _core.KIND_BAR, "venue_bars"),
+    "definitions": ("market-data.normalized", _core.KIND_DEFINITION, "instruments"),
+    "book_levels": ("market-data.book", _core.KIND_LEVEL, "book_levels"),
+    "bars": ("market-data.bars", _core.KIND_BAR, "bars"),
+    "ticks": ("market-data.ticks", _core.KIND_TICK, "ticks"),
+    "gaps": ("market-data.gaps", _core.KIND_MARKER, "gaps"),
 }
 DEFAULT_KINDS = ("trades", "quotes")
 
-# The receive time of a tape may run back by so much where connections overlap.
-DISORDER_NS = 5_000_000_000
 SLEEP_S_MAX = 0.5
-TIME_MIN, TIME_MAX = -(2**63), 2**63 - 1
-
-
-@dataclass
-class _Stream:
-    """One tape of one source, and what is wanted of it."""
-
-    reader: TapeReader
-    kinds: list[int]
-    instruments: list[int] | None
-    start: int
-    end: int
-    ended: bool = False
-
-    def read(self, records: int) -> Records | None:
-        """Returns the next wanted records; none at the end of the range or of the tape."""
-        while not self.ended:
-            batch = self.reader.read(records)
-            if batch is None:
-                break
-            self.ended = _earliest(batch) >= min(self.end, TIME_MAX - DISORDER_NS) + DISORDER_NS
-            found = batch.select(self.kinds, self.instruments, self.start, self.end)
-            if len(found):
-                return found
-        return None
 
 
 @dataclass(frozen=True)
@@ -86,13 +60,12 @@ class Replay:
         batches = self._single(streams[0]) if len(streams) == 1 else self._merged(streams)
         return self._paced(batches)
 
-    def _streams(self) -> list[_Stream]:
-        wanted: dict[str, list[int]] = {}
+    def _streams(self) -> list[Stream]:
+        wanted: dict[str, list[str]] = {}
         for kind in self.kinds:
             if kind not in KINDS:
                 raise QueryError(f"wanted kinds of {', '.join(KINDS)}; found {kind!r}")
-            topic, number = KINDS[kind]
-            wanted.setdefault(topic, []).append(number)
+            wanted.setdefault(KINDS[kind][0], []).append(kind)
         found = []
         for source in self.sources:
             for topic in TOPICS:
@@ -102,43 +75,28 @@ class Replay:
                         found.append(stream)
         if not found:
             raise QueryError(
-                f"no tape under {self.data / 'tape'} holds {', '.join(self.kinds)}: "
-                "record first, or look into the lake with sql(...)"
+                f"neither the tapes nor the lake under {self.data} hold {', '.join(self.kinds)}: "
+                "record first"
             )
         return found
 
-    def _stream(self, source: str, topic: str, kinds: list[int]) -> _Stream | None:
-        tail = self.engine.tail(source)
-        reader = tail.reader(topic, 0)
-        if reader is None:
-            return None
-        instruments = None
-        if self.symbols is not None:
-            names = set(self.symbols)
-            instruments = [id_ for symbol, id_ in tail.symbols().ids() if symbol in names]
-        start = TIME_MIN if self.start is None else self.start
-        end = TIME_MAX if self.end is None else self.end
-        if self.start is not None:
-            self._check_kept(source, topic, reader)
-            reader.seek_time(self.start - DISORDER_NS)
-        return _Stream(reader, kinds, instruments, start, end)
+    def _stream(self, source: str, topic: str, kinds: list[str]) -> Stream | None:
+        tables = tuple(TABLES[name] for kind in kinds if (name := KINDS[kind][2]))
+        selected = Selected(
+            tuple(kinds),
+            tuple(KINDS[kind][1] for kind in kinds),
+            tables,
+            self.symbols,
+            self.start,
+            self.end,
+        )
+        return open_stream(self.engine.tail(source), source, topic, selected)
 
-    def _check_kept(self, source: str, topic: str, reader: TapeReader) -> None:
-        first = reader.first
-        if first == 0 or self.start is None:
-            return
-        batch = reader.read(1)
-        if batch is not None and _earliest(batch) > self.start:
-            raise QueryError(
-                f"{topic} of {source} is kept from {format_time(_earliest(batch))} on: replay from "
-                "there, or ask the lake for what is older"
-            )
-
-    def _single(self, stream: _Stream) -> Iterator[Records]:
+    def _single(self, stream: Stream) -> Iterator[Records]:
         while (batch := stream.read(self.batch_records)) is not None:
             yield batch
 
-    def _merged(self, streams: list[_Stream]) -> Iterator[Records]:
+    def _merged(self, streams: list[Stream]) -> Iterator[Records]:
         merge = Merge(len(streams))
         while True:
             while (dry := merge.wanting()) is not None:
@@ -164,33 +122,9 @@ class Replay:
                 yield part
 
 
-def _earliest(batch: Records) -> int:
-    times = _times(batch)
-    return int(times.min()) if len(times) else TIME_MAX
-
-
-def _times(batch: Records) -> "npt.NDArray[np.int64]":
-    """Returns the receive time at the start of every 64 bytes that begin a record."""
-    words = np.frombuffer(memoryview(batch), dtype="<i8").reshape(-1, 8)
-    times: npt.NDArray[np.int64] = words[_starts(batch), 2]
-    return times
-
-
-def _starts(batch: Records) -> "npt.NDArray[np.int64]":
-    # Most batches hold records of 64 bytes only; else walk the lengths.
-    lengths = np.frombuffer(memoryview(batch), dtype="u1").reshape(-1, 64)[:, 0]
-    if len(lengths) == len(batch):
-        return np.arange(len(lengths))
-    starts, at = np.empty(len(batch), dtype=np.int64), 0
-    for index in range(len(batch)):
-        starts[index] = at
-        at += int(lengths[at]) // 8
-    return starts
-
-
 def _slices(batch: Records, speed: float) -> Iterator[tuple[Records, int]]:
     """Cuts a batch wherever 10 ms of the listener's time have passed."""
-    starts, times = _starts(batch), _times(batch)
+    starts, times = starts_of(batch), times_of(batch)
     step = int(10_000_000 * speed)
     data = memoryview(batch)
     first = 0

@@ -83,9 +83,10 @@ impl Entry {
 }
 
 /// The places of one tape.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Checkpoints {
-    path: PathBuf,
+    /// None: what was found is not kept.
+    path: Option<PathBuf>,
     /// First offset scanned.
     first: u64,
     /// Offset from which to scan on.
@@ -103,15 +104,7 @@ impl Checkpoints {
     /// # Errors
     /// `Error::Io`: the file is there and cannot be read.
     pub(super) fn load(path: &Path) -> Result<Self> {
-        let mut this = Self {
-            path: path.to_owned(),
-            first: 0,
-            next: 0,
-            saved: 0,
-            entries: HashMap::new(),
-            count: 0,
-            open: None,
-        };
+        let mut this = Self { path: Some(path.to_owned()), ..Self::default() };
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(this),
@@ -171,9 +164,10 @@ impl Checkpoints {
     /// # Errors
     /// `Error::Io`: writing failed for another reason than permission.
     pub(super) fn save(&mut self) -> Result<()> {
-        if self.next - self.saved < SAVE_RECORDS {
+        let Some(path) = self.path.as_ref().filter(|_| self.next - self.saved >= SAVE_RECORDS)
+        else {
             return Ok(());
-        }
+        };
         // A reader of the file scans on after its last whole checkpoint.
         let next = self.open.map_or(self.next, |open| open.offset);
         let mut entries: Vec<_> = self.entries.values().flatten().collect();
@@ -188,14 +182,13 @@ impl Checkpoints {
         let checksum = checksum(&bytes).to_le_bytes();
         bytes[HEAD - 4..HEAD].copy_from_slice(&checksum);
         // Other processes may do the same: each writes a file of its own, and renames it.
-        let aside = self.path.with_extension(format!("{}.tmp", std::process::id()));
-        let written =
-            std::fs::write(&aside, &bytes).and_then(|()| std::fs::rename(&aside, &self.path));
+        let aside = path.with_extension(format!("{}.tmp", std::process::id()));
+        let written = std::fs::write(&aside, &bytes).and_then(|()| std::fs::rename(&aside, path));
         match written {
             Ok(()) => {}
             Err(error) if may_not_write(&error) => {}
             Err(error) => {
-                let doing = format!("writing checkpoints {}", self.path.display());
+                let doing = format!("writing checkpoints {}", path.display());
                 return Err(Error::io(error, doing));
             }
         }

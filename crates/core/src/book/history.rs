@@ -120,6 +120,11 @@ impl<T: BookTape> BookHistory<T> {
         Ok(Self { tape, checkpoints })
     }
 
+    /// The history on `tape`, of which nothing is kept in any file.
+    pub fn unsaved(tape: T) -> Self {
+        Self { tape, checkpoints: Checkpoints::default() }
+    }
+
     /// Finds the checkpoints that were written since the last call. [`BookHistory::at`] does this
     /// by itself; a process that calls it now and then makes the first question fast too.
     ///

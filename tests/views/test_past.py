@@ -1,0 +1,212 @@
+"""The past after retention: books and replay from the lake equal those that the tape gave.
+
+A simulated exchange with losses and broken frames is recorded by `tape up`. Then the same folder is
+asked with all tapes, with the front of each tape taken by retention, and without any tape.
+"""
+
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tapeworks as tw
+from tapeworks import _core
+from tapeworks.errors import QueryError
+from tapeworks.simulators import start_simulator
+from tapeworks.tape import TapeReader, TapeWriter
+from tapeworks.views.times import format_time
+
+pytestmark = pytest.mark.timeout(180)
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+SOURCE = "binance-spot"
+SEGMENT_BYTES = 1 << 17
+KINDS = ("trades", "quotes", "definitions", "book_levels", "bars", "ticks", "gaps")
+FAULTS = [
+    {"kind": "drop", "at_s": 2.0, "stream": "btcusdt@trade", "count": 5},
+    {"kind": "drop", "at_s": 3.5, "stream": "ethusdt@depth*", "count": 2},
+    {"kind": "malformed", "at_s": 4.0, "stream": "ethusdt@trade", "count": 3},
+    {"kind": "drop", "at_s": 5.0, "stream": "btcusdt@depth*", "count": 1},
+    {"kind": "cut", "at_s": 6.5},
+]
+
+
+def record(tape: Any, *more: object) -> Path:
+    """Records eight seconds, all of which the lake then holds."""
+    plan = tape.folder / "faults.json"
+    plan.write_text(json.dumps(FAULTS))
+    arguments = ["--symbols", *SYMBOLS, "--duration", "8", "--wait", "--settle", "2", "--seed", "5"]
+    arguments += ["--rate", "3000", "--levels", "300", "--faults", str(plan), *map(str, more)]
+    with start_simulator(*arguments) as simulator:
+        (tape.folder / "tapeworks.toml").write_text(
+            f'[feeds.{SOURCE}]\nsymbols = ["BTCUSDT", "ETHUSDT"]\nproduct = "spot"\n'
+            f'ws_url = "{simulator.ws_url}"\nrest_url = "{simulator.rest_url}"\n'
+        )
+        up = tape.start("up")
+        simulator.wait_done(60)
+        time.sleep(2)
+        _, errors = tape.interrupt(up)
+        assert up.returncode == 0, errors
+    return tape.folder / "data"
+
+
+@pytest.fixture(scope="module")
+def folders(
+    command: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, Path]:
+    """One recording with whole tapes, with tapes whose front is gone, and with no tapes."""
+    whole = record(command(tmp_path_factory.mktemp("past")))
+    cut, bare = whole.with_name("cut"), whole.with_name("bare")
+    shutil.copytree(whole / "lake", cut / "lake")
+    for tape in (whole / "tape" / SOURCE).glob("market-data.[!rd]*"):
+        rewrite(tape, cut / "tape" / SOURCE / tape.name)
+        take_front(cut / "tape" / SOURCE / tape.name)
+    shutil.copytree(whole / "lake", bare / "lake")
+    book = TapeReader(cut / "tape" / SOURCE / "market-data.book")
+    assert book.end // 4 < book.first < book.end * 9 // 10
+    return whole, cut, bare
+
+
+def rewrite(source: Path, target: Path) -> None:
+    """Writes the same tape in segments so small that retention has something to take."""
+    reader = TapeReader(source)
+    with TapeWriter(target, segment_bytes=SEGMENT_BYTES) as writer:
+        while (batch := reader.read(100)) is not None:
+            writer.append(batch)
+
+
+def take_front(tape: Path) -> None:
+    """Lets retention take the older half of a tape."""
+    size = sum(path.stat().st_size for path in tape.glob("*.seg"))
+    writer = TapeWriter(tape, segment_bytes=SEGMENT_BYTES, retention_bytes=size // 2)
+    time.sleep(0.2)
+    writer.close()
+
+
+def book_of(lake: tw.Lake, symbol: str, ts: int, clock: str) -> tuple[Any, ...]:
+    """Everything that can be known of a book, or why there is none; and where it came from."""
+    try:
+        found = lake.book(symbol, ts, clock=clock)
+    except QueryError as error:
+        return "none", str(error)
+    native = found.native
+    facts = (native.checksum(), native.sequence, native.ts_event, native.ts_recv, native.is_newest)
+    return found.origin, facts, native.levels("bid"), native.levels("ask")
+
+
+def instants(lake: tw.Lake, chance: random.Random, count: int) -> list[int]:
+    """Times of updates, one nanosecond beside them, and any."""
+    sql = "select epoch_ns(ts_event), epoch_ns(ts_recv) from book_levels"
+    table = lake.sql(sql).to_arrow()
+    times = np.concatenate([column.to_numpy() for column in table.columns])
+    picked = [int(chance.choice(times)) + chance.choice((-1, 0, 0, 1)) for _ in range(count)]
+    low, high = int(times.min()) - 10**8, int(times.max()) + 10**8
+    return picked + [chance.randrange(low, high) for _ in range(count)]
+
+
+def test_books_from_the_lake_equal_those_from_the_tape(folders: tuple[Path, Path, Path]):
+    # Seeded instants by both clocks: levels, checksum, sequence and times, or the same refusal.
+    seed = int.from_bytes(os.urandom(4))
+    print("seed", seed)
+    chance = random.Random(seed)
+    whole, cut, bare = map(tw.open, folders)
+    origins: dict[str, set[str]] = {"cut": set(), "bare": set()}
+    for ts in instants(whole, chance, 100):
+        symbol, clock = chance.choice(SYMBOLS), chance.choice(("event", "receipt"))
+        expected = book_of(whole, symbol, ts, clock)
+        for name, lake in (("cut", cut), ("bare", bare)):
+            found = book_of(lake, symbol, ts, clock)
+            origins[name].add(found[0])
+            if "is empty" in expected[1] and "since" not in expected[1]:
+                assert "not held" in found[1] or found == expected, (seed, ts, found)
+            else:
+                assert found[1:] == expected[1:], (seed, ts, symbol, clock, name)
+        assert expected[0] in ("tape", "none")
+    assert origins["bare"] >= {"lake"}
+    assert origins["cut"] >= {"lake", "tape"}, "the recording is too short to be cut"
+
+
+def played(lake: tw.Lake, kinds: Sequence[str] = KINDS, **more: Any) -> bytes:
+    return b"".join(bytes(batch) for batch in lake.replay(kinds=kinds, **more))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_replay_of_each_kind_is_the_same_bytes(folders: tuple[Path, Path, Path], kind: str):
+    # Every record, each once, in the order of the tape, with and without the tapes.
+    whole, cut, bare = (played(tw.open(folder), [kind]) for folder in folders)
+    assert len(whole) > 0
+    assert cut == whole
+    assert bare == whole
+
+
+def test_replay_of_a_range_is_the_same_at_any_batch_size(folders: tuple[Path, Path, Path]):
+    # Several tapes merged, ranges by seeded bounds, one symbol or all.
+    seed = int.from_bytes(os.urandom(4))
+    print("seed", seed)
+    chance = random.Random(seed)
+    lakes = [tw.open(folder) for folder in folders]
+    for size in (1_000, 65_536):
+        start, end = sorted(instants(lakes[0], chance, 1))
+        symbols = chance.choice((None, ["BTCUSDT"], ["ETHUSDT", "BTCUSDT"]))
+        more = {"symbols": symbols, "start": start, "end": end, "batch_records": size}
+        expected = played(lakes[0], **more)
+        for lake in lakes[1:]:
+            assert played(lake, **more) == expected, seed
+
+
+def test_batches_from_the_lake_are_bounded(folders: tuple[Path, Path, Path]):
+    # The size that was asked for holds for what the lake gives as well.
+    for batch in tw.open(folders[2]).replay(kinds=["quotes"], batch_records=100):
+        assert 0 < len(batch) <= 100
+
+
+def test_replay_goes_on_when_retention_takes_the_tape_behind_it(
+    folders: tuple[Path, Path, Path], tmp_path: Path
+):
+    # The reader is at the front of the tape when its segments are removed.
+    data = tmp_path / "data"
+    shutil.copytree(folders[0] / "lake", data / "lake")
+    tape = data / "tape" / SOURCE / "market-data.book"
+    rewrite(folders[0] / "tape" / SOURCE / tape.name, tape)
+    expected = played(tw.open(data), ["book_levels"])
+    batches = tw.open(data).replay(kinds=["book_levels"], batch_records=500)
+    first = next(batches)
+    take_front(tape)
+    assert TapeReader(tape).first > 0
+    assert bytes(first) + b"".join(bytes(batch) for batch in batches) == expected
+
+
+def test_what_neither_holds_is_refused_with_what_is(folders: tuple[Path, Path, Path]):
+    # Before the first book; depth as it came, which only tapes hold; and a lake that is gone too.
+    whole, cut, bare = map(tw.open, folders)
+    began = next(iter(whole.replay(kinds=["trades"], batch_records=1)))
+    ts = int(np.frombuffer(began.numpy("trade"), dtype=_core.dtype_descr("trade"))["ts_recv"][0])
+    with pytest.raises(QueryError, match="neither on the tape nor in the lake: the first is that"):
+        bare.book("BTCUSDT", "2020-01-01")
+    with pytest.raises(QueryError, match="on the tape only; wanted from"):
+        list(cut.replay(kinds=["depth"], start=format_time(ts)))
+    with pytest.raises(QueryError, match="neither the tapes nor the lake"):
+        list(bare.replay(kinds=["depth"]))
+    assert played(cut, ["depth"])
+
+
+def test_rows_that_neither_lake_nor_tape_hold_are_not_passed_over(
+    folders: tuple[Path, Path, Path], tmp_path: Path
+):
+    # Retention passed the sink: the lake ends before the tape begins. No answer skips the hole.
+    data = tmp_path / "data"
+    shutil.copytree(folders[1], data)
+    commit = data / "lake" / "_commits" / SOURCE / "market-data.normalized.json"
+    stored = json.loads(commit.read_text())
+    commit.write_text(json.dumps({**stored, "offset": 10}))
+    with pytest.raises(QueryError, match="neither in the lake nor on the tape"):
+        list(tw.open(data).replay(kinds=["trades"]))
+    with pytest.raises(QueryError, match="neither in the lake nor on the tape"):
+        tw.open(data).trades()
