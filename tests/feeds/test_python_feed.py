@@ -1,6 +1,7 @@
 """A feed in Python, through the recorder: real sockets, faults, kill -9, and what it refuses."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,16 +23,16 @@ from tapeworks.pipeline import resolve_feed
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TRADE, MARKER = 1, 8
-SNAPSHOT_BEGIN, GAP, DEAD_LETTER, BOOK_STATE = 1, 3, 9, 10
+SNAPSHOT_BEGIN, GAP, CONNECTED, DEAD_LETTER, BOOK_STATE = 1, 3, 4, 9, 10
 SEQUENCE, CONTINUOUS = 1, 3
 RECORD = """
 import sys
 from tapeworks.config import Section, Value
 from tapeworks.feeds.session import run_worker
 from tapeworks.pipeline import resolve_feed
-port, data = sys.argv[1:]
+port, data, kind = sys.argv[1:]
 settings = {
-    "kind": "own_feed:HarborFeed",
+    "kind": kind,
     "symbols": ["OAK-USD", "PINE-USD"],
     "ws_url": f"ws://127.0.0.1:{port}/stream",
     "rest_url": f"http://127.0.0.1:{port}",
@@ -55,10 +56,10 @@ class Harbor:
             found: dict[str, Any] = json.load(answer)
             return found
 
-    def record(self) -> "subprocess.Popen[bytes]":
+    def record(self, kind: str = "own_feed:HarborFeed") -> "subprocess.Popen[bytes]":
         with (self.data / "recorder.log").open("ab") as log:
             recorder = subprocess.Popen(
-                [sys.executable, "-c", RECORD, str(self.port), str(self.data)],
+                [sys.executable, "-c", RECORD, str(self.port), str(self.data), kind],
                 cwd=EXAMPLES,
                 stderr=log,
             )
@@ -211,6 +212,37 @@ def test_faults_of_the_venue_are_gaps_and_dead_letters_and_books_recover(harbor:
         # Proven, broken by the loss, proven again; the end of the session empties it.
         assert seen.count(CONTINUOUS) >= 2
         assert seen[-1] == 0
+
+
+def test_rules_that_raise_do_not_cut_the_connection(
+    harbor: Harbor, monkeypatch: pytest.MonkeyPatch
+):
+    # A class whose `control` fails on every second frame of data: all is recorded all the same, on
+    # one connection, and each trade once.
+    (harbor.data / "raising.py").write_text(
+        textwrap.dedent("""
+            from own_feed import HarborFeed
+
+            class Raising(HarborFeed):
+                count = 0
+
+                def control(self, payload):
+                    self.count += b"room" in payload
+                    if self.count % 2:
+                        raise KeyError("room")
+                    return super().control(payload)
+        """)
+    )
+    path = os.pathsep.join([str(harbor.data), str(EXAMPLES)])
+    monkeypatch.setenv("PYTHONPATH", path)
+    recorder = harbor.record("raising:Raising")
+    harbor.until(lambda found: len(found) > 400)
+    stop(recorder)
+    found = harbor.records()
+    check_each_once(found)
+    opened = [r for r in found if r[1] == MARKER and r[32] == CONNECTED]
+    assert sum(r[40:42] != b"\xff\xff" for r in opened) == 1
+    assert b"rules fail on a frame" in (harbor.data / "recorder.log").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,39 @@ def test_stale_snapshot_is_asked_for_again(venue, tmp_path):
     assert len(depth) >= 2
 
 
+def test_book_that_never_updates_is_fetched_all_the_same(venue, tmp_path):
+    # Depth is silent from the start while trades flow. Each book is asked for once, after some
+    # seconds; the first update, whose ids have moved on, shows whether it continues it.
+    venue.fault(quiet_depth=1)
+
+    async def scenario(newest):
+        await until(lambda: len(markers(tmp_path, SNAPSHOT_BEGIN)) == len(SYMBOLS))
+        await asyncio.sleep(3)
+        assert len(markers(tmp_path, SNAPSHOT_BEGIN)) == len(SYMBOLS)
+        assert not newest["unsynchronised"]
+        venue.fault(quiet_depth=0)
+        await until(lambda: len(markers(tmp_path, SNAPSHOT_BEGIN)) == 2 * len(SYMBOLS))
+        await until(lambda: not newest["unsynchronised"])
+
+    play(venue.config(channels=("trade", "depth")), tmp_path, scenario)
+
+
+def test_stop_does_not_wait_for_a_venue_that_does_not_answer(venue, tmp_path):
+    # The definitions are asked for first, and never come. SIGTERM after a second ends it at once.
+    venue.fault(hang=60)
+    config = venue.config()
+
+    async def main():
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(1, stop.set)
+        started = time.monotonic()
+        await recorder.record(config, tmp_path, stop)
+        return time.monotonic() - started
+
+    assert asyncio.run(main()) < 4
+    assert len(markers(tmp_path, END_OF_SESSION)) == 1
+
+
 @pytest.mark.parametrize("status", [429, 418])
 def test_refusal_stops_all_requests_until_its_time(venue, tmp_path, status):
     # Retry-After of two seconds on the very first request: nothing at all is asked meanwhile,

@@ -181,8 +181,38 @@ def test_backoff_doubles_with_jitter_up_to_its_limit():
     for number, delay in enumerate(delays):
         whole = min(30.0, 0.25 * 2**number)
         assert whole / 2 <= delay <= whole
-    backoff.reset()
+    backoff.lived(100.0, 131.0, 30.0)
     assert backoff.delay() <= 0.25
+
+
+def test_backoff_is_reset_once_for_each_connection_that_lived():
+    # A connection of an hour is kept, since its successors are cut: that it lives on must not make
+    # the next successor come at once, each time again.
+    backoff = Backoff(1.0, 30.0, random.Random(1))
+    delays = []
+    for now in range(3600, 3700, 10):
+        backoff.lived(0.0, float(now), 30.0)
+        delays.append(backoff.delay())
+    assert delays[0] <= 1.0
+    assert min(delays[5:]) >= 15.0
+    backoff.lived(3650.0, 3700.0, 30.0)
+    assert backoff.delay() <= 1.0
+
+
+def test_definitions_of_futures_are_asked_for_hourly():
+    # Their answer holds every symbol of the venue; spot sends what it is asked for. What is set
+    # is done, and a list that is too long for a path is not sent.
+    def feed(**fields):
+        return BinanceFeed(BinanceConfig(symbols=("BTCUSDT",), **fields))
+
+    assert feed().definitions_s == 300.0
+    assert feed(product="usdm").definitions_s == 3600.0
+    assert feed(product="usdm", definitions_s=60.0).definitions_s == 60.0
+    assert feed(definitions_s=0.0).definitions_s == 0.0
+    assert "BTCUSDT" in feed().opening_requests()[0].path
+    many = tuple(f"S{number}USDT" for number in range(1000))
+    (request,) = BinanceFeed(BinanceConfig(symbols=many)).opening_requests()
+    assert (request.path, request.weight) == ("/api/v3/exchangeInfo", 20)
 
 
 def test_weight_budget_holds_a_share_of_the_window():
@@ -197,6 +227,14 @@ def test_weight_budget_holds_a_share_of_the_window():
         used[int(now // 60)] += 250
     assert max(used.values()) <= 3000
     assert now < 60 * 10
+
+
+def test_limit_of_nothing_is_not_believed():
+    # An answer that says 0 must not stop the recorder, nor divide by it.
+    budget = WeightBudget(6000)
+    budget.change_limit(0)
+    budget.spend(3000, 5.0, 5.0)
+    assert 0 < budget.delay(250, 5.0, 5.0) < 60
 
 
 def test_weight_budget_believes_the_venue():

@@ -1,5 +1,6 @@
 """The watchdog with a clock of its own: who is told to be silent, and what follows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,22 @@ def test_stream_that_never_spoke_is_told_of(scene, caplog):
     assert len(told) == 1
     assert "btcusdt@bookTicker" in told[0].getMessage()
     assert scene.connections[0].alarmed == {"btcusdt@bookTicker"}
+
+
+def test_connection_of_a_venue_without_pings_is_judged_by_its_silence(tmp_path):
+    # Trades alone may be silent; but where the venue never pings, a peer that is gone without a
+    # word would be waited for without end. Any frame is a sign of life.
+    scene = Scene(tmp_path, ("trade",), 1)
+    scene.feed.rules = replace(scene.feed.rules, ping_s=None)
+    scene.clock.at_s += 59
+    scene.check()
+    scene.speak(0, "trade")
+    scene.clock.at_s += 59
+    scene.check()
+    assert not scene.connections[0].close_reason
+    scene.clock.at_s += 2
+    scene.check()
+    assert "silent" in scene.connections[0].close_reason
 
 
 def test_connection_without_pings_is_dropped(scene):

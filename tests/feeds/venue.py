@@ -24,6 +24,8 @@ class Venue:
         self.order: list[web.WebSocketResponse] = []
         self.numbers: dict[str, int] = {}
         self.skip_depth = 0
+        self.quiet_depth = False
+        self.hang = 0.0
         self.refuse: list[tuple[int, dict[str, str]]] = []
         self.stale = 0
         self.log: dict[str, Any] = {"connects": 0, "control": [], "requests": [], "pongs": 0}
@@ -62,6 +64,7 @@ class Venue:
         """Answers exchangeInfo and depth, or refuses."""
         self.log["requests"].append([time.time(), request.path_qs])
         headers = {"X-MBX-USED-WEIGHT-1M": "100"}
+        await asyncio.sleep(self.hang)
         if self.refuse:
             status, more = self.refuse.pop(0)
             return web.json_response(
@@ -79,6 +82,8 @@ class Venue:
         query = request.query
         self.skip_depth += int(query.get("skip_depth", 0))
         self.stale += int(query.get("stale", 0))
+        self.quiet_depth = bool(int(query.get("quiet_depth", self.quiet_depth)))
+        self.hang = float(query.get("hang", self.hang))
         if "refuse" in query:
             self.refuse += [(int(query["refuse"]), {"Retry-After": query["after"]})]
         if "cut" in query:
@@ -111,7 +116,8 @@ class Venue:
                 for socket, streams in list(self.sockets.items()):
                     for name in sorted(streams):
                         quiet = name.split("@")[0] != symbol or socket in self.muted
-                        if not quiet and not (skips and "@depth" in name) and not socket.closed:
+                        lost = (skips or self.quiet_depth) and "@depth" in name
+                        if not quiet and not lost and not socket.closed:
                             await send(socket, name, event(name, symbol.upper(), number))
 
 

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use crate::book::SyncState;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::feeds::{Feed, FeedId};
@@ -322,6 +323,13 @@ impl Ingest {
         };
         let symbol = |id| instruments.get(id).map(|definition| unpadded(&definition.symbol));
         self.books.needs().filter_map(symbol).collect()
+    }
+
+    /// How far the book of `symbol` is proven, since the recorder started.
+    pub fn book_state(&self, symbol: &str) -> SyncState {
+        let known = self.normalizer.instruments();
+        let id = known.and_then(|all| all.current(self.config.feed as u8, symbol));
+        id.map_or(SyncState::Empty, |id| self.books.state(id))
     }
 
     /// What was counted since the recorder started.

@@ -171,6 +171,12 @@ impl Ingest {
         self.with(|inner| Ok(inner.needs_snapshot().into_iter().map(str::to_owned).collect()))
     }
 
+    /// How far the book of a symbol is proven: `empty`, `awaiting_snapshot`, `bridging`,
+    /// `continuous` or `broken`.
+    fn book_state(&self, symbol: &str) -> PyResult<&'static str> {
+        self.with(|inner| Ok(inner.book_state(symbol).name()))
+    }
+
     /// What was counted since the start, and how far the tapes are.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let lock = self.lock();

@@ -1,18 +1,22 @@
 """Which books to ask the venue for, and when. Sans I/O but for the queue of requests.
 
 A book that lost continuity is asked for as soon as an update shows it, and ever more slowly while
-that does not help.
+that does not help. A book whose stream is subscribed and says nothing is asked for as well: it is
+then on the tape, and its first update proves it.
 """
 
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
+from tapeworks._core import Ingest
 from tapeworks.feeds.base import Feed
 from tapeworks.feeds.connection import Connection
 from tapeworks.feeds.rest import Requests
 
 _ASK_FIRST_S = 1.0
 _ASK_MAX_S = 30.0
+QUIET_S = 5.0
+"""A book of which no update came for so long after its subscription is asked for without one."""
 
 
 @dataclass
@@ -31,11 +35,39 @@ class _Ask:
 class BookRequests:
     """Asks for the books of one feed."""
 
-    def __init__(self, feed: Feed, requests: Requests) -> None:
+    def __init__(self, feed: Feed, ingest: Ingest, requests: Requests) -> None:
         self._feed = feed
+        self._ingest = ingest
         self._requests = requests
         self._books = set(feed.books())
         self._asks: dict[str, _Ask] = {}
+        self._unheard = {symbol: _Ask(0.0) for symbol in feed.books()}
+        """Books of which nothing came yet, neither update nor snapshot."""
+
+    def begin(self, connections: Iterable[Connection], now: float) -> None:
+        """Asks for the books whose streams are subscribed and have not spoken.
+
+        The request is made behind the subscription, so the snapshot is not older than the stream:
+        where the first update does not continue it, the book breaks and is asked for as any.
+        """
+        if not self._unheard:
+            return
+        quiet = set()
+        for connection in connections:
+            if not connection.subscribed or connection.closed:
+                continue
+            for stream, frames, _, _ in self._ingest.activity(connection.number):
+                symbol = self._feed.symbol(stream)
+                if self._feed.channel(stream) != "depth" or symbol not in self._unheard:
+                    continue
+                if frames or self._ingest.book_state(symbol) != "empty":
+                    del self._unheard[symbol]
+                elif now - connection.subscribed_at >= QUIET_S:
+                    quiet.add(symbol)
+        for symbol in quiet & self._unheard.keys():
+            ask = self._unheard[symbol]
+            if now >= ask.due and self._ask(symbol, connections, now, broken=False):
+                ask.postpone(now)
 
     def refresh(self, now: float) -> None:
         """Asks for a fresh snapshot of each book, broken or not."""
@@ -57,17 +89,19 @@ class BookRequests:
         for symbol in broken:
             ask = self._asks.setdefault(symbol, _Ask(now))
             request = self._feed.snapshot_request(symbol, broken=True)
-            if request is None:
-                if now >= ask.due and self._ask_in_stream(symbol, connections, now):
-                    ask.postpone(now)
-            elif self._requests.waiting(request.path):
+            if request is not None and self._requests.waiting(request.path):
                 ask.due = now + ask.pause_s
-            elif now >= ask.due:
-                self._requests.push(request)
+            elif now >= ask.due and self._ask(symbol, connections, now, broken=True):
                 ask.postpone(now)
 
-    def _ask_in_stream(self, symbol: str, connections: Iterable[Connection], now: float) -> bool:
-        """Asks for a book on a connection that carries it; says whether there is such a one."""
+    def _ask(
+        self, symbol: str, connections: Iterable[Connection], now: float, *, broken: bool
+    ) -> bool:
+        """Asks for a book by a request, or on a connection that carries it; says whether it did."""
+        request = self._feed.snapshot_request(symbol, broken=broken)
+        if request is not None:
+            self._requests.push(request)
+            return True
         message = self._feed.snapshot_message(symbol)
         connection = next((c for c in connections if self._carries(c, symbol)), None)
         if message is None or connection is None:

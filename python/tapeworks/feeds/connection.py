@@ -15,13 +15,14 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from tapeworks._core import Ingest
 from tapeworks.errors import VenueError
-from tapeworks.feeds.base import Clock, ControlKind, Feed, Line
+from tapeworks.feeds.base import Clock, Control, ControlKind, Feed, Line
 from tapeworks.feeds.limits import Pace
 
 KIND_TEXT = 1
 KIND_BINARY = 2
 FRAME_BYTES_MAX = 16 << 20
 _CLOSE_S = 2.0
+_FAILURES_LOGGED = 10
 _TEXT = WSMsgType.TEXT
 
 _log = logging.getLogger("tapeworks.feeds")
@@ -50,6 +51,7 @@ class Connection(WSListener):
         self.heard_ns = 0
         """When the last read of data was, by the wall clock; 0 before the first."""
         self.subscribed = False
+        self.subscribed_at = 0.0
         self.closed = False
         self.changed = asyncio.Event()
         """Set when it closed, or should be replaced."""
@@ -60,6 +62,8 @@ class Connection(WSListener):
         self.alarmed: set[str] = set()
         """Streams whose silence was reported."""
         self.failed: list[str] = []
+        self.rule_failures = 0
+        """Frames on which the feed's rules raised."""
         self._feed = feed
         self._ingest = ingest
         self._receive = ingest.receive
@@ -122,6 +126,7 @@ class Connection(WSListener):
             except TimeoutError:
                 continue
         self.subscribed = True
+        self.subscribed_at = self._clock.now()
         self.failed = list(talk.failed)
         for stream in self.failed:
             _log.error(
@@ -158,17 +163,21 @@ class Connection(WSListener):
             self._transport.send(WSMsgType.TEXT, message)
 
     async def close(self) -> None:
-        """Closes in good order, within two seconds."""
+        """Closes in good order within two seconds, and else at once."""
         if self._transport is None or self.closed:
             return
         self.close_reason = self.close_reason or "closed by us"
         self._transport.send_close()
         self._transport.disconnect()
-        try:
-            async with asyncio.timeout(_CLOSE_S):
-                await self._gone.wait()
-        except TimeoutError:
-            self._transport.disconnect(graceful=False)
+        for _ in range(2):
+            try:
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._gone.wait()
+                return
+            except TimeoutError:
+                # Its end must be on the tape before its number is another connection's.
+                self._transport.disconnect(graceful=False)
+        self._end()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Notes the connection on the raw tape."""
@@ -200,10 +209,16 @@ class Connection(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Publishes what is left and notes the end on the raw tape."""
-        self.closed = True
         received = transport.close_handshake and transport.close_handshake.recv
         if received and not self.close_reason:
             self.close_reason = f"close code {int(received.code.value)} {received.reason or ''}"
+        self._end()
+
+    def _end(self) -> None:
+        """Notes the end, once."""
+        if self.closed:
+            return
+        self.closed = True
         self.close_reason = self.close_reason.strip() or "cut"
         self._ingest.disconnected(self.number, self._clock.wall_ns(), self.stops)
         self._flush()
@@ -243,8 +258,21 @@ class Connection(WSListener):
                 self._shown(whole)
 
     def _shown(self, payload: bytes) -> None:
-        """Handles a frame that does not start like market data."""
-        control = self._feed.control(payload)
+        """Handles a frame that does not start like market data. It is on its way to the tape."""
+        try:
+            self._handle(payload, self._feed.control(payload))
+        except Exception:
+            # Rules of a user's own feed may raise anything; the socket must not be cut for it.
+            self.rule_failures += 1
+            if self.rule_failures <= _FAILURES_LOGGED:
+                _log.exception(
+                    "the feed's rules fail on a frame line=%s connection=%d: %r",
+                    self.line.name,
+                    self.number,
+                    payload[:200],
+                )
+
+    def _handle(self, payload: bytes, control: Control) -> None:
         if control.reply:
             self.say(control.reply, self._clock.now())
         if control.kind is ControlKind.SHUTDOWN:

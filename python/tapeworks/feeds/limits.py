@@ -41,6 +41,7 @@ class Backoff:
         self._max_s = max_s
         self._chance = chance
         self.failures = 0
+        self._credited: float | None = None
 
     def delay(self) -> float:
         """Counts one failure and returns how long to wait before the next attempt."""
@@ -48,9 +49,14 @@ class Backoff:
         self.failures += 1
         return whole * (0.5 + self._chance.random() / 2)
 
-    def reset(self) -> None:
-        """Starts anew: the last attempt was a success."""
-        self.failures = 0
+    def lived(self, opened_at: float, now: float, reset_s: float) -> None:
+        """Starts anew if the connection opened then lived long enough: once for each connection.
+
+        One that is kept while its successors are cut says nothing of how these fare.
+        """
+        if opened_at != self._credited and now - opened_at > reset_s:
+            self.failures = 0
+        self._credited = opened_at
 
 
 class WeightBudget:
@@ -112,8 +118,9 @@ class WeightBudget:
         self._used = max(self._used, used)
 
     def change_limit(self, limit: int) -> None:
-        """Takes in the venue's limit per window."""
-        self._limit = limit
+        """Takes in the venue's limit per window; one of nothing is no limit that can be kept."""
+        if limit > 0:
+            self._limit = limit
 
     def ban(self, retry_after_s: float, now: float) -> None:
         """Allows no request at all for `retry_after_s`."""

@@ -110,9 +110,9 @@ class Requests:
             if status in (403, 418, 429):
                 budget.ban(error.retry_after_ms / 1000, self._clock.now())
             raise error
-        self._feed.answered(request, headers, body, ts_recv / 1e9)
         self._ingest.receive(REST_CONNECTION, _KIND_REST, ts_recv, body, request.path.encode())
         self._flush()
+        self._feed.answered(request, headers, body, ts_recv / 1e9)
         return body
 
     async def close(self) -> None:

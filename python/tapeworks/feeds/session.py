@@ -63,7 +63,7 @@ class Session:
         self._connections: dict[int, Connection] = {}
         self._connects = Pace(feed.rules.connects, feed.rules.connects_window_s)
         self._requests = Requests(feed, ingest, self.flush, self._clock, self._context)
-        self._books = BookRequests(feed, self._requests)
+        self._books = BookRequests(feed, ingest, self._requests)
         self._report = report
         self._refused = False
         self.trouble = ""
@@ -79,17 +79,15 @@ class Session:
             TapeError: the tape cannot be written for good.
         """
         try:
-            await self._opening()
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._hold(line, copy))
-                    for line in self.feed.lines()
-                    for copy in range(line.copies)
-                ]
-                tasks += [group.create_task(self._requests.work()) for _ in range(2)]
-                tasks.append(group.create_task(self._watch()))
                 waits = [group.create_task(event.wait()) for event in (stop, self._failed)]
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                opening = group.create_task(self._opening())
+                # A venue that does not answer must not keep the recorder from stopping.
+                await asyncio.wait([opening, *waits], return_when=asyncio.FIRST_COMPLETED)
+                tasks = [opening]
+                if opening.done() and not opening.cancelled() and opening.exception() is None:
+                    tasks += self._start(group)
+                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 for task in tasks + waits:
                     task.cancel()
         except* Exception as errors:
@@ -99,6 +97,16 @@ class Session:
             await self._close()
         if self._failure is not None:
             raise self._failure
+
+    def _start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Starts what runs until the end."""
+        tasks = [
+            group.create_task(self._hold(line, copy))
+            for line in self.feed.lines()
+            for copy in range(line.copies)
+        ]
+        tasks += [group.create_task(self._requests.work()) for _ in range(2)]
+        return [*tasks, group.create_task(self._watch())]
 
     def flush(self) -> None:
         """Publishes what is pending. A tape that is lost for good ends the session."""
@@ -169,8 +177,7 @@ class Session:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(current.opened_at + age_s - self._clock.now()):
                     await current.changed.wait()
-            if self._clock.now() - current.opened_at > rules.backoff_reset_s:
-                backoff.reset()
+            backoff.lived(current.opened_at, self._clock.now(), rules.backoff_reset_s)
             if current.closed:
                 await self._drop(current)
                 self.reconnects += 1
@@ -286,6 +293,7 @@ class Session:
             self._tell_refusal()
             for connection in list(self._connections.values()):
                 connection.beat(now)
+            self._books.begin(list(self._connections.values()), now)
             watchdog.check(list(self._connections.values()), now, self._clock.wall_ns())
             if 0 < self.feed.definitions_s <= now - defined:
                 defined = now

@@ -64,8 +64,11 @@ class Watchdog:
         if rules.ping_s is not None and now - connection.pinged_at > rules.ping_s:
             connection.kill(f"no ping for {rules.ping_s:.0f} s")
             return True
-        # A connection of nothing but streams that may be quiet is judged by its pings alone.
-        speaks = any(self._feed.speech(s).silence_s is not None for s in connection.line.streams)
+        # A connection of nothing but streams that may be quiet is judged by its pings alone. Where
+        # the venue sends none, any word counts, and there is nothing else to tell life from death.
+        speaks = rules.ping_s is None or any(
+            self._feed.speech(s).silence_s is not None for s in connection.line.streams
+        )
         opened_ns = wall_ns - int((now - connection.opened_at) * 1e9)
         quiet_s = (wall_ns - max(connection.heard_ns, opened_ns)) / 1e9
         if not speaks or quiet_s <= rules.silence_s:

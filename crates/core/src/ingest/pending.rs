@@ -56,10 +56,12 @@ impl Pending {
         }
     }
 
-    /// Whether a frame of `bytes` bytes would be shed.
+    /// Whether a frame of `bytes` bytes would be shed. An empty buffer takes any one frame: a bound
+    /// below the venue's largest message would else shed that message for ever.
     #[inline]
     pub fn is_full(&self, bytes: usize) -> bool {
-        self.shedding || self.blobs.as_bytes().len() + bytes > self.bytes_max
+        let held = self.blobs.as_bytes().len();
+        self.shedding || (held > 0 && held + bytes > self.bytes_max)
     }
 
     /// Adds a frame, or sheds and counts it. Says whether it was added.
@@ -218,6 +220,17 @@ mod tests {
         // The markers are written in their turn, and then all is as new.
         assert!(!pending.written(100).unwrap());
         assert!(pending.blobs().is_empty() && pushed(&mut pending, 0, 101));
+    }
+
+    #[test]
+    fn one_frame_above_the_bound_is_taken_alone() {
+        // A snapshot of 1000 bytes and a bound of 300: it is taken where nothing else waits, and
+        // what comes while it waits is shed.
+        let mut pending = Pending::new(1, 300);
+        assert!(pending.push(0, BlobKind::Rest, 1, b"", &[b'x'; 1000]).unwrap());
+        assert!(!pushed(&mut pending, 0, 2));
+        assert!(pending.written(3).unwrap());
+        assert_eq!(pending.shed_total(), 1);
     }
 
     #[test]

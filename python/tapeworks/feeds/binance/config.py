@@ -51,8 +51,9 @@ class BinanceConfig:
     snapshot_refresh_s: float = 0.0
     """Put a fresh snapshot of every book on the raw tape after so long, to check against; a proven
     book does not take it in. 0: never."""
-    definitions_s: float = 300.0
-    """How often exchangeInfo is fetched, for halts and changed tick sizes; 0: at the start only."""
+    definitions_s: float = -1.0
+    """How often exchangeInfo is fetched, for halts and changed tick sizes; 0: at the start only;
+    -1: 300 on spot; 3600 on futures, which send all their symbols at once and never fewer."""
     weight_share: float = 0.5
     """The part of the venue's request weight that this recorder may use."""
     time_unit: str = ""

@@ -11,6 +11,7 @@ from tapeworks.errors import VenueError
 from tapeworks.feeds.base import Request
 
 SPOT_DEPTH_LIMIT_MAX = 5000
+PATH_BYTES_MAX = 7000
 USDM_DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
 BANNED = 418
 TOO_MANY = 429
@@ -54,6 +55,9 @@ def exchange_info_request(product: str, symbols: Sequence[str], priority: int) -
     if product == "usdm":
         return Request(priority, "/fapi/v1/exchangeInfo", weight=1)
     wanted = quote("[" + ",".join(f'"{symbol}"' for symbol in symbols) + "]", safe="")
+    if len(wanted) > PATH_BYTES_MAX:
+        # All symbols weigh the same, and a path so long is refused.
+        return Request(priority, "/api/v3/exchangeInfo", weight=20)
     return Request(priority, f"/api/v3/exchangeInfo?symbols={wanted}", weight=20)
 
 

@@ -23,6 +23,9 @@ PARAMS_MAX = 200
 """Streams in one SUBSCRIBE: few messages under the venue's limit of five a second, and still
 small frames."""
 
+# The answer of futures is megabytes, and all of it goes to the raw tape.
+SPOT_DEFINITIONS_S, USDM_DEFINITIONS_S = 300.0, 3600.0
+
 _PRIORITY_DEFINITIONS = 0
 _PRIORITY_BROKEN = 1
 _PRIORITY_BOOK = 2
@@ -67,7 +70,8 @@ class BinanceFeed(Feed):
         # The documented limits; the first exchangeInfo tells the true ones.
         self.budget = WeightBudget(2400 if usdm else 6000, share=config.weight_share)
         self.snapshot_refresh_s = config.snapshot_refresh_s
-        self.definitions_s = config.definitions_s
+        default_s = USDM_DEFINITIONS_S if usdm else SPOT_DEFINITIONS_S
+        self.definitions_s = default_s if config.definitions_s < 0 else config.definitions_s
         self.rules = SessionRules(
             data_prefix=b'{"stream":"',
             control_prefix=b'{"stream":"!serverShutdown',
