@@ -8,6 +8,8 @@ import tapeworks as tw
 from conftest import START
 from tapeworks import _core
 from tapeworks.errors import QueryError
+from tapeworks.pipeline import ProcessorsConfig, TapeConfig
+from tapeworks.processors.derive import Derivation
 
 SECOND = 10**9
 
@@ -52,6 +54,24 @@ def test_book_is_that_of_the_instant(recorded):
     assert "bid" in repr(first)
     rows = first.to_arrow().to_pylist()
     assert [(row["side"], row["level"]) for row in rows] == [("bid", 1), ("ask", 1)]
+
+
+def test_derive_keeps_the_index_of_checkpoints(spine, maker):
+    # So many records that an index pays: it is there before anybody asks, and is gone on with.
+    spine.append(maker.definitions())
+    tape = spine.tape("market-data.book")
+    levels = maker.rows("level", 300_000, instrument=1, channel=4, flags=1)
+    levels["ts_event"] = levels["ts_recv"] = START
+    with _core.TapeWriter(tape) as writer:
+        writer.append(levels.tobytes(), input_offset=0)
+    derivation = Derivation(ProcessorsConfig(), TapeConfig(), spine.path, spine.source)
+    derivation.index_books()
+    assert not (tape / "checkpoints.idx").exists()
+    derivation.step()
+    derivation.index_books()
+    derivation.index_books()
+    derivation.close()
+    assert (tape / "checkpoints.idx").exists()
 
 
 def test_unproven_book_is_refused(recorded):

@@ -42,7 +42,10 @@ def book(
     ),
     data: DataOption = None,
 ) -> None:
-    """Show the proven book of a symbol: all updates up to that instant, and none after it."""
+    """Show the proven book of a symbol: all updates up to that instant, and none after it.
+
+    What retention has taken from the tape is rebuilt from the lake, to the same levels.
+    """
     found = open_lake(data).book(symbol, at, source=source, clock="receipt" if receipt else "event")
     if form is Format.TABLE:
         _show(found, levels)
@@ -57,6 +60,7 @@ def _facts(found: BookAt) -> dict[str, object]:
     return {
         "symbol": found.symbol,
         "source": found.source,
+        "origin": found.origin,
         "update": found.sequence,
         "ts_event": None if found.ts_event is None else format_time(found.ts_event),
         "ts_recv": None if found.ts_recv is None else format_time(found.ts_recv),
@@ -68,7 +72,7 @@ def _show(found: BookAt, levels: int) -> None:
     facts = _facts(found)
     console.print(
         f"[bold]{found.symbol}[/] of {found.source}, update {found.sequence} at "
-        f"{facts['ts_event']}, {len(found.native):,} levels"
+        f"{facts['ts_event']}, {len(found.native):,} levels, from the {found.origin}"
     )
     most = max((size for _, size in bids + asks), default=Decimal(1))
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -55,7 +55,11 @@ def replay(
     ),
     data: DataOption = None,
 ) -> None:
-    """Play history back to standard output, one record a line."""
+    """Play history back to standard output, one record a line.
+
+    What retention has taken from a tape comes from the lake, as the same records; depth as it came
+    and connection markers are on tapes only.
+    """
     if speed is not None and speed <= 0:
         raise QueryError(f"wanted a speed above 0; found {speed}")
     lake = open_lake(data)

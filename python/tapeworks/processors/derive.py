@@ -16,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from tapeworks._core import Stage
-from tapeworks.errors import DiskFullError
+from tapeworks._core import BookHistory, Stage
+from tapeworks.errors import DiskFullError, TapeError
 
 log = logging.getLogger("tapeworks.processors")
 
@@ -27,6 +27,8 @@ DRAIN_S_MAX = 10.0
 OPEN_RETRY_S = 0.1
 FULL_RETRY_S = 1.0
 TELL_S = 1.0
+INDEX_S = 10.0
+BOOKS = "market-data.book"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Step:
 # The recorder itself runs `normalize`, right behind the raw tape; it is here to do it again.
 NORMALIZE = Step("normalize", RAW, NORMALIZED)
 STEPS = (
-    Step("books", NORMALIZED, "market-data.book"),
+    Step("books", NORMALIZED, BOOKS),
     Step("bars", NORMALIZED, "market-data.bars"),
     Step("ticks", NORMALIZED, "market-data.ticks"),
     Step("gaps", NORMALIZED, "market-data.gaps"),
@@ -89,6 +91,7 @@ class Derivation:
         self._states = data / "state" / source
         self._waiting = list(steps)
         self._stages: dict[str, Stage] = {}
+        self._history: BookHistory | None = None
 
     def step(self) -> int:
         """Lets every stage take one batch; returns how many items they took."""
@@ -108,6 +111,20 @@ class Derivation:
         """Returns, by topic, how many published items each stage has yet to take."""
         targets = {step.processor: step.target for step in STEPS}
         return {targets.get(name, name): stage.lag for name, stage in self._stages.items()}
+
+    def index_books(self) -> None:
+        """Notes where the checkpoints of the book tape lie that were written since the last call.
+
+        So the first question for a past book need not scan the tape. It costs one look at the
+        headers of what was written, and keeps the index in a file beside the tape. It may fail:
+        whoever asks then scans what is missing.
+        """
+        if "books" not in self._stages:
+            return
+        with contextlib.suppress(OSError, TapeError):
+            if self._history is None:
+                self._history = BookHistory(self._tapes / BOOKS)
+            self._history.refresh()
 
     def wait(self) -> None:
         """Waits until there may be something to take, but not for long."""
@@ -157,7 +174,7 @@ def run_worker(processors: HasProcessors, tape: HasDurability, data: Path, sourc
 
     signal.signal(signal.SIGTERM, ask)
     derivation = Derivation(processors, tape, data, source)
-    told, full = 0.0, False
+    told, indexed, full = 0.0, 0.0, False
     try:
         while not stopping:
             try:
@@ -173,6 +190,9 @@ def run_worker(processors: HasProcessors, tape: HasDurability, data: Path, sourc
             if time.monotonic() - told >= TELL_S:
                 told = time.monotonic()
                 _tell(data / "state" / source / "derive.json", derivation.lags())
+            if time.monotonic() - indexed >= INDEX_S:
+                indexed = time.monotonic()
+                derivation.index_books()
         if not derivation.drain():
             log.warning("%s: stopped with input left; the next start goes on there", source)
     finally:

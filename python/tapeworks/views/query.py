@@ -19,6 +19,11 @@ from tapeworks.lake import TABLES, Table
 from tapeworks.views.tail import Part, SourceTail
 
 ATTEMPTS = 5
+TIMES = (
+    "Times hold nanoseconds. Compare them with plain texts, ts_event >= '2026-11-20 14:00:00'; "
+    "count with epoch_ns(ts_event); for all else take microseconds: date_trunc('minute', "
+    "ts_event::timestamptz), ts_event::timestamptz > now() - interval 1 hour"
+)
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 
@@ -160,4 +165,7 @@ def _advise(message: str) -> str:
     if "does not exist" in message and "Table with name" in message:
         # DuckDB goes on with tables of its own that are near.
         return f"{text.splitlines()[0]} Tables of the lake: {', '.join(TABLES)}"
+    if "TIMESTAMPTZ_NS" in message:
+        # What follows the first line are candidates of DuckDB, none of which takes nanoseconds.
+        return f"{text.splitlines()[0]}\n{TIMES}"
     return text

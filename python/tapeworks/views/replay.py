@@ -76,7 +76,7 @@ class Replay:
         if not found:
             raise QueryError(
                 f"neither the tapes nor the lake under {self.data} hold {', '.join(self.kinds)}: "
-                "record first"
+                "record first; depth and markers are on tapes only"
             )
         return found
 

@@ -21,7 +21,7 @@ from tapeworks.views.times import format_time
 DISORDER_NS = 5_000_000_000
 TIME_MIN, TIME_MAX = -(2**63), 2**63 - 1
 # Offsets that are read from the lake at once: few at first, for who only looks at the beginning.
-WINDOW_MIN, WINDOW_MAX = 1 << 16, 1 << 20
+WINDOW_MIN, WINDOW_MAX = 1 << 16, 1 << 19
 # Levels of the book tape that are tops, not changes, have a table of their own.
 LAYOUTS = {"market-data.book": "book"}
 
