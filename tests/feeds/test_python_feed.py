@@ -365,3 +365,18 @@ def test_settings_of_an_own_feed_are_checked_as_any(monkeypatch: pytest.MonkeyPa
         resolve("own_feed:HarborFeed", symbol=["A"])
     with pytest.raises(ConfigError, match="ws_url: wanted wss"):
         resolve("own_feed:HarborFeed", ws_url="http://127.0.0.1")
+
+
+def test_command_line_knows_an_own_feed(tape: Any, monkeypatch: pytest.MonkeyPatch):
+    # Its settings are checked and shown; a class that is not there is one line and exit code 2.
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES))
+    settings = tape.folder / "tapeworks.toml"
+    text = (
+        '[feeds.harbor]\nkind = "own_feed:HarborFeed"\nsymbols = ["OAK-USD"]\n'
+        'ws_url = "ws://127.0.0.1:9/stream"\n'
+    )
+    settings.write_text(text)
+    assert "1 symbols, 2 streams" in tape.run("config", "check")
+    assert 'kind = "own_feed:HarborFeed"' in tape.run("config", "show")
+    settings.write_text(text.replace(":HarborFeed", ":Harbour"))
+    assert "feeds there: ['HarborFeed']" in tape.refuse("up", code=2)

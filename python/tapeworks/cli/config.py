@@ -7,6 +7,7 @@ from tapeworks.cli.console import console
 from tapeworks.cli.options import ConfigOption
 from tapeworks.cli.settings import load
 from tapeworks.config import write_toml
+from tapeworks.feeds.base import build
 
 EXAMPLE = "tapeworks.example.toml"
 
@@ -18,7 +19,7 @@ def check(config: ConfigOption = None) -> None:
     """Parse and check the settings without opening anything. Exits with 2 if they are wrong."""
     settings = load(config)
     for name, feed in settings.feeds.items():
-        streams = len(feed.streams())
+        streams = sum(len(line.streams) for line in build(feed).lines())
         console.print(f"feed [bold]{name}[/]: {len(feed.symbols)} symbols, {streams} streams")
     for name in settings.sinks:
         console.print(f"sink [bold]{name}[/]")

@@ -122,6 +122,7 @@ const REASON: Meaning = Meaning::Name(&[
     "too_long",
     "trailing_bytes",
     "venue_error",
+    "raised",
 ]);
 const BOOK: Meaning = Meaning::Name(&["", "awaiting_snapshot", "bridging", "continuous", "broken"]);
 const STATE: Meaning = Meaning::Name(&["", "open", "closed", "repaired", "unrecoverable"]);
@@ -317,6 +318,7 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::DecodeReason;
 
     #[test]
     fn names_reach_the_last_number_of_their_enum() {
@@ -329,7 +331,11 @@ mod tests {
         assert_eq!(length(CODE), MarkerCode::CheckpointEnd as usize + 1);
         assert_eq!(length(CAUSE), super::super::GapCause::Retention as usize + 1);
         assert_eq!(length(STATE), super::super::GapState::Unrecoverable as usize + 1);
-        assert_eq!(length(REASON), crate::error::DecodeReason::VenueError as usize + 1);
+        assert_eq!(length(REASON), DecodeReason::Raised as usize + 1);
+        let Meaning::Name(reasons) = REASON else { panic!("reasons have names") };
+        for (number, name) in reasons.iter().enumerate().skip(1) {
+            assert_eq!(DecodeReason::from_name(name).map(|reason| reason as usize), Some(number));
+        }
     }
 
     #[test]
