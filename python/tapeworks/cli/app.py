@@ -199,7 +199,6 @@ def _run() -> int:
     except typer.TyperException as error:
         return _wrong_use(error)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has seen enough (`tape query | head`): not an error.

@@ -18,10 +18,14 @@ from tapeworks.errors import ConfigError
 from tapeworks.pipeline import Config, resolve_config, resolve_feed
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.simulators.proof import Proof, as_json, prove
+from tapeworks.views.status import Status
 
 EXCHANGES = {"spot": ("BTCUSDT", "ETHUSDT", "SOLUSDT"), "usdm": ("BTCUSDT", "ETHUSDT")}
 SECONDS_WITHOUT_SCREEN = 20.0
 SETTLE_S_MAX = 15.0
+# Whoever ends the demo before this may end it before its books were there to be compared.
+SYNCHRONISED_S = 10.0
+EXIT_INTERRUPTED = 130
 MARK = ".tape-demo"
 # A snapshot of the futures holds 1000 levels a side: all of the book must be in it.
 LEVELS = 400
@@ -66,13 +70,20 @@ def demo(
         }
         config = _config(data, simulators)
 
+        started = time.monotonic()
+
         def finish() -> None:
+            if time.monotonic() - started < SYNCHRONISED_S and not _synchronised(data):
+                return
             for source, simulator in simulators.items():
                 oracles[source] = _last_word(simulator)
 
         say = problems if json else console
         say.print(f"simulated exchanges: {', '.join(simulators)}, seed {seed}")
         run(config, seconds, title="tape demo", before_stop=finish, quiet=json)
+    if not oracles:
+        say.print("ended before every book was synchronised: too early to prove anything")
+        raise typer.Exit(EXIT_INTERRUPTED)
     proof = prove(data, oracles)
     if json:
         print(as_json(proof))
@@ -132,6 +143,15 @@ def _last_word(simulator: Simulator) -> Any:
     # What the kernel still holds is read by the recorder within its next turn.
     time.sleep(0.5)
     return simulator.oracle()
+
+
+def _synchronised(data: Path) -> bool:
+    """Returns whether every book of every exchange is proven now."""
+    books = {source.name: source.books for source in Status(data).sample().sources}
+    return all(
+        books.get(f"binance-{product}") == dict.fromkeys(symbols, "continuous")
+        for product, symbols in EXCHANGES.items()
+    )
 
 
 def _show(proof: Proof, data: Path) -> None:
