@@ -357,7 +357,6 @@ class Child:
     worker: Worker
     process: "subprocess.Popen[bytes] | None" = None
     started: float = 0.0
-    restarts: int = 0
     failures: int = 0
     restart_at: float = 0.0
 
@@ -397,7 +396,6 @@ class Supervisor:
             if child.process is not None:
                 self._bury(child, now)
             if now >= child.restart_at:
-                child.restarts += 1
                 self._spawn(child)
 
     def stop(self) -> None:

@@ -40,6 +40,8 @@ class Case:
     both: int
     """Update ids that book and quotes both carry, by an independent program."""
     speed_ms: int = 100
+    time_unit: str = ""
+    """As the venue is asked; the recordings are in milliseconds whatever is asked."""
 
     @property
     def source(self) -> str:
@@ -56,6 +58,7 @@ CASES = {
         ("BTCUSDT",),
         HFTBACKTEST,
         1072,
+        time_unit="millisecond",
     ),
     "usdm": Case(
         ("hftbacktest/usdm_btcusdt_20240808.gz",), "usdm", ("BTCUSDT",), HFTBACKTEST, 629, 0
@@ -156,6 +159,7 @@ def recorded(
             "depth_speed_ms": case.speed_ms,
             # As recorded; four of the largest would not fit into the request weight of 2021.
             "snapshot_limit": 1000,
+            "time_unit": case.time_unit,
             "ws_url": simulator.ws_url,
             "rest_url": simulator.rest_url,
         }

@@ -9,7 +9,7 @@ every frame that it sent.
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,20 @@ async def until_done(simulator: Any, is_complete: Callable[[], bool]) -> None:
         await asyncio.sleep(0.1)
 
 
+def is_complete(full: Path, got: Mapping[str, list[Any]]) -> bool:
+    """Whether all that was sent of each stream has arrived."""
+    return all(len(messages) >= len(sent(full, name)) for name, messages in got.items())
+
+
+def check_received(full: Path, got: Mapping[str, list[Any]]) -> None:
+    """Compares what a client made of each stream with what was sent."""
+    for name, messages in got.items():
+        payloads = sent(full, name)
+        assert len(messages) == len(payloads) > 5, name
+        for payload, message in zip(payloads, messages, strict=True):
+            assert covers(payload, plain(message)), (name, payload, message)
+
+
 def test_spot_sdk_receives_what_is_sent(start, tmp_path: Path):
     # Four kinds of streams at once over one connection of the SDK.
     full = tmp_path / "frames.jsonl"
@@ -102,19 +116,12 @@ def test_spot_sdk_receives_what_is_sent(start, tmp_path: Path):
             listed = await connection.list_subscribe()
             assert sorted(listed["result"]) == sorted(got)
 
-            def is_complete() -> bool:
-                return all(len(got[name]) >= len(sent(full, name)) for name in got)
-
-            await until_done(simulator, is_complete)
+            await until_done(simulator, lambda: is_complete(full, got))
         finally:
             await connection.close_connection(close_session=True)
 
     asyncio.run(run())
-    for name, messages in got.items():
-        payloads = sent(full, name)
-        assert len(messages) == len(payloads) > 5, name
-        for payload, message in zip(payloads, messages, strict=True):
-            assert covers(payload, plain(message)), (name, payload, message)
+    check_received(full, got)
 
 
 def test_spot_sdk_reads_every_answer(start):
@@ -183,19 +190,12 @@ def test_futures_sdk_receives_what_is_sent(start, tmp_path: Path):
                 stream = await opening
                 stream.on("message", got.setdefault(name, []).append)
 
-            def is_complete() -> bool:
-                return all(len(got[name]) >= len(sent(full, name)) for name in got)
-
-            await until_done(simulator, is_complete)
+            await until_done(simulator, lambda: is_complete(full, got))
         finally:
             await connection.close_connection(close_session=True)
 
     asyncio.run(run())
-    for name, messages in got.items():
-        payloads = sent(full, name)
-        assert len(messages) == len(payloads) > 5, name
-        for payload, message in zip(payloads, messages, strict=True):
-            assert covers(payload, plain(message)), (name, payload, message)
+    check_received(full, got)
 
 
 def test_futures_sdk_reads_every_answer(start):

@@ -26,7 +26,7 @@ def check(config: ConfigOption = None) -> None:
     console.print(f"data in [bold]{settings.data}[/]; the settings are right")
 
 
-@app.command(epilog="Example:\n  tape config show > tapeworks.toml")
+@app.command(epilog="Example:\n  tape config show > all.toml")
 def show(config: ConfigOption = None) -> None:
     """Print all settings that are in force, as TOML. Secrets are left out."""
     print(write_toml(load(config)), end="")

@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
-import pyarrow as pa
 import typer
 
 from tapeworks.cli.command import Application
@@ -13,6 +12,7 @@ from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, as_table, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import QueryError
+from tapeworks.views.result import Result
 
 SHOWN = ["ts_recv", "venue", "raw_offset", "connection", "reason", "byte", "bytes", "frame"]
 FRAME_CHARACTERS = 60
@@ -49,19 +49,20 @@ def dead(
     data: DataOption = None,
 ) -> None:
     """Show every frame that could not be decoded: its bytes, why, where, and when."""
-    found = open_lake(data).dead_letters(start, end, source=source).to_arrow()
+    found = open_lake(data).dead_letters(start, end, source=source)
     if raw is not None:
         _write_frame(found, raw, output)
     elif form is Format.TABLE and output is None:
         _show(found)
     else:
-        write_result(found, form, output)
+        write_result(found.to_arrow(), form, output)
 
 
-def _write_frame(found: pa.Table, raw_offset: int, output: Path | None) -> None:
-    frames = [row["frame"] for row in found.to_pylist() if row["raw_offset"] == raw_offset]
+def _write_frame(found: Result, raw_offset: int, output: Path | None) -> None:
+    letters = found.to_arrow().select(["raw_offset", "frame"]).to_pylist()
+    frames = [row["frame"] for row in letters if row["raw_offset"] == raw_offset]
     if len(frames) != 1 or frames[0] is None:
-        held = ", ".join(str(at) for at in found.column("raw_offset").to_pylist()[:10]) or "none"
+        held = ", ".join(str(row["raw_offset"]) for row in letters[:10]) or "none"
         problem = "is of more than one source: add --source" if len(frames) > 1 else "is not held"
         raise QueryError(f"the frame at raw offset {raw_offset} {problem}; held are {held}")
     if output is None:
@@ -71,15 +72,16 @@ def _write_frame(found: pa.Table, raw_offset: int, output: Path | None) -> None:
         output.write_bytes(frames[0])
 
 
-def _show(found: pa.Table) -> None:
-    if not found.num_rows:
+def _show(found: Result) -> None:
+    if not len(found):
         typer.echo("every frame was decoded")
         return
     rows = []
-    for row in found.select([name for name in SHOWN if name != "bytes"]).to_pylist():
+    for row in found.to_pylist():
         frame = row["frame"]
+        assert frame is None or isinstance(frame, bytes)
         row["bytes"] = None if frame is None else len(frame)
-        row["frame"] = "(gone)" if frame is None else _excerpt(frame, row["byte"] or 0)
+        row["frame"] = "(gone)" if frame is None else _excerpt(frame, int(str(row["byte"] or 0)))
         rows.append(tuple(row[name] for name in SHOWN))
     sys.stdout.write(as_table(SHOWN, rows))
     reasons = Counter(str(row[SHOWN.index("reason")]) for row in rows)

@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -19,11 +19,10 @@ import pyarrow as pa
 import typer
 
 from tapeworks.errors import ConfigError
+from tapeworks.views.result import values
 
 TABLE_ROWS_MAX = 10_000
 NUMBERS = (int, float, Decimal)
-EPOCH = datetime(1970, 1, 1)
-UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 # What is piped into a file or another program has no width of its own.
 PIPE_COLUMNS = 160
@@ -142,33 +141,7 @@ def _line(cells: Sequence[str], widths: list[int], right: list[bool]) -> str:
 
 def _rows(table: pa.Table) -> Iterator[tuple[object, ...]]:
     for batch in table.to_batches():
-        yield from zip(*map(_values, batch.columns), strict=True)
-
-
-def _values(column: pa.Array) -> list[object]:
-    """Returns the values of `column`; a time as text with all its digits.
-
-    Nanoseconds do not fit a datetime, and what Arrow has for this takes longer to load than most
-    answers to print.
-    """
-    if not pa.types.is_timestamp(column.type):
-        return list(column.to_pylist())
-    units = UNITS_PER_S[column.type.unit]
-    digits = len(str(units)) - 1
-    return [
-        None if value is None else _iso(value // units, value % units, digits)
-        for value in column.view(pa.int64()).to_pylist()
-    ]
-
-
-def _iso(seconds: int, fraction: int, digits: int) -> str:
-    try:
-        moment = EPOCH + timedelta(seconds=seconds)
-    except OverflowError:
-        # Before year 1 or after 9999: DuckDB's infinities are there.
-        return f"{seconds} s since 1970"
-    rest = f".{fraction:0{digits}d}" if digits else ""
-    return f"{moment.isoformat()}{rest}Z"
+        yield from zip(*map(values, batch.columns), strict=True)
 
 
 def text(value: object) -> str:

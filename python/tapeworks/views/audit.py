@@ -56,18 +56,6 @@ def audit(data: Path) -> Iterator[TableAudit]:
                     yield found
 
 
-def uncommitted(data: Path) -> int:
-    """Returns how many records are published and not yet in files of the lake."""
-    total = 0
-    for source in Lake(data).sources():
-        for topic in lake.TOPICS:
-            tape = data / "tape" / source / topic
-            if tape.is_dir():
-                committed = lake.read_commit(data / "lake", source, topic).offset
-                total += max(0, TapeReader(tape).end - committed)
-    return total
-
-
 def _tape_offsets(tape: Path, end: int) -> dict[str, int]:
     """Counts the records of `tape` before offset `end` that each of its tables is made of."""
     reader = TapeReader(tape)

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import polars
 
 ROWS_SHOWN = 10
+EPOCH = datetime(1970, 1, 1)
+UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 class Result:
@@ -63,9 +66,9 @@ class Result:
             raise QueryError("pandas is not installed: pip install 'tapeworks[pandas]'") from None
 
     def to_pylist(self) -> list[dict[str, object]]:
-        """Returns one dictionary a row."""
-        rows: list[dict[str, object]] = self._table.to_pylist()
-        return rows
+        """Returns one dictionary a row. Times are text, exact to the nanosecond, in UTC."""
+        columns = map(values, self._table.columns)
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def coverage(self) -> "Result":
         """Returns the gaps that touch the symbols and the range that were asked for.
@@ -78,7 +81,7 @@ class Result:
 
     def __repr__(self) -> str:
         head = self._table.slice(0, ROWS_SHOWN)
-        cells = [[_show(value) for value in column.to_pylist()] for column in head.columns]
+        cells = [[_show(value) for value in values(column)] for column in head.columns]
         widths = [
             max(len(name), *(len(cell) for cell in cell_column), 0) if cell_column else len(name)
             for name, cell_column in zip(self.columns, cells, strict=True)
@@ -101,3 +104,31 @@ def _show(value: object) -> str:
     if "." in text and text.replace(".", "").lstrip("-").isdigit():
         text = text.rstrip("0").rstrip(".")
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def values(column: pa.Array | pa.ChunkedArray) -> list[object]:
+    """Returns the values of `column`; a time as text in UTC with all its digits.
+
+    Nanoseconds do not fit a datetime. Arrow itself would load pandas for them, or refuse where
+    there is none; every question takes such text as a time.
+    """
+    if not pa.types.is_timestamp(column.type):
+        return list(column.to_pylist())
+    if isinstance(column, pa.ChunkedArray):
+        return [value for chunk in column.chunks for value in values(chunk)]
+    units = UNITS_PER_S[column.type.unit]
+    digits = len(str(units)) - 1
+    return [
+        None if value is None else _iso(value // units, value % units, digits)
+        for value in column.view(pa.int64()).to_pylist()
+    ]
+
+
+def _iso(seconds: int, fraction: int, digits: int) -> str:
+    try:
+        moment = EPOCH + timedelta(seconds=seconds)
+    except OverflowError:
+        # Before year 1 or after 9999: DuckDB's infinities are there.
+        return f"{seconds} s since 1970"
+    rest = f".{fraction:0{digits}d}" if digits else ""
+    return f"{moment.isoformat()}{rest}Z"
