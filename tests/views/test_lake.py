@@ -157,6 +157,31 @@ def test_instruments_show_the_latest_definition(filled, maker):
     assert rows[0]["tick_size"] == Decimal("0.01")
 
 
+def test_file_that_is_renamed_between_two_looks_is_not_missed(filled, monkeypatch):
+    # A committed file lies in the staging folder (a sink was killed right there) and is renamed
+    # after its folder was read and before it is looked for: it was in neither place.
+    root = filled.path / "lake"
+    [name] = [
+        name
+        for name in lake.read_commit(root, filled.source, TOPIC).files
+        if name.startswith("trades/")
+    ]
+    staged = lake.staging_path(root, filled.source, TOPIC, name)
+    staged.parent.mkdir(parents=True, exist_ok=True)
+    (root / name).rename(staged)
+    read = lake.files_of_day
+
+    def read_then_rename(*place):
+        found = read(*place)
+        if staged.exists() and place[1] == "trades":
+            staged.rename(root / name)
+        return found
+
+    monkeypatch.setattr(lake, "files_of_day", read_then_rename)
+    found = tw.open(filled.path).trades().to_arrow()["trade_id"].to_pylist()
+    assert found == list(range(4_000))
+
+
 def test_questions_stay_whole_while_the_sink_flushes(filled, maker):
     # A thread appends and flushes all the time: every answer must be ids 0 to n without a hole.
     stop = threading.Event()

@@ -94,7 +94,7 @@ class SourceTail:
         # is on its way must stand still from before the reading to after it.
         names = (topic, f"compact-{topic}")
         sink, compaction = (lake.read_commit(self._lake, self._source, name) for name in names)
-        swapped = (*compaction.files, *compaction.removes)
+        swapped = (*sink.files, *compaction.files, *compaction.removes)
         return sink, compaction, [(self._lake / name).exists() for name in swapped]
 
     def _files(
