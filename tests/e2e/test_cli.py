@@ -142,6 +142,9 @@ BAD: list[tuple[list[str], int, str]] = [
     (["record", "binance", "BTCUSDT", "--set", "color=blue"], 2, "color is not a setting"),
     (["record", "binance", "BTCUSDT", "--set", "connections=9"], 2, "connections"),
     (["export", "candles", "out.csv"], 2, "found 'candles'"),
+    (["export", "trades", "out.csv", "--symbol", "BTCUSD"], 5, "'BTCUSD' was never recorded"),
+    (["replay", "--from", "2026-11-21", "--to", "2026-11-20"], 5, "wanted start before end"),
+    (["gaps", "--from", "2026-11-21", "--to", "2026-11-20"], 5, "wanted start before end"),
     (["import", "binance-spot", "none.gz"], 2, "none.gz"),
     (["up", "--config", "none.toml"], 2, "none.toml"),
 ]

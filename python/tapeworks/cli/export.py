@@ -9,8 +9,9 @@ from tapeworks.cli.command import Application
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, write_result
 from tapeworks.cli.reading import open_lake
-from tapeworks.errors import ConfigError
+from tapeworks.errors import ConfigError, QueryError
 from tapeworks.lake import TABLES
+from tapeworks.views.lake import Lake
 from tapeworks.views.times import parse_time
 
 FORMATS = {".parquet": Format.PARQUET, ".csv": Format.CSV, ".jsonl": Format.JSONL}
@@ -40,6 +41,7 @@ def export(
         raise ConfigError(f"wanted a table of {', '.join(TABLES)}; found {table!r}")
     if output.suffix not in FORMATS:
         raise ConfigError(f"wanted a file ending in {', '.join(FORMATS)}; found {output.name!r}")
+    lake = open_lake(data)
     time = dict(TABLES[table].renames).get("ts_event", "ts_event")
     conditions = [
         f"epoch_ns({time}) {sign} {parse_time(moment)}"
@@ -47,9 +49,18 @@ def export(
         if moment is not None
     ]
     if symbol is not None:
-        quoted = symbol.replace("'", "''")
+        quoted = _known(lake, symbol).replace("'", "''")
         conditions.append(f"symbol = '{quoted}'")
     where = f" where {' and '.join(conditions)}" if conditions else ""
-    result = open_lake(data).sql(f"select * from {table}{where} order by {time}")
+    result = lake.sql(f"select * from {table}{where} order by {time}")
     write_result(result.to_arrow(), FORMATS[output.suffix], output)
     typer.echo(f"{len(result):,} rows of {table} in {output}")
+
+
+def _known(lake: Lake, symbol: str) -> str:
+    """Returns the venue's symbol: a misspelt one must not be an empty file."""
+    held = lake.symbols()
+    for name in (symbol, symbol.upper()):
+        if name in held:
+            return name
+    raise QueryError(f"{symbol!r} was never recorded; there are {', '.join(held) or 'none'}")

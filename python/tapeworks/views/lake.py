@@ -173,8 +173,7 @@ class Lake:
         source: str | None = None,
     ) -> Result:
         """Returns the ledger of what was lost: the latest state of each gap that touches."""
-        first = None if start is None else parse_time(start)
-        last = None if end is None else parse_time(end)
+        first, last = _range(start, end)
         names = None if symbols is None else self._check_symbols(symbols, source)
         return self._gaps(names, first, last, source)
 
@@ -228,8 +227,7 @@ class Lake:
                 self._sources(source) or self.sources(),
                 names,
                 tuple(kinds),
-                None if start is None else parse_time(start),
-                None if end is None else parse_time(end),
+                *_range(start, end),
                 speed,
                 batch_records,
             )
@@ -249,12 +247,7 @@ class Lake:
         source: str | None,
         condition: str = "true",
     ) -> Result:
-        first = None if start is None else parse_time(start)
-        last = None if end is None else parse_time(end)
-        if first is not None and last is not None and first >= last:
-            raise QueryError(
-                f"wanted start before end; found {format_time(first)} and {format_time(last)}"
-            )
+        first, last = _range(start, end)
         names = None if symbols is None else self._check_symbols(symbols, source)
         where = [condition, *_symbol_condition(names), *_time_condition("ts_event", first, last)]
         scope = Scope(self._sources(source), first, last)
@@ -352,6 +345,16 @@ class Lake:
                 )
             found.append(match)
         return found
+
+
+def _range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, int | None]:
+    first = None if start is None else parse_time(start)
+    last = None if end is None else parse_time(end)
+    if first is not None and last is not None and first >= last:
+        raise QueryError(
+            f"wanted start before end; found {format_time(first)} and {format_time(last)}"
+        )
+    return first, last
 
 
 def _symbol_condition(symbols: list[str] | None) -> list[str]:
