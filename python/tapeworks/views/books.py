@@ -1,5 +1,6 @@
 """Order books of the past: the proven book of a symbol at any instant."""
 
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -90,6 +91,14 @@ class BookAt:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A state in which no book is shown, and since when by the venue's clock, in ns."""
+
+    state: str
+    ts_event: int | None
+
+
 class Books:
     """The books of a data folder; remembers their checkpoints between questions."""
 
@@ -117,19 +126,19 @@ class Books:
         refusals = []
         for instrument in reversed(ids):
             found, origin = self._find(past, source, symbol, instrument, ts, clock)
-            if not isinstance(found, Unproven):
+            if isinstance(found, Book):
                 return BookAt(found, symbol, source, origin)
             refusals.append(found)
         last = None
         since = refusals[0].ts_event if refusals else None
         if since is not None:
             before, _ = self._find(past, source, symbol, ids[-1], since - 1, "event")
-            last = None if isinstance(before, Unproven) else since - 1
+            last = since - 1 if isinstance(before, Book) else None
         raise _refusal(source, symbol, at, refusals, last, self._held(past, source, symbol))
 
     def _find(
         self, past: PastBooks, source: str, symbol: str, instrument: int, ts: int, clock: Clock
-    ) -> tuple[Book | Unproven, Origin]:
+    ) -> tuple[Book | Unproven | Refused, Origin]:
         """Asks the tape; and the lake, if the instant lies before all that the tape holds."""
         history, seam = self._history(source)
         found: Book | Unproven | None = None
@@ -137,7 +146,7 @@ class Books:
             by_clock = {"ts_event" if clock == "event" else "ts_recv": ts}
             found = history.at(instrument, **by_clock)
             if not seam or not isinstance(found, Unproven) or found.ts_event is not None:
-                return found, "tape"
+                return self._since(past, history, symbol, instrument, found, seam), "tape"
         if past.is_held():
             return past.at(symbol, instrument, ts, clock, seam), "lake"
         if found is not None:
@@ -146,6 +155,24 @@ class Books:
             f"{source} has no books, neither on a tape nor in the lake: record depth, and run "
             "`tape up` to derive books"
         )
+
+    def _since(
+        self,
+        past: PastBooks,
+        history: BookHistory,
+        symbol: str,
+        instrument: int,
+        found: Book | Unproven,
+        seam: int | None,
+    ) -> Book | Unproven | Refused:
+        """Looks further back than the tape for when a book was lost that was not proven then."""
+        if not seam or isinstance(found, Book) or found.ts_event is None or not past.is_held():
+            return found
+        before = history.at(instrument, ts_event=found.ts_event - 1)
+        if isinstance(before, Book) or before.ts_event is not None:
+            return found
+        since = past.unproven_since(symbol, instrument, seam)
+        return found if since is None else Refused(found.state, since)
 
     def _held(self, past: PastBooks, source: str, symbol: str) -> int | None:
         """Returns the first instant of which a book is held in the lake."""
@@ -170,7 +197,7 @@ def _refusal(
     source: str,
     symbol: str,
     at: int | None,
-    refusals: list[Unproven],
+    refusals: list[Unproven | Refused],
     last: int | None,
     held: int | None,
 ) -> QueryError:

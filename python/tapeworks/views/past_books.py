@@ -70,6 +70,20 @@ class PastBooks:
                 return self._at(symbol, instrument, ts, clock, seam)
         raise QueryError(f"the lake's books of {symbol} cannot be read: files vanish; ask again")
 
+    def unproven_since(self, symbol: str, instrument: int, seam: int) -> int | None:
+        """Returns since when the book was not proven at offset `seam`; none if it was."""
+        end = min(seam, self._tail.committed(TOPIC))
+        since: int | None = None
+        for place in self._until(symbol, instrument, NEVER, "event", end)[::-1]:
+            if place["code"] == CHECKPOINT_BEGIN or (
+                place["code"] == BOOK_STATE and place["state"] == CONTINUOUS
+            ):
+                break
+            if place["code"] == BOOK_STATE:
+                ts = place["ts_recv" if place["ts_event"] == _core.NONE else "ts_event"]
+                since = int(ts)
+        return since
+
     def _at(
         self, symbol: str, instrument: int, ts: int, clock: Clock, seam: int | None
     ) -> Book | Unproven:
