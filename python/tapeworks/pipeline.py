@@ -31,6 +31,7 @@ from tapeworks.config import Section, Value, resolve, unknown
 from tapeworks.errors import ConfigError, TapeworksError
 from tapeworks.processors.derive import STEPS, Derivation, Step
 from tapeworks.sinks.base import feeders
+from tapeworks.tape import TapeConfig
 
 log = logging.getLogger("tapeworks.pipeline")
 
@@ -55,26 +56,6 @@ CATCH_UP_S_MAX = 86_400.0
 # Date, time, level and logger before a message.
 LOG_HEAD = re.compile(r"^\S+ \S+ [A-Z]+ [\w.]+: ")
 CHILD = "from tapeworks.pipeline import run_child; run_child()"
-
-
-@dataclass(frozen=True)
-class TapeConfig:
-    """How tapes are written."""
-
-    durability: Literal["every-frame", "interval", "never"] = "interval"
-    interval_ms: int = 50
-    """What is durable lags what is published by at most so long; for `interval`."""
-    segment_bytes: int = 256 << 20
-    """A segment is closed before it grows beyond this."""
-
-    def __post_init__(self) -> None:
-        _within("interval_ms", self.interval_ms, 1, 60_000)
-        _within("segment_bytes", self.segment_bytes, 1 << 20, 1 << 40)
-
-    @property
-    def durability_ms(self) -> int:
-        """How long what is published may stay not durable: 0 not at all, -1 for ever."""
-        return {"every-frame": 0, "interval": self.interval_ms, "never": -1}[self.durability]
 
 
 @dataclass(frozen=True)
@@ -301,7 +282,7 @@ def _order(config: Config, worker: Worker) -> tuple[object, ...]:
     named: dict[str, object] = {}
     if worker.kind == "recorder":
         arguments = (config.feeds[member], config.data)
-        named = {"durability_ms": tape.durability_ms, "segment_bytes": tape.segment_bytes}
+        named = {"tape": tape}
     elif worker.kind == "derive":
         arguments = (processors_of(config, member), tape, config.data, member)
     else:

@@ -1,9 +1,16 @@
 """The spine: append-only tapes, each a folder, written by one process and read by any number.
 
-All work is done in the native module; here are its public names, and what is only convenience.
+All work is done in the native module; here are its public names, the settings of tapes, and the
+notes by which a reader tells the recorder what retention took from it.
 """
 
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
 
 from tapeworks._core import (
     Blob,
@@ -15,18 +22,79 @@ from tapeworks._core import (
     tape_hash,
     verify,
 )
+from tapeworks.errors import ConfigError
 
 __all__ = [
     "Blob",
+    "Loss",
+    "TapeConfig",
     "TapeReader",
     "TapeWriter",
     "list_offsets",
     "load_offset",
+    "note_loss",
+    "noted_losses",
     "open_at",
     "save_offset",
     "tape_hash",
     "verify",
 ]
+
+MS_PER_HOUR = 3_600_000
+
+
+@dataclass(frozen=True)
+class TapeConfig:
+    """How tapes are written, and what is kept of them."""
+
+    durability: Literal["every-frame", "interval", "never"] = "interval"
+    interval_ms: int = 50
+    """What is durable lags what is published by at most so long; for `interval`."""
+    segment_bytes: int = 256 << 20
+    """A segment is closed before it grows beyond this."""
+    keep_hours: float = 0.0
+    """Segments older than this that every stage and sink has taken are removed; 0: never."""
+    wait_hours: float = 168.0
+    """Age waits so long for a reader that does not come for what it has not taken."""
+    keep_bytes: int = 0
+    """The oldest segments of a tape are removed beyond this, whoever has not taken them; 0: no
+    limit."""
+    compress_after: int = 2
+    """So many closed segments stay as they are, older ones are compressed; -1: none is."""
+
+    def __post_init__(self) -> None:
+        _within("interval_ms", self.interval_ms, 1, 60_000)
+        _within("segment_bytes", self.segment_bytes, 64 << 10, 1 << 40)
+        _within("keep_hours", self.keep_hours, 0, 1_000_000)
+        _within("wait_hours", self.wait_hours, 0, 1_000_000)
+        _within("compress_after", self.compress_after, -1, 1_000_000)
+        least = 2 * self.segment_bytes
+        if self.keep_bytes and self.keep_bytes < least:
+            raise ConfigError(
+                f"keep_bytes: wanted 0, or two segments of segment_bytes or more, {least}; "
+                f"found {self.keep_bytes}"
+            )
+
+    @property
+    def durability_ms(self) -> int:
+        """How long what is published may stay not durable: 0 not at all, -1 for ever."""
+        return {"every-frame": 0, "interval": self.interval_ms, "never": -1}[self.durability]
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings as the writers of tapes in the core name them."""
+        return {
+            "durability_ms": self.durability_ms,
+            "segment_bytes": self.segment_bytes,
+            "retention_bytes": self.keep_bytes or None,
+            "retention_ms": round(self.keep_hours * MS_PER_HOUR) or None,
+            "wait_ms_max": round(self.wait_hours * MS_PER_HOUR),
+            "compress_after": None if self.compress_after < 0 else self.compress_after,
+        }
+
+
+def _within(name: str, value: float, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name}: wanted {low} to {high}; found {value}")
 
 
 def open_at(path: str | PathLike[str], name: str) -> TapeReader:
@@ -36,3 +104,39 @@ def open_at(path: str | PathLike[str], name: str) -> TapeReader:
         TapeRangeError: retention took what that reader has not read yet.
     """
     return TapeReader(path, load_offset(path, name))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Items of a tape that retention took before `reader` had taken them."""
+
+    topic: str
+    reader: str
+    first: int
+    last: int
+    ts_start: int
+    """Newest receive time before them, in ns; the least 64-bit number if it is not known."""
+    ts_end: int
+    """Newest receive time of the first item after them."""
+
+
+def note_loss(data: Path, source: str, loss: Loss) -> Path:
+    """Leaves a note of `loss` for the recorder, which puts it on the raw tape, so into the ledger.
+
+    The recorder alone writes the raw tape; what is to be in the ledger of every replay goes there.
+    """
+    folder = data / "state" / source / "losses"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{loss.topic}.{loss.reader}.{loss.first}.json"
+    aside = path.with_suffix(".new")
+    with aside.open("w", encoding="utf-8") as file:
+        json.dump(vars(loss), file)
+        file.flush()
+        os.fsync(file.fileno())
+    return aside.replace(path)
+
+
+def noted_losses(data: Path, source: str) -> Iterator[tuple[Path, Loss]]:
+    """Yields what was noted and is not yet on the raw tape."""
+    for path in sorted((data / "state" / source / "losses").glob("*.json")):
+        yield path, Loss(**json.loads(path.read_text(encoding="utf-8")))

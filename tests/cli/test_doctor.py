@@ -32,7 +32,15 @@ def test_everything_is_looked_at(tmp_path: Path):
     # The list of the help text: clock, disk, limits, ports, settings, versions.
     code, findings = doctor(tmp_path, **CLOSED)
     wanted = {"settings", "versions", "processors", "memory", "clock sync", "clock steady"}
-    wanted |= {"disk sync", "disk space", "open files", "locked memory", "memory maps", "reach"}
+    wanted |= {
+        "disk sync",
+        "disk space",
+        "tapes",
+        "open files",
+        "locked memory",
+        "memory maps",
+        "reach",
+    }
     assert set(findings) == wanted
     assert code == (1 if any(found["state"] == "fail" for found in findings.values()) else 0)
     assert findings["settings"]["state"] == "ok"

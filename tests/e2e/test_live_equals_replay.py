@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 import tapeworks as tw
-from tapeworks.pipeline import ProcessorsConfig, TapeConfig
+from tapeworks.pipeline import ProcessorsConfig
 from tapeworks.processors.derive import NORMALIZE, RAW, STEPS, Derivation
 from tapeworks.simulators import start_simulator
-from tapeworks.tape import TapeReader, tape_hash
+from tapeworks.tape import TapeConfig, TapeReader, tape_hash
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -36,6 +36,7 @@ from tapeworks.feeds.binance.config import BinanceConfig
 from tapeworks.feeds.session import record
 from tapeworks.simulators.base import Simulator, start_simulator
 from tapeworks.simulators.binance.faults import seeded_faults
+from tapeworks.tape import TapeConfig
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 TRADE, QUOTE, DEPTH = 1, 3, 4
@@ -361,7 +362,7 @@ class Check:
 async def record_until_done(config: BinanceConfig, data: Path, simulator: Simulator) -> None:
     """Records until the simulated market is over and what it caused has settled."""
     stop = asyncio.Event()
-    recorder = asyncio.create_task(record(config, data, stop, durability_ms=1000))
+    recorder = asyncio.create_task(record(config, data, stop, tape=TapeConfig(interval_ms=1000)))
     until = time.monotonic() + DONE_S_MAX
     while time.monotonic() < until and not recorder.done():
         if (await asyncio.to_thread(simulator.state))["done"]:

@@ -10,6 +10,12 @@ pub fn now_ns() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// How long `then` is past by the host's clock, in ms; 0 if it lies ahead.
+pub fn age_ms(then: SystemTime) -> u64 {
+    let age = SystemTime::now().duration_since(then).unwrap_or_default();
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A moment from which to measure how long something takes. It is never stored.
 pub fn moment() -> Instant {
     Instant::now()

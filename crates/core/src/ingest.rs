@@ -14,13 +14,13 @@ use crate::processors::normalize::{Normalizer, HOLD_MS};
 use crate::processors::sync_tracker::SyncTracker;
 use crate::processors::{Stage, StageConfig};
 use crate::record::{
-    records, unpadded, BlobKind, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
-    NONE, SESSION_ENDS,
+    records, unpadded, BlobKind, Channel, GapCause, GapState, Marker, MarkerCode, Plain,
 };
-use crate::tape::{Durability, Reader, Tape, TapeConfig, TapeKind};
+use crate::tape::{Durability, Reader, Retention, Tape, TapeConfig, TapeKind};
 
 pub mod activity;
 pub mod latency;
+mod notes;
 pub mod pending;
 
 use self::activity::{Activity, Stream};
@@ -32,6 +32,8 @@ pub const NO_CONNECTION: u16 = u16::MAX;
 
 /// Items that the normaliser takes at a time.
 const STEP_ITEMS_MAX: usize = 4096;
+/// What the raw tape's retention knows the normaliser by.
+const NORMALIZER: &str = "stage-normalize";
 
 /// How to record one source.
 #[derive(Debug, Clone)]
@@ -53,6 +55,8 @@ pub struct IngestConfig {
     pub durability: Durability,
     /// Size of the segments of both tapes.
     pub segment_bytes: usize,
+    /// What is kept of the closed segments of both tapes, and how.
+    pub retention: Retention,
 }
 
 /// What was counted since the recorder started.
@@ -119,9 +123,11 @@ impl Ingest {
         let tape = TapeConfig {
             durability: config.durability,
             segment_bytes: config.segment_bytes,
+            retention: config.retention,
             ..TapeConfig::new(TapeKind::Blobs)
         };
         let raw = Tape::open(&raw_path, tape)?;
+        let stage = StageConfig::default();
         let normalizer = Stage::open(
             &raw_path,
             &normalized_path,
@@ -130,7 +136,10 @@ impl Ingest {
             StageConfig {
                 durability: config.durability,
                 segment_bytes: config.segment_bytes,
-                ..StageConfig::default()
+                retention: config.retention,
+                reader: Some(NORMALIZER.to_owned()),
+                save_bytes: stage.save_bytes.min(config.segment_bytes as u64),
+                ..stage
             },
         )?;
         // Books of an earlier session are broken by now, so what it published is of no interest.
@@ -230,62 +239,6 @@ impl Ingest {
             return Ok(());
         }
         self.end_silence(connection, name.as_bytes(), ts_recv)
-    }
-
-    /// Notes that `connection` opened. Connections of one `group` carry the same streams.
-    ///
-    /// # Errors
-    /// None in practice: a marker fits into any blob.
-    pub fn connected(&mut self, connection: u16, group: u16, ts: i64) -> Result<()> {
-        let mut marker = self.marker(MarkerCode::Connected, ts);
-        marker.first = u64::from(connection);
-        marker.last = u64::from(group);
-        self.pending.push_records(connection, ts, marker.as_bytes())
-    }
-
-    /// Notes that `connection` ended, and forgets its streams. With `stops`, the recorder closed it
-    /// because it stops: what comes later is not lost, it was not to be recorded.
-    ///
-    /// # Errors
-    /// As [`Ingest::connected`].
-    pub fn disconnected(&mut self, connection: u16, ts: i64, stops: bool) -> Result<()> {
-        self.activity.forget(connection);
-        let mut marker = self.marker(MarkerCode::Disconnected, ts);
-        marker.first = u64::from(connection);
-        marker.state = if stops { SESSION_ENDS } else { 0 };
-        self.pending.push_records(connection, ts, marker.as_bytes())
-    }
-
-    /// Notes that time passed.
-    ///
-    /// # Errors
-    /// As [`Ingest::connected`].
-    pub fn heartbeat(&mut self, ts: i64) -> Result<()> {
-        let marker = self.marker(MarkerCode::Heartbeat, ts);
-        self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
-    }
-
-    /// Notes that the recorder stops in good order.
-    ///
-    /// # Errors
-    /// As [`Ingest::connected`].
-    pub fn end_session(&mut self, ts: i64) -> Result<()> {
-        let marker = self.marker(MarkerCode::EndOfSession, ts);
-        self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
-    }
-
-    /// Notes that `connection` carried nothing at all since `ts_start`.
-    ///
-    /// # Errors
-    /// As [`Ingest::connected`].
-    pub fn silent_connection(&mut self, connection: u16, ts_start: i64, ts: i64) -> Result<()> {
-        let mut marker = self.marker(MarkerCode::Gap, ts);
-        marker.cause = GapCause::Silence as u8;
-        marker.state = GapState::Closed as u8;
-        marker.count = u32::MAX;
-        marker.first = u64::from(connection);
-        marker.ts_start = ts_start;
-        self.pending.push_records(connection, ts, marker.as_bytes())
     }
 
     /// Notes that the stream `name` of `connection` should have spoken by now. The gap is open
@@ -464,24 +417,5 @@ impl Ingest {
         marker.count = u32::MAX;
         marker.ts_start = silence.ts_start;
         marker
-    }
-
-    fn marker(&self, code: MarkerCode, ts: i64) -> Marker {
-        Marker {
-            header: Header {
-                feed: self.config.feed as u8,
-                ts_event: ts,
-                ts_recv: ts,
-                ..Header::of::<Marker>()
-            },
-            code: code as u8,
-            cause: 0,
-            state: 0,
-            channel: Channel::Session as u8,
-            count: 0,
-            first: 0,
-            last: 0,
-            ts_start: NONE,
-        }
     }
 }

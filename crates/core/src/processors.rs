@@ -25,7 +25,7 @@ pub mod sync_tracker;
 pub mod ticks;
 
 pub use crate::tape::Batch;
-pub use stage::{Stage, StageConfig};
+pub use stage::{Loss, Stage, StageConfig};
 
 /// One step of the pipeline.
 pub trait Processor: Send {

@@ -17,6 +17,7 @@ mod recovery;
 mod segment;
 mod space;
 mod sync;
+mod undo;
 mod verify;
 mod wait;
 mod writer;
@@ -70,7 +71,12 @@ impl TapeConfig {
             kind,
             durability: Durability::IntervalMs(50),
             segment_bytes: 256 << 20,
-            retention: Retention { bytes_max: None, age_ms_max: None, compress_after: None },
+            retention: Retention {
+                bytes_max: None,
+                age_ms_max: None,
+                wait_ms_max: None,
+                compress_after: None,
+            },
         }
     }
 }
@@ -84,4 +90,6 @@ pub struct Recovery {
     pub cut_bytes: u64,
     /// Byte of the last segment at which was cut.
     pub cut_at: u64,
+    /// Items that were taken back, as the input that they cover lost its tail with the power.
+    pub undone: u64,
 }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tapeworks_core::ingest::{self, IngestConfig};
 use tapeworks_core::record::{BlobKind, Channel};
-use tapeworks_core::tape::Durability;
+use tapeworks_core::tape::{Durability, Retention};
 use tapeworks_core::{Feed, FeedId};
 
 use crate::errors::to_python;
@@ -47,6 +47,7 @@ impl Ingest {
     #[pyo3(signature = (
         data_dir, source, feed, *, data_prefix = None, control_prefix = None,
         pending_bytes_max = 67_108_864, durability_ms = 50, segment_bytes = 268_435_456,
+        retention_bytes = None, retention_ms = None, compress_after = None, wait_ms_max = None,
         decoder = None
     ))]
     #[allow(clippy::too_many_arguments)]
@@ -59,6 +60,10 @@ impl Ingest {
         pending_bytes_max: usize,
         durability_ms: i64,
         segment_bytes: usize,
+        retention_bytes: Option<u64>,
+        retention_ms: Option<u64>,
+        compress_after: Option<usize>,
+        wait_ms_max: Option<u64>,
         decoder: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let durability = match u32::try_from(durability_ms) {
@@ -76,6 +81,12 @@ impl Ingest {
             pending_bytes_max,
             durability,
             segment_bytes,
+            retention: Retention {
+                bytes_max: retention_bytes,
+                age_ms_max: retention_ms,
+                wait_ms_max,
+                compress_after,
+            },
         };
         let inner = ingest::Ingest::open_with(config, decoder).map_err(to_python)?;
         Ok(Self { inner: Mutex::new(Some(inner)) })
@@ -149,6 +160,11 @@ impl Ingest {
         self.with(|inner| inner.silent_stream(connection, stream, ts))
     }
 
+    /// Notes that retention took items of a derived tape before a reader had taken them.
+    fn lost(&self, items: (u64, u64), received: (i64, i64), ts: i64) -> PyResult<()> {
+        self.with(|inner| inner.lost(items, received, ts))
+    }
+
     /// Starts to count a stream of a connection.
     fn watch(&self, connection: u16, stream: &str, symbol: &str, channel: &str) -> PyResult<()> {
         let channel = channel_named(channel)?;
@@ -198,7 +214,15 @@ impl Ingest {
         }
         stats.set_item("raw_end", inner.raw().end())?;
         stats.set_item("raw_durable", inner.raw().durable())?;
+        let normalized = inner.normalizer().output();
+        let upkeep = inner.raw().upkeep_failure().or_else(|| normalized.upkeep_failure());
+        stats.set_item("upkeep_failure", upkeep)?;
         Ok(stats)
+    }
+
+    /// What opening the tapes found that somebody should know.
+    fn notes(&self) -> PyResult<Vec<String>> {
+        self.with(|inner| Ok(inner.normalizer().notes().to_vec()))
     }
 
     /// From socket read to publication: the ns that the part `quantile` of all frames met.

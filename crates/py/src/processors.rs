@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tapeworks_core::processors::normalize::{Normalizer, HOLD_MS};
 use tapeworks_core::processors::{self, Setting, Settings, StageConfig, PROCESSORS};
+use tapeworks_core::tape::Retention;
 use tapeworks_core::{Durability, Error};
 
 use crate::errors::to_python;
@@ -66,7 +67,9 @@ impl Stage {
     #[new]
     #[pyo3(signature = (processor, source, target, state, settings = None, *,
         durability_ms = 50, segment_bytes = 268_435_456, save_items = 2_000_000,
-        save_bytes = 268_435_456, decoder = None))]
+        save_bytes = 268_435_456, retention_bytes = None, retention_ms = None,
+        compress_after = None, wait_ms_max = None, reader = None, origin = None,
+        decoder = None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -79,6 +82,12 @@ impl Stage {
         segment_bytes: usize,
         save_items: u64,
         save_bytes: u64,
+        retention_bytes: Option<u64>,
+        retention_ms: Option<u64>,
+        compress_after: Option<usize>,
+        wait_ms_max: Option<u64>,
+        reader: Option<String>,
+        origin: Option<PathBuf>,
         decoder: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         // 0 is at once, -1 never.
@@ -89,7 +98,22 @@ impl Stage {
         };
         let settings = settings_from(settings)?;
         let fingerprint = settings.fingerprint();
-        let config = StageConfig { durability, segment_bytes, save_items, save_bytes, fingerprint };
+        let retention = Retention {
+            bytes_max: retention_bytes,
+            age_ms_max: retention_ms,
+            wait_ms_max,
+            compress_after,
+        };
+        let config = StageConfig {
+            durability,
+            segment_bytes,
+            retention,
+            reader,
+            origin,
+            save_items,
+            save_bytes,
+            fingerprint,
+        };
         let given = decoder.map(|decoder| feed_of("", Some(decoder))).transpose()?;
         let opened = py.allow_threads(|| {
             let entry = processors::find(processor)?;
@@ -162,6 +186,19 @@ impl Stage {
     #[getter]
     fn notes(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.with(py, |stage| Ok(stage.notes().to_vec()))
+    }
+
+    /// Input that retention took before this stage had read it, since the last call: first and
+    /// last item, newest receive time before and after.
+    fn take_losses(&self, py: Python<'_>) -> PyResult<Vec<(u64, u64, i64, i64)>> {
+        let losses = self.with(py, |stage| Ok(stage.take_losses()))?;
+        Ok(losses.iter().map(|loss| (loss.first, loss.last, loss.ts_start, loss.ts_end)).collect())
+    }
+
+    /// What went wrong with closed segments of the output when they were last looked at.
+    #[getter]
+    fn upkeep_failure(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        self.with(py, |stage| Ok(stage.output().upkeep_failure()))
     }
 
     /// The processor's counters.

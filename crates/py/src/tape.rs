@@ -78,11 +78,12 @@ impl TapeWriter {
 
 #[pymethods]
 impl TapeWriter {
-    /// Opens or makes the tape in the folder `path`.
+    /// Opens or makes the tape in the folder `path`; with `source`, one that is made from the tape
+    /// there.
     #[new]
     #[pyo3(signature = (path, kind = "records", *, durability = "interval", interval_ms = 50,
         segment_bytes = 268_435_456, retention_bytes = None, retention_ms = None,
-        compress_after = None))]
+        compress_after = None, wait_ms_max = None, source = None))]
     #[allow(clippy::too_many_arguments)] // Each is a setting of the tape.
     fn new(
         py: Python<'_>,
@@ -94,16 +95,23 @@ impl TapeWriter {
         retention_bytes: Option<u64>,
         retention_ms: Option<u64>,
         compress_after: Option<usize>,
+        wait_ms_max: Option<u64>,
+        source: Option<PathBuf>,
     ) -> PyResult<Self> {
         let kind = kind_named(kind)?;
         let durability = durability_named(durability, interval_ms)?;
         let retention = tape::Retention {
             bytes_max: retention_bytes,
             age_ms_max: retention_ms,
+            wait_ms_max,
             compress_after,
         };
         let config = TapeConfig { kind, durability, segment_bytes, retention };
-        let inner = py.allow_threads(|| Tape::open(&path, config)).map_err(to_python)?;
+        let opened = py.allow_threads(|| match source {
+            Some(source) => Tape::open_from(&path, config, &source),
+            None => Tape::open(&path, config),
+        });
+        let inner = opened.map_err(to_python)?;
         Ok(Self { inner: Some(inner), kind })
     }
 
@@ -224,6 +232,7 @@ impl TapeWriter {
         report.set_item("end", recovery.end)?;
         report.set_item("cut_bytes", recovery.cut_bytes)?;
         report.set_item("cut_at", recovery.cut_at)?;
+        report.set_item("undone", recovery.undone)?;
         Ok(report)
     }
 }
@@ -385,6 +394,13 @@ impl TapeReader {
     #[getter]
     fn end(&mut self) -> PyResult<u64> {
         self.inner.end().map_err(to_python)
+    }
+
+    /// Whether a writer opened the tape since this machine started: before that, one that lost its
+    /// tail with the power may still become shorter.
+    #[getter]
+    fn settled(&mut self) -> PyResult<bool> {
+        self.inner.is_settled().map_err(to_python)
     }
 
     /// Offset after the last item that survives a loss of power.

@@ -25,6 +25,8 @@ from tapeworks.cli.output import as_json, size
 from tapeworks.cli.settings import load
 from tapeworks.errors import ConfigError
 from tapeworks.pipeline import Config
+from tapeworks.tape import TapeConfig
+from tapeworks.views.status import folder_bytes, recorded_s
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 MARKS = {OK: "[green]ok  [/]", WARN: "[yellow]warn[/]", FAIL: "[red]fail[/]"}
@@ -32,6 +34,7 @@ MARKS = {OK: "[green]ok  [/]", WARN: "[yellow]warn[/]", FAIL: "[red]fail[/]"}
 SYNC_WARN_MS, SYNC_TRIES = 20.0, 16
 FREE_WARN_BYTES, FREE_FAIL_BYTES = 10 << 30, 1 << 30
 NOFILE_WANTED = 4096
+FULL_WARN_DAYS = 7
 JITTER_WARN_US = 2_000.0
 CLOCK_ERROR_WARN_US = 50_000
 PACKAGES = ("tapeworks", "picows", "msgspec", "pyarrow", "duckdb", "numpy", "typer", "rich")
@@ -81,6 +84,7 @@ def doctor(
         _clock_steady,
         lambda: _disk_sync(folder),
         lambda: _disk_space(folder),
+        lambda: _tapes(settings, folder),
         _open_files,
         _locked_memory,
         _shared_maps,
@@ -212,6 +216,30 @@ def _disk_space(data: Path) -> Finding:
     if free < FREE_WARN_BYTES:
         return Finding("disk space", WARN, f"{size(free)} free", "a busy day needs 10 GiB")
     return Finding("disk space", OK, f"{size(free)} free")
+
+
+def _tapes(settings: Config | None, data: Path) -> Finding:
+    """What the tapes take, how fast they grew, and whether anything keeps them from filling up."""
+    taken, per_s, count = 0, 0.0, 0
+    for tape in sorted((data / "tape").glob("*/*")):
+        size_now, span_s = folder_bytes(tape), recorded_s(tape)
+        taken, count = taken + size_now, count + 1
+        per_s += size_now / span_s if span_s else 0.0
+    if not count:
+        return Finding("tapes", OK, "nothing is recorded yet")
+    found = f"{count} tapes take {size(taken)}"
+    tape_config = settings.tape if settings else TapeConfig()
+    if tape_config.keep_bytes:
+        return Finding("tapes", OK, f"{found}, {size(count * tape_config.keep_bytes)} at most")
+    if per_s:
+        days = shutil.disk_usage(data).free / per_s / 86_400
+        found += f", and {size(round(per_s * 86_400))} more a day: full in {days:,.1f} days"
+        if tape_config.keep_hours:
+            found += f", but for what is removed after {tape_config.keep_hours:g} hours"
+        elif days < FULL_WARN_DAYS:
+            advice = "set keep_hours or keep_bytes in [tape]: the lake keeps what it holds"
+            return Finding("tapes", WARN, found, advice)
+    return Finding("tapes", OK, found)
 
 
 def _open_files() -> Finding:

@@ -95,8 +95,7 @@ def _ingest(
         settings.data,
         name,
         feed,
-        durability_ms=settings.tape.durability_ms,
-        segment_bytes=settings.tape.segment_bytes,
+        **settings.tape.settings(),
     )
     before, ts, pending = 0, 0, 0
     try:

@@ -17,6 +17,7 @@ from tapeworks.views.status import PipelineState, SourceState, TapeState
 
 SYMBOLS_SHOWN = 12
 LAG_WARN = 100_000
+FULL_WARN_HOURS = 72
 RATES_SHOWN = 24
 SPARKS = "▁▂▃▄▅▆▇█"
 # Tapes that are good news when they are empty: the line above them says so.
@@ -181,6 +182,8 @@ def _headline(source: SourceState) -> Text:
         text.append("no gaps", style="green")
     gaps = (f"{count} {name}" for name, count in source.gaps.items())
     text.append(f"gaps: {', '.join(gaps)}" if source.gaps else "", style="yellow")
+    if source.losses:
+        text.append(f" · {source.losses} losses not in the ledger yet", style="red")
     text.append(troubled, style="red")
     return text
 
@@ -207,6 +210,18 @@ def _books(text: Text, source: SourceState) -> None:
         text.append(f" (not {', '.join(broken[:SYMBOLS_SHOWN])}{more})", style="dim")
 
 
+def _room(state: PipelineState) -> Text:
+    """Returns what the disk has left, and for how long."""
+    text = Text(f", {size(state.free_bytes)} free")
+    if state.full_in_s is not None:
+        hours = state.full_in_s / 3600
+        when = f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:,.0f} days"
+        text.append(f"; {size(round(state.bytes_per_s * 86_400))} more a day, ")
+        text.append(f"full in {when}", style="red" if hours < FULL_WARN_HOURS else "")
+        text.append(" if nothing is removed", style="dim")
+    return text
+
+
 def _lake(state: PipelineState) -> Table:
     held = {name: total for name, (_, total) in state.lake.items() if not name.startswith("_")}
     files = sum(count for name, (count, _) in state.lake.items() if name in held)
@@ -215,6 +230,7 @@ def _lake(state: PipelineState) -> Table:
         lake = Text(f"{size(sum(held.values()))} in {files:,} files", style="bold")
     names = Text(" · ".join(held), style="dim")
     disk = Text.assemble((size(state.disk_bytes), "bold"), f" in {state.data}")
+    disk.append_text(_room(state))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_row(Text("lake", style="dim"), lake)
     if held:

@@ -29,6 +29,7 @@ from tapeworks.feeds.limits import Backoff, Pace
 from tapeworks.feeds.python import PythonFeed
 from tapeworks.feeds.rest import Requests
 from tapeworks.feeds.watchdog import Watchdog
+from tapeworks.tape import TapeConfig, noted_losses
 
 _TICK_S = 0.1
 _CHECK_S = 1.0
@@ -52,6 +53,7 @@ class Session:
         clock: Clock | None = None,
         chance: random.Random | None = None,
         report: Callable[[Mapping[str, Any]], None] | None = None,
+        data: Path | None = None,
     ) -> None:
         self.feed = feed
         self.ingest = ingest
@@ -65,6 +67,7 @@ class Session:
         self._requests = Requests(feed, ingest, self.flush, self._clock, self._context)
         self._books = BookRequests(feed, ingest, self._requests)
         self._report = report
+        self._data = data
         self._refused = False
         self.trouble = ""
         """Why there is no connection; none while there is one."""
@@ -294,6 +297,7 @@ class Session:
             for connection in list(self._connections.values()):
                 connection.beat(now)
             self._books.begin(list(self._connections.values()), now)
+            self._take_losses()
             watchdog.check(list(self._connections.values()), now, self._clock.wall_ns())
             if 0 < self.feed.definitions_s <= now - defined:
                 defined = now
@@ -304,6 +308,16 @@ class Session:
                 self._books.refresh(now)
             if self._report is not None:
                 self._report(self.status())
+
+    def _take_losses(self) -> None:
+        """Puts on the raw tape what readers of derived tapes lost to retention."""
+        for path, loss in noted_losses(self._data, self.feed.source) if self._data else ():
+            items, received = (loss.first, loss.last), (loss.ts_start, loss.ts_end)
+            self.ingest.lost(items, received, self._clock.wall_ns())
+            self.flush()
+            # Noted twice, if this process ends here, is one gap: the latest word on it counts.
+            self.ingest.sync()
+            path.unlink()
 
     def _tell_refusal(self) -> None:
         """Logs when the tape begins to refuse what comes, and when it takes what waited."""
@@ -341,8 +355,7 @@ async def record(
     data_dir: str | os.PathLike[str],
     stop: asyncio.Event,
     *,
-    durability_ms: int = 50,
-    segment_bytes: int = 256 << 20,
+    tape: TapeConfig | None = None,
     report: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Records what `config` names into `data_dir` until `stop` is set; returns the last status.
@@ -361,12 +374,13 @@ async def record(
         data_prefix=feed.rules.data_prefix,
         control_prefix=feed.rules.control_prefix,
         pending_bytes_max=feed.pending_bytes_max,
-        durability_ms=durability_ms,
-        segment_bytes=segment_bytes,
         decoder=feed if isinstance(feed, PythonFeed) else None,
+        **(tape or TapeConfig()).settings(),
     )
+    for note in ingest.notes():
+        _log.warning("%s", note)
     try:
-        session = Session(feed, ingest, report=report)
+        session = Session(feed, ingest, report=report, data=Path(data_dir))
         await session.run(stop)
         status = session.status()
         if status["pending_bytes"]:
@@ -386,8 +400,7 @@ def run_worker(
     config: FeedConfig,
     data_dir: str | os.PathLike[str],
     *,
-    durability_ms: int = 50,
-    segment_bytes: int = 256 << 20,
+    tape: TapeConfig | None = None,
 ) -> int:
     """Runs `record` as the whole of this process; returns its exit code.
 
@@ -427,8 +440,7 @@ def run_worker(
             config,
             data_dir,
             stop,
-            durability_ms=durability_ms,
-            segment_bytes=segment_bytes,
+            tape=tape,
             report=report,
         )
         report({**status, "ended": True})

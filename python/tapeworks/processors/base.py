@@ -17,7 +17,7 @@ from pathlib import Path
 from typing_extensions import Buffer
 
 from tapeworks._core import KIND_MARKER, NONE, Records, TapeReader, TapeWriter
-from tapeworks.errors import TapeError, TapeRangeError
+from tapeworks.errors import TapeRangeError
 
 STATES_KEPT = 3
 # "TWPYSTAT", version, input offset, output offset, length of the state; then the state and the
@@ -105,7 +105,7 @@ class PythonStage:
         self.notes: list[str] = []
         self._processor = processor
         self._reader = TapeReader(source)
-        self._writer = TapeWriter(target, "records", durability=durability)
+        self._writer = TapeWriter(target, "records", durability=durability, source=source)
         self._states = Path(states)
         self._states.mkdir(parents=True, exist_ok=True)
         self._save_items = save_items
@@ -223,11 +223,8 @@ class PythonStage:
 
     def _resume(self) -> None:
         target = self._writer.covered
-        if target is not None and target > self._reader.end:
-            raise TapeError(
-                f"the output covers input up to {target}, but the input ends at "
-                f"{self._reader.end}: it lost its tail. Remove the output and its states"
-            )
+        if undone := self._writer.recovery["undone"]:
+            self.notes.append(f"{undone} items were taken back: their input is gone")
         stored = self._restore(target or 0)
         if target is None:
             self._position = self._reader.first

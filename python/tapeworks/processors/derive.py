@@ -16,12 +16,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from tapeworks._core import BookHistory, Stage
+from tapeworks._core import BookHistory, Stage, TapeReader
 from tapeworks.errors import DiskFullError, TapeError
+from tapeworks.tape import Loss, TapeConfig, note_loss
 
 log = logging.getLogger("tapeworks.processors")
 
 RAW, NORMALIZED = "market-data.raw", "market-data.normalized"
+LEDGER = "market-data.gaps"
 WAIT_MS = 20
 DRAIN_S_MAX = 10.0
 OPEN_RETRY_S = 0.1
@@ -29,6 +31,7 @@ FULL_RETRY_S = 1.0
 TELL_S = 1.0
 INDEX_S = 10.0
 BOOKS = "market-data.book"
+SAVE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -62,31 +65,28 @@ class HasProcessors(Protocol):
         """Returns the settings of `processor` by name."""
 
 
-class HasDurability(Protocol):
-    """The settings of tapes that are read here."""
-
-    @property
-    def durability_ms(self) -> int:
-        """How long what is published may stay not durable: 0 not at all, -1 for ever."""
-
-    @property
-    def segment_bytes(self) -> int:
-        """A segment is closed before it grows beyond this."""
-
-
 class Derivation:
-    """All stages of one source. They open as their inputs come to be."""
+    """All stages of one source. They open as their inputs come to be.
+
+    With `live`, a recorder runs beside it: an input is opened once the recorder has, since a tape
+    that lost its tail with the power gets shorter then.
+    """
 
     def __init__(
         self,
         processors: HasProcessors,
-        tape: HasDurability,
+        tape: TapeConfig,
         data: Path,
         source: str,
         steps: Sequence[Step] = STEPS,
+        *,
+        live: bool = False,
     ) -> None:
         self._processors = processors
         self._tape = tape
+        self._data = data
+        self._source = source
+        self._live = live
         self._tapes = data / "tape" / source
         self._states = data / "state" / source
         self._waiting = list(steps)
@@ -97,7 +97,10 @@ class Derivation:
         """Lets every stage take one batch; returns how many items they took."""
         if self._waiting:
             self._open()
-        return sum(stage.step(self._processors.batch_items) for stage in self._stages.values())
+        taken = sum(stage.step(self._processors.batch_items) for stage in self._stages.values())
+        for step in STEPS if taken else ():
+            self._tell_losses(step)
+        return taken
 
     def drain(self, seconds_max: float = DRAIN_S_MAX) -> bool:
         """Takes all that is published, within `seconds_max`; returns whether it could."""
@@ -144,7 +147,7 @@ class Derivation:
     def _open(self) -> None:
         for step in list(self._waiting):
             folder = self._tapes / step.source
-            if not folder.is_dir() or not any(folder.iterdir()):
+            if not _is_ready(folder, self._live):
                 continue
             settings = dict(self._processors.settings(step.processor))
             if step.processor == "dead_letters":
@@ -155,13 +158,38 @@ class Derivation:
                 self._tapes / step.target,
                 self._states / step.processor,
                 settings,
-                durability_ms=self._tape.durability_ms,
-                segment_bytes=self._tape.segment_bytes,
+                # A state a segment: retention waits for what the oldest state is made of.
+                save_bytes=min(SAVE_BYTES, self._tape.segment_bytes),
+                reader=f"stage-{step.processor}",
+                origin=self._tapes / RAW if step.processor == "dead_letters" else None,
+                **self._tape.settings(),
             )
+            for note in self._stages[step.processor].notes:
+                log.warning("%s: %s", self._source, note)
             self._waiting.remove(step)
 
+    def _tell_losses(self, step: Step) -> None:
+        """Tells the recorder what retention took from a stage. The ledger's own tape says it."""
+        stage = self._stages.get(step.processor)
+        for first, last, ts_start, ts_end in stage.take_losses() if stage is not None else ():
+            if step.target == LEDGER:
+                continue
+            loss = Loss(step.source, f"stage-{step.processor}", first, last, ts_start, ts_end)
+            log.error("%s: retention took %s", self._source, loss)
+            note_loss(self._data, self._source, loss)
 
-def run_worker(processors: HasProcessors, tape: HasDurability, data: Path, source: str) -> None:
+
+def _is_ready(tape: Path, live: bool) -> bool:
+    if not tape.is_dir() or not any(tape.iterdir()):
+        return False
+    try:
+        return not live or TapeReader(tape).settled
+    except (OSError, TapeError):
+        # Its writer is just making it, or is about to mend it.
+        return not live
+
+
+def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: str) -> None:
     """Derives everything of `source` until SIGTERM, then takes what is published and ends.
 
     Raises:
@@ -173,7 +201,7 @@ def run_worker(processors: HasProcessors, tape: HasDurability, data: Path, sourc
         stopping.append(number)
 
     signal.signal(signal.SIGTERM, ask)
-    derivation = Derivation(processors, tape, data, source)
+    derivation = Derivation(processors, tape, data, source, live=True)
     told, indexed, full = 0.0, 0.0, False
     try:
         while not stopping:

@@ -8,6 +8,7 @@ final, so a sink that fails or is killed at any instant goes on from its last fl
 import importlib
 import logging
 import signal
+import struct
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from types import FrameType
 from typing import Any, Protocol
 
 from tapeworks._core import Blob, Records, TapeReader
-from tapeworks.errors import ConfigError, SinkUnavailable, TapeRangeError
+from tapeworks.errors import ConfigError, SinkUnavailable, TapeError, TapeRangeError
 from tapeworks.lake import BLOBS_MAX
+from tapeworks.tape import Loss, load_offset, note_loss, save_offset
 
 log = logging.getLogger("tapeworks.sinks")
 
@@ -29,6 +31,11 @@ IDLE_S = 0.02
 TIDY_S = 30.0
 BACKOFF_S_MAX = 30.0
 DRAIN_S_MAX = 5.0
+# Retention waits for a sink that says where it is, also while nothing comes.
+REGISTER_S = 3_600.0
+UNKNOWN = -(2**63)
+# Where the receive time lies in every record.
+TS_RECV, TS_RECV_AT = struct.Struct("<q"), 16
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,18 @@ class Sink(ABC):
 
     @property
     @abstractmethod
+    def committed(self) -> tuple[int, int]:
+        """What `open` would return now; a receive time before which all is final, or `UNKNOWN`."""
+
+    @abstractmethod
+    def skip(self, offset: int) -> None:
+        """Goes on at `offset`, for good, as retention took all that is not final before it.
+
+        Nothing that was written may be pending.
+        """
+
+    @property
+    @abstractmethod
     def pending(self) -> tuple[int, int]:
         """Rows and bytes that were written and are not yet final."""
 
@@ -119,10 +138,21 @@ def load_sink(name: str) -> type[Sink]:
 class Feeder:
     """Feeds one sink from one tape, up to what is durable; opens both when the tape is there."""
 
-    def __init__(self, sink: Sink, tape: Path, policy: FlushPolicy) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        tape: Path,
+        policy: FlushPolicy,
+        *,
+        name: str | None = None,
+        live: bool = False,
+    ) -> None:
         self.sink = sink
         self._tape = tape
         self._policy = policy
+        self._name = name
+        self._live = live
+        self._registered: tuple[int, float] | None = None
         self._reader: TapeReader | None = None
         self._flushed = time.monotonic()
         self._retry_at = 0.0
@@ -138,6 +168,8 @@ class Feeder:
             due = time.monotonic() - self._flushed >= self._policy.seconds
             if rows >= self._policy.rows or size >= self._policy.bytes or (due and rows):
                 self.flush()
+            elif due:
+                self._register()
         except SinkUnavailable as error:
             self._back_off(error)
             return 0
@@ -148,6 +180,7 @@ class Feeder:
         """Makes everything final that was moved."""
         if self._reader is not None:
             self.sink.flush()
+            self._register()
         self._flushed = time.monotonic()
 
     def tidy(self) -> bool:
@@ -192,16 +225,54 @@ class Feeder:
         room = min(BATCH_RECORDS, durable - reader.position, max(1, self._policy.rows - rows))
         if room <= 0:
             return 0
-        if reader.kind == "blobs":
-            blobs = reader.read_blobs(min(room, BLOBS_MAX))
-            if blobs:
-                self.sink.write_blobs(blobs)
-            return len(blobs or ())
-        batch = reader.read(room)
+        try:
+            if reader.kind == "blobs":
+                blobs = reader.read_blobs(min(room, BLOBS_MAX))
+                if blobs:
+                    self.sink.write_blobs(blobs)
+                return len(blobs or ())
+            batch = reader.read(room)
+        except TapeRangeError as error:
+            self._skip(reader, reader.position, error.first)
+            return 0
         if batch is None:
             return 0
         self.sink.write(batch)
         return len(batch)
+
+    def _skip(self, reader: TapeReader, wanted: int, first: int) -> None:
+        """Goes on at `first`, as what comes before is gone, and has the loss declared.
+
+        To stop here would lose all that comes, too, until somebody looks.
+        """
+        if first <= wanted:
+            raise TapeRangeError(f"{self._tape} ends before offset {wanted}: is it another tape?")
+        self.sink.flush()
+        reader.seek(first)
+        ts_end = _received_next(reader)
+        reader.seek(first)
+        _, ts_start = self.sink.committed
+        loss = Loss(self._tape.name, self._name or "sink", wanted, first - 1, ts_start, ts_end)
+        log.error("%s: retention took offsets %d to %d", self._tape, wanted, first - 1)
+        # The note first: what is told twice is one gap, what is never told would be a silent one.
+        note_loss(self._tape.parents[2], self._tape.parent.name, loss)
+        self.sink.skip(first)
+        self._register()
+
+    def _register(self) -> None:
+        """Tells the tape's retention what this sink still needs."""
+        needed, now = self.sink.committed[0], time.monotonic()
+        known = self._registered
+        if self._name is None or (
+            known is not None and known[0] == needed and now - known[1] < REGISTER_S
+        ):
+            return
+        try:
+            save_offset(self._tape, self._name, needed)
+        except (OSError, TapeError) as error:
+            # Retention then keeps more than is needed.
+            log.warning("%s: %s", self._tape, error)
+        self._registered = needed, now
 
     def _open(self) -> TapeReader | None:
         if not self._tape.is_dir() or not any(self._tape.iterdir()):
@@ -211,16 +282,23 @@ class Feeder:
         except OSError:
             # The writer is just making the folder; look again at the next step.
             return None
+        if self._live and not reader.settled:
+            # The writer has yet to mend what a loss of power left.
+            return None
         offset = self.sink.open()
+        is_known = offset > 0 or (
+            self._name is not None and load_offset(self._tape, self._name) is not None
+        )
+        # Before anything is read: what is not final must not be taken away.
+        self._register()
         try:
             reader.seek(offset)
         except TapeRangeError as error:
-            if offset < error.first:
-                raise TapeRangeError(
-                    f"{self._tape} keeps offsets from {error.first} on, and this sink still "
-                    f"wants {offset}: raise retention, or move the sink's output away to begin anew"
-                ) from error
-            raise
+            if is_known:
+                self._skip(reader, offset, error.first)
+            else:
+                # A sink that is new here begins with what there is.
+                reader.seek(error.first)
         self._reader, self._flushed = reader, time.monotonic()
         return reader
 
@@ -231,14 +309,33 @@ class Feeder:
         log.warning("%s: again in %.1f s: %s", self._tape.name, delay_s, error)
 
 
-def feeders(config: HasSinks, name: str) -> list[Feeder]:
-    """Builds one feeder for each source and topic that the sink `name` wants."""
+def _received_next(reader: TapeReader) -> int:
+    if reader.kind == "blobs":
+        blobs = reader.read_blobs(1)
+        return blobs[0].ts_recv if blobs else UNKNOWN
+    batch = reader.read(1)
+    return UNKNOWN if batch is None else received(batch)
+
+
+def received(batch: Records) -> int:
+    """Returns the receive time of the first record of `batch`."""
+    ts: int = TS_RECV.unpack_from(memoryview(batch), TS_RECV_AT)[0]
+    return ts
+
+
+def feeders(config: HasSinks, name: str, *, live: bool = False) -> list[Feeder]:
+    """Builds one feeder for each source and topic that the sink `name` wants.
+
+    With `live`, recorders run beside it: a tape is read once its writer has opened it.
+    """
     kind, settings = load_sink(name), config.sinks[name]
     return [
         Feeder(
             kind(settings, config.data, source, topic),
             config.data / "tape" / source / topic,
             settings.policy,
+            name=f"sink-{name}",
+            live=live,
         )
         for source in config.feeds
         for topic in kind.topics(settings)
@@ -253,7 +350,7 @@ def run_worker(config: HasSinks, name: str) -> None:
         stopping.append(number)
 
     signal.signal(signal.SIGTERM, ask)
-    work = feeders(config, name)
+    work = feeders(config, name, live=True)
     try:
         tidied = time.monotonic()
         while not stopping:

@@ -22,7 +22,7 @@ from tapeworks._core import KIND_DEFINITION, Blob, Records, Rows, Snapshots, Sym
 from tapeworks.errors import SinkUnavailable
 from tapeworks.lake import Table
 from tapeworks.letters import Letters
-from tapeworks.sinks.base import FlushPolicy, Sink
+from tapeworks.sinks.base import UNKNOWN, FlushPolicy, Sink, received
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.writer import (
     AbsentValues,
@@ -82,6 +82,7 @@ class ParquetSink(Sink):
         self._rows: dict[str, Rows | Snapshots | Letters] = {}
         self._commit = lake.Commit()
         self._next = 0
+        self._ts = UNKNOWN
         self._records = 0
         self._settled = True
         self._compaction = Compaction(
@@ -95,7 +96,29 @@ class ParquetSink(Sink):
         self._load_symbols()
         self._rows = {table.name: lake.gatherer(table) for table in lake.tables_of(self._topic)}
         self._next, self._records = self._commit.offset, 0
-        return self._commit.context.get("resume", self._commit.offset)
+        self._ts = self._commit.context.get("ts", UNKNOWN)
+        return self.committed[0]
+
+    @property
+    def committed(self) -> tuple[int, int]:
+        """The offset to be read after a restart, and a receive time before which all is stored."""
+        context = self._commit.context
+        return context.get("resume", self._commit.offset), context.get("ts", UNKNOWN)
+
+    def skip(self, offset: int) -> None:
+        """Commits that nothing is to come before `offset`, as it is gone.
+
+        Raises:
+            SinkUnavailable: the disk refuses.
+        """
+        # What was composed of the records before stays in pieces.
+        self._rows = {table.name: lake.gatherer(table) for table in lake.tables_of(self._topic)}
+        self._records, self._next = 0, max(offset, self._commit.offset)
+        try:
+            self._publish(lake.Commit(self._next, context=self._context(None)))
+            self._settle()
+        except OSError as error:
+            raise SinkUnavailable(f"cannot write the lake: {error}") from error
 
     def write(self, batch: Records) -> None:
         """Takes the rows of `batch`; records before the committed offset only give context."""
@@ -113,6 +136,8 @@ class ParquetSink(Sink):
                 if not isinstance(rows, Letters):
                     rows.extend(batch, self._commit.offset)
         self._next = batch.next_offset
+        if len(batch):
+            self._ts = max(self._ts, received(batch))
         self._records += len(batch)
 
     def write_blobs(self, blobs: list[Blob]) -> None:
@@ -121,6 +146,7 @@ class ParquetSink(Sink):
             if isinstance(rows, Letters):
                 rows.extend(blobs, self._commit.offset)
         self._next = blobs[-1].offset + 1
+        self._ts = max(self._ts, blobs[0].ts_recv)
         self._records += len(blobs)
 
     @property
@@ -149,8 +175,11 @@ class ParquetSink(Sink):
         files = [file for table in tables for file in self._files(table)]
         places = [rows.resume for rows in self._rows.values()]
         resume = min((place for place in places if place is not None), default=None)
-        context = {} if resume is None else {"resume": resume}
-        return lake.Commit(self._next, tuple(files), context=context)
+        return lake.Commit(self._next, tuple(files), context=self._context(resume))
+
+    def _context(self, resume: int | None) -> dict[str, int]:
+        known = {"resume": resume, "ts": None if self._ts == UNKNOWN else self._ts}
+        return {name: value for name, value in known.items() if value is not None}
 
     def _publish(self, commit: lake.Commit) -> None:
         try:

@@ -8,6 +8,8 @@ call of `Status.sample` reads only what is new since the last one.
 import contextlib
 import json
 import os
+import shutil
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ import numpy as np
 
 from tapeworks import _core
 from tapeworks._core import TapeReader
-from tapeworks.errors import TapeError
+from tapeworks.errors import TapeError, TapeRangeError
 from tapeworks.views.tail import SourceTail
 
 RAW, NORMALIZED, BOOK = "market-data.raw", "market-data.normalized", "market-data.book"
@@ -39,6 +41,8 @@ MARKER = np.dtype(_core.dtype_descr("marker"))
 LEVEL = np.dtype(_core.dtype_descr("level"))
 # A recorder's file that is older than this says nothing about now.
 STALE_S = 5.0
+# Receive time of any record, at byte 16.
+TS_RECV = struct.Struct("<q")
 
 
 @dataclass
@@ -50,6 +54,9 @@ class TapeState:
     durable: int = 0
     bytes: int = 0
     per_s: float = 0.0
+    first: int = 0
+    """The first item that is kept: what is before was removed."""
+    bytes_per_s: float = 0.0
     lag: int | None = None
     """Input items that are published and not yet covered; none for a raw tape."""
 
@@ -64,6 +71,8 @@ class SourceState:
     """Gaps by cause and state, such as `sequence closed`."""
     books: dict[str, str] = field(default_factory=dict)
     """State of the book by symbol."""
+    losses: int = 0
+    """Losses by retention that are not in the ledger yet."""
     recorder: dict[str, Any] | None = None
     """What the recorder says of itself; none if it does not run."""
 
@@ -77,6 +86,12 @@ class PipelineState:
     lake: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Files and bytes of each table."""
     disk_bytes: int = 0
+    free_bytes: int = 0
+    """What the disk of the data folder has left."""
+    bytes_per_s: float = 0.0
+    """How fast tapes and lake grow, were nothing removed."""
+    full_in_s: float | None = None
+    """When the disk is full at this rate; none if nothing grows."""
     elapsed_s: float = 0.0
     """Time over which rates were taken; 0 in the first sample."""
 
@@ -101,6 +116,15 @@ class Status:
             state.sources.append(source.sample(elapsed))
         state.lake = lake_files(self.data / "lake")
         state.disk_bytes = folder_bytes(self.data)
+        state.free_bytes = shutil.disk_usage(self.data).free
+        stored = sum(size for _, size in state.lake.values())
+        state.bytes_per_s = sum(
+            tape.bytes_per_s * (1 + stored * (tape.topic == NORMALIZED) / max(1, tape.bytes))
+            for source in state.sources
+            for tape in source.tapes
+        )
+        if state.bytes_per_s:
+            state.full_in_s = state.free_bytes / state.bytes_per_s
         return state
 
 
@@ -120,6 +144,7 @@ class _Source:
     def sample(self, elapsed_s: float) -> SourceState:
         state = SourceState(self._folder.name, recorder=self._told("recorder"))
         self._lags = self._told("derive") or {}
+        state.losses = sum(1 for _ in (self._state / "losses").glob("*.json"))
         topics = {path.name for path in self._folder.iterdir() if path.is_dir()}
         self._open(topics)
         for topic in sorted(self._readers, key=_flow_order):
@@ -153,9 +178,10 @@ class _Source:
         reader = self._readers[topic]
         end = reader.end
         tape = TapeState(topic, items=end, durable=reader.durable)
-        tape.bytes = folder_bytes(self._folder / topic)
+        tape.bytes, tape.first = folder_bytes(self._folder / topic), reader.first
         if elapsed_s and topic in self._ends:
             tape.per_s = (end - self._ends[topic]) / elapsed_s
+            tape.bytes_per_s = tape.per_s * tape.bytes / max(1, end - tape.first)
         self._ends[topic] = end
         input_reader = self._readers.get(INPUTS.get(topic, NORMALIZED))
         if topic in self._lags:
@@ -192,7 +218,12 @@ class _Source:
         reader = self._readers.get(topic)
         found: list[Any] = []
         while reader is not None:
-            records = reader.read(BATCH_RECORDS)
+            try:
+                records = reader.read(BATCH_RECORDS)
+            except TapeRangeError as error:
+                # Retention took what this screen has not looked at.
+                reader.seek(error.first)
+                continue
             if records is None:
                 break
             markers = np.frombuffer(records.numpy("marker"), MARKER)
@@ -221,6 +252,24 @@ def lake_files(lake: Path) -> dict[str, tuple[int, int]]:
 def folder_bytes(folder: Path) -> int:
     """Returns the bytes on the disk below `folder`; mapped files may be longer than they are."""
     return sum(found.st_blocks * 512 for _, found in _files(folder))
+
+
+def recorded_s(tape: Path) -> float:
+    """Returns the seconds between the first and the last item that `tape` keeps; 0 if unknown."""
+    try:
+        reader = TapeReader(tape)
+        times = []
+        for offset in (reader.first, reader.end - 1):
+            reader.seek(max(reader.first, offset))
+            if reader.kind == "blobs":
+                blobs = reader.read_blobs(1)
+                times.append(blobs[0].ts_recv if blobs else 0)
+            else:
+                records = reader.read(1)
+                times.append(0 if records is None else TS_RECV.unpack_from(records, 16)[0])
+    except (TapeError, OSError):
+        return 0.0
+    return max(0.0, (times[1] - times[0]) / 1e9)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -4,7 +4,7 @@
 //! the newest saved state that is not ahead of that, feeds the input in between once more without
 //! writing, and goes on: the output is byte for byte what it would have been without the stop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::state_files::{SavedState, StateFiles};
@@ -14,10 +14,13 @@ use crate::instrument::Instruments;
 use crate::record::{
     blob, records, Blobs, Channel, GapCause, GapState, Header, Marker, MarkerCode, Records, NONE,
 };
-use crate::tape::{Batch, Durability, Reader, Tape, TapeConfig, TapeKind};
+use crate::tape::{save_offset, Batch, Durability, Reader, Retention, Tape, TapeConfig, TapeKind};
 
 /// How many items are read at once while the state is rebuilt.
 const REBUILD_ITEMS: usize = 4096;
+/// The state is saved when the input is so much later, in ns: retention waits for what the oldest
+/// state is made of, and should not wait for days where little comes.
+const SAVE_NS: i64 = 3_600_000_000_000;
 
 /// How a stage works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,12 @@ pub struct StageConfig {
     pub durability: Durability,
     /// A segment of the output is closed before it grows beyond this.
     pub segment_bytes: usize,
+    /// What is kept of the output's closed segments, and how.
+    pub retention: Retention,
+    /// The name under which the input's retention knows this stage; none: it does not wait for it.
+    pub reader: Option<String>,
+    /// The tape from which the input was made, where the processor reads that as well.
+    pub origin: Option<PathBuf>,
     /// The state is saved after so many input items.
     pub save_items: u64,
     /// The state is saved after so many bytes of input.
@@ -40,11 +49,27 @@ impl Default for StageConfig {
         Self {
             durability: tape.durability,
             segment_bytes: tape.segment_bytes,
+            retention: tape.retention,
+            reader: None,
+            origin: None,
             save_items: 2_000_000,
             save_bytes: 256 << 20,
             fingerprint: 0,
         }
     }
+}
+
+/// Input that retention took before a stage had read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// First item that is gone.
+    pub first: u64,
+    /// Last item that is gone.
+    pub last: u64,
+    /// Newest receive time before them, `i64::MIN` if there is none.
+    pub ts_start: i64,
+    /// Newest receive time of the item after them.
+    pub ts_end: i64,
 }
 
 /// A processor between two tapes.
@@ -65,15 +90,20 @@ pub struct Stage {
     failed: Option<String>,
     items_since_save: u64,
     bytes_since_save: u64,
+    /// Receive time of the input when the state was saved last.
+    saved_ts: i64,
+    /// The first input item of which a restart is made.
+    begun: u64,
     notes: Vec<String>,
+    losses: Vec<Loss>,
 }
 
 impl Stage {
     /// Opens the stage and brings the processor to where the output ends.
     ///
     /// # Errors
-    /// `Error::Invalid`: the tapes do not suit the processor, or the output covers input that is
-    /// not there. Else as [`Reader::open`], [`Tape::open`] and [`Processor::process`].
+    /// `Error::Invalid`: the tapes do not suit the processor, or durable output covers input that
+    /// is not there. Else as [`Reader::open`], [`Tape::open`] and [`Processor::process`].
     pub fn open(
         input: &Path,
         output: &Path,
@@ -94,11 +124,12 @@ impl Stage {
         let tape = TapeConfig {
             durability: config.durability,
             segment_bytes: config.segment_bytes,
+            retention: config.retention,
             ..TapeConfig::new(processor.output_kind())
         };
         let mut stage = Self {
             input: reader,
-            output: Tape::open(output, tape)?,
+            output: Tape::open_from(output, tape, input)?,
             processor,
             files: StateFiles::open(state_folder)?,
             config,
@@ -110,7 +141,10 @@ impl Stage {
             failed: None,
             items_since_save: 0,
             bytes_since_save: 0,
+            saved_ts: i64::MIN,
+            begun: 0,
             notes: Vec::new(),
+            losses: Vec::new(),
         };
         stage.resume()?;
         Ok(stage)
@@ -119,6 +153,11 @@ impl Stage {
     /// What opening found: states that could not be used, input that is gone.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Input that retention took before this stage had read it, since the last call.
+    pub fn take_losses(&mut self) -> Vec<Loss> {
+        std::mem::take(&mut self.losses)
     }
 
     /// The next input item to be read: the output covers all before.
@@ -168,8 +207,12 @@ impl Stage {
         let stepped = self.publish().and_then(|()| self.advance(max_items, true));
         match stepped {
             Ok(_) => {
+                if self.saved_ts == i64::MIN {
+                    self.saved_ts = self.ts_recv;
+                }
                 if self.items_since_save >= self.config.save_items
                     || self.bytes_since_save >= self.config.save_bytes
+                    || self.ts_recv.saturating_sub(self.saved_ts) >= SAVE_NS
                 {
                     self.save()?;
                 }
@@ -221,7 +264,36 @@ impl Stage {
         self.files.save(&saved)?;
         self.items_since_save = 0;
         self.bytes_since_save = 0;
+        self.saved_ts = self.ts_recv;
+        self.register()
+    }
+
+    /// Tells the input's retention, and that of the tape it was made from, what a restart needs.
+    /// Where that cannot be written they know of more than is needed, which does no harm.
+    fn register(&mut self) -> Result<()> {
+        let Some(name) = self.config.reader.clone() else { return Ok(()) };
+        let needed = self.files.oldest()?.unwrap_or(self.begun);
+        let input = self.input.path().to_owned();
+        self.tolerate(save_offset(&input, &name, needed))?;
+        if let Some(origin) = self.config.origin.clone() {
+            let mut place = Reader::open(&input)?;
+            place.seek(needed.max(place.first()?))?;
+            self.tolerate(save_offset(&origin, &name, place.input_behind().unwrap_or(0)))?;
+        }
         Ok(())
+    }
+
+    fn tolerate(&mut self, saved: Result<()>) -> Result<()> {
+        match saved {
+            Err(error @ (Error::DiskFull { .. } | Error::Io { .. })) => {
+                let note = error.to_string();
+                if self.notes.last() != Some(&note) {
+                    self.notes.push(note);
+                }
+                Ok(())
+            }
+            saved => saved,
+        }
     }
 
     /// Reads one batch. With `write`, its output is published; else it is only counted.
@@ -275,12 +347,14 @@ impl Stage {
     /// Goes on at `first`, as retention took the input before it. The loss is declared.
     fn skip_to(&mut self, first: u64, write: bool) -> Result<usize> {
         let from = self.position;
+        let known = self.output.last_ts_recv().unwrap_or(i64::MIN);
+        let ts_start = if self.ts_recv == i64::MIN { known } else { self.ts_recv };
         self.input.seek(first)?;
         if let Some(batch) = self.input.read(1)? {
             self.ts_recv = self.ts_recv.max(newest(&batch, self.processor.input_kind()));
         }
         self.input.seek(first)?;
-        let gap = retention_gap(from, first - 1, self.ts_recv);
+        let gap = retention_gap(from, first - 1, ts_start, self.ts_recv);
         self.records.clear();
         self.blobs.clear();
         if self.processor.output_kind() == TapeKind::Records {
@@ -293,6 +367,7 @@ impl Stage {
             self.input.path().display()
         ));
         if write {
+            self.losses.push(Loss { first: from, last: first - 1, ts_start, ts_end: self.ts_recv });
             self.pending = Some(first);
             self.publish()?;
         }
@@ -303,21 +378,24 @@ impl Stage {
     /// Brings the processor to where the output ends.
     fn resume(&mut self) -> Result<()> {
         let covered = self.output.last_input_offset();
-        let end = self.input.end()?;
         let target = covered.unwrap_or(0);
-        if target > end {
-            return Err(Error::invalid(format!(
-                "{} covers input up to {target}, but {} ends at {end}: the input lost its tail. \
-                 Remove the output and its states to make them anew from the input",
-                self.output.path().display(),
-                self.input.path().display()
-            )));
-        }
+        let undone = self.output.recovery().undone;
         let made = self.restore(target)?;
+        if undone > 0 {
+            self.notes.push(format!(
+                "{undone} items of {} from {} on were taken back: the input that they were made \
+                 of was lost with the power",
+                self.output.path().display(),
+                self.output.end()
+            ));
+        }
         if covered.is_none() {
             // Nothing was written yet: what retention took before is no loss of this output.
             self.position = self.input.first()?;
         }
+        self.begun = self.position;
+        // Before anything else: what is read from here on must not be taken away.
+        self.register()?;
         let notes = self.notes.len();
         self.enter(target)?;
         let mut again = 0;
@@ -334,6 +412,7 @@ impl Stage {
         }
         self.items_since_save = 0;
         self.bytes_since_save = 0;
+        self.saved_ts = self.ts_recv;
         Ok(())
     }
 
@@ -399,7 +478,7 @@ fn newest(batch: &Batch<'_>, kind: TapeKind) -> i64 {
     newest.unwrap_or(i64::MIN)
 }
 
-fn retention_gap(first: u64, last: u64, ts: i64) -> Marker {
+fn retention_gap(first: u64, last: u64, ts_start: i64, ts: i64) -> Marker {
     Marker {
         header: Header { ts_event: ts, ts_recv: ts, ..Header::of::<Marker>() },
         code: MarkerCode::Gap as u8,
@@ -409,6 +488,6 @@ fn retention_gap(first: u64, last: u64, ts: i64) -> Marker {
         count: u32::try_from(last - first + 1).unwrap_or(u32::MAX - 1),
         first,
         last,
-        ts_start: NONE,
+        ts_start: if ts_start == i64::MIN { NONE } else { ts_start },
     }
 }

@@ -74,6 +74,16 @@ impl StateFiles {
         Ok(files)
     }
 
+    /// The input offset of the oldest state, as its name says; none if there is no state.
+    ///
+    /// # Errors
+    /// As [`StateFiles::list`].
+    pub fn oldest(&self) -> Result<Option<u64>> {
+        let files = self.list()?;
+        let offset = |path: &PathBuf| path.file_stem()?.to_str()?.parse().ok();
+        Ok(files.iter().rev().find_map(offset))
+    }
+
     /// Reads one file.
     ///
     /// # Errors

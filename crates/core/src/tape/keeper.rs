@@ -4,16 +4,19 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::segment::{doing, list, Segment, SegmentFile};
-use super::{chain, cold};
+use super::{chain, cold, offsets};
 use crate::error::{Error, Result};
 
 /// How far the thread steps back for others.
 const NICE: i32 = 10;
+/// What stays due, because a reader was behind, is looked at again after so long.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// What is kept of a tape, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,8 +24,11 @@ pub struct Retention {
     /// Oldest segments are removed while the tape takes more bytes on the disk. `None`: never.
     pub bytes_max: Option<u64>,
     /// Segments are removed whose newest item is so much older, in ms, than the newest item of
-    /// the tape. `None`: never.
+    /// the tape, and which every reader with a named offset has behind it. `None`: never.
     pub age_ms_max: Option<u64>,
+    /// A reader that has not stored its offset for so many ms is gone for good: age does not wait
+    /// for it. `None`: age waits for ever.
+    pub wait_ms_max: Option<u64>,
     /// So many closed segments stay as they are, older ones are compressed. `None`: none is.
     pub compress_after: Option<usize>,
 }
@@ -97,7 +103,14 @@ impl Work {
         unsafe {
             libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
         }
-        while looks.recv().is_ok() {
+        self.clear_aside();
+        loop {
+            match looks.recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Disconnected) => return,
+                // Only age can have become due meanwhile.
+                Err(RecvTimeoutError::Timeout) if self.retention.age_ms_max.is_none() => continue,
+                Err(RecvTimeoutError::Timeout) | Ok(()) => {}
+            }
             // One look serves all that was asked for until now.
             while looks.try_recv().is_ok() {}
             let kept = self.keep();
@@ -114,6 +127,17 @@ impl Work {
         // What is not linked is damaged, or its chain would break: it is left as it is.
         let compressed = if linked.is_ok() { self.compress() } else { Ok(()) };
         removed.and(linked).and(compressed)
+    }
+
+    /// Removes what a compression left that was killed: it is begun anew.
+    fn clear_aside(&self) {
+        for entry in std::fs::read_dir(&self.tape).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "aside") {
+                // Should this fail, the file is overwritten when its segment's turn comes.
+                drop(std::fs::remove_file(&path));
+            }
+        }
     }
 
     fn compress(&self) -> Result<()> {
@@ -134,10 +158,19 @@ impl Work {
     fn remove(&self) -> Result<()> {
         let mut files = list(&self.tape)?;
         let mut sizes: Vec<u64> = files.iter().map(size_on_disk).collect();
+        // The limit of bytes saves the disk, whoever is behind: age alone waits for readers, and
+        // for all of them where it is not known how far they are.
+        let held = match self.retention.age_ms_max {
+            Some(_) => offsets::held(&self.tape, self.retention.wait_ms_max),
+            None => Ok(0),
+        };
+        let is_read = |next: u64| held.as_ref().is_ok_and(|held| next <= *held);
+        let before = files.len();
         while files.len() > 1 {
             let total: u64 = sizes.iter().sum();
             let is_over = self.retention.bytes_max.is_some_and(|most| total > most);
-            if !is_over && !self.is_too_old(&files)? {
+            let is_due = is_over || (is_read(files[1].first) && self.is_too_old(&files)?);
+            if !is_due {
                 break;
             }
             let file = files.remove(0);
@@ -149,7 +182,12 @@ impl Work {
                 _ => {}
             }
         }
-        Ok(())
+        if files.len() < before {
+            // No later removal may reach the disk before these: that would leave a hole.
+            let synced = std::fs::File::open(&self.tape).and_then(|folder| folder.sync_all());
+            synced.map_err(|error| Error::io(error, doing("syncing", &self.tape)))?;
+        }
+        held.map(drop)
     }
 
     /// Whether all of the oldest segment is older than what is kept.

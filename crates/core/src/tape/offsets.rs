@@ -55,6 +55,27 @@ pub fn save_offset(tape: &Path, name: &str, offset: u64) -> Result<()> {
     })
 }
 
+/// The offset that every reader of the tape has behind it: nobody needs what is before. Readers
+/// that stored theirs longer than `wait_ms` ago do not count; without readers it is `u64::MAX`.
+///
+/// # Errors
+/// As for [`load_offset`].
+pub(crate) fn held(tape: &Path, wait_ms: Option<u64>) -> Result<u64> {
+    let mut held = u64::MAX;
+    for (name, offset) in list_offsets(tape)? {
+        let stored = offset_path(tape, &name)
+            .and_then(|path| {
+                let metadata = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+                metadata.map_err(|error| Error::io(error, doing("reading", &path)))
+            })
+            .map(crate::clock::age_ms)?;
+        if wait_ms.is_none_or(|most| stored <= most) {
+            held = held.min(offset);
+        }
+    }
+    Ok(held)
+}
+
 /// The offset that is kept under `name`; `None` if none ever was.
 ///
 /// # Errors

@@ -38,6 +38,8 @@ pub struct Reader {
     verify: bool,
     /// The newest segment, where it is not the one being read.
     newest: Option<Box<Segment>>,
+    /// The input that the items before the last place that was sought cover, at least.
+    behind: u64,
 }
 
 impl Reader {
@@ -58,7 +60,7 @@ impl Reader {
                 opened => break opened?,
             }
         };
-        let next = segment.head.first_offset;
+        let (next, behind) = (segment.head.first_offset, segment.head.input_before);
         Ok(Self {
             path: path.to_owned(),
             segment,
@@ -70,6 +72,7 @@ impl Reader {
             spin: SPIN,
             verify: true,
             newest: None,
+            behind,
         })
     }
 
@@ -165,6 +168,18 @@ impl Reader {
 
     #[cold]
     fn next_segment(&mut self) -> Result<bool> {
+        let mut attempts = 0;
+        loop {
+            match self.try_next_segment() {
+                // Compressed or removed between listing and opening. To say that nothing follows
+                // would end an answer early.
+                Err(error) if is_missing(&error) && attempts < 10 => attempts += 1,
+                gone => return gone.map(|()| true),
+            }
+        }
+    }
+
+    fn try_next_segment(&mut self) -> Result<()> {
         let files = list(&self.path)?;
         // A closed segment holds items, so that the next one starts further on.
         let follows = |file: &&SegmentFile| {
@@ -181,16 +196,14 @@ impl Reader {
                 format!("the segment of offset {} that should follow is missing", self.next),
             ));
         };
-        let segment = match Segment::open(file) {
-            Err(error) if is_missing(&error) => return Ok(false),
-            opened => opened?,
-        };
+        let segment = Segment::open(file)?;
         self.use_segment(segment);
-        Ok(true)
+        Ok(())
     }
 
     fn use_segment(&mut self, segment: Segment) {
         self.segment = segment;
+        self.behind = self.segment.head.input_before;
         self.at = HEAD;
         self.next = self.segment.head.first_offset;
         self.left = 0;
@@ -256,6 +269,7 @@ impl Reader {
             }
             self.at += frame.size();
             self.next = frame.end_offset();
+            self.behind = frame.input_offset;
         }
         if self.next < offset {
             let frame = self.segment.checked_frame(self.at, self.next)?;
@@ -272,7 +286,7 @@ impl Reader {
     /// Returns the newest receive time before that frame.
     fn start_from_index(&mut self, wanted: impl Fn(&index::Entry) -> bool) -> Result<i64> {
         (self.at, self.next, self.left) = (HEAD, self.segment.head.first_offset, 0);
-        self.forgotten = HEAD;
+        (self.forgotten, self.behind) = (HEAD, self.segment.head.input_before);
         let (last, _) = self.segment.tail();
         if let Some(entry) = index::find(self.segment.head_bytes(), last, wanted) {
             let at = entry.position as usize;
@@ -364,6 +378,21 @@ impl Reader {
         Ok((input != NO_INPUT).then_some(input))
     }
 
+    /// An input offset that all items before the place of the last [`Reader::seek`] cover: what
+    /// comes from there on was made of input from it on. `None` as for [`Reader::covered`].
+    pub fn input_behind(&self) -> Option<u64> {
+        (self.behind != NO_INPUT).then_some(self.behind)
+    }
+
+    /// Whether a writer opened the tape since this machine started. Before that, a tape that lost
+    /// its tail with the power may still become shorter than it looks.
+    ///
+    /// # Errors
+    /// As for [`Reader::open`].
+    pub fn is_settled(&mut self) -> Result<bool> {
+        Ok(self.newest()?.is_of_this_boot())
+    }
+
     /// The newest segment.
     fn newest(&mut self) -> Result<&mut Segment> {
         if !self.segment.tail().1 {
@@ -440,6 +469,6 @@ fn no_tape(path: &Path) -> Error {
     )
 }
 
-fn is_missing(error: &Error) -> bool {
+pub(crate) fn is_missing(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }

@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 use super::head::{is_of_this_boot, Head, CLOSED, DURABLE, HEAD, PUBLISHED};
 use super::map::Map;
 use super::segment::{doing, file_length, list, SegmentFile};
+use super::undo::unpack;
 use super::{wait, Recovery};
-use crate::codec::{Frame, FRAME_HEADER};
+use crate::codec::{Frame, FRAME_HEADER, NO_INPUT};
 use crate::error::{Error, Result};
 use crate::record::Plain;
 
@@ -35,6 +36,11 @@ pub(crate) struct Scan {
 /// Walks the frames of `segment`, a whole file whose head is `head`, up to the first that is not
 /// whole.
 pub(crate) fn scan(segment: &[u8], head: &Head) -> Scan {
+    scan_within(segment, head, u64::MAX)
+}
+
+/// As [`scan`], up to the first frame that covers input after `input_end`.
+pub(crate) fn scan_within(segment: &[u8], head: &Head, input_end: u64) -> Scan {
     let mut found = Scan {
         last: 0,
         end: HEAD,
@@ -45,7 +51,12 @@ pub(crate) fn scan(segment: &[u8], head: &Head) -> Scan {
     };
     while let Some(bytes) = segment.get(found.end..) {
         match Frame::read(bytes) {
-            Some((frame, _)) if frame.first_offset == found.end_offset => found.take(&frame),
+            Some((frame, _))
+                if frame.first_offset == found.end_offset
+                    && (frame.input_offset <= input_end || frame.input_offset == NO_INPUT) =>
+            {
+                found.take(&frame);
+            }
             _ => break,
         }
     }
@@ -110,7 +121,10 @@ pub(crate) fn recover(tape: &Path) -> Result<Option<Found>> {
         files.pop();
     }
     let mut cut_bytes = settle_closed(&mut files)?;
-    let Some(file) = files.pop() else { return Ok(None) };
+    let Some(mut file) = files.pop() else { return Ok(None) };
+    if file.is_cold {
+        file = unpack(tape, file)?;
+    }
     let (map, length) = map_file(&file)?;
     let segment = map.bytes(0, length);
     let head = Head::read(segment, &file.path)?;
@@ -190,12 +204,12 @@ fn close(file: &SegmentFile, last: usize) -> Result<()> {
     Ok(())
 }
 
-fn remove(file: &SegmentFile) -> Result<()> {
+pub(crate) fn remove(file: &SegmentFile) -> Result<()> {
     std::fs::remove_file(&file.path)
         .map_err(|error| Error::io(error, doing("removing", &file.path)))
 }
 
-fn map_file(file: &SegmentFile) -> Result<(Map, usize)> {
+pub(crate) fn map_file(file: &SegmentFile) -> Result<(Map, usize)> {
     let opened = File::open(&file.path);
     let opened = opened.map_err(|error| Error::io(error, doing("opening", &file.path)))?;
     let length = file_length(&opened, &file.path)?;
@@ -209,7 +223,7 @@ fn is_unborn(map: &Map, length: usize) -> bool {
 
 /// Decides whether what lies after the last whole frame is a torn tail, and measures it.
 fn judge(file: &SegmentFile, map: &Map, length: usize, scan: &Scan) -> Result<Recovery> {
-    let whole = Recovery { end: scan.end_offset, cut_bytes: 0, cut_at: scan.end as u64 };
+    let whole = Recovery { end: scan.end_offset, cut_bytes: 0, cut_at: scan.end as u64, undone: 0 };
     if length < HEAD {
         return Ok(whole);
     }

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::cold::Cold;
-use super::head::{is_of_this_boot, Head, CLOSED, DURABLE, EPOCH, HEAD, PUBLISHED, WAITING};
+use super::head::{
+    is_of_this_boot, this_boot, Head, CLOSED, DURABLE, EPOCH, HEAD, PUBLISHED, WAITING,
+};
 use super::map::Map;
 use super::{recovery, wait};
 use crate::codec::{Frame, FRAME_HEADER};
@@ -165,6 +167,11 @@ impl Segment {
     /// Offset after the last durable item, as the writer last said.
     pub(crate) fn durable(&self) -> u64 {
         self.map.word(DURABLE).load(Ordering::Acquire)
+    }
+
+    /// Whether a writer opened it since this machine started, as far as the machine can tell.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        this_boot() == [0; 2] || is_of_this_boot(&self.map)
     }
 
     /// The head's bytes.

@@ -1,5 +1,6 @@
 //! The durable watermark: which items are on the disk, and the thread that moves it.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use super::head::DURABLE;
 use super::map::Map;
 use super::segment::doing;
+use super::Reader;
 use crate::error::{Error, Result};
 
 /// A segment file that is being written.
@@ -21,16 +23,54 @@ pub(crate) struct Live {
     pub(crate) path: PathBuf,
 }
 
+/// So many ends wait for their input at most; then the newest stands for those before.
+const WAITING_MAX: usize = 1024;
+
+/// What holds back the durable mark of a tape that is made from another one.
+///
+/// Both tapes reach the disk apart. Were an item called durable while its input is not, a loss of
+/// power could leave it without the input that proves it, and it would have to be taken back.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    input: Reader,
+    /// Ends that are on the disk, and the input that each covers, oldest first.
+    waiting: VecDeque<(u64, u64)>,
+}
+
+impl Gate {
+    pub(crate) fn new(input: Reader) -> Self {
+        Self { input, waiting: VecDeque::new() }
+    }
+
+    /// Takes in that the tape is on the disk up to `end`, which covers the input before `covered`.
+    /// Gives the newest end whose input is durable, if there is one that was not given yet.
+    fn pass(&mut self, end: u64, covered: u64) -> Result<Option<u64>> {
+        if self.waiting.back().is_none_or(|&(last, _)| last < end) {
+            if self.waiting.len() >= WAITING_MAX {
+                self.waiting.pop_back();
+            }
+            self.waiting.push_back((end, covered));
+        }
+        let durable = self.input.durable()?;
+        let ready = self.waiting.partition_point(|&(_, covered)| covered <= durable);
+        Ok(self.waiting.drain(..ready).next_back().map(|(end, _)| end))
+    }
+}
+
 /// What the writer and its thread share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
     /// Held during a sync: the writer and its thread take turns.
-    turn: Mutex<()>,
+    turn: Mutex<Option<Gate>>,
     changed: Condvar,
     /// Offset after the last published item.
     pub(crate) end: AtomicU64,
-    /// Offset after the last durable item.
+    /// The input offset that the published tape covers.
+    pub(crate) covered: AtomicU64,
+    /// Offset after the last item that is on the disk.
+    synced: AtomicU64,
+    /// Offset after the last durable item: it is on the disk, and so is its input.
     pub(crate) durable: AtomicU64,
     /// Whether something was published since the thread last looked.
     dirty: AtomicBool,
@@ -53,7 +93,14 @@ struct State {
 }
 
 impl Shared {
-    pub(crate) fn new(tape: PathBuf, live: Arc<Live>, end: u64, durable: u64) -> Self {
+    pub(crate) fn new(
+        tape: PathBuf,
+        live: Arc<Live>,
+        end: u64,
+        covered: u64,
+        durable: u64,
+        gate: Option<Gate>,
+    ) -> Self {
         let state = State {
             tape,
             live,
@@ -64,9 +111,11 @@ impl Shared {
         };
         Self {
             state: Mutex::new(state),
-            turn: Mutex::new(()),
+            turn: Mutex::new(gate),
             changed: Condvar::new(),
             end: AtomicU64::new(end),
+            covered: AtomicU64::new(covered),
+            synced: AtomicU64::new(durable),
             durable: AtomicU64::new(durable),
             dirty: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
@@ -106,7 +155,8 @@ impl Shared {
         self.lock().live = live;
     }
 
-    /// Makes all that is published durable, and says up to where.
+    /// Puts all that is published on the disk, and says up to where the tape is durable: with an
+    /// input, no further than that is.
     ///
     /// # Errors
     /// `Error::Io`: the disk refused, now or earlier. The tape must be opened anew.
@@ -120,8 +170,8 @@ impl Shared {
     }
 
     fn try_sync(&self) -> Result<u64> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let (files, end, tape) = {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (files, end, covered, tape) = {
             let mut state = self.lock();
             if let Some(code) = state.failure {
                 let source = std::io::Error::from_raw_os_error(code);
@@ -130,14 +180,21 @@ impl Shared {
             // Read under the lock: no segment can be added between the two, so that the files
             // hold everything before this offset.
             let end = self.end.load(Ordering::Acquire);
+            // Stored before the end: it covers that end's input, or more.
+            let covered = self.covered.load(Ordering::Acquire);
             let mut files = state.closed.clone();
             files.push(Arc::clone(&state.live));
             let tape = state.is_folder_dirty.then(|| state.tape.clone());
             state.is_folder_dirty = false;
-            (files, end, tape)
+            (files, end, covered, tape)
         };
-        if self.durable.load(Ordering::Acquire) >= end && files.len() == 1 && tape.is_none() {
-            return Ok(end);
+        let is_synced = self.synced.load(Ordering::Acquire) >= end;
+        if is_synced && self.durable.load(Ordering::Acquire) >= end {
+            if files.len() == 1 && tape.is_none() {
+                return Ok(end);
+            }
+        } else if is_synced && files.len() == 1 && tape.is_none() {
+            return self.declare(&mut turn, end, covered);
         }
         for live in &files {
             sync_file(&live.file).map_err(|e| Error::io(e, doing("syncing", &live.path)))?;
@@ -149,9 +206,28 @@ impl Shared {
         let mut state = self.lock();
         // Another thread may have synced the same segments, and the writer closed more, meanwhile.
         state.closed.retain(|closed| !files.iter().any(|file| Arc::ptr_eq(file, closed)));
-        self.durable.fetch_max(end, Ordering::AcqRel);
-        state.live.map.word(DURABLE).fetch_max(end, Ordering::AcqRel);
-        Ok(end)
+        self.synced.fetch_max(end, Ordering::AcqRel);
+        drop(state);
+        self.declare(&mut turn, end, covered)
+    }
+
+    /// Calls durable what is on the disk up to `end`, as far as its input is durable.
+    fn declare(&self, gate: &mut Option<Gate>, end: u64, covered: u64) -> Result<u64> {
+        let ready = match gate {
+            None => Some(end),
+            Some(gate) => {
+                let ready = gate.pass(end, covered)?;
+                if !gate.waiting.is_empty() {
+                    self.mark_dirty();
+                }
+                ready
+            }
+        };
+        let state = self.lock();
+        let durable = self.durable.fetch_max(ready.unwrap_or(0), Ordering::AcqRel);
+        let durable = durable.max(ready.unwrap_or(0));
+        state.live.map.word(DURABLE).fetch_max(durable, Ordering::AcqRel);
+        Ok(durable)
     }
 
     /// Makes `sync` every `interval` while something is published. Returns when told to stop.

@@ -19,8 +19,9 @@ use super::lock::Lock;
 use super::map::{Map, PAGE};
 use super::recovery::{self, Found};
 use super::segment::{doing, file_length, segment_path};
-use super::sync::{Live, Shared, SyncThread};
-use super::{space, wait, Durability, Recovery, TapeConfig};
+use super::sync::{Gate, Live, Shared, SyncThread};
+use super::undo::undo;
+use super::{space, wait, Durability, Reader, Recovery, TapeConfig};
 use crate::codec::{Frame, FRAME_HEADER, FRAME_PAYLOAD_MAX, NO_INPUT, VERSION};
 use crate::error::{Error, Result};
 use crate::record::{Plain, NONE};
@@ -28,6 +29,8 @@ use crate::record::{Plain, NONE};
 const NS_PER_DAY: i64 = 86_400_000_000_000;
 /// Smallest segment: below, the head would outweigh the frames.
 const SEGMENT_MIN: usize = 64 << 10;
+/// A frame that is durable but for its input is looked at again after so long.
+const INPUT_LOOK: Duration = Duration::from_millis(20);
 /// So many more frames of the same size get their pages together, within these limits in bytes:
 /// a busy tape makes few calls, and a quiet one does not write pages that it does not need.
 const AHEAD_FRAMES: usize = 16;
@@ -72,6 +75,21 @@ impl Tape {
     /// wrong; nothing was changed. `Error::FutureVersion`, `Error::DiskFull`, `Error::Io`.
     /// `Error::Invalid`: the tape holds another kind of items.
     pub fn open(path: &Path, config: TapeConfig) -> Result<Self> {
+        Self::open_behind(path, config, None)
+    }
+
+    /// As [`Tape::open`], for a tape that is made from the one at `input`: its frames say which
+    /// input they cover. Frames whose input was lost with the power are taken back, which
+    /// [`Tape::recovery`] tells; and no item is called durable before its input is.
+    ///
+    /// # Errors
+    /// As [`Tape::open`] and [`Reader::open`]. `Error::Invalid` also: the input lost more than a
+    /// loss of power explains.
+    pub fn open_from(path: &Path, config: TapeConfig, input: &Path) -> Result<Self> {
+        Self::open_behind(path, config, Some(Reader::open(input)?))
+    }
+
+    fn open_behind(path: &Path, config: TapeConfig, input: Option<Reader>) -> Result<Self> {
         if config.segment_bytes < SEGMENT_MIN {
             return Err(Error::invalid(format!(
                 "wanted segments of at least {SEGMENT_MIN} bytes, found {}",
@@ -80,7 +98,7 @@ impl Tape {
         }
         std::fs::create_dir_all(path).map_err(|error| Error::io(error, doing("making", path)))?;
         let lock = Lock::take(path)?;
-        let found = match recovery::recover(path)? {
+        let mut found = match recovery::recover(path)? {
             Some(found) => found,
             None => {
                 let head = fixed_head(&config, 0, NO_INPUT, i64::MIN, i64::MIN);
@@ -98,11 +116,21 @@ impl Tape {
                 config.kind
             )));
         }
-        Self::resume(path, config, lock, &found)
+        let mut input = input;
+        if let Some(input) = &mut input {
+            found = undo(path, found, input.end()?)?;
+        }
+        Self::resume(path, config, lock, &found, input.map(Gate::new))
     }
 
     /// Goes on where `found` ends.
-    fn resume(path: &Path, config: TapeConfig, lock: Lock, found: &Found) -> Result<Self> {
+    fn resume(
+        path: &Path,
+        config: TapeConfig,
+        lock: Lock,
+        found: &Found,
+        gate: Option<Gate>,
+    ) -> Result<Self> {
         let scan = &found.scan;
         let file = open_file(&found.path)?;
         // Zeros follow the last frame again, whatever a crash left there.
@@ -115,7 +143,9 @@ impl Tape {
         let durable = map.word(DURABLE).load(Ordering::Acquire);
         wait::wake_all(map.half_word(PUBLISHED));
         let live = Arc::new(Live { file, map, path: found.path.clone() });
-        let shared = Shared::new(path.to_owned(), Arc::clone(&live), scan.end_offset, durable);
+        let covered = if scan.input == NO_INPUT { 0 } else { scan.input };
+        let (end, is_made) = (scan.end_offset, gate.is_some());
+        let shared = Shared::new(path.to_owned(), Arc::clone(&live), end, covered, durable, gate);
         let shared = Arc::new(shared);
         // What an earlier writer left to the operating system is on the disk from here on.
         shared.sync()?;
@@ -123,6 +153,10 @@ impl Tape {
             Durability::IntervalMs(ms) => {
                 let interval = Duration::from_millis(u64::from(ms.max(1)));
                 Some(SyncThread::start(Arc::clone(&shared), interval)?)
+            }
+            // What waits for its input is looked at again.
+            Durability::EveryFrame if is_made => {
+                Some(SyncThread::start(Arc::clone(&shared), INPUT_LOOK)?)
             }
             Durability::EveryFrame | Durability::Never => None,
         };
@@ -201,6 +235,9 @@ impl Tape {
     fn publish(&mut self, at: u64) -> Result<()> {
         let map = &self.live.map;
         map.word(PUBLISHED).store(at, Ordering::Release);
+        if self.input != NO_INPUT {
+            self.shared.covered.store(self.input, Ordering::Release);
+        }
         self.shared.end.store(self.end, Ordering::Release);
         // A reader sets the waiting word, then looks at the published word; here it is the other
         // way round. The fence makes sure that one of the two sees the other. The same holds for

@@ -1,0 +1,105 @@
+//! What the recorder itself has to say: markers that go onto the raw tape among the frames.
+
+use super::{Ingest, NO_CONNECTION};
+use crate::error::Result;
+use crate::record::{
+    Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, NONE, SESSION_ENDS,
+};
+
+impl Ingest {
+    /// Notes that `connection` opened. Connections of one `group` carry the same streams.
+    ///
+    /// # Errors
+    /// None in practice: a marker fits into any blob.
+    pub fn connected(&mut self, connection: u16, group: u16, ts: i64) -> Result<()> {
+        let mut marker = self.marker(MarkerCode::Connected, ts);
+        marker.first = u64::from(connection);
+        marker.last = u64::from(group);
+        self.pending.push_records(connection, ts, marker.as_bytes())
+    }
+
+    /// Notes that `connection` ended, and forgets its streams. With `stops`, the recorder closed it
+    /// because it stops: what comes later is not lost, it was not to be recorded.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn disconnected(&mut self, connection: u16, ts: i64, stops: bool) -> Result<()> {
+        self.activity.forget(connection);
+        let mut marker = self.marker(MarkerCode::Disconnected, ts);
+        marker.first = u64::from(connection);
+        marker.state = if stops { SESSION_ENDS } else { 0 };
+        self.pending.push_records(connection, ts, marker.as_bytes())
+    }
+
+    /// Notes that time passed.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn heartbeat(&mut self, ts: i64) -> Result<()> {
+        let marker = self.marker(MarkerCode::Heartbeat, ts);
+        self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
+    }
+
+    /// Notes that the recorder stops in good order.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn end_session(&mut self, ts: i64) -> Result<()> {
+        let marker = self.marker(MarkerCode::EndOfSession, ts);
+        self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
+    }
+
+    /// Notes that `connection` carried nothing at all since `ts_start`.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn silent_connection(&mut self, connection: u16, ts_start: i64, ts: i64) -> Result<()> {
+        let mut marker = self.marker(MarkerCode::Gap, ts);
+        marker.cause = GapCause::Silence as u8;
+        marker.state = GapState::Closed as u8;
+        marker.count = u32::MAX;
+        marker.first = u64::from(connection);
+        marker.ts_start = ts_start;
+        self.pending.push_records(connection, ts, marker.as_bytes())
+    }
+
+    /// Notes that retention took items `first` to `last` of a derived tape, received between
+    /// `ts_start` and `ts_end`, before a reader of it had taken them.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn lost(
+        &mut self,
+        (first, last): (u64, u64),
+        (ts_start, ts_end): (i64, i64),
+        ts: i64,
+    ) -> Result<()> {
+        let mut marker = self.marker(MarkerCode::Gap, ts);
+        marker.header.ts_event = ts_end;
+        marker.cause = GapCause::Retention as u8;
+        marker.state = GapState::Closed as u8;
+        marker.count = u32::try_from(last - first + 1).unwrap_or(u32::MAX - 1);
+        (marker.first, marker.last) = (first, last);
+        marker.ts_start = if ts_start == i64::MIN { NONE } else { ts_start };
+        self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
+    }
+
+    pub(super) fn marker(&self, code: MarkerCode, ts: i64) -> Marker {
+        Marker {
+            header: Header {
+                feed: self.config.feed as u8,
+                ts_event: ts,
+                ts_recv: ts,
+                ..Header::of::<Marker>()
+            },
+            code: code as u8,
+            cause: 0,
+            state: 0,
+            channel: Channel::Session as u8,
+            count: 0,
+            first: 0,
+            last: 0,
+            ts_start: NONE,
+        }
+    }
+}
