@@ -127,6 +127,7 @@ JOBS = (
         "64-byte records with checksum and index; hand-over to a process that waits busily",
         (
             Metric("append", "append 1000 at once", "rec/s", target=20e6),
+            Metric("append_all", "  with the hash chain beside it", "rec/s"),
             Metric("single", "append one by one", "rec/s", target=5e6),
             Metric("scan", "scan, checked", "rec/s", target=80e6),
             Metric("hand_over_ns", "hand-over p50", "ns", higher=False, target=1000),

@@ -23,8 +23,9 @@ LINES = {
         "first_ms": (r"first question ([\d.]+) ms", 1),
     },
     "tape": {
-        "append": (r"durable never: .*\n  by processor time.*: ([\d.]+) M records/s", 1e6),
-        "single": (r"one by one, .*\n  by processor time.*: ([\d.]+) M records/s", 1e6),
+        "append": (r"durable never: .*\n.* appending thread: ([\d.]+) M records/s", 1e6),
+        "append_all": (r"durable never: .*\n.*\n.* all threads: ([\d.]+) M records/s", 1e6),
+        "single": (r"one by one, .*\n.* appending thread: ([\d.]+) M records/s", 1e6),
         "scan": (r"scan, checksums verified, best of 5: ([\d.]+) M records/s", 1e6),
         "hand_over_ns": (r"hand-over .*: p50 ([\d.]+) ns", 1),
         "hand_over_p99_ns": (r"hand-over .*, p99 ([\d.]+) ns", 1),
