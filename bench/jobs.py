@@ -164,7 +164,7 @@ JOBS = (
     ),
     Job(
         "lake",
-        "2 M trades from the tape to Parquet, sorted, exact, committed",
+        "8 M trades from the tape to Parquet, sorted, exact, committed",
         (
             Metric("value", "rows", "rows/s", target=4e6),
             Metric("bytes_a_row", "size", "B/row", higher=False, target=8),

@@ -48,7 +48,7 @@ def make_workload(folder: Path, smoke: bool) -> None:
     ):
         command[0] = str(WORKLOADS / command[0])
         subprocess.run([sys.executable, *command], check=True, env=environment, capture_output=True)
-    np.save(folder / "trades.npy", market.trades(40_000 if smoke else 2_000_000))
+    np.save(folder / "trades.npy", market.trades(40_000 if smoke else 8_000_000))
     np.save(folder / "definitions.npy", market.definitions())
     with (folder / "binance.jsonl").open() as mix, (folder / "depth.jsonl").open("w") as depth:
         depth.writelines(line for line in mix if '"e":"depthUpdate"' in line)
