@@ -4,19 +4,24 @@ Three steps, never mixed. `parse` reads what was written and opens nothing but t
 turns a section into the dataclass that its owner gives, and checks it; building is left to
 `pipeline.py`. Every member owns its `...Config` in its own file: this file knows none of them.
 Environment variables override the file: `TAPEWORKS_FEEDS__BINANCE_SPOT__SYMBOLS=BTCUSDT,ETHUSDT`
-is `symbols` of `[feeds.binance-spot]`. Secrets (fields with `metadata={"secret": True}`) come from
-the environment only.
+is `symbols` of `[feeds.binance-spot]`. Secrets (fields with `metadata={"secret": True}`, and URLs
+with a password) come from the environment only, and are never printed. A relative path in the file
+is relative to the folder of the file.
 """
 
 import dataclasses
 import difflib
+import json
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 from tapeworks.errors import ConfigError
 
@@ -24,6 +29,20 @@ ENVIRONMENT_PREFIX = "TAPEWORKS_"
 FILE_NAME = "tapeworks.toml"
 # Variables of the command line itself: they are no settings of the file.
 RESERVED = frozenset({"TAPEWORKS_CONFIG", "TAPEWORKS_DEBUG"})
+# Kubernetes tells every container of a namespace the addresses of its services: of one called
+# `tapeworks` or `tapeworks-...`, in variables that look like settings.
+SERVICE_VARIABLE = re.compile(
+    r"TAPEWORKS_(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9]+)*"
+    r"|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
+
+SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+# What a URL may hold that is nobody's business: a user with a password, and keys in its query.
+CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s\"']*@")
+QUERY_KEYS = re.compile(
+    r"([?&][\w.-]*(?:key|token|secret|passw|signature|auth)[\w.-]*=)[^&\s\"'#]+", re.IGNORECASE
+)
+PASSWORD = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s]*:[^/\s]*@")
 
 T = TypeVar("T")
 
@@ -35,6 +54,11 @@ class Value:
     raw: object
     origin: str
     from_environment: bool = False
+    is_text: bool = False
+    """Whether it is text that stands for a value, as on the command line."""
+    is_secret: bool = False
+    folder: Path | None = None
+    """The folder of the file that it stands in, if it is of one."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +67,14 @@ class Section:
 
     name: str = ""
     entries: Mapping[str, "Value | Section"] = field(default_factory=dict)
+    folder: Path | None = None
+    """Of the whole file: the folder that it lies in."""
 
     def table(self, key: str) -> "Section":
         """Returns the table `key`, empty if it was not written."""
         entry = self.entries.get(key, Section(_join(self.name, key)))
         if isinstance(entry, Value):
-            raise ConfigError(
-                f"{entry.origin}: wanted a table [{_join(self.name, key)}], found {entry.raw!r}"
-            )
+            raise _no_table(entry, _join(self.name, key))
         return entry
 
 
@@ -66,19 +90,22 @@ def parse(path: Path | None, environment: Mapping[str, str]) -> Section:
             written = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigError(
-                f"wanted a config file at {path}, found none: "
+                f"expected a config file at {path}, found none: "
                 f"`tape config example > {path}` writes one"
             ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not TOML: {error}") from None
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    tree = _tree(written, "", str(path))
+    folder = None if path is None else path.parent
+    tree = _tree(written, "", str(path), folder)
     for name in sorted(environment):
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in RESERVED:
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in RESERVED:
+            continue
+        if SERVICE_VARIABLE.fullmatch(name) is None:
             keys = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
             _override(tree, keys, Value(environment[name], name, from_environment=True))
-    return _section(tree, "")
+    return dataclasses.replace(_section(tree, ""), folder=folder)
 
 
 def resolve(section: Section, target: type[T], *, ignore: frozenset[str] = frozenset()) -> T:
@@ -96,12 +123,16 @@ def resolve(section: Section, target: type[T], *, ignore: frozenset[str] = froze
         if key not in fields:
             raise unknown(section, key, fields.keys() | ignore)
         place = _join(section.name, key)
-        secret = bool(fields[key].metadata.get("secret"))
+        secret = bool(fields[key].metadata.get("secret")) or (
+            isinstance(entry, Value) and PASSWORD.match(str(entry.raw)) is not None
+        )
         if secret and isinstance(entry, Value) and not entry.from_environment:
             raise ConfigError(
-                f"{entry.origin}: {place} is a secret: remove it from the file and set "
+                f"{redact(entry.origin)}: {place} is a secret: remove it from there and set "
                 f"{variable(place)} in the environment"
             )
+        if isinstance(entry, Value) and secret:
+            entry = dataclasses.replace(entry, is_secret=True)
         values[key] = _convert(entry, hints[key], place)
     try:
         return target(**values)
@@ -117,7 +148,9 @@ def unknown(section: Section, key: str, known: "typing.AbstractSet[str]") -> Con
     place = _join(section.name, key)
     near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
     if near:
-        advice = f"did you mean {_join(section.name, near[0])}?"
+        meant = _join(section.name, near[0])
+        is_variable = isinstance(entry, Value) and entry.from_environment
+        advice = f"did you mean {variable(meant) if is_variable else meant}?"
     else:
         advice = f"known are {', '.join(sorted(known))}"
     return ConfigError(f"{origin}: {place} is not a setting; {advice}")
@@ -126,6 +159,64 @@ def unknown(section: Section, key: str, known: "typing.AbstractSet[str]") -> Con
 def variable(place: str) -> str:
     """Returns the environment variable that overrides the setting at `place`."""
     return ENVIRONMENT_PREFIX + place.replace(".", "__").replace("-", "_").upper()
+
+
+def source_name(text: str) -> str:
+    """Returns `text` if it is fit to name a source.
+
+    The name is the folder of its tapes and states, its part of the lake, and the `venue` column of
+    every table: one spelling, safe in a path, in SQL and in a shell.
+
+    Raises:
+        ConfigError: it is not; the message says what would be.
+    """
+    if SOURCE_NAME.fullmatch(text):
+        return text
+    near = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:64].strip("-")
+    advice = f", such as {near!r}" if near else ""
+    raise ConfigError(
+        "expected the name of a source to be of a-z, 0-9 and '-', up to 64 characters and without "
+        f"a leading '-'{advice}; got {text[:80]!r}"
+    )
+
+
+def check_url(name: str, url: str, schemes: Sequence[str]) -> None:
+    """Checks that `url`, the value of the setting `name`, can be connected to.
+
+    Raises:
+        ConfigError: another scheme, no host, or characters that no URL has.
+    """
+    problem = ""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in schemes:
+            problem = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
+        elif not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:.]+", parts.hostname or "") or parts.port == 0:
+            problem = "no valid host" if parts.port != 0 else "port 0"
+    except ValueError as error:
+        problem = str(error)
+    if not all(character.isprintable() and character != " " for character in url):
+        problem = "a space or a control character"
+    if problem:
+        raise ConfigError(
+            f"{name}: expected {' or '.join(f'{scheme}://host:port' for scheme in schemes)}; "
+            f"got {redact(url)!r}, which has {problem}"
+        )
+
+
+def check_once(name: str, values: Sequence[str]) -> None:
+    """Checks that no value of the setting `name` stands there twice.
+
+    Raises:
+        ConfigError: names those that do.
+    """
+    if doubled := [value for value, count in Counter(values).items() if count > 1]:
+        raise ConfigError(f"{name}: expected each once; got more than once: {', '.join(doubled)}")
+
+
+def redact(text: str) -> str:
+    """Returns `text` with the credentials of URLs in it replaced by `***`."""
+    return QUERY_KEYS.sub(r"\1***", CREDENTIALS.sub(r"\1***@", text))
 
 
 def write_toml(config: object) -> str:
@@ -147,13 +238,15 @@ def _origin(section: Section) -> str:
     return ""
 
 
-def _tree(written: Mapping[str, Any], name: str, origin: str) -> dict[str, Any]:
+def _tree(
+    written: Mapping[str, Any], name: str, origin: str, folder: Path | None
+) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, value in written.items():
         if isinstance(value, dict):
-            tree[key] = _tree(value, _join(name, key), origin)
+            tree[key] = _tree(value, _join(name, key), origin, folder)
         else:
-            tree[key] = Value(value, origin)
+            tree[key] = Value(value, origin, folder=folder)
     return tree
 
 
@@ -183,7 +276,9 @@ def _convert(entry: Value | Section, hint: Any, place: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if isinstance(entry, Section):
             return resolve(entry, typing.cast(type, hint))
-        raise ConfigError(f"{entry.origin}: wanted a table [{place}], found {entry.raw!r}")
+        raise ConfigError(
+            f"{entry.origin}: expected a table [{place}], got {redact(repr(entry.raw))}"
+        )
     if get_origin(hint) in (Mapping, dict):
         if isinstance(entry, Section):
             inner = get_args(hint)[1]
@@ -191,11 +286,19 @@ def _convert(entry: Value | Section, hint: Any, place: str) -> Any:
                 key: _convert(value, inner, _join(place, key))
                 for key, value in entry.entries.items()
             }
-        raise ConfigError(f"{entry.origin}: wanted a table [{place}], found {entry.raw!r}")
+        raise ConfigError(
+            f"{entry.origin}: expected a table [{place}], got {redact(repr(entry.raw))}"
+        )
     if isinstance(entry, Section):
-        raise ConfigError(f"{_origin(entry)}: wanted {_describe(hint)} for {place}, found a table")
-    raw = _from_text(entry.raw, hint) if entry.from_environment else entry.raw
+        raise ConfigError(f"{_origin(entry)}: expected {_describe(hint)} for {place}, got a table")
+    is_text = entry.from_environment or entry.is_text
+    raw = _from_text(entry.raw, hint) if is_text else entry.raw
     return _scalar(raw, hint, entry, place)
+
+
+def _no_table(entry: Value, place: str) -> ConfigError:
+    got = redact(repr(entry.raw))
+    return ConfigError(f"{entry.origin}: expected a table [{place}], got {got}")
 
 
 def _without_none(hint: Any) -> Any:
@@ -228,14 +331,15 @@ def _scalar(raw: object, hint: Any, entry: Value, place: str) -> Any:
     if get_origin(hint) is Literal and raw in get_args(hint):
         return raw
     if hint is Path and isinstance(raw, str):
-        return Path(raw)
+        return (entry.folder or Path()) / raw
     if hint is float and isinstance(raw, int | float) and not isinstance(raw, bool):
         return float(raw)
     if hint is int and isinstance(raw, int) and not isinstance(raw, bool):
         return raw
     if hint in (str, bool) and isinstance(raw, hint):
         return raw
-    raise ConfigError(f"{entry.origin}: wanted {_describe(hint)} for {place}, found {raw!r}")
+    got = "something else, which is secret" if entry.is_secret else redact(repr(raw))
+    raise ConfigError(f"{entry.origin}: expected {_describe(hint)} for {place}, got {got}")
 
 
 def _describe(hint: Any) -> str:
@@ -252,6 +356,8 @@ def _write_table(lines: list[str], name: str, config: object) -> None:
     for key, value, secret in _items(config):
         if dataclasses.is_dataclass(value) or isinstance(value, Mapping):
             tables.append((_join(name, key), value))
+        elif isinstance(value, str) and redact(value) != value:
+            lines.append(f"# {key} holds a secret, which is left out: {_toml(redact(value))}")
         elif value is not None and not secret:
             lines.append(f"{key} = {_toml(value)}")
     for place, value in tables:
@@ -262,11 +368,15 @@ def _write_table(lines: list[str], name: str, config: object) -> None:
 def _items(config: object) -> list[tuple[str, object, bool]]:
     if isinstance(config, Mapping):
         return [(str(key), value, False) for key, value in config.items()]
-    return [
+    items = [
         (f.name, getattr(config, f.name), bool(f.metadata.get("secret")))
         for f in dataclasses.fields(config)  # type: ignore[arg-type]
         if f.init
     ]
+    # The kind of a member says which dataclass it is, so it stands in no field of it.
+    kind = getattr(config, "kind", None)
+    is_named = any(name == "kind" for name, _, _ in items)
+    return items if kind is None or is_named else [("kind", kind, False), *items]
 
 
 def _toml(value: object) -> str:
@@ -276,5 +386,5 @@ def _toml(value: object) -> str:
         return repr(value)
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml(part) for part in value) + "]"
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+    # TOML takes the escapes of JSON, and wants one more.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from types import FrameType
 from typing import IO, Any, Literal
 from urllib.parse import urlsplit
 
-from tapeworks.config import Section, Value, resolve, unknown
+from tapeworks.config import Section, Value, resolve, source_name, unknown
 from tapeworks.errors import ConfigError, TapeworksError
 from tapeworks.processors.derive import STEPS, Derivation, Step
 from tapeworks.sinks.base import feeders
@@ -153,24 +152,36 @@ def resolve_config(written: Section) -> Config:
     """
     tables = frozenset({"feeds", "sinks"})
     config = resolve(written, Config, ignore=tables)
+    if "data" not in written.entries and written.folder is not None:
+        config = replace(config, data=written.folder / config.data)
     feeds = _feeds(written.table("feeds"))
     sinks = _sinks(written.table("sinks"))
     return replace(config, feeds=feeds, sinks=sinks)
 
 
 def _feeds(section: Section) -> dict[str, Any]:
+    """Returns the feeds by the name of their source: the one key of all that is stored of them."""
     if not section.entries:
         section = Section(section.name, {DEFAULT_FEED: Section(f"feeds.{DEFAULT_FEED}")})
     feeds: dict[str, Any] = {}
+    tables: dict[str, list[str]] = {}
     for key in section.entries:
-        name, table = key.replace("_", "-").lower(), section.table(key)
-        if name == DEFAULT_FEED and _only_from_environment(table):
+        table = section.table(key)
+        is_variable = _only_from_environment(table)
+        # A variable cannot hold a hyphen.
+        name = key.replace("_", "-") if is_variable else key
+        if name == DEFAULT_FEED and is_variable:
             # A variable that changes one setting of the default feed leaves it its symbols.
             table = Section(table.name, {"symbols": DEFAULT_SYMBOLS, **table.entries})
-        feeds[name] = resolve_feed(name, table)
-    for source, count in Counter(feed.name for feed in feeds.values()).items():
-        if count > 1:
-            raise ConfigError(f"wanted one feed a source; found {count} with source = {source!r}")
+        feed = resolve_feed(name, table)
+        feeds[feed.name] = feed
+        tables.setdefault(feed.name, []).append(f"[{table.name}]")
+    for source, named in tables.items():
+        if len(named) > 1:
+            raise ConfigError(
+                f"expected one feed for each source; got {len(named)} for {source!r}: "
+                f"{', '.join(named)}"
+            )
     return feeds
 
 
@@ -180,11 +191,17 @@ def _only_from_environment(section: Section) -> bool:
 
 
 def resolve_feed(name: str, section: Section) -> Any:
-    """Turns the settings of one feed into its dataclass; its source is called `name`.
+    """Turns the settings of one feed into its dataclass.
+
+    Its source is called `name`, unless its settings say otherwise.
 
     Raises:
         ConfigError: the kind of feed is not known, or a setting is wrong.
     """
+    try:
+        source_name(name)
+    except ConfigError as error:
+        raise ConfigError(f"[{section.name}]: {error}") from None
     entry = section.entries.get("kind")
     kind = str(entry.raw) if isinstance(entry, Value) else name.partition("-")[0]
     if ":" in kind:

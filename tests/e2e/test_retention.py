@@ -118,7 +118,7 @@ def readable(tape: Any, lake: Lake) -> None:
     times = trades.column("ts_recv").cast("int64").to_pylist()
     replayed = lake.replay("BTCUSDT", kinds=["trades"], start=min(times))
     assert sum(len(batch) for batch in replayed) == len(trades)
-    line = tape.refuse("book", "BTCUSDT", code=5)
+    line = tape.refuse("book", "BTCUSDT", code=1)
     shown = tape.run("book", "BTCUSDT", "--at", line.rpartition(" is at ")[2])
     assert "BTCUSDT" in shown
     status = tape.answer("status", "--json")

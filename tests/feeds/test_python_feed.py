@@ -363,7 +363,7 @@ def test_settings_of_an_own_feed_are_checked_as_any(monkeypatch: pytest.MonkeyPa
     assert (config.name, config.kind) == ("mine", "own_feed:HarborFeed")
     with pytest.raises(ConfigError, match=r"did you mean feeds\.mine\.symbols"):
         resolve("own_feed:HarborFeed", symbol=["A"])
-    with pytest.raises(ConfigError, match="ws_url: wanted wss"):
+    with pytest.raises(ConfigError, match="ws_url: expected ws://host:port or wss://"):
         resolve("own_feed:HarborFeed", ws_url="http://127.0.0.1")
 
 

@@ -2,7 +2,7 @@
 
 A command's module is imported only when it is called: `tape --help` loads none of them. Wrong
 use, and every error that Tapeworks raises on purpose, ends as one line on stderr and an exit code
-of `EXIT_CODES`; `--debug` (or `TAPEWORKS_DEBUG=1`) shows the traceback as well.
+of the list below; `--debug` (or `TAPEWORKS_DEBUG=1`) shows the traceback as well.
 """
 
 import difflib
@@ -28,24 +28,17 @@ Examples:
   tape query "select symbol, count(*) from trades group by symbol"
 
 Exit codes:
-  0 done                             3 a tape, a sink or a file failed
-  1 a check did not hold             4 the venue refused
-  2 wrong arguments or settings      5 the question cannot be answered
-                                     130 interrupted
+  0  all that was asked for was done
+  1  something failed, or a check found a fault
+  2  wrong arguments or settings
+  3  it ran, but not all that was asked for was recorded
+  130  interrupted before there was anything to keep
 """
 
 HELP_COLUMNS_MAX = 100
+EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
-EXIT_FILE_FAILED = 3
 EXIT_INTERRUPTED = 130
-EXIT_CODES: list[tuple[type[errors.TapeworksError], int]] = [
-    (errors.ConfigError, 2),
-    (errors.TapeError, 3),
-    (errors.SinkError, 3),
-    (errors.FeedError, 4),
-    (errors.QueryError, 5),
-    (errors.TapeworksError, 1),
-]
 
 START, LOOK, KEEP = "Start", "Look", "Check and keep"
 
@@ -143,7 +136,7 @@ class Commands(TyperGroup):
 
 def exit_code(error: errors.TapeworksError) -> int:
     """Returns the exit code that stands for `error`."""
-    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+    return EXIT_WRONG_USE if isinstance(error, errors.ConfigError) else EXIT_FAILED
 
 
 app = typer.Typer(
@@ -209,7 +202,7 @@ def _run() -> int:
         _discard_output()
         place = f"{error.filename}: " if error.filename else ""
         told = f"{place}{error.strerror or error}; `tape --debug ...` shows where"
-        return _refuse("tape", told, EXIT_FILE_FAILED)
+        return _refuse("tape", told, EXIT_FAILED)
 
 
 def _discard_output() -> None:

@@ -1,5 +1,6 @@
 """`tape config`: check the settings, show what is in force, or print a commented example."""
 
+from dataclasses import replace
 from importlib.resources import files
 
 from tapeworks.cli.command import Application
@@ -23,13 +24,15 @@ def check(config: ConfigOption = None) -> None:
         console.print(f"feed [bold]{name}[/]: {len(feed.symbols)} symbols, {streams} streams")
     for name in settings.sinks:
         console.print(f"sink [bold]{name}[/]")
-    console.print(f"data in [bold]{settings.data}[/]; the settings are right")
+    console.print(f"data in [bold]{settings.data}[/]; configuration OK")
 
 
 @app.command(epilog="Example:\n  tape config show > all.toml")
 def show(config: ConfigOption = None) -> None:
     """Print all settings that are in force, as TOML. Secrets are left out."""
-    print(write_toml(load(config)), end="")
+    settings = load(config)
+    # Fit to be saved anywhere.
+    print(write_toml(replace(settings, data=settings.data.absolute())), end="")
 
 
 @app.command(epilog="Example:\n  tape config example > tapeworks.toml")

@@ -14,6 +14,7 @@ from tapeworks.cli.console import console, problems
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.output import amount
 from tapeworks.cli.settings import load
+from tapeworks.config import source_name
 from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.captures import Captured, Captures
 from tapeworks.pipeline import Config, catch_up
@@ -49,8 +50,8 @@ def import_frames(
     config: ConfigOption = None,
 ) -> None:
     """Bring captured frames onto the tapes, derive everything, and store it in the lake."""
+    name = source_name(source or feed)
     settings = load(config)
-    name = source or feed
     settings = replace(settings, data=data or settings.data, feeds={name: None})
     _check(feed, files, Captures(feed, symbol, stream))
     captures = Captures(feed, symbol, stream)

@@ -55,7 +55,8 @@ def data_folder(data: Path | None) -> Path:
     if data is not None:
         return data
     written = read_settings(None)
-    return resolve(written, _Place, ignore=frozenset(written.entries) - {"data"}).data
+    place = resolve(written, _Place, ignore=frozenset(written.entries) - {"data"}).data
+    return place if "data" in written.entries else (written.folder or Path()) / place
 
 
 def recorded(data: Path | None) -> Path:

@@ -41,12 +41,12 @@ def record(
     """Record symbols of a venue, derive books and bars, store all in the lake, until Ctrl-C."""
     if venue not in FEED_CONFIGS:
         raise ConfigError(f"wanted a venue of {', '.join(FEED_CONFIGS)}; found {venue!r}")
-    written = {"symbols": Value(",".join(symbols), "the command line", from_environment=True)}
+    written = {"symbols": Value(",".join(symbols), "the command line", is_text=True)}
     for setting in settings or []:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise ConfigError(f"--set {shlex.quote(setting)}: wanted KEY=VALUE")
-        written[key.strip()] = Value(value, f"--set {setting}", from_environment=True)
+            raise ConfigError(f"expected --set KEY=VALUE; got --set {shlex.quote(setting)}")
+        written[key.strip()] = Value(value, f"--set {key.strip()}", is_text=True)
     product = written.get("product", Value("spot", "")).raw
     name = f"{venue}-{product}"
     feed = resolve_feed(name, Section(f"feeds.{name}", written))

@@ -26,14 +26,16 @@ import sys
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 from tapeworks._core import Frame, RecordBuilder, price_units, size_units
+from tapeworks.config import check_once, check_url, source_name
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.base import Feed, SessionRules
 from tapeworks.feeds.limits import WeightBudget
 
 __all__ = ["Frame", "PythonFeed", "PythonFeedConfig", "RecordBuilder", "price_units", "size_units"]
+
+URL_SCHEMES = {"ws_url": ("ws", "wss"), "rest_url": ("http", "https"), "proxy": ("http", "https")}
 
 _REFUSALS_LOGGED = 10
 """So many refused frames are logged one by one, and from then on every thousandth."""
@@ -71,10 +73,16 @@ class PythonFeedConfig:
     """Frames waiting for a tape that cannot be written; beyond it the newest are shed, counted."""
 
     def __post_init__(self) -> None:
-        for name, schemes in (("ws_url", ("ws", "wss")), ("rest_url", ("http", "https"))):
-            url = str(getattr(self, name))
-            if url and urlsplit(url).scheme not in schemes:
-                raise ConfigError(f"{name}: wanted {schemes[1]}://...; found {url!r}")
+        for name, schemes in URL_SCHEMES.items():
+            if url := str(getattr(self, name)):
+                check_url(name, url, schemes)
+        if self.source:
+            source_name(self.source)
+        check_once("symbols", self.symbols)
+        check_once("channels", self.channels)
+        wrong = [s for s in self.symbols if not s or not s.isprintable() or s != s.strip()]
+        if wrong:
+            raise ConfigError(f"symbols: expected the venue's own; got {wrong}")
         if not 1 << 16 <= self.pending_bytes_max <= 1 << 29:
             raise ConfigError(
                 f"pending_bytes_max: wanted {1 << 16} to {1 << 29}; found {self.pending_bytes_max}"

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tapeworks.config import check_once, check_url, source_name
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.binance import rest, streams
 
 PRODUCTS = ("spot", "usdm")
+# As it fits into a definition.
+SYMBOL_BYTES_MAX = 48
 
 ENDPOINTS: dict[tuple[str, str], tuple[str, str]] = {
     ("spot", "production"): ("wss://stream.binance.com:9443", "https://api.binance.com"),
@@ -73,12 +76,24 @@ class BinanceConfig:
         presets = [preset for product, preset in ENDPOINTS if product == self.product]
         if not (self.ws_url and self.rest_url):
             _one_of("endpoints", self.endpoints, presets)
-        wrong = [symbol for symbol in self.symbols if not re.fullmatch(r"\w+", symbol)]
+        # The venue writes them in upper case, and nowhere are there two that differ in it alone.
+        object.__setattr__(self, "symbols", tuple(symbol.upper() for symbol in self.symbols))
+        wrong = [symbol for symbol in self.symbols if not _is_symbol(symbol)]
         if wrong or not self.symbols:
             found = ", ".join(map(repr, wrong)) or "none"
-            raise ConfigError(f"symbols: wanted the venue's own, such as BTCUSDT; found {found}")
+            raise ConfigError(f"symbols: expected the venue's own, such as BTCUSDT; got {found}")
+        check_once("symbols", self.symbols)
         if not self.channels:
             raise ConfigError("channels: wanted at least one; found none")
+        check_once("channels", self.channels)
+        if self.source:
+            source_name(self.source)
+        if self.ws_url:
+            check_url("ws_url", self.ws_url, ("ws", "wss"))
+        if self.rest_url not in ("", "off"):
+            check_url("rest_url", self.rest_url, ("http", "https"))
+        if self.proxy:
+            check_url("proxy", self.proxy, ("http", "https"))
         speeds = (
             streams.USDM_DEPTH_SPEEDS_MS if self.product == "usdm" else streams.SPOT_DEPTH_SPEEDS_MS
         )
@@ -129,6 +144,10 @@ class BinanceConfig:
             for symbol in self.symbols
             for channel in self.channels
         ]
+
+
+def _is_symbol(text: str) -> bool:
+    return bool(re.fullmatch(r"\w+", text)) and len(text.encode()) <= SYMBOL_BYTES_MAX
 
 
 def _one_of(name: str, value: object, wanted: Sequence[object]) -> None:
