@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from tapeworks import tape
-from tapeworks.errors import CorruptTapeError, TapeLockedError, TapeRangeError
+from tapeworks._core import FolderLock
+from tapeworks.errors import (
+    CorruptTapeError,
+    TapeLockedError,
+    TapeRangeError,
+    TapeReplacedError,
+)
 
 
 def record(number: int) -> bytes:
@@ -225,3 +231,28 @@ def test_verify_reports_what_is_there_and_what_is_wrong(tape_path: Path) -> None
     path.write_bytes(content)
     fault = tape.verify(tape_path)["fault"]
     assert (fault["path"], fault["byte"]) == (str(path), 16_384)
+
+
+def test_folder_lock_names_its_holder_and_outlives_its_file(tape_path: Path) -> None:
+    # A lock that another process holds is refused with its pid, also without the file that says
+    # so; when that process is killed, the lock is free.
+    program = "import sys, time; from tapeworks._core import FolderLock as L; l = L(sys.argv[1]);"
+    program += "print('held', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", program, tape_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(TapeLockedError) as refused:
+            FolderLock(tape_path)
+        assert (refused.value.holder, refused.value.path) == (holder.pid, str(tape_path))
+        (tape_path / "LOCK").unlink()
+        with pytest.raises(TapeLockedError, match="another process"):
+            tape.TapeWriter(tape_path)
+        holder.kill()
+    with FolderLock(tape_path) as lock:
+        lock.check()
+        tape_path.rename(tape_path.with_name("elsewhere"))
+        with pytest.raises(TapeReplacedError, match="found nothing"):
+            lock.check()
+    with pytest.raises(ValueError, match="released"):
+        lock.check()

@@ -10,6 +10,7 @@
         CorruptTapeError     a checksum fails before the tail     stop
         TapeVersionError     a newer version wrote it             stop, update
         TapeLockedError      another process writes it            stop
+        TapeReplacedError    replaced, restored or rewritten      stop, say what to do
         TapeRangeError       the offset is not on the tape        say what is, go on or stop
         DiskFullError        no space left                        keep what fits, shed, go on
       SinkError
@@ -69,7 +70,16 @@ class TapeVersionError(TapeError):
 
 
 class TapeLockedError(TapeError):
-    """Another process is writing this tape."""
+    """Another process, `holder`, is writing the folder `path`."""
+
+    path: str = ""
+    holder: int | None = None
+
+
+class TapeReplacedError(TapeError):
+    """What stands at `path` is not what was there: replaced, restored from a copy, or rewritten."""
+
+    path: str = ""
 
 
 class TapeRangeError(TapeError):

@@ -52,12 +52,24 @@ pub enum Error {
         /// The newest version that this build reads.
         supported: u32,
     },
-    /// Another process is writing this tape.
+    /// Another process is writing this folder: a tape, a lake, a state.
     Locked {
-        /// The tape's folder.
+        /// The folder.
         path: PathBuf,
         /// Process id of the writer, if it could be read.
         holder: Option<u32>,
+    },
+    /// What stands at a place is not what was there before: a tape or a folder was replaced,
+    /// restored from a copy, or rewritten.
+    Replaced {
+        /// The folder.
+        path: PathBuf,
+        /// What was expected there.
+        expected: String,
+        /// What was found.
+        found: String,
+        /// What to do about it.
+        advice: &'static str,
     },
     /// The wanted offset is no longer, or not yet, on the tape.
     OutOfRange {
@@ -186,6 +198,7 @@ impl Error {
             Self::Corrupt { .. } => "corrupt",
             Self::FutureVersion { .. } => "future_version",
             Self::Locked { .. } => "locked",
+            Self::Replaced { .. } => "replaced",
             Self::OutOfRange { .. } => "out_of_range",
             Self::DiskFull { .. } => "disk_full",
             Self::Invalid { .. } => "invalid",
@@ -217,6 +230,9 @@ impl fmt::Display for Error {
             }
             Self::Locked { path, holder: None } => {
                 write!(f, "{} is being written by another process: stop it first", path.display())
+            }
+            Self::Replaced { path, expected, found, advice } => {
+                write!(f, "{}: expected {expected}, found {found}: {advice}", path.display())
             }
             Self::OutOfRange { wanted, first, end } => {
                 write!(f, "offset {wanted} is not on the tape, which holds {first} up to {end}")

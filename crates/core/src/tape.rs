@@ -24,6 +24,7 @@ mod writer;
 
 pub use crate::codec::{TapeKind, NO_INPUT};
 pub use keeper::Retention;
+pub use lock::FolderLock;
 pub use offsets::{list_offsets, load_offset, save_offset};
 pub use reader::Reader;
 pub use verify::{hash, verify, Fault, Report};

@@ -11,6 +11,7 @@ pub fn to_python(error: Error) -> PyErr {
         Error::Corrupt { .. } => "CorruptTapeError",
         Error::FutureVersion { .. } => "TapeVersionError",
         Error::Locked { .. } => "TapeLockedError",
+        Error::Replaced { .. } => "TapeReplacedError",
         Error::OutOfRange { .. } => "TapeRangeError",
         Error::DiskFull { .. } => "DiskFullError",
         Error::Invalid { .. } => return pyo3::exceptions::PyValueError::new_err(error.to_string()),
@@ -59,6 +60,11 @@ fn build(py: Python<'_>, class: &str, error: &Error) -> PyResult<PyErr> {
             fields.set_item("first", first)?;
             fields.set_item("end", end)?;
         }
+        Error::Locked { path, holder } => {
+            fields.set_item("path", path.display().to_string())?;
+            fields.set_item("holder", holder)?;
+        }
+        Error::Replaced { path, .. } => fields.set_item("path", path.display().to_string())?,
         _ => {}
     }
     for (name, value) in fields.iter() {

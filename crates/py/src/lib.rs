@@ -7,6 +7,7 @@ mod errors;
 mod feeds;
 mod foreign;
 mod ingest;
+mod lock;
 mod processors;
 mod record;
 mod simulator;
@@ -15,6 +16,7 @@ mod tape;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     record::register(module)?;
+    lock::register(module)?;
     tape::register(module)?;
     feeds::register(module)?;
     foreign::register(module)?;

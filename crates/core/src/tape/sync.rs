@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::head::DURABLE;
+use super::lock::FolderLock;
 use super::map::Map;
 use super::segment::doing;
 use super::Reader;
@@ -60,6 +61,8 @@ impl Gate {
 /// What the writer and its thread share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// The right to write the tape's folder.
+    pub(crate) lock: FolderLock,
     state: Mutex<State>,
     /// Held during a sync: the writer and its thread take turns.
     turn: Mutex<Option<Gate>>,
@@ -80,7 +83,6 @@ pub(crate) struct Shared {
 
 #[derive(Debug)]
 struct State {
-    tape: PathBuf,
     live: Arc<Live>,
     /// Closed segments that are not on the disk yet, oldest first.
     closed: Vec<Arc<Live>>,
@@ -94,22 +96,17 @@ struct State {
 
 impl Shared {
     pub(crate) fn new(
-        tape: PathBuf,
+        lock: FolderLock,
         live: Arc<Live>,
         end: u64,
         covered: u64,
         durable: u64,
         gate: Option<Gate>,
     ) -> Self {
-        let state = State {
-            tape,
-            live,
-            closed: Vec::new(),
-            is_folder_dirty: true,
-            stop: false,
-            failure: None,
-        };
+        let state =
+            State { live, closed: Vec::new(), is_folder_dirty: true, stop: false, failure: None };
         Self {
+            lock,
             state: Mutex::new(state),
             turn: Mutex::new(gate),
             changed: Condvar::new(),
@@ -122,7 +119,7 @@ impl Shared {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere cannot leave the state half changed: every change is one assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,14 +134,14 @@ impl Shared {
 
     #[cold]
     fn wake_thread(&self) {
-        let _state = self.lock();
+        let _state = self.state();
         self.dirty.store(true, Ordering::Relaxed);
         self.changed.notify_one();
     }
 
     /// Goes on with a new segment. The old one must become durable first.
     pub(crate) fn roll(&self, live: Arc<Live>) {
-        let mut state = self.lock();
+        let mut state = self.state();
         let old = std::mem::replace(&mut state.live, live);
         state.closed.push(old);
         state.is_folder_dirty = true;
@@ -152,7 +149,7 @@ impl Shared {
 
     /// Goes on with the same segment, mapped anew.
     pub(crate) fn replace(&self, live: Arc<Live>) {
-        self.lock().live = live;
+        self.state().live = live;
     }
 
     /// Puts all that is published on the disk, and says up to where the tape is durable: with an
@@ -162,8 +159,10 @@ impl Shared {
     /// `Error::Io`: the disk refused, now or earlier. The tape must be opened anew.
     pub(crate) fn sync(&self) -> Result<u64> {
         let synced = self.try_sync();
-        if let Err(Error::Io { source, .. }) = &synced {
-            self.lock().failure = Some(source.raw_os_error().unwrap_or(libc::EIO));
+        if let Err(error) = &synced {
+            if let Error::Io { source, .. } = error {
+                self.state().failure = Some(source.raw_os_error().unwrap_or(libc::EIO));
+            }
             self.has_failed.store(true, Ordering::Release);
         }
         synced
@@ -171,11 +170,13 @@ impl Shared {
 
     fn try_sync(&self) -> Result<u64> {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is written into a folder that is no longer there would be on no disk.
+        self.lock.check()?;
         let (files, end, covered, tape) = {
-            let mut state = self.lock();
+            let mut state = self.state();
             if let Some(code) = state.failure {
                 let source = std::io::Error::from_raw_os_error(code);
-                return Err(Error::io(source, doing("syncing", &state.tape)));
+                return Err(Error::io(source, doing("syncing", self.lock.path())));
             }
             // Read under the lock: no segment can be added between the two, so that the files
             // hold everything before this offset.
@@ -184,7 +185,7 @@ impl Shared {
             let covered = self.covered.load(Ordering::Acquire);
             let mut files = state.closed.clone();
             files.push(Arc::clone(&state.live));
-            let tape = state.is_folder_dirty.then(|| state.tape.clone());
+            let tape = state.is_folder_dirty.then(|| self.lock.path());
             state.is_folder_dirty = false;
             (files, end, covered, tape)
         };
@@ -200,10 +201,10 @@ impl Shared {
             sync_file(&live.file).map_err(|e| Error::io(e, doing("syncing", &live.path)))?;
         }
         if let Some(tape) = tape {
-            let synced = File::open(&tape).and_then(|folder| folder.sync_all());
-            synced.map_err(|error| Error::io(error, doing("syncing", &tape)))?;
+            let synced = File::open(tape).and_then(|folder| folder.sync_all());
+            synced.map_err(|error| Error::io(error, doing("syncing", tape)))?;
         }
-        let mut state = self.lock();
+        let mut state = self.state();
         // Another thread may have synced the same segments, and the writer closed more, meanwhile.
         state.closed.retain(|closed| !files.iter().any(|file| Arc::ptr_eq(file, closed)));
         self.synced.fetch_max(end, Ordering::AcqRel);
@@ -223,7 +224,7 @@ impl Shared {
                 ready
             }
         };
-        let state = self.lock();
+        let state = self.state();
         let durable = self.durable.fetch_max(ready.unwrap_or(0), Ordering::AcqRel);
         let durable = durable.max(ready.unwrap_or(0));
         state.live.map.word(DURABLE).fetch_max(durable, Ordering::AcqRel);
@@ -233,7 +234,7 @@ impl Shared {
     /// Makes `sync` every `interval` while something is published. Returns when told to stop.
     fn run(&self, interval: Duration) {
         loop {
-            let mut state = self.lock();
+            let mut state = self.state();
             while !state.stop && !self.dirty.load(Ordering::Relaxed) {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
@@ -255,7 +256,7 @@ impl Shared {
     }
 
     fn stop(&self) {
-        self.lock().stop = true;
+        self.state().stop = true;
         self.changed.notify_all();
     }
 }

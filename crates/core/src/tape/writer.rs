@@ -15,7 +15,7 @@ use super::head::{
 };
 use super::index::{IndexWriter, SLOTS};
 use super::keeper::Keeper;
-use super::lock::Lock;
+use super::lock::FolderLock;
 use super::map::{Map, PAGE};
 use super::recovery::{self, Found};
 use super::segment::{doing, file_length, segment_path};
@@ -58,12 +58,11 @@ pub struct Tape {
     ts_max: i64,
     day: i64,
     index: IndexWriter,
-    shared: Arc<Shared>,
     recovery: Recovery,
     // Dropped in this order: the threads stop before the right to write is given up.
-    _sync_thread: Option<SyncThread>,
     keeper: Keeper,
-    _lock: Lock,
+    _sync_thread: Option<SyncThread>,
+    shared: Arc<Shared>,
 }
 
 impl Tape {
@@ -96,8 +95,7 @@ impl Tape {
                 config.segment_bytes
             )));
         }
-        std::fs::create_dir_all(path).map_err(|error| Error::io(error, doing("making", path)))?;
-        let lock = Lock::take(path)?;
+        let lock = FolderLock::take(path)?;
         let mut found = match recovery::recover(path)? {
             Some(found) => found,
             None => {
@@ -127,7 +125,7 @@ impl Tape {
     fn resume(
         path: &Path,
         config: TapeConfig,
-        lock: Lock,
+        lock: FolderLock,
         found: &Found,
         gate: Option<Gate>,
     ) -> Result<Self> {
@@ -145,7 +143,7 @@ impl Tape {
         let live = Arc::new(Live { file, map, path: found.path.clone() });
         let covered = if scan.input == NO_INPUT { 0 } else { scan.input };
         let (end, is_made) = (scan.end_offset, gate.is_some());
-        let shared = Shared::new(path.to_owned(), Arc::clone(&live), end, covered, durable, gate);
+        let shared = Shared::new(lock, Arc::clone(&live), end, covered, durable, gate);
         let shared = Arc::new(shared);
         // What an earlier writer left to the operating system is on the disk from here on.
         shared.sync()?;
@@ -178,7 +176,6 @@ impl Tape {
             recovery: found.recovery,
             _sync_thread: sync_thread,
             keeper,
-            _lock: lock,
         })
     }
 
@@ -190,6 +187,8 @@ impl Tape {
     /// # Errors
     /// `Error::DiskFull`: nothing of this was published; free space and call again. `Error::Io`:
     /// the disk refuses; open the tape anew. `Error::Invalid`: the bytes are no whole items.
+    /// `Error::Replaced`: the tape's folder was removed or replaced; noticed at the next sync or
+    /// the next segment.
     #[inline]
     pub fn append(
         &mut self,
@@ -309,6 +308,7 @@ impl Tape {
 
     /// Closes the segment and goes on with a new one that has room for `size` bytes.
     fn roll(&mut self, size: usize, ts_recv: i64) -> Result<()> {
+        self.shared.lock.check()?;
         let head = fixed_head(&self.config, self.end, self.input, self.ts_max, ts_recv);
         let needed = HEAD + size;
         let durable = self.shared.durable.load(Ordering::Acquire);
