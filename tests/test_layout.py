@@ -34,6 +34,7 @@ PYTHON_LEVELS = [
     {"cli"},
 ]
 RUST_LEVELS = [
+    {"numbered"},
     {"error", "clock"},
     {"record"},
     {"instrument", "decimal"},
@@ -262,7 +263,8 @@ def test_python_modules_import_only_from_below():
 
 
 def rust_uses(code: str) -> Iterator[tuple[int, str]]:
-    for match in re.finditer(r"\bcrate::(\{[^;]*\}|\w+)", code):
+    # What a macro names by `$crate` is used where it is expanded.
+    for match in re.finditer(r"(?<!\$)\bcrate::(\{[^;]*\}|\w+)", code):
         line = code.count("\n", 0, match.start()) + 1
         names = match.group(1)
         if names.startswith("{"):

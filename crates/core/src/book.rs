@@ -15,7 +15,8 @@ mod state;
 mod sync;
 mod synced;
 
-pub use continuity::{Continuity, SyncState};
+pub use crate::record::SyncState;
+pub use continuity::Continuity;
 pub use excerpt::Excerpt;
 pub use history::{BookHistory, BookTape, Moment, Past, PastBook, Unproven};
 pub use l2::{Depth, Distance, Fill, L2Book, Touch};

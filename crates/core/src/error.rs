@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::numbered;
+
 /// Shorthand for results of the core.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -92,79 +94,35 @@ pub enum Error {
     },
 }
 
-/// Why a frame could not be decoded. The number is stored in dead-letter markers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum DecodeReason {
-    /// The bytes are not JSON.
-    NotJson = 1,
-    /// The frame ends in the middle of a value.
-    Truncated = 2,
-    /// A key that the message needs is missing.
-    MissingField = 3,
-    /// A value has another type than the venue documents.
-    WrongType = 4,
-    /// A decimal or an integer could not be read.
-    BadNumber = 5,
-    /// A number has more digits than the fixed-point field holds.
-    DoesNotFit = 6,
-    /// The event type is not known.
-    UnknownEvent = 7,
-    /// A raw payload carries no symbol and its stream name is not known.
-    UnknownStream = 8,
-    /// The bytes are not UTF-8.
-    NotUtf8 = 9,
-    /// A symbol or a text is longer than its field.
-    TooLong = 10,
-    /// Bytes follow the end of the message.
-    TrailingBytes = 11,
-    /// The venue answered with an error object.
-    VenueError = 12,
-    /// A decoder in Python raised an error that names no reason of this list.
-    Raised = 13,
-}
-
-impl DecodeReason {
-    /// The stable name, as shown in dead-letter listings.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NotJson => "not_json",
-            Self::Truncated => "truncated",
-            Self::MissingField => "missing_field",
-            Self::WrongType => "wrong_type",
-            Self::BadNumber => "bad_number",
-            Self::DoesNotFit => "does_not_fit",
-            Self::UnknownEvent => "unknown_event",
-            Self::UnknownStream => "unknown_stream",
-            Self::NotUtf8 => "not_utf8",
-            Self::TooLong => "too_long",
-            Self::TrailingBytes => "trailing_bytes",
-            Self::VenueError => "venue_error",
-            Self::Raised => "raised",
-        }
-    }
-
-    /// The reason of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        use DecodeReason as R;
-        [
-            R::NotJson,
-            R::Truncated,
-            R::MissingField,
-            R::WrongType,
-            R::BadNumber,
-            R::DoesNotFit,
-            R::UnknownEvent,
-            R::UnknownStream,
-            R::NotUtf8,
-            R::TooLong,
-            R::TrailingBytes,
-            R::VenueError,
-            R::Raised,
-        ]
-        .into_iter()
-        .find(|reason| reason.name() == name)
+numbered! {
+    /// Why a frame could not be decoded. The number is stored in dead-letter markers.
+    pub enum DecodeReason {
+        /// The bytes are not JSON.
+        NotJson = 1, "not_json";
+        /// The frame ends in the middle of a value.
+        Truncated = 2, "truncated";
+        /// A key that the message needs is missing.
+        MissingField = 3, "missing_field";
+        /// A value has another type than the venue documents.
+        WrongType = 4, "wrong_type";
+        /// A decimal or an integer could not be read.
+        BadNumber = 5, "bad_number";
+        /// A number has more digits than the fixed-point field holds.
+        DoesNotFit = 6, "does_not_fit";
+        /// The event type is not known.
+        UnknownEvent = 7, "unknown_event";
+        /// A raw payload carries no symbol and its stream name is not known.
+        UnknownStream = 8, "unknown_stream";
+        /// The bytes are not UTF-8.
+        NotUtf8 = 9, "not_utf8";
+        /// A symbol or a text is longer than its field.
+        TooLong = 10, "too_long";
+        /// Bytes follow the end of the message.
+        TrailingBytes = 11, "trailing_bytes";
+        /// The venue answered with an error object.
+        VenueError = 12, "venue_error";
+        /// A decoder in Python raised an error that names no reason of this list.
+        Raised = 13, "raised";
     }
 }
 

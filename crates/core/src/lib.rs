@@ -5,6 +5,8 @@
 
 #![deny(missing_docs)]
 
+pub mod numbered;
+
 pub mod error;
 
 pub mod clock;

@@ -16,7 +16,7 @@ pub mod select;
 pub mod snapshots;
 
 pub use blob::{Blob, BlobKind, Blobs};
-pub use kinds::{Channel, GapCause, GapState, Kind, MarkerCode, Side};
+pub use kinds::{Channel, GapCause, GapState, Kind, MarkerCode, Side, SyncState};
 pub use records::{RecordRef, Records};
 
 /// The absent price, size or time.

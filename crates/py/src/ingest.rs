@@ -261,27 +261,18 @@ pub fn feed_of(
 const NORMALIZER_COUNTS: [&str; 3] = ["duplicates", "late", "repaired"];
 
 fn blob_kind(number: u8) -> PyResult<BlobKind> {
-    [BlobKind::Text, BlobKind::Binary, BlobKind::Rest, BlobKind::Records]
-        .into_iter()
-        .find(|kind| *kind as u8 == number)
-        .ok_or_else(|| {
-            PyValueError::new_err(format!("wanted a blob kind of 1 to 4; found {number}"))
-        })
+    BlobKind::try_from(number).map_err(|_| {
+        let last = BlobKind::NAMES.len() - 1;
+        PyValueError::new_err(format!("expected a blob kind of 1 to {last}, got {number}"))
+    })
 }
 
-/// The channel of that name.
+/// The channel of that name; `none` is the channel of what belongs to none.
 pub fn channel_named(name: &str) -> PyResult<Channel> {
-    Ok(match name {
-        "none" => Channel::None,
-        "trade" => Channel::Trade,
-        "agg_trade" => Channel::AggTrade,
-        "quote" => Channel::Quote,
-        "depth" => Channel::Depth,
-        "partial_depth" => Channel::PartialDepth,
-        "kline" => Channel::Kline,
-        "ticker" => Channel::Ticker,
-        "mark" => Channel::Mark,
-        _ => return Err(PyValueError::new_err(format!("no channel is called {name:?}"))),
+    let named = if name == "none" { Some(Channel::None) } else { Channel::from_name(name) };
+    named.ok_or_else(|| {
+        let names = Channel::NAMES[1..].join(", ");
+        PyValueError::new_err(format!("expected a channel of none, {names}, got {name:?}"))
     })
 }
 

@@ -8,6 +8,7 @@ mod feeds;
 mod foreign;
 mod ingest;
 mod lock;
+mod numbered;
 mod processors;
 mod record;
 mod simulator;
@@ -21,6 +22,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     feeds::register(module)?;
     foreign::register(module)?;
     ingest::register(module)?;
+    numbered::register(module)?;
     book::register(module)?;
     processors::register(module)?;
     simulator::register(module)?;

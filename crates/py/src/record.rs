@@ -469,10 +469,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(dtype_descr, module)?)?;
     module.add_function(wrap_pyfunction!(field_names, module)?)?;
     module.add("NONE", record::NONE)?;
-    for number in 1..=u8::MAX {
-        if let Ok(kind) = Kind::try_from(number) {
-            module.add(format!("KIND_{}", format!("{kind:?}").to_uppercase()).as_str(), number)?;
-        }
+    for &kind in Kind::ALL {
+        module.add(format!("KIND_{}", kind.name().to_uppercase()).as_str(), kind as u8)?;
     }
     Ok(())
 }

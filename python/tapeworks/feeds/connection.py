@@ -13,13 +13,12 @@ from collections.abc import Callable
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from tapeworks._core import Ingest
+from tapeworks._core import Ingest, numbers
 from tapeworks.errors import VenueError
 from tapeworks.feeds.base import Clock, Control, ControlKind, Feed, Line
 from tapeworks.feeds.limits import Pace
 
-KIND_TEXT = 1
-KIND_BINARY = 2
+KIND_TEXT, KIND_BINARY = numbers("blob_kind")["text"], numbers("blob_kind")["binary"]
 FRAME_BYTES_MAX = 16 << 20
 _CLOSE_S = 2.0
 _FAILURES_LOGGED = 10

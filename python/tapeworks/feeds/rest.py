@@ -13,14 +13,14 @@ from collections.abc import Callable
 import aiohttp
 from yarl import URL
 
-from tapeworks._core import Ingest
+from tapeworks._core import Ingest, numbers
 from tapeworks.errors import VenueError
 from tapeworks.feeds.base import Clock, Feed, Request
 
 REST_CONNECTION = 65_535
 """The connection number of answers to requests, on the raw tape."""
 
-_KIND_REST = 3
+_KIND_REST = numbers("blob_kind")["rest"]
 _TIMEOUT = aiohttp.ClientTimeout(total=15.0, sock_connect=5.0)
 _ATTEMPTS_MAX = 6
 _BODY_BYTES_MAX = 64 << 20

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from typing_extensions import Buffer
 
-from tapeworks._core import KIND_MARKER, NONE, Records, TapeReader, TapeWriter
+from tapeworks._core import KIND_MARKER, NONE, Records, TapeReader, TapeWriter, numbers
 from tapeworks.errors import TapeRangeError
 
 STATES_KEPT = 3
@@ -26,7 +26,8 @@ STATE_HEAD = struct.Struct("<8sIQQQ")
 STATE_MAGIC, STATE_VERSION = b"TWPYSTAT", 1
 # A marker, as the core lays it out.
 MARKER = struct.Struct("<BBBBIqqQBBBBIQQq")
-GAP, RETENTION, CLOSED = 3, 6, 2
+GAP = numbers("marker_code")["gap"]
+RETENTION, CLOSED = numbers("gap_cause")["retention"], numbers("gap_state")["closed"]
 COUNT_UNKNOWN = 0xFFFF_FFFF
 
 

@@ -22,10 +22,11 @@ from tapeworks.views.audit import TableAudit, audit
 from tapeworks.views.lake import Lake
 
 RAW, NORMALIZED = "market-data.raw", "market-data.normalized"
-TEXT = 1
+TEXT = _core.numbers("blob_kind")["text"]
 LEVEL = np.dtype(_core.dtype_descr("level"))
 MARKER = np.dtype(_core.dtype_descr("marker"))
-DEPTH_CHANNEL, FLAG_LAST, EMPTY_UPDATE = 4, 1, 8
+DEPTH_CHANNEL, FLAG_LAST = _core.numbers("channel")["depth"], 1
+EMPTY_UPDATE = _core.numbers("marker_code")["empty_update"]
 # Table that each stream fills, and the column that identifies a row of it.
 TABLES = {"trade": ("trades", "trade_id"), "bookTicker": ("quotes", "sequence")}
 

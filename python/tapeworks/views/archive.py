@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tapeworks import _core, lake
-from tapeworks._core import NONE, Records
+from tapeworks._core import NONE, Records, numbers
 from tapeworks.errors import QueryError
 from tapeworks.lake import LakeFile, Table
 from tapeworks.views.tail import SourceTail
@@ -27,7 +27,7 @@ GROUPS_HELD = 256
 # Loaded when the lake is read for it: who asks the tape alone need not wait.
 PARQUET, COMPUTE = "pyarrow.parquet", "pyarrow.compute"
 COUNT_UNKNOWN = 0xFFFF_FFFF
-GAP = 3
+GAP = numbers("marker_code")["gap"]
 
 Numbers = npt.NDArray[Any]
 

@@ -20,8 +20,11 @@ from tapeworks.views.tail import SourceTail
 
 TOPIC = "market-data.book"
 MARKERS, LEVELS = TABLES["book_markers"], TABLES["book_levels"]
-BOOK_STATE, CHECKPOINT_BEGIN, CHECKPOINT_END = 10, 11, 12
-CONTINUOUS = 3
+CODES = _core.numbers("marker_code")
+BOOK_STATE, CHECKPOINT_BEGIN, CHECKPOINT_END = (
+    CODES[name] for name in ("book_state", "checkpoint_begin", "checkpoint_end")
+)
+CONTINUOUS = _core.numbers("book_state")["continuous"]
 READ_RECORDS = 65_536
 # No file is of a day from here on.
 NEVER = 2**62

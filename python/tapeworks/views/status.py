@@ -29,10 +29,11 @@ GAPS = "market-data.gaps"
 # Where the input of a derived tape is; all others read the normalized tape.
 INPUTS = {NORMALIZED: RAW}
 
-GAP_CODE, BOOK_STATE_CODE = 3, 10
-CAUSES = {1: "sequence", 2: "silence", 3: "disconnect", 4: "overload", 5: "decode", 6: "retention"}
-GAP_STATES = {1: "open", 2: "closed", 3: "repaired", 4: "unrecoverable"}
-BOOK_STATES = {0: "empty", 1: "awaiting_snapshot", 2: "bridging", 3: "continuous", 4: "broken"}
+CODES = _core.numbers("marker_code")
+GAP_CODE, BOOK_STATE_CODE = CODES["gap"], CODES["book_state"]
+CAUSES = {number: name for name, number in _core.numbers("gap_cause").items()}
+GAP_STATES = {number: name for name, number in _core.numbers("gap_state").items()}
+BOOK_STATES = {number: name for name, number in _core.numbers("book_state").items()}
 
 # A book tape may hold a day: states are read from its last records on.
 BOOK_TAIL_RECORDS = 200_000

@@ -16,11 +16,11 @@
 //!     32    40  each entry, in order of offset: see `Entry`
 //! ```
 
+use super::SyncState;
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::continuity::SyncState;
 use crate::error::{Error, Result};
 use crate::record::{records, Kind, Marker, MarkerCode, Plain, NONE};
 

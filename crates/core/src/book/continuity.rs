@@ -1,48 +1,5 @@
 //! States of a book, and the rules by which one update continues another.
 
-use crate::error::{Error, Result};
-
-/// How far a book is proven. The numbers are stored on tapes: never reuse one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[repr(u8)]
-pub enum SyncState {
-    /// Nothing came yet, or the recording session ended.
-    #[default]
-    Empty = 0,
-    /// Updates are buffered; a snapshot that they continue is needed.
-    AwaitingSnapshot = 1,
-    /// A snapshot is held; the update that continues it is awaited.
-    Bridging = 2,
-    /// The book is proven. The only state in which it is shown.
-    Continuous = 3,
-    /// An update was lost, or cannot be right. Updates are buffered; a new snapshot is needed.
-    Broken = 4,
-}
-
-impl SyncState {
-    /// The stable name, as shown in listings.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::AwaitingSnapshot => "awaiting_snapshot",
-            Self::Bridging => "bridging",
-            Self::Continuous => "continuous",
-            Self::Broken => "broken",
-        }
-    }
-}
-
-impl TryFrom<u8> for SyncState {
-    type Error = Error;
-
-    fn try_from(number: u8) -> Result<Self> {
-        [Self::Empty, Self::AwaitingSnapshot, Self::Bridging, Self::Continuous, Self::Broken]
-            .into_iter()
-            .find(|state| *state as u8 == number)
-            .ok_or_else(|| Error::invalid(format!("book state {number} is not known")))
-    }
-}
-
 /// When one update continues another, or a snapshot: the only thing in which feeds differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Continuity {

@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use super::checkpoints::{Checkpoints, Entry};
-use super::continuity::SyncState;
 use super::l2::L2Book;
+use super::SyncState;
 use crate::error::{Error, Result};
 use crate::record::{
     records, Channel, Header, Kind, Level, Marker, MarkerCode, RecordRef, Side, FLAG_LAST, NONE,

@@ -20,7 +20,8 @@
 
 use std::collections::VecDeque;
 
-use super::continuity::{Continuity, SyncState, Update};
+use super::continuity::{Continuity, Update};
+use super::SyncState;
 use crate::record::{Channel, Level, Marker, MarkerCode, Side, FLAG_LAST, NONE};
 
 /// Most updates that are buffered for one instrument. Beyond it the oldest are dropped and counted.

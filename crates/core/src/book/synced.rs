@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::continuity::{Continuity, SyncState};
+use super::continuity::Continuity;
 use super::l2::L2Book;
 use super::sync::{Action, Step, Sync};
+use super::SyncState;
 use crate::record::{Channel, Header, Level, Marker, MarkerCode, Side, NONE};
 
 /// A level that waits for a snapshot.

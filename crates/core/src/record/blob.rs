@@ -5,20 +5,20 @@
 
 use super::Plain;
 use crate::error::{Error, Result};
+use crate::numbered;
 
-/// What a blob holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum BlobKind {
-    /// A WebSocket text frame, exactly as received.
-    Text = 1,
-    /// A WebSocket binary frame, exactly as received.
-    Binary = 2,
-    /// The body of a REST answer; the context is the request's path and query.
-    Rest = 3,
-    /// Records made by the session itself: connects, disconnects, gaps. Passed on as they are.
-    Records = 4,
+numbered! {
+    /// What a blob holds.
+    pub enum BlobKind {
+        /// A WebSocket text frame, exactly as received.
+        Text = 1, "text";
+        /// A WebSocket binary frame, exactly as received.
+        Binary = 2, "binary";
+        /// The body of a REST answer; the context is the request's path and query.
+        Rest = 3, "rest";
+        /// Records made by the session itself: connects, disconnects, gaps. Passed on as they are.
+        Records = 4, "records";
+    }
 }
 
 /// What every blob starts with, 24 bytes, little-endian. Context and body follow, then zeros up to

@@ -1,11 +1,14 @@
 //! What the normaliser counts, for status screens. The counts are part of its snapshot, so that
 //! they go on after a restart.
 
+use std::sync::LazyLock;
+
 use super::channel_index;
 use super::event::Event;
 use super::streams::CHANNELS;
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
+use crate::record::Channel;
 
 /// Counters, most of them by channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,19 +29,15 @@ pub struct Counts {
     gaps: [u64; CHANNELS],
 }
 
-macro_rules! names {
-    ($($prefix:literal),+) => {
-        [$([
-            concat!($prefix, ".other"), concat!($prefix, ".trade"), concat!($prefix, ".agg_trade"),
-            concat!($prefix, ".quote"), concat!($prefix, ".depth"),
-            concat!($prefix, ".partial_depth"), concat!($prefix, ".kline"),
-            concat!($prefix, ".ticker"), concat!($prefix, ".mark"), concat!($prefix, ".snapshot"),
-            concat!($prefix, ".definition"), concat!($prefix, ".session"),
-        ]),+]
-    };
-}
-
-const NAMES: [[&str; CHANNELS]; 4] = names!("records", "duplicates", "late", "gaps");
+/// Names of the counters by channel, a list a table.
+static NAMES: LazyLock<[Vec<String>; 4]> = LazyLock::new(|| {
+    ["records", "duplicates", "late", "gaps"].map(|table| {
+        let name = |channel: &&str| {
+            format!("{table}.{}", if channel.is_empty() { "other" } else { channel })
+        };
+        Channel::NAMES.iter().map(name).collect()
+    })
+});
 
 impl Counts {
     /// An event was passed on.
@@ -77,8 +76,8 @@ impl Counts {
             ("held", self.held),
             ("repaired", self.repaired),
         ];
-        for (names, table) in NAMES.iter().zip(tables) {
-            list.extend(names.iter().copied().zip(table.iter().copied()));
+        for (names, values) in NAMES.iter().zip(tables) {
+            list.extend(names.iter().map(String::as_str).zip(values.iter().copied()));
         }
         list
     }

@@ -13,7 +13,7 @@ use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Bar, Channel, Plain};
 
 /// Number of channels: the width of a row of the table.
-pub const CHANNELS: usize = 12;
+pub const CHANNELS: usize = Channel::NAMES.len();
 
 /// An event was seen.
 pub const SEEN: u8 = 1;

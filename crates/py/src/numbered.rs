@@ -1,0 +1,39 @@
+//! Bindings of the core's `numbered`: the stored numbers by name, so that Python repeats none.
+
+use std::collections::BTreeMap;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use tapeworks_core::record::{
+    BlobKind, Channel, GapCause, GapState, Kind, MarkerCode, Side, SyncState,
+};
+use tapeworks_core::DecodeReason;
+
+/// The stored numbers of one enum, by name: `channel`, `marker_code`, `gap_cause` and so on.
+#[pyfunction]
+fn numbers(of: &str) -> PyResult<BTreeMap<&'static str, u8>> {
+    let names = match of {
+        "kind" => Kind::NAMES,
+        "side" => Side::NAMES,
+        "channel" => Channel::NAMES,
+        "marker_code" => MarkerCode::NAMES,
+        "gap_cause" => GapCause::NAMES,
+        "gap_state" => GapState::NAMES,
+        "book_state" => SyncState::NAMES,
+        "blob_kind" => BlobKind::NAMES,
+        "decode_reason" => DecodeReason::NAMES,
+        _ => {
+            return Err(PyValueError::new_err(format!(
+                "expected kind, side, channel, marker_code, gap_cause, gap_state, book_state, \
+                 blob_kind or decode_reason, got {of:?}"
+            )))
+        }
+    };
+    let named = names.iter().enumerate().filter(|(_, name)| !name.is_empty());
+    Ok(named.map(|(number, name)| (*name, number as u8)).collect())
+}
+
+/// Adds this file's functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(numbers, module)?)
+}
