@@ -47,11 +47,11 @@ def start_worker(spine) -> "subprocess.Popen[bytes]":
     return worker
 
 
-def drain(spine, topic: str = TOPIC, **settings: float) -> None:
+def drain(spine, topic: str = TOPIC, seconds_max: float = 30, **settings: float) -> None:
     config = ParquetConfig(**settings)
     sink = ParquetSink(config, spine.path, spine.source, topic)
     feeder = Feeder(sink, spine.tape(topic), config.policy)
-    feeder.drain(seconds_max=30)
+    feeder.drain(seconds_max=seconds_max)
     feeder.close()
 
 
@@ -204,8 +204,9 @@ def test_crash_between_commit_and_rename_is_finished(spine, maker, moved, monkey
             raise InterruptedError
 
     monkeypatch.setattr(lake, "settle", half)
+    # It fails however often it is tried: half a second is enough for the second attempt.
     with pytest.raises(SinkUnavailable):
-        drain(spine)
+        drain(spine, seconds_max=0.5)
     monkeypatch.undo()
     drain(spine)
     found = duckdb.sql(f"select count(*), count(distinct trade_id) from '{pattern(spine)}'")

@@ -25,7 +25,7 @@ from tapeworks.sinks.compaction import Compaction
 from tapeworks.tape import TapeReader, TapeWriter
 from tapeworks.views.times import format_time
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("past")]
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 SOURCE = "binance-spot"
