@@ -172,7 +172,7 @@ JOBS = (
         (
             _ours("tapeworks", "{python}", "ours/lake.py", *TRADES),
             _peer(
-                "pyarrow, same 13 columns",
+                "pyarrow, same 15 columns",
                 *("{peers}", "peers/parquet_pyarrow.py", TRADES[0], "{data}", "decimals"),
             ),
             _peer(

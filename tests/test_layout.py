@@ -26,7 +26,7 @@ PYTHON_LEVELS = [
     {"_core"},
     {"errors"},
     {"config"},
-    {"letters"},
+    {"letters", "time_columns"},
     {"tape", "lake"},
     {"feeds", "processors", "sinks", "views"},
     {"simulators", "pipeline"},

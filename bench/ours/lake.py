@@ -1,6 +1,6 @@
 """A tape of trades to the Parquet lake: sorted by symbol and time, exact decimals, each row once.
 
-Sketch: 64 bytes a row are read, sorted, taken apart into 13 columns, encoded, and packed by zstd to
+Sketch: 64 bytes a row are read, sorted, taken apart into 15 columns, encoded, and packed by zstd to
 8 bytes: at 4 M rows/s that is 256 MB/s in and 32 MB/s to the disk. Encoding a column takes pyarrow
 5 to 30 ns a row. The time is that of the process on a processor: waiting for the disk is not in it.
 """

@@ -1,6 +1,6 @@
 """One hour of one symbol out of the lake, all columns, by `lake.sql` and by the command.
 
-Sketch: a symbol-hour has 31 k rows of 13 columns in one or two row groups of 131 k: what must be
+Sketch: a symbol-hour has 31 k rows of 15 columns in one or two row groups of 131 k: what must be
 decoded takes DuckDB 20 ms on one core. Finding it in the footers should cost a millisecond.
 
 The first figure is a question in an open process (median of 15 hours), the second its time on

@@ -25,6 +25,7 @@ from tapeworks import _core
 from tapeworks._core import Rows, Snapshots, Symbols, TapeReader
 from tapeworks.errors import TapeworksError
 from tapeworks.letters import Letters
+from tapeworks.time_columns import REST
 
 COMMITS = "_commits"
 STAGING = "_staging"
@@ -51,6 +52,9 @@ class Table:
 
 
 SORTED = ("ts_event", "ts_recv", "sequence", "tape_offset")
+# Context of a commit: files from this tape offset on have such columns. Those of before, or of a
+# lake without it, may hold nanoseconds in one column instead.
+SPLIT_FROM = "split_from"
 
 TABLES = {
     table.name: table
@@ -161,8 +165,14 @@ TOPICS = tuple(dict.fromkeys(table.topic for table in TABLES.values()))
 def shape(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     """Turns the columns of records into those of `table`."""
     renames = dict(table.renames)
+    renames |= {name + REST: later + REST for name, later in table.renames}
     kept = batch.select([name for name in batch.schema.names if name not in table.drops])
     return kept.rename_columns([renames.get(name, name) for name in kept.schema.names])
+
+
+def column_of(table: Table, field: str) -> str:
+    """Returns what the column of a field of the record is called in `table`."""
+    return dict(table.renames).get(field, field)
 
 
 # Layouts of `_core` whose name is not that of their kind.

@@ -23,8 +23,10 @@ class Letters:
     SCHEMA = pa.schema(
         [
             ("symbol", pa.dictionary(pa.int32(), pa.string())),
-            ("ts_event", pa.timestamp("ns", "UTC")),
-            ("ts_recv", pa.timestamp("ns", "UTC")),
+            ("ts_event", pa.timestamp("us", "UTC")),
+            ("ts_event_ns", pa.int16()),
+            ("ts_recv", pa.timestamp("us", "UTC")),
+            ("ts_recv_ns", pa.int16()),
             ("reason", pa.dictionary(pa.int8(), pa.string())),
             ("byte", pa.uint64()),
             ("frame", pa.binary()),
@@ -88,9 +90,12 @@ class Letters:
             row["reason"] = self._reasons[reason] if reason < len(self._reasons) else str(reason)
             row["byte"], row["raw_offset"] = int(marker["last"]), int(marker["first"])
         kind = self.FRAME_KINDS[blob.kind] if blob.kind < len(self.FRAME_KINDS) else str(blob.kind)
+        microseconds, rest = divmod(blob.ts_recv, 1_000)
         return row | {
-            "ts_event": blob.ts_recv,
-            "ts_recv": blob.ts_recv,
+            "ts_event": microseconds,
+            "ts_event_ns": rest,
+            "ts_recv": microseconds,
+            "ts_recv_ns": rest,
             "frame": blob.body if blob.kind else None,
             "context": context.decode("utf-8", "replace") or None,
             "frame_kind": kind,

@@ -115,8 +115,8 @@ def readable(tape: Any, lake: Lake) -> None:
     compressed = sum(report["segments_compressed"] for report in tape.answer("verify", "--json"))
     assert compressed > 0
     trades = lake.trades("BTCUSDT").to_arrow()
-    times = trades.column("ts_recv").cast("int64").to_pylist()
-    replayed = lake.replay("BTCUSDT", kinds=["trades"], start=min(times))
+    first = lake.sql("select min(ts_recv) as ts from trades where symbol = 'BTCUSDT'").to_pylist()
+    replayed = lake.replay("BTCUSDT", kinds=["trades"], start=first[0]["ts"])
     assert sum(len(batch) for batch in replayed) == len(trades)
     line = tape.refuse("book", "BTCUSDT", code=1)
     shown = tape.run("book", "BTCUSDT", "--at", line.rpartition(" is at ")[2])

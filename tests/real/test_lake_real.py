@@ -61,10 +61,12 @@ def test_lake_equals_the_capture(name, feed, real_data, tmp_path):
                 writer.sync()
                 drain(tmp_path, feed, tape)
         opened = tw.open(tmp_path)
-        wanted = "trade_id, price, size, side, epoch_ns(ts_recv)"
+        wanted = "trade_id, price, size, side, epoch_ns(ts_recv) + ts_recv_ns"
         rows = opened.sql(f"select {wanted} from trades order by tape_offset").to_arrow()
         assert [tuple(row.values()) for row in rows.to_pylist()] == trades
-        wanted = "sequence, bid_price, bid_size, ask_price, ask_size, epoch_ns(ts_recv)"
+        wanted = (
+            "sequence, bid_price, bid_size, ask_price, ask_size, epoch_ns(ts_recv) + ts_recv_ns"
+        )
         rows = opened.sql(f"select {wanted} from quotes order by tape_offset").to_arrow()
         assert [tuple(row.values()) for row in rows.to_pylist()] == quotes
     assert trades or quotes

@@ -71,7 +71,7 @@ def test_a_day_that_is_over_becomes_one_sorted_file(many, chunk_rows, monkeypatc
     assert in_lake(many) == list(range(40_000))
     assert seen(many) == list(range(40_500))
     path = next((many.path / "lake").glob("trades/*/date=2023-11-17/*.parquet"))
-    rows = duckdb.sql(f"select symbol, ts_event, tape_offset from '{path}'").fetchall()
+    rows = duckdb.sql(f"select symbol, ts_event, ts_event_ns, tape_offset from '{path}'").fetchall()
     assert rows == sorted(rows)
     assert len({row[0] for row in rows}) == 3
 

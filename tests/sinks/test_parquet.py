@@ -76,7 +76,8 @@ def test_every_reader_sees_the_exact_values(spine, maker):
     prices = [Decimal(int(v)).scaleb(-9) for v in rows["price"]]
     sizes = [Decimal(int(v)).scaleb(-8) for v in rows["size"]]
     found = duckdb.sql(
-        f"select price, size, epoch_ns(ts_recv) from '{pattern(spine)}' order by trade_id"
+        "select price, size, epoch_ns(ts_recv) + ts_recv_ns "
+        f"from '{pattern(spine)}' order by trade_id"
     ).fetchall()
     assert found == [(p, s, 1_700_262_000_123_456_789) for p, s in zip(prices, sizes, strict=True)]
     folder = str(spine.path / "lake" / "trades")
@@ -85,7 +86,8 @@ def test_every_reader_sees_the_exact_values(spine, maker):
     assert list(frame["size"]) == sizes
     scanned = pl.scan_parquet(pattern(spine)).sort("trade_id").collect()
     assert scanned["price"].to_list() == prices
-    assert scanned["ts_recv"].cast(pl.Int64).to_list() == [1_700_262_000_123_456_789] * 3
+    assert scanned["ts_recv"].cast(pl.Int64).to_list() == [1_700_262_000_123_456] * 3
+    assert scanned["ts_recv_ns"].to_list() == [789] * 3
     table = ds.dataset(folder, partitioning="hive").to_table().sort_by("trade_id")
     assert table["size"].to_pylist() == sizes
 
@@ -103,15 +105,19 @@ def test_price_times_size_does_not_overflow(spine, maker):
 
 
 def test_files_are_sorted_and_ties_keep_the_order_of_the_tape(spine, maker):
-    # Equal times within one symbol must stay in the order of their offsets.
+    # Times that differ by nanoseconds are in order; equal ones of one symbol stay in the order of
+    # their offsets.
     rows = maker.trades(1_000)
-    rows["ts_event"] = np.repeat(rows["ts_event"][::10], 10)
+    rows["ts_event"] = np.repeat(rows["ts_event"][::10], 10) + np.tile([5, 5, 7, 6, 2], 200)
     spine.append(maker.definitions())
     spine.append(rows)
     drain(spine)
     for path in files(spine):
         table = pq.ParquetFile(path).read().to_pylist()
-        keys = [(row["symbol"], row["ts_event"], row["tape_offset"]) for row in table]
+        keys = [
+            (row["symbol"], row["ts_event"], row["ts_event_ns"], row["tape_offset"])
+            for row in table
+        ]
         assert keys == sorted(keys)
 
 
@@ -128,7 +134,7 @@ def test_only_columns_with_absent_values_are_nullable_and_all_files_read_as_one(
     fields = [pq.read_schema(path).field("ts_event").nullable for path in files(spine)]
     assert fields == [False, True]
     schema = pq.read_schema(files(spine)[1])
-    assert [field.name for field in schema if field.nullable] == ["ts_event"]
+    assert [field.name for field in schema if field.nullable] == ["ts_event", "ts_event_ns"]
     count = f"select count(*), count(ts_event) from '{pattern(spine)}'"
     assert duckdb.sql(count).fetchall() == [(80, 75)]
     folder = str(spine.path / "lake" / "trades")

@@ -284,27 +284,3 @@ def test_replay_refuses_unknown_kinds(filled):
     # The message lists the kinds.
     with pytest.raises(QueryError, match="trades, quotes"):
         list(tw.open(filled.path).replay(kinds=["candles"]))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        "select count(*) from trades where ts_event >= timestamptz '2023-11-17 23:00:00'",
-        "select epoch_ms(ts_event) from trades",
-        "select date_trunc('minute', ts_event) from trades",
-    ],
-)
-def test_times_that_duckdb_refuses_are_answered_with_the_forms_that_work(filled, wrong):
-    # DuckDB's own candidates take no nanoseconds; what the message shows must run.
-    opened = tw.open(filled.path)
-    with pytest.raises(QueryError, match="Times hold nanoseconds") as refused:
-        opened.sql(wrong)
-    assert "Candidate functions" not in str(refused.value)
-    for shown in (
-        "ts_event >= '2023-11-17 23:00:00'",
-        "epoch_ns(ts_event) > 0",
-        "date_trunc('minute', ts_event::timestamptz) > '2023-11-17'",
-        "ts_event::timestamptz < now() - interval 1 hour",
-    ):
-        [row] = opened.sql(f"select count(*) as n from trades where {shown}").to_pylist()
-        assert row["n"] == 4_000, shown

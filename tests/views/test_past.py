@@ -110,7 +110,7 @@ def book_of(lake: tw.Lake, symbol: str, ts: int, clock: str) -> tuple[Any, ...]:
 
 def instants(lake: tw.Lake, chance: random.Random, count: int) -> list[int]:
     """Times of updates, one nanosecond beside them, and any."""
-    sql = "select epoch_ns(ts_event), epoch_ns(ts_recv) from book_levels"
+    sql = "select epoch_ns(ts_event) + ts_event_ns, epoch_ns(ts_recv) + ts_recv_ns from book_levels"
     table = lake.sql(sql).to_arrow()
     times = np.concatenate([column.to_numpy() for column in table.columns])
     picked = [int(chance.choice(times)) + chance.choice((-1, 0, 0, 1)) for _ in range(count)]

@@ -17,7 +17,8 @@ Examples:
 """
 
 app = Application()
-SHOWN = ["venue", "symbol", "channel", "cause", "state", "missing", "ts_from", "ts_to"]
+SHOWN = ["venue", "symbol", "channel", "cause", "state", "missing", "ts_from", "ts_from_ns"]
+SHOWN += ["ts_to", "ts_to_ns"]
 """What fits on a screen; `--json` has all columns."""
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import typer
 
 from tapeworks.errors import ConfigError
-from tapeworks.views.result import values
+from tapeworks.views.result import text_columns
 
 TABLE_ROWS_MAX = 10_000
 NUMBERS = (int, float, Decimal)
@@ -95,7 +95,7 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
 
 
 def _write(table: pa.Table, form: Format, file: IO[str]) -> None:
-    columns = table.column_names
+    columns = [name for name, _ in text_columns(table.slice(0, 0))]
     if form is Format.TABLE:
         file.write(as_table(columns, list(_rows(table.slice(0, TABLE_ROWS_MAX)))))
         if table.num_rows > TABLE_ROWS_MAX:
@@ -141,7 +141,7 @@ def _line(cells: Sequence[str], widths: list[int], right: list[bool]) -> str:
 
 def _rows(table: pa.Table) -> Iterator[tuple[object, ...]]:
     for batch in table.to_batches():
-        yield from zip(*map(values, batch.columns), strict=True)
+        yield from zip(*(column for _, column in text_columns(batch)), strict=True)
 
 
 def text(value: object) -> str:

@@ -21,14 +21,11 @@ Examples:
   tape query "select symbol, count(*), sum(size) from trades group by symbol" --format json
   tape query "select * from quotes" --format parquet --output quotes.parquet
 
-Times hold nanoseconds, which DuckDB compares with plain texts:
-  tape query "select * from trades where ts_event >= '2026-11-20 14:00:00' limit 10"
-  tape query "select epoch_ns(max(ts_event)) - epoch_ns(min(ts_event)) from trades"
-For all else take microseconds with ::timestamptz:
-  tape query "select date_trunc('minute', ts_event::timestamptz) as minute, count(*)
+Times are UTC to the microsecond; <name>_ns holds the rest of the nanosecond, 0 to 999:
+  tape query "select * from trades where ts_event > now() - interval 1 hour"
+  tape query "select date_trunc('minute', ts_event) as minute, count(*)
     from trades group by minute order by minute"
-  tape query "select count(*) from trades
-    where ts_event::timestamptz > now() - interval 1 hour"
+  tape query "select symbol, epoch_ns(ts_event) + ts_event_ns as ns from trades limit 10"
 """
 
 

@@ -15,6 +15,7 @@ from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import as_json, note
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import QueryError
+from tapeworks.time_columns import REST, is_split_time
 from tapeworks.views.lake import Lake
 
 KINDS = ("definition", "trade", "quote", "level", "mark", "bar", "tick", "marker")
@@ -97,12 +98,16 @@ def _rows_of(
     batch: Records, kind: str, names: dict[tuple[object, object], object]
 ) -> Iterator[dict[str, Any]]:
     columns = pa.record_batch(batch.arrow(kind))
-    for name in columns.schema.names:
-        if pa.types.is_timestamp(columns.schema.field(name).type):
-            # As ns since the epoch: that is what a program wants, and it is exact.
-            index = columns.schema.get_field_index(name)
-            columns = columns.set_column(index, name, columns.column(name).cast(pa.int64()))
+    schema = columns.schema
+    times = [name for name in schema.names if is_split_time(schema, name)]
+    for name in times:
+        # As ns since the epoch: that is what a program wants, and it is exact.
+        index = columns.schema.get_field_index(name)
+        columns = columns.set_column(index, name, columns.column(name).cast(pa.int64()))
     for row in columns.to_pylist():
         symbol = names.get((row.pop("feed", None), row.pop("instrument", None)))
+        for name in times:
+            rest = row.pop(name + REST)
+            row[name] = None if rest is None else row[name] * 1_000 + rest
         kept = {key: value for key, value in row.items() if key not in HIDDEN}
         yield {"kind": kind, **({"symbol": symbol} if symbol else {}), **kept}

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from tapeworks import lake
 from tapeworks.lake import LakeFile, Table
 from tapeworks.sinks.writer import FileWriter, with_required
+from tapeworks.time_columns import REST, nanosecond_times, split_schema, split_sql
 
 FAN_IN = 16
 CHUNK_ROWS = 4_000_000
@@ -82,12 +83,14 @@ class Compaction:
         topic = commit_name(self.topic)
         staged = lake.staging_path(self.lake, self.source, topic, name)
         staged.parent.mkdir(parents=True, exist_ok=True)
-        schemas = [pq.read_schema(file.path) for file in files]
+        found = [pq.read_schema(file.path) for file in files]
+        schemas = [split_schema(schema) for schema in found]
         nullable = {field.name for schema in schemas for field in schema if field.nullable}
         schema = with_required(schemas[0], nullable)
+        source = _source(files, found)
         with staged.open("wb") as file:
             writer = FileWriter(file, schema, table, self.compression_level)
-            for batch in self._sorted(table, files, schema):
+            for batch in self._sorted(table, source, schema):
                 writer.write(batch)
             writer.close()
             file.flush()
@@ -97,29 +100,39 @@ class Compaction:
         lake.publish(self.lake, self.source, topic, commit)
         lake.settle(self.lake, self.source, topic, commit)
 
-    def _sorted(
-        self, table: Table, files: list[LakeFile], schema: pa.Schema
-    ) -> Iterator[pa.RecordBatch]:
-        names = ", ".join(_quote(str(file.path)) for file in files)
-        time = dict(table.renames).get("ts_event", "ts_event")
+    def _sorted(self, table: Table, source: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        time = lake.column_of(table, "ts_event")
         with duckdb.connect() as connection:
             connection.execute(
                 f"set timezone = 'UTC'; set memory_limit = '{MEMORY_LIMIT}'; set threads = 1"
             )
-            source = f"read_parquet([{names}], hive_partitioning = false)"
             for condition in _chunks(connection, source, time):
                 relation = connection.sql(
                     f"select * from {source} where {condition} "
-                    f"order by symbol nulls first, {time}, tape_offset"
+                    f"order by symbol nulls first, {time}, {time}{REST}, tape_offset"
                 )
                 chunk = relation.to_arrow_table().cast(schema).combine_chunks()
                 yield from chunk.to_batches(max_chunksize=self.row_group_rows)
 
 
+def _source(files: list[LakeFile], schemas: list[pa.Schema]) -> str:
+    """Returns the SQL that reads `files` together, those of an earlier version too."""
+    groups: dict[str, list[str]] = {}
+    for file, schema in zip(files, schemas, strict=True):
+        nanoseconds = nanosecond_times(schema)
+        columns = split_sql(schema.names, nanoseconds) if nanoseconds else "*"
+        groups.setdefault(columns, []).append(_quote(str(file.path)))
+    selects = [
+        f"select {columns} from read_parquet([{', '.join(names)}], hive_partitioning = false)"
+        for columns, names in groups.items()
+    ]
+    return f"({' union all by name '.join(selects)})"
+
+
 def _chunks(connection: duckdb.DuckDBPyConnection, source: str, time: str) -> Iterator[str]:
     """Yields conditions, in the order of the file, that each select a bounded number of rows."""
     counted = connection.sql(
-        f"select symbol, count(*), epoch_ns(min({time})), epoch_ns(max({time})) "
+        f"select symbol, count(*), epoch_us(min({time})), epoch_us(max({time})) "
         f"from {source} group by 1 order by 1 nulls first"
     ).fetchall()
     if sum(row[1] for row in counted) <= CHUNK_ROWS:
@@ -150,9 +163,9 @@ def _slices(symbol: str, time: str, count: int, first: int, last: int) -> Iterat
     for low, high in itertools.pairwise(bounds):
         parts = [f"symbol = {_quote(symbol)}"]
         if low is not None:
-            parts.append(f"epoch_ns({time}) >= {low}")
+            parts.append(f"epoch_us({time}) >= {low}")
         if high is not None:
-            parts.append(f"epoch_ns({time}) < {high}")
+            parts.append(f"epoch_us({time}) < {high}")
         yield " and ".join(parts)
 
 

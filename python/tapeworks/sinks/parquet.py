@@ -85,6 +85,7 @@ class ParquetSink(Sink):
         self._ts = UNKNOWN
         self._records = 0
         self._settled = True
+        self._split_from = 0
         self._compaction = Compaction(
             self._lake, source, topic, config.row_group_rows, config.compression_level
         )
@@ -97,6 +98,8 @@ class ParquetSink(Sink):
         self._rows = {table.name: lake.gatherer(table) for table in lake.tables_of(self._topic)}
         self._next, self._records = self._commit.offset, 0
         self._ts = self._commit.context.get("ts", UNKNOWN)
+        # Files of before held nanoseconds in one column: readers look into those alone.
+        self._split_from = self._commit.context.get(lake.SPLIT_FROM, self._commit.offset)
         return self.committed[0]
 
     @property
@@ -178,7 +181,11 @@ class ParquetSink(Sink):
         return lake.Commit(self._next, tuple(files), context=self._context(resume))
 
     def _context(self, resume: int | None) -> dict[str, int]:
-        known = {"resume": resume, "ts": None if self._ts == UNKNOWN else self._ts}
+        known = {
+            "resume": resume,
+            "ts": None if self._ts == UNKNOWN else self._ts,
+            lake.SPLIT_FROM: self._split_from,
+        }
         return {name: value for name, value in known.items() if value is not None}
 
     def _publish(self, commit: lake.Commit) -> None:

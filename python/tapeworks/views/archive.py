@@ -20,6 +20,7 @@ from tapeworks import _core, lake
 from tapeworks._core import NONE, Records, numbers
 from tapeworks.errors import QueryError
 from tapeworks.lake import LakeFile, Table
+from tapeworks.time_columns import REST, is_split_time
 from tapeworks.views.tail import SourceTail
 
 ATTEMPTS = 5
@@ -54,8 +55,16 @@ class _Groups:
                 _bounds(group.column(places[name]).statistics) if name in places else None
                 for group in groups
             ]
-            for name in ("symbol", "ts_event", "ts_recv", "tape_offset")
+            for name in ("symbol", "tape_offset")
         }
+        schema = self.metadata.schema.to_arrow_schema()
+        for name in ("ts_event", "ts_recv"):
+            self._bounds[name] = [
+                _time_bounds(group.column(places[name]).statistics, schema.field(name).type)
+                if name in places
+                else None
+                for group in groups
+            ]
 
     def choose(self, wanted: Wanted, first: int, end: int) -> list[int]:
         """Returns the row groups that may hold what is wanted of offsets `first` to `end`."""
@@ -184,7 +193,9 @@ class Archive:
         for column in rows.column_names:
             field = renames.get(column, column)
             values = rows[column]
-            if field in names:
+            if is_split_time(rows.schema, column):
+                out[field] = _times(rows, column)
+            elif field in names:
                 out[field] = _codes(values, names[field])
             elif field in fields:
                 out[field] = _numbers(values)
@@ -222,6 +233,14 @@ def _bounds(statistics: Any) -> tuple[Any, Any] | None:
     return (low.decode(), high.decode()) if isinstance(low, bytes) else (low, high)
 
 
+def _time_bounds(statistics: Any, kind: pa.DataType) -> tuple[int, int] | None:
+    """Returns the bounds of a time in ns; the nanoseconds of a microsecond may be any."""
+    bounds = _bounds(statistics)
+    if bounds is None or kind.unit == "ns":
+        return bounds
+    return bounds[0] * 1_000, bounds[1] * 1_000 + 999
+
+
 def _touches(bounds: tuple[Any, Any] | None, low: int | None, high: int | None) -> bool:
     if bounds is None:
         return True
@@ -232,7 +251,7 @@ def _choose(rows: pa.Table, wanted: Wanted, first: int, end: int) -> pa.Table:
     offsets = _numbers(rows["tape_offset"])
     keep = (offsets >= first) & (offsets < end)
     if wanted.start is not None or wanted.end is not None:
-        received = _numbers(rows["ts_recv" if "ts_recv" in rows.column_names else "ts_detected"])
+        received = _times(rows, "ts_recv" if "ts_recv" in rows.column_names else "ts_detected")
         keep &= received >= (-NONE if wanted.start is None else wanted.start)
         keep &= received < (NONE if wanted.end is None else wanted.end)
     if wanted.symbols is not None:
@@ -243,6 +262,16 @@ def _choose(rows: pa.Table, wanted: Wanted, first: int, end: int) -> pa.Table:
         # Records of no instrument concern all.
         keep &= compute.or_(found, names.is_null()).to_numpy()
     return rows if keep.all() else rows.filter(pa.array(keep))
+
+
+def _times(rows: pa.Table, name: str) -> Numbers:
+    """Returns a time of each row in ns, as the record holds it."""
+    values = _numbers(rows[name])
+    if not is_split_time(rows.schema, name):
+        return values
+    whole = values * 1_000 + np.asarray(rows[name + REST].fill_null(0))
+    # Times far outside of what fits are absent ones.
+    return np.where(rows[name].is_null().to_numpy(), NONE, whole)
 
 
 def _numbers(column: pa.ChunkedArray) -> Numbers:

@@ -14,8 +14,9 @@ import pyarrow as pa
 from tapeworks._core import Records
 from tapeworks.errors import QueryError
 from tapeworks.views.books import BookAt, Books
+from tapeworks.views.conditions import before_time, from_time, symbol_condition, time_condition
 from tapeworks.views.past_books import Clock
-from tapeworks.views.query import Engine, Scope, quote, tables_in
+from tapeworks.views.query import Engine, Scope, tables_in
 from tapeworks.views.replay import DEFAULT_KINDS, Replay
 from tapeworks.views.result import Result
 from tapeworks.views.times import TimeLike, format_time, parse_interval, parse_time
@@ -157,8 +158,8 @@ class Lake:
     def instruments(self, *, source: str | None = None) -> Result:
         """Returns what is known of each instrument now."""
         sql = (
-            "select * exclude (tape_offset, flags, sequence, feed, date, ts_event, ts_recv) "
-            "from instruments qualify row_number() over "
+            "select * exclude (tape_offset, flags, sequence, feed, date, ts_event, ts_event_ns, "
+            "ts_recv, ts_recv_ns) from instruments qualify row_number() over "
             "(partition by venue, instrument order by tape_offset desc) = 1 order by venue, symbol"
         )
         scope = Scope(sources=self._sources(source))
@@ -249,11 +250,11 @@ class Lake:
     ) -> Result:
         first, last = _range(start, end)
         names = None if symbols is None else self._check_symbols(symbols, source)
-        where = [condition, *_symbol_condition(names), *_time_condition("ts_event", first, last)]
+        where = [condition, *symbol_condition(names), *time_condition("ts_event", first, last)]
         scope = Scope(self._sources(source), first, last)
         sql = (
             f"select * exclude (date) from {table} where {' and '.join(where)} "
-            "order by ts_event, tape_offset"
+            "order by ts_event, ts_event_ns, tape_offset"
         )
         found = self._engine.run(sql, [table], scope)
         if not found.num_rows:
@@ -270,17 +271,17 @@ class Lake:
     ) -> Result:
         where = ["true"]
         if symbols is not None:
-            where = [f"(symbol is null or {_symbol_condition(symbols)[0]})"]
+            where = [f"(symbol is null or {symbol_condition(symbols)[0]})"]
         # An open gap goes on; one whose beginning is not known began at any time before.
         if first is not None:
-            where.append(f"(state = 'open' or ts_to >= {_literal(first)})")
+            where.append(f"(state = 'open' or {from_time('ts_to', first)})")
         if last is not None:
-            where.append(f"(ts_from is null or ts_from < {_literal(last)})")
+            where.append(f"(ts_from is null or {before_time('ts_from', last)})")
         sql = (
             "select * exclude (flags, sequence, date, latest) from (select *, row_number() over ("
-            "partition by venue, symbol, channel, cause, first_missing, ts_from "
+            "partition by venue, symbol, channel, cause, first_missing, ts_from, ts_from_ns "
             "order by tape_offset desc) as latest from gaps) "
-            f"where latest = 1 and {' and '.join(where)} order by ts_detected"
+            f"where latest = 1 and {' and '.join(where)} order by ts_detected, ts_detected_ns"
         )
         scope = Scope(sources=self._sources(source))
         found = self._engine.run(sql, ["gaps"], scope)
@@ -290,7 +291,7 @@ class Lake:
         # An empty answer within what is held is an answer; outside of it, it is a mistake.
         if scope.start is None and scope.end is None:
             return
-        where = " and ".join(["true", *_symbol_condition(symbols)])
+        where = " and ".join(["true", *symbol_condition(symbols)])
         sql = f"select epoch_ns(min(ts_event)), epoch_ns(max(ts_event)) from {table} where {where}"
         held = self._engine.run(sql, [table], replace(scope, start=None, end=None))
         low, high = held.column(0)[0].as_py(), held.column(1)[0].as_py()
@@ -355,18 +356,3 @@ def _range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, in
             f"wanted start before end; found {format_time(first)} and {format_time(last)}"
         )
     return first, last
-
-
-def _symbol_condition(symbols: list[str] | None) -> list[str]:
-    if symbols is None:
-        return []
-    return [f"symbol in ({', '.join(quote(symbol) for symbol in symbols)})"]
-
-
-def _time_condition(column: str, first: int | None, last: int | None) -> list[str]:
-    bounds = [(">=", first), ("<", last)]
-    return [f"{column} {sign} {_literal(ts)}" for sign, ts in bounds if ts is not None]
-
-
-def _literal(ts: int) -> str:
-    return f"timestamptz_ns {quote(format_time(ts).replace('Z', '+00'))}"

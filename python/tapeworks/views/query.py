@@ -5,6 +5,7 @@ from the tape behind it. Only the tables that it names, and only the days that i
 opened.
 """
 
+import importlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,14 +17,12 @@ import pyarrow as pa
 from tapeworks import lake
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, Table
+from tapeworks.time_columns import nanosecond_times, split_sql
 from tapeworks.views.tail import Part, SourceTail
 
 ATTEMPTS = 5
-TIMES = (
-    "Times hold nanoseconds. Compare them with plain texts, ts_event >= '2026-11-20 14:00:00'; "
-    "count with epoch_ns(ts_event); for all else take microseconds: date_trunc('minute', "
-    "ts_event::timestamptz), ts_event::timestamptz > now() - interval 1 hour"
-)
+# Loaded for files of an earlier version alone.
+PARQUET = "pyarrow.parquet"
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 
@@ -52,6 +51,8 @@ class Engine:
         self._data = data
         self._lake = data / "lake"
         self._tails: dict[str, SourceTail] = {}
+        # What to select from files of an earlier version.
+        self._columns: dict[Path, str] = {}
         # Files never change once named, so that their footers are worth keeping. No other database
         # is attached; each question gets a connection of its own to this one.
         self._database = duckdb.connect()
@@ -102,7 +103,7 @@ class Engine:
     def _define(self, connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> None:
         wanted = scope.sources if scope.sources is not None else self.sources()
         parts = [self.tail(source).part(table, scope.days) for source in wanted]
-        selects = [_files_select(parts)] + [
+        selects = [self._files_select(parts)] + [
             _tail_select(connection, table, part) for part in parts if part.tail is not None
         ]
         selects = [select for select in selects if select]
@@ -111,6 +112,38 @@ class Engine:
             selects = [f"select *, '' as venue, null::date as date from _empty_{table.name}"]
         body = " union all by name ".join(selects)
         connection.execute(f"create temp view {table.name} as {body}")
+
+    def _files_select(self, parts: list[Part]) -> str:
+        # One scan a source: `venue` and `date` come from the folder, which a staged file has not.
+        selects = []
+        for part in parts:
+            groups: dict[tuple[str, str], list[str]] = {}
+            older = self._older(part)
+            for file in part.files:
+                staged_day = "" if file.path.parent.name.startswith("date=") else file.day
+                key = staged_day, older.get(file.path, "*")
+                groups.setdefault(key, []).append(quote(str(file.path)))
+            for (day, columns), paths in groups.items():
+                names = ", ".join(paths)
+                if day:
+                    place = f", {quote(part.source)} as venue, {quote(day)}::date as date"
+                    hive = "hive_partitioning = false"
+                else:
+                    place = "" if columns == "*" else ", venue, date"
+                    hive = "hive_types = {'venue': varchar, 'date': date}"
+                selects.append(f"select {columns}{place} from read_parquet([{names}], {hive})")
+        return " union all by name ".join(selects)
+
+    def _older(self, part: Part) -> dict[Path, str]:
+        """Returns what to select from files that may be of an earlier version."""
+        first_new = part.split_from
+        files = [f.path for f in part.files if first_new is None or f.first < first_new]
+        for path in files:
+            if path not in self._columns:
+                schema = importlib.import_module(PARQUET).read_schema(path)
+                times = nanosecond_times(schema)
+                self._columns[path] = split_sql(schema.names, times) if times else "*"
+        return {path: self._columns[path] for path in files}
 
 
 def tables_in(sql: str) -> list[str]:
@@ -130,33 +163,10 @@ def empty(table: Table) -> pa.Table:
     return pa.Table.from_batches([rows])
 
 
-def _files_select(parts: list[Part]) -> str:
-    # One scan a source: `venue` and `date` come from the folder, which a staged file has not.
-    selects = []
-    for part in parts:
-        by_day: dict[str, list[str]] = {}
-        final = [f for f in part.files if f.path.parent.name.startswith("date=")]
-        for file in part.files:
-            if not file.path.parent.name.startswith("date="):
-                by_day.setdefault(file.day, []).append(quote(str(file.path)))
-        if final:
-            names = ", ".join(quote(str(file.path)) for file in final)
-            selects.append(
-                f"select * from read_parquet([{names}], "
-                "hive_partitioning = true, hive_types = {'venue': varchar, 'date': date})"
-            )
-        for day, paths in by_day.items():
-            selects.append(
-                f"select *, {quote(part.source)} as venue, {quote(day)}::date as date "
-                f"from read_parquet([{', '.join(paths)}])"
-            )
-    return " union all by name ".join(selects)
-
-
 def _tail_select(connection: duckdb.DuckDBPyConnection, table: Table, part: Part) -> str:
     name = f"_tail_{table.name}_{part.source}".replace("-", "_").replace(".", "_")
     connection.register(name, part.tail)
-    column = dict(table.renames).get("ts_event", "ts_event")
+    column = lake.column_of(table, "ts_event")
     return f"select *, {quote(part.source)} as venue, {column}::date as date from {name}"
 
 
@@ -165,7 +175,4 @@ def _advise(message: str) -> str:
     if "does not exist" in message and "Table with name" in message:
         # DuckDB goes on with tables of its own that are near.
         return f"{text.splitlines()[0]} Tables of the lake: {', '.join(TABLES)}"
-    if "TIMESTAMPTZ_NS" in message:
-        # What follows the first line are candidates of DuckDB, none of which takes nanoseconds.
-        return f"{text.splitlines()[0]}\n{TIMES}"
     return text

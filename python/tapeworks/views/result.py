@@ -1,13 +1,14 @@
 """What a question gives: a table that becomes Arrow, Polars or pandas, and knows its gaps."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from tapeworks.errors import QueryError
+from tapeworks.time_columns import REST, is_split_time
 
 if TYPE_CHECKING:
     import pandas
@@ -67,8 +68,10 @@ class Result:
 
     def to_pylist(self) -> list[dict[str, object]]:
         """Returns one dictionary a row. Times are text, exact to the nanosecond, in UTC."""
-        columns = map(values, self._table.columns)
-        return [dict(zip(self.columns, row, strict=True)) for row in zip(*columns, strict=True)]
+        shown = list(text_columns(self._table))
+        names = [name for name, _ in shown]
+        rows = zip(*(column for _, column in shown), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def coverage(self) -> "Result":
         """Returns the gaps that touch the symbols and the range that were asked for.
@@ -81,13 +84,15 @@ class Result:
 
     def __repr__(self) -> str:
         head = self._table.slice(0, ROWS_SHOWN)
-        cells = [[_show(value) for value in values(column)] for column in head.columns]
+        shown = list(text_columns(head))
+        names = [name for name, _ in shown]
+        cells = [[_show(value) for value in column] for _, column in shown]
         widths = [
             max(len(name), *(len(cell) for cell in cell_column), 0) if cell_column else len(name)
-            for name, cell_column in zip(self.columns, cells, strict=True)
+            for name, cell_column in zip(names, cells, strict=True)
         ]
         lines = [f"{self._title}: {len(self):,} rows"]
-        pad = [name.ljust(width) for name, width in zip(self.columns, widths, strict=True)]
+        pad = [name.ljust(width) for name, width in zip(names, widths, strict=True)]
         lines.append("  ".join(pad))
         for row in range(head.num_rows):
             texts = [column[row].ljust(width) for column, width in zip(cells, widths, strict=True)]
@@ -106,29 +111,54 @@ def _show(value: object) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def values(column: pa.Array | pa.ChunkedArray) -> list[object]:
-    """Returns the values of `column`; a time as text in UTC with all its digits.
+def text_columns(table: pa.Table | pa.RecordBatch) -> Iterator[tuple[str, list[object]]]:
+    """Yields names and values; a time and its nanoseconds become one text with all digits."""
+    for name, column in zip(table.schema.names, table.columns, strict=True):
+        if name.endswith(REST) and is_split_time(table.schema, name.removesuffix(REST)):
+            continue
+        if is_split_time(table.schema, name):
+            yield name, _exact_times(column, table.column(name + REST))
+        else:
+            yield name, values(column)
 
-    Nanoseconds do not fit a datetime. Arrow itself would load pandas for them, or refuse where
-    there is none; every question takes such text as a time.
+
+def values(column: pa.Array | pa.ChunkedArray) -> list[object]:
+    """Returns the values of `column`; a time as text with all its digits.
+
+    The text ends in Z where the time is UTC; a time without a zone is shown as it is. Arrow itself
+    would load pandas for nanoseconds, or refuse; every question takes such text as a time.
     """
     if not pa.types.is_timestamp(column.type):
         return list(column.to_pylist())
-    if isinstance(column, pa.ChunkedArray):
-        return [value for chunk in column.chunks for value in values(chunk)]
     units = UNITS_PER_S[column.type.unit]
-    digits = len(str(units)) - 1
+    digits, zone = len(str(units)) - 1, "" if column.type.tz is None else "Z"
     return [
-        None if value is None else _iso(value // units, value % units, digits)
-        for value in column.view(pa.int64()).to_pylist()
+        None if value is None else _iso(value // units, value % units, digits, zone)
+        for value in _integers(column)
     ]
 
 
-def _iso(seconds: int, fraction: int, digits: int) -> str:
+def _exact_times(whole: pa.ChunkedArray, rest: pa.ChunkedArray) -> list[object]:
+    # Rows without a rest come from an outer join or the like: they have no time either.
+    pairs = zip(_integers(whole), rest.to_pylist(), strict=True)
+    return [
+        None if us is None else _iso(us // 1_000_000, us % 1_000_000 * 1_000 + (ns or 0), 9, "Z")
+        for us, ns in pairs
+    ]
+
+
+def _integers(column: pa.Array | pa.ChunkedArray) -> list[int | None]:
+    if isinstance(column, pa.ChunkedArray):
+        return [value for chunk in column.chunks for value in _integers(chunk)]
+    found: list[int | None] = column.view(pa.int64()).to_pylist()
+    return found
+
+
+def _iso(seconds: int, fraction: int, digits: int, zone: str) -> str:
     try:
         moment = EPOCH + timedelta(seconds=seconds)
     except OverflowError:
         # Before year 1 or after 9999: DuckDB's infinities are there.
         return f"{seconds} s since 1970"
     rest = f".{fraction:0{digits}d}" if digits else ""
-    return f"{moment.isoformat()}{rest}Z"
+    return f"{moment.isoformat()}{rest}{zone}"

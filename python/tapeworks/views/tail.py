@@ -23,6 +23,8 @@ class Part:
     source: str
     files: list[lake.LakeFile]
     tail: pa.Table | None
+    split_from: int | None
+    """Files from this offset on have times of two columns; none means that this is not known."""
 
 
 class SourceTail:
@@ -72,7 +74,8 @@ class SourceTail:
     def part(self, table: Table, days: tuple[str, str] | None) -> Part:
         """Returns files and tail of `table` as of one instant; `days` bounds the files."""
         files, commit = self.files(table, days)
-        return Part(self._source, files, self._tail(table, commit))
+        split_from = commit.context.get(lake.SPLIT_FROM)
+        return Part(self._source, files, self._tail(table, commit), split_from)
 
     def files(
         self, table: Table, days: tuple[str, str] | None = None

@@ -20,6 +20,10 @@ pub use memory::Memory;
 
 /// Largest magnitude of a decimal of 38 digits.
 const DECIMAL_MAX: u128 = 10_u128.pow(38) - 1;
+/// Nanoseconds of a microsecond.
+const NANOSECONDS: i64 = 1_000;
+/// What follows the name of a time in the name of the column of its nanoseconds.
+const REST_SUFFIX: &str = "_ns";
 
 /// Memory of a column, aligned for its values.
 #[derive(Debug, Clone)]
@@ -115,10 +119,33 @@ impl Column {
         column
     }
 
-    /// Times in ns, the bits of an `i64`; [`NONE`] is null.
-    pub fn times(name: &str, values: Vec<u64>) -> Self {
-        let validity = Validity::of(values.iter().map(|&value| value as i64 != NONE), values.len());
-        Self::plain(name, "tsn:UTC", values.len(), validity, Buffer::Words(values))
+    /// Times in ns, the bits of an `i64`, as two columns: whole microseconds, rounded down, and
+    /// `<name>_ns`, the rest, 0 to 999. [`NONE`] is null in both.
+    ///
+    /// Every reader of Arrow and Parquet takes microseconds; some refuse or cut nanoseconds.
+    pub fn times(name: &str, values: Vec<u64>) -> [Self; 2] {
+        Self::split_times(name, values, Vec::new())
+    }
+
+    /// As [`Column::times`]; `rest` is memory to be used for the second column.
+    fn split_times(name: &str, mut values: Vec<u64>, mut rest: Vec<u16>) -> [Self; 2] {
+        let length = values.len();
+        let is_valid = |&value: &u64| value as i64 != NONE;
+        let (validity, again) = (
+            Validity::of(values.iter().map(is_valid), length),
+            Validity::of(values.iter().map(is_valid), length),
+        );
+        rest.clear();
+        rest.extend(values.iter_mut().map(|value| {
+            let ns = *value as i64;
+            *value = ns.div_euclid(NANOSECONDS) as u64;
+            ns.rem_euclid(NANOSECONDS) as u16
+        }));
+        let rest_name = format!("{name}{REST_SUFFIX}");
+        [
+            Self::plain(name, "tsu:UTC", length, validity, Buffer::Words(values)),
+            Self::plain(&rest_name, "s", length, again, Buffer::Halves(rest)),
+        ]
     }
 
     /// Decimals of 19 digits of which `places` are behind the point; [`NONE`] is null.
@@ -232,7 +259,22 @@ impl Gathered {
         }
     }
 
-    /// The column, of the rows that are `bytes`; none for what is not shown.
+    /// The columns, of the rows that are `bytes`: two for a time, none for what is not shown.
+    fn columns(self, bytes: &[u8], width: usize, memory: &Memory) -> Result<Vec<Column>> {
+        let Self { field, values } = self;
+        let count = bytes.len() / width;
+        match (field.meaning, values) {
+            (Meaning::Time, Buffer::Words(values)) => {
+                let Buffer::Halves(rest) = memory.take(Buffer::Halves(Vec::new()), count) else {
+                    return Err(Error::invalid("memory of another width was given"));
+                };
+                Ok(Column::split_times(field.name, values, rest).into())
+            }
+            (_, values) => Ok(Self { field, values }.column(bytes, width)?.into_iter().collect()),
+        }
+    }
+
+    /// The column of what is no time; none for what is not shown.
     fn column(self, bytes: &[u8], width: usize) -> Result<Option<Column>> {
         let Self { field, values } = self;
         let (name, length) = (field.name, bytes.len() / width);
@@ -240,7 +282,6 @@ impl Gathered {
             Ok(Some(Column::plain(name, format, length, Validity::all(), values)))
         };
         Ok(Some(match (field.meaning, values) {
-            (Meaning::Time, Buffer::Words(values)) => Column::times(name, values),
             (Meaning::Price, Buffer::Wides(v)) => Column::wide_decimals(name, PRICE_PLACES, v),
             (Meaning::Size, Buffer::Wides(v)) => Column::wide_decimals(name, SIZE_PLACES, v),
             (Meaning::Turnover, Buffer::Wides(values)) => {
@@ -302,7 +343,7 @@ pub fn columns(
         out.push(Column::symbols("symbol", ranks, symbols.names()));
     }
     for part in parts {
-        out.extend(part.column(bytes, width)?);
+        out.extend(part.columns(bytes, width, memory)?);
     }
     if offsets {
         let mut values = memory.take(Buffer::Words(Vec::new()), count);
@@ -357,6 +398,28 @@ mod tests {
             drop(schema);
             drop(array);
         }
+    }
+
+    #[test]
+    fn times_are_microseconds_and_the_rest_of_the_nanosecond() {
+        // Also before 1970 and at both ends of the range: the rest is never negative, and the two
+        // make the same time again.
+        let times = [0, 999, 1_000, -1, -1_000, -1_001, i64::MIN, i64::MAX - 1, NONE];
+        let values = times.iter().map(|&ts| ts as u64).collect();
+        let [whole, rest] = Column::times("ts_event", values);
+        assert_eq!((whole.name.as_str(), whole.format.as_str()), ("ts_event", "tsu:UTC"));
+        assert_eq!((rest.name.as_str(), rest.format.as_str()), ("ts_event_ns", "s"));
+        assert_eq!((whole.nulls, rest.nulls), (1, 1));
+        let (Buffer::Words(whole), Buffer::Halves(rest)) = (&whole.buffers[1], &rest.buffers[1])
+        else {
+            panic!("times are words and halves");
+        };
+        for (index, &ts) in times.iter().enumerate().filter(|(_, &ts)| ts != NONE) {
+            assert!(rest[index] < 1_000);
+            let made = i128::from(whole[index] as i64) * 1_000 + i128::from(rest[index]);
+            assert_eq!(made, i128::from(ts));
+        }
+        assert_eq!((whole[3] as i64, rest[3]), (-1, 999));
     }
 
     #[test]

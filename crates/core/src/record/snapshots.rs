@@ -130,11 +130,12 @@ impl Snapshots {
         let ranks = rows.iter().map(|row| symbols.rank_of(row.header.instrument)).collect();
         let words =
             |name, value: fn(&Row) -> u64| Column::words(name, rows.iter().map(value).collect());
-        let mut out = vec![
-            Column::symbols("symbol", ranks, symbols.names()),
-            Column::times("ts_event", rows.iter().map(|row| row.header.ts_event as u64).collect()),
-            Column::times("ts_recv", rows.iter().map(|row| row.header.ts_recv as u64).collect()),
-        ];
+        let times = |name, time: fn(&Row) -> i64| {
+            Column::times(name, rows.iter().map(|row| time(row) as u64).collect())
+        };
+        let mut out = vec![Column::symbols("symbol", ranks, symbols.names())];
+        out.extend(times("ts_event", |row| row.header.ts_event));
+        out.extend(times("ts_recv", |row| row.header.ts_recv));
         let names = [("bid_price", "bid_size"), ("ask_price", "ask_size")];
         for (side, (price, size)) in names.into_iter().enumerate() {
             let mut ends = vec![0_u32];

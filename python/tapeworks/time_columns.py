@@ -1,0 +1,56 @@
+"""Times as columns: microseconds of UTC, and beside them `<name>_ns`, the rest, 0 to 999.
+
+The core makes such columns of records. Here is how one knows them, and how columns that hold
+nanoseconds, as files of an earlier version do, become such.
+"""
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+REST = "_ns"
+
+
+def is_split_time(schema: pa.Schema, name: str) -> bool:
+    """Whether column `name` is a time whose nanoseconds stand in a column beside it."""
+    at, rest = schema.get_field_index(name), schema.get_field_index(name + REST)
+    if at < 0 or rest < 0:
+        return False
+    types = (schema.field(at).type, schema.field(rest).type)
+    return types == (pa.timestamp("us", "UTC"), pa.int16())
+
+
+def nanosecond_times(schema: pa.Schema) -> list[str]:
+    """Returns the times of `schema` that hold nanoseconds in one column."""
+    return [field.name for field in schema if field.type == pa.timestamp("ns", "UTC")]
+
+
+def split_schema(schema: pa.Schema) -> pa.Schema:
+    """Returns `schema` as `split_sql` makes it: microseconds, and nanoseconds beside them."""
+    times = set(nanosecond_times(schema))
+    fields = []
+    for field in schema:
+        if field.name in times:
+            fields.append(field.with_type(pa.timestamp("us", "UTC")))
+            fields.append(pa.field(field.name + REST, pa.int16(), field.nullable))
+        else:
+            fields.append(field)
+    return pa.schema(fields)
+
+
+def split_sql(names: Iterable[str], nanoseconds: Iterable[str]) -> str:
+    """Returns the SQL that makes of columns `names` those that files have now.
+
+    `nanoseconds` are times that hold nanoseconds in one column. DuckDB would round them.
+    """
+    times, columns = set(nanoseconds), []
+    for name in names:
+        if name in times:
+            rest = f"((epoch_ns({name}) % 1000 + 1000) % 1000)"
+            columns += [
+                f"make_timestamptz((epoch_ns({name}) - {rest}) // 1000) as {name}",
+                f"{rest}::smallint as {name}{REST}",
+            ]
+        else:
+            columns.append(f'"{name}"')
+    return ", ".join(columns)

@@ -1,0 +1,39 @@
+"""Conditions in SQL on the tables of the lake, such that files and row groups are skipped."""
+
+from tapeworks.views.query import quote
+from tapeworks.views.times import format_time
+
+
+def symbol_condition(symbols: list[str] | None) -> list[str]:
+    """Returns what must hold of a row of one of `symbols`; nothing for all."""
+    if symbols is None:
+        return []
+    return [f"symbol in ({', '.join(quote(symbol) for symbol in symbols)})"]
+
+
+def time_condition(column: str, first: int | None, last: int | None) -> list[str]:
+    """Returns what must hold of a row with `first <= time < last`, in ns; none means unbounded."""
+    lower = [] if first is None else [from_time(column, first)]
+    return lower + ([] if last is None else [before_time(column, last)])
+
+
+def from_time(column: str, ts: int) -> str:
+    """Returns the condition that a time is `ts` ns or later."""
+    literal, rest = _literal(ts), ts % 1_000
+    if not rest:
+        return f"{column} >= {literal}"
+    # The first part alone lets files and row groups be skipped.
+    return f"({column} >= {literal} and ({column} > {literal} or {column}_ns >= {rest}))"
+
+
+def before_time(column: str, ts: int) -> str:
+    """Returns the condition that a time is before `ts` ns."""
+    literal, rest = _literal(ts), ts % 1_000
+    if not rest:
+        return f"{column} < {literal}"
+    return f"({column} <= {literal} and ({column} < {literal} or {column}_ns < {rest}))"
+
+
+def _literal(ts: int) -> str:
+    """Returns the microsecond in which `ts` ns lies, as SQL."""
+    return f"timestamptz {quote(format_time(ts - ts % 1_000).replace('Z', '+00'))}"
