@@ -1,6 +1,7 @@
 """The tape from Python: the same bytes come back, from any process."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -256,3 +257,31 @@ def test_folder_lock_names_its_holder_and_outlives_its_file(tape_path: Path) -> 
             lock.check()
     with pytest.raises(ValueError, match="released"):
         lock.check()
+
+
+def test_places_are_compared_by_id_and_fingerprint(tape_path: Path) -> None:
+    # A place is right on its own tape, and an error on one that was made anew in the same folder.
+    with tape.TapeWriter(tape_path) as writer:
+        writer.append(record(1) * 5)
+        made_of = tape.TapeWriter(tape_path.with_name("derived"), source=tape_path)
+        assert (made_of.origin, writer.origin) == (writer.id, None)
+        made_of.close()
+    reader = tape.TapeReader(tape_path)
+    kept = {"tape_id": reader.id, "fingerprint": reader.fingerprint(5)}
+    assert (len(reader.id or ""), len(reader.fingerprint(5) or "")) == (32, 16)
+    assert (reader.origin, reader.fingerprint(0)) == (None, None)
+    reader.check_place(5, **kept)
+    reader.check_place(3)
+    assert tape.verify(tape_path)["id"] == reader.id
+    shutil.rmtree(tape_path)
+    with tape.TapeWriter(tape_path) as writer:
+        writer.append(record(1) * 5)
+    reader = tape.TapeReader(tape_path)
+    with pytest.raises(TapeReplacedError, match=r"expected the tape .* found the tape"):
+        reader.check_place(5, **kept)
+    with pytest.raises(TapeReplacedError, match="ends at 5"):
+        reader.check_place(6)
+    with pytest.raises(TapeReplacedError, match="fingerprint"):
+        reader.check_place(5, fingerprint="00ff00ff00ff00ff")
+    with pytest.raises(ValueError, match="16 hexadecimal"):
+        reader.check_place(5, fingerprint="word")

@@ -8,7 +8,7 @@ use crate::record::blob::BlobHeader;
 use crate::record::Plain;
 
 /// The newest version of the tape format, and the one that is written.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes before the payload of a frame.
 pub const FRAME_HEADER: usize = 40;
 /// Longest payload of a frame in bytes.

@@ -6,12 +6,15 @@
 
 mod chain;
 mod cold;
+mod create;
 mod head;
+mod identity;
 mod index;
 mod keeper;
 mod lock;
 mod map;
 mod offsets;
+mod place;
 mod reader;
 mod recovery;
 mod segment;
@@ -23,9 +26,11 @@ mod wait;
 mod writer;
 
 pub use crate::codec::{TapeKind, NO_INPUT};
+pub use identity::TapeId;
 pub use keeper::Retention;
 pub use lock::FolderLock;
 pub use offsets::{list_offsets, load_offset, save_offset};
+pub use place::Place;
 pub use reader::Reader;
 pub use verify::{hash, verify, Fault, Report};
 pub use writer::Tape;

@@ -449,9 +449,9 @@ fn versions_from_the_future_and_foreign_files_are_named() {
     let path = last_segment(&folder.tape());
     let whole = std::fs::read(&path).unwrap();
     let mut bytes = whole.clone();
-    bytes[8] = 2;
+    bytes[8] = 3;
     std::fs::write(&path, &bytes).unwrap();
-    let future = |error| matches!(error, Error::FutureVersion { found: 2, supported: 1, .. });
+    let future = |error| matches!(error, Error::FutureVersion { found: 3, supported: 2, .. });
     assert!(future(Reader::open(&folder.tape()).unwrap_err()));
     assert!(future(Tape::open(&folder.tape(), config()).unwrap_err()));
     assert!(future(verify(&folder.tape()).unwrap_err()));

@@ -184,10 +184,11 @@ fn what_covers_lost_input_is_taken_back() {
     // that, and writing goes on from there.
     let folder = Folder::new("undo");
     let (input, output) = (folder.join("in"), folder.join("out"));
-    let (less, copy) = (folder.join("less"), folder.join("copy"));
+    let (less, copy, new) = (folder.join("less"), folder.join("copy"), folder.join("new"));
     for compress_after in [None, Some(0)] {
         let retention = Retention { compress_after, ..Retention::default() };
         let mut raw = Tape::open(&input, config(Retention::default())).unwrap();
+        image(&input, &new);
         let mut made = Tape::open_from(&output, config(retention), &input).unwrap();
         for step in 1..=40 {
             append(&mut raw, 100, NO_INPUT, 0);
@@ -202,7 +203,7 @@ fn what_covers_lost_input_is_taken_back() {
         for kept in [40, 39, 25, 11, 10, 1] {
             image(&output, &copy);
             durable_only(&copy, 0);
-            drop(std::fs::remove_dir_all(&less));
+            image(&new, &less);
             let mut raw = Tape::open(&less, config(Retention::default())).unwrap();
             append(&mut raw, kept * 100 + 50, NO_INPUT, 0);
             let mut made = Tape::open_from(&copy, config(retention), &less).unwrap();
@@ -231,11 +232,12 @@ fn durable_only(tape: &Path, durable: u64) {
 
 #[test]
 fn what_was_durable_is_never_taken_back() {
-    // Somebody removed the input: no loss of power does that to what was durable. Refused, and
-    // nothing is changed.
+    // Somebody put back an early copy of the input: no loss of power does that to what was durable.
+    // Refused, and nothing is changed.
     let folder = Folder::new("undo-durable");
     let (input, output) = (folder.join("in"), folder.join("out"));
     let mut raw = Tape::open(&input, config(Retention::default())).unwrap();
+    image(&input, &folder.join("new"));
     let mut made = Tape::open_from(&output, config(Retention::default()), &input).unwrap();
     for step in 1..=20 {
         append(&mut raw, 100, NO_INPUT, 0);
@@ -244,8 +246,7 @@ fn what_was_durable_is_never_taken_back() {
     raw.sync().unwrap();
     made.sync().unwrap();
     drop((raw, made));
-    std::fs::remove_dir_all(&input).unwrap();
-    drop(Tape::open(&input, config(Retention::default())).unwrap());
+    image(&folder.join("new"), &input);
     let refused = Tape::open_from(&output, config(Retention::default()), &input).unwrap_err();
     assert!(matches!(&refused, Error::Invalid { .. }), "{refused}");
     assert!(refused.to_string().contains("Bring the input back"), "{refused}");

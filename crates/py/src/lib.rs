@@ -13,12 +13,14 @@ mod processors;
 mod record;
 mod simulator;
 mod tape;
+mod verify;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     record::register(module)?;
     lock::register(module)?;
     tape::register(module)?;
+    verify::register(module)?;
     feeds::register(module)?;
     foreign::register(module)?;
     ingest::register(module)?;

@@ -23,7 +23,7 @@ fn kind_named(name: &str) -> PyResult<TapeKind> {
     }
 }
 
-const fn kind_name(kind: TapeKind) -> &'static str {
+pub(crate) const fn kind_name(kind: TapeKind) -> &'static str {
     match kind {
         TapeKind::Records => "records",
         TapeKind::Blobs => "blobs",
@@ -218,6 +218,18 @@ impl TapeWriter {
         Ok(self.opened()?.last_input_offset())
     }
 
+    /// The tape's id in hexadecimal digits, if it has one.
+    #[getter]
+    fn id(&self) -> PyResult<Option<String>> {
+        Ok(self.opened()?.id().map(|id| id.to_string()))
+    }
+
+    /// The id of the tape that this one is made from, if it is known.
+    #[getter]
+    fn origin(&self) -> PyResult<Option<String>> {
+        Ok(self.opened()?.origin().map(|id| id.to_string()))
+    }
+
     /// What went wrong with closed segments when they were last looked at, if anything did.
     #[getter]
     fn upkeep_failure(&self) -> PyResult<Option<String>> {
@@ -372,6 +384,45 @@ impl TapeReader {
         py.allow_threads(|| inner.wait(Duration::from_millis(timeout_ms)))
     }
 
+    /// The tape's id in hexadecimal digits; `None` while all of it was written by version 1.
+    #[getter]
+    fn id(&mut self) -> PyResult<Option<String>> {
+        Ok(self.inner.id().map_err(to_python)?.map(|id| id.to_string()))
+    }
+
+    /// The id of the tape that this one is made from, if it is known.
+    #[getter]
+    fn origin(&mut self) -> PyResult<Option<String>> {
+        Ok(self.inner.origin().map_err(to_python)?.map(|id| id.to_string()))
+    }
+
+    /// What stands right before `offset`, as 16 hexadecimal digits; `None` at offset 0 and where
+    /// retention took the item before it.
+    fn fingerprint(&mut self, py: Python<'_>, offset: u64) -> PyResult<Option<String>> {
+        let inner = &mut self.inner;
+        let found = py.allow_threads(|| inner.fingerprint(offset)).map_err(to_python)?;
+        Ok(found.map(|print| format!("{print:016x}")))
+    }
+
+    /// Fails unless `offset` is a place on this tape: of the tape `tape_id`, with `fingerprint`
+    /// before it. What is `None` is not compared.
+    #[pyo3(signature = (offset, *, tape_id = None, fingerprint = None))]
+    fn check_place(
+        &mut self,
+        py: Python<'_>,
+        offset: u64,
+        tape_id: Option<&str>,
+        fingerprint: Option<&str>,
+    ) -> PyResult<()> {
+        let id = tape_id.map(str::parse).transpose().map_err(to_python)?;
+        let number = |text| u64::from_str_radix(text, 16);
+        let fingerprint = fingerprint.map(number).transpose().map_err(|_| {
+            PyValueError::new_err("fingerprint: expected 16 hexadecimal digits".to_owned())
+        })?;
+        let (inner, place) = (&mut self.inner, tape::Place { id, offset, fingerprint });
+        py.allow_threads(|| inner.check(&place)).map_err(to_python)
+    }
+
     /// What the items are: `records` or `blobs`.
     #[getter]
     fn kind(&self) -> &'static str {
@@ -416,40 +467,6 @@ impl TapeReader {
     }
 }
 
-/// Reads all of the tape at `path` and says what it holds and what is wrong with it.
-#[pyfunction]
-fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
-    let report = py.allow_threads(|| tape::verify(&path)).map_err(to_python)?;
-    let found = PyDict::new(py);
-    found.set_item("kind", kind_name(report.kind))?;
-    found.set_item("segments", report.segments)?;
-    found.set_item("segments_compressed", report.segments_compressed)?;
-    found.set_item("frames", report.frames)?;
-    found.set_item("items", report.items)?;
-    found.set_item("bytes", report.bytes)?;
-    found.set_item("first", report.first)?;
-    found.set_item("end", report.end)?;
-    found.set_item("durable", report.durable)?;
-    found.set_item("links", report.links)?;
-    found.set_item("links_pending", report.links_pending)?;
-    let fault = report.fault.map(|fault| -> PyResult<_> {
-        let place = PyDict::new(py);
-        place.set_item("path", fault.path.display().to_string())?;
-        place.set_item("byte", fault.byte)?;
-        place.set_item("reason", fault.reason)?;
-        Ok(place)
-    });
-    found.set_item("fault", fault.transpose()?)?;
-    Ok(found)
-}
-
-/// SHA-256 over the bytes of all items of the tape at `path`, in hexadecimal digits.
-#[pyfunction]
-fn tape_hash(py: Python<'_>, path: PathBuf) -> PyResult<String> {
-    let digest = py.allow_threads(|| tape::hash(&path)).map_err(to_python)?;
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 /// Keeps `offset` under `name` with the tape at `path`, on the disk.
 #[pyfunction]
 fn save_offset(py: Python<'_>, path: PathBuf, name: &str, offset: u64) -> PyResult<()> {
@@ -473,8 +490,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<TapeWriter>()?;
     module.add_class::<TapeReader>()?;
     module.add_class::<Blob>()?;
-    module.add_function(wrap_pyfunction!(verify, module)?)?;
-    module.add_function(wrap_pyfunction!(tape_hash, module)?)?;
     module.add_function(wrap_pyfunction!(save_offset, module)?)?;
     module.add_function(wrap_pyfunction!(load_offset, module)?)?;
     module.add_function(wrap_pyfunction!(list_offsets, module)?)?;

@@ -1,7 +1,8 @@
 //! The hash chain over closed segments, which makes tampering evident.
 //!
-//! The hash of a segment is SHA-256 over its head (bytes 0 to 56), its chain field (bytes 64 to
-//! 104: the hash of the segment before) and all its frames. It is kept in the chain field of the
+//! The hash of a segment is SHA-256 over its head (bytes 0 to 56), from version 2 on its identity
+//! block (bytes 320 to 376), its chain field (bytes 64 to 104: the hash of the segment before) and
+//! all its frames. It is kept in the chain field of the
 //! next segment. Compressing a segment does not change its hash.
 
 use std::fs::File;
@@ -10,7 +11,8 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::head::{Chain, Head, CHAIN, CHAIN_LINK, CHAIN_PENDING, HEAD};
+use super::head::{Chain, Head, CHAIN, CHAIN_LINK, CHAIN_PENDING, HEAD, IDENTITY};
+use super::identity::Identity;
 use super::segment::{doing, list, Segment};
 use crate::codec::{Frame, FRAME_HEADER};
 use crate::error::{Error, Result};
@@ -23,6 +25,9 @@ impl SegmentHasher {
         let head = segment.head_bytes();
         let mut hasher = Sha256::new();
         hasher.update(&head[..size_of::<Head>()]);
+        if segment.head.version >= 2 {
+            hasher.update(&head[IDENTITY..IDENTITY + size_of::<Identity>()]);
+        }
         hasher.update(&head[CHAIN..CHAIN + size_of::<Chain>()]);
         Self(hasher)
     }

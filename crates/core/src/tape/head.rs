@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use super::identity::Identity;
 use super::map::Map;
 use crate::codec::{TapeKind, VERSION};
 use crate::error::{Error, Result};
@@ -27,6 +28,8 @@ pub(crate) const DURABLE: usize = 256;
 pub(crate) const BOOT: usize = 264;
 /// Where the number of times that a writer opened the segment lies.
 pub(crate) const EPOCH: usize = 280;
+/// Where the identity block lies.
+pub(crate) const IDENTITY: usize = 320;
 /// Bit of the published word: a newer segment goes on.
 pub(crate) const CLOSED: u64 = 1;
 /// State of the chain field: not yet known.
@@ -73,7 +76,7 @@ impl Head {
             return Err(Error::corrupt(
                 path,
                 bytes.len() as u64,
-                format!("wanted a segment head of {HEAD} bytes, found {}", bytes.len()),
+                format!("expected a segment head of {HEAD} bytes, got {}", bytes.len()),
             ));
         };
         if head.magic != MAGIC {
@@ -92,6 +95,7 @@ impl Head {
         if head.version == 0 || TapeKind::from_number(head.kind).is_none() || head.stride == 0 {
             return Err(Error::corrupt(path, 8, "the segment head holds impossible values"));
         }
+        Identity::read(bytes, &head, path)?;
         Ok(head)
     }
 

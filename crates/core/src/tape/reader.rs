@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::head::HEAD;
+use super::identity::may_be_same;
 use super::segment::{list, Segment, SegmentFile};
 use super::{index, Batch};
 use crate::clock::moment;
@@ -197,6 +198,14 @@ impl Reader {
             ));
         };
         let segment = Segment::open(file)?;
+        let (id, found) = (self.segment.identity().id(), segment.identity().id());
+        if !may_be_same(id, found) {
+            return Err(Error::corrupt(
+                &segment.path,
+                super::head::IDENTITY as u64,
+                "the segment belongs to another tape than the one before",
+            ));
+        }
         self.use_segment(segment);
         Ok(())
     }
@@ -394,7 +403,7 @@ impl Reader {
     }
 
     /// The newest segment.
-    fn newest(&mut self) -> Result<&mut Segment> {
+    pub(crate) fn newest(&mut self) -> Result<&mut Segment> {
         if !self.segment.tail().1 {
             self.newest = None;
             return Ok(&mut self.segment);

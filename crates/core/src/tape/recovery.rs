@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::head::{is_of_this_boot, Head, CLOSED, DURABLE, HEAD, PUBLISHED};
+use super::identity::Identity;
 use super::map::Map;
 use super::segment::{doing, file_length, list, SegmentFile};
 use super::undo::unpack;
@@ -100,6 +101,7 @@ pub(crate) fn holds_frame(bytes: &[u8], tail: usize, end_offset: u64) -> bool {
 pub(crate) struct Found {
     pub(crate) path: PathBuf,
     pub(crate) head: Head,
+    pub(crate) identity: Identity,
     pub(crate) scan: Scan,
     pub(crate) recovery: Recovery,
 }
@@ -131,11 +133,12 @@ pub(crate) fn recover(tape: &Path) -> Result<Option<Found>> {
     if head.first_offset != file.first {
         return Err(Error::corrupt(&file.path, 16, "the file's name and its head disagree"));
     }
+    let identity = Identity::read(segment, &head, &file.path)?;
     let scan = scan(segment, &head);
     let mut recovery = judge(&file, &map, length, &scan)?;
     cut_bytes += recovery.cut_bytes;
     recovery.cut_bytes = cut_bytes;
-    Ok(Some(Found { path: file.path, head, scan, recovery }))
+    Ok(Some(Found { path: file.path, head, identity, scan, recovery }))
 }
 
 /// Makes sure that each segment before the last leads to the next and says that it is closed.

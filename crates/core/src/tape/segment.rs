@@ -11,6 +11,7 @@ use super::cold::Cold;
 use super::head::{
     is_of_this_boot, this_boot, Head, CLOSED, DURABLE, EPOCH, HEAD, PUBLISHED, WAITING,
 };
+use super::identity::Identity;
 use super::map::Map;
 use super::{recovery, wait};
 use crate::codec::{Frame, FRAME_HEADER};
@@ -172,6 +173,13 @@ impl Segment {
     /// Whether a writer opened it since this machine started, as far as the machine can tell.
     pub(crate) fn is_of_this_boot(&self) -> bool {
         this_boot() == [0; 2] || is_of_this_boot(&self.map)
+    }
+
+    /// Which tape it belongs to.
+    pub(crate) fn identity(&self) -> Identity {
+        // Opening has checked the block.
+        let unknown = |_| Identity::new(None, None, self.head.first_offset);
+        Identity::read(self.head_bytes(), &self.head, &self.path).unwrap_or_else(unknown)
     }
 
     /// The head's bytes.

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use super::chain::for_each_frame;
 use super::head::{Head, CLOSED, DURABLE, HEAD, PUBLISHED};
+use super::identity::Identity;
 use super::recovery::{map_file, remove, scan_within, Found};
 use super::segment::{doing, list, segment_path, Segment, SegmentFile};
 use super::Recovery;
@@ -57,6 +58,7 @@ pub(crate) fn undo(tape: &Path, found: Found, input_end: u64) -> Result<Found> {
     let file = files.pop().ok_or_else(refuse)?;
     let (map, length) = map_file(&file)?;
     let head = Head::read(map.bytes(0, length), &file.path)?;
+    let identity = Identity::read(map.bytes(0, length), &head, &file.path)?;
     let warm = if file.is_cold { Some(unpacked(&file, input_end)?) } else { None };
     let bytes = warm.as_deref().unwrap_or_else(|| map.bytes(0, length));
     let scan = scan_within(bytes, &head, input_end);
@@ -72,7 +74,7 @@ pub(crate) fn undo(tape: &Path, found: Found, input_end: u64) -> Result<Found> {
     let undone = found.scan.end_offset - scan.end_offset;
     let recovery =
         Recovery { end: scan.end_offset, cut_at: scan.end as u64, undone, ..found.recovery };
-    Ok(Found { path: segment_path(tape, file.first), head, scan, recovery })
+    Ok(Found { path: segment_path(tape, file.first), head, identity, scan, recovery })
 }
 
 /// Puts the segment that the compressed `file` stands for in its place, to be written again, as

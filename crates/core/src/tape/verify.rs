@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::chain::{for_each_frame, SegmentHasher};
-use super::head::{Chain, CHAIN_LINK, CHAIN_PENDING};
+use super::head::{Chain, CHAIN_LINK, CHAIN_PENDING, IDENTITY};
+use super::identity::{may_be_same, TapeId};
 use super::reader::is_missing;
 use super::segment::{list, Segment, SegmentFile};
 use super::{Reader, TapeKind};
@@ -28,6 +29,10 @@ pub struct Fault {
 pub struct Report {
     /// What its items are.
     pub kind: TapeKind,
+    /// Its id, if it has one.
+    pub id: Option<TapeId>,
+    /// The id of the tape that it is made from, if it is known.
+    pub origin: Option<TapeId>,
     /// Number of segments.
     pub segments: u64,
     /// How many of them are compressed.
@@ -65,6 +70,8 @@ pub fn verify(path: &Path) -> Result<Report> {
     }
     let mut report = Report {
         kind: TapeKind::Records,
+        id: None,
+        origin: None,
         segments: 0,
         segments_compressed: 0,
         frames: 0,
@@ -125,6 +132,12 @@ fn check(
         return wrong(0, format!("wanted the segment of offset {}", report.end));
     }
     let mut segment = Segment::open(file)?;
+    let identity = segment.identity();
+    if !may_be_same(report.id, identity.id()) {
+        return wrong(IDENTITY, "the segment belongs to another tape than the one before".into());
+    }
+    report.id = identity.id().or(report.id);
+    report.origin = identity.origin().or(report.origin);
     report.kind = segment.head.kind();
     report.segments += 1;
     report.segments_compressed += u64::from(file.is_cold);

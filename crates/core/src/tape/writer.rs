@@ -3,26 +3,24 @@
 //! One process writes. A frame is copied behind the last one, and becomes visible by one release
 //! store of its position into the head of the segment. What was published is never touched again.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{fence, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::head::{
-    this_boot, Chain, Head, BOOT, CHAIN, CHAIN_PENDING, CHAIN_START, CLOSED, DURABLE, EPOCH, HEAD,
-    MAGIC, PUBLISHED, WAITING,
-};
-use super::index::{IndexWriter, SLOTS};
+use super::create::{fixed_head, open_file, take_over, NewSegment};
+use super::head::{CHAIN_PENDING, CHAIN_START, CLOSED, DURABLE, HEAD, PUBLISHED, WAITING};
+use super::identity::{Identity, TapeId};
+use super::index::IndexWriter;
 use super::keeper::Keeper;
 use super::lock::FolderLock;
 use super::map::{Map, PAGE};
 use super::recovery::{self, Found};
-use super::segment::{doing, file_length, segment_path};
+use super::segment::{doing, file_length};
 use super::sync::{Gate, Live, Shared, SyncThread};
 use super::undo::undo;
 use super::{space, wait, Durability, Reader, Recovery, TapeConfig};
-use crate::codec::{Frame, FRAME_HEADER, FRAME_PAYLOAD_MAX, NO_INPUT, VERSION};
+use crate::codec::{Frame, FRAME_HEADER, FRAME_PAYLOAD_MAX, NO_INPUT};
 use crate::error::{Error, Result};
 use crate::record::{Plain, NONE};
 
@@ -58,6 +56,8 @@ pub struct Tape {
     ts_max: i64,
     day: i64,
     index: IndexWriter,
+    /// Whose segments these are; that of the newest one.
+    identity: Identity,
     recovery: Recovery,
     // Dropped in this order: the threads stop before the right to write is given up.
     keeper: Keeper,
@@ -83,7 +83,7 @@ impl Tape {
     ///
     /// # Errors
     /// As [`Tape::open`] and [`Reader::open`]. `Error::Invalid` also: the input lost more than a
-    /// loss of power explains.
+    /// loss of power explains. `Error::Replaced`: the tape was made from another input.
     pub fn open_from(path: &Path, config: TapeConfig, input: &Path) -> Result<Self> {
         Self::open_behind(path, config, Some(Reader::open(input)?))
     }
@@ -96,11 +96,20 @@ impl Tape {
             )));
         }
         let lock = FolderLock::take(path)?;
+        let mut input = input;
         let mut found = match recovery::recover(path)? {
             Some(found) => found,
             None => {
-                let head = fixed_head(&config, 0, NO_INPUT, i64::MIN, i64::MIN);
-                drop(create(path, head, CHAIN_START, 0, HEAD, config.segment_bytes)?);
+                let origin = input.as_mut().map_or(Ok(None), Reader::id)?;
+                let first = NewSegment {
+                    head: fixed_head(&config, 0, NO_INPUT, i64::MIN, i64::MIN),
+                    identity: Identity::new(Some(TapeId::random()?), origin, 0),
+                    chain_state: CHAIN_START,
+                    durable: 0,
+                    needed: HEAD,
+                    limit: config.segment_bytes,
+                };
+                drop(first.create(path)?);
                 recovery::recover(path)?.ok_or_else(|| {
                     Error::corrupt(path, 0, "the segment that was just made is gone")
                 })?
@@ -114,8 +123,8 @@ impl Tape {
                 config.kind
             )));
         }
-        let mut input = input;
         if let Some(input) = &mut input {
+            check_origin(path, &found.identity, input)?;
             found = undo(path, found, input.end()?)?;
         }
         Self::resume(path, config, lock, &found, input.map(Gate::new))
@@ -172,6 +181,7 @@ impl Tape {
             ts_max: scan.ts_max,
             day: found.head.ts_first.max(scan.ts_max).div_euclid(NS_PER_DAY),
             index,
+            identity: found.identity,
             shared,
             recovery: found.recovery,
             _sync_thread: sync_thread,
@@ -309,11 +319,19 @@ impl Tape {
     /// Closes the segment and goes on with a new one that has room for `size` bytes.
     fn roll(&mut self, size: usize, ts_recv: i64) -> Result<()> {
         self.shared.lock.check()?;
-        let head = fixed_head(&self.config, self.end, self.input, self.ts_max, ts_recv);
-        let needed = HEAD + size;
-        let durable = self.shared.durable.load(Ordering::Acquire);
-        let limit = self.config.segment_bytes;
-        let (live, allocated) = create(&self.path, head, CHAIN_PENDING, durable, needed, limit)?;
+        // A tape of version 1 gets its id with the first segment that can hold one.
+        let id = self.identity.id().map_or_else(TapeId::random, Ok)?;
+        let identity = Identity::new(Some(id), self.identity.origin(), self.end);
+        let new = NewSegment {
+            head: fixed_head(&self.config, self.end, self.input, self.ts_max, ts_recv),
+            identity,
+            chain_state: CHAIN_PENDING,
+            durable: self.shared.durable.load(Ordering::Acquire),
+            needed: HEAD + size,
+            limit: self.config.segment_bytes,
+        };
+        let (live, allocated) = new.create(&self.path)?;
+        self.identity = identity;
         let old = std::mem::replace(&mut self.live, Arc::new(live));
         self.shared.roll(Arc::clone(&self.live));
         old.map.word(PUBLISHED).fetch_or(CLOSED, Ordering::AcqRel);
@@ -324,7 +342,7 @@ impl Tape {
         self.position = HEAD;
         (self.ready, self.allocated, self.forgotten) = (HEAD, allocated, HEAD);
         self.day = ts_recv.div_euclid(NS_PER_DAY);
-        self.index = IndexWriter::new(HEAD, head.stride as usize);
+        self.index = IndexWriter::new(HEAD, new.head.stride as usize);
         self.keeper.look();
         Ok(())
     }
@@ -357,6 +375,16 @@ impl Tape {
         self.shared.durable.load(Ordering::Acquire)
     }
 
+    /// The tape's id. `None` while all of it was written by version 1: the next segment gets one.
+    pub fn id(&self) -> Option<TapeId> {
+        self.identity.id()
+    }
+
+    /// The id of the tape that this one is made from; `None` for none, or where it is not known.
+    pub fn origin(&self) -> Option<TapeId> {
+        self.identity.origin()
+    }
+
     /// What opening found, and had to cut.
     pub const fn recovery(&self) -> Recovery {
         self.recovery
@@ -383,6 +411,21 @@ impl Drop for Tape {
     }
 }
 
+/// Fails if `input` is not the tape that the one at `path` was made from.
+fn check_origin(path: &Path, identity: &Identity, input: &mut Reader) -> Result<()> {
+    let (kept, found) = (identity.origin(), input.id()?);
+    match kept.zip(found).filter(|(kept, found)| kept != found) {
+        None => Ok(()),
+        Some((kept, found)) => Err(Error::Replaced {
+            path: path.to_owned(),
+            expected: format!("the input {kept}, which this tape was made from"),
+            found: format!("{found} at {}", input.path().display()),
+            advice: "the input was replaced. Bring it back, or remove this tape and its states to \
+                     make them anew from the input that is there",
+        }),
+    }
+}
+
 #[cold]
 fn wake(map: &Map) {
     if map.word(WAITING).swap(0, Ordering::SeqCst) != 0 {
@@ -396,72 +439,4 @@ fn bad_items(bytes: usize, count: u32) -> Error {
         "wanted whole items, a multiple of 8 bytes each and at most {FRAME_PAYLOAD_MAX} bytes in \
          all; found {count} items in {bytes} bytes"
     ))
-}
-
-/// Marks the segment in `map` as written by this process from now on, with `last` as its last
-/// frame.
-fn take_over(map: &Map, last: u64) {
-    let boot = this_boot();
-    map.word(PUBLISHED).store(last, Ordering::Release);
-    map.word(BOOT).store(boot[0], Ordering::Release);
-    map.word(BOOT + 8).store(boot[1], Ordering::Release);
-    map.word(EPOCH).fetch_add(1, Ordering::AcqRel);
-}
-
-fn open_file(path: &Path) -> Result<File> {
-    let opened = File::options().read(true).write(true).open(path);
-    opened.map_err(|error| Error::io(error, doing("opening", path)))
-}
-
-fn fixed_head(config: &TapeConfig, first: u64, input: u64, ts_before: i64, ts: i64) -> Head {
-    let stride = (config.segment_bytes / SLOTS).max(4096);
-    Head {
-        magic: MAGIC,
-        version: VERSION,
-        kind: config.kind as u32,
-        first_offset: first,
-        input_before: input,
-        ts_before,
-        ts_first: ts,
-        stride: u32::try_from(stride).unwrap_or(u32::MAX),
-        checksum: 0,
-    }
-    .sealed()
-}
-
-/// Makes the segment file of `head`, with room for `needed` bytes. Returns it with its length.
-/// It gets its name only when its head is whole, so that no reader sees half of it.
-fn create(
-    tape: &Path,
-    head: Head,
-    chain_state: u32,
-    durable: u64,
-    needed: usize,
-    limit: usize,
-) -> Result<(Live, usize)> {
-    let path = segment_path(tape, head.first_offset);
-    let aside = path.with_extension("new");
-    let made = File::options().read(true).write(true).create(true).truncate(true).open(&aside);
-    let file = match made {
-        Err(error) if space::is_full(&error) => return Err(Error::DiskFull { path }),
-        made => made.map_err(|error| Error::io(error, doing("making", &aside)))?,
-    };
-    let prepared = space::grow(&file, &path, 0, needed, limit).and_then(|allocated| {
-        let map = Map::writable(&file, limit.max(needed), &path)?;
-        map.write(0, head.as_bytes());
-        map.write(CHAIN, Chain::sealed([0; 32], chain_state).as_bytes());
-        map.word(DURABLE).store(durable, Ordering::Release);
-        take_over(&map, 0);
-        let renamed = std::fs::rename(&aside, &path);
-        renamed.map_err(|error| Error::io(error, doing("naming", &path)))?;
-        Ok((map, allocated))
-    });
-    match prepared {
-        Ok((map, allocated)) => Ok((Live { file, map, path }, allocated)),
-        Err(error) => {
-            // The error that stopped us is the one to tell; a file left aside is overwritten.
-            drop(std::fs::remove_file(&aside));
-            Err(error)
-        }
-    }
 }

@@ -1,0 +1,132 @@
+//! A place on a tape that is kept elsewhere: in a commit, a state, a named offset.
+//!
+//! An offset alone says nothing of the tape that it is on. A place names the tape, and what stands
+//! right before the offset, so that a tape that was replaced, restored from a copy or rewritten is
+//! told from the one that was read.
+
+use super::head::HEAD;
+use super::identity::{may_be_same, TapeId};
+use super::index;
+use super::reader::{is_missing, Reader};
+use super::segment::{list, Segment};
+use crate::error::{Error, Result};
+
+const ADVICE: &str = "the tape was replaced, restored from a copy, or rewritten since. Bring the \
+                      tape back that was read before; or give up what was made of it, and make it \
+                      anew from this one";
+
+/// A place on a tape: everything before `offset` was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The tape; `None` if it has no id, or none was kept.
+    pub id: Option<TapeId>,
+    /// The next offset to be read.
+    pub offset: u64,
+    /// What stands before the offset, as [`Reader::fingerprint`] gives it; `None` if not known.
+    pub fingerprint: Option<u64>,
+}
+
+impl Reader {
+    /// The id of the tape; `None` while all of it was written by version 1.
+    ///
+    /// # Errors
+    /// As for [`Reader::open`].
+    pub fn id(&mut self) -> Result<Option<TapeId>> {
+        Ok(self.newest()?.identity().id())
+    }
+
+    /// The id of the tape that this one is made from; `None` for none, or where it is not known.
+    ///
+    /// # Errors
+    /// As for [`Reader::open`].
+    pub fn origin(&mut self) -> Result<Option<TapeId>> {
+        Ok(self.newest()?.identity().origin())
+    }
+
+    /// A number for what stands right before `offset`: first offset and checksum of the frame that
+    /// holds the item before it. `None` at offset 0 and where retention took that item.
+    ///
+    /// # Errors
+    /// `Error::OutOfRange`: the tape ends before `offset`. Else as for [`Reader::read`].
+    pub fn fingerprint(&mut self, offset: u64) -> Result<Option<u64>> {
+        let mut attempts = 0;
+        loop {
+            // Retention or compression may take the file away between listing and opening.
+            match self.try_fingerprint(offset) {
+                Err(error) if is_missing(&error) && attempts < 10 => attempts += 1,
+                found => return found,
+            }
+        }
+    }
+
+    fn try_fingerprint(&mut self, offset: u64) -> Result<Option<u64>> {
+        let Some(wanted) = offset.checked_sub(1) else { return Ok(None) };
+        let files = list(self.path())?;
+        let Some(file) = files.iter().rev().find(|file| file.first <= wanted) else {
+            return Ok(None);
+        };
+        let mut segment = Segment::open(file)?;
+        let (last, closed) = segment.tail();
+        let (mut at, mut next) = (HEAD, segment.head.first_offset);
+        let entry = index::find(segment.head_bytes(), last, |entry| entry.first_offset <= wanted);
+        if let Some(entry) = entry {
+            let position = entry.position as usize;
+            if position >= HEAD && segment.checked_frame(position, entry.first_offset).is_ok() {
+                (at, next) = (position, entry.first_offset);
+            }
+        }
+        while at <= last {
+            let frame = segment.frame(at, next)?;
+            if frame.end_offset() > wanted {
+                let frame = segment.checked_frame(at, next)?;
+                return Ok(Some(frame.first_offset << 32 | u64::from(frame.checksum)));
+            }
+            at += frame.size();
+            next = frame.end_offset();
+        }
+        if closed && files.last().is_some_and(|newest| newest.first > wanted) {
+            // A repair gave up the items behind this segment.
+            return Ok(None);
+        }
+        let (first, end) = (self.first()?, self.end()?);
+        Err(Error::OutOfRange { wanted: offset, first, end })
+    }
+
+    /// The place at `offset`, to be kept.
+    ///
+    /// # Errors
+    /// As for [`Reader::fingerprint`].
+    pub fn place(&mut self, offset: u64) -> Result<Place> {
+        Ok(Place { id: self.id()?, offset, fingerprint: self.fingerprint(offset)? })
+    }
+
+    /// Fails if `kept` is not a place on this tape. What is not known of either is not compared.
+    ///
+    /// # Errors
+    /// `Error::Replaced`: it is another tape, it ends before that place, or something else stands
+    /// there. Else as for [`Reader::read`].
+    pub fn check(&mut self, kept: &Place) -> Result<()> {
+        let id = self.id()?;
+        if !may_be_same(id, kept.id) {
+            let name = |id: Option<TapeId>| id.map_or(String::new(), |id| format!("the tape {id}"));
+            return Err(self.replaced(name(kept.id), name(id)));
+        }
+        let end = self.end()?;
+        if kept.offset > end {
+            let expected = format!("a tape that reaches offset {}", kept.offset);
+            return Err(self.replaced(expected, format!("one that ends at {end}")));
+        }
+        let found = self.fingerprint(kept.offset)?;
+        match kept.fingerprint.zip(found) {
+            Some((kept_print, found)) if kept_print != found => Err(self.replaced(
+                format!("fingerprint {kept_print:016x} before offset {}", kept.offset),
+                format!("{found:016x}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn replaced(&self, expected: String, found: String) -> Error {
+        Error::Replaced { path: self.path().to_owned(), expected, found, advice: ADVICE }
+    }
+}

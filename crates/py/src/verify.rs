@@ -1,0 +1,53 @@
+//! Bindings of the core's `tape/verify.rs`.
+
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tapeworks_core::tape;
+
+use crate::errors::to_python;
+use crate::tape::kind_name;
+
+/// Reads all of the tape at `path` and says what it holds and what is wrong with it.
+#[pyfunction]
+fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
+    let report = py.allow_threads(|| tape::verify(&path)).map_err(to_python)?;
+    let found = PyDict::new(py);
+    found.set_item("kind", kind_name(report.kind))?;
+    found.set_item("id", report.id.map(|id| id.to_string()))?;
+    found.set_item("origin", report.origin.map(|id| id.to_string()))?;
+    found.set_item("segments", report.segments)?;
+    found.set_item("segments_compressed", report.segments_compressed)?;
+    found.set_item("frames", report.frames)?;
+    found.set_item("items", report.items)?;
+    found.set_item("bytes", report.bytes)?;
+    found.set_item("first", report.first)?;
+    found.set_item("end", report.end)?;
+    found.set_item("durable", report.durable)?;
+    found.set_item("links", report.links)?;
+    found.set_item("links_pending", report.links_pending)?;
+    let fault = report.fault.map(|fault| -> PyResult<_> {
+        let place = PyDict::new(py);
+        place.set_item("path", fault.path.display().to_string())?;
+        place.set_item("byte", fault.byte)?;
+        place.set_item("reason", fault.reason)?;
+        Ok(place)
+    });
+    found.set_item("fault", fault.transpose()?)?;
+    Ok(found)
+}
+
+/// SHA-256 over the bytes of all items of the tape at `path`, in hexadecimal digits.
+#[pyfunction]
+fn tape_hash(py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    let digest = py.allow_threads(|| tape::hash(&path)).map_err(to_python)?;
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Adds this file's functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(verify, module)?)?;
+    module.add_function(wrap_pyfunction!(tape_hash, module)?)?;
+    Ok(())
+}
