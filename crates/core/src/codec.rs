@@ -159,6 +159,16 @@ impl TapeKind {
         (length <= bytes.len()).then_some(length)
     }
 
+    /// Whether `bytes` are exactly `count` whole items.
+    #[inline]
+    pub fn holds(self, bytes: &[u8], count: usize) -> bool {
+        // Nearly all records are of 64 bytes: to see that, no record waits for the one before.
+        let is_plain = self == Self::Records
+            && bytes.len() == count * 64
+            && bytes.chunks_exact(64).all(|record| record[0] == 8);
+        is_plain || self.items_length(bytes, count) == Some(bytes.len())
+    }
+
     /// The length of the first `count` items of `bytes`, if they are whole.
     pub fn items_length(self, bytes: &[u8], count: usize) -> Option<usize> {
         let mut at = 0;

@@ -7,6 +7,7 @@
 mod chain;
 mod cold;
 mod create;
+mod fault;
 mod head;
 mod identity;
 mod index;
@@ -20,6 +21,7 @@ mod recovery;
 mod segment;
 mod space;
 mod sync;
+mod tail;
 mod undo;
 mod verify;
 mod wait;

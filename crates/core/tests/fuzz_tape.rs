@@ -1,5 +1,5 @@
-//! The reader of tapes against damaged files: it never panics, and what it gives is what was
-//! written.
+//! The reader of tapes against damaged files: it never panics, what it gives is what was written,
+//! and it gives all of that or an error.
 //!
 //! `TAPEWORKS_FUZZ_EXECUTIONS` says how many damaged tapes are read, `TAPEWORKS_FUZZ_SEED` from
 //! which seed they are made. A failure prints the number that repeats it alone.
@@ -16,6 +16,8 @@ use tapeworks_core::{Durability, Reader, Tape, TapeConfig, TapeKind};
 const HEAD: usize = 16_384;
 const FRAMES: u64 = 24;
 const ITEMS: u64 = 80;
+/// Every seventh frame holds none.
+const ITEMS_ALL: u64 = (FRAMES - FRAMES / 7) * ITEMS;
 
 /// Numbers that look random and come from a seed: xorshift64*.
 struct Random(u64);
@@ -105,11 +107,12 @@ fn place(random: &mut Random, bytes: &[u8]) -> usize {
     at.min(bytes.len() - 1)
 }
 
-/// Damages `bytes` in one to three places.
-fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
-    for _ in 0..=random.below(3) {
+/// Damages `bytes` in one to three places. Returns in how many.
+fn damage(random: &mut Random, bytes: &mut Vec<u8>) -> usize {
+    let places = 1 + random.below(3);
+    for _ in 0..places {
         if bytes.is_empty() {
-            return;
+            break;
         }
         let at = place(random, bytes);
         match random.below(8) {
@@ -133,6 +136,7 @@ fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
             }
         }
     }
+    places
 }
 
 /// Gives the first frame and the head right checksums, so that what they say is believed.
@@ -157,52 +161,96 @@ fn mend(bytes: &mut [u8]) {
     }
 }
 
-/// Reads as much as can be read. If `is_strict`, every item must be the one that was written.
-fn read(tape: &Path, random: &mut Random, is_strict: bool) {
+/// What a reader may be held to.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Claim {
+    /// It does not panic, and comes to an end.
+    Sane,
+    /// Every item is the one that was written.
+    True,
+    /// And there are all of them, unless an error says otherwise.
+    Whole,
+}
+
+/// Reads as much as can be read.
+fn read(tape: &Path, random: &mut Random, claim: Claim) {
     let Ok(mut reader) = Reader::open(tape) else { return };
-    match random.below(4) {
-        0 => drop(reader.seek(random.next() % 1800)),
-        1 => drop(reader.seek_time((random.next() % 1800) as i64)),
-        _ => {}
-    }
+    let sought = match random.below(4) {
+        0 => reader.seek(random.next() % (ITEMS_ALL + 10)),
+        1 => {
+            let ts = (random.next() % ITEMS_ALL) as i64;
+            let sought = reader.seek_time(ts);
+            if sought.is_ok() && claim == Claim::Whole {
+                // A frame holds 80 items, and has the number of the first as its time.
+                let frame = (ts as u64).div_ceil(ITEMS) * ITEMS;
+                assert_eq!(reader.position(), frame, "seek_time({ts})");
+            }
+            sought
+        }
+        _ => Ok(()),
+    };
     let max_items = [1, 7, 1000][random.below(3)];
     let mut next = reader.position();
     let mut batches = 0;
-    while let Ok(Some(batch)) = reader.read(max_items) {
+    let mut ended = sought.map(|()| false);
+    while let Ok(false) = ended {
+        let batch = match reader.read(max_items) {
+            Ok(Some(batch)) => batch,
+            other => {
+                ended = other.map(|_| true);
+                break;
+            }
+        };
         assert_eq!(batch.first_offset, next);
         assert!(batch.count > 0 && batch.count <= max_items);
         next += batch.count as u64;
         batches += 1;
         assert!(batches < 10_000, "the tape has no end");
-        if is_strict {
+        if claim >= Claim::True {
             let items: Vec<&[u8]> = batch.bytes.chunks_exact(64).collect();
             assert_eq!(items.len(), batch.count);
             for (offset, bytes) in (batch.first_offset..).zip(items) {
                 assert_eq!(bytes, item(offset).as_bytes(), "offset {offset}");
             }
         }
+        if random.below(16) == 0 {
+            // Looking at the end must not disturb what is read.
+            let _ = (reader.end(), reader.durable());
+        }
     }
-    let _ = (reader.end(), reader.covered(), reader.durable(), reader.first());
+    let (end, durable, covered) = (reader.end(), reader.durable(), reader.covered());
+    drop(reader.first());
+    if claim == Claim::Whole {
+        assert!(ended.is_err() || next == ITEMS_ALL, "ended at {next} without an error");
+        assert!(end.as_ref().map_or(true, |end| *end == ITEMS_ALL), "end() is {end:?}");
+        assert!(covered.as_ref().map_or(true, |to| to.is_some()), "covered() is {covered:?}");
+        assert!(durable.as_ref().map_or(true, |to| *to <= ITEMS_ALL), "durable() is {durable:?}");
+    }
 }
 
 fn execute(tape: &Path, files: &[(PathBuf, Vec<u8>)], seed: u64) {
     let random = &mut Random::new(seed);
     let (path, whole) = &files[random.below(files.len())];
     let mut bytes = whole.clone();
-    damage(random, &mut bytes);
+    let places = damage(random, &mut bytes);
     let is_mended = random.below(4) == 0;
     if is_mended {
         mend(&mut bytes);
     }
+    let claim = match places {
+        _ if is_mended => Claim::Sane,
+        1 => Claim::Whole,
+        _ => Claim::True,
+    };
     write(path, &bytes);
-    read(tape, random, !is_mended);
+    read(tape, random, claim);
     if random.below(16) == 0 {
         let _ = verify(tape);
     }
     if random.below(64) == 0 {
         // Opening for writing changes files; all of them are made anew.
         drop(Tape::open(tape, config()));
-        read(tape, random, !is_mended);
+        read(tape, random, if is_mended { Claim::Sane } else { Claim::True });
         for (path, whole) in files {
             std::fs::write(path, whole).unwrap();
         }

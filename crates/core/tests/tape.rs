@@ -204,8 +204,9 @@ fn a_second_writer_is_refused() {
 
 #[test]
 fn a_torn_tail_is_cut_at_every_byte() {
-    // A crash can leave half a frame. Cut the file at every byte of the last frame: each time a
-    // reader returns all earlier records and no error, and a writer goes on from there.
+    // A loss of power can leave half a frame. Cut the file, of another boot, at every byte of the
+    // last frame: each time a reader returns all earlier records and no error, and a writer goes on
+    // from there. Were that frame durable, the file was cut by somebody: a reader refuses.
     let folder = Folder::new("torn");
     let mut tape = Tape::open(&folder.tape(), config()).unwrap();
     append(&mut tape, 0, 3);
@@ -214,7 +215,12 @@ fn a_torn_tail_is_cut_at_every_byte() {
     append(&mut tape, 4, 6);
     drop(tape);
     let path = last_segment(&folder.tape());
-    let whole = std::fs::read(&path).unwrap();
+    let mut whole = std::fs::read(&path).unwrap();
+    whole[264] ^= 1;
+    std::fs::write(&path, &whole[..before + 1]).unwrap();
+    let error = read_all(&mut Reader::open(&folder.tape()).unwrap(), 10).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { byte, .. } if byte == before as u64), "{error}");
+    whole[256..264].copy_from_slice(&4u64.to_le_bytes());
     for length in before..whole.len() {
         std::fs::write(&path, &whole[..length]).unwrap();
         let mut reader = Reader::open(&folder.tape()).unwrap();

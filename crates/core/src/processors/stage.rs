@@ -319,6 +319,8 @@ impl Stage {
             self.processor.process_to_blobs(batch, &mut self.blobs)?;
         }
         let made = self.records.len() + self.blobs.len();
+        // What was made of a file that somebody cut meanwhile is not published.
+        self.input.check_intact()?;
         if write {
             self.pending = Some(next);
             self.publish()?;

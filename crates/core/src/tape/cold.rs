@@ -13,6 +13,7 @@ use super::chain::for_each_frame;
 use super::head::HEAD;
 use super::segment::{doing, Segment, SegmentFile, SUFFIX_COLD};
 use super::space;
+use crate::codec::{Frame, FRAME_HEADER, FRAME_PAYLOAD_MAX};
 use crate::error::{Error, Result};
 use crate::record::Plain;
 
@@ -60,6 +61,8 @@ pub(crate) struct Cold {
     unpacked: Vec<u8>,
     /// Where what is unpacked starts in the segment.
     start: usize,
+    /// The last frame, once it was looked for.
+    last: Option<Frame>,
 }
 
 impl Cold {
@@ -78,10 +81,44 @@ impl Cold {
         }
         let blocks: Vec<Block> =
             table.chunks_exact(size_of::<Block>()).filter_map(Block::read_from).collect();
-        if blocks.iter().any(|block| block.position > POSITION_MAX) {
-            return Err(wrong());
+        // Blocks lie back to back, here and in the segment: nothing is left out, nothing overlaps.
+        let (mut position, mut at) = (HEAD as u64, end as u64);
+        for block in &blocks {
+            let is_next = block.position == position && block.at == at;
+            let length_max = (BLOCK + FRAME_HEADER + FRAME_PAYLOAD_MAX) as u64;
+            let has_length = (FRAME_HEADER as u64..length_max).contains(&u64::from(block.length));
+            if !is_next || !has_length || position > POSITION_MAX {
+                return Err(wrong());
+            }
+            position += u64::from(block.length);
+            at += u64::from(block.stored);
         }
-        Ok(Self { blocks, unpacked: Vec::new(), start: 0 })
+        if at != bytes.len() as u64 {
+            let reason = format!("expected a file of {at} bytes, got {}", bytes.len());
+            return Err(Error::corrupt(path, at.min(bytes.len() as u64), reason));
+        }
+        Ok(Self { blocks, unpacked: Vec::new(), start: 0, last: None })
+    }
+
+    /// The byte of the segment after its last frame.
+    #[inline]
+    pub(crate) fn end(&self) -> usize {
+        self.blocks.last().map_or(HEAD, |last| last.position as usize + last.length as usize)
+    }
+
+    /// The last frame, if there is one. The block that is unpacked stays.
+    pub(crate) fn last_frame(&mut self, file: &[u8], path: &Path) -> Result<Option<Frame>> {
+        let Some(&block) = self.blocks.last().filter(|_| self.last.is_none()) else {
+            return Ok(self.last);
+        };
+        let mut bytes = Vec::new();
+        let last = unpack_block(file, path, &block, &mut bytes)?;
+        let whole = Frame::read(&bytes[last..]).ok_or_else(|| {
+            let at = block.position + last as u64;
+            Error::corrupt(path, at, "the checksum of the last frame is wrong")
+        })?;
+        self.last = Some(whole.0);
+        Ok(self.last)
     }
 
     /// Unpacks the block that holds the frame at `at`, which must reach up to `end`.
@@ -91,7 +128,11 @@ impl Cold {
             let Some(&block) = after.checked_sub(1).and_then(|index| self.blocks.get(index)) else {
                 return Err(Error::corrupt(path, at as u64, "no block holds this position"));
             };
-            self.unpack_block(file, path, &block)?;
+            let mut bytes = std::mem::take(&mut self.unpacked);
+            bytes.clear();
+            unpack_block(file, path, &block, &mut bytes)?;
+            self.unpacked = bytes;
+            self.start = block.position as usize;
         }
         if at < self.start || end > self.start + self.unpacked.len() {
             return Err(Error::corrupt(path, at as u64, "the frame reaches beyond its block"));
@@ -99,27 +140,51 @@ impl Cold {
         Ok(())
     }
 
-    fn unpack_block(&mut self, file: &[u8], path: &Path, block: &Block) -> Result<()> {
-        let wrong = || Error::corrupt(path, block.at, "a compressed block is wrong");
-        self.unpacked.clear();
-        let end = block.at.checked_add(u64::from(block.stored)).ok_or_else(wrong)?;
-        let stored = usize::try_from(block.at).ok().zip(usize::try_from(end).ok());
-        let stored = stored.and_then(|(from, to)| file.get(from..to)).ok_or_else(wrong)?;
-        // One byte more than promised is enough to see that there is more.
-        let mut decoder = FrameDecoder::new(stored).take(u64::from(block.length) + 1);
-        let unpacked = decoder.read_to_end(&mut self.unpacked);
-        if unpacked.is_err() || self.unpacked.len() != block.length as usize {
-            self.unpacked.clear();
-            return Err(wrong());
-        }
-        self.start = block.position as usize;
-        Ok(())
-    }
-
     /// Bytes of the block that is unpacked.
     #[inline]
     pub(crate) fn bytes(&self, from: usize, to: usize) -> &[u8] {
         &self.unpacked[from - self.start..to - self.start]
+    }
+}
+
+/// Unpacks `block` of the compressed segment `file` to the end of `out`. Returns where its last
+/// frame starts there.
+///
+/// No more is unpacked than the headers of its frames bear out, so that a block which claims more
+/// costs no memory for it.
+fn unpack_block(file: &[u8], path: &Path, block: &Block, out: &mut Vec<u8>) -> Result<usize> {
+    let wrong = || Error::corrupt(path, block.at, "a compressed block is wrong");
+    let end = block.at.checked_add(u64::from(block.stored)).ok_or_else(wrong)?;
+    let stored = usize::try_from(block.at).ok().zip(usize::try_from(end).ok());
+    let stored = stored.and_then(|(from, to)| file.get(from..to)).ok_or_else(wrong)?;
+    let mut decoder = FrameDecoder::new(stored);
+    let mut unpack_to = |out: &mut Vec<u8>, to: usize| {
+        while out.len() < to {
+            let from = out.len();
+            out.resize(to.min(from + BLOCK), 0);
+            decoder.read_exact(&mut out[from..]).map_err(|_| wrong())?;
+        }
+        Ok(())
+    };
+    let length = block.length as usize;
+    unpack_to(out, length.min(BLOCK))?;
+    let (mut last, mut at) = (0, 0);
+    while at < length {
+        // A block ends with the frame that brings it to its size.
+        if at >= BLOCK || length - at < FRAME_HEADER {
+            return Err(wrong());
+        }
+        unpack_to(out, at + FRAME_HEADER)?;
+        let frame = Frame::read_from(&out[at..]).filter(Frame::is_plausible).ok_or_else(wrong)?;
+        (last, at) = (at, at + frame.size());
+        if at > length {
+            return Err(wrong());
+        }
+        unpack_to(out, at)?;
+    }
+    match decoder.read(&mut [0]) {
+        Ok(0) => Ok(last),
+        _ => Err(wrong()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Memory maps of files.
 //!
 //! The only file of the tape that holds raw addresses. A map never grows; who needs more maps
-//! again. Bytes that another process may still change are reached through atomics only.
+//! again. Bytes that another process may still change are reached through atomics only. A file
+//! that somebody cuts under a map reads as zeros from there on, and `broken_at` says so.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use super::fault::MapSlot;
 use crate::error::{Error, Result};
 
 /// Size of a page of memory.
@@ -19,6 +21,7 @@ pub(crate) const PAGE: usize = 4096;
 pub(crate) struct Map {
     start: NonNull<u8>,
     length: usize,
+    slot: &'static MapSlot,
 }
 
 // SAFETY: the map is memory like any other; all shared mutation goes through atomics, or through
@@ -52,7 +55,10 @@ impl Map {
             )
         };
         match NonNull::new(start.cast::<u8>()) {
-            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { start, length }),
+            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => {
+                let slot = MapSlot::register(start.as_ptr() as usize, length, protection);
+                Ok(Self { start, length, slot })
+            }
             _ => Err(Error::io(
                 std::io::Error::last_os_error(),
                 format!("mapping {length} bytes of {}", path.display()),
@@ -63,6 +69,22 @@ impl Map {
     /// Length in bytes.
     pub(crate) const fn length(&self) -> usize {
         self.length
+    }
+
+    /// The first byte that the file had no longer when it was used, if there is one.
+    #[inline]
+    pub(crate) fn broken_at(&self) -> Option<usize> {
+        self.slot.broken_at()
+    }
+
+    /// Fails if a part of the map was missing when it was used: what was read of it may be zeros,
+    /// what was written to it is lost.
+    ///
+    /// # Errors
+    /// `Error::Corrupt`: somebody cut the file at `path`, or the disk cannot read it.
+    #[inline]
+    pub(crate) fn intact(&self, path: &Path) -> Result<()> {
+        self.broken_at().map_or(Ok(()), |byte| Err(missing(path, byte)))
     }
 
     /// The bytes from `from` to `to`, which must be in the file and never change again.
@@ -114,8 +136,20 @@ impl Map {
     }
 }
 
+#[cold]
+fn missing(path: &Path, byte: usize) -> Error {
+    let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let reason = if length <= byte as u64 {
+        format!("the file was cut while it was open: it has {length} bytes now")
+    } else {
+        "the disk could not read this page".to_owned()
+    };
+    Error::corrupt(path, byte as u64, reason)
+}
+
 impl Drop for Map {
     fn drop(&mut self) {
+        self.slot.release();
         // SAFETY: this is the mapping that `new` made, and nobody borrows from it any more.
         unsafe {
             libc::munmap(self.start.as_ptr().cast(), self.length.max(1));

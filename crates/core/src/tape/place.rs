@@ -70,7 +70,7 @@ impl Reader {
         let (mut at, mut next) = (HEAD, segment.head.first_offset);
         let entry = index::find(segment.head_bytes(), last, |entry| entry.first_offset <= wanted);
         if let Some(entry) = entry {
-            let position = entry.position as usize;
+            let position = entry.position();
             if position >= HEAD && segment.checked_frame(position, entry.first_offset).is_ok() {
                 (at, next) = (position, entry.first_offset);
             }

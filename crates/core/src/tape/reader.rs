@@ -7,13 +7,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::head::HEAD;
+use super::head::{HEAD, IDENTITY};
 use super::identity::may_be_same;
 use super::segment::{list, Segment, SegmentFile};
 use super::{index, Batch};
 use crate::clock::moment;
-use crate::codec::{Frame, TapeKind, FRAME_HEADER, NO_INPUT};
+use crate::codec::{Frame, TapeKind, FRAME_HEADER};
 use crate::error::{Error, Result};
+
+mod ends;
 
 /// How long a waiting reader spins before it sleeps, unless told otherwise.
 const SPIN: Duration = Duration::from_micros(50);
@@ -25,6 +27,9 @@ const FORGET: usize = 8 << 20;
 pub struct Reader {
     path: PathBuf,
     segment: Segment,
+    /// Whether a newer segment was there when this one was opened: then it is closed, whatever its
+    /// own word says.
+    is_followed: bool,
     /// Where the next frame starts in the segment.
     at: usize,
     /// Offset of the next item.
@@ -52,19 +57,19 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Self> {
         // Retention or compression may take the file away between listing and opening.
         let mut attempts = 0;
-        let segment = loop {
-            let Some(file) = list(path)?.into_iter().next() else {
-                return Err(no_tape(path));
-            };
-            match Segment::open(&file) {
+        let (segment, is_followed) = loop {
+            let files = list(path)?;
+            let Some(file) = files.first() else { return Err(no_tape(path)) };
+            match Segment::open(file) {
                 Err(error) if is_missing(&error) && attempts < 10 => attempts += 1,
-                opened => break opened?,
+                opened => break (opened?, files.len() > 1),
             }
         };
         let (next, behind) = (segment.head.first_offset, segment.head.input_before);
         Ok(Self {
             path: path.to_owned(),
             segment,
+            is_followed,
             at: HEAD,
             next,
             byte: 0,
@@ -111,7 +116,13 @@ impl Reader {
     /// retention took what comes next.
     #[inline]
     pub fn read(&mut self, max_items: usize) -> Result<Option<Batch<'_>>> {
-        if max_items == 0 || (self.left == 0 && !self.next_frame()?) {
+        if max_items == 0 {
+            return Ok(None);
+        }
+        if self.left > 0 {
+            // The checksum was verified when the frame was entered, which may be long ago.
+            self.check_intact()?;
+        } else if !self.next_frame()? {
             return Ok(None);
         }
         let (from, first_offset, mut count) = (self.byte, self.next, self.left);
@@ -129,16 +140,16 @@ impl Reader {
 
     /// Bytes that the `count` items from byte `from` on take.
     fn items_length(&self, from: usize, to: usize, count: usize) -> Result<usize> {
-        self.kind().items_length(self.segment.bytes(from, to), count).ok_or_else(|| {
-            Error::corrupt(&self.segment.path, from as u64, "items and frame disagree on lengths")
-        })
+        self.kind()
+            .items_length(self.segment.bytes(from, to), count)
+            .ok_or_else(|| self.segment.wrong(from, "items and frame disagree on lengths"))
     }
 
     /// Goes to the next frame that holds items. Says whether there is one.
     #[inline]
     fn next_frame(&mut self) -> Result<bool> {
         loop {
-            let (last, closed) = self.segment.tail();
+            let (last, closed) = self.tail();
             if self.at <= last {
                 let frame = if self.verify {
                     self.segment.checked_frame(self.at, self.next)?
@@ -150,9 +161,26 @@ impl Reader {
                     return Ok(true);
                 }
             } else if !closed || !self.next_segment()? {
+                self.segment.check_end(self.at, self.next)?;
                 return Ok(false);
             }
         }
+    }
+
+    /// Fails if a batch that [`Reader::read`] gave may hold bytes that the file did not: somebody
+    /// cut it meanwhile. Who makes something of a batch asks before it is published.
+    ///
+    /// # Errors
+    /// `Error::Corrupt`: that is so.
+    pub fn check_intact(&self) -> Result<()> {
+        self.segment.check_length(self.at)
+    }
+
+    /// The tail of the segment; it is closed as well if a newer one was there.
+    #[inline]
+    fn tail(&self) -> (usize, bool) {
+        let (last, closed) = self.segment.tail();
+        (last, closed || self.is_followed)
     }
 
     /// Takes the frame at `at` as the one whose items come next.
@@ -167,6 +195,7 @@ impl Reader {
         self.at += frame.size();
     }
 
+    /// Goes to the segment behind this one. `false` if a loss of power took it.
     #[cold]
     fn next_segment(&mut self) -> Result<bool> {
         let mut attempts = 0;
@@ -175,43 +204,48 @@ impl Reader {
                 // Compressed or removed between listing and opening. To say that nothing follows
                 // would end an answer early.
                 Err(error) if is_missing(&error) && attempts < 10 => attempts += 1,
-                gone => return gone.map(|()| true),
+                gone => return gone,
             }
         }
     }
 
-    fn try_next_segment(&mut self) -> Result<()> {
+    fn try_next_segment(&mut self) -> Result<bool> {
         let files = list(&self.path)?;
         // A closed segment holds items, so that the next one starts further on.
-        let follows = |file: &&SegmentFile| {
-            file.first == self.next && file.first > self.segment.head.first_offset
-        };
-        let Some(file) = files.iter().find(follows) else {
-            let first = files.first().map_or(0, |file| file.first);
-            if first > self.next {
-                return Err(self.out_of_range(self.next, first));
+        let here = self.segment.head.first_offset;
+        let follows = |file: &SegmentFile| file.first == self.next && file.first > here;
+        if let Some(index) = files.iter().position(follows) {
+            let segment = Segment::open(&files[index])?;
+            let (id, found) = (self.segment.identity().id(), segment.identity().id());
+            if !may_be_same(id, found) {
+                return Err(Error::corrupt(
+                    &segment.path,
+                    IDENTITY as u64,
+                    "the segment belongs to another tape than the one before",
+                ));
             }
-            return Err(Error::corrupt(
-                &self.segment.path,
-                self.at as u64,
-                format!("the segment of offset {} that should follow is missing", self.next),
-            ));
-        };
-        let segment = Segment::open(file)?;
-        let (id, found) = (self.segment.identity().id(), segment.identity().id());
-        if !may_be_same(id, found) {
-            return Err(Error::corrupt(
-                &segment.path,
-                super::head::IDENTITY as u64,
-                "the segment belongs to another tape than the one before",
-            ));
+            self.use_segment(segment, index + 1 < files.len());
+            return Ok(true);
         }
-        self.use_segment(segment);
-        Ok(())
+        let first = files.first().map_or(0, |file| file.first);
+        if first > self.next {
+            return Err(self.out_of_range(self.next, first));
+        }
+        let after = files.iter().find(|file| file.first > here);
+        if after.is_none() && !self.segment.is_of_this_boot() {
+            return Ok(false);
+        }
+        let found = after.map_or_else(
+            || "no newer segment".to_owned(),
+            |file| format!("that of offset {}", file.first),
+        );
+        let reason = format!("expected the segment of offset {} to follow, got {found}", self.next);
+        Err(self.segment.wrong(self.at, reason))
     }
 
-    fn use_segment(&mut self, segment: Segment) {
+    fn use_segment(&mut self, segment: Segment, is_followed: bool) {
         self.segment = segment;
+        self.is_followed = is_followed;
         self.behind = self.segment.head.input_before;
         self.at = HEAD;
         self.next = self.segment.head.first_offset;
@@ -237,11 +271,10 @@ impl Reader {
         loop {
             let files = list(&self.path)?;
             let first = files.first().map_or(0, |file| file.first);
-            let found = files.iter().rev().find(|file| file.first <= offset);
-            let Some(file) = found else {
+            let Some(index) = files.iter().rposition(|file| file.first <= offset) else {
                 return Err(self.out_of_range(offset, first));
             };
-            match self.go_to(file) {
+            match self.go_to(&files[index], index + 1 < files.len()) {
                 Err(error) if is_missing(&error) && attempts < 10 => attempts += 1,
                 gone => {
                     gone?;
@@ -252,15 +285,22 @@ impl Reader {
         if self.seek_in_segment(offset)? {
             return Ok(());
         }
+        if self.is_followed {
+            // Not beyond the end of the tape: what should be between two segments is not there.
+            let next = self.next;
+            let reason = format!("expected items up to offset {offset}, got them up to {next}");
+            return Err(self.segment.wrong(self.at, reason));
+        }
         let first = self.first()?;
         Err(self.out_of_range(offset, first))
     }
 
-    fn go_to(&mut self, file: &SegmentFile) -> Result<()> {
+    fn go_to(&mut self, file: &SegmentFile, is_followed: bool) -> Result<()> {
         if self.segment.head.first_offset != file.first {
             let segment = Segment::open(file)?;
-            self.use_segment(segment);
+            self.use_segment(segment, is_followed);
         }
+        self.is_followed |= is_followed;
         Ok(())
     }
 
@@ -272,7 +312,8 @@ impl Reader {
             if self.at > last {
                 return Ok(self.next == offset);
             }
-            let frame = self.segment.frame(self.at, self.next)?;
+            // Checked, for its neighbours are found and its input is told by what it says.
+            let frame = self.segment.checked_frame(self.at, self.next)?;
             if frame.end_offset() > offset {
                 break;
             }
@@ -281,7 +322,7 @@ impl Reader {
             self.behind = frame.input_offset;
         }
         if self.next < offset {
-            let frame = self.segment.checked_frame(self.at, self.next)?;
+            let frame = self.segment.frame(self.at, self.next)?;
             self.enter(&frame);
             let skipped = (offset - self.next) as usize;
             self.byte += self.items_length(self.byte, self.at, skipped)?;
@@ -298,7 +339,7 @@ impl Reader {
         (self.forgotten, self.behind) = (HEAD, self.segment.head.input_before);
         let (last, _) = self.segment.tail();
         if let Some(entry) = index::find(self.segment.head_bytes(), last, wanted) {
-            let at = entry.position as usize;
+            let at = entry.position();
             // An entry that does not lead to a whole frame is not worth an error: the frames do.
             if at >= HEAD && self.segment.checked_frame(at, entry.first_offset).is_ok() {
                 (self.at, self.next) = (at, entry.first_offset);
@@ -318,124 +359,45 @@ impl Reader {
         let mut attempts = 0;
         'again: loop {
             let files = list(&self.path)?;
-            let mut chosen: Option<Segment> = None;
-            for file in files.iter().rev() {
+            let mut chosen: Option<(Segment, bool)> = None;
+            for (index, file) in files.iter().enumerate().rev() {
+                let is_followed = index + 1 < files.len();
                 match Segment::open(file) {
                     Err(error) if is_missing(&error) && attempts < 10 => {
                         attempts += 1;
                         continue 'again;
                     }
-                    opened => chosen = Some(opened?),
+                    opened => chosen = Some((opened?, is_followed)),
                 }
-                if chosen.as_ref().is_some_and(|segment| segment.head.ts_before < ts_recv) {
+                if chosen.as_ref().is_some_and(|(segment, _)| segment.head.ts_before < ts_recv) {
                     break;
                 }
             }
-            let Some(segment) = chosen else { return Err(no_tape(&self.path)) };
-            self.use_segment(segment);
+            let Some((segment, is_followed)) = chosen else { return Err(no_tape(&self.path)) };
+            self.use_segment(segment, is_followed);
             break;
         }
-        self.start_from_index(|entry| entry.ts_before < ts_recv)?;
+        self.start_from_index(|entry| entry.is_sealed() && entry.ts_before < ts_recv)?;
         loop {
-            let (last, closed) = self.segment.tail();
+            let (last, closed) = self.tail();
             if self.at <= last {
-                let frame = self.segment.frame(self.at, self.next)?;
+                let frame = self.segment.checked_frame(self.at, self.next)?;
                 if frame.ts_recv >= ts_recv && frame.count > 0 {
                     return Ok(());
                 }
                 self.at += frame.size();
                 self.next = frame.end_offset();
             } else if !closed || !self.next_segment()? {
-                return Ok(());
+                return self.segment.check_end(self.at, self.next);
             }
         }
     }
 
-    /// First offset that is kept.
-    ///
-    /// # Errors
-    /// `Error::Io`: the folder cannot be listed.
-    pub fn first(&self) -> Result<u64> {
-        list(&self.path)?.first().map(|file| file.first).ok_or_else(|| no_tape(&self.path))
-    }
-
-    /// Offset after the last published item.
-    ///
-    /// # Errors
-    /// As for [`Reader::open`].
-    pub fn end(&mut self) -> Result<u64> {
-        let newest = self.newest()?;
-        Ok(newest.last_frame()?.map_or(newest.head.first_offset, |frame| frame.end_offset()))
-    }
-
-    /// Offset after the last item that survives a loss of power.
-    ///
-    /// # Errors
-    /// As for [`Reader::open`].
-    pub fn durable(&mut self) -> Result<u64> {
-        Ok(self.newest()?.durable())
-    }
-
-    /// The input offset that the published tape covers: the next one to read. `None` on a tape
-    /// that has no input, or nothing yet.
-    ///
-    /// # Errors
-    /// As for [`Reader::open`].
-    pub fn covered(&mut self) -> Result<Option<u64>> {
-        let newest = self.newest()?;
-        let input = newest.last_frame()?.map_or(newest.head.input_before, |f| f.input_offset);
-        Ok((input != NO_INPUT).then_some(input))
-    }
-
-    /// An input offset that all items before the place of the last [`Reader::seek`] cover: what
-    /// comes from there on was made of input from it on. `None` as for [`Reader::covered`].
-    pub fn input_behind(&self) -> Option<u64> {
-        (self.behind != NO_INPUT).then_some(self.behind)
-    }
-
-    /// Whether a writer opened the tape since this machine started. Before that, a tape that lost
-    /// its tail with the power may still become shorter than it looks.
-    ///
-    /// # Errors
-    /// As for [`Reader::open`].
-    pub fn is_settled(&mut self) -> Result<bool> {
-        Ok(self.newest()?.is_of_this_boot())
-    }
-
-    /// The newest segment.
-    pub(crate) fn newest(&mut self) -> Result<&mut Segment> {
-        if !self.segment.tail().1 {
-            self.newest = None;
-            return Ok(&mut self.segment);
-        }
-        let mut attempts = 0;
-        while self.newest.as_ref().is_none_or(|newest| newest.tail().1) {
-            let Some(file) = list(&self.path)?.pop() else {
-                return Err(no_tape(&self.path));
-            };
-            if file.first == self.segment.head.first_offset {
-                self.newest = None;
-                return Ok(&mut self.segment);
-            }
-            attempts += 1;
-            match Segment::open(&file) {
-                Err(error) if is_missing(&error) && attempts < 10 => {}
-                opened => {
-                    self.newest = Some(Box::new(opened?));
-                    if attempts >= 10 {
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(self.newest.as_mut().map_or(&mut self.segment, |newest| newest))
-    }
-
-    /// Whether [`Reader::read`] has something to look at.
+    /// Whether [`Reader::read`] has something to look at, an error too.
     #[inline]
     fn is_ready(&self) -> bool {
-        let (last, closed) = self.segment.tail();
-        self.left > 0 || self.at <= last || closed
+        let (last, closed) = self.tail();
+        self.left > 0 || self.at <= last || closed || self.segment.intact().is_err()
     }
 
     /// Waits until there is something to read, at most for `timeout`. Spins briefly, then sleeps

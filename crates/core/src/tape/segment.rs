@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::cold::Cold;
-use super::head::{
-    is_of_this_boot, this_boot, Head, CLOSED, DURABLE, EPOCH, HEAD, PUBLISHED, WAITING,
-};
+use super::head::{is_of_this_boot, this_boot, Head, DURABLE, HEAD, PUBLISHED, WAITING};
 use super::identity::Identity;
 use super::map::Map;
-use super::{recovery, wait};
+use super::tail::Correction;
+use super::wait;
 use crate::codec::{Frame, FRAME_HEADER};
 use crate::error::{Error, Result};
 use crate::record::Plain;
@@ -60,26 +59,20 @@ pub(crate) fn list(tape: &Path) -> Result<Vec<SegmentFile>> {
     Ok(files)
 }
 
-/// What a published word that cannot be believed really stands for.
-#[derive(Debug, Clone, Copy)]
-struct Correction {
-    epoch: u64,
-    word: u64,
-    real: u64,
-}
-
 /// A mapped segment.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     pub(crate) head: Head,
-    file: File,
-    map: Map,
+    pub(super) file: File,
+    pub(super) map: Map,
     /// The head again, writable, so that the writer learns who waits. Absent without permission.
     shared: Option<Map>,
-    correction: Option<Correction>,
+    pub(super) correction: Option<Correction>,
+    /// The last published frame and its position, once its checksum was verified.
+    pub(super) checked_last: Option<(usize, Frame)>,
     /// The blocks, of a compressed segment.
-    cold: Option<Cold>,
+    pub(super) cold: Option<Cold>,
 }
 
 impl Segment {
@@ -99,7 +92,7 @@ impl Segment {
             return Err(Error::corrupt(
                 path,
                 length as u64,
-                format!("wanted a segment head of {HEAD} bytes, found {length}"),
+                format!("expected a segment head of {HEAD} bytes, got {length}"),
             ));
         }
         let map = Map::read_only(&file, length, path)?;
@@ -110,59 +103,10 @@ impl Segment {
         let cold = if of.is_cold { Some(Cold::open(map.bytes(0, length), path)?) } else { None };
         let shared = if may_write { Map::writable(&file, HEAD, path).ok() } else { None };
         let path = path.to_owned();
-        let mut segment = Self { path, head, file, map, shared, correction: None, cold };
-        segment.settle();
+        let mut segment =
+            Self { path, head, file, map, shared, correction: None, checked_last: None, cold };
+        segment.settle()?;
         Ok(segment)
-    }
-
-    /// Finds out whether the published word can be believed: it can if this boot wrote it and the
-    /// frame that it names is there. Else the frames themselves say how far they go.
-    fn settle(&mut self) {
-        if self.cold.is_some() {
-            return;
-        }
-        let epoch = self.map.word(EPOCH).load(Ordering::Acquire);
-        let word = self.map.word(PUBLISHED).load(Ordering::Acquire);
-        let last = (word & !7) as usize;
-        let is_there = last == 0 || (last >= HEAD && self.whole(last).is_some());
-        if is_of_this_boot(&self.map) && is_there {
-            return;
-        }
-        let found = recovery::scan(self.map.bytes(0, self.map.length()), &self.head);
-        let real = found.last as u64 | (word & CLOSED);
-        self.correction = Some(Correction { epoch, word, real });
-    }
-
-    /// The frame at `at`, if all of it is in the map and its checksum is right.
-    fn whole(&self, at: usize) -> Option<Frame> {
-        if at >= self.map.length() {
-            return None;
-        }
-        Frame::read(self.map.bytes(at, self.map.length())).map(|(frame, _)| frame)
-    }
-
-    /// The position of the last published frame, 0 for none, and whether a newer segment goes on.
-    #[inline]
-    pub(crate) fn tail(&self) -> (usize, bool) {
-        let mut word = self.map.word(PUBLISHED).load(Ordering::Acquire);
-        if let Some(correction) = self.correction {
-            let epoch = self.map.word(EPOCH).load(Ordering::Acquire);
-            if word == correction.word && epoch == correction.epoch {
-                word = correction.real;
-            }
-        }
-        ((word & !7) as usize, word & CLOSED != 0)
-    }
-
-    /// The byte at which whole frames end although more was published.
-    pub(crate) fn torn_at(&self) -> Option<usize> {
-        let correction = self.correction?;
-        let real = (correction.real & !7) as usize;
-        let end = match self.whole(real) {
-            Some(frame) if real >= HEAD => real + frame.size(),
-            _ => HEAD,
-        };
-        (correction.word & !7 > correction.real & !7).then_some(end)
     }
 
     /// Offset after the last durable item, as the writer last said.
@@ -190,10 +134,11 @@ impl Segment {
     /// Makes sure that the bytes of the frame at `at` up to `end` are at hand: maps again if the
     /// file must have grown to hold them, unpacks the block of a compressed segment.
     #[inline]
-    fn ensure(&mut self, at: usize, end: usize) -> Result<()> {
+    pub(super) fn ensure(&mut self, at: usize, end: usize) -> Result<()> {
         if let Some(cold) = &mut self.cold {
             let file = self.map.bytes(0, self.map.length());
-            return cold.unpack(file, &self.path, at, end);
+            let unpacked = cold.unpack(file, &self.path, at, end);
+            return self.map.intact(&self.path).and(unpacked);
         }
         if end <= self.map.length() {
             return Ok(());
@@ -203,16 +148,23 @@ impl Segment {
 
     #[cold]
     fn map_more(&mut self, at: usize, end: usize) -> Result<()> {
-        let length = file_length(&self.file, &self.path)?;
+        self.map_grown()?;
+        let length = self.map.length();
         if end > length {
-            return Err(Error::corrupt(
-                &self.path,
-                at as u64,
-                format!("the frame needs {end} bytes of a file of {length}"),
-            ));
+            let reason = format!("the frame needs {end} bytes of a file of {length}");
+            return Err(self.wrong(at, reason));
         }
-        self.map = Map::read_only(&self.file, length, &self.path)?;
         Ok(())
+    }
+
+    /// Maps the file anew if it is longer now. Says whether it is.
+    pub(super) fn map_grown(&mut self) -> Result<bool> {
+        let length = file_length(&self.file, &self.path)?;
+        let has_grown = length > self.map.length();
+        if has_grown {
+            self.map = Map::read_only(&self.file, length, &self.path)?;
+        }
+        Ok(has_grown)
     }
 
     /// The header of the published frame at `at`, of which the first offset must be `expected`.
@@ -223,13 +175,13 @@ impl Segment {
         match frame {
             Some(frame) if frame.is_plausible() && frame.first_offset == expected => {
                 self.ensure(at, at + frame.size())?;
+                self.intact()?;
                 Ok(frame)
             }
-            _ => Err(Error::corrupt(
-                &self.path,
-                at as u64,
-                format!("wanted the frame of offset {expected}, found other bytes"),
-            )),
+            _ => {
+                let reason = format!("expected the frame of offset {expected}, got other bytes");
+                Err(self.wrong(at, reason))
+            }
         }
     }
 
@@ -239,12 +191,13 @@ impl Segment {
         let frame = self.frame(at, expected)?;
         let payload = self.bytes(at + FRAME_HEADER, at + frame.size());
         if frame.checksum_with(payload) != frame.checksum {
-            return Err(Error::corrupt(
-                &self.path,
-                at as u64,
-                format!("the checksum of the frame of offset {expected} is wrong"),
-            ));
+            let reason = format!("the checksum of the frame of offset {expected} is wrong");
+            return Err(self.wrong(at, reason));
         }
+        if !self.head.kind().holds(payload, frame.count as usize) {
+            return Err(self.wrong(at, "items and frame disagree on lengths"));
+        }
+        self.intact()?;
         Ok(frame)
     }
 
@@ -260,20 +213,6 @@ impl Segment {
     /// Bytes of any published frame of a segment that is not compressed.
     pub(crate) fn published_bytes(&self, from: usize, to: usize) -> &[u8] {
         self.map.bytes(from, to)
-    }
-
-    /// The last published frame, if there is one.
-    pub(crate) fn last_frame(&mut self) -> Result<Option<Frame>> {
-        let (last, _) = self.tail();
-        if last == 0 {
-            return Ok(None);
-        }
-        self.ensure(last, last.saturating_add(FRAME_HEADER))?;
-        let frame = Frame::read_from(self.bytes(last, last + FRAME_HEADER));
-        match frame {
-            Some(frame) if last >= HEAD && frame.is_plausible() => Ok(Some(frame)),
-            _ => Err(Error::corrupt(&self.path, last as u64, "wanted the last published frame")),
-        }
     }
 
     /// Sleeps while the published word is `(last, closed)`, at most for `timeout`.

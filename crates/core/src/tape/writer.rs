@@ -228,6 +228,8 @@ impl Tape {
             "the bytes are {count} whole items"
         );
         map.write(at, frame.as_bytes());
+        // Somebody may have cut the file: then this frame is not in it.
+        map.intact(&self.live.path)?;
         if at >= self.index.next {
             self.index.add(map, at, first, self.ts_max);
         }
@@ -255,6 +257,7 @@ impl Tape {
         if map.word(WAITING).load(Ordering::Relaxed) != 0 {
             wake(map);
         }
+        map.intact(&self.live.path)?;
         match self.config.durability {
             Durability::IntervalMs(_) => self.shared.mark_dirty(),
             Durability::EveryFrame => {
