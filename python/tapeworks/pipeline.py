@@ -27,7 +27,7 @@ from typing import IO, Any, Literal
 from urllib.parse import urlsplit
 
 from tapeworks.config import Section, Value, resolve, source_name, unknown
-from tapeworks.errors import ConfigError, TapeworksError
+from tapeworks.errors import ConfigError, TapeworksError, VenueError
 from tapeworks.processors.derive import STEPS, Derivation, Step
 from tapeworks.sinks.base import feeders
 from tapeworks.tape import TapeConfig
@@ -49,7 +49,7 @@ RUNNERS = {
 DEFAULT_FEED = "binance-spot"
 DEFAULT_SYMBOLS = Value(["BTCUSDT", "ETHUSDT"], "defaults")
 ORDER = ("recorder", "derive", "sink")
-EXIT_CONFIG = 2
+EXIT_CONFIG, EXIT_INCOMPLETE, EXIT_REFUSED = 2, 3, 4
 LOG_BYTES_MAX = 8 << 20
 CATCH_UP_S_MAX = 86_400.0
 # Date, time, level and logger before a message.
@@ -286,7 +286,7 @@ def run_child() -> None:
         sys.exit(EXIT_CONFIG)
     except TapeworksError as error:
         log.error("%s: %s", name, error)
-        sys.exit(1)
+        sys.exit(EXIT_REFUSED if isinstance(error, VenueError) else 1)
 
 
 def _order(config: Config, worker: Worker) -> tuple[object, ...]:
@@ -452,6 +452,8 @@ class Supervisor:
             child.process.stdin.close()
         if code == EXIT_CONFIG:
             raise ConfigError(last or f"{child.worker.name}: its settings are wrong")
+        if code == EXIT_REFUSED and len(self.config.feeds) == 1:
+            raise VenueError(last)
         child.process = None
         if (now - child.started) * 1000 >= settings.healthy_ms:
             child.failures = 0
@@ -479,7 +481,7 @@ class Supervisor:
             child.process.wait()
             return
         # One that was still loading ends by the signal itself.
-        if (code := child.process.returncode) not in (0, -signal.SIGTERM):
+        if (code := child.process.returncode) not in (0, EXIT_INCOMPLETE, -signal.SIGTERM):
             last = self._last_line(child.worker)
             log.warning("%s ended with %s while stopping: %s", child.worker.name, code, last)
 

@@ -11,7 +11,8 @@ START = "from tapeworks.cli import main; main()"
 
 
 def test_wrong_symbol_stops_the_recording_at_once(tmp_path: Path):
-    # No restart would help: the venue's answer, the exit code of wrong settings, no traceback.
+    # No restart would help: the venue's answer, the exit code of a recording without anything, no
+    # traceback.
     with start_simulator("--symbols", "BTCUSDT", log=tmp_path / "simulator.log") as simulator:
         shown = subprocess.run(
             [
@@ -26,7 +27,7 @@ def test_wrong_symbol_stops_the_recording_at_once(tmp_path: Path):
             timeout=100,
             check=False,
         )
-    assert shown.returncode == 2, shown.stderr
+    assert shown.returncode == 3, shown.stderr
     assert "Invalid symbol" in shown.stderr
     assert "check the symbols" in shown.stderr
     assert "Traceback" not in shown.stderr

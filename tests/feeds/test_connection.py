@@ -55,7 +55,7 @@ def test_close_ends_in_time_where_the_peer_does_not_read(tmp_path):
         connection = Connection(0, line, feed, ingest, ingest.flush, Clock())
         await connection.open(None)
         for _ in range(30):
-            connection.say(b"x" * (1 << 20), 0.0)
+            connection.send_now(b"x" * (1 << 20), 0.0)
         started = time.monotonic()
         await connection.close()
         took = time.monotonic() - started

@@ -242,7 +242,7 @@ def test_rules_that_raise_do_not_cut_the_connection(
     check_each_once(found)
     opened = [r for r in found if r[1] == MARKER and r[32] == CONNECTED]
     assert sum(r[40:42] != b"\xff\xff" for r in opened) == 1
-    assert b"rules fail on a frame" in (harbor.data / "recorder.log").read_bytes()
+    assert b"the feed's control() failed" in (harbor.data / "recorder.log").read_bytes()
 
 
 @pytest.mark.parametrize(

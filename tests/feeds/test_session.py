@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tapeworks._core import TapeReader
-from tapeworks.errors import ConfigError
+from tapeworks.errors import VenueError
 from tapeworks.feeds import session as recorder
 from tapeworks.feeds.binance import BinanceConfig
 
@@ -166,13 +166,13 @@ def test_bad_symbol_is_named_and_the_rest_recorded(venue, tmp_path):
 
 
 def test_unknown_symbol_stops_before_starting(venue, tmp_path):
-    # The venue answers 400 to the definitions: a setting is wrong, and no retry mends it.
+    # The venue answers 400 to the definitions: it refuses, and no early retry mends it.
     venue.fault(refuse=400, after=0)
 
     async def scenario(newest):
         await asyncio.sleep(60)
 
-    with pytest.raises(ConfigError, match="symbols"):
+    with pytest.raises(VenueError, match="symbols"):
         play(venue.config(), tmp_path, scenario)
     assert venue.fault()["connects"] == 0
 

@@ -6,12 +6,12 @@ import random
 import pytest
 
 from tapeworks.errors import ConfigError
-from tapeworks.feeds.base import ControlKind, Speech
+from tapeworks.feeds.base import ControlKind, LivenessPolicy
 from tapeworks.feeds.binance import BinanceConfig, BinanceFeed
-from tapeworks.feeds.binance.rest import depth_request, refusal, weight_used
+from tapeworks.feeds.binance.rest import depth_request, rate_limits, refusal, weight_used
 from tapeworks.feeds.binance.session import PARAMS_MAX, BinanceSubscriptions
 from tapeworks.feeds.limits import Backoff, Pace, WeightBudget
-from tapeworks.feeds.watchdog import silence_limit_s
+from tapeworks.feeds.watchdog import idle_limit_s
 
 CONTROL = BinanceFeed(BinanceConfig(symbols=("BTCUSDT",))).control
 
@@ -241,9 +241,53 @@ def test_weight_budget_believes_the_venue():
     # Another process behind the same address used almost all: nothing until the next window.
     budget = WeightBudget(6000, share=0.5)
     budget.spend(5, 100.0, 100.0)
-    budget.told(2990, 100.0)
+    budget.told(5990, 100.0)
     assert budget.delay(250, 100.0, 100.0) == pytest.approx(20.5)
     assert budget.delay(250, 121.0, 121.0) == 0.0
+
+
+def test_busy_neighbour_does_not_take_our_share():
+    # Somebody behind the same address uses 60 % of the limit, early in each window. Snapshots of
+    # 250 go on at the rate of our half: some nine a minute, and never a request above the limit.
+    budget = WeightBudget(6000, share=0.5)
+    now, made, own, window = 60.0, 0, 0, 1
+    while now < 660.0:
+        if int(now // 60) != window:
+            window, own = int(now // 60), 0
+        neighbour = int(3600 * min(1.0, now % 60 / 30 + 0.9))
+        delay = budget.delay(250, now, now)
+        if delay > 0:
+            now += delay
+            continue
+        budget.spend(250, now, now)
+        made, own = made + 1, own + 250
+        assert own <= 3000
+        budget.told(neighbour + own, now)
+        now += 0.1
+    assert made >= 80
+
+
+def test_what_the_venue_says_is_believed_within_bounds_only():
+    # Numbers of five thousand digits, limits that no venue has, bans until 2286: each is as if it
+    # had not been said, and nothing raises.
+    huge, deep = "9" * 5000, b"[" * 200_000 + b"]" * 200_000
+    assert weight_used({"X-MBX-USED-WEIGHT-1M": huge}, 60) == 0
+    assert weight_used({f"X-MBX-USED-WEIGHT-{huge}M": "1"}, 60) == 0
+    assert refusal(429, {"Retry-After": huge}, b"{}", 0).retry_after_ms == 60_000
+    assert refusal(429, {"Retry-After": "٣"}, b"{}", 0).retry_after_ms == 60_000
+    until_2286 = b'{"code":-1003,"msg":"banned until 9999999999999"}'
+    assert refusal(418, {}, until_2286, 1_700_000_000_000).retry_after_ms == 120_000
+    assert "2286" not in str(refusal(500, {}, b'{"x":' + deep + b"}", 0))
+    wire = b'{"rateLimits":[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","limit":%s}]}'
+    assert rate_limits(wire % (b"1" + b"0" * 400)) == []
+    assert rate_limits(wire % b"-5") == []
+    assert [limit.limit for limit in rate_limits(wire % b"6000")] == [6000]
+    assert rate_limits(b'{"x":' + deep + b',"rateLimits":[]}') == []
+    assert CONTROL(deep).kind is ControlKind.UNKNOWN
+    assert CONTROL(b'{"id":1,"result":' + deep + b"}").kind in (
+        ControlKind.UNKNOWN,
+        ControlKind.ACK,
+    )
 
 
 def test_ban_stops_every_request():
@@ -292,9 +336,9 @@ def test_depth_requests_weigh_what_the_venue_counts():
 def test_silence_is_judged_by_the_streams_own_pace():
     # One message in ten seconds: two minutes of quiet say nothing. Ten a second: half a minute
     # does. A kline or a trade may stop for as long as nobody trades.
-    learned = Speech(30.0, 30.0, learned=True)
-    assert silence_limit_s(learned, 200, 0, int(1990e9)) == pytest.approx(500.0)
-    assert silence_limit_s(learned, 200, 0, int(19.9e9)) == 30.0
-    assert silence_limit_s(learned, 99, 0, int(9e9)) is None
-    assert silence_limit_s(Speech(), 10_000, 0, int(9e9)) is None
-    assert silence_limit_s(Speech(15.0, 15.0), 1, 0, 0) == 15.0
+    learned = LivenessPolicy(30.0, 30.0, learned=True)
+    assert idle_limit_s(learned, 200, 0.0, 1990.0) == pytest.approx(500.0)
+    assert idle_limit_s(learned, 200, 0.0, 19.9) == 30.0
+    assert idle_limit_s(learned, 99, 0.0, 9.0) is None
+    assert idle_limit_s(LivenessPolicy(), 10_000, 0.0, 9.0) is None
+    assert idle_limit_s(LivenessPolicy(15.0, 15.0), 1, 0, 0) == 15.0

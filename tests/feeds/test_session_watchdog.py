@@ -1,6 +1,7 @@
 """The watchdog with a clock of its own: who is told to be silent, and what follows."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,14 @@ class SetClock(Clock):
 
     def __init__(self) -> None:
         self.at_s = 1000.0
+        self.wall_s = 0.0
+        """What the wall clock is ahead."""
 
     def now(self) -> float:
         return self.at_s
 
     def wall_ns(self) -> int:
-        return int(self.at_s * 1e9)
+        return int((self.at_s + self.wall_s) * 1e9)
 
 
 class Scene:
@@ -46,6 +49,7 @@ class Scene:
         ]
         for connection in self.connections:
             connection.opened_at = connection.pinged_at = self.clock.now()
+            connection.subscribed_at = connection.opened_at
             connection.subscribed = True
             for stream in line.streams:
                 self.ingest.watch(connection.number, stream, "BTCUSDT", self.feed.channel(stream))
@@ -60,6 +64,16 @@ class Scene:
         )
         self.ingest.receive(number, 1, self.clock.wall_ns(), body)
         self.connections[number].heard_ns = self.clock.wall_ns()
+        self.connections[number].heard_at = self.clock.now()
+
+    def define(self) -> None:
+        """Lets the answer to the opening request come."""
+        symbol = (
+            b'{"symbols":[{"symbol":"BTCUSDT","status":"TRADING","baseAsset":"BTC",'
+            b'"quoteAsset":"USDT","filters":[]}]}'
+        )
+        self.ingest.receive(65_535, 3, self.clock.wall_ns(), symbol, b"/api/v3/exchangeInfo")
+        self.ingest.flush()
 
     def pass_time(self, seconds: float) -> None:
         """Moves the clock, with pings, and checks."""
@@ -123,7 +137,7 @@ def test_quiet_by_nature_is_no_gap(scene):
         scene.speak(0, "bookTicker")
         scene.pass_time(20)
     for _ in range(3):
-        scene.connections[0].heard_ns = scene.clock.wall_ns()
+        scene.connections[0].heard_at = scene.clock.now()
         scene.pass_time(50)
     assert scene.silences() == []
     assert not scene.connections[0].replace_reason
@@ -142,15 +156,84 @@ def test_silence_of_one_copy_is_no_loss(tmp_path):
     assert not scene.connections[1].replace_reason
 
 
-def test_stream_that_never_spoke_is_told_of(scene, caplog):
-    # Acknowledged, listed, and mute: wrong path or dead symbol. Said once, not every second.
+def test_stream_that_never_spoke_is_a_gap_and_has_its_connection_replaced(scene, caplog):
+    # Acknowledged, listed, and mute: wrong path or dead symbol. Said once, not every second; in the
+    # ledger from its subscription on, as soon as its instrument is known; ended by its first word.
+    subscribed = scene.clock.wall_ns()
+    scene.pass_time(29)
+    scene.connections[0].heard_at = scene.clock.now()
+    assert not scene.connections[0].replace_reason
     for _ in range(3):
-        scene.pass_time(31)
-        scene.connections[0].heard_ns = scene.clock.wall_ns()
+        scene.pass_time(5)
+        scene.connections[0].heard_at = scene.clock.now()
     told = [record for record in caplog.records if "never spoke" in record.getMessage()]
     assert len(told) == 1
     assert "btcusdt@bookTicker" in told[0].getMessage()
     assert scene.connections[0].alarmed == {"btcusdt@bookTicker"}
+    assert "bookTicker" in scene.connections[0].replace_reason
+    assert scene.silences() == []
+    scene.define()
+    scene.pass_time(1)
+    ((instrument, channel, state, start, _),) = scene.silences()
+    assert (instrument, channel, state, start) == (1, QUOTE, OPEN, subscribed)
+    scene.speak(0, "bookTicker")
+    scene.check()
+    assert [row[2] for row in scene.silences()] == [OPEN, CLOSED]
+
+
+def test_one_copy_that_speaks_is_enough_for_the_first_message(tmp_path):
+    # Of two sockets one never carries quotes: it is replaced, and nothing was lost.
+    scene = Scene(tmp_path, ("bookTicker",), 2)
+    scene.define()
+    for _ in range(40):
+        scene.speak(1, "bookTicker")
+        scene.connections[0].heard_at = scene.clock.now()
+        scene.pass_time(1)
+    assert scene.silences() == []
+    assert "bookTicker" in scene.connections[0].replace_reason
+    assert not scene.connections[1].replace_reason
+
+
+def test_pause_between_replacements_grows_and_starts_anew(scene):
+    # A stream that stays dead has its connection replaced after 0, 60, 120, ... s. A single loss a
+    # month is answered at once, each time.
+    replaced = []
+    for _ in range(600):
+        scene.connections[0].heard_at = scene.clock.now()
+        scene.pass_time(1)
+        if scene.connections[0].replace_reason:
+            replaced.append(scene.clock.now())
+            scene.connections[0].replace_reason = ""
+    waits = [round(b - a) for a, b in pairwise(replaced)]
+    assert waits[:3] == [60, 120, 240]
+    for _ in range(7):
+        scene.connections[0].heard_at = scene.clock.now() + 30 * 86_400
+        scene.pass_time(30 * 86_400)
+        assert scene.connections[0].replace_reason
+        scene.connections[0].replace_reason = ""
+        for _ in range(61):
+            scene.connections[0].heard_at = scene.clock.now()
+            scene.pass_time(1)
+        assert scene.connections[0].replace_reason
+        scene.connections[0].replace_reason = ""
+
+
+@pytest.mark.parametrize("step_s", [41, 3600, -3600])
+def test_steps_of_the_wall_clock_are_no_silence_and_hide_none(scene, step_s):
+    # The wall clock jumps while quotes come every second: nobody is silent. When they end, the
+    # connection is dropped after its minute, by the clock that only rises.
+    for _ in range(5):
+        scene.speak(0, "bookTicker")
+        scene.pass_time(1)
+    scene.clock.wall_s += step_s
+    scene.check()
+    scene.speak(0, "bookTicker")
+    scene.pass_time(1)
+    assert not scene.connections[0].close_reason
+    scene.pass_time(58)
+    assert not scene.connections[0].close_reason
+    scene.pass_time(2)
+    assert "silent" in scene.connections[0].close_reason
 
 
 def test_connection_of_a_venue_without_pings_is_judged_by_its_silence(tmp_path):
@@ -172,6 +255,6 @@ def test_connection_of_a_venue_without_pings_is_judged_by_its_silence(tmp_path):
 def test_connection_without_pings_is_dropped(scene):
     # Spot pings every 20 s; a socket without one for a minute is dead, whatever it seems.
     scene.clock.at_s += 61
-    scene.connections[0].heard_ns = scene.clock.wall_ns()
+    scene.connections[0].heard_at = scene.clock.now()
     scene.check()
     assert "ping" in scene.connections[0].close_reason

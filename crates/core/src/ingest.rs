@@ -241,19 +241,30 @@ impl Ingest {
         self.end_silence(connection, name.as_bytes(), ts_recv)
     }
 
-    /// Notes that the stream `name` of `connection` should have spoken by now. The gap is open
-    /// until the stream speaks, on whatever connection.
+    /// Notes that the stream `name` of `connection` should have spoken by now. The gap begins with
+    /// its last message, or at `since` if this connection carried none, and is open until the
+    /// stream speaks, on whatever connection. A gap that is open already is not noted again, nor
+    /// is one of a symbol that is not defined yet.
     ///
     /// # Errors
     /// As [`Ingest::connected`].
-    pub fn silent_stream(&mut self, connection: u16, name: &str, ts: i64) -> Result<()> {
+    pub fn silent_stream(
+        &mut self,
+        connection: u16,
+        name: &str,
+        ts: i64,
+        since: i64,
+    ) -> Result<()> {
         let Some(stream) = self.activity.stream(connection, name).cloned() else {
             return Ok(());
         };
-        if self.silences.iter().any(|silence| silence.stream.name == name) {
+        if self.silences.iter().any(|silence| silence.stream.name == name)
+            || self.instrument(&stream.symbol).is_none()
+        {
             return Ok(());
         }
-        let silence = Silence { ts_start: stream.ts_last, stream };
+        let ts_start = if stream.frames > 0 { stream.ts_last } else { since };
+        let silence = Silence { ts_start, stream };
         let marker = self.silence_marker(&silence, GapState::Open, ts);
         self.silences.push(silence);
         self.pending.push_records(connection, ts, marker.as_bytes())
@@ -280,9 +291,12 @@ impl Ingest {
 
     /// How far the book of `symbol` is proven, since the recorder started.
     pub fn book_state(&self, symbol: &str) -> SyncState {
-        let known = self.normalizer.instruments();
-        let id = known.and_then(|all| all.current(self.config.feed as u8, symbol));
-        id.map_or(SyncState::Empty, |id| self.books.state(id))
+        self.instrument(symbol).map_or(SyncState::Empty, |id| self.books.state(id))
+    }
+
+    /// The instrument that `symbol` names now.
+    fn instrument(&self, symbol: &str) -> Option<u32> {
+        self.normalizer.instruments()?.current(self.config.feed as u8, symbol)
     }
 
     /// What was counted since the recorder started.
@@ -407,10 +421,7 @@ impl Ingest {
 
     fn silence_marker(&self, silence: &Silence, state: GapState, ts: i64) -> Marker {
         let mut marker = self.marker(MarkerCode::Gap, ts);
-        let symbol = &silence.stream.symbol;
-        let known = self.normalizer.instruments();
-        marker.header.instrument =
-            known.and_then(|all| all.current(self.config.feed as u8, symbol)).unwrap_or(0);
+        marker.header.instrument = self.instrument(&silence.stream.symbol).unwrap_or(0);
         marker.cause = GapCause::Silence as u8;
         marker.state = state as u8;
         marker.channel = silence.stream.channel as u8;

@@ -8,6 +8,10 @@ use std::collections::HashMap;
 use crate::error::{DecodeReason, Error, Result};
 use crate::record::{padded, unpadded, Definition, Header, Records, NONE};
 
+/// Most instruments of one tape. A venue that names more is not believed: each costs kilobytes in
+/// every stage, so that invented symbols would otherwise take all memory.
+pub const INSTRUMENTS_MAX: usize = 20_000;
+
 /// All instruments that a tape knows.
 #[derive(Debug, Default, Clone)]
 pub struct Instruments {
@@ -115,10 +119,14 @@ impl Instruments {
     /// The id of `symbol`, defining it from `ts` on if it is new.
     ///
     /// # Errors
-    /// `Error::Decode` (`TooLong`): the symbol has more than 48 bytes.
+    /// `Error::Decode`: the symbol has more than 48 bytes (`TooLong`), or there are
+    /// [`INSTRUMENTS_MAX`] already (`UnknownStream`).
     pub fn define(&mut self, feed: u8, symbol: &str, ts: i64) -> Result<u32> {
         if let Some(id) = self.current(feed, symbol) {
             return Ok(id);
+        }
+        if self.definitions.len() >= INSTRUMENTS_MAX {
+            return Err(Error::decode(DecodeReason::UnknownStream, 0));
         }
         let id = self.definitions.len() as u32 + 1;
         let field = padded(symbol).ok_or(Error::decode(DecodeReason::TooLong, 0))?;

@@ -155,9 +155,10 @@ impl Ingest {
         self.with(|inner| inner.silent_connection(connection, ts_start, ts))
     }
 
-    /// Notes that a stream should have spoken by now; the gap ends when it does.
-    fn silent_stream(&self, connection: u16, stream: &str, ts: i64) -> PyResult<()> {
-        self.with(|inner| inner.silent_stream(connection, stream, ts))
+    /// Notes that a stream should have spoken by now; the gap ends when it does. It begins with the
+    /// stream's last message on the connection, or at `since` if there was none.
+    fn silent_stream(&self, connection: u16, stream: &str, ts: i64, since: i64) -> PyResult<()> {
+        self.with(|inner| inner.silent_stream(connection, stream, ts, since))
     }
 
     /// Notes that retention took items of a derived tape before a reader had taken them.

@@ -20,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 import tapeworks.errors as errors
 from tapeworks import __version__
 from tapeworks.cli.command import write_epilog
+from tapeworks.printable import printable
 
 EPILOG = """\
 Examples:
@@ -222,5 +223,5 @@ def _wrong_use(error: typer.TyperException) -> int:
 
 
 def _refuse(command: str, told: str, code: int) -> int:
-    typer.secho(f"{command}: {told}", err=True, fg=typer.colors.RED)
+    typer.secho(printable(f"{command}: {told}"), err=True, fg=typer.colors.RED)
     return code

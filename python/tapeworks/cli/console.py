@@ -1,12 +1,30 @@
 """The two outputs of a command as rich consoles, for screens, colours and progress."""
 
 import sys
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from tapeworks.cli.output import PIPE_COLUMNS
+from tapeworks.printable import printable
 
-console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False)
-problems = Console(
+
+class PrintableConsole(Console):
+    """A console on which no text acts: only what rich itself adds moves the cursor or colours."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Renders into segments, whose text is made printable."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
+
+
+console = PrintableConsole(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False)
+problems = PrintableConsole(
     stderr=True, width=None if sys.stderr.isatty() else PIPE_COLUMNS, highlight=False
 )

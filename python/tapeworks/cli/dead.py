@@ -11,7 +11,7 @@ from tapeworks.cli.command import Application
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, as_table, write_result
 from tapeworks.cli.reading import open_lake
-from tapeworks.errors import QueryError
+from tapeworks.errors import ConfigError, QueryError
 from tapeworks.views.result import Result
 
 SHOWN = ["ts_recv", "venue", "raw_offset", "connection", "reason", "byte", "bytes", "frame"]
@@ -65,6 +65,8 @@ def _write_frame(found: Result, raw_offset: int, output: Path | None) -> None:
         held = ", ".join(str(row["raw_offset"]) for row in letters[:10]) or "none"
         problem = "is of more than one source: add --source" if len(frames) > 1 else "is not held"
         raise QueryError(f"the frame at raw offset {raw_offset} {problem}; held are {held}")
+    if output is None and sys.stdout.isatty():
+        raise ConfigError("expected --output FILE or a pipe: a frame may act on a terminal")
     if output is None:
         sys.stdout.buffer.write(frames[0])
         sys.stdout.flush()

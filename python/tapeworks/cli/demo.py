@@ -55,7 +55,7 @@ def demo(
 ) -> None:
     """Run two simulated exchanges and the whole pipeline; prove that nothing is lost or doubled.
 
-    Exits with 1 if the proof fails.
+    Exits with 1 if the proof fails, and else as `tape record` does.
     """
     if seconds is None and (once or json or not console.is_terminal):
         seconds = SECONDS_WITHOUT_SCREEN
@@ -80,7 +80,7 @@ def demo(
 
         say = problems if json else console
         say.print(f"simulated exchanges: {', '.join(simulators)}, seed {seed}")
-        run(config, seconds, title="tape demo", before_stop=finish, quiet=json)
+        code = run(config, seconds, title="tape demo", before_stop=finish, quiet=json)
     if not oracles:
         say.print("ended before every book was synchronised: too early to prove anything")
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -91,6 +91,7 @@ def demo(
         _show(proof, data)
     if not proof.holds:
         raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 def _make_room(data: Path) -> None:

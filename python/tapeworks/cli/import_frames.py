@@ -17,6 +17,7 @@ from tapeworks.cli.settings import load
 from tapeworks.config import source_name
 from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.captures import Captured, Captures
+from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.pipeline import Config, catch_up
 
 FLUSH_FRAMES = 512
@@ -34,6 +35,8 @@ A line of a file is one of:
   <seconds>: <frame>
   <url> -> <seconds>: <answer>
   <frame>                           JSON; its time of receipt is its time of event
+
+Exits with 3 if no frame could be decoded as FEED. The frames are kept as dead letters.
 """
 
 
@@ -67,12 +70,24 @@ def import_frames(
     ) as progress:
         task = progress.add_task("importing", total=total, frames="0")
         frames = 0
-        for captured, done in _ingest(settings, name, feed, files, captures):
+        undecoded = 0
+        for captured, dead_letters, done in _ingest(settings, name, feed, files, captures):
+            undecoded = dead_letters
             frames += captured
             progress.update(task, completed=done, frames=amount(frames))
         progress.update(task, description="deriving and storing", total=None)
         catch_up(settings)
     console.print(f"imported {frames:,} frames into {settings.data} as {name}")
+    if undecoded:
+        told = "none of them" if undecoded >= frames else f"{undecoded:,} of them not"
+        problems.print(
+            f"{told} could be decoded as {feed}: see `tape dead --data {settings.data}`",
+            style="red",
+            soft_wrap=True,
+        )
+    if undecoded >= frames:
+        # All bytes are kept, and nothing of what they hold is known.
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _check(feed: str, files: list[Path], captures: Captures) -> None:
@@ -90,8 +105,11 @@ def _check(feed: str, files: list[Path], captures: Captures) -> None:
 
 def _ingest(
     settings: Config, name: str, feed: str, files: list[Path], captures: Captures
-) -> Iterator[tuple[int, int]]:
-    """Puts all frames onto the tapes; yields now and then how many, and the bytes read."""
+) -> Iterator[tuple[int, int, int]]:
+    """Puts all frames onto the tapes.
+
+    Yields now and then how many more, how many of all could not be decoded, and the bytes read.
+    """
     ingest = Ingest(
         settings.data,
         name,
@@ -109,12 +127,12 @@ def _ingest(
                 pending += 1
                 if pending == FLUSH_FRAMES:
                     ingest.flush()
-                    yield pending, before + captured.size
+                    yield pending, ingest.stats()["dead_letters"], before + captured.size
                     pending = 0
             before += path.stat().st_size
         ingest.end_session(ts)
         ingest.flush()
-        yield pending, before
+        yield pending, ingest.stats()["dead_letters"], before
     finally:
         ingest.close()
 

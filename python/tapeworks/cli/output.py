@@ -19,6 +19,7 @@ import pyarrow as pa
 import typer
 
 from tapeworks.errors import ConfigError
+from tapeworks.printable import one_line, printable, printable_json
 from tapeworks.views.result import text_columns
 
 TABLE_ROWS_MAX = 10_000
@@ -48,7 +49,7 @@ def width() -> int:
 
 def note(told: str) -> None:
     """Says something beside the answer, on standard error."""
-    typer.secho(told, err=True, fg=typer.colors.YELLOW)
+    typer.secho(printable(told), err=True, fg=typer.colors.YELLOW)
 
 
 def plain(value: object) -> object:
@@ -70,7 +71,7 @@ def plain(value: object) -> object:
 
 def as_json(value: object) -> str:
     """Returns `value` as one JSON text."""
-    return json.dumps(plain(value), ensure_ascii=False)
+    return printable_json(json.dumps(plain(value), ensure_ascii=False))
 
 
 def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
@@ -82,7 +83,9 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
     if output is None:
         if form is Format.PARQUET:
             raise ConfigError("wanted a file for Parquet: --output FILE; found none")
-        _write(table, form, sys.stdout)
+        # A file or a program gets the data as they are, a terminal what it can show.
+        file = _Terminal(sys.stdout) if sys.stdout.isatty() else sys.stdout
+        _write(table, form, file)
         return
     try:
         if form is Format.PARQUET:
@@ -94,7 +97,18 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
         raise ConfigError(f"cannot write {output}: {error.strerror or error}") from None
 
 
-def _write(table: pa.Table, form: Format, file: IO[str]) -> None:
+class _Terminal:
+    """Standard output where it is a terminal."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Writes `text` so that it is shown, and does not act."""
+        return self._file.write(printable(text))
+
+
+def _write(table: pa.Table, form: Format, file: "IO[str] | _Terminal") -> None:
     columns = [name for name, _ in text_columns(table.slice(0, 0))]
     if form is Format.TABLE:
         file.write(as_table(columns, list(_rows(table.slice(0, TABLE_ROWS_MAX)))))
@@ -153,7 +167,7 @@ def text(value: object) -> str:
     if isinstance(value, Decimal):
         digits = format(value, "f")
         return digits.rstrip("0").rstrip(".") if "." in digits else digits
-    return str(plain(value))
+    return one_line(str(plain(value)))
 
 
 def amount(value: float) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from tapeworks.cli.command import Application
 from tapeworks.cli.options import ConfigOption, DataOption
-from tapeworks.cli.running import SecondsOption, run
+from tapeworks.cli.running import OUTCOMES, SecondsOption, run
 from tapeworks.cli.settings import load
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
@@ -26,7 +26,7 @@ Every setting of a feed in `tape config example` can be given by --set.
 """
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=EXAMPLES + "\n" + OUTCOMES)
 def record(
     venue: Annotated[str, typer.Argument(help="The venue: binance.", show_default=False)],
     symbols: Annotated[list[str], typer.Argument(help="The venue's symbols.", show_default=False)],
@@ -51,4 +51,5 @@ def record(
     name = f"{venue}-{product}"
     feed = resolve_feed(name, Section(f"feeds.{name}", written))
     base = load(config)
-    run(replace(base, feeds={feed.name: feed}, data=data or base.data), seconds)
+    code = run(replace(base, feeds={feed.name: feed}, data=data or base.data), seconds)
+    raise typer.Exit(code)

@@ -2,16 +2,26 @@
 
 from dataclasses import replace
 
+import typer
+
 from tapeworks.cli.command import Application
 from tapeworks.cli.options import ConfigOption, DataOption
-from tapeworks.cli.running import SecondsOption, run
+from tapeworks.cli.running import OUTCOMES, SecondsOption, run
 from tapeworks.cli.settings import load
 
 app = Application()
 
 
-@app.command(epilog="Example:\n  tape config example > tapeworks.toml && tape up")
+EXAMPLES = """\
+Example:
+  tape config example > tapeworks.toml && tape up
+
+A feed that its venue refuses is tried again every minute, and the others go on.
+"""
+
+
+@app.command(epilog=EXAMPLES + OUTCOMES)
 def up(config: ConfigOption = None, data: DataOption = None, seconds: SecondsOption = None) -> None:
     """Run everything in tapeworks.toml until Ctrl-C: recorders, derivation and sinks."""
     settings = load(config)
-    run(replace(settings, data=data or settings.data), seconds)
+    raise typer.Exit(run(replace(settings, data=data or settings.data), seconds))

@@ -76,15 +76,15 @@ class Control:
 
 
 @dataclass(frozen=True)
-class Speech:
-    """How a stream speaks when all is well."""
+class LivenessPolicy:
+    """When the silence of a stream means that something is wrong."""
 
-    first_s: float | None = None
-    """The first message is due within so many seconds; none: it may stay silent."""
-    silence_s: float | None = None
-    """Silence of so many seconds is a loss; none: silence says nothing."""
+    first_message_timeout_s: float | None = None
+    """The first message is due this soon after subscribing; none: the stream may stay silent."""
+    idle_timeout_s: float | None = None
+    """Silence for longer than this is a loss; none: silence says nothing."""
     learned: bool = False
-    """The limit of silence grows with the pace that the stream has shown."""
+    """The idle timeout grows with the mean interval that the stream has shown."""
 
 
 @dataclass(frozen=True, order=True)
@@ -182,9 +182,9 @@ class Feed(ABC):
         """Returns the message that keeps a connection alive: see `SessionRules.heartbeat_s`."""
         return b""
 
-    def speech(self, stream: str) -> Speech:
-        """Returns how `stream` speaks when all is well."""
-        return Speech()
+    def liveness(self, stream: str) -> LivenessPolicy:
+        """Returns when the silence of `stream` means that something is wrong."""
+        return LivenessPolicy()
 
     def symbol(self, stream: str) -> str:
         """Returns the venue symbol that `stream` is about, or nothing."""
@@ -212,6 +212,13 @@ class Feed(ABC):
     def books(self) -> Sequence[str]:
         """Returns the symbols whose books are recorded."""
         return ()
+
+    def flaw(self, request: Request, body: bytes) -> str:
+        """Returns why the body of a good answer is of no use, such as one that is cut; or nothing.
+
+        Such an answer is kept, marked as cut, and asked for again.
+        """
+        return ""
 
     def answered(
         self, request: Request, headers: Mapping[str, str], body: bytes, wall_s: float

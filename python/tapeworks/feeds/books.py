@@ -1,8 +1,9 @@
 """Which books to ask the venue for, and when. Sans I/O but for the queue of requests.
 
-A book that lost continuity is asked for as soon as an update shows it, and ever more slowly while
-that does not help. A book whose stream is subscribed and says nothing is asked for as well: it is
-then on the tape, and its first update proves it.
+A book that lost continuity is asked for as soon as an update shows it, and with exponential
+back-off while that does not help. A book whose stream is subscribed and says nothing is asked for
+as well: it is then on the tape, and its first update proves it. So is one whose snapshot is so far
+ahead of its updates that they do not reach it.
 """
 
 from collections.abc import Iterable, Set
@@ -17,6 +18,8 @@ _ASK_FIRST_S = 1.0
 _ASK_MAX_S = 30.0
 QUIET_S = 5.0
 """A book of which no update came for so long after its subscription is asked for without one."""
+AHEAD_S = 5.0
+"""A snapshot that the updates of so long did not reach is not waited for any longer."""
 
 
 @dataclass
@@ -32,6 +35,14 @@ class _Ask:
         self.due = now + self.pause_s
 
 
+@dataclass
+class _Bridge:
+    """A book that waits for updates to reach its snapshot: how many had come when it was asked."""
+
+    frames: int
+    ask: _Ask
+
+
 class BookRequests:
     """Asks for the books of one feed."""
 
@@ -43,6 +54,7 @@ class BookRequests:
         self._asks: dict[str, _Ask] = {}
         self._unheard = {symbol: _Ask(0.0) for symbol in feed.books()}
         """Books of which nothing came yet, neither update nor snapshot."""
+        self._bridges: dict[str, _Bridge] = {}
 
     def begin(self, connections: Iterable[Connection], now: float) -> None:
         """Asks for the books whose streams are subscribed and have not spoken.
@@ -69,6 +81,33 @@ class BookRequests:
             if now >= ask.due and self._ask(symbol, connections, now, broken=False):
                 ask.postpone(now)
 
+    def unblock(self, connections: Iterable[Connection], now: float) -> None:
+        """Asks again for the books whose snapshot is far ahead of the updates that come."""
+        connections = list(connections)
+        frames = self._depth_frames(connections)
+        bridging = {s for s in frames if self._ingest.book_state(s) == "bridging"}
+        self._bridges = {s: b for s, b in self._bridges.items() if s in bridging}
+        for symbol in bridging:
+            start = _Bridge(frames[symbol], _Ask(now + AHEAD_S, AHEAD_S))
+            bridge = self._bridges.setdefault(symbol, start)
+            if (
+                frames[symbol] > bridge.frames
+                and now >= bridge.ask.due
+                and self._ask(symbol, connections, now, broken=True)
+            ):
+                bridge.frames = frames[symbol]
+                bridge.ask.postpone(now)
+
+    def _depth_frames(self, connections: Iterable[Connection]) -> dict[str, int]:
+        """Returns how many updates of each book came on the connections that are open."""
+        found: dict[str, int] = {}
+        for connection in connections:
+            for stream, frames, _, _ in self._ingest.activity(connection.number):
+                if self._feed.channel(stream) == "depth":
+                    symbol = self._feed.symbol(stream)
+                    found[symbol] = found.get(symbol, 0) + frames
+        return found
+
     def refresh(self, now: float) -> None:
         """Asks for a fresh snapshot of each book, broken or not."""
         for symbol in self._feed.books():
@@ -78,7 +117,7 @@ class BookRequests:
                 self._asks[symbol] = _Ask(now + _ASK_FIRST_S)
 
     def repair(self, needy: Iterable[str], connections: Iterable[Connection], now: float) -> None:
-        """Asks for the books that lost continuity, ever more slowly while that does not help.
+        """Asks for the books that lost continuity, with back-off while that does not help.
 
         Nothing is asked for before an update shows the need: a snapshot that is older than the
         first update behind a gap would be of no use, and a reconnect may have lost nothing.
@@ -106,7 +145,7 @@ class BookRequests:
         connection = next((c for c in connections if self._carries(c, symbol)), None)
         if message is None or connection is None:
             return False
-        connection.say(message, now)
+        connection.send_now(message, now)
         return True
 
     def _carries(self, connection: Connection, symbol: str) -> bool:

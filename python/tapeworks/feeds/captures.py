@@ -13,15 +13,20 @@ symbol is taken as the answer to the request that it must have been.
 
 import gzip
 import re
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from tapeworks.errors import FeedError
 
 TEXT, REST = 1, 3
+LINE_BYTES_MAX = 64 << 20
+"""A longer line is no frame, and perhaps a small file that unpacks without end."""
+TS_MAX = (1 << 63) - 1
 
 _STAMPED = re.compile(rb"(\d{13,19}) +(?=[\[{])")
 _SECONDS = re.compile(rb"(\d{9,10}(?:\.\d+)?): ?(?=[\[{])")
@@ -62,11 +67,14 @@ class Captures:
         """
         with path.open("rb") as file, _opened(path, file) as lines:
             try:
-                for number, line in enumerate(lines, 1):
+                read = partial(lines.readline, LINE_BYTES_MAX + 1)
+                for number, line in enumerate(iter(read, b""), 1):
+                    if len(line) > LINE_BYTES_MAX:
+                        raise FeedError(f"{path}:{number}: a line of over {LINE_BYTES_MAX} bytes")
                     captured = self._line(path, number, line.strip(), file.tell())
                     if captured is not None:
                         yield captured
-            except (gzip.BadGzipFile, EOFError) as error:
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
                 raise FeedError(f"{path}: not whole gzip: {error}") from None
 
     def _line(self, path: Path, number: int, line: bytes, size: int) -> Captured | None:
@@ -105,11 +113,13 @@ class Captures:
 
     def _advance(self, ts: int) -> int:
         # Receipt never goes back on a tape; captures of several connections interleave slightly.
+        if ts > TS_MAX:
+            raise FeedError(f"expected a receive time up to the year 2262, got {ts} ns")
         self._last_ts = max(self._last_ts, ts)
         return self._last_ts
 
 
-def _opened(path: Path, file: IO[bytes]) -> AbstractContextManager[Iterable[bytes]]:
+def _opened(path: Path, file: IO[bytes]) -> AbstractContextManager[IO[bytes] | gzip.GzipFile]:
     return gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else nullcontext(file)
 
 

@@ -15,13 +15,22 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from tapeworks._core import Ingest, numbers
 from tapeworks.errors import VenueError
-from tapeworks.feeds.base import Clock, Control, ControlKind, Feed, Line
-from tapeworks.feeds.limits import Pace
+from tapeworks.feeds.base import Clock, Control, ControlKind, Feed, Line, Subscriptions
+from tapeworks.feeds.limits import LogSampler, Pace
 
 KIND_TEXT, KIND_BINARY = numbers("blob_kind")["text"], numbers("blob_kind")["binary"]
 FRAME_BYTES_MAX = 16 << 20
+FRAGMENTS_MAX = 65_536
+"""A message in more fragments than this is an attack or a fault: the connection is dropped."""
+PING_BYTES_MAX = 125
+"""The protocol's own limit for the payload of a control frame."""
+UNSENT_BYTES_MAX = 1 << 20
+"""A peer that leaves more than this unread of what is sent to it is dropped."""
+TEXT_LOGGED = 200
+"""Characters of what the venue said that are logged."""
+CUT_BYTES_KEPT = 1 << 20
+"""This much of a message that never ended is kept on the raw tape."""
 _CLOSE_S = 2.0
-_FAILURES_LOGGED = 10
 _TEXT = WSMsgType.TEXT
 
 _log = logging.getLogger("tapeworks.feeds")
@@ -49,9 +58,14 @@ class Connection(WSListener):
         self._beat_at = 0.0
         self.heard_ns = 0
         """When the last read of data was, by the wall clock; 0 before the first."""
+        self.heard_at = 0.0
+        """The same by the clock that only rises."""
         self.subscribed = False
         self.subscribed_at = 0.0
         self.closed = False
+        self.closed_at = 0.0
+        self.carried: dict[str, int] = {}
+        """Messages of each stream, once closed."""
         self.changed = asyncio.Event()
         """Set when it closed, or should be replaced."""
         self.replace_reason = ""
@@ -61,8 +75,9 @@ class Connection(WSListener):
         self.alarmed: set[str] = set()
         """Streams whose silence was reported."""
         self.failed: list[str] = []
-        self.rule_failures = 0
-        """Frames on which the feed's rules raised."""
+        self.unknown_frames = LogSampler()
+        """Frames that are neither market data nor a control message."""
+        self.refusals = LogSampler()
         self._feed = feed
         self._ingest = ingest
         self._receive = ingest.receive
@@ -71,19 +86,26 @@ class Connection(WSListener):
         self._transport: WSTransport | None = None
         # Binance counts pongs as well; a window of slightly over a second leaves room for jitter.
         self._pace = Pace(max(1, int(feed.rules.sends_per_s)), 1.05)
-        self._subscriptions = feed.subscriptions(line.streams)
+        self._subscriptions: Subscriptions | None = None
         self._answered = asyncio.Event()
         self._gone = asyncio.Event()
         self._ts = 0
         self._parts: list[bytes] = []
         self._parts_kind = KIND_TEXT
+        self._parts_bytes = 0
+        self._parts_count = 0
+        self._pong_due: bytes | None = None
+        """The newest ping that the rate limit kept from being answered at once."""
+        self._reply_due: bytes | None = None
 
     async def open(self, context: ssl.SSLContext | None) -> None:
         """Connects.
 
         Raises:
             OSError, TimeoutError, picows.WSError: it could not be done.
+            VenueError: the feed has no way to subscribe.
         """
+        self._subscriptions = self._feed.subscriptions(self.line.streams)
         timeout = self._feed.rules.connect_s
         async with asyncio.timeout(timeout):
             self._transport, _ = await ws_connect(
@@ -106,6 +128,8 @@ class Connection(WSListener):
             VenueError: the venue did not answer in time, or the connection closed meanwhile.
         """
         talk = self._subscriptions
+        if talk is None:
+            raise VenueError("this connection was not opened")
         deadline = self._clock.now() + self._feed.rules.ack_s
         while not talk.done:
             if self.closed:
@@ -148,14 +172,31 @@ class Connection(WSListener):
             self._transport.disconnect(graceful=False)
 
     def beat(self, now: float) -> None:
-        """Says the word that the venue waits for, if it is time."""
-        rules = self._feed.rules
-        if rules.heartbeat_s is None or self.closed or now - self._beat_at < rules.heartbeat_s:
+        """Sends what is due: the heartbeat, and replies that had to wait. Call it every second.
+
+        Drops a peer that does not read what is sent to it.
+        """
+        if self._transport is None or self.closed:
+            return
+        unsent = self._transport.underlying_transport.get_write_buffer_size()
+        if unsent > UNSENT_BYTES_MAX:
+            self.kill(f"the venue does not read what is sent: {unsent} bytes wait")
+            return
+        if self._pong_due is not None and self._pace.try_take(now):
+            self._transport.send_pong(self._pong_due)
+            self._pong_due = None
+        if self._reply_due is not None and self._pace.try_take(now):
+            self._transport.send(WSMsgType.TEXT, self._reply_due)
+            self._reply_due = None
+        heartbeat_s = self._feed.rules.heartbeat_s
+        if heartbeat_s is None or now - self._beat_at < heartbeat_s:
             return
         self._beat_at = now
-        self.say(self._feed.heartbeat(), now)
+        message = self._feed.heartbeat()
+        if message:
+            self.send_now(message, now)
 
-    def say(self, message: bytes, now: float) -> None:
+    def send_now(self, message: bytes, now: float) -> None:
         """Sends what cannot wait."""
         if self._transport is not None and not self.closed:
             self._pace.spend(now)
@@ -181,7 +222,7 @@ class Connection(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Notes the connection on the raw tape."""
         self._transport = transport
-        self.opened_at = self.pinged_at = self._beat_at = self._clock.now()
+        self.opened_at = self.pinged_at = self._beat_at = self.heard_at = self._clock.now()
         for stream in self.line.streams:
             self._ingest.watch(
                 self.number, stream, self._feed.symbol(stream), self._feed.channel(stream)
@@ -195,13 +236,14 @@ class Connection(WSListener):
         ts = self._ts
         if not ts:
             ts = self._ts = self.heard_ns = time.time_ns()
+            self.heard_at = self._clock.now()
         if frame.msg_type is _TEXT and frame.fin:
             # A copy as bytes costs less than a view: 110 against 160 ns with what follows.
             payload = frame.get_payload_as_bytes()
             if self._receive(self.number, KIND_TEXT, ts, payload):
                 self._shown(payload)
         else:
-            self._seldom(transport, frame, ts)
+            self._on_other_frame(transport, frame, ts)
         if frame.last_in_buffer:
             self._ts = 0
             self._flush()
@@ -218,19 +260,20 @@ class Connection(WSListener):
         if self.closed:
             return
         self.closed = True
+        self.closed_at = self._clock.now()
+        self.carried = {name: n for name, n, _, _ in self._ingest.activity(self.number)}
         self.close_reason = self.close_reason.strip() or "cut"
+        self._keep_cut_message()
         self._ingest.disconnected(self.number, self._clock.wall_ns(), self.stops)
         self._flush()
         self._gone.set()
         self._answered.set()
         self.changed.set()
 
-    def _seldom(self, transport: WSTransport, frame: WSFrame, ts: int) -> None:
+    def _on_other_frame(self, transport: WSTransport, frame: WSFrame, ts: int) -> None:
         kind = frame.msg_type
         if kind is WSMsgType.PING:
-            self.pinged_at = self._clock.now()
-            self._pace.spend(self.pinged_at)
-            transport.send_pong(frame.get_payload_as_bytes())
+            self._on_ping(transport, frame.get_payload_as_bytes())
         elif kind is WSMsgType.CLOSE:
             transport.send_close(frame.get_close_code())
             transport.disconnect()
@@ -241,61 +284,88 @@ class Connection(WSListener):
         elif kind is not WSMsgType.PONG:
             self._fragment(frame, ts)
 
+    def _on_ping(self, transport: WSTransport, payload: bytes) -> None:
+        """Answers a ping, or keeps the newest of many for later: one pong answers all of them."""
+        if len(payload) > PING_BYTES_MAX:
+            self.kill(f"a ping of {len(payload)} bytes, of which {PING_BYTES_MAX} are allowed")
+            return
+        self.pinged_at = self._clock.now()
+        if self._pace.try_take(self.pinged_at):
+            self._pong_due = None
+            transport.send_pong(payload)
+        else:
+            self._pong_due = payload
+
     def _fragment(self, frame: WSFrame, ts: int) -> None:
         # A message in several frames: its first names the kind, its last has `fin`.
         if frame.msg_type is not WSMsgType.CONTINUATION:
-            self._parts = []
+            self._keep_cut_message()
             self._parts_kind = KIND_TEXT if frame.msg_type is WSMsgType.TEXT else KIND_BINARY
-        self._parts.append(frame.get_payload_as_bytes())
-        if sum(map(len, self._parts)) > FRAME_BYTES_MAX:
-            self.kill("a message in fragments is over 16 MiB")
-            self._parts = []
+        payload = frame.get_payload_as_bytes()
+        self._parts_count += 1
+        if payload:
+            self._parts.append(payload)
+            self._parts_bytes += len(payload)
+        if self._parts_bytes > FRAME_BYTES_MAX or self._parts_count > FRAGMENTS_MAX:
+            self.kill(
+                f"a message of {self._parts_bytes} bytes in {self._parts_count} fragments, of "
+                f"which {FRAME_BYTES_MAX} and {FRAGMENTS_MAX} are allowed"
+            )
+            self._keep_cut_message()
         elif frame.fin:
             whole = b"".join(self._parts)
-            self._parts = []
+            self._forget_fragments()
             if self._receive(self.number, self._parts_kind, ts, whole):
                 self._shown(whole)
 
+    def _keep_cut_message(self) -> None:
+        """Puts the fragments of a message that never ended on the raw tape: a dead letter."""
+        if self._parts:
+            cut = b"".join(self._parts)[:CUT_BYTES_KEPT]
+            self._receive(self.number, self._parts_kind, self._clock.wall_ns(), cut)
+        self._forget_fragments()
+
+    def _forget_fragments(self) -> None:
+        self._parts = []
+        self._parts_bytes = self._parts_count = 0
+
     def _shown(self, payload: bytes) -> None:
         """Handles a frame that does not start like market data. It is on its way to the tape."""
-        try:
-            self._handle(payload, self._feed.control(payload))
-        except Exception:
-            # Rules of a user's own feed may raise anything; the socket must not be cut for it.
-            self.rule_failures += 1
-            if self.rule_failures <= _FAILURES_LOGGED:
-                _log.exception(
-                    "the feed's rules fail on a frame line=%s connection=%d: %r",
-                    self.line.name,
-                    self.number,
-                    payload[:200],
-                )
+        self._handle(payload, self._feed.control(payload))
 
     def _handle(self, payload: bytes, control: Control) -> None:
         if control.reply:
-            self.say(control.reply, self._clock.now())
+            now = self._clock.now()
+            if self._pace.try_take(now) and self._transport is not None and not self.closed:
+                self._transport.send(WSMsgType.TEXT, control.reply)
+            else:
+                self._reply_due = control.reply
         if control.kind is ControlKind.SHUTDOWN:
             self.replace("the venue announced a shutdown")
         elif control.kind is ControlKind.UNKNOWN:
-            _log.warning(
-                "unknown frame line=%s connection=%d: %s: %r",
-                self.line.name,
-                self.number,
-                control.message,
-                payload[:200],
-            )
+            if self.unknown_frames.note():
+                _log.warning(
+                    "unknown frame line=%s connection=%d count=%d: %s: %r",
+                    self.line.name,
+                    self.number,
+                    self.unknown_frames.count,
+                    control.message[:TEXT_LOGGED],
+                    payload[:TEXT_LOGGED],
+                )
         elif control.kind is ControlKind.DATA:
             for stream in control.streams:
                 self._ingest.heard(self.number, stream, self._ts or self.heard_ns)
         else:
-            if control.kind is ControlKind.REFUSED:
+            if control.kind is ControlKind.REFUSED and self.refusals.note():
                 _log.warning(
-                    "refused line=%s connection=%d: %s",
+                    "refused line=%s connection=%d count=%d: %s",
                     self.line.name,
                     self.number,
-                    control.message,
+                    self.refusals.count,
+                    control.message[:TEXT_LOGGED],
                 )
-            self._subscriptions.receive(control)
+            if self._subscriptions is not None:
+                self._subscriptions.receive(control)
             self._answered.set()
 
     async def _paced(self, message: bytes) -> None:

@@ -24,6 +24,14 @@ class Pace:
         bisect.insort(self._taken, moment)
         return moment - now
 
+    def try_take(self, now: float) -> bool:
+        """Takes this very moment if it is free; says whether it was."""
+        self._forget(now)
+        if len(self._taken) >= self._count:
+            return False
+        bisect.insort(self._taken, now)
+        return True
+
     def spend(self, now: float) -> None:
         """Counts an event that cannot wait."""
         self._forget(now)
@@ -31,6 +39,18 @@ class Pace:
 
     def _forget(self, now: float) -> None:
         del self._taken[: bisect.bisect_right(self._taken, now - self._window_s)]
+
+
+class LogSampler:
+    """Counts events of one sort and says which are logged: the first ten, then 100, 1000, ..."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def note(self) -> bool:
+        """Counts one event; returns whether it is to be logged."""
+        self.count += 1
+        return self.count <= 10 or str(self.count).strip("0") == "1"
 
 
 class Backoff:
@@ -62,10 +82,11 @@ class Backoff:
 class WeightBudget:
     """Says when a request of some weight may be made.
 
-    The venue counts weight in fixed windows and tells the sum in every answer. This takes the
-    larger of what it told and its own count, and leaves a share to others behind the same
-    address. Within a window, requests are spread: a bucket of `burst` weight refills evenly, so
-    that many snapshots at once do not meet the limit at its start.
+    The venue counts weight in fixed windows and tells the sum of all behind the same address in
+    every answer. What this process used itself is held to its share of the limit, the sum to the
+    whole of it: a busy neighbour takes what it takes, and not our share as well. Within a window,
+    requests are spread: a bucket of `burst` weight refills evenly, so that many snapshots at once
+    do not meet the limit at its start.
     """
 
     def __init__(
@@ -76,15 +97,16 @@ class WeightBudget:
         self._window_s = window_s
         self._burst = burst or max(250, int(limit * share) // 2)
         self._window = -1
-        self._used = 0
+        self._own = 0
+        self._told = 0
         self._tokens = float(self._burst)
         self._refilled = 0.0
         self._banned_until = 0.0
 
     @property
     def used(self) -> int:
-        """The weight used in the current window, as far as known."""
-        return self._used
+        """The weight used in the current window by all behind this address, as far as known."""
+        return max(self._own, self._told)
 
     @property
     def limit(self) -> int:
@@ -96,9 +118,10 @@ class WeightBudget:
         if now < self._banned_until:
             return self._banned_until - now
         self._roll(wall_s)
-        allowed = int(self._limit * self._share)
         # A single request above the share is still made, alone in its window.
-        if self._used and self._used + weight > allowed:
+        beyond_share = self._own and self._own + weight > int(self._limit * self._share)
+        beyond_limit = self._told and self.used + weight > self._limit
+        if beyond_share or beyond_limit:
             # A little past the border: the venue's clock and ours differ.
             return self._window_s - wall_s % self._window_s + 0.5
         self._refill(now)
@@ -109,13 +132,17 @@ class WeightBudget:
         """Counts a request that is being made."""
         self._roll(wall_s)
         self._refill(now)
-        self._used += weight
+        self._own += weight
+        self._told += weight if self._told else 0
         self._tokens -= weight
 
     def told(self, used: int, wall_s: float) -> None:
-        """Takes in the weight that the venue says was used in this window."""
+        """Takes in the weight that the venue says was used in this window.
+
+        A sum above the limit is not believed: who is over it is refused, and so told.
+        """
         self._roll(wall_s)
-        self._used = max(self._used, used)
+        self._told = max(self._told, min(used, self._limit))
 
     def change_limit(self, limit: int) -> None:
         """Takes in the venue's limit per window; one of nothing is no limit that can be kept."""
@@ -137,7 +164,7 @@ class WeightBudget:
         window = int(wall_s // self._window_s)
         if window != self._window:
             self._window = window
-            self._used = 0
+            self._own = self._told = 0
 
     def _refill(self, now: float) -> None:
         if self._refilled:

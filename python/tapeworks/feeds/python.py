@@ -31,14 +31,11 @@ from tapeworks._core import Frame, RecordBuilder, price_units, size_units
 from tapeworks.config import check_once, check_url, source_name
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.base import Feed, SessionRules
-from tapeworks.feeds.limits import WeightBudget
+from tapeworks.feeds.limits import LogSampler, WeightBudget
 
 __all__ = ["Frame", "PythonFeed", "PythonFeedConfig", "RecordBuilder", "price_units", "size_units"]
 
 URL_SCHEMES = {"ws_url": ("ws", "wss"), "rest_url": ("http", "https"), "proxy": ("http", "https")}
-
-_REFUSALS_LOGGED = 10
-"""So many refused frames are logged one by one, and from then on every thousandth."""
 
 _log = logging.getLogger("tapeworks.feeds")
 
@@ -71,6 +68,8 @@ class PythonFeedConfig:
     """Accept any certificate: for a simulator on this machine only."""
     pending_bytes_max: int = 64 << 20
     """Frames waiting for a tape that cannot be written; beyond it the newest are shed, counted."""
+    stop_on_error: bool = False
+    """An error in the feed's session rules ends the recorder. Else it is logged and counted."""
 
     def __post_init__(self) -> None:
         for name, schemes in URL_SCHEMES.items():
@@ -129,7 +128,7 @@ class PythonFeed(Feed):
         self.rules = SessionRules(
             data_prefix=b"\0", silence_s=config.silence_s, age_s=config.rotation_s
         )
-        self._refused = 0
+        self._refused = LogSampler()
 
     @abstractmethod
     def decode(self, frame: Frame, out: RecordBuilder) -> None:
@@ -155,14 +154,17 @@ class PythonFeed(Feed):
     def take(self, frame: Frame, out: RecordBuilder) -> None:
         """Decodes `frame`, and says in the log what was wrong with it. For the core to call."""
         try:
-            self.decode(frame, out)
+            try:
+                self.decode(frame, out)
+            except SystemExit as error:
+                # A decoder does not decide when the recorder ends.
+                raise ValueError(f"the decoder called sys.exit: {error}") from error
         except Exception as error:
-            self._refused += 1
-            if self._refused <= _REFUSALS_LOGGED or self._refused % 1000 == 0:
+            if self._refused.note():
                 _log.warning(
                     "%s cannot decode a frame, which is kept as a dead letter count=%d: %s: %s: %r",
                     self.source,
-                    self._refused,
+                    self._refused.count,
                     type(error).__name__,
                     error,
                     frame.body[:200],

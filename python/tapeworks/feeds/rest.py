@@ -1,14 +1,16 @@
 """Requests to a venue: one queue by priority, under one budget; every answer to the raw tape.
 
-A refusal that names a time stops all requests until then. Nothing here starts a task: the session
-runs `work` as one.
+A refusal that names a time stops all requests until then. An answer that is not whole is put on
+the raw tape as far as it came, marked by `#cut` behind its path, and asked for again. Redirects
+are refused: where requests go is a setting, and not for the venue to say. Nothing here starts a
+task: the session runs `work` as one.
 """
 
 import asyncio
 import itertools
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import aiohttp
 from yarl import URL
@@ -23,7 +25,16 @@ REST_CONNECTION = 65_535
 _KIND_REST = numbers("blob_kind")["rest"]
 _TIMEOUT = aiohttp.ClientTimeout(total=15.0, sock_connect=5.0)
 _ATTEMPTS_MAX = 6
-_BODY_BYTES_MAX = 64 << 20
+BODY_BYTES_MAX = 32 << 20
+"""An answer that is longer is not read to its end."""
+CUT_BYTES_KEPT = 1 << 20
+"""This much of an answer that is not whole is kept on the raw tape."""
+CUT_MARK = "#cut"
+"""Behind the path of an answer that is not whole. No path holds a fragment of its own."""
+BAN_MS_MAX = 3 * 86_400_000
+"""No refusal holds requests back for longer, whatever it says."""
+_RETRY_MS = 1000
+_READ_BYTES = 1 << 16
 
 _log = logging.getLogger("tapeworks.feeds")
 
@@ -54,6 +65,9 @@ class Requests:
         self._client: aiohttp.ClientSession | None = None
         self.made = 0
         self.failed = 0
+        self.cut = 0
+        """Answers that were not whole."""
+        self.last_failure = ""
 
     def push(self, request: Request) -> None:
         """Queues `request`, unless it is queued or under way already."""
@@ -74,6 +88,7 @@ class Requests:
                 self._queued.discard(request.path)
             except VenueError as error:
                 self.failed += 1
+                self.last_failure = f"{request.path}: {error}"[:300]
                 _log.warning(
                     "request failed path=%s attempt=%d retry_after_ms=%d: %s",
                     request.path,
@@ -102,27 +117,52 @@ class Requests:
                 break
             await asyncio.sleep(min(delay, 5.0))
         budget.spend(request.weight, now, wall_s)
-        status, headers, body = await self._exchange(request.path)
+        status, headers, body, lacks = await self._exchange(request.path)
         ts_recv = self._clock.wall_ns()
         self.made += 1
-        if status >= 400:
-            error = self._feed.refused(status, headers, body, ts_recv / 1e9)
-            if status in (403, 418, 429):
-                budget.ban(error.retry_after_ms / 1000, self._clock.now())
-            raise error
+        if status >= 300:
+            self._refuse(status, headers, body, ts_recv)
+        lacks = lacks or self._feed.flaw(request, body)
+        if lacks:
+            self._keep_cut(request.path, body, ts_recv)
+            raise VenueError(f"the answer is cut: {lacks}", retry_after_ms=_RETRY_MS)
         self._ingest.receive(REST_CONNECTION, _KIND_REST, ts_recv, body, request.path.encode())
         self._flush()
         self._feed.answered(request, headers, body, ts_recv / 1e9)
         return body
+
+    def _refuse(self, status: int, headers: Mapping[str, str], body: bytes, ts_recv: int) -> None:
+        if status < 400:
+            raise VenueError(
+                f"the venue answered {status}, a redirect to "
+                f"{headers.get('Location', 'nowhere')[:200]!r}, which is not followed",
+                status=status,
+                retry_after_ms=_RETRY_MS,
+            )
+        error = self._feed.refused(status, headers, body, ts_recv / 1e9)
+        error.retry_after_ms = int(min(max(0, error.retry_after_ms), BAN_MS_MAX))
+        if status in (403, 418, 429):
+            self._feed.budget.ban(error.retry_after_ms / 1000, self._clock.now())
+        raise error
+
+    def _keep_cut(self, path: str, body: bytes, ts_recv: int) -> None:
+        """Puts an answer that is not whole on the raw tape, where it is a dead letter."""
+        self.cut += 1
+        context = (path + CUT_MARK).encode()
+        self._ingest.receive(REST_CONNECTION, _KIND_REST, ts_recv, body[:CUT_BYTES_KEPT], context)
+        self._flush()
 
     async def close(self) -> None:
         """Closes the client."""
         if self._client is not None:
             await self._client.close()
 
-    async def _exchange(self, path: str) -> tuple[int, dict[str, str], bytes]:
+    async def _exchange(self, path: str) -> tuple[int, dict[str, str], bytes, str]:
+        """Returns status, headers and body of an answer, and what is wrong with the body's end."""
         if self._client is None:
-            self._client = aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False)
+            self._client = aiohttp.ClientSession(
+                timeout=_TIMEOUT, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
+            )
         try:
             async with self._client.get(
                 # The path is quoted already and must stay as it is: it is the answer's context.
@@ -130,11 +170,31 @@ class Requests:
                 headers=dict(self._feed.rest_headers),
                 proxy=self._feed.proxy,
                 ssl=self._context if self._context is not None else True,
+                allow_redirects=False,
             ) as answer:
-                body = await answer.content.read(_BODY_BYTES_MAX)
-                while not answer.content.at_eof() and len(body) < _BODY_BYTES_MAX:
-                    body += await answer.content.read(_BODY_BYTES_MAX - len(body))
-                return answer.status, dict(answer.headers), body
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                body, lacks = await _body(answer)
+                return answer.status, dict(answer.headers), body, lacks
+        except Exception as error:
+            # Whatever the client raises on what a hostile venue sends must not end the recorder.
             reason = str(error) or type(error).__name__
-            raise VenueError(f"no answer: {reason}", retry_after_ms=1000) from error
+            raise VenueError(f"no answer: {reason[:300]}", retry_after_ms=_RETRY_MS) from error
+
+
+async def _body(answer: aiohttp.ClientResponse) -> tuple[bytes, str]:
+    """Reads a body within its bound; also returns why it is not whole, or nothing."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in answer.content.iter_chunked(_READ_BYTES):
+            size += len(part)
+            if size > BODY_BYTES_MAX:
+                # What comes is not read any more: the connection goes with it.
+                answer.close()
+                return b"".join(parts), f"over {BODY_BYTES_MAX} bytes"
+            parts.append(part)
+    except Exception as error:
+        # As in `_exchange`: also what an unpacker raises.
+        if not parts:
+            raise
+        return b"".join(parts), str(error)[:300] or type(error).__name__
+    return b"".join(parts), ""

@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from typing import Any
 from picows import WSError
 
 from tapeworks._core import Ingest
-from tapeworks.errors import ConfigError, TapeworksError, VenueError
+from tapeworks.errors import FeedError, TapeworksError, VenueError
 from tapeworks.feeds.base import Clock, Feed, FeedConfig, Line, build
 from tapeworks.feeds.books import BookRequests
 from tapeworks.feeds.connection import Connection
+from tapeworks.feeds.guard import guard
 from tapeworks.feeds.limits import Backoff, Pace
+from tapeworks.feeds.outcome import EXIT_DONE, EXIT_INCOMPLETE, Tally
 from tapeworks.feeds.python import PythonFeed
 from tapeworks.feeds.rest import Requests
 from tapeworks.feeds.watchdog import Watchdog
@@ -62,6 +65,9 @@ class Session:
         self._clock = clock or Clock()
         self._chance = chance or random.Random()
         self._context = tls_context(feed)
+        stops = isinstance(feed, PythonFeed) and feed.config.stop_on_error
+        self._errors = guard(feed, self._fail if stops else None)
+        self._tally = Tally(feed, ingest)
         self._connections: dict[int, Connection] = {}
         self._connects = Pace(feed.rules.connects, feed.rules.connects_window_s)
         self._requests = Requests(feed, ingest, self.flush, self._clock, self._context)
@@ -78,7 +84,8 @@ class Session:
         """Records until `stop` is set; then closes in good order.
 
         Raises:
-            ConfigError: the venue does not know what is asked for.
+            VenueError: the venue refuses what is asked for, such as a symbol that it does not know.
+            FeedError: the feed's rules failed, and it is set to end the recorder then.
             TapeError: the tape cannot be written for good.
         """
         try:
@@ -105,28 +112,45 @@ class Session:
         """Starts what runs until the end."""
         tasks = [
             group.create_task(self._hold(line, copy))
-            for line in self.feed.lines()
+            for line in self._lines()
             for copy in range(line.copies)
         ]
         tasks += [group.create_task(self._requests.work()) for _ in range(2)]
         return [*tasks, group.create_task(self._watch())]
+
+    def _lines(self) -> list[Line]:
+        """Returns the connections to hold, whose streams are what is asked for."""
+        try:
+            lines = list(self.feed.lines())
+        except Exception as error:
+            raise FeedError(f"{self.feed.source}: the feed's lines() failed: {error!r}") from error
+        for line in lines:
+            self._tally.ask(line.streams)
+        return lines
 
     def flush(self) -> None:
         """Publishes what is pending. A tape that is lost for good ends the session."""
         try:
             self.ingest.flush()
         except (TapeworksError, OSError) as error:
-            self._failure = self._failure or error
-            self._failed.set()
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = self._failure or error
+        self._failed.set()
 
     def status(self) -> dict[str, Any]:
         """Returns counters and states, for the status screen."""
         now, wall = self._clock.now(), self._clock.wall_ns()
+        stats, live = self.ingest.stats(), list(self._connections.values())
+        trouble = self.trouble or self._requests.last_failure or self._errors.last
         return {
             "source": self.feed.source,
             "pid": os.getpid(),
             "ts": wall,
-            **self.ingest.stats(),
+            **stats,
+            "outcome": self._tally.outcome(live, now, stats, trouble).as_dict(),
+            "feed_errors": dict(self._errors.counts),
             "latency_ns": {
                 name: self.ingest.latency(quantile)
                 for name, quantile in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
@@ -136,6 +160,8 @@ class Session:
             "rotations": self.rotations,
             "requests": self._requests.made,
             "requests_failed": self._requests.failed,
+            "requests_cut": self._requests.cut,
+            "request_trouble": self._requests.last_failure,
             "request_weight": [self.feed.budget.used, self.feed.budget.limit],
             "banned_s": round(self.feed.budget.banned_s(now), 1),
             "unsynchronised": self.ingest.needs_snapshot(),
@@ -144,14 +170,13 @@ class Session:
                     "number": connection.number,
                     "line": connection.line.name,
                     "age_s": round(now - connection.opened_at, 1),
-                    "quiet_s": round((wall - connection.heard_ns) / 1e9, 1)
-                    if connection.heard_ns
-                    else None,
+                    "quiet_s": round(now - connection.heard_at, 1) if connection.heard_ns else None,
+                    "unknown_frames": connection.unknown_frames.count,
                     "streams": len(connection.line.streams),
                     "failed": connection.failed,
                     "silent": sorted(connection.alarmed),
                 }
-                for connection in self._connections.values()
+                for connection in live
             ],
         }
 
@@ -165,7 +190,9 @@ class Session:
                 self._requests.push(request)
             except VenueError as error:
                 if error.status == 400:
-                    raise ConfigError(f"{self.feed.source}: {error}; check the symbols") from error
+                    raise VenueError(
+                        f"{self.feed.source}: {error}; check the symbols", status=error.status
+                    ) from error
                 _log.warning("opening request failed path=%s: %s", request.path, error)
                 self._requests.push(request)
 
@@ -236,8 +263,9 @@ class Session:
             try:
                 await connection.open(self._context)
                 await connection.subscribe()
-            except (OSError, TimeoutError, WSError, VenueError) as error:
-                reason = str(error) or type(error).__name__
+            except (OSError, TimeoutError, WSError, VenueError, ValueError) as error:
+                # ValueError: what a handshake holds that the client cannot read.
+                reason = (str(error) or type(error).__name__)[:300]
                 connection.close_reason = f"not subscribed: {reason}"
                 await self._drop(connection)
                 delay = backoff.delay()
@@ -263,7 +291,8 @@ class Session:
     async def _drop(self, connection: Connection) -> None:
         was_open = not connection.closed
         await connection.close()
-        self._connections.pop(connection.number, None)
+        if self._connections.pop(connection.number, None) is not None:
+            self._tally.add(connection, self._clock.now())
         if connection.opened_at:
             _log.log(
                 logging.INFO if was_open else logging.WARNING,
@@ -291,12 +320,14 @@ class Session:
             if now - checked < _CHECK_S:
                 continue
             checked = now
+            self._tally.look()
             self.ingest.heartbeat(self._clock.wall_ns())
             self.flush()
             self._tell_refusal()
             for connection in list(self._connections.values()):
                 connection.beat(now)
             self._books.begin(list(self._connections.values()), now)
+            self._books.unblock(list(self._connections.values()), now)
             self._take_losses()
             watchdog.check(list(self._connections.values()), now, self._clock.wall_ns())
             if 0 < self.feed.definitions_s <= now - defined:
@@ -363,7 +394,8 @@ async def record(
     Everything received is published, noted as ended, and on disk when this returns.
 
     Raises:
-        ConfigError: the venue does not know what is asked for.
+        ConfigError: a setting is wrong.
+        VenueError: the venue refuses what is asked for.
         TapeLockedError: another recorder writes this source.
     """
     feed = build(config)
@@ -405,10 +437,11 @@ def run_worker(
     """Runs `record` as the whole of this process; returns its exit code.
 
     SIGTERM and SIGINT end it in good order. The status is in `state/<source>/recorder.json`,
-    replaced every second.
+    replaced every second. The exit code is `EXIT_INCOMPLETE` if not all that was asked for was
+    recorded: see `outcome.py`.
 
     Raises:
-        ConfigError, TapeError: as `record`.
+        ConfigError, VenueError, TapeError: as `record`.
     """
     path = Path(data_dir) / "state" / config.name / "recorder.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -425,7 +458,7 @@ def run_worker(
                 file.write(told)
                 file.truncate()
 
-    async def main() -> None:
+    async def main() -> int:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -436,14 +469,13 @@ def run_worker(
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        status = await record(
-            config,
-            data_dir,
-            stop,
-            tape=tape,
-            report=report,
-        )
+        try:
+            status = await record(config, data_dir, stop, tape=tape, report=report)
+        except VenueError as error:
+            refused = {"source": config.name, "ts": time.time_ns(), "trouble": str(error)}
+            report({**refused, "refused": True, "ended": True})
+            raise
         report({**status, "ended": True})
+        return EXIT_DONE if status["outcome"]["verdict"] == "all" else EXIT_INCOMPLETE
 
-    asyncio.run(main())
-    return 0
+    return asyncio.run(main())

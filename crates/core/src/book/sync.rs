@@ -346,7 +346,9 @@ impl Sync {
     fn accepts(&self, sequence: u64) -> bool {
         match self.state {
             SyncState::Continuous => false,
-            SyncState::Bridging => self.open.is_none() && sequence >= self.sequence,
+            // Also an older one: a snapshot far ahead of its stream would otherwise be waited for
+            // without end. The next update proves it, or breaks the book.
+            SyncState::Bridging => self.open.is_none(),
             _ => self
                 .buffered
                 .iter()

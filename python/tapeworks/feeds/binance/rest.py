@@ -22,7 +22,12 @@ _USDM_DEPTH_WEIGHTS = ((50, 2), (100, 5), (500, 10), (1000, 20))
 _WINDOW_S = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400}
 _USED = re.compile(r"x-mbx-used-weight-(\d+)([smhd])", re.IGNORECASE)
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_BANNED_UNTIL = re.compile(r"banned until (\d{13})")
+_BANNED_UNTIL = re.compile(r"banned until (\d{13})\b")
+_NUMBER = re.compile(r"[0-9]{1,13}")
+LIMIT_MAX = 100_000_000
+"""A limit per window above this is none that a venue has: it is not believed."""
+BAN_S_MAX = 3 * 86_400
+"""The longest ban that the venue documents. A longer one is not believed."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,30 @@ def rate_limits(body: bytes) -> list[RateLimit]:
     """Returns the limits that an exchangeInfo answer lists; none if it cannot be read."""
     try:
         info = msgspec.json.decode(body, type=_WireInfo)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError, ValueError):
         return []
     return [
         RateLimit(wire.rate_limit_type, _WINDOW_S[wire.interval] * wire.interval_num, wire.limit)
         for wire in info.rate_limits
         if wire.interval in _WINDOW_S
+        and 0 < wire.limit <= LIMIT_MAX
+        and 0 < wire.interval_num <= LIMIT_MAX
     ]
+
+
+def is_whole(body: bytes) -> bool:
+    """Says whether `body` is one whole JSON value."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return False
+    return True
+
+
+def number(text: str) -> int:
+    """Returns the whole number that a header says, 0 if it is none that can be believed."""
+    text = text.strip()
+    return int(text) if _NUMBER.fullmatch(text) else 0
 
 
 def weight_used(headers: Mapping[str, str], window_s: int) -> int:
@@ -90,8 +112,8 @@ def weight_used(headers: Mapping[str, str], window_s: int) -> int:
     used = 0
     for name, value in headers.items():
         match = _USED.fullmatch(name)
-        if match and value.isdecimal() and int(match[1]) * _UNIT_S[match[2].lower()] == window_s:
-            used = max(used, int(value))
+        if match and number(match[1]) * _UNIT_S[match[2].lower()] == window_s:
+            used = max(used, min(number(value), LIMIT_MAX))
     return used
 
 
@@ -102,9 +124,9 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, wall_ms: int) 
     """
     try:
         wire = msgspec.json.decode(body, type=_WireError)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError, ValueError):
         wire = _WireError()
-    text = wire.msg or body[:200].decode("utf-8", "replace")
+    text = wire.msg[:200] or body[:200].decode("utf-8", "replace")
     message = f"the venue answered {status}, code {wire.code}: {text}"
     retry_after_ms = _retry_ms(status, headers, text, wall_ms)
     return VenueError(message, status=status, retry_after_ms=retry_after_ms)
@@ -114,12 +136,10 @@ def _retry_ms(status: int, headers: Mapping[str, str], text: str, wall_ms: int) 
     told = next((v for k, v in headers.items() if k.lower() == "retry-after"), "")
     if status in (TOO_MANY, BANNED):
         until = _BANNED_UNTIL.search(text)
-        waits = [
-            int(told) * 1000 if told.isdecimal() else 0,
-            int(until[1]) - wall_ms if until else 0,
-        ]
+        waits = [number(told) * 1000, number(until[1]) - wall_ms if until else 0]
+        believed = [wait for wait in waits if 0 < wait <= BAN_S_MAX * 1000]
         # Without a word from the venue: a minute resets the weight, a ban lasts two at least.
-        return max(waits) if max(waits) > 0 else (60_000 if status == TOO_MANY else 120_000)
+        return max(believed, default=60_000 if status == TOO_MANY else 120_000)
     if status == FORBIDDEN:
         return 300_000
     return 1000 if status >= 500 else 0

@@ -10,9 +10,9 @@ from tapeworks.feeds.base import (
     ControlKind,
     Feed,
     Line,
+    LivenessPolicy,
     Request,
     SessionRules,
-    Speech,
 )
 from tapeworks.feeds.binance import rest
 from tapeworks.feeds.binance.config import BinanceConfig
@@ -106,8 +106,8 @@ class BinanceFeed(Feed):
         """Understands replies, errors nested and flat, and the two forms of serverShutdown."""
         try:
             reply = _REPLY.decode(payload)
-        except msgspec.MsgspecError as error:
-            return Control(ControlKind.UNKNOWN, message=str(error))
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            return Control(ControlKind.UNKNOWN, message=str(error) or type(error).__name__)
         if reply.e == "serverShutdown" or reply.stream == "!serverShutdown":
             return Control(ControlKind.SHUTDOWN)
         if reply.error is not None:
@@ -122,15 +122,15 @@ class BinanceFeed(Feed):
                 return Control(
                     ControlKind.LISTING, reply.id, streams=tuple(_NAMES.decode(reply.result))
                 )
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, RecursionError, ValueError):
                 return Control(ControlKind.ACK, reply.id)
         if reply.id is not None:
             return Control(ControlKind.ACK, reply.id)
         return Control(ControlKind.UNKNOWN, message="neither a reply nor an event")
 
-    def speech(self, stream: str) -> Speech:
+    def liveness(self, stream: str) -> LivenessPolicy:
         """Returns what the table of streams says of `stream`."""
-        return stream_class(stream).speech
+        return stream_class(stream).liveness
 
     def symbol(self, stream: str) -> str:
         """Returns the venue symbol, upper case."""
@@ -152,6 +152,10 @@ class BinanceFeed(Feed):
         """Returns the request for the whole book; broken books go first."""
         priority = _PRIORITY_BROKEN if broken else _PRIORITY_BOOK
         return rest.depth_request(self.config.product, symbol, self._snapshot_limit, priority)
+
+    def flaw(self, request: Request, body: bytes) -> str:
+        """Finds bodies that are cut, or no JSON at all, such as the page of a gateway."""
+        return "" if rest.is_whole(body) else f"not one whole JSON value, {len(body)} bytes"
 
     def answered(
         self, request: Request, headers: Mapping[str, str], body: bytes, wall_s: float

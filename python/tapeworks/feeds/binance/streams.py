@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tapeworks.errors import ConfigError
-from tapeworks.feeds.base import Speech
+from tapeworks.feeds.base import LivenessPolicy
 
 _MINUTES_AND_HOURS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h")
 USDM_INTERVALS = (*_MINUTES_AND_HOURS, "1d", "3d", "1w", "1M")
@@ -27,20 +27,20 @@ class StreamClass:
     """The record channel that they fill, by the core's name."""
     usdm_path: str
     """The routed path on futures; a stream asked for on the other path is silent for good."""
-    speech: Speech
+    liveness: LivenessPolicy
 
 
 # Trades and klines stop when nobody trades, so their silence says nothing; a jump in their
 # sequence does. The book of an active symbol moves all the time, and mark prices are clockwork.
 _CLASSES = {
-    "trade": StreamClass("trade", "market", Speech()),
-    "aggTrade": StreamClass("agg_trade", "market", Speech()),
-    "bookTicker": StreamClass("quote", "public", Speech(30.0, 30.0, learned=True)),
-    "depth": StreamClass("depth", "public", Speech(30.0, 30.0, learned=True)),
-    "partial": StreamClass("partial_depth", "public", Speech(30.0, 30.0, learned=True)),
-    "kline": StreamClass("kline", "market", Speech()),
-    "ticker": StreamClass("ticker", "market", Speech(60.0, 60.0, learned=True)),
-    "markPrice": StreamClass("mark", "market", Speech(15.0, 15.0)),
+    "trade": StreamClass("trade", "market", LivenessPolicy()),
+    "aggTrade": StreamClass("agg_trade", "market", LivenessPolicy()),
+    "bookTicker": StreamClass("quote", "public", LivenessPolicy(30.0, 30.0, learned=True)),
+    "depth": StreamClass("depth", "public", LivenessPolicy(30.0, 30.0, learned=True)),
+    "partial": StreamClass("partial_depth", "public", LivenessPolicy(30.0, 30.0, learned=True)),
+    "kline": StreamClass("kline", "market", LivenessPolicy()),
+    "ticker": StreamClass("ticker", "market", LivenessPolicy(60.0, 60.0, learned=True)),
+    "markPrice": StreamClass("mark", "market", LivenessPolicy(15.0, 15.0)),
 }
 
 

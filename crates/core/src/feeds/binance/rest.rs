@@ -32,6 +32,9 @@ const SILENT: &[&str] = &[
     "ticker/tradingDay",
 ];
 
+/// Behind the path of an answer that the recorder knows to be cut.
+const CUT_MARK: &str = "#cut";
+
 /// Elements of a REST kline, an array: the twelfth has no meaning.
 const KLINE_ELEMENTS: usize = 11;
 
@@ -44,6 +47,9 @@ impl Task<'_> {
         self.check()?;
         let request = std::str::from_utf8(context)
             .map_err(|_| Error::decode(DecodeReason::UnknownStream, 0))?;
+        if request.ends_with(CUT_MARK) {
+            return Err(Error::decode(DecodeReason::Truncated, self.bytes.len()));
+        }
         let (path, query) = request.split_once('?').unwrap_or((request, ""));
         // The path is /api/v3/NAME, /fapi/v1/NAME and so on.
         let name = path.trim_start_matches('/').splitn(3, '/').nth(2).unwrap_or(path);
@@ -67,7 +73,7 @@ impl Task<'_> {
         }
         match name {
             "depth" => self.rest_depth(query, fields),
-            "exchangeInfo" => self.exchange_info(fields),
+            "exchangeInfo" => self.exchange_info(query, fields),
             "ticker/bookTicker" => self.rest_quote(fields),
             _ => silent(name),
         }
@@ -206,26 +212,49 @@ impl Task<'_> {
         self.push_quote(symbol, sequence, ts, bid, ask, FLAG_LAST | FLAG_SNAPSHOT)
     }
 
-    /// Defines every instrument of the list. No records: the registry tells what changed.
-    fn exchange_info(&mut self, fields: &Fields) -> Result<()> {
+    /// Defines the instruments of the list that the request named; all where it named none. No
+    /// records: the registry tells what changed.
+    ///
+    /// An element that cannot be read is passed over; the first such one is the answer's error
+    /// when all others are defined, so that one bad symbol does not take all others with it.
+    fn exchange_info(&mut self, query: &str, fields: &Fields) -> Result<()> {
         let span = fields.need(slot::SYMBOLS)?;
-        // All are read before any is defined, so that an error leaves the registry as it was.
+        let mut asked = Vec::new();
+        if !parameter(query, "symbols", &mut asked) && parameter(query, "symbol", &mut asked) {
+            asked = [b"\"", asked.as_slice(), b"\""].concat();
+        }
+        let mut wrong = None;
+        // All are scanned before any is defined, so that a cut answer leaves the registry alone.
         for define in [false, true] {
             let mut scanner = Scanner::inside(self.bytes, span);
             scanner.at_value(b'[')?;
             scanner.array(|scanner| {
                 let fields = self.fields(scanner)?;
-                let definition = self.definition(&fields)?;
                 if define {
-                    let symbol = fields.need(slot::SYMBOL)?;
-                    let instrument = self.instrument(symbol, self.header.ts_recv)?;
-                    let ts = self.header.ts_recv;
-                    let header = self.head::<Definition>(instrument, ts, 0);
-                    self.instruments.update(&Definition { header, ..definition });
+                    if let Err(error) = self.define(&asked, &fields) {
+                        wrong = wrong.take().or(Some(error));
+                    }
                 }
                 Ok(())
             })?;
         }
+        wrong.map_or(Ok(()), Err)
+    }
+
+    /// Defines one element of exchangeInfo, if it is one of `asked`.
+    fn define(&mut self, asked: &[u8], fields: &Fields) -> Result<()> {
+        let symbol = fields.need(slot::SYMBOL)?;
+        if !asked.is_empty() {
+            let quoted = [b"\"", self.values().text(symbol)?, b"\""].concat();
+            if !asked.windows(quoted.len()).any(|part| part == quoted) {
+                return Ok(());
+            }
+        }
+        let definition = self.definition(fields)?;
+        let ts = self.header.ts_recv;
+        let instrument = self.instrument(symbol, ts)?;
+        let header = self.head::<Definition>(instrument, ts, 0);
+        self.instruments.update(&Definition { header, ..definition });
         Ok(())
     }
 

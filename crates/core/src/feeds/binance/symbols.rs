@@ -46,7 +46,7 @@ impl Symbols {
     ///
     /// # Errors
     /// `Error::Decode` at `byte`: it is empty or has control characters (`WrongType`), is not
-    /// UTF-8 (`NotUtf8`) or has more than 48 bytes (`TooLong`).
+    /// UTF-8 (`NotUtf8`), has more than 48 bytes (`TooLong`) or is one too many (`UnknownStream`).
     pub fn define(
         &mut self,
         symbol: &[u8],
@@ -62,9 +62,10 @@ impl Symbols {
         }
         let text =
             std::str::from_utf8(symbol).map_err(|_| Error::decode(DecodeReason::NotUtf8, byte))?;
-        let id = instruments
-            .define(self.feed, text, ts)
-            .map_err(|_| Error::decode(DecodeReason::TooLong, byte))?;
+        let id = instruments.define(self.feed, text, ts).map_err(|error| match error {
+            Error::Decode { reason, .. } => Error::decode(reason, byte),
+            other => other,
+        })?;
         if instruments.len() * 4 > self.slots.len() {
             // Hints may be forgotten: each comes back with the next message of its symbol.
             self.slots = vec![0; (instruments.len() * 8).next_power_of_two()];
@@ -128,6 +129,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instrument::INSTRUMENTS_MAX;
 
     #[test]
     fn every_symbol_keeps_its_id() {
@@ -150,6 +152,26 @@ mod tests {
             }
         }
         assert_eq!((first.len(), second.len()), (5_000, 5_001));
+    }
+
+    #[test]
+    fn invented_symbols_are_refused_from_a_bound_on() {
+        // A venue that names ever new symbols: those within the bound keep their ids, each one
+        // beyond it is refused, and nothing more is remembered of it.
+        let mut symbols = Symbols::new(1);
+        let mut instruments = Instruments::new();
+        for number in 0..INSTRUMENTS_MAX + 100 {
+            let defined = symbols.define(format!("Z{number}").as_bytes(), &mut instruments, 0, 7);
+            match defined {
+                Ok(id) => assert_eq!(id as usize, number + 1),
+                Err(Error::Decode { reason: DecodeReason::UnknownStream, byte: 7 }) => {
+                    assert!(number >= INSTRUMENTS_MAX);
+                }
+                Err(other) => panic!("expected UnknownStream, got {other}"),
+            }
+        }
+        assert_eq!(instruments.len(), INSTRUMENTS_MAX);
+        assert_eq!(symbols.define(b"Z5", &mut instruments, 0, 0).unwrap(), 6);
     }
 
     #[test]

@@ -1,0 +1,220 @@
+"""What a recording was asked for, and what of it was achieved.
+
+A recorder tells it of itself in `state/<source>/recorder.json`, and the command that started it
+says it at the end. The rule, for scripts and cron:
+
+- `nothing`: no message of any stream that was asked for came.
+- `part`: a stream was refused, never subscribed, or overdue: silent for longer than its first
+  message may take; or a book whose updates came was never proven by a snapshot; or frames were
+  shed.
+- `all`: everything else. A stream that may be quiet by nature, such as the trades of a symbol that
+  nobody trades, is told as silent, and is no failure; nor are gaps, which the ledger holds.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tapeworks._core import Ingest
+from tapeworks.feeds.base import Feed
+from tapeworks.feeds.connection import Connection
+
+EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE = 0, 1, 3
+NAMES_SHOWN = 5
+
+
+@dataclass
+class Outcome:
+    """What became of all that one source was asked to record."""
+
+    source: str = ""
+    streams: int = 0
+    """Streams that were asked for."""
+    spoke: int = 0
+    frames: int = 0
+    """Messages of those streams."""
+    silent: list[str] = field(default_factory=list)
+    """Subscribed, and quiet, as they may be."""
+    overdue: list[str] = field(default_factory=list)
+    """Subscribed, and quiet for longer than their first message may take."""
+    refused: list[str] = field(default_factory=list)
+    unsubscribed: list[str] = field(default_factory=list)
+    """Never subscribed: the venue was not reached, or did not answer."""
+    books: int = 0
+    verified: int = 0
+    """Books that a snapshot proved at least once."""
+    unverified: list[str] = field(default_factory=list)
+    """Symbols whose updates came, and whose book was never proven."""
+    snapshots: bool = True
+    """Whether snapshots can be asked for at all; if not, unverified books are no failure."""
+    gaps: int = 0
+    shed: int = 0
+    dead_letters: int = 0
+    ended: bool = True
+    """Whether the recorder ended in good order; if not, no more is known than `trouble`."""
+    trouble: str = ""
+    """Why something was not achieved, as far as it is known."""
+
+    @property
+    def lacking(self) -> bool:
+        """Whether a part of what was asked for was not recorded."""
+        books = self.unverified if self.snapshots else []
+        return bool(self.overdue or self.refused or self.unsubscribed or books or self.shed)
+
+    @property
+    def verdict(self) -> str:
+        """`all`, `part` or `nothing`."""
+        if not self.frames:
+            return "nothing"
+        return "part" if self.lacking else "all"
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that says the verdict."""
+        if not self.ended:
+            return EXIT_FAILED
+        return EXIT_DONE if self.verdict == "all" else EXIT_INCOMPLETE
+
+    def lines(self) -> list[str]:
+        """Returns what a person should read at the end of the recording."""
+        if not self.ended:
+            return [f"{self.source}: {self.trouble}"]
+        told = [
+            f"{self.source}: {self.spoke} of {self.streams} streams spoke, {self.frames:,} "
+            f"messages; {self.verified} of {self.books} books verified; {self.gaps:,} gaps in the "
+            f"ledger, {self.dead_letters:,} dead letters, {self.shed:,} frames shed"
+        ]
+        for names, what in (
+            (self.silent, "subscribed, silent"),
+            (self.overdue, "subscribed, and no message came though one was due"),
+            (self.refused, "refused by the venue"),
+            (self.unsubscribed, "never subscribed"),
+            (self.unverified, "book never verified" + ("" if self.snapshots else ": requests off")),
+        ):
+            if names:
+                told.append(f"{self.source}: {what}: {_listed(names)}")
+        if self.verdict != "all":
+            what = "nothing" if self.verdict == "nothing" else "only a part"
+            why = f": {self.trouble}" if self.trouble else ""
+            told.append(f"{self.source}: {what} of what was asked for was recorded{why}")
+        return told
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all fields and the verdict, for `recorder.json`."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def exit_code_of(outcomes: Sequence[Outcome]) -> int:
+    """Returns the exit code for several sources: a failure first, then what was not recorded."""
+    codes = {outcome.exit_code for outcome in outcomes}
+    return next((code for code in (EXIT_FAILED, EXIT_INCOMPLETE) if code in codes), EXIT_DONE)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
+
+
+def read_outcome(data: Path, source: str, since_ns: int = 0) -> Outcome:
+    """Returns what the recorder of `source` said at its end, if that was after `since_ns`."""
+    path = data / "state" / source / "recorder.json"
+    try:
+        status = json.loads(path.read_text(encoding="utf-8"))
+        if status["ended"] and status["ts"] >= since_ns:
+            if status.get("refused"):
+                return Outcome(source, trouble=str(status["trouble"]))
+            told = status["outcome"]
+            told.pop("verdict", None)
+            return Outcome(**told)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    log = data / "log" / f"recorder-{source}.log"
+    trouble = f"its recorder did not end in good order, and what it achieved is unknown; see {log}"
+    return Outcome(source, ended=False, trouble=trouble)
+
+
+class Tally:
+    """Counts over all connections of a session what became of each stream and book."""
+
+    def __init__(self, feed: Feed, ingest: Ingest) -> None:
+        self._feed = feed
+        self._ingest = ingest
+        self._frames: dict[str, int] = {}
+        self._subscribed_s: dict[str, float] = {}
+        self._refused: set[str] = set()
+        self._books = set(feed.books())
+        self._verified: set[str] = set()
+        self._snapshots = bool(feed.rest_url) or any(
+            feed.snapshot_message(symbol) is not None for symbol in self._books
+        )
+        self._streams: tuple[str, ...] = ()
+
+    def ask(self, streams: Sequence[str]) -> None:
+        """Notes the streams that are asked for."""
+        self._streams = tuple(dict.fromkeys([*self._streams, *streams]))
+
+    def look(self) -> None:
+        """Notes which books are proven at this moment."""
+        for symbol in self._books - self._verified:
+            if self._ingest.book_state(symbol) == "continuous":
+                self._verified.add(symbol)
+
+    def add(self, connection: Connection, now: float) -> None:
+        """Takes in what a connection that ended has carried."""
+        for stream, frames in connection.carried.items():
+            self._frames[stream] = self._frames.get(stream, 0) + frames
+        _merge_times(self._subscribed_s, connection, now)
+        self._refused.update(connection.failed)
+
+    def outcome(
+        self, live: Sequence[Connection], now: float, stats: Mapping[str, Any], trouble: str
+    ) -> Outcome:
+        """Returns what was achieved so far."""
+        self.look()
+        frames, times, refused = dict(self._frames), dict(self._subscribed_s), set(self._refused)
+        for connection in live:
+            _merge_times(times, connection, now)
+            refused.update(connection.failed)
+            for stream, count, _, _ in self._ingest.activity(connection.number):
+                frames[stream] = frames.get(stream, 0) + count
+        found = Outcome(
+            source=self._feed.source,
+            streams=len(self._streams),
+            spoke=sum(1 for stream in self._streams if frames.get(stream)),
+            frames=sum(frames.get(stream, 0) for stream in self._streams),
+            books=len(self._books),
+            verified=len(self._verified),
+            snapshots=self._snapshots,
+            gaps=stats["gaps"],
+            shed=stats["shed"],
+            dead_letters=stats["dead_letters"],
+            trouble=trouble,
+        )
+        moving = set()
+        for stream in self._streams:
+            if frames.get(stream):
+                if self._feed.channel(stream) == "depth":
+                    moving.add(self._feed.symbol(stream))
+                continue
+            due_s = self._feed.liveness(stream).first_message_timeout_s
+            if stream in refused:
+                found.refused.append(stream)
+            elif stream not in times:
+                found.unsubscribed.append(stream)
+            elif due_s is not None and times[stream] > due_s:
+                found.overdue.append(stream)
+            else:
+                found.silent.append(stream)
+        found.unverified = sorted((self._books - self._verified) & moving)
+        return found
+
+
+def _merge_times(times: dict[str, float], connection: Connection, now: float) -> None:
+    """Adds up for how long each stream was subscribed."""
+    if not connection.subscribed:
+        return
+    until = connection.closed_at or now
+    for stream in connection.line.streams:
+        times[stream] = times.get(stream, 0.0) + until - connection.subscribed_at

@@ -1,0 +1,52 @@
+"""Text that came from a venue, made fit for a screen and a log: the one place where that is done.
+
+A venue's words may hold terminal escapes, which move the cursor, set the title or hide text, and
+marks that turn the direction of writing. Each such character is shown by its number instead.
+Stored data are never changed.
+"""
+
+import logging
+import re
+from typing import Any
+
+# C0 but tab and newline, DEL, C1, marks of direction and surrogates, of which none is visible.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+
+
+def _number(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _json_number(match: re.Match[str]) -> str:
+    return f"\\u{ord(match.group()):04x}"
+
+
+def printable(text: str) -> str:
+    """Returns `text` with a number for every character that acts instead of being shown."""
+    return _HIDDEN.sub(_number, text)
+
+
+def one_line(text: str) -> str:
+    """Returns `text` as `printable` does, on one line."""
+    return printable(text).replace("\n", "\\n")
+
+
+def printable_json(text: str) -> str:
+    """Returns the same JSON text, with such characters as escapes of JSON."""
+    return _HIDDEN.sub(_json_number, text)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log records so that no message can act on a terminal or pretend to be two lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Formats the line of a record."""
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Formats a traceback, whose last lines may quote what came."""
+        return printable(super().formatException(ei))
