@@ -15,6 +15,6 @@ mod stall;
 mod streams;
 
 pub use binance::{BinanceMarket, Klines, Page};
-pub use frames::{Frame, Frames, Summary};
+pub use frames::{Frames, Summary, VenueFrame};
 pub use market::{Event, Facts, Market, MarketConfig};
 pub use streams::StreamKind;

@@ -6,7 +6,7 @@ use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tapeworks_core::feeds::binance::interval_ms;
-use tapeworks_core::simulator::{self, BinanceMarket, Frame, Klines, MarketConfig, Page};
+use tapeworks_core::simulator::{self, BinanceMarket, Klines, MarketConfig, Page, VenueFrame};
 use tapeworks_core::{Error, FeedId};
 
 use crate::errors::to_python;
@@ -31,7 +31,7 @@ impl Frames {
         let mut inner = simulator::Frames::new(Arc::new(names));
         for (stream, ts, first, last, payload) in &frames {
             let (stream, ts, first, last) = (*stream, *ts, *first, *last);
-            inner.push_payload(Frame { stream, ts, first, last, payload });
+            inner.push_payload(VenueFrame { stream, ts, first, last, payload });
         }
         Self { inner }
     }

@@ -13,7 +13,7 @@
 //!     16     8  offset after the last record scanned
 //!     24     4  number of entries
 //!     28     4  CRC-32C of all other bytes
-//!     32    40  each entry, in order of offset: see `Entry`
+//!     32    40  each entry, in order of offset: see `BookPlace`
 //! ```
 
 use super::SyncState;
@@ -42,7 +42,7 @@ const SAVE_RECORDS: u64 = 1 << 18;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub(super) struct Entry {
+pub(super) struct BookPlace {
     pub(super) offset: u64,
     pub(super) instrument: u32,
     what: u8,
@@ -55,10 +55,10 @@ pub(super) struct Entry {
 const CHECKPOINT: u8 = 255;
 
 // SAFETY: `repr(C)` of integers, 40 bytes without padding.
-unsafe impl Plain for Entry {}
-const _: () = assert!(size_of::<Entry>() == 40);
+unsafe impl Plain for BookPlace {}
+const _: () = assert!(size_of::<BookPlace>() == 40);
 
-impl Entry {
+impl BookPlace {
     fn new(offset: u64, marker: &Marker, what: u8) -> Self {
         let header = &marker.header;
         // The end of a session has no time of the venue.
@@ -92,10 +92,10 @@ pub(super) struct Checkpoints {
     /// Offset from which to scan on.
     next: u64,
     saved: u64,
-    entries: HashMap<u32, Vec<Entry>>,
+    entries: HashMap<u32, Vec<BookPlace>>,
     count: usize,
     /// A checkpoint of which the end was not seen yet.
-    open: Option<Entry>,
+    open: Option<BookPlace>,
 }
 
 impl Checkpoints {
@@ -133,7 +133,7 @@ impl Checkpoints {
     }
 
     /// The places of `instrument`, in order of offset.
-    pub(super) fn of(&self, instrument: u32) -> &[Entry] {
+    pub(super) fn of(&self, instrument: u32) -> &[BookPlace] {
         self.entries.get(&instrument).map_or(&[], Vec::as_slice)
     }
 
@@ -172,7 +172,7 @@ impl Checkpoints {
         let next = self.open.map_or(self.next, |open| open.offset);
         let mut entries: Vec<_> = self.entries.values().flatten().collect();
         entries.sort_unstable_by_key(|entry| entry.offset);
-        let mut bytes = Vec::with_capacity(HEAD + entries.len() * size_of::<Entry>());
+        let mut bytes = Vec::with_capacity(HEAD + entries.len() * size_of::<BookPlace>());
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&self.first.to_le_bytes());
         bytes.extend_from_slice(&next.to_le_bytes());
@@ -198,9 +198,9 @@ impl Checkpoints {
 
     fn scan_marker(&mut self, place: u64, marker: &Marker) {
         match MarkerCode::try_from(marker.code) {
-            Ok(MarkerCode::BookState) => self.push(Entry::new(place, marker, marker.state)),
+            Ok(MarkerCode::BookState) => self.push(BookPlace::new(place, marker, marker.state)),
             Ok(MarkerCode::CheckpointBegin) => {
-                self.open = Some(Entry::new(place, marker, CHECKPOINT));
+                self.open = Some(BookPlace::new(place, marker, CHECKPOINT));
             }
             Ok(MarkerCode::CheckpointEnd) => {
                 if let Some(open) = self.open.take() {
@@ -211,7 +211,7 @@ impl Checkpoints {
         }
     }
 
-    fn push(&mut self, entry: Entry) {
+    fn push(&mut self, entry: BookPlace) {
         self.count += 1;
         self.entries.entry(entry.instrument).or_default().push(entry);
     }
@@ -226,14 +226,15 @@ fn checksum(bytes: &[u8]) -> u32 {
 }
 
 /// First offset, next offset and entries of a whole file.
-fn parse(bytes: &[u8]) -> Option<(u64, u64, impl Iterator<Item = Entry> + '_)> {
+fn parse(bytes: &[u8]) -> Option<(u64, u64, impl Iterator<Item = BookPlace> + '_)> {
     let head = bytes.get(..HEAD)?;
     let number = |at: usize| head[at..at + 8].try_into().map(u64::from_le_bytes).ok();
     let count = u32::from_le_bytes(head[24..28].try_into().ok()?) as usize;
     let stored = u32::from_le_bytes(head[28..32].try_into().ok()?);
     let whole = head[..8] == MAGIC
-        && bytes.len() == HEAD + count * size_of::<Entry>()
+        && bytes.len() == HEAD + count * size_of::<BookPlace>()
         && checksum(bytes) == stored;
-    let entries = bytes[HEAD..].chunks_exact(size_of::<Entry>()).filter_map(Entry::read_from);
+    let entries =
+        bytes[HEAD..].chunks_exact(size_of::<BookPlace>()).filter_map(BookPlace::read_from);
     whole.then_some((number(8)?, number(16)?, entries))
 }

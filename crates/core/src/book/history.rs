@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::checkpoints::{Checkpoints, Entry};
+use super::checkpoints::{BookPlace, Checkpoints};
 use super::l2::L2Book;
 use super::SyncState;
 use crate::error::{Error, Result};
@@ -177,7 +177,7 @@ impl<T: BookTape> BookHistory<T> {
     fn try_at(&mut self, instrument: u32, moment: Moment) -> Result<Option<Past>> {
         let first = self.tape.first()?;
         let entries = self.checkpoints.of(instrument);
-        let seen = |entry: &Entry| moment.has_seen(entry.ts_event, entry.ts_recv);
+        let seen = |entry: &BookPlace| moment.has_seen(entry.ts_event, entry.ts_recv);
         let found = entries.iter().rfind(|entry| entry.offset >= first && seen(entry));
         let Some(entry) = found.copied() else {
             let never =
@@ -205,7 +205,7 @@ impl<T: BookTape> BookHistory<T> {
     }
 
     /// Since when nothing is proven, if `entry` says that the book is in `state`.
-    fn last_proven(&self, state: SyncState, entry: &Entry) -> Unproven {
+    fn last_proven(&self, state: SyncState, entry: &BookPlace) -> Unproven {
         let entries = self.checkpoints.of(entry.instrument);
         let before = entries.iter().take_while(|other| other.offset <= entry.offset);
         // The first change since the book was last shown is when it was lost.
@@ -220,13 +220,13 @@ impl<T: BookTape> BookHistory<T> {
     }
 }
 
-const fn unproven(state: SyncState, since: &Entry) -> Unproven {
+const fn unproven(state: SyncState, since: &BookPlace) -> Unproven {
     Unproven { state, ts_event: since.ts_event, ts_recv: since.ts_recv, sequence: since.sequence }
 }
 
 /// Where reading stands between a checkpoint and the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum RebuildPhase {
     /// The first record is still to come.
     Start,
     /// Levels of the checkpoint.
@@ -247,7 +247,7 @@ enum Stage {
 struct Rebuild {
     instrument: u32,
     moment: Moment,
-    stage: Stage,
+    stage: RebuildPhase,
     past: PastBook,
     /// Levels of an update of which the last is still to come: it may not be on the tape yet.
     open: Vec<(Side, i64, i64)>,
@@ -262,14 +262,14 @@ impl Rebuild {
             ts_recv: NONE,
             is_newest: false,
         };
-        Self { instrument, moment, stage: Stage::Start, past, open: Vec::new() }
+        Self { instrument, moment, stage: RebuildPhase::Start, past, open: Vec::new() }
     }
 
     /// Takes records in. `false` when no more are needed.
     fn take(&mut self, bytes: &[u8]) -> bool {
         for record in records::iterate(bytes) {
             // Most records are of other instruments; their headers are not decoded.
-            if self.stage != Stage::Start && instrument_of(record) != self.instrument {
+            if self.stage != RebuildPhase::Start && instrument_of(record) != self.instrument {
                 continue;
             }
             if record.kind() == Kind::Level as u8 {
@@ -278,10 +278,10 @@ impl Rebuild {
                 }
             } else if let Some(marker) = record.as_marker() {
                 self.marker(&marker);
-            } else if self.stage == Stage::Start {
-                self.stage = Stage::NotFound;
+            } else if self.stage == RebuildPhase::Start {
+                self.stage = RebuildPhase::NotFound;
             }
-            if !matches!(self.stage, Stage::Checkpoint | Stage::Updates) {
+            if !matches!(self.stage, RebuildPhase::Checkpoint | RebuildPhase::Updates) {
                 return false;
             }
         }
@@ -292,11 +292,11 @@ impl Rebuild {
     fn level(&mut self, level: &Level) {
         let side = if level.side == Side::Ask as u8 { Side::Ask } else { Side::Bid };
         match self.stage {
-            Stage::Start => self.stage = Stage::NotFound,
-            Stage::Checkpoint => self.past.book.set(side, level.price, level.size),
+            RebuildPhase::Start => self.stage = RebuildPhase::NotFound,
+            RebuildPhase::Checkpoint => self.past.book.set(side, level.price, level.size),
             _ if level.channel != Channel::Depth as u8 => {}
             _ if !self.moment.has_seen(level.header.ts_event, level.header.ts_recv) => {
-                self.stage = Stage::Done;
+                self.stage = RebuildPhase::Done;
             }
             _ => {
                 self.open.push((side, level.price, level.size));
@@ -314,33 +314,35 @@ impl Rebuild {
         let header = &marker.header;
         let code = MarkerCode::try_from(marker.code);
         match (self.stage, code) {
-            (Stage::Start, Ok(MarkerCode::CheckpointBegin))
+            (RebuildPhase::Start, Ok(MarkerCode::CheckpointBegin))
                 if header.instrument == self.instrument =>
             {
-                self.stage = Stage::Checkpoint;
+                self.stage = RebuildPhase::Checkpoint;
                 self.past.sequence = header.sequence;
                 self.past.ts_event = header.ts_event;
                 // The marker itself was received when the checkpoint was written.
                 self.past.ts_recv = marker.ts_start;
             }
-            (Stage::Start, _) => self.stage = Stage::NotFound,
-            (Stage::Checkpoint, Ok(MarkerCode::CheckpointEnd)) => {
+            (RebuildPhase::Start, _) => self.stage = RebuildPhase::NotFound,
+            (RebuildPhase::Checkpoint, Ok(MarkerCode::CheckpointEnd)) => {
                 let same = self.past.book.checksum() == marker.last;
-                self.stage = if same { Stage::Updates } else { Stage::Mismatch };
+                self.stage = if same { RebuildPhase::Updates } else { RebuildPhase::Mismatch };
             }
-            (Stage::Updates, Ok(MarkerCode::EmptyUpdate)) => {
+            (RebuildPhase::Updates, Ok(MarkerCode::EmptyUpdate)) => {
                 if self.moment.has_seen(header.ts_event, header.ts_recv) {
                     self.note(header);
                 } else {
-                    self.stage = Stage::Done;
+                    self.stage = RebuildPhase::Done;
                 }
             }
-            (Stage::Updates, Ok(MarkerCode::BookState)) => {
+            (RebuildPhase::Updates, Ok(MarkerCode::BookState)) => {
                 let state = SyncState::try_from(marker.state).unwrap_or(SyncState::Broken);
-                self.stage = Stage::Broke(state);
+                self.stage = RebuildPhase::Broke(state);
             }
             // Of the checkpoints up to the moment, reading started at the last.
-            (Stage::Updates, Ok(MarkerCode::CheckpointBegin)) => self.stage = Stage::Done,
+            (RebuildPhase::Updates, Ok(MarkerCode::CheckpointBegin)) => {
+                self.stage = RebuildPhase::Done
+            }
             _ => {}
         }
     }
@@ -351,23 +353,23 @@ impl Rebuild {
         self.past.ts_recv = header.ts_recv;
     }
 
-    fn finish(mut self, path: &Path, entry: &Entry) -> Result<Option<Past>> {
+    fn finish(mut self, path: &Path, entry: &BookPlace) -> Result<Option<Past>> {
         match self.stage {
-            Stage::Start | Stage::NotFound | Stage::Checkpoint => Ok(None),
-            Stage::Mismatch => Err(Error::corrupt(
+            RebuildPhase::Start | RebuildPhase::NotFound | RebuildPhase::Checkpoint => Ok(None),
+            RebuildPhase::Mismatch => Err(Error::corrupt(
                 path,
                 0,
                 format!("the checkpoint at offset {} has another checksum", entry.offset),
             )),
             // The session ended in good order: until then the book was what it was.
-            Stage::Done | Stage::Broke(SyncState::Empty) => {
+            RebuildPhase::Done | RebuildPhase::Broke(SyncState::Empty) => {
                 Ok(Some(Past::Book(Box::new(self.past))))
             }
-            Stage::Updates => {
+            RebuildPhase::Updates => {
                 self.past.is_newest = true;
                 Ok(Some(Past::Book(Box::new(self.past))))
             }
-            Stage::Broke(state) => {
+            RebuildPhase::Broke(state) => {
                 // Of what was lost, some may have happened before the moment. Right after the last
                 // update that came, nothing was.
                 let PastBook { ts_event, ts_recv, sequence, .. } = self.past;

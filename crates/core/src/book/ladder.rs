@@ -37,7 +37,7 @@ struct Page([i64; SLOTS]);
 
 /// A page's place: a slot holds size if its bit is set. Without bits there is no page.
 #[derive(Debug, Clone, Copy, Default)]
-struct Entry {
+struct PageEntry {
     occupied: u64,
     page: u32,
 }
@@ -116,13 +116,13 @@ pub(super) struct Ladder {
     grid: Grid,
     /// Number of the first near page; a multiple of 64, as is their count.
     base: i64,
-    near: Vec<Entry>,
+    near: Vec<PageEntry>,
     /// A bit for each near entry that has a page.
     words: Vec<u64>,
     /// A bit for each of `words` that is not 0.
     tops: [u64; NEAR_PAGES_MAX / (SLOTS * 64)],
     /// Pages outside the near ones, in order of number.
-    far: Vec<(i64, Entry)>,
+    far: Vec<(i64, PageEntry)>,
     far_uses: u32,
     pages: Vec<Page>,
     /// Pages that are not in use; all their sizes are 0.
@@ -255,7 +255,7 @@ impl Ladder {
             self.pages.push(Page([0; SLOTS]));
             self.pages.len() as u32 - 1
         });
-        let mut entry = Entry { occupied: 0, page };
+        let mut entry = PageEntry { occupied: 0, page };
         put(&mut self.pages, &mut entry, index, size);
         self.levels += 1;
         if self.near_at(number).is_none() {
@@ -294,7 +294,7 @@ impl Ladder {
     }
 
     /// Takes an entry with bits in, near or far.
-    fn place(&mut self, number: i64, entry: Entry) {
+    fn place(&mut self, number: i64, entry: PageEntry) {
         if let Some(at) = self.near_at(number) {
             self.near[at] = entry;
             self.words[at >> 6] |= 1 << (at & 63);
@@ -338,7 +338,7 @@ impl Ladder {
 
     /// Makes the near pages those from number `base` on, `length` of them.
     fn lay_near(&mut self, base: i64, length: usize) {
-        let near = std::mem::replace(&mut self.near, vec![Entry::default(); length]);
+        let near = std::mem::replace(&mut self.near, vec![PageEntry::default(); length]);
         let far = std::mem::take(&mut self.far);
         let old_base = std::mem::replace(&mut self.base, base);
         self.words.clear();
@@ -373,7 +373,7 @@ impl Ladder {
 
 /// Puts a size into its slot. Returns the change of the number of levels, plus one.
 #[inline(always)]
-fn put(pages: &mut [Page], entry: &mut Entry, index: i64, size: i64) -> usize {
+fn put(pages: &mut [Page], entry: &mut PageEntry, index: i64, size: i64) -> usize {
     let slot = index as usize % SLOTS;
     let before = entry.occupied >> slot & 1;
     let after = u64::from(size > 0);
@@ -382,7 +382,7 @@ fn put(pages: &mut [Page], entry: &mut Entry, index: i64, size: i64) -> usize {
     (1 + after - before) as usize
 }
 
-fn release(pages: &mut [Page], free: &mut Vec<u32>, entry: Entry) {
+fn release(pages: &mut [Page], free: &mut Vec<u32>, entry: PageEntry) {
     pages[entry.page as usize].0.fill(0);
     free.push(entry.page);
 }
@@ -421,7 +421,7 @@ impl<'a> Levels<'a> {
     }
 
     #[inline(always)]
-    fn enter(&mut self, number: i64, entry: Entry) -> i64 {
+    fn enter(&mut self, number: i64, entry: PageEntry) -> i64 {
         self.bits = entry.occupied;
         self.page = Some(&self.ladder.pages[entry.page as usize]);
         self.first_index = number << 6;

@@ -29,7 +29,7 @@ pub use encode_bars::interval_name;
 #[derive(Debug)]
 pub struct Binance {
     feed: FeedId,
-    symbols: symbols::Symbols,
+    symbols: symbols::SymbolCache,
     /// Room for texts with escapes, and for the name of a stream.
     scratch: Vec<u8>,
     stream: Vec<u8>,
@@ -46,7 +46,7 @@ impl Binance {
     pub fn new(feed: FeedId) -> Self {
         Self {
             feed,
-            symbols: symbols::Symbols::new(feed as u8),
+            symbols: symbols::SymbolCache::new(feed as u8),
             scratch: Vec::new(),
             stream: Vec::new(),
             straight: true,
@@ -145,7 +145,7 @@ impl Feed for Binance {
         if !state.is_empty() {
             return Err(Error::invalid("wanted no state of this feed: it keeps none"));
         }
-        self.symbols = symbols::Symbols::new(self.feed as u8);
+        self.symbols = symbols::SymbolCache::new(self.feed as u8);
         Ok(())
     }
 }

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use self::frame::Frame;
+use self::frame::UpdateFrame;
 use super::{Batch, Processor, Settings};
 use crate::book::{Action, Continuity, Cursor, Step, Sync, SyncState, SyncedBook};
 use crate::error::{Error, Result};
@@ -296,7 +296,7 @@ impl Tracked {
     fn write_checkpoint(&mut self, instrument: u32, ts_recv: i64, out: &mut Records) -> u64 {
         let Some(book) = self.synced.book() else { return 0 };
         let count = (book.len(Side::Bid) + book.len(Side::Ask)) as u64;
-        let frame = Frame {
+        let frame = UpdateFrame {
             instrument,
             feed: self.feed,
             channel: Channel::Snapshot,
@@ -334,7 +334,7 @@ impl Tracked {
         self.ts_top = ts_event;
         let levels = config.snapshot_levels as usize;
         let count = [Side::Bid, Side::Ask].map(|side| book.len(side).min(levels) as u32);
-        let frame = Frame {
+        let frame = UpdateFrame {
             instrument: header.instrument,
             feed: self.feed,
             channel: Channel::PartialDepth,

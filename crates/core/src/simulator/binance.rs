@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::frames::{Frame, Frames, Names};
+use super::frames::{Frames, Names, VenueFrame};
 use super::market::{Facts, Market, MarketConfig};
 use super::streams::StreamKind;
 use crate::error::{Error, Result};
@@ -96,7 +96,7 @@ impl BinanceMarket {
         let mut frames = Frames::new(Arc::clone(&self.names));
         let Self { market, millis, micros: fine, .. } = self;
         market.advance(to, &mut |instruments, event| {
-            let frame = Frame {
+            let frame = VenueFrame {
                 stream: event.stream,
                 ts: event.ts,
                 first: event.first,

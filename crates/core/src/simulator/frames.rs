@@ -15,11 +15,11 @@ const TEXT: u8 = 0x81;
 pub struct Frames {
     names: Names,
     bytes: Vec<u8>,
-    entries: Vec<Entry>,
+    entries: Vec<FrameEntry>,
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
+struct FrameEntry {
     stream: u32,
     ts: i64,
     first: u64,
@@ -31,7 +31,7 @@ struct Entry {
 
 /// One frame: a raw payload and what is known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Frame<'a> {
+pub struct VenueFrame<'a> {
     /// Number of its stream.
     pub stream: u32,
     /// When it is due, in ns.
@@ -70,7 +70,7 @@ impl Frames {
     /// Those of `write`; the batch is as it was then.
     pub fn push<E>(
         &mut self,
-        frame: Frame<'_>,
+        frame: VenueFrame<'_>,
         micros: bool,
         write: impl Fn(bool, &mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -89,14 +89,14 @@ impl Frames {
                 return Err(error);
             }
         };
-        let Frame { stream, ts, first, last, .. } = frame;
+        let VenueFrame { stream, ts, first, last, .. } = frame;
         let (millis, micros) = (start..middle, middle..self.bytes.len());
-        self.entries.push(Entry { stream, ts, first, last, millis, micros });
+        self.entries.push(FrameEntry { stream, ts, first, last, millis, micros });
         Ok(())
     }
 
     /// Appends a frame with the payload that it carries.
-    pub fn push_payload(&mut self, frame: Frame<'_>) {
+    pub fn push_payload(&mut self, frame: VenueFrame<'_>) {
         let done = self.push(frame, false, |_, out| {
             out.extend_from_slice(frame.payload);
             Ok::<(), std::convert::Infallible>(())
@@ -120,16 +120,16 @@ impl Frames {
     }
 
     /// The frame at a place.
-    pub fn get(&self, at: usize, micros: bool) -> Option<Frame<'_>> {
+    pub fn get(&self, at: usize, micros: bool) -> Option<VenueFrame<'_>> {
         let entry = self.entries.get(at)?;
-        let Entry { stream, ts, first, last, .. } = *entry;
-        Some(Frame { stream, ts, first, last, payload: self.payload(entry, micros) })
+        let FrameEntry { stream, ts, first, last, .. } = *entry;
+        Some(VenueFrame { stream, ts, first, last, payload: self.payload(entry, micros) })
     }
 
     /// What the batch holds, by stream.
     pub fn summary(&self) -> Vec<Summary> {
         let mut streams = BTreeMap::new();
-        for &Entry { stream, first, last, .. } in &self.entries {
+        for &FrameEntry { stream, first, last, .. } in &self.entries {
             let summary =
                 streams.entry(stream).or_insert(Summary { stream, count: 0, first, last });
             summary.count += 1;
@@ -150,7 +150,7 @@ impl Frames {
         }
     }
 
-    fn payload(&self, entry: &Entry, micros: bool) -> &[u8] {
+    fn payload(&self, entry: &FrameEntry, micros: bool) -> &[u8] {
         let range = if micros && !entry.micros.is_empty() { &entry.micros } else { &entry.millis };
         &self.bytes[range.clone()]
     }
@@ -197,7 +197,7 @@ mod tests {
             for combined in [false, true] {
                 let mut frames = Frames::new(Arc::new(vec!["btcusdt@trade".into()]));
                 let payload = vec![b'7'; length];
-                frames.push_payload(Frame {
+                frames.push_payload(VenueFrame {
                     stream: 0,
                     ts: 0,
                     first: 1,
@@ -228,7 +228,7 @@ mod tests {
         let mut frames = Frames::new(Arc::new(vec!["a".into(), "b".into()]));
         for (number, stream) in [0, 1, 0].into_iter().enumerate() {
             let (first, last) = (number as u64, number as u64);
-            frames.push_payload(Frame { stream, ts: 0, first, last, payload: b"{}" });
+            frames.push_payload(VenueFrame { stream, ts: 0, first, last, payload: b"{}" });
         }
         let mut out = Vec::new();
         frames.wire(&[0, 1], false, false, &mut out);

@@ -7,7 +7,7 @@ use super::flow::Flow;
 use super::history::History;
 use super::listing::Listing;
 use super::random::Random;
-use super::stall::{Stall, Stream, Teller, Window};
+use super::stall::{DepthWindow, Stall, Stream, Teller};
 use super::streams::StreamKind;
 use crate::book::L2Book;
 use crate::error::{Error, Result};
@@ -167,7 +167,7 @@ impl Market {
             StreamKind::BookTicker => at.ticker = Some(number),
             StreamKind::Depth { .. } => {
                 let previous = at.flow.update_id();
-                at.windows.insert(number, Window::after(previous));
+                at.windows.insert(number, DepthWindow::after(previous));
             }
             StreamKind::Kline { interval_ms } if !at.history.has_bars(interval_ms) => return None,
             _ => {}

@@ -30,14 +30,14 @@ pub struct Stream {
 
 /// Changes since the last depth event of a stream.
 #[derive(Debug)]
-pub struct Window {
+pub struct DepthWindow {
     /// Last update id of the event before.
     previous: u64,
     first: Option<u64>,
     touched: Vec<(Side, i64)>,
 }
 
-impl Window {
+impl DepthWindow {
     /// A window that begins after the update `previous`.
     pub const fn after(previous: u64) -> Self {
         Self { previous, first: None, touched: Vec::new() }
@@ -91,7 +91,7 @@ pub struct Stall {
     /// Its past.
     pub history: History,
     /// Changes that depth streams have yet to tell, by the number of the stream.
-    pub windows: BTreeMap<u32, Window>,
+    pub windows: BTreeMap<u32, DepthWindow>,
     /// Number of the stream of trades.
     pub trade: Option<u32>,
     /// Number of the stream of aggregates.
@@ -184,7 +184,7 @@ impl Stall {
         let last = self.flow.update_id();
         let Some(window) = self.windows.get_mut(&number) else { return Ok(()) };
         let Some(first) = window.first else { return Ok(()) };
-        let mut window = std::mem::replace(window, Window::after(last));
+        let mut window = std::mem::replace(window, DepthWindow::after(last));
         // Bids from the best down, then asks from the best up, each level once.
         window.touched.sort_unstable_by_key(|&(side, price)| match side {
             Side::Bid => (side as u8, -price),

@@ -5,7 +5,7 @@
 
 use super::fields::{slot, Fields, Values};
 use super::scan::{unescape, Scanner, Span};
-use super::symbols::Symbols;
+use super::symbols::SymbolCache;
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{
@@ -45,7 +45,7 @@ pub struct Task<'a> {
     /// What every record of the frame starts with.
     pub header: Header,
     /// Symbols of the feed.
-    pub symbols: &'a mut Symbols,
+    pub symbols: &'a mut SymbolCache,
     /// Instruments of the tape.
     pub instruments: &'a mut Instruments,
     /// Room for texts with escapes.

@@ -14,13 +14,13 @@ const PROBES_MAX: usize = 8;
 
 /// The look-up of one feed.
 #[derive(Debug)]
-pub struct Symbols {
+pub struct SymbolCache {
     feed: u8,
     /// Instrument ids; 0 is empty.
     slots: Vec<u32>,
 }
 
-impl Symbols {
+impl SymbolCache {
     /// An empty table for the feed of that number.
     pub fn new(feed: u8) -> Self {
         Self { feed, slots: vec![0; SLOTS_MIN] }
@@ -135,7 +135,7 @@ mod tests {
     fn every_symbol_keeps_its_id() {
         // Far more symbols than slots at first, each asked for again after all were defined, and
         // again with a registry that gave other ids.
-        let mut symbols = Symbols::new(1);
+        let mut symbols = SymbolCache::new(1);
         let mut first = Instruments::new();
         let mut second = Instruments::new();
         second.define(1, "OTHER", 0).unwrap();
@@ -158,7 +158,7 @@ mod tests {
     fn invented_symbols_are_refused_from_a_bound_on() {
         // A venue that names ever new symbols: those within the bound keep their ids, each one
         // beyond it is refused, and nothing more is remembered of it.
-        let mut symbols = Symbols::new(1);
+        let mut symbols = SymbolCache::new(1);
         let mut instruments = Instruments::new();
         for number in 0..INSTRUMENTS_MAX + 100 {
             let defined = symbols.define(format!("Z{number}").as_bytes(), &mut instruments, 0, 7);
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn retired_symbol_gets_a_new_id() {
-        let mut symbols = Symbols::new(1);
+        let mut symbols = SymbolCache::new(1);
         let mut instruments = Instruments::new();
         let old = symbols.define(b"FB", &mut instruments, 0, 0).unwrap();
         instruments.retire(old, 5);

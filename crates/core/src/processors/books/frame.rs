@@ -3,7 +3,7 @@
 use crate::record::{Channel, Header, Level, Marker, MarkerCode, Side, FLAG_SNAPSHOT, NONE};
 
 /// What the records of a checkpoint or of a top share.
-pub(super) struct Frame {
+pub(super) struct UpdateFrame {
     pub(super) instrument: u32,
     pub(super) feed: u8,
     pub(super) channel: Channel,
@@ -12,7 +12,7 @@ pub(super) struct Frame {
     pub(super) ts_recv: i64,
 }
 
-impl Frame {
+impl UpdateFrame {
     const fn header(&self, header: Header) -> Header {
         Header {
             instrument: self.instrument,
