@@ -209,14 +209,18 @@ impl Ingest {
     /// # Errors
     /// `Error::Corrupt` and the like: the tapes are not usable; stop.
     pub fn flush(&mut self) -> Result<u64> {
+        // A tape whose sync failed once takes nothing before it is made good; see `Tape::reopen`.
+        if let Err(error) = self.raw.reopen() {
+            self.tolerate(error)?;
+        }
         self.write_pending()?;
         let before = self.counts.records;
-        match self.normalize() {
-            Err(full @ Error::DiskFull { .. }) => {
-                self.tolerate(full)?;
-                return Ok(0);
-            }
-            stepped => stepped?,
+        if let Err(error) = self.normalize() {
+            self.tolerate(error)?;
+            return Ok(0);
+        }
+        if self.pending.blobs().is_empty() && !self.raw.needs_reopen() {
+            self.failure = None;
         }
         self.observe()?;
         if !self.unpublished.is_empty() {
@@ -339,6 +343,7 @@ impl Ingest {
     /// # Errors
     /// As [`Tape::sync`].
     pub fn sync(&mut self) -> Result<()> {
+        self.raw.reopen()?;
         self.raw.sync()?;
         self.normalizer.save()
     }

@@ -18,6 +18,7 @@ mod offsets;
 mod place;
 mod reader;
 mod recovery;
+mod rewrite;
 mod segment;
 mod space;
 mod sync;

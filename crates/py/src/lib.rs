@@ -9,6 +9,7 @@ mod foreign;
 mod ingest;
 mod lock;
 mod numbered;
+mod offsets;
 mod processors;
 mod record;
 mod simulator;
@@ -20,6 +21,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     record::register(module)?;
     lock::register(module)?;
     tape::register(module)?;
+    offsets::register(module)?;
     verify::register(module)?;
     feeds::register(module)?;
     foreign::register(module)?;

@@ -185,6 +185,18 @@ impl TapeWriter {
         py.allow_threads(|| inner.sync()).map_err(to_python)
     }
 
+    /// Whether a sync failed: until `reopen` succeeds nothing can be appended or synced.
+    #[getter]
+    fn needs_reopen(&self) -> PyResult<bool> {
+        Ok(self.opened()?.needs_reopen())
+    }
+
+    /// Goes on after a failed sync: writes again what is not known to be on the disk.
+    fn reopen(&mut self, py: Python<'_>) -> PyResult<()> {
+        let inner = self.open()?;
+        py.allow_threads(|| inner.reopen()).map_err(to_python)
+    }
+
     /// Makes all durable and gives up the right to write.
     fn close(&mut self, py: Python<'_>) {
         let inner = self.inner.take();
@@ -467,31 +479,10 @@ impl TapeReader {
     }
 }
 
-/// Keeps `offset` under `name` with the tape at `path`, on the disk.
-#[pyfunction]
-fn save_offset(py: Python<'_>, path: PathBuf, name: &str, offset: u64) -> PyResult<()> {
-    py.allow_threads(|| tape::save_offset(&path, name, offset)).map_err(to_python)
-}
-
-/// The offset that is kept under `name`; `None` if none ever was.
-#[pyfunction]
-fn load_offset(path: PathBuf, name: &str) -> PyResult<Option<u64>> {
-    tape::load_offset(&path, name).map_err(to_python)
-}
-
-/// All named offsets of the tape at `path`.
-#[pyfunction]
-fn list_offsets(path: PathBuf) -> PyResult<std::collections::BTreeMap<String, u64>> {
-    Ok(tape::list_offsets(&path).map_err(to_python)?.into_iter().collect())
-}
-
 /// Adds this file's classes and functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<TapeWriter>()?;
     module.add_class::<TapeReader>()?;
     module.add_class::<Blob>()?;
-    module.add_function(wrap_pyfunction!(save_offset, module)?)?;
-    module.add_function(wrap_pyfunction!(load_offset, module)?)?;
-    module.add_function(wrap_pyfunction!(list_offsets, module)?)?;
     Ok(())
 }

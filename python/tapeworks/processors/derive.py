@@ -209,10 +209,10 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
                 if not derivation.step():
                     derivation.wait()
                 full = False
-            except DiskFullError as error:
-                # Nothing is lost by it: what was not written is written when there is room.
+            except (DiskFullError, OSError) as error:
+                # Nothing is lost by it: what was not written is written when the disk takes it.
                 if not full:
-                    log.error("%s: waiting for room: %s", source, error)
+                    log.error("%s: waiting for the disk: %s", source, error)
                 full = True
                 time.sleep(FULL_RETRY_S)
             if time.monotonic() - told >= TELL_S:

@@ -197,14 +197,17 @@ impl Stage {
     /// many were processed: 0 when all was read.
     ///
     /// # Errors
-    /// `Error::DiskFull`: nothing is lost; free space and call again. Any other: the stage stops
-    /// for good, and is to be opened anew once the cause is dealt with.
+    /// `Error::DiskFull` and `Error::Io`: nothing is lost; call again, and what was made is written
+    /// once the disk takes it. Any other: the stage stops for good, and is to be opened anew once
+    /// the cause is dealt with.
     pub fn step(&mut self, max_items: usize) -> Result<usize> {
         if let Some(reason) = &self.failed {
             return Err(Error::invalid(reason.clone()));
         }
         let before = self.position;
-        let stepped = self.publish().and_then(|()| self.advance(max_items, true));
+        // After a failed sync the output is made good first; see `Tape::reopen`.
+        let stepped = self.output.reopen().and_then(|()| self.publish());
+        let stepped = stepped.and_then(|()| self.advance(max_items, true));
         match stepped {
             Ok(_) => {
                 if self.saved_ts == i64::MIN {
@@ -218,7 +221,7 @@ impl Stage {
                 }
                 Ok((self.position - before) as usize)
             }
-            Err(full @ Error::DiskFull { .. }) => Err(full),
+            Err(passing @ (Error::DiskFull { .. } | Error::Io { .. })) => Err(passing),
             Err(error) => {
                 self.failed = Some(format!(
                     "{} stopped at input offset {} of {}: {error}",
@@ -248,6 +251,7 @@ impl Stage {
     /// # Errors
     /// As [`Tape::append`], [`Tape::sync`] and [`StateFiles::save`].
     pub fn save(&mut self) -> Result<()> {
+        self.output.reopen()?;
         self.publish()?;
         if self.output.last_input_offset().unwrap_or(0) < self.position {
             self.output.append(&[], 0, self.position, self.ts_recv)?;

@@ -79,7 +79,10 @@ impl NewSegment {
             made => made.map_err(|error| Error::io(error, doing("making", &aside)))?,
         };
         match self.prepare(&file, &aside, &path) {
-            Ok((map, allocated)) => Ok((Live { file, map, path }, allocated)),
+            Ok((map, allocated)) => {
+                let first = self.head.first_offset;
+                Ok((Live { first, file, map, path }, allocated))
+            }
             Err(error) => {
                 // The error that stopped us is the one to tell; a file left aside is overwritten.
                 drop(std::fs::remove_file(&aside));

@@ -2,23 +2,26 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::head::DURABLE;
 use super::lock::FolderLock;
 use super::map::Map;
+use super::rewrite::{rewrite, sync_file};
 use super::segment::doing;
 use super::Reader;
+use crate::clock::moment;
 use crate::error::{Error, Result};
 
 /// A segment file that is being written.
 #[derive(Debug)]
 pub(crate) struct Live {
+    /// Offset of its first item.
+    pub(crate) first: u64,
     pub(crate) file: File,
     pub(crate) map: Map,
     pub(crate) path: PathBuf,
@@ -26,6 +29,9 @@ pub(crate) struct Live {
 
 /// So many ends wait for their input at most; then the newest stands for those before.
 const WAITING_MAX: usize = 1024;
+/// After a failed sync writing again is tried at once, then after a pause that doubles.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What holds back the durable mark of a tape that is made from another one.
 ///
@@ -86,12 +92,32 @@ struct State {
     live: Arc<Live>,
     /// Closed segments that are not on the disk yet, oldest first.
     closed: Vec<Arc<Live>>,
-    /// Whether files were made or removed since the folder was last synced.
-    is_folder_dirty: bool,
+    /// The newest closed segment, until its head says that something behind it is durable.
+    before: Option<Arc<Live>>,
+    /// Files were made or removed so many times, and the folder is on the disk as of that number.
+    folder_changes: (u64, u64),
     stop: bool,
-    /// Set once the disk refused: what it holds is not known any more, so that nothing that comes
-    /// later can be called durable.
-    failure: Option<i32>,
+    /// Set once the disk refused: what it holds past `synced` is not known any more, so that
+    /// nothing is called durable before all of that is written again.
+    failure: Option<Failure>,
+}
+
+/// A sync that failed.
+#[derive(Debug)]
+struct Failure {
+    /// What the operating system said.
+    code: i32,
+    path: PathBuf,
+    /// When writing again may be tried, and how long to wait after that.
+    next: Instant,
+    pause: Duration,
+}
+
+/// What one sync has to put on the disk.
+struct Due {
+    files: Vec<Arc<Live>>,
+    before: Option<Arc<Live>>,
+    folder_changes: (u64, u64),
 }
 
 impl Shared {
@@ -103,8 +129,14 @@ impl Shared {
         durable: u64,
         gate: Option<Gate>,
     ) -> Self {
-        let state =
-            State { live, closed: Vec::new(), is_folder_dirty: true, stop: false, failure: None };
+        let state = State {
+            live,
+            closed: Vec::new(),
+            before: None,
+            folder_changes: (1, 0),
+            stop: false,
+            failure: None,
+        };
         Self {
             lock,
             state: Mutex::new(state),
@@ -122,6 +154,10 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere cannot leave the state half changed: every change is one assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Option<Gate>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says that something was published. Costs one load while the thread knows already.
@@ -143,8 +179,9 @@ impl Shared {
     pub(crate) fn roll(&self, live: Arc<Live>) {
         let mut state = self.state();
         let old = std::mem::replace(&mut state.live, live);
-        state.closed.push(old);
-        state.is_folder_dirty = true;
+        state.closed.push(Arc::clone(&old));
+        state.before = Some(old);
+        state.folder_changes.0 += 1;
     }
 
     /// Goes on with the same segment, mapped anew.
@@ -152,64 +189,200 @@ impl Shared {
         self.state().live = live;
     }
 
+    /// Forgets closed segments before offset `first`: retention took them.
+    #[allow(dead_code)] // For upkeep, which comes next.
+    pub(crate) fn forget_before(&self, first: u64) {
+        let mut state = self.state();
+        state.closed.retain(|live| live.first >= first);
+        if state.before.as_ref().is_some_and(|live| live.first < first) {
+            state.before = None;
+        }
+    }
+
+    /// Offset after the last item that is on the disk, whether its input is or not.
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
     /// Puts all that is published on the disk, and says up to where the tape is durable: with an
     /// input, no further than that is.
     ///
     /// # Errors
-    /// `Error::Io`: the disk refused, now or earlier. The tape must be opened anew.
+    /// `Error::Io`: the disk refused, now or earlier; see [`Shared::write_again`].
     pub(crate) fn sync(&self) -> Result<u64> {
-        let synced = self.try_sync();
-        if let Err(error) = &synced {
-            if let Error::Io { source, .. } = error {
-                self.state().failure = Some(source.raw_os_error().unwrap_or(libc::EIO));
-            }
-            self.has_failed.store(true, Ordering::Release);
-        }
-        synced
+        let mut turn = self.turn();
+        // What was published before this is in the files that are looked at after it.
+        let end = self.end.load(Ordering::Acquire);
+        // Stored before the end: it covers that end's input, or more.
+        let covered = self.covered.load(Ordering::Acquire);
+        let mark = self.mark(&turn, end);
+        self.put_on_disk(end, mark, true)?;
+        self.declare(&mut turn, end, covered)
     }
 
-    fn try_sync(&self) -> Result<u64> {
-        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is written into a folder that is no longer there would be on no disk.
-        self.lock.check()?;
-        let (files, end, covered, tape) = {
-            let mut state = self.state();
-            if let Some(code) = state.failure {
-                let source = std::io::Error::from_raw_os_error(code);
-                return Err(Error::io(source, doing("syncing", self.lock.path())));
+    /// What may be called durable once the tape is on the disk up to `end`.
+    fn mark(&self, gate: &Option<Gate>, end: u64) -> u64 {
+        if gate.is_some() {
+            self.durable.load(Ordering::Acquire)
+        } else {
+            end
+        }
+    }
+
+    /// Puts the closed segments on the disk, and what is published of the newest one as well only
+    /// where that was asked for before.
+    ///
+    /// # Errors
+    /// As [`Shared::sync`].
+    #[allow(dead_code)] // For upkeep, which comes next.
+    pub(crate) fn sync_closed(&self) -> Result<()> {
+        let mut turn = self.turn();
+        let first = {
+            let state = self.state();
+            if state.closed.is_empty() {
+                return Ok(());
             }
-            // Read under the lock: no segment can be added between the two, so that the files
-            // hold everything before this offset.
-            let end = self.end.load(Ordering::Acquire);
-            // Stored before the end: it covers that end's input, or more.
-            let covered = self.covered.load(Ordering::Acquire);
+            state.live.first
+        };
+        let covered = self.covered.load(Ordering::Acquire);
+        self.put_on_disk(first, 0, false)?;
+        self.declare(&mut turn, first, covered).map(drop)
+    }
+
+    /// Puts what is written of the segments on the disk, up to `end` at least, before it is
+    /// published.
+    ///
+    /// # Errors
+    /// As [`Shared::sync`].
+    pub(crate) fn sync_unpublished(&self, end: u64) -> Result<()> {
+        let turn = self.turn();
+        let mark = self.mark(&turn, end);
+        self.put_on_disk(end, mark, true)
+    }
+
+    /// Syncs all files that hold items before `end`, and the folder. Where the newest segment holds
+    /// something before `mark`, the one before it is told. Called in turn.
+    fn put_on_disk(&self, end: u64, mark: u64, with_live: bool) -> Result<()> {
+        let due = {
+            let state = self.state();
+            if let Some(failure) = &state.failure {
+                return Err(failure.error(self.synced()));
+            }
+            let mut files = state.closed.clone();
+            if with_live && self.synced() < end {
+                files.push(Arc::clone(&state.live));
+            }
+            let before = state.before.clone().filter(|_| state.live.first < mark);
+            Due { files, before, folder_changes: state.folder_changes }
+        };
+        let is_folder_synced = due.folder_changes.0 == due.folder_changes.1;
+        if due.files.is_empty() && is_folder_synced {
+            return Ok(());
+        }
+        // What is written into a folder that is no longer there would be on no disk.
+        if let Err(error) = self.lock.check() {
+            self.has_failed.store(true, Ordering::Release);
+            return Err(error);
+        }
+        for live in &due.files {
+            sync_file(&live.file).map_err(|error| self.fail(error, &live.path))?;
+            // What was written to pages that are no longer in the file is on no disk.
+            live.map.intact(&live.path)?;
+        }
+        if !is_folder_synced {
+            self.sync_folder()?;
+        }
+        if let Some(before) = &due.before {
+            // Should the newest segment be gone one day, the one before knows that it was there.
+            before.map.word(DURABLE).fetch_max(mark, Ordering::AcqRel);
+            sync_file(&before.file).map_err(|error| self.fail(error, &before.path))?;
+        }
+        self.finish(&due, end);
+        Ok(())
+    }
+
+    fn sync_folder(&self) -> Result<()> {
+        let folder = self.lock.path();
+        let synced = File::open(folder).and_then(|opened| opened.sync_all());
+        synced.map_err(|error| self.fail(error, folder))
+    }
+
+    /// Notes that `due` is on the disk.
+    fn finish(&self, due: &Due, end: u64) {
+        let mut state = self.state();
+        // The writer may have closed more meanwhile.
+        state.closed.retain(|closed| !due.files.iter().any(|file| Arc::ptr_eq(file, closed)));
+        if let (Some(done), Some(before)) = (&due.before, &state.before) {
+            if Arc::ptr_eq(done, before) {
+                state.before = None;
+            }
+        }
+        state.folder_changes.1 = state.folder_changes.1.max(due.folder_changes.0);
+        self.synced.fetch_max(end, Ordering::AcqRel);
+    }
+
+    /// Notes that the disk refused.
+    fn fail(&self, error: std::io::Error, path: &Path) -> Error {
+        let code = error.raw_os_error().unwrap_or(libc::EIO);
+        let mut state = self.state();
+        let pause = PAUSE_MIN;
+        let failure = Failure { code, path: path.to_owned(), next: moment(), pause };
+        state.failure = Some(failure);
+        self.has_failed.store(true, Ordering::Release);
+        Error::io(error, doing("syncing", path))
+    }
+
+    /// What an earlier failure means for whoever wants to write now; an error in any case.
+    #[cold]
+    pub(crate) fn earlier_failure(&self) -> Error {
+        if let Err(error) = self.lock.check() {
+            return error;
+        }
+        match &self.state().failure {
+            Some(failure) => failure.error(self.synced()),
+            None => Error::invalid("the tape's folder was not there for a moment: open it anew"),
+        }
+    }
+
+    /// After a failure: writes again all that is not known to be on the disk, and syncs it. Then
+    /// the tape is as if nothing had happened. Tried with growing pauses between.
+    ///
+    /// # Errors
+    /// `Error::Io`, `Error::DiskFull`: the disk still refuses, or a pause is not over; call again.
+    /// `Error::Corrupt`: memory no longer holds what is not on the disk. `Error::Replaced`.
+    pub(crate) fn write_again(&self) -> Result<()> {
+        let mut turn = self.turn();
+        self.lock.check()?;
+        let files = {
+            let mut state = self.state();
             let mut files = state.closed.clone();
             files.push(Arc::clone(&state.live));
-            let tape = state.is_folder_dirty.then(|| self.lock.path());
-            state.is_folder_dirty = false;
-            (files, end, covered, tape)
-        };
-        let is_synced = self.synced.load(Ordering::Acquire) >= end;
-        if is_synced && self.durable.load(Ordering::Acquire) >= end {
-            if files.len() == 1 && tape.is_none() {
-                return Ok(end);
+            let synced = self.synced();
+            if let Some(failure) = &mut state.failure {
+                let now = moment();
+                if now < failure.next {
+                    return Err(failure.error(synced));
+                }
+                failure.next = now + failure.pause;
+                failure.pause = (failure.pause * 2).min(PAUSE_MAX);
             }
-        } else if is_synced && files.len() == 1 && tape.is_none() {
-            return self.declare(&mut turn, end, covered);
-        }
+            files
+        };
+        let end = self.end.load(Ordering::Acquire);
+        let covered = self.covered.load(Ordering::Acquire);
         for live in &files {
-            sync_file(&live.file).map_err(|e| Error::io(e, doing("syncing", &live.path)))?;
+            rewrite(live, self.synced())?;
         }
-        if let Some(tape) = tape {
-            let synced = File::open(tape).and_then(|folder| folder.sync_all());
-            synced.map_err(|error| Error::io(error, doing("syncing", tape)))?;
+        {
+            let mut state = self.state();
+            state.failure = None;
+            // Its words may be among what was not written.
+            state.folder_changes.0 += 1;
         }
-        let mut state = self.state();
-        // Another thread may have synced the same segments, and the writer closed more, meanwhile.
-        state.closed.retain(|closed| !files.iter().any(|file| Arc::ptr_eq(file, closed)));
-        self.synced.fetch_max(end, Ordering::AcqRel);
-        drop(state);
-        self.declare(&mut turn, end, covered)
+        let mark = self.mark(&turn, end);
+        self.put_on_disk(end, mark, true)?;
+        self.has_failed.store(false, Ordering::Release);
+        self.declare(&mut turn, end, covered).map(drop)
     }
 
     /// Calls durable what is on the disk up to `end`, as far as its input is durable.
@@ -289,11 +462,11 @@ impl Drop for SyncThread {
     }
 }
 
-fn sync_file(file: &File) -> std::io::Result<()> {
-    // SAFETY: a call on a descriptor that `file` owns.
-    if unsafe { libc::fdatasync(file.as_raw_fd()) } == 0 {
-        Ok(())
-    } else {
-        Err(std::io::Error::last_os_error())
+impl Failure {
+    fn error(&self, synced: u64) -> Error {
+        let source = std::io::Error::from_raw_os_error(self.code);
+        let path = self.path.display();
+        let known = format!("only what is before {synced} is known to be on the disk");
+        Error::io(source, format!("syncing {path} failed before, {known}"))
     }
 }

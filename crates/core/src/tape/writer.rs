@@ -16,7 +16,8 @@ use super::keeper::Keeper;
 use super::lock::FolderLock;
 use super::map::{Map, PAGE};
 use super::recovery::{self, Found};
-use super::segment::{doing, file_length};
+use super::rewrite::rewrite;
+use super::segment::{doing, file_length, list};
 use super::sync::{Gate, Live, Shared, SyncThread};
 use super::undo::undo;
 use super::{space, wait, Durability, Reader, Recovery, TapeConfig};
@@ -149,12 +150,18 @@ impl Tape {
         map.word(DURABLE).fetch_min(scan.end_offset, Ordering::AcqRel);
         let durable = map.word(DURABLE).load(Ordering::Acquire);
         wait::wake_all(map.half_word(PUBLISHED));
-        let live = Arc::new(Live { file, map, path: found.path.clone() });
+        let first = found.head.first_offset;
+        let live = Arc::new(Live { first, file, map, path: found.path.clone() });
+        // Whatever an earlier writer left to the system may be in memory alone, also where the disk
+        // refused it: a sync of pages that the system calls clean says nothing.
+        rewrite_closed(path, first, durable)?;
+        if durable < scan.end_offset {
+            rewrite(&live, durable)?;
+        }
         let covered = if scan.input == NO_INPUT { 0 } else { scan.input };
         let (end, is_made) = (scan.end_offset, gate.is_some());
         let shared = Shared::new(lock, Arc::clone(&live), end, covered, durable, gate);
         let shared = Arc::new(shared);
-        // What an earlier writer left to the operating system is on the disk from here on.
         shared.sync()?;
         let sync_thread = match config.durability {
             Durability::IntervalMs(ms) => {
@@ -196,7 +203,8 @@ impl Tape {
     ///
     /// # Errors
     /// `Error::DiskFull`: nothing of this was published; free space and call again. `Error::Io`:
-    /// the disk refuses; open the tape anew. `Error::Invalid`: the bytes are no whole items.
+    /// the disk refuses, nothing of this was published; see [`Tape::reopen`]. `Error::Invalid`: the
+    /// bytes are no whole items.
     /// `Error::Replaced`: the tape's folder was removed or replaced; noticed at the next sync or
     /// the next segment.
     #[inline]
@@ -208,6 +216,9 @@ impl Tape {
         ts_recv: i64,
     ) -> Result<u64> {
         let size = FRAME_HEADER + bytes.len();
+        if self.shared.has_failed.load(Ordering::Relaxed) {
+            return Err(self.shared.earlier_failure());
+        }
         if !Frame::may_hold(bytes.len(), count) {
             return Err(bad_items(bytes.len(), count));
         }
@@ -230,6 +241,10 @@ impl Tape {
         map.write(at, frame.as_bytes());
         // Somebody may have cut the file: then this frame is not in it.
         map.intact(&self.live.path)?;
+        if self.config.durability == Durability::EveryFrame {
+            // Before it is visible: an append that fails published nothing, and may be repeated.
+            self.shared.sync_unpublished(frame.end_offset())?;
+        }
         if at >= self.index.next {
             self.index.add(map, at, first, self.ts_max);
         }
@@ -260,9 +275,9 @@ impl Tape {
         map.intact(&self.live.path)?;
         match self.config.durability {
             Durability::IntervalMs(_) => self.shared.mark_dirty(),
-            Durability::EveryFrame => {
-                self.shared.sync()?;
-            }
+            // It is on the disk. Where the input does not say how far it is durable, a later look
+            // calls it durable; to fail here would have it written twice.
+            Durability::EveryFrame => drop(self.shared.sync()),
             Durability::Never => {}
         }
         Ok(())
@@ -272,9 +287,6 @@ impl Tape {
     /// over, else grows the file.
     #[cold]
     fn make_room(&mut self, size: usize, ts_recv: i64) -> Result<()> {
-        if self.shared.has_failed.load(Ordering::Acquire) {
-            self.shared.sync()?;
-        }
         let day = ts_recv.div_euclid(NS_PER_DAY);
         let is_empty = self.position == HEAD;
         let is_full = self.position + size > self.config.segment_bytes;
@@ -290,7 +302,8 @@ impl Tape {
             let file = file.map_err(|e| Error::io(e, doing("opening", &self.live.path)))?;
             let map = Map::writable(&file, needed, &self.live.path)?;
             self.ready = HEAD;
-            self.live = Arc::new(Live { file, map, path: self.live.path.clone() });
+            self.live =
+                Arc::new(Live { first: self.live.first, file, map, path: self.live.path.clone() });
             self.shared.replace(Arc::clone(&self.live));
         }
         if needed > self.allocated {
@@ -353,9 +366,31 @@ impl Tape {
     /// Makes all that is published durable, and says up to which offset.
     ///
     /// # Errors
-    /// `Error::Io`: the disk refuses; open the tape anew.
+    /// `Error::Io`: the disk refuses; see [`Tape::reopen`].
     pub fn sync(&self) -> Result<u64> {
         self.shared.sync()
+    }
+
+    /// Whether a sync failed: until [`Tape::reopen`] succeeds, nothing can be appended or synced.
+    pub fn needs_reopen(&self) -> bool {
+        self.shared.has_failed.load(Ordering::Acquire)
+    }
+
+    /// Goes on after a failed sync: all that is published and not known to be on the disk is
+    /// written there again and synced, since what the system calls clean after a failure may be
+    /// nowhere. Does nothing where no sync failed. May be called often: it pauses by itself between
+    /// two attempts, and gives the error of the last one meanwhile.
+    ///
+    /// # Errors
+    /// `Error::Io`, `Error::DiskFull`: the disk still refuses; what is published stays readable, and
+    /// nothing more is called durable. `Error::Corrupt`: what is not on the disk is no longer in
+    /// memory either; nothing is changed, and `repair` makes the tape writable again.
+    /// `Error::Replaced`.
+    pub fn reopen(&mut self) -> Result<()> {
+        if self.needs_reopen() {
+            self.shared.write_again()?;
+        }
+        Ok(())
     }
 
     /// Offset after the last item: what the next one will get.
@@ -427,6 +462,24 @@ fn check_origin(path: &Path, identity: &Identity, input: &mut Reader) -> Result<
                      make them anew from the input that is there",
         }),
     }
+}
+
+/// Writes again what the closed segments before offset `newest` hold beyond `durable`.
+fn rewrite_closed(tape: &Path, newest: u64, durable: u64) -> Result<()> {
+    let mut next = newest;
+    for of in list(tape)?.iter().rev().filter(|of| of.first < newest) {
+        if next <= durable {
+            break;
+        }
+        next = of.first;
+        // A compressed one was synced before it got its name.
+        if !of.is_cold {
+            let file = open_file(&of.path)?;
+            let map = Map::writable(&file, file_length(&file, &of.path)?, &of.path)?;
+            rewrite(&Live { first: of.first, file, map, path: of.path.clone() }, durable)?;
+        }
+    }
+    Ok(())
 }
 
 #[cold]
