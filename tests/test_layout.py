@@ -25,11 +25,14 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "mana
 PYTHON_LEVELS = [
     {"_core"},
     {"errors", "printable"},
-    {"config"},
+    {"config", "heartbeat", "register"},
     {"letters", "time_columns"},
     {"tape", "lake"},
     {"feeds", "processors", "sinks", "views"},
-    {"simulators", "pipeline"},
+    {"simulators", "settings"},
+    {"worker"},
+    {"child"},
+    {"pipeline"},
     {"jobs"},
     {"cli"},
 ]
@@ -46,7 +49,7 @@ RUST_LEVELS = [
 ]
 # Only these start threads, tasks or processes; all else is called. A simulator is a server of its
 # own process, in nobody's pipeline.
-MAY_START = {"feeds/session.py", "pipeline.py", "jobs/base.py"}
+MAY_START = {"feeds/session.py", "child.py", "worker.py", "jobs/base.py"}
 MAY_START_FOLDERS = ("simulators/",)
 STARTERS = {
     ("asyncio", "create_task"),

@@ -3,250 +3,94 @@
     recorder (one a source) -> derive (one a source) -> sink (one a sink, over all sources)
 
 Each is a child process around the tapes between them: killed at any instant, it goes on from what
-it wrote last. A child that dies is restarted with back-off; a wrong setting is not retried. On
-stop, the order of the flow is kept, so that what was recorded is also derived and stored. A child
-whose parent is gone stops by itself: its standard input is a pipe from the parent.
+it wrote last. A child that dies, or hangs, is restarted with back-off; one that is refused by its
+venue is asked again seldom; wrong settings and damaged tapes wait for a person, and the others go
+on. On stop, the order of the flow is kept, so that what was recorded is also derived and stored.
+The supervisor holds the lock of every source that it records: there is no second recorder.
 """
 
 import contextlib
-import importlib
 import logging
-import os
-import pickle
-import re
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Literal
-from urllib.parse import urlsplit
 
-from tapeworks.config import Section, Value, resolve, source_name, unknown
-from tapeworks.errors import ConfigError, TapeworksError, VenueError
+from tapeworks._core import FolderLock
+from tapeworks.child import LOOP_FAILURES, Child, Worker
+from tapeworks.config import Section
+from tapeworks.errors import (
+    ConfigError,
+    CorruptTapeError,
+    TapeLockedError,
+    VenueError,
+)
 from tapeworks.processors.derive import STEPS, Derivation, Step
+from tapeworks.register import Register
+from tapeworks.settings import (
+    FEED_CONFIGS,
+    Config,
+    ProcessorsConfig,
+    SupervisorConfig,
+    load_name,
+    resolve_config,
+    resolve_feed,
+)
 from tapeworks.sinks.base import feeders
 from tapeworks.tape import TapeConfig
+from tapeworks.worker import (
+    EXIT_CONFIG,
+    EXIT_DAMAGED,
+    EXIT_INCOMPLETE,
+    EXIT_REFUSED,
+    Order,
+    run_alone,
+    run_child,
+)
+
+__all__ = [
+    "FEED_CONFIGS",
+    "Child",
+    "Config",
+    "ProcessorsConfig",
+    "Section",
+    "Stop",
+    "Supervisor",
+    "SupervisorConfig",
+    "TapeConfig",
+    "Worker",
+    "catch_up",
+    "load_name",
+    "lock_sources",
+    "resolve_config",
+    "resolve_feed",
+    "run_child",
+    "run_worker",
+    "stop_on_signals",
+    "workers",
+]
 
 log = logging.getLogger("tapeworks.pipeline")
 
-# Kind of feed -> where its settings are; then what finds a class of the user's own.
-FEED_CONFIGS = {"binance": "tapeworks.feeds.binance.config:BinanceConfig"}
-OWN_FEED = "tapeworks.feeds.python:class_named"
-# Name of a sink -> where its settings are.
-SINK_CONFIGS = {"parquet": "tapeworks.sinks.parquet:ParquetConfig"}
 # Kind of worker -> what runs it, and loads the libraries that it alone needs.
 RUNNERS = {
     "recorder": "tapeworks.feeds.session:run_worker",
     "derive": "tapeworks.processors.derive:run_worker",
     "sink": "tapeworks.sinks.base:run_worker",
 }
-# What is recorded when the settings name no feed.
-DEFAULT_FEED = "binance-spot"
-DEFAULT_SYMBOLS = Value(["BTCUSDT", "ETHUSDT"], "defaults")
 ORDER = ("recorder", "derive", "sink")
-EXIT_CONFIG, EXIT_INCOMPLETE, EXIT_REFUSED = 2, 3, 4
+# Of the time for stopping, what is over when the workers of each kind must be gone.
+STOP_SHARES = {"recorder": 0.5, "derive": 0.75, "sink": 1.0}
 LOG_BYTES_MAX = 8 << 20
 CATCH_UP_S_MAX = 86_400.0
-# Date, time, level and logger before a message.
-LOG_HEAD = re.compile(r"^\S+ \S+ [A-Z]+ [\w.]+: ")
-CHILD = "from tapeworks.pipeline import run_child; run_child()"
-
-
-@dataclass(frozen=True)
-class ProcessorsConfig:
-    """What is derived from the normalized tape."""
-
-    trades: Literal["auto", "trade", "agg_trade"] = "auto"
-    """Which stream of trades makes bars and ticks; `auto`: single fills where they are recorded."""
-    bars_ms: tuple[int, ...] = (1_000, 60_000, 300_000)
-    """Lengths of the bars built from trades."""
-    bars_grace_ms: int = 2_000
-    """A bar without later trades is closed so long after its end."""
-    ticks_ms: int = 0
-    """Least time between two ticks of an instrument; 0: every change."""
-    tops_ms: int = 1_000
-    """Least time between two rows of book_snapshots of an instrument; 0: none."""
-    tops_levels: int = 20
-    batch_items: int = 4_096
-    """Items that one step takes at most."""
-
-    def __post_init__(self) -> None:
-        if not self.bars_ms or min(self.bars_ms) < 1:
-            raise ConfigError(f"bars_ms: wanted lengths from 1 ms on; found {list(self.bars_ms)}")
-        _within("bars_grace_ms", self.bars_grace_ms, 0, 3_600_000)
-        _within("ticks_ms", self.ticks_ms, 0, 3_600_000)
-        _within("tops_ms", self.tops_ms, 0, 3_600_000)
-        _within("tops_levels", self.tops_levels, 1, 1_000)
-        _within("batch_items", self.batch_items, 1, 1 << 20)
-
-    def settings(self, processor: str) -> Mapping[str, int | str | Sequence[int]]:
-        """Returns the settings of `processor` as the core names them."""
-        trades = "agg_trade" if self.trades == "agg_trade" else "trade"
-        table: dict[str, Mapping[str, int | str | Sequence[int]]] = {
-            "books": {
-                "snapshot_interval_ms": self.tops_ms,
-                "snapshot_levels": self.tops_levels,
-            },
-            "bars": {
-                "intervals_ms": list(self.bars_ms),
-                "grace_ms": self.bars_grace_ms,
-                "channel": trades,
-            },
-            "ticks": {"interval_ms": self.ticks_ms, "channel": trades},
-        }
-        return table.get(processor, {})
-
-
-@dataclass(frozen=True)
-class SupervisorConfig:
-    """How child processes are kept running."""
-
-    restart_ms: int = 200
-    """Delay before the first restart; it doubles with each one that follows soon."""
-    restart_ms_max: int = 30_000
-    healthy_ms: int = 10_000
-    """A child that ran for so long starts again without delay."""
-    stop_ms_max: int = 15_000
-    """What has not stopped by then is killed; nothing is lost by it."""
-
-    def __post_init__(self) -> None:
-        _within("restart_ms", self.restart_ms, 0, 3_600_000)
-        _within("restart_ms_max", self.restart_ms_max, self.restart_ms, 3_600_000)
-        _within("healthy_ms", self.healthy_ms, 0, 3_600_000)
-        _within("stop_ms_max", self.stop_ms_max, 100, 3_600_000)
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that `tapeworks.toml` says, checked."""
-
-    data: Path = Path("data")
-    feeds: Mapping[str, Any] = field(default_factory=dict)
-    tape: TapeConfig = field(default_factory=TapeConfig)
-    processors: ProcessorsConfig = field(default_factory=ProcessorsConfig)
-    sinks: Mapping[str, Any] = field(default_factory=dict)
-    supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
-
-    def endpoints(self) -> list[tuple[str, str, int]]:
-        """Returns name, host and port of everything that the feeds connect to."""
-        found = []
-        for name, feed in self.feeds.items():
-            for url in (feed.ws, feed.rest):
-                parts = urlsplit(url)
-                if parts.hostname:
-                    secure = parts.scheme in ("wss", "https")
-                    found.append((name, parts.hostname, parts.port or (443 if secure else 80)))
-        return found
-
-
-def resolve_config(written: Section) -> Config:
-    """Turns what was written into a checked `Config`; absent feeds and sinks get the defaults.
-
-    Raises:
-        ConfigError: says which setting is wrong, what was wanted, what was found.
-    """
-    tables = frozenset({"feeds", "sinks"})
-    config = resolve(written, Config, ignore=tables)
-    if "data" not in written.entries and written.folder is not None:
-        config = replace(config, data=written.folder / config.data)
-    feeds = _feeds(written.table("feeds"))
-    sinks = _sinks(written.table("sinks"))
-    return replace(config, feeds=feeds, sinks=sinks)
-
-
-def _feeds(section: Section) -> dict[str, Any]:
-    """Returns the feeds by the name of their source: the one key of all that is stored of them."""
-    if not section.entries:
-        section = Section(section.name, {DEFAULT_FEED: Section(f"feeds.{DEFAULT_FEED}")})
-    feeds: dict[str, Any] = {}
-    tables: dict[str, list[str]] = {}
-    for key in section.entries:
-        table = section.table(key)
-        is_variable = _only_from_environment(table)
-        # A variable cannot hold a hyphen.
-        name = key.replace("_", "-") if is_variable else key
-        if name == DEFAULT_FEED and is_variable:
-            # A variable that changes one setting of the default feed leaves it its symbols.
-            table = Section(table.name, {"symbols": DEFAULT_SYMBOLS, **table.entries})
-        feed = resolve_feed(name, table)
-        feeds[feed.name] = feed
-        tables.setdefault(feed.name, []).append(f"[{table.name}]")
-    for source, named in tables.items():
-        if len(named) > 1:
-            raise ConfigError(
-                f"expected one feed for each source; got {len(named)} for {source!r}: "
-                f"{', '.join(named)}"
-            )
-    return feeds
-
-
-def _only_from_environment(section: Section) -> bool:
-    values = [entry for entry in section.entries.values() if isinstance(entry, Value)]
-    return all(value.from_environment for value in values)
-
-
-def resolve_feed(name: str, section: Section) -> Any:
-    """Turns the settings of one feed into its dataclass.
-
-    Its source is called `name`, unless its settings say otherwise.
-
-    Raises:
-        ConfigError: the kind of feed is not known, or a setting is wrong.
-    """
-    try:
-        source_name(name)
-    except ConfigError as error:
-        raise ConfigError(f"[{section.name}]: {error}") from None
-    entry = section.entries.get("kind")
-    kind = str(entry.raw) if isinstance(entry, Value) else name.partition("-")[0]
-    if ":" in kind:
-        config = resolve(section, load_name(OWN_FEED)(kind).Config)
-    elif kind in FEED_CONFIGS:
-        config = resolve(section, load_name(FEED_CONFIGS[kind]), ignore=frozenset({"kind"}))
-    else:
-        raise ConfigError(
-            f"[{section.name}]: wanted kind to be one of {', '.join(FEED_CONFIGS)}, or a "
-            f"class of your own such as 'my_package.my_module:MyFeed'; found {kind!r}"
-        )
-    return config if config.source else replace(config, source=name)
-
-
-def _sinks(section: Section) -> dict[str, Any]:
-    names = list(section.entries) or ["parquet"]
-    for name in names:
-        if name not in SINK_CONFIGS:
-            raise unknown(section, name, SINK_CONFIGS.keys())
-    sinks = {name: resolve(section.table(name), load_name(SINK_CONFIGS[name])) for name in names}
-    return {name: sink for name, sink in sinks.items() if getattr(sink, "enabled", True)}
-
-
-def load_name(target: str) -> Any:
-    """Imports `module:name`. Tables hold such texts so that only what is used is loaded."""
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def _within(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name}: wanted {low} to {high}; found {value}")
-
-
-@dataclass(frozen=True)
-class Worker:
-    """One child process: what it runs, and for which source or sink."""
-
-    kind: str
-    member: str
-
-    @property
-    def name(self) -> str:
-        """The name in messages, in log files and in the list of processes."""
-        return f"{self.kind}-{self.member}"
+REFUSED_RETRY_MS = 60_000
+# One that is busy without a sign of life may be so for so many times `hang_ms`.
+BUSY_FACTOR = 20
+TELL_S = 1.0
 
 
 def workers(config: Config) -> list[Worker]:
@@ -273,40 +117,77 @@ class Stop:
         return self._event.wait(timeout_s)
 
 
-def run_child() -> None:
-    """The main function of a child process. What it runs comes through standard input."""
-    name, target, arguments, named, stop_s_max = pickle.load(sys.stdin.buffer)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch_parent, args=(stop_s_max,), daemon=True).start()
-    try:
-        sys.exit(load_name(target)(*arguments, **named) or 0)
-    except ConfigError as error:
-        log.error("%s: %s", name, error)
-        sys.exit(EXIT_CONFIG)
-    except TapeworksError as error:
-        log.error("%s: %s", name, error)
-        sys.exit(EXIT_REFUSED if isinstance(error, VenueError) else 1)
-
-
-def _order(config: Config, worker: Worker) -> tuple[object, ...]:
-    """Returns what `run_child` is told. It holds no more than the worker needs.
+def _order(config: Config, worker: Worker) -> Order:
+    """Returns what a worker is told to run.
 
     Taking in the settings of a member loads its module: a derive process has no use for sockets.
     """
-    tape, member = config.tape, worker.member
+    member = worker.member
     arguments: tuple[object, ...]
     named: dict[str, object] = {}
     if worker.kind == "recorder":
         arguments = (config.feeds[member], config.data)
-        named = {"tape": tape}
+        named = {"tape": config.tape}
     elif worker.kind == "derive":
-        arguments = (processors_of(config, member), tape, config.data, member)
+        arguments = (processors_of(config, member), config.tape, config.data, member)
     else:
         feeds = dict.fromkeys(config.feeds)
         arguments = (Config(config.data, feeds, sinks={member: config.sinks[member]}), member)
-    stop_s_max = config.supervisor.stop_ms_max / 1000
-    return worker.name, RUNNERS[worker.kind], arguments, named, stop_s_max
+    limits = config.supervisor
+    return Order(
+        worker.name,
+        RUNNERS[worker.kind],
+        arguments,
+        named,
+        stop_s_max=limits.stop_ms_max / 1000,
+        hang_s=limits.hang_ms / 1000,
+        log_path=(config.data / "log" / f"{worker.name}.log").absolute(),
+        log_bytes_max=limits.log_bytes_max,
+    )
+
+
+def run_worker(config: Config, worker: Worker) -> int:
+    """Runs one worker as the whole of this process, without a supervisor; returns its exit code.
+
+    Raises:
+        ConfigError: the settings name no such worker.
+        TapeLockedError: another process records this source.
+    """
+    known = workers(config)
+    if worker not in known:
+        names = ", ".join(f"{one.kind} {one.member}" for one in known)
+        raise ConfigError(f"expected a worker of {names}; got {worker.kind} {worker.member}")
+    with contextlib.ExitStack() as stack:
+        if worker.kind == "recorder":
+            stack.enter_context(lock_sources(config.data, [worker.member]))
+        return run_alone(_order(config, worker))
+
+
+@contextlib.contextmanager
+def lock_sources(data: Path, sources: Sequence[str]) -> Iterator[list[FolderLock]]:
+    """Holds the locks of `sources` in `data`: of all, or of none.
+
+    Raises:
+        TapeLockedError: another process records one of them; the message names it.
+    """
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(lock_source(data, source)) for source in sources]
+
+
+def lock_source(data: Path, source: str) -> FolderLock:
+    """Takes the right to record `source` into `data`.
+
+    Raises:
+        TapeLockedError: another process has it; the message names it.
+    """
+    try:
+        return FolderLock(data / "state" / source)
+    except TapeLockedError as error:
+        holder = f"process {error.holder}" if error.holder else "another process"
+        raise TapeLockedError(
+            f"{source} is recorded into {data} already, by {holder}; nothing was started. "
+            f"`tape down --data {data}` stops it; --data names another folder"
+        ) from None
 
 
 def processors_of(config: Config, source: str) -> ProcessorsConfig:
@@ -338,152 +219,203 @@ def catch_up(config: Config, steps: Sequence[Step] = STEPS) -> None:
                 feeder.close()
 
 
-def _watch_parent(stop_s_max: float) -> None:
-    # The pipe ends when the parent does, by whatever death. Then stop as if asked to; and if that
-    # takes too long, stop at once: the tape keeps everything that was published.
-    while os.read(0, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(stop_s_max)
-    os._exit(1)
-
-
-@dataclass
-class Child:
-    """A worker's process, and how often it died."""
-
-    worker: Worker
-    process: "subprocess.Popen[bytes] | None" = None
-    started: float = 0.0
-    failures: int = 0
-    restart_at: float = 0.0
-
-    @property
-    def alive(self) -> bool:
-        """Whether its process runs."""
-        return self.process is not None and self.process.poll() is None
-
-
 class Supervisor:
-    """Starts all workers of a `Config`, restarts what dies, and stops them in order.
+    """Starts all workers of a `Config`, restarts what dies or hangs, and stops them in order.
 
     Call `poll` now and then, at least a few times a second.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.children = [Child(worker) for worker in workers(config)]
         self.logs = config.data / "log"
+        self.children = [
+            Child(worker, self.logs / f"{worker.name}.log", config.supervisor.log_bytes_max)
+            for worker in workers(config)
+        ]
+        self.complaints: list[str] = []
+        """What went wrong at the end, for whoever started this."""
+        self.on_start: Callable[[], None] = lambda: None
+        """Called when all locks are held, before the first worker starts."""
+        self._locks = contextlib.ExitStack()
+        self._held: list[FolderLock] = []
+        self._register: Register | None = None
+        self._told = 0.0
 
     def start(self) -> None:
-        """Starts all workers."""
-        self.logs.mkdir(parents=True, exist_ok=True)
-        for child in self.children:
-            self._spawn(child)
-
-    def poll(self) -> None:
-        """Restarts what died, after its delay.
+        """Starts all workers.
 
         Raises:
-            ConfigError: a worker says that its settings are wrong: no restart would help.
+            TapeLockedError: a source is recorded already; nothing was started.
+        """
+        held = lock_sources(self.config.data, list(self.config.feeds))
+        self._held = self._locks.enter_context(held)
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self._register = self._locks.enter_context(Register(self.config.data))
+        self.on_start()
+        for child in self.children:
+            self._start(child, time.monotonic())
+        self._tell()
+
+    def poll(self) -> None:
+        """Restarts what died, after its delay, and kills what hangs.
+
+        Raises:
+            ConfigError, VenueError, CorruptTapeError: nothing can be recorded, and why.
+            TapeReplacedError: the data folder was moved away or replaced.
         """
         now = time.monotonic()
         for child in self.children:
             if child.alive:
-                continue
-            if child.process is not None:
-                self._bury(child, now)
-            if now >= child.restart_at:
-                self._spawn(child)
+                self._check_pulse(child, now)
+            elif child.process is not None:
+                self._reap(child, now)
+            if child.process is None and now >= child.restart_at and not child.waits_for_a_person:
+                self._start(child, now)
+        if now - self._told >= TELL_S:
+            self._told = now
+            for lock in self._held:
+                lock.check()
+            self._tell()
 
     def stop(self) -> None:
         """Stops recorders, then derivation, then sinks, so that each drains what came before."""
-        deadline = time.monotonic() + self.config.supervisor.stop_ms_max / 1000
+        began, total = time.monotonic(), self.config.supervisor.stop_ms_max / 1000
+        self._note_failures()
         for kind in ORDER:
             group = [child for child in self.children if child.worker.kind == kind and child.alive]
             for child in group:
                 if child.process is not None:
                     child.process.terminate()
+                    # One that somebody has stopped could not act on it.
+                    child.process.send_signal(signal.SIGCONT)
             for child in group:
-                self._await(child, deadline)
+                self._await(child, began + total * STOP_SHARES[kind])
         for child in self.children:
-            if child.process is not None and child.process.stdin is not None:
-                child.process.stdin.close()
+            child.close()
+        self._locks.close()
 
     def run(self, until: Callable[[], bool], pause_s: float = 0.1) -> None:
         """Starts, polls until `until` says so, and stops, whatever happens in between."""
-        self.start()
         try:
+            self.start()
             while not until():
                 self.poll()
                 time.sleep(pause_s)
         finally:
             self.stop()
 
-    def _spawn(self, child: Child) -> None:
-        command = [sys.executable, "-c", CHILD, child.worker.name]
-        with self._open_log(child.worker) as output:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                # Ctrl-C goes to the whole group of the terminal: only the supervisor may act on
-                # it, or the order of stopping would be lost.
-                start_new_session=True,
-            )
-        child.process, child.started = process, time.monotonic()
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            pickle.dump(_order(self.config, child.worker), process.stdin)
-            process.stdin.flush()
-
-    def _open_log(self, worker: Worker) -> IO[bytes]:
-        path = self.logs / f"{worker.name}.log"
-        if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-            path.replace(path.with_suffix(".log.1"))
-        return path.open("ab")
-
-    def _bury(self, child: Child, now: float) -> None:
-        assert child.process is not None
-        code, settings = child.process.returncode, self.config.supervisor
-        last = self._last_line(child.worker)
-        if child.process.stdin is not None:
-            child.process.stdin.close()
-        if code == EXIT_CONFIG:
-            raise ConfigError(last or f"{child.worker.name}: its settings are wrong")
-        if code == EXIT_REFUSED and len(self.config.feeds) == 1:
-            raise VenueError(last)
-        child.process = None
-        if (now - child.started) * 1000 >= settings.healthy_ms:
-            child.failures = 0
-        delay_ms = min(settings.restart_ms << min(child.failures, 20), settings.restart_ms_max)
-        child.failures += 1
-        child.restart_at = now + delay_ms / 1000
-        log.warning("%s ended with %s, again in %d ms: %s", child.worker.name, code, delay_ms, last)
-
-    def _last_line(self, worker: Worker) -> str:
+    def _start(self, child: Child, now: float) -> None:
         try:
-            with (self.logs / f"{worker.name}.log").open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-                lines = file.read().decode("utf-8", "replace").splitlines()
-        except OSError:
-            return ""
-        return LOG_HEAD.sub("", lines[-1]) if lines else ""
+            child.spawn(_order(self.config, child.worker))
+        except OSError as error:
+            # No process, no descriptor, no room for a log: as if it had died at once.
+            child.last = f"cannot be started: {error}"
+            self._back_off(child, now)
+
+    def _check_pulse(self, child: Child, now: float) -> None:
+        """Kills a child that hangs: without a sign of life, and idle, for too long."""
+        assert child.process is not None
+        limit_s = self.config.supervisor.hang_ms / 1000
+        silent_s, idle_s = child.feel_pulse(now, limit_s / 2)
+        if idle_s >= limit_s or silent_s >= BUSY_FACTOR * limit_s:
+            log.error("%s hangs: no sign of life for %.0f s: killed", child.worker.name, silent_s)
+            child.process.kill()
+            child.process.wait()
+            self._reap(child, now, f"it hung: no sign of life for {silent_s:.0f} s")
+
+    def _reap(self, child: Child, now: float, why: str = "") -> None:
+        assert child.process is not None
+        child.code = child.process.returncode
+        child.last = why or child.last_line()
+        child.close()
+        self._back_off(child, now)
+        if child.worker.kind == "recorder":
+            self._end_if_nothing_can_be_recorded()
+
+    def _back_off(self, child: Child, now: float) -> None:
+        """Says when `child` is started again."""
+        settings = self.config.supervisor
+        if child.started and (now - child.started) * 1000 >= settings.healthy_ms:
+            child.failures, child.served = 0, True
+        delay_ms = min(settings.restart_ms << min(child.failures, 20), settings.restart_ms_max)
+        if child.code == EXIT_REFUSED:
+            delay_ms = max(delay_ms, REFUSED_RETRY_MS)
+        elif child.code == EXIT_DAMAGED:
+            # It may be repaired while the others go on.
+            delay_ms = settings.restart_ms_max
+        child.failures += 1
+        child.restarts += 1
+        child.restart_at = now + delay_ms / 1000
+        again = "" if child.waits_for_a_person else f", again in {delay_ms} ms"
+        log.warning("%s ended with %s%s: %s", child.worker.name, child.code, again, child.last)
+
+    def _end_if_nothing_can_be_recorded(self) -> None:
+        """Raises where no recorder will run; one that cannot is no reason to end the others."""
+        recorders = [child for child in self.children if child.worker.kind == "recorder"]
+        idle = [c for c in recorders if c.waits_for_a_person or c.code == EXIT_REFUSED]
+        if len(idle) < len(recorders) or any(c.alive or c.served for c in recorders):
+            return
+        told = "; ".join(child.last or f"{child.worker.name} failed" for child in idle)
+        codes = {child.code for child in idle}
+        if EXIT_DAMAGED in codes:
+            raise CorruptTapeError(told)
+        raise ConfigError(told) if EXIT_CONFIG in codes else VenueError(told)
 
     def _await(self, child: Child, deadline: float) -> None:
         assert child.process is not None
+        name = child.worker.name
         try:
             child.process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            log.warning("%s did not stop in time: killed", child.worker.name)
+            self._complain(
+                f"{name} did not stop in time: killed; it goes on there at the next start"
+            )
             child.process.kill()
             child.process.wait()
             return
         # One that was still loading ends by the signal itself.
         if (code := child.process.returncode) not in (0, EXIT_INCOMPLETE, -signal.SIGTERM):
-            last = self._last_line(child.worker)
-            log.warning("%s ended with %s while stopping: %s", child.worker.name, code, last)
+            last = child.last_line()
+            self._complain(f"{name} ended with {code} while stopping: {last}")
+
+    def _note_failures(self) -> None:
+        """Complains of all that does not run at the end, or did not for long."""
+        for child in self.children:
+            if child.failures and (not child.alive or child.failures >= LOOP_FAILURES):
+                if child.alive and (time.monotonic() - child.started) * 1000 >= (
+                    self.config.supervisor.healthy_ms
+                ):
+                    continue
+                self._complain(
+                    f"{child.worker.name} is {child.state}, after {child.restarts} failures: "
+                    f"{child.last}"
+                )
+
+    def _complain(self, told: str) -> None:
+        self.complaints.append(told)
+        log.warning("%s", told)
+
+    def _tell(self) -> None:
+        """Says in the data folder what runs, for status screens and `tape down`."""
+        if self._register is None:
+            return
+        now = time.monotonic()
+        self._register.tell(
+            [
+                {
+                    "name": child.worker.name,
+                    "kind": child.worker.kind,
+                    "member": child.worker.member,
+                    "pid": child.process.pid if child.process is not None else None,
+                    "state": child.state,
+                    "restarts": child.restarts,
+                    "failures": child.failures,
+                    "last": child.last,
+                    "silent_s": round(now - child.beat_at, 1),
+                }
+                for child in self.children
+            ]
+        )
 
 
 def stop_on_signals() -> Stop:

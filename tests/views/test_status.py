@@ -1,6 +1,10 @@
 """The state of the pipeline, looked at while everything changes."""
 
+import os
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tapeworks.views.status import Status, folder_bytes
 
@@ -22,3 +26,73 @@ def test_bytes_of_a_folder_count_what_is_there(tmp_path: Path):
     (tmp_path / "gone").symlink_to(tmp_path / "nothing")
     assert 8_192 <= folder_bytes(tmp_path) <= 20_480
     assert folder_bytes(tmp_path / "nothing") == 0
+
+
+STRAY = [
+    "tape/.DS_Store",
+    "tape/notes.txt",
+    "tape/binance-spot/.DS_Store",
+    "tape/binance-spot/market-data.raw/.DS_Store",
+    "lake/.DS_Store",
+    "lake/trades/.DS_Store",
+    "lake/_commits/binance-spot/.DS_Store",
+    "state/.DS_Store",
+    "state/binance-spot/.DS_Store",
+    "state/binance-spot/losses/.DS_Store",
+    "run/.DS_Store",
+    "log/.DS_Store",
+]
+
+
+@pytest.mark.parametrize("where", STRAY)
+def test_stray_files_anywhere_do_not_stop_a_look(spine: Any, maker: Any, where: str):
+    # What a desktop, an editor or a person leaves behind.
+    spine.append(maker.definitions())
+    path = spine.path / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\0\xffanything")
+    state = Status(spine.path).sample()
+    [source] = state.sources
+    assert source.name == "binance-spot"
+    assert [tape.topic for tape in source.tapes] == ["market-data.normalized"]
+    assert state.troubles == source.troubles == []
+
+
+BROKEN = {
+    "state/binance-spot/recorder.json": [b"", b"{", b"[1]", b'"x"', b"\xff\xfe", b"null"],
+    "state/binance-spot/derive.json": [b"{", b"[]", b'{"market-data.book": "many"}'],
+    "run/1.0/supervisor.json": [b"{"],
+    "lake/_commits/binance-spot/market-data.normalized.json": [b"{", b"\xff"],
+    "lake/_commits/binance-spot/symbols.records": [b"\0" * 7, b"\xff" * 64],
+    "tape/binance-spot/market-data.gaps/00000000000000000000.seg": [b"x" * 100],
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "content"), [(path, one) for path, many in BROKEN.items() for one in many]
+)
+def test_damaged_files_do_not_stop_a_look(spine: Any, maker: Any, where: str, content: bytes):
+    # Half-written or damaged: what can be read is shown, whatever else is not.
+    spine.append(maker.definitions())
+    path = spine.path / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    [source] = Status(spine.path).sample().sources
+    assert "market-data.normalized" in [tape.topic for tape in source.tapes]
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_shown(spine: Any, maker: Any):
+    # Links that lead in a circle cannot be read even by root.
+    spine.append(maker.definitions())
+    loop = spine.path / "lake"
+    os.symlink("lake", loop)
+    (spine.path / "tape" / "loop").symlink_to("loop")
+    state = Status(spine.path).sample()
+    assert [source.name for source in state.sources] == ["binance-spot"]
+
+
+def test_data_folder_that_is_gone_is_a_trouble(tmp_path: Path):
+    # Somebody removed it while a screen looks.
+    state = Status(tmp_path / "gone").sample()
+    assert state.sources == []
+    assert "disk" in state.troubles[0]

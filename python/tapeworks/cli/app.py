@@ -20,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 import tapeworks.errors as errors
 from tapeworks import __version__
 from tapeworks.cli.command import write_epilog
+from tapeworks.config import redact
 from tapeworks.printable import printable
 
 EPILOG = """\
@@ -57,7 +58,10 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("demo", "Run the whole pipeline on simulated exchanges and prove it.", START),
     "record": Entry("record", "Record symbols of a venue; no config file needed.", START),
     "up": Entry("up", "Run everything in tapeworks.toml, supervised.", START),
+    "worker": Entry("worker", "Run one worker alone, in the foreground, for containers.", START),
+    "down": Entry("down", "Stop everything that runs on a data folder.", START),
     "status": Entry("status", "Rates, lags, gaps, books and disk on one screen, live.", LOOK),
+    "logs": Entry("logs", "Show what the workers said, and say.", LOOK),
     "query": Entry("query", "Run SQL over all history and what just arrived.", LOOK),
     "book": Entry("book", "Show the full order book, now or at any past instant.", LOOK),
     "replay": Entry("replay", "Play history back, merged by time, at any speed.", LOOK),
@@ -223,5 +227,5 @@ def _wrong_use(error: typer.TyperException) -> int:
 
 
 def _refuse(command: str, told: str, code: int) -> int:
-    typer.secho(printable(f"{command}: {told}"), err=True, fg=typer.colors.RED)
+    typer.secho(redact(printable(f"{command}: {told}")), err=True, fg=typer.colors.RED)
     return code

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from tapeworks._core import FolderLock
 from tapeworks.cli.command import Application
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.running import SecondsOption, run
 from tapeworks.config import Section, Value
-from tapeworks.errors import ConfigError
-from tapeworks.pipeline import Config, resolve_config, resolve_feed
+from tapeworks.errors import ConfigError, TapeLockedError
+from tapeworks.pipeline import Config, lock_sources, resolve_config, resolve_feed
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.simulators.proof import Proof, as_json, prove
 from tapeworks.views.status import Status
@@ -59,9 +60,9 @@ def demo(
     """
     if seconds is None and (once or json or not console.is_terminal):
         seconds = SECONDS_WITHOUT_SCREEN
-    _make_room(data)
     oracles: dict[str, Any] = {}
     with ExitStack() as stack:
+        stack.enter_context(_make_room(data))
         simulators = {
             f"binance-{product}": stack.enter_context(
                 _exchange(product, symbols, seed, rate, data / "log")
@@ -89,18 +90,34 @@ def demo(
         print(as_json(proof))
     else:
         _show(proof, data)
-    if not proof.holds:
-        raise typer.Exit(1)
-    raise typer.Exit(code)
+    raise typer.Exit(code if proof.holds else 1)
 
 
-def _make_room(data: Path) -> None:
-    if (data / MARK).is_file():
-        shutil.rmtree(data)
-    if data.is_dir() and any(data.iterdir()):
-        raise ConfigError(f"wanted an empty folder, or one of an earlier demo; found {data} in use")
+def _make_room(data: Path) -> FolderLock:
+    """Removes what an earlier demo left; returns the lock of the folder.
+
+    Raises:
+        ConfigError: the folder holds something else.
+        TapeLockedError: a demo runs in it, or a recorder.
+    """
+    is_demo = (data / MARK).is_file()
+    if not is_demo and data.is_dir() and any(data.iterdir()):
+        raise ConfigError(
+            f"expected an empty folder, or one of an earlier demo; got {data}, which is in use"
+        )
+    try:
+        lock = FolderLock(data)
+        with lock_sources(data, [f"binance-{product}" for product in EXCHANGES]):
+            for path in data.iterdir():
+                # The lock's own file stays for as long as it is held.
+                if path.name in (MARK, "LOCK"):
+                    continue
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except TapeLockedError as error:
+        raise TapeLockedError(f"another demo or recorder uses {data}: {error}") from None
     (data / "log").mkdir(parents=True)
     (data / MARK).touch()
+    return lock
 
 
 def _exchange(product: str, symbols: tuple[str, ...], seed: int, rate: float, logs: Path) -> Any:

@@ -18,7 +18,7 @@ from tapeworks.config import source_name
 from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.captures import Captured, Captures
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE
-from tapeworks.pipeline import Config, catch_up
+from tapeworks.pipeline import Config, catch_up, lock_sources
 
 FLUSH_FRAMES = 512
 CONNECTION = 0
@@ -57,7 +57,11 @@ def import_frames(
     settings = load(config)
     settings = replace(settings, data=data or settings.data, feeds={name: None})
     _check(feed, files, Captures(feed, symbol, stream))
-    captures = Captures(feed, symbol, stream)
+    with lock_sources(settings.data, [name]):
+        _import(settings, name, feed, files, Captures(feed, symbol, stream))
+
+
+def _import(settings: Config, name: str, feed: str, files: list[Path], captures: Captures) -> None:
     total = sum(path.stat().st_size for path in files)
     with Progress(
         TextColumn("{task.description}"),

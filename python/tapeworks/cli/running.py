@@ -13,10 +13,12 @@ from rich.logging import RichHandler
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.screen import Screen, last_line, one_line
 from tapeworks.errors import VenueError
-from tapeworks.feeds.outcome import EXIT_INCOMPLETE, exit_code_of, read_outcome
+from tapeworks.feeds.outcome import EXIT_FAILED, EXIT_INCOMPLETE, exit_code_of, read_outcome
 from tapeworks.pipeline import Config, Supervisor, stop_on_signals
-from tapeworks.printable import PrintableFormatter
 from tapeworks.views.status import Status
+from tapeworks.worker import LogFormatter
+
+log = logging.getLogger("tapeworks.cli")
 
 OUTCOMES = """\
 At the end it says of each source what was recorded, and exits with
@@ -45,62 +47,94 @@ def run(
 ) -> int:
     """Runs `config` until Ctrl-C, SIGTERM or `seconds`, then stops it in order.
 
-    Says at the end what was achieved, and returns the exit code that means it.
+    Says at the end what was achieved, and returns the exit code that means it. `before_stop` is
+    called while everything still runs. `quiet` keeps standard output free.
 
-    `before_stop` is called while everything still runs. `quiet` keeps standard output free.
+    Raises:
+        TapeLockedError: a source is recorded already; nothing was started.
+        ConfigError, CorruptTapeError: nothing can be recorded, and why.
     """
     say = problems if quiet else console
     _log_to(say)
     supervisor, started_ns = Supervisor(config), time.time_ns()
     stop = stop_on_signals()
-    status = Status(config.data)
-    started = shown = time.monotonic()
-    say.print(f"recording into [bold]{config.data}[/]; logs in {supervisor.logs}; Ctrl-C ends")
+    started = time.monotonic()
+    told = f"recording into [bold]{config.data}[/]; logs in {supervisor.logs}; Ctrl-C ends"
+    supervisor.on_start = lambda: say.print(told)
 
-    def due(every_s: float) -> bool:
-        nonlocal shown
+    with _Display(title, say, Status(config.data)) as display:
+
+        def until() -> bool:
+            display.look()
+            over = bool(stop) or (seconds is not None and time.monotonic() - started >= seconds)
+            if over and before_stop is not None:
+                before_stop()
+            return over
+
+        try:
+            supervisor.run(until)
+        except VenueError as error:
+            problems.print(f"tape: {error}", style="red", markup=False, soft_wrap=True)
+            return EXIT_INCOMPLETE
+    display.tell_end()
+    code = _tell_outcomes(config, started_ns, say)
+    for complaint in supervisor.complaints:
+        say.print(complaint, style="red", markup=False, soft_wrap=True)
+    return EXIT_FAILED if supervisor.complaints else code
+
+
+class _Display:
+    """A screen, or a line now and then, beside what runs.
+
+    What goes wrong with it is logged once, and never stops what runs.
+    """
+
+    def __init__(self, title: str, say: Console, status: Status) -> None:
+        self._say = say
+        self._status = status
+        self._screen = Screen(title, say)
+        self._live = Live(console=say, auto_refresh=False, transient=True)
+        self._every_s = SCREEN_SECONDS if say.is_terminal else LINE_SECONDS
+        self._started = self._shown = time.monotonic()
+        self._told: set[str] = set()
+
+    def __enter__(self) -> "_Display":
+        if self._say.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def look(self) -> None:
+        """Shows the state, if it is time to."""
         now = time.monotonic()
-        if now - shown < every_s:
-            return False
-        shown = now
-        return True
+        if now - self._shown < self._every_s:
+            return
+        self._shown = now
+        self._attempt(self._draw if self._say.is_terminal else self._print_line)
 
-    def ended() -> bool:
-        return bool(stop) or (seconds is not None and time.monotonic() - started >= seconds)
+    def tell_end(self) -> None:
+        """Says what there is when all has stopped."""
+        self._attempt(
+            lambda: self._say.print(last_line(self._status.sample()), markup=False, soft_wrap=True)
+        )
 
-    def note() -> str:
-        return f"{time.monotonic() - started:.0f} s · Ctrl-C ends"
+    def _draw(self) -> None:
+        note = f"{time.monotonic() - self._started:.0f} s · Ctrl-C ends"
+        self._live.update(self._screen.draw(self._status.sample(), note), refresh=True)
 
-    def ending() -> bool:
-        over = ended()
-        if over and before_stop is not None:
-            before_stop()
-        return over
+    def _print_line(self) -> None:
+        self._say.print(one_line(self._status.sample()), markup=False, soft_wrap=True)
 
-    try:
-        if say.is_terminal:
-            screen = Screen(title, say)
-            with Live(console=say, auto_refresh=False, transient=True) as live:
-
-                def look() -> bool:
-                    if due(SCREEN_SECONDS):
-                        live.update(screen.draw(status.sample(), note()), refresh=True)
-                    return ending()
-
-                supervisor.run(look)
-        else:
-
-            def tell() -> bool:
-                if due(LINE_SECONDS):
-                    say.print(one_line(status.sample()), soft_wrap=True)
-                return ending()
-
-            supervisor.run(tell)
-    except VenueError as error:
-        problems.print(f"tape: {error}", style="red", markup=False, soft_wrap=True)
-        return EXIT_INCOMPLETE
-    say.print(last_line(status.sample()), soft_wrap=True)
-    return _tell_outcomes(config, started_ns, say)
+    def _attempt(self, show: Callable[[], None]) -> None:
+        try:
+            show()
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            if problem not in self._told:
+                self._told.add(problem)
+                log.warning("the status cannot be shown, the recording goes on: %s", problem)
 
 
 def _tell_outcomes(config: Config, started_ns: int, say: Console) -> int:
@@ -120,5 +154,5 @@ def _log_to(say: Console) -> None:
     form = "%(asctime)s %(levelname)s %(message)s"
     if say.is_terminal:
         handler, form = RichHandler(console=say, show_path=False), "%(message)s"
-    handler.setFormatter(PrintableFormatter(form))
+    handler.setFormatter(LogFormatter(form))
     logging.basicConfig(level="INFO", handlers=[handler])

@@ -41,6 +41,8 @@ class Screen:
             parts += [_headline(source), self._tapes(source, state.elapsed_s > 0), Text()]
         if not parts:
             parts = [Text(f"nothing is recorded in {state.data} yet", style="dim"), Text()]
+        parts += [Text(f"● {told}", style="red") for told in worker_troubles(state)]
+        parts += [Text(f"cannot be read: {told}", style="yellow") for told in _unread(state)]
         parts.append(_lake(state))
         if not self._console.is_terminal:
             return Group(*parts)
@@ -113,6 +115,24 @@ def sparks(rates: Sequence[float]) -> str:
     return bars.rjust(RATES_SHOWN)
 
 
+def worker_troubles(state: PipelineState) -> list[str]:
+    """Returns what there is to say of workers that do not run, or had to be started again."""
+    told = []
+    for worker in state.workers:
+        if worker.state == "running" and not worker.restarts:
+            continue
+        count = f"{worker.restarts} restart{'' if worker.restarts == 1 else 's'}"
+        why = f": {worker.last}" if worker.last else ""
+        told.append(f"{worker.name} {worker.state}, {count}{why}")
+    return told
+
+
+def _unread(state: PipelineState) -> list[str]:
+    return state.troubles + [
+        f"{source.name} {trouble}" for source in state.sources for trouble in source.troubles
+    ]
+
+
 def one_line(state: PipelineState) -> str:
     """Returns the state as one line of a log."""
     words = []
@@ -131,7 +151,8 @@ def one_line(state: PipelineState) -> str:
             + f" gaps {sum(source.gaps.values())}"
             + trouble(source, " ")
         )
-    return "; ".join(words) or "nothing recorded yet"
+    down = [told for told in worker_troubles(state) if " running, " not in told]
+    return "; ".join(words + down) or "nothing recorded yet"
 
 
 def last_line(state: PipelineState) -> str:

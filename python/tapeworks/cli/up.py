@@ -7,21 +7,23 @@ import typer
 from tapeworks.cli.command import Application
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.running import OUTCOMES, SecondsOption, run
-from tapeworks.cli.settings import load
+from tapeworks.cli.settings import load_named
 
 app = Application()
-
 
 EXAMPLES = """\
 Example:
   tape config example > tapeworks.toml && tape up
 
-A feed that its venue refuses is tried again every minute, and the others go on.
+A feed that its venue refuses is asked again every minute, a worker that dies or hangs is started
+again, and the others go on. `tape down` stops it from another terminal, `tape status` and
+`tape logs` show what it does.
+
 """
 
 
 @app.command(epilog=EXAMPLES + OUTCOMES)
 def up(config: ConfigOption = None, data: DataOption = None, seconds: SecondsOption = None) -> None:
     """Run everything in tapeworks.toml until Ctrl-C: recorders, derivation and sinks."""
-    settings = load(config)
+    settings = load_named(config)
     raise typer.Exit(run(replace(settings, data=data or settings.data), seconds))

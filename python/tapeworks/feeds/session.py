@@ -22,6 +22,7 @@ from typing import Any
 from picows import WSError
 
 from tapeworks._core import Ingest
+from tapeworks.config import redact
 from tapeworks.errors import FeedError, TapeworksError, VenueError
 from tapeworks.feeds.base import Clock, Feed, FeedConfig, Line, build
 from tapeworks.feeds.books import BookRequests
@@ -32,6 +33,7 @@ from tapeworks.feeds.outcome import EXIT_DONE, EXIT_INCOMPLETE, Tally
 from tapeworks.feeds.python import PythonFeed
 from tapeworks.feeds.rest import Requests
 from tapeworks.feeds.watchdog import Watchdog
+from tapeworks.heartbeat import BEAT_S, beat
 from tapeworks.tape import TapeConfig, noted_losses
 
 _TICK_S = 0.1
@@ -448,7 +450,7 @@ def run_worker(
 
     def report(status: Mapping[str, Any]) -> None:
         aside = path.with_suffix(".tmp")
-        told = json.dumps(status)
+        told = redact(json.dumps(status))
         try:
             aside.write_text(told)
             aside.replace(path)
@@ -469,13 +471,23 @@ def run_worker(
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
+        beating = asyncio.create_task(_keep_beating())
         try:
             status = await record(config, data_dir, stop, tape=tape, report=report)
         except VenueError as error:
             refused = {"source": config.name, "ts": time.time_ns(), "trouble": str(error)}
             report({**refused, "refused": True, "ended": True})
             raise
+        finally:
+            beating.cancel()
         report({**status, "ended": True})
         return EXIT_DONE if status["outcome"]["verdict"] == "all" else EXIT_INCOMPLETE
 
     return asyncio.run(main())
+
+
+async def _keep_beating() -> None:
+    """Gives signs of life for as long as the event loop turns."""
+    while True:
+        beat()
+        await asyncio.sleep(BEAT_S)

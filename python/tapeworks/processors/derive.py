@@ -18,6 +18,7 @@ from typing import Protocol
 
 from tapeworks._core import BookHistory, Stage, TapeReader
 from tapeworks.errors import DiskFullError, TapeError
+from tapeworks.heartbeat import beat
 from tapeworks.tape import Loss, TapeConfig, note_loss
 
 log = logging.getLogger("tapeworks.processors")
@@ -205,6 +206,7 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
     told, indexed, full = 0.0, 0.0, False
     try:
         while not stopping:
+            beat()
             try:
                 if not derivation.step():
                     derivation.wait()

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from tapeworks._core import Blob, Records, TapeReader
 from tapeworks.errors import ConfigError, SinkUnavailable, TapeError, TapeRangeError
+from tapeworks.heartbeat import beat
 from tapeworks.lake import BLOBS_MAX
 from tapeworks.tape import Loss, load_offset, note_loss, save_offset
 
@@ -354,6 +355,7 @@ def run_worker(config: HasSinks, name: str) -> None:
     try:
         tidied = time.monotonic()
         while not stopping:
+            beat()
             if sum(feeder.step() for feeder in work):
                 continue
             time.sleep(IDLE_S)

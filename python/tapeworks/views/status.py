@@ -3,6 +3,9 @@
 Nothing is asked of the running processes: ends and lags are in the tapes' heads, gaps and book
 states on their tapes, connections and lags in small files that are replaced every second. Each
 call of `Status.sample` reads only what is new since the last one.
+
+A look never fails because of what lies in the folder: strange, damaged or half-written files and
+what cannot be read are named as troubles beside all that can.
 """
 
 import contextlib
@@ -21,7 +24,9 @@ import numpy as np
 
 from tapeworks import _core
 from tapeworks._core import TapeReader
-from tapeworks.errors import TapeError, TapeRangeError
+from tapeworks.errors import CorruptTapeError, TapeError, TapeRangeError
+from tapeworks.printable import one_line
+from tapeworks.register import supervisors
 from tapeworks.views.tail import SourceTail
 
 RAW, NORMALIZED, BOOK = "market-data.raw", "market-data.normalized", "market-data.book"
@@ -76,6 +81,22 @@ class SourceState:
     """Losses by retention that are not in the ledger yet."""
     recorder: dict[str, Any] | None = None
     """What the recorder says of itself; none if it does not run."""
+    troubles: list[str] = field(default_factory=list)
+    """What of it could not be read, and why."""
+
+
+@dataclass
+class WorkerState:
+    """One worker, as its supervisor sees it."""
+
+    name: str
+    state: str
+    """`running`, `restarting`, `failing`, `refused`, `damaged` or `misconfigured`."""
+    restarts: int = 0
+    failures: int = 0
+    """How often it failed, one time after the other."""
+    last: str = ""
+    """Why it failed last."""
 
 
 @dataclass
@@ -95,6 +116,10 @@ class PipelineState:
     """When the disk is full at this rate; none if nothing grows."""
     elapsed_s: float = 0.0
     """Time over which rates were taken; 0 in the first sample."""
+    workers: list[WorkerState] = field(default_factory=list)
+    """Of all supervisors that run on the folder."""
+    troubles: list[str] = field(default_factory=list)
+    """What could not be read, and why."""
 
 
 class Status:
@@ -111,13 +136,19 @@ class Status:
         elapsed = now - self._last if self._last else 0.0
         self._last = now
         state = PipelineState(self.data, elapsed_s=elapsed)
-        root = self.data / "tape"
-        for folder in sorted(root.iterdir()) if root.is_dir() else []:
-            source = self._sources.setdefault(folder.name, _Source(self.data, folder))
-            state.sources.append(source.sample(elapsed))
-        state.lake = lake_files(self.data / "lake")
-        state.disk_bytes = folder_bytes(self.data)
-        state.free_bytes = shutil.disk_usage(self.data).free
+        with _noting(state.troubles, "workers"):
+            state.workers = list(_workers(self.data))
+        with _noting(state.troubles, "tapes"):
+            for folder in _folders(self.data / "tape"):
+                # A source's object holds what was read of it: it is made once.
+                if folder.name not in self._sources:
+                    self._sources[folder.name] = _Source(self.data, folder)
+                state.sources.append(self._sources[folder.name].sample(elapsed))
+        with _noting(state.troubles, "lake"):
+            state.lake = lake_files(self.data / "lake")
+        with _noting(state.troubles, "disk"):
+            state.disk_bytes = folder_bytes(self.data)
+            state.free_bytes = shutil.disk_usage(self.data).free
         stored = sum(size for _, size in state.lake.values())
         state.bytes_per_s = sum(
             tape.bytes_per_s * (1 + stored * (tape.topic == NORMALIZED) / max(1, tape.bytes))
@@ -144,32 +175,42 @@ class _Source:
 
     def sample(self, elapsed_s: float) -> SourceState:
         state = SourceState(self._folder.name, recorder=self._told("recorder"))
-        self._lags = self._told("derive") or {}
-        state.losses = sum(1 for _ in (self._state / "losses").glob("*.json"))
-        topics = {path.name for path in self._folder.iterdir() if path.is_dir()}
-        self._open(topics)
+        lags = self._told("derive") or {}
+        self._lags = {topic: lag for topic, lag in lags.items() if isinstance(lag, int)}
+        with _noting(state.troubles, "losses"):
+            state.losses = sum(1 for _ in (self._state / "losses").glob("*.json"))
+        with _noting(state.troubles, "tapes"):
+            self._open({path.name for path in _folders(self._folder)}, state.troubles)
         for topic in sorted(self._readers, key=_flow_order):
-            state.tapes.append(self._tape(topic, elapsed_s))
-        self._read_gaps()
-        self._read_books()
+            with _noting(state.troubles, topic):
+                state.tapes.append(self._tape(topic, elapsed_s))
+        with _noting(state.troubles, GAPS):
+            self._read_gaps()
+        with _noting(state.troubles, BOOK):
+            self._read_books()
         counted = Counter(
             f"{CAUSES.get(cause, cause)} {GAP_STATES.get(final, final)}"
             for cause, final in self._gaps.values()
         )
         state.gaps = dict(sorted(counted.items()))
-        symbols = {number: symbol for symbol, number in self._tail.symbols().ids()}
+        symbols: dict[int, str] = {}
+        with _noting(state.troubles, "symbols"):
+            symbols = {number: symbol for symbol, number in self._tail.symbols().ids()}
         state.books = {
             symbols.get(instrument, str(instrument)): BOOK_STATES.get(book, str(book))
             for instrument, book in sorted(self._books.items())
         }
         return state
 
-    def _open(self, topics: set[str]) -> None:
+    def _open(self, topics: set[str], troubles: list[str]) -> None:
         for topic in topics - self._readers.keys():
             try:
                 reader = TapeReader(self._folder / topic)
                 if topic == BOOK:
                     reader.seek(max(reader.first, reader.end - BOOK_TAIL_RECORDS))
+            except CorruptTapeError as error:
+                troubles.append(f"{topic}: {one_line(str(error))}")
+                continue
             except (OSError, TapeError):
                 # Its writer is just making it, folder first; the next sample sees it.
                 continue
@@ -199,10 +240,10 @@ class _Source:
         try:
             if time.time() - path.stat().st_mtime > STALE_S:
                 return None
-            state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            state = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return None if state.get("ended") else state
+        return None if not isinstance(state, dict) or state.get("ended") else state
 
     def _read_gaps(self) -> None:
         for marker in self._markers(GAPS, GAP_CODE):
@@ -241,10 +282,40 @@ def _flow_order(topic: str) -> tuple[int, str]:
     return ([RAW, NORMALIZED, BOOK].index(topic) if topic in (RAW, NORMALIZED, BOOK) else 9, topic)
 
 
+@contextlib.contextmanager
+def _noting(troubles: list[str], what: str) -> Iterator[None]:
+    """Adds what goes wrong inside to `troubles`, and goes on behind."""
+    try:
+        yield
+    except Exception as error:
+        # Whatever it is: who looks at a recording must neither stop it nor see nothing.
+        troubles.append(f"{what}: {one_line(str(error)) or type(error).__name__}")
+
+
+def _folders(parent: Path) -> list[Path]:
+    """Returns the folders in `parent` that are ours: not hidden ones, not files."""
+    if not parent.is_dir():
+        return []
+    found = (path for path in parent.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in found if path.is_dir())
+
+
+def _workers(data: Path) -> Iterator[WorkerState]:
+    for supervisor in supervisors(data):
+        for told in supervisor.workers:
+            yield WorkerState(
+                str(told.get("name", "")),
+                str(told.get("state", "")),
+                int(told.get("restarts", 0)),
+                int(told.get("failures", 0)),
+                one_line(str(told.get("last", ""))),
+            )
+
+
 def lake_files(lake: Path) -> dict[str, tuple[int, int]]:
     """Returns number of files and bytes of each table of the lake."""
     tables: dict[str, tuple[int, int]] = {}
-    for table in sorted(lake.iterdir()) if lake.is_dir() else []:
+    for table in _folders(lake):
         sizes = [found.st_size for name, found in _files(table) if name.endswith(".parquet")]
         tables[table.name] = (len(sizes), sum(sizes))
     return tables
@@ -280,5 +351,5 @@ def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """
     for parent, _, names in os.walk(folder):
         for name in names:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 yield name, os.stat(os.path.join(parent, name))

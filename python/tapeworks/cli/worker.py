@@ -1,0 +1,54 @@
+"""`tape worker`: one worker alone, in the foreground, for containers and other supervisors."""
+
+from dataclasses import replace
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from tapeworks.cli.command import Application
+from tapeworks.cli.options import ConfigOption, DataOption
+from tapeworks.cli.settings import load_named
+from tapeworks.pipeline import Worker, run_worker
+from tapeworks.worker import EXIT_DAMAGED, EXIT_FAILED, EXIT_INCOMPLETE, EXIT_REFUSED
+
+app = Application()
+
+EXAMPLES = """\
+Examples:
+  tape worker recorder binance-spot
+  tape worker derive binance-spot
+  tape worker sink parquet --data /mnt/data
+
+NAME is a source for a recorder and for derive, and a sink's name for a sink. All workers of a data
+folder see the same disk. Each goes on from what it wrote last, whenever it is started again.
+
+Ctrl-C and SIGTERM end it in good order. It exits with
+  0  it was asked to stop, and all that was asked for was done
+  1  it failed: another process does this work, or a tape is damaged (`tape verify` shows it)
+  2  wrong arguments or settings: to start it again does not help
+  3  the venue refuses what is asked for, or not all of it was recorded
+"""
+
+EXIT_CODES = {EXIT_REFUSED: EXIT_INCOMPLETE, EXIT_DAMAGED: EXIT_FAILED}
+
+
+class Kind(StrEnum):
+    """What a worker does."""
+
+    RECORDER = "recorder"
+    DERIVE = "derive"
+    SINK = "sink"
+
+
+@app.command(epilog=EXAMPLES)
+def worker(
+    kind: Annotated[Kind, typer.Argument(help="What it does.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="A source, or a sink.", show_default=False)],
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Run one worker of tapeworks.toml alone, in the foreground, without a supervisor."""
+    settings = load_named(config)
+    code = run_worker(replace(settings, data=data or settings.data), Worker(kind.value, name))
+    raise typer.Exit(EXIT_CODES.get(code, code))

@@ -1,0 +1,121 @@
+"""Which supervisors run on a data folder: each says so in `run/<pid>.<n>/`, with its workers.
+
+The folder is locked for as long as its supervisor lives, so that what a dead one has left is known
+as such, and no other process that has got its number is taken for it.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tapeworks._core import FolderLock
+from tapeworks.errors import TapeError, TapeLockedError
+
+FOLDER, FILE = "run", "supervisor.json"
+ENTRY = re.compile(r"[0-9]+\.[0-9]+")
+_NUMBERS = itertools.count()
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """A supervisor that runs, and what it said last of its workers."""
+
+    pid: int
+    told: Mapping[str, Any] = field(default_factory=dict)
+    is_here: bool = True
+    """Whether `pid` is a number of this machine and container."""
+
+    @property
+    def workers(self) -> list[dict[str, Any]]:
+        """Its workers, as it told them."""
+        found = self.told.get("workers", [])
+        return [worker for worker in found if isinstance(worker, dict)]
+
+
+class Register:
+    """The entry of this process, while it is entered."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        # One process may have more than one supervisor.
+        self._folder = data / FOLDER / f"{os.getpid()}.{next(_NUMBERS)}"
+        self._lock: FolderLock | None = None
+
+    def __enter__(self) -> "Register":
+        _remove_dead(self._data)
+        self._lock = FolderLock(self._folder)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._folder.parent.rmdir()
+        if self._lock is not None:
+            self._lock.release()
+
+    def tell(self, workers: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces what is said of this supervisor. A full disk leaves it as it is."""
+        told = {
+            "pid": os.getpid(),
+            "namespace": _namespace(),
+            "ts": time.time_ns(),
+            "workers": list(workers),
+        }
+        aside = self._folder / f"{FILE}.new"
+        with contextlib.suppress(OSError):
+            aside.write_text(json.dumps(told), encoding="utf-8")
+            aside.replace(self._folder / FILE)
+
+
+def supervisors(data: Path) -> Iterator[Supervised]:
+    """Yields the supervisors that run on `data`, also where their entry cannot be read."""
+    for folder in _entries(data):
+        if not _is_locked(folder):
+            continue
+        told: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            read = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            told = read if isinstance(read, dict) else {}
+        namespace = told.get("namespace", "")
+        yield Supervised(int(folder.name.partition(".")[0]), told, namespace in ("", _namespace()))
+
+
+def _entries(data: Path) -> list[Path]:
+    try:
+        found = [path for path in (data / FOLDER).iterdir() if ENTRY.fullmatch(path.name)]
+    except OSError:
+        return []
+    return sorted(path for path in found if path.is_dir())
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        FolderLock(folder).release()
+    except TapeLockedError:
+        return True
+    except (TapeError, OSError):
+        return False
+    return False
+
+
+def _remove_dead(data: Path) -> None:
+    for folder in _entries(data):
+        if not _is_locked(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _namespace() -> str:
+    """Returns what tells apart two processes of one number, in two containers or machines."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return os.uname().nodename

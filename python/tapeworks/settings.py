@@ -1,0 +1,211 @@
+"""The settings of a whole pipeline: every table of `tapeworks.toml`, resolved and checked.
+
+It knows which members there are and where their own settings are; it opens nothing, and loads of a
+member what holds its settings and no more.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from tapeworks.config import Section, Value, resolve, source_name, unknown
+from tapeworks.errors import ConfigError
+from tapeworks.tape import TapeConfig
+
+# Kind of feed -> where its settings are; then what finds a class of the user's own.
+FEED_CONFIGS = {"binance": "tapeworks.feeds.binance.config:BinanceConfig"}
+OWN_FEED = "tapeworks.feeds.python:class_named"
+# Name of a sink -> where its settings are.
+SINK_CONFIGS = {"parquet": "tapeworks.sinks.parquet:ParquetConfig"}
+# What is recorded when the settings name no feed.
+DEFAULT_FEED = "binance-spot"
+DEFAULT_SYMBOLS = Value(["BTCUSDT", "ETHUSDT"], "defaults")
+
+
+@dataclass(frozen=True)
+class ProcessorsConfig:
+    """What is derived from the normalized tape."""
+
+    trades: Literal["auto", "trade", "agg_trade"] = "auto"
+    """Which stream of trades makes bars and ticks; `auto`: single fills where they are recorded."""
+    bars_ms: tuple[int, ...] = (1_000, 60_000, 300_000)
+    """Lengths of the bars built from trades."""
+    bars_grace_ms: int = 2_000
+    """A bar without later trades is closed so long after its end."""
+    ticks_ms: int = 0
+    """Least time between two ticks of an instrument; 0: every change."""
+    tops_ms: int = 1_000
+    """Least time between two rows of book_snapshots of an instrument; 0: none."""
+    tops_levels: int = 20
+    batch_items: int = 4_096
+    """Items that one step takes at most."""
+
+    def __post_init__(self) -> None:
+        if not self.bars_ms or min(self.bars_ms) < 1:
+            raise ConfigError(f"bars_ms: wanted lengths from 1 ms on; found {list(self.bars_ms)}")
+        _within("bars_grace_ms", self.bars_grace_ms, 0, 3_600_000)
+        _within("ticks_ms", self.ticks_ms, 0, 3_600_000)
+        _within("tops_ms", self.tops_ms, 0, 3_600_000)
+        _within("tops_levels", self.tops_levels, 1, 1_000)
+        _within("batch_items", self.batch_items, 1, 1 << 20)
+
+    def settings(self, processor: str) -> Mapping[str, int | str | Sequence[int]]:
+        """Returns the settings of `processor` as the core names them."""
+        trades = "agg_trade" if self.trades == "agg_trade" else "trade"
+        table: dict[str, Mapping[str, int | str | Sequence[int]]] = {
+            "books": {
+                "snapshot_interval_ms": self.tops_ms,
+                "snapshot_levels": self.tops_levels,
+            },
+            "bars": {
+                "intervals_ms": list(self.bars_ms),
+                "grace_ms": self.bars_grace_ms,
+                "channel": trades,
+            },
+            "ticks": {"interval_ms": self.ticks_ms, "channel": trades},
+        }
+        return table.get(processor, {})
+
+
+@dataclass(frozen=True)
+class SupervisorConfig:
+    """How child processes are kept running."""
+
+    restart_ms: int = 200
+    """Delay before the first restart; it doubles with each one that follows soon."""
+    restart_ms_max: int = 30_000
+    healthy_ms: int = 10_000
+    """A child that ran for so long starts again without delay."""
+    stop_ms_max: int = 15_000
+    """What has not stopped by then is killed; nothing is lost by it."""
+    hang_ms: int = 30_000
+    """A child whose main loop gives no sign of life for so long, and uses no processor, is killed
+    and started again; one that is busy all the time has twenty times as long."""
+    log_bytes_max: int = 8 << 20
+    """The log of a child is closed at this size; one closed log is kept beside it."""
+
+    def __post_init__(self) -> None:
+        _within("restart_ms", self.restart_ms, 0, 3_600_000)
+        _within("restart_ms_max", self.restart_ms_max, self.restart_ms, 3_600_000)
+        _within("healthy_ms", self.healthy_ms, 0, 3_600_000)
+        _within("stop_ms_max", self.stop_ms_max, 100, 3_600_000)
+        _within("hang_ms", self.hang_ms, 1_000, 86_400_000)
+        _within("log_bytes_max", self.log_bytes_max, 1 << 16, 1 << 40)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that `tapeworks.toml` says, checked."""
+
+    data: Path = Path("data")
+    feeds: Mapping[str, Any] = field(default_factory=dict)
+    tape: TapeConfig = field(default_factory=TapeConfig)
+    processors: ProcessorsConfig = field(default_factory=ProcessorsConfig)
+    sinks: Mapping[str, Any] = field(default_factory=dict)
+    supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
+
+    def endpoints(self) -> list[tuple[str, str, int]]:
+        """Returns name, host and port of everything that the feeds connect to."""
+        found = []
+        for name, feed in self.feeds.items():
+            for url in (feed.ws, feed.rest):
+                parts = urlsplit(url)
+                if parts.hostname:
+                    secure = parts.scheme in ("wss", "https")
+                    found.append((name, parts.hostname, parts.port or (443 if secure else 80)))
+        return found
+
+
+def resolve_config(written: Section) -> Config:
+    """Turns what was written into a checked `Config`; absent feeds and sinks get the defaults.
+
+    Raises:
+        ConfigError: says which setting is wrong, what was wanted, what was found.
+    """
+    tables = frozenset({"feeds", "sinks"})
+    config = resolve(written, Config, ignore=tables)
+    if "data" not in written.entries and written.folder is not None:
+        config = replace(config, data=written.folder / config.data)
+    feeds = _feeds(written.table("feeds"))
+    sinks = _sinks(written.table("sinks"))
+    return replace(config, feeds=feeds, sinks=sinks)
+
+
+def _feeds(section: Section) -> dict[str, Any]:
+    """Returns the feeds by the name of their source: the one key of all that is stored of them."""
+    if not section.entries:
+        section = Section(section.name, {DEFAULT_FEED: Section(f"feeds.{DEFAULT_FEED}")})
+    feeds: dict[str, Any] = {}
+    tables: dict[str, list[str]] = {}
+    for key in section.entries:
+        table = section.table(key)
+        is_variable = _only_from_environment(table)
+        # A variable cannot hold a hyphen.
+        name = key.replace("_", "-") if is_variable else key
+        if name == DEFAULT_FEED and is_variable:
+            # A variable that changes one setting of the default feed leaves it its symbols.
+            table = Section(table.name, {"symbols": DEFAULT_SYMBOLS, **table.entries})
+        feed = resolve_feed(name, table)
+        feeds[feed.name] = feed
+        tables.setdefault(feed.name, []).append(f"[{table.name}]")
+    for source, named in tables.items():
+        if len(named) > 1:
+            raise ConfigError(
+                f"expected one feed for each source; got {len(named)} for {source!r}: "
+                f"{', '.join(named)}"
+            )
+    return feeds
+
+
+def _only_from_environment(section: Section) -> bool:
+    values = [entry for entry in section.entries.values() if isinstance(entry, Value)]
+    return all(value.from_environment for value in values)
+
+
+def resolve_feed(name: str, section: Section) -> Any:
+    """Turns the settings of one feed into its dataclass.
+
+    Its source is called `name`, unless its settings say otherwise.
+
+    Raises:
+        ConfigError: the kind of feed is not known, or a setting is wrong.
+    """
+    try:
+        source_name(name)
+    except ConfigError as error:
+        raise ConfigError(f"[{section.name}]: {error}") from None
+    entry = section.entries.get("kind")
+    kind = str(entry.raw) if isinstance(entry, Value) else name.partition("-")[0]
+    if ":" in kind:
+        config = resolve(section, load_name(OWN_FEED)(kind).Config)
+    elif kind in FEED_CONFIGS:
+        config = resolve(section, load_name(FEED_CONFIGS[kind]), ignore=frozenset({"kind"}))
+    else:
+        raise ConfigError(
+            f"[{section.name}]: wanted kind to be one of {', '.join(FEED_CONFIGS)}, or a "
+            f"class of your own such as 'my_package.my_module:MyFeed'; found {kind!r}"
+        )
+    return config if config.source else replace(config, source=name)
+
+
+def _sinks(section: Section) -> dict[str, Any]:
+    names = list(section.entries) or ["parquet"]
+    for name in names:
+        if name not in SINK_CONFIGS:
+            raise unknown(section, name, SINK_CONFIGS.keys())
+    sinks = {name: resolve(section.table(name), load_name(SINK_CONFIGS[name])) for name in names}
+    return {name: sink for name, sink in sinks.items() if getattr(sink, "enabled", True)}
+
+
+def load_name(target: str) -> Any:
+    """Imports `module:name`. Tables hold such texts so that only what is used is loaded."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name}: wanted {low} to {high}; found {value}")

@@ -1,0 +1,251 @@
+"""The processes of `tape up`: started, looked at, hung, stopped, and alone."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tapeworks.simulators import Simulator, start_simulator
+from tapeworks.views.audit import audit
+
+pytestmark = pytest.mark.timeout(180)
+
+RATE = ("--symbols", "BTCUSDT", "--rate", "60", "--levels", "50")
+
+
+@pytest.fixture(scope="module")
+def exchange() -> Iterator[Simulator]:
+    """An exchange that goes on for as long as the tests do."""
+    with start_simulator(*RATE) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def up(exchange: Simulator, tape: Any) -> Callable[..., "subprocess.Popen[str]"]:
+    """Starts `tape up` over the exchange, and waits until something is in the lake."""
+
+    def start(more: str = "") -> "subprocess.Popen[str]":
+        (tape.folder / "tapeworks.toml").write_text(
+            f'[feeds.binance-spot]\nsymbols = ["BTCUSDT"]\nws_url = "{exchange.ws_url}"\n'
+            f'rest_url = "{exchange.rest_url}"\n[sinks.parquet]\nflush_seconds = 1.0\n{more}'
+        )
+        process: subprocess.Popen[str] = tape.start("up")
+        wait(lambda: (tape.folder / "data" / "lake" / "trades").is_dir(), process)
+        return process
+
+    return start
+
+
+def wait(what: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def workers(folder: Path) -> dict[str, Any]:
+    """What the supervisor says of its workers, by name."""
+    [told] = (folder / "data" / "run").glob("*/supervisor.json")
+    return {worker["name"]: worker for worker in json.loads(told.read_text())["workers"]}
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "run_child" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("text", [None, "", 'data = "x"\n', "[tape]\nkeep_hours = 1\n"])
+def test_up_records_nothing_uninvited(tape: Any, text: str | None):
+    # Without a file, and with one that names no feed: it says how to write one, and makes nothing.
+    if text is not None:
+        (tape.folder / "tapeworks.toml").write_text(text)
+    before = sorted(tape.folder.iterdir())
+    line = tape.refuse("up", code=2)
+    assert "`tape config example > tapeworks.toml`" in line
+    assert sorted(tape.folder.iterdir()) == before
+
+
+def test_up_of_a_feed_that_a_variable_names(tape: Any, monkeypatch: pytest.MonkeyPatch):
+    # A container has no file: the variable is the invitation.
+    monkeypatch.setenv("TAPEWORKS_FEEDS__BINANCE_SPOT__SYMBOLS", "ETHUSDT")
+    monkeypatch.setenv("TAPEWORKS_FEEDS__BINANCE_SPOT__WS_URL", "ws://127.0.0.1:9")
+    monkeypatch.setenv("TAPEWORKS_FEEDS__BINANCE_SPOT__REST_URL", "off")
+    monkeypatch.setenv("TAPEWORKS_PORT", "tcp://10.0.0.1:80")
+    assert "recording into data" in tape.run("up", "--seconds", 1, code=None)
+
+
+def test_data_lies_beside_the_settings_wherever_it_is_started(exchange: Simulator, tape: Any):
+    # As a service manager does it: from another folder.
+    folder = tape.folder / "etc"
+    folder.mkdir()
+    (folder / "tapeworks.toml").write_text(
+        f'[feeds.binance-spot]\nsymbols = ["BTCUSDT"]\nws_url = "{exchange.ws_url}"\n'
+        f'rest_url = "{exchange.rest_url}"\n'
+    )
+    tape.run("up", "--config", "etc/tapeworks.toml", "--seconds", 4, code=None)
+    assert (folder / "data" / "tape" / "binance-spot").is_dir()
+    assert not (tape.folder / "data").exists()
+
+
+def test_down_stops_in_good_order_and_says_what(up: Callable[..., Any], tape: Any):
+    # From another terminal: the supervisor ends with 0, all is derived and stored, nothing runs.
+    process = up()
+    pids = [worker["pid"] for worker in workers(tape.folder).values()]
+    assert len(pids) == 3
+    shown = tape.run("down")
+    names = "recorder-binance-spot, derive-binance-spot, sink-parquet"
+    assert shown == f"stopped process {process.pid}: {names}\n"
+    shown, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert not any(map(is_running, pids))
+    assert all(found.exact for found in audit(tape.folder / "data"))
+    assert tape.run("down") == "nothing runs on data\n"
+
+
+def test_down_wakes_a_supervisor_that_is_stopped(up: Callable[..., Any], tape: Any):
+    # SIGSTOP: it could not act on the signal otherwise.
+    process = up()
+    process.send_signal(signal.SIGSTOP)
+    assert f"stopped process {process.pid}" in tape.run("down")
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_down_leaves_other_processes_alone(tape: Any):
+    # The number of a supervisor that was killed belongs to another process by now.
+    with subprocess.Popen(["sleep", "100"]) as other:
+        entry = tape.folder / "data" / "run" / f"{other.pid}.0"
+        entry.mkdir(parents=True)
+        (entry / "supervisor.json").write_text(json.dumps({"pid": other.pid, "workers": []}))
+        assert tape.run("down") == "nothing runs on data\n"
+        assert other.poll() is None
+        other.kill()
+
+
+def test_worker_that_hangs_is_started_again_and_nothing_is_lost(up: Callable[..., Any], tape: Any):
+    # Each kind is stopped with SIGSTOP, for good; the status tells of it, and the lake is exact.
+    process = up("[supervisor]\nhang_ms = 2000\n")
+    for name in ("recorder-binance-spot", "derive-binance-spot", "sink-parquet"):
+        pid = workers(tape.folder)[name]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        wait(lambda name=name: workers(tape.folder)[name]["restarts"] == 1, process)
+        assert not is_running(pid)
+    state = tape.answer("status", "--json")
+    assert [worker["restarts"] for worker in state["workers"]] == [1, 1, 1]
+    assert all("it hung" in worker["last"] for worker in state["workers"])
+    _, errors = tape.interrupt(process)
+    assert process.returncode == 0, errors
+    assert "hangs: no sign of life" in errors
+    assert all(found.exact for found in audit(tape.folder / "data"))
+
+
+def test_stray_files_do_not_stop_a_recording(up: Callable[..., Any], tape: Any):
+    # As a desktop leaves them, while it runs and its status is shown.
+    process = up()
+    data = tape.folder / "data"
+    for folder in [path for path in data.rglob("*") if path.is_dir()]:
+        (folder / ".DS_Store").write_bytes(b"\0\xff")
+        (folder / "notes.txt").write_text("mine")
+    first = time.monotonic()
+    said: list[str] = []
+    while time.monotonic() < first + 60 and len(said) < 3:
+        said.append(process.stdout.readline())
+    assert all("binance-spot" in line for line in said[1:])
+    _, errors = tape.interrupt(process)
+    assert process.returncode == 0, errors
+    assert "restart" not in errors
+
+
+def test_logs_shows_the_last_lines_and_goes_on(up: Callable[..., Any], tape: Any):
+    # Of one worker and of all; following, what comes later is shown, whatever the file.
+    process = up()
+    line = next(line for line in tape.run("logs").splitlines() if "connected" in line)
+    assert line.startswith("recorder-binance-spot ")
+    assert "connected" in tape.run("logs", "recorder", "-n", 50)
+    assert tape.run("logs", "sink", "-n", 0) == ""
+    known = "derive-binance-spot, recorder-binance-spot, sink-parquet"
+    assert known in tape.refuse("logs", "nothing", code=2)
+    following = tape.start("logs", "recorder-binance-spot", "-f", "-n", 0)
+    assert following.stdout is not None
+    log = tape.folder / "data" / "log" / "recorder-binance-spot.log"
+    time.sleep(1)
+    with log.open("a") as file:
+        file.write("a line \x1b[2J of http://u:hunter2@h\n")
+    assert following.stdout.readline() == "a line \\x1b[2J of http://***@h\n"
+    log.replace(log.with_suffix(".log.1"))
+    log.write_text("after the change\n")
+    assert following.stdout.readline() == "after the change\n"
+    _, errors = tape.interrupt(following)
+    assert (following.returncode, errors) == (0, "")
+    tape.interrupt(process)
+
+
+def test_logs_of_nothing_are_one_line(tape: Any):
+    # Nothing has run there.
+    assert "found none" in tape.refuse("logs", code=1)
+
+
+def test_workers_alone_make_the_whole_flow(exchange: Simulator, tape: Any):
+    # As containers run them: three processes in the foreground, each ended by its own signal.
+    (tape.folder / "tapeworks.toml").write_text(
+        f'[feeds.binance-spot]\nsymbols = ["BTCUSDT"]\nws_url = "{exchange.ws_url}"\n'
+        f'rest_url = "{exchange.rest_url}"\n[sinks.parquet]\nflush_seconds = 1.0\n'
+    )
+    kinds = [("recorder", "binance-spot"), ("derive", "binance-spot"), ("sink", "parquet")]
+    started = [tape.start("worker", *words) for words in kinds]
+    wait(lambda: (tape.folder / "data" / "lake" / "trades").is_dir(), started[0])
+    line = tape.refuse("worker", "recorder", "binance-spot", code=1)
+    assert f"by process {started[0].pid}" in line
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGTERM)
+    for process, number in zip(started, signals, strict=True):
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 0, errors
+        assert "Traceback" not in errors
+    assert all(found.exact for found in audit(tape.folder / "data"))
+    [count] = tape.answer("query", "select count(*) as n from trades", "--format", "json")
+    assert count["n"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["derive", "other"], 2, "expected a worker of recorder binance-spot"),
+        (["sink", "kafka"], 2, "sink parquet; got sink kafka"),
+        (["thing", "x"], 2, "'thing' is not one of"),
+    ],
+)
+def test_worker_that_is_not_there_is_refused(tape: Any, words: list[str], code: int, told: str):
+    # With those that the settings have.
+    text = '[feeds.binance-spot]\nsymbols = ["BTCUSDT"]\n'
+    (tape.folder / "tapeworks.toml").write_text(text)
+    assert told in tape.refuse("worker", *words, code=code)
+    assert not (tape.folder / "data").exists()
+
+
+def test_password_of_a_proxy_is_nowhere(
+    exchange: Simulator, tape: Any, monkeypatch: pytest.MonkeyPatch
+):
+    # It comes from the environment, and is in no output, log or file, also when the proxy fails.
+    (tape.folder / "tapeworks.toml").write_text(
+        f'[feeds.binance-spot]\nsymbols = ["BTCUSDT"]\nws_url = "{exchange.ws_url}"\n'
+        f'rest_url = "{exchange.rest_url}"\n'
+    )
+    name = "TAPEWORKS_FEEDS__BINANCE_SPOT__PROXY"
+    monkeypatch.setenv(name, "http://user:hunter2@127.0.0.1:9")
+    process = tape.start("up", "--seconds", "6")
+    shown, errors = process.communicate(timeout=60)
+    assert "hunter2" not in shown + errors + tape.run("config", "show")
+    for path in (tape.folder / "data").rglob("*"):
+        assert not path.is_file() or b"hunter2" not in path.read_bytes(), path
+    log = (tape.folder / "data" / "log" / "recorder-binance-spot.log").read_text()
+    assert "connect failed" in log
