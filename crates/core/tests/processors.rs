@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use tapeworks_core::processors::{find, Entry, Setting, Settings, Stage, StageConfig, PROCESSORS};
 use tapeworks_core::record::blob::BlobHeader;
 use tapeworks_core::record::{
-    records, BlobKind, Blobs, Header, Marker, MarkerCode, Plain, Records,
+    records, Bar, BlobKind, Blobs, Header, Marker, MarkerCode, Plain, Records, Tick, Trade,
+    FLAG_MAYBE_BAD, NONE,
 };
 use tapeworks_core::tape::{hash, Batch, Durability, Reader, Tape, TapeConfig, TapeKind, NO_INPUT};
 use tapeworks_core::Processor;
@@ -402,4 +403,64 @@ fn remove_segments(path: &Path, count: usize) {
     files.sort();
     assert!(files.len() > count + 1, "{files:?}");
     files.iter().take(count).for_each(|file| std::fs::remove_file(file).unwrap());
+}
+
+/// Trades of these sizes in one second, one more than five minutes later.
+fn trades_of(sizes: &[i64]) -> Vec<u8> {
+    let mut out = Records::new();
+    for (number, &size) in (1u64..).zip(sizes.iter().chain(&[100])) {
+        let is_after = number as usize > sizes.len();
+        let ts = 1_795_000_000_000_000_000 + if is_after { 600_000_000_000 } else { number as i64 };
+        let header = Header {
+            instrument: 1,
+            ts_event: ts,
+            ts_recv: ts,
+            sequence: number,
+            ..Header::of::<Trade>()
+        };
+        out.push(&Trade {
+            header,
+            price: 8_000,
+            size,
+            trade_id: number,
+            count: 1,
+            side: 1,
+            channel: 1,
+            conditions: [0; 2],
+        });
+    }
+    out.as_bytes().to_vec()
+}
+
+#[test]
+fn a_volume_that_does_not_fit_is_absent_and_flagged() {
+    // Sums up to the largest size, just beyond it, far beyond it, and back by nothing: exact, or
+    // absent and flagged. The turnover is exact each time.
+    let cases: [(&[i64], i64); 4] = [
+        (&[NONE - 1], NONE - 1),
+        (&[NONE - 2, 1], NONE - 1),
+        (&[NONE - 1, 1], NONE),
+        (&[5_000_000_000 * 100_000_000; 100], NONE),
+    ];
+    for (sizes, volume) in cases {
+        let five_minutes = Settings::new().with("intervals_ms", Setting::Number(300_000));
+        let mut bars = find("bars").unwrap().build(&five_minutes).unwrap();
+        let bytes = run(&mut *bars, &trades_of(sizes), usize::MAX, 0);
+        let bar: Bar = records::iterate(&bytes).find_map(|record| record.as_bar()).unwrap();
+        assert_eq!((bar.volume, bar.buy_volume), (volume, volume), "{sizes:?}");
+        let turnover: i128 = sizes.iter().map(|&size| i128::from(size) * 8_000).sum();
+        assert_eq!(i128::from(bar.turnover), turnover);
+        assert_eq!(bar.header.flags & FLAG_MAYBE_BAD != 0, volume == NONE);
+        let second = Settings::new().with("interval_ms", Setting::Number(1_000));
+        let mut ticks = find("ticks").unwrap().build(&second).unwrap();
+        // The first trade makes a tick of its own; the others are folded into the last.
+        let sizes: Vec<i64> = [1].iter().chain(sizes).copied().collect();
+        let bytes = run(&mut *ticks, &trades_of(&sizes), usize::MAX, 0);
+        let tick: Tick =
+            records::iterate(&bytes).filter_map(|record| record.as_tick()).last().unwrap();
+        let all = sizes[1..].iter().map(|&size| i128::from(size)).sum::<i128>() + 100;
+        let expected = i64::try_from(all).unwrap_or(NONE);
+        assert_eq!(tick.volume, expected, "{sizes:?}");
+        assert_eq!(tick.header.flags & FLAG_MAYBE_BAD != 0, expected == NONE);
+    }
 }

@@ -5,7 +5,8 @@
 //! tape pass its end by `grace_ms`. A later trade of the window gives the whole bar again, flagged
 //! as out of order. A window without trades has no bar. A bar in whose window trades may be missing
 //! is flagged `FLAG_MAYBE_BAD`, and written again without the flag when they came after all; so is
-//! the first bar of an instrument, unless the recording saw its first trade.
+//! the first bar of an instrument, unless the recording saw its first trade. A volume that does not
+//! fit its field is absent, and its bar flagged so too; the turnover stays exact.
 //!
 //! `ts_recv` of a bar is that of the record that closed it: nobody could have known it sooner.
 
@@ -15,7 +16,7 @@ use super::{Batch, Processor, Settings};
 use crate::error::{Error, Result};
 use crate::record::{
     records, Bar, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, Record, Records,
-    Trade, FLAG_OUT_OF_ORDER, NONE,
+    Trade, FLAG_MAYBE_BAD, FLAG_OUT_OF_ORDER, NONE,
 };
 
 mod series;
@@ -189,7 +190,11 @@ impl Bars {
 }
 
 fn write(bar: &Bar, watermark: i64, out: &mut Records) {
-    out.push(&Bar { header: Header { ts_recv: watermark, ..bar.header }, ..*bar });
+    let mut header = Header { ts_recv: watermark, ..bar.header };
+    if bar.volume == NONE || bar.buy_volume == NONE {
+        header.flags |= FLAG_MAYBE_BAD;
+    }
+    out.push(&Bar { header, ..*bar });
 }
 
 impl Processor for Bars {

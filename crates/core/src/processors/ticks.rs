@@ -3,14 +3,14 @@
 //! A tick carries the best bid and offer and the last price that were known at that moment; its
 //! `volume` is the size of the trade that made it, 0 when a quote made it. With `interval_ms` one
 //! instrument gives at most one tick in an interval of event time: what comes sooner is folded into
-//! the next, whose volume is then the sum.
+//! the next, whose volume is then the sum: absent, and the tick flagged, if that does not fit.
 
 use super::state::{StateReader, StateWriter};
 use super::{Batch, Processor, Settings};
 use crate::error::{Error, Result};
 use crate::record::{
     records, Channel, Header, Plain, Quote, Record, Records, Tick, Trade, FLAG_HISTORICAL,
-    FLAG_LAST, FLAG_OUT_OF_ORDER, NONE,
+    FLAG_LAST, FLAG_MAYBE_BAD, FLAG_OUT_OF_ORDER, NONE,
 };
 
 const NAME: &str = "ticks";
@@ -62,6 +62,15 @@ pub(super) fn trade_channel(settings: &mut Settings) -> Result<Channel> {
     }
 }
 
+/// The sum of a volume and a size; absent from the first sum on that does not fit.
+#[inline]
+pub(super) const fn total(volume: i64, size: i64) -> i64 {
+    match volume.checked_add(size) {
+        Some(sum) if volume != NONE => sum,
+        _ => NONE,
+    }
+}
+
 impl Ticks {
     fn last(&mut self, instrument: u32) -> &mut Last {
         let at = instrument as usize;
@@ -80,7 +89,7 @@ impl Ticks {
         }
         let last = self.last(trade.header.instrument);
         last.price = trade.price;
-        last.volume = last.volume.saturating_add(trade.size);
+        last.volume = total(last.volume, trade.size);
         self.tick(&trade.header, out);
     }
 
@@ -101,8 +110,9 @@ impl Ticks {
         }
         last.ts = header.ts_event;
         let volume = std::mem::take(&mut last.volume);
+        let flags = if volume == NONE { FLAG_LAST | FLAG_MAYBE_BAD } else { FLAG_LAST };
         out.push(&Tick {
-            header: Header { flags: FLAG_LAST, ..retyped(header) },
+            header: Header { flags, ..retyped(header) },
             bid: last.bid,
             ask: last.ask,
             last: last.price,

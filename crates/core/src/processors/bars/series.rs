@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
+use crate::processors::ticks::total;
 use crate::record::{
     Bar, Header, Marker, Side, Trade, Turnover, FLAG_HISTORICAL, FLAG_LAST, FLAG_MAYBE_BAD,
     FLAG_OUT_OF_ORDER, NONE,
@@ -102,11 +103,12 @@ impl Window {
             bar.close = trade.price;
         }
         let turnover = i128::from(trade.price) * i128::from(trade.size);
-        bar.volume = bar.volume.saturating_add(trade.size);
-        bar.turnover = (i128::from(bar.turnover) + turnover).into();
+        bar.volume = total(bar.volume, trade.size);
+        // Where a sum of products is too large, that of the sizes was too large long before.
+        bar.turnover = i128::from(bar.turnover).saturating_add(turnover).into();
         if trade.side == Side::Bid as u8 {
-            bar.buy_volume = bar.buy_volume.saturating_add(trade.size);
-            bar.buy_turnover = (i128::from(bar.buy_turnover) + turnover).into();
+            bar.buy_volume = total(bar.buy_volume, trade.size);
+            bar.buy_turnover = i128::from(bar.buy_turnover).saturating_add(turnover).into();
         }
         bar.count += u64::from(trade.count);
         // A window whose trades come late waits from the last of them on, so that it is not
