@@ -103,6 +103,25 @@ def test_book_is_shown_only_while_it_is_proven() -> None:
     assert shown.top()[0] == [(98 * PRICE, SIZE), (97 * PRICE, SIZE)]
 
 
+def test_no_book_is_shown_after_the_end_of_the_session() -> None:
+    # The end of a session concerns no instrument, and ends the proof of all: nobody listens any
+    # more. The next session begins with a snapshot.
+    market = Market()
+    book = _core.SyncedBook("binance-spot", 1)
+    book.apply(market.update(11, 12, [["100", "1"]], []))
+    book.apply(market.snapshot(11, [["99", "1"]], [["101", "1"]]))
+    assert book.state == "continuous"
+    end = struct.pack(
+        "<BBBBIqqQBBBBIQQq",
+        *(8, _core.KIND_MARKER, 0, 1, 0, 5, 5, 0),
+        *(7, 0, 0, 0, 0, 0, 0, 2**63 - 1),
+    )
+    book.apply(_core.Records.from_bytes(end))
+    assert book.state != "continuous"
+    assert book.top() is None
+    assert book.book() is None
+
+
 LENGTH, LEVEL, MARKER = 8, _core.KIND_LEVEL, _core.KIND_MARKER
 SNAPSHOT_FLAG, LAST_FLAG = 2, 1
 BOOK_STATE, CHECKPOINT_BEGIN, CHECKPOINT_END = 10, 11, 12

@@ -285,3 +285,90 @@ def test_places_are_compared_by_id_and_fingerprint(tape_path: Path) -> None:
         reader.check_place(5, fingerprint="00ff00ff00ff00ff")
     with pytest.raises(ValueError, match="16 hexadecimal"):
         reader.check_place(5, fingerprint="word")
+
+
+ZEROS = bytes(64)
+TRADE = record(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "items", "count", "reason"),
+    [
+        ("records", ZEROS, 1, "item 0 at byte 0: expected a known kind of record, got kind 0"),
+        ("records", TRADE + ZEROS, 2, "item 1 at byte 64: expected a known kind of record"),
+        ("records", TRADE[:40], 1, "expected a trade of 64 bytes, got 40 bytes"),
+        ("records", bytes([16]) + TRADE[1:] + TRADE, 1, "expected a trade of 64 bytes, got 128"),
+        (
+            "records",
+            bytes([8, 200]) + TRADE[2:],
+            1,
+            "expected a known kind of record, got kind 200",
+        ),
+        ("records", TRADE, 2, "expected 2 items, got 1"),
+        ("records", b"", 1, "expected 1 items, got 0"),
+        ("blobs", bytes(24), 1, "expected a known kind of blob, got kind 0"),
+        ("blobs", b"\x01" + bytes(5) + b"\x01" + bytes(25), 1, "expected 32 bytes, got 32"),
+        ("blobs", TRADE, 1, "item 0 at byte 0: expected"),
+    ],
+)
+def test_append_takes_whole_items_of_known_layout_only(
+    tape_path: Path, kind: str, items: bytes, count: int, reason: str
+) -> None:
+    # Bytes that are no items, with and without the count and time that spare the tape to look.
+    if kind == "blobs" and len(items) == 32:
+        items = items[:8] + b"\x07" + items[9:]  # One byte of body, and padding that is not zero.
+        items = items[:25] + b"\x07" + items[26:]
+        reason = "expected zeros behind the body"
+    with tape.TapeWriter(tape_path, kind) as writer:
+        with pytest.raises(ValueError, match=reason):
+            writer.append(items, count, ts=5)
+        if items and "items, got" not in reason:
+            with pytest.raises(ValueError, match="expected"):
+                writer.append(items)
+        assert writer.end == 0
+
+
+def test_append_blob_takes_known_kinds_only(tape_path: Path) -> None:
+    # A kind that no reader could tell apart.
+    with tape.TapeWriter(tape_path, "blobs") as writer:
+        with pytest.raises(ValueError, match="known kind of blob, got kind 77"):
+            writer.append_blob(77, b"x", ts=1)
+        assert writer.append_blob(1, b"x", ts=1) == 0
+
+
+def test_a_file_that_is_cut_while_it_is_read_does_not_end_the_process(tape_path: Path) -> None:
+    # In a process of its own, with Python's own handler of faults on, before and after the tape was
+    # opened: the cut file is an exception, and another tape is read on.
+    program = """
+import faulthandler, os, sys
+from pathlib import Path
+from tapeworks.errors import CorruptTapeError
+from tapeworks.tape import TapeReader, TapeWriter
+folder = Path(sys.argv[1])
+faulthandler.enable()
+for name in ("one", "other"):
+    with TapeWriter(folder / name) as writer:
+        for _ in range(50):
+            writer.append(bytes.fromhex(sys.argv[2]) * 100)
+for late in (False, True):
+    reader, other = TapeReader(folder / "one"), TapeReader(folder / "other")
+    assert len(reader.read(100)) == 100
+    if late:
+        faulthandler.disable()
+        faulthandler.enable()
+        other = TapeReader(folder / "other")
+    path = min((folder / "one").glob("*.seg"))
+    whole = path.read_bytes()
+    os.truncate(path, 30_000)
+    try:
+        while reader.read(100) is not None:
+            pass
+    except CorruptTapeError as error:
+        assert "cut" in str(error), error
+    else:
+        raise SystemExit("the cut was not noticed")
+    assert len(other.read(5000)) == 5000
+    path.write_bytes(whole)
+"""
+    command = [sys.executable, "-c", program, tape_path, record(5).hex()]
+    subprocess.run(command, check=True, timeout=60)

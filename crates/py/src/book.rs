@@ -208,20 +208,9 @@ impl SyncedBook {
         Ok(Self { inner: book::SyncedBook::new(continuity(feed as u8)), instrument })
     }
 
-    /// Takes in what concerns its instrument.
+    /// Takes in what concerns its instrument, and the end of the session.
     fn apply(&mut self, py: Python<'_>, records: &Records) {
-        py.allow_threads(|| {
-            for record in records.get() {
-                if record.header().instrument != self.instrument {
-                    continue;
-                }
-                if let Some(level) = record.as_level() {
-                    self.inner.level(&level);
-                } else if let Some(marker) = record.as_marker() {
-                    self.inner.marker(&marker);
-                }
-            }
-        });
+        py.allow_threads(|| self.inner.observe(self.instrument, records.get()));
     }
 
     /// `empty`, `awaiting_snapshot`, `bridging`, `continuous` or `broken`.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::BufRead;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -12,6 +11,7 @@ use tapeworks_core::{record, Feed, Instruments, Result};
 use crate::errors::to_python;
 use crate::ingest::feed_of;
 use crate::record::Records;
+use crate::turns::Turns;
 
 /// Records of a batch that `decode_lines` keeps before it forgets them: what fits in the cache.
 const BATCH_RECORDS: usize = 4096;
@@ -19,7 +19,7 @@ const BATCH_RECORDS: usize = 4096;
 /// One feed's decoder with the instruments that it has met.
 #[pyclass(frozen, module = "tapeworks._core")]
 pub struct Decoder {
-    state: Mutex<State>,
+    state: Turns<State>,
 }
 
 struct State {
@@ -79,31 +79,39 @@ impl State {
     }
 }
 
-impl Decoder {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic in the decoder is our bug; what it left is still a valid registry.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[pymethods]
 impl Decoder {
     #[new]
     #[pyo3(signature = (feed, decoder = None))]
     fn new(feed: &str, decoder: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        Ok(Self { state: Mutex::new(State::new(feed, decoder)?) })
+        Ok(Self { state: Turns::new(State::new(feed, decoder)?) })
     }
 
     /// Decodes one blob: a frame, or the answer to the request `context`.
-    fn receive(&self, kind: u8, context: &[u8], body: &[u8], ts_recv: i64) -> PyResult<Records> {
+    fn receive(
+        &self,
+        py: Python<'_>,
+        kind: u8,
+        context: &[u8],
+        body: &[u8],
+        ts_recv: i64,
+    ) -> PyResult<Records> {
         let mut out = record::Records::new();
-        self.lock().receive(kind, context, body, ts_recv, &mut out).map_err(to_python)?;
+        let received = self.state.take(py)?.receive(kind, context, body, ts_recv, &mut out);
+        received.map_err(to_python)?;
         Ok(Records::wrap(out, 0, 0))
     }
 
     /// Decodes each line of `data` and forgets the records: counts of frames, records, failures.
-    fn decode_lines(&self, py: Python<'_>, data: &[u8], ts_recv: i64) -> (usize, usize, usize) {
-        py.allow_threads(|| self.lock().decode_lines(data, ts_recv))
+    fn decode_lines(
+        &self,
+        py: Python<'_>,
+        data: &[u8],
+        ts_recv: i64,
+    ) -> PyResult<(usize, usize, usize)> {
+        let mut turn = self.state.take(py)?;
+        let state = &mut *turn;
+        Ok(py.allow_threads(|| state.decode_lines(data, ts_recv)))
     }
 
     /// The frame that the venue would send for `records`, one venue event. Definitions in front of
@@ -116,29 +124,26 @@ impl Decoder {
         combined: bool,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let mut out = Vec::new();
-        self.lock().encode(records.get(), combined, &mut out).map_err(to_python)?;
+        let encoded = self.state.take(py)?.encode(records.get(), combined, &mut out);
+        encoded.map_err(to_python)?;
         Ok(PyBytes::new(py, &out))
     }
 
     /// The instrument id of each symbol that is valid now.
-    fn symbols(&self) -> HashMap<String, u32> {
-        let state = self.lock();
+    fn symbols(&self, py: Python<'_>) -> PyResult<HashMap<String, u32>> {
+        let state = self.state.take(py)?;
         let valid = |definition: &&record::Definition| definition.valid_to == record::NONE;
-        state
-            .instruments
-            .iter()
-            .filter(valid)
-            .map(|definition| {
-                (record::unpadded(&definition.symbol).to_owned(), definition.header.instrument)
-            })
-            .collect()
+        let name = |definition: &record::Definition| {
+            (record::unpadded(&definition.symbol).to_owned(), definition.header.instrument)
+        };
+        Ok(state.instruments.iter().filter(valid).map(name).collect())
     }
 
     /// All instruments, as records in order of id.
-    fn definitions(&self) -> Records {
+    fn definitions(&self, py: Python<'_>) -> PyResult<Records> {
         let mut out = record::Records::new();
-        self.lock().instruments.iter().for_each(|definition| out.push(definition));
-        Records::wrap(out, 0, 0)
+        self.state.take(py)?.instruments.iter().for_each(|definition| out.push(definition));
+        Ok(Records::wrap(out, 0, 0))
     }
 }
 

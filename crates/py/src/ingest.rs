@@ -1,7 +1,6 @@
 //! Bindings of the core's `ingest`: the recorder's inner end.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
@@ -14,6 +13,7 @@ use tapeworks_core::{Feed, FeedId};
 
 use crate::errors::to_python;
 use crate::foreign::PythonFeed;
+use crate::turns::Turns;
 
 /// Writes the raw tape of one source, and its normalised tape right behind.
 ///
@@ -21,24 +21,36 @@ use crate::foreign::PythonFeed;
 /// and publishes all that was received since.
 #[pyclass(frozen, module = "tapeworks._core")]
 pub struct Ingest {
-    /// None once closed. Never contended in a session, which is one thread.
-    inner: Mutex<Option<ingest::Ingest>>,
+    /// None once closed. Hardly contended in a session, which is one thread.
+    inner: Turns<Option<ingest::Ingest>>,
 }
 
 impl Ingest {
-    fn lock(&self) -> MutexGuard<'_, Option<ingest::Ingest>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn with<T>(
         &self,
+        py: Python<'_>,
         act: impl FnOnce(&mut ingest::Ingest) -> tapeworks_core::Result<T>,
     ) -> PyResult<T> {
-        match self.lock().as_mut() {
-            Some(inner) => act(inner).map_err(to_python),
-            None => Err(PyValueError::new_err("this ingest was closed")),
-        }
+        let acted = self.inner.take(py)?.as_mut().map(act);
+        acted.ok_or_else(closed)?.map_err(to_python)
     }
+
+    /// As `with`, with the GIL released: for what may take long.
+    fn with_released<T: Send>(
+        &self,
+        py: Python<'_>,
+        act: impl FnOnce(&mut ingest::Ingest) -> tapeworks_core::Result<T> + Send,
+    ) -> PyResult<T> {
+        let mut turn = self.inner.take(py)?;
+        let inner = &mut *turn;
+        let acted = py.allow_threads(|| inner.as_mut().map(act));
+        drop(turn);
+        acted.ok_or_else(closed)?.map_err(to_python)
+    }
+}
+
+fn closed() -> PyErr {
+    PyValueError::new_err("this ingest was closed")
 }
 
 #[pymethods]
@@ -52,6 +64,7 @@ impl Ingest {
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
+        py: Python<'_>,
         data_dir: PathBuf,
         source: String,
         feed: &str,
@@ -88,8 +101,9 @@ impl Ingest {
                 compress_after,
             },
         };
-        let inner = ingest::Ingest::open_with(config, decoder).map_err(to_python)?;
-        Ok(Self { inner: Mutex::new(Some(inner)) })
+        let inner = py.allow_threads(|| ingest::Ingest::open_with(config, decoder));
+        let inner = inner.map_err(to_python)?;
+        Ok(Self { inner: Turns::new(Some(inner)) })
     }
 
     /// Takes in a frame; says whether the session should look at it, for it is not market data.
@@ -106,7 +120,9 @@ impl Ingest {
         let context = context.unwrap_or_default();
         if let Ok(bytes) = payload.downcast::<PyBytes>() {
             let body = bytes.as_bytes();
-            return self.with(|inner| inner.receive(connection, kind, ts_recv, context, body));
+            return self.with(payload.py(), |inner| {
+                inner.receive(connection, kind, ts_recv, context, body)
+            });
         }
         let buffer = PyBuffer::<u8>::get(payload)?;
         if !buffer.is_c_contiguous() {
@@ -116,129 +132,160 @@ impl Ingest {
         let body = unsafe {
             std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes())
         };
-        self.with(|inner| inner.receive(connection, kind, ts_recv, context, body))
+        self.with(payload.py(), |inner| inner.receive(connection, kind, ts_recv, context, body))
     }
 
     /// Counts a frame of a stream that the session found by reading the frame.
-    fn heard(&self, connection: u16, stream: &str, ts: i64) -> PyResult<()> {
-        self.with(|inner| inner.heard(connection, stream, ts))
+    fn heard(&self, py: Python<'_>, connection: u16, stream: &str, ts: i64) -> PyResult<()> {
+        self.with(py, |inner| inner.heard(connection, stream, ts))
     }
 
     /// Publishes all that was taken in; gives the number of records published.
     fn flush(&self, py: Python<'_>) -> PyResult<u64> {
-        py.allow_threads(|| self.with(ingest::Ingest::flush))
+        self.with_released(py, ingest::Ingest::flush)
     }
 
     /// Notes on the raw tape that a connection opened; those of one group carry the same streams.
-    fn connected(&self, connection: u16, group: u16, ts: i64) -> PyResult<()> {
-        self.with(|inner| inner.connected(connection, group, ts))
+    fn connected(&self, py: Python<'_>, connection: u16, group: u16, ts: i64) -> PyResult<()> {
+        self.with(py, |inner| inner.connected(connection, group, ts))
     }
 
     /// Notes that a connection ended, and forgets its streams.
     #[pyo3(signature = (connection, ts, stops = false))]
-    fn disconnected(&self, connection: u16, ts: i64, stops: bool) -> PyResult<()> {
-        self.with(|inner| inner.disconnected(connection, ts, stops))
+    fn disconnected(&self, py: Python<'_>, connection: u16, ts: i64, stops: bool) -> PyResult<()> {
+        self.with(py, |inner| inner.disconnected(connection, ts, stops))
     }
 
     /// Notes that time passed.
-    fn heartbeat(&self, ts: i64) -> PyResult<()> {
-        self.with(|inner| inner.heartbeat(ts))
+    fn heartbeat(&self, py: Python<'_>, ts: i64) -> PyResult<()> {
+        self.with(py, |inner| inner.heartbeat(ts))
     }
 
     /// Notes that the recorder stops in good order.
-    fn end_session(&self, ts: i64) -> PyResult<()> {
-        self.with(|inner| inner.end_session(ts))
+    fn end_session(&self, py: Python<'_>, ts: i64) -> PyResult<()> {
+        self.with(py, |inner| inner.end_session(ts))
     }
 
     /// Notes that a connection carried nothing at all since `ts_start`.
-    fn silent_connection(&self, connection: u16, ts_start: i64, ts: i64) -> PyResult<()> {
-        self.with(|inner| inner.silent_connection(connection, ts_start, ts))
+    fn silent_connection(
+        &self,
+        py: Python<'_>,
+        connection: u16,
+        ts_start: i64,
+        ts: i64,
+    ) -> PyResult<()> {
+        self.with(py, |inner| inner.silent_connection(connection, ts_start, ts))
     }
 
     /// Notes that a stream should have spoken by now; the gap ends when it does. It begins with the
     /// stream's last message on the connection, or at `since` if there was none.
-    fn silent_stream(&self, connection: u16, stream: &str, ts: i64, since: i64) -> PyResult<()> {
-        self.with(|inner| inner.silent_stream(connection, stream, ts, since))
+    fn silent_stream(
+        &self,
+        py: Python<'_>,
+        connection: u16,
+        stream: &str,
+        ts: i64,
+        since: i64,
+    ) -> PyResult<()> {
+        self.with(py, |inner| inner.silent_stream(connection, stream, ts, since))
     }
 
     /// Notes that retention took items of a derived tape before a reader had taken them.
-    fn lost(&self, items: (u64, u64), received: (i64, i64), ts: i64) -> PyResult<()> {
-        self.with(|inner| inner.lost(items, received, ts))
+    fn lost(
+        &self,
+        py: Python<'_>,
+        items: (u64, u64),
+        received: (i64, i64),
+        ts: i64,
+    ) -> PyResult<()> {
+        self.with(py, |inner| inner.lost(items, received, ts))
     }
 
     /// Starts to count a stream of a connection.
-    fn watch(&self, connection: u16, stream: &str, symbol: &str, channel: &str) -> PyResult<()> {
+    fn watch(
+        &self,
+        py: Python<'_>,
+        connection: u16,
+        stream: &str,
+        symbol: &str,
+        channel: &str,
+    ) -> PyResult<()> {
         let channel = channel_named(channel)?;
-        self.with(|inner| {
+        self.with(py, |inner| {
             inner.watch(connection, stream, symbol, channel);
             Ok(())
         })
     }
 
     /// Name, frames, first and last receive time of each stream of a connection.
-    fn activity(&self, connection: u16) -> PyResult<Vec<(String, u64, i64, i64)>> {
-        self.with(|inner| {
+    fn activity(&self, py: Python<'_>, connection: u16) -> PyResult<Vec<(String, u64, i64, i64)>> {
+        self.with(py, |inner| {
             let streams = inner.activity().streams(connection);
             Ok(streams.iter().map(|s| (s.name.clone(), s.frames, s.ts_first, s.ts_last)).collect())
         })
     }
 
     /// The symbols whose books cannot go on without a snapshot.
-    fn needs_snapshot(&self) -> PyResult<Vec<String>> {
-        self.with(|inner| Ok(inner.needs_snapshot().into_iter().map(str::to_owned).collect()))
+    fn needs_snapshot(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.with(py, |inner| Ok(inner.needs_snapshot().into_iter().map(str::to_owned).collect()))
     }
 
     /// How far the book of a symbol is proven: `empty`, `awaiting_snapshot`, `bridging`,
     /// `continuous` or `broken`.
-    fn book_state(&self, symbol: &str) -> PyResult<&'static str> {
-        self.with(|inner| Ok(inner.book_state(symbol).name()))
+    fn book_state(&self, py: Python<'_>, symbol: &str) -> PyResult<&'static str> {
+        self.with(py, |inner| Ok(inner.book_state(symbol).name()))
     }
 
     /// What was counted since the start, and how far the tapes are.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let lock = self.lock();
-        let inner = lock.as_ref().ok_or_else(|| PyValueError::new_err("this ingest was closed"))?;
-        let counts = inner.counts();
+        // Making objects of Python may run code of Python: not before the turn is over.
+        let (numbers, failure, upkeep) = self.with(py, |inner| {
+            let counts = inner.counts();
+            let mut numbers = vec![
+                ("frames", counts.frames),
+                ("bytes", counts.bytes),
+                ("records", counts.records),
+                ("shed", inner.shed()),
+                ("dead_letters", counts.dead_letters),
+                ("gaps", counts.gaps),
+                ("write_failures", counts.write_failures),
+                ("pending_bytes", inner.pending_bytes() as u64),
+                ("raw_end", inner.raw().end()),
+                ("raw_durable", inner.raw().durable()),
+            ];
+            let counters = inner.normalizer().counters().into_iter();
+            numbers.extend(counters.filter(|(name, _)| NORMALIZER_COUNTS.contains(name)));
+            let normalized = inner.normalizer().output();
+            let upkeep = inner.raw().upkeep_failure().or_else(|| normalized.upkeep_failure());
+            Ok((numbers, inner.failure().map(str::to_owned), upkeep))
+        })?;
         let stats = PyDict::new(py);
-        stats.set_item("frames", counts.frames)?;
-        stats.set_item("bytes", counts.bytes)?;
-        stats.set_item("records", counts.records)?;
-        stats.set_item("shed", inner.shed())?;
-        stats.set_item("dead_letters", counts.dead_letters)?;
-        stats.set_item("gaps", counts.gaps)?;
-        stats.set_item("write_failures", counts.write_failures)?;
-        stats.set_item("failure", inner.failure())?;
-        stats.set_item("pending_bytes", inner.pending_bytes())?;
-        let counters = inner.normalizer().counters().into_iter();
-        for (name, value) in counters.filter(|(name, _)| NORMALIZER_COUNTS.contains(name)) {
+        for (name, value) in numbers {
             stats.set_item(name, value)?;
         }
-        stats.set_item("raw_end", inner.raw().end())?;
-        stats.set_item("raw_durable", inner.raw().durable())?;
-        let normalized = inner.normalizer().output();
-        let upkeep = inner.raw().upkeep_failure().or_else(|| normalized.upkeep_failure());
+        stats.set_item("failure", failure)?;
         stats.set_item("upkeep_failure", upkeep)?;
         Ok(stats)
     }
 
     /// What opening the tapes found that somebody should know.
-    fn notes(&self) -> PyResult<Vec<String>> {
-        self.with(|inner| Ok(inner.normalizer().notes().to_vec()))
+    fn notes(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.with(py, |inner| Ok(inner.normalizer().notes().to_vec()))
     }
 
     /// From socket read to publication: the ns that the part `quantile` of all frames met.
-    fn latency(&self, quantile: f64) -> PyResult<u64> {
-        self.with(|inner| Ok(inner.latency().quantile(quantile)))
+    fn latency(&self, py: Python<'_>, quantile: f64) -> PyResult<u64> {
+        self.with(py, |inner| Ok(inner.latency().quantile(quantile)))
     }
 
     /// Makes all that is published durable, and saves the normaliser's state.
     fn sync(&self, py: Python<'_>) -> PyResult<()> {
-        py.allow_threads(|| self.with(ingest::Ingest::sync))
+        self.with_released(py, ingest::Ingest::sync)
     }
 
     /// Makes all durable and gives the tapes up. Closing twice does nothing.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let inner = self.lock().take();
+        let inner = self.inner.take(py)?.take();
         match inner {
             Some(mut inner) => py.allow_threads(move || inner.sync()).map_err(to_python),
             None => Ok(()),

@@ -14,6 +14,7 @@ mod processors;
 mod record;
 mod simulator;
 mod tape;
+mod turns;
 mod verify;
 
 #[pymodule]

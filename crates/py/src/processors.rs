@@ -1,7 +1,6 @@
 //! Bindings of the core's `processors`.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
@@ -14,11 +13,12 @@ use tapeworks_core::{Durability, Error};
 
 use crate::errors::to_python;
 use crate::ingest::feed_of;
+use crate::turns::Turns;
 
 /// One processor between two tapes, exactly once. Calls from several threads take turns.
 #[pyclass(frozen, module = "tapeworks._core")]
 pub struct Stage {
-    inner: Mutex<Option<processors::Stage>>,
+    inner: Turns<Option<processors::Stage>>,
     name: &'static str,
 }
 
@@ -29,14 +29,14 @@ impl Stage {
         py: Python<'_>,
         work: impl FnOnce(&mut processors::Stage) -> Result<T, Error> + Send,
     ) -> PyResult<T> {
-        py.allow_threads(|| {
-            // A panic of another call left the stage as it was between two batches or unusable,
-            // and the stage itself knows which.
-            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = self.inner.take(py)?;
+        let inner = &mut *turn;
+        let done = py.allow_threads(|| {
             let stage = inner.as_mut().ok_or_else(|| Error::invalid("the stage is closed"))?;
             work(stage)
-        })
-        .map_err(to_python)
+        });
+        drop(turn);
+        done.map_err(to_python)
     }
 }
 
@@ -125,7 +125,7 @@ impl Stage {
             Ok::<_, Error>((stage, entry.name))
         });
         let (stage, name) = opened.map_err(to_python)?;
-        Ok(Self { inner: Mutex::new(Some(stage)), name })
+        Ok(Self { inner: Turns::new(Some(stage)), name })
     }
 
     /// Processes at most `max_items` items and publishes what follows from them. Returns how many
@@ -152,10 +152,10 @@ impl Stage {
     }
 
     /// Closes both tapes. What is not saved is made again by the next opening.
-    fn close(&self, py: Python<'_>) {
-        py.allow_threads(|| {
-            *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        });
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let stage = self.inner.take(py)?.take();
+        py.allow_threads(|| drop(stage));
+        Ok(())
     }
 
     /// The processor's name.

@@ -8,7 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tapeworks_core::record::blob::{self, BlobHeader};
-use tapeworks_core::record::{records, Plain};
+use tapeworks_core::record::records;
 use tapeworks_core::tape::{self, NO_INPUT};
 use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
@@ -42,20 +42,15 @@ fn durability_named(name: &str, interval_ms: u32) -> PyResult<Durability> {
 }
 
 /// How many items `bytes` holds, and the receive time of the last one.
+///
+/// The core trusts what it appends, since it makes that itself; what comes from Python it does not.
 fn measure(kind: TapeKind, bytes: &[u8]) -> Result<(u32, i64), Error> {
-    let (mut at, mut count, mut ts_recv) = (0, 0u32, i64::MIN);
-    while at < bytes.len() {
-        let length = kind.item_length(&bytes[at..]).ok_or_else(|| {
-            Error::invalid(format!("wanted whole {}, not so at byte {at}", kind_name(kind)))
-        })?;
-        ts_recv = match kind {
-            TapeKind::Records => records::iterate(&bytes[at..]).next().map(|r| r.header().ts_recv),
-            TapeKind::Blobs => BlobHeader::read_from(&bytes[at..]).map(|header| header.ts_recv),
-        }
-        .unwrap_or(ts_recv);
-        at += length;
-        count += 1;
-    }
+    let (count, ts_recv) = match kind {
+        TapeKind::Records => records::check_layout(bytes)?,
+        TapeKind::Blobs => blob::check_layout(bytes)?,
+    };
+    let count = u32::try_from(count)
+        .map_err(|_| Error::invalid(format!("expected less than 2^32 items, got {count}")))?;
     Ok((count, ts_recv))
 }
 
@@ -138,19 +133,11 @@ impl TapeWriter {
             std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes())
         };
         let appended = py.allow_threads(|| {
-            let (count, ts) = match (count, ts) {
-                (Some(count), Some(ts)) => (count, ts),
-                _ => {
-                    let (counted, last) = measure(kind, bytes)?;
-                    if count.is_some_and(|count| count != counted) {
-                        return Err(Error::invalid(format!(
-                            "wanted {} items, found {counted}",
-                            count.unwrap_or_default()
-                        )));
-                    }
-                    (counted, ts.unwrap_or(last))
-                }
-            };
+            let (counted, last) = measure(kind, bytes)?;
+            if let Some(count) = count.filter(|&count| count != counted) {
+                return Err(Error::invalid(format!("expected {count} items, got {counted}")));
+            }
+            let (count, ts) = (counted, ts.unwrap_or(last));
             inner.append(bytes, count, input_offset.unwrap_or(NO_INPUT), ts)
         });
         appended.map_err(to_python)
@@ -176,6 +163,7 @@ impl TapeWriter {
             BlobHeader { kind, feed, connection, flags, ts_recv: ts, ..BlobHeader::default() };
         let mut blobs = blob::Blobs::new();
         blobs.push(header, context.unwrap_or_default(), body).map_err(to_python)?;
+        blob::check_layout(blobs.as_bytes()).map_err(to_python)?;
         self.open()?.append(blobs.as_bytes(), 1, NO_INPUT, ts).map_err(to_python)
     }
 

@@ -6,7 +6,7 @@ use super::continuity::Continuity;
 use super::l2::L2Book;
 use super::sync::{Action, Step, Sync};
 use super::SyncState;
-use crate::record::{Channel, Header, Level, Marker, MarkerCode, Side, NONE};
+use crate::record::{Channel, Header, Level, Marker, MarkerCode, Records, Side, NONE};
 
 /// A level that waits for a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,21 @@ impl SyncedBook {
     /// `ts_recv` of the same.
     pub const fn ts_recv(&self) -> i64 {
         self.ts_recv
+    }
+
+    /// Takes in what concerns `instrument` in `records`: its levels and markers, and the end of the
+    /// session, after which no book is proven.
+    pub fn observe(&mut self, instrument: u32, records: &Records) {
+        for record in records {
+            let is_mine = record.header().instrument == instrument;
+            if let Some(level) = record.as_level().filter(|_| is_mine) {
+                self.level(&level);
+            } else if let Some(marker) = record.as_marker() {
+                if is_mine || marker.code == MarkerCode::EndOfSession as u8 {
+                    self.marker(&marker);
+                }
+            }
+        }
     }
 
     /// Takes a level of this instrument in. The step is already carried out.

@@ -3,7 +3,7 @@
 //! A blob is framed by its own header, so that blobs lie back to back in a tape's frame as records
 //! do. Nothing of a blob is interpreted here.
 
-use super::Plain;
+use super::{Plain, NONE};
 use crate::error::{Error, Result};
 use crate::numbered;
 
@@ -135,6 +135,41 @@ impl<'a> IntoIterator for &'a Blobs {
     fn into_iter(self) -> BlobIter<'a> {
         self.iter()
     }
+}
+
+/// Checks that `bytes` are whole blobs as [`Blobs::push`] makes them, of kinds that this build
+/// knows. Returns their number and the receive time of the last one.
+///
+/// # Errors
+/// `Error::Invalid` names the first that is not.
+pub fn check_layout(bytes: &[u8]) -> Result<(usize, i64)> {
+    let (mut at, mut count, mut ts_recv) = (0, 0, NONE);
+    while at < bytes.len() {
+        let wrong = |expected: &str, got: String| {
+            Err(Error::invalid(format!(
+                "item {count} at byte {at}: expected {expected}, got {got}"
+            )))
+        };
+        let rest = &bytes[at..];
+        let Some(header) = BlobHeader::read_from(rest) else {
+            return wrong("a blob", format!("{} bytes", rest.len()));
+        };
+        if BlobKind::try_from(header.kind).is_err() || header.reserved != 0 {
+            return wrong("a known kind of blob", format!("kind {}", header.kind));
+        }
+        let length =
+            size_of::<BlobHeader>() + header.context_length as usize + header.body_length as usize;
+        let padded = length.next_multiple_of(8);
+        match rest.get(length..padded) {
+            None => return wrong(&format!("{padded} bytes"), format!("{}", rest.len())),
+            Some(padding) if padding.iter().any(|&byte| byte != 0) => {
+                return wrong("zeros behind the body", "other bytes".to_owned());
+            }
+            Some(_) => {}
+        }
+        (at, count, ts_recv) = (at + padded, count + 1, header.ts_recv);
+    }
+    Ok((count, ts_recv))
 }
 
 /// Each blob of `bytes` in order. Stops before a blob that is not whole.

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::{
     Bar, Correction, Definition, Header, Kind, Level, Mark, Marker, Order, Plain, Quote, Record,
-    Status, Tick, Trade,
+    Status, Tick, Trade, NONE,
 };
 use crate::error::{Error, Result};
 
@@ -223,6 +223,52 @@ pub fn count_records(bytes: &[u8]) -> Result<usize> {
         count += 1;
     }
     Ok(count)
+}
+
+/// Checks that `bytes` are whole records of kinds that this build knows, each of the length of its
+/// kind. Returns their number and the receive time of the last one.
+///
+/// # Errors
+/// `Error::Invalid` names the first that is not.
+pub fn check_layout(bytes: &[u8]) -> Result<(usize, i64)> {
+    let (mut at, mut count, mut ts_recv) = (0, 0, NONE);
+    while at < bytes.len() {
+        let wrong = |expected: &str, got: String| {
+            Err(Error::invalid(format!(
+                "item {count} at byte {at}: expected {expected}, got {got}"
+            )))
+        };
+        let Some(header) = Header::read_from(&bytes[at..]) else {
+            return wrong("a record", format!("{} bytes", bytes.len() - at));
+        };
+        let Ok(kind) = Kind::try_from(header.kind) else {
+            return wrong("a known kind of record", format!("kind {}", header.kind));
+        };
+        let length = length_of(kind);
+        if header.byte_length() != length || bytes.len() - at < length {
+            let got = header.byte_length().min(bytes.len() - at);
+            return wrong(&format!("a {} of {length} bytes", kind.name()), format!("{got} bytes"));
+        }
+        (at, count, ts_recv) = (at + length, count + 1, header.ts_recv);
+    }
+    Ok((count, ts_recv))
+}
+
+/// Bytes of a record of `kind`.
+const fn length_of(kind: Kind) -> usize {
+    match kind {
+        Kind::Trade => size_of::<Trade>(),
+        Kind::Quote => size_of::<Quote>(),
+        Kind::Level => size_of::<Level>(),
+        Kind::Order => size_of::<Order>(),
+        Kind::Bar => size_of::<Bar>(),
+        Kind::Status => size_of::<Status>(),
+        Kind::Correction => size_of::<Correction>(),
+        Kind::Marker => size_of::<Marker>(),
+        Kind::Definition => size_of::<Definition>(),
+        Kind::Mark => size_of::<Mark>(),
+        Kind::Tick => size_of::<Tick>(),
+    }
 }
 
 /// Iterator over the records of a byte slice.

@@ -13,9 +13,11 @@ use tapeworks_core::record::{
     self, Bar, Channel, Definition, Header, Level, Mark, Marker, MarkerCode, Plain, Quote, Record,
     Side, Status, Trade, FLAG_LAST, FLAG_SNAPSHOT, NONE, PRICE_PLACES, SIZE_PLACES,
 };
-use tapeworks_core::Instruments;
+use tapeworks_core::{Error, Instruments, Result};
 
-use super::fields::{fixed, level_of, optional, place, text_field, total, CLASSES, STATUSES};
+use super::fields::{
+    fixed, level_of, optional, place, sides_of, text_field, total, Sides, CLASSES, STATUSES,
+};
 use crate::errors::to_python;
 use crate::ingest::channel_named;
 
@@ -71,16 +73,25 @@ impl RecordBuilder {
         if state.open {
             return Ok(state);
         }
+        drop(state);
         Err(PyRuntimeError::new_err("a builder takes records only while its frame is decoded"))
+    }
+
+    /// Writes to the frame. No code of Python runs under the lock, which might come back for it.
+    fn write<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> PyResult<T> {
+        let mut state = self.lock()?;
+        let written = work(&mut state);
+        drop(state);
+        written.map_err(to_python)
     }
 }
 
 impl State {
-    fn instrument(&mut self, symbol: &str, ts: i64) -> PyResult<u32> {
+    fn instrument(&mut self, symbol: &str, ts: i64) -> Result<u32> {
         if symbol.is_empty() {
-            return Err(PyValueError::new_err("symbol: wanted a name; found an empty text"));
+            return Err(Error::invalid("symbol: expected a name, got an empty text"));
         }
-        self.instruments.define(self.number, symbol, ts).map_err(to_python)
+        self.instruments.define(self.number, symbol, ts)
     }
 
     fn head<R: Record>(
@@ -88,7 +99,7 @@ impl State {
         symbol: &str,
         ts_event: Option<i64>,
         sequence: u64,
-    ) -> PyResult<Header> {
+    ) -> Result<Header> {
         let ts = ts_event.unwrap_or(self.ts_recv);
         Ok(Header {
             flags: self.flags | FLAG_LAST,
@@ -101,27 +112,16 @@ impl State {
         })
     }
 
-    /// Appends the levels of both sides; on an exception none.
-    fn levels(&mut self, level: &mut Level, sides: [&Bound<'_, PyAny>; 2]) -> PyResult<u32> {
-        let mark = self.out.mark();
-        for (levels, side) in sides.into_iter().zip([Side::Bid, Side::Ask]) {
+    /// Appends the levels of both sides.
+    fn levels(&mut self, level: &mut Level, sides: &Sides) -> u32 {
+        for (levels, side) in sides.iter().zip([Side::Bid, Side::Ask]) {
             level.side = side as u8;
-            if let Err(error) = self.side(level, levels) {
-                self.out.truncate(mark);
-                return Err(error);
+            for &(price, size) in levels {
+                (level.price, level.size) = (price, size);
+                self.out.push(level);
             }
         }
-        Ok((self.out.len() - mark.1) as u32)
-    }
-
-    fn side(&mut self, level: &mut Level, levels: &Bound<'_, PyAny>) -> PyResult<()> {
-        for pair in levels.try_iter()? {
-            let pair = pair?;
-            level.price = fixed(&pair.get_item(0)?, PRICE_PLACES, "price")?;
-            level.size = fixed(&pair.get_item(1)?, SIZE_PLACES, "size")?;
-            self.out.push(level);
-        }
-        Ok(())
+        (sides[0].len() + sides[1].len()) as u32
     }
 
     fn flag_last(&mut self) {
@@ -129,12 +129,7 @@ impl State {
         self.out.as_bytes_mut(bytes - size_of::<Level>())[2] |= FLAG_LAST;
     }
 
-    fn whole_book(
-        &mut self,
-        mut header: Header,
-        channel: Channel,
-        sides: [&Bound<'_, PyAny>; 2],
-    ) -> PyResult<()> {
+    fn whole_book(&mut self, mut header: Header, channel: Channel, sides: &Sides) {
         header.flags = (header.flags & !FLAG_LAST) | FLAG_SNAPSHOT;
         let mut marker = Marker {
             header,
@@ -150,12 +145,11 @@ impl State {
         let begin = self.out.mark();
         self.out.push(&marker);
         let mut level = level_of(header, 0, 0, channel);
-        marker.count = self.levels(&mut level, sides).inspect_err(|_| self.out.truncate(begin))?;
+        marker.count = self.levels(&mut level, sides);
         self.out.as_bytes_mut(begin.0)[..size_of::<Marker>()].copy_from_slice(marker.as_bytes());
         marker.code = MarkerCode::SnapshotEnd as u8;
         marker.header.flags |= FLAG_LAST;
         self.out.push(&marker);
-        Ok(())
     }
 
     /// An update of the book up to `header.sequence` that holds no levels.
@@ -204,22 +198,23 @@ impl RecordBuilder {
             (text_field(canonical, "canonical")?, text_field(currency, "currency")?);
         let asset_class = place(asset_class, &CLASSES, "asset_class")?;
         let status = place(status, &STATUSES, "status")?;
-        let mut state = self.lock()?;
-        let header = state.head::<Definition>(symbol, ts_event, 0)?;
-        let known = state.instruments.get(header.instrument).copied();
-        let Some(known) = known else { return Ok(header.instrument) };
-        let next = Definition {
-            header,
-            tick_size,
-            lot_size,
-            canonical,
-            currency,
-            asset_class,
-            status,
-            ..known
-        };
-        state.instruments.update(&next);
-        Ok(header.instrument)
+        self.write(|state| {
+            let header = state.head::<Definition>(symbol, ts_event, 0)?;
+            let known = state.instruments.get(header.instrument).copied();
+            let Some(known) = known else { return Ok(header.instrument) };
+            let next = Definition {
+                header,
+                tick_size,
+                lot_size,
+                canonical,
+                currency,
+                asset_class,
+                status,
+                ..known
+            };
+            state.instruments.update(&next);
+            Ok(header.instrument)
+        })
     }
 
     /// One fill, or with `channel="agg_trade"` the fills of one order. `sequence` is 0, or rises by
@@ -245,19 +240,20 @@ impl RecordBuilder {
         if !matches!(channel, Channel::Trade | Channel::AggTrade) {
             return Err(PyValueError::new_err("channel: wanted trade or agg_trade"));
         }
-        let mut state = self.lock()?;
-        let header = state.head::<Trade>(symbol, ts_event, sequence)?;
-        state.out.push(&Trade {
-            header,
-            price,
-            size,
-            trade_id: trade_id.unwrap_or(sequence),
-            count,
-            side,
-            channel: channel as u8,
-            conditions: [0; 2],
-        });
-        Ok(())
+        self.write(|state| {
+            let header = state.head::<Trade>(symbol, ts_event, sequence)?;
+            state.out.push(&Trade {
+                header,
+                price,
+                size,
+                trade_id: trade_id.unwrap_or(sequence),
+                count,
+                side,
+                channel: channel as u8,
+                conditions: [0; 2],
+            });
+            Ok(())
+        })
     }
 
     /// Best bid and offer; none where a side is empty. `sequence` is 0, or rises, with or without
@@ -282,10 +278,11 @@ impl RecordBuilder {
             optional(ask_price, PRICE_PLACES, "ask_price")?,
         );
         let (bid_size, ask_size) = (size(bid_size, "bid_size")?, size(ask_size, "ask_size")?);
-        let mut state = self.lock()?;
-        let header = state.head::<Quote>(symbol, ts_event, sequence)?;
-        state.out.push(&Quote { header, bid_price, bid_size, ask_price, ask_size });
-        Ok(())
+        self.write(|state| {
+            let header = state.head::<Quote>(symbol, ts_event, sequence)?;
+            state.out.push(&Quote { header, bid_price, bid_size, ask_price, ask_size });
+            Ok(())
+        })
     }
 
     /// Changes of a book: pairs of price and new size, 0 where a level is gone. `sequence` is the
@@ -309,16 +306,18 @@ impl RecordBuilder {
                  after {previous}"
             ))
         })?;
-        let mut state = self.lock()?;
-        let header = state.head::<Marker>(symbol, ts_event, sequence)?;
-        let flags = header.flags & !FLAG_LAST;
-        let mut level = level_of(Header { flags, ..header }, previous, span, Channel::Depth);
-        if state.levels(&mut level, [bids, asks])? == 0 {
-            state.empty_update(header, previous);
-        } else {
-            state.flag_last();
-        }
-        Ok(())
+        let sides = sides_of([bids, asks])?;
+        self.write(|state| {
+            let header = state.head::<Marker>(symbol, ts_event, sequence)?;
+            let flags = header.flags & !FLAG_LAST;
+            let mut level = level_of(Header { flags, ..header }, previous, span, Channel::Depth);
+            if state.levels(&mut level, &sides) == 0 {
+                state.empty_update(header, previous);
+            } else {
+                state.flag_last();
+            }
+            Ok(())
+        })
     }
 
     /// A whole book, as of the update `sequence`. With `in_stream` it came in the stream of updates
@@ -333,16 +332,16 @@ impl RecordBuilder {
         ts_event: Option<i64>,
         in_stream: bool,
     ) -> PyResult<()> {
-        let mut state = self.lock()?;
-        let header = state.head::<Marker>(symbol, ts_event, sequence)?;
-        let begin = state.out.mark();
-        if in_stream {
-            // The update up to here, whose levels the snapshot holds: the next continues it.
-            state.empty_update(header, sequence.saturating_sub(1));
-        }
-        let sides = [bids, asks];
-        let whole = state.whole_book(header, Channel::Snapshot, sides);
-        whole.inspect_err(|_| state.out.truncate(begin))
+        let sides = sides_of([bids, asks])?;
+        self.write(|state| {
+            let header = state.head::<Marker>(symbol, ts_event, sequence)?;
+            if in_stream {
+                // The update up to here, whose levels the snapshot holds: the next continues it.
+                state.empty_update(header, sequence.saturating_sub(1));
+            }
+            state.whole_book(header, Channel::Snapshot, &sides);
+            Ok(())
+        })
     }
 
     /// The best levels of a book, whole, for a stream that sends nothing else. `sequence` rises.
@@ -355,9 +354,12 @@ impl RecordBuilder {
         sequence: u64,
         ts_event: Option<i64>,
     ) -> PyResult<()> {
-        let mut state = self.lock()?;
-        let header = state.head::<Marker>(symbol, ts_event, sequence)?;
-        state.whole_book(header, Channel::PartialDepth, [bids, asks])
+        let sides = sides_of([bids, asks])?;
+        self.write(|state| {
+            let header = state.head::<Marker>(symbol, ts_event, sequence)?;
+            state.whole_book(header, Channel::PartialDepth, &sides);
+            Ok(())
+        })
     }
 
     /// A bar that the venue made, of the interval that starts at `ts_event`.
@@ -399,10 +401,11 @@ impl RecordBuilder {
             channel: Channel::Kline as u8,
             reserved: [0; 2],
         };
-        let mut state = self.lock()?;
-        let header = state.head::<Bar>(symbol, Some(ts_event), sequence)?;
-        state.out.push(&Bar { header, ..bar });
-        Ok(())
+        self.write(|state| {
+            let header = state.head::<Bar>(symbol, Some(ts_event), sequence)?;
+            state.out.push(&Bar { header, ..bar });
+            Ok(())
+        })
     }
 
     /// Mark price, index price and funding of a derivative.
@@ -421,10 +424,11 @@ impl RecordBuilder {
         let index_price = optional(index_price, PRICE_PLACES, "index_price")?;
         let funding_rate = optional(funding_rate, PRICE_PLACES, "funding_rate")?;
         let ts_funding = ts_funding.unwrap_or(NONE);
-        let mut state = self.lock()?;
-        let header = state.head::<Mark>(symbol, ts_event, 0)?;
-        state.out.push(&Mark { header, mark_price, index_price, funding_rate, ts_funding });
-        Ok(())
+        self.write(|state| {
+            let header = state.head::<Mark>(symbol, ts_event, 0)?;
+            state.out.push(&Mark { header, mark_price, index_price, funding_rate, ts_funding });
+            Ok(())
+        })
     }
 
     /// Trading state of an instrument: `trading`, `halted`, `auction`, `closed`, `cancel_only`.
@@ -443,11 +447,12 @@ impl RecordBuilder {
         let price_low = optional(price_low, PRICE_PLACES, "price_low")?;
         let price_high = optional(price_high, PRICE_PLACES, "price_high")?;
         let (status, reason) = (place(status, &STATUSES, "status")?, text_field(reason, "reason")?);
-        let mut state = self.lock()?;
-        let header = state.head::<Status>(symbol, ts_event, sequence)?;
-        let reserved = [0; 7];
-        state.out.push(&Status { header, price_low, price_high, reason, status, reserved });
-        Ok(())
+        self.write(|state| {
+            let header = state.head::<Status>(symbol, ts_event, sequence)?;
+            let reserved = [0; 7];
+            state.out.push(&Status { header, price_low, price_high, reason, status, reserved });
+            Ok(())
+        })
     }
 
     /// Whole records of any kind, as NumPy rows of `dtype_descr` or other bytes. Their instruments
@@ -462,25 +467,26 @@ impl RecordBuilder {
         let bytes = unsafe {
             std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes())
         };
-        let mut state = self.lock()?;
-        let mut at = state.out.mark().0;
-        let known = state.instruments.len() as u32;
         let batch = record::Records::from_bytes(bytes).map_err(to_python)?;
-        let stranger =
-            batch.iter().map(|r| r.header().instrument).find(|id| !(1..=known).contains(id));
-        if let Some(id) = stranger {
-            return Err(PyValueError::new_err(format!(
-                "wanted instrument ids that define() gave, 1 to {known}; found {id}"
-            )));
-        }
-        state.out.extend_from_bytes(bytes).map_err(to_python)?;
-        let (number, ts_recv) = (state.number, state.ts_recv);
-        for record in batch.iter() {
-            let bytes = state.out.as_bytes_mut(at);
-            bytes[3] = number;
-            bytes[16..24].copy_from_slice(&ts_recv.to_le_bytes());
-            at += record.bytes().len();
-        }
-        Ok(())
+        self.write(|state| {
+            let mut at = state.out.mark().0;
+            let known = state.instruments.len() as u32;
+            let stranger =
+                batch.iter().map(|r| r.header().instrument).find(|id| !(1..=known).contains(id));
+            if let Some(id) = stranger {
+                return Err(Error::invalid(format!(
+                    "expected instrument ids that define() gave, 1 to {known}, got {id}"
+                )));
+            }
+            state.out.extend_from_bytes(batch.as_bytes())?;
+            let (number, ts_recv) = (state.number, state.ts_recv);
+            for record in batch.iter() {
+                let bytes = state.out.as_bytes_mut(at);
+                bytes[3] = number;
+                bytes[16..24].copy_from_slice(&ts_recv.to_le_bytes());
+                at += record.bytes().len();
+            }
+            Ok(())
+        })
     }
 }

@@ -4,7 +4,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use tapeworks_core::record::{
-    padded, Channel, Header, Level, Record, Turnover, NONE, TURNOVER_PLACES,
+    padded, Channel, Header, Level, Record, Turnover, NONE, PRICE_PLACES, SIZE_PLACES,
+    TURNOVER_PLACES,
 };
 use tapeworks_core::{decimal, DecodeReason};
 
@@ -94,4 +95,21 @@ pub const fn level_of(header: Header, previous: u64, span: u32, channel: Channel
         channel: channel as u8,
         reserved: [0; 2],
     }
+}
+
+/// Price and size of each level, of bids and asks.
+pub type Sides = [Vec<(i64, i64)>; 2];
+
+/// The levels that objects of Python hold. They may run any code when they are asked, so that this
+/// comes before the lock.
+pub fn sides_of(sides: [&Bound<'_, PyAny>; 2]) -> PyResult<Sides> {
+    let mut taken = Sides::default();
+    for (levels, side) in sides.into_iter().zip(&mut taken) {
+        for pair in levels.try_iter()? {
+            let pair = pair?;
+            let price = fixed(&pair.get_item(0)?, PRICE_PLACES, "price")?;
+            side.push((price, fixed(&pair.get_item(1)?, SIZE_PLACES, "size")?));
+        }
+    }
+    Ok(taken)
 }
