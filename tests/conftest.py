@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tapeworks import _core
+from tapeworks import _core, commits
 from tapeworks.simulators import Simulator, start_simulator
+from tapeworks.sinks import commit_log
+from tapeworks.tape import place_at
 
 ROOT = Path(__file__).resolve().parents[1]
 # Recordings lie beside the repository, where they are there at all.
@@ -100,6 +102,39 @@ class RecordMaker:
 def maker() -> RecordMaker:
     """Makes records from a seed."""
     return RecordMaker()
+
+
+def restate_lake(lake: Path, source: str, topic: str, tape: Path | None = None) -> None:
+    """Makes the files of a topic, as they are now, those that its commit lists.
+
+    With `tape`, the commit then names that one.
+    """
+    place = lake, source, topic
+    commit = commits.read_commit(*place)
+    assert commit is not None
+    files = [
+        commit_log.describe_file(lake, name)
+        for name in commits.files_on_disk(*place)
+        if commit.version == 1 or name in commits.TopicReader(*place).read().live
+    ]
+    number, generation = commit.number + 1, commit.manifest.generation + 1
+    end = commit.place if tape is None else place_at(_core.TapeReader(tape), commit.offset)
+    commit_log.start_log(*place, files, end, commit.context, number=number, generation=generation)
+
+
+def as_version_1(lake: Path, source: str, topic: str) -> None:
+    """Makes of a lake one of the first version, whose commits list names alone."""
+    commit = commits.read_commit(lake, source, topic)
+    assert commit is not None
+    written = {"version": 1, "offset": commit.offset, "removes": [], "context": commit.context}
+    written["files"] = [file.name for file in commit.files]
+    commits.commit_path(lake, source, topic).write_text(json.dumps(written))
+    folder = commits.commit_folder(lake, source)
+    for path in folder.glob(f"{topic}.manifest.*"):
+        path.unlink()
+    symbols = commits.load_symbols(lake, source)
+    if symbols is not None:
+        (folder / commits.SYMBOLS_FILE).write_bytes(bytes(symbols.records()))
 
 
 class SpineFolder:

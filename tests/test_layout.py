@@ -28,6 +28,7 @@ PYTHON_LEVELS = [
     {"config", "heartbeat", "register"},
     {"letters", "time_columns"},
     {"tape", "lake"},
+    {"commits"},
     {"feeds", "processors", "sinks", "views"},
     {"simulators", "settings"},
     {"worker"},
@@ -49,7 +50,7 @@ RUST_LEVELS = [
 ]
 # Only these start threads, tasks or processes; all else is called. A simulator is a server of its
 # own process, in nobody's pipeline.
-MAY_START = {"feeds/session.py", "child.py", "worker.py", "jobs/base.py"}
+MAY_START = {"feeds/session.py", "sinks/worker.py", "child.py", "worker.py", "jobs/base.py"}
 MAY_START_FOLDERS = ("simulators/",)
 STARTERS = {
     ("asyncio", "create_task"),

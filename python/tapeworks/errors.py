@@ -16,6 +16,7 @@
       SinkError
         SinkUnavailable      may work later                       retry from the saved offset
         SinkRejected         this batch never will                dead-letter, count, go on
+      LakeError              files and commits do not agree        stop, `tape lake rebuild`
       QueryError             the question cannot be answered      say why
 
 The right column is part of the meaning: the pipeline acts on types, never on messages.
@@ -108,6 +109,10 @@ class SinkUnavailable(SinkError):
 
 class SinkRejected(SinkError):
     """This batch will never be taken: dead-letter it, count it, go on."""
+
+
+class LakeError(TapeworksError):
+    """Files of the lake are missing, damaged or do not agree with its commits."""
 
 
 class QueryError(TapeworksError):

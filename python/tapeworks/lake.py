@@ -1,21 +1,18 @@
-"""The lake on disk: its tables, how files are named, and what says that a file counts.
+"""The lake on disk: its tables, and how files are named.
 
     <lake>/<table>/venue=<source>/date=YYYY-MM-DD/<first>-<last>.parquet
-    <lake>/_commits/<source>/<topic>.json       up to which tape offset the files hold all
+    <lake>/_commits/<source>/                   which files count: see `commits.py`
     <lake>/_staging/<source>/<topic>/           files on their way in
 
 `first` and `last` are the tape offsets, both inclusive, between which all rows of that table and
-day are in the file. A file whose range lies within that of another one beside it was compacted
-into it. The commit is replaced in one atomic step; files that it lists are renamed into place
-after it, so a reader that misses one finds it in the staging folder.
+day are in the file.
 """
 
-import json
+import hashlib
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +20,6 @@ import pyarrow as pa
 
 from tapeworks import _core
 from tapeworks._core import Rows, Snapshots, Symbols, TapeReader
-from tapeworks.errors import TapeworksError
 from tapeworks.letters import Letters
 from tapeworks.time_columns import REST
 
@@ -31,7 +27,6 @@ COMMITS = "_commits"
 STAGING = "_staging"
 # Frames may be large: so many are held at once.
 BLOBS_MAX = 256
-COMMIT_VERSION = 1
 NAMES = re.compile(r"(\d+)-(\d+)\.parquet")
 
 
@@ -52,9 +47,6 @@ class Table:
 
 
 SORTED = ("ts_event", "ts_recv", "sequence", "tape_offset")
-# Context of a commit: files from this tape offset on have such columns. Those of before, or of a
-# lake without it, may hold nanoseconds in one column instead.
-SPLIT_FROM = "split_from"
 
 TABLES = {
     table.name: table
@@ -241,6 +233,13 @@ class LakeFile:
     day: str
     first: int
     last: int
+    size: int = -1
+    """In bytes; -1 if no commit says it. So are the rows."""
+    rows: int = -1
+    schema: str = ""
+    """Stands for names and types of the columns."""
+    version: int = 1
+    """What the columns mean: times of version 1 hold nanoseconds in one column."""
 
     def covers(self, other: "LakeFile") -> bool:
         """Whether `other` was compacted into this file."""
@@ -248,96 +247,19 @@ class LakeFile:
         return wider and self.first <= other.first and other.last <= self.last
 
 
-@dataclass(frozen=True)
-class Commit:
-    """What one sink has made final: all offsets below `offset`, in `files` and earlier ones."""
-
-    offset: int = 0
-    files: tuple[str, ...] = ()
-    removes: tuple[str, ...] = ()
-    context: dict[str, int] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """Writes the commit as text."""
-        return json.dumps(
-            {
-                "version": COMMIT_VERSION,
-                "offset": self.offset,
-                "files": self.files,
-                "removes": self.removes,
-                "context": self.context,
-            }
-        )
+def schema_mark(schema: pa.Schema) -> str:
+    """Returns what stands for names and types of `schema`, whatever is required in it."""
+    text = "\n".join(f"{field.name} {plain_type(field.type)}" for field in schema)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def commit_path(lake: Path, source: str, topic: str) -> Path:
-    """Returns where the commit of a topic lies."""
-    return lake / COMMITS / source / f"{topic}.json"
-
-
-def staging_path(lake: Path, source: str, topic: str, file: str) -> Path:
-    """Returns where `file`, relative to the lake, lies until it is renamed into place."""
-    return lake / STAGING / source / topic / file.replace("/", "!")
-
-
-def read_commit(lake: Path, source: str, topic: str) -> Commit:
-    """Reads the last commit, or one of nothing.
-
-    Raises:
-        TapeworksError: a newer version wrote it.
-    """
-    path = commit_path(lake, source, topic)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return Commit()
-    if found["version"] > COMMIT_VERSION:
-        raise TapeworksError(
-            f"{path} has version {found['version']}; this build reads up to {COMMIT_VERSION}: "
-            "update Tapeworks to read it"
-        )
-    return Commit(
-        int(found["offset"]),
-        tuple(found["files"]),
-        tuple(found["removes"]),
-        dict(found["context"]),
-    )
-
-
-def publish(lake: Path, source: str, topic: str, commit: Commit) -> None:
-    """Makes `commit` the last one: atomic, and durable when it returns. `settle` must follow.
-
-    The files of `commit` must be whole and synced in the staging folder.
-    """
-    staging = lake / STAGING / source / topic
-    if commit.files:
-        sync_folder(staging)
-    path = commit_path(lake, source, topic)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, commit.to_json().encode())
-
-
-def settle(lake: Path, source: str, topic: str, commit: Commit) -> None:
-    """Does what `commit` promises and a crash may have left undone."""
-    folders: set[Path] = set()
-    for file in commit.files:
-        staged, final = staging_path(lake, source, topic, file), lake / file
-        if staged.exists():
-            final.parent.mkdir(parents=True, exist_ok=True)
-            staged.rename(final)
-            folders.update((final.parent, final.parent.parent, final.parent.parent.parent))
-    for folder in folders:
-        sync_folder(folder)
-    for file in commit.removes:
-        (lake / file).unlink(missing_ok=True)
-
-
-def recover(lake: Path, source: str, topic: str) -> Commit:
-    """Finishes the last commit, removes what no commit covers, and returns the commit."""
-    commit = read_commit(lake, source, topic)
-    settle(lake, source, topic, commit)
-    shutil.rmtree(lake / STAGING / source / topic, ignore_errors=True)
-    return commit
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Returns `kind` without dictionary: how values are packed is no matter of their type."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_list(kind):
+        return pa.list_(plain_type(kind.value_type))
+    return kind
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -358,6 +280,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def size_of(path: Path) -> int | None:
+    """Returns the size of a file; none if there is no such file."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def sources(lake: Path, table: str) -> list[str]:

@@ -40,7 +40,7 @@ from tapeworks.settings import (
     resolve_config,
     resolve_feed,
 )
-from tapeworks.sinks.base import feeders
+from tapeworks.sinks.worker import feeders
 from tapeworks.tape import TapeConfig
 from tapeworks.worker import (
     EXIT_CONFIG,
@@ -80,7 +80,7 @@ log = logging.getLogger("tapeworks.pipeline")
 RUNNERS = {
     "recorder": "tapeworks.feeds.session:run_worker",
     "derive": "tapeworks.processors.derive:run_worker",
-    "sink": "tapeworks.sinks.base:run_worker",
+    "sink": "tapeworks.sinks.worker:run_worker",
 }
 ORDER = ("recorder", "derive", "sink")
 # Of the time for stopping, what is over when the workers of each kind must be gone.

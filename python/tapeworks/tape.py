@@ -27,14 +27,17 @@ from tapeworks.errors import ConfigError
 __all__ = [
     "Blob",
     "Loss",
+    "Place",
     "TapeConfig",
     "TapeReader",
     "TapeWriter",
+    "check_place",
     "list_offsets",
     "load_offset",
     "note_loss",
     "noted_losses",
     "open_at",
+    "place_at",
     "save_offset",
     "tape_hash",
     "verify",
@@ -95,6 +98,32 @@ class TapeConfig:
 def _within(name: str, value: float, low: int, high: int) -> None:
     if not low <= value <= high:
         raise ConfigError(f"{name}: wanted {low} to {high}; found {value}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place on a tape that outlives the process: `offset`, and which tape it is of.
+
+    `fingerprint` stands for the frame before `offset`. None of either means that it is not known.
+    """
+
+    offset: int = 0
+    tape: str | None = None
+    fingerprint: str | None = None
+
+
+def place_at(reader: TapeReader, offset: int) -> Place:
+    """Returns the place at `offset` of the tape that `reader` reads."""
+    return Place(offset, reader.id, reader.fingerprint(offset))
+
+
+def check_place(reader: TapeReader, stored: Place) -> None:
+    """Fails if the tape is not the one of which everything before `stored` was taken.
+
+    Raises:
+        TapeReplacedError: it has another id, or was cut or rewritten before that place.
+    """
+    reader.check_place(stored.offset, tape_id=stored.tape, fingerprint=stored.fingerprint)
 
 
 def open_at(path: str | PathLike[str], name: str) -> TapeReader:

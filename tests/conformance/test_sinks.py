@@ -11,6 +11,7 @@ from tapeworks import _core
 from tapeworks.errors import ConfigError, SinkUnavailable
 from tapeworks.sinks.base import SINKS, Feeder, FlushPolicy, Sink, load_sink
 from tapeworks.sinks.parquet import ParquetConfig
+from tapeworks.tape import Place
 
 TOPIC = "market-data.normalized"
 
@@ -90,6 +91,7 @@ def test_flush_comes_at_rows_and_at_time(name, spine, maker):
     while feeder.step():
         assert feeder.sink.pending[0] <= 1_000
     assert len(MEMBERS[name][1](spine.path)) >= 1_500
+    feeder.close()
     soon = Feeder(make(name, spine.path), spine.tape(), FlushPolicy(seconds=0.0))
     while soon.step():
         pass
@@ -106,11 +108,11 @@ def test_drain_tries_again_what_is_not_possible_yet(name, spine, maker, monkeypa
     feeder = Feeder(sink, spine.tape(), FlushPolicy(seconds=3_600))
     flush, refused = sink.flush, []
 
-    def flush_later() -> None:
+    def flush_later(place: Place | None = None) -> None:
         if len(refused) < 2:
             refused.append(1)
             raise SinkUnavailable("not yet", retry_after_ms=10)
-        flush()
+        flush(place)
 
     monkeypatch.setattr(sink, "flush", flush_later)
     feeder.drain(seconds_max=5)

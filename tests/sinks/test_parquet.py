@@ -1,11 +1,16 @@
 """The Parquet lake: exact values for every reader, and each row once whatever is killed when."""
 
+import contextlib
+import errno
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,9 +22,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from tapeworks import _core, lake
-from tapeworks.errors import SinkUnavailable, TapeworksError
+import tapeworks as tw
+from conftest import as_version_1
+from tapeworks import _core, commits, lake
+from tapeworks.errors import LakeError, SinkUnavailable, TapeLockedError, TapeReplacedError
+from tapeworks.sinks import commit_log, compaction, parquet
 from tapeworks.sinks.base import Feeder
+from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
 
@@ -28,7 +37,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from tapeworks.sinks.base import run_worker
+from tapeworks.sinks.worker import run_worker
 from tapeworks.sinks.parquet import ParquetConfig
 settings = ParquetConfig(flush_rows=700, flush_seconds=0.05, row_group_rows=256)
 config = SimpleNamespace(data=Path(sys.argv[1]), feeds=["binance-spot"],
@@ -141,7 +150,9 @@ def test_only_columns_with_absent_values_are_nullable_and_all_files_read_as_one(
     assert pd.read_parquet(folder)["ts_event"].isna().sum() == 5
     assert pl.scan_parquet(pattern(spine)).collect()["ts_event"].null_count() == 5
     assert ds.dataset(folder).to_table()["ts_event"].null_count == 5
-    compaction = Compaction(spine.path / "lake", spine.source, TOPIC, 16, 1)
+    log = CommitLog(spine.path / "lake", spine.source, TOPIC)
+    log.recover()
+    compaction = Compaction(log, 16, 1)
     while compaction.step("2999-01-01"):
         pass
     assert len(files(spine)) == 1
@@ -201,33 +212,278 @@ def test_crash_between_commit_and_rename_is_finished(spine, maker, moved, monkey
     # Stop after `moved` of the files were renamed: the next open renames the others.
     spine.append(maker.definitions())
     spine.append(maker.trades(40_000))
-    settle = lake.settle
+    finish = commit_log.finish_commit
 
-    def half(path, source, topic, commit):
-        part = lake.Commit(commit.offset, commit.files[:moved])
-        settle(path, source, topic, part)
+    def half(root, source, topic, commit):
+        finish(root, source, topic, replace(commit, files=commit.files[:moved]))
         if commit.files:
             raise InterruptedError
 
-    monkeypatch.setattr(lake, "settle", half)
+    monkeypatch.setattr(commit_log, "finish_commit", half)
     # It fails however often it is tried: half a second is enough for the second attempt.
     with pytest.raises(SinkUnavailable):
         drain(spine, seconds_max=0.5)
     monkeypatch.undo()
+    assert seen(spine) == list(range(40_000))
     drain(spine)
     found = duckdb.sql(f"select count(*), count(distinct trade_id) from '{pattern(spine)}'")
     assert found.fetchall()[0] == (40_000, 40_000)
     assert not list((spine.path / "lake" / lake.STAGING).rglob("*.parquet"))
 
 
+def seen(spine) -> list[int]:
+    return tw.open(spine.path).trades().to_arrow()["trade_id"].to_pylist()
+
+
 def test_commit_of_a_newer_version_is_refused(spine, maker):
     # Going on from an offset that this build does not understand would write rows twice.
     spine.append(maker.definitions())
     drain(spine)
-    path = lake.commit_path(spine.path / "lake", spine.source, TOPIC)
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(TapeworksError, match="update Tapeworks"):
+    path = commits.commit_path(spine.path / "lake", spine.source, TOPIC)
+    path.write_text('{"version": 3, "sha256": "", "something": "else"}')
+    with pytest.raises(LakeError, match="update Tapeworks"):
         drain(spine)
+    with pytest.raises(LakeError, match="update Tapeworks"):
+        tw.open(spine.path).trades()
+
+
+def open_sink(spine) -> tuple[ParquetSink, _core.TapeReader]:
+    """Returns an open sink, to which everything on the tape was written."""
+    sink = ParquetSink(ParquetConfig(), spine.path, spine.source, TOPIC)
+    reader = _core.TapeReader(spine.tape())
+    reader.seek(sink.open())
+    while (batch := reader.read()) is not None:
+        sink.write(batch)
+    return sink, reader
+
+
+def test_second_sink_on_one_lake_is_refused(spine, maker):
+    # Both would write rows of the same offsets, move the commit back, and clear each other's
+    # staging folder. The message names the process that holds the lock; when that sink is closed,
+    # another may go on.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(1_000))
+    first, _ = open_sink(spine)
+    with pytest.raises(TapeLockedError, match=str(os.getpid())):
+        drain(spine)
+    first.flush()
+    first.close()
+    spine.append(maker.trades(500, 1_000))
+    drain(spine)
+    assert seen(spine) == list(range(1_500))
+
+
+def test_rows_stay_until_their_files_are_in_place(spine, maker, monkeypatch):
+    # What was staged is gone between commit and rename. The flush fails, the rows are still there
+    # and on the next try final, also those that came in between; nothing is doubled.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(1_000))
+    sink, reader = open_sink(spine)
+    finish = commit_log.finish_commit
+
+    def robbed(root, source, topic, commit):
+        shutil.rmtree(commits.staging_folder(root, source, topic))
+        finish(root, source, topic, commit)
+
+    monkeypatch.setattr(commit_log, "finish_commit", robbed)
+    with pytest.raises(SinkUnavailable, match="not final"):
+        sink.flush()
+    assert sink.committed is None
+    assert sink.pending[0] > 0
+    monkeypatch.undo()
+    spine.append(maker.trades(500, 1_000))
+    sink.write(reader.read())
+    sink.flush()
+    sink.close()
+    assert seen(spine) == list(range(1_500))
+    ids = duckdb.sql(f"select trade_id from '{pattern(spine)}' order by 1").fetchall()
+    assert [row[0] for row in ids] == list(range(1_500))
+
+
+@pytest.mark.parametrize("step", ["staging", "manifest", "commit", "rename"])
+def test_full_disk_leaks_nothing_and_loses_nothing(spine, maker, step, monkeypatch):
+    # The disk refuses at one step of four flushes, then has room again: what was staged in vain is
+    # gone, and each row is in the lake once.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(1_000))
+    sink, reader = open_sink(spine)
+    sink.flush()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    place = {
+        "staging": (parquet, "write_table_file"),
+        "manifest": (CommitLog, "_append"),
+        "commit": (lake, "write_file"),
+        "rename": (commit_log, "finish_commit"),
+    }[step]
+    for first in range(1_000, 5_000, 1_000):
+        spine.append(maker.trades(1_000, first))
+        sink.write(reader.read())
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, refuse)
+            with pytest.raises(SinkUnavailable):
+                sink.flush()
+        staged = list((spine.path / "lake" / lake.STAGING).rglob("*.parquet"))
+        assert len(staged) <= 2
+        assert seen(spine) == list(range(first + 1_000))
+    sink.flush()
+    assert not list((spine.path / "lake" / lake.STAGING).rglob("*.parquet"))
+    sink.close()
+    assert seen(spine) == list(range(5_000))
+    assert sum(pq.read_metadata(path).num_rows for path in files(spine)) == 5_000
+
+
+def test_lake_that_was_removed_under_a_sink_is_noticed(spine, maker):
+    # The folder of the commits is another one: to go on would mix two lakes.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(100))
+    sink, reader = open_sink(spine)
+    sink.flush()
+    (spine.path / "lake").rename(spine.path / "elsewhere")
+    spine.append(maker.trades(100, 100))
+    sink.write(reader.read())
+    with pytest.raises(TapeReplacedError):
+        sink.flush()
+    sink.close()
+    (spine.path / "elsewhere").rename(spine.path / "lake")
+    drain(spine)
+    assert seen(spine) == list(range(200))
+
+
+@pytest.mark.parametrize("fault", ["deleted", "cut", "longer"])
+def test_file_that_is_not_as_committed_fails_every_question_of_its_table(spine, maker, fault):
+    # A file that is missing halves a count in silence if nobody compares. Other tables are
+    # answered.
+    spine.append(maker.definitions())
+    for first in (0, 500):
+        spine.append(maker.trades(500, first))
+        drain(spine)
+    path = files(spine)[0]
+    data = path.read_bytes()
+    {
+        "deleted": path.unlink,
+        "cut": lambda: path.write_bytes(data[:-100]),
+        "longer": lambda: path.write_bytes(data + b"x"),
+    }[fault]()
+    opened = tw.open(spine.path)
+    with pytest.raises(LakeError, match=path.name):
+        opened.trades()
+    with pytest.raises(LakeError, match=path.name):
+        opened.sql("select count(*) from trades")
+    assert len(opened.instruments()) == 3
+    path.write_bytes(data)
+    assert len(opened.trades()) == 1_000
+
+
+def test_file_that_no_commit_knows_is_not_counted(spine, maker):
+    # A copy of a file beside it, under a name that would do.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(500))
+    drain(spine)
+    path = files(spine)[0]
+    shutil.copy(path, path.with_name("000000000900-000000000999.parquet"))
+    assert seen(spine) == list(range(500))
+    with pytest.raises(LakeError, match="000000000900"):
+        drain(spine)
+
+
+def test_every_flip_in_a_commit_is_an_error_or_changes_nothing(spine, maker):
+    # Each byte of commit and manifest, one bit of it: never another answer, never a traceback.
+    spine.append(maker.definitions())
+    for first in (0, 50):
+        spine.append(maker.trades(50, first))
+        drain(spine)
+    topic = commits.TopicReader(spine.path / "lake", spine.source, TOPIC)
+    before = topic.read().live
+    errors = 0
+    for path in (spine.path / "lake" / lake.COMMITS / spine.source).iterdir():
+        if path.name == "LOCK":
+            continue
+        data = path.read_bytes()
+        for at in range(len(data)):
+            path.write_bytes(data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :])
+            with contextlib.suppress(LakeError):
+                errors += 1
+                reader = commits.TopicReader(spine.path / "lake", spine.source, TOPIC)
+                assert reader.read().live == before
+                commits.load_symbols(spine.path / "lake", spine.source)
+                errors -= 1
+        path.write_bytes(data)
+    assert errors > 1_000
+
+
+def test_manifest_grows_by_the_files_of_a_commit_and_is_written_anew(spine, maker, monkeypatch):
+    # A commit costs its own files, however many there are; what was replaced leaves the manifest
+    # when it is most of it. Readers follow, and a sink that starts again.
+    monkeypatch.setattr(commit_log, "ENTRIES_MAX", 20)
+    spine.append(maker.definitions())
+    topic = commits.TopicReader(spine.path / "lake", spine.source, TOPIC)
+    generations, first = set(), 0
+    for _ in range(40):
+        spine.append(maker.trades(20, first))
+        first += 20
+        sink, _ = open_sink(spine)
+        sink.flush()
+        with monkeypatch.context() as patch:
+            patch.setattr(compaction, "FAN_IN", 3)
+            sink.run_maintenance()
+        sink.close()
+        state = topic.read()
+        assert state.commit is not None
+        generations.add(state.commit.manifest.generation)
+        assert sum(f.rows for f in state.live.values() if f.table == "trades") == first
+        assert state.live == commits.TopicReader(*topic_of(spine)).read().live
+    assert len(generations) > 1
+    folder = commits.commit_folder(spine.path / "lake", spine.source)
+    assert len(list(folder.glob("*.manifest.*"))) == 1
+    assert seen(spine) == list(range(first))
+
+
+def topic_of(spine) -> tuple[Path, str, str]:
+    return spine.path / "lake", spine.source, TOPIC
+
+
+def test_lake_of_the_first_version_is_read_and_upgraded(spine, maker):
+    # Before: two files of the first version, one of them still staged, and a compaction that was
+    # killed before it removed the file that it had replaced.
+    spine.append(maker.definitions())
+    for first in (0, 500):
+        spine.append(maker.trades(500, first))
+        drain(spine)
+    as_version_1(*topic_of(spine))
+    root = spine.path / "lake"
+    last = files(spine)[1]
+    staged = root / lake.STAGING / spine.source / TOPIC
+    staged.mkdir(parents=True, exist_ok=True)
+    last.rename(staged / last.relative_to(root).as_posix().replace("/", "!"))
+    narrow = files(spine)[0].with_name("000000000001-000000000002.parquet")
+    shutil.copy(files(spine)[0], narrow)
+    compact = {"version": 1, "offset": 0, "files": [], "context": {}}
+    compact["removes"] = [narrow.relative_to(root).as_posix()]
+    commits.commit_path(root, spine.source, f"compact-{TOPIC}").write_text(json.dumps(compact))
+    assert seen(spine) == list(range(1_000))
+    spine.append(maker.trades(500, 1_000))
+    drain(spine)
+    assert seen(spine) == list(range(1_500))
+    assert commits.read_commit(*topic_of(spine)).version == commits.COMMIT_VERSION
+    assert not list((root / lake.COMMITS / spine.source).glob("compact-*"))
+    rows = duckdb.sql(f"select count(*) from '{pattern(spine)}'").fetchall()
+    assert rows == [(1_500,)]
+
+
+def test_lost_commit_is_told_from_a_new_sink(spine, maker):
+    # Files without a commit: nothing says which of them count, so nothing is read or written.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(500))
+    drain(spine)
+    commits.commit_path(*topic_of(spine)).unlink()
+    with pytest.raises(LakeError, match="tape lake rebuild"):
+        drain(spine)
+    with pytest.raises(LakeError, match="tape lake rebuild"):
+        seen(spine)
+    assert len(files(spine)) == 1
 
 
 def test_tops_of_books_become_rows(spine, maker):

@@ -12,8 +12,9 @@ import pytest
 
 import tapeworks as tw
 from conftest import START
-from tapeworks import _core, lake
-from tapeworks.errors import QueryError
+from tapeworks import _core, commits, lake
+from tapeworks.errors import QueryError, SinkUnavailable
+from tapeworks.sinks import commit_log
 from tapeworks.sinks.base import Feeder
 from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
 from tapeworks.views.times import format_time, parse_time
@@ -159,25 +160,22 @@ def test_instruments_show_the_latest_definition(filled, maker):
 
 def test_file_that_is_renamed_between_two_looks_is_not_missed(filled, monkeypatch):
     # A committed file lies in the staging folder (a sink was killed right there) and is renamed
-    # after its folder was read and before it is looked for: it was in neither place.
+    # after it was looked for in its place and before it is looked for there.
     root = filled.path / "lake"
-    [name] = [
-        name
-        for name in lake.read_commit(root, filled.source, TOPIC).files
-        if name.startswith("trades/")
-    ]
-    staged = lake.staging_path(root, filled.source, TOPIC, name)
+    commit = commits.read_commit(root, filled.source, TOPIC)
+    [file] = [file for file in commit.files if file.table == "trades"]
+    staged = commits.staged_path(root, filled.source, TOPIC, commit.attempt, file.name)
     staged.parent.mkdir(parents=True, exist_ok=True)
-    (root / name).rename(staged)
-    read = lake.files_of_day
+    (root / file.name).rename(staged)
+    look = lake.size_of
 
-    def read_then_rename(*place):
-        found = read(*place)
-        if staged.exists() and place[1] == "trades":
-            staged.rename(root / name)
+    def look_then_rename(path):
+        found = look(path)
+        if found is None and staged.exists():
+            staged.rename(root / file.name)
         return found
 
-    monkeypatch.setattr(lake, "files_of_day", read_then_rename)
+    monkeypatch.setattr(lake, "size_of", look_then_rename)
     found = tw.open(filled.path).trades().to_arrow()["trade_id"].to_pylist()
     assert found == list(range(4_000))
 
@@ -209,11 +207,17 @@ def test_questions_stay_whole_while_the_sink_flushes(filled, maker):
 
 def test_staged_files_of_a_killed_sink_count(filled, monkeypatch):
     # Killed between commit and rename: the rows are in the staging folder and nowhere else.
-    def nothing(*_: object) -> None:
-        return
+    def killed(*_: object) -> None:
+        raise InterruptedError
 
-    monkeypatch.setattr(lake, "settle", nothing)
-    drain(filled)
+    sink = ParquetSink(ParquetConfig(), filled.path, filled.source, TOPIC)
+    reader = _core.TapeReader(filled.tape())
+    reader.seek(sink.open())
+    sink.write(reader.read())
+    monkeypatch.setattr(commit_log, "finish_commit", killed)
+    with pytest.raises(SinkUnavailable):
+        sink.flush()
+    sink.close()
     opened = tw.open(filled.path)
     assert opened.trades().to_arrow()["trade_id"].to_pylist() == list(range(4_000))
 

@@ -10,6 +10,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ import numpy as np
 import pytest
 
 import tapeworks as tw
-from tapeworks import _core
+from conftest import restate_lake
+from tapeworks import _core, commits
 from tapeworks.errors import QueryError
 from tapeworks.lake import TOPICS
 from tapeworks.simulators import start_simulator
+from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
-from tapeworks.tape import TapeReader, TapeWriter
+from tapeworks.tape import Place, TapeReader, TapeWriter
 from tapeworks.views.times import format_time
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("past")]
@@ -70,10 +73,14 @@ def folders(
     for tape in (whole / "tape" / SOURCE).glob("market-data.[!rd]*"):
         rewrite(tape, cut / "tape" / SOURCE / tape.name)
         take_front(cut / "tape" / SOURCE / tape.name)
+        if tape.name in TOPICS:
+            restate_lake(cut / "lake", SOURCE, tape.name, cut / "tape" / SOURCE / tape.name)
     shutil.copytree(whole / "lake", bare / "lake")
     for topic in TOPICS:
         # Sorted by symbol, in row groups so small that most are ruled out by their statistics.
-        compaction = Compaction(bare / "lake", SOURCE, topic, 500, 1)
+        log = CommitLog(bare / "lake", SOURCE, topic)
+        log.recover()
+        compaction = Compaction(log, 500, 1)
         while compaction.step("9999-12-31"):
             pass
     book = TapeReader(cut / "tape" / SOURCE / "market-data.book")
@@ -182,6 +189,7 @@ def test_replay_goes_on_when_retention_takes_the_tape_behind_it(
     shutil.copytree(folders[0] / "lake", data / "lake")
     tape = data / "tape" / SOURCE / "market-data.book"
     rewrite(folders[0] / "tape" / SOURCE / tape.name, tape)
+    restate_lake(data / "lake", SOURCE, tape.name, tape)
     expected = played(tw.open(data), ["book_levels"])
     batches = tw.open(data).replay(kinds=["book_levels"], batch_records=500)
     first = next(batches)
@@ -210,9 +218,10 @@ def test_rows_that_neither_lake_nor_tape_hold_are_not_passed_over(
     # Retention passed the sink: the lake ends before the tape begins. No answer skips the hole.
     data = tmp_path / "data"
     shutil.copytree(folders[1], data)
-    commit = data / "lake" / "_commits" / SOURCE / "market-data.normalized.json"
-    stored = json.loads(commit.read_text())
-    commit.write_text(json.dumps({**stored, "offset": 10}))
+    commit = commits.read_commit(data / "lake", SOURCE, "market-data.normalized")
+    early = replace(commit, place=Place(10))
+    path = commits.commit_path(data / "lake", SOURCE, "market-data.normalized")
+    path.write_bytes(early.to_json())
     with pytest.raises(QueryError, match="neither in the lake nor on the tape"):
         list(tw.open(data).replay(kinds=["trades"]))
     with pytest.raises(QueryError, match="neither in the lake nor on the tape"):

@@ -1,26 +1,41 @@
 """The contract of sinks, their table, and the loop that feeds one from the tapes.
 
 A sink is given one tape. It says at `open` from which offset it wants records, is given all from
-there on, in order and without holes, and makes them final at `flush`. The tape keeps what is not
-final, so a sink that fails or is killed at any instant goes on from its last flush.
+there on, in order and without holes, and makes them final at `flush`, together with their place:
+the id of the tape, an offset, and a fingerprint of what stands before it. The tape keeps what is
+not final, so a sink that fails or is killed at any instant goes on from its last flush; a tape that
+is not the one it stored, or was cut or rewritten before that place, is refused. All sinks of one
+source share a lock, so that no second process writes what they write.
 """
 
 import importlib
 import logging
-import signal
 import struct
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
-from tapeworks._core import Blob, Records, TapeReader
-from tapeworks.errors import ConfigError, SinkUnavailable, TapeError, TapeRangeError
-from tapeworks.heartbeat import beat
+from tapeworks._core import Blob, FolderLock, Records, TapeReader
+from tapeworks.errors import (
+    ConfigError,
+    SinkError,
+    SinkUnavailable,
+    TapeError,
+    TapeRangeError,
+    TapeReplacedError,
+)
 from tapeworks.lake import BLOBS_MAX
-from tapeworks.tape import Loss, load_offset, note_loss, save_offset
+from tapeworks.tape import (
+    Loss,
+    Place,
+    check_place,
+    load_offset,
+    note_loss,
+    place_at,
+    save_offset,
+)
 
 log = logging.getLogger("tapeworks.sinks")
 
@@ -29,9 +44,7 @@ SINKS = {"parquet": "tapeworks.sinks.parquet:ParquetSink"}
 
 BATCH_RECORDS = 65_536
 IDLE_S = 0.02
-TIDY_S = 30.0
 BACKOFF_S_MAX = 30.0
-DRAIN_S_MAX = 5.0
 # Retention waits for a sink that says where it is, also while nothing comes.
 REGISTER_S = 3_600.0
 UNKNOWN = -(2**63)
@@ -56,9 +69,21 @@ class Sink(ABC):
     def topics(config: Any) -> tuple[str, ...]:
         """Returns the topics that the sink wants, in the order in which they are to be read."""
 
+    @staticmethod
+    def lock_folder(config: Any, data: Path, source: str) -> Path:
+        """Returns the folder whose lock is held by who writes what is of `source`."""
+        return data / "state" / source / "sinks"
+
     @abstractmethod
-    def __init__(self, config: Any, data: Path, source: str, topic: str) -> None:
-        """Only remembers its arguments."""
+    def __init__(
+        self,
+        config: Any,
+        data: Path,
+        source: str,
+        topic: str,
+        lock: "WriterLock | None" = None,
+    ) -> None:
+        """Only remembers its arguments. The sinks of one source share `lock`; none: one alone."""
 
     @abstractmethod
     def open(self) -> int:
@@ -77,8 +102,11 @@ class Sink(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def flush(self) -> None:
+    def flush(self, place: Place | None = None) -> None:
         """Makes everything that was written final, or nothing.
+
+        `place` is where the tape goes on behind what was written; it is stored in the same step,
+        so that a tape that was replaced or restored is noticed when it is opened again.
 
         Raises:
             SinkUnavailable: may work later; what was written is kept, call again.
@@ -88,18 +116,31 @@ class Sink(ABC):
     def close(self) -> None:
         """Gives up what it holds. What was not flushed is written again after the next `open`."""
 
-    def tidy(self) -> bool:
-        """Does one piece of upkeep, if any is due; called when nothing is to be written."""
+    def run_maintenance(self) -> bool:
+        """Does one piece of upkeep, if any is due; returns whether it was. May take long.
+
+        Called in a thread of its own, while the other methods are called from another.
+        """
         return False
 
     @property
     @abstractmethod
-    def committed(self) -> tuple[int, int]:
-        """What `open` would return now; a receive time before which all is final, or `UNKNOWN`."""
+    def committed(self) -> Place | None:
+        """The place up to which everything is final; none for a sink that never stored anything."""
+
+    @property
+    @abstractmethod
+    def resume(self) -> int:
+        """The offset that `open` would return now: not beyond what is committed."""
+
+    @property
+    @abstractmethod
+    def received(self) -> int:
+        """A receive time before which all is final, or `UNKNOWN`."""
 
     @abstractmethod
-    def skip(self, offset: int) -> None:
-        """Goes on at `offset`, for good, as retention took all that is not final before it.
+    def skip(self, place: Place) -> None:
+        """Goes on at `place`, for good, as retention took all that is not final before it.
 
         Nothing that was written may be pending.
         """
@@ -108,6 +149,43 @@ class Sink(ABC):
     @abstractmethod
     def pending(self) -> tuple[int, int]:
         """Rows and bytes that were written and are not yet final."""
+
+
+class WriterLock:
+    """The lock of what one source's sinks write: taken with the first, given back with the last."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._holders = 0
+        self._lock: FolderLock | None = None
+
+    def acquire(self) -> None:
+        """Takes the lock, unless a sink of this process that shares it holds it already.
+
+        Raises:
+            TapeLockedError: another process holds it; the message names its pid.
+        """
+        if self._lock is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(self._folder)
+        self._holders += 1
+
+    def check(self) -> None:
+        """Fails if the folder is no longer the one that was locked.
+
+        Raises:
+            TapeReplacedError: it was removed, renamed or replaced.
+        """
+        if self._lock is None:
+            raise SinkError(f"{self._folder}: its lock is not held")
+        self._lock.check()
+
+    def release(self) -> None:
+        """Gives the lock back for one sink."""
+        self._holders -= 1
+        if self._holders <= 0 and self._lock is not None:
+            self._lock.release()
+            self._lock, self._holders = None, 0
 
 
 class HasSinks(Protocol):
@@ -130,10 +208,24 @@ def load_sink(name: str) -> type[Sink]:
         ConfigError: no such sink; the message lists all.
     """
     if name not in SINKS:
-        raise ConfigError(f"wanted a sink of {', '.join(sorted(SINKS))}; found {name!r}")
+        raise ConfigError(f"expected a sink of {', '.join(sorted(SINKS))}, got {name!r}")
     module, _, attribute = SINKS[name].partition(":")
     found: type[Sink] = getattr(importlib.import_module(module), attribute)
     return found
+
+
+def received(batch: Records) -> int:
+    """Returns the receive time of the first record of `batch`."""
+    ts: int = TS_RECV.unpack_from(memoryview(batch), TS_RECV_AT)[0]
+    return ts
+
+
+def inode_of(folder: Path) -> int:
+    """Returns what tells a folder from another at the same path; 0 if there is none."""
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 class Feeder:
@@ -155,9 +247,15 @@ class Feeder:
         self._live = live
         self._registered: tuple[int, float] | None = None
         self._reader: TapeReader | None = None
+        self._inode = 0
         self._flushed = time.monotonic()
         self._retry_at = 0.0
         self._failures = 0
+
+    @property
+    def label(self) -> str:
+        """What the feeder is called in messages."""
+        return f"{self._tape.parent.name}: {self._tape.name}"
 
     def step(self) -> int:
         """Moves one batch and flushes when it is due; returns how many records it moved."""
@@ -170,6 +268,7 @@ class Feeder:
             if rows >= self._policy.rows or size >= self._policy.bytes or (due and rows):
                 self.flush()
             elif due:
+                self._check_folder()
                 self._register()
         except SinkUnavailable as error:
             self._back_off(error)
@@ -180,13 +279,14 @@ class Feeder:
     def flush(self) -> None:
         """Makes everything final that was moved."""
         if self._reader is not None:
-            self.sink.flush()
+            self._check_folder()
+            self.sink.flush(place_at(self._reader, self._reader.position))
             self._register()
         self._flushed = time.monotonic()
 
-    def tidy(self) -> bool:
+    def run_maintenance(self) -> bool:
         """Lets the sink do a piece of upkeep; returns whether it did."""
-        return self._reader is not None and self.sink.tidy()
+        return self._reader is not None and self.sink.run_maintenance()
 
     def drain(self, seconds_max: float) -> None:
         """Moves and flushes all that is durable; what fails is tried again for `seconds_max`.
@@ -234,6 +334,8 @@ class Feeder:
                 return len(blobs or ())
             batch = reader.read(room)
         except TapeRangeError as error:
+            if error.first <= reader.position:
+                raise
             self._skip(reader, reader.position, error.first)
             return 0
         if batch is None:
@@ -241,28 +343,26 @@ class Feeder:
         self.sink.write(batch)
         return len(batch)
 
-    def _skip(self, reader: TapeReader, wanted: int, first: int) -> None:
+    def _skip(self, reader: TapeReader, expected: int, first: int) -> None:
         """Goes on at `first`, as what comes before is gone, and has the loss declared.
 
         To stop here would lose all that comes, too, until somebody looks.
         """
-        if first <= wanted:
-            raise TapeRangeError(f"{self._tape} ends before offset {wanted}: is it another tape?")
-        self.sink.flush()
+        self.sink.flush(place_at(reader, expected))
         reader.seek(first)
         ts_end = _received_next(reader)
         reader.seek(first)
-        _, ts_start = self.sink.committed
-        loss = Loss(self._tape.name, self._name or "sink", wanted, first - 1, ts_start, ts_end)
-        log.error("%s: retention took offsets %d to %d", self._tape, wanted, first - 1)
+        reader_name, ts_start = self._name or "sink", self.sink.received
+        loss = Loss(self._tape.name, reader_name, expected, first - 1, ts_start, ts_end)
+        log.error("%s: retention took offsets %d to %d", self._tape, expected, first - 1)
         # The note first: what is told twice is one gap, what is never told would be a silent one.
         note_loss(self._tape.parents[2], self._tape.parent.name, loss)
-        self.sink.skip(first)
+        self.sink.skip(place_at(reader, first))
         self._register()
 
     def _register(self) -> None:
         """Tells the tape's retention what this sink still needs."""
-        needed, now = self.sink.committed[0], time.monotonic()
+        needed, now = self.sink.resume, time.monotonic()
         known = self._registered
         if self._name is None or (
             known is not None and known[0] == needed and now - known[1] < REGISTER_S
@@ -278,6 +378,7 @@ class Feeder:
     def _open(self) -> TapeReader | None:
         if not self._tape.is_dir() or not any(self._tape.iterdir()):
             return None
+        inode = inode_of(self._tape)
         try:
             reader = TapeReader(self._tape)
         except OSError:
@@ -287,21 +388,63 @@ class Feeder:
             # The writer has yet to mend what a loss of power left.
             return None
         offset = self.sink.open()
-        is_known = offset > 0 or (
-            self._name is not None and load_offset(self._tape, self._name) is not None
-        )
+        try:
+            self._seek(reader, offset)
+        except BaseException:
+            self.sink.close()
+            raise
+        self._reader, self._flushed = reader, time.monotonic()
+        self._inode = inode
+        return reader
+
+    def _check_folder(self) -> None:
+        """Refuses to go on reading a tape that is no longer the one at its path."""
+        if self._reader is not None and inode_of(self._tape) != self._inode:
+            raise TapeReplacedError(
+                f"{self._tape} was removed or replaced while it was read; what was read is stored "
+                "again from the tape that is there, if it is the same one"
+            )
+
+    def _seek(self, reader: TapeReader, offset: int) -> None:
+        committed = self.sink.committed
+        if committed is None:
+            self._begin(reader)
+        else:
+            check_place(reader, committed)
         # Before anything is read: what is not final must not be taken away.
         self._register()
         try:
             reader.seek(offset)
         except TapeRangeError as error:
-            if is_known:
-                self._skip(reader, offset, error.first)
-            else:
+            if committed is None:
                 # A sink that is new here begins with what there is.
                 reader.seek(error.first)
-        self._reader, self._flushed = reader, time.monotonic()
-        return reader
+            elif committed.offset >= error.first:
+                # Only what gives context is gone: what was in pieces stays so.
+                reader.seek(committed.offset)
+            else:
+                self._skip(reader, committed.offset, error.first)
+
+    def _begin(self, reader: TapeReader) -> None:
+        """Tells a sink that is new on this tape from one that lost what it had stored."""
+        known = None if self._name is None else load_offset(self._tape, self._name)
+        if not known:
+            return
+        if reader.first == 0:
+            log.warning(
+                "%s: %s had stored up to offset %d and now holds nothing: everything is stored "
+                "again from the tape",
+                self._tape,
+                self._name,
+                known,
+            )
+            return
+        raise SinkError(
+            f"{self._tape}: {self._name} had stored up to offset {known} and now holds nothing, "
+            f"and the tape has only what comes from offset {reader.first} on: was its folder "
+            "deleted, or is it not mounted? Put it back, or run `tape lake rebuild` to begin with "
+            "what the tape still holds"
+        )
 
     def _back_off(self, error: SinkUnavailable) -> None:
         delay_s = min(error.retry_after_ms / 1000 * 2**self._failures, BACKOFF_S_MAX)
@@ -316,64 +459,3 @@ def _received_next(reader: TapeReader) -> int:
         return blobs[0].ts_recv if blobs else UNKNOWN
     batch = reader.read(1)
     return UNKNOWN if batch is None else received(batch)
-
-
-def received(batch: Records) -> int:
-    """Returns the receive time of the first record of `batch`."""
-    ts: int = TS_RECV.unpack_from(memoryview(batch), TS_RECV_AT)[0]
-    return ts
-
-
-def feeders(config: HasSinks, name: str, *, live: bool = False) -> list[Feeder]:
-    """Builds one feeder for each source and topic that the sink `name` wants.
-
-    With `live`, recorders run beside it: a tape is read once its writer has opened it.
-    """
-    kind, settings = load_sink(name), config.sinks[name]
-    return [
-        Feeder(
-            kind(settings, config.data, source, topic),
-            config.data / "tape" / source / topic,
-            settings.policy,
-            name=f"sink-{name}",
-            live=live,
-        )
-        for source in config.feeds
-        for topic in kind.topics(settings)
-    ]
-
-
-def run_worker(config: HasSinks, name: str) -> None:
-    """Runs the sink `name` over all sources until SIGTERM, then stores all that is durable."""
-    stopping: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stopping.append(number)
-
-    signal.signal(signal.SIGTERM, ask)
-    work = feeders(config, name, live=True)
-    try:
-        tidied = time.monotonic()
-        while not stopping:
-            beat()
-            if sum(feeder.step() for feeder in work):
-                continue
-            time.sleep(IDLE_S)
-            if time.monotonic() - tidied >= TIDY_S and not any(f.tidy() for f in work):
-                tidied = time.monotonic()
-        _drain_all(work)
-    finally:
-        for feeder in work:
-            feeder.close()
-
-
-def _drain_all(work: list[Feeder]) -> None:
-    """Drains every feeder; one that fails must not keep the others from it."""
-    failure: SinkUnavailable | None = None
-    for feeder in work:
-        try:
-            feeder.drain(DRAIN_S_MAX)
-        except SinkUnavailable as error:
-            failure = failure or error
-    if failure is not None:
-        raise failure

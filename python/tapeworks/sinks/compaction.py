@@ -1,104 +1,160 @@
 """Merges small files of a day into few that are sorted by symbol, for readers that skip.
 
-Files that follow each other on the tape become one whose range covers theirs: sixteen of a like
-size while the day goes on, all of it once it is over. The new file is staged, committed and renamed
-into place before the old ones are removed; a crash at any instant is finished by the next `open`.
-Views leave out what is covered; other readers may see rows twice for the milliseconds between.
+Files that follow each other on the tape become one: those of a like size while the day goes on,
+all of it once nothing is added any more. What is read is first compared with the hashes in the
+manifest, so that damage is never copied into a file that looks whole. The new file is staged, read
+again from the disk and compared row for row by offset, and only then committed; the old ones are
+deleted after that. A crash at any instant is finished by the next `open`.
+
+A merge may take long: it runs beside the sink, in a thread of its own, and blocks a flush no longer
+than one commit takes. Views never see a row twice; other readers may for the milliseconds between
+renaming and deleting.
 """
 
+import hashlib
 import itertools
-import os
+import logging
+import time as clock
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tapeworks import lake
+from tapeworks import commits, lake
+from tapeworks.errors import LakeError
 from tapeworks.lake import LakeFile, Table
-from tapeworks.sinks.writer import FileWriter, with_required
+from tapeworks.sinks.commit_log import Changes, CommitLog
+from tapeworks.sinks.writer import with_required, write_table_file
 from tapeworks.time_columns import REST, nanosecond_times, split_schema, split_sql
 
-FAN_IN = 16
-CHUNK_ROWS = 4_000_000
+log = logging.getLogger("tapeworks.sinks")
+
+# So many files of one tier become one; each further tier may hold one less before all below it go.
+FAN_IN = 8
+# Rows grow by so many bits from tier to tier.
+TIER_BITS = 3
+CHUNK_ROWS = 1_000_000
 MEMORY_LIMIT = "1GB"
 
 
-def commit_name(topic: str) -> str:
-    """Returns the name under which compactions of a topic are committed."""
-    return f"compact-{topic}"
+def files_max(rows: int) -> int:
+    """Returns how many files of one day there are at most, whose largest has `rows` rows."""
+    return FAN_IN + (FAN_IN - 1) * _tier(rows) - 1
 
 
-def choose(files: list[LakeFile], rows: list[int], is_over: bool) -> list[LakeFile]:
-    """Returns files of one day, in the order of the tape, that should become one; or none."""
+def _tier(rows: int) -> int:
+    return max(rows, 1).bit_length() // TIER_BITS
+
+
+def choose(files: list[LakeFile], is_over: bool) -> list[LakeFile]:
+    """Returns files of one day, in the order of the tape, that should become one; or none.
+
+    Of the files at the end that are of a tier or below, fewer than `FAN_IN` and one less for each
+    tier stay. So their number is bounded whatever their sizes are, and each row is merged about
+    once a tier.
+    """
     if is_over:
         return files if len(files) > 1 else []
-    run: list[LakeFile] = []
-    tier = -1
-    for file, count in zip(files, rows, strict=True):
-        this = max(count, 1).bit_length() // 4
-        if this != tier:
-            run, tier = [], this
-        run.append(file)
-        if len(run) == FAN_IN:
+    tiers = [_tier(file.rows) for file in files]
+    for tier in sorted(set(tiers)):
+        higher = [at for at, found in enumerate(tiers) if found > tier]
+        run = files[higher[-1] + 1 if higher else 0 :]
+        if len(run) >= FAN_IN + (FAN_IN - 1) * tier:
             return run
     return []
 
 
-@dataclass(frozen=True)
+@dataclass
 class Compaction:
     """Compacts the tables of one topic of one source."""
 
-    lake: Path
-    source: str
-    topic: str
+    log: CommitLog
     row_group_rows: int
     compression_level: int
-
-    def recover(self) -> None:
-        """Finishes what a crash left."""
-        lake.recover(self.lake, self.source, commit_name(self.topic))
+    quiet_s: float = 0.0
+    """A day that is over is merged as a whole when nothing was added to it for so long."""
+    refused: set[str] = field(default_factory=set)
+    """Files that were found damaged, or not to fit: they are left as they are."""
 
     def step(self, today: str) -> int:
         """Merges the files of one day of one table, if any is due; returns how many it merged."""
-        for table in lake.tables_of(self.topic):
-            for day in lake.days(self.lake, table.name, self.source):
-                files = lake.files_of_day(self.lake, table.name, self.source, day)
-                if len(files) < 2:
-                    continue
-                is_over = day < today
-                rows = [] if is_over else [pq.read_metadata(f.path).num_rows for f in files]
-                chosen = choose(files, rows, is_over)
-                if chosen:
-                    self._merge(table, day, chosen)
-                    return len(chosen)
+        for table, day, files in self._days():
+            is_over = day < today and self._is_quiet(files)
+            chosen = choose(files, is_over)
+            if chosen and self._merge(table, day, chosen):
+                return len(chosen)
         return 0
 
-    def _merge(self, table: Table, day: str, files: list[LakeFile]) -> None:
-        first, last = files[0].first, max(file.last for file in files)
-        name = lake.file_path(table.name, self.source, day, first, last)
-        topic = commit_name(self.topic)
-        staged = lake.staging_path(self.lake, self.source, topic, name)
-        staged.parent.mkdir(parents=True, exist_ok=True)
-        found = [pq.read_schema(file.path) for file in files]
-        schemas = [split_schema(schema) for schema in found]
-        nullable = {field.name for schema in schemas for field in schema if field.nullable}
-        schema = with_required(schemas[0], nullable)
-        source = _source(files, found)
-        with staged.open("wb") as file:
-            writer = FileWriter(file, schema, table, self.compression_level)
-            for batch in self._sorted(table, source, schema):
-                writer.write(batch)
-            writer.close()
-            file.flush()
-            os.fsync(file.fileno())
-        removes = tuple(file.path.relative_to(self.lake).as_posix() for file in files)
-        commit = lake.Commit(0, (name,), removes)
-        lake.publish(self.lake, self.source, topic, commit)
-        lake.settle(self.lake, self.source, topic, commit)
+    def _days(self) -> Iterator[tuple[Table, str, list[LakeFile]]]:
+        live = self.log.files()
+        for table in lake.tables_of(self.log.topic):
+            days: dict[str, list[LakeFile]] = {}
+            for stored in live:
+                if stored.table == table.name and stored.name not in self.refused:
+                    file = commits.lake_file(self.log.root, stored)
+                    days.setdefault(file.day, []).append(file)
+            for day, files in sorted(days.items()):
+                if len(files) > 1:
+                    yield table, day, sorted(files, key=lambda file: (file.first, file.last))
+
+    def _is_quiet(self, files: list[LakeFile]) -> bool:
+        try:
+            newest = max(file.path.stat().st_mtime for file in files)
+        except FileNotFoundError:
+            return False
+        return not self.quiet_s or clock.time() - newest >= self.quiet_s
+
+    def _merge(self, table: Table, day: str, files: list[LakeFile]) -> bool:
+        """Merges `files`; false if they cannot be, which is logged."""
+        if not self._are_whole(files):
+            return False
+        schemas = [pq.read_schema(file.path) for file in files]
+        try:
+            schema = _union([split_schema(schema) for schema in schemas])
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            self._refuse(files, f"their columns do not fit: {error}")
+            return False
+        first, last = min(f.first for f in files), max(file.last for file in files)
+        name = lake.file_path(table.name, self.log.source, day, first, last)
+        attempt = self.log.new_attempt("merge")
+        try:
+            staged = self.log.staged(attempt, name)
+            stored = write_table_file(
+                staged,
+                name,
+                self._sorted(table, _source(files, schemas), schema),
+                schema,
+                table,
+                level=self.compression_level,
+                tape=_tape_of(files[0].path),
+            )
+            compare(files, staged)
+            removes = tuple(file.path.relative_to(self.log.root).as_posix() for file in files)
+            self.log.commit(Changes((stored,), removes, attempt), None, {})
+        finally:
+            self.log.clear_attempts("merge")
+        return True
+
+    def _are_whole(self, files: list[LakeFile]) -> bool:
+        live = {stored.name: stored for stored in self.log.files()}
+        damaged = []
+        for file in files:
+            stored = live.get(file.path.relative_to(self.log.root).as_posix())
+            if stored is None or file_sha256(file.path) != stored.sha256:
+                damaged.append(file)
+        if damaged:
+            self._refuse(damaged, "missing or changed since they were written: `tape lake verify`")
+        return not damaged
+
+    def _refuse(self, files: list[LakeFile], why: str) -> None:
+        self.refused.update(file.path.relative_to(self.log.root).as_posix() for file in files)
+        log.error("not merged: %s: %s", ", ".join(str(file.path) for file in files), why)
 
     def _sorted(self, table: Table, source: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         time = lake.column_of(table, "ts_event")
@@ -107,24 +163,28 @@ class Compaction:
                 f"set timezone = 'UTC'; set memory_limit = '{MEMORY_LIMIT}'; set threads = 1"
             )
             for condition in _chunks(connection, source, time):
+                if self.log.closed:
+                    raise LakeError("given up: the sink was closed")
                 relation = connection.sql(
                     f"select * from {source} where {condition} "
                     f"order by symbol nulls first, {time}, {time}{REST}, tape_offset"
                 )
-                chunk = relation.to_arrow_table().cast(schema).combine_chunks()
+                chunk = relation.to_arrow_table().select(schema.names).cast(schema)
+                chunk = chunk.combine_chunks()
                 yield from chunk.to_batches(max_chunksize=self.row_group_rows)
 
 
 def _source(files: list[LakeFile], schemas: list[pa.Schema]) -> str:
     """Returns the SQL that reads `files` together, those of an earlier version too."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[str, str], list[str]] = {}
     for file, schema in zip(files, schemas, strict=True):
         nanoseconds = nanosecond_times(schema)
         columns = split_sql(schema.names, nanoseconds) if nanoseconds else "*"
-        groups.setdefault(columns, []).append(_quote(str(file.path)))
+        key = columns, lake.schema_mark(schema)
+        groups.setdefault(key, []).append(_quote(str(file.path)))
     selects = [
         f"select {columns} from read_parquet([{', '.join(names)}], hive_partitioning = false)"
-        for columns, names in groups.items()
+        for (columns, _), names in groups.items()
     ]
     return f"({' union all by name '.join(selects)})"
 
@@ -146,7 +206,7 @@ def _chunks(connection: duckdb.DuckDBPyConnection, source: str, time: str) -> It
             group, size = [], 0
         if symbol is None:
             yield "symbol is null"
-        elif count > CHUNK_ROWS:
+        elif count > CHUNK_ROWS and first is not None:
             yield from _slices(symbol, time, count, first, last)
         else:
             group.append(_quote(symbol))
@@ -163,7 +223,9 @@ def _slices(symbol: str, time: str, count: int, first: int, last: int) -> Iterat
     for low, high in itertools.pairwise(bounds):
         parts = [f"symbol = {_quote(symbol)}"]
         if low is not None:
-            parts.append(f"epoch_us({time}) >= {low}")
+            # Rows without a time come last.
+            absent = f" or {time} is null" if high is None else ""
+            parts.append(f"(epoch_us({time}) >= {low}{absent})")
         if high is not None:
             parts.append(f"epoch_us({time}) < {high}")
         yield " and ".join(parts)
@@ -171,3 +233,57 @@ def _slices(symbol: str, time: str, count: int, first: int, last: int) -> Iterat
 
 def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _union(schemas: list[pa.Schema]) -> pa.Schema:
+    """Returns the schema that holds every column of `schemas`, each as wide as the widest.
+
+    Raises:
+        pa.ArrowInvalid, pa.ArrowTypeError: a column has types of which none is the wider.
+    """
+    plain = [pa.schema(list(schema)) for schema in schemas]
+    widest = pa.unify_schemas(plain, promote_options="permissive")
+    # A column that one file lacks is absent in its rows.
+    everywhere = {name for name in widest.names if all(name in s.names for s in schemas)}
+    nullable = {field.name for schema in schemas for field in schema if field.nullable}
+    return with_required(widest, nullable | (set(widest.names) - everywhere))
+
+
+def compare(originals: list[LakeFile], merged: Path) -> None:
+    """Reads `merged` again from the disk and compares its rows with those of `originals`.
+
+    Raises:
+        LakeError: it does not hold the same offsets, each as often.
+    """
+    before = np.sort(np.concatenate([offsets_of(file.path) for file in originals]))
+    after = np.sort(offsets_of(merged, every_column=True))
+    if not np.array_equal(before, after):
+        raise LakeError(
+            f"{merged}: expected {len(before)} rows of the files that it replaces, got "
+            f"{len(after)}, or other offsets: nothing was replaced"
+        )
+
+
+def offsets_of(path: Path, *, every_column: bool = False) -> npt.NDArray[np.uint64]:
+    """Returns the tape offsets of all rows of a file; checks the pages that are read."""
+    columns = None if every_column else ["tape_offset"]
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        parts = [np.empty(0, np.uint64)]
+        for at in range(file.metadata.num_row_groups):
+            group = file.read_row_group(at, columns, use_threads=False)
+            parts.append(group["tape_offset"].to_numpy().astype(np.uint64))
+    return np.concatenate(parts)
+
+
+def file_sha256(path: Path) -> str | None:
+    """Returns the hash of a file; none if there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+def _tape_of(path: Path) -> str | None:
+    found = (pq.read_metadata(path).metadata or {}).get(commits.TAPE_KEY, b"")
+    return found.decode() or None

@@ -1,14 +1,15 @@
 """The lake: Parquet files of zstd-packed columns, each row exactly once.
 
 A flush sorts the rows of each table by symbol and time, writes one file a day aside, syncs them,
-replaces the commit in one atomic step, and renames the files into place (see `lake.py`). Killed
+replaces the commit in one atomic step, and renames the files into place (see `commits.py`). Killed
 at any instant, the next `open` finishes the last commit, drops what no commit covers, and goes on
-from the committed offset: no row is lost or doubled.
+from the committed offset: no row is lost or doubled. Rows stay in memory until their files are in
+place. Who writes the lake of a source holds the lock of its commits.
 """
 
 import contextlib
 import itertools
-import os
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,21 +18,27 @@ from typing import Any
 
 import pyarrow as pa
 
-from tapeworks import lake
+from tapeworks import commits, lake
 from tapeworks._core import KIND_DEFINITION, Blob, Records, Rows, Snapshots, Symbols
-from tapeworks.errors import SinkUnavailable
+from tapeworks.commits import StoredFile
+from tapeworks.errors import LakeError, SinkUnavailable
 from tapeworks.lake import Table
 from tapeworks.letters import Letters
-from tapeworks.sinks.base import UNKNOWN, FlushPolicy, Sink, received
+from tapeworks.sinks.base import UNKNOWN, FlushPolicy, Sink, WriterLock, received
+from tapeworks.sinks.commit_log import Changes, CommitLog
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.writer import (
     AbsentValues,
-    FileWriter,
     columns_with_absent,
     with_required,
+    write_table_file,
 )
+from tapeworks.tape import Place
 
-SYMBOLS_FILE = "symbols.records"
+log = logging.getLogger("tapeworks.sinks")
+
+# A day that is over becomes one file when nothing was added to it for so long.
+QUIET_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -72,56 +79,107 @@ class ParquetSink(Sink):
         """Returns the topics of all tables: the one with the definitions comes first."""
         return lake.TOPICS
 
-    def __init__(self, config: ParquetConfig, data: Path, source: str, topic: str) -> None:
+    @staticmethod
+    def lock_folder(config: Any, data: Path, source: str) -> Path:
+        """Returns the folder of the commits of `source`."""
+        return commits.commit_folder(data / "lake", source)
+
+    def __init__(
+        self,
+        config: ParquetConfig,
+        data: Path,
+        source: str,
+        topic: str,
+        lock: WriterLock | None = None,
+    ) -> None:
         self._config = config
         self._lake = data / "lake"
         self._source = source
         self._topic = topic
+        self._lock = lock or WriterLock(self.lock_folder(config, data, source))
         self._symbols = Symbols()
         self._symbols_saved = True
         self._rows: dict[str, Rows | Snapshots | Letters] = {}
-        self._commit = lake.Commit()
+        self._log = CommitLog(self._lake, source, topic, self._lock.check)
         self._next = 0
+        self._offset = 0
         self._ts = UNKNOWN
         self._records = 0
-        self._settled = True
-        self._split_from = 0
+        self._is_open = False
         self._compaction = Compaction(
-            self._lake, source, topic, config.row_group_rows, config.compression_level
+            self._log, config.row_group_rows, config.compression_level, QUIET_S
         )
 
     def open(self) -> int:
-        """Recovers the lake's part of this topic; returns the offset to be read next."""
-        self._commit = lake.recover(self._lake, self._source, self._topic)
-        self._compaction.recover()
-        self._load_symbols()
+        """Recovers the lake's part of this topic; returns the offset to be read next.
+
+        Raises:
+            LakeError: commits and files do not agree.
+            SinkUnavailable: the disk refuses.
+        """
+        self._lock.acquire()
+        self._is_open = True
+        try:
+            commit = self._log.recover() or commits.Commit()
+            self._check_files(commit)
+            self._load_symbols()
+        except OSError as error:
+            self.close()
+            raise SinkUnavailable(f"cannot read the lake: {error}") from error
+        except BaseException:
+            self.close()
+            raise
         self._rows = {table.name: lake.gatherer(table) for table in lake.tables_of(self._topic)}
-        self._next, self._records = self._commit.offset, 0
-        self._ts = self._commit.context.get("ts", UNKNOWN)
-        # Files of before held nanoseconds in one column: readers look into those alone.
-        self._split_from = self._commit.context.get(lake.SPLIT_FROM, self._commit.offset)
-        return self.committed[0]
+        self._offset = self._next = commit.offset
+        self._records = 0
+        self._ts = commit.context.get("ts", UNKNOWN)
+        return self.resume
+
+    def _check_files(self, commit: commits.Commit) -> None:
+        """Refuses files that no commit knows where rows are still to be written; logs all else."""
+        found = set(commits.files_on_disk(self._lake, self._source, self._topic))
+        for name in sorted(found - set(self._log.live)):
+            try:
+                last = commits.lake_file(self._lake, StoredFile(name, -1, -1, "", "")).last
+            except LakeError:
+                last = -1
+            if last >= commit.offset:
+                raise LakeError(
+                    f"{self._lake / name} is in no commit, and holds rows from offset "
+                    f"{commit.offset} on, which would be stored twice: was an older copy of the "
+                    "commits restored? `tape lake rebuild` takes in what is there"
+                )
+            log.warning("%s is in no commit: no answer counts it", self._lake / name)
+        for name in sorted(set(self._log.live) - found):
+            log.error("%s is missing: see `tape lake verify`", self._lake / name)
 
     @property
-    def committed(self) -> tuple[int, int]:
-        """The offset to be read after a restart, and a receive time before which all is stored."""
-        context = self._commit.context
-        return context.get("resume", self._commit.offset), context.get("ts", UNKNOWN)
+    def committed(self) -> Place | None:
+        """The place up to which everything is in the lake; none before the first commit."""
+        return None if self._log.head is None else self._log.head.place
 
-    def skip(self, offset: int) -> None:
-        """Commits that nothing is to come before `offset`, as it is gone.
+    @property
+    def resume(self) -> int:
+        """The offset to be read after a restart: what is still in pieces began there."""
+        head = self._log.head
+        return 0 if head is None else head.context.get("resume", head.offset)
+
+    @property
+    def received(self) -> int:
+        """A receive time before which all is stored."""
+        head = self._log.head
+        return UNKNOWN if head is None else head.context.get("ts", UNKNOWN)
+
+    def skip(self, place: Place) -> None:
+        """Commits that nothing is to come before `place`, as it is gone.
 
         Raises:
             SinkUnavailable: the disk refuses.
         """
         # What was composed of the records before stays in pieces.
         self._rows = {table.name: lake.gatherer(table) for table in lake.tables_of(self._topic)}
-        self._records, self._next = 0, max(offset, self._commit.offset)
-        try:
-            self._publish(lake.Commit(self._next, context=self._context(None)))
-            self._settle()
-        except OSError as error:
-            raise SinkUnavailable(f"cannot write the lake: {error}") from error
+        self._records, self._next = 0, max(place.offset, self._offset)
+        self._commit(Changes(), place, None)
 
     def write(self, batch: Records) -> None:
         """Takes the rows of `batch`; records before the committed offset only give context."""
@@ -137,7 +195,7 @@ class ParquetSink(Sink):
             if lake.kind_of(table) in kinds or table.kind == "snapshot":
                 rows = self._rows[table.name]
                 if not isinstance(rows, Letters):
-                    rows.extend(batch, self._commit.offset)
+                    rows.extend(batch, self._offset)
         self._next = batch.next_offset
         if len(batch):
             self._ts = max(self._ts, received(batch))
@@ -147,7 +205,7 @@ class ParquetSink(Sink):
         """Takes dead letters, with their bytes."""
         for rows in self._rows.values():
             if isinstance(rows, Letters):
-                rows.extend(blobs, self._commit.offset)
+                rows.extend(blobs, self._offset)
         self._next = blobs[-1].offset + 1
         self._ts = max(self._ts, blobs[0].ts_recv)
         self._records += len(blobs)
@@ -157,73 +215,65 @@ class ParquetSink(Sink):
         """Records and bytes that are not yet in files."""
         return self._records, sum(rows.nbytes for rows in self._rows.values())
 
-    def flush(self) -> None:
+    def flush(self, place: Place | None = None) -> None:
         """Writes all rows into files and commits them together.
 
         Raises:
             SinkUnavailable: the disk refuses, or an instrument has no definition yet.
         """
+        if self._next <= self._offset:
+            return
+        self._lock.check()
+        place = place or Place(self._next)
+        if place.offset != self._next:
+            raise ValueError(f"flush: expected a place at offset {self._next}, got {place.offset}")
         try:
-            if not self._settled:
-                self._settle()
-            if self._next > self._commit.offset:
-                self._save_symbols()
-                self._publish(self._build())
-                self._settle()
+            self._save_symbols()
+            attempt = self._log.new_attempt("flush")
+            tables = lake.tables_of(self._topic)
+            files = tuple(file for table in tables for file in self._files(table, attempt, place))
         except OSError as error:
+            self._log.clear_attempts("flush")
             raise SinkUnavailable(f"cannot write the lake: {error}") from error
-
-    def _build(self) -> lake.Commit:
-        tables = lake.tables_of(self._topic)
-        files = [file for table in tables for file in self._files(table)]
+        except SinkUnavailable:
+            self._log.clear_attempts("flush")
+            raise
         places = [rows.resume for rows in self._rows.values()]
         resume = min((place for place in places if place is not None), default=None)
-        return lake.Commit(self._next, tuple(files), context=self._context(resume))
+        self._commit(Changes(files, (), attempt if files else ""), place, resume)
 
-    def _context(self, resume: int | None) -> dict[str, int]:
-        known = {
-            "resume": resume,
-            "ts": None if self._ts == UNKNOWN else self._ts,
-            lake.SPLIT_FROM: self._split_from,
-        }
-        return {name: value for name, value in known.items() if value is not None}
-
-    def _publish(self, commit: lake.Commit) -> None:
+    def _commit(self, changes: Changes, place: Place, resume: int | None) -> None:
+        known = {"resume": resume, "ts": None if self._ts == UNKNOWN else self._ts}
+        context = {name: value for name, value in known.items() if value is not None}
         try:
-            lake.publish(self._lake, self._source, self._topic, commit)
-        except OSError:
-            # Only what stands on disk says whether the rows are final: writing them once more
-            # would double them.
-            if lake.read_commit(self._lake, self._source, self._topic) != commit:
-                raise
-        self._commit, self._records, self._settled = commit, 0, False
+            self._log.commit(changes, place, context)
+        except OSError as error:
+            # The rows stay: a commit that is not finished is superseded by the next.
+            raise SinkUnavailable(f"cannot write the lake: {error}") from error
+        self._offset, self._records = place.offset, 0
         for rows in self._rows.values():
             rows.clear()
 
-    def _settle(self) -> None:
-        lake.settle(self._lake, self._source, self._topic, self._commit)
-        self._settled = True
-
-    def tidy(self) -> bool:
+    def run_maintenance(self) -> bool:
         """Merges small files of one day; returns whether there was something to merge."""
         return self._compaction.step(datetime.now(UTC).date().isoformat()) > 0
 
     def close(self) -> None:
         """Drops what was not flushed."""
         self._rows.clear()
+        self._log.close()
+        if self._is_open:
+            self._lock.release()
+            self._is_open = False
 
-    def _files(self, table: Table) -> list[str]:
+    def _files(self, table: Table, attempt: str, place: Place) -> Iterator[StoredFile]:
         rows = self._rows[table.name]
         if not len(rows):
-            return []
-        parts = self._sort(rows)
-        first, last = self._commit.offset, self._next - 1
-        files = []
-        for day, start, end in parts:
+            return
+        first, last = self._offset, self._next - 1
+        for day, start, end in self._sort(rows):
             name = lake.file_path(table.name, self._source, lake.day_text(day), first, last)
-            self._write(table, rows, start, end, name)
-            files.append(name)
-        return files
+            yield self._write(table, rows, start, end, name, attempt, place.tape)
 
     def _sort(self, rows: Rows | Snapshots | Letters) -> list[tuple[int, int, int]]:
         # The sink of the tape that defines the instruments stores their symbols for all others.
@@ -237,15 +287,31 @@ class ParquetSink(Sink):
             raise SinkUnavailable(f"{self._topic}: {error}", retry_after_ms=200) from error
 
     def _write(
-        self, table: Table, rows: Rows | Snapshots | Letters, start: int, end: int, name: str
-    ) -> None:
-        path = lake.staging_path(self._lake, self._source, self._topic, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self,
+        table: Table,
+        rows: Rows | Snapshots | Letters,
+        start: int,
+        end: int,
+        name: str,
+        attempt: str,
+        tape: str | None,
+    ) -> StoredFile:
+        path = self._log.staged(attempt, name)
         nullable: set[str] = set()
         while True:
+            batches = self._batches(table, rows, start, end)
+            first = next(batches)
+            schema = with_required(first.schema, nullable | columns_with_absent(first))
             try:
-                self._write_file(path, self._batches(table, rows, start, end), table, nullable)
-                return
+                return write_table_file(
+                    path,
+                    name,
+                    itertools.chain([first], batches),
+                    schema,
+                    table,
+                    level=self._config.compression_level,
+                    tape=tape,
+                )
             except AbsentValues as error:
                 # A column lacks its first value after a whole row group: the file begins anew.
                 nullable |= error.columns
@@ -258,36 +324,17 @@ class ParquetSink(Sink):
             columns = rows.arrow(self._symbols, at, min(at + step, end))
             yield lake.shape(pa.record_batch(columns), table)
 
-    def _write_file(
-        self, path: Path, batches: Iterator[pa.RecordBatch], table: Table, nullable: set[str]
-    ) -> None:
-        first = next(batches)
-        schema = with_required(first.schema, nullable | columns_with_absent(first))
-        with path.open("wb") as file:
-            writer = FileWriter(file, schema, table, self._config.compression_level)
-            for batch in itertools.chain([first], batches):
-                writer.write(batch)
-            writer.close()
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _symbols_path(self) -> Path:
-        return self._lake / lake.COMMITS / self._source / SYMBOLS_FILE
-
     def _load_symbols(self) -> None:
-        path = self._symbols_path()
-        if path.exists():
-            self._symbols.load(Records.from_bytes(path.read_bytes()))
+        known = commits.load_symbols(self._lake, self._source)
+        if known is not None:
+            self._symbols.load(known.records())
 
     def _save_symbols(self) -> None:
         # Definitions ahead of the commit do no harm: the tape gives the same ones again.
         if not self._symbols_saved:
-            path = self._symbols_path()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                known = Symbols()
-                known.load(Records.from_bytes(path.read_bytes()))
+            known = commits.load_symbols(self._lake, self._source)
+            if known is not None:
                 known.load(self._symbols.records())
                 self._symbols = known
-            lake.write_file(path, bytes(self._symbols.records()))
+            commits.save_symbols(self._lake, self._source, self._symbols)
             self._symbols_saved = True

@@ -1,12 +1,20 @@
-"""Writes one table as Parquet: which column is encoded how, and which has statistics."""
+"""Writes one table as Parquet: which column is encoded how, and which has statistics.
 
-from collections.abc import Collection
+Every page has a checksum, and the hash of the whole file is taken while it is written, so that a
+commit can name it at no further reading.
+"""
+
+import hashlib
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tapeworks import lake
+from tapeworks import commits, lake
+from tapeworks.commits import StoredFile
 from tapeworks.lake import Table
 
 # Columns by which queries skip: statistics of the others would cost a fifth of the writing.
@@ -22,6 +30,91 @@ class AbsentValues(Exception):
     def __init__(self, columns: set[str]) -> None:
         super().__init__(f"absent values in {', '.join(sorted(columns))}")
         self.columns = columns
+
+
+class HashedFile:
+    """A new file of which size and hash are known when it is closed; then it is also durable."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._file.closed
+
+    @property
+    def sha256(self) -> str:
+        """The hash of everything that was written."""
+        return self._digest.hexdigest()
+
+    def write(self, data: Any) -> int:
+        """Appends `data`."""
+        view = memoryview(data).cast("B")
+        written = 0
+        while written < len(view):
+            written += self._file.write(view[written:])
+        self._digest.update(view)
+        self.size += len(view)
+        return len(view)
+
+    def tell(self) -> int:
+        """Returns how many bytes were written."""
+        return self.size
+
+    def flush(self) -> None:
+        """Hands everything to the system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Makes the file durable, and closes it."""
+        if not self._file.closed:
+            try:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            finally:
+                self._file.close()
+
+    def abandon(self) -> None:
+        """Closes the file without a promise."""
+        self._file.close()
+
+
+def write_table_file(
+    path: Path,
+    name: str,
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    table: Table,
+    *,
+    level: int,
+    tape: str | None,
+) -> StoredFile:
+    """Writes `batches` as the file that is to be called `name`; returns what a commit says of it.
+
+    Raises:
+        AbsentValues: in columns that `schema` calls required; what was written is of no use.
+        OSError: the disk refuses.
+    """
+    metadata = {
+        commits.VERSION_KEY: str(commits.TABLE_VERSION).encode(),
+        commits.TAPE_KEY: (tape or "").encode(),
+    }
+    rows = 0
+    file = HashedFile(path)
+    try:
+        writer = FileWriter(file, schema.with_metadata(metadata), table, level)
+        for batch in batches:
+            writer.write(batch)
+            rows += batch.num_rows
+        writer.close()
+        file.close()
+    finally:
+        file.abandon()
+    mark = lake.schema_mark(schema)
+    return StoredFile(name, file.size, rows, file.sha256, mark)
 
 
 class FileWriter:
@@ -44,6 +137,7 @@ class FileWriter:
             dictionary_pagesize_limit=DICTIONARY_BYTES_MAX,
             column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
             write_page_index=True,
+            write_page_checksum=True,
             write_statistics=[path for name, path in paths.items() if name in STATISTICS],
         )
 

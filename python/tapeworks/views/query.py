@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from tapeworks import lake
+from tapeworks import commits, lake
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, Table
 from tapeworks.time_columns import nanosecond_times, split_sql
@@ -117,13 +117,14 @@ class Engine:
         # One scan a source: `venue` and `date` come from the folder, which a staged file has not.
         selects = []
         for part in parts:
-            groups: dict[tuple[str, str], list[str]] = {}
+            groups: dict[tuple[str, str, str], list[str]] = {}
             older = self._older(part)
             for file in part.files:
                 staged_day = "" if file.path.parent.name.startswith("date=") else file.day
-                key = staged_day, older.get(file.path, "*")
+                # Files of other columns are scanned apart, and joined by name.
+                key = staged_day, older.get(file.path, "*"), file.schema
                 groups.setdefault(key, []).append(quote(str(file.path)))
-            for (day, columns), paths in groups.items():
+            for (day, columns, _), paths in groups.items():
                 names = ", ".join(paths)
                 if day:
                     place = f", {quote(part.source)} as venue, {quote(day)}::date as date"
@@ -136,8 +137,7 @@ class Engine:
 
     def _older(self, part: Part) -> dict[Path, str]:
         """Returns what to select from files that may be of an earlier version."""
-        first_new = part.split_from
-        files = [f.path for f in part.files if first_new is None or f.first < first_new]
+        files = [file.path for file in part.files if file.version < commits.TABLE_VERSION]
         for path in files:
             if path not in self._columns:
                 schema = importlib.import_module(PARQUET).read_schema(path)

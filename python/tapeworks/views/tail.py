@@ -1,19 +1,21 @@
 """What is on the tape and not yet in the lake, so that a query sees what arrived a second ago."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from tapeworks import lake
-from tapeworks._core import KIND_DEFINITION, Records, Symbols, TapeReader
+from tapeworks import commits, lake
+from tapeworks._core import KIND_DEFINITION, Symbols, TapeReader
+from tapeworks.commits import Commit, TopicReader
 from tapeworks.errors import QueryError, TapeRangeError
 from tapeworks.lake import Table
+from tapeworks.tape import check_place
 
 DEFINITIONS_TOPIC = "market-data.normalized"
 TAIL_ROWS_MAX = 8_000_000
 READ_RECORDS = 262_144
+ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,6 @@ class Part:
     source: str
     files: list[lake.LakeFile]
     tail: pa.Table | None
-    split_from: int | None
-    """Files from this offset on have times of two columns; none means that this is not known."""
 
 
 class SourceTail:
@@ -36,15 +36,15 @@ class SourceTail:
         self._source = source
         self._symbols = Symbols()
         self._symbols_at: int | None = None
+        self._topics: dict[str, TopicReader] = {}
 
     def symbols(self) -> Symbols:
         """Returns the symbols of all instruments that were ever defined, as of now."""
         if self._symbols_at is None:
-            path = self._lake / lake.COMMITS / self._source / "symbols.records"
-            if path.exists():
-                self._symbols.load(Records.from_bytes(path.read_bytes()))
-            commit = lake.read_commit(self._lake, self._source, DEFINITIONS_TOPIC)
-            self._symbols_at = commit.offset
+            known = commits.load_symbols(self._lake, self._source)
+            if known is not None:
+                self._symbols.load(known.records())
+            self._symbols_at = self.committed(DEFINITIONS_TOPIC)
         reader = self.reader(DEFINITIONS_TOPIC, self._symbols_at)
         while reader is not None and (batch := reader.read(READ_RECORDS)) is not None:
             if len(found := batch.select([KIND_DEFINITION])):
@@ -61,6 +61,9 @@ class SourceTail:
             reader = TapeReader(tape)
         except OSError:
             return None
+        commit = commits.read_commit(self._lake, self._source, topic)
+        if commit is not None:
+            check_place(reader, commit.place)
         if offset >= reader.end:
             # Nothing is behind the lake, which is what a quiet moment looks like.
             return None
@@ -74,57 +77,42 @@ class SourceTail:
     def part(self, table: Table, days: tuple[str, str] | None) -> Part:
         """Returns files and tail of `table` as of one instant; `days` bounds the files."""
         files, commit = self.files(table, days)
-        split_from = commit.context.get(lake.SPLIT_FROM)
-        return Part(self._source, files, self._tail(table, commit), split_from)
+        return Part(self._source, files, self._tail(table, commit))
 
     def files(
         self, table: Table, days: tuple[str, str] | None = None
-    ) -> tuple[list[lake.LakeFile], lake.Commit]:
-        """Returns the files of `table` by day and offset, and the commit that they belong to."""
-        while True:
-            before = self._state(table.topic)
-            files = self._files(table, days, before[0])
-            if self._state(table.topic) == before:
-                return files, before[0]
-            time.sleep(0.001)
+    ) -> tuple[list[lake.LakeFile], Commit]:
+        """Returns the files of `table` by day and offset, and the commit that they belong to.
+
+        Raises:
+            LakeError: the commit is damaged, or a file that it lists is missing or cut.
+        """
+        topic = self._topics.setdefault(
+            table.topic, TopicReader(self._lake, self._source, table.topic)
+        )
+        for attempt in range(ATTEMPTS):
+            state = topic.read()
+            by_day = state.tables.get(table.name, {})
+            chosen = [
+                file
+                for day in sorted(by_day)
+                if days is None or days[0] <= day <= days[1]
+                for file in by_day[day]
+            ]
+            try:
+                return topic.locate(chosen), state.commit or Commit()
+            except FileNotFoundError:
+                # Compaction replaced a file since the commit was read.
+                if attempt + 1 == ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
 
     def committed(self, topic: str) -> int:
         """Returns the offset up to which the lake holds everything of `topic`."""
-        return lake.read_commit(self._lake, self._source, topic).offset
+        commit = commits.read_commit(self._lake, self._source, topic)
+        return 0 if commit is None else commit.offset
 
-    def _state(self, topic: str) -> tuple[lake.Commit, lake.Commit, list[bool]]:
-        # A folder that is read while files are swapped may show neither the old nor the new: what
-        # is on its way must stand still from before the reading to after it.
-        names = (topic, f"compact-{topic}")
-        sink, compaction = (lake.read_commit(self._lake, self._source, name) for name in names)
-        swapped = (*sink.files, *compaction.files, *compaction.removes)
-        return sink, compaction, [(self._lake / name).exists() for name in swapped]
-
-    def _files(
-        self, table: Table, days: tuple[str, str] | None, commit: lake.Commit
-    ) -> list[lake.LakeFile]:
-        # What the commit lists may still be in the staging folder, if the sink was killed between
-        # commit and rename, or have been renamed since the folder was read.
-        listed: dict[str, list[lake.LakeFile]] = {}
-        for name in commit.files:
-            folder, _, day, file = name.split("/")
-            match = lake.NAMES.fullmatch(file)
-            if folder == table.name and match is not None:
-                staged = lake.staging_path(self._lake, self._source, table.topic, name)
-                path = staged if staged.exists() else self._lake / name
-                entry = lake.LakeFile(path, self._source, day[5:], int(match[1]), int(match[2]))
-                listed.setdefault(day[5:], []).append(entry)
-        found: list[lake.LakeFile] = []
-        for day in sorted({*lake.days(self._lake, table.name, self._source), *listed}):
-            if days is None or days[0] <= day <= days[1]:
-                there = lake.files_of_day(self._lake, table.name, self._source, day)
-                known = {(file.first, file.last) for file in there}
-                late = [f for f in listed.get(day, []) if (f.first, f.last) not in known]
-                there += [file for file in late if file.path.exists()]
-                found += lake.without_covered(there)
-        return found
-
-    def _tail(self, table: Table, commit: lake.Commit) -> pa.Table | None:
+    def _tail(self, table: Table, commit: Commit) -> pa.Table | None:
         resume = commit.context.get("resume", commit.offset)
         reader = self.reader(table.topic, resume)
         if reader is None:
