@@ -167,6 +167,11 @@ class Session:
             "request_weight": [self.feed.budget.used, self.feed.budget.limit],
             "banned_s": round(self.feed.budget.banned_s(now), 1),
             "unsynchronised": self.ingest.needs_snapshot(),
+            "books_unproven": [
+                symbol
+                for symbol in self.feed.books()
+                if self.ingest.book_state(symbol) != "continuous"
+            ],
             "connections": [
                 {
                     "number": connection.number,

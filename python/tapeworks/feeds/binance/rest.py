@@ -24,8 +24,8 @@ _USED = re.compile(r"x-mbx-used-weight-(\d+)([smhd])", re.IGNORECASE)
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _BANNED_UNTIL = re.compile(r"banned until (\d{13})\b")
 _NUMBER = re.compile(r"[0-9]{1,13}")
-LIMIT_MAX = 100_000_000
-"""A limit per window above this is none that a venue has: it is not believed."""
+LIMIT_MIN, LIMIT_MAX = 500, 100_000_000
+"""Limits per window that a venue may have; others are not believed. One snapshot weighs 250."""
 BAN_S_MAX = 3 * 86_400
 """The longest ban that the venue documents. A longer one is not believed."""
 
@@ -87,7 +87,7 @@ def rate_limits(body: bytes) -> list[RateLimit]:
         RateLimit(wire.rate_limit_type, _WINDOW_S[wire.interval] * wire.interval_num, wire.limit)
         for wire in info.rate_limits
         if wire.interval in _WINDOW_S
-        and 0 < wire.limit <= LIMIT_MAX
+        and LIMIT_MIN <= wire.limit <= LIMIT_MAX
         and 0 < wire.interval_num <= LIMIT_MAX
     ]
 

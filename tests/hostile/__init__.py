@@ -1,0 +1,1 @@
+"""A venue that misbehaves in every way that we could think of, for tests and campaigns."""
