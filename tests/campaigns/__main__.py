@@ -2,30 +2,11 @@
 
 import argparse
 import multiprocessing
-import shutil
 import sys
-import tempfile
 import time
-import traceback
 from collections import Counter
-from pathlib import Path
 
-from tests.campaigns.base import AT_ONCE, Outcome, load, names, summary
-
-
-def run_once(job: tuple[str, int]) -> tuple[str, int, Outcome]:
-    """Runs one campaign with one seed; the folder of a run with complaints is kept."""
-    name, seed = job
-    folder = Path(tempfile.mkdtemp(prefix=f"tapeworks-{name}-{seed}-"))
-    try:
-        outcome = load(name)(seed, folder)
-    except Exception:
-        outcome = Outcome([traceback.format_exc(limit=-4)])
-    if outcome.complaints:
-        outcome.complaints.append(f"kept in {folder}")
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-    return name, seed, outcome
+from tests.campaigns.base import AT_ONCE, names, run_once, summary
 
 
 def main() -> int:

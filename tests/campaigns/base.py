@@ -6,6 +6,9 @@ oracle. All chance comes from `seed`. A run that found nothing wrong has no comp
 """
 
 import importlib
+import shutil
+import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -50,3 +53,18 @@ def summary(name: str) -> str:
     """Returns the first line of what the campaign `name` says of itself."""
     module = importlib.import_module(f"tests.campaigns.{name}")
     return (module.__doc__ or "").strip().splitlines()[0]
+
+
+def run_once(job: tuple[str, int]) -> tuple[str, int, Outcome]:
+    """Runs one campaign with one seed; the folder of a run with complaints is kept."""
+    name, seed = job
+    folder = Path(tempfile.mkdtemp(prefix=f"tapeworks-{name}-{seed}-"))
+    try:
+        outcome = load(name)(seed, folder)
+    except Exception:
+        outcome = Outcome([traceback.format_exc(limit=-4)])
+    if outcome.complaints:
+        outcome.complaints.append(f"kept in {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    return name, seed, outcome
