@@ -40,7 +40,7 @@ AT_ONCE = 4
 def names() -> list[str]:
     """Returns the campaigns that there are: the modules of this folder but for this contract."""
     folder = Path(__file__).parent
-    own = {"__init__", "__main__", "base"}
+    own = {"__init__", "__main__", "base", "pipelines"}
     return sorted(path.stem for path in folder.glob("*.py") if path.stem not in own)
 
 

@@ -144,18 +144,18 @@ class Rebuilt:
         return self._processors.settings(processor)
 
 
-def derived_tapes_that_differ(lane: Lane) -> list[str]:
+def derived_tapes_that_differ(config: Config, source: str) -> list[str]:
     """Derives everything again from the raw tape; returns the topics that came out otherwise."""
-    with tempfile.TemporaryDirectory(dir=lane.config.data) as folder:
-        again = Path(folder) / "tape" / lane.source
+    live = config.data / "tape" / source
+    with tempfile.TemporaryDirectory(dir=config.data) as folder:
+        again = Path(folder) / "tape" / source
         again.mkdir(parents=True)
-        (again / RAW).symlink_to(lane.observed.path.resolve())
-        processors = Rebuilt(lane.config, lane.source)
+        (again / RAW).symlink_to((live / RAW).resolve())
+        processors = Rebuilt(config, source)
         steps = (NORMALIZE, *STEPS)
-        derivation = Derivation(processors, lane.config.tape, Path(folder), lane.source, steps)
+        derivation = Derivation(processors, config.tape, Path(folder), source, steps)
         derivation.drain(600.0)
         derivation.close()
-        live = lane.config.data / "tape" / lane.source
         return [
             step.target
             for step in steps
@@ -163,9 +163,9 @@ def derived_tapes_that_differ(lane: Lane) -> list[str]:
         ]
 
 
-def trades_unaccounted(lane: Lane) -> list[str]:
+def trades_unaccounted(data: Path) -> list[str]:
     """Returns what the lake and the ledger together do not say of the trades, by symbol."""
-    lake = Lake(lane.config.data)
+    lake = Lake(data)
     wrong = []
     for symbol in SYMBOLS:
         where = f"symbol = '{symbol}' and channel = 'trade'"
@@ -193,9 +193,12 @@ def findings(lane: Lane) -> list[str]:
     missing = lane.observed.missing()
     if missing:
         wrong.append(f"{missing} published raw frames are gone or changed")
-    wrong += [f"{topic} differs from a straight run" for topic in derived_tapes_that_differ(lane)]
+    wrong += [
+        f"{topic} differs from a straight run"
+        for topic in derived_tapes_that_differ(lane.config, lane.source)
+    ]
     wrong += [str(found) for found in audit(lane.config.data) if not found.exact]
-    return wrong + trades_unaccounted(lane)
+    return wrong + trades_unaccounted(lane.config.data)
 
 
 def lane_config(data: Path, simulator: Simulator) -> Config:
