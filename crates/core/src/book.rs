@@ -22,5 +22,7 @@ pub use history::{BookHistory, BookTape, Moment, Past, PastBook, Unproven};
 pub use l2::{Depth, Distance, Fill, L2Book, Touch};
 pub use ladder::{Levels, PriceLevel};
 pub(crate) use state::Cursor;
-pub use sync::{Action, Step, Sync, BUFFERED_LEVELS_MAX, BUFFERED_UPDATES_MAX};
+pub use sync::{
+    is_reset, Action, Step, Sync, BUFFERED_LEVELS_MAX, BUFFERED_UPDATES_MAX, STALE_UPDATES_MAX,
+};
 pub use synced::SyncedBook;

@@ -123,6 +123,12 @@ numbered! {
         VenueError = 12, "venue_error";
         /// A decoder in Python raised an error that names no reason of this list.
         Raised = 13, "raised";
+        /// Its time is far from that of its receipt, and from that of the event before it.
+        ImplausibleTime = 14, "implausible_time";
+        /// Its sequence does not go with those before it, nor with those behind it.
+        ImplausibleSequence = 15, "implausible_sequence";
+        /// Another event of the same sequence said something else.
+        Contradiction = 16, "contradiction";
     }
 }
 

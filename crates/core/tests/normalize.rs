@@ -229,17 +229,6 @@ fn late_trade_is_passed_on_and_repairs_its_gap() {
 }
 
 #[test]
-fn venue_that_counts_anew_is_believed() {
-    // Trade 3, an hour after trade 500,000: not a repeat, but a venue that was set back.
-    let mut rig = Rig::new(FeedId::BinanceSpot);
-    rig.trade(1, 0, 500_000);
-    let later = trade(3).replace("1700000000003", "1700003600000");
-    let out = rig.text(1, 3_600_000, &later);
-    assert_eq!((trades(&out), gaps(&out).len()), (vec![3], 1));
-    assert_eq!(gaps(&out)[0].count, u32::MAX);
-}
-
-#[test]
 fn recorder_that_stopped_has_no_open_gap_until_it_records_again() {
     // What comes after a stop in good order was not to be recorded. Once recording goes on, the
     // time in between is told, as of any outage.

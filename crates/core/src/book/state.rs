@@ -72,6 +72,7 @@ impl SyncedBook {
         for number in [sync.sequence, sync.dropped, sync.breaks] {
             out.extend_from_slice(&number.to_le_bytes());
         }
+        out.extend_from_slice(&sync.stale.to_le_bytes());
         let (open, course) = sync.open.map_or((0, 0), |(last, course)| (last, course as u8 + 1));
         out.extend_from_slice(&open.to_le_bytes());
         out.push(course);
@@ -117,6 +118,7 @@ impl SyncedBook {
         let sync = &mut synced.sync;
         sync.state = SyncState::try_from(cursor.u8()?)?;
         (sync.sequence, sync.dropped, sync.breaks) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
+        sync.stale = cursor.u32()?;
         let open = cursor.u64()?;
         sync.open = course(cursor.u8()?)?.map(|course| (open, course));
         let some = cursor.u8()? == 1;

@@ -22,12 +22,16 @@ use std::collections::VecDeque;
 
 use super::continuity::{Continuity, Update};
 use super::SyncState;
-use crate::record::{Channel, Level, Marker, MarkerCode, Side, FLAG_LAST, NONE};
+use crate::record::{Channel, GapCause, Level, Marker, MarkerCode, Side, FLAG_LAST, NONE};
 
 /// Most updates that are buffered for one instrument. Beyond it the oldest are dropped and counted.
 pub const BUFFERED_UPDATES_MAX: usize = 20_000;
 /// Most levels that are buffered for one instrument: 4.8 MB. Dropped as the updates are.
 pub const BUFFERED_LEVELS_MAX: usize = 200_000;
+
+/// So many updates may lie before the snapshot that they are to continue. A venue's two answers are
+/// seconds apart at most; beyond that the snapshot is not believed.
+pub const STALE_UPDATES_MAX: u32 = 512;
 
 /// What to do with the levels of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,6 +100,8 @@ pub struct Sync {
     pub(super) incoming: Option<Incoming>,
     pub(super) dropped: u64,
     pub(super) breaks: u64,
+    /// Updates behind the snapshot since it came.
+    pub(super) stale: u32,
 }
 
 impl Sync {
@@ -111,6 +117,7 @@ impl Sync {
             incoming: None,
             dropped: 0,
             breaks: 0,
+            stale: 0,
         }
     }
 
@@ -185,6 +192,8 @@ impl Sync {
                 self.snapshot_end()
             }
             Ok(MarkerCode::EndOfSession) => self.end(),
+            // The venue counts anew: neither the book nor what is buffered goes on from here.
+            Ok(MarkerCode::Gap) if is_reset(marker) => self.lost(),
             _ => Step::default(),
         }
     }
@@ -243,6 +252,10 @@ impl Sync {
                 self.open = Some((update.last, Course::Set));
             }
             SyncState::Bridging if self.continuity.is_stale(self.sequence, &update) => {
+                self.stale += 1;
+                if self.stale > STALE_UPDATES_MAX {
+                    return self.refuse(update, step);
+                }
                 self.open = Some((update.last, Course::Ignore));
             }
             SyncState::Bridging if self.continuity.bridges(self.sequence, &update) => {
@@ -273,6 +286,15 @@ impl Sync {
             }
             _ => {}
         }
+    }
+
+    /// The updates do not come to where the snapshot is: it was none of this book. Awaits another.
+    fn refuse(&mut self, update: Update, mut step: Step) -> Step {
+        self.state = SyncState::AwaitingSnapshot;
+        self.stale = 0;
+        (step.changed, step.first, step.last) = (true, update.first, update.last);
+        self.buffer_update(update, &mut step);
+        step
     }
 
     fn buffer_update(&mut self, update: Update, step: &mut Step) {
@@ -370,6 +392,7 @@ impl Sync {
             return Step { changed, first, last, ..Step::default() };
         }
         let before = self.state;
+        self.stale = 0;
         let stale = self
             .buffered
             .iter()
@@ -414,6 +437,13 @@ impl Sync {
         *self = Self { dropped: self.dropped, breaks: self.breaks, ..Self::new(self.continuity) };
         Step { dropped, changed, first: last, last, ..Step::default() }
     }
+}
+
+/// Whether the updates of a book begin anew.
+pub const fn is_reset(marker: &Marker) -> bool {
+    marker.code == MarkerCode::Gap as u8
+        && marker.cause == GapCause::Reset as u8
+        && marker.channel == Channel::Depth as u8
 }
 
 /// Whether a level can stand in a book.

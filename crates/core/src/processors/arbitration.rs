@@ -7,26 +7,46 @@
 //! moved on). Streams without a sequence lose events only while no line carries them: that outage
 //! is declared instead.
 //!
+//! One bad message must not poison what follows. An event whose time or sequence cannot be, given
+//! its receipt and the events before it, is set aside and moves nothing (see `quarantine`).
+//!
 //! Everything is decided from the blobs alone, so that the same raw tape gives the same records.
 
-use crate::error::Result;
+use crate::error::{DecodeReason, Result};
 use crate::record::{
-    Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, Records, FLAG_OUT_OF_ORDER,
-    NONE, SESSION_ENDS,
+    Channel, Marker, MarkerCode, Plain, Records, FLAG_OUT_OF_ORDER, NONE, SESSION_ENDS,
 };
 
 pub mod counts;
 pub mod event;
 pub mod hold;
+mod ledger;
 pub mod lines;
+mod plausible;
+pub mod quarantine;
 pub mod ranges;
+pub mod recent;
 pub mod streams;
+mod window;
 
 use self::counts::Counts;
 use self::event::{Event, Rule};
 use self::lines::Lines;
-use self::streams::{Streams, Verdict, HOLDING, OUTAGE};
+use self::quarantine::Quarantine;
+use self::streams::{Streams, Verdict, HOLDING, SUSPECT};
 use super::state::{StateReader, StateWriter};
+
+/// The number under which the recorder itself counts as a connection.
+const RECORDER: u16 = u16::MAX;
+/// Between two blobs the arbiter's clock goes on by at most so much, in ns: longer than any wait
+/// that must not be cut, and short enough that one wrong receive time does no harm.
+const TICK_NS_MAX: i64 = 10_000_000_000;
+/// A run of stale events is a venue that counts anew after so many, and so long, in ns, where the
+/// line that was ahead is gone.
+const STALE_MOST: u64 = 16;
+const STALE_NS: i64 = 10_000_000_000;
+/// The same where that line is open and silent.
+const STALE_OPEN_NS: i64 = 300_000_000_000;
 
 /// A run of missing trades that came in after all.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +79,13 @@ pub struct Arbiter {
     /// The earliest moment at which a wait ends; `i64::MAX` if nothing waits.
     deadline: i64,
     repair: Option<Repair>,
+    quarantine: Quarantine,
+    /// Time that has passed by the receive times, none of whose steps is followed, in ns.
+    elapsed: i64,
+    /// Receive time of the current blob.
+    ts_recv: i64,
+    /// Offset of the current blob on its tape.
+    offset: u64,
     /// What was counted so far.
     pub counts: Counts,
 }
@@ -74,6 +101,10 @@ impl Arbiter {
             holding: Vec::new(),
             deadline: i64::MAX,
             repair: None,
+            quarantine: Quarantine::default(),
+            elapsed: 0,
+            ts_recv: i64::MIN,
+            offset: 0,
             counts: Counts::default(),
         }
     }
@@ -83,15 +114,28 @@ impl Arbiter {
         self.hold_ns
     }
 
-    /// Begins a blob that came on `connection` at `ts_recv`: ends the waits that are over by then.
+    /// Begins the blob at `offset`, which came on `connection` at `ts_recv`: ends the waits that
+    /// are over by then.
     ///
     /// # Errors
     /// As [`Arbiter::settle`].
     #[inline]
-    pub fn enter(&mut self, connection: u16, ts_recv: i64, out: &mut Records) -> Result<()> {
+    pub fn enter(
+        &mut self,
+        connection: u16,
+        ts_recv: i64,
+        offset: u64,
+        out: &mut Records,
+    ) -> Result<()> {
         self.lines.enter(connection);
-        if ts_recv >= self.deadline {
-            self.release_all(ts_recv, out)?;
+        self.offset = offset;
+        if ts_recv != self.ts_recv {
+            self.elapsed += ts_recv.saturating_sub(self.ts_recv).clamp(0, TICK_NS_MAX);
+            self.ts_recv = ts_recv;
+            if self.elapsed >= self.deadline {
+                self.release_all(out)?;
+                self.expire(out)?;
+            }
         }
         Ok(())
     }
@@ -99,11 +143,19 @@ impl Arbiter {
     /// Whether the event simply follows, and stays where it is.
     #[inline]
     pub fn follows(&mut self, event: &Event) -> bool {
-        let follows = self.streams.follows(event, self.lines.group());
+        let follows = self.streams.follows(event, self.lines.line());
         if follows {
             self.counts.pass(event);
+            self.note_time(event);
         }
         follows
+    }
+
+    #[inline]
+    fn note_time(&mut self, event: &Event) {
+        if event.is_live && event.is_timed() && event.rule != Rule::Window {
+            self.streams.ahead = Some(event.ts_event.wrapping_sub(event.ts_recv));
+        }
     }
 
     /// Decides on an event that does not simply follow, and writes to `out` what goes on.
@@ -112,12 +164,17 @@ impl Arbiter {
     /// `Error::Invalid`: `bytes` are not whole records.
     pub fn settle(&mut self, event: &Event, bytes: &[u8], out: &mut Records) -> Result<()> {
         let place = self.streams.place(event.instrument, event.channel);
-        match self.streams.judge(place, event, bytes, self.lines.group()) {
+        if self.streams.at(place).state & SUSPECT != 0 && self.review(place, event, bytes, out)? {
+            return Ok(());
+        }
+        match self.streams.judge(place, event, bytes, self.lines.line()) {
             Verdict::Pass => {
+                self.disprove(place, event, out)?;
                 self.end_outage(place, event, out);
                 self.write(event, bytes, 0, out)?;
+                self.note_time(event);
                 if self.streams.at(place).state & HOLDING != 0 {
-                    self.release(place, event.ts_recv, Force::Nothing, out)?;
+                    self.release(place, Force::Nothing, out)?;
                 }
             }
             Verdict::Fill => {
@@ -127,16 +184,58 @@ impl Arbiter {
             Verdict::Early => self.write(event, bytes, FLAG_OUT_OF_ORDER, out)?,
             Verdict::Duplicate => self.counts.duplicate(event.channel),
             Verdict::Late => self.counts.late(event.channel),
-            Verdict::Jump => self.jump(place, event, bytes, out)?,
-            Verdict::Reset => {
-                self.release(place, event.ts_recv, Force::All, out)?;
-                self.end_outage(place, event, out);
-                self.declare_reset(place, event, out);
-                self.streams.reset(place, event);
-                self.write(event, bytes, 0, out)?;
+            Verdict::Stale => self.stale(place, event, bytes, out)?,
+            Verdict::Jump => {
+                self.disprove(place, event, out)?;
+                self.jump(place, event, bytes, out)?;
             }
+            Verdict::Conflict => {
+                self.counts.conflict(event.channel);
+                self.letter(event, self.offset, DecodeReason::Contradiction, out);
+            }
+            Verdict::Suspect(reason) => self.suspect(place, event, bytes, reason, out)?,
         }
         Ok(())
+    }
+
+    /// Drops an event below what was passed on. A long run of them is no line that is behind.
+    fn stale(
+        &mut self,
+        place: usize,
+        event: &Event,
+        bytes: &[u8],
+        out: &mut Records,
+    ) -> Result<()> {
+        let stream = *self.streams.at(place);
+        let elapsed = self.elapsed;
+        let run = &mut self.streams.trouble(place).stale;
+        if stream.state & streams::STALE == 0 {
+            *run = streams::Stale { count: 0, since: elapsed };
+        }
+        run.count += 1;
+        let run = *run;
+        let limit = if self.lines.is_open(stream.line) { STALE_OPEN_NS } else { STALE_NS };
+        if run.count >= STALE_MOST && elapsed - run.since >= limit {
+            return self.begin_anew(place, event, bytes, out);
+        }
+        self.streams.at(place).state |= streams::STALE;
+        self.counts.stale(event.channel);
+        Ok(())
+    }
+
+    /// Passes an event of a venue that counts anew.
+    fn begin_anew(
+        &mut self,
+        place: usize,
+        event: &Event,
+        bytes: &[u8],
+        out: &mut Records,
+    ) -> Result<()> {
+        self.release(place, Force::All, out)?;
+        self.end_outage(place, event, out);
+        self.declare_reset(place, event, out);
+        self.streams.reset(place, event, self.lines.line());
+        self.write(event, bytes, 0, out)
     }
 
     /// Ends a blob: declares what it repaired.
@@ -158,23 +257,23 @@ impl Arbiter {
             return out.extend_from_bytes(bytes);
         };
         let connection = marker.first as u16;
+        let marker = self.in_venue_time(marker);
+        let bytes = marker.as_bytes();
         match code {
             MarkerCode::Connected => {
-                if self.lines.is_live(connection) {
+                if connection == RECORDER && self.lines.is_live(connection) {
                     // The recorder was killed, and counts its connections anew.
                     self.end_session(&marker, true, out)?;
+                } else if self.lines.is_live(connection) {
+                    // Its end is not on the tape. The other lines are as they were.
+                    self.end_line(connection, &marker, out)?;
                 }
                 self.lines.connect(connection, marker.last as u16);
                 out.extend_from_bytes(bytes)
             }
             MarkerCode::Disconnected => {
-                let ended = self.lines.disconnect(connection);
-                self.release_all(marker.header.ts_recv, out)?;
                 out.extend_from_bytes(bytes)?;
-                if let Some(group) = ended {
-                    self.begin_outage(Some(group), &marker, marker.state != SESSION_ENDS, out);
-                }
-                Ok(())
+                self.end_line(connection, &marker, out)
             }
             MarkerCode::EndOfSession => {
                 out.extend_from_bytes(bytes)?;
@@ -184,10 +283,33 @@ impl Arbiter {
         }
     }
 
+    /// The marker with its times on the venue's clock, as far as that is known: books and bars are
+    /// looked up by it. The session knows the host's clock alone.
+    fn in_venue_time(&self, mut marker: Marker) -> Marker {
+        let Some(ahead) = self.streams.ahead else { return marker };
+        let shift = |ts: i64| if ts == NONE { ts } else { ts.saturating_add(ahead) };
+        marker.header.ts_event = shift(marker.header.ts_event);
+        if marker.code == MarkerCode::Gap as u8 {
+            marker.ts_start = shift(marker.ts_start);
+        }
+        marker
+    }
+
+    fn end_line(&mut self, connection: u16, marker: &Marker, out: &mut Records) -> Result<()> {
+        let ended = self.lines.disconnect(connection);
+        self.release_all(out)?;
+        if let Some(group) = ended {
+            self.begin_outage(Some(group), marker, marker.state != SESSION_ENDS, out);
+        }
+        Ok(())
+    }
+
     fn end_session(&mut self, marker: &Marker, told: bool, out: &mut Records) -> Result<()> {
         self.lines.clear();
-        self.release_all(marker.header.ts_recv, out)?;
+        self.release_all(out)?;
+        self.reject_all(out);
         self.begin_outage(None, marker, told, out);
+        self.streams.ahead = None;
         Ok(())
     }
 
@@ -204,17 +326,17 @@ impl Arbiter {
     // Waiting for another line.
 
     fn jump(&mut self, place: usize, event: &Event, bytes: &[u8], out: &mut Records) -> Result<()> {
-        let group = self.lines.group();
+        let line = self.lines.line();
         let is_holding = self.streams.at(place).state & HOLDING != 0;
-        let is_redundant = self.lines.of(group).nth(1).is_some();
+        let is_redundant = self.lines.of(line.group).nth(1).is_some();
         if !is_holding && (!is_redundant || self.hold_ns == 0) {
             self.declare_gap(place, event, event.ts_recv, out);
-            self.streams.pass(place, event);
+            self.streams.pass(place, event, line);
             return self.write(event, bytes, 0, out);
         }
-        let deadline = event.ts_recv.saturating_add(self.hold_ns);
-        let connection = self.lines.connection();
-        if self.streams.trouble(place).hold.add(event, bytes, connection, deadline) {
+        let deadline = self.elapsed.saturating_add(self.hold_ns);
+        let from = (self.lines.connection(), line.serial);
+        if self.streams.trouble(place).hold.add(event, bytes, from, deadline) {
             self.counts.held += 1;
         } else {
             self.counts.duplicate(event.channel);
@@ -226,17 +348,12 @@ impl Arbiter {
         }
         let is_full = self.streams.trouble(place).hold.is_full();
         let force = if is_full { Force::FirstHole } else { Force::Nothing };
-        self.release(place, event.ts_recv, force, out)
+        self.release(place, force, out)
     }
 
     /// Writes what need not wait any more. Where no line is open, nothing does.
-    fn release(
-        &mut self,
-        place: usize,
-        now: i64,
-        mut force: Force,
-        out: &mut Records,
-    ) -> Result<()> {
+    fn release(&mut self, place: usize, mut force: Force, out: &mut Records) -> Result<()> {
+        let now = self.ts_recv;
         let instrument = (place / streams::CHANNELS) as u32;
         let group = self.streams.at(place).group;
         loop {
@@ -247,11 +364,12 @@ impl Arbiter {
                 break;
             };
             let follows = first.previous <= last;
-            let is_over = now >= first.deadline || hold.is_past(&self.lines, group);
+            let is_over = self.elapsed >= first.deadline || hold.is_past(&self.lines, group);
             if !(follows || is_over || force != Force::Nothing) {
                 break;
             }
             let Some(held) = hold.take() else { break };
+            let line = lines::Line { serial: held.line, group };
             let event = held.event(instrument, now);
             if event.sequence <= last {
                 self.counts.duplicate(event.channel);
@@ -263,7 +381,7 @@ impl Arbiter {
                     force = Force::Nothing;
                 }
             }
-            self.streams.pass(place, &event);
+            self.streams.pass(place, &event, line);
             self.write(&event, &held.bytes, 0, out)?;
         }
         self.settle_hold(place);
@@ -290,141 +408,16 @@ impl Arbiter {
         let ends = self.holding.iter().filter_map(|&place| {
             streams.trouble(place as usize).hold.first().map(|held| held.deadline)
         });
-        self.deadline = ends.min().unwrap_or(i64::MAX);
+        self.deadline = ends.min().unwrap_or(i64::MAX).min(self.quarantine.deadline());
     }
 
     /// Ends the waits that are over.
     #[cold]
-    fn release_all(&mut self, now: i64, out: &mut Records) -> Result<()> {
+    fn release_all(&mut self, out: &mut Records) -> Result<()> {
         for place in self.holding.clone() {
-            self.release(place as usize, now, Force::Nothing, out)?;
+            self.release(place as usize, Force::Nothing, out)?;
         }
         Ok(())
-    }
-
-    // Declaring what was lost and found.
-
-    fn marker(&self, place: usize, cause: GapCause, state: GapState) -> Marker {
-        Marker {
-            header: Header {
-                feed: self.feed,
-                instrument: (place / streams::CHANNELS) as u32,
-                ..Header::of::<Marker>()
-            },
-            code: MarkerCode::Gap as u8,
-            cause: cause as u8,
-            state: state as u8,
-            channel: (place % streams::CHANNELS) as u8,
-            count: u32::MAX,
-            first: 0,
-            last: 0,
-            ts_start: NONE,
-        }
-    }
-
-    fn declare_gap(&mut self, place: usize, event: &Event, now: i64, out: &mut Records) {
-        let stream = *self.streams.at(place);
-        let (first, last) = (stream.last.saturating_add(1), event.previous);
-        let mut gap = self.marker(place, GapCause::Sequence, GapState::Closed);
-        (gap.first, gap.last, gap.ts_start) = (first, last, stream.ts_last);
-        // Update ids of futures are shared between instruments: how many of this one are missing
-        // cannot be told. Those of trades and of spot books have no holes.
-        if event.is_trade() || self.feed == crate::FeedId::BinanceSpot as u8 {
-            gap.count = u32::try_from(last - first + 1).unwrap_or(u32::MAX - 1);
-        }
-        gap.header.ts_event = event.ts_event;
-        gap.header.ts_recv = now;
-        gap.header.sequence = event.sequence;
-        out.push(&gap);
-        self.streams.miss(place, first, last);
-        self.counts.gap(event.channel);
-    }
-
-    /// A gap of which nothing is known but when it was: the venue began to count anew.
-    fn declare_reset(&mut self, place: usize, event: &Event, out: &mut Records) {
-        let mut gap = self.marker(place, GapCause::Sequence, GapState::Closed);
-        gap.ts_start = self.streams.at(place).ts_last;
-        gap.header.ts_event = event.ts_event;
-        gap.header.ts_recv = event.ts_recv;
-        gap.header.sequence = event.sequence;
-        out.push(&gap);
-        self.counts.gap(event.channel);
-    }
-
-    fn note_repair(&mut self, place: usize, event: &Event, out: &mut Records) {
-        if let Some(run) = &mut self.repair {
-            if run.place == place && run.last.saturating_add(1) == event.sequence {
-                run.last = event.sequence;
-                run.ts_last = event.ts_event;
-                return;
-            }
-            self.declare_repair(out);
-        }
-        self.repair = Some(Repair {
-            place,
-            first: event.sequence,
-            last: event.sequence,
-            ts_first: event.ts_event,
-            ts_last: event.ts_event,
-            ts_recv: event.ts_recv,
-        });
-    }
-
-    fn declare_repair(&mut self, out: &mut Records) {
-        let Some(run) = self.repair.take() else { return };
-        let mut gap = self.marker(run.place, GapCause::Sequence, GapState::Repaired);
-        (gap.first, gap.last, gap.ts_start) = (run.first, run.last, run.ts_first);
-        gap.count = u32::try_from(run.last - run.first + 1).unwrap_or(u32::MAX - 1);
-        gap.header.ts_event = run.ts_last;
-        gap.header.ts_recv = run.ts_recv;
-        gap.header.sequence = run.last;
-        out.push(&gap);
-        self.counts.repaired += u64::from(gap.count);
-    }
-
-    /// No line carries `group` (or anything) any more: streams that cannot show their losses by
-    /// sequence are declared to be losing. Where the recorder stopped in good order, that is `told`
-    /// only once it records again: until then nothing was meant to be recorded.
-    fn begin_outage(&mut self, group: Option<u16>, cause: &Marker, told: bool, out: &mut Records) {
-        let losing: Vec<_> = self
-            .streams
-            .seen()
-            .filter(|(_, _, channel, stream)| {
-                Streams::is_silent(*channel)
-                    && stream.state & OUTAGE == 0
-                    && group.is_none_or(|group| group == stream.group)
-            })
-            .map(|(place, _, _, stream)| (place, stream.ts_last))
-            .collect();
-        for (place, ts_last) in losing {
-            let mut gap = self.marker(place, GapCause::Disconnect, GapState::Open);
-            gap.ts_start = ts_last;
-            gap.header.ts_event = cause.header.ts_event;
-            gap.header.ts_recv = cause.header.ts_recv;
-            let stream = self.streams.at(place);
-            stream.state |= OUTAGE;
-            stream.first = ts_last as u64;
-            if told {
-                out.push(&gap);
-                self.counts.gap((place % streams::CHANNELS) as u8);
-            }
-        }
-    }
-
-    /// The first event after an outage tells how long it was.
-    fn end_outage(&mut self, place: usize, event: &Event, out: &mut Records) {
-        let stream = self.streams.at(place);
-        if event.rule == Rule::Free || stream.state & OUTAGE == 0 {
-            return;
-        }
-        stream.state &= !OUTAGE;
-        let ts_start = stream.first as i64;
-        let mut gap = self.marker(place, GapCause::Disconnect, GapState::Closed);
-        gap.ts_start = ts_start;
-        gap.header.ts_event = event.ts_event;
-        gap.header.ts_recv = event.ts_recv;
-        gap.header.sequence = event.sequence;
-        out.push(&gap);
     }
 
     /// Writes all to a snapshot. Must be called between blobs.
@@ -435,6 +428,9 @@ impl Arbiter {
         state.length(self.holding.len());
         self.holding.iter().for_each(|&place| state.u32(place));
         state.i64(self.deadline);
+        state.i64(self.elapsed);
+        state.i64(self.ts_recv);
+        self.quarantine.write(state);
         self.counts.write(state);
     }
 
@@ -450,6 +446,9 @@ impl Arbiter {
             self.holding.push(state.u32()?);
         }
         self.deadline = state.i64()?;
+        self.elapsed = state.i64()?;
+        self.ts_recv = state.i64()?;
+        self.quarantine = Quarantine::read(state)?;
         self.counts = Counts::read(state)?;
         Ok(())
     }

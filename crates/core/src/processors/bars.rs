@@ -20,13 +20,18 @@ use crate::record::{
 };
 
 mod series;
+mod watermark;
 
 use series::{Lost, Series};
+use watermark::Watermark;
 
 const NAME: &str = "bars";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const INTERVALS_MS: [i64; 3] = [1_000, 60_000, 300_000];
 const GRACE_MS: i64 = 2_000;
+/// A trade that is later than the newest window, and than the receive times, by more than this
+/// closes nothing: it may be wrong, and if it is not, the next one closes what it left open.
+const BOLD_NS: i64 = 60_000_000_000;
 
 /// The processor `bars`.
 #[derive(Debug)]
@@ -36,8 +41,8 @@ pub struct Bars {
     grace_ns: i64,
     /// By instrument id.
     series: Vec<Series>,
-    /// Newest receive time so far.
-    watermark: i64,
+    /// How far the receive times are.
+    watermark: Watermark,
     /// The earliest moment at which a window may be closed by the watermark.
     deadline: i64,
     /// Trades too old for any window that is kept.
@@ -63,7 +68,7 @@ pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
         channel: trade_channel(settings)? as u8,
         grace_ns: grace_ms.saturating_mul(1_000_000),
         series: Vec::new(),
-        watermark: i64::MIN,
+        watermark: Watermark::default(),
         deadline: i64::MAX,
         too_late: 0,
         written: 0,
@@ -74,18 +79,15 @@ pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
 impl Bars {
     #[inline]
     fn watch(&mut self, ts_recv: i64, out: &mut Records) {
-        if ts_recv > self.watermark && ts_recv != NONE {
-            self.watermark = ts_recv;
-            if ts_recv >= self.deadline {
-                self.sweep(out);
-            }
+        if self.watermark.take(ts_recv) && ts_recv >= self.deadline {
+            self.sweep(out);
         }
     }
 
     /// Writes all windows whose time is over by the watermark.
     #[cold]
     fn sweep(&mut self, out: &mut Records) {
-        let watermark = self.watermark;
+        let watermark = self.watermark.ts();
         self.deadline = i64::MAX;
         for series in &mut self.series {
             for at in 0..series.windows.len() {
@@ -116,31 +118,34 @@ impl Bars {
             return;
         }
         let instrument = trade.header.instrument;
+        let watermark = self.watermark.ts();
         self.series(instrument);
         for at in 0..self.intervals_ms.len() {
             let interval_ms = self.intervals_ms[at];
             let series = &mut self.series[instrument as usize];
+            let newest_end = series.windows[at].back().map_or(i64::MAX, |window| window.end());
             let Some(place) = series.add(at, interval_ms, trade, self.grace_ns) else {
                 self.too_late += 1;
                 continue;
             };
             let windows = &mut series.windows[at];
-            if place > 0 {
+            let is_bold = trade.header.ts_event.saturating_sub(BOLD_NS) > newest_end.max(watermark);
+            if place > 0 && !is_bold {
                 // Windows before this one are over: the venue's trades come in order of time.
                 let over = windows.iter_mut().take(place).filter(|window| window.is_open);
                 for window in over {
                     window.is_open = false;
                     self.written += 1;
-                    write(&window.bar, self.watermark, out);
+                    write(&window.bar, watermark, out);
                 }
             }
-            let newest = place + 1 == windows.len();
+            let is_late = windows.iter().skip(place).any(|window| !window.is_open);
             let window = &mut windows[place];
-            if !window.is_open || !newest {
+            if is_late {
                 window.is_open = false;
                 window.bar.header.flags |= FLAG_OUT_OF_ORDER;
                 self.revised += 1;
-                write(&window.bar, self.watermark, out);
+                write(&window.bar, watermark, out);
             } else {
                 self.deadline = self.deadline.min(window.deadline);
             }
@@ -158,7 +163,7 @@ impl Bars {
             return;
         }
         let start = if gap.cause == GapCause::Retention as u8 {
-            self.watermark
+            self.watermark.ts()
         } else {
             gap.header.ts_event
         };
@@ -166,7 +171,7 @@ impl Bars {
     }
 
     fn lose(&mut self, instrument: u32, lost: Lost, out: &mut Records) {
-        let (watermark, mut revised) = (self.watermark, 0);
+        let (watermark, mut revised) = (self.watermark.ts(), 0);
         let mut rewrite = |bar: &mut Bar| {
             revised += 1;
             write(bar, watermark, out);
@@ -180,7 +185,7 @@ impl Bars {
     }
 
     fn repair(&mut self, gap: &Marker, out: &mut Records) {
-        let (watermark, mut revised) = (self.watermark, 0);
+        let (watermark, mut revised) = (self.watermark.ts(), 0);
         self.series(gap.header.instrument).repair(gap.first, gap.last, |bar| {
             revised += 1;
             write(bar, watermark, out);
@@ -239,7 +244,7 @@ impl Processor for Bars {
         let mut state = StateWriter::new(out, NAME, VERSION);
         state.length(self.intervals_ms.len());
         self.intervals_ms.iter().for_each(|&interval| state.u32(interval));
-        state.i64(self.watermark);
+        self.watermark.write(&mut state);
         state.i64(self.deadline);
         for value in [self.written, self.revised, self.too_late] {
             state.u64(value);
@@ -260,7 +265,7 @@ impl Processor for Bars {
                 self.intervals_ms
             )));
         }
-        let (watermark, deadline) = (state.i64()?, state.i64()?);
+        let (watermark, deadline) = (Watermark::read(&mut state)?, state.i64()?);
         let counts = [state.u64()?, state.u64()?, state.u64()?];
         let mut series = Vec::new();
         for _ in 0..state.length(16)? {

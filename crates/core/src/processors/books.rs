@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use self::frame::UpdateFrame;
 use super::{Batch, Processor, Settings};
-use crate::book::{Action, Continuity, Cursor, Step, Sync, SyncState, SyncedBook};
+use crate::book::{is_reset, Action, Continuity, Cursor, Step, Sync, SyncState, SyncedBook};
 use crate::error::{Error, Result};
 use crate::feeds::FeedId;
 use crate::record::{
@@ -23,7 +23,7 @@ use crate::record::{
 mod frame;
 
 /// First bytes of a state: what it is and its version.
-const STATE_MAGIC: [u8; 8] = *b"TWBOOKS\x01";
+const STATE_MAGIC: [u8; 8] = *b"TWBOOKS\x02";
 /// A checkpoint is due after this many levels of the book were written, or ten times its size.
 const CHECKPOINT_LEVELS_MIN: u64 = 20_000;
 /// A checkpoint is due after this many records of any instrument, or ten times all books' levels.
@@ -46,7 +46,7 @@ pub(super) const fn concerns_book(marker: &Marker) -> bool {
     let snapshot = marker.channel == Channel::Snapshot as u8
         && (marker.code == MarkerCode::SnapshotBegin as u8
             || marker.code == MarkerCode::SnapshotEnd as u8);
-    snapshot || marker.code == MarkerCode::EmptyUpdate as u8
+    snapshot || marker.code == MarkerCode::EmptyUpdate as u8 || is_reset(marker)
 }
 
 /// Settings of [`Books`].

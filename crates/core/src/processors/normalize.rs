@@ -13,11 +13,12 @@ use crate::feeds::{Feed, FeedId};
 use crate::instrument::Instruments;
 use crate::record::{
     blob, records, Blob, BlobKind, Channel, Header, Marker, MarkerCode, Records, FLAG_LAST,
+    FLAG_RECV_SUSPECT,
 };
 use crate::tape::TapeKind;
 
 const NAME: &str = "normalize";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How long events wait for another line, by default.
 pub const HOLD_MS: i64 = 500;
 
@@ -66,14 +67,19 @@ impl Normalizer {
     /// Only bugs of ours: what the venue sends never fails.
     #[inline]
     pub fn receive(&mut self, blob: &Blob<'_>, offset: u64, out: &mut Records) -> Result<()> {
-        self.arbiter.enter(blob.header.connection, blob.header.ts_recv, out)?;
+        self.arbiter.enter(blob.header.connection, blob.header.ts_recv, offset, out)?;
         self.arbiter.counts.frames += 1;
         if blob.header.kind == BlobKind::Records as u8 {
             return self.session(blob, offset, out);
         }
         let start = out.mark();
         match self.feed.receive(blob, &mut self.instruments, out) {
-            Ok(()) => self.arrange(start, out),
+            Ok(()) => {
+                if blob.header.flags & u16::from(FLAG_RECV_SUSPECT) != 0 {
+                    suspect_receipt(out.as_bytes_mut(start.0));
+                }
+                self.arrange(start, out)
+            }
             Err(Error::Decode { reason, byte }) => {
                 self.dead_letter(blob, offset, reason, byte, out);
                 Ok(())
@@ -169,6 +175,16 @@ impl Normalizer {
             last: byte as u64,
             ts_start: crate::record::NONE,
         });
+    }
+}
+
+/// Flags all records of `bytes` as received while the host's clock was not trusted.
+#[cold]
+fn suspect_receipt(bytes: &mut [u8]) {
+    let mut at = 0;
+    while let Some(&length) = bytes.get(at).filter(|&&length| length > 0) {
+        bytes[at + 2] |= FLAG_RECV_SUSPECT;
+        at += usize::from(length) * 8;
     }
 }
 

@@ -94,6 +94,9 @@ impl Ticks {
     }
 
     fn quote(&mut self, quote: &Quote, out: &mut Records) {
+        if quote.header.flags & FLAG_OUT_OF_ORDER != 0 {
+            return;
+        }
         let last = self.last(quote.header.instrument);
         if (last.bid, last.ask) == (quote.bid_price, quote.ask_price) {
             return;
@@ -105,7 +108,11 @@ impl Ticks {
     fn tick(&mut self, header: &Header, out: &mut Records) {
         let interval_ns = self.interval_ns;
         let last = self.last(header.instrument);
-        if interval_ns > 0 && header.ts_event < last.ts.saturating_add(interval_ns) {
+        // A venue's clock may be set back: that too starts an interval.
+        if interval_ns > 0
+            && last.ts != i64::MIN
+            && header.ts_event.abs_diff(last.ts) < interval_ns as u64
+        {
             return;
         }
         last.ts = header.ts_event;

@@ -104,6 +104,10 @@ numbered! {
         CheckpointBegin = 11, "checkpoint_begin";
         /// All levels of the checkpoint were written; `last` is the checksum of the book.
         CheckpointEnd = 12, "checkpoint_end";
+        /// The host's wall clock stepped, or was found behind the tape: `first` is the recorder's
+        /// time and `last` the wall clock's, in ns. `state` is 1 from where receive times are
+        /// suspect, and 2 where they are not any more.
+        ClockStep = 13, "clock_step";
     }
 }
 
@@ -122,6 +126,8 @@ numbered! {
         Decode = 5, "decode";
         /// A reader fell behind retention.
         Retention = 6, "retention";
+        /// The venue began to count anew: what was lost in between is not known.
+        Reset = 7, "reset";
     }
 }
 

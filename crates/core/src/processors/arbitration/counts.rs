@@ -27,11 +27,16 @@ pub struct Counts {
     duplicates: [u64; CHANNELS],
     late: [u64; CHANNELS],
     gaps: [u64; CHANNELS],
+    stale: [u64; CHANNELS],
+    quarantined: [u64; CHANNELS],
+    conflicts: [u64; CHANNELS],
 }
 
+const TABLES: usize = 7;
+
 /// Names of the counters by channel, a list a table.
-static NAMES: LazyLock<[Vec<String>; 4]> = LazyLock::new(|| {
-    ["records", "duplicates", "late", "gaps"].map(|table| {
+static NAMES: LazyLock<[Vec<String>; TABLES]> = LazyLock::new(|| {
+    ["records", "duplicates", "late", "gaps", "stale", "quarantined", "conflicts"].map(|table| {
         let name = |channel: &&str| {
             format!("{table}.{}", if channel.is_empty() { "other" } else { channel })
         };
@@ -56,14 +61,41 @@ impl Counts {
         self.late[channel_index(channel)] += 1;
     }
 
+    /// An event of a line that is behind was dropped; never seen, and below what was passed on.
+    pub fn stale(&mut self, channel: u8) {
+        self.stale[channel_index(channel)] += 1;
+    }
+
+    /// An event was put into quarantine.
+    pub fn quarantine(&mut self, channel: u8) {
+        self.quarantined[channel_index(channel)] += 1;
+    }
+
+    /// An event contradicted another of the same id.
+    pub fn conflict(&mut self, channel: u8) {
+        self.conflicts[channel_index(channel)] += 1;
+    }
+
     /// A gap was declared.
     pub fn gap(&mut self, channel: u8) {
         self.gaps[channel_index(channel)] += 1;
     }
 
+    const fn tables(&self) -> [&[u64; CHANNELS]; TABLES] {
+        [
+            &self.records,
+            &self.duplicates,
+            &self.late,
+            &self.gaps,
+            &self.stale,
+            &self.quarantined,
+            &self.conflicts,
+        ]
+    }
+
     /// Names and values: totals first, then by channel.
     pub fn list(&self) -> Vec<(&'static str, u64)> {
-        let tables = [&self.records, &self.duplicates, &self.late, &self.gaps];
+        let tables = self.tables();
         let total = |at: usize| tables[at].iter().sum::<u64>();
         let mut list = vec![
             ("frames", self.frames),
@@ -73,6 +105,9 @@ impl Counts {
             ("duplicates", total(1)),
             ("late", total(2)),
             ("gaps", total(3)),
+            ("stale", total(4)),
+            ("quarantined", total(5)),
+            ("conflicts", total(6)),
             ("held", self.held),
             ("repaired", self.repaired),
         ];
@@ -87,7 +122,7 @@ impl Counts {
         for value in [self.frames, self.control, self.dead_letters, self.held, self.repaired] {
             state.u64(value);
         }
-        for table in [&self.records, &self.duplicates, &self.late, &self.gaps] {
+        for table in self.tables() {
             table.iter().for_each(|&value| state.u64(value));
         }
     }
@@ -105,9 +140,15 @@ impl Counts {
             repaired: state.u64()?,
             ..Self::default()
         };
-        for table in
-            [&mut counts.records, &mut counts.duplicates, &mut counts.late, &mut counts.gaps]
-        {
+        for table in [
+            &mut counts.records,
+            &mut counts.duplicates,
+            &mut counts.late,
+            &mut counts.gaps,
+            &mut counts.stale,
+            &mut counts.quarantined,
+            &mut counts.conflicts,
+        ] {
             for value in table.iter_mut() {
                 *value = state.u64()?;
             }

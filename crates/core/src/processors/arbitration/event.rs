@@ -14,6 +14,8 @@ pub enum Rule {
     Rising,
     /// Events replace each other by window: bars of the venue.
     Window,
+    /// A whole book on request: compared with the changes of the same book.
+    Snapshot,
     /// No rule: passed on.
     Free,
 }
@@ -41,6 +43,22 @@ pub struct Event {
     pub length: usize,
     /// Its number of records.
     pub count: u32,
+    /// A hash of what it says, its times left out; 0 where that is not to be compared.
+    pub content: u32,
+    /// Whether its time is the market's, and so close to that of its receipt.
+    pub is_live: bool,
+}
+
+/// Mixes one field into a content hash.
+#[inline]
+const fn mix(hash: u64, value: u64) -> u64 {
+    (hash.rotate_left(5) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// The part of a content hash that is kept.
+#[inline]
+const fn folded(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 impl Event {
@@ -49,6 +67,8 @@ impl Event {
         Self {
             rule,
             channel,
+            content: 0,
+            is_live: false,
             historical: header.flags & FLAG_HISTORICAL != 0,
             instrument: header.instrument,
             previous,
@@ -80,29 +100,43 @@ impl Event {
                 let trade = Trade::read_from(bytes)?;
                 let sequence = trade.header.sequence;
                 let rule = if sequence == 0 { Rule::Free } else { Rule::Contiguous };
-                Some(Self::of(&trade.header, rule, trade.channel, sequence.wrapping_sub(1)))
+                let event = Self::of(&trade.header, rule, trade.channel, sequence.wrapping_sub(1));
+                let said = mix(mix(trade.price as u64, trade.size as u64), u64::from(trade.count));
+                Some(event.live(mix(said, u64::from(trade.side))))
             }
             LEVEL => {
                 let level = Level::read_from(bytes)?;
                 let is_change = level.channel == Channel::Depth as u8;
                 let rule = if is_change { Rule::Contiguous } else { Rule::Free };
-                Some(Self::of(&level.header, rule, level.channel, level.previous).whole(bytes))
+                let event = Self::of(&level.header, rule, level.channel, level.previous);
+                let event = event.whole(bytes);
+                if !is_change {
+                    return Some(event);
+                }
+                // The first level and the extent tell two updates apart well enough for their cost.
+                let said = mix(mix(level.price as u64, level.size as u64), level.previous);
+                Some(event.live(mix(said, u64::from(event.count))))
             }
             QUOTE => {
                 let quote = Quote::read_from(bytes)?;
                 let rule = if quote.header.sequence == 0 { Rule::Free } else { Rule::Rising };
-                Some(Self::of(&quote.header, rule, Channel::Quote as u8, 0))
+                let event = Self::of(&quote.header, rule, Channel::Quote as u8, 0);
+                let bid = mix(quote.bid_price as u64, quote.bid_size as u64);
+                let ask = mix(quote.ask_price as u64, quote.ask_size as u64);
+                Some(event.live(mix(bid, ask)))
             }
             BAR => {
                 let bar = Bar::read_from(bytes)?;
                 let rule =
                     if bar.header.flags & FLAG_HISTORICAL != 0 { Rule::Free } else { Rule::Window };
-                Some(Self::of(&bar.header, rule, bar.channel, 0))
+                let event = Self::of(&bar.header, rule, bar.channel, 0);
+                Some(Self { is_live: rule == Rule::Window, ..event })
             }
             MARK => {
                 let mark = Mark::read_from(bytes)?;
                 let mut event = Self::of(&mark.header, Rule::Rising, Channel::Mark as u8, 0);
                 event.sequence = mark.header.ts_event as u64;
+                event.is_live = true;
                 Some(event)
             }
             MARKER => Self::of_marker(bytes),
@@ -118,16 +152,38 @@ impl Event {
         let (header, channel) = (&marker.header, marker.channel);
         if marker.code == MarkerCode::EmptyUpdate as u8 {
             // An update without levels carries the sequence before it in `ts_start`.
-            return Some(Self::of(header, Rule::Contiguous, channel, marker.ts_start as u64));
+            let event = Self::of(header, Rule::Contiguous, channel, marker.ts_start as u64);
+            // It tells of its sequence alone: a feed makes one of a whole book as well.
+            return Some(event.live(0));
         }
         if marker.code == MarkerCode::SnapshotBegin as u8 {
             let is_partial = channel == Channel::PartialDepth as u8;
-            let rule = if is_partial { Rule::Rising } else { Rule::Free };
+            let rule = if is_partial { Rule::Rising } else { Rule::Snapshot };
             let mut event = Self::of(header, rule, channel, 0).whole(bytes);
             event.sequence = marker.first;
+            event.is_live = is_partial;
             return Some(event);
         }
         Some(Self::of(header, Rule::Free, channel, 0))
+    }
+
+    /// The same event as one of the market that says what `content` is a hash of.
+    #[inline]
+    fn live(mut self, content: u64) -> Self {
+        self.content = folded(content);
+        self.is_live = !self.historical;
+        self
+    }
+
+    /// Whether two events of one id are compared by what they say.
+    #[inline]
+    pub const fn is_compared(&self) -> bool {
+        self.channel >= Channel::Trade as u8 && self.channel <= Channel::Depth as u8
+    }
+
+    /// Whether the venue gave it a time of its own.
+    pub const fn is_timed(&self) -> bool {
+        self.ts_event != self.ts_recv
     }
 
     /// The same event with its extent: up to the record that is flagged as the last.

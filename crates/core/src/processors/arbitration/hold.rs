@@ -16,10 +16,14 @@ pub struct Held {
     pub sequence: u64,
     /// Its time by the venue, in ns.
     pub ts_event: i64,
-    /// When waiting ends, on the scale of `ts_recv`, in ns.
+    /// When waiting ends, on the arbiter's own clock, in ns.
     pub deadline: i64,
     /// Its channel.
     pub channel: u8,
+    /// Serial of the line that brought it.
+    pub line: u32,
+    /// Hash of what it says.
+    pub content: u32,
     /// Its records.
     pub bytes: Vec<u8>,
 }
@@ -47,7 +51,13 @@ impl Hold {
     }
 
     /// Takes in an event that came on `connection`. `false`: a copy of it waits already.
-    pub fn add(&mut self, event: &Event, bytes: &[u8], connection: u16, deadline: i64) -> bool {
+    pub fn add(
+        &mut self,
+        event: &Event,
+        bytes: &[u8],
+        (connection, line): (u16, u32),
+        deadline: i64,
+    ) -> bool {
         match self.past.iter_mut().find(|line| line.0 == connection) {
             Some(line) => line.1 = line.1.max(event.sequence),
             None => self.past.push((connection, event.sequence)),
@@ -62,6 +72,8 @@ impl Hold {
             ts_event: event.ts_event,
             deadline,
             channel: event.channel,
+            line,
+            content: event.content,
             bytes: bytes.to_vec(),
         };
         self.events.insert(at, held);
@@ -99,6 +111,8 @@ impl Hold {
             state.i64(held.ts_event);
             state.i64(held.deadline);
             state.u8(held.channel);
+            state.u32(held.line);
+            state.u32(held.content);
             state.bytes(&held.bytes);
         }
         state.length(self.past.len());
@@ -114,13 +128,15 @@ impl Hold {
     /// `Error::Invalid`: the snapshot is not whole.
     pub fn read(state: &mut StateReader<'_>) -> Result<Self> {
         let mut hold = Self::default();
-        for _ in 0..state.length(41)? {
+        for _ in 0..state.length(49)? {
             hold.events.push_back(Held {
                 previous: state.u64()?,
                 sequence: state.u64()?,
                 ts_event: state.i64()?,
                 deadline: state.i64()?,
                 channel: state.u8()?,
+                line: state.u32()?,
+                content: state.u32()?,
                 bytes: state.bytes()?.to_vec(),
             });
         }
@@ -145,6 +161,8 @@ impl Held {
             ts_recv: now,
             length: self.bytes.len(),
             count: (self.bytes.len() / 64) as u32,
+            content: self.content,
+            is_live: true,
         }
     }
 }

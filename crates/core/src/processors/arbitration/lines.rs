@@ -7,13 +7,40 @@
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
 
-/// The connections that are open now, and the one that the current blob came on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lines {
-    /// Open connections and their groups, in order of opening. Bounded by the numbers there are.
-    live: Vec<(u16, u16)>,
+/// Serials from here on are those of connections whose opening is not known.
+const UNKNOWN: u32 = 1 << 31;
+
+/// The line of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// Tells it from every other line, also from an earlier one of the same number.
+    pub serial: u32,
+    /// Its group.
+    pub group: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Open {
     connection: u16,
     group: u16,
+    serial: u32,
+}
+
+/// The connections that are open now, and the one that the current blob came on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lines {
+    /// Open connections in order of opening. Bounded by the numbers there are.
+    live: Vec<Open>,
+    connection: u16,
+    line: Line,
+    serial_next: u32,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        let line = Line { serial: UNKNOWN, group: 0 };
+        Self { live: Vec::new(), connection: 0, line, serial_next: 1 }
+    }
 }
 
 impl Lines {
@@ -31,53 +58,65 @@ impl Lines {
         self.connection
     }
 
-    /// The group of that connection.
+    /// The line that it is.
     #[inline]
-    pub const fn group(&self) -> u16 {
-        self.group
+    pub const fn line(&self) -> Line {
+        self.line
     }
 
     /// Whether `connection` is open.
     pub fn is_live(&self, connection: u16) -> bool {
-        self.live.iter().any(|line| line.0 == connection)
+        self.live.iter().any(|open| open.connection == connection)
+    }
+
+    /// Whether the line of that serial is open still. One whose opening is not known may be.
+    pub fn is_open(&self, serial: u32) -> bool {
+        serial >= UNKNOWN || self.live.iter().any(|open| open.serial == serial)
     }
 
     /// The open connections of `group`.
     pub fn of(&self, group: u16) -> impl Iterator<Item = u16> + '_ {
-        self.live.iter().filter(move |line| line.1 == group).map(|line| line.0)
+        self.live.iter().filter(move |open| open.group == group).map(|open| open.connection)
     }
 
     /// A connection opened.
     pub fn connect(&mut self, connection: u16, group: u16) {
-        self.live.push((connection, group));
+        self.live.push(Open { connection, group, serial: self.serial_next });
+        // Where they are used up, an old line is at worst taken for a new one.
+        self.serial_next = (self.serial_next + 1) % UNKNOWN;
         self.look_up();
     }
 
     /// A connection ended. Gives its group if no other of the group is open.
     pub fn disconnect(&mut self, connection: u16) -> Option<u16> {
-        let at = self.live.iter().position(|line| line.0 == connection)?;
-        let (_, group) = self.live.remove(at);
+        let at = self.live.iter().position(|open| open.connection == connection)?;
+        let group = self.live.remove(at).group;
+        self.look_up();
         self.of(group).next().is_none().then_some(group)
     }
 
     /// All connections ended.
     pub fn clear(&mut self) {
         self.live.clear();
+        self.look_up();
     }
 
     fn look_up(&mut self) {
-        let wanted = self.connection;
-        self.group = self.live.iter().find(|line| line.0 == wanted).map_or(0, |line| line.1);
+        let connection = self.connection;
+        let unknown = Line { serial: UNKNOWN | u32::from(connection), group: 0 };
+        let open = self.live.iter().find(|open| open.connection == connection);
+        self.line = open.map_or(unknown, |open| Line { serial: open.serial, group: open.group });
     }
 
     /// Writes the lines to a snapshot.
     pub fn write(&self, state: &mut StateWriter<'_>) {
         state.u32(u32::from(self.connection));
-        state.u32(u32::from(self.group));
+        state.u32(self.serial_next);
         state.length(self.live.len());
-        for &(connection, group) in &self.live {
-            state.u32(u32::from(connection));
-            state.u32(u32::from(group));
+        for open in &self.live {
+            state.u32(u32::from(open.connection));
+            state.u32(u32::from(open.group));
+            state.u32(open.serial);
         }
     }
 
@@ -86,12 +125,13 @@ impl Lines {
     /// # Errors
     /// `Error::Invalid`: the snapshot is not whole.
     pub fn read(state: &mut StateReader<'_>) -> Result<Self> {
-        let (connection, group) = (state.u32()? as u16, state.u32()? as u16);
-        let count = state.length(8)?;
-        let mut live = Vec::with_capacity(count);
-        for _ in 0..count {
-            live.push((state.u32()? as u16, state.u32()? as u16));
+        let mut lines = Self { connection: state.u32()? as u16, ..Self::default() };
+        lines.serial_next = state.u32()?;
+        for _ in 0..state.length(12)? {
+            let (connection, group) = (state.u32()? as u16, state.u32()? as u16);
+            lines.live.push(Open { connection, group, serial: state.u32()? });
         }
-        Ok(Self { live, connection, group })
+        lines.look_up();
+        Ok(lines)
     }
 }

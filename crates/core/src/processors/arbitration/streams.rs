@@ -7,8 +7,12 @@ use std::collections::BTreeMap;
 
 use super::event::{Event, Rule};
 use super::hold::Hold;
+use super::lines::Line;
+use super::plausible::{is_contrary, is_near, steps_back, USUAL_BITS};
 use super::ranges::Ranges;
-use crate::error::Result;
+use super::recent::Recent;
+use super::window::Window;
+use crate::error::{DecodeReason, Result};
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Bar, Channel, Plain};
 
@@ -25,11 +29,10 @@ pub const MISSING: u8 = 4;
 pub const HISTORY: u8 = 8;
 /// No connection carries the stream.
 pub const OUTAGE: u8 = 16;
-
-/// A lower sequence that is this much later is not a repeat: the venue began to count anew.
-const RESET_NS: i64 = 10_000_000_000;
-/// The same for streams without a time of the venue, where a slow line may be late itself.
-const RESET_UNTIMED_NS: i64 = 60_000_000_000;
+/// Events are set aside, as they do not fit to those before them.
+pub const SUSPECT: u8 = 32;
+/// Events were dropped as stale since the last that was passed on.
+pub const STALE: u8 = 64;
 
 /// Where one stream stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,10 +44,16 @@ pub struct Stream {
     pub first: u64,
     /// `ts_event` of the last event passed on.
     pub ts_last: i64,
-    /// Any of the bits above.
-    pub state: u8,
+    /// Serial of the line that brought the last event.
+    pub line: u32,
+    /// Place of what the last events said, 0 before the first.
+    recent: u32,
     /// Group of the lines that carry it.
     pub group: u16,
+    /// Any of the bits above.
+    pub state: u8,
+    /// Bits of the largest step between two sequences that was an ordinary one.
+    pub stride: u8,
 }
 
 /// What only troubled streams need.
@@ -56,13 +65,17 @@ pub struct Trouble {
     pub history: Ranges,
     /// Events that wait.
     pub hold: Hold,
+    /// Events dropped as stale since the last that was passed on.
+    pub stale: Stale,
 }
 
-/// The last two windows of a venue's bars of one interval.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Window {
-    interval_ms: u32,
-    bars: Vec<Bar>,
+/// A run of events that were dropped as stale.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// How many.
+    pub count: u64,
+    /// When the first came, on the arbiter's own clock, in ns.
+    pub since: i64,
 }
 
 /// What is to be done with an event.
@@ -80,8 +93,12 @@ pub enum Verdict {
     Late,
     /// Something is missing before it.
     Jump,
-    /// The venue began to count anew.
-    Reset,
+    /// Below the sequence of its stream, and never seen: another line is behind.
+    Stale,
+    /// Another event of the same sequence said something else.
+    Conflict,
+    /// Does not fit to the events before it: set aside.
+    Suspect(DecodeReason),
 }
 
 /// Where all streams stand.
@@ -90,6 +107,9 @@ pub struct Streams {
     table: Vec<Stream>,
     trouble: BTreeMap<u32, Trouble>,
     windows: Vec<Vec<Window>>,
+    recent: Vec<Recent>,
+    /// How far the venue's time was ahead of that of receipt when last seen in this session, in ns.
+    pub ahead: Option<i64>,
 }
 
 impl Streams {
@@ -114,6 +134,11 @@ impl Streams {
         &mut self.table[place]
     }
 
+    /// The stream at `place`, or that of which nothing came.
+    pub fn known(&self, place: usize) -> Stream {
+        self.table.get(place).copied().unwrap_or_default()
+    }
+
     /// The trouble of the stream at `place`.
     pub fn trouble(&mut self, place: usize) -> &mut Trouble {
         self.trouble.entry(place as u32).or_default()
@@ -130,51 +155,74 @@ impl Streams {
 
     /// Passes the event if it simply follows. `false` says that [`Streams::judge`] must look.
     #[inline]
-    pub fn follows(&mut self, event: &Event, group: u16) -> bool {
+    pub fn follows(&mut self, event: &Event, line: Line) -> bool {
+        if !event.is_live {
+            return event.rule == Rule::Free;
+        }
         if event.rule == Rule::Free {
-            return true;
+            return is_near(event.ts_event, event.ts_recv);
         }
         let place = self.place(event.instrument, event.channel);
         let stream = &mut self.table[place];
+        let step = event.sequence.wrapping_sub(stream.last);
         let is_next = match event.rule {
-            Rule::Contiguous => event.previous == stream.last,
+            Rule::Contiguous => event.previous == stream.last && step != 0,
             Rule::Rising => event.sequence > stream.last,
-            Rule::Window | Rule::Free => false,
+            Rule::Window | Rule::Snapshot | Rule::Free => false,
         };
-        let calm = stream.state & (SEEN | HOLDING | HISTORY | OUTAGE) == SEEN;
-        if !(is_next && calm) || event.historical {
+        let calm = stream.state & !MISSING == SEEN;
+        if !(is_next && calm) {
             return false;
         }
+        let bits = step.ilog2() as u8;
+        let is_usual = bits <= stream.stride.saturating_add(USUAL_BITS);
+        let in_time =
+            is_near(event.ts_event, event.ts_recv) || is_near(event.ts_event, stream.ts_last);
+        if !(is_usual && in_time) {
+            return false;
+        }
+        stream.stride = stream.stride.max(bits);
         stream.last = event.sequence;
         stream.ts_last = event.ts_event;
-        stream.group = group;
+        stream.line = line.serial;
+        stream.group = line.group;
+        if event.is_compared() {
+            self.recent[stream.recent as usize].push(event.sequence, event.content);
+        }
         true
     }
 
     /// Decides on an event, given its bytes, and moves the stream on if it passes.
-    pub fn judge(&mut self, place: usize, event: &Event, bytes: &[u8], group: u16) -> Verdict {
+    pub fn judge(&mut self, place: usize, event: &Event, bytes: &[u8], line: Line) -> Verdict {
+        if event.is_live && !self.is_in_time(place, event) {
+            return Verdict::Suspect(DecodeReason::ImplausibleTime);
+        }
         match event.rule {
             Rule::Free => Verdict::Pass,
-            Rule::Window => self.judge_window(place, event, bytes, group),
+            Rule::Window => self.judge_window(place, event, bytes, line),
+            Rule::Snapshot => self.judge_snapshot(event),
             _ if event.historical => self.judge_history(place, event),
-            _ => self.judge_live(place, event, group),
+            _ => self.judge_live(place, event, line),
         }
     }
 
-    fn judge_live(&mut self, place: usize, event: &Event, group: u16) -> Verdict {
-        let stream = &mut self.table[place];
-        stream.group = group;
-        if stream.state & SEEN != 0 && event.sequence <= stream.last {
-            return self.judge_repeat(place, event);
-        }
-        let contiguous = event.rule == Rule::Contiguous;
-        if stream.state & SEEN != 0 && contiguous && event.previous > stream.last {
-            return Verdict::Jump;
-        }
+    fn judge_live(&mut self, place: usize, event: &Event, line: Line) -> Verdict {
+        let stream = self.table[place];
         if stream.state & SEEN == 0 {
-            stream.first = event.sequence;
+            self.table[place].first = event.sequence;
+        } else {
+            if event.sequence <= stream.last {
+                return self.judge_repeat(place, event, line);
+            }
+            if is_contrary(event) || self.is_far(place, event) {
+                return Verdict::Suspect(DecodeReason::ImplausibleSequence);
+            }
+            if event.rule == Rule::Contiguous && event.previous > stream.last {
+                self.table[place].group = line.group;
+                return Verdict::Jump;
+            }
         }
-        self.pass(place, event);
+        self.pass(place, event, line);
         if self.table[place].state & HISTORY != 0 && self.is_known_history(place, event.sequence) {
             return Verdict::Duplicate;
         }
@@ -182,16 +230,46 @@ impl Streams {
     }
 
     /// Moves the stream on to `event`.
-    pub fn pass(&mut self, place: usize, event: &Event) {
+    pub fn pass(&mut self, place: usize, event: &Event, line: Line) {
         let stream = &mut self.table[place];
         stream.state |= SEEN;
+        stream.state &= !STALE;
         stream.last = event.sequence;
         stream.ts_last = event.ts_event;
+        stream.line = line.serial;
+        stream.group = line.group;
+        self.remember(place, event);
+    }
+
+    /// Remembers what an event said that is passed on.
+    fn remember(&mut self, place: usize, event: &Event) {
+        if !event.is_compared() {
+            return;
+        }
+        if self.recent.is_empty() {
+            // Place 0 stands for none.
+            self.recent.push(Recent::default());
+        }
+        let stream = &mut self.table[place];
+        if stream.recent == 0 {
+            stream.recent = self.recent.len() as u32;
+            self.recent.push(Recent::default());
+        }
+        self.recent[stream.recent as usize].push(event.sequence, event.content);
+    }
+
+    /// What the event of that sequence said, if it was passed on lately.
+    fn recalled(&self, place: usize, sequence: u64) -> Option<u32> {
+        self.recent.get(self.table[place].recent as usize)?.find(sequence)
     }
 
     /// Moves the stream on to `event`, forgetting all sequences before it.
-    pub fn reset(&mut self, place: usize, event: &Event) {
-        self.pass(place, event);
+    pub fn reset(&mut self, place: usize, event: &Event, line: Line) {
+        let recent = self.table[place].recent as usize;
+        if let Some(recent) = self.recent.get_mut(recent) {
+            *recent = Recent::default();
+        }
+        self.pass(place, event, line);
         let stream = &mut self.table[place];
         stream.first = event.sequence;
         stream.state &= !(MISSING | HISTORY | HOLDING);
@@ -204,23 +282,37 @@ impl Streams {
         self.trouble(place).missing.insert(first, last);
     }
 
-    fn judge_repeat(&mut self, place: usize, event: &Event) -> Verdict {
+    fn judge_repeat(&mut self, place: usize, event: &Event, line: Line) -> Verdict {
         let stream = self.table[place];
-        let venue_timed = event.ts_event != event.ts_recv;
-        let reset_ns = if venue_timed { RESET_NS } else { RESET_UNTIMED_NS };
-        // An equal sequence is always a repeat; a lower one that is far later in time cannot be.
-        if event.sequence < stream.last && event.ts_event > stream.ts_last.saturating_add(reset_ns)
-        {
-            return Verdict::Reset;
-        }
-        if stream.state & MISSING != 0 && self.trouble(place).missing.contains(event.sequence) {
-            if !event.is_trade() {
-                return Verdict::Late;
+        if event.is_compared() {
+            match self.recalled(place, event.sequence) {
+                Some(content) if content == event.content => return Verdict::Duplicate,
+                Some(content) if content == 0 || event.content == 0 => return Verdict::Duplicate,
+                Some(_) => return Verdict::Conflict,
+                None => {}
             }
+        }
+        let is_missing =
+            stream.state & MISSING != 0 && self.trouble(place).missing.contains(event.sequence);
+        if is_missing && event.is_trade() {
+            self.remember(place, event);
             return self.fill(place, event.sequence);
+        }
+        // One that was missing is merely late, unless it happened after all that was seen.
+        if is_missing && event.ts_event <= stream.ts_last {
+            return Verdict::Late;
+        }
+        if steps_back(&stream, event, line) {
+            return Verdict::Suspect(DecodeReason::ImplausibleSequence);
+        }
+        if is_missing {
+            return Verdict::Late;
         }
         if event.is_trade() && event.sequence < stream.first {
             return self.judge_early(place, event.sequence);
+        }
+        if event.rule == Rule::Rising && event.sequence < stream.last {
+            return Verdict::Stale;
         }
         Verdict::Duplicate
     }
@@ -274,12 +366,17 @@ impl Streams {
         known
     }
 
-    fn judge_window(&mut self, place: usize, event: &Event, bytes: &[u8], group: u16) -> Verdict {
+    /// Takes in a window, and says whether it told anything new.
+    pub fn takes_window(&mut self, place: usize, event: &Event, bytes: &[u8], line: Line) -> bool {
+        self.judge_window(place, event, bytes, line) == Verdict::Pass
+    }
+
+    fn judge_window(&mut self, place: usize, event: &Event, bytes: &[u8], line: Line) -> Verdict {
         let Some(bar) = Bar::read_from(bytes) else {
             return Verdict::Pass;
         };
         let stream = &mut self.table[place];
-        stream.group = group;
+        stream.group = line.group;
         if stream.last == 0 {
             self.windows.push(Vec::new());
             stream.last = self.windows.len() as u64;
@@ -287,7 +384,7 @@ impl Streams {
         let windows = &mut self.windows[stream.last as usize - 1];
         let at = windows.iter().position(|window| window.interval_ms == bar.interval_ms);
         let at = at.unwrap_or_else(|| {
-            windows.push(Window { interval_ms: bar.interval_ms, bars: Vec::with_capacity(3) });
+            windows.push(Window::new(bar.interval_ms));
             windows.len() - 1
         });
         if !windows[at].takes(&bar) {
@@ -313,22 +410,27 @@ impl Streams {
             state.u64(stream.first);
             state.i64(stream.ts_last);
             state.u32(u32::from(stream.group));
+            state.u32(stream.line);
+            state.u32(stream.recent);
+            state.u8(stream.stride);
         }
+        state.flag(self.ahead.is_some());
+        state.i64(self.ahead.unwrap_or(0));
+        state.length(self.recent.len());
+        self.recent.iter().for_each(|recent| recent.write(state));
         state.length(self.trouble.len());
         for (&place, trouble) in &self.trouble {
             state.u32(place);
             trouble.missing.write(state);
             trouble.history.write(state);
             trouble.hold.write(state);
+            state.u64(trouble.stale.count);
+            state.i64(trouble.stale.since);
         }
         state.length(self.windows.len());
         for windows in &self.windows {
             state.length(windows.len());
-            for window in windows {
-                state.u32(window.interval_ms);
-                state.length(window.bars.len());
-                window.bars.iter().for_each(|bar| state.plain(bar));
-            }
+            windows.iter().for_each(|window| window.write(state));
         }
     }
 
@@ -345,25 +447,30 @@ impl Streams {
                 stream.first = state.u64()?;
                 stream.ts_last = state.i64()?;
                 stream.group = state.u32()? as u16;
+                stream.line = state.u32()?;
+                stream.recent = state.u32()?;
+                stream.stride = state.u8()?;
             }
             streams.table.push(stream);
+        }
+        let is_known = state.flag()?;
+        let ahead = state.i64()?;
+        streams.ahead = is_known.then_some(ahead);
+        for _ in 0..state.length(8)? {
+            streams.recent.push(Recent::read(state)?);
         }
         for _ in 0..state.length(4)? {
             let place = state.u32()?;
             let missing = Ranges::read(state)?;
             let history = Ranges::read(state)?;
             let hold = Hold::read(state)?;
-            streams.trouble.insert(place, Trouble { missing, history, hold });
+            let stale = Stale { count: state.u64()?, since: state.i64()? };
+            streams.trouble.insert(place, Trouble { missing, history, hold, stale });
         }
         for _ in 0..state.length(8)? {
             let mut windows = Vec::new();
             for _ in 0..state.length(12)? {
-                let interval_ms = state.u32()?;
-                let mut bars = Vec::with_capacity(3);
-                for _ in 0..state.length(size_of::<Bar>())? {
-                    bars.push(state.plain()?);
-                }
-                windows.push(Window { interval_ms, bars });
+                windows.push(Window::read(state)?);
             }
             streams.windows.push(windows);
         }
@@ -377,33 +484,5 @@ impl Streams {
             || channel == Channel::Kline as u8
             || channel == Channel::Ticker as u8
             || channel == Channel::Mark as u8
-    }
-}
-
-impl Window {
-    /// Whether `bar` says more than what is known of its window; if so, it is remembered.
-    fn takes(&mut self, bar: &Bar) -> bool {
-        let open = bar.header.ts_event;
-        let at = self.bars.partition_point(|known| known.header.ts_event < open);
-        let is_full = self.bars.len() == 2;
-        match self.bars.get_mut(at).filter(|known| known.header.ts_event == open) {
-            Some(known) => {
-                let mut same = *bar;
-                same.header.ts_recv = known.header.ts_recv;
-                let is_newer = known.closed == 0 && bar.count >= known.count && same != *known;
-                if is_newer {
-                    *known = *bar;
-                }
-                is_newer
-            }
-            None if at == 0 && is_full => false,
-            None => {
-                self.bars.insert(at, *bar);
-                if is_full {
-                    self.bars.remove(0);
-                }
-                true
-            }
-        }
     }
 }

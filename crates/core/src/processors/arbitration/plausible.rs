@@ -1,0 +1,95 @@
+//! Whether an event can be what it says, given its receipt and the events before it.
+
+use super::event::{Event, Rule};
+use super::lines::Line;
+use super::streams::{Stream, Streams, Verdict, SEEN};
+use crate::error::DecodeReason;
+use crate::record::{Channel, NONE};
+
+const NS_PER_S: i64 = 1_000_000_000;
+/// An event may say that it happens so much after what it is compared with.
+pub const AHEAD_NS: i64 = 60 * NS_PER_S;
+/// An event may say that it happened so much before what it is compared with.
+const BEHIND_NS: i64 = 86_400 * NS_PER_S;
+/// A window of the venue may have begun so long ago: a month, and what a venue is late.
+const WINDOW_NS: i64 = 40 * 86_400 * NS_PER_S;
+/// A step of a sequence is usual up to so many bits more than the largest before it.
+pub(super) const USUAL_BITS: u8 = 10;
+/// Sequences that one instrument can use up in a second.
+const TRADES_PER_S: u64 = 1_000;
+/// The same for updates, whose ids a venue may share between instruments.
+const UPDATES_PER_S: u64 = 1_000_000;
+/// Steps may be as large as if so much more time had passed.
+const SLACK_S: u64 = 4;
+
+/// Whether `ts` can be the time of an event that is compared with the time `other`. An absent time
+/// says nothing.
+#[inline]
+pub(super) const fn is_near(ts: i64, other: i64) -> bool {
+    let off = ts.wrapping_sub(other).wrapping_add(BEHIND_NS) as u64;
+    off <= (BEHIND_NS + AHEAD_NS) as u64 || ts == NONE
+}
+
+/// Whether an event names one before it that comes after it.
+pub(super) const fn is_contrary(event: &Event) -> bool {
+    matches!(event.rule, Rule::Contiguous) && event.previous >= event.sequence
+}
+
+impl Streams {
+    /// Whether the time of an event is one that it can have: close to its receipt, to the event
+    /// before it, or as far from its receipt as the last event of any stream. Windows tell their
+    /// start, which may be long ago.
+    pub fn is_in_time(&self, place: usize, event: &Event) -> bool {
+        let stream = self.known(place);
+        let (ts, recv) = (event.ts_event, event.ts_recv);
+        if event.rule == Rule::Window {
+            let is_open = |ahead: i64| {
+                let off = ts.saturating_sub(recv).saturating_sub(ahead);
+                (-WINDOW_NS..=AHEAD_NS).contains(&off)
+            };
+            return is_open(0) || self.ahead.is_some_and(is_open) || ts == NONE;
+        }
+        is_near(ts, recv)
+            || self.ahead.is_some_and(|ahead| is_near(ts, recv.saturating_add(ahead)))
+            || (stream.state & SEEN != 0 && is_near(ts, stream.ts_last))
+    }
+
+    /// Whether a sequence is further ahead than can have been used up since the last event.
+    pub fn is_far(&self, place: usize, event: &Event) -> bool {
+        let stream = self.known(place);
+        if event.channel == Channel::Mark as u8 {
+            // Its sequence is its time, which was looked at.
+            return false;
+        }
+        let step = event.sequence.saturating_sub(stream.last);
+        let per_s = if event.is_trade() { TRADES_PER_S } else { UPDATES_PER_S };
+        let elapsed_s = event.ts_event.saturating_sub(stream.ts_last).max(0) / NS_PER_S;
+        let used_up = per_s.saturating_mul((elapsed_s as u64).saturating_add(SLACK_S));
+        let is_usual = step.max(1).ilog2() <= u32::from(stream.stride) + u32::from(USUAL_BITS);
+        !is_usual && step > used_up
+    }
+
+    /// A snapshot far ahead of the changes of its book would never be reached by them.
+    pub(super) fn judge_snapshot(&mut self, event: &Event) -> Verdict {
+        let place = self.place(event.instrument, Channel::Depth as u8);
+        let stream = *self.at(place);
+        let ahead = event.sequence.saturating_sub(stream.last);
+        let elapsed_s = event.ts_event.saturating_sub(stream.ts_last).max(0) / NS_PER_S;
+        let used_up = UPDATES_PER_S.saturating_mul((elapsed_s as u64).saturating_add(60));
+        if stream.state & SEEN != 0 && event.channel == Channel::Snapshot as u8 && ahead > used_up {
+            return Verdict::Suspect(DecodeReason::ImplausibleSequence);
+        }
+        Verdict::Pass
+    }
+}
+
+/// Whether the venue counts anew: a lower sequence is later than all that was seen, or comes
+/// on the very line that brought a higher one. A line that is behind does neither.
+pub(super) fn steps_back(stream: &Stream, event: &Event, line: Line) -> bool {
+    if event.sequence >= stream.last {
+        return false;
+    }
+    let is_later = event.ts_event > stream.ts_last;
+    let same_line = line.serial == stream.line && event.ts_event >= stream.ts_last;
+    (event.is_timed() && is_later) || same_line
+}

@@ -1,0 +1,437 @@
+//! Events that do not fit to those before them: set aside until their stream shows who was right.
+//!
+//! An event that says a time far from its receipt, or a sequence that cannot have been used up by
+//! then, moves nothing. The next event of its stream that does fit disproves it: it becomes a dead
+//! letter with its reason, whose bytes are those of the raw frame. Three in a row that fit to each
+//! other and to nothing else are believed: the venue did begin anew. They are passed on, and the
+//! ledger says so. What neither happens to within a minute becomes a dead letter as well.
+
+use std::collections::BTreeMap;
+
+use super::event::{Event, Rule};
+use super::lines::Line;
+use super::plausible::AHEAD_NS;
+use super::streams::{SEEN, SUSPECT};
+use super::{Arbiter, Force};
+use crate::error::{DecodeReason, Result};
+use crate::processors::state::{StateReader, StateWriter};
+use crate::record::{Channel, Header, Marker, MarkerCode, Records, FLAG_LAST, FLAG_OUT_OF_ORDER};
+
+/// So many events that agree with each other are believed.
+const AGREEING: usize = 3;
+/// How long an event is set aside at most, on the arbiter's own clock, in ns.
+const WAIT_NS: i64 = 60_000_000_000;
+/// A venue that lost more than this at once is taken to count anew.
+const MISSING_MOST: u64 = 1 << 32;
+/// A sequence that is below its stream by no more than this may be one that came late.
+const LATE_MOST: u64 = 1 << 20;
+
+/// An event that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Suspect {
+    offset: u64,
+    line: u32,
+    bytes: Vec<u8>,
+}
+
+/// Events of one stream that were set aside one after another, each in agreement with the last.
+/// There are fewer than are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Run {
+    reason: DecodeReason,
+    /// Those whose outcome is open.
+    held: Vec<Suspect>,
+    /// Sequence, time and content of each, in order, of those that became dead letters as well.
+    /// Never empty.
+    said: Vec<(u64, i64, u32)>,
+    deadline: i64,
+}
+
+/// All that is set aside, by place of its stream.
+#[derive(Debug, Default)]
+pub struct Quarantine {
+    runs: BTreeMap<u32, Run>,
+}
+
+impl Run {
+    /// Sequence of the first.
+    fn first(&self) -> u64 {
+        self.said.first().map_or(0, |said| said.0)
+    }
+
+    /// Sequence of the last.
+    fn last(&self) -> u64 {
+        self.said.last().map_or(0, |said| said.0)
+    }
+
+    /// Whether `event` is one of them again, as another line brings it.
+    fn has(&self, event: &Event) -> bool {
+        self.said.contains(&(event.sequence, event.ts_event, event.content))
+    }
+
+    /// Whether `event` goes on where the run ends, for a stream that stood at `last`.
+    fn is_continued_by(&self, event: &Event, last: u64) -> bool {
+        let ts_last = self.said.last().map_or(0, |said| said.1);
+        let is_in_time = event.ts_event.abs_diff(ts_last) <= AHEAD_NS as u64;
+        let is_sequenced = matches!(event.rule, Rule::Contiguous | Rule::Rising);
+        let far = self.first().abs_diff(last).max(LATE_MOST).saturating_mul(2);
+        let step = event.sequence.saturating_sub(self.last());
+        let in_order = (1..=far).contains(&step);
+        is_in_time && (in_order || !is_sequenced)
+    }
+
+    /// Whether the steps within the run are as large as the one that led to it: then these are the
+    /// steps that the stream takes.
+    fn is_coarse(&self, last: u64) -> bool {
+        let steps = self.said.len().max(2) as u64 - 1;
+        let step = self.last().saturating_sub(self.first()) / steps;
+        step.saturating_mul(1024) >= self.first().saturating_sub(last)
+    }
+}
+
+impl Quarantine {
+    /// The earliest moment at which something is to be decided.
+    pub fn deadline(&self) -> i64 {
+        let open = self.runs.values().filter(|run| !run.held.is_empty());
+        open.map(|run| run.deadline).min().unwrap_or(i64::MAX)
+    }
+
+    /// Writes all to a snapshot.
+    pub fn write(&self, state: &mut StateWriter<'_>) {
+        state.length(self.runs.len());
+        for (&place, run) in &self.runs {
+            state.u32(place);
+            state.u8(run.reason as u8);
+            state.length(run.said.len());
+            for &(sequence, ts_event, content) in &run.said {
+                state.u64(sequence);
+                state.i64(ts_event);
+                state.u32(content);
+            }
+            state.i64(run.deadline);
+            state.length(run.held.len());
+            for suspect in &run.held {
+                state.u64(suspect.offset);
+                state.u32(suspect.line);
+                state.bytes(&suspect.bytes);
+            }
+        }
+    }
+
+    /// Reads all from a snapshot.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: the snapshot is not whole.
+    pub fn read(state: &mut StateReader<'_>) -> Result<Self> {
+        let mut quarantine = Self::default();
+        for _ in 0..state.length(29)? {
+            let place = state.u32()?;
+            let reason = if state.u8()? == DecodeReason::ImplausibleTime as u8 {
+                DecodeReason::ImplausibleTime
+            } else {
+                DecodeReason::ImplausibleSequence
+            };
+            let mut said = Vec::new();
+            for _ in 0..state.length(20)? {
+                said.push((state.u64()?, state.i64()?, state.u32()?));
+            }
+            let mut run = Run { reason, held: Vec::new(), said, deadline: state.i64()? };
+            for _ in 0..state.length(20)? {
+                let (offset, line) = (state.u64()?, state.u32()?);
+                run.held.push(Suspect { offset, line, bytes: state.bytes()?.to_vec() });
+            }
+            quarantine.runs.insert(place, run);
+        }
+        Ok(quarantine)
+    }
+}
+
+impl Arbiter {
+    /// Sets an event aside, unless it is a copy of the last one that was.
+    pub(super) fn suspect(
+        &mut self,
+        place: usize,
+        event: &Event,
+        bytes: &[u8],
+        reason: DecodeReason,
+        out: &mut Records,
+    ) -> Result<()> {
+        if event.rule == Rule::Snapshot {
+            // It is asked for again: there is nothing to wait for.
+            self.counts.quarantine(event.channel);
+            self.letter(event, self.offset, reason, out);
+            return Ok(());
+        }
+        let last = self.streams.at(place).last;
+        match self.quarantine.runs.get(&(place as u32)) {
+            Some(run) if run.has(event) => {
+                self.counts.duplicate(event.channel);
+                return Ok(());
+            }
+            Some(run) if !run.is_continued_by(event, last) => self.reject(place, out),
+            _ => {}
+        }
+        let deadline = self.elapsed.saturating_add(WAIT_NS);
+        let suspect =
+            Suspect { offset: self.offset, line: self.lines.line().serial, bytes: bytes.to_vec() };
+        let run = self.quarantine.runs.entry(place as u32);
+        let empty = || Run { reason, held: Vec::new(), said: Vec::new(), deadline };
+        let run = run.or_insert_with(empty);
+        run.said.push((event.sequence, event.ts_event, event.content));
+        if run.held.is_empty() {
+            run.deadline = deadline;
+        }
+        run.held.push(suspect);
+        if run.said.len() >= AGREEING {
+            return self.admit(place, out);
+        }
+        self.streams.at(place).state |= SUSPECT;
+        self.deadline = self.deadline.min(deadline);
+        if reason == DecodeReason::ImplausibleTime && self.streams.ahead.is_none() {
+            return self.set_clock(event, out);
+        }
+        Ok(())
+    }
+
+    /// Looks whether all that a session began with agrees on the time, whatever streams it is of:
+    /// then it is the host's clock that is off, and nobody waits for his own stream to show it.
+    fn set_clock(&mut self, event: &Event, out: &mut Records) -> Result<()> {
+        let ahead = event.ts_event.saturating_sub(event.ts_recv);
+        let offset = |suspect: &Suspect| {
+            let event = Event::read(&suspect.bytes)?;
+            Some(event.ts_event.saturating_sub(event.ts_recv))
+        };
+        let held = self.quarantine.runs.values().flat_map(|run| run.held.iter());
+        let agreeing = held
+            .filter_map(offset)
+            .filter(|other| other.abs_diff(ahead) <= AHEAD_NS as u64)
+            .count();
+        if agreeing < AGREEING {
+            return Ok(());
+        }
+        self.streams.ahead = Some(ahead);
+        for place in self.quarantine.runs.keys().copied().collect::<Vec<_>>() {
+            if self.is_cleared(place as usize) {
+                self.admit(place as usize, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what is set aside of a stream before `event` of it is decided on. Says whether the
+    /// event goes on from there, and so is set aside, too.
+    pub(super) fn review(
+        &mut self,
+        place: usize,
+        event: &Event,
+        bytes: &[u8],
+        out: &mut Records,
+    ) -> Result<bool> {
+        if self.is_cleared(place) {
+            self.admit(place, out)?;
+            return Ok(false);
+        }
+        let last = self.streams.at(place).last;
+        let Some(run) = self.quarantine.runs.get(&(place as u32)) else { return Ok(false) };
+        // An event that names the one before it says itself to which of the two it belongs.
+        let belongs = event.rule == Rule::Contiguous
+            && event.is_live
+            && event.previous == run.last()
+            && event.previous != last
+            && run.is_continued_by(event, last);
+        if belongs {
+            let reason = run.reason;
+            self.suspect(place, event, bytes, reason, out)?;
+        }
+        Ok(belongs)
+    }
+
+    /// Whether the times that were suspect are not by now: another stream showed how far the
+    /// host's clock is off.
+    fn is_cleared(&self, place: usize) -> bool {
+        let Some(run) = self.quarantine.runs.get(&(place as u32)) else { return false };
+        let in_time = |suspect: &Suspect| {
+            Event::read(&suspect.bytes).is_some_and(|event| self.streams.is_in_time(place, &event))
+        };
+        run.reason == DecodeReason::ImplausibleTime
+            && !run.held.is_empty()
+            && run.held.iter().all(in_time)
+    }
+
+    /// Passes on what is set aside of a stream: the venue began anew.
+    fn admit(&mut self, place: usize, out: &mut Records) -> Result<()> {
+        let Some(run) = self.quarantine.runs.remove(&(place as u32)) else { return Ok(()) };
+        self.streams.at(place).state &= !SUSPECT;
+        let last = self.streams.at(place).last;
+        let is_ahead = run.first() > last;
+        let is_coarse = is_ahead && run.is_coarse(last);
+        for suspect in &run.held {
+            let Some(event) = Event::read(&suspect.bytes) else { continue };
+            let line = Line { serial: suspect.line, group: self.streams.at(place).group };
+            if run.reason == DecodeReason::ImplausibleTime {
+                self.streams.ahead = Some(event.ts_event.saturating_sub(event.ts_recv));
+            }
+            self.admit_one(place, &event, &suspect.bytes, (line, is_coarse), out)?;
+        }
+        if is_coarse && run.last() > run.first() {
+            self.streams.at(place).stride = (run.last() - run.first()).ilog2() as u8;
+        }
+        self.renew_deadline();
+        Ok(())
+    }
+
+    fn admit_one(
+        &mut self,
+        place: usize,
+        event: &Event,
+        bytes: &[u8],
+        (line, is_coarse): (Line, bool),
+        out: &mut Records,
+    ) -> Result<()> {
+        let stream = *self.streams.at(place);
+        let is_seen = stream.state & SEEN != 0;
+        match event.rule {
+            Rule::Free | Rule::Snapshot => return self.write(event, bytes, 0, out),
+            Rule::Window => {
+                self.end_outage(place, event, out);
+                if self.streams.takes_window(place, event, bytes, line) {
+                    return self.write(event, bytes, 0, out);
+                }
+                self.counts.duplicate(event.channel);
+                return Ok(());
+            }
+            _ if !is_seen => self.streams.at(place).first = event.sequence,
+            _ if event.sequence < stream.last => {
+                self.release(place, Force::All, out)?;
+                self.end_outage(place, event, out);
+                self.declare_reset(place, event, out);
+                self.streams.reset(place, event, line);
+                return self.write(event, bytes, 0, out);
+            }
+            Rule::Contiguous if event.previous > stream.last => {
+                self.release(place, Force::All, out)?;
+                if event.previous - stream.last > MISSING_MOST {
+                    self.declare_reset(place, event, out);
+                    self.streams.reset(place, event, line);
+                } else {
+                    self.declare_gap(place, event, self.ts_recv, out);
+                }
+            }
+            // Streams that take such steps show no loss by them; where one does not, something is.
+            Rule::Rising if self.streams.is_far(place, event) && !is_coarse => {
+                self.declare_reset(place, event, out);
+            }
+            _ => {}
+        }
+        self.end_outage(place, event, out);
+        self.streams.pass(place, event, line);
+        self.write(event, bytes, 0, out)
+    }
+
+    /// `event` goes on from what was passed on before: what is set aside of the stream is wrong,
+    /// or was merely late.
+    pub(super) fn disprove(
+        &mut self,
+        place: usize,
+        event: &Event,
+        out: &mut Records,
+    ) -> Result<()> {
+        if self.streams.at(place).state & SUSPECT == 0 {
+            return Ok(());
+        }
+        let is_late = |suspect: &Event| {
+            suspect.rule == Rule::Rising
+                && suspect.sequence < event.sequence
+                && event.sequence - suspect.sequence <= LATE_MOST
+        };
+        let run = self.quarantine.runs.get_mut(&(place as u32));
+        let in_time = run.filter(|run| run.reason == DecodeReason::ImplausibleSequence);
+        let held = in_time.map(|run| std::mem::take(&mut run.held)).unwrap_or_default();
+        for suspect in held {
+            match Event::read(&suspect.bytes) {
+                Some(found) if is_late(&found) => {
+                    self.write(&found, &suspect.bytes, FLAG_OUT_OF_ORDER, out)?;
+                }
+                Some(found) => {
+                    self.counts.quarantine(found.channel);
+                    let reason = DecodeReason::ImplausibleSequence;
+                    self.letter(&found, suspect.offset, reason, out);
+                }
+                None => {}
+            }
+        }
+        self.reject(place, out);
+        Ok(())
+    }
+
+    /// Makes dead letters of what is set aside of a stream, and forgets it.
+    fn reject(&mut self, place: usize, out: &mut Records) {
+        self.streams.at(place).state &= !SUSPECT;
+        if let Some(run) = self.quarantine.runs.remove(&(place as u32)) {
+            self.letters(&run, out);
+            self.renew_deadline();
+        }
+    }
+
+    fn letters(&mut self, run: &Run, out: &mut Records) {
+        for suspect in &run.held {
+            if let Some(event) = Event::read(&suspect.bytes) {
+                self.counts.quarantine(event.channel);
+                self.letter(&event, suspect.offset, run.reason, out);
+            }
+        }
+    }
+
+    /// Makes dead letters of all that is set aside: nothing comes that could tell.
+    pub(super) fn reject_all(&mut self, out: &mut Records) {
+        for place in self.quarantine.runs.keys().copied().collect::<Vec<_>>() {
+            self.reject(place as usize, out);
+        }
+    }
+
+    /// Ends the waits that are over. That such events came is remembered: more may agree with them.
+    #[cold]
+    pub(super) fn expire(&mut self, out: &mut Records) -> Result<()> {
+        let runs = self.quarantine.runs.iter();
+        let over = runs.filter(|(_, run)| !run.held.is_empty() && self.elapsed >= run.deadline);
+        for place in over.map(|(&place, _)| place).collect::<Vec<_>>() {
+            if self.is_cleared(place as usize) {
+                self.admit(place as usize, out)?;
+            } else if let Some(run) = self.quarantine.runs.get_mut(&place) {
+                let told = Run { held: std::mem::take(&mut run.held), ..run.clone() };
+                self.letters(&told, out);
+            }
+        }
+        self.renew_deadline();
+        Ok(())
+    }
+
+    /// Declares the event of the raw frame at `offset` a dead letter.
+    pub(super) fn letter(
+        &self,
+        event: &Event,
+        offset: u64,
+        reason: DecodeReason,
+        out: &mut Records,
+    ) {
+        out.push(&Marker {
+            header: Header {
+                feed: self.feed,
+                instrument: event.instrument,
+                flags: FLAG_LAST,
+                ts_event: event.ts_recv,
+                ts_recv: self.ts_recv,
+                sequence: event.sequence,
+                ..Header::of::<Marker>()
+            },
+            code: MarkerCode::DeadLetter as u8,
+            cause: reason as u8,
+            state: 0,
+            channel: if event.rule == Rule::Free { Channel::None as u8 } else { event.channel },
+            count: 1,
+            first: offset,
+            last: 0,
+            ts_start: crate::record::NONE,
+        });
+    }
+}

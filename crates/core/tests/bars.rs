@@ -1,0 +1,71 @@
+//! Bars when single times are wrong.
+
+use tapeworks_core::processors::{find, Batch, Setting, Settings};
+use tapeworks_core::record::{Bar, Channel, Header, Plain, Records, Trade, FLAG_OUT_OF_ORDER};
+
+const MS: i64 = 1_000_000;
+const DAY_MS: i64 = 86_400_000;
+const START: i64 = 1_700_000_000_000 * MS;
+
+fn trade(id: u64, event_ms: i64, recv_ms: i64) -> Trade {
+    let mut trade = Trade::read_from(&[0; 64]).unwrap();
+    trade.header = Header {
+        instrument: 1,
+        ts_event: START + event_ms * MS,
+        ts_recv: START + recv_ms * MS,
+        sequence: id,
+        ..Header::of::<Trade>()
+    };
+    (trade.price, trade.size, trade.trade_id, trade.count) = (8_000, 1, id, 1);
+    trade.channel = Channel::Trade as u8;
+    trade
+}
+
+fn bars(trades: &[Trade]) -> Vec<Bar> {
+    let settings = Settings::new().with("intervals_ms", Setting::Number(1000));
+    let mut bars = find("bars").unwrap().build(&settings).unwrap();
+    let (mut input, mut out) = (Records::new(), Records::new());
+    trades.iter().for_each(|trade| input.push(trade));
+    let batch = Batch { first_offset: 0, count: input.len(), bytes: input.as_bytes() };
+    bars.process(batch, &mut out).unwrap();
+    out.iter().filter_map(|record| record.as_bar()).collect()
+}
+
+#[test]
+fn trade_of_a_far_future_cuts_no_bars() {
+    // A trade in ten, and one of them half an hour, or a century, ahead of its receipt: each
+    // second has one bar of ten trades.
+    for ahead in [1_800_000, 36_500 * DAY_MS] {
+        let mut trades: Vec<_> = (1..=400).map(|id| trade(id as u64, id * 100, id * 100)).collect();
+        trades.insert(205, trade(206, 20_550 + ahead, 20_550));
+        let bars = bars(&trades);
+        assert_eq!(bars.len(), 40);
+        assert!(bars.iter().skip(1).all(|bar| bar.count == 10));
+        assert!(bars.iter().all(|bar| bar.header.flags & FLAG_OUT_OF_ORDER == 0));
+    }
+}
+
+#[test]
+fn receipt_of_a_far_future_stamps_no_bars() {
+    // One trade was received 30 days ahead of all others, by the clock of that moment.
+    let mut trades: Vec<_> = (1..=1000).map(|id| trade(id as u64, id * 100, id * 100)).collect();
+    trades[50].header.ts_recv += 30 * DAY_MS * MS;
+    let bars = bars(&trades);
+    assert_eq!(bars.len(), 100);
+    let last = trades.last().unwrap().header.ts_recv;
+    assert!(bars.iter().all(|bar| bar.header.ts_recv <= last && bar.count <= 10));
+}
+
+#[test]
+fn instrument_that_trades_seldom_has_its_bars_on_a_host_that_is_behind() {
+    // Two trades a minute apart and more, all an hour ahead of their receipt: the second of a
+    // window closes what the first left open.
+    let hour = 3_600_000;
+    let trades: Vec<_> = (0..20_u64)
+        .flat_map(|at| {
+            let ms = at as i64 * 90_000;
+            [trade(at * 2 + 1, ms + hour, ms), trade(at * 2 + 2, ms + hour + 1, ms + 1)]
+        })
+        .collect();
+    assert_eq!(bars(&trades).len(), 19);
+}
