@@ -122,17 +122,17 @@ def restate_lake(lake: Path, source: str, topic: str, tape: Path | None = None) 
     commit_log.start_log(*place, files, end, commit.context, number=number, generation=generation)
 
 
-def as_version_1(lake: Path, source: str, topic: str) -> None:
+def as_version_1(lake: Path, source: str, *topics: str) -> None:
     """Makes of a lake one of the first version, whose commits list names alone."""
-    commit = commits.read_commit(lake, source, topic)
-    assert commit is not None
-    written = {"version": 1, "offset": commit.offset, "removes": [], "context": commit.context}
-    written["files"] = [file.name for file in commit.files]
-    commits.commit_path(lake, source, topic).write_text(json.dumps(written))
-    folder = commits.commit_folder(lake, source)
-    for path in folder.glob(f"{topic}.manifest.*"):
-        path.unlink()
-    symbols = commits.load_symbols(lake, source)
+    symbols, folder = commits.load_symbols(lake, source), commits.commit_folder(lake, source)
+    for topic in topics:
+        commit = commits.read_commit(lake, source, topic)
+        assert commit is not None
+        written = {"version": 1, "offset": commit.offset, "removes": [], "context": commit.context}
+        written["files"] = [file.name for file in commit.files]
+        commits.commit_path(lake, source, topic).write_text(json.dumps(written))
+        for path in folder.glob(f"{topic}.manifest.*"):
+            path.unlink()
     if symbols is not None:
         (folder / commits.SYMBOLS_FILE).write_bytes(bytes(symbols.records()))
 

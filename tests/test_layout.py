@@ -30,7 +30,7 @@ PYTHON_LEVELS = [
     {"tape", "lake"},
     {"commits"},
     {"feeds", "processors", "sinks", "views"},
-    {"simulators", "settings"},
+    {"simulators", "settings", "lake_rebuild"},
     {"worker"},
     {"child"},
     {"pipeline"},

@@ -88,7 +88,7 @@ def test_replay_gaps_and_verify(recorded: Any):
     assert len(lines) == rows[0]["n"]
     assert all(json.loads(line)["symbol"] in SYMBOLS for line in lines)
     assert recorded.run("gaps") == "nothing is known to be missing\n"
-    assert recorded.run("verify").count("whole") == 7
+    assert recorded.run("verify").count("whole") == 8
 
 
 def test_replay_into_a_reader_that_has_seen_enough(recorded: Any):

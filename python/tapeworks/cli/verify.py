@@ -1,4 +1,4 @@
-"""`tape verify`: proves that the tapes are whole and unchanged."""
+"""`tape verify`: proves that the tapes and the lake are whole and unchanged."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,12 +6,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from tapeworks.cli import lake
 from tapeworks.cli.command import Application
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import amount, as_json, size
 from tapeworks.errors import ConfigError
 from tapeworks.tape import tape_hash, verify
+from tapeworks.views.lake_check import LakeReport, verify_lake
 
 app = Application()
 
@@ -28,19 +30,40 @@ def verify_tapes(
     json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
     data: DataOption = None,
 ) -> None:
-    """Read every byte: checksums, lengths, offsets, hash chain. Exits with 1 at any fault."""
+    """Read every byte: checksums, offsets, hash chain; the lake's files, hashes and commits.
+
+    Exits with 1 at any fault. Tapes that are named are read alone.
+    """
     reports = []
+    folders = [path for path in tapes or () if (path / "tape").is_dir()]
+    lakes = [found for folder in folders or _none(tapes, data) for found in verify_lake(folder)]
     for path in _meant(tapes) if tapes else all_tapes(recorded(data)):
         report: dict[str, Any] = {"tape": str(path), **verify(path)}
         if hashes and report["fault"] is None:
             report["sha256"] = tape_hash(path)
         reports.append(report)
     if json:
-        print(as_json(reports))
+        print(as_json([*reports, *map(_lake_entry, lakes)]))
     else:
         _show(reports)
-    if any(report["fault"] is not None for report in reports):
+        if lakes:
+            lake.show(lakes)
+    if any(report["fault"] is not None for report in reports) or any(
+        found.faults for found in lakes
+    ):
         raise typer.Exit(1)
+
+
+def _none(tapes: list[Path] | None, data: Path | None) -> list[Path]:
+    """Returns the data folder, if no tape was named."""
+    return [] if tapes else [recorded(data)]
+
+
+def _lake_entry(found: LakeReport) -> dict[str, Any]:
+    faults = [vars(fault) for fault in found.faults]
+    name = f"{found.source}/{found.topic}"
+    known = {"files": found.files, "rows": found.rows, "bytes": found.bytes}
+    return {"lake": name, **known, "fault": faults[0] if faults else None, "faults": faults}
 
 
 def _meant(paths: list[Path]) -> list[Path]:

@@ -1,0 +1,88 @@
+"""`tape lake`: prove that the Parquet lake is as it was written, or make its commits again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapeworks.cli.command import Application
+from tapeworks.cli.console import console
+from tapeworks.cli.options import DataOption, recorded
+from tapeworks.cli.output import amount, as_json, size
+from tapeworks.errors import ConfigError
+from tapeworks.lake_rebuild import TopicRebuild
+from tapeworks.lake_rebuild import rebuild as rebuild_source
+from tapeworks.views.lake_check import LakeReport, sources, verify_lake
+
+app = Application(no_args_is_help=True, help="Check the Parquet lake, or rebuild its commits.")
+
+
+@app.command(epilog="Example:\n  tape lake verify")
+def verify(
+    json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Read every file: hashes, commits, files that no commit knows. Exits with 1 at any fault."""
+    reports = list(verify_lake(recorded(data)))
+    if json:
+        print(as_json([{**vars(one), "faults": [vars(f) for f in one.faults]} for one in reports]))
+    else:
+        show(reports)
+    if any(report.faults for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples:\n  tape lake rebuild\n  tape lake rebuild --source binance-spot\n\n"
+    "Stop the sinks first. Nothing is deleted: what does not count goes to lake/_aside."
+)
+def rebuild(
+    source: Annotated[
+        list[str] | None, typer.Option("--source", help="Sources. [default: all of the lake]")
+    ] = None,
+    data: DataOption = None,
+) -> None:
+    """Make the commits again from the files, and missing rows from the tapes."""
+    folder = recorded(data)
+    known = known_sources(folder)
+    for name in source or known:
+        if name not in known:
+            raise ConfigError(f"expected a source of {', '.join(known)}, got {name!r}")
+        for report in rebuild_source(folder, name):
+            _show_rebuilt(report)
+
+
+def known_sources(data: Path) -> list[str]:
+    """Returns the sources that have a lake or a tape."""
+    tapes = {path.name for path in (data / "tape").glob("*") if path.is_dir()}
+    return sorted({*sources(data / "lake"), *tapes})
+
+
+def show(reports: list[LakeReport]) -> None:
+    """Prints what was found, and each fault on a line of its own."""
+    files = sum(report.files for report in reports)
+    held = f"{amount(sum(report.rows for report in reports))} rows"
+    held += f", {size(sum(report.bytes for report in reports))}"
+    faults = [fault for report in reports for fault in report.faults]
+    state = f"[red]{len(faults)} faults[/]" if faults else "[green]whole[/]"
+    console.print(f"lake: {files} files, {held}: {state}")
+    for fault in faults:
+        console.print(f"[red]{fault.path}: {fault.reason}[/]", soft_wrap=True)
+    if faults:
+        console.print("`tape lake rebuild` makes good what files and tapes still hold")
+
+
+def _show_rebuilt(report: TopicRebuild) -> None:
+    console.print(
+        f"{report.source}: {report.topic}: {report.files} files, {amount(report.rows)} rows, up to "
+        f"offset {report.offset}; {amount(report.restored)} rows stored again from the tape",
+        soft_wrap=True,
+    )
+    for path, why in report.aside:
+        console.print(f"  moved to {path}: {why}", soft_wrap=True)
+    for first, last in report.lost:
+        console.print(
+            f"  [red]offsets {first} to {last} are neither in a file nor on the tape: declared in "
+            "the gap ledger[/]",
+            soft_wrap=True,
+        )
