@@ -162,7 +162,13 @@ def note_loss(data: Path, source: str, loss: Loss) -> Path:
         json.dump(vars(loss), file)
         file.flush()
         os.fsync(file.fileno())
-    return aside.replace(path)
+    aside.replace(path)
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return path
 
 
 def noted_losses(data: Path, source: str) -> Iterator[tuple[Path, Loss]]:

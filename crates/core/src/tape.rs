@@ -8,6 +8,7 @@ mod chain;
 mod cold;
 mod create;
 mod fault;
+mod gate;
 mod head;
 mod identity;
 mod index;
@@ -18,6 +19,7 @@ mod offsets;
 mod place;
 mod reader;
 mod recovery;
+mod repair;
 mod rewrite;
 mod segment;
 mod space;
@@ -35,7 +37,7 @@ pub use lock::FolderLock;
 pub use offsets::{list_offsets, load_offset, save_offset};
 pub use place::Place;
 pub use reader::Reader;
-pub use verify::{hash, verify, Fault, Report};
+pub use verify::{hash, verify, verify_against, Fault, Head, Report};
 pub use writer::Tape;
 
 /// A run of consecutive items of one tape, read in place.

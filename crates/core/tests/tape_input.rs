@@ -193,6 +193,9 @@ fn what_covers_lost_input_is_taken_back() {
         for step in 1..=40 {
             append(&mut raw, 100, NO_INPUT, 0);
             append(&mut made, 90, step * 100, 0);
+            // What is compressed is durable; the copies are told otherwise.
+            raw.sync().unwrap();
+            made.sync().unwrap();
         }
         if compress_after.is_some() {
             let cold = || verify(&output).unwrap().segments_compressed;

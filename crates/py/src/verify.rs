@@ -10,9 +10,17 @@ use crate::errors::to_python;
 use crate::tape::kind_name;
 
 /// Reads all of the tape at `path` and says what it holds and what is wrong with it.
+///
+/// `expect` is what `head` of an earlier report said; the tape must still be what it was then.
 #[pyfunction]
-fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
-    let report = py.allow_threads(|| tape::verify(&path)).map_err(to_python)?;
+#[pyo3(signature = (path, expect = None))]
+fn verify<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    expect: Option<&str>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let expected = expect.map(str::parse).transpose().map_err(to_python)?;
+    let report = py.allow_threads(|| tape::verify_against(&path, expected)).map_err(to_python)?;
     let found = PyDict::new(py);
     found.set_item("kind", kind_name(report.kind))?;
     found.set_item("id", report.id.map(|id| id.to_string()))?;
@@ -27,6 +35,9 @@ fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
     found.set_item("durable", report.durable)?;
     found.set_item("links", report.links)?;
     found.set_item("links_pending", report.links_pending)?;
+    found.set_item("lost", report.lost)?;
+    found.set_item("head", report.head.map(|head| head.to_string()))?;
+    found.set_item("proven_from", report.proven_from)?;
     let fault = report.fault.map(|fault| -> PyResult<_> {
         let place = PyDict::new(py);
         place.set_item("path", fault.path.display().to_string())?;

@@ -21,19 +21,25 @@ use crate::error::{Error, Result};
 pub(crate) struct SegmentHasher(Sha256);
 
 impl SegmentHasher {
-    pub(crate) fn new(segment: &Segment) -> Self {
+    /// Starts the hash of `segment`, whose chain field is `chain`.
+    pub(crate) fn new(segment: &Segment, chain: &Chain) -> Self {
         let head = segment.head_bytes();
         let mut hasher = Sha256::new();
         hasher.update(&head[..size_of::<Head>()]);
         if segment.head.version >= 2 {
             hasher.update(&head[IDENTITY..IDENTITY + size_of::<Identity>()]);
         }
-        hasher.update(&head[CHAIN..CHAIN + size_of::<Chain>()]);
+        hasher.update(crate::record::Plain::as_bytes(chain));
         Self(hasher)
     }
 
     pub(crate) fn add(&mut self, frame_bytes: &[u8]) {
         self.0.update(frame_bytes);
+    }
+
+    /// The hash of what was added so far.
+    pub(crate) fn so_far(&self) -> [u8; 32] {
+        self.0.clone().finalize().into()
     }
 
     pub(crate) fn finish(self) -> [u8; 32] {
@@ -65,7 +71,8 @@ pub(crate) fn for_each_frame(
 
 /// The hash of a closed segment.
 pub(crate) fn hash_segment(segment: &mut Segment) -> Result<[u8; 32]> {
-    let mut hasher = SegmentHasher::new(segment);
+    let chain = Chain::read(segment.head_bytes(), &segment.path)?;
+    let mut hasher = SegmentHasher::new(segment, &chain);
     for_each_frame(segment, |segment, at, frame| {
         hasher.add(segment.bytes(at, at + FRAME_HEADER));
         hasher.add(segment.bytes(at + FRAME_HEADER, at + frame.size()));
@@ -74,31 +81,41 @@ pub(crate) fn hash_segment(segment: &mut Segment) -> Result<[u8; 32]> {
     Ok(hasher.finish())
 }
 
-/// Fills in the hashes that are still missing from the chain of the tape at `tape`.
+/// Fills in the hashes that are still missing from the chain of the tape at `tape`, up to the
+/// segment that starts at `synced` or before: what is hashed is on the disk. Returns an offset
+/// before which all segments have their place in the chain, on the disk too.
 ///
 /// # Errors
-/// `Error::Corrupt`: a closed segment is damaged; its hash is left out.
-pub(crate) fn link(tape: &Path) -> Result<()> {
+/// `Error::Corrupt`: a closed segment is damaged, or its place in the chain is; nothing is linked
+/// anew, as that would hide it.
+pub(crate) fn link(tape: &Path, synced: u64) -> Result<u64> {
     let files = list(tape)?;
     let mut pending = Vec::new();
+    let (mut linked_later, mut all_before) = (0, 0);
     for pair in files.windows(2).rev() {
         let segment = Segment::open(&pair[1])?;
-        if Chain::read(segment.head_bytes()).state != CHAIN_PENDING {
+        if Chain::read(segment.head_bytes(), &segment.path)?.state != CHAIN_PENDING {
+            all_before = pair[1].first + 1;
             break;
         }
+        if pair[1].first < linked_later {
+            return Err(segment.wrong(CHAIN, "the hash of the segment before was taken away"));
+        }
+        linked_later = linked_later.max(segment.identity().linked);
         pending.push(pair);
     }
-    for pair in pending.into_iter().rev() {
+    for pair in pending.into_iter().rev().take_while(|pair| pair[1].first <= synced) {
         let hash = hash_segment(&mut Segment::open(&pair[0])?)?;
         let path = &pair[1].path;
         let write = || {
             let file = File::options().write(true).open(path)?;
-            file.write_all_at(
-                crate::record::Plain::as_bytes(&Chain::sealed(hash, CHAIN_LINK)),
-                CHAIN as u64,
-            )
+            let chain = Chain::sealed(hash, CHAIN_LINK);
+            file.write_all_at(crate::record::Plain::as_bytes(&chain), CHAIN as u64)?;
+            // A later segment says that this one is linked; that must not reach the disk alone.
+            file.sync_data()
         };
         write().map_err(|error| Error::io(error, doing("writing", path)))?;
+        all_before = pair[1].first + 1;
     }
-    Ok(())
+    Ok(all_before)
 }

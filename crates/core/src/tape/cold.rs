@@ -188,18 +188,19 @@ fn unpack_block(file: &[u8], path: &Path, block: &Block, out: &mut Vec<u8>) -> R
     }
 }
 
-/// Replaces the closed segment `file` by its compressed form, unless `stop` says so meanwhile.
+/// Replaces the closed segment `file` by its compressed form, of which the path is returned; by
+/// nothing if `stop` says so meanwhile.
 ///
 /// # Errors
 /// `Error::DiskFull`, `Error::Io`, `Error::Corrupt`: the segment stays as it is.
-pub(crate) fn compress(file: &SegmentFile, stop: &dyn Fn() -> bool) -> Result<()> {
+pub(crate) fn compress(file: &SegmentFile, stop: &dyn Fn() -> bool) -> Result<Option<PathBuf>> {
     let path = file.path.with_file_name(format!("{:020}{SUFFIX_COLD}", file.first));
     let aside = path.with_extension("aside");
     match write(file, &aside, stop) {
         Ok(true) => {}
         unfinished => {
             drop(std::fs::remove_file(&aside));
-            return unfinished.map(drop);
+            return unfinished.map(|_| None);
         }
     }
     let place = || {
@@ -209,7 +210,8 @@ pub(crate) fn compress(file: &SegmentFile, stop: &dyn Fn() -> bool) -> Result<()
         }
         std::fs::remove_file(&file.path)
     };
-    place().map_err(|error| Error::io(error, doing("replacing", &file.path)))
+    place().map_err(|error| Error::io(error, doing("replacing", &file.path)))?;
+    Ok(Some(path))
 }
 
 /// Writes the compressed form of `file` to `aside`. `false` if it was stopped.

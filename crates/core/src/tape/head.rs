@@ -128,12 +128,15 @@ impl Chain {
         chain
     }
 
-    /// Reads the field; one that is not whole is pending.
-    pub(crate) fn read(head: &[u8]) -> Self {
-        let pending = Self::sealed([0; 32], CHAIN_PENDING);
+    /// Reads and checks the field in `head`, the front of the segment `path`.
+    pub(crate) fn read(head: &[u8], path: &Path) -> Result<Self> {
         match head.get(CHAIN..).and_then(Self::read_from) {
-            Some(chain) if Self::sealed(chain.hash, chain.state) == chain => chain,
-            _ => pending,
+            Some(chain) if Self::sealed(chain.hash, chain.state) == chain => Ok(chain),
+            _ => Err(Error::corrupt(
+                path,
+                CHAIN as u64,
+                "the hash of the segment before was removed or damaged",
+            )),
         }
     }
 }

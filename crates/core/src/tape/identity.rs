@@ -62,7 +62,6 @@ impl FromStr for TapeId {
     }
 }
 
-#[allow(dead_code)] // Known to readers before anything writes it.
 /// A flag of [`Identity`]: the segment was put together by a repair, not by the writer.
 pub(crate) const REPAIRED: u32 = 1;
 

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::segment::{doing, list, Segment, SegmentFile};
+use super::sync::Shared;
 use super::{chain, cold, offsets};
 use crate::error::{Error, Result};
 
@@ -44,13 +45,14 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Starts the thread; it looks at the tape at once.
-    pub(crate) fn start(tape: &Path, retention: Retention) -> Result<Self> {
+    pub(crate) fn start(tape: &Path, retention: Retention, shared: Arc<Shared>) -> Result<Self> {
         let (wanted, looks) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let failure = Arc::new(Mutex::new(None));
         let work = Work {
             tape: tape.to_owned(),
             retention,
+            shared,
             stop: Arc::clone(&stop),
             failure: Arc::clone(&failure),
         };
@@ -91,6 +93,7 @@ impl Drop for Keeper {
 struct Work {
     tape: PathBuf,
     retention: Retention,
+    shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -123,7 +126,14 @@ impl Work {
     fn keep(&self) -> Result<()> {
         // Retention first: it is what makes room where there is none.
         let removed = self.remove();
-        let linked = chain::link(&self.tape);
+        // However the tape is synced, closed segments reach the disk soon, and are let go of.
+        let synced = self.shared.sync_closed();
+        let linked = synced.and_then(|()| {
+            // What the chain holds is what the disk holds.
+            let linked = chain::link(&self.tape, self.shared.synced())?;
+            self.shared.linked.store(linked, Ordering::Release);
+            Ok(())
+        });
         // What is not linked is damaged, or its chain would break: it is left as it is.
         let compressed = if linked.is_ok() { self.compress() } else { Ok(()) };
         removed.and(linked).and(compressed)
@@ -144,12 +154,16 @@ impl Work {
         let Some(after) = self.retention.compress_after else { return Ok(()) };
         let files = list(&self.tape)?;
         let stop = || self.stop.load(Ordering::Acquire);
-        for file in files.iter().take(files.len().saturating_sub(after.saturating_add(1))) {
-            if stop() {
+        let durable = self.shared.durable.load(Ordering::Acquire);
+        let closed = files.len().saturating_sub(after.saturating_add(1));
+        for (file, next) in files.iter().zip(files.iter().skip(1)).take(closed) {
+            if stop() || next.first > durable {
                 return Ok(());
             }
             if !file.is_cold {
-                cold::compress(file, &stop)?;
+                if let Some(path) = cold::compress(file, &stop)? {
+                    self.shared.compressed(file.first, &path, next.first)?;
+                }
             }
         }
         Ok(())
@@ -183,6 +197,7 @@ impl Work {
             }
         }
         if files.len() < before {
+            self.shared.forget_before(files[0].first);
             // No later removal may reach the disk before these: that would leave a hole.
             let synced = std::fs::File::open(&self.tape).and_then(|folder| folder.sync_all());
             synced.map_err(|error| Error::io(error, doing("syncing", &self.tape)))?;

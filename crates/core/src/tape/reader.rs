@@ -232,6 +232,9 @@ impl Reader {
             return Err(self.out_of_range(self.next, first));
         }
         let after = files.iter().find(|file| file.first > here);
+        if let Some(first) = self.given_up(after)? {
+            return Err(self.out_of_range(self.next, first));
+        }
         if after.is_none() && !self.segment.is_of_this_boot() {
             return Ok(false);
         }
@@ -241,6 +244,13 @@ impl Reader {
         );
         let reason = format!("expected the segment of offset {} to follow, got {found}", self.next);
         Err(self.segment.wrong(self.at, reason))
+    }
+
+    /// Where items go on after this segment, if a repair gave up those between.
+    fn given_up(&self, after: Option<&SegmentFile>) -> Result<Option<u64>> {
+        let Some(after) = after.filter(|after| after.first > self.next) else { return Ok(None) };
+        let is_given_up = Segment::open(after)?.identity().lost_from == self.next;
+        Ok(is_given_up.then_some(after.first))
     }
 
     fn use_segment(&mut self, segment: Segment, is_followed: bool) {
@@ -284,6 +294,11 @@ impl Reader {
         }
         if self.seek_in_segment(offset)? {
             return Ok(());
+        }
+        let files = list(&self.path)?;
+        let after = files.iter().find(|file| file.first > self.segment.head.first_offset);
+        if let Some(first) = self.given_up(after)? {
+            return Err(self.out_of_range(offset, first));
         }
         if self.is_followed {
             // Not beyond the end of the tape: what should be between two segments is not there.
@@ -387,8 +402,18 @@ impl Reader {
                 }
                 self.at += frame.size();
                 self.next = frame.end_offset();
-            } else if !closed || !self.next_segment()? {
+            } else if !closed {
                 return self.segment.check_end(self.at, self.next);
+            } else {
+                match self.next_segment() {
+                    Ok(true) => {}
+                    Ok(false) => return self.segment.check_end(self.at, self.next),
+                    // A repair gave up what is between.
+                    Err(Error::OutOfRange { first, .. }) if first > self.next => {
+                        self.seek(first)?
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
     }

@@ -7,10 +7,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::head::{is_of_this_boot, Head, CLOSED, DURABLE, HEAD, PUBLISHED};
-use super::identity::Identity;
+use super::head::{is_of_this_boot, Head, CLOSED, DURABLE, HEAD, IDENTITY, PUBLISHED};
+use super::identity::{may_be_same, Identity};
 use super::map::Map;
-use super::segment::{doing, file_length, list, SegmentFile};
+use super::segment::{doing, file_length, list, Segment, SegmentFile};
 use super::undo::unpack;
 use super::{wait, Recovery};
 use crate::codec::{Frame, FRAME_HEADER, NO_INPUT};
@@ -104,25 +104,38 @@ pub(crate) struct Found {
     pub(crate) identity: Identity,
     pub(crate) scan: Scan,
     pub(crate) recovery: Recovery,
+    /// The durable watermark: no segment says more.
+    pub(crate) durable: u64,
 }
 
-/// Finds where the tape at `tape` ends. `None` if it has no segment yet. Segments that never held
-/// anything are removed, and those that a loss of power cut off from what is before them.
+/// What an error of recovery ends with.
+const WAY_OUT: &str = "Nothing was changed. `tape repair` moves what is damaged aside and says \
+                       which offsets are lost";
+/// So many of the newest segments are asked how far the tape is durable.
+const ASKED: usize = 3;
+
+/// The error that the byte `at` of `path` is wrong, which no crash explains.
+fn damaged(path: &Path, at: usize, reason: impl std::fmt::Display) -> Error {
+    Error::corrupt(path, at as u64, format!("{reason}. {WAY_OUT}"))
+}
+
+/// Finds where the tape at `tape` ends. `None` if it has no segment yet. Removed are segments that
+/// never held anything, and those that a loss of power cut off from what is before them; nothing
+/// that was durable ever is.
 ///
 /// # Errors
 /// `Error::Corrupt`: something is wrong that a crash does not explain.
 pub(crate) fn recover(tape: &Path) -> Result<Option<Found>> {
-    let mut files = list(tape)?;
-    while let Some(file) = files.last() {
-        let (map, length) = map_file(file)?;
-        if !is_unborn(&map, length) {
-            break;
-        }
-        // Power was lost between naming a new segment and its first sync.
-        remove(file)?;
-        files.pop();
+    if tape.join(super::repair::UNFINISHED).exists() {
+        return Err(Error::invalid(format!(
+            "a repair of {} was interrupted: run `tape repair` again, which finishes it",
+            tape.display()
+        )));
     }
-    let mut cut_bytes = settle_closed(&mut files)?;
+    let mut files = list(tape)?;
+    let durable = durable_mark(&files)?;
+    let mut cut_bytes = remove_unborn(&mut files, durable)?;
+    cut_bytes += settle_closed(&mut files, durable)?;
     let Some(mut file) = files.pop() else { return Ok(None) };
     if file.is_cold {
         file = unpack(tape, file)?;
@@ -131,45 +144,109 @@ pub(crate) fn recover(tape: &Path) -> Result<Option<Found>> {
     let segment = map.bytes(0, length);
     let head = Head::read(segment, &file.path)?;
     if head.first_offset != file.first {
-        return Err(Error::corrupt(&file.path, 16, "the file's name and its head disagree"));
+        return Err(damaged(&file.path, 16, "the file's name and its head disagree"));
     }
     let identity = Identity::read(segment, &head, &file.path)?;
+    if let Some(before) = files.last() {
+        let other = Segment::open(before)?.identity();
+        if !may_be_same(identity.id(), other.id()) {
+            let reason = "the segment belongs to another tape than the one before";
+            return Err(damaged(&file.path, IDENTITY, reason));
+        }
+    }
     let scan = scan(segment, &head);
-    let mut recovery = judge(&file, &map, length, &scan)?;
+    let mut recovery = judge(&file, &map, length, &scan, durable)?;
     cut_bytes += recovery.cut_bytes;
     recovery.cut_bytes = cut_bytes;
-    Ok(Some(Found { path: file.path, head, identity, scan, recovery }))
+    Ok(Some(Found { path: file.path, head, identity, scan, recovery, durable }))
+}
+
+/// How far the tape is durable, by the newest of its segments. The one before the newest is told
+/// when something in the newest becomes durable, so that the loss of a whole file shows.
+pub(crate) fn durable_mark(files: &[SegmentFile]) -> Result<u64> {
+    let mut durable = 0;
+    for file in files.iter().rev().take(ASKED) {
+        let (map, length) = map_file(file)?;
+        if length >= HEAD && Head::read(map.bytes(0, length), &file.path).is_ok() {
+            durable = durable.max(map.word(DURABLE).load(Ordering::Acquire));
+        }
+    }
+    Ok(durable)
+}
+
+/// Removes newest segments whose head never reached the disk, as power was lost before their first
+/// sync. Returns how many bytes of them were not zero, up to the last.
+fn remove_unborn(files: &mut Vec<SegmentFile>, durable: u64) -> Result<u64> {
+    let mut cut_bytes = 0;
+    while let Some(file) = files.last() {
+        let (map, length) = map_file(file)?;
+        if !is_unborn(&map, length) {
+            break;
+        }
+        let before = files.len().checked_sub(2).map(|index| &files[index]);
+        // The first segment of a tape is on the disk before it gets its name; any other one is
+        // there in full while the machine runs.
+        let is_explained = match before {
+            Some(before) => durable <= file.first && !is_file_of_this_boot(before)?,
+            None => false,
+        };
+        if !is_explained {
+            return Err(damaged(&file.path, 0, "expected a segment, got a file without its head"));
+        }
+        cut_bytes += tail_of(map.bytes(0, length)) as u64;
+        remove(file)?;
+        files.pop();
+    }
+    Ok(cut_bytes)
+}
+
+fn is_file_of_this_boot(file: &SegmentFile) -> Result<bool> {
+    let (map, length) = map_file(file)?;
+    Ok(length >= HEAD && is_of_this_boot(&map))
 }
 
 /// Makes sure that each segment before the last leads to the next and says that it is closed.
 /// Where one does not, because power was lost before it was on the disk, what follows is cut off.
 /// Returns how many bytes that were.
-fn settle_closed(files: &mut Vec<SegmentFile>) -> Result<u64> {
-    let Some(newest) = files.last() else { return Ok(0) };
-    let (map, length) = map_file(newest)?;
-    let durable = if length < HEAD { 0 } else { map.word(DURABLE).load(Ordering::Acquire) };
-    drop(map);
-    let mut first = files.len() - 1;
-    while first > 0 && !is_settled(&files[first - 1], files[first].first, durable)? {
+fn settle_closed(files: &mut Vec<SegmentFile>, durable: u64) -> Result<u64> {
+    let Some(mut first) = files.len().checked_sub(1) else { return Ok(0) };
+    while first > 0 && !is_settled(&files[first - 1], lost_from(&files[first])?, durable)? {
         first -= 1;
     }
     for index in first..files.len().saturating_sub(1) {
-        let (file, next) = (&files[index], files[index + 1].first);
+        let (file, next) = (&files[index], lost_from(&files[index + 1])?);
         let (map, length) = map_file(file)?;
-        let head = Head::read(map.bytes(0, length), &file.path)?;
-        let found = scan(map.bytes(0, length), &head);
-        if found.end_offset == next {
-            close(file, found.last)?;
-            continue;
+        let ends = if is_unborn(&map, length) {
+            if index > 0 && is_file_of_this_boot(&files[index - 1])? {
+                return Err(damaged(
+                    &file.path,
+                    0,
+                    "expected a segment, got a file without its head",
+                ));
+            }
+            None
+        } else {
+            let head = Head::read(map.bytes(0, length), &file.path)?;
+            let found = scan(map.bytes(0, length), &head);
+            if found.end_offset == next {
+                close(file, found.last)?;
+                continue;
+            }
+            let rest = map.bytes(found.end.min(length), length);
+            if holds_frame(rest, rest.len(), found.end_offset) || is_of_this_boot(&map) {
+                let reason = format!("expected the frame of offset {}", found.end_offset);
+                return Err(damaged(&file.path, found.end, reason));
+            }
+            Some(found)
+        };
+        let (end, byte) = ends.map_or((file.first, 0), |found| (found.end_offset, found.end));
+        if durable > end || (index == 0 && ends.is_none()) {
+            let reason = format!("frames end at offset {end}, and {durable} was durable");
+            return Err(damaged(&file.path, byte, reason));
         }
-        let follows = found.end < length
-            && holds_frame(map.bytes(found.end, length), length - found.end, found.end_offset);
-        if follows || is_of_this_boot(&map) {
-            let reason = format!("wanted the frame of offset {}", found.end_offset);
-            return Err(Error::corrupt(&file.path, found.end as u64, reason));
-        }
+        let kept = index + usize::from(ends.is_some());
         let mut cut_bytes = 0;
-        for lost in files.drain(index + 1..).rev() {
+        for lost in files.drain(kept..).rev() {
             cut_bytes += std::fs::metadata(&lost.path).map_or(0, |metadata| metadata.len());
             remove(&lost)?;
         }
@@ -178,10 +255,21 @@ fn settle_closed(files: &mut Vec<SegmentFile>) -> Result<u64> {
     Ok(0)
 }
 
+/// Where the segment before `file` ends: at its first item, unless a repair gave some up.
+fn lost_from(file: &SegmentFile) -> Result<u64> {
+    let (map, length) = map_file(file)?;
+    let bytes = map.bytes(0, length);
+    match Head::read(bytes, &file.path) {
+        Ok(head) => Ok(Identity::read(bytes, &head, &file.path)?.lost_from),
+        Err(_) => Ok(file.first),
+    }
+}
+
 /// Whether `file` is known to lead to offset `next`, and says that it is closed.
 fn is_settled(file: &SegmentFile, next: u64, durable: u64) -> Result<bool> {
     if file.is_cold {
-        return Ok(true);
+        // It was made of a closed segment that was durable.
+        return Ok(Segment::open(file)?.last_frame()?.is_some_and(|f| f.end_offset() == next));
     }
     let (map, length) = map_file(file)?;
     if length < HEAD {
@@ -224,30 +312,39 @@ fn is_unborn(map: &Map, length: usize) -> bool {
     length == 0 || (map.bytes(0, length.min(128)).iter().all(|&byte| byte == 0))
 }
 
+/// How many bytes there are up to the last that is not zero.
+fn tail_of(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
+}
+
 /// Decides whether what lies after the last whole frame is a torn tail, and measures it.
-fn judge(file: &SegmentFile, map: &Map, length: usize, scan: &Scan) -> Result<Recovery> {
+fn judge(
+    file: &SegmentFile,
+    map: &Map,
+    length: usize,
+    scan: &Scan,
+    durable: u64,
+) -> Result<Recovery> {
     let whole = Recovery { end: scan.end_offset, cut_bytes: 0, cut_at: scan.end as u64, undone: 0 };
-    if length < HEAD {
-        return Ok(whole);
+    let corrupt = |reason: String| Err(damaged(&file.path, scan.end, reason));
+    let end = scan.end_offset;
+    if durable > end {
+        return corrupt(format!("frames end at offset {end}, and {durable} was durable"));
     }
-    let rest = map.bytes(scan.end, length);
-    let tail = rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    let published = (map.word(PUBLISHED).load(Ordering::Acquire) & !7) as usize;
-    let missing = published > scan.last && published >= length;
-    if tail == 0 && !missing {
-        return Ok(whole);
+    let word = map.word(PUBLISHED).load(Ordering::Acquire);
+    let is_here = is_of_this_boot(map);
+    // Of this boot, all that was published is still in memory, and the next segment gets its name
+    // before this one is closed.
+    if is_here && (word & !7) as usize > scan.last {
+        return corrupt(format!("expected the published frame of offset {end}, got other bytes"));
     }
-    let corrupt = |reason: &str| Err(Error::corrupt(&file.path, scan.end as u64, reason));
-    // Of this boot, all that was published is still in memory; below the durable mark, all is on
-    // the disk. There a bad frame is damage and not a torn tail, unless the file just ends in it.
-    let is_durable = map.word(DURABLE).load(Ordering::Acquire) > scan.end_offset;
-    let size = Frame::read_from(rest).map_or(usize::MAX, |frame| frame.size());
-    if tail > 0 && is_durable && size <= rest.len() {
-        return corrupt("the checksum of a frame that was durable is wrong");
+    if is_here && word & CLOSED != 0 {
+        return corrupt("the segment is closed, and the one that follows is missing".to_owned());
     }
-    let is_kept = is_durable || is_of_this_boot(map);
-    if is_kept && holds_frame(rest, tail, scan.end_offset) {
-        return corrupt("the checksum of a frame is wrong, and whole frames follow");
+    let rest = map.bytes(scan.end.min(length), length);
+    let tail = tail_of(rest);
+    if is_here && holds_frame(rest, tail, end) {
+        return corrupt("the checksum of a frame is wrong, and whole frames follow".to_owned());
     }
     Ok(Recovery { cut_bytes: tail as u64, ..whole })
 }

@@ -10,10 +10,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use super::create::open_file;
 use super::head::{Head, EPOCH, HEAD, PUBLISHED};
 use super::index;
 use super::map::{Map, PAGE};
-use super::segment::{doing, file_length};
+use super::segment::{doing, file_length, list};
 use super::space;
 use super::sync::Live;
 use crate::codec::Frame;
@@ -51,6 +52,24 @@ pub(crate) fn rewrite(live: &Live, durable: u64) -> Result<()> {
     }
     map.intact(path)?;
     sync_file(file).map_err(io)
+}
+
+/// Writes again what the closed segments before offset `newest` hold beyond `durable`.
+pub(crate) fn rewrite_closed(tape: &Path, newest: u64, durable: u64) -> Result<()> {
+    let mut next = newest;
+    for of in list(tape)?.iter().rev().filter(|of| of.first < newest) {
+        if next <= durable {
+            break;
+        }
+        next = of.first;
+        // A compressed one was synced before it got its name.
+        if !of.is_cold {
+            let file = open_file(&of.path)?;
+            let map = Map::writable(&file, file_length(&file, &of.path)?, &of.path)?;
+            rewrite(&Live { first: of.first, file, map, path: of.path.clone() }, durable)?;
+        }
+    }
+    Ok(())
 }
 
 /// Where the first frame starts that reaches beyond offset `durable`, and where the one at `last`

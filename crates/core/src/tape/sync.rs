@@ -1,6 +1,5 @@
 //! The durable watermark: which items are on the disk, and the thread that moves it.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
@@ -8,12 +7,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::head::DURABLE;
+use super::create::open_file;
+use super::gate::Gate;
+use super::head::{DURABLE, HEAD};
 use super::lock::FolderLock;
 use super::map::Map;
 use super::rewrite::{rewrite, sync_file};
 use super::segment::doing;
-use super::Reader;
 use crate::clock::moment;
 use crate::error::{Error, Result};
 
@@ -27,42 +27,11 @@ pub(crate) struct Live {
     pub(crate) path: PathBuf,
 }
 
-/// So many ends wait for their input at most; then the newest stands for those before.
-const WAITING_MAX: usize = 1024;
+/// So many closed segments wait for the disk at most; each takes a descriptor and a map.
+const CLOSED_MAX: usize = 16;
 /// After a failed sync writing again is tried at once, then after a pause that doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-
-/// What holds back the durable mark of a tape that is made from another one.
-///
-/// Both tapes reach the disk apart. Were an item called durable while its input is not, a loss of
-/// power could leave it without the input that proves it, and it would have to be taken back.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    input: Reader,
-    /// Ends that are on the disk, and the input that each covers, oldest first.
-    waiting: VecDeque<(u64, u64)>,
-}
-
-impl Gate {
-    pub(crate) fn new(input: Reader) -> Self {
-        Self { input, waiting: VecDeque::new() }
-    }
-
-    /// Takes in that the tape is on the disk up to `end`, which covers the input before `covered`.
-    /// Gives the newest end whose input is durable, if there is one that was not given yet.
-    fn pass(&mut self, end: u64, covered: u64) -> Result<Option<u64>> {
-        if self.waiting.back().is_none_or(|&(last, _)| last < end) {
-            if self.waiting.len() >= WAITING_MAX {
-                self.waiting.pop_back();
-            }
-            self.waiting.push_back((end, covered));
-        }
-        let durable = self.input.durable()?;
-        let ready = self.waiting.partition_point(|&(_, covered)| covered <= durable);
-        Ok(self.waiting.drain(..ready).next_back().map(|(end, _)| end))
-    }
-}
 
 /// What the writer and its thread share.
 #[derive(Debug)]
@@ -83,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) durable: AtomicU64,
     /// Whether something was published since the thread last looked.
     dirty: AtomicBool,
+    /// All segments before this offset have their place in the hash chain.
+    pub(crate) linked: AtomicU64,
     /// Whether the disk refused to sync.
     pub(crate) has_failed: AtomicBool,
 }
@@ -94,6 +65,8 @@ struct State {
     closed: Vec<Arc<Live>>,
     /// The newest closed segment, until its head says that something behind it is durable.
     before: Option<Arc<Live>>,
+    /// The input that all segments before the newest one cover.
+    covered_before: u64,
     /// Files were made or removed so many times, and the folder is on the disk as of that number.
     folder_changes: (u64, u64),
     stop: bool,
@@ -133,6 +106,7 @@ impl Shared {
             live,
             closed: Vec::new(),
             before: None,
+            covered_before: covered,
             folder_changes: (1, 0),
             stop: false,
             failure: None,
@@ -147,6 +121,7 @@ impl Shared {
             synced: AtomicU64::new(durable),
             durable: AtomicU64::new(durable),
             dirty: AtomicBool::new(false),
+            linked: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
         }
     }
@@ -175,13 +150,23 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// Goes on with a new segment. The old one must become durable first.
-    pub(crate) fn roll(&self, live: Arc<Live>) {
+    /// Goes on with a new segment. The old one must become durable first. Where too many wait for
+    /// that, this waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Shared::sync`]; nothing was changed.
+    pub(crate) fn roll(&self, live: Arc<Live>) -> Result<()> {
+        let covered = self.covered.load(Ordering::Acquire);
+        if self.state().closed.len() >= CLOSED_MAX {
+            self.sync_closed()?;
+        }
         let mut state = self.state();
         let old = std::mem::replace(&mut state.live, live);
         state.closed.push(Arc::clone(&old));
         state.before = Some(old);
+        state.covered_before = covered;
         state.folder_changes.0 += 1;
+        Ok(())
     }
 
     /// Goes on with the same segment, mapped anew.
@@ -190,13 +175,33 @@ impl Shared {
     }
 
     /// Forgets closed segments before offset `first`: retention took them.
-    #[allow(dead_code)] // For upkeep, which comes next.
     pub(crate) fn forget_before(&self, first: u64) {
         let mut state = self.state();
         state.closed.retain(|live| live.first >= first);
         if state.before.as_ref().is_some_and(|live| live.first < first) {
             state.before = None;
         }
+    }
+
+    /// The segment of offset `first` was replaced by its compressed form at `path`; the next one
+    /// starts at `next`. That something there is durable may have been told to the old file alone.
+    ///
+    /// # Errors
+    /// `Error::Io`: the file cannot be changed.
+    pub(crate) fn compressed(&self, first: u64, path: &Path, next: u64) -> Result<()> {
+        let _turn = self.turn();
+        let file = open_file(path)?;
+        let live = Live { first, map: Map::writable(&file, HEAD, path)?, file, path: path.into() };
+        let durable = self.durable.load(Ordering::Acquire);
+        if durable > next {
+            live.map.word(DURABLE).fetch_max(durable, Ordering::AcqRel);
+            return sync_file(&live.file).map_err(|error| Error::io(error, doing("syncing", path)));
+        }
+        let mut state = self.state();
+        if state.before.as_ref().is_some_and(|before| before.first == first) {
+            state.before = Some(Arc::new(live));
+        }
+        Ok(())
     }
 
     /// Offset after the last item that is on the disk, whether its input is or not.
@@ -229,22 +234,19 @@ impl Shared {
         }
     }
 
-    /// Puts the closed segments on the disk, and what is published of the newest one as well only
-    /// where that was asked for before.
+    /// Puts the closed segments on the disk, and nothing of the newest one.
     ///
     /// # Errors
     /// As [`Shared::sync`].
-    #[allow(dead_code)] // For upkeep, which comes next.
     pub(crate) fn sync_closed(&self) -> Result<()> {
         let mut turn = self.turn();
-        let first = {
+        let (first, covered) = {
             let state = self.state();
             if state.closed.is_empty() {
                 return Ok(());
             }
-            state.live.first
+            (state.live.first, state.covered_before)
         };
-        let covered = self.covered.load(Ordering::Acquire);
         self.put_on_disk(first, 0, false)?;
         self.declare(&mut turn, first, covered).map(drop)
     }
@@ -391,7 +393,7 @@ impl Shared {
             None => Some(end),
             Some(gate) => {
                 let ready = gate.pass(end, covered)?;
-                if !gate.waiting.is_empty() {
+                if gate.is_waiting() {
                     self.mark_dirty();
                 }
                 ready

@@ -10,13 +10,30 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::chain::for_each_frame;
-use super::head::{Head, CLOSED, DURABLE, HEAD, PUBLISHED};
+use super::create::open_file;
+use super::head::{Head, BOOT, DURABLE, HEAD, PUBLISHED};
 use super::identity::Identity;
+use super::map::Map;
 use super::recovery::{map_file, remove, scan_within, Found};
 use super::segment::{doing, list, segment_path, Segment, SegmentFile};
-use super::Recovery;
+use super::{wait, Reader, Recovery};
 use crate::codec::{FRAME_HEADER, NO_INPUT};
 use crate::error::{Error, Result};
+
+/// Fails if `input` is not the tape that the one at `path` was made from.
+pub(crate) fn check_origin(path: &Path, identity: &Identity, input: &mut Reader) -> Result<()> {
+    let (kept, found) = (identity.origin(), input.id()?);
+    match kept.zip(found).filter(|(kept, found)| kept != found) {
+        None => Ok(()),
+        Some((kept, found)) => Err(Error::Replaced {
+            path: path.to_owned(),
+            expected: format!("the input {kept}, which this tape was made from"),
+            found: format!("{found} at {}", input.path().display()),
+            advice: "the input was replaced. Bring it back, or remove this tape and its states to \
+                     make them anew from the input that is there",
+        }),
+    }
+}
 
 /// Takes back the frames of the tape at `tape`, which ends as `found` says, that cover input after
 /// `input_end`. Killed at any point, it is done by the next opening.
@@ -68,13 +85,24 @@ pub(crate) fn undo(tape: &Path, found: Found, input_end: u64) -> Result<Found> {
     if let Some(bytes) = &warm {
         place(tape, &file, bytes)?;
     }
+    // It is the newest from here on: were it called closed, the ones after it would be missed.
+    reopen_word(&segment_path(tape, file.first), scan.last)?;
     for segment in &lost {
         remove(segment)?;
     }
     let undone = found.scan.end_offset - scan.end_offset;
     let recovery =
         Recovery { end: scan.end_offset, cut_at: scan.end as u64, undone, ..found.recovery };
-    Ok(Found { path: segment_path(tape, file.first), head, identity, scan, recovery })
+    let path = segment_path(tape, file.first);
+    Ok(Found { path, head, identity, scan, recovery, durable: found.durable })
+}
+
+/// Says in the head of the segment `path` that `last` is its last frame and no other follows.
+fn reopen_word(path: &Path, last: usize) -> Result<()> {
+    let map = Map::writable(&open_file(path)?, HEAD, path)?;
+    map.word(PUBLISHED).store(last as u64, Ordering::Release);
+    wait::wake_all(map.half_word(PUBLISHED));
+    Ok(())
 }
 
 /// Puts the segment that the compressed `file` stands for in its place, to be written again, as
@@ -108,8 +136,10 @@ fn place(tape: &Path, cold: &SegmentFile, bytes: &[u8]) -> Result<()> {
     let write = || {
         let mut file = std::fs::File::create(&aside)?;
         file.write_all(bytes)?;
-        // The last frame is found by the writer that opens it; until then none is promised.
-        file.write_all_at(&CLOSED.to_le_bytes(), PUBLISHED as u64)?;
+        // The last frame is found by the writer that opens it; until then none is promised, and
+        // it is of no boot.
+        file.write_all_at(&[0; 8], PUBLISHED as u64)?;
+        file.write_all_at(&[0; 16], BOOT as u64)?;
         file.sync_all()?;
         std::fs::rename(&aside, &path)?;
         std::fs::remove_file(&cold.path)

@@ -9,17 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::create::{fixed_head, open_file, take_over, NewSegment};
-use super::head::{CHAIN_PENDING, CHAIN_START, CLOSED, DURABLE, HEAD, PUBLISHED, WAITING};
+use super::gate::Gate;
+use super::head::{Chain, CHAIN_PENDING, CHAIN_START, CLOSED, DURABLE, HEAD, PUBLISHED, WAITING};
 use super::identity::{Identity, TapeId};
 use super::index::IndexWriter;
 use super::keeper::Keeper;
 use super::lock::FolderLock;
 use super::map::{Map, PAGE};
 use super::recovery::{self, Found};
-use super::rewrite::rewrite;
-use super::segment::{doing, file_length, list};
-use super::sync::{Gate, Live, Shared, SyncThread};
-use super::undo::undo;
+use super::rewrite::{rewrite, rewrite_closed};
+use super::segment::{doing, file_length};
+use super::sync::{Live, Shared, SyncThread};
+use super::undo::{check_origin, undo};
 use super::{space, wait, Durability, Reader, Recovery, TapeConfig};
 use crate::codec::{Frame, FRAME_HEADER, FRAME_PAYLOAD_MAX, NO_INPUT};
 use crate::error::{Error, Result};
@@ -147,8 +148,8 @@ impl Tape {
         let map = Map::writable(&file, length, &found.path)?;
         let index = IndexWriter::resume(&map, HEAD, scan.end, found.head.stride as usize);
         take_over(&map, scan.last as u64);
-        map.word(DURABLE).fetch_min(scan.end_offset, Ordering::AcqRel);
-        let durable = map.word(DURABLE).load(Ordering::Acquire);
+        let durable = found.durable;
+        map.word(DURABLE).store(durable, Ordering::Release);
         wait::wake_all(map.half_word(PUBLISHED));
         let first = found.head.first_offset;
         let live = Arc::new(Live { first, file, map, path: found.path.clone() });
@@ -161,6 +162,10 @@ impl Tape {
         let covered = if scan.input == NO_INPUT { 0 } else { scan.input };
         let (end, is_made) = (scan.end_offset, gate.is_some());
         let shared = Shared::new(lock, Arc::clone(&live), end, covered, durable, gate);
+        let chain = Chain::read(live.map.bytes(0, HEAD), &live.path);
+        let is_linked = chain.is_ok_and(|chain| chain.state != CHAIN_PENDING);
+        let linked = if is_linked { first + 1 } else { found.identity.linked };
+        shared.linked.store(linked, Ordering::Release);
         let shared = Arc::new(shared);
         shared.sync()?;
         let sync_thread = match config.durability {
@@ -174,7 +179,7 @@ impl Tape {
             }
             Durability::EveryFrame | Durability::Never => None,
         };
-        let keeper = Keeper::start(path, config.retention)?;
+        let keeper = Keeper::start(path, config.retention, Arc::clone(&shared))?;
         Ok(Self {
             path: path.to_owned(),
             config,
@@ -337,7 +342,8 @@ impl Tape {
         self.shared.lock.check()?;
         // A tape of version 1 gets its id with the first segment that can hold one.
         let id = self.identity.id().map_or_else(TapeId::random, Ok)?;
-        let identity = Identity::new(Some(id), self.identity.origin(), self.end);
+        let mut identity = Identity::new(Some(id), self.identity.origin(), self.end);
+        identity.linked = self.shared.linked.load(Ordering::Acquire);
         let new = NewSegment {
             head: fixed_head(&self.config, self.end, self.input, self.ts_max, ts_recv),
             identity,
@@ -348,8 +354,9 @@ impl Tape {
         };
         let (live, allocated) = new.create(&self.path)?;
         self.identity = identity;
-        let old = std::mem::replace(&mut self.live, Arc::new(live));
-        self.shared.roll(Arc::clone(&self.live));
+        let live = Arc::new(live);
+        self.shared.roll(Arc::clone(&live))?;
+        let old = std::mem::replace(&mut self.live, live);
         old.map.word(PUBLISHED).fetch_or(CLOSED, Ordering::AcqRel);
         wait::wake_all(old.map.half_word(PUBLISHED));
         // Readers never look beyond the last frame; what was allocated behind it is given back.
@@ -382,8 +389,8 @@ impl Tape {
     /// two attempts, and gives the error of the last one meanwhile.
     ///
     /// # Errors
-    /// `Error::Io`, `Error::DiskFull`: the disk still refuses; what is published stays readable, and
-    /// nothing more is called durable. `Error::Corrupt`: what is not on the disk is no longer in
+    /// `Error::Io`, `Error::DiskFull`: the disk still refuses; what is published stays readable,
+    /// and nothing more is called durable. `Error::Corrupt`: what is not on the disk is no longer in
     /// memory either; nothing is changed, and `repair` makes the tape writable again.
     /// `Error::Replaced`.
     pub fn reopen(&mut self) -> Result<()> {
@@ -444,42 +451,11 @@ impl Drop for Tape {
     fn drop(&mut self) {
         // An error here costs no data that was called durable; the next open tells.
         drop(self.shared.sync());
+        // What became durable only now has its place in the chain before the tape is closed.
+        self.keeper.look();
         // The file ends at its last frame again. Should this fail, the next open does it.
         drop(self.live.file.set_len(self.position as u64));
     }
-}
-
-/// Fails if `input` is not the tape that the one at `path` was made from.
-fn check_origin(path: &Path, identity: &Identity, input: &mut Reader) -> Result<()> {
-    let (kept, found) = (identity.origin(), input.id()?);
-    match kept.zip(found).filter(|(kept, found)| kept != found) {
-        None => Ok(()),
-        Some((kept, found)) => Err(Error::Replaced {
-            path: path.to_owned(),
-            expected: format!("the input {kept}, which this tape was made from"),
-            found: format!("{found} at {}", input.path().display()),
-            advice: "the input was replaced. Bring it back, or remove this tape and its states to \
-                     make them anew from the input that is there",
-        }),
-    }
-}
-
-/// Writes again what the closed segments before offset `newest` hold beyond `durable`.
-fn rewrite_closed(tape: &Path, newest: u64, durable: u64) -> Result<()> {
-    let mut next = newest;
-    for of in list(tape)?.iter().rev().filter(|of| of.first < newest) {
-        if next <= durable {
-            break;
-        }
-        next = of.first;
-        // A compressed one was synced before it got its name.
-        if !of.is_cold {
-            let file = open_file(&of.path)?;
-            let map = Map::writable(&file, file_length(&file, &of.path)?, &of.path)?;
-            rewrite(&Live { first: of.first, file, map, path: of.path.clone() }, durable)?;
-        }
-    }
-    Ok(())
 }
 
 #[cold]
