@@ -8,7 +8,7 @@
 
 use tapeworks_core::feeds::binance::Binance;
 use tapeworks_core::record::blob::{Blob, BlobHeader, BlobKind};
-use tapeworks_core::{Feed, FeedId, Instruments, Records};
+use tapeworks_core::{Descriptor, Feed, Instruments, Records};
 
 const ROUNDS: usize = 15;
 /// Records kept before the batch is begun anew: what fits in the cache.
@@ -22,7 +22,7 @@ fn main() {
         return;
     };
     let feed = args.get(1).map_or("binance-spot", String::as_str);
-    let feed = FeedId::from_name(feed).expect("a feed of the table");
+    let feed = Descriptor::named(feed).expect("a feed of the table");
     let text = args.get(2).map_or("", String::as_str);
     let bytes = std::fs::read(&path).expect("a readable file of frames");
     // What is kept is copied together: frames far apart would measure the memory, not the decoder.
@@ -51,8 +51,8 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-fn measure(feed: FeedId, frames: &[&[u8]], straight: bool) {
-    let mut binance = Binance::new(feed);
+fn measure(feed: Descriptor, frames: &[&[u8]], straight: bool) {
+    let mut binance = Binance::new(feed.id);
     binance.set_straight(straight);
     let mut instruments = Instruments::new();
     let mut out = Records::new();

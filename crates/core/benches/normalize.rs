@@ -12,7 +12,7 @@ use tapeworks_core::processors::{Batch, Processor, Stage, StageConfig};
 use tapeworks_core::record::blob::{self, BlobHeader};
 use tapeworks_core::record::{BlobKind, Blobs};
 use tapeworks_core::tape::{Durability, Tape, TapeConfig, TapeKind, NO_INPUT};
-use tapeworks_core::{FeedId, Instruments, Records};
+use tapeworks_core::{Descriptor, Instruments, Records};
 
 const ROUNDS: usize = 7;
 /// Blobs a batch: what a recorder publishes at once under load.
@@ -25,7 +25,7 @@ fn main() {
         println!("normalize: name a file of frames, one a line, or set TAPEWORKS_FRAMES");
         return;
     };
-    let feed = FeedId::from_name(args.get(1).map_or("binance-spot", String::as_str))
+    let feed = Descriptor::named(args.get(1).map_or("binance-spot", String::as_str))
         .expect("a feed of the table");
     let bytes = std::fs::read(&path).expect("a readable file of frames");
     let frames: Vec<&[u8]> =
@@ -44,10 +44,10 @@ fn main() {
     }
 }
 
-fn batch(feed: FeedId, frames: &[&[u8]]) -> Blobs {
+fn batch(feed: Descriptor, frames: &[&[u8]]) -> Blobs {
     let header = BlobHeader {
         kind: BlobKind::Text as u8,
-        feed: feed as u8,
+        feed: feed.number(),
         ts_recv: 1_700_000_000_000_000_000,
         ..BlobHeader::default()
     };
@@ -72,7 +72,7 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-fn decode(feed: FeedId, batches: &[Blobs]) {
+fn decode(feed: Descriptor, batches: &[Blobs]) {
     let (mut decoder, mut instruments) = (feed.build(), Instruments::new());
     let mut out = Records::new();
     for batch in batches {
@@ -83,7 +83,7 @@ fn decode(feed: FeedId, batches: &[Blobs]) {
     }
 }
 
-fn normalize(feed: FeedId, batches: &[Blobs]) {
+fn normalize(feed: Descriptor, batches: &[Blobs]) {
     let mut normalizer = Normalizer::new(feed, HOLD_MS);
     let mut out = Records::new();
     let mut first_offset = 0;
@@ -96,7 +96,7 @@ fn normalize(feed: FeedId, batches: &[Blobs]) {
 }
 
 /// From a raw tape on disk to a normalised one.
-fn stage(feed: FeedId, batches: &[Blobs], round: usize) -> f64 {
+fn stage(feed: Descriptor, batches: &[Blobs], round: usize) -> f64 {
     let folder = std::env::temp_dir().join(format!("tapeworks-{}-{round}", std::process::id()));
     let config = TapeConfig { durability: Durability::Never, ..TapeConfig::new(TapeKind::Blobs) };
     let mut raw = Tape::open(&folder.join("raw"), config).expect("a folder for the tape");

@@ -16,7 +16,7 @@ mod sync;
 mod synced;
 
 pub use crate::record::SyncState;
-pub use continuity::Continuity;
+pub use crate::sequencing::Continuity;
 pub use excerpt::Excerpt;
 pub use history::{BookHistory, BookTape, Moment, Past, PastBook, Unproven};
 pub use l2::{Depth, Distance, Fill, L2Book, Touch};

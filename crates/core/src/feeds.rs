@@ -5,7 +5,9 @@
 
 use crate::error::{Error, Result};
 use crate::instrument::Instruments;
+use crate::numbered;
 use crate::record::{Blob, Records};
+use crate::sequencing::{Continuity, Rules};
 
 pub mod binance;
 pub mod foreign;
@@ -37,8 +39,8 @@ pub trait Feed: Send {
         out: &mut Vec<u8>,
     ) -> Result<()>;
 
-    /// Appends to `out` what it remembers from one blob to the next. Those of this crate remember
-    /// nothing but the instruments, which the caller keeps.
+    /// Appends to `out` what it remembers from one blob to the next, but for the instruments, which
+    /// the caller keeps. A feed that remembers nothing else appends nothing.
     fn snapshot(&self, _out: &mut Vec<u8>) {}
 
     /// Forgets everything, ids of instruments among it, but for what [`Feed::snapshot`] wrote.
@@ -48,61 +50,98 @@ pub trait Feed: Send {
     fn restore(&mut self, state: &[u8]) -> Result<()>;
 }
 
-/// The table of feeds. The number is stored in every record: never reuse one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum FeedId {
-    /// Binance spot.
-    BinanceSpot = 1,
-    /// Binance USD-M futures.
-    BinanceUsdm = 2,
-    /// Any feed whose decoder is given from outside: a user's own, in Python.
-    Foreign = 255,
+numbered! {
+    /// The numbers of feeds, stored in every record.
+    pub enum FeedId {
+        /// Binance spot.
+        BinanceSpot = 1, "binance-spot";
+        /// Binance USD-M futures.
+        BinanceUsdm = 2, "binance-usdm";
+        /// Any feed whose decoder is given from outside: a user's own, in Python.
+        Foreign = 255, "foreign";
+    }
 }
 
-/// All feeds that can be built here, in order of number.
-pub const FEEDS: &[FeedId] = &[FeedId::BinanceSpot, FeedId::BinanceUsdm];
+/// All that the system must know of a feed. What stands behind the decoder asks this, never which
+/// feed it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Descriptor {
+    /// Its number, which has its name.
+    pub id: FeedId,
+    /// When one update of a book continues another.
+    pub continuity: Continuity,
+    /// How the events of each channel follow each other: what a repeat and what a loss is.
+    pub rules: Rules,
+    /// Whether missing updates of a book can be counted by their ids. Those of trades always can.
+    pub counts_updates: bool,
+    /// How a text frame names its stream; none where the session has to read the frame.
+    pub envelope: Option<Envelope>,
+    /// A fresh decoder and encoder.
+    build: fn(FeedId) -> Box<dyn Feed>,
+}
 
-impl FeedId {
-    /// The name in configs, file names and columns.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::BinanceSpot => "binance-spot",
-            Self::BinanceUsdm => "binance-usdm",
-            Self::Foreign => "foreign",
+/// How frames name the stream that they are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Envelope {
+    /// Frames that start so are market data, and the name of their stream follows up to the next
+    /// quote; all others are shown to the session.
+    pub data_prefix: &'static [u8],
+    /// Exceptions from `data_prefix`; none if empty.
+    pub control_prefix: &'static [u8],
+}
+
+impl Envelope {
+    /// The name of the stream that a data frame carries; none for other frames.
+    #[inline]
+    pub fn stream_name<'a>(&self, body: &'a [u8]) -> Option<&'a [u8]> {
+        let rest = body.strip_prefix(self.data_prefix)?;
+        if !self.control_prefix.is_empty() && body.starts_with(self.control_prefix) {
+            return None;
         }
+        let end = rest.iter().position(|&byte| byte == b'"').unwrap_or(rest.len());
+        Some(&rest[..end])
+    }
+}
+
+/// The table of feeds that can be built here. The last line of adding one.
+pub const FEEDS: &[Descriptor] = &[binance::SPOT, binance::USDM];
+
+impl Descriptor {
+    /// The number that its records hold.
+    pub const fn number(&self) -> u8 {
+        self.id as u8
+    }
+
+    /// The name in configs, file names and columns.
+    pub const fn name(&self) -> &'static str {
+        self.id.name()
+    }
+
+    /// A fresh decoder and encoder. That of a foreign feed knows no message: it stops whoever runs
+    /// it without the decoder that belongs to it.
+    pub fn build(&self) -> Box<dyn Feed> {
+        (self.build)(self.id)
     }
 
     /// The feed of that name.
     ///
     /// # Errors
     /// `Error::Invalid`: no such feed; the message lists all.
-    pub fn from_name(name: &str) -> Result<Self> {
+    pub fn named(name: &str) -> Result<Self> {
         FEEDS.iter().copied().find(|feed| feed.name() == name).ok_or_else(|| {
-            let names: Vec<_> = FEEDS.iter().map(|feed| feed.name()).collect();
-            Error::invalid(format!("wanted a feed of {}; found {name:?}", names.join(", ")))
+            let names: Vec<_> = FEEDS.iter().map(Self::name).collect();
+            Error::invalid(format!("expected a feed of {}, got {name:?}", names.join(", ")))
         })
     }
 
-    /// The feed of that number.
-    ///
-    /// # Errors
-    /// `Error::Invalid`: no such feed.
-    pub fn from_number(number: u8) -> Result<Self> {
-        FEEDS
-            .iter()
-            .copied()
-            .find(|feed| *feed as u8 == number)
-            .ok_or_else(|| Error::invalid(format!("feed number {number} is not known")))
+    /// The feed whose records hold `number`; one that is not known is treated as foreign.
+    pub fn numbered(number: u8) -> Self {
+        FEEDS.iter().copied().find(|feed| feed.number() == number).unwrap_or(foreign::FOREIGN)
     }
+}
 
-    /// A fresh decoder and encoder of the feed. That of a foreign one knows no message: it stops
-    /// whoever runs it without the decoder that belongs to it.
-    pub fn build(self) -> Box<dyn Feed> {
-        match self {
-            Self::BinanceSpot | Self::BinanceUsdm => Box::new(binance::Binance::new(self)),
-            Self::Foreign => Box::new(foreign::Unknown),
-        }
+impl From<FeedId> for Descriptor {
+    fn from(id: FeedId) -> Self {
+        Self::numbered(id as u8)
     }
 }

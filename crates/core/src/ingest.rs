@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::book::SyncState;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::feeds::{Feed, FeedId};
+use crate::feeds::{Descriptor, Feed};
 use crate::processors::normalize::{Normalizer, HOLD_MS};
 use crate::processors::sync_tracker::SyncTracker;
 use crate::processors::{Stage, StageConfig};
@@ -43,12 +43,7 @@ pub struct IngestConfig {
     /// The name of the source: the folder of its tapes.
     pub source: String,
     /// The feed whose frames these are.
-    pub feed: FeedId,
-    /// Text frames that start so are market data, and the name of their stream follows up to the
-    /// next quote; all others are shown to the session.
-    pub data_prefix: Vec<u8>,
-    /// Exceptions from `data_prefix`; none if empty.
-    pub control_prefix: Vec<u8>,
+    pub feed: Descriptor,
     /// Frames that wait for the tape take at most so many bytes.
     pub pending_bytes_max: usize,
     /// When what is published becomes durable.
@@ -145,7 +140,7 @@ impl Ingest {
         // Books of an earlier session are broken by now, so what it published is of no interest.
         let mut published = Reader::open(&normalized_path)?;
         published.seek(normalizer.output().end())?;
-        let pending = Pending::new(config.feed as u8, config.pending_bytes_max);
+        let pending = Pending::new(config.feed.number(), config.pending_bytes_max);
         let mut ingest = Self {
             config,
             raw,
@@ -185,7 +180,7 @@ impl Ingest {
         self.counts.bytes += body.len() as u64;
         let mut shown = false;
         if kind == BlobKind::Text || kind == BlobKind::Binary {
-            match self.stream_name(body) {
+            match self.config.feed.envelope.and_then(|envelope| envelope.stream_name(body)) {
                 Some(name) => {
                     self.activity.heard(connection, name, ts_recv);
                     if !self.silences.is_empty() {
@@ -232,8 +227,8 @@ impl Ingest {
         Ok(self.counts.records - before)
     }
 
-    /// Counts a frame of the stream `name` whose name the frame does not show where `data_prefix`
-    /// says; the session read it.
+    /// Counts a frame of the stream `name` whose name the frame itself does not show; the
+    /// session read it.
     ///
     /// # Errors
     /// As [`Ingest::connected`].
@@ -300,7 +295,7 @@ impl Ingest {
 
     /// The instrument that `symbol` names now.
     fn instrument(&self, symbol: &str) -> Option<u32> {
-        self.normalizer.instruments()?.current(self.config.feed as u8, symbol)
+        self.normalizer.instruments()?.current(self.config.feed.number(), symbol)
     }
 
     /// What was counted since the recorder started.
@@ -346,19 +341,6 @@ impl Ingest {
         self.raw.reopen()?;
         self.raw.sync()?;
         self.normalizer.save()
-    }
-
-    /// The name of the stream that a data frame carries; none for other frames.
-    #[inline]
-    fn stream_name<'a>(&self, body: &'a [u8]) -> Option<&'a [u8]> {
-        let prefix = &self.config.data_prefix;
-        let control = &self.config.control_prefix;
-        if !body.starts_with(prefix) || (!control.is_empty() && body.starts_with(control)) {
-            return None;
-        }
-        let rest = &body[prefix.len()..];
-        let end = rest.iter().position(|&byte| byte == b'"').unwrap_or(rest.len());
-        Some(&rest[..end])
     }
 
     fn write_pending(&mut self) -> Result<()> {

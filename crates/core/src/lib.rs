@@ -15,6 +15,8 @@ pub mod record;
 
 pub mod decimal;
 
+pub mod sequencing;
+
 pub mod instrument;
 
 pub mod codec;
@@ -32,7 +34,7 @@ pub mod ingest;
 pub mod simulator;
 
 pub use error::{DecodeReason, Error, Result};
-pub use feeds::{Feed, FeedId};
+pub use feeds::{Descriptor, Feed, FeedId};
 pub use instrument::Instruments;
 pub use processors::{Batch, Processor};
 pub use record::{Kind, Record, RecordRef, Records};

@@ -7,9 +7,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tapeworks_core::book::{self, Distance, Excerpt, L2Book, Levels, Moment, Past, Touch};
 use tapeworks_core::processors::book_history::open_book_history;
-use tapeworks_core::processors::books::continuity;
 use tapeworks_core::record::{Channel, MarkerCode, Side, NONE};
-use tapeworks_core::{FeedId, Reader};
+use tapeworks_core::{Descriptor, Reader};
 
 use crate::errors::to_python;
 use crate::record::Records;
@@ -204,8 +203,8 @@ pub struct SyncedBook {
 impl SyncedBook {
     #[new]
     fn new(feed: &str, instrument: u32) -> PyResult<Self> {
-        let feed = FeedId::from_name(feed).map_err(to_python)?;
-        Ok(Self { inner: book::SyncedBook::new(continuity(feed as u8)), instrument })
+        let feed = Descriptor::named(feed).map_err(to_python)?;
+        Ok(Self { inner: book::SyncedBook::new(feed.continuity), instrument })
     }
 
     /// Takes in what concerns its instrument, and the end of the session.

@@ -30,8 +30,8 @@ struct State {
 
 impl State {
     fn new(feed: &str, decoder: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let (id, feed) = feed_of(feed, decoder)?;
-        Ok(Self { feed, number: id as u8, instruments: Instruments::new() })
+        let (descriptor, feed) = feed_of(feed, decoder)?;
+        Ok(Self { feed, number: descriptor.number(), instruments: Instruments::new() })
     }
 
     fn receive(

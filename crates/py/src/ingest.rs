@@ -6,10 +6,11 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use tapeworks_core::feeds::foreign::FOREIGN;
 use tapeworks_core::ingest::{self, IngestConfig};
 use tapeworks_core::record::{BlobKind, Channel};
 use tapeworks_core::tape::{Durability, Retention};
-use tapeworks_core::{Feed, FeedId};
+use tapeworks_core::{Descriptor, Feed};
 
 use crate::errors::to_python;
 use crate::foreign::PythonFeed;
@@ -57,7 +58,7 @@ fn closed() -> PyErr {
 impl Ingest {
     #[new]
     #[pyo3(signature = (
-        data_dir, source, feed, *, data_prefix = None, control_prefix = None,
+        data_dir, source, feed, *,
         pending_bytes_max = 67_108_864, durability_ms = 50, segment_bytes = 268_435_456,
         retention_bytes = None, retention_ms = None, compress_after = None, wait_ms_max = None,
         decoder = None
@@ -68,8 +69,6 @@ impl Ingest {
         data_dir: PathBuf,
         source: String,
         feed: &str,
-        data_prefix: Option<&[u8]>,
-        control_prefix: Option<&[u8]>,
         pending_bytes_max: usize,
         durability_ms: i64,
         segment_bytes: usize,
@@ -89,8 +88,6 @@ impl Ingest {
             data: data_dir,
             source,
             feed: id,
-            data_prefix: data_prefix.unwrap_or_default().to_vec(),
-            control_prefix: control_prefix.unwrap_or_default().to_vec(),
             pending_bytes_max,
             durability,
             segment_bytes,
@@ -297,12 +294,12 @@ impl Ingest {
 pub fn feed_of(
     name: &str,
     decoder: Option<&Bound<'_, PyAny>>,
-) -> PyResult<(FeedId, Box<dyn Feed>)> {
+) -> PyResult<(Descriptor, Box<dyn Feed>)> {
     let Some(decoder) = decoder else {
-        let id = FeedId::from_name(name).map_err(to_python)?;
-        return Ok((id, id.build()));
+        let feed = Descriptor::named(name).map_err(to_python)?;
+        return Ok((feed, feed.build()));
     };
-    Ok((FeedId::Foreign, Box::new(PythonFeed::new(decoder, FeedId::Foreign as u8)?)))
+    Ok((FOREIGN, Box::new(PythonFeed::new(decoder, FOREIGN.number())?)))
 }
 
 /// What the status takes over from the normaliser, whose counts go on over restarts.

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tapeworks_core::feeds::binance::interval_ms;
 use tapeworks_core::simulator::{self, BinanceMarket, Klines, MarketConfig, Page, VenueFrame};
-use tapeworks_core::{Error, FeedId};
+use tapeworks_core::{Descriptor, Error};
 
 use crate::errors::to_python;
 
@@ -103,7 +103,7 @@ impl Market {
         levels: usize,
         history: usize,
     ) -> PyResult<Self> {
-        let product = FeedId::from_name(feed).map_err(to_python)?;
+        let product = Descriptor::named(feed).map_err(to_python)?.id;
         let start = start_ns;
         let config = MarketConfig { product, symbols, seed, start, rate, levels, history };
         let inner = Mutex::new(BinanceMarket::new(&config).map_err(to_python)?);

@@ -1,13 +1,6 @@
-//! States of a book, and the rules by which one update continues another.
+//! The rules by which one update of a book continues another, or a snapshot.
 
-/// When one update continues another, or a snapshot: the only thing in which feeds differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Continuity {
-    /// Ids of an instrument have no holes: the next update starts at most one after the last.
-    Adjacent,
-    /// Ids are shared between instruments: each update names the last id of the one before it.
-    Chained,
-}
+use crate::sequencing::Continuity;
 
 impl Continuity {
     /// Whether `update` holds nothing that a snapshot at `sequence` does not.

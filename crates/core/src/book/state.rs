@@ -3,9 +3,10 @@
 //! Little-endian numbers in the order of the functions below; lists start with their length as u32.
 //! The version stands with whoever holds the bytes. A book's levels are followed by its checksum.
 
-use super::continuity::{Continuity, Update};
+use super::continuity::Update;
 use super::sync::{Course, Incoming};
 use super::synced::{SyncedBook, Waiting};
+use super::Continuity;
 use super::SyncState;
 use crate::error::{Error, Result};
 use crate::record::Side;

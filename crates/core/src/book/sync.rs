@@ -20,7 +20,8 @@
 
 use std::collections::VecDeque;
 
-use super::continuity::{Continuity, Update};
+use super::continuity::Update;
+use super::Continuity;
 use super::SyncState;
 use crate::record::{Channel, GapCause, Level, Marker, MarkerCode, Side, FLAG_LAST, NONE};
 

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::continuity::Continuity;
 use super::l2::L2Book;
 use super::sync::{Action, Step, Sync};
+use super::Continuity;
 use super::SyncState;
 use crate::record::{Channel, Header, Level, Marker, MarkerCode, Records, Side, NONE};
 

@@ -3,10 +3,11 @@
 //! Frames of the streams and answers of the REST interface. `decode` and `rest` are right for any
 //! JSON; `encode` writes what the venue would.
 
-use super::{Feed, FeedId};
+use super::{Descriptor, Envelope, Feed, FeedId};
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{Blob, BlobKind, Header, Records};
+use crate::sequencing::{Continuity, Rules};
 
 mod cursor;
 mod decode;
@@ -24,6 +25,33 @@ mod wide;
 
 pub use decode::interval_ms;
 pub use encode_bars::interval_name;
+
+const ENVELOPE: Envelope =
+    Envelope { data_prefix: br#"{"stream":""#, control_prefix: br#"{"stream":"!serverShutdown"# };
+
+/// Binance spot.
+pub const SPOT: Descriptor = Descriptor {
+    id: FeedId::BinanceSpot,
+    continuity: Continuity::Adjacent,
+    rules: Rules::USUAL,
+    counts_updates: true,
+    envelope: Some(ENVELOPE),
+    build: |id| Box::new(Binance::new(id)),
+};
+
+/// Binance USD-M futures. Update ids are shared between instruments: how many of one are missing
+/// cannot be told.
+pub const USDM: Descriptor = Descriptor {
+    id: FeedId::BinanceUsdm,
+    continuity: Continuity::Chained,
+    counts_updates: false,
+    ..SPOT
+};
+
+/// Whether `feed` is of the futures, whose messages differ in places.
+pub const fn is_futures(feed: FeedId) -> bool {
+    matches!(feed, FeedId::BinanceUsdm)
+}
 
 /// The wire format of Binance.
 #[derive(Debug)]
@@ -92,7 +120,7 @@ impl Binance {
         };
         let task = decode::Task {
             bytes: blob.body,
-            chained: self.feed == FeedId::BinanceUsdm,
+            chained: is_futures(self.feed),
             wide: self.wide,
             header,
             symbols: &mut self.symbols,

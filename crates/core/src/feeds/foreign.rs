@@ -1,9 +1,21 @@
 //! The place of a feed whose decoder is not in this crate, and is given by whoever runs it.
 
-use super::Feed;
+use super::{Descriptor, Feed, FeedId};
 use crate::error::{Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{Blob, Records};
+use crate::sequencing::{Continuity, Rules};
+
+/// What holds of every feed whose decoder is given from outside. Each update of a book names the one
+/// before it, whether or not ids have holes; the session names the streams.
+pub const FOREIGN: Descriptor = Descriptor {
+    id: FeedId::Foreign,
+    continuity: Continuity::Chained,
+    rules: Rules::USUAL,
+    counts_updates: false,
+    envelope: None,
+    build: |_| Box::new(Unknown),
+};
 
 /// Stands where the decoder was not given. Without it nothing can be said of a frame, not even
 /// that it is broken: so every frame is an error that stops.

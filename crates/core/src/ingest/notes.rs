@@ -87,7 +87,7 @@ impl Ingest {
     pub(super) fn marker(&self, code: MarkerCode, ts: i64) -> Marker {
         Marker {
             header: Header {
-                feed: self.config.feed as u8,
+                feed: self.config.feed.number(),
                 ts_event: ts,
                 ts_recv: ts,
                 ..Header::of::<Marker>()

@@ -30,11 +30,13 @@ pub mod streams;
 mod window;
 
 use self::counts::Counts;
-use self::event::{Event, Rule};
+use self::event::Event;
 use self::lines::Lines;
 use self::quarantine::Quarantine;
 use self::streams::{Streams, Verdict, HOLDING, SUSPECT};
 use super::state::{StateReader, StateWriter};
+use crate::feeds::Descriptor;
+use crate::sequencing::Rule;
 
 /// The number under which the recorder itself counts as a connection.
 const RECORDER: u16 = u16::MAX;
@@ -70,7 +72,7 @@ enum Force {
 /// Decides on each event of one feed.
 #[derive(Debug)]
 pub struct Arbiter {
-    feed: u8,
+    feed: Descriptor,
     hold_ns: i64,
     streams: Streams,
     lines: Lines,
@@ -91,8 +93,8 @@ pub struct Arbiter {
 }
 
 impl Arbiter {
-    /// An arbiter of the feed with that number, which waits `hold_ns` for another line.
-    pub fn new(feed: u8, hold_ns: i64) -> Self {
+    /// An arbiter of `feed`, which waits `hold_ns` for another line.
+    pub fn new(feed: Descriptor, hold_ns: i64) -> Self {
         Self {
             feed,
             hold_ns,

@@ -15,7 +15,7 @@ use self::frame::UpdateFrame;
 use super::{Batch, Processor, Settings};
 use crate::book::{is_reset, Action, Continuity, Cursor, Step, Sync, SyncState, SyncedBook};
 use crate::error::{Error, Result};
-use crate::feeds::FeedId;
+use crate::feeds::Descriptor;
 use crate::record::{
     records, Channel, Header, Kind, Level, Marker, MarkerCode, Records, Side, FLAG_LAST, NONE,
 };
@@ -32,13 +32,8 @@ const CHECKPOINT_RECORDS_MIN: u64 = 1 << 20;
 pub(super) const INSTRUMENTS_MAX: u32 = 1 << 22;
 
 /// The rule of the feed with that number.
-pub const fn continuity(feed: u8) -> Continuity {
-    // A foreign feed names the update before each of its updates, whether or not ids have holes.
-    if feed == FeedId::BinanceUsdm as u8 || feed == FeedId::Foreign as u8 {
-        Continuity::Chained
-    } else {
-        Continuity::Adjacent
-    }
+pub fn continuity(feed: u8) -> Continuity {
+    Descriptor::numbered(feed).continuity
 }
 
 /// Whether `marker` is of the depth stream or a snapshot of one instrument.

@@ -9,7 +9,7 @@ use super::arbitration::Arbiter;
 use super::state::{StateReader, StateWriter};
 use super::{Batch, Processor, Settings};
 use crate::error::{DecodeReason, Error, Result};
-use crate::feeds::{Feed, FeedId};
+use crate::feeds::{Descriptor, Feed};
 use crate::instrument::Instruments;
 use crate::record::{
     blob, records, Blob, BlobKind, Channel, Header, Marker, MarkerCode, Records, FLAG_LAST,
@@ -18,14 +18,14 @@ use crate::record::{
 use crate::tape::TapeKind;
 
 const NAME: &str = "normalize";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// How long events wait for another line, by default.
 pub const HOLD_MS: i64 = 500;
 
 /// The processor `normalize`.
 pub struct Normalizer {
-    feed: Box<dyn Feed>,
-    id: FeedId,
+    decoder: Box<dyn Feed>,
+    feed: Descriptor,
     instruments: Instruments,
     arbiter: Arbiter,
     /// Records that do not simply follow are moved here while they are decided on.
@@ -34,24 +34,25 @@ pub struct Normalizer {
 
 /// Builds the processor. Settings: `feed`, the name of a feed; `hold_ms`.
 pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
-    let feed = FeedId::from_name(&settings.text("feed", None)?)?;
+    let feed = Descriptor::named(&settings.text("feed", None)?)?;
     let hold_ms = settings.number("hold_ms", HOLD_MS, 0)?;
     Ok(Box::new(Normalizer::new(feed, hold_ms)))
 }
 
 impl Normalizer {
     /// A normaliser of `feed` that waits up to `hold_ms` for another line.
-    pub fn new(feed: FeedId, hold_ms: i64) -> Self {
+    pub fn new(feed: impl Into<Descriptor>, hold_ms: i64) -> Self {
+        let feed = feed.into();
         Self::with_decoder(feed, feed.build(), hold_ms)
     }
 
     /// A normaliser of `feed`, whose frames `decoder` reads.
-    pub fn with_decoder(feed: FeedId, decoder: Box<dyn Feed>, hold_ms: i64) -> Self {
+    pub fn with_decoder(feed: Descriptor, decoder: Box<dyn Feed>, hold_ms: i64) -> Self {
         Self {
-            feed: decoder,
-            id: feed,
+            decoder,
+            feed,
             instruments: Instruments::new(),
-            arbiter: Arbiter::new(feed as u8, hold_ms.saturating_mul(1_000_000)),
+            arbiter: Arbiter::new(feed, hold_ms.saturating_mul(1_000_000)),
             aside: Records::new(),
         }
     }
@@ -73,7 +74,7 @@ impl Normalizer {
             return self.session(blob, offset, out);
         }
         let start = out.mark();
-        match self.feed.receive(blob, &mut self.instruments, out) {
+        match self.decoder.receive(blob, &mut self.instruments, out) {
             Ok(()) => {
                 if blob.header.flags & u16::from(FLAG_RECV_SUSPECT) != 0 {
                     suspect_receipt(out.as_bytes_mut(start.0));
@@ -99,7 +100,7 @@ impl Normalizer {
             return self.sort_out(start, out);
         }
         let (mut byte, mut count) = start;
-        while let Some(event) = Event::read(&out.as_bytes()[byte..]) {
+        while let Some(event) = Event::read(&out.as_bytes()[byte..], &self.feed.rules) {
             if !self.arbiter.follows(&event) {
                 return self.sort_out((byte, count), out);
             }
@@ -121,7 +122,7 @@ impl Normalizer {
         out.truncate(start);
         self.instruments.take_changed(out);
         let mut rest = aside.as_bytes();
-        while let Some(event) = Event::read(rest) {
+        while let Some(event) = Event::read(rest, &self.feed.rules) {
             let (bytes, after) = rest.split_at(event.length);
             if self.arbiter.follows(&event) {
                 out.extend_from_bytes(bytes)?;
@@ -160,7 +161,7 @@ impl Normalizer {
         self.arbiter.counts.dead_letters += 1;
         out.push(&Marker {
             header: Header {
-                feed: self.id as u8,
+                feed: self.feed.number(),
                 flags: FLAG_LAST,
                 ts_event: blob.header.ts_recv,
                 ts_recv: blob.header.ts_recv,
@@ -224,35 +225,33 @@ impl Processor for Normalizer {
 
     fn snapshot(&self, out: &mut Vec<u8>) {
         let mut state = StateWriter::new(out, NAME, VERSION);
-        state.u8(self.id as u8);
+        state.u8(self.feed.number());
         state.length(self.instruments.len());
         self.instruments.iter().for_each(|definition| state.plain(definition));
         self.arbiter.snapshot(&mut state);
-        if self.id == FeedId::Foreign {
-            let mut memory = Vec::new();
-            self.feed.snapshot(&mut memory);
-            state.bytes(&memory);
-        }
+        let mut memory = Vec::new();
+        self.decoder.snapshot(&mut memory);
+        state.bytes(&memory);
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let mut state = StateReader::new(bytes, NAME, VERSION)?;
         let feed = state.u8()?;
-        if feed != self.id as u8 {
+        if feed != self.feed.number() {
             return Err(Error::invalid(format!(
                 "wanted the state of feed {}, found that of feed {feed}",
-                self.id as u8
+                self.feed.number()
             )));
         }
         let mut instruments = Instruments::new();
         for _ in 0..state.length(192)? {
             instruments.load(&state.plain()?)?;
         }
-        let mut arbiter = Arbiter::new(self.id as u8, self.arbiter.hold_ns());
+        let mut arbiter = Arbiter::new(self.feed, self.arbiter.hold_ns());
         arbiter.restore(&mut state)?;
-        let memory = if self.id == FeedId::Foreign { state.bytes()? } else { &[] };
+        let memory = state.bytes()?;
         state.finish()?;
-        self.feed.restore(memory)?;
+        self.decoder.restore(memory)?;
         (self.instruments, self.arbiter) = (instruments, arbiter);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What the simulated venue lists: prices, steps and usual sizes of its instruments.
 
 use crate::error::{Error, Result};
-use crate::feeds::FeedId;
+use crate::feeds::{binance::is_futures, FeedId};
 use crate::instrument::Instruments;
 use crate::record::{padded, Definition};
 
@@ -61,7 +61,7 @@ impl Listing {
         let facts = KNOWN.iter().find(|(name, _)| dollars && *name == base);
         let facts = facts.map_or(UNKNOWN, |(_, facts)| *facts);
         let (tick, lot) = match product {
-            FeedId::BinanceUsdm => (facts[4], facts[5] / 10),
+            product if is_futures(product) => (facts[4], facts[5] / 10),
             _ => (facts[2], facts[3] / 10),
         };
         Ok(Self {
@@ -81,7 +81,7 @@ impl Listing {
     /// `Error::Decode` (`TooLong`) for a symbol that fits no record.
     pub fn define(&self, instruments: &mut Instruments, product: FeedId, ts: i64) -> Result<u32> {
         let id = instruments.define(product as u8, &self.symbol, ts)?;
-        let usdm = product == FeedId::BinanceUsdm;
+        let usdm = is_futures(product);
         let suffix = if usdm { "-PERP" } else { "" };
         let canonical = format!("{}-{}{suffix}", self.base, self.quote);
         if let Some(known) = instruments.get(id) {

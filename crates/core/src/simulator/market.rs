@@ -11,7 +11,7 @@ use super::stall::{DepthWindow, Stall, Stream, Teller};
 use super::streams::StreamKind;
 use crate::book::L2Book;
 use crate::error::{Error, Result};
-use crate::feeds::FeedId;
+use crate::feeds::{binance::is_futures, FeedId};
 use crate::instrument::Instruments;
 use crate::record::{Channel, Header, Records, Side, Trade, NONE};
 
@@ -119,7 +119,7 @@ impl Market {
         let random = Random::of(config.seed, &listing.symbol);
         let mut flow =
             Flow::new(random, listing.price, listing.size, config.levels.max(20), config.rate);
-        if self.product == FeedId::BinanceUsdm {
+        if is_futures(self.product) {
             flow.share_ids();
         }
         let header = Header { feed: self.product as u8, instrument: id, ..Header::of::<Trade>() };

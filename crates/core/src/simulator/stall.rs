@@ -8,7 +8,7 @@ use super::listing::Listing;
 use super::market::{Event, Sink};
 use super::streams::StreamKind;
 use crate::error::Result;
-use crate::feeds::FeedId;
+use crate::feeds::{binance::is_futures, FeedId};
 use crate::instrument::Instruments;
 use crate::record::{
     Channel, Header, Level, Mark, Marker, MarkerCode, Quote, Records, Side, Trade, FLAG_LAST,
@@ -191,8 +191,7 @@ impl Stall {
             _ => (side as u8, price),
         });
         window.touched.dedup();
-        let previous =
-            if self.product == FeedId::BinanceUsdm { window.previous } else { first - 1 };
+        let previous = if is_futures(self.product) { window.previous } else { first - 1 };
         let ts = tell.ts;
         tell.tell(Some(number), (first, last), |out| {
             let count = window.touched.len();

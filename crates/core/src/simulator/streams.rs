@@ -1,7 +1,7 @@
 //! The streams that the market can be heard on.
 
 use crate::feeds::binance::interval_ms;
-use crate::feeds::FeedId;
+use crate::feeds::{binance::is_futures, FeedId};
 
 /// What a stream carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,7 +43,7 @@ impl StreamKind {
     /// Reads what stands behind the symbol in a stream's name: `trade`, `depth@100ms` and so on.
     /// `None` where the product has no such stream.
     pub fn parse(text: &str, product: FeedId) -> Option<Self> {
-        let usdm = product == FeedId::BinanceUsdm;
+        let usdm = is_futures(product);
         let (name, speed) = text.split_once('@').unwrap_or((text, ""));
         if let Some(interval) = name.strip_prefix("kline_") {
             // Months differ in length, and futures have no bars of one second.
@@ -79,7 +79,7 @@ impl StreamKind {
             Self::Depth { every_ms }
             | Self::PartialDepth { every_ms, .. }
             | Self::Mark { every_ms } => Some(every_ms),
-            Self::Kline { .. } if product == FeedId::BinanceUsdm => Some(250),
+            Self::Kline { .. } if is_futures(product) => Some(250),
             Self::Kline { interval_ms: 1000 } | Self::Ticker => Some(1000),
             Self::Kline { .. } => Some(2000),
         }

@@ -4,21 +4,7 @@ use crate::record::{
     Bar, Channel, Header, Kind, Level, Mark, Marker, MarkerCode, Plain, Quote, Trade,
     FLAG_HISTORICAL, FLAG_LAST,
 };
-
-/// How the events of a stream follow each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
-    /// Each event names the one before it: trades, changes of a book.
-    Contiguous,
-    /// Sequences only rise, with holes: quotes, partial books, mark prices.
-    Rising,
-    /// Events replace each other by window: bars of the venue.
-    Window,
-    /// A whole book on request: compared with the changes of the same book.
-    Snapshot,
-    /// No rule: passed on.
-    Free,
-}
+use crate::sequencing::{Rule, Rules};
 
 /// One venue event.
 #[derive(Debug, Clone, Copy)]
@@ -86,9 +72,10 @@ impl Event {
         self.channel == Channel::Trade as u8 || self.channel == Channel::AggTrade as u8
     }
 
-    /// Reads the event at the front of `bytes`, which must be whole records. `None` at the end.
+    /// Reads the event at the front of `bytes`, which must be whole records, of a feed with `rules`.
+    /// `None` at the end.
     #[inline]
-    pub fn read(bytes: &[u8]) -> Option<Self> {
+    pub fn read(bytes: &[u8], rules: &Rules) -> Option<Self> {
         const TRADE: u8 = Kind::Trade as u8;
         const LEVEL: u8 = Kind::Level as u8;
         const QUOTE: u8 = Kind::Quote as u8;
@@ -99,7 +86,7 @@ impl Event {
             TRADE => {
                 let trade = Trade::read_from(bytes)?;
                 let sequence = trade.header.sequence;
-                let rule = if sequence == 0 { Rule::Free } else { Rule::Contiguous };
+                let rule = if sequence == 0 { Rule::Free } else { rules.of(trade.channel) };
                 let event = Self::of(&trade.header, rule, trade.channel, sequence.wrapping_sub(1));
                 let said = mix(mix(trade.price as u64, trade.size as u64), u64::from(trade.count));
                 Some(event.live(mix(said, u64::from(trade.side))))
@@ -107,7 +94,7 @@ impl Event {
             LEVEL => {
                 let level = Level::read_from(bytes)?;
                 let is_change = level.channel == Channel::Depth as u8;
-                let rule = if is_change { Rule::Contiguous } else { Rule::Free };
+                let rule = if is_change { rules.of(level.channel) } else { Rule::Free };
                 let event = Self::of(&level.header, rule, level.channel, level.previous);
                 let event = event.whole(bytes);
                 if !is_change {
@@ -119,7 +106,10 @@ impl Event {
             }
             QUOTE => {
                 let quote = Quote::read_from(bytes)?;
-                let rule = if quote.header.sequence == 0 { Rule::Free } else { Rule::Rising };
+                let rule = match quote.header.sequence {
+                    0 => Rule::Free,
+                    _ => rules.of(Channel::Quote as u8),
+                };
                 let event = Self::of(&quote.header, rule, Channel::Quote as u8, 0);
                 let bid = mix(quote.bid_price as u64, quote.bid_size as u64);
                 let ask = mix(quote.ask_price as u64, quote.ask_size as u64);
@@ -127,19 +117,23 @@ impl Event {
             }
             BAR => {
                 let bar = Bar::read_from(bytes)?;
-                let rule =
-                    if bar.header.flags & FLAG_HISTORICAL != 0 { Rule::Free } else { Rule::Window };
+                let rule = if bar.header.flags & FLAG_HISTORICAL != 0 {
+                    Rule::Free
+                } else {
+                    rules.of(bar.channel)
+                };
                 let event = Self::of(&bar.header, rule, bar.channel, 0);
                 Some(Self { is_live: rule == Rule::Window, ..event })
             }
             MARK => {
                 let mark = Mark::read_from(bytes)?;
-                let mut event = Self::of(&mark.header, Rule::Rising, Channel::Mark as u8, 0);
+                let mut event =
+                    Self::of(&mark.header, rules.of(Channel::Mark as u8), Channel::Mark as u8, 0);
                 event.sequence = mark.header.ts_event as u64;
                 event.is_live = true;
                 Some(event)
             }
-            MARKER => Self::of_marker(bytes),
+            MARKER => Self::of_marker(bytes, rules),
             _ => {
                 let header = Header::read_from(bytes)?;
                 Some(Self::of(&header, Rule::Free, Channel::None as u8, 0))
@@ -147,19 +141,18 @@ impl Event {
         }
     }
 
-    fn of_marker(bytes: &[u8]) -> Option<Self> {
+    fn of_marker(bytes: &[u8], rules: &Rules) -> Option<Self> {
         let marker = Marker::read_from(bytes)?;
         let (header, channel) = (&marker.header, marker.channel);
         if marker.code == MarkerCode::EmptyUpdate as u8 {
             // An update without levels carries the sequence before it in `ts_start`.
-            let event = Self::of(header, Rule::Contiguous, channel, marker.ts_start as u64);
+            let event = Self::of(header, rules.of(channel), channel, marker.ts_start as u64);
             // It tells of its sequence alone: a feed makes one of a whole book as well.
             return Some(event.live(0));
         }
         if marker.code == MarkerCode::SnapshotBegin as u8 {
             let is_partial = channel == Channel::PartialDepth as u8;
-            let rule = if is_partial { Rule::Rising } else { Rule::Snapshot };
-            let mut event = Self::of(header, rule, channel, 0).whole(bytes);
+            let mut event = Self::of(header, rules.of(channel), channel, 0).whole(bytes);
             event.sequence = marker.first;
             event.is_live = is_partial;
             return Some(event);

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::event::{Event, Rule};
+use super::event::Event;
 use super::lines::Lines;
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
+use crate::sequencing::Rule;
 
 /// One event that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]

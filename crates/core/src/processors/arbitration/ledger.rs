@@ -1,15 +1,16 @@
 //! What the arbiter declares: gaps, repairs, resets and outages.
 
-use super::event::{Event, Rule};
-use super::streams::{self, Streams, OUTAGE};
+use super::event::Event;
+use super::streams::{self, OUTAGE};
 use super::{Arbiter, Repair};
 use crate::record::{GapCause, GapState, Header, Marker, MarkerCode, Records, NONE};
+use crate::sequencing::Rule;
 
 impl Arbiter {
     pub(super) fn marker(&self, place: usize, cause: GapCause, state: GapState) -> Marker {
         Marker {
             header: Header {
-                feed: self.feed,
+                feed: self.feed.number(),
                 instrument: (place / streams::CHANNELS) as u32,
                 ..Header::of::<Marker>()
             },
@@ -31,7 +32,7 @@ impl Arbiter {
         (gap.first, gap.last, gap.ts_start) = (first, last, stream.ts_last);
         // Update ids of futures are shared between instruments: how many of this one are missing
         // cannot be told. Those of trades and of spot books have no holes.
-        if event.is_trade() || self.feed == crate::FeedId::BinanceSpot as u8 {
+        if event.is_trade() || self.feed.counts_updates {
             gap.count = u32::try_from(last - first + 1).unwrap_or(u32::MAX - 1);
         }
         gap.header.ts_event = event.ts_event;
@@ -95,11 +96,12 @@ impl Arbiter {
         told: bool,
         out: &mut Records,
     ) {
+        let rules = self.feed.rules;
         let losing: Vec<_> = self
             .streams
             .seen()
             .filter(|(_, _, channel, stream)| {
-                Streams::is_silent(*channel)
+                matches!(rules.of(*channel), Rule::Rising | Rule::Window)
                     && stream.state & OUTAGE == 0
                     && group.is_none_or(|group| group == stream.group)
             })

@@ -1,10 +1,11 @@
 //! Whether an event can be what it says, given its receipt and the events before it.
 
-use super::event::{Event, Rule};
+use super::event::Event;
 use super::lines::Line;
 use super::streams::{Stream, Streams, Verdict, SEEN};
 use crate::error::DecodeReason;
 use crate::record::{Channel, NONE};
+use crate::sequencing::Rule;
 
 const NS_PER_S: i64 = 1_000_000_000;
 /// An event may say that it happens so much after what it is compared with.

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Event, Rule};
+use super::event::Event;
 use super::lines::Line;
 use super::plausible::AHEAD_NS;
 use super::streams::{SEEN, SUSPECT};
@@ -16,6 +16,7 @@ use super::{Arbiter, Force};
 use crate::error::{DecodeReason, Result};
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Channel, Header, Marker, MarkerCode, Records, FLAG_LAST, FLAG_OUT_OF_ORDER};
+use crate::sequencing::Rule;
 
 /// So many events that agree with each other are believed.
 const AGREEING: usize = 3;
@@ -198,7 +199,7 @@ impl Arbiter {
     fn set_clock(&mut self, event: &Event, out: &mut Records) -> Result<()> {
         let ahead = event.ts_event.saturating_sub(event.ts_recv);
         let offset = |suspect: &Suspect| {
-            let event = Event::read(&suspect.bytes)?;
+            let event = Event::read(&suspect.bytes, &self.feed.rules)?;
             Some(event.ts_event.saturating_sub(event.ts_recv))
         };
         let held = self.quarantine.runs.values().flat_map(|run| run.held.iter());
@@ -251,7 +252,8 @@ impl Arbiter {
     fn is_cleared(&self, place: usize) -> bool {
         let Some(run) = self.quarantine.runs.get(&(place as u32)) else { return false };
         let in_time = |suspect: &Suspect| {
-            Event::read(&suspect.bytes).is_some_and(|event| self.streams.is_in_time(place, &event))
+            Event::read(&suspect.bytes, &self.feed.rules)
+                .is_some_and(|event| self.streams.is_in_time(place, &event))
         };
         run.reason == DecodeReason::ImplausibleTime
             && !run.held.is_empty()
@@ -266,7 +268,7 @@ impl Arbiter {
         let is_ahead = run.first() > last;
         let is_coarse = is_ahead && run.is_coarse(last);
         for suspect in &run.held {
-            let Some(event) = Event::read(&suspect.bytes) else { continue };
+            let Some(event) = Event::read(&suspect.bytes, &self.feed.rules) else { continue };
             let line = Line { serial: suspect.line, group: self.streams.at(place).group };
             if run.reason == DecodeReason::ImplausibleTime {
                 self.streams.ahead = Some(event.ts_event.saturating_sub(event.ts_recv));
@@ -348,7 +350,7 @@ impl Arbiter {
         let in_time = run.filter(|run| run.reason == DecodeReason::ImplausibleSequence);
         let held = in_time.map(|run| std::mem::take(&mut run.held)).unwrap_or_default();
         for suspect in held {
-            match Event::read(&suspect.bytes) {
+            match Event::read(&suspect.bytes, &self.feed.rules) {
                 Some(found) if is_late(&found) => {
                     self.write(&found, &suspect.bytes, FLAG_OUT_OF_ORDER, out)?;
                 }
@@ -375,7 +377,7 @@ impl Arbiter {
 
     fn letters(&mut self, run: &Run, out: &mut Records) {
         for suspect in &run.held {
-            if let Some(event) = Event::read(&suspect.bytes) {
+            if let Some(event) = Event::read(&suspect.bytes, &self.feed.rules) {
                 self.counts.quarantine(event.channel);
                 self.letter(&event, suspect.offset, run.reason, out);
             }
@@ -416,7 +418,7 @@ impl Arbiter {
     ) {
         out.push(&Marker {
             header: Header {
-                feed: self.feed,
+                feed: self.feed.number(),
                 instrument: event.instrument,
                 flags: FLAG_LAST,
                 ts_event: event.ts_recv,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Event, Rule};
+use super::event::Event;
 use super::hold::Hold;
 use super::lines::Line;
 use super::plausible::{is_contrary, is_near, steps_back, USUAL_BITS};
@@ -15,6 +15,7 @@ use super::window::Window;
 use crate::error::{DecodeReason, Result};
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Bar, Channel, Plain};
+use crate::sequencing::Rule;
 
 /// Number of channels: the width of a row of the table.
 pub const CHANNELS: usize = Channel::NAMES.len();
@@ -475,14 +476,5 @@ impl Streams {
             streams.windows.push(windows);
         }
         Ok(streams)
-    }
-
-    /// Whether a stream of `channel` can lose events without its sequence showing it.
-    pub const fn is_silent(channel: u8) -> bool {
-        channel == Channel::Quote as u8
-            || channel == Channel::PartialDepth as u8
-            || channel == Channel::Kline as u8
-            || channel == Channel::Ticker as u8
-            || channel == Channel::Mark as u8
     }
 }

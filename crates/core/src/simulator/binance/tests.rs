@@ -1,5 +1,6 @@
 use super::*;
 use crate::book::L2Book;
+use crate::feeds::Descriptor;
 use crate::instrument::Instruments;
 use crate::record::blob::BlobHeader;
 use crate::record::{Blob, BlobKind, Side};
@@ -92,7 +93,7 @@ fn events_do_not_depend_on_who_listens() {
 fn follow(product: FeedId, stream: &str) -> usize {
     let mut market = market(product, 9);
     listen(&mut market, &[stream, "btcusdt@bookTicker"]);
-    let mut feed = product.build();
+    let mut feed = Descriptor::from(product).build();
     let mut instruments = Instruments::new();
     let (mut book, mut id, mut same) = (L2Book::new(), None::<u64>, 0);
     let mut quote = None;
