@@ -41,6 +41,7 @@ RUST_LEVELS = [
     {"numbered"},
     {"error", "clock"},
     {"record"},
+    {"sequencing"},
     {"instrument", "decimal"},
     {"codec"},
     {"feeds", "tape", "book"},

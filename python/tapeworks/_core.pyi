@@ -402,8 +402,6 @@ class Ingest:
         source: str,
         feed: str,
         *,
-        data_prefix: bytes | None = None,
-        control_prefix: bytes | None = None,
         pending_bytes_max: int = 67_108_864,
         durability_ms: int = 50,
         segment_bytes: int = 268_435_456,

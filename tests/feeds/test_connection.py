@@ -50,7 +50,7 @@ def test_close_ends_in_time_where_the_peer_does_not_read(tmp_path):
         server = await asyncio.start_server(deaf, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         feed = BinanceFeed(BinanceConfig(symbols=("BTCUSDT",), ws_url=f"ws://127.0.0.1:{port}"))
-        ingest = Ingest(tmp_path, "x", "binance-spot", data_prefix=feed.rules.data_prefix)
+        ingest = Ingest(tmp_path, "x", "binance-spot")
         (line,) = feed.lines()
         connection = Connection(0, line, feed, ingest, ingest.flush, Clock())
         await connection.open(None)

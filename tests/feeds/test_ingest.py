@@ -30,7 +30,7 @@ def raw_bodies(data: Path) -> list[bytes]:
 
 def test_nothing_is_visible_before_the_flush_and_all_is_after(tmp_path):
     # Frames of one read of a socket become visible together, raw before derived.
-    ingest = Ingest(tmp_path, "x", "binance-spot", data_prefix=PREFIX)
+    ingest = Ingest(tmp_path, "x", "binance-spot")
     for number in range(1, 4):
         assert not ingest.receive(0, 1, time.time_ns(), memoryview(trade(number)))
     assert raw_bodies(tmp_path) == []
@@ -43,9 +43,7 @@ def test_nothing_is_visible_before_the_flush_and_all_is_after(tmp_path):
 
 def test_frames_that_are_not_data_are_shown_and_kept(tmp_path):
     # Replies and shutdowns go to the tape like all else, and back to the session.
-    ingest = Ingest(
-        tmp_path, "x", "binance-spot", data_prefix=PREFIX, control_prefix=PREFIX + b"!server"
-    )
+    ingest = Ingest(tmp_path, "x", "binance-spot")
     frames = [
         b'{"result":null,"id":1}',
         b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}',
@@ -59,7 +57,7 @@ def test_frames_that_are_not_data_are_shown_and_kept(tmp_path):
 
 def test_activity_counts_named_streams(tmp_path):
     # The watchdog asks when a stream last spoke; only what was subscribed is kept.
-    ingest = Ingest(tmp_path, "x", "binance-spot", data_prefix=PREFIX)
+    ingest = Ingest(tmp_path, "x", "binance-spot")
     ingest.watch(3, "btcusdt@trade", "BTCUSDT", "trade")
     ingest.receive(3, 1, 100, trade(1))
     ingest.receive(3, 1, 200, trade(2))
@@ -88,7 +86,7 @@ def rss_kib():
         return int(file.read().split()[1]) * resource.getpagesize() // 1024
 
 body = b'{"stream":"btcusdt@x","data":{"pad":"' + b"y" * 1000 + b'"}}'
-ingest = Ingest(sys.argv[1], "x", "binance-spot", data_prefix=b'{"stream":"',
+ingest = Ingest(sys.argv[1], "x", "binance-spot",
                 pending_bytes_max=4 << 20, durability_ms=-1)
 sent, last = 0, [0, 0]
 def send(count):

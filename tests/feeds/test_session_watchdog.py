@@ -40,7 +40,7 @@ class Scene:
         self.clock = SetClock()
         config = BinanceConfig(symbols=("BTCUSDT",), channels=channels, silence_s=60.0)
         self.feed = BinanceFeed(config)
-        self.ingest = Ingest(data, "x", "binance-spot", data_prefix=b'{"stream":"')
+        self.ingest = Ingest(data, "x", "binance-spot")
         self.watchdog = Watchdog(self.feed, self.ingest)
         (line,) = self.feed.lines()
         self.connections = [

@@ -24,8 +24,8 @@ pub enum Rule {
 pub struct Rules([Rule; Channel::NAMES.len()]);
 
 impl Rules {
-    /// What most venues do: trades and changes of a book are counted without a hole, quotes, partial
-    /// books and marks only rise, bars replace each other.
+    /// What most venues do: trades and changes of a book are counted without a hole; quotes,
+    /// partial books and marks only rise; bars replace each other.
     pub const USUAL: Self = {
         let mut rules = Self([Rule::Free; Channel::NAMES.len()]);
         rules = rules.with(Channel::Trade, Rule::Contiguous);

@@ -101,10 +101,6 @@ class Request:
 class SessionRules:
     """Limits and times of a venue's connections, in seconds."""
 
-    data_prefix: bytes
-    """Frames that start so are market data; all others are shown to `Feed.control`."""
-    control_prefix: bytes = b""
-    """Exceptions from `data_prefix`."""
     sends_per_s: float = 4.0
     """Messages to the venue per connection, pongs counted."""
     ping_s: float | None = None

@@ -125,9 +125,7 @@ class PythonFeed(Feed):
         self.definitions_s = config.definitions_s
         self.budget = WeightBudget(config.request_weight, share=1.0)
         # No frame shows its stream where the core would look for it: `control` is shown them all.
-        self.rules = SessionRules(
-            data_prefix=b"\0", silence_s=config.silence_s, age_s=config.rotation_s
-        )
+        self.rules = SessionRules(silence_s=config.silence_s, age_s=config.rotation_s)
         self._refused = LogSampler()
 
     @abstractmethod

@@ -410,8 +410,6 @@ async def record(
         os.fspath(data_dir),
         feed.source,
         feed.native,
-        data_prefix=feed.rules.data_prefix,
-        control_prefix=feed.rules.control_prefix,
         pending_bytes_max=feed.pending_bytes_max,
         decoder=feed if isinstance(feed, PythonFeed) else None,
         **(tape or TapeConfig()).settings(),

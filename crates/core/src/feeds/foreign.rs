@@ -6,8 +6,8 @@ use crate::instrument::Instruments;
 use crate::record::{Blob, Records};
 use crate::sequencing::{Continuity, Rules};
 
-/// What holds of every feed whose decoder is given from outside. Each update of a book names the one
-/// before it, whether or not ids have holes; the session names the streams.
+/// What holds of every feed whose decoder is given from outside. Each update of a book names the
+/// one before it, whether or not ids have holes; the session names the streams.
 pub const FOREIGN: Descriptor = Descriptor {
     id: FeedId::Foreign,
     continuity: Continuity::Chained,

@@ -73,8 +73,6 @@ class BinanceFeed(Feed):
         default_s = USDM_DEFINITIONS_S if usdm else SPOT_DEFINITIONS_S
         self.definitions_s = default_s if config.definitions_s < 0 else config.definitions_s
         self.rules = SessionRules(
-            data_prefix=b'{"stream":"',
-            control_prefix=b'{"stream":"!serverShutdown',
             sends_per_s=8.0 if usdm else 4.0,
             # Spot is pinged every 20 s, futures every 3 min.
             ping_s=540.0 if usdm else 60.0,

@@ -72,7 +72,7 @@ impl Event {
         self.channel == Channel::Trade as u8 || self.channel == Channel::AggTrade as u8
     }
 
-    /// Reads the event at the front of `bytes`, which must be whole records, of a feed with `rules`.
+    /// Reads the event at the front of `bytes`, which must be whole records of a feed with `rules`.
     /// `None` at the end.
     #[inline]
     pub fn read(bytes: &[u8], rules: &Rules) -> Option<Self> {
