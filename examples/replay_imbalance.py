@@ -20,4 +20,4 @@ for batch in lake.replay("BTCUSDT", kinds=["trades"], source="binance-spot"):
 
 print(f"bought {flow['buy']}, sold {flow['sell']}, net {flow['buy'] - flow['sell']} BTC")
 missing = lake.trades("BTCUSDT", source="binance-spot").coverage()
-print(f"{len(missing)} gaps touch it")
+print(*missing.summary(), sep="\n")

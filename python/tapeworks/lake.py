@@ -87,6 +87,15 @@ TABLES = {
             doc="symbols, tick and lot sizes; the latest row of an instrument counts",
         ),
         Table(
+            "sessions",
+            "market-data.normalized",
+            "session",
+            drops=("feed", "instrument", "cause", "channel", "count"),
+            delta=SORTED,
+            renames=(("first", "connection"), ("last", "line"), ("ts_start", "ts_before")),
+            doc="when a recorder and its connections began and ended",
+        ),
+        Table(
             "dead_letters",
             "market-data.dead",
             "letter",
@@ -173,6 +182,7 @@ KINDS = {
     "book": "level",
     "book_marker": "marker",
     "snapshot": "level",
+    "session": "marker",
     "letter": "marker",
 }
 

@@ -87,7 +87,10 @@ def test_replay_gaps_and_verify(recorded: Any):
     lines = recorded.run("replay", "--kinds", "trades").splitlines()
     assert len(lines) == rows[0]["n"]
     assert all(json.loads(line)["symbol"] in SYMBOLS for line in lines)
-    assert recorded.run("gaps") == "nothing is known to be missing\n"
+    [line] = recorded.run("gaps").splitlines()
+    assert line.startswith("no gaps recorded from ")
+    shown = recorded.run("gaps", "--from", "2020-01-01")
+    assert "not recorded: 2020-01-01T00:00:00" in shown
     assert recorded.run("verify").count("whole") == 8
 
 

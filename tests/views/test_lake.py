@@ -105,7 +105,7 @@ def test_refusals_say_what_to_do(filled, tmp_path):
         opened.trades("BTCUSDT", "2031-01-01")
     with pytest.raises(QueryError, match="start before end"):
         opened.trades("BTCUSDT", "2023-11-18", "2023-11-17")
-    with pytest.raises(QueryError, match="wanted a time"):
+    with pytest.raises(QueryError, match="expected a time"):
         opened.trades("BTCUSDT", "yesterday")
     with pytest.raises(QueryError, match="Tables of the lake: trades"):
         opened.sql("select * from trade")
@@ -124,12 +124,12 @@ def test_coverage_names_the_gaps_that_touch(filled, maker):
     gap["ts_recv"] = START + 3 * 10**9
     filled.append(gap, topic)
     opened = tw.open(filled.path)
-    touched = opened.trades("BTCUSDT", START, START + 5 * 10**9).coverage().to_pylist()
+    touched = opened.trades("BTCUSDT", START, START + 5 * 10**9).coverage().gaps.to_pylist()
     assert [(row["state"], row["cause"], row["missing"]) for row in touched] == [
         ("closed", "sequence", 7)
     ]
-    assert len(opened.trades("ETHUSDT", START, START + 5 * 10**9).coverage()) == 0
-    assert len(opened.trades("BTCUSDT", START + 5 * 10**9).coverage()) == 0
+    assert len(opened.trades("ETHUSDT", START, START + 5 * 10**9).coverage().gaps) == 0
+    assert len(opened.trades("BTCUSDT", START + 5 * 10**9).coverage().gaps) == 0
     drain(filled, topic)
     assert len(opened.gaps("BTCUSDT")) == 1
 

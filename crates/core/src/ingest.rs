@@ -158,7 +158,7 @@ impl Ingest {
         // The recorder itself counts as a connection that carries nothing. When its number opens
         // twice without an end of the session, the normaliser knows that the recorder was killed,
         // and that nothing which was open then is open now.
-        ingest.connected(NO_CONNECTION, NO_CONNECTION, clock::now_ns())?;
+        ingest.begin_session(clock::now_ns())?;
         Ok(ingest)
     }
 

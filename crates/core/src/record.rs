@@ -266,7 +266,8 @@ pub struct Bar {
     pub count: u64,
     /// Length of the interval in ms.
     pub interval_ms: u32,
-    /// 1 when the interval is over, 0 while it may change.
+    /// 1 when the interval is over, 0 while it may change, and for good where a recording began or
+    /// ended within it.
     pub closed: u8,
     /// A [`Channel`]: `Kline` and `Ticker` came from the venue, `Trade` was built here.
     pub channel: u8,

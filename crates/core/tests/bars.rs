@@ -1,7 +1,10 @@
-//! Bars when single times are wrong.
+//! Bars when single times are wrong, and where a recording begins and ends.
 
 use tapeworks_core::processors::{find, Batch, Setting, Settings};
-use tapeworks_core::record::{Bar, Channel, Header, Plain, Records, Trade, FLAG_OUT_OF_ORDER};
+use tapeworks_core::record::{
+    Bar, Channel, Header, Marker, MarkerCode, Plain, Records, Trade, FLAG_MAYBE_BAD,
+    FLAG_OUT_OF_ORDER, NONE,
+};
 
 const MS: i64 = 1_000_000;
 const DAY_MS: i64 = 86_400_000;
@@ -22,10 +25,15 @@ fn trade(id: u64, event_ms: i64, recv_ms: i64) -> Trade {
 }
 
 fn bars(trades: &[Trade]) -> Vec<Bar> {
+    let mut input = Records::new();
+    trades.iter().for_each(|trade| input.push(trade));
+    bars_of(&input)
+}
+
+fn bars_of(input: &Records) -> Vec<Bar> {
     let settings = Settings::new().with("intervals_ms", Setting::Number(1000));
     let mut bars = find("bars").unwrap().build(&settings).unwrap();
-    let (mut input, mut out) = (Records::new(), Records::new());
-    trades.iter().for_each(|trade| input.push(trade));
+    let mut out = Records::new();
     let batch = Batch { first_offset: 0, count: input.len(), bytes: input.as_bytes() };
     bars.process(batch, &mut out).unwrap();
     out.iter().filter_map(|record| record.as_bar()).collect()
@@ -68,4 +76,54 @@ fn instrument_that_trades_seldom_has_its_bars_on_a_host_that_is_behind() {
         })
         .collect();
     assert_eq!(bars(&trades).len(), 19);
+}
+
+fn session(code: MarkerCode, recv_ms: i64, before_ms: Option<i64>) -> Marker {
+    let mut marker = Marker::read_from(&[0; 64]).unwrap();
+    let ts_recv = START + recv_ms * MS;
+    marker.header = Header { ts_event: ts_recv, ts_recv, ..Header::of::<Marker>() };
+    (marker.code, marker.channel) = (code as u8, Channel::Session as u8);
+    (marker.first, marker.last) = (u64::from(u16::MAX), u64::from(u16::MAX));
+    marker.ts_start = before_ms.map_or(NONE, |ms| START + ms * MS);
+    marker
+}
+
+#[test]
+fn bars_within_which_a_recording_begins_or_ends_are_never_closed() {
+    // Ten trades a second; the recording begins within second 1, ends within 5, begins again
+    // within 7. All other bars are whole; the last one before the end is there at once.
+    let mut input = Records::new();
+    input.push(&session(MarkerCode::Connected, 1_450, None));
+    (15..54).for_each(|id| input.push(&trade(id as u64, id * 100, id * 100)));
+    input.push(&session(MarkerCode::EndOfSession, 5_350, None));
+    let before = bars_of(&input);
+    let found: Vec<_> = before.iter().map(|bar| (bar.count, bar.closed)).collect();
+    assert_eq!(found, [(5, 0), (10, 1), (10, 1), (10, 1), (4, 0)]);
+    input.push(&session(MarkerCode::Connected, 7_450, Some(5_350)));
+    (75..120).for_each(|id| input.push(&trade(id as u64, id * 100, id * 100)));
+    let found: Vec<_> =
+        bars_of(&input)[5..].iter().map(|bar| (bar.count, bar.closed, bar.header.flags)).collect();
+    assert_eq!(found[0].0, 5);
+    assert_eq!((found[0].1, found[0].2 & FLAG_MAYBE_BAD), (0, FLAG_MAYBE_BAD));
+    assert!(found[1..]
+        .iter()
+        .all(|&(count, closed, flags)| { (count, closed, flags & FLAG_MAYBE_BAD) == (10, 1, 0) }));
+    assert_eq!(found.len(), 4);
+}
+
+#[test]
+fn a_bar_that_two_recordings_share_stays_partial() {
+    // The recorder is started again within one second: the bar is written at the end, and again
+    // with the trades that follow; it is not closed.
+    let mut input = Records::new();
+    (11..34).for_each(|id| input.push(&trade(id as u64, id * 100, id * 100)));
+    input.push(&session(MarkerCode::EndOfSession, 3_350, None));
+    input.push(&session(MarkerCode::Connected, 3_550, Some(3_350)));
+    (36..60).for_each(|id| input.push(&trade(id as u64, id * 100, id * 100)));
+    let all = bars_of(&input);
+    let shared: Vec<_> =
+        all.iter().filter(|bar| bar.header.ts_event == START + 3_000 * MS).collect();
+    assert!(shared.len() > 1);
+    assert!(shared.iter().all(|bar| bar.closed == 0));
+    assert_eq!(shared.last().unwrap().count, 8);
 }

@@ -146,6 +146,11 @@ impl Stage {
         self.with(py, |stage| Ok(stage.wait(Duration::from_millis(timeout_ms))))
     }
 
+    /// Publishes up to where the input was read, where the output does not say so.
+    fn cover(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, processors::Stage::cover)
+    }
+
     /// Saves the processor's state.
     fn save(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, processors::Stage::save)

@@ -9,10 +9,8 @@ from tapeworks.cli.command import Application
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, write_result
 from tapeworks.cli.reading import open_lake
-from tapeworks.errors import ConfigError, QueryError
-from tapeworks.lake import TABLES
-from tapeworks.views.lake import Lake
-from tapeworks.views.times import parse_time
+from tapeworks.errors import ConfigError
+from tapeworks.views.query import VIEWS
 
 FORMATS = {".parquet": Format.PARQUET, ".csv": Format.CSV, ".jsonl": Format.JSONL}
 
@@ -34,33 +32,17 @@ def export(
     symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="Start, UTC.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="End, UTC; not included.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Only this source; * takes a symbol of all.")
+    ] = None,
     data: DataOption = None,
 ) -> None:
     """Write a table and range as Parquet, CSV or JSON lines."""
-    if table not in TABLES:
-        raise ConfigError(f"wanted a table of {', '.join(TABLES)}; found {table!r}")
+    if table not in VIEWS:
+        raise ConfigError(f"expected a table of {', '.join(VIEWS)}; got {table!r}")
     if output.suffix not in FORMATS:
         raise ConfigError(f"wanted a file ending in {', '.join(FORMATS)}; found {output.name!r}")
     lake = open_lake(data)
-    time = dict(TABLES[table].renames).get("ts_event", "ts_event")
-    conditions = [
-        f"epoch_ns({time}) {sign} {parse_time(moment)}"
-        for sign, moment in ((">=", start), ("<", end))
-        if moment is not None
-    ]
-    if symbol is not None:
-        quoted = _known(lake, symbol).replace("'", "''")
-        conditions.append(f"symbol = '{quoted}'")
-    where = f" where {' and '.join(conditions)}" if conditions else ""
-    result = lake.sql(f"select * from {table}{where} order by {time}")
+    result = lake.rows(table, symbol, start, end, source=source)
     write_result(result.to_arrow(), FORMATS[output.suffix], output)
     typer.echo(f"{len(result):,} rows of {table} in {output}")
-
-
-def _known(lake: Lake, symbol: str) -> str:
-    """Returns the venue's symbol: a misspelt one must not be an empty file."""
-    held = lake.symbols()
-    for name in (symbol, symbol.upper()):
-        if name in held:
-            return name
-    raise QueryError(f"{symbol!r} was never recorded; there are {', '.join(held) or 'none'}")

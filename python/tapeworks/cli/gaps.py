@@ -27,16 +27,21 @@ def gaps(
     symbol: Annotated[str | None, typer.Argument(help="Only what touches this symbol.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="Start, UTC.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="End, UTC.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
     data: DataOption = None,
 ) -> None:
-    """List what was lost: cause, range in sequence and time, detection, state."""
-    result = open_lake(data).gaps(symbol, start, end)
-    if not len(result) and not json:
-        typer.echo("nothing is known to be missing")
-        return
-    ledger = result.to_arrow()
+    """List what was lost, and what was not recorded or is not known yet.
+
+    Of what was lost: cause, range in sequence and time, detection, state. With `--json` the column
+    `finding` says which of the three a row is.
+    """
+    found = open_lake(data).coverage(symbol, start, end, source=source)
+    ledger = found.gaps.to_arrow()
     if json:
-        write_result(ledger, Format.JSON, None)
-    else:
+        write_result(found.to_arrow(), Format.JSON, None)
+        return
+    if len(ledger):
         write_result(ledger.select(SHOWN), Format.TABLE, None)
+    for line in found.summary():
+        typer.echo(line)

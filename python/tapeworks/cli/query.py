@@ -36,6 +36,13 @@ def query(
     form: Annotated[Format, typer.Option("--format", "-f", help="How rows are written.")] = (
         Format.TABLE
     ),
+    unsafe_external_access: Annotated[
+        bool,
+        typer.Option(
+            "--unsafe-external-access",
+            help="Let SQL read and write any file, attach databases and load extensions.",
+        ),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A file instead of the screen.")
     ] = None,
@@ -43,7 +50,7 @@ def query(
     """Run SQL over all history and what arrived a second ago."""
     if not sql.strip():
         raise QueryError('wanted SQL, such as "show tables"; found nothing')
-    lake = open_lake(data)
+    lake = open_lake(data, external_access=unsafe_external_access)
     result = lake.sql(sql)
     write_result(result.to_arrow(), form, output)
     gaps = lake.gaps()

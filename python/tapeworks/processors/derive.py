@@ -30,6 +30,7 @@ DRAIN_S_MAX = 10.0
 OPEN_RETRY_S = 0.1
 FULL_RETRY_S = 1.0
 TELL_S = 1.0
+COVER_S = 1.0
 INDEX_S = 10.0
 BOOKS = "market-data.book"
 SAVE_BYTES = 256 << 20
@@ -130,6 +131,12 @@ class Derivation:
                 self._history = BookHistory(self._tapes / BOOKS)
             self._history.refresh()
 
+    def cover_ledger(self) -> None:
+        """Publishes up to where gaps were looked for, so that answers know it on a quiet ledger."""
+        stage = self._stages.get("gaps")
+        if stage is not None:
+            stage.cover()
+
     def wait(self) -> None:
         """Waits until there may be something to take, but not for long."""
         stage = next(iter(self._stages.values()), None)
@@ -203,13 +210,16 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
 
     signal.signal(signal.SIGTERM, ask)
     derivation = Derivation(processors, tape, data, source, live=True)
-    told, indexed, full = 0.0, 0.0, False
+    told, indexed, covered, full = 0.0, 0.0, 0.0, False
     try:
         while not stopping:
             beat()
             try:
                 if not derivation.step():
                     derivation.wait()
+                if time.monotonic() - covered >= COVER_S:
+                    covered = time.monotonic()
+                    derivation.cover_ledger()
                 full = False
             except (DiskFullError, OSError) as error:
                 # Nothing is lost by it: what was not written is written when the disk takes it.

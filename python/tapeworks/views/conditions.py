@@ -4,13 +4,6 @@ from tapeworks.views.query import quote
 from tapeworks.views.times import format_time
 
 
-def symbol_condition(symbols: list[str] | None) -> list[str]:
-    """Returns what must hold of a row of one of `symbols`; nothing for all."""
-    if symbols is None:
-        return []
-    return [f"symbol in ({', '.join(quote(symbol) for symbol in symbols)})"]
-
-
 def time_condition(column: str, first: int | None, last: int | None) -> list[str]:
     """Returns what must hold of a row with `first <= time < last`, in ns; none means unbounded."""
     lower = [] if first is None else [from_time(column, first)]

@@ -4,28 +4,30 @@ Reads only. A question sees the files and the tape behind them as of one instant
 while recorder and sink go on.
 """
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-
 from tapeworks._core import Records
 from tapeworks.errors import QueryError
 from tapeworks.views.books import BookAt, Books
-from tapeworks.views.conditions import before_time, from_time, symbol_condition, time_condition
+from tapeworks.views.conditions import time_condition
+from tapeworks.views.coverage import Coverage, Ledger
 from tapeworks.views.past_books import Clock
-from tapeworks.views.query import Engine, Scope, tables_in
+from tapeworks.views.query import VIEWS, Engine, Scope, tables_in, time_of
 from tapeworks.views.replay import DEFAULT_KINDS, Replay
 from tapeworks.views.result import Result
+from tapeworks.views.symbols import Chosen, Instruments
 from tapeworks.views.times import TimeLike, format_time, parse_interval, parse_time
 
 Symbols = str | Sequence[str]
 
 
-def open(path: str | Path = "data") -> "Lake":  # noqa: A001
+def open(path: str | Path = "data", *, external_access: bool = False) -> "Lake":  # noqa: A001
     """Opens a data folder for reading.
+
+    SQL reads the lake alone and changes nothing; with `external_access` it may do all that DuckDB
+    can: read and write any file, attach databases, load extensions.
 
     Raises:
         QueryError: there is no such folder, or nothing was recorded in it.
@@ -36,16 +38,18 @@ def open(path: str | Path = "data") -> "Lake":  # noqa: A001
             f"nothing is recorded in {data.absolute()}: `tape record binance BTCUSDT` records into "
             "./data, `tape demo` makes an example"
         )
-    return Lake(data)
+    return Lake(data, external_access=external_access)
 
 
 class Lake:
     """One data folder: trades, quotes, books and bars by symbol and time, and SQL over all."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, external_access: bool = False) -> None:
         self._data = data
-        self._engine = Engine(data)
+        self._engine = Engine(data, external_access)
         self._books = Books(data)
+        self._instruments = Instruments(self._engine)
+        self._ledger = Ledger(self._engine)
 
     def __repr__(self) -> str:
         return f"Lake({str(self._data)!r}: {', '.join(self.sources()) or 'no sources'})"
@@ -95,15 +99,21 @@ class Lake:
         *,
         interval: str | int = "1m",
         source: str | None = None,
+        revisions: bool = False,
+        partial: bool = False,
     ) -> Result:
-        """Returns finished bars of `interval` that were built from trades.
+        """Returns finished bars of `interval` that were built from trades, each as written last.
+
+        The column `partial` marks those that lack trades of a gap. `partial` adds the bars within
+        which a recording began or ended; `revisions` gives all that was ever written of a bar.
 
         Raises:
             QueryError: no bars of that length are built; the message lists those that are.
         """
         length = parse_interval(interval)
-        condition = f"interval_ms = {length} and closed = 1"
-        found = self._rows("bars", symbols, start, end, source, condition)
+        condition = f"interval_ms = {length}" + ("" if partial else " and closed = 1")
+        table = "bar_revisions" if revisions else "bars"
+        found = self._rows(table, symbols, start, end, source, condition)
         if not len(found):
             sql = "select distinct interval_ms from bars order by 1"
             held = self._engine.run(sql, ["bars"], Scope()).column(0).to_pylist()
@@ -140,14 +150,12 @@ class Lake:
         Raises:
             QueryError: the book was not proven at that instant; the message says since when.
         """
-        [name] = self._check_symbols([symbol], source)
+        chosen = self._instruments.choose(symbol, source)
         ts = None if at is None else parse_time(at)
         refusal: QueryError | None = None
-        for candidate in self._sources(source) or self.sources():
+        for candidate, [name] in (chosen.symbols or {}).items():
             known = self._engine.tail(candidate).symbols().ids()
             ids = [number for found, number in known if found == name]
-            if not ids:
-                continue
             try:
                 tail = self._engine.tail(candidate)
                 return self._books.at(tail, candidate, name, ids, ts, clock)
@@ -162,7 +170,7 @@ class Lake:
             "ts_recv, ts_recv_ns) from instruments qualify row_number() over "
             "(partition by venue, instrument order by tape_offset desc) = 1 order by venue, symbol"
         )
-        scope = Scope(sources=self._sources(source))
+        scope = Scope(sources=self._instruments.sources(source))
         return Result(self._engine.run(sql, ["instruments"], scope), "instruments")
 
     def gaps(
@@ -174,9 +182,41 @@ class Lake:
         source: str | None = None,
     ) -> Result:
         """Returns the ledger of what was lost: the latest state of each gap that touches."""
-        first, last = _range(start, end)
-        names = None if symbols is None else self._check_symbols(symbols, source)
-        return self._gaps(names, first, last, source)
+        chosen = self._instruments.choose(symbols, source, every=True)
+        return self._ledger.gaps(chosen, *_range(start, end))
+
+    def coverage(
+        self,
+        symbols: Symbols | None = None,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        *,
+        source: str | None = None,
+    ) -> Coverage:
+        """Returns what keeps a range from being complete: gaps, and time not recorded or not known.
+
+        No rows mean that all of it was recorded, and that the ledger has no gap in it.
+        """
+        chosen = self._instruments.choose(symbols, source, every=True)
+        return self._ledger.coverage(chosen, *_range(start, end))
+
+    def rows(
+        self,
+        table: str,
+        symbols: Symbols | None = None,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        *,
+        source: str | None = None,
+    ) -> Result:
+        """Returns rows of any table of the lake, by time; only days within the range are opened.
+
+        Raises:
+            QueryError: there is no such table, or as for `trades`.
+        """
+        if table not in VIEWS:
+            raise QueryError(f"expected a table of {', '.join(VIEWS)}; got {table!r}")
+        return self._rows(table, symbols, start, end, source)
 
     def dead_letters(
         self,
@@ -220,13 +260,12 @@ class Lake:
         Raises:
             QueryError: a symbol or a kind is not known, or the range is not on the tape any more.
         """
-        names = None if symbols is None else self._check_symbols(symbols, source)
+        chosen = self._instruments.choose(symbols, source)
         return iter(
             Replay(
                 self._data,
                 self._engine,
-                self._sources(source) or self.sources(),
-                names,
+                chosen,
                 tuple(kinds),
                 *_range(start, end),
                 speed,
@@ -236,8 +275,7 @@ class Lake:
 
     def symbols(self, *, source: str | None = None) -> list[str]:
         """Returns all symbols, ascending."""
-        known = self._known(source)
-        return sorted(set(known.values()))
+        return self._instruments.all_symbols(source)
 
     def _rows(
         self,
@@ -249,103 +287,41 @@ class Lake:
         condition: str = "true",
     ) -> Result:
         first, last = _range(start, end)
-        names = None if symbols is None else self._check_symbols(symbols, source)
-        where = [condition, *symbol_condition(names), *time_condition("ts_event", first, last)]
-        scope = Scope(self._sources(source), first, last)
+        chosen = self._instruments.choose(symbols, source)
+        time = time_of(table)
+        where = [condition, chosen.condition(), *time_condition(time, first, last)]
+        scope = Scope(chosen.sources, first, last)
         sql = (
             f"select * exclude (date) from {table} where {' and '.join(where)} "
-            "order by ts_event, ts_event_ns, tape_offset"
+            f"order by {time}, {time}_ns, tape_offset"
         )
         found = self._engine.run(sql, [table], scope)
         if not found.num_rows:
-            self._check_range(table, names, scope)
-        title = " ".join([table, *(names or [])])
-        return Result(found, title, lambda: self._gaps(names, first, last, source))
+            self._check_range(table, chosen, scope)
+        title = " ".join([table, *chosen.names])
+        return Result(found, title, lambda: self._ledger.coverage(chosen, first, last))
 
-    def _gaps(
-        self,
-        symbols: list[str] | None,
-        first: int | None,
-        last: int | None,
-        source: str | None,
-    ) -> Result:
-        where = ["true"]
-        if symbols is not None:
-            where = [f"(symbol is null or {symbol_condition(symbols)[0]})"]
-        # An open gap goes on; one whose beginning is not known began at any time before.
-        if first is not None:
-            where.append(f"(state = 'open' or {from_time('ts_to', first)})")
-        if last is not None:
-            where.append(f"(ts_from is null or {before_time('ts_from', last)})")
-        sql = (
-            "select * exclude (flags, sequence, date, latest) from (select *, row_number() over ("
-            "partition by venue, symbol, channel, cause, first_missing, ts_from, ts_from_ns "
-            "order by tape_offset desc) as latest from gaps) "
-            f"where latest = 1 and {' and '.join(where)} order by ts_detected, ts_detected_ns"
-        )
-        scope = Scope(sources=self._sources(source))
-        found = self._engine.run(sql, ["gaps"], scope)
-        return Result(found, " ".join(["gaps", *(symbols or [])]))
-
-    def _check_range(self, table: str, symbols: list[str] | None, scope: Scope) -> None:
+    def _check_range(self, table: str, chosen: Chosen, scope: Scope) -> None:
         # An empty answer within what is held is an answer; outside of it, it is a mistake.
         if scope.start is None and scope.end is None:
             return
-        where = " and ".join(["true", *symbol_condition(symbols)])
-        sql = f"select epoch_ns(min(ts_event)), epoch_ns(max(ts_event)) from {table} where {where}"
+        time = time_of(table)
+        sql = (
+            f"select epoch_ns(min({time})), epoch_ns(max({time})) from {table} "
+            f"where {chosen.condition()}"
+        )
         held = self._engine.run(sql, [table], replace(scope, start=None, end=None))
         low, high = held.column(0)[0].as_py(), held.column(1)[0].as_py()
-        what = f"{table} of {', '.join(symbols)}" if symbols else table
+        what = f"{table} of {', '.join(chosen.names)}" if chosen.names else table
         if low is None:
             raise QueryError(f"no {what} are held at all")
         outside = (scope.end is not None and scope.end <= low) or (
-            scope.start is not None and scope.start > high
+            scope.start is not None and scope.start > high + 999
         )
         if outside:
             raise QueryError(
                 f"no {what} in that range; held are {format_time(low)} to {format_time(high)}"
             )
-
-    def _sources(self, source: str | None) -> list[str] | None:
-        if source is None:
-            return None
-        known = self.sources()
-        if source not in known:
-            raise QueryError(f"wanted a source of {', '.join(known)}; found {source!r}")
-        return [source]
-
-    def _known(self, source: str | None) -> dict[str, str]:
-        """Returns every name by which a symbol may be asked for, with the venue's symbol."""
-        known: dict[str, str] = {}
-        for name in self._sources(source) or self.sources():
-            table = pa.record_batch(self._engine.tail(name).symbols().records().arrow("definition"))
-            symbols = table.column("symbol").to_pylist()
-            for canonical, symbol in zip(
-                table.column("canonical").to_pylist(), symbols, strict=True
-            ):
-                if canonical:
-                    known.setdefault(canonical, symbol)
-            known.update({symbol: symbol for symbol in symbols})
-        return known
-
-    def _check_symbols(self, symbols: Symbols, source: str | None) -> list[str]:
-        known = self._known(source)
-        found = []
-        for symbol in [symbols] if isinstance(symbols, str) else symbols:
-            match = known.get(symbol) or known.get(symbol.upper())
-            if match is None:
-                near = difflib.get_close_matches(symbol.upper(), known, n=3, cutoff=0.4)
-                some = near or sorted(set(known.values()))[:5]
-                raise QueryError(
-                    f"{symbol!r} was never recorded; "
-                    + (
-                        f"{'near it are' if near else 'there are'} {', '.join(some)}"
-                        if some
-                        else "no symbol was"
-                    )
-                )
-            found.append(match)
-        return found
 
 
 def _range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, int | None]:

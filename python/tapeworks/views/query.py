@@ -23,6 +23,27 @@ from tapeworks.views.tail import Part, SourceTail
 ATTEMPTS = 5
 # Loaded for files of an earlier version alone.
 PARQUET = "pyarrow.parquet"
+# Nothing but the lake can be read, and nothing be loaded, attached, written or set.
+SANDBOX = (
+    "autoload_known_extensions = false",
+    "autoinstall_known_extensions = false",
+    "enable_external_access = false",
+    "lock_configuration = true",
+)
+READ_ONLY = (
+    "SQL reads the lake and changes nothing: expected SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, "
+    "PIVOT or EXPLAIN of these; got {found}. `tape query --unsafe-external-access` and "
+    "tapeworks.open(..., external_access=True) lift this"
+)
+LEADING_COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*\n?|/\*.*?\*/)*", re.DOTALL)
+EXPLAIN = re.compile(r"explain\s*(?:analyze\b)?\s*(?:\([^()]*\))?", re.IGNORECASE)
+PIVOT = re.compile(r"(?:pivot|unpivot|from|with|select)\b", re.IGNORECASE)
+# Bars are written again when trades come late: a view of the last revisions, and one of all.
+REVISED = ("bars", "venue_bars")
+REVISIONS = {"bar_revisions": "bars", "venue_bar_revisions": "venue_bars"}
+VIEWS = (*TABLES, *REVISIONS)
+# The flag of a bar that may lack trades: a recording began or ended in it, or something was lost.
+MAYBE_BAD = 32
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 
@@ -47,18 +68,24 @@ class Scope:
 class Engine:
     """Answers SQL over one data folder."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, external_access: bool = False) -> None:
         self._data = data
-        self._lake = data / "lake"
+        # DuckDB compares whole paths with the folder that it may read.
+        self._lake = (data / "lake").resolve()
+        self._external_access = external_access
         self._tails: dict[str, SourceTail] = {}
         # What to select from files of an earlier version.
         self._columns: dict[Path, str] = {}
         # Files never change once named, so that their footers are worth keeping. No other database
         # is attached; each question gets a connection of its own to this one.
         self._database = duckdb.connect()
-        # Without `global`, the setting would be that of this one connection.
+        # Without `global`, a setting would be that of this one connection.
         self._database.execute("set global parquet_metadata_cache = true")
         self._database.execute("set global timezone = 'UTC'")
+        if not external_access:
+            self._database.execute(f"set global allowed_directories = [{quote(f'{self._lake}/')}]")
+            for setting in SANDBOX:
+                self._database.execute(f"set global {setting}")
 
     def sources(self) -> list[str]:
         """Returns all sources that have a tape or a file."""
@@ -92,15 +119,18 @@ class Engine:
     def _run(self, sql: str, tables: Iterable[str], scope: Scope) -> pa.Table:
         if sql.strip().rstrip("; ").lower() == "show tables":
             # Views are made for the tables that a query names, so DuckDB itself knows of none here.
-            return pa.table({"name": sorted(TABLES)})
+            return pa.table({"name": sorted(VIEWS)})
+        if not self._external_access:
+            _check_reads_only(self._database, sql)
         with self._database.cursor() as connection:
             for name in tables:
-                self._define(connection, TABLES[name], scope)
+                self._define(connection, name, scope)
             relation = connection.sql(sql)
             # A statement that gives no rows is answered with none.
             return pa.table({}) if relation is None else relation.to_arrow_table()
 
-    def _define(self, connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> None:
+    def _define(self, connection: duckdb.DuckDBPyConnection, name: str, scope: Scope) -> None:
+        table = TABLES[REVISIONS.get(name, name)]
         wanted = scope.sources if scope.sources is not None else self.sources()
         parts = [self.tail(source).part(table, scope.days) for source in wanted]
         selects = [self._files_select(parts)] + [
@@ -111,7 +141,14 @@ class Engine:
             connection.register(f"_empty_{table.name}", empty(table))
             selects = [f"select *, '' as venue, null::date as date from _empty_{table.name}"]
         body = " union all by name ".join(selects)
-        connection.execute(f"create temp view {table.name} as {body}")
+        if table.name in REVISED:
+            body = f"select *, flags & {MAYBE_BAD} != 0 as partial from ({body})"
+        if name in REVISED:
+            body += (
+                " qualify row_number() over (partition by venue, symbol, channel, interval_ms, "
+                "ts_event order by tape_offset desc) = 1"
+            )
+        connection.execute(f"create temp view {name} as {body}")
 
     def _files_select(self, parts: list[Part]) -> str:
         # One scan a source: `venue` and `date` come from the folder, which a staged file has not.
@@ -146,10 +183,32 @@ class Engine:
         return {path: self._columns[path] for path in files}
 
 
+def _check_reads_only(database: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Refuses every statement that is no query; a file of the lake could be written over by it."""
+    kinds = duckdb.StatementType
+    for statement in database.extract_statements(sql):
+        text = LEADING_COMMENTS.sub("", statement.query)
+        if statement.type == kinds.EXPLAIN:
+            # It runs what it explains, if told to analyze it.
+            inner = EXPLAIN.sub("", text, count=1)
+            if EXPLAIN.match(inner) or inner == text:
+                raise QueryError(READ_ONLY.format(found="EXPLAIN of something else"))
+            _check_reads_only(database, inner)
+        elif statement.type == kinds.MULTI and PIVOT.match(text):
+            continue
+        elif statement.type != kinds.SELECT:
+            raise QueryError(READ_ONLY.format(found=statement.type.name))
+
+
 def tables_in(sql: str) -> list[str]:
     """Returns the tables of the lake that `sql` names, and maybe some that it only mentions."""
     words = {word.lower() for word in WORD.findall(sql)}
-    return [name for name in TABLES if name in words]
+    return [name for name in VIEWS if name in words]
+
+
+def time_of(name: str) -> str:
+    """Returns the column by which the rows of a table or view are in order."""
+    return lake.column_of(TABLES[REVISIONS.get(name, name)], "ts_event")
 
 
 def quote(text: str) -> str:
@@ -174,5 +233,10 @@ def _advise(message: str) -> str:
     text = message.strip()
     if "does not exist" in message and "Table with name" in message:
         # DuckDB goes on with tables of its own that are near.
-        return f"{text.splitlines()[0]} Tables of the lake: {', '.join(TABLES)}"
+        return f"{text.splitlines()[0]} Tables of the lake: {', '.join(VIEWS)}"
+    if message.startswith("Permission Error"):
+        return (
+            f"{text.splitlines()[0]}\nSQL reads the lake alone: `tape query "
+            "--unsafe-external-access` and tapeworks.open(..., external_access=True) lift this"
+        )
     return text

@@ -18,6 +18,7 @@ from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, TOPICS
 from tapeworks.views.query import Engine
 from tapeworks.views.stream import Selected, Stream, open_stream, starts_of, times_of
+from tapeworks.views.symbols import Chosen
 
 # What may be asked for -> the tape that holds it, the number of its kind, and the table of the lake
 # that has it when the tape has it no more; empty where there is none.
@@ -45,8 +46,7 @@ class Replay:
 
     data: Path
     engine: Engine
-    sources: list[str]
-    symbols: list[str] | None
+    chosen: Chosen
     kinds: tuple[str, ...]
     start: int | None
     end: int | None
@@ -67,7 +67,7 @@ class Replay:
                 raise QueryError(f"wanted kinds of {', '.join(KINDS)}; found {kind!r}")
             wanted.setdefault(KINDS[kind][0], []).append(kind)
         found = []
-        for source in self.sources:
+        for source in self.chosen.sources:
             for topic in TOPICS:
                 if topic in wanted:
                     stream = self._stream(source, topic, wanted[topic])
@@ -86,7 +86,7 @@ class Replay:
             tuple(kinds),
             tuple(KINDS[kind][1] for kind in kinds),
             tables,
-            self.symbols,
+            None if self.chosen.symbols is None else self.chosen.symbols[source],
             self.start,
             self.end,
         )

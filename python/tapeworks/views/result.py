@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pandas
     import polars
 
+    from tapeworks.views.coverage import Coverage
+
 ROWS_SHOWN = 10
 EPOCH = datetime(1970, 1, 1)
 UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -23,7 +25,7 @@ class Result:
     """Rows of one question, held as Arrow."""
 
     def __init__(
-        self, table: pa.Table, title: str, coverage: "Callable[[], Result] | None" = None
+        self, table: pa.Table, title: str, coverage: "Callable[[], Coverage] | None" = None
     ) -> None:
         self._table = table
         self._title = title
@@ -73,10 +75,11 @@ class Result:
         rows = zip(*(column for _, column in shown), strict=True)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    def coverage(self) -> "Result":
-        """Returns the gaps that touch the symbols and the range that were asked for.
+    def coverage(self) -> "Coverage":
+        """Returns what keeps the range that was asked for from being complete, as rows.
 
-        No rows mean that nothing is known to be missing.
+        Gaps that touch it, time that was not recorded, and time whose gaps are not known yet: see
+        `tapeworks.views.coverage.Coverage`. No rows mean that it is complete.
         """
         if self._coverage is None:
             raise QueryError("this result is not of a symbol and a range: ask lake.gaps(...)")

@@ -52,14 +52,29 @@ class SourceTail:
             self._symbols_at = reader.position
         return self._symbols
 
-    def reader(self, topic: str, offset: int) -> TapeReader | None:
-        """Opens a tape at `offset`, or at the first one that it keeps; none if nothing is there."""
+    def tape(self, topic: str) -> TapeReader | None:
+        """Opens a tape; none if there is none."""
         tape = self._data / "tape" / self._source / topic
         if not tape.is_dir():
             return None
         try:
-            reader = TapeReader(tape)
+            return TapeReader(tape)
         except OSError:
+            return None
+
+    def context(self, topic: str) -> dict[str, int]:
+        """Returns what the last commit of `topic` says beside its offset."""
+        commit = commits.read_commit(self._lake, self._source, topic)
+        return {} if commit is None else dict(commit.context)
+
+    def reader(self, topic: str, offset: int) -> TapeReader | None:
+        """Opens a tape at `offset`, or at the first one that it keeps; none if nothing is there.
+
+        Raises:
+            TapeReplacedError: it is not the tape that the lake was made from.
+        """
+        reader = self.tape(topic)
+        if reader is None:
             return None
         commit = commits.read_commit(self._lake, self._source, topic)
         if commit is not None:

@@ -3,12 +3,27 @@
 import re
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
+
 from tapeworks.errors import QueryError
 
-TimeLike = str | int | date | datetime
+TimeLike = str | int | date | datetime | np.integer | np.datetime64
+
+# What 64 bits of nanoseconds hold; the greatest value means that there is no time.
+TIME_MIN, TIME_MAX = -(2**63), 2**63 - 2
+UNITS_NS = {
+    "D": 86_400 * 10**9,
+    "h": 3_600 * 10**9,
+    "m": 60 * 10**9,
+    "s": 10**9,
+    "ms": 10**6,
+    "us": 10**3,
+    "ns": 1,
+}
+PARTS_OF_NS = {"ps": 10**3, "fs": 10**6, "as": 10**9}
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-FRACTION = re.compile(r"(:\d\d)\.(\d+)")
+FRACTION = re.compile(r"(:\d\d)[.,](\d+)")
 INTERVAL = re.compile(r"(\d+)\s*(ms|s|m|h|d|w)")
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
@@ -16,24 +31,55 @@ UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "
 def parse_time(value: TimeLike) -> int:
     """Returns `value` as ns since the epoch. Text and datetimes without a zone are UTC.
 
+    A number is ns already, whatever its type. All other forms are read to the nanosecond.
+
     Raises:
-        QueryError: it is no time; the message shows the forms that are.
+        QueryError: it is no time, or beyond the years 1677 to 2262; the message shows the forms.
     """
-    if isinstance(value, bool):
+    try:
+        ts = _parse(value)
+    except OverflowError:
+        raise _wrong(value) from None
+    if not TIME_MIN <= ts <= TIME_MAX:
+        raise QueryError(
+            f"expected a time from {format_time(TIME_MIN)} to {format_time(TIME_MAX)}; "
+            f"got {value!r}"
+        )
+    return ts
+
+
+def _parse(value: object) -> int:
+    if isinstance(value, bool | np.bool_):
         raise _wrong(value)
-    if isinstance(value, int):
-        return value
-    # pandas and NumPy times hold nanoseconds that a datetime cannot.
-    exact = getattr(value, "as_unit", None)
-    if exact is not None:
-        return int(exact("ns").value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, np.datetime64):
+        return _parse_numpy(value)
     if isinstance(value, datetime):
-        return _nanoseconds(value)
+        # Of pandas, NaT is a datetime that is no time, and others hold nanoseconds.
+        if value != value:
+            raise _wrong(value)
+        exact = getattr(value, "nanosecond", 0)
+        plain = getattr(value, "to_pydatetime", None)
+        return _nanoseconds(value if plain is None else plain(warn=False)) + exact
     if isinstance(value, date):
         return _nanoseconds(datetime(value.year, value.month, value.day))
     if isinstance(value, str):
         return _parse_text(value)
     raise _wrong(value)
+
+
+def _parse_numpy(value: np.datetime64) -> int:
+    unit, step = np.datetime_data(value.dtype)
+    if np.isnat(value):
+        raise _wrong(value)
+    if unit in ("Y", "M", "W"):
+        value, unit, step = value.astype("datetime64[D]"), "D", 1
+    # Counted in Python: NumPy wraps around silently.
+    count = int(value.astype(np.int64)) * step
+    if unit in UNITS_NS:
+        return count * UNITS_NS[unit]
+    return count // PARTS_OF_NS[unit]
 
 
 def parse_interval(value: str | int) -> int:
@@ -42,12 +88,14 @@ def parse_interval(value: str | int) -> int:
     Raises:
         QueryError: it is no length of time.
     """
-    if isinstance(value, int):
-        return value
-    match = INTERVAL.fullmatch(value.strip())
-    if match is None:
-        raise QueryError(f"wanted an interval such as 1s, 5m or 1h; found {value!r}")
-    return int(match[1]) * UNITS_MS[match[2]]
+    length = 0
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        length = int(value)
+    elif isinstance(value, str) and (match := INTERVAL.fullmatch(value.strip())):
+        length = int(match[1]) * UNITS_MS[match[2]]
+    if not 0 < length < 2**32:
+        raise QueryError(f"expected an interval such as 1s, 5m or 1h; got {value!r}")
+    return length
 
 
 def format_time(ts: int) -> str:
@@ -59,19 +107,25 @@ def format_time(ts: int) -> str:
 
 def _parse_text(text: str) -> int:
     written = text.strip()
-    if written.lstrip("-").isdigit() and len(written) > 8:
+    digits = written.lstrip("-")
+    if digits.isdecimal() and len(digits) != 8:
+        if len(digits) < 16:
+            # As nanoseconds it would be some hours of 1970; seconds or milliseconds were meant.
+            raise QueryError(
+                f"expected ns since the epoch, 16 digits or more, or a date; got {text!r}"
+            )
         return int(written)
     # A datetime holds microseconds: digits beyond them are read by hand.
     match = FRACTION.search(written)
-    digits = match[2] if match else ""
+    fraction = match[2] if match else ""
     whole = FRACTION.sub(r"\1", written)
-    if len(digits) > 9:
-        raise QueryError(f"wanted a time with up to 9 digits of a second; found {text!r}")
+    if len(fraction) > 9:
+        raise QueryError(f"expected a time with up to 9 digits of a second; got {text!r}")
     try:
         moment = datetime.fromisoformat(whole)
     except ValueError:
         raise _wrong(text) from None
-    return _nanoseconds(moment) + int(digits.ljust(9, "0") or 0)
+    return _nanoseconds(moment) + int(fraction.ljust(9, "0") or 0)
 
 
 def _nanoseconds(moment: datetime) -> int:
@@ -81,6 +135,6 @@ def _nanoseconds(moment: datetime) -> int:
 
 def _wrong(value: object) -> QueryError:
     return QueryError(
-        "wanted a time such as '2026-11-20', '2026-11-20T14:03:07.123Z', a datetime, or ns since "
-        f"the epoch; found {value!r}"
+        "expected a time such as '2026-11-20', '2026-11-20T14:03:07.123Z', a datetime, or ns since "
+        f"the epoch; got {value!r}"
     )

@@ -18,6 +18,19 @@ impl Ingest {
         self.pending.push_records(connection, ts, marker.as_bytes())
     }
 
+    /// Notes that the recorder starts: it counts as a connection. `ts_start` of the marker says
+    /// what the tape received last before: the end of a recorder that was killed.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub(super) fn begin_session(&mut self, ts: i64) -> Result<()> {
+        let mut marker = self.marker(MarkerCode::Connected, ts);
+        marker.first = u64::from(NO_CONNECTION);
+        marker.last = u64::from(NO_CONNECTION);
+        marker.ts_start = self.raw.last_ts_recv().unwrap_or(NONE);
+        self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
+    }
+
     /// Notes that `connection` ended, and forgets its streams. With `stops`, the recorder closed it
     /// because it stops: what comes later is not lost, it was not to be recorded.
     ///

@@ -8,6 +8,9 @@
 //! the first bar of an instrument, unless the recording saw its first trade. A volume that does not
 //! fit its field is absent, and its bar flagged so too; the turnover stays exact.
 //!
+//! A bar within which a recording begins or ends is partial: it is flagged as well, and `closed` is
+//! 0 for good. At the end of a recording all open bars are written.
+//!
 //! `ts_recv` of a bar is that of the record that closed it: nobody could have known it sooner.
 
 use super::state::{StateReader, StateWriter};
@@ -170,6 +173,40 @@ impl Bars {
         self.lose(gap.header.instrument, Lost::new(gap, start), out);
     }
 
+    /// Writes all open windows when the recorder stops; those that go on are partial.
+    fn end(&mut self, ts: i64, out: &mut Records) {
+        let watermark = self.watermark.ts();
+        self.deadline = i64::MAX;
+        for series in &mut self.series {
+            for at in 0..series.windows.len() {
+                for window in series.windows[at].iter_mut().filter(|window| window.is_open) {
+                    if window.end() > ts {
+                        window.cut();
+                    }
+                    window.is_open = false;
+                    self.written += 1;
+                    write(&window.bar, watermark, out);
+                }
+                series.trim(at);
+            }
+        }
+    }
+
+    fn marker(&mut self, marker: &Marker, out: &mut Records) {
+        let ts = marker.header.ts_recv;
+        match MarkerCode::try_from(marker.code) {
+            Ok(MarkerCode::Gap) => self.gap(marker, out),
+            Ok(MarkerCode::EndOfSession) => self.end(ts, out),
+            // A recorder starts. What came before, and from when on nothing did, it says itself.
+            Ok(MarkerCode::Connected)
+                if marker.first == u64::from(u16::MAX) && marker.ts_start <= ts =>
+            {
+                self.lose(0, Lost::not_recorded(marker.ts_start, ts), out);
+            }
+            _ => {}
+        }
+    }
+
     fn lose(&mut self, instrument: u32, lost: Lost, out: &mut Records) {
         let (watermark, mut revised) = (self.watermark.ts(), 0);
         let mut rewrite = |bar: &mut Bar| {
@@ -220,9 +257,7 @@ impl Processor for Bars {
                 }
                 MARKER => {
                     if let Some(marker) = Marker::read_from(record.bytes()) {
-                        if marker.code == MarkerCode::Gap as u8 {
-                            self.gap(&marker, out);
-                        }
+                        self.marker(&marker, out);
                     }
                 }
                 _ => {}

@@ -16,6 +16,8 @@ use crate::record::{
 };
 use crate::tape::{save_offset, Batch, Durability, Reader, Retention, Tape, TapeConfig, TapeKind};
 
+mod cover;
+
 /// How many items are read at once while the state is rebuilt.
 const REBUILD_ITEMS: usize = 4096;
 /// The state is saved when the input is so much later, in ns: retention waits for what the oldest
@@ -252,10 +254,7 @@ impl Stage {
     /// As [`Tape::append`], [`Tape::sync`] and [`StateFiles::save`].
     pub fn save(&mut self) -> Result<()> {
         self.output.reopen()?;
-        self.publish()?;
-        if self.output.last_input_offset().unwrap_or(0) < self.position {
-            self.output.append(&[], 0, self.position, self.ts_recv)?;
-        }
+        self.cover()?;
         self.output.sync()?;
         let mut state = Vec::new();
         self.processor.snapshot(&mut state);

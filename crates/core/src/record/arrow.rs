@@ -387,6 +387,7 @@ mod tests {
                 match layout.only {
                     Only::Code(code) => row[32] = code as u8,
                     Only::BookMarker => row[32] = MarkerCode::BookState as u8,
+                    Only::Session => row[32] = MarkerCode::Connected as u8,
                     Only::All | Only::Book => {}
                 }
             }

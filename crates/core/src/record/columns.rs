@@ -58,6 +58,8 @@ pub enum Only {
     Book,
     /// Markers that make up a book: its states, ends of whole books, updates without levels.
     BookMarker,
+    /// Markers that say when a recorder and its connections began and ended.
+    Session,
 }
 
 /// The fields of one kind of record.
@@ -190,6 +192,7 @@ pub const LAYOUTS: &[Layout] = &[
     marker("gap", Only::Code(MarkerCode::Gap), GAP),
     marker("dead", Only::Code(MarkerCode::DeadLetter), DEAD),
     marker("book_marker", Only::BookMarker, BOOK_MARKER),
+    marker("session", Only::Session, MARKER),
     layout!("definition", Definition {
         tick_size Price, lot_size Size, valid_from Time, valid_to Time, symbol Text,
         canonical Text, currency Text, asset_class ASSET, status TRADING, reserved Hidden,
@@ -220,6 +223,12 @@ const _: () = {
         index += 1;
     }
 };
+
+const fn is_session(code: u8) -> bool {
+    code == MarkerCode::Connected as u8
+        || code == MarkerCode::Disconnected as u8
+        || code == MarkerCode::EndOfSession as u8
+}
 
 const fn is_book_marker(code: u8) -> bool {
     code == MarkerCode::EmptyUpdate as u8
@@ -255,6 +264,7 @@ impl Layout {
                 Only::Code(code) => bytes[offset_of!(Marker, code)] == code as u8,
                 Only::Book => bytes[offset_of!(Level, channel)] != Channel::PartialDepth as u8,
                 Only::BookMarker => is_book_marker(bytes[offset_of!(Marker, code)]),
+                Only::Session => is_session(bytes[offset_of!(Marker, code)]),
             }
     }
 

@@ -28,7 +28,7 @@ pub struct Window {
     pub deadline: i64,
     /// Whether it was not written yet.
     pub is_open: bool,
-    /// Whether the recording began within it.
+    /// Whether a recording began or ended within it.
     is_part: bool,
 }
 
@@ -117,6 +117,13 @@ impl Window {
         self.deadline = self.end().max(ts_recv).saturating_add(grace_ns);
     }
 
+    /// Takes in that a recording began or ended within it: it is never whole.
+    pub fn cut(&mut self) {
+        self.is_part = true;
+        self.bar.header.flags |= FLAG_MAYBE_BAD;
+        self.bar.closed = 0;
+    }
+
     /// The first moment after the window, in ns.
     #[inline]
     pub fn end(&self) -> i64 {
@@ -136,6 +143,15 @@ impl Lost {
             last: gap.last,
             missing: u64::from(gap.count),
         }
+    }
+
+    /// A time in which no recorder ran: its trades never come.
+    pub const fn not_recorded(start: i64, end: i64) -> Self {
+        Self { start, end, first: u64::MAX, last: 0, missing: u64::MAX }
+    }
+
+    const fn is_not_recorded(&self) -> bool {
+        self.first > self.last && self.missing == u64::MAX
     }
 
     fn touches(&self, window: &Window) -> bool {
@@ -180,8 +196,11 @@ impl Series {
             // The recording began in the middle of its first window, unless at the first trade.
             let is_part = windows.is_empty() && ts > start && trade.trade_id > 1;
             let mut window = Window::new(start, interval_ms, trade);
-            window.is_part = is_part;
-            if is_part || self.lost.iter().any(|lost| lost.touches(&window)) {
+            let mut touching = self.lost.iter().filter(|lost| lost.touches(&window)).peekable();
+            let is_bad = touching.peek().is_some();
+            if is_part || touching.any(Lost::is_not_recorded) {
+                window.cut();
+            } else if is_bad {
                 window.bar.header.flags |= FLAG_MAYBE_BAD;
             }
             windows.insert(place, window);
@@ -207,8 +226,15 @@ impl Series {
         }
         self.lost.push(lost);
         for window in self.windows.iter_mut().flatten() {
-            if window.bar.header.flags & FLAG_MAYBE_BAD == 0 && lost.touches(window) {
-                window.bar.header.flags |= FLAG_MAYBE_BAD;
+            if !lost.touches(window) {
+                continue;
+            }
+            let was = window.bar;
+            if lost.is_not_recorded() {
+                window.cut();
+            }
+            window.bar.header.flags |= FLAG_MAYBE_BAD;
+            if window.bar != was {
                 revise(window, &mut revised);
             }
         }

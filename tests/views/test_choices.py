@@ -1,0 +1,181 @@
+"""Names and times that could mean several things: an error that lists them, never a mixture."""
+
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tapeworks as tw
+from conftest import START, SpineFolder
+from tapeworks.errors import QueryError
+from tapeworks.views.times import parse_interval, parse_time
+
+
+def folder(path, maker, *sources, canonical=True):
+    """Sources that each have trades, quotes and bars, and their symbols, in one data folder."""
+    for at, (source, symbols) in enumerate(sources):
+        spine = SpineFolder(path, source)
+        definitions = maker.definitions(symbols)
+        definitions["canonical"] = [b"BTC-USDT", b"ETH-USDT", b"SOL-USDT"][: len(symbols)]
+        trades = maker.trades(300, at * 1_000)
+        trades["instrument"] = 1 + np.arange(300) % len(symbols)
+        quotes = maker.rows("quote", 10, instrument=1, ts_event=START, ts_recv=START, bid_price=5)
+        bars = maker.rows("bar", 1, instrument=1, ts_event=START, interval_ms=60_000, closed=1)
+        spine.append(definitions)
+        spine.append(trades)
+        spine.append(quotes)
+        spine.append(bars, "market-data.bars")
+        spine.close()
+    return tw.open(path)
+
+
+SPOT = ("binance-spot", ("BTCUSDT", "ETHUSDT"))
+FUTURES = ("binance-usdm", ("BTCUSDT", "ETHUSDT"))
+KRAKEN = ("kraken", ("XBTUSDT", "XETUSDT"))
+
+QUESTIONS = {
+    "trades": lambda lake, symbol, **more: len(lake.trades(symbol, **more)),
+    "quotes": lambda lake, symbol, **more: len(lake.quotes(symbol, **more)),
+    "bars": lambda lake, symbol, **more: len(lake.bars(symbol, **more)),
+    "rows": lambda lake, symbol, **more: len(lake.rows("trades", symbol, **more)),
+    "replay": lambda lake, symbol, **more: sum(
+        len(batch) for batch in lake.replay(symbol, ["trades"], **more)
+    ),
+}
+
+
+@pytest.mark.parametrize("asked", QUESTIONS)
+def test_a_symbol_of_two_sources_is_refused_with_the_choices(tmp_path, maker, asked):
+    # The same symbol at two venues: one of them is named, or all are asked for.
+    lake = folder(tmp_path, maker, SPOT, FUTURES)
+    ask = QUESTIONS[asked]
+    with pytest.raises(QueryError, match="BTCUSDT of binance-spot, BTCUSDT of binance-usdm") as no:
+        ask(lake, "BTCUSDT")
+    assert "source='*'" in str(no.value)
+    one = ask(lake, "BTCUSDT", source="binance-usdm")
+    assert one > 0
+    assert ask(lake, "BTCUSDT", source="*") == 2 * one
+    with pytest.raises(QueryError, match="BTCUSDT of binance-usdm"):
+        lake.book("BTCUSDT")
+
+
+@pytest.mark.parametrize("asked", QUESTIONS)
+def test_a_canonical_symbol_of_two_venues_is_refused(tmp_path, maker, asked):
+    # Each venue has a symbol of its own for it: with all, each source gives its own.
+    lake = folder(tmp_path, maker, SPOT, KRAKEN)
+    ask = QUESTIONS[asked]
+    with pytest.raises(QueryError, match="BTCUSDT of binance-spot, XBTUSDT of kraken"):
+        ask(lake, "BTC-USDT")
+    one = ask(lake, "XBTUSDT")
+    assert ask(lake, "BTC-USDT", source="kraken") == one > 0
+    assert ask(lake, "BTC-USDT", source="*") == ask(lake, "BTCUSDT") + one
+
+
+def test_an_answer_of_all_sources_keeps_each_ones_symbol(tmp_path, maker):
+    # A symbol of one venue that another has defined as something else is not mixed in.
+    swapped = ("other", ("ETHUSDT", "BTCUSDT"))
+    lake = folder(tmp_path, maker, SPOT, swapped)
+    table = lake.trades("BTC-USDT", source="*").to_arrow()
+    pairs = set(zip(table["venue"].to_pylist(), table["symbol"].to_pylist(), strict=True))
+    assert pairs == {("binance-spot", "BTCUSDT"), ("other", "ETHUSDT")}
+
+
+def test_a_symbol_that_is_only_defined_is_no_choice(tmp_path, maker):
+    # Venues define all that they trade: where nothing of it is recorded, nothing is meant.
+    lake = folder(tmp_path, maker, SPOT)
+    defines = SpineFolder(tmp_path, "binance-usdm")
+    defines.append(maker.definitions(("BTCUSDT", "ETHUSDT")))
+    defines.close()
+    assert len(tw.open(tmp_path).trades("BTCUSDT")) == len(lake.trades("BTCUSDT")) == 150
+
+
+def test_a_canonical_symbol_of_two_instruments_of_one_source_is_refused(tmp_path, maker):
+    # A perpetual and a future of one venue: the venue's own names tell them apart.
+    spine = SpineFolder(tmp_path, "binance-usdm")
+    definitions = maker.definitions(("BTCUSDT", "BTCUSDT_261225"))
+    definitions["canonical"] = b"BTC-USDT"
+    spine.append(definitions)
+    spine.append(maker.trades(10))
+    spine.close()
+    with pytest.raises(QueryError, match="ask for BTCUSDT, BTCUSDT_261225"):
+        tw.open(tmp_path).trades("BTC-USDT", source="*")
+
+
+NINE = 1_795_183_387_123_456_789
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (np.datetime64("2026-11-20T14:03:07.123456789", "ns"), NINE),
+        (np.datetime64("2026-11-20T14:03:07.123456", "us"), NINE - 789),
+        (np.datetime64("2026-11-20", "D"), 1_795_132_800_000_000_000),
+        (np.datetime64("2026-11", "M"), 1_793_491_200_000_000_000),
+        (np.datetime64("2026", "Y"), 1_767_225_600_000_000_000),
+        (np.int64(NINE), NINE),
+        (np.uint64(NINE), NINE),
+        (pd.Timestamp(NINE), NINE),
+        (pd.Timestamp(NINE, tz="America/New_York"), NINE),
+        (pd.Timestamp("2026-11-20").as_unit("s"), 1_795_132_800_000_000_000),
+        (
+            datetime(2026, 11, 20, 16, tzinfo=timezone(timedelta(hours=2))),
+            1_795_183_200_000_000_000,
+        ),
+        (datetime(2026, 11, 20, tzinfo=UTC), 1_795_132_800_000_000_000),
+        (date(2026, 11, 20), 1_795_132_800_000_000_000),
+        ("20261120", 1_795_132_800_000_000_000),
+        ("2026-11-20T14:03:07,123456789Z", NINE),
+        ("1969-12-31T23:59:59.999999999Z", -1),
+        (-1, -1),
+    ],
+)
+def test_every_form_of_a_time_means_the_same(written, expected):
+    # NumPy, pandas, datetimes, dates, text and integers, to the nanosecond; without a zone UTC.
+    assert parse_time(written) == expected
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pd.NaT,
+        np.datetime64("NaT"),
+        None,
+        True,
+        np.bool_(True),
+        1.5,
+        np.float64(1e18),
+        "",
+        "NaT",
+        "now",
+        "1700262000",
+        "1700262000000",
+        "2026-11-20T14:03:07.1234567891Z",
+        10**19,
+        2**63 - 1,
+        -(2**64),
+        np.uint64(2**64 - 1),
+        np.datetime64("2500", "Y"),
+        np.datetime64("3000-01-01", "s"),
+        np.datetime64(2**62, "D"),
+        pd.Timestamp("3000-01-01"),
+        datetime(9999, 12, 31),
+        datetime(1, 1, 1),
+        date(1, 1, 1),
+        "9999-12-31",
+        "0001-01-01T00:00:00+14:00",
+        timedelta(1),
+        [1],
+    ],
+)
+def test_what_is_no_time_is_refused_in_words(wrong):
+    # Never an OverflowError, a wrapped year or hours of 1970.
+    with pytest.raises(QueryError, match="expected"):
+        parse_time(wrong)
+
+
+@pytest.mark.parametrize("wrong", [True, 0, -1, "0s", "1M", "m", 1.5, 2**40, "99999999w", None])
+def test_what_is_no_interval_is_refused(wrong):
+    # Bars have a length in ms of 32 bits.
+    with pytest.raises(QueryError, match="expected an interval"):
+        parse_interval(wrong)

@@ -1,0 +1,190 @@
+"""What an answer says of itself: recorded ranges, gaps, and how far the ledger is known."""
+
+import numpy as np
+import pytest
+
+import tapeworks as tw
+from conftest import START
+from tapeworks import _core
+from tapeworks._core import Stage
+from tapeworks.sinks.base import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.views.times import format_time
+
+TOPIC = "market-data.normalized"
+SECOND, HOUR = 10**9, 3_600 * 10**9
+CODES = _core.numbers("marker_code")
+RECORDER = 0xFFFF
+
+
+def drain(spine, topic: str = TOPIC) -> None:
+    config = ParquetConfig()
+    sink = ParquetSink(config, spine.path, spine.source, topic)
+    feeder = Feeder(sink, spine.tape(topic), config.policy)
+    feeder.drain(seconds_max=30)
+    feeder.close()
+
+
+def derive(spine) -> None:
+    """Brings the gap ledger up to all that is on the normalized tape."""
+    target = spine.tape("market-data.gaps")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stage = Stage("gaps", spine.tape(), target, spine.path / "state")
+    stage.run_until_idle()
+    stage.save()
+    stage.close()
+
+
+def note(spine, maker, code: str, ts: int, connection: int = 0, before: int = _core.NONE) -> None:
+    """Appends what a recorder notes of itself and its connections."""
+    marker = maker.rows("marker", 1, code=CODES[code], first=connection, ts_event=ts, ts_recv=ts)
+    marker["ts_start"] = before
+    spine.append(marker)
+
+
+def begin(spine, maker, ts: int, before: int = _core.NONE) -> None:
+    note(spine, maker, "connected", ts, RECORDER, before)
+    note(spine, maker, "connected", ts)
+
+
+def end(spine, maker, ts: int) -> None:
+    note(spine, maker, "disconnected", ts)
+    note(spine, maker, "end_of_session", ts)
+
+
+def findings(coverage) -> list[tuple[str, str, str]]:
+    return [(row["finding"], row["ts_from"], row["ts_to"]) for row in coverage.to_pylist()]
+
+
+def text(ts: int) -> str:
+    seconds, rest = divmod(ts, SECOND)
+    return format_time(seconds * SECOND).removesuffix("Z") + f".{rest:09d}Z"
+
+
+@pytest.fixture
+def twice(spine, maker):
+    """Recorded for 100 s from START on, and for 100 s an hour later; the ledger is up to date."""
+    begin(spine, maker, START)
+    spine.append(maker.definitions())
+    spine.append(maker.trades(1_000))
+    end(spine, maker, START + 100 * SECOND)
+    later = maker.trades(1_000, 1_000)
+    later["ts_event"] += HOUR - 100 * SECOND
+    later["ts_recv"] += HOUR - 100 * SECOND
+    begin(spine, maker, START + HOUR, START + 100 * SECOND)
+    spine.append(later)
+    end(spine, maker, START + HOUR + 100 * SECOND)
+    derive(spine)
+    return spine
+
+
+@pytest.mark.parametrize("where", ["tape", "files"])
+def test_time_that_was_not_recorded_is_never_complete(twice, where):
+    # Before, between and after two recordings, whether the markers are on the tape or in files.
+    if where != "tape":
+        drain(twice)
+    opened = tw.open(twice.path)
+    whole = opened.trades("BTCUSDT", START - HOUR, START + 3 * HOUR).coverage()
+    assert findings(whole) == [
+        ("not_recorded", text(START - HOUR), text(START)),
+        ("not_recorded", text(START + 100 * SECOND), text(START + HOUR)),
+        ("not_recorded", text(START + HOUR + 100 * SECOND), text(START + 3 * HOUR)),
+    ]
+    assert not whole.is_complete
+    within = opened.trades("BTCUSDT", START + SECOND, START + 50 * SECOND).coverage()
+    assert within.is_complete
+    assert within.summary() == [
+        f"no gaps recorded from {format_time(START + SECOND)} to {format_time(START + 50 * SECOND)}"
+    ]
+    outside = opened.coverage("BTCUSDT", START + 200 * SECOND, START + 300 * SECOND)
+    assert [row["finding"] for row in outside.to_pylist()] == ["not_recorded"]
+    [recorded] = whole.recorded
+    assert recorded.ranges == [
+        (START, START + 100 * SECOND),
+        (START + HOUR, START + HOUR + 100 * SECOND),
+    ]
+
+
+def test_gaps_that_were_not_derived_are_not_known(twice, maker):
+    # A gap stands on the normalized tape; the ledger is behind it. Then it is in the ledger.
+    begin(twice, maker, START + 2 * HOUR, START + HOUR + 100 * SECOND)
+    more = maker.trades(100, 2_000)
+    more["ts_event"] = more["ts_recv"] = START + 2 * HOUR + np.arange(100) * SECOND
+    gap = maker.rows("marker", 1, instrument=1, code=3, cause=1, channel=1, count=7, state=2)
+    gap["first"], gap["last"] = 100, 106
+    gap["ts_start"], gap["ts_event"] = START + 2 * HOUR + SECOND, START + 2 * HOUR + 2 * SECOND
+    gap["ts_recv"] = START + 2 * HOUR + 3 * SECOND
+    twice.append(gap)
+    twice.append(more)
+    opened = tw.open(twice.path)
+    span = START + 2 * HOUR, START + 2 * HOUR + 50 * SECOND
+    unread = opened.trades(None, *span).coverage()
+    assert findings(unread) == [("not_yet_known", text(span[0]), text(span[1]))]
+    assert unread.summary()[1] == f"not yet known: gaps after {text(span[0])} (binance-spot)"
+    earlier = opened.trades("BTCUSDT", START + HOUR, START + HOUR + 100 * SECOND).coverage()
+    assert earlier.is_complete
+    derive(twice)
+    known = opened.trades("BTCUSDT", *span).coverage()
+    assert [row["finding"] for row in known.to_pylist()] == ["gap"]
+    assert known.gaps.to_pylist()[0]["missing"] == 7
+    assert opened.trades("ETHUSDT", *span).coverage().is_complete
+
+
+def test_without_a_ledger_nothing_is_known(spine, maker):
+    # Nothing was ever derived: no range may be called complete.
+    begin(spine, maker, START)
+    spine.append(maker.definitions())
+    spine.append(maker.trades(1_000))
+    span = START + SECOND, START + 50 * SECOND
+    coverage = tw.open(spine.path).trades("BTCUSDT", *span).coverage()
+    assert findings(coverage) == [("not_yet_known", text(span[0]), text(span[1]))]
+
+
+def test_a_killed_recorder_ends_where_it_received_last(spine, maker):
+    # No note of its end: the next start says until when it received, the tape of the last one.
+    begin(spine, maker, START)
+    spine.append(maker.definitions())
+    trades = maker.trades(1_000)
+    spine.append(trades)
+    last = int(trades["ts_recv"].max())
+    begin(spine, maker, START + HOUR, last)
+    derive(spine)
+    opened = tw.open(spine.path)
+    [recorded] = opened.coverage().recorded
+    assert recorded.ranges[0] == (START, last)
+    assert recorded.is_open
+    between = opened.coverage("BTCUSDT", START + 200 * SECOND, START + 300 * SECOND)
+    assert [row["finding"] for row in between.to_pylist()] == ["not_recorded"]
+    # After the newest record it may have gone on.
+    after = opened.coverage("BTCUSDT", START + 2 * HOUR, START + 3 * HOUR)
+    assert [row["finding"] for row in after.to_pylist()] == ["not_yet_known"]
+
+
+def test_connections_that_were_all_down_recorded_nothing(spine, maker):
+    # One of two lines drops: still recorded. Both: not, until one is back.
+    begin(spine, maker, START)
+    note(spine, maker, "connected", START, 1)
+    spine.append(maker.definitions())
+    spine.append(maker.trades(3_000))
+    note(spine, maker, "disconnected", START + 100 * SECOND, 0)
+    note(spine, maker, "disconnected", START + 200 * SECOND, 1)
+    note(spine, maker, "connected", START + 250 * SECOND, 2)
+    end(spine, maker, START + 300 * SECOND)
+    derive(spine)
+    [recorded] = tw.open(spine.path).coverage().recorded
+    assert recorded.ranges == [
+        (START, START + 200 * SECOND),
+        (START + 250 * SECOND, START + 300 * SECOND),
+    ]
+
+
+def test_tapes_without_notes_of_a_recorder_hold_what_their_records_say(spine, maker):
+    # Tapes of another origin: outside of the first and the last record nothing is claimed.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(1_000))
+    derive(spine)
+    opened = tw.open(spine.path)
+    coverage = opened.trades("BTCUSDT", START - HOUR, START + 99 * SECOND).coverage()
+    assert [row["finding"] for row in coverage.to_pylist()] == ["not_recorded"]
+    after = opened.coverage("BTCUSDT", START + HOUR, START + 2 * HOUR)
+    assert [row["finding"] for row in after.to_pylist()] == ["not_yet_known"]
