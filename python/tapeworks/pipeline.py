@@ -381,6 +381,9 @@ class Supervisor:
     def _note_failures(self) -> None:
         """Complains of all that does not run at the end, or did not for long."""
         for child in self.children:
+            if child.code == EXIT_REFUSED and not child.alive:
+                # What its source lacks is told with what all others achieved.
+                continue
             if child.failures and (not child.alive or child.failures >= LOOP_FAILURES):
                 if child.alive and (time.monotonic() - child.started) * 1000 >= (
                     self.config.supervisor.healthy_ms

@@ -61,14 +61,15 @@ class Scene:
         self.folder = folder
         self.outcome = outcome
         self.rss_mib = 0
-        self.venue = subprocess.Popen(
-            [sys.executable, "-m", "tests.hostile.venue", mode.name, str(seed)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(folder / "venue.log").open("ab"),
-            text=True,
-        )
+        with (folder / "venue.log").open("ab") as log:
+            self.venue = subprocess.Popen(
+                [sys.executable, "-m", "tests.hostile.venue", mode.name, str(seed)],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         assert self.venue.stdout is not None
         self.port = int(self.venue.stdout.readline())
         self.recorder: subprocess.Popen[bytes] | None = None
@@ -186,12 +187,13 @@ def _play(scene: Scene, chance: random.Random) -> None:
         scene.record()
         scene.until(scene.is_well, HEALTHY_S_MAX, "the recorder did not record before the attack")
         scene.tell("attack")
+    attacked = lambda: scene.tell("report")["attacks"] > 0  # noqa: E731
+    scene.until(attacked, HEALTHY_S_MAX, "the venue did not come to its attack")
     until = time.monotonic() + ATTACK_S + chance.random() * 2
     while time.monotonic() < until:
         scene.look()
         time.sleep(0.05)
     calm = scene.tell("calm")
-    outcome.expect(calm["attacks"] > 0, "the venue did not come to its attack")
 
     def is_back() -> bool:
         return scene.is_well() and all(

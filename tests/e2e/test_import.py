@@ -1,5 +1,6 @@
 """Captured frames through `tape import`: the same path as live ones, asked by the same commands."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -78,3 +79,33 @@ def test_missing_file_is_named(tmp_path: Path):
     assert shown.returncode == 2
     assert "none.gz" in shown.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_frames_of_another_feed_are_no_success(tmp_path: Path):
+    # Sixty lines of JSON that no Binance stream holds: kept as dead letters, and not "imported"
+    # as if all were well. A few such lines among good ones are told.
+    lines = [f'{STARTED_NS + n} {{"topic":"trades","price":{n}}}' for n in range(60)]
+    (tmp_path / "other.txt").write_text("\n".join(lines) + "\n")
+    shown = tape("import", "binance-spot", "other.txt", cwd=tmp_path)
+    assert shown.returncode == 3, shown.stdout
+    assert "none of them could be decoded as binance-spot" in " ".join(shown.stderr.split())
+    write_capture(tmp_path / "good.txt", list(range(1, 51)))
+    with (tmp_path / "good.txt").open("a") as file:
+        file.write("\n".join(lines[:5]) + "\n")
+    shown = tape("import", "binance-spot", "good.txt", "--data", "more", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "5 of them could not be decoded" in " ".join(shown.stderr.split())
+
+
+def test_line_without_end_and_time_without_bounds_are_refused(tmp_path: Path):
+    # A small packed file of one endless line, and a stamp of the year 2286: each is one line on
+    # stderr, and takes no memory.
+    with gzip.open(tmp_path / "bomb.gz", "wb") as file:
+        for _ in range(80):
+            file.write(b"{" * (1 << 20))
+    (tmp_path / "late.txt").write_text('9999999999999999999 {"stream":"x"}\n')
+    for name, told in (("bomb.gz", "a line of over"), ("late.txt", "up to the year 2262")):
+        shown = tape("import", "binance-spot", name, cwd=tmp_path)
+        assert shown.returncode == 1, shown.stderr
+        assert told in shown.stderr
+        assert "Traceback" not in shown.stderr

@@ -1,33 +1,86 @@
-"""`tape record` against a simulated exchange: what goes wrong is said in one line."""
+"""`tape record` and `tape up`: what was asked for, what was achieved, and the exit code of it."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import socket
+from collections.abc import Iterator
 
-from tapeworks.simulators import start_simulator
-
-START = "from tapeworks.cli import main; main()"
+import pytest
 
 
-def test_wrong_symbol_stops_the_recording_at_once(tmp_path: Path):
-    # No restart would help: the venue's answer, the exit code of a recording without anything, no
-    # traceback.
-    with start_simulator("--symbols", "BTCUSDT", log=tmp_path / "simulator.log") as simulator:
-        shown = subprocess.run(
-            [
-                *(sys.executable, "-c", START, "record", "binance", "NOSUCHUSDT"),
-                *("--set", f"ws_url={simulator.ws_url}", "--set", f"rest_url={simulator.rest_url}"),
-                *("--seconds", "60"),
-            ],
-            cwd=tmp_path,
-            env={**os.environ, "NO_COLOR": "1"},
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-    assert shown.returncode == 3, shown.stderr
-    assert "Invalid symbol" in shown.stderr
-    assert "check the symbols" in shown.stderr
-    assert "Traceback" not in shown.stderr
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """An address where nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+def record(tape, ws_url, rest_url, *words, seconds=8, symbols=("BTCUSDT",), code):
+    """Records for some seconds; returns all that was said."""
+    shown = tape.start(
+        *("record", "binance", *symbols, "--seconds", seconds),
+        *("--set", f"ws_url={ws_url}", "--set", f"rest_url={rest_url}", *words),
+    )
+    out, errors = shown.communicate(timeout=100)
+    assert shown.returncode == code, out + errors
+    assert "Traceback" not in out + errors
+    return " ".join((out + errors).split())
+
+
+def test_wrong_symbol_stops_the_recording_at_once(tape, start):
+    # No early restart would help: the venue's answer, and the exit code of a recording of nothing.
+    simulator = start("--symbols", "BTCUSDT")
+    urls = simulator.ws_url, simulator.rest_url
+    told = record(tape, *urls, seconds=60, symbols=("NOSUCHUSDT",), code=3)
+    assert "Invalid symbol" in told
+    assert "check the symbols" in told
+
+
+def test_all_that_was_asked_for_is_told(tape, start):
+    # A healthy venue: every stream spoke, every book is proven, exit code 0.
+    simulator = start("--symbols", "BTCUSDT", "--rate", 200)
+    told = record(tape, simulator.ws_url, simulator.rest_url, seconds=10, code=0)
+    assert "binance-spot: 3 of 3 streams spoke" in told
+    assert "1 of 1 books verified" in told
+
+
+def test_venue_that_was_never_reached_is_a_failure(tape, nowhere):
+    # Nobody listens there. The recording runs to its end, says so, and is no success.
+    told = record(tape, f"ws://{nowhere}", f"http://{nowhere}", code=3)
+    assert "0 of 3 streams spoke" in told
+    assert "never subscribed: btcusdt@trade" in told
+    assert "nothing of what was asked for was recorded: cannot connect" in told
+
+
+def test_book_that_was_never_verified_is_a_failure(tape, start, nowhere):
+    # Streams come and requests fail: updates are recorded whose book nobody can know.
+    simulator = start("--symbols", "BTCUSDT", "--rate", 200)
+    told = record(tape, simulator.ws_url, f"http://{nowhere}", code=3)
+    assert "3 of 3 streams spoke" in told
+    assert "book never verified: BTCUSDT" in told
+    assert "only a part of what was asked for was recorded" in told
+
+
+def test_requests_that_are_off_are_told_and_no_failure(tape, start):
+    # Whoever turns requests off wants updates without snapshots.
+    simulator = start("--symbols", "BTCUSDT", "--rate", 200)
+    told = record(tape, simulator.ws_url, "off", code=0)
+    assert "book never verified: requests off: BTCUSDT" in told
+
+
+def test_refused_feed_does_not_end_its_neighbour(tape, start):
+    # Two feeds, of which one names a symbol that its venue refuses: the other is recorded to the
+    # end, both are told of, and the exit code says that not all was recorded.
+    simulator = start("--symbols", "BTCUSDT", "--rate", 200)
+    feeds = "".join(
+        f'[feeds.{name}]\nkind = "binance"\nsymbols = ["{symbol}"]\n'
+        f'ws_url = "{simulator.ws_url}"\nrest_url = "{simulator.rest_url}"\n'
+        for name, symbol in (("good", "BTCUSDT"), ("bad", "NOSUCHUSDT"))
+    )
+    (tape.folder / "tapeworks.toml").write_text(feeds)
+    process = tape.start("up", "--seconds", 12)
+    out, errors = process.communicate(timeout=100)
+    told = " ".join((out + errors).split())
+    assert process.returncode == 3, told
+    assert "good: 3 of 3 streams spoke" in told
+    assert "bad: nothing of what was asked for was recorded" in told
+    assert "Invalid symbol" in told

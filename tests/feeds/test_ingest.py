@@ -55,6 +55,20 @@ def test_frames_that_are_not_data_are_shown_and_kept(tmp_path):
     assert raw_bodies(tmp_path) == [*frames, b"{}"]
 
 
+def test_what_is_marked_as_cut_is_a_dead_letter_whatever_it_holds(tmp_path):
+    # A message whose last fragment never came may read like a whole one. Its bytes are kept, and
+    # make no record; the trades behind it do.
+    ingest = Ingest(tmp_path, "x", "binance-spot", data_prefix=PREFIX)
+    ingest.receive(0, 1, time.time_ns(), trade(1), b"#cut")
+    ingest.receive(0, 3, time.time_ns(), b'{"symbols":[]}', b"/api/v3/exchangeInfo#cut")
+    for number in (2, 3, 4):
+        ingest.receive(0, 1, time.time_ns(), trade(number))
+    # The start of the recorder, two dead letters, a definition and three trades.
+    assert ingest.flush() == 7
+    assert ingest.stats()["dead_letters"] == 2
+    assert raw_bodies(tmp_path)[:2] == [trade(1), b'{"symbols":[]}']
+
+
 def test_activity_counts_named_streams(tmp_path):
     # The watchdog asks when a stream last spoke; only what was subscribed is kept.
     ingest = Ingest(tmp_path, "x", "binance-spot")

@@ -164,9 +164,9 @@ class Venue:
         """Answers one request; says whether the connection may be used again."""
         act = self.mode.answer if self.attacking else None
         if act is not None:
+            self.counts["attacks"] += 1
             sent = await act(self, path, writer)
             if sent is not False:
-                self.counts["attacks"] += 1
                 if isinstance(sent, bytes):
                     writer.write(sent)
                     await writer.drain()
@@ -221,6 +221,10 @@ class Venue:
             word = line.strip()
             if word in ("attack", "calm"):
                 (self.begun if word == "attack" else self.calmed).set()
+            if word == "attack" and (self.mode.handshake or self.mode.control):
+                # A recorder that is connected already comes again.
+                for socket in list(self.sockets):
+                    socket.drop()
             facts = {"trades": self.trades, "updates": self.updates, **self.counts}
             print(json.dumps(facts), flush=True)
 

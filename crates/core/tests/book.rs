@@ -281,6 +281,30 @@ fn snapshot_newer_than_the_buffer_waits_for_its_update() {
 }
 
 #[test]
+fn snapshot_far_ahead_of_its_stream_gives_way_to_another() {
+    // Updates would not reach it in years. A right one takes its place, and the next update proves
+    // that; where one was missed meanwhile, the book breaks and asks anew.
+    for missed in [false, true] {
+        let mut book = SyncedBook::new(Continuity::Adjacent);
+        let spot = |first, last| level(1, (first, last, first - 1), Side::Ask, 100 + last as i64);
+        book.level(&spot(10, 12));
+        snapshot(&mut book, 1_000_000_000);
+        book.level(&spot(13, 18));
+        assert_eq!(book.sync().state(), SyncState::Bridging);
+        snapshot(&mut book, 18);
+        assert_eq!((book.sync().state(), book.sync().sequence()), (SyncState::Bridging, 18));
+        let next = if missed { spot(20, 22) } else { spot(19, 22) };
+        assert!(book.level(&next).changed);
+        let state = if missed { SyncState::Broken } else { SyncState::Continuous };
+        assert_eq!(book.sync().state(), state);
+        if missed {
+            snapshot(&mut book, 21);
+            assert_eq!(book.sync().state(), SyncState::Continuous);
+        }
+    }
+}
+
+#[test]
 fn futures_rule_follows_the_chain() {
     // Ids jump between updates; `previous` alone links them. At the boundary three forms are right:
     // the range holds the snapshot, ends at it, or names it as predecessor.

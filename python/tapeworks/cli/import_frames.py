@@ -83,9 +83,9 @@ def _import(settings: Config, name: str, feed: str, files: list[Path], captures:
         catch_up(settings)
     console.print(f"imported {frames:,} frames into {settings.data} as {name}")
     if undecoded:
-        told = "none of them" if undecoded >= frames else f"{undecoded:,} of them not"
+        told = "none of them could" if undecoded >= frames else f"{undecoded:,} of them could not"
         problems.print(
-            f"{told} could be decoded as {feed}: see `tape dead --data {settings.data}`",
+            f"{told} be decoded as {feed}: see `tape dead --data {settings.data}`",
             style="red",
             soft_wrap=True,
         )

@@ -22,6 +22,10 @@ FEEDS: Mapping[str, str] = {"binance": "tapeworks.feeds.binance.session:BinanceF
 """The table of feeds: the kind that a config names, and the class that serves it. A kind such as
 `package.module:Class` names a class of the user's own: see `python.py`."""
 
+CUT_MARK = "#cut"
+"""Ends the context of a frame or an answer of which a part never came: it is a dead letter. No path
+of a request holds a fragment of its own."""
+
 _CLASS_NAMED = "tapeworks.feeds.python:class_named"
 
 

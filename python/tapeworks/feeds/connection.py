@@ -15,7 +15,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from tapeworks._core import Ingest, numbers
 from tapeworks.errors import VenueError
-from tapeworks.feeds.base import Clock, Control, ControlKind, Feed, Line, Subscriptions
+from tapeworks.feeds.base import CUT_MARK, Clock, Control, ControlKind, Feed, Line, Subscriptions
 from tapeworks.feeds.limits import LogSampler, Pace
 
 KIND_TEXT, KIND_BINARY = numbers("blob_kind")["text"], numbers("blob_kind")["binary"]
@@ -322,7 +322,8 @@ class Connection(WSListener):
         """Puts the fragments of a message that never ended on the raw tape: a dead letter."""
         if self._parts:
             cut = b"".join(self._parts)[:CUT_BYTES_KEPT]
-            self._receive(self.number, self._parts_kind, self._clock.wall_ns(), cut)
+            now_ns = self._clock.wall_ns()
+            self._receive(self.number, self._parts_kind, now_ns, cut, CUT_MARK.encode())
         self._forget_fragments()
 
     def _forget_fragments(self) -> None:

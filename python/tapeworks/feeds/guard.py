@@ -84,7 +84,7 @@ class GuardedSubscriptions:
 
     def next(self) -> bytes | None:
         """Returns the next message to send, or none while there is none."""
-        message = self._call("subscriptions.next", self._talk.next)
+        message = self._call("subscriptions.next", lambda: self._talk.next())
         return None if message is None else bytes(message)
 
     def receive(self, control: Control) -> None:

@@ -17,7 +17,7 @@ from yarl import URL
 
 from tapeworks._core import Ingest, numbers
 from tapeworks.errors import VenueError
-from tapeworks.feeds.base import Clock, Feed, Request
+from tapeworks.feeds.base import CUT_MARK, Clock, Feed, Request
 
 REST_CONNECTION = 65_535
 """The connection number of answers to requests, on the raw tape."""
@@ -29,8 +29,6 @@ BODY_BYTES_MAX = 32 << 20
 """An answer that is longer is not read to its end."""
 CUT_BYTES_KEPT = 1 << 20
 """This much of an answer that is not whole is kept on the raw tape."""
-CUT_MARK = "#cut"
-"""Behind the path of an answer that is not whole. No path holds a fragment of its own."""
 BAN_MS_MAX = 3 * 86_400_000
 """No refusal holds requests back for longer, whatever it says."""
 _RETRY_MS = 1000

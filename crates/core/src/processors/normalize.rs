@@ -73,6 +73,10 @@ impl Normalizer {
         if blob.header.kind == BlobKind::Records as u8 {
             return self.session(blob, offset, out);
         }
+        if blob.context.ends_with(blob::CUT_MARK) {
+            self.dead_letter(blob, offset, DecodeReason::Truncated, blob.body.len(), out);
+            return Ok(());
+        }
         let start = out.mark();
         match self.decoder.receive(blob, &mut self.instruments, out) {
             Ok(()) => {

@@ -7,6 +7,10 @@ use super::{Plain, NONE};
 use crate::error::{Error, Result};
 use crate::numbered;
 
+/// Ends the context of a blob of which a part never came. Whatever its bytes hold by chance, it is
+/// a dead letter.
+pub const CUT_MARK: &[u8] = b"#cut";
+
 numbered! {
     /// What a blob holds.
     pub enum BlobKind {

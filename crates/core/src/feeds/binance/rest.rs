@@ -32,9 +32,6 @@ const SILENT: &[&str] = &[
     "ticker/tradingDay",
 ];
 
-/// Behind the path of an answer that the recorder knows to be cut.
-const CUT_MARK: &str = "#cut";
-
 /// Elements of a REST kline, an array: the twelfth has no meaning.
 const KLINE_ELEMENTS: usize = 11;
 
@@ -47,9 +44,6 @@ impl Task<'_> {
         self.check()?;
         let request = std::str::from_utf8(context)
             .map_err(|_| Error::decode(DecodeReason::UnknownStream, 0))?;
-        if request.ends_with(CUT_MARK) {
-            return Err(Error::decode(DecodeReason::Truncated, self.bytes.len()));
-        }
         let (path, query) = request.split_once('?').unwrap_or((request, ""));
         // The path is /api/v3/NAME, /fapi/v1/NAME and so on.
         let name = path.trim_start_matches('/').splitn(3, '/').nth(2).unwrap_or(path);

@@ -284,6 +284,49 @@ fn exchange_information_defines_instruments() {
     assert_eq!(known[1], ("ETH-USDT-260626".to_owned(), 3, 10_000_000, 100_000, 1));
 }
 
+fn listed(symbols: &[&str]) -> Vec<u8> {
+    let rest = r#""status":"TRADING","baseAsset":"A","quoteAsset":"B","filters":[]"#;
+    let one = |symbol: &&str| format!(r#"{{"symbol":"{symbol}",{rest}}}"#);
+    let all: Vec<String> = symbols.iter().map(one).collect();
+    format!(r#"{{"symbols":[{}]}}"#, all.join(",")).into_bytes()
+}
+
+fn known_symbols(bench: &Bench) -> Vec<String> {
+    bench
+        .instruments
+        .iter()
+        .map(|known| crate::record::unpadded(&known.symbol).to_owned())
+        .collect()
+}
+
+#[test]
+fn one_bad_definition_does_not_take_the_others_with_it() {
+    // A symbol of 49 bytes stands before, between and behind good ones: all good ones are defined,
+    // and the answer is a dead letter that says why.
+    let long = "Y".repeat(49);
+    for at in 0..=2 {
+        let mut bench = Bench::new(FeedId::BinanceSpot);
+        let mut symbols = vec!["BTCUSDT", "ETHUSDT"];
+        symbols.insert(at, &long);
+        let body = listed(&symbols);
+        let error = bench.receive(BlobKind::Rest, b"/api/v3/exchangeInfo", &body).unwrap_err();
+        assert!(matches!(error, Error::Decode { reason: DecodeReason::TooLong, .. }), "{error}");
+        assert_eq!(known_symbols(&bench), ["BTCUSDT", "ETHUSDT"]);
+    }
+}
+
+#[test]
+fn only_what_was_asked_for_is_defined() {
+    // The request names two symbols. Whatever else the venue answers defines nothing, readable or
+    // not; nor does a symbol that is a part of one that was asked for.
+    let mut bench = Bench::new(FeedId::BinanceSpot);
+    let long = "Y".repeat(49);
+    let body = listed(&["EVIL", "ETHUSDT", &long, "BTC", "BTCUSDT"]);
+    let context = b"/api/v3/exchangeInfo?symbols=%5B%22BTCUSDT%22%2C%22ETHUSDT%22%5D";
+    bench.receive(BlobKind::Rest, context, &body).unwrap();
+    assert_eq!(known_symbols(&bench), ["ETHUSDT", "BTCUSDT"]);
+}
+
 #[test]
 fn history_is_flagged_as_such() {
     let mut bench = Bench::new(FeedId::BinanceSpot);

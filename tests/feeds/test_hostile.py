@@ -1,0 +1,14 @@
+"""Some modes of the hostile venue; `scripts/campaign hostile_venue` has all of them."""
+
+import pytest
+from tests.campaigns.hostile_venue import play
+from tests.hostile.modes import MODES
+
+QUICK = ("cut_body", "empty_fragments", "far_snapshots", "ping_flood", "redirects")
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_recorder_outlives_the_attack_and_loses_nothing_in_silence(name, tmp_path):
+    # An attack of some seconds: bounded memory, no end, and afterwards every trade that was sent is
+    # on the tape or in the ledger, with proven books.
+    assert play(MODES[name], len(name), tmp_path).complaints == []
