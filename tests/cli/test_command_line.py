@@ -70,7 +70,7 @@ def test_help_starts_within_200_ms(tmp_path: Path):
         (["query", "--nothing"], 2, "see `tape query --help`"),
         (["query", "--format", "xml", "select 1"], 2, "'xml' is not one of 'table', 'csv'"),
         (["book", "BTCUSDT", "--levels", "many"], 2, "'--levels' / '-n'"),
-        (["verify", "nothing"], 2, "found nothing, which is not there"),
+        (["verify", "nothing"], 2, "got nothing, which is not there"),
         (["query", " "], 1, "wanted SQL"),
         (["import", "nothing", "tapeworks.toml"], 2, "wanted a feed of binance-spot, binance-usdm"),
         (["import", "binance-spot", "tapeworks.toml"], 1, "tapeworks.toml:1: wanted"),

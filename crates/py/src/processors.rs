@@ -7,6 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tapeworks_core::processors::normalize::{Normalizer, HOLD_MS};
+use tapeworks_core::processors::state_files::StateFiles;
 use tapeworks_core::processors::{self, Setting, Settings, StageConfig, PROCESSORS};
 use tapeworks_core::tape::Retention;
 use tapeworks_core::{Durability, Error};
@@ -222,9 +223,17 @@ fn processor_table() -> Vec<(&'static str, &'static str, &'static str)> {
     PROCESSORS.iter().map(|entry| (entry.name, entry.input, entry.output)).collect()
 }
 
+/// Reads the saved state at `path`: the input offset that it covers, and the output's end then.
+#[pyfunction]
+fn verify_state(py: Python<'_>, path: PathBuf) -> PyResult<(u64, u64)> {
+    let saved = py.allow_threads(|| StateFiles::load(&path)).map_err(to_python)?;
+    Ok((saved.input, saved.output))
+}
+
 /// Adds this file's classes and functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Stage>()?;
     module.add_function(wrap_pyfunction!(processor_table, module)?)?;
+    module.add_function(wrap_pyfunction!(verify_state, module)?)?;
     Ok(())
 }

@@ -1,5 +1,6 @@
-"""`tape verify`: proves that the tapes and the lake are whole and unchanged."""
+"""`tape verify`: proves that tapes, states, offsets and lake are whole and unchanged."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,8 @@ from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import amount, as_json, size
 from tapeworks.errors import ConfigError
-from tapeworks.tape import tape_hash, verify
+from tapeworks.jobs.inspection import Fault, state_faults, tape_fault, tapes_of, verify_tape
+from tapeworks.tape import tape_hash
 from tapeworks.views.lake_check import LakeReport, verify_lake
 
 app = Application()
@@ -30,33 +32,37 @@ def verify_tapes(
     json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
     data: DataOption = None,
 ) -> None:
-    """Read every byte: checksums, offsets, hash chain; the lake's files, hashes and commits.
+    """Read every byte: checksums, offsets, hash chain, states; the lake's files and commits.
 
     Exits with 1 at any fault. Tapes that are named are read alone.
     """
     reports = []
-    folders = [path for path in tapes or () if (path / "tape").is_dir()]
-    lakes = [found for folder in folders or _none(tapes, data) for found in verify_lake(folder)]
+    folders = [path for path in tapes or () if (path / "tape").is_dir()] or _none(tapes, data)
+    lakes = [found for folder in folders for found in verify_lake(folder)]
+    others = [fault for folder in folders for fault in state_faults(folder)]
     for path in _meant(tapes) if tapes else all_tapes(recorded(data)):
-        report: dict[str, Any] = {"tape": str(path), **verify(path)}
+        report: dict[str, Any] = {"tape": str(path), **verify_tape(path)}
         if hashes and report["fault"] is None:
             report["sha256"] = tape_hash(path)
         reports.append(report)
     if json:
-        print(as_json([*reports, *map(_lake_entry, lakes)]))
+        print(as_json([*reports, *map(_other_entry, others), *map(_lake_entry, lakes)]))
     else:
-        _show(reports)
+        _show(reports, others)
         if lakes:
             lake.show(lakes)
-    if any(report["fault"] is not None for report in reports) or any(
-        found.faults for found in lakes
-    ):
+    is_damaged = any(report["fault"] is not None for report in reports)
+    if is_damaged or others or any(found.faults for found in lakes):
         raise typer.Exit(1)
 
 
 def _none(tapes: list[Path] | None, data: Path | None) -> list[Path]:
     """Returns the data folder, if no tape was named."""
     return [] if tapes else [recorded(data)]
+
+
+def _other_entry(fault: Fault) -> dict[str, Any]:
+    return {fault.kind: fault.path, "fault": {**asdict(fault)}}
 
 
 def _lake_entry(found: LakeReport) -> dict[str, Any]:
@@ -76,8 +82,8 @@ def _meant(paths: list[Path]) -> list[Path]:
             found.append(path)
         else:
             raise ConfigError(
-                "wanted a data folder or a tape such as data/tape/binance-spot/market-data.raw; "
-                f"found {path}, which is {'neither' if path.exists() else 'not there'}"
+                "expected a data folder or a tape such as data/tape/binance-spot/market-data.raw; "
+                f"got {path}, which is {'neither' if path.exists() else 'not there'}"
             )
     return found
 
@@ -88,13 +94,13 @@ def all_tapes(data: Path) -> list[Path]:
     Raises:
         ConfigError: there is none.
     """
-    found = sorted(path for path in (data / "tape").glob("*/*") if path.is_dir())
+    found = tapes_of(data)
     if not found:
-        raise ConfigError(f"wanted tapes below {data / 'tape'}, found none")
+        raise ConfigError(f"expected tapes below {data / 'tape'}, found none")
     return found
 
 
-def _show(reports: list[dict[str, Any]]) -> None:
+def _show(reports: list[dict[str, Any]], others: list[Fault]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("tape")
     for name in ("items", "frames", "bytes", "segments", "links"):
@@ -113,13 +119,12 @@ def _show(reports: list[dict[str, Any]]) -> None:
         )
     console.print(table)
     for report in reports:
-        if report["fault"] is not None:
-            console.print(f"[red]{_place(report['fault'])}[/]", soft_wrap=True)
+        if (fault := tape_fault(Path(report["tape"]), report)) is not None:
+            console.print(str(fault), style="red", markup=False, soft_wrap=True)
         if "sha256" in report:
             console.print(f"{report['sha256']}  {report['tape']}", soft_wrap=True)
-
-
-def _place(fault: Any) -> str:
-    if isinstance(fault, dict):
-        return f"{fault['path']} at byte {fault['byte']}: {fault['reason']}"
-    return str(fault)
+    for fault in others:
+        told = f"{fault.kind} of {fault.source}: {fault}"
+        console.print(told, style="red", markup=False, soft_wrap=True)
+    if others or any(report["fault"] is not None for report in reports):
+        console.print("`tape repair` shows what can be done about it")

@@ -1,0 +1,88 @@
+"""`tape repair`: moves what is damaged aside, and makes it again from the raw tape."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from tapeworks._core import Decoder
+from tapeworks.cli.command import Application
+from tapeworks.cli.options import ConfigOption, DataOption, recorded
+from tapeworks.cli.settings import load
+from tapeworks.errors import ConfigError, TapeworksError
+from tapeworks.feeds.base import build
+from tapeworks.feeds.python import PythonFeed
+from tapeworks.jobs.repair import Plan, inspect, repair
+from tapeworks.pipeline import Config
+
+app = Application()
+
+EXAMPLES = """\
+Examples:
+  tape repair              # shows what is damaged, and what would be done
+  tape repair --yes        # does it
+
+Nothing is deleted: what is damaged, and all that was made from it, goes to `damaged/` of the data
+folder. What can be read of the raw tape is kept, everything else is made from it again, and what
+cannot be read is a gap in the ledger (`tape gaps`). It refuses while anything writes the source.
+
+It exits with 0 if nothing is damaged or all is repaired, and else with 1.
+"""
+
+
+@app.command("repair", epilog=EXAMPLES)
+def repair_data(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it, do not only show it.")] = False,
+    feed: Annotated[
+        str, typer.Option(help="Feed of a source that the settings do not name.", metavar="FEED")
+    ] = "",
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Move what is damaged aside, declare what is lost, and make the rest again."""
+    settings = replace(load(config), data=recorded(data))
+    plans = inspect(settings.data)
+    if not plans:
+        typer.echo(f"nothing is damaged in {settings.data}")
+        return
+    for plan in plans:
+        typer.echo(f"{plan.source}:")
+        for fault in plan.faults:
+            typer.echo(f"  damaged: {fault}")
+        for step in plan.steps() if not yes else ():
+            typer.echo(f"  would: {step}")
+    if not yes:
+        typer.echo("nothing was changed; `tape repair --yes` does it")
+        raise typer.Exit(1)
+    decoders = [_decoder(settings, plan, feed) for plan in plans]
+    for plan, (decoder, native) in zip(plans, decoders, strict=True):
+        _tell(settings, plan, decoder, native)
+    if left := inspect(settings.data):
+        raise TapeworksError("still damaged: " + "; ".join(str(f) for p in left for f in p.faults))
+
+
+def _decoder(settings: Config, plan: Plan, feed: str) -> tuple[Any | None, str]:
+    """Returns what decodes the frames of a source: a feed of the user's own, or a name.
+
+    Raises:
+        ConfigError: neither the settings nor `--feed` say.
+    """
+    if plan.source in settings.feeds:
+        built = build(settings.feeds[plan.source])
+        return (built if isinstance(built, PythonFeed) else None), built.native
+    native = feed or plan.source
+    try:
+        Decoder(native)
+    except ValueError as error:
+        raise ConfigError(
+            f"{plan.source}: the settings name no such source, so that its feed is not known: "
+            f"--feed says it ({error})"
+        ) from None
+    return None, native
+
+
+def _tell(settings: Config, plan: Plan, decoder: Any | None, native: str) -> None:
+    report = repair(settings, plan, decoder, native)
+    typer.echo(f"{plan.source}: repaired; what was damaged is in {report.aside}")
+    for lost in report.lost:
+        typer.echo(f"{plan.source}: frames {lost.first} to {lost.last} are lost: see `tape gaps`")

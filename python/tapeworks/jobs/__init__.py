@@ -1,0 +1,1 @@
+"""Work on a whole data folder, done once and then over."""
