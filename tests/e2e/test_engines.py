@@ -1,0 +1,175 @@
+"""The lake as other engines read it, at their default settings: all see the same rows."""
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from conftest import START, Command, RecordMaker, SpineFolder
+from tapeworks import _core, lake
+from tapeworks.sinks.base import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+KEY = ("venue", "tape_offset")
+
+Table = dict[str, list[Any]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lake of a demo of both venues."""
+    command = Command(tmp_path_factory.mktemp("engines"))
+    # Whether the demo proves what it should is its own test.
+    command.run("demo", "--seconds", 8, "--json", code=None)
+    add_rest(command.folder / "demo")
+    return command.folder / "demo" / "lake"
+
+
+def add_rest(data: Path) -> None:
+    """Adds a source with what a demo has not: tables of derivatives, gaps and dead letters."""
+    maker, spine = RecordMaker(), SpineFolder(data, "made")
+    ts = START + np.arange(50) * 10**9 + np.arange(50)
+    times = {"instrument": 1, "ts_event": ts, "ts_recv": ts + 7}
+    marks = maker.rows("mark", 50, mark_price=5, index_price=6, funding_rate=-7, **times)
+    marks["ts_funding"] = np.where(np.arange(50) % 2, ts + 10**12, _core.NONE)
+    gaps = maker.rows("marker", 50, code=3, cause=1, channel=1, count=7, state=2, **times)
+    gaps["ts_start"] = ts - 999
+    spine.append(maker.definitions())
+    spine.append(marks)
+    spine.append(maker.rows("bar", 50, interval_ms=60_000, closed=1, channel=6, **times))
+    spine.append(gaps, "market-data.gaps")
+    dead = spine.tape("market-data.dead")
+    dead.mkdir(parents=True)
+    letters = _core.TapeWriter(dead, "blobs")
+    for at in range(20):
+        letters.append_blob(1, bytes([at, 255]) * at, ts=START + at)
+    letters.close()
+    spine.close()
+    for topic in ("market-data.normalized", "market-data.gaps", "market-data.dead"):
+        config = ParquetConfig()
+        sink = ParquetSink(config, data, spine.source, topic)
+        feeder = Feeder(sink, spine.tape(topic), config.policy)
+        feeder.drain(seconds_max=30)
+        feeder.close()
+
+
+@pytest.fixture(scope="module")
+def spark() -> Any:
+    """Spark with nothing set that concerns reading."""
+    missing = shutil.which("java") is None
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        missing = True
+    if missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail("expected Java and `scripts/build spark` in CI")
+        pytest.skip("Java or PySpark is missing: scripts/build spark")
+    session = SparkSession.builder.master("local[1]").getOrCreate()
+    yield session
+    session.stop()
+
+
+def with_spark(session: Any) -> Callable[[Path], Table]:
+    def read(path: Path) -> Table:
+        rows = [row.asDict() for row in session.read.parquet(str(path)).collect()]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    return read
+
+
+def with_duckdb(path: Path) -> Table:
+    return of_arrow(
+        duckdb.sql(
+            f"select * from read_parquet('{path}/*/*/*.parquet', hive_partitioning = true)"
+        ).to_arrow_table()
+    )
+
+
+def with_polars(path: Path) -> Table:
+    return of_arrow(pl.read_parquet(path, hive_partitioning=True).to_arrow())
+
+
+def with_pandas(path: Path) -> Table:
+    frame = pd.read_parquet(path)
+    return {name: frame[name].tolist() for name in frame.columns}
+
+
+def of_arrow(table: pa.Table) -> Table:
+    return {name: table[name].to_pylist() for name in table.column_names}
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as all engines mean it: instants in us, exact numbers, nothing for absent."""
+    if isinstance(value, list | tuple) or type(value).__name__ == "ndarray":
+        return [plain(inner) for inner in value]
+    if value is None or value is pd.NaT or value != value:
+        return None
+    if isinstance(value, datetime):
+        # Of Spark an instant in the zone of this machine, without naming it.
+        return round(value.timestamp() * 1e6)
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    if isinstance(value, float) and value.is_integer():
+        return Decimal(int(value))
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return Decimal(value)
+    return str(value)
+
+
+def in_order(table: Table) -> dict[str, list[Any]]:
+    columns = {name: [plain(value) for value in values] for name, values in table.items()}
+    order = sorted(range(len(columns[KEY[1]])), key=lambda at: [columns[name][at] for name in KEY])
+    return {name: [values[at] for at in order] for name, values in columns.items()}
+
+
+def test_every_engine_reads_every_table_alike(folder: Path, spark: Any) -> None:
+    # Value by value against pyarrow's own reading of the same files.
+    readers = {
+        "spark": with_spark(spark),
+        "duckdb": with_duckdb,
+        "polars": with_polars,
+        "pandas": with_pandas,
+    }
+    for name in lake.TABLES:
+        path = folder / name
+        expected = in_order(of_arrow(ds.dataset(path, partitioning="hive").to_table()))
+        assert expected["tape_offset"], name
+        for engine, read in readers.items():
+            found = in_order(read(path))
+            assert set(found) == set(expected), (engine, name)
+            for column, values in expected.items():
+                assert found[column] == values, (engine, name, column)
+
+
+def test_spark_reads_times_as_times(folder: Path, spark: Any) -> None:
+    # Its own functions work on them, and the nanoseconds are beside.
+    frame = spark.read.parquet(str(folder / "trades"))
+    types = dict(frame.dtypes)
+    assert (types["ts_event"], types["ts_event_ns"]) == ("timestamp", "smallint")
+    frame.createOrReplaceTempView("trades")
+    [row] = spark.sql(
+        "select count(*) as n, count(distinct date_trunc('second', ts_recv)) as seconds, "
+        "min(ts_recv_ns) as low, max(ts_recv_ns) as high from trades"
+    ).collect()
+    assert row["n"] > 100
+    assert row["seconds"] > 3
+    assert 0 <= row["low"] <= row["high"] <= 999
