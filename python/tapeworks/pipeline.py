@@ -380,15 +380,14 @@ class Supervisor:
 
     def _note_failures(self) -> None:
         """Complains of all that does not run at the end, or did not for long."""
+        healthy_s = self.config.supervisor.healthy_ms / 1000
         for child in self.children:
-            if child.code == EXIT_REFUSED and not child.alive:
-                # What its source lacks is told with what all others achieved.
-                continue
-            if child.failures and (not child.alive or child.failures >= LOOP_FAILURES):
-                if child.alive and (time.monotonic() - child.started) * 1000 >= (
-                    self.config.supervisor.healthy_ms
-                ):
-                    continue
+            # What a refused source lacks is told with what all others achieved.
+            is_told = child.code == EXIT_REFUSED and not child.alive
+            lives = child.alive and (
+                child.failures < LOOP_FAILURES or time.monotonic() - child.started >= healthy_s
+            )
+            if child.failures and not is_told and not lives:
                 self._complain(
                     f"{child.worker.name} is {child.state}, after {child.restarts} failures: "
                     f"{child.last}"
