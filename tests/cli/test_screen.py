@@ -60,9 +60,14 @@ def test_empty_gap_tape_is_told_in_words_and_a_gap_is_a_row():
 
 
 def test_troubles_are_named():
-    # A recorder that cannot write, one that is gone, a book that is not proven.
+    # A recorder that cannot write, one that is banned or whose rules raise, one that is gone, a
+    # book that is not proven.
     failing = {"failure": "No space left on device", "pending_bytes": 5 << 20, "shed": 3}
     assert "CANNOT WRITE: No space left on device; 5.0 MiB wait" in drawn(state(recorder=failing))
+    banned = {"banned_s": 120.0, "request_trouble": "/depth: the venue answered 418"}
+    told = " ".join(drawn(state(recorder=banned)).split())
+    assert "no requests for 120 s: /depth: the venue answered 418" in told
+    assert "rules raised 7 times" in drawn(state(recorder={"feed_errors": {"control": 7}}))
     assert "not recording" in drawn(state(recorder=None))
     assert "0 of 1 books proven (not BTCUSDT)" in drawn(state(books={"BTCUSDT": "broken"}))
 

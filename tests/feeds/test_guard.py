@@ -97,3 +97,13 @@ def test_errors_without_end_are_logged_a_few_times_and_end_nothing_unless_asked(
     assert errors.counts["control"] == len(told) == 1000
     assert len(caplog.records) == 12
     assert "KeyError" in str(told[0])
+
+
+def test_state_that_cannot_be_taken_is_told_to_both(caplog):
+    # The core keeps the older state and must see the error; whoever reads the log must, too.
+    feed: Any = Broken(fail)
+    feed.snapshot = fail
+    errors = guard(feed)
+    with pytest.raises(KeyError):
+        feed.snapshot()
+    assert errors.counts["snapshot"] == 1

@@ -176,6 +176,11 @@ def trouble(source: SourceState, before: str) -> str:
         words.append(f"CANNOT WRITE: {failure}; {waiting} wait in memory")
     if shed:
         words.append(f"{shed:,} frames shed")
+    if held_s := recorder.get("banned_s", 0):
+        told = recorder.get("request_trouble") or "the venue asked for it"
+        words.append(f"no requests for {held_s:,.0f} s: {told}")
+    if raised := sum(recorder.get("feed_errors", {}).values()):
+        words.append(f"the feed's rules raised {raised:,} times: see its log")
     return before + ", ".join(words) if words else ""
 
 

@@ -112,6 +112,8 @@ def guard(feed: Feed, on_error: Callable[[FeedError], None] | None = None) -> Fe
         setattr(feed, name, _guarded(getattr(feed, name), name, kind, otherwise, errors))
     for name, kind in _LISTS:
         setattr(feed, name, _guarded_list(getattr(feed, name), name, kind, errors))
+    if snapshot := getattr(feed, "snapshot", None):
+        setattr(feed, "snapshot", _logged(snapshot, "snapshot", errors))  # noqa: B010
     setattr(feed, "subscriptions", _guarded_talk(feed.subscriptions, errors))  # noqa: B010
     return errors
 
@@ -129,6 +131,20 @@ def _guarded(
             errors.note(name, error)
             return otherwise
         return answer
+
+    return call
+
+
+def _logged(method: Callable[[], bytes], name: str, errors: FeedErrors) -> Callable[[], bytes]:
+    """Returns `method`, whose caller has its own way with errors: the older state stays."""
+
+    @functools.wraps(method)
+    def call() -> bytes:
+        try:
+            return bytes(method())
+        except Exception as error:
+            errors.note(name, error)
+            raise
 
     return call
 

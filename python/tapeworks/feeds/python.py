@@ -10,6 +10,8 @@ under the contract of the decoders of the core:
   `frame.ts_recv`; what it remembers from frame to frame goes through `snapshot` and `restore`.
 - It raises on what it cannot read. The frame is then a dead letter: kept, counted and queryable.
   Nothing of it is published, and the feed goes on. A frame without records is no error.
+- What any other method raises is logged and counted, and is as if it had asked for nothing; where
+  `stop_on_error` is set, it ends the recorder.
 - Numbers go from the venue's text to fixed point without ever being a float: hand the text to the
   builder, or to `price_units` and `size_units`. A float is refused.
 

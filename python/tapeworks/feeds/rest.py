@@ -84,6 +84,7 @@ class Requests:
             try:
                 await self.get(request)
                 self._queued.discard(request.path)
+                self.last_failure = ""
             except VenueError as error:
                 self.failed += 1
                 self.last_failure = f"{request.path}: {error}"[:300]
