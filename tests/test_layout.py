@@ -43,7 +43,7 @@ RUST_LEVELS = [
     {"record"},
     {"sequencing"},
     {"instrument", "decimal"},
-    {"codec"},
+    {"codec", "websocket"},
     {"feeds", "tape", "book"},
     {"processors"},
     {"ingest"},

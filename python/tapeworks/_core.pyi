@@ -438,6 +438,18 @@ class Ingest:
     def sync(self) -> None: ...
     def close(self) -> None: ...
 
+# socket.rs
+
+@final
+class SocketReader:
+    """Reads the frames of one WebSocket into an ingest: all of one read in one call."""
+
+    def __new__(
+        cls, ingest: Ingest, connection: int, *, message_bytes_max: int, fragments_max: int
+    ) -> Self: ...
+    def receive(self, buffer: Buffer, count: int, ts_recv: int) -> list[tuple[int, int, bytes]]: ...
+    def unfinished(self) -> tuple[int, bytes] | None: ...
+
 # simulator.rs
 
 @final

@@ -16,12 +16,13 @@ use crate::processors::{Stage, StageConfig};
 use crate::record::{
     records, unpadded, BlobKind, Channel, GapCause, GapState, Marker, MarkerCode, Plain,
 };
-use crate::tape::{Durability, Reader, Retention, Tape, TapeConfig, TapeKind};
+use crate::tape::{Batch, Durability, Retention, Tape, TapeConfig, TapeKind};
 
 pub mod activity;
 pub mod latency;
 mod notes;
 pub mod pending;
+pub mod socket;
 
 use self::activity::{Activity, Stream};
 use self::latency::Latency;
@@ -83,8 +84,6 @@ pub struct Ingest {
     config: IngestConfig,
     raw: Tape,
     normalizer: Stage,
-    /// What the normaliser published, read back: the books' continuity, symbols, gaps.
-    published: Reader,
     pending: Pending,
     /// Read times of frames that are on the raw tape and not yet normalised.
     unpublished: Vec<(i64, u64)>,
@@ -137,15 +136,11 @@ impl Ingest {
                 ..stage
             },
         )?;
-        // Books of an earlier session are broken by now, so what it published is of no interest.
-        let mut published = Reader::open(&normalized_path)?;
-        published.seek(normalizer.output().end())?;
         let pending = Pending::new(config.feed.number(), config.pending_bytes_max);
         let mut ingest = Self {
             config,
             raw,
             normalizer,
-            published,
             pending,
             unpublished: Vec::new(),
             activity: Activity::default(),
@@ -208,16 +203,14 @@ impl Ingest {
         if let Err(error) = self.raw.reopen() {
             self.tolerate(error)?;
         }
-        self.write_pending()?;
         let before = self.counts.records;
-        if let Err(error) = self.normalize() {
+        if let Err(error) = self.write_pending().and_then(|()| self.normalize()) {
             self.tolerate(error)?;
-            return Ok(0);
+            return Ok(self.counts.records - before);
         }
         if self.pending.blobs().is_empty() && !self.raw.needs_reopen() {
             self.failure = None;
         }
-        self.observe()?;
         if !self.unpublished.is_empty() {
             let now = clock::now_ns();
             for (ts, times) in self.unpublished.drain(..) {
@@ -340,6 +333,7 @@ impl Ingest {
     pub fn sync(&mut self) -> Result<()> {
         self.raw.reopen()?;
         self.raw.sync()?;
+        self.normalize()?;
         self.normalizer.save()
     }
 
@@ -350,21 +344,38 @@ impl Ingest {
             let count = u32::try_from(blobs.len())
                 .map_err(|_| Error::invalid("wanted fewer than 4 G frames at a time"))?;
             let ts = self.pending.ts_last();
-            if let Err(error) = self.raw.append(blobs.as_bytes(), count, crate::codec::NO_INPUT, ts)
-            {
-                return self.tolerate(error);
+            let appended = self.raw.append(blobs.as_bytes(), count, crate::codec::NO_INPUT, ts);
+            let first_offset = match appended {
+                Ok(first_offset) => first_offset,
+                Err(error) => return self.tolerate(error),
+            };
+            // Normalised from here, they need not be read back from the tape. Many at once, after
+            // the disk was full, would make more records than memory should hold.
+            let mut stepped = Ok(0);
+            if blobs.len() <= STEP_ITEMS_MAX {
+                let (count, bytes) = (blobs.len(), blobs.as_bytes());
+                stepped = self.normalizer.step_with(Batch { first_offset, count, bytes });
             }
             self.failure = None;
             self.unpublished.extend_from_slice(self.pending.runs());
-            if !self.pending.written(ts)? {
+            let has_more = self.pending.written(ts)?;
+            if stepped? > 0 {
+                self.observe();
+            }
+            if !has_more {
                 break;
             }
         }
         Ok(())
     }
 
+    /// Normalises what is on the raw tape and was not normalised yet.
     fn normalize(&mut self) -> Result<()> {
-        while self.normalizer.step(STEP_ITEMS_MAX)? > 0 {}
+        while self.normalizer.covered() < self.raw.end()
+            && self.normalizer.step(STEP_ITEMS_MAX)? > 0
+        {
+            self.observe();
+        }
         Ok(())
     }
 
@@ -380,20 +391,17 @@ impl Ingest {
         }
     }
 
-    /// Reads what was published since the last call.
-    fn observe(&mut self) -> Result<()> {
-        while let Some(batch) = self.published.read(usize::MAX)? {
-            self.books.observe(batch.bytes);
-            self.counts.records += batch.count as u64;
-            for record in records::iterate(batch.bytes) {
-                if let Some(marker) = record.as_marker() {
-                    self.counts.dead_letters +=
-                        u64::from(marker.code == MarkerCode::DeadLetter as u8);
-                    self.counts.gaps += u64::from(marker.code == MarkerCode::Gap as u8);
-                }
+    /// Takes in what the last step of the normaliser published: the books' continuity, gaps.
+    fn observe(&mut self) {
+        let published = self.normalizer.published();
+        self.books.observe(published.as_bytes());
+        self.counts.records += published.len() as u64;
+        for record in records::iterate(published.as_bytes()) {
+            if let Some(marker) = record.as_marker() {
+                self.counts.dead_letters += u64::from(marker.code == MarkerCode::DeadLetter as u8);
+                self.counts.gaps += u64::from(marker.code == MarkerCode::Gap as u8);
             }
         }
-        Ok(())
     }
 
     fn end_silence(&mut self, connection: u16, name: &[u8], ts: i64) -> Result<()> {

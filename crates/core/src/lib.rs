@@ -21,6 +21,8 @@ pub mod instrument;
 
 pub mod codec;
 
+pub mod websocket;
+
 pub mod feeds;
 
 pub mod tape;

@@ -27,7 +27,8 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    fn with<T>(
+    /// Acts on the ingest, unless it was closed.
+    pub fn with<T>(
         &self,
         py: Python<'_>,
         act: impl FnOnce(&mut ingest::Ingest) -> tapeworks_core::Result<T>,

@@ -13,6 +13,7 @@ mod offsets;
 mod processors;
 mod record;
 mod simulator;
+mod socket;
 mod tape;
 mod turns;
 mod verify;
@@ -27,6 +28,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     feeds::register(module)?;
     foreign::register(module)?;
     ingest::register(module)?;
+    socket::register(module)?;
     numbered::register(module)?;
     book::register(module)?;
     processors::register(module)?;

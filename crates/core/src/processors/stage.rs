@@ -4,17 +4,20 @@
 //! the newest saved state that is not ahead of that, feeds the input in between once more without
 //! writing, and goes on: the output is byte for byte what it would have been without the stop.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::state_files::{SavedState, StateFiles};
 use super::Processor;
 use crate::error::{Error, Result};
 use crate::instrument::Instruments;
-use crate::record::{
-    blob, records, Blobs, Channel, GapCause, GapState, Header, Marker, MarkerCode, Records, NONE,
-};
-use crate::tape::{save_offset, Batch, Durability, Reader, Retention, Tape, TapeConfig, TapeKind};
+use crate::record::{blob, records, Blobs, Records, NONE};
+use crate::tape::{save_offset, Batch, Reader, Tape, TapeConfig, TapeKind};
+
+mod config;
+
+use self::config::retention_gap;
+pub use self::config::{Loss, StageConfig};
 
 mod cover;
 
@@ -23,56 +26,6 @@ const REBUILD_ITEMS: usize = 4096;
 /// The state is saved when the input is so much later, in ns: retention waits for what the oldest
 /// state is made of, and should not wait for days where little comes.
 const SAVE_NS: i64 = 3_600_000_000_000;
-
-/// How a stage works.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StageConfig {
-    /// When the output becomes durable.
-    pub durability: Durability,
-    /// A segment of the output is closed before it grows beyond this.
-    pub segment_bytes: usize,
-    /// What is kept of the output's closed segments, and how.
-    pub retention: Retention,
-    /// The name under which the input's retention knows this stage; none: it does not wait for it.
-    pub reader: Option<String>,
-    /// The tape from which the input was made, where the processor reads that as well.
-    pub origin: Option<PathBuf>,
-    /// The state is saved after so many input items.
-    pub save_items: u64,
-    /// The state is saved after so many bytes of input.
-    pub save_bytes: u64,
-    /// Number of the settings: a state made with others is not used.
-    pub fingerprint: u32,
-}
-
-impl Default for StageConfig {
-    fn default() -> Self {
-        let tape = TapeConfig::new(TapeKind::Records);
-        Self {
-            durability: tape.durability,
-            segment_bytes: tape.segment_bytes,
-            retention: tape.retention,
-            reader: None,
-            origin: None,
-            save_items: 2_000_000,
-            save_bytes: 256 << 20,
-            fingerprint: 0,
-        }
-    }
-}
-
-/// Input that retention took before a stage had read it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Loss {
-    /// First item that is gone.
-    pub first: u64,
-    /// Last item that is gone.
-    pub last: u64,
-    /// Newest receive time before them, `i64::MIN` if there is none.
-    pub ts_start: i64,
-    /// Newest receive time of the item after them.
-    pub ts_end: i64,
-}
 
 /// A processor between two tapes.
 pub struct Stage {
@@ -203,15 +156,48 @@ impl Stage {
     /// once the disk takes it. Any other: the stage stops for good, and is to be opened anew once
     /// the cause is dealt with.
     pub fn step(&mut self, max_items: usize) -> Result<usize> {
+        if self.pending.is_some() {
+            return self.guarded(Self::publish);
+        }
+        self.guarded(|stage| stage.advance(max_items, true).map(|_| ()))
+    }
+
+    /// As [`Stage::step`], with `batch` in place of what the input holds: the caller appended just
+    /// that, and it need not be read back. Does nothing and returns 0 unless the batch follows what
+    /// is covered: call [`Stage::step`] then.
+    ///
+    /// # Errors
+    /// As [`Stage::step`].
+    pub fn step_with(&mut self, batch: Batch<'_>) -> Result<usize> {
+        if self.pending.is_some() || batch.first_offset != self.position {
+            return Ok(0);
+        }
+        self.guarded(|stage| {
+            let next = batch.first_offset + batch.count as u64;
+            stage.ts_recv = stage.ts_recv.max(newest(&batch, stage.processor.input_kind()));
+            stage.items_since_save += batch.count as u64;
+            stage.bytes_since_save += batch.bytes.len() as u64;
+            process(stage.processor.as_mut(), batch, &mut stage.records, &mut stage.blobs)?;
+            stage.pending = Some(next);
+            stage.publish()
+        })
+    }
+
+    /// The records that the last step published, where the output holds records. Valid after a step
+    /// that processed something.
+    pub const fn published(&self) -> &Records {
+        &self.records
+    }
+
+    /// Runs one step, and says how many input items it covered.
+    fn guarded(&mut self, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<usize> {
         if let Some(reason) = &self.failed {
             return Err(Error::invalid(reason.clone()));
         }
         let before = self.position;
         // After a failed sync the output is made good first; see `Tape::reopen`.
-        let stepped = self.output.reopen().and_then(|()| self.publish());
-        let stepped = stepped.and_then(|()| self.advance(max_items, true));
-        match stepped {
-            Ok(_) => {
+        match self.output.reopen().and_then(|()| step(self)) {
+            Ok(()) => {
                 if self.saved_ts == i64::MIN {
                     self.saved_ts = self.ts_recv;
                 }
@@ -302,6 +288,15 @@ impl Stage {
     /// Reads one batch. With `write`, its output is published; else it is only counted.
     /// Gives the number of output items.
     fn advance(&mut self, max_items: usize, write: bool) -> Result<usize> {
+        // What was given by `step_with` the reader has not passed yet.
+        if self.input.position() != self.position {
+            match self.input.seek(self.position) {
+                Err(Error::OutOfRange { wanted, first, .. }) if wanted < first => {
+                    return self.skip_to(first, write);
+                }
+                sought => sought?,
+            }
+        }
         let batch = match self.input.read(max_items) {
             Ok(Some(batch)) => batch,
             Ok(None) => return Ok(0),
@@ -314,13 +309,7 @@ impl Stage {
         self.ts_recv = self.ts_recv.max(newest(&batch, self.processor.input_kind()));
         self.items_since_save += batch.count as u64;
         self.bytes_since_save += batch.bytes.len() as u64;
-        self.records.clear();
-        self.blobs.clear();
-        if self.processor.output_kind() == TapeKind::Records {
-            self.processor.process(batch, &mut self.records)?;
-        } else {
-            self.processor.process_to_blobs(batch, &mut self.blobs)?;
-        }
+        process(self.processor.as_mut(), batch, &mut self.records, &mut self.blobs)?;
         let made = self.records.len() + self.blobs.len();
         // What was made of a file that somebody cut meanwhile is not published.
         self.input.check_intact()?;
@@ -469,6 +458,22 @@ impl Stage {
     }
 }
 
+/// Processes `batch` into the one of the two that the processor writes; both are emptied before.
+fn process(
+    processor: &mut dyn Processor,
+    batch: Batch<'_>,
+    records: &mut Records,
+    blobs: &mut Blobs,
+) -> Result<()> {
+    records.clear();
+    blobs.clear();
+    if processor.output_kind() == TapeKind::Records {
+        processor.process(batch, records)
+    } else {
+        processor.process_to_blobs(batch, blobs)
+    }
+}
+
 /// Newest receive time among the items of `batch`.
 fn newest(batch: &Batch<'_>, kind: TapeKind) -> i64 {
     let known = |ts: &i64| *ts != NONE;
@@ -481,18 +486,4 @@ fn newest(batch: &Batch<'_>, kind: TapeKind) -> i64 {
         }
     };
     newest.unwrap_or(i64::MIN)
-}
-
-fn retention_gap(first: u64, last: u64, ts_start: i64, ts: i64) -> Marker {
-    Marker {
-        header: Header { ts_event: ts, ts_recv: ts, ..Header::of::<Marker>() },
-        code: MarkerCode::Gap as u8,
-        cause: GapCause::Retention as u8,
-        state: GapState::Closed as u8,
-        channel: Channel::None as u8,
-        count: u32::try_from(last - first + 1).unwrap_or(u32::MAX - 1),
-        first,
-        last,
-        ts_start: if ts_start == i64::MIN { NONE } else { ts_start },
-    }
 }
