@@ -34,6 +34,8 @@ GONE_S_MAX = 60.0
 MARK = "PIPELINE_OF_CAMPAIGN"
 START = "from tapeworks.cli import main; main()"
 DONE, FAILED, INCOMPLETE = 0, 1, 3
+# It was asked to stop while it was still loading: nothing had been started.
+NOT_STARTED = -signal.SIGTERM
 
 
 class Pipeline:
@@ -105,9 +107,10 @@ class Pipeline:
             return None
 
     def workers(self) -> list[int]:
-        """Returns the numbers of the worker processes, as the supervisor told them."""
+        """Returns the numbers of the worker processes, as the supervisor that runs told them."""
+        assert self.process is not None
         found: list[int] = []
-        for path in (self.data / "run").glob("*/supervisor.json"):
+        for path in (self.data / "run").glob(f"{self.process.pid}.*/supervisor.json"):
             with contextlib.suppress(OSError, ValueError):
                 told = json.loads(path.read_text())["workers"]
                 found += [worker["pid"] for worker in told if worker["pid"] is not None]
@@ -160,7 +163,8 @@ def check_end(one: Pipeline, outcome: Outcome) -> None:
     """Stops what runs, runs it once more undisturbed, and compares everything with the oracle."""
     one.observed.look()
     code = one.end()
-    outcome.expect(code in (DONE, FAILED, INCOMPLETE), f"tape up ended with {code}")
+    known = (DONE, FAILED, INCOMPLETE, NOT_STARTED)
+    outcome.expect(code in known, f"tape up ended with {code}")
     gone = one.wait_until(lambda: not one.running(), GONE_S_MAX)
     outcome.expect(gone, f"still running after the end: {one.running()}")
     if code == DONE:
