@@ -10,7 +10,6 @@ from pathlib import Path
 from tapeworks._core import Ingest, TapeReader
 
 RECORDS, CONNECTED = 4, 4
-PREFIX = b'{"stream":"'
 
 
 def trade(number: int) -> bytes:
@@ -58,7 +57,7 @@ def test_frames_that_are_not_data_are_shown_and_kept(tmp_path):
 def test_what_is_marked_as_cut_is_a_dead_letter_whatever_it_holds(tmp_path):
     # A message whose last fragment never came may read like a whole one. Its bytes are kept, and
     # make no record; the trades behind it do.
-    ingest = Ingest(tmp_path, "x", "binance-spot", data_prefix=PREFIX)
+    ingest = Ingest(tmp_path, "x", "binance-spot")
     ingest.receive(0, 1, time.time_ns(), trade(1), b"#cut")
     ingest.receive(0, 3, time.time_ns(), b'{"symbols":[]}', b"/api/v3/exchangeInfo#cut")
     for number in (2, 3, 4):

@@ -390,8 +390,8 @@ impl Tape {
     ///
     /// # Errors
     /// `Error::Io`, `Error::DiskFull`: the disk still refuses; what is published stays readable,
-    /// and nothing more is called durable. `Error::Corrupt`: what is not on the disk is no longer in
-    /// memory either; nothing is changed, and `repair` makes the tape writable again.
+    /// and nothing more is called durable. `Error::Corrupt`: what is not on the disk is no longer
+    /// in memory either; nothing is changed, and `repair` makes the tape writable again.
     /// `Error::Replaced`.
     pub fn reopen(&mut self) -> Result<()> {
         if self.needs_reopen() {
