@@ -153,6 +153,15 @@ impl Error {
         Self::Invalid { reason: reason.into() }
     }
 
+    /// Why a frame could not be decoded, and at which byte; `None` for all other errors.
+    pub const fn of_frame(&self) -> Option<(DecodeReason, usize)> {
+        match self {
+            Self::Decode { reason, byte } => Some((*reason, *byte)),
+            Self::DoesNotFit { byte, .. } => Some((DecodeReason::DoesNotFit, *byte)),
+            _ => None,
+        }
+    }
+
     /// The stable name of the variant.
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -3,7 +3,7 @@
 //! A feed is a state machine without I/O. It is given blobs of the raw tape and writes records; it
 //! never reads a clock. One folder a venue; products and versions are parameters of its feed.
 
-use crate::error::{Error, Result};
+use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
 use crate::numbered;
 use crate::record::{Blob, Records};
@@ -15,7 +15,9 @@ pub mod foreign;
 /// One venue's wire format.
 pub trait Feed: Send {
     /// Decodes one blob and appends its records to `out`, each with `ts_recv` of the blob and the
-    /// last one of a venue event with `FLAG_LAST`. On an error `out` is as it was before.
+    /// last one of a venue event with `FLAG_LAST`. Of a list of messages each stands for itself:
+    /// those that cannot be decoded are told by what is returned, and take no other with them. On
+    /// an error `out` is as it was before.
     ///
     /// # Errors
     /// `Error::Decode` and `Error::DoesNotFit`: keep the bytes, count, go on.
@@ -24,7 +26,7 @@ pub trait Feed: Send {
         blob: &Blob<'_>,
         instruments: &mut Instruments,
         out: &mut Records,
-    ) -> Result<()>;
+    ) -> Result<Rejected>;
 
     /// Writes the frame that the venue would send for `event`, the records of one venue event, to
     /// the end of `out`. `combined` asks for the envelope with the stream's name.
@@ -48,6 +50,36 @@ pub trait Feed: Send {
     /// # Errors
     /// `Error::Invalid`: `state` is not one of this feed's.
     fn restore(&mut self, state: &[u8]) -> Result<()>;
+}
+
+/// Elements of a list that could not be decoded while others were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rejected {
+    /// How many.
+    pub count: u32,
+    /// Why the first could not be, and at which byte of the frame.
+    pub first: Option<(DecodeReason, usize)>,
+}
+
+impl Rejected {
+    /// None.
+    pub const NONE: Self = Self { count: 0, first: None };
+
+    /// One, rejected for `reason` at `byte`.
+    pub const fn one(reason: DecodeReason, byte: usize) -> Self {
+        Self { count: 1, first: Some((reason, byte)) }
+    }
+
+    /// Counts one that failed with `error`.
+    ///
+    /// # Errors
+    /// `error` itself, if it says nothing of the bytes.
+    pub fn add(&mut self, error: Error) -> Result<()> {
+        let found = error.of_frame().ok_or(error)?;
+        self.count = self.count.saturating_add(1);
+        self.first.get_or_insert(found);
+        Ok(())
+    }
 }
 
 numbered! {

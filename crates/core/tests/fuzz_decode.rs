@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use tapeworks_core::feeds::binance::Binance;
+use tapeworks_core::feeds::Rejected;
 use tapeworks_core::record::blob::{Blob, BlobHeader, BlobKind};
 use tapeworks_core::{Feed, FeedId, Instruments, Records};
 
@@ -141,7 +142,7 @@ impl Side {
         Self { binance, instruments: Instruments::new(), out: Records::new() }
     }
 
-    fn receive(&mut self, blob: &Blob<'_>) -> Result<(), String> {
+    fn receive(&mut self, blob: &Blob<'_>) -> Result<Rejected, String> {
         let before = self.out.mark();
         let result = self.binance.receive(blob, &mut self.instruments, &mut self.out);
         if result.is_err() {

@@ -6,7 +6,7 @@ use std::io::BufRead;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tapeworks_core::record::blob::{Blob, BlobHeader, BlobKind};
-use tapeworks_core::{record, Feed, Instruments, Result};
+use tapeworks_core::{record, Error, Feed, Instruments, Result};
 
 use crate::errors::to_python;
 use crate::ingest::feed_of;
@@ -43,7 +43,9 @@ impl State {
         out: &mut record::Records,
     ) -> Result<()> {
         let header = BlobHeader { kind, feed: self.number, ts_recv, ..BlobHeader::default() };
-        self.feed.receive(&Blob { header, context, body }, &mut self.instruments, out)
+        let blob = Blob { header, context, body };
+        let rejected = self.feed.receive(&blob, &mut self.instruments, out)?;
+        rejected.first.map_or(Ok(()), |(reason, byte)| Err(Error::decode(reason, byte)))
     }
 
     fn encode(&mut self, event: &record::Records, combined: bool, out: &mut Vec<u8>) -> Result<()> {

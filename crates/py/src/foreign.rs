@@ -4,6 +4,7 @@
 use pyo3::exceptions::{PyException, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use tapeworks_core::feeds::Rejected;
 use tapeworks_core::record::{Blob, BlobKind, Records};
 use tapeworks_core::{record, DecodeReason, Error, Feed, Instruments, Result};
 
@@ -89,9 +90,10 @@ impl Feed for PythonFeed {
         blob: &Blob<'_>,
         instruments: &mut Instruments,
         out: &mut Records,
-    ) -> Result<()> {
+    ) -> Result<Rejected> {
         let mark = out.mark();
         Python::with_gil(|py| self.take(py, blob, instruments, out).map_err(|e| refusal(py, &e)))
+            .map(|()| Rejected::NONE)
             .inspect_err(|_| out.truncate(mark))
     }
 

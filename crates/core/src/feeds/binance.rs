@@ -3,7 +3,7 @@
 //! Frames of the streams and answers of the REST interface. `decode` and `rest` are right for any
 //! JSON; `encode` writes what the venue would.
 
-use super::{Descriptor, Envelope, Feed, FeedId};
+use super::{Descriptor, Envelope, Feed, FeedId, Rejected};
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{Blob, BlobKind, Header, Records};
@@ -95,13 +95,14 @@ impl Binance {
         blob: &Blob<'_>,
         instruments: &mut Instruments,
         out: &mut Records,
-    ) -> Result<()> {
+    ) -> Result<Rejected> {
         let straight = self.straight;
         let (mut task, name) = self.task(blob, instruments, out);
         if straight && task.fast(blob.context).is_some() {
-            return Ok(());
+            return Ok(Rejected::NONE);
         }
-        task.frame(blob.context, name)
+        task.frame(blob.context, name)?;
+        Ok(task.rejected)
     }
 
     fn task<'a>(
@@ -127,6 +128,7 @@ impl Binance {
             instruments,
             scratch: &mut self.scratch,
             out,
+            rejected: Rejected::NONE,
         };
         (task, &mut self.stream)
     }
@@ -138,13 +140,17 @@ impl Feed for Binance {
         blob: &Blob<'_>,
         instruments: &mut Instruments,
         out: &mut Records,
-    ) -> Result<()> {
+    ) -> Result<Rejected> {
         let mark = out.mark();
         let done = match BlobKind::try_from(blob.header.kind) {
             Ok(BlobKind::Text) => self.frame(blob, instruments, out),
-            Ok(BlobKind::Rest) => self.task(blob, instruments, out).0.rest(blob.context),
+            Ok(BlobKind::Rest) => {
+                let mut task = self.task(blob, instruments, out).0;
+                task.rest(blob.context).map(|()| task.rejected)
+            }
             Ok(BlobKind::Records) => out
                 .extend_from_bytes(blob.body)
+                .map(|()| Rejected::NONE)
                 .map_err(|_| Error::decode(DecodeReason::WrongType, 0)),
             // The venue's binary frames (SBE) are not subscribed to.
             Ok(_) | Err(_) => Err(Error::decode(DecodeReason::UnknownEvent, 0)),

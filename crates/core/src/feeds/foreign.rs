@@ -1,6 +1,6 @@
 //! The place of a feed whose decoder is not in this crate, and is given by whoever runs it.
 
-use super::{Descriptor, Feed, FeedId};
+use super::{Descriptor, Feed, FeedId, Rejected};
 use crate::error::{Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{Blob, Records};
@@ -29,7 +29,7 @@ impl Unknown {
 }
 
 impl Feed for Unknown {
-    fn receive(&mut self, _: &Blob<'_>, _: &mut Instruments, _: &mut Records) -> Result<()> {
+    fn receive(&mut self, _: &Blob<'_>, _: &mut Instruments, _: &mut Records) -> Result<Rejected> {
         Err(Self::refusal())
     }
 

@@ -9,7 +9,7 @@ use super::arbitration::Arbiter;
 use super::state::{StateReader, StateWriter};
 use super::{Batch, Processor, Settings};
 use crate::error::{DecodeReason, Error, Result};
-use crate::feeds::{Descriptor, Feed};
+use crate::feeds::{Descriptor, Feed, Rejected};
 use crate::instrument::Instruments;
 use crate::record::{
     blob, records, Blob, BlobKind, Channel, Header, Marker, MarkerCode, Records, FLAG_LAST,
@@ -74,26 +74,28 @@ impl Normalizer {
             return self.session(blob, offset, out);
         }
         if blob.context.ends_with(blob::CUT_MARK) {
-            self.dead_letter(blob, offset, DecodeReason::Truncated, blob.body.len(), out);
+            let rejected = Rejected::one(DecodeReason::Truncated, blob.body.len());
+            self.dead_letter(blob, offset, rejected, out);
             return Ok(());
         }
         let start = out.mark();
         match self.decoder.receive(blob, &mut self.instruments, out) {
-            Ok(()) => {
+            Ok(rejected) => {
                 if blob.header.flags & u16::from(FLAG_RECV_SUSPECT) != 0 {
                     suspect_receipt(out.as_bytes_mut(start.0));
                 }
-                self.arrange(start, out)
-            }
-            Err(Error::Decode { reason, byte }) => {
-                self.dead_letter(blob, offset, reason, byte, out);
+                self.arrange(start, out)?;
+                if rejected != Rejected::NONE {
+                    self.dead_letter(blob, offset, rejected, out);
+                }
                 Ok(())
             }
-            Err(Error::DoesNotFit { byte, .. }) => {
-                self.dead_letter(blob, offset, DecodeReason::DoesNotFit, byte, out);
+            Err(error) => {
+                let mut rejected = Rejected::NONE;
+                rejected.add(error)?;
+                self.dead_letter(blob, offset, rejected, out);
                 Ok(())
             }
-            Err(other) => Err(other),
         }
     }
 
@@ -142,7 +144,8 @@ impl Normalizer {
 
     fn session(&mut self, blob: &Blob<'_>, offset: u64, out: &mut Records) -> Result<()> {
         if records::count_records(blob.body).is_err() {
-            self.dead_letter(blob, offset, DecodeReason::WrongType, 0, out);
+            let rejected = Rejected::one(DecodeReason::WrongType, 0);
+            self.dead_letter(blob, offset, rejected, out);
             return Ok(());
         }
         for record in records::iterate(blob.body) {
@@ -152,14 +155,8 @@ impl Normalizer {
     }
 
     #[cold]
-    fn dead_letter(
-        &mut self,
-        blob: &Blob<'_>,
-        offset: u64,
-        reason: DecodeReason,
-        byte: usize,
-        out: &mut Records,
-    ) {
+    fn dead_letter(&mut self, blob: &Blob<'_>, offset: u64, rejected: Rejected, out: &mut Records) {
+        let Some((reason, byte)) = rejected.first else { return };
         // What the blob defined before it broke stays defined.
         self.instruments.take_changed(out);
         self.arbiter.counts.dead_letters += 1;
@@ -175,7 +172,7 @@ impl Normalizer {
             cause: reason as u8,
             state: 0,
             channel: Channel::None as u8,
-            count: 1,
+            count: rejected.count,
             first: offset,
             last: byte as u64,
             ts_start: crate::record::NONE,

@@ -7,6 +7,7 @@ use super::fields::{slot, Fields, Values};
 use super::scan::{unescape, Scanner, Span};
 use super::symbols::SymbolCache;
 use crate::error::{DecodeReason, Error, Result};
+use crate::feeds::Rejected;
 use crate::instrument::Instruments;
 use crate::record::{
     Bar, Channel, Header, Mark, Quote, Record, Records, Side, Trade, Turnover, FLAG_LAST, NONE,
@@ -52,6 +53,8 @@ pub struct Task<'a> {
     pub scratch: &'a mut Vec<u8>,
     /// Where records go.
     pub out: &'a mut Records,
+    /// Elements of lists that could not be decoded.
+    pub rejected: Rejected,
 }
 
 pub(super) const fn fail<T>(reason: DecodeReason, byte: usize) -> Result<T> {
@@ -111,9 +114,28 @@ impl<'a> Task<'a> {
             let fields = self.fields(scanner)?;
             return self.payload(&fields, stream);
         }
+        self.elements(scanner, |task, fields| task.payload(fields, stream))
+    }
+
+    /// Calls `row` with each object of the array at `scanner`. One that it cannot decode takes no
+    /// other with it, and leaves no record.
+    pub(super) fn elements(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        mut row: impl FnMut(&mut Self, &Fields) -> Result<()>,
+    ) -> Result<()> {
         scanner.array(|scanner| {
             let fields = self.fields(scanner)?;
-            self.payload(&fields, stream)
+            self.element(|task| row(task, &fields))
+        })
+    }
+
+    /// Decodes one element of a list by `decode`.
+    pub(super) fn element(&mut self, decode: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let mark = self.out.mark();
+        decode(self).or_else(|error| {
+            self.out.truncate(mark);
+            self.rejected.add(error)
         })
     }
 

@@ -74,13 +74,10 @@ impl Task<'_> {
     }
 
     /// Calls `row` with each object of the array that the body is.
-    fn each(&mut self, mut row: impl FnMut(&mut Self, &Fields) -> Result<()>) -> Result<()> {
+    fn each(&mut self, row: impl FnMut(&mut Self, &Fields) -> Result<()>) -> Result<()> {
         let mut scanner = Scanner::new(self.bytes, 0);
         scanner.at_value(b'[')?;
-        scanner.array(|scanner| {
-            let fields = self.fields(scanner)?;
-            row(self, &fields)
-        })
+        self.elements(&mut scanner, row)
     }
 
     /// The instrument of the request.
@@ -147,10 +144,12 @@ impl Task<'_> {
                 count += 1;
                 Ok(())
             })?;
-            if count < KLINE_ELEMENTS {
-                return Err(Error::decode(DecodeReason::MissingField, start));
-            }
-            self.rest_kline(query, &spans, length)
+            self.element(|task| {
+                if count < KLINE_ELEMENTS {
+                    return Err(Error::decode(DecodeReason::MissingField, start));
+                }
+                task.rest_kline(query, &spans, length)
+            })
         })
     }
 
@@ -208,31 +207,22 @@ impl Task<'_> {
 
     /// Defines the instruments of the list that the request named; all where it named none. No
     /// records: the registry tells what changed.
-    ///
-    /// An element that cannot be read is passed over; the first such one is the answer's error
-    /// when all others are defined, so that one bad symbol does not take all others with it.
     fn exchange_info(&mut self, query: &str, fields: &Fields) -> Result<()> {
         let span = fields.need(slot::SYMBOLS)?;
         let mut asked = Vec::new();
         if !parameter(query, "symbols", &mut asked) && parameter(query, "symbol", &mut asked) {
             asked = [b"\"", asked.as_slice(), b"\""].concat();
         }
-        let mut wrong = None;
         // All are scanned before any is defined, so that a cut answer leaves the registry alone.
         for define in [false, true] {
             let mut scanner = Scanner::inside(self.bytes, span);
             scanner.at_value(b'[')?;
-            scanner.array(|scanner| {
-                let fields = self.fields(scanner)?;
-                if define {
-                    if let Err(error) = self.define(&asked, &fields) {
-                        wrong = wrong.take().or(Some(error));
-                    }
-                }
-                Ok(())
+            self.elements(&mut scanner, |task, fields| match define {
+                true => task.define(&asked, fields),
+                false => Ok(()),
             })?;
         }
-        wrong.map_or(Ok(()), Err)
+        Ok(())
     }
 
     /// Defines one element of exchangeInfo, if it is one of `asked`.

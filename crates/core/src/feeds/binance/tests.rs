@@ -51,12 +51,21 @@ impl Bench {
         Self { binance: Binance::new(feed), instruments: Instruments::new() }
     }
 
-    fn receive(&mut self, kind: BlobKind, context: &[u8], body: &[u8]) -> Result<Records> {
+    fn decode(
+        &mut self,
+        kind: BlobKind,
+        context: &[u8],
+        body: &[u8],
+    ) -> Result<(Rejected, Records)> {
         let mut out = Records::new();
         let header = BlobHeader { kind: kind as u8, ts_recv: TS_RECV, ..BlobHeader::default() };
         let blob = Blob { header, context, body };
-        self.binance.receive(&blob, &mut self.instruments, &mut out)?;
-        Ok(out)
+        let rejected = self.binance.receive(&blob, &mut self.instruments, &mut out)?;
+        Ok((rejected, out))
+    }
+
+    fn receive(&mut self, kind: BlobKind, context: &[u8], body: &[u8]) -> Result<Records> {
+        self.decode(kind, context, body).map(|(_, records)| records)
     }
 
     fn text(&mut self, body: &str) -> Result<Records> {
@@ -309,8 +318,9 @@ fn one_bad_definition_does_not_take_the_others_with_it() {
         let mut symbols = vec!["BTCUSDT", "ETHUSDT"];
         symbols.insert(at, &long);
         let body = listed(&symbols);
-        let error = bench.receive(BlobKind::Rest, b"/api/v3/exchangeInfo", &body).unwrap_err();
-        assert!(matches!(error, Error::Decode { reason: DecodeReason::TooLong, .. }), "{error}");
+        let (rejected, _) = bench.decode(BlobKind::Rest, b"/api/v3/exchangeInfo", &body).unwrap();
+        assert_eq!(rejected.count, 1);
+        assert!(matches!(rejected.first, Some((DecodeReason::TooLong, _))), "{rejected:?}");
         assert_eq!(known_symbols(&bench), ["BTCUSDT", "ETHUSDT"]);
     }
 }
@@ -446,4 +456,65 @@ fn frames_of_expected_form_are_read_straight() {
         count += 1;
     }
     assert_eq!(count, 18);
+}
+
+#[test]
+fn one_bad_element_of_a_list_takes_no_other_with_it() {
+    // Marks of all symbols in one frame, bars and quotes in one answer; each element is broken in
+    // turn. What is left is what the list without it gives, and what is told is where it was.
+    let marks = br#"{"stream":"!markPrice@arr","data":[ELEMENTS]}"#;
+    let mark = |symbol: &str, price: &str| {
+        format!(r#"{{"e":"markPriceUpdate","E":1700000000000,"s":"{symbol}","p":"{price}","#)
+            + r#""i":"2","r":"","T":0}"#
+    };
+    let bar = |open: &str| {
+        format!(r#"[1700000000000,"{open}","2","1","1","5",1700000059999,"5",3,"2","2","0"]"#)
+    };
+    let quote = |symbol: &str, price: &str| {
+        format!(r#"{{"symbol":"{symbol}","bidPrice":"{price}","bidQty":"1","askPrice":"3","#)
+            + r#""askQty":"1"}"#
+    };
+    let symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT"];
+    type Lists = [[String; 3]; 2];
+    let lists: [(BlobKind, &[u8], &[u8], Lists); 3] = [
+        (
+            BlobKind::Text,
+            b"",
+            marks,
+            ["1.5", "x"].map(|price| symbols.map(|symbol| mark(symbol, price))),
+        ),
+        (
+            BlobKind::Rest,
+            b"/api/v3/klines?symbol=BTCUSDT&interval=1m",
+            b"[ELEMENTS]",
+            ["1.5", "x"].map(|open| symbols.map(|_| bar(open))),
+        ),
+        (
+            BlobKind::Rest,
+            b"/api/v3/ticker/bookTicker",
+            b"[ELEMENTS]",
+            ["1.5", "x"].map(|price| symbols.map(|symbol| quote(symbol, price))),
+        ),
+    ];
+    for (kind, context, frame, [good, bad]) in lists {
+        let frame = std::str::from_utf8(frame).unwrap();
+        let decode = |elements: &[String]| {
+            let body = frame.replace("ELEMENTS", &elements.join(","));
+            let mut bench = Bench::new(FeedId::BinanceUsdm);
+            let (rejected, records) = bench.decode(kind, context, body.as_bytes()).unwrap();
+            (rejected, records.len(), body)
+        };
+        assert_eq!(decode(&good).0, Rejected::NONE);
+        assert_eq!(decode(&good).1, 3);
+        for at in 0..3 {
+            let mut mixed = good.clone();
+            mixed[at].clone_from(&bad[at]);
+            let (rejected, count, body) = decode(&mixed);
+            assert_eq!((rejected.count, count), (1, 2), "{body}");
+            let (reason, byte) = rejected.first.unwrap();
+            assert_eq!(reason, DecodeReason::BadNumber);
+            assert!(body[byte..].trim_start_matches('"').starts_with('x'), "{}", &body[byte..]);
+        }
+        assert_eq!(decode(&bad).0.count, 3);
+    }
 }
