@@ -48,10 +48,13 @@ class StoredFile:
     schema: str
     """Stands for names and types of the columns: files of one mark can be read in one scan."""
     version: int = TABLE_VERSION
+    footer: str = ""
+    """Hash of the footer, which has no checksum of its own and says which pages to read."""
 
     def to_list(self) -> list[Any]:
         """Returns what is written of it."""
-        return [self.name, self.size, self.rows, self.sha256, self.schema, self.version]
+        known = [self.name, self.size, self.rows, self.sha256]
+        return [*known, self.schema, self.version, self.footer]
 
     @staticmethod
     def from_list(found: list[Any]) -> "StoredFile":
@@ -60,8 +63,9 @@ class StoredFile:
         Raises:
             ValueError: it is something else.
         """
-        name, size, rows, sha256, schema, version = found
-        return StoredFile(str(name), int(size), int(rows), str(sha256), str(schema), int(version))
+        name, size, rows, sha256, schema, version, footer = found
+        numbers = int(size), int(rows)
+        return StoredFile(str(name), *numbers, str(sha256), str(schema), int(version), str(footer))
 
     @property
     def table(self) -> str:
@@ -307,6 +311,7 @@ class TopicReader:
         self._where = root, source, topic
         self._manifest = Manifest(root, source, topic)
         self._state: TopicState | None = None
+        self._checked: set[str] = set()
 
     def read(self) -> TopicState:
         """Returns the files as of the last commit.
@@ -340,7 +345,24 @@ class TopicReader:
             LakeError: one is missing, or has another size than the commit says.
             FileNotFoundError: a later commit has replaced one: read the state again.
         """
-        return [self._locate(file) for file in files]
+        found = [self._locate(file) for file in files]
+        for file in found:
+            self._check_footer(file)
+        return found
+
+    def _check_footer(self, file: LakeFile) -> None:
+        """Compares the footer of a file with its hash, once: files never change once named."""
+        if not file.footer or file.footer in self._checked:
+            return
+        try:
+            if lake.footer_hash(file.path) != file.footer:
+                raise ValueError("its footer is not the one that was written")
+        except ValueError as error:
+            raise LakeError(
+                f"{file.path} is damaged: {error}; `tape lake verify` lists all faults, `tape lake "
+                "rebuild` makes good from the tapes what they still hold"
+            ) from None
+        self._checked.add(file.footer)
 
     def _locate(self, file: LakeFile) -> LakeFile:
         if file.size < 0:
@@ -395,7 +417,7 @@ def lake_file(root: Path, file: StoredFile) -> LakeFile:
         raise LakeError(f"expected <table>/venue=<source>/date=<day>/<file>, got {file.name!r}")
     source, day = parts[1].removeprefix("venue="), parts[2].removeprefix("date=")
     first, last = int(match[1]), int(match[2])
-    known = file.size, file.rows, file.schema, file.version
+    known = file.size, file.rows, file.schema, file.version, file.footer
     return LakeFile(root / file.name, source, day, first, last, *known)
 
 
@@ -439,6 +461,8 @@ def load_symbols(root: Path, source: str) -> Symbols | None:
     try:
         found = path.read_bytes()
     except FileNotFoundError:
+        if lake.days(root, "instruments", source):
+            raise LakeError(f"{path} is missing; `tape lake rebuild` makes it again") from None
         return None
     if found.startswith(SYMBOLS_MAGIC):
         head = len(SYMBOLS_MAGIC) + hashlib.sha256().digest_size

@@ -250,6 +250,7 @@ class LakeFile:
     """Stands for names and types of the columns."""
     version: int = 1
     """What the columns mean: times of version 1 hold nanoseconds in one column."""
+    footer: str = ""
 
     def covers(self, other: "LakeFile") -> bool:
         """Whether `other` was compacted into this file."""
@@ -290,6 +291,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def footer_hash(path: Path) -> str:
+    """Returns the hash of the footer of a Parquet file.
+
+    Raises:
+        ValueError: it is no Parquet file.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8))
+        tail = file.read(8)
+        length = int.from_bytes(tail[:4], "little") + 8
+        if tail[4:] != b"PAR1" or length > size:
+            raise ValueError("it does not end like a Parquet file")
+        file.seek(size - length)
+        return hashlib.sha256(file.read(length)).hexdigest()[:32]
 
 
 def size_of(path: Path) -> int | None:

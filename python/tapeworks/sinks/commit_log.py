@@ -344,4 +344,4 @@ def describe_file(root: Path, name: str) -> StoredFile:
         metadata = parquet.metadata.metadata or {}
         version = int(metadata.get(commits.VERSION_KEY, b"1"))
     size, mark = path.stat().st_size, lake.schema_mark(schema)
-    return StoredFile(name, size, rows, digest, mark, version)
+    return StoredFile(name, size, rows, digest, mark, version, lake.footer_hash(path))

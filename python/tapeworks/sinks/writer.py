@@ -114,7 +114,8 @@ def write_table_file(
     finally:
         file.abandon()
     mark = lake.schema_mark(schema)
-    return StoredFile(name, file.size, rows, file.sha256, mark)
+    known = name, file.size, rows, file.sha256, mark
+    return StoredFile(*known, footer=lake.footer_hash(path))
 
 
 class FileWriter:

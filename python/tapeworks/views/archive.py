@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from tapeworks import _core, lake
 from tapeworks._core import NONE, Records, numbers
-from tapeworks.errors import QueryError
+from tapeworks.errors import LakeError, QueryError
 from tapeworks.lake import LakeFile, Table
 from tapeworks.time_columns import REST, is_split_time
 from tapeworks.views.tail import SourceTail
@@ -173,12 +173,10 @@ class Archive:
             chosen = groups.choose(wanted, first, end)
             if not chosen:
                 continue
-            parquet = importlib.import_module(PARQUET)
-            with parquet.ParquetFile(file.path, metadata=groups.metadata) as opened:
-                for at in chosen:
-                    rows = _choose(opened.read_row_group(at, use_threads=False), wanted, first, end)
-                    if rows.num_rows:
-                        yield self._records(table, rows), _numbers(rows["tape_offset"])
+            for at in chosen:
+                rows = _choose(_read_group(file, groups, at), wanted, first, end)
+                if rows.num_rows:
+                    yield self._records(table, rows), _numbers(rows["tape_offset"])
 
     def _records(self, table: Table, rows: pa.Table) -> Numbers:
         """Makes records of the rows of a table: what `lake.shape` did, undone."""
@@ -224,6 +222,19 @@ class Archive:
                 valid = rows if at == 0 else rows & (out["ts_event"] >= definition["valid_from"])
                 out["instrument"][valid] = definition["instrument"]
                 out["feed"][valid] = definition["feed"]
+
+
+def _read_group(file: LakeFile, groups: _Groups, at: int) -> pa.Table:
+    """Reads a row group; every page is compared with its checksum."""
+    parquet = importlib.import_module(PARQUET)
+    options = {"metadata": groups.metadata, "page_checksum_verification": True}
+    try:
+        with parquet.ParquetFile(file.path, **options) as opened:
+            return opened.read_row_group(at, use_threads=False)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise LakeError(f"{file.path} is damaged: {error}; see `tape lake verify`") from error
 
 
 def _bounds(statistics: Any) -> tuple[Any, Any] | None:
