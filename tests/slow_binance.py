@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 TEXT, REST = 1, 3
 SPOT, USDM = 1, 2
 NONE = 2**63 - 1
-LAST, SNAPSHOT, HISTORICAL = 1, 2, 4
+LAST, SNAPSHOT, HISTORICAL, NO_EVENT_TIME = 1, 2, 4, 128
 TRADE, QUOTE, LEVEL, BAR, MARKER, MARK = 1, 2, 3, 5, 8, 10
 BID, ASK = 1, 2
 CH_TRADE, CH_AGG, CH_DEPTH, CH_PARTIAL, CH_KLINE, CH_TICKER, CH_SNAPSHOT = 1, 2, 4, 5, 6, 7, 9
@@ -254,7 +254,8 @@ class SlowDecoder:
         for at in (0, 2):
             if values[at] == values[at + 1] == 0:
                 values[at] = NONE
-        when = self.ts_recv if when is None else when
+        if when is None:
+            when, flags = self.ts_recv, flags | NO_EVENT_TIME
         self.put(QUOTE, self.instrument(name), when, number, flags, struct.pack("<4q", *values))
 
     def depth(self, message: dict[str, Any], stream: str) -> None:

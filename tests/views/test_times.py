@@ -227,6 +227,29 @@ def test_records_are_made_again_from_old_and_new_files(filled):
         restate_lake(spine.path / "lake", spine.source, TOPIC)
 
 
+def test_joins_are_by_a_clock_that_both_have(spine, maker):
+    # Quotes without an event time carry their receipt. On this host's clock each trade meets the
+    # quote that was received before it; by the event times it would meet the one of before that.
+    ts = START + np.arange(10) * 10**9
+    trades = maker.trades(10)
+    trades["instrument"], trades["ts_event"], trades["ts_recv"] = 1, ts, ts + 5_000_001
+    received = ts + 5_000_000
+    rows = maker.rows("quote", 10, instrument=1, ts_event=received, ts_recv=received, flags=129)
+    rows["sequence"] = np.arange(10)
+    spine.append(maker.definitions())
+    spine.append(rows)
+    spine.append(trades)
+    opened = tw.open(spine.path)
+    assert opened.clock("trades") == "ts_event"
+    assert opened.clock("trades", "quotes") == "ts_recv"
+    joined = opened.asof("trades", "quotes", "BTCUSDT").to_pylist()
+    assert [row["quotes_sequence"] for row in joined] == list(range(10))
+    within = opened.asof("trades", "quotes", "BTCUSDT", START + 5 * 10**9).to_pylist()
+    assert [row["quotes_sequence"] for row in within] == list(range(5, 10))
+    drain(spine)
+    assert opened.asof("trades", "quotes", "BTCUSDT").to_pylist() == joined
+
+
 def test_row_groups_are_skipped_by_time(filled):
     # The bound on a time reaches the scan of the files, also where it lies within a microsecond.
     spine, _ = filled

@@ -50,6 +50,8 @@ pub const FLAG_DUPLICATE: u8 = 16;
 pub const FLAG_MAYBE_BAD: u8 = 32;
 /// Flag: the host's clock was not trusted when `ts_recv` was taken.
 pub const FLAG_RECV_SUSPECT: u8 = 64;
+/// Flag: the venue sent no event time; `ts_event` is the receive time.
+pub const FLAG_NO_EVENT_TIME: u8 = 128;
 
 /// Types whose every bit pattern is a valid value and that hold no padding.
 ///

@@ -22,6 +22,11 @@ from tapeworks.views.times import TimeLike, format_time, parse_interval, parse_t
 
 Symbols = str | Sequence[str]
 
+# Flag of a record whose venue sent no event time.
+NO_EVENT_TIME = 128
+# A kind of record of a source has an event time, or it has not: a few rows tell.
+CLOCK_ROWS = 1_000
+
 
 def open(path: str | Path = "data", *, external_access: bool = False) -> "Lake":  # noqa: A001
     """Opens a data folder for reading.
@@ -200,6 +205,62 @@ class Lake:
         chosen = self._instruments.choose(symbols, source, every=True)
         return self._ledger.coverage(chosen, *_range(start, end))
 
+    def clock(self, *tables: str, source: str | None = None) -> str:
+        """Returns the time by which `tables` can be joined: `ts_event`, or else `ts_recv`.
+
+        Of some venues a kind of record has no event time (Binance spot: quotes); its `ts_event` is
+        the receive time, and `flags & 128` marks it. Joined on `ts_event` with records that have
+        one, each would meet a state of the market of some milliseconds before.
+
+        Raises:
+            QueryError: there is no such table or source.
+        """
+        for table in tables:
+            _check_table(table)
+            for name in self._instruments.sources(source):
+                sql = f"select flags from {table} limit {CLOCK_ROWS}"
+                flags = self._engine.run(sql, [table], Scope([name])).column(0).to_pylist()
+                if any(value & NO_EVENT_TIME for value in flags):
+                    return "ts_recv"
+        return "ts_event"
+
+    def asof(
+        self,
+        left: str,
+        right: str,
+        symbols: Symbols | None = None,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        *,
+        source: str | None = None,
+    ) -> Result:
+        """Returns rows of `left`, each with the last row of `right` of its symbol at that time.
+
+        By the clock that `clock` names. Columns of `right` begin with its name.
+
+        Raises:
+            QueryError: there is no such table, or as for `trades`.
+        """
+        _check_table(left)
+        _check_table(right)
+        first, last = _range(start, end)
+        chosen = self._instruments.choose(symbols, source)
+        clocks = {self.clock(left, right, source=name) for name in chosen.sources}
+        clock = "ts_recv" if "ts_recv" in clocks else "ts_event"
+        time = time_condition(f"l.{time_of(left)}", first, last)
+        where = " and ".join(["true", *time])
+        exact = f"epoch_ns({clock}) + {clock}_ns"
+        sql = (
+            "select l.* exclude (date, instant), r.* exclude (venue, symbol, instant) from "
+            f"(select *, {exact} as instant from {left} where {chosen.condition()}) l "
+            f"asof left join (select columns(* exclude (venue, symbol, date)) as '{right}_\\0', "
+            f"venue, symbol, {exact} as instant from {right} where {chosen.condition()}) r "
+            "on l.venue = r.venue and l.symbol = r.symbol and l.instant >= r.instant "
+            f"where {where} order by l.instant, l.tape_offset"
+        )
+        found = self._engine.run(sql, [left, right], Scope(chosen.sources))
+        return Result(found, f"{left} with {right}")
+
     def rows(
         self,
         table: str,
@@ -214,8 +275,7 @@ class Lake:
         Raises:
             QueryError: there is no such table, or as for `trades`.
         """
-        if table not in VIEWS:
-            raise QueryError(f"expected a table of {', '.join(VIEWS)}; got {table!r}")
+        _check_table(table)
         return self._rows(table, symbols, start, end, source)
 
     def dead_letters(
@@ -322,6 +382,11 @@ class Lake:
             raise QueryError(
                 f"no {what} in that range; held are {format_time(low)} to {format_time(high)}"
             )
+
+
+def _check_table(table: str) -> None:
+    if table not in VIEWS:
+        raise QueryError(f"expected a table of {', '.join(VIEWS)}; got {table!r}")
 
 
 def _range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, int | None]:

@@ -10,7 +10,8 @@ use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::Rejected;
 use crate::instrument::Instruments;
 use crate::record::{
-    Bar, Channel, Header, Mark, Quote, Record, Records, Side, Trade, Turnover, FLAG_LAST, NONE,
+    Bar, Channel, Header, Mark, Quote, Record, Records, Side, Trade, Turnover, FLAG_LAST,
+    FLAG_NO_EVENT_TIME, NONE,
 };
 
 /// Event types that the venue documents and that have no record: nothing is written for them.
@@ -291,6 +292,7 @@ impl<'a> Task<'a> {
         ask: (i64, i64),
         flags: u8,
     ) -> Result<()> {
+        let flags = if ts.is_none() { flags | FLAG_NO_EVENT_TIME } else { flags };
         let ts = ts.unwrap_or(self.header.ts_recv);
         let instrument = self.instrument(symbol, ts)?;
         let mut header = self.head::<Quote>(instrument, ts, sequence);

@@ -10,7 +10,7 @@ use super::depth::{depth_kind, set_last, DepthKind, Event};
 #[cfg(target_arch = "x86_64")]
 use super::wide;
 use crate::record::records::Writer;
-use crate::record::{Channel, Level, Quote, Side, Trade, FLAG_LAST, NONE};
+use crate::record::{Channel, Level, Quote, Side, Trade, FLAG_LAST, FLAG_NO_EVENT_TIME, NONE};
 
 /// Bytes of the shortest level, `["1","2"],`: a frame has no more levels than fit.
 const LEVEL_BYTES_MIN: usize = 10;
@@ -172,7 +172,7 @@ impl Task<'_> {
         // An empty side is written as zero at zero.
         let price = |price, size| if price | size == 0 { NONE } else { price };
         let mut header = self.head::<Quote>(instrument, ts, sequence);
-        header.flags |= FLAG_LAST;
+        header.flags |= if self.chained { FLAG_LAST } else { FLAG_LAST | FLAG_NO_EVENT_TIME };
         self.out.push(&Quote {
             header,
             bid_price: price(bid_price, bid_size),
