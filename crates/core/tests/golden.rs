@@ -1,7 +1,7 @@
 //! Files of every format version stay for good, and must open for good.
 //!
-//! `golden/v1` was written once, by version 1. When the format changes, a folder is added; none is
-//! ever written again.
+//! `golden/v1` was written once, by version 1, and `golden/v2` by version 2, with the same items.
+//! When the format changes, a folder is added; none is ever written again.
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,11 @@ use tapeworks_core::{Durability, Reader, Tape, TapeConfig, TapeKind};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(name)
+}
+
+/// The same tape as version 2 wrote it.
+fn golden_v2(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v2").join(name)
 }
 
 fn hexadecimal(hash: [u8; 32]) -> String {
@@ -93,6 +98,30 @@ fn a_tape_of_version_1_is_written_on() {
     let report = verify(&folder).unwrap();
     assert_eq!((report.items, report.fault), (4, None));
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn tapes_of_version_2_are_read_and_have_an_id() {
+    // Three segments, the first one compressed; the same items as version 1 wrote, by their hash;
+    // ids, fingerprints and the head of the chain stay what they were.
+    let report = verify(&golden_v2("records")).unwrap();
+    assert_eq!(report.fault, None);
+    assert_eq!((report.segments, report.segments_compressed, report.links), (3, 1, 2));
+    assert_eq!((report.items, report.end, report.proven_from), (1500, 1500, 0));
+    assert_eq!(report.id.unwrap().to_string(), "c3f018240cc453d212148b8e181ff55f");
+    assert_eq!(
+        report.head.unwrap().to_string(),
+        "1500:2605f0f8a02527e637ccaf5235016d6b29f6970eb964d50c6da07016c50d1ef6"
+    );
+    assert_eq!(hexadecimal(hash(&golden_v2("records")).unwrap()), RECORDS_HASH);
+    assert_eq!(hexadecimal(hash(&golden_v2("blobs")).unwrap()), BLOBS_HASH);
+    let mut reader = Reader::open(&golden_v2("records")).unwrap();
+    assert_eq!(reader.fingerprint(750).unwrap(), Some(0x0000_02bc_c520_f705));
+    let place = reader.place(750).unwrap();
+    reader.check(&place).unwrap();
+    let mut blobs = Reader::open(&golden_v2("blobs")).unwrap();
+    assert_eq!(blobs.id().unwrap().unwrap().to_string(), "e7c46f419121b914de53d12d95b77d54");
+    assert!(Reader::open(&golden("blobs")).unwrap().id().unwrap().is_none());
 }
 
 const RECORDS_HASH: &str = "64b625369ffb469c9201ad2384d6e3ff6f3af16b52e41847209b82f8ffe66b93";

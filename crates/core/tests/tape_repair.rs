@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tapeworks_core::codec::Frame;
 use tapeworks_core::record::{records, Header, Plain, Trade};
-use tapeworks_core::tape::{verify, verify_against, Retention, NO_INPUT};
+use tapeworks_core::tape::{repair, verify, verify_against, Retention, NO_INPUT};
 use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
 /// Where the words of a segment's head lie.
@@ -135,7 +135,6 @@ fn refused(tape: &Path, what: &str) {
 type Items = (Vec<u64>, Vec<(u64, u64)>);
 
 /// Sequences of all items, and the ranges that are told to be lost.
-#[allow(dead_code)] // For repairs.
 fn read_all(tape: &Path) -> Result<Items, Error> {
     let mut reader = Reader::open(tape)?;
     let (mut all, mut lost) = (Vec::new(), Vec::new());
@@ -275,7 +274,7 @@ fn closed_segments_are_let_go_of_however_the_tape_is_synced() {
     };
     assert!(open().0 <= 20, "{:?}", open());
     for _ in 0..5000 {
-        if open() == (1, 0) || open() == (2, 0) {
+        if (open() == (1, 0) || open() == (2, 0)) && tape.durable() >= 69_000 {
             break;
         }
         std::thread::sleep(Duration::from_millis(2));
@@ -365,4 +364,80 @@ fn a_head_that_is_kept_elsewhere_proves_all_before_it() {
     drop(make(&other, 20, 20));
     let fault = verify_against(&other, Some(head)).unwrap().fault.unwrap();
     assert!(fault.reason.contains("cut or rewritten"), "{}", fault.reason);
+}
+
+#[test]
+fn a_repair_keeps_all_that_is_whole_and_deletes_nothing() {
+    // Four segments, all durable, damaged in each way in turn. After the repair the tape opens, is
+    // whole, holds every item but those that are said to be lost, tells its readers of these, and
+    // goes on where it ended before: no offset is given twice. The damaged bytes are still there,
+    // and a second repair has nothing to do.
+    let folder = Folder::new("repair");
+    let tape = make(&folder.join("tape"), 25, 25);
+    type Damage = (&'static str, usize, fn(&mut Vec<u8>), &'static [(u64, u64)]);
+    let damages: [Damage; 7] = [
+        ("a frame in the middle", 1, |bytes| bytes[frame_at(3) + 77] ^= 1, &[(1000, 1100)]),
+        ("two frames", 1, |bytes| bytes[frame_at(2) + 9..frame_at(4)].fill(7), &[(900, 1100)]),
+        ("the last frame of one", 2, |bytes| bytes[frame_at(6) + 1] ^= 4, &[(2000, 2100)]),
+        ("a head", 2, |bytes| bytes[..16_384].fill(0), &[(1400, 2100)]),
+        ("an empty file", 1, Vec::clear, &[(700, 1400)]),
+        ("the durable tail", 3, |bytes| bytes[frame_at(2)..].fill(0), &[(2300, 2500)]),
+        ("the newest head", 3, |bytes| bytes[20] ^= 1, &[(2100, 2500)]),
+    ];
+    for (what, segment, damage, lost) in damages {
+        for power in [false, true] {
+            let copy = folder.join("copy");
+            let files = image(&folder.join("tape"), &copy, power);
+            change(&files[segment], damage);
+            let damaged = std::fs::read(&files[segment]).unwrap();
+            let report = repair(&copy).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let ranges: Vec<_> =
+                report.lost.iter().map(|lost| (lost.first, lost.last + 1)).collect();
+            assert_eq!((&ranges[..], report.end), (lost, 2500), "{what}");
+            let name = files[segment].file_name().unwrap();
+            let aside = report.moved_to.unwrap().join(name);
+            assert!(std::fs::read(aside).unwrap() == damaged, "{what}: the bytes are kept");
+            let verified = verify(&copy).unwrap();
+            assert_eq!(
+                (verified.fault, verified.lost, verified.end),
+                (None, ranges, 2500),
+                "{what}"
+            );
+            let mut opened = Tape::open(&copy, config(Durability::Never)).unwrap();
+            append(&mut opened, 10);
+            let is_lost = |n: &u64| lost.iter().any(|(from, to)| (from..to).contains(&n));
+            let kept: Vec<u64> = (0..3500).filter(|number| !is_lost(number)).collect();
+            assert_eq!(read_all(&copy).unwrap(), (kept, lost.to_vec()), "{what}");
+            drop(opened);
+            assert_eq!(verify(&copy).unwrap().fault, None, "{what}");
+            assert_eq!(repair(&copy).unwrap().moved_to, None, "{what}: nothing more to do");
+        }
+    }
+    drop(tape);
+}
+
+#[test]
+fn a_derived_tape_makes_its_tail_again_at_the_same_offsets() {
+    // The output of a stage loses its durable tail: the repair goes back to what is whole and says
+    // from where it is made again, since its input is still there.
+    let folder = Folder::new("repair-made");
+    let (input, output) = (folder.join("in"), folder.join("out"));
+    let raw = make(&input, 10, 10);
+    raw.sync().unwrap();
+    let mut made = Tape::open_from(&output, config(Durability::Never), &input).unwrap();
+    for frame in 0..10 {
+        made.append(&trades(frame * 100, 100), 100, (frame + 1) * 100, 5).unwrap();
+    }
+    made.sync().unwrap();
+    drop(made);
+    change(&segments(&output)[1], |bytes| bytes[frame_at(1)..].fill(0));
+    assert!(Tape::open_from(&output, config(Durability::Never), &input).is_err());
+    let report = repair(&output).unwrap();
+    assert_eq!((report.end, report.remade_from, report.lost.len()), (800, Some(800), 0));
+    let mut made = Tape::open_from(&output, config(Durability::Never), &input).unwrap();
+    assert_eq!((made.end(), made.last_input_offset()), (800, Some(800)));
+    made.append(&trades(800, 100), 100, 900, 5).unwrap();
+    drop(made);
+    assert_eq!(verify(&output).unwrap().fault, None);
+    assert_eq!(read_all(&output).unwrap(), ((0..900).collect(), vec![]));
 }

@@ -1,4 +1,4 @@
-//! Bindings of the core's `tape/verify.rs`.
+//! Bindings of the core's `tape/verify.rs` and `tape/repair.rs`.
 
 use std::path::PathBuf;
 
@@ -56,9 +56,32 @@ fn tape_hash(py: Python<'_>, path: PathBuf) -> PyResult<String> {
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Makes the damaged tape at `path` writable again: what is damaged is moved aside, what is whole
+/// stays, and what is lost is told, to be declared as a gap.
+#[pyfunction]
+fn repair_tape(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
+    let report = py.allow_threads(|| tape::repair(&path)).map_err(to_python)?;
+    let done = PyDict::new(py);
+    done.set_item("moved_to", report.moved_to.map(|folder| folder.display().to_string()))?;
+    done.set_item("moved", report.moved)?;
+    let lost = report.lost.iter().map(|lost| -> PyResult<_> {
+        let range = PyDict::new(py);
+        range.set_item("first", lost.first)?;
+        range.set_item("last", lost.last)?;
+        range.set_item("ts_start", lost.ts_start)?;
+        range.set_item("ts_end", lost.ts_end)?;
+        Ok(range)
+    });
+    done.set_item("lost", lost.collect::<PyResult<Vec<_>>>()?)?;
+    done.set_item("remade_from", report.remade_from)?;
+    done.set_item("end", report.end)?;
+    Ok(done)
+}
+
 /// Adds this file's functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(verify, module)?)?;
+    module.add_function(wrap_pyfunction!(repair_tape, module)?)?;
     module.add_function(wrap_pyfunction!(tape_hash, module)?)?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::head::{Chain, Head, CHAIN, CHAIN_LINK, CHAIN_PENDING, HEAD, IDENTITY};
 use super::identity::Identity;
-use super::segment::{doing, list, Segment};
+use super::segment::{doing, list, Segment, SegmentFile};
 use crate::codec::{Frame, FRAME_HEADER};
 use crate::error::{Error, Result};
 
@@ -83,39 +83,56 @@ pub(crate) fn hash_segment(segment: &mut Segment) -> Result<[u8; 32]> {
 
 /// Fills in the hashes that are still missing from the chain of the tape at `tape`, up to the
 /// segment that starts at `synced` or before: what is hashed is on the disk. Returns an offset
-/// before which all segments have their place in the chain, on the disk too.
+/// before which all segments have their place in the chain, on the disk too; `confirmed` is the
+/// offset of which this was known before.
 ///
 /// # Errors
 /// `Error::Corrupt`: a closed segment is damaged, or its place in the chain is; nothing is linked
-/// anew, as that would hide it.
-pub(crate) fn link(tape: &Path, synced: u64) -> Result<u64> {
+/// anew, as that would hide it. `Error::Io`.
+pub(crate) fn link(tape: &Path, synced: u64, confirmed: u64) -> Result<u64> {
     let files = list(tape)?;
-    let mut pending = Vec::new();
-    let (mut linked_later, mut all_before) = (0, 0);
+    let (mut pending, mut linked) = (Vec::new(), Vec::new());
+    let mut linked_later = 0;
     for pair in files.windows(2).rev() {
         let segment = Segment::open(&pair[1])?;
-        if Chain::read(segment.head_bytes(), &segment.path)?.state != CHAIN_PENDING {
-            all_before = pair[1].first + 1;
-            break;
-        }
-        if pair[1].first < linked_later {
+        let chain = Chain::read(segment.head_bytes(), &segment.path)?;
+        let is_linked = !linked.is_empty() || pair[1].first < linked_later.max(confirmed);
+        if chain.state == CHAIN_PENDING && is_linked {
             return Err(segment.wrong(CHAIN, "the hash of the segment before was taken away"));
         }
-        linked_later = linked_later.max(segment.identity().linked);
-        pending.push(pair);
+        if pair[1].first < confirmed {
+            break;
+        }
+        if chain.state == CHAIN_PENDING {
+            linked_later = linked_later.max(segment.identity().linked);
+            pending.push(pair);
+        } else {
+            linked.push((&pair[1], chain));
+        }
+    }
+    let mut all_before = confirmed;
+    // In memory they are there; a sync of them may have failed.
+    for (file, chain) in linked.into_iter().rev() {
+        if !file.is_cold {
+            put(file, &chain)?;
+        }
+        all_before = file.first + 1;
     }
     for pair in pending.into_iter().rev().take_while(|pair| pair[1].first <= synced) {
         let hash = hash_segment(&mut Segment::open(&pair[0])?)?;
-        let path = &pair[1].path;
-        let write = || {
-            let file = File::options().write(true).open(path)?;
-            let chain = Chain::sealed(hash, CHAIN_LINK);
-            file.write_all_at(crate::record::Plain::as_bytes(&chain), CHAIN as u64)?;
-            // A later segment says that this one is linked; that must not reach the disk alone.
-            file.sync_data()
-        };
-        write().map_err(|error| Error::io(error, doing("writing", path)))?;
+        put(&pair[1], &Chain::sealed(hash, CHAIN_LINK))?;
         all_before = pair[1].first + 1;
     }
     Ok(all_before)
+}
+
+/// Writes the chain field of the segment `of` and syncs it: a later segment says that this one is
+/// linked, which must not reach the disk alone.
+fn put(of: &SegmentFile, chain: &Chain) -> Result<()> {
+    let write = || {
+        let file = File::options().write(true).open(&of.path)?;
+        file.write_all_at(crate::record::Plain::as_bytes(chain), CHAIN as u64)?;
+        file.sync_data()
+    };
+    write().map_err(|error| Error::io(error, doing("writing", &of.path)))
 }

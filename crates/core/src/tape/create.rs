@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::head::{
-    this_boot, Chain, Head, BOOT, CHAIN, DURABLE, EPOCH, IDENTITY, MAGIC, PUBLISHED,
+    this_boot, Chain, Head, BOOT, CHAIN, CHAIN_START, DURABLE, EPOCH, IDENTITY, MAGIC, PUBLISHED,
 };
 use super::identity::Identity;
 use super::index::SLOTS;
 use super::map::Map;
+use super::rewrite::sync_file;
 use super::segment::{doing, segment_path};
 use super::sync::Live;
 use super::{space, TapeConfig};
@@ -99,6 +100,11 @@ impl NewSegment {
         map.write(CHAIN, Chain::sealed([0; 32], self.chain_state).as_bytes());
         map.word(DURABLE).store(self.durable, Ordering::Release);
         take_over(&map, 0);
+        if self.chain_state == CHAIN_START {
+            // No segment before it can tell that it was there: a first segment without its head is
+            // damage, since the head is on the disk before the name.
+            sync_file(file).map_err(|error| Error::io(error, doing("syncing", path)))?;
+        }
         let renamed = std::fs::rename(aside, path);
         renamed.map_err(|error| Error::io(error, doing("naming", path)))?;
         Ok((map, allocated))

@@ -130,7 +130,8 @@ impl Work {
         let synced = self.shared.sync_closed();
         let linked = synced.and_then(|()| {
             // What the chain holds is what the disk holds.
-            let linked = chain::link(&self.tape, self.shared.synced())?;
+            let confirmed = self.shared.linked.load(Ordering::Acquire);
+            let linked = chain::link(&self.tape, self.shared.synced(), confirmed)?;
             self.shared.linked.store(linked, Ordering::Release);
             Ok(())
         });

@@ -4,6 +4,7 @@
 //! Only frames count: each names the offset that the one before leads to.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -42,7 +43,7 @@ pub(crate) fn scan(segment: &[u8], head: &Head) -> Scan {
 
 /// As [`scan`], up to the first frame that covers input after `input_end`.
 pub(crate) fn scan_within(segment: &[u8], head: &Head, input_end: u64) -> Scan {
-    let mut found = Scan {
+    let start = Scan {
         last: 0,
         end: HEAD,
         end_offset: head.first_offset,
@@ -50,6 +51,17 @@ pub(crate) fn scan_within(segment: &[u8], head: &Head, input_end: u64) -> Scan {
         ts_max: head.ts_before,
         frames: 0,
     };
+    walk(segment, start, input_end)
+}
+
+/// Walks the frames of `bytes` from byte `at` on, of which the first is to hold offset `next`; the
+/// frames before cover `input` and reach `ts_max`.
+pub(crate) fn scan_from(bytes: &[u8], at: usize, next: u64, input: u64, ts_max: i64) -> Scan {
+    walk(bytes, Scan { last: 0, end: at, end_offset: next, input, ts_max, frames: 0 }, u64::MAX)
+}
+
+fn walk(segment: &[u8], start: Scan, input_end: u64) -> Scan {
+    let mut found = start;
     while let Some(bytes) = segment.get(found.end..) {
         match Frame::read(bytes) {
             Some((frame, _))
@@ -213,6 +225,13 @@ fn settle_closed(files: &mut Vec<SegmentFile>, durable: u64) -> Result<u64> {
     while first > 0 && !is_settled(&files[first - 1], lost_from(&files[first])?, durable)? {
         first -= 1;
     }
+    // That a segment is closed may not have reached the disk with its last sync.
+    for (index, file) in files[..first].iter().enumerate() {
+        if !is_closed(file)? {
+            first = index;
+            break;
+        }
+    }
     for index in first..files.len().saturating_sub(1) {
         let (file, next) = (&files[index], lost_from(&files[index + 1])?);
         let (map, length) = map_file(file)?;
@@ -253,6 +272,20 @@ fn settle_closed(files: &mut Vec<SegmentFile>, durable: u64) -> Result<u64> {
         return Ok(cut_bytes);
     }
     Ok(0)
+}
+
+/// Whether `file` says that it is closed.
+fn is_closed(file: &SegmentFile) -> Result<bool> {
+    if file.is_cold {
+        return Ok(true);
+    }
+    let mut word = [0; 8];
+    let read = File::open(&file.path).and_then(|f| f.read_exact_at(&mut word, PUBLISHED as u64));
+    match read {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(Error::io(error, doing("reading", &file.path))),
+        Ok(()) => Ok(u64::from_le_bytes(word) & CLOSED != 0),
+    }
 }
 
 /// Where the segment before `file` ends: at its first item, unless a repair gave some up.

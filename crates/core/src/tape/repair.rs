@@ -1,4 +1,421 @@
-//! Making a damaged tape writable again.
+//! Making a damaged tape writable again, without deleting anything.
+//!
+//! Files that are damaged, or that follow a loss, are moved into a folder of their own; whole
+//! frames of them are put together in new segments. Items that are gone keep their offsets, which
+//! are given to nobody else: the segment behind them says where the loss begins, and a reader
+//! that comes to it is told of the range as of one that retention took.
 
-/// Name of the file that lists what an interrupted repair has still to do.
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::create::NewSegment;
+use super::head::{Chain, Head, CHAIN, CHAIN_START, CLOSED, DURABLE, HEAD, IDENTITY, PUBLISHED};
+use super::identity::{Identity, REPAIRED};
+use super::recovery::{recover, scan_from, Scan};
+use super::segment::{doing, list, Segment, SegmentFile};
+use super::verify::verify;
+use super::{FolderLock, TapeConfig};
+use crate::clock::now_ns;
+use crate::codec::{Frame, NO_INPUT};
+use crate::error::{Error, Result};
+use crate::record::Plain;
+
+/// Name of the file that lists what an interrupted repair has still to do: the folder of what is
+/// moved aside, then the files to be moved, each on a line.
 pub(crate) const UNFINISHED: &str = "REPAIR";
+/// Ending of segments that are put together and do not have their name yet.
+const READY: &str = "ready";
+
+/// Items that are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LostItems {
+    /// First offset that is lost.
+    pub first: u64,
+    /// Last offset that is lost.
+    pub last: u64,
+    /// Newest receive time before them, `i64::MIN` if there is none.
+    pub ts_start: i64,
+    /// Receive time of the first frame after them, `i64::MIN` if there is none.
+    pub ts_end: i64,
+}
+
+/// What a repair did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repair {
+    /// The folder to which files were moved; `None`: the tape was whole, nothing was done.
+    pub moved_to: Option<PathBuf>,
+    /// Names of the files that were moved.
+    pub moved: Vec<String>,
+    /// What is lost for good; to be declared in the gap ledger.
+    pub lost: Vec<LostItems>,
+    /// Of a tape that is made from another one: items from this offset on are made again, at the
+    /// same offsets, when it is opened. `None`: none are.
+    pub remade_from: Option<u64>,
+    /// Offset after the last item: the next one to be written.
+    pub end: u64,
+}
+
+/// Whole frames back to back, found in a file.
+struct Run {
+    scan: Scan,
+    first: u64,
+    bytes: Vec<u8>,
+    ts_first: i64,
+}
+
+/// What is known of the tape while its files are gone through.
+struct Plan {
+    tape: PathBuf,
+    folder: PathBuf,
+    head: Option<(Head, Identity)>,
+    /// Where the next item belongs, the input that is covered, and the newest receive time.
+    next: u64,
+    input: u64,
+    ts_max: i64,
+    lost: Vec<LostItems>,
+    moved: Vec<String>,
+    ready: Vec<PathBuf>,
+    /// Offset after the last item that any head calls durable, or a damaged frame names.
+    promised: u64,
+}
+
+/// Makes the tape at `path` writable again: see [`Repair`]. Does nothing to a tape that is whole.
+/// When it is interrupted, calling it again finishes it.
+///
+/// # Errors
+/// `Error::Locked`: somebody writes the tape. `Error::Io`, `Error::DiskFull`: the tape is as it
+/// was, or the repair is to be called again. `Error::Corrupt`: no segment has a head that can be
+/// read, or the hash chain alone is broken, which nothing can make good.
+pub fn repair(path: &Path) -> Result<Repair> {
+    // A lock makes the folder that it locks; a tape that is not there is to stay so.
+    list(path)?;
+    let _lock = FolderLock::take(path)?;
+    finish(path)?;
+    match verify(path)?.fault {
+        None => {
+            if let Ok(found) = recover(path) {
+                let end = found.map_or(0, |found| found.scan.end_offset);
+                let (moved_to, moved, lost) = (None, Vec::new(), Vec::new());
+                return Ok(Repair { moved_to, moved, lost, remade_from: None, end });
+            }
+        }
+        Some(fault) if fault.byte == CHAIN as u64 => {
+            return Err(Error::corrupt(
+                &fault.path,
+                fault.byte,
+                format!(
+                    "{}: all frames are whole, and nobody can tell which of them were changed. \
+                     Bring the tape back from a copy, or go on with it as it is",
+                    fault.reason
+                ),
+            ));
+        }
+        Some(_) => {}
+    }
+    Plan::new(path)?.run()
+}
+
+impl Plan {
+    fn new(tape: &Path) -> Result<Self> {
+        let seconds = now_ns() / 1_000_000_000;
+        let mut folder = tape.join(format!("damaged-{seconds}"));
+        for number in 2.. {
+            match std::fs::create_dir(&folder) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    folder = tape.join(format!("damaged-{seconds}-{number}"));
+                }
+                Err(error) => return Err(Error::io(error, doing("making", &folder))),
+                Ok(()) => break,
+            }
+        }
+        for entry in std::fs::read_dir(tape).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == READY) {
+                // Of a repair that was interrupted before it had put all together.
+                drop(std::fs::remove_file(entry.path()));
+            }
+        }
+        Ok(Self {
+            tape: tape.to_owned(),
+            folder,
+            head: None,
+            next: 0,
+            input: NO_INPUT,
+            ts_max: i64::MIN,
+            lost: Vec::new(),
+            moved: Vec::new(),
+            ready: Vec::new(),
+            promised: 0,
+        })
+    }
+
+    fn run(mut self) -> Result<Repair> {
+        let files = list(&self.tape)?;
+        self.next = files.first().map_or(0, |file| file.first);
+        for (index, file) in files.iter().enumerate() {
+            self.take(file, index + 1 == files.len())?;
+        }
+        let Some((head, identity)) = self.head else {
+            return Err(Error::corrupt(
+                &self.tape,
+                0,
+                "no segment has a head that can be read: move the folder away, and begin anew",
+            ));
+        };
+        let kept = self.next;
+        let is_made = self.input != NO_INPUT;
+        let mut end = kept;
+        if self.promised > kept && !is_made {
+            end = self.promised;
+            self.lose(end, i64::MIN);
+        }
+        // Always a newest segment of its own, without items: right in every case.
+        self.add_newest(&head, &identity, end, kept)?;
+        self.commit()?;
+        finish(&self.tape)?;
+        lower(&self.tape, end)?;
+        let remade_from = (is_made && self.promised > kept).then_some(kept);
+        let moved_to = Some(self.folder);
+        Ok(Repair { moved_to, moved: self.moved, lost: self.lost, remade_from, end })
+    }
+
+    /// Notes that the items up to `first` are lost.
+    fn lose(&mut self, first: u64, ts_end: i64) {
+        let (from, ts_start) = (self.next, self.ts_max);
+        self.lost.push(LostItems { first: from, last: first - 1, ts_start, ts_end });
+    }
+
+    /// Goes through one file: what is whole stays, else its whole frames are put together anew.
+    fn take(&mut self, file: &SegmentFile, is_newest: bool) -> Result<()> {
+        let (runs, is_whole) = self.runs(file);
+        if is_whole && !is_newest && file.first == self.next {
+            for run in &runs {
+                self.pass(run);
+            }
+            return Ok(());
+        }
+        let name = file.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        self.moved.extend(name);
+        for run in runs {
+            if run.first < self.next {
+                continue;
+            }
+            let lost_from = self.next;
+            if run.first > self.next {
+                self.lose(run.first, run.ts_first);
+            }
+            self.put_together(&run, lost_from)?;
+            self.pass(&run);
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, run: &Run) {
+        self.next = run.scan.end_offset;
+        self.input = run.scan.input;
+        self.ts_max = self.ts_max.max(run.scan.ts_max);
+    }
+
+    /// The whole frames of `file`, and whether there is nothing else in it.
+    fn runs(&mut self, file: &SegmentFile) -> (Vec<Run>, bool) {
+        let Ok(raw) = std::fs::read(&file.path) else { return (Vec::new(), false) };
+        let Ok(head) = Head::read(&raw, &file.path) else { return (Vec::new(), false) };
+        if head.first_offset != file.first {
+            return (Vec::new(), false);
+        }
+        let Ok(identity) = Identity::read(&raw, &head, &file.path) else {
+            return (Vec::new(), false);
+        };
+        self.head = Some((head, identity));
+        if self.input == NO_INPUT && self.ts_max == i64::MIN {
+            (self.input, self.ts_max) = (head.input_before, head.ts_before);
+        }
+        let word = |at: usize| u64::from_le_bytes(raw[at..at + 8].try_into().unwrap_or_default());
+        self.promised = self.promised.max(word(DURABLE));
+        let bytes = if file.is_cold { unpacked(file) } else { raw };
+        self.find_runs(&bytes, &head, identity.lost_from)
+    }
+
+    fn find_runs(&mut self, bytes: &[u8], head: &Head, lost_from: u64) -> (Vec<Run>, bool) {
+        let (mut runs, mut at, mut next) = (Vec::new(), HEAD, head.first_offset);
+        let (mut input, mut ts_max) = (head.input_before, head.ts_before);
+        let mut is_whole = lost_from <= self.next;
+        while at < bytes.len() {
+            let scan = scan_from(bytes, at, next, input, ts_max);
+            if scan.frames > 0 {
+                let ts_first = Frame::read_from(&bytes[at..]).map_or(i64::MIN, |f| f.ts_recv);
+                let bytes = bytes[at..scan.end].to_vec();
+                runs.push(Run { scan, first: next, bytes, ts_first });
+            }
+            (input, ts_max, next) = (scan.input, scan.ts_max, scan.end_offset);
+            let Some((found, frame)) = next_frame(bytes, scan.end, next) else {
+                if bytes[scan.end.min(bytes.len())..].iter().any(|&byte| byte != 0) {
+                    is_whole = false;
+                    self.promise(&bytes[scan.end..], next);
+                }
+                break;
+            };
+            is_whole = false;
+            (at, next) = (found, frame.first_offset);
+        }
+        (runs, is_whole)
+    }
+
+    /// A frame that is damaged may still say how many items it held: their offsets are taken.
+    fn promise(&mut self, bytes: &[u8], next: u64) {
+        let frame = Frame::read_from(bytes).filter(Frame::is_plausible);
+        if let Some(frame) = frame.filter(|frame| frame.first_offset == next) {
+            self.promised = self.promised.max(frame.end_offset());
+        }
+    }
+
+    /// Writes the frames of `run` as a closed segment that gets its name later.
+    fn put_together(&mut self, run: &Run, lost_from: u64) -> Result<()> {
+        let Some((of, who)) = self.head else { return Ok(()) };
+        let head = Head {
+            version: crate::codec::VERSION,
+            first_offset: run.first,
+            input_before: self.input,
+            ts_before: self.ts_max,
+            ts_first: run.ts_first,
+            ..of
+        };
+        let mut identity = Identity::new(who.id(), who.origin(), run.first);
+        (identity.lost_from, identity.flags) = (lost_from, REPAIRED);
+        let mut bytes = vec![0; HEAD];
+        bytes[..size_of::<Head>()].copy_from_slice(head.sealed().as_bytes());
+        let block = identity.sealed();
+        bytes[IDENTITY..IDENTITY + block.as_bytes().len()].copy_from_slice(block.as_bytes());
+        let chain = Chain::sealed([0; 32], CHAIN_START);
+        bytes[CHAIN..CHAIN + chain.as_bytes().len()].copy_from_slice(chain.as_bytes());
+        let last = (run.scan.last - (run.scan.end - run.bytes.len()) + HEAD) as u64 | CLOSED;
+        bytes[PUBLISHED..PUBLISHED + 8].copy_from_slice(&last.to_le_bytes());
+        let durable = run.scan.end_offset.to_le_bytes();
+        bytes[DURABLE..DURABLE + 8].copy_from_slice(&durable);
+        bytes.extend_from_slice(&run.bytes);
+        let path = self.tape.join(format!("{:020}.seg.{READY}", run.first));
+        let write = || {
+            let mut file = File::create(&path)?;
+            file.write_all(&bytes)?;
+            file.sync_all()
+        };
+        write().map_err(|error| Error::io(error, doing("writing", &path)))?;
+        self.ready.push(path);
+        Ok(())
+    }
+
+    /// Adds the segment that is written on, without items so far.
+    fn add_newest(&mut self, of: &Head, who: &Identity, end: u64, kept: u64) -> Result<()> {
+        let mut identity = Identity::new(who.id(), who.origin(), end);
+        (identity.lost_from, identity.flags) = (kept, REPAIRED);
+        let new = NewSegment {
+            head: Head {
+                version: crate::codec::VERSION,
+                first_offset: end,
+                input_before: self.input,
+                ts_before: self.ts_max,
+                ts_first: self.ts_max,
+                ..*of
+            }
+            .sealed(),
+            identity,
+            chain_state: CHAIN_START,
+            durable: end,
+            needed: HEAD,
+            limit: TapeConfig::new(of.kind()).segment_bytes,
+        };
+        let (live, _) = new.create(&self.folder)?;
+        live.file.sync_all().map_err(|error| Error::io(error, doing("syncing", &live.path)))?;
+        let ready = self.tape.join(format!("{end:020}.seg.{READY}"));
+        std::fs::rename(&live.path, &ready)
+            .map_err(|error| Error::io(error, doing("naming", &ready)))?;
+        self.ready.push(ready);
+        Ok(())
+    }
+
+    /// From here on the repair is finished whatever happens.
+    fn commit(&self) -> Result<()> {
+        let list = self.tape.join(UNFINISHED);
+        let aside = self.tape.join(format!("{UNFINISHED}.new"));
+        let write = || {
+            let mut file = File::create(&aside)?;
+            let folder = self.folder.file_name().unwrap_or_default().to_string_lossy();
+            writeln!(file, "{folder}")?;
+            self.moved.iter().try_for_each(|name| writeln!(file, "{name}"))?;
+            file.sync_all()?;
+            std::fs::rename(&aside, &list)?;
+            File::open(&self.tape)?.sync_all()
+        };
+        write().map_err(|error| Error::io(error, doing("writing", &list)))
+    }
+}
+
+/// Does what the list of an interrupted repair says is still to do.
+fn finish(tape: &Path) -> Result<()> {
+    let list = tape.join(UNFINISHED);
+    let text = match std::fs::read_to_string(&list) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        read => read.map_err(|error| Error::io(error, doing("reading", &list)))?,
+    };
+    let mut lines = text.lines();
+    let folder = tape.join(lines.next().unwrap_or_default());
+    let work = || {
+        for name in lines {
+            let target = folder.join(name);
+            if !target.exists() {
+                std::fs::rename(tape.join(name), target)?;
+            }
+        }
+        for entry in std::fs::read_dir(tape)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == READY) {
+                std::fs::rename(&path, path.with_extension(""))?;
+            }
+        }
+        File::open(&folder)?.sync_all()?;
+        File::open(tape)?.sync_all()?;
+        std::fs::remove_file(&list)?;
+        File::open(tape)?.sync_all()
+    };
+    work().map_err(|error| Error::io(error, doing("repairing", tape)))
+}
+
+/// Lets no head of the tape call durable what is beyond `end`.
+fn lower(tape: &Path, end: u64) -> Result<()> {
+    for of in list(tape)? {
+        if Segment::open(&of)?.durable() > end {
+            let write = || {
+                let file = File::options().write(true).open(&of.path)?;
+                file.write_all_at(&end.to_le_bytes(), DURABLE as u64)?;
+                file.sync_all()
+            };
+            write().map_err(|error| Error::io(error, doing("writing", &of.path)))?;
+        }
+    }
+    Ok(())
+}
+
+/// The next whole frame at or after `from` that holds items from `next` on, and where it starts.
+fn next_frame(bytes: &[u8], from: usize, next: u64) -> Option<(usize, Frame)> {
+    let fits = |at: &usize| {
+        let frame = Frame::read_from(&bytes[*at..])?;
+        (frame.count > 0 && frame.first_offset >= next && frame.is_plausible())
+            .then(|| Frame::read(&bytes[*at..]))
+            .flatten()
+            .map(|(frame, _)| (*at, frame))
+    };
+    (from.next_multiple_of(8)..bytes.len().saturating_sub(39)).step_by(8).find_map(|at| fits(&at))
+}
+
+/// The segment that a compressed file stands for, as far as its blocks can be unpacked.
+fn unpacked(file: &SegmentFile) -> Vec<u8> {
+    let Ok(mut segment) = Segment::open(file) else { return vec![0; HEAD] };
+    let mut bytes = segment.head_bytes().to_vec();
+    // What comes before the error is there.
+    drop(super::chain::for_each_frame(&mut segment, |segment, at, frame| {
+        bytes.extend_from_slice(segment.bytes(at, at + frame.size()));
+        Ok(())
+    }));
+    bytes
+}

@@ -150,23 +150,27 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// Goes on with a new segment. The old one must become durable first. Where too many wait for
-    /// that, this waits for the disk.
+    /// Waits for the disk where too many closed segments wait for it.
     ///
     /// # Errors
-    /// As [`Shared::sync`]; nothing was changed.
-    pub(crate) fn roll(&self, live: Arc<Live>) -> Result<()> {
-        let covered = self.covered.load(Ordering::Acquire);
+    /// As [`Shared::sync`].
+    pub(crate) fn bound_closed(&self) -> Result<()> {
         if self.state().closed.len() >= CLOSED_MAX {
-            self.sync_closed()?;
+            self.sync_closed()
+        } else {
+            Ok(())
         }
+    }
+
+    /// Goes on with a new segment. The old one, which is closed, must become durable first.
+    pub(crate) fn roll(&self, live: Arc<Live>) {
+        let covered = self.covered.load(Ordering::Acquire);
         let mut state = self.state();
         let old = std::mem::replace(&mut state.live, live);
         state.closed.push(Arc::clone(&old));
         state.before = Some(old);
         state.covered_before = covered;
         state.folder_changes.0 += 1;
-        Ok(())
     }
 
     /// Goes on with the same segment, mapped anew.

@@ -128,7 +128,7 @@ pub fn verify(path: &Path) -> Result<Report> {
 
 /// As [`verify`], and holds the tape against `expected`, the [`Report::head`] of an earlier time
 /// that was kept where nobody who can change the tape can change it. Without one the hash chain
-/// shows damage and careless changes only: who can write the tape can write all of its hashes anew.
+/// shows damage and careless changes only: who can write the tape can write all its hashes anew.
 ///
 /// # Errors
 /// As [`verify`].

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::create::{fixed_head, open_file, take_over, NewSegment};
 use super::gate::Gate;
-use super::head::{Chain, CHAIN_PENDING, CHAIN_START, CLOSED, DURABLE, HEAD, PUBLISHED, WAITING};
+use super::head::{CHAIN_PENDING, CHAIN_START, CLOSED, DURABLE, HEAD, PUBLISHED, WAITING};
 use super::identity::{Identity, TapeId};
 use super::index::IndexWriter;
 use super::keeper::Keeper;
@@ -21,7 +21,7 @@ use super::rewrite::{rewrite, rewrite_closed};
 use super::segment::{doing, file_length};
 use super::sync::{Live, Shared, SyncThread};
 use super::undo::{check_origin, undo};
-use super::{space, wait, Durability, Reader, Recovery, TapeConfig};
+use super::{chain, space, wait, Durability, Reader, Recovery, TapeConfig};
 use crate::codec::{Frame, FRAME_HEADER, FRAME_PAYLOAD_MAX, NO_INPUT};
 use crate::error::{Error, Result};
 use crate::record::{Plain, NONE};
@@ -162,9 +162,9 @@ impl Tape {
         let covered = if scan.input == NO_INPUT { 0 } else { scan.input };
         let (end, is_made) = (scan.end_offset, gate.is_some());
         let shared = Shared::new(lock, Arc::clone(&live), end, covered, durable, gate);
-        let chain = Chain::read(live.map.bytes(0, HEAD), &live.path);
-        let is_linked = chain.is_ok_and(|chain| chain.state != CHAIN_PENDING);
-        let linked = if is_linked { first + 1 } else { found.identity.linked };
+        // Only makes sure of the links that are there. The keeper tells what is wrong with them.
+        let confirmed = found.identity.linked;
+        let linked = chain::link(path, 0, confirmed).unwrap_or(confirmed);
         shared.linked.store(linked, Ordering::Release);
         let shared = Arc::new(shared);
         shared.sync()?;
@@ -340,6 +340,7 @@ impl Tape {
     /// Closes the segment and goes on with a new one that has room for `size` bytes.
     fn roll(&mut self, size: usize, ts_recv: i64) -> Result<()> {
         self.shared.lock.check()?;
+        self.shared.bound_closed()?;
         // A tape of version 1 gets its id with the first segment that can hold one.
         let id = self.identity.id().map_or_else(TapeId::random, Ok)?;
         let mut identity = Identity::new(Some(id), self.identity.origin(), self.end);
@@ -354,14 +355,14 @@ impl Tape {
         };
         let (live, allocated) = new.create(&self.path)?;
         self.identity = identity;
-        let live = Arc::new(live);
-        self.shared.roll(Arc::clone(&live))?;
-        let old = std::mem::replace(&mut self.live, live);
+        let old = std::mem::replace(&mut self.live, Arc::new(live));
+        // Before anybody syncs it for the last time: that it is closed belongs on the disk as well.
         old.map.word(PUBLISHED).fetch_or(CLOSED, Ordering::AcqRel);
+        self.shared.roll(Arc::clone(&self.live));
         wait::wake_all(old.map.half_word(PUBLISHED));
-        // Readers never look beyond the last frame; what was allocated behind it is given back.
-        let cut = old.file.set_len(self.position as u64);
-        cut.map_err(|error| Error::io(error, doing("cutting", &old.path)))?;
+        // Readers never look beyond the last frame; what was allocated behind it is given back. The
+        // new segment is there: were a failure of this one of the call, it would be made twice.
+        drop(old.file.set_len(self.position as u64));
         self.position = HEAD;
         (self.ready, self.allocated, self.forgotten) = (HEAD, allocated, HEAD);
         self.day = ts_recv.div_euclid(NS_PER_DAY);
