@@ -83,7 +83,7 @@ def audit(data: Path) -> Iterator[TableAudit]:
     for source in Lake(data).sources():
         for topic in lake.TOPICS:
             tape = data / "tape" / source / topic
-            if tape.is_dir():
+            if tape.is_dir() and any(tape.glob("*.seg*")):
                 yield from _audit_topic(data, source, topic, tape)
 
 
