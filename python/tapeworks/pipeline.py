@@ -203,7 +203,9 @@ def catch_up(config: Config, steps: Sequence[Step] = STEPS) -> None:
 
     Raises:
         TapeLockedError: another process does so at this moment.
+        TapeError: a tape is damaged; all others were derived and stored.
     """
+    derivations = []
     for source in config.feeds:
         processors = processors_of(config, source)
         derivation = Derivation(processors, config.tape, config.data, source, steps)
@@ -211,12 +213,15 @@ def catch_up(config: Config, steps: Sequence[Step] = STEPS) -> None:
             derivation.drain(CATCH_UP_S_MAX)
         finally:
             derivation.close()
+        derivations.append(derivation)
     for name in config.sinks:
         for feeder in feeders(config, name):
             try:
                 feeder.drain(CATCH_UP_S_MAX)
             finally:
                 feeder.close()
+    for derivation in derivations:
+        derivation.raise_failure()
 
 
 class Supervisor:

@@ -4,7 +4,9 @@ All work is done in the native module; here are its public names, the settings o
 notes by which a reader tells the recorder what retention took from it.
 """
 
+import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,6 +46,8 @@ __all__ = [
 ]
 
 MS_PER_HOUR = 3_600_000
+
+_log = logging.getLogger("tapeworks.tape")
 
 
 @dataclass(frozen=True)
@@ -174,4 +178,23 @@ def note_loss(data: Path, source: str, loss: Loss) -> Path:
 def noted_losses(data: Path, source: str) -> Iterator[tuple[Path, Loss]]:
     """Yields what was noted and is not yet on the raw tape."""
     for path in sorted((data / "state" / source / "losses").glob("*.json")):
-        yield path, Loss(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            loss = Loss(**json.loads(path.read_bytes()))
+            _check_loss(loss)
+        except (OSError, RecursionError, TypeError, ValueError) as error:
+            # It is no note of ours, or one that a damaged disk changed: for people to look at.
+            kept = path.with_suffix(".unreadable")
+            with contextlib.suppress(OSError):
+                path.replace(kept)
+            _log.error("a note of a loss is set aside as %s: %s: %s", kept, path.name, error)
+            continue
+        yield path, loss
+
+
+def _check_loss(loss: Loss) -> None:
+    numbers = (loss.first, loss.last, loss.ts_start, loss.ts_end)
+    if not all(type(number) is int for number in numbers):
+        raise ValueError(f"expected whole numbers, got {numbers}")
+    in_range = min(numbers) >= -(2**63) and max(numbers[2:]) < 2**63 and loss.last < 2**64
+    if not (in_range and 0 <= loss.first <= loss.last):
+        raise ValueError(f"expected items in order and times of 64 bits, got {numbers}")

@@ -7,25 +7,23 @@
 use std::path::PathBuf;
 
 use crate::book::SyncState;
-use crate::clock;
+use crate::clock::{ClockStep, RecvClock};
 use crate::error::{Error, Result};
 use crate::feeds::{Descriptor, Feed};
-use crate::processors::normalize::{Normalizer, HOLD_MS};
-use crate::processors::sync_tracker::SyncTracker;
-use crate::processors::{Stage, StageConfig};
-use crate::record::{
-    records, unpadded, BlobKind, Channel, GapCause, GapState, Marker, MarkerCode, Plain,
-};
+use crate::processors::Stage;
+use crate::record::{unpadded, BlobKind, Channel, GapCause, GapState, Marker, MarkerCode, Plain};
 use crate::tape::{Batch, Durability, Retention, Tape, TapeConfig, TapeKind};
 
 pub mod activity;
 pub mod latency;
+mod normalized;
 mod notes;
 pub mod pending;
 pub mod socket;
 
 use self::activity::{Activity, Stream};
 use self::latency::Latency;
+use self::normalized::{is_passing, Normalized};
 use self::pending::Pending;
 
 /// The connection number of what belongs to no connection.
@@ -53,6 +51,9 @@ pub struct IngestConfig {
     pub segment_bytes: usize,
     /// What is kept of the closed segments of both tapes, and how.
     pub retention: Retention,
+    /// Receive time of the first of what was captured before; none for a recorder, whose receive
+    /// times are those of [`RecvClock`].
+    pub ts_first: Option<i64>,
 }
 
 /// What was counted since the recorder started.
@@ -83,13 +84,17 @@ struct Silence {
 pub struct Ingest {
     config: IngestConfig,
     raw: Tape,
-    normalizer: Stage,
+    /// None while the normalised tape cannot be used: the raw tape goes on without it.
+    normalized: Option<Normalized>,
+    /// Why it cannot be used; none if it can.
+    degraded: Option<String>,
+    clock: RecvClock,
+    clock_steps: Vec<ClockStep>,
     pending: Pending,
     /// Read times of frames that are on the raw tape and not yet normalised.
     unpublished: Vec<(i64, u64)>,
     activity: Activity,
     silences: Vec<Silence>,
-    books: SyncTracker,
     latency: Latency,
     counts: Counts,
     failure: Option<String>,
@@ -121,31 +126,28 @@ impl Ingest {
             ..TapeConfig::new(TapeKind::Blobs)
         };
         let raw = Tape::open(&raw_path, tape)?;
-        let stage = StageConfig::default();
-        let normalizer = Stage::open(
-            &raw_path,
-            &normalized_path,
-            &config.data.join("state").join(&config.source).join("normalize"),
-            Box::new(Normalizer::with_decoder(config.feed, decoder, HOLD_MS)),
-            StageConfig {
-                durability: config.durability,
-                segment_bytes: config.segment_bytes,
-                retention: config.retention,
-                reader: Some(NORMALIZER.to_owned()),
-                save_bytes: stage.save_bytes.min(config.segment_bytes as u64),
-                ..stage
-            },
-        )?;
+        let mut degraded = None;
+        let normalized = match Normalized::open(&config, decoder, &raw_path, &normalized_path) {
+            Ok(normalized) => Some(normalized),
+            Err(error) if is_passing(&error) => return Err(error),
+            Err(error) => {
+                degraded = Some(error.to_string());
+                None
+            }
+        };
+        let clock = RecvClock::start(raw.last_ts_recv());
         let pending = Pending::new(config.feed.number(), config.pending_bytes_max);
         let mut ingest = Self {
             config,
             raw,
-            normalizer,
+            normalized,
+            degraded,
+            clock,
+            clock_steps: Vec::new(),
             pending,
             unpublished: Vec::new(),
             activity: Activity::default(),
             silences: Vec::new(),
-            books: SyncTracker::new(),
             latency: Latency::default(),
             counts: Counts::default(),
             failure: None,
@@ -153,8 +155,33 @@ impl Ingest {
         // The recorder itself counts as a connection that carries nothing. When its number opens
         // twice without an end of the session, the normaliser knows that the recorder was killed,
         // and that nothing which was open then is open now.
-        ingest.begin_session(clock::now_ns())?;
+        let ts = ingest.config.ts_first.unwrap_or_else(|| ingest.clock.now());
+        ingest.begin_session(ts)?;
+        if ingest.config.ts_first.is_none() {
+            ingest.look_at_clock()?;
+        }
         Ok(ingest)
+    }
+
+    /// The receive time of this moment, in ns: it never falls.
+    #[inline]
+    pub fn now(&mut self) -> i64 {
+        self.clock.now()
+    }
+
+    /// The steps of the wall clock that were noted since the last call.
+    pub fn take_clock_steps(&mut self) -> Vec<ClockStep> {
+        std::mem::take(&mut self.clock_steps)
+    }
+
+    /// Whether receive times are suspect at the moment.
+    pub const fn is_clock_suspect(&self) -> bool {
+        self.clock.is_suspect()
+    }
+
+    /// Why the normalised tape is not written; none if it is. The raw tape goes on.
+    pub fn degraded(&self) -> Option<&str> {
+        self.degraded.as_deref()
     }
 
     /// Takes in a frame or a REST answer, received at `ts_recv`. Nothing is published before
@@ -212,7 +239,7 @@ impl Ingest {
             self.failure = None;
         }
         if !self.unpublished.is_empty() {
-            let now = clock::now_ns();
+            let now = self.clock.now();
             for (ts, times) in self.unpublished.drain(..) {
                 self.latency.record(now - ts, times);
             }
@@ -274,21 +301,24 @@ impl Ingest {
 
     /// The symbols whose books cannot go on without a snapshot.
     pub fn needs_snapshot(&self) -> Vec<&str> {
-        let Some(instruments) = self.normalizer.instruments() else {
-            return Vec::new();
-        };
+        let Some(normalized) = &self.normalized else { return Vec::new() };
+        let Some(instruments) = normalized.stage.instruments() else { return Vec::new() };
         let symbol = |id| instruments.get(id).map(|definition| unpadded(&definition.symbol));
-        self.books.needs().filter_map(symbol).collect()
+        normalized.books.needs().filter_map(symbol).collect()
     }
 
     /// How far the book of `symbol` is proven, since the recorder started.
     pub fn book_state(&self, symbol: &str) -> SyncState {
-        self.instrument(symbol).map_or(SyncState::Empty, |id| self.books.state(id))
+        match (&self.normalized, self.instrument(symbol)) {
+            (Some(normalized), Some(id)) => normalized.books.state(id),
+            _ => SyncState::Empty,
+        }
     }
 
     /// The instrument that `symbol` names now.
     fn instrument(&self, symbol: &str) -> Option<u32> {
-        self.normalizer.instruments()?.current(self.config.feed.number(), symbol)
+        let normalized = self.normalized.as_ref()?;
+        normalized.stage.instruments()?.current(self.config.feed.number(), symbol)
     }
 
     /// What was counted since the recorder started.
@@ -321,9 +351,9 @@ impl Ingest {
         &self.raw
     }
 
-    /// The stage that writes the normalised tape.
-    pub const fn normalizer(&self) -> &Stage {
-        &self.normalizer
+    /// The stage that writes the normalised tape, while that can be used.
+    pub fn normalizer(&self) -> Option<&Stage> {
+        self.normalized.as_ref().map(|normalized| &normalized.stage)
     }
 
     /// Makes all that is published durable, and saves the normaliser's state.
@@ -334,7 +364,8 @@ impl Ingest {
         self.raw.reopen()?;
         self.raw.sync()?;
         self.normalize()?;
-        self.normalizer.save()
+        let saved = self.normalized.as_mut().map_or(Ok(()), |normalized| normalized.stage.save());
+        self.degrade(saved)
     }
 
     fn write_pending(&mut self) -> Result<()> {
@@ -351,17 +382,18 @@ impl Ingest {
             };
             // Normalised from here, they need not be read back from the tape. Many at once, after
             // the disk was full, would make more records than memory should hold.
-            let mut stepped = Ok(0);
-            if blobs.len() <= STEP_ITEMS_MAX {
-                let (count, bytes) = (blobs.len(), blobs.as_bytes());
-                stepped = self.normalizer.step_with(Batch { first_offset, count, bytes });
+            let mut taken = Ok(());
+            if let Some(normalized) = &mut self.normalized {
+                if blobs.len() <= STEP_ITEMS_MAX {
+                    let (count, bytes) = (blobs.len(), blobs.as_bytes());
+                    let batch = Batch { first_offset, count, bytes };
+                    taken = normalized.take(batch, &mut self.counts);
+                }
             }
             self.failure = None;
             self.unpublished.extend_from_slice(self.pending.runs());
             let has_more = self.pending.written(ts)?;
-            if stepped? > 0 {
-                self.observe();
-            }
+            self.degrade(taken)?;
             if !has_more {
                 break;
             }
@@ -371,12 +403,22 @@ impl Ingest {
 
     /// Normalises what is on the raw tape and was not normalised yet.
     fn normalize(&mut self) -> Result<()> {
-        while self.normalizer.covered() < self.raw.end()
-            && self.normalizer.step(STEP_ITEMS_MAX)? > 0
-        {
-            self.observe();
+        let Some(normalized) = &mut self.normalized else { return Ok(()) };
+        let followed = normalized.follow(self.raw.end(), &mut self.counts);
+        self.degrade(followed)
+    }
+
+    /// Gives the normalised tape up where it is damaged. What was recorded since is normalised once
+    /// it is mended.
+    fn degrade(&mut self, done: Result<()>) -> Result<()> {
+        match done {
+            Err(error) if !is_passing(&error) => {
+                self.degraded = Some(error.to_string());
+                self.normalized = None;
+                Ok(())
+            }
+            done => done,
         }
-        Ok(())
     }
 
     /// Passes what may end by itself: no space, or a refusal of the system. What waits is kept.
@@ -388,19 +430,6 @@ impl Ingest {
                 Ok(())
             }
             _ => Err(error),
-        }
-    }
-
-    /// Takes in what the last step of the normaliser published: the books' continuity, gaps.
-    fn observe(&mut self) {
-        let published = self.normalizer.published();
-        self.books.observe(published.as_bytes());
-        self.counts.records += published.len() as u64;
-        for record in records::iterate(published.as_bytes()) {
-            if let Some(marker) = record.as_marker() {
-                self.counts.dead_letters += u64::from(marker.code == MarkerCode::DeadLetter as u8);
-                self.counts.gaps += u64::from(marker.code == MarkerCode::Gap as u8);
-            }
         }
     }
 

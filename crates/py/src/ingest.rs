@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tapeworks_core::feeds::foreign::FOREIGN;
 use tapeworks_core::ingest::{self, IngestConfig};
+use tapeworks_core::processors::Stage;
 use tapeworks_core::record::{BlobKind, Channel};
 use tapeworks_core::tape::{Durability, Retention};
 use tapeworks_core::{Descriptor, Feed};
@@ -62,7 +63,7 @@ impl Ingest {
         data_dir, source, feed, *,
         pending_bytes_max = 67_108_864, durability_ms = 50, segment_bytes = 268_435_456,
         retention_bytes = None, retention_ms = None, compress_after = None, wait_ms_max = None,
-        decoder = None
+        decoder = None, ts_first = None
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -78,6 +79,7 @@ impl Ingest {
         compress_after: Option<usize>,
         wait_ms_max: Option<u64>,
         decoder: Option<&Bound<'_, PyAny>>,
+        ts_first: Option<i64>,
     ) -> PyResult<Self> {
         let durability = match u32::try_from(durability_ms) {
             Ok(0) => Durability::EveryFrame,
@@ -98,6 +100,7 @@ impl Ingest {
                 wait_ms_max,
                 compress_after,
             },
+            ts_first,
         };
         let inner = py.allow_threads(|| ingest::Ingest::open_with(config, decoder));
         let inner = inner.map_err(to_python)?;
@@ -131,6 +134,26 @@ impl Ingest {
             std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes())
         };
         self.with(payload.py(), |inner| inner.receive(connection, kind, ts_recv, context, body))
+    }
+
+    /// The receive time of this moment, in ns: it never falls, and follows no step of the host's
+    /// clock.
+    fn now(&self, py: Python<'_>) -> PyResult<i64> {
+        self.with(py, |inner| Ok(inner.now()))
+    }
+
+    /// Why the normalised tape is not written; none if it is. The raw tape goes on without it.
+    fn degraded(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        self.with(py, |inner| Ok(inner.degraded().map(str::to_owned)))
+    }
+
+    /// Steps of the wall clock since the last call: receive time, wall clock, whether receive times
+    /// are suspect from there on, and by how much they were moved.
+    fn take_clock_steps(&self, py: Python<'_>) -> PyResult<Vec<(i64, i64, bool, i64)>> {
+        self.with(py, |inner| {
+            let steps = inner.take_clock_steps().into_iter();
+            Ok(steps.map(|step| (step.ts, step.wall, step.suspect, step.moved)).collect())
+        })
     }
 
     /// Counts a frame of a stream that the session found by reading the frame.
@@ -251,10 +274,14 @@ impl Ingest {
                 ("raw_end", inner.raw().end()),
                 ("raw_durable", inner.raw().durable()),
             ];
-            let counters = inner.normalizer().counters().into_iter();
-            numbers.extend(counters.filter(|(name, _)| NORMALIZER_COUNTS.contains(name)));
-            let normalized = inner.normalizer().output();
-            let upkeep = inner.raw().upkeep_failure().or_else(|| normalized.upkeep_failure());
+            let stage = inner.normalizer();
+            let counters = stage.map(Stage::counters).unwrap_or_default();
+            numbers.extend(NORMALIZER_COUNTS.map(|name| {
+                let counter = counters.iter().find(|counter| counter.0 == name);
+                (name, counter.map_or(0, |counter| counter.1))
+            }));
+            let normalized = || stage.and_then(|stage| stage.output().upkeep_failure());
+            let upkeep = inner.raw().upkeep_failure().or_else(normalized);
             Ok((numbers, inner.failure().map(str::to_owned), upkeep))
         })?;
         let stats = PyDict::new(py);
@@ -268,7 +295,9 @@ impl Ingest {
 
     /// What opening the tapes found that somebody should know.
     fn notes(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        self.with(py, |inner| Ok(inner.normalizer().notes().to_vec()))
+        self.with(py, |inner| {
+            Ok(inner.normalizer().map(|stage| stage.notes().to_vec()).unwrap_or_default())
+        })
     }
 
     /// From socket read to publication: the ns that the part `quantile` of all frames met.
@@ -304,7 +333,8 @@ pub fn feed_of(
 }
 
 /// What the status takes over from the normaliser, whose counts go on over restarts.
-const NORMALIZER_COUNTS: [&str; 3] = ["duplicates", "late", "repaired"];
+const NORMALIZER_COUNTS: [&str; 6] =
+    ["duplicates", "late", "repaired", "stale", "quarantined", "conflicts"];
 
 fn blob_kind(number: u8) -> PyResult<BlobKind> {
     BlobKind::try_from(number).map_err(|_| {

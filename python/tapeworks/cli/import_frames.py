@@ -15,7 +15,7 @@ from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.output import amount
 from tapeworks.cli.settings import load
 from tapeworks.config import source_name
-from tapeworks.errors import ConfigError, FeedError
+from tapeworks.errors import ConfigError, FeedError, TapeError
 from tapeworks.feeds.captures import Captured, Captures
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.pipeline import Config, catch_up, lock_sources
@@ -56,12 +56,19 @@ def import_frames(
     name = source_name(source or feed)
     settings = load(config)
     settings = replace(settings, data=data or settings.data, feeds={name: None})
-    _check(feed, files, Captures(feed, symbol, stream))
+    ts_first = _check(feed, files, Captures(feed, symbol, stream))
     with lock_sources(settings.data, [name]):
-        _import(settings, name, feed, files, Captures(feed, symbol, stream))
+        _import(settings, name, feed, files, Captures(feed, symbol, stream), ts_first)
 
 
-def _import(settings: Config, name: str, feed: str, files: list[Path], captures: Captures) -> None:
+def _import(
+    settings: Config,
+    name: str,
+    feed: str,
+    files: list[Path],
+    captures: Captures,
+    ts_first: int,
+) -> None:
     total = sum(path.stat().st_size for path in files)
     with Progress(
         TextColumn("{task.description}"),
@@ -75,7 +82,9 @@ def _import(settings: Config, name: str, feed: str, files: list[Path], captures:
         task = progress.add_task("importing", total=total, frames="0")
         frames = 0
         undecoded = 0
-        for captured, dead_letters, done in _ingest(settings, name, feed, files, captures):
+        for captured, dead_letters, done in _ingest(
+            settings, name, feed, files, captures, ts_first
+        ):
             undecoded = dead_letters
             frames += captured
             progress.update(task, completed=done, frames=amount(frames))
@@ -94,8 +103,11 @@ def _import(settings: Config, name: str, feed: str, files: list[Path], captures:
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _check(feed: str, files: list[Path], captures: Captures) -> None:
-    """Refuses what cannot be imported before there are any tapes of it."""
+def _check(feed: str, files: list[Path], captures: Captures) -> int:
+    """Refuses what cannot be imported before there are any tapes of it.
+
+    Returns the receive time of the first frame.
+    """
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
         raise ConfigError(f"wanted capture files; not there: {', '.join(missing)}")
@@ -103,12 +115,19 @@ def _check(feed: str, files: list[Path], captures: Captures) -> None:
         Decoder(feed)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    if not any(True for path in files for _ in captures.read(path)):
-        raise FeedError(f"wanted frames, found none in {', '.join(map(str, files))}")
+    for path in files:
+        for captured in captures.read(path):
+            return captured.ts_recv
+    raise FeedError(f"expected frames, got none in {', '.join(map(str, files))}")
 
 
 def _ingest(
-    settings: Config, name: str, feed: str, files: list[Path], captures: Captures
+    settings: Config,
+    name: str,
+    feed: str,
+    files: list[Path],
+    captures: Captures,
+    ts_first: int,
 ) -> Iterator[tuple[int, int, int]]:
     """Puts all frames onto the tapes.
 
@@ -118,6 +137,7 @@ def _ingest(
         settings.data,
         name,
         feed,
+        ts_first=ts_first,
         **settings.tape.settings(),
     )
     before, ts, pending = 0, 0, 0
@@ -136,6 +156,8 @@ def _ingest(
             before += path.stat().st_size
         ingest.end_session(ts)
         ingest.flush()
+        if reason := ingest.degraded():
+            raise TapeError(f"the raw frames are kept; they are not normalized: {reason}")
         yield pending, ingest.stats()["dead_letters"], before
     finally:
         ingest.close()

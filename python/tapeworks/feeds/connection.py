@@ -8,7 +8,6 @@ from the socket are published together. Nothing here starts a task: the session 
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import Callable
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
@@ -249,7 +248,7 @@ class Connection(WSListener):
     def _take_in(self, transport: WSTransport, data: bytes | bytearray, count: int) -> None:
         # One time for all frames of a read: that is when they reached this process.
         if not self._ts:
-            self._ts = self.heard_ns = time.time_ns()
+            self._ts = self.heard_ns = self._clock.wall_ns()
             self.heard_at = self._clock.now()
         for opcode, code, payload in self._reader.receive(data, count, self._ts):
             if opcode in (KIND_TEXT, KIND_BINARY):

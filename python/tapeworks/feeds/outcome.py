@@ -52,6 +52,8 @@ class Outcome:
     gaps: int = 0
     shed: int = 0
     dead_letters: int = 0
+    degraded: str = ""
+    """Why the normalized tape was not written to the end; the raw tape was."""
     ended: bool = True
     """Whether the recorder ended in good order; if not, no more is known than `trouble`."""
     trouble: str = ""
@@ -73,7 +75,7 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         """The exit code that says the verdict."""
-        if not self.ended:
+        if not self.ended or self.degraded:
             return EXIT_FAILED
         return EXIT_DONE if self.verdict == "all" else EXIT_INCOMPLETE
 
@@ -95,6 +97,11 @@ class Outcome:
         ):
             if names:
                 told.append(f"{self.source}: {what}: {_listed(names)}")
+        if self.degraded:
+            told.append(
+                f"{self.source}: the raw frames are kept; they are not normalized since the tape "
+                f"is damaged: run `tape repair`: {self.degraded}"
+            )
         if self.verdict != "all":
             what = "nothing" if self.verdict == "nothing" else "only a part"
             why = f": {self.trouble}" if self.trouble else ""
@@ -190,6 +197,7 @@ class Tally:
             gaps=stats["gaps"],
             shed=stats["shed"],
             dead_letters=stats["dead_letters"],
+            degraded=self._ingest.degraded() or "",
             trouble=trouble,
         )
         moving = set()

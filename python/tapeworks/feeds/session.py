@@ -29,7 +29,7 @@ from tapeworks.feeds.books import BookRequests
 from tapeworks.feeds.connection import Connection
 from tapeworks.feeds.guard import guard
 from tapeworks.feeds.limits import Backoff, Pace
-from tapeworks.feeds.outcome import EXIT_DONE, EXIT_INCOMPLETE, Tally
+from tapeworks.feeds.outcome import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE, Tally
 from tapeworks.feeds.python import PythonFeed
 from tapeworks.feeds.rest import Requests
 from tapeworks.feeds.watchdog import Watchdog
@@ -45,6 +45,17 @@ _OPENING_S = 15.0
 _CONNECTIONS_MAX = 60_000
 
 _log = logging.getLogger("tapeworks.feeds")
+
+
+class RecordingClock(Clock):
+    """The time of this host, and receive times that no step of its clock reaches."""
+
+    def __init__(self, ingest: Ingest) -> None:
+        self._ingest = ingest
+
+    def wall_ns(self) -> int:
+        """Returns the receive time of this moment: it never falls."""
+        return self._ingest.now()
 
 
 class Session:
@@ -64,7 +75,7 @@ class Session:
         self.ingest = ingest
         self.reconnects = 0
         self.rotations = 0
-        self._clock = clock or Clock()
+        self._clock = clock or RecordingClock(ingest)
         self._chance = chance or random.Random()
         self._context = tls_context(feed)
         stops = isinstance(feed, PythonFeed) and feed.config.stop_on_error
@@ -77,6 +88,7 @@ class Session:
         self._report = report
         self._data = data
         self._refused = False
+        self._degraded = False
         self.trouble = ""
         """Why there is no connection; none while there is one."""
         self._failure: Exception | None = None
@@ -143,14 +155,15 @@ class Session:
 
     def status(self) -> dict[str, Any]:
         """Returns counters and states, for the status screen."""
-        now, wall = self._clock.now(), self._clock.wall_ns()
+        now = self._clock.now()
         stats, live = self.ingest.stats(), list(self._connections.values())
         trouble = self.trouble or self._requests.last_failure or self._errors.last
         return {
             "source": self.feed.source,
             "pid": os.getpid(),
-            "ts": wall,
+            "ts": time.time_ns(),
             **stats,
+            "degraded": self.ingest.degraded(),
             "outcome": self._tally.outcome(live, now, stats, trouble).as_dict(),
             "feed_errors": dict(self._errors.counts),
             "latency_ns": {
@@ -331,6 +344,7 @@ class Session:
             self.ingest.heartbeat(self._clock.wall_ns())
             self.flush()
             self._tell_refusal()
+            self._tell_clock()
             for connection in list(self._connections.values()):
                 connection.beat(now)
             self._books.begin(list(self._connections.values()), now)
@@ -366,6 +380,24 @@ class Session:
         elif self._refused and not refused:
             _log.warning("the tape is written again; since the start shed=%d", stats["shed"])
         self._refused = refused
+
+    def _tell_clock(self) -> None:
+        """Logs steps of the wall clock, and a normalized tape that is given up."""
+        for ts, wall, suspect, moved in self.ingest.take_clock_steps():
+            _log.warning(
+                "the host's clock and the receive times differ off_s=%.3f suspect=%s moved_s=%.3f",
+                (wall - ts) / 1e9,
+                suspect,
+                moved / 1e9,
+            )
+        degraded = self.ingest.degraded()
+        if degraded and not self._degraded:
+            _log.error(
+                "the normalized tape cannot be written; recording goes on to the raw tape alone; "
+                "stop, run `tape repair`, and it is normalized from there: %s",
+                degraded,
+            )
+        self._degraded = bool(degraded)
 
     async def _close(self) -> None:
         for connection in list(self._connections.values()):
@@ -484,6 +516,8 @@ def run_worker(
         finally:
             beating.cancel()
         report({**status, "ended": True})
+        if status["degraded"]:
+            return EXIT_FAILED
         return EXIT_DONE if status["outcome"]["verdict"] == "all" else EXIT_INCOMPLETE
 
     return asyncio.run(main())

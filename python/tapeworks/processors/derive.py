@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Protocol
 
 from tapeworks._core import BookHistory, Stage, TapeReader
-from tapeworks.errors import DiskFullError, TapeError
+from tapeworks.errors import DiskFullError, TapeError, TapeLockedError
 from tapeworks.heartbeat import beat
 from tapeworks.tape import Loss, TapeConfig, note_loss
 
@@ -93,13 +93,32 @@ class Derivation:
         self._states = data / "state" / source
         self._waiting = list(steps)
         self._stages: dict[str, Stage] = {}
+        self.failures: dict[str, TapeError] = {}
+        """Why a processor was given up, by its name. The others go on without it."""
         self._history: BookHistory | None = None
 
     def step(self) -> int:
-        """Lets every stage take one batch; returns how many items they took."""
+        """Lets every stage take one batch; returns how many items they took.
+
+        A stage whose tape is damaged is given up and noted in `failures`.
+
+        Raises:
+            DiskFullError, OSError: nothing is lost; call again.
+            TapeError: there is no stage left, or another process writes one of the tapes.
+        """
         if self._waiting:
             self._open()
-        taken = sum(stage.step(self._processors.batch_items) for stage in self._stages.values())
+        taken = 0
+        for name, stage in list(self._stages.items()):
+            try:
+                taken += stage.step(self._processors.batch_items)
+            except (DiskFullError, TapeLockedError):
+                raise
+            except TapeError as error:
+                del self._stages[name]
+                self._give_up(name, error)
+                with contextlib.suppress(OSError, TapeError):
+                    stage.close()
         for step in STEPS if taken else ():
             self._tell_losses(step)
         return taken
@@ -110,7 +129,7 @@ class Derivation:
         while self.step():
             if time.monotonic() >= deadline:
                 return False
-        return not self._waiting
+        return not self._waiting and not self.failures
 
     def lags(self) -> dict[str, int]:
         """Returns, by topic, how many published items each stage has yet to take."""
@@ -147,10 +166,32 @@ class Derivation:
 
     def close(self) -> None:
         """Saves all states, so that the next start replays little."""
-        for stage in self._stages.values():
-            stage.save()
-            stage.close()
+        for name, stage in self._stages.items():
+            try:
+                stage.save()
+                stage.close()
+            except (DiskFullError, TapeLockedError):
+                raise
+            except TapeError as error:
+                self.failures[name] = error
         self._stages.clear()
+
+    def raise_failure(self) -> None:
+        """Raises why a processor was given up, if one was."""
+        for error in self.failures.values():
+            raise error
+
+    def _give_up(self, name: str, error: TapeError) -> None:
+        """Leaves a processor out from here on."""
+        self.failures[name] = error
+        log.error(
+            "%s: %s is given up, the others go on; run `tape repair` and start again: %s",
+            self._source,
+            name,
+            error,
+        )
+        if not self._stages and not self._waiting:
+            raise error
 
     def _open(self) -> None:
         for step in list(self._waiting):
@@ -160,19 +201,27 @@ class Derivation:
             settings = dict(self._processors.settings(step.processor))
             if step.processor == "dead_letters":
                 settings["raw"] = str(self._tapes / RAW)
-            self._stages[step.processor] = Stage(
-                step.processor,
-                folder,
-                self._tapes / step.target,
-                self._states / step.processor,
-                settings,
-                # A state a segment: retention waits for what the oldest state is made of.
-                save_bytes=min(SAVE_BYTES, self._tape.segment_bytes),
-                reader=f"stage-{step.processor}",
-                origin=self._tapes / RAW if step.processor == "dead_letters" else None,
-                **self._tape.settings(),
-            )
-            for note in self._stages[step.processor].notes:
+            try:
+                stage = Stage(
+                    step.processor,
+                    folder,
+                    self._tapes / step.target,
+                    self._states / step.processor,
+                    settings,
+                    # A state a segment: retention waits for what the oldest state is made of.
+                    save_bytes=min(SAVE_BYTES, self._tape.segment_bytes),
+                    reader=f"stage-{step.processor}",
+                    origin=self._tapes / RAW if step.processor == "dead_letters" else None,
+                    **self._tape.settings(),
+                )
+            except (DiskFullError, TapeLockedError):
+                raise
+            except TapeError as error:
+                self._waiting.remove(step)
+                self._give_up(step.processor, error)
+                continue
+            self._stages[step.processor] = stage
+            for note in stage.notes:
                 log.warning("%s: %s", self._source, note)
             self._waiting.remove(step)
 
@@ -237,6 +286,7 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
             log.warning("%s: stopped with input left; the next start goes on there", source)
     finally:
         derivation.close()
+    derivation.raise_failure()
 
 
 def _tell(path: Path, lags: Mapping[str, int]) -> None:

@@ -57,6 +57,16 @@ impl Activity {
         });
     }
 
+    /// Moves all times by `ns`, as the receive times were.
+    pub fn shift(&mut self, ns: i64) {
+        for stream in self.tables.iter_mut().flat_map(|table| table.streams.iter_mut()) {
+            if stream.frames > 0 {
+                stream.ts_first = stream.ts_first.saturating_add(ns);
+                stream.ts_last = stream.ts_last.saturating_add(ns);
+            }
+        }
+    }
+
     /// Forgets all streams of `connection`.
     pub fn forget(&mut self, connection: u16) {
         if let Some(table) = self.tables.get_mut(usize::from(connection)) {

@@ -3,7 +3,8 @@
 use super::{Ingest, NO_CONNECTION};
 use crate::error::Result;
 use crate::record::{
-    Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, NONE, SESSION_ENDS,
+    Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, FLAG_RECV_SUSPECT, NONE,
+    SESSION_ENDS,
 };
 
 impl Ingest {
@@ -49,6 +50,9 @@ impl Ingest {
     /// # Errors
     /// As [`Ingest::connected`].
     pub fn heartbeat(&mut self, ts: i64) -> Result<()> {
+        if self.config.ts_first.is_none() {
+            self.look_at_clock()?;
+        }
         let marker = self.marker(MarkerCode::Heartbeat, ts);
         self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
     }
@@ -97,10 +101,24 @@ impl Ingest {
         self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
     }
 
+    /// Compares the receive times with the wall clock, and notes what is wrong.
+    pub(super) fn look_at_clock(&mut self) -> Result<()> {
+        let Some(step) = self.clock.look() else { return Ok(()) };
+        self.activity.shift(step.moved);
+        self.pending.suspect = step.suspect;
+        let mut marker = self.marker(MarkerCode::ClockStep, step.ts);
+        marker.state = if step.suspect { 1 } else { 2 };
+        marker.first = step.ts.saturating_sub(step.moved) as u64;
+        marker.last = step.wall as u64;
+        self.clock_steps.push(step);
+        self.pending.push_records(NO_CONNECTION, step.ts, marker.as_bytes())
+    }
+
     pub(super) fn marker(&self, code: MarkerCode, ts: i64) -> Marker {
         Marker {
             header: Header {
                 feed: self.config.feed.number(),
+                flags: if self.pending.suspect { FLAG_RECV_SUSPECT } else { 0 },
                 ts_event: ts,
                 ts_recv: ts,
                 ..Header::of::<Marker>()

@@ -8,10 +8,14 @@ use crate::error::Result;
 use crate::record::blob::BlobHeader;
 use crate::record::{
     BlobKind, Blobs, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
+    FLAG_RECV_SUSPECT,
 };
 
 /// Markers may use this much beyond the bound: they say what was lost, and are few.
 const MARKER_BYTES_MAX: usize = 1 << 20;
+
+/// So many markers wait apart at most.
+const OWED_MAX: usize = 16_384;
 
 /// What was shed of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,11 @@ pub struct Pending {
     shed_total: u64,
     /// Receive time of what was added last.
     ts_last: i64,
+    /// Markers that found no room: the last of each kind, connection and stream. They say what is
+    /// open and what is not, so that they are written once there is room.
+    owed: Vec<Marker>,
+    /// Whether receive times are suspect.
+    pub suspect: bool,
 }
 
 impl Pending {
@@ -53,6 +62,8 @@ impl Pending {
             shed: Vec::new(),
             shed_total: 0,
             ts_last: 0,
+            owed: Vec::new(),
+            suspect: false,
         }
     }
 
@@ -90,13 +101,18 @@ impl Pending {
         Ok(true)
     }
 
-    /// Adds records that the session made. They are shed only far beyond the bound.
+    /// Adds a marker that the session made. Far beyond the bound it waits apart, in the place of an
+    /// earlier one that says the same of the same stream; that time passed is then not told.
     ///
     /// # Errors
     /// `Error::Invalid`: the records are over 4 GiB.
     pub fn push_records(&mut self, connection: u16, ts_recv: i64, records: &[u8]) -> Result<()> {
         if self.blobs.as_bytes().len() > self.bytes_max + MARKER_BYTES_MAX {
-            self.shed_one(connection, ts_recv);
+            match Marker::read_from(records) {
+                Some(marker) if marker.code == MarkerCode::Heartbeat as u8 => {}
+                Some(marker) => self.owe(marker),
+                None => self.shed_one(connection, ts_recv),
+            }
             return Ok(());
         }
         self.add(connection, BlobKind::Records, ts_recv, &[], records)
@@ -131,12 +147,36 @@ impl Pending {
         self.blobs.clear();
         self.runs.clear();
         self.shedding = false;
+        let owed = std::mem::take(&mut self.owed);
         let shed = std::mem::take(&mut self.shed);
+        // What waited apart is later than all that was kept: times must not fall on the tape.
+        let newest = owed.iter().map(|marker| marker.header.ts_recv);
+        let now = newest.chain(shed.iter().map(|shed| shed.ts_last)).fold(now, i64::max);
         for lost in &shed {
             let marker = overload(self.feed, lost, now);
             self.add(lost.connection, BlobKind::Records, now, &[], marker.as_bytes())?;
         }
-        Ok(!shed.is_empty())
+        for marker in &owed {
+            let header = Header { ts_recv: now, ..marker.header };
+            let marker = Marker { header, ..*marker };
+            self.add(marker.first as u16, BlobKind::Records, now, &[], marker.as_bytes())?;
+        }
+        Ok(!(shed.is_empty() && owed.is_empty()))
+    }
+
+    fn owe(&mut self, marker: Marker) {
+        let key = |marker: &Marker| {
+            let (header, is_loss) = (&marker.header, marker.cause == GapCause::Retention as u8);
+            let last = if is_loss { marker.last } else { 0 };
+            (marker.code, marker.cause, marker.channel, header.instrument, marker.first, last)
+        };
+        // The order is that of the last of each: an end that is followed by an opening stays so.
+        self.owed.retain(|owed| key(owed) != key(&marker));
+        if self.owed.len() < OWED_MAX {
+            self.owed.push(marker);
+        } else {
+            self.shed_one(marker.first as u16, marker.header.ts_recv);
+        }
     }
 
     fn add(
@@ -153,6 +193,7 @@ impl Pending {
             feed: self.feed,
             connection,
             ts_recv,
+            flags: if self.suspect { u16::from(FLAG_RECV_SUSPECT) } else { 0 },
             ..BlobHeader::default()
         };
         self.blobs.push(header, context, body)
@@ -234,15 +275,42 @@ mod tests {
     }
 
     #[test]
-    fn markers_have_a_bound_too() {
-        // Reconnects go on while the disk is full for days; their markers must not fill memory.
+    fn markers_have_a_bound_and_none_that_counts_is_lost() {
+        // Reconnects go on while the disk is full for days; their markers must not fill memory. What
+        // was open last, and what was not, is told all the same.
         let mut pending = Pending::new(1, 4096);
-        let marker = overload(1, &Shed { connection: 0, count: 1, ts_first: 0, ts_last: 0 }, 0);
-        for ts in 0..100_000 {
-            pending.push_records(0, ts, marker.as_bytes()).unwrap();
+        let marker = |code: MarkerCode, connection: u64, ts: i64| {
+            let header = Header { ts_event: ts, ts_recv: ts, ..Header::of::<Marker>() };
+            Marker {
+                header,
+                code: code as u8,
+                first: connection,
+                cause: 0,
+                ..overload(1, &Shed { connection: 0, count: 1, ts_first: 0, ts_last: 0 }, 0)
+            }
+        };
+        let mut push = |code, connection, ts| {
+            let made = marker(code, connection, ts);
+            pending.push_records(connection as u16, ts, made.as_bytes()).unwrap();
+        };
+        for ts in 0..50_000 {
+            push(MarkerCode::Heartbeat, 9, ts);
+            push(MarkerCode::Disconnected, ts as u64 % 2, ts);
+            push(MarkerCode::Connected, ts as u64 % 2, ts);
         }
+        push(MarkerCode::Disconnected, 1, 50_000);
         assert!(pending.blobs().as_bytes().len() <= 4096 + MARKER_BYTES_MAX + 128);
-        assert_eq!(pending.blobs().len() as u64 + pending.shed_total(), 100_000);
+        assert_eq!(pending.shed_total(), 0);
+        assert!(pending.written(3).unwrap());
+        let told: Vec<_> = pending
+            .blobs()
+            .iter()
+            .flat_map(|blob| records::iterate(blob.body).filter_map(|r| r.as_marker()))
+            .map(|marker| (marker.code, marker.first, marker.header.ts_recv))
+            .collect();
+        let (ended, opened) = (MarkerCode::Disconnected as u8, MarkerCode::Connected as u8);
+        let now = 50_000;
+        assert_eq!(told, [(ended, 0, now), (opened, 0, now), (opened, 1, now), (ended, 1, now)]);
     }
 
     #[test]
