@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.feeds.test_ingest import PREFIX, raw_bodies, trade
+from tests.feeds.test_ingest import raw_bodies, trade
 
 from tapeworks._core import Ingest, TapeReader
 from tapeworks.errors import TapeError
@@ -18,7 +18,7 @@ TRADE = 1
 
 def recorded(data: Path, first: int, last: int) -> Ingest:
     """Returns an ingest that took trades `first` to `last`."""
-    ingest = Ingest(data, "x", "binance-spot", data_prefix=PREFIX, durability_ms=0)
+    ingest = Ingest(data, "x", "binance-spot", durability_ms=0)
     for number in range(first, last + 1):
         ingest.receive(0, 1, ingest.now(), trade(number))
         ingest.flush()
@@ -115,7 +115,7 @@ def test_note_of_a_loss_that_cannot_be_read_is_set_aside(tmp_path: Path, caplog,
 
 def test_receive_times_go_on_where_the_tape_ends(tmp_path: Path):
     # The tape ends an hour ahead of the host's clock: times rise from there, and are suspect.
-    ingest = Ingest(tmp_path, "x", "binance-spot", data_prefix=PREFIX, durability_ms=0)
+    ingest = Ingest(tmp_path, "x", "binance-spot", durability_ms=0)
     ahead = time.time_ns() + 3_600 * 10**9
     ingest.receive(0, 1, ahead, trade(1))
     ingest.flush()
@@ -136,7 +136,7 @@ def test_receive_times_go_on_where_the_tape_ends(tmp_path: Path):
 def test_capture_has_no_time_but_its_own(tmp_path: Path):
     # An import opens with the time of its first frame, not with that of the host.
     then = 1_600_000_000 * 10**9
-    ingest = Ingest(tmp_path, "x", "binance-spot", data_prefix=PREFIX, ts_first=then)
+    ingest = Ingest(tmp_path, "x", "binance-spot", ts_first=then)
     ingest.receive(0, 1, then, trade(1))
     ingest.heartbeat(then + 1)
     ingest.end_session(then + 2)

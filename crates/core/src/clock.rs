@@ -149,7 +149,8 @@ mod tests {
             let before = clock.last;
             let steady = second * SECOND;
             noted.extend(clock.look_at(steady, START + steady + off));
-            assert!(clock.last >= before && clock.at(steady + SECOND / 2) > clock.at(steady));
+            let now = clock.at(steady);
+            assert!(now >= before && clock.at(steady + SECOND / 2) > now);
         }
         noted
     }
@@ -187,11 +188,11 @@ mod tests {
     fn clock_behind_the_tape_is_waited_for() {
         // The tape ends 40 s ahead of the wall clock: times rise from there, at seven eighths.
         let mut clock = RecvClock::start_at(0, START, Some(START + 40 * SECOND));
-        let noted = run(&mut clock, 0, 300, 0);
+        let noted = run(&mut clock, 0, 400, 0);
         assert!(noted[0].suspect && noted[0].ts > START + 40 * SECOND);
         assert_eq!(noted.len(), 2);
         assert!(!clock.is_suspect());
-        assert!(noted[1].ts < START + 330 * SECOND);
+        assert!(noted[1].ts < START + 340 * SECOND);
     }
 
     #[test]

@@ -416,17 +416,39 @@ fn retention_removes_the_oldest_and_readers_are_told() {
 
 #[test]
 fn retention_by_age_looks_at_the_times_on_the_tape() {
-    // Items are 1 ns apart: with nothing older than 1 ms kept, all of the 0.1 ms stay; then one
-    // item a day later makes the rest old.
+    // Items are 1 ns apart: with nothing older than 1 ms kept, all of the 0.1 ms stay; then items a
+    // day apart make the rest old.
     let folder = Folder::new("age");
     let young = Retention { age_ms_max: Some(1), ..Retention::default() };
     let mut tape = fill(&folder.tape(), young, 70);
     let later = trades(7000, 7001);
     assert_eq!(Reader::open(&folder.tape()).unwrap().first().unwrap(), 0);
-    tape.append(&later, 1, NO_INPUT, NS_PER_DAY).unwrap();
-    tape.append(&later, 1, NO_INPUT, 2 * NS_PER_DAY).unwrap();
+    for day in 1..=6 {
+        tape.append(&later, 1, NO_INPUT, day * NS_PER_DAY).unwrap();
+    }
     let reader = Reader::open(&folder.tape()).unwrap();
-    until("removed", || reader.first().unwrap() == 7000);
+    until("removed", || reader.first().unwrap() >= 7000);
+}
+
+#[test]
+fn retention_by_age_believes_no_single_step_of_a_clock() {
+    // A week is kept. One item is a month ahead, and in another tape all from there on are: what
+    // was written within the same minute stays.
+    for is_lasting in [false, true] {
+        let folder = Folder::new(if is_lasting { "step" } else { "glitch" });
+        let week = Retention { age_ms_max: Some(7 * 86_400_000), ..Retention::default() };
+        let mut tape = fill(&folder.tape(), week, 40);
+        for item in 0..40_i64 {
+            let ahead = if is_lasting || item == 0 { 30 * NS_PER_DAY } else { 0 };
+            tape.append(&trades(0, 100), 100, NO_INPUT, 5_000 + item + ahead).unwrap();
+        }
+        // A retention that were due would be done well before the next segment is closed.
+        let (asked, reader) = (names(&folder.tape(), ".seg").len(), Reader::open(&folder.tape()));
+        assert!(asked > 10);
+        tape.append(&trades(0, 100), 100, NO_INPUT, 6_000 + 30 * NS_PER_DAY).unwrap();
+        drop(tape);
+        assert_eq!(reader.unwrap().first().unwrap(), 0);
+    }
 }
 
 #[test]

@@ -53,6 +53,8 @@ impl Ingest {
         if self.config.ts_first.is_none() {
             self.look_at_clock()?;
         }
+        // What the look noted is later than `ts`.
+        let ts = ts.max(self.pending.ts_last());
         let marker = self.marker(MarkerCode::Heartbeat, ts);
         self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
     }

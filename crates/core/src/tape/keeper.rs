@@ -90,6 +90,9 @@ impl Drop for Keeper {
     }
 }
 
+/// So many segments at least must follow one until it is too old.
+const STEPS_MIN: i64 = 3;
+
 struct Work {
     tape: PathBuf,
     retention: Retention,
@@ -215,7 +218,22 @@ impl Work {
         let oldest_ts = Segment::open(second)?.head.ts_before;
         let newest_ts = Segment::open(newest)?.head.ts_before;
         let age_ns = i64::try_from(age_ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
-        Ok(newest_ts.saturating_sub(oldest_ts) > age_ns)
+        if newest_ts.saturating_sub(oldest_ts) <= age_ns {
+            return Ok(false);
+        }
+        // A clock that was set shows as one step between two segments, however large. What is young
+        // must not go for it: no step counts for more than a part of the age.
+        let step_max = age_ns / STEPS_MIN + 1;
+        let (mut before, mut passed) = (oldest_ts, 0_i64);
+        for file in &files[2..] {
+            let ts = Segment::open(file)?.head.ts_before;
+            passed = passed.saturating_add(ts.saturating_sub(before).clamp(0, step_max));
+            before = ts;
+            if passed > age_ns {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
