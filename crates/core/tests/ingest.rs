@@ -24,6 +24,7 @@ fn config(data: &Path) -> IngestConfig {
         durability: Durability::Never,
         segment_bytes: 256 << 10,
         retention: Retention::default(),
+        ts_first: None,
     }
 }
 
@@ -72,7 +73,7 @@ fn frames_normalised_from_memory_equal_a_replay_of_the_raw_tape() {
                 number += 1;
             }
             ingest.flush().expect("there is room");
-            assert_eq!(ingest.normalizer().covered(), ingest.raw().end());
+            assert_eq!(ingest.normalizer().unwrap().covered(), ingest.raw().end());
         }
         assert!(ingest.counts().dead_letters > 0 && ingest.counts().records > 5_000);
         ingest.sync().expect("there is room");

@@ -31,6 +31,7 @@ from tapeworks.feeds.guard import guard
 from tapeworks.feeds.limits import Backoff, Pace
 from tapeworks.feeds.outcome import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE, Tally
 from tapeworks.feeds.python import PythonFeed
+from tapeworks.feeds.recording_clock import RecordingClock, tell_clock
 from tapeworks.feeds.rest import Requests
 from tapeworks.feeds.watchdog import Watchdog
 from tapeworks.heartbeat import BEAT_S, beat
@@ -45,17 +46,6 @@ _OPENING_S = 15.0
 _CONNECTIONS_MAX = 60_000
 
 _log = logging.getLogger("tapeworks.feeds")
-
-
-class RecordingClock(Clock):
-    """The time of this host, and receive times that no step of its clock reaches."""
-
-    def __init__(self, ingest: Ingest) -> None:
-        self._ingest = ingest
-
-    def wall_ns(self) -> int:
-        """Returns the receive time of this moment: it never falls."""
-        return self._ingest.now()
 
 
 class Session:
@@ -87,8 +77,7 @@ class Session:
         self._books = BookRequests(feed, ingest, self._requests)
         self._report = report
         self._data = data
-        self._refused = False
-        self._degraded = False
+        self._refused = self._degraded = False
         self.trouble = ""
         """Why there is no connection; none while there is one."""
         self._failure: Exception | None = None
@@ -344,7 +333,7 @@ class Session:
             self.ingest.heartbeat(self._clock.wall_ns())
             self.flush()
             self._tell_refusal()
-            self._tell_clock()
+            self._degraded = tell_clock(self.ingest, told=self._degraded)
             for connection in list(self._connections.values()):
                 connection.beat(now)
             self._books.begin(list(self._connections.values()), now)
@@ -380,24 +369,6 @@ class Session:
         elif self._refused and not refused:
             _log.warning("the tape is written again; since the start shed=%d", stats["shed"])
         self._refused = refused
-
-    def _tell_clock(self) -> None:
-        """Logs steps of the wall clock, and a normalized tape that is given up."""
-        for ts, wall, suspect, moved in self.ingest.take_clock_steps():
-            _log.warning(
-                "the host's clock and the receive times differ off_s=%.3f suspect=%s moved_s=%.3f",
-                (wall - ts) / 1e9,
-                suspect,
-                moved / 1e9,
-            )
-        degraded = self.ingest.degraded()
-        if degraded and not self._degraded:
-            _log.error(
-                "the normalized tape cannot be written; recording goes on to the raw tape alone; "
-                "stop, run `tape repair`, and it is normalized from there: %s",
-                degraded,
-            )
-        self._degraded = bool(degraded)
 
     async def _close(self) -> None:
         for connection in list(self._connections.values()):
@@ -516,9 +487,8 @@ def run_worker(
         finally:
             beating.cancel()
         report({**status, "ended": True})
-        if status["degraded"]:
-            return EXIT_FAILED
-        return EXIT_DONE if status["outcome"]["verdict"] == "all" else EXIT_INCOMPLETE
+        done = EXIT_FAILED if status["degraded"] else EXIT_DONE
+        return done if status["outcome"]["verdict"] == "all" else EXIT_INCOMPLETE
 
     return asyncio.run(main())
 

@@ -276,8 +276,8 @@ mod tests {
 
     #[test]
     fn markers_have_a_bound_and_none_that_counts_is_lost() {
-        // Reconnects go on while the disk is full for days; their markers must not fill memory. What
-        // was open last, and what was not, is told all the same.
+        // Reconnects go on while the disk is full for days; their markers must not fill memory.
+        // What was open last, and what was not, is told all the same.
         let mut pending = Pending::new(1, 4096);
         let marker = |code: MarkerCode, connection: u64, ts: i64| {
             let header = Header { ts_event: ts, ts_recv: ts, ..Header::of::<Marker>() };
