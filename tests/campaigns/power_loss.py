@@ -40,7 +40,7 @@ def items(first, count):
     return b"".join(head + n.to_bytes(8, "little") * 3 + zeros for n in numbers)
 
 def attempt(action, writer):
-    for _ in range(3000):
+    for _ in range(40_000):
         try:
             return action()
         except OSError:
@@ -51,10 +51,18 @@ def attempt(action, writer):
                 pass
     raise SystemExit("the disk never took it")
 
+def opened(*where, **named):
+    for _ in range(40_000):
+        try:
+            return TapeWriter(*where, **named, **settings())
+        except OSError:
+            time.sleep(0.001)
+    raise SystemExit("it never opened")
+
 print("start", flush=True)
 while True:
-    raw = TapeWriter(root / "raw", **settings())
-    made = TapeWriter(root / "made", source=root / "raw", **settings())
+    raw = opened(root / "raw")
+    made = opened(root / "made", source=root / "raw")
     for _ in range(chance.randint(1, 400)):
         count = chance.choice((1, 3, 20, 100, 300))
         attempt(lambda: raw.append(items(raw.end, count)), raw)

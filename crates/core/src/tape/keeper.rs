@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::segment::{doing, list, Segment, SegmentFile};
+use super::segment::{cold_path, doing, list, segment_path, Segment, SegmentFile};
 use super::sync::Shared;
 use super::{chain, cold, offsets};
 use crate::error::{Error, Result};
@@ -127,10 +127,10 @@ impl Work {
 
     /// Does all that is due. A failure of one part does not keep the others from being done.
     fn keep(&self) -> Result<()> {
-        // Retention first: it is what makes room where there is none.
-        let removed = self.remove();
         // However the tape is synced, closed segments reach the disk soon, and are let go of.
         let synced = self.shared.sync_closed();
+        // Then retention: it is what makes room where there is none.
+        let removed = self.remove();
         let linked = synced.and_then(|()| {
             // What the chain holds is what the disk holds.
             let confirmed = self.shared.linked.load(Ordering::Acquire);
@@ -184,7 +184,9 @@ impl Work {
         };
         let is_read = |next: u64| held.as_ref().is_ok_and(|held| next <= *held);
         let before = files.len();
-        while files.len() > 1 {
+        // What is left must have its head on the disk: nothing before it would be there to tell
+        // whether a loss of power or damage took that.
+        while files.len() > 1 && files[1].first < self.shared.synced() {
             let total: u64 = sizes.iter().sum();
             let is_over = self.retention.bytes_max.is_some_and(|most| total > most);
             let is_due = is_over || (is_read(files[1].first) && self.is_too_old(&files)?);
@@ -193,11 +195,14 @@ impl Work {
             }
             let file = files.remove(0);
             sizes.remove(0);
-            match std::fs::remove_file(&file.path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(error, doing("removing", &file.path)));
+            // Killed in the middle of compressing, a writer leaves both forms.
+            for path in [cold_path(&self.tape, file.first), segment_path(&self.tape, file.first)] {
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::io(error, doing("removing", &path)));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         if files.len() < before {

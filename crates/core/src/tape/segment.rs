@@ -35,6 +35,11 @@ pub(crate) fn segment_path(tape: &Path, first: u64) -> PathBuf {
     tape.join(format!("{first:020}{SUFFIX}"))
 }
 
+/// The path of the compressed segment that starts with offset `first`.
+pub(crate) fn cold_path(tape: &Path, first: u64) -> PathBuf {
+    tape.join(format!("{first:020}{SUFFIX_COLD}"))
+}
+
 /// The segments of a tape, oldest first. Other files are not looked at.
 pub(crate) fn list(tape: &Path) -> Result<Vec<SegmentFile>> {
     let doing = || format!("listing the tape {}", tape.display());

@@ -248,7 +248,11 @@ impl Tape {
         map.intact(&self.live.path)?;
         if self.config.durability == Durability::EveryFrame {
             // Before it is visible: an append that fails published nothing, and may be repeated.
-            self.shared.sync_unpublished(frame.end_offset())?;
+            if let Err(error) = self.shared.sync_unpublished(frame.end_offset()) {
+                // Zeros follow the last frame again.
+                map.write(at, &vec![0; size]);
+                return Err(error);
+            }
         }
         if at >= self.index.next {
             self.index.add(map, at, first, self.ts_max);
