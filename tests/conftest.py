@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tapeworks import _core, commits
 from tapeworks.simulators import Simulator, start_simulator
@@ -22,6 +23,32 @@ from tapeworks.tape import place_at
 ROOT = Path(__file__).resolve().parents[1]
 # Recordings lie beside the repository, where they are there at all.
 REAL_DATA = ROOT.parent / "shared" / "data"
+
+
+# Tests of these files share a recording that is expensive to make, or measure what others of their
+# kind would disturb: they run one after the other, in one process.
+TOGETHER = {
+    "tests/e2e/test_cli.py",
+    "tests/e2e/test_demo.py",
+    "tests/e2e/test_live_equals_replay.py",
+    "tests/e2e/test_memory.py",
+    "tests/e2e/test_retention.py",
+    "tests/real/test_playback_real.py",
+    "tests/views/test_past.py",
+}
+
+
+class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives the tests of a file in TOGETHER to one process, and all others to whoever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return file if file in TOGETHER else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
+    """Says who runs what where several processes run tests."""
+    return FilesTogether(config, log)
 
 
 @pytest.fixture(autouse=True)

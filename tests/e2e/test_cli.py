@@ -13,7 +13,7 @@ import pytest
 
 from tapeworks.simulators import Simulator, start_simulator
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("e2e_cli")]
+pytestmark = pytest.mark.timeout(180)
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 SECONDS = 5

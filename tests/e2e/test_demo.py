@@ -12,9 +12,6 @@ from typing import Any
 
 import pytest
 
-# All ask the one recording of the fixture.
-pytestmark = pytest.mark.xdist_group("demo")
-
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
 START = "from tapeworks.cli import main; main()"
 # Makes pandas and Polars, which are extras, as good as not installed.

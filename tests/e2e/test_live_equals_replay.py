@@ -20,7 +20,7 @@ from tapeworks.processors.derive import NORMALIZE, RAW, STEPS, Derivation
 from tapeworks.simulators import start_simulator
 from tapeworks.tape import TapeConfig, TapeReader, tape_hash
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("live_equals_replay")]
+pytestmark = pytest.mark.timeout(180)
 
 PRODUCTS = ("spot", "usdm")
 SYMBOLS = ("BTCUSDT", "ETHUSDT")

@@ -22,7 +22,7 @@ import tapeworks as tw
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.tape import TapeReader
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("memory")]
+pytestmark = pytest.mark.timeout(180)
 
 PENDING_BYTES_MAX = 8 << 20
 PROCESS_BYTES_MAX = 96 << 20

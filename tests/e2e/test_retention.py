@@ -21,7 +21,7 @@ from tapeworks.tape import TapeReader, list_offsets
 from tapeworks.views.audit import audit
 from tapeworks.views.lake import Lake
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.xdist_group("retention")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 KILLS, SEED = 12, 4

@@ -21,7 +21,7 @@ from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.tape import TapeReader
 from tapeworks.views.lake import Lake
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.xdist_group("playback_real")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 PLAYED_S_MAX, STORED_S_MAX = 60.0, 20.0
 TEXT = 1

@@ -28,7 +28,7 @@ from tapeworks.sinks.compaction import Compaction
 from tapeworks.tape import Place, TapeReader, TapeWriter
 from tapeworks.views.times import format_time
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("past")]
+pytestmark = pytest.mark.timeout(180)
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 SOURCE = "binance-spot"
