@@ -18,9 +18,10 @@ from pathlib import Path
 
 import market
 import numpy as np
-from jobs import JOBS, Contender, Job, Ratio
 from rich.console import Console
 from rich.table import Table
+
+from jobs import JOBS, Contender, Job, Ratio
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tapeworks import pipeline
 from tapeworks.child import Child, Worker
 from tapeworks.config import Section
 from tapeworks.errors import ConfigError, CorruptTapeError, TapeLockedError, VenueError
 from tapeworks.pipeline import Config, Supervisor, SupervisorConfig, lock_sources, resolve_config
 from tapeworks.register import supervisors
+from tapeworks.registry import MEMBERS
 from tapeworks.views.status import Status
 from tapeworks.worker import Order
 
@@ -91,8 +91,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     """Makes supervisors of recorders that do what their source is called."""
     (tmp_path / "workers_of_a_test.py").write_text(WORKERS)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setitem(pipeline.RUNNERS, "recorder", "workers_of_a_test:run")
-    monkeypatch.setitem(pipeline.RUNNERS, "derive", "time:sleep")
+    monkeypatch.setitem(MEMBERS["worker"], "recorder", "workers_of_a_test:run")
+    monkeypatch.setitem(MEMBERS["worker"], "derive", "time:sleep")
     made = []
 
     def make_one(*sources: str, **limits: int) -> Supervisor:

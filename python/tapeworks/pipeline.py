@@ -31,12 +31,11 @@ from tapeworks.errors import (
 )
 from tapeworks.processors.derive import STEPS, Derivation, Step
 from tapeworks.register import Register
+from tapeworks.registry import target_of
 from tapeworks.settings import (
-    FEED_CONFIGS,
     Config,
     ProcessorsConfig,
     SupervisorConfig,
-    load_name,
     resolve_config,
     resolve_feed,
 )
@@ -53,7 +52,6 @@ from tapeworks.worker import (
 )
 
 __all__ = [
-    "FEED_CONFIGS",
     "Child",
     "Config",
     "ProcessorsConfig",
@@ -64,7 +62,6 @@ __all__ = [
     "TapeConfig",
     "Worker",
     "catch_up",
-    "load_name",
     "lock_sources",
     "resolve_config",
     "resolve_feed",
@@ -76,12 +73,6 @@ __all__ = [
 
 log = logging.getLogger("tapeworks.pipeline")
 
-# Kind of worker -> what runs it, and loads the libraries that it alone needs.
-RUNNERS = {
-    "recorder": "tapeworks.feeds.session:run_worker",
-    "derive": "tapeworks.processors.derive:run_worker",
-    "sink": "tapeworks.sinks.worker:run_worker",
-}
 ORDER = ("recorder", "derive", "sink")
 # Of the time for stopping, what is over when the workers of each kind must be gone.
 STOP_SHARES = {"recorder": 0.5, "derive": 0.75, "sink": 1.0}
@@ -136,7 +127,7 @@ def _order(config: Config, worker: Worker) -> Order:
     limits = config.supervisor
     return Order(
         worker.name,
-        RUNNERS[worker.kind],
+        target_of("worker", worker.kind),
         arguments,
         named,
         stop_s_max=limits.stop_ms_max / 1000,

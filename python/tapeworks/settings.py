@@ -4,22 +4,17 @@ It knows which members there are and where their own settings are; it opens noth
 member what holds its settings and no more.
 """
 
-import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from tapeworks.config import Section, Value, resolve, source_name, unknown
 from tapeworks.errors import ConfigError
+from tapeworks.registry import MEMBERS, load_settings
 from tapeworks.tape import TapeConfig
 
-# Kind of feed -> where its settings are; then what finds a class of the user's own.
-FEED_CONFIGS = {"binance": "tapeworks.feeds.binance.config:BinanceConfig"}
-OWN_FEED = "tapeworks.feeds.python:class_named"
-# Name of a sink -> where its settings are.
-SINK_CONFIGS = {"parquet": "tapeworks.sinks.parquet:ParquetConfig"}
 # What is recorded when the settings name no feed.
 DEFAULT_FEED = "binance-spot"
 DEFAULT_SYMBOLS = Value(["BTCUSDT", "ETHUSDT"], "defaults")
@@ -179,31 +174,39 @@ def resolve_feed(name: str, section: Section) -> Any:
         raise ConfigError(f"[{section.name}]: {error}") from None
     entry = section.entries.get("kind")
     kind = str(entry.raw) if isinstance(entry, Value) else name.partition("-")[0]
-    if ":" in kind:
-        config = resolve(section, load_name(OWN_FEED)(kind).Config)
-    elif kind in FEED_CONFIGS:
-        config = resolve(section, load_name(FEED_CONFIGS[kind]), ignore=frozenset({"kind"}))
-    else:
-        raise ConfigError(
-            f"[{section.name}]: wanted kind to be one of {', '.join(FEED_CONFIGS)}, or a "
-            f"class of your own such as 'my_package.my_module:MyFeed'; found {kind!r}"
-        )
+    try:
+        settings = load_settings("feed", kind)
+    except ConfigError as error:
+        raise ConfigError(f"[{section.name}]: {error}") from None
+    config = resolve(section, settings, ignore=_without_field(settings))
     return config if config.source else replace(config, source=name)
 
 
 def _sinks(section: Section) -> dict[str, Any]:
-    names = list(section.entries) or ["parquet"]
-    for name in names:
-        if name not in SINK_CONFIGS:
-            raise unknown(section, name, SINK_CONFIGS.keys())
-    sinks = {name: resolve(section.table(name), load_name(SINK_CONFIGS[name])) for name in names}
+    sinks: dict[str, Any] = {}
+    for name in list(section.entries) or ["parquet"]:
+        table = section.table(name)
+        entry = table.entries.get("kind")
+        kind = str(entry.raw) if isinstance(entry, Value) else name
+        if kind == name and kind not in MEMBERS["sink"]:
+            raise unknown(section, name, MEMBERS["sink"].keys())
+        if ":" not in kind and kind != name:
+            raise ConfigError(
+                f"[{table.name}]: expected kind to be a class of your own such as "
+                f"'my_package.my_module:MySink'; got {kind!r}"
+            )
+        try:
+            settings = load_settings("sink", kind)
+        except ConfigError as error:
+            raise ConfigError(f"[{table.name}]: {error}") from None
+        sinks[name] = resolve(table, settings, ignore=_without_field(settings))
     return {name: sink for name, sink in sinks.items() if getattr(sink, "enabled", True)}
 
 
-def load_name(target: str) -> Any:
-    """Imports `module:name`. Tables hold such texts so that only what is used is loaded."""
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+def _without_field(settings: Any) -> frozenset[str]:
+    """Returns `kind` unless `settings` has a field for it."""
+    has_field = any(field.name == "kind" for field in fields(settings))
+    return frozenset() if has_field else frozenset({"kind"})
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:

@@ -30,7 +30,7 @@ from tapeworks.errors import (
     VenueError,
 )
 from tapeworks.printable import PrintableFormatter
-from tapeworks.settings import load_name
+from tapeworks.registry import load_name
 
 log = logging.getLogger("tapeworks.worker")
 

@@ -15,9 +15,10 @@ import pytest
 from tapeworks import _core
 from tapeworks._core import Decoder, Ingest, Records, Stage, TapeReader
 from tapeworks.errors import DecodeError
-from tapeworks.feeds.base import FEEDS, Control, Feed, build
+from tapeworks.feeds.base import Control, Feed, build
 from tapeworks.feeds.binance import BinanceConfig
 from tapeworks.feeds.python import PythonFeed
+from tapeworks.registry import MEMBERS as TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 CAPTURES = ROOT / "crates" / "core" / "src" / "feeds" / "binance" / "captures"
@@ -122,7 +123,7 @@ def recorded(member: Member, data: Path, frames: list[Frame], batch: int, cuts: 
 def test_every_feed_of_the_table_is_under_this_suite():
     # To be in a table is to be under that contract's suite.
     tested = {member.feed().config.kind for member in MEMBERS}  # type: ignore[attr-defined]
-    assert set(FEEDS) < tested
+    assert set(TABLE["feed"]) < tested
 
 
 @every

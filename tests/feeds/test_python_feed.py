@@ -18,8 +18,9 @@ import pytest
 from tapeworks._core import Decoder, Ingest, Stage, TapeReader, price_units, size_units
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError, DecodeError
-from tapeworks.feeds.python import Frame, PythonFeed, PythonFeedConfig, RecordBuilder, class_named
+from tapeworks.feeds.python import Frame, PythonFeed, PythonFeedConfig, RecordBuilder
 from tapeworks.pipeline import resolve_feed
+from tapeworks.registry import load_member
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TRADE, MARKER = 1, 8
@@ -176,7 +177,7 @@ def test_kill_9_gives_each_record_once(harbor: Harbor):
     check_each_once(found)
     assert gaps(found, 1)
     sys.path.append(str(EXAMPLES))
-    feed = class_named("own_feed:HarborFeed")(PythonFeedConfig("own_feed:HarborFeed"))
+    feed = load_member("feed", "own_feed:HarborFeed")(PythonFeedConfig("own_feed:HarborFeed"))
     again = harbor.data / "again"
     raw = harbor.tapes / "market-data.raw"
     stage = Stage("normalize", raw, again, harbor.data / "s", {}, decoder=feed)
@@ -330,9 +331,9 @@ def resolve(kind: str, **more: object) -> Any:
         ("no_such_module:Feed", "cannot import no_such_module: ModuleNotFoundError"),
         ("mine_broken:Feed", "cannot import mine_broken: ZeroDivisionError"),
         ("mine_feeds:Missing", r"has no 'Missing'; feeds there: \['Half'"),
-        ("mine_feeds:Stranger", "wanted a class derived from tapeworks.feeds.python.PythonFeed"),
+        ("mine_feeds:Stranger", "expected a class derived from tapeworks.feeds.python.PythonFeed"),
         ("mine_feeds:Half", "the class lacks control, decode, lines, subscriptions"),
-        ("mine_feeds:Odd", "wanted Config to be a dataclass derived from PythonFeedConfig"),
+        ("mine_feeds:Odd", "expected Config to be a dataclass derived from PythonFeedConfig"),
     ],
 )
 def test_what_is_no_feed_is_refused_with_its_reason(

@@ -12,7 +12,8 @@ from tapeworks.cli.running import OUTCOMES, SecondsOption, run
 from tapeworks.cli.settings import load
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
-from tapeworks.pipeline import FEED_CONFIGS, resolve_feed
+from tapeworks.pipeline import resolve_feed
+from tapeworks.registry import MEMBERS
 
 app = Application()
 
@@ -39,8 +40,8 @@ def record(
     config: ConfigOption = None,
 ) -> None:
     """Record symbols of a venue, derive books and bars, store all in the lake, until Ctrl-C."""
-    if venue not in FEED_CONFIGS:
-        raise ConfigError(f"wanted a venue of {', '.join(FEED_CONFIGS)}; found {venue!r}")
+    if venue not in MEMBERS["feed"]:
+        raise ConfigError(f"wanted a venue of {', '.join(MEMBERS['feed'])}; found {venue!r}")
     written = {"symbols": Value(",".join(symbols), "the command line", is_text=True)}
     for setting in settings or []:
         key, equals, value = setting.partition("=")

@@ -6,27 +6,21 @@ frame to the raw tape, watches for silence, and rotates. The data frames themsel
 to the decoder of the core; only the venue's rare control messages come here.
 """
 
-import importlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
-from tapeworks.errors import ConfigError, VenueError
+from tapeworks.errors import VenueError
 from tapeworks.feeds.limits import WeightBudget
-
-FEEDS: Mapping[str, str] = {"binance": "tapeworks.feeds.binance.session:BinanceFeed"}
-"""The table of feeds: the kind that a config names, and the class that serves it. A kind such as
-`package.module:Class` names a class of the user's own: see `python.py`."""
+from tapeworks.registry import load_member
 
 CUT_MARK = "#cut"
 """Ends the context of a frame or an answer of which a part never came: it is a dead letter. No path
 of a request holds a fragment of its own."""
-
-_CLASS_NAMED = "tapeworks.feeds.python:class_named"
 
 
 class Clock:
@@ -261,17 +255,5 @@ def build(config: FeedConfig) -> Feed:
     Raises:
         ConfigError: there is no such feed.
     """
-    feed_class: Any
-    if ":" in config.kind:
-        feed_class = _load(_CLASS_NAMED)(config.kind)
-    elif config.kind in FEEDS:
-        feed_class = _load(FEEDS[config.kind])
-    else:
-        raise ConfigError(f"wanted a feed of {', '.join(FEEDS)}; found {config.kind!r}")
-    feed: Feed = feed_class(config)
+    feed: Feed = load_member("feed", config.kind)(config)
     return feed
-
-
-def _load(target: str) -> Any:
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)

@@ -20,11 +20,7 @@ books are proven, bars, ticks, the lake, exactly once across `kill -9`. A decode
 faster by far; both are fully supported. `examples/own_feed.py` is a whole one.
 """
 
-import dataclasses
-import importlib
 import logging
-import os
-import sys
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -170,43 +166,3 @@ class PythonFeed(Feed):
                     frame.body[:200],
                 )
             raise
-
-
-def class_named(kind: str) -> type[PythonFeed]:
-    """Returns the feed class that `kind` names, such as `my_package.my_module:MyFeed`.
-
-    Raises:
-        ConfigError: it cannot be imported, is not there, or does not hold the contract.
-    """
-    module_name, _, name = kind.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        # The command itself lies elsewhere; a feed is looked for where it was started, too.
-        sys.path.append(os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        # Whatever a stranger's module raises while it is loaded.
-        raise ConfigError(
-            f"kind {kind!r}: cannot import {module_name}: {type(error).__name__}: {error}; it is "
-            f"looked for in {os.getcwd()}, on PYTHONPATH, and among what is installed"
-        ) from error
-    found = getattr(module, name, None)
-    if found is None:
-        own = [v for v in vars(module).values() if getattr(v, "__module__", "") == module_name]
-        known = [v.__name__ for v in own if isinstance(v, type) and issubclass(v, PythonFeed)]
-        raise ConfigError(
-            f"kind {kind!r}: {module.__file__} has no {name!r}; feeds there: {known or 'none'}"
-        )
-    if not (isinstance(found, type) and issubclass(found, PythonFeed)):
-        raise ConfigError(
-            f"kind {kind!r}: wanted a class derived from tapeworks.feeds.python.PythonFeed; "
-            f"found {found!r}"
-        )
-    if lacking := sorted(found.__abstractmethods__):
-        raise ConfigError(f"kind {kind!r}: the class lacks {', '.join(lacking)}")
-    if not (dataclasses.is_dataclass(found.Config) and issubclass(found.Config, PythonFeedConfig)):
-        raise ConfigError(
-            f"kind {kind!r}: wanted Config to be a dataclass derived from PythonFeedConfig; "
-            f"found {found.Config!r}"
-        )
-    return found

@@ -1,4 +1,4 @@
-"""The contract of sinks, their table, and the loop that feeds one from the tapes.
+"""The contract of sinks, and the loop that feeds one from the tapes.
 
 A sink is given one tape. It says at `open` from which offset it wants records, is given all from
 there on, in order and without holes, and makes them final at `flush`, together with their place:
@@ -8,14 +8,13 @@ is not the one it stored, or was cut or rewritten before that place, is refused.
 source share a lock, so that no second process writes what they write.
 """
 
-import importlib
 import logging
 import struct
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from tapeworks._core import Blob, FolderLock, Records, TapeReader
 from tapeworks.errors import (
@@ -39,9 +38,6 @@ from tapeworks.tape import (
 
 log = logging.getLogger("tapeworks.sinks")
 
-# Name of a sink -> its class. A client library is loaded only when a config names its sink.
-SINKS = {"parquet": "tapeworks.sinks.parquet:ParquetSink"}
-
 BATCH_RECORDS = 65_536
 IDLE_S = 0.02
 BACKOFF_S_MAX = 30.0
@@ -61,8 +57,38 @@ class FlushPolicy:
     seconds: float = 10.0
 
 
+@dataclass(frozen=True)
+class SinkConfig:
+    """The settings that every sink of the user's own has. One with more derives from it."""
+
+    kind: str = ""
+    """Where the class is: `package.module:Class`."""
+    enabled: bool = True
+    flush_seconds: float = 10.0
+    """What was written is final after so long at most."""
+    flush_rows: int = 500_000
+    """Records of one tape after which they are made final."""
+    flush_bytes: int = 96 << 20
+    """Memory of one tape's records after which they are made final."""
+
+    def __post_init__(self) -> None:
+        for name in ("flush_seconds", "flush_rows", "flush_bytes"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name}: expected more than 0; got {getattr(self, name)}")
+
+    @property
+    def policy(self) -> FlushPolicy:
+        """When what was written becomes final."""
+        return FlushPolicy(self.flush_rows, self.flush_bytes, self.flush_seconds)
+
+
 class Sink(ABC):
-    """Records of one tape leaving for another system."""
+    """Records of one tape leaving for another system.
+
+    A class of the user's own that needs more settings names their dataclass as `Config`.
+    """
+
+    Config: ClassVar[type[SinkConfig]] = SinkConfig
 
     @staticmethod
     @abstractmethod
@@ -199,19 +225,6 @@ class HasSinks(Protocol):
 
     @property
     def sinks(self) -> Any: ...
-
-
-def load_sink(name: str) -> type[Sink]:
-    """Returns the class of the sink called `name`.
-
-    Raises:
-        ConfigError: no such sink; the message lists all.
-    """
-    if name not in SINKS:
-        raise ConfigError(f"expected a sink of {', '.join(sorted(SINKS))}, got {name!r}")
-    module, _, attribute = SINKS[name].partition(":")
-    found: type[Sink] = getattr(importlib.import_module(module), attribute)
-    return found
 
 
 def received(batch: Records) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from tapeworks.errors import LakeError, SinkError, TapeError, TapeLockedError, TapeworksError
 from tapeworks.heartbeat import beat
-from tapeworks.sinks.base import Feeder, HasSinks, WriterLock, load_sink
+from tapeworks.registry import load_member
+from tapeworks.sinks.base import Feeder, HasSinks, WriterLock
 
 log = logging.getLogger("tapeworks.sinks")
 
@@ -24,7 +25,8 @@ def feeders(config: HasSinks, name: str, *, live: bool = False) -> list[Feeder]:
 
     With `live`, recorders run beside it: a tape is read once its writer has opened it.
     """
-    kind, settings = load_sink(name), config.sinks[name]
+    settings = config.sinks[name]
+    kind = load_member("sink", getattr(settings, "kind", name))
     found = []
     for source in config.feeds:
         lock = WriterLock(kind.lock_folder(settings, config.data, source))

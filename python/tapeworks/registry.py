@@ -1,0 +1,124 @@
+"""The table of members by kind, and the one loader of them.
+
+A member is named in the settings: by a name of the table, or as a class of the user's own,
+`my_package.my_module:MyClass`. Its module is imported only when the settings name it. Its settings
+are a frozen dataclass beside the class: of `BinanceFeed`, `BinanceConfig` in the same file, or in
+`config.py` of the same folder, which loads nothing else; of a class of the user's own, the `Config`
+that it names or inherits.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import os
+import sys
+from typing import Any
+
+from tapeworks.errors import ConfigError
+
+MEMBERS: dict[str, dict[str, str]] = {
+    "feed": {"binance": "tapeworks.feeds.binance.session:BinanceFeed"},
+    # Those of the core are wired in `processors/derive.py`.
+    "processor": {},
+    "sink": {"parquet": "tapeworks.sinks.parquet:ParquetSink"},
+    "worker": {
+        "recorder": "tapeworks.feeds.session:run_worker",
+        "derive": "tapeworks.processors.derive:run_worker",
+        "sink": "tapeworks.sinks.worker:run_worker",
+    },
+}
+"""Kind of member -> name -> where it is."""
+
+# What a class of the user's own derives from.
+CONTRACTS = {
+    "feed": "tapeworks.feeds.python:PythonFeed",
+    "processor": "tapeworks.processors.base:Processor",
+    "sink": "tapeworks.sinks.base:Sink",
+}
+
+
+def load_name(target: str) -> Any:
+    """Imports `module:name`."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def load_member(kind: str, name: str) -> Any:
+    """Returns the member of `kind` that is called `name`, or that `name` locates.
+
+    Raises:
+        ConfigError: there is none; the message lists those that exist.
+    """
+    return _load_own(kind, name) if ":" in name else load_name(target_of(kind, name))
+
+
+def load_settings(kind: str, name: str) -> Any:
+    """Returns the dataclass of the settings of a member, and loads no more than it needs.
+
+    Raises:
+        ConfigError: there is no such member; the message lists those that exist.
+    """
+    if ":" in name:
+        return _load_own(kind, name).Config
+    module, _, class_name = target_of(kind, name).partition(":")
+    beside = f"{module.rpartition('.')[0]}.config"
+    place = beside if importlib.util.find_spec(beside) else module
+    return load_name(f"{place}:{class_name.removesuffix(kind.capitalize())}Config")
+
+
+def target_of(kind: str, name: str) -> str:
+    """Returns where the table says that a member is.
+
+    Raises:
+        ConfigError: the table has no such name; the message lists those that it has.
+    """
+    members = MEMBERS[kind]
+    if name in members:
+        return members[name]
+    known = [*sorted(members)]
+    if kind in CONTRACTS:
+        known.append(f"a class of your own such as 'my_package.my_module:My{kind.capitalize()}'")
+    raise ConfigError(f"expected a {kind} of {', or '.join(known)}; got {name!r}")
+
+
+def _load_own(kind: str, target: str) -> Any:
+    """Returns a class of the user's own that holds the contract of `kind`."""
+    if kind not in CONTRACTS:
+        raise ConfigError(f"expected a {kind} of {', '.join(MEMBERS[kind])}; got {target!r}")
+    contract = load_name(CONTRACTS[kind])
+    module_name, _, name = target.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        # The command itself lies elsewhere; a member is looked for where it was started, too.
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        # Whatever a stranger's module raises while it is loaded.
+        raise ConfigError(
+            f"kind {target!r}: cannot import {module_name}: {type(error).__name__}: {error}; it is "
+            f"looked for in {os.getcwd()}, on PYTHONPATH, and among what is installed"
+        ) from error
+    found = getattr(module, name, None)
+    if found is None:
+        own = [v for v in vars(module).values() if getattr(v, "__module__", "") == module_name]
+        known = [v.__name__ for v in own if isinstance(v, type) and issubclass(v, contract)]
+        raise ConfigError(
+            f"kind {target!r}: {module.__file__} has no {name!r}; {kind}s there: {known or 'none'}"
+        )
+    _check_contract(kind, target, contract, found)
+    return found
+
+
+def _check_contract(kind: str, target: str, contract: Any, found: Any) -> None:
+    if not (isinstance(found, type) and issubclass(found, contract)):
+        place = f"{contract.__module__}.{contract.__name__}"
+        raise ConfigError(f"kind {target!r}: expected a class derived from {place}; got {found!r}")
+    if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+        raise ConfigError(f"kind {target!r}: the class lacks {', '.join(lacking)}")
+    settings, base = getattr(found, "Config", None), contract.Config
+    is_settings = isinstance(settings, type) and issubclass(settings, base)
+    if not (is_settings and dataclasses.is_dataclass(settings)):
+        raise ConfigError(
+            f"kind {target!r}: expected Config to be a dataclass derived from {base.__name__}; "
+            f"got {settings!r}"
+        )
