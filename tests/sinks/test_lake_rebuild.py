@@ -286,3 +286,13 @@ def test_command_line_finds_and_mends(stored, tape):
     assert "500 rows stored again" in tape.run("lake", "rebuild")
     assert "whole" in tape.run("verify")
     tape.refuse("lake", "rebuild", "--source", "binance-sport", code=2)
+
+
+def test_lake_of_a_recording_without_instruments_is_whole(spine, maker):
+    # A recorder that is stopped before the venue says anything leaves the start and the end of a
+    # session. There are rows, and there are no symbols to be missed.
+    connected = _core.numbers("marker_code")["connected"]
+    spine.append(maker.rows("marker", 2, ts_event=5, ts_recv=5, code=connected, first=0xFFFF))
+    drain(spine)
+    assert files(spine, "sessions")
+    assert faults(spine) == []
