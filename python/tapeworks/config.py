@@ -115,7 +115,7 @@ def resolve(section: Section, target: type[T], *, ignore: frozenset[str] = froze
         ConfigError: a key is not known (the nearest known one is named), or a value does not fit.
     """
     hints = typing.get_type_hints(target)
-    fields = {f.name: f for f in dataclasses.fields(target) if f.init}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(target) if _is_key(f)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, entry in section.entries.items():
         if key in ignore:
@@ -365,14 +365,22 @@ def _write_table(lines: list[str], name: str, config: object) -> None:
         _write_table(lines, place, value)
 
 
+def _is_key(field: "dataclasses.Field[Any]") -> bool:
+    """Whether a field is a setting. Of one with `inline`, the tables stand beside the settings."""
+    return field.init and not field.metadata.get("inline")
+
+
 def _items(config: object) -> list[tuple[str, object, bool]]:
     if isinstance(config, Mapping):
         return [(str(key), value, False) for key, value in config.items()]
     items = [
         (f.name, getattr(config, f.name), bool(f.metadata.get("secret")))
         for f in dataclasses.fields(config)  # type: ignore[arg-type]
-        if f.init
+        if _is_key(f)
     ]
+    for f in dataclasses.fields(config):  # type: ignore[arg-type]
+        if f.metadata.get("inline"):
+            items += _items(getattr(config, f.name))
     # The kind of a member says which dataclass it is, so it stands in no field of it.
     kind = getattr(config, "kind", None)
     is_named = any(name == "kind" for name, _, _ in items)

@@ -13,6 +13,7 @@
         TapeReplacedError    replaced, restored or rewritten      stop, say what to do
         TapeRangeError       the offset is not on the tape        say what is, go on or stop
         DiskFullError        no space left                        keep what fits, shed, go on
+      ProcessorError         a processor in Python raised        it stops alone
       SinkError
         SinkUnavailable      may work later                       retry from the saved offset
         SinkRejected         this batch never will                dead-letter, count, go on
@@ -93,6 +94,10 @@ class TapeRangeError(TapeError):
 
 class DiskFullError(TapeError):
     """No space left; all that was published is kept."""
+
+
+class ProcessorError(TapeworksError):
+    """A processor in Python raised; the message names it and the input offset."""
 
 
 class SinkError(TapeworksError):

@@ -182,11 +182,17 @@ def lock_source(data: Path, source: str) -> FolderLock:
 
 
 def processors_of(config: Config, source: str) -> ProcessorsConfig:
-    """Returns the settings of the processors for `source`, whose stream of trades is known."""
-    channels = getattr(config.feeds[source], "channels", ("trade",))
-    if config.processors.trades != "auto" or "trade" in channels or "aggTrade" not in channels:
-        return config.processors
-    return replace(config.processors, trades="agg_trade")
+    """Returns the settings of the processors for `source`, whose symbols and trades are known."""
+    feed, processors = config.feeds[source], config.processors
+    symbols = tuple(getattr(feed, "symbols", ()))
+    own = {
+        name: one if one.symbols else replace(one, symbols=symbols)
+        for name, one in processors.own.items()
+    }
+    channels = getattr(feed, "channels", ("trade",))
+    if processors.trades != "auto" or "trade" in channels or "aggTrade" not in channels:
+        return replace(processors, own=own)
+    return replace(processors, own=own, trades="agg_trade")
 
 
 def catch_up(config: Config, steps: Sequence[Step] = STEPS) -> None:

@@ -4,6 +4,7 @@ It knows which members there are and where their own settings are; it opens noth
 member what holds its settings and no more.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -12,9 +13,12 @@ from urllib.parse import urlsplit
 
 from tapeworks.config import Section, Value, resolve, source_name, unknown
 from tapeworks.errors import ConfigError
+from tapeworks.processors.derive import NORMALIZE, NORMALIZED, RAW, STEPS
 from tapeworks.registry import MEMBERS, load_settings
 from tapeworks.tape import TapeConfig
 
+# A topic or a processor is the name of a folder.
+TOPIC = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 # What is recorded when the settings name no feed.
 DEFAULT_FEED = "binance-spot"
 DEFAULT_SYMBOLS = Value(["BTCUSDT", "ETHUSDT"], "defaults")
@@ -37,6 +41,8 @@ class ProcessorsConfig:
     tops_levels: int = 20
     batch_items: int = 4_096
     """Items that one step takes at most."""
+    own: Mapping[str, Any] = field(default_factory=dict, metadata={"inline": True})
+    """Processors of the user's own, by name: the tables in `[processors]`."""
 
     def __post_init__(self) -> None:
         if not self.bars_ms or min(self.bars_ms) < 1:
@@ -120,13 +126,14 @@ def resolve_config(written: Section) -> Config:
     Raises:
         ConfigError: says which setting is wrong, what was wanted, what was found.
     """
-    tables = frozenset({"feeds", "sinks"})
+    tables = frozenset({"feeds", "processors", "sinks"})
     config = resolve(written, Config, ignore=tables)
     if "data" not in written.entries and written.folder is not None:
         config = replace(config, data=written.folder / config.data)
     feeds = _feeds(written.table("feeds"))
     sinks = _sinks(written.table("sinks"))
-    return replace(config, feeds=feeds, sinks=sinks)
+    processors = _processors(written.table("processors"))
+    return replace(config, feeds=feeds, processors=processors, sinks=sinks)
 
 
 def _feeds(section: Section) -> dict[str, Any]:
@@ -180,6 +187,54 @@ def resolve_feed(name: str, section: Section) -> Any:
         raise ConfigError(f"[{section.name}]: {error}") from None
     config = resolve(section, settings, ignore=_without_field(settings))
     return config if config.source else replace(config, source=name)
+
+
+def _processors(section: Section) -> ProcessorsConfig:
+    known = {field.name for field in fields(ProcessorsConfig)}
+    own = {
+        name: entry
+        for name, entry in section.entries.items()
+        if isinstance(entry, Section) and name not in known - {"own"} and "kind" in entry.entries
+    }
+    entries = {name: entry for name, entry in section.entries.items() if name not in own}
+    config = resolve(replace(section, entries=entries), ProcessorsConfig)
+    # What may be read; each processor adds its output, so that none waits for itself.
+    topics = {NORMALIZED, *(step.target for step in STEPS if step.processor != "dead_letters")}
+    taken = {RAW, NORMALIZED, *(step.target for step in STEPS)}
+    found: dict[str, Any] = {}
+    for name, table in own.items():
+        processor = _own_processor(name, table)
+        where = f"[{table.name}]: "
+        if processor.input not in topics:
+            raise ConfigError(
+                f"{where}expected input to be one of {', '.join(sorted(topics))}, or the output of "
+                f"a processor above it; got {processor.input!r}"
+            )
+        if processor.output in taken or TOPIC.fullmatch(processor.output) is None:
+            raise ConfigError(
+                f"{where}expected output to be a topic of its own, of a-z, 0-9, '.' and '-'; got "
+                f"{processor.output!r}"
+            )
+        topics.add(processor.output)
+        taken.add(processor.output)
+        found[name] = processor
+    return replace(config, own=found)
+
+
+def _own_processor(name: str, table: Section) -> Any:
+    """Turns the settings of one processor of the user's own into its dataclass."""
+    entry = table.entries["kind"]
+    kind = str(entry.raw) if isinstance(entry, Value) else ""
+    if TOPIC.fullmatch(name) is None or name in {step.processor for step in (NORMALIZE, *STEPS)}:
+        raise ConfigError(
+            f"[{table.name}]: expected a name of its own, of a-z, 0-9, '.' and '-'; got {name!r}"
+        )
+    try:
+        settings = load_settings("processor", kind)
+    except ConfigError as error:
+        raise ConfigError(f"[{table.name}]: {error}") from None
+    config = resolve(table, settings)
+    return config if config.output else replace(config, output=f"market-data.{name}")
 
 
 def _sinks(section: Section) -> dict[str, Any]:

@@ -1,17 +1,28 @@
 """One suite over the table of processors, through Python, and over processors in Python."""
 
 import random
+import runpy
+import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tapeworks._core import KIND_TRADE, Records, Stage, TapeReader, TapeWriter, processor_table
-from tapeworks.processors.base import Processor, PythonStage
-from tapeworks.tape import tape_hash
+from tapeworks.config import Section, Value, parse, write_toml
+from tapeworks.errors import ConfigError, ProcessorError, TapeError
+from tapeworks.jobs.inspection import state_faults
+from tapeworks.pipeline import processors_of
+from tapeworks.processors.base import Processor, ProcessorConfig, retention_gap
+from tapeworks.processors.derive import STEPS, Derivation
+from tapeworks.processors.python_stage import PythonStage
+from tapeworks.settings import resolve_config
+from tapeworks.tape import list_offsets, tape_hash
 
 TABLE = {name: (source, target) for name, source, target in processor_table()}
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+LargeTrades = runpy.run_path(str(EXAMPLES / "own_processor.py"))["LargeTrades"]
 TEXT = 1
 FEED = 1
 
@@ -121,7 +132,8 @@ def test_settings_are_checked(tapes: Path) -> None:
 class EveryOther(Processor):
     """Passes on every other trade: one bit of state."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: ProcessorConfig | None = None) -> None:
+        super().__init__(config)
         self.passes = False
 
     def process(self, batch: Records) -> bytes:
@@ -144,15 +156,22 @@ class EveryOther(Processor):
         self.passes = struct.unpack("?", state)[0]
 
 
-def test_processor_in_python_writes_each_item_once(tapes: Path) -> None:
+def large_trades() -> Processor:
+    """The processor of the example, with a limit that some trades reach."""
+    made: Processor = LargeTrades(LargeTrades.Config(times=1))
+    return made
+
+
+@pytest.mark.parametrize("make", [EveryOther, large_trades])
+def test_processor_in_python_writes_each_item_once(
+    tapes: Path, make: Callable[[], Processor]
+) -> None:
     # As above, with states that are sometimes broken or removed between two lives.
     source = tapes / "market-data.normalized"
 
     def stage(name: str) -> PythonStage:
         states = tapes / "state" / name
-        return PythonStage(
-            EveryOther(), source, tapes / name, states, durability="never", save_items=300
-        )
+        return PythonStage(make(), source, tapes / name, states, durability="never", save_items=300)
 
     straight = stage("straight")
     straight.run_until_idle()
@@ -175,6 +194,9 @@ def test_processor_in_python_writes_each_item_once(tapes: Path) -> None:
                     path.write_bytes(path.read_bytes()[:-1])
     assert lives > 2
     assert tape_hash(tapes / "killed") == tape_hash(tapes / "straight")
+    if make is not EveryOther:
+        assert TapeReader(tapes / "killed").end > 0
+        return
     trades = sum(dict(batch.counts()).get(KIND_TRADE, 0) for batch in batches(source))
     assert sum(len(batch) for batch in batches(tapes / "killed")) == (trades + 1) // 2
 
@@ -183,3 +205,118 @@ def batches(path: Path) -> Iterator[Records]:
     reader = TapeReader(path)
     while (batch := reader.read()) is not None:
         yield batch
+
+
+def own(output: str = "market-data.other", **more: str) -> Section:
+    kind = f"{__name__}:{more.pop('of', 'EveryOther')}"
+    texts = {"kind": kind, "output": output, **more}
+    table = Section("processors.other", {key: Value(value, "test") for key, value in texts.items()})
+    return Section("", {"processors": Section("processors", {"other": table})})
+
+
+class Raising(EveryOther):
+    """Fails at its first batch."""
+
+    def process(self, batch: Records) -> bytes:
+        raise KeyError("price")
+
+
+def source_of(tapes: Path, data: Path) -> Path:
+    """Lays the tapes where a recorder would; returns their folder."""
+    folder = data / "tape" / "binance-spot"
+    shutil.copytree(tapes, folder)
+    shutil.rmtree(folder / "state")
+    return folder
+
+
+def test_settings_name_a_processor_of_the_users_own(tapes: Path, tmp_path: Path) -> None:
+    # The process that derives runs it behind an offset for retention and tells its lag; a second
+    # start adds nothing; its settings are written as they are read.
+    config = resolve_config(own())
+    (tmp_path / "shown.toml").write_text(write_toml(config))
+    assert resolve_config(parse(tmp_path / "shown.toml", {})).processors == config.processors
+    data = tmp_path / "data"
+    folder = source_of(tapes, data)
+    hashes = []
+    for _ in range(2):
+        derivation = Derivation(
+            processors_of(config, "binance-spot"), config.tape, data, "binance-spot"
+        )
+        assert derivation.drain()
+        assert derivation.lags()["market-data.other"] == 0
+        derivation.close()
+        hashes.append(tape_hash(folder / "market-data.other"))
+    assert hashes[0] == hashes[1]
+    assert "stage-other" in list_offsets(folder / "market-data.normalized")
+    assert not list(state_faults(data))
+
+
+def test_a_processor_that_raises_stops_alone(tapes: Path, tmp_path: Path) -> None:
+    # All others derive everything; at the end its error names it, and where.
+    config = resolve_config(own(of="Raising"))
+    data = tmp_path / "data"
+    source_of(tapes, data)
+    derivation = Derivation(config.processors, config.tape, data, "binance-spot")
+    assert not derivation.drain()
+    assert set(derivation.lags()) == {step.target for step in STEPS}
+    assert set(derivation.lags().values()) == {0}
+    derivation.close()
+    with pytest.raises(ProcessorError, match=r"Raising\.process raised at input offset 0.*price"):
+        derivation.raise_failure()
+
+
+def test_a_replaced_input_is_refused(tapes: Path) -> None:
+    # Another tape with the same content at the same path: the state belongs to the one before.
+    source, states = tapes / "market-data.normalized", tapes / "state" / "other"
+    stage = PythonStage(EveryOther(), source, tapes / "other", states)
+    stage.run_until_idle()
+    stage.save()
+    stage.close()
+    shutil.rmtree(source)
+    shutil.rmtree(tapes / "state" / "market-data.normalized")
+    run(tapes, "normalize", "market-data.normalized")
+    with pytest.raises(TapeError, match="replaced"):
+        PythonStage(EveryOther(), source, tapes / "other", states)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"output": "market-data.bars"}, "expected output to be a topic of its own"),
+        ({"output": "../x"}, "expected output to be a topic of its own"),
+        ({"input": "market-data.raw"}, "expected input to be one of market-data.bars"),
+        ({"of": "Nobody"}, "has no 'Nobody'; processors there"),
+        ({"symbol": "A"}, "did you mean processors.other.symbols"),
+    ],
+)
+def test_wrong_settings_of_a_processor_are_told(more: dict[str, str], said: str) -> None:
+    # Each names the table and what would be right.
+    with pytest.raises(ConfigError, match=said):
+        resolve_config(own(**more))
+
+
+def test_retention_that_passed_it_is_a_gap_with_its_times(tapes: Path) -> None:
+    # A stage that took a little sleeps while a limit of bytes takes what comes next.
+    source = tapes / "market-data.normalized"
+    content = b"".join(bytes(batch) for batch in batches(source))
+    short = tapes / "short"
+    stage = None
+    with TapeWriter(short, segment_bytes=1 << 16, retention_bytes=1 << 17) as writer:
+        for start in range(40):
+            writer.append(content)
+            writer.sync()
+            if start == 0:
+                stage = PythonStage(EveryOther(), short, tapes / "other", tapes / "state" / "o")
+                stage.step(10)
+    assert stage is not None
+    first = TapeReader(short).first
+    assert first > 10
+    stage.run_until_idle()
+    (loss,) = stage.take_losses()
+    # What it had open it still read.
+    assert 10 <= loss[0] < loss[1] == first - 1
+    assert 0 < loss[2] <= loss[3] < 2**62
+    found = b"".join(bytes(batch) for batch in batches(tapes / "other"))
+    gap = retention_gap(loss[0], first - 1, loss[2])
+    assert found.count(gap) == 1
+    stage.close()

@@ -1,29 +1,43 @@
-"""The contract of a processor written in Python, and what runs it exactly once between two tapes.
+"""The contract of a processor written in Python: its settings and its saved state.
 
 A processor sees no clock and no chance: time is in the records. What it gives for an item depends
 on the items before it alone, never on where batches begin or end; so live equals replay. It is
 slower than those of the core and otherwise their equal: the output carries the input offset that it
 covers, and a stage that is killed at any instant writes every item once.
+
+Name it in the settings, and the derive process of every source runs it:
+
+    [processors.imbalance]
+    kind = "my_package.my_module:Imbalance"
+    input = "market-data.normalized"
+    output = "market-data.imbalance"
+
+It is a stage like those of the core: retention waits for it, what retention took all the same is
+in the ledger, its lag is in the status, and its tape is verified and repaired with the others.
+Where it raises, or its tape is damaged, it stops alone. Its output is read with `TapeReader`; it is
+not stored in the lake, and `replay` does not give it. The time that it takes holds up the other
+stages of its source. `examples/own_processor.py` is a whole one.
 """
 
 import hashlib
-import os
 import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
+from typing import Any, ClassVar
 
 from typing_extensions import Buffer
 
-from tapeworks._core import KIND_MARKER, NONE, Records, TapeReader, TapeWriter, numbers
-from tapeworks.errors import TapeRangeError
+from tapeworks._core import KIND_MARKER, NONE, Records, numbers
+from tapeworks.tape import Place
 
-STATES_KEPT = 3
-# "TWPYSTAT", version, input offset, output offset, length of the state; then the state and the
-# SHA-256 of all before.
-STATE_HEAD = struct.Struct("<8sIQQQ")
-STATE_MAGIC, STATE_VERSION = b"TWPYSTAT", 1
+# "TWPYSTAT", version, input offset, output offset, id of the input tape, fingerprint of what is
+# before the input offset, the first bytes of the SHA-256 of the settings, length of the state; then
+# the state and the SHA-256 of all before. Zeros are an id or a fingerprint that is not known.
+STATE_HEAD = struct.Struct("<8sIQQ16s8s8sQ")
+STATE_MAGIC, STATE_VERSION = b"TWPYSTAT", 2
+# Before any receive time.
+EARLIEST = -(2**63)
+TS_RECV, TS_RECV_AT = struct.Struct("<q"), 16
 # A marker, as the core lays it out.
 MARKER = struct.Struct("<BBBBIqqQBBBBIQQq")
 GAP = numbers("marker_code")["gap"]
@@ -31,8 +45,30 @@ RETENTION, CLOSED = numbers("gap_cause")["retention"], numbers("gap_state")["clo
 COUNT_UNKNOWN = 0xFFFF_FFFF
 
 
+@dataclass(frozen=True)
+class ProcessorConfig:
+    """The settings that every processor in Python has. One with more of its own derives from it."""
+
+    kind: str = ""
+    """Where the class is: `package.module:Class`."""
+    input: str = "market-data.normalized"
+    """The topic that it reads: one of records."""
+    output: str = ""
+    """The topic that it writes; none: `market-data.` and the name of its table."""
+    symbols: tuple[str, ...] = ()
+    """None: those that the source records."""
+
+
 class Processor(ABC):
-    """One step of the pipeline."""
+    """One step of the pipeline.
+
+    A class that needs settings of its own names their dataclass as `Config`.
+    """
+
+    Config: ClassVar[type[ProcessorConfig]] = ProcessorConfig
+
+    def __init__(self, config: Any = None) -> None:
+        self.config = config
 
     @abstractmethod
     def process(self, batch: Records) -> Buffer:
@@ -61,16 +97,20 @@ class Processor(ABC):
 class State:
     """One saved state of a processor."""
 
-    input: int
-    """The next input item to be read."""
+    input: Place
+    """The next input item to be read, and of which tape."""
     output: int
     """The output's end when the state was taken."""
     state: bytes
+    settings: bytes = bytes(8)
+    """Stands for the settings that it was made with."""
 
     def to_bytes(self) -> bytes:
         """Returns the state as it is stored."""
-        head = (STATE_MAGIC, STATE_VERSION, self.input, self.output, len(self.state))
-        content = STATE_HEAD.pack(*head) + self.state
+        place = self.input
+        identity = (_to_bytes(place.tape, 16), _to_bytes(place.fingerprint, 8), self.settings)
+        head = (STATE_MAGIC, STATE_VERSION, place.offset, self.output, *identity)
+        content = STATE_HEAD.pack(*head, len(self.state)) + self.state
         return content + hashlib.sha256(content).digest()
 
     @staticmethod
@@ -83,182 +123,36 @@ class State:
         content, digest = data[:-32], data[-32:]
         if len(content) < STATE_HEAD.size or hashlib.sha256(content).digest() != digest:
             raise ValueError("it is not whole")
-        magic, version, covered, end, length = STATE_HEAD.unpack_from(content)
+        magic, version, covered, end, *identity, length = STATE_HEAD.unpack_from(content)
         state = content[STATE_HEAD.size :]
         if magic != STATE_MAGIC or version != STATE_VERSION or len(state) != length:
-            raise ValueError(f"wanted a state of version {STATE_VERSION}")
-        return State(covered, end, state)
+            raise ValueError(f"expected a state of version {STATE_VERSION}")
+        tape, fingerprint, settings = identity
+        place = Place(covered, _to_text(tape), _to_text(fingerprint))
+        return State(place, end, state, settings)
 
 
-class PythonStage:
-    """A processor between two tapes, exactly once. `notes` tells what opening found."""
+def _to_bytes(digits: str | None, size: int) -> bytes:
+    return bytes(size) if digits is None else bytes.fromhex(digits)
 
-    def __init__(
-        self,
-        processor: Processor,
-        source: str | PathLike[str],
-        target: str | PathLike[str],
-        states: str | PathLike[str],
-        *,
-        durability: str = "interval",
-        save_items: int = 100_000,
-    ) -> None:
-        self.notes: list[str] = []
-        self._processor = processor
-        self._reader = TapeReader(source)
-        self._writer = TapeWriter(target, "records", durability=durability, source=source)
-        self._states = Path(states)
-        self._states.mkdir(parents=True, exist_ok=True)
-        self._save_items = save_items
-        self._pending: tuple[Buffer, int] | None = None
-        self._position = 0
-        self._ts = 0
-        self._since_save = 0
-        try:
-            self._resume()
-        except BaseException:
-            self._writer.close()
-            raise
 
-    @property
-    def covered(self) -> int:
-        """The next input item to be read: the output covers all before."""
-        return self._position
+def _to_text(stored: bytes) -> str | None:
+    return stored.hex() if any(stored) else None
 
-    @property
-    def lag(self) -> int:
-        """How many published input items are still to be read."""
-        return max(0, self._reader.end - self._position)
 
-    def step(self, max_items: int = 4096) -> int:
-        """Processes at most `max_items` items and publishes what follows; 0 when all was read.
+def newest_receipt(batch: Records) -> int:
+    """Returns the newest receive time in `batch`; `EARLIEST` if no record has one."""
+    data, at, newest = memoryview(batch), 0, EARLIEST
+    while at < data.nbytes:
+        (ts,) = TS_RECV.unpack_from(data, at + TS_RECV_AT)
+        newest = newest if ts == NONE else max(newest, ts)
+        at += data[at] * 8
+    return newest
 
-        Raises:
-            DiskFullError: nothing is lost; free space and call again.
-        """
-        self._publish()
-        before = self._position
-        self._advance(max_items, write=True)
-        self._since_save += self._position - before
-        if self._since_save >= self._save_items:
-            self.save()
-        return self._position - before
 
-    def run_until_idle(self, max_items: int = 4096) -> int:
-        """Steps until all published input was read; returns how many items were processed."""
-        before = self._position
-        while self.step(max_items):
-            pass
-        return self._position - before
-
-    def wait(self, timeout_ms: int) -> bool:
-        """Waits until there is input, at most so long; returns whether there is."""
-        return self._reader.wait(timeout_ms)
-
-    def save(self) -> None:
-        """Saves the state. The output is made durable first: no state is ahead of it."""
-        self._publish()
-        if (self._writer.covered or 0) < self._position:
-            self._writer.append(b"", 0, input_offset=self._position, ts=self._ts)
-        self._writer.sync()
-        state = State(self._position, self._writer.end, self._processor.snapshot())
-        path = self._states / f"{self._position:020}.state"
-        aside = path.with_suffix(".part")
-        with aside.open("wb") as file:
-            file.write(state.to_bytes())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        folder = os.open(self._states, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        for old in self._listed()[STATES_KEPT:]:
-            old.unlink()
-        self._since_save = 0
-
-    def close(self) -> None:
-        """Closes the output. What is not saved is made again by the next opening."""
-        self._writer.close()
-
-    def _listed(self) -> list[Path]:
-        return sorted(self._states.glob("*.state"), reverse=True)
-
-    def _advance(self, max_items: int, *, write: bool) -> int:
-        try:
-            batch = self._reader.read(max_items)
-        except TapeRangeError as error:
-            return self._skip(error.first, write=write)
-        if batch is None:
-            return 0
-        made = Records.from_bytes(self._processor.process(batch))
-        if write:
-            self._pending = (made, batch.next_offset)
-            self._publish()
-        self._position = batch.next_offset
-        return len(made)
-
-    def _publish(self) -> None:
-        if self._pending is None:
-            return
-        made, covered = self._pending
-        if memoryview(made).nbytes:
-            self._writer.append(made, input_offset=covered)
-        self._pending, self._position = None, covered
-
-    def _skip(self, first: int, *, write: bool) -> int:
-        """Goes on at `first`, as the items before it are gone, and declares the loss."""
-        lost = (self._position, first - 1)
-        self.notes.append(f"input {lost[0]} to {lost[1]} is gone: retention passed this stage")
-        self._processor.lost(*lost)
-        self._reader.seek(first)
-        if write:
-            count = min(first - lost[0], COUNT_UNKNOWN - 1)
-            header = (MARKER.size // 8, KIND_MARKER, 0, 0, 0, self._ts, self._ts, 0)
-            gap = MARKER.pack(*header, GAP, RETENTION, CLOSED, 0, count, *lost, NONE)
-            self._pending = (gap, first)
-            self._publish()
-        self._position = first
-        return 1
-
-    def _resume(self) -> None:
-        target = self._writer.covered
-        if undone := self._writer.recovery["undone"]:
-            self.notes.append(f"{undone} items were taken back: their input is gone")
-        stored = self._restore(target or 0)
-        if target is None:
-            self._position = self._reader.first
-            self._reader.seek(self._position)
-            return
-        self._enter(target)
-        notes, made = len(self.notes), 0
-        while self._position < target:
-            made += self._advance(min(4096, target - self._position), write=False)
-        if stored is not None and stored + made != self._writer.end and len(self.notes) == notes:
-            self.notes.append("other items were made again than are stored: another version?")
-
-    def _enter(self, target: int) -> None:
-        try:
-            self._reader.seek(self._position)
-        except TapeRangeError as error:
-            is_lost = error.first > target
-            if is_lost:
-                self._position = target
-            self._skip(error.first, write=is_lost)
-
-    def _restore(self, target: int) -> int | None:
-        """Takes in the newest usable state; returns the output's end at that time."""
-        for path in self._listed():
-            try:
-                saved = State.from_bytes(path.read_bytes())
-                if saved.input > target:
-                    path.unlink()
-                    raise ValueError(f"it is ahead of the output, which covers {target}: removed")
-                self._processor.restore(saved.state)
-            except ValueError as error:
-                self.notes.append(f"{path}: {error}")
-                continue
-            self._position = saved.input
-            return saved.output
-        return None if self.notes else 0
+def retention_gap(first: int, last: int, ts: int) -> bytes:
+    """Returns the marker of input items that retention took."""
+    ts = NONE if ts == EARLIEST else ts
+    count = min(last + 1 - first, COUNT_UNKNOWN - 1)
+    header = (MARKER.size // 8, KIND_MARKER, 0, 0, 0, ts, ts, 0)
+    return MARKER.pack(*header, GAP, RETENTION, CLOSED, 0, count, first, last, NONE)

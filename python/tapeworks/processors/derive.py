@@ -14,11 +14,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from tapeworks._core import BookHistory, Stage, TapeReader
-from tapeworks.errors import DiskFullError, TapeError, TapeLockedError
+from tapeworks.errors import (
+    DiskFullError,
+    ProcessorError,
+    TapeError,
+    TapeLockedError,
+    TapeworksError,
+)
 from tapeworks.heartbeat import beat
+from tapeworks.processors.python_stage import PythonStage
+from tapeworks.registry import load_member
 from tapeworks.tape import Loss, TapeConfig, note_loss
 
 log = logging.getLogger("tapeworks.processors")
@@ -43,6 +51,8 @@ class Step:
     processor: str
     source: str
     target: str
+    config: Any = None
+    """The settings of a processor of the user's own; none for those of the core."""
 
 
 # The recorder itself runs `normalize`, right behind the raw tape; it is here to do it again.
@@ -62,6 +72,10 @@ class HasProcessors(Protocol):
     @property
     def batch_items(self) -> int:
         """Items that one step takes at most."""
+
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """The settings of processors of the user's own, by name."""
 
     def settings(self, processor: str) -> Mapping[str, int | str | Sequence[int]]:
         """Returns the settings of `processor` by name."""
@@ -91,16 +105,19 @@ class Derivation:
         self._live = live
         self._tapes = data / "tape" / source
         self._states = data / "state" / source
-        self._waiting = list(steps)
-        self._stages: dict[str, Stage] = {}
-        self.failures: dict[str, TapeError] = {}
+        own = [Step(name, one.input, one.output, one) for name, one in processors.own.items()]
+        self._steps = (*steps, *own)
+        self._waiting = list(self._steps)
+        self._stages: dict[str, Stage | PythonStage] = {}
+        self.failures: dict[str, TapeworksError] = {}
         """Why a processor was given up, by its name. The others go on without it."""
         self._history: BookHistory | None = None
 
     def step(self) -> int:
         """Lets every stage take one batch; returns how many items they took.
 
-        A stage whose tape is damaged is given up and noted in `failures`.
+        A stage whose tape is damaged, or whose processor raises, is given up and noted in
+        `failures`.
 
         Raises:
             DiskFullError, OSError: nothing is lost; call again.
@@ -114,12 +131,12 @@ class Derivation:
                 taken += stage.step(self._processors.batch_items)
             except (DiskFullError, TapeLockedError):
                 raise
-            except TapeError as error:
+            except (TapeError, ProcessorError) as error:
                 del self._stages[name]
                 self._give_up(name, error)
                 with contextlib.suppress(OSError, TapeError):
                     stage.close()
-        for step in STEPS if taken else ():
+        for step in self._steps if taken else ():
             self._tell_losses(step)
         return taken
 
@@ -133,7 +150,7 @@ class Derivation:
 
     def lags(self) -> dict[str, int]:
         """Returns, by topic, how many published items each stage has yet to take."""
-        targets = {step.processor: step.target for step in STEPS}
+        targets = {step.processor: step.target for step in self._steps}
         return {targets.get(name, name): stage.lag for name, stage in self._stages.items()}
 
     def index_books(self) -> None:
@@ -153,7 +170,7 @@ class Derivation:
     def cover_ledger(self) -> None:
         """Publishes up to where gaps were looked for, so that answers know it on a quiet ledger."""
         stage = self._stages.get("gaps")
-        if stage is not None:
+        if isinstance(stage, Stage):
             stage.cover()
 
     def wait(self) -> None:
@@ -172,7 +189,7 @@ class Derivation:
                 stage.close()
             except (DiskFullError, TapeLockedError):
                 raise
-            except TapeError as error:
+            except (TapeError, ProcessorError) as error:
                 self.failures[name] = error
         self._stages.clear()
 
@@ -181,14 +198,18 @@ class Derivation:
         for error in self.failures.values():
             raise error
 
-    def _give_up(self, name: str, error: TapeError) -> None:
+    def _give_up(self, name: str, error: TapeworksError) -> None:
         """Leaves a processor out from here on."""
         self.failures[name] = error
+        is_raised = isinstance(error, ProcessorError)
+        advice = "mend it" if is_raised else "run `tape repair`"
         log.error(
-            "%s: %s is given up, the others go on; run `tape repair` and start again: %s",
+            "%s: %s is given up, the others go on; %s and start again: %s",
             self._source,
             name,
+            advice,
             error,
+            exc_info=error.__cause__ if is_raised else None,
         )
         if not self._stages and not self._waiting:
             raise error
@@ -198,25 +219,11 @@ class Derivation:
             folder = self._tapes / step.source
             if not _is_ready(folder, self._live):
                 continue
-            settings = dict(self._processors.settings(step.processor))
-            if step.processor == "dead_letters":
-                settings["raw"] = str(self._tapes / RAW)
             try:
-                stage = Stage(
-                    step.processor,
-                    folder,
-                    self._tapes / step.target,
-                    self._states / step.processor,
-                    settings,
-                    # A state a segment: retention waits for what the oldest state is made of.
-                    save_bytes=min(SAVE_BYTES, self._tape.segment_bytes),
-                    reader=f"stage-{step.processor}",
-                    origin=self._tapes / RAW if step.processor == "dead_letters" else None,
-                    **self._tape.settings(),
-                )
+                stage = self._open_stage(step) if step.config is None else self._open_own(step)
             except (DiskFullError, TapeLockedError):
                 raise
-            except TapeError as error:
+            except (TapeError, ProcessorError) as error:
                 self._waiting.remove(step)
                 self._give_up(step.processor, error)
                 continue
@@ -224,6 +231,45 @@ class Derivation:
             for note in stage.notes:
                 log.warning("%s: %s", self._source, note)
             self._waiting.remove(step)
+
+    def _open_stage(self, step: Step) -> Stage:
+        settings = dict(self._processors.settings(step.processor))
+        if step.processor == "dead_letters":
+            settings["raw"] = str(self._tapes / RAW)
+        return Stage(
+            step.processor,
+            self._tapes / step.source,
+            self._tapes / step.target,
+            self._states / step.processor,
+            settings,
+            # A state a segment: retention waits for what the oldest state is made of.
+            save_bytes=min(SAVE_BYTES, self._tape.segment_bytes),
+            reader=f"stage-{step.processor}",
+            origin=self._tapes / RAW if step.processor == "dead_letters" else None,
+            **self._tape.settings(),
+        )
+
+    def _open_own(self, step: Step) -> PythonStage:
+        """Opens the stage of a processor of the user's own."""
+        tape = self._tape.settings()
+        del tape["durability_ms"]
+        try:
+            processor = load_member("processor", step.config.kind)(step.config)
+        except Exception as error:
+            raise ProcessorError(
+                f"{step.config.kind} cannot be made: {type(error).__name__}: {error}"
+            ) from error
+        return PythonStage(
+            processor,
+            self._tapes / step.source,
+            self._tapes / step.target,
+            self._states / step.processor,
+            save_bytes=min(SAVE_BYTES, self._tape.segment_bytes),
+            reader=f"stage-{step.processor}",
+            durability=self._tape.durability,
+            interval_ms=self._tape.interval_ms,
+            **tape,
+        )
 
     def _tell_losses(self, step: Step) -> None:
         """Tells the recorder what retention took from a stage. The ledger's own tape says it."""

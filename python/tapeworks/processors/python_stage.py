@@ -1,0 +1,287 @@
+"""What runs a processor in Python exactly once between two tapes, as the core runs its own.
+
+The output carries the input offset that it covers. A restart takes the newest state that is not
+ahead of that, feeds the input in between once more without writing, and goes on. Retention of the
+input waits for what the oldest saved state needs.
+"""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import Buffer
+
+from tapeworks._core import Records, TapeReader, TapeWriter
+from tapeworks.errors import ProcessorError, TapeRangeError, TapeworksError
+from tapeworks.processors.base import EARLIEST, Processor, State, newest_receipt, retention_gap
+from tapeworks.tape import check_place, place_at, save_offset
+
+STATES_KEPT = 3
+REBUILD_ITEMS = 4096
+# The state is saved when the input is so much later, in ns: retention waits for what the oldest
+# state is made of, and should not wait for days where little comes.
+SAVE_NS = 3_600_000_000_000
+
+
+class PythonStage:
+    """A processor between two tapes, exactly once. `notes` tells what opening found."""
+
+    def __init__(
+        self,
+        processor: Processor,
+        source: str | PathLike[str],
+        target: str | PathLike[str],
+        states: str | PathLike[str],
+        *,
+        save_items: int = 100_000,
+        save_bytes: int = 256 << 20,
+        reader: str | None = None,
+        **tape: Any,
+    ) -> None:
+        """Opens both tapes. `tape` is how the output is written, as `TapeWriter` names it.
+
+        Raises:
+            TapeReplacedError: the input is not the tape of which the saved state was made.
+            ProcessorError: the processor raised.
+        """
+        self.notes: list[str] = []
+        self._processor = processor
+        self._settings = hashlib.sha256(repr(processor.config).encode()).digest()[:8]
+        self._source = Path(source)
+        self._reader = TapeReader(source)
+        self._writer = TapeWriter(target, "records", source=source, **tape)
+        self._states = Path(states)
+        self._states.mkdir(parents=True, exist_ok=True)
+        self._name = reader
+        self._limits = (save_items, save_bytes)
+        self._pending: tuple[Buffer, int] | None = None
+        self._position = 0
+        self._begun = 0
+        self._ts = self._saved_ts = EARLIEST
+        self._items = self._bytes = 0
+        self._losses: list[tuple[int, int, int, int]] = []
+        try:
+            self._resume()
+            self._register()
+        except BaseException:
+            self._writer.close()
+            raise
+
+    @property
+    def covered(self) -> int:
+        """The next input item to be read: the output covers all before."""
+        return self._position
+
+    @property
+    def lag(self) -> int:
+        """How many published input items are still to be read."""
+        return max(0, self._reader.end - self._position)
+
+    def take_losses(self) -> list[tuple[int, int, int, int]]:
+        """Returns what retention took since the last call: items, and receipt before and after."""
+        losses, self._losses = self._losses, []
+        return losses
+
+    def step(self, max_items: int = 4096) -> int:
+        """Processes at most `max_items` items and publishes what follows; 0 when all was read.
+
+        Raises:
+            DiskFullError, OSError: nothing is lost; call again.
+            ProcessorError: the processor raised; it is not to be called again.
+        """
+        if self._writer.needs_reopen:
+            self._writer.reopen()
+        self._publish()
+        before = self._position
+        self._advance(max_items, write=True)
+        if self._saved_ts == EARLIEST:
+            self._saved_ts = self._ts
+        items, size = self._limits
+        is_late = self._ts != EARLIEST and self._ts - self._saved_ts >= SAVE_NS
+        if self._items >= items or self._bytes >= size or is_late:
+            self.save()
+        return self._position - before
+
+    def run_until_idle(self, max_items: int = 4096) -> int:
+        """Steps until all published input was read; returns how many items were processed."""
+        before = self._position
+        while self.step(max_items):
+            pass
+        return self._position - before
+
+    def wait(self, timeout_ms: int) -> bool:
+        """Waits until there is input, at most so long; returns whether there is."""
+        return self._reader.wait(timeout_ms)
+
+    def save(self) -> None:
+        """Saves the state. The output is made durable first: no state is ahead of it."""
+        if self._writer.needs_reopen:
+            self._writer.reopen()
+        self._publish()
+        if (self._writer.covered or 0) < self._position:
+            ts = None if self._ts == EARLIEST else self._ts
+            self._writer.append(b"", 0, input_offset=self._position, ts=ts)
+        self._writer.sync()
+        with self._guarded("snapshot"):
+            made = self._processor.snapshot()
+        place = place_at(self._reader, self._position)
+        state = State(place, self._writer.end, made, self._settings)
+        path = self._states / f"{self._position:020}.state"
+        aside = path.with_suffix(".part")
+        with aside.open("wb") as file:
+            file.write(state.to_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        folder = os.open(self._states, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        for old in self._listed()[STATES_KEPT:]:
+            old.unlink()
+        self._items = self._bytes = 0
+        self._saved_ts = self._ts
+        self._register()
+
+    def close(self) -> None:
+        """Closes the output. What is not saved is made again by the next opening."""
+        self._writer.close()
+
+    @contextlib.contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        """Makes whatever the user's code raises an error that names the place."""
+        try:
+            yield
+        except TapeworksError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise ProcessorError(
+                f"{type(self._processor).__name__}.{what} raised at input offset {self._position} "
+                f"of {self._source}: {type(error).__name__}: {error}"
+            ) from error
+
+    def _listed(self) -> list[Path]:
+        return sorted(self._states.glob("*.state"), reverse=True)
+
+    def _register(self) -> None:
+        """Tells the input's retention what a restart needs."""
+        if self._name is None:
+            return
+        listed = self._listed()
+        needed = int(listed[-1].stem) if listed else self._begun
+        try:
+            save_offset(self._source, self._name, needed)
+        except OSError as error:
+            # Retention then keeps more than is needed.
+            self.notes.append(str(error))
+
+    def _advance(self, max_items: int, *, write: bool) -> int:
+        try:
+            batch = self._reader.read(max_items)
+        except TapeRangeError as error:
+            if error.first <= self._position:
+                raise
+            return self._skip(error.first, write=write)
+        if batch is None:
+            return 0
+        with self._guarded("process"):
+            made = Records.from_bytes(self._processor.process(batch))
+        self._ts = max(self._ts, newest_receipt(batch))
+        self._items += batch.next_offset - self._position
+        self._bytes += memoryview(batch).nbytes
+        if write:
+            self._pending = (made, batch.next_offset)
+            self._publish()
+        self._position = batch.next_offset
+        return len(made)
+
+    def _publish(self) -> None:
+        if self._pending is None:
+            return
+        made, covered = self._pending
+        if memoryview(made).nbytes:
+            self._writer.append(made, input_offset=covered)
+        self._pending, self._position = None, covered
+
+    def _skip(self, first: int, *, write: bool) -> int:
+        """Goes on at `first`, as the items before it are gone, and declares the loss."""
+        lost = (self._position, first - 1)
+        self.notes.append(f"input {lost[0]} to {lost[1]} is gone: retention passed this stage")
+        with self._guarded("lost"):
+            self._processor.lost(*lost)
+        self._reader.seek(first)
+        if write:
+            following = self._reader.read(1)
+            self._reader.seek(first)
+            ts_end = EARLIEST if following is None else newest_receipt(following)
+            self._losses.append((*lost, self._ts, max(self._ts, ts_end)))
+            self._pending = (retention_gap(*lost, self._ts), first)
+            self._publish()
+        self._position = first
+        return 1
+
+    def _resume(self) -> None:
+        target = self._writer.covered
+        if undone := self._writer.recovery["undone"]:
+            self.notes.append(f"{undone} items were taken back: their input is gone")
+        stored = self._restore(target or 0)
+        if target is None:
+            self._position = self._begun = self._reader.first
+            self._reader.seek(self._position)
+            return
+        self._enter(target)
+        self._begun = self._position
+        notes, made = len(self.notes), 0
+        while self._position < target:
+            before = self._position
+            made += self._advance(min(REBUILD_ITEMS, target - self._position), write=False)
+            if self._position == before:
+                self.notes.append(f"the output covers input up to {target}; it ends at {before}")
+                break
+        if stored is not None and stored + made != self._writer.end and len(self.notes) == notes:
+            self.notes.append("other items were made again than are stored: another version?")
+
+    def _enter(self, target: int) -> None:
+        try:
+            self._reader.seek(self._position)
+        except TapeRangeError as error:
+            if error.first <= self._position:
+                raise
+            is_lost = error.first > target
+            if is_lost:
+                self._position = target
+            self._skip(error.first, write=is_lost)
+
+    def _restore(self, target: int) -> int | None:
+        """Takes in the newest usable state; returns the output's end at that time."""
+        for path in self._listed():
+            try:
+                saved = State.from_bytes(path.read_bytes())
+                if saved.input.offset > target:
+                    path.unlink()
+                    raise ValueError(f"it is ahead of the output, which covers {target}: removed")
+                if saved.settings != self._settings:
+                    raise ValueError("it was made with other settings: not used")
+                check_place(self._reader, saved.input)
+                self._take_in(saved)
+            except ValueError as error:
+                self.notes.append(f"{path}: {error}")
+                continue
+            self._position = saved.input.offset
+            return saved.output
+        return None if self.notes else 0
+
+    def _take_in(self, saved: State) -> None:
+        with self._guarded("restore"):
+            try:
+                self._processor.restore(saved.state)
+            except ValueError as error:
+                refused = error
+            else:
+                return
+        raise refused
