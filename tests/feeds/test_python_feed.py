@@ -82,7 +82,7 @@ class Harbor:
 @pytest.fixture
 def harbor(tmp_path: Path) -> Iterator[Harbor]:
     child = subprocess.Popen(
-        [sys.executable, str(EXAMPLES / "own_feed.py"), "--venue"],
+        [sys.executable, str(EXAMPLES / "harbor" / "venue.py"), "--venue"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
