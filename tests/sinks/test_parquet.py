@@ -335,6 +335,36 @@ def test_full_disk_leaks_nothing_and_loses_nothing(spine, maker, step, monkeypat
     assert sum(pq.read_metadata(path).num_rows for path in files(spine)) == 5_000
 
 
+def test_second_refusal_of_the_disk_harms_nothing_that_the_first_left(spine, maker, monkeypatch):
+    # A commit is written and its files cannot be put into place; then the next commits cannot even
+    # be written. The one on the disk must be such that a restart finishes it, and the sink that
+    # runs goes on by itself when there is room again.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(1_000))
+    sink, reader = open_sink(spine)
+    sink.flush()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    steps = [(commit_log, "finish_commit"), (lake, "write_file"), (lake, "write_file")]
+    for number, step in enumerate(steps, start=1):
+        spine.append(maker.trades(1_000, number * 1_000))
+        sink.write(reader.read())
+        with monkeypatch.context() as patch:
+            patch.setattr(*step, refuse)
+            with pytest.raises(SinkUnavailable):
+                sink.flush()
+        assert seen(spine) == list(range((number + 1) * 1_000))
+    copy = spine.path.with_name("restarted")
+    shutil.copytree(spine.path, copy)
+    assert CommitLog(copy / "lake", spine.source, TOPIC).recover() is not None
+    sink.flush()
+    sink.close()
+    assert seen(spine) == list(range(4_000))
+    assert sum(pq.read_metadata(path).num_rows for path in files(spine)) == 4_000
+
+
 def test_lake_that_was_removed_under_a_sink_is_noticed(spine, maker):
     # The folder of the commits is another one: to go on would mix two lakes.
     spine.append(maker.definitions())

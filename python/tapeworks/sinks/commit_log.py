@@ -53,7 +53,11 @@ class CommitLog:
         self._where = self.root, self.source, self.topic
         self._manifest = commits.Manifest(*self._where)
         self._head: Commit | None = None
-        self._pending: Commit | None = None
+        # Unfinished commits of which each may be the one on the disk: more than one where the last
+        # is there, and the disk did not confirm it.
+        self._pending: list[Commit] = []
+        # Files of all unfinished commits: each may be in place.
+        self._placed: set[str] = set()
         self._folded: ManifestMark | None = None
         self._leftover: set[str] = set()
         self._attempts = 0
@@ -88,7 +92,8 @@ class CommitLog:
         """
         with self._mutex:
             self._closed = False
-            self._pending, self._folded, self._leftover = None, None, set()
+            self._pending, self._placed = [], set()
+            self._folded, self._leftover = None, set()
             found = commits.read_commit(*self._where)
             if found is not None:
                 # It may be the last thing that was written before a crash of this process alone.
@@ -118,9 +123,9 @@ class CommitLog:
     def clear_attempts(self, kind: str) -> None:
         """Removes what was staged by `kind` and is in no commit, as far as the disk lets it."""
         with self._mutex:
-            kept = self._pending.attempt if self._pending is not None else None
+            kept = {pending.attempt for pending in self._pending}
             for folder in commits.staging_folder(*self._where).glob(f"{kind}-*"):
-                if folder.name != kept:
+                if folder.name not in kept:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def staged(self, attempt: str, name: str) -> Path:
@@ -144,9 +149,8 @@ class CommitLog:
                 lake.sync_folder(commits.staging_folder(*self._where) / changes.attempt)
             head = self._head or Commit()
             number = self._number_on_disk(head) + 1
-            replaced = () if self._pending is None else self._pending.files
             names = {file.name for file in changes.files}
-            unwanted = {file.name for file in replaced} - set(self.live)
+            unwanted = self._placed - set(self.live)
             removes = {*changes.removes, *self._leftover, *unwanted} - names
             if place is None:
                 place, context = head.place, head.context
@@ -159,17 +163,29 @@ class CommitLog:
                 number,
                 self._fold(head),
             )
-            self._pending = new
-            path = commits.commit_path(*self._where)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lake.write_file(path, new.to_json())
+            self._write(new)
+            self._placed |= names
             self._finish(new)
             return new
+
+    def _write(self, new: Commit) -> None:
+        path = commits.commit_path(*self._where)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lake.write_file(path, new.to_json())
+        except OSError:
+            # The one before it stays the one to be finished, unless the new one is there, and only
+            # not known to survive a loss of power.
+            if commits.read_commit(*self._where) == new:
+                self._pending.append(new)
+                self._placed.update(file.name for file in new.files)
+            raise
+        self._pending = [new]
 
     def _number_on_disk(self, head: Commit) -> int:
         found = commits.read_commit(*self._where)
         number = 0 if found is None else found.number
-        known = {head.number} | ({self._pending.number} if self._pending is not None else set())
+        known = {head.number, *(pending.number for pending in self._pending)}
         if number not in known:
             raise LakeError(
                 f"{commits.commit_path(*self._where)}: expected commit {head.number}, got "
@@ -225,7 +241,8 @@ class CommitLog:
         if commit.manifest.generation != (self._head or commit).manifest.generation:
             self._head = commit
             self._remove_old_manifests()
-        self._head, self._pending, self._folded = commit, None, None
+        self._head, self._folded = commit, None
+        self._pending, self._placed = [], set()
         self._leftover = set(self._delete(commit.removes))
         if commit.attempt:
             self.clear_attempts(commit.attempt.partition("-")[0])
