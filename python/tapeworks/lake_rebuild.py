@@ -330,15 +330,15 @@ class _Topic:
         self._report.aside.append((str(target), why))
 
     def _declare_losses(self, end: int) -> None:
-        """Declares as lost what was in files that are gone and is not on the tape any more."""
-        front = end if self._reader is None else min(self._reader.first, end)
+        """Declares as lost what files that are gone held, or none ever did, and no tape holds."""
+        first = end if self._reader is None else self._reader.first
+        front = min(first, end)
         gone = [name for name in self._live if name not in self._kept]
-        if self._old is None and not self._kept and self._reader is not None and front == end == 0:
-            # Nothing is known of what was stored: all before the front of the tape may be missing.
-            ranges = [(0, self._reader.first - 1)] if self._reader.first > 0 else []
-        else:
-            files = [commits.lake_file(self._root, self._live[name]) for name in gone]
-            ranges = [(f.first, min(f.last, front - 1)) for f in files if f.first < front]
+        files = [commits.lake_file(self._root, self._live[name]) for name in gone]
+        ranges = [(f.first, min(f.last, front - 1)) for f in files if f.first < front]
+        if end < first:
+            # The commit will begin at the front of the tape, so that no sink tells of these.
+            ranges.append((end, first - 1))
         for first, last in sorted(set(ranges)):
             loss = Loss(self._topic, READER, first, last, UNKNOWN, UNKNOWN)
             note_loss(self._data, self._source, loss)

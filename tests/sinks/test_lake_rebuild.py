@@ -254,6 +254,27 @@ def test_lake_that_is_not_mounted_is_told_from_a_new_one(spine, maker, tmp_path)
     assert seen(spine) == list(range(6_000))
 
 
+def test_rebuild_declares_what_retention_took_before_it_was_stored(spine, maker):
+    # No sink ran while retention took the front of the tape. A rebuild begins behind what is gone:
+    # then nobody else would come to tell of it.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(500))
+    drain(spine)
+    stored = _core.TapeReader(spine.tape()).end
+    spine.close()
+    with TapeWriter(spine.tape(), segment_bytes=1 << 16, retention_bytes=1 << 17) as writer:
+        for first in range(500, 6_000, 500):
+            writer.append(maker.trades(500, first).tobytes())
+            writer.sync()
+    front = _core.TapeReader(spine.tape()).first
+    assert front > stored
+    list(rebuild(spine.path, spine.source))
+    told = {(loss.first, loss.last) for _, loss in noted_losses(spine.path, spine.source)}
+    assert told == {(stored, front - 1)}
+    drain(spine)
+    assert len(seen(spine)) == 6_000 - (front - stored)
+
+
 def test_rebuild_waits_for_no_sink(stored):
     # A sink holds the lock: to change its files under it would be worse than any fault.
     sink = ParquetSink(ParquetConfig(), stored.path, stored.source, TOPIC)
