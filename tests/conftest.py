@@ -64,7 +64,7 @@ def real_data() -> Path:
     """The folder of recordings: a skip without it, a failure in CI."""
     if not REAL_DATA.is_dir():
         if os.environ.get("CI") == "true":
-            pytest.fail(f"CI wanted the recordings at {REAL_DATA}, found none")
+            pytest.fail(f"CI expected the recordings at {REAL_DATA}, got none")
         pytest.skip(f"no recordings at {REAL_DATA}")
     return REAL_DATA
 

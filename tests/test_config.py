@@ -41,7 +41,7 @@ class Outer:
 
     def __post_init__(self) -> None:
         if self.name == "bad":
-            raise ConfigError("name: wanted anything but bad; found 'bad'")
+            raise ConfigError("name: expected anything but bad, got 'bad'")
 
 
 def written(tmp_path: Path, text: str, **environment: str) -> Section:
@@ -120,7 +120,7 @@ def test_environment_overrides_the_file(tmp_path: Path):
     ],
 )
 def test_wrong_setting_is_one_clear_error(tmp_path: Path, text: str, told: str):
-    # The message says the file, the setting, what was wanted and what was found.
+    # The message says the file, the setting, what was expected and what was got.
     with pytest.raises(ConfigError) as caught:
         resolve(written(tmp_path, text), Outer)
     assert told in str(caught.value)
@@ -217,7 +217,7 @@ def test_names_of_sources_that_are_not(tmp_path: Path, name: str):
 
 def test_name_that_is_not_fit_is_told_with_one_that_is(tmp_path: Path):
     # The table that it stands in, and what could be written instead.
-    with pytest.raises(ConfigError, match=r"\[feeds.My_Feed\]: .* such as 'my-feed'; got"):
+    with pytest.raises(ConfigError, match=r"\[feeds.My_Feed\]: .* such as 'my-feed', got"):
         settings(tmp_path, f"[feeds.My_Feed]\n{FEED}")
 
 
@@ -256,8 +256,8 @@ def test_symbols_are_the_venues_spelling_each_once(tmp_path: Path):
     config = settings(tmp_path, text)
     assert config.feeds["binance-spot"].symbols == ("BTCUSDT", "ETHUSDT", "币安人生USDT")
     for wrong, told in [
-        ('["BTCUSDT", "btcusdt"]', "symbols: expected each once; got more than once: BTCUSDT"),
-        ('["BTC/USDT"]', "symbols: expected the venue's own, such as BTCUSDT; got 'BTC/USDT'"),
+        ('["BTCUSDT", "btcusdt"]', "symbols: expected each once, got more than once: BTCUSDT"),
+        ('["BTC/USDT"]', "symbols: expected the venue's own, such as BTCUSDT, got 'BTC/USDT'"),
         (r'["BTC\nUSDT"]', "symbols: expected the venue's own"),
         ('[""]', "symbols: expected the venue's own"),
         (f'["{"X" * 49}"]', "symbols: expected the venue's own"),

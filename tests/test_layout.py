@@ -26,7 +26,7 @@ PYTHON_LEVELS = [
     {"_core"},
     {"errors", "printable"},
     {"config", "heartbeat", "register", "registry"},
-    {"letters", "time_columns"},
+    {"dead_letters", "time_columns"},
     {"tape", "lake"},
     {"commits"},
     {"feeds", "processors", "sinks", "views"},

@@ -90,7 +90,7 @@ def parse(path: Path | None, environment: Mapping[str, str]) -> Section:
             written = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigError(
-                f"expected a config file at {path}, found none: "
+                f"expected a config file at {path}, got none: "
                 f"`tape config example > {path}` writes one"
             ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -176,7 +176,7 @@ def source_name(text: str) -> str:
     advice = f", such as {near!r}" if near else ""
     raise ConfigError(
         "expected the name of a source to be of a-z, 0-9 and '-', up to 64 characters and without "
-        f"a leading '-'{advice}; got {text[:80]!r}"
+        f"a leading '-'{advice}, got {text[:80]!r}"
     )
 
 
@@ -211,7 +211,7 @@ def check_once(name: str, values: Sequence[str]) -> None:
         ConfigError: names those that do.
     """
     if doubled := [value for value, count in Counter(values).items() if count > 1]:
-        raise ConfigError(f"{name}: expected each once; got more than once: {', '.join(doubled)}")
+        raise ConfigError(f"{name}: expected each once, got more than once: {', '.join(doubled)}")
 
 
 def redact(text: str) -> str:

@@ -29,7 +29,7 @@ class TapeworksError(Exception):
 
 
 class ConfigError(TapeworksError):
-    """Says which setting is wrong, what was wanted and what was found."""
+    """Says which setting is wrong, what was expected and what was got."""
 
 
 class FeedError(TapeworksError):

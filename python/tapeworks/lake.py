@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from tapeworks import _core
 from tapeworks._core import Rows, Snapshots, Symbols, TapeReader
-from tapeworks.letters import Letters
+from tapeworks.dead_letters import DeadLetterRows
 from tapeworks.time_columns import REST
 
 COMMITS = "_commits"
@@ -163,7 +163,7 @@ def tables_of(topic: str) -> list[Table]:
 TOPICS = tuple(dict.fromkeys(table.topic for table in TABLES.values()))
 
 
-def shape(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
+def to_table_columns(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     """Turns the columns of records into those of `table`."""
     renames = dict(table.renames)
     renames |= {name + REST: later + REST for name, later in table.renames}
@@ -193,18 +193,18 @@ def kind_of(table: Table) -> int:
     return number
 
 
-def gatherer(table: Table) -> Rows | Snapshots | Letters:
+def row_buffer(table: Table) -> Rows | Snapshots | DeadLetterRows:
     """Returns what gathers the rows of `table` from its tape."""
     if table.kind == "letter":
-        return Letters()
+        return DeadLetterRows()
     return Snapshots() if table.kind == "snapshot" else Rows(table.kind)
 
 
-def take(
-    rows: Rows | Snapshots | Letters, reader: TapeReader, items: int, from_offset: int = 0
+def read_rows(
+    rows: Rows | Snapshots | DeadLetterRows, reader: TapeReader, items: int, from_offset: int = 0
 ) -> bool:
     """Moves the next of a tape into `rows`, but none before `from_offset`; false at its end."""
-    if isinstance(rows, Letters):
+    if isinstance(rows, DeadLetterRows):
         blobs = reader.read_blobs(min(items, BLOBS_MAX))
         rows.extend(blobs or [], from_offset)
         return bool(blobs)
@@ -216,7 +216,7 @@ def take(
 
 def empty_rows(table: Table) -> pa.RecordBatch:
     """Returns no rows, with the columns and types of `table`."""
-    return shape(pa.record_batch(gatherer(table).arrow(Symbols(), 0, 0)), table)
+    return to_table_columns(pa.record_batch(row_buffer(table).arrow(Symbols(), 0, 0)), table)
 
 
 def day_text(day: int) -> str:

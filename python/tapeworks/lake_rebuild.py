@@ -271,10 +271,10 @@ class _Topic:
         for table in lake.tables_of(self._topic):
             parts = [o for stored, o in self._kept.values() if stored.table == table.name]
             held = np.concatenate([np.empty(0, np.uint64), *parts])
-            rows, reader = lake.gatherer(table), TapeReader(self._tape)
+            rows, reader = lake.row_buffer(table), TapeReader(self._tape)
             more = True
             while more and reader.position < end:
-                more = lake.take(rows, reader, min(READ_RECORDS, end - reader.position))
+                more = lake.read_rows(rows, reader, min(READ_RECORDS, end - reader.position))
                 self._restore_rows(table, rows, held)
             resumes.append(rows.resume)
         return min((place for place in resumes if place is not None), default=None)
@@ -284,7 +284,7 @@ class _Topic:
             return
         for day, start, stop in rows.sort(self._symbols):
             columns = rows.arrow(self._symbols, start, stop)
-            batch = lake.shape(pa.record_batch(columns), table)
+            batch = lake.to_table_columns(pa.record_batch(columns), table)
             offsets = batch.column("tape_offset").to_numpy(zero_copy_only=False)
             missing = ~np.isin(offsets.astype(np.uint64), held)
             if missing.any():

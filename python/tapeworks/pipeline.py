@@ -147,7 +147,7 @@ def run_worker(config: Config, worker: Worker) -> int:
     known = workers(config)
     if worker not in known:
         names = ", ".join(f"{one.kind} {one.member}" for one in known)
-        raise ConfigError(f"expected a worker of {names}; got {worker.kind} {worker.member}")
+        raise ConfigError(f"expected a worker of {names}, got {worker.kind} {worker.member}")
     with contextlib.ExitStack() as stack:
         if worker.kind == "recorder":
             stack.enter_context(lock_sources(config.data, [worker.member]))

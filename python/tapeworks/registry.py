@@ -78,13 +78,13 @@ def target_of(kind: str, name: str) -> str:
     known = [*sorted(members)]
     if kind in CONTRACTS:
         known.append(f"a class of your own such as 'my_package.my_module:My{kind.capitalize()}'")
-    raise ConfigError(f"expected a {kind} of {', or '.join(known)}; got {name!r}")
+    raise ConfigError(f"expected a {kind} of {', or '.join(known)}, got {name!r}")
 
 
 def _load_own(kind: str, target: str) -> Any:
     """Returns a class of the user's own that holds the contract of `kind`."""
     if kind not in CONTRACTS:
-        raise ConfigError(f"expected a {kind} of {', '.join(MEMBERS[kind])}; got {target!r}")
+        raise ConfigError(f"expected a {kind} of {', '.join(MEMBERS[kind])}, got {target!r}")
     contract = load_name(CONTRACTS[kind])
     module_name, _, name = target.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
@@ -112,7 +112,7 @@ def _load_own(kind: str, target: str) -> Any:
 def _check_contract(kind: str, target: str, contract: Any, found: Any) -> None:
     if not (isinstance(found, type) and issubclass(found, contract)):
         place = f"{contract.__module__}.{contract.__name__}"
-        raise ConfigError(f"kind {target!r}: expected a class derived from {place}; got {found!r}")
+        raise ConfigError(f"kind {target!r}: expected a class derived from {place}, got {found!r}")
     if lacking := sorted(getattr(found, "__abstractmethods__", ())):
         raise ConfigError(f"kind {target!r}: the class lacks {', '.join(lacking)}")
     settings, base = getattr(found, "Config", None), contract.Config

@@ -46,7 +46,7 @@ class ProcessorsConfig:
 
     def __post_init__(self) -> None:
         if not self.bars_ms or min(self.bars_ms) < 1:
-            raise ConfigError(f"bars_ms: wanted lengths from 1 ms on; found {list(self.bars_ms)}")
+            raise ConfigError(f"bars_ms: expected lengths from 1 ms on, got {list(self.bars_ms)}")
         _within("bars_grace_ms", self.bars_grace_ms, 0, 3_600_000)
         _within("ticks_ms", self.ticks_ms, 0, 3_600_000)
         _within("tops_ms", self.tops_ms, 0, 3_600_000)
@@ -124,7 +124,7 @@ def resolve_config(written: Section) -> Config:
     """Turns what was written into a checked `Config`; absent feeds and sinks get the defaults.
 
     Raises:
-        ConfigError: says which setting is wrong, what was wanted, what was found.
+        ConfigError: says which setting is wrong, what was expected, what was got.
     """
     tables = frozenset({"feeds", "processors", "sinks"})
     config = resolve(written, Config, ignore=tables)
@@ -156,7 +156,7 @@ def _feeds(section: Section) -> dict[str, Any]:
     for source, named in tables.items():
         if len(named) > 1:
             raise ConfigError(
-                f"expected one feed for each source; got {len(named)} for {source!r}: "
+                f"expected one feed for each source, got {len(named)} for {source!r}: "
                 f"{', '.join(named)}"
             )
     return feeds
@@ -248,7 +248,7 @@ def _sinks(section: Section) -> dict[str, Any]:
         if ":" not in kind and kind != name:
             raise ConfigError(
                 f"[{table.name}]: expected kind to be a class of your own such as "
-                f"'my_package.my_module:MySink'; got {kind!r}"
+                f"'my_package.my_module:MySink', got {kind!r}"
             )
         try:
             settings = load_settings("sink", kind)
@@ -266,4 +266,4 @@ def _without_field(settings: Any) -> frozenset[str]:
 
 def _within(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise ConfigError(f"{name}: wanted {low} to {high}; found {value}")
+        raise ConfigError(f"{name}: expected {low} to {high}, got {value}")

@@ -78,7 +78,7 @@ class TapeConfig:
         least = 2 * self.segment_bytes
         if self.keep_bytes and self.keep_bytes < least:
             raise ConfigError(
-                f"keep_bytes: wanted 0, or two segments of segment_bytes or more, {least}; "
+                f"keep_bytes: expected 0, or two segments of segment_bytes or more, {least}; "
                 f"found {self.keep_bytes}"
             )
 
@@ -101,7 +101,7 @@ class TapeConfig:
 
 def _within(name: str, value: float, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise ConfigError(f"{name}: wanted {low} to {high}; found {value}")
+        raise ConfigError(f"{name}: expected {low} to {high}, got {value}")
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def test_lines_that_are_no_frames_are_named(tmp_path: Path):
     (tmp_path / "bad.txt").write_text("time,price\n1,2\n")
     shown = tape("import", "binance-spot", "bad.txt", cwd=tmp_path)
     assert shown.returncode == 1
-    assert "bad.txt:1: wanted" in shown.stderr
+    assert "bad.txt:1: expected" in shown.stderr
     assert "Traceback" not in shown.stderr
 
 

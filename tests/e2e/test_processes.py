@@ -223,7 +223,7 @@ def test_workers_alone_make_the_whole_flow(exchange: Simulator, tape: Any):
     ("words", "code", "told"),
     [
         (["derive", "other"], 2, "expected a worker of recorder binance-spot"),
-        (["sink", "kafka"], 2, "sink parquet; got sink kafka"),
+        (["sink", "kafka"], 2, "sink parquet, got sink kafka"),
         (["thing", "x"], 2, "'thing' is not one of"),
     ],
 )

@@ -259,7 +259,7 @@ def test_numbers_are_exact(text: Any, price: int):
 @pytest.mark.parametrize("wrong", [1.5, None, True, [], "x", "1.0000000001", "1e30", "NaN"])
 def test_numbers_that_are_not_exact_are_refused(wrong: Any):
     # A float is refused whatever it holds; a text that does not fit says so.
-    with pytest.raises((DecodeError, TypeError), match="price: wanted"):
+    with pytest.raises((DecodeError, TypeError), match="price: expected"):
         price_units(wrong)
 
 

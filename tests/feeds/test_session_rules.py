@@ -10,7 +10,7 @@ from tapeworks.feeds.base import ControlKind, LivenessPolicy
 from tapeworks.feeds.binance import BinanceConfig, BinanceFeed
 from tapeworks.feeds.binance.rest import depth_request, rate_limits, refusal, weight_used
 from tapeworks.feeds.binance.session import PARAMS_MAX, BinanceSubscriptions
-from tapeworks.feeds.limits import Backoff, Pace, WeightBudget
+from tapeworks.feeds.limits import Backoff, RateLimiter, WeightBudget
 from tapeworks.feeds.watchdog import idle_limit_s
 
 CONTROL = BinanceFeed(BinanceConfig(symbols=("BTCUSDT",))).control
@@ -157,7 +157,7 @@ def test_forgotten_stream_is_asked_for_once_more():
 def test_pace_never_exceeds_its_window():
     # Random arrivals and waits: no window may hold more than four events.
     chance = random.Random(5)
-    pace = Pace(4, 1.0)
+    pace = RateLimiter(4, 1.0)
     now, moments = 0.0, []
     for _ in range(500):
         now += chance.random() * 0.3
@@ -168,7 +168,7 @@ def test_pace_never_exceeds_its_window():
 
 def test_pongs_use_up_the_pace():
     # The venue counts pongs among the messages, so after four of them a subscription waits.
-    pace = Pace(4, 1.0)
+    pace = RateLimiter(4, 1.0)
     for _ in range(4):
         pace.spend(10.0)
     assert pace.take(10.2) == pytest.approx(0.8)

@@ -205,7 +205,7 @@ def test_what_neither_holds_is_refused_with_what_is(folders: tuple[Path, Path, P
     ts = int(np.frombuffer(began.numpy("trade"), dtype=_core.dtype_descr("trade"))["ts_recv"][0])
     with pytest.raises(QueryError, match="neither on the tape nor in the lake: the first is that"):
         bare.book("BTCUSDT", "2020-01-01")
-    with pytest.raises(QueryError, match="on the tape only; wanted from"):
+    with pytest.raises(QueryError, match="on the tape only; expected from"):
         list(cut.replay(kinds=["depth"], start=format_time(ts)))
     with pytest.raises(QueryError, match="neither the tapes nor the lake"):
         list(bare.replay(kinds=["depth"]))

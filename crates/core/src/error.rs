@@ -1,6 +1,6 @@
 //! The one error type of the core.
 //!
-//! Every variant names what was wanted, what was found, and where. Callers act on the variant,
+//! Every variant names what was expected, what was got, and where. Callers act on the variant,
 //! never on the text: `Error::kind` is the stable name that the bindings map to an exception.
 
 use std::fmt;
@@ -24,7 +24,7 @@ pub enum Error {
     },
     /// Bytes of a venue break its format. Keep the bytes, count, go on.
     Decode {
-        /// What was wanted and what was found.
+        /// What was expected and what was got.
         reason: DecodeReason,
         /// Byte in the frame at which decoding stopped.
         byte: usize,
@@ -42,7 +42,7 @@ pub enum Error {
         path: PathBuf,
         /// Byte in the file.
         byte: u64,
-        /// What was wanted and what was found.
+        /// What was expected and what was got.
         reason: String,
     },
     /// A file was written by a newer version.
@@ -89,7 +89,7 @@ pub enum Error {
     },
     /// An argument or setting is wrong.
     Invalid {
-        /// What was wanted and what was found.
+        /// What was expected and what was got.
         reason: String,
     },
 }
@@ -205,7 +205,7 @@ impl fmt::Display for Error {
                 write!(f, "{} is being written by another process: stop it first", path.display())
             }
             Self::Replaced { path, expected, found, advice } => {
-                write!(f, "{}: expected {expected}, found {found}: {advice}", path.display())
+                write!(f, "{}: expected {expected}, got {found}: {advice}", path.display())
             }
             Self::OutOfRange { wanted, first, end } => {
                 write!(f, "offset {wanted} is not on the tape, which holds {first} up to {end}")

@@ -177,7 +177,7 @@ impl Settings {
         match self.values.keys().next() {
             None => Ok(()),
             Some(name) => Err(Error::invalid(format!(
-                "the setting {name} is not known; wanted any of: {}",
+                "the setting {name} is not known; expected any of: {}",
                 self.known.join(", ")
             ))),
         }
@@ -185,7 +185,7 @@ impl Settings {
 }
 
 fn wrong(name: &str, wanted: &str, found: &Setting) -> Error {
-    Error::invalid(format!("the setting {name}: wanted {wanted}, found {found:?}"))
+    Error::invalid(format!("the setting {name}: expected {wanted}, got {found:?}"))
 }
 
 /// A line of the table of processors.
@@ -260,6 +260,6 @@ pub const PROCESSORS: &[Entry] = &[
 pub fn find(name: &str) -> Result<&'static Entry> {
     PROCESSORS.iter().find(|entry| entry.name == name).ok_or_else(|| {
         let names: Vec<_> = PROCESSORS.iter().map(|entry| entry.name).collect();
-        Error::invalid(format!("wanted a processor of {}; found {name:?}", names.join(", ")))
+        Error::invalid(format!("wanted a processor of {}, got {name:?}", names.join(", ")))
     })
 }

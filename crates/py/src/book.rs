@@ -20,7 +20,7 @@ fn side_named(name: &str) -> PyResult<Side> {
     match name {
         "bid" => Ok(Side::Bid),
         "ask" => Ok(Side::Ask),
-        _ => Err(PyValueError::new_err(format!("wanted bid or ask, found {name:?}"))),
+        _ => Err(PyValueError::new_err(format!("wanted bid or ask, got {name:?}"))),
     }
 }
 

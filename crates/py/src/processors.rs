@@ -53,7 +53,7 @@ fn settings_from(given: Option<&Bound<'_, PyDict>>) -> PyResult<Settings> {
             Setting::Numbers(numbers)
         } else {
             return Err(PyValueError::new_err(format!(
-                "the setting {name}: wanted a whole number, several, or a text; found {value}"
+                "the setting {name}: expected a whole number, several, or a text, got {value}"
             )));
         };
         settings = settings.with(&name, value);

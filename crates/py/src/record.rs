@@ -438,7 +438,7 @@ fn check_range(start: usize, end: usize, length: usize) -> PyResult<()> {
     if start <= end && end <= length {
         return Ok(());
     }
-    Err(PyValueError::new_err(format!("wanted rows within 0 to {length}; found {start} to {end}")))
+    Err(PyValueError::new_err(format!("wanted rows within 0 to {length}, got {start} to {end}")))
 }
 
 /// The fields of a kind as NumPy describes a structured type.

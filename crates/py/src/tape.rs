@@ -19,7 +19,7 @@ fn kind_named(name: &str) -> PyResult<TapeKind> {
     match name {
         "records" => Ok(TapeKind::Records),
         "blobs" => Ok(TapeKind::Blobs),
-        _ => Err(PyValueError::new_err(format!("wanted records or blobs, found {name:?}"))),
+        _ => Err(PyValueError::new_err(format!("wanted records or blobs, got {name:?}"))),
     }
 }
 
@@ -36,7 +36,7 @@ fn durability_named(name: &str, interval_ms: u32) -> PyResult<Durability> {
         "interval" => Ok(Durability::IntervalMs(interval_ms)),
         "never" => Ok(Durability::Never),
         _ => Err(PyValueError::new_err(format!(
-            "wanted every_frame, interval or never, found {name:?}"
+            "wanted every_frame, interval or never, got {name:?}"
         ))),
     }
 }
@@ -274,7 +274,7 @@ impl TapeReader {
             return Ok(());
         }
         Err(PyValueError::new_err(format!(
-            "{} holds {}, wanted {}",
+            "{} holds {}, expected {}",
             self.inner.path().display(),
             kind_name(self.inner.kind()),
             kind_name(kind)

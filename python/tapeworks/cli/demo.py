@@ -103,7 +103,7 @@ def _make_room(data: Path) -> FolderLock:
     is_demo = (data / MARK).is_file()
     if not is_demo and data.is_dir() and any(data.iterdir()):
         raise ConfigError(
-            f"expected an empty folder, or one of an earlier demo; got {data}, which is in use"
+            f"expected an empty folder, or one of an earlier demo, got {data}, which is in use"
         )
     try:
         lock = FolderLock(data)

@@ -246,7 +246,7 @@ def _open_files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < NOFILE_WANTED:
         advice = f"`ulimit -n {min(NOFILE_WANTED, hard) if hard > 0 else NOFILE_WANTED}`"
-        return Finding("open files", WARN, f"limit {soft}, wanted {NOFILE_WANTED}", advice)
+        return Finding("open files", WARN, f"limit {soft}, expected {NOFILE_WANTED}", advice)
     return Finding("open files", OK, f"limit {soft}")
 
 

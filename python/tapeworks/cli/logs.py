@@ -66,12 +66,12 @@ def logs(
 def _chosen(folder: Path, name: str) -> list[Path]:
     paths = sorted(folder.glob("*.log")) if folder.is_dir() else []
     if not paths:
-        raise QueryError(f"expected logs in {folder}, found none: nothing has run there yet")
+        raise QueryError(f"expected logs in {folder}, got none: nothing has run there yet")
     exact = [path for path in paths if path.stem == name]
     chosen = exact or [path for path in paths if path.stem.startswith(name)]
     if not chosen:
         known = ", ".join(path.stem for path in paths)
-        raise ConfigError(f"expected a worker of {known}; got {name!r}")
+        raise ConfigError(f"expected a worker of {known}, got {name!r}")
     return chosen
 
 

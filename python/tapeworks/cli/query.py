@@ -49,7 +49,7 @@ def query(
 ) -> None:
     """Run SQL over all history and what arrived a second ago."""
     if not sql.strip():
-        raise QueryError('wanted SQL, such as "show tables"; found nothing')
+        raise QueryError('expected SQL, such as "show tables", got nothing')
     lake = open_lake(data, external_access=unsafe_external_access)
     result = lake.sql(sql)
     write_result(result.to_arrow(), form, output)

@@ -41,12 +41,12 @@ def record(
 ) -> None:
     """Record symbols of a venue, derive books and bars, store all in the lake, until Ctrl-C."""
     if venue not in MEMBERS["feed"]:
-        raise ConfigError(f"wanted a venue of {', '.join(MEMBERS['feed'])}; found {venue!r}")
+        raise ConfigError(f"wanted a venue of {', '.join(MEMBERS['feed'])}, got {venue!r}")
     written = {"symbols": Value(",".join(symbols), "the command line", is_text=True)}
     for setting in settings or []:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise ConfigError(f"expected --set KEY=VALUE; got --set {shlex.quote(setting)}")
+            raise ConfigError(f"expected --set KEY=VALUE, got --set {shlex.quote(setting)}")
         written[key.strip()] = Value(value, f"--set {key.strip()}", is_text=True)
     product = written.get("product", Value("spot", "")).raw
     name = f"{venue}-{product}"

@@ -28,7 +28,7 @@ def load_named(path: Path | None) -> Config:
         where = path or written.folder
         found = f"none of them in {where}" if where else f"no {FILE_NAME} in this folder"
         raise ConfigError(
-            f"expected settings that name a feed, as [feeds.binance-spot] does; got {found}: "
+            f"expected settings that name a feed, as [feeds.binance-spot] does, got {found}: "
             f"`tape config example > {FILE_NAME}` writes an example to change, and "
             "`tape record binance BTCUSDT` needs none"
         )

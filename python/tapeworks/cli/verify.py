@@ -96,7 +96,7 @@ def all_tapes(data: Path) -> list[Path]:
     """
     found = tapes_of(data)
     if not found:
-        raise ConfigError(f"expected tapes below {data / 'tape'}, found none")
+        raise ConfigError(f"expected tapes below {data / 'tape'}, got none")
     return found
 
 

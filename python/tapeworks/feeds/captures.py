@@ -93,7 +93,7 @@ class Captures:
             return self._frame(path, number, ts, line, size)
         else:
             raise FeedError(
-                f"{path}:{number}: wanted `<receive time> <frame>` or a JSON frame; found "
+                f"{path}:{number}: expected `<receive time> <frame>` or a JSON frame, got "
                 f"{line[:40].decode('utf-8', 'replace')!r}"
             )
         return self._frame(path, number, ts, line[match.end() :], size)

@@ -15,7 +15,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_
 from tapeworks._core import Ingest, SocketReader, numbers
 from tapeworks.errors import VenueError
 from tapeworks.feeds.base import CUT_MARK, Clock, Control, ControlKind, Feed, Line, Subscriptions
-from tapeworks.feeds.limits import LogSampler, Pace
+from tapeworks.feeds.limits import LogSampler, RateLimiter
 from tapeworks.feeds.socket import read_directly, to_wire
 
 KIND_TEXT, KIND_BINARY = numbers("blob_kind")["text"], numbers("blob_kind")["binary"]
@@ -86,7 +86,7 @@ class Connection(WSListener):
         self._clock = clock
         self._transport: WSTransport | None = None
         # Binance counts pongs as well; a window of slightly over a second leaves room for jitter.
-        self._pace = Pace(max(1, int(feed.rules.sends_per_s)), 1.05)
+        self._limiter = RateLimiter(max(1, int(feed.rules.sends_per_s)), 1.05)
         self._subscriptions: Subscriptions | None = None
         self._answered = asyncio.Event()
         self._gone = asyncio.Event()
@@ -179,10 +179,10 @@ class Connection(WSListener):
         if unsent > UNSENT_BYTES_MAX:
             self.kill(f"the venue does not read what is sent: {unsent} bytes wait")
             return
-        if self._pong_due is not None and self._pace.try_take(now):
+        if self._pong_due is not None and self._limiter.try_take(now):
             self._transport.send_pong(self._pong_due)
             self._pong_due = None
-        if self._reply_due is not None and self._pace.try_take(now):
+        if self._reply_due is not None and self._limiter.try_take(now):
             self._transport.send(WSMsgType.TEXT, self._reply_due)
             self._reply_due = None
         heartbeat_s = self._feed.rules.heartbeat_s
@@ -196,7 +196,7 @@ class Connection(WSListener):
     def send_now(self, message: bytes, now: float) -> None:
         """Sends what cannot wait."""
         if self._transport is not None and not self.closed:
-            self._pace.spend(now)
+            self._limiter.spend(now)
             self._transport.send(WSMsgType.TEXT, message)
 
     async def close(self) -> None:
@@ -286,7 +286,7 @@ class Connection(WSListener):
     def _on_ping(self, transport: WSTransport, payload: bytes) -> None:
         """Answers a ping, or keeps the newest of many for later: one pong answers all of them."""
         self.pinged_at = self._clock.now()
-        if self._pace.try_take(self.pinged_at):
+        if self._limiter.try_take(self.pinged_at):
             self._pong_due = None
             transport.send_pong(payload)
         else:
@@ -307,7 +307,7 @@ class Connection(WSListener):
     def _handle(self, payload: bytes, control: Control) -> None:
         if control.reply:
             now = self._clock.now()
-            if self._pace.try_take(now) and self._transport is not None and not self.closed:
+            if self._limiter.try_take(now) and self._transport is not None and not self.closed:
                 self._transport.send(WSMsgType.TEXT, control.reply)
             else:
                 self._reply_due = control.reply
@@ -340,6 +340,6 @@ class Connection(WSListener):
             self._answered.set()
 
     async def _paced(self, message: bytes) -> None:
-        await asyncio.sleep(self._pace.take(self._clock.now()))
+        await asyncio.sleep(self._limiter.take(self._clock.now()))
         if self._transport is not None and not self.closed:
             self._transport.send(WSMsgType.TEXT, message)

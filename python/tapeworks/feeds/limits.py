@@ -7,7 +7,7 @@ import bisect
 import random
 
 
-class Pace:
+class RateLimiter:
     """At most `count` events in any window of `window_s` seconds."""
 
     def __init__(self, count: int, window_s: float) -> None:

@@ -79,10 +79,10 @@ class PythonFeedConfig:
         check_once("channels", self.channels)
         wrong = [s for s in self.symbols if not s or not s.isprintable() or s != s.strip()]
         if wrong:
-            raise ConfigError(f"symbols: expected the venue's own; got {wrong}")
+            raise ConfigError(f"symbols: expected the venue's own, got {wrong}")
         if not 1 << 16 <= self.pending_bytes_max <= 1 << 29:
             raise ConfigError(
-                f"pending_bytes_max: wanted {1 << 16} to {1 << 29}; found {self.pending_bytes_max}"
+                f"pending_bytes_max: expected {1 << 16} to {1 << 29}, got {self.pending_bytes_max}"
             )
 
     @property

@@ -28,7 +28,7 @@ from tapeworks.feeds.base import Clock, Feed, FeedConfig, Line, build
 from tapeworks.feeds.books import BookRequests
 from tapeworks.feeds.connection import Connection
 from tapeworks.feeds.guard import guard
-from tapeworks.feeds.limits import Backoff, Pace
+from tapeworks.feeds.limits import Backoff, RateLimiter
 from tapeworks.feeds.outcome import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE, Tally
 from tapeworks.feeds.python import PythonFeed
 from tapeworks.feeds.recording_clock import RecordingClock, tell_clock
@@ -72,7 +72,7 @@ class Session:
         self._errors = guard(feed, self._fail if stops else None)
         self._tally = Tally(feed, ingest)
         self._connections: dict[int, Connection] = {}
-        self._connects = Pace(feed.rules.connects, feed.rules.connects_window_s)
+        self._connects = RateLimiter(feed.rules.connects, feed.rules.connects_window_s)
         self._requests = Requests(feed, ingest, self.flush, self._clock, self._context)
         self._books = BookRequests(feed, ingest, self._requests)
         self._report = report

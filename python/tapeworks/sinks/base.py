@@ -74,7 +74,7 @@ class SinkConfig:
     def __post_init__(self) -> None:
         for name in ("flush_seconds", "flush_rows", "flush_bytes"):
             if getattr(self, name) <= 0:
-                raise ConfigError(f"{name}: expected more than 0; got {getattr(self, name)}")
+                raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
 
     @property
     def policy(self) -> FlushPolicy:

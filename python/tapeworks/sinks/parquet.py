@@ -21,14 +21,14 @@ import pyarrow as pa
 from tapeworks import commits, lake
 from tapeworks._core import KIND_DEFINITION, Blob, Records, Rows, Snapshots, Symbols
 from tapeworks.commits import StoredFile
+from tapeworks.dead_letters import DeadLetterRows
 from tapeworks.errors import LakeError, SinkUnavailable
 from tapeworks.lake import Table
-from tapeworks.letters import Letters
 from tapeworks.sinks.base import UNKNOWN, FlushPolicy, Sink, WriterLock, received
 from tapeworks.sinks.commit_log import Changes, CommitLog
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.writer import (
-    AbsentValues,
+    UnexpectedNulls,
     columns_with_absent,
     with_required,
     write_table_file,
@@ -58,12 +58,12 @@ class ParquetConfig:
 
     def __post_init__(self) -> None:
         if self.flush_seconds <= 0:
-            raise ValueError(f"flush_seconds: wanted more than 0; found {self.flush_seconds}")
+            raise ValueError(f"flush_seconds: expected more than 0, got {self.flush_seconds}")
         for name in ("flush_rows", "flush_bytes", "row_group_rows"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: wanted 1 or more; found {getattr(self, name)}")
+                raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}")
         if not 1 <= self.compression_level <= 22:
-            raise ValueError(f"compression_level: wanted 1 to 22; found {self.compression_level}")
+            raise ValueError(f"compression_level: expected 1 to 22, got {self.compression_level}")
 
     @property
     def policy(self) -> FlushPolicy:
@@ -99,7 +99,7 @@ class ParquetSink(Sink):
         self._lock = lock or WriterLock(self.lock_folder(config, data, source))
         self._symbols = Symbols()
         self._symbols_saved = True
-        self._rows: dict[str, Rows | Snapshots | Letters] = {}
+        self._rows: dict[str, Rows | Snapshots | DeadLetterRows] = {}
         self._log = CommitLog(self._lake, source, topic, self._lock.check)
         self._next = 0
         self._offset = 0
@@ -129,7 +129,7 @@ class ParquetSink(Sink):
         except BaseException:
             self.close()
             raise
-        self._rows = {table.name: lake.gatherer(table) for table in lake.tables_of(self._topic)}
+        self._rows = {table.name: lake.row_buffer(table) for table in lake.tables_of(self._topic)}
         self._offset = self._next = commit.offset
         self._records = 0
         self._ts = commit.context.get("ts", UNKNOWN)
@@ -177,7 +177,7 @@ class ParquetSink(Sink):
             SinkUnavailable: the disk refuses.
         """
         # What was composed of the records before stays in pieces.
-        self._rows = {table.name: lake.gatherer(table) for table in lake.tables_of(self._topic)}
+        self._rows = {table.name: lake.row_buffer(table) for table in lake.tables_of(self._topic)}
         self._records, self._next = 0, max(place.offset, self._offset)
         self._commit(Changes(), place, None)
 
@@ -194,7 +194,7 @@ class ParquetSink(Sink):
             # The end of a snapshot can come in a batch without levels.
             if lake.kind_of(table) in kinds or table.kind == "snapshot":
                 rows = self._rows[table.name]
-                if not isinstance(rows, Letters):
+                if not isinstance(rows, DeadLetterRows):
                     rows.extend(batch, self._offset)
         self._next = batch.next_offset
         if len(batch):
@@ -204,7 +204,7 @@ class ParquetSink(Sink):
     def write_blobs(self, blobs: list[Blob]) -> None:
         """Takes dead letters, with their bytes."""
         for rows in self._rows.values():
-            if isinstance(rows, Letters):
+            if isinstance(rows, DeadLetterRows):
                 rows.extend(blobs, self._offset)
         self._next = blobs[-1].offset + 1
         self._ts = max(self._ts, blobs[0].ts_recv)
@@ -275,7 +275,7 @@ class ParquetSink(Sink):
             name = lake.file_path(table.name, self._source, lake.day_text(day), first, last)
             yield self._write(table, rows, start, end, name, attempt, place.tape)
 
-    def _sort(self, rows: Rows | Snapshots | Letters) -> list[tuple[int, int, int]]:
+    def _sort(self, rows: Rows | Snapshots | DeadLetterRows) -> list[tuple[int, int, int]]:
         # The sink of the tape that defines the instruments stores their symbols for all others.
         with contextlib.suppress(ValueError):
             return rows.sort(self._symbols)
@@ -289,7 +289,7 @@ class ParquetSink(Sink):
     def _write(
         self,
         table: Table,
-        rows: Rows | Snapshots | Letters,
+        rows: Rows | Snapshots | DeadLetterRows,
         start: int,
         end: int,
         name: str,
@@ -312,17 +312,17 @@ class ParquetSink(Sink):
                     level=self._config.compression_level,
                     tape=tape,
                 )
-            except AbsentValues as error:
+            except UnexpectedNulls as error:
                 # A column lacks its first value after a whole row group: the file begins anew.
                 nullable |= error.columns
 
     def _batches(
-        self, table: Table, rows: Rows | Snapshots | Letters, start: int, end: int
+        self, table: Table, rows: Rows | Snapshots | DeadLetterRows, start: int, end: int
     ) -> Iterator[pa.RecordBatch]:
         step = self._config.row_group_rows
         for at in range(start, end, step):
             columns = rows.arrow(self._symbols, at, min(at + step, end))
-            yield lake.shape(pa.record_batch(columns), table)
+            yield lake.to_table_columns(pa.record_batch(columns), table)
 
     def _load_symbols(self) -> None:
         known = commits.load_symbols(self._lake, self._source)

@@ -24,7 +24,7 @@ STATISTICS = {"symbol", "price", "interval_ms", *lake.SORTED}
 DICTIONARY_BYTES_MAX = 128 << 10
 
 
-class AbsentValues(Exception):
+class UnexpectedNulls(Exception):
     """A batch has absent values in columns of which the file promises none."""
 
     def __init__(self, columns: set[str]) -> None:
@@ -95,7 +95,7 @@ def write_table_file(
     """Writes `batches` as the file that is to be called `name`; returns what a commit says of it.
 
     Raises:
-        AbsentValues: in columns that `schema` calls required; what was written is of no use.
+        UnexpectedNulls: in columns that `schema` calls required; what was written is of no use.
         OSError: the disk refuses.
     """
     metadata = {
@@ -146,12 +146,12 @@ class FileWriter:
         """Adds a row group.
 
         Raises:
-            AbsentValues: in columns that the schema calls required; nothing was added.
+            UnexpectedNulls: in columns that the schema calls required; nothing was added.
         """
         absent = columns_with_absent(batch)
         broken = {name for name in absent if not self._schema.field(name).nullable}
         if broken:
-            raise AbsentValues(broken)
+            raise UnexpectedNulls(broken)
         batch = pa.RecordBatch.from_arrays(batch.columns, schema=self._schema)
         self._writer.write_batch(batch, row_group_size=max(1, batch.num_rows))
 

@@ -132,14 +132,16 @@ def _recorded_rows(
     engine: duckdb.DuckDBPyConnection, tail: SourceTail, tape: Path, table: Table, end: int
 ) -> Rows:
     """Makes the rows of `table` from its tape, up to offset `end`, as the sink makes them."""
-    reader, rows, parts = TapeReader(tape), lake.gatherer(table), []
+    reader, rows, parts = TapeReader(tape), lake.row_buffer(table), []
     more = True
     while more and reader.position < end:
-        more = lake.take(rows, reader, min(BATCH_RECORDS, end - reader.position))
+        more = lake.read_rows(rows, reader, min(BATCH_RECORDS, end - reader.position))
         if len(rows):
             symbols = tail.symbols()
             for _, start, stop in rows.sort(symbols):
-                batch = lake.shape(pa.record_batch(rows.arrow(symbols, start, stop)), table)
+                batch = lake.to_table_columns(
+                    pa.record_batch(rows.arrow(symbols, start, stop)), table
+                )
                 parts.append(_hashed(engine, pa.Table.from_batches([batch])))
             rows.clear()
     return Rows.join(parts)

@@ -386,7 +386,7 @@ class Lake:
 
 def _check_table(table: str) -> None:
     if table not in VIEWS:
-        raise QueryError(f"expected a table of {', '.join(VIEWS)}; got {table!r}")
+        raise QueryError(f"expected a table of {', '.join(VIEWS)}, got {table!r}")
 
 
 def _range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, int | None]:
@@ -394,6 +394,6 @@ def _range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, in
     last = None if end is None else parse_time(end)
     if first is not None and last is not None and first >= last:
         raise QueryError(
-            f"wanted start before end; found {format_time(first)} and {format_time(last)}"
+            f"wanted start before end, got {format_time(first)} and {format_time(last)}"
         )
     return first, last

@@ -32,7 +32,7 @@ SANDBOX = (
 )
 READ_ONLY = (
     "SQL reads the lake and changes nothing: expected SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, "
-    "PIVOT or EXPLAIN of these; got {found}. `tape query --unsafe-external-access` and "
+    "PIVOT or EXPLAIN of these, got {found}. `tape query --unsafe-external-access` and "
     "tapeworks.open(..., external_access=True) lift this"
 )
 LEADING_COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*\n?|/\*.*?\*/)*", re.DOTALL)

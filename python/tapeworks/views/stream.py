@@ -190,7 +190,7 @@ def _check_kept(
     held = f"held from {_time(kept_from)} on" if kept_from is not None else "not held any more"
     raise QueryError(
         f"{', '.join(missing)} of {source} ({topic}) {'is' if len(missing) == 1 else 'are'} {held}"
-        f", on the tape only; wanted from {_time(selected.start)} on{more}"
+        f", on the tape only; expected from {_time(selected.start)} on{more}"
     )
 
 

@@ -62,7 +62,7 @@ class Instruments:
             return known
         if source not in known:
             raise QueryError(
-                f"expected a source of {', '.join(known) or 'none'}, or '*' for all; got {source!r}"
+                f"expected a source of {', '.join(known) or 'none'}, or '*' for all, got {source!r}"
             )
         return [source]
 
@@ -110,7 +110,7 @@ class Instruments:
         self, asked: str, known: dict[str, tuple[set[str], dict[str, set[str]]]]
     ) -> dict[str, str]:
         if not isinstance(asked, str):
-            raise QueryError(f"expected a symbol such as 'BTCUSDT'; got {asked!r}")
+            raise QueryError(f"expected a symbol such as 'BTCUSDT', got {asked!r}")
         matches: dict[str, str] = {}
         for source, (symbols, canonical) in known.items():
             for name in (asked, asked.upper()):

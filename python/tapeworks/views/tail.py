@@ -137,9 +137,9 @@ class SourceTail:
                 f"{self._source}: {table.topic} from offset {commit.offset} to {reader.first - 1} "
                 "is neither in the lake nor on the tape any more: retention passed the sink"
             )
-        rows = lake.gatherer(table)
+        rows = lake.row_buffer(table)
         end = reader.end
-        while reader.position < end and lake.take(rows, reader, READ_RECORDS, commit.offset):
+        while reader.position < end and lake.read_rows(rows, reader, READ_RECORDS, commit.offset):
             if len(rows) > TAIL_ROWS_MAX:
                 raise QueryError(
                     f"{self._source}: more than {TAIL_ROWS_MAX:,} rows of {table.name} are on the "
@@ -149,7 +149,7 @@ class SourceTail:
             return None
         symbols = self.symbols()
         parts = [
-            lake.shape(pa.record_batch(rows.arrow(symbols, start, end)), table)
+            lake.to_table_columns(pa.record_batch(rows.arrow(symbols, start, end)), table)
             for _, start, end in rows.sort(symbols)
         ]
         return pa.Table.from_batches(parts)

@@ -94,7 +94,7 @@ def parse_interval(value: str | int) -> int:
     elif isinstance(value, str) and (match := INTERVAL.fullmatch(value.strip())):
         length = int(match[1]) * UNITS_MS[match[2]]
     if not 0 < length < 2**32:
-        raise QueryError(f"expected an interval such as 1s, 5m or 1h; got {value!r}")
+        raise QueryError(f"expected an interval such as 1s, 5m or 1h, got {value!r}")
     return length
 
 
@@ -112,7 +112,7 @@ def _parse_text(text: str) -> int:
         if len(digits) < 16:
             # As nanoseconds it would be some hours of 1970; seconds or milliseconds were meant.
             raise QueryError(
-                f"expected ns since the epoch, 16 digits or more, or a date; got {text!r}"
+                f"expected ns since the epoch, 16 digits or more, or a date, got {text!r}"
             )
         return int(written)
     # A datetime holds microseconds: digits beyond them are read by hand.
@@ -120,7 +120,7 @@ def _parse_text(text: str) -> int:
     fraction = match[2] if match else ""
     whole = FRACTION.sub(r"\1", written)
     if len(fraction) > 9:
-        raise QueryError(f"expected a time with up to 9 digits of a second; got {text!r}")
+        raise QueryError(f"expected a time with up to 9 digits of a second, got {text!r}")
     try:
         moment = datetime.fromisoformat(whole)
     except ValueError:
@@ -136,5 +136,5 @@ def _nanoseconds(moment: datetime) -> int:
 def _wrong(value: object) -> QueryError:
     return QueryError(
         "expected a time such as '2026-11-20', '2026-11-20T14:03:07.123Z', a datetime, or ns since "
-        f"the epoch; got {value!r}"
+        f"the epoch, got {value!r}"
     )

@@ -296,7 +296,7 @@ impl Processor for Bars {
         }
         if intervals != self.intervals_ms {
             return Err(Error::invalid(format!(
-                "wanted bars of {:?} ms, found a state of {intervals:?} ms",
+                "wanted bars of {:?} ms, got a state of {intervals:?} ms",
                 self.intervals_ms
             )));
         }

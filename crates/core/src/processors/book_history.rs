@@ -14,10 +14,7 @@ use crate::tape::{Reader, TapeKind};
 pub fn open_book_history(path: &Path) -> Result<BookHistory<Reader>> {
     let reader = Reader::open(path)?;
     if reader.kind() != TapeKind::Records {
-        return Err(Error::invalid(format!(
-            "wanted a book tape at {}, found blobs",
-            path.display()
-        )));
+        return Err(Error::invalid(format!("wanted a book tape at {}, got blobs", path.display())));
     }
     BookHistory::new(reader)
 }

@@ -127,7 +127,7 @@ impl Books {
         if at >= self.books.len() {
             if header.instrument > INSTRUMENTS_MAX {
                 return Err(Error::invalid(format!(
-                    "wanted instrument ids up to {INSTRUMENTS_MAX}, found {at}"
+                    "wanted instrument ids up to {INSTRUMENTS_MAX}, got {at}"
                 )));
             }
             self.books.resize_with(at + 1, || None);

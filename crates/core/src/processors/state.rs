@@ -80,7 +80,7 @@ impl<'a> StateReader<'a> {
         let (found, layout) = (reader.bytes()?, reader.u32()?);
         if found != name.as_bytes() || layout != version {
             return Err(Error::invalid(format!(
-                "wanted a snapshot of {name} in layout {version}, found one of {} in layout \
+                "wanted a snapshot of {name} in layout {version}, got one of {} in layout \
                  {layout}",
                 String::from_utf8_lossy(found)
             )));
@@ -91,7 +91,7 @@ impl<'a> StateReader<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8]> {
         if length > self.rest.len() {
             return Err(Error::invalid(format!(
-                "the snapshot of {} is not whole: wanted {length} more bytes, found {}",
+                "the snapshot of {} is not whole: expected {length} more bytes, got {}",
                 self.name,
                 self.rest.len()
             )));

@@ -57,7 +57,7 @@ pub(super) fn trade_channel(settings: &mut Settings) -> Result<Channel> {
         "trade" => Ok(Channel::Trade),
         "agg_trade" => Ok(Channel::AggTrade),
         other => Err(Error::invalid(format!(
-            "the setting channel: wanted trade or agg_trade, found {other:?}"
+            "the setting channel: expected trade or agg_trade, got {other:?}"
         ))),
     }
 }

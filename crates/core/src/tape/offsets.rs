@@ -22,7 +22,7 @@ fn offset_path(tape: &Path, name: &str) -> Result<PathBuf> {
     {
         return Err(Error::invalid(format!(
             "wanted a name of up to {NAME_MAX} letters, digits, '-', '_' or '.', not starting \
-             with '.', found {name:?}"
+             with '.', got {name:?}"
         )));
     }
     Ok(tape.join(FOLDER).join(name))

@@ -22,7 +22,7 @@ pub struct Fault {
     pub path: PathBuf,
     /// Byte in it.
     pub byte: u64,
-    /// What was wanted and what was found.
+    /// What was expected and what was got.
     pub reason: String,
 }
 

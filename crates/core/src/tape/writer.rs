@@ -93,7 +93,7 @@ impl Tape {
     fn open_behind(path: &Path, config: TapeConfig, input: Option<Reader>) -> Result<Self> {
         if config.segment_bytes < SEGMENT_MIN {
             return Err(Error::invalid(format!(
-                "wanted segments of at least {SEGMENT_MIN} bytes, found {}",
+                "wanted segments of at least {SEGMENT_MIN} bytes, got {}",
                 config.segment_bytes
             )));
         }
@@ -119,7 +119,7 @@ impl Tape {
         };
         if found.head.kind() != config.kind {
             return Err(Error::invalid(format!(
-                "{} holds {:?}, wanted {:?}",
+                "{} holds {:?}, expected {:?}",
                 path.display(),
                 found.head.kind(),
                 config.kind
@@ -474,6 +474,6 @@ fn wake(map: &Map) {
 fn bad_items(bytes: usize, count: u32) -> Error {
     Error::invalid(format!(
         "wanted whole items, a multiple of 8 bytes each and at most {FRAME_PAYLOAD_MAX} bytes in \
-         all; found {count} items in {bytes} bytes"
+         all, got {count} items in {bytes} bytes"
     ))
 }

@@ -238,7 +238,7 @@ impl RecordBuilder {
         let side = place(side, &["", "buy", "sell"], "side")?;
         let channel = channel_named(channel)?;
         if !matches!(channel, Channel::Trade | Channel::AggTrade) {
-            return Err(PyValueError::new_err("channel: wanted trade or agg_trade"));
+            return Err(PyValueError::new_err("channel: expected trade or agg_trade"));
         }
         self.write(|state| {
             let header = state.head::<Trade>(symbol, ts_event, sequence)?;
@@ -302,7 +302,7 @@ impl RecordBuilder {
         let span = sequence.checked_sub(previous).and_then(|ids| ids.checked_sub(1));
         let span = span.and_then(|span| u32::try_from(span).ok()).ok_or_else(|| {
             PyValueError::new_err(format!(
-                "depth of {symbol}: wanted a sequence above the one before it; found {sequence} \
+                "depth of {symbol}: expected a sequence above the one before it, got {sequence} \
                  after {previous}"
             ))
         })?;

@@ -27,7 +27,7 @@ pub fn fixed(value: &Bound<'_, PyAny>, places: u32, field: &str) -> PyResult<i64
         let class = value.get_type().name()?.to_string();
         if class != "int" && class != "Decimal" {
             return Err(PyTypeError::new_err(format!(
-                "{field}: wanted the number as text, a Decimal or an int; found {class} \
+                "{field}: expected the number as text, a Decimal or an int, got {class} \
                  {value}, which need not be exact"
             )));
         }
@@ -46,7 +46,7 @@ fn parse(py: Python<'_>, text: &[u8], places: u32, field: &str) -> PyResult<i64>
             ),
         };
         let text = String::from_utf8_lossy(text);
-        crate::errors::decode_error(py, reason, &format!("{field}: wanted {wanted}; found {text}"))
+        crate::errors::decode_error(py, reason, &format!("{field}: expected {wanted}, got {text}"))
     })
 }
 
@@ -61,21 +61,21 @@ pub fn total(value: Option<&Bound<'_, PyAny>>) -> PyResult<Turnover> {
     let text = value.extract::<String>()?;
     decimal::parse_wide(text.as_bytes(), TURNOVER_PLACES)
         .map(Turnover::from)
-        .map_err(|_| PyValueError::new_err(format!("turnover: wanted decimal text; found {text}")))
+        .map_err(|_| PyValueError::new_err(format!("turnover: expected decimal text, got {text}")))
 }
 
 /// The number that `name` has in `names`.
 pub fn place(name: &str, names: &[&str], field: &str) -> PyResult<u8> {
     names.iter().position(|known| *known == name).map(|at| at as u8).ok_or_else(|| {
         let known = names.iter().skip(1).copied().collect::<Vec<_>>().join(", ");
-        PyValueError::new_err(format!("{field}: wanted one of {known}; found {name:?}"))
+        PyValueError::new_err(format!("{field}: expected one of {known}, got {name:?}"))
     })
 }
 
 /// A zero-padded field.
 pub fn text_field<const N: usize>(text: &str, field: &str) -> PyResult<[u8; N]> {
     padded(text).ok_or_else(|| {
-        PyValueError::new_err(format!("{field}: wanted at most {N} bytes; found {text:?}"))
+        PyValueError::new_err(format!("{field}: expected at most {N} bytes, got {text:?}"))
     })
 }
 

@@ -81,10 +81,10 @@ class BinanceConfig:
         wrong = [symbol for symbol in self.symbols if not _is_symbol(symbol)]
         if wrong or not self.symbols:
             found = ", ".join(map(repr, wrong)) or "none"
-            raise ConfigError(f"symbols: expected the venue's own, such as BTCUSDT; got {found}")
+            raise ConfigError(f"symbols: expected the venue's own, such as BTCUSDT, got {found}")
         check_once("symbols", self.symbols)
         if not self.channels:
-            raise ConfigError("channels: wanted at least one; found none")
+            raise ConfigError("channels: expected at least one, got none")
         check_once("channels", self.channels)
         if self.source:
             source_name(self.source)
@@ -152,9 +152,9 @@ def _is_symbol(text: str) -> bool:
 
 def _one_of(name: str, value: object, wanted: Sequence[object]) -> None:
     if value not in wanted:
-        raise ConfigError(f"{name}: wanted one of {list(wanted)}; found {value!r}")
+        raise ConfigError(f"{name}: expected one of {list(wanted)}, got {value!r}")
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise ConfigError(f"{name}: wanted {low} to {high}; found {value}")
+        raise ConfigError(f"{name}: expected {low} to {high}, got {value}")

@@ -64,7 +64,7 @@ def stream_name(product: str, symbol: str, channel: str, depth_speed_ms: int) ->
     if channel in ("trade", "aggTrade", "bookTicker", "ticker"):
         return f"{low}@{channel}"
     raise ConfigError(
-        f"channels: wanted trade, aggTrade, bookTicker, depth, depth5, depth10, depth20, ticker, "
+        f"channels: expected trade, aggTrade, bookTicker, depth, depth5, depth10, depth20, ticker, "
         f"kline_<{'|'.join(intervals)}>{', markPrice' if product == 'usdm' else ''}; "
         f"found {channel!r} for {product}"
     )

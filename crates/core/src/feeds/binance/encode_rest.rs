@@ -195,7 +195,7 @@ impl Binance {
     fn symbol_info(&self, definition: &Definition, out: &mut Vec<u8>) -> Result<()> {
         let canonical = unpadded(&definition.canonical);
         let (base, _) = canonical.split_once('-').ok_or_else(|| {
-            Error::invalid(format!("wanted a canonical symbol like BTC-USDT, found {canonical:?}"))
+            Error::invalid(format!("wanted a canonical symbol like BTC-USDT, got {canonical:?}"))
         })?;
         let quote = unpadded(&definition.currency);
         let mut json = self.json(definition, out);

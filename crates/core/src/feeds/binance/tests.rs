@@ -388,7 +388,7 @@ fn each_fault_has_its_reason() {
         let found = Bench::new(FeedId::BinanceSpot).text(&body);
         assert!(
             matches!(found, Err(Error::Decode { reason, .. }) if reason == wanted),
-            "{body}: {found:?}, wanted {wanted:?}"
+            "{body}: {found:?}, expected {wanted:?}"
         );
     }
     let large = broken("\"1.0\"", "\"0.0000000001\"");

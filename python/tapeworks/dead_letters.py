@@ -13,7 +13,7 @@ from tapeworks._core import Blob, Symbols
 DAY_NS = 86_400_000_000_000
 
 
-class Letters:
+class DeadLetterRows:
     """Dead letters gathered from their tape; used as `Rows` of the core is.
 
     The context of such a blob is the marker of the letter, and then the context of the frame. A
