@@ -115,7 +115,7 @@ def test_environment_overrides_the_file(tmp_path: Path):
         ("inner = 3", "expected a table [inner], got 3"),
         ("[name]", "expected a text for name, got a table"),
         ('password = "x"', "set TAPEWORKS_PASSWORD in the environment"),
-        ('name = "bad"', "wanted anything but bad"),
+        ('name = "bad"', "expected anything but bad"),
         ("name = ", "not TOML"),
     ],
 )

@@ -176,7 +176,7 @@ def test_named_offsets_are_kept(tape_path: Path) -> None:
     assert tape.list_offsets(tape_path) == {"kafka": 0, "lake": 2}
     assert tape.open_at(tape_path, "lake").position == 2
     assert tape.open_at(tape_path, "new").position == 0
-    with pytest.raises(ValueError, match="wanted a name"):
+    with pytest.raises(ValueError, match="expected a name"):
         tape.save_offset(tape_path, "../lake", 1)
 
 
@@ -253,7 +253,7 @@ def test_folder_lock_names_its_holder_and_outlives_its_file(tape_path: Path) -> 
     with FolderLock(tape_path) as lock:
         lock.check()
         tape_path.rename(tape_path.with_name("elsewhere"))
-        with pytest.raises(TapeReplacedError, match="found nothing"):
+        with pytest.raises(TapeReplacedError, match="got nothing"):
             lock.check()
     with pytest.raises(ValueError, match="released"):
         lock.check()
@@ -277,7 +277,7 @@ def test_places_are_compared_by_id_and_fingerprint(tape_path: Path) -> None:
     with tape.TapeWriter(tape_path) as writer:
         writer.append(record(1) * 5)
     reader = tape.TapeReader(tape_path)
-    with pytest.raises(TapeReplacedError, match=r"expected the tape .* found the tape"):
+    with pytest.raises(TapeReplacedError, match=r"expected the tape .* got the tape"):
         reader.check_place(5, **kept)
     with pytest.raises(TapeReplacedError, match="ends at 5"):
         reader.check_place(6)

@@ -76,7 +76,7 @@ def test_receipt_never_goes_back(tmp_path: Path):
 
 def test_other_lines_are_an_error_with_their_place(tmp_path: Path):
     # File, line number, and how it starts.
-    with pytest.raises(FeedError, match=r"a\.txt:2: expected .* found 'time,price'"):
+    with pytest.raises(FeedError, match=r"a\.txt:2: expected .* got 'time,price'"):
         read(tmp_path / "a.txt", b"1723161255123456789 " + FRAME + b"\ntime,price\n")
 
 
