@@ -40,7 +40,7 @@ class Figures:
 def make_workload(folder: Path, smoke: bool) -> None:
     """Writes the frames and book updates that all contenders read."""
     if not WORKLOADS.is_dir():
-        sys.exit(f"wanted the workload generators in {WORKLOADS}: see bench/README.md")
+        sys.exit(f"expected the workload generators in {WORKLOADS}: see bench/README.md")
     frames, updates = ("20000", "100000") if smoke else ("200000", "1000000")
     environment = os.environ | {"PEERS_DATA": str(folder), "PEERS_RESULTS": str(folder)}
     for command in (

@@ -54,7 +54,7 @@ def main() -> None:
     for figure, (pattern, factor) in LINES[name].items():
         found = re.search(pattern, done.stdout)
         if found is None:
-            sys.exit(f"wanted a line like {pattern!r}, got:\n{done.stdout}")
+            sys.exit(f"expected a line like {pattern!r}, got:\n{done.stdout}")
         figures[figure] = float(found[1]) * factor
     print(json.dumps(figures))
 

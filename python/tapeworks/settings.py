@@ -208,11 +208,11 @@ def _processors(section: Section) -> ProcessorsConfig:
         if processor.input not in topics:
             raise ConfigError(
                 f"{where}expected input to be one of {', '.join(sorted(topics))}, or the output of "
-                f"a processor above it; got {processor.input!r}"
+                f"a processor above it, got {processor.input!r}"
             )
         if processor.output in taken or TOPIC.fullmatch(processor.output) is None:
             raise ConfigError(
-                f"{where}expected output to be a topic of its own, of a-z, 0-9, '.' and '-'; got "
+                f"{where}expected output to be a topic of its own, of a-z, 0-9, '.' and '-', got "
                 f"{processor.output!r}"
             )
         topics.add(processor.output)
@@ -227,7 +227,7 @@ def _own_processor(name: str, table: Section) -> Any:
     kind = str(entry.raw) if isinstance(entry, Value) else ""
     if TOPIC.fullmatch(name) is None or name in {step.processor for step in (NORMALIZE, *STEPS)}:
         raise ConfigError(
-            f"[{table.name}]: expected a name of its own, of a-z, 0-9, '.' and '-'; got {name!r}"
+            f"[{table.name}]: expected a name of its own, of a-z, 0-9, '.' and '-', got {name!r}"
         )
     try:
         settings = load_settings("processor", kind)

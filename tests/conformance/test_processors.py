@@ -152,7 +152,7 @@ class EveryOther(Processor):
 
     def restore(self, state: bytes) -> None:
         if len(state) != 1:
-            raise ValueError(f"wanted one byte, got {len(state)}")
+            raise ValueError(f"expected one byte, got {len(state)}")
         self.passes = struct.unpack("?", state)[0]
 
 

@@ -373,7 +373,7 @@ impl Ingest {
         while !self.pending.blobs().is_empty() {
             let blobs = self.pending.blobs();
             let count = u32::try_from(blobs.len())
-                .map_err(|_| Error::invalid("wanted fewer than 4 G frames at a time"))?;
+                .map_err(|_| Error::invalid("expected fewer than 4 G frames at a time"))?;
             let ts = self.pending.ts_last();
             let appended = self.raw.append(blobs.as_bytes(), count, crate::codec::NO_INPUT, ts);
             let first_offset = match appended {

@@ -196,7 +196,7 @@ impl Instruments {
         let id = definition.header.instrument as usize;
         if id == 0 || id > self.definitions.len() + 1 {
             return Err(Error::invalid(format!(
-                "wanted the definition of instrument {} next, got that of {id}",
+                "expected the definition of instrument {} next, got that of {id}",
                 self.definitions.len() + 1
             )));
         }

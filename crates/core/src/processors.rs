@@ -260,6 +260,6 @@ pub const PROCESSORS: &[Entry] = &[
 pub fn find(name: &str) -> Result<&'static Entry> {
     PROCESSORS.iter().find(|entry| entry.name == name).ok_or_else(|| {
         let names: Vec<_> = PROCESSORS.iter().map(|entry| entry.name).collect();
-        Error::invalid(format!("wanted a processor of {}, got {name:?}", names.join(", ")))
+        Error::invalid(format!("expected a processor of {}, got {name:?}", names.join(", ")))
     })
 }

@@ -20,7 +20,7 @@ fn side_named(name: &str) -> PyResult<Side> {
     match name {
         "bid" => Ok(Side::Bid),
         "ask" => Ok(Side::Ask),
-        _ => Err(PyValueError::new_err(format!("wanted bid or ask, got {name:?}"))),
+        _ => Err(PyValueError::new_err(format!("expected bid or ask, got {name:?}"))),
     }
 }
 
@@ -102,7 +102,7 @@ impl Book {
         let distance = match (price, basis_points) {
             (Some(price), None) => Distance::Price(price),
             (None, Some(points)) => Distance::BasisPoints(points),
-            _ => return Err(PyValueError::new_err("wanted either price or basis_points")),
+            _ => return Err(PyValueError::new_err("expected either price or basis_points")),
         };
         let depth = self.inner.depth(side_named(side)?, distance);
         Ok(depth.map(|depth| (depth.size, depth.turnover, depth.levels)))
@@ -334,7 +334,7 @@ fn moment(ts_event: Option<i64>, ts_recv: Option<i64>) -> PyResult<Moment> {
     match (ts_event, ts_recv) {
         (Some(ts), None) => Ok(Moment::Event(ts)),
         (None, Some(ts)) => Ok(Moment::Received(ts)),
-        _ => Err(PyValueError::new_err("wanted either ts_event or ts_recv")),
+        _ => Err(PyValueError::new_err("expected either ts_event or ts_recv")),
     }
 }
 

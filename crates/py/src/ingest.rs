@@ -127,7 +127,7 @@ impl Ingest {
         }
         let buffer = PyBuffer::<u8>::get(payload)?;
         if !buffer.is_c_contiguous() {
-            return Err(PyValueError::new_err("wanted contiguous bytes"));
+            return Err(PyValueError::new_err("expected contiguous bytes"));
         }
         // SAFETY: the buffer is contiguous and held for the call, as is the GIL.
         let body = unsafe {

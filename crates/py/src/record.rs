@@ -51,7 +51,7 @@ impl Records {
     fn from_bytes(data: &Bound<'_, PyAny>, first_offset: u64, next_offset: u64) -> PyResult<Self> {
         let buffer = PyBuffer::<u8>::get(data)?;
         if !buffer.is_c_contiguous() {
-            return Err(PyValueError::new_err("wanted contiguous bytes"));
+            return Err(PyValueError::new_err("expected contiguous bytes"));
         }
         // SAFETY: the buffer is contiguous and held for the copy; the GIL is held as well.
         let bytes = unsafe {
@@ -145,7 +145,7 @@ impl Records {
         flags: c_int,
     ) -> PyResult<()> {
         if view.is_null() {
-            return Err(PyBufferError::new_err("wanted a view"));
+            return Err(PyBufferError::new_err("expected a view"));
         }
         if flags & ffi::PyBUF_WRITABLE == ffi::PyBUF_WRITABLE {
             return Err(PyBufferError::new_err("records are read-only"));
@@ -409,7 +409,7 @@ impl Merge {
     /// Adds the next records of a stream; `None` says that it has ended.
     fn push(&mut self, py: Python<'_>, stream: usize, records: Option<&Records>) -> PyResult<()> {
         if stream >= self.count {
-            return Err(PyValueError::new_err(format!("wanted a stream below {}", self.count)));
+            return Err(PyValueError::new_err(format!("expected a stream below {}", self.count)));
         }
         match records {
             Some(records) => py.allow_threads(|| self.inner.push(stream, &records.inner)),
@@ -438,7 +438,7 @@ fn check_range(start: usize, end: usize, length: usize) -> PyResult<()> {
     if start <= end && end <= length {
         return Ok(());
     }
-    Err(PyValueError::new_err(format!("wanted rows within 0 to {length}, got {start} to {end}")))
+    Err(PyValueError::new_err(format!("expected rows within 0 to {length}, got {start} to {end}")))
 }
 
 /// The fields of a kind as NumPy describes a structured type.

@@ -19,7 +19,7 @@ fn kind_named(name: &str) -> PyResult<TapeKind> {
     match name {
         "records" => Ok(TapeKind::Records),
         "blobs" => Ok(TapeKind::Blobs),
-        _ => Err(PyValueError::new_err(format!("wanted records or blobs, got {name:?}"))),
+        _ => Err(PyValueError::new_err(format!("expected records or blobs, got {name:?}"))),
     }
 }
 
@@ -36,7 +36,7 @@ fn durability_named(name: &str, interval_ms: u32) -> PyResult<Durability> {
         "interval" => Ok(Durability::IntervalMs(interval_ms)),
         "never" => Ok(Durability::Never),
         _ => Err(PyValueError::new_err(format!(
-            "wanted every_frame, interval or never, got {name:?}"
+            "expected every_frame, interval or never, got {name:?}"
         ))),
     }
 }
@@ -125,7 +125,7 @@ impl TapeWriter {
         let inner = self.open()?;
         let buffer = PyBuffer::<u8>::get(data)?;
         if !buffer.is_c_contiguous() {
-            return Err(PyValueError::new_err("wanted contiguous bytes"));
+            return Err(PyValueError::new_err("expected contiguous bytes"));
         }
         // SAFETY: the buffer is contiguous and held until the call ends. Should another thread
         // change it meanwhile, the core seals what it copied, so that the frame stays whole.
@@ -157,7 +157,7 @@ impl TapeWriter {
         flags: u16,
     ) -> PyResult<u64> {
         if self.kind != TapeKind::Blobs {
-            return Err(PyValueError::new_err("wanted a tape of blobs, this one holds records"));
+            return Err(PyValueError::new_err("expected a tape of blobs, this one holds records"));
         }
         let header =
             BlobHeader { kind, feed, connection, flags, ts_recv: ts, ..BlobHeader::default() };

@@ -143,7 +143,9 @@ def _memory() -> Finding:
         return Finding("memory", OK, "not known on this system")
     free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
     if free < 1 << 30:
-        return Finding("memory", WARN, f"{size(free)} available", "wanted 1 GiB for the page cache")
+        return Finding(
+            "memory", WARN, f"{size(free)} available", "expected 1 GiB for the page cache"
+        )
     return Finding("memory", OK, f"{size(free)} available")
 
 
@@ -212,7 +214,7 @@ def _disk_space(data: Path) -> Finding:
     folder = next(path for path in (data, *data.resolve().parents) if path.is_dir())
     free = shutil.disk_usage(folder).free
     if free < FREE_FAIL_BYTES:
-        return Finding("disk space", FAIL, f"{size(free)} free", "wanted 1 GiB: free some space")
+        return Finding("disk space", FAIL, f"{size(free)} free", "expected 1 GiB: free some space")
     if free < FREE_WARN_BYTES:
         return Finding("disk space", WARN, f"{size(free)} free", "a busy day needs 10 GiB")
     return Finding("disk space", OK, f"{size(free)} free")

@@ -41,7 +41,7 @@ def export(
     if table not in VIEWS:
         raise ConfigError(f"expected a table of {', '.join(VIEWS)}, got {table!r}")
     if output.suffix not in FORMATS:
-        raise ConfigError(f"wanted a file ending in {', '.join(FORMATS)}, got {output.name!r}")
+        raise ConfigError(f"expected a file ending in {', '.join(FORMATS)}, got {output.name!r}")
     lake = open_lake(data)
     result = lake.rows(table, symbol, start, end, source=source)
     write_result(result.to_arrow(), FORMATS[output.suffix], output)

@@ -110,7 +110,7 @@ def _check(feed: str, files: list[Path], captures: Captures) -> int:
     """
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
-        raise ConfigError(f"wanted capture files; not there: {', '.join(missing)}")
+        raise ConfigError(f"expected capture files; not there: {', '.join(missing)}")
     try:
         Decoder(feed)
     except ValueError as error:

@@ -68,7 +68,7 @@ def recorded(data: Path | None) -> Path:
     folder = data_folder(data)
     if not (folder / "tape").is_dir() and not (folder / "lake").is_dir():
         raise QueryError(
-            f"wanted recorded data in {folder}, got none: `tape demo` or "
+            f"expected recorded data in {folder}, got none: `tape demo` or "
             "`tape record binance BTCUSDT` makes some; --data names another folder"
         )
     return folder

@@ -82,7 +82,7 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
     """
     if output is None:
         if form is Format.PARQUET:
-            raise ConfigError("wanted a file for Parquet: --output FILE, got none")
+            raise ConfigError("expected a file for Parquet: --output FILE, got none")
         # A file or a program gets the data as they are, a terminal what it can show.
         file = _Terminal(sys.stdout) if sys.stdout.isatty() else sys.stdout
         _write(table, form, file)

@@ -41,7 +41,7 @@ def record(
 ) -> None:
     """Record symbols of a venue, derive books and bars, store all in the lake, until Ctrl-C."""
     if venue not in MEMBERS["feed"]:
-        raise ConfigError(f"wanted a venue of {', '.join(MEMBERS['feed'])}, got {venue!r}")
+        raise ConfigError(f"expected a venue of {', '.join(MEMBERS['feed'])}, got {venue!r}")
     written = {"symbols": Value(",".join(symbols), "the command line", is_text=True)}
     for setting in settings or []:
         key, equals, value = setting.partition("=")

@@ -62,7 +62,7 @@ def replay(
     and connection markers are on tapes only.
     """
     if speed is not None and speed <= 0:
-        raise QueryError(f"wanted a speed above 0, got {speed}")
+        raise QueryError(f"expected a speed above 0, got {speed}")
     lake = open_lake(data)
     wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     names = symbol_names(lake, source)

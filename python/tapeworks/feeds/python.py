@@ -145,7 +145,7 @@ class PythonFeed(Feed):
             ValueError: the state is not one of this feed's.
         """
         if state:
-            raise ValueError("wanted no state: this feed remembers nothing")
+            raise ValueError("expected no state: this feed remembers nothing")
 
     def take(self, frame: Frame, out: RecordBuilder) -> None:
         """Decodes `frame`, and says in the log what was wrong with it. For the core to call."""

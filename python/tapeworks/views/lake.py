@@ -394,6 +394,6 @@ def _range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, in
     last = None if end is None else parse_time(end)
     if first is not None and last is not None and first >= last:
         raise QueryError(
-            f"wanted start before end, got {format_time(first)} and {format_time(last)}"
+            f"expected start before end, got {format_time(first)} and {format_time(last)}"
         )
     return first, last

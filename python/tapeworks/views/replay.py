@@ -55,7 +55,7 @@ class Replay:
 
     def __iter__(self) -> Iterator[Records]:
         if self.speed is not None and self.speed <= 0:
-            raise QueryError(f"wanted a speed above 0, or none for flat out, got {self.speed}")
+            raise QueryError(f"expected a speed above 0, or none for flat out, got {self.speed}")
         streams = self._streams()
         batches = self._single(streams[0]) if len(streams) == 1 else self._merged(streams)
         return self._paced(batches)
@@ -64,7 +64,7 @@ class Replay:
         wanted: dict[str, list[str]] = {}
         for kind in self.kinds:
             if kind not in KINDS:
-                raise QueryError(f"wanted kinds of {', '.join(KINDS)}, got {kind!r}")
+                raise QueryError(f"expected kinds of {', '.join(KINDS)}, got {kind!r}")
             wanted.setdefault(KINDS[kind][0], []).append(kind)
         found = []
         for source in self.chosen.sources:

@@ -25,7 +25,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8]> {
         if length > self.bytes.len() {
             return Err(Error::invalid(format!(
-                "wanted {length} more bytes of book state, got {}",
+                "expected {length} more bytes of book state, got {}",
                 self.bytes.len()
             )));
         }
@@ -153,7 +153,7 @@ impl SyncedBook {
         let (wanted, found) = (cursor.u64()?, synced.book.checksum());
         if wanted != found {
             return Err(Error::invalid(format!(
-                "wanted a book of checksum {wanted:016x}, got {found:016x}"
+                "expected a book of checksum {wanted:016x}, got {found:016x}"
             )));
         }
         Ok(synced)

@@ -177,7 +177,7 @@ impl Feed for Binance {
 
     fn restore(&mut self, state: &[u8]) -> Result<()> {
         if !state.is_empty() {
-            return Err(Error::invalid("wanted no state of this feed: it keeps none"));
+            return Err(Error::invalid("expected no state of this feed: it keeps none"));
         }
         self.symbols = symbols::SymbolCache::new(self.feed as u8);
         Ok(())

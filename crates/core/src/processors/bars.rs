@@ -296,7 +296,7 @@ impl Processor for Bars {
         }
         if intervals != self.intervals_ms {
             return Err(Error::invalid(format!(
-                "wanted bars of {:?} ms, got a state of {intervals:?} ms",
+                "expected bars of {:?} ms, got a state of {intervals:?} ms",
                 self.intervals_ms
             )));
         }

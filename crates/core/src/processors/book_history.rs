@@ -14,7 +14,10 @@ use crate::tape::{Reader, TapeKind};
 pub fn open_book_history(path: &Path) -> Result<BookHistory<Reader>> {
     let reader = Reader::open(path)?;
     if reader.kind() != TapeKind::Records {
-        return Err(Error::invalid(format!("wanted a book tape at {}, got blobs", path.display())));
+        return Err(Error::invalid(format!(
+            "expected a book tape at {}, got blobs",
+            path.display()
+        )));
     }
     BookHistory::new(reader)
 }

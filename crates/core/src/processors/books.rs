@@ -127,7 +127,7 @@ impl Books {
         if at >= self.books.len() {
             if header.instrument > INSTRUMENTS_MAX {
                 return Err(Error::invalid(format!(
-                    "wanted instrument ids up to {INSTRUMENTS_MAX}, got {at}"
+                    "expected instrument ids up to {INSTRUMENTS_MAX}, got {at}"
                 )));
             }
             self.books.resize_with(at + 1, || None);
@@ -417,7 +417,7 @@ impl Processor for Books {
     fn restore(&mut self, state: &[u8]) -> Result<()> {
         let mut cursor = Cursor::new(state);
         if cursor.bytes(STATE_MAGIC.len())? != STATE_MAGIC {
-            return Err(Error::invalid("wanted a state of the books processor, version 1"));
+            return Err(Error::invalid("expected a state of the books processor, version 1"));
         }
         let mut next = Self::new(self.config);
         next.written = cursor.u64()?;

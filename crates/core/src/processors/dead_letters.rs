@@ -54,7 +54,7 @@ impl DeadLetters {
         let letter = raw.read(1)?.and_then(|batch| blob::iterate(batch.bytes).next());
         let Some(letter) = letter else {
             return Err(Error::invalid(format!(
-                "wanted the dead letter at offset {offset} of {}, got the end of the tape",
+                "expected the dead letter at offset {offset} of {}, got the end of the tape",
                 self.path.display()
             )));
         };

@@ -207,7 +207,7 @@ impl Processor for Normalizer {
         }
         if offset != batch.first_offset + batch.count as u64 {
             return Err(Error::invalid(format!(
-                "wanted {} blobs from offset {} on, got {}",
+                "expected {} blobs from offset {} on, got {}",
                 batch.count,
                 batch.first_offset,
                 offset - batch.first_offset
@@ -240,7 +240,7 @@ impl Processor for Normalizer {
         let feed = state.u8()?;
         if feed != self.feed.number() {
             return Err(Error::invalid(format!(
-                "wanted the state of feed {}, got that of feed {feed}",
+                "expected the state of feed {}, got that of feed {feed}",
                 self.feed.number()
             )));
         }

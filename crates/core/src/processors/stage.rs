@@ -330,7 +330,7 @@ impl Stage {
         };
         if count > 0 {
             let count = u32::try_from(count)
-                .map_err(|_| Error::invalid("wanted a batch of less than 4 G items"))?;
+                .map_err(|_| Error::invalid("expected a batch of less than 4 G items"))?;
             self.output.append(bytes, count, next, self.ts_recv)?;
         }
         self.pending = None;

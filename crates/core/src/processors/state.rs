@@ -80,7 +80,7 @@ impl<'a> StateReader<'a> {
         let (found, layout) = (reader.bytes()?, reader.u32()?);
         if found != name.as_bytes() || layout != version {
             return Err(Error::invalid(format!(
-                "wanted a snapshot of {name} in layout {version}, got one of {} in layout \
+                "expected a snapshot of {name} in layout {version}, got one of {} in layout \
                  {layout}",
                 String::from_utf8_lossy(found)
             )));

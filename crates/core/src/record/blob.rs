@@ -94,9 +94,9 @@ impl Blobs {
     #[inline]
     pub fn push(&mut self, mut header: BlobHeader, context: &[u8], body: &[u8]) -> Result<()> {
         header.context_length = u16::try_from(context.len())
-            .map_err(|_| Error::invalid("wanted a blob context of at most 65,535 bytes"))?;
+            .map_err(|_| Error::invalid("expected a blob context of at most 65,535 bytes"))?;
         header.body_length = u32::try_from(body.len())
-            .map_err(|_| Error::invalid("wanted a blob body of less than 4 GiB"))?;
+            .map_err(|_| Error::invalid("expected a blob body of less than 4 GiB"))?;
         self.bytes.extend_from_slice(header.as_bytes());
         self.bytes.extend_from_slice(context);
         self.bytes.extend_from_slice(body);

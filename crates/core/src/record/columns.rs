@@ -245,7 +245,7 @@ impl Layout {
     pub fn named(name: &str) -> Result<&'static Self> {
         LAYOUTS.iter().find(|layout| layout.name == name).ok_or_else(|| {
             let names: Vec<_> = LAYOUTS.iter().map(|layout| layout.name).collect();
-            Error::invalid(format!("wanted a kind of {}, got {name:?}", names.join(", ")))
+            Error::invalid(format!("expected a kind of {}, got {name:?}", names.join(", ")))
         })
     }
 

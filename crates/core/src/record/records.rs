@@ -215,7 +215,7 @@ pub fn count_records(bytes: &[u8]) -> Result<usize> {
         let length = bytes[at] as usize * 8;
         if length == 0 || length % 64 != 0 || at + length > bytes.len() {
             return Err(Error::invalid(format!(
-                "wanted whole records; the one at byte {at} of {} says {length} bytes",
+                "expected whole records; the one at byte {at} of {} says {length} bytes",
                 bytes.len()
             )));
         }

@@ -54,7 +54,7 @@ impl Listing {
             .filter(|(base, _)| !base.is_empty())
             .ok_or_else(|| {
                 let known = QUOTES.join(", ");
-                Error::invalid(format!("wanted a symbol that ends in {known}, got {symbol:?}"))
+                Error::invalid(format!("expected a symbol that ends in {known}, got {symbol:?}"))
             })?;
         // Paid in another asset than dollars, a price means nothing real: any will do.
         let dollars = ["USDT", "USDC", "FDUSD", "EUR"].contains(&quote);

@@ -105,7 +105,7 @@ impl Market {
             market.list(symbol, config)?;
         }
         if market.stalls.is_empty() {
-            return Err(Error::invalid("wanted at least one symbol, got none"));
+            return Err(Error::invalid("expected at least one symbol, got none"));
         }
         Ok(market)
     }

@@ -80,7 +80,7 @@ impl Head {
             ));
         };
         if head.magic != MAGIC {
-            return Err(Error::corrupt(path, 0, "wanted a tape segment, got other bytes"));
+            return Err(Error::corrupt(path, 0, "expected a tape segment, got other bytes"));
         }
         if head.version > VERSION {
             return Err(Error::FutureVersion {

@@ -21,7 +21,7 @@ fn offset_path(tape: &Path, name: &str) -> Result<PathBuf> {
         || !name.bytes().all(is_plain)
     {
         return Err(Error::invalid(format!(
-            "wanted a name of up to {NAME_MAX} letters, digits, '-', '_' or '.', not starting \
+            "expected a name of up to {NAME_MAX} letters, digits, '-', '_' or '.', not starting \
              with '.', got {name:?}"
         )));
     }
@@ -88,7 +88,7 @@ pub fn load_offset(tape: &Path, name: &str) -> Result<Option<u64>> {
     };
     match text.strip_suffix('\n').map(str::parse) {
         Some(Ok(offset)) => Ok(Some(offset)),
-        _ => Err(Error::corrupt(&path, 0, "wanted an offset in decimal digits and a newline")),
+        _ => Err(Error::corrupt(&path, 0, "expected an offset in decimal digits and a newline")),
     }
 }
 

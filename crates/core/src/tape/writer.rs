@@ -93,7 +93,7 @@ impl Tape {
     fn open_behind(path: &Path, config: TapeConfig, input: Option<Reader>) -> Result<Self> {
         if config.segment_bytes < SEGMENT_MIN {
             return Err(Error::invalid(format!(
-                "wanted segments of at least {SEGMENT_MIN} bytes, got {}",
+                "expected segments of at least {SEGMENT_MIN} bytes, got {}",
                 config.segment_bytes
             )));
         }
@@ -473,7 +473,7 @@ fn wake(map: &Map) {
 #[cold]
 fn bad_items(bytes: usize, count: u32) -> Error {
     Error::invalid(format!(
-        "wanted whole items, a multiple of 8 bytes each and at most {FRAME_PAYLOAD_MAX} bytes in \
+        "expected whole items, a multiple of 8 bytes each and at most {FRAME_PAYLOAD_MAX} bytes in \
          all, got {count} items in {bytes} bytes"
     ))
 }

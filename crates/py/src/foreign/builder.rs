@@ -461,7 +461,7 @@ impl RecordBuilder {
         let buffer =
             PyBuffer::<u8>::get(&records.call_method0("tobytes").unwrap_or(records.clone()))?;
         if !buffer.is_c_contiguous() {
-            return Err(PyValueError::new_err("wanted contiguous bytes"));
+            return Err(PyValueError::new_err("expected contiguous bytes"));
         }
         // SAFETY: the buffer is contiguous and held for the copy, as is the GIL.
         let bytes = unsafe {

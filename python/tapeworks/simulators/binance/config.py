@@ -110,7 +110,7 @@ def parse_arguments(arguments: Sequence[str]) -> SimulatorConfig:
         parser.add_argument(f"--{name}", type=int)
     given = parser.parse_args(arguments)
     if given.rate <= 0 or given.speed < 0:
-        raise ConfigError("wanted a rate above 0 and a speed of 0 or more")
+        raise ConfigError("expected a rate above 0 and a speed of 0 or more")
     return SimulatorConfig(
         product=given.product,
         symbols=tuple(symbol.upper() for symbol in given.symbols),

@@ -43,9 +43,9 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ConfigError(f"wanted a fault of {', '.join(KINDS)}, got {self.kind!r}")
+            raise ConfigError(f"expected a fault of {', '.join(KINDS)}, got {self.kind!r}")
         if self.count < 0 or self.duration_s < 0 or self.at_s < 0:
-            raise ConfigError(f"wanted no negative number in {self}")
+            raise ConfigError(f"expected no negative number in {self}")
 
 
 def parse_fault(entry: dict[str, Any]) -> Fault:
@@ -56,7 +56,7 @@ def parse_fault(entry: dict[str, Any]) -> Fault:
     """
     known = {field.name for field in fields(Fault)}
     if not isinstance(entry, dict) or not entry.keys() <= known:
-        raise ConfigError(f"wanted a fault with keys of {sorted(known)}, got {entry!r}")
+        raise ConfigError(f"expected a fault with keys of {sorted(known)}, got {entry!r}")
     try:
         return Fault(**entry)
     except TypeError as error:

@@ -77,7 +77,7 @@ def read_recording(paths: Iterable[Path]) -> Recording:
     recording.frames.sort(key=lambda frame: frame.ts)
     recording.books.sort(key=lambda book: book.ts)
     if not recording.frames:
-        raise ConfigError("wanted recorded frames to play back, got none")
+        raise ConfigError("expected recorded frames to play back, got none")
     return recording
 
 

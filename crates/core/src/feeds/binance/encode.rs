@@ -173,7 +173,7 @@ impl<'a> Event<'a> {
         let first = records
             .iter()
             .find(|record| record.kind() != Kind::Definition as u8)
-            .ok_or_else(|| Error::invalid("wanted the records of one venue event, got none"))?;
+            .ok_or_else(|| Error::invalid("expected the records of one venue event, got none"))?;
         Ok(Self { first, rest: records })
     }
 

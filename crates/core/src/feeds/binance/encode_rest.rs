@@ -25,7 +25,7 @@ impl Binance {
             .iter()
             .find_map(|record| record.as_marker())
             .filter(|marker: &Marker| marker.code == MarkerCode::SnapshotBegin as u8)
-            .ok_or_else(|| Error::invalid("wanted the begin of a snapshot"))?;
+            .ok_or_else(|| Error::invalid("expected the begin of a snapshot"))?;
         let mut json = self.json(definition(marker.header, instruments)?, out);
         json.open("lastUpdateId");
         json.id(marker.first);
@@ -195,7 +195,7 @@ impl Binance {
     fn symbol_info(&self, definition: &Definition, out: &mut Vec<u8>) -> Result<()> {
         let canonical = unpadded(&definition.canonical);
         let (base, _) = canonical.split_once('-').ok_or_else(|| {
-            Error::invalid(format!("wanted a canonical symbol like BTC-USDT, got {canonical:?}"))
+            Error::invalid(format!("expected a canonical symbol like BTC-USDT, got {canonical:?}"))
         })?;
         let quote = unpadded(&definition.currency);
         let mut json = self.json(definition, out);
