@@ -2,7 +2,7 @@
  *
  * DISK_PLAN names a file of lines `call skip times errno word`: calls of that name on a path that
  * holds the word (`-`: any) work `skip` times, then fail `times` times with `errno`; errno 0 makes a
- * write short. A sync that fails drops the dirty pages, as Linux does: they count as clean from then
+ * write short, and one below 0 lets a sync that has worked return only after so many milliseconds. A sync that fails drops the dirty pages, as Linux does: they count as clean from then
  * on, and only what is written once more reaches the disk.
  *
  * DISK_SHADOW names a folder in which is kept what is on the disk: `<id>` holds a file as of its last
@@ -47,19 +47,22 @@ static int path_of(int fd, char *path, size_t size) {
   return is_below_root(path);
 }
 
-/* The errno with which this call is to fail, 0 for a short write, -1 if it is to work. */
+#define WORKS (-1)
+
+/* The errno with which this call is to fail, 0 for a short write, WORKS if it is to work; below
+ * that, so many milliseconds for which a sync is to last. */
 static int planned(const char *call, const char *path) {
   const char *name = getenv("DISK_PLAN");
-  if (!name) return -1;
+  if (!name) return WORKS;
   int fd = REAL(open)(name, O_RDONLY);
-  if (fd < 0) return -1;
+  if (fd < 0) return WORKS;
   char text[LINES * 256];
   ssize_t length = read(fd, text, sizeof text - 1);
   close(fd);
-  if (length <= 0) return -1;
+  if (length <= 0) return WORKS;
   text[length] = 0;
-  int line = 0, result = -1;
-  for (char *at = text, *next; *at && line < LINES && result < 0; at = next, line++) {
+  int line = 0, result = WORKS;
+  for (char *at = text, *next; *at && line < LINES && result == WORKS; at = next, line++) {
     next = strchr(at, '\n');
     if (next) *next++ = 0; else next = at + strlen(at);
     if (strcmp(plan[line].text, at)) {
@@ -208,6 +211,7 @@ static int sync_with(const char *call, int (*really)(int), int fd) {
     else if (!fstat(fd, &status) && S_ISDIR(status.st_mode)) note("sync %s\n", path);
   }
   pthread_mutex_unlock(&turn);
+  if (code < WORKS) usleep(-code * 1000);
   return result;
 }
 

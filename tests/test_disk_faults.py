@@ -173,3 +173,53 @@ def test_durable_is_on_the_disk_after_a_failed_sync(
             end = writer.end
         assert end >= durable
         assert [sequence for sequence, _ in trades(left / "tape")] == [*range(end)]
+
+
+SLOW = """
+import os, sys, time
+from pathlib import Path
+from tapeworks._core import TapeWriter
+
+path, disk = Path(sys.argv[1]), Path(sys.argv[2])
+head, zeros = bytes([8, 1, 0, 0, 1, 0, 0, 0]), bytes(32)
+
+def put(count):
+    numbers = range(writer.end, writer.end + count)
+    writer.append(b"".join(head + n.to_bytes(8, "little") * 3 + zeros for n in numbers))
+
+def published_word(file):
+    return int.from_bytes(file.read_bytes()[128:136], "little")
+
+def synced_frame():
+    return any(map(published_word, (disk / "shadow").glob("[0-9]*")))
+
+writer = TapeWriter(path, durability="interval", interval_ms=1, segment_bytes=64 << 10)
+(disk / "plan").write_text("sync 0 1 -1000 .seg\\n")
+put(1)
+for _ in range(10_000):
+    if synced_frame():
+        break
+    time.sleep(0.001)
+else:
+    raise SystemExit("the first frame was never synced")
+for _ in range(20):
+    put(100)
+assert len(list(path.glob("*.seg"))) > 1
+print(writer.sync(), writer.end, flush=True)
+os._exit(0)
+"""
+
+
+def test_segment_that_is_closed_while_it_is_synced_is_synced_again(tmp_path: Path) -> None:
+    # A sync of the newest segment takes a second; meanwhile more is written to it, and it is
+    # closed. Then all is synced, and power is lost: what came after the slow sync is there as well.
+    disk = Disk(tmp_path / "data", tmp_path / "disk")
+    told = run(disk, SLOW, disk.root / "tape", tmp_path / "disk")
+    durable, end = map(int, told.split())
+    assert durable == end == 2001
+    chance = random.Random(1)
+    for turn in range(8):
+        left = tmp_path / f"left-{turn}"
+        disk.lose_power(left, chance)
+        with tape.TapeWriter(left / "tape") as writer:
+            assert writer.end >= durable

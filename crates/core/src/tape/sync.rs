@@ -88,7 +88,10 @@ struct Failure {
 
 /// What one sync has to put on the disk.
 struct Due {
+    /// The closed segments, then the newest one where it is due.
     files: Vec<Arc<Live>>,
+    /// So many of them are closed.
+    closed: usize,
     before: Option<Arc<Live>>,
     folder_changes: (u64, u64),
 }
@@ -275,11 +278,12 @@ impl Shared {
                 return Err(failure.error(self.synced()));
             }
             let mut files = state.closed.clone();
+            let closed = files.len();
             if with_live && self.synced() < end {
                 files.push(Arc::clone(&state.live));
             }
             let before = state.before.clone().filter(|_| state.live.first < mark);
-            Due { files, before, folder_changes: state.folder_changes }
+            Due { files, closed, before, folder_changes: state.folder_changes }
         };
         let is_folder_synced = due.folder_changes.0 == due.folder_changes.1;
         if due.files.is_empty() && is_folder_synced {
@@ -316,8 +320,10 @@ impl Shared {
     /// Notes that `due` is on the disk.
     fn finish(&self, due: &Due, end: u64) {
         let mut state = self.state();
-        // The writer may have closed more meanwhile.
-        state.closed.retain(|closed| !due.files.iter().any(|file| Arc::ptr_eq(file, closed)));
+        // The writer may have closed more meanwhile, also what was the newest segment: then this
+        // sync came before its last frames.
+        let done = &due.files[..due.closed];
+        state.closed.retain(|closed| !done.iter().any(|file| Arc::ptr_eq(file, closed)));
         if let (Some(done), Some(before)) = (&due.before, &state.before) {
             if Arc::ptr_eq(done, before) {
                 state.before = None;
