@@ -21,17 +21,27 @@ faster by far; both are fully supported. `examples/own_feed.py` is a whole one.
 """
 
 import logging
+import re
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from tapeworks._core import Frame, RecordBuilder, price_units, size_units
 from tapeworks.config import check_once, check_url, source_name
 from tapeworks.errors import ConfigError
-from tapeworks.feeds.base import Feed, SessionRules
+from tapeworks.feeds.base import Control, Feed, SessionRules
 from tapeworks.feeds.limits import LogSampler, WeightBudget
 
-__all__ = ["Frame", "PythonFeed", "PythonFeedConfig", "RecordBuilder", "price_units", "size_units"]
+__all__ = [
+    "Frame",
+    "PythonFeed",
+    "PythonFeedConfig",
+    "RecordBuilder",
+    "SubscribeOnce",
+    "price_units",
+    "size_units",
+]
 
 URL_SCHEMES = {"ws_url": ("ws", "wss"), "rest_url": ("http", "https"), "proxy": ("http", "https")}
 
@@ -126,6 +136,19 @@ class PythonFeed(Feed):
         self.rules = SessionRules(silence_s=config.silence_s, age_s=config.rotation_s)
         self._refused = LogSampler()
 
+    def symbol(self, stream: str) -> str:
+        """Returns the configured symbol that the name of `stream` holds as a part of its own."""
+        found = (
+            s for s in self.config.symbols if re.search(rf"(?<!\w){re.escape(s)}(?!\w)", stream)
+        )
+        return next(found, "")
+
+    def books(self) -> Sequence[str]:
+        """Returns the symbols of the streams that carry changes of a book."""
+        streams = (stream for line in self.lines() for stream in line.streams)
+        moving = {self.symbol(stream) for stream in streams if self.channel(stream) == "depth"}
+        return [symbol for symbol in self.config.symbols if symbol in moving]
+
     @abstractmethod
     def decode(self, frame: Frame, out: RecordBuilder) -> None:
         """Writes to `out` the records that `frame` holds, if any.
@@ -166,3 +189,23 @@ class PythonFeed(Feed):
                     frame.body[:200],
                 )
             raise
+
+
+class SubscribeOnce:
+    """Subscribes a connection with one `message`; the answer lists the streams that it carries."""
+
+    def __init__(self, message: bytes, streams: Sequence[str]) -> None:
+        self.done = False
+        self.failed: Sequence[str] = ()
+        self._message: bytes | None = message
+        self._streams = streams
+
+    def next(self) -> bytes | None:
+        """Returns the message, once."""
+        message, self._message = self._message, None
+        return message
+
+    def receive(self, control: Control) -> None:
+        """Takes in the answer: what it does not list was refused."""
+        self.failed = [stream for stream in self._streams if stream not in control.streams]
+        self.done = True
