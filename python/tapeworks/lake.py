@@ -21,6 +21,7 @@ import pyarrow as pa
 from tapeworks import _core
 from tapeworks._core import Rows, Snapshots, Symbols, TapeReader
 from tapeworks.dead_letters import DeadLetterRows
+from tapeworks.errors import TapeRangeError
 from tapeworks.time_columns import REST
 
 COMMITS = "_commits"
@@ -203,15 +204,29 @@ def row_buffer(table: Table) -> Rows | Snapshots | DeadLetterRows:
 def read_rows(
     rows: Rows | Snapshots | DeadLetterRows, reader: TapeReader, items: int, from_offset: int = 0
 ) -> bool:
-    """Moves the next of a tape into `rows`, but none before `from_offset`; false at its end."""
-    if isinstance(rows, DeadLetterRows):
-        blobs = reader.read_blobs(min(items, BLOBS_MAX))
-        rows.extend(blobs or [], from_offset)
-        return bool(blobs)
-    batch = reader.read(items)
+    """Moves the next of a tape into `rows`, but none before `from_offset`; false at its end.
+
+    What a repair gave up is passed over: it is in the gap ledger.
+    """
+    try:
+        if isinstance(rows, DeadLetterRows):
+            blobs = reader.read_blobs(min(items, BLOBS_MAX))
+            rows.extend(blobs or [], from_offset)
+            return bool(blobs)
+        batch = reader.read(items)
+    except TapeRangeError as error:
+        pass_damage(reader, error)
+        return True
     if batch is not None:
         rows.extend(batch, from_offset)
     return batch is not None
+
+
+def pass_damage(reader: TapeReader, error: TapeRangeError) -> None:
+    """Seeks behind what a repair gave up; raises `error` if that is not what stopped `reader`."""
+    if error.first <= reader.position or reader.loss_cause(reader.position) != "damage":
+        raise error
+    reader.seek(error.first)
 
 
 def empty_rows(table: Table) -> pa.RecordBatch:

@@ -9,7 +9,7 @@ any instant, it can be run again.
 
 import datetime
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ import pyarrow.parquet as pq
 from tapeworks import commits, lake
 from tapeworks._core import KIND_DEFINITION, FolderLock, Records, Symbols, TapeReader
 from tapeworks.commits import Commit, Live, StoredFile
-from tapeworks.errors import LakeError, TapeReplacedError
+from tapeworks.errors import LakeError, TapeRangeError, TapeReplacedError
 from tapeworks.lake import Table
 from tapeworks.sinks.base import UNKNOWN
 from tapeworks.sinks.commit_log import describe_file, finish_version_1, start_log
 from tapeworks.sinks.writer import columns_with_absent, with_required, write_table_file
-from tapeworks.tape import Loss, Place, check_place, note_loss, place_at
+from tapeworks.tape import DAMAGE, RETENTION, Loss, Place, check_place, note_loss, place_at
 from tapeworks.views.archive import Archive, Wanted
 from tapeworks.views.tail import SourceTail
 
@@ -58,8 +58,10 @@ class TopicRebuild:
     offset: int = 0
 
 
-def rebuild(data: Path, source: str) -> Iterator[TopicRebuild]:
+def rebuild(data: Path, source: str, remade: Collection[str] = ()) -> Iterator[TopicRebuild]:
     """Rebuilds the lake of `source`, topic by topic.
+
+    The tapes of the topics `remade` hold the same items as before, in other frames.
 
     Raises:
         TapeLockedError: a sink is writing it: stop it first.
@@ -72,7 +74,7 @@ def rebuild(data: Path, source: str) -> Iterator[TopicRebuild]:
         symbols = _Symbols(data, source)
         symbols.collect()
         for topic in lake.TOPICS:
-            work = _Topic(data, source, topic, symbols.symbols)
+            work = _Topic(data, source, topic, symbols.symbols, is_remade=topic in remade)
             if work.has_anything():
                 yield work.run()
 
@@ -120,7 +122,14 @@ class _Symbols:
 
     def _tape(self) -> Records | None:
         reader = _reader(self._data / "tape" / self._source / lake.TABLES["instruments"].topic)
-        while reader is not None and (batch := reader.read(READ_RECORDS)) is not None:
+        while reader is not None:
+            try:
+                batch = reader.read(READ_RECORDS)
+            except TapeRangeError as error:
+                lake.pass_damage(reader, error)
+                continue
+            if batch is None:
+                break
             if len(found := batch.select([KIND_DEFINITION])):
                 self.symbols.load(found)
         return None
@@ -129,7 +138,10 @@ class _Symbols:
 class _Topic:
     """The rebuilding of one topic."""
 
-    def __init__(self, data: Path, source: str, topic: str, symbols: Symbols) -> None:
+    def __init__(
+        self, data: Path, source: str, topic: str, symbols: Symbols, *, is_remade: bool = False
+    ) -> None:
+        self._is_remade = is_remade
         self._data, self._root = data, data / "lake"
         self._where = self._root, source, topic
         self._source, self._topic, self._symbols = source, topic, symbols
@@ -247,7 +259,10 @@ class _Topic:
         if self._reader is None:
             return
         if self._old is not None:
-            check_place(self._reader, self._old.place)
+            place = self._old.place
+            check_place(
+                self._reader, replace(place, fingerprint=None) if self._is_remade else place
+            )
         for name in self._kept:
             metadata = pq.read_metadata(self._root / name).metadata or {}
             tape = metadata.get(commits.TAPE_KEY, b"").decode()
@@ -340,7 +355,8 @@ class _Topic:
             # The commit will begin at the front of the tape, so that no sink tells of these.
             ranges.append((end, first - 1))
         for first, last in sorted(set(ranges)):
-            loss = Loss(self._topic, READER, first, last, UNKNOWN, UNKNOWN)
+            cause = DAMAGE if gone else RETENTION
+            loss = Loss(self._topic, READER, first, last, UNKNOWN, UNKNOWN, cause)
             note_loss(self._data, self._source, loss)
             self._report.lost.append((first, last))
 

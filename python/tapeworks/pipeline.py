@@ -26,6 +26,7 @@ from tapeworks.config import Section
 from tapeworks.errors import (
     ConfigError,
     CorruptTapeError,
+    TapeError,
     TapeLockedError,
     VenueError,
 )
@@ -165,20 +166,33 @@ def lock_sources(data: Path, sources: Sequence[str]) -> Iterator[list[FolderLock
         yield [stack.enter_context(lock_source(data, source)) for source in sources]
 
 
-def lock_source(data: Path, source: str) -> FolderLock:
-    """Takes the right to record `source` into `data`.
+def unfinished_repair(data: Path, source: str) -> Path:
+    """Returns the file that is there while a repair of `source` is not finished."""
+    return data / "state" / source / "repair.json"
+
+
+def lock_source(data: Path, source: str, *, repairing: bool = False) -> FolderLock:
+    """Takes the right to record `source` into `data`; `repairing` is for what repairs it.
 
     Raises:
         TapeLockedError: another process has it; the message names it.
+        TapeError: a repair was not finished.
     """
     try:
-        return FolderLock(data / "state" / source)
+        lock = FolderLock(data / "state" / source)
     except TapeLockedError as error:
         holder = f"process {error.holder}" if error.holder else "another process"
         raise TapeLockedError(
             f"{source} is recorded into {data} already, by {holder}; nothing was started. "
             f"`tape down --data {data}` stops it; --data names another folder"
         ) from None
+    if not repairing and unfinished_repair(data, source).exists():
+        lock.release()
+        raise TapeError(
+            f"{source}: a repair in {data} was not finished, nothing was started: "
+            f"`tape repair --yes --data {data}` finishes it"
+        )
+    return lock
 
 
 def processors_of(config: Config, source: str) -> ProcessorsConfig:

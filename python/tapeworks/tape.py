@@ -1,7 +1,7 @@
 """The spine: append-only tapes, each a folder, written by one process and read by any number.
 
 All work is done in the native module; here are its public names, the settings of tapes, and the
-notes by which a reader tells the recorder what retention took from it.
+notes by which a reader tells the recorder what it lost.
 """
 
 import contextlib
@@ -46,6 +46,8 @@ __all__ = [
 ]
 
 MS_PER_HOUR = 3_600_000
+RETENTION, DAMAGE = "retention", "damage"
+"""Causes of a `Loss`."""
 
 _log = logging.getLogger("tapeworks.tape")
 
@@ -141,7 +143,7 @@ def open_at(path: str | PathLike[str], name: str) -> TapeReader:
 
 @dataclass(frozen=True)
 class Loss:
-    """Items of a tape that retention took before `reader` had taken them."""
+    """Items of a tape that are lost to `reader`."""
 
     topic: str
     reader: str
@@ -151,6 +153,8 @@ class Loss:
     """Newest receive time before them, in ns; the least 64-bit number if it is not known."""
     ts_end: int
     """Newest receive time of the first item after them."""
+    cause: str = RETENTION
+    """Why: retention took them, or a repair gave them up."""
 
 
 def note_loss(data: Path, source: str, loss: Loss) -> Path:
@@ -196,5 +200,7 @@ def _check_loss(loss: Loss) -> None:
     if not all(type(number) is int for number in numbers):
         raise ValueError(f"expected whole numbers, got {numbers}")
     in_range = min(numbers) >= -(2**63) and max(numbers[2:]) < 2**63 and loss.last < 2**64
+    if loss.cause not in (RETENTION, DAMAGE):
+        raise ValueError(f"expected the cause {RETENTION} or {DAMAGE}, got {loss.cause!r}")
     if not (in_range and 0 <= loss.first <= loss.last):
         raise ValueError(f"expected items in order and times of 64 bits, got {numbers}")

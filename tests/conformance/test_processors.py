@@ -14,7 +14,7 @@ from tapeworks.config import Section, Value, parse, write_toml
 from tapeworks.errors import ConfigError, ProcessorError, TapeError
 from tapeworks.jobs.inspection import state_faults
 from tapeworks.pipeline import processors_of
-from tapeworks.processors.base import Processor, ProcessorConfig, retention_gap
+from tapeworks.processors.base import Processor, ProcessorConfig, loss_gap
 from tapeworks.processors.derive import STEPS, Derivation
 from tapeworks.processors.python_stage import PythonStage
 from tapeworks.settings import resolve_config
@@ -317,6 +317,6 @@ def test_retention_that_passed_it_is_a_gap_with_its_times(tapes: Path) -> None:
     assert 10 <= loss[0] < loss[1] == first - 1
     assert 0 < loss[2] <= loss[3] < 2**62
     found = b"".join(bytes(batch) for batch in batches(tapes / "other"))
-    gap = retention_gap(loss[0], first - 1, loss[2])
+    gap = loss_gap(loss[0], first - 1, loss[2], "retention")
     assert found.count(gap) == 1
     stage.close()

@@ -37,7 +37,7 @@ pub use lock::FolderLock;
 pub use offsets::{list_offsets, load_offset, save_offset};
 pub use place::Place;
 pub use reader::Reader;
-pub use repair::{repair, LostItems, Repair};
+pub use repair::{remake, repair, LostItems, Repair};
 pub use verify::{hash, verify, verify_against, Fault, Head, Report};
 pub use writer::Tape;
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use tapeworks_core::record::columns::{Field, Meaning, HEADER, LAYOUTS};
-use tapeworks_core::record::Kind;
+use tapeworks_core::record::{GapCause, Kind};
 
 const OPENING: &str = "\
 <!-- Made by crates/core/tests/formats.rs from crates/core/src/record; to make it anew:
@@ -71,6 +71,11 @@ fn record_page() -> String {
         let (kind, number, width) = (layout.kind, layout.kind as u8, layout.width);
         writeln!(text, "\n## {kind:?}: kind {number}, {width} bytes").unwrap();
         draw(&mut text, layout.body);
+        if layout.kind == Kind::Marker {
+            let causes = Field { meaning: Meaning::Name(GapCause::NAMES), ..layout.body[1] };
+            text.push_str("\nThe cause of a gap:\n");
+            draw(&mut text, &[causes]);
+        }
     }
     text
 }

@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyDict};
 use tapeworks_core::feeds::foreign::FOREIGN;
 use tapeworks_core::ingest::{self, IngestConfig};
 use tapeworks_core::processors::Stage;
-use tapeworks_core::record::{BlobKind, Channel};
+use tapeworks_core::record::{BlobKind, Channel, GapCause};
 use tapeworks_core::tape::{Durability, Retention};
 use tapeworks_core::{Descriptor, Feed};
 
@@ -211,15 +211,25 @@ impl Ingest {
         self.with(py, |inner| inner.silent_stream(connection, stream, ts, since))
     }
 
-    /// Notes that retention took items of a derived tape before a reader had taken them.
+    /// Notes that items of a tape are lost: `cause` is that of a gap, retention or damage.
+    #[pyo3(signature = (items, received, ts, cause = "retention"))]
     fn lost(
         &self,
         py: Python<'_>,
         items: (u64, u64),
         received: (i64, i64),
         ts: i64,
+        cause: &str,
     ) -> PyResult<()> {
-        self.with(py, |inner| inner.lost(items, received, ts))
+        let cause = match cause {
+            "retention" => GapCause::Retention,
+            "damage" => GapCause::Damage,
+            other => {
+                let reason = format!("expected the cause retention or damage, got {other:?}");
+                return Err(PyValueError::new_err(reason));
+            }
+        };
+        self.with(py, |inner| inner.lost(cause, items, received, ts))
     }
 
     /// Starts to count a stream of a connection.

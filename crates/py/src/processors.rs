@@ -16,6 +16,9 @@ use crate::errors::to_python;
 use crate::ingest::feed_of;
 use crate::turns::Turns;
 
+/// First and last item, newest receive time before and after, cause.
+type LostInput = (u64, u64, i64, i64, &'static str);
+
 /// One processor between two tapes, exactly once. Calls from several threads take turns.
 #[pyclass(frozen, module = "tapeworks._core")]
 pub struct Stage {
@@ -194,11 +197,14 @@ impl Stage {
         self.with(py, |stage| Ok(stage.notes().to_vec()))
     }
 
-    /// Input that retention took before this stage had read it, since the last call: first and
-    /// last item, newest receive time before and after.
-    fn take_losses(&self, py: Python<'_>) -> PyResult<Vec<(u64, u64, i64, i64)>> {
+    /// Input that was gone before this stage had read it, since the last call: first and last
+    /// item, newest receive time before and after, and why.
+    fn take_losses(&self, py: Python<'_>) -> PyResult<Vec<LostInput>> {
         let losses = self.with(py, |stage| Ok(stage.take_losses()))?;
-        Ok(losses.iter().map(|loss| (loss.first, loss.last, loss.ts_start, loss.ts_end)).collect())
+        let told = losses
+            .iter()
+            .map(|loss| (loss.first, loss.last, loss.ts_start, loss.ts_end, loss.cause.name()));
+        Ok(told.collect())
     }
 
     /// What went wrong with closed segments of the output when they were last looked at.

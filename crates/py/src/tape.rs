@@ -404,6 +404,17 @@ impl TapeReader {
         Ok(found.map(|print| format!("{print:016x}")))
     }
 
+    /// The ranges of offsets that a repair gave up: first and last of each.
+    fn lost_ranges(&self) -> PyResult<Vec<(u64, u64)>> {
+        self.inner.lost_ranges().map_err(to_python)
+    }
+
+    /// Why the item at `offset`, which is not on the tape, is gone: `damage` where a repair gave it
+    /// up, else `retention`.
+    fn loss_cause(&self, offset: u64) -> PyResult<&'static str> {
+        Ok(self.inner.loss_cause(offset).map_err(to_python)?.name())
+    }
+
     /// Fails unless `offset` is a place on this tape: of the tape `tape_id`, with `fingerprint`
     /// before it. What is `None` is not compared.
     #[pyo3(signature = (offset, *, tape_id = None, fingerprint = None))]

@@ -61,6 +61,17 @@ fn tape_hash(py: Python<'_>, path: PathBuf) -> PyResult<String> {
 #[pyfunction]
 fn repair_tape(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
     let report = py.allow_threads(|| tape::repair(&path)).map_err(to_python)?;
+    to_dict(py, report)
+}
+
+/// Empties the tape at `path` under its id, so that its stage makes all of it again.
+#[pyfunction]
+fn remake_tape(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
+    let report = py.allow_threads(|| tape::remake(&path)).map_err(to_python)?;
+    to_dict(py, report)
+}
+
+fn to_dict(py: Python<'_>, report: tape::Repair) -> PyResult<Bound<'_, PyDict>> {
     let done = PyDict::new(py);
     done.set_item("moved_to", report.moved_to.map(|folder| folder.display().to_string()))?;
     done.set_item("moved", report.moved)?;
@@ -82,6 +93,7 @@ fn repair_tape(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(verify, module)?)?;
     module.add_function(wrap_pyfunction!(repair_tape, module)?)?;
+    module.add_function(wrap_pyfunction!(remake_tape, module)?)?;
     module.add_function(wrap_pyfunction!(tape_hash, module)?)?;
     Ok(())
 }

@@ -22,9 +22,11 @@ Examples:
   tape repair              # shows what is damaged, and what would be done
   tape repair --yes        # does it
 
-Nothing is deleted: what is damaged, and all that was made from it, goes to `damaged/` of the data
-folder. What can be read of the raw tape is kept, everything else is made from it again, and what
-cannot be read is a gap in the ledger (`tape gaps`). It refuses while anything writes the source.
+Nothing is deleted: what is damaged of a tape goes to `damaged-<time>/` in its folder, states and
+offsets go to `damaged/` of the data folder. What can be read of the raw tape stays as it is, other
+tapes are made again from their input, and what cannot be had again is a gap in the ledger, of cause
+`damage` (`tape gaps`). It refuses while anything writes the source. If it is interrupted, run it
+again.
 
 It exits with 0 if nothing is damaged or all is repaired, and else with 1.
 """
@@ -83,6 +85,9 @@ def _decoder(settings: Config, plan: Plan, feed: str) -> tuple[Any | None, str]:
 
 def _tell(settings: Config, plan: Plan, decoder: Any | None, native: str) -> None:
     report = repair(settings, plan, decoder, native)
-    typer.echo(f"{plan.source}: repaired; what was damaged is in {report.aside}")
+    typer.echo(f"{plan.source}: repaired")
+    for aside in report.aside:
+        typer.echo(f"{plan.source}: what was damaged is in {aside}")
     for lost in report.lost:
-        typer.echo(f"{plan.source}: frames {lost.first} to {lost.last} are lost: see `tape gaps`")
+        extent = f"offsets {lost.first} to {lost.last} of {lost.topic}"
+        typer.echo(f"{plan.source}: {extent} are lost: see `tape gaps`")

@@ -1,5 +1,6 @@
 """`tape verify`: proves that tapes, states, offsets and lake are whole and unchanged."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,23 +13,45 @@ from tapeworks.cli.command import Application
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import amount, as_json, size
+from tapeworks.config import source_name
 from tapeworks.errors import ConfigError
 from tapeworks.jobs.inspection import Fault, state_faults, tape_fault, tapes_of, verify_tape
+from tapeworks.processors.derive import RAW
 from tapeworks.tape import tape_hash
 from tapeworks.views.lake_check import LakeReport, verify_lake
 
 app = Application()
+HEAD = re.compile(r"\d{1,20}:[0-9a-f]{64}")
+
+EXAMPLES = """\
+Examples:
+  tape verify
+  tape verify data/tape/binance-spot/market-data.raw --hash
+  tape verify --head >> heads.txt      # keep it where nobody can change it together with the tape
+  tape verify data/tape/binance-spot/market-data.raw --expect 81920:9f2c...
+
+The head of a tape is `offset:hash`: a hash of all that the tape holds before that offset. Without
+one that is kept elsewhere, the hash chain shows damage, and changes by whoever does not make all
+later hashes anew. With --expect, anything that was changed, cut or rewritten before is a fault.
+"""
 
 
 @app.command(
     "verify",
-    epilog="Examples:\n  tape verify\n  tape verify data/tape/binance-spot/market-data.raw --hash",
+    epilog=EXAMPLES,
 )
 def verify_tapes(
     tapes: Annotated[
         list[Path] | None, typer.Argument(help="Tapes. [default: all of the data folder]")
     ] = None,
     hashes: Annotated[bool, typer.Option("--hash", help="Show one hash over all items.")] = False,
+    head: Annotated[
+        bool, typer.Option("--head", help="Print the head of each raw tape, to be kept elsewhere.")
+    ] = False,
+    expect: Annotated[
+        str, typer.Option(help="A head that one tape must still agree with.", metavar="OFFSET:HASH")
+    ] = "",
+    source: Annotated[str, typer.Option(help="The source whose raw tape --expect is of.")] = "",
     json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
     data: DataOption = None,
 ) -> None:
@@ -36,16 +59,24 @@ def verify_tapes(
 
     Exits with 1 at any fault. Tapes that are named are read alone.
     """
+    if expect or source:
+        tapes = [_expected_tape(tapes, source, expect, data)]
     reports = []
     folders = [path for path in tapes or () if (path / "tape").is_dir()] or _none(tapes, data)
+    folders = [] if head else folders
     lakes = [found for folder in folders for found in verify_lake(folder)]
     others = [fault for folder in folders for fault in state_faults(folder)]
-    for path in _meant(tapes) if tapes else all_tapes(recorded(data)):
-        report: dict[str, Any] = {"tape": str(path), **verify_tape(path)}
+    meant = _meant(tapes) if tapes else all_tapes(recorded(data))
+    if head:
+        meant = [path for path in meant if tapes or path.name == RAW]
+    for path in meant:
+        report: dict[str, Any] = {"tape": str(path), **verify_tape(path, expect or None)}
         if hashes and report["fault"] is None:
             report["sha256"] = tape_hash(path)
         reports.append(report)
-    if json:
+    if head and not json:
+        _show_heads(reports)
+    elif json:
         print(as_json([*reports, *map(_other_entry, others), *map(_lake_entry, lakes)]))
     else:
         _show(reports, others)
@@ -54,6 +85,30 @@ def verify_tapes(
     is_damaged = any(report["fault"] is not None for report in reports)
     if is_damaged or others or any(found.faults for found in lakes):
         raise typer.Exit(1)
+
+
+def _expected_tape(tapes: list[Path] | None, source: str, expect: str, data: Path | None) -> Path:
+    """Returns the one tape that a head is compared with.
+
+    Raises:
+        ConfigError: `expect` is no head, or the tape is not named.
+    """
+    if HEAD.fullmatch(expect) is None:
+        raise ConfigError(f"--expect: expected OFFSET:HASH with 64 hex digits, got {expect!r}")
+    if source and not tapes:
+        return recorded(data) / "tape" / source_name(source) / RAW
+    if source or tapes is None or len(tapes) != 1 or (tapes[0] / "tape").is_dir():
+        raise ConfigError("--expect: expected one tape, or the source of a raw tape by --source")
+    return tapes[0]
+
+
+def _show_heads(reports: list[dict[str, Any]]) -> None:
+    """Prints a line for each tape: its head and its folder; faults go to stderr."""
+    for report in reports:
+        if (fault := tape_fault(Path(report["tape"]), report)) is not None:
+            typer.echo(str(fault), err=True)
+        elif report["head"] is not None:
+            typer.echo(f"{report['head']}  {report['tape']}")
 
 
 def _none(tapes: list[Path] | None, data: Path | None) -> list[Path]:

@@ -351,10 +351,10 @@ class Session:
                 self._report(self.status())
 
     def _take_losses(self) -> None:
-        """Puts on the raw tape what readers of derived tapes lost to retention."""
+        """Puts on the raw tape what readers of derived tapes lost."""
         for path, loss in noted_losses(self._data, self.feed.source) if self._data else ():
             items, received = (loss.first, loss.last), (loss.ts_start, loss.ts_end)
-            self.ingest.lost(items, received, self._clock.wall_ns())
+            self.ingest.lost(items, received, self._clock.wall_ns(), loss.cause)
             self.flush()
             # Noted twice, if this process ends here, is one gap: the latest word on it counts.
             self.ingest.sync()

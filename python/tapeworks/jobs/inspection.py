@@ -11,7 +11,7 @@ from typing import Any
 from tapeworks._core import verify_state
 from tapeworks.errors import TapeError, TapeRangeError
 from tapeworks.processors.base import STATE_MAGIC, State
-from tapeworks.tape import TapeReader, list_offsets, load_offset, verify
+from tapeworks.tape import TapeReader, load_offset, verify
 from tapeworks.views.lake_check import verify_lake
 
 TAPE, STATE, OFFSET, LAKE = "tape", "state", "offset", "lake"
@@ -42,10 +42,13 @@ def tapes_of(data: Path) -> list[Path]:
     )
 
 
-def verify_tape(path: Path) -> dict[str, Any]:
-    """Reads all of a tape; one that cannot even be opened is a report with a fault as well."""
+def verify_tape(path: Path, expect: str | None = None) -> dict[str, Any]:
+    """Reads all of a tape; one that cannot even be opened is a report with a fault as well.
+
+    With `expect`, a head that was kept, anything that was changed before it is a fault.
+    """
     try:
-        return verify(path)
+        return verify(path, expect)
     except (TapeError, OSError) as error:
         place = {"path": str(path), "byte": getattr(error, "byte", 0), "reason": str(error)}
         numbers = dict.fromkeys(("segments", "frames", "items", "bytes", "links"), 0)
@@ -94,13 +97,8 @@ def _state_fault(path: Path) -> str | None:
 def _offset_faults(tape: Path) -> Iterator[Fault]:
     """Yields the readers of a tape whose saved offset is none, or beyond its end."""
     source, topic = tape.parent.name, tape.name
-    try:
-        names = list(list_offsets(tape))
-    except (TapeError, ValueError, OSError) as error:
-        yield Fault(OFFSET, source, str(tape / "offsets"), str(error), topic=topic)
-        return
-    for name in names:
-        path = str(tape / "offsets" / name)
+    for file in sorted((tape / "offsets").glob("[!.]*")):
+        name, path = file.name, str(file)
         try:
             offset, end = load_offset(tape, name), TapeReader(tape).end
         except TapeRangeError:

@@ -1,21 +1,22 @@
-"""Rebuilds a source of which something is damaged, from what its raw tape still holds.
+"""Makes a source of which something is damaged good again, and declares what is lost for good.
 
-Nothing is deleted: whatever is damaged, and all that was made from it, is moved to `damaged/` of
-the data folder, byte for byte. What can be read of the raw tape stays or is copied; every other
-tape, the states and the lake's part of the source are made again from it. Frames that cannot be
-read are a gap in the ledger. It may be ended at any moment and started again.
+Nothing is deleted. A damaged raw tape is repaired in place: its whole frames stay at their offsets,
+what is damaged goes to `damaged-<time>/` in its folder. A derived tape is emptied and made again
+from its input where that holds everything, else it is repaired like a raw one. States and offsets
+go to `damaged/` of the data folder; the lake goes through `lake_rebuild`. It may be ended at any
+moment and started again; until it is finished, nothing else records the source.
 """
 
 import contextlib
-import shutil
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tapeworks import lake
-from tapeworks._core import FolderLock, Ingest
+from tapeworks._core import FolderLock, Ingest, remake_tape, repair_tape
 from tapeworks.errors import TapeworksError
 from tapeworks.jobs.inspection import (
     LAKE,
@@ -27,27 +28,21 @@ from tapeworks.jobs.inspection import (
     tapes_of,
     verify_tape,
 )
-from tapeworks.jobs.salvage import Hole, read_whole_frames
 from tapeworks.lake_rebuild import rebuild
-from tapeworks.pipeline import Config, catch_up, lock_source
-from tapeworks.processors.derive import RAW
-from tapeworks.tape import TapeWriter
+from tapeworks.pipeline import Config, catch_up, lock_source, unfinished_repair
+from tapeworks.processors.derive import LEDGER, NORMALIZE, NORMALIZED, RAW, STEPS
+from tapeworks.sinks.base import UNKNOWN, received
+from tapeworks.tape import DAMAGE, Loss, TapeReader, note_loss, noted_losses
 
 FOLDER = "damaged"
-NOT_KNOWN = -(2**63)
-COMPLETE = "complete"
+READER = "repair"
+# By target: what makes it again. In the order of the flow.
+STEP_OF = {step.target: step for step in (NORMALIZE, *STEPS)}
+FLOW = (RAW, *STEP_OF)
+# By topic: the tape on which a stage declares by itself what it did not find on that topic.
+DECLARED_BY = {RAW: NORMALIZED, NORMALIZED: LEDGER}
 
-
-@dataclass(frozen=True)
-class Lost:
-    """Frames of a raw tape that cannot be read."""
-
-    first: int
-    last: int
-    ts_start: int
-    """Receive time of the frame before them; the least number if there is none."""
-    ts_end: int
-    """Receive time of the frame after them, or of now."""
+Range = tuple[int, int]
 
 
 @dataclass
@@ -55,33 +50,51 @@ class Plan:
     """What is damaged of one source, and what would be done about it."""
 
     source: str
+    data: Path
     faults: list[Fault] = field(default_factory=list)
 
-    @property
-    def rebuilds(self) -> bool:
-        """Whether more is to be done than to move single files aside."""
-        return any(fault.kind == TAPE for fault in self.faults)
-
-    @property
-    def raw_is_damaged(self) -> bool:
-        """Whether frames of the venue itself cannot be read."""
-        return any(fault.kind == TAPE and fault.topic == RAW for fault in self.faults)
+    def damaged_topics(self) -> list[str]:
+        """Returns the topics of damaged tapes, in the order of the flow."""
+        found = {fault.topic for fault in self.faults if fault.kind == TAPE and fault.topic}
+        return [topic for topic in FLOW if topic in found] + sorted(found.difference(FLOW))
 
     def steps(self) -> list[str]:
         """Returns what would be done, in words."""
-        if not self.rebuilds:
-            told = ["make the lake's commits again from its files, and missing rows from the tapes"]
-            told = told if any(fault.kind == LAKE for fault in self.faults) else []
-            others = any(fault.kind != LAKE for fault in self.faults)
-            return [*(["move these files aside; they are made again"] if others else []), *told]
-        told = ["move all tapes but the raw one, the states and the lake's part aside"]
-        if self.raw_is_damaged:
-            told = [
-                "copy what can be read of the raw tape, and move the old one aside",
-                *told,
-                "declare what cannot be read as a gap",
-            ]
-        return [*told, "make all of it again from the raw tape"]
+        told, remade = [], self.remade_topics()
+        for topic in self.damaged_topics():
+            if topic in remade:
+                told.append(f"move all of {topic} aside, and make it again from its input")
+            else:
+                told.append(f"move what is damaged of {topic} aside, and declare a gap for it")
+        kinds = {fault.kind for fault in self.faults}
+        if kinds - {TAPE, LAKE}:
+            told.append("move these states and offsets aside; they are made again")
+        if LAKE in kinds or remade:
+            told.append("make the lake's commits again from its files, and missing rows from tapes")
+        return told or ["finish it"]
+
+    def remade_topics(self) -> list[str]:
+        """Returns the topics whose tapes are made again, as their input holds everything."""
+        damaged, remade = self.damaged_topics(), list[str]()
+        for topic in damaged:
+            step = STEP_OF.get(topic)
+            if step is None:
+                continue
+            inputs = {step.source, RAW} if step.processor == "dead_letters" else {step.source}
+            lacking = set(damaged) - set(remade)
+            tapes = self.data / "tape" / self.source
+            if not inputs & lacking and all(_is_complete(tapes / name) for name in inputs):
+                remade.append(topic)
+        return remade
+
+
+def _is_complete(tape: Path) -> bool:
+    """Whether a tape holds every item from offset 0 on; its frames were verified before."""
+    with contextlib.suppress(OSError, TapeworksError):
+        reader = TapeReader(tape)
+        return reader.first == 0 and not reader.lost_ranges()
+    # Damaged, and made again before this is looked at.
+    return False
 
 
 @dataclass
@@ -89,23 +102,25 @@ class Report:
     """What was done about one source."""
 
     source: str
-    aside: Path
-    lost: list[Lost] = field(default_factory=list)
+    aside: list[Path] = field(default_factory=list)
+    lost: list[Loss] = field(default_factory=list)
 
 
 def inspect(data: Path) -> list[Plan]:
     """Returns what is damaged, one plan for each source that has something; reads every byte."""
     plans: dict[str, Plan] = {}
+
+    def add(fault: Fault) -> None:
+        plans.setdefault(fault.source, Plan(fault.source, data)).faults.append(fault)
+
     for path in tapes_of(data):
         if (fault := tape_fault(path, verify_tape(path))) is not None:
-            plans.setdefault(fault.source, Plan(fault.source)).faults.append(fault)
+            add(fault)
     for fault in (*state_faults(data), *lake_faults(data)):
-        plans.setdefault(fault.source, Plan(fault.source)).faults.append(fault)
-    for path in data.glob(".repair-*"):
-        # A repair that was ended half-way: what was damaged may not be in its place any more.
-        source = path.name.removeprefix(".repair-")
-        told = Fault(TAPE, source, str(path), "a repair was not finished", topic=RAW)
-        plans.setdefault(source, Plan(source)).faults.append(told)
+        add(fault)
+    for folder in sorted((data / "state").glob("*")):
+        if (path := unfinished_repair(data, folder.name)).exists():
+            add(Fault(TAPE, folder.name, str(path), "a repair was not finished"))
     return list(plans.values())
 
 
@@ -113,148 +128,187 @@ def repair(config: Config, plan: Plan, feed: Any | None, native: str) -> Report:
     """Does what `plan` says. `feed` decodes frames of a feed of the user's own; none for others.
 
     Raises:
-        TapeLockedError: something writes the source.
-        TapeworksError: it cannot be rebuilt without losing more; nothing was changed.
+        TapeLockedError: something writes the source; nothing was changed.
+        TapeworksError: it cannot be repaired; the message says what to do.
     """
-    data, source = config.data, plan.source
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    report = Report(source, data / FOLDER / f"{source}-{stamp}")
-    with lock_source(data, source):
-        with _locked(data, source):
-            if not plan.rebuilds:
-                for fault in plan.faults:
-                    if fault.kind != LAKE:
-                        _move(Path(fault.path), report.aside, data)
-            else:
-                _check_that_raw_is_from_the_start(data, source)
-            if plan.raw_is_damaged:
-                report.lost = _replace_raw(data, source, report.aside)
-        if not plan.rebuilds:
-            if any(fault.kind == LAKE for fault in plan.faults):
-                list(rebuild(data, source))
-            return report
-        for path in _derived(data, source):
-            _move(path, report.aside, data)
-        _derive(config, source, feed, native, report.lost)
-    return report
+    work = _Work(config, plan, feed, native)
+    with lock_source(config.data, plan.source, repairing=True):
+        with _locked(config.data, plan.source):
+            remade = work.repair_tapes()
+            work.note_losses()
+        work.derive(remade)
+        work.finish()
+    return work.report
+
+
+class _Work:
+    """The repair of one source."""
+
+    def __init__(self, config: Config, plan: Plan, feed: Any | None, native: str) -> None:
+        self._config = replace(config, feeds={plan.source: config.feeds.get(plan.source)})
+        self._data, self._source, self._plan = config.data, plan.source, plan
+        self._feed, self._native = feed, native
+        self._tapes = config.data / "tape" / plan.source
+        self._unfinished = unfinished_repair(config.data, plan.source)
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        self._aside = config.data / FOLDER / f"{plan.source}-{stamp}"
+        self.report = Report(plan.source)
+
+    def repair_tapes(self) -> set[str]:
+        """Makes all tapes whole; returns those of which items are made again."""
+        remade = set(self._plan.remade_topics())
+        remade.update(_read_json(self._unfinished, []))
+        was_begun = self._unfinished.exists()
+        _write_json(self._unfinished, sorted(remade))
+        for topic in self._plan.damaged_topics():
+            made = remake_tape if topic in remade else repair_tape
+            try:
+                done = made(self._tapes / topic)
+            except TapeworksError:
+                if not was_begun and not self.report.aside:
+                    self._unfinished.unlink()
+                raise
+            if done["moved_to"] is not None:
+                self.report.aside.append(Path(done["moved_to"]))
+            if done["remade_from"] is not None:
+                remade.add(topic)
+                _write_json(self._unfinished, sorted(remade))
+        for fault in self._plan.faults:
+            if fault.kind not in (TAPE, LAKE):
+                self._move(Path(fault.path))
+        for topic in remade & STEP_OF.keys():
+            # They are of what the tape held before, and cover more than it does now.
+            if (TapeReader(self._tapes / topic).covered or 0) == 0:
+                self._move(self._data / "state" / self._source / STEP_OF[topic].processor)
+        return remade
+
+    def note_losses(self) -> None:
+        """Notes each range that a repair gave up and that is not in the ledger yet."""
+        for tape in sorted(path for path in self._tapes.glob("[!.]*") if path.is_dir()):
+            if not any(tape.glob("*.seg*")):
+                continue
+            ranges = TapeReader(tape).lost_ranges()
+            path = self._data / "state" / self._source / FOLDER / f"{tape.name}.json"
+            known = [(first, last) for first, last in _read_json(path, [])]
+            covered = self._covered_by_stage(tape.name)
+            for first, last in _without(ranges, known):
+                loss = _loss(tape, first, last)
+                self.report.lost.append(loss)
+                if first < covered:
+                    note_loss(self._data, self._source, replace(loss, last=min(last, covered - 1)))
+            if ranges:
+                _write_json(path, sorted({*known, *ranges}))
+
+    def derive(self, remade: set[str]) -> None:
+        """Makes again what is made of the tapes, and puts all losses into the ledger."""
+        if (self._tapes / RAW).is_dir() and (NORMALIZED in remade or self._has_notes()):
+            self._ingest()
+        catch_up(replace(self._config, sinks={}))
+        if remade or any(fault.kind == LAKE for fault in self._plan.faults):
+            list(rebuild(self._data, self._source, remade))
+        if self._has_notes() and (self._tapes / RAW).is_dir():
+            self._ingest()
+        catch_up(self._config)
+
+    def finish(self) -> None:
+        """Lets others record the source again."""
+        self._unfinished.unlink()
+        lake.sync_folder(self._unfinished.parent)
+
+    def _covered_by_stage(self, topic: str) -> int:
+        """Returns where a stage begins that declares by itself what it does not find."""
+        if topic not in DECLARED_BY:
+            return 2**64
+        tape = self._tapes / DECLARED_BY[topic]
+        return (TapeReader(tape).covered or 0) if any(tape.glob("*.seg*")) else 0
+
+    def _has_notes(self) -> bool:
+        return any(True for _ in noted_losses(self._data, self._source))
+
+    def _ingest(self) -> None:
+        """Brings the normalized tape up to the raw one, with what was noted as lost."""
+        settings = self._config.tape.settings()
+        ingest = Ingest(self._data, self._source, self._native, decoder=self._feed, **settings)
+        try:
+            for path, loss in noted_losses(self._data, self._source):
+                items, received = (loss.first, loss.last), (loss.ts_start, loss.ts_end)
+                ingest.lost(items, received, time.time_ns(), loss.cause)
+                ingest.flush()
+                ingest.sync()
+                path.unlink()
+            ingest.flush()
+            ingest.sync()
+            if (reason := ingest.degraded()) is not None:
+                raise TapeworksError(f"{self._source}: {NORMALIZED} is not made again: {reason}")
+        finally:
+            ingest.close()
+
+    def _move(self, path: Path) -> None:
+        """Moves `path` to the place below `damaged/` that it had below the data folder."""
+        if not path.exists():
+            return
+        target = self._aside / path.absolute().relative_to(self._data.absolute())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+        lake.sync_folder(target.parent)
+        lake.sync_folder(path.parent)
+        if self._aside not in self.report.aside:
+            self.report.aside.append(self._aside)
 
 
 @contextlib.contextmanager
 def _locked(data: Path, source: str) -> Iterator[None]:
-    """Holds every tape and the lake's part of `source`: nobody may write what is moved."""
+    """Makes sure that nobody writes a tape or the lake's part of `source`, and that all can be."""
     commits = data / "lake" / lake.COMMITS / source
     folders = [path for path in (data / "tape" / source).glob("[!.]*") if path.is_dir()]
-    with contextlib.ExitStack() as stack:
-        for path in [*folders, *([commits] if commits.is_dir() else [])]:
-            stack.enter_context(FolderLock(path))
-        yield
+    for path in [*folders, *([commits] if commits.is_dir() else [])]:
+        FolderLock(path).release()
+    yield
 
 
-def _check_that_raw_is_from_the_start(data: Path, source: str) -> None:
-    """Refuses where retention has taken frames: rows made from them are in the lake alone."""
-    raw = data / "tape" / source / RAW
-    starts = _segment_starts(raw) or _segment_starts(_staging(data, source) / RAW)
-    if not starts or starts[0] > 0:
-        raise TapeworksError(
-            f"{source}: expected a raw tape from offset 0 on, got one from "
-            f"{starts[0] if starts else 'nowhere'}: what was made from the frames before is in the "
-            "lake alone, and would be moved away with it; nothing was changed"
-        )
-
-
-def _staging(data: Path, source: str) -> Path:
-    return data / f".repair-{source}"
-
-
-def _segment_starts(tape: Path) -> list[int]:
-    names = {path.name.partition(".")[0] for path in tape.glob("*.seg*")}
-    return sorted(int(name) for name in names if name.isdecimal())
-
-
-def _replace_raw(data: Path, source: str, aside: Path) -> list[Lost]:
-    """Puts a copy of what can be read of the raw tape in its place; returns what cannot be."""
-    raw, staging = data / "tape" / source / RAW, _staging(data, source)
-    lost: list[Lost] = []
-    if raw.is_dir() and not (staging / COMPLETE).exists():
-        shutil.rmtree(staging, ignore_errors=True)
-        lost = _salvage(raw, staging / RAW)
-        told = "\n".join(f"{one.first} {one.last} {one.ts_start} {one.ts_end}" for one in lost)
-        lake.write_file(staging / COMPLETE, told.encode())
-    else:
-        lines = (staging / COMPLETE).read_text().splitlines()
-        lost = [Lost(*map(int, line.split())) for line in lines]
-    if (staging / RAW).is_dir():
-        if raw.is_dir():
-            _move(raw, aside, data)
-        (staging / RAW).replace(raw)
-    lake.sync_folder(raw.parent)
-    return lost
-
-
-def _salvage(raw: Path, target: Path) -> list[Lost]:
-    """Copies what can be read of `raw` to `target`; returns what cannot be."""
-    target.mkdir(parents=True)
-    lost: list[Lost] = []
-    hole: Hole | None = None
-    before = NOT_KNOWN
-    with TapeWriter(target, "blobs") as writer:
-        for found in read_whole_frames(raw, target.with_suffix(".copy")):
-            if isinstance(found, Hole):
-                hole = Hole(hole.first if hole else found.first, found.last)
+def _without(ranges: Iterable[Range], known: Iterable[Range]) -> Iterator[Range]:
+    """Yields what of `ranges` lies in none of `known`."""
+    for first, last in ranges:
+        for begin, end in sorted(known):
+            if begin > last or end < first:
                 continue
-            if hole is not None:
-                lost.append(Lost(hole.first, hole.last, before, found.ts_recv))
-                hole = None
-            before = found.ts_recv
-            writer.append_blob(
-                found.kind,
-                found.body,
-                ts=found.ts_recv,
-                context=found.context,
-                feed=found.feed,
-                connection=found.connection,
-                flags=found.flags,
-            )
-        writer.sync()
-    if hole is not None:
-        lost.append(Lost(hole.first, hole.last, before, time.time_ns()))
-    return lost
+            if begin > first:
+                yield first, begin - 1
+            first = end + 1
+        if first <= last:
+            yield first, last
 
 
-def _derived(data: Path, source: str) -> list[Path]:
-    """Returns all that is made from the raw tape of `source`."""
-    tapes = [path for path in (data / "tape" / source).glob("[!.]*") if path.name != RAW]
-    # What readers noted as lost is still to be put on the raw tape.
-    states = [p for p in (data / "state" / source).iterdir() if p.is_dir() and p.name != "losses"]
-    root = data / "lake"
-    parts = [path for path in root.glob(f"*/venue={source}") if path.is_dir()]
-    parts += [root / lake.COMMITS / source, root / "_staging" / source]
-    readers = [data / "tape" / source / RAW / "offsets"]
-    return [path for path in [*tapes, *states, *parts, *readers] if path.exists()]
+def _loss(tape: Path, first: int, last: int) -> Loss:
+    """Describes a range that a repair gave up by the times of its neighbours."""
+    before, after = _received(tape, first - 1), _received(tape, last + 1)
+    ts_end = time.time_ns() if after is None else after
+    ts_start = UNKNOWN if before is None else before
+    return Loss(tape.name, READER, first, last, ts_start, ts_end, DAMAGE)
 
 
-def _derive(
-    config: Config, source: str, feed: Any | None, native: str, lost: Sequence[Lost]
-) -> None:
-    """Makes all tapes and the lake's part of `source` again, and declares what is lost."""
-    ingest = Ingest(config.data, source, native, decoder=feed, **config.tape.settings())
+def _received(tape: Path, offset: int) -> int | None:
+    """Returns the receive time of the item at `offset`; none if there is none."""
+    reader = TapeReader(tape)
+    if not reader.first <= offset < reader.end:
+        return None
+    reader.seek(offset)
+    if reader.kind == "blobs":
+        blobs = reader.read_blobs(1)
+        return blobs[0].ts_recv if blobs else None
+    batch = reader.read(1)
+    return None if batch is None else received(batch)
+
+
+def _read_json(path: Path, default: Any) -> Any:
     try:
-        for one in lost:
-            ingest.lost((one.first, one.last), (one.ts_start, one.ts_end), time.time_ns())
-        ingest.flush()
-        ingest.sync()
-    finally:
-        ingest.close()
-    shutil.rmtree(_staging(config.data, source), ignore_errors=True)
-    catch_up(replace(config, feeds={source: config.feeds.get(source)}))
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return default
+    except ValueError as error:
+        raise TapeworksError(f"{path}: expected JSON, got {error}; move it away") from None
 
 
-def _move(path: Path, aside: Path, data: Path) -> None:
-    """Moves `path` below `aside`, to the place that it had below `data`."""
-    if not path.exists():
-        return
-    target = aside / path.absolute().relative_to(data.absolute())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(target)
-    lake.sync_folder(target.parent)
-    lake.sync_folder(path.parent)
+def _write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lake.write_file(path, json.dumps(content).encode())

@@ -40,8 +40,8 @@ EARLIEST = -(2**63)
 TS_RECV, TS_RECV_AT = struct.Struct("<q"), 16
 # A marker, as the core lays it out.
 MARKER = struct.Struct("<BBBBIqqQBBBBIQQq")
-GAP = numbers("marker_code")["gap"]
-RETENTION, CLOSED = numbers("gap_cause")["retention"], numbers("gap_state")["closed"]
+GAP, CAUSES = numbers("marker_code")["gap"], numbers("gap_cause")
+CLOSED = numbers("gap_state")["closed"]
 COUNT_UNKNOWN = 0xFFFF_FFFF
 
 
@@ -87,7 +87,7 @@ class Processor(ABC):
         """
 
     def lost(self, first: int, last: int) -> None:  # noqa: B027
-        """Told that input items `first` to `last` are gone: retention passed this stage.
+        """Told that input items `first` to `last` are gone: they cannot be read any more.
 
         Does nothing unless overridden.
         """
@@ -150,9 +150,9 @@ def newest_receipt(batch: Records) -> int:
     return newest
 
 
-def retention_gap(first: int, last: int, ts: int) -> bytes:
-    """Returns the marker of input items that retention took."""
+def loss_gap(first: int, last: int, ts: int, cause: str) -> bytes:
+    """Returns the marker of input items that are lost."""
     ts = NONE if ts == EARLIEST else ts
     count = min(last + 1 - first, COUNT_UNKNOWN - 1)
     header = (MARKER.size // 8, KIND_MARKER, 0, 0, 0, ts, ts, 0)
-    return MARKER.pack(*header, GAP, RETENTION, CLOSED, 0, count, first, last, NONE)
+    return MARKER.pack(*header, GAP, CAUSES[cause], CLOSED, 0, count, first, last, NONE)

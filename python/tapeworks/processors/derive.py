@@ -27,7 +27,7 @@ from tapeworks.errors import (
 from tapeworks.heartbeat import beat
 from tapeworks.processors.python_stage import PythonStage
 from tapeworks.registry import load_member
-from tapeworks.tape import Loss, TapeConfig, note_loss
+from tapeworks.tape import RETENTION, Loss, TapeConfig, note_loss
 
 log = logging.getLogger("tapeworks.processors")
 
@@ -272,14 +272,16 @@ class Derivation:
         )
 
     def _tell_losses(self, step: Step) -> None:
-        """Tells the recorder what retention took from a stage. The ledger's own tape says it."""
+        """Tells the recorder what retention took from a stage. The ledger's own tape says it.
+
+        What a repair gave up, it declared: see `jobs/repair.py`.
+        """
         stage = self._stages.get(step.processor)
-        for first, last, ts_start, ts_end in stage.take_losses() if stage is not None else ():
-            if step.target == LEDGER:
-                continue
-            loss = Loss(step.source, f"stage-{step.processor}", first, last, ts_start, ts_end)
-            log.error("%s: retention took %s", self._source, loss)
-            note_loss(self._data, self._source, loss)
+        for first, last, start, end, cause in stage.take_losses() if stage is not None else ():
+            loss = Loss(step.source, f"stage-{step.processor}", first, last, start, end, cause)
+            log.error("%s: lost: %s", self._source, loss)
+            if step.target != LEDGER and cause == RETENTION:
+                note_loss(self._data, self._source, loss)
 
 
 def _is_ready(tape: Path, live: bool) -> bool:

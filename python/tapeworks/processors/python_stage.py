@@ -17,7 +17,7 @@ from typing_extensions import Buffer
 
 from tapeworks._core import Records, TapeReader, TapeWriter
 from tapeworks.errors import ProcessorError, TapeRangeError, TapeworksError
-from tapeworks.processors.base import EARLIEST, Processor, State, newest_receipt, retention_gap
+from tapeworks.processors.base import EARLIEST, Processor, State, loss_gap, newest_receipt
 from tapeworks.tape import check_place, place_at, save_offset
 
 STATES_KEPT = 3
@@ -63,7 +63,7 @@ class PythonStage:
         self._begun = 0
         self._ts = self._saved_ts = EARLIEST
         self._items = self._bytes = 0
-        self._losses: list[tuple[int, int, int, int]] = []
+        self._losses: list[tuple[int, int, int, int, str]] = []
         try:
             self._resume()
             self._register()
@@ -81,8 +81,8 @@ class PythonStage:
         """How many published input items are still to be read."""
         return max(0, self._reader.end - self._position)
 
-    def take_losses(self) -> list[tuple[int, int, int, int]]:
-        """Returns what retention took since the last call: items, and receipt before and after."""
+    def take_losses(self) -> list[tuple[int, int, int, int, str]]:
+        """Returns what was lost since the last call: items, receipt before and after, cause."""
         losses, self._losses = self._losses, []
         return losses
 
@@ -211,7 +211,8 @@ class PythonStage:
     def _skip(self, first: int, *, write: bool) -> int:
         """Goes on at `first`, as the items before it are gone, and declares the loss."""
         lost = (self._position, first - 1)
-        self.notes.append(f"input {lost[0]} to {lost[1]} is gone: retention passed this stage")
+        cause = self._reader.loss_cause(lost[0])
+        self.notes.append(f"input {lost[0]} to {lost[1]} is gone, by cause {cause}")
         with self._guarded("lost"):
             self._processor.lost(*lost)
         self._reader.seek(first)
@@ -219,8 +220,8 @@ class PythonStage:
             following = self._reader.read(1)
             self._reader.seek(first)
             ts_end = EARLIEST if following is None else newest_receipt(following)
-            self._losses.append((*lost, self._ts, max(self._ts, ts_end)))
-            self._pending = (retention_gap(*lost, self._ts), first)
+            self._losses.append((*lost, self._ts, max(self._ts, ts_end), cause))
+            self._pending = (loss_gap(*lost, self._ts, cause), first)
             self._publish()
         self._position = first
         return 1
@@ -240,6 +241,10 @@ class PythonStage:
         while self._position < target:
             before = self._position
             made += self._advance(min(REBUILD_ITEMS, target - self._position), write=False)
+            if self._position > target:
+                # What is gone goes on behind what the output covers: that part is declared.
+                first, self._position = self._position, target
+                self._skip(first, write=True)
             if self._position == before:
                 self.notes.append(f"the output covers input up to {target}; it ends at {before}")
                 break

@@ -27,6 +27,7 @@ from tapeworks.errors import (
 )
 from tapeworks.lake import BLOBS_MAX
 from tapeworks.tape import (
+    RETENTION,
     Loss,
     Place,
     check_place,
@@ -366,10 +367,13 @@ class Feeder:
         ts_end = _received_next(reader)
         reader.seek(first)
         reader_name, ts_start = self._name or "sink", self.sink.received
-        loss = Loss(self._tape.name, reader_name, expected, first - 1, ts_start, ts_end)
-        log.error("%s: retention took offsets %d to %d", self._tape, expected, first - 1)
+        cause = reader.loss_cause(expected)
+        loss = Loss(self._tape.name, reader_name, expected, first - 1, ts_start, ts_end, cause)
+        log.error("%s: offsets %d to %d are lost: %s", self._tape, expected, first - 1, loss.cause)
         # The note first: what is told twice is one gap, what is never told would be a silent one.
-        note_loss(self._tape.parents[2], self._tape.parent.name, loss)
+        # What a repair gave up, it declared.
+        if cause == RETENTION:
+            note_loss(self._tape.parents[2], self._tape.parent.name, loss)
         self.sink.skip(place_at(reader, first))
         self._register()
 

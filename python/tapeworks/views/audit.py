@@ -63,6 +63,13 @@ class Rows:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def without(self, ranges: list[tuple[int, int]]) -> "Rows":
+        """Returns the rows whose offsets lie in none of `ranges`."""
+        kept = np.ones(len(self), bool)
+        for first, last in ranges:
+            kept &= (self.offsets < first) | (self.offsets > last)
+        return Rows(self.offsets[kept], self.hashes[kept])
+
     @staticmethod
     def join(parts: list["Rows"]) -> "Rows":
         """Puts parts together, by offset."""
@@ -92,16 +99,19 @@ def _audit_topic(data: Path, source: str, topic: str, tape: Path) -> Iterator[Ta
     commit = state.commit or commits.Commit()
     reader = TapeReader(tape)
     check_place(reader, commit.place)
-    first = reader.first
+    first, damaged = reader.first, reader.lost_ranges()
     tail = SourceTail(data, source)
     with duckdb.connect() as engine:
         engine.execute("set timezone = 'UTC'; set threads = 1")
         for table in lake.tables_of(topic):
-            if table.kind == "snapshot" and first > 0:
-                # Composed of many records each: what began before the tape's front is not known.
+            if table.kind == "snapshot" and (first > 0 or damaged):
+                # Composed of many records each: what began before the tape's front, or lies at
+                # a range that is lost, is not known.
                 continue
             recorded = _recorded_rows(engine, tail, tape, table, commit.offset)
             stored = _stored_rows(engine, data, source, table)
+            # What a repair took from the tape is in the lake alone.
+            stored = stored.without(damaged)
             found = compare(source, table.name, recorded, stored, first)
             if found.recorded or found.stored:
                 yield found

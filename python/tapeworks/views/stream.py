@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tapeworks._core import Records, TapeReader
 from tapeworks.errors import QueryError, TapeRangeError
 from tapeworks.lake import Table
+from tapeworks.tape import DAMAGE
 from tapeworks.views.archive import Archive, Wanted
 from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time
@@ -111,7 +112,7 @@ class Stream:
             batch = self._reader.read(records)
         except TapeRangeError as error:
             self._fall_back(error)
-            return None
+            return None if len(self._older) else self._read_tape(records)
         if batch is None:
             return None
         self._ended = earliest(batch) >= min(self._end, TIME_MAX - DISORDER_NS) + DISORDER_NS
@@ -124,9 +125,15 @@ class Stream:
         )
 
     def _fall_back(self, error: TapeRangeError) -> None:
-        """Reads from the lake what retention took while the tape was read."""
+        """Reads from the lake what is not on the tape any more."""
         committed = self._tail.committed(self._topic)
-        if self._reader is None or committed < error.first or self._selected.tape_only:
+        assert self._reader is not None
+        is_held = committed >= error.first and not self._selected.tape_only
+        if not is_held and self._reader.loss_cause(error.wanted) == DAMAGE:
+            # It is in the gap ledger, and nowhere else.
+            self._reader.seek(error.first)
+            return
+        if not is_held:
             raise QueryError(
                 f"retention took {self._topic} from offset {error.wanted} to {error.first - 1} "
                 "while it was read, and the lake does not hold that: raise retention"

@@ -84,9 +84,9 @@ class SourceTail:
             return None
         try:
             reader.seek(offset)
-        except TapeRangeError:
-            # Behind retention the rows are in the lake.
-            reader.seek(reader.first)
+        except TapeRangeError as error:
+            # Behind retention the rows are in the lake; what a repair gave up is in the ledger.
+            reader.seek(max(error.first, reader.first))
         return reader
 
     def part(self, table: Table, days: tuple[str, str] | None) -> Part:

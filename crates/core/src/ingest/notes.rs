@@ -82,20 +82,21 @@ impl Ingest {
         self.pending.push_records(connection, ts, marker.as_bytes())
     }
 
-    /// Notes that retention took items `first` to `last` of a derived tape, received between
-    /// `ts_start` and `ts_end`, before a reader of it had taken them.
+    /// Notes that items `first` to `last` of a tape, received between `ts_start` and `ts_end`, are
+    /// lost: retention took them before a reader had, or a repair gave them up.
     ///
     /// # Errors
     /// As [`Ingest::connected`].
     pub fn lost(
         &mut self,
+        cause: GapCause,
         (first, last): (u64, u64),
         (ts_start, ts_end): (i64, i64),
         ts: i64,
     ) -> Result<()> {
         let mut marker = self.marker(MarkerCode::Gap, ts);
         marker.header.ts_event = ts_end;
-        marker.cause = GapCause::Retention as u8;
+        marker.cause = cause as u8;
         marker.state = GapState::Closed as u8;
         marker.count = u32::try_from(last - first + 1).unwrap_or(u32::MAX - 1);
         (marker.first, marker.last) = (first, last);

@@ -166,7 +166,8 @@ impl Pending {
 
     fn owe(&mut self, marker: Marker) {
         let key = |marker: &Marker| {
-            let (header, is_loss) = (&marker.header, marker.cause == GapCause::Retention as u8);
+            let losses = [GapCause::Retention as u8, GapCause::Damage as u8];
+            let (header, is_loss) = (&marker.header, losses.contains(&marker.cause));
             let last = if is_loss { marker.last } else { 0 };
             (marker.code, marker.cause, marker.channel, header.instrument, marker.first, last)
         };

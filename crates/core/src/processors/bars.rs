@@ -165,11 +165,9 @@ impl Bars {
             self.repair(gap, out);
             return;
         }
-        let start = if gap.cause == GapCause::Retention as u8 {
-            self.watermark.ts()
-        } else {
-            gap.header.ts_event
-        };
+        let gone = [GapCause::Retention as u8, GapCause::Damage as u8];
+        let start =
+            if gone.contains(&gap.cause) { self.watermark.ts() } else { gap.header.ts_event };
         self.lose(gap.header.instrument, Lost::new(gap, start), out);
     }
 

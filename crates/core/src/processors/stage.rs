@@ -16,7 +16,7 @@ use crate::tape::{save_offset, Batch, Reader, Tape, TapeConfig, TapeKind};
 
 mod config;
 
-use self::config::retention_gap;
+use self::config::gap_of;
 pub use self::config::{Loss, StageConfig};
 
 mod cover;
@@ -110,7 +110,7 @@ impl Stage {
         &self.notes
     }
 
-    /// Input that retention took before this stage had read it, since the last call.
+    /// Input that was gone before this stage had read it, since the last call.
     pub fn take_losses(&mut self) -> Vec<Loss> {
         std::mem::take(&mut self.losses)
     }
@@ -338,7 +338,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Goes on at `first`, as retention took the input before it. The loss is declared.
+    /// Goes on at `first`, as the input before it is gone. The loss is declared.
     fn skip_to(&mut self, first: u64, write: bool) -> Result<usize> {
         let from = self.position;
         let known = self.output.last_ts_recv().unwrap_or(i64::MIN);
@@ -348,7 +348,9 @@ impl Stage {
             self.ts_recv = self.ts_recv.max(newest(&batch, self.processor.input_kind()));
         }
         self.input.seek(first)?;
-        let gap = retention_gap(from, first - 1, ts_start, self.ts_recv);
+        let cause = self.input.loss_cause(from)?;
+        let loss = Loss { cause, first: from, last: first - 1, ts_start, ts_end: self.ts_recv };
+        let gap = gap_of(&loss);
         self.records.clear();
         self.blobs.clear();
         if self.processor.output_kind() == TapeKind::Records {
@@ -356,12 +358,13 @@ impl Stage {
         }
         self.processor.lost(&gap, &mut self.records)?;
         self.notes.push(format!(
-            "input {from} to {} of {} is gone: retention passed this stage",
+            "input {from} to {} of {} is gone, by cause {}: not read by this stage",
             first - 1,
-            self.input.path().display()
+            self.input.path().display(),
+            cause.name()
         ));
         if write {
-            self.losses.push(Loss { first: from, last: first - 1, ts_start, ts_end: self.ts_recv });
+            self.losses.push(loss);
             self.pending = Some(first);
             self.publish()?;
         }
@@ -396,6 +399,11 @@ impl Stage {
         while self.position < target {
             let most = REBUILD_ITEMS.min((target - self.position) as usize);
             again += self.advance(most, false)? as u64;
+            if self.position > target {
+                // What is gone goes on behind what the output covers: that part is declared.
+                let first = std::mem::replace(&mut self.position, target);
+                self.skip_to(first, true)?;
+            }
         }
         let stored = self.output.end() - made.unwrap_or(0);
         if made.is_some() && again != stored && self.notes.len() == notes {

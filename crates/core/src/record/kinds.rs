@@ -128,6 +128,8 @@ numbered! {
         Retention = 6, "retention";
         /// The venue began to count anew: what was lost in between is not known.
         Reset = 7, "reset";
+        /// Items of a tape were damaged, and a repair gave them up.
+        Damage = 8, "damage";
     }
 }
 

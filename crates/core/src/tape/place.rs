@@ -10,6 +10,7 @@ use super::index;
 use super::reader::{is_missing, Reader};
 use super::segment::{list, Segment};
 use crate::error::{Error, Result};
+use crate::record::GapCause;
 
 const ADVICE: &str = "the tape was replaced, restored from a copy, or rewritten since. Bring the \
                       tape back that was read before; or give up what was made of it, and make it \
@@ -90,6 +91,36 @@ impl Reader {
         }
         let (first, end) = (self.first()?, self.end()?);
         Err(Error::OutOfRange { wanted: offset, first, end })
+    }
+
+    /// The ranges of offsets that a repair gave up: first and last of each.
+    ///
+    /// # Errors
+    /// As for [`Reader::open`].
+    pub fn lost_ranges(&self) -> Result<Vec<(u64, u64)>> {
+        let mut ranges = Vec::new();
+        for file in list(self.path())? {
+            match Segment::open(&file).map(|segment| segment.identity().lost_from) {
+                // Retention or compression took the file; what it says is not lost by that.
+                Err(error) if is_missing(&error) => return self.lost_ranges(),
+                Err(error) => return Err(error),
+                Ok(from) if from < file.first => ranges.push((from, file.first - 1)),
+                Ok(_) => {}
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// Why the item at `offset`, which is not on the tape, is gone: a repair gave it up, or else
+    /// retention took it.
+    ///
+    /// # Errors
+    /// As for [`Reader::open`].
+    pub fn loss_cause(&self, offset: u64) -> Result<GapCause> {
+        let is_given_up = |(first, last): &(u64, u64)| (*first..=*last).contains(&offset);
+        let ranges = self.lost_ranges()?;
+        let is_damage = ranges.iter().any(is_given_up);
+        Ok(if is_damage { GapCause::Damage } else { GapCause::Retention })
     }
 
     /// The place at `offset`, to be kept.

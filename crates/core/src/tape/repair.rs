@@ -117,6 +117,30 @@ pub fn repair(path: &Path) -> Result<Repair> {
     Plan::new(path)?.run()
 }
 
+/// Empties the tape at `path`, which is made from another one, so that its stage makes all of it
+/// again from offset 0. It keeps its id; all its segments are moved aside. When it is interrupted,
+/// [`repair()`] finishes it.
+///
+/// # Errors
+/// As [`repair()`].
+pub fn remake(path: &Path) -> Result<Repair> {
+    list(path)?;
+    let _lock = FolderLock::take(path)?;
+    finish(path)?;
+    let mut plan = Plan::new(path)?;
+    for file in list(path)? {
+        plan.runs(&file);
+        plan.moved.extend(file.path.file_name().map(|name| name.to_string_lossy().into_owned()));
+    }
+    let Some((head, identity)) = plan.head else { return Err(plan.no_head()) };
+    (plan.input, plan.ts_max) = (NO_INPUT, i64::MIN);
+    plan.add_newest(&head, &identity, 0, 0)?;
+    plan.commit()?;
+    finish(path)?;
+    let (moved_to, moved) = (Some(plan.folder), plan.moved);
+    Ok(Repair { moved_to, moved, lost: Vec::new(), remade_from: Some(0), end: 0 })
+}
+
 impl Plan {
     fn new(tape: &Path) -> Result<Self> {
         let seconds = now_ns() / 1_000_000_000;
@@ -157,11 +181,7 @@ impl Plan {
             self.take(file, index + 1 == files.len())?;
         }
         let Some((head, identity)) = self.head else {
-            return Err(Error::corrupt(
-                &self.tape,
-                0,
-                "no segment has a head that can be read: move the folder away, and begin anew",
-            ));
+            return Err(self.no_head());
         };
         let kept = self.next;
         let is_made = self.input != NO_INPUT;
@@ -178,6 +198,13 @@ impl Plan {
         let remade_from = (is_made && self.promised > kept).then_some(kept);
         let moved_to = Some(self.folder);
         Ok(Repair { moved_to, moved: self.moved, lost: self.lost, remade_from, end })
+    }
+
+    fn no_head(&self) -> Error {
+        // Nothing was moved into it.
+        drop(std::fs::remove_dir(&self.folder));
+        let reason = "no segment has a head that can be read: move the folder away, and begin anew";
+        Error::corrupt(&self.tape, 0, reason)
     }
 
     /// Notes that the items up to `first` are lost.

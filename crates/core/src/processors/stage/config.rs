@@ -42,9 +42,11 @@ impl Default for StageConfig {
     }
 }
 
-/// Input that retention took before a stage had read it.
+/// Input that was gone before a stage had read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loss {
+    /// Why: retention took it, or a repair gave it up.
+    pub cause: GapCause,
     /// First item that is gone.
     pub first: u64,
     /// Last item that is gone.
@@ -55,12 +57,13 @@ pub struct Loss {
     pub ts_end: i64,
 }
 
-/// The ledger's entry for input that retention took.
-pub(super) fn retention_gap(first: u64, last: u64, ts_start: i64, ts: i64) -> Marker {
+/// The ledger's entry for input that is gone.
+pub(super) fn gap_of(loss: &Loss) -> Marker {
+    let Loss { cause, first, last, ts_start, ts_end: ts } = *loss;
     Marker {
         header: Header { ts_event: ts, ts_recv: ts, ..Header::of::<Marker>() },
         code: MarkerCode::Gap as u8,
-        cause: GapCause::Retention as u8,
+        cause: cause as u8,
         state: GapState::Closed as u8,
         channel: Channel::None as u8,
         count: u32::try_from(last - first + 1).unwrap_or(u32::MAX - 1),
