@@ -436,6 +436,36 @@ def test_file_that_no_commit_knows_is_not_counted(spine, maker):
         drain(spine)
 
 
+def test_flip_in_the_head_of_a_page_is_an_error_in_replay_or_changes_nothing(spine, maker):
+    # The checksum of a page leaves out its head, which says how many values a dictionary has. Flip one
+    # bit of each byte in the heads of all dictionaries and replay without the tape.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(60))
+    drain(spine)
+    spine.close()
+    shutil.rmtree(spine.path / "tape")
+
+    def replayed() -> bytes:
+        return b"".join(map(bytes, tw.open(spine.path).replay(kinds=["trades"])))
+
+    expected = replayed()
+    path = next((spine.path / "lake" / "trades").rglob("*.parquet"))
+    data = path.read_bytes()
+    with pq.ParquetFile(path) as file:
+        group = file.metadata.row_group(0)
+    columns = [group.column(at) for at in range(group.num_columns)]
+    heads = [column.dictionary_page_offset for column in columns]
+    errors = 0
+    for head in filter(None, heads):
+        for at in range(head, head + 16):
+            path.write_bytes(data[:at] + bytes([data[at] ^ 128]) + data[at + 1 :])
+            try:
+                assert replayed() == expected, (head, at)
+            except LakeError:
+                errors += 1
+    assert errors > 10
+
+
 def test_every_flip_in_a_commit_is_an_error_or_changes_nothing(spine, maker):
     # Each byte of commit and manifest, one bit of it: never another answer, never a traceback.
     spine.append(maker.definitions())

@@ -225,12 +225,19 @@ class Archive:
 
 
 def _read_group(file: LakeFile, groups: _Groups, at: int) -> pa.Table:
-    """Reads a row group; every page is compared with its checksum."""
+    """Reads a row group; every page is compared with its checksum.
+
+    The checksum covers no head of a page: codes that a damaged one leads astray are an error too.
+    """
     parquet = importlib.import_module(PARQUET)
     options = {"metadata": groups.metadata, "page_checksum_verification": True}
     try:
         with parquet.ParquetFile(file.path, **options) as opened:
-            return opened.read_row_group(at, use_threads=False)
+            rows = opened.read_row_group(at, use_threads=False)
+            for column in rows.columns:
+                if pa.types.is_dictionary(column.type):
+                    column.validate(full=True)
+            return rows
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
