@@ -437,8 +437,8 @@ def test_file_that_no_commit_knows_is_not_counted(spine, maker):
 
 
 def test_flip_in_the_head_of_a_page_is_an_error_in_replay_or_changes_nothing(spine, maker):
-    # The checksum of a page leaves out its head, which says how many values a dictionary has. Flip one
-    # bit of each byte in the heads of all dictionaries and replay without the tape.
+    # The checksum of a page leaves out its head, which says how many values a dictionary has. Flip
+    # one bit of each byte in the heads of all dictionaries, and replay without the tape.
     spine.append(maker.definitions())
     spine.append(maker.trades(60))
     drain(spine)
