@@ -266,13 +266,14 @@ def test_book_of_a_past_instant_equals_the_best_prices_of_the_venue(
     asked = 0
     for symbol in made.case.symbols:
         sql = (
-            "select max(sequence) as u, epoch_ns(ts_event) + ts_event_ns as at from book_levels "
-            f"where symbol = '{symbol}' and channel = 'depth' group by at order by 1"
+            "select max(sequence) as u, epoch_ns(ts_event) + ts_event_ns as moment "
+            f"from book_levels where symbol = '{symbol}' and channel = 'depth' "
+            "group by moment order by 1"
         )
         quotes = made.capture.quotes.get(symbol, {})
         rows = [row for row in made.lake.sql(sql).to_pylist() if row["u"] in quotes]
         for row in rows[::10]:
-            book = made.lake.book(symbol, at=row["at"])
+            book = made.lake.book(symbol, at=row["moment"])
             [bid], [ask] = book.top(1)
             assert (book.sequence, *bid, *ask) == (row["u"], *quotes[row["u"]])
             asked += 1

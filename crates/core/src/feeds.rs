@@ -28,6 +28,11 @@ pub trait Feed: Send {
         out: &mut Records,
     ) -> Result<Rejected>;
 
+    /// The time that the venue told as its own in the last blob received, in ns, if it did.
+    fn venue_time(&self) -> Option<i64> {
+        None
+    }
+
     /// Writes the frame that the venue would send for `event`, the records of one venue event, to
     /// the end of `out`. `combined` asks for the envelope with the stream's name.
     ///

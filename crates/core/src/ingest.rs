@@ -315,6 +315,14 @@ impl Ingest {
         }
     }
 
+    /// Whether the book of `symbol` was proven at any time since the recorder started.
+    pub fn was_proven(&self, symbol: &str) -> bool {
+        match (&self.normalized, self.instrument(symbol)) {
+            (Some(normalized), Some(id)) => normalized.books.was_proven(id),
+            _ => false,
+        }
+    }
+
     /// The instrument that `symbol` names now.
     fn instrument(&self, symbol: &str) -> Option<u32> {
         let normalized = self.normalized.as_ref()?;

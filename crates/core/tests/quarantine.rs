@@ -288,6 +288,22 @@ fn host_whose_clock_is_off_loses_nothing() {
 }
 
 #[test]
+fn time_that_the_venue_told_passes_the_first_event_of_a_host_whose_clock_is_off() {
+    // The clock of this host is five years ahead; one book sends one update, and nothing more. A
+    // snapshot is asked for by it, so it must not wait for others that agree with it.
+    let past = -5 * 31_536_000_000_i64;
+    for (told, stored) in [(past, 1), (0, 0)] {
+        let mut rig = Rig::connected(1);
+        let server = START / MS + told;
+        let body = format!("{{\"serverTime\":{server},\"symbols\":[]}}");
+        rig.blob(BlobKind::Rest, RECORDER, 0, "/api/v3/exchangeInfo", body.as_bytes());
+        rig.text(0, 1, &depth(1, 1, past + 1));
+        let levels = rig.output.iter().filter(|record| record.as_level().is_some());
+        assert_eq!(levels.count(), stored);
+    }
+}
+
+#[test]
 fn contradiction_of_one_id_is_reported() {
     // Two lines bring trade 5 at two prices, and trade 6 at one.
     let mut rig = Rig::connected(2);

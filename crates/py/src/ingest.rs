@@ -267,6 +267,11 @@ impl Ingest {
         self.with(py, |inner| Ok(inner.book_state(symbol).name()))
     }
 
+    /// Whether the book of a symbol was proven at any time since the start, however short.
+    fn was_proven(&self, py: Python<'_>, symbol: &str) -> PyResult<bool> {
+        self.with(py, |inner| Ok(inner.was_proven(symbol)))
+    }
+
     /// What was counted since the start, and how far the tapes are.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         // Making objects of Python may run code of Python: not before the turn is over.

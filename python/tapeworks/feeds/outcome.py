@@ -152,7 +152,6 @@ class Tally:
         self._subscribed_s: dict[str, float] = {}
         self._refused: set[str] = set()
         self._books = set(feed.books())
-        self._verified: set[str] = set()
         self._snapshots = bool(feed.rest_url) or any(
             feed.snapshot_message(symbol) is not None for symbol in self._books
         )
@@ -161,12 +160,6 @@ class Tally:
     def ask(self, streams: Sequence[str]) -> None:
         """Notes the streams that are asked for."""
         self._streams = tuple(dict.fromkeys([*self._streams, *streams]))
-
-    def look(self) -> None:
-        """Notes which books are proven at this moment."""
-        for symbol in self._books - self._verified:
-            if self._ingest.book_state(symbol) == "continuous":
-                self._verified.add(symbol)
 
     def add(self, connection: Connection, now: float) -> None:
         """Takes in what a connection that ended has carried."""
@@ -179,7 +172,7 @@ class Tally:
         self, live: Sequence[Connection], now: float, stats: Mapping[str, Any], trouble: str
     ) -> Outcome:
         """Returns what was achieved so far."""
-        self.look()
+        verified = {symbol for symbol in self._books if self._ingest.was_proven(symbol)}
         frames, times, refused = dict(self._frames), dict(self._subscribed_s), set(self._refused)
         for connection in live:
             _merge_times(times, connection, now)
@@ -192,7 +185,7 @@ class Tally:
             spoke=sum(1 for stream in self._streams if frames.get(stream)),
             frames=sum(frames.get(stream, 0) for stream in self._streams),
             books=len(self._books),
-            verified=len(self._verified),
+            verified=len(verified),
             snapshots=self._snapshots,
             gaps=stats["gaps"],
             shed=stats["shed"],
@@ -215,7 +208,7 @@ class Tally:
                 found.overdue.append(stream)
             else:
                 found.silent.append(stream)
-        found.unverified = sorted((self._books - self._verified) & moving)
+        found.unverified = sorted((self._books - verified) & moving)
         return found
 
 

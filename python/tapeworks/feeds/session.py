@@ -329,7 +329,6 @@ class Session:
             if now - checked < _CHECK_S:
                 continue
             checked = now
-            self._tally.look()
             self.ingest.heartbeat(self._clock.wall_ns())
             self.flush()
             self._tell_refusal()

@@ -58,6 +58,8 @@ pub const fn is_futures(feed: FeedId) -> bool {
 pub struct Binance {
     feed: FeedId,
     symbols: symbols::SymbolCache,
+    /// The venue's time by the last answer, if that told it.
+    venue_time: Option<i64>,
     /// Room for texts with escapes, and for the name of a stream.
     scratch: Vec<u8>,
     stream: Vec<u8>,
@@ -75,6 +77,7 @@ impl Binance {
         Self {
             feed,
             symbols: symbols::SymbolCache::new(feed as u8),
+            venue_time: None,
             scratch: Vec::new(),
             stream: Vec::new(),
             straight: true,
@@ -129,6 +132,7 @@ impl Binance {
             scratch: &mut self.scratch,
             out,
             rejected: Rejected::NONE,
+            venue_time: None,
         };
         (task, &mut self.stream)
     }
@@ -146,7 +150,9 @@ impl Feed for Binance {
             Ok(BlobKind::Text) => self.frame(blob, instruments, out),
             Ok(BlobKind::Rest) => {
                 let mut task = self.task(blob, instruments, out).0;
-                task.rest(blob.context).map(|()| task.rejected)
+                let done = task.rest(blob.context).map(|()| task.rejected);
+                self.venue_time = task.venue_time;
+                done
             }
             Ok(BlobKind::Records) => out
                 .extend_from_bytes(blob.body)
@@ -159,6 +165,10 @@ impl Feed for Binance {
             out.truncate(mark);
         }
         done
+    }
+
+    fn venue_time(&self) -> Option<i64> {
+        self.venue_time
     }
 
     fn encode(

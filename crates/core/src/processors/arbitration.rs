@@ -160,6 +160,14 @@ impl Arbiter {
         }
     }
 
+    /// Takes in the time that the venue told in an answer that was just received. It serves until
+    /// the first event shows it, whose time would otherwise have to wait for others that agree.
+    pub fn tell_time(&mut self, time: Option<i64>) {
+        if let Some(time) = time {
+            self.streams.told = Some(time.saturating_sub(self.ts_recv));
+        }
+    }
+
     /// Decides on an event that does not simply follow, and writes to `out` what goes on.
     ///
     /// # Errors
@@ -311,7 +319,7 @@ impl Arbiter {
         self.release_all(out)?;
         self.reject_all(out);
         self.begin_outage(None, marker, told, out);
-        self.streams.ahead = None;
+        (self.streams.ahead, self.streams.told) = (None, None);
         Ok(())
     }
 

@@ -84,6 +84,9 @@ impl Normalizer {
                 if blob.header.flags & u16::from(FLAG_RECV_SUSPECT) != 0 {
                     suspect_receipt(out.as_bytes_mut(start.0));
                 }
+                if blob.header.kind == BlobKind::Rest as u8 {
+                    self.arbiter.tell_time(self.decoder.venue_time());
+                }
                 self.arrange(start, out)?;
                 if rejected != Rejected::NONE {
                     self.dead_letter(blob, offset, rejected, out);

@@ -1,7 +1,7 @@
 //! Which instruments need a snapshot, from sequences alone.
 
 use super::books::{concerns_book, continuity, INSTRUMENTS_MAX};
-use crate::book::{Sync, SyncState};
+use crate::book::{Step, Sync, SyncState};
 use crate::record::{records, Channel, Kind, Marker, MarkerCode, RecordRef};
 
 /// Follows the books of all instruments of a normalised tape without keeping any of them.
@@ -11,7 +11,22 @@ use crate::record::{records, Channel, Kind, Marker, MarkerCode, RecordRef};
 #[derive(Debug, Clone, Default)]
 pub struct SyncTracker {
     /// By instrument id.
-    machines: Vec<Option<Sync>>,
+    machines: Vec<Option<Followed>>,
+}
+
+/// The book of one instrument.
+#[derive(Debug, Clone)]
+struct Followed {
+    machine: Sync,
+    /// Whether it was proven at any time.
+    proven: bool,
+}
+
+impl Followed {
+    #[inline]
+    fn note(&mut self, step: Step) {
+        self.proven |= step.changed && self.machine.state() == SyncState::Continuous;
+    }
 }
 
 impl SyncTracker {
@@ -36,18 +51,25 @@ impl SyncTracker {
     /// How far the book of `instrument` is proven.
     pub fn state(&self, instrument: u32) -> SyncState {
         match self.machines.get(instrument as usize) {
-            Some(Some(machine)) => machine.state(),
+            Some(Some(book)) => book.machine.state(),
             _ => SyncState::Empty,
         }
     }
 
+    /// Whether the book of `instrument` was proven at any time, however short.
+    pub fn was_proven(&self, instrument: u32) -> bool {
+        matches!(self.machines.get(instrument as usize), Some(Some(book)) if book.proven)
+    }
+
     /// The instruments whose books cannot go on without a snapshot, in order of id.
     pub fn needs(&self) -> impl Iterator<Item = u32> + '_ {
-        let needy = |machine: &Option<Sync>| machine.as_ref().is_some_and(Sync::needs_snapshot);
+        let needy = |book: &Option<Followed>| {
+            book.as_ref().is_some_and(|book| book.machine.needs_snapshot())
+        };
         self.machines
             .iter()
             .enumerate()
-            .filter(move |(_, machine)| needy(machine))
+            .filter(move |(_, book)| needy(book))
             .map(|(instrument, _)| instrument as u32)
     }
 
@@ -56,26 +78,28 @@ impl SyncTracker {
         let Some(level) = record.as_level() else { return };
         let depth = level.channel == Channel::Depth as u8;
         if depth || level.channel == Channel::Snapshot as u8 {
-            if let Some(machine) = self.machine(level.header.instrument, level.header.feed) {
-                machine.level(&level);
+            if let Some(book) = self.book(level.header.instrument, level.header.feed) {
+                let step = book.machine.level(&level);
+                book.note(step);
             }
         }
     }
 
     fn marker(&mut self, marker: &Marker) {
         if marker.code == MarkerCode::EndOfSession as u8 {
-            self.machines.iter_mut().flatten().for_each(|machine| {
-                machine.marker(marker);
+            self.machines.iter_mut().flatten().for_each(|book| {
+                book.machine.marker(marker);
             });
         } else if concerns_book(marker) {
-            if let Some(machine) = self.machine(marker.header.instrument, marker.header.feed) {
-                machine.marker(marker);
+            if let Some(book) = self.book(marker.header.instrument, marker.header.feed) {
+                let step = book.machine.marker(marker);
+                book.note(step);
             }
         }
     }
 
-    /// The machine of `instrument`; `None` if that is no id that a registry gives.
-    fn machine(&mut self, instrument: u32, feed: u8) -> Option<&mut Sync> {
+    /// The book of `instrument`; `None` if that is no id that a registry gives.
+    fn book(&mut self, instrument: u32, feed: u8) -> Option<&mut Followed> {
         let at = instrument as usize;
         if at >= self.machines.len() {
             if instrument > INSTRUMENTS_MAX {
@@ -83,6 +107,9 @@ impl SyncTracker {
             }
             self.machines.resize_with(at + 1, || None);
         }
-        Some(self.machines[at].get_or_insert_with(|| Sync::new(continuity(feed))))
+        Some(self.machines[at].get_or_insert_with(|| Followed {
+            machine: Sync::new(continuity(feed)),
+            proven: false,
+        }))
     }
 }

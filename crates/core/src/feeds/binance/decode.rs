@@ -56,6 +56,8 @@ pub struct Task<'a> {
     pub out: &'a mut Records,
     /// Elements of lists that could not be decoded.
     pub rejected: Rejected,
+    /// The venue's time, where an answer tells it.
+    pub venue_time: Option<i64>,
 }
 
 pub(super) const fn fail<T>(reason: DecodeReason, byte: usize) -> Result<T> {

@@ -65,6 +65,9 @@ impl Task<'_> {
         if fields.has(slot::CODE) && fields.has(slot::MSG) {
             return Err(Error::decode(DecodeReason::VenueError, fields.start()));
         }
+        // One that is of no use makes none of the rest so.
+        self.venue_time =
+            self.values().time_or_none(fields, slot::SERVER_TIME, "ts_event").ok().flatten();
         match name {
             "depth" => self.rest_depth(query, fields),
             "exchangeInfo" => self.exchange_info(query, fields),

@@ -38,20 +38,21 @@ pub(super) const fn is_contrary(event: &Event) -> bool {
 
 impl Streams {
     /// Whether the time of an event is one that it can have: close to its receipt, to the event
-    /// before it, or as far from its receipt as the last event of any stream. Windows tell their
-    /// start, which may be long ago.
+    /// before it, or as far from its receipt as the last event of any stream, or as the venue told
+    /// of its own time before the first. Windows tell their start, which may be long ago.
     pub fn is_in_time(&self, place: usize, event: &Event) -> bool {
         let stream = self.known(place);
+        let ahead = self.ahead.or(self.told);
         let (ts, recv) = (event.ts_event, event.ts_recv);
         if event.rule == Rule::Window {
             let is_open = |ahead: i64| {
                 let off = ts.saturating_sub(recv).saturating_sub(ahead);
                 (-WINDOW_NS..=AHEAD_NS).contains(&off)
             };
-            return is_open(0) || self.ahead.is_some_and(is_open) || ts == NONE;
+            return is_open(0) || ahead.is_some_and(is_open) || ts == NONE;
         }
         is_near(ts, recv)
-            || self.ahead.is_some_and(|ahead| is_near(ts, recv.saturating_add(ahead)))
+            || ahead.is_some_and(|ahead| is_near(ts, recv.saturating_add(ahead)))
             || (stream.state & SEEN != 0 && is_near(ts, stream.ts_last))
     }
 

@@ -111,6 +111,8 @@ pub struct Streams {
     recent: Vec<Recent>,
     /// How far the venue's time was ahead of that of receipt when last seen in this session, in ns.
     pub ahead: Option<i64>,
+    /// The same by what the venue told of its time in this session, for as long as none was seen.
+    pub told: Option<i64>,
 }
 
 impl Streams {
@@ -415,8 +417,11 @@ impl Streams {
             state.u32(stream.recent);
             state.u8(stream.stride);
         }
-        state.flag(self.ahead.is_some());
+        state.u8(u8::from(self.ahead.is_some()) | u8::from(self.told.is_some()) << 1);
         state.i64(self.ahead.unwrap_or(0));
+        if let Some(told) = self.told {
+            state.i64(told);
+        }
         state.length(self.recent.len());
         self.recent.iter().for_each(|recent| recent.write(state));
         state.length(self.trouble.len());
@@ -454,9 +459,10 @@ impl Streams {
             }
             streams.table.push(stream);
         }
-        let is_known = state.flag()?;
+        let known = state.u8()?;
         let ahead = state.i64()?;
-        streams.ahead = is_known.then_some(ahead);
+        streams.ahead = (known & 1 != 0).then_some(ahead);
+        streams.told = if known & 2 != 0 { Some(state.i64()?) } else { None };
         for _ in 0..state.length(8)? {
             streams.recent.push(Recent::read(state)?);
         }
