@@ -3,7 +3,8 @@
  * DISK_PLAN names a file of lines `call skip times errno word`: calls of that name on a path that
  * holds the word (`-`: any) work `skip` times, then fail `times` times with `errno`; errno 0 makes a
  * write short, and one below 0 lets a sync that has worked return only after so many milliseconds. A sync that fails drops the dirty pages, as Linux does: they count as clean from then
- * on, and only what is written once more reaches the disk.
+ * on, and only what is written once more reaches the disk. Each descriptor that the file had then is
+ * told once, at its own next sync, also as Linux does: whoever did not make the failing call knows.
  *
  * DISK_SHADOW names a folder in which is kept what is on the disk: `<id>` holds a file as of its last
  * sync, `<id>.drop` one byte a page, 1 for those that a failed sync dropped, and `ops` the changes of
@@ -24,11 +25,20 @@
 #define PAGE 4096
 #define LINES 64
 #define FILES 8192
+#define DESCRIPTORS 65536
 #define REAL(name) ((__typeof__(&name))real(#name))
 
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 static struct { char text[256]; int seen; } plan[LINES];
-static struct { dev_t dev; ino_t ino; int id; char *drop, *dropped; size_t pages; } files[FILES];
+static struct {
+  dev_t dev;
+  ino_t ino;
+  int id, failures, code;
+  char *drop, *dropped;
+  size_t pages;
+} files[FILES];
+/* How many failures of its file a descriptor was told. */
+static int told[DESCRIPTORS];
 static int ids;
 
 static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
@@ -196,14 +206,27 @@ static void synced(int slot, int fd) {
   free(now);
 }
 
+static void tell(int fd, int slot) {
+  if (fd < DESCRIPTORS) told[fd] = slot < 0 ? 0 : files[slot].failures;
+}
+
 static int sync_with(const char *call, int (*really)(int), int fd) {
   char path[1024];
   if (!path_of(fd, path, sizeof path)) return really(fd);
   pthread_mutex_lock(&turn);
   int code = planned(call, path), slot = getenv("DISK_SHADOW") ? slot_of(fd) : -1, result = 0;
   if (code > 0) {
-    if (slot >= 0) drop_pages(slot, fd);
+    if (slot >= 0) {
+      drop_pages(slot, fd);
+      files[slot].failures++;
+      files[slot].code = code;
+    }
+    tell(fd, slot);
     errno = code;
+    result = -1;
+  } else if (slot >= 0 && fd < DESCRIPTORS && told[fd] != files[slot].failures) {
+    tell(fd, slot);
+    errno = files[slot].code;
     result = -1;
   } else if ((result = really(fd)) == 0 && getenv("DISK_SHADOW")) {
     struct stat status;
@@ -292,6 +315,7 @@ static int open_with(const char *path, int flags, mode_t mode) {
   if (code > 0) errno = code;
   else fd = REAL(open64)(path, flags, mode);
   if (fd >= 0 && is_new && getenv("DISK_SHADOW")) created(fd, path);
+  if (fd >= 0 && getenv("DISK_SHADOW")) tell(fd, slot_of(fd));
   pthread_mutex_unlock(&turn);
   return fd;
 }
