@@ -260,8 +260,9 @@ impl Plan {
         }
         let word = |at: usize| u64::from_le_bytes(raw[at..at + 8].try_into().unwrap_or_default());
         self.promised = self.promised.max(word(DURABLE));
-        let bytes = if file.is_cold { unpacked(file) } else { raw };
-        self.find_runs(&bytes, &head, identity.lost_from)
+        let (bytes, is_unpacked) = if file.is_cold { unpacked(file) } else { (raw, true) };
+        let (runs, is_whole) = self.find_runs(&bytes, &head, identity.lost_from);
+        (runs, is_whole && is_unpacked)
     }
 
     fn find_runs(&mut self, bytes: &[u8], head: &Head, lost_from: u64) -> (Vec<Run>, bool) {
@@ -435,14 +436,15 @@ fn next_frame(bytes: &[u8], from: usize, next: u64) -> Option<(usize, Frame)> {
     (from.next_multiple_of(8)..bytes.len().saturating_sub(39)).step_by(8).find_map(|at| fits(&at))
 }
 
-/// The segment that a compressed file stands for, as far as its blocks can be unpacked.
-fn unpacked(file: &SegmentFile) -> Vec<u8> {
-    let Ok(mut segment) = Segment::open(file) else { return vec![0; HEAD] };
+/// The segment that a compressed file stands for, as far as its blocks can be unpacked, and whether
+/// that is all of it.
+fn unpacked(file: &SegmentFile) -> (Vec<u8>, bool) {
+    let Ok(mut segment) = Segment::open(file) else { return (vec![0; HEAD], false) };
     let mut bytes = segment.head_bytes().to_vec();
-    // What comes before the error is there.
-    drop(super::chain::for_each_frame(&mut segment, |segment, at, frame| {
+    let read = super::chain::for_each_frame(&mut segment, |segment, at, frame| {
         bytes.extend_from_slice(segment.bytes(at, at + frame.size()));
         Ok(())
-    }));
-    bytes
+    });
+    // What comes before the error is there.
+    (bytes, read.is_ok())
 }
