@@ -134,6 +134,7 @@ class Rebuilt:
 
     def __init__(self, config: Config, source: str) -> None:
         self.batch_items = 777
+        self.own = config.processors.own
         self._processors = config.processors
         self._feed = config.feeds[source].feed
 
