@@ -1,6 +1,9 @@
 """Captured frames: every line form gives its receive time, kind, context and exact bytes."""
 
 import gzip
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,51 @@ def test_gzip_is_read_as_well(tmp_path: Path):
     # By the end of the name.
     (found,) = read(tmp_path / "a.gz", gzip.compress(b"1723161255123456789 " + FRAME))
     assert found.body == FRAME
+
+
+@pytest.mark.parametrize("filler", [b"0", b" ", b"["])
+def test_line_that_expands_without_bound_costs_no_memory(tmp_path: Path, filler: bytes):
+    # A good line, then 1 GiB without the end of a line in a gzip file of a megabyte: the good one
+    # is given, and the other is refused by its number, before it is all unpacked.
+    path = tmp_path / "bomb.gz"
+    packer = zlib.compressobj(wbits=31)
+    with path.open("wb") as file:
+        file.write(packer.compress(b"1723161255123456789 " + FRAME + b"\n"))
+        for _ in range(256):
+            file.write(packer.compress(filler * (4 << 20)))
+        file.write(packer.flush())
+    program = """
+import resource, sys
+from pathlib import Path
+from tapeworks.errors import FeedError
+from tapeworks.feeds.captures import Captures
+lines = Captures("binance-spot").read(Path(sys.argv[1]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert next(lines).kind == 1
+try:
+    next(lines)
+except FeedError as error:
+    assert "bomb.gz:2: a line of over" in str(error), error
+else:
+    raise SystemExit("it was taken")
+used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+assert used < 300_000, f"{used} KiB"
+"""
+    subprocess.run([sys.executable, "-c", program, path], check=True, timeout=120)
+
+
+def test_damaged_gzip_gives_what_was_good(tmp_path: Path):
+    # Every kind of damage behind the first block is an error that names the file.
+    stamped = b"".join(b"%d " % (1723161255123456789 + n) + FRAME + b"\n" for n in range(2000))
+    whole = gzip.compress(stamped)
+    path = tmp_path / "a.gz"
+    for at in range(len(whole) // 2, len(whole), 97):
+        for content in (whole[:at], whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :]):
+            path.write_bytes(content)
+            found: list[Captured] = []
+            with pytest.raises(FeedError, match=r"a\.gz"):
+                found.extend(Captures("binance-spot").read(path))
+            assert all(captured.body == FRAME for captured in found)
 
 
 def test_answer_keeps_path_and_query(tmp_path: Path):
