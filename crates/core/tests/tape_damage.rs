@@ -11,7 +11,7 @@ use std::time::Duration;
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use tapeworks_core::codec::Frame;
 use tapeworks_core::record::{Header, Marker, Plain};
-use tapeworks_core::tape::Retention;
+use tapeworks_core::tape::{load_offset, save_offset, verify, Retention};
 use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
 const HEAD: usize = 16_384;
@@ -155,6 +155,7 @@ fn segments_that_are_missing_are_missed() {
         let end = (HEAD + 7 * FRAME) as u64;
         assert_eq!(damaged_at(open_and_count(&folder.tape())), end);
         let mut reader = Reader::open(&folder.tape()).unwrap();
+        assert!(verify(&folder.tape()).unwrap().fault.is_some(), "{removed}");
         if removed == 3 {
             damaged_at(reader.end());
             damaged_at(reader.durable());
@@ -188,6 +189,7 @@ fn what_is_durable_is_given_or_missed() {
             });
             assert_eq!(damaged_at(open_and_count(&folder.tape())), from as u64);
             assert_eq!(damaged_at(Reader::open(&folder.tape()).unwrap().end()), from as u64);
+            Reader::open(&folder.tape()).unwrap().covered().unwrap_err();
             std::fs::write(&path, &whole).unwrap();
         }
     }
@@ -436,4 +438,58 @@ fn hostile_frames_with_right_checksums_are_errors() {
             assert!(matches!(error, Error::Corrupt { .. }), "{frame:?}: {error}");
         }
     }
+}
+
+#[test]
+fn a_damaged_named_offset_is_an_error_and_never_another_offset() {
+    // Flip every bit of the file, and cut it everywhere: the same offset, or an error.
+    let folder = Folder::new("offset");
+    make(&folder.tape(), 1, Retention::default());
+    for offset in [0, 7, 1234, u64::MAX] {
+        save_offset(&folder.tape(), "lake", offset).unwrap();
+        let path = folder.tape().join("offsets/lake");
+        let whole = std::fs::read(&path).unwrap();
+        let flips = (0..whole.len() * 8).map(|bit| {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        });
+        let cuts = (0..whole.len()).map(|length| whole[..length].to_vec());
+        for bytes in flips.chain(cuts) {
+            std::fs::write(&path, &bytes).unwrap();
+            let loaded = load_offset(&folder.tape(), "lake");
+            assert!(
+                loaded.is_err(),
+                "{offset}: {loaded:?} from {:?}",
+                String::from_utf8_lossy(&bytes)
+            );
+        }
+        // What an older version wrote.
+        std::fs::write(&path, format!("{offset}\n")).unwrap();
+        assert_eq!(load_offset(&folder.tape(), "lake").unwrap(), Some(offset));
+    }
+}
+
+#[test]
+fn a_reader_whose_offset_cannot_be_read_is_waited_for() {
+    // Retention by age, and a named offset of garbage beside one at the end: nothing goes, and
+    // the writer says why.
+    let folder = Folder::new("held");
+    let retention = Retention { age_ms_max: Some(1), ..Retention::default() };
+    make(&folder.tape(), 60, Retention::default());
+    let before = segments(&folder.tape()).len();
+    save_offset(&folder.tape(), "fast", 6000).unwrap();
+    std::fs::write(folder.tape().join("offsets/slow"), "many\n").unwrap();
+    let tape = Tape::open(&folder.tape(), TapeConfig { retention, ..config() }).unwrap();
+    let mut failure = None;
+    for _ in 0..5000 {
+        failure = tape.upkeep_failure();
+        if failure.is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let failure = failure.expect("the writer says why");
+    assert!(failure.contains("offsets/slow"), "{failure}");
+    assert_eq!(segments(&folder.tape()).len(), before);
 }

@@ -24,7 +24,7 @@ import numpy as np
 
 from tapeworks import _core
 from tapeworks._core import TapeReader
-from tapeworks.errors import CorruptTapeError, TapeError, TapeRangeError
+from tapeworks.errors import CorruptTapeError, TapeError, TapeRangeError, TapeVersionError
 from tapeworks.printable import one_line
 from tapeworks.register import supervisors
 from tapeworks.views.tail import SourceTail
@@ -208,7 +208,7 @@ class _Source:
                 reader = TapeReader(self._folder / topic)
                 if topic == BOOK:
                     reader.seek(max(reader.first, reader.end - BOOK_TAIL_RECORDS))
-            except CorruptTapeError as error:
+            except (CorruptTapeError, TapeVersionError) as error:
                 troubles.append(f"{topic}: {one_line(str(error))}")
                 continue
             except (OSError, TapeError):

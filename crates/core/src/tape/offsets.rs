@@ -1,7 +1,8 @@
 //! Named offsets: where each reader of a tape got to, one small file each.
 //!
 //! A file is written aside and renamed, so that it holds the old offset or the new one, whatever
-//! happens. It holds the offset in decimal digits and a newline, to be read by people too.
+//! happens. It holds the offset in decimal digits, to be read by people too, ` crc32c=`, the
+//! CRC-32C of the digits in eight hex digits, and a newline. Older files hold digits and a newline.
 
 use std::fs::File;
 use std::io::Write;
@@ -40,7 +41,7 @@ pub fn save_offset(tape: &Path, name: &str, offset: u64) -> Result<()> {
     let write = || {
         std::fs::create_dir_all(&folder)?;
         let mut file = File::create(&aside)?;
-        file.write_all(format!("{offset}\n").as_bytes())?;
+        file.write_all(text_of(offset).as_bytes())?;
         file.sync_data()?;
         std::fs::rename(&aside, &path)?;
         File::open(&folder)?.sync_all()
@@ -53,6 +54,12 @@ pub fn save_offset(tape: &Path, name: &str, offset: u64) -> Result<()> {
             Error::io(error, doing("writing", &path))
         }
     })
+}
+
+/// What the file of `offset` holds.
+fn text_of(offset: u64) -> String {
+    let digits = offset.to_string();
+    format!("{digits} crc32c={:08x}\n", crc32c::crc32c(digits.as_bytes()))
 }
 
 /// The offset that every reader of the tape has behind it: nobody needs what is before. Readers
@@ -86,9 +93,16 @@ pub fn load_offset(tape: &Path, name: &str) -> Result<Option<u64>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(|error| Error::io(error, doing("reading", &path)))?,
     };
-    match text.strip_suffix('\n').map(str::parse) {
-        Some(Ok(offset)) => Ok(Some(offset)),
-        _ => Err(Error::corrupt(&path, 0, "expected an offset in decimal digits and a newline")),
+    let line = text.strip_suffix('\n').unwrap_or_default();
+    let digits = line.split_once(' ').map_or(line, |(digits, _)| digits);
+    match digits.parse() {
+        Ok(offset) if text == text_of(offset) || line == offset.to_string() => Ok(Some(offset)),
+        _ => Err(Error::corrupt(
+            &path,
+            0,
+            "expected an offset in decimal digits and its checksum, got something else: remove \
+             the file to let go of the reader, or store its offset anew",
+        )),
     }
 }
 

@@ -213,6 +213,9 @@ fn check_ends(last: &SegmentFile, proof: &Proof, report: &Report) -> Result<()> 
             "expected items up to offset {durable}, which was durable, got them up to {end}"
         ));
     }
+    // What readers refuse is a fault: above all a newest segment that is gone.
+    let tape = last.path.parent().unwrap_or(&last.path);
+    Reader::open(tape)?.end()?;
     let Some(Head { offset, hash }) = proof.expected else { return Ok(()) };
     match proof.found {
         Some((_, true)) => Ok(()),

@@ -37,6 +37,7 @@ impl Reader {
     /// As for [`Reader::open`].
     pub fn covered(&mut self) -> Result<Option<u64>> {
         let newest = self.newest()?;
+        newest.ends()?;
         let input = newest.last_frame()?.map_or(newest.head.input_before, |f| f.input_offset);
         Ok((input != NO_INPUT).then_some(input))
     }
