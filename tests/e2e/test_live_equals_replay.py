@@ -45,6 +45,7 @@ class Again:
         self.batch_items = batch_items
         self._feed = feed
         self._live = ProcessorsConfig()
+        self.own = self._live.own
 
     def settings(self, processor: str) -> Mapping[str, int | str | Sequence[int]]:
         """Returns the settings of `processor` by name."""

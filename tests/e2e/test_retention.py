@@ -42,7 +42,7 @@ def settings(folder: Path, exchange: Simulator, tape: str, sink: str = "") -> No
         f'ws_url = "{exchange.ws_url}"\nrest_url = "{exchange.rest_url}"\n'
         f"[tape]\nsegment_bytes = 65536\n{tape}\n"
         f"[sinks.parquet]\nflush_seconds = 0.2\n{sink}\n"
-        "[supervisor]\nrestart_ms = 10\nrestart_ms_max = 100\n"
+        "[supervisor]\nrestart_ms = 10\nrestart_ms_max = 100\nhealthy_ms = 500\n"
     )
 
 

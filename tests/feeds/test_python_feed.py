@@ -68,7 +68,8 @@ class Harbor:
         return recorder
 
     def records(self) -> list[bytes]:
-        if not (self.tapes / "market-data.normalized").is_dir():
+        # The folder is there a moment before its first segment.
+        if not any((self.tapes / "market-data.normalized").glob("*.seg")):
             return []
         return records(self.tapes / "market-data.normalized")
 
