@@ -39,7 +39,7 @@ def main() -> None:
                 rows[name] += span
             for name in ("trade_id", "sequence"):
                 rows[name] += len(rows)
-    while sink.tidy():
+    while sink.run_maintenance():
         pass
     feeder.close()
     # All rows are in the lake: what retention would drop is not needed to ask for them.
