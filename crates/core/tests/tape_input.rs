@@ -185,6 +185,7 @@ fn what_covers_lost_input_is_taken_back() {
     let folder = Folder::new("undo");
     let (input, output) = (folder.join("in"), folder.join("out"));
     let (less, copy, new) = (folder.join("less"), folder.join("copy"), folder.join("new"));
+    let before = folder.join("before");
     for compress_after in [None, Some(0)] {
         let retention = Retention { compress_after, ..Retention::default() };
         let mut raw = Tape::open(&input, config(Retention::default())).unwrap();
@@ -206,9 +207,12 @@ fn what_covers_lost_input_is_taken_back() {
         for kept in [40, 39, 25, 11, 10, 1] {
             image(&output, &copy);
             durable_only(&copy, 0);
-            image(&new, &less);
-            let mut raw = Tape::open(&less, config(Retention::default())).unwrap();
+            image(&new, &before);
+            let mut raw = Tape::open(&before, config(Retention::default())).unwrap();
             append(&mut raw, kept * 100 + 50, NO_INPUT, 0);
+            drop(raw);
+            // Its own end is lost with the same power.
+            image(&before, &less);
             let mut made = Tape::open_from(&copy, config(retention), &less).unwrap();
             assert_eq!((made.end(), made.last_input_offset()), (kept * 90, Some(kept * 100)));
             assert_eq!(made.recovery().undone, (40 - kept) * 90);
@@ -219,6 +223,38 @@ fn what_covers_lost_input_is_taken_back() {
         drop(std::fs::remove_dir_all(&input));
         drop(std::fs::remove_dir_all(&output));
     }
+}
+
+#[test]
+fn what_covers_lost_input_is_taken_back_although_the_input_grew_again() {
+    // Power is lost: the input keeps 20 items of 40, the output all that was made of the 40. The
+    // recorder is back first, and has 60 more items on the tape before the output is opened. By its
+    // offset the input is whole; what was made of the lost 20 is none of what stands there now.
+    let folder = Folder::new("regrown");
+    let (input, output) = (folder.join("in"), folder.join("out"));
+    let (less, kept) = (folder.join("less"), folder.join("kept"));
+    let mut raw = Tape::open(&input, config(Retention::default())).unwrap();
+    append(&mut raw, 20, NO_INPUT, 0);
+    image(&input, &less);
+    let mut made = Tape::open_from(&output, config(Retention::default()), &input).unwrap();
+    append(&mut made, 18, 20, 0);
+    append(&mut raw, 20, NO_INPUT, 0);
+    append(&mut made, 18, 40, 0);
+    image(&output, &kept);
+    durable_only(&kept, 0);
+    let mut raw = Tape::open(&less, config(Retention::default())).unwrap();
+    append(&mut raw, 60, NO_INPUT, 1);
+    // Killed and back once more under the same boot: what was lost with the power is still known.
+    drop(raw);
+    let mut raw = Tape::open(&less, config(Retention::default())).unwrap();
+    append(&mut raw, 5000, NO_INPUT, 2);
+    let made = Tape::open_from(&kept, config(Retention::default()), &less).unwrap();
+    assert_eq!((made.end(), made.last_input_offset()), (18, Some(20)));
+    assert_eq!(made.recovery().undone, 18);
+    // Under this boot it goes on from where it is, however the input grew meanwhile.
+    drop(made);
+    let made = Tape::open_from(&kept, config(Retention::default()), &less).unwrap();
+    assert_eq!((made.end(), made.recovery().undone), (18, 0));
 }
 
 /// Sets the durable mark of all segments.

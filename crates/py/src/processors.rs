@@ -233,7 +233,7 @@ fn processor_table() -> Vec<(&'static str, &'static str, &'static str)> {
 #[pyfunction]
 fn verify_state(py: Python<'_>, path: PathBuf) -> PyResult<(u64, u64)> {
     let saved = py.allow_threads(|| StateFiles::load(&path)).map_err(to_python)?;
-    Ok((saved.input, saved.output))
+    Ok((saved.input.offset, saved.output.offset))
 }
 
 /// Adds this file's classes and functions to the module.

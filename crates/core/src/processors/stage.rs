@@ -105,7 +105,7 @@ impl Stage {
         Ok(stage)
     }
 
-    /// What opening found: states that could not be used, input that is gone.
+    /// What opening found: unusable states, input that is gone.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -246,8 +246,8 @@ impl Stage {
         self.processor.snapshot(&mut state);
         let saved = SavedState {
             fingerprint: self.config.fingerprint,
-            input: self.position,
-            output: self.output.end(),
+            input: self.input.place(self.position)?,
+            output: Reader::open(self.output.path())?.place(self.output.end())?,
             state,
         };
         self.files.save(&saved)?;
@@ -311,8 +311,7 @@ impl Stage {
         self.bytes_since_save += batch.bytes.len() as u64;
         process(self.processor.as_mut(), batch, &mut self.records, &mut self.blobs)?;
         let made = self.records.len() + self.blobs.len();
-        // What was made of a file that somebody cut meanwhile is not published.
-        self.input.check_intact()?;
+        self.input.check_intact()?; // What was made of a file that was cut is not published.
         if write {
             self.pending = Some(next);
             self.publish()?;
@@ -442,6 +441,8 @@ impl Stage {
                 Err(Error::Invalid { reason }) => {
                     self.notes.push(format!("{}: {reason}", path.display()));
                 }
+                // To go on would make the output of two inputs.
+                Err(replaced @ Error::Replaced { .. }) => return Err(replaced),
                 Err(error) => self.notes.push(error.to_string()),
             }
         }
@@ -450,19 +451,21 @@ impl Stage {
 
     fn restore_from(&mut self, path: &Path, target: u64) -> Result<u64> {
         let saved = StateFiles::load(path)?;
-        if saved.input > target {
+        if saved.input.offset > target {
             StateFiles::discard(path)?;
             return Err(Error::invalid(format!(
                 "its state at {} is ahead of the output, which covers {target}: removed",
-                saved.input
+                saved.input.offset
             )));
         }
+        self.input.check(&saved.input)?;
+        Reader::open(self.output.path())?.check(&saved.output)?;
         if saved.fingerprint != self.config.fingerprint {
             return Err(Error::invalid("its state was made with other settings: not used"));
         }
         self.processor.restore(&saved.state)?;
-        self.position = saved.input;
-        Ok(saved.output)
+        self.position = saved.input.offset;
+        Ok(saved.output.offset)
     }
 }
 

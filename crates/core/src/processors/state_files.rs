@@ -4,26 +4,51 @@
 //! ```text
 //! offset  size  field, little-endian
 //!      0     8  "TWSTATE\0"
-//!      8     4  version of this layout, 1
+//!      8     4  version of this layout, 2
 //!     12     4  fingerprint of the processor's settings
 //!     16     8  input offset: the next input item to be read
 //!     24     8  output offset: the output's end when the state was taken
 //!     32     8  length of the state
-//!     40     n  the state, as `Processor::snapshot` wrote it
-//!   40+n     4  CRC-32C of all before
+//!     40    24  the input: id of its tape, zeros if it has none, and fingerprint of the input
+//!               offset, 2^64 - 1 if it has none
+//!     64    24  the same of the output
+//!     88     n  the state, as `Processor::snapshot` wrote it
+//!   88+n     4  CRC-32C of all before
 //! ```
+//! Version 1 has no places: its state starts at byte 40.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::tape::{Place, TapeId};
 
 const MAGIC: &[u8; 8] = b"TWSTATE\0";
-const VERSION: u32 = 1;
-const HEAD: usize = 40;
+const VERSION: u32 = 2;
+const HEAD_1: usize = 40;
+const HEAD: usize = 88;
+/// In the place of a fingerprint that is not known.
+const NO_FINGERPRINT: u64 = u64::MAX;
 /// How many files are kept: the newest, and two in case it cannot be used.
 const KEPT: usize = 3;
+
+/// Bytes of the id and the fingerprint of a place.
+const PLACE: usize = 24;
+
+fn write_place(place: &Place, out: &mut Vec<u8>) {
+    out.extend_from_slice(&place.id.map_or([0; 16], TapeId::bytes));
+    out.extend_from_slice(&place.fingerprint.unwrap_or(NO_FINGERPRINT).to_le_bytes());
+}
+
+fn read_place(offset: u64, bytes: &[u8]) -> Place {
+    let (mut id, mut fingerprint) = ([0; 16], [0; 8]);
+    id.copy_from_slice(&bytes[..16]);
+    fingerprint.copy_from_slice(&bytes[16..PLACE]);
+    let fingerprint = u64::from_le_bytes(fingerprint);
+    let known = Some(fingerprint).filter(|&fingerprint| fingerprint != NO_FINGERPRINT);
+    Place { id: TapeId::known(id), offset, fingerprint: known }
+}
 
 /// What one file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +56,9 @@ pub struct SavedState {
     /// Fingerprint of the settings with which the state was made.
     pub fingerprint: u32,
     /// The next input item to be read.
-    pub input: u64,
+    pub input: Place,
     /// The output's end when the state was taken.
-    pub output: u64,
+    pub output: Place,
     /// What `Processor::snapshot` wrote.
     pub state: Vec<u8>,
 }
@@ -93,7 +118,7 @@ impl StateFiles {
         let bytes = fs::read(path)
             .map_err(|error| Error::io(error, format!("reading {}", path.display())))?;
         let corrupt = |reason: &str| Error::corrupt(path, 0, reason);
-        if bytes.len() < HEAD + 4 || bytes[..8] != MAGIC[..] {
+        if bytes.len() < HEAD_1 + 4 || bytes[..8] != MAGIC[..] {
             return Err(corrupt("it is no whole state file"));
         }
         let word = |at: usize| {
@@ -106,14 +131,19 @@ impl StateFiles {
             let path = path.to_owned();
             return Err(Error::FutureVersion { path, found: version, supported: VERSION });
         }
+        let head = if version < 2 { HEAD_1 } else { HEAD };
         let (content, sum) = bytes.split_at(bytes.len() - 4);
-        if word(32) != (content.len() - HEAD) as u64
+        if content.len().checked_sub(head).is_none_or(|length| word(32) != length as u64)
             || crc32c::crc32c(content).to_le_bytes() != sum[..]
         {
             return Err(corrupt("its checksum or length is wrong"));
         }
-        let state = content[HEAD..].to_vec();
-        Ok(SavedState { fingerprint, input: word(16), output: word(24), state })
+        let place = |offset: u64, at: usize| match content.get(at..at + PLACE) {
+            Some(bytes) if version >= 2 => read_place(offset, bytes),
+            _ => Place { id: None, offset, fingerprint: None },
+        };
+        let (input, output) = (place(word(16), HEAD_1), place(word(24), HEAD_1 + PLACE));
+        Ok(SavedState { fingerprint, input, output, state: content[head..].to_vec() })
     }
 
     /// Writes a file, and removes what is older than the newest three.
@@ -125,12 +155,14 @@ impl StateFiles {
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&saved.fingerprint.to_le_bytes());
-        bytes.extend_from_slice(&saved.input.to_le_bytes());
-        bytes.extend_from_slice(&saved.output.to_le_bytes());
+        bytes.extend_from_slice(&saved.input.offset.to_le_bytes());
+        bytes.extend_from_slice(&saved.output.offset.to_le_bytes());
         bytes.extend_from_slice(&(saved.state.len() as u64).to_le_bytes());
+        write_place(&saved.input, &mut bytes);
+        write_place(&saved.output, &mut bytes);
         bytes.extend_from_slice(&saved.state);
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-        let path = self.folder.join(format!("{:020}.state", saved.input));
+        let path = self.folder.join(format!("{:020}.state", saved.input.offset));
         let aside = path.with_extension("part");
         write_durably(&aside, &path, &bytes, &self.folder).map_err(|error| {
             if error.kind() == std::io::ErrorKind::StorageFull {

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::head::{
-    this_boot, Chain, Head, BOOT, CHAIN, CHAIN_START, DURABLE, EPOCH, IDENTITY, MAGIC, PUBLISHED,
+    this_boot, Chain, Head, BOOT, CHAIN, CHAIN_START, DURABLE, EPOCH, IDENTITY, MAGIC, OPENED,
+    PUBLISHED,
 };
 use super::identity::Identity;
 use super::index::SLOTS;
@@ -19,9 +20,10 @@ use crate::error::{Error, Result};
 use crate::record::Plain;
 
 /// Marks the segment in `map` as written by this process from now on, with `last` as its last
-/// frame.
-pub(crate) fn take_over(map: &Map, last: u64) {
+/// frame. `opened` is the end of the tape when it was opened first under this boot.
+pub(crate) fn take_over(map: &Map, last: u64, opened: u64) {
     let boot = this_boot();
+    map.word(OPENED).store(opened + 1, Ordering::Release);
     map.word(PUBLISHED).store(last, Ordering::Release);
     map.word(BOOT).store(boot[0], Ordering::Release);
     map.word(BOOT + 8).store(boot[1], Ordering::Release);
@@ -63,6 +65,8 @@ pub(crate) struct NewSegment {
     pub(crate) chain_state: u32,
     /// The tape's durable watermark.
     pub(crate) durable: u64,
+    /// The end of the tape when it was opened first under this boot.
+    pub(crate) opened: u64,
     /// So many bytes are needed at once, and at most so many will be.
     pub(crate) needed: usize,
     pub(crate) limit: usize,
@@ -99,7 +103,7 @@ impl NewSegment {
         map.write(IDENTITY, self.identity.sealed().as_bytes());
         map.write(CHAIN, Chain::sealed([0; 32], self.chain_state).as_bytes());
         map.word(DURABLE).store(self.durable, Ordering::Release);
-        take_over(&map, 0);
+        take_over(&map, 0, self.opened);
         if self.chain_state == CHAIN_START {
             // No segment before it can tell that it was there: a first segment without its head is
             // damage, since the head is on the disk before the name.

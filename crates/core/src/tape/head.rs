@@ -28,6 +28,9 @@ pub(crate) const DURABLE: usize = 256;
 pub(crate) const BOOT: usize = 264;
 /// Where the number of times that a writer opened the segment lies.
 pub(crate) const EPOCH: usize = 280;
+/// Where the end of the tape lies at which a writer found it first under that boot, plus one; 0
+/// where it is not known.
+pub(crate) const OPENED: usize = 288;
 /// Where the identity block lies.
 pub(crate) const IDENTITY: usize = 320;
 /// Bit of the published word: a newer segment goes on.
@@ -156,4 +159,10 @@ pub(crate) fn is_of_this_boot(map: &Map) -> bool {
     boot != [0; 2]
         && map.word(BOOT).load(Ordering::Acquire) == boot[0]
         && map.word(BOOT + 8).load(Ordering::Acquire) == boot[1]
+}
+
+/// Where the tape of the segment in `map` ended when a writer opened it first under this boot.
+pub(crate) fn opened_at(map: &Map) -> Option<u64> {
+    let known = map.word(OPENED).load(Ordering::Acquire).checked_sub(1);
+    known.filter(|_| is_of_this_boot(map))
 }

@@ -27,7 +27,8 @@ impl TapeId {
         Ok(Self(bytes))
     }
 
-    fn known(bytes: [u8; 16]) -> Option<Self> {
+    /// The id of these bytes; `None` for zeros, which stand for no id.
+    pub fn known(bytes: [u8; 16]) -> Option<Self> {
         (bytes != [0; 16]).then_some(Self(bytes))
     }
 

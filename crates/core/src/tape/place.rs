@@ -9,12 +9,22 @@ use super::identity::{may_be_same, TapeId};
 use super::index;
 use super::reader::{is_missing, Reader};
 use super::segment::{list, Segment};
+use crate::codec::{TapeKind, FRAME_HEADER};
 use crate::error::{Error, Result};
 use crate::record::GapCause;
 
 const ADVICE: &str = "the tape was replaced, restored from a copy, or rewritten since. Bring the \
                       tape back that was read before; or give up what was made of it, and make it \
                       anew from this one";
+
+/// The item at `index` of the items back to back in `payload`.
+fn item_at(payload: &[u8], index: usize, kind: TapeKind) -> Option<&[u8]> {
+    let mut rest = payload;
+    for _ in 0..index {
+        rest = rest.get(kind.item_length(rest)?..)?;
+    }
+    rest.get(..kind.item_length(rest)?)
+}
 
 /// A place on a tape: everything before `offset` was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +54,15 @@ impl Reader {
         Ok(self.newest()?.identity().origin())
     }
 
-    /// A number for what stands right before `offset`: first offset and checksum of the frame that
-    /// holds the item before it. `None` at offset 0 and where retention took that item.
+    /// Where the tape ended when a writer opened it first under this boot of the machine; `None`
+    /// where none has.
+    pub(crate) fn opened(&mut self) -> Result<Option<u64>> {
+        Ok(self.newest()?.opened())
+    }
+
+    /// A number for the item right before `offset`: its checksum, and the low half of its offset.
+    /// It does not depend on the frames that hold the items, which a tape that is made again may
+    /// divide otherwise. `None` at offset 0 and where that item is gone.
     ///
     /// # Errors
     /// `Error::OutOfRange`: the tape ends before `offset`. Else as for [`Reader::read`].
@@ -80,7 +97,9 @@ impl Reader {
             let frame = segment.frame(at, next)?;
             if frame.end_offset() > wanted {
                 let frame = segment.checked_frame(at, next)?;
-                return Ok(Some(frame.first_offset << 32 | u64::from(frame.checksum)));
+                let payload = segment.bytes(at + FRAME_HEADER, at + frame.size());
+                let item = item_at(payload, (wanted - next) as usize, segment.head.kind());
+                return Ok(item.map(|item| wanted << 32 | u64::from(crc32c::crc32c(item))));
             }
             at += frame.size();
             next = frame.end_offset();

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::head::{is_of_this_boot, Head, CLOSED, DURABLE, HEAD, IDENTITY, PUBLISHED};
+use super::head::{is_of_this_boot, opened_at, Head, CLOSED, DURABLE, HEAD, IDENTITY, PUBLISHED};
 use super::identity::{may_be_same, Identity};
 use super::map::Map;
 use super::segment::{doing, file_length, list, Segment, SegmentFile};
@@ -118,6 +118,8 @@ pub(crate) struct Found {
     pub(crate) recovery: Recovery,
     /// The durable watermark: no segment says more.
     pub(crate) durable: u64,
+    /// Where the tape ended when a writer opened it first under this boot; `None` where none has.
+    pub(crate) opened: Option<u64>,
 }
 
 /// What an error of recovery ends with.
@@ -170,7 +172,8 @@ pub(crate) fn recover(tape: &Path) -> Result<Option<Found>> {
     let mut recovery = judge(&file, &map, length, &scan, durable)?;
     cut_bytes += recovery.cut_bytes;
     recovery.cut_bytes = cut_bytes;
-    Ok(Some(Found { path: file.path, head, identity, scan, recovery, durable }))
+    let opened = opened_at(&map);
+    Ok(Some(Found { path: file.path, head, identity, scan, recovery, durable, opened }))
 }
 
 /// How far the tape is durable, by the newest of its segments. The one before the newest is told

@@ -348,6 +348,7 @@ impl Plan {
             }
             .sealed(),
             identity,
+            opened: end,
             chain_state: CHAIN_START,
             durable: end,
             needed: HEAD,

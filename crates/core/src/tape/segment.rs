@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::cold::Cold;
-use super::head::{is_of_this_boot, this_boot, Head, DURABLE, HEAD, PUBLISHED, WAITING};
+use super::head::{is_of_this_boot, opened_at, this_boot, Head, DURABLE, HEAD, PUBLISHED, WAITING};
 use super::identity::Identity;
 use super::map::Map;
 use super::tail::Correction;
@@ -129,6 +129,11 @@ impl Segment {
         // Opening has checked the block.
         let unknown = |_| Identity::new(None, None, self.head.first_offset);
         Identity::read(self.head_bytes(), &self.head, &self.path).unwrap_or_else(unknown)
+    }
+
+    /// Where the tape ended when a writer opened it first under this boot; `None` where none has.
+    pub(crate) fn opened(&self) -> Option<u64> {
+        opened_at(&self.map)
     }
 
     /// The head's bytes.

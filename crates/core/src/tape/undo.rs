@@ -94,7 +94,7 @@ pub(crate) fn undo(tape: &Path, found: Found, input_end: u64) -> Result<Found> {
     let recovery =
         Recovery { end: scan.end_offset, cut_at: scan.end as u64, undone, ..found.recovery };
     let path = segment_path(tape, file.first);
-    Ok(Found { path, head, identity, scan, recovery, durable: found.durable })
+    Ok(Found { path, head, identity, scan, recovery, durable: found.durable, opened: found.opened })
 }
 
 /// Says in the head of the segment `path` that `last` is its last frame and no other follows.

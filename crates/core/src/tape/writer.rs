@@ -61,6 +61,8 @@ pub struct Tape {
     /// Whose segments these are; that of the newest one.
     identity: Identity,
     recovery: Recovery,
+    /// The end when it was opened first under this boot.
+    opened: u64,
     // Dropped in this order: the threads stop before the right to write is given up.
     keeper: Keeper,
     _sync_thread: Option<SyncThread>,
@@ -108,6 +110,7 @@ impl Tape {
                     identity: Identity::new(Some(TapeId::random()?), origin, 0),
                     chain_state: CHAIN_START,
                     durable: 0,
+                    opened: 0,
                     needed: HEAD,
                     limit: config.segment_bytes,
                 };
@@ -127,7 +130,11 @@ impl Tape {
         }
         if let Some(input) = &mut input {
             check_origin(path, &found.identity, input)?;
-            found = undo(path, found, input.end()?)?;
+            // The input may have grown since its writer found it after a loss of power: what was
+            // made of the tail that it lost is not made of what stands there now.
+            let input_end = input.end()?;
+            let left = if found.opened.is_some() { None } else { input.opened()? };
+            found = undo(path, found, left.map_or(input_end, |left| left.min(input_end)))?;
         }
         Self::resume(path, config, lock, &found, input.map(Gate::new))
     }
@@ -147,7 +154,8 @@ impl Tape {
         let length = config.segment_bytes.max(scan.end);
         let map = Map::writable(&file, length, &found.path)?;
         let index = IndexWriter::resume(&map, HEAD, scan.end, found.head.stride as usize);
-        take_over(&map, scan.last as u64);
+        let opened = found.opened.unwrap_or(scan.end_offset);
+        take_over(&map, scan.last as u64, opened);
         let durable = found.durable;
         map.word(DURABLE).store(durable, Ordering::Release);
         wait::wake_all(map.half_word(PUBLISHED));
@@ -196,6 +204,7 @@ impl Tape {
             identity: found.identity,
             shared,
             recovery: found.recovery,
+            opened,
             _sync_thread: sync_thread,
             keeper,
         })
@@ -354,6 +363,7 @@ impl Tape {
             identity,
             chain_state: CHAIN_PENDING,
             durable: self.shared.durable.load(Ordering::Acquire),
+            opened: self.opened,
             needed: HEAD + size,
             limit: self.config.segment_bytes,
         };
