@@ -2,7 +2,8 @@
 
 The book that was recorded is the answer to the first request for it, not before its time; time
 stands still at that point until it is asked for, so that the recording and the replay have it in
-the same place. Later requests are answered with the book as it has become since.
+the same place, and for a moment more, so that what follows does not overtake the answer. Later
+requests are answered with the book as it has become since.
 """
 
 import bisect
@@ -18,6 +19,8 @@ from tapeworks.simulators.binance.source import Source
 
 ASKED_S_MAX = 5.0
 """So long a book is waited to be asked for."""
+ANSWERED_S = 0.3
+"""So long time stands still behind the answer with a book, which another socket carries."""
 QUOTES = ("USDT", "USDC", "BUSD", "FDUSD", "BTC", "ETH", "BNB", "EUR", "USD")
 
 
@@ -38,7 +41,8 @@ class PlaybackSource(Source):
         self._names = list(self._numbers)
         self._wanted: set[int] = set()
         self._books = {symbol: self._book(symbol) for symbol in self.symbols}
-        self._asked: set[str] = set()
+        # Symbol -> when time goes on behind its book.
+        self._asked: dict[str, float] = {}
         self._barriers = {
             symbol: book.ts for symbol, book in self._books.items() if book is not None
         }
@@ -81,13 +85,17 @@ class PlaybackSource(Source):
 
     def clip(self, to_ns: int) -> int:
         """Stands still at a book that should be asked for."""
+        now = time.monotonic()
         for symbol, ts in self._barriers.items():
-            if symbol in self._asked or ts > to_ns or not self._followed(symbol):
+            if ts > to_ns or not self._followed(symbol):
                 continue
-            now = time.monotonic()
+            if symbol in self._asked:
+                if now >= self._asked[symbol]:
+                    continue
+                return max(ts, self._now)
             self._stands_since = self._stands_since or now
             if now - self._stands_since > ASKED_S_MAX:
-                self._asked.add(symbol)
+                self._asked[symbol] = now
                 self._stands_since = None
                 continue
             return max(ts, self._now)
@@ -111,7 +119,7 @@ class PlaybackSource(Source):
         if book is None:
             return b'{"lastUpdateId":0,"bids":[],"asks":[]}'
         if symbol not in self._asked:
-            self._asked.add(symbol)
+            self._asked[symbol] = time.monotonic() + ANSWERED_S
             self._stands_since = None
             return book.body
         return self._grown(symbol, book, limit)
