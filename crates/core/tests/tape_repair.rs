@@ -441,3 +441,47 @@ fn a_derived_tape_makes_its_tail_again_at_the_same_offsets() {
     assert_eq!(verify(&output).unwrap().fault, None);
     assert_eq!(read_all(&output).unwrap(), ((0..900).collect(), vec![]));
 }
+
+#[test]
+fn a_repair_that_was_interrupted_is_a_fault_until_it_is_finished() {
+    // Killed behind each of its steps: however much is in its place, the tape is not called whole,
+    // no writer opens it, and the next repair ends as one that was not interrupted.
+    let folder = Folder::new("repair-interrupted");
+    let tape = make(&folder.join("tape"), 25, 25);
+    for step in 0..4 {
+        let copy = folder.join("copy");
+        let files = image(&folder.join("tape"), &copy, false);
+        change(&files[1], |bytes| bytes[frame_at(3) + 77] ^= 1);
+        let whole = repair(&copy).unwrap();
+        let (aside, ready) = (whole.moved_to.unwrap(), "seg.ready");
+        let names = whole.moved.iter().map(|name| format!("{name}\n")).collect::<String>();
+        let list = format!("{}\n{names}", aside.file_name().unwrap().to_str().unwrap());
+        std::fs::write(copy.join("REPAIR"), list).unwrap();
+        let newest = segments(&copy).pop().unwrap();
+        let put_together: Vec<_> = segments(&copy)
+            .into_iter()
+            .filter(|path| *path == newest || aside.join(path.file_name().unwrap()).exists())
+            .collect();
+        if step < 3 {
+            std::fs::rename(&newest, newest.with_extension(ready)).unwrap();
+        }
+        if step < 2 {
+            for path in put_together.iter().filter(|path| **path != newest) {
+                std::fs::rename(path, path.with_extension(ready)).unwrap();
+            }
+        }
+        if step < 1 {
+            let moved = &whole.moved[0];
+            std::fs::rename(aside.join(moved), copy.join(moved)).unwrap();
+        }
+        let fault = verify(&copy).unwrap().fault.expect("it is not finished");
+        assert!(fault.reason.contains("run `tape repair` again"), "{step}: {}", fault.reason);
+        let refused = Tape::open(&copy, config(Durability::Never)).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("was interrupted"), "{step}: {refused}");
+        assert_eq!(repair(&copy).unwrap().end, 2500, "{step}");
+        let report = verify(&copy).unwrap();
+        assert_eq!((report.fault, report.lost), (None, vec![(1000, 1100)]), "{step}");
+        drop(Tape::open(&copy, config(Durability::Never)).unwrap());
+    }
+    drop(tape);
+}

@@ -194,7 +194,6 @@ impl Plan {
         self.add_newest(&head, &identity, end, kept)?;
         self.commit()?;
         finish(&self.tape)?;
-        lower(&self.tape, end)?;
         let remade_from = (is_made && self.promised > kept).then_some(kept);
         let moved_to = Some(self.folder);
         Ok(Repair { moved_to, moved: self.moved, lost: self.lost, remade_from, end })
@@ -382,10 +381,10 @@ impl Plan {
 
 /// Does what the list of an interrupted repair says is still to do.
 fn finish(tape: &Path) -> Result<()> {
-    let list = tape.join(UNFINISHED);
-    let text = match std::fs::read_to_string(&list) {
+    let unfinished = tape.join(UNFINISHED);
+    let text = match std::fs::read_to_string(&unfinished) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        read => read.map_err(|error| Error::io(error, doing("reading", &list)))?,
+        read => read.map_err(|error| Error::io(error, doing("reading", &unfinished)))?,
     };
     let mut lines = text.lines();
     let folder = tape.join(lines.next().unwrap_or_default());
@@ -403,16 +402,21 @@ fn finish(tape: &Path) -> Result<()> {
             }
         }
         File::open(&folder)?.sync_all()?;
-        File::open(tape)?.sync_all()?;
-        std::fs::remove_file(&list)?;
         File::open(tape)?.sync_all()
     };
-    work().map_err(|error| Error::io(error, doing("repairing", tape)))
+    let failed = |error| Error::io(error, doing("repairing", tape));
+    work().map_err(failed)?;
+    lower(tape)?;
+    std::fs::remove_file(&unfinished).map_err(failed)?;
+    File::open(tape).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
-/// Lets no head of the tape call durable what is beyond `end`.
-fn lower(tape: &Path, end: u64) -> Result<()> {
-    for of in list(tape)? {
+/// Lets no head of the tape call durable what is beyond its end, where its newest segment begins:
+/// a repair puts one without items there.
+fn lower(tape: &Path) -> Result<()> {
+    let files = list(tape)?;
+    let end = files.last().map_or(0, |newest| newest.first);
+    for of in files {
         if Segment::open(&of)?.durable() > end {
             let write = || {
                 let file = File::options().write(true).open(&of.path)?;

@@ -10,6 +10,7 @@ use super::chain::{for_each_frame, SegmentHasher};
 use super::head::{Chain, CHAIN, CHAIN_LINK, CHAIN_PENDING, IDENTITY};
 use super::identity::{may_be_same, TapeId, REPAIRED};
 use super::reader::is_missing;
+use super::repair::UNFINISHED;
 use super::segment::{list, Segment, SegmentFile};
 use super::{Reader, TapeKind};
 use crate::codec::FRAME_HEADER;
@@ -135,10 +136,13 @@ pub fn verify(path: &Path) -> Result<Report> {
 pub fn verify_against(path: &Path, expected: Option<Head>) -> Result<Report> {
     // Opening finds out whether there is a tape; a damaged head is a matter for the report.
     let files = list(path)?;
+    let mut report = Report::new(files.first().map_or(0, |file| file.first));
+    if report.note(check_repaired(path))? {
+        return Ok(report);
+    }
     if files.is_empty() {
         Reader::open(path)?;
     }
-    let mut report = Report::new(files.first().map_or(0, |file| file.first));
     let mut proof = Proof { expected, ..Proof::default() };
     for (index, file) in files.iter().enumerate() {
         let is_last = index + 1 == files.len();
@@ -202,6 +206,16 @@ impl Report {
             Err(other) => Err(other),
         }
     }
+}
+
+/// Checks that no repair was interrupted: nothing may be missing then, but no writer opens the tape.
+fn check_repaired(tape: &Path) -> Result<()> {
+    let unfinished = tape.join(UNFINISHED);
+    if unfinished.exists() {
+        let reason = "a repair was interrupted: run `tape repair` again, which finishes it";
+        return Err(Error::corrupt(&unfinished, 0, reason));
+    }
+    Ok(())
 }
 
 /// Checks what only the whole tape can say: that it reaches what was durable, and the head.
