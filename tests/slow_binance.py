@@ -176,13 +176,19 @@ class SlowDecoder:
         return self.ids[symbol]
 
     def payloads(self, value: Any, stream: str) -> None:
+        # A broken element costs no other one: all are gone through, and the first refusal is told.
+        refused: Refused | None = None
         for payload in value if isinstance(value, list) else [value]:
-            if not isinstance(payload, dict):
-                raise Refused("wrong_type")
             try:
+                if not isinstance(payload, dict):
+                    raise Refused("wrong_type")
                 self.payload(payload, stream)
             except KeyError:
-                raise Refused("missing_field") from None
+                refused = refused or Refused("missing_field")
+            except Refused as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     def payload(self, message: dict[str, Any], stream: str) -> None:
         if "e" in message:

@@ -25,7 +25,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "mana
 PYTHON_LEVELS = [
     {"_core"},
     {"errors", "printable"},
-    {"config", "heartbeat", "register", "registry"},
+    {"config", "heartbeat", "register", "registry", "stopping"},
     {"dead_letters", "time_columns"},
     {"tape", "lake"},
     {"commits"},

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from tapeworks import heartbeat
+from tapeworks import heartbeat, stopping
 from tapeworks.printable import one_line
 from tapeworks.worker import EXIT_CONFIG, EXIT_DAMAGED, EXIT_REFUSED, Order
 
@@ -90,7 +90,7 @@ class Child:
         pulse, other_end = os.pipe()
         try:
             os.set_blocking(pulse, False)
-            with self._open_log() as output:
+            with self._open_log() as output, stopping.held():
                 process = subprocess.Popen(
                     [sys.executable, "-c", COMMAND, self.worker.name],
                     stdin=subprocess.PIPE,

@@ -389,8 +389,7 @@ class Supervisor:
             child.process.kill()
             child.process.wait()
             return
-        # One that was still loading ends by the signal itself.
-        if (code := child.process.returncode) not in (0, EXIT_INCOMPLETE, -signal.SIGTERM):
+        if (code := child.process.returncode) not in (0, EXIT_INCOMPLETE):
             last = child.last_line()
             self._complain(f"{name} ended with {code} while stopping: {last}")
 

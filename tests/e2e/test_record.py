@@ -84,3 +84,10 @@ def test_refused_feed_does_not_end_its_neighbour(tape, start):
     assert "good: 3 of 3 streams spoke" in told
     assert "bad: nothing of what was asked for was recorded" in told
     assert "Invalid symbol" in told
+
+
+def test_end_before_the_recorder_is_loaded_is_told_as_any_other(tape, nowhere):
+    # It is asked to stop while Python still imports: it says what it achieved all the same.
+    told = record(tape, f"ws://{nowhere}", f"http://{nowhere}", seconds=0.1, code=3)
+    assert "0 of 3 streams spoke" in told
+    assert "nothing of what was asked for was recorded" in told

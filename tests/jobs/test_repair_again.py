@@ -99,7 +99,9 @@ def test_middle_segment_of_several(copy: Any):
     check_all_is_good(copy, {NAME: lost})
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))]
+)
 @pytest.mark.parametrize("topic", ["market-data.raw", "market-data.normalized"])
 def test_killed_at_any_moment_it_is_run_again(copy: Any, topic: str, seed: int):
     # Until it is finished, nothing else records; then all is as after one run that was not killed.

@@ -21,6 +21,7 @@ from typing import Any
 
 from picows import WSError
 
+from tapeworks import stopping
 from tapeworks._core import Ingest
 from tapeworks.config import redact
 from tapeworks.errors import FeedError, TapeworksError, VenueError
@@ -443,9 +444,8 @@ def run_worker(
 ) -> int:
     """Runs `record` as the whole of this process; returns its exit code.
 
-    SIGTERM and SIGINT end it in good order. The status is in `state/<source>/recorder.json`,
-    replaced every second. The exit code is `EXIT_INCOMPLETE` if not all that was asked for was
-    recorded: see `outcome.py`.
+    SIGTERM and SIGINT end it in good order. `state/<source>/recorder.json`, its status, is replaced
+    every second. `EXIT_INCOMPLETE`: not all that was asked for was recorded, see `outcome.py`.
 
     Raises:
         ConfigError, VenueError, TapeError: as `record`.
@@ -472,6 +472,7 @@ def run_worker(
             # A parent that has Ctrl-C ignored here stops its children in the order of the flow.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, stop.set)
+        stopping.admit()
         # The collector would otherwise walk all modules again and again while frames wait.
         gc.collect()
         gc.freeze()

@@ -8,12 +8,10 @@ clock for what it writes: the same input gives the same tapes at any batch size.
 import contextlib
 import json
 import logging
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 from tapeworks._core import BookHistory, Stage, TapeReader
@@ -27,6 +25,7 @@ from tapeworks.errors import (
 from tapeworks.heartbeat import beat
 from tapeworks.processors.python_stage import PythonStage
 from tapeworks.registry import load_member
+from tapeworks.stopping import on_stop
 from tapeworks.tape import RETENTION, Loss, TapeConfig, note_loss
 
 log = logging.getLogger("tapeworks.processors")
@@ -301,11 +300,7 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
         TapeError: a tape is corrupt, locked, or cannot be written.
     """
     stopping: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stopping.append(number)
-
-    signal.signal(signal.SIGTERM, ask)
+    on_stop(lambda number, frame: stopping.append(number))
     derivation = Derivation(processors, tape, data, source, live=True)
     told, indexed, covered, full = 0.0, 0.0, 0.0, False
     try:

@@ -1,7 +1,6 @@
 """The process of one sink: it feeds all tapes, keeps up what is stored, and stops in order."""
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from tapeworks.errors import LakeError, SinkError, TapeError, TapeLockedError, T
 from tapeworks.heartbeat import beat
 from tapeworks.registry import load_member
 from tapeworks.sinks.base import Feeder, HasSinks, WriterLock
+from tapeworks.stopping import on_stop
 
 log = logging.getLogger("tapeworks.sinks")
 
@@ -78,7 +78,7 @@ def run_worker(config: HasSinks, name: str) -> None:
         TapeworksError: of one or more tapes not everything could be stored.
     """
     stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: stopping.set())
+    on_stop(lambda number, frame: stopping.set())
     members = [Member(feeder) for feeder in feeders(config, name, live=True)]
     upkeep = threading.Thread(target=_maintain, args=(members, stopping), name="maintenance")
     upkeep.start()

@@ -208,7 +208,7 @@ impl Report {
     }
 }
 
-/// Checks that no repair was interrupted: nothing may be missing then, but no writer opens the tape.
+/// Checks that no repair was interrupted: all items may be there, but no writer opens the tape.
 fn check_repaired(tape: &Path) -> Result<()> {
     let unfinished = tape.join(UNFINISHED);
     if unfinished.exists() {
