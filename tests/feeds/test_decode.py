@@ -248,7 +248,7 @@ def test_every_form_of_every_message_equals_the_slow_decoder(
     compare(feed, [(stream, body), (stream, body)])
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     chance=st.randoms(use_true_random=False),
     feed=st.sampled_from(sorted(FEEDS)),
