@@ -128,6 +128,7 @@ JOBS = (
         (
             Metric("append", "append 1000 at once", "rec/s", target=20e6),
             Metric("append_all", "  with the hash chain beside it", "rec/s"),
+            Metric("append_of_file", "  of a plain file, in turns", "x", target=0.6),
             Metric("single", "append one by one", "rec/s", target=5e6),
             Metric("scan", "scan, checked", "rec/s", target=80e6),
             Metric("hand_over_ns", "hand-over p50", "ns", higher=False, target=1000),
@@ -191,6 +192,7 @@ JOBS = (
                 *("{peers}", "peers/parquet_pyarrow.py", TRADES[0], "{data}", "integers"),
             ),
         ),
+        (Ratio("value", "pyarrow, same 15 columns", 0.75),),
     ),
     Job(
         "replay",

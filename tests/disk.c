@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define PAGE 4096
@@ -277,6 +278,25 @@ static ssize_t pwrite_with(int fd, const void *bytes, size_t length, off_t at) {
 
 ssize_t pwrite(int fd, const void *b, size_t n, off_t at) { return pwrite_with(fd, b, n, at); }
 ssize_t pwrite64(int fd, const void *b, size_t n, off64_t at) { return pwrite_with(fd, b, n, at); }
+
+static ssize_t pwritev_with(int fd, const struct iovec *parts, int count, off_t at) {
+  char path[1024];
+  if (!path_of(fd, path, sizeof path)) return REAL(pwritev64)(fd, parts, count, at);
+  pthread_mutex_lock(&turn);
+  int code = planned("write", path);
+  ssize_t result = -1;
+  if (code > 0) errno = code;
+  else if (code == 0) result = REAL(pwrite64)(fd, parts->iov_base, (parts->iov_len + 1) / 2, at);
+  else result = REAL(pwritev64)(fd, parts, count, at);
+  written(fd, at, result);
+  pthread_mutex_unlock(&turn);
+  return result;
+}
+
+ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at) { return pwritev_with(fd, v, n, at); }
+ssize_t pwritev64(int fd, const struct iovec *v, int n, off64_t at) {
+  return pwritev_with(fd, v, n, at);
+}
 
 static int allocate_with(int fd, off_t from, off_t length) {
   char path[1024];

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -90,6 +91,28 @@ def test_a_second_writer_is_refused(tape_path: Path) -> None:
         with pytest.raises(TapeLockedError, match=str(os.getpid())):
             tape.TapeWriter(tape_path)
     tape.TapeWriter(tape_path).close()
+
+
+def test_bytes_that_change_while_they_are_appended_leave_whole_frames(tape_path: Path) -> None:
+    # Another thread writes into the buffer all the time: each frame is one state of it.
+    shared, done = bytearray(record(0) * 4000), threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not done.is_set():
+            number = (number + 1) % 4000
+            shared[number * 64 + 40] ^= 255
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        with tape.TapeWriter(tape_path, durability="never") as writer:
+            for _ in range(200):
+                writer.append(shared)
+    finally:
+        done.set()
+        changing.join()
+    assert tape.verify(tape_path)["fault"] is None
 
 
 def test_a_flipped_bit_names_file_and_byte(tape_path: Path) -> None:

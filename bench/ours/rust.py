@@ -25,6 +25,7 @@ LINES = {
     "tape": {
         "append": (r"durable never: .*\n.* appending thread: ([\d.]+) M records/s", 1e6),
         "append_all": (r"durable never: .*\n.*\n.* all threads: ([\d.]+) M records/s", 1e6),
+        "append_of_file": (r"beside a plain file .*: ([\d.]+) x", 1),
         "single": (r"one by one, .*\n.* appending thread: ([\d.]+) M records/s", 1e6),
         "scan": (r"scan, checksums verified, best of 5: ([\d.]+) M records/s", 1e6),
         "hand_over_ns": (r"hand-over .*: p50 ([\d.]+) ns", 1),

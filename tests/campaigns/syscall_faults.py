@@ -72,7 +72,7 @@ writer = opened()
 for number in range(300):
     if number == 250:
         plan.unlink(missing_ok=True)
-    appended(chance.choice((1, 7, 40, 100)))
+    appended(chance.choice((1, 7, 40, 100, 300)))
     if chance.random() < 0.02:
         writer.close()
         writer = opened()

@@ -10,7 +10,9 @@
 //!
 //! Arguments: a folder to write in (default: the one for temporary files), and a part of a name.
 
+use std::fs::File;
 use std::hint::black_box;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -112,19 +114,47 @@ fn report_best(name: &str, records: usize, mut once: impl FnMut()) {
 
 fn append_batches(folder: &Path) {
     let batch = records(1000);
+    let count = scaled(10_000);
+    let records = count as usize * 1000;
     for (name, durability) in
         [("never", Durability::Never), ("every 50 ms", Durability::IntervalMs(50))]
     {
         drop(std::fs::remove_dir_all(folder));
         let mut tape = Tape::open(folder, config(durability)).expect("a tape can be made");
-        let count = scaled(10_000);
-        let records = count as usize * 1000;
         report_best(&format!("append 1000 at once, durable {name}"), records, || {
             for _ in 0..count {
                 tape.append(&batch, 1000, NO_INPUT, 1).expect("there is room");
             }
         });
     }
+    append_beside_file(folder, &batch, count);
+}
+
+/// The same bytes appended to a tape and written to a plain file, in turns, so that what disturbs
+/// the machine disturbs both. Each turn has a new file; making and removing it is not timed.
+fn append_beside_file(folder: &Path, batch: &[u8], count: u64) {
+    drop(std::fs::remove_dir_all(folder));
+    let mut tape = Tape::open(folder, config(Durability::Never)).expect("a tape can be made");
+    let path = folder.with_extension("plain");
+    let timed = |write: &mut dyn FnMut()| {
+        let start = processor_time(libc::RUSAGE_THREAD);
+        (0..count).for_each(|_| write());
+        (processor_time(libc::RUSAGE_THREAD) - start).as_secs_f64()
+    };
+    let mut ratios = Vec::new();
+    for _ in 0..5 {
+        let appended = timed(&mut || {
+            tape.append(batch, 1000, NO_INPUT, 1).expect("there is room");
+        });
+        let mut file = File::create(&path).expect("a file can be made");
+        let written = timed(&mut || file.write_all(batch).expect("there is room"));
+        drop(std::fs::remove_file(&path));
+        ratios.push(written / appended);
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    let [least, .., most] = ratios[..] else { return };
+    let (name, median) = ("append beside a plain file of the same bytes", ratios[2]);
+    println!("{name}, median of 5: {median:.2} x ({least:.2} .. {most:.2})");
 }
 
 fn append_single(folder: &Path) {

@@ -7,6 +7,7 @@
 mod chain;
 mod cold;
 mod create;
+mod direct;
 mod fault;
 mod gate;
 mod head;

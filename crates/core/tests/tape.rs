@@ -108,6 +108,30 @@ fn what_is_appended_is_read_at_any_batch_size() {
 }
 
 #[test]
+fn frames_of_all_sizes_follow_each_other() {
+    // Small frames are written through the map and large ones through the file: in any order, over
+    // many segments, a reader that follows and one that comes later find the same items.
+    let folder = Folder::new("sizes");
+    let config = TapeConfig { segment_bytes: 1 << 20, ..config() };
+    let mut tape = Tape::open(&folder.tape(), config).unwrap();
+    let mut following = Reader::open(&folder.tape()).unwrap();
+    let sizes = [1, 300, 1, 1, 255, 256, 2, 900, 700, 40, 1000, 1, 2000, 3, 300];
+    let mut end = 0;
+    for round in 0..20 {
+        for size in sizes.into_iter().cycle().skip(round).take(sizes.len()) {
+            append(&mut tape, end, end + size);
+            let read = read_all(&mut following, usize::MAX).unwrap();
+            assert_eq!(read, (end..end + size).collect::<Vec<_>>());
+            end += size;
+        }
+    }
+    drop(tape);
+    assert_eq!(Tape::open(&folder.tape(), config).unwrap().recovery().cut_bytes, 0);
+    let mut reader = Reader::open(&folder.tape()).unwrap();
+    assert_eq!(read_all(&mut reader, 77).unwrap(), (0..end).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_tape_goes_on_where_it_ended() {
     // Open, append, close, many times: offsets, covered input and times go on.
     let folder = Folder::new("reopen");

@@ -127,10 +127,15 @@ impl TapeWriter {
         if !buffer.is_c_contiguous() {
             return Err(PyValueError::new_err("expected contiguous bytes"));
         }
-        // SAFETY: the buffer is contiguous and held until the call ends. Should another thread
-        // change it meanwhile, the core seals what it copied, so that the frame stays whole.
-        let bytes = unsafe {
-            std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes())
+        // Another thread may change any other buffer while the lock is released: then a copy is
+        // measured, sealed and written.
+        let is_fixed = data.is_instance_of::<PyBytes>() || data.is_instance_of::<Records>();
+        let copy = if is_fixed { Vec::new() } else { buffer.to_vec(py)? };
+        let bytes = if is_fixed {
+            // SAFETY: the buffer is contiguous, held until the call ends, and never changes.
+            unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) }
+        } else {
+            copy.as_slice()
         };
         let appended = py.allow_threads(|| {
             let (counted, last) = measure(kind, bytes)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::create::{fixed_head, open_file, take_over, NewSegment};
+use super::direct::{self, DIRECT_MIN};
 use super::gate::Gate;
 use super::head::{CHAIN_PENDING, CHAIN_START, CLOSED, DURABLE, HEAD, PUBLISHED, WAITING};
 use super::identity::{Identity, TapeId};
@@ -242,17 +243,18 @@ impl Tape {
         }
         let (at, first) = (self.position, self.end);
         let map = &self.live.map;
-        // Sealed is what was copied: should the caller's bytes change meanwhile, the frame is
-        // whole all the same.
-        map.write(at + FRAME_HEADER, bytes);
-        let payload = map.bytes(at + FRAME_HEADER, at + size);
-        let frame = Frame::seal(payload, count, first, input_offset, ts_recv);
+        let frame = Frame::seal(bytes, count, first, input_offset, ts_recv);
         debug_assert_eq!(
             self.config.kind.items_length(bytes, count as usize),
             Some(bytes.len()),
             "the bytes are {count} whole items"
         );
-        map.write(at, frame.as_bytes());
+        if at + size > self.ready {
+            direct::write_frame(&self.live, at, &frame, bytes, self.allocated)?;
+        } else {
+            map.write(at + FRAME_HEADER, bytes);
+            map.write(at, frame.as_bytes());
+        }
         // Somebody may have cut the file: then this frame is not in it.
         map.intact(&self.live.path)?;
         if self.config.durability == Durability::EveryFrame {
@@ -267,6 +269,7 @@ impl Tape {
             self.index.add(map, at, first, self.ts_max);
         }
         self.position = at + size;
+        self.ready = self.ready.max(self.position);
         self.end = frame.end_offset();
         self.input = input_offset;
         self.ts_max = self.ts_max.max(ts_recv);
@@ -329,7 +332,8 @@ impl Tape {
             let limit = self.config.segment_bytes;
             self.allocated = space::grow(&live.file, &live.path, self.allocated, needed, limit)?;
         }
-        if needed > self.ready {
+        // A large frame needs no pages of the map.
+        if needed > self.ready && size < DIRECT_MIN {
             self.put_pages_in_place(size);
         }
         Ok(())
