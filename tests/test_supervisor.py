@@ -5,12 +5,15 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tapeworks import pipeline
 from tapeworks.child import Child, Worker
 from tapeworks.config import Section
 from tapeworks.errors import ConfigError, CorruptTapeError, TapeLockedError, VenueError
@@ -22,7 +25,7 @@ from tapeworks.worker import Order
 
 # What a worker may do, each by the name of its source. A recorder is told its settings first.
 WORKERS = """
-import logging, os, signal, sys, threading, time
+import ctypes, logging, os, signal, sys, threading, time
 from tapeworks.errors import ConfigError, CorruptTapeError, VenueError
 from tapeworks.heartbeat import beat
 
@@ -53,7 +56,13 @@ def damaged():
 def raising():
     raise RuntimeError("\\x1b[2Jfor http://user:hunter2@proxy:1\\nand a second line")
 
+def may_be_traced():
+    # Where only a parent may trace, as a default of some systems has it.
+    PR_SET_PTRACER, ANY = 0x59616D61, -1
+    ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_ulong(ANY), 0, 0, 0)
+
 def deadlocked():
+    may_be_traced()
     beat()
     lock = threading.Lock()
     lock.acquire()
@@ -66,6 +75,7 @@ def busy():
     steady()
 
 def stubborn():
+    may_be_traced()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         beat()
@@ -146,6 +156,67 @@ def test_worker_that_is_stopped_is_killed_and_started_again(make: Callable[..., 
     until(supervisor, lambda: first.restarts >= 1)
     assert "it hung" in first.last
     assert "it hung" not in second.last
+
+
+# Holds a process as a device that does not answer would: killed, it does not end until this has.
+# A tracer is told of its end before its parent is.
+TRACER = """
+import ctypes, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long] * 4
+PTRACE_SEIZE = 0x4206
+print(libc.ptrace(PTRACE_SEIZE, int(sys.argv[1]), 0, 0), ctypes.get_errno(), flush=True)
+time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def held(pid: int) -> Iterator[None]:
+    command = [sys.executable, "-c", TRACER, str(pid)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tracer:
+        try:
+            assert tracer.stdout is not None
+            assert tracer.stdout.readline() == "0 0\n"
+            yield
+        finally:
+            tracer.kill()
+
+
+def test_worker_that_cannot_be_killed_holds_up_nobody(
+    make: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+):
+    # It hangs, is killed, and its process stays. Its neighbour is looked after, it is said once,
+    # and the worker is started again as soon as the process is gone.
+    monkeypatch.setattr(pipeline, "KILLED_S_MAX", 0.2)
+    supervisor = make("deadlocked", "failing")
+    supervisor.start()
+    stuck, failing = supervisor.children
+    assert stuck.process is not None
+    with held(stuck.process.pid):
+        until(supervisor, lambda: "does not end" in stuck.last)
+        assert stuck.state == "hanging"
+        assert stuck.restarts == 0
+        before = failing.restarts
+        until(supervisor, lambda: failing.restarts > before)
+    until(supervisor, lambda: stuck.restarts == 1)
+    assert "it hung: no sign of life" in stuck.last
+
+
+def test_stop_waits_for_no_process_that_cannot_be_killed(
+    make: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pipeline, "KILLED_S_MAX", 0.2)
+    supervisor = make("stubborn", stop_ms_max=400)
+    supervisor.start()
+    [child] = supervisor.children
+    steady_for(supervisor, child)
+    process = child.process
+    assert process is not None
+    with held(process.pid):
+        supervisor.stop()
+        assert "killed and does not end" in supervisor.complaints[1]
+        assert process.poll() is None
+    process.wait()
 
 
 def test_worker_that_is_busy_is_left_alone(make: Callable[..., Supervisor]):

@@ -58,6 +58,9 @@ class Child:
     """What it said last when it failed."""
     beat_at: float = 0.0
     """When it gave its last sign of life."""
+    killed: str = ""
+    """Why it was killed, from then on until its process has ended."""
+    killed_at: float = 0.0
     _pulse: int = -1
     _ticks: int | None = None
     _busy_at: float = 0.0
@@ -71,7 +74,7 @@ class Child:
     def state(self) -> str:
         """One word for what it does."""
         if self.alive:
-            return "running"
+            return "hanging" if self.killed else "running"
         failing = "failing" if self.failures >= LOOP_FAILURES else "restarting"
         return STATES.get(self.code, failing)
 
@@ -127,14 +130,20 @@ class Child:
                 self._ticks, self._busy_at = ticks, now
         return now - self.beat_at, now - self._busy_at
 
+    def kill(self, now: float, why: str) -> None:
+        """Kills the process; it ends later, or not at all while a device holds it."""
+        assert self.process is not None
+        self.process.kill()
+        self.killed, self.killed_at = why, now
+
     def close(self) -> None:
-        """Lets go of a process that has ended."""
+        """Lets go of a process, which has ended or will not."""
         if self.process is not None and self.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
         if self._pulse >= 0:
             os.close(self._pulse)
-        self.process, self._pulse = None, -1
+        self.process, self._pulse, self.killed = None, -1, ""
 
     def last_line(self) -> str:
         """Returns what it wrote last."""

@@ -18,11 +18,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from tapeworks._core import FolderLock
 from tapeworks.child import LOOP_FAILURES, Child, Worker
-from tapeworks.config import Section
 from tapeworks.errors import (
     ConfigError,
     CorruptTapeError,
@@ -41,7 +39,6 @@ from tapeworks.settings import (
     resolve_feed,
 )
 from tapeworks.sinks.worker import feeders
-from tapeworks.tape import TapeConfig
 from tapeworks.worker import (
     EXIT_CONFIG,
     EXIT_DAMAGED,
@@ -49,24 +46,18 @@ from tapeworks.worker import (
     EXIT_REFUSED,
     Order,
     run_alone,
-    run_child,
 )
 
 __all__ = [
-    "Child",
     "Config",
-    "ProcessorsConfig",
-    "Section",
     "Stop",
     "Supervisor",
     "SupervisorConfig",
-    "TapeConfig",
     "Worker",
     "catch_up",
     "lock_sources",
     "resolve_config",
     "resolve_feed",
-    "run_child",
     "run_worker",
     "stop_on_signals",
     "workers",
@@ -77,11 +68,17 @@ log = logging.getLogger("tapeworks.pipeline")
 ORDER = ("recorder", "derive", "sink")
 # Of the time for stopping, what is over when the workers of each kind must be gone.
 STOP_SHARES = {"recorder": 0.5, "derive": 0.75, "sink": 1.0}
-LOG_BYTES_MAX = 8 << 20
 CATCH_UP_S_MAX = 86_400.0
 REFUSED_RETRY_MS = 60_000
 # One that is busy without a sign of life may be so for so many times `hang_ms`.
 BUSY_FACTOR = 20
+# A process that was killed is gone at once, unless the kernel waits for a device in its place.
+KILLED_S_MAX = 5.0
+NOT_ENDING = "was killed and does not end"
+NOT_ENDING_ADVICE = (
+    "the system waits for a device on its behalf, such as a disk that does not answer; its tapes "
+    "stay locked until it has ended"
+)
 TELL_S = 1.0
 
 
@@ -281,7 +278,9 @@ class Supervisor:
         """
         now = time.monotonic()
         for child in self.children:
-            if child.alive:
+            if child.alive and child.killed:
+                self._check_killed(child, now)
+            elif child.alive:
                 self._check_pulse(child, now)
             elif child.process is not None:
                 self._reap(child, now)
@@ -335,14 +334,19 @@ class Supervisor:
         silent_s, idle_s = child.feel_pulse(now, limit_s / 2)
         if idle_s >= limit_s or silent_s >= BUSY_FACTOR * limit_s:
             log.error("%s hangs: no sign of life for %.0f s: killed", child.worker.name, silent_s)
-            child.process.kill()
-            child.process.wait()
-            self._reap(child, now, f"it hung: no sign of life for {silent_s:.0f} s")
+            child.kill(now, f"it hung: no sign of life for {silent_s:.0f} s")
 
-    def _reap(self, child: Child, now: float, why: str = "") -> None:
+    def _check_killed(self, child: Child, now: float) -> None:
+        """Says so, once, if a process that was killed does not end."""
+        assert child.process is not None
+        if not child.last.startswith(NOT_ENDING) and now - child.killed_at >= KILLED_S_MAX:
+            child.last = f"{NOT_ENDING} (process {child.process.pid}): {NOT_ENDING_ADVICE}"
+            log.error("%s: %s", child.worker.name, child.last)
+
+    def _reap(self, child: Child, now: float) -> None:
         assert child.process is not None
         child.code = child.process.returncode
-        child.last = why or child.last_line()
+        child.last = child.killed or child.last_line()
         child.close()
         self._back_off(child, now)
         if child.worker.kind == "recorder":
@@ -387,7 +391,11 @@ class Supervisor:
                 f"{name} did not stop in time: killed; it goes on there at the next start"
             )
             child.process.kill()
-            child.process.wait()
+            try:
+                child.process.wait(KILLED_S_MAX)
+            except subprocess.TimeoutExpired:
+                pid = child.process.pid
+                self._complain(f"{name} {NOT_ENDING} (process {pid}): {NOT_ENDING_ADVICE}")
             return
         if (code := child.process.returncode) not in (0, EXIT_INCOMPLETE):
             last = child.last_line()
@@ -439,9 +447,6 @@ def stop_on_signals() -> Stop:
     """Makes Ctrl-C and SIGTERM ask this process to stop, and returns what they set."""
     stop = Stop()
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGINT, ask)
-    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, stop.set)
+    signal.signal(signal.SIGTERM, stop.set)
     return stop

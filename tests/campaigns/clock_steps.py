@@ -33,8 +33,8 @@ from tests.campaigns.poison import (
 )  # fmt: skip
 
 from tapeworks._core import TapeReader
-from tapeworks.pipeline import ProcessorsConfig
 from tapeworks.processors.derive import Derivation
+from tapeworks.settings import ProcessorsConfig
 from tapeworks.simulators.base import start_simulator
 from tapeworks.tape import TapeConfig
 

@@ -29,8 +29,8 @@ from tests.campaigns.base import Outcome
 import tapeworks as tw
 from tapeworks import _core
 from tapeworks.errors import QueryError, TapeworksError
-from tapeworks.pipeline import ProcessorsConfig
 from tapeworks.processors.derive import NORMALIZE, RAW, STEPS, Derivation
+from tapeworks.settings import ProcessorsConfig
 from tapeworks.tape import TapeConfig, TapeReader, TapeWriter, tape_hash, verify
 from tapeworks.views.status import Status
 

@@ -16,8 +16,8 @@ import numpy as np
 from tests.campaigns.base import Outcome
 
 from tapeworks._core import Ingest, TapeReader, dtype_descr
-from tapeworks.pipeline import ProcessorsConfig
 from tapeworks.processors.derive import Derivation
+from tapeworks.settings import ProcessorsConfig
 from tapeworks.tape import TapeConfig
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")

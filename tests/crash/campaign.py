@@ -26,10 +26,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tapeworks.child import Child
 from tapeworks.config import Section, Value
 from tapeworks.errors import TapeError
 from tapeworks.pipeline import (
-    Child,
     Config,
     Supervisor,
     SupervisorConfig,

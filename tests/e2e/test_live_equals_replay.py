@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import tapeworks as tw
-from tapeworks.pipeline import ProcessorsConfig
 from tapeworks.processors.derive import NORMALIZE, RAW, STEPS, Derivation
+from tapeworks.settings import ProcessorsConfig
 from tapeworks.simulators import start_simulator
 from tapeworks.tape import TapeConfig, TapeReader, tape_hash
 

@@ -9,8 +9,8 @@ from tests.feeds.test_ingest import raw_bodies, trade
 
 from tapeworks._core import Ingest, TapeReader
 from tapeworks.errors import TapeError
-from tapeworks.pipeline import ProcessorsConfig
 from tapeworks.processors.derive import STEPS, Derivation
+from tapeworks.settings import ProcessorsConfig
 from tapeworks.tape import Loss, TapeConfig, note_loss, noted_losses
 
 TRADE = 1

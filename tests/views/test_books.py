@@ -8,8 +8,9 @@ import tapeworks as tw
 from conftest import START
 from tapeworks import _core
 from tapeworks.errors import QueryError
-from tapeworks.pipeline import ProcessorsConfig, TapeConfig
 from tapeworks.processors.derive import Derivation
+from tapeworks.settings import ProcessorsConfig
+from tapeworks.tape import TapeConfig
 
 SECOND = 10**9
 
