@@ -24,7 +24,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "mana
 # Left is below: a module imports only from lower levels, or from its own group.
 PYTHON_LEVELS = [
     {"_core"},
-    {"errors", "printable"},
+    {"errors", "printable", "durable"},
     {"config", "heartbeat", "register", "registry", "stopping"},
     {"dead_letters", "time_columns"},
     {"tape", "lake"},

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tapeworks import lake
+from tapeworks import durable, lake
 from tapeworks._core import Records, Symbols
-from tapeworks.errors import LakeError
+from tapeworks.errors import LakeError, LakeVersionError
 from tapeworks.lake import COMMITS, STAGING, LakeFile
 from tapeworks.tape import Place
 
@@ -152,7 +152,8 @@ def read_commit(root: Path, source: str, topic: str) -> Commit | None:
     """Reads the last commit of a topic; none if there was never one.
 
     Raises:
-        LakeError: it is damaged, or a newer version of Tapeworks wrote it.
+        LakeVersionError: a newer version of Tapeworks wrote it.
+        LakeError: it is damaged.
     """
     path = commit_path(root, source, topic)
     try:
@@ -160,25 +161,19 @@ def read_commit(root: Path, source: str, topic: str) -> Commit | None:
     except FileNotFoundError:
         return None
     try:
-        return _parse_commit(found)
-    except NewerVersion as error:
-        raise LakeError(
-            f"{path} has version {error.found}; this build reads up to {COMMIT_VERSION}: "
-            "update Tapeworks to read it"
-        ) from error
+        return _parse_commit(found, path)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LakeError(f"{path} is damaged: {error}; `tape lake rebuild` makes it again") from None
 
 
-class NewerVersion(Exception):
-    """A newer version of Tapeworks wrote it."""
+def newer_version(path: Path, found: int, known: int) -> LakeVersionError:
+    """Returns the error of a file that a newer version of Tapeworks wrote."""
+    return LakeVersionError(
+        f"{path} has version {found}; this build reads up to {known}: update Tapeworks to read it"
+    )
 
-    def __init__(self, found: int) -> None:
-        super().__init__(found)
-        self.found = found
 
-
-def _parse_commit(text: bytes) -> Commit:
+def _parse_commit(text: bytes, path: Path) -> Commit:
     found = json.loads(text.decode())
     version = found["version"]
     if version == 1 and "offset" in found:
@@ -187,10 +182,10 @@ def _parse_commit(text: bytes) -> Commit:
     digest = hashlib.sha256(_canonical(body).encode()).hexdigest()
     if body is None or digest != found.get("sha256") or body.get("version") != version:
         if isinstance(version, int) and version > COMMIT_VERSION and body is None:
-            raise NewerVersion(version)
+            raise newer_version(path, version, COMMIT_VERSION)
         raise ValueError("its checksum does not match its text")
     if version > COMMIT_VERSION:
-        raise NewerVersion(version)
+        raise newer_version(path, version, COMMIT_VERSION)
     offset, tape, fingerprint = body["place"]
     return Commit(
         place=Place(offset, tape, fingerprint),
@@ -393,10 +388,7 @@ def _by_table(
     tables: dict[str, dict[str, list[LakeFile]]] = {}
     for file in files:
         if file.version > TABLE_VERSION:
-            raise LakeError(
-                f"{root / file.name} has table version {file.version}; this build reads up to "
-                f"{TABLE_VERSION}: update Tapeworks to read it"
-            )
+            raise newer_version(root / file.name, file.version, TABLE_VERSION)
         found = lake_file(root, file)
         tables.setdefault(file.table, {}).setdefault(found.day, []).append(found)
     for by_day in tables.values():
@@ -496,4 +488,4 @@ def save_symbols(root: Path, source: str, symbols: Symbols) -> None:
     body = bytes(symbols.records())
     path = commit_folder(root, source) / SYMBOLS_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    lake.write_file(path, SYMBOLS_MAGIC + hashlib.sha256(body).digest() + body)
+    durable.replace_file(path, SYMBOLS_MAGIC + hashlib.sha256(body).digest() + body)

@@ -18,6 +18,7 @@
         SinkUnavailable      may work later                       retry from the saved offset
         SinkRejected         this batch never will                dead-letter, count, go on
       LakeError              files and commits do not agree        stop, `tape lake rebuild`
+        LakeVersionError     a newer version wrote it             stop, update
       QueryError             the question cannot be answered      say why
 
 The right column is part of the meaning: the pipeline acts on types, never on messages.
@@ -118,6 +119,10 @@ class SinkRejected(SinkError):
 
 class LakeError(TapeworksError):
     """Files of the lake are missing, damaged or do not agree with its commits."""
+
+
+class LakeVersionError(LakeError):
+    """A newer version of Tapeworks wrote this file of the lake."""
 
 
 class QueryError(TapeworksError):

@@ -288,26 +288,6 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Replaces `path` in one atomic and durable step."""
-    aside = path.with_name(path.name + ".new")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def footer_hash(path: Path) -> str:
     """Returns the hash of the footer of a Parquet file.
 

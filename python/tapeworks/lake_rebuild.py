@@ -19,10 +19,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tapeworks import commits, lake
+from tapeworks import commits, durable, lake
 from tapeworks._core import KIND_DEFINITION, FolderLock, Records, Symbols, TapeReader
 from tapeworks.commits import Commit, Live, StoredFile
-from tapeworks.errors import LakeError, TapeRangeError, TapeReplacedError
+from tapeworks.errors import LakeError, LakeVersionError, TapeRangeError, TapeReplacedError
 from tapeworks.lake import Table
 from tapeworks.sinks.base import UNKNOWN
 from tapeworks.sinks.commit_log import describe_file, finish_version_1, start_log
@@ -66,7 +66,7 @@ def rebuild(data: Path, source: str, remade: Collection[str] = ()) -> Iterator[T
     Raises:
         TapeLockedError: a sink is writing it: stop it first.
         TapeReplacedError: the tape is not the one of which the files were made.
-        LakeError: a newer version of Tapeworks wrote a file.
+        LakeVersionError: a newer version of Tapeworks wrote a commit or a file.
     """
     folder = commits.commit_folder(data / "lake", source)
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,9 +170,9 @@ class _Topic:
     def _read_old(self) -> tuple[Commit | None, Live]:
         try:
             old = commits.read_commit(*self._where)
-        except LakeError as error:
-            if "update Tapeworks" in str(error):
-                raise
+        except LakeVersionError:
+            raise
+        except LakeError:
             return None, {}
         if old is None or old.version == 1:
             return old, {}
@@ -205,9 +205,9 @@ class _Topic:
         for name in commits.files_on_disk(*self._where):
             try:
                 stored, offsets = self._read_file(name)
+            except LakeVersionError:
+                raise
             except (OSError, LakeError, pa.ArrowException) as error:
-                if "update Tapeworks" in str(error):
-                    raise
                 self._put_aside(name, str(error))
                 continue
             found.append((name in self._live, stored, offsets))
@@ -228,7 +228,7 @@ class _Topic:
         stored = describe_file(self._root, name)
         file = commits.lake_file(self._root, stored)
         if stored.version > commits.TABLE_VERSION:
-            raise LakeError(f"{file.path} is of a newer version: update Tapeworks to read it")
+            raise commits.newer_version(file.path, stored.version, commits.TABLE_VERSION)
         known = self._live.get(name)
         if known is not None and known.sha256 != stored.sha256:
             raise LakeError("its bytes are not those that were written")
@@ -334,7 +334,7 @@ class _Topic:
         final = self._root / name
         final.parent.mkdir(parents=True, exist_ok=True)
         staged.rename(final)
-        lake.sync_folder(final.parent)
+        durable.sync_folder(final.parent)
         self._keep(stored, offsets)
 
     def _put_aside(self, name: str, why: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tapeworks._core import FolderLock
+from tapeworks.durable import replace_file
 from tapeworks.errors import TapeError, TapeLockedError
 
 FOLDER, FILE = "run", "supervisor.json"
@@ -69,10 +70,8 @@ class Register:
             "ts": time.time_ns(),
             "workers": list(workers),
         }
-        aside = self._folder / f"{FILE}.new"
         with contextlib.suppress(OSError):
-            aside.write_text(json.dumps(told), encoding="utf-8")
-            aside.replace(self._folder / FILE)
+            replace_file(self._folder / FILE, json.dumps(told), sync=False)
 
 
 def supervisors(data: Path) -> Iterator[Supervised]:

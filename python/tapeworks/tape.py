@@ -7,7 +7,6 @@ notes by which a reader tells the recorder what it lost.
 import contextlib
 import json
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
@@ -24,6 +23,7 @@ from tapeworks._core import (
     tape_hash,
     verify,
 )
+from tapeworks.durable import replace_file
 from tapeworks.errors import ConfigError
 
 __all__ = [
@@ -165,17 +165,7 @@ def note_loss(data: Path, source: str, loss: Loss) -> Path:
     folder = data / "state" / source / "losses"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{loss.topic}.{loss.reader}.{loss.first}.json"
-    aside = path.with_suffix(".new")
-    with aside.open("w", encoding="utf-8") as file:
-        json.dump(vars(loss), file)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    replace_file(path, json.dumps(vars(loss)))
     return path
 
 

@@ -10,7 +10,13 @@ import pytest
 import tapeworks as tw
 from conftest import as_version_1
 from tapeworks import _core, commits
-from tapeworks.errors import LakeError, SinkError, TapeLockedError, TapeReplacedError
+from tapeworks.errors import (
+    LakeError,
+    LakeVersionError,
+    SinkError,
+    TapeLockedError,
+    TapeReplacedError,
+)
 from tapeworks.lake_rebuild import rebuild
 from tapeworks.sinks.base import Feeder
 from tapeworks.sinks.commit_log import CommitLog
@@ -273,6 +279,27 @@ def test_rebuild_declares_what_retention_took_before_it_was_stored(spine, maker)
     assert told == {(stored, front - 1)}
     drain(spine)
     assert len(seen(spine)) == 6_000 - (front - stored)
+
+
+def test_newer_version_stops_the_rebuild_and_damage_does_not(spine, maker, tmp_path):
+    # What a newer build wrote must not be moved aside as damaged. The type of the error says so:
+    # words of the message may stand in a path, too, and then say nothing.
+    data = tmp_path / "update Tapeworks"
+    spine.append(maker.definitions())
+    spine.append(maker.trades(500))
+    drain(spine)
+    spine.path.rename(data)
+    files = sorted((data / "lake" / "trades").rglob("*.parquet"))
+    flip(files[0])
+    reports = list(rebuild(data, spine.source))
+    assert sum(len(report.aside) for report in reports) == 1
+    assert sum(report.restored for report in reports) == 500
+    path = commits.commit_path(data / "lake", spine.source, TOPIC)
+    newer = b'{"version": 3, "sha256": "", "something": "else"}'
+    path.write_bytes(newer)
+    with pytest.raises(LakeVersionError, match="version 3"):
+        list(rebuild(data, spine.source))
+    assert path.read_bytes() == newer
 
 
 def test_rebuild_waits_for_no_sink(stored):

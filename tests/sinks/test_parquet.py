@@ -24,8 +24,14 @@ import pytest
 
 import tapeworks as tw
 from conftest import as_version_1
-from tapeworks import _core, commits, lake
-from tapeworks.errors import LakeError, SinkUnavailable, TapeLockedError, TapeReplacedError
+from tapeworks import _core, commits, durable, lake
+from tapeworks.errors import (
+    LakeError,
+    LakeVersionError,
+    SinkUnavailable,
+    TapeLockedError,
+    TapeReplacedError,
+)
 from tapeworks.sinks import commit_log, compaction, parquet
 from tapeworks.sinks.base import Feeder
 from tapeworks.sinks.commit_log import CommitLog
@@ -241,9 +247,9 @@ def test_commit_of_a_newer_version_is_refused(spine, maker):
     drain(spine)
     path = commits.commit_path(spine.path / "lake", spine.source, TOPIC)
     path.write_text('{"version": 3, "sha256": "", "something": "else"}')
-    with pytest.raises(LakeError, match="update Tapeworks"):
+    with pytest.raises(LakeVersionError, match="update Tapeworks"):
         drain(spine)
-    with pytest.raises(LakeError, match="update Tapeworks"):
+    with pytest.raises(LakeVersionError, match="update Tapeworks"):
         tw.open(spine.path).trades()
 
 
@@ -315,7 +321,7 @@ def test_full_disk_leaks_nothing_and_loses_nothing(spine, maker, step, monkeypat
     place = {
         "staging": (parquet, "write_table_file"),
         "manifest": (CommitLog, "_append"),
-        "commit": (lake, "write_file"),
+        "commit": (durable, "replace_file"),
         "rename": (commit_log, "finish_commit"),
     }[step]
     for first in range(1_000, 5_000, 1_000):
@@ -347,7 +353,7 @@ def test_second_refusal_of_the_disk_harms_nothing_that_the_first_left(spine, mak
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    steps = [(commit_log, "finish_commit"), (lake, "write_file"), (lake, "write_file")]
+    steps = [(commit_log, "finish_commit"), (durable, "replace_file"), (durable, "replace_file")]
     for number, step in enumerate(steps, start=1):
         spine.append(maker.trades(1_000, number * 1_000))
         sink.write(reader.read())

@@ -24,6 +24,7 @@ from picows import WSError
 from tapeworks import stopping
 from tapeworks._core import Ingest
 from tapeworks.config import redact
+from tapeworks.durable import replace_file
 from tapeworks.errors import FeedError, TapeworksError, VenueError
 from tapeworks.feeds.base import Clock, Feed, FeedConfig, Line, build
 from tapeworks.feeds.books import BookRequests
@@ -454,11 +455,9 @@ def run_worker(
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def report(status: Mapping[str, Any]) -> None:
-        aside = path.with_suffix(".tmp")
         told = redact(json.dumps(status))
         try:
-            aside.write_text(told)
-            aside.replace(path)
+            replace_file(path, told, sync=False)
         except OSError:
             # The disk is full, which is what a reader should be told: the old file has its place.
             with contextlib.suppress(OSError), path.open("r+", encoding="utf-8") as file:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tapeworks import lake
 from tapeworks._core import FolderLock, Ingest, remake_tape, repair_tape
+from tapeworks.durable import replace_file, sync_folder
 from tapeworks.errors import TapeworksError
 from tapeworks.jobs.inspection import (
     LAKE,
@@ -213,7 +214,7 @@ class _Work:
     def finish(self) -> None:
         """Lets others record the source again."""
         self._unfinished.unlink()
-        lake.sync_folder(self._unfinished.parent)
+        sync_folder(self._unfinished.parent)
 
     def _covered_by_stage(self, topic: str) -> int:
         """Returns where a stage begins that declares by itself what it does not find."""
@@ -250,8 +251,8 @@ class _Work:
         target = self._aside / path.absolute().relative_to(self._data.absolute())
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
-        lake.sync_folder(target.parent)
-        lake.sync_folder(path.parent)
+        sync_folder(target.parent)
+        sync_folder(path.parent)
         if self._aside not in self.report.aside:
             self.report.aside.append(self._aside)
 
@@ -311,4 +312,4 @@ def _read_json(path: Path, default: Any) -> Any:
 
 def _write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lake.write_file(path, json.dumps(content).encode())
+    replace_file(path, json.dumps(content))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tapeworks._core import BookHistory, Stage, TapeReader
+from tapeworks.durable import replace_file
 from tapeworks.errors import (
     DiskFullError,
     ProcessorError,
@@ -337,8 +338,6 @@ def _tell(path: Path, lags: Mapping[str, int]) -> None:
 
     A full disk must not end the derivation of what still fits: the file is then left as it is.
     """
-    aside = path.with_suffix(".tmp")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(lags), encoding="utf-8")
-        aside.replace(path)
+        replace_file(path, json.dumps(lags), sync=False)

@@ -7,7 +7,6 @@ input waits for what the oldest saved state needs.
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from typing_extensions import Buffer
 
 from tapeworks._core import Records, TapeReader, TapeWriter
+from tapeworks.durable import replace_file
 from tapeworks.errors import ProcessorError, TapeRangeError, TapeworksError
 from tapeworks.processors.base import EARLIEST, Processor, State, loss_gap, newest_receipt
 from tapeworks.tape import check_place, place_at, save_offset
@@ -131,17 +131,7 @@ class PythonStage:
         place = place_at(self._reader, self._position)
         state = State(place, self._writer.end, made, self._settings)
         path = self._states / f"{self._position:020}.state"
-        aside = path.with_suffix(".part")
-        with aside.open("wb") as file:
-            file.write(state.to_bytes())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        folder = os.open(self._states, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(path, state.to_bytes())
         for old in self._listed()[STATES_KEPT:]:
             old.unlink()
         self._items = self._bytes = 0

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from tapeworks import commits, lake
+from tapeworks import commits, durable, lake
 from tapeworks.commits import Commit, ManifestMark, StoredFile
 from tapeworks.errors import LakeError
 from tapeworks.tape import Place
@@ -97,7 +97,7 @@ class CommitLog:
             found = commits.read_commit(*self._where)
             if found is not None:
                 # It may be the last thing that was written before a crash of this process alone.
-                lake.sync_folder(commits.commit_folder(self.root, self.source))
+                durable.sync_folder(commits.commit_folder(self.root, self.source))
                 if found.version == 1:
                     found = self._upgrade(found)
                 self._load(found)
@@ -146,7 +146,7 @@ class CommitLog:
                 raise LakeError(f"{self.source}: {self.topic}: its log is closed")
             self.check()
             if changes.attempt:
-                lake.sync_folder(commits.staging_folder(*self._where) / changes.attempt)
+                durable.sync_folder(commits.staging_folder(*self._where) / changes.attempt)
             head = self._head or Commit()
             number = self._number_on_disk(head) + 1
             names = {file.name for file in changes.files}
@@ -172,7 +172,7 @@ class CommitLog:
         path = commits.commit_path(*self._where)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lake.write_file(path, new.to_json())
+            durable.replace_file(path, new.to_json())
         except OSError:
             # The one before it stays the one to be finished, unless the new one is there, and only
             # not known to survive a loss of power.
@@ -222,14 +222,14 @@ class CommitLog:
             file.flush()
             os.fsync(file.fileno())
         if is_new:
-            lake.sync_folder(path.parent)
+            durable.sync_folder(path.parent)
         self._manifest.read(after)
         return after
 
     def _new_generation(self, head: Commit) -> ManifestMark:
         line = commits.manifest_line(self.live.values(), ())
         generation = head.manifest.generation + 1
-        lake.write_file(commits.manifest_path(*self._where, generation), line)
+        durable.replace_file(commits.manifest_path(*self._where, generation), line)
         mark = ManifestMark(generation, len(line), hashlib.sha256(line).hexdigest())
         self._manifest.read(mark)
         return mark
@@ -302,10 +302,10 @@ def start_log(
     line = commits.manifest_line(files, ())
     path = commits.manifest_path(root, source, topic, generation)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lake.write_file(path, line)
+    durable.replace_file(path, line)
     mark = ManifestMark(generation, len(line), hashlib.sha256(line).hexdigest())
     commit = Commit(place, context=context, number=number, manifest=mark)
-    lake.write_file(commits.commit_path(root, source, topic), commit.to_json())
+    durable.replace_file(commits.commit_path(root, source, topic), commit.to_json())
     return commit
 
 
@@ -330,7 +330,7 @@ def finish_commit(root: Path, source: str, topic: str, commit: Commit) -> None:
             )
         folders.update((final.parent, final.parent.parent, final.parent.parent.parent))
     for folder in folders:
-        lake.sync_folder(folder)
+        durable.sync_folder(folder)
 
 
 def finish_version_1(root: Path, source: str, topic: str, commit: Commit) -> None:
@@ -341,7 +341,7 @@ def finish_version_1(root: Path, source: str, topic: str, commit: Commit) -> Non
         if staged.exists():
             final.parent.mkdir(parents=True, exist_ok=True)
             staged.rename(final)
-            lake.sync_folder(final.parent)
+            durable.sync_folder(final.parent)
     for name in commit.removes:
         (root / name).unlink(missing_ok=True)
     shutil.rmtree(root / lake.STAGING / source / topic, ignore_errors=True)

@@ -1,0 +1,41 @@
+"""Files that are replaced in one step, and names that survive a loss of power.
+
+A reader finds the old content or the new one, never a part: the new one is written beside the old,
+and renamed over it. Where that fails, the old one stands, and nothing is left beside it.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def replace_file(path: Path, content: bytes | str, *, sync: bool = True) -> None:
+    """Replaces `path` by `content` in one atomic step, which is durable with `sync`.
+
+    Raises:
+        OSError: the old content stands; only a failed sync of the folder leaves the new one.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    aside = path.with_name(path.name + ".new")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise
+    if sync:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
