@@ -342,11 +342,7 @@ def answer_in_child(question: Callable[[], Any], writing: int) -> NoReturn:
             result = ["answer", question()]
     except CLEAR as error:
         result = ["error", f"{type(error).__name__}: {error}"]
-        if (
-            type(error) is ValueError
-            and "expected" not in str(error)
-            and "wanted" not in str(error)
-        ):
+        if type(error) is ValueError and "expected" not in str(error):
             result = ["fault", traceback.format_exc(limit=-3)]
     except BaseException:
         result = ["fault", traceback.format_exc(limit=-4)]

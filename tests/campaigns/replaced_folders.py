@@ -14,7 +14,7 @@ from tests.campaigns.base import Outcome
 from tests.conftest import RecordMaker
 
 from tapeworks import _core, commits
-from tapeworks.errors import SinkUnavailable, TapeworksError
+from tapeworks.errors import TapeworksError
 from tapeworks.sinks.base import Feeder, FlushPolicy
 from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
 from tapeworks.views.audit import audit
@@ -115,8 +115,6 @@ class Lane:
         if running is not None:
             try:
                 running.drain(0.2)
-            except SinkUnavailable as error:
-                refused = error
             except TapeworksError as error:
                 refused = error
             finally:

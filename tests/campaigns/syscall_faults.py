@@ -24,7 +24,7 @@ PROGRAM = """
 import random, sys, time
 from pathlib import Path
 from tapeworks._core import TapeWriter
-from tapeworks.errors import DiskFullError, TapeError
+from tapeworks.errors import DiskFullError
 
 path, plan, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 chance = random.Random(seed)

@@ -79,9 +79,10 @@ class Venue:
                 head = await reader.readuntil(b"\r\n\r\n")
                 lines = head.decode("latin-1").split("\r\n")
                 path = lines[0].split(" ")[1]
-                headers = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
-                key = next((v for k, v in _headers(lines) if k == "sec-websocket-key"), "")
+                parts = (line.partition(": ") for line in lines[1:])
+                headers = {name.lower(): value for name, _, value in parts}
                 if "upgrade" in headers:
+                    key = headers.get("sec-websocket-key", "")
                     await self._socket(reader, writer, key.encode())
                     break
                 self.counts["requests"] += 1
@@ -227,10 +228,6 @@ class Venue:
                     socket.drop()
             facts = {"trades": self.trades, "updates": self.updates, **self.counts}
             print(json.dumps(facts), flush=True)
-
-
-def _headers(lines: list[str]) -> list[tuple[str, str]]:
-    return [(k.lower(), v) for k, _, v in (line.partition(": ") for line in lines[1:])]
 
 
 async def main(mode: Any, seed: int) -> None:
