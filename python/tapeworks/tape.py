@@ -7,11 +7,14 @@ notes by which a reader tells the recorder what it lost.
 import contextlib
 import json
 import logging
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
+
+from typing_extensions import Buffer
 
 from tapeworks._core import (
     Blob,
@@ -40,6 +43,7 @@ __all__ = [
     "noted_losses",
     "open_at",
     "place_at",
+    "received",
     "save_offset",
     "tape_hash",
     "verify",
@@ -48,6 +52,9 @@ __all__ = [
 MS_PER_HOUR = 3_600_000
 RETENTION, DAMAGE = "retention", "damage"
 """Causes of a `Loss`."""
+
+# Where the receive time of any record is.
+_TS_RECV, _TS_RECV_AT = struct.Struct("<q"), 16
 
 _log = logging.getLogger("tapeworks.tape")
 
@@ -116,6 +123,12 @@ class Place:
     offset: int = 0
     tape: str | None = None
     fingerprint: str | None = None
+
+
+def received(records: Buffer, at: int = 0) -> int:
+    """Returns the receive time of the record at byte `at` of `records`."""
+    ts: int = _TS_RECV.unpack_from(records, at + _TS_RECV_AT)[0]
+    return ts
 
 
 def place_at(reader: TapeReader, offset: int) -> Place:

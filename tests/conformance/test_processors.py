@@ -265,6 +265,33 @@ def test_a_processor_that_raises_stops_alone(tapes: Path, tmp_path: Path) -> Non
         derivation.raise_failure()
 
 
+def test_notes_of_a_running_stage_are_logged_and_let_go(
+    tapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The offsets of the input cannot be written while stages of both kinds run: each says so in
+    # the log, at every state that it saves, and keeps nothing.
+    config = resolve_config(own())
+    data = tmp_path / "data"
+    folder = source_of(tapes, data)
+    derivation = Derivation(config.processors, config.tape, data, "binance-spot")
+    assert derivation.drain()
+    caplog.clear()
+    offsets = folder / "market-data.normalized" / "offsets"
+    shutil.rmtree(offsets)
+    offsets.write_bytes(b"")
+    stages = derivation._stages
+    for _ in range(3):
+        for stage in stages.values():
+            stage.save()
+        derivation.step()
+        assert not any(stage.take_notes() for stage in stages.values())
+    for name in ("other", "bars"):
+        told = [line for line in caplog.messages if f"stage-{name}" in line]
+        assert len(told) == 3, caplog.messages
+    offsets.unlink()
+    derivation.close()
+
+
 def test_a_replaced_input_is_refused(tapes: Path) -> None:
     # Another tape with the same content at the same path: the state belongs to the one before.
     source, states = tapes / "market-data.normalized", tapes / "state" / "other"

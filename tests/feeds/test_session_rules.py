@@ -5,8 +5,10 @@ import random
 
 import pytest
 
+from tapeworks._core import Ingest
 from tapeworks.errors import ConfigError
-from tapeworks.feeds.base import ControlKind, LivenessPolicy
+from tapeworks.feeds import rest
+from tapeworks.feeds.base import Clock, ControlKind, LivenessPolicy, Request
 from tapeworks.feeds.binance import BinanceConfig, BinanceFeed
 from tapeworks.feeds.binance.rest import depth_request, rate_limits, refusal, weight_used
 from tapeworks.feeds.binance.session import PARAMS_MAX, BinanceSubscriptions
@@ -331,6 +333,21 @@ def test_depth_requests_weigh_what_the_venue_counts():
     assert depth_request("spot", "BTCUSDT", 5000, 0).path == (
         "/api/v3/depth?symbol=BTCUSDT&limit=5000"
     )
+
+
+def test_full_queue_of_requests_takes_none_and_says_so(tmp_path, monkeypatch):
+    # A venue or a feed that causes requests without end must not fill the memory. One that is
+    # queued already is none more.
+    monkeypatch.setattr(rest, "QUEUED_MAX", 10)
+    feed = BinanceFeed(BinanceConfig(symbols=("BTCUSDT",)))
+    ingest = Ingest(tmp_path, "binance-spot", feed.native)
+    requests = rest.Requests(feed, ingest, lambda: None, Clock(), None)
+    for number in [*range(10), 3, 10]:
+        requests.push(Request(0, f"/{number}"))
+    ingest.close()
+    assert requests.waiting("/9")
+    assert not requests.waiting("/10")
+    assert (requests.failed, requests.last_failure) == (1, "/10: 10 requests wait already")
 
 
 def test_silence_is_judged_by_the_streams_own_pace():

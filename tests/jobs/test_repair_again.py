@@ -35,13 +35,26 @@ RAW = Path("data/tape") / SOURCE / "market-data.raw"
 NAME = f"{SOURCE}/market-data.raw"
 SETTINGS = "[tape]\nsegment_bytes = 262144\ncompress_after = {}\n"
 FEED = """
+from pathlib import Path
+from tapeworks._core import FolderLock
+from tapeworks.errors import TapeLockedError
 from tapeworks.feeds.python import PythonFeed
+
+LAKE, LOCKS = Path("data/lake/_commits/own"), Path("locks.txt")
 
 class Plain(PythonFeed):
     lines = subscriptions = control = None
 
     def decode(self, frame, out):
         out.trade("A", frame.body.decode(), "1", sequence=int(frame.body))
+        if LAKE.is_dir():
+            try:
+                FolderLock(LAKE).release()
+                found = "free"
+            except TapeLockedError:
+                found = "locked"
+            with LOCKS.open("a") as file:
+                print(found, file=file)
 """
 
 
@@ -174,7 +187,8 @@ def test_recording_goes_on_behind_a_repair(copy: Any):
 
 
 def test_a_feed_of_the_users_own(tape: Any, monkeypatch: pytest.MonkeyPatch):
-    # Its decoder makes the normalized tape again, and the loss is declared through it.
+    # Its decoder makes the normalized tape again, and the loss is declared through it. While the
+    # tapes change, no sink may store from them: the decoder looks whether one could.
     monkeypatch.setenv("PYTHONPATH", str(tape.folder))
     (tape.folder / "own.py").write_text(FEED)
     (tape.folder / "tapeworks.toml").write_text(
@@ -191,10 +205,13 @@ def test_a_feed_of_the_users_own(tape: Any, monkeypatch: pytest.MonkeyPatch):
         "ingest.flush(); ingest.close()"
     )
     subprocess.run([sys.executable, "-c", make], cwd=tape.folder, check=True, timeout=60)
-    for topic in ("market-data.raw", "market-data.normalized"):
+    (tape.folder / "data/lake/_commits/own").mkdir(parents=True)
+    raw, normalized = "market-data.raw", "market-data.normalized"
+    for topic, ranges in ((normalized, 0), (raw, 1), (normalized, 1)):
         [path] = segments(tape.folder / "data/tape/own" / topic)
         flip(path, frames_of(path)[3] + 60)
         tape.run("verify", code=1)
         tape.run("repair", "--yes")
         lost = TapeReader(tape.folder / "data/tape/own/market-data.raw").lost_ranges()
-        assert len(lost) == 1
+        assert len(lost) == ranges
+    assert set((tape.folder / "locks.txt").read_text().split()) == {"locked"}

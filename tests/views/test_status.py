@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tapeworks.register import Register
 from tapeworks.views.status import Status, folder_bytes
 
 
@@ -26,6 +27,14 @@ def test_bytes_of_a_folder_count_what_is_there(tmp_path: Path):
     (tmp_path / "gone").symlink_to(tmp_path / "nothing")
     assert 8_192 <= folder_bytes(tmp_path) <= 20_480
     assert folder_bytes(tmp_path / "nothing") == 0
+
+
+def test_trouble_that_nobody_foresaw_names_its_type(tmp_path: Path):
+    # The words alone, such as `'restarts'`, would say nothing.
+    with Register(tmp_path) as register:
+        register.tell([{"name": "recorder-a", "restarts": "many"}])
+        [trouble] = Status(tmp_path).sample().troubles
+    assert trouble.startswith("workers: ValueError: invalid literal"), trouble
 
 
 STRAY = [

@@ -9,25 +9,26 @@ use tapeworks_core::record::{
 };
 use tapeworks_core::DecodeReason;
 
+/// Each enum whose numbers are stored, and the names of its numbers.
+const ENUMS: &[(&str, &[&str])] = &[
+    ("kind", Kind::NAMES),
+    ("side", Side::NAMES),
+    ("channel", Channel::NAMES),
+    ("marker_code", MarkerCode::NAMES),
+    ("gap_cause", GapCause::NAMES),
+    ("gap_state", GapState::NAMES),
+    ("book_state", SyncState::NAMES),
+    ("blob_kind", BlobKind::NAMES),
+    ("decode_reason", DecodeReason::NAMES),
+];
+
 /// The stored numbers of one enum, by name: `channel`, `marker_code`, `gap_cause` and so on.
 #[pyfunction]
 fn numbers(of: &str) -> PyResult<BTreeMap<&'static str, u8>> {
-    let names = match of {
-        "kind" => Kind::NAMES,
-        "side" => Side::NAMES,
-        "channel" => Channel::NAMES,
-        "marker_code" => MarkerCode::NAMES,
-        "gap_cause" => GapCause::NAMES,
-        "gap_state" => GapState::NAMES,
-        "book_state" => SyncState::NAMES,
-        "blob_kind" => BlobKind::NAMES,
-        "decode_reason" => DecodeReason::NAMES,
-        _ => {
-            return Err(PyValueError::new_err(format!(
-                "expected kind, side, channel, marker_code, gap_cause, gap_state, book_state, \
-                 blob_kind or decode_reason, got {of:?}"
-            )))
-        }
+    let Some((_, names)) = ENUMS.iter().find(|(name, _)| *name == of) else {
+        let known: Vec<&str> = ENUMS.iter().map(|(name, _)| *name).collect();
+        let known = known.join(", ");
+        return Err(PyValueError::new_err(format!("expected one of {known}, got {of:?}")));
     };
     let named = names.iter().enumerate().filter(|(_, name)| !name.is_empty());
     Ok(named.map(|(number, name)| (*name, number as u8)).collect())

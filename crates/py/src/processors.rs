@@ -197,6 +197,11 @@ impl Stage {
         self.with(py, |stage| Ok(stage.notes().to_vec()))
     }
 
+    /// The notes since the last call, to be logged: of the opening, and of the run since.
+    fn take_notes(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.with(py, |stage| Ok(stage.take_notes()))
+    }
+
     /// Input that was gone before this stage had read it, since the last call: first and last
     /// item, newest receive time before and after, and why.
     fn take_losses(&self, py: Python<'_>) -> PyResult<Vec<LostInput>> {

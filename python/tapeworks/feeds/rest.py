@@ -31,6 +31,8 @@ CUT_BYTES_KEPT = 1 << 20
 """This much of an answer that is not whole is kept on the raw tape."""
 BAN_MS_MAX = 3 * 86_400_000
 """No refusal holds requests back for longer, whatever it says."""
+QUEUED_MAX = 32_768
+"""More requests never wait: enough for a snapshot of each of the most instruments of a source."""
 _RETRY_MS = 1000
 _READ_BYTES = 1 << 16
 
@@ -41,7 +43,8 @@ class Requests:
     """The queue of requests of one feed, and the client that makes them.
 
     A request that is queued already is not queued twice. One that fails for a while is tried
-    again up to six times; one that can never succeed is dropped, and said in the log.
+    again up to six times; one that can never succeed is dropped, and said in the log. One that
+    finds the queue full counts as failed: what needs its answer asks again, with back-off.
     """
 
     def __init__(
@@ -70,6 +73,10 @@ class Requests:
     def push(self, request: Request) -> None:
         """Queues `request`, unless it is queued or under way already."""
         if self._feed.rest_url and request.path not in self._queued:
+            if len(self._queued) >= QUEUED_MAX:
+                self.failed += 1
+                self.last_failure = f"{request.path}: {QUEUED_MAX} requests wait already"[:300]
+                return
             self._queued.add(request.path)
             self._queue.put_nowait((request.priority, next(self._order), request, 1))
 

@@ -32,8 +32,8 @@ from tapeworks.jobs.inspection import (
 from tapeworks.lake_rebuild import rebuild
 from tapeworks.pipeline import Config, catch_up, lock_source, unfinished_repair
 from tapeworks.processors.derive import LEDGER, NORMALIZE, NORMALIZED, RAW, STEPS
-from tapeworks.sinks.base import UNKNOWN, received
-from tapeworks.tape import DAMAGE, Loss, TapeReader, note_loss, noted_losses
+from tapeworks.sinks.base import UNKNOWN
+from tapeworks.tape import DAMAGE, Loss, TapeReader, note_loss, noted_losses, received
 
 FOLDER = "damaged"
 READER = "repair"
@@ -134,10 +134,12 @@ def repair(config: Config, plan: Plan, feed: Any | None, native: str) -> Report:
     """
     work = _Work(config, plan, feed, native)
     with lock_source(config.data, plan.source, repairing=True):
-        with _locked(config.data, plan.source):
+        _check_unlocked(config.data, plan.source)
+        with _locked_lake(config.data, plan.source):
             remade = work.repair_tapes()
             work.note_losses()
-        work.derive(remade)
+            work.derive_tapes(remade)
+        work.derive_lake(remade)
         work.finish()
     return work.report
 
@@ -200,11 +202,14 @@ class _Work:
             if ranges:
                 _write_json(path, sorted({*known, *ranges}))
 
-    def derive(self, remade: set[str]) -> None:
-        """Makes again what is made of the tapes, and puts all losses into the ledger."""
+    def derive_tapes(self, remade: set[str]) -> None:
+        """Makes again what is made of the tapes, and puts their losses into the ledger."""
         if (self._tapes / RAW).is_dir() and (NORMALIZED in remade or self._has_notes()):
             self._ingest()
         catch_up(replace(self._config, sinks={}))
+
+    def derive_lake(self, remade: set[str]) -> None:
+        """Makes the lake again from its files and the tapes, and declares what it lost."""
         if remade or any(fault.kind == LAKE for fault in self._plan.faults):
             list(rebuild(self._data, self._source, remade))
         if self._has_notes() and (self._tapes / RAW).is_dir():
@@ -257,14 +262,29 @@ class _Work:
             self.report.aside.append(self._aside)
 
 
+def _check_unlocked(data: Path, source: str) -> None:
+    """Fails if a process writes a tape of `source`. Each repair of a tape locks it for itself.
+
+    Raises:
+        TapeLockedError: one does; the message names it.
+    """
+    for path in (data / "tape" / source).glob("[!.]*"):
+        if path.is_dir():
+            FolderLock(path).release()
+
+
 @contextlib.contextmanager
-def _locked(data: Path, source: str) -> Iterator[None]:
-    """Makes sure that nobody writes a tape or the lake's part of `source`, and that all can be."""
-    commits = data / "lake" / lake.COMMITS / source
-    folders = [path for path in (data / "tape" / source).glob("[!.]*") if path.is_dir()]
-    for path in [*folders, *([commits] if commits.is_dir() else [])]:
-        FolderLock(path).release()
-    yield
+def _locked_lake(data: Path, source: str) -> Iterator[None]:
+    """Keeps sinks out while the tapes that they read are repaired and derived.
+
+    Rebuilding the lake, and then its sinks, take this lock for themselves.
+
+    Raises:
+        TapeLockedError: a sink runs; the message names it.
+    """
+    folder = data / "lake" / lake.COMMITS / source
+    with FolderLock(folder) if folder.is_dir() else contextlib.nullcontext():
+        yield
 
 
 def _without(ranges: Iterable[Range], known: Iterable[Range]) -> Iterator[Range]:

@@ -27,8 +27,8 @@ from typing import Any, ClassVar
 
 from typing_extensions import Buffer
 
-from tapeworks._core import KIND_MARKER, NONE, Records, numbers
-from tapeworks.tape import Place
+from tapeworks._core import KIND_MARKER, NONE, Records, dtype_descr, numbers
+from tapeworks.tape import Place, received
 
 # "TWPYSTAT", version, input offset, output offset, id of the input tape, fingerprint of what is
 # before the input offset, the first bytes of the SHA-256 of the settings, length of the state; then
@@ -37,9 +37,10 @@ STATE_HEAD = struct.Struct("<8sIQQ16s8s8sQ")
 STATE_MAGIC, STATE_VERSION = b"TWPYSTAT", 2
 # Before any receive time.
 EARLIEST = -(2**63)
-TS_RECV, TS_RECV_AT = struct.Struct("<q"), 16
 # A marker, as the core lays it out.
-MARKER = struct.Struct("<BBBBIqqQBBBBIQQq")
+FORMATS = {"|u1": "B", "<u4": "I", "<i8": "q", "<u8": "Q"}
+MARKER_FIELDS = dict(dtype_descr("marker"))
+MARKER = struct.Struct("<" + "".join(FORMATS[kind] for kind in MARKER_FIELDS.values()))
 GAP, CAUSES = numbers("marker_code")["gap"], numbers("gap_cause")
 CLOSED = numbers("gap_state")["closed"]
 COUNT_UNKNOWN = 0xFFFF_FFFF
@@ -144,7 +145,7 @@ def newest_receipt(batch: Records) -> int:
     """Returns the newest receive time in `batch`; `EARLIEST` if no record has one."""
     data, at, newest = memoryview(batch), 0, EARLIEST
     while at < data.nbytes:
-        (ts,) = TS_RECV.unpack_from(data, at + TS_RECV_AT)
+        ts = received(data, at)
         newest = newest if ts == NONE else max(newest, ts)
         at += data[at] * 8
     return newest
@@ -154,5 +155,17 @@ def loss_gap(first: int, last: int, ts: int, cause: str) -> bytes:
     """Returns the marker of input items that are lost."""
     ts = NONE if ts == EARLIEST else ts
     count = min(last + 1 - first, COUNT_UNKNOWN - 1)
-    header = (MARKER.size // 8, KIND_MARKER, 0, 0, 0, ts, ts, 0)
-    return MARKER.pack(*header, GAP, CAUSES[cause], CLOSED, 0, count, first, last, NONE)
+    values = dict.fromkeys(MARKER_FIELDS, 0) | {
+        "length": MARKER.size // 8,
+        "kind": KIND_MARKER,
+        "ts_event": ts,
+        "ts_recv": ts,
+        "code": GAP,
+        "cause": CAUSES[cause],
+        "state": CLOSED,
+        "count": count,
+        "first": first,
+        "last": last,
+        "ts_start": NONE,
+    }
+    return MARKER.pack(*values.values())

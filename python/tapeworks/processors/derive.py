@@ -129,6 +129,7 @@ class Derivation:
         for name, stage in list(self._stages.items()):
             try:
                 taken += stage.step(self._processors.batch_items)
+                self._log_notes(stage)
             except (DiskFullError, TapeLockedError):
                 raise
             except (TapeError, ProcessorError) as error:
@@ -228,9 +229,12 @@ class Derivation:
                 self._give_up(step.processor, error)
                 continue
             self._stages[step.processor] = stage
-            for note in stage.notes:
-                log.warning("%s: %s", self._source, note)
+            self._log_notes(stage)
             self._waiting.remove(step)
+
+    def _log_notes(self, stage: Stage | PythonStage) -> None:
+        for note in stage.take_notes():
+            log.warning("%s: %s", self._source, note)
 
     def _open_stage(self, step: Step) -> Stage:
         settings = dict(self._processors.settings(step.processor))

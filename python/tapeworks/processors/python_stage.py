@@ -28,7 +28,10 @@ SAVE_NS = 3_600_000_000_000
 
 
 class PythonStage:
-    """A processor between two tapes, exactly once. `notes` tells what opening found."""
+    """A processor between two tapes, exactly once.
+
+    `notes` holds what opening found, and what happened since; `take_notes` empties it.
+    """
 
     def __init__(
         self,
@@ -80,6 +83,11 @@ class PythonStage:
     def lag(self) -> int:
         """How many published input items are still to be read."""
         return max(0, self._reader.end - self._position)
+
+    def take_notes(self) -> list[str]:
+        """Returns the notes since the last call, to be logged: of the opening, and of the run."""
+        notes, self.notes = self.notes, []
+        return notes
 
     def take_losses(self) -> list[tuple[int, int, int, int, str]]:
         """Returns what was lost since the last call: items, receipt before and after, cause."""

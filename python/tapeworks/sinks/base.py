@@ -9,7 +9,6 @@ source share a lock, so that no second process writes what they write.
 """
 
 import logging
-import struct
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from tapeworks.tape import (
     load_offset,
     note_loss,
     place_at,
+    received,
     save_offset,
 )
 
@@ -46,7 +46,6 @@ BACKOFF_S_MAX = 30.0
 REGISTER_S = 3_600.0
 UNKNOWN = -(2**63)
 # Where the receive time lies in every record.
-TS_RECV, TS_RECV_AT = struct.Struct("<q"), 16
 
 
 @dataclass(frozen=True)
@@ -226,12 +225,6 @@ class HasSinks(Protocol):
 
     @property
     def sinks(self) -> Any: ...
-
-
-def received(batch: Records) -> int:
-    """Returns the receive time of the first record of `batch`."""
-    ts: int = TS_RECV.unpack_from(memoryview(batch), TS_RECV_AT)[0]
-    return ts
 
 
 def inode_of(folder: Path) -> int:

@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import shutil
-import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,9 +23,16 @@ import numpy as np
 
 from tapeworks import _core
 from tapeworks._core import TapeReader
-from tapeworks.errors import CorruptTapeError, TapeError, TapeRangeError, TapeVersionError
+from tapeworks.errors import (
+    CorruptTapeError,
+    TapeError,
+    TapeRangeError,
+    TapeVersionError,
+    TapeworksError,
+)
 from tapeworks.printable import one_line
 from tapeworks.register import supervisors
+from tapeworks.tape import received
 from tapeworks.views.tail import SourceTail
 
 RAW, NORMALIZED, BOOK = "market-data.raw", "market-data.normalized", "market-data.book"
@@ -47,8 +53,6 @@ MARKER = np.dtype(_core.dtype_descr("marker"))
 LEVEL = np.dtype(_core.dtype_descr("level"))
 # A recorder's file that is older than this says nothing about now.
 STALE_S = 5.0
-# Receive time of any record, at byte 16.
-TS_RECV = struct.Struct("<q")
 
 
 @dataclass
@@ -287,9 +291,12 @@ def _noting(troubles: list[str], what: str) -> Iterator[None]:
     """Adds what goes wrong inside to `troubles`, and goes on behind."""
     try:
         yield
-    except Exception as error:
-        # Whatever it is: who looks at a recording must neither stop it nor see nothing.
+    except (TapeworksError, OSError) as error:
         troubles.append(f"{what}: {one_line(str(error)) or type(error).__name__}")
+    except Exception as error:
+        # Whatever it is: who looks at a recording must neither stop it nor see nothing. Words of
+        # such an error mean little without its type: a KeyError says a name alone.
+        troubles.append(f"{what}: {one_line(f'{type(error).__name__}: {error}')}")
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -338,7 +345,7 @@ def recorded_s(tape: Path) -> float:
                 times.append(blobs[0].ts_recv if blobs else 0)
             else:
                 records = reader.read(1)
-                times.append(0 if records is None else TS_RECV.unpack_from(records, 16)[0])
+                times.append(0 if records is None else received(records))
     except (TapeError, OSError):
         return 0.0
     return max(0.0, (times[1] - times[0]) / 1e9)

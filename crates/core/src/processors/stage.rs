@@ -20,6 +20,7 @@ use self::config::gap_of;
 pub use self::config::{Loss, StageConfig};
 
 mod cover;
+mod reports;
 
 /// How many items are read at once while the state is rebuilt.
 const REBUILD_ITEMS: usize = 4096;
@@ -103,16 +104,6 @@ impl Stage {
         };
         stage.resume()?;
         Ok(stage)
-    }
-
-    /// What opening found: unusable states, input that is gone.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
-    /// Input that was gone before this stage had read it, since the last call.
-    pub fn take_losses(&mut self) -> Vec<Loss> {
-        std::mem::take(&mut self.losses)
     }
 
     /// The next input item to be read: the output covers all before.
@@ -270,19 +261,6 @@ impl Stage {
             self.tolerate(save_offset(&origin, &name, place.input_behind().unwrap_or(0)))?;
         }
         Ok(())
-    }
-
-    fn tolerate(&mut self, saved: Result<()>) -> Result<()> {
-        match saved {
-            Err(error @ (Error::DiskFull { .. } | Error::Io { .. })) => {
-                let note = error.to_string();
-                if self.notes.last() != Some(&note) {
-                    self.notes.push(note);
-                }
-                Ok(())
-            }
-            saved => saved,
-        }
     }
 
     /// Reads one batch. With `write`, its output is published; else it is only counted.

@@ -117,14 +117,22 @@ impl Reader {
     /// # Errors
     /// As for [`Reader::open`].
     pub fn lost_ranges(&self) -> Result<Vec<(u64, u64)>> {
+        let mut attempts = 0;
+        loop {
+            match self.try_lost_ranges() {
+                // Retention or compression took a file; what it says is not lost by that.
+                Err(error) if is_missing(&error) && attempts < 10 => attempts += 1,
+                found => return found,
+            }
+        }
+    }
+
+    fn try_lost_ranges(&self) -> Result<Vec<(u64, u64)>> {
         let mut ranges = Vec::new();
         for file in list(self.path())? {
-            match Segment::open(&file).map(|segment| segment.identity().lost_from) {
-                // Retention or compression took the file; what it says is not lost by that.
-                Err(error) if is_missing(&error) => return self.lost_ranges(),
-                Err(error) => return Err(error),
-                Ok(from) if from < file.first => ranges.push((from, file.first - 1)),
-                Ok(_) => {}
+            let from = Segment::open(&file)?.identity().lost_from;
+            if from < file.first {
+                ranges.push((from, file.first - 1));
             }
         }
         Ok(ranges)
