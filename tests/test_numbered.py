@@ -9,6 +9,9 @@ from tapeworks import _core
     ("of", "name", "number"),
     [
         ("kind", "tick", 11),
+        ("kind", "subscription", 12),
+        ("subscription_state", "spoke", 3),
+        ("marker_code", "subscribed", 14),
         ("side", "ask", 2),
         ("channel", "partial_depth", 5),
         ("marker_code", "checkpoint_end", 12),

@@ -97,6 +97,13 @@ TABLES = {
             doc="when a recorder and its connections began and ended",
         ),
         Table(
+            "subscriptions",
+            "market-data.normalized",
+            "subscription",
+            delta=SORTED,
+            doc="which streams a recorder subscribed, what was refused, and what spoke",
+        ),
+        Table(
             "dead_letters",
             "market-data.dead",
             "letter",

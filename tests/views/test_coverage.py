@@ -93,8 +93,11 @@ def test_time_that_was_not_recorded_is_never_complete(twice, where):
     assert not whole.is_complete
     within = opened.trades("BTCUSDT", START + SECOND, START + 50 * SECOND).coverage()
     assert within.is_complete
+    # This recorder did not note what it subscribed, which the answer says.
+    span = f"{format_time(START + SECOND)} to {format_time(START + 50 * SECOND)}"
     assert within.summary() == [
-        f"no gaps recorded from {format_time(START + SECOND)} to {format_time(START + 50 * SECOND)}"
+        f"no gaps recorded from {span}",
+        f"not known by symbol: {span} (binance-spot): counts as recorded for every symbol",
     ]
     outside = opened.coverage("BTCUSDT", START + 200 * SECOND, START + 300 * SECOND)
     assert [row["finding"] for row in outside.to_pylist()] == ["not_recorded"]

@@ -20,11 +20,13 @@ mod normalized;
 mod notes;
 pub mod pending;
 pub mod socket;
+pub mod subscriptions;
 
 use self::activity::{Activity, Stream};
 use self::latency::Latency;
 use self::normalized::{is_passing, Normalized};
 use self::pending::Pending;
+use self::subscriptions::Subscriptions;
 
 /// The connection number of what belongs to no connection.
 pub const NO_CONNECTION: u16 = u16::MAX;
@@ -94,6 +96,7 @@ pub struct Ingest {
     /// Read times of frames that are on the raw tape and not yet normalised.
     unpublished: Vec<(i64, u64)>,
     activity: Activity,
+    subscriptions: Subscriptions,
     silences: Vec<Silence>,
     latency: Latency,
     counts: Counts,
@@ -147,6 +150,7 @@ impl Ingest {
             pending,
             unpublished: Vec::new(),
             activity: Activity::default(),
+            subscriptions: Subscriptions::default(),
             silences: Vec::new(),
             latency: Latency::default(),
             counts: Counts::default(),
@@ -204,7 +208,10 @@ impl Ingest {
         if kind == BlobKind::Text || kind == BlobKind::Binary {
             match self.config.feed.envelope.and_then(|envelope| envelope.stream_name(body)) {
                 Some(name) => {
-                    self.activity.heard(connection, name, ts_recv);
+                    if let Some(stream) = self.activity.heard(connection, name, ts_recv) {
+                        self.subscriptions.hear(connection, stream);
+                        self.note_subscriptions(ts_recv)?;
+                    }
                     if !self.silences.is_empty() {
                         self.end_silence(connection, name, ts_recv)?;
                     }
@@ -253,7 +260,10 @@ impl Ingest {
     /// # Errors
     /// As [`Ingest::connected`].
     pub fn heard(&mut self, connection: u16, name: &str, ts_recv: i64) -> Result<()> {
-        self.activity.heard(connection, name.as_bytes(), ts_recv);
+        if let Some(stream) = self.activity.heard(connection, name.as_bytes(), ts_recv) {
+            self.subscriptions.hear(connection, stream);
+            self.note_subscriptions(ts_recv)?;
+        }
         if self.silences.is_empty() {
             return Ok(());
         }

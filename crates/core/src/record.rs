@@ -16,7 +16,9 @@ pub mod select;
 pub mod snapshots;
 
 pub use blob::{Blob, BlobKind, Blobs};
-pub use kinds::{Channel, GapCause, GapState, Kind, MarkerCode, Side, SyncState};
+pub use kinds::{
+    Channel, GapCause, GapState, Kind, MarkerCode, Side, SubscriptionState, SyncState,
+};
 pub use records::{RecordRef, Records};
 
 /// The absent price, size or time.
@@ -397,6 +399,29 @@ pub struct Definition {
     pub reserved: [u8; 14],
 }
 
+/// What became of a stream that a recorder asked for. 192 bytes. It names its symbol by itself: one
+/// that was refused may never be defined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Subscription {
+    /// What every record starts with; `instrument` is 0.
+    pub header: Header,
+    /// The venue's symbol, UTF-8, zero padded; empty for a stream of several.
+    pub symbol: [u8; 48],
+    /// The venue's name of the stream, UTF-8, zero padded; what is longer is cut.
+    pub stream: [u8; 104],
+    /// The connection that showed it.
+    pub connection: u16,
+    /// The line: its connections stand in for each other.
+    pub line: u16,
+    /// A [`Channel`]; `None` if it is not known which the stream fills.
+    pub channel: u8,
+    /// A [`SubscriptionState`].
+    pub state: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
 macro_rules! records {
     ($($name:ident $size:literal),+ $(,)?) => {
         $(
@@ -416,7 +441,7 @@ const _: () = assert!(size_of::<Header>() == 32);
 
 records! {
     Trade 64, Quote 64, Level 64, Order 64, Bar 128, Status 64, Correction 64, Marker 64,
-    Mark 64, Tick 64, Definition 192,
+    Mark 64, Tick 64, Definition 192, Subscription 192,
 }
 
 /// Puts `text` into a zero-padded field. `None` if it is longer than the field.
@@ -424,6 +449,12 @@ pub fn padded<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut field = [0; N];
     field.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
     Some(field)
+}
+
+/// Puts as much of `text` into a zero-padded field as it holds.
+pub fn padded_or_cut<const N: usize>(text: &str) -> [u8; N] {
+    let end = (0..=N.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    padded(&text[..end.unwrap_or(0)]).unwrap_or([0; N])
 }
 
 /// The text of a zero-padded field; empty if it is not UTF-8.

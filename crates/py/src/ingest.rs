@@ -171,6 +171,23 @@ impl Ingest {
         self.with(py, |inner| inner.connected(connection, group, ts))
     }
 
+    /// Notes that this recorder notes what it subscribes: what it does not note, it did not.
+    fn begin_subscriptions(&self, py: Python<'_>, ts: i64) -> PyResult<()> {
+        self.with(py, |inner| inner.begin_subscriptions(ts))
+    }
+
+    /// Notes that the venue answered for all streams that are watched on a connection, and which of
+    /// them it refused.
+    fn subscribed(
+        &self,
+        py: Python<'_>,
+        connection: u16,
+        refused: Vec<String>,
+        ts: i64,
+    ) -> PyResult<()> {
+        self.with(py, |inner| inner.subscribed(connection, &refused, ts))
+    }
+
     /// Notes that a connection ended, and forgets its streams.
     #[pyo3(signature = (connection, ts, stops = false))]
     fn disconnected(&self, py: Python<'_>, connection: u16, ts: i64, stops: bool) -> PyResult<()> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tapeworks_core::record::{
-    BlobKind, Channel, GapCause, GapState, Kind, MarkerCode, Side, SyncState,
+    BlobKind, Channel, GapCause, GapState, Kind, MarkerCode, Side, SubscriptionState, SyncState,
 };
 use tapeworks_core::DecodeReason;
 
@@ -18,6 +18,7 @@ const ENUMS: &[(&str, &[&str])] = &[
     ("gap_cause", GapCause::NAMES),
     ("gap_state", GapState::NAMES),
     ("book_state", SyncState::NAMES),
+    ("subscription_state", SubscriptionState::NAMES),
     ("blob_kind", BlobKind::NAMES),
     ("decode_reason", DecodeReason::NAMES),
 ];

@@ -13,6 +13,7 @@ EXAMPLES = """\
 Examples:
   tape gaps
   tape gaps BTCUSDT --from 2026-11-20
+  tape gaps BTCUSDT --channel trade
   tape gaps --json
 """
 
@@ -28,15 +29,18 @@ def gaps(
     start: Annotated[str | None, typer.Option("--from", help="Start, UTC.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="End, UTC.")] = None,
     source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    channel: Annotated[
+        str | None, typer.Option(help="Only this channel, such as trade, quote or depth.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
     data: DataOption = None,
 ) -> None:
-    """List what was lost, and what was not recorded or is not known yet.
+    """List what was lost, and what was not recorded or subscribed, or is not known yet.
 
     Of what was lost: cause, range in sequence and time, detection, state. With `--json` the column
-    `finding` says which of the three a row is.
+    `finding` says what a row is.
     """
-    found = open_lake(data).coverage(symbol, start, end, source=source)
+    found = open_lake(data).coverage(symbol, start, end, source=source, channel=channel)
     ledger = found.gaps.to_arrow()
     if json:
         write_result(found.to_arrow(), Format.JSON, None)

@@ -148,6 +148,8 @@ class Connection(WSListener):
         self.subscribed = True
         self.subscribed_at = self._clock.now()
         self.failed = list(talk.failed)
+        self._ingest.subscribed(self.number, self.failed, self._clock.wall_ns())
+        self._flush()
         for stream in self.failed:
             _log.error(
                 "subscription failed line=%s connection=%d stream=%s",

@@ -1,19 +1,33 @@
 """What an answer certifies: the gaps that touch it, and the time of which nothing can be said.
 
-Three things keep a range from being complete. A gap is in the ledger. Time in which no recorder of
-the source was connected was not recorded. What came after the ledger's watermark, the last record
-of which its gaps were derived, is not known yet. What is in none of them is complete.
+Four things keep a range from being complete. A gap is in the ledger. Time in which no recorder of
+the source was connected was not recorded. While it was, a stream may not have been subscribed, the
+venue may have refused it, or no message of it may have come. What came after the ledger's
+watermark, the last record of which its gaps were derived, is not known yet. What is in none of
+them is complete.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
-from tapeworks._core import TapeReader
+from tapeworks._core import TapeReader, numbers
+from tapeworks.errors import QueryError
 from tapeworks.views.conditions import before_time, from_time
 from tapeworks.views.query import Engine, Scope, quote
 from tapeworks.views.result import Result
+from tapeworks.views.sessions import (
+    Mark,
+    Note,
+    Range,
+    Stream,
+    intersect,
+    read_sessions,
+    subtract,
+    union,
+)
 from tapeworks.views.stream import earliest
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.tail import SourceTail
@@ -21,10 +35,30 @@ from tapeworks.views.times import format_time
 
 RECORDS, GAPS = "market-data.normalized", "market-data.gaps"
 GAP, NOT_RECORDED, NOT_YET_KNOWN = "gap", "not_recorded", "not_yet_known"
-# Of what the recorder itself is noted as a connection.
-RECORDER = 0xFFFF
-
-Range = tuple[int, int]
+NOT_SUBSCRIBED, REFUSED, SILENT = "not_subscribed", "refused", "silent"
+KLINE = "kline"
+NAMES_SHOWN = 5
+# Channels that fill a table; those of one group stand in for each other.
+TRADES, BOOKS = ("trade", "agg_trade"), ("depth", "snapshot")
+TABLE_CHANNELS: dict[str, list[tuple[str, ...]]] = {
+    "trades": [TRADES],
+    "bars": [TRADES],
+    "bar_revisions": [TRADES],
+    "ticks": [TRADES, ("quote",)],
+    "quotes": [("quote",)],
+    "marks": [("mark",)],
+    "venue_bars": [("kline", "ticker")],
+    "venue_bar_revisions": [("kline", "ticker")],
+    "book_levels": [BOOKS],
+    "book_snapshots": [BOOKS],
+}
+TOLD = {
+    NOT_SUBSCRIBED: "not subscribed",
+    REFUSED: "refused by the venue",
+    SILENT: "subscribed, and no message came",
+}
+Channels = Sequence[tuple[str, ...]] | None
+"""Groups of channels that a question is about; none means all that were ever asked for."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +72,32 @@ class Recorded:
     """Whether the last range may go on: its recorder did not say that it ended."""
     known_until: int | None
     """All gaps of before are in the ledger; none means that nothing is known of any."""
+    unlisted: list[Range] = field(default_factory=list)
+    """The part of `ranges` in which it was not noted what was subscribed: by a recorder of before
+    this was noted, or a capture that was imported. It counts as recorded for every symbol."""
+    carried: dict[Stream, list[Range]] = field(default_factory=dict)
+    """When each stream was subscribed, in recordings in which it spoke."""
+    silent: dict[Stream, list[Range]] = field(default_factory=dict)
+    """The same in recordings in which no message of it came."""
+    refused: dict[Stream, list[Range]] = field(default_factory=dict)
+    """When the venue refused it."""
+
+    def streams(self) -> list[Stream]:
+        """Returns all streams that were ever asked for."""
+        return sorted({*self.carried, *self.silent, *self.refused})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one row of findings is about: a symbol, and the streams that would carry it."""
+
+    symbol: str
+    channel: str
+    streams: list[Stream]
+
+    def covered(self, recorded: Recorded) -> list[Range]:
+        """Returns when any of the streams was carried, or it is not known which were."""
+        return union([*recorded.unlisted, *_spans(recorded.carried, self.streams)])
 
 
 class Coverage(Result):
@@ -76,15 +136,34 @@ class Coverage(Result):
             for row in rows
             if row["finding"] == NOT_RECORDED
         ]
+        lines += _told_subscriptions(rows)
         lines += [
             f"not yet known: gaps after {row['ts_from']} ({row['venue']})"
             for row in rows
             if row["finding"] == NOT_YET_KNOWN
         ]
+        lines += [
+            f"not known by symbol: {format_time(start)} to {format_time(end)} ({each.source}): "
+            "counts as recorded for every symbol"
+            for each in self.recorded
+            for start, end in intersect(each.unlisted, [self._asked])
+        ]
         return lines
 
     def __repr__(self) -> str:
         return "\n".join([*self.summary(), super().__repr__()] if len(self) else self.summary())
+
+
+def channel_groups(channel: str | None) -> Channels:
+    """Returns what a question about one channel is about; none means all.
+
+    Raises:
+        QueryError: there is no such channel.
+    """
+    known = [name for name in numbers("channel") if name not in ("", "session", "definition")]
+    if channel is not None and channel not in known:
+        raise QueryError(f"expected a channel of {', '.join(sorted(known))}, got {channel!r}")
+    return None if channel is None else [(channel,)]
 
 
 class Ledger:
@@ -99,43 +178,84 @@ class Ledger:
         found = self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
         return Result(found, " ".join(["gaps", *chosen.names]))
 
-    def coverage(self, chosen: Chosen, first: int | None, last: int | None) -> Coverage:
-        """Returns what keeps the range from being complete for the sources and symbols."""
-        recorded = [self.recorded(source) for source in chosen.sources]
-        held = [edge for each in recorded for span in each.ranges for edge in span]
+    def coverage(
+        self, chosen: Chosen, first: int | None, last: int | None, channels: Channels = None
+    ) -> Coverage:
+        """Returns what keeps the range from being complete for the sources, symbols and channels.
+
+        Raises:
+            QueryError: there is no such channel.
+        """
+        recorded = [self.recorded(source, chosen) for source in chosen.sources]
+        wanted = {each.source: _wanted(each, chosen, channels) for each in recorded}
+        held = [
+            edge
+            for each in recorded
+            for span in _held_of(each, wanted[each.source]) or each.ranges
+            for edge in span
+        ]
         asked = (
             min(held, default=0) if first is None else first,
             max(held, default=0) if last is None else last,
         )
         rows = [
-            f"select '{finding}' as finding, {quote(each.source)} as venue, "
-            f"'{finding}' as cause, {_time_columns('ts_from', start)}, "
-            f"{_time_columns('ts_to', end)}"
+            _row(each.source, finding, finding, None, span)
             for each in recorded
-            for finding, start, end in _unknown(each, asked)
+            for finding, *span in _unknown(each, asked)
+        ] + [
+            _row(each.source, NOT_SUBSCRIBED, cause, one, span)
+            for each in recorded
+            for one in wanted[each.source]
+            for cause, span in _not_carried(each, one, asked)
         ]
-        gaps = f"select '{GAP}' as finding, * from ({_gaps_sql(chosen, first, last)})"
-        sql = " union all by name ".join([f"({gaps})", *rows])
+        gaps = f"select '{GAP}' as finding, * from ({_gaps_sql(chosen, first, last, channels)})"
+        sql = gaps if not rows else f"({gaps}) union all by name ({_rows_sql(rows)})"
         table = self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
         title = " ".join(["coverage", *chosen.names])
         return Coverage(table, title, recorded, asked)
 
-    def recorded(self, source: str) -> Recorded:
-        """Returns when `source` was recorded, and up to when its gaps are known."""
+    def recorded(self, source: str, chosen: Chosen | None = None) -> Recorded:
+        """Returns when `source` was recorded, which streams of the symbols were carried when, and
+        up to when its gaps are known.
+        """
         tail = self._engine.tail(source)
-        newest = _newest(tail)
+        marks, notes = self._marks(source), self._notes(source, chosen)
+        found = read_sessions(marks, notes, _newest(tail))
+        known_until = _known_until(tail)
+        ranges, unlisted = found.ranges, found.unlisted
+        if not marks or marks[0].offset > 0:
+            # Nothing was noted at first: all that is known is what is held of that time.
+            held = self._held(source, marks[0].ts if marks else None)
+            ranges, unlisted = [*held, *ranges], [*held, *unlisted]
+        streams = found.carried, found.silent, found.refused
+        is_open = found.is_open or not marks
+        return Recorded(source, ranges, is_open, known_until, unlisted, *streams)
+
+    def _marks(self, source: str) -> list[Mark]:
         sql = (
-            "select code, connection, epoch_ns(ts_recv) + ts_recv_ns, "
-            "epoch_ns(ts_before) + ts_before_ns, tape_offset from sessions order by tape_offset"
+            "select tape_offset, code, connection, line, epoch_ns(ts_recv) + ts_recv_ns, "
+            "epoch_ns(ts_before) + ts_before_ns from sessions order by tape_offset"
         )
         found = self._engine.run(sql, ["sessions"], Scope([source]))
-        marks = list(zip(*(column.to_pylist() for column in found.columns), strict=True))
-        ranges, is_open = _ranges(marks, newest) if marks else ([], True)
-        if not marks or marks[0][4] > 0:
-            # Nothing was noted at first: all that is known is what is held of that time.
-            until = marks[0][2] if marks else None
-            ranges = [*self._held(source, until), *ranges]
-        return Recorded(source, ranges, is_open, _known_until(tail))
+        columns = (column.to_pylist() for column in found.columns)
+        return [Mark(*row) for row in zip(*columns, strict=True)]
+
+    def _notes(self, source: str, chosen: Chosen | None) -> list[Note]:
+        names = None if chosen is None or chosen.symbols is None else chosen.symbols[source]
+        condition = "true"
+        if names is not None:
+            condition = f"symbol in ({', '.join(map(quote, ['', *names]))})"
+        sql = (
+            "select tape_offset, symbol, coalesce(channel, ''), stream, line, state, "
+            f"epoch_ns(ts_recv) + ts_recv_ns from subscriptions where {condition} "
+            "order by tape_offset"
+        )
+        found = self._engine.run(sql, ["subscriptions"], Scope([source]))
+        columns = (column.to_pylist() for column in found.columns)
+        return [
+            Note(offset, Stream(symbol, channel, name), line, state, ts)
+            for offset, symbol, channel, name, line, state, ts in zip(*columns, strict=True)
+        ]
 
     def _held(self, source: str, until: int | None) -> list[Range]:
         """Returns the range of the records up to `until`, where no recorder noted what it did."""
@@ -153,35 +273,62 @@ class Ledger:
         return [(first, last)] if first < last else []
 
 
-def _ranges(
-    marks: list[tuple[str, int, int, int | None, int]], newest: int | None
-) -> tuple[list[Range], bool]:
-    """Returns when at least one connection was up, and whether one still may be."""
-    ranges: list[Range] = []
-    live: set[int] = set()
-    since = 0
-    for code, connection, ts, before, _ in marks:
-        was_live = bool(live)
-        if code == "connected" and connection == RECORDER:
-            # A recorder starts. Without an end of the one before, that one was killed: what it
-            # received last says until when it recorded.
-            if live:
-                ranges.append((since, max(since, min(ts, ts if before is None else before))))
-            live.clear()
-        elif code == "connected":
-            live.add(connection)
-            since = since if was_live else ts
-        elif code == "disconnected":
-            live.discard(connection)
-            if was_live and not live:
-                ranges.append((since, ts))
-        elif code == "end_of_session":
-            if was_live:
-                ranges.append((since, ts))
-            live.clear()
-    if live:
-        ranges.append((since, max(since, since if newest is None else newest + 1)))
-    return [span for span in ranges if span[0] < span[1]], bool(live)
+def _wanted(recorded: Recorded, chosen: Chosen, channels: Channels) -> list[Wanted]:
+    """Returns what a question is about in one source, by symbol and channel."""
+    streams = recorded.streams()
+    if chosen.symbols is None:
+        symbols = sorted({stream.symbol for stream in streams})
+    else:
+        symbols = chosen.symbols[recorded.source]
+    # A stream of several symbols counts for each, one of an unknown channel for all.
+    wanted = []
+    for symbol in symbols:
+        own = [stream for stream in streams if stream.symbol in ("", symbol)]
+        groups = channels
+        if groups is None:
+            groups = sorted({(stream.channel,) for stream in own if stream.channel}) or [()]
+        for group in groups:
+            matching = [s for s in own if not (group and s.channel) or s.channel in group]
+            # Bars of one interval do not stand in for those of another.
+            names = sorted({s.name for s in matching if s.channel == KLINE})
+            parts = [[s for s in matching if s.name == name] for name in names] or [matching]
+            label = group[0] if group else ""
+            for part in parts:
+                wanted.append(Wanted(symbol, part[0].channel if part else label, part))
+    return wanted
+
+
+def _spans(ranges: dict[Stream, list[Range]], streams: list[Stream]) -> list[Range]:
+    return union(span for stream in streams for span in ranges.get(stream, []))
+
+
+def _held_of(recorded: Recorded, wanted: list[Wanted]) -> list[Range]:
+    return union(span for one in wanted for span in one.covered(recorded))
+
+
+def _not_carried(recorded: Recorded, wanted: Wanted, asked: Range) -> Iterator[tuple[str, Range]]:
+    """Yields the parts of what was recorded in which nothing of `wanted` was carried, and why."""
+    rest = subtract(intersect(union(recorded.ranges), [asked]), wanted.covered(recorded))
+    for cause, ranges in ((REFUSED, recorded.refused), (SILENT, recorded.silent)):
+        found = intersect(rest, _spans(ranges, wanted.streams))
+        yield from ((cause, span) for span in found)
+        rest = subtract(rest, found)
+    yield from ((NOT_SUBSCRIBED, span) for span in rest)
+
+
+def _told_subscriptions(rows: list[dict[str, Any]]) -> list[str]:
+    """Returns a sentence for each range in which streams were not carried, naming a few of them."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        if row["finding"] == NOT_SUBSCRIBED:
+            key = row["cause"], row["ts_from"], row["ts_to"], row["venue"]
+            groups.setdefault(key, []).append(f"{row['symbol']} {row['channel'] or ''}".strip())
+    lines = []
+    for (cause, start, end, venue), names in groups.items():
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        named = ", ".join(names[:NAMES_SHOWN]) + more
+        lines.append(f"{TOLD[cause]}: {named}: {start} to {end} ({venue})")
+    return lines
 
 
 def _unknown(recorded: Recorded, asked: Range) -> Iterator[tuple[str, int, int]]:
@@ -202,8 +349,30 @@ def _unknown(recorded: Recorded, asked: Range) -> Iterator[tuple[str, int, int]]
         yield NOT_YET_KNOWN if recorded.is_open else NOT_RECORDED, at, last
 
 
-def _gaps_sql(chosen: Chosen, first: int | None, last: int | None) -> str:
+def _row(source: str, finding: str, cause: str, wanted: Wanted | None, span: Sequence[int]) -> str:
+    symbol, channel = (wanted.symbol, wanted.channel) if wanted else ("", "")
+    texts = ", ".join(map(quote, (finding, source, cause, symbol, channel)))
+    return f"({texts}, {span[0]}, {span[1]})"
+
+
+def _rows_sql(rows: list[str]) -> str:
+    """Returns the rows with the names and types of the columns of gaps."""
+    return (
+        "select finding, venue, cause, nullif(symbol, '') as symbol, "
+        f"nullif(channel, '') as channel, {_time_columns('ts_from')}, {_time_columns('ts_to')} "
+        f"from (values {', '.join(rows)}) "
+        "as found(finding, venue, cause, symbol, channel, ts_from, ts_to)"
+    )
+
+
+def _gaps_sql(
+    chosen: Chosen, first: int | None, last: int | None, channels: Channels = None
+) -> str:
     where = [f"(symbol is null or {chosen.condition()})"]
+    if channels is not None:
+        # A gap of a connection, or of the whole source, concerns every channel.
+        names = ", ".join(quote(name) for group in channels for name in group)
+        where.append(f"(channel is null or channel in ('session', {names}))")
     # An open gap goes on; one whose beginning is not known began at any time before.
     if first is not None:
         where.append(f"(state = 'open' or {from_time('ts_to', first)})")
@@ -217,8 +386,9 @@ def _gaps_sql(chosen: Chosen, first: int | None, last: int | None) -> str:
     )
 
 
-def _time_columns(name: str, ts: int) -> str:
-    return f"make_timestamptz({ts // 1_000}) as {name}, {ts % 1_000}::smallint as {name}_ns"
+def _time_columns(name: str) -> str:
+    ts = f"{name}::bigint"
+    return f"make_timestamptz({ts} // 1000) as {name}, ({ts} % 1000)::smallint as {name}_ns"
 
 
 def _newest(tail: SourceTail) -> int | None:

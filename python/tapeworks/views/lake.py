@@ -12,7 +12,7 @@ from tapeworks._core import Records
 from tapeworks.errors import QueryError
 from tapeworks.views.books import BookAt, Books
 from tapeworks.views.conditions import time_condition
-from tapeworks.views.coverage import Coverage, Ledger
+from tapeworks.views.coverage import TABLE_CHANNELS, Coverage, Ledger, channel_groups
 from tapeworks.views.past_books import Clock
 from tapeworks.views.query import VIEWS, Engine, Scope, tables_in, time_of
 from tapeworks.views.replay import DEFAULT_KINDS, Replay
@@ -197,13 +197,19 @@ class Lake:
         end: TimeLike | None = None,
         *,
         source: str | None = None,
+        channel: str | None = None,
     ) -> Coverage:
         """Returns what keeps a range from being complete: gaps, and time not recorded or not known.
 
-        No rows mean that all of it was recorded, and that the ledger has no gap in it.
+        Each channel that was ever asked for must have been subscribed; or `channel` alone, such as
+        `trade`, `quote` or `depth`. No rows mean that all of it was recorded, and that the ledger
+        has no gap in it.
+
+        Raises:
+            QueryError: there is no such symbol, source or channel.
         """
-        chosen = self._instruments.choose(symbols, source, every=True)
-        return self._ledger.coverage(chosen, *_range(start, end))
+        chosen = self._instruments.choose(symbols, source, every=True, asked_for=True)
+        return self._ledger.coverage(chosen, *_range(start, end), channel_groups(channel))
 
     def clock(self, *tables: str, source: str | None = None) -> str:
         """Returns the time by which `tables` can be joined: `ts_event`, or else `ts_recv`.
@@ -359,7 +365,8 @@ class Lake:
         if not found.num_rows:
             self._check_range(table, chosen, scope)
         title = " ".join([table, *chosen.names])
-        return Result(found, title, lambda: self._ledger.coverage(chosen, first, last))
+        channels = TABLE_CHANNELS.get(table)
+        return Result(found, title, lambda: self._ledger.coverage(chosen, first, last, channels))
 
     def _check_range(self, table: str, chosen: Chosen, scope: Scope) -> None:
         # An empty answer within what is held is an answer; outside of it, it is a mistake.

@@ -67,9 +67,17 @@ class Instruments:
         return [source]
 
     def choose(
-        self, symbols: str | Sequence[str] | None, source: str | None, *, every: bool = False
+        self,
+        symbols: str | Sequence[str] | None,
+        source: str | None,
+        *,
+        every: bool = False,
+        asked_for: bool = False,
     ) -> Chosen:
         """Returns what `symbols` of `source` mean; with `every`, those of all sources.
+
+        With `asked_for`, a symbol that a recorder subscribed need not be defined: one that the
+        venue refused never is.
 
         Raises:
             QueryError: a name was never recorded, or means several instruments.
@@ -80,6 +88,8 @@ class Instruments:
         every = every or source is not None
         found: dict[str, list[str]] = {}
         known = {name: self._known(name) for name in sources}
+        if asked_for:
+            known = {name: (s | self._asked_for(name), c) for name, (s, c) in known.items()}
         for asked in [symbols] if isinstance(symbols, str) else symbols:
             matches = self._matches(asked, known)
             if len(matches) > 1 and not every:
@@ -105,6 +115,11 @@ class Instruments:
             if name:
                 canonical.setdefault(name, set()).add(symbol)
         return set(symbols), canonical
+
+    def _asked_for(self, source: str) -> set[str]:
+        sql = "select distinct symbol from subscriptions where symbol <> ''"
+        found = self._engine.run(sql, ["subscriptions"], Scope([source]))
+        return set(found.column(0).to_pylist())
 
     def _matches(
         self, asked: str, known: dict[str, tuple[set[str], dict[str, set[str]]]]

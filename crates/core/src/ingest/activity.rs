@@ -74,20 +74,20 @@ impl Activity {
         }
     }
 
-    /// Counts a frame of the stream `name`; nothing happens if it is not watched.
+    /// Counts a frame of the stream `name`; nothing happens if it is not watched. Gives the stream
+    /// if this was its first.
     #[inline]
-    pub fn heard(&mut self, connection: u16, name: &[u8], ts_recv: i64) {
-        let Some(table) = self.tables.get_mut(usize::from(connection)) else {
-            return;
-        };
-        if let Some(&index) = table.by_name.get(name) {
-            let stream = &mut table.streams[index];
-            stream.frames += 1;
-            stream.ts_last = ts_recv;
-            if stream.frames == 1 {
-                stream.ts_first = ts_recv;
-            }
+    pub fn heard(&mut self, connection: u16, name: &[u8], ts_recv: i64) -> Option<&Stream> {
+        let table = self.tables.get_mut(usize::from(connection))?;
+        let &index = table.by_name.get(name)?;
+        let stream = &mut table.streams[index];
+        stream.frames += 1;
+        stream.ts_last = ts_recv;
+        if stream.frames > 1 {
+            return None;
         }
+        stream.ts_first = ts_recv;
+        Some(stream)
     }
 
     /// The streams of `connection`, in the order in which they were named.

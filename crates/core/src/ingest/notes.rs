@@ -13,6 +13,7 @@ impl Ingest {
     /// # Errors
     /// None in practice: a marker fits into any blob.
     pub fn connected(&mut self, connection: u16, group: u16, ts: i64) -> Result<()> {
+        self.subscriptions.connect(connection, group);
         let mut marker = self.marker(MarkerCode::Connected, ts);
         marker.first = u64::from(connection);
         marker.last = u64::from(group);
@@ -32,6 +33,45 @@ impl Ingest {
         self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
     }
 
+    /// Notes that this recorder notes what it subscribes: what it does not note, it did not.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn begin_subscriptions(&mut self, ts: i64) -> Result<()> {
+        let mut marker = self.marker(MarkerCode::Subscribed, ts);
+        (marker.first, marker.last) = (u64::from(NO_CONNECTION), u64::from(NO_CONNECTION));
+        self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
+    }
+
+    /// Notes that the venue answered for all streams that are watched on `connection`, and refused
+    /// those that are `refused`.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn subscribed(&mut self, connection: u16, refused: &[String], ts: i64) -> Result<()> {
+        let streams = self.activity.streams(connection);
+        let (line, carried) = self.subscriptions.settle(connection, streams, refused);
+        self.note_subscriptions(ts)?;
+        let mut marker = self.marker(MarkerCode::Subscribed, ts);
+        (marker.first, marker.last) = (u64::from(connection), u64::from(line));
+        marker.count = carried;
+        self.pending.push_records(connection, ts, marker.as_bytes())
+    }
+
+    /// Notes what changed of the streams, unless so much waits that no record is taken: then later.
+    #[cold]
+    pub(super) fn note_subscriptions(&mut self, ts: i64) -> Result<()> {
+        if !self.subscriptions.has_changed() || !self.pending.takes_records() {
+            return Ok(());
+        }
+        let (feed, mut records) = (self.config.feed.number(), Vec::new());
+        self.subscriptions.take_changes(feed, self.pending.suspect, ts, &mut records);
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.pending.push_records(NO_CONNECTION, ts, &records)
+    }
+
     /// Notes that `connection` ended, and forgets its streams. With `stops`, the recorder closed it
     /// because it stops: what comes later is not lost, it was not to be recorded.
     ///
@@ -42,7 +82,9 @@ impl Ingest {
         let mut marker = self.marker(MarkerCode::Disconnected, ts);
         marker.first = u64::from(connection);
         marker.state = if stops { SESSION_ENDS } else { 0 };
-        self.pending.push_records(connection, ts, marker.as_bytes())
+        self.pending.push_records(connection, ts, marker.as_bytes())?;
+        self.subscriptions.disconnect(connection);
+        self.note_subscriptions(ts)
     }
 
     /// Notes that time passed.
@@ -55,6 +97,7 @@ impl Ingest {
         }
         // What the look noted is later than `ts`.
         let ts = ts.max(self.pending.ts_last());
+        self.note_subscriptions(ts)?;
         let marker = self.marker(MarkerCode::Heartbeat, ts);
         self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
     }

@@ -107,7 +107,7 @@ impl Pending {
     /// # Errors
     /// `Error::Invalid`: the records are over 4 GiB.
     pub fn push_records(&mut self, connection: u16, ts_recv: i64, records: &[u8]) -> Result<()> {
-        if self.blobs.as_bytes().len() > self.bytes_max + MARKER_BYTES_MAX {
+        if !self.takes_records() {
             match Marker::read_from(records) {
                 Some(marker) if marker.code == MarkerCode::Heartbeat as u8 => {}
                 Some(marker) => self.owe(marker),
@@ -116,6 +116,11 @@ impl Pending {
             return Ok(());
         }
         self.add(connection, BlobKind::Records, ts_recv, &[], records)
+    }
+
+    /// Whether records are taken at once: see [`Pending::push_records`].
+    pub fn takes_records(&self) -> bool {
+        self.blobs.as_bytes().len() <= self.bytes_max + MARKER_BYTES_MAX
     }
 
     /// The frames, to be written in one go.

@@ -324,7 +324,9 @@ pub fn columns(
     let (layout, memory, count) = (rows.layout(), rows.memory(), end - start);
     let width = layout.width;
     let bytes = &rows.as_bytes()[start * width..end * width];
-    let symbols = symbols.filter(|_| layout.kind != Kind::Definition);
+    // These name their symbols themselves.
+    let names_itself = matches!(layout.kind, Kind::Definition | Kind::Subscription);
+    let symbols = symbols.filter(|_| !names_itself);
     let header = |name: &str| super::columns::HEADER.iter().find(|field| field.name == name);
     let times = ["ts_event", "ts_recv"].into_iter().filter_map(header);
     let rest = ["sequence", "flags", "feed", "instrument"].into_iter().filter_map(header);

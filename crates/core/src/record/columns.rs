@@ -7,7 +7,7 @@ use std::mem::offset_of;
 
 use super::{
     Bar, Channel, Correction, Definition, GapCause, GapState, Header, Kind, Level, Mark, Marker,
-    MarkerCode, Order, Quote, Status, SyncState, Tick, Trade,
+    MarkerCode, Order, Quote, Status, Subscription, SubscriptionState, SyncState, Tick, Trade,
 };
 use crate::error::{DecodeReason, Error, Result};
 
@@ -94,6 +94,7 @@ const BOOK: Meaning = Meaning::Name(&{
     names
 });
 const STATE: Meaning = Meaning::Name(GapState::NAMES);
+const SUBSCRIPTION: Meaning = Meaning::Name(SubscriptionState::NAMES);
 const ACTION: Meaning = Meaning::Name(&["", "add", "modify", "cancel", "execute"]);
 const CORRECTION: Meaning = Meaning::Name(&["", "cancel", "correct"]);
 const TRADING: Meaning =
@@ -201,6 +202,10 @@ pub const LAYOUTS: &[Layout] = &[
         mark_price Price, index_price Price, funding_rate Price, ts_funding Time,
     }),
     layout!("tick", Tick { bid Price, ask Price, last Price, volume Size }),
+    layout!("subscription", Subscription {
+        symbol Text, stream Text, connection Number, line Number, channel CHANNEL,
+        state SUBSCRIPTION, reserved Hidden,
+    }),
 ];
 
 const fn covers(fields: &[Field], start: usize, end: usize) -> bool {
@@ -228,6 +233,7 @@ const fn is_session(code: u8) -> bool {
     code == MarkerCode::Connected as u8
         || code == MarkerCode::Disconnected as u8
         || code == MarkerCode::EndOfSession as u8
+        || code == MarkerCode::Subscribed as u8
 }
 
 const fn is_book_marker(code: u8) -> bool {

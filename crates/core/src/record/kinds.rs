@@ -30,6 +30,8 @@ numbered! {
         Mark = 10, "mark";
         /// The uniform view: bid, ask, last price, volume.
         Tick = 11, "tick";
+        /// What became of a stream that a recorder asked for.
+        Subscription = 12, "subscription";
     }
 }
 
@@ -108,6 +110,22 @@ numbered! {
         /// time and `last` the wall clock's, in ns. `state` is 1 from where receive times are
         /// suspect, and 2 where they are not any more.
         ClockStep = 13, "clock_step";
+        /// The venue answered for all streams of a connection: each is carried from here on unless
+        /// a [`Kind::Subscription`] says otherwise. `first` is the connection, `last` its line,
+        /// `count` the streams that it carries. Of the recorder itself: it notes subscriptions.
+        Subscribed = 14, "subscribed";
+    }
+}
+
+numbered! {
+    /// What became of a stream that a recorder asked for.
+    pub enum SubscriptionState {
+        /// A connection of its line carries it: the venue agreed, or the venue agrees to nothing.
+        Subscribed = 1, "subscribed";
+        /// The venue refused it, on every connection of its line.
+        Refused = 2, "refused";
+        /// Its first message since the recorder started came.
+        Spoke = 3, "spoke";
     }
 }
 

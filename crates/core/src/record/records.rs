@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::{
     Bar, Correction, Definition, Header, Kind, Level, Mark, Marker, Order, Plain, Quote, Record,
-    Status, Tick, Trade, NONE,
+    Status, Subscription, Tick, Trade, NONE,
 };
 use crate::error::{Error, Result};
 
@@ -268,6 +268,7 @@ const fn length_of(kind: Kind) -> usize {
         Kind::Definition => size_of::<Definition>(),
         Kind::Mark => size_of::<Mark>(),
         Kind::Tick => size_of::<Tick>(),
+        Kind::Subscription => size_of::<Subscription>(),
     }
 }
 
@@ -342,7 +343,7 @@ impl<'a> RecordRef<'a> {
     as_kind! {
         as_trade Trade, as_quote Quote, as_level Level, as_order Order, as_bar Bar,
         as_status Status, as_correction Correction, as_marker Marker, as_mark Mark,
-        as_tick Tick, as_definition Definition,
+        as_tick Tick, as_definition Definition, as_subscription Subscription,
     }
 
     /// Its kind, if this build knows it.

@@ -1,0 +1,213 @@
+"""When a source was recorded, and when which of its streams was subscribed, by what was noted.
+
+A recorder notes when it begins and ends, when a connection opens and closes, when the venue has
+answered for all streams of a connection, and what became of each stream wherever that changes. A
+stream was carried while it counts as subscribed and a connection of its line was up. A recorder
+that did not note its end was killed: what was received last says until when it recorded.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+Range = tuple[int, int]
+# Of what the recorder itself is noted as a connection.
+RECORDER = 0xFFFF
+SUBSCRIBED, REFUSED, SPOKE = "subscribed", "refused", "spoke"
+
+
+@dataclass(frozen=True, order=True)
+class Stream:
+    """One stream of a venue, as a recorder asked for it."""
+
+    symbol: str
+    """The venue's symbol; empty for a stream of several."""
+    channel: str
+    """Empty if it is not known which channel the stream fills."""
+    name: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A row of `sessions`."""
+
+    offset: int
+    code: str
+    connection: int
+    line: int
+    ts: int
+    ts_before: int | None
+
+
+@dataclass(frozen=True)
+class Note:
+    """A row of `subscriptions`."""
+
+    offset: int
+    stream: Stream
+    line: int
+    state: str
+    ts: int
+
+
+@dataclass
+class Sessions:
+    """Ranges in ns by the clock of the recording host, ascending; no end is included."""
+
+    ranges: list[Range] = field(default_factory=list)
+    """When anything was recorded."""
+    is_open: bool = False
+    """Whether the last range may go on: its recorder did not say that it ended."""
+    unlisted: list[Range] = field(default_factory=list)
+    """The part of it in which nobody noted what was subscribed."""
+    carried: dict[Stream, list[Range]] = field(default_factory=dict)
+    """When each stream was subscribed, in recordings in which it spoke."""
+    silent: dict[Stream, list[Range]] = field(default_factory=dict)
+    """The same in recordings in which it did not."""
+    refused: dict[Stream, list[Range]] = field(default_factory=dict)
+    """When the venue was there and refused it."""
+
+
+def read_sessions(marks: Iterable[Mark], notes: Iterable[Note], newest: int | None) -> Sessions:
+    """Returns what `marks` and `notes` say; `newest` is the time of the last record of all."""
+    walk = _Walk()
+    entries: list[Mark | Note] = [*marks, *notes]
+    for entry in sorted(entries, key=lambda entry: entry.offset):
+        if isinstance(entry, Mark):
+            walk.mark(entry)
+        else:
+            walk.note(entry)
+    walk.found.is_open = bool(walk.live)
+    walk.end(walk.since if newest is None else newest + 1)
+    found = walk.found
+    for ranges in (found.carried, found.silent, found.refused):
+        for stream, spans in ranges.items():
+            ranges[stream] = union(spans)
+    return found
+
+
+class _Walk:
+    """Goes through the notes in their order."""
+
+    def __init__(self) -> None:
+        self.found = Sessions()
+        self.live: dict[int, int] = {}
+        """Connections that are up, and their lines."""
+        self.since = 0
+        self._is_listed = False
+        self._lines: dict[int, list[Range]] = {}
+        self._lines_since: dict[int, int] = {}
+        self._states: dict[tuple[int, Stream], tuple[str, int]] = {}
+        self._past: list[tuple[int, Stream, str, Range]] = []
+        self._spoke: set[tuple[int, Stream]] = set()
+
+    def mark(self, mark: Mark) -> None:
+        """Takes in what became of the recorder, or of a connection."""
+        connection, ts = mark.connection, mark.ts
+        if mark.code == "connected" and connection == RECORDER:
+            self.end(min(ts, ts if mark.ts_before is None else mark.ts_before))
+        elif mark.code == "subscribed" and connection == RECORDER:
+            self._is_listed = True
+        elif mark.code == "connected":
+            if self._is_listed:
+                # It carries nothing before the venue has answered.
+                self._drop(connection, ts)
+            else:
+                self._raise(connection, mark.line, ts)
+        elif mark.code == "subscribed":
+            self._raise(connection, mark.line, ts)
+        elif mark.code == "disconnected":
+            self._drop(connection, ts)
+        elif mark.code == "end_of_session":
+            self.end(ts)
+
+    def note(self, note: Note) -> None:
+        """Takes in what became of a stream."""
+        key = note.line, note.stream
+        if note.state == SPOKE:
+            self._spoke.add(key)
+            return
+        if key in self._states:
+            state, since = self._states[key]
+            self._past.append((*key, state, (since, note.ts)))
+        self._states[key] = note.state, note.ts
+
+    def end(self, ts: int) -> None:
+        """Ends a recording: nothing of it is up any more."""
+        for connection in list(self.live):
+            self._drop(connection, ts)
+        for key, (state, since) in self._states.items():
+            self._past.append((*key, state, (since, ts)))
+        found = self.found
+        for line, stream, state, span in self._past:
+            up = intersect([span], self._lines.get(line, []))
+            if state == REFUSED:
+                found.refused.setdefault(stream, []).extend(up)
+            elif (line, stream) in self._spoke:
+                found.carried.setdefault(stream, []).extend(up)
+            else:
+                found.silent.setdefault(stream, []).extend(up)
+        self._is_listed = False
+        for held in (self._lines, self._lines_since, self._states, self._past, self._spoke):
+            held.clear()
+
+    def _raise(self, connection: int, line: int, ts: int) -> None:
+        if not self.live:
+            self.since = ts
+        self.live[connection] = line
+        self._lines_since.setdefault(line, ts)
+
+    def _drop(self, connection: int, ts: int) -> None:
+        line = self.live.pop(connection, None)
+        if line is None:
+            return
+        if line not in self.live.values():
+            since = self._lines_since.pop(line)
+            if since < ts:
+                self._lines.setdefault(line, []).append((since, ts))
+        if not self.live and self.since < ts:
+            self.found.ranges.append((self.since, ts))
+            if not self._is_listed:
+                self.found.unlisted.append((self.since, ts))
+
+
+def union(ranges: Iterable[Range]) -> list[Range]:
+    """Returns what is in any of `ranges`, ascending, without overlap."""
+    found: list[Range] = []
+    for start, end in sorted(ranges):
+        if start >= end:
+            continue
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((start, end))
+    return found
+
+
+def intersect(left: list[Range], right: list[Range]) -> list[Range]:
+    """Returns what is in a range of both; each ascends without overlap."""
+    found: list[Range] = []
+    at = 0
+    for start, end in left:
+        while at < len(right) and right[at][1] <= start:
+            at += 1
+        following = at
+        while following < len(right) and right[following][0] < end:
+            low, high = max(start, right[following][0]), min(end, right[following][1])
+            if low < high:
+                found.append((low, high))
+            following += 1
+    return found
+
+
+def subtract(left: list[Range], right: list[Range]) -> list[Range]:
+    """Returns what is in a range of `left` and in none of `right`; each ascends."""
+    found: list[Range] = []
+    for start, end in left:
+        at = start
+        for low, high in intersect([(start, end)], right):
+            if at < low:
+                found.append((at, low))
+            at = high
+        if at < end:
+            found.append((at, end))
+    return found
