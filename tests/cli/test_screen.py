@@ -50,6 +50,13 @@ def test_screen_in_a_pipe_has_no_box():
     assert "1 of 1 books proven · no gaps" in shown
 
 
+def test_streams_that_are_not_carried_are_counted():
+    # What coverage will not call covered shows while it is so.
+    outcome = {"refused": ["a@trade", "b@trade"], "overdue": ["c@depth"]}
+    shown = drawn(state(recorder={"connections": [{}], "outcome": outcome}), 200)
+    assert "1 connection, 2 streams refused, 1 stream overdue" in shown
+
+
 def test_empty_gap_tape_is_told_in_words_and_a_gap_is_a_row():
     # A row of zeros says less than `no gaps`; what was lost is named by cause and state.
     assert "   gaps  " not in drawn(state())

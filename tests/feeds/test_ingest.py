@@ -7,6 +7,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import tapeworks as tw
 from tapeworks._core import Ingest, TapeReader
 
 RECORDS, CONNECTED = 4, 4
@@ -169,3 +170,54 @@ def test_full_disk_sheds_the_newest_and_the_ledger_says_how_many(tmp_path):
     # Two connections, frame by frame in turn: their first losses are neighbours.
     assert len(starts) == 2
     assert abs(starts[0] - starts[1]) == 1
+
+
+NO_ROOM_FOR_NOTES = """
+import json, resource, sys
+from tapeworks._core import Ingest
+
+body = b'{"stream":"btcusdt@x","data":{"pad":"' + b"y" * 1000 + b'"}}'
+ingest = Ingest(sys.argv[1], "x", "binance-spot", pending_bytes_max=1 << 20, durability_ms=-1)
+ts = ingest.now()
+ingest.begin_subscriptions(ts)
+ingest.watch(0, "btcusdt@trade", "BTCUSDT", "trade")
+ingest.watch(0, "ethusdt@trade", "ETHUSDT", "trade")
+ingest.connected(0, 3, ts)
+ingest.flush()
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+for number in range(4_000):
+    ingest.receive(0, 1, ts, body)
+    ingest.flush()
+assert ingest.stats()["failure"], ingest.stats()
+# Markers of connections fill what is left beyond the bound of frames.
+for number in range(20_000):
+    ingest.connected(1, 4, ts)
+ingest.subscribed(0, ["ethusdt@trade"], ts)
+pending = ingest.stats()["pending_bytes"]
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+ingest.flush()
+ingest.heartbeat(ts)
+ingest.flush()
+ingest.close()
+print(json.dumps(pending))
+"""
+
+
+def test_what_a_full_disk_keeps_from_being_noted_is_noted_later(tmp_path):
+    # The answer of the venue comes when no more records are taken; the next heartbeat that finds
+    # room notes it, each stream once.
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(NO_ROOM_FOR_NOTES), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) > 2 << 20
+    rows = tw.open(tmp_path).sql("select stream, line, state from subscriptions").to_pylist()
+    assert rows == [
+        {"stream": "btcusdt@trade", "line": 3, "state": "subscribed"},
+        {"stream": "ethusdt@trade", "line": 3, "state": "refused"},
+    ]
+    marks = tw.open(tmp_path).sql("select connection, line from sessions where code = 'subscribed'")
+    assert [tuple(row.values()) for row in marks.to_pylist()] == [(0xFFFF, 0xFFFF), (0, 3)]

@@ -97,7 +97,8 @@ def test_time_that_was_not_recorded_is_never_complete(twice, where):
     span = f"{format_time(START + SECOND)} to {format_time(START + 50 * SECOND)}"
     assert within.summary() == [
         f"no gaps recorded from {span}",
-        f"not known by symbol: {span} (binance-spot): counts as recorded for every symbol",
+        f"not known by symbol: {span} (binance-spot): "
+        "counts as recorded for every symbol since its first mention",
     ]
     outside = opened.coverage("BTCUSDT", START + 200 * SECOND, START + 300 * SECOND)
     assert [row["finding"] for row in outside.to_pylist()] == ["not_recorded"]
@@ -179,6 +180,29 @@ def test_connections_that_were_all_down_recorded_nothing(spine, maker):
         (START, START + 200 * SECOND),
         (START + 250 * SECOND, START + 300 * SECOND),
     ]
+
+
+def test_without_notes_of_subscriptions_a_symbol_counts_from_its_first_mention_on(spine, maker):
+    # An older recorder, or an import, of BTCUSDT; later of ETHUSDT as well: nothing says what was
+    # subscribed, but of a symbol that was never mentioned nothing can be there.
+    begin(spine, maker, START)
+    definitions = maker.definitions(("BTCUSDT", "ETHUSDT"))
+    definitions["valid_from"] = START, START + HOUR
+    spine.append(definitions[:1])
+    end(spine, maker, START + 100 * SECOND)
+    begin(spine, maker, START + HOUR, START + 100 * SECOND)
+    spine.append(definitions[1:])
+    end(spine, maker, START + HOUR + 100 * SECOND)
+    derive(spine)
+    opened = tw.open(spine.path)
+    earlier, later = (START, START + 99 * SECOND), (START + HOUR, START + HOUR + 99 * SECOND)
+    assert opened.coverage("BTCUSDT", *earlier).is_complete
+    [row] = opened.coverage("ETHUSDT", *earlier).to_pylist()
+    assert (row["finding"], row["symbol"]) == ("not_subscribed", "ETHUSDT")
+    covered = opened.coverage("ETHUSDT", *later, channel="trade")
+    assert covered.is_complete
+    [recorded] = covered.recorded
+    assert recorded.unlisted == recorded.ranges
 
 
 def test_tapes_without_notes_of_a_recorder_hold_what_their_records_say(spine, maker):

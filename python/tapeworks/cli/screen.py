@@ -200,6 +200,11 @@ def _headline(source: SourceState) -> Text:
         _count(text, len(connections), "connection")
         if quiet:
             text.append(f", {quiet} silent", style="yellow")
+        lacking = recorder.get("outcome", {})
+        for what in ("refused", "overdue"):
+            if names := lacking.get(what):
+                streams = "1 stream" if len(names) == 1 else f"{len(names)} streams"
+                text.append(f", {streams} {what}", style="yellow")
         if recorder.get("reconnects"):
             _count(text, recorder["reconnects"], "reconnect")
     _books(text, source)

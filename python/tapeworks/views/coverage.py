@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tapeworks._core import TapeReader, numbers
+from tapeworks._core import NONE, TapeReader, numbers
 from tapeworks.errors import QueryError
 from tapeworks.views.conditions import before_time, from_time
 from tapeworks.views.query import Engine, Scope, quote
@@ -74,13 +74,17 @@ class Recorded:
     """All gaps of before are in the ledger; none means that nothing is known of any."""
     unlisted: list[Range] = field(default_factory=list)
     """The part of `ranges` in which it was not noted what was subscribed: by a recorder of before
-    this was noted, or a capture that was imported. It counts as recorded for every symbol."""
+    this was noted, or a capture that was imported. It counts as recorded for every symbol, from the
+    first mention of the symbol on."""
     carried: dict[Stream, list[Range]] = field(default_factory=dict)
     """When each stream was subscribed, in recordings in which it spoke."""
     silent: dict[Stream, list[Range]] = field(default_factory=dict)
     """The same in recordings in which no message of it came."""
     refused: dict[Stream, list[Range]] = field(default_factory=dict)
     """When the venue refused it."""
+
+    defined: dict[str, int] = field(default_factory=dict)
+    """When each symbol was mentioned first."""
 
     def streams(self) -> list[Stream]:
         """Returns all streams that were ever asked for."""
@@ -97,7 +101,13 @@ class Wanted:
 
     def covered(self, recorded: Recorded) -> list[Range]:
         """Returns when any of the streams was carried, or it is not known which were."""
-        return union([*recorded.unlisted, *_spans(recorded.carried, self.streams)])
+        return union([*self._unlisted(recorded), *_spans(recorded.carried, self.streams)])
+
+    def _unlisted(self, recorded: Recorded) -> list[Range]:
+        if not self.symbol:
+            return recorded.unlisted
+        first = recorded.defined.get(self.symbol)
+        return [] if first is None else intersect(recorded.unlisted, [(first, NONE)])
 
 
 class Coverage(Result):
@@ -144,7 +154,7 @@ class Coverage(Result):
         ]
         lines += [
             f"not known by symbol: {format_time(start)} to {format_time(end)} ({each.source}): "
-            "counts as recorded for every symbol"
+            "counts as recorded for every symbol since its first mention"
             for each in self.recorded
             for start, end in intersect(each.unlisted, [self._asked])
         ]
@@ -229,7 +239,9 @@ class Ledger:
             ranges, unlisted = [*held, *ranges], [*held, *unlisted]
         streams = found.carried, found.silent, found.refused
         is_open = found.is_open or not marks
-        return Recorded(source, ranges, is_open, known_until, unlisted, *streams)
+        return Recorded(
+            source, ranges, is_open, known_until, unlisted, *streams, _first_mentions(tail)
+        )
 
     def _marks(self, source: str) -> list[Mark]:
         sql = (
@@ -389,6 +401,18 @@ def _gaps_sql(
 def _time_columns(name: str) -> str:
     ts = f"{name}::bigint"
     return f"make_timestamptz({ts} // 1000) as {name}, ({ts} % 1000)::smallint as {name}_ns"
+
+
+def _first_mentions(tail: SourceTail) -> dict[str, int]:
+    """Returns when each symbol was mentioned first; one that was given anew has several ids."""
+    found: dict[str, int] = {}
+    definitions = pa.record_batch(tail.symbols().records().arrow("definition"))
+    names = definitions.column("symbol").to_pylist()
+    starts = definitions.column("valid_from").cast(pa.int64()).to_pylist()
+    for name, start in zip(names, starts, strict=True):
+        ts = 0 if start is None else start * 1_000
+        found[name] = min(ts, found.get(name, ts))
+    return found
 
 
 def _newest(tail: SourceTail) -> int | None:
