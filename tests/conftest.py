@@ -19,6 +19,7 @@ from tapeworks import _core, commits
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.sinks import commit_log
 from tapeworks.tape import place_at
+from tapeworks.views.audit import audit
 
 ROOT = Path(__file__).resolve().parents[1]
 # Recordings lie beside the repository, where they are there at all.
@@ -162,6 +163,13 @@ def as_version_1(lake: Path, source: str, *topics: str) -> None:
             path.unlink()
     if symbols is not None:
         (folder / commits.SYMBOLS_FILE).write_bytes(bytes(symbols.records()))
+
+
+def check_exact(data: Path, rows_min: int = 1) -> None:
+    """Fails unless the lake holds what the tapes do, and that is at least `rows_min` rows."""
+    found = list(audit(data))
+    assert [one for one in found if not one.exact] == []
+    assert sum(one.recorded for one in found) >= rows_min
 
 
 class SpineFolder:

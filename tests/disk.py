@@ -107,13 +107,13 @@ def torn(kept: bytes, current: bytes, dropped: bytes, chance: random.Random) -> 
     return content[:size]
 
 
-def library(folder: Path) -> Path:
-    """Compiles `disk.c` into `folder`, once."""
-    target = folder / "disk.so"
+def library(folder: Path, source: Path = SOURCE) -> Path:
+    """Compiles `source`, a library to preload, into `folder`, once."""
+    target = folder / source.with_suffix(".so").name
     if not target.exists():
         compiler = os.environ.get("CC") or shutil.which("cc") or "gcc"
         aside = target.with_suffix(".part")
-        command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(aside), str(SOURCE)]
+        command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(aside), str(source)]
         subprocess.run([*command, "-ldl", "-lpthread"], check=True)
         aside.replace(target)
     return target

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 
-from tests.campaigns.base import AT_ONCE, names, run_once, summary
+from tests.campaigns.base import AT_ONCE, RUN_S_MAX, names, run_once, summary
 
 
 def main() -> int:
@@ -32,7 +32,14 @@ def main() -> int:
     started = time.monotonic()
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(arguments.at_once, len(jobs)), maxtasksperchild=10) as pool:
-        for name, seed, outcome in pool.imap_unordered(run_once, jobs):
+        results = pool.imap_unordered(run_once, jobs)
+        for _ in jobs:
+            try:
+                # A process that no signal wakes, or that was killed, never answers.
+                name, seed, outcome = results.next(timeout=RUN_S_MAX + 60)
+            except multiprocessing.TimeoutError:
+                print(f"no run of {', '.join(chosen)} ended within {RUN_S_MAX + 60} s: one hangs")
+                return 1
             figures[name]["runs"] += 1
             figures[name].update(outcome.figures)
             if outcome.complaints:

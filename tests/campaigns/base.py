@@ -7,6 +7,7 @@ oracle. All chance comes from `seed`. A run that found nothing wrong has no comp
 
 import importlib
 import shutil
+import signal
 import tempfile
 import traceback
 from collections import Counter
@@ -33,6 +34,9 @@ class Outcome:
 
 Run = Callable[[int, Path], Outcome]
 
+# Longer than any run takes on a machine under load.
+RUN_S_MAX = 300
+
 # Runs at once on two cores, where a campaign waits more than it computes.
 AT_ONCE = 4
 
@@ -55,14 +59,32 @@ def summary(name: str) -> str:
     return (module.__doc__ or "").strip().splitlines()[0]
 
 
+class RunHangsError(BaseException):
+    """A run did not end in time; no `except Exception` of a campaign takes it for its own."""
+
+
+def _hangs(*_: object) -> None:
+    raise RunHangsError
+
+
 def run_once(job: tuple[str, int]) -> tuple[str, int, Outcome]:
-    """Runs one campaign with one seed; the folder of a run with complaints is kept."""
+    """Runs one campaign with one seed; the folder of a run with complaints is kept.
+
+    A run that does not end within `RUN_S_MAX` is ended, with a complaint that says where it was.
+    """
     name, seed = job
     folder = Path(tempfile.mkdtemp(prefix=f"tapeworks-{name}-{seed}-"))
+    signal.signal(signal.SIGALRM, _hangs)
+    signal.alarm(RUN_S_MAX)
     try:
         outcome = load(name)(seed, folder)
+    except RunHangsError:
+        where = traceback.format_exc(limit=-4)
+        outcome = Outcome([f"expected an end within {RUN_S_MAX} s, got none:\n{where}"])
     except Exception:
         outcome = Outcome([traceback.format_exc(limit=-4)])
+    finally:
+        signal.alarm(0)
     if outcome.complaints:
         outcome.complaints.append(f"kept in {folder}")
     else:

@@ -10,12 +10,10 @@ each bar is there once.
 import mmap
 import os
 import random
-import shutil
 import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -31,61 +29,27 @@ from tests.campaigns.poison import (
     TRADE_CHANNEL,
     rows_of,
 )  # fmt: skip
+from tests.disk import library
 
+from tapeworks import _core
 from tapeworks._core import TapeReader
 from tapeworks.processors.derive import Derivation
 from tapeworks.settings import ProcessorsConfig
-from tapeworks.simulators.base import start_simulator
+from tapeworks.simulators.base import Simulator, start_simulator
 from tapeworks.tape import TapeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "binance-spot"
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
-MARKET_S, END_S_MAX = 6.0, 40.0
+MARKET_S, READY_S_MAX, END_S_MAX = 8.0, 60.0, 40.0
 STEPS_S = (1, 40, 3_600, 86_400, 30 * 86_400)
-CLOCK_STEP, CONNECTED, SUSPECT = 13, 4, 64
-RECORDS = 4
-OUT_OF_ORDER = 8
-SHIM = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/time.h>
-#include <time.h>
-static volatile long long *moved;
-static long long offset(void) {
-    if (!moved) {
-        const char *path = getenv("CLOCK_OFFSET");
-        int file = path ? open(path, O_RDONLY) : -1;
-        if (file < 0) return 0;
-        moved = mmap(0, 8, PROT_READ, MAP_SHARED, file, 0);
-    }
-    return *moved;
-}
-int clock_gettime(clockid_t clock, struct timespec *ts) {
-    static int (*real)(clockid_t, struct timespec *);
-    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
-    int code = real(clock, ts);
-    if (!code && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
-        ts->tv_sec += offset();
-    return code;
-}
-int gettimeofday(struct timeval *tv, void *zone) {
-    struct timespec ts;
-    int code = clock_gettime(CLOCK_REALTIME, &ts);
-    tv->tv_sec = ts.tv_sec;
-    tv->tv_usec = ts.tv_nsec / 1000;
-    return code;
-}
-time_t time(time_t *out) {
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    if (out) *out = ts.tv_sec;
-    return ts.tv_sec;
-}
-"""
+# A difference of so much that lasted so long while frames came is flagged and told.
+TOLD_STEP_S, TOLD_AFTER_S = 40, 2.0
+CODES = _core.numbers("marker_code")
+RECORDS = _core.numbers("blob_kind")["records"]
+CONNECTED, CLOCK_STEP = CODES["connected"], CODES["clock_step"]
+OUT_OF_ORDER, SUSPECT = 8, 64
+SHIM = ROOT / "tests" / "clock.c"
 RECORDER = """
 import sys
 from tapeworks.feeds.binance import BinanceConfig
@@ -98,53 +62,82 @@ sys.exit(run_worker(config, data, tape=tape))
 """
 
 
-def built_shim() -> Path:
-    """Returns the shim, built once a machine."""
-    path = Path(tempfile.gettempdir()) / f"tapeworks-clock-{os.getuid()}.so"
-    if not path.exists():
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if compiler is None:
-            raise RuntimeError("expected a C compiler, got none: install gcc")
-        aside = path.with_suffix(f".{os.getpid()}")
-        command = [compiler, "-shared", "-fPIC", "-O1", "-x", "c", "-", "-o", str(aside), "-ldl"]
-        subprocess.run(command, input=SHIM.encode(), check=True)
-        aside.replace(path)
-    return path
-
-
 def set_clock(path: Path, seconds: int) -> None:
     """Moves the recorder's wall clock by `seconds` from the true one."""
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 8) as view:
         view[:8] = struct.pack("<q", seconds)
 
 
-def played(chance: random.Random, folder: Path, outcome: Outcome) -> list[int]:
-    """Records a market while the clock is set; returns the ids of all trades that it sent."""
-    clock = folder / "clock"
-    clock.write_bytes(struct.pack("<q", chance.choice((0, 0, -86_400, 3_600))))
-    arguments = ["--seed", str(chance.randrange(1 << 30)), "--symbols", *SYMBOLS]
-    arguments += ["--rate", "80", "--levels", "100", "--duration", str(MARKET_S), "--wait"]
-    environment = {**os.environ, "LD_PRELOAD": str(built_shim()), "CLOCK_OFFSET": str(clock)}
-    with start_simulator(*arguments, log=folder / "simulator.log") as simulator:
-        urls = [simulator.ws_url, simulator.rest_url, str(folder)]
+class Recording:
+    """A recorder under the shim, and the clock that moves it."""
+
+    def __init__(self, chance: random.Random, folder: Path, urls: list[str]) -> None:
+        self.chance, self.folder = chance, folder
+        self.clock = folder / "clock"
+        self.began_at = chance.choice((0, 0, -86_400, 3_600))
+        self.clock.write_bytes(struct.pack("<q", self.began_at))
+        shim = str(library(folder, SHIM))
+        environment = {**os.environ, "LD_PRELOAD": shim, "CLOCK_OFFSET": str(self.clock)}
         with (folder / "recorder.log").open("ab") as log:
-            recorder = subprocess.Popen(
-                [sys.executable, "-c", RECORDER, *urls],
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", RECORDER, *urls, str(folder)],
                 env=environment, cwd=ROOT, stdout=log, stderr=log,
             )  # fmt: skip
+
+    def wait_until_it_records(self) -> None:
+        """Waits until the recorder has set its own clock by the wall clock."""
+        raw = self.folder / "tape" / SOURCE / "market-data.raw"
+        until = time.monotonic() + READY_S_MAX
+        while not (raw.is_dir() and any(raw.glob("*.seg")) and TapeReader(raw).end):
+            if time.monotonic() > until or self.process.poll() is not None:
+                raise AssertionError(f"expected a recorder, got {self.process.poll()}")
+            time.sleep(0.05)
+
+    def play(self, simulator: Simulator, outcome: Outcome) -> bool:
+        """Sets the clock until the market is over; says whether a step must have been told."""
         until = time.monotonic() + END_S_MAX
+        must_be_told = False
         while not simulator.state()["done"] and time.monotonic() < until:
-            time.sleep(chance.uniform(0.2, 2.0))
-            step = chance.choice((0, *STEPS_S, *(-step for step in STEPS_S)))
-            set_clock(clock, step)
+            step = self.chance.choice((0, *STEPS_S, *(-step for step in STEPS_S)))
+            set_clock(self.clock, step)
             outcome.figures["steps"] += 1
-        time.sleep(1.0)
-        recorder.send_signal(signal.SIGTERM)
-        code = recorder.wait(END_S_MAX)
+            since = time.monotonic()
+            time.sleep(self.chance.uniform(0.2, 3.0))
+            stood = time.monotonic() - since if not simulator.state()["done"] else 0.0
+            far = abs(step - self.began_at) >= TOLD_STEP_S
+            must_be_told |= far and stood > TOLD_AFTER_S
+        outcome.expect(simulator.state()["done"], f"the market is not over after {END_S_MAX} s")
+        return must_be_told
+
+    def end(self, outcome: Outcome) -> None:
+        """Stops the recorder in good order."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(END_S_MAX)
         outcome.expect(code == 0, f"the recorder ended with {code}")
+
+
+def played(chance: random.Random, folder: Path, outcome: Outcome) -> tuple[list[int], bool]:
+    """Records a market while the clock is set.
+
+    Returns the ids of all trades that it sent, and whether a step must have been told.
+    """
+    arguments = ["--seed", str(chance.randrange(1 << 30)), "--symbols", *SYMBOLS]
+    arguments += ["--rate", "80", "--levels", "100", "--duration", str(MARKET_S), "--wait"]
+    with start_simulator(*arguments, log=folder / "simulator.log") as simulator:
+        recording = Recording(chance, folder, [simulator.ws_url, simulator.rest_url])
+        try:
+            recording.wait_until_it_records()
+            must_be_told = recording.play(simulator, outcome)
+            # What the market sent last is on its way.
+            time.sleep(1.0)
+            recording.end(outcome)
+        finally:
+            recording.process.kill()
+            recording.process.wait()
         delivered = simulator.oracle()["delivered"]
         streams = [delivered[f"{symbol.lower()}@trade"] for symbol in SYMBOLS]
-        return [number for of in streams for number in range(of["first"], of["last"] + 1)]
+        sent = [number for of in streams for number in range(of["first"], of["last"] + 1)]
+        return sent, must_be_told
 
 
 def check_raw(folder: Path, outcome: Outcome) -> None:
@@ -167,7 +160,8 @@ def check_raw(folder: Path, outcome: Outcome) -> None:
 def run(seed: int, folder: Path) -> Outcome:
     """Runs the campaign once."""
     outcome = Outcome()
-    sent = played(random.Random(seed), folder, outcome)
+    sent, must_be_told = played(random.Random(seed), folder, outcome)
+    outcome.expect(bool(sent), "the market sent no trade")
     check_raw(folder, outcome)
     derivation = Derivation(ProcessorsConfig(), TapeConfig("never"), folder, SOURCE)
     outcome.expect(derivation.drain(), "not all was derived")
@@ -188,6 +182,9 @@ def run(seed: int, folder: Path) -> Outcome:
     outcome.expect(not losses, f"losses that were none: {losses[:3]}")
     steps = [row for row in rows if row["kind"] == MARKER and row["code"] == CLOCK_STEP]
     outcome.figures["noted"] += len(steps)
+    if must_be_told:
+        outcome.expect(bool(steps), "no step of the clock is in the ledger")
+        outcome.expect(outcome.figures["suspect"] > 0, "no receive time is flagged as suspect")
     bars = Counter(
         (int(row["instrument"]), int(row["interval_ms"]), int(row["ts_event"]))
         for row in rows_of(tapes / "market-data.bars")

@@ -197,7 +197,7 @@ def offsets(tape: Path) -> Any:
 
 def replay(data: Path) -> Any:
     """Replays everything that is on the tapes, as a command would."""
-    kinds = ("trade", "quote", "level", "marker")
+    kinds = ("trades", "quotes", "depth", "markers", "bars", "ticks", "gaps")
     batches = tw.open(data).replay(None, kinds, source=SOURCE)
     return digest(b"".join(bytes(memoryview(batch)) for batch in batches))
 
@@ -375,7 +375,8 @@ def damage(chance: random.Random, path: Path) -> str:
     elif how == "cut":
         del content[at:]
     else:
-        content[at : at + chance.choice([8, 64, 4096])] = bytes(len(content[at : at + 64]))
+        until = min(at + chance.choice([8, 64, 4096]), len(content))
+        content[at:until] = bytes(until - at)
     path.write_bytes(content)
     return f"{how} at {at}"
 
@@ -434,7 +435,10 @@ def run(seed: int, folder: Path) -> Outcome:
     data = make(folder, seed, is_live=chance.random() < 0.5, is_other_boot=is_other_boot)
     original = {name: ask(asked) for name, asked in answers(data, None).items()}
     for question, found in original.items():
-        outcome.expect(found[0] != "fault", f"undamaged: {question}: {found}")
+        # After a loss of power what is covered is known only once a writer has opened the tape.
+        may_refuse = is_other_boot and question.startswith("covered ")
+        fits = found[0] == "answer" or (may_refuse and found[0] == "error")
+        outcome.expect(fits, f"undamaged: {question}: {found}")
     kept = sorted(path for path in data.rglob("*") if path.is_file() and path.stat().st_size)
     segments = [path for path in kept if ".seg" in path.name]
     others = [path for path in kept if ".seg" not in path.name and path.name != "LOCK"]

@@ -86,7 +86,7 @@ def test_replay_gaps_and_verify(recorded: Any):
     # All trades once, nothing missing, all tapes whole.
     rows = recorded.answer("query", "select count(*) as n from trades", "--format", "json")
     lines = recorded.run("replay", "--kinds", "trades").splitlines()
-    assert len(lines) == rows[0]["n"]
+    assert len(lines) == rows[0]["n"] > 0
     assert all(json.loads(line)["symbol"] in SYMBOLS for line in lines)
     [line] = recorded.run("gaps").splitlines()
     assert line.startswith("no gaps recorded from ")

@@ -151,6 +151,7 @@ def test_status_shows_both_sources_after_the_end(demo: tuple[Path, Any]):
     state = answer("status", "--json", "--data", "demo", cwd=folder)
     assert [source["name"] for source in state["sources"]] == ["binance-spot", "binance-usdm"]
     for source in state["sources"]:
+        assert len(source["tapes"]) == 7
         assert all(not tape["lag"] for tape in source["tapes"])
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from conftest import check_exact
 from tapeworks.simulators import Simulator, start_simulator
-from tapeworks.views.audit import audit
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -108,7 +108,7 @@ def test_down_stops_in_good_order_and_says_what(up: Callable[..., Any], tape: An
     shown, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
     assert not any(map(is_running, pids))
-    assert all(found.exact for found in audit(tape.folder / "data"))
+    check_exact(tape.folder / "data")
     assert tape.run("down") == "nothing runs on data\n"
 
 
@@ -146,7 +146,7 @@ def test_worker_that_hangs_is_started_again_and_nothing_is_lost(up: Callable[...
     _, errors = tape.interrupt(process)
     assert process.returncode == 0, errors
     assert "hangs: no sign of life" in errors
-    assert all(found.exact for found in audit(tape.folder / "data"))
+    check_exact(tape.folder / "data")
 
 
 def test_stray_files_do_not_stop_a_recording(up: Callable[..., Any], tape: Any):
@@ -162,6 +162,7 @@ def test_stray_files_do_not_stop_a_recording(up: Callable[..., Any], tape: Any):
     said: list[str] = []
     while time.monotonic() < first + 60 and len(said) < 3:
         said.append(process.stdout.readline())
+    assert len(said) == 3
     assert all("binance-spot" in line for line in said[1:])
     _, errors = tape.interrupt(process)
     assert process.returncode == 0, errors
@@ -216,7 +217,7 @@ def test_workers_alone_make_the_whole_flow(exchange: Simulator, tape: Any):
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 0, errors
         assert "Traceback" not in errors
-    assert all(found.exact for found in audit(tape.folder / "data"))
+    check_exact(tape.folder / "data")
     [count] = tape.answer("query", "select count(*) as n from trades", "--format", "json")
     assert count["n"] > 0
 

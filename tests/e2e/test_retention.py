@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from conftest import check_exact
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.tape import TapeReader, list_offsets
-from tapeworks.views.audit import audit
 from tapeworks.views.lake import Lake
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -62,7 +62,7 @@ def sound(tape: Any) -> Lake:
     """Checks tapes and lake; returns the lake."""
     for report in tape.answer("verify", "--json"):
         assert report["fault"] is None, report
-    assert [found for found in audit(tape.folder / "data") if not found.exact] == []
+    check_exact(tape.folder / "data")
     return Lake(tape.folder / "data")
 
 

@@ -7,6 +7,8 @@ import textwrap
 import time
 from pathlib import Path
 
+import pytest
+
 import tapeworks as tw
 from tapeworks._core import Ingest, TapeReader
 
@@ -39,6 +41,14 @@ def test_nothing_is_visible_before_the_flush_and_all_is_after(tmp_path):
     assert raw_bodies(tmp_path) == [trade(1), trade(2), trade(3)]
     assert ingest.stats()["frames"] == 3
     assert 0 < ingest.latency(0.5) <= ingest.latency(1.0)
+
+
+@pytest.mark.parametrize("source", ["../out", "a/b", "/tmp", "..", "", "-x", "A", "x" * 65, "a\nb"])
+def test_name_that_leads_out_of_the_data_folder_is_refused(tmp_path, source):
+    # Whoever calls the core: nothing is written before the name is found fit.
+    with pytest.raises(ValueError, match="expected the name of a source"):
+        Ingest(tmp_path / "data", source, "binance-spot")
+    assert not list(tmp_path.iterdir())
 
 
 def test_frames_that_are_not_data_are_shown_and_kept(tmp_path):

@@ -7,9 +7,9 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from conftest import check_exact
 from tapeworks._core import TapeReader
 from tapeworks.errors import TapeRangeError
-from tapeworks.views.audit import audit
 
 SOURCE = "binance-spot"
 STARTED_NS = 1_723_161_255_000_000_000
@@ -75,7 +75,7 @@ def check_all_is_good(command: Any, lost: dict[str, list[tuple[int, int]]]) -> N
     data = command.folder / "data"
     command.run("verify")
     assert command.run("repair") == "nothing is damaged in data\n"
-    assert all(found.exact for found in audit(data))
+    check_exact(data)
     tapes = data / "tape"
     held = {
         f"{tape.parent.name}/{tape.name}": ranges

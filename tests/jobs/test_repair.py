@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from conftest import check_exact
 from tapeworks._core import FolderLock, TapeReader
 from tapeworks.errors import TapeRangeError
-from tapeworks.views.audit import audit
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -160,7 +160,7 @@ def test_what_is_damaged_is_found_and_made_good(damaged: Any, what: str):
     assert ("are lost: see `tape gaps`" in shown) is loses
     damaged.run("verify")
     assert damaged.run("repair") == "nothing is damaged in data\n"
-    assert all(found.exact for found in audit(data))
+    check_exact(data)
     after = bodies(damaged.folder / RAW)
     told = damaged.answer("gaps", "--json")
     [trades] = damaged.answer("query", "select count(*) as n from trades", "--format", "json")

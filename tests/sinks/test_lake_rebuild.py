@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tapeworks as tw
-from conftest import as_version_1
+from conftest import as_version_1, check_exact
 from tapeworks import _core, commits
 from tapeworks.errors import (
     LakeError,
@@ -118,7 +118,7 @@ def test_fault_is_found_and_made_good(stored, maker, fault):
     reports = list(rebuild(stored.path, stored.source))
     assert faults(stored) == []
     assert not any(report.lost for report in reports)
-    assert all(one.exact for one in audit(stored.path))
+    check_exact(stored.path)
     stored.append(maker.trades(500, 1_500))
     drain(stored)
     levels = maker.rows("level", 4, instrument=1, ts_event=6, channel=5, size=7)
@@ -129,7 +129,7 @@ def test_fault_is_found_and_made_good(stored, maker, fault):
     drain(stored, "market-data.book")
     assert seen(stored) == list(range(2_000))
     assert len(tw.open(stored.path).sql("select 1 from book_snapshots")) == 2
-    assert all(one.exact for one in audit(stored.path))
+    check_exact(stored.path)
     assert sum(pq.read_metadata(path).num_rows for path in files(stored)) == 2_000
 
 
@@ -157,7 +157,7 @@ def test_rows_that_overlap_are_kept_once(stored):
     assert len(report.aside) == 2
     assert all(Path(path).exists() for path, _ in report.aside)
     assert seen(stored) == list(range(1_500))
-    assert all(one.exact for one in audit(stored.path))
+    check_exact(stored.path)
 
 
 def test_what_is_gone_for_good_is_declared(stored):
@@ -237,7 +237,7 @@ def test_older_copy_of_the_commits_doubles_nothing(stored, maker):
     list(rebuild(stored.path, stored.source))
     drain(stored)
     assert seen(stored) == list(range(2_000))
-    assert all(one.exact for one in audit(stored.path))
+    check_exact(stored.path)
 
 
 def test_lake_that_is_not_mounted_is_told_from_a_new_one(spine, maker, tmp_path):
@@ -319,7 +319,7 @@ def test_lake_of_the_first_version_is_checked_and_rebuilt(stored):
     assert faults(stored) == [str(files(stored)[1])]
     list(rebuild(stored.path, stored.source))
     assert faults(stored) == []
-    assert all(one.exact for one in audit(stored.path))
+    check_exact(stored.path)
 
 
 def test_command_line_finds_and_mends(stored, tape):

@@ -62,6 +62,16 @@ def start_worker(spine) -> "subprocess.Popen[bytes]":
     return worker
 
 
+def wait_for_lock(spine, worker: "subprocess.Popen[bytes]") -> None:
+    """Waits until the worker writes the lake: from then on SIGTERM ends it in good order."""
+    lock = spine.path / "lake" / "_commits" / spine.source / "LOCK"
+    until = time.monotonic() + 30
+    while not lock.exists() or lock.read_text().strip() != str(worker.pid):
+        assert worker.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
 def drain(spine, topic: str = TOPIC, seconds_max: float = 30, **settings: float) -> None:
     config = ParquetConfig(**settings)
     sink = ParquetSink(config, spine.path, spine.source, topic)
@@ -612,7 +622,7 @@ def test_killed_sink_neither_loses_nor_doubles(spine, maker):
             total, distinct = seen.fetchall()[0]
             assert total == distinct, seed
     worker = start_worker(spine)
-    time.sleep(0.2)
+    wait_for_lock(spine, worker)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(timeout=30) == 0
     ids = duckdb.sql(f"select trade_id from '{pattern(spine)}' order by 1").fetchall()

@@ -60,6 +60,16 @@ def test_a_symbol_of_two_sources_is_refused_with_the_choices(tmp_path, maker, as
         lake.book("BTCUSDT")
 
 
+def test_folders_of_like_names_are_not_mixed(tmp_path, maker):
+    # No source can be named so any more, but folders of earlier versions may be: each keeps its
+    # own rows, also those that are on the tape alone.
+    names = ("my-feed", "my.feed", "my_feed", "My-feed")
+    lake = folder(tmp_path, maker, *((name, ("BTCUSDT",)) for name in names))
+    asked = "select venue, min(trade_id) as low, count(*) as n from trades group by venue"
+    found = {row["venue"]: (row["low"], row["n"]) for row in lake.sql(asked).to_pylist()}
+    assert found == {name: (at * 1_000, 300) for at, name in enumerate(names)}
+
+
 @pytest.mark.parametrize("asked", QUESTIONS)
 def test_a_canonical_symbol_of_two_venues_is_refused(tmp_path, maker, asked):
     # Each venue has a symbol of its own for it: with all, each source gives its own.

@@ -284,6 +284,17 @@ def test_replay_keeps_time(filled):
     assert 0.15 < (datetime.now(UTC) - began).total_seconds() < 5
 
 
+def test_one_kind_may_be_a_text(filled):
+    # A text is one kind, and not a list of letters.
+    lake = tw.open(filled.path)
+    one, listed = (
+        b"".join(bytes(batch) for batch in lake.replay(kinds=kinds))
+        for kinds in ("trades", ["trades"])
+    )
+    assert one == listed
+    assert one
+
+
 def test_replay_refuses_unknown_kinds(filled):
     # The message lists the kinds.
     with pytest.raises(QueryError, match="trades, quotes"):

@@ -107,8 +107,9 @@ impl Ingest {
     /// Opens the tapes of `config.source` for writing, or makes them.
     ///
     /// # Errors
-    /// `Error::Locked`: another process records this source. `Error::Corrupt`, `Error::DiskFull`,
-    /// `Error::Io`, `Error::FutureVersion`: as opening a tape.
+    /// `Error::Invalid`: the name of the source is not fit to be a folder. `Error::Locked`: another
+    /// process records this source. `Error::Corrupt`, `Error::DiskFull`, `Error::Io`,
+    /// `Error::FutureVersion`: as opening a tape.
     pub fn open(config: IngestConfig) -> Result<Self> {
         let decoder = config.feed.build();
         Self::open_with(config, decoder)
@@ -119,6 +120,7 @@ impl Ingest {
     /// # Errors
     /// As there.
     pub fn open_with(config: IngestConfig, decoder: Box<dyn Feed>) -> Result<Self> {
+        check_source(&config.source)?;
         let tapes = config.data.join("tape").join(&config.source);
         let raw_path = tapes.join("market-data.raw");
         let normalized_path = tapes.join("market-data.normalized");
@@ -471,4 +473,14 @@ impl Ingest {
         marker.ts_start = silence.ts_start;
         marker
     }
+}
+
+/// Refuses a name that would lead out of the data folder, or be another one on another system.
+fn check_source(name: &str) -> Result<()> {
+    let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.bytes().all(is_fit) && (1..=64).contains(&name.len()) && !name.starts_with('-') {
+        return Ok(());
+    }
+    let reason = "expected the name of a source to be of a-z, 0-9 and '-', up to 64 characters";
+    Err(Error::invalid(format!("{reason}, got {:?}", name.chars().take(80).collect::<String>())))
 }

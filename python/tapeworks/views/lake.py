@@ -310,7 +310,7 @@ class Lake:
     def replay(
         self,
         symbols: Symbols | None = None,
-        kinds: Sequence[str] = DEFAULT_KINDS,
+        kinds: str | Sequence[str] = DEFAULT_KINDS,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
@@ -332,7 +332,7 @@ class Lake:
                 self._data,
                 self._engine,
                 chosen,
-                tuple(kinds),
+                (kinds,) if isinstance(kinds, str) else tuple(kinds),
                 *_range(start, end),
                 speed,
                 batch_records,

@@ -134,7 +134,9 @@ class Engine:
         wanted = scope.sources if scope.sources is not None else self.sources()
         parts = [self.tail(source).part(table, scope.days) for source in wanted]
         selects = [self._files_select(parts)] + [
-            _tail_select(connection, table, part) for part in parts if part.tail is not None
+            _tail_select(connection, table, part, number)
+            for number, part in enumerate(parts)
+            if part.tail is not None
         ]
         selects = [select for select in selects if select]
         if not selects:
@@ -222,8 +224,11 @@ def empty(table: Table) -> pa.Table:
     return pa.Table.from_batches([rows])
 
 
-def _tail_select(connection: duckdb.DuckDBPyConnection, table: Table, part: Part) -> str:
-    name = f"_tail_{table.name}_{part.source}".replace("-", "_").replace(".", "_")
+def _tail_select(
+    connection: duckdb.DuckDBPyConnection, table: Table, part: Part, number: int
+) -> str:
+    # By number: two names of sources may be one name of a table, as `my-feed` and `my.feed` are.
+    name = f"_tail_{table.name}_{number}"
     connection.register(name, part.tail)
     column = lake.column_of(table, "ts_event")
     return f"select *, {quote(part.source)} as venue, {column}::date as date from {name}"

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::create::open_file;
-use super::head::{Head, EPOCH, HEAD, PUBLISHED};
+use super::head::{Head, DURABLE, EPOCH, HEAD, PUBLISHED};
 use super::index;
 use super::map::{Map, PAGE};
 use super::segment::{doing, file_length, list};
@@ -70,6 +70,16 @@ pub(crate) fn rewrite_closed(tape: &Path, newest: u64, durable: u64) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The segment before offset `newest`, unless its head says already that something at or behind
+/// that offset is durable.
+pub(crate) fn before(tape: &Path, newest: u64) -> Result<Option<Live>> {
+    let Some(of) = list(tape)?.into_iter().rfind(|of| of.first < newest) else { return Ok(None) };
+    let file = open_file(&of.path)?;
+    let map = Map::writable(&file, HEAD, &of.path)?;
+    let is_told = map.word(DURABLE).load(Ordering::Acquire) > newest;
+    Ok((!is_told).then_some(Live { first: of.first, file, map, path: of.path }))
 }
 
 /// Where the first frame starts that reaches beyond offset `durable`, and where the one at `last`

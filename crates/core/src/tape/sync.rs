@@ -99,7 +99,7 @@ struct Due {
 impl Shared {
     pub(crate) fn new(
         lock: FolderLock,
-        live: Arc<Live>,
+        (before, live): (Option<Live>, Arc<Live>),
         end: u64,
         covered: u64,
         durable: u64,
@@ -108,7 +108,7 @@ impl Shared {
         let state = State {
             live,
             closed: Vec::new(),
-            before: None,
+            before: before.map(Arc::new),
             covered_before: covered,
             folder_changes: (1, 0),
             stop: false,
@@ -303,11 +303,21 @@ impl Shared {
             self.sync_folder()?;
         }
         if let Some(before) = &due.before {
-            // Should the newest segment be gone one day, the one before knows that it was there.
-            before.map.word(DURABLE).fetch_max(mark, Ordering::AcqRel);
-            sync_file(&before.file).map_err(|error| self.fail(error, &before.path))?;
+            self.tell(before, mark)?;
         }
         self.finish(&due, end);
+        Ok(())
+    }
+
+    /// Tells the segment before the newest one that something behind it is durable: should the
+    /// newest be gone one day, this one knows that it was there. Called in turn.
+    fn tell(&self, before: &Arc<Live>, durable: u64) -> Result<()> {
+        before.map.word(DURABLE).fetch_max(durable, Ordering::AcqRel);
+        sync_file(&before.file).map_err(|error| self.fail(error, &before.path))?;
+        let mut state = self.state();
+        if state.before.as_ref().is_some_and(|now| Arc::ptr_eq(now, before)) {
+            state.before = None;
+        }
         Ok(())
     }
 
@@ -324,11 +334,6 @@ impl Shared {
         // sync came before its last frames.
         let done = &due.files[..due.closed];
         state.closed.retain(|closed| !done.iter().any(|file| Arc::ptr_eq(file, closed)));
-        if let (Some(done), Some(before)) = (&due.before, &state.before) {
-            if Arc::ptr_eq(done, before) {
-                state.before = None;
-            }
-        }
         state.folder_changes.1 = state.folder_changes.1.max(due.folder_changes.0);
         self.synced.fetch_max(end, Ordering::AcqRel);
     }
@@ -409,9 +414,14 @@ impl Shared {
                 ready
             }
         };
+        let ready = ready.unwrap_or(0);
+        // Behind an input this may be more than what was durable when the segments were synced.
+        let before = self.state().before.clone();
+        if let Some(before) = before.filter(|_| self.state().live.first < ready) {
+            self.tell(&before, ready)?;
+        }
         let state = self.state();
-        let durable = self.durable.fetch_max(ready.unwrap_or(0), Ordering::AcqRel);
-        let durable = durable.max(ready.unwrap_or(0));
+        let durable = self.durable.fetch_max(ready, Ordering::AcqRel).max(ready);
         state.live.map.word(DURABLE).fetch_max(durable, Ordering::AcqRel);
         Ok(durable)
     }

@@ -65,7 +65,7 @@ pub(crate) fn undo(tape: &Path, found: Found, input_end: u64) -> Result<Found> {
     let refuse = || {
         let covered = found.scan.input;
         Error::invalid(format!(
-            "{} covers input up to {covered}, of which only what is before {input_end} is there, \
+            "expected the input that {} covers, up to {covered}, got what is before {input_end}, \
              and what was made of the rest is durable: the input was damaged or replaced, which \
              no loss of power does. Bring the input back, or remove this tape and its states to \
              make them anew",

@@ -18,7 +18,7 @@ use super::keeper::Keeper;
 use super::lock::FolderLock;
 use super::map::{Map, PAGE};
 use super::recovery::{self, Found};
-use super::rewrite::{rewrite, rewrite_closed};
+use super::rewrite::{before, rewrite, rewrite_closed};
 use super::segment::{doing, file_length};
 use super::sync::{Live, Shared, SyncThread};
 use super::undo::{check_origin, undo};
@@ -170,7 +170,8 @@ impl Tape {
         }
         let covered = if scan.input == NO_INPUT { 0 } else { scan.input };
         let (end, is_made) = (scan.end_offset, gate.is_some());
-        let shared = Shared::new(lock, Arc::clone(&live), end, covered, durable, gate);
+        let newest = (before(path, first)?, Arc::clone(&live));
+        let shared = Shared::new(lock, newest, end, covered, durable, gate);
         // Only makes sure of the links that are there. The keeper tells what is wrong with them.
         let confirmed = found.identity.linked;
         let linked = chain::link(path, 0, confirmed).unwrap_or(confirmed);
