@@ -275,7 +275,7 @@ def test_crash_loop_is_seen_while_it_lasts_and_at_the_end(make: Callable[..., Su
     supervisor.start()
     [child] = supervisor.children
     until(supervisor, lambda: child.failures >= 4 and not child.alive)
-    supervisor._tell()
+    supervisor._write_register()
     [told] = Status(supervisor.config.data).sample().workers
     assert (told.name, told.state) == ("recorder-failing", "failing")
     assert told.failures >= 4

@@ -1,4 +1,4 @@
-"""One worker's process as its supervisor sees it: its start, its pulse, its last words."""
+"""One worker's process as its supervisor sees it: its start, its heartbeat, its last words."""
 
 import contextlib
 import os
@@ -61,7 +61,7 @@ class Child:
     killed: str = ""
     """Why it was killed, from then on until its process has ended."""
     killed_at: float = 0.0
-    _pulse: int = -1
+    _heartbeat: int = -1
     _ticks: int | None = None
     _busy_at: float = 0.0
 
@@ -79,7 +79,7 @@ class Child:
         return STATES.get(self.code, failing)
 
     @property
-    def waits_for_a_person(self) -> bool:
+    def needs_operator(self) -> bool:
         """Whether no restart would help."""
         is_damaged = self.code == EXIT_DAMAGED and self.worker.kind == "recorder"
         return (self.code == EXIT_CONFIG or is_damaged) and not self.alive
@@ -90,9 +90,9 @@ class Child:
         Raises:
             OSError: it cannot be started.
         """
-        pulse, other_end = os.pipe()
+        ours, other_end = os.pipe()
         try:
-            os.set_blocking(pulse, False)
+            os.set_blocking(ours, False)
             with self._open_log() as output, stopping.held():
                 process = subprocess.Popen(
                     [sys.executable, "-c", COMMAND, self.worker.name],
@@ -105,24 +105,24 @@ class Child:
                     start_new_session=True,
                 )
         except BaseException:
-            os.close(pulse)
+            os.close(ours)
             raise
         finally:
             os.close(other_end)
-        self.process, self._pulse, self._ticks = process, pulse, None
+        self.process, self._heartbeat, self._ticks = process, ours, None
         self.started = self.beat_at = self._busy_at = time.monotonic()
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             pickle.dump(replace(order, heartbeat=other_end), process.stdin)
             process.stdin.flush()
 
-    def feel_pulse(self, now: float, patience_s: float) -> tuple[float, float]:
+    def check_heartbeat(self, now: float, patience_s: float) -> tuple[float, float]:
         """Returns for how long it gave no sign of life, and for how long it was idle as well.
 
         Whether it is busy is looked at once it is silent for `patience_s`.
         """
         assert self.process is not None
-        if heartbeat.received(self._pulse):
+        if heartbeat.received(self._heartbeat):
             self.beat_at = self._busy_at = now
         elif now - self.beat_at >= patience_s:
             ticks = heartbeat.main_thread_ticks(self.process.pid)
@@ -141,9 +141,9 @@ class Child:
         if self.process is not None and self.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
-        if self._pulse >= 0:
-            os.close(self._pulse)
-        self.process, self._pulse, self.killed = None, -1, ""
+        if self._heartbeat >= 0:
+            os.close(self._heartbeat)
+        self.process, self._heartbeat, self.killed = None, -1, ""
 
     def last_line(self) -> str:
         """Returns what it wrote last."""

@@ -79,7 +79,7 @@ NOT_ENDING_ADVICE = (
     "the system waits for a device on its behalf, such as a disk that does not answer; its tapes "
     "stay locked until it has ended"
 )
-TELL_S = 1.0
+REGISTER_S = 1.0
 
 
 def workers(config: Config) -> list[Worker]:
@@ -252,7 +252,7 @@ class Supervisor:
         self._locks = contextlib.ExitStack()
         self._held: list[FolderLock] = []
         self._register: Register | None = None
-        self._told = 0.0
+        self._registered_at = 0.0
 
     def start(self) -> None:
         """Starts all workers.
@@ -267,7 +267,7 @@ class Supervisor:
         self.on_start()
         for child in self.children:
             self._start(child, time.monotonic())
-        self._tell()
+        self._write_register()
 
     def poll(self) -> None:
         """Restarts what died, after its delay, and kills what hangs.
@@ -281,16 +281,16 @@ class Supervisor:
             if child.alive and child.killed:
                 self._check_killed(child, now)
             elif child.alive:
-                self._check_pulse(child, now)
+                self._check_heartbeat(child, now)
             elif child.process is not None:
                 self._reap(child, now)
-            if child.process is None and now >= child.restart_at and not child.waits_for_a_person:
+            if child.process is None and now >= child.restart_at and not child.needs_operator:
                 self._start(child, now)
-        if now - self._told >= TELL_S:
-            self._told = now
+        if now - self._registered_at >= REGISTER_S:
+            self._registered_at = now
             for lock in self._held:
                 lock.check()
-            self._tell()
+            self._write_register()
 
     def stop(self) -> None:
         """Stops recorders, then derivation, then sinks, so that each drains what came before."""
@@ -327,11 +327,11 @@ class Supervisor:
             child.last = f"cannot be started: {error}"
             self._back_off(child, now)
 
-    def _check_pulse(self, child: Child, now: float) -> None:
+    def _check_heartbeat(self, child: Child, now: float) -> None:
         """Kills a child that hangs: without a sign of life, and idle, for too long."""
         assert child.process is not None
         limit_s = self.config.supervisor.hang_ms / 1000
-        silent_s, idle_s = child.feel_pulse(now, limit_s / 2)
+        silent_s, idle_s = child.check_heartbeat(now, limit_s / 2)
         if idle_s >= limit_s or silent_s >= BUSY_FACTOR * limit_s:
             log.error("%s hangs: no sign of life for %.0f s: killed", child.worker.name, silent_s)
             child.kill(now, f"it hung: no sign of life for {silent_s:.0f} s")
@@ -366,13 +366,13 @@ class Supervisor:
         child.failures += 1
         child.restarts += 1
         child.restart_at = now + delay_ms / 1000
-        again = "" if child.waits_for_a_person else f", again in {delay_ms} ms"
+        again = "" if child.needs_operator else f", again in {delay_ms} ms"
         log.warning("%s ended with %s%s: %s", child.worker.name, child.code, again, child.last)
 
     def _end_if_nothing_can_be_recorded(self) -> None:
         """Raises where no recorder will run; one that cannot is no reason to end the others."""
         recorders = [child for child in self.children if child.worker.kind == "recorder"]
-        idle = [c for c in recorders if c.waits_for_a_person or c.code == EXIT_REFUSED]
+        idle = [c for c in recorders if c.needs_operator or c.code == EXIT_REFUSED]
         if len(idle) < len(recorders) or any(c.alive or c.served for c in recorders):
             return
         told = "; ".join(child.last or f"{child.worker.name} failed" for child in idle)
@@ -420,12 +420,12 @@ class Supervisor:
         self.complaints.append(told)
         log.warning("%s", told)
 
-    def _tell(self) -> None:
+    def _write_register(self) -> None:
         """Says in the data folder what runs, for status screens and `tape down`."""
         if self._register is None:
             return
         now = time.monotonic()
-        self._register.tell(
+        self._register.write(
             [
                 {
                     "name": child.worker.name,

@@ -62,7 +62,7 @@ class Register:
         if self._lock is not None:
             self._lock.release()
 
-    def tell(self, workers: Sequence[Mapping[str, Any]]) -> None:
+    def write(self, workers: Sequence[Mapping[str, Any]]) -> None:
         """Replaces what is said of this supervisor. A full disk leaves it as it is."""
         told = {
             "pid": os.getpid(),

@@ -32,7 +32,7 @@ def test_bytes_of_a_folder_count_what_is_there(tmp_path: Path):
 def test_trouble_that_nobody_foresaw_names_its_type(tmp_path: Path):
     # The words alone, such as `'restarts'`, would say nothing.
     with Register(tmp_path) as register:
-        register.tell([{"name": "recorder-a", "restarts": "many"}])
+        register.write([{"name": "recorder-a", "restarts": "many"}])
         [trouble] = Status(tmp_path).sample().troubles
     assert trouble.startswith("workers: ValueError: invalid literal"), trouble
 

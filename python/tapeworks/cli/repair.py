@@ -58,7 +58,7 @@ def repair_data(
         raise typer.Exit(1)
     decoders = [_decoder(settings, plan, feed) for plan in plans]
     for plan, (decoder, native) in zip(plans, decoders, strict=True):
-        _tell(settings, plan, decoder, native)
+        _repair_and_print(settings, plan, decoder, native)
     if left := inspect(settings.data):
         raise TapeworksError("still damaged: " + "; ".join(str(f) for p in left for f in p.faults))
 
@@ -83,7 +83,7 @@ def _decoder(settings: Config, plan: Plan, feed: str) -> tuple[Any | None, str]:
     return None, native
 
 
-def _tell(settings: Config, plan: Plan, decoder: Any | None, native: str) -> None:
+def _repair_and_print(settings: Config, plan: Plan, decoder: Any | None, native: str) -> None:
     report = repair(settings, plan, decoder, native)
     typer.echo(f"{plan.source}: repaired")
     for aside in report.aside:

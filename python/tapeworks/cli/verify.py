@@ -62,14 +62,14 @@ def verify_tapes(
     if expect or source:
         tapes = [_expected_tape(tapes, source, expect, data)]
     reports = []
-    folders = [path for path in tapes or () if (path / "tape").is_dir()] or _none(tapes, data)
-    folders = [] if head else folders
+    folders = [path for path in tapes or () if (path / "tape").is_dir()]
+    folders = [] if head else folders or _default_folder(tapes, data)
     lakes = [found for folder in folders for found in verify_lake(folder)]
     others = [fault for folder in folders for fault in state_faults(folder)]
-    meant = _meant(tapes) if tapes else all_tapes(recorded(data))
+    chosen = _resolve_tapes(tapes) if tapes else all_tapes(recorded(data))
     if head:
-        meant = [path for path in meant if tapes or path.name == RAW]
-    for path in meant:
+        chosen = [path for path in chosen if tapes or path.name == RAW]
+    for path in chosen:
         report: dict[str, Any] = {"tape": str(path), **verify_tape(path, expect or None)}
         if hashes and report["fault"] is None:
             report["sha256"] = tape_hash(path)
@@ -111,7 +111,7 @@ def _show_heads(reports: list[dict[str, Any]]) -> None:
             typer.echo(f"{report['head']}  {report['tape']}")
 
 
-def _none(tapes: list[Path] | None, data: Path | None) -> list[Path]:
+def _default_folder(tapes: list[Path] | None, data: Path | None) -> list[Path]:
     """Returns the data folder, if no tape was named."""
     return [] if tapes else [recorded(data)]
 
@@ -127,7 +127,7 @@ def _lake_entry(found: LakeReport) -> dict[str, Any]:
     return {"lake": name, **known, "fault": faults[0] if faults else None, "faults": faults}
 
 
-def _meant(paths: list[Path]) -> list[Path]:
+def _resolve_tapes(paths: list[Path]) -> list[Path]:
     """Returns the tapes among `paths`; a data folder stands for all of its own."""
     found = []
     for path in paths:

@@ -19,7 +19,7 @@ class RecordingClock(Clock):
         return self._ingest.now()
 
 
-def tell_clock(ingest: Ingest, *, told: bool) -> bool:
+def log_clock_steps(ingest: Ingest, *, told: bool) -> bool:
     """Logs steps of the wall clock, and once a normalized tape that is given up.
 
     `told` says whether that was logged; returns whether it is by now.

@@ -33,7 +33,7 @@ from tapeworks.feeds.guard import guard
 from tapeworks.feeds.limits import Backoff, RateLimiter
 from tapeworks.feeds.outcome import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE, Tally
 from tapeworks.feeds.python import PythonFeed
-from tapeworks.feeds.recording_clock import RecordingClock, tell_clock
+from tapeworks.feeds.recording_clock import RecordingClock, log_clock_steps
 from tapeworks.feeds.rest import Requests
 from tapeworks.feeds.watchdog import Watchdog
 from tapeworks.heartbeat import BEAT_S, beat
@@ -335,7 +335,7 @@ class Session:
             self.ingest.heartbeat(self._clock.wall_ns())
             self.flush()
             self._tell_refusal()
-            self._degraded = tell_clock(self.ingest, told=self._degraded)
+            self._degraded = log_clock_steps(self.ingest, told=self._degraded)
             for connection in list(self._connections.values()):
                 connection.beat(now)
             self._books.begin(list(self._connections.values()), now)

@@ -17,7 +17,7 @@ from tapeworks.feeds.connection import Connection
 LEARNED_TIMES = 50.0
 """A stream is silent after so many of its mean intervals."""
 LEARNED_MESSAGES = 100
-"""Its pace is known after so many messages."""
+"""Its interval is known after so many messages."""
 REPLACE_PAUSE_S = 60.0
 """A silent stream has its connection replaced at most once in this time, per line; then doubling.
 A line that needed none for as long again starts anew."""
@@ -27,7 +27,7 @@ _log = logging.getLogger("tapeworks.feeds")
 
 
 @dataclass
-class _Pace:
+class _StreamActivity:
     """What a connection carried of one stream, as far as `check` saw it."""
 
     frames: int
@@ -54,31 +54,31 @@ class Watchdog:
     def __init__(self, feed: Feed, ingest: Ingest) -> None:
         self._feed = feed
         self._ingest = ingest
-        self._paces: dict[Connection, dict[str, _Pace]] = {}
+        self._activity: dict[Connection, dict[str, _StreamActivity]] = {}
         self._replace_due: dict[str, tuple[float, float]] = {}
 
     def check(self, connections: Sequence[Connection], now: float, wall_ns: int) -> None:
         """Drops dead connections, reports silent streams, and has their connections replaced."""
         live = [c for c in connections if c.subscribed and not c.closed]
-        self._paces = {c: self._look(c, self._paces.get(c, {}), now) for c in live}
+        self._activity = {c: self._look(c, self._activity.get(c, {}), now) for c in live}
         heard: dict[str, float] = {}
-        for paces in self._paces.values():
-            for stream, pace in paces.items():
-                heard[stream] = max(heard.get(stream, pace.last_at), pace.last_at)
+        for streams in self._activity.values():
+            for stream, activity in streams.items():
+                heard[stream] = max(heard.get(stream, activity.last_at), activity.last_at)
         for connection in live:
             if not self._check_connection(connection, now, wall_ns):
                 self._check_streams(connection, heard, now, wall_ns)
 
     def _look(
-        self, connection: Connection, known: dict[str, _Pace], now: float
-    ) -> dict[str, _Pace]:
+        self, connection: Connection, known: dict[str, _StreamActivity], now: float
+    ) -> dict[str, _StreamActivity]:
         """Returns what each stream of `connection` that ever spoke has carried."""
         for stream, frames, _, _ in self._ingest.activity(connection.number):
-            pace = known.get(stream)
-            if pace is None and frames:
-                known[stream] = _Pace(frames, now, now)
-            elif pace is not None and frames != pace.frames:
-                pace.frames, pace.last_at = frames, now
+            activity = known.get(stream)
+            if activity is None and frames:
+                known[stream] = _StreamActivity(frames, now, now)
+            elif activity is not None and frames != activity.frames:
+                activity.frames, activity.last_at = frames, now
         return known
 
     def _check_connection(self, connection: Connection, now: float, wall_ns: int) -> bool:
@@ -103,18 +103,18 @@ class Watchdog:
     def _check_streams(
         self, connection: Connection, heard: dict[str, float], now: float, wall_ns: int
     ) -> None:
-        paces = self._paces[connection]
+        streams = self._activity[connection]
         for stream in connection.line.streams:
-            policy, pace = self._feed.liveness(stream), paces.get(stream)
-            if pace is None:
+            policy, activity = self._feed.liveness(stream), streams.get(stream)
+            if activity is None:
                 limit_s, since = policy.first_message_timeout_s, connection.subscribed_at
             else:
-                limit_s = idle_limit_s(policy, pace.frames, pace.first_at, pace.last_at)
-                since = pace.last_at
+                limit_s = idle_limit_s(policy, activity.frames, activity.first_at, activity.last_at)
+                since = activity.last_at
             if limit_s is None or now - since <= limit_s or stream in connection.failed:
                 connection.alarmed.discard(stream)
                 continue
-            self._report(connection, stream, "silent" if pace else "never spoke", now - since)
+            self._report(connection, stream, "silent" if activity else "never spoke", now - since)
             # Where a copy of the stream is alive on another connection, nothing was lost.
             if now - heard.get(stream, since) > limit_s:
                 since_ns = wall_ns - int((now - since) * 1e9)

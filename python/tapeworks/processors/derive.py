@@ -37,7 +37,7 @@ WAIT_MS = 20
 DRAIN_S_MAX = 10.0
 OPEN_RETRY_S = 0.1
 FULL_RETRY_S = 1.0
-TELL_S = 1.0
+LAGS_S = 1.0
 COVER_S = 1.0
 INDEX_S = 10.0
 BOOKS = "market-data.book"
@@ -138,7 +138,7 @@ class Derivation:
                 with contextlib.suppress(OSError, TapeError):
                     stage.close()
         for step in self._steps if taken else ():
-            self._tell_losses(step)
+            self._note_losses(step)
         return taken
 
     def drain(self, seconds_max: float = DRAIN_S_MAX) -> bool:
@@ -275,7 +275,7 @@ class Derivation:
             **tape,
         )
 
-    def _tell_losses(self, step: Step) -> None:
+    def _note_losses(self, step: Step) -> None:
         """Tells the recorder what retention took from a stage. The ledger's own tape says it.
 
         What a repair gave up, it declared: see `jobs/repair.py`.
@@ -324,9 +324,9 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
                     log.error("%s: waiting for the disk: %s", source, error)
                 full = True
                 time.sleep(FULL_RETRY_S)
-            if time.monotonic() - told >= TELL_S:
+            if time.monotonic() - told >= LAGS_S:
                 told = time.monotonic()
-                _tell(data / "state" / source / "derive.json", derivation.lags())
+                _write_lags(data / "state" / source / "derive.json", derivation.lags())
             if time.monotonic() - indexed >= INDEX_S:
                 indexed = time.monotonic()
                 derivation.index_books()
@@ -337,7 +337,7 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
     derivation.raise_failure()
 
 
-def _tell(path: Path, lags: Mapping[str, int]) -> None:
+def _write_lags(path: Path, lags: Mapping[str, int]) -> None:
     """Replaces the file that status screens read. A tape without news does not say how far it is.
 
     A full disk must not end the derivation of what still fits: the file is then left as it is.

@@ -178,8 +178,8 @@ class _Source:
         self._tail = SourceTail(data, folder.name)
 
     def sample(self, elapsed_s: float) -> SourceState:
-        state = SourceState(self._folder.name, recorder=self._told("recorder"))
-        lags = self._told("derive") or {}
+        state = SourceState(self._folder.name, recorder=self._read_status("recorder"))
+        lags = self._read_status("derive") or {}
         self._lags = {topic: lag for topic, lag in lags.items() if isinstance(lag, int)}
         with _noting(state.troubles, "losses"):
             state.losses = sum(1 for _ in (self._state / "losses").glob("*.json"))
@@ -238,7 +238,7 @@ class _Source:
             tape.lag = max(0, input_reader.end - covered)
         return tape
 
-    def _told(self, who: str) -> dict[str, Any] | None:
+    def _read_status(self, who: str) -> dict[str, Any] | None:
         """Returns what a process of the source said of itself within the last seconds."""
         path = self._state / f"{who}.json"
         try:

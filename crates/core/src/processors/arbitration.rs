@@ -120,7 +120,7 @@ impl Arbiter {
     /// are over by then.
     ///
     /// # Errors
-    /// As [`Arbiter::settle`].
+    /// As [`Arbiter::decide`].
     #[inline]
     pub fn enter(
         &mut self,
@@ -172,7 +172,7 @@ impl Arbiter {
     ///
     /// # Errors
     /// `Error::Invalid`: `bytes` are not whole records.
-    pub fn settle(&mut self, event: &Event, bytes: &[u8], out: &mut Records) -> Result<()> {
+    pub fn decide(&mut self, event: &Event, bytes: &[u8], out: &mut Records) -> Result<()> {
         let place = self.streams.place(event.instrument, event.channel);
         if self.streams.at(place).state & SUSPECT != 0 && self.review(place, event, bytes, out)? {
             return Ok(());

@@ -136,7 +136,7 @@ impl Normalizer {
             if self.arbiter.follows(&event) {
                 out.extend_from_bytes(bytes)?;
             } else {
-                self.arbiter.settle(&event, bytes, out)?;
+                self.arbiter.decide(&event, bytes, out)?;
             }
             rest = after;
         }

@@ -279,7 +279,7 @@ impl Plan {
             let Some((found, frame)) = next_frame(bytes, scan.end, next) else {
                 if bytes[scan.end.min(bytes.len())..].iter().any(|&byte| byte != 0) {
                     is_whole = false;
-                    self.promise(&bytes[scan.end..], next);
+                    self.note_named_items(&bytes[scan.end..], next);
                 }
                 break;
             };
@@ -290,7 +290,7 @@ impl Plan {
     }
 
     /// A frame that is damaged may still say how many items it held: their offsets are taken.
-    fn promise(&mut self, bytes: &[u8], next: u64) {
+    fn note_named_items(&mut self, bytes: &[u8], next: u64) {
         let frame = Frame::read_from(bytes).filter(Frame::is_plausible);
         if let Some(frame) = frame.filter(|frame| frame.first_offset == next) {
             self.promised = self.promised.max(frame.end_offset());

@@ -110,7 +110,7 @@ impl Segment {
         let path = path.to_owned();
         let mut segment =
             Self { path, head, file, map, shared, correction: None, checked_last: None, cold };
-        segment.settle()?;
+        segment.check_published()?;
         Ok(segment)
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Correction {
 
 impl Segment {
     /// Finds out whether the published word is to be believed, when the segment is opened.
-    pub(super) fn settle(&mut self) -> Result<()> {
+    pub(super) fn check_published(&mut self) -> Result<()> {
         if self.cold.is_some() {
             return Ok(());
         }
