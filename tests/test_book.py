@@ -80,7 +80,7 @@ def test_checksum_tells_books_apart() -> None:
     assert first.checksum() == second.checksum()
 
 
-def test_book_is_shown_only_while_it_is_proven() -> None:
+def test_book_is_shown_only_while_it_is_verified() -> None:
     # Snapshot, bridge, a lost update, a new snapshot: no top in between.
     market = Market()
     book = _core.SyncedBook("binance-spot", 1)
@@ -147,7 +147,7 @@ def level(ts: int, sequence: int, side: int, price: int, size: int, channel: int
 
 def test_history_gives_the_book_or_says_why_not(tmp_path: Path) -> None:
     # A tape with one checkpoint, one update, and a break. Before it: nothing; at it and after the
-    # update: books; between the update and the break, and after it: not proven, and since when.
+    # update: books; between the update and the break, and after it: not verified, and since when.
     levels = [level(100, 7, 1, 50, 3, 9), level(100, 7, 2, 60, 4, 9)]
     book = _core.Book()
     book.apply(_core.Records.from_bytes(b"".join(levels)))
@@ -165,7 +165,7 @@ def test_history_gives_the_book_or_says_why_not(tmp_path: Path) -> None:
         assert history.instruments() == [1]
 
         before = history.at(1, ts_event=99)
-        assert isinstance(before, _core.Unproven)
+        assert isinstance(before, _core.Unverified)
         assert (before.state, before.ts_event) == ("empty", None)
 
         first = history.at(1, ts_event=150)
@@ -180,9 +180,9 @@ def test_history_gives_the_book_or_says_why_not(tmp_path: Path) -> None:
 
         for ts, since in [(250, 200), (400, 300)]:
             lost = history.at(1, ts_event=ts)
-            assert isinstance(lost, _core.Unproven)
+            assert isinstance(lost, _core.Unverified)
             assert (lost.state, lost.ts_event, lost.sequence) == ("broken", since, 8)
-        assert isinstance(history.at(2, ts_event=200), _core.Unproven)
+        assert isinstance(history.at(2, ts_event=200), _core.Unverified)
         with pytest.raises(ValueError, match="either ts_event or ts_recv"):
             history.at(1)
 

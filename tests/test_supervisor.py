@@ -294,7 +294,7 @@ def test_worker_that_does_not_stop_is_killed_and_told(make: Callable[..., Superv
     assert child.process is not None
     pid = child.process.pid
     supervisor.stop()
-    assert "recorder-stubborn did not stop in time: killed" in supervisor.complaints[0]
+    assert "recorder-stubborn did not stop in time and was killed" in supervisor.complaints[0]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

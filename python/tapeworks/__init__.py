@@ -1,4 +1,4 @@
-"""Records the market's tape, proves it complete, and makes it queryable.
+"""Records the market's tape, verifies that it is complete, and makes it queryable.
 
 The public names, nothing else. A name of `_LAZY` is loaded when it is first used, so that
 `tape --help` does not load DuckDB; for type checkers it is imported under `TYPE_CHECKING`.

@@ -355,7 +355,7 @@ class TopicReader:
         except ValueError as error:
             raise LakeError(
                 f"{file.path} is damaged: {error}; `tape lake verify` lists all faults, `tape lake "
-                "rebuild` makes good from the tapes what they still hold"
+                "rebuild` restores what the tapes still hold"
             ) from None
         self._checked.add(file.footer)
 
@@ -378,7 +378,7 @@ class TopicReader:
         what = "missing" if size is None else f"{size} bytes long instead of {file.size}"
         raise LakeError(
             f"{file.path} is {what}, so that rows would be left out; `tape lake verify` lists all "
-            "faults, `tape lake rebuild` makes good from the tapes what they still hold"
+            "faults, `tape lake rebuild` restores what the tapes still hold"
         )
 
 

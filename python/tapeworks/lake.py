@@ -115,7 +115,7 @@ TABLES = {
             "market-data.book",
             "book",
             delta=(*SORTED, "previous"),
-            doc="changes of proven books, and full books at checkpoints",
+            doc="changes of verified books, and full books at checkpoints",
         ),
         Table(
             "book_markers",

@@ -269,8 +269,8 @@ class _Topic:
             if tape and self._reader.id is not None and tape != self._reader.id:
                 raise TapeReplacedError(
                     f"{self._root / name} holds rows of tape {tape}, and {self._tape} is tape "
-                    f"{self._reader.id}: bring the tape back that was there, or move the files "
-                    "of the other one to a data folder of their own"
+                    f"{self._reader.id}: restore the former tape, or move the files "
+                    "of the other one to a separate data folder"
                 )
         if end > self._reader.end:
             raise TapeReplacedError(

@@ -1,11 +1,11 @@
-"""Builds the flow from a `Config` and keeps it running; the only file that knows every member.
+"""Starts the flow of a `Config` as processes, and keeps it running in its order.
 
     recorder (one a source) -> derive (one a source) -> sink (one a sink, over all sources)
 
 Each is a child process around the tapes between them: killed at any instant, it goes on from what
 it wrote last. A child that dies, or hangs, is restarted with back-off; one that is refused by its
-venue is asked again seldom; wrong settings and damaged tapes wait for a person, and the others go
-on. On stop, the order of the flow is kept, so that what was recorded is also derived and stored.
+venue is asked again seldom; wrong settings and damaged tapes wait for an operator, and the others
+go on. On stop, the order of the flow is kept, so that what was recorded is also derived and stored.
 The supervisor holds the lock of every source that it records: there is no second recorder.
 """
 
@@ -366,7 +366,7 @@ class Supervisor:
         child.failures += 1
         child.restarts += 1
         child.restart_at = now + delay_ms / 1000
-        again = "" if child.needs_operator else f", again in {delay_ms} ms"
+        again = "" if child.needs_operator else f", restart in {delay_ms} ms"
         log.warning("%s ended with %s%s: %s", child.worker.name, child.code, again, child.last)
 
     def _end_if_nothing_can_be_recorded(self) -> None:
@@ -388,7 +388,7 @@ class Supervisor:
             child.process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._complain(
-                f"{name} did not stop in time: killed; it goes on there at the next start"
+                f"{name} did not stop in time and was killed; it resumes at the next start"
             )
             child.process.kill()
             try:

@@ -63,7 +63,7 @@ class Processing:
 
 
 def frames(chance: random.Random, count: int) -> Iterator[tuple[int, int, bytes, bytes]]:
-    """Yields time, kind, context and body: a book that is proven, trades, quotes, dead letters."""
+    """Yields time, kind, context and body: a verified book, trades, quotes, dead letters."""
     snapshot = {"lastUpdateId": 100, "bids": [["100", "5"]], "asks": [["101", "5"]]}
     path = b"/api/v3/depth?symbol=BTCUSDT&limit=5"
     yield START, 3, path, json.dumps(snapshot).encode()
@@ -213,7 +213,7 @@ def books(data: Path) -> Any:
                 book = lake.book("BTCUSDT", at=at, source=SOURCE, clock=clock)
                 found.append((book.sequence, digest(book.bids), digest(book.asks)))
             except QueryError as error:
-                if "not proven" not in str(error) and "no book" not in str(error):
+                if "not verified" not in str(error) and "no book" not in str(error):
                     raise
                 found.append((0, "", ""))
     return found

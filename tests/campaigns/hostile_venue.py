@@ -2,7 +2,7 @@
 
 The seed names the mode and the moment: before the recorder starts, or when it records. The attack
 lasts some seconds. Meanwhile the recorder must keep its memory, answer, and not end. When the venue
-behaves again it must record again, with proven books. In the end every trade that the venue sent
+behaves again it must record again, with verified books. In the end every trade that the venue sent
 is on the tape once or in the ledger, nothing else is, and the recorder's own words are true.
 """
 
@@ -124,10 +124,10 @@ class Scene:
         return True
 
     def is_well(self) -> bool:
-        """Whether all streams speak and all books are proven."""
+        """Whether all streams speak and all books are verified."""
         told = self.status()
         spoke = told.get("outcome", {}).get("spoke") == 3 * len(SYMBOLS)
-        return spoke and (self.mode.banned or not told["books_unproven"])
+        return spoke and (self.mode.banned or not told["books_unverified"])
 
     def last_words(self) -> str:
         """Returns the end of the recorder's log."""
@@ -149,7 +149,7 @@ class Scene:
 
 
 STATUS_TOLD = (
-    "trouble", "request_trouble", "books_unproven", "banned_s", "outcome", "feed_errors"
+    "trouble", "request_trouble", "books_unverified", "banned_s", "outcome", "feed_errors"
 )  # fmt: skip
 
 

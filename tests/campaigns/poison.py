@@ -4,7 +4,7 @@ The seed says which absurd ids, times, snapshots and contradictions come, when, 
 when the recorder is stopped, killed or begun anew. Frames go through the recorder's inner end to
 the derived tapes. In the end every honest trade, quote and update is stored once, every bad message
 is a dead letter with its bytes, no trade is in the ledger, bars hold what the trades say, and every
-book is proven.
+book is verified.
 """
 
 import json

@@ -29,7 +29,7 @@ def drawn(shown: PipelineState, width: int = 100, terminal: bool = True) -> str:
         color_system=None,
         legacy_windows=False,
     )
-    console.print(Screen("tape status", console).draw(shown, "Ctrl-C ends"))
+    console.print(Screen("tape status", console).draw(shown, "Ctrl-C stops"))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -47,7 +47,7 @@ def test_screen_in_a_pipe_has_no_box():
     # Another program, or a log, reads it.
     shown = drawn(state(), 160, terminal=False)
     assert "╭" not in shown
-    assert "1 of 1 books proven · no gaps" in shown
+    assert "1 of 1 books verified · no gaps" in shown
 
 
 def test_streams_that_are_not_carried_are_counted():
@@ -68,7 +68,7 @@ def test_empty_gap_tape_is_told_in_words_and_a_gap_is_a_row():
 
 def test_troubles_are_named():
     # A recorder that cannot write, one that is banned or whose rules raise, one that is gone, a
-    # book that is not proven.
+    # book that is not verified.
     failing = {"failure": "No space left on device", "pending_bytes": 5 << 20, "shed": 3}
     assert "CANNOT WRITE: No space left on device; 5.0 MiB wait" in drawn(state(recorder=failing))
     banned = {"banned_s": 120.0, "request_trouble": "/depth: the venue answered 418"}
@@ -76,7 +76,7 @@ def test_troubles_are_named():
     assert "no requests for 120 s: /depth: the venue answered 418" in told
     assert "rules raised 7 times" in drawn(state(recorder={"feed_errors": {"control": 7}}))
     assert "not recording" in drawn(state(recorder=None))
-    assert "0 of 1 books proven (not BTCUSDT)" in drawn(state(books={"BTCUSDT": "broken"}))
+    assert "0 of 1 books verified (not BTCUSDT)" in drawn(state(books={"BTCUSDT": "broken"}))
 
 
 def test_sparks_rise_with_the_rate_newest_at_the_right():

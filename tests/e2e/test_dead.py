@@ -77,7 +77,7 @@ def test_imported_lines_that_are_no_messages_are_kept_as_well(tape: Any):
     found = tape.answer("dead", "--format", "json")
     assert [row["frame"] for row in found] == bad
     assert [row["reason"] for row in found] == ["missing_field", "truncated"]
-    with pytest.raises(QueryError, match="held are"):
+    with pytest.raises(QueryError, match="stored are"):
         tw.open(tape.folder / "data").dead_letters("2031-01-01")
     assert "is not held" in tape.refuse("dead", "--raw", "99", code=1)
 

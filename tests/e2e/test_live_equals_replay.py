@@ -84,7 +84,7 @@ def live(command: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactor
 
 
 def test_live_run_had_something_to_be_equal_about(live: Path):
-    # Losses, broken frames, books that broke and were proven again: else equality says little.
+    # Losses, broken frames, books that broke and were verified again: else equality says little.
     lake = tw.open(live)
     for product in PRODUCTS:
         source = f"binance-{product}"

@@ -36,7 +36,7 @@ def test_wrong_symbol_stops_the_recording_at_once(tape, start):
 
 
 def test_all_that_was_asked_for_is_told(tape, start):
-    # A healthy venue: every stream spoke, every book is proven, exit code 0.
+    # A healthy venue: every stream spoke, every book is verified, exit code 0.
     simulator = start("--symbols", "BTCUSDT", "--rate", 200)
     told = record(tape, simulator.ws_url, simulator.rest_url, seconds=10, code=0)
     assert "binance-spot: 3 of 3 streams spoke" in told

@@ -8,8 +8,8 @@ What the recorder made of it is compared with the frames themselves and with the
 2. Every id that is missing is in the ledger, and the ledger names no id that was not lost.
 3. Every loss that the oracle knows of, and that a later message proves, is in the ledger.
 4. An outage is in the ledger of unsequenced streams when there was one, and only then.
-5. No change leaves a book that is not proven, and what leaves it is continuous.
-6. In the end every book is proven and equals the exchange's, to the checksum.
+5. No change leaves a book that is not verified, and what leaves it is continuous.
+6. In the end every book is verified and equals the exchange's, to the checksum.
 """
 
 import argparse
@@ -272,8 +272,8 @@ class Check:
             if name != stream or channel is None or not loss["after"] or not loss["before"]:
                 continue
             raw = self.raw[loss["stream"]]
-            proven = raw.events and raw.events[0][1] <= loss["before"]
-            if proven and raw.newest >= loss["after"]:
+            shown = raw.events and raw.events[0][1] <= loss["before"]
+            if shown and raw.newest >= loss["after"]:
                 first, last = loss["first"], loss["last"]
                 if not self.lost(instrument, channel).touches(first, last):
                     self.complain(f"{loss['stream']}: the loss of {first} to {last} is unknown")
@@ -306,29 +306,29 @@ class Check:
             self.complain(f"{symbol}: {len(outages)} outages, none in the ledger")
 
     def books(self) -> None:
-        """5 and 6: what leaves the books is proven, and they end as the exchange's."""
+        """5 and 6: what leaves the books is verified, and they end as the exchange's."""
         path = self.folder / "market-data.book"
         stage = Stage("books", self.folder / "market-data.normalized", path, self.state / "books")
         stage.run_until_idle()
         stage.close()
         records = read_all(path)
-        self.proven_only(records)
+        self.verified_only(records)
         history = BookHistory(path)
         for symbol, instrument in self.instruments.items():
             facts = self.oracle["symbols"][symbol]
             mine = self.levels[self.levels["instrument"] == instrument]["ts_recv"]
             book = history.at(instrument, ts_recv=int(mine.max(initial=0)))
             if not hasattr(book, "checksum"):
-                self.complain(f"{symbol}: no proven book in the end: {book.state}")
+                self.complain(f"{symbol}: no verified book in the end: {book.state}")
             elif (book.sequence, book.checksum()) != (facts["update_id"], facts["checksum"]):
                 self.complain(
                     f"{symbol}: the book at {book.sequence} is not that of the exchange "
                     f"at {facts['update_id']}"
                 )
 
-    def proven_only(self, records: Records) -> None:
+    def verified_only(self, records: Records) -> None:
         """5: changes leave a book only between its proof and its next break."""
-        proven: dict[int, bool] = defaultdict(bool)
+        verified: dict[int, bool] = defaultdict(bool)
         last: dict[int, int] = {}
         levels = np.dtype(dtype_descr("level"))
         markers = np.dtype(dtype_descr("marker"))
@@ -339,20 +339,20 @@ class Check:
                 row = np.frombuffer(view[at : at + 64], markers)[0]
                 if row["code"] == BOOK_STATE:
                     instrument = int(row["instrument"])
-                    proven[instrument] = int(row["state"]) == CONTINUOUS
-                    self.outcome.resyncs += int(proven[instrument])
+                    verified[instrument] = int(row["state"]) == CONTINUOUS
+                    self.outcome.resyncs += int(verified[instrument])
                     last.pop(instrument, None)
             elif kind == 3:
                 row = np.frombuffer(view[at : at + 64], levels)[0]
                 if row["channel"] == DEPTH:
-                    self.follow(row, proven, last)
+                    self.follow(row, verified, last)
             at += length
 
-    def follow(self, row: Any, proven: dict[int, bool], last: dict[int, int]) -> None:
+    def follow(self, row: Any, verified: dict[int, bool], last: dict[int, int]) -> None:
         """One level that left a book."""
         instrument, sequence = int(row["instrument"]), int(row["sequence"])
-        if not proven[instrument]:
-            self.complain(f"instrument {instrument}: {sequence} left a book that is not proven")
+        if not verified[instrument]:
+            self.complain(f"instrument {instrument}: {sequence} left a book that is not verified")
         known = last.get(instrument)
         if known is not None and known != sequence and known != int(row["previous"]):
             self.complain(f"instrument {instrument}: {sequence} does not follow {known}")

@@ -83,7 +83,7 @@ def test_one_damaged_derived_tape_stops_that_one_alone(tmp_path: Path, caplog):
         derivation = Derivation(settings, TapeConfig("every-frame"), tmp_path, "x")
         assert not derivation.drain()
     assert list(derivation.failures) == ["ticks"]
-    assert "ticks is given up" in caplog.text
+    assert "ticks is stopped" in caplog.text
     assert set(derivation.lags().values()) == {0}
     assert len(derivation.lags()) == len(STEPS) - 1
     derivation.close()

@@ -10,5 +10,5 @@ QUICK = ("cut_body", "empty_fragments", "far_snapshots", "ping_flood", "redirect
 @pytest.mark.parametrize("name", QUICK)
 def test_recorder_outlives_the_attack_and_loses_nothing_in_silence(name, tmp_path):
     # An attack of some seconds: bounded memory, no end, and afterwards every trade that was sent is
-    # on the tape or in the ledger, with proven books.
+    # on the tape or in the ledger, with verified books.
     assert play(MODES[name], len(name), tmp_path).complaints == []

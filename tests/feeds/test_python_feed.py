@@ -189,7 +189,7 @@ def test_kill_9_gives_each_record_once(harbor: Harbor):
 
 def test_faults_of_the_venue_are_gaps_and_dead_letters_and_books_recover(harbor: Harbor):
     # Lost messages, frames that end in the middle, and a cut connection. Books break at the loss,
-    # are asked for in the stream, and are proven again.
+    # are asked for in the stream, and are verified again.
     recorder = harbor.record()
     harbor.until(lambda found: len(found) > 200)
     assert harbor.fault("skip=3&garbage=2")["pongs"] >= 1
@@ -211,7 +211,7 @@ def test_faults_of_the_venue_are_gaps_and_dead_letters_and_books_recover(harbor:
         if record[1] == MARKER and record[32] == BOOK_STATE:
             by_instrument.setdefault(number(record, 4, 4), []).append(record[34])
     for seen in by_instrument.values():
-        # Proven, broken by the loss, proven again; the end of the session empties it.
+        # Verified, broken by the loss, verified again; the end of the session empties it.
         assert seen.count(CONTINUOUS) >= 2
         assert seen[-1] == 0
 

@@ -209,18 +209,18 @@ def test_quotes_are_those_of_the_recording(recorded: tuple[Recorded, Any]):
 
 
 def test_book_equals_the_best_prices_of_the_venue(recorded: tuple[Recorded, Any]):
-    # The lake's changes of proven books make a book again; at every update id that a bookTicker
+    # The lake's changes of verified books make a book again; at every update id that a bookTicker
     # also carries, best prices and sizes are those that the venue itself gave. No id is left out
-    # once a book is proven. An independent program found `both` of them; a few at the beginning may
-    # be passed at once, when they arrive while the answer with the snapshot is on its way.
+    # once a book is verified. An independent program found `both` of them; a few at the beginning
+    # may be passed at once, when they arrive while the answer with the snapshot is on its way.
     made, _ = recorded
     compared = 0
     for symbol in made.case.symbols:
         quotes = made.capture.quotes.get(symbol, {})
         found = tops(made.lake, symbol, quotes.keys())
         assert found == {sequence: quotes[sequence] for sequence in found}
-        proven = min(found, default=0)
-        both = [u for u in made.capture.updates[symbol] if u in quotes and u >= proven]
+        verified = min(found, default=0)
+        both = [u for u in made.capture.updates[symbol] if u in quotes and u >= verified]
         assert sorted(found) == both
         compared += len(found)
     assert made.case.both - PASSED_MAX * len(made.case.symbols) <= compared <= made.case.both

@@ -1,4 +1,4 @@
-"""The book at a past instant: exact, by either clock, and silent where it is not proven."""
+"""The book at a past instant: exact, by either clock, and silent where it is not verified."""
 
 from decimal import Decimal
 
@@ -17,7 +17,7 @@ SECOND = 10**9
 
 @pytest.fixture
 def recorded(spine, maker):
-    """A book that is proven from second 1, changed at second 2 and broken at second 3."""
+    """A book that is verified from second 1, changed at second 2 and broken at second 3."""
     spine.append(maker.definitions())
     levels = maker.rows("level", 2, instrument=1, flags=2, channel=9, sequence=7)
     levels["ts_event"], levels["ts_recv"] = START + SECOND, START + SECOND + 5
@@ -75,12 +75,14 @@ def test_derive_keeps_the_index_of_checkpoints(spine, maker):
     assert (tape / "checkpoints.idx").exists()
 
 
-def test_unproven_book_is_refused(recorded):
+def test_unverified_book_is_refused(recorded):
     # After the break, before the first proof, and for a symbol that never had a book.
     lake = tw.open(recorded.path)
-    with pytest.raises(QueryError, match="not proven now: it is broken since 2023-11-17T23:00:03Z"):
+    with pytest.raises(
+        QueryError, match="not verified now: it is broken since 2023-11-17T23:00:03Z"
+    ):
         lake.book("BTCUSDT")
-    with pytest.raises(QueryError, match="not proven at"):
+    with pytest.raises(QueryError, match="not verified at"):
         lake.book("BTCUSDT", START)
-    with pytest.raises(QueryError, match="not proven"):
+    with pytest.raises(QueryError, match="not verified"):
         lake.book("ETHUSDT", START + SECOND)

@@ -1,7 +1,7 @@
 //! Order books.
 //!
 //! [`L2Book`] holds the price levels of one instrument and answers questions about them. [`Sync`]
-//! decides, from sequences alone, whether a book is proven continuous; [`SyncedBook`] is the two
+//! decides, from sequences alone, whether a book is verified continuous; [`SyncedBook`] is the two
 //! together. Nothing leaves a book that is not continuous (see [`SyncState`]). [`BookHistory`]
 //! gives the book at any past instant back.
 
@@ -18,7 +18,7 @@ mod synced;
 pub use crate::record::SyncState;
 pub use crate::sequencing::Continuity;
 pub use excerpt::Excerpt;
-pub use history::{BookHistory, BookTape, Moment, Past, PastBook, Unproven};
+pub use history::{BookHistory, BookTape, Moment, Past, PastBook, Unverified};
 pub use l2::{Depth, Distance, Fill, L2Book, Touch};
 pub use ladder::{Levels, PriceLevel};
 pub(crate) use state::Cursor;

@@ -235,7 +235,7 @@ impl Ingest {
     /// # Errors
     /// `Error::Corrupt` and the like: the tapes are not usable; stop.
     pub fn flush(&mut self) -> Result<u64> {
-        // A tape whose sync failed once takes nothing before it is made good; see `Tape::reopen`.
+        // A tape whose sync failed once takes nothing before it is restored; see `Tape::reopen`.
         if let Err(error) = self.raw.reopen() {
             self.tolerate(error)?;
         }
@@ -319,7 +319,7 @@ impl Ingest {
         normalized.books.needs().filter_map(symbol).collect()
     }
 
-    /// How far the book of `symbol` is proven, since the recorder started.
+    /// How far the book of `symbol` is verified, since the recorder started.
     pub fn book_state(&self, symbol: &str) -> SyncState {
         match (&self.normalized, self.instrument(symbol)) {
             (Some(normalized), Some(id)) => normalized.books.state(id),
@@ -327,10 +327,10 @@ impl Ingest {
         }
     }
 
-    /// Whether the book of `symbol` was proven at any time since the recorder started.
-    pub fn was_proven(&self, symbol: &str) -> bool {
+    /// Whether the book of `symbol` was verified at any time since the recorder started.
+    pub fn was_verified(&self, symbol: &str) -> bool {
         match (&self.normalized, self.instrument(symbol)) {
-            (Some(normalized), Some(id)) => normalized.books.was_proven(id),
+            (Some(normalized), Some(id)) => normalized.books.was_verified(id),
             _ => false,
         }
     }

@@ -282,8 +282,8 @@ fn snapshot_newer_than_the_buffer_waits_for_its_update() {
 
 #[test]
 fn snapshot_far_ahead_of_its_stream_gives_way_to_another() {
-    // Updates would not reach it in years. A right one takes its place, and the next update proves
-    // that; where one was missed meanwhile, the book breaks and asks anew.
+    // Updates would not reach it in years. A right one takes its place, and the next update
+    // verifies that; where one was missed meanwhile, the book breaks and asks anew.
     for missed in [false, true] {
         let mut book = SyncedBook::new(Continuity::Adjacent);
         let spot = |first, last| level(1, (first, last, first - 1), Side::Ask, 100 + last as i64);
@@ -386,7 +386,7 @@ fn full_buffer_drops_the_oldest_and_counts() {
 }
 
 #[test]
-fn end_of_session_ends_what_is_proven() {
+fn end_of_session_ends_what_is_verified() {
     let mut book = SyncedBook::new(Continuity::Adjacent);
     snapshot(&mut book, 10);
     book.level(&level(1, (11, 11, 10), Side::Ask, 100));
@@ -572,7 +572,7 @@ fn run(books: &mut Books, tape: &[u8], batch_size: usize) -> Records {
 struct Reader {
     book: L2Book,
     model: Model,
-    proven: bool,
+    verified: bool,
     whole: bool,
     frame: Vec<(Side, PriceLevel)>,
     updates: usize,
@@ -585,11 +585,11 @@ impl Reader {
         let code = MarkerCode::try_from(marker.code).unwrap();
         match code {
             MarkerCode::BookState => {
-                self.proven = marker.state == SyncState::Continuous as u8;
+                self.verified = marker.state == SyncState::Continuous as u8;
                 self.whole = false;
             }
             MarkerCode::CheckpointBegin | MarkerCode::SnapshotBegin => {
-                assert!(self.proven, "{context}");
+                assert!(self.verified, "{context}");
                 self.frame.clear();
             }
             MarkerCode::CheckpointEnd => {
@@ -625,7 +625,7 @@ impl Reader {
 
     fn level(&mut self, level: &Level, venue: &Venue, context: &str) {
         let side = Side::try_from(level.side).unwrap();
-        assert!(self.proven, "{context}: a level of a book that is not proven");
+        assert!(self.verified, "{context}: a level of a book that is not verified");
         if level.channel != Channel::Depth as u8 {
             let (price, size) = (level.price, level.size);
             return self.frame.push((side, PriceLevel { price, size }));
@@ -640,7 +640,7 @@ impl Reader {
 }
 
 #[test]
-fn book_tape_shows_proven_books_only() {
+fn book_tape_shows_verified_books_only() {
     // A reader that trusts the book tape blindly is compared with the venue after every update,
     // checkpoint and top; the same bytes come out at any batch size.
     for seed in 0..20 {
@@ -889,7 +889,7 @@ fn file_of_checkpoints_is_only_a_cache() {
     let answers = |history: &mut BookHistory<TapeReader>| -> Vec<_> {
         let ask = |ts| match book_at(history, 1, Moment::Event(ts)) {
             Past::Book(past) => (past.sequence, past.book.checksum()),
-            Past::Unproven(unproven) => (unproven.sequence, 0),
+            Past::Unverified(unverified) => (unverified.sequence, 0),
         };
         (0..400).map(ask).collect()
     };

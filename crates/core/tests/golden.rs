@@ -107,7 +107,7 @@ fn tapes_of_version_2_are_read_and_have_an_id() {
     let report = verify(&golden_v2("records")).unwrap();
     assert_eq!(report.fault, None);
     assert_eq!((report.segments, report.segments_compressed, report.links), (3, 1, 2));
-    assert_eq!((report.items, report.end, report.proven_from), (1500, 1500, 0));
+    assert_eq!((report.items, report.end, report.verified_from), (1500, 1500, 0));
     assert_eq!(report.id.unwrap().to_string(), "c3f018240cc453d212148b8e181ff55f");
     assert_eq!(
         report.head.unwrap().to_string(),

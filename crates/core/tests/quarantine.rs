@@ -318,8 +318,8 @@ fn contradiction_of_one_id_is_reported() {
 
 #[test]
 fn book_survives_absurd_updates_and_snapshots() {
-    // A proven book; an update with the id 2^62 in the year 2262; a snapshot far ahead after a
-    // break: the book is proven again by the next snapshot that can be.
+    // A verified book; an update with the id 2^62 in the year 2262; a snapshot far ahead after a
+    // break: the book is verified again by the next snapshot that can be.
     let mut rig = Rig::connected(1);
     rig.text(0, 1, &depth(100, 101, 1));
     snapshot(&mut rig, 101, 2);
@@ -343,7 +343,7 @@ fn book_survives_absurd_updates_and_snapshots() {
 }
 
 #[test]
-fn book_of_a_venue_that_counts_anew_is_proven_again() {
+fn book_of_a_venue_that_counts_anew_is_verified_again() {
     // Update ids go back to 1: buffered ones of the old count must not be waited for.
     let mut rig = Rig::connected(1);
     rig.text(0, 1, &depth(1_000, 1_001, 1));

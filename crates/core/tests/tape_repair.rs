@@ -344,7 +344,7 @@ fn a_head_that_is_kept_elsewhere_proves_all_before_it() {
     append(&mut tape, 30);
     drop(tape);
     let report = verify_against(&path, Some(head)).unwrap();
-    assert_eq!((report.fault, report.end, report.proven_from), (None, 6000, 0));
+    assert_eq!((report.fault, report.end, report.verified_from), (None, 6000, 0));
     // The forger makes a tape of the same items but one, and gives it the same id.
     let files = image(&path, &folder.join("copy"), false);
     forge(&files[files.len() - 2]);

@@ -192,7 +192,7 @@ fn known(ts: i64) -> Option<i64> {
     (ts != NONE).then_some(ts)
 }
 
-/// A book with the machine that says whether it is proven, fed from normalised records.
+/// A book with the machine that says whether it is verified, fed from normalised records.
 #[pyclass(module = "tapeworks._core")]
 pub struct SyncedBook {
     inner: book::SyncedBook,
@@ -230,7 +230,7 @@ impl SyncedBook {
         self.inner.sync().sequence()
     }
 
-    /// The best levels, as of `Book.top`; `None` while the book is not proven.
+    /// The best levels, as of `Book.top`; `None` while the book is not verified.
     #[pyo3(signature = (count = 10))]
     fn top(&self, count: usize) -> Option<(Vec<Pair>, Vec<Pair>)> {
         let book = self.inner.book()?;
@@ -238,7 +238,7 @@ impl SyncedBook {
         Some((side(Side::Bid), side(Side::Ask)))
     }
 
-    /// A copy of the book; `None` while it is not proven.
+    /// A copy of the book; `None` while it is not verified.
     fn book(&self) -> Option<Book> {
         Some(Book {
             inner: self.inner.book()?.clone(),
@@ -250,23 +250,23 @@ impl SyncedBook {
     }
 }
 
-/// Why there is no proven book at an instant.
+/// Why there is no verified book at an instant.
 #[pyclass(frozen, get_all, module = "tapeworks._core")]
-pub struct Unproven {
+pub struct Unverified {
     /// The state at that instant; `empty` also if the tape holds nothing of the instrument so far.
     state: &'static str,
-    /// Since when nothing is proven, by the venue's clock, in ns; `None` if nothing ever was.
+    /// Since when nothing is verified, by the venue's clock, in ns; `None` if nothing ever was.
     ts_event: Option<i64>,
     /// The same by the host's clock.
     ts_recv: Option<i64>,
-    /// Update id of the book that was proven last, 0 if none was.
+    /// Update id of the book that was verified last, 0 if none was.
     sequence: u64,
 }
 
 #[pymethods]
-impl Unproven {
+impl Unverified {
     fn __repr__(&self) -> String {
-        format!("Unproven({} since {:?}, after {})", self.state, self.ts_event, self.sequence)
+        format!("Unverified({} since {:?}, after {})", self.state, self.ts_event, self.sequence)
     }
 }
 
@@ -350,14 +350,14 @@ fn past_to_python(py: Python<'_>, past: Past) -> PyResult<Bound<'_, PyAny>> {
             };
             Ok(Bound::new(py, book)?.into_any())
         }
-        Past::Unproven(unproven) => {
-            let unproven = Unproven {
-                state: unproven.state.name(),
-                ts_event: known(unproven.ts_event),
-                ts_recv: known(unproven.ts_recv),
-                sequence: unproven.sequence,
+        Past::Unverified(unverified) => {
+            let unverified = Unverified {
+                state: unverified.state.name(),
+                ts_event: known(unverified.ts_event),
+                ts_recv: known(unverified.ts_recv),
+                sequence: unverified.sequence,
             };
-            Ok(Bound::new(py, unproven)?.into_any())
+            Ok(Bound::new(py, unverified)?.into_any())
         }
     }
 }
@@ -366,7 +366,7 @@ fn past_to_python(py: Python<'_>, past: Past) -> PyResult<Bound<'_, PyAny>> {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Book>()?;
     module.add_class::<SyncedBook>()?;
-    module.add_class::<Unproven>()?;
+    module.add_class::<Unverified>()?;
     module.add_class::<BookHistory>()?;
     module.add_function(wrap_pyfunction!(book_in, module)?)
 }

@@ -278,15 +278,15 @@ impl Ingest {
         self.with(py, |inner| Ok(inner.needs_snapshot().into_iter().map(str::to_owned).collect()))
     }
 
-    /// How far the book of a symbol is proven: `empty`, `awaiting_snapshot`, `bridging`,
+    /// How far the book of a symbol is verified: `empty`, `awaiting_snapshot`, `bridging`,
     /// `continuous` or `broken`.
     fn book_state(&self, py: Python<'_>, symbol: &str) -> PyResult<&'static str> {
         self.with(py, |inner| Ok(inner.book_state(symbol).name()))
     }
 
-    /// Whether the book of a symbol was proven at any time since the start, however short.
-    fn was_proven(&self, py: Python<'_>, symbol: &str) -> PyResult<bool> {
-        self.with(py, |inner| Ok(inner.was_proven(symbol)))
+    /// Whether the book of a symbol was verified at any time since the start, however short.
+    fn was_verified(&self, py: Python<'_>, symbol: &str) -> PyResult<bool> {
+        self.with(py, |inner| Ok(inner.was_verified(symbol)))
     }
 
     /// What was counted since the start, and how far the tapes are.

@@ -37,7 +37,7 @@ fn verify<'py>(
     found.set_item("links_pending", report.links_pending)?;
     found.set_item("lost", report.lost)?;
     found.set_item("head", report.head.map(|head| head.to_string()))?;
-    found.set_item("proven_from", report.proven_from)?;
+    found.set_item("verified_from", report.verified_from)?;
     let fault = report.fault.map(|fault| -> PyResult<_> {
         let place = PyDict::new(py);
         place.set_item("path", fault.path.display().to_string())?;

@@ -30,10 +30,10 @@ Examples:
   tape query "select symbol, count(*) from trades group by symbol"
 
 Exit codes:
-  0  all that was asked for was done
+  0  everything requested was done
   1  something failed, or a check found a fault
   2  wrong arguments or settings
-  3  it ran, but not all that was asked for was recorded
+  3  it ran, but not everything requested was recorded
   130  interrupted before there was anything to keep
 """
 
@@ -55,22 +55,22 @@ class Entry:
 
 
 COMMANDS: dict[str, Entry] = {
-    "demo": Entry("demo", "Run the whole pipeline on simulated exchanges and prove it.", START),
+    "demo": Entry("demo", "Run the whole pipeline on simulated exchanges and check it.", START),
     "record": Entry("record", "Record symbols of a venue; no config file needed.", START),
     "up": Entry("up", "Run everything in tapeworks.toml, supervised.", START),
     "worker": Entry("worker", "Run one worker alone, in the foreground, for containers.", START),
     "down": Entry("down", "Stop everything that runs on a data folder.", START),
     "status": Entry("status", "Rates, lags, gaps, books and disk on one screen, live.", LOOK),
-    "logs": Entry("logs", "Show what the workers said, and say.", LOOK),
-    "query": Entry("query", "Run SQL over all history and what just arrived.", LOOK),
+    "logs": Entry("logs", "Show the workers' logs.", LOOK),
+    "query": Entry("query", "Run SQL over all history and live data.", LOOK),
     "book": Entry("book", "Show the full order book, now or at any past instant.", LOOK),
     "replay": Entry("replay", "Play history back, merged by time, at any speed.", LOOK),
-    "gaps": Entry("gaps", "List what was lost, why, and what became of it.", LOOK),
+    "gaps": Entry("gaps", "List gaps: what was lost, why, and their state.", LOOK),
     "dead": Entry("dead", "Show frames that could not be decoded: bytes and reason.", LOOK),
-    "verify": Entry("verify", "Prove that tapes, states and lake are whole and unchanged.", KEEP),
-    "repair": Entry("repair", "Move what is damaged aside, and make it again.", KEEP),
+    "verify": Entry("verify", "Verify that tapes, states and lake are whole and unchanged.", KEEP),
+    "repair": Entry("repair", "Move damaged data aside, and rebuild it.", KEEP),
     "lake": Entry("lake", "Check the Parquet lake, or rebuild its commits.", KEEP),
-    "import": Entry("import_frames", "Bring in captured frames from files.", KEEP),
+    "import": Entry("import_frames", "Import captured frames from files.", KEEP),
     "export": Entry("export", "Write a table and range as Parquet, CSV or JSON lines.", KEEP),
     "doctor": Entry("doctor", "Check clock, disk, limits, ports and settings.", KEEP),
     "config": Entry("config", "Check, show or print an example of the settings.", KEEP),
@@ -177,7 +177,7 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Records the market's tape, proves it complete, and makes it queryable."""
+    """Records the market's tape, verifies that it is complete, and makes it queryable."""
 
 
 def main() -> None:

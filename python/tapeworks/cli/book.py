@@ -32,19 +32,17 @@ def book(
     at: Annotated[str | None, typer.Option("--at", help="A past instant, UTC. [default: now]")] = (
         None
     ),
-    levels: Annotated[int, typer.Option("--levels", "-n", min=1, help="Levels a side.")] = 10,
-    source: Annotated[str | None, typer.Option(help="Of this source.")] = None,
+    levels: Annotated[int, typer.Option("--levels", "-n", min=1, help="Levels per side.")] = 10,
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
     receipt: Annotated[
-        bool, typer.Option("--receipt", help="--at is of this host's clock, not the venue's.")
+        bool, typer.Option("--receipt", help="--at is a receive time, not the venue's event time.")
     ] = False,
-    form: Annotated[Format, typer.Option("--format", "-f", help="How it is written.")] = (
-        Format.TABLE
-    ),
+    form: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = (Format.TABLE),
     data: DataOption = None,
 ) -> None:
-    """Show the proven book of a symbol: all updates up to that instant, and none after it.
+    """Show the verified book of a symbol: all updates up to that instant, and none after it.
 
-    What retention has taken from the tape is rebuilt from the lake, to the same levels.
+    What retention removed from the tape is rebuilt from the lake, to the same levels.
     """
     found = open_lake(data).book(symbol, at, source=source, clock="receipt" if receipt else "event")
     if form is Format.TABLE:

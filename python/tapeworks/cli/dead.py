@@ -28,7 +28,7 @@ Examples:
   tape query "select raw_offset, decode(frame) from dead_letters"
 
 A frame is kept as it came. `byte` is where decoding stopped in it, `raw_offset` its place on the
-raw tape. The feed goes on without it; what it would have said is missing, see `tape gaps`.
+raw tape. The feed goes on without it; its content is missing, see `tape gaps`.
 """
 
 
@@ -40,11 +40,10 @@ def dead(
     raw: Annotated[
         int | None, typer.Option("--raw", help="Write the bytes of the frame at this raw offset.")
     ] = None,
-    form: Annotated[Format, typer.Option("--format", "-f", help="How rows are written.")] = (
-        Format.TABLE
-    ),
+    form: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = (Format.TABLE),
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file instead of the screen.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write to this file instead of the screen."),
     ] = None,
     data: DataOption = None,
 ) -> None:
@@ -64,9 +63,11 @@ def _write_frame(found: Result, raw_offset: int, output: Path | None) -> None:
     if len(frames) != 1 or frames[0] is None:
         held = ", ".join(str(row["raw_offset"]) for row in letters[:10]) or "none"
         problem = "is of more than one source: add --source" if len(frames) > 1 else "is not held"
-        raise QueryError(f"the frame at raw offset {raw_offset} {problem}; held are {held}")
+        raise QueryError(f"the frame at raw offset {raw_offset} {problem}; stored are {held}")
     if output is None and sys.stdout.isatty():
-        raise ConfigError("expected --output FILE or a pipe: a frame may act on a terminal")
+        raise ConfigError(
+            "expected --output FILE or a pipe: the bytes of a frame may control a terminal"
+        )
     if output is None:
         sys.stdout.buffer.write(frames[0])
         sys.stdout.flush()

@@ -48,15 +48,17 @@ def demo(
     seconds: SecondsOption = None,
     once: Annotated[bool, typer.Option("--once", help="End after 20 seconds.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the simulated markets.")] = 1,
-    rate: Annotated[float, typer.Option(min=1, help="Orders a second and symbol.")] = 300.0,
-    json: Annotated[bool, typer.Option("--json", help="The proof as one JSON text.")] = False,
+    rate: Annotated[float, typer.Option(min=1, help="Orders per second and symbol.")] = 300.0,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON text.")
+    ] = False,
     data: Annotated[
         Path, typer.Option("--data", help="Where to record; what an earlier demo left is removed.")
     ] = Path("demo"),
 ) -> None:
-    """Run two simulated exchanges and the whole pipeline; prove that nothing is lost or doubled.
+    """Run two simulated exchanges and the whole pipeline; check that nothing is lost or duplicated.
 
-    Exits with 1 if the proof fails, and else as `tape record` does.
+    Exits with 1 if the check fails, otherwise as `tape record` does.
     """
     if seconds is None and (once or json or not console.is_terminal):
         seconds = SECONDS_WITHOUT_SCREEN
@@ -83,7 +85,7 @@ def demo(
         say.print(f"simulated exchanges: {', '.join(simulators)}, seed {seed}")
         code = run(config, seconds, title="tape demo", before_stop=finish, quiet=json)
     if not oracles:
-        say.print("ended before every book was synchronised: too early to prove anything")
+        say.print("ended before every book was synchronised: too early to check anything")
         raise typer.Exit(EXIT_INTERRUPTED)
     proof = prove(data, oracles)
     if json:
@@ -164,7 +166,7 @@ def _last_word(simulator: Simulator) -> Any:
 
 
 def _synchronised(data: Path) -> bool:
-    """Returns whether every book of every exchange is proven now."""
+    """Returns whether every book of every exchange is verified now."""
     books = {source.name: source.books for source in Status(data).sample().sources}
     return all(
         books.get(f"binance-{product}") == dict.fromkeys(symbols, "continuous")
@@ -204,7 +206,7 @@ def _show(proof: Proof, data: Path) -> None:
     for found in proof.tables:
         if not found.exact:
             console.print(f"[red]{found}[/]", soft_wrap=True)
-    verdict = "[green]proven complete[/]" if proof.holds else "[red]not proven[/]"
+    verdict = "[green]verified complete[/]" if proof.holds else "[red]not verified[/]"
     console.print(f'\n{verdict}; look around: tape query "show tables" --data {data}')
 
 

@@ -72,7 +72,7 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
     data: DataOption = None,
 ) -> None:
-    """Check clock, disk, limits, ports and settings. Exits with 1 if something must be mended."""
+    """Check clock, disk, limits, ports and settings. Exits with 1 if something must be fixed."""
     settings, problem = _settings(config)
     folder = data or (settings.data if settings else Path("data"))
     checks: list[Callable[[], Finding]] = [
@@ -110,7 +110,7 @@ def _settings(config: Path | None) -> tuple[Config | None, str]:
 
 def _config(settings: Config | None, problem: str) -> Finding:
     if settings is None:
-        return Finding("settings", FAIL, problem, "mend it, then `tape config check`")
+        return Finding("settings", FAIL, problem, "fix it, then `tape config check`")
     feeds, sinks = ", ".join(settings.feeds), ", ".join(settings.sinks)
     return Finding("settings", OK, f"feeds {feeds}; sinks {sinks}; data in {settings.data}")
 
@@ -187,7 +187,7 @@ def _clock_steady() -> Finding:
     drift = abs((time.time_ns() - start_wall) - (last - start))
     found = f"longest pause {pause / 1000:.0f} us in 50 ms, step {drift / 1000:.0f} us"
     if max(pause, drift) / 1000 > JITTER_WARN_US:
-        return Finding("clock steady", WARN, found, "another process takes this core")
+        return Finding("clock steady", WARN, found, "another process uses this core")
     return Finding("clock steady", OK, found)
 
 

@@ -33,10 +33,10 @@ and with 1 if something still does.
 def down(
     data: DataOption = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, help="Wait for the end for so long.")
+        float, typer.Option("--seconds", min=0.1, help="How long to wait for it to stop.")
     ] = 60.0,
 ) -> None:
-    """Stop everything that runs on a data folder, wait for its end, and say what was stopped."""
+    """Stop everything that runs on a data folder, wait for it, and list what was stopped."""
     folder = data_folder(data)
     found = list(supervisors(folder))
     if not found:

@@ -21,7 +21,7 @@ Examples:
   tape export trades trades.parquet --symbol BTCUSDT --from 2026-11-20 --to 2026-11-21
   tape export bars bars.csv
 
-The end of the file's name says how it is written: .parquet, .csv or .jsonl.
+The file extension selects the format: .parquet, .csv or .jsonl.
 """
 
 

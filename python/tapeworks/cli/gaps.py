@@ -25,7 +25,7 @@ SHOWN += ["ts_to", "ts_to_ns"]
 
 @app.command(epilog=EXAMPLES)
 def gaps(
-    symbol: Annotated[str | None, typer.Argument(help="Only what touches this symbol.")] = None,
+    symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="Start, UTC.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="End, UTC.")] = None,
     source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
@@ -35,10 +35,10 @@ def gaps(
     json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
     data: DataOption = None,
 ) -> None:
-    """List what was lost, and what was not recorded or subscribed, or is not known yet.
+    """List gaps, and what was not recorded or subscribed, or whose gaps are not known yet.
 
-    Of what was lost: cause, range in sequence and time, detection, state. With `--json` the column
-    `finding` says what a row is.
+    Gaps have a cause, a range in sequence and time, a time of detection and a state. With `--json`,
+    the column `finding` says what a row is.
     """
     found = open_lake(data).coverage(symbol, start, end, source=source, channel=channel)
     ledger = found.gaps.to_arrow()

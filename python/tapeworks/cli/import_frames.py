@@ -43,7 +43,7 @@ Exits with 3 if no frame could be decoded as FEED. The frames are kept as dead l
 @app.command(epilog=EXAMPLES)
 def import_frames(
     feed: Annotated[str, typer.Argument(help="The feed, such as binance-spot.")],
-    files: Annotated[list[Path], typer.Argument(help="Files in the order of time; gzip as well.")],
+    files: Annotated[list[Path], typer.Argument(help="Files in time order, plain or gzip.")],
     source: Annotated[
         str, typer.Option(help="Name of the source. [default: that of the feed]")
     ] = "",
@@ -52,7 +52,7 @@ def import_frames(
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Bring captured frames onto the tapes, derive everything, and store it in the lake."""
+    """Import captured frames to the tapes, derive everything, and store it in the lake."""
     name = source_name(source or feed)
     settings = load(config)
     settings = replace(settings, data=data or settings.data, feeds={name: None})

@@ -1,4 +1,4 @@
-"""`tape lake`: prove that the Parquet lake is as it was written, or make its commits again."""
+"""`tape lake`: verify that the Parquet lake is as it was written, or make its commits again."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +22,7 @@ def verify(
     json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
     data: DataOption = None,
 ) -> None:
-    """Read every file: hashes, commits, files that no commit knows. Exits with 1 at any fault."""
+    """Read every file: hashes, commits, files that are in no commit. Exits with 1 on any fault."""
     reports = list(verify_lake(recorded(data)))
     if json:
         print(as_json([{**vars(one), "faults": [vars(f) for f in one.faults]} for one in reports]))
@@ -34,7 +34,7 @@ def verify(
 
 @app.command(
     epilog="Examples:\n  tape lake rebuild\n  tape lake rebuild --source binance-spot\n\n"
-    "Stop the sinks first. Nothing is deleted: what does not count goes to lake/_aside."
+    "Stop the sinks first. Nothing is deleted: damaged and redundant files go to lake/_aside."
 )
 def rebuild(
     source: Annotated[
@@ -42,7 +42,7 @@ def rebuild(
     ] = None,
     data: DataOption = None,
 ) -> None:
-    """Make the commits again from the files, and missing rows from the tapes."""
+    """Rebuild the commits from the files, and missing rows from the tapes."""
     folder = recorded(data)
     known = known_sources(folder)
     for name in source or known:
@@ -69,7 +69,7 @@ def show(reports: list[LakeReport]) -> None:
     for fault in faults:
         console.print(f"[red]{fault.path}: {fault.reason}[/]", soft_wrap=True)
     if faults:
-        console.print("`tape lake rebuild` makes good what files and tapes still hold")
+        console.print("`tape lake rebuild` restores what files and tapes still hold")
 
 
 def _show_rebuilt(report: TopicRebuild) -> None:

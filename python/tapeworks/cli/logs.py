@@ -27,22 +27,26 @@ Examples:
   tape logs
   tape logs -f
   tape logs recorder-binance-spot -n 100
-  tape logs sink                          # all whose name begins so
+  tape logs sink                          # all whose names begin with it
 
-The files are in `log/` of the data folder; each is closed at `log_bytes_max` of [supervisor].
+The files are in `log/` of the data folder; each is rotated at `log_bytes_max` of [supervisor].
 """
 
 
 @app.command(epilog=EXAMPLES)
 def logs(
     name: Annotated[
-        str, typer.Argument(help="A worker, or how its name begins.", show_default=False)
+        str, typer.Argument(help="A worker's name, or how it begins.", show_default=False)
     ] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines of each.")] = 20,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")
+    ] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="How many last lines of each log.")
+    ] = 20,
     data: DataOption = None,
 ) -> None:
-    """Show the last lines of the workers' logs in the order of time, and what comes."""
+    """Show the last lines of the workers' logs in time order."""
     folder = data_folder(data) / "log"
     paths = _chosen(folder, name)
     width = max(len(path.stem) for path in paths)

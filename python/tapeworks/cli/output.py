@@ -33,7 +33,7 @@ PARQUET = "pyarrow.parquet"
 
 
 class Format(StrEnum):
-    """How rows are written."""
+    """Output format."""
 
     TABLE = "table"
     CSV = "csv"

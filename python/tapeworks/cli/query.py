@@ -31,11 +31,9 @@ Times are UTC to the microsecond; <name>_ns holds the rest of the nanosecond, 0 
 
 @app.command(epilog=EXAMPLES)
 def query(
-    sql: Annotated[str, typer.Argument(help="SQL as DuckDB understands it.")],
+    sql: Annotated[str, typer.Argument(help="SQL in DuckDB's dialect.")],
     data: DataOption = None,
-    form: Annotated[Format, typer.Option("--format", "-f", help="How rows are written.")] = (
-        Format.TABLE
-    ),
+    form: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = (Format.TABLE),
     unsafe_external_access: Annotated[
         bool,
         typer.Option(
@@ -44,10 +42,11 @@ def query(
         ),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file instead of the screen.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write to this file instead of the screen."),
     ] = None,
 ) -> None:
-    """Run SQL over all history and what arrived a second ago."""
+    """Run SQL over all history, up to about a second ago."""
     if not sql.strip():
         raise QueryError('expected SQL, such as "show tables", got nothing')
     lake = open_lake(data, external_access=unsafe_external_access)

@@ -20,28 +20,30 @@ app = Application()
 EXAMPLES = """\
 Examples:
   tape repair              # shows what is damaged, and what would be done
-  tape repair --yes        # does it
+  tape repair --yes        # applies the repair
 
-Nothing is deleted: what is damaged of a tape goes to `damaged-<time>/` in its folder, states and
-offsets go to `damaged/` of the data folder. What can be read of the raw tape stays as it is, other
-tapes are made again from their input, and what cannot be had again is a gap in the ledger, of cause
-`damage` (`tape gaps`). It refuses while anything writes the source. If it is interrupted, run it
-again.
+Nothing is deleted: damaged parts of a tape go to `damaged-<time>/` in its folder, states and
+offsets to `damaged/` of the data folder. What can be read of the raw tape stays as it is, other
+tapes are rebuilt from their input, and what cannot be recovered is a gap in the ledger with cause
+`damage` (`tape gaps`). It refuses to run while anything writes the source. If it is interrupted,
+run it again.
 
-It exits with 0 if nothing is damaged or all is repaired, and else with 1.
+It exits with 0 if nothing is damaged or everything is repaired, otherwise with 1.
 """
 
 
 @app.command("repair", epilog=EXAMPLES)
 def repair_data(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it, do not only show it.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Apply the repair; without this, only show it.")
+    ] = False,
     feed: Annotated[
         str, typer.Option(help="Feed of a source that the settings do not name.", metavar="FEED")
     ] = "",
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Move what is damaged aside, declare what is lost, and make the rest again."""
+    """Move damaged data aside, rebuild what can be rebuilt, record the rest as gaps."""
     settings = replace(load(config), data=recorded(data))
     plans = inspect(settings.data)
     if not plans:
@@ -77,8 +79,8 @@ def _decoder(settings: Config, plan: Plan, feed: str) -> tuple[Any | None, str]:
         Decoder(native)
     except ValueError as error:
         raise ConfigError(
-            f"{plan.source}: the settings name no such source, so that its feed is not known: "
-            f"--feed says it ({error})"
+            f"{plan.source}: the settings do not name this source, so its feed is not known: "
+            f"give it with --feed ({error})"
         ) from None
     return None, native
 
@@ -87,7 +89,7 @@ def _repair_and_print(settings: Config, plan: Plan, decoder: Any | None, native:
     report = repair(settings, plan, decoder, native)
     typer.echo(f"{plan.source}: repaired")
     for aside in report.aside:
-        typer.echo(f"{plan.source}: what was damaged is in {aside}")
+        typer.echo(f"{plan.source}: damaged data is in {aside}")
     for lost in report.lost:
         extent = f"offsets {lost.first} to {lost.last} of {lost.topic}"
         typer.echo(f"{plan.source}: {extent} are lost: see `tape gaps`")

@@ -32,7 +32,7 @@ Examples:
 
 
 class Shape(StrEnum):
-    """How records are written."""
+    """Output format."""
 
     JSONL = "jsonl"
     RAW = "raw"
@@ -48,18 +48,16 @@ def replay(
     start: Annotated[str | None, typer.Option("--from", help="Start of receipt, UTC.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="End of receipt, UTC.")] = None,
     speed: Annotated[
-        float | None, typer.Option(help="1 takes as long as it took. [default: flat out]")
+        float | None, typer.Option(help="1 is the original pace. [default: as fast as possible]")
     ] = None,
     source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
-    form: Annotated[Shape, typer.Option("--format", "-f", help="How records are written.")] = (
-        Shape.JSONL
-    ),
+    form: Annotated[Shape, typer.Option("--format", "-f", help="Output format.")] = (Shape.JSONL),
     data: DataOption = None,
 ) -> None:
     """Play history back to standard output, one record a line.
 
-    What retention has taken from a tape comes from the lake, as the same records; depth as it came
-    and connection markers are on tapes only.
+    What retention removed from a tape comes from the lake, as the same records; depth updates as
+    they came and connection markers are on tapes only.
     """
     if speed is not None and speed <= 0:
         raise QueryError(f"expected a speed above 0, got {speed}")

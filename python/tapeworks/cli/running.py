@@ -21,19 +21,21 @@ from tapeworks.worker import LogFormatter
 log = logging.getLogger("tapeworks.cli")
 
 OUTCOMES = """\
-At the end it says of each source what was recorded, and exits with
-  0  all that was asked for was recorded; streams that may be quiet may have been silent
+At the end it reports what was recorded of each source, and exits with
+  0  everything requested was recorded (streams that may be quiet may have been silent)
   1  a recorder failed
-  3  nothing was recorded, or not all: a stream was refused, never subscribed, or silent
-     though it should speak; a book never verified; frames shed
-Gaps are told, and are in the ledger (`tape gaps`): they change no exit code.
+  3  nothing was recorded, or not everything: a stream was refused, never subscribed, or silent
+     although data was due; a book was never verified; frames were shed
+Gaps are reported, and are in the ledger (`tape gaps`); they do not change the exit code.
 """
 SCREEN_SECONDS = 0.5
 LINE_SECONDS = 5.0
 
 SecondsOption = Annotated[
     float | None,
-    typer.Option("--seconds", min=0.1, help="End by itself after so long. [default: Ctrl-C ends]"),
+    typer.Option(
+        "--seconds", min=0.1, help="Stop after this many seconds. [default: run until Ctrl-C]"
+    ),
 ]
 
 
@@ -59,7 +61,7 @@ def run(
     supervisor, started_ns = Supervisor(config), time.time_ns()
     stop = stop_on_signals()
     started = time.monotonic()
-    told = f"recording into [bold]{config.data}[/]; logs in {supervisor.logs}; Ctrl-C ends"
+    told = f"recording into [bold]{config.data}[/]; logs in {supervisor.logs}; Ctrl-C stops"
     supervisor.on_start = lambda: say.print(told)
 
     with _Display(title, say, Status(config.data)) as display:
@@ -121,7 +123,7 @@ class _Display:
         )
 
     def _draw(self) -> None:
-        note = f"{time.monotonic() - self._started:.0f} s · Ctrl-C ends"
+        note = f"{time.monotonic() - self._started:.0f} s · Ctrl-C stops"
         self._live.update(self._screen.draw(self._status.sample(), note), refresh=True)
 
     def _print_line(self) -> None:

@@ -140,14 +140,14 @@ def one_line(state: PipelineState) -> str:
         tapes = {tape.topic: tape for tape in source.tapes}
         raw = tapes.get("market-data.raw")
         lag = max((tape.lag or 0 for tape in source.tapes), default=0)
-        # Books that ended with their session are neither proven nor broken.
+        # Books that ended with their session are neither verified nor broken.
         books = [book for book in source.books.values() if book != "empty"]
-        proven = sum(book == "continuous" for book in books)
+        verified = sum(book == "continuous" for book in books)
         words.append(
             f"{source.name} {amount(raw.per_s if raw else 0)}/s"
             f" frames {raw.items if raw else 0:,}"
             f" lag {lag:,}"
-            + (f" books {proven}/{len(books)}" if books else "")
+            + (f" books {verified}/{len(books)}" if books else "")
             + f" gaps {sum(source.gaps.values())}"
             + trouble(source, " ")
         )
@@ -232,9 +232,9 @@ def _books(text: Text, source: SourceState) -> None:
     if set(states) == {"empty"}:
         text.append("books ended with their session", style="dim")
         return
-    proven = states["continuous"]
-    style = "green" if proven == len(source.books) else "yellow"
-    text.append(f"{proven} of {len(source.books)} books proven", style=style)
+    verified = states["continuous"]
+    style = "green" if verified == len(source.books) else "yellow"
+    text.append(f"{verified} of {len(source.books)} books verified", style=style)
     broken = [symbol for symbol, state in source.books.items() if state != "continuous"]
     if broken:
         more = ", ..." if len(broken) > SYMBOLS_SHOWN else ""

@@ -25,7 +25,7 @@ def status(
     data: DataOption = None,
     once: Annotated[bool, typer.Option("--once", help="Print once and end.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print once, as one JSON text.")] = False,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 1.0,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between refreshes.")] = 1.0,
 ) -> None:
     """Show rates, lags, gaps, books and disk, live. Works beside `tape up` in any terminal."""
     look = Status(recorded(data))
@@ -44,7 +44,7 @@ def status(
     with contextlib.suppress(KeyboardInterrupt), live:
         while True:
             time.sleep(every)
-            live.update(screen.draw(look.sample(), "Ctrl-C ends"), refresh=True)
+            live.update(screen.draw(look.sample(), "Ctrl-C stops"), refresh=True)
 
 
 def _plain(state: PipelineState) -> dict[str, object]:

@@ -15,8 +15,8 @@ EXAMPLES = """\
 Example:
   tape config example > tapeworks.toml && tape up
 
-A feed that its venue refuses is asked again every minute, a worker that dies or hangs is started
-again, and the others go on. `tape down` stops it from another terminal, `tape status` and
+A feed that its venue refuses is retried every minute, a worker that dies or hangs is
+restarted, and the others go on. `tape down` stops it from another terminal, `tape status` and
 `tape logs` show what it does.
 
 """

@@ -1,4 +1,4 @@
-"""`tape verify`: proves that tapes, states, offsets and lake are whole and unchanged."""
+"""`tape verify`: verifies that tapes, states, offsets and lake are whole and unchanged."""
 
 import re
 from dataclasses import asdict
@@ -31,8 +31,9 @@ Examples:
   tape verify data/tape/binance-spot/market-data.raw --expect 81920:9f2c...
 
 The head of a tape is `offset:hash`: a hash of all that the tape holds before that offset. Without
-one that is kept elsewhere, the hash chain shows damage, and changes by whoever does not make all
-later hashes anew. With --expect, anything that was changed, cut or rewritten before is a fault.
+one that is kept elsewhere, the hash chain shows damage, and changes by anyone who does not
+recompute all later hashes. With --expect, anything that was changed, cut or rewritten before is a
+fault.
 """
 
 
@@ -51,13 +52,13 @@ def verify_tapes(
     expect: Annotated[
         str, typer.Option(help="A head that one tape must still agree with.", metavar="OFFSET:HASH")
     ] = "",
-    source: Annotated[str, typer.Option(help="The source whose raw tape --expect is of.")] = "",
+    source: Annotated[str, typer.Option(help="The source whose raw tape --expect is for.")] = "",
     json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
     data: DataOption = None,
 ) -> None:
     """Read every byte: checksums, offsets, hash chain, states; the lake's files and commits.
 
-    Exits with 1 at any fault. Tapes that are named are read alone.
+    Exits with 1 on any fault. Where tapes are named, only those are read.
     """
     if expect or source:
         tapes = [_expected_tape(tapes, source, expect, data)]

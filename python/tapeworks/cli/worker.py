@@ -21,13 +21,13 @@ Examples:
   tape worker sink parquet --data /mnt/data
 
 NAME is a source for a recorder and for derive, and a sink's name for a sink. All workers of a data
-folder see the same disk. Each goes on from what it wrote last, whenever it is started again.
+folder must share one disk. Each resumes where it stopped.
 
 Ctrl-C and SIGTERM end it in good order. It exits with
-  0  it was asked to stop, and all that was asked for was done
+  0  it was stopped, and everything requested was done
   1  it failed: another process does this work, or a tape is damaged (`tape verify` shows it)
-  2  wrong arguments or settings: to start it again does not help
-  3  the venue refuses what is asked for, or not all of it was recorded
+  2  wrong arguments or settings: a restart does not help
+  3  the venue refuses a request, or not everything requested was recorded
 """
 
 EXIT_CODES = {EXIT_REFUSED: EXIT_INCOMPLETE, EXIT_DAMAGED: EXIT_FAILED}

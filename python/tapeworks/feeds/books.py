@@ -2,8 +2,8 @@
 
 A book that lost continuity is asked for as soon as an update shows it, and with exponential
 back-off while that does not help. A book whose stream is subscribed and says nothing is asked for
-as well: it is then on the tape, and its first update proves it. So is one whose snapshot is so far
-ahead of its updates that they do not reach it.
+as well: it is then on the tape, and its first update verifies it. So is one whose snapshot is so
+far ahead of its updates that they do not reach it.
 """
 
 from collections.abc import Iterable, Set

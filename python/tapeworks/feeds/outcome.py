@@ -5,7 +5,7 @@ says it at the end. The rule, for scripts and cron:
 
 - `nothing`: no message of any stream that was asked for came.
 - `part`: a stream was refused, never subscribed, or overdue: silent for longer than its first
-  message may take; or a book whose updates came was never proven by a snapshot; or frames were
+  message may take; or a book whose updates came was never verified by a snapshot; or frames were
   shed.
 - `all`: everything else. A stream that may be quiet by nature, such as the trades of a symbol that
   nobody trades, is told as silent, and is no failure; nor are gaps, which the ledger holds.
@@ -46,7 +46,7 @@ class Outcome:
     verified: int = 0
     """Books that a snapshot proved at least once."""
     unverified: list[str] = field(default_factory=list)
-    """Symbols whose updates came, and whose book was never proven."""
+    """Symbols whose updates came, and whose book was never verified."""
     snapshots: bool = True
     """Whether snapshots can be asked for at all; if not, unverified books are no failure."""
     gaps: int = 0
@@ -80,11 +80,11 @@ class Outcome:
         return EXIT_DONE if self.verdict == "all" else EXIT_INCOMPLETE
 
     def lines(self) -> list[str]:
-        """Returns what a person should read at the end of the recording."""
+        """Returns the summary at the end of the recording."""
         if not self.ended:
             return [f"{self.source}: {self.trouble}"]
         told = [
-            f"{self.source}: {self.spoke} of {self.streams} streams spoke, {self.frames:,} "
+            f"{self.source}: {self.spoke} of {self.streams} streams received data, {self.frames:,} "
             f"messages; {self.verified} of {self.books} books verified; {self.gaps:,} gaps in the "
             f"ledger, {self.dead_letters:,} dead letters, {self.shed:,} frames shed"
         ]
@@ -172,7 +172,7 @@ class Tally:
         self, live: Sequence[Connection], now: float, stats: Mapping[str, Any], trouble: str
     ) -> Outcome:
         """Returns what was achieved so far."""
-        verified = {symbol for symbol in self._books if self._ingest.was_proven(symbol)}
+        verified = {symbol for symbol in self._books if self._ingest.was_verified(symbol)}
         frames, times, refused = dict(self._frames), dict(self._subscribed_s), set(self._refused)
         for connection in live:
             _merge_times(times, connection, now)

@@ -16,7 +16,7 @@ under the contract of the decoders of the core:
   builder, or to `price_units` and `size_units`. A float is refused.
 
 Everything behind it works as for any feed: repeats are dropped, holes in sequences become gaps,
-books are proven, bars, ticks, the lake, exactly once across `kill -9`. A decoder of the core is
+books are verified, bars, ticks, the lake, exactly once across `kill -9`. A decoder of the core is
 faster by far; both are fully supported. `examples/own_feed.py` is a whole one.
 """
 

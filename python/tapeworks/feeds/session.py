@@ -172,7 +172,7 @@ class Session:
             "request_weight": [self.feed.budget.used, self.feed.budget.limit],
             "banned_s": round(self.feed.budget.banned_s(now), 1),
             "unsynchronised": self.ingest.needs_snapshot(),
-            "books_unproven": [
+            "books_unverified": [
                 symbol
                 for symbol in self.feed.books()
                 if self.ingest.book_state(symbol) != "continuous"
@@ -367,7 +367,7 @@ class Session:
         stats = self.ingest.stats()
         refused = stats["failure"] is not None
         if refused and not self._refused:
-            _log.error("frames wait in memory, and beyond its bound are shed: %s", stats["failure"])
+            _log.error("frames are buffered; beyond the limit they are shed: %s", stats["failure"])
         elif self._refused and not refused:
             _log.warning("the tape is written again; since the start shed=%d", stats["shed"])
         self._refused = refused
@@ -427,7 +427,7 @@ async def record(
         status = session.status()
         if status["pending_bytes"]:
             _log.error(
-                "stopped with frames that the tape did not take, which are lost bytes=%d: %s",
+                "stopped with frames that could not be written and are lost bytes=%d: %s",
                 status["pending_bytes"],
                 status["failure"],
             )

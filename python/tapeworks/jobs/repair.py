@@ -1,4 +1,4 @@
-"""Makes a source of which something is damaged good again, and declares what is lost for good.
+"""Repairs a source with damaged data, and declares as gaps what is lost for good.
 
 Nothing is deleted. A damaged raw tape is repaired in place: its whole frames stay at their offsets,
 what is damaged goes to `damaged-<time>/` in its folder. A derived tape is emptied and made again
@@ -64,15 +64,15 @@ class Plan:
         told, remade = [], self.remade_topics()
         for topic in self.damaged_topics():
             if topic in remade:
-                told.append(f"move all of {topic} aside, and make it again from its input")
+                told.append(f"move all of {topic} aside, and rebuild it from its input")
             else:
-                told.append(f"move what is damaged of {topic} aside, and declare a gap for it")
+                told.append(f"move damaged parts of {topic} aside, and record a gap for them")
         kinds = {fault.kind for fault in self.faults}
         if kinds - {TAPE, LAKE}:
-            told.append("move these states and offsets aside; they are made again")
+            told.append("move these states and offsets aside; they are rebuilt")
         if LAKE in kinds or remade:
-            told.append("make the lake's commits again from its files, and missing rows from tapes")
-        return told or ["finish it"]
+            told.append("rebuild the lake's commits from its files, and missing rows from tapes")
+        return told or ["finish the repair"]
 
     def remade_topics(self) -> list[str]:
         """Returns the topics whose tapes are made again, as their input holds everything."""
@@ -245,7 +245,7 @@ class _Work:
             ingest.flush()
             ingest.sync()
             if (reason := ingest.degraded()) is not None:
-                raise TapeworksError(f"{self._source}: {NORMALIZED} is not made again: {reason}")
+                raise TapeworksError(f"{self._source}: {NORMALIZED} is not rebuilt: {reason}")
         finally:
             ingest.close()
 

@@ -203,9 +203,9 @@ class Derivation:
         """Leaves a processor out from here on."""
         self.failures[name] = error
         is_raised = isinstance(error, ProcessorError)
-        advice = "mend it" if is_raised else "run `tape repair`"
+        advice = "fix it" if is_raised else "run `tape repair`"
         log.error(
-            "%s: %s is given up, the others go on; %s and start again: %s",
+            "%s: %s is stopped, the others continue; %s and restart: %s",
             self._source,
             name,
             advice,
@@ -294,7 +294,7 @@ def _is_ready(tape: Path, live: bool) -> bool:
     try:
         return not live or TapeReader(tape).settled
     except (OSError, TapeError):
-        # Its writer is just making it, or is about to mend it.
+        # Its writer is just making it, or is about to repair it.
         return not live
 
 
@@ -331,7 +331,7 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
                 indexed = time.monotonic()
                 derivation.index_books()
         if not derivation.drain():
-            log.warning("%s: stopped with input left; the next start goes on there", source)
+            log.warning("%s: stopped with input left; the next start continues there", source)
     finally:
         derivation.close()
     derivation.raise_failure()

@@ -227,7 +227,7 @@ class PythonStage:
     def _resume(self) -> None:
         target = self._writer.covered
         if undone := self._writer.recovery["undone"]:
-            self.notes.append(f"{undone} items were taken back: their input is gone")
+            self.notes.append(f"{undone} items were undone: their input is gone")
         stored = self._restore(target or 0)
         if target is None:
             self._position = self._begun = self._reader.first
@@ -247,7 +247,9 @@ class PythonStage:
                 self.notes.append(f"the output covers input up to {target}; it ends at {before}")
                 break
         if stored is not None and stored + made != self._writer.end and len(self.notes) == notes:
-            self.notes.append("other items were made again than are stored: another version?")
+            self.notes.append(
+                "rebuilding gave other items than are stored: was it another version?"
+            )
 
     def _enter(self, target: int) -> None:
         try:

@@ -395,7 +395,7 @@ class Feeder:
             # The writer is just making the folder; look again at the next step.
             return None
         if self._live and not reader.settled:
-            # The writer has yet to mend what a loss of power left.
+            # The writer has yet to repair what a loss of power left.
             return None
         offset = self.sink.open()
         try:
@@ -460,7 +460,7 @@ class Feeder:
         delay_s = min(error.retry_after_ms / 1000 * 2**self._failures, BACKOFF_S_MAX)
         self._failures = min(self._failures + 1, 16)
         self._retry_at = time.monotonic() + delay_s
-        log.warning("%s: again in %.1f s: %s", self._tape.name, delay_s, error)
+        log.warning("%s: retry in %.1f s: %s", self._tape.name, delay_s, error)
 
 
 def _received_next(reader: TapeReader) -> int:

@@ -60,7 +60,7 @@ class Member:
             raise
         except (TapeError, LakeError, SinkError) as error:
             if str(error) != str(self.failure):
-                log.error("%s: not stored until this is mended: %s", self.feeder.label, error)
+                log.error("%s: nothing is stored until this is fixed: %s", self.feeder.label, error)
             self.feeder.close()
             self.failure, self.retry_at = error, time.monotonic() + FAILED_S
             return 0
@@ -103,7 +103,9 @@ def _maintain(members: Sequence[Member], stopping: threading.Event) -> None:
                 while not stopping.is_set() and member.feeder.run_maintenance():
                     pass
             except (OSError, TapeworksError) as error:
-                log.warning("%s: upkeep, again later: %s", member.feeder.label, error)
+                log.warning(
+                    "%s: maintenance failed, will be retried: %s", member.feeder.label, error
+                )
 
 
 def _drain_all(members: Sequence[Member]) -> None:

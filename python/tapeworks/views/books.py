@@ -1,4 +1,4 @@
-"""Order books of the past: the proven book of a symbol at any instant."""
+"""Order books of the past: the verified book of a symbol at any instant."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -7,7 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from tapeworks._core import Book, BookHistory, TapeReader, Unproven
+from tapeworks._core import Book, BookHistory, TapeReader, Unverified
 from tapeworks.errors import QueryError
 from tapeworks.views.past_books import Clock, PastBooks
 from tapeworks.views.tail import SourceTail
@@ -119,7 +119,7 @@ class Books:
         """Returns the book of `symbol` as of `at`, or now.
 
         Raises:
-            QueryError: there is no book tape, or the book was not proven at that instant.
+            QueryError: there is no book tape, or the book was not verified at that instant.
         """
         past = self._past.setdefault(source, PastBooks(tail))
         ts = NOW if at is None else at
@@ -138,14 +138,14 @@ class Books:
 
     def _find(
         self, past: PastBooks, source: str, symbol: str, instrument: int, ts: int, clock: Clock
-    ) -> tuple[Book | Unproven | Refused, Origin]:
+    ) -> tuple[Book | Unverified | Refused, Origin]:
         """Asks the tape; and the lake, if the instant lies before all that the tape holds."""
         history, seam = self._history(source)
-        found: Book | Unproven | None = None
+        found: Book | Unverified | None = None
         if history is not None:
             by_clock = {"ts_event" if clock == "event" else "ts_recv": ts}
             found = history.at(instrument, **by_clock)
-            if not seam or not isinstance(found, Unproven) or found.ts_event is not None:
+            if not seam or not isinstance(found, Unverified) or found.ts_event is not None:
                 return self._since(past, history, symbol, instrument, found, seam), "tape"
         if past.is_held():
             return past.at(symbol, instrument, ts, clock, seam), "lake"
@@ -162,16 +162,16 @@ class Books:
         history: BookHistory,
         symbol: str,
         instrument: int,
-        found: Book | Unproven,
+        found: Book | Unverified,
         seam: int | None,
-    ) -> Book | Unproven | Refused:
-        """Looks further back than the tape for when a book was lost that was not proven then."""
+    ) -> Book | Unverified | Refused:
+        """Looks further back than the tape for when a book was lost that was not verified then."""
         if not seam or isinstance(found, Book) or found.ts_event is None or not past.is_held():
             return found
         before = history.at(instrument, ts_event=found.ts_event - 1)
         if isinstance(before, Book) or before.ts_event is not None:
             return found
-        since = past.unproven_since(symbol, instrument, seam)
+        since = past.unverified_since(symbol, instrument, seam)
         return found if since is None else Refused(found.state, since)
 
     def _held(self, past: PastBooks, source: str, symbol: str) -> int | None:
@@ -197,7 +197,7 @@ def _refusal(
     source: str,
     symbol: str,
     at: int | None,
-    refusals: list[Unproven | Refused],
+    refusals: list[Unverified | Refused],
     last: int | None,
     held: int | None,
 ) -> QueryError:
@@ -210,11 +210,11 @@ def _refusal(
             f"the book of {symbol} on {source} is not held {when}, neither on the tape nor in the "
             f"lake: the first is that of {format_time(held)}"
         )
-    text = f"the book of {symbol} on {source} is not proven {when}: it is {state}"
+    text = f"the book of {symbol} on {source} is not verified {when}: it is {state}"
     if since is not None:
         text += f" since {format_time(since)}"
     if last is not None:
-        return QueryError(f"{text}; the last proven one is at {format_time(last)}")
+        return QueryError(f"{text}; the last verified one is at {format_time(last)}")
     return QueryError(f"{text}; `tape gaps` shows what was lost")
 
 

@@ -1,4 +1,4 @@
-"""The door to everything that is stored: `tw.open("data")`.
+"""Read API for a data folder: `tw.open("data")`.
 
 Reads only. A question sees the files and the tape behind them as of one instant, each row once,
 while recorder and sink go on.
@@ -137,7 +137,7 @@ class Lake:
         *,
         source: str | None = None,
     ) -> Result:
-        """Returns the best 20 levels of proven books, about once a second."""
+        """Returns the best 20 levels of verified books, about once a second."""
         return self._rows("book_snapshots", symbols, start, end, source)
 
     def book(
@@ -148,12 +148,12 @@ class Lake:
         source: str | None = None,
         clock: Clock = "event",
     ) -> BookAt:
-        """Returns the proven book of `symbol` as of `at` (all of it up to that ns), or the newest.
+        """Returns the verified book of `symbol` as of `at` (up to and with that ns), or the newest.
 
         `clock` says whose time `at` is: the venue's (`event`) or this host's (`receipt`).
 
         Raises:
-            QueryError: the book was not proven at that instant; the message says since when.
+            QueryError: the book was not verified at that instant; the message says since when.
         """
         chosen = self._instruments.choose(symbol, source)
         ts = None if at is None else parse_time(at)
@@ -381,13 +381,13 @@ class Lake:
         low, high = held.column(0)[0].as_py(), held.column(1)[0].as_py()
         what = f"{table} of {', '.join(chosen.names)}" if chosen.names else table
         if low is None:
-            raise QueryError(f"no {what} are held at all")
+            raise QueryError(f"no {what} are stored")
         outside = (scope.end is not None and scope.end <= low) or (
             scope.start is not None and scope.start > high + 999
         )
         if outside:
             raise QueryError(
-                f"no {what} in that range; held are {format_time(low)} to {format_time(high)}"
+                f"no {what} in that range; stored are {format_time(low)} to {format_time(high)}"
             )
 
 

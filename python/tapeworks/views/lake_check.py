@@ -119,7 +119,7 @@ def _read(path: Path) -> tuple[int, str]:
 
 
 def _verify_version_1(path: Path, report: LakeReport) -> None:
-    """Reads a file of which no hash is known: that it can be read is all that is proven."""
+    """Reads a file of which no hash is known: that it can be read is all that is verified."""
     try:
         with pq.ParquetFile(path) as file:
             for at in range(file.metadata.num_row_groups):

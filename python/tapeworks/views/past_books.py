@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeworks import _core
-from tapeworks._core import KIND_LEVEL, KIND_MARKER, Book, Records, Unproven, book_in
+from tapeworks._core import KIND_LEVEL, KIND_MARKER, Book, Records, Unverified, book_in
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, LakeFile, day_of
 from tapeworks.views.archive import Archive, Wanted
@@ -61,7 +61,7 @@ class PastBooks:
         ts: int,
         clock: Clock,
         seam: int | None,
-    ) -> Book | Unproven:
+    ) -> Book | Unverified:
         """Returns the book as of `ts`; `seam` is the first offset that the tape holds.
 
         Raises:
@@ -73,8 +73,8 @@ class PastBooks:
                 return self._at(symbol, instrument, ts, clock, seam)
         raise QueryError(f"the lake's books of {symbol} cannot be read: files vanish; ask again")
 
-    def unproven_since(self, symbol: str, instrument: int, seam: int) -> int | None:
-        """Returns since when the book was not proven at offset `seam`; none if it was."""
+    def unverified_since(self, symbol: str, instrument: int, seam: int) -> int | None:
+        """Returns since when the book was not verified at offset `seam`; none if it was."""
         end = min(seam, self._tail.committed(TOPIC))
         since: int | None = None
         for place in self._until(symbol, instrument, NEVER, "event", end)[::-1]:
@@ -89,7 +89,7 @@ class PastBooks:
 
     def _at(
         self, symbol: str, instrument: int, ts: int, clock: Clock, seam: int | None
-    ) -> Book | Unproven:
+    ) -> Book | Unverified:
         committed = self._tail.committed(TOPIC)
         end = committed if seam is None else min(seam, committed)
         places = self._until(symbol, instrument, ts, clock, end)
@@ -208,7 +208,7 @@ def _is_whole(places: Rows, entry: Any) -> bool:
     if entry["code"] == CHECKPOINT_BEGIN:
         return True
     before = places[places["offset"] < entry["offset"]]
-    proven = (before["code"] == CHECKPOINT_BEGIN) | (
+    verified = (before["code"] == CHECKPOINT_BEGIN) | (
         (before["code"] == BOOK_STATE) & (before["state"] == CONTINUOUS)
     )
-    return bool(proven.any())
+    return bool(verified.any())

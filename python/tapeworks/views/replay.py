@@ -55,7 +55,9 @@ class Replay:
 
     def __iter__(self) -> Iterator[Records]:
         if self.speed is not None and self.speed <= 0:
-            raise QueryError(f"expected a speed above 0, or none for flat out, got {self.speed}")
+            raise QueryError(
+                f"expected a speed above 0, or none for as fast as possible, got {self.speed}"
+            )
         streams = self._streams()
         batches = self._single(streams[0]) if len(streams) == 1 else self._merged(streams)
         return self._paced(batches)

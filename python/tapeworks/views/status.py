@@ -251,7 +251,7 @@ class _Source:
 
     def _read_gaps(self) -> None:
         for marker in self._markers(GAPS, GAP_CODE):
-            # A gap is told again when its state changes: the last word counts.
+            # A gap is written again when its state changes: the last record counts.
             key = tuple(int(marker[name]) for name in ("instrument", "channel", "cause", "first"))
             start = int(marker["ts_start"])
             self._gaps[(*key, start)] = (int(marker["cause"]), int(marker["state"]))
@@ -275,7 +275,7 @@ class _Source:
             markers = np.frombuffer(records.numpy("marker"), MARKER)
             found.extend(markers[markers["code"] == code])
             if topic == BOOK:
-                # A level on the book tape proves its book: nothing else is ever written there.
+                # Only levels of verified books are on the book tape.
                 levels = np.frombuffer(records.numpy("level"), LEVEL)
                 for instrument in np.unique(levels["instrument"]):
                     self._books.setdefault(int(instrument), 3)

@@ -1,8 +1,8 @@
 //! The book at any past instant, from a book tape.
 //!
 //! Rebuilt from the last checkpoint at or before the instant and the updates after it, never from
-//! the start of the day. The answer is a book that was proven at that instant, or says why there is
-//! none: an instant between the last update before a break and the break itself is not proven.
+//! the start of the day. The answer is a book that was verified at that instant, or says why there
+//! is none: an instant between the last update before a break and the break itself is not verified.
 
 use std::path::Path;
 
@@ -63,7 +63,7 @@ impl Moment {
     }
 }
 
-/// A proven book of the past.
+/// A verified book of the past.
 #[derive(Debug, Clone)]
 pub struct PastBook {
     /// The book.
@@ -79,27 +79,27 @@ pub struct PastBook {
     pub is_newest: bool,
 }
 
-/// Why there is no proven book at a moment.
+/// Why there is no verified book at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unproven {
+pub struct Unverified {
     /// The state at that moment; `Empty` also if the tape holds nothing of the instrument so far.
     pub state: SyncState,
-    /// `ts_event` since when nothing is proven: of the last update applied, or of the change of
+    /// `ts_event` since when nothing is verified: of the last update applied, or of the change of
     /// state. [`NONE`] if nothing ever was.
     pub ts_event: i64,
     /// `ts_recv` of the same.
     pub ts_recv: i64,
-    /// Update id of the book that was proven last, 0 if none was.
+    /// Update id of the book that was verified last, 0 if none was.
     pub sequence: u64,
 }
 
 /// The book at a moment, or why there is none.
 #[derive(Debug, Clone)]
 pub enum Past {
-    /// A proven book.
+    /// A verified book.
     Book(Box<PastBook>),
-    /// None is proven.
-    Unproven(Unproven),
+    /// None is verified.
+    Unverified(Unverified),
 }
 
 /// All books of a book tape, at any instant that it covers.
@@ -181,16 +181,16 @@ impl<T: BookTape> BookHistory<T> {
         let found = entries.iter().rfind(|entry| entry.offset >= first && seen(entry));
         let Some(entry) = found.copied() else {
             let never =
-                Unproven { state: SyncState::Empty, ts_event: NONE, ts_recv: NONE, sequence: 0 };
-            return Ok(Some(Past::Unproven(never)));
+                Unverified { state: SyncState::Empty, ts_event: NONE, ts_recv: NONE, sequence: 0 };
+            return Ok(Some(Past::Unverified(never)));
         };
         match entry.state() {
             None => {}
             // The checkpoint that follows lies after the moment, or was not written before a crash.
             Some(SyncState::Continuous) => {
-                return Ok(Some(Past::Unproven(unproven(SyncState::Bridging, &entry))))
+                return Ok(Some(Past::Unverified(unverified(SyncState::Bridging, &entry))))
             }
-            Some(state) => return Ok(Some(Past::Unproven(self.last_proven(state, &entry)))),
+            Some(state) => return Ok(Some(Past::Unverified(self.last_verified(state, &entry)))),
         }
         let mut rebuild = Rebuild::new(instrument, moment);
         self.tape.seek(entry.offset)?;
@@ -204,8 +204,8 @@ impl<T: BookTape> BookHistory<T> {
         rebuild.finish(self.tape.path(), &entry)
     }
 
-    /// Since when nothing is proven, if `entry` says that the book is in `state`.
-    fn last_proven(&self, state: SyncState, entry: &BookPlace) -> Unproven {
+    /// Since when nothing is verified, if `entry` says that the book is in `state`.
+    fn last_verified(&self, state: SyncState, entry: &BookPlace) -> Unverified {
         let entries = self.checkpoints.of(entry.instrument);
         let before = entries.iter().take_while(|other| other.offset <= entry.offset);
         // The first change since the book was last shown is when it was lost.
@@ -216,12 +216,12 @@ impl<T: BookTape> BookHistory<T> {
                 Some(_) => since = *other,
             }
         }
-        unproven(state, &since)
+        unverified(state, &since)
     }
 }
 
-const fn unproven(state: SyncState, since: &BookPlace) -> Unproven {
-    Unproven { state, ts_event: since.ts_event, ts_recv: since.ts_recv, sequence: since.sequence }
+const fn unverified(state: SyncState, since: &BookPlace) -> Unverified {
+    Unverified { state, ts_event: since.ts_event, ts_recv: since.ts_recv, sequence: since.sequence }
 }
 
 /// Where reading stands between a checkpoint and the moment.
@@ -380,7 +380,7 @@ impl Rebuild {
                 if exact {
                     return Ok(Some(Past::Book(Box::new(self.past))));
                 }
-                Ok(Some(Past::Unproven(Unproven { state, ts_event, ts_recv, sequence })))
+                Ok(Some(Past::Unverified(Unverified { state, ts_event, ts_recv, sequence })))
             }
         }
     }

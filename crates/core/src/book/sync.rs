@@ -1,4 +1,4 @@
-//! The one book-synchronisation machine, for all L2 feeds: is a book proven continuous?
+//! The one book-synchronisation machine, for all L2 feeds: is a book verified continuous?
 //!
 //! ```text
 //!            update                 snapshot, nothing buffered continues it
@@ -122,7 +122,7 @@ impl Sync {
         }
     }
 
-    /// How far the book is proven.
+    /// How far the book is verified.
     #[inline]
     pub const fn state(&self) -> SyncState {
         self.state
@@ -370,7 +370,7 @@ impl Sync {
         match self.state {
             SyncState::Continuous => false,
             // Also an older one: a snapshot far ahead of its stream would otherwise be waited for
-            // without end. The next update proves it, or breaks the book.
+            // without end. The next update verifies it, or breaks the book.
             SyncState::Bridging => self.open.is_none(),
             _ => self
                 .buffered

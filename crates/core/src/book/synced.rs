@@ -1,4 +1,4 @@
-//! A book and the machine that says whether it is proven.
+//! A book and the machine that says whether it is verified.
 
 use std::collections::VecDeque;
 
@@ -45,7 +45,7 @@ impl SyncedBook {
         &self.sync
     }
 
-    /// The book, if it is proven and between two updates.
+    /// The book, if it is verified and between two updates.
     #[inline]
     pub fn book(&self) -> Option<&L2Book> {
         (self.sync.state() == SyncState::Continuous && self.sync.open.is_none())
@@ -63,7 +63,7 @@ impl SyncedBook {
     }
 
     /// Takes in what concerns `instrument` in `records`: its levels and markers, and the end of the
-    /// session, after which no book is proven.
+    /// session, after which no book is verified.
     pub fn observe(&mut self, instrument: u32, records: &Records) {
         for record in records {
             let is_mine = record.header().instrument == instrument;

@@ -1,4 +1,4 @@
-//! Books: normalised records in, proven books out.
+//! Books: normalised records in, verified books out.
 //!
 //! The output, per instrument:
 //! - a `BookState` marker at every change of the synchronisation state;

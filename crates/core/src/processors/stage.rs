@@ -70,11 +70,11 @@ impl Stage {
         let reader = Reader::open(input)?;
         if reader.kind() != processor.input_kind() {
             return Err(Error::invalid(format!(
-                "{} wants a tape of {:?}; {} holds {:?}",
+                "{}: expected a tape of {:?}, got {:?} in {}",
                 processor.name(),
                 processor.input_kind(),
-                input.display(),
-                reader.kind()
+                reader.kind(),
+                input.display()
             )));
         }
         let tape = TapeConfig {
@@ -186,7 +186,7 @@ impl Stage {
             return Err(Error::invalid(reason.clone()));
         }
         let before = self.position;
-        // After a failed sync the output is made good first; see `Tape::reopen`.
+        // After a failed sync the output is restored first; see `Tape::reopen`.
         match self.output.reopen().and_then(|()| step(self)) {
             Ok(()) => {
                 if self.saved_ts == i64::MIN {
@@ -357,8 +357,8 @@ impl Stage {
         let made = self.restore(target)?;
         if undone > 0 {
             self.notes.push(format!(
-                "{undone} items of {} from {} on were taken back: the input that they were made \
-                 of was lost with the power",
+                "{undone} items of {} from {} on were undone: the input that they were derived \
+                 from was lost with the power",
                 self.output.path().display(),
                 self.output.end()
             ));
@@ -385,7 +385,7 @@ impl Stage {
         let stored = self.output.end() - made.unwrap_or(0);
         if made.is_some() && again != stored && self.notes.len() == notes {
             self.notes.push(format!(
-                "{} made {again} items again where {stored} are stored: another version made them",
+                "{} rebuilt {again} items where {stored} are stored: another version made them",
                 self.processor.name(),
             ));
         }

@@ -18,14 +18,14 @@ pub struct SyncTracker {
 #[derive(Debug, Clone)]
 struct Followed {
     machine: Sync,
-    /// Whether it was proven at any time.
-    proven: bool,
+    /// Whether it was verified at any time.
+    verified: bool,
 }
 
 impl Followed {
     #[inline]
     fn note(&mut self, step: Step) {
-        self.proven |= step.changed && self.machine.state() == SyncState::Continuous;
+        self.verified |= step.changed && self.machine.state() == SyncState::Continuous;
     }
 }
 
@@ -48,7 +48,7 @@ impl SyncTracker {
         }
     }
 
-    /// How far the book of `instrument` is proven.
+    /// How far the book of `instrument` is verified.
     pub fn state(&self, instrument: u32) -> SyncState {
         match self.machines.get(instrument as usize) {
             Some(Some(book)) => book.machine.state(),
@@ -56,9 +56,9 @@ impl SyncTracker {
         }
     }
 
-    /// Whether the book of `instrument` was proven at any time, however short.
-    pub fn was_proven(&self, instrument: u32) -> bool {
-        matches!(self.machines.get(instrument as usize), Some(Some(book)) if book.proven)
+    /// Whether the book of `instrument` was verified at any time, however short.
+    pub fn was_verified(&self, instrument: u32) -> bool {
+        matches!(self.machines.get(instrument as usize), Some(Some(book)) if book.verified)
     }
 
     /// The instruments whose books cannot go on without a snapshot, in order of id.
@@ -109,7 +109,7 @@ impl SyncTracker {
         }
         Some(self.machines[at].get_or_insert_with(|| Followed {
             machine: Sync::new(continuity(feed)),
-            proven: false,
+            verified: false,
         }))
     }
 }

@@ -166,7 +166,7 @@ numbered! {
 }
 
 numbered! {
-    /// How far a book is proven. The numbers are stored on tapes: never reuse one.
+    /// How far a book is verified. The numbers are stored on tapes: never reuse one.
     pub enum SyncState {
         /// Nothing came yet, or the recording session ended.
         Empty = 0, "empty";
@@ -174,7 +174,7 @@ numbered! {
         AwaitingSnapshot = 1, "awaiting_snapshot";
         /// A snapshot is held; the update that continues it is awaited.
         Bridging = 2, "bridging";
-        /// The book is proven. The only state in which it is shown.
+        /// The book is verified. The only state in which it is shown.
         Continuous = 3, "continuous";
         /// An update was lost, or cannot be right. Updates are buffered; a new snapshot is needed.
         Broken = 4, "broken";

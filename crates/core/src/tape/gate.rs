@@ -10,7 +10,7 @@ const WAITING_MAX: usize = 1024;
 /// What holds back the durable mark of a tape that is made from another one.
 ///
 /// Both tapes reach the disk apart. Were an item called durable while its input is not, a loss of
-/// power could leave it without the input that proves it, and it would have to be taken back.
+/// power could leave it without the input that it is made of, and it would have to be taken back.
 #[derive(Debug)]
 pub(crate) struct Gate {
     input: Reader,

@@ -13,9 +13,9 @@ use crate::codec::{TapeKind, FRAME_HEADER};
 use crate::error::{Error, Result};
 use crate::record::GapCause;
 
-const ADVICE: &str = "the tape was replaced, restored from a copy, or rewritten since. Bring the \
-                      tape back that was read before; or give up what was made of it, and make it \
-                      anew from this one";
+const ADVICE: &str = "the tape was replaced, restored from a copy, or rewritten since. Restore \
+                      the tape that was read before; or discard what was derived from it, and \
+                      derive it again from this one";
 
 /// The item at `index` of the items back to back in `payload`.
 fn item_at(payload: &[u8], index: usize, kind: TapeKind) -> Option<&[u8]> {

@@ -87,7 +87,7 @@ struct Plan {
 /// # Errors
 /// `Error::Locked`: somebody writes the tape. `Error::Io`, `Error::DiskFull`: the tape is as it
 /// was, or the repair is to be called again. `Error::Corrupt`: no segment has a head that can be
-/// read, or the hash chain alone is broken, which nothing can make good.
+/// read, or the hash chain alone is broken, which cannot be repaired.
 pub fn repair(path: &Path) -> Result<Repair> {
     // A lock makes the folder that it locks; a tape that is not there is to stay so.
     list(path)?;
@@ -106,8 +106,8 @@ pub fn repair(path: &Path) -> Result<Repair> {
                 &fault.path,
                 fault.byte,
                 format!(
-                    "{}: all frames are whole, and nobody can tell which of them were changed. \
-                     Bring the tape back from a copy, or go on with it as it is",
+                    "{}: all frames are whole, and it cannot be known which of them were changed. \
+                     Restore the tape from a copy, or keep using it as it is",
                     fault.reason
                 ),
             ));

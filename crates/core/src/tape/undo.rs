@@ -1,8 +1,8 @@
-//! Taking back what covers input that no longer exists.
+//! Undoing output whose input no longer exists.
 //!
-//! A tape and the tape that is made from it reach the disk apart. A loss of power may leave the
-//! one with less than the other was made of: what cannot be proven from the input is taken back,
-//! down to the last frame whose input is there. What was durable never is: it had durable input.
+//! A derived tape and its input are written to disk separately. After a loss of power the derived
+//! tape may hold output of input that is gone: it is undone, back to the last frame whose input is
+//! still there. Durable output is never undone: its input was durable before it.
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;

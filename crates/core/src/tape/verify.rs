@@ -1,4 +1,4 @@
-//! Proving a tape: what it holds, whether all of it is whole, and one hash of its items.
+//! Verifying a tape: what it holds, whether all of it is whole, and one hash of its items.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,10 +28,10 @@ pub struct Fault {
 }
 
 /// The hash of a tape up to an offset: of the frames before it, in their segment, and so, by the
-/// chain, of all segments before. Kept outside the tape, it proves that nothing before was changed.
+/// chain, of all segments before. Kept outside the tape, it shows that nothing before was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Offset after the last item that it proves.
+    /// Offset after the last item that it covers.
     pub offset: u64,
     /// SHA-256.
     pub hash: [u8; 32],
@@ -100,7 +100,7 @@ pub struct Report {
     pub head: Option<Head>,
     /// From this offset on an unbroken chain leads to the head: what is before was put together
     /// by a repair.
-    pub proven_from: u64,
+    pub verified_from: u64,
     /// The first fault. `None`: the tape is whole.
     pub fault: Option<Fault>,
 }
@@ -154,7 +154,7 @@ pub fn verify_against(path: &Path, expected: Option<Head>) -> Result<Report> {
                 None => {
                     proof.hash = None;
                     report.end = files.get(index + 1).map_or(report.end, |next| next.first);
-                    report.proven_from = report.end;
+                    report.verified_from = report.end;
                     if report.frames == 0 {
                         report.first = report.end;
                     }
@@ -190,7 +190,7 @@ impl Report {
             links: 0,
             links_pending: 0,
             head: None,
-            proven_from: first,
+            verified_from: first,
             fault: None,
         }
     }
@@ -240,7 +240,7 @@ fn check_ends(last: &SegmentFile, proof: &Proof, report: &Report) -> Result<()> 
         )),
         None if offset <= *first => wrong(format!(
             "the expected hash is that of offset {offset}, and the tape starts at {first}: \
-             retention took what it proves; keep a newer one"
+             retention took what it covers; keep a newer one"
         )),
         None => wrong(format!(
             "the expected hash is that of offset {offset}, where no frame of the tape ends, which \
@@ -276,8 +276,8 @@ fn check(file: &SegmentFile, is_last: bool, proof: &mut Proof, report: &mut Repo
     report.segments_compressed += u64::from(file.is_cold);
     report.durable = report.durable.max(segment.durable());
     if identity.flags & REPAIRED != 0 {
-        // What was put together anew proves nothing of what was there.
-        report.proven_from = file.first;
+        // What was put together anew says nothing of what was there.
+        report.verified_from = file.first;
         proof.hash = None;
     }
     let chain = check_link(file, &segment, proof, report)?;
@@ -290,7 +290,7 @@ fn check(file: &SegmentFile, is_last: bool, proof: &mut Proof, report: &mut Repo
     }
     if identity.flags & REPAIRED != 0 {
         proof.hash = None;
-        report.proven_from = report.end;
+        report.verified_from = report.end;
     }
     Ok(())
 }

@@ -52,8 +52,8 @@ class BinanceConfig:
     snapshot_limit: int = 0
     """Levels a side of a REST snapshot; 0: 5000 on spot, 1000 on futures."""
     snapshot_refresh_s: float = 0.0
-    """Put a fresh snapshot of every book on the raw tape after so long, to check against; a proven
-    book does not take it in. 0: never."""
+    """Put a fresh snapshot of every book on the raw tape after so long, to check against; a
+    verified book does not take it in. 0: never."""
     definitions_s: float = -1.0
     """How often exchangeInfo is fetched, for halts and changed tick sizes; 0: at the start only;
     -1: 300 on spot; 3600 on futures, which send all their symbols at once and never fewer."""
