@@ -43,7 +43,7 @@ def recorded(
     first, *_, last = shown.splitlines()
     assert first.startswith("recording into data")
     assert last.startswith("binance-spot")
-    assert "6 of 6 streams spoke" in last
+    assert "6 of 6 streams received data" in last
     assert "2 of 2 books verified; 0 gaps" in last
     return tape
 

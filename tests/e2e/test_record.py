@@ -39,14 +39,14 @@ def test_all_that_was_asked_for_is_told(tape, start):
     # A healthy venue: every stream spoke, every book is verified, exit code 0.
     simulator = start("--symbols", "BTCUSDT", "--rate", 200)
     told = record(tape, simulator.ws_url, simulator.rest_url, seconds=10, code=0)
-    assert "binance-spot: 3 of 3 streams spoke" in told
+    assert "binance-spot: 3 of 3 streams received data" in told
     assert "1 of 1 books verified" in told
 
 
 def test_venue_that_was_never_reached_is_a_failure(tape, nowhere):
     # Nobody listens there. The recording runs to its end, says so, and is no success.
     told = record(tape, f"ws://{nowhere}", f"http://{nowhere}", code=3)
-    assert "0 of 3 streams spoke" in told
+    assert "0 of 3 streams received data" in told
     assert "never subscribed: btcusdt@trade" in told
     assert "nothing of what was asked for was recorded: cannot connect" in told
 
@@ -55,7 +55,7 @@ def test_book_that_was_never_verified_is_a_failure(tape, start, nowhere):
     # Streams come and requests fail: updates are recorded whose book nobody can know.
     simulator = start("--symbols", "BTCUSDT", "--rate", 200)
     told = record(tape, simulator.ws_url, f"http://{nowhere}", code=3)
-    assert "3 of 3 streams spoke" in told
+    assert "3 of 3 streams received data" in told
     assert "book never verified: BTCUSDT" in told
     assert "only a part of what was asked for was recorded" in told
 
@@ -81,7 +81,7 @@ def test_refused_feed_does_not_end_its_neighbour(tape, start):
     out, errors = process.communicate(timeout=100)
     told = " ".join((out + errors).split())
     assert process.returncode == 3, told
-    assert "good: 3 of 3 streams spoke" in told
+    assert "good: 3 of 3 streams received data" in told
     assert "bad: nothing of what was asked for was recorded" in told
     assert "Invalid symbol" in told
 
@@ -89,5 +89,5 @@ def test_refused_feed_does_not_end_its_neighbour(tape, start):
 def test_end_before_the_recorder_is_loaded_is_told_as_any_other(tape, nowhere):
     # It is asked to stop while Python still imports: it says what it achieved all the same.
     told = record(tape, f"ws://{nowhere}", f"http://{nowhere}", seconds=0.1, code=3)
-    assert "0 of 3 streams spoke" in told
+    assert "0 of 3 streams received data" in told
     assert "nothing of what was asked for was recorded" in told
