@@ -28,6 +28,7 @@ WORKERS = """
 import ctypes, logging, os, signal, sys, threading, time
 from tapeworks.errors import ConfigError, CorruptTapeError, VenueError
 from tapeworks.heartbeat import beat
+from tapeworks.stopping import on_stop
 
 log = logging.getLogger("worker")
 
@@ -35,7 +36,7 @@ def run(*arguments, **named):
     return globals()[arguments[0].name.replace("-", "_")]()
 
 def steady():
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    on_stop(lambda *_: sys.exit(0))
     while True:
         beat()
         time.sleep(0.05)
