@@ -45,6 +45,9 @@ def failing():
     log.error("the reason why")
     return 7
 
+def mute():
+    os._exit(7)
+
 def refused():
     raise VenueError("Invalid symbol")
 
@@ -389,6 +392,15 @@ def test_log_cannot_act_or_tell_secrets(make: Callable[..., Supervisor]):
     for shown in (text, child.last):
         assert "\x1b" not in shown
         assert "hunter2" not in shown
+
+
+def test_worker_without_a_word_is_told_with_its_log(make: Callable[..., Supervisor]):
+    # As on a disk that is full from the start: the reason could not be written anywhere.
+    supervisor = make("mute", restart_ms=60_000, restart_ms_max=60_000)
+    supervisor.start()
+    [child] = supervisor.children
+    until(supervisor, lambda: child.failures > 0)
+    assert child.last == f"nothing in {child.log}: disk full?"
 
 
 def test_worker_that_cannot_be_started_is_tried_again(make: Callable[..., Supervisor]):

@@ -153,7 +153,10 @@ class Child:
                 lines = file.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
-        return one_line(LOG_HEAD.sub("", lines[-1])) if lines else ""
+        # A worker that fails says why. Where nothing stands, it could not be written.
+        return (
+            one_line(LOG_HEAD.sub("", lines[-1])) if lines else f"nothing in {self.log}: disk full?"
+        )
 
     def _open_log(self) -> IO[bytes]:
         if self.log.exists() and self.log.stat().st_size > self.log_bytes_max:
