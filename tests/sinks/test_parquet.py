@@ -207,6 +207,26 @@ def test_statistics_let_a_reader_skip(spine, maker):
         assert footer.row_group(0).column(index).statistics.has_min_max
 
 
+def test_columns_of_one_value_are_plain_and_may_vary_later(spine, maker):
+    # All counts of the first row group are equal, so that none is looked up in a dictionary; those
+    # of the second are not.
+    spine.append(maker.definitions())
+    early, later = maker.trades(1_000), maker.trades(1_000, first=1_000)
+    early["instrument"] = later["instrument"] = 1
+    later["count"] = range(1_000)
+    spine.append(early)
+    spine.append(later)
+    drain(spine, row_group_rows=1_000)
+    footer = pq.read_metadata(files(spine)[0])
+    columns = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
+    for group in range(2):
+        count, size = (footer.row_group(group).column(columns[name]) for name in ("count", "size"))
+        assert "RLE_DICTIONARY" not in count.encodings
+        assert "RLE_DICTIONARY" in size.encodings
+    counts = sorted(pq.read_table(files(spine)[0])["count"].to_pylist())
+    assert counts == sorted([1] * 1_000 + list(range(1_000)))
+
+
 def test_instrument_without_definition_waits(spine, maker):
     # Trades of an unknown instrument are not written under no symbol: the sink says why, and
     # goes on when the definition comes.

@@ -5,12 +5,15 @@ commit can name it at no further reading.
 """
 
 import hashlib
+import inspect
+import itertools
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tapeworks import commits, lake
@@ -22,6 +25,12 @@ STATISTICS = {"symbol", "price", "interval_ms", *lake.SORTED}
 # Where a dictionary grows beyond this, plain values are written from there on: numbers that hardly
 # repeat would cost five times the time in it, and be a third larger.
 DICTIONARY_BYTES_MAX = 128 << 10
+# Pages end by their size alone, as each takes a compressor of its own. Releases of pyarrow that
+# cannot end a page by its rows have no such option.
+_PAGE_ROWS = "max_rows_per_page"
+_PAGES: dict[str, Any] = (
+    {_PAGE_ROWS: 1 << 20} if _PAGE_ROWS in inspect.signature(pq.ParquetWriter).parameters else {}
+)
 
 
 class UnexpectedNulls(Exception):
@@ -102,11 +111,13 @@ def write_table_file(
         commits.VERSION_KEY: str(commits.TABLE_VERSION).encode(),
         commits.TAPE_KEY: (tape or "").encode(),
     }
-    rows = 0
+    rows, batches = 0, iter(batches)
+    first = next(batches, None)
+    uniform = set() if first is None else uniform_columns(first)
     file = HashedFile(path)
     try:
-        writer = FileWriter(file, schema.with_metadata(metadata), table, level)
-        for batch in batches:
+        writer = FileWriter(file, schema.with_metadata(metadata), table, level, uniform)
+        for batch in batches if first is None else itertools.chain([first], batches):
             writer.write(batch)
             rows += batch.num_rows
         writer.close()
@@ -122,24 +133,29 @@ class FileWriter:
     """Writes batches of one table as Parquet, each as one row group.
 
     Columns that `schema` calls required take a fifth less time to encode, and readers need not look
-    for absent values in them.
+    for absent values in them. Those that are `uniform` are written as plain values: to look each up
+    in a dictionary would take twice the time, and they compress to nothing all the same.
     """
 
-    def __init__(self, file: Any, schema: pa.Schema, table: Table, level: int) -> None:
+    def __init__(
+        self, file: Any, schema: pa.Schema, table: Table, level: int, uniform: Collection[str]
+    ) -> None:
         paths = {field.name: _leaf(field) for field in schema}
         delta = [name for name in table.delta if name in paths]
+        plain = {*delta, *uniform}
         self._schema = schema
         self._writer = pq.ParquetWriter(
             file,
             schema,
             compression="zstd",
             compression_level=level,
-            use_dictionary=[p for name, p in paths.items() if name not in delta],
+            use_dictionary=[p for name, p in paths.items() if name not in plain],
             dictionary_pagesize_limit=DICTIONARY_BYTES_MAX,
             column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
             write_page_index=True,
             write_page_checksum=True,
             write_statistics=[path for name, path in paths.items() if name in STATISTICS],
+            **_PAGES,
         )
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -167,6 +183,17 @@ def columns_with_absent(batch: pa.RecordBatch) -> set[str]:
         for field, column in zip(batch.schema, batch.columns, strict=True)
         if column.null_count
     }
+
+
+def uniform_columns(batch: pa.RecordBatch) -> set[str]:
+    """Returns the names of the columns of integers in which all values of `batch` are the same."""
+    found = set()
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if pa.types.is_integer(field.type) and not column.null_count:
+            ends = pc.min_max(column).as_py()
+            if ends["min"] == ends["max"]:
+                found.add(field.name)
+    return found
 
 
 def with_required(schema: pa.Schema, nullable: Collection[str]) -> pa.Schema:
