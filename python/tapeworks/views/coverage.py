@@ -218,9 +218,9 @@ class Ledger:
             for one in wanted[each.source]
             for cause, span in _not_carried(each, one, asked)
         ]
-        gaps = f"select '{GAP}' as finding, * from ({_gaps_sql(chosen, first, last, channels)})"
-        sql = gaps if not rows else f"({gaps}) union all by name ({_rows_sql(rows)})"
-        table = self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
+        sql = f"select '{GAP}' as finding, * from ({_gaps_sql(chosen, first, last, channels)})"
+        gaps = self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
+        table = pa.concat_tables([gaps, _rows_like(gaps.schema, rows)])
         title = " ".join(["coverage", *chosen.names])
         return Coverage(table, title, recorded, asked)
 
@@ -361,20 +361,30 @@ def _unknown(recorded: Recorded, asked: Range) -> Iterator[tuple[str, int, int]]
         yield NOT_YET_KNOWN if recorded.is_open else NOT_RECORDED, at, last
 
 
-def _row(source: str, finding: str, cause: str, wanted: Wanted | None, span: Sequence[int]) -> str:
-    symbol, channel = (wanted.symbol, wanted.channel) if wanted else ("", "")
-    texts = ", ".join(map(quote, (finding, source, cause, symbol, channel)))
-    return f"({texts}, {span[0]}, {span[1]})"
+def _row(
+    source: str, finding: str, cause: str, wanted: Wanted | None, span: Sequence[int]
+) -> dict[str, Any]:
+    start, end = span
+    return {
+        "finding": finding,
+        "venue": source,
+        "cause": cause,
+        "symbol": (wanted and wanted.symbol) or None,
+        "channel": (wanted and wanted.channel) or None,
+        "ts_from": start // 1_000,
+        "ts_from_ns": start % 1_000,
+        "ts_to": end // 1_000,
+        "ts_to_ns": end % 1_000,
+    }
 
 
-def _rows_sql(rows: list[str]) -> str:
-    """Returns the rows with the names and types of the columns of gaps."""
-    return (
-        "select finding, venue, cause, nullif(symbol, '') as symbol, "
-        f"nullif(channel, '') as channel, {_time_columns('ts_from')}, {_time_columns('ts_to')} "
-        f"from (values {', '.join(rows)}) "
-        "as found(finding, venue, cause, symbol, channel, ts_from, ts_to)"
-    )
+def _rows_like(schema: pa.Schema, rows: list[dict[str, Any]]) -> pa.Table:
+    """Returns `rows` with the columns of `schema`; what they do not name is null."""
+    columns = []
+    for column in schema:
+        values = pa.array([row.get(column.name) for row in rows])
+        columns.append(pa.nulls(0, column.type) if not rows else values.cast(column.type))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _gaps_sql(
@@ -396,11 +406,6 @@ def _gaps_sql(
         "order by tape_offset desc) as latest from gaps) "
         f"where latest = 1 and {' and '.join(where)} order by ts_detected, ts_detected_ns"
     )
-
-
-def _time_columns(name: str) -> str:
-    ts = f"{name}::bigint"
-    return f"make_timestamptz({ts} // 1000) as {name}, ({ts} % 1000)::smallint as {name}_ns"
 
 
 def _first_mentions(tail: SourceTail) -> dict[str, int]:

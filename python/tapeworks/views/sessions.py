@@ -202,12 +202,15 @@ def intersect(left: list[Range], right: list[Range]) -> list[Range]:
 def subtract(left: list[Range], right: list[Range]) -> list[Range]:
     """Returns what is in a range of `left` and in none of `right`; each ascends."""
     found: list[Range] = []
+    cuts = intersect(left, right)
+    at = 0
     for start, end in left:
-        at = start
-        for low, high in intersect([(start, end)], right):
-            if at < low:
-                found.append((at, low))
-            at = high
-        if at < end:
-            found.append((at, end))
+        since = start
+        while at < len(cuts) and cuts[at][0] < end:
+            if since < cuts[at][0]:
+                found.append((since, cuts[at][0]))
+            since = cuts[at][1]
+            at += 1
+        if since < end:
+            found.append((since, end))
     return found
