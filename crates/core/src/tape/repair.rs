@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::mem::take;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -114,7 +115,8 @@ pub fn repair(path: &Path) -> Result<Repair> {
         }
         Some(_) => {}
     }
-    Plan::new(path)?.run()
+    let mut plan = Plan::new(path)?;
+    plan.run().inspect_err(|_| plan.withdraw())
 }
 
 /// Empties the tape at `path`, which is made from another one, so that its stage makes all of it
@@ -128,14 +130,7 @@ pub fn remake(path: &Path) -> Result<Repair> {
     let _lock = FolderLock::take(path)?;
     finish(path)?;
     let mut plan = Plan::new(path)?;
-    for file in list(path)? {
-        plan.runs(&file);
-        plan.moved.extend(file.path.file_name().map(|name| name.to_string_lossy().into_owned()));
-    }
-    let Some((head, identity)) = plan.head else { return Err(plan.no_head()) };
-    (plan.input, plan.ts_max) = (NO_INPUT, i64::MIN);
-    plan.add_newest(&head, &identity, 0, 0)?;
-    plan.commit()?;
+    plan.empty().inspect_err(|_| plan.withdraw())?;
     finish(path)?;
     let (moved_to, moved) = (Some(plan.folder), plan.moved);
     Ok(Repair { moved_to, moved, lost: Vec::new(), remade_from: Some(0), end: 0 })
@@ -174,7 +169,15 @@ impl Plan {
         })
     }
 
-    fn run(mut self) -> Result<Repair> {
+    /// Leaves nothing behind of what was not begun: once the list is there, it has to be finished.
+    fn withdraw(&self) {
+        if !self.tape.join(UNFINISHED).exists() {
+            self.ready.iter().for_each(|path| drop(std::fs::remove_file(path)));
+            drop(std::fs::remove_dir(&self.folder));
+        }
+    }
+
+    fn run(&mut self) -> Result<Repair> {
         let files = list(&self.tape)?;
         self.next = files.first().map_or(0, |file| file.first);
         for (index, file) in files.iter().enumerate() {
@@ -195,13 +198,25 @@ impl Plan {
         self.commit()?;
         finish(&self.tape)?;
         let remade_from = (is_made && self.promised > kept).then_some(kept);
-        let moved_to = Some(self.folder);
-        Ok(Repair { moved_to, moved: self.moved, lost: self.lost, remade_from, end })
+        let moved_to = Some(self.folder.clone());
+        let (moved, lost) = (take(&mut self.moved), take(&mut self.lost));
+        Ok(Repair { moved_to, moved, lost, remade_from, end })
+    }
+
+    /// Plans that all segments are moved aside, and a first one without items takes their place.
+    fn empty(&mut self) -> Result<()> {
+        for file in list(&self.tape)? {
+            self.runs(&file)?;
+            self.moved
+                .extend(file.path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+        let Some((head, identity)) = self.head else { return Err(self.no_head()) };
+        (self.input, self.ts_max) = (NO_INPUT, i64::MIN);
+        self.add_newest(&head, &identity, 0, 0)?;
+        self.commit()
     }
 
     fn no_head(&self) -> Error {
-        // Nothing was moved into it.
-        drop(std::fs::remove_dir(&self.folder));
         let reason = "no segment has a head that can be read: move the folder away, and begin anew";
         Error::corrupt(&self.tape, 0, reason)
     }
@@ -214,7 +229,7 @@ impl Plan {
 
     /// Goes through one file: what is whole stays, else its whole frames are put together anew.
     fn take(&mut self, file: &SegmentFile, is_newest: bool) -> Result<()> {
-        let (runs, is_whole) = self.runs(file);
+        let (runs, is_whole) = self.runs(file)?;
         if is_whole && !is_newest && file.first == self.next {
             for run in &runs {
                 self.pass(run);
@@ -244,14 +259,18 @@ impl Plan {
     }
 
     /// The whole frames of `file`, and whether there is nothing else in it.
-    fn runs(&mut self, file: &SegmentFile) -> (Vec<Run>, bool) {
-        let Ok(raw) = std::fs::read(&file.path) else { return (Vec::new(), false) };
-        let Ok(head) = Head::read(&raw, &file.path) else { return (Vec::new(), false) };
+    ///
+    /// # Errors
+    /// `Error::Io`: it cannot be read now, which says nothing about what is in it.
+    fn runs(&mut self, file: &SegmentFile) -> Result<(Vec<Run>, bool)> {
+        let raw = std::fs::read(&file.path)
+            .map_err(|error| Error::io(error, doing("reading", &file.path)))?;
+        let Ok(head) = Head::read(&raw, &file.path) else { return Ok((Vec::new(), false)) };
         if head.first_offset != file.first {
-            return (Vec::new(), false);
+            return Ok((Vec::new(), false));
         }
         let Ok(identity) = Identity::read(&raw, &head, &file.path) else {
-            return (Vec::new(), false);
+            return Ok((Vec::new(), false));
         };
         self.head = Some((head, identity));
         if self.input == NO_INPUT && self.ts_max == i64::MIN {
@@ -259,9 +278,9 @@ impl Plan {
         }
         let word = |at: usize| u64::from_le_bytes(raw[at..at + 8].try_into().unwrap_or_default());
         self.promised = self.promised.max(word(DURABLE));
-        let (bytes, is_unpacked) = if file.is_cold { unpacked(file) } else { (raw, true) };
+        let (bytes, is_unpacked) = if file.is_cold { unpacked(file)? } else { (raw, true) };
         let (runs, is_whole) = self.find_runs(&bytes, &head, identity.lost_from);
-        (runs, is_whole && is_unpacked)
+        Ok((runs, is_whole && is_unpacked))
     }
 
     fn find_runs(&mut self, bytes: &[u8], head: &Head, lost_from: u64) -> (Vec<Run>, bool) {
@@ -443,13 +462,22 @@ fn next_frame(bytes: &[u8], from: usize, next: u64) -> Option<(usize, Frame)> {
 
 /// The segment that a compressed file stands for, as far as its blocks can be unpacked, and whether
 /// that is all of it.
-fn unpacked(file: &SegmentFile) -> (Vec<u8>, bool) {
-    let Ok(mut segment) = Segment::open(file) else { return (vec![0; HEAD], false) };
+///
+/// # Errors
+/// `Error::Io`: it cannot be read now.
+fn unpacked(file: &SegmentFile) -> Result<(Vec<u8>, bool)> {
+    let mut segment = match Segment::open(file) {
+        Err(Error::Corrupt { .. }) => return Ok((vec![0; HEAD], false)),
+        opened => opened?,
+    };
     let mut bytes = segment.head_bytes().to_vec();
     let read = super::chain::for_each_frame(&mut segment, |segment, at, frame| {
         bytes.extend_from_slice(segment.bytes(at, at + frame.size()));
         Ok(())
     });
-    // What comes before the error is there.
-    (bytes, read.is_ok())
+    match read {
+        // What comes before the damage is there.
+        Err(Error::Corrupt { .. }) => Ok((bytes, false)),
+        read => read.map(|_| (bytes, true)),
+    }
 }
