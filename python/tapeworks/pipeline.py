@@ -29,7 +29,7 @@ from tapeworks.errors import (
     VenueError,
 )
 from tapeworks.processors.derive import STEPS, Derivation, Step
-from tapeworks.register import Register
+from tapeworks.register import Register, registered
 from tapeworks.registry import target_of
 from tapeworks.settings import (
     Config,
@@ -147,6 +147,7 @@ def run_worker(config: Config, worker: Worker) -> int:
         names = ", ".join(f"{one.kind} {one.member}" for one in known)
         raise ConfigError(f"expected a worker of {names}, got {worker.kind} {worker.member}")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(registered(config.data, worker.kind, worker.member))
         if worker.kind == "recorder":
             stack.enter_context(lock_sources(config.data, [worker.member]))
         return run_alone(_order(config, worker))
@@ -180,7 +181,7 @@ def lock_source(data: Path, source: str, *, repairing: bool = False) -> FolderLo
     except TapeLockedError as error:
         holder = f"process {error.holder}" if error.holder else "another process"
         raise TapeLockedError(
-            f"{source} is recorded into {data} already, by {holder}; nothing was started. "
+            f"{source} in {data} is written already, by {holder}; nothing was started. "
             f"`tape down --data {data}` stops it; --data names another folder"
         ) from None
     if not repairing and unfinished_repair(data, source).exists():
@@ -260,10 +261,13 @@ class Supervisor:
         Raises:
             TapeLockedError: a source is recorded already; nothing was started.
         """
-        held = lock_sources(self.config.data, list(self.config.feeds))
-        self._held = self._locks.enter_context(held)
-        self.logs.mkdir(parents=True, exist_ok=True)
-        self._register = self._locks.enter_context(Register(self.config.data))
+        # The entry outlives the locks: who waits for its end, `tape down`, finds them free.
+        with contextlib.ExitStack() as stack:
+            self._register = stack.enter_context(Register(self.config.data))
+            held = lock_sources(self.config.data, list(self.config.feeds))
+            self._held = stack.enter_context(held)
+            self.logs.mkdir(parents=True, exist_ok=True)
+            self._locks = stack.pop_all()
         self.on_start()
         for child in self.children:
             self._start(child, time.monotonic())

@@ -1,4 +1,5 @@
-"""Which supervisors run on a data folder: each says so in `run/<pid>.<n>/`, with its workers.
+"""What runs on a data folder: each process says so in `run/<pid>.<n>/`, a supervisor with its
+workers.
 
 The folder is locked for as long as its supervisor lives, so that what a dead one has left is known
 as such, and no other process that has got its number is taken for it.
@@ -10,6 +11,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,6 +75,21 @@ class Register:
         }
         with contextlib.suppress(OSError):
             replace_file(self._folder / FILE, json.dumps(told), sync=False)
+
+
+@contextlib.contextmanager
+def registered(data: Path, kind: str, member: str) -> Iterator[None]:
+    """Enters this process, which does one thing without a supervisor, while the block lasts.
+
+    SIGTERM, by which `tape down` stops it, ends it as Ctrl-C does.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Register(data) as register:
+        name = f"{kind}-{member}"
+        register.write([{"name": name, "kind": kind, "member": member, "state": "running"}])
+        yield
 
 
 def supervisors(data: Path) -> Iterator[Supervised]:

@@ -27,15 +27,21 @@ def exchange() -> Iterator[Simulator]:
         yield simulator
 
 
+def settings(exchange: Simulator) -> str:
+    """The settings of one source, that exchange."""
+    return (
+        f'[feeds.binance-spot]\nsymbols = ["BTCUSDT"]\nws_url = "{exchange.ws_url}"\n'
+        f'rest_url = "{exchange.rest_url}"\n'
+    )
+
+
 @pytest.fixture
 def up(exchange: Simulator, tape: Any) -> Callable[..., "subprocess.Popen[str]"]:
     """Starts `tape up` over the exchange, and waits until something is in the lake."""
 
     def start(more: str = "") -> "subprocess.Popen[str]":
-        (tape.folder / "tapeworks.toml").write_text(
-            f'[feeds.binance-spot]\nsymbols = ["BTCUSDT"]\nws_url = "{exchange.ws_url}"\n'
-            f'rest_url = "{exchange.rest_url}"\n[sinks.parquet]\nflush_seconds = 1.0\n{more}'
-        )
+        written = f"{settings(exchange)}[sinks.parquet]\nflush_seconds = 1.0\n{more}"
+        (tape.folder / "tapeworks.toml").write_text(written)
         process: subprocess.Popen[str] = tape.start("up")
         wait(lambda: (tape.folder / "data" / "lake" / "trades").is_dir(), process)
         return process
@@ -109,6 +115,26 @@ def test_down_stops_in_good_order_and_says_what(up: Callable[..., Any], tape: An
     assert process.returncode == 0, errors
     assert not any(map(is_running, pids))
     check_exact(tape.folder / "data")
+    assert tape.run("down") == "nothing runs on data\n"
+
+
+def test_down_stops_a_worker_that_runs_alone(exchange: Simulator, tape: Any):
+    # It holds its source: the refusal of another one names `tape down`, which knows it.
+    urls = ("--set", f"ws_url={exchange.ws_url}", "--set", f"rest_url={exchange.rest_url}")
+    (tape.folder / "tapeworks.toml").write_text(settings(exchange))
+    worker = tape.start("worker", "recorder", "binance-spot")
+    name = "recorder-binance-spot"
+    wait(lambda: any((tape.folder / "data" / "run").glob("*/supervisor.json")), worker)
+    told = tape.refuse("record", "binance", "BTCUSDT", *urls, "--seconds", 1, code=1)
+    assert f"by process {worker.pid}" in told
+    assert tape.run("down") == f"stopped process {worker.pid}: {name}\n"
+    _, errors = worker.communicate(timeout=20)
+    assert worker.returncode in (0, 3), errors
+    tape.run("record", "binance", "BTCUSDT", *urls, "--seconds", 5)
+
+
+def test_down_of_a_folder_that_is_not_there(tape: Any):
+    assert "expected a data folder" in tape.refuse("down", "--data", "nowhere", code=2)
     assert tape.run("down") == "nothing runs on data\n"
 
 

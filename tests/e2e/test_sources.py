@@ -52,7 +52,7 @@ def test_second_recorder_of_a_source_is_refused_whole_and_at_once(tape: Any):
         first = tape.start("up")
         assert first.stdout is not None
         assert first.stdout.readline().startswith("recording into data")
-        told = f"tape: binance-spot is recorded into data already, by process {first.pid}"
+        told = f"tape: binance-spot in data is written already, by process {first.pid}"
         for words in (
             ["up"],
             ["record", "binance", "BTCUSDT", *urls],

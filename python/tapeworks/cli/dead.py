@@ -22,13 +22,14 @@ app = Application()
 EXAMPLES = """\
 Examples:
   tape dead
-  tape dead --from 2026-11-20 --format jsonl     # whole frames, as text
+  tape dead --from 2026-11-20 --format jsonl     # whole frames
   tape dead --raw 4711 > frame.bin               # one frame, exactly as it came
   tape query "select reason, count(*) from dead_letters group by reason"
   tape query "select raw_offset, decode(frame) from dead_letters"
 
 A frame is kept as it came. `byte` is where decoding stopped in it, `raw_offset` its place on the
-raw tape. The feed goes on without it; its content is missing, see `tape gaps`.
+raw tape. The feed goes on without it; its content is missing, see `tape gaps`. In JSON and CSV a
+frame that is no UTF-8 text is \\x and its hexadecimal digits.
 """
 
 

@@ -1,4 +1,4 @@
-"""`tape down`: stops what `tape up` or `tape record` runs on a data folder."""
+"""`tape down`: stops what runs on a data folder: supervisors, single workers, imports, repairs."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import typer
 
 from tapeworks.cli.command import Application
 from tapeworks.cli.options import DataOption, data_folder
-from tapeworks.errors import TapeworksError
+from tapeworks.errors import ConfigError, TapeworksError
 from tapeworks.register import Supervised, supervisors
 
 LOOK_S = 0.1
@@ -38,6 +38,8 @@ def down(
 ) -> None:
     """Stop everything that runs on a data folder, wait for it, and list what was stopped."""
     folder = data_folder(data)
+    if data is not None and not folder.is_dir():
+        raise ConfigError(f"expected a data folder: --data FOLDER, got {folder}, which is none")
     found = list(supervisors(folder))
     if not found:
         typer.echo(f"nothing runs on {folder}")
@@ -54,7 +56,12 @@ def _stop(folder: Path, one: Supervised, deadline: float) -> Iterator[str]:
         yield f"process {one.pid} runs in another container or on another machine: stop it there"
         return
     names = ", ".join(str(worker.get("name")) for worker in one.workers) or "no worker"
-    if not _ask_to_stop(folder, one.pid):
+    try:
+        asked = _ask_to_stop(folder, one.pid)
+    except PermissionError:
+        yield f"process {one.pid} is another user's, and still runs: {names}; stop it as that user"
+        return
+    if not asked:
         typer.echo(f"process {one.pid} has ended by itself")
         return
     while _runs(folder, one.pid):

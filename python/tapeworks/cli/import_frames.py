@@ -19,6 +19,7 @@ from tapeworks.errors import ConfigError, FeedError, TapeError
 from tapeworks.feeds.captures import Captured, Captures
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.pipeline import Config, catch_up, lock_sources
+from tapeworks.register import registered
 
 FLUSH_FRAMES = 512
 CONNECTION = 0
@@ -57,7 +58,7 @@ def import_frames(
     settings = load(config)
     settings = replace(settings, data=data or settings.data, feeds={name: None})
     ts_first = _check(feed, files, Captures(feed, symbol, stream))
-    with lock_sources(settings.data, [name]):
+    with registered(settings.data, "import", name), lock_sources(settings.data, [name]):
         _import(settings, name, feed, files, Captures(feed, symbol, stream), ts_first)
 
 

@@ -3,9 +3,11 @@
 Nothing here loads rich: what answers a question must not wait for it (`console.py` does).
 """
 
+import contextlib
 import csv
 import importlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,12 +63,23 @@ def plain(value: object) -> object:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        return _bytes_as_text(value)
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
     return value
+
+
+def _bytes_as_text(value: bytes) -> str:
+    r"""Returns the text that bytes are, or `\x` and their digits, from which they can be had again.
+
+    Text that begins with `\x` itself is written by its digits as well.
+    """
+    with contextlib.suppress(UnicodeDecodeError):
+        if not (decoded := value.decode()).startswith("\\x"):
+            return decoded
+    return "\\x" + value.hex()
 
 
 def as_json(value: object) -> str:
@@ -88,13 +101,33 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
         _write(table, form, file)
         return
     try:
-        if form is Format.PARQUET:
-            importlib.import_module(PARQUET).write_table(table, output, compression="zstd")
-        else:
-            with output.open("w", encoding="utf-8", newline="") as file:
-                _write(table, form, file)
+        with _in_one_step(output) as path:
+            if form is Format.PARQUET:
+                importlib.import_module(PARQUET).write_table(table, path, compression="zstd")
+            else:
+                with path.open("w", encoding="utf-8", newline="") as file:
+                    _write(table, form, file)
     except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error.strerror or error}") from None
+        kept = "; the file that was there is as it was" if output.is_file() else ""
+        raise ConfigError(f"cannot write {output}: {error.strerror or error}{kept}") from None
+
+
+@contextlib.contextmanager
+def _in_one_step(output: Path) -> Iterator[Path]:
+    """Yields the path to write to: at `output` is nothing of it before all of it is there."""
+    target = output.resolve()
+    if target.exists() and not target.is_file():
+        # A pipe or a device.
+        yield output
+        return
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        if target.exists():
+            shutil.copymode(target, aside)
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 class _Terminal:
@@ -167,6 +200,8 @@ def text(value: object) -> str:
     if isinstance(value, Decimal):
         digits = format(value, "f")
         return digits.rstrip("0").rstrip(".") if "." in digits else digits
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
     return one_line(str(plain(value)))
 
 

@@ -32,6 +32,7 @@ from tapeworks.jobs.inspection import (
 from tapeworks.lake_rebuild import rebuild
 from tapeworks.pipeline import Config, catch_up, lock_source, unfinished_repair
 from tapeworks.processors.derive import LEDGER, NORMALIZE, NORMALIZED, RAW, STEPS
+from tapeworks.register import registered
 from tapeworks.sinks.base import UNKNOWN
 from tapeworks.tape import DAMAGE, Loss, TapeReader, note_loss, noted_losses, received
 
@@ -133,7 +134,10 @@ def repair(config: Config, plan: Plan, feed: Any | None, native: str) -> Report:
         TapeworksError: it cannot be repaired; the message says what to do.
     """
     work = _Work(config, plan, feed, native)
-    with lock_source(config.data, plan.source, repairing=True):
+    with (
+        registered(config.data, "repair", plan.source),
+        lock_source(config.data, plan.source, repairing=True),
+    ):
         _check_unlocked(config.data, plan.source)
         with _locked_lake(config.data, plan.source):
             remade = work.repair_tapes()
