@@ -320,7 +320,8 @@ def test_second_recorder_of_a_source_is_refused_at_once(make: Callable[..., Supe
     first = make("steady")
     first.start()
     second = make("busy", "steady")
-    with pytest.raises(TapeLockedError, match=f"steady in .* is written already, by process {os.getpid()}"):
+    told = f"steady in .* is written already, by process {os.getpid()}"
+    with pytest.raises(TapeLockedError, match=told):
         second.start()
     assert not any(child.process for child in second.children)
     other = make("busy")

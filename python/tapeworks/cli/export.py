@@ -21,8 +21,8 @@ Examples:
   tape export trades trades.parquet --symbol BTCUSDT --from 2026-11-20 --to 2026-11-21
   tape export bars bars.csv
 
-The file extension selects the format: .parquet, .csv or .jsonl. A file of that name is replaced once
-all is written; where that fails, it stays as it is.
+The file extension selects the format: .parquet, .csv or .jsonl. A file of that name is replaced
+once all is written; where that fails, it stays as it is.
 """
 
 
