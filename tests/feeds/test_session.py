@@ -9,15 +9,20 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tapeworks as tw
 from tapeworks._core import TapeReader
+from tapeworks.cli.settings import load
 from tapeworks.errors import VenueError
 from tapeworks.feeds import session as recorder
 from tapeworks.feeds.binance import BinanceConfig
+from tapeworks.feeds.outcome import EXIT_INCOMPLETE, Outcome
+from tapeworks.pipeline import catch_up
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 VENUE = Path(__file__).with_name("venue.py")
@@ -244,6 +249,39 @@ def test_two_lines_survive_the_cut_of_one(venue, tmp_path):
     assert status["duplicates"] > 100
     assert_no_trade_is_missing(tmp_path)
     assert not [gap for gap in markers(tmp_path, GAP) if gap[33] == SEQUENCE]
+
+
+def test_line_that_is_down_at_the_end_is_an_open_gap_of_its_streams(venue, tmp_path):
+    # Two lines of one symbol each. One is cut and never let in again; the other records on.
+    async def scenario(newest: dict[str, Any]) -> None:
+        await until(lambda: len(newest["connections"]) == 2)
+        await until(lambda: all(len(ids) > 50 for ids in trade_ids(tmp_path).values()))
+        venue.fault(closed_to_new=1, cut="first")
+        await until(lambda: newest["outcome"]["down"] != [])
+        count = newest["frames"]
+        await until(lambda: newest["frames"] > count + 50)
+
+    status = play(venue.config(channels=("trade",), streams_max=1), tmp_path, scenario)
+    outcome = status["outcome"]
+    assert outcome["verdict"] == "part"
+    [down] = outcome["down"]
+    found = Outcome(**{name: value for name, value in outcome.items() if name != "verdict"})
+    assert found.exit_code == EXIT_INCOMPLETE
+    assert f"connection down at the end, an open gap: {down}" in "\n".join(found.lines())
+    lost, kept = sorted(SYMBOLS, key=lambda symbol: not down.startswith(symbol.lower()))
+    catch_up(replace(load(None), data=tmp_path, feeds={"binance-spot": None}))
+    lake = tw.open(tmp_path)
+    [gap] = lake.gaps().to_pylist()
+    assert (gap["symbol"], gap["channel"]) == (lost, "trade")
+    assert (gap["cause"], gap["state"]) == ("disconnect", "open")
+    # It begins with the last trade that came.
+    assert gap["ts_from"] == lake.trades(lost).to_pylist()[-1]["ts_event"]
+    [recorded] = lake.coverage().recorded
+    start = recorded.ranges[0][0] + 10**9
+    after = lake.coverage(lost, gap["ts_detected"], recorded.ranges[-1][1])
+    assert "gap" in [row["finding"] for row in after.to_pylist()]
+    assert not lake.coverage(lost, start, recorded.ranges[-1][1]).is_complete
+    assert lake.gaps(kept).to_pylist() == []
 
 
 def test_lost_book_event_resynchronises_that_book_alone(venue, tmp_path):

@@ -26,12 +26,15 @@ class Venue:
         self.skip_depth = 0
         self.quiet_depth = False
         self.hang = 0.0
+        self.closed_to_new = False
         self.refuse: list[tuple[int, dict[str, str]]] = []
         self.stale = 0
         self.log: dict[str, Any] = {"connects": 0, "control": [], "requests": [], "pongs": 0}
 
-    async def stream(self, request: web.Request) -> web.WebSocketResponse:
-        """Serves one socket."""
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Serves one socket, if new ones are let in."""
+        if self.closed_to_new:
+            return web.Response(status=503)
         socket = web.WebSocketResponse(autoping=False)
         await socket.prepare(request)
         self.log["connects"] += 1
@@ -84,6 +87,7 @@ class Venue:
         self.stale += int(query.get("stale", 0))
         self.quiet_depth = bool(int(query.get("quiet_depth", self.quiet_depth)))
         self.hang = float(query.get("hang", self.hang))
+        self.closed_to_new = bool(int(query.get("closed_to_new", self.closed_to_new)))
         if "refuse" in query:
             self.refuse += [(int(query["refuse"]), {"Retry-After": query["after"]})]
         if "cut" in query:

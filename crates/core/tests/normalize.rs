@@ -245,26 +245,85 @@ fn recorder_that_stopped_has_no_open_gap_until_it_records_again() {
 }
 
 #[test]
-fn outage_of_streams_without_sequence_is_declared() {
-    // Quotes: opened when the last line ends, closed by the first quote after. Trades: nothing, as
-    // their ids go on without a hole.
+fn what_no_line_carries_any_more_is_an_open_gap() {
+    // Of every stream, whatever its continuity: none of them may ever speak again. Closed by the
+    // first event after; ids that go on without a hole show that nothing is missing.
     let mut rig = Rig::new(FeedId::BinanceSpot);
     rig.session(MarkerCode::Connected, 1, 0, 0);
     rig.text(1, 1, &quote(10));
     rig.trade(1, 2, 5);
-    let out = rig.session(MarkerCode::Disconnected, 1, 0, 100);
-    let open = gaps(&out);
-    assert_eq!(open.len(), 1);
-    assert_eq!((open[0].state, open[0].channel), (GapState::Open as u8, Channel::Quote as u8));
-    assert_eq!(open[0].cause, GapCause::Disconnect as u8);
+    rig.text(1, 3, &depth(100, 110, None));
+    let open = gaps(&rig.session(MarkerCode::Disconnected, 1, 0, 100));
+    let expected = [(Channel::Trade, 5), (Channel::Quote, 1), (Channel::Depth, 0)];
+    assert_eq!(open.len(), 3);
+    for (gap, (channel, ms)) in open.iter().zip(expected) {
+        assert_eq!((gap.channel, gap.cause), (channel as u8, GapCause::Disconnect as u8));
+        assert_eq!((gap.state, gap.count), (GapState::Open as u8, u32::MAX));
+        assert_eq!(gap.ts_start, START + ms * MS);
+    }
     rig.session(MarkerCode::Connected, 2, 0, 200);
-    assert!(gaps(&rig.trade(2, 250, 6)).is_empty());
+    // A repeat is nothing new: it does not say that the stream goes on.
+    assert!(rig.trade(2, 240, 5).is_empty());
+    let trade = gaps(&rig.trade(2, 250, 6));
+    assert_eq!(trade.len(), 1);
+    assert_eq!((trade[0].state, trade[0].count), (GapState::Closed as u8, 0));
+    assert_eq!(trade[0].ts_start, open[0].ts_start);
     let out = rig.text(2, 300, &quote(20));
     assert_eq!(kinds(&out), [Kind::Marker, Kind::Quote]);
     let closed = gaps(&out)[0];
     assert_eq!((closed.state, closed.ts_start), (GapState::Closed as u8, START + MS));
-    assert_eq!(closed.header.ts_event, START + 300 * MS);
+    assert_eq!((closed.header.ts_event, closed.count), (START + 300 * MS, u32::MAX));
     assert!(gaps(&rig.text(2, 301, &quote(21))).is_empty());
+    // Five ids are missing: the sequence tells them, and so does the end of the outage.
+    let told = gaps(&rig.text(2, 302, &depth(116, 120, None)));
+    let told: Vec<_> = told.iter().map(|gap| (gap.cause, gap.state, gap.count)).collect();
+    let closed = GapState::Closed as u8;
+    let expected =
+        [(GapCause::Sequence as u8, closed, 5), (GapCause::Disconnect as u8, closed, 5)];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_line_that_is_down_concerns_its_own_streams() {
+    // Two lines of different streams: one of them goes down, and never comes back.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.session(MarkerCode::Connected, 1, 0, 0);
+    rig.session(MarkerCode::Connected, 2, 1, 0);
+    rig.trade(1, 1, 5);
+    rig.text(2, 2, &quote(10));
+    let open = gaps(&rig.session(MarkerCode::Disconnected, 1, 0, 100));
+    let open: Vec<_> = open.iter().map(|gap| (gap.channel, gap.state)).collect();
+    assert_eq!(open, [(Channel::Trade as u8, GapState::Open as u8)]);
+    assert!(gaps(&rig.text(2, 101, &quote(11))).is_empty());
+    assert!(gaps(&rig.session(MarkerCode::EndOfSession, 0, 0, 200)).is_empty());
+}
+
+#[test]
+fn twins_of_which_one_is_down_lose_nothing() {
+    // Both carry the same streams: only when the second is down too, something is.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.session(MarkerCode::Connected, 1, 4, 0);
+    rig.session(MarkerCode::Connected, 2, 4, 0);
+    rig.trade(1, 1, 5);
+    assert!(gaps(&rig.session(MarkerCode::Disconnected, 1, 4, 100)).is_empty());
+    rig.trade(2, 101, 6);
+    assert_eq!(gaps(&rig.session(MarkerCode::Disconnected, 2, 4, 200)).len(), 1);
+}
+
+#[test]
+fn history_does_not_end_an_outage() {
+    // What is fetched while no line is up says nothing of the line.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.session(MarkerCode::Connected, 1, 0, 0);
+    rig.trade(1, 1, 5);
+    rig.session(MarkerCode::Disconnected, 1, 0, 100);
+    let body = "[{\"id\":4,\"price\":\"1.0\",\"qty\":\"2.0\",\"quoteQty\":\"2.0\",\"time\":\
+                1700000000004,\"isBuyerMaker\":true,\"isBestMatch\":true}]";
+    let context = "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=4";
+    let out = rig.blob(BlobKind::Rest, 1, 110, context, body.as_bytes());
+    assert_eq!((trades(&out), gaps(&out)), (vec![4], vec![]));
+    rig.session(MarkerCode::Connected, 2, 0, 200);
+    assert_eq!(gaps(&rig.trade(2, 250, 6)).len(), 1);
 }
 
 #[test]

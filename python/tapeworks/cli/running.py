@@ -26,7 +26,8 @@ At the end it reports what was recorded of each source, and exits with
   1  a recorder failed
   3  nothing was recorded, or not everything: a stream was refused, never subscribed, or silent
      although data was due; a book was never verified; frames were shed
-Gaps are reported, and are in the ledger (`tape gaps`); they do not change the exit code.
+Gaps are reported, and are in the ledger (`tape gaps`); they do not change the exit code, but for
+one that is open at the end since its connection is down: 3.
 """
 SCREEN_SECONDS = 0.5
 LINE_SECONDS = 5.0

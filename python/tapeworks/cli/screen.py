@@ -201,7 +201,7 @@ def _headline(source: SourceState) -> Text:
         if quiet:
             text.append(f", {quiet} silent", style="yellow")
         lacking = recorder.get("outcome", {})
-        for what in ("refused", "overdue"):
+        for what in ("refused", "overdue", "down"):
             if names := lacking.get(what):
                 streams = "1 stream" if len(names) == 1 else f"{len(names)} streams"
                 text.append(f", {streams} {what}", style="yellow")

@@ -8,8 +8,8 @@ to the decoder of the core; only the venue's rare control messages come here.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Protocol
@@ -46,6 +46,19 @@ class Line:
     """Its number among the lines of the feed: connections of one group stand in for each other."""
     copies: int = 1
     """How many sockets carry the same streams at once."""
+
+
+def group_lines(lines: Iterable[Line]) -> list[Line]:
+    """Returns `lines`, of one group exactly if they carry the same streams.
+
+    A feed may leave the group out: lines of different streams must not pass for copies of each
+    other, or that one of them is down would not be noticed.
+    """
+    groups: dict[frozenset[str], int] = {}
+    return [
+        replace(line, group=groups.setdefault(frozenset(line.streams), len(groups)))
+        for line in lines
+    ]
 
 
 class ControlKind(Enum):

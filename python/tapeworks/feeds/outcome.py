@@ -5,8 +5,8 @@ says it at the end. The rule, for scripts and cron:
 
 - `nothing`: no message of any stream that was asked for came.
 - `part`: a stream was refused, never subscribed, or overdue: silent for longer than its first
-  message may take; or a book whose updates came was never verified by a snapshot; or frames were
-  shed.
+  message may take; or its line was down at the end; or a book whose updates came was never verified
+  by a snapshot; or frames were shed.
 - `all`: everything else. A stream that may be quiet by nature, such as the trades of a symbol that
   nobody trades, is told as silent, and is no failure; nor are gaps, which the ledger holds.
 """
@@ -42,6 +42,8 @@ class Outcome:
     refused: list[str] = field(default_factory=list)
     unsubscribed: list[str] = field(default_factory=list)
     """Never subscribed: the venue was not reached, or did not answer."""
+    down: list[str] = field(default_factory=list)
+    """Subscribed once, and no connection carried it at the end."""
     books: int = 0
     verified: int = 0
     """Books that a snapshot proved at least once."""
@@ -63,7 +65,8 @@ class Outcome:
     def lacking(self) -> bool:
         """Whether a part of what was asked for was not recorded."""
         books = self.unverified if self.snapshots else []
-        return bool(self.overdue or self.refused or self.unsubscribed or books or self.shed)
+        streams = self.overdue or self.refused or self.unsubscribed or self.down
+        return bool(streams or books or self.shed)
 
     @property
     def verdict(self) -> str:
@@ -93,6 +96,7 @@ class Outcome:
             (self.overdue, "subscribed, and no message came though one was due"),
             (self.refused, "refused by the venue"),
             (self.unsubscribed, "never subscribed"),
+            (self.down, "connection down at the end, an open gap"),
             (self.unverified, "book never verified" + ("" if self.snapshots else ": requests off")),
         ):
             if names:
@@ -151,6 +155,8 @@ class Tally:
         self._frames: dict[str, int] = {}
         self._subscribed_s: dict[str, float] = {}
         self._refused: set[str] = set()
+        self._carried: set[str] = set()
+        """Streams that a connection carried until the recorder closed it to stop."""
         self._books = set(feed.books())
         self._snapshots = bool(feed.rest_url) or any(
             feed.snapshot_message(symbol) is not None for symbol in self._books
@@ -167,6 +173,8 @@ class Tally:
             self._frames[stream] = self._frames.get(stream, 0) + frames
         _merge_times(self._subscribed_s, connection, now)
         self._refused.update(connection.failed)
+        if connection.stops:
+            self._carried |= _carried_by(connection)
 
     def outcome(
         self, live: Sequence[Connection], now: float, stats: Mapping[str, Any], trouble: str
@@ -174,7 +182,10 @@ class Tally:
         """Returns what was achieved so far."""
         verified = {symbol for symbol in self._books if self._ingest.was_verified(symbol)}
         frames, times, refused = dict(self._frames), dict(self._subscribed_s), set(self._refused)
+        carried = set(self._carried)
         for connection in live:
+            if connection.stops or not connection.closed:
+                carried |= _carried_by(connection)
             _merge_times(times, connection, now)
             refused.update(connection.failed)
             for stream, count, _, _ in self._ingest.activity(connection.number):
@@ -193,11 +204,14 @@ class Tally:
             degraded=self._ingest.degraded() or "",
             trouble=trouble,
         )
-        moving = set()
+        moving, down = set(), times.keys() - carried - refused
+        found.down = [stream for stream in self._streams if stream in down]
         for stream in self._streams:
             if frames.get(stream):
                 if self._feed.channel(stream) == "depth":
                     moving.add(self._feed.symbol(stream))
+                continue
+            if stream in down:
                 continue
             due_s = self._feed.liveness(stream).first_message_timeout_s
             if stream in refused:
@@ -210,6 +224,12 @@ class Tally:
                 found.silent.append(stream)
         found.unverified = sorted((self._books - verified) & moving)
         return found
+
+
+def _carried_by(connection: Connection) -> set[str]:
+    """Returns the streams that a connection is subscribed to."""
+    streams = set(connection.line.streams) if connection.subscribed else set()
+    return streams.difference(connection.failed)
 
 
 def _merge_times(times: dict[str, float], connection: Connection, now: float) -> None:

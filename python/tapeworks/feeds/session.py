@@ -26,7 +26,7 @@ from tapeworks._core import Ingest
 from tapeworks.config import redact
 from tapeworks.durable import replace_file
 from tapeworks.errors import FeedError, TapeworksError, VenueError
-from tapeworks.feeds.base import Clock, Feed, FeedConfig, Line, build
+from tapeworks.feeds.base import Clock, Feed, FeedConfig, Line, build, group_lines
 from tapeworks.feeds.books import BookRequests
 from tapeworks.feeds.connection import Connection
 from tapeworks.feeds.guard import guard
@@ -127,7 +127,7 @@ class Session:
     def _lines(self) -> list[Line]:
         """Returns the connections to hold, whose streams are what is asked for."""
         try:
-            lines = list(self.feed.lines())
+            lines = group_lines(self.feed.lines())
         except Exception as error:
             raise FeedError(f"{self.feed.source}: the feed's lines() failed: {error!r}") from error
         for line in lines:
@@ -375,7 +375,7 @@ class Session:
     async def _close(self) -> None:
         for connection in list(self._connections.values()):
             connection.close_reason = connection.close_reason or "the recorder stops"
-            connection.stops = True
+            connection.stops = not connection.closed
         await asyncio.gather(*(self._drop(c) for c in list(self._connections.values())))
         await self._requests.close()
         if self._failure is None:

@@ -4,8 +4,8 @@
 //! sequence jumps and another open line may still bring what is missing, later events wait for it,
 //! at most `hold_ms` on the clock of `ts_recv`; then the loss is declared. What comes after it was
 //! declared lost is passed on as out of order (trades), or dropped (changes of a book, which has
-//! moved on). Streams without a sequence lose events only while no line carries them: that outage
-//! is declared instead.
+//! moved on). What no line carries any more may never speak again: that outage is declared at once,
+//! and closed by the next event, which shows what it cost where it names the one before it.
 //!
 //! One bad message must not poison what follows. An event whose time or sequence cannot be, given
 //! its receipt and the events before it, is set aside and moves nothing (see `quarantine`).
@@ -177,10 +177,11 @@ impl Arbiter {
         if self.streams.at(place).state & SUSPECT != 0 && self.review(place, event, bytes, out)? {
             return Ok(());
         }
+        let before = *self.streams.at(place);
         match self.streams.judge(place, event, bytes, self.lines.line()) {
             Verdict::Pass => {
                 self.disprove(place, event, out)?;
-                self.end_outage(place, event, out);
+                self.end_outage(place, &before, event, out);
                 self.write(event, bytes, 0, out)?;
                 self.note_time(event);
                 if self.streams.at(place).state & HOLDING != 0 {
@@ -242,7 +243,8 @@ impl Arbiter {
         out: &mut Records,
     ) -> Result<()> {
         self.release(place, Force::All, out)?;
-        self.end_outage(place, event, out);
+        let before = *self.streams.at(place);
+        self.end_outage(place, &before, event, out);
         self.declare_reset(place, event, out);
         self.streams.reset(place, event, self.lines.line());
         self.write(event, bytes, 0, out)
@@ -340,7 +342,9 @@ impl Arbiter {
         let is_holding = self.streams.at(place).state & HOLDING != 0;
         let is_redundant = self.lines.of(line.group).nth(1).is_some();
         if !is_holding && (!is_redundant || self.hold_ns == 0) {
+            let before = *self.streams.at(place);
             self.declare_gap(place, event, event.ts_recv, out);
+            self.end_outage(place, &before, event, out);
             self.streams.pass(place, event, line);
             return self.write(event, bytes, 0, out);
         }
@@ -367,7 +371,8 @@ impl Arbiter {
         let instrument = (place / streams::CHANNELS) as u32;
         let group = self.streams.at(place).group;
         loop {
-            let last = self.streams.at(place).last;
+            let before = *self.streams.at(place);
+            let last = before.last;
             let hold = &mut self.streams.trouble(place).hold;
             let Some(first) = hold.first() else {
                 hold.clear();
@@ -391,6 +396,7 @@ impl Arbiter {
                     force = Force::Nothing;
                 }
             }
+            self.end_outage(place, &before, &event, out);
             self.streams.pass(place, &event, line);
             self.write(&event, &held.bytes, 0, out)?;
         }

@@ -165,6 +165,11 @@ impl Bars {
             self.repair(gap, out);
             return;
         }
+        if gap.cause == GapCause::Disconnect as u8 && gap.count != u32::MAX {
+            // The outage is over, and the ids of the trades tell what it cost.
+            self.end_outage(gap, out);
+            return;
+        }
         let gone = [GapCause::Retention as u8, GapCause::Damage as u8];
         let start =
             if gone.contains(&gap.cause) { self.watermark.ts() } else { gap.header.ts_event };
@@ -220,8 +225,22 @@ impl Bars {
     }
 
     fn repair(&mut self, gap: &Marker, out: &mut Records) {
+        self.revise(gap, out, |series, rewrite| series.repair(gap.first, gap.last, rewrite));
+    }
+
+    fn end_outage(&mut self, gap: &Marker, out: &mut Records) {
+        self.revise(gap, out, |series, rewrite| series.end_outage(gap.ts_start, rewrite));
+    }
+
+    /// Changes what the series of `gap` knows of its losses, and writes the bars again that change.
+    fn revise(
+        &mut self,
+        gap: &Marker,
+        out: &mut Records,
+        change: impl FnOnce(&mut Series, &mut dyn FnMut(&mut Bar)),
+    ) {
         let (watermark, mut revised) = (self.watermark.ts(), 0);
-        self.series(gap.header.instrument).repair(gap.first, gap.last, |bar| {
+        change(self.series(gap.header.instrument), &mut |bar| {
             revised += 1;
             write(bar, watermark, out);
         });

@@ -1,7 +1,7 @@
 //! What the arbiter declares: gaps, repairs, resets and outages.
 
 use super::event::Event;
-use super::streams::{self, OUTAGE};
+use super::streams::{self, Stream, OUTAGE};
 use super::{Arbiter, Repair};
 use crate::record::{GapCause, GapState, Header, Marker, MarkerCode, Records, NONE};
 use crate::sequencing::Rule;
@@ -30,11 +30,7 @@ impl Arbiter {
         let (first, last) = (stream.last.saturating_add(1), event.previous);
         let mut gap = self.marker(place, GapCause::Sequence, GapState::Closed);
         (gap.first, gap.last, gap.ts_start) = (first, last, stream.ts_last);
-        // Update ids of futures are shared between instruments: how many of this one are missing
-        // cannot be told. Those of trades and of spot books have no holes.
-        if event.is_trade() || self.feed.counts_updates {
-            gap.count = u32::try_from(last - first + 1).unwrap_or(u32::MAX - 1);
-        }
+        gap.count = self.count_missing(&stream, event);
         gap.header.ts_event = event.ts_event;
         gap.header.ts_recv = now;
         gap.header.sequence = event.sequence;
@@ -86,9 +82,10 @@ impl Arbiter {
         self.counts.repaired += u64::from(gap.count);
     }
 
-    /// No line carries `group` (or anything) any more: streams that cannot show their losses by
-    /// sequence are declared to be losing. Where the recorder stopped in good order, that is `told`
-    /// only once it records again: until then nothing was meant to be recorded.
+    /// No line carries `group` (or anything) any more: its streams are declared to be losing, as
+    /// none of them may ever speak again. Where the recorder stopped in good order, that is `told`
+    /// only once it records again: until then nothing was meant to be recorded, and streams that
+    /// show their losses by sequence show what they missed by then.
     pub(super) fn begin_outage(
         &mut self,
         group: Option<u16>,
@@ -101,7 +98,12 @@ impl Arbiter {
             .streams
             .seen()
             .filter(|(_, _, channel, stream)| {
-                matches!(rules.of(*channel), Rule::Rising | Rule::Window)
+                let can_tell = match rules.of(*channel) {
+                    Rule::Rising | Rule::Window => true,
+                    Rule::Contiguous => told,
+                    Rule::Snapshot | Rule::Free => false,
+                };
+                can_tell
                     && stream.state & OUTAGE == 0
                     && group.is_none_or(|group| group == stream.group)
             })
@@ -112,9 +114,7 @@ impl Arbiter {
             gap.ts_start = ts_last;
             gap.header.ts_event = cause.header.ts_event;
             gap.header.ts_recv = cause.header.ts_recv;
-            let stream = self.streams.at(place);
-            stream.state |= OUTAGE;
-            stream.first = ts_last as u64;
+            self.streams.at(place).state |= OUTAGE;
             if told {
                 out.push(&gap);
                 self.counts.gap((place % streams::CHANNELS) as u8);
@@ -122,19 +122,40 @@ impl Arbiter {
         }
     }
 
-    /// The first event after an outage tells how long it was.
-    pub(super) fn end_outage(&mut self, place: usize, event: &Event, out: &mut Records) {
+    /// The first event after an outage tells how long it was, and, where events name the one
+    /// before them, how many are missing. `before` is the stream as it stood until then.
+    pub(super) fn end_outage(
+        &mut self,
+        place: usize,
+        before: &Stream,
+        event: &Event,
+        out: &mut Records,
+    ) {
         let stream = self.streams.at(place);
-        if event.rule == Rule::Free || stream.state & OUTAGE == 0 {
+        if !event.is_live || event.rule == Rule::Free || stream.state & OUTAGE == 0 {
             return;
         }
         stream.state &= !OUTAGE;
-        let ts_start = stream.first as i64;
         let mut gap = self.marker(place, GapCause::Disconnect, GapState::Closed);
-        gap.ts_start = ts_start;
+        gap.ts_start = before.ts_last;
         gap.header.ts_event = event.ts_event;
         gap.header.ts_recv = event.ts_recv;
         gap.header.sequence = event.sequence;
+        if event.rule == Rule::Contiguous && event.sequence > before.last {
+            gap.count = self.count_missing(before, event);
+        }
         out.push(&gap);
+    }
+
+    /// How many events are missing between `stream` and `event`; `u32::MAX` if that cannot be told.
+    fn count_missing(&self, stream: &Stream, event: &Event) -> u32 {
+        // Update ids of futures are shared between instruments: how many of this one are missing
+        // cannot be told. Those of trades and of spot books have no holes.
+        let missing = event.previous.saturating_sub(stream.last);
+        if missing == 0 || event.is_trade() || self.feed.counts_updates {
+            u32::try_from(missing).unwrap_or(u32::MAX - 1)
+        } else {
+            u32::MAX
+        }
     }
 }

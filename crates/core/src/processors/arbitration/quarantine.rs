@@ -295,7 +295,7 @@ impl Arbiter {
         match event.rule {
             Rule::Free | Rule::Snapshot => return self.write(event, bytes, 0, out),
             Rule::Window => {
-                self.end_outage(place, event, out);
+                self.end_outage(place, &stream, event, out);
                 if self.streams.takes_window(place, event, bytes, line) {
                     return self.write(event, bytes, 0, out);
                 }
@@ -305,7 +305,7 @@ impl Arbiter {
             _ if !is_seen => self.streams.at(place).first = event.sequence,
             _ if event.sequence < stream.last => {
                 self.release(place, Force::All, out)?;
-                self.end_outage(place, event, out);
+                self.end_outage(place, &stream, event, out);
                 self.declare_reset(place, event, out);
                 self.streams.reset(place, event, line);
                 return self.write(event, bytes, 0, out);
@@ -325,7 +325,7 @@ impl Arbiter {
             }
             _ => {}
         }
-        self.end_outage(place, event, out);
+        self.end_outage(place, &stream, event, out);
         self.streams.pass(place, event, line);
         self.write(event, bytes, 0, out)
     }

@@ -40,8 +40,7 @@ pub const STALE: u8 = 64;
 pub struct Stream {
     /// Sequence of the last event passed on. For bars: one more than the place of their windows.
     pub last: u64,
-    /// First sequence passed on live. During an outage of a stream without sequence: `ts_event`
-    /// of the last event before it.
+    /// First sequence passed on live.
     pub first: u64,
     /// `ts_event` of the last event passed on.
     pub ts_last: i64,

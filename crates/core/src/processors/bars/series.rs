@@ -154,6 +154,11 @@ impl Lost {
         self.first > self.last && self.missing == u64::MAX
     }
 
+    /// Whether it is known by its time alone.
+    const fn is_outage(&self) -> bool {
+        self.first == 0 && self.last == 0
+    }
+
     fn touches(&self, window: &Window) -> bool {
         self.start < window.end() && self.end >= window.bar.header.ts_event
     }
@@ -242,16 +247,29 @@ impl Series {
 
     /// Takes in that the trades `first` to `last` came after all. Windows in which nothing is
     /// missing any more lose their flag.
-    pub fn repair(&mut self, first: u64, last: u64, mut revised: impl FnMut(&mut Bar)) {
+    pub fn repair(&mut self, first: u64, last: u64, revised: impl FnMut(&mut Bar)) {
         let Some(at) = self.lost.iter().position(|lost| lost.first <= first && last <= lost.last)
         else {
             return;
         };
         let lost = &mut self.lost[at];
         lost.missing = lost.missing.saturating_sub((last - first).saturating_add(1));
-        if lost.missing > 0 {
-            return;
+        if lost.missing == 0 {
+            self.forget(at, revised);
         }
+    }
+
+    /// Takes in that the outage that began at `start` is over, and that what is missing of it, if
+    /// anything, is told by itself.
+    pub fn end_outage(&mut self, start: i64, revised: impl FnMut(&mut Bar)) {
+        let is_it = |lost: &Lost| lost.start == start && lost.is_outage();
+        if let Some(at) = self.lost.iter().position(is_it) {
+            self.forget(at, revised);
+        }
+    }
+
+    /// Forgets the loss at place `at` of the list.
+    fn forget(&mut self, at: usize, mut revised: impl FnMut(&mut Bar)) {
         let found = self.lost.remove(at);
         let Self { windows, lost } = self;
         for window in windows.iter_mut().flatten() {
