@@ -53,6 +53,11 @@ MS_PER_HOUR = 3_600_000
 RETENTION, DAMAGE = "retention", "damage"
 """Causes of a `Loss`."""
 
+UNKNOWN = -(2**63)
+"""A time of a `Loss` that is not known."""
+
+_NOTE, _UNREADABLE = ".json", ".unreadable"
+
 # Where the receive time of any record is.
 _TS_RECV, _TS_RECV_AT = struct.Struct("<q"), 16
 
@@ -174,28 +179,47 @@ def note_loss(data: Path, source: str, loss: Loss) -> Path:
     """Leaves a note of `loss` for the recorder, which puts it on the raw tape, so into the ledger.
 
     The recorder alone writes the raw tape; what is to be in the ledger of every replay goes there.
+    Until then, and where nobody records any more, the views read the note itself.
     """
     folder = data / "state" / source / "losses"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{loss.topic}.{loss.reader}.{loss.first}.json"
+    path = folder / f"{loss.topic}.{loss.reader}.{loss.first}-{loss.last}{_NOTE}"
     replace_file(path, json.dumps(vars(loss)))
     return path
 
 
-def noted_losses(data: Path, source: str) -> Iterator[tuple[Path, Loss]]:
-    """Yields what was noted and is not yet on the raw tape."""
-    for path in sorted((data / "state" / source / "losses").glob("*.json")):
-        try:
-            loss = Loss(**json.loads(path.read_bytes()))
-            _check_loss(loss)
-        except (OSError, RecursionError, TypeError, ValueError) as error:
-            # It is no note of ours, or one that a damaged disk changed: for people to look at.
-            kept = path.with_suffix(".unreadable")
-            with contextlib.suppress(OSError):
-                path.replace(kept)
-            _log.error("a note of a loss is set aside as %s: %s: %s", kept, path.name, error)
+def read_losses(data: Path, source: str) -> Iterator[tuple[Path, Loss | Exception]]:
+    """Yields what was noted and is not yet on the raw tape, or why a note cannot be read.
+
+    Changes nothing. A note that a recorder takes meanwhile is left out: the raw tape has it.
+    """
+    for path in sorted((data / "state" / source / "losses").glob("*")):
+        if path.suffix not in (_NOTE, _UNREADABLE):
             continue
-        yield path, loss
+        found: Loss | Exception
+        try:
+            found = Loss(**json.loads(path.read_bytes()))
+            _check_loss(found)
+        except FileNotFoundError:
+            continue
+        except (OSError, RecursionError, TypeError, ValueError) as error:
+            found = error
+        yield path, found
+
+
+def noted_losses(data: Path, source: str) -> Iterator[tuple[Path, Loss]]:
+    """Yields what was noted and is not yet on the raw tape; sets aside what cannot be read."""
+    for path, found in read_losses(data, source):
+        if path.suffix == _UNREADABLE:
+            continue
+        if isinstance(found, Loss):
+            yield path, found
+            continue
+        # It is no note of ours, or one that a damaged disk changed: for people to look at.
+        kept = path.with_suffix(_UNREADABLE)
+        with contextlib.suppress(OSError):
+            path.replace(kept)
+        _log.error("a note of a loss is set aside as %s: %s: %s", kept, path.name, found)
 
 
 def _check_loss(loss: Loss) -> None:

@@ -278,8 +278,7 @@ fn what_no_line_carries_any_more_is_an_open_gap() {
     let told = gaps(&rig.text(2, 302, &depth(116, 120, None)));
     let told: Vec<_> = told.iter().map(|gap| (gap.cause, gap.state, gap.count)).collect();
     let closed = GapState::Closed as u8;
-    let expected =
-        [(GapCause::Sequence as u8, closed, 5), (GapCause::Disconnect as u8, closed, 5)];
+    let expected = [(GapCause::Sequence as u8, closed, 5), (GapCause::Disconnect as u8, closed, 5)];
     assert_eq!(told, expected);
 }
 

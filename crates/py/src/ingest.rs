@@ -228,8 +228,8 @@ impl Ingest {
         self.with(py, |inner| inner.silent_stream(connection, stream, ts, since))
     }
 
-    /// Notes that items of a tape are lost: `cause` is that of a gap, retention or damage.
-    #[pyo3(signature = (items, received, ts, cause = "retention"))]
+    /// Notes that items of the tape `topic` are lost: `cause` is a gap's, retention or damage.
+    #[pyo3(signature = (items, received, ts, cause = "retention", topic = ""))]
     fn lost(
         &self,
         py: Python<'_>,
@@ -237,6 +237,7 @@ impl Ingest {
         received: (i64, i64),
         ts: i64,
         cause: &str,
+        topic: &str,
     ) -> PyResult<()> {
         let cause = match cause {
             "retention" => GapCause::Retention,
@@ -246,7 +247,7 @@ impl Ingest {
                 return Err(PyValueError::new_err(reason));
             }
         };
-        self.with(py, |inner| inner.lost(cause, items, received, ts))
+        self.with(py, |inner| inner.lost(cause, topic, items, received, ts))
     }
 
     /// Starts to count a stream of a connection.

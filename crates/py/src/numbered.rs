@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tapeworks_core::record::{
-    BlobKind, Channel, GapCause, GapState, Kind, MarkerCode, Side, SubscriptionState, SyncState,
+    self, BlobKind, Channel, GapCause, GapState, Kind, MarkerCode, Side, SubscriptionState,
+    SyncState,
 };
 use tapeworks_core::DecodeReason;
 
@@ -35,7 +36,14 @@ fn numbers(of: &str) -> PyResult<BTreeMap<&'static str, u8>> {
     Ok(named.map(|(number, name)| (*name, number as u8)).collect())
 }
 
+/// The number that stands for a topic in the ledger's entries.
+#[pyfunction]
+fn topic_number(topic: &str) -> u64 {
+    record::topic_number(topic)
+}
+
 /// Adds this file's functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(topic_number, module)?)?;
     module.add_function(wrap_pyfunction!(numbers, module)?)
 }

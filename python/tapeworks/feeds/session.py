@@ -355,8 +355,8 @@ class Session:
     def _take_losses(self) -> None:
         """Puts on the raw tape what readers of derived tapes lost."""
         for path, loss in noted_losses(self._data, self.feed.source) if self._data else ():
-            items, received = (loss.first, loss.last), (loss.ts_start, loss.ts_end)
-            self.ingest.lost(items, received, self._clock.wall_ns(), loss.cause)
+            received, now_ns = (loss.ts_start, loss.ts_end), self._clock.wall_ns()
+            self.ingest.lost((loss.first, loss.last), received, now_ns, loss.cause, loss.topic)
             self.flush()
             # Noted twice, if this process ends here, is one gap: the latest word on it counts.
             self.ingest.sync()

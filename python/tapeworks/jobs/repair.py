@@ -242,7 +242,7 @@ class _Work:
         try:
             for path, loss in noted_losses(self._data, self._source):
                 items, received = (loss.first, loss.last), (loss.ts_start, loss.ts_end)
-                ingest.lost(items, received, time.time_ns(), loss.cause)
+                ingest.lost(items, received, time.time_ns(), loss.cause, loss.topic)
                 ingest.flush()
                 ingest.sync()
                 path.unlink()

@@ -3,8 +3,8 @@
 use super::{Ingest, NO_CONNECTION};
 use crate::error::Result;
 use crate::record::{
-    Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, FLAG_RECV_SUSPECT, NONE,
-    SESSION_ENDS,
+    topic_number, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
+    FLAG_RECV_SUSPECT, NONE, SESSION_ENDS,
 };
 
 impl Ingest {
@@ -125,25 +125,29 @@ impl Ingest {
         self.pending.push_records(connection, ts, marker.as_bytes())
     }
 
-    /// Notes that items `first` to `last` of a tape, received between `ts_start` and `ts_end`, are
-    /// lost: retention took them before a reader had, or a repair gave them up.
+    /// Notes that items `first` to `last` of the tape `topic`, received between `ts_start` and
+    /// `ts_end`, are lost: retention took them before a reader had, or a repair gave them up. A
+    /// time of `i64::MIN` is not known.
     ///
     /// # Errors
     /// As [`Ingest::connected`].
     pub fn lost(
         &mut self,
         cause: GapCause,
+        topic: &str,
         (first, last): (u64, u64),
         (ts_start, ts_end): (i64, i64),
         ts: i64,
     ) -> Result<()> {
+        let known = |ts: i64| if ts == i64::MIN { NONE } else { ts };
         let mut marker = self.marker(MarkerCode::Gap, ts);
-        marker.header.ts_event = ts_end;
+        marker.header.ts_event = known(ts_end);
+        marker.header.sequence = topic_number(topic);
         marker.cause = cause as u8;
         marker.state = GapState::Closed as u8;
         marker.count = u32::try_from(last - first + 1).unwrap_or(u32::MAX - 1);
         (marker.first, marker.last) = (first, last);
-        marker.ts_start = if ts_start == i64::MIN { NONE } else { ts_start };
+        marker.ts_start = known(ts_start);
         self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
     }
 

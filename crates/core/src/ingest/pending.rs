@@ -173,8 +173,9 @@ impl Pending {
         let key = |marker: &Marker| {
             let losses = [GapCause::Retention as u8, GapCause::Damage as u8];
             let (header, is_loss) = (&marker.header, losses.contains(&marker.cause));
-            let last = if is_loss { marker.last } else { 0 };
-            (marker.code, marker.cause, marker.channel, header.instrument, marker.first, last)
+            // Of a loss, the tape and the items: a part of another one is no other word on it.
+            let loss = if is_loss { (marker.last, header.sequence) } else { (0, 0) };
+            (marker.code, marker.cause, marker.channel, header.instrument, marker.first, loss)
         };
         // The order is that of the last of each: an end that is followed by an opening stays so.
         self.owed.retain(|owed| key(owed) != key(&marker));

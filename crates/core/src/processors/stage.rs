@@ -327,7 +327,8 @@ impl Stage {
         self.input.seek(first)?;
         let cause = self.input.loss_cause(from)?;
         let loss = Loss { cause, first: from, last: first - 1, ts_start, ts_end: self.ts_recv };
-        let gap = gap_of(&loss);
+        let topic = self.input.path().file_name().and_then(|name| name.to_str());
+        let gap = gap_of(&loss, topic.unwrap_or_default());
         self.records.clear();
         self.blobs.clear();
         if self.processor.output_kind() == TapeKind::Records {

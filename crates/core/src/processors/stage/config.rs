@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::record::{Channel, GapCause, GapState, Header, Marker, MarkerCode, NONE};
+use crate::record::{topic_number, Channel, GapCause, GapState, Header, Marker, MarkerCode, NONE};
 use crate::tape::{Durability, Retention, TapeConfig, TapeKind};
 
 /// How a stage works.
@@ -57,11 +57,14 @@ pub struct Loss {
     pub ts_end: i64,
 }
 
-/// The ledger's entry for input that is gone.
-pub(super) fn gap_of(loss: &Loss) -> Marker {
-    let Loss { cause, first, last, ts_start, ts_end: ts } = *loss;
+/// The ledger's entry for input of the tape `topic` that is gone.
+pub(super) fn gap_of(loss: &Loss, topic: &str) -> Marker {
+    let Loss { cause, first, last, ts_start, ts_end } = *loss;
+    let known = |ts: i64| if ts == i64::MIN { NONE } else { ts };
+    let ts = known(ts_end);
+    let sequence = topic_number(topic);
     Marker {
-        header: Header { ts_event: ts, ts_recv: ts, ..Header::of::<Marker>() },
+        header: Header { ts_event: ts, ts_recv: ts, sequence, ..Header::of::<Marker>() },
         code: MarkerCode::Gap as u8,
         cause: cause as u8,
         state: GapState::Closed as u8,
@@ -69,6 +72,6 @@ pub(super) fn gap_of(loss: &Loss) -> Marker {
         count: u32::try_from(last - first + 1).unwrap_or(u32::MAX - 1),
         first,
         last,
-        ts_start: if ts_start == i64::MIN { NONE } else { ts_start },
+        ts_start: known(ts_start),
     }
 }
