@@ -11,7 +11,7 @@ day are in the file.
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ import pyarrow as pa
 from tapeworks import _core
 from tapeworks._core import Rows, Snapshots, Symbols, TapeReader
 from tapeworks.dead_letters import DeadLetterRows
-from tapeworks.errors import TapeRangeError
+from tapeworks.errors import LakeError, TapeRangeError
 from tapeworks.time_columns import REST
 
 COMMITS = "_commits"
@@ -29,6 +29,8 @@ STAGING = "_staging"
 # Frames may be large: so many are held at once.
 BLOBS_MAX = 256
 NAMES = re.compile(r"(\d+)-(\d+)\.parquet")
+# What DuckDB takes for a part of a pattern, unless it stands in brackets.
+WILDCARD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,32 @@ def day_of(ts: int) -> str:
 def file_path(table: str, source: str, day: str, first: int, last: int) -> str:
     """Returns where the rows of offsets `first` to `last` go, relative to the lake."""
     return f"{table}/venue={source}/date={day}/{first:012d}-{last:012d}.parquet"
+
+
+def free_path(path: str, is_taken: Callable[[str], bool]) -> str:
+    """Returns `path`, or where it is taken, a name of the same offsets with more zeros in front."""
+    folder, _, name = path.rpartition("/")
+    while is_taken(path):
+        name = f"0{name}"
+        path = f"{folder}/{name}"
+    return path
+
+
+def duckdb_path(path: Path) -> str:
+    """Returns what DuckDB, which takes each path for a pattern, reads as `path` and nothing else.
+
+    Raises:
+        LakeError: there is no such pattern.
+    """
+    text = str(path.absolute())
+    if not WILDCARD.search(text):
+        return text
+    if "\\" in text:
+        raise LakeError(
+            f"{text}: DuckDB cannot read a path that holds a backslash and one of * ? [ as well: "
+            "rename the data folder"
+        )
+    return WILDCARD.sub(r"[\g<0>]", text)
 
 
 @dataclass(frozen=True)

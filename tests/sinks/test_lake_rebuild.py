@@ -118,7 +118,8 @@ def test_fault_is_found_and_made_good(stored, maker, fault):
     reports = list(rebuild(stored.path, stored.source))
     assert faults(stored) == []
     assert not any(report.lost for report in reports)
-    check_exact(stored.path)
+    # A lake of which nothing is left begins anew: the next sink stores what the tape holds.
+    check_exact(stored.path, rows_min=fault != "lake deleted")
     stored.append(maker.trades(500, 1_500))
     drain(stored)
     levels = maker.rows("level", 4, instrument=1, ts_event=6, channel=5, size=7)

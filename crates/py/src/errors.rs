@@ -4,6 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tapeworks_core::{DecodeReason, Error};
 
+const ENOENT: i32 = 2;
+
 /// The exception of `python/tapeworks/errors.py` that `error` is.
 pub fn to_python(error: Error) -> PyErr {
     let class = match &error {
@@ -16,7 +18,9 @@ pub fn to_python(error: Error) -> PyErr {
         Error::DiskFull { .. } => "DiskFullError",
         Error::Invalid { .. } => return pyo3::exceptions::PyValueError::new_err(error.to_string()),
         Error::Io { source, .. } => {
-            let errno = source.raw_os_error();
+            // What is looked for and not there is a `FileNotFoundError`, whoever found out.
+            let is_missing = source.kind() == std::io::ErrorKind::NotFound;
+            let errno = source.raw_os_error().or(is_missing.then_some(ENOENT));
             return match errno {
                 Some(errno) => pyo3::exceptions::PyOSError::new_err((errno, error.to_string())),
                 None => pyo3::exceptions::PyOSError::new_err(error.to_string()),

@@ -287,15 +287,16 @@ impl TapeReader {
     }
 }
 
-/// Copies up to `max_items` items out of as many frames as they take. Returns how many. What came
-/// before an error is given first: the next call meets the error again.
+/// Copies up to `max_items` items, and no further frame once `max_bytes` are copied. Returns how
+/// many. What came before an error is given first: the next call meets the error again.
 fn gather(
     reader: &mut Reader,
     max_items: usize,
+    max_bytes: usize,
     mut take: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<usize, Error> {
-    let mut count = 0;
-    while count < max_items {
+    let (mut count, mut bytes) = (0, 0);
+    while count < max_items && bytes < max_bytes {
         let batch = match reader.read(max_items - count) {
             Err(_) if count > 0 => break,
             read => read?,
@@ -303,6 +304,7 @@ fn gather(
         let Some(batch) = batch else { break };
         take(batch.bytes)?;
         count += batch.count;
+        bytes += batch.bytes.len();
     }
     Ok(count)
 }
@@ -333,21 +335,27 @@ impl TapeReader {
         let count = py.allow_threads(|| {
             let ready = inner.end()?.saturating_sub(first);
             batch.reserve(max_items.min(usize::try_from(ready).unwrap_or(max_items)));
-            gather(inner, max_items, |bytes| batch.extend_from_bytes(bytes))
+            gather(inner, max_items, usize::MAX, |bytes| batch.extend_from_bytes(bytes))
         });
         let count = count.map_err(to_python)?;
         Ok((count > 0).then(|| Records::wrap(batch, first, self.inner.position())))
     }
 
     /// Reads at most `max_items` blobs; `None` when all that is published was read.
-    #[pyo3(signature = (max_items = 4_096))]
-    fn read_blobs(&mut self, py: Python<'_>, max_items: usize) -> PyResult<Option<Vec<Blob>>> {
+    /// No further frame is read once their bytes reach `max_bytes`.
+    #[pyo3(signature = (max_items = 4_096, max_bytes = 16_777_216))]
+    fn read_blobs(
+        &mut self,
+        py: Python<'_>,
+        max_items: usize,
+        max_bytes: usize,
+    ) -> PyResult<Option<Vec<Blob>>> {
         self.wanted(TapeKind::Blobs)?;
         let inner = &mut self.inner;
         let first = inner.position();
         let mut bytes = Vec::new();
         let count = py.allow_threads(|| {
-            gather(inner, max_items, |items| {
+            gather(inner, max_items, max_bytes, |items| {
                 bytes.extend_from_slice(items);
                 Ok(())
             })

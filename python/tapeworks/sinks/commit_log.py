@@ -61,6 +61,8 @@ class CommitLog:
         self._folded: ManifestMark | None = None
         self._leftover: set[str] = set()
         self._attempts = 0
+        # Attempts of before belong to a lake that another process may have changed since.
+        self._attempts_first = 1
         self._closed = False
         self.live: commits.Live = {}
 
@@ -92,6 +94,7 @@ class CommitLog:
         """
         with self._mutex:
             self._closed = False
+            self._attempts_first = self._attempts + 1
             self._pending, self._placed = [], set()
             self._folded, self._leftover = None, set()
             found = commits.read_commit(*self._where)
@@ -128,6 +131,13 @@ class CommitLog:
                 if folder.name not in kept:
                     shutil.rmtree(folder, ignore_errors=True)
 
+    def free_name(self, name: str) -> str:
+        """Returns `name`, or one like it, that no file has that counts, is staged or is there."""
+        with self._mutex:
+            pending = {file.name for commit in self._pending for file in commit.files}
+            taken = {*self.live, *self._placed, *pending}
+            return lake.free_path(name, lambda n: n in taken or os.path.lexists(self.root / n))
+
     def staged(self, attempt: str, name: str) -> Path:
         """Returns where the file `name` is to be staged; its folder is made."""
         path = commits.staged_path(*self._where, attempt, name)
@@ -139,12 +149,13 @@ class CommitLog:
 
         Raises:
             OSError: the disk refuses. Nothing is final; call again, with all changes.
-            LakeError: somebody else has written here.
+            LakeError: somebody else has written here, or the changes are not of this lake.
         """
         with self._mutex:
             if self._closed:
                 raise LakeError(f"{self.source}: {self.topic}: its log is closed")
             self.check()
+            self._check_changes(changes)
             if changes.attempt:
                 durable.sync_folder(commits.staging_folder(*self._where) / changes.attempt)
             head = self._head or Commit()
@@ -167,6 +178,16 @@ class CommitLog:
             self._placed |= names
             self._finish(new)
             return new
+
+    def _check_changes(self, changes: Changes) -> None:
+        """Refuses what was begun before `recover`, and what would replace or lack a live file."""
+        where = f"{self.source}: {self.topic}"
+        if changes.attempt and int(changes.attempt.rpartition("-")[2]) < self._attempts_first:
+            raise LakeError(f"{where}: given up: the lake was opened again since it was begun")
+        if twice := {file.name for file in changes.files} & set(self.live):
+            raise LakeError(f"{where}: {', '.join(sorted(twice))} is there already, and counts")
+        if gone := set(changes.removes) - set(self.live):
+            raise LakeError(f"{where}: {', '.join(sorted(gone))} is to be replaced, and is gone")
 
     def _write(self, new: Commit) -> None:
         path = commits.commit_path(*self._where)

@@ -3,8 +3,9 @@
 Files that follow each other on the tape become one: those of a like size while the day goes on,
 all of it once nothing is added any more. What is read is first compared with the hashes in the
 manifest, so that damage is never copied into a file that looks whole. The new file is staged, read
-again from the disk and compared row for row by offset, and only then committed; the old ones are
-deleted after that. A crash at any instant is finished by the next `open`.
+again from the disk, and all values of all its rows are compared with those of the old ones, and
+only then is it committed, under a name that no other file has; the old ones are deleted after
+that. A crash at any instant is finished by the next `open`.
 
 A merge may take long: it runs beside the sink, in a thread of its own, and blocks a flush no longer
 than one commit takes. Views never see a row twice; other readers may for the milliseconds between
@@ -22,16 +23,23 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tapeworks import commits, lake
 from tapeworks.errors import LakeError
 from tapeworks.lake import LakeFile, Table
 from tapeworks.sinks.commit_log import Changes, CommitLog
+from tapeworks.sinks.contents import RowSum, batches_of, sum_file
 from tapeworks.sinks.writer import with_required, write_table_file
-from tapeworks.time_columns import REST, nanosecond_times, split_schema, split_sql
+from tapeworks.time_columns import (
+    REST,
+    nanosecond_times,
+    split_schema,
+    split_sql,
+    split_times,
+)
 
 log = logging.getLogger("tapeworks.sinks")
 
@@ -40,7 +48,14 @@ FAN_IN = 8
 # Rows grow by so many bits from tier to tier.
 TIER_BITS = 3
 CHUNK_ROWS = 1_000_000
+# Rows that hold whole frames are sorted so many bytes at a time; each piece is a row group.
+CHUNK_BYTES = 32 << 20
+ROW_BYTES = 256
 MEMORY_LIMIT = "1GB"
+# A day that is over is written anew as a whole for rows that came late if these are an eighth of
+# it, or if none came for so long: the rest waits in files of its own.
+WHOLE_SHARE = 8
+LATE_ROWS_S = 86_400.0
 
 
 def files_max(rows: int) -> int:
@@ -85,8 +100,7 @@ class Compaction:
     def step(self, today: str) -> int:
         """Merges the files of one day of one table, if any is due; returns how many it merged."""
         for table, day, files in self._days():
-            is_over = day < today and self._is_quiet(files)
-            chosen = choose(files, is_over)
+            chosen = choose(files, day < today and self._is_due(files))
             if chosen and self._merge(table, day, chosen):
                 return len(chosen)
         return 0
@@ -103,16 +117,24 @@ class Compaction:
                 if len(files) > 1:
                     yield table, day, sorted(files, key=lambda file: (file.first, file.last))
 
-    def _is_quiet(self, files: list[LakeFile]) -> bool:
+    def _is_due(self, files: list[LakeFile]) -> bool:
+        """Whether all files of a day that is over should become one."""
         try:
             newest = max(file.path.stat().st_mtime for file in files)
         except FileNotFoundError:
             return False
-        return not self.quiet_s or clock.time() - newest >= self.quiet_s
+        if not self.quiet_s:
+            return True
+        quiet_s, rows = clock.time() - newest, [file.rows for file in files]
+        is_worth_it = WHOLE_SHARE * (sum(rows) - max(rows)) >= sum(rows)
+        return quiet_s >= (self.quiet_s if is_worth_it else max(self.quiet_s, LATE_ROWS_S))
 
     def _merge(self, table: Table, day: str, files: list[LakeFile]) -> bool:
         """Merges `files`; false if they cannot be, which is logged."""
-        if not self._are_whole(files):
+        # Before anything is read: what a later `recover` finds is another lake.
+        attempt = self.log.new_attempt("merge")
+        hashes = self._hashes(files)
+        if hashes is None:
             return False
         schemas = [pq.read_schema(file.path) for file in files]
         try:
@@ -121,48 +143,64 @@ class Compaction:
             self._refuse(files, f"their columns do not fit: {error}")
             return False
         first, last = min(f.first for f in files), max(file.last for file in files)
-        name = lake.file_path(table.name, self.log.source, day, first, last)
-        attempt = self.log.new_attempt("merge")
+        name = self.log.free_name(lake.file_path(table.name, self.log.source, day, first, last))
         try:
             staged = self.log.staged(attempt, name)
             stored = write_table_file(
                 staged,
                 name,
-                self._sorted(table, _source(files, schemas), schema),
+                self._sorted(table, files, schemas, schema, staged.parent),
                 schema,
                 table,
                 level=self.compression_level,
                 tape=_tape_of(files[0].path),
             )
-            compare(files, staged)
+            compare(hashes, staged, stored.sha256, schema)
             removes = tuple(file.path.relative_to(self.log.root).as_posix() for file in files)
             self.log.commit(Changes((stored,), removes, attempt), None, {})
         finally:
             self.log.clear_attempts("merge")
         return True
 
-    def _are_whole(self, files: list[LakeFile]) -> bool:
+    def _hashes(self, files: list[LakeFile]) -> dict[Path, str] | None:
+        """Returns the hash of each file; none if one is not what it was written as."""
         live = {stored.name: stored for stored in self.log.files()}
-        damaged = []
+        hashes, damaged = {}, []
         for file in files:
             stored = live.get(file.path.relative_to(self.log.root).as_posix())
             if stored is None or file_sha256(file.path) != stored.sha256:
                 damaged.append(file)
+            else:
+                hashes[file.path] = stored.sha256
         if damaged:
             self._refuse(damaged, "missing or changed since they were written: `tape lake verify`")
-        return not damaged
+            return None
+        return hashes
 
     def _refuse(self, files: list[LakeFile], why: str) -> None:
         self.refused.update(file.path.relative_to(self.log.root).as_posix() for file in files)
         log.error("not merged: %s: %s", ", ".join(str(file.path) for file in files), why)
 
-    def _sorted(self, table: Table, source: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        time = lake.column_of(table, "ts_event")
+    def _sorted(
+        self,
+        table: Table,
+        files: list[LakeFile],
+        schemas: list[pa.Schema],
+        schema: pa.Schema,
+        spill: Path,
+    ) -> Iterator[pa.RecordBatch]:
+        time, source = lake.column_of(table, "ts_event"), _source(files, schemas)
         with duckdb.connect() as connection:
             connection.execute(
-                f"set timezone = 'UTC'; set memory_limit = '{MEMORY_LIMIT}'; set threads = 1"
+                f"set timezone = 'UTC'; set memory_limit = '{MEMORY_LIMIT}'; set threads = 1; "
+                f"set temp_directory = {_quote(str(spill / 'spill'))}"
             )
-            for condition in _chunks(connection, source, time):
+            large = [name for name in schema.names if pa.types.is_binary(schema.field(name).type)]
+            if large:
+                conditions = _slices_by_bytes(files, time, large[0])
+            else:
+                conditions = _chunks(connection, source, time)
+            for condition in conditions:
                 if self.log.closed:
                     raise LakeError("given up: the sink was closed")
                 relation = connection.sql(
@@ -181,7 +219,7 @@ def _source(files: list[LakeFile], schemas: list[pa.Schema]) -> str:
         nanoseconds = nanosecond_times(schema)
         columns = split_sql(schema.names, nanoseconds) if nanoseconds else "*"
         key = columns, lake.schema_mark(schema)
-        groups.setdefault(key, []).append(_quote(str(file.path)))
+        groups.setdefault(key, []).append(_quote(lake.duckdb_path(file.path)))
     selects = [
         f"select {columns} from read_parquet([{', '.join(names)}], hive_partitioning = false)"
         for (columns, _), names in groups.items()
@@ -204,10 +242,10 @@ def _chunks(connection: duckdb.DuckDBPyConnection, source: str, time: str) -> It
         if group and size + count > CHUNK_ROWS:
             yield f"symbol in ({', '.join(group)})"
             group, size = [], 0
-        if symbol is None:
-            yield "symbol is null"
-        elif count > CHUNK_ROWS and first is not None:
+        if count > CHUNK_ROWS and first is not None:
             yield from _slices(symbol, time, count, first, last)
+        elif symbol is None:
+            yield "symbol is null"
         else:
             group.append(_quote(symbol))
             size += count
@@ -215,13 +253,51 @@ def _chunks(connection: duckdb.DuckDBPyConnection, source: str, time: str) -> It
         yield f"symbol in ({', '.join(group)})"
 
 
-def _slices(symbol: str, time: str, count: int, first: int, last: int) -> Iterator[str]:
+def _slices(symbol: str | None, time: str, count: int, first: int, last: int) -> Iterator[str]:
     # Bursts make pieces of equal time unequal in rows: cut twice as fine.
     pieces = 2 * (count // CHUNK_ROWS + 1)
     cuts = [first + (last - first) * piece // pieces for piece in range(1, pieces)]
+    chosen = "symbol is null" if symbol is None else f"symbol = {_quote(symbol)}"
+    for condition in _between(time, cuts):
+        yield f"{chosen} and {condition}"
+
+
+def _slices_by_bytes(files: list[LakeFile], time: str, large: str) -> Iterator[str]:
+    """Yields conditions that each select rows of few enough bytes, in the order of time.
+
+    Rows of one microsecond stay together. Few of them are large: frames come one after the other.
+    """
+    times, sizes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for file in files:
+        for batch in batches_of(file.path):
+            rows = split_times(batch.select([time, large]))
+            dated = rows.filter(pc.is_valid(rows[time]))
+            times.append(dated[time].cast(pa.int64()).to_numpy())
+            length = pc.fill_null(pc.binary_length(dated[large]), 0)
+            sizes.append(length.to_numpy().astype(np.int64))
+    at = np.argsort(joined := np.concatenate(times), kind="stable")
+    ordered, total = joined[at], np.cumsum(np.concatenate(sizes)[at] + ROW_BYTES)
+    cuts: list[int] = []
+    while len(total):
+        # The first row beyond the limit begins a new piece, unless it is the first of all.
+        past = max(1, int(np.searchsorted(total, CHUNK_BYTES, side="right")))
+        if past >= len(total):
+            break
+        past = int(np.searchsorted(ordered, ordered[past]))
+        if past == 0:
+            past = int(np.searchsorted(ordered, ordered[0], side="right"))
+            if past >= len(total):
+                break
+        cuts.append(int(ordered[past]))
+        ordered, total = ordered[past:], total[past:] - total[past - 1]
+    yield from _between(time, cuts)
+
+
+def _between(time: str, cuts: list[int]) -> Iterator[str]:
+    """Yields a condition for each piece of time that `cuts` leave."""
     bounds: list[Any] = [None, *cuts, None]
     for low, high in itertools.pairwise(bounds):
-        parts = [f"symbol = {_quote(symbol)}"]
+        parts = ["true"]
         if low is not None:
             # Rows without a time come last.
             absent = f" or {time} is null" if high is None else ""
@@ -249,30 +325,22 @@ def _union(schemas: list[pa.Schema]) -> pa.Schema:
     return with_required(widest, nullable | (set(widest.names) - everywhere))
 
 
-def compare(originals: list[LakeFile], merged: Path) -> None:
-    """Reads `merged` again from the disk and compares its rows with those of `originals`.
+def compare(hashes: dict[Path, str], merged: Path, sha256: str, schema: pa.Schema) -> None:
+    """Reads the files of `hashes` and `merged` from the disk, and compares all that they hold.
 
     Raises:
-        LakeError: it does not hold the same offsets, each as often.
+        LakeError: it does not hold the same rows, each as often, with the same values; or one of
+            the files is not what it was written as.
     """
-    before = np.sort(np.concatenate([offsets_of(file.path) for file in originals]))
-    after = np.sort(offsets_of(merged, every_column=True))
-    if not np.array_equal(before, after):
+    before = RowSum()
+    for path, expected in hashes.items():
+        before += sum_file(path, expected, schema)
+    after = sum_file(merged, sha256, schema)
+    if before != after:
         raise LakeError(
-            f"{merged}: expected {len(before)} rows of the files that it replaces, got "
-            f"{len(after)}, or other offsets: nothing was replaced"
+            f"{merged}: expected {before.rows} rows of the files that it replaces, got "
+            f"{after.rows}, or other values: nothing was replaced"
         )
-
-
-def offsets_of(path: Path, *, every_column: bool = False) -> npt.NDArray[np.uint64]:
-    """Returns the tape offsets of all rows of a file; checks the pages that are read."""
-    columns = None if every_column else ["tape_offset"]
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        parts = [np.empty(0, np.uint64)]
-        for at in range(file.metadata.num_row_groups):
-            group = file.read_row_group(at, columns, use_threads=False)
-            parts.append(group["tape_offset"].to_numpy().astype(np.uint64))
-    return np.concatenate(parts)
 
 
 def file_sha256(path: Path) -> str | None:

@@ -72,6 +72,8 @@ class Engine:
         self._data = data
         # DuckDB compares whole paths with the folder that it may read.
         self._lake = (data / "lake").resolve()
+        # DuckDB would make columns of such folders above the lake, or another venue.
+        self._has_equals = "=" in str(self._lake)
         self._external_access = external_access
         self._tails: dict[str, SourceTail] = {}
         # What to select from files of an earlier version.
@@ -83,7 +85,10 @@ class Engine:
         self._database.execute("set global parquet_metadata_cache = true")
         self._database.execute("set global timezone = 'UTC'")
         if not external_access:
-            self._database.execute(f"set global allowed_directories = [{quote(f'{self._lake}/')}]")
+            # It compares the pattern that stands for a path, too.
+            folders = {str(self._lake), lake.duckdb_path(self._lake)}
+            allowed = ", ".join(quote(f"{folder}/") for folder in sorted(folders))
+            self._database.execute(f"set global allowed_directories = [{allowed}]")
             for setting in SANDBOX:
                 self._database.execute(f"set global {setting}")
 
@@ -159,10 +164,11 @@ class Engine:
             groups: dict[tuple[str, str, str], list[str]] = {}
             older = self._older(part)
             for file in part.files:
-                staged_day = "" if file.path.parent.name.startswith("date=") else file.day
+                is_placed = file.path.parent.name.startswith("date=") and not self._has_equals
+                staged_day = "" if is_placed else file.day
                 # Files of other columns are scanned apart, and joined by name.
                 key = staged_day, older.get(file.path, "*"), file.schema
-                groups.setdefault(key, []).append(quote(str(file.path)))
+                groups.setdefault(key, []).append(quote(lake.duckdb_path(file.path)))
             for (day, columns, _), paths in groups.items():
                 names = ", ".join(paths)
                 if day:
