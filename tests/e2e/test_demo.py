@@ -19,7 +19,16 @@ EXAMPLES = sorted(
 )
 START = "from tapeworks.cli import main; main()"
 # Makes pandas and Polars, which are extras, as good as not installed.
-PLAIN = "import sys; sys.modules.update(pandas=None, polars=None)\n"
+PLAIN = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("pandas", "polars"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
 RUN = "import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], None, '__main__')"
 
 

@@ -106,14 +106,14 @@ def test_sink_that_stopped_for_good_costs_the_recorder_nothing(tape: Any):
         sent = frames_sent(simulator)
         wait_for(lambda: frames_stored(data) == sent, "all frames")
         delivered = simulator.oracle()["delivered"]
-    assert sent > 50_000
-    assert max(peaks.values()) < PROCESS_BYTES_MAX, peaks
-    trades = sum(delivered[f"{symbol.lower()}@trade"]["count"] for symbol in SYMBOLS)
-    assert len(tw.open(data).trades()) == trades
-    assert not list((data / "lake").glob("trades/**/*.parquet"))
-    os.kill(pids["sink-parquet"], signal.SIGCONT)
-    _, errors = tape.interrupt(up)
-    assert up.returncode == 0, errors
+        assert sent > 50_000
+        assert max(peaks.values()) < PROCESS_BYTES_MAX, peaks
+        trades = sum(delivered[f"{symbol.lower()}@trade"]["count"] for symbol in SYMBOLS)
+        assert len(tw.open(data).trades()) == trades
+        assert not list((data / "lake").glob("trades/**/*.parquet"))
+        os.kill(pids["sink-parquet"], signal.SIGCONT)
+        _, errors = tape.interrupt(up)
+        assert up.returncode == 0, errors
     # What waited on the tape is in files now, once.
     assert list((data / "lake").glob("trades/**/*.parquet"))
     assert len(tw.open(data).trades()) == trades
