@@ -24,10 +24,9 @@ from tapeworks._core import KIND_DEFINITION, FolderLock, Records, Symbols, TapeR
 from tapeworks.commits import Commit, Live, StoredFile
 from tapeworks.errors import LakeError, LakeVersionError, TapeRangeError, TapeReplacedError
 from tapeworks.lake import Table
-from tapeworks.sinks.base import UNKNOWN
 from tapeworks.sinks.commit_log import describe_file, finish_version_1, start_log
 from tapeworks.sinks.writer import columns_with_absent, with_required, write_table_file
-from tapeworks.tape import DAMAGE, RETENTION, Loss, Place, check_place, note_loss, place_at
+from tapeworks.tape import DAMAGE, RETENTION, UNKNOWN, Loss, Place, check_place, note_loss, place_at
 from tapeworks.views.archive import Archive, Wanted
 from tapeworks.views.tail import SourceTail
 

@@ -172,6 +172,16 @@ def test_what_is_gone_for_good_is_declared(stored):
     assert lost == [(503, 1_002)]
     [(_, loss)] = noted_losses(stored.path, stored.source)
     assert (loss.topic, loss.first, loss.last) == (TOPIC, 503, 1_002)
+    # Nobody records here any more: the ledger has it all the same, with its times unknown.
+    lake = tw.open(stored.path)
+    [gap] = lake.gaps().to_pylist()
+    assert (gap["cause"], gap["topic"], gap["ts_from"], gap["ts_to"]) == (
+        "damage",
+        TOPIC,
+        None,
+        None,
+    )
+    assert "gap" in [row["finding"] for row in lake.coverage("BTCUSDT").to_pylist()]
     assert faults(stored) == []
     assert seen(stored) == [*range(500), *range(1_000, 1_500)]
 

@@ -82,7 +82,7 @@ def _show_rebuilt(report: TopicRebuild) -> None:
         console.print(f"  moved to {path}: {why}", soft_wrap=True)
     for first, last in report.lost:
         console.print(
-            f"  [red]offsets {first} to {last} are neither in a file nor on the tape: declared in "
-            "the gap ledger[/]",
+            f"  [red]offsets {first} to {last} are neither in a file nor on the tape: a gap from "
+            "now on, see `tape gaps`[/]",
             soft_wrap=True,
         )

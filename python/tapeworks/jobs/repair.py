@@ -33,8 +33,7 @@ from tapeworks.lake_rebuild import rebuild
 from tapeworks.pipeline import Config, catch_up, lock_source, unfinished_repair
 from tapeworks.processors.derive import LEDGER, NORMALIZE, NORMALIZED, RAW, STEPS
 from tapeworks.register import registered
-from tapeworks.sinks.base import UNKNOWN
-from tapeworks.tape import DAMAGE, Loss, TapeReader, note_loss, noted_losses, received
+from tapeworks.tape import DAMAGE, UNKNOWN, Loss, TapeReader, note_loss, noted_losses, received
 
 FOLDER = "damaged"
 READER = "repair"

@@ -27,6 +27,7 @@ from tapeworks.errors import (
 from tapeworks.lake import BLOBS_MAX
 from tapeworks.tape import (
     RETENTION,
+    UNKNOWN,
     Loss,
     Place,
     check_place,
@@ -44,8 +45,6 @@ IDLE_S = 0.02
 BACKOFF_S_MAX = 30.0
 # Retention waits for a sink that says where it is, also while nothing comes.
 REGISTER_S = 3_600.0
-UNKNOWN = -(2**63)
-# Where the receive time lies in every record.
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from tapeworks.commits import StoredFile
 from tapeworks.dead_letters import DeadLetterRows
 from tapeworks.errors import LakeError, SinkUnavailable
 from tapeworks.lake import Table
-from tapeworks.sinks.base import UNKNOWN, FlushPolicy, Sink, WriterLock
+from tapeworks.sinks.base import FlushPolicy, Sink, WriterLock
 from tapeworks.sinks.commit_log import Changes, CommitLog
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.writer import (
@@ -33,7 +33,7 @@ from tapeworks.sinks.writer import (
     with_required,
     write_table_file,
 )
-from tapeworks.tape import Place, received
+from tapeworks.tape import UNKNOWN, Place, received
 
 log = logging.getLogger("tapeworks.sinks")
 

@@ -9,13 +9,14 @@ them is complete.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from tapeworks._core import NONE, TapeReader, numbers
 from tapeworks.errors import QueryError
-from tapeworks.views.conditions import before_time, from_time
+from tapeworks.views.entries import gaps_sql
 from tapeworks.views.query import Engine, Scope, quote
 from tapeworks.views.result import Result
 from tapeworks.views.sessions import (
@@ -57,6 +58,8 @@ TOLD = {
     REFUSED: "refused by the venue",
     SILENT: "subscribed, and no message came",
 }
+Asked = tuple[int | None, int | None]
+"""A range in ns. A side is open where nothing was recorded on it."""
 Channels = Sequence[tuple[str, ...]] | None
 """Groups of channels that a question is about; none means all that were ever asked for."""
 
@@ -91,6 +94,10 @@ class Recorded:
         return sorted({*self.carried, *self.silent, *self.refused})
 
 
+NOTHING = Recorded("", [], False, None)
+"""What is known of a folder without sources."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What one row of findings is about: a symbol, and the streams that would carry it."""
@@ -113,9 +120,7 @@ class Wanted:
 class Coverage(Result):
     """Rows of what is missing or not known; none means that the range is complete."""
 
-    def __init__(
-        self, table: pa.Table, title: str, recorded: list[Recorded], asked: tuple[int, int]
-    ) -> None:
+    def __init__(self, table: pa.Table, title: str, recorded: list[Recorded], asked: Asked) -> None:
         super().__init__(table, title)
         self.recorded = recorded
         """Recorded ranges and the ledger's watermark, by source."""
@@ -140,9 +145,12 @@ class Coverage(Result):
         count = sum(row["finding"] == GAP for row in rows)
         told = {0: "no gaps", 1: "1 gap"}.get(count, f"{count:,} gaps")
         first, last = self._asked
-        lines = [f"{told} recorded from {format_time(first)} to {format_time(last)}"]
+        span = _span_text(_time_text(first), _time_text(last))
+        within = f"from {span}" if None not in self._asked else span
+        lines = [f"{told} recorded {within}"]
         lines += [
-            f"not recorded: {row['ts_from']} to {row['ts_to']} ({row['venue']})"
+            f"not recorded: {_span_text(row['ts_from'], row['ts_to'])} "
+            f"({row['venue'] or 'no source'})"
             for row in rows
             if row["finding"] == NOT_RECORDED
         ]
@@ -156,7 +164,7 @@ class Coverage(Result):
             f"not known by symbol: {format_time(start)} to {format_time(end)} ({each.source}): "
             "counts as recorded for every symbol since its first mention"
             for each in self.recorded
-            for start, end in intersect(each.unlisted, [self._asked])
+            for start, end in intersect(each.unlisted, _ranges_of(self._asked))
         ]
         return lines
 
@@ -179,12 +187,13 @@ def channel_groups(channel: str | None) -> Channels:
 class Ledger:
     """The gaps of a data folder, and how far they are known."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, data: Path) -> None:
         self._engine = engine
+        self._data = data
 
     def gaps(self, chosen: Chosen, first: int | None, last: int | None) -> Result:
         """Returns the latest state of each gap that touches the symbols and the range."""
-        sql = _gaps_sql(chosen, first, last)
+        sql = gaps_sql(self._data, chosen, first, last)
         found = self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
         return Result(found, " ".join(["gaps", *chosen.names]))
 
@@ -198,19 +207,10 @@ class Ledger:
         """
         recorded = [self.recorded(source, chosen) for source in chosen.sources]
         wanted = {each.source: _wanted(each, chosen, channels) for each in recorded}
-        held = [
-            edge
-            for each in recorded
-            for span in _held_of(each, wanted[each.source]) or each.ranges
-            for edge in span
-        ]
-        asked = (
-            min(held, default=0) if first is None else first,
-            max(held, default=0) if last is None else last,
-        )
+        asked = _asked(recorded, wanted, first, last)
         rows = [
             _row(each.source, finding, finding, None, span)
-            for each in recorded
+            for each in recorded or [NOTHING]
             for finding, *span in _unknown(each, asked)
         ] + [
             _row(each.source, NOT_SUBSCRIBED, cause, one, span)
@@ -218,7 +218,8 @@ class Ledger:
             for one in wanted[each.source]
             for cause, span in _not_carried(each, one, asked)
         ]
-        sql = f"select '{GAP}' as finding, * from ({_gaps_sql(chosen, first, last, channels)})"
+        entries = gaps_sql(self._data, chosen, first, last, channels)
+        sql = f"select '{GAP}' as finding, * from ({entries})"
         gaps = self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
         table = pa.concat_tables([gaps, _rows_like(gaps.schema, rows)])
         title = " ".join(["coverage", *chosen.names])
@@ -318,14 +319,48 @@ def _held_of(recorded: Recorded, wanted: list[Wanted]) -> list[Range]:
     return union(span for one in wanted for span in one.covered(recorded))
 
 
-def _not_carried(recorded: Recorded, wanted: Wanted, asked: Range) -> Iterator[tuple[str, Range]]:
+def _asked(
+    recorded: list[Recorded], wanted: dict[str, list[Wanted]], first: int | None, last: int | None
+) -> Asked:
+    """Returns the range that is asked about: an open side ends where the recording does.
+
+    Of a side on which nothing was recorded, it stays open.
+    """
+    own = [_held_of(each, wanted[each.source]) or each.ranges for each in recorded]
+    every = [each.ranges for each in recorded]
+    for held in (own, every):
+        edges = [edge for ranges in held for span in ranges for edge in span]
+        low = min(edges, default=None) if first is None else first
+        high = max(edges, default=None) if last is None else last
+        if low is not None and high is not None and low < high:
+            return low, high
+    return first, last
+
+
+def _ranges_of(asked: Asked) -> list[Range]:
+    return [] if None in asked else [asked]  # type: ignore[list-item]
+
+
+def _not_carried(recorded: Recorded, wanted: Wanted, asked: Asked) -> Iterator[tuple[str, Range]]:
     """Yields the parts of what was recorded in which nothing of `wanted` was carried, and why."""
-    rest = subtract(intersect(union(recorded.ranges), [asked]), wanted.covered(recorded))
+    within = intersect(union(recorded.ranges), _ranges_of(asked))
+    rest = subtract(within, wanted.covered(recorded))
     for cause, ranges in ((REFUSED, recorded.refused), (SILENT, recorded.silent)):
         found = intersect(rest, _spans(ranges, wanted.streams))
         yield from ((cause, span) for span in found)
         rest = subtract(rest, found)
     yield from ((NOT_SUBSCRIBED, span) for span in rest)
+
+
+def _time_text(ts: int | None) -> str | None:
+    return None if ts is None else format_time(ts)
+
+
+def _span_text(start: Any, end: Any) -> str:
+    """Returns a range in words; none is a side on which it does not end."""
+    if start is None:
+        return "at any time" if end is None else f"before {end}"
+    return f"from {start} on" if end is None else f"{start} to {end}"
 
 
 def _told_subscriptions(rows: list[dict[str, Any]]) -> list[str]:
@@ -343,9 +378,14 @@ def _told_subscriptions(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _unknown(recorded: Recorded, asked: Range) -> Iterator[tuple[str, int, int]]:
+def _unknown(recorded: Recorded, asked: Asked) -> Iterator[tuple[str, int | None, int | None]]:
     """Yields the parts of a range that were not recorded, or whose gaps are not known yet."""
     first, last = asked
+    if first is None or last is None:
+        # All of it is outside of what was recorded: behind it, a recorder may go on.
+        may_go_on = recorded.is_open and recorded.ranges and first is not None
+        yield NOT_YET_KNOWN if may_go_on else NOT_RECORDED, first, last
+        return
     at = first
     for start, end in recorded.ranges:
         if at < min(start, last):
@@ -362,19 +402,19 @@ def _unknown(recorded: Recorded, asked: Range) -> Iterator[tuple[str, int, int]]
 
 
 def _row(
-    source: str, finding: str, cause: str, wanted: Wanted | None, span: Sequence[int]
+    source: str, finding: str, cause: str, wanted: Wanted | None, span: Sequence[int | None]
 ) -> dict[str, Any]:
     start, end = span
     return {
         "finding": finding,
-        "venue": source,
+        "venue": source or None,
         "cause": cause,
         "symbol": (wanted and wanted.symbol) or None,
         "channel": (wanted and wanted.channel) or None,
-        "ts_from": start // 1_000,
-        "ts_from_ns": start % 1_000,
-        "ts_to": end // 1_000,
-        "ts_to_ns": end % 1_000,
+        "ts_from": None if start is None else start // 1_000,
+        "ts_from_ns": None if start is None else start % 1_000,
+        "ts_to": None if end is None else end // 1_000,
+        "ts_to_ns": None if end is None else end % 1_000,
     }
 
 
@@ -385,27 +425,6 @@ def _rows_like(schema: pa.Schema, rows: list[dict[str, Any]]) -> pa.Table:
         values = pa.array([row.get(column.name) for row in rows])
         columns.append(pa.nulls(0, column.type) if not rows else values.cast(column.type))
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _gaps_sql(
-    chosen: Chosen, first: int | None, last: int | None, channels: Channels = None
-) -> str:
-    where = [f"(symbol is null or {chosen.condition()})"]
-    if channels is not None:
-        # A gap of a connection, or of the whole source, concerns every channel.
-        names = ", ".join(quote(name) for group in channels for name in group)
-        where.append(f"(channel is null or channel in ('session', {names}))")
-    # An open gap goes on; one whose beginning is not known began at any time before.
-    if first is not None:
-        where.append(f"(state = 'open' or {from_time('ts_to', first)})")
-    if last is not None:
-        where.append(f"(ts_from is null or {before_time('ts_from', last)})")
-    return (
-        "select * exclude (flags, sequence, date, latest) from (select *, row_number() over ("
-        "partition by venue, symbol, channel, cause, first_missing, ts_from, ts_from_ns "
-        "order by tape_offset desc) as latest from gaps) "
-        f"where latest = 1 and {' and '.join(where)} order by ts_detected, ts_detected_ns"
-    )
 
 
 def _first_mentions(tail: SourceTail) -> dict[str, int]:

@@ -24,6 +24,7 @@ Symbols = str | Sequence[str]
 
 # Flag of a record whose venue sent no event time.
 NO_EVENT_TIME = 128
+NS_PER_MS = 1_000_000
 # A kind of record of a source has an event time, or it has not: a few rows tell.
 CLOCK_ROWS = 1_000
 
@@ -54,7 +55,7 @@ class Lake:
         self._engine = Engine(data, external_access)
         self._books = Books(data)
         self._instruments = Instruments(self._engine)
-        self._ledger = Ledger(self._engine)
+        self._ledger = Ledger(self._engine, data)
 
     def __repr__(self) -> str:
         return f"Lake({str(self._data)!r}: {', '.join(self.sources()) or 'no sources'})"
@@ -118,7 +119,7 @@ class Lake:
         length = parse_interval(interval)
         condition = f"interval_ms = {length}" + ("" if partial else " and closed = 1")
         table = "bar_revisions" if revisions else "bars"
-        found = self._rows(table, symbols, start, end, source, condition)
+        found = self._rows(table, symbols, start, end, source, condition, length)
         if not len(found):
             sql = "select distinct interval_ms from bars order by 1"
             held = self._engine.run(sql, ["bars"], Scope()).column(0).to_pylist()
@@ -351,7 +352,9 @@ class Lake:
         end: TimeLike | None,
         source: str | None,
         condition: str = "true",
+        length_ms: int = 1,
     ) -> Result:
+        """Returns rows by time. Each stands for `length_ms` from its time on."""
         first, last = _range(start, end)
         chosen = self._instruments.choose(symbols, source)
         time = time_of(table)
@@ -366,7 +369,13 @@ class Lake:
             self._check_range(table, chosen, scope)
         title = " ".join([table, *chosen.names])
         channels = TABLE_CHANNELS.get(table)
-        return Result(found, title, lambda: self._ledger.coverage(chosen, first, last, channels))
+        if last is not None and length_ms > 1:
+            # The last window of the range may go on behind it.
+            length = length_ms * NS_PER_MS
+            until: int | None = -(-last // length) * length
+        else:
+            until = last
+        return Result(found, title, lambda: self._ledger.coverage(chosen, first, until, channels))
 
     def _check_range(self, table: str, chosen: Chosen, scope: Scope) -> None:
         # An empty answer within what is held is an answer; outside of it, it is a mistake.

@@ -44,6 +44,8 @@ CODES = _core.numbers("marker_code")
 GAP_CODE, BOOK_STATE_CODE = CODES["gap"], CODES["book_state"]
 CAUSES = {number: name for name, number in _core.numbers("gap_cause").items()}
 GAP_STATES = {number: name for name, number in _core.numbers("gap_state").items()}
+LOST_ITEMS = _core.numbers("gap_cause")["retention"], _core.numbers("gap_cause")["damage"]
+ENDED_OUTAGE = _core.numbers("gap_cause")["disconnect"], _core.numbers("gap_state")["closed"]
 BOOK_STATES = {number: name for name, number in _core.numbers("book_state").items()}
 
 # A book tape may hold a day: states are read from its last records on.
@@ -251,10 +253,18 @@ class _Source:
 
     def _read_gaps(self) -> None:
         for marker in self._markers(GAPS, GAP_CODE):
-            # A gap is written again when its state changes: the last record counts.
-            key = tuple(int(marker[name]) for name in ("instrument", "channel", "cause", "first"))
-            start = int(marker["ts_start"])
-            self._gaps[(*key, start)] = (int(marker["cause"]), int(marker["state"]))
+            # A gap is told again when its state changes: the last word counts.
+            cause, state = int(marker["cause"]), int(marker["state"])
+            names = ["instrument", "channel", "cause", "first", "ts_start"]
+            if cause in LOST_ITEMS:
+                # Of items of a tape: the tape and all of the range belong to it.
+                names += ["sequence", "last", "ts_event"]
+            key = tuple(int(marker[name]) for name in names)
+            if (cause, state) == ENDED_OUTAGE and int(marker["count"]) == 0:
+                # Ids that go on without a hole show that it cost nothing.
+                self._gaps.pop(key, None)
+            else:
+                self._gaps[key] = cause, state
 
     def _read_books(self) -> None:
         for marker in self._markers(BOOK, BOOK_STATE_CODE):
