@@ -13,6 +13,7 @@ its own files, and nothing can be changed, cut, lost or added without being noti
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -439,8 +440,11 @@ def files_on_disk(root: Path, source: str, topic: str) -> Iterator[str]:
     """Yields the names of all Parquet files in the folders of a topic, counted or not."""
     for table in lake.tables_of(topic):
         folder = root / table.name / f"venue={source}"
-        for path in sorted(folder.glob("*/*.parquet")):
-            yield path.relative_to(root).as_posix()
+        for day in lake.names_in(folder):
+            names = lake.names_in(folder / day) if (folder / day).is_dir() else []
+            for name in names:
+                if name.endswith(".parquet"):
+                    yield (folder / day / name).relative_to(root).as_posix()
 
 
 def load_symbols(root: Path, source: str) -> Symbols | None:
@@ -477,8 +481,11 @@ def _symbols_of(body: bytes, path: Path) -> Symbols:
 
 def commit_of_any_topic(root: Path, source: str) -> Commit | None:
     """Returns a commit of `source`, to know of which version its lake is."""
-    for path in sorted(commit_folder(root, source).glob("*.json")):
-        if (found := read_commit(root, source, path.stem)) is not None and found.version > 1:
+    for name in lake.names_in(commit_folder(root, source)):
+        stem, suffix = os.path.splitext(name)
+        if suffix != ".json":
+            continue
+        if (found := read_commit(root, source, stem)) is not None and found.version > 1:
             return found
     return None
 

@@ -11,6 +11,8 @@ from tapeworks import _core
 from tapeworks._core import Blob, Symbols
 
 DAY_NS = 86_400_000_000_000
+# What a row takes in memory beside the bytes of its frame.
+ROW_BYTES = 1_024
 
 
 class DeadLetterRows:
@@ -57,7 +59,7 @@ class DeadLetterRows:
         found = [self._row(blob) for blob in blobs if blob.offset >= from_offset]
         self._rows += found
         self._times += [blob.ts_recv for blob in blobs if blob.offset >= from_offset]
-        self.nbytes += sum(len(blob.body) + len(blob.context) + 64 for blob in blobs)
+        self.nbytes += sum(len(blob.body) + len(blob.context) + ROW_BYTES for blob in blobs)
         return len(found)
 
     def sort(self, symbols: Symbols) -> list[tuple[int, int, int]]:

@@ -348,16 +348,28 @@ def size_of(path: Path) -> int | None:
         return None
 
 
+def names_in(folder: Path) -> list[str]:
+    """Returns the names in a folder, sorted; none if there is no such folder.
+
+    Raises:
+        OSError: it is there and cannot be read. `glob` would say that it is empty.
+    """
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+
+
 def sources(lake: Path, table: str) -> list[str]:
     """Returns the sources that have files of `table`."""
-    folders = sorted((lake / table).glob("venue=*"))
-    return [folder.name.removeprefix("venue=") for folder in folders]
+    names = names_in(lake / table)
+    return [name.removeprefix("venue=") for name in names if name.startswith("venue=")]
 
 
 def days(lake: Path, table: str, source: str) -> list[str]:
     """Returns the days of which `source` has files of `table`, ascending."""
-    folders = sorted((lake / table / f"venue={source}").glob("date=*"))
-    return [folder.name.removeprefix("date=") for folder in folders]
+    names = names_in(lake / table / f"venue={source}")
+    return [name.removeprefix("date=") for name in names if name.startswith("date=")]
 
 
 def files_of_day(lake: Path, table: str, source: str, day: str) -> list[LakeFile]:
@@ -367,11 +379,7 @@ def files_of_day(lake: Path, table: str, source: str, day: str) -> list[LakeFile
 
 
 def _scan(folder: Path, source: str, day: str) -> Iterator[LakeFile]:
-    try:
-        names = sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return
-    for name in names:
+    for name in names_in(folder):
         match = NAMES.fullmatch(name)
         if match:
             yield LakeFile(folder / name, source, day, int(match[1]), int(match[2]))

@@ -8,6 +8,7 @@ any instant, it can be run again.
 """
 
 import datetime
+import os
 import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
@@ -25,8 +26,20 @@ from tapeworks.commits import Commit, Live, StoredFile
 from tapeworks.errors import LakeError, LakeVersionError, TapeRangeError, TapeReplacedError
 from tapeworks.lake import Table
 from tapeworks.sinks.commit_log import describe_file, finish_version_1, start_log
+from tapeworks.sinks.contents import batches_of
 from tapeworks.sinks.writer import columns_with_absent, with_required, write_table_file
-from tapeworks.tape import DAMAGE, RETENTION, UNKNOWN, Loss, Place, check_place, note_loss, place_at
+from tapeworks.tape import (
+    DAMAGE,
+    RETENTION,
+    UNKNOWN,
+    Loss,
+    Place,
+    check_place,
+    note_loss,
+    open_tape,
+    place_at,
+)
+from tapeworks.time_columns import split_times
 from tapeworks.views.archive import Archive, Wanted
 from tapeworks.views.tail import SourceTail
 
@@ -120,7 +133,7 @@ class _Symbols:
         return Records.from_bytes(records[np.argsort(offsets, kind="stable")].tobytes())
 
     def _tape(self) -> Records | None:
-        reader = _reader(self._data / "tape" / self._source / lake.TABLES["instruments"].topic)
+        reader = open_tape(self._data / "tape" / self._source / lake.TABLES["instruments"].topic)
         while reader is not None:
             try:
                 batch = reader.read(READ_RECORDS)
@@ -145,7 +158,7 @@ class _Topic:
         self._where = self._root, source, topic
         self._source, self._topic, self._symbols = source, topic, symbols
         self._tape = data / "tape" / source / topic
-        self._reader = _reader(self._tape)
+        self._reader = open_tape(self._tape)
         self._report = TopicRebuild(source, topic)
         self._kept: dict[str, tuple[StoredFile, Offsets]] = {}
         self._old, self._live = self._read_old()
@@ -231,8 +244,9 @@ class _Topic:
         known = self._live.get(name)
         if known is not None and known.sha256 != stored.sha256:
             raise LakeError("its bytes are not those that were written")
-        with pq.ParquetFile(file.path, page_checksum_verification=True) as opened:
-            offsets = opened.read(use_threads=False)["tape_offset"].to_numpy().astype(np.uint64)
+        # All columns are read, so that each page is checked; the offsets are kept.
+        parts = [rows["tape_offset"].to_numpy().astype(np.uint64) for rows in batches_of(file.path)]
+        offsets = np.concatenate([np.empty(0, np.uint64), *parts])
         if len(offsets) and not file.first <= offsets.min() <= offsets.max() <= file.last:
             raise LakeError("it holds offsets outside of those in its name")
         return stored, offsets
@@ -242,7 +256,9 @@ class _Topic:
         fresh = np.zeros(len(offsets), bool)
         fresh[np.unique(offsets, return_index=True)[1]] = True
         fresh &= ~np.isin(offsets, known)
-        rows = pq.ParquetFile(self._root / stored.name).read().filter(pa.array(fresh))
+        # In the columns that files have now, whatever those of this one are.
+        whole = pq.ParquetFile(self._root / stored.name, page_checksum_verification=True).read()
+        rows = split_times(whole.filter(pa.array(fresh)))
         self._put_aside(stored.name, "other files hold its rows, or it holds some twice")
         if rows.num_rows:
             day = commits.lake_file(self._root, stored).day
@@ -312,15 +328,11 @@ class _Topic:
         rows = rows.combine_chunks()
         offsets = rows["tape_offset"].to_numpy().astype(np.uint64)
         first, last = int(offsets.min()), int(offsets.max())
-        name = lake.file_path(table.name, self._source, day, first, last)
-        if (self._root / name).exists():
-            # The name is taken by a file that lacks these rows: two files of other names hold them.
-            middle = np.sort(offsets)[len(offsets) // 2]
-            for part in (offsets < middle, offsets >= middle):
-                if part.all():
-                    raise LakeError(f"{self._root / name} is there already, with other rows")
-                self._write(table, day, rows.filter(pa.array(part)))
-            return
+        # A file that lacks these rows may have the name.
+        name = lake.free_path(
+            lake.file_path(table.name, self._source, day, first, last),
+            lambda name: os.path.lexists(self._root / name),
+        )
         staged = commits.staged_path(*self._where, "rebuild", name)
         staged.parent.mkdir(parents=True, exist_ok=True)
         batches = rows.to_batches(max_chunksize=ROW_GROUP_ROWS)
@@ -384,9 +396,3 @@ class _Topic:
             old = Place() if self._old is None else self._old.place
             return old if old.offset == end else replace(old, offset=end, fingerprint=None)
         return place_at(self._reader, max(end, self._reader.first))
-
-
-def _reader(tape: Path) -> TapeReader | None:
-    if not tape.is_dir() or not any(tape.glob("*.seg*")):
-        return None
-    return TapeReader(tape)

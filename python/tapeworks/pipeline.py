@@ -24,6 +24,7 @@ from tapeworks.child import LOOP_FAILURES, Child, Worker
 from tapeworks.errors import (
     ConfigError,
     CorruptTapeError,
+    SinkError,
     TapeError,
     TapeLockedError,
     VenueError,
@@ -213,24 +214,31 @@ def catch_up(config: Config, steps: Sequence[Step] = STEPS) -> None:
     Raises:
         TapeLockedError: another process does so at this moment.
         TapeError: a tape is damaged; all others were derived and stored.
+        SinkError: there was no time to derive and store everything.
     """
+    left = []
     derivations = []
     for source in config.feeds:
         processors = processors_of(config, source)
         derivation = Derivation(processors, config.tape, config.data, source, steps)
         try:
-            derivation.drain(CATCH_UP_S_MAX)
+            is_done = derivation.drain(CATCH_UP_S_MAX) or derivation.failures
+            if not is_done and any(derivation.lags().values()):
+                left.append(f"{source}: not everything is derived")
         finally:
             derivation.close()
         derivations.append(derivation)
     for name in config.sinks:
         for feeder in feeders(config, name):
             try:
-                feeder.drain(CATCH_UP_S_MAX)
+                if not feeder.drain(CATCH_UP_S_MAX):
+                    left.append(f"{feeder.label}: {feeder.backlog} items are not stored")
             finally:
                 feeder.close()
     for derivation in derivations:
         derivation.raise_failure()
+    if left:
+        raise SinkError(f"{'; '.join(left)}: there was no time; `tape up` goes on there")
 
 
 class Supervisor:
@@ -401,7 +409,11 @@ class Supervisor:
                 pid = child.process.pid
                 self._complain(f"{name} {NOT_ENDING} (process {pid}): {NOT_ENDING_ADVICE}")
             return
-        if (code := child.process.returncode) not in (0, EXIT_INCOMPLETE):
+        if (code := child.process.returncode) == EXIT_INCOMPLETE and child.worker.kind == "sink":
+            self._complain(
+                f"{name} had no time to store everything; it goes on there at the next start"
+            )
+        elif code not in (0, EXIT_INCOMPLETE):
             last = child.last_line()
             self._complain(f"{name} ended with {code} while stopping: {last}")
 

@@ -42,6 +42,7 @@ __all__ = [
     "note_loss",
     "noted_losses",
     "open_at",
+    "open_tape",
     "place_at",
     "received",
     "save_offset",
@@ -157,6 +158,18 @@ def open_at(path: str | PathLike[str], name: str) -> TapeReader:
         TapeRangeError: retention took what that reader has not read yet.
     """
     return TapeReader(path, load_offset(path, name))
+
+
+def open_tape(path: Path) -> TapeReader | None:
+    """Opens the tape in the folder `path`; none if there is no folder, or no segment in it yet.
+
+    Raises:
+        OSError: it is there and cannot be read; the message names it.
+    """
+    try:
+        return TapeReader(path)
+    except FileNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)

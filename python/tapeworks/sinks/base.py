@@ -33,6 +33,7 @@ from tapeworks.tape import (
     check_place,
     load_offset,
     note_loss,
+    open_tape,
     place_at,
     received,
     save_offset,
@@ -259,18 +260,49 @@ class Feeder:
         self._failures = 0
 
     @property
+    def source(self) -> str:
+        """The source whose tape it reads."""
+        return self._tape.parent.name
+
+    @property
+    def topic(self) -> str:
+        """The topic of its tape."""
+        return self._tape.name
+
+    @property
     def label(self) -> str:
         """What the feeder is called in messages."""
         return f"{self._tape.parent.name}: {self._tape.name}"
 
-    def step(self) -> int:
-        """Moves one batch and flushes when it is due; returns how many records it moved."""
+    @property
+    def held_bytes(self) -> int:
+        """Memory of what was moved and is not yet final."""
+        return 0 if self._reader is None else self.sink.pending[1]
+
+    @property
+    def backlog(self) -> int:
+        """The number of durable items that are not yet final."""
+        if self._reader is None:
+            return 0
+        committed = self.sink.committed
+        stored = self._reader.first if committed is None else committed.offset
+        return max(0, self._reader.durable - stored)
+
+    @property
+    def _unread(self) -> bool:
+        return self._reader is not None and self._reader.position < self._reader.durable
+
+    def step(self, *, is_full: bool = False) -> int:
+        """Moves one batch and flushes when it is due; returns how many records it moved.
+
+        With `is_full` there is no memory for more: what was moved is flushed instead.
+        """
         if time.monotonic() < self._retry_at:
             return 0
         try:
-            moved = self._move()
-            rows, size = self.sink.pending
-            due = time.monotonic() - self._flushed >= self._policy.seconds
+            moved = 0 if is_full else self._move()
+            rows, size = self.sink.pending if self._reader is not None else (0, 0)
+            due = is_full or time.monotonic() - self._flushed >= self._policy.seconds
             if rows >= self._policy.rows or size >= self._policy.bytes or (due and rows):
                 self.flush()
             elif due:
@@ -294,24 +326,24 @@ class Feeder:
         """Lets the sink do a piece of upkeep; returns whether it did."""
         return self._reader is not None and self.sink.run_maintenance()
 
-    def drain(self, seconds_max: float) -> None:
-        """Moves and flushes all that is durable; what fails is tried again for `seconds_max`.
+    def drain(self, seconds_max: float) -> bool:
+        """Moves and flushes all that is durable, within `seconds_max`; returns whether it could.
+
+        What fails is tried again. The tape keeps what is missing.
 
         Raises:
-            SinkUnavailable: it could not be done in time; the tape keeps what is missing.
+            SinkUnavailable: the sink refuses it, also at the end of that time.
         """
-        deadline = time.monotonic() + seconds_max
+        deadline, is_done = time.monotonic() + seconds_max, False
         self._retry_at = 0.0
-        while time.monotonic() < deadline:
-            if self.step():
-                continue
-            if time.monotonic() >= self._retry_at:
-                break
-            time.sleep(IDLE_S)
+        while not is_done and time.monotonic() < deadline:
+            if not self.step():
+                is_done = time.monotonic() >= self._retry_at and not self._unread
+                time.sleep(0 if is_done else IDLE_S)
         while True:
             try:
                 self.flush()
-                return
+                return is_done
             except SinkUnavailable as error:
                 if time.monotonic() + error.retry_after_ms / 1000 > deadline:
                     raise
@@ -320,8 +352,8 @@ class Feeder:
     def close(self) -> None:
         """Closes the sink."""
         if self._reader is not None:
-            self.sink.close()
             self._reader = None
+            self.sink.close()
 
     def _move(self) -> int:
         reader = self._reader or self._open()
@@ -385,13 +417,10 @@ class Feeder:
         self._registered = needed, now
 
     def _open(self) -> TapeReader | None:
-        if not self._tape.is_dir() or not any(self._tape.iterdir()):
-            return None
         inode = inode_of(self._tape)
-        try:
-            reader = TapeReader(self._tape)
-        except OSError:
-            # The writer is just making the folder; look again at the next step.
+        reader = open_tape(self._tape)
+        if reader is None:
+            # There is none, or its writer is just making it: look again at the next step.
             return None
         if self._live and not reader.settled:
             # The writer has yet to repair what a loss of power left.

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tapeworks import commits, durable, lake
@@ -299,7 +300,7 @@ class CommitLog:
             for file in files
         ]
         log.info("%s: %s: upgrading %d files", self.source, self.topic, len(names))
-        stored = [describe_file(self.root, name) for name in names]
+        stored = [_describe_version_1(self.root, name) for name in names]
         symbols = commits.load_symbols(self.root, self.source)
         if symbols is not None:
             commits.save_symbols(self.root, self.source, symbols)
@@ -366,6 +367,16 @@ def finish_version_1(root: Path, source: str, topic: str, commit: Commit) -> Non
     for name in commit.removes:
         (root / name).unlink(missing_ok=True)
     shutil.rmtree(root / lake.STAGING / source / topic, ignore_errors=True)
+
+
+def _describe_version_1(root: Path, name: str) -> StoredFile:
+    try:
+        return describe_file(root, name)
+    except (pa.ArrowException, ValueError) as error:
+        raise LakeError(
+            f"{root / name} is damaged: {error}; `tape lake rebuild` moves it aside and stores "
+            "again what the tape still holds"
+        ) from error
 
 
 def describe_file(root: Path, name: str) -> StoredFile:

@@ -39,6 +39,8 @@ log = logging.getLogger("tapeworks.sinks")
 
 # A day that is over becomes one file when nothing was added to it for so long.
 QUIET_S = 300.0
+# Whole frames are large: so many bytes of them become one row group.
+GROUP_BYTES_MAX = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -320,6 +322,9 @@ class ParquetSink(Sink):
         self, table: Table, rows: Rows | Snapshots | DeadLetterRows, start: int, end: int
     ) -> Iterator[pa.RecordBatch]:
         step = self._config.row_group_rows
+        if isinstance(rows, DeadLetterRows):
+            # A row group is in memory several times while it is written, and when it is read.
+            step = max(1, min(step, GROUP_BYTES_MAX * len(rows) // max(1, rows.nbytes)))
         for at in range(start, end, step):
             columns = rows.arrow(self._symbols, at, min(at + step, end))
             yield lake.to_table_columns(pa.record_batch(columns), table)

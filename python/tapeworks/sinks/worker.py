@@ -1,12 +1,16 @@
 """The process of one sink: it feeds all tapes, keeps up what is stored, and stops in order."""
 
+import contextlib
+import json
 import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from tapeworks.errors import LakeError, SinkError, TapeError, TapeLockedError, TapeworksError
+from tapeworks.durable import replace_file
+from tapeworks.errors import TapeLockedError, TapeworksError
 from tapeworks.heartbeat import beat
 from tapeworks.registry import load_member
 from tapeworks.sinks.base import Feeder, HasSinks, WriterLock
@@ -17,7 +21,13 @@ log = logging.getLogger("tapeworks.sinks")
 IDLE_S = 0.02
 MAINTENANCE_S = 15.0
 FAILED_S = 30.0
+# A sink that ended in good order, and had no time to store everything.
+EXIT_INCOMPLETE = 3
+UPKEEP_RETRY_S_MAX = 900.0
 DRAIN_S_MAX = 5.0
+TELL_S = 1.0
+# What all feeders of one process together hold in memory before the largest is flushed.
+HELD_BYTES_MAX = 256 << 20
 
 
 def feeders(config: HasSinks, name: str, *, live: bool = False) -> list[Feeder]:
@@ -39,14 +49,26 @@ def feeders(config: HasSinks, name: str, *, live: bool = False) -> list[Feeder]:
 
 
 @dataclass
+class Upkeep:
+    """How the upkeep of one sink went."""
+
+    failures: int = 0
+    """How often it failed, since it last did its work."""
+    last: str = ""
+    """Why it failed last."""
+    retry_at: float = 0.0
+
+
+@dataclass
 class Member:
     """One feeder of a worker: what it fails at must not keep the others from their work."""
 
     feeder: Feeder
-    failure: TapeworksError | None = None
+    failure: Exception | None = None
     retry_at: float = 0.0
+    upkeep: Upkeep = field(default_factory=Upkeep)
 
-    def step(self) -> int:
+    def step(self, *, is_full: bool = False) -> int:
         """Moves one batch; returns how many records it moved.
 
         Raises:
@@ -55,39 +77,97 @@ class Member:
         if self.failure is not None and time.monotonic() < self.retry_at:
             return 0
         try:
-            moved = self.feeder.step()
+            moved = self.feeder.step(is_full=is_full)
         except TapeLockedError:
             raise
-        except (TapeError, LakeError, SinkError) as error:
-            if str(error) != str(self.failure):
-                log.error("%s: nothing is stored until this is fixed: %s", self.feeder.label, error)
-            self.feeder.close()
-            self.failure, self.retry_at = error, time.monotonic() + FAILED_S
+        except Exception as error:
+            self._fail(error)
             return 0
         if self.failure is not None and moved:
             log.info("%s: stored again", self.feeder.label)
             self.failure = None
         return moved
 
+    def _fail(self, error: Exception) -> None:
+        if told_of(error) != told_of(self.failure):
+            # What nobody foresaw is a fault of the program: where it is must be in the log.
+            stack = None if isinstance(error, TapeworksError | OSError) else error
+            log.error(
+                "%s: not stored until this is mended: %s",
+                self.feeder.label,
+                told_of(error),
+                exc_info=stack,
+            )
+        self.failure, self.retry_at = error, time.monotonic() + FAILED_S
+        try:
+            self.feeder.close()
+        except Exception as second:
+            log.error("%s: cannot be closed: %s", self.feeder.label, told_of(second))
 
-def run_worker(config: HasSinks, name: str) -> None:
+    def run_maintenance(self, stopping: threading.Event) -> None:
+        """Does all upkeep that is due; what it fails at is tried again ever later."""
+        if time.monotonic() < self.upkeep.retry_at:
+            return
+        try:
+            while not stopping.is_set() and self.feeder.run_maintenance():
+                pass
+        except Exception as error:
+            self.upkeep.failures += 1
+            self.upkeep.last = told_of(error)
+            wait_s = min(FAILED_S * 2 ** min(self.upkeep.failures - 1, 10), UPKEEP_RETRY_S_MAX)
+            self.upkeep.retry_at = time.monotonic() + wait_s
+            log.warning(
+                "%s: upkeep failed, %d in a row, again in %.0f s: %s",
+                self.feeder.label,
+                self.upkeep.failures,
+                wait_s,
+                self.upkeep.last,
+            )
+        else:
+            self.upkeep = Upkeep()
+
+    def troubles(self) -> list[str]:
+        """Returns what there is to say of it, a line each."""
+        told = []
+        if self.failure is not None:
+            told.append(f"{self.feeder.topic}: not stored: {told_of(self.failure)}")
+        if self.upkeep.failures:
+            count = f"{self.upkeep.failures} in a row"
+            told.append(f"{self.feeder.topic}: upkeep failed, {count}: {self.upkeep.last}")
+        return told
+
+
+def told_of(error: Exception | None) -> str:
+    """Returns the message of an error; the type is a part of it where nobody foresaw it."""
+    if isinstance(error, TapeworksError | OSError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def run_worker(config: HasSinks, name: str) -> int:
     """Runs the sink `name` over all sources until SIGTERM, then stores all that is durable.
+
+    Returns `EXIT_INCOMPLETE` if there was no time for all; the next start goes on there.
 
     Raises:
         TapeLockedError: another process runs this sink on the same folder.
-        TapeworksError: of one or more tapes not everything could be stored.
+        TapeworksError, OSError: of one or more tapes not everything could be stored.
     """
     stopping = threading.Event()
     on_stop(lambda number, frame: stopping.set())
     members = [Member(feeder) for feeder in feeders(config, name, live=True)]
     upkeep = threading.Thread(target=_maintain, args=(members, stopping), name="maintenance")
     upkeep.start()
+    told = 0.0
     try:
         while not stopping.is_set():
             beat()
-            if not sum(member.step() for member in members):
+            if not step_all(members):
                 stopping.wait(IDLE_S)
-        _drain_all(members)
+            if time.monotonic() - told >= TELL_S:
+                told = time.monotonic()
+                _tell(config.data / "state", name, members)
+        return 0 if _drain_all(members) else EXIT_INCOMPLETE
     finally:
         stopping.set()
         for member in members:
@@ -95,27 +175,64 @@ def run_worker(config: HasSinks, name: str) -> None:
         upkeep.join()
 
 
+def step_all(members: Sequence[Member]) -> int:
+    """Moves one batch of each feeder; returns how many records were moved.
+
+    All together hold no more than `HELD_BYTES_MAX` and one batch: beyond that the largest is
+    flushed, and while that fails nothing is read.
+    """
+    moved, held = 0, {id(member): member.feeder.held_bytes for member in members}
+    total = sum(held.values())
+    for member in members:
+        if total >= HELD_BYTES_MAX:
+            max(members, key=lambda one: held[id(one)]).step(is_full=True)
+            held = {id(one): one.feeder.held_bytes for one in members}
+            total = sum(held.values())
+        moved += member.step(is_full=total >= HELD_BYTES_MAX)
+        total += member.feeder.held_bytes - held[id(member)]
+        held[id(member)] = member.feeder.held_bytes
+    return moved
+
+
+def _tell(state: Path, name: str, members: Sequence[Member]) -> None:
+    """Replaces the files that status screens read, one a source."""
+    sources: dict[str, list[str]] = {}
+    for member in members:
+        sources.setdefault(member.feeder.source, []).extend(member.troubles())
+    for source, troubles in sources.items():
+        with contextlib.suppress(OSError):
+            (state / source).mkdir(parents=True, exist_ok=True)
+            told = json.dumps({"troubles": troubles})
+            replace_file(state / source / f"sink-{name}.json", told, sync=False)
+
+
 def _maintain(members: Sequence[Member], stopping: threading.Event) -> None:
     """Does the upkeep of all sinks beside their feeding, until asked to stop."""
     while not stopping.wait(MAINTENANCE_S):
         for member in members:
-            try:
-                while not stopping.is_set() and member.feeder.run_maintenance():
-                    pass
-            except (OSError, TapeworksError) as error:
-                log.warning(
-                    "%s: maintenance failed, will be retried: %s", member.feeder.label, error
-                )
+            member.run_maintenance(stopping)
 
 
-def _drain_all(members: Sequence[Member]) -> None:
-    """Drains every feeder; one that fails must not keep the others from it."""
-    failure: TapeworksError | None = None
+def _drain_all(members: Sequence[Member]) -> bool:
+    """Drains every feeder; one that fails must not keep the others from it.
+
+    Returns whether there was time for all that is durable.
+    """
+    failure: Exception | None = None
+    is_done = True
     for member in members:
         beat()
         try:
-            member.feeder.drain(DRAIN_S_MAX)
-        except (TapeError, LakeError, SinkError) as error:
+            if not member.feeder.drain(DRAIN_S_MAX):
+                is_done = False
+                log.warning(
+                    "%s: stopped with %d items that are not stored; the next start goes on there",
+                    member.feeder.label,
+                    member.feeder.backlog,
+                )
+        except Exception as error:
+            log.error("%s: not stored: %s", member.feeder.label, told_of(error))
             failure = failure or error
     if failure is not None:
         raise failure
+    return is_done

@@ -22,7 +22,7 @@ from tapeworks import commits, lake
 from tapeworks._core import TapeReader
 from tapeworks.commits import TopicReader
 from tapeworks.lake import Table
-from tapeworks.tape import check_place
+from tapeworks.tape import check_place, open_tape
 from tapeworks.views.lake import Lake
 from tapeworks.views.tail import SourceTail
 
@@ -90,7 +90,7 @@ def audit(data: Path) -> Iterator[TableAudit]:
     for source in Lake(data).sources():
         for topic in lake.TOPICS:
             tape = data / "tape" / source / topic
-            if tape.is_dir() and any(tape.glob("*.seg*")):
+            if open_tape(tape) is not None:
                 yield from _audit_topic(data, source, topic, tape)
 
 

@@ -7,8 +7,9 @@ from typing import Literal
 
 import pyarrow as pa
 
-from tapeworks._core import Book, BookHistory, TapeReader, Unverified
+from tapeworks._core import Book, BookHistory, Unverified
 from tapeworks.errors import QueryError
+from tapeworks.tape import open_tape
 from tapeworks.views.past_books import Clock, PastBooks
 from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time
@@ -182,12 +183,10 @@ class Books:
     def _history(self, source: str) -> tuple[BookHistory | None, int | None]:
         """Returns the tape's books and the first offset that it holds; none without a tape."""
         tape = self._data / "tape" / source / TOPIC
-        try:
-            first = TapeReader(tape).first if tape.is_dir() else None
-        except OSError:
-            first = None
-        if first is None:
+        reader = open_tape(tape)
+        if reader is None:
             return None, None
+        first = reader.first
         if source not in self._histories:
             self._histories[source] = BookHistory(tape)
         return self._histories[source], first

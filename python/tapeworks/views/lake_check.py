@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tapeworks import commits, lake
-from tapeworks._core import TapeReader
 from tapeworks.commits import Live, StoredFile, TopicReader
 from tapeworks.errors import LakeError, TapeError
-from tapeworks.tape import check_place
+from tapeworks.tape import check_place, open_tape
 
 CHUNK_BYTES = 1 << 20
 
@@ -46,7 +45,8 @@ class LakeReport:
 
 def sources(root: Path) -> list[str]:
     """Returns the sources of which the lake holds a commit or a file."""
-    names = {path.name for path in (root / lake.COMMITS).glob("*") if path.is_dir()}
+    folder = root / lake.COMMITS
+    names = {name for name in lake.names_in(folder) if (folder / name).is_dir()}
     for table in lake.TABLES:
         names.update(lake.sources(root, table))
     return sorted(names)
@@ -149,10 +149,10 @@ def _verify_place(
     data: Path, source: str, topic: str, commit: commits.Commit, report: LakeReport
 ) -> None:
     tape = data / "tape" / source / topic
-    if not tape.is_dir() or not any(tape.glob("*.seg*")):
-        return
     try:
-        check_place(TapeReader(tape), commit.place)
+        reader = open_tape(tape)
+        if reader is not None:
+            check_place(reader, commit.place)
     except (TapeError, OSError) as error:
         report.add(tape, str(error))
 

@@ -95,7 +95,7 @@ class Engine:
     def sources(self) -> list[str]:
         """Returns all sources that have a tape or a file."""
         tapes = self._data / "tape"
-        names = {path.name for path in tapes.glob("*") if path.is_dir()}
+        names = {name for name in lake.names_in(tapes) if (tapes / name).is_dir()}
         for table in TABLES:
             names.update(lake.sources(self._lake, table))
         return sorted(names)

@@ -185,6 +185,12 @@ class _Source:
         self._lags = {topic: lag for topic, lag in lags.items() if isinstance(lag, int)}
         with _noting(state.troubles, "losses"):
             state.losses = sum(1 for _ in (self._state / "losses").glob("*.json"))
+        with _noting(state.troubles, "sinks"):
+            for path in sorted(self._state.glob("sink-*.json")):
+                told = self._read_status(path.stem) or {}
+                state.troubles += [
+                    f"{path.stem}: {one_line(str(t))}" for t in told.get("troubles", ())
+                ]
         with _noting(state.troubles, "tapes"):
             self._open({path.name for path in _folders(self._folder)}, state.troubles)
         for topic in sorted(self._readers, key=_flow_order):
@@ -217,8 +223,11 @@ class _Source:
             except (CorruptTapeError, TapeVersionError) as error:
                 troubles.append(f"{topic}: {one_line(str(error))}")
                 continue
-            except (OSError, TapeError):
+            except (FileNotFoundError, TapeError):
                 # Its writer is just making it, folder first; the next sample sees it.
+                continue
+            except OSError as error:
+                troubles.append(f"{topic}: {one_line(str(error))}")
                 continue
             self._readers[topic] = reader
 

@@ -10,10 +10,11 @@ from tapeworks._core import KIND_DEFINITION, Symbols, TapeReader
 from tapeworks.commits import Commit, TopicReader
 from tapeworks.errors import QueryError, TapeRangeError
 from tapeworks.lake import Table
-from tapeworks.tape import check_place
+from tapeworks.tape import check_place, open_tape
 
 DEFINITIONS_TOPIC = "market-data.normalized"
 TAIL_ROWS_MAX = 8_000_000
+TAIL_BYTES_MAX = 2 << 30
 READ_RECORDS = 262_144
 ATTEMPTS = 20
 
@@ -53,14 +54,12 @@ class SourceTail:
         return self._symbols
 
     def tape(self, topic: str) -> TapeReader | None:
-        """Opens a tape; none if there is none."""
-        tape = self._data / "tape" / self._source / topic
-        if not tape.is_dir():
-            return None
-        try:
-            return TapeReader(tape)
-        except OSError:
-            return None
+        """Opens a tape; none if there is none.
+
+        Raises:
+            OSError: it is there and cannot be read: an answer would lack its rows.
+        """
+        return open_tape(self._data / "tape" / self._source / topic)
 
     def context(self, topic: str) -> dict[str, int]:
         """Returns what the last commit of `topic` says beside its offset."""
@@ -140,10 +139,11 @@ class SourceTail:
         rows = lake.row_buffer(table)
         end = reader.end
         while reader.position < end and lake.read_rows(rows, reader, READ_RECORDS, commit.offset):
-            if len(rows) > TAIL_ROWS_MAX:
+            if len(rows) > TAIL_ROWS_MAX or rows.nbytes > TAIL_BYTES_MAX:
                 raise QueryError(
-                    f"{self._source}: more than {TAIL_ROWS_MAX:,} rows of {table.name} are on the "
-                    "tape and not in the lake: start the sink with `tape up`"
+                    f"{self._source}: more than {TAIL_ROWS_MAX:,} rows or {TAIL_BYTES_MAX >> 20:,} "
+                    f"MiB of {table.name} are on the tape and not in the lake: start the sink "
+                    "with `tape up`"
                 )
         if not len(rows):
             return None

@@ -1,0 +1,248 @@
+"""The process of a sink: bounded memory, no failure that spreads, and no input left in silence."""
+
+import contextlib
+import errno
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import duckdb
+import pytest
+
+import tapeworks as tw
+from conftest import SpineFolder
+from tapeworks import pipeline
+from tapeworks.cli.settings import load
+from tapeworks.errors import SinkError, SinkUnavailable
+from tapeworks.lake_rebuild import rebuild
+from tapeworks.sinks import base, compaction, worker
+from tapeworks.sinks.base import Feeder, FlushPolicy
+from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.worker import Member, step_all
+from tapeworks.tape import TapeWriter
+from tapeworks.views.audit import audit
+from tapeworks.views.status import Status
+
+NORMALIZED, DEAD = "market-data.normalized", "market-data.dead"
+FRAME_BYTES = 12 << 20
+
+
+def settings(*folders: SpineFolder):
+    return replace(
+        load(None), data=folders[0].path, feeds={folder.source: None for folder in folders}
+    )
+
+
+def member_of(spine: SpineFolder, topic: str = NORMALIZED, policy: FlushPolicy | None = None):
+    config = ParquetConfig()
+    sink = ParquetSink(config, spine.path, spine.source, topic)
+    return Member(Feeder(sink, spine.tape(topic), policy or config.policy, name="sink-parquet"))
+
+
+class Refused(ParquetSink):
+    """A sink whose disk refuses everything while `refuses` is set."""
+
+    refuses = True
+
+    def flush(self, place=None):
+        """Refuses, or flushes."""
+        if self.refuses:
+            raise SinkUnavailable("the disk is full", retry_after_ms=1)
+        super().flush(place)
+
+
+@contextlib.contextmanager
+def unreadable(tape: Path, how: str) -> Iterator[None]:
+    """Makes a tape one that is there and cannot be opened, whoever tries."""
+    target = tape if how != "segment" else next(tape.glob("*.seg"))
+    aside = target.with_name("aside")
+    target.rename(aside)
+    if how == "file":
+        target.write_bytes(b"")
+    else:
+        target.symlink_to(target.name)
+    yield
+    target.unlink()
+    aside.rename(target)
+
+
+@pytest.mark.parametrize(
+    ("how", "number"), [("loop", errno.ELOOP), ("file", errno.ENOTDIR), ("segment", errno.ELOOP)]
+)
+def test_tape_that_cannot_be_read_is_an_error_that_names_it(spine, maker, how, number):
+    # What lies behind the lake is on a tape that is there and cannot be opened. No answer leaves
+    # its rows out, no sink says that it is done, and no rebuild takes it for gone.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(50))
+    member_of(spine).feeder.drain(30)
+    spine.append(maker.trades(50, 50))
+    spine.close()
+    assert len(tw.open(spine.path).trades().to_arrow()) == 100
+    with unreadable(spine.tape(), how):
+        for attempt in (
+            lambda: tw.open(spine.path).sql("from trades"),
+            lambda: member_of(spine).feeder.drain(1),
+            lambda: list(rebuild(spine.path, spine.source)),
+            lambda: list(audit(spine.path)),
+        ):
+            with pytest.raises(OSError, match=NORMALIZED) as raised:
+                attempt()
+            assert raised.value.errno == number
+        if how == "segment":
+            [source] = Status(spine.path).sample().sources
+            assert any(NORMALIZED in trouble for trouble in source.troubles)
+    assert len(tw.open(spine.path).trades().to_arrow()) == 100
+
+
+def test_sink_reports_what_it_does_not_store(spine, maker, caplog):
+    # Its tape cannot be read for a while: the log and the status say so, and it is stored after.
+    spine.append(maker.definitions())
+    member = member_of(spine)
+    with unreadable(spine.tape(), "loop"):
+        assert member.step() == 0
+        assert NORMALIZED in str(member.failure)
+        worker._tell(spine.path / "state", "parquet", [member])
+    assert "not stored until this is mended" in caplog.text
+    [source] = Status(spine.path).sample().sources
+    assert any("sink-parquet: market-data.normalized: not stored" in t for t in source.troubles)
+    member.retry_at = 0.0
+    assert member.step() == 3
+    assert member.failure is None
+    worker._tell(spine.path / "state", "parquet", [member])
+    assert Status(spine.path).sample().sources[0].troubles == []
+    member.feeder.close()
+
+
+def test_error_that_nobody_foresaw_stops_one_feeder_alone(spine, maker, tmp_path, caplog):
+    # The sink of one source raises what no sink should; that of another stores on.
+    class Broken(ParquetSink):
+        def write(self, batch):
+            raise ZeroDivisionError("no such thing")
+
+    other = SpineFolder(spine.path, "binance-futures")
+    for folder in (spine, other):
+        folder.append(maker.definitions())
+        folder.append(maker.trades(50))
+    config = ParquetConfig()
+    broken = Broken(config, spine.path, spine.source, NORMALIZED)
+    members = [Member(Feeder(broken, spine.tape(), config.policy)), member_of(other)]
+    for _ in range(3):
+        step_all(members)
+    assert "ZeroDivisionError: no such thing" in caplog.text
+    assert "Traceback" in caplog.text
+    assert isinstance(members[0].failure, ZeroDivisionError)
+    members[1].feeder.flush()
+    assert members[1].feeder.sink.committed.offset == 53
+    for member in members:
+        member.feeder.close()
+    other.close()
+
+
+def test_upkeep_goes_on_whatever_is_raised(spine, maker, monkeypatch, caplog):
+    # DuckDB has no memory for a merge, again and again: each failure is logged and counted, the
+    # next try waits longer, and once there is memory the files are merged, by the same thread.
+    for first in range(0, 16_000, 2_000):
+        spine.append(maker.definitions() if not first else maker.trades(2_000, first))
+        member = member_of(spine)
+        member.feeder.drain(30)
+        member.feeder.close()
+    member.step()
+    member.feeder.sink._compaction.quiet_s = 0.0
+    real, fails = compaction.duckdb.connect, [3]
+
+    def connect(*arguments):
+        if fails[0]:
+            fails[0] -= 1
+            raise duckdb.OutOfMemoryException("no memory")
+        return real(*arguments)
+
+    class Stopping(threading.Event):
+        def wait(self, timeout=None):
+            member.upkeep.retry_at, before = 0.0, member.upkeep.retry_at
+            waits.append(before - time.monotonic() if before else 0.0)
+            if len(waits) > 5:
+                self.set()
+            return self.is_set()
+
+    waits: list[float] = []
+    stopping = Stopping()
+    monkeypatch.setattr(compaction, "duckdb", SimpleNamespace(connect=connect))
+    upkeep = threading.Thread(target=worker._maintain, args=([member], stopping))
+    upkeep.start()
+    upkeep.join(60)
+    assert caplog.text.count("OutOfMemoryException: no memory") == 3
+    assert "upkeep failed, 3 in a row" in caplog.text
+    assert 0 < waits[1] < waits[2] < waits[3]
+    assert member.upkeep.failures == 0
+    assert len(list((spine.path / "lake/trades").rglob("*.parquet"))) == 1
+    member.feeder.close()
+
+
+def test_stop_with_input_left_says_so(spine, maker, monkeypatch, caplog):
+    # There is no time for what is on the tape: the log names how much is not stored, and the code
+    # of the worker is that of an incomplete end. The next one stores it.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(5_000))
+    members = [member_of(spine, policy=FlushPolicy(rows=100))]
+    monkeypatch.setattr(worker, "DRAIN_S_MAX", 0.0)
+    members[0].step()
+    assert worker._drain_all(members) is False
+    assert "items that are not stored" in caplog.text
+    monkeypatch.undo()
+    assert worker._drain_all(members) is True
+    assert members[0].feeder.sink.committed.offset == 5_003
+    members[0].feeder.close()
+
+
+def test_import_without_time_for_all_is_no_success(spine, maker, monkeypatch):
+    # `catch_up`, which imports and repairs end with, has no time: it fails and says what is left.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(5_000))
+    spine.close()
+    monkeypatch.setattr(pipeline, "CATCH_UP_S_MAX", 0.0)
+    with pytest.raises(SinkError, match="items are not stored"):
+        pipeline.catch_up(settings(spine), steps=())
+    monkeypatch.undo()
+    pipeline.catch_up(settings(spine), steps=())
+    assert len(tw.open(spine.path).trades().to_arrow()) == 5_000
+
+
+def dead_letters(spine: SpineFolder, count: int, size: int) -> None:
+    """Fills a tape of dead letters."""
+    with TapeWriter(spine.tape(DEAD), kind="blobs") as writer:
+        for number in range(count):
+            body = os.urandom(1 << 16) * (size >> 16)
+            writer.append_blob(1, 1, 0, 1_780_000_000_000_000_000 + number * 1_000_000, b"", body)
+
+
+def test_sinks_of_one_process_hold_a_bounded_sum(spine, maker, monkeypatch):
+    # Five sources, each below the limit of its own: together they stay below that of the process,
+    # and while a disk refuses all of them, no more is read.
+    monkeypatch.setattr(worker, "HELD_BYTES_MAX", 1 << 20)
+    config, members, folders = ParquetConfig(), [], []
+    for number in range(5):
+        folder = SpineFolder(spine.path, f"source-{number}")
+        folder.append(maker.definitions())
+        for first in range(0, 20_000, 5_000):
+            folder.append(maker.trades(5_000, first))
+        sink = Refused(config, folder.path, folder.source, NORMALIZED)
+        members.append(Member(Feeder(sink, folder.tape(), FlushPolicy())))
+        folders.append(folder)
+    monkeypatch.setattr(base, "BATCH_RECORDS", 2_000)
+    largest = 0
+    for refuses in (True, False):
+        for member in members:
+            member.feeder.sink.refuses, member.feeder._retry_at = refuses, 0.0
+        for _ in range(60):
+            step_all(members)
+            largest = max(largest, sum(member.feeder.held_bytes for member in members))
+    assert 1 << 20 <= largest < 2 << 20
+    assert worker._drain_all(members) is True
+    for member, folder in zip(members, folders, strict=True):
+        assert member.feeder.sink.committed.offset == 20_003
+        member.feeder.close()
+        folder.close()
