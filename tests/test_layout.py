@@ -51,7 +51,10 @@ RUST_LEVELS = [
 ]
 # Only these start threads, tasks or processes; all else is called. A simulator is a server of its
 # own process, in nobody's pipeline.
-MAY_START = {"feeds/session.py", "sinks/worker.py", "child.py", "worker.py"}
+MAY_START = {
+    *("feeds/session.py", "sinks/worker.py", "views/interruptible.py"),
+    *("child.py", "worker.py"),
+}
 MAY_START_FOLDERS = ("simulators/",)
 STARTERS = {
     ("asyncio", "create_task"),

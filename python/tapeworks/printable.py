@@ -5,14 +5,19 @@ marks that turn the direction of writing. Each such character is shown by its nu
 Stored data are never changed.
 """
 
+import codecs
 import logging
 import re
+from io import TextIOWrapper
 from typing import Any
 
 # C0 but tab and newline, DEL, C1, marks of direction and surrogates, of which none is visible.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )
+
+# What stands for the few characters of screens where only ASCII can be shown.
+_SIMPLER = str.maketrans("●█▁▂▃▄▅▆▇·…", "*#_..--==-~")
 
 
 def _number(match: re.Match[str]) -> str:
@@ -37,6 +42,27 @@ def one_line(text: str) -> str:
 def printable_json(text: str) -> str:
     """Returns the same JSON text, with such characters as escapes of JSON."""
     return _HIDDEN.sub(_json_number, text)
+
+
+def show_all_characters(*files: object) -> None:
+    """Makes `files` take every character, also where their encoding has it not (ASCII, Latin-1).
+
+    Signs of screens become simpler ones, all others the escapes of JSON, which keep them exact.
+    """
+    codecs.register_error("tapeworks", _replace)
+    for file in files:
+        if isinstance(file, TextIOWrapper) and not file.encoding.lower().startswith("utf"):
+            file.reconfigure(errors="tapeworks")
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    shown = error.object[error.start : error.end].translate(_SIMPLER)
+    units = shown.encode("utf-16-be", "surrogatepass")
+    pairs = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    text = "".join(chr(unit) if unit < 0x80 else f"\\u{unit:04x}" for unit in pairs)
+    return text, error.end
 
 
 class PrintableFormatter(logging.Formatter):

@@ -137,7 +137,7 @@ def test_full_disk_is_one_line(tmp_path: Path):
             check=False,
         )
     assert shown.returncode == 1
-    assert shown.stderr.startswith("tape: No space left on device")
+    assert shown.stderr.startswith("tape: cannot write to standard output: No space left on device")
     assert len(shown.stderr.splitlines()) == 1
 
 

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import numpy as np
 import pytest
 
 import tapeworks as tw
@@ -84,5 +85,64 @@ def test_unverified_book_is_refused(recorded):
         lake.book("BTCUSDT")
     with pytest.raises(QueryError, match="not verified at"):
         lake.book("BTCUSDT", START)
+    with pytest.raises(QueryError, match="the recording began at 2023-11-17T23:00:00Z"):
+        lake.book("BTCUSDT", START - 1)
     with pytest.raises(QueryError, match="not verified"):
         lake.book("ETHUSDT", START + SECOND)
+
+
+def test_an_instant_of_which_nothing_is_known_yet_is_refused(recorded):
+    # A book of the future is not the one of now.
+    lake = tw.open(recorded.path)
+    for at in (START + 3 * SECOND + 6, "2030-01-01", 2**62):
+        for clock in ("event", "receipt"):
+            with pytest.raises(
+                QueryError,
+                match=r"expected an instant up to 2023-11-17T23:00:03\.000000005Z.*, got",
+            ):
+                lake.book("BTCUSDT", at, clock=clock)
+    with pytest.raises(QueryError, match="not verified at"):
+        lake.book("BTCUSDT", START + 3 * SECOND + 5)
+
+
+def test_a_book_of_a_venue_that_is_ahead_is_known(spine, recorded, maker):
+    # The venue's clock is a second ahead of this host's: its own time is an answer.
+    lake = tw.open(recorded.path)
+    state = maker.rows("marker", 1, instrument=1, sequence=8, channel=4, code=10, state=3)
+    state["ts_event"], state["ts_recv"] = START + 5 * SECOND, START + 4 * SECOND
+    recorded.append(state, "market-data.book")
+    with pytest.raises(QueryError, match="expected an instant up to"):
+        lake.book("BTCUSDT", START + 4 * SECOND + 1, clock="receipt")
+
+
+def test_after_the_end_of_a_recording_the_last_book_is_shown_if_asked_for(recorded, maker):
+    # A recording that ends takes its books with it: that is no loss.
+    lake = tw.open(recorded.path)
+    ends = maker.rows("marker", 1, instrument=1, channel=4, code=10)
+    ends["state"] = _core.numbers("book_state")["empty"]
+    ends["ts_event"], ends["ts_recv"] = _core.NONE, START + 2 * SECOND + 500
+    del lake
+    # Of a tape whose book was not broken before.
+    spine = type(recorded)(recorded.path, "binance-usdm")
+    spine.append(maker.definitions())
+    reader = _core.TapeReader(recorded.tape("market-data.book"))
+    held = reader.read()
+    rows = bytes(held)
+    broken = maker.rows("marker", 1).itemsize
+    spine.append(np.frombuffer(rows[:-broken], dtype=np.uint8), "market-data.book")
+    spine.append(ends, "market-data.book")
+    spine.close()
+    lake = tw.open(recorded.path)
+    with pytest.raises(
+        QueryError,
+        match=r"the recording ended at 2023-11-17T23:00:02\.0000005Z; `--last` .*"
+        r"of 2023-11-17T23:00:02Z",
+    ):
+        lake.book("BTCUSDT", source="binance-usdm")
+    assert lake.book("BTCUSDT", source="binance-usdm", last=True).sequence == 8
+    # Where it was verified, it is that of the instant; where it never was, there is none.
+    at = START + SECOND + SECOND // 2
+    assert lake.book("BTCUSDT", at, source="binance-usdm", last=True).sequence == 7
+    with pytest.raises(QueryError, match="not verified"):
+        lake.book("ETHUSDT", source="binance-usdm", last=True)
+    assert lake.book("BTCUSDT", source="binance-spot", last=True).sequence == 8

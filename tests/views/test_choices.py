@@ -137,7 +137,6 @@ NINE = 1_795_183_387_123_456_789
         ("20261120", 1_795_132_800_000_000_000),
         ("2026-11-20T14:03:07,123456789Z", NINE),
         ("1969-12-31T23:59:59.999999999Z", -1),
-        (-1, -1),
     ],
 )
 def test_every_form_of_a_time_means_the_same(written, expected):
@@ -182,6 +181,20 @@ def test_what_is_no_time_is_refused_in_words(wrong):
     # Never an OverflowError, a wrapped year or hours of 1970.
     with pytest.raises(QueryError, match="expected"):
         parse_time(wrong)
+
+
+@pytest.mark.parametrize(
+    "seconds", [0, -1, 60, 1_795_889_785, 1_795_889_785_123, 1_795_889_785_123_456]
+)
+def test_numbers_that_are_no_nanoseconds_are_refused(tmp_path, maker, seconds):
+    # Seconds, ms and us since 1970: as nanoseconds they would mean all that was ever recorded.
+    lake = folder(tmp_path, maker, SPOT)
+    for value in (seconds, np.int64(seconds), str(seconds)):
+        with pytest.raises(QueryError, match="number of ns since the epoch, of 1990 or later"):
+            parse_time(value)
+    with pytest.raises(QueryError, match=f"got {seconds}"):
+        lake.trades("BTCUSDT", start=seconds)
+    assert len(lake.trades("BTCUSDT", start=START)) == 150
 
 
 @pytest.mark.parametrize("wrong", [True, 0, -1, "0s", "1M", "m", 1.5, 2**40, "99999999w", None])

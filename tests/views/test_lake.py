@@ -144,7 +144,7 @@ def test_bars_are_chosen_by_interval(spine, maker):
     opened = tw.open(spine.path)
     found = opened.bars("BTCUSDT", interval="1m").to_pylist()
     assert [row["close"] for row in found] == [1, 2]
-    with pytest.raises(QueryError, match="there are 60000 ms"):
+    with pytest.raises(QueryError, match="there are 1m"):
         opened.bars("BTCUSDT", interval="5m")
 
 
@@ -231,7 +231,7 @@ def test_staged_files_of_a_killed_sink_count(filled, monkeypatch):
         ("2026-11-20T16:03:07+02:00", 1_795_183_387_000_000_000),
         (date(2026, 11, 20), 1_795_132_800_000_000_000),
         (datetime(2026, 11, 20), 1_795_132_800_000_000_000),
-        (np.int64(5).item(), 5),
+        (np.int64(1_795_183_387_123_456_789).item(), 1_795_183_387_123_456_789),
         ("1795183387123456789", 1_795_183_387_123_456_789),
     ],
 )

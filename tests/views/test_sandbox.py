@@ -107,7 +107,6 @@ def test_queries_of_every_form_run(stored):
         "-- a comment\nselect count(*) from trades",
         "values (1)",
         "show tables",
-        "select 1; select count(*) from trades",
         f"select count(*) from trades where epoch_ns(ts_event) > {START}",
     ):
         assert len(opened.sql(query)) >= 1, query
@@ -133,3 +132,13 @@ def test_a_folder_reached_by_another_name_is_read(stored, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     for path in (link, "link", f"{stored.path}/../{stored.path.name}"):
         assert len(tw.open(path).trades()) == COUNT
+
+
+@pytest.mark.parametrize(
+    "sql", ["select 1; select 2", "select 1; explain select 2", ";select 1;select 2;"]
+)
+@pytest.mark.parametrize("external_access", [False, True])
+def test_several_answers_are_refused(stored, sql, external_access):
+    # Only the last would be shown.
+    with pytest.raises(QueryError, match="expected one statement"):
+        tw.open(stored.path, external_access=external_access).sql(sql)

@@ -7,9 +7,11 @@ of the list below; `--debug` (or `TAPEWORKS_DEBUG=1`) shows the traceback as wel
 
 import difflib
 import importlib
+import io
 import os
 import signal
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -21,13 +23,13 @@ import tapeworks.errors as errors
 from tapeworks import __version__
 from tapeworks.cli.command import write_epilog
 from tapeworks.config import redact
-from tapeworks.printable import printable
+from tapeworks.printable import printable, show_all_characters
 
 EPILOG = """\
 Examples:
   tape demo
   tape record binance BTCUSDT ETHUSDT
-  tape query "select symbol, count(*) from trades group by symbol"
+  tape query "select venue, symbol, count(*) from trades group by all"
 
 Exit codes:
   0  everything requested was done
@@ -41,6 +43,8 @@ HELP_COLUMNS_MAX = 100
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 EXIT_INTERRUPTED = 130
+SAME_INTERRUPT_S = 1.0
+OUTPUT = "standard output"
 
 START, LOOK, KEEP = "Start", "Look", "Check and keep"
 
@@ -77,6 +81,40 @@ COMMANDS: dict[str, Entry] = {
 }
 
 
+class Interrupts:
+    """Makes Ctrl-C a KeyboardInterrupt; one that follows at once is the same one.
+
+    A terminal and `timeout` may send it to a process and to its group. The second would hit what
+    tidies up after the first.
+    """
+
+    def __init__(self) -> None:
+        self._last = -SAME_INTERRUPT_S
+
+    def __call__(self, number: int, frame: object) -> None:
+        """Is the handler of the signal."""
+        now = time.monotonic()
+        if now - self._last >= SAME_INTERRUPT_S:
+            self._last = now
+            raise KeyboardInterrupt
+
+
+class Output(io.FileIO):
+    """Standard output, whose errors say that they are its own."""
+
+    def write(self, data: Any, /) -> int:
+        """Writes `data`.
+
+        Raises:
+            OSError: the disk is full, or the like.
+        """
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = OUTPUT
+            raise
+
+
 class Commands(TyperGroup):
     """Loads a command when it is called."""
 
@@ -107,7 +145,7 @@ class Commands(TyperGroup):
         command.name = name
         # From here on there may be something to tidy up: Ctrl-C is an exception again.
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, Interrupts())
         return name, command, rest
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -182,9 +220,21 @@ def options(
 
 def main() -> None:
     """Runs `tape` and ends the process with the exit code of what happened."""
-    code = _run()
+    if isinstance(shown := sys.stdout, io.TextIOWrapper):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(Output(1, "w", closefd=False)),
+            shown.encoding,
+            shown.errors,
+            line_buffering=shown.line_buffering,
+        )
+    show_all_characters(sys.stdout, sys.stderr)
+    try:
+        code = _run()
+    except KeyboardInterrupt:
+        # It came while what the command had left behind was put in words.
+        code = EXIT_INTERRUPTED
     # The work is done: a Ctrl-C while the interpreter ends has nothing to say.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if isinstance(signal.getsignal(signal.SIGINT), Interrupts):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
 
@@ -205,9 +255,10 @@ def _run() -> int:
         _discard_output()
         return 0
     except OSError as error:
-        # Perhaps of standard output itself.
-        _discard_output()
         place = f"{error.filename}: " if error.filename else ""
+        if error.filename == OUTPUT:
+            place = f"cannot write to {OUTPUT}: "
+        _discard_output()
         told = f"{place}{error.strerror or error}; `tape --debug ...` shows where"
         return _refuse("tape", told, EXIT_FAILED)
 

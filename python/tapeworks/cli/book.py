@@ -12,6 +12,7 @@ from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, as_json, text, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.views.books import BookAt
+from tapeworks.views.past_books import Clock
 from tapeworks.views.times import format_time
 
 BAR_COLUMNS = 24
@@ -21,6 +22,7 @@ app = Application()
 EXAMPLES = """\
 Examples:
   tape book BTCUSDT
+  tape book BTCUSDT --last      # after the end of a recording: as it was then
   tape book BTCUSDT --at "2026-11-20 14:03:07.123" --levels 20
   tape book BTCUSDT --at 2026-11-20T14:03:07Z --format csv     # all levels
 """
@@ -37,6 +39,10 @@ def book(
     receipt: Annotated[
         bool, typer.Option("--receipt", help="--at is a receive time, not the venue's event time.")
     ] = False,
+    last: Annotated[
+        bool,
+        typer.Option("--last", help="The last verified book up to then, if there is none then."),
+    ] = False,
     form: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = (Format.TABLE),
     data: DataOption = None,
 ) -> None:
@@ -44,7 +50,8 @@ def book(
 
     What retention removed from the tape is rebuilt from the lake, to the same levels.
     """
-    found = open_lake(data).book(symbol, at, source=source, clock="receipt" if receipt else "event")
+    clock: Clock = "receipt" if receipt else "event"
+    found = open_lake(data).book(symbol, at, source=source, clock=clock, last=last)
     if form is Format.TABLE:
         _show(found, levels)
     elif form is Format.JSON:

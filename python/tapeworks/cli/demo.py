@@ -39,7 +39,7 @@ Examples:
   tape demo --seconds 60 --seed 7 --rate 1000
 
 Afterwards:
-  tape query "select symbol, count(*) from trades group by symbol" --data demo
+  tape query "select venue, symbol, count(*) from trades group by all" --data demo
 """
 
 

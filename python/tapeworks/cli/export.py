@@ -9,8 +9,9 @@ from tapeworks.cli.command import Application
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, write_result
 from tapeworks.cli.reading import open_lake
-from tapeworks.errors import ConfigError
-from tapeworks.views.query import VIEWS
+from tapeworks.errors import ConfigError, QueryError
+from tapeworks.views.query import check_table
+from tapeworks.views.times import format_interval, parse_interval
 
 FORMATS = {".parquet": Format.PARQUET, ".csv": Format.CSV, ".jsonl": Format.JSONL}
 
@@ -19,7 +20,8 @@ app = Application()
 EXAMPLES = """\
 Examples:
   tape export trades trades.parquet --symbol BTCUSDT --from 2026-11-20 --to 2026-11-21
-  tape export bars bars.csv
+  tape export bars bars.csv --interval 1s
+  tape export bar_revisions all.csv      # of all lengths, also those that are not finished
 
 The file extension selects the format: .parquet, .csv or .jsonl. A file of that name is replaced
 once all is written; where that fails, it stays as it is.
@@ -36,14 +38,26 @@ def export(
     source: Annotated[
         str | None, typer.Option(help="Only this source; * takes a symbol of all.")
     ] = None,
+    interval: Annotated[
+        str | None, typer.Option(help="Length of bars, such as 1s, 5m, 1h. [default: 1m]")
+    ] = None,
     data: DataOption = None,
 ) -> None:
     """Write a table and range as Parquet, CSV or JSON lines."""
-    if table not in VIEWS:
-        raise ConfigError(f"expected a table of {', '.join(VIEWS)}, got {table!r}")
+    try:
+        check_table(table)
+    except QueryError as error:
+        raise ConfigError(str(error)) from None
+    if interval is not None and table != "bars":
+        raise ConfigError(f"--interval is for bars: expected none for {table}, got {interval!r}")
     if output.suffix not in FORMATS:
         raise ConfigError(f"expected a file ending in {', '.join(FORMATS)}, got {output.name!r}")
     lake = open_lake(data)
+    what = table
+    if table == "bars":
+        # Of one length, as `lake.bars` gives them: all together would count a trade several times.
+        length = format_interval(parse_interval(interval or "1m"))
+        table, what = f"bars_{length}", f"finished bars of {length}"
     result = lake.rows(table, symbol, start, end, source=source)
     write_result(result.to_arrow(), FORMATS[output.suffix], output)
-    typer.echo(f"{len(result):,} rows of {table} in {output}")
+    typer.echo(f"{len(result):,} rows of {what} in {output}")

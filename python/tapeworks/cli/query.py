@@ -10,6 +10,7 @@ from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, note, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import QueryError
+from tapeworks.views.query import is_of_all_lengths
 
 app = Application()
 
@@ -17,15 +18,19 @@ EXAMPLES = """\
 Examples:
   tape query "show tables"
   tape query "describe trades"
-  tape query "select * from trades where symbol = 'BTCUSDT' limit 10"
-  tape query "select symbol, count(*), sum(size) from trades group by symbol" --format json
+  tape query "select * from trades where venue = 'binance-spot' and symbol = 'BTCUSDT' limit 10"
+  tape query "select venue, symbol, count(*), sum(size) from trades group by all" --format json
+  tape query "select * from bars_1m where symbol = 'BTCUSDT' order by ts_event"
   tape query "select * from quotes" --format parquet --output quotes.parquet
 
 Times are UTC to the microsecond; <name>_ns holds the rest of the nanosecond, 0 to 999:
   tape query "select * from trades where ts_event > now() - interval 1 hour"
-  tape query "select date_trunc('minute', ts_event) as minute, count(*)
-    from trades group by minute order by minute"
+  tape query "select venue, symbol, date_trunc('minute', ts_event) as minute, count(*)
+    from trades group by all order by all"
   tape query "select symbol, epoch_ns(ts_event) + ts_event_ns as ns from trades limit 10"
+
+A symbol of several sources has rows of each: group by venue, which holds the source, and symbol.
+bars holds bars of all lengths; bars_1s, bars_1m and so on hold the finished ones of one length.
 """
 
 
@@ -52,6 +57,11 @@ def query(
     lake = open_lake(data, external_access=unsafe_external_access)
     result = lake.sql(sql)
     write_result(result.to_arrow(), form, output)
+    if is_of_all_lengths(sql):
+        note(
+            "bars holds bars of all lengths, which sums count several times: bars_1m and the like "
+            "hold those of one, or add `where interval_ms = 60000`"
+        )
     gaps = lake.gaps()
     if len(gaps):
         told = "1 gap is" if len(gaps) == 1 else f"{len(gaps)} gaps are"

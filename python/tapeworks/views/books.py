@@ -11,6 +11,7 @@ from tapeworks._core import Book, BookHistory, Unverified
 from tapeworks.errors import QueryError
 from tapeworks.tape import open_tape
 from tapeworks.views.past_books import Clock, PastBooks
+from tapeworks.views.reach import derived_until, first_receipt, newest_receipt
 from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time
 
@@ -18,9 +19,13 @@ TOPIC = "market-data.book"
 PRICE_PLACES = 9
 SIZE_PLACES = 8
 LEVELS_SHOWN = 5
+# States of a book that are passed on the way to the last verified one.
+LOOKS_BACK = 16
 
 Origin = Literal["tape", "lake"]
 NOW = 2**63 - 2
+# A book is emptied by the end of a recording alone.
+ENDED = "empty"
 
 
 class BookAt:
@@ -116,26 +121,54 @@ class Books:
         ids: list[int],
         at: int | None,
         clock: Clock,
+        last: bool = False,
     ) -> BookAt:
-        """Returns the book of `symbol` as of `at`, or now.
+        """Returns the book of `symbol` as of `at`, or now; with `last` the last one up to then.
 
         Raises:
-            QueryError: there is no book tape, or the book was not verified at that instant.
+            QueryError: there is no book tape, the book was not verified at that instant, or nothing
+                was received yet that says whether it was.
         """
         past = self._past.setdefault(source, PastBooks(tail))
         ts = NOW if at is None else at
+        # Before the question, so that nothing that comes meanwhile counts as known.
+        known = _known_until(tail)
         refusals = []
         for instrument in reversed(ids):
             found, origin = self._find(past, source, symbol, instrument, ts, clock)
             if isinstance(found, Book):
+                if at is not None and known is not None and at > max(known, found.ts_event or 0):
+                    raise _beyond(source, at, known)
                 return BookAt(found, symbol, source, origin)
             refusals.append(found)
-        last = None
+        if at is not None and known is not None and at > known:
+            raise _beyond(source, at, known)
         since = refusals[0].ts_event if refusals else None
-        if since is not None:
-            before, _ = self._find(past, source, symbol, ids[-1], since - 1, "event")
-            last = since - 1 if isinstance(before, Book) else None
-        raise _refusal(source, symbol, at, refusals, last, self._held(past, source, symbol))
+        before, origin = self._last(past, source, symbol, ids[-1], since) if ids else (None, "tape")
+        if last and before is not None:
+            return BookAt(before, symbol, source, origin)
+        began = first_receipt(tail)
+        if since is None and at is not None and began is not None and at < began:
+            raise QueryError(
+                f"there is no book of {symbol} on {source} at {format_time(at)}: the recording "
+                f"began at {format_time(began)}"
+            )
+        raise _refusal(source, symbol, at, refusals, before, self._held(past, source, symbol))
+
+    def _last(
+        self, past: PastBooks, source: str, symbol: str, instrument: int, since: int | None
+    ) -> tuple[Book | None, Origin]:
+        """Returns the last verified book before one that is not since `since`."""
+        for _ in range(LOOKS_BACK):
+            if since is None:
+                break
+            # What broke a book may have happened at any time after its last update: up to then.
+            for ts in (since, since - 1):
+                found, origin = self._find(past, source, symbol, instrument, ts, "event")
+                if isinstance(found, Book):
+                    return found, origin
+            since = found.ts_event if found.ts_event != since else None
+        return None, "tape"
 
     def _find(
         self, past: PastBooks, source: str, symbol: str, instrument: int, ts: int, clock: Clock
@@ -192,12 +225,28 @@ class Books:
         return self._histories[source], first
 
 
+def _known_until(tail: SourceTail) -> int | None:
+    """Returns the receive time up to which books are known; none where nothing tells."""
+    until = derived_until(tail, TOPIC)
+    if until is not None:
+        return until - 1
+    newest = [ts for ts in (newest_receipt(tail), newest_receipt(tail, TOPIC)) if ts is not None]
+    return max(newest, default=None)
+
+
+def _beyond(source: str, at: int, known: int) -> QueryError:
+    return QueryError(
+        f"expected an instant up to {format_time(known)}, when the last record of {source} was "
+        f"received, got {format_time(at)}"
+    )
+
+
 def _refusal(
     source: str,
     symbol: str,
     at: int | None,
     refusals: list[Unverified | Refused],
-    last: int | None,
+    last: Book | None,
     held: int | None,
 ) -> QueryError:
     when = "now" if at is None else f"at {format_time(at)}"
@@ -209,12 +258,19 @@ def _refusal(
             f"the book of {symbol} on {source} is not held {when}, neither on the tape nor in the "
             f"lake: the first is that of {format_time(held)}"
         )
+    hint = "`tape gaps` shows what was lost"
+    if last is not None:
+        shown = last.ts_recv if last.ts_event is None else last.ts_event
+        hint = f"`--last` (last=True) shows the last verified one, of {format_time(shown or 0)}"
+    if state == ENDED and since is not None:
+        return QueryError(
+            f"there is no book of {symbol} on {source} {when}: the recording ended at "
+            f"{format_time(since)}; {hint}"
+        )
     text = f"the book of {symbol} on {source} is not verified {when}: it is {state}"
     if since is not None:
         text += f" since {format_time(since)}"
-    if last is not None:
-        return QueryError(f"{text}; the last verified one is at {format_time(last)}")
-    return QueryError(f"{text}; `tape gaps` shows what was lost")
+    return QueryError(f"{text}; {hint}")
 
 
 def _exact(pair: tuple[int, int]) -> tuple[Decimal, Decimal]:

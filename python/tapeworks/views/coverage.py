@@ -14,10 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from tapeworks._core import NONE, TapeReader, numbers
+from tapeworks._core import NONE, numbers
 from tapeworks.errors import QueryError
 from tapeworks.views.entries import gaps_sql
 from tapeworks.views.query import Engine, Scope, quote
+from tapeworks.views.reach import RECORDS, derived_until, newest_receipt
 from tapeworks.views.result import Result
 from tapeworks.views.sessions import (
     Mark,
@@ -29,12 +30,11 @@ from tapeworks.views.sessions import (
     subtract,
     union,
 )
-from tapeworks.views.stream import earliest
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time
 
-RECORDS, GAPS = "market-data.normalized", "market-data.gaps"
+GAPS = "market-data.gaps"
 GAP, NOT_RECORDED, NOT_YET_KNOWN = "gap", "not_recorded", "not_yet_known"
 NOT_SUBSCRIBED, REFUSED, SILENT = "not_subscribed", "refused", "silent"
 KLINE = "kline"
@@ -231,8 +231,8 @@ class Ledger:
         """
         tail = self._engine.tail(source)
         marks, notes = self._marks(source), self._notes(source, chosen)
-        found = read_sessions(marks, notes, _newest(tail))
-        known_until = _known_until(tail)
+        found = read_sessions(marks, notes, newest_receipt(tail, RECORDS))
+        known_until = derived_until(tail, GAPS)
         ranges, unlisted = found.ranges, found.unlisted
         if not marks or marks[0].offset > 0:
             # Nothing was noted at first: all that is known is what is held of that time.
@@ -437,33 +437,3 @@ def _first_mentions(tail: SourceTail) -> dict[str, int]:
         ts = 0 if start is None else start * 1_000
         found[name] = min(ts, found.get(name, ts))
     return found
-
-
-def _newest(tail: SourceTail) -> int | None:
-    """Returns the newest receive time of a source."""
-    reader = tail.tape(RECORDS)
-    if reader is not None and reader.end > reader.first:
-        return _time_at(reader, reader.end - 1)
-    return tail.context(RECORDS).get("ts")
-
-
-def _known_until(tail: SourceTail) -> int | None:
-    """Returns the receive time up to which all gaps are in the ledger."""
-    ledger, source = tail.tape(GAPS), tail.tape(RECORDS)
-    if source is None or ledger is None:
-        return None
-    covered = ledger.covered
-    if covered is None or covered < source.first:
-        return None
-    if covered >= source.end:
-        newest = _newest(tail)
-        return None if newest is None else newest + 1
-    return _time_at(source, covered)
-
-
-def _time_at(reader: TapeReader, offset: int) -> int | None:
-    reader.seek(offset)
-    batch = reader.read(1)
-    if batch is None or not len(batch):
-        return None
-    return earliest(batch)

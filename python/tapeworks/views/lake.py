@@ -6,15 +6,26 @@ while recorder and sink go on.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from tapeworks._core import Records
 from tapeworks.errors import QueryError
+from tapeworks.lake import column_of
 from tapeworks.views.books import BookAt, Books
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.coverage import TABLE_CHANNELS, Coverage, Ledger, channel_groups
 from tapeworks.views.past_books import Clock
-from tapeworks.views.query import VIEWS, Engine, Scope, tables_in, time_of
+from tapeworks.views.query import (
+    BARS,
+    Engine,
+    Scope,
+    check_table,
+    has_column,
+    table_of,
+    tables_in,
+    time_of,
+)
 from tapeworks.views.replay import DEFAULT_KINDS, Replay
 from tapeworks.views.result import Result
 from tapeworks.views.symbols import Chosen, Instruments
@@ -103,13 +114,14 @@ class Lake:
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | int = "1m",
+        interval: str | int | timedelta = "1m",
         source: str | None = None,
         revisions: bool = False,
         partial: bool = False,
     ) -> Result:
         """Returns finished bars of `interval` that were built from trades, each as written last.
 
+        `interval` is a text such as `1s`, `5m`, `1h`, a timedelta, or a number of milliseconds.
         The column `partial` marks those that lack trades of a gap. `partial` adds the bars within
         which a recording began or ended; `revisions` gives all that was ever written of a bar.
 
@@ -117,17 +129,15 @@ class Lake:
             QueryError: no bars of that length are built; the message lists those that are.
         """
         length = parse_interval(interval)
+        try:
+            _range(start, end)
+        except QueryError as error:
+            raise QueryError(f"{error}; a length of bars is named: interval='1m'") from None
         condition = f"interval_ms = {length}" + ("" if partial else " and closed = 1")
         table = "bar_revisions" if revisions else "bars"
         found = self._rows(table, symbols, start, end, source, condition, length)
         if not len(found):
-            sql = "select distinct interval_ms from bars order by 1"
-            held = self._engine.run(sql, ["bars"], Scope()).column(0).to_pylist()
-            if held and length not in held:
-                raise QueryError(
-                    f"no bars of {length} ms are built; there are {', '.join(map(str, held))} ms: "
-                    "add it to bars_ms in [processors]"
-                )
+            self._engine.check_length(length)
         return found
 
     def snapshots(
@@ -148,13 +158,16 @@ class Lake:
         *,
         source: str | None = None,
         clock: Clock = "event",
+        last: bool = False,
     ) -> BookAt:
         """Returns the verified book of `symbol` as of `at` (up to and with that ns), or the newest.
 
-        `clock` says whose time `at` is: the venue's (`event`) or this host's (`receipt`).
+        `clock` says whose time `at` is: the venue's (`event`) or this host's (`receipt`). With
+        `last`, where it was not verified then, the last one that was, as after a recording's end.
 
         Raises:
-            QueryError: the book was not verified at that instant; the message says since when.
+            QueryError: the book was not verified at that instant, and the message says since when;
+                or nothing was received of that instant yet.
         """
         chosen = self._instruments.choose(symbol, source)
         ts = None if at is None else parse_time(at)
@@ -164,7 +177,7 @@ class Lake:
             ids = [number for found, number in known if found == name]
             try:
                 tail = self._engine.tail(candidate)
-                return self._books.at(tail, candidate, name, ids, ts, clock)
+                return self._books.at(tail, candidate, name, ids, ts, clock, last)
             except QueryError as error:
                 refusal = refusal or error
         raise refusal or QueryError(f"{symbol!r} has no book")
@@ -217,13 +230,18 @@ class Lake:
 
         Of some venues a kind of record has no event time (Binance spot: quotes); its `ts_event` is
         the receive time, and `flags & 128` marks it. Joined on `ts_event` with records that have
-        one, each would meet a state of the market of some milliseconds before.
+        one, each would meet a state of the market of some milliseconds before. The `ts_event` of a
+        bar is its start: what is in it was known only when it was received.
 
         Raises:
             QueryError: there is no such table or source.
         """
         for table in tables:
-            _check_table(table)
+            check_table(table)
+            if len(tables) > 1 and table_of(table).kind == "bar":
+                return "ts_recv"
+            if not has_column(table, "flags"):
+                continue
             for name in self._instruments.sources(source):
                 sql = f"select flags from {table} limit {CLOCK_ROWS}"
                 flags = self._engine.run(sql, [table], Scope([name])).column(0).to_pylist()
@@ -240,29 +258,48 @@ class Lake:
         end: TimeLike | None = None,
         *,
         source: str | None = None,
+        clock: Clock | None = None,
     ) -> Result:
-        """Returns rows of `left`, each with the last row of `right` of its symbol at that time.
+        """Returns rows of `left`, each with the last row of `right` of its symbol before it.
 
-        By the clock that `clock` names. Columns of `right` begin with its name.
+        No row meets what came after it. By the venue's time (`clock="event"`) that is the last row
+        with an earlier `ts_event`; by this host's (`"receipt"`) the last one received before it:
+        one read of a socket gives all that it brought one `ts_recv`, and among those the order of
+        the tape decides; rows of different tapes have none, and must be earlier. Without `clock`
+        it is by the one that `Lake.clock` names. Columns of `right` begin with its name.
 
         Raises:
-            QueryError: there is no such table, or as for `trades`.
+            QueryError: there is no such table, it holds bars of several lengths, or as for
+                `trades`.
         """
-        _check_table(left)
-        _check_table(right)
+        check_table(left)
+        check_table(right)
+        if right in BARS:
+            raise QueryError(
+                f"{right} holds bars of all lengths: expected those of one, such as bars_1m"
+            )
+        if clock == "event" and table_of(right).kind == "bar":
+            raise QueryError(
+                f"{right} by the time of its event would be met before it was finished: expected "
+                "clock='receipt'"
+            )
         first, last = _range(start, end)
         chosen = self._instruments.choose(symbols, source)
-        clocks = {self.clock(left, right, source=name) for name in chosen.sources}
-        clock = "ts_recv" if "ts_recv" in clocks else "ts_event"
+        if clock is None:
+            clocks = {self.clock(left, right, source=name) for name in chosen.sources}
+            clock = "receipt" if "ts_recv" in clocks else "event"
         time = time_condition(f"l.{time_of(left)}", first, last)
         where = " and ".join(["true", *time])
-        exact = f"epoch_ns({clock}) + {clock}_ns"
+        before = "l.instant > r.instant"
+        if clock == "receipt" and table_of(left).topic == table_of(right).topic:
+            before = f"(l.instant, l.tape_offset) > (r.instant, r.{right}_tape_offset)"
+        column = "ts_recv" if clock == "receipt" else "ts_event"
         sql = (
             "select l.* exclude (date, instant), r.* exclude (venue, symbol, instant) from "
-            f"(select *, {exact} as instant from {left} where {chosen.condition()}) l "
-            f"asof left join (select columns(* exclude (venue, symbol, date)) as '{right}_\\0', "
-            f"venue, symbol, {exact} as instant from {right} where {chosen.condition()}) r "
-            "on l.venue = r.venue and l.symbol = r.symbol and l.instant >= r.instant "
+            f"(select *, {_instant(left, column)} from {left} where {chosen.condition()}) l asof "
+            f"left join (select columns(* exclude (venue, symbol, date)) as '{right}_\\0', venue, "
+            f"symbol, {_instant(right, column)} from {right} where {chosen.condition()}) r "
+            f"on l.venue = r.venue and l.symbol = r.symbol and {before} "
             f"where {where} order by l.instant, l.tape_offset"
         )
         found = self._engine.run(sql, [left, right], Scope(chosen.sources))
@@ -282,7 +319,7 @@ class Lake:
         Raises:
             QueryError: there is no such table, or as for `trades`.
         """
-        _check_table(table)
+        check_table(table)
         return self._rows(table, symbols, start, end, source)
 
     def dead_letters(
@@ -400,9 +437,10 @@ class Lake:
             )
 
 
-def _check_table(table: str) -> None:
-    if table not in VIEWS:
-        raise QueryError(f"expected a table of {', '.join(VIEWS)}, got {table!r}")
+def _instant(table: str, field: str) -> str:
+    """Returns the SQL of the exact time of a row of `table` by a time of its record."""
+    column = column_of(table_of(table), field)
+    return f"epoch_ns({column}) + {column}_ns as instant"
 
 
 def _range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, int | None]:

@@ -5,6 +5,7 @@ from the tape behind it. Only the tables that it names, and only the days that i
 opened.
 """
 
+import difflib
 import importlib
 import re
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,9 @@ from tapeworks import commits, lake
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, Table
 from tapeworks.time_columns import nanosecond_times, split_sql
+from tapeworks.views.interruptible import run_interruptibly
 from tapeworks.views.tail import Part, SourceTail
+from tapeworks.views.times import format_interval, parse_interval
 
 ATTEMPTS = 5
 # Loaded for files of an earlier version alone.
@@ -42,8 +45,13 @@ PIVOT = re.compile(r"(?:pivot|unpivot|from|with|select)\b", re.IGNORECASE)
 REVISED = ("bars", "venue_bars")
 REVISIONS = {"bar_revisions": "bars", "venue_bar_revisions": "venue_bars"}
 VIEWS = (*TABLES, *REVISIONS)
+# Views of all lengths of bars; `bars_1m` and the like have the finished ones of one length.
+BARS = ("bars", "bar_revisions")
+BARS_OF_LENGTH = re.compile(r"bars_(\d+(?:ms|s|m|h|d|w))")
 # The flag of a bar that may lack trades: a recording began or ended in it, or something was lost.
 MAYBE_BAD = 32
+# Statements whose rows are the answer.
+ANSWERED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 
@@ -124,18 +132,63 @@ class Engine:
     def _run(self, sql: str, tables: Iterable[str], scope: Scope) -> pa.Table:
         if sql.strip().rstrip("; ").lower() == "show tables":
             # Views are made for the tables that a query names, so DuckDB itself knows of none here.
-            return pa.table({"name": sorted(VIEWS)})
-        if not self._external_access:
-            _check_reads_only(self._database, sql)
+            return pa.table({"name": sorted({*VIEWS, *self.bars_of_length()})})
+        self._check_statements(sql)
         with self._database.cursor() as connection:
             for name in tables:
                 self._define(connection, name, scope)
-            relation = connection.sql(sql)
-            # A statement that gives no rows is answered with none.
-            return pa.table({}) if relation is None else relation.to_arrow_table()
+
+            def rows() -> pa.Table:
+                relation = connection.sql(sql)
+                # A statement that gives no rows is answered with none.
+                return pa.table({}) if relation is None else relation.to_arrow_table()
+
+            return run_interruptibly(rows, connection.interrupt)
+
+    def bars_of_length(self) -> list[str]:
+        """Returns the views of bars of one length, for each length that is built."""
+        sql = "select distinct interval_ms from bar_revisions order by 1"
+        lengths = self.run(sql, ["bar_revisions"], Scope()).column(0).to_pylist()
+        return [f"bars_{format_interval(length)}" for length in lengths]
+
+    def check_length(self, length: int) -> None:
+        """Refuses bars of a length of which none are built, where others are.
+
+        Raises:
+            QueryError: says which are.
+        """
+        sql = f"select 1 from bar_revisions where interval_ms = {length} limit 1"
+        if self.run(sql, ["bar_revisions"], Scope()).num_rows:
+            return
+        if built := self.bars_of_length():
+            lengths = ", ".join(name.removeprefix("bars_") for name in built)
+            raise QueryError(
+                f"no bars of {format_interval(length)} are built; there are {lengths}: add it to "
+                "bars_ms in [processors]"
+            )
+
+    def _check_statements(self, sql: str) -> None:
+        statements = self._database.extract_statements(sql)
+        if not self._external_access:
+            _check_reads_only(self._database, sql)
+        shown = [one for one in statements if one.type in ANSWERED]
+        if len(shown) > 1 or (shown and shown[0] is not statements[-1]):
+            raise QueryError(
+                f"expected one statement, got {len(statements)}: the answer is that of the last "
+                "alone; ask each by itself, or join them with `union all`"
+            )
 
     def _define(self, connection: duckdb.DuckDBPyConnection, name: str, scope: Scope) -> None:
-        table = TABLES[REVISIONS.get(name, name)]
+        if match := BARS_OF_LENGTH.fullmatch(name):
+            length = parse_interval(match[1])
+            self.check_length(length)
+            self._define(connection, "bars", scope)
+            connection.execute(
+                f"create or replace temp view {name} as "
+                f"select * from bars where interval_ms = {length} and closed = 1"
+            )
+            return
+        table = table_of(name)
         wanted = scope.sources if scope.sources is not None else self.sources()
         parts = [self.tail(source).part(table, scope.days) for source in wanted]
         selects = [self._files_select(parts)] + [
@@ -155,7 +208,8 @@ class Engine:
                 " qualify row_number() over (partition by venue, symbol, channel, interval_ms, "
                 "ts_event order by tape_offset desc) = 1"
             )
-        connection.execute(f"create temp view {name} as {body}")
+        # Bars are defined anew for each view of one length.
+        connection.execute(f"create or replace temp view {name} as {body}")
 
     def _files_select(self, parts: list[Part]) -> str:
         # One scan a source: `venue` and `date` come from the folder, which a staged file has not.
@@ -211,12 +265,47 @@ def _check_reads_only(database: duckdb.DuckDBPyConnection, sql: str) -> None:
 def tables_in(sql: str) -> list[str]:
     """Returns the tables of the lake that `sql` names, and maybe some that it only mentions."""
     words = {word.lower() for word in WORD.findall(sql)}
-    return [name for name in VIEWS if name in words]
+    of_length = sorted(word for word in words if BARS_OF_LENGTH.fullmatch(word))
+    return [*(name for name in VIEWS if name in words), *of_length]
+
+
+def is_of_all_lengths(sql: str) -> bool:
+    """Whether `sql` asks for bars, and chooses no length of them."""
+    words = {word.lower() for word in WORD.findall(sql)}
+    shapes = {"describe", "summarize", "explain", "show"}
+    return bool(words & set(BARS)) and "interval_ms" not in words and not words & shapes
+
+
+def table_of(name: str) -> Table:
+    """Returns the table behind a table or view."""
+    name = "bars" if BARS_OF_LENGTH.fullmatch(name) else name
+    return TABLES[REVISIONS.get(name, name)]
+
+
+def has_column(name: str, column: str) -> bool:
+    """Whether the rows of a table or view have a column of that name."""
+    return column in lake.empty_rows(table_of(name)).schema.names
+
+
+def check_table(name: str) -> None:
+    """Refuses what is no table or view of the lake.
+
+    Raises:
+        QueryError: says which there are.
+    """
+    if name in VIEWS or BARS_OF_LENGTH.fullmatch(name):
+        return
+    near = difflib.get_close_matches(name, VIEWS, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise QueryError(
+        f"expected a table of {', '.join(VIEWS)}, or bars of one length such as bars_1m, got "
+        f"{name!r}{hint}"
+    )
 
 
 def time_of(name: str) -> str:
     """Returns the column by which the rows of a table or view are in order."""
-    return lake.column_of(TABLES[REVISIONS.get(name, name)], "ts_event")
+    return lake.column_of(table_of(name), "ts_event")
 
 
 def quote(text: str) -> str:

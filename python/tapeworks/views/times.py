@@ -11,6 +11,8 @@ TimeLike = str | int | date | datetime | np.integer | np.datetime64
 
 # What 64 bits of nanoseconds hold; the greatest value means that there is no time.
 TIME_MIN, TIME_MAX = -(2**63), 2**63 - 2
+# Of 1990: as a number, an earlier time is one of seconds, milliseconds or microseconds.
+NUMBER_MIN = 631_152_000 * 10**9
 UNITS_NS = {
     "D": 86_400 * 10**9,
     "h": 3_600 * 10**9,
@@ -31,7 +33,8 @@ UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "
 def parse_time(value: TimeLike) -> int:
     """Returns `value` as ns since the epoch. Text and datetimes without a zone are UTC.
 
-    A number is ns already, whatever its type. All other forms are read to the nanosecond.
+    A number is ns already, whatever its type, and of 1990 or later: a lesser one means seconds,
+    milliseconds or microseconds, and is refused. All other forms are read to the nanosecond.
 
     Raises:
         QueryError: it is no time, or beyond the years 1677 to 2262; the message shows the forms.
@@ -52,7 +55,7 @@ def _parse(value: object) -> int:
     if isinstance(value, bool | np.bool_):
         raise _wrong(value)
     if isinstance(value, int | np.integer):
-        return int(value)
+        return _parse_number(int(value), value)
     if isinstance(value, np.datetime64):
         return _parse_numpy(value)
     if isinstance(value, datetime):
@@ -69,6 +72,15 @@ def _parse(value: object) -> int:
     raise _wrong(value)
 
 
+def _parse_number(ts: int, value: object) -> int:
+    if ts < NUMBER_MIN:
+        raise QueryError(
+            f"expected a number of ns since the epoch, of 1990 or later, such as {NUMBER_MIN}, or "
+            f"a datetime or text such as '2026-11-20T14:03:07Z', got {value!r}"
+        )
+    return ts
+
+
 def _parse_numpy(value: np.datetime64) -> int:
     unit, step = np.datetime_data(value.dtype)
     if np.isnat(value):
@@ -82,20 +94,36 @@ def _parse_numpy(value: np.datetime64) -> int:
     return count // PARTS_OF_NS[unit]
 
 
-def parse_interval(value: str | int) -> int:
-    """Returns a length of time such as `1s`, `5m`, `1h` in ms; a number is ms already.
+def parse_interval(value: str | int | timedelta) -> int:
+    """Returns a length of time such as `1s`, `5m`, `1h` or a timedelta in ms; a number is ms.
 
     Raises:
-        QueryError: it is no length of time.
+        QueryError: it is no length of time, or no whole number of ms.
     """
     length = 0
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+    # Of pandas, one holds nanoseconds.
+    exact = getattr(value, "nanoseconds", 0)
+    if isinstance(value, timedelta):
+        length, rest = divmod(value, timedelta(milliseconds=1))
+        length = 0 if rest or exact else length
+    elif isinstance(value, int | np.integer) and not isinstance(value, bool):
         length = int(value)
     elif isinstance(value, str) and (match := INTERVAL.fullmatch(value.strip())):
         length = int(match[1]) * UNITS_MS[match[2]]
     if not 0 < length < 2**32:
-        raise QueryError(f"expected an interval such as 1s, 5m or 1h, got {value!r}")
+        raise QueryError(
+            f"expected an interval such as '1s', '5m', '1h', a timedelta, or a number of ms, got "
+            f"{value!r}"
+        )
     return length
+
+
+def format_interval(length: int) -> str:
+    """Writes ms as `parse_interval` reads it, in the greatest unit of which it is a multiple."""
+    for unit in ("d", "h", "m", "s"):
+        if not length % UNITS_MS[unit]:
+            return f"{length // UNITS_MS[unit]}{unit}"
+    return f"{length}ms"
 
 
 def format_time(ts: int) -> str:
@@ -109,12 +137,7 @@ def _parse_text(text: str) -> int:
     written = text.strip()
     digits = written.lstrip("-")
     if digits.isdecimal() and len(digits) != 8:
-        if len(digits) < 16:
-            # As nanoseconds it would be some hours of 1970; seconds or milliseconds were meant.
-            raise QueryError(
-                f"expected ns since the epoch, 16 digits or more, or a date, got {text!r}"
-            )
-        return int(written)
+        return _parse_number(int(written), text)
     # A datetime holds microseconds: digits beyond them are read by hand.
     match = FRACTION.search(written)
     fraction = match[2] if match else ""

@@ -1,0 +1,93 @@
+"""Joins by time: no row meets what came after it, neither in `asof` nor in the SQL of the docs."""
+
+import re
+
+import numpy as np
+import pytest
+
+import tapeworks as tw
+from conftest import ROOT, START
+from tapeworks.errors import QueryError
+
+SECOND = 10**9
+# Quotes and trades by turns: on the tape each trade stands between two quotes.
+ROUNDS = 50
+
+
+@pytest.fixture
+def read_at_once(spine, maker):
+    """A tape of which ten rows at a time came by one read: they have one receive time."""
+    spine.append(maker.definitions())
+    received = START + np.arange(2 * ROUNDS) // 10 * SECOND + 7
+    quotes = maker.rows("quote", ROUNDS, instrument=1, flags=129, sequence=np.arange(ROUNDS))
+    quotes["ts_event"] = quotes["ts_recv"] = received[::2]
+    trades = maker.rows("trade", ROUNDS, instrument=1, flags=1, sequence=np.arange(ROUNDS))
+    trades["ts_event"], trades["ts_recv"] = received[1::2] - 1_000, received[1::2]
+    for quote, trade in zip(quotes, trades, strict=True):
+        spine.append(quote)
+        spine.append(trade)
+    return tw.open(spine.path)
+
+
+def test_no_row_meets_one_of_the_same_read_that_came_after_it(read_at_once):
+    # Each trade meets the quote just before it, not the last of what one read brought.
+    joined = read_at_once.asof("trades", "quotes").to_pylist()
+    assert [row["quotes_sequence"] for row in joined] == list(range(ROUNDS))
+    assert all(row["quotes_tape_offset"] < row["tape_offset"] for row in joined)
+    # And each quote the trade before it: the first has none.
+    back = read_at_once.asof("quotes", "trades").to_pylist()
+    assert [row["trades_sequence"] for row in back] == [None, *range(ROUNDS - 1)]
+
+
+def test_the_sql_of_the_docs_gives_the_same(read_at_once):
+    # What is shown to be copied must not look ahead either.
+    text = (ROOT / "docs/formats/lake.md").read_text()
+    [shown] = [sql for sql in re.findall(r"```sql\n(.*?)```", text, re.S) if "asof" in sql]
+    found = read_at_once.sql(f"select * from ({shown}) order by tape_offset").to_pylist()
+    joined = read_at_once.asof("trades", "quotes").to_pylist()
+    assert [row["ask_price"] for row in found] == [row["quotes_ask_price"] for row in joined]
+    assert [row["tape_offset"] for row in found] == [row["tape_offset"] for row in joined]
+    assert [row["quote_offset"] for row in found] == [row["quotes_tape_offset"] for row in joined]
+
+
+def test_by_the_time_of_the_venue_a_row_of_the_same_instant_is_not_before(spine, maker):
+    # A venue's time is in ms: which of two rows of one came first is not known.
+    spine.append(maker.definitions())
+    ts = START + np.array([0, 10, 20]) * 10**6
+    rows = maker.rows("quote", 3, instrument=1, flags=1, ts_event=ts, ts_recv=ts + 5)
+    rows["sequence"] = [1, 2, 3]
+    spine.append(rows)
+    spine.append(maker.rows("trade", 3, instrument=1, flags=1, ts_event=ts, ts_recv=ts + 9))
+    lake = tw.open(spine.path)
+    assert lake.clock("trades", "quotes") == "ts_event"
+    joined = lake.asof("trades", "quotes").to_pylist()
+    assert [row["quotes_sequence"] for row in joined] == [None, 1, 2]
+    received = lake.asof("trades", "quotes", clock="receipt").to_pylist()
+    assert [row["quotes_sequence"] for row in received] == [1, 2, 3]
+
+
+def test_a_bar_is_met_when_it_is_finished(spine, maker):
+    # A bar has the time of its start, at which nobody knew its close.
+    spine.append(maker.definitions())
+    ts = START + np.arange(300) * SECOND
+    spine.append(maker.rows("trade", 300, instrument=1, flags=1, ts_event=ts, ts_recv=ts))
+    starts = START + np.arange(4) * 60 * SECOND
+    bars = maker.rows("bar", 4, instrument=1, ts_event=starts, interval_ms=60_000, closed=1)
+    bars["ts_recv"] = starts + 60 * SECOND
+    spine.append(bars, "market-data.bars")
+    lake = tw.open(spine.path)
+    assert lake.clock("trades", "bars_1m") == "ts_recv"
+    joined = lake.asof("trades", "bars_1m").to_pylist()
+    # The trade of the very instant might be what finished it.
+    assert [row["bars_1m_ts_recv"] for row in joined[:61]] == [None] * 61
+    first = lake.bars("BTCUSDT").to_pylist()[0]
+    assert joined[61]["bars_1m_ts_event"] == first["ts_event"]
+    with pytest.raises(QueryError, match="such as bars_1m"):
+        lake.asof("trades", "bars")
+    with pytest.raises(QueryError, match="before it was finished"):
+        lake.asof("trades", "bars_1m", clock="event")
+
+
+def test_tables_without_flags_can_be_joined(read_at_once):
+    # Tops of books have none.
+    assert len(read_at_once.asof("trades", "book_snapshots")) == ROUNDS
