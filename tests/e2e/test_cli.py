@@ -73,9 +73,16 @@ def test_query_in_every_format(recorded: Any):
 
 
 def test_book_then_and_now(recorded: Any):
-    # The recorder has ended, so there is no book now; the message names the instant to ask for.
+    # The recorder has ended, so there is no book now; the message names the instant to ask for,
+    # and what shows the last one.
     line = recorded.refuse("book", "BTCUSDT", code=1)
-    when = line.rpartition(" is at ")[2]
+    assert "the recording ended at" in line
+    when = line.rpartition(", of ")[2]
+    last = recorded.answer("book", "BTCUSDT", "--last", "--levels", 3, "--format", "json")
+    assert last["ts_event"] == when
+    assert "expected an instant up to" in recorded.refuse(
+        "book", "BTCUSDT", "--at", "2100-01-01", code=1
+    )
     book = recorded.answer("book", "btcusdt", "--at", when, "--levels", 3, "--format", "json")
     assert len(book["bids"]) == len(book["asks"]) == 3
     shown = recorded.run("book", "BTC-USDT", "--at", when)
