@@ -82,7 +82,7 @@ class RecordMaker:
         """Returns `count` records of `kind`; columns that are not given are zero."""
         rows = np.zeros(count, dtype=_core.dtype_descr(kind))
         rows["length"] = rows.dtype.itemsize // 8
-        rows["kind"] = getattr(_core, f"KIND_{kind.upper()}")
+        rows["kind"] = _core.kind_of(kind)
         rows["feed"] = 1
         for name, values in columns.items():
             rows[name] = values

@@ -113,7 +113,7 @@ def test_no_book_is_shown_after_the_end_of_the_session() -> None:
     assert book.state == "continuous"
     end = struct.pack(
         "<BBBBIqqQBBBBIQQq",
-        *(8, _core.KIND_MARKER, 0, 1, 0, 5, 5, 0),
+        *(8, MARKER, 0, 1, 0, 5, 5, 0),
         *(7, 0, 0, 0, 0, 0, 0, 2**63 - 1),
     )
     book.apply(_core.Records.from_bytes(end))
@@ -122,7 +122,7 @@ def test_no_book_is_shown_after_the_end_of_the_session() -> None:
     assert book.book() is None
 
 
-LENGTH, LEVEL, MARKER = 8, _core.KIND_LEVEL, _core.KIND_MARKER
+LENGTH, LEVEL, MARKER = 8, _core.kind_of("level"), _core.kind_of("marker")
 SNAPSHOT_FLAG, LAST_FLAG = 2, 1
 BOOK_STATE, CHECKPOINT_BEGIN, CHECKPOINT_END = 10, 11, 12
 

@@ -13,20 +13,9 @@ _Exact: TypeAlias = str | bytes | int | Decimal
 # record.rs
 
 NONE: int
-KIND_TRADE: int
-KIND_QUOTE: int
-KIND_LEVEL: int
-KIND_ORDER: int
-KIND_BAR: int
-KIND_STATUS: int
-KIND_CORRECTION: int
-KIND_MARKER: int
-KIND_DEFINITION: int
-KIND_MARK: int
-KIND_TICK: int
-KIND_SUBSCRIPTION: int
 
 def dtype_descr(kind: str) -> list[tuple[str, str]]: ...
+def kind_of(layout: str) -> int: ...
 def field_names(kind: str) -> dict[str, list[str]]: ...
 
 @final

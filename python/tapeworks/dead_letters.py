@@ -4,6 +4,8 @@ The core copies each such frame to its own tape. What is there outlives the raw 
 the shape that the lake stores and views show.
 """
 
+from typing import ClassVar
+
 import numpy as np
 import pyarrow as pa
 
@@ -41,7 +43,9 @@ class DeadLetterRows:
             ("tape_offset", pa.uint64()),
         ]
     )
-    FRAME_KINDS = (None, "text", "binary", "rest", "records")
+    FRAME_KINDS: ClassVar[dict[int, str]] = {
+        number: name for name, number in _core.numbers("blob_kind").items()
+    }
     resume = None
 
     def __init__(self) -> None:
@@ -85,13 +89,13 @@ class DeadLetterRows:
     def _row(self, blob: Blob) -> dict[str, object]:
         head, context = blob.context[: self._marker.itemsize], blob.context
         row: dict[str, object] = {"sequence": 0}
-        if len(head) == self._marker.itemsize and head[1] == _core.KIND_MARKER:
+        if len(head) == self._marker.itemsize and head[1] == _core.kind_of("dead"):
             marker = np.frombuffer(head, dtype=self._marker)[0]
             context = blob.context[len(head) :]
             reason = int(marker["cause"])
             row["reason"] = self._reasons[reason] if reason < len(self._reasons) else str(reason)
             row["byte"], row["raw_offset"] = int(marker["last"]), int(marker["first"])
-        kind = self.FRAME_KINDS[blob.kind] if blob.kind < len(self.FRAME_KINDS) else str(blob.kind)
+        kind = self.FRAME_KINDS.get(blob.kind, str(blob.kind)) if blob.kind else None
         microseconds, rest = divmod(blob.ts_recv, 1_000)
         return row | {
             "ts_event": microseconds,

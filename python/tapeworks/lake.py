@@ -47,8 +47,14 @@ class Table:
     renames: tuple[tuple[str, str], ...] = ()
     """Names that say more than those of the record."""
     doc: str = ""
+    channels: tuple[tuple[str, ...], ...] = ()
+    """Channels that fill the table; those of one group stand in for each other. None: not one."""
+    replayed_as: str = ""
+    """Its name in a replay, if its rows are whole records that the tape need not hold any more."""
 
 
+# Groups of channels that stand in for each other.
+TRADES, BOOKS = ("trade", "agg_trade"), ("depth", "snapshot")
 SORTED = ("ts_event", "ts_recv", "sequence", "tape_offset")
 
 TABLES = {
@@ -60,6 +66,8 @@ TABLES = {
             "trade",
             delta=(*SORTED, "trade_id"),
             doc="every fill, or the fills of one taker order at one price (channel says which)",
+            channels=(TRADES,),
+            replayed_as="trades",
         ),
         Table(
             "quotes",
@@ -67,6 +75,8 @@ TABLES = {
             "quote",
             delta=SORTED,
             doc="best bid and offer at every change",
+            channels=(("quote",),),
+            replayed_as="quotes",
         ),
         Table(
             "marks",
@@ -74,6 +84,8 @@ TABLES = {
             "mark",
             delta=(*SORTED, "ts_funding"),
             doc="mark price, index price and funding of derivatives",
+            channels=(("mark",),),
+            replayed_as="marks",
         ),
         Table(
             "venue_bars",
@@ -81,6 +93,8 @@ TABLES = {
             "bar",
             delta=SORTED,
             doc="bars and rolling statistics as the venue sends them",
+            channels=(("kline", "ticker"),),
+            replayed_as="venue_bars",
         ),
         Table(
             "instruments",
@@ -88,6 +102,7 @@ TABLES = {
             "definition",
             drops=(),
             doc="symbols, tick and lot sizes; the latest row of an instrument counts",
+            replayed_as="definitions",
         ),
         Table(
             "sessions",
@@ -118,6 +133,8 @@ TABLES = {
             "book",
             delta=(*SORTED, "previous"),
             doc="changes of verified books, and full books at checkpoints",
+            channels=(BOOKS,),
+            replayed_as="book_levels",
         ),
         Table(
             "book_markers",
@@ -132,6 +149,7 @@ TABLES = {
             "snapshot",
             delta=SORTED,
             doc="the best 20 levels of each side; entry 1 of a list is the best",
+            channels=(BOOKS,),
         ),
         Table(
             "bars",
@@ -139,6 +157,8 @@ TABLES = {
             "bar",
             delta=SORTED,
             doc="bars built from trades",
+            channels=(TRADES,),
+            replayed_as="bars",
         ),
         Table(
             "ticks",
@@ -146,6 +166,8 @@ TABLES = {
             "tick",
             delta=SORTED,
             doc="bid, ask, last price and volume, the uniform view",
+            channels=(TRADES, ("quote",)),
+            replayed_as="ticks",
         ),
         Table(
             "gaps",
@@ -160,6 +182,7 @@ TABLES = {
                 ("count", "missing"),
             ),
             doc="what was lost: cause, range in sequence and time, detection, state",
+            replayed_as="gaps",
         ),
     )
 }
@@ -186,21 +209,13 @@ def column_of(table: Table, field: str) -> str:
     return dict(table.renames).get(field, field)
 
 
-# Layouts of `_core` whose name is not that of their kind.
-KINDS = {
-    "gap": "marker",
-    "book": "level",
-    "book_marker": "marker",
-    "snapshot": "level",
-    "session": "marker",
-    "letter": "marker",
-}
+# Layouts that make up what `table.kind` calls otherwise.
+LAYOUTS = {"snapshot": "book", "letter": "dead"}
 
 
 def kind_of(table: Table) -> int:
     """Returns the number of the kind of record that `table` is made of."""
-    number: int = getattr(_core, f"KIND_{KINDS.get(table.kind, table.kind).upper()}")
-    return number
+    return _core.kind_of(LAYOUTS.get(table.kind, table.kind))
 
 
 def row_buffer(table: Table) -> Rows | Snapshots | DeadLetterRows:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tapeworks import commits, durable, lake
-from tapeworks._core import KIND_DEFINITION, FolderLock, Records, Symbols, TapeReader
+from tapeworks._core import FolderLock, Records, Symbols, TapeReader, kind_of
 from tapeworks.commits import Commit, Live, StoredFile
 from tapeworks.errors import LakeError, LakeVersionError, TapeRangeError, TapeReplacedError
 from tapeworks.lake import Table
@@ -142,7 +142,7 @@ class _Symbols:
                 continue
             if batch is None:
                 break
-            if len(found := batch.select([KIND_DEFINITION])):
+            if len(found := batch.select([kind_of("definition")])):
                 self.symbols.load(found)
         return None
 

@@ -19,7 +19,7 @@ from tests.crash.campaign import (
     trades_unaccounted,
 )
 
-from tapeworks._core import KIND_TRADE, TapeReader
+from tapeworks._core import TapeReader, kind_of
 from tapeworks.pipeline import Config
 from tapeworks.processors.derive import NORMALIZED, RAW
 from tapeworks.simulators import Simulator, start_simulator
@@ -130,7 +130,7 @@ class Pipeline:
         """Returns whether every trade of the tape is in a file of the lake."""
         reader, recorded = TapeReader(self.data / "tape" / SOURCE / NORMALIZED), 0
         while (batch := reader.read(65_536)) is not None:
-            recorded += len(batch.select([KIND_TRADE]))
+            recorded += len(batch.select([kind_of("trade")]))
         files = str(self.data / "lake" / "trades" / "*" / "*" / "*.parquet")
         with duckdb.connect() as connection:
             row = connection.execute(f"select count(*) from read_parquet('{files}')").fetchone()

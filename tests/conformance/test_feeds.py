@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CAPTURES = ROOT / "crates" / "core" / "src" / "feeds" / "binance" / "captures"
 KINDS = {"text": 1, "binary": 2, "rest": 3}
 TS = 1_770_000_005_000_000_000
-LAST, MARKER, DEFINITION = 1, _core.KIND_MARKER, _core.KIND_DEFINITION
+LAST, MARKER, DEFINITION = 1, _core.kind_of("marker"), _core.kind_of("definition")
 RAW, NORMALIZED = "market-data.raw", "market-data.normalized"
 
 Frame = tuple[int, bytes, bytes]

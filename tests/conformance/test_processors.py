@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tapeworks._core import KIND_TRADE, Records, Stage, TapeReader, TapeWriter, processor_table
+from tapeworks._core import Records, Stage, TapeReader, TapeWriter, kind_of, processor_table
 from tapeworks.config import Section, Value, parse, write_toml
 from tapeworks.errors import ConfigError, ProcessorError, TapeError
 from tapeworks.jobs.inspection import state_faults
@@ -140,7 +140,7 @@ class EveryOther(Processor):
         data, out, at = bytes(memoryview(batch)), bytearray(), 0
         while at < len(data):
             length = data[at] * 8
-            if data[at + 1] == KIND_TRADE:
+            if data[at + 1] == kind_of("trade"):
                 self.passes = not self.passes
                 if self.passes:
                     out += data[at : at + length]
@@ -197,7 +197,7 @@ def test_processor_in_python_writes_each_item_once(
     if make is not EveryOther:
         assert TapeReader(tapes / "killed").end > 0
         return
-    trades = sum(dict(batch.counts()).get(KIND_TRADE, 0) for batch in batches(source))
+    trades = sum(dict(batch.counts()).get(kind_of("trade"), 0) for batch in batches(source))
     assert sum(len(batch) for batch in batches(tapes / "killed")) == (trades + 1) // 2
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import tapeworks as tw
-from tapeworks._core import KIND_SUBSCRIPTION, Stage, TapeReader
+from tapeworks._core import Stage, TapeReader, kind_of
 from tapeworks.errors import QueryError
 from tapeworks.feeds import session as recorder
 from tapeworks.feeds.binance import BinanceConfig
@@ -249,5 +249,5 @@ def test_live_equals_replay(added, tmp_path):
 def notes(folder: Path) -> bytes:
     reader, found = TapeReader(folder), b""
     while (batch := reader.read(100_000)) is not None:
-        found += bytes(batch.select([KIND_SUBSCRIPTION]))
+        found += bytes(batch.select([kind_of("subscription")]))
     return found

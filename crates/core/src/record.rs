@@ -9,6 +9,7 @@
 pub mod arrow;
 pub mod blob;
 pub mod columns;
+pub mod fields;
 pub mod kinds;
 pub mod records;
 pub mod rows;
@@ -16,6 +17,7 @@ pub mod select;
 pub mod snapshots;
 
 pub use blob::{Blob, BlobKind, Blobs};
+pub use fields::{padded, padded_or_cut, unpadded, Turnover};
 pub use kinds::{
     Channel, GapCause, GapState, Kind, MarkerCode, Side, SubscriptionState, SyncState,
 };
@@ -237,28 +239,6 @@ pub struct Order {
     pub reserved: [u8; 6],
 }
 
-/// Price times size, or a sum of such, in units of 1e-17, as a 128-bit integer in two halves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(C)]
-pub struct Turnover {
-    /// Low 64 bits.
-    pub low: u64,
-    /// High 64 bits, signed.
-    pub high: i64,
-}
-
-impl From<i128> for Turnover {
-    fn from(value: i128) -> Self {
-        Self { low: value as u64, high: (value >> 64) as i64 }
-    }
-}
-
-impl From<Turnover> for i128 {
-    fn from(value: Turnover) -> Self {
-        (Self::from(value.high) << 64) | Self::from(value.low)
-    }
-}
-
 /// Open, high, low, close of one interval. 128 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
@@ -437,8 +417,9 @@ pub struct Subscription {
     pub reserved: [u8; 2],
 }
 
+// The kinds of records: struct, bytes, accessor. What holds for every kind is made of this list.
 macro_rules! records {
-    ($($name:ident $size:literal),+ $(,)?) => {
+    ($($name:ident $size:literal $accessor:ident),+ $(,)?) => {
         $(
             const _: () = assert!(size_of::<$name>() == $size && $size % 64 == 0);
             // SAFETY: `repr(C)` of integers whose sizes add up to the struct's size.
@@ -447,6 +428,25 @@ macro_rules! records {
                 const KIND: Kind = Kind::$name;
             }
         )+
+
+        impl Kind {
+            /// Bytes of a record of this kind.
+            pub const fn record_size(self) -> usize {
+                match self {
+                    $(Self::$name => $size,)+
+                }
+            }
+        }
+
+        impl RecordRef<'_> {
+            $(
+                #[doc = concat!("The record as a [`", stringify!($name), "`], if it is one.")]
+                #[inline]
+                pub fn $accessor(&self) -> Option<$name> {
+                    self.get::<$name>()
+                }
+            )+
+        }
     };
 }
 
@@ -455,25 +455,16 @@ unsafe impl Plain for Header {}
 const _: () = assert!(size_of::<Header>() == 32);
 
 records! {
-    Trade 64, Quote 64, Level 64, Order 64, Bar 128, Status 64, Correction 64, Marker 64,
-    Mark 64, Tick 64, Definition 192, Subscription 192,
-}
-
-/// Puts `text` into a zero-padded field. `None` if it is longer than the field.
-pub fn padded<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut field = [0; N];
-    field.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-    Some(field)
-}
-
-/// Puts as much of `text` into a zero-padded field as it holds.
-pub fn padded_or_cut<const N: usize>(text: &str) -> [u8; N] {
-    let end = (0..=N.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
-    padded(&text[..end.unwrap_or(0)]).unwrap_or([0; N])
-}
-
-/// The text of a zero-padded field; empty if it is not UTF-8.
-pub fn unpadded(field: &[u8]) -> &str {
-    let end = field.iter().position(|&byte| byte == 0).unwrap_or(field.len());
-    std::str::from_utf8(&field[..end]).unwrap_or("")
+    Trade 64 as_trade,
+    Quote 64 as_quote,
+    Level 64 as_level,
+    Order 64 as_order,
+    Bar 128 as_bar,
+    Status 64 as_status,
+    Correction 64 as_correction,
+    Marker 64 as_marker,
+    Mark 64 as_mark,
+    Tick 64 as_tick,
+    Definition 192 as_definition,
+    Subscription 192 as_subscription,
 }

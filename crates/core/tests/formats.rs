@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use tapeworks_core::record::columns::{Field, Meaning, HEADER, LAYOUTS};
-use tapeworks_core::record::{GapCause, Kind};
+use tapeworks_core::record::{Channel, GapCause, Kind};
 
 const OPENING: &str = "\
 <!-- Made by crates/core/tests/formats.rs from crates/core/src/record; to make it anew:
@@ -18,8 +18,14 @@ it does not know. Prices are signed units of 1e-9, sizes signed units of 1e-8, t
 units of 1e-17, times signed nanoseconds since the Unix epoch (UTC); 2^63 - 1 means absent.
 
 Flags, added up: 1 last record of one venue event, 2 part of a snapshot, 4 from the venue's history,
-8 out of order, 16 a duplicate was suppressed, 32 the book may be bad, 64 receive time suspect.
+8 out of order, 16 a duplicate was suppressed, 32 the book may be bad, 64 receive time suspect,
+128 the venue sent no event time.
 ";
+
+fn listed(names: &[&str]) -> String {
+    let named = names.iter().enumerate().filter(|(_, name)| !name.is_empty());
+    named.map(|(number, name)| format!("{number} {name}")).collect::<Vec<_>>().join(", ")
+}
 
 fn meaning(field: &Field) -> String {
     match (field.name, field.meaning) {
@@ -32,10 +38,8 @@ fn meaning(field: &Field) -> String {
         (_, Meaning::Size) => "size".to_owned(),
         (_, Meaning::Turnover) => "turnover, low half first".to_owned(),
         (_, Meaning::Text) => "UTF-8, padded with zeros".to_owned(),
-        (_, Meaning::Name(names)) => {
-            let named = names.iter().enumerate().filter(|(_, name)| !name.is_empty());
-            named.map(|(number, name)| format!("{number} {name}")).collect::<Vec<_>>().join(", ")
-        }
+        (_, Meaning::Name(Channel::NAMES)) => "channel".to_owned(),
+        (_, Meaning::Name(names)) => listed(names),
         (_, Meaning::Hidden) => "reserved".to_owned(),
     }
 }
@@ -60,6 +64,11 @@ fn draw(text: &mut String, fields: &[Field]) {
 
 fn record_page() -> String {
     let mut text = OPENING.to_owned();
+    text.push_str("\n## Channels\n\nThe stream of a venue that a record came on.\n\n```text\n");
+    for &channel in Channel::ALL.iter().filter(|channel| !channel.name().is_empty()) {
+        writeln!(text, "{:6}  {}", channel as u8, channel.name()).unwrap();
+    }
+    text.push_str("```\n");
     text.push_str("\n## Header\n");
     draw(&mut text, HEADER);
     let mut drawn: Vec<Kind> = Vec::new();

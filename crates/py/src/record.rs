@@ -447,6 +447,12 @@ fn dtype_descr(kind: &str) -> PyResult<Vec<(String, String)>> {
     Ok(Layout::named(kind).map_err(to_python)?.descr())
 }
 
+/// The number of the kind of record that a layout is of: 8 of `gap`, which are markers.
+#[pyfunction]
+fn kind_of(layout: &str) -> PyResult<u8> {
+    Ok(Layout::named(layout).map_err(to_python)?.kind as u8)
+}
+
 /// The fields of a kind whose numbers stand for names, and the names; an empty one is absent.
 #[pyfunction]
 fn field_names(kind: &str) -> PyResult<HashMap<&'static str, Vec<&'static str>>> {
@@ -468,9 +474,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Merge>()?;
     module.add_function(wrap_pyfunction!(dtype_descr, module)?)?;
     module.add_function(wrap_pyfunction!(field_names, module)?)?;
-    module.add("NONE", record::NONE)?;
-    for &kind in Kind::ALL {
-        module.add(format!("KIND_{}", kind.name().to_uppercase()).as_str(), kind as u8)?;
-    }
-    Ok(())
+    module.add_function(wrap_pyfunction!(kind_of, module)?)?;
+    module.add("NONE", record::NONE)
 }

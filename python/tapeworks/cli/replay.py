@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 import typer
 
-from tapeworks._core import Records
+from tapeworks._core import Records, numbers
 from tapeworks.cli.command import Application
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import as_json, note
@@ -18,7 +18,9 @@ from tapeworks.errors import QueryError
 from tapeworks.time_columns import REST, is_split_time
 from tapeworks.views.lake import Lake
 
-KINDS = ("definition", "trade", "quote", "level", "mark", "bar", "tick", "marker")
+# Records of one time are shown in this order of their kinds.
+FIRST = ("definition", "trade", "quote", "level", "mark", "bar", "tick", "marker")
+KINDS = tuple(dict.fromkeys((*FIRST, *numbers("kind"))))
 HIDDEN = {"length", "reserved", "conditions"}
 
 app = Application()

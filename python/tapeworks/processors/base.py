@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import Buffer
 
-from tapeworks._core import KIND_MARKER, NONE, Records, dtype_descr, numbers
+from tapeworks._core import NONE, Records, dtype_descr, kind_of, numbers
 from tapeworks.tape import Place, received
 
 # "TWPYSTAT", version, input offset, output offset, id of the input tape, fingerprint of what is
@@ -157,7 +157,7 @@ def loss_gap(first: int, last: int, ts: int, cause: str) -> bytes:
     count = min(last + 1 - first, COUNT_UNKNOWN - 1)
     values = dict.fromkeys(MARKER_FIELDS, 0) | {
         "length": MARKER.size // 8,
-        "kind": KIND_MARKER,
+        "kind": kind_of("marker"),
         "ts_event": ts,
         "ts_recv": ts,
         "code": GAP,

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from tapeworks import commits, lake
-from tapeworks._core import KIND_DEFINITION, Blob, Records, Rows, Snapshots, Symbols
+from tapeworks._core import Blob, Records, Rows, Snapshots, Symbols, kind_of
 from tapeworks.commits import StoredFile
 from tapeworks.dead_letters import DeadLetterRows
 from tapeworks.errors import LakeError, SinkUnavailable
@@ -41,6 +41,7 @@ log = logging.getLogger("tapeworks.sinks")
 QUIET_S = 300.0
 # Whole frames are large: so many bytes of them become one row group.
 GROUP_BYTES_MAX = 32 << 20
+DEFINITION = kind_of("definition")
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class ParquetSink(Sink):
     def write(self, batch: Records) -> None:
         """Takes the rows of `batch`; records before the committed offset only give context."""
         kinds = {kind for kind, _ in batch.counts()}
-        if KIND_DEFINITION in kinds:
+        if DEFINITION in kinds:
             self._symbols.load(batch)
             self._symbols_saved = False
             # Sinks of derived tapes and views wait for these; what fails here, `flush` does again.

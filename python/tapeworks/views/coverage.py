@@ -39,20 +39,6 @@ GAP, NOT_RECORDED, NOT_YET_KNOWN = "gap", "not_recorded", "not_yet_known"
 NOT_SUBSCRIBED, REFUSED, SILENT = "not_subscribed", "refused", "silent"
 KLINE = "kline"
 NAMES_SHOWN = 5
-# Channels that fill a table; those of one group stand in for each other.
-TRADES, BOOKS = ("trade", "agg_trade"), ("depth", "snapshot")
-TABLE_CHANNELS: dict[str, list[tuple[str, ...]]] = {
-    "trades": [TRADES],
-    "bars": [TRADES],
-    "bar_revisions": [TRADES],
-    "ticks": [TRADES, ("quote",)],
-    "quotes": [("quote",)],
-    "marks": [("mark",)],
-    "venue_bars": [("kline", "ticker")],
-    "venue_bar_revisions": [("kline", "ticker")],
-    "book_levels": [BOOKS],
-    "book_snapshots": [BOOKS],
-}
 TOLD = {
     NOT_SUBSCRIBED: "not subscribed",
     REFUSED: "refused by the venue",

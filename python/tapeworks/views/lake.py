@@ -14,7 +14,7 @@ from tapeworks.errors import QueryError
 from tapeworks.lake import column_of
 from tapeworks.views.books import BookAt, Books
 from tapeworks.views.conditions import time_condition
-from tapeworks.views.coverage import TABLE_CHANNELS, Coverage, Ledger, channel_groups
+from tapeworks.views.coverage import Coverage, Ledger, channel_groups
 from tapeworks.views.past_books import Clock
 from tapeworks.views.query import (
     BARS,
@@ -405,7 +405,7 @@ class Lake:
         if not found.num_rows:
             self._check_range(table, chosen, scope)
         title = " ".join([table, *chosen.names])
-        channels = TABLE_CHANNELS.get(table)
+        channels = table_of(table).channels or None
         if last is not None and length_ms > 1:
             # The last window of the range may go on behind it.
             length = length_ms * NS_PER_MS

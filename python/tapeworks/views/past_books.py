@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeworks import _core
-from tapeworks._core import KIND_LEVEL, KIND_MARKER, Book, Records, Unverified, book_in
+from tapeworks._core import Book, Records, Unverified, book_in, kind_of
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, LakeFile, day_of
 from tapeworks.views.archive import Archive, Wanted
@@ -21,6 +21,7 @@ from tapeworks.views.tail import SourceTail
 TOPIC = "market-data.book"
 MARKERS, LEVELS = TABLES["book_markers"], TABLES["book_levels"]
 CODES = _core.numbers("marker_code")
+BOOK_KINDS = [kind_of("book"), kind_of("book_marker")]
 BOOK_STATE, CHECKPOINT_BEGIN, CHECKPOINT_END = (
     CODES[name] for name in ("book_state", "checkpoint_begin", "checkpoint_end")
 )
@@ -167,7 +168,7 @@ class PastBooks:
         reader = self._tail.reader(TOPIC, offset)
         parts: list[bytes] = []
         while reader is not None and (batch := reader.read(READ_RECORDS)) is not None:
-            found = batch.select([KIND_LEVEL, KIND_MARKER], [instrument])
+            found = batch.select(BOOK_KINDS, [instrument])
             parts.append(bytes(found))
             codes = np.frombuffer(
                 found.numpy("book_marker"), dtype=_core.dtype_descr("book_marker")

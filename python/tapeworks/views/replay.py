@@ -15,25 +15,21 @@ import numpy as np
 from tapeworks import _core
 from tapeworks._core import Merge, Records
 from tapeworks.errors import QueryError
-from tapeworks.lake import TABLES, TOPICS
+from tapeworks.lake import TABLES, TOPICS, kind_of
 from tapeworks.views.query import Engine
 from tapeworks.views.stream import Selected, Stream, open_stream, starts_of, times_of
 from tapeworks.views.symbols import Chosen
 
+NORMALIZED = "market-data.normalized"
 # What may be asked for -> the tape that holds it, the number of its kind, and the table of the lake
 # that has it when the tape has it no more; empty where there is none.
 KINDS = {
-    "trades": ("market-data.normalized", _core.KIND_TRADE, "trades"),
-    "quotes": ("market-data.normalized", _core.KIND_QUOTE, "quotes"),
-    "marks": ("market-data.normalized", _core.KIND_MARK, "marks"),
-    "depth": ("market-data.normalized", _core.KIND_LEVEL, ""),
-    "markers": ("market-data.normalized", _core.KIND_MARKER, ""),
-    "venue_bars": ("market-data.normalized", _core.KIND_BAR, "venue_bars"),
-    "definitions": ("market-data.normalized", _core.KIND_DEFINITION, "instruments"),
-    "book_levels": ("market-data.book", _core.KIND_LEVEL, "book_levels"),
-    "bars": ("market-data.bars", _core.KIND_BAR, "bars"),
-    "ticks": ("market-data.ticks", _core.KIND_TICK, "ticks"),
-    "gaps": ("market-data.gaps", _core.KIND_MARKER, "gaps"),
+    "depth": (NORMALIZED, _core.kind_of("level"), ""),
+    "markers": (NORMALIZED, _core.kind_of("marker"), ""),
+} | {
+    table.replayed_as: (table.topic, kind_of(table), table.name)
+    for table in TABLES.values()
+    if table.replayed_as
 }
 DEFAULT_KINDS = ("trades", "quotes")
 

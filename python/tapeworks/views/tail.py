@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tapeworks import commits, lake
-from tapeworks._core import KIND_DEFINITION, Symbols, TapeReader
+from tapeworks._core import Symbols, TapeReader, kind_of
 from tapeworks.commits import Commit, TopicReader
 from tapeworks.errors import QueryError, TapeRangeError
 from tapeworks.lake import Table
@@ -48,7 +48,7 @@ class SourceTail:
             self._symbols_at = self.committed(DEFINITIONS_TOPIC)
         reader = self.reader(DEFINITIONS_TOPIC, self._symbols_at)
         while reader is not None and (batch := reader.read(READ_RECORDS)) is not None:
-            if len(found := batch.select([KIND_DEFINITION])):
+            if len(found := batch.select([kind_of("definition")])):
                 self._symbols.load(found)
             self._symbols_at = reader.position
         return self._symbols

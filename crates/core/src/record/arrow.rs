@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::columns::{Field, Meaning};
 use super::rows::{Rows, Symbols};
-use super::{unpadded, Kind, NONE, PRICE_PLACES, SIZE_PLACES, TURNOVER_PLACES};
+use super::{unpadded, NONE, PRICE_PLACES, SIZE_PLACES, TURNOVER_PLACES};
 use crate::error::{Error, Result};
 
 mod export;
@@ -324,9 +324,7 @@ pub fn columns(
     let (layout, memory, count) = (rows.layout(), rows.memory(), end - start);
     let width = layout.width;
     let bytes = &rows.as_bytes()[start * width..end * width];
-    // These name their symbols themselves.
-    let names_itself = matches!(layout.kind, Kind::Definition | Kind::Subscription);
-    let symbols = symbols.filter(|_| !names_itself);
+    let symbols = symbols.filter(|_| !layout.names_symbol);
     let header = |name: &str| super::columns::HEADER.iter().find(|field| field.name == name);
     let times = ["ts_event", "ts_recv"].into_iter().filter_map(header);
     let rest = ["sequence", "flags", "feed", "instrument"].into_iter().filter_map(header);

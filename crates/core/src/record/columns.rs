@@ -6,8 +6,8 @@
 use std::mem::offset_of;
 
 use super::{
-    Bar, Channel, Correction, Definition, GapCause, GapState, Header, Kind, Level, Mark, Marker,
-    MarkerCode, Order, Quote, Status, Subscription, SubscriptionState, SyncState, Tick, Trade,
+    Channel, GapCause, GapState, Header, Kind, Level, Marker, MarkerCode, SubscriptionState,
+    SyncState,
 };
 use crate::error::{DecodeReason, Error, Result};
 
@@ -75,6 +75,8 @@ pub struct Layout {
     pub width: usize,
     /// Body fields, in order; the header's are [`HEADER`].
     pub body: &'static [Field],
+    /// Whether its records name their symbol themselves: one of the fields is `symbol`.
+    pub names_symbol: bool,
 }
 
 const TAKER: Meaning = Meaning::Name(&["", "buy", "sell"]);
@@ -110,8 +112,8 @@ macro_rules! fields {
     ($type:ident { $($field:ident $meaning:expr),+ $(,)? }) => {{
         const FIELDS: &[Field] = &[$(Field {
             name: stringify!($field),
-            offset: offset_of!($type, $field),
-            width: width_of::<$type, _>(|record| &record.$field),
+            offset: offset_of!(super::$type, $field),
+            width: width_of::<super::$type, _>(|record| &record.$field),
             meaning: $meaning,
         }),+];
         FIELDS
@@ -126,15 +128,25 @@ pub const HEADER: &[Field] = fields!(Header {
     ts_event Time, ts_recv Time, sequence Number,
 });
 
+/// Whether one of `fields` is called `symbol`.
+const fn has_symbol(fields: &[Field]) -> bool {
+    let mut index = 0;
+    while index < fields.len() {
+        if matches!(fields[index].name.as_bytes(), b"symbol") {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}
+
+const fn layout(name: &'static str, kind: Kind, only: Only, body: &'static [Field]) -> Layout {
+    Layout { name, kind, only, width: kind.record_size(), body, names_symbol: has_symbol(body) }
+}
+
 macro_rules! layout {
     ($name:literal, $type:ident { $($field:ident $meaning:expr),+ $(,)? }) => {
-        Layout {
-            name: $name,
-            kind: Kind::$type,
-            only: Only::All,
-            width: size_of::<$type>(),
-            body: fields!($type { $($field $meaning),+ }),
-        }
+        layout($name, Kind::$type, Only::All, fields!($type { $($field $meaning),+ }))
     };
 }
 
@@ -157,7 +169,7 @@ const BOOK_MARKER: &[Field] = fields!(Marker {
 });
 
 const fn marker(name: &'static str, only: Only, body: &'static [Field]) -> Layout {
-    Layout { name, kind: Kind::Marker, only, width: size_of::<Marker>(), body }
+    layout(name, Kind::Marker, only, body)
 }
 
 const LEVEL: Layout = layout!("level", Level {

@@ -2,10 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{
-    Bar, Correction, Definition, Header, Kind, Level, Mark, Marker, Order, Plain, Quote, Record,
-    Status, Subscription, Tick, Trade, NONE,
-};
+use super::{Header, Kind, Plain, Record, NONE};
 use crate::error::{Error, Result};
 
 /// A batch of records, back to back, 8-byte aligned. Reused between batches: no allocation in
@@ -244,7 +241,7 @@ pub fn check_layout(bytes: &[u8]) -> Result<(usize, i64)> {
         let Ok(kind) = Kind::try_from(header.kind) else {
             return wrong("a known kind of record", format!("kind {}", header.kind));
         };
-        let length = length_of(kind);
+        let length = kind.record_size();
         if header.byte_length() != length || bytes.len() - at < length {
             let got = header.byte_length().min(bytes.len() - at);
             return wrong(&format!("a {} of {length} bytes", kind.name()), format!("{got} bytes"));
@@ -252,24 +249,6 @@ pub fn check_layout(bytes: &[u8]) -> Result<(usize, i64)> {
         (at, count, ts_recv) = (at + length, count + 1, header.ts_recv);
     }
     Ok((count, ts_recv))
-}
-
-/// Bytes of a record of `kind`.
-const fn length_of(kind: Kind) -> usize {
-    match kind {
-        Kind::Trade => size_of::<Trade>(),
-        Kind::Quote => size_of::<Quote>(),
-        Kind::Level => size_of::<Level>(),
-        Kind::Order => size_of::<Order>(),
-        Kind::Bar => size_of::<Bar>(),
-        Kind::Status => size_of::<Status>(),
-        Kind::Correction => size_of::<Correction>(),
-        Kind::Marker => size_of::<Marker>(),
-        Kind::Definition => size_of::<Definition>(),
-        Kind::Mark => size_of::<Mark>(),
-        Kind::Tick => size_of::<Tick>(),
-        Kind::Subscription => size_of::<Subscription>(),
-    }
 }
 
 /// Iterator over the records of a byte slice.
@@ -299,18 +278,6 @@ pub struct RecordRef<'a> {
     bytes: &'a [u8],
 }
 
-macro_rules! as_kind {
-    ($($method:ident $type:ident),+ $(,)?) => {
-        $(
-            #[doc = concat!("The record as a [`", stringify!($type), "`], if it is one.")]
-            #[inline]
-            pub fn $method(&self) -> Option<$type> {
-                self.get::<$type>()
-            }
-        )+
-    };
-}
-
 impl<'a> RecordRef<'a> {
     /// Its bytes.
     pub const fn bytes(&self) -> &'a [u8] {
@@ -338,12 +305,6 @@ impl<'a> RecordRef<'a> {
         } else {
             None
         }
-    }
-
-    as_kind! {
-        as_trade Trade, as_quote Quote, as_level Level, as_order Order, as_bar Bar,
-        as_status Status, as_correction Correction, as_marker Marker, as_mark Mark,
-        as_tick Tick, as_definition Definition, as_subscription Subscription,
     }
 
     /// Its kind, if this build knows it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::arrow::Memory;
 use super::columns::Layout;
-use super::{unpadded, Definition, Header, Kind, Plain, NONE};
+use super::{unpadded, Definition, Header, Plain, NONE};
 use crate::error::{Error, Result};
 
 /// Nanoseconds of a day.
@@ -295,7 +295,7 @@ impl Rows {
     }
 
     fn rank(&self, header: &Header, symbols: &Symbols) -> Result<u32> {
-        let own = self.layout.kind == Kind::Definition || header.instrument == 0;
+        let own = self.layout.names_symbol || header.instrument == 0;
         match symbols.rank_of(header.instrument) {
             // Rank 0 is that of rows without a symbol.
             u32::MAX if own => Ok(0),
