@@ -2,8 +2,8 @@
 
 use tapeworks_core::processors::{find, Batch, Setting, Settings};
 use tapeworks_core::record::{
-    Bar, Channel, Header, Marker, MarkerCode, Plain, Records, Trade, FLAG_MAYBE_BAD,
-    FLAG_OUT_OF_ORDER, NONE,
+    Bar, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, Records, Trade,
+    FLAG_MAYBE_BAD, FLAG_OUT_OF_ORDER, NONE,
 };
 
 const MS: i64 = 1_000_000;
@@ -126,4 +126,39 @@ fn a_bar_that_two_recordings_share_stays_partial() {
     assert!(shared.len() > 1);
     assert!(shared.iter().all(|bar| bar.closed == 0));
     assert_eq!(shared.last().unwrap().count, 8);
+}
+
+/// A state of an outage of the trades that began at 4.9 s.
+fn outage(state: GapState, event_ms: i64, count: u32) -> Marker {
+    Marker {
+        cause: GapCause::Disconnect as u8,
+        state: state as u8,
+        channel: Channel::Trade as u8,
+        count,
+        first: 0,
+        last: 0,
+        header: Header {
+            instrument: 1,
+            ts_event: START + event_ms * MS,
+            ..session(MarkerCode::Gap, event_ms, None).header
+        },
+        ..session(MarkerCode::Gap, event_ms, Some(4_900))
+    }
+}
+
+#[test]
+fn an_outage_that_lost_no_trade_leaves_no_bar_in_doubt() {
+    // Open, the bars that it touches may lack trades. Closed by an id that goes on without a hole,
+    // they do not; by one whose hole cannot be told, they still may.
+    for (count, doubtful) in [(0, false), (u32::MAX, true)] {
+        let mut input = Records::new();
+        (11..50).for_each(|id| input.push(&trade(id as u64, id * 100, id * 100)));
+        input.push(&outage(GapState::Open, 5_500, u32::MAX));
+        input.push(&outage(GapState::Closed, 6_000, count));
+        (50..90).for_each(|id| input.push(&trade(id as u64, id * 100 + 1_000, id * 100 + 1_000)));
+        let all = bars_of(&input);
+        let touched = all.iter().rfind(|bar| bar.header.ts_event == START + 4_000 * MS).unwrap();
+        assert_eq!(touched.header.flags & FLAG_MAYBE_BAD != 0, doubtful);
+        assert_eq!(touched.count, 10);
+    }
 }
