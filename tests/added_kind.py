@@ -1,0 +1,112 @@
+"""What holds of a channel and a kind `sample` that a build has beyond those of this one.
+
+`test_contracts.py` makes such a build and runs this file there; without it, these tests fail.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+
+import tapeworks as tw
+from tapeworks import _core
+from tapeworks.sinks.base import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+
+TOPIC = "market-data.normalized"
+COUNT = 1_000
+SECOND_NS = 10**9
+
+
+def samples(maker, first: int = 0):
+    """Returns `COUNT` records of the kind on the channel, one a second, of three instruments."""
+    at = np.arange(first, first + COUNT)
+    start = maker.definitions()["ts_recv"][0]
+    return maker.rows(
+        "sample",
+        COUNT,
+        instrument=1 + at % 3,
+        ts_event=start + at * SECOND_NS,
+        ts_recv=start + at * SECOND_NS + 5,
+        sequence=at,
+        value=at * 10**9 + 1,
+        weight=at * 10**8 + 1,
+        count=at,
+        channel=_core.numbers("channel")["sample"],
+        flags=1,
+    )
+
+
+def drain(spine) -> None:
+    config = ParquetConfig()
+    sink = ParquetSink(config, spine.path, spine.source, TOPIC)
+    feeder = Feeder(sink, spine.tape(TOPIC), config.policy)
+    feeder.drain(seconds_max=30)
+    feeder.close()
+
+
+def test_the_numbers_are_known_by_name():
+    # Each list gives the number that the line in the core gives, the largest of all.
+    for of in ("kind", "channel"):
+        numbers = _core.numbers(of)
+        assert numbers["sample"] == max(numbers.values())
+    assert _core.kind_of("sample") == _core.numbers("kind")["sample"]
+
+
+def test_records_are_stored_found_shown_and_verified(spine, maker):
+    # Half of the records in files, half on the tape; then all in files, and no tape.
+    spine.append(maker.definitions())
+    first, second = samples(maker), samples(maker, COUNT)
+    spine.append(first)
+    drain(spine)
+    spine.append(second)
+    lake = tw.open(spine.path)
+    expected = np.concatenate([first, second])
+    sql = "select symbol, channel, value, weight, count from samples order by sequence"
+    for files in (1, 2):
+        rows = lake.sql(sql).to_arrow()
+        assert rows["count"].to_pylist() == expected["count"].tolist()
+        assert set(rows["channel"].to_pylist()) == {"sample"}
+        assert rows["symbol"].to_pylist()[:3] == ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
+        assert rows.schema.field("value").type == pa.decimal128(19, 9)
+        assert [int(one.scaleb(9)) for one in rows["value"].to_pylist()] == (
+            expected["value"].tolist()
+        )
+        assert [int(one.scaleb(8)) for one in rows["weight"].to_pylist()] == (
+            expected["weight"].tolist()
+        )
+        assert len(list((spine.path / "lake" / "samples").rglob("*.parquet"))) == files
+        drain(spine)
+    assert "samples" in lake.sql("show tables").to_arrow()["name"].to_pylist()
+    shown = lake.rows("samples", "ETHUSDT").to_arrow()
+    assert shown["count"].to_pylist() == [n for n in range(2 * COUNT) if n % 3 == 1]
+    assert lake.coverage("ETHUSDT", channel="sample") is not None
+    spine.close()
+    verify(spine.path)
+    replayed(lake, expected)
+    bare = spine.path.with_name("bare")
+    shutil.copytree(spine.path / "lake", bare / "lake")
+    replayed(tw.open(bare), expected)
+
+
+def verify(data) -> None:
+    """Runs `tape verify`, which must find the tape and the lake whole."""
+    main = "from tapeworks.cli import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", main, "verify", "--json", "--data", str(data)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert f"{2 * COUNT + 3}" in json.dumps(json.loads(found.stdout))
+
+
+def replayed(lake: tw.Lake, expected) -> None:
+    """Compares a replay with what was stored, byte by byte."""
+    batches = list(lake.replay(None, ["samples"]))
+    assert b"".join(batch.numpy("sample") for batch in batches) == expected.tobytes()
