@@ -34,7 +34,8 @@ SECOND_MS, YEAR_MS = 1_000, 31_536_000_000
 EVENTS_BEHIND_MS, MESSAGE_MS = 40_000, 20
 TRADE_SIZE, SECOND_NS = 2 * 10**8, 10**9
 ABSURD_IDS = ((1 << 62), (1 << 63) - 1, (1 << 62) + 12_345, 1 << 50)
-ABSURD_TIMES_MS = (3_600_000, YEAR_MS, 174 * YEAR_MS, -2 * YEAR_MS, -40 * YEAR_MS)
+AHEAD_MS = 59_000
+ABSURD_TIMES_MS = (AHEAD_MS, 3_600_000, YEAR_MS, 174 * YEAR_MS, -2 * YEAR_MS, -40 * YEAR_MS)
 
 
 class Market:
@@ -101,7 +102,9 @@ class Market:
 
     def poison(self, ms: int) -> tuple[str, int, bytes]:
         """Returns what kind of bad message it is, its blob kind, and its bytes."""
-        kind = self.chance.choice(("quote", "trade", "time", "depth", "deptime", "snap", "differ"))
+        kind = self.chance.choice(
+            ("quote", "trade", "time", "depth", "deptime", "ahead", "snap", "differ")
+        )
         number = self.chance.choice(ABSURD_IDS)
         late = ms + self.chance.choice(ABSURD_TIMES_MS)
         body = {
@@ -110,6 +113,7 @@ class Market:
             "time": lambda: self.trade_of(self.trade + 1, late, "7"),
             "depth": lambda: self.update_of(number, number, self.chance.choice((ms, late))),
             "deptime": lambda: self.update_of(self.update + 1, self.update + 1, late),
+            "ahead": lambda: self.update_of(self.update + 1, self.update + 50_000, ms + AHEAD_MS),
             "snap": lambda: self.snapshot_of(number),
             "differ": lambda: self.last_trade.replace(b'"q":"2"', b'"q":"3"'),
         }[kind]()

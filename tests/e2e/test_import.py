@@ -109,3 +109,80 @@ def test_line_without_end_and_time_without_bounds_are_refused(tmp_path: Path):
         assert shown.returncode == 1, shown.stderr
         assert told in shown.stderr
         assert "Traceback" not in shown.stderr
+
+
+def stored(folder: Path) -> list[tuple[int, int]]:
+    sql = "select count(*) as n, count(distinct sequence) as ids from quotes"
+    (row,) = json.loads(tape("query", sql, "--format", "json", cwd=folder).stdout)
+    return [(row["n"], row["ids"])]
+
+
+def write_quotes(path: Path, count: int) -> None:
+    lines = []
+    for number in range(count):
+        ts = STARTED_NS + number * 50_000_000
+        data = (
+            f'{{"u":{1_000 + number * 7},"s":"BTCUSDT","b":"1","B":"{number + 1}","a":"2","A":"2"}}'
+        )
+        lines.append(f'{ts} {{"stream":"btcusdt@bookTicker","data":{data}}}')
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_capture_that_is_imported_twice_is_stored_once(tmp_path: Path):
+    # Half a minute of quotes, then the same again, then with more behind it: no quote twice, no
+    # reset that was none.
+    write_quotes(tmp_path / "half.txt", 600)
+    write_quotes(tmp_path / "whole.txt", 1_200)
+    for name, count in (("half.txt", 600), ("half.txt", 600), ("whole.txt", 1_200)):
+        shown = tape("import", "binance-spot", name, cwd=tmp_path)
+        assert shown.returncode == 0, shown.stderr
+        assert stored(tmp_path) == [(count, count)]
+    assert "600 frames were there already" in shown.stderr
+    causes = {gap["cause"] for gap in json.loads(tape("gaps", "--json", cwd=tmp_path).stdout)}
+    assert "reset" not in causes
+
+
+def test_capture_that_is_older_than_its_source_is_refused(tmp_path: Path):
+    # Quotes of an hour later are there: those of before are not taken for repeats of them.
+    write_quotes(tmp_path / "late.txt", 4_000)
+    lines = (tmp_path / "late.txt").read_text().splitlines()
+    (tmp_path / "early.txt").write_text("\n".join(lines[:100]) + "\n")
+    (tmp_path / "late.txt").write_text("\n".join(lines[2_000:]) + "\n")
+    assert tape("import", "binance-spot", "late.txt", cwd=tmp_path).returncode == 0
+    shown = tape("import", "binance-spot", "early.txt", cwd=tmp_path)
+    assert shown.returncode == 2
+    assert "--source NAME" in shown.stderr
+    assert stored(tmp_path) == [(2_000, 2_000)]
+
+
+def test_import_that_was_killed_goes_on_when_it_is_run_again(tmp_path: Path):
+    # Killed as soon as there are frames on the tape.
+    write_quotes(tmp_path / "capture.txt", 60_000)
+    words = [sys.executable, "-c", START, "import", "binance-spot", "capture.txt"]
+    raw = tmp_path / "data/tape/binance-spot/market-data.raw"
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as running:
+        while running.poll() is None and not any(raw.glob("*.seg")):
+            pass
+        running.kill()
+    shown = tape("import", "binance-spot", "capture.txt", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert stored(tmp_path) == [(60_000, 60_000)]
+    gaps = json.loads(tape("gaps", "--json", cwd=tmp_path).stdout)
+    assert all(gap["ts_from"] <= gap["ts_to"] for gap in gaps)
+
+
+def test_frame_alone_of_another_year_moves_no_receive_time(tmp_path: Path):
+    # Trades without receive times, one of them of the year 2200: that one alone is a dead letter.
+    write_capture(tmp_path / "capture.txt", list(range(1, 61)))
+    lines = [line.split(" ", 1)[1] for line in (tmp_path / "capture.txt").read_text().splitlines()]
+    ms = (STARTED_NS + 30 * 1_000_000) // 10**6
+    lines[29] = lines[29].replace(str(ms), "7258118400000")
+    (tmp_path / "capture.txt").write_text("\n".join(lines) + "\n")
+    shown = tape("import", "binance-spot", "capture.txt", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    sql = "select count(*) as n, max(ts_recv) < '2100-01-01' as sane from trades"
+    (row,) = json.loads(tape("query", sql, "--format", "json", cwd=tmp_path).stdout)
+    assert row == {"n": 59, "sane": True}
+    sql = "select reason from dead_letters"
+    dead = json.loads(tape("query", sql, "--format", "json", cwd=tmp_path).stdout)
+    assert dead == [{"reason": "implausible_time"}]

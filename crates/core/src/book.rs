@@ -14,6 +14,7 @@ mod ladder;
 mod state;
 mod sync;
 mod synced;
+mod votes;
 
 pub use crate::record::SyncState;
 pub use crate::sequencing::Continuity;

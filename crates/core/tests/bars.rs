@@ -54,6 +54,26 @@ fn trade_of_a_far_future_cuts_no_bars() {
 }
 
 #[test]
+fn trades_ahead_of_all_others_make_none_too_late() {
+    // A trade in ten; twelve of them say times up to a minute ahead, or ahead by days: all others
+    // are in the bars of their seconds.
+    for ahead in [5_000, DAY_MS] {
+        let mut trades: Vec<_> = (1..=900).map(|id| trade(id as u64, id * 100, id * 100)).collect();
+        for at in 1..=12 {
+            let id = 200 + at * 2;
+            trades[id as usize - 1] = trade(id as u64, id * 100 + at * ahead, id * 100);
+        }
+        let mut newest = std::collections::BTreeMap::new();
+        for bar in bars(&trades) {
+            newest.insert(bar.header.ts_event, bar.count);
+        }
+        let counted: u64 = newest.values().sum();
+        // The last windows are open still.
+        assert!(counted >= 900 - 12 - 10, "{counted}");
+    }
+}
+
+#[test]
 fn receipt_of_a_far_future_stamps_no_bars() {
     // One trade was received 30 days ahead of all others, by the clock of that moment.
     let mut trades: Vec<_> = (1..=1000).map(|id| trade(id as u64, id * 100, id * 100)).collect();

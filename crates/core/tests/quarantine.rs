@@ -403,6 +403,111 @@ fn session_markers_tell_the_time_of_the_venue() {
     assert_eq!(end.header.ts_recv, START + 1_010 * MS);
 }
 
+const SECOND: i64 = 1_000;
+
+/// Times of the gaps of a cause, from and to, in ms after the start.
+fn spans(rig: &Rig, cause: GapCause) -> Vec<(i64, i64)> {
+    let gaps = rig.gaps().into_iter().filter(|gap| gap.cause == cause as u8);
+    let ms = |ts: i64| (ts - START) / MS;
+    gaps.map(|gap| (ms(gap.ts_start), ms(gap.header.ts_event))).collect()
+}
+
+#[test]
+fn times_that_step_ahead_one_by_one_are_no_ladder() {
+    // Forty-five trades, each a minute ahead of the last, then right ones again: those that no
+    // clock can be off by are dead letters, and the ledger has them.
+    let mut rig = Rig::connected(1);
+    (1..=100).for_each(|id| rig.text(0, id * SECOND, &trade(id as u64, id * SECOND)));
+    for step in 1..=45 {
+        rig.text(0, 101 * SECOND + step, &trade(100 + step as u64, (101 + step * 59) * SECOND));
+    }
+    (102..400).for_each(|id| rig.text(0, id * SECOND, &trade(id as u64 + 44, id * SECOND)));
+    let trades = rig.output.iter().filter_map(|record| record.as_trade());
+    let furthest = trades.map(|trade| trade.header.ts_event - trade.header.ts_recv).max();
+    assert!(furthest < Some(600 * SECOND * MS));
+    assert_eq!(rig.trades().iter().filter(|&&id| id >= 146).count(), 298);
+    let missing: u32 = rig.gaps().iter().map(|gap| gap.count).sum();
+    assert_eq!(rig.trades().len() + missing as usize, 443);
+    assert_eq!(rig.letters().len(), missing as usize);
+}
+
+#[test]
+fn year_that_three_trades_agree_on_is_no_clock() {
+    // Three trades of the year 2200, in order, twice over: the clock of the session stays.
+    let mut rig = Rig::connected(1);
+    (1..=10).for_each(|id| rig.text(0, id * SECOND, &trade(id as u64, id * SECOND)));
+    let far = YEAR_2200_MS - START / MS;
+    (11..=16).for_each(|id| rig.text(0, 11 * SECOND, &trade(id as u64, far + id)));
+    (17..=40).for_each(|id| rig.text(0, id * SECOND, &trade(id as u64, id * SECOND)));
+    let honest: Vec<_> = (1..=40).filter(|id| !(11..=16).contains(id)).collect();
+    assert_eq!(rig.trades(), honest);
+    assert_eq!(rig.letters(), (11..=16).map(|id| (TIME, id)).collect::<Vec<_>>());
+    assert_eq!(rig.gaps().len(), 1);
+}
+
+#[test]
+fn venue_whose_clock_is_set_is_recorded() {
+    // By five minutes: all is stored, flagged where it is off. By a year, for good: once nothing
+    // else came for half a minute, that is the time.
+    for (ahead, lost) in [(300 * SECOND, 0), (31_536_000 * SECOND, 40)] {
+        let mut rig = Rig::connected(1);
+        (1..=10).for_each(|id| rig.text(0, id * SECOND, &trade(id as u64, id * SECOND)));
+        (11..=200).for_each(|id| rig.text(0, id * SECOND, &trade(id as u64, id * SECOND + ahead)));
+        assert!(rig.trades().len() >= 198 - lost, "{}", rig.trades().len());
+        assert!(rig.trades().contains(&198));
+    }
+}
+
+#[test]
+fn update_that_lies_freezes_no_book() {
+    // One update of fifty says an id far ahead, in order, in time or up to a minute ahead: the book
+    // is given up, or that one is; what is true is stored, and no time is missing from the ledger.
+    for ahead in [0, 900, 4_000, 59_000] {
+        let mut rig = Rig::connected(1);
+        let (mut update, mut top) = (1_000_u64, 1_000_u64);
+        for at in 1..2_000_i64 {
+            if at % 50 == 0 {
+                let first = top.max(update) + 1;
+                top = first + 50_000;
+                rig.text(0, at * SECOND, &depth(first, top, at * SECOND + ahead));
+            }
+            update += 1;
+            rig.text(0, at * SECOND + 1, &depth(update, update, at * SECOND));
+        }
+        let levels = rig.output.iter().filter_map(|record| record.as_level());
+        let stored = levels.filter(|level| level.header.sequence <= update).count();
+        let dropped = 1_999 - stored;
+        assert!(dropped <= 40 * 7, "{ahead}: {dropped}");
+        let spans = spans(&rig, GapCause::Reset);
+        assert!(ahead > 5_000 || spans.len() == 39, "{ahead}: {spans:?}");
+        assert!(spans.iter().all(|span| span.0 <= span.1 && span.1 - span.0 < 12_000), "{spans:?}");
+    }
+}
+
+#[test]
+fn capture_that_is_told_again_resets_nothing() {
+    // The same quotes come again on a new line, received when they first were.
+    let mut rig = Rig::connected(1);
+    (1..=600).for_each(|id| rig.text(0, id * SECOND, &quote(id as u64 * 7)));
+    rig.session(MarkerCode::EndOfSession, RECORDER, 600 * SECOND);
+    rig.session(MarkerCode::Connected, RECORDER, SECOND);
+    rig.session(MarkerCode::Connected, 0, SECOND);
+    (1..=600).for_each(|id| rig.text(0, id * SECOND, &quote(id as u64 * 7)));
+    assert_eq!(rig.quotes(), (1..=600).map(|id| id * 7).collect::<Vec<_>>());
+    assert!(rig.gaps().iter().all(|gap| gap.ts_start <= gap.header.ts_event));
+}
+
+#[test]
+fn reset_covers_what_was_dropped() {
+    // The line is gone, and the venue begins at 1: ten seconds of its quotes are dropped first.
+    let mut rig = Rig::connected(1);
+    (1..=10).for_each(|id| rig.text(0, id, &quote(id as u64 + 1_000_000)));
+    rig.session(MarkerCode::Disconnected, 0, 20);
+    rig.session(MarkerCode::Connected, 0, 30);
+    (1..=300).for_each(|id| rig.text(0, 30 + id * 100, &quote(id as u64)));
+    assert_eq!(spans(&rig, GapCause::Reset), [(10, 30 + 101 * 100)]);
+}
+
 /// Frames with their lines and receive times.
 type Frames = Vec<(u16, i64, String)>;
 

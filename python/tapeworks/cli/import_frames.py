@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tapeworks._core import Decoder, Ingest
 from tapeworks.cli.command import Application
 from tapeworks.cli.console import console, problems
+from tapeworks.cli.held import Held
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.output import amount
 from tapeworks.cli.settings import load
@@ -23,6 +24,7 @@ from tapeworks.register import registered
 
 FLUSH_FRAMES = 512
 CONNECTION = 0
+RAW = "market-data.raw"
 
 app = Application()
 
@@ -36,6 +38,9 @@ A line of a file is one of:
   <seconds>: <frame>
   <url> -> <seconds>: <answer>
   <frame>                           JSON; its time of receipt is its time of event
+
+A capture is imported once: frames that the source holds already are left out, so that an import
+that was stopped goes on when it is run again. Captures of one source come in the order of time.
 
 Exits with 3 if no frame could be decoded as FEED. The frames are kept as dead letters.
 """
@@ -99,7 +104,7 @@ def _import(
             style="red",
             soft_wrap=True,
         )
-    if undecoded >= frames:
+    if frames and undecoded >= frames:
         # All bytes are kept, and nothing of what they hold is known.
         raise typer.Exit(EXIT_INCOMPLETE)
 
@@ -134,19 +139,16 @@ def _ingest(
 
     Yields now and then how many more, how many of all could not be decoded, and the bytes read.
     """
-    ingest = Ingest(
-        settings.data,
-        name,
-        feed,
-        ts_first=ts_first,
-        **settings.tape.settings(),
-    )
+    held = Held(settings.data / "tape" / name / RAW, name, ts_first)
+    ingest: Ingest | None = None
     before, ts, pending = 0, 0, 0
     try:
         for path in files:
             for captured in captures.read(path):
-                if not ts:
-                    ingest.connected(CONNECTION, CONNECTION, captured.ts_recv)
+                if held.has(captured):
+                    continue
+                if ingest is None:
+                    ingest = _begun(settings, name, feed, captured.ts_recv)
                 ts = captured.ts_recv
                 _receive(ingest, captured)
                 pending += 1
@@ -155,13 +157,24 @@ def _ingest(
                     yield pending, ingest.stats()["dead_letters"], before + captured.size
                     pending = 0
             before += path.stat().st_size
-        ingest.end_session(ts)
-        ingest.flush()
-        if reason := ingest.degraded():
-            raise TapeError(f"the raw frames are kept; they are not normalized: {reason}")
-        yield pending, ingest.stats()["dead_letters"], before
+        if ingest is not None:
+            ingest.end_session(ts)
+            ingest.flush()
+            if reason := ingest.degraded():
+                raise TapeError(f"the raw frames are kept; they are not normalized: {reason}")
+            yield pending, ingest.stats()["dead_letters"], before
     finally:
-        ingest.close()
+        if ingest is not None:
+            ingest.close()
+    if held.count:
+        problems.print(f"{held.count:,} frames were there already: left out")
+
+
+def _begun(settings: Config, name: str, feed: str, ts_first: int) -> Ingest:
+    options = settings.tape.settings()
+    ingest = Ingest(settings.data, name, feed, ts_first=ts_first, **options)
+    ingest.connected(CONNECTION, CONNECTION, ts_first)
+    return ingest
 
 
 def _receive(ingest: Ingest, captured: Captured) -> None:

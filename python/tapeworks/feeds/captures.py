@@ -7,18 +7,21 @@ Lines that are understood, gzipped or not:
     https://host/path?query -> 1634000000.1: {...}    the answer to a request
     {"stream": ...}                          a frame alone: its event time stands for its receipt
 
-A frame alone is flagged as of suspect receive time. A depth snapshot among the frames of one
-symbol is taken as the answer to the request that it must have been.
+A frame alone is flagged as of suspect receive time. What bounds that is the frames behind it: one
+that says to be over a minute later than most of these is not believed. A depth snapshot among the
+frames of one symbol is taken as the answer to the request that it must have been.
 """
 
 import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median_low
 from typing import IO
 
 from tapeworks.errors import FeedError
@@ -27,6 +30,9 @@ TEXT, REST = 1, 3
 LINE_BYTES_MAX = 64 << 20
 """A longer line is no frame, and perhaps a small file that unpacks without end."""
 TS_MAX = (1 << 63) - 1
+LOOKED_AT = 9
+"""So many lines say whether the time of a frame alone can be that of its receipt."""
+AHEAD_NS_MAX = 60_000_000_000
 
 _STAMPED = re.compile(rb"(\d{13,19}) +(?=[\[{])")
 _SECONDS = re.compile(rb"(\d{9,10}(?:\.\d+)?): ?(?=[\[{])")
@@ -68,16 +74,26 @@ class Captures:
         with path.open("rb") as file, _opened(path, file) as lines:
             try:
                 read = partial(lines.readline, LINE_BYTES_MAX + 1)
+                ahead: deque[tuple[int, bytes]] = deque()
                 for number, line in enumerate(iter(read, b""), 1):
                     if len(line) > LINE_BYTES_MAX:
                         raise FeedError(f"{path}:{number}: a line of over {LINE_BYTES_MAX} bytes")
-                    captured = self._line(path, number, line.strip(), file.tell())
-                    if captured is not None:
-                        yield captured
+                    ahead.append((number, line.strip()))
+                    if len(ahead) == LOOKED_AT:
+                        yield from self._next(path, ahead, file.tell())
+                while ahead:
+                    yield from self._next(path, ahead, file.tell())
             except (gzip.BadGzipFile, EOFError, zlib.error) as error:
                 raise FeedError(f"{path}: not whole gzip: {error}") from None
 
-    def _line(self, path: Path, number: int, line: bytes, size: int) -> Captured | None:
+    def _next(self, path: Path, ahead: deque[tuple[int, bytes]], size: int) -> Iterator[Captured]:
+        captured = self._line(path, ahead, size)
+        ahead.popleft()
+        if captured is not None:
+            yield captured
+
+    def _line(self, path: Path, ahead: Sequence[tuple[int, bytes]], size: int) -> Captured | None:
+        number, line = ahead[0]
         if not line or _OPENED.match(line):
             return None
         if match := _STAMPED.match(line):
@@ -88,15 +104,27 @@ class Captures:
             ts = self._advance(_nanoseconds(match[2]))
             return Captured(ts, REST, match[1], line[match.end() :], size)
         elif line[:1] in b"[{":
-            found = _EVENT_TIME.search(line)
-            ts = int(found[1].ljust(19, b"0")) if found else self._last_ts
-            return self._frame(path, number, ts, line, size)
+            return self._frame(path, number, self._told(ahead), line, size)
         else:
             raise FeedError(
                 f"{path}:{number}: expected `<receive time> <frame>` or a JSON frame, got "
                 f"{line[:40].decode('utf-8', 'replace')!r}"
             )
         return self._frame(path, number, ts, line[match.end() :], size)
+
+    def _told(self, ahead: Sequence[tuple[int, bytes]]) -> int:
+        """Returns the event time of the first line, unless most of those behind it are earlier."""
+        told = [
+            int(found[1].ljust(19, b"0")) if found else None
+            for found in (_EVENT_TIME.search(line) for _, line in ahead)
+        ]
+        ts = told[0]
+        if ts is None:
+            return self._last_ts
+        usual = median_low([each for each in told if each is not None])
+        if ts <= max(usual, self._last_ts) + AHEAD_NS_MAX:
+            return ts
+        return self._last_ts or usual
 
     def _frame(self, path: Path, number: int, ts: int, body: bytes, size: int) -> Captured:
         ts = self._advance(ts)

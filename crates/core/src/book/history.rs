@@ -3,11 +3,15 @@
 //! Rebuilt from the last checkpoint at or before the instant and the updates after it, never from
 //! the start of the day. The answer is a book that was verified at that instant, or says why there
 //! is none: an instant between the last update before a break and the break itself is not verified.
+//!
+//! Updates follow each other by sequence, so their times rise; where one does not fit to those
+//! around it, it is the one that is wrong. See [`Votes`].
 
 use std::path::Path;
 
 use super::checkpoints::{BookPlace, Checkpoints};
 use super::l2::L2Book;
+use super::votes::{Ballot, Votes};
 use super::SyncState;
 use crate::error::{Error, Result};
 use crate::record::{
@@ -55,7 +59,7 @@ pub enum Moment {
 
 impl Moment {
     /// Whether something with these times had happened by then.
-    const fn has_seen(self, ts_event: i64, ts_recv: i64) -> bool {
+    pub(super) const fn has_seen(self, ts_event: i64, ts_recv: i64) -> bool {
         match self {
             Self::Event(ts) => ts_event <= ts,
             Self::Received(ts) => ts_recv <= ts,
@@ -251,6 +255,9 @@ struct Rebuild {
     past: PastBook,
     /// Levels of an update of which the last is still to come: it may not be on the tape yet.
     open: Vec<(Side, i64, i64)>,
+    /// Levels of updates that are after the moment, unless what follows shows otherwise.
+    later: Vec<(Side, i64, i64)>,
+    votes: Votes,
 }
 
 impl Rebuild {
@@ -262,7 +269,15 @@ impl Rebuild {
             ts_recv: NONE,
             is_newest: false,
         };
-        Self { instrument, moment, stage: RebuildPhase::Start, past, open: Vec::new() }
+        Self {
+            instrument,
+            moment,
+            stage: RebuildPhase::Start,
+            past,
+            open: Vec::new(),
+            later: Vec::new(),
+            votes: Votes::default(),
+        }
     }
 
     /// Takes records in. `false` when no more are needed.
@@ -295,18 +310,26 @@ impl Rebuild {
             RebuildPhase::Start => self.stage = RebuildPhase::NotFound,
             RebuildPhase::Checkpoint => self.past.book.set(side, level.price, level.size),
             _ if level.channel != Channel::Depth as u8 => {}
-            _ if !self.moment.has_seen(level.header.ts_event, level.header.ts_recv) => {
-                self.stage = RebuildPhase::Done;
-            }
             _ => {
                 self.open.push((side, level.price, level.size));
                 if level.header.flags & FLAG_LAST != 0 {
-                    for (side, price, size) in self.open.drain(..) {
-                        self.past.book.set(side, price, size);
-                    }
-                    self.note(&level.header);
+                    self.update(&level.header);
                 }
             }
+        }
+    }
+
+    /// Takes in an update that is whole.
+    fn update(&mut self, header: &Header) {
+        let reference = (self.past.ts_event, self.past.ts_recv);
+        match self.votes.cast(self.moment, (header.ts_event, header.ts_recv), reference) {
+            Ballot::Before => {
+                let levels = self.later.drain(..).chain(self.open.drain(..));
+                levels.for_each(|(side, price, size)| self.past.book.set(side, price, size));
+                self.note(header);
+            }
+            Ballot::After => self.later.append(&mut self.open),
+            Ballot::Closed => self.stage = RebuildPhase::Done,
         }
     }
 
@@ -328,20 +351,14 @@ impl Rebuild {
                 let same = self.past.book.checksum() == marker.last;
                 self.stage = if same { RebuildPhase::Updates } else { RebuildPhase::Mismatch };
             }
-            (RebuildPhase::Updates, Ok(MarkerCode::EmptyUpdate)) => {
-                if self.moment.has_seen(header.ts_event, header.ts_recv) {
-                    self.note(header);
-                } else {
-                    self.stage = RebuildPhase::Done;
-                }
-            }
+            (RebuildPhase::Updates, Ok(MarkerCode::EmptyUpdate)) => self.update(header),
             (RebuildPhase::Updates, Ok(MarkerCode::BookState)) => {
                 let state = SyncState::try_from(marker.state).unwrap_or(SyncState::Broken);
-                self.stage = RebuildPhase::Broke(state);
-            }
-            // Of the checkpoints up to the moment, reading started at the last.
-            (RebuildPhase::Updates, Ok(MarkerCode::CheckpointBegin)) => {
-                self.stage = RebuildPhase::Done
+                let is_by_then = self.moment.has_seen(header.ts_event, header.ts_recv);
+                self.stage = match self.votes.is_open() && !is_by_then {
+                    true => RebuildPhase::Done,
+                    false => RebuildPhase::Broke(state),
+                };
             }
             _ => {}
         }
@@ -366,7 +383,7 @@ impl Rebuild {
                 Ok(Some(Past::Book(Box::new(self.past))))
             }
             RebuildPhase::Updates => {
-                self.past.is_newest = true;
+                self.past.is_newest = !self.votes.is_open();
                 Ok(Some(Past::Book(Box::new(self.past))))
             }
             RebuildPhase::Broke(state) => {

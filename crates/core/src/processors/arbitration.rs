@@ -13,8 +13,10 @@
 //! Everything is decided from the blobs alone, so that the same raw tape gives the same records.
 
 use crate::error::{DecodeReason, Result};
+use crate::record::blob::BlobHeader;
 use crate::record::{
-    Channel, Marker, MarkerCode, Plain, Records, FLAG_OUT_OF_ORDER, NONE, SESSION_ENDS,
+    Channel, Marker, MarkerCode, Plain, Records, FLAG_OUT_OF_ORDER, FLAG_RECV_SUSPECT, NONE,
+    SESSION_ENDS,
 };
 
 pub mod counts;
@@ -26,7 +28,9 @@ mod plausible;
 pub mod quarantine;
 pub mod ranges;
 pub mod recent;
+mod stale;
 pub mod streams;
+pub mod venue_clock;
 mod window;
 
 use self::counts::Counts;
@@ -43,12 +47,8 @@ const RECORDER: u16 = u16::MAX;
 /// Between two blobs the arbiter's clock goes on by at most so much, in ns: longer than any wait
 /// that must not be cut, and short enough that one wrong receive time does no harm.
 const TICK_NS_MAX: i64 = 10_000_000_000;
-/// A run of stale events is a venue that counts anew after so many, and so long, in ns, where the
-/// line that was ahead is gone.
-const STALE_MOST: u64 = 16;
-const STALE_NS: i64 = 10_000_000_000;
-/// The same where that line is open and silent.
-const STALE_OPEN_NS: i64 = 300_000_000_000;
+/// Receive times that fall by more than this, in ns, are those of another clock.
+const FALL_NS: i64 = 60_000_000_000;
 
 /// A run of missing trades that came in after all.
 #[derive(Debug, Clone, Copy)]
@@ -116,23 +116,25 @@ impl Arbiter {
         self.hold_ns
     }
 
-    /// Begins the blob at `offset`, which came on `connection` at `ts_recv`: ends the waits that
-    /// are over by then.
+    /// Begins the blob at `offset`, of that header: ends the waits that are over by then.
     ///
     /// # Errors
     /// As [`Arbiter::decide`].
     #[inline]
-    pub fn enter(
-        &mut self,
-        connection: u16,
-        ts_recv: i64,
-        offset: u64,
-        out: &mut Records,
-    ) -> Result<()> {
-        self.lines.enter(connection);
+    pub fn enter(&mut self, header: &BlobHeader, offset: u64, out: &mut Records) -> Result<()> {
+        let ts_recv = header.ts_recv;
+        self.lines.enter(header.connection);
         self.offset = offset;
+        let is_suspect = header.flags & u16::from(FLAG_RECV_SUSPECT) != 0;
+        if is_suspect != self.streams.clock.is_suspect() {
+            self.streams.clock.suspect(is_suspect, self.elapsed);
+        }
         if ts_recv != self.ts_recv {
             self.elapsed += ts_recv.saturating_sub(self.ts_recv).clamp(0, TICK_NS_MAX);
+            if ts_recv < self.ts_recv.saturating_sub(FALL_NS) {
+                // Of another clock, or another capture.
+                self.streams.clock.forget();
+            }
             self.ts_recv = ts_recv;
             if self.elapsed >= self.deadline {
                 self.release_all(out)?;
@@ -156,7 +158,7 @@ impl Arbiter {
     #[inline]
     fn note_time(&mut self, event: &Event) {
         if event.is_live && event.is_timed() && event.rule != Rule::Window {
-            self.streams.ahead = Some(event.ts_event.wrapping_sub(event.ts_recv));
+            self.streams.clock.agree(event.ts_event, event.ts_recv, self.elapsed);
         }
     }
 
@@ -164,7 +166,7 @@ impl Arbiter {
     /// the first event shows it, whose time would otherwise have to wait for others that agree.
     pub fn tell_time(&mut self, time: Option<i64>) {
         if let Some(time) = time {
-            self.streams.told = Some(time.saturating_sub(self.ts_recv));
+            self.streams.clock.tell(time, self.ts_recv);
         }
     }
 
@@ -209,47 +211,6 @@ impl Arbiter {
         Ok(())
     }
 
-    /// Drops an event below what was passed on. A long run of them is no line that is behind.
-    fn stale(
-        &mut self,
-        place: usize,
-        event: &Event,
-        bytes: &[u8],
-        out: &mut Records,
-    ) -> Result<()> {
-        let stream = *self.streams.at(place);
-        let elapsed = self.elapsed;
-        let run = &mut self.streams.trouble(place).stale;
-        if stream.state & streams::STALE == 0 {
-            *run = streams::Stale { count: 0, since: elapsed };
-        }
-        run.count += 1;
-        let run = *run;
-        let limit = if self.lines.is_open(stream.line) { STALE_OPEN_NS } else { STALE_NS };
-        if run.count >= STALE_MOST && elapsed - run.since >= limit {
-            return self.begin_anew(place, event, bytes, out);
-        }
-        self.streams.at(place).state |= streams::STALE;
-        self.counts.stale(event.channel);
-        Ok(())
-    }
-
-    /// Passes an event of a venue that counts anew.
-    fn begin_anew(
-        &mut self,
-        place: usize,
-        event: &Event,
-        bytes: &[u8],
-        out: &mut Records,
-    ) -> Result<()> {
-        self.release(place, Force::All, out)?;
-        let before = *self.streams.at(place);
-        self.end_outage(place, &before, event, out);
-        self.declare_reset(place, event, out);
-        self.streams.reset(place, event, self.lines.line());
-        self.write(event, bytes, 0, out)
-    }
-
     /// Ends a blob: declares what it repaired.
     #[inline]
     pub fn finish(&mut self, out: &mut Records) {
@@ -291,6 +252,10 @@ impl Arbiter {
                 out.extend_from_bytes(bytes)?;
                 self.end_session(&marker, false, out)
             }
+            MarkerCode::ClockStep => {
+                self.streams.clock.forget();
+                out.extend_from_bytes(bytes)
+            }
             _ => out.extend_from_bytes(bytes),
         }
     }
@@ -298,7 +263,7 @@ impl Arbiter {
     /// The marker with its times on the venue's clock, as far as that is known: books and bars are
     /// looked up by it. The session knows the host's clock alone.
     fn in_venue_time(&self, mut marker: Marker) -> Marker {
-        let Some(ahead) = self.streams.ahead else { return marker };
+        let Some(ahead) = self.streams.clock.ahead() else { return marker };
         let shift = |ts: i64| if ts == NONE { ts } else { ts.saturating_add(ahead) };
         marker.header.ts_event = shift(marker.header.ts_event);
         if marker.code == MarkerCode::Gap as u8 {
@@ -321,7 +286,7 @@ impl Arbiter {
         self.release_all(out)?;
         self.reject_all(out);
         self.begin_outage(None, marker, told, out);
-        (self.streams.ahead, self.streams.told) = (None, None);
+        self.streams.clock.renew();
         Ok(())
     }
 

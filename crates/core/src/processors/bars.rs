@@ -29,7 +29,7 @@ use series::{Lost, Series};
 use watermark::Watermark;
 
 const NAME: &str = "bars";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const INTERVALS_MS: [i64; 3] = [1_000, 60_000, 300_000];
 const GRACE_MS: i64 = 2_000;
 /// A trade that is later than the newest window, and than the receive times, by more than this
@@ -103,7 +103,10 @@ impl Bars {
                         self.deadline = self.deadline.min(window.deadline);
                     }
                 }
-                series.trim(at);
+                series.trim(at, watermark, |bar| {
+                    self.written += 1;
+                    write(bar, watermark, out);
+                });
             }
         }
     }
@@ -152,7 +155,10 @@ impl Bars {
             } else {
                 self.deadline = self.deadline.min(window.deadline);
             }
-            series.trim(at);
+            series.trim(at, watermark, |bar| {
+                self.written += 1;
+                write(bar, watermark, out);
+            });
         }
     }
 
@@ -190,7 +196,10 @@ impl Bars {
                     self.written += 1;
                     write(&window.bar, watermark, out);
                 }
-                series.trim(at);
+                series.trim(at, watermark, |bar| {
+                    self.written += 1;
+                    write(bar, watermark, out);
+                });
             }
         }
     }

@@ -193,11 +193,13 @@ impl Books {
             tracked.write_state(header, step, out);
         }
         let continuous = tracked.synced.sync().state() == SyncState::Continuous;
+        // A checkpoint is found by its time: one after an update that steps back would be no good.
+        let in_order = tracked.synced.ts_event() >= tracked.ts_good;
         if continuous {
             tracked.ts_good = tracked.synced.ts_event();
             tracked.write_top(self.config, header, out);
         }
-        let due = tracked.is_due() || step.changed;
+        let due = tracked.is_due() && in_order || step.changed;
         self.written += (out.len() - before) as u64;
         if continuous && due {
             self.checkpoint(header.instrument, header.ts_recv, out);

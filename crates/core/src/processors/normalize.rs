@@ -18,7 +18,7 @@ use crate::record::{
 use crate::tape::TapeKind;
 
 const NAME: &str = "normalize";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// How long events wait for another line, by default.
 pub const HOLD_MS: i64 = 500;
 
@@ -68,7 +68,7 @@ impl Normalizer {
     /// Only bugs of ours: what the venue sends never fails.
     #[inline]
     pub fn receive(&mut self, blob: &Blob<'_>, offset: u64, out: &mut Records) -> Result<()> {
-        self.arbiter.enter(blob.header.connection, blob.header.ts_recv, offset, out)?;
+        self.arbiter.enter(&blob.header, offset, out)?;
         self.arbiter.counts.frames += 1;
         if blob.header.kind == BlobKind::Records as u8 {
             return self.session(blob, offset, out);

@@ -174,9 +174,14 @@ impl Event {
         self.channel >= Channel::Trade as u8 && self.channel <= Channel::Depth as u8
     }
 
-    /// Whether the venue gave it a time of its own.
+    /// Whether the venue gave it a time of its own. Quotes and partial books may have none; what
+    /// has one may say that of its receipt, as in a capture without receive times.
+    #[inline]
     pub const fn is_timed(&self) -> bool {
         self.ts_event != self.ts_recv
+            || self.is_trade()
+            || self.channel == Channel::Depth as u8
+            || self.channel == Channel::Mark as u8
     }
 
     /// The same event with its extent: up to the record that is flagged as the last.

@@ -1,7 +1,7 @@
 //! What the arbiter declares: gaps, repairs, resets and outages.
 
 use super::event::Event;
-use super::streams::{self, Stream, OUTAGE};
+use super::streams::{self, Stream, OUTAGE, STALE};
 use super::{Arbiter, Repair};
 use crate::record::{GapCause, GapState, Header, Marker, MarkerCode, Records, NONE};
 use crate::sequencing::Rule;
@@ -39,12 +39,22 @@ impl Arbiter {
         self.counts.gap(event.channel);
     }
 
-    /// A gap of which nothing is known but when it was: the venue began to count anew.
+    /// A gap of which nothing is known but when it was: the venue began to count anew. It covers
+    /// all that was dropped by then.
     pub(super) fn declare_reset(&mut self, place: usize, event: &Event, out: &mut Records) {
         let mut gap = self.marker(place, GapCause::Reset, GapState::Closed);
         // Where the last event was one of those that led the stream astray, its time may be, too.
-        gap.ts_start = self.streams.at(place).ts_last.min(event.ts_event);
+        let stream = *self.streams.at(place);
+        gap.ts_start = stream.ts_last.min(event.ts_event);
+        if stream.state & STALE != 0 {
+            gap.ts_start = gap.ts_start.min(self.streams.trouble(place).stale.ts_first);
+        }
         gap.header.ts_event = event.ts_event;
+        if event.rule == Rule::Window {
+            // Its time is that of the window's start; what was dropped is later.
+            let now = event.ts_recv.saturating_add(self.streams.clock.ahead().unwrap_or(0));
+            gap.header.ts_event = now.max(event.ts_event);
+        }
         gap.header.ts_recv = event.ts_recv;
         gap.header.sequence = event.sequence;
         out.push(&gap);
@@ -112,7 +122,7 @@ impl Arbiter {
         for (place, ts_last) in losing {
             let mut gap = self.marker(place, GapCause::Disconnect, GapState::Open);
             gap.ts_start = ts_last;
-            gap.header.ts_event = cause.header.ts_event;
+            gap.header.ts_event = cause.header.ts_event.max(ts_last);
             gap.header.ts_recv = cause.header.ts_recv;
             self.streams.at(place).state |= OUTAGE;
             if told {
@@ -138,7 +148,7 @@ impl Arbiter {
         stream.state &= !OUTAGE;
         let mut gap = self.marker(place, GapCause::Disconnect, GapState::Closed);
         gap.ts_start = before.ts_last;
-        gap.header.ts_event = event.ts_event;
+        gap.header.ts_event = event.ts_event.max(before.ts_last);
         gap.header.ts_recv = event.ts_recv;
         gap.header.sequence = event.sequence;
         if event.rule == Rule::Contiguous && event.sequence > before.last {

@@ -11,7 +11,7 @@ const NS_PER_S: i64 = 1_000_000_000;
 /// An event may say that it happens so much after what it is compared with.
 pub const AHEAD_NS: i64 = 60 * NS_PER_S;
 /// An event may say that it happened so much before what it is compared with.
-const BEHIND_NS: i64 = 86_400 * NS_PER_S;
+pub(super) const BEHIND_NS: i64 = 86_400 * NS_PER_S;
 /// A window of the venue may have begun so long ago: a month, and what a venue is late.
 const WINDOW_NS: i64 = 40 * 86_400 * NS_PER_S;
 /// A step of a sequence is usual up to so many bits more than the largest before it.
@@ -37,23 +37,16 @@ pub(super) const fn is_contrary(event: &Event) -> bool {
 }
 
 impl Streams {
-    /// Whether the time of an event is one that it can have: close to its receipt, to the event
-    /// before it, or as far from its receipt as the last event of any stream, or as the venue told
-    /// of its own time before the first. Windows tell their start, which may be long ago.
-    pub fn is_in_time(&self, place: usize, event: &Event) -> bool {
-        let stream = self.known(place);
-        let ahead = self.ahead.or(self.told);
+    /// Whether the time of an event is one that it can have by its receipt: see [`VenueClock`].
+    /// Windows tell their start, which may be long ago.
+    ///
+    /// [`VenueClock`]: super::venue_clock::VenueClock
+    pub fn is_in_time(&self, event: &Event) -> bool {
         let (ts, recv) = (event.ts_event, event.ts_recv);
         if event.rule == Rule::Window {
-            let is_open = |ahead: i64| {
-                let off = ts.saturating_sub(recv).saturating_sub(ahead);
-                (-WINDOW_NS..=AHEAD_NS).contains(&off)
-            };
-            return is_open(0) || ahead.is_some_and(is_open) || ts == NONE;
+            return self.clock.has_begun(ts, recv, WINDOW_NS);
         }
-        is_near(ts, recv)
-            || ahead.is_some_and(|ahead| is_near(ts, recv.saturating_add(ahead)))
-            || (stream.state & SEEN != 0 && is_near(ts, stream.ts_last))
+        self.clock.may_fit(ts, recv)
     }
 
     /// Whether a sequence is further ahead than can have been used up since the last event.

@@ -5,6 +5,10 @@
 //! letter with its reason, whose bytes are those of the raw frame. Three in a row that fit to each
 //! other and to nothing else are believed: the venue did begin anew. They are passed on, and the
 //! ledger says so. What neither happens to within a minute becomes a dead letter as well.
+//!
+//! A time is no matter of one stream. Three that agree set the venue's clock where none is known
+//! yet, or where no event of any stream was in time for half a minute. Else they are passed on if
+//! they are off by ten minutes at most, flagged as out of order, and set no clock.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +24,8 @@ use crate::sequencing::Rule;
 
 /// So many events that agree with each other are believed.
 const AGREEING: usize = 3;
+/// So many events of a stream wait to be believed. One more makes a dead letter of the oldest.
+const HELD_MOST: usize = 64;
 /// How long an event is set aside at most, on the arbiter's own clock, in ns.
 const WAIT_NS: i64 = 60_000_000_000;
 /// A venue that lost more than this at once is taken to count anew.
@@ -36,7 +42,6 @@ struct Suspect {
 }
 
 /// Events of one stream that were set aside one after another, each in agreement with the last.
-/// There are fewer than are believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Run {
     reason: DecodeReason,
@@ -46,6 +51,15 @@ struct Run {
     /// Never empty.
     said: Vec<(u64, i64, u32)>,
     deadline: i64,
+}
+
+/// How an event that was set aside is passed on.
+#[derive(Debug, Clone, Copy)]
+struct Admission {
+    line: Line,
+    /// Whether the stream takes steps as large as the one to it.
+    is_coarse: bool,
+    flags: u8,
 }
 
 /// All that is set aside, by place of its stream.
@@ -63,6 +77,14 @@ impl Run {
     /// Sequence of the last.
     fn last(&self) -> u64 {
         self.said.last().map_or(0, |said| said.0)
+    }
+
+    /// Forgets the oldest beyond those that may wait.
+    fn trim(&mut self) -> Option<Suspect> {
+        if self.said.len() > HELD_MOST {
+            self.said.remove(0);
+        }
+        (self.held.len() > HELD_MOST).then(|| self.held.remove(0))
     }
 
     /// Whether `event` is one of them again, as another line brings it.
@@ -183,15 +205,41 @@ impl Arbiter {
             run.deadline = deadline;
         }
         run.held.push(suspect);
-        if run.said.len() >= AGREEING {
+        if run.said.len() >= AGREEING && self.is_believed(place) {
             return self.admit(place, out);
         }
         self.streams.at(place).state |= SUSPECT;
         self.deadline = self.deadline.min(deadline);
-        if reason == DecodeReason::ImplausibleTime && self.streams.ahead.is_none() {
+        self.trim(place, out);
+        if reason == DecodeReason::ImplausibleTime && self.sets_clock() {
             return self.set_clock(event, out);
         }
         Ok(())
+    }
+
+    /// Whether events that agree are believed. For a time that is far off, other streams speak too.
+    fn is_believed(&self, place: usize) -> bool {
+        let Some(run) = self.quarantine.runs.get(&(place as u32)) else { return false };
+        run.reason != DecodeReason::ImplausibleTime
+            || self.sets_clock()
+            || run.held.iter().all(|suspect| {
+                let event = Event::read(&suspect.bytes, &self.feed.rules);
+                event.is_some_and(|it| self.streams.clock.is_modest(it.ts_event, it.ts_recv))
+            })
+    }
+
+    /// Whether events that agree on a time show that of the venue.
+    fn sets_clock(&self) -> bool {
+        !self.streams.clock.is_set() || self.streams.clock.is_quiet(self.elapsed)
+    }
+
+    /// Keeps a run of events that are not believed within its bound.
+    fn trim(&mut self, place: usize, out: &mut Records) {
+        let Some(run) = self.quarantine.runs.get_mut(&(place as u32)) else { return };
+        let reason = run.reason;
+        if let Some(oldest) = run.trim() {
+            self.letters(&[oldest], reason, out);
+        }
     }
 
     /// Looks whether all that a session began with agrees on the time, whatever streams it is of:
@@ -210,7 +258,7 @@ impl Arbiter {
         if agreeing < AGREEING {
             return Ok(());
         }
-        self.streams.ahead = Some(ahead);
+        self.streams.clock.set(ahead, self.elapsed);
         for place in self.quarantine.runs.keys().copied().collect::<Vec<_>>() {
             if self.is_cleared(place as usize) {
                 self.admit(place as usize, out)?;
@@ -253,7 +301,7 @@ impl Arbiter {
         let Some(run) = self.quarantine.runs.get(&(place as u32)) else { return false };
         let in_time = |suspect: &Suspect| {
             Event::read(&suspect.bytes, &self.feed.rules)
-                .is_some_and(|event| self.streams.is_in_time(place, &event))
+                .is_some_and(|event| self.streams.is_in_time(&event))
         };
         run.reason == DecodeReason::ImplausibleTime
             && !run.held.is_empty()
@@ -267,13 +315,20 @@ impl Arbiter {
         let last = self.streams.at(place).last;
         let is_ahead = run.first() > last;
         let is_coarse = is_ahead && run.is_coarse(last);
+        let is_timed = run.reason == DecodeReason::ImplausibleTime;
+        let sets_clock = is_timed && self.sets_clock();
+        let mut flags = 0;
         for suspect in &run.held {
             let Some(event) = Event::read(&suspect.bytes, &self.feed.rules) else { continue };
             let line = Line { serial: suspect.line, group: self.streams.at(place).group };
-            if run.reason == DecodeReason::ImplausibleTime {
-                self.streams.ahead = Some(event.ts_event.saturating_sub(event.ts_recv));
+            if sets_clock && event.rule != Rule::Window {
+                let ahead = event.ts_event.saturating_sub(event.ts_recv);
+                self.streams.clock.set(ahead, self.elapsed);
+            } else if is_timed && !self.streams.is_in_time(&event) {
+                flags = FLAG_OUT_OF_ORDER;
             }
-            self.admit_one(place, &event, &suspect.bytes, (line, is_coarse), out)?;
+            let how = Admission { line, is_coarse, flags };
+            self.admit_one(place, &event, &suspect.bytes, how, out)?;
         }
         if is_coarse && run.last() > run.first() {
             self.streams.at(place).stride = (run.last() - run.first()).ilog2() as u8;
@@ -287,17 +342,21 @@ impl Arbiter {
         place: usize,
         event: &Event,
         bytes: &[u8],
-        (line, is_coarse): (Line, bool),
+        how: Admission,
         out: &mut Records,
     ) -> Result<()> {
+        let Admission { line, is_coarse, flags } = how;
+        if event.rule == Rule::Contiguous && event.previous > self.streams.at(place).last {
+            self.release(place, Force::All, out)?;
+        }
         let stream = *self.streams.at(place);
         let is_seen = stream.state & SEEN != 0;
         match event.rule {
-            Rule::Free | Rule::Snapshot => return self.write(event, bytes, 0, out),
+            Rule::Free | Rule::Snapshot => return self.write(event, bytes, flags, out),
             Rule::Window => {
                 self.end_outage(place, &stream, event, out);
                 if self.streams.takes_window(place, event, bytes, line) {
-                    return self.write(event, bytes, 0, out);
+                    return self.write(event, bytes, flags, out);
                 }
                 self.counts.duplicate(event.channel);
                 return Ok(());
@@ -308,10 +367,9 @@ impl Arbiter {
                 self.end_outage(place, &stream, event, out);
                 self.declare_reset(place, event, out);
                 self.streams.reset(place, event, line);
-                return self.write(event, bytes, 0, out);
+                return self.write(event, bytes, flags, out);
             }
             Rule::Contiguous if event.previous > stream.last => {
-                self.release(place, Force::All, out)?;
                 if event.previous - stream.last > MISSING_MOST {
                     self.declare_reset(place, event, out);
                     self.streams.reset(place, event, line);
@@ -327,7 +385,7 @@ impl Arbiter {
         }
         self.end_outage(place, &stream, event, out);
         self.streams.pass(place, event, line);
-        self.write(event, bytes, 0, out)
+        self.write(event, bytes, flags, out)
     }
 
     /// `event` goes on from what was passed on before: what is set aside of the stream is wrong,
@@ -370,16 +428,16 @@ impl Arbiter {
     fn reject(&mut self, place: usize, out: &mut Records) {
         self.streams.at(place).state &= !SUSPECT;
         if let Some(run) = self.quarantine.runs.remove(&(place as u32)) {
-            self.letters(&run, out);
+            self.letters(&run.held, run.reason, out);
             self.renew_deadline();
         }
     }
 
-    fn letters(&mut self, run: &Run, out: &mut Records) {
-        for suspect in &run.held {
+    fn letters(&mut self, held: &[Suspect], reason: DecodeReason, out: &mut Records) {
+        for suspect in held {
             if let Some(event) = Event::read(&suspect.bytes, &self.feed.rules) {
                 self.counts.quarantine(event.channel);
-                self.letter(&event, suspect.offset, run.reason, out);
+                self.letter(&event, suspect.offset, reason, out);
             }
         }
     }
@@ -400,8 +458,8 @@ impl Arbiter {
             if self.is_cleared(place as usize) {
                 self.admit(place as usize, out)?;
             } else if let Some(run) = self.quarantine.runs.get_mut(&place) {
-                let told = Run { held: std::mem::take(&mut run.held), ..run.clone() };
-                self.letters(&told, out);
+                let (held, reason) = (std::mem::take(&mut run.held), run.reason);
+                self.letters(&held, reason, out);
             }
         }
         self.renew_deadline();

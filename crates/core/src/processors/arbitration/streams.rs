@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use super::event::Event;
 use super::hold::Hold;
 use super::lines::Line;
-use super::plausible::{is_contrary, is_near, steps_back, USUAL_BITS};
+use super::plausible::{is_contrary, steps_back, USUAL_BITS};
 use super::ranges::Ranges;
 use super::recent::Recent;
-use super::window::Window;
+use super::stale::Stale;
+use super::venue_clock::VenueClock;
+use super::window::{Taken, Window};
 use crate::error::{DecodeReason, Result};
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Bar, Channel, Plain};
@@ -42,7 +44,7 @@ pub struct Stream {
     pub last: u64,
     /// First sequence passed on live.
     pub first: u64,
-    /// `ts_event` of the last event passed on.
+    /// `ts_event` of the last event passed on; of one that is ahead, that of its receipt.
     pub ts_last: i64,
     /// Serial of the line that brought the last event.
     pub line: u32,
@@ -67,15 +69,6 @@ pub struct Trouble {
     pub hold: Hold,
     /// Events dropped as stale since the last that was passed on.
     pub stale: Stale,
-}
-
-/// A run of events that were dropped as stale.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stale {
-    /// How many.
-    pub count: u64,
-    /// When the first came, on the arbiter's own clock, in ns.
-    pub since: i64,
 }
 
 /// What is to be done with an event.
@@ -108,10 +101,8 @@ pub struct Streams {
     trouble: BTreeMap<u32, Trouble>,
     windows: Vec<Vec<Window>>,
     recent: Vec<Recent>,
-    /// How far the venue's time was ahead of that of receipt when last seen in this session, in ns.
-    pub ahead: Option<i64>,
-    /// The same by what the venue told of its time in this session, for as long as none was seen.
-    pub told: Option<i64>,
+    /// How far the venue's time is ahead of that of receipt.
+    pub clock: VenueClock,
 }
 
 impl Streams {
@@ -162,7 +153,7 @@ impl Streams {
             return event.rule == Rule::Free;
         }
         if event.rule == Rule::Free {
-            return is_near(event.ts_event, event.ts_recv);
+            return self.clock.fits(event.ts_event, event.ts_recv);
         }
         let place = self.place(event.instrument, event.channel);
         let stream = &mut self.table[place];
@@ -178,14 +169,12 @@ impl Streams {
         }
         let bits = step.ilog2() as u8;
         let is_usual = bits <= stream.stride.saturating_add(USUAL_BITS);
-        let in_time =
-            is_near(event.ts_event, event.ts_recv) || is_near(event.ts_event, stream.ts_last);
-        if !(is_usual && in_time) {
+        if !(is_usual && self.clock.fits(event.ts_event, event.ts_recv)) {
             return false;
         }
         stream.stride = stream.stride.max(bits);
         stream.last = event.sequence;
-        stream.ts_last = event.ts_event;
+        stream.ts_last = self.clock.bounded(event.ts_event, event.ts_recv);
         stream.line = line.serial;
         stream.group = line.group;
         if event.is_compared() {
@@ -196,7 +185,7 @@ impl Streams {
 
     /// Decides on an event, given its bytes, and moves the stream on if it passes.
     pub fn judge(&mut self, place: usize, event: &Event, bytes: &[u8], line: Line) -> Verdict {
-        if event.is_live && !self.is_in_time(place, event) {
+        if event.is_live && !self.is_in_time(event) {
             return Verdict::Suspect(DecodeReason::ImplausibleTime);
         }
         match event.rule {
@@ -235,12 +224,20 @@ impl Streams {
     pub fn pass(&mut self, place: usize, event: &Event, line: Line) {
         let stream = &mut self.table[place];
         stream.state |= SEEN;
-        stream.state &= !STALE;
         stream.last = event.sequence;
-        stream.ts_last = event.ts_event;
+        stream.ts_last = self.clock.bounded(event.ts_event, event.ts_recv);
         stream.line = line.serial;
         stream.group = line.group;
+        self.outweigh(place);
         self.remember(place, event);
+    }
+
+    /// An event was passed on: where they are many beside those that were dropped as stale, these
+    /// came on a line that is behind.
+    fn outweigh(&mut self, place: usize) {
+        if self.table[place].state & STALE != 0 && self.trouble(place).stale.is_outweighed() {
+            self.table[place].state &= !STALE;
+        }
     }
 
     /// Remembers what an event said that is passed on.
@@ -274,7 +271,7 @@ impl Streams {
         self.pass(place, event, line);
         let stream = &mut self.table[place];
         stream.first = event.sequence;
-        stream.state &= !(MISSING | HISTORY | HOLDING);
+        stream.state &= !(MISSING | HISTORY | HOLDING | STALE);
         self.trouble.remove(&(place as u32));
     }
 
@@ -313,7 +310,7 @@ impl Streams {
         if event.is_trade() && event.sequence < stream.first {
             return self.judge_early(place, event.sequence);
         }
-        if event.rule == Rule::Rising && event.sequence < stream.last {
+        if !event.is_trade() && event.sequence < stream.last {
             return Verdict::Stale;
         }
         Verdict::Duplicate
@@ -374,11 +371,39 @@ impl Streams {
     }
 
     fn judge_window(&mut self, place: usize, event: &Event, bytes: &[u8], line: Line) -> Verdict {
-        let Some(bar) = Bar::read_from(bytes) else {
-            return Verdict::Pass;
-        };
+        let now = self.clock.now(event.ts_recv);
+        let Some((window, bar)) = self.window(place, bytes) else { return Verdict::Pass };
+        match window.takes(&bar, now) {
+            Taken::Known => return Verdict::Duplicate,
+            Taken::Contrary => return Verdict::Stale,
+            Taken::News => {}
+        }
+        self.pass_window(place, event, line);
+        self.outweigh(place);
+        Verdict::Pass
+    }
+
+    /// Takes a window in, whatever is known of it.
+    pub fn replace_window(&mut self, place: usize, event: &Event, bytes: &[u8], line: Line) {
+        let now = self.clock.now(event.ts_recv);
+        if let Some((window, bar)) = self.window(place, bytes) {
+            window.replace(&bar, now);
+        }
+        self.pass_window(place, event, line);
+        self.table[place].state &= !STALE;
+    }
+
+    fn pass_window(&mut self, place: usize, event: &Event, line: Line) {
         let stream = &mut self.table[place];
-        stream.group = line.group;
+        stream.state |= SEEN;
+        stream.ts_last = event.ts_event;
+        (stream.line, stream.group) = (line.serial, line.group);
+    }
+
+    /// What is known of the windows of a bar's interval.
+    fn window(&mut self, place: usize, bytes: &[u8]) -> Option<(&mut Window, Bar)> {
+        let bar = Bar::read_from(bytes)?;
+        let stream = &mut self.table[place];
         if stream.last == 0 {
             self.windows.push(Vec::new());
             stream.last = self.windows.len() as u64;
@@ -389,12 +414,7 @@ impl Streams {
             windows.push(Window::new(bar.interval_ms));
             windows.len() - 1
         });
-        if !windows[at].takes(&bar) {
-            return Verdict::Duplicate;
-        }
-        stream.state |= SEEN;
-        stream.ts_last = event.ts_event;
-        Verdict::Pass
+        Some((&mut windows[at], bar))
     }
 
     /// Writes all to a snapshot.
@@ -416,11 +436,7 @@ impl Streams {
             state.u32(stream.recent);
             state.u8(stream.stride);
         }
-        state.u8(u8::from(self.ahead.is_some()) | u8::from(self.told.is_some()) << 1);
-        state.i64(self.ahead.unwrap_or(0));
-        if let Some(told) = self.told {
-            state.i64(told);
-        }
+        self.clock.write(state);
         state.length(self.recent.len());
         self.recent.iter().for_each(|recent| recent.write(state));
         state.length(self.trouble.len());
@@ -429,8 +445,7 @@ impl Streams {
             trouble.missing.write(state);
             trouble.history.write(state);
             trouble.hold.write(state);
-            state.u64(trouble.stale.count);
-            state.i64(trouble.stale.since);
+            trouble.stale.write(state);
         }
         state.length(self.windows.len());
         for windows in &self.windows {
@@ -458,10 +473,7 @@ impl Streams {
             }
             streams.table.push(stream);
         }
-        let known = state.u8()?;
-        let ahead = state.i64()?;
-        streams.ahead = (known & 1 != 0).then_some(ahead);
-        streams.told = if known & 2 != 0 { Some(state.i64()?) } else { None };
+        streams.clock = VenueClock::read(state)?;
         for _ in 0..state.length(8)? {
             streams.recent.push(Recent::read(state)?);
         }
@@ -470,7 +482,7 @@ impl Streams {
             let missing = Ranges::read(state)?;
             let history = Ranges::read(state)?;
             let hold = Hold::read(state)?;
-            let stale = Stale { count: state.u64()?, since: state.i64()? };
+            let stale = Stale::read(state)?;
             streams.trouble.insert(place, Trouble { missing, history, hold, stale });
         }
         for _ in 0..state.length(8)? {

@@ -4,6 +4,19 @@ use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::Bar;
 
+const NS_PER_MS: i64 = 1_000_000;
+
+/// What a bar says beside what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// More. It is remembered.
+    News,
+    /// The same, or of a window that is over.
+    Known,
+    /// Less of its window than another bar did.
+    Contrary,
+}
+
 /// The last two windows of a venue's bars of one interval.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
@@ -18,30 +31,53 @@ impl Window {
         Self { interval_ms, bars: Vec::with_capacity(3) }
     }
 
-    /// Whether `bar` says more than what is known of its window; if so, it is remembered.
-    pub fn takes(&mut self, bar: &Bar) -> bool {
+    /// Takes in what `bar` says more than what is known of its window, received when it was `now`
+    /// at most by the venue's clock.
+    pub fn takes(&mut self, bar: &Bar, now: i64) -> Taken {
+        let open = bar.header.ts_event;
+        let Some(known) = self.bars.iter().find(|known| known.header.ts_event == open) else {
+            let is_older = self.bars.len() == 2 && open < self.bars[0].header.ts_event;
+            // One that goes on now is not over, whatever else was told of.
+            if is_older && !(open <= now && now < self.end_of(bar)) {
+                return Taken::Known;
+            }
+            self.replace(bar, now);
+            return Taken::News;
+        };
+        let mut same = self.believed(bar, now);
+        same.header.ts_recv = known.header.ts_recv;
+        if same == *known || known.closed != 0 {
+            return Taken::Known;
+        }
+        if bar.count < known.count {
+            return Taken::Contrary;
+        }
+        self.replace(bar, now);
+        Taken::News
+    }
+
+    /// Remembers `bar`, whatever is known. Where there were two other windows, the older is
+    /// forgotten, or the newest where that did not begin yet.
+    pub fn replace(&mut self, bar: &Bar, now: i64) {
+        let bar = self.believed(bar, now);
         let open = bar.header.ts_event;
         let at = self.bars.partition_point(|known| known.header.ts_event < open);
-        let is_full = self.bars.len() == 2;
         match self.bars.get_mut(at).filter(|known| known.header.ts_event == open) {
-            Some(known) => {
-                let mut same = *bar;
-                same.header.ts_recv = known.header.ts_recv;
-                let is_newer = known.closed == 0 && bar.count >= known.count && same != *known;
-                if is_newer {
-                    *known = *bar;
-                }
-                is_newer
-            }
-            None if at == 0 && is_full => false,
-            None => {
-                self.bars.insert(at, *bar);
-                if is_full {
-                    self.bars.remove(0);
-                }
-                true
-            }
+            Some(known) => *known = bar,
+            None => self.bars.insert(at, bar),
         }
+        if self.bars.len() > 2 {
+            self.bars.remove(if at == 0 { 2 } else { 0 });
+        }
+    }
+
+    /// What of a bar is remembered: that its window is over only once it can be.
+    fn believed(&self, bar: &Bar, now: i64) -> Bar {
+        Bar { closed: if now < self.end_of(bar) { 0 } else { bar.closed }, ..*bar }
+    }
+
+    fn end_of(&self, bar: &Bar) -> i64 {
+        bar.header.ts_event.saturating_add(i64::from(self.interval_ms) * NS_PER_MS)
     }
 
     /// Writes the windows to a snapshot.

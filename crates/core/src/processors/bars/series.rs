@@ -10,12 +10,16 @@ use crate::record::{
     FLAG_OUT_OF_ORDER, NONE,
 };
 
-/// How many windows of one interval are kept: the open ones, and those that late trades may revise.
-const WINDOWS_MOST: usize = 8;
+/// How many windows of one interval are kept that are over, so that late trades may revise them.
+const OVER_MOST: usize = 8;
+/// How many are kept in all. Beyond it, what got no trade for longest is written and dropped.
+const WINDOWS_MOST: usize = 96;
+/// How many dropped windows are known by their start, where older ones are kept.
+const GONE_MOST: usize = 256;
 /// How many gaps are kept; when one more comes, the oldest is forgotten.
 const GAPS_MOST: usize = 32;
 /// Bytes that a window takes in a snapshot.
-const WINDOW_BYTES: usize = size_of::<Bar>() + 18;
+const WINDOW_BYTES: usize = size_of::<Bar>() + 26;
 
 /// One window of one interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub struct Window {
     pub is_open: bool,
     /// Whether a recording began or ended within it.
     is_part: bool,
+    /// Number of its last trade among those of the series.
+    touched: u64,
 }
 
 /// A time in which trades may be missing.
@@ -45,11 +51,47 @@ pub struct Lost {
 }
 
 /// The recent windows of one instrument.
+///
+/// A window that is dropped never comes back: trades that come for it would make a bar of a piece.
+/// Those that are kept are the ones that got trades last, not the newest by what the trades say: so
+/// some trades that say a time ahead of all others drop no window that goes on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Series {
     /// By interval, in order of the setting; windows in order of start.
     pub windows: Vec<VecDeque<Window>>,
+    /// What was dropped, by interval.
+    gone: Vec<Gone>,
     lost: Vec<Lost>,
+    /// Trades taken in.
+    trades: u64,
+}
+
+/// The windows of one interval that were dropped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Gone {
+    /// All that end by then; none if no time is so low.
+    until: Option<i64>,
+    /// Starts of later ones, oldest drop first.
+    later: VecDeque<i64>,
+}
+
+impl Gone {
+    fn has(&self, start: i64, end: i64) -> bool {
+        self.until.is_some_and(|until| end <= until) || self.later.contains(&start)
+    }
+
+    fn add(&mut self, window: &Window, is_oldest: bool) {
+        if is_oldest {
+            let end = window.end();
+            self.until = Some(self.until.map_or(end, |until| until.max(end)));
+            self.later.retain(|&start| start >= end);
+            return;
+        }
+        if self.later.len() >= GONE_MOST {
+            self.later.pop_front();
+        }
+        self.later.push_back(window.bar.header.ts_event);
+    }
 }
 
 impl Window {
@@ -84,6 +126,7 @@ impl Window {
             deadline: i64::MAX,
             is_open: true,
             is_part: false,
+            touched: 0,
         }
     }
 
@@ -167,11 +210,15 @@ impl Lost {
 impl Series {
     /// A series of the instrument, for that many intervals.
     pub fn new(intervals: usize) -> Self {
-        Self { windows: vec![VecDeque::new(); intervals], ..Self::default() }
+        Self {
+            windows: vec![VecDeque::new(); intervals],
+            gone: vec![Gone::default(); intervals],
+            ..Self::default()
+        }
     }
 
     /// Takes a trade into its window of the interval number `at`. Gives the window's place, or
-    /// `None` if it is older than all that are kept.
+    /// `None` if that was dropped.
     #[inline]
     pub fn add(
         &mut self,
@@ -181,21 +228,26 @@ impl Series {
         grace_ns: i64,
     ) -> Option<usize> {
         let ts = trade.header.ts_event;
+        self.trades += 1;
         let windows = &mut self.windows[at];
         if let Some(newest) = windows.back_mut() {
             if newest.bar.header.ts_event <= ts && ts < newest.end() {
+                newest.touched = self.trades;
                 newest.add(trade, grace_ns);
                 return Some(windows.len() - 1);
             }
         }
-        let start = ts - ts.rem_euclid(i64::from(interval_ms) * 1_000_000);
+        let length = i64::from(interval_ms) * 1_000_000;
+        let start = ts - ts.rem_euclid(length);
         let place = windows.partition_point(|window| window.bar.header.ts_event < start);
         let is_known = windows.get(place).is_some_and(|w| w.bar.header.ts_event == start);
         if !is_known {
             let flags = trade.header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER);
             let is_old = place == 0 && !windows.is_empty();
             // History from before the recording would come in pieces, and make bars of pieces.
-            if is_old && (windows.len() >= WINDOWS_MOST || flags == FLAG_HISTORICAL) {
+            if is_old && flags == FLAG_HISTORICAL
+                || self.gone[at].has(start, start.saturating_add(length))
+            {
                 return None;
             }
             // The recording began in the middle of its first window, unless at the first trade.
@@ -210,16 +262,38 @@ impl Series {
             }
             windows.insert(place, window);
         }
+        windows[place].touched = self.trades;
         windows[place].add(trade, grace_ns);
         Some(place)
     }
 
-    /// Drops windows beyond those that are kept: written ones, oldest first.
-    pub fn trim(&mut self, at: usize) {
+    /// Drops windows beyond those that are kept: those that got no trade for longest. Which are
+    /// over say the receive times, which stand at `watermark`. `written` is called for each that
+    /// was open.
+    #[inline]
+    pub fn trim(&mut self, at: usize, watermark: i64, written: impl FnMut(&Bar)) {
+        if self.windows[at].len() > OVER_MOST {
+            self.drop_some(at, watermark, written);
+        }
+    }
+
+    fn drop_some(&mut self, at: usize, watermark: i64, mut written: impl FnMut(&Bar)) {
         let windows = &mut self.windows[at];
-        while windows.len() > WINDOWS_MOST && windows.front().is_some_and(|window| !window.is_open)
-        {
-            windows.pop_front();
+        loop {
+            let is_over = |window: &Window| !window.is_open && window.deadline <= watermark;
+            let count = windows.iter().filter(|window| is_over(window)).count();
+            let is_full = windows.len() > WINDOWS_MOST;
+            if !is_full && count <= OVER_MOST {
+                return;
+            }
+            let places = windows.iter().enumerate();
+            let found = places.filter(|(_, window)| count == 0 || is_over(window));
+            let Some((place, _)) = found.min_by_key(|(_, window)| window.touched) else { return };
+            let Some(window) = windows.remove(place) else { return };
+            if window.is_open {
+                written(&window.bar);
+            }
+            self.gone[at].add(&window, place == 0);
         }
     }
 
@@ -271,7 +345,7 @@ impl Series {
     /// Forgets the loss at place `at` of the list.
     fn forget(&mut self, at: usize, mut revised: impl FnMut(&mut Bar)) {
         let found = self.lost.remove(at);
-        let Self { windows, lost } = self;
+        let Self { windows, lost, .. } = self;
         for window in windows.iter_mut().flatten() {
             let is_bad = window.is_part || lost.iter().any(|lost| lost.touches(window));
             if found.touches(window) && !is_bad {
@@ -292,8 +366,17 @@ impl Series {
                 state.i64(window.deadline);
                 state.flag(window.is_open);
                 state.flag(window.is_part);
+                state.u64(window.touched);
             }
         }
+        state.length(self.gone.len());
+        for gone in &self.gone {
+            state.flag(gone.until.is_some());
+            state.i64(gone.until.unwrap_or(0));
+            state.length(gone.later.len());
+            gone.later.iter().for_each(|&start| state.i64(start));
+        }
+        state.u64(self.trades);
         state.length(self.lost.len());
         for lost in &self.lost {
             state.i64(lost.start);
@@ -319,10 +402,20 @@ impl Series {
                     deadline: state.i64()?,
                     is_open: state.flag()?,
                     is_part: state.flag()?,
+                    touched: state.u64()?,
                 });
             }
             series.windows.push(windows);
         }
+        for _ in 0..state.length(17)? {
+            let (is_known, until) = (state.flag()?, state.i64()?);
+            let mut gone = Gone { until: is_known.then_some(until), ..Gone::default() };
+            for _ in 0..state.length(8)? {
+                gone.later.push_back(state.i64()?);
+            }
+            series.gone.push(gone);
+        }
+        series.trades = state.u64()?;
         for _ in 0..state.length(40)? {
             series.lost.push(Lost {
                 start: state.i64()?,

@@ -1,0 +1,128 @@
+//! Events below what was passed on: a line that is behind, a repetition, or a venue that counts
+//! anew.
+//!
+//! A line that is behind brings what another brought before it, and that one goes on. A repetition
+//! says the times of old as well. Neither is a loss. Where such events are many beside those that
+//! are passed on, for long, and later than these, the sequences that were believed are those that
+//! are wrong: then the venue counts anew, and the ledger has the time of all that was dropped.
+
+use super::event::Event;
+use super::streams::{self, Stream};
+use super::{Arbiter, Force};
+use crate::error::Result;
+use crate::processors::state::{StateReader, StateWriter};
+use crate::record::{Bar, Plain, Records};
+use crate::sequencing::Rule;
+
+/// A run of stale events is a venue that counts anew after so many, and so long, in ns, where they
+/// came on the line that was ahead, or that line is gone.
+const STALE_MOST: u64 = 16;
+const STALE_NS: i64 = 10_000_000_000;
+/// The same where that line is open and silent.
+const STALE_OPEN_NS: i64 = 300_000_000_000;
+/// One event passed on outweighs so many that were dropped: it shows that the run is of a line that
+/// is behind. A few that lie do not.
+const OUTWEIGHS: u64 = 8;
+
+/// A run of events that were dropped as stale.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// How many.
+    count: u64,
+    /// How many were passed on since the first.
+    passed: u64,
+    /// When the first came, on the arbiter's own clock, in ns.
+    since: i64,
+    /// The earliest time that one said.
+    pub ts_first: i64,
+}
+
+impl Stale {
+    /// An event was passed on. Says whether the run is no sign any more.
+    pub fn is_outweighed(&mut self) -> bool {
+        self.passed += 1;
+        self.passed.saturating_mul(OUTWEIGHS) >= self.count
+    }
+
+    /// Writes the run to a snapshot.
+    pub fn write(&self, state: &mut StateWriter<'_>) {
+        state.u64(self.count);
+        state.u64(self.passed);
+        state.i64(self.since);
+        state.i64(self.ts_first);
+    }
+
+    /// Reads the run from a snapshot.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: the snapshot is not whole.
+    pub fn read(state: &mut StateReader<'_>) -> Result<Self> {
+        Ok(Self {
+            count: state.u64()?,
+            passed: state.u64()?,
+            since: state.i64()?,
+            ts_first: state.i64()?,
+        })
+    }
+}
+
+impl Arbiter {
+    /// Drops an event below what was passed on. A long run of them is no line that is behind.
+    pub(super) fn stale(
+        &mut self,
+        place: usize,
+        event: &Event,
+        bytes: &[u8],
+        out: &mut Records,
+    ) -> Result<()> {
+        let stream = *self.streams.at(place);
+        let elapsed = self.elapsed;
+        let run = &mut self.streams.trouble(place).stale;
+        if stream.state & streams::STALE == 0 {
+            *run = Stale { count: 0, passed: 0, since: elapsed, ts_first: event.ts_event };
+        }
+        run.count += 1;
+        run.ts_first = run.ts_first.min(event.ts_event);
+        let run = *run;
+        let is_other = self.lines.is_open(stream.line) && stream.line != self.lines.line().serial;
+        let limit = if is_other { STALE_OPEN_NS } else { STALE_NS };
+        let is_long = run.count >= STALE_MOST && elapsed - run.since >= limit;
+        if is_long && self.is_news(&stream, event, bytes) {
+            return self.begin_anew(place, event, bytes, out);
+        }
+        self.streams.at(place).state |= streams::STALE;
+        self.counts.stale(event.channel);
+        Ok(())
+    }
+
+    /// Whether an event happened later than what was passed on: a repetition did not, as when a
+    /// capture is imported again.
+    fn is_news(&self, stream: &Stream, event: &Event, bytes: &[u8]) -> bool {
+        if event.rule != Rule::Window {
+            return event.ts_event >= stream.ts_last;
+        }
+        let now = self.streams.clock.now(event.ts_recv);
+        let length = Bar::read_from(bytes).map_or(0, |bar| i64::from(bar.interval_ms) * 1_000_000);
+        event.ts_event <= now && now.saturating_sub(event.ts_event) <= length.saturating_mul(2)
+    }
+
+    /// Passes an event of a venue that counts anew.
+    fn begin_anew(
+        &mut self,
+        place: usize,
+        event: &Event,
+        bytes: &[u8],
+        out: &mut Records,
+    ) -> Result<()> {
+        self.release(place, Force::All, out)?;
+        let before = *self.streams.at(place);
+        self.end_outage(place, &before, event, out);
+        self.declare_reset(place, event, out);
+        if event.rule == Rule::Window {
+            self.streams.replace_window(place, event, bytes, self.lines.line());
+        } else {
+            self.streams.reset(place, event, self.lines.line());
+        }
+        self.write(event, bytes, 0, out)
+    }
+}
