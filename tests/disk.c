@@ -8,7 +8,7 @@
  *
  * DISK_SHADOW names a folder in which is kept what is on the disk: `<id>` holds a file as of its last
  * sync, `<id>.drop` one byte a page, 1 for those that a failed sync dropped, and `ops` the changes of
- * names in their order: `create path id`, `rename from to`, `unlink path`, `sync`.
+ * names in their order: `create path id`, `mkdir path`, `rename from to`, `unlink path`, `sync path`.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -363,6 +363,16 @@ int rename(const char *from, const char *to) {
   if (code > 0) errno = code;
   else if ((result = REAL(rename)(from, to)) == 0) note("rename %s %s\n", from, to);
   pthread_mutex_unlock(&turn);
+  return result;
+}
+
+int mkdir(const char *path, mode_t mode) {
+  int result = REAL(mkdir)(path, mode);
+  if (result == 0 && is_below_root(path)) {
+    pthread_mutex_lock(&turn);
+    note("mkdir %s\n", path);
+    pthread_mutex_unlock(&turn);
+  }
   return result;
 }
 

@@ -4,11 +4,14 @@ import os
 import random
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("disk.c")
 SECTOR = 512
 PAGE = 4096
+# Stands for a folder where files have numbers.
+FOLDER = -1
 # Where the boot under which a segment was written lies in its head.
 BOOT = slice(264, 280)
 
@@ -42,14 +45,19 @@ class Disk:
         aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         aside.replace(self._plan)
 
-    def lose_power(self, target: Path, chance: random.Random) -> None:
+    def lose_power(self, target: Path, chance: random.Random, *, strict: bool = False) -> None:
         """Makes in `target` what is left of `root` after a loss of power at this instant.
+
+        With `strict`, a sync of a folder makes the names in it durable, those of folders too, and
+        no others; without, it makes all names durable, as journals in order do.
+
 
         Names are as after the last sync of the folder and any number of the changes since. A file
         holds what was synced, and any of the sectors that were written since; none of the pages
         that a failed sync dropped.
         """
-        for path, number in self._names(chance).items():
+        target.mkdir(parents=True, exist_ok=True)
+        for path, number in (self._strict_names if strict else self._names)(chance).items():
             relative = Path(path).relative_to(self.root)
             kept = self._read(str(number))
             current = Path(path).read_bytes() if self._is_current(path, number) else kept
@@ -73,12 +81,53 @@ class Disk:
         least = synced[-1] + 1 if synced else 0
         return replay(operations[: chance.randint(least, len(operations))])
 
+    def _strict_names(self, chance: random.Random) -> dict[str, int]:
+        operations = self._operations()
+        cut = chance.randint(0, len(operations))
+        names: dict[str, int] = {}
+        kept: dict[str, int] = {}
+        for at, (path, number) in enumerate_changes(operations, names):
+            folder = str(Path(path).parent)
+            is_durable = ["sync", folder] in operations[at + 1 :]
+            if not is_durable and at >= cut:
+                continue
+            if number is None:
+                kept.pop(path, None)
+            else:
+                kept[path] = number
+        folders = {path for path, number in kept.items() if number == FOLDER}
+
+        def is_reachable(path: str) -> bool:
+            parents = Path(path).relative_to(self.root).parents
+            return all(str(self.root / p) in folders for p in parents if p != Path())
+
+        return {path: n for path, n in kept.items() if n != FOLDER and is_reachable(path)}
+
     def _is_current(self, path: str, number: int) -> bool:
         return replay(self._operations()).get(path) == number and Path(path).exists()
 
     def _read(self, name: str) -> bytes:
         path = self._shadow / name
         return path.read_bytes() if path.exists() else b""
+
+
+def enumerate_changes(
+    operations: list[list[str]], names: dict[str, int]
+) -> Iterator[tuple[int, tuple[str, int | None]]]:
+    """Yields each change of one name, with the number of what it then stands for."""
+    for at, (what, *arguments) in enumerate(operations):
+        if what == "create":
+            names[arguments[0]] = int(arguments[1])
+            yield at, (arguments[0], names[arguments[0]])
+        elif what == "mkdir":
+            yield at, (arguments[0], FOLDER)
+        elif what == "unlink":
+            names.pop(arguments[0], None)
+            yield at, (arguments[0], None)
+        elif what == "rename" and arguments[0] in names:
+            names[arguments[1]] = names.pop(arguments[0])
+            yield at, (arguments[1], names[arguments[1]])
+            yield at, (arguments[0], None)
 
 
 def replay(operations: list[list[str]]) -> dict[str, int]:

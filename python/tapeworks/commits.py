@@ -494,5 +494,5 @@ def save_symbols(root: Path, source: str, symbols: Symbols) -> None:
     """Replaces the definitions, durably."""
     body = bytes(symbols.records())
     path = commit_folder(root, source) / SYMBOLS_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(path.parent)
     durable.replace_file(path, SYMBOLS_MAGIC + hashlib.sha256(body).digest() + body)

@@ -32,6 +32,17 @@ def replace_file(path: Path, content: bytes | str, *, sync: bool = True) -> None
         sync_folder(path.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, as names that survive a loss of power."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+        sync_folder(one.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the names in `folder` survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 import tapeworks as tw
@@ -28,7 +29,6 @@ from tapeworks.views.audit import audit
 from tapeworks.views.status import Status
 
 NORMALIZED, DEAD = "market-data.normalized", "market-data.dead"
-FRAME_BYTES = 12 << 20
 
 
 def settings(*folders: SpineFolder):
@@ -211,12 +211,39 @@ def test_import_without_time_for_all_is_no_success(spine, maker, monkeypatch):
     assert len(tw.open(spine.path).trades().to_arrow()) == 5_000
 
 
-def dead_letters(spine: SpineFolder, count: int, size: int) -> None:
-    """Fills a tape of dead letters."""
-    with TapeWriter(spine.tape(DEAD), kind="blobs") as writer:
-        for number in range(count):
-            body = os.urandom(1 << 16) * (size >> 16)
-            writer.append_blob(1, 1, 0, 1_780_000_000_000_000_000 + number * 1_000_000, b"", body)
+def test_large_dead_letters_are_moved_and_merged_in_small_pieces(spine):
+    # Sixteen frames of 6 MiB, sixteen would be read at once by number: a step moves few of them, a
+    # file is written, and merged, in row groups of few, and every byte is kept.
+    frames = [os.urandom(6 << 20) for _ in range(16)]
+    tape = spine.tape(DEAD)
+    tape.mkdir(parents=True)
+    with TapeWriter(tape, kind="blobs") as writer:
+        for number, frame in enumerate(frames):
+            writer.append_blob(1, frame, ts=1_780_000_000_000_000_000 + number * 1_000)
+        writer.sync()
+    member = member_of(spine, DEAD, FlushPolicy(bytes=40 << 20))
+    moved = []
+    while count := member.step():
+        moved.append(count)
+        assert member.feeder.held_bytes < 40 << 20
+    assert sum(moved) == 16
+    assert max(moved) <= 3
+    member.feeder.flush()
+    member.feeder.sink._compaction.quiet_s = 0.0
+    assert len(files_of(spine)) > 1
+    assert member.feeder.run_maintenance()
+    member.feeder.close()
+    [path] = files_of(spine)
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)]
+    assert sum(groups) == 16
+    assert max(groups) <= 6
+    shown = tw.open(spine.path).sql("from dead_letters order by tape_offset").to_arrow()
+    assert shown["frame"].to_pylist() == frames
+
+
+def files_of(spine: SpineFolder) -> list[Path]:
+    return list((spine.path / "lake/dead_letters").rglob("*.parquet"))
 
 
 def test_sinks_of_one_process_hold_a_bounded_sum(spine, maker, monkeypatch):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from tapeworks._core import Blob, FolderLock, Records, TapeReader
+from tapeworks.durable import make_folder
 from tapeworks.errors import (
     ConfigError,
     SinkError,
@@ -192,7 +193,7 @@ class WriterLock:
             TapeLockedError: another process holds it; the message names its pid.
         """
         if self._lock is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             self._lock = FolderLock(self._folder)
         self._holders += 1
 

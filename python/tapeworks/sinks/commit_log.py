@@ -142,7 +142,7 @@ class CommitLog:
     def staged(self, attempt: str, name: str) -> Path:
         """Returns where the file `name` is to be staged; its folder is made."""
         path = commits.staged_path(*self._where, attempt, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(path.parent)
         return path
 
     def commit(self, changes: Changes, place: Place | None, context: dict[str, int]) -> Commit:
@@ -192,7 +192,7 @@ class CommitLog:
 
     def _write(self, new: Commit) -> None:
         path = commits.commit_path(*self._where)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(path.parent)
         try:
             durable.replace_file(path, new.to_json())
         except OSError:
@@ -234,7 +234,7 @@ class CommitLog:
 
     def _append(self, mark: ManifestMark, line: bytes) -> ManifestMark:
         path = commits.manifest_path(*self._where, mark.generation)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(path.parent)
         after = self._manifest.extended(mark, line)
         is_new = not path.exists()
         with path.open("wb" if is_new else "r+b") as file:
@@ -270,13 +270,27 @@ class CommitLog:
             self.clear_attempts(commit.attempt.partition("-")[0])
 
     def _delete(self, names: Iterable[str]) -> Iterable[str]:
-        """Deletes files; yields those that the disk does not let go, for the next commit."""
+        """Deletes files durably; yields those that the disk does not let go, for the next commit.
+
+        That commit does not list the others any more: they must not come back.
+        """
+        deleted: dict[Path, list[str]] = {}
         for name in names:
             try:
                 (self.root / name).unlink(missing_ok=True)
             except OSError as error:
                 log.warning("%s cannot be deleted, will be tried again: %s", name, error)
                 yield name
+            else:
+                deleted.setdefault((self.root / name).parent, []).append(name)
+        for folder, gone in deleted.items():
+            try:
+                durable.sync_folder(folder)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.warning("%s cannot be synced, will be tried again: %s", folder, error)
+                yield from gone
 
     def _remove_old_manifests(self) -> None:
         kept = self._head.manifest.generation if self._head is not None else None
@@ -323,7 +337,7 @@ def start_log(
     """Writes a commit that holds `files` and nothing else, durably."""
     line = commits.manifest_line(files, ())
     path = commits.manifest_path(root, source, topic, generation)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(path.parent)
     durable.replace_file(path, line)
     mark = ManifestMark(generation, len(line), hashlib.sha256(line).hexdigest())
     commit = Commit(place, context=context, number=number, manifest=mark)
@@ -343,7 +357,7 @@ def finish_commit(root: Path, source: str, topic: str, commit: Commit) -> None:
         staged = commits.staged_path(root, source, topic, commit.attempt, file.name)
         final = root / file.name
         if lake.size_of(staged) == file.size:
-            final.parent.mkdir(parents=True, exist_ok=True)
+            durable.make_folder(final.parent)
             staged.rename(final)
         elif (size := lake.size_of(final)) != file.size:
             raise FileNotFoundError(
