@@ -45,7 +45,7 @@ fn main() {
 }
 
 fn batch(feed: Descriptor, frames: &[&[u8]]) -> Blobs {
-    let header = BlobHeader {
+    let mut header = BlobHeader {
         kind: BlobKind::Text as u8,
         feed: feed.number(),
         ts_recv: 1_700_000_000_000_000_000,
@@ -53,9 +53,19 @@ fn batch(feed: Descriptor, frames: &[&[u8]]) -> Blobs {
     };
     let mut blobs = Blobs::new();
     for frame in frames {
+        // Receipt bounds the time of an event: frames are received when they say.
+        header.ts_recv = event_ns(frame).unwrap_or(header.ts_recv).max(header.ts_recv);
         blobs.push(header, b"", frame).expect("a frame fits");
     }
     blobs
+}
+
+/// The event time of a frame of Binance, in ns.
+fn event_ns(frame: &[u8]) -> Option<i64> {
+    let at = frame.windows(4).position(|bytes| bytes == b"\"E\":")? + 4;
+    let digits: Vec<u8> = frame[at..].iter().copied().take_while(u8::is_ascii_digit).collect();
+    let time: i64 = std::str::from_utf8(&digits).ok()?.parse().ok()?;
+    Some(time * if digits.len() > 13 { 1_000 } else { 1_000_000 })
 }
 
 /// CPU time of this thread that `work` takes, in seconds: other processes do not count.
