@@ -97,6 +97,34 @@ def test_frames_of_another_feed_are_no_success(tmp_path: Path):
     assert "5 of them could not be decoded" in " ".join(shown.stderr.split())
 
 
+def test_a_channel_that_is_of_another_feed_is_no_success(tmp_path: Path):
+    # Trades of spot and futures look alike, their depth does not: a book is missing, and all else
+    # stands under the wrong feed. A cut line at the end is told, and no more.
+    write_capture(tmp_path / "spot.txt", list(range(1, 51)))
+    with (tmp_path / "spot.txt").open("a") as file:
+        for n in range(60, 90):
+            ts = STARTED_NS + n * 1_000_000
+            data = (
+                f'{{"e":"depthUpdate","E":{ts // 10**6},"s":"BTCUSDT","U":{n},"u":{n},'
+                '"b":[["61837.63000000","1.00000000"]],"a":[]}'
+            )
+            file.write(f'{ts} {{"stream":"btcusdt@depth@100ms","data":{data}}}\n')
+    shown = tape("import", "binance-usdm", "spot.txt", cwd=tmp_path)
+    assert shown.returncode == 3, shown.stderr
+    told = " ".join(shown.stderr.split())
+    assert "no frame of 30 of depthUpdate could be decoded as binance-usdm" in told
+    assert "is this a capture of binance-spot?" in told
+    shown = tape("import", "binance-spot", "spot.txt", "--data", "spot", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    # The letters of before count no more.
+    write_capture(tmp_path / "later.txt", list(range(100, 150)))
+    with (tmp_path / "later.txt").open("a") as file:
+        file.write(f'{STARTED_NS + 10**9} {{"stream":"btcusdt@trade","data":{{"e":"tra\n')
+    shown = tape("import", "binance-usdm", "later.txt", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "1 of them could not be decoded" in " ".join(shown.stderr.split())
+
+
 def test_line_without_end_and_time_without_bounds_are_refused(tmp_path: Path):
     # A small packed file of one endless line, and a stamp of the year 2286: each is one line on
     # stderr, and takes no memory.

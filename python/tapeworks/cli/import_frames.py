@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tapeworks._core import Decoder, Ingest
+from tapeworks._core import Decoder, Ingest, TapeReader
 from tapeworks.cli.command import Application
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.held import Held
@@ -17,6 +17,7 @@ from tapeworks.cli.output import amount
 from tapeworks.cli.settings import load
 from tapeworks.config import source_name
 from tapeworks.errors import ConfigError, FeedError, TapeError
+from tapeworks.feeds.capture_channels import ChannelTally, feed_that_decodes
 from tapeworks.feeds.captures import Captured, Captures
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.pipeline import Config, catch_up, lock_sources
@@ -25,6 +26,7 @@ from tapeworks.register import registered
 FLUSH_FRAMES = 512
 CONNECTION = 0
 RAW = "market-data.raw"
+LETTERS_TOPIC = "market-data.dead"
 
 app = Application()
 
@@ -42,7 +44,8 @@ A line of a file is one of:
 A capture is imported once: frames that the source holds already are left out, so that an import
 that was stopped goes on when it is run again. Captures of one source come in the order of time.
 
-Exits with 3 if no frame could be decoded as FEED. The frames are kept as dead letters.
+Exits with 3 if no frame, or nearly none of a channel, could be decoded as FEED. The frames are
+kept as dead letters.
 """
 
 
@@ -88,8 +91,11 @@ def _import(
         task = progress.add_task("importing", total=total, frames="0")
         frames = 0
         undecoded = 0
+        tally, held = ChannelTally(), _letters(settings, name)
+        # What was there before is not this import's.
+        before = 0 if held is None else held.position
         for captured, dead_letters, done in _ingest(
-            settings, name, feed, files, captures, ts_first
+            settings, name, feed, files, captures, ts_first, tally
         ):
             undecoded = dead_letters
             frames += captured
@@ -104,9 +110,27 @@ def _import(
             style="red",
             soft_wrap=True,
         )
-    if frames and undecoded >= frames:
-        # All bytes are kept, and nothing of what they hold is known.
+    # All bytes are kept, and of some channel nothing of what they hold is known.
+    lost = tally.undecoded(_letters(settings, name, before)) if undecoded else {}
+    for channel, (dead, count, samples) in lost.items():
+        told = f"no frame of {count:,}" if dead == count else f"only {count - dead:,} of {count:,}"
+        other = feed_that_decodes(samples)
+        hint = f": is this a capture of {other}?" if other not in (None, feed) else ""
+        problems.print(
+            f"{told} of {channel} could be decoded as {feed}{hint}", style="red", soft_wrap=True
+        )
+    if lost or (frames and undecoded >= frames):
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _letters(settings: Config, name: str, offset: int | None = None) -> TapeReader | None:
+    """Opens the dead letters of a source at `offset`, or else at their end."""
+    tape = settings.data / "tape" / name / LETTERS_TOPIC
+    if not tape.is_dir():
+        return None
+    reader = TapeReader(tape)
+    reader.seek(reader.end if offset is None else max(offset, reader.first))
+    return reader
 
 
 def _check(feed: str, files: list[Path], captures: Captures) -> int:
@@ -134,6 +158,7 @@ def _ingest(
     files: list[Path],
     captures: Captures,
     ts_first: int,
+    tally: ChannelTally,
 ) -> Iterator[tuple[int, int, int]]:
     """Puts all frames onto the tapes.
 
@@ -151,6 +176,7 @@ def _ingest(
                     ingest = _begun(settings, name, feed, captured.ts_recv)
                 ts = captured.ts_recv
                 _receive(ingest, captured)
+                tally.add(captured)
                 pending += 1
                 if pending == FLUSH_FRAMES:
                     ingest.flush()

@@ -1,0 +1,77 @@
+"""Which channels of a capture could be decoded: a capture of another feed is decoded in part.
+
+Spot and futures share the form of trades; what they say of depth differs. Then all trades are
+stored as of the wrong feed, and not one update of a book. So frames are counted by channel.
+"""
+
+import re
+from collections import Counter
+
+from tapeworks._core import TapeReader, decode
+from tapeworks.errors import TapeworksError
+from tapeworks.feeds.captures import REST, TEXT, Captured
+
+# What a message calls itself: its event, or the stream that brought it.
+_EVENT = re.compile(rb'"e" ?: ?"([a-zA-Z0-9]{1,32})"')
+_STREAM = re.compile(rb'^\s*\{"stream" ?: ?"[^"@]{0,64}@([a-zA-Z]{1,32})')
+_STARTS_WITHIN = 512
+# More is no accident of a few frames.
+UNDECODED_PART = 0.9
+LETTERS = 4_096
+SAMPLES = 20
+FEEDS = ("binance-spot", "binance-usdm")
+# Any time of receipt will do.
+TS = 10**18
+
+
+class ChannelTally:
+    """Counts the frames of each channel of a capture."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, captured: Captured) -> None:
+        """Counts one frame."""
+        self._counts[channel_of(captured.kind, captured.context, captured.body)] += 1
+
+    def undecoded(self, letters: TapeReader | None) -> dict[str, tuple[int, int, list[bytes]]]:
+        """Returns the channels of which nearly nothing could be decoded.
+
+        Each with the number of its frames that could not, that of all, and some of them. `letters`
+        stands at the first dead letter that counts.
+        """
+        dead: Counter[str] = Counter()
+        samples: dict[str, list[bytes]] = {}
+        while letters is not None and (blobs := letters.read_blobs(LETTERS)):
+            for blob in blobs:
+                # A REST answer says what it is by the request that follows the marker.
+                channel = channel_of(blob.kind, blob.context[64:], blob.body)
+                dead[channel] += 1
+                if len(held := samples.setdefault(channel, [])) < SAMPLES:
+                    held.append(blob.body)
+        return {
+            channel: (dead[channel], count, samples[channel])
+            for channel, count in self._counts.items()
+            if channel and dead[channel] > UNDECODED_PART * count
+        }
+
+
+def channel_of(kind: int, context: bytes, body: bytes) -> str:
+    """Returns what a frame is by its own words; nothing for one that does not say."""
+    if kind == REST:
+        return context.partition(b"?")[0].decode("utf-8", "replace")
+    start = body[:_STARTS_WITHIN]
+    found = _EVENT.search(start) or _STREAM.search(start)
+    return found[1].decode() if found else ""
+
+
+def feed_that_decodes(frames: list[bytes]) -> str | None:
+    """Returns a feed that can decode all of `frames`."""
+    return next((feed for feed in FEEDS if _can_decode(feed, frames)), None)
+
+
+def _can_decode(feed: str, frames: list[bytes]) -> bool:
+    try:
+        return all(len(decode(feed, TEXT, b"", frame, TS)) for frame in frames)
+    except TapeworksError:
+        return False
