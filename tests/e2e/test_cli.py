@@ -173,6 +173,22 @@ def test_unknown_symbol_of_the_venue_ends_the_recording(exchange: Simulator, tap
     shown, errors = process.communicate(timeout=60)
     assert process.returncode == 3, shown + errors
     assert "Invalid symbol" in shown + errors
+    assert "NOSUCH" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_symbol_that_the_venue_does_not_know_is_named_and_the_others_recorded(
+    exchange: Simulator, tape: Any
+):
+    # One that is delisted, among others: they are recorded, and the exit code says that not all is.
+    words = ["record", "binance", "NOSUCH", *SYMBOLS, "NEITHER", "--seconds", 4]
+    process = tape.start(*words, *at(exchange))
+    shown, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, shown + errors
+    assert "binance-spot: no symbol of the venue: NOSUCH, NEITHER" in shown + errors
+    assert "refused by the venue: nosuch@" in shown + errors
+    stored = tape.answer("query", "select distinct symbol from trades order by 1", "-f", "json")
+    assert [row["symbol"] for row in stored] == sorted(SYMBOLS)
     assert "Traceback" not in errors
 
 

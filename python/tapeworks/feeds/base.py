@@ -106,6 +106,8 @@ class Request:
     path: str = field(compare=False)
     weight: int = field(compare=False, default=1)
     symbol: str = field(compare=False, default="")
+    symbols: tuple[str, ...] = field(compare=False, default=())
+    """The symbols that it names, where one of them may make the venue refuse it."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,17 @@ class Feed(ABC):
 
     def opening_requests(self) -> Sequence[Request]:
         """Returns the requests to make before the first connection."""
+        return ()
+
+    def definitions_request(self, symbols: Sequence[str]) -> Request | None:
+        """Returns the request for the definitions of `symbols` alone; none if there is no such.
+
+        Asked where an opening request is refused (status 400), to learn which symbol it is for.
+        """
+        return None
+
+    def without(self, symbols: Sequence[str]) -> Sequence[str]:
+        """Leaves out `symbols`, which the venue does not know; returns their streams."""
         return ()
 
     def snapshot_request(self, symbol: str, *, broken: bool) -> Request | None:

@@ -29,13 +29,18 @@ _ANSWERS: tuple[tuple[str, Any, Any], ...] = (
     ("liveness", LivenessPolicy, LivenessPolicy()),
     ("symbol", str, ""),
     ("channel", str, "none"),
+    ("definitions_request", Request | None, None),
     ("snapshot_request", Request | None, None),
     ("snapshot_message", bytes | None, None),
     ("flaw", str, ""),
     ("answered", None, None),
     ("refused", VenueError, _NO_ANSWER),
 )
-_LISTS: tuple[tuple[str, type], ...] = (("opening_requests", Request), ("books", str))
+_LISTS: tuple[tuple[str, type], ...] = (
+    ("opening_requests", Request),
+    ("without", str),
+    ("books", str),
+)
 
 
 class FeedErrors:

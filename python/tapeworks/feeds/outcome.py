@@ -39,6 +39,8 @@ class Outcome:
     """Subscribed, and quiet, as they may be."""
     overdue: list[str] = field(default_factory=list)
     """Subscribed, and quiet for longer than their first message may take."""
+    unknown: list[str] = field(default_factory=list)
+    """Symbols that the venue does not know; their streams count as refused."""
     refused: list[str] = field(default_factory=list)
     unsubscribed: list[str] = field(default_factory=list)
     """Never subscribed: the venue was not reached, or did not answer."""
@@ -94,6 +96,7 @@ class Outcome:
         for names, what in (
             (self.silent, "subscribed, silent"),
             (self.overdue, "subscribed, and no message came though one was due"),
+            (self.unknown, "no symbol of the venue"),
             (self.refused, "refused by the venue"),
             (self.unsubscribed, "never subscribed"),
             (self.down, "connection down at the end, an open gap"),
@@ -162,10 +165,18 @@ class Tally:
             feed.snapshot_message(symbol) is not None for symbol in self._books
         )
         self._streams: tuple[str, ...] = ()
+        self._unknown: list[str] = []
 
     def ask(self, streams: Sequence[str]) -> None:
         """Notes the streams that are asked for."""
         self._streams = tuple(dict.fromkeys([*self._streams, *streams]))
+
+    def refuse(self, symbols: Sequence[str], streams: Sequence[str]) -> None:
+        """Notes symbols that the venue does not know, and their streams, which were asked for."""
+        self._unknown += symbols
+        self.ask(streams)
+        self._refused.update(streams)
+        self._books = set(self._feed.books())
 
     def add(self, connection: Connection, now: float) -> None:
         """Takes in what a connection that ended has carried."""
@@ -193,6 +204,7 @@ class Tally:
         found = Outcome(
             source=self._feed.source,
             streams=len(self._streams),
+            unknown=list(self._unknown),
             spoke=sum(1 for stream in self._streams if frames.get(stream)),
             frames=sum(frames.get(stream, 0) for stream in self._streams),
             books=len(self._books),

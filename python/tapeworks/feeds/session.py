@@ -31,6 +31,7 @@ from tapeworks.feeds.books import BookRequests
 from tapeworks.feeds.connection import Connection
 from tapeworks.feeds.guard import guard
 from tapeworks.feeds.limits import Backoff, RateLimiter
+from tapeworks.feeds.opening import open_feed
 from tapeworks.feeds.outcome import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE, Tally
 from tapeworks.feeds.python import PythonFeed
 from tapeworks.feeds.recording_clock import RecordingClock, log_clock_steps
@@ -44,7 +45,6 @@ _CHECK_S = 1.0
 _GRACE_S = 1.0
 """After a successor carries all, the old connection is kept so long: it may lag behind."""
 _RECENT_S = 5.0
-_OPENING_S = 15.0
 _CONNECTIONS_MAX = 60_000
 
 _log = logging.getLogger("tapeworks.feeds")
@@ -194,19 +194,8 @@ class Session:
 
     async def _opening(self) -> None:
         """Fetches the definitions before the first frame, if the venue answers in time."""
-        for request in self.feed.opening_requests() if self.feed.rest_url else ():
-            try:
-                async with asyncio.timeout(_OPENING_S):
-                    await self._requests.get(request)
-            except TimeoutError:
-                self._requests.push(request)
-            except VenueError as error:
-                if error.status == 400:
-                    raise VenueError(
-                        f"{self.feed.source}: {error}; check the symbols", status=error.status
-                    ) from error
-                _log.warning("opening request failed path=%s: %s", request.path, error)
-                self._requests.push(request)
+        if unknown := await open_feed(self.feed, self._requests):
+            self._tally.refuse(unknown, self.feed.without(unknown))
 
     async def _hold(self, line: Line, copy: int) -> None:
         """Keeps one connection of `line` open."""

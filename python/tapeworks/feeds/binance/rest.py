@@ -59,11 +59,12 @@ def exchange_info_request(product: str, symbols: Sequence[str], priority: int) -
     """Returns the request for the definitions of `symbols`."""
     if product == "usdm":
         return Request(priority, "/fapi/v1/exchangeInfo", weight=1)
+    named = tuple(symbols)
     wanted = quote("[" + ",".join(f'"{symbol}"' for symbol in symbols) + "]", safe="")
     if len(wanted) > PATH_BYTES_MAX:
         # All symbols weigh the same, and a path so long is refused.
         return Request(priority, "/api/v3/exchangeInfo", weight=20)
-    return Request(priority, f"/api/v3/exchangeInfo?symbols={wanted}", weight=20)
+    return Request(priority, f"/api/v3/exchangeInfo?symbols={wanted}", weight=20, symbols=named)
 
 
 def depth_request(product: str, symbol: str, limit: int, priority: int) -> Request:

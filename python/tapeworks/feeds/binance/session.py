@@ -1,6 +1,7 @@
 """The session rules of Binance: what to connect to, how to subscribe, what control frames mean."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -140,11 +141,20 @@ class BinanceFeed(Feed):
 
     def opening_requests(self) -> Sequence[Request]:
         """Returns the request for the definitions, and with them the rate limits."""
-        return [
-            rest.exchange_info_request(
-                self.config.product, self.config.symbols, _PRIORITY_DEFINITIONS
-            )
-        ]
+        return [self.definitions_request(self.config.symbols)]
+
+    def definitions_request(self, symbols: Sequence[str]) -> Request:
+        """Returns the request for the definitions of `symbols`; of futures it names none."""
+        product = self.config.product
+        return rest.exchange_info_request(product, symbols, _PRIORITY_DEFINITIONS)
+
+    def without(self, symbols: Sequence[str]) -> Sequence[str]:
+        """Leaves out `symbols`, which the venue does not know; returns their streams."""
+        asked = self.config.streams()
+        kept = tuple(symbol for symbol in self.config.symbols if symbol not in symbols)
+        self.config = replace(self.config, symbols=kept)
+        carried = set(self.config.streams())
+        return [stream for stream in asked if stream not in carried]
 
     def snapshot_request(self, symbol: str, *, broken: bool) -> Request | None:
         """Returns the request for the whole book; broken books go first."""
