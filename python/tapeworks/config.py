@@ -100,7 +100,8 @@ def parse(path: Path | None, environment: Mapping[str, str]) -> Section:
     folder = None if path is None else path.parent
     tree = _tree(written, "", str(path), folder)
     for name in sorted(environment):
-        if not name.startswith(ENVIRONMENT_PREFIX) or name in RESERVED:
+        # An empty variable is what Compose and Kubernetes make of one that is not set.
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in RESERVED or not environment[name]:
             continue
         if SERVICE_VARIABLE.fullmatch(name) is None:
             keys = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")

@@ -272,6 +272,8 @@ def _wrong_use(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     command = "tape" if context is None else str(context.command_path)
     told = error.format_message().rstrip(".")
+    if not told.startswith("Usage"):
+        told = " ".join(told.split())
     if context is not None and told == context.get_help().rstrip("."):
         typer.echo(told)
         return EXIT_WRONG_USE

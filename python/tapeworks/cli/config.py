@@ -2,6 +2,10 @@
 
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from tapeworks.cli.command import Application
 from tapeworks.cli.console import console
@@ -15,10 +19,13 @@ EXAMPLE = "tapeworks.example.toml"
 app = Application(no_args_is_help=True, help="Check, show or print an example of the settings.")
 
 
-@app.command(epilog="Example:\n  tape config check --config tapeworks.toml")
-def check(config: ConfigOption = None) -> None:
+@app.command(epilog="Example:\n  tape config check tapeworks.toml")
+def check(
+    file: Annotated[Path | None, typer.Argument(help="The settings; as --config.")] = None,
+    config: ConfigOption = None,
+) -> None:
     """Parse and check the settings without opening anything. Exits with 2 if they are wrong."""
-    settings = load(config)
+    settings = load(file or config)
     for name, feed in settings.feeds.items():
         streams = sum(len(line.streams) for line in build(feed).lines())
         console.print(f"feed [bold]{name}[/]: {len(feed.symbols)} symbols, {streams} streams")

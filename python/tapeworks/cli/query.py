@@ -1,5 +1,7 @@
 """`tape query`: SQL over the lake and what is on the tape behind it."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,10 @@ from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, note, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import QueryError
-from tapeworks.views.query import is_of_all_lengths
+from tapeworks.views.lake import Lake
+from tapeworks.views.query import is_of_all_lengths, table_of, tables_in
+
+LITERAL = re.compile(r"'([^']+)'")
 
 app = Application()
 
@@ -62,7 +67,28 @@ def query(
             "bars holds bars of all lengths, which sums count several times: bars_1m and the like "
             "hold those of one, or add `where interval_ms = 60000`"
         )
-    gaps = lake.gaps()
-    if len(gaps):
-        told = "1 gap is" if len(gaps) == 1 else f"{len(gaps)} gaps are"
-        note(f"{told} in the ledger: see `tape gaps`")
+    symbols = set(lake.symbols())
+    named = set(LITERAL.findall(sql))
+    for written in sorted(named - symbols):
+        if written.upper() in symbols:
+            note(f"symbols are compared as they are stored: {written!r} is {written.upper()!r}")
+    if count := gaps_of(lake, tables_in(sql), named & symbols):
+        told = "1 gap touches" if count == 1 else f"{count} gaps touch"
+        note(
+            f"{told} what these tables hold{' of these symbols' if named & symbols else ''}: see "
+            "`tape gaps`"
+        )
+
+
+def gaps_of(lake: Lake, tables: Sequence[str], symbols: set[str]) -> int:
+    """Returns the number of gaps in what fills `tables`, of `symbols` where any are named."""
+    groups = [group for table in tables for group in table_of(table).channels]
+    channels = {channel for group in groups for channel in group}
+    if not channels:
+        return 0
+    found = lake.gaps().to_arrow().select(["channel", "symbol"])
+    rows = zip(*(column.to_pylist() for column in found.columns), strict=True)
+    return sum(
+        channel in {None, "session", *channels} and (not symbols or symbol in {None, *symbols})
+        for channel, symbol in rows
+    )

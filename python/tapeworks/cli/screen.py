@@ -40,7 +40,10 @@ class Screen:
         for source in state.sources:
             parts += [_headline(source), self._tapes(source, state.elapsed_s > 0), Text()]
         if not parts:
-            parts = [Text(f"nothing is recorded in {state.data} yet", style="dim"), Text()]
+            told = f"nothing is recorded in {state.data} yet"
+            if (state.data / "lake").is_dir():
+                told = f"no tapes in {state.data}, a lake alone, which `tape query` reads"
+            parts = [Text(told, style="dim"), Text()]
         parts += [Text(f"● {told}", style="red") for told in worker_troubles(state)]
         parts += [Text(f"cannot be read: {told}", style="yellow") for told in _unread(state)]
         parts.append(_lake(state))

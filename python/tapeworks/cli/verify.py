@@ -67,7 +67,9 @@ def verify_tapes(
     folders = [] if head else folders or _default_folder(tapes, data)
     lakes = [found for folder in folders for found in verify_lake(folder)]
     others = [fault for folder in folders for fault in state_faults(folder)]
-    chosen = _resolve_tapes(tapes) if tapes else all_tapes(recorded(data))
+    # A lake without tapes is whole, too: it was moved, or retention took them.
+    no_tapes = bool(lakes) and not any((folder / "tape").is_dir() for folder in folders)
+    chosen = [] if no_tapes else _resolve_tapes(tapes) if tapes else all_tapes(recorded(data))
     if head:
         chosen = [path for path in chosen if tapes or path.name == RAW]
     for path in chosen:

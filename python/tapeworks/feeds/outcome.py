@@ -11,6 +11,7 @@ says it at the end. The rule, for scripts and cron:
   nobody trades, is told as silent, and is no failure; nor are gaps, which the ledger holds.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tapeworks._core import Ingest
-from tapeworks.feeds.base import Feed
+from tapeworks.feeds.base import Feed, group_lines
 from tapeworks.feeds.connection import Connection
 
 EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE = 0, 1, 3
@@ -165,6 +166,10 @@ class Tally:
             feed.snapshot_message(symbol) is not None for symbol in self._books
         )
         self._streams: tuple[str, ...] = ()
+        # Known before the venue answers; what is wrong with them is told when they are opened.
+        with contextlib.suppress(Exception):
+            for line in group_lines(feed.lines()):
+                self.ask(line.streams)
         self._unknown: list[str] = []
 
     def ask(self, streams: Sequence[str]) -> None:

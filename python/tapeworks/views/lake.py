@@ -29,7 +29,7 @@ from tapeworks.views.query import (
 from tapeworks.views.replay import DEFAULT_KINDS, Replay
 from tapeworks.views.result import Result
 from tapeworks.views.symbols import Chosen, Instruments
-from tapeworks.views.times import TimeLike, format_time, parse_interval, parse_time
+from tapeworks.views.times import TimeLike, format_interval, format_time, parse_interval, parse_time
 
 Symbols = str | Sequence[str]
 
@@ -136,8 +136,16 @@ class Lake:
         condition = f"interval_ms = {length}" + ("" if partial else " and closed = 1")
         table = "bar_revisions" if revisions else "bars"
         found = self._rows(table, symbols, start, end, source, condition, length)
-        if not len(found):
-            self._engine.check_length(length)
+        if len(found):
+            return found
+        self._engine.check_length(length)
+        others = self._engine.finished_lengths(
+            self._instruments.choose(symbols, source).condition()
+        )
+        if others and length not in others:
+            told = f"none of {format_interval(length)} is whole; there are finished ones of "
+            told += ", ".join(map(format_interval, others))
+            return Result(found.to_arrow(), f"bars ({told})", found.coverage)
         return found
 
     def snapshots(

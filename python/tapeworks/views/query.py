@@ -151,6 +151,14 @@ class Engine:
         lengths = self.run(sql, ["bar_revisions"], Scope()).column(0).to_pylist()
         return [f"bars_{format_interval(length)}" for length in lengths]
 
+    def finished_lengths(self, condition: str) -> list[int]:
+        """Returns the lengths in ms of which there are finished bars that meet `condition`."""
+        sql = (
+            f"select distinct interval_ms from bar_revisions where closed = 1 and {condition} "
+            "order by 1"
+        )
+        return list(self.run(sql, ["bar_revisions"], Scope()).column(0).to_pylist())
+
     def check_length(self, length: int) -> None:
         """Refuses bars of a length of which none are built, where others are.
 

@@ -5,6 +5,7 @@ the order of their tape; between tapes the earlier `ts_recv` comes first, and ti
 of the flow.
 """
 
+import difflib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +63,9 @@ class Replay:
         wanted: dict[str, list[str]] = {}
         for kind in self.kinds:
             if kind not in KINDS:
-                raise QueryError(f"expected kinds of {', '.join(KINDS)}, got {kind!r}")
+                near = difflib.get_close_matches(kind, KINDS, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise QueryError(f"expected kinds of {', '.join(KINDS)}, got {kind!r}{hint}")
             wanted.setdefault(KINDS[kind][0], []).append(kind)
         found = []
         for source in self.chosen.sources:
