@@ -38,7 +38,6 @@ _ANSWERS: tuple[tuple[str, Any, Any], ...] = (
 )
 _LISTS: tuple[tuple[str, type], ...] = (
     ("opening_requests", Request),
-    ("without", str),
     ("books", str),
 )
 
