@@ -13,8 +13,6 @@ import pyarrow as pa
 
 import tapeworks as tw
 from tapeworks import _core
-from tapeworks.sinks.base import Feeder
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
 
 TOPIC = "market-data.normalized"
 COUNT = 1_000
@@ -40,14 +38,6 @@ def samples(maker, first: int = 0):
     )
 
 
-def drain(spine) -> None:
-    config = ParquetConfig()
-    sink = ParquetSink(config, spine.path, spine.source, TOPIC)
-    feeder = Feeder(sink, spine.tape(TOPIC), config.policy)
-    feeder.drain(seconds_max=30)
-    feeder.close()
-
-
 def test_the_numbers_are_known_by_name():
     # Each list gives the number that the line in the core gives, the largest of all.
     for of in ("kind", "channel"):
@@ -61,7 +51,7 @@ def test_records_are_stored_found_shown_and_verified(spine, maker):
     spine.append(maker.definitions())
     first, second = samples(maker), samples(maker, COUNT)
     spine.append(first)
-    drain(spine)
+    spine.drain()
     spine.append(second)
     lake = tw.open(spine.path)
     expected = np.concatenate([first, second])
@@ -79,7 +69,7 @@ def test_records_are_stored_found_shown_and_verified(spine, maker):
             expected["weight"].tolist()
         )
         assert len(list((spine.path / "lake" / "samples").rglob("*.parquet"))) == files
-        drain(spine)
+        spine.drain()
     assert "samples" in lake.sql("show tables").to_arrow()["name"].to_pylist()
     shown = lake.rows("samples", "ETHUSDT").to_arrow()
     assert shown["count"].to_pylist() == [n for n in range(2 * COUNT) if n % 3 == 1]

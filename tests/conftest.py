@@ -18,6 +18,8 @@ from xdist.scheduler import LoadScopeScheduling
 from tapeworks import _core, commits
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.sinks import commit_log
+from tapeworks.sinks.base import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
 from tapeworks.tape import place_at
 from tapeworks.views.audit import audit
 
@@ -194,6 +196,22 @@ class SpineFolder:
     def tape(self, topic: str = "market-data.normalized") -> Path:
         """Returns the folder of a tape."""
         return self.path / "tape" / self.source / topic
+
+    def drain(
+        self,
+        topic: str = "market-data.normalized",
+        name: str | None = None,
+        seconds_max: float = 30,
+        **settings: float,
+    ) -> None:
+        """Puts all of a tape into the lake, and closes the sink; `settings` are the sink's."""
+        config = ParquetConfig(**settings)
+        sink = ParquetSink(config, self.path, self.source, topic)
+        feeder = Feeder(sink, self.tape(topic), config.policy, name=name)
+        try:
+            feeder.drain(seconds_max=seconds_max)
+        finally:
+            feeder.close()
 
     def close(self) -> None:
         """Closes all tapes."""

@@ -14,7 +14,6 @@ from conftest import restate_lake
 from tapeworks import _core, commits, lake
 from tapeworks.errors import LakeError
 from tapeworks.sinks import commit_log, compaction
-from tapeworks.sinks.base import Feeder
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction, choose
 from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
@@ -29,18 +28,9 @@ def many(spine, maker):
     spine.append(maker.definitions())
     for first in range(0, 40_000, 2_000):
         spine.append(maker.trades(2_000, first))
-        drain(spine)
+        spine.drain()
     spine.append(maker.trades(500, 40_000))
     return spine
-
-
-def drain(spine) -> None:
-    config = ParquetConfig()
-    feeder = Feeder(
-        ParquetSink(config, spine.path, spine.source, TOPIC), spine.tape(), config.policy
-    )
-    feeder.drain(seconds_max=30)
-    feeder.close()
 
 
 def compact(spine, today: str = TODAY) -> int:
@@ -90,7 +80,7 @@ def test_a_day_that_goes_on_is_merged_by_tiers(many, maker):
     # Forty flushes more, merged after each: the files of a day stay few.
     for first in range(40_500, 60_500, 500):
         many.append(maker.trades(500, first))
-        drain(many)
+        many.drain()
         compact(many, today="2023-11-17")
     for count in days(many).values():
         assert count <= compaction.files_max(60_500)
@@ -164,7 +154,7 @@ def test_rows_without_time_are_kept(spine, maker, monkeypatch):
         rows = maker.trades(6_000, first)
         rows["instrument"], rows["ts_event"][::10] = 1, _core.NONE
         spine.append(rows)
-        drain(spine)
+        spine.drain()
     assert len(listed_files(spine)) > 1
     assert compact(spine, today="2999-01-01") > 0
     assert len(listed_files(spine)) == 1
@@ -210,7 +200,7 @@ def test_unknown_column_survives_a_merge(spine, maker, which):
     spine.append(maker.definitions())
     for first in (0, 500):
         spine.append(maker.trades(500, first))
-        drain(spine)
+        spine.drain()
     path = sorted((spine.path / "lake" / "trades").rglob("*.parquet"))[which]
     add_column(path, "is_block", True)
     restate_lake(spine.path / "lake", spine.source, TOPIC)
@@ -229,7 +219,7 @@ def test_wider_type_wins_and_types_that_do_not_fit_are_left_alone(spine, maker):
     spine.append(maker.definitions())
     for first in (0, 500):
         spine.append(maker.trades(500, first))
-        drain(spine)
+        spine.drain()
     one, two = sorted((spine.path / "lake" / "trades").rglob("*.parquet"))
     add_column(one, "lot", pa.scalar(5, pa.int16()))
     add_column(two, "lot", pa.scalar(2**40, pa.int64()))
@@ -238,7 +228,7 @@ def test_wider_type_wins_and_types_that_do_not_fit_are_left_alone(spine, maker):
     [merged] = (spine.path / "lake" / "trades").rglob("*.parquet")
     assert pq.read_schema(merged).field("lot").type == pa.int64()
     spine.append(maker.trades(500, 1_000))
-    drain(spine)
+    spine.drain()
     [newest] = set((spine.path / "lake" / "trades").rglob("*.parquet")) - {merged}
     add_column(newest, "lot", "a dozen")
     restate_lake(spine.path / "lake", spine.source, TOPIC)
@@ -253,7 +243,7 @@ def test_flush_does_not_wait_for_a_merge(spine, maker):
     spine.append(maker.definitions())
     for first in range(0, 8_000, 1_000):
         spine.append(maker.trades(1_000, first))
-        drain(spine)
+        spine.drain()
     sink = ParquetSink(ParquetConfig(), spine.path, spine.source, TOPIC)
     reader = _core.TapeReader(spine.tape())
     reader.seek(sink.open())

@@ -18,7 +18,6 @@ from tapeworks.errors import (
     TapeReplacedError,
 )
 from tapeworks.lake_rebuild import rebuild
-from tapeworks.sinks.base import Feeder
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
@@ -29,30 +28,20 @@ from tapeworks.views.lake_check import verify_lake
 TOPIC = "market-data.normalized"
 
 
-def drain(spine, topic: str = TOPIC, name: str | None = None) -> None:
-    config = ParquetConfig()
-    sink = ParquetSink(config, spine.path, spine.source, topic)
-    feeder = Feeder(sink, spine.tape(topic), config.policy, name=name)
-    try:
-        feeder.drain(seconds_max=30)
-    finally:
-        feeder.close()
-
-
 @pytest.fixture
 def stored(spine, maker):
     """Three files of trades, and tops of books, all that is on the tapes."""
     spine.append(maker.definitions())
     for first in range(0, 1_500, 500):
         spine.append(maker.trades(500, first))
-        drain(spine)
+        spine.drain()
     begin = maker.rows("marker", 1, instrument=1, ts_event=5, code=1, channel=5)
     end = maker.rows("marker", 1, instrument=1, ts_event=6, code=2, channel=5)
     levels = maker.rows("level", 4, instrument=1, ts_event=6, channel=5, size=7)
     levels["price"], levels["side"] = [10, 9, 11, 12], [1, 1, 2, 2]
     for part in (begin, levels, end, begin, levels[:2]):
         spine.append(part, "market-data.book")
-    drain(spine, "market-data.book")
+    spine.drain("market-data.book")
     assert faults(spine) == []
     return spine
 
@@ -121,13 +110,13 @@ def test_fault_is_found_and_made_good(stored, maker, fault):
     # A lake of which nothing is left begins anew: the next sink stores what the tape holds.
     check_exact(stored.path, rows_min=fault != "lake deleted")
     stored.append(maker.trades(500, 1_500))
-    drain(stored)
+    stored.drain()
     levels = maker.rows("level", 4, instrument=1, ts_event=6, channel=5, size=7)
     levels["price"], levels["side"] = [10, 9, 11, 12], [1, 1, 2, 2]
     end = maker.rows("marker", 1, instrument=1, ts_event=6, code=2, channel=5)
     for part in (levels[2:], end):
         stored.append(part, "market-data.book")
-    drain(stored, "market-data.book")
+    stored.drain("market-data.book")
     assert seen(stored) == list(range(2_000))
     assert len(tw.open(stored.path).sql("select 1 from book_snapshots")) == 2
     check_exact(stored.path)
@@ -197,7 +186,7 @@ def test_tape_of_another_id_is_refused(stored, maker):
         writer.append(maker.trades(4_000, 100_000).tobytes())
         writer.sync()
     for act in (
-        lambda: drain(stored),
+        lambda: stored.drain(),
         lambda: seen(stored),
         lambda: list(audit(stored.path)),
         lambda: list(rebuild(stored.path, stored.source)),
@@ -221,7 +210,7 @@ def test_tape_that_was_restored_from_a_copy_is_noticed(spine, maker, tmp_path, l
     with TapeWriter(spine.tape()) as writer:
         writer.append(maker.trades(100, 100).tobytes())
         writer.sync()
-    drain(spine)
+    spine.drain()
     shutil.rmtree(spine.tape())
     shutil.copytree(tmp_path / "copy", spine.tape())
     if longer:
@@ -229,7 +218,7 @@ def test_tape_that_was_restored_from_a_copy_is_noticed(spine, maker, tmp_path, l
             writer.append(maker.trades(150, 700).tobytes())
             writer.sync()
     with pytest.raises(TapeReplacedError):
-        drain(spine)
+        spine.drain()
     with pytest.raises(TapeReplacedError):
         seen(spine)
     assert sum(pq.read_metadata(path).num_rows for path in files(spine)) == 200
@@ -240,13 +229,13 @@ def test_older_copy_of_the_commits_doubles_nothing(stored, maker):
     folder = commit_file(stored).parent
     shutil.copytree(folder, stored.path / "copy")
     stored.append(maker.trades(500, 1_500))
-    drain(stored)
+    stored.drain()
     shutil.rmtree(folder)
     shutil.copytree(stored.path / "copy", folder)
     with pytest.raises(LakeError, match="in no commit"):
-        drain(stored)
+        stored.drain()
     list(rebuild(stored.path, stored.source))
-    drain(stored)
+    stored.drain()
     assert seen(stored) == list(range(2_000))
     check_exact(stored.path)
 
@@ -260,14 +249,14 @@ def test_lake_that_is_not_mounted_is_told_from_a_new_one(spine, maker, tmp_path)
         for first in range(0, 6_000, 500):
             writer.append(maker.trades(500, first).tobytes())
             writer.sync()
-            drain(spine, name="sink-parquet")
+            spine.drain(name="sink-parquet")
     assert _core.TapeReader(spine.tape()).first > 0
     (spine.path / "lake").rename(tmp_path / "unmounted")
     with pytest.raises(SinkError, match="not mounted"):
-        drain(spine, name="sink-parquet")
+        spine.drain(name="sink-parquet")
     shutil.rmtree(spine.path / "lake")
     (tmp_path / "unmounted").rename(spine.path / "lake")
-    drain(spine, name="sink-parquet")
+    spine.drain(name="sink-parquet")
     assert seen(spine) == list(range(6_000))
 
 
@@ -276,7 +265,7 @@ def test_rebuild_declares_what_retention_took_before_it_was_stored(spine, maker)
     # then nobody else would come to tell of it.
     spine.append(maker.definitions())
     spine.append(maker.trades(500))
-    drain(spine)
+    spine.drain()
     stored = _core.TapeReader(spine.tape()).end
     spine.close()
     with TapeWriter(spine.tape(), segment_bytes=1 << 16, retention_bytes=1 << 17) as writer:
@@ -288,7 +277,7 @@ def test_rebuild_declares_what_retention_took_before_it_was_stored(spine, maker)
     list(rebuild(spine.path, spine.source))
     told = {(loss.first, loss.last) for _, loss in noted_losses(spine.path, spine.source)}
     assert told == {(stored, front - 1)}
-    drain(spine)
+    spine.drain()
     assert len(seen(spine)) == 6_000 - (front - stored)
 
 
@@ -298,7 +287,7 @@ def test_newer_version_stops_the_rebuild_and_damage_does_not(spine, maker, tmp_p
     data = tmp_path / "update Tapeworks"
     spine.append(maker.definitions())
     spine.append(maker.trades(500))
-    drain(spine)
+    spine.drain()
     spine.path.rename(data)
     files = sorted((data / "lake" / "trades").rglob("*.parquet"))
     flip(files[0])
@@ -352,6 +341,6 @@ def test_lake_of_a_recording_without_instruments_is_whole(spine, maker):
     # session. There are rows, and there are no symbols to be missed.
     connected = _core.numbers("marker_code")["connected"]
     spine.append(maker.rows("marker", 2, ts_event=5, ts_recv=5, code=connected, first=0xFFFF))
-    drain(spine)
+    spine.drain()
     assert files(spine, "sessions")
     assert faults(spine) == []

@@ -15,7 +15,6 @@ from tapeworks import commits, lake
 from tapeworks.errors import LakeError
 from tapeworks.lake_rebuild import rebuild
 from tapeworks.sinks import commit_log, compaction
-from tapeworks.sinks.base import Feeder
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
@@ -46,15 +45,7 @@ def store(spine: SpineFolder, maker, counts=(500, 500), seed: int = 1) -> None:
     for count in counts:
         spine.append(maker.trades(count, first, seed))
         first += count
-        drain(spine)
-
-
-def drain(spine: SpineFolder) -> None:
-    config = ParquetConfig()
-    sink = ParquetSink(config, spine.path, spine.source, TOPIC)
-    feeder = Feeder(sink, spine.tape(), config.policy)
-    feeder.drain(seconds_max=30)
-    feeder.close()
+        spine.drain()
 
 
 def merge(spine: SpineFolder) -> int:
@@ -231,7 +222,7 @@ def test_merge_that_outlives_its_sink_changes_nothing(spine, maker, is_changed, 
     assert len(raised) == 1
     assert rows_of(spine) == expected
     assert not faults(spine)
-    drain(spine)
+    spine.drain()
 
 
 def test_row_that_comes_late_does_not_rewrite_its_day(spine, maker, monkeypatch):
@@ -249,7 +240,7 @@ def test_row_that_comes_late_does_not_rewrite_its_day(spine, maker, monkeypatch)
     [whole] = files(spine)
     for number in range(5):
         spine.append(maker.trades(1, 2_000 + number))
-        drain(spine)
+        spine.drain()
         log.recover()
         now[0] += 600
         work.step(TODAY)

@@ -33,7 +33,6 @@ from tapeworks.errors import (
     TapeReplacedError,
 )
 from tapeworks.sinks import commit_log, compaction, parquet
-from tapeworks.sinks.base import Feeder
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
@@ -72,14 +71,6 @@ def wait_for_lock(spine, worker: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.005)
 
 
-def drain(spine, topic: str = TOPIC, seconds_max: float = 30, **settings: float) -> None:
-    config = ParquetConfig(**settings)
-    sink = ParquetSink(config, spine.path, spine.source, topic)
-    feeder = Feeder(sink, spine.tape(topic), config.policy)
-    feeder.drain(seconds_max=seconds_max)
-    feeder.close()
-
-
 def pattern(spine, table: str = "trades") -> str:
     return str(spine.path / "lake" / table / "*" / "*" / "*.parquet")
 
@@ -97,7 +88,7 @@ def test_every_reader_sees_the_exact_values(spine, maker):
     rows["ts_recv"] = 1_700_262_000_123_456_789
     spine.append(maker.definitions())
     spine.append(rows)
-    drain(spine)
+    spine.drain()
     prices = [Decimal(int(v)).scaleb(-9) for v in rows["price"]]
     sizes = [Decimal(int(v)).scaleb(-8) for v in rows["size"]]
     found = duckdb.sql(
@@ -123,7 +114,7 @@ def test_price_times_size_does_not_overflow(spine, maker):
     rows = maker.trades(1)
     rows["price"], rows["size"] = 60_000 * 10**9, 10**8
     spine.append(rows)
-    drain(spine)
+    spine.drain()
     assert duckdb.sql(f"select sum(price * size) from '{pattern(spine)}'").fetchall()[0] == (
         Decimal(60_000),
     )
@@ -136,7 +127,7 @@ def test_files_are_sorted_and_ties_keep_the_order_of_the_tape(spine, maker):
     rows["ts_event"] = np.repeat(rows["ts_event"][::10], 10) + np.tile([5, 5, 7, 6, 2], 200)
     spine.append(maker.definitions())
     spine.append(rows)
-    drain(spine)
+    spine.drain()
     for path in files(spine):
         table = pq.ParquetFile(path).read().to_pylist()
         keys = [
@@ -151,11 +142,11 @@ def test_only_columns_with_absent_values_are_nullable_and_all_files_read_as_one(
     # column nullable. Every reader takes both together, and compaction makes one of them.
     spine.append(maker.definitions())
     spine.append(maker.trades(40))
-    drain(spine)
+    spine.drain()
     rows = maker.trades(40)
     rows["ts_event"][35:] = _core.NONE
     spine.append(rows)
-    drain(spine, row_group_rows=16)
+    spine.drain(row_group_rows=16)
     fields = [pq.read_schema(path).field("ts_event").nullable for path in files(spine)]
     assert fields == [False, True]
     schema = pq.read_schema(files(spine)[1])
@@ -182,7 +173,7 @@ def test_each_day_has_its_folder_and_absent_values_are_null(spine, maker):
     quotes = maker.rows("quote", 1, instrument=1, ts_event=1, ts_recv=1, ask_price=5)
     quotes["bid_price"] = _core.NONE
     spine.append(quotes)
-    drain(spine)
+    spine.drain()
     days = {path.parent.name for path in files(spine)}
     assert days == {"date=2023-11-17", "date=2023-11-18"}
     for path in files(spine):
@@ -199,7 +190,7 @@ def test_statistics_let_a_reader_skip(spine, maker):
     # Row groups of 1,000 rows: each must know its least and greatest symbol and time.
     spine.append(maker.definitions())
     spine.append(maker.trades(5_000))
-    drain(spine, row_group_rows=1_000)
+    spine.drain(row_group_rows=1_000)
     footer = pq.read_metadata(files(spine)[0])
     assert footer.num_row_groups == 5
     for column in ("symbol", "ts_event", "price"):
@@ -216,7 +207,7 @@ def test_columns_of_one_value_are_plain_and_may_vary_later(spine, maker):
     later["count"] = range(1_000)
     spine.append(early)
     spine.append(later)
-    drain(spine, row_group_rows=1_000)
+    spine.drain(row_group_rows=1_000)
     footer = pq.read_metadata(files(spine)[0])
     columns = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
     for group in range(2):
@@ -258,10 +249,10 @@ def test_crash_between_commit_and_rename_is_finished(spine, maker, moved, monkey
     monkeypatch.setattr(commit_log, "finish_commit", half)
     # It fails however often it is tried: half a second is enough for the second attempt.
     with pytest.raises(SinkUnavailable):
-        drain(spine, seconds_max=0.5)
+        spine.drain(seconds_max=0.5)
     monkeypatch.undo()
     assert seen(spine) == list(range(40_000))
-    drain(spine)
+    spine.drain()
     found = duckdb.sql(f"select count(*), count(distinct trade_id) from '{pattern(spine)}'")
     assert found.fetchall()[0] == (40_000, 40_000)
     assert not list((spine.path / "lake" / lake.STAGING).rglob("*.parquet"))
@@ -274,11 +265,11 @@ def seen(spine) -> list[int]:
 def test_commit_of_a_newer_version_is_refused(spine, maker):
     # Going on from an offset that this build does not understand would write rows twice.
     spine.append(maker.definitions())
-    drain(spine)
+    spine.drain()
     path = commits.commit_path(spine.path / "lake", spine.source, TOPIC)
     path.write_text('{"version": 3, "sha256": "", "something": "else"}')
     with pytest.raises(LakeVersionError, match="update Tapeworks"):
-        drain(spine)
+        spine.drain()
     with pytest.raises(LakeVersionError, match="update Tapeworks"):
         tw.open(spine.path).trades()
 
@@ -301,11 +292,11 @@ def test_second_sink_on_one_lake_is_refused(spine, maker):
     spine.append(maker.trades(1_000))
     first, _ = open_sink(spine)
     with pytest.raises(TapeLockedError, match=str(os.getpid())):
-        drain(spine)
+        spine.drain()
     first.flush()
     first.close()
     spine.append(maker.trades(500, 1_000))
-    drain(spine)
+    spine.drain()
     assert seen(spine) == list(range(1_500))
 
 
@@ -414,7 +405,7 @@ def test_lake_that_was_removed_under_a_sink_is_noticed(spine, maker):
         sink.flush()
     sink.close()
     (spine.path / "elsewhere").rename(spine.path / "lake")
-    drain(spine)
+    spine.drain()
     assert seen(spine) == list(range(200))
 
 
@@ -425,7 +416,7 @@ def test_file_that_is_not_as_committed_fails_every_question_of_its_table(spine, 
     spine.append(maker.definitions())
     for first in (0, 500):
         spine.append(maker.trades(500, first))
-        drain(spine)
+        spine.drain()
     path = files(spine)[0]
     data = path.read_bytes()
     {
@@ -448,7 +439,7 @@ def test_flip_in_a_footer_fails_every_question_that_opens_the_file(spine, maker)
     # in each 37th byte of it.
     spine.append(maker.definitions())
     spine.append(maker.trades(500))
-    drain(spine)
+    spine.drain()
     [path] = files(spine)
     data = path.read_bytes()
     length = int.from_bytes(data[-8:-4], "little") + 8
@@ -464,12 +455,12 @@ def test_file_that_no_commit_knows_is_not_counted(spine, maker):
     # A copy of a file beside it, under a name that would do.
     spine.append(maker.definitions())
     spine.append(maker.trades(500))
-    drain(spine)
+    spine.drain()
     path = files(spine)[0]
     shutil.copy(path, path.with_name("000000000900-000000000999.parquet"))
     assert seen(spine) == list(range(500))
     with pytest.raises(LakeError, match="000000000900"):
-        drain(spine)
+        spine.drain()
 
 
 def test_flip_in_the_head_of_a_page_is_an_error_in_replay_or_changes_nothing(spine, maker):
@@ -477,7 +468,7 @@ def test_flip_in_the_head_of_a_page_is_an_error_in_replay_or_changes_nothing(spi
     # one bit of each byte in the heads of all dictionaries, and replay without the tape.
     spine.append(maker.definitions())
     spine.append(maker.trades(60))
-    drain(spine)
+    spine.drain()
     spine.close()
     shutil.rmtree(spine.path / "tape")
 
@@ -507,7 +498,7 @@ def test_every_flip_in_a_commit_is_an_error_or_changes_nothing(spine, maker):
     spine.append(maker.definitions())
     for first in (0, 50):
         spine.append(maker.trades(50, first))
-        drain(spine)
+        spine.drain()
     topic = commits.TopicReader(spine.path / "lake", spine.source, TOPIC)
     before = topic.read().live
     errors = 0
@@ -564,7 +555,7 @@ def test_lake_of_the_first_version_is_read_and_upgraded(spine, maker):
     spine.append(maker.definitions())
     for first in (0, 500):
         spine.append(maker.trades(500, first))
-        drain(spine)
+        spine.drain()
     as_version_1(*topic_of(spine))
     root = spine.path / "lake"
     last = files(spine)[1]
@@ -578,7 +569,7 @@ def test_lake_of_the_first_version_is_read_and_upgraded(spine, maker):
     commits.commit_path(root, spine.source, f"compact-{TOPIC}").write_text(json.dumps(compact))
     assert seen(spine) == list(range(1_000))
     spine.append(maker.trades(500, 1_000))
-    drain(spine)
+    spine.drain()
     assert seen(spine) == list(range(1_500))
     assert commits.read_commit(*topic_of(spine)).version == commits.COMMIT_VERSION
     assert not list((root / lake.COMMITS / spine.source).glob("compact-*"))
@@ -590,10 +581,10 @@ def test_lost_commit_is_told_from_a_new_sink(spine, maker):
     # Files without a commit: nothing says which of them count, so nothing is read or written.
     spine.append(maker.definitions())
     spine.append(maker.trades(500))
-    drain(spine)
+    spine.drain()
     commits.commit_path(*topic_of(spine)).unlink()
     with pytest.raises(LakeError, match="tape lake rebuild"):
-        drain(spine)
+        spine.drain()
     with pytest.raises(LakeError, match="tape lake rebuild"):
         seen(spine)
     assert len(files(spine)) == 1
@@ -603,17 +594,17 @@ def test_tops_of_books_become_rows(spine, maker):
     # Two tops, the second cut by a flush in its middle: each is one row, best level first.
     topic = "market-data.book"
     spine.append(maker.definitions())
-    drain(spine)
+    spine.drain()
     begin = maker.rows("marker", 1, instrument=1, ts_event=5, code=1, channel=5)
     end = maker.rows("marker", 1, instrument=1, ts_event=6, code=2, channel=5)
     levels = maker.rows("level", 4, instrument=1, ts_event=6, channel=5, size=7)
     levels["price"], levels["side"] = [10, 9, 11, 12], [1, 1, 2, 2]
     for part in (begin, levels, end, begin, levels[:2]):
         spine.append(part, topic)
-    drain(spine, topic)
+    spine.drain(topic)
     spine.append(levels[2:], topic)
     spine.append(end, topic)
-    drain(spine, topic)
+    spine.drain(topic)
     rows = duckdb.sql(
         f"select symbol, bid_price, ask_price from '{pattern(spine, 'book_snapshots')}'"
     ).fetchall()

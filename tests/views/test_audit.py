@@ -6,21 +6,11 @@ import pytest
 
 from conftest import check_exact, restate_lake
 from tapeworks import _core
-from tapeworks.sinks.base import Feeder
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
 from tapeworks.views.audit import TableAudit, audit
 
 TOPIC = "market-data.normalized"
-
-
-def drain(spine, topic: str = TOPIC) -> None:
-    config = ParquetConfig(row_group_rows=300)
-    sink = ParquetSink(config, spine.path, spine.source, topic)
-    feeder = Feeder(sink, spine.tape(topic), config.policy)
-    feeder.drain(seconds_max=30)
-    feeder.close()
 
 
 @pytest.fixture
@@ -32,7 +22,7 @@ def stored(spine, maker):
         rows["ts_event"][::50] = _core.NONE
         rows["price"][::70] = _core.NONE
         spine.append(rows)
-        drain(spine)
+        spine.drain(row_group_rows=300)
     return spine
 
 
@@ -112,16 +102,16 @@ def test_tops_of_books_are_compared(spine, maker):
     # Rows that are composed of many records each.
     topic = "market-data.book"
     spine.append(maker.definitions())
-    drain(spine)
+    spine.drain(row_group_rows=300)
     begin = maker.rows("marker", 1, instrument=1, ts_event=5, code=1, channel=5)
     end = maker.rows("marker", 1, instrument=1, ts_event=6, code=2, channel=5)
     levels = maker.rows("level", 4, instrument=1, ts_event=6, channel=5, size=7)
     levels["price"], levels["side"] = [10, 9, 11, 12], [1, 1, 2, 2]
     for part in (begin, levels, end, begin, levels[:2]):
         spine.append(part, topic)
-    drain(spine, topic)
+    spine.drain(topic, row_group_rows=300)
     for part in (levels[2:], end):
         spine.append(part, topic)
-    drain(spine, topic)
+    spine.drain(topic, row_group_rows=300)
     one = found(spine, "book_snapshots")
     assert (one.recorded, one.stored, one.exact) == (2, 2, True)

@@ -7,22 +7,12 @@ import tapeworks as tw
 from conftest import START
 from tapeworks import _core
 from tapeworks._core import Stage
-from tapeworks.sinks.base import Feeder
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
 from tapeworks.views.times import format_time
 
 TOPIC = "market-data.normalized"
 SECOND, HOUR = 10**9, 3_600 * 10**9
 CODES = _core.numbers("marker_code")
 RECORDER = 0xFFFF
-
-
-def drain(spine, topic: str = TOPIC) -> None:
-    config = ParquetConfig()
-    sink = ParquetSink(config, spine.path, spine.source, topic)
-    feeder = Feeder(sink, spine.tape(topic), config.policy)
-    feeder.drain(seconds_max=30)
-    feeder.close()
 
 
 def derive(spine) -> None:
@@ -82,7 +72,7 @@ def twice(spine, maker):
 def test_time_that_was_not_recorded_is_never_complete(twice, where):
     # Before, between and after two recordings, whether the markers are on the tape or in files.
     if where != "tape":
-        drain(twice)
+        twice.drain()
     opened = tw.open(twice.path)
     whole = opened.trades("BTCUSDT", START - HOUR, START + 3 * HOUR).coverage()
     assert findings(whole) == [

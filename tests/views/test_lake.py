@@ -15,19 +15,10 @@ from conftest import START
 from tapeworks import _core, commits, lake
 from tapeworks.errors import QueryError, SinkUnavailable
 from tapeworks.sinks import commit_log
-from tapeworks.sinks.base import Feeder
 from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
 from tapeworks.views.times import format_time, parse_time
 
 TOPIC = "market-data.normalized"
-
-
-def drain(spine, topic: str = TOPIC) -> None:
-    config = ParquetConfig()
-    sink = ParquetSink(config, spine.path, spine.source, topic)
-    feeder = Feeder(sink, spine.tape(topic), config.policy)
-    feeder.drain(seconds_max=30)
-    feeder.close()
 
 
 @pytest.fixture
@@ -35,7 +26,7 @@ def filled(spine, maker):
     """Half of the trades in files, half on the tape."""
     spine.append(maker.definitions())
     spine.append(maker.trades(2_000))
-    drain(spine)
+    spine.drain()
     spine.append(maker.trades(2_000, 2_000))
     return spine
 
@@ -44,7 +35,7 @@ def test_files_and_tail_are_seen_as_one(filled):
     # Before and after the sink takes the tail, and with a new row in between: each row once.
     opened = tw.open(filled.path)
     assert opened.trades().to_arrow()["trade_id"].to_pylist() == list(range(4_000))
-    drain(filled)
+    filled.drain()
     assert opened.trades().to_arrow()["trade_id"].to_pylist() == list(range(4_000))
     counted = opened.sql("select count(*) n, sum(price * size) s from trades where price > 0")
     assert counted.to_pylist()[0]["n"] == 4_000
@@ -130,7 +121,7 @@ def test_coverage_names_the_gaps_that_touch(filled, maker):
     ]
     assert len(opened.trades("ETHUSDT", START, START + 5 * 10**9).coverage().gaps) == 0
     assert len(opened.trades("BTCUSDT", START + 5 * 10**9).coverage().gaps) == 0
-    drain(filled, topic)
+    filled.drain(topic)
     assert len(opened.gaps("BTCUSDT")) == 1
 
 
@@ -189,7 +180,7 @@ def test_questions_stay_whole_while_the_sink_flushes(filled, maker):
         while not stop.is_set():
             filled.append(maker.trades(200, first))
             first += 200
-            drain(filled)
+            filled.drain()
 
     writer = threading.Thread(target=write)
     writer.start()

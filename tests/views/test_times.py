@@ -11,23 +11,13 @@ import pytest
 import tapeworks as tw
 from conftest import START, as_version_1, restate_lake
 from tapeworks import lake
-from tapeworks.sinks.base import Feeder
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
 from tapeworks.time_columns import is_split_time
 from tapeworks.views.conditions import time_condition
 
 TOPIC = "market-data.normalized"
 COUNT = 4_000
-
-
-def drain(spine, topic: str = TOPIC) -> None:
-    config = ParquetConfig()
-    sink = ParquetSink(config, spine.path, spine.source, topic)
-    feeder = Feeder(sink, spine.tape(topic), config.policy)
-    feeder.drain(seconds_max=30)
-    feeder.close()
 
 
 def quotes(maker, count: int):
@@ -45,7 +35,7 @@ def filled(spine, maker):
     spine.append(maker.definitions())
     spine.append(trades[: COUNT // 2])
     spine.append(quotes(maker, COUNT)[: COUNT // 2])
-    drain(spine)
+    spine.drain()
     spine.append(trades[COUNT // 2 :])
     spine.append(quotes(maker, COUNT)[COUNT // 2 :])
     return spine, trades
@@ -154,7 +144,7 @@ def test_times_before_1970_are_rounded_down(spine, maker):
         rows = opened.sql("select ts_event, ts_event_ns from trades order by trade_id").to_arrow()
         assert rows["ts_event"].cast(pa.int64()).to_pylist() == [-2, -1, -1, 0]
         assert rows["ts_event_ns"].to_pylist() == [999, 0, 999, 0]
-        drain(spine)
+        spine.drain()
 
 
 def to_old_files(folder: Path) -> int:
@@ -179,7 +169,7 @@ def test_files_of_an_earlier_version_are_read_and_compacted(filled, maker):
     spine, trades = filled
     assert to_old_files(spine.path / "lake") > 1
     as_version_1(spine.path / "lake", spine.source, TOPIC)
-    drain(spine)
+    spine.drain()
     more = maker.trades(10, COUNT)
     more["instrument"], more["ts_event"] = 1, more["ts_event"] + 7
     spine.append(more)
@@ -216,7 +206,7 @@ def test_files_of_an_earlier_version_are_read_and_compacted(filled, maker):
 def test_records_are_made_again_from_old_and_new_files(filled):
     # Replay of a lake alone gives the bytes of the tape, whatever wrote the files.
     spine, trades = filled
-    drain(spine)
+    spine.drain()
     spine.close()
     tape = spine.tape()
     tape.rename(tape.with_name("gone"))
@@ -246,7 +236,7 @@ def test_joins_are_by_a_clock_that_both_have(spine, maker):
     assert [row["quotes_sequence"] for row in joined] == list(range(10))
     within = opened.asof("trades", "quotes", "BTCUSDT", START + 5 * 10**9).to_pylist()
     assert [row["quotes_sequence"] for row in within] == list(range(5, 10))
-    drain(spine)
+    spine.drain()
     assert opened.asof("trades", "quotes", "BTCUSDT").to_pylist() == joined
 
 

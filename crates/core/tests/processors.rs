@@ -1,7 +1,7 @@
 //! One suite over the table of processors: batch sizes do not matter, a restored snapshot goes on
 //! exactly, and a stage that is killed anywhere writes each output item once.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tapeworks_core::processors::{find, Entry, Setting, Settings, Stage, StageConfig, PROCESSORS};
 use tapeworks_core::record::blob::BlobHeader;
@@ -12,6 +12,10 @@ use tapeworks_core::record::{
 use tapeworks_core::tape::{hash, Batch, Durability, Reader, Tape, TapeConfig, TapeKind, NO_INPUT};
 use tapeworks_core::Processor;
 
+#[path = "setup/tapes.rs"]
+mod tapes;
+use tapes::Folder;
+
 /// A seeded source of chance (xorshift).
 struct Chance(u64);
 
@@ -21,27 +25,6 @@ impl Chance {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % limit
-    }
-}
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tapeworks-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -8,16 +8,11 @@ use tapeworks_core::record::{Header, Plain, Trade};
 use tapeworks_core::tape::NO_INPUT;
 use tapeworks_core::{Error, Reader, Tape, TapeConfig, TapeKind};
 
-struct Folder(PathBuf);
+#[path = "setup/tapes.rs"]
+mod tapes;
+use tapes::Folder;
 
 impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tapeworks-{}-{name}", std::process::id()));
-        drop(std::fs::remove_dir_all(&path));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
     fn input(&self) -> PathBuf {
         self.0.join("input")
     }
@@ -45,12 +40,6 @@ impl Folder {
             Err(other) => panic!("expected a refusal, got {other}"),
             Ok(_) => panic!("expected a refusal, and the stage goes on"),
         }
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
     }
 }
 

@@ -8,29 +8,11 @@ use tapeworks_core::record::{Header, Plain, Trade};
 use tapeworks_core::tape::{hash, verify, Retention, NO_INPUT};
 use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
+#[path = "setup/tapes.rs"]
+mod tapes;
+use tapes::{until, Folder};
+
 const NS_PER_DAY: i64 = 86_400_000_000_000;
-
-/// A folder that goes away with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tapeworks-{name}-{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&path));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn tape(&self) -> PathBuf {
-        self.0.join("tape")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
 
 fn config() -> TapeConfig {
     TapeConfig { durability: Durability::Never, ..TapeConfig::new(TapeKind::Records) }
@@ -329,17 +311,6 @@ fn the_durable_mark_follows() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert_eq!((tape.durable(), reader.durable().unwrap()), (7, 7));
-}
-
-/// Waits until `done`; what the tape's own threads do takes a moment.
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..5000 {
-        if done() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    panic!("not so within 10 s: {what}");
 }
 
 fn names(tape: &Path, ending: &str) -> Vec<String> {

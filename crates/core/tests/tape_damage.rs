@@ -14,31 +14,14 @@ use tapeworks_core::record::{Header, Marker, Plain};
 use tapeworks_core::tape::{load_offset, save_offset, verify, Retention};
 use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
+#[path = "setup/tapes.rs"]
+mod tapes;
+use tapes::Folder;
+
 const HEAD: usize = 16_384;
 /// Items a frame, and bytes of a frame.
 const ITEMS: u64 = 100;
 const FRAME: usize = 40 + 6_400;
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tapeworks-{name}-{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&path));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn tape(&self) -> PathBuf {
-        self.0.join("tape")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
 
 fn config() -> TapeConfig {
     TapeConfig {

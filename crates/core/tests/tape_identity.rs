@@ -1,32 +1,14 @@
 //! A tape is told from every other one, and a place on it from every other place.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tapeworks_core::record::{Header, Plain, Trade};
 use tapeworks_core::tape::{verify, Place, Retention, TapeId, NO_INPUT};
 use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
-/// A folder that goes away with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tapeworks-{name}-{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&path));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
+#[path = "setup/tapes.rs"]
+mod tapes;
+use tapes::Folder;
 
 fn config(kind: TapeKind) -> TapeConfig {
     TapeConfig { durability: Durability::Never, segment_bytes: 64 << 10, ..TapeConfig::new(kind) }

@@ -2,36 +2,18 @@
 //! take from those who read them.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use tapeworks_core::record::{Header, Plain, Trade};
 use tapeworks_core::tape::{save_offset, verify, Retention, NO_INPUT};
 use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
+#[path = "setup/tapes.rs"]
+mod tapes;
+use tapes::{until, Folder};
+
 const NS_PER_DAY: i64 = 86_400_000_000_000;
-
-/// A folder that goes away with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tapeworks-{name}-{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&path));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
 
 fn config(retention: Retention) -> TapeConfig {
     TapeConfig {
@@ -76,16 +58,6 @@ fn image(tape: &Path, to: &Path) {
 
 fn first(tape: &Path) -> u64 {
     Reader::open(tape).unwrap().first().unwrap()
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..500 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("never came: {what}");
 }
 
 #[test]

@@ -9,32 +9,14 @@ use tapeworks_core::record::{records, Header, Plain, Trade};
 use tapeworks_core::tape::{repair, verify, verify_against, Retention, NO_INPUT};
 use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
+#[path = "setup/tapes.rs"]
+mod tapes;
+use tapes::Folder;
+
 /// Where the words of a segment's head lie.
 const CHAIN: usize = 64;
 const DURABLE: usize = 256;
 const BOOT: usize = 264;
-
-/// A folder that goes away with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tapeworks-{name}-{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&path));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
 
 fn config(durability: Durability) -> TapeConfig {
     TapeConfig { durability, segment_bytes: 64 << 10, ..TapeConfig::new(TapeKind::Records) }

@@ -1,0 +1,45 @@
+//! What tests of tapes start from: a folder of their own, and a wait for the tape's own threads.
+
+// Each test file uses some of it.
+#![allow(dead_code)]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A folder that goes away with the test.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    /// An empty folder; `name` tells it from those of the other tests.
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tapeworks-{name}-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&path));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// Where a tape goes, if there is one only.
+    pub fn tape(&self) -> PathBuf {
+        self.join("tape")
+    }
+
+    /// A path in the folder.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Waits until `holds`; what the tape's own threads do takes a moment.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(10), "not so within 10 s: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
