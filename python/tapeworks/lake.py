@@ -55,6 +55,9 @@ class Table:
 
 # Groups of channels that stand in for each other.
 TRADES, BOOKS = ("trade", "agg_trade"), ("depth", "snapshot")
+# What reading a damaged Parquet file raises: Arrow's errors, and Python's of text that is none.
+PARQUET_ERRORS = (OSError, pa.ArrowException, ValueError)
+
 SORTED = ("ts_event", "ts_recv", "sequence", "tape_offset")
 
 TABLES = {

@@ -124,7 +124,7 @@ class _Symbols:
                 try:
                     file = commits.lake_file(self._root, describe_file(self._root, name))
                     parts.append(archive.rows(table, file, Wanted()))
-                except (OSError, LakeError, pa.ArrowException):
+                except (LakeError, *lake.PARQUET_ERRORS):
                     continue
         if not parts:
             return None
@@ -219,7 +219,7 @@ class _Topic:
                 stored, offsets = self._read_file(name)
             except LakeVersionError:
                 raise
-            except (OSError, LakeError, pa.ArrowException) as error:
+            except (LakeError, *lake.PARQUET_ERRORS) as error:
                 self._put_aside(name, str(error))
                 continue
             found.append((name in self._live, stored, offsets))

@@ -397,7 +397,7 @@ def describe_file(root: Path, name: str) -> StoredFile:
     """Reads what a commit must know of a file that is there.
 
     Raises:
-        pyarrow.ArrowInvalid: it is no whole Parquet file.
+        OSError, pyarrow.ArrowException, ValueError: it is no whole Parquet file.
     """
     path = root / name
     with path.open("rb") as file:

@@ -46,7 +46,7 @@ def sum_file(path: Path, sha256: str, schema: pa.Schema) -> RowSum:
         file.seek(0)
         try:
             return _sum_rows(file, schema)
-        except pa.ArrowException as error:
+        except lake.PARQUET_ERRORS as error:
             raise LakeError(f"{path} cannot be read: {error}") from error
 
 

@@ -46,7 +46,12 @@ class _Groups:
     """The row groups of one file: what their statistics say of each."""
 
     def __init__(self, file: LakeFile) -> None:
-        self.metadata = importlib.import_module(PARQUET).read_metadata(file.path)
+        try:
+            self.metadata = importlib.import_module(PARQUET).read_metadata(file.path)
+        except FileNotFoundError:
+            raise
+        except lake.PARQUET_ERRORS as error:
+            raise LakeError(f"{file.path} is damaged: {error}; see `tape lake verify`") from error
         columns = range(self.metadata.num_columns)
         places = {self.metadata.schema.column(at).path: at for at in columns}
         groups = [self.metadata.row_group(at) for at in range(self.metadata.num_row_groups)]
@@ -240,7 +245,7 @@ def _read_group(file: LakeFile, groups: _Groups, at: int) -> pa.Table:
             return rows
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as error:
+    except lake.PARQUET_ERRORS as error:
         raise LakeError(f"{file.path} is damaged: {error}; see `tape lake verify`") from error
 
 

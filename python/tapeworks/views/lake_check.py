@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tapeworks import commits, lake
@@ -125,7 +124,7 @@ def _verify_version_1(path: Path, report: LakeReport) -> None:
             for at in range(file.metadata.num_row_groups):
                 file.read_row_group(at, use_threads=False)
             report.rows += file.metadata.num_rows
-    except (OSError, pa.ArrowException) as error:
+    except lake.PARQUET_ERRORS as error:
         report.add(path, f"cannot be read: {error}")
     report.files, report.bytes = report.files + 1, report.bytes + (lake.size_of(path) or 0)
 
