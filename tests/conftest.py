@@ -182,14 +182,22 @@ class SpineFolder:
         self.source = source
         self._writers: dict[str, _core.TapeWriter] = {}
 
-    def append(self, records: npt.NDArray[Any], topic: str = "market-data.normalized") -> int:
-        """Appends records to the tape of `topic`, durably; returns its end."""
+    def append(
+        self,
+        records: npt.NDArray[Any],
+        topic: str = "market-data.normalized",
+        covers: int | None = None,
+    ) -> int:
+        """Appends records to the tape of `topic`, durably; returns its end.
+
+        `covers` is the offset up to which they cover their input.
+        """
         if topic not in self._writers:
             folder = self.tape(topic)
             folder.mkdir(parents=True, exist_ok=True)
             self._writers[topic] = _core.TapeWriter(folder)
         writer = self._writers[topic]
-        writer.append(records.tobytes())
+        writer.append(records.tobytes(), input_offset=covers)
         writer.sync()
         return writer.end
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -251,7 +252,7 @@ def test_one_feed_that_cannot_be_recorded_does_not_end_the_others(
     assert other.process is pid is None, "it was started again at once"
     supervisor.stop()
     # What a refused feed lacks is told by the outcome of its source.
-    complaints = [] if bad == "refused" else [f"recorder-{bad} is {bad}, after 1 failures"]
+    complaints = [] if bad == "refused" else [f"recorder-{bad} is {bad}, after 1 failure"]
     assert [told.partition(":")[0] for told in supervisor.complaints] == complaints
 
 
@@ -264,13 +265,19 @@ def test_one_feed_that_cannot_be_recorded_does_not_end_the_others(
     ],
 )
 def test_nothing_that_can_be_recorded_ends_it(
-    make: Callable[..., Supervisor], bad: str, error: type[Exception], told: str
+    make: Callable[..., Supervisor],
+    bad: str,
+    error: type[Exception],
+    told: str,
+    caplog: pytest.LogCaptureFixture,
 ):
-    # The error is of the type that the worker's was, and says what it said.
+    # The error is of the type that the worker's was, and says what it said; no log repeats it.
     supervisor = make(bad)
     supervisor.start()
     with pytest.raises(error, match=told):
         until(supervisor, lambda: False)
+    supervisor.stop()
+    assert [line for line in caplog.messages if re.search(told, line)] == []
 
 
 def test_crash_loop_is_seen_while_it_lasts_and_at_the_end(make: Callable[..., Supervisor]):

@@ -50,6 +50,7 @@ class Child:
     """How often it failed, one time after the other."""
     restarts: int = 0
     restart_at: float = 0.0
+    delay_ms: int = 0
     served: bool = False
     """Whether it ever ran for `healthy_ms`."""
     code: int = 0

@@ -338,6 +338,7 @@ class Supervisor:
             # No process, no descriptor, no room for a log: as if it had died at once.
             child.last = f"cannot be started: {error}"
             self._back_off(child, now)
+            self._warn_of_restart(child)
 
     def _check_heartbeat(self, child: Child, now: float) -> None:
         """Kills a child that hangs: without a sign of life, and idle, for too long."""
@@ -362,7 +363,9 @@ class Supervisor:
         child.close()
         self._back_off(child, now)
         if child.worker.kind == "recorder":
+            # The error says it all: a warning of it beside would be the same twice.
             self._end_if_nothing_can_be_recorded()
+        self._warn_of_restart(child)
 
     def _back_off(self, child: Child, now: float) -> None:
         """Says when `child` is started again."""
@@ -378,7 +381,10 @@ class Supervisor:
         child.failures += 1
         child.restarts += 1
         child.restart_at = now + delay_ms / 1000
-        again = "" if child.needs_operator else f", restart in {delay_ms} ms"
+        child.delay_ms = delay_ms
+
+    def _warn_of_restart(self, child: Child) -> None:
+        again = "" if child.needs_operator else f", restart in {child.delay_ms} ms"
         log.warning("%s ended with %s%s: %s", child.worker.name, child.code, again, child.last)
 
     def _end_if_nothing_can_be_recorded(self) -> None:
@@ -399,7 +405,7 @@ class Supervisor:
         try:
             child.process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self._complain(
+            self.complaints.append(
                 f"{name} did not stop in time and was killed; it resumes at the next start"
             )
             child.process.kill()
@@ -407,15 +413,15 @@ class Supervisor:
                 child.process.wait(KILLED_S_MAX)
             except subprocess.TimeoutExpired:
                 pid = child.process.pid
-                self._complain(f"{name} {NOT_ENDING} (process {pid}): {NOT_ENDING_ADVICE}")
+                self.complaints.append(f"{name} {NOT_ENDING} (process {pid}): {NOT_ENDING_ADVICE}")
             return
         if (code := child.process.returncode) == EXIT_INCOMPLETE and child.worker.kind == "sink":
-            self._complain(
+            self.complaints.append(
                 f"{name} had no time to store everything; it goes on there at the next start"
             )
         elif code not in (0, EXIT_INCOMPLETE):
             last = child.last_line()
-            self._complain(f"{name} ended with {code} while stopping: {last}")
+            self.complaints.append(f"{name} ended with {code} while stopping: {last}")
 
     def _note_failures(self) -> None:
         """Complains of all that does not run at the end, or did not for long."""
@@ -427,14 +433,10 @@ class Supervisor:
                 child.failures < LOOP_FAILURES or time.monotonic() - child.started >= healthy_s
             )
             if child.failures and not is_told and not lives:
-                self._complain(
-                    f"{child.worker.name} is {child.state}, after {child.restarts} failures: "
-                    f"{child.last}"
+                times = "1 failure" if child.restarts == 1 else f"{child.restarts} failures"
+                self.complaints.append(
+                    f"{child.worker.name} is {child.state}, after {times}: {child.last}"
                 )
-
-    def _complain(self, told: str) -> None:
-        self.complaints.append(told)
-        log.warning("%s", told)
 
     def _write_register(self) -> None:
         """Says in the data folder what runs, for status screens and `tape down`."""

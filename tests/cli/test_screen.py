@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tapeworks.cli.screen import RATES_SHOWN, Screen, sparks
+from tapeworks.cli.screen import RATES_SHOWN, Screen, last_line, one_line, sparks
+from tapeworks.feeds.outcome import Outcome
+from tapeworks.views.reach import Unknown
 from tapeworks.views.status import PipelineState, SourceState, TapeState
 
 RAW, GAPS = "market-data.raw", "market-data.gaps"
@@ -70,13 +72,44 @@ def test_troubles_are_named():
     # A recorder that cannot write, one that is banned or whose rules raise, one that is gone, a
     # book that is not verified.
     failing = {"failure": "No space left on device", "pending_bytes": 5 << 20, "shed": 3}
-    assert "CANNOT WRITE: No space left on device; 5.0 MiB wait" in drawn(state(recorder=failing))
+    shown = drawn(state(recorder=failing), 200)
+    assert "CANNOT WRITE: No space left on device; 5.0 MiB wait in memory, and it goes on" in shown
+    assert "no gaps" not in shown
     banned = {"banned_s": 120.0, "request_trouble": "/depth: the venue answered 418"}
     told = " ".join(drawn(state(recorder=banned)).split())
     assert "no requests for 120 s: /depth: the venue answered 418" in told
     assert "rules raised 7 times" in drawn(state(recorder={"feed_errors": {"control": 7}}))
     assert "not recording" in drawn(state(recorder=None))
     assert "0 of 1 books verified (not BTCUSDT)" in drawn(state(books={"BTCUSDT": "broken"}))
+
+
+def test_what_is_not_in_the_ledger_yet_is_no_absence_of_gaps():
+    # Where somebody works on it, it is a matter of moments; where nobody does, it is told.
+    waits = Unknown(1_700_262_000_000_000_000, 1_700_262_010_000_000_000, 1_592)
+    told = "not yet known after 2023-11-17T23:00:00Z; 1,592 raw frames are in no table yet"
+    for shown in (state(unknown=waits, recorder=None), state(unknown=waits)):
+        assert told in drawn(shown, 200)
+        assert "no gaps" not in drawn(shown, 200)
+        assert last_line(shown) == f"binance-spot: on tape in all: 12,345 frames, {told}"
+        assert "gaps 0 (not yet known)" in one_line(shown)
+    shown = state(unknown=waits, recorder=None, gaps={"sequence closed": 2})
+    assert last_line(shown).endswith(f"12,345 frames, 2 gaps, {told}")
+    assert f"gaps: 2 sequence closed, {told}" in drawn(shown, 200)
+    soon = Unknown(1_700_262_000_000_000_000, 1_700_262_000_100_000_000, 3)
+    assert "no gaps" in drawn(state(unknown=soon, recorder={"connections": [{}]}), 200)
+
+
+def test_the_end_tells_this_run_from_the_whole_folder():
+    # One place counts gaps, the ledger; a source of which nothing came is not without gaps.
+    shown = state(gaps={"disconnect closed": 4}, recorder=None, new_gaps=1)
+    assert last_line(shown) == "binance-spot: on tape in all: 12,345 frames, 4 gaps"
+    run = Outcome("binance-spot", streams=2, spoke=2, frames=287, gaps=1)
+    [line] = run.lines()
+    assert line.startswith("binance-spot: this run: 2 of 2 streams received data, 287 messages")
+    assert "; 1 new gap, 0 dead letters, 0 frames shed" in line
+    silent = state(recorder=None)
+    assert last_line(silent, ["binance-spot"]) == "binance-spot: on tape in all: 12,345 frames"
+    assert last_line(silent) == "binance-spot: on tape in all: 12,345 frames, no gaps"
 
 
 def test_sparks_rise_with_the_rate_newest_at_the_right():

@@ -40,11 +40,13 @@ def recorded(
     """The command line in a folder in which `tape record` has run for some seconds."""
     tape = command(tmp_path_factory.mktemp("newcomer"))
     shown = tape.run("record", "binance", *SYMBOLS, *at(exchange), "--seconds", SECONDS)
-    first, *_, last = shown.splitlines()
+    first, *_, whole, last = shown.splitlines()
     assert first.startswith("recording into data")
-    assert last.startswith("binance-spot")
+    assert whole.startswith("binance-spot: on tape in all: ")
+    assert whole.endswith(" frames, no gaps")
+    assert last.startswith("binance-spot: this run: ")
     assert "6 of 6 streams received data" in last
-    assert "2 of 2 books verified; 0 gaps" in last
+    assert "2 of 2 books verified; 0 new gaps" in last
     return tape
 
 
@@ -96,8 +98,11 @@ def test_replay_gaps_and_verify(recorded: Any):
     assert len(lines) == rows[0]["n"] > 0
     assert all(json.loads(line)["symbol"] in SYMBOLS for line in lines)
     [line] = recorded.run("gaps").splitlines()
-    assert line.startswith("no gaps recorded from ")
-    shown = recorded.run("gaps", "--from", "2020-01-01")
+    assert line.startswith("complete from ")
+    assert line.endswith(": no gaps")
+    recorded.run("gaps", "--check")
+    shown = recorded.run("gaps", "--from", "2020-01-01", "--check", code=3)
+    assert shown.startswith("not complete from 2020-01-01")
     assert "not recorded: 2020-01-01T00:00:00" in shown
     assert recorded.run("verify").count("whole") == 8
 

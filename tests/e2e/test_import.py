@@ -214,3 +214,38 @@ def test_frame_alone_of_another_year_moves_no_receive_time(tmp_path: Path):
     sql = "select reason from dead_letters"
     dead = json.loads(tape("query", sql, "--format", "json", cwd=tmp_path).stdout)
     assert dead == [{"reason": "implausible_time"}]
+
+
+def test_a_bad_line_leaves_no_empty_source(tmp_path: Path):
+    # Among the first frames: nothing is imported, and there is no folder. Behind them: what is
+    # before it is imported, derived and stored, and counted.
+    write_capture(tmp_path / "short.txt", [1])
+    write_capture(tmp_path / "long.txt", list(range(1, 1_001)))
+    for name in ("short.txt", "long.txt"):
+        with (tmp_path / name).open("a") as file:
+            file.write("configuration: {}\n")
+    shown = tape("import", "binance-spot", "short.txt", cwd=tmp_path)
+    assert shown.returncode == 1
+    assert "short.txt:2: expected" in shown.stderr
+    assert "; nothing was imported" in shown.stderr
+    assert not (tmp_path / "data").exists()
+    shown = tape("import", "binance-spot", "long.txt", cwd=tmp_path)
+    assert shown.returncode == 1
+    assert "the 1,000 frames before it are imported as binance-spot" in shown.stderr
+    shown = tape("query", "select count(*) as n from trades", "--format", "json", cwd=tmp_path)
+    assert json.loads(shown.stdout) == [{"n": 1_000}]
+    shown = tape("gaps", cwd=tmp_path)
+    assert shown.stdout.startswith("complete from "), shown.stdout
+
+
+def test_the_end_of_an_import_tells_it_from_the_whole_folder(tmp_path: Path):
+    # What is in the ledger, once; the folder's frames are those of both imports.
+    write_capture(tmp_path / "first.txt", list(range(1, 51)))
+    write_capture(tmp_path / "second.txt", list(range(61, 101)))
+    for name, told in (("first.txt", "0 new gaps"), ("second.txt", "1 new gap")):
+        shown = tape("import", "binance-spot", name, cwd=tmp_path)
+        assert shown.returncode == 0, shown.stderr
+        assert f"binance-spot: this import: {told}; on tape in all: " in shown.stdout
+    assert shown.stdout.rstrip().endswith("frames, 1 gap"), shown.stdout
+    found = tape("gaps", cwd=tmp_path)
+    assert "missing" in found.stdout, found.stdout

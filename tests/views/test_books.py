@@ -1,5 +1,6 @@
 """The book at a past instant: exact, by either clock, and silent where it is not verified."""
 
+import contextlib
 from decimal import Decimal
 
 import numpy as np
@@ -146,3 +147,38 @@ def test_after_the_end_of_a_recording_the_last_book_is_shown_if_asked_for(record
     with pytest.raises(QueryError, match="not verified"):
         lake.book("ETHUSDT", source="binance-usdm", last=True)
     assert lake.book("BTCUSDT", source="binance-spot", last=True).sequence == 8
+
+
+def test_a_book_whose_line_is_down_is_not_that_of_now(recorded, maker):
+    # The last verified one is shown if asked for, and for instants at which it was.
+    spine = type(recorded)(recorded.path, "binance-usdm")
+    spine.append(maker.definitions())
+    trade = maker.trades(1)
+    trade["ts_event"] = trade["ts_recv"] = START + 9 * SECOND
+    spine.append(trade)
+    held = bytes(_core.TapeReader(recorded.tape("market-data.book")).read())
+    rows = held[: -maker.rows("marker", 1).itemsize]
+    spine.append(np.frombuffer(rows, dtype=np.uint8), "market-data.book")
+    lake, usdm = tw.open(recorded.path), {"source": "binance-usdm"}
+    assert lake.book("BTCUSDT", **usdm).sequence == 8
+    codes, causes, states = map(_core.numbers, ("marker_code", "gap_cause", "gap_state"))
+    gap = maker.rows("marker", 1, instrument=1, code=codes["gap"], cause=causes["disconnect"])
+    gap["channel"], gap["state"] = _core.numbers("channel")["depth"], states["open"]
+    gap["count"], gap["ts_start"] = 2**32 - 1, START + 2 * SECOND
+    gap["ts_event"] = gap["ts_recv"] = START + 4 * SECOND
+    down = "its line is down since 2023-11-17T23:00:02Z; `--last`"
+    spine.append(gap, "market-data.gaps")
+    for at in (None, START + 3 * SECOND):
+        with pytest.raises(QueryError, match=down):
+            lake.book("BTCUSDT", at, **usdm)
+        assert lake.book("BTCUSDT", at, last=True, **usdm).sequence == 8
+    assert lake.book("BTCUSDT", START + 2 * SECOND, **usdm).sequence == 8
+    # Back with a loss: between, nobody knows. Back with ids that go on: nothing was missed.
+    gap["state"] = states["closed"]
+    for missed, is_refused in ((5, True), (0, False)):
+        gap["count"] = missed
+        spine.append(gap, "market-data.gaps")
+        assert lake.book("BTCUSDT", **usdm).sequence == 8
+        with pytest.raises(QueryError, match=down) if is_refused else contextlib.nullcontext():
+            lake.book("BTCUSDT", START + 3 * SECOND, **usdm)
+    spine.close()

@@ -7,6 +7,9 @@ import tapeworks as tw
 from conftest import START
 from tapeworks import _core
 from tapeworks._core import Stage
+from tapeworks.cli.screen import gaps_text
+from tapeworks.views.reach import Unknown
+from tapeworks.views.status import Status
 from tapeworks.views.times import format_time
 
 TOPIC = "market-data.normalized"
@@ -86,7 +89,7 @@ def test_time_that_was_not_recorded_is_never_complete(twice, where):
     # This recorder did not note what it subscribed, which the answer says.
     span = f"{format_time(START + SECOND)} to {format_time(START + 50 * SECOND)}"
     assert within.summary() == [
-        f"no gaps recorded from {span}",
+        f"complete from {span}: no gaps",
         f"not known by symbol: {span} (binance-spot): "
         "counts as recorded for every symbol since its first mention",
     ]
@@ -114,7 +117,7 @@ def test_gaps_that_were_not_derived_are_not_known(twice, maker):
     span = START + 2 * HOUR, START + 2 * HOUR + 50 * SECOND
     unread = opened.trades(None, *span).coverage()
     assert findings(unread) == [("not_yet_known", text(span[0]), text(span[1]))]
-    assert unread.summary()[1] == f"not yet known: gaps after {text(span[0])} (binance-spot)"
+    assert unread.summary()[1] == f"not yet known after {text(span[0])} (binance-spot)"
     earlier = opened.trades("BTCUSDT", START + HOUR, START + HOUR + 100 * SECOND).coverage()
     assert earlier.is_complete
     derive(twice)
@@ -205,3 +208,102 @@ def test_tapes_without_notes_of_a_recorder_hold_what_their_records_say(spine, ma
     assert [row["finding"] for row in coverage.to_pylist()] == ["not_recorded"]
     after = opened.coverage("BTCUSDT", START + HOUR, START + 2 * HOUR)
     assert [row["finding"] for row in after.to_pylist()] == ["not_yet_known"]
+
+
+def verdict(coverage) -> str:
+    """The first words of what is said of a range."""
+    line = coverage.summary()[0]
+    return line.partition(" from ")[0].partition(" 20")[0]
+
+
+def test_the_verdict_comes_first(twice, maker):
+    # No gap is named as none where anything else is missing, and there is no time but that asked.
+    opened = tw.open(twice.path)
+    ends = START + HOUR + 100 * SECOND
+    for span, told in (
+        ((START + SECOND, START + 50 * SECOND), "complete"),
+        ((START - HOUR, START + 50 * SECOND), "not complete"),
+        ((START - 2 * HOUR, START - HOUR), "not recorded"),
+        ((START + 200 * SECOND, START + 300 * SECOND), "not recorded"),
+        ((ends + HOUR, ends + 2 * HOUR), "not recorded"),
+        ((ends + HOUR, None), "not recorded"),
+    ):
+        found = opened.coverage("BTCUSDT", *span)
+        assert verdict(found) == told, found
+        assert any("no gaps" in line for line in found.summary()) == (told == "complete")
+        assert "1970" not in repr(found)
+    begin(twice, maker, START + 2 * HOUR, ends)
+    twice.append(maker.trades(1))
+    unread = opened.coverage("BTCUSDT", START + 2 * HOUR, START + 3 * HOUR)
+    assert verdict(unread) == "not known", unread
+    derive(twice)
+    gap = maker.rows("marker", 1, code=3, cause=1, channel=1, instrument=1, count=7, state=2)
+    gap["ts_start"], gap["ts_event"] = START + SECOND, START + 2 * SECOND
+    twice.append(gap)
+    derive(twice)
+    assert verdict(opened.coverage("BTCUSDT", START, START + 50 * SECOND)) == "1 gap"
+
+
+def test_a_folder_in_which_nothing_is_recorded_says_so(spine, maker):
+    spine.append(maker.definitions())
+    assert tw.open(spine.path).coverage().summary()[0] == "nothing is recorded here"
+
+
+def append_raw(spine, times: list[int]) -> None:
+    folder = spine.tape("market-data.raw")
+    folder.mkdir(parents=True)
+    with _core.TapeWriter(folder, kind="blobs") as writer:
+        for ts in times:
+            writer.append_blob(1, b"{}", ts=ts)
+        writer.sync()
+
+
+def test_raw_frames_that_are_in_no_table_are_not_known(spine, maker):
+    # The disk was full for the normalized tape: the raw one goes on for 10 s behind it.
+    begin(spine, maker, START)
+    spine.append(maker.definitions(), covers=3)
+    trades = maker.trades(100)
+    spine.append(trades, covers=5)
+    last = int(trades["ts_recv"].max())
+    append_raw(spine, [START] * 5 + [last + k * SECOND for k in range(1, 11)])
+    derive(spine)
+    opened = tw.open(spine.path)
+    for found in (opened.coverage(), opened.trades("BTCUSDT").coverage()):
+        assert findings(found) == [
+            ("not_yet_known", text(last + 1), text(last + 10 * SECOND + 1))
+        ], found
+        told = f"not yet known after {text(last + 1)} (binance-spot); 10 raw frames are in no table"
+        assert found.summary()[1] == told + " yet"
+        assert verdict(found) == "not complete"
+    assert opened.coverage("BTCUSDT", START, START + SECOND).is_complete
+    within = opened.coverage("BTCUSDT", last + 2 * SECOND, last + 4 * SECOND)
+    assert verdict(within) == "not known"
+    # The whole folder's picture says the same.
+    [source] = Status(spine.path).sample().sources
+    assert source.unknown == Unknown(last, last + 10 * SECOND, 10)
+    assert "no gaps" not in gaps_text(source)
+    assert gaps_text(source).endswith("; 10 raw frames are in no table yet")
+
+
+@pytest.mark.parametrize("topic", ["bars", "ticks", "book"])
+def test_what_a_derived_tape_lacks_is_not_known(spine, maker, topic):
+    # The ledger is up to date; the tape of the table is behind it by 50 s.
+    begin(spine, maker, START)
+    spine.append(maker.definitions())
+    middle = spine.append(maker.trades(500))
+    spine.append(maker.trades(500, 500))
+    end(spine, maker, START + 100 * SECOND)
+    derive(spine)
+    kind, columns = {
+        "bars": ("bar", {"interval_ms": 1_000, "closed": 1, "channel": 1}),
+        "ticks": ("tick", {}),
+        "book": ("level", {"channel": 4, "flags": 1}),
+    }[topic]
+    rows = maker.rows(kind, 1, instrument=1, ts_event=START, ts_recv=START, **columns)
+    spine.append(rows, f"market-data.{topic}", covers=middle)
+    opened = tw.open(spine.path)
+    table = {"bars": "bars_1s", "ticks": "ticks", "book": "book_levels"}[topic]
+    assert opened.rows(table, "BTCUSDT", START, START + 49 * SECOND).coverage().is_complete
+    later = opened.rows(table, "BTCUSDT", START, START + 90 * SECOND).coverage()
+    assert [row["finding"] for row in later.to_pylist()] == ["not_yet_known"]
+    assert opened.trades("BTCUSDT", START, START + 90 * SECOND).coverage().is_complete

@@ -221,7 +221,7 @@ def test_a_range_outside_of_the_recording_is_not_complete(recorded):
     after = lake.coverage("BTCUSDT", start=end + SECOND)
     assert not after.is_complete
     assert after.summary() == [
-        f"no gaps recorded from {format_time(end + SECOND)} on",
+        f"not recorded from {format_time(end + SECOND)} on",
         f"not recorded: from {format_time(end + SECOND)}".replace("Z", ".000000000Z")
         + " on (binance-spot)",
     ]
@@ -260,7 +260,7 @@ def test_bars_are_complete_to_the_end_of_their_last_window(recorded, maker):
     bars = maker.rows("bar", 2, instrument=1, interval_ms=60_000, channel=CHANNELS["trade"])
     bars["ts_event"] = START + np.arange(2) * 60 * SECOND
     bars["closed"] = 1
-    recorded.append(bars, "market-data.bars")
+    recorded.append(bars, "market-data.bars", covers=_core.TapeReader(recorded.tape()).end)
     lake = tw.open(recorded.path)
     whole = lake.bars("BTCUSDT", START, START + 60 * SECOND, interval="1m")
     assert len(whole) == 1

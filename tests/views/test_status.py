@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tapeworks._core import numbers
 from tapeworks.register import Register
 from tapeworks.views.status import Status, folder_bytes
 
@@ -105,3 +106,39 @@ def test_data_folder_that_is_gone_is_a_trouble(tmp_path: Path):
     state = Status(tmp_path / "gone").sample()
     assert state.sources == []
     assert "disk" in state.troubles[0]
+
+
+def test_gaps_of_before_are_told_from_new_ones(spine: Any, maker: Any):
+    # A gap that is told again is no other one.
+    code, cause = numbers("marker_code")["gap"], numbers("gap_cause")["sequence"]
+
+    def lose(first: int, state: str) -> None:
+        gap = maker.rows("marker", 1, code=code, cause=cause, channel=1, instrument=1, count=7)
+        gap["first"], gap["state"] = first, numbers("gap_state")[state]
+        spine.append(gap, "market-data.gaps")
+
+    lose(1, "open")
+    look = Status(spine.path)
+    look.mark()
+    lose(1, "closed")
+    lose(9, "closed")
+    [source] = look.sample().sources
+    assert source.gaps == {"sequence closed": 2}
+    assert source.new_gaps == 1
+
+
+def test_a_book_whose_line_is_down_is_not_verified(spine: Any, maker: Any):
+    # Its tape says what it was last; since then nobody knows.
+    spine.append(maker.definitions())
+    codes, channels = numbers("marker_code"), numbers("channel")
+    state = maker.rows("marker", 1, instrument=1, code=codes["book_state"], channel=4)
+    state["state"] = numbers("book_state")["continuous"]
+    spine.append(state, "market-data.book")
+    look = Status(spine.path)
+    assert look.sample().sources[0].books == {"BTCUSDT": "continuous"}
+    gap = maker.rows("marker", 1, instrument=1, code=codes["gap"], channel=channels["depth"])
+    gap["cause"], gap["count"] = numbers("gap_cause")["disconnect"], 2**32 - 1
+    for told, book in (("open", "line down"), ("closed", "continuous")):
+        gap["state"] = numbers("gap_state")[told]
+        spine.append(gap, "market-data.gaps")
+        assert look.sample().sources[0].books == {"BTCUSDT": book}

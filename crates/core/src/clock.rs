@@ -6,6 +6,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 const MS: i64 = 1_000_000;
+const DAY_S: i64 = 86_400;
 /// The wall clock is trusted while it is no further from the receive times than this.
 const TRUSTED_NS: i64 = 250 * MS;
 /// A wall clock that is ahead is followed once it stayed where it is for so many looks.
@@ -19,6 +20,47 @@ const WAIT: i64 = 8;
 pub fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A second since the Unix epoch as text that names of files may hold, such as `20261128T183228Z`.
+pub fn utc_text(seconds: i64) -> String {
+    let (mut days, second) = (seconds.div_euclid(DAY_S), seconds.rem_euclid(DAY_S));
+    let (mut year, mut month) = (1970, 1);
+    while days < 0 {
+        year -= 1;
+        days += year_days(year);
+    }
+    while days >= year_days(year) {
+        days -= year_days(year);
+        year += 1;
+    }
+    while days >= month_days(year, month) {
+        days -= month_days(year, month);
+        month += 1;
+    }
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!("{year:04}{month:02}{:02}T{hour:02}{minute:02}{:02}Z", days + 1, second % 60)
+}
+
+const fn is_leap(year: i64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
+const fn year_days(year: i64) -> i64 {
+    if is_leap(year) {
+        366
+    } else {
+        365
+    }
+}
+
+const fn month_days(year: i64, month: i64) -> i64 {
+    match month {
+        2 if is_leap(year) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
 }
 
 /// Nanoseconds that only rise, also while the host sleeps.
@@ -153,6 +195,21 @@ mod tests {
             assert!(now >= before && clock.at(steady + SECOND / 2) > now);
         }
         noted
+    }
+
+    #[test]
+    fn a_second_is_told_as_its_date_and_time() {
+        // Leap days, the last second of a year, before 1970; compared with `date -u`.
+        for (seconds, text) in [
+            (0, "19700101T000000Z"),
+            (-1, "19691231T235959Z"),
+            (951_782_399, "20000228T235959Z"),
+            (951_782_400, "20000229T000000Z"),
+            (1_795_890_748, "20261128T183228Z"),
+            (4_107_542_400, "21000301T000000Z"),
+        ] {
+            assert_eq!(utc_text(seconds), text);
+        }
     }
 
     #[test]

@@ -212,8 +212,7 @@ impl fmt::Display for Error {
             }
             Self::DiskFull { path } => write!(
                 f,
-                "no space left for {}: nothing of this batch was published; free space, and the \
-                 writer goes on",
+                "no space left for {}: nothing of this batch was published; free space",
                 path.display()
             ),
             Self::Invalid { reason } => f.write_str(reason),

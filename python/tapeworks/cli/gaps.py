@@ -8,6 +8,7 @@ from tapeworks.cli.command import Application
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, write_result
 from tapeworks.cli.reading import open_lake
+from tapeworks.worker import EXIT_INCOMPLETE
 
 EXAMPLES = """\
 Examples:
@@ -15,6 +16,7 @@ Examples:
   tape gaps BTCUSDT --from 2026-11-20
   tape gaps BTCUSDT --channel trade
   tape gaps --json
+  tape gaps --from 2026-11-20 --to 2026-11-21 --check && echo complete
 """
 
 app = Application()
@@ -33,19 +35,27 @@ def gaps(
         str | None, typer.Option(help="Only this channel, such as trade, quote or depth.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 3 unless the range is complete.")
+    ] = False,
     data: DataOption = None,
 ) -> None:
     """List gaps, and what was not recorded or subscribed, or whose gaps are not known yet.
 
-    Gaps have a cause, a range in sequence and time, a time of detection and a state. With `--json`,
-    the column `finding` says what a row is.
+    The first line is the verdict: `complete`, `not complete`, `not recorded`, `not known`, or the
+    number of gaps. Gaps have a cause, a range in sequence and time, a time of detection and a
+    state. With `--json`, the column `finding` says what a row is.
     """
     found = open_lake(data).coverage(symbol, start, end, source=source, channel=channel)
     ledger = found.gaps.to_arrow()
     if json:
         write_result(found.to_arrow(), Format.JSON, None)
-        return
-    if len(ledger):
-        write_result(ledger.select(SHOWN), Format.TABLE, None)
-    for line in found.summary():
-        typer.echo(line)
+    else:
+        verdict, *more = found.summary()
+        typer.echo(verdict)
+        if len(ledger):
+            write_result(ledger.select(SHOWN), Format.TABLE, None)
+        for line in more:
+            typer.echo(line)
+    if check and not found.is_complete:
+        raise typer.Exit(EXIT_INCOMPLETE)

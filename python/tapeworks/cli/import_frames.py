@@ -1,5 +1,6 @@
 """`tape import`: brings captured frames onto the tapes, by the same path as live ones."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from tapeworks.cli.console import console, problems
 from tapeworks.cli.held import Held
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.output import amount
+from tapeworks.cli.screen import gaps_text, raw_frames
 from tapeworks.cli.settings import load
 from tapeworks.config import source_name
 from tapeworks.errors import ConfigError, FeedError, TapeError
@@ -22,6 +24,7 @@ from tapeworks.feeds.captures import Captured, Captures
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.pipeline import Config, catch_up, lock_sources
 from tapeworks.register import registered
+from tapeworks.views.status import Status
 
 FLUSH_FRAMES = 512
 CONNECTION = 0
@@ -78,6 +81,8 @@ def _import(
     captures: Captures,
     ts_first: int,
 ) -> None:
+    status = Status(settings.data)
+    status.mark()
     total = sum(path.stat().st_size for path in files)
     with Progress(
         TextColumn("{task.description}"),
@@ -89,20 +94,25 @@ def _import(
         disable=not problems.is_terminal,
     ) as progress:
         task = progress.add_task("importing", total=total, frames="0")
-        frames = 0
-        undecoded = 0
+        frames, undecoded, failure = 0, 0, ""
         tally, held = ChannelTally(), _letters(settings, name)
         # What was there before is not this import's.
         before = 0 if held is None else held.position
-        for captured, dead_letters, done in _ingest(
-            settings, name, feed, files, captures, ts_first, tally
-        ):
-            undecoded = dead_letters
-            frames += captured
-            progress.update(task, completed=done, frames=amount(frames))
+        try:
+            for captured, dead_letters, done in _ingest(
+                settings, name, feed, files, captures, ts_first, tally
+            ):
+                undecoded = dead_letters
+                frames += captured
+                progress.update(task, completed=done, frames=amount(frames))
+        except FeedError as error:
+            failure = str(error)
         progress.update(task, description="deriving and storing", total=None)
         catch_up(settings)
+    if failure:
+        raise FeedError(f"{failure}; the {frames:,} frames before it are imported as {name}")
     console.print(f"imported {frames:,} frames into {settings.data} as {name}")
+    _tell_ledger(status, name)
     if undecoded:
         told = "none of them could" if undecoded >= frames else f"{undecoded:,} of them could not"
         problems.print(
@@ -121,6 +131,13 @@ def _import(
         )
     if lost or (frames and undecoded >= frames):
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _tell_ledger(status: Status, name: str) -> None:
+    [source] = [one for one in status.sample().sources if one.name == name]
+    gaps = "1 new gap" if source.new_gaps == 1 else f"{source.new_gaps:,} new gaps"
+    told = f"{name}: this import: {gaps}; on tape in all: {raw_frames(source):,} frames"
+    console.print(f"{told}, {gaps_text(source)}", markup=False, soft_wrap=True)
 
 
 def _letters(settings: Config, name: str, offset: int | None = None) -> TapeReader | None:
@@ -145,10 +162,15 @@ def _check(feed: str, files: list[Path], captures: Captures) -> int:
         Decoder(feed)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    for path in files:
-        for captured in captures.read(path):
-            return captured.ts_recv
-    raise FeedError(f"expected frames, got none in {', '.join(map(str, files))}")
+    frames = (captured for path in files for captured in captures.read(path))
+    try:
+        # As many as are put onto the tapes at once: a bad line of theirs leaves no source behind.
+        first = list(itertools.islice(frames, FLUSH_FRAMES))
+    except FeedError as error:
+        raise FeedError(f"{error}; nothing was imported") from None
+    if not first:
+        raise FeedError(f"expected frames, got none in {', '.join(map(str, files))}")
+    return first[0].ts_recv
 
 
 def _ingest(
@@ -166,29 +188,34 @@ def _ingest(
     """
     held = Held(settings.data / "tape" / name / RAW, name, ts_first)
     ingest: Ingest | None = None
-    before, ts, pending = 0, 0, 0
+    ts, pending, done = 0, 0, 0
+    failure: FeedError | None = None
     try:
-        for path in files:
-            for captured in captures.read(path):
+        try:
+            for captured, read in _frames(files, captures):
                 if held.has(captured):
                     continue
                 if ingest is None:
                     ingest = _begun(settings, name, feed, captured.ts_recv)
-                ts = captured.ts_recv
+                ts, done = captured.ts_recv, read
                 _receive(ingest, captured)
                 tally.add(captured)
                 pending += 1
                 if pending == FLUSH_FRAMES:
                     ingest.flush()
-                    yield pending, ingest.stats()["dead_letters"], before + captured.size
+                    yield pending, ingest.stats()["dead_letters"], done
                     pending = 0
-            before += path.stat().st_size
+        except FeedError as error:
+            # What is before it is imported all the same.
+            failure = error
         if ingest is not None:
             ingest.end_session(ts)
             ingest.flush()
             if reason := ingest.degraded():
                 raise TapeError(f"the raw frames are kept; they are not normalized: {reason}")
-            yield pending, ingest.stats()["dead_letters"], before
+            yield pending, ingest.stats()["dead_letters"], done
+        if failure is not None:
+            raise failure
     finally:
         if ingest is not None:
             ingest.close()
@@ -201,6 +228,15 @@ def _begun(settings: Config, name: str, feed: str, ts_first: int) -> Ingest:
     ingest = Ingest(settings.data, name, feed, ts_first=ts_first, **options)
     ingest.connected(CONNECTION, CONNECTION, ts_first)
     return ingest
+
+
+def _frames(files: list[Path], captures: Captures) -> Iterator[tuple[Captured, int]]:
+    """Yields all frames, each with how many bytes of all files are read then."""
+    before = 0
+    for path in files:
+        for captured in captures.read(path):
+            yield captured, before + captured.size
+        before += path.stat().st_size
 
 
 def _receive(ingest: Ingest, captured: Captured) -> None:

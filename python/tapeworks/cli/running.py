@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -13,7 +14,13 @@ from rich.logging import RichHandler
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.screen import Screen, last_line, one_line
 from tapeworks.errors import VenueError
-from tapeworks.feeds.outcome import EXIT_FAILED, EXIT_INCOMPLETE, exit_code_of, read_outcome
+from tapeworks.feeds.outcome import (
+    EXIT_FAILED,
+    EXIT_INCOMPLETE,
+    Outcome,
+    exit_code_of,
+    read_outcome,
+)
 from tapeworks.pipeline import Config, Supervisor, stop_on_signals
 from tapeworks.views.status import Status
 from tapeworks.worker import LogFormatter
@@ -66,6 +73,7 @@ def run(
     supervisor.on_start = lambda: say.print(told)
 
     with _Display(title, say, Status(config.data)) as display:
+        display.mark()
 
         def until() -> bool:
             display.look()
@@ -79,11 +87,11 @@ def run(
         except VenueError as error:
             problems.print(f"tape: {error}", style="red", markup=False, soft_wrap=True)
             return EXIT_INCOMPLETE
-    display.tell_end()
-    code = _tell_outcomes(config, started_ns, say)
+    outcomes = [read_outcome(config.data, feed.name, started_ns) for feed in config.feeds.values()]
+    display.tell_end(outcomes)
     for complaint in supervisor.complaints:
         say.print(complaint, style="red", markup=False, soft_wrap=True)
-    return EXIT_FAILED if supervisor.complaints else code
+    return EXIT_FAILED if supervisor.complaints else exit_code_of(outcomes)
 
 
 class _Display:
@@ -117,11 +125,25 @@ class _Display:
         self._shown = now
         self._attempt(self._draw if self._say.is_terminal else self._print_line)
 
-    def tell_end(self) -> None:
-        """Says what there is when all has stopped."""
-        self._attempt(
-            lambda: self._say.print(last_line(self._status.sample()), markup=False, soft_wrap=True)
-        )
+    def mark(self) -> None:
+        """Takes what the ledger holds now for what was there before this run."""
+        self._attempt(self._status.mark)
+
+    def tell_end(self, outcomes: list[Outcome]) -> None:
+        """Says what this run has achieved, and what the folder holds, when all has stopped."""
+        self._attempt(lambda: self._print_end(outcomes))
+
+    def _print_end(self, outcomes: list[Outcome]) -> None:
+        state = self._status.sample()
+        silent = [one.source for one in outcomes if one.ended and not one.frames]
+        self._say.print(last_line(state, silent), markup=False, soft_wrap=True)
+        # The ledger counts: it is complete now, and what a recorder counted are notes of gaps.
+        new_gaps = {source.name: source.new_gaps for source in state.sources}
+        for outcome in outcomes:
+            told = replace(outcome, gaps=new_gaps.get(outcome.source, 0))
+            for line in told.lines():
+                style = "red" if outcome.exit_code else ""
+                self._say.print(line, style=style, markup=False, soft_wrap=True)
 
     def _draw(self) -> None:
         note = f"{time.monotonic() - self._started:.0f} s · Ctrl-C stops"
@@ -138,17 +160,6 @@ class _Display:
             if problem not in self._told:
                 self._told.add(problem)
                 log.warning("the status cannot be shown, the recording goes on: %s", problem)
-
-
-def _tell_outcomes(config: Config, started_ns: int, say: Console) -> int:
-    """Prints what each source was asked and what was achieved; returns the exit code."""
-    sources = [feed.name for feed in config.feeds.values()]
-    outcomes = [read_outcome(config.data, source, started_ns) for source in sources]
-    for outcome in outcomes:
-        style = "red" if outcome.exit_code else ""
-        for line in outcome.lines():
-            say.print(line, style=style, markup=False, soft_wrap=True)
-    return exit_code_of(outcomes)
 
 
 def _log_to(say: Console) -> None:

@@ -5,7 +5,7 @@ narrow terminal is left out from the right, least important first.
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -13,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tapeworks.cli.output import amount, size
+from tapeworks.views.coverage import waiting_text
 from tapeworks.views.status import PipelineState, SourceState, TapeState
+from tapeworks.views.times import format_time
 
 SYMBOLS_SHOWN = 12
 LAG_WARN = 100_000
@@ -152,21 +154,47 @@ def one_line(state: PipelineState) -> str:
             f" lag {lag:,}"
             + (f" books {verified}/{len(books)}" if books else "")
             + f" gaps {sum(source.gaps.values())}"
+            + (" (not yet known)" if source.is_unknown else "")
             + trouble(source, " ")
         )
     down = [told for told in worker_troubles(state) if " running, " not in told]
     return "; ".join(words + down) or "nothing recorded yet"
 
 
-def last_line(state: PipelineState) -> str:
-    """Returns what there is to say when all has stopped."""
+def last_line(state: PipelineState, silent: Collection[str] = ()) -> str:
+    """Returns what the folder holds when all has stopped.
+
+    Of the sources `silent` nothing was received: that they have no gaps would say nothing.
+    """
     words = []
     for source in state.sources:
-        raw = sum(tape.items for tape in source.tapes if tape.topic == "market-data.raw")
-        gaps = sum(source.gaps.values())
-        told = "no gaps" if not gaps else "1 gap" if gaps == 1 else f"{gaps:,} gaps"
-        words.append(f"{source.name}: {raw:,} frames on tape, {told}" + trouble(source, ", "))
+        told = "" if source.name in silent and not source.gaps else gaps_text(source)
+        words.append(
+            f"{source.name}: on tape in all: {raw_frames(source):,} frames"
+            + (f", {told}" if told else "")
+        )
     return "; ".join(words) or "nothing was recorded"
+
+
+def raw_frames(source: SourceState) -> int:
+    """Returns how many frames were ever put onto the raw tape."""
+    return sum(tape.items for tape in source.tapes if tape.topic == "market-data.raw")
+
+
+def gaps_text(source: SourceState, named: str = "") -> str:
+    """Returns how many gaps there are, and whether there may be more; empty if nothing is known.
+
+    `named` takes the place of their number.
+    """
+    gaps = sum(source.gaps.values())
+    words = [named or ("1 gap" if gaps == 1 else f"{gaps:,} gaps")] if gaps else []
+    if source.is_unknown and source.unknown is not None:
+        after, frames = source.unknown.after, source.unknown.frames
+        told = "not yet known" + ("" if after is None else f" after {format_time(after)}")
+        words.append(told + (f"; {waiting_text(frames)}" if frames else ""))
+    elif not gaps and not (source.recorder or {}).get("failure"):
+        words.append("no gaps")
+    return ", ".join(words)
 
 
 def trouble(source: SourceState, before: str) -> str:
@@ -176,7 +204,9 @@ def trouble(source: SourceState, before: str) -> str:
     words = [recorder["trouble"]] if recorder.get("trouble") else []
     if failure:
         waiting = size(recorder.get("pending_bytes", 0))
-        words.append(f"CANNOT WRITE: {failure}; {waiting} wait in memory")
+        words.append(
+            f"CANNOT WRITE: {failure}; {waiting} wait in memory, and it goes on when there is room"
+        )
     if shed:
         words.append(f"{shed:,} frames shed")
     if held_s := recorder.get("banned_s", 0):
@@ -211,11 +241,10 @@ def _headline(source: SourceState) -> Text:
         if recorder.get("reconnects"):
             _count(text, recorder["reconnects"], "reconnect")
     _books(text, source)
-    text.append(" · ", style="dim")
-    if not source.gaps:
-        text.append("no gaps", style="green")
-    gaps = (f"{count} {name}" for name, count in source.gaps.items())
-    text.append(f"gaps: {', '.join(gaps)}" if source.gaps else "", style="yellow")
+    gaps = ", ".join(f"{count} {name}" for name, count in source.gaps.items())
+    if told := gaps_text(source, f"gaps: {gaps}"):
+        text.append(" · ", style="dim")
+        text.append(told, style="green" if told == "no gaps" else "yellow")
     if source.losses:
         text.append(f" · {source.losses} losses not in the ledger yet", style="red")
     text.append(troubled, style="red")

@@ -55,6 +55,7 @@ class Outcome:
     snapshots: bool = True
     """Whether snapshots can be asked for at all; if not, unverified books are no failure."""
     gaps: int = 0
+    """Entries of the ledger that this run added, as far as it is derived."""
     shed: int = 0
     dead_letters: int = 0
     degraded: str = ""
@@ -90,9 +91,10 @@ class Outcome:
         if not self.ended:
             return [f"{self.source}: {self.trouble}"]
         told = [
-            f"{self.source}: {self.spoke} of {self.streams} streams received data, {self.frames:,} "
-            f"messages; {self.verified} of {self.books} books verified; {self.gaps:,} gaps in the "
-            f"ledger, {self.dead_letters:,} dead letters, {self.shed:,} frames shed"
+            f"{self.source}: this run: {self.spoke} of {self.streams} streams received data, "
+            f"{self.frames:,} messages; {self.verified} of {self.books} books verified; "
+            f"{_count(self.gaps, 'new gap')}, {_count(self.dead_letters, 'dead letter')}, "
+            f"{_count(self.shed, 'frame')} shed"
         ]
         for names, what in (
             (self.silent, "subscribed, silent"),
@@ -125,6 +127,10 @@ def exit_code_of(outcomes: Sequence[Outcome]) -> int:
     """Returns the exit code for several sources: a failure first, then what was not recorded."""
     codes = {outcome.exit_code for outcome in outcomes}
     return next((code for code in (EXIT_FAILED, EXIT_INCOMPLETE) if code in codes), EXIT_DONE)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _listed(names: Sequence[str]) -> str:

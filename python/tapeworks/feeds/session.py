@@ -469,9 +469,9 @@ def run_worker(
         beating = asyncio.create_task(_keep_beating())
         try:
             status = await record(config, data_dir, stop, tape=tape, report=report)
-        except VenueError as error:
-            refused = {"source": config.name, "ts": time.time_ns(), "trouble": str(error)}
-            report({**refused, "refused": True, "ended": True})
+        except Exception as error:
+            told = {"source": config.name, "ts": time.time_ns(), "trouble": str(error)}
+            report({**told, "refused": isinstance(error, VenueError), "ended": True})
             raise
         finally:
             beating.cancel()

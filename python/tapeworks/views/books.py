@@ -241,6 +241,17 @@ def _beyond(source: str, at: int, known: int) -> QueryError:
     )
 
 
+def outage(last: BookAt, since: int, at: int | None) -> QueryError:
+    """Returns why `last` is not the book of `at`, or of now: nothing came since `since`."""
+    when = "now" if at is None else f"at {format_time(at)}"
+    shown = last.ts_recv if last.ts_event is None else last.ts_event
+    return QueryError(
+        f"the book of {last.symbol} on {last.source} is not known {when}: its line is down since "
+        f"{format_time(since)}; `--last` (last=True) shows the last verified one, of "
+        f"{format_time(shown or 0)}"
+    )
+
+
 def _refusal(
     source: str,
     symbol: str,

@@ -7,18 +7,35 @@ watermark, the last record of which its gaps were derived, is not known yet. Wha
 them is complete.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from tapeworks._core import NONE, numbers
+from tapeworks._core import numbers
 from tapeworks.errors import QueryError
 from tapeworks.views.entries import gaps_sql
 from tapeworks.views.query import Engine, Scope, quote
-from tapeworks.views.reach import RECORDS, derived_until, newest_receipt
+from tapeworks.views.reach import RAW, RECORDS, derived_until, newest_receipt, waiting_frames
+from tapeworks.views.recorded import (
+    NOT_RECORDED,
+    NOT_SUBSCRIBED,
+    NOT_YET_KNOWN,
+    NOTHING,
+    REFUSED,
+    SILENT,
+    Asked,
+    Channels,
+    Recorded,
+    Wanted,
+    asked_range,
+    not_carried,
+    ranges_of,
+    unknown_parts,
+    unread_ranges,
+    wanted_of,
+)
 from tapeworks.views.result import Result
 from tapeworks.views.sessions import (
     Mark,
@@ -35,72 +52,13 @@ from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time
 
 GAPS = "market-data.gaps"
-GAP, NOT_RECORDED, NOT_YET_KNOWN = "gap", "not_recorded", "not_yet_known"
-NOT_SUBSCRIBED, REFUSED, SILENT = "not_subscribed", "refused", "silent"
-KLINE = "kline"
+GAP = "gap"
 NAMES_SHOWN = 5
 TOLD = {
     NOT_SUBSCRIBED: "not subscribed",
     REFUSED: "refused by the venue",
     SILENT: "subscribed, and no message came",
 }
-Asked = tuple[int | None, int | None]
-"""A range in ns. A side is open where nothing was recorded on it."""
-Channels = Sequence[tuple[str, ...]] | None
-"""Groups of channels that a question is about; none means all that were ever asked for."""
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What is known of the recording of one source, in ns by the clock of this host."""
-
-    source: str
-    ranges: list[Range]
-    """When it was recorded, from and to, ascending; the end is not included."""
-    is_open: bool
-    """Whether the last range may go on: its recorder did not say that it ended."""
-    known_until: int | None
-    """All gaps of before are in the ledger; none means that nothing is known of any."""
-    unlisted: list[Range] = field(default_factory=list)
-    """The part of `ranges` in which it was not noted what was subscribed: by a recorder of before
-    this was noted, or a capture that was imported. It counts as recorded for every symbol, from the
-    first mention of the symbol on."""
-    carried: dict[Stream, list[Range]] = field(default_factory=dict)
-    """When each stream was subscribed, in recordings in which it spoke."""
-    silent: dict[Stream, list[Range]] = field(default_factory=dict)
-    """The same in recordings in which no message of it came."""
-    refused: dict[Stream, list[Range]] = field(default_factory=dict)
-    """When the venue refused it."""
-
-    defined: dict[str, int] = field(default_factory=dict)
-    """When each symbol was mentioned first."""
-
-    def streams(self) -> list[Stream]:
-        """Returns all streams that were ever asked for."""
-        return sorted({*self.carried, *self.silent, *self.refused})
-
-
-NOTHING = Recorded("", [], False, None)
-"""What is known of a folder without sources."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What one row of findings is about: a symbol, and the streams that would carry it."""
-
-    symbol: str
-    channel: str
-    streams: list[Stream]
-
-    def covered(self, recorded: Recorded) -> list[Range]:
-        """Returns when any of the streams was carried, or it is not known which were."""
-        return union([*self._unlisted(recorded), *_spans(recorded.carried, self.streams)])
-
-    def _unlisted(self, recorded: Recorded) -> list[Range]:
-        if not self.symbol:
-            return recorded.unlisted
-        first = recorded.defined.get(self.symbol)
-        return [] if first is None else intersect(recorded.unlisted, [(first, NONE)])
 
 
 class Coverage(Result):
@@ -126,14 +84,9 @@ class Coverage(Result):
         return Result(table.slice(0, count).drop_columns(["finding"]), "gaps")
 
     def summary(self) -> list[str]:
-        """Returns sentences: how many gaps are recorded, what was not recorded or is not known."""
+        """Returns sentences: the verdict, then what was not recorded or is not known."""
         rows = self.to_pylist()
-        count = sum(row["finding"] == GAP for row in rows)
-        told = {0: "no gaps", 1: "1 gap"}.get(count, f"{count:,} gaps")
-        first, last = self._asked
-        span = _span_text(_time_text(first), _time_text(last))
-        within = f"from {span}" if None not in self._asked else span
-        lines = [f"{told} recorded {within}"]
+        lines = [self._verdict([str(row["finding"]) for row in rows])]
         lines += [
             f"not recorded: {_span_text(row['ts_from'], row['ts_to'])} "
             f"({row['venue'] or 'no source'})"
@@ -141,21 +94,56 @@ class Coverage(Result):
             if row["finding"] == NOT_RECORDED
         ]
         lines += _told_subscriptions(rows)
-        lines += [
-            f"not yet known: gaps after {row['ts_from']} ({row['venue']})"
-            for row in rows
-            if row["finding"] == NOT_YET_KNOWN
-        ]
+        at = len(lines)
+        waiting = {
+            each.source: f"; {waiting_text(each.waiting.frames)}"
+            for each in self.recorded
+            if each.waiting and intersect(each.unread, ranges_of(self._asked))
+        }
+        # The last of a source, which is where its frames wait.
+        for row in reversed([row for row in rows if row["finding"] == NOT_YET_KNOWN]):
+            told = f"not yet known after {row['ts_from']}"
+            source = str(row["venue"])
+            lines.insert(at, told + f" ({source})" + waiting.pop(source, ""))
         lines += [
             f"not known by symbol: {format_time(start)} to {format_time(end)} ({each.source}): "
             "counts as recorded for every symbol since its first mention"
             for each in self.recorded
-            for start, end in intersect(each.unlisted, _ranges_of(self._asked))
+            for start, end in intersect(each.unlisted, ranges_of(self._asked))
         ]
         return lines
 
+    def _verdict(self, findings: list[str]) -> str:
+        span = _span_text(*map(_time_text, self._asked))
+        within = span if None in self._asked else f"from {span}"
+        if not any(each.ranges for each in self.recorded):
+            return "nothing is recorded here"
+        if not findings:
+            return f"complete {within}: no gaps"
+        if count := findings.count(GAP):
+            return f"{count:,} gap{'' if count == 1 else 's'} {within}"
+        for finding, told in ((NOT_RECORDED, "not recorded"), (NOT_YET_KNOWN, "not known")):
+            if set(findings) == {finding} and self._is_of_all():
+                return f"{told} {within}"
+        return f"not complete {within}"
+
+    def _is_of_all(self) -> bool:
+        """Whether of no part of the range anything is known."""
+        known = ranges_of(self._asked)
+        for each in self.recorded:
+            spans = [(a, b) for _, a, b in unknown_parts(each, self._asked) if a and b]
+            if subtract(known, union(spans)):
+                return False
+        return True
+
     def __repr__(self) -> str:
         return "\n".join([*self.summary(), super().__repr__()] if len(self) else self.summary())
+
+
+def waiting_text(frames: int) -> str:
+    """Says that raw frames are in no table yet."""
+    told = "1 raw frame is" if frames == 1 else f"{frames:,} raw frames are"
+    return f"{told} in no table yet"
 
 
 def channel_groups(channel: str | None) -> Channels:
@@ -176,6 +164,7 @@ class Ledger:
     def __init__(self, engine: Engine, data: Path) -> None:
         self._engine = engine
         self._data = data
+        self._outages: dict[str, tuple[tuple[int, int], list[dict[str, Any]]]] = {}
 
     def gaps(self, chosen: Chosen, first: int | None, last: int | None) -> Result:
         """Returns the latest state of each gap that touches the symbols and the range."""
@@ -183,26 +172,58 @@ class Ledger:
         found = self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
         return Result(found, " ".join(["gaps", *chosen.names]))
 
+    def down_since(self, source: str, symbol: str, at: int | None) -> int | None:
+        """Returns since when the depth of `symbol` did not come at `at`, or now; in ns.
+
+        An outage after which ids go on without a hole is none: the book was right all the time.
+        """
+        reader = self._engine.tail(source).tape(GAPS)
+        state = (reader.end if reader is not None else 0), self._engine.tail(source).committed(GAPS)
+        if self._outages.get(source, (None, []))[0] != state:
+            every = gaps_sql(self._data, Chosen([source], None), None, None)
+            sql = (
+                "select symbol, state, epoch_ns(ts_from) + ts_from_ns as since, epoch_ns(ts_to) + "
+                f"ts_to_ns as until from ({every}) where cause = 'disconnect' "
+                "and coalesce(channel, 'session') in ('session', 'depth')"
+            )
+            found = self._engine.run(sql, ["gaps"], Scope([source]))
+            self._outages[source] = state, found.to_pylist()
+        for outage in self._outages[source][1]:
+            since = outage["since"]
+            if outage["symbol"] not in (None, symbol) or since is None:
+                continue
+            is_open = outage["state"] == "open"
+            if is_open if at is None else since < at and (is_open or at < (outage["until"] or at)):
+                return int(since)
+        return None
+
     def coverage(
-        self, chosen: Chosen, first: int | None, last: int | None, channels: Channels = None
+        self,
+        chosen: Chosen,
+        first: int | None,
+        last: int | None,
+        channels: Channels = None,
+        topic: str = RECORDS,
     ) -> Coverage:
         """Returns what keeps the range from being complete for the sources, symbols and channels.
+
+        `topic` is the tape whose rows are asked for: a derived one may be behind the ledger.
 
         Raises:
             QueryError: there is no such channel.
         """
-        recorded = [self.recorded(source, chosen) for source in chosen.sources]
-        wanted = {each.source: _wanted(each, chosen, channels) for each in recorded}
-        asked = _asked(recorded, wanted, first, last)
+        recorded = [self.recorded(source, chosen, topic) for source in chosen.sources]
+        wanted = {each.source: wanted_of(each, chosen, channels) for each in recorded}
+        asked = asked_range(recorded, wanted, first, last)
         rows = [
             _row(each.source, finding, finding, None, span)
             for each in recorded or [NOTHING]
-            for finding, *span in _unknown(each, asked)
+            for finding, *span in unknown_parts(each, asked)
         ] + [
             _row(each.source, NOT_SUBSCRIBED, cause, one, span)
             for each in recorded
             for one in wanted[each.source]
-            for cause, span in _not_carried(each, one, asked)
+            for cause, span in not_carried(each, one, asked)
         ]
         entries = gaps_sql(self._data, chosen, first, last, channels)
         sql = f"select '{GAP}' as finding, * from ({entries})"
@@ -211,23 +232,38 @@ class Ledger:
         title = " ".join(["coverage", *chosen.names])
         return Coverage(table, title, recorded, asked)
 
-    def recorded(self, source: str, chosen: Chosen | None = None) -> Recorded:
+    def recorded(self, source: str, chosen: Chosen | None = None, topic: str = RECORDS) -> Recorded:
         """Returns when `source` was recorded, which streams of the symbols were carried when, and
-        up to when its gaps are known.
+        up to when its gaps, and all that `topic` holds, are known.
         """
         tail = self._engine.tail(source)
+        # Before all else: what is taken in meanwhile only counts as known later.
+        waiting = waiting_frames(tail.tape(RAW), tail.tape(RECORDS))
         marks, notes = self._marks(source), self._notes(source, chosen)
-        found = read_sessions(marks, notes, newest_receipt(tail, RECORDS))
-        known_until = derived_until(tail, GAPS)
+        newest = newest_receipt(tail, RECORDS)
+        found = read_sessions(marks, notes, newest)
+        known_until = _earliest(derived_until(tail, each) for each in {GAPS, topic} - {RECORDS})
         ranges, unlisted = found.ranges, found.unlisted
         if not marks or marks[0].offset > 0:
             # Nothing was noted at first: all that is known is what is held of that time.
             held = self._held(source, marks[0].ts if marks else None)
             ranges, unlisted = [*held, *ranges], [*held, *unlisted]
-        streams = found.carried, found.silent, found.refused
-        is_open = found.is_open or not marks
+        unread = unread_ranges(waiting, newest, found.is_open)
+        if unread:
+            ranges = union([*ranges, *unread])
+            known_until = _earliest([known_until, unread[0][0]])
         return Recorded(
-            source, ranges, is_open, known_until, unlisted, *streams, _first_mentions(tail)
+            source,
+            ranges,
+            found.is_open or not marks or bool(unread),
+            known_until,
+            unlisted,
+            found.carried,
+            found.silent,
+            found.refused,
+            _first_mentions(tail),
+            waiting,
+            unread,
         )
 
     def _marks(self, source: str) -> list[Mark]:
@@ -272,70 +308,10 @@ class Ledger:
         return [(first, last)] if first < last else []
 
 
-def _wanted(recorded: Recorded, chosen: Chosen, channels: Channels) -> list[Wanted]:
-    """Returns what a question is about in one source, by symbol and channel."""
-    streams = recorded.streams()
-    if chosen.symbols is None:
-        symbols = sorted({stream.symbol for stream in streams})
-    else:
-        symbols = chosen.symbols[recorded.source]
-    # A stream of several symbols counts for each, one of an unknown channel for all.
-    wanted = []
-    for symbol in symbols:
-        own = [stream for stream in streams if stream.symbol in ("", symbol)]
-        groups = channels
-        if groups is None:
-            groups = sorted({(stream.channel,) for stream in own if stream.channel}) or [()]
-        for group in groups:
-            matching = [s for s in own if not (group and s.channel) or s.channel in group]
-            # Bars of one interval do not stand in for those of another.
-            names = sorted({s.name for s in matching if s.channel == KLINE})
-            parts = [[s for s in matching if s.name == name] for name in names] or [matching]
-            label = group[0] if group else ""
-            for part in parts:
-                wanted.append(Wanted(symbol, part[0].channel if part else label, part))
-    return wanted
-
-
-def _spans(ranges: dict[Stream, list[Range]], streams: list[Stream]) -> list[Range]:
-    return union(span for stream in streams for span in ranges.get(stream, []))
-
-
-def _held_of(recorded: Recorded, wanted: list[Wanted]) -> list[Range]:
-    return union(span for one in wanted for span in one.covered(recorded))
-
-
-def _asked(
-    recorded: list[Recorded], wanted: dict[str, list[Wanted]], first: int | None, last: int | None
-) -> Asked:
-    """Returns the range that is asked about: an open side ends where the recording does.
-
-    Of a side on which nothing was recorded, it stays open.
-    """
-    own = [_held_of(each, wanted[each.source]) or each.ranges for each in recorded]
-    every = [each.ranges for each in recorded]
-    for held in (own, every):
-        edges = [edge for ranges in held for span in ranges for edge in span]
-        low = min(edges, default=None) if first is None else first
-        high = max(edges, default=None) if last is None else last
-        if low is not None and high is not None and low < high:
-            return low, high
-    return first, last
-
-
-def _ranges_of(asked: Asked) -> list[Range]:
-    return [] if None in asked else [asked]  # type: ignore[list-item]
-
-
-def _not_carried(recorded: Recorded, wanted: Wanted, asked: Asked) -> Iterator[tuple[str, Range]]:
-    """Yields the parts of what was recorded in which nothing of `wanted` was carried, and why."""
-    within = intersect(union(recorded.ranges), _ranges_of(asked))
-    rest = subtract(within, wanted.covered(recorded))
-    for cause, ranges in ((REFUSED, recorded.refused), (SILENT, recorded.silent)):
-        found = intersect(rest, _spans(ranges, wanted.streams))
-        yield from ((cause, span) for span in found)
-        rest = subtract(rest, found)
-    yield from ((NOT_SUBSCRIBED, span) for span in rest)
+def _earliest(times: Iterable[int | None]) -> int | None:
+    """Returns the least of `times`; none if one of them is not known."""
+    found = list(times)
+    return None if None in found else min(ts for ts in found if ts is not None)
 
 
 def _time_text(ts: int | None) -> str | None:
@@ -362,29 +338,6 @@ def _told_subscriptions(rows: list[dict[str, Any]]) -> list[str]:
         named = ", ".join(names[:NAMES_SHOWN]) + more
         lines.append(f"{TOLD[cause]}: {named}: {start} to {end} ({venue})")
     return lines
-
-
-def _unknown(recorded: Recorded, asked: Asked) -> Iterator[tuple[str, int | None, int | None]]:
-    """Yields the parts of a range that were not recorded, or whose gaps are not known yet."""
-    first, last = asked
-    if first is None or last is None:
-        # All of it is outside of what was recorded: behind it, a recorder may go on.
-        may_go_on = recorded.is_open and recorded.ranges and first is not None
-        yield NOT_YET_KNOWN if may_go_on else NOT_RECORDED, first, last
-        return
-    at = first
-    for start, end in recorded.ranges:
-        if at < min(start, last):
-            yield NOT_RECORDED, at, min(start, last)
-        at = max(at, end)
-    known = recorded.known_until
-    for start, end in recorded.ranges:
-        low, high = max(start, first, first if known is None else known), min(end, last)
-        if low < high:
-            yield NOT_YET_KNOWN, low, high
-    if at < last:
-        # A recorder that did not say that it ended may have more than can be seen here.
-        yield NOT_YET_KNOWN if recorded.is_open else NOT_RECORDED, at, last
 
 
 def _row(

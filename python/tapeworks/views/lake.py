@@ -12,7 +12,7 @@ from pathlib import Path
 from tapeworks._core import Records
 from tapeworks.errors import QueryError
 from tapeworks.lake import column_of
-from tapeworks.views.books import BookAt, Books
+from tapeworks.views.books import BookAt, Books, outage
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.coverage import Coverage, Ledger, channel_groups
 from tapeworks.views.past_books import Clock
@@ -185,7 +185,11 @@ class Lake:
             ids = [number for found, number in known if found == name]
             try:
                 tail = self._engine.tail(candidate)
-                return self._books.at(tail, candidate, name, ids, ts, clock, last)
+                found = self._books.at(tail, candidate, name, ids, ts, clock, last)
+                since = None if last else self._ledger.down_since(candidate, name, ts)
+                if since is not None:
+                    raise outage(found, since, ts)
+                return found
             except QueryError as error:
                 refusal = refusal or error
         raise refusal or QueryError(f"{symbol!r} has no book")
@@ -420,7 +424,10 @@ class Lake:
             until: int | None = -(-last // length) * length
         else:
             until = last
-        return Result(found, title, lambda: self._ledger.coverage(chosen, first, until, channels))
+        topic = table_of(table).topic
+        return Result(
+            found, title, lambda: self._ledger.coverage(chosen, first, until, channels, topic)
+        )
 
     def _check_range(self, table: str, chosen: Chosen, scope: Scope) -> None:
         # An empty answer within what is held is an answer; outside of it, it is a mistake.

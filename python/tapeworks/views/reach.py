@@ -1,10 +1,68 @@
 """Up to which instant a source was received, and up to which something was derived from it."""
 
+from dataclasses import dataclass
+
 from tapeworks._core import TapeReader
+from tapeworks.errors import TapeError
 from tapeworks.views.stream import earliest
 from tapeworks.views.tail import SourceTail
 
-RECORDS = "market-data.normalized"
+RAW, RECORDS = "market-data.raw", "market-data.normalized"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Raw frames that were received and are in no table yet."""
+
+    frames: int
+    ts_from: int | None
+    """When the first of them was received; none if it cannot be read."""
+    ts_last: int | None
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """What of a recording is not known yet."""
+
+    after: int | None
+    """The receive time up to which gaps are known; none means that nothing is."""
+    until: int | None
+    """The newest receive time."""
+    frames: int
+    """Raw frames that are in no table yet."""
+
+
+def waiting_frames(raw: TapeReader | None, records: TapeReader | None) -> Waiting | None:
+    """Returns what the raw tape holds behind all that the normalized tape was made of."""
+    if raw is None:
+        return None
+    # The end first: what is covered meanwhile may only make less of it.
+    end = raw.end
+    covered = 0
+    if records is not None and records.end:
+        if records.covered is None:
+            return None
+        covered = records.covered
+    first = max(covered, raw.first)
+    if first >= end:
+        return None
+    return Waiting(end - first, _raw_time_at(raw, first), _raw_time_at(raw, end - 1))
+
+
+def unknown_part(
+    raw: TapeReader | None, records: TapeReader | None, ledger: TapeReader | None
+) -> Unknown | None:
+    """Returns from when on gaps are not known; none if all that was received is in the ledger."""
+    waiting = waiting_frames(raw, records)
+    frames, until = (0, None) if waiting is None else (waiting.frames, waiting.ts_last)
+    if records is None or records.end <= records.first:
+        return None if waiting is None else Unknown(None, until, frames)
+    covered = (ledger and ledger.covered) or 0
+    end = records.end
+    if waiting is None and covered >= end:
+        return None
+    after = _time_at(records, min(max(covered, records.first), end - 1)) if covered else None
+    return Unknown(after, _time_at(records, end - 1) if until is None else until, frames)
 
 
 def newest_receipt(tail: SourceTail, topic: str = RECORDS) -> int | None:
@@ -33,6 +91,16 @@ def derived_until(tail: SourceTail, topic: str) -> int | None:
         newest = newest_receipt(tail)
         return None if newest is None else newest + 1
     return _time_at(source, covered)
+
+
+def _raw_time_at(reader: TapeReader, offset: int) -> int | None:
+    try:
+        reader.seek(offset)
+        blobs = reader.read_blobs(1)
+    except (TapeError, OSError):
+        # Damaged, or taken by retention just now: it counts all the same.
+        return None
+    return blobs[0].ts_recv if blobs else None
 
 
 def _time_at(reader: TapeReader, offset: int) -> int | None:

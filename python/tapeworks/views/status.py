@@ -33,6 +33,7 @@ from tapeworks.errors import (
 from tapeworks.printable import one_line
 from tapeworks.register import supervisors
 from tapeworks.tape import received
+from tapeworks.views.reach import Unknown, unknown_part
 from tapeworks.views.tail import SourceTail
 
 RAW, NORMALIZED, BOOK = "market-data.raw", "market-data.normalized", "market-data.book"
@@ -45,6 +46,7 @@ GAP_CODE, BOOK_STATE_CODE = CODES["gap"], CODES["book_state"]
 CAUSES = {number: name for name, number in _core.numbers("gap_cause").items()}
 GAP_STATES = {number: name for name, number in _core.numbers("gap_state").items()}
 LOST_ITEMS = _core.numbers("gap_cause")["retention"], _core.numbers("gap_cause")["damage"]
+OPEN_OUTAGE = _core.numbers("gap_cause")["disconnect"], _core.numbers("gap_state")["open"]
 ENDED_OUTAGE = _core.numbers("gap_cause")["disconnect"], _core.numbers("gap_state")["closed"]
 BOOK_STATES = {number: name for name, number in _core.numbers("book_state").items()}
 
@@ -53,6 +55,10 @@ BOOK_TAIL_RECORDS = 200_000
 BATCH_RECORDS = 65_536
 MARKER = np.dtype(_core.dtype_descr("marker"))
 LEVEL = np.dtype(_core.dtype_descr("level"))
+VERIFIED = "continuous"
+DEPTH = _core.numbers("channel")["depth"]
+# Of a book whose line is down: it may have changed since, and nobody knows.
+LINE_DOWN = "line down"
 # A recorder's file that is older than this says nothing about now.
 STALE_S = 5.0
 
@@ -81,6 +87,10 @@ class SourceState:
     tapes: list[TapeState] = field(default_factory=list)
     gaps: dict[str, int] = field(default_factory=dict)
     """Gaps by cause and state, such as `sequence closed`."""
+    new_gaps: int = 0
+    """Those that were not in the ledger yet when `Status.mark` was called."""
+    unknown: Unknown | None = None
+    """What was received and is not in the ledger yet."""
     books: dict[str, str] = field(default_factory=dict)
     """State of the book by symbol."""
     losses: int = 0
@@ -89,6 +99,16 @@ class SourceState:
     """What the recorder says of itself; none if it does not run."""
     troubles: list[str] = field(default_factory=list)
     """What of it could not be read, and why."""
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether gaps may be missing: nobody works on what is unknown, or it lasts for long."""
+        if self.unknown is None:
+            return False
+        recorder = self.recorder or {}
+        if not recorder or recorder.get("failure") or self.unknown.after is None:
+            return True
+        return (self.unknown.until or 0) - self.unknown.after > STALE_S * 1e9
 
 
 @dataclass
@@ -136,6 +156,12 @@ class Status:
         self._sources: dict[str, _Source] = {}
         self._last = 0.0
 
+    def mark(self) -> None:
+        """Takes all gaps that are in the ledger now for old ones."""
+        self.sample()
+        for source in self._sources.values():
+            source.mark()
+
     def sample(self) -> PipelineState:
         """Returns the state now; rates are since the last call."""
         now = time.monotonic()
@@ -175,9 +201,14 @@ class _Source:
         self._readers: dict[str, TapeReader] = {}
         self._ends: dict[str, int] = {}
         self._gaps: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._old: set[tuple[int, ...]] = set()
         self._books: dict[int, int] = {}
         self._lags: dict[str, int] = {}
         self._tail = SourceTail(data, folder.name)
+
+    def mark(self) -> None:
+        """Takes all gaps that are in the ledger now for old ones."""
+        self._old = set(self._gaps)
 
     def sample(self, elapsed_s: float) -> SourceState:
         state = SourceState(self._folder.name, recorder=self._read_status("recorder"))
@@ -198,6 +229,7 @@ class _Source:
                 state.tapes.append(self._tape(topic, elapsed_s))
         with _noting(state.troubles, GAPS):
             self._read_gaps()
+            state.unknown = unknown_part(*map(self._readers.get, (RAW, NORMALIZED, GAPS)))
         with _noting(state.troubles, BOOK):
             self._read_books()
         counted = Counter(
@@ -205,6 +237,7 @@ class _Source:
             for cause, final in self._gaps.values()
         )
         state.gaps = dict(sorted(counted.items()))
+        state.new_gaps = len(self._gaps.keys() - self._old)
         symbols: dict[int, str] = {}
         with _noting(state.troubles, "symbols"):
             symbols = {number: symbol for symbol, number in self._tail.symbols().ids()}
@@ -212,6 +245,10 @@ class _Source:
             symbols.get(instrument, str(instrument)): BOOK_STATES.get(book, str(book))
             for instrument, book in sorted(self._books.items())
         }
+        for (instrument, channel, *_), found in self._gaps.items():
+            symbol = symbols.get(instrument, str(instrument))
+            if found == OPEN_OUTAGE and channel == DEPTH and state.books.get(symbol) == VERIFIED:
+                state.books[symbol] = LINE_DOWN
         return state
 
     def _open(self, topics: set[str], troubles: list[str]) -> None:

@@ -18,7 +18,7 @@ use super::recovery::{recover, scan_from, Scan};
 use super::segment::{doing, list, Segment, SegmentFile};
 use super::verify::verify;
 use super::{FolderLock, TapeConfig};
-use crate::clock::now_ns;
+use crate::clock::{now_ns, utc_text};
 use crate::codec::{Frame, NO_INPUT};
 use crate::error::{Error, Result};
 use crate::record::Plain;
@@ -138,12 +138,12 @@ pub fn remake(path: &Path) -> Result<Repair> {
 
 impl Plan {
     fn new(tape: &Path) -> Result<Self> {
-        let seconds = now_ns() / 1_000_000_000;
-        let mut folder = tape.join(format!("damaged-{seconds}"));
+        let now = utc_text(now_ns() / 1_000_000_000);
+        let mut folder = tape.join(format!("damaged-{now}"));
         for number in 2.. {
             match std::fs::create_dir(&folder) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                    folder = tape.join(format!("damaged-{seconds}-{number}"));
+                    folder = tape.join(format!("damaged-{now}-{number}"));
                 }
                 Err(error) => return Err(Error::io(error, doing("making", &folder))),
                 Ok(()) => break,

@@ -1,0 +1,186 @@
+"""What is known of a recording, and which parts of a range it leaves out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tapeworks._core import NONE
+from tapeworks.views.reach import Waiting
+from tapeworks.views.sessions import Range, Stream, intersect, subtract, union
+from tapeworks.views.symbols import Chosen
+
+NOT_RECORDED, NOT_YET_KNOWN = "not_recorded", "not_yet_known"
+NOT_SUBSCRIBED, REFUSED, SILENT = "not_subscribed", "refused", "silent"
+KLINE = "kline"
+Asked = tuple[int | None, int | None]
+"""A range in ns. A side is open where nothing was recorded on it."""
+Channels = Sequence[tuple[str, ...]] | None
+"""Groups of channels that a question is about; none means all that were ever asked for."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What is known of the recording of one source, in ns by the clock of this host."""
+
+    source: str
+    ranges: list[Range]
+    """When it was recorded, from and to, ascending; the end is not included."""
+    is_open: bool
+    """Whether the last range may go on: its recorder did not say that it ended."""
+    known_until: int | None
+    """All gaps of before are in the ledger; none means that nothing is known of any."""
+    unlisted: list[Range] = field(default_factory=list)
+    """The part of `ranges` in which it was not noted what was subscribed: by a recorder of before
+    this was noted, or a capture that was imported. It counts as recorded for every symbol, from the
+    first mention of the symbol on."""
+    carried: dict[Stream, list[Range]] = field(default_factory=dict)
+    """When each stream was subscribed, in recordings in which it spoke."""
+    silent: dict[Stream, list[Range]] = field(default_factory=dict)
+    """The same in recordings in which no message of it came."""
+    refused: dict[Stream, list[Range]] = field(default_factory=dict)
+    """When the venue refused it."""
+
+    defined: dict[str, int] = field(default_factory=dict)
+    """When each symbol was mentioned first."""
+    waiting: Waiting | None = None
+    """Raw frames that are in no table yet."""
+    unread: list[Range] = field(default_factory=list)
+    """When those were received: a part of `ranges` of which no note is known yet."""
+
+    def streams(self) -> list[Stream]:
+        """Returns all streams that were ever asked for."""
+        return sorted({*self.carried, *self.silent, *self.refused})
+
+
+NOTHING = Recorded("", [], False, None)
+"""What is known of a folder without sources."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one row of findings is about: a symbol, and the streams that would carry it."""
+
+    symbol: str
+    channel: str
+    streams: list[Stream]
+
+    def covered(self, recorded: Recorded) -> list[Range]:
+        """Returns when any of the streams was carried, or it is not known which were."""
+        return union([*self._unlisted(recorded), *_spans(recorded.carried, self.streams)])
+
+    def _unlisted(self, recorded: Recorded) -> list[Range]:
+        if not self.symbol:
+            return recorded.unlisted
+        first = recorded.defined.get(self.symbol)
+        return [] if first is None else intersect(recorded.unlisted, [(first, NONE)])
+
+
+def unread_ranges(waiting: Waiting | None, newest: int | None, is_open: bool) -> list[Range]:
+    """Returns when the frames were received that are in no table yet."""
+    if waiting is None:
+        return []
+    start = waiting.ts_from
+    if newest is not None and (is_open or start is None):
+        # It went on where the last record was received.
+        start = newest + 1 if start is None else min(newest + 1, start)
+    if start is None:
+        return []
+    return [(start, max(start, waiting.ts_last or start) + 1)]
+
+
+def wanted_of(recorded: Recorded, chosen: Chosen, channels: Channels) -> list[Wanted]:
+    """Returns what a question is about in one source, by symbol and channel."""
+    streams = recorded.streams()
+    if chosen.symbols is None:
+        symbols = sorted({stream.symbol for stream in streams})
+    else:
+        symbols = chosen.symbols[recorded.source]
+    # A stream of several symbols counts for each, one of an unknown channel for all.
+    wanted = []
+    for symbol in symbols:
+        own = [stream for stream in streams if stream.symbol in ("", symbol)]
+        groups = channels
+        if groups is None:
+            groups = sorted({(stream.channel,) for stream in own if stream.channel}) or [()]
+        for group in groups:
+            matching = [s for s in own if not (group and s.channel) or s.channel in group]
+            # Bars of one interval do not stand in for those of another.
+            names = sorted({s.name for s in matching if s.channel == KLINE})
+            parts = [[s for s in matching if s.name == name] for name in names] or [matching]
+            label = group[0] if group else ""
+            for part in parts:
+                wanted.append(Wanted(symbol, part[0].channel if part else label, part))
+    return wanted
+
+
+def _spans(ranges: dict[Stream, list[Range]], streams: list[Stream]) -> list[Range]:
+    return union(span for stream in streams for span in ranges.get(stream, []))
+
+
+def _held_of(recorded: Recorded, wanted: list[Wanted]) -> list[Range]:
+    return union(span for one in wanted for span in one.covered(recorded))
+
+
+def _own_ranges(recorded: Recorded, wanted: list[Wanted]) -> list[Range]:
+    """Returns the ranges of what is asked for, with those of frames that may go on with it."""
+    held = _held_of(recorded, wanted)
+    if held and recorded.unread and held[-1][1] >= recorded.unread[0][0]:
+        return [*held, *recorded.unread]
+    return held or recorded.ranges
+
+
+def asked_range(
+    recorded: list[Recorded], wanted: dict[str, list[Wanted]], first: int | None, last: int | None
+) -> Asked:
+    """Returns the range that is asked about: an open side ends where the recording does.
+
+    Of a side on which nothing was recorded, it stays open.
+    """
+    own = [_own_ranges(each, wanted[each.source]) for each in recorded]
+    every = [each.ranges for each in recorded]
+    for held in (own, every):
+        edges = [edge for ranges in held for span in ranges for edge in span]
+        low = min(edges, default=None) if first is None else first
+        high = max(edges, default=None) if last is None else last
+        if low is not None and high is not None and low < high:
+            return low, high
+    return first, last
+
+
+def ranges_of(asked: Asked) -> list[Range]:
+    """Returns the range that is asked about; none if a side of it is open."""
+    return [] if None in asked else [asked]  # type: ignore[list-item]
+
+
+def not_carried(recorded: Recorded, wanted: Wanted, asked: Asked) -> Iterator[tuple[str, Range]]:
+    """Yields the parts of what was recorded in which nothing of `wanted` was carried, and why."""
+    within = intersect(union(recorded.ranges), ranges_of(asked))
+    within = subtract(within, recorded.unread)
+    rest = subtract(within, wanted.covered(recorded))
+    for cause, ranges in ((REFUSED, recorded.refused), (SILENT, recorded.silent)):
+        found = intersect(rest, _spans(ranges, wanted.streams))
+        yield from ((cause, span) for span in found)
+        rest = subtract(rest, found)
+    yield from ((NOT_SUBSCRIBED, span) for span in rest)
+
+
+def unknown_parts(recorded: Recorded, asked: Asked) -> Iterator[tuple[str, int | None, int | None]]:
+    """Yields the parts of a range that were not recorded, or whose gaps are not known yet."""
+    first, last = asked
+    if first is None or last is None:
+        # All of it is outside of what was recorded: behind it, a recorder may go on.
+        may_go_on = recorded.is_open and recorded.ranges and first is not None
+        yield NOT_YET_KNOWN if may_go_on else NOT_RECORDED, first, last
+        return
+    at = first
+    for start, end in recorded.ranges:
+        if at < min(start, last):
+            yield NOT_RECORDED, at, min(start, last)
+        at = max(at, end)
+    known = recorded.known_until
+    for start, end in recorded.ranges:
+        low, high = max(start, first, first if known is None else known), min(end, last)
+        if low < high:
+            yield NOT_YET_KNOWN, low, high
+    if at < last:
+        # A recorder that did not say that it ended may have more than can be seen here.
+        yield NOT_YET_KNOWN if recorded.is_open else NOT_RECORDED, at, last
