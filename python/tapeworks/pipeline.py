@@ -30,7 +30,7 @@ from tapeworks.errors import (
     VenueError,
 )
 from tapeworks.processors.derive import STEPS, Derivation, Step
-from tapeworks.register import Register, registered
+from tapeworks.register import Register, registered, writing_in
 from tapeworks.registry import target_of
 from tapeworks.settings import (
     Config,
@@ -178,7 +178,8 @@ def lock_source(data: Path, source: str, *, repairing: bool = False) -> FolderLo
         TapeError: a repair was not finished.
     """
     try:
-        lock = FolderLock(data / "state" / source)
+        with writing_in(data / "state" / source):
+            lock = FolderLock(data / "state" / source)
     except TapeLockedError as error:
         holder = f"process {error.holder}" if error.holder else "another process"
         raise TapeLockedError(

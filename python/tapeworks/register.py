@@ -6,12 +6,15 @@ as such, and no other process that has got its number is taken for it.
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +24,7 @@ from typing import Any
 
 from tapeworks._core import FolderLock
 from tapeworks.durable import replace_file
-from tapeworks.errors import TapeError, TapeLockedError
+from tapeworks.errors import TapeError, TapeLockedError, TapeworksError
 
 FOLDER, FILE = "run", "supervisor.json"
 ENTRY = re.compile(r"[0-9]+\.[0-9]+")
@@ -55,7 +58,8 @@ class Register:
 
     def __enter__(self) -> "Register":
         _remove_dead(self._data)
-        self._lock = FolderLock(self._folder)
+        with writing_in(self._folder):
+            self._lock = FolderLock(self._folder)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,3 +140,32 @@ def _namespace() -> str:
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return os.uname().nodename
+
+
+@contextlib.contextmanager
+def writing_in(target: Path) -> Iterator[None]:
+    """Says whose a folder is in which the block may not make `target`.
+
+    Raises:
+        TapeworksError: there are no rights to write there, or it is mounted read-only.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        folder = next((path for path in (target, *target.parents) if path.is_dir()), Path("."))
+        found = folder.stat()
+        why = "it is mounted read-only" if error.errno == errno.EROFS else "permission denied"
+        raise TapeworksError(
+            f"cannot write in {folder} (owner {_owner(found.st_uid)}, mode "
+            f"{stat.S_IMODE(found.st_mode):03o}): {why}; give rights, or name another folder with "
+            "--data"
+        ) from None
+
+
+def _owner(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,6 +1,7 @@
 """How a command ends that is interrupted, or whose output is closed, full or of few characters."""
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import threading
 import time
 
 import pytest
+from tests.jobs.damages import obey_modes
 
 import tapeworks as tw
 from conftest import Command, RecordMaker, SpineFolder
@@ -117,3 +119,23 @@ def test_every_character_is_shown_in_any_encoding(stored, encoding):
     words = ["query", "select '\u4e2d\U0001f600' as x", "-f", "json"]
     found = redirected(stored, words, "", PYTHONIOENCODING=encoding)
     assert found.stdout == b'[{"x": "\\u4e2d\\ud83d\\ude00"}]\n', found.stderr
+
+
+@pytest.mark.parametrize("locked", ["", "state/binance-spot"])
+def test_folder_without_rights_is_named_with_its_owner(tmp_path, locked):
+    # The data folder itself, or a part that somebody else made; and what to do is said.
+    (tmp_path / "capture.txt").write_text('1723161255000000000 {"stream":"x"}\n')
+    folder = tmp_path / "data" / locked
+    folder.mkdir(parents=True)
+    folder.chmod(0o555)
+    tape = Command(tmp_path)
+    process = tape.start("import", "binance-spot", "capture.txt", preexec_fn=obey_modes)
+    shown, told = process.communicate(timeout=60)
+    folder.chmod(0o755)
+    tape.close()
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    where = "data" + (f"/{locked}" if locked else "")
+    assert process.returncode == 1, shown + told
+    assert told.startswith(f"tape: cannot write in {where} (owner {owner}, mode 555): "), told
+    assert "--data" in told
+    assert len(told.splitlines()) == 1

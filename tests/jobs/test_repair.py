@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -157,7 +158,12 @@ def test_what_is_damaged_is_found_and_made_good(damaged: Any, what: str):
     assert "nothing was changed" in shown
     assert everything(data) == held
     shown = damaged.run("repair", "--yes")
-    assert ("are lost: see `tape gaps`" in shown) is loses
+    assert (f"{SOURCE}: lost: " in shown) is loses
+    # What was done is told: where each damaged file is now, and what was made again.
+    assert f"{SOURCE}: repaired" in shown
+    assert f"{SOURCE}: moved " in shown, shown
+    for folder in (damaged.folder / TAPES).glob("*/damaged-*"):
+        assert re.fullmatch(r"damaged-\d{8}T\d{6}Z(-\d+)?", folder.name)
     damaged.run("verify")
     assert damaged.run("repair") == "nothing is damaged in data\n"
     check_exact(data)

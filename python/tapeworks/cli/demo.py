@@ -17,6 +17,7 @@ from tapeworks.cli.running import SecondsOption, run
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError, TapeLockedError
 from tapeworks.pipeline import Config, lock_sources, resolve_config, resolve_feed
+from tapeworks.register import writing_in
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.simulators.proof import Proof, as_json, prove
 from tapeworks.views.status import Status
@@ -108,7 +109,8 @@ def _make_room(data: Path) -> FolderLock:
             f"expected an empty folder, or one of an earlier demo, got {data}, which is in use"
         )
     try:
-        lock = FolderLock(data)
+        with writing_in(data):
+            lock = FolderLock(data)
         with lock_sources(data, [f"binance-{product}" for product in EXCHANGES]):
             for path in data.iterdir():
                 # The lock's own file stays for as long as it is held.

@@ -64,7 +64,11 @@ def show(reports: list[LakeReport]) -> None:
     held = f"{amount(sum(report.rows for report in reports))} rows"
     held += f", {size(sum(report.bytes for report in reports))}"
     faults = [fault for report in reports for fault in report.faults]
-    state = f"[red]{len(faults)} faults[/]" if faults else "[green]whole[/]"
+    state = (
+        f"[red]{len(faults)} fault{'' if len(faults) == 1 else 's'}[/]"
+        if faults
+        else "[green]whole[/]"
+    )
     console.print(f"lake: {files} files, {held}: {state}")
     for fault in faults:
         console.print(f"[red]{fault.path}: {fault.reason}[/]", soft_wrap=True)

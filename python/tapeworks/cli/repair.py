@@ -12,8 +12,10 @@ from tapeworks.cli.settings import load
 from tapeworks.errors import ConfigError, TapeworksError
 from tapeworks.feeds.base import build
 from tapeworks.feeds.python import PythonFeed
-from tapeworks.jobs.repair import Plan, inspect, repair
+from tapeworks.jobs.repair import Plan, Report, inspect, repair
 from tapeworks.pipeline import Config
+from tapeworks.tape import UNKNOWN
+from tapeworks.views.times import format_time
 
 app = Application()
 
@@ -87,9 +89,25 @@ def _decoder(settings: Config, plan: Plan, feed: str) -> tuple[Any | None, str]:
 
 def _repair_and_print(settings: Config, plan: Plan, decoder: Any | None, native: str) -> None:
     report = repair(settings, plan, decoder, native)
-    typer.echo(f"{plan.source}: repaired")
-    for aside in report.aside:
-        typer.echo(f"{plan.source}: damaged data is in {aside}")
+    for told in report_lines(report):
+        typer.echo(f"{plan.source}: {told}")
+
+
+def report_lines(report: Report) -> list[str]:
+    """Returns what was moved, what was restored, and what is lost."""
+    told = [f"moved {what} to {folder}" for what, folder in report.moved]
+    told += [f"rebuilt {topic} from its input" for topic in report.remade]
+    for topic in report.lake:
+        told += [f"moved {path}: {why}" for path, why in topic.aside]
+        if topic.restored or topic.aside:
+            rows = "1 row" if topic.restored == 1 else f"{topic.restored:,} rows"
+            told.append(f"lake: {topic.topic}: {rows} stored again from the tape")
     for lost in report.lost:
-        extent = f"offsets {lost.first} to {lost.last} of {lost.topic}"
-        typer.echo(f"{plan.source}: {extent} are lost: see `tape gaps`")
+        count = lost.last - lost.first + 1
+        items = "1 item" if count == 1 else f"{count:,} items"
+        start = "" if lost.ts_start == UNKNOWN else f" from {format_time(lost.ts_start)}"
+        told.append(
+            f"lost: {items} of {lost.topic}, received{start} up to {format_time(lost.ts_end)} "
+            f"(offsets {lost.first} to {lost.last}): see `tape gaps`"
+        )
+    return [*told, "repaired"]

@@ -29,7 +29,7 @@ from tapeworks.jobs.inspection import (
     tapes_of,
     verify_tape,
 )
-from tapeworks.lake_rebuild import rebuild
+from tapeworks.lake_rebuild import TopicRebuild, rebuild
 from tapeworks.pipeline import Config, catch_up, lock_source, unfinished_repair
 from tapeworks.processors.derive import LEDGER, NORMALIZE, NORMALIZED, RAW, STEPS
 from tapeworks.register import registered
@@ -104,6 +104,12 @@ class Report:
 
     source: str
     aside: list[Path] = field(default_factory=list)
+    moved: list[tuple[str, Path]] = field(default_factory=list)
+    """Each file that was moved aside, and the folder in which it is now."""
+    remade: list[str] = field(default_factory=list)
+    """Topics that were made again from their input."""
+    lake: list[TopicRebuild] = field(default_factory=list)
+    """What was done about the lake, by topic."""
     lost: list[Loss] = field(default_factory=list)
 
 
@@ -142,6 +148,7 @@ def repair(config: Config, plan: Plan, feed: Any | None, native: str) -> Report:
             remade = work.repair_tapes()
             work.note_losses()
             work.derive_tapes(remade)
+            work.report.remade += sorted(remade)
         work.derive_lake(remade)
         work.finish()
     return work.report
@@ -175,7 +182,9 @@ class _Work:
                     self._unfinished.unlink()
                 raise
             if done["moved_to"] is not None:
-                self.report.aside.append(Path(done["moved_to"]))
+                folder = Path(done["moved_to"])
+                self.report.aside.append(folder)
+                self.report.moved += [(f"{topic}/{name}", folder) for name in done["moved"]]
             if done["remade_from"] is not None:
                 remade.add(topic)
                 _write_json(self._unfinished, sorted(remade))
@@ -214,7 +223,7 @@ class _Work:
     def derive_lake(self, remade: set[str]) -> None:
         """Makes the lake again from its files and the tapes, and declares what it lost."""
         if remade or any(fault.kind == LAKE for fault in self._plan.faults):
-            list(rebuild(self._data, self._source, remade))
+            self.report.lake += rebuild(self._data, self._source, remade)
         if self._has_notes() and (self._tapes / RAW).is_dir():
             self._ingest()
         catch_up(self._config)
@@ -261,6 +270,7 @@ class _Work:
         path.replace(target)
         sync_folder(target.parent)
         sync_folder(path.parent)
+        self.report.moved.append((str(path), target.parent))
         if self._aside not in self.report.aside:
             self.report.aside.append(self._aside)
 
