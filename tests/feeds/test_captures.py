@@ -136,3 +136,11 @@ def test_cut_gzip_is_an_error_that_names_the_file(tmp_path: Path):
     whole = gzip.compress(b"1723161255123456789 " + FRAME * 100)
     with pytest.raises(FeedError, match=r"a\.gz: not whole gzip"):
         read(tmp_path / "a.gz", whole[: len(whole) // 2])
+
+
+def test_frames_before_the_first_time_have_that_of_the_next(tmp_path: Path):
+    # The answer to a subscription says no time: it is not of 1970.
+    path = tmp_path / "capture.txt"
+    path.write_text('{"result":null,"id":1}\n{"E":1723161255001}\n{"E":1723161255002}\n')
+    times = [captured.ts_recv for captured in Captures("binance-spot").read(path)]
+    assert times == [1723161255001000000, 1723161255001000000, 1723161255002000000]

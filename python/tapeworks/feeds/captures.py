@@ -118,10 +118,11 @@ class Captures:
             int(found[1].ljust(19, b"0")) if found else None
             for found in (_EVENT_TIME.search(line) for _, line in ahead)
         ]
-        ts = told[0]
+        ts, known = told[0], [each for each in told if each is not None]
         if ts is None:
-            return self._last_ts
-        usual = median_low([each for each in told if each is not None])
+            # Before any time: that of the next frames, not the year 1970.
+            return self._last_ts or (median_low(known) if known else 0)
+        usual = median_low(known)
         if ts <= max(usual, self._last_ts) + AHEAD_NS_MAX:
             return ts
         return self._last_ts or usual
