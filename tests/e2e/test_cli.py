@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -113,7 +114,8 @@ def test_replay_into_a_reader_that_has_seen_enough(recorded: Any):
     assert process.stdout.readline().startswith("{")
     process.stdout.close()
     assert process.wait(30) == 0
-    assert process.stderr.read() == ""
+    # A short recording fits into the pipe, and is counted.
+    assert re.fullmatch(r"([0-9,]+ records\n)?", process.stderr.read())
 
 
 def test_export_and_import_give_the_same_trades(recorded: Any):

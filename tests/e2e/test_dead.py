@@ -73,7 +73,7 @@ def test_imported_lines_that_are_no_messages_are_kept_as_well(tape: Any):
     frames = [bad[0], good, bad[1]]
     lines = [f"{STARTED_NS + number} {frame}\n" for number, frame in enumerate(frames)]
     (tape.folder / "capture.txt").write_text("".join(lines))
-    tape.run("import", "binance-spot", "capture.txt")
+    tape.run("import", "binance-spot", "capture.txt", code=3)
     found = tape.answer("dead", "--format", "json")
     assert [row["frame"] for row in found] == bad
     assert [row["reason"] for row in found] == ["missing_field", "truncated"]

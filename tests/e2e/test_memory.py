@@ -27,8 +27,9 @@ pytestmark = pytest.mark.timeout(180)
 PENDING_BYTES_MAX = 8 << 20
 PROCESS_BYTES_MAX = 96 << 20
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
-# Some 500 frames a second at speed 1; the load is ten times that of orders as of time.
-MARKET = ("--symbols", *SYMBOLS, "--rate", "1000", "--levels", "200", "--speed", "10", "--wait")
+# Ten times the load of a busy hour, at the pace of time: event times that run ahead of receipt
+# are no venue's.
+MARKET = ("--symbols", *SYMBOLS, "--rate", "10000", "--levels", "200", "--wait")
 TEXT = 1
 DISK_BYTES, ROOM_BYTES = 160 << 20, 48 << 20
 SHED_MIN = 5_000
@@ -92,7 +93,7 @@ def test_sink_that_stopped_for_good_costs_the_recorder_nothing(tape: Any):
     # SIGSTOP for the sink before it wrote anything, and ten times the load: neither the recorder's
     # nor derivation's memory grows, nothing is shed, and questions are answered from the tape.
     data = tape.folder / "data"
-    with start_simulator(*MARKET, "--duration", "80") as simulator:
+    with start_simulator(*MARKET, "--duration", "8") as simulator:
         write_settings(tape.folder, simulator, data)
         up = tape.start("up")
         wait_for((data / "lake" / "_commits").is_dir, "the sink")

@@ -1,5 +1,6 @@
 """`tape repair` on tapes of several segments, interrupted, repeated, refused, and what follows."""
 
+import json
 import random
 import shutil
 import signal
@@ -174,8 +175,9 @@ def test_recording_goes_on_behind_a_repair(copy: Any):
     ingest = Ingest(copy.folder / "data", SOURCE, SOURCE)
     assert ingest.degraded() is None
     ts = ingest.now()
-    body = bodies(copy.folder / RAW)[-1].replace(b'"t":%d' % FRAMES, b'"t":%d' % (FRAMES + 1))
-    ingest.receive(0, 1, ts, body)
+    message = json.loads(bodies(copy.folder / RAW)[-1])
+    message["data"] |= {"E": ts // 10**6, "T": ts // 10**6, "t": FRAMES + 1}
+    ingest.receive(0, 1, ts, json.dumps(message).encode())
     ingest.flush()
     ingest.close()
     nowhere = ("--set", "ws_url=ws://127.0.0.1:9", "--set", "rest_url=off")

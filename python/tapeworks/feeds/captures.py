@@ -72,19 +72,24 @@ class Captures:
             FeedError: a line is none of those above; says its number and how it starts.
         """
         with path.open("rb") as file, _opened(path, file) as lines:
+            read = partial(lines.readline, LINE_BYTES_MAX + 1)
+            ahead: deque[tuple[int, bytes]] = deque()
+            trouble = ""
             try:
-                read = partial(lines.readline, LINE_BYTES_MAX + 1)
-                ahead: deque[tuple[int, bytes]] = deque()
                 for number, line in enumerate(iter(read, b""), 1):
                     if len(line) > LINE_BYTES_MAX:
-                        raise FeedError(f"{path}:{number}: a line of over {LINE_BYTES_MAX} bytes")
+                        trouble = f"{path}:{number}: a line of over {LINE_BYTES_MAX} bytes"
+                        break
                     ahead.append((number, line.strip()))
                     if len(ahead) == LOOKED_AT:
                         yield from self._next(path, ahead, file.tell())
-                while ahead:
-                    yield from self._next(path, ahead, file.tell())
             except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-                raise FeedError(f"{path}: not whole gzip: {error}") from None
+                trouble = f"{path}: not whole gzip: {error}"
+            # What came before the trouble is given first.
+            while ahead:
+                yield from self._next(path, ahead, file.tell())
+            if trouble:
+                raise FeedError(trouble)
 
     def _next(self, path: Path, ahead: deque[tuple[int, bytes]], size: int) -> Iterator[Captured]:
         captured = self._line(path, ahead, size)
