@@ -332,6 +332,15 @@ fn unknown_settings_are_named() {
 }
 
 #[test]
+fn place_of_the_raw_tape_is_no_setting() {
+    // A data folder that was moved, or is named by another path, has the states that it had.
+    let raw = |path: &str| Settings::new().with("raw", Setting::Text(path.to_owned()));
+    assert_eq!(raw("data/raw").fingerprint(), raw("/mnt/data/raw").fingerprint());
+    let other = raw("data/raw").with("feed", Setting::Text("binance-spot".to_owned()));
+    assert_ne!(raw("data/raw").fingerprint(), other.fingerprint());
+}
+
+#[test]
 fn stage_behind_retention_declares_its_loss() {
     // Remove the input's oldest segments under a stage that has read a little, as retention does:
     // once while it is closed, once more while it is open.

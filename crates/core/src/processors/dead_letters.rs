@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use super::state::{StateReader, StateWriter};
-use super::{Batch, Processor, Settings};
+use super::{Batch, Processor, Settings, RAW_TAPE};
 use crate::error::{Error, Result};
 use crate::record::blob::BlobHeader;
 use crate::record::{blob, records, Blobs, Header, Marker, MarkerCode, Plain, Records};
@@ -31,7 +31,7 @@ pub struct DeadLetters {
 
 /// Builds the processor. Settings: `raw`, the folder of the raw tape.
 pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
-    let path = PathBuf::from(settings.text("raw", None)?);
+    let path = PathBuf::from(settings.text(RAW_TAPE, None)?);
     Ok(Box::new(DeadLetters { path, raw: None, letters: 0, gone: 0 }))
 }
 
