@@ -166,6 +166,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     made.close()
 
 
+@pytest.mark.slow
 def test_what_a_full_disk_sheds_is_counted_and_in_the_ledger(tape: Any, disk: Disk):
     # The disk fills up under ten times the load, for so long that thousands of frames are shed;
     # then there is room again. Memory keeps its bound, `tape status` says what goes on, and the

@@ -79,6 +79,7 @@ COUNTS = (
 )
 
 
+@pytest.mark.slow
 def test_demo_does_not_remove_what_another_demo_writes(tape: Any):
     # The second one is refused before it makes room.
     first = tape.start("demo", "--seconds", 20, "--json")

@@ -132,6 +132,8 @@ def damage_lake(folder: Path) -> None:
     flip(next((folder / "data/lake/trades").rglob("*.parquet")), 5, 100)
 
 
+# The others are slow tests.
+QUICK = ("raw item", "normalized", "lake")
 DAMAGES: dict[str, tuple[Callable[[Path], None], bool]] = {
     "raw item": (damage_raw_item, True),
     "raw head": (damage_raw_head, True),
@@ -143,7 +145,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], bool]] = {
 }
 
 
-@pytest.mark.parametrize("what", DAMAGES)
+@pytest.mark.parametrize(
+    "what",
+    [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in DAMAGES],
+)
 def test_what_is_damaged_is_found_and_made_good(damaged: Any, what: str):
     # Found by `verify`, shown and not touched by `repair`, made good by `repair --yes`: everything
     # is whole then, the lake is exact, and each frame of the venue is there, or is told as lost.

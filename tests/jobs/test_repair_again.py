@@ -59,7 +59,13 @@ class Plain(PythonFeed):
 """
 
 
-@pytest.fixture(scope="module", params=[-1, 1], ids=["plain", "compressed"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(-1, id="plain"),
+        pytest.param(1, id="compressed", marks=pytest.mark.slow),
+    ],
+)
 def long(
     request: Any, command: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:

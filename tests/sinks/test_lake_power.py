@@ -145,9 +145,8 @@ def tape(spine, maker):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "left_out", ["nothing", *(pytest.param(one, marks=pytest.mark.slow) for one in LEFT_OUT)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("left_out", ["nothing", *LEFT_OUT])
 def test_what_was_committed_survives_a_loss_of_power(left_out, tape, tmp_path):
     # Power is lost before each sync, and of what was not synced any part is left. Whatever it is,
     # the lake holds what it said to hold, and takes in the rest. With the syncs of one kind left

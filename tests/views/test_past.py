@@ -125,6 +125,7 @@ def instants(lake: tw.Lake, chance: random.Random, count: int) -> list[int]:
     return picked + [chance.randrange(low, high) for _ in range(count)]
 
 
+@pytest.mark.slow
 def test_books_from_the_lake_equal_those_from_the_tape(folders: tuple[Path, Path, Path]):
     # Seeded instants by both clocks: levels, checksum, sequence and times, or the same refusal.
     seed = int.from_bytes(os.urandom(4))

@@ -84,10 +84,18 @@ fn record_page() -> String {
             let causes = Field { meaning: Meaning::Name(GapCause::NAMES), ..layout.body[1] };
             text.push_str("\nThe cause of a gap:\n");
             draw(&mut text, &[causes]);
+            text.push_str(LOST_ITEMS);
         }
     }
     text
 }
+
+/// What a marker says of items that are lost.
+const LOST_ITEMS: &str = "
+Of causes 6 and 8, `first` to `last` are items of a tape, and `sequence` of the header is the
+number of its topic: FNV-1a of the name, 64 bits, 0 if it is not known. `ts_event` is the end of a
+gap; absent, it is not known.
+";
 
 #[test]
 fn the_page_of_records_is_that_of_the_layouts() {
