@@ -92,6 +92,6 @@ def append(writer: "_core.TapeWriter", rows: "npt.NDArray[Any]") -> None:
 def _rows(kind: str, count: int) -> "npt.NDArray[Any]":
     rows = np.zeros(count, dtype=_core.dtype_descr(kind))
     rows["length"] = rows.dtype.itemsize // 8
-    rows["kind"] = getattr(_core, f"KIND_{kind.upper()}")
+    rows["kind"] = _core.kind_of(kind)
     rows["feed"] = 1
     return rows

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import tapeworks as tw
+from tapeworks.errors import QueryError
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.tape import TapeReader
 from tapeworks.views.lake import Lake
@@ -273,7 +274,14 @@ def test_book_of_a_past_instant_equals_the_best_prices_of_the_venue(
         quotes = made.capture.quotes.get(symbol, {})
         rows = [row for row in made.lake.sql(sql).to_pylist() if row["u"] in quotes]
         for row in rows[::10]:
-            book = made.lake.book(symbol, at=row["moment"])
+            try:
+                book = made.lake.book(symbol, at=row["moment"])
+            except QueryError as refused:
+                # Played back faster than time, the last events are after the end of the recording,
+                # which the host's clock tells.
+                if "the recording ended at" not in str(refused):
+                    raise
+                break
             [bid], [ask] = book.top(1)
             assert (book.sequence, *bid, *ask) == (row["u"], *quotes[row["u"]])
             asked += 1
@@ -298,11 +306,10 @@ def test_bars_equal_the_klines_of_the_venue(recorded: tuple[Recorded, Any], real
         assert bars[window] == wanted
 
 
-def test_ledger_holds_nothing_but_the_end(recorded: tuple[Recorded, Any]):
+def test_ledger_holds_nothing(recorded: tuple[Recorded, Any]):
     # The recordings have no hole, and playing them back flat out makes none.
     made, _ = recorded
-    gaps = made.lake.gaps().to_arrow().select(["cause", "state"]).to_pylist()
-    assert {(gap["cause"], gap["state"]) for gap in gaps} == {("disconnect", "open")}, gaps
+    assert made.lake.gaps().to_pylist() == []
 
 
 def test_tapes_are_whole(recorded: tuple[Recorded, Any]):

@@ -8,7 +8,7 @@
 //!
 //! A time is no matter of one stream. Three that agree set the venue's clock where none is known
 //! yet, or where no event of any stream was in time for half a minute. Else they are passed on if
-//! they are off by ten minutes at most, flagged as out of order, and set no clock.
+//! they are off by twenty minutes at most, flagged as out of order, and set no clock.
 
 use std::collections::BTreeMap;
 

@@ -23,8 +23,8 @@ const SLACK_NS: i64 = 5_000_000_000;
 const MARGIN_NS: i64 = 1_000_000_000;
 /// One event moves what is known of the difference by this at most, in ns.
 const STEP_NS: i64 = 50_000_000;
-/// The events of one stream that agree on a time this far off are passed on, in ns.
-const MODEST_NS: i64 = 600_000_000_000;
+/// An event whose time is this far off is passed on, in ns: it moves nothing that is remembered.
+const MODEST_NS: i64 = 1_200_000_000_000;
 /// Where no event was in time for so long, in ns, those that agree on another time set the clock.
 const QUIET_NS: i64 = 30_000_000_000;
 
