@@ -79,25 +79,19 @@ fn report(name: &str, records: usize, took: Duration) {
     println!("{name}: {rate:.1} M records/s, {:.1} ns each", 1e3 / rate);
 }
 
-/// Time on a processor: of this thread (`RUSAGE_THREAD`), or of all (`RUSAGE_SELF`), of which the
-/// others sync, and hash closed segments.
-fn processor_time(who: i32) -> Duration {
+/// Time on a processor, to the nanosecond: of this thread (`CLOCK_THREAD_CPUTIME_ID`), or of all
+/// (`CLOCK_PROCESS_CPUTIME_ID`), of which the others sync, and hash closed segments.
+fn processor_time(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a plain structure of integers that the call fills.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(who, &raw mut usage);
-        usage
-    };
-    let of = |time: libc::timeval| {
-        Duration::new(time.tv_sec.unsigned_abs(), (time.tv_usec * 1000) as u32)
-    };
-    of(usage.ru_utime) + of(usage.ru_stime)
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 /// Runs `once` three times and reports the fastest: the first touches memory that the machine
 /// itself may still have to find, and others may want the processor.
 fn report_best(name: &str, records: usize, mut once: impl FnMut()) {
-    let clocks = [libc::RUSAGE_THREAD, libc::RUSAGE_SELF];
+    let clocks = [libc::CLOCK_THREAD_CPUTIME_ID, libc::CLOCK_PROCESS_CPUTIME_ID];
     let (mut best, mut best_used) = (Duration::MAX, [Duration::MAX; 2]);
     for _ in 0..3 {
         let (start, used) = (Instant::now(), clocks.map(processor_time));
@@ -137,9 +131,9 @@ fn append_beside_file(folder: &Path, batch: &[u8], count: u64) {
     let mut tape = Tape::open(folder, config(Durability::Never)).expect("a tape can be made");
     let path = folder.with_extension("plain");
     let timed = |write: &mut dyn FnMut()| {
-        let start = processor_time(libc::RUSAGE_THREAD);
+        let start = processor_time(libc::CLOCK_THREAD_CPUTIME_ID);
         (0..count).for_each(|_| write());
-        (processor_time(libc::RUSAGE_THREAD) - start).as_secs_f64()
+        (processor_time(libc::CLOCK_THREAD_CPUTIME_ID) - start).as_secs_f64()
     };
     let mut ratios = Vec::new();
     for _ in 0..5 {
