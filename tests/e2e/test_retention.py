@@ -119,9 +119,8 @@ def readable(tape: Any, lake: Lake) -> None:
     first = lake.sql("select min(ts_recv) as ts from trades where symbol = 'BTCUSDT'").to_pylist()
     replayed = lake.replay("BTCUSDT", kinds=["trades"], start=first[0]["ts"])
     assert sum(len(batch) for batch in replayed) == len(trades)
-    line = tape.refuse("book", "BTCUSDT", code=1)
-    shown = tape.run("book", "BTCUSDT", "--at", line.rpartition(" is at ")[2])
-    assert "BTCUSDT" in shown
+    assert "`--last`" in tape.refuse("book", "BTCUSDT", code=1)
+    assert "BTCUSDT" in tape.run("book", "BTCUSDT", "--last")
     status = tape.answer("status", "--json")
     assert status["free_bytes"] > 0
     [named] = [
