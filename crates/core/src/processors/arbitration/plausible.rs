@@ -49,12 +49,14 @@ impl Streams {
         self.clock.may_fit(ts, recv)
     }
 
-    /// Whether the time of an event is off by no more than a venue's clock may be, and says nothing
-    /// of what comes: its place in its stream is that of its sequence, and nothing remembers more of
-    /// its time than its receipt allows. So a venue that plays back faster than time loses nothing.
-    pub fn is_merely_off(&self, event: &Event) -> bool {
+    /// Whether an event is one of a venue that plays back faster than time: all that it sends runs
+    /// ahead, and this by no more than a clock may be off. Its place in its stream is that of its
+    /// sequence, and nothing remembers more of its time than its receipt allows.
+    pub fn is_played_back(&self, event: &Event) -> bool {
         let is_sequenced = event.rule != Rule::Window && event.channel != Channel::Mark as u8;
-        is_sequenced && self.clock.is_set() && self.clock.is_modest(event.ts_event, event.ts_recv)
+        is_sequenced
+            && self.clock.runs_ahead()
+            && self.clock.is_modest(event.ts_event, event.ts_recv)
     }
 
     /// Whether a sequence is further ahead than can have been used up since the last event.

@@ -185,7 +185,7 @@ impl Streams {
 
     /// Decides on an event, given its bytes, and moves the stream on if it passes.
     pub fn judge(&mut self, place: usize, event: &Event, bytes: &[u8], line: Line) -> Verdict {
-        if event.is_live && !self.is_in_time(event) && !self.is_merely_off(event) {
+        if event.is_live && !self.is_in_time(event) && !self.is_played_back(event) {
             return Verdict::Suspect(DecodeReason::ImplausibleTime);
         }
         match event.rule {

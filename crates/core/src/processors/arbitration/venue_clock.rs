@@ -22,7 +22,10 @@ const SLACK_NS: i64 = 5_000_000_000;
 /// What a stream remembers of its time is so far ahead of a receipt at most, in ns.
 const MARGIN_NS: i64 = 1_000_000_000;
 /// One event moves what is known of the difference by this at most, in ns.
-const STEP_NS: i64 = 50_000_000;
+const STEP_NS: i64 = 1_000_000_000;
+/// Where the average of a session's events is so far ahead, in ns, the venue plays back faster than
+/// time.
+const RUNS_AHEAD_NS: i64 = 3_000_000_000;
 /// An event whose time is this far off is passed on, in ns: it moves nothing that is remembered.
 const MODEST_NS: i64 = 1_200_000_000_000;
 /// Where no event was in time for so long, in ns, those that agree on another time set the clock.
@@ -209,6 +212,12 @@ impl VenueClock {
     /// Whether an event is off by no more than a venue's clock may honestly be.
     pub fn is_modest(&self, ts: i64, recv: i64) -> bool {
         ts.saturating_sub(recv).abs_diff(self.anchor.unwrap_or(0)) <= MODEST_NS as u64
+    }
+
+    /// Whether the events are on average further ahead than at the beginning of the session, and by
+    /// more than a clock drifts: no few that lie do that.
+    pub fn runs_ahead(&self) -> bool {
+        self.anchor.is_some_and(|anchor| self.ahead - anchor >= RUNS_AHEAD_NS)
     }
 
     /// Writes it to a snapshot.
