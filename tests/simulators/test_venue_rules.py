@@ -4,6 +4,7 @@
 
 import asyncio
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from picows import WSListener, WSMsgType, ws_connect
+
+from tapeworks.simulators.binance.config import parse_arguments
 
 
 class Talker(WSListener):
@@ -300,3 +303,18 @@ def test_history_pages_by_id_and_time(start):
     assert all(begin <= trade["T"] <= end for trade in found)
     bars = get(f"{url}/klines?symbol=BTCUSDT&interval=1s&limit=10")[2]
     assert [bar[0] for bar in bars] == [bars[0][0] + 1000 * number for number in range(10)]
+
+
+def test_help_explains_every_option(capsys, monkeypatch):
+    # What stands for the value, and then what it means, also of the options that a market has not.
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        parse_arguments(["--help"])
+    _, *groups = capsys.readouterr().out.split("\n\n")
+    text = "\n".join(groups)
+    options = re.findall(r"^  (?:-h, )?--([a-z-]+)(.*(?:\n {20,}.*)*)", text, flags=re.MULTILINE)
+    assert len(options) > 24
+    mute = [name for name, told in options if len(re.findall(r"[a-z]{2,}", told)) < 3]
+    assert mute == []
+    assert "20 spot, 180 usdm" in text
+    assert "simulated second" in text

@@ -87,6 +87,51 @@ def test_results_convert_and_show_themselves(filled):
     assert repr(result).startswith(f"trades BTCUSDT: {len(result):,} rows")
 
 
+def test_frames_of_floats_hold_the_nearest_ones(spine, maker):
+    # Prices of which Arrow's own cast misses the nearest float, plain and within lists; the result
+    # itself stays exact.
+    spine.append(maker.definitions())
+    units = [337_641_740_000_000, 61_801_160_000_000, 1, 2**63 - 2, -5]
+    spine.append(maker.rows("trade", 5, instrument=1, price=units, size=units, ts_event=START))
+    sql = "select list(price order by tape_offset) as prices, sum(price) as total from trades"
+    lake = tw.open(spine.path)
+    result, listed = lake.trades("BTCUSDT"), lake.sql(sql)
+    for column, places in (("price", 9), ("size", 8)):
+        wanted = [float(Decimal(unit).scaleb(-places)) for unit in units]
+        assert result.to_pandas(floats=True)[column].tolist() == wanted
+        assert result.to_polars(floats=True)[column].to_list() == wanted
+    frame = listed.to_pandas(floats=True)
+    assert frame["prices"][0].tolist() == result.to_pandas(floats=True)["price"].tolist()
+    assert frame["total"][0] == float(listed.to_arrow()["total"][0].as_py())
+    assert isinstance(result.to_pandas()["price"].iloc[0], Decimal)
+
+
+def test_rows_of_a_result_hold_values(filled):
+    # By iteration, by index and by slice the same rows: times as datetimes, all else as Arrow has
+    # it. Read back, time and rest are the very nanosecond.
+    result = tw.open(filled.path).trades("BTCUSDT")
+    rows = list(result)
+    assert len(rows) == len(result)
+    assert rows[0] == result[0]
+    assert rows[-1] == result[-1]
+    assert rows[5:1:-2] == result[5:1:-2]
+    assert [row["price"] for row in rows] == result.to_arrow()["price"].to_pylist()
+    assert rows[3]["ts_event"].tzinfo is UTC
+    assert isinstance(rows[3]["price"], Decimal)
+    for row, told in zip(rows, result.to_pylist(), strict=True):
+        assert parse_time(row["ts_event"]) + row["ts_event_ns"] == parse_time(told["ts_event"])
+    with pytest.raises(IndexError, match="expected a row below"):
+        result[len(result)]
+
+
+def test_rows_hold_text_where_a_time_is_no_datetime(filled):
+    # DuckDB has times beyond those of Python, and of nanoseconds.
+    sql = "select 'infinity'::timestamptz a, make_timestamp_ns(5) b, null::timestamptz c"
+    [row] = tw.open(filled.path).sql(sql)
+    assert row["a"].endswith("s since 1970")
+    assert (row["b"], row["c"]) == ("1970-01-01T00:00:00.000000005", None)
+
+
 def test_refusals_say_what_to_do(filled, tmp_path):
     # Each message must name what would have worked.
     opened = tw.open(filled.path)

@@ -2,8 +2,8 @@
 
 import importlib
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, overload
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tapeworks.views.coverage import Coverage
 
 ROWS_SHOWN = 10
+ROWS_AT_ONCE = 8_192
 EPOCH = datetime(1970, 1, 1)
 UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
@@ -34,6 +35,33 @@ class Result:
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        """Yields one dictionary a row, with all columns and the types of Arrow.
+
+        Times are datetimes in UTC, of microseconds, and `<name>_ns` holds the rest of 0 to 999 ns.
+        A time that no datetime holds is text, as in `to_pylist`.
+        """
+        for batch in self._table.to_batches(max_chunksize=ROWS_AT_ONCE):
+            yield from _rows(batch)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, object]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, object]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, object] | list[dict[str, object]]:
+        """Returns a row as it is iterated over, or the rows of a slice.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        if isinstance(index, slice):
+            chosen = pa.array(range(*index.indices(len(self))), pa.int64())
+            return list(_rows(self._table.take(chosen)))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"expected a row below {len(self)}, got {index}")
+        [row] = _rows(self._table.slice(index % len(self), 1))
+        return row
+
     @property
     def columns(self) -> list[str]:
         """The names of the columns."""
@@ -43,8 +71,8 @@ class Result:
         """Returns a `pyarrow.Table`, without a copy."""
         return self._table
 
-    def to_polars(self) -> "polars.DataFrame":
-        """Returns a Polars data frame.
+    def to_polars(self, *, floats: bool = False) -> "polars.DataFrame":
+        """Returns a Polars data frame; prices and sizes are exact decimals in it, or `floats`.
 
         Raises:
             QueryError: Polars is not installed.
@@ -54,19 +82,25 @@ class Result:
             library = importlib.import_module("polars")
         except ImportError:
             raise QueryError("polars is not installed: pip install 'tapeworks[polars]'") from None
-        frame: polars.DataFrame = library.from_arrow(self._table)
+        frame: polars.DataFrame = library.from_arrow(self._frame(floats))
         return frame
 
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Returns a pandas data frame; prices are exact decimals in it.
+    def to_pandas(self, *, floats: bool = False) -> "pandas.DataFrame":
+        """Returns a pandas data frame; prices and sizes are exact decimals in it, or `floats`.
+
+        pandas calculates with decimals as objects, slowly, and refuses them in `resample().ohlc()`
+        and the like. A float is the nearest to the decimal: 15 digits are exact.
 
         Raises:
             QueryError: pandas is not installed.
         """
         try:
-            return self._table.to_pandas()
+            return self._frame(floats).to_pandas()
         except ImportError:
             raise QueryError("pandas is not installed: pip install 'tapeworks[pandas]'") from None
+
+    def _frame(self, floats: bool) -> pa.Table:
+        return with_floats(self._table) if floats else self._table
 
     def to_pylist(self) -> list[dict[str, object]]:
         """Returns one dictionary a row. Times are text, exact to the nanosecond, in UTC."""
@@ -112,6 +146,42 @@ def _show(value: object) -> str:
     if "." in text and text.replace(".", "").lstrip("-").isdigit():
         text = text.rstrip("0").rstrip(".")
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def with_floats(table: pa.Table) -> pa.Table:
+    """Returns `table` with the float nearest to each decimal, also within lists."""
+    for at, field in enumerate(table.schema):
+        # By way of text: Arrow's own cast of decimals misses the nearest float for every third.
+        if pa.types.is_decimal(field.type):
+            between, wanted = pa.string(), pa.float64()
+        elif pa.types.is_list(field.type) and pa.types.is_decimal(field.type.value_type):
+            between, wanted = pa.list_(pa.string()), pa.list_(pa.float64())
+        else:
+            continue
+        values = table.column(at).cast(between).cast(wanted)
+        table = table.set_column(at, pa.field(field.name, wanted, field.nullable), values)
+    return table
+
+
+def _rows(table: pa.Table | pa.RecordBatch) -> Iterator[dict[str, object]]:
+    names = table.schema.names
+    for row in zip(*map(_moments, table.columns), strict=True):
+        yield dict(zip(names, row, strict=True))
+
+
+def _moments(column: pa.Array | pa.ChunkedArray) -> list[object]:
+    """Returns the values of `column`; a time as a datetime, or as text where there is none."""
+    if not pa.types.is_timestamp(column.type) or column.type.unit == "ns":
+        return values(column)
+    step = UNITS_PER_S["us"] // UNITS_PER_S[column.type.unit]
+    epoch = EPOCH if column.type.tz is None else EPOCH.replace(tzinfo=UTC)
+    try:
+        return [
+            None if value is None else epoch + timedelta(microseconds=value * step)
+            for value in _integers(column)
+        ]
+    except OverflowError:
+        return values(column)
 
 
 def text_columns(table: pa.Table | pa.RecordBatch) -> Iterator[tuple[str, list[object]]]:

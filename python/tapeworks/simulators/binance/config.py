@@ -9,6 +9,11 @@ from tapeworks.errors import ConfigError
 
 FEEDS = {"spot": "binance-spot", "usdm": "binance-usdm"}
 
+EPILOG = """\
+Record what it sends, in another terminal:
+  tape record binance BTCUSDT --set ws_url=ws://127.0.0.1:PORT --set rest_url=http://127.0.0.1:PORT
+"""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -81,34 +86,7 @@ def parse_arguments(arguments: Sequence[str]) -> SimulatorConfig:
     Raises:
         ConfigError: a value makes no sense.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m tapeworks.simulators.binance",
-        description="Binance on loopback; prints one JSON line with its port when it is ready.",
-    )
-    defaults = SimulatorConfig()
-    parser.add_argument("--product", choices=sorted(FEEDS), default=defaults.product)
-    parser.add_argument("--symbols", nargs="+", default=list(defaults.symbols))
-    parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--host", default=defaults.host)
-    parser.add_argument("--port", type=int, default=defaults.port)
-    parser.add_argument("--rate", type=float, default=defaults.rate)
-    parser.add_argument("--levels", type=int, default=defaults.levels)
-    parser.add_argument("--speed", type=float, default=defaults.speed)
-    parser.add_argument("--start-ns", type=int, default=0)
-    parser.add_argument("--duration", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--wait", action="store_true", help="let time begin with a listener")
-    parser.add_argument("--settle", type=float, default=defaults.settle_s, metavar="SECONDS")
-    parser.add_argument("--exit-at-end", action="store_true")
-    parser.add_argument("--with-parent", action="store_true", help="end when standard input does")
-    parser.add_argument("--playback", nargs="+", type=Path, default=[], metavar="FILE")
-    parser.add_argument("--faults", default="", metavar="seed:COUNT|FILE")
-    parser.add_argument("--full", type=Path)
-    parser.add_argument("--oracle", type=Path)
-    for name in ("ping", "pong", "age", "ban"):
-        parser.add_argument(f"--{name}-s", type=float)
-    for name in ("weight-per-minute", "messages-per-s", "ban-after", "streams-max"):
-        parser.add_argument(f"--{name}", type=int)
-    given = parser.parse_args(arguments)
+    given = _parser().parse_args(arguments)
     if given.rate <= 0 or given.speed < 0:
         raise ConfigError("expected a rate above 0 and a speed of 0 or more")
     return SimulatorConfig(
@@ -132,6 +110,113 @@ def parse_arguments(arguments: Sequence[str]) -> SimulatorConfig:
         oracle=given.oracle,
         limits=_limits(given),
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tapeworks.simulators.binance",
+        description="Binance on loopback. Prints one JSON line with its port when it is ready,\n"
+        "and serves until Ctrl-C. The market follows from the seed.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    defaults = SimulatorConfig()
+    market = parser.add_argument_group("market")
+    for name, default, metavar, told in (
+        ("seed", defaults.seed, "N", "of the random market"),
+        ("rate", defaults.rate, "N", "orders that arrive, per symbol and simulated second"),
+        ("levels", defaults.levels, "N", "price levels a side that the book holds, about"),
+        ("start-ns", defaults.start_ns, "NS", "when the market opens, ns since 1970; 0: now"),
+    ):
+        shown = f"{told} (default: {default})"
+        kind = type(default)
+        market.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=shown)
+    market.add_argument(
+        "--product",
+        choices=sorted(FEEDS),
+        default=defaults.product,
+        help=f"spot, or futures in USD (default: {defaults.product})",
+    )
+    market.add_argument(
+        "--symbols",
+        nargs="+",
+        default=list(defaults.symbols),
+        metavar="SYMBOL",
+        help=f"symbols that are traded (default: {' '.join(defaults.symbols)})",
+    )
+    market.add_argument(
+        "--playback",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="send the frames of these recordings instead of a random market; implies --wait",
+    )
+    _add_server(parser.add_argument_group("server"), defaults)
+    _add_limits(parser.add_argument_group("limits of the venue"))
+    return parser
+
+
+def _add_server(group: "argparse._ArgumentGroup", defaults: SimulatorConfig) -> None:
+    for name, default, metavar, told in (
+        ("host", defaults.host, "ADDRESS", f"address to listen on (default: {defaults.host})"),
+        ("port", defaults.port, "PORT", "port of REST and WebSocket; 0: a free one (default: 0)"),
+        (
+            "speed",
+            defaults.speed,
+            "FACTOR",
+            "simulated seconds per second; 0: as fast as the slowest connection reads (default: 1)",
+        ),
+        ("duration", defaults.duration_s, "SECONDS", "end after so much simulated time; 0: never"),
+        (
+            "settle",
+            defaults.settle_s,
+            "SECONDS",
+            "with --wait: a connection has all its streams when it asked for none for so long "
+            f"(default: {defaults.settle_s})",
+        ),
+        (
+            "faults",
+            defaults.faults,
+            "seed:COUNT|FILE",
+            "what goes wrong: COUNT faults chosen by the seed, or a JSON list of them",
+        ),
+    ):
+        kind = type(default)
+        group.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=told)
+    for name, told in (
+        ("wait", "let time begin with the first connection that has all its streams"),
+        ("exit-at-end", "end the process once all of --duration, or the recordings, was sent"),
+        ("with-parent", "end when standard input does"),
+    ):
+        group.add_argument(f"--{name}", action="store_true", help=told)
+    for name, told in (
+        ("full", "write every frame there as a JSON line, with what became of it"),
+        ("oracle", "write there at the end, as JSON, what was sent and the true books"),
+    ):
+        group.add_argument(f"--{name}", type=Path, metavar="FILE", help=told)
+
+
+def _add_limits(group: "argparse._ArgumentGroup") -> None:
+    for name, kind, told in (
+        ("ping-s", float, "seconds between pings"),
+        ("pong-s", float, "seconds in which a pong must come, or the connection is cut"),
+        ("age-s", float, "seconds after which a connection is cut"),
+        ("ban-s", float, "seconds that a ban (status 418) lasts"),
+        ("weight-per-minute", int, "request weight that REST allows within a minute"),
+        ("messages-per-s", int, "messages a second that a connection may send"),
+        ("ban-after", int, "refused requests within a minute that turn 429 into a ban"),
+        ("streams-max", int, "streams of one connection"),
+    ):
+        field = name.replace("-", "_")
+        values = {product: getattr(limits, field) for product, limits in LIMITS.items()}
+        shown = ", ".join(f"{value:g} {product}" for product, value in values.items())
+        if len(set(values.values())) == 1:
+            shown = f"{values['spot']:g}"
+        shown = f"{told} (default: {shown})"
+        group.add_argument(
+            f"--{name}", type=kind, metavar="SECONDS" if kind is float else "N", help=shown
+        )
 
 
 def _limits(given: argparse.Namespace) -> Limits:
