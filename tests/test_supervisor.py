@@ -42,6 +42,15 @@ def steady():
         beat()
         time.sleep(0.05)
 
+def unfinished():
+    on_stop(lambda *_: sys.exit(3))
+    while True:
+        beat()
+        time.sleep(0.05)
+
+def derive(processors, tape, data, source):
+    return globals()[source]()
+
 def failing():
     log.error("the reason why")
     return 7
@@ -320,6 +329,21 @@ def test_stopped_worker_ends_in_good_order(make: Callable[..., Supervisor]):
     child.process.send_signal(signal.SIGSTOP)
     supervisor.stop()
     assert supervisor.complaints == []
+
+
+def test_derivation_that_had_no_time_is_told(
+    make: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+):
+    # What was recorded is not all derived: no success.
+    monkeypatch.setitem(MEMBERS["worker"], "derive", "workers_of_a_test:derive")
+    supervisor = make("unfinished")
+    supervisor.children = [Child(Worker("derive", "unfinished"), supervisor.logs / "one.log", 9999)]
+    supervisor.start()
+    [child] = supervisor.children
+    until(supervisor, lambda: child.beat_at > child.started)
+    supervisor.stop()
+    [complaint] = supervisor.complaints
+    assert "derive-unfinished had no time to derive everything" in complaint
 
 
 def test_second_recorder_of_a_source_is_refused_at_once(make: Callable[..., Supervisor]):

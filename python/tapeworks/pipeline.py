@@ -69,6 +69,8 @@ log = logging.getLogger("tapeworks.pipeline")
 ORDER = ("recorder", "derive", "sink")
 # Of the time for stopping, what is over when the workers of each kind must be gone.
 STOP_SHARES = {"recorder": 0.5, "derive": 0.75, "sink": 1.0}
+# What one that ends with `EXIT_INCOMPLETE` did not finish. A recorder tells it by its outcome.
+WORK = {"derive": "derive", "sink": "store"}
 CATCH_UP_S_MAX = 86_400.0
 REFUSED_RETRY_MS = 60_000
 # One that is busy without a sign of life may be so for so many times `hang_ms`.
@@ -416,9 +418,10 @@ class Supervisor:
                 pid = child.process.pid
                 self.complaints.append(f"{name} {NOT_ENDING} (process {pid}): {NOT_ENDING_ADVICE}")
             return
-        if (code := child.process.returncode) == EXIT_INCOMPLETE and child.worker.kind == "sink":
+        if (code := child.process.returncode) == EXIT_INCOMPLETE and child.worker.kind in WORK:
+            work = WORK[child.worker.kind]
             self.complaints.append(
-                f"{name} had no time to store everything; it goes on there at the next start"
+                f"{name} had no time to {work} everything; it goes on there at the next start"
             )
         elif code not in (0, EXIT_INCOMPLETE):
             last = child.last_line()

@@ -137,6 +137,15 @@ def received(records: Buffer, at: int = 0) -> int:
     return ts
 
 
+def received_next(reader: TapeReader, absent: int) -> int:
+    """Takes the next item of a tape; returns its receive time, or `absent` if there is no item."""
+    if reader.kind == "blobs":
+        blobs = reader.read_blobs(1)
+        return blobs[0].ts_recv if blobs else absent
+    batch = reader.read(1)
+    return absent if batch is None else received(batch)
+
+
 def place_at(reader: TapeReader, offset: int) -> Place:
     """Returns the place at `offset` of the tape that `reader` reads."""
     return Place(offset, reader.id, reader.fingerprint(offset))

@@ -5,6 +5,7 @@ import runpy
 import shutil
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,13 @@ from tapeworks.config import Section, Value, parse, write_toml
 from tapeworks.errors import ConfigError, ProcessorError, TapeError
 from tapeworks.jobs.inspection import state_faults
 from tapeworks.pipeline import processors_of
+from tapeworks.processors import derive
 from tapeworks.processors.base import Processor, ProcessorConfig, loss_gap
 from tapeworks.processors.derive import STEPS, Derivation
 from tapeworks.processors.python_stage import PythonStage
 from tapeworks.settings import resolve_config
 from tapeworks.tape import list_offsets, tape_hash
+from tapeworks.worker import EXIT_INCOMPLETE
 
 TABLE = {name: (source, target) for name, source, target in processor_table()}
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -263,6 +266,27 @@ def test_a_processor_that_raises_stops_alone(tapes: Path, tmp_path: Path) -> Non
     derivation.close()
     with pytest.raises(ProcessorError, match=r"Raising\.process raised at input offset 0.*price"):
         derivation.raise_failure()
+
+
+def test_stop_with_input_left_is_no_success(
+    tapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # There is no time for what is published: the code of the worker says so, and the next derives
+    # it. A source of which nothing was recorded lacks nothing.
+    config = resolve_config(Section())
+    data = tmp_path / "data"
+    source_of(tapes, data)
+    monkeypatch.setattr(derive, "on_stop", lambda stop: stop(15, None))
+    processors = replace(config.processors, batch_items=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(derive, "DRAIN_S_MAX", 0.0)
+        code = derive.run_worker(processors, config.tape, data, "binance-spot")
+    assert code == EXIT_INCOMPLETE
+    assert "items of input left" in caplog.text
+    caplog.clear()
+    assert derive.run_worker(config.processors, config.tape, data, "binance-spot") == 0
+    assert derive.run_worker(config.processors, config.tape, data, "binance-futures") == 0
+    assert caplog.text == ""
 
 
 def test_notes_of_a_running_stage_are_logged_and_let_go(

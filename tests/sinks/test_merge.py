@@ -225,6 +225,31 @@ def test_merge_that_outlives_its_sink_changes_nothing(spine, maker, is_changed, 
     spine.drain()
 
 
+@pytest.mark.parametrize("step", ["file_sha256", "sum_file"])
+def test_merge_of_a_closed_sink_is_given_up_at_once(spine, maker, step, monkeypatch):
+    # A stop waits for the merge: it hashes and compares no whole day to its end before it looks.
+    store(spine, maker)
+    expected = rows_of(spine)
+    sink = ParquetSink(ParquetConfig(), spine.path, spine.source, TOPIC)
+    sink.open()
+    sink._compaction.quiet_s = 0.0
+    real, finished = getattr(compaction, step), []
+
+    def closing(*arguments):
+        sink.close()
+        found = real(*arguments)
+        finished.append(found)
+        return found
+
+    monkeypatch.setattr(compaction, step, closing)
+    with pytest.raises(LakeError, match="given up: the sink was closed"):
+        sink.run_maintenance()
+    assert finished == []
+    monkeypatch.undo()
+    assert rows_of(spine) == expected
+    assert not faults(spine)
+
+
 def test_row_that_comes_late_does_not_rewrite_its_day(spine, maker, monkeypatch):
     # A day that is over is one file. Single rows come for it again and again, each long enough
     # after the last: the day is not written anew for each, but once they are an eighth of it, or

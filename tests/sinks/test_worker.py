@@ -29,6 +29,8 @@ from tapeworks.views.audit import audit
 from tapeworks.views.status import Status
 
 NORMALIZED, DEAD = "market-data.normalized", "market-data.dead"
+# Where the head of a segment says in which boot it was written.
+BOOT = 264
 
 
 def settings(*folders: SpineFolder):
@@ -41,6 +43,12 @@ def member_of(spine: SpineFolder, topic: str = NORMALIZED, policy: FlushPolicy |
     config = ParquetConfig()
     sink = ParquetSink(config, spine.path, spine.source, topic)
     return Member(Feeder(sink, spine.tape(topic), policy or config.policy, name="sink-parquet"))
+
+
+def members_of(spine: SpineFolder, *, live: bool) -> list[Member]:
+    """Returns what the process of the lake's sink feeds from the tape that `spine` has."""
+    made = worker.feeders(settings(spine), "parquet", live=live)
+    return [Member(feeder) for feeder in made if feeder.topic == NORMALIZED]
 
 
 class Refused(ParquetSink):
@@ -111,6 +119,7 @@ def test_sink_reports_what_it_does_not_store(spine, maker, caplog):
     assert any("sink-parquet: market-data.normalized: not stored" in t for t in source.troubles)
     member.retry_at = 0.0
     assert member.step() == 3
+    member.step(is_full=True)
     assert member.failure is None
     worker._tell(spine.path / "state", "parquet", [member])
     assert Status(spine.path).sample().sources[0].troubles == []
@@ -140,6 +149,48 @@ def test_error_that_nobody_foresaw_stops_one_feeder_alone(spine, maker, tmp_path
     for member in members:
         member.feeder.close()
     other.close()
+
+
+def test_what_was_only_read_is_not_stored_again(spine, maker, caplog):
+    # Every flush raises: to read once more is no success, and the status goes on telling it.
+    class Broken(ParquetSink):
+        is_broken = True
+
+        def flush(self, place=None):
+            if self.is_broken:
+                raise ZeroDivisionError("no such thing")
+            super().flush(place)
+
+    spine.append(maker.definitions())
+    sink = Broken(ParquetConfig(), spine.path, spine.source, NORMALIZED)
+    member = Member(Feeder(sink, spine.tape(), FlushPolicy()))
+    for _ in range(3):
+        member.retry_at = 0.0
+        assert member.step() == 3
+        assert member.step(is_full=True) == 0
+        assert member.troubles() != []
+    assert caplog.text.count("not stored until this is mended") == 1
+    sink.is_broken, member.retry_at = False, 0.0
+    assert member.step() == 3
+    assert member.troubles() != []
+    member.step(is_full=True)
+    assert member.troubles() == []
+    assert sink.committed.offset == 3
+    member.feeder.close()
+
+
+def test_quiet_tape_that_is_mended_is_told_no_more(spine, maker):
+    # All of it is stored, it cannot be opened for a while, and nothing comes after.
+    spine.append(maker.definitions())
+    spine.drain()
+    member = member_of(spine)
+    with unreadable(spine.tape(), "loop"):
+        member.step()
+        assert member.troubles() != []
+    member.retry_at = 0.0
+    assert member.step() == 0
+    assert member.troubles() == []
+    member.feeder.close()
 
 
 def test_upkeep_goes_on_whatever_is_raised(spine, maker, monkeypatch, caplog):
@@ -196,6 +247,75 @@ def test_stop_with_input_left_says_so(spine, maker, monkeypatch, caplog):
     assert worker._drain_all(members) is True
     assert members[0].feeder.sink.committed.offset == 5_003
     members[0].feeder.close()
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_tape_that_is_not_opened_is_not_done(spine, maker, monkeypatch, caplog, is_stored):
+    # A tape of an earlier boot that no writer has opened since is not read: what is on it is left,
+    # and no end is a good one, unless all of it is stored.
+    spine.append(maker.definitions())
+    if is_stored:
+        spine.drain(name="sink-parquet")
+    spine.close()
+    [segment] = spine.tape().glob("*.seg")
+    image = bytearray(segment.read_bytes())
+    image[BOOT] ^= 1
+    segment.write_bytes(image)
+    monkeypatch.setattr(worker, "DRAIN_S_MAX", 0.1)
+    [member] = members_of(spine, live=True)
+    assert worker._drain_all([member]) is is_stored
+    assert ("stopped with 3 items that are not stored" in caplog.text) is not is_stored
+    member.feeder.close()
+
+
+def test_stop_has_one_time_for_all_feeders(spine, maker, monkeypatch):
+    # Four sinks refuse to the end: together they take no longer than one, and one behind them
+    # still stores what is on its tape.
+    spine.append(maker.definitions())
+    refused = [
+        Member(Feeder(sink, spine.tape(), FlushPolicy()))
+        for sink in (
+            Refused(ParquetConfig(), spine.path, f"source-{number}", NORMALIZED)
+            for number in range(4)
+        )
+    ]
+    member = member_of(spine)
+    monkeypatch.setattr(worker, "DRAIN_S_MAX", 3.0)
+    began = time.monotonic()
+    with pytest.raises(SinkUnavailable, match="the disk is full"):
+        worker._drain_all([*refused, member])
+    assert time.monotonic() - began < 9.0
+    assert member.feeder.sink.committed.offset == 3
+    for one in (*refused, member):
+        one.feeder.close()
+
+
+def test_close_that_fails_leaves_nothing_open_and_hides_no_error(spine, maker, monkeypatch, caplog):
+    # Of three sinks one cannot be closed, and one cannot be flushed: all are closed, the thread of
+    # upkeep has ended, and what is raised is why nothing was stored.
+    closed = []
+
+    class Sticky(ParquetSink):
+        def flush(self, place=None):
+            raise ZeroDivisionError("cannot be flushed")
+
+        def close(self):
+            super().close()
+            closed.append(self)
+            raise RuntimeError("cannot be closed either")
+
+    spine.append(maker.definitions())
+    sinks = [
+        Sticky(ParquetConfig(), spine.path, f"source-{number}", NORMALIZED) for number in range(3)
+    ]
+    made = [Feeder(sink, spine.tape(), FlushPolicy()) for sink in sinks]
+    monkeypatch.setattr(worker, "feeders", lambda *_, **__: made)
+    monkeypatch.setattr(worker, "on_stop", lambda stop: stop(15, None))
+    with pytest.raises(ZeroDivisionError, match="cannot be flushed"):
+        worker.run_worker(settings(spine), "parquet")
+    assert closed == sinks
+    assert caplog.text.count("cannot be closed either") == 3
+    assert "maintenance" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_import_without_time_for_all_is_no_success(spine, maker, monkeypatch):

@@ -27,7 +27,7 @@ Ctrl-C and SIGTERM end it in good order. It exits with
   0  it was stopped, and everything requested was done
   1  it failed: another process does this work, or a tape is damaged (`tape verify` shows it)
   2  wrong arguments or settings: a restart does not help
-  3  the venue refuses a request, or not everything requested was recorded
+  3  the venue refuses a request, or not everything was recorded, derived or stored
 """
 
 EXIT_CODES = {EXIT_REFUSED: EXIT_INCOMPLETE, EXIT_DAMAGED: EXIT_FAILED}

@@ -42,6 +42,8 @@ COVER_S = 1.0
 INDEX_S = 10.0
 BOOKS = "market-data.book"
 SAVE_BYTES = 256 << 20
+# A worker that ended in good order, and had no time to derive everything.
+EXIT_INCOMPLETE = 3
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,11 @@ class Derivation:
             if time.monotonic() >= deadline:
                 return False
         return not self._waiting and not self.failures
+
+    def unopened(self) -> list[str]:
+        """Returns the topics of tapes that are there, and that their recorder has yet to open."""
+        topics = {step.source for step in self._waiting}
+        return sorted(topic for topic in topics if _is_ready(self._tapes / topic, live=False))
 
     def lags(self) -> dict[str, int]:
         """Returns, by topic, how many published items each stage has yet to take."""
@@ -298,8 +305,10 @@ def _is_ready(tape: Path, live: bool) -> bool:
         return not live
 
 
-def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: str) -> None:
+def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: str) -> int:
     """Derives everything of `source` until SIGTERM, then takes what is published and ends.
+
+    Returns `EXIT_INCOMPLETE` if there was no time for all; the next start goes on there.
 
     Raises:
         TapeError: a tape is corrupt, locked, or cannot be written.
@@ -330,11 +339,20 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
             if time.monotonic() - indexed >= INDEX_S:
                 indexed = time.monotonic()
                 derivation.index_books()
-        if not derivation.drain():
-            log.warning("%s: stopped with input left; the next start continues there", source)
+        is_done = derivation.drain(DRAIN_S_MAX)
+        left = 0 if is_done else sum(derivation.lags().values())
+        for topic in derivation.unopened():
+            log.warning("%s: %s waits for a recorder to open it; nothing is derived", source, topic)
+        if left:
+            log.warning(
+                "%s: stopped with %d items of input left; the next start goes on there",
+                source,
+                left,
+            )
     finally:
         derivation.close()
     derivation.raise_failure()
+    return EXIT_INCOMPLETE if left else 0
 
 
 def _write_lags(path: Path, lags: Mapping[str, int]) -> None:

@@ -36,7 +36,7 @@ from tapeworks.tape import (
     note_loss,
     open_tape,
     place_at,
-    received,
+    received_next,
     save_offset,
 )
 
@@ -281,17 +281,25 @@ class Feeder:
         return 0 if self._reader is None else self.sink.pending[1]
 
     @property
-    def backlog(self) -> int:
-        """The number of durable items that are not yet final."""
+    def stored(self) -> int | None:
+        """The offset before which all is final; none while the tape is not open."""
         if self._reader is None:
-            return 0
+            return None
         committed = self.sink.committed
-        stored = self._reader.first if committed is None else committed.offset
-        return max(0, self._reader.durable - stored)
+        return self._reader.first if committed is None else committed.offset
+
+    @property
+    def backlog(self) -> int:
+        """The number of durable items that are not yet final, as far as is known."""
+        stored, reader = self.stored, self._reader or open_tape(self._tape)
+        if stored is None and self._name is not None:
+            stored = load_offset(self._tape, self._name)
+        return 0 if reader is None else max(0, reader.durable - max(stored or 0, reader.first))
 
     @property
     def _unread(self) -> bool:
-        return self._reader is not None and self._reader.position < self._reader.durable
+        reader = self._reader
+        return self.backlog > 0 if reader is None else reader.position < reader.durable
 
     def step(self, *, is_full: bool = False) -> int:
         """Moves one batch and flushes when it is due; returns how many records it moved.
@@ -344,7 +352,7 @@ class Feeder:
         while True:
             try:
                 self.flush()
-                return is_done
+                return is_done or not self._unread
             except SinkUnavailable as error:
                 if time.monotonic() + error.retry_after_ms / 1000 > deadline:
                     raise
@@ -389,7 +397,7 @@ class Feeder:
         """
         self.sink.flush(place_at(reader, expected))
         reader.seek(first)
-        ts_end = _received_next(reader)
+        ts_end = received_next(reader, UNKNOWN)
         reader.seek(first)
         reader_name, ts_start = self._name or "sink", self.sink.received
         cause = reader.loss_cause(expected)
@@ -490,11 +498,3 @@ class Feeder:
         self._failures = min(self._failures + 1, 16)
         self._retry_at = time.monotonic() + delay_s
         log.warning("%s: retry in %.1f s: %s", self._tape.name, delay_s, error)
-
-
-def _received_next(reader: TapeReader) -> int:
-    if reader.kind == "blobs":
-        blobs = reader.read_blobs(1)
-        return blobs[0].ts_recv if blobs else UNKNOWN
-    batch = reader.read(1)
-    return UNKNOWN if batch is None else received(batch)

@@ -12,11 +12,10 @@ than one commit takes. Views never see a row twice; other readers may for the mi
 renaming and deleting.
 """
 
-import hashlib
 import itertools
 import logging
 import time as clock
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from tapeworks import commits, lake
 from tapeworks.errors import LakeError
 from tapeworks.lake import LakeFile, Table
 from tapeworks.sinks.commit_log import Changes, CommitLog
-from tapeworks.sinks.contents import RowSum, batches_of, sum_file
+from tapeworks.sinks.contents import RowSum, batches_of, go_on, hash_of, sum_file
 from tapeworks.sinks.writer import with_required, write_table_file
 from tapeworks.time_columns import (
     REST,
@@ -155,7 +154,7 @@ class Compaction:
                 level=self.compression_level,
                 tape=_tape_of(files[0].path),
             )
-            compare(hashes, staged, stored.sha256, schema)
+            compare(hashes, staged, stored.sha256, schema, self._check)
             removes = tuple(file.path.relative_to(self.log.root).as_posix() for file in files)
             self.log.commit(Changes((stored,), removes, attempt), None, {})
         finally:
@@ -168,7 +167,7 @@ class Compaction:
         hashes, damaged = {}, []
         for file in files:
             stored = live.get(file.path.relative_to(self.log.root).as_posix())
-            if stored is None or file_sha256(file.path) != stored.sha256:
+            if stored is None or file_sha256(file.path, self._check) != stored.sha256:
                 damaged.append(file)
             else:
                 hashes[file.path] = stored.sha256
@@ -176,6 +175,11 @@ class Compaction:
             self._refuse(damaged, "missing or changed since they were written: `tape lake verify`")
             return None
         return hashes
+
+    def _check(self) -> None:
+        """Ends a merge whose sink was closed: a stop waits for it."""
+        if self.log.closed:
+            raise LakeError("given up: the sink was closed")
 
     def _refuse(self, files: list[LakeFile], why: str) -> None:
         self.refused.update(file.path.relative_to(self.log.root).as_posix() for file in files)
@@ -197,12 +201,11 @@ class Compaction:
             )
             large = [name for name in schema.names if pa.types.is_binary(schema.field(name).type)]
             if large:
-                conditions = _slices_by_bytes(files, time, large[0])
+                conditions = _slices_by_bytes(files, time, large[0], self._check)
             else:
                 conditions = _chunks(connection, source, time)
             for condition in conditions:
-                if self.log.closed:
-                    raise LakeError("given up: the sink was closed")
+                self._check()
                 relation = connection.sql(
                     f"select * from {source} where {condition} "
                     f"order by symbol nulls first, {time}, {time}{REST}, tape_offset"
@@ -262,14 +265,16 @@ def _slices(symbol: str | None, time: str, count: int, first: int, last: int) ->
         yield f"{chosen} and {condition}"
 
 
-def _slices_by_bytes(files: list[LakeFile], time: str, large: str) -> Iterator[str]:
+def _slices_by_bytes(
+    files: list[LakeFile], time: str, large: str, check: Callable[[], None]
+) -> Iterator[str]:
     """Yields conditions that each select rows of few enough bytes, in the order of time.
 
     Rows of one microsecond stay together. Few of them are large: frames come one after the other.
     """
     times, sizes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for file in files:
-        for batch in batches_of(file.path):
+        for batch in batches_of(file.path, check):
             rows = split_times(batch.select([time, large]))
             dated = rows.filter(pc.is_valid(rows[time]))
             times.append(dated[time].cast(pa.int64()).to_numpy())
@@ -325,7 +330,13 @@ def _union(schemas: list[pa.Schema]) -> pa.Schema:
     return with_required(widest, nullable | (set(widest.names) - everywhere))
 
 
-def compare(hashes: dict[Path, str], merged: Path, sha256: str, schema: pa.Schema) -> None:
+def compare(
+    hashes: dict[Path, str],
+    merged: Path,
+    sha256: str,
+    schema: pa.Schema,
+    check: Callable[[], None] = go_on,
+) -> None:
     """Reads the files of `hashes` and `merged` from the disk, and compares all that they hold.
 
     Raises:
@@ -334,8 +345,8 @@ def compare(hashes: dict[Path, str], merged: Path, sha256: str, schema: pa.Schem
     """
     before = RowSum()
     for path, expected in hashes.items():
-        before += sum_file(path, expected, schema)
-    after = sum_file(merged, sha256, schema)
+        before += sum_file(path, expected, schema, check)
+    after = sum_file(merged, sha256, schema, check)
     if before != after:
         raise LakeError(
             f"{merged}: expected {before.rows} rows of the files that it replaces, got "
@@ -343,11 +354,11 @@ def compare(hashes: dict[Path, str], merged: Path, sha256: str, schema: pa.Schem
         )
 
 
-def file_sha256(path: Path) -> str | None:
+def file_sha256(path: Path, check: Callable[[], None] = go_on) -> str | None:
     """Returns the hash of a file; none if there is no such file."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hash_of(file, check)
     except FileNotFoundError:
         return None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tapeworks.durable import replace_file
-from tapeworks.errors import TapeLockedError, TapeworksError
+from tapeworks.errors import SinkUnavailable, TapeLockedError, TapeworksError
 from tapeworks.heartbeat import beat
 from tapeworks.registry import load_member
 from tapeworks.sinks.base import Feeder, HasSinks, WriterLock
@@ -77,16 +77,24 @@ class Member:
         if self.failure is not None and time.monotonic() < self.retry_at:
             return 0
         try:
+            before = None if self.failure is None else self.feeder.stored
             moved = self.feeder.step(is_full=is_full)
+            if self.failure is not None and self._is_mended(before):
+                log.info("%s: stored again", self.feeder.label)
+                self.failure = None
         except TapeLockedError:
             raise
         except Exception as error:
             self._fail(error)
             return 0
-        if self.failure is not None and moved:
-            log.info("%s: stored again", self.feeder.label)
-            self.failure = None
         return moved
+
+    def _is_mended(self, before: int | None) -> bool:
+        """Whether a step stored something, or left nothing to store: to read proves nothing."""
+        stored = self.feeder.stored
+        if stored is None:
+            return False
+        return (before is not None and stored > before) or not self.feeder.backlog
 
     def _fail(self, error: Exception) -> None:
         if told_of(error) != told_of(self.failure):
@@ -99,10 +107,14 @@ class Member:
                 exc_info=stack,
             )
         self.failure, self.retry_at = error, time.monotonic() + FAILED_S
+        self.close()
+
+    def close(self) -> None:
+        """Closes the feeder; what that fails at is logged."""
         try:
             self.feeder.close()
-        except Exception as second:
-            log.error("%s: cannot be closed: %s", self.feeder.label, told_of(second))
+        except Exception as error:
+            log.error("%s: cannot be closed: %s", self.feeder.label, told_of(error))
 
     def run_maintenance(self, stopping: threading.Event) -> None:
         """Does all upkeep that is due; what it fails at is tried again ever later."""
@@ -171,7 +183,7 @@ def run_worker(config: HasSinks, name: str) -> int:
     finally:
         stopping.set()
         for member in members:
-            member.feeder.close()
+            member.close()
         upkeep.join()
 
 
@@ -179,7 +191,7 @@ def step_all(members: Sequence[Member]) -> int:
     """Moves one batch of each feeder; returns how many records were moved.
 
     All together hold no more than `HELD_BYTES_MAX` and one batch: beyond that the largest is
-    flushed, and while that fails nothing is read.
+    flushed, and while that fails nothing is read, from no tape: the tapes keep it.
     """
     moved, held = 0, {id(member): member.feeder.held_bytes for member in members}
     total = sum(held.values())
@@ -216,23 +228,49 @@ def _maintain(members: Sequence[Member], stopping: threading.Event) -> None:
 def _drain_all(members: Sequence[Member]) -> bool:
     """Drains every feeder; one that fails must not keep the others from it.
 
-    Returns whether there was time for all that is durable.
+    All together get `DRAIN_S_MAX`. Returns whether there was time for all that is durable.
     """
-    failure: Exception | None = None
-    is_done = True
+    deadline = time.monotonic() + DRAIN_S_MAX
+    failures: dict[int, Exception] = {}
+    left, pause_s = _drain_once(members, deadline, failures)
+    while left and time.monotonic() + pause_s < deadline:
+        time.sleep(pause_s)
+        left, pause_s = _drain_once(left, deadline, failures)
     for member in members:
-        beat()
-        try:
-            if not member.feeder.drain(DRAIN_S_MAX):
-                is_done = False
-                log.warning(
-                    "%s: stopped with %d items that are not stored; the next start goes on there",
-                    member.feeder.label,
-                    member.feeder.backlog,
-                )
-        except Exception as error:
-            log.error("%s: not stored: %s", member.feeder.label, told_of(error))
-            failure = failure or error
-    if failure is not None:
+        if (failure := failures.get(id(member))) is not None:
+            log.error("%s: not stored: %s", member.feeder.label, told_of(failure))
+    for member in left:
+        if id(member) not in failures:
+            log.warning(
+                "%s: stopped with %d items that are not stored; the next start goes on there",
+                member.feeder.label,
+                member.feeder.backlog,
+            )
+    for failure in failures.values():
         raise failure
-    return is_done
+    return not left
+
+
+def _drain_once(
+    members: Sequence[Member], deadline: float, failures: dict[int, Exception]
+) -> tuple[list[Member], float]:
+    """Drains each of `members` for a fair part of the time left, and of what the others spare.
+
+    Returns those that need more time, and how long to wait until one of them may take something.
+    """
+    waiting, pauses = [], []
+    for at, member in enumerate(members):
+        beat()
+        seconds = max(0.0, deadline - time.monotonic()) / (len(members) - at)
+        failures.pop(id(member), None)
+        try:
+            if not member.feeder.drain(seconds):
+                waiting.append(member)
+                pauses.append(0.0)
+        except SinkUnavailable as error:
+            failures[id(member)] = error
+            waiting.append(member)
+            pauses.append(error.retry_after_ms / 1000)
+        except Exception as error:
+            failures[id(member)] = error
+    return waiting, min(pauses, default=0.0)
