@@ -19,6 +19,7 @@ from tapeworks import commits, lake
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, Table
 from tapeworks.time_columns import nanosecond_times, split_sql
+from tapeworks.views.columns import described
 from tapeworks.views.interruptible import run_interruptibly
 from tapeworks.views.tail import Part, SourceTail
 from tapeworks.views.times import format_interval, parse_interval
@@ -52,6 +53,7 @@ BARS_OF_LENGTH = re.compile(r"bars_(\d+(?:ms|s|m|h|d|w))")
 MAYBE_BAD = 32
 # Statements whose rows are the answer.
 ANSWERED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
+DESCRIBE = re.compile(r"\s*(?:describe|desc)\s+([a-z_0-9]+)\s*;?\s*", re.IGNORECASE)
 WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 
@@ -143,7 +145,11 @@ class Engine:
                 # A statement that gives no rows is answered with none.
                 return pa.table({}) if relation is None else relation.to_arrow_table()
 
-            return run_interruptibly(rows, connection.interrupt)
+            found = run_interruptibly(rows, connection.interrupt)
+        match = DESCRIBE.fullmatch(sql)
+        if match and (name := match[1].lower()) in tables:
+            return described(table_of(name), found)
+        return found
 
     def bars_of_length(self) -> list[str]:
         """Returns the views of bars of one length, for each length that is built."""
