@@ -356,6 +356,13 @@ def test_core_reads_time_in_one_place():
     assert not bad, bad
 
 
+def test_contributing_names_all_that_may_start_threads():
+    # The rule in words is the rule that is held.
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    [rule] = re.findall(r"^- Only (.*?) and the simulators start\s", text, re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`([^`]+)`", rule)) == MAY_START
+
+
 @pytest.mark.parametrize(
     ("user", "used", "allowed"),
     [("sinks", "tape", True), ("sinks", "views", False), ("tape", "feeds", False)],

@@ -8,6 +8,7 @@ from tapeworks import _core
 @pytest.mark.parametrize(
     ("of", "name", "number"),
     [
+        ("feed", "binance-usdm", 2),
         ("kind", "tick", 11),
         ("kind", "subscription", 12),
         ("subscription_state", "spoke", 3),

@@ -19,6 +19,7 @@ import tapeworks as tw
 from tapeworks._core import TapeReader
 from tapeworks.cli.settings import load
 from tapeworks.errors import VenueError
+from tapeworks.feeds import opening
 from tapeworks.feeds import session as recorder
 from tapeworks.feeds.binance import BinanceConfig
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE, Outcome
@@ -180,6 +181,40 @@ def test_unknown_symbol_stops_before_starting(venue, tmp_path):
     with pytest.raises(VenueError, match="symbols"):
         play(venue.config(), tmp_path, scenario)
     assert venue.fault()["connects"] == 0
+
+
+def test_search_for_unknown_symbols_has_one_time(venue, tmp_path, monkeypatch):
+    # The venue refuses every half, slowly: which symbols it knows is not asked of all 64 one by
+    # one before the recorder says that it is refused.
+    monkeypatch.setattr(opening, "OPENING_S_MAX", 1.0)
+    for _ in range(200):
+        venue.fault(refuse=400, after=0)
+    venue.fault(hang=0.3)
+
+    async def scenario(newest):
+        await asyncio.sleep(60)
+
+    symbols = tuple(f"S{number}USDT" for number in range(64))
+    with pytest.raises(VenueError, match="symbols"):
+        play(venue.config(symbols=symbols), tmp_path, scenario)
+    assert 1 < len(venue.fault()["requests"]) < 8
+
+
+def test_definitions_that_are_late_hold_up_no_recording(venue, tmp_path, monkeypatch):
+    # No answer comes in the time for all requests: the streams are recorded, and what was asked
+    # is asked again behind them.
+    monkeypatch.setattr(opening, "OPENING_S_MAX", 0.5)
+    monkeypatch.setattr(opening, "OPENING_S", 300.0)
+    venue.fault(hang=1.5)
+
+    async def scenario(newest):
+        await until(lambda: len(asked()) > 1)
+
+    def asked():
+        return [path for _, path in venue.fault()["requests"] if "exchangeInfo" in path]
+
+    play(venue.config(), tmp_path, scenario)
+    assert_no_trade_is_missing(tmp_path)
 
 
 def test_cut_is_a_gap_and_the_books_are_fetched_anew(venue, tmp_path):

@@ -8,10 +8,11 @@ use tapeworks_core::record::{
     self, BlobKind, Channel, GapCause, GapState, Kind, MarkerCode, Side, SubscriptionState,
     SyncState,
 };
-use tapeworks_core::DecodeReason;
+use tapeworks_core::{DecodeReason, FeedId};
 
 /// Each enum whose numbers are stored, and the names of its numbers.
 const ENUMS: &[(&str, &[&str])] = &[
+    ("feed", FeedId::NAMES),
     ("kind", Kind::NAMES),
     ("side", Side::NAMES),
     ("channel", Channel::NAMES),

@@ -7,7 +7,7 @@ stored as of the wrong feed, and not one update of a book. So frames are counted
 import re
 from collections import Counter
 
-from tapeworks._core import TapeReader, decode
+from tapeworks._core import TapeReader, decode, numbers
 from tapeworks.errors import TapeworksError
 from tapeworks.feeds.captures import REST, TEXT, Captured
 
@@ -19,7 +19,8 @@ _STARTS_WITHIN = 512
 UNDECODED_PART = 0.9
 LETTERS = 4_096
 SAMPLES = 20
-FEEDS = ("binance-spot", "binance-usdm")
+# All that the core decodes: for a foreign one, it needs a decoder from outside.
+FEEDS = tuple(name for name in numbers("feed") if name != "foreign")
 # Any time of receipt will do.
 TS = 10**18
 
