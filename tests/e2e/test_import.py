@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tapeworks.cli.held import RECORDS
+from tapeworks.tape import TapeReader
+
 START = "from tapeworks.cli import main; main()"
 STARTED_NS = 1_723_161_255_000_000_000
 
@@ -180,6 +183,68 @@ def test_capture_that_is_older_than_its_source_is_refused(tmp_path: Path):
     shown = tape("import", "binance-spot", "early.txt", cwd=tmp_path)
     assert shown.returncode == 2
     assert "--source NAME" in shown.stderr
+    assert stored(tmp_path) == [(2_000, 2_000)]
+
+
+def on_tape(folder: Path) -> tuple[int, int]:
+    """Returns the frames on the raw tape, and how many of them differ."""
+    reader = TapeReader(folder / "data/tape/binance-spot/market-data.raw")
+    bodies, newest = [], 0
+    while blobs := reader.read_blobs():
+        for blob in blobs:
+            assert blob.ts_recv >= newest
+            newest = blob.ts_recv
+        bodies += [bytes(blob.body) for blob in blobs if blob.kind != RECORDS]
+    return len(bodies), len(set(bodies))
+
+
+def imported(folder: Path, *names: str) -> None:
+    shown = tape("import", "binance-spot", *names, cwd=folder)
+    assert shown.returncode == 0, (names, shown.stderr)
+
+
+def test_captures_of_the_same_minute_are_each_stored_once(tmp_path: Path):
+    # Two captures whose frames alternate, and a third with some of both; each again, alone and
+    # together with the others, in any order.
+    write_capture(tmp_path / "odd", list(range(1, 400, 2)))
+    write_capture(tmp_path / "even", list(range(2, 401, 2)))
+    write_capture(tmp_path / "both", list(range(300, 451)))
+    names = ("odd", "even", "both")
+    for name, count in zip(names, (200, 400, 450), strict=True):
+        imported(tmp_path, name)
+        assert on_tape(tmp_path) == (count, count)
+    for again in (["even"], ["odd"], ["both"], ["both", "odd"], ["odd", "even", "both", "even"]):
+        imported(tmp_path, *again)
+        assert on_tape(tmp_path) == (450, 450), again
+    sql = "select count(*) as n, count(distinct trade_id) as ids from trades"
+    shown = tape("query", sql, "--format", "json", cwd=tmp_path)
+    assert json.loads(shown.stdout) == [{"n": 450, "ids": 450}]
+
+
+def test_files_that_overlap_are_stored_once_in_one_import_or_in_several(tmp_path: Path):
+    # The second begins with the last frames of the first. Both at once, then each alone; and a
+    # frame that a capture holds twice is there twice.
+    write_quotes(tmp_path / "all", 1_200)
+    lines = (tmp_path / "all").read_text().splitlines()
+    ack = f'{STARTED_NS + 700 * 50_000_000} {{"result":null,"id":1}}'
+    (tmp_path / "a").write_text("\n".join(lines[:700]) + "\n")
+    (tmp_path / "b").write_text("\n".join([*lines[300:701], ack, ack, *lines[701:]]) + "\n")
+    for given in (["a", "b"], ["b"], ["a"], ["a", "b"]):
+        imported(tmp_path, *given)
+        assert on_tape(tmp_path) == (1_202, 1_201), given
+    assert stored(tmp_path) == [(1_200, 1_200)]
+
+
+def test_file_that_is_older_than_the_one_before_it_is_refused(tmp_path: Path):
+    # What is before it is imported, and says so; nothing of it gets a receive time of later.
+    write_quotes(tmp_path / "all", 4_000)
+    lines = (tmp_path / "all").read_text().splitlines()
+    (tmp_path / "early").write_text("\n".join(lines[:100]) + "\n")
+    (tmp_path / "late").write_text("\n".join(lines[2_000:]) + "\n")
+    shown = tape("import", "binance-spot", "late", "early", cwd=tmp_path)
+    assert shown.returncode == 2
+    assert "--source NAME" in shown.stderr
+    assert "the 2,000 frames before it are imported as binance-spot" in shown.stderr
     assert stored(tmp_path) == [(2_000, 2_000)]
 
 

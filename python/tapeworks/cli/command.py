@@ -3,11 +3,16 @@
 Help is text, not boxes: no other library is loaded for it, and it reads the same in a pipe.
 """
 
-from collections.abc import Callable
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
+
+OUTPUT, ERRORS = "standard output", "standard error"
 
 
 def write_epilog(text: str | None, formatter: Any) -> None:
@@ -15,6 +20,35 @@ def write_epilog(text: str | None, formatter: Any) -> None:
     if text:
         formatter.write_paragraph()
         formatter.write(text.rstrip() + "\n")
+
+
+def is_of_output(error: BaseException | None) -> bool:
+    """Whether what we print failed to be written: what else breaks is no end of its reader."""
+    return isinstance(error, OSError) and error.filename in (OUTPUT, ERRORS)
+
+
+def discard_output() -> None:
+    """Lets go of what is still buffered and cannot be written: it must not complain at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+@contextlib.contextmanager
+def ending_with(code: int) -> Iterator[None]:
+    """Prints what the block prints, and ends the command with `code`.
+
+    A verdict is one also where its reader has seen enough, as in `tape gaps --check | head -1`.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        if not is_of_output(error):
+            raise
+        discard_output()
+    if code:
+        raise typer.Exit(code)
 
 
 class Command(TyperCommand):

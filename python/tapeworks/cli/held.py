@@ -1,9 +1,12 @@
 """What a source holds already of a capture that is imported: nothing is stored twice."""
 
+import hashlib
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from tapeworks._core import TapeReader, TapeWriter
+from tapeworks._core import Blob, TapeReader
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.captures import Captured
 from tapeworks.views.times import format_time
@@ -14,64 +17,100 @@ APART_NS_MAX = 60_000_000_000
 """Captures that follow each other may overlap by so much, as their lines are not all in order."""
 
 
-class Held:
-    """The frames on a raw tape from the first receive time of a capture on.
+@dataclass(slots=True)
+class _Stored:
+    """A frame on the tape."""
 
-    A capture was imported whole, or up to where an import was stopped: then the tape holds its
-    frames in the same order. One that is older than the tape, and is not on it, is refused: what it
-    holds would be taken for repeats of what came later.
+    said: bytes
+    ts: int
+    is_moved: bool
+    """Its time may be that of the frame before it, and not its own."""
+    is_found: bool = False
+
+
+class Held:
+    """The frames that a raw tape held when the import of a capture began, from its first time on.
+
+    A frame of the capture is there if the tape holds one that says the same, received at the same
+    time; or later, if only because receipt never goes back on a tape: that of a capture that
+    overlaps with one before it is moved to the end of that. Each frame on the tape stands for one.
+    What is not there, and older than the tape by more than captures overlap, is refused: it would
+    be taken for repeats of what came later.
     """
 
     def __init__(self, raw: Path, source: str, ts_first: int) -> None:
         self._source = source
         self.count = 0
         """Frames that were there."""
-        self._frames: Iterator[Captured] = iter(())
-        if (raw / "LOCK").exists() or any(raw.glob("*")):
-            # What a loss of power left of its end is settled first.
-            TapeWriter(raw, kind="blobs").close()
-            self._frames = _frames(raw, ts_first)
-        self._next = next(self._frames, None)
+        self.newest = 0
+        """The newest receive time on the tape, as far as it was read."""
+        self._frames: Iterator[_Stored] = iter(())
+        if any(raw.glob("*")):
+            reader = TapeReader(raw)
+            end = reader.end
+            reader.seek_time(ts_first)
+            self._frames = _frames(reader, ts_first, end)
+        # Those around the time of the capture: all, in their order; and by what they say.
+        self._near: deque[_Stored] = deque()
+        self._by_said: dict[bytes, deque[_Stored]] = {}
+        self._is_read = False
 
     def has(self, captured: Captured) -> bool:
-        """Returns whether the tape holds this frame, which follows that of the last call.
+        """Returns whether the tape holds this frame. Times of calls do not fall.
 
         Raises:
-            ConfigError: the tape holds other frames of that time.
+            ConfigError: the tape goes on for long behind the place where the frame should be.
         """
-        held = self._next
-        if held is None:
-            return False
-        if _said(held) == _said(captured):
-            self._next = next(self._frames, None)
-            self.count += 1
-            return True
-        if not self.count and _newest(held, self._frames) <= captured.ts_recv + APART_NS_MAX:
-            self._next = None
-            return False
-        raise ConfigError(
-            f"{self._source} holds other frames from {format_time(captured.ts_recv)} on than this "
-            "capture: captures of one source come in the order of time, each once; import it as a "
-            "source of its own: --source NAME"
-        )
+        self._read_up_to(captured.ts_recv + APART_NS_MAX)
+        self._forget(captured.ts_recv)
+        if self._near:
+            for stored in self._by_said.get(_said(captured), ()):
+                is_later = stored.is_moved and stored.ts > captured.ts_recv
+                if not stored.is_found and (is_later or stored.ts == captured.ts_recv):
+                    stored.is_found = True
+                    self.count += 1
+                    return True
+        if self.newest > captured.ts_recv + APART_NS_MAX:
+            raise ConfigError(
+                f"{self._source} holds other frames from {format_time(captured.ts_recv)} on than "
+                "this capture: captures of one source come in the order of time, each once; import "
+                "it as a source of its own: --source NAME"
+            )
+        return False
+
+    def _read_up_to(self, ts: int) -> None:
+        while self.newest <= ts and not self._is_read:
+            stored = next(self._frames, None)
+            if stored is None:
+                self._is_read = True
+                return
+            self.newest = max(self.newest, stored.ts)
+            self._near.append(stored)
+            self._by_said.setdefault(stored.said, deque()).append(stored)
+
+    def _forget(self, ts: int) -> None:
+        while self._near and (self._near[0].is_found or self._near[0].ts < ts):
+            stored = self._near.popleft()
+            same = self._by_said[stored.said]
+            same.popleft()
+            if not same:
+                del self._by_said[stored.said]
 
 
-def _said(frame: Captured) -> tuple[int, int, bytes, bytes]:
-    return frame.ts_recv, frame.kind, frame.context, frame.body
+def _said(frame: Captured | Blob) -> bytes:
+    found = hashlib.blake2b(b"%d %d " % (frame.kind, len(frame.context)), digest_size=16)
+    found.update(frame.context)
+    found.update(frame.body)
+    return found.digest()
 
 
-def _newest(held: Captured, rest: Iterator[Captured]) -> int:
-    ts = held.ts_recv
-    for frame in rest:
-        ts = max(ts, frame.ts_recv)
-    return ts
-
-
-def _frames(raw: Path, ts_first: int) -> Iterator[Captured]:
-    reader = TapeReader(raw)
-    reader.seek_time(ts_first)
+def _frames(reader: TapeReader, ts_first: int, end: int) -> Iterator[_Stored]:
+    before = None
     while blobs := reader.read_blobs():
         for blob in blobs:
-            if blob.kind != RECORDS and blob.ts_recv >= ts_first:
-                context, body = bytes(blob.context), bytes(blob.body)
-                yield Captured(blob.ts_recv, blob.kind, context, body, 0)
+            if blob.offset >= end:
+                return
+            ts = blob.ts_recv
+            if blob.kind != RECORDS and ts >= ts_first:
+                yield _Stored(_said(blob), ts, ts == before)
+            before = ts

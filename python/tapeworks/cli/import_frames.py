@@ -1,7 +1,7 @@
 """`tape import`: brings captured frames onto the tapes, by the same path as live ones."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tapeworks._core import Decoder, Ingest, TapeReader
-from tapeworks.cli.command import Application
+from tapeworks._core import Decoder, Ingest, TapeReader, TapeWriter
+from tapeworks.cli.command import Application, ending_with
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.held import Held
 from tapeworks.cli.options import ConfigOption, DataOption
@@ -20,7 +20,7 @@ from tapeworks.cli.settings import load
 from tapeworks.config import source_name
 from tapeworks.errors import ConfigError, FeedError, TapeError
 from tapeworks.feeds.capture_channels import ChannelTally, feed_that_decodes
-from tapeworks.feeds.captures import Captured, Captures
+from tapeworks.feeds.captures import Captures
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.pipeline import Config, catch_up, lock_sources
 from tapeworks.register import registered
@@ -45,7 +45,8 @@ A line of a file is one of:
   <frame>                           JSON; its time of receipt is its time of event
 
 A capture is imported once: frames that the source holds already are left out, so that an import
-that was stopped goes on when it is run again. Captures of one source come in the order of time.
+that was stopped goes on when it is run again. Captures of one source come in the order of time,
+each file up to a minute before the end of the one before it; an older one is refused.
 
 Exits with 3 if no frame, or nearly none of a channel, could be decoded as FEED. The frames are
 kept as dead letters.
@@ -68,9 +69,9 @@ def import_frames(
     name = source_name(source or feed)
     settings = load(config)
     settings = replace(settings, data=data or settings.data, feeds={name: None})
-    ts_first = _check(feed, files, Captures(feed, symbol, stream))
+    _check(feed, files, Captures(feed, symbol, stream))
     with registered(settings.data, "import", name), lock_sources(settings.data, [name]):
-        _import(settings, name, feed, files, Captures(feed, symbol, stream), ts_first)
+        _import(settings, name, feed, files, Captures(feed, symbol, stream))
 
 
 def _import(
@@ -79,7 +80,6 @@ def _import(
     feed: str,
     files: list[Path],
     captures: Captures,
-    ts_first: int,
 ) -> None:
     status = Status(settings.data)
     status.mark()
@@ -94,34 +94,49 @@ def _import(
         disable=not problems.is_terminal,
     ) as progress:
         task = progress.add_task("importing", total=total, frames="0")
-        frames, undecoded, failure = 0, 0, ""
+        frames, undecoded = 0, 0
+        failure: FeedError | ConfigError | None = None
         tally, held = ChannelTally(), _letters(settings, name)
         # What was there before is not this import's.
         before = 0 if held is None else held.position
         try:
             for captured, dead_letters, done in _ingest(
-                settings, name, feed, files, captures, ts_first, tally
+                settings, name, feed, files, captures, tally
             ):
                 undecoded = dead_letters
                 frames += captured
                 progress.update(task, completed=done, frames=amount(frames))
-        except FeedError as error:
-            failure = str(error)
+        except (FeedError, ConfigError) as error:
+            if isinstance(error, ConfigError) and not frames:
+                raise
+            failure = error
         progress.update(task, description="deriving and storing", total=None)
         catch_up(settings)
-    if failure:
-        raise FeedError(f"{failure}; the {frames:,} frames before it are imported as {name}")
-    console.print(f"imported {frames:,} frames into {settings.data} as {name}")
-    _tell_ledger(status, name)
-    if undecoded:
-        told = "none of them could" if undecoded >= frames else f"{undecoded:,} of them could not"
-        problems.print(
-            f"{told} be decoded as {feed}: see `tape dead --data {settings.data}`",
-            style="red",
-            soft_wrap=True,
-        )
+    if failure is not None:
+        told = f"{failure}; the {frames:,} frames before it are imported as {name}"
+        raise type(failure)(told)
     # All bytes are kept, and of some channel nothing of what they hold is known.
     lost = tally.undecoded(_letters(settings, name, before)) if undecoded else {}
+    with ending_with(EXIT_INCOMPLETE if lost or (frames and undecoded >= frames) else 0):
+        console.print(f"imported {frames:,} frames into {settings.data} as {name}")
+        _tell_ledger(status, name)
+        if undecoded:
+            _tell_undecoded(settings, feed, frames, undecoded, lost)
+
+
+def _tell_undecoded(
+    settings: Config,
+    feed: str,
+    frames: int,
+    undecoded: int,
+    lost: Mapping[str, tuple[int, int, list[bytes]]],
+) -> None:
+    told = "none of them could" if undecoded >= frames else f"{undecoded:,} of them could not"
+    problems.print(
+        f"{told} be decoded as {feed}: see `tape dead --data {settings.data}`",
+        style="red",
+        soft_wrap=True,
+    )
     for channel, (dead, count, samples) in lost.items():
         told = f"no frame of {count:,}" if dead == count else f"only {count - dead:,} of {count:,}"
         other = feed_that_decodes(samples)
@@ -129,8 +144,6 @@ def _import(
         problems.print(
             f"{told} of {channel} could be decoded as {feed}{hint}", style="red", soft_wrap=True
         )
-    if lost or (frames and undecoded >= frames):
-        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _tell_ledger(status: Status, name: str) -> None:
@@ -150,11 +163,8 @@ def _letters(settings: Config, name: str, offset: int | None = None) -> TapeRead
     return reader
 
 
-def _check(feed: str, files: list[Path], captures: Captures) -> int:
-    """Refuses what cannot be imported before there are any tapes of it.
-
-    Returns the receive time of the first frame.
-    """
+def _check(feed: str, files: list[Path], captures: Captures) -> None:
+    """Refuses what cannot be imported before there are any tapes of it."""
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
         raise ConfigError(f"expected capture files; not there: {', '.join(missing)}")
@@ -170,7 +180,6 @@ def _check(feed: str, files: list[Path], captures: Captures) -> int:
         raise FeedError(f"{error}; nothing was imported") from None
     if not first:
         raise FeedError(f"expected frames, got none in {', '.join(map(str, files))}")
-    return first[0].ts_recv
 
 
 def _ingest(
@@ -179,33 +188,45 @@ def _ingest(
     feed: str,
     files: list[Path],
     captures: Captures,
-    ts_first: int,
     tally: ChannelTally,
 ) -> Iterator[tuple[int, int, int]]:
     """Puts all frames onto the tapes.
 
     Yields now and then how many more, how many of all could not be decoded, and the bytes read.
     """
-    held = Held(settings.data / "tape" / name / RAW, name, ts_first)
+    raw = settings.data / "tape" / name / RAW
+    if any(raw.glob("*")):
+        # What a loss of power left of its end is settled first.
+        TapeWriter(raw, kind="blobs").close()
     ingest: Ingest | None = None
-    ts, pending, done = 0, 0, 0
-    failure: FeedError | None = None
+    ts, pending, done, found = 0, 0, 0, 0
+    failure: FeedError | ConfigError | None = None
     try:
         try:
-            for captured, read in _frames(files, captures):
-                if held.has(captured):
-                    continue
-                if ingest is None:
-                    ingest = _begun(settings, name, feed, captured.ts_recv)
-                ts, done = captured.ts_recv, read
-                _receive(ingest, captured)
-                tally.add(captured)
-                pending += 1
-                if pending == FLUSH_FRAMES:
-                    ingest.flush()
-                    yield pending, ingest.stats()["dead_letters"], done
-                    pending = 0
-        except FeedError as error:
+            for before, path in _sizes(files):
+                held: Held | None = None
+                for captured in captures.read(path):
+                    if held is None:
+                        if ingest is not None:
+                            # What this file repeats of those before it is found on the tape.
+                            ingest.flush()
+                        held = Held(raw, name, captured.ts_recv)
+                    if held.has(captured):
+                        found += 1
+                        continue
+                    # Receipt never goes back on a tape; captures may overlap a little.
+                    ts = max(ts, held.newest, captured.ts_recv)
+                    if ingest is None:
+                        ingest = _begun(settings, name, feed, ts)
+                    done = before + captured.size
+                    ingest.receive(CONNECTION, captured.kind, ts, captured.body, captured.context)
+                    tally.add(captured)
+                    pending += 1
+                    if pending == FLUSH_FRAMES:
+                        ingest.flush()
+                        yield pending, ingest.stats()["dead_letters"], done
+                        pending = 0
+        except (FeedError, ConfigError) as error:
             # What is before it is imported all the same.
             failure = error
         if ingest is not None:
@@ -219,8 +240,8 @@ def _ingest(
     finally:
         if ingest is not None:
             ingest.close()
-    if held.count:
-        problems.print(f"{held.count:,} frames were there already: left out")
+    if found:
+        problems.print(f"{found:,} frames were there already: left out")
 
 
 def _begun(settings: Config, name: str, feed: str, ts_first: int) -> Ingest:
@@ -230,14 +251,9 @@ def _begun(settings: Config, name: str, feed: str, ts_first: int) -> Ingest:
     return ingest
 
 
-def _frames(files: list[Path], captures: Captures) -> Iterator[tuple[Captured, int]]:
-    """Yields all frames, each with how many bytes of all files are read then."""
+def _sizes(files: list[Path]) -> Iterator[tuple[int, Path]]:
+    """Yields each file, and how many bytes those before it have."""
     before = 0
     for path in files:
-        for captured in captures.read(path):
-            yield captured, before + captured.size
+        yield before, path
         before += path.stat().st_size
-
-
-def _receive(ingest: Ingest, captured: Captured) -> None:
-    ingest.receive(CONNECTION, captured.kind, captured.ts_recv, captured.body, captured.context)

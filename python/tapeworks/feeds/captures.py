@@ -64,13 +64,16 @@ class Captures:
         self._symbol = symbol
         self._stream = stream.encode()
         self._last_ts = 0
+        self._before = 0
+        """The last time of the file before this one."""
 
     def read(self, path: Path) -> Iterator[Captured]:
-        """Yields what the lines of `path` hold.
+        """Yields what the lines of `path` hold. Receive times do not fall within a file.
 
         Raises:
             FeedError: a line is none of those above; says its number and how it starts.
         """
+        self._before, self._last_ts = self._last_ts or self._before, 0
         with path.open("rb") as file, _opened(path, file) as lines:
             read = partial(lines.readline, LINE_BYTES_MAX + 1)
             ahead: deque[tuple[int, bytes]] = deque()
@@ -126,7 +129,7 @@ class Captures:
         ts, known = told[0], [each for each in told if each is not None]
         if ts is None:
             # Before any time: that of the next frames, not the year 1970.
-            return self._last_ts or (median_low(known) if known else 0)
+            return self._last_ts or (median_low(known) if known else self._before)
         usual = median_low(known)
         if ts <= max(usual, self._last_ts) + AHEAD_NS_MAX:
             return ts
@@ -146,7 +149,7 @@ class Captures:
         return Captured(ts, TEXT, self._stream, body, size)
 
     def _advance(self, ts: int) -> int:
-        # Receipt never goes back on a tape; captures of several connections interleave slightly.
+        # Captures of several connections interleave slightly.
         if ts > TS_MAX:
             raise FeedError(f"expected a receive time up to the year 2262, got {ts} ns")
         self._last_ts = max(self._last_ts, ts)
