@@ -151,9 +151,11 @@ def run_worker(config: Config, worker: Worker) -> int:
         raise ConfigError(f"expected a worker of {names}, got {worker.kind} {worker.member}")
     with contextlib.ExitStack() as stack:
         stack.enter_context(registered(config.data, worker.kind, worker.member))
-        if worker.kind == "recorder":
+        is_recorder = worker.kind == "recorder"
+        if is_recorder:
             stack.enter_context(lock_sources(config.data, [worker.member]))
-        return run_alone(_order(config, worker))
+        # Of a recorder that is still being loaded, nothing was recorded.
+        return run_alone(_order(config, worker), EXIT_INCOMPLETE if is_recorder else 0)
 
 
 @contextlib.contextmanager

@@ -141,10 +141,11 @@ def run_child() -> None:
     sys.exit(_run(order))
 
 
-def run_alone(order: Order) -> int:
+def run_alone(order: Order, stopped_early: int = 0) -> int:
     """Runs `order` as the whole of this process, in the foreground; returns its exit code.
 
-    Ctrl-C and SIGTERM end it in good order, at any moment.
+    Ctrl-C and SIGTERM end it in good order, at any moment; with `stopped_early` where it is still
+    being loaded.
     """
     stopping: list[int] = []
 
@@ -153,7 +154,7 @@ def run_alone(order: Order) -> int:
         if stopping:
             return
         stopping.append(number)
-        raise SystemExit(0)
+        raise SystemExit(stopped_early)
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -14,9 +14,11 @@ from tests.jobs.damages import obey_modes
 import tapeworks as tw
 from conftest import Command, RecordMaker, SpineFolder
 from tapeworks.cli.app import SAME_INTERRUPT_S, Interrupts
+from tapeworks.views.interruptible import run_interruptibly
 
 START = "from tapeworks.cli import main; main()"
 ENDLESS = "select count(*) from range(1_000_000) a, range(1_000_000) b, range(1_000_000) c"
+ENDED_EARLY = (("recorder", "binance-spot", 3), ("derive", "binance-spot", 0))
 QUESTIONS = (["query", "select count(*) from trades"], ["status", "--once"], ["gaps"])
 
 
@@ -26,6 +28,7 @@ def stored(tmp_path_factory):
     spine = SpineFolder(tmp_path_factory.mktemp("endings") / "data")
     spine.append(RecordMaker().definitions())
     spine.append(RecordMaker().trades(100))
+    spine.drain()
     spine.close()
     return spine.path.parent
 
@@ -78,6 +81,27 @@ def test_interrupt_ends_a_query_in_python_and_the_lake_goes_on(stored):
     assert lake.sql("select count(*) as n from trades").to_pylist() == [{"n": 100}]
 
 
+def test_interrupt_that_comes_before_the_work_begins_is_said_again():
+    # As DuckDB does, which forgets an interrupt while it prepares a question.
+    asked = [threading.Event(), threading.Event()]
+
+    def work():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked[0].wait(10)
+        return asked[1].wait(10)
+
+    def interrupt():
+        asked[asked[0].is_set()].set()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_interruptibly(work, interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert asked[1].is_set()
+
+
 def test_two_signals_of_one_interrupt_are_one(monkeypatch):
     # `timeout -s INT` signals the process and then its group.
     now = [100.0]
@@ -91,6 +115,24 @@ def test_two_signals_of_one_interrupt_are_one(monkeypatch):
         handler(signal.SIGINT, None)
 
 
+@pytest.mark.parametrize(("kind", "member", "code"), ENDED_EARLY)
+def test_worker_that_is_stopped_while_it_loads_says_what_it_achieved(tmp_path, kind, member, code):
+    # SIGTERM comes with its first module: a recorder has recorded nothing.
+    (tmp_path / "tapeworks.toml").write_text('[feeds.binance-spot]\nsymbols = ["BTCUSDT"]\n')
+    stopped = (
+        "import os, signal\n"
+        "import tapeworks.worker as worker\n"
+        "load = worker.load_name\n"
+        "def load_name(target):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return load(target)\n"
+        f"worker.load_name = load_name\n{START}"
+    )
+    command = [sys.executable, "-c", stopped, "worker", kind, member]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
 @pytest.mark.parametrize("words", QUESTIONS)
 def test_closed_output_is_no_error(stored, words):
     # `>&-`: nobody reads, and no file of ours may take the place of standard output.
@@ -98,6 +140,52 @@ def test_closed_output_is_no_error(stored, words):
         found = redirected(stored, words, where)
         assert found.returncode == 0, found.stderr
         assert found.stderr == b""
+
+
+def with_a_reader_that_is_gone(stored, command, file):
+    """Runs `command` with a broken pipe as `file`; returns the process, and what it told."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, file: writer}
+    process = subprocess.Popen(command, cwd=stored, text=True, **outputs)
+    os.close(writer)
+    _, told = process.communicate(timeout=60)
+    return process.returncode, told
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["gaps"], 0),
+        (["gaps", "--check"], 3),
+        (["gaps", "--check", "--json"], 3),
+        (["query", "select * from trades"], 0),
+        (["verify"], 1),
+        (["lake", "verify", "--json"], 1),
+        (["lake", "verify"], 1),
+    ],
+)
+def test_verdict_stands_where_its_reader_has_seen_enough(stored, words, code):
+    # `tape gaps --check | head -1`: what cron looks at is the exit code. The folder has faults.
+    next((stored / "data/lake").glob("**/*.parquet")).with_name("stray.parquet").touch()
+    command = [sys.executable, "-c", START, *words]
+    assert with_a_reader_that_is_gone(stored, command, "stdout") == (code, "")
+
+
+def test_answer_stands_where_nobody_reads_what_is_told_beside_it(stored):
+    command = [sys.executable, "-c", START, "query", "select * from trades"]
+    assert with_a_reader_that_is_gone(stored, command, "stderr") == (0, None)
+
+
+def test_broken_pipe_of_anything_else_is_an_error(stored):
+    # A socket of a venue or a pipe of a worker is no reader of our output.
+    code = (
+        "import tapeworks.cli.gaps as gaps\n"
+        "def ask(*words): raise BrokenPipeError(32, 'Broken pipe')\n"
+        f"gaps.open_lake = ask\n{START}"
+    )
+    found, told = with_a_reader_that_is_gone(stored, [sys.executable, "-c", code, "gaps"], "stdout")
+    assert (found, told) == (1, "tape: Broken pipe: what reads it is gone\n")
 
 
 @pytest.mark.parametrize("words", QUESTIONS)

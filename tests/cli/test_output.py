@@ -1,16 +1,20 @@
 """Files that commands write: whole or not at all, and with every byte of what was asked for."""
 
+import contextlib
 import csv
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from tests.jobs.damages import obey_modes
 
 from tapeworks.cli.output import Format, as_table, write_result
 
@@ -19,7 +23,7 @@ import resource, sys
 from pathlib import Path
 import pyarrow as pa
 from tapeworks.cli.output import Format, write_result
-from tapeworks.errors import ConfigError
+from tapeworks.errors import ConfigError, TapeworksError
 
 if sys.argv[3]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
@@ -28,9 +32,9 @@ try:
     for _ in range(1 if sys.argv[3] else 10_000):
         table = pa.table({"number": [hash(str(n)) for n in range(20_000)]})
         write_result(table, Format(sys.argv[1]), Path(sys.argv[2]))
-except ConfigError as error:
+except TapeworksError as error:
     print(error)
-    raise SystemExit(2)
+    raise SystemExit(2 if isinstance(error, ConfigError) else 1)
 """
 FORMS = [Format.CSV, Format.JSON, Format.JSONL, Format.PARQUET]
 BODIES = [b"plain", "caf\u00e9".encode(), b"\xff\xfe\x80", b'{"a":"\xff"}', b"\\xff", b"", b"\\"]
@@ -42,7 +46,7 @@ def test_disk_that_is_full_leaves_the_file_that_was_there(tmp_path: Path, form: 
     path.write_text("precious")
     command = [sys.executable, "-c", WRITE, form.value, str(path), "4096"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 1, done.stderr
     assert f"cannot write {path}" in done.stdout
     assert "the file that was there is as it was" in done.stdout
     assert path.read_text() == "precious"
@@ -62,6 +66,70 @@ def test_ctrl_c_leaves_a_whole_file(tmp_path: Path):
         process.communicate(timeout=60)
     assert [one.name for one in tmp_path.iterdir()] == ["kept.csv"]
     assert len(path.read_text().splitlines()) == 20_001
+
+
+def parts_of(folder: Path, process: subprocess.Popen[bytes], count: int) -> Iterator[int]:
+    """Yields the modes of `count` files that are being written."""
+    while count:
+        assert process.poll() is None
+        for part in folder.glob(".*.part"):
+            with contextlib.suppress(FileNotFoundError):
+                yield stat.S_IMODE(part.stat().st_mode)
+                count -= 1
+                break
+
+
+def test_sigterm_leaves_no_file_behind(tmp_path: Path):
+    path = tmp_path / "kept.csv"
+    path.write_text("precious")
+    command = [sys.executable, "-c", WRITE, "csv", str(path), ""]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        for _ in parts_of(tmp_path, process, 1):
+            process.terminate()
+            break
+    assert process.returncode == -signal.SIGTERM
+    assert [one.name for one in tmp_path.iterdir()] == ["kept.csv"]
+
+
+def test_what_nobody_else_may_read_nobody_else_can_read_meanwhile(tmp_path: Path):
+    path = tmp_path / "kept.csv"
+    path.touch(0o600)
+    command = [sys.executable, "-c", WRITE, "csv", str(path), ""]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        modes = set(parts_of(tmp_path, process, 20))
+        process.terminate()
+    assert modes == {0o600}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_path_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path):
+    # Each is of the command line: exit code 2, and the files are as they were.
+    (tmp_path / "read").write_text("precious")
+    (tmp_path / "read").chmod(0o444)
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "open").write_text("precious")
+    (tmp_path / "closed").chmod(0o555)
+    told = {
+        "read": "it is read-only: make it writable, or name another file; the file that was there",
+        "closed/open": f"no right to make files in the folder {tmp_path}/closed",
+        "closed/new": f"no right to make files in the folder {tmp_path}/closed",
+        "none/new": f"the folder {tmp_path}/none is not there: make it first",
+        "x" * 256: "File name too long",
+    }
+    for name, words in told.items():
+        command = [sys.executable, "-c", WRITE, "csv", str(tmp_path / name), "9000000"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, preexec_fn=obey_modes
+        )
+        assert done.returncode == 2, done.stderr
+        assert f"cannot write {tmp_path / name}: {words}" in done.stdout
+    assert (tmp_path / "read").read_text() == "precious"
+    (tmp_path / "closed").chmod(0o755)
+    assert [one.name for one in (tmp_path / "closed").iterdir()] == ["open"]
+    # As long as a name can be.
+    path = tmp_path / ("x" * 255)
+    write_result(pa.table({"number": [1]}), Format.CSV, path)
+    assert path.read_text() == "number\n1\n"
 
 
 def test_link_and_pipe_are_written_through(tmp_path: Path):

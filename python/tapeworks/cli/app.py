@@ -5,10 +5,10 @@ use, and every error that Tapeworks raises on purpose, ends as one line on stder
 of the list below; `--debug` (or `TAPEWORKS_DEBUG=1`) shows the traceback as well.
 """
 
+import contextlib
 import difflib
 import importlib
 import io
-import os
 import signal
 import sys
 import time
@@ -21,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import tapeworks.errors as errors
 from tapeworks import __version__
-from tapeworks.cli.command import write_epilog
+from tapeworks.cli.command import ERRORS, OUTPUT, discard_output, is_of_output, write_epilog
 from tapeworks.config import redact
 from tapeworks.printable import printable, show_all_characters
 
@@ -44,7 +44,6 @@ EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 EXIT_INTERRUPTED = 130
 SAME_INTERRUPT_S = 1.0
-OUTPUT = "standard output"
 
 START, LOOK, KEEP = "Start", "Look", "Check and keep"
 
@@ -100,7 +99,11 @@ class Interrupts:
 
 
 class Output(io.FileIO):
-    """Standard output, whose errors say that they are its own."""
+    """Standard output or error, whose errors say that they are its own."""
+
+    def __init__(self, descriptor: int, told: str) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._told = told
 
     def write(self, data: Any, /) -> int:
         """Writes `data`.
@@ -111,7 +114,7 @@ class Output(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            error.filename = OUTPUT
+            error.filename = self._told
             raise
 
 
@@ -169,11 +172,10 @@ class Commands(TyperGroup):
         """Runs the command; shows the traceback of its error if asked for."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            # Told here, as typer would make an error of it.
-            _discard_output()
-            raise typer.Exit(0) from None
         except Exception as error:
+            if isinstance(error, BrokenPipeError):
+                # Told here, as typer would make an error of it.
+                raise typer.Exit(_broken_pipe(error)) from None
             if ctx.params.get("debug") and not isinstance(error, typer.Exit):
                 traceback.print_exc()
             raise
@@ -220,13 +222,8 @@ def options(
 
 def main() -> None:
     """Runs `tape` and ends the process with the exit code of what happened."""
-    if isinstance(shown := sys.stdout, io.TextIOWrapper):
-        sys.stdout = io.TextIOWrapper(
-            io.BufferedWriter(Output(1, "w", closefd=False)),
-            shown.encoding,
-            shown.errors,
-            line_buffering=shown.line_buffering,
-        )
+    sys.stdout = _named(sys.stdout, 1, OUTPUT)
+    sys.stderr = _named(sys.stderr, 2, ERRORS)
     show_all_characters(sys.stdout, sys.stderr)
     try:
         code = _run()
@@ -239,33 +236,50 @@ def main() -> None:
     sys.exit(code)
 
 
+def _named(file: Any, descriptor: int, told: str) -> Any:
+    if not isinstance(file, io.TextIOWrapper):
+        return file
+    return io.TextIOWrapper(
+        io.BufferedWriter(Output(descriptor, told)),
+        file.encoding,
+        file.errors,
+        line_buffering=file.line_buffering,
+    )
+
+
 def _run() -> int:
     try:
-        code = typer.main.get_command(app).main(prog_name="tape", standalone_mode=False)
-        sys.stdout.flush()
-        return int(code or 0)
+        code = int(typer.main.get_command(app).main(prog_name="tape", standalone_mode=False) or 0)
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            discard_output()
+        return code
     except errors.TapeworksError as error:
         return _refuse("tape", str(error), exit_code(error))
     except typer.TyperException as error:
         return _wrong_use(error)
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has seen enough (`tape query | head`): not an error.
-        _discard_output()
-        return 0
+    except BrokenPipeError as error:
+        return _broken_pipe(error)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         if error.filename == OUTPUT:
             place = f"cannot write to {OUTPUT}: "
-        _discard_output()
+        discard_output()
         told = f"{place}{error.strerror or error}; `tape --debug ...` shows where"
         return _refuse("tape", told, EXIT_FAILED)
 
 
-def _discard_output() -> None:
-    """Lets go of what is still buffered and cannot be written: it must not complain at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _broken_pipe(error: BrokenPipeError) -> int:
+    """Returns the exit code of a command whose pipe broke."""
+    discard_output()
+    if is_of_output(error):
+        # The reader of our output has seen enough (`tape query | head`): not an error.
+        return 0
+    place = f"{error.filename}: " if error.filename else ""
+    return _refuse("tape", f"{place}{error.strerror}: what reads it is gone", EXIT_FAILED)
 
 
 def _wrong_use(error: typer.TyperException) -> int:
@@ -282,5 +296,7 @@ def _wrong_use(error: typer.TyperException) -> int:
 
 
 def _refuse(command: str, told: str, code: int) -> int:
-    typer.secho(redact(printable(f"{command}: {told}")), err=True, fg=typer.colors.RED)
+    with contextlib.suppress(BrokenPipeError):
+        # Nobody reads it: the exit code says it.
+        typer.secho(redact(printable(f"{command}: {told}")), err=True, fg=typer.colors.RED)
     return code

@@ -23,6 +23,15 @@ class PrintableConsole(Console):
             else:
                 yield Segment(printable(segment.text), segment.style)
 
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the command which exit code that is.
+
+        Raises:
+            BrokenPipeError: always.
+        """
+        if (error := sys.exception()) is not None:
+            raise error
+
 
 console = PrintableConsole(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False)
 problems = PrintableConsole(

@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, ending_with
 from tapeworks.cli.console import console
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.output import as_json, size
@@ -90,15 +90,14 @@ def doctor(
         _shared_maps,
     ]
     findings = [check() for check in checks] + _hosts(settings)
-    if json:
-        print(as_json([asdict(finding) for finding in findings]))
-    else:
+    with ending_with(1 if any(finding.state == FAIL for finding in findings) else 0):
+        if json:
+            print(as_json([asdict(finding) for finding in findings]))
+            return
         for finding in findings:
             console.print(f"{MARKS[finding.state]} {finding.name:<16} {finding.found}")
             if finding.advice:
                 console.print(f"{'':>22}[dim]{finding.advice}[/]")
-    if any(finding.state == FAIL for finding in findings):
-        raise typer.Exit(1)
 
 
 def _settings(config: Path | None) -> tuple[Config | None, str]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, ending_with
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, write_result
 from tapeworks.cli.reading import open_lake
@@ -42,20 +42,19 @@ def gaps(
 ) -> None:
     """List gaps, and what was not recorded or subscribed, or whose gaps are not known yet.
 
-    The first line is the verdict: `complete`, `not complete`, `not recorded`, `not known`, or the
-    number of gaps. Gaps have a cause, a range in sequence and time, a time of detection and a
-    state. With `--json`, the column `finding` says what a row is.
+    The first line is the verdict: `complete`, `not complete`, `not recorded`, `not known`, the
+    number of gaps, or `nothing is recorded here`. Gaps have a cause, a range in sequence and time,
+    a time of detection and a state. With `--json`, the column `finding` says what a row is.
     """
     found = open_lake(data).coverage(symbol, start, end, source=source, channel=channel)
     ledger = found.gaps.to_arrow()
-    if json:
-        write_result(found.to_arrow(), Format.JSON, None)
-    else:
-        verdict, *more = found.summary()
-        typer.echo(verdict)
-        if len(ledger):
-            write_result(ledger.select(SHOWN), Format.TABLE, None)
-        for line in more:
-            typer.echo(line)
-    if check and not found.is_complete:
-        raise typer.Exit(EXIT_INCOMPLETE)
+    with ending_with(EXIT_INCOMPLETE if check and not found.is_complete else 0):
+        if json:
+            write_result(found.to_arrow(), Format.JSON, None)
+        else:
+            verdict, *more = found.summary()
+            typer.echo(verdict)
+            if len(ledger):
+                write_result(ledger.select(SHOWN), Format.TABLE, None)
+            for line in more:
+                typer.echo(line)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, ending_with
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import amount, as_json, size
@@ -24,12 +24,12 @@ def verify(
 ) -> None:
     """Read every file: hashes, commits, files that are in no commit. Exits with 1 on any fault."""
     reports = list(verify_lake(recorded(data)))
-    if json:
-        print(as_json([{**vars(one), "faults": [vars(f) for f in one.faults]} for one in reports]))
-    else:
-        show(reports)
-    if any(report.faults for report in reports):
-        raise typer.Exit(1)
+    with ending_with(1 if any(report.faults for report in reports) else 0):
+        if json:
+            entries = [{**vars(one), "faults": [vars(f) for f in one.faults]} for one in reports]
+            print(as_json(entries))
+        else:
+            show(reports)
 
 
 @app.command(

@@ -5,22 +5,29 @@ Nothing here loads rich: what answers a question must not wait for it (`console.
 
 import contextlib
 import csv
+import errno
 import importlib
 import json
 import os
+import secrets
 import shutil
+import signal
+import stat
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 import pyarrow as pa
 import typer
 
-from tapeworks.errors import ConfigError
+from tapeworks.durable import sync_folder
+from tapeworks.errors import ConfigError, TapeworksError
 from tapeworks.printable import one_line, printable, printable_json
 from tapeworks.views.result import text_columns
 
@@ -32,6 +39,16 @@ PIPE_COLUMNS = 160
 
 # Loaded when a Parquet file is asked for.
 PARQUET = "pyarrow.parquet"
+# No file can be written there: another path would do.
+WRONG_PATH = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EROFS,
+)
 
 
 class Format(StrEnum):
@@ -91,7 +108,8 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
     """Writes `table` to a file, or to standard output.
 
     Raises:
-        ConfigError: Parquet is not for a screen, or the file cannot be written.
+        ConfigError: Parquet is not for a screen, or no file can be written at that path.
+        TapeworksError: writing failed, such as on a full disk.
     """
     if output is None:
         if form is Format.PARQUET:
@@ -108,26 +126,76 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
                 with path.open("w", encoding="utf-8", newline="") as file:
                     _write(table, form, file)
     except OSError as error:
-        kept = "; the file that was there is as it was" if output.is_file() else ""
-        raise ConfigError(f"cannot write {output}: {error.strerror or error}{kept}") from None
+        kept = "; the file that was there is as it was" if os.path.isfile(output) else ""
+        told = f"cannot write {output}: {_advice(output, error)}{kept}"
+        raise (ConfigError if error.errno in WRONG_PATH else TapeworksError)(told) from None
+
+
+def _advice(output: Path, error: OSError) -> str:
+    """Returns what is wrong, and what to do where it is the path."""
+    folder = Path(os.path.realpath(output)).parent
+    if error.errno == errno.ENOENT and not folder.is_dir():
+        return f"the folder {output.parent} is not there: make it first"
+    if error.errno == errno.EACCES and os.path.isfile(output) and not os.access(output, os.W_OK):
+        return "it is read-only: make it writable, or name another file"
+    if error.errno == errno.EACCES and not os.access(folder, os.W_OK | os.X_OK):
+        return (
+            f"no right to make files in the folder {output.parent}, where it is made aside first: "
+            "make that writable, or name a file elsewhere"
+        )
+    return error.strerror or str(error)
 
 
 @contextlib.contextmanager
 def _in_one_step(output: Path) -> Iterator[Path]:
     """Yields the path to write to: at `output` is nothing of it before all of it is there."""
-    target = output.resolve()
-    if target.exists() and not target.is_file():
+    target = Path(os.path.realpath(output))
+    is_there = os.path.exists(target)
+    if is_there and not target.is_file():
         # A pipe or a device.
         yield output
         return
-    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield aside
-        if target.exists():
-            shutil.copymode(target, aside)
+    mode = None
+    if is_there:
+        if not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(output))
+        mode = stat.S_IMODE(target.stat().st_mode)
+    # A short name: that of the target may be as long as a name can be.
+    aside = target.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.part")
+    with _removed_at_the_end(aside):
+        # Nobody may read it who may not read the target, at no moment.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        descriptor = os.open(aside, flags, 0o666 if mode is None else mode & 0o777)
+        try:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            yield aside
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         aside.replace(target)
+        sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _removed_at_the_end(aside: Path) -> Iterator[None]:
+    """Removes `aside` if it is still there at the end, also where SIGTERM is that end."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        aside.unlink(missing_ok=True)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    is_ours = threading.current_thread() is threading.main_thread()
+    is_ours = is_ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if is_ours:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
     finally:
         aside.unlink(missing_ok=True)
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Terminal:

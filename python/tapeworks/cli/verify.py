@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from tapeworks.cli import lake
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, ending_with
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import amount, as_json, size
@@ -77,17 +77,17 @@ def verify_tapes(
         if hashes and report["fault"] is None:
             report["sha256"] = tape_hash(path)
         reports.append(report)
-    if head and not json:
-        _show_heads(reports)
-    elif json:
-        print(as_json([*reports, *map(_other_entry, others), *map(_lake_entry, lakes)]))
-    else:
-        _show(reports, others)
-        if lakes:
-            lake.show(lakes)
     is_damaged = any(report["fault"] is not None for report in reports)
-    if is_damaged or others or any(found.faults for found in lakes):
-        raise typer.Exit(1)
+    is_damaged = is_damaged or bool(others) or any(found.faults for found in lakes)
+    with ending_with(1 if is_damaged else 0):
+        if head and not json:
+            _show_heads(reports)
+        elif json:
+            print(as_json([*reports, *map(_other_entry, others), *map(_lake_entry, lakes)]))
+        else:
+            _show(reports, others)
+            if lakes:
+                lake.show(lakes)
 
 
 def _expected_tape(tapes: list[Path] | None, source: str, expect: str, data: Path | None) -> Path:

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Value = TypeVar("Value")
+AGAIN_S = 0.1
 
 
 def run_interruptibly(work: Callable[[], Value], interrupt: Callable[[], object]) -> Value:
     """Returns what `work` returns, or raises what it raises.
 
     On a KeyboardInterrupt (or whatever else a signal's handler raises) `interrupt` is called, which
-    must make `work` end, and the exception goes on once it has. A second one does not wait.
+    must make `work` end, again and again until it has, and the exception goes on. A second one does
+    not wait.
     """
     if threading.current_thread() is not threading.main_thread():
         # Signals are the main thread's.
@@ -24,23 +26,30 @@ def run_interruptibly(work: Callable[[], Value], interrupt: Callable[[], object]
     errors: list[BaseException] = []
     # An event, and not `join`: of a thread whose `join` was interrupted, Python believes that it
     # has ended.
-    ended = threading.Event()
+    begun, stopped, ended = threading.Event(), threading.Event(), threading.Event()
 
     def run() -> None:
-        try:
-            values.append(work())
-        except BaseException as error:
-            errors.append(error)
+        begun.set()
+        if not stopped.is_set():
+            try:
+                values.append(work())
+            except BaseException as error:
+                errors.append(error)
         ended.set()
 
     # A daemon: where the work does not end, the process can.
     thread = threading.Thread(target=run, name="query", daemon=True)
-    thread.start()
     try:
+        thread.start()
         ended.wait()
     except BaseException:
-        interrupt()
-        ended.wait()
+        # What has not begun by now never will.
+        stopped.set()
+        while begun.is_set():
+            # DuckDB forgets one that comes before the work begins.
+            interrupt()
+            if ended.wait(AGAIN_S):
+                break
         raise
     if errors:
         raise errors[0]
