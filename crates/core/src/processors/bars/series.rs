@@ -52,15 +52,19 @@ pub struct Lost {
 
 /// The recent windows of one instrument.
 ///
-/// A window that is dropped never comes back: trades that come for it would make a bar of a piece.
-/// Those that are kept are the ones that got trades last, not the newest by what the trades say: so
-/// some trades that say a time ahead of all others drop no window that goes on.
+/// Trades that come for a window that was dropped would make a bar of a piece: it does not come
+/// back as long as it is known, see [`Gone`]. Those that are kept are the ones that got trades
+/// last, not the newest by what the trades say: so some trades that say a time ahead of all others
+/// drop no window that goes on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Series {
     /// By interval, in order of the setting; windows in order of start.
     pub windows: Vec<VecDeque<Window>>,
     /// What was dropped, by interval.
     gone: Vec<Gone>,
+    /// By interval: while the receive times stand before it, no more windows are over than are
+    /// kept. In no snapshot: where it is too low, that is found out.
+    due: Vec<i64>,
     lost: Vec<Lost>,
     /// Trades taken in.
     trades: u64,
@@ -213,6 +217,7 @@ impl Series {
         Self {
             windows: vec![VecDeque::new(); intervals],
             gone: vec![Gone::default(); intervals],
+            due: vec![i64::MIN; intervals],
             ..Self::default()
         }
     }
@@ -234,6 +239,7 @@ impl Series {
             if newest.bar.header.ts_event <= ts && ts < newest.end() {
                 newest.touched = self.trades;
                 newest.add(trade, grace_ns);
+                self.due[at] = self.due[at].min(newest.deadline);
                 return Some(windows.len() - 1);
             }
         }
@@ -264,6 +270,7 @@ impl Series {
         }
         windows[place].touched = self.trades;
         windows[place].add(trade, grace_ns);
+        self.due[at] = self.due[at].min(windows[place].deadline);
         Some(place)
     }
 
@@ -272,11 +279,15 @@ impl Series {
     /// was open.
     #[inline]
     pub fn trim(&mut self, at: usize, watermark: i64, written: impl FnMut(&Bar)) {
-        if self.windows[at].len() > OVER_MOST {
+        if watermark >= self.due[at] || self.windows[at].len() > WINDOWS_MOST {
             self.drop_some(at, watermark, written);
+            let mut deadlines: Vec<_> = self.windows[at].iter().map(|it| it.deadline).collect();
+            deadlines.sort_unstable();
+            self.due[at] = deadlines.get(OVER_MOST).copied().unwrap_or(i64::MAX);
         }
     }
 
+    #[cold]
     fn drop_some(&mut self, at: usize, watermark: i64, mut written: impl FnMut(&Bar)) {
         let windows = &mut self.windows[at];
         loop {
@@ -406,6 +417,7 @@ impl Series {
                 });
             }
             series.windows.push(windows);
+            series.due.push(i64::MIN);
         }
         for _ in 0..state.length(17)? {
             let (is_known, until) = (state.flag()?, state.i64()?);
