@@ -355,9 +355,10 @@ impl Rebuild {
             (RebuildPhase::Updates, Ok(MarkerCode::BookState)) => {
                 let state = SyncState::try_from(marker.state).unwrap_or(SyncState::Broken);
                 let is_by_then = self.moment.has_seen(header.ts_event, header.ts_recv);
-                self.stage = match self.votes.is_open() && !is_by_then {
-                    true => RebuildPhase::Done,
-                    false => RebuildPhase::Broke(state),
+                self.stage = if self.votes.is_open() && !is_by_then {
+                    RebuildPhase::Done
+                } else {
+                    RebuildPhase::Broke(state)
                 };
             }
             _ => {}

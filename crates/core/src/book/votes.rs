@@ -10,7 +10,8 @@ use super::history::Moment;
 const AGREEING: usize = 128;
 /// So many do in any case.
 const UPDATES_MOST: usize = 600;
-/// So do those that were received so much later, in ns: no time let through is as far ahead.
+/// So does one that was received so much later, in ns, than the first of them and than usual for
+/// the moment: all that happened by then has come, however far ahead of it some times are.
 const LATER_NS: i64 = 61_000_000_000;
 /// One update moves what is usual by this at most, in ns.
 const STEP_NS: i64 = 100_000_000;
@@ -54,10 +55,10 @@ impl Votes {
     /// Takes in the next update; `last` are the times of the last before the cut.
     pub(super) fn cast(&mut self, moment: Moment, times: Times, last: Times) -> Ballot {
         let is_seen = moment.has_seen(times.0, times.1);
-        if matches!(moment, Moment::Received(_)) {
+        let Moment::Event(moment_ts) = moment else {
             // Receive times rise.
             return if is_seen { Ballot::Before } else { Ballot::Closed };
-        }
+        };
         let lag = |times: Times| times.1.saturating_sub(times.0);
         let usual = *self.usual.get_or_insert_with(|| lag(last));
         let off = |times| lag(times).abs_diff(usual);
@@ -79,7 +80,8 @@ impl Votes {
         self.ts_newest = times.0;
         self.off = self.off.min(off(times));
         let is_settled = self.is_clear && self.count >= AGREEING;
-        let is_late = times.1.saturating_sub(self.ts_first) > LATER_NS;
+        let due = self.ts_first.max(moment_ts.saturating_add(usual));
+        let is_late = times.1.saturating_sub(due) > LATER_NS;
         if is_settled || is_late || self.count >= UPDATES_MOST {
             return Ballot::Closed;
         }
@@ -124,5 +126,28 @@ mod tests {
         let late = |at: i64| if (100..120).contains(&at) { 59 * SECOND } else { 0 };
         let times: Vec<_> = (1..=600_i64).map(|at| (at * SECOND, at * SECOND + late(at))).collect();
         (120..600_i64).for_each(|at| assert_eq!(before(at * SECOND, &times), at as usize));
+    }
+
+    #[test]
+    fn a_run_of_wrong_times_of_a_quiet_instrument_moves_no_other() {
+        // One every ten seconds. Ten in a row, received within 90 s, are 19 minutes ahead, which an
+        // arbiter lets through where they agree; the right ones go on.
+        let times: Vec<_> = (1..=200_i64)
+            .map(|at| (at * 10 * SECOND, if (50..60).contains(&at) { 1_140 * SECOND } else { 0 }))
+            .map(|(ts, off)| (ts, ts + off))
+            .collect();
+        for at in 60..=200_i64 {
+            assert_eq!(before(at * 10 * SECOND, &times), at as usize, "{at}");
+        }
+        // A moment long before them asks for no more than it did: a minute settles it.
+        let (mut votes, mut looked) = (Votes::default(), 0);
+        for &(true_ts, told) in &times[10..] {
+            looked += 1;
+            let (times, last) = ((told, true_ts + SECOND / 10), (100 * SECOND, 100 * SECOND));
+            if votes.cast(Moment::Event(100 * SECOND), times, last) == Ballot::Closed {
+                break;
+            }
+        }
+        assert_eq!(looked, 8);
     }
 }
