@@ -43,9 +43,9 @@ pub struct Pending {
     shed_total: u64,
     /// Receive time of what was added last.
     ts_last: i64,
-    /// Markers that found no room: the last of each kind, connection and stream. They say what is
-    /// open and what is not, so that they are written once there is room.
-    owed: Vec<Marker>,
+    /// Markers that found no room, each with its connection: the last of each kind, connection and
+    /// stream. They say what is open and what is not, so that they are written once there is room.
+    owed: Vec<(u16, Marker)>,
     /// Whether receive times are suspect.
     pub suspect: bool,
 }
@@ -110,7 +110,7 @@ impl Pending {
         if !self.takes_records() {
             match Marker::read_from(records) {
                 Some(marker) if marker.code == MarkerCode::Heartbeat as u8 => {}
-                Some(marker) => self.owe(marker),
+                Some(marker) => self.owe(connection, marker),
                 None => self.shed_one(connection, ts_recv),
             }
             return Ok(());
@@ -155,21 +155,21 @@ impl Pending {
         let owed = std::mem::take(&mut self.owed);
         let shed = std::mem::take(&mut self.shed);
         // What waited apart is later than all that was kept: times must not fall on the tape.
-        let newest = owed.iter().map(|marker| marker.header.ts_recv);
+        let newest = owed.iter().map(|(_, marker)| marker.header.ts_recv);
         let now = newest.chain(shed.iter().map(|shed| shed.ts_last)).fold(now, i64::max);
         for lost in &shed {
             let marker = overload(self.feed, lost, now);
             self.add(lost.connection, BlobKind::Records, now, &[], marker.as_bytes())?;
         }
-        for marker in &owed {
+        for (connection, marker) in &owed {
             let header = Header { ts_recv: now, ..marker.header };
             let marker = Marker { header, ..*marker };
-            self.add(marker.first as u16, BlobKind::Records, now, &[], marker.as_bytes())?;
+            self.add(*connection, BlobKind::Records, now, &[], marker.as_bytes())?;
         }
         Ok(!(shed.is_empty() && owed.is_empty()))
     }
 
-    fn owe(&mut self, marker: Marker) {
+    fn owe(&mut self, connection: u16, marker: Marker) {
         let key = |marker: &Marker| {
             let losses = [GapCause::Retention as u8, GapCause::Damage as u8];
             let (header, is_loss) = (&marker.header, losses.contains(&marker.cause));
@@ -178,11 +178,11 @@ impl Pending {
             (marker.code, marker.cause, marker.channel, header.instrument, marker.first, loss)
         };
         // The order is that of the last of each: an end that is followed by an opening stays so.
-        self.owed.retain(|owed| key(owed) != key(&marker));
+        self.owed.retain(|(_, owed)| key(owed) != key(&marker));
         if self.owed.len() < OWED_MAX {
-            self.owed.push(marker);
+            self.owed.push((connection, marker));
         } else {
-            self.shed_one(marker.first as u16, marker.header.ts_recv);
+            self.shed_one(connection, marker.header.ts_recv);
         }
     }
 
@@ -318,6 +318,27 @@ mod tests {
         let (ended, opened) = (MarkerCode::Disconnected as u8, MarkerCode::Connected as u8);
         let now = 50_000;
         assert_eq!(told, [(ended, 0, now), (opened, 0, now), (opened, 1, now), (ended, 1, now)]);
+    }
+
+    #[test]
+    fn a_marker_that_waited_apart_keeps_its_connection() {
+        // `first` of a marker is the connection of some kinds only: of a loss it is an item.
+        let mut pending = Pending::new(1, 0);
+        let filler = vec![0; MARKER_BYTES_MAX];
+        assert!(pending.push(7, BlobKind::Text, 1, b"", &filler).unwrap());
+        assert!(!pending.takes_records());
+        let told = |cause: GapCause, first: u64| Marker {
+            cause: cause as u8,
+            first,
+            ..overload(1, &Shed { connection: 0, count: 1, ts_first: 0, ts_last: 0 }, 2)
+        };
+        let silence = told(GapCause::Silence, 0);
+        pending.push_records(5, 2, silence.as_bytes()).unwrap();
+        let loss = told(GapCause::Retention, 65_536 + 7);
+        pending.push_records(u16::MAX, 2, loss.as_bytes()).unwrap();
+        assert!(pending.written(3).unwrap());
+        let of: Vec<u16> = pending.blobs().iter().map(|blob| blob.header.connection).collect();
+        assert_eq!(of, [5, u16::MAX]);
     }
 
     #[test]

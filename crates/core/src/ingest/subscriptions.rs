@@ -26,6 +26,8 @@ struct Asked {
     /// The connection on which it spoke first since the recorder started, until that is noted.
     spoke: Option<u16>,
     spoke_noted: bool,
+    /// Whether it is among those that changed.
+    is_changed: bool,
 }
 
 impl Asked {
@@ -47,7 +49,8 @@ pub struct Subscriptions {
     by_name: HashMap<(u16, Box<str>), usize, FastHash>,
     /// The line of each open connection.
     lines: HashMap<u16, u16, FastHash>,
-    /// Streams of which something may have to be noted, in order of change.
+    /// Streams of which something may have to be noted, in order of their first change. Each is
+    /// there once, however often it changes while no record is taken.
     changed: Vec<usize>,
 }
 
@@ -75,7 +78,7 @@ impl Subscriptions {
             let answers = &mut self.streams[index].answers;
             answers.retain(|&(other, _)| other != connection);
             answers.push((connection, carries));
-            self.changed.push(index);
+            self.mark_changed(index);
         }
         (line, carried)
     }
@@ -85,11 +88,12 @@ impl Subscriptions {
         if self.lines.remove(&connection).is_none() {
             return;
         }
-        for (index, stream) in self.streams.iter_mut().enumerate() {
-            let before = stream.answers.len();
-            stream.answers.retain(|&(other, _)| other != connection);
-            if stream.answers.len() < before {
-                self.changed.push(index);
+        for index in 0..self.streams.len() {
+            let answers = &mut self.streams[index].answers;
+            let before = answers.len();
+            answers.retain(|&(other, _)| other != connection);
+            if answers.len() < before {
+                self.mark_changed(index);
             }
         }
     }
@@ -101,7 +105,7 @@ impl Subscriptions {
         let asked = &mut self.streams[index];
         if asked.spoke.is_none() && !asked.spoke_noted {
             asked.spoke = Some(connection);
-            self.changed.push(index);
+            self.mark_changed(index);
         }
     }
 
@@ -114,6 +118,7 @@ impl Subscriptions {
     pub fn take_changes(&mut self, feed: u8, suspect: bool, ts: i64, out: &mut Vec<u8>) {
         for index in std::mem::take(&mut self.changed) {
             let asked = &mut self.streams[index];
+            asked.is_changed = false;
             let note = |asked: &Asked, connection: u16, state: SubscriptionState| Subscription {
                 header: Header {
                     feed,
@@ -143,6 +148,12 @@ impl Subscriptions {
         }
     }
 
+    fn mark_changed(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.streams[index].is_changed, true) {
+            self.changed.push(index);
+        }
+    }
+
     fn line_of(&self, connection: u16) -> u16 {
         self.lines.get(&connection).copied().unwrap_or(0)
     }
@@ -160,6 +171,7 @@ impl Subscriptions {
                 noted: None,
                 spoke: None,
                 spoke_noted: false,
+                is_changed: false,
             });
         }
         index
@@ -229,6 +241,31 @@ mod tests {
         assert_eq!(changes(&mut subscriptions), [("b".to_owned(), 1, REFUSED)]);
         subscriptions.disconnect(1);
         assert_eq!(changes(&mut subscriptions), []);
+    }
+
+    #[test]
+    fn reconnects_take_no_memory_while_no_record_is_taken() {
+        // The disk is full for days while the venue cuts every connection and answers differently
+        // each time. What is noted in the end is the last of it, once for each stream.
+        let mut subscriptions = Subscriptions::default();
+        let both = streams(&["a", "b"]);
+        for round in 0..10_000 {
+            let refused = if round % 2 == 0 { vec!["b".to_owned()] } else { vec![] };
+            subscriptions.connect(0, 5);
+            subscriptions.settle(0, &both, &refused);
+            subscriptions.hear(0, &both[0]);
+        }
+        assert_eq!(subscriptions.changed.len(), 2);
+        assert_eq!(subscriptions.streams[0].answers.len(), 1);
+        let expected = [
+            ("a".to_owned(), 0, SUBSCRIBED),
+            ("a".to_owned(), 0, SPOKE),
+            ("b".to_owned(), 0, SUBSCRIBED),
+        ];
+        assert_eq!(changes(&mut subscriptions), expected);
+        // And what changes after that is noted as ever.
+        subscriptions.settle(0, &both, &["b".to_owned()]);
+        assert_eq!(changes(&mut subscriptions), [("b".to_owned(), 0, REFUSED)]);
     }
 
     #[test]

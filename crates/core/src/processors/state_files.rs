@@ -177,10 +177,10 @@ impl StateFiles {
         Ok(())
     }
 
-    /// Removes the files of states ahead of `input`: they tell of input that is no longer covered.
+    /// Removes one file, whose state is ahead of what the output covers.
     ///
     /// # Errors
-    /// `Error::Io`: a file cannot be removed.
+    /// `Error::Io`: the file cannot be removed.
     pub fn discard(path: &Path) -> Result<()> {
         fs::remove_file(path)
             .map_err(|error| Error::io(error, format!("removing {}", path.display())))
