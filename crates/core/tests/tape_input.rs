@@ -1,7 +1,8 @@
 //! Tapes that are made from other tapes: what is durable, what is taken back, what retention may
 //! take from those who read them.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -170,6 +171,41 @@ fn a_newest_segment_that_held_something_durable_is_missed() {
         });
         assert!(read.take(100).any(|batch| batch.is_err()));
     }
+}
+
+#[test]
+fn opening_needs_no_right_to_write_what_it_does_not_write() {
+    // The segment before the newest one says already that something behind it is durable. It is
+    // opened for reading alone, by somebody who may do no more.
+    let folder = Folder::new("gate-read-only");
+    let path = folder.tape();
+    let mut tape = Tape::open(&path, config(Retention::default())).unwrap();
+    (0..40).for_each(|_| append(&mut tape, 20, NO_INPUT, 0));
+    tape.sync().unwrap();
+    drop(tape);
+    // Root may write anything; nobody may not. A thread has that of its own, and what it starts.
+    const NOBODY: u32 = 65_534;
+    let mut files: Vec<_> =
+        std::fs::read_dir(&path).unwrap().map(|it| it.unwrap().path()).collect();
+    files.sort();
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    if is_root {
+        let all = files.iter().chain([&path]);
+        all.for_each(|file| std::os::unix::fs::chown(file, Some(NOBODY), None).unwrap());
+    }
+    assert!(files[0].ends_with("00000000000000000000.seg") && files.len() == 3, "{files:?}");
+    std::fs::set_permissions(&files[0], Permissions::from_mode(0o444)).unwrap();
+    let work = move || {
+        if is_root {
+            // SAFETY: a call that changes by whose rights this thread opens files, nothing else.
+            unsafe { libc::setfsuid(NOBODY) };
+        }
+        assert!(File::options().write(true).open(&files[0]).is_err());
+        let mut tape = Tape::open(&path, config(Retention::default())).unwrap();
+        append(&mut tape, 20, NO_INPUT, 0);
+        assert_eq!(tape.sync().unwrap(), 820);
+    };
+    std::thread::spawn(work).join().unwrap();
 }
 
 #[test]

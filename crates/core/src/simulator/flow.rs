@@ -171,7 +171,7 @@ impl Flow {
         } else if what < 0.57 {
             self.rest(side);
         } else {
-            self.withdraw(opposite(side));
+            self.cancel(opposite(side));
         }
     }
 
@@ -243,7 +243,7 @@ impl Flow {
         }
     }
 
-    fn withdraw(&mut self, side: Side) {
+    fn cancel(&mut self, side: Side) {
         let depth = self.random.depth(2.0, self.side(side).len() as u64) as usize;
         let Some((price, size)) = self.levels(side).nth(depth) else { return };
         let whole = self.random.chance(0.3) && self.side(side).len() > self.levels / 2;

@@ -1,7 +1,8 @@
 //! The head of a segment file: what it is, and the words that processes share.
 //!
 //! The fixed part is written before the file gets its name and never changes. The words after it
-//! change while the segment is the newest one; each lies on its own cache line.
+//! change while the segment is the newest one. The two that change with every frame and every wait
+//! of a reader lie on cache lines of their own.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;

@@ -6,9 +6,8 @@
 //! that comes to it is told of the range as of one that retention took.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::mem::take;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::create::NewSegment;
@@ -23,11 +22,10 @@ use crate::codec::{Frame, NO_INPUT};
 use crate::error::{Error, Result};
 use crate::record::Plain;
 
-/// Name of the file that lists what an interrupted repair has still to do: the folder of what is
-/// moved aside, then the files to be moved, each on a line.
-pub(crate) const UNFINISHED: &str = "REPAIR";
-/// Ending of segments that are put together and do not have their name yet.
-const READY: &str = "ready";
+mod finish;
+
+pub(crate) use finish::UNFINISHED;
+use finish::{finish, write_list, READY};
 
 /// Items that are given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +114,7 @@ pub fn repair(path: &Path) -> Result<Repair> {
         Some(_) => {}
     }
     let mut plan = Plan::new(path)?;
-    plan.run().inspect_err(|_| plan.withdraw())
+    plan.run().inspect_err(|_| plan.discard_prepared())
 }
 
 /// Empties the tape at `path`, which is made from another one, so that its stage makes all of it
@@ -130,7 +128,7 @@ pub fn remake(path: &Path) -> Result<Repair> {
     let _lock = FolderLock::take(path)?;
     finish(path)?;
     let mut plan = Plan::new(path)?;
-    plan.empty().inspect_err(|_| plan.withdraw())?;
+    plan.empty().inspect_err(|_| plan.discard_prepared())?;
     finish(path)?;
     let (moved_to, moved) = (Some(plan.folder), plan.moved);
     Ok(Repair { moved_to, moved, lost: Vec::new(), remade_from: Some(0), end: 0 })
@@ -169,8 +167,8 @@ impl Plan {
         })
     }
 
-    /// Leaves nothing behind of what was not begun: once the list is there, it has to be finished.
-    fn withdraw(&self) {
+    /// Removes what was prepared, unless the list is there: then it has to be finished.
+    fn discard_prepared(&self) {
         if !self.tape.join(UNFINISHED).exists() {
             self.ready.iter().for_each(|path| drop(std::fs::remove_file(path)));
             drop(std::fs::remove_dir(&self.folder));
@@ -205,15 +203,32 @@ impl Plan {
 
     /// Plans that all segments are moved aside, and a first one without items takes their place.
     fn empty(&mut self) -> Result<()> {
-        for file in list(&self.tape)? {
-            self.runs(&file)?;
-            self.moved
-                .extend(file.path.file_name().map(|name| name.to_string_lossy().into_owned()));
-        }
-        let Some((head, identity)) = self.head else { return Err(self.no_head()) };
+        let files = list(&self.tape)?;
+        let (head, identity) = self.newest_head(&files)?;
+        let names = files.iter().filter_map(|file| file.path.file_name());
+        self.moved.extend(names.map(|name| name.to_string_lossy().into_owned()));
         (self.input, self.ts_max) = (NO_INPUT, i64::MIN);
         self.add_newest(&head, &identity, 0, 0)?;
         self.commit()
+    }
+
+    /// The newest head of `files` that can be read. No more of them is looked at.
+    fn newest_head(&self, files: &[SegmentFile]) -> Result<(Head, Identity)> {
+        let mut refused = None;
+        for file in files.iter().rev() {
+            let mut front = Vec::new();
+            let read = File::open(&file.path)
+                .and_then(|opened| opened.take(HEAD as u64).read_to_end(&mut front));
+            match read {
+                Ok(_) => {
+                    if let Some(found) = head_of(file, &front) {
+                        return Ok(found);
+                    }
+                }
+                Err(error) => refused = Some(unread(error, &file.path)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| self.no_head()))
     }
 
     fn no_head(&self) -> Error {
@@ -263,15 +278,8 @@ impl Plan {
     /// # Errors
     /// `Error::Io`: it cannot be read now, which says nothing about what is in it.
     fn runs(&mut self, file: &SegmentFile) -> Result<(Vec<Run>, bool)> {
-        let raw = std::fs::read(&file.path)
-            .map_err(|error| Error::io(error, doing("reading", &file.path)))?;
-        let Ok(head) = Head::read(&raw, &file.path) else { return Ok((Vec::new(), false)) };
-        if head.first_offset != file.first {
-            return Ok((Vec::new(), false));
-        }
-        let Ok(identity) = Identity::read(&raw, &head, &file.path) else {
-            return Ok((Vec::new(), false));
-        };
+        let raw = std::fs::read(&file.path).map_err(|error| unread(error, &file.path))?;
+        let Some((head, identity)) = head_of(file, &raw) else { return Ok((Vec::new(), false)) };
         self.head = Some((head, identity));
         if self.input == NO_INPUT && self.ts_max == i64::MIN {
             (self.input, self.ts_max) = (head.input_before, head.ts_before);
@@ -383,69 +391,29 @@ impl Plan {
 
     /// From here on the repair is finished whatever happens.
     fn commit(&self) -> Result<()> {
-        let list = self.tape.join(UNFINISHED);
-        let aside = self.tape.join(format!("{UNFINISHED}.new"));
-        let write = || {
-            let mut file = File::create(&aside)?;
-            let folder = self.folder.file_name().unwrap_or_default().to_string_lossy();
-            writeln!(file, "{folder}")?;
-            self.moved.iter().try_for_each(|name| writeln!(file, "{name}"))?;
-            file.sync_all()?;
-            std::fs::rename(&aside, &list)?;
-            File::open(&self.tape)?.sync_all()
-        };
-        write().map_err(|error| Error::io(error, doing("writing", &list)))
+        let folder = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        write_list(&self.tape, &folder, &self.moved)
     }
 }
 
-/// Does what the list of an interrupted repair says is still to do.
-fn finish(tape: &Path) -> Result<()> {
-    let unfinished = tape.join(UNFINISHED);
-    let text = match std::fs::read_to_string(&unfinished) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        read => read.map_err(|error| Error::io(error, doing("reading", &unfinished)))?,
-    };
-    let mut lines = text.lines();
-    let folder = tape.join(lines.next().unwrap_or_default());
-    let work = || {
-        for name in lines {
-            let target = folder.join(name);
-            if !target.exists() {
-                std::fs::rename(tape.join(name), target)?;
-            }
-        }
-        for entry in std::fs::read_dir(tape)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == READY) {
-                std::fs::rename(&path, path.with_extension(""))?;
-            }
-        }
-        File::open(&folder)?.sync_all()?;
-        File::open(tape)?.sync_all()
-    };
-    let failed = |error| Error::io(error, doing("repairing", tape));
-    work().map_err(failed)?;
-    lower(tape)?;
-    std::fs::remove_file(&unfinished).map_err(failed)?;
-    File::open(tape).and_then(|folder| folder.sync_all()).map_err(failed)
+/// The head of `file`, at the front of `bytes`; `None` if it is damaged, or that of another file.
+fn head_of(file: &SegmentFile, bytes: &[u8]) -> Option<(Head, Identity)> {
+    let head = Head::read(bytes, &file.path).ok().filter(|head| head.first_offset == file.first)?;
+    Some((head, Identity::read(bytes, &head, &file.path).ok()?))
 }
 
-/// Lets no head of the tape call durable what is beyond its end, where its newest segment begins:
-/// a repair puts one without items there.
-fn lower(tape: &Path) -> Result<()> {
-    let files = list(tape)?;
-    let end = files.last().map_or(0, |newest| newest.first);
-    for of in files {
-        if Segment::open(&of)?.durable() > end {
-            let write = || {
-                let file = File::options().write(true).open(&of.path)?;
-                file.write_all_at(&end.to_le_bytes(), DURABLE as u64)?;
-                file.sync_all()
-            };
-            write().map_err(|error| Error::io(error, doing("writing", &of.path)))?;
-        }
+/// That the system refused to read `path`. What a disk does not give may never come, and what to do
+/// then is not what one would guess: without its file a repair would give up all that is in it.
+fn unread(error: std::io::Error, path: &Path) -> Error {
+    let mut what = doing("reading", path);
+    if error.raw_os_error() == Some(libc::EIO) {
+        what.push_str(
+            ", nothing was changed. Run `tape repair` again; if the disk still refuses, copy this \
+             file with a tool that goes on behind what cannot be read, such as ddrescue, put the \
+             copy in its place and repair that",
+        );
     }
-    Ok(())
+    Error::io(error, what)
 }
 
 /// The next whole frame at or after `from` that holds items from `next` on, and where it starts.

@@ -73,13 +73,18 @@ pub(crate) fn rewrite_closed(tape: &Path, newest: u64, durable: u64) -> Result<(
 }
 
 /// The segment before offset `newest`, unless its head says already that something at or behind
-/// that offset is durable.
+/// that offset is durable: then it is not to be written, and need not be writable.
 pub(crate) fn before(tape: &Path, newest: u64) -> Result<Option<Live>> {
     let Some(of) = list(tape)?.into_iter().rfind(|of| of.first < newest) else { return Ok(None) };
+    let file =
+        File::open(&of.path).map_err(|error| Error::io(error, doing("opening", &of.path)))?;
+    let map = Map::read_only(&file, HEAD, &of.path)?;
+    if map.word(DURABLE).load(Ordering::Acquire) > newest {
+        return Ok(None);
+    }
     let file = open_file(&of.path)?;
     let map = Map::writable(&file, HEAD, &of.path)?;
-    let is_told = map.word(DURABLE).load(Ordering::Acquire) > newest;
-    Ok((!is_told).then_some(Live { first: of.first, file, map, path: of.path }))
+    Ok(Some(Live { first: of.first, file, map, path: of.path }))
 }
 
 /// Where the first frame starts that reaches beyond offset `durable`, and where the one at `last`
