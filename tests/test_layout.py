@@ -24,7 +24,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "mana
 # Left is below: a module imports only from lower levels, or from its own group.
 PYTHON_LEVELS = [
     {"_core"},
-    {"errors", "printable", "durable"},
+    {"errors", "printable", "durable", "topics"},
     {"config", "heartbeat", "register", "registry", "stopping"},
     {"dead_letters", "time_columns"},
     {"tape", "lake"},
@@ -354,6 +354,20 @@ def test_core_reads_time_in_one_place():
         )
     ]
     assert not bad, bad
+
+
+def test_names_of_topics_are_written_in_one_place():
+    # They are names of folders: a second spelling would be another tape. Text may name them.
+    again = [
+        f"{name_of(path)}:{node.lineno}: {node.value}"
+        for path in PACKAGE_FILES
+        if path.name != "topics.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch(r"market-data\.[a-z]*", node.value)
+    ]
+    assert not again, again
 
 
 def test_contributing_names_all_that_may_start_threads():

@@ -23,6 +23,7 @@ from tapeworks._core import Rows, Snapshots, Symbols, TapeReader
 from tapeworks.dead_letters import DeadLetterRows
 from tapeworks.errors import LakeError, TapeRangeError
 from tapeworks.time_columns import REST
+from tapeworks.topics import BARS, BOOK, DEAD, GAPS, NORMALIZED, TICKS
 
 COMMITS = "_commits"
 STAGING = "_staging"
@@ -65,7 +66,7 @@ TABLES = {
     for table in (
         Table(
             "trades",
-            "market-data.normalized",
+            NORMALIZED,
             "trade",
             delta=(*SORTED, "trade_id"),
             doc="every fill, or the fills of one taker order at one price (channel says which)",
@@ -74,7 +75,7 @@ TABLES = {
         ),
         Table(
             "quotes",
-            "market-data.normalized",
+            NORMALIZED,
             "quote",
             delta=SORTED,
             doc="best bid and offer at every change",
@@ -83,7 +84,7 @@ TABLES = {
         ),
         Table(
             "marks",
-            "market-data.normalized",
+            NORMALIZED,
             "mark",
             delta=(*SORTED, "ts_funding"),
             doc="mark price, index price and funding of derivatives",
@@ -92,7 +93,7 @@ TABLES = {
         ),
         Table(
             "venue_bars",
-            "market-data.normalized",
+            NORMALIZED,
             "bar",
             delta=SORTED,
             doc="bars and rolling statistics as the venue sends them",
@@ -101,7 +102,7 @@ TABLES = {
         ),
         Table(
             "instruments",
-            "market-data.normalized",
+            NORMALIZED,
             "definition",
             drops=(),
             doc="symbols, tick and lot sizes; the latest row of an instrument counts",
@@ -109,7 +110,7 @@ TABLES = {
         ),
         Table(
             "sessions",
-            "market-data.normalized",
+            NORMALIZED,
             "session",
             drops=("feed", "instrument", "cause", "channel", "count"),
             delta=SORTED,
@@ -118,21 +119,21 @@ TABLES = {
         ),
         Table(
             "subscriptions",
-            "market-data.normalized",
+            NORMALIZED,
             "subscription",
             delta=SORTED,
             doc="which streams a recorder subscribed, what was refused, and what spoke",
         ),
         Table(
             "dead_letters",
-            "market-data.dead",
+            DEAD,
             "letter",
             delta=SORTED,
             doc="frames that could not be decoded: their bytes, and why, where and when",
         ),
         Table(
             "book_levels",
-            "market-data.book",
+            BOOK,
             "book",
             delta=(*SORTED, "previous"),
             doc="changes of verified books, and full books at checkpoints",
@@ -141,14 +142,14 @@ TABLES = {
         ),
         Table(
             "book_markers",
-            "market-data.book",
+            BOOK,
             "book_marker",
             delta=SORTED,
             doc="states of books, ends of full books, updates without levels",
         ),
         Table(
             "book_snapshots",
-            "market-data.book",
+            BOOK,
             "snapshot",
             delta=SORTED,
             doc="the best 20 levels of each side; entry 1 of a list is the best",
@@ -156,7 +157,7 @@ TABLES = {
         ),
         Table(
             "bars",
-            "market-data.bars",
+            BARS,
             "bar",
             delta=SORTED,
             doc="bars built from trades",
@@ -165,7 +166,7 @@ TABLES = {
         ),
         Table(
             "ticks",
-            "market-data.ticks",
+            TICKS,
             "tick",
             delta=SORTED,
             doc="bid, ask, last price and volume, the uniform view",
@@ -174,7 +175,7 @@ TABLES = {
         ),
         Table(
             "gaps",
-            "market-data.gaps",
+            GAPS,
             "gap",
             renames=(
                 ("ts_start", "ts_from"),

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 from tapeworks.config import Section, Value, resolve, source_name, unknown
 from tapeworks.errors import ConfigError
-from tapeworks.processors.derive import NORMALIZE, NORMALIZED, RAW, STEPS
+from tapeworks.processors.derive import NORMALIZE, STEPS
 from tapeworks.registry import MEMBERS, load_settings
 from tapeworks.tape import TapeConfig
+from tapeworks.topics import NORMALIZED, PREFIX, RAW
 
 # A topic or a processor is the name of a folder.
 TOPIC = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
@@ -234,7 +235,7 @@ def _own_processor(name: str, table: Section) -> Any:
     except ConfigError as error:
         raise ConfigError(f"[{table.name}]: {error}") from None
     config = resolve(table, settings)
-    return config if config.output else replace(config, output=f"market-data.{name}")
+    return config if config.output else replace(config, output=PREFIX + name)
 
 
 def _sinks(section: Section) -> dict[str, Any]:

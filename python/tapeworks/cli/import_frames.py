@@ -24,12 +24,11 @@ from tapeworks.feeds.captures import Captures
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.pipeline import Config, catch_up, lock_sources
 from tapeworks.register import registered
+from tapeworks.topics import DEAD, RAW
 from tapeworks.views.status import Status
 
 FLUSH_FRAMES = 512
 CONNECTION = 0
-RAW = "market-data.raw"
-LETTERS_TOPIC = "market-data.dead"
 
 app = Application()
 
@@ -155,7 +154,7 @@ def _tell_ledger(status: Status, name: str) -> None:
 
 def _letters(settings: Config, name: str, offset: int | None = None) -> TapeReader | None:
     """Opens the dead letters of a source at `offset`, or else at their end."""
-    tape = settings.data / "tape" / name / LETTERS_TOPIC
+    tape = settings.data / "tape" / name / DEAD
     if not tape.is_dir():
         return None
     reader = TapeReader(tape)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tapeworks.cli.output import amount, size
+from tapeworks.topics import DEAD, GAPS, PREFIX, RAW
 from tapeworks.views.coverage import waiting_text
 from tapeworks.views.status import PipelineState, SourceState, TapeState
 from tapeworks.views.times import format_time
@@ -23,7 +24,7 @@ FULL_WARN_HOURS = 72
 RATES_SHOWN = 24
 SPARKS = "▁▂▃▄▅▆▇█"
 # Tapes that are good news when they are empty: the line above them says so.
-SAID_ABOVE = ("market-data.gaps", "market-data.dead")
+SAID_ABOVE = (GAPS, DEAD)
 # From these widths on there is room for a column.
 SPARKS_COLUMNS, DISK_COLUMNS, DURABLE_COLUMNS = 92, 68, 80
 
@@ -85,7 +86,7 @@ class Screen:
             rates = self._rates.setdefault((source.name, tape.topic), deque(maxlen=RATES_SHOWN))
             if measured:
                 rates.append(tape.per_s)
-            cells = [(0, Text("  " + tape.topic.removeprefix("market-data.")))]
+            cells = [(0, Text("  " + tape.topic.removeprefix(PREFIX)))]
             cells += _cells(tape, rates, measured)
             table.add_row(*(cell for columns, cell in cells if width >= columns))
         return table
@@ -143,7 +144,7 @@ def one_line(state: PipelineState) -> str:
     words = []
     for source in state.sources:
         tapes = {tape.topic: tape for tape in source.tapes}
-        raw = tapes.get("market-data.raw")
+        raw = tapes.get(RAW)
         lag = max((tape.lag or 0 for tape in source.tapes), default=0)
         # Books that ended with their session are neither verified nor broken.
         books = [book for book in source.books.values() if book != "empty"]
@@ -178,7 +179,7 @@ def last_line(state: PipelineState, silent: Collection[str] = ()) -> str:
 
 def raw_frames(source: SourceState) -> int:
     """Returns how many frames were ever put onto the raw tape."""
-    return sum(tape.items for tape in source.tapes if tape.topic == "market-data.raw")
+    return sum(tape.items for tape in source.tapes if tape.topic == RAW)
 
 
 def gaps_text(source: SourceState, named: str = "") -> str:

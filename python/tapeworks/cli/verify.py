@@ -16,8 +16,8 @@ from tapeworks.cli.output import amount, as_json, size
 from tapeworks.config import source_name
 from tapeworks.errors import ConfigError
 from tapeworks.jobs.inspection import Fault, state_faults, tape_fault, tapes_of, verify_tape
-from tapeworks.processors.derive import RAW
 from tapeworks.tape import tape_hash
+from tapeworks.topics import RAW
 from tapeworks.views.lake_check import LakeReport, verify_lake
 
 app = Application()

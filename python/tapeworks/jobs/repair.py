@@ -31,9 +31,10 @@ from tapeworks.jobs.inspection import (
 )
 from tapeworks.lake_rebuild import TopicRebuild, rebuild
 from tapeworks.pipeline import Config, catch_up, lock_source, unfinished_repair
-from tapeworks.processors.derive import LEDGER, NORMALIZE, NORMALIZED, RAW, STEPS
+from tapeworks.processors.derive import NORMALIZE, STEPS
 from tapeworks.register import registered
 from tapeworks.tape import DAMAGE, UNKNOWN, Loss, TapeReader, note_loss, noted_losses, received
+from tapeworks.topics import GAPS, NORMALIZED, RAW
 
 FOLDER = "damaged"
 READER = "repair"
@@ -41,7 +42,7 @@ READER = "repair"
 STEP_OF = {step.target: step for step in (NORMALIZE, *STEPS)}
 FLOW = (RAW, *STEP_OF)
 # By topic: the tape on which a stage declares by itself what it did not find on that topic.
-DECLARED_BY = {RAW: NORMALIZED, NORMALIZED: LEDGER}
+DECLARED_BY = {RAW: NORMALIZED, NORMALIZED: GAPS}
 
 Range = tuple[int, int]
 

@@ -29,6 +29,7 @@ from typing_extensions import Buffer
 
 from tapeworks._core import NONE, Records, dtype_descr, kind_of, numbers
 from tapeworks.tape import Place, received
+from tapeworks.topics import NORMALIZED
 
 # "TWPYSTAT", version, input offset, output offset, id of the input tape, fingerprint of what is
 # before the input offset, the first bytes of the SHA-256 of the settings, length of the state; then
@@ -52,7 +53,7 @@ class ProcessorConfig:
 
     kind: str = ""
     """Where the class is: `package.module:Class`."""
-    input: str = "market-data.normalized"
+    input: str = NORMALIZED
     """The topic that it reads: one of records."""
     output: str = ""
     """The topic that it writes; none: `market-data.` and the name of its table."""

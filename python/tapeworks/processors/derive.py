@@ -28,11 +28,10 @@ from tapeworks.processors.python_stage import PythonStage
 from tapeworks.registry import load_member
 from tapeworks.stopping import on_stop
 from tapeworks.tape import RETENTION, Loss, TapeConfig, note_loss
+from tapeworks.topics import BARS, BOOK, DEAD, GAPS, NORMALIZED, RAW, TICKS
 
 log = logging.getLogger("tapeworks.processors")
 
-RAW, NORMALIZED = "market-data.raw", "market-data.normalized"
-LEDGER = "market-data.gaps"
 WAIT_MS = 20
 DRAIN_S_MAX = 10.0
 OPEN_RETRY_S = 0.1
@@ -40,7 +39,6 @@ FULL_RETRY_S = 1.0
 LAGS_S = 1.0
 COVER_S = 1.0
 INDEX_S = 10.0
-BOOKS = "market-data.book"
 SAVE_BYTES = 256 << 20
 # A worker that ended in good order, and had no time to derive everything.
 EXIT_INCOMPLETE = 3
@@ -60,11 +58,11 @@ class Step:
 # The recorder itself runs `normalize`, right behind the raw tape; it is here to do it again.
 NORMALIZE = Step("normalize", RAW, NORMALIZED)
 STEPS = (
-    Step("books", NORMALIZED, BOOKS),
-    Step("bars", NORMALIZED, "market-data.bars"),
-    Step("ticks", NORMALIZED, "market-data.ticks"),
-    Step("gaps", NORMALIZED, "market-data.gaps"),
-    Step("dead_letters", NORMALIZED, "market-data.dead"),
+    Step("books", NORMALIZED, BOOK),
+    Step("bars", NORMALIZED, BARS),
+    Step("ticks", NORMALIZED, TICKS),
+    Step("gaps", NORMALIZED, GAPS),
+    Step("dead_letters", NORMALIZED, DEAD),
 )
 
 
@@ -172,7 +170,7 @@ class Derivation:
             return
         with contextlib.suppress(OSError, TapeError):
             if self._history is None:
-                self._history = BookHistory(self._tapes / BOOKS)
+                self._history = BookHistory(self._tapes / BOOK)
             self._history.refresh()
 
     def cover_ledger(self) -> None:
@@ -291,7 +289,7 @@ class Derivation:
         for first, last, start, end, cause in stage.take_losses() if stage is not None else ():
             loss = Loss(step.source, f"stage-{step.processor}", first, last, start, end, cause)
             log.error("%s: lost: %s", self._source, loss)
-            if step.target != LEDGER and cause == RETENTION:
+            if step.target != GAPS and cause == RETENTION:
                 note_loss(self._data, self._source, loss)
 
 

@@ -18,10 +18,10 @@ import numpy as np
 from tapeworks import _core
 from tapeworks._core import TapeReader
 from tapeworks.errors import QueryError
+from tapeworks.topics import NORMALIZED, RAW
 from tapeworks.views.audit import TableAudit, audit
 from tapeworks.views.lake import Lake
 
-RAW, NORMALIZED = "market-data.raw", "market-data.normalized"
 TEXT = _core.numbers("blob_kind")["text"]
 LEVEL = np.dtype(_core.dtype_descr("level"))
 MARKER = np.dtype(_core.dtype_descr("marker"))

@@ -10,12 +10,12 @@ import pyarrow as pa
 from tapeworks._core import Book, BookHistory, Unverified
 from tapeworks.errors import QueryError
 from tapeworks.tape import open_tape
+from tapeworks.topics import BOOK
 from tapeworks.views.past_books import Clock, PastBooks
 from tapeworks.views.reach import derived_until, first_receipt, newest_receipt
 from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time
 
-TOPIC = "market-data.book"
 PRICE_PLACES = 9
 SIZE_PLACES = 8
 LEVELS_SHOWN = 5
@@ -215,7 +215,7 @@ class Books:
 
     def _history(self, source: str) -> tuple[BookHistory | None, int | None]:
         """Returns the tape's books and the first offset that it holds; none without a tape."""
-        tape = self._data / "tape" / source / TOPIC
+        tape = self._data / "tape" / source / BOOK
         reader = open_tape(tape)
         if reader is None:
             return None, None
@@ -227,10 +227,10 @@ class Books:
 
 def _known_until(tail: SourceTail) -> int | None:
     """Returns the receive time up to which books are known; none where nothing tells."""
-    until = derived_until(tail, TOPIC)
+    until = derived_until(tail, BOOK)
     if until is not None:
         return until - 1
-    newest = [ts for ts in (newest_receipt(tail), newest_receipt(tail, TOPIC)) if ts is not None]
+    newest = [ts for ts in (newest_receipt(tail), newest_receipt(tail, BOOK)) if ts is not None]
     return max(newest, default=None)
 
 

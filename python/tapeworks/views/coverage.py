@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from tapeworks._core import numbers
 from tapeworks.errors import QueryError
+from tapeworks.topics import GAPS, NORMALIZED, RAW
 from tapeworks.views.entries import gaps_sql
 from tapeworks.views.query import Engine, Scope, quote
-from tapeworks.views.reach import RAW, RECORDS, derived_until, newest_receipt, waiting_frames
+from tapeworks.views.reach import derived_until, newest_receipt, waiting_frames
 from tapeworks.views.recorded import (
     NOT_RECORDED,
     NOT_SUBSCRIBED,
@@ -51,7 +52,6 @@ from tapeworks.views.symbols import Chosen
 from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time
 
-GAPS = "market-data.gaps"
 GAP = "gap"
 NAMES_SHOWN = 5
 TOLD = {
@@ -203,7 +203,7 @@ class Ledger:
         first: int | None,
         last: int | None,
         channels: Channels = None,
-        topic: str = RECORDS,
+        topic: str = NORMALIZED,
     ) -> Coverage:
         """Returns what keeps the range from being complete for the sources, symbols and channels.
 
@@ -232,17 +232,19 @@ class Ledger:
         title = " ".join(["coverage", *chosen.names])
         return Coverage(table, title, recorded, asked)
 
-    def recorded(self, source: str, chosen: Chosen | None = None, topic: str = RECORDS) -> Recorded:
+    def recorded(
+        self, source: str, chosen: Chosen | None = None, topic: str = NORMALIZED
+    ) -> Recorded:
         """Returns when `source` was recorded, which streams of the symbols were carried when, and
         up to when its gaps, and all that `topic` holds, are known.
         """
         tail = self._engine.tail(source)
         # Before all else: what is taken in meanwhile only counts as known later.
-        waiting = waiting_frames(tail.tape(RAW), tail.tape(RECORDS))
+        waiting = waiting_frames(tail.tape(RAW), tail.tape(NORMALIZED))
         marks, notes = self._marks(source), self._notes(source, chosen)
-        newest = newest_receipt(tail, RECORDS)
+        newest = newest_receipt(tail, NORMALIZED)
         found = read_sessions(marks, notes, newest)
-        known_until = _earliest(derived_until(tail, each) for each in {GAPS, topic} - {RECORDS})
+        known_until = _earliest(derived_until(tail, each) for each in {GAPS, topic} - {NORMALIZED})
         ranges, unlisted = found.ranges, found.unlisted
         if not marks or marks[0].offset > 0:
             # Nothing was noted at first: all that is known is what is held of that time.

@@ -12,11 +12,11 @@ from pathlib import Path
 from tapeworks import lake
 from tapeworks._core import topic_number
 from tapeworks.tape import DAMAGE, RETENTION, UNKNOWN, Loss, read_losses
+from tapeworks.topics import RAW
 from tapeworks.views.conditions import before_time, from_time
 from tapeworks.views.query import quote
 from tapeworks.views.symbols import Chosen
 
-RAW = "market-data.raw"
 # Items that are missing are counted in so many bits; the greatest number stands for more.
 COUNT_MAX = 2**32 - 2
 # What is the same of all states of one loss.

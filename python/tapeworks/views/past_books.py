@@ -15,10 +15,10 @@ from tapeworks import _core
 from tapeworks._core import Book, Records, Unverified, book_in, kind_of
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, LakeFile, day_of
+from tapeworks.topics import BOOK
 from tapeworks.views.archive import Archive, Wanted
 from tapeworks.views.tail import SourceTail
 
-TOPIC = "market-data.book"
 MARKERS, LEVELS = TABLES["book_markers"], TABLES["book_levels"]
 CODES = _core.numbers("marker_code")
 BOOK_KINDS = [kind_of("book"), kind_of("book_marker")]
@@ -76,7 +76,7 @@ class PastBooks:
 
     def unverified_since(self, symbol: str, instrument: int, seam: int) -> int | None:
         """Returns since when the book was not verified at offset `seam`; none if it was."""
-        end = min(seam, self._tail.committed(TOPIC))
+        end = min(seam, self._tail.committed(BOOK))
         since: int | None = None
         for place in self._until(symbol, instrument, NEVER, "event", end)[::-1]:
             if place["code"] == CHECKPOINT_BEGIN or (
@@ -91,7 +91,7 @@ class PastBooks:
     def _at(
         self, symbol: str, instrument: int, ts: int, clock: Clock, seam: int | None
     ) -> Book | Unverified:
-        committed = self._tail.committed(TOPIC)
+        committed = self._tail.committed(BOOK)
         end = committed if seam is None else min(seam, committed)
         places = self._until(symbol, instrument, ts, clock, end)
         entry = _latest(places, ts, clock, end)
@@ -109,7 +109,7 @@ class PastBooks:
         if following is None and seam is not None:
             if committed < seam:
                 raise QueryError(
-                    f"{TOPIC} from offset {committed} to {seam - 1} is neither in the lake nor on "
+                    f"{BOOK} from offset {committed} to {seam - 1} is neither in the lake nor on "
                     "the tape any more: retention passed the sink"
                 )
             parts.append(self._from_tape(instrument, end))
@@ -165,7 +165,7 @@ class PastBooks:
 
     def _from_tape(self, instrument: int, offset: int) -> bytes:
         """Returns what follows on the tape, up to the next state or checkpoint at least."""
-        reader = self._tail.reader(TOPIC, offset)
+        reader = self._tail.reader(BOOK, offset)
         parts: list[bytes] = []
         while reader is not None and (batch := reader.read(READ_RECORDS)) is not None:
             found = batch.select(BOOK_KINDS, [instrument])

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 from tapeworks._core import TapeReader
 from tapeworks.errors import TapeError
+from tapeworks.topics import NORMALIZED
 from tapeworks.views.stream import earliest
 from tapeworks.views.tail import SourceTail
-
-RAW, RECORDS = "market-data.raw", "market-data.normalized"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def unknown_part(
     return Unknown(after, _time_at(records, end - 1) if until is None else until, frames)
 
 
-def newest_receipt(tail: SourceTail, topic: str = RECORDS) -> int | None:
+def newest_receipt(tail: SourceTail, topic: str = NORMALIZED) -> int | None:
     """Returns the newest receive time of a source's topic."""
     reader = tail.tape(topic)
     if reader is not None and reader.end > reader.first:
@@ -75,13 +74,13 @@ def newest_receipt(tail: SourceTail, topic: str = RECORDS) -> int | None:
 
 def first_receipt(tail: SourceTail) -> int | None:
     """Returns the receive time of a source's first record, if no tape of before it was removed."""
-    reader = tail.tape(RECORDS)
+    reader = tail.tape(NORMALIZED)
     return None if reader is None or reader.first > 0 else _time_at(reader, 0)
 
 
 def derived_until(tail: SourceTail, topic: str) -> int | None:
     """Returns the receive time up to which `topic` was derived from all that was received."""
-    derived, source = tail.tape(topic), tail.tape(RECORDS)
+    derived, source = tail.tape(topic), tail.tape(NORMALIZED)
     if source is None or derived is None:
         return None
     covered = derived.covered

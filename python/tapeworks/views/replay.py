@@ -17,11 +17,11 @@ from tapeworks import _core
 from tapeworks._core import Merge, Records
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, TOPICS, kind_of
+from tapeworks.topics import NORMALIZED
 from tapeworks.views.query import Engine
 from tapeworks.views.stream import Selected, Stream, open_stream, starts_of, times_of
 from tapeworks.views.symbols import Chosen
 
-NORMALIZED = "market-data.normalized"
 # What may be asked for -> the tape that holds it, the number of its kind, and the table of the lake
 # that has it when the tape has it no more; empty where there is none.
 KINDS = {

@@ -33,11 +33,10 @@ from tapeworks.errors import (
 from tapeworks.printable import one_line
 from tapeworks.register import supervisors
 from tapeworks.tape import received
+from tapeworks.topics import BOOK, GAPS, NORMALIZED, RAW
 from tapeworks.views.reach import Unknown, unknown_part
 from tapeworks.views.tail import SourceTail
 
-RAW, NORMALIZED, BOOK = "market-data.raw", "market-data.normalized", "market-data.book"
-GAPS = "market-data.gaps"
 # Where the input of a derived tape is; all others read the normalized tape.
 INPUTS = {NORMALIZED: RAW}
 

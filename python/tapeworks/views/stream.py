@@ -14,6 +14,7 @@ from tapeworks._core import Records, TapeReader
 from tapeworks.errors import QueryError, TapeRangeError
 from tapeworks.lake import Table
 from tapeworks.tape import DAMAGE
+from tapeworks.topics import BOOK
 from tapeworks.views.archive import Archive, Wanted
 from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time
@@ -24,7 +25,7 @@ TIME_MIN, TIME_MAX = -(2**63), 2**63 - 1
 # Offsets that are read from the lake at once: few at first, for who only looks at the beginning.
 WINDOW_MIN, WINDOW_MAX = 1 << 16, 1 << 19
 # Levels of the book tape that are tops, not changes, have a table of their own.
-LAYOUTS = {"market-data.book": "book"}
+LAYOUTS = {BOOK: "book"}
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from tapeworks.commits import Commit, TopicReader
 from tapeworks.errors import QueryError, TapeRangeError
 from tapeworks.lake import Table
 from tapeworks.tape import check_place, open_tape
+from tapeworks.topics import NORMALIZED
 
-DEFINITIONS_TOPIC = "market-data.normalized"
 TAIL_ROWS_MAX = 8_000_000
 TAIL_BYTES_MAX = 2 << 30
 READ_RECORDS = 262_144
@@ -45,8 +45,8 @@ class SourceTail:
             known = commits.load_symbols(self._lake, self._source)
             if known is not None:
                 self._symbols.load(known.records())
-            self._symbols_at = self.committed(DEFINITIONS_TOPIC)
-        reader = self.reader(DEFINITIONS_TOPIC, self._symbols_at)
+            self._symbols_at = self.committed(NORMALIZED)
+        reader = self.reader(NORMALIZED, self._symbols_at)
         while reader is not None and (batch := reader.read(READ_RECORDS)) is not None:
             if len(found := batch.select([kind_of("definition")])):
                 self._symbols.load(found)
