@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import time
 
 from tapeworks.cli.console import PrintableConsole
 from tapeworks.cli.output import as_json, as_table
@@ -40,6 +41,18 @@ def test_log_message_cannot_act_or_forge_a_line():
         log.exception("failed")
     assert not acts(out.getvalue())
     log.removeHandler(handler)
+
+
+def test_log_times_are_utc_as_all_others(monkeypatch):
+    # Whatever zone the host is in.
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    record = logging.LogRecord("x", logging.INFO, "", 0, "said", (), None)
+    record.created = 1_700_262_000.123
+    line = PrintableFormatter("%(asctime)s %(message)s").format(record)
+    monkeypatch.undo()
+    time.tzset()
+    assert line == "2023-11-17T23:00:00.123Z said"
 
 
 def test_tables_and_json_cannot_act():

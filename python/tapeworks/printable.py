@@ -8,6 +8,7 @@ Stored data are never changed.
 import codecs
 import logging
 import re
+from datetime import UTC, datetime
 from io import TextIOWrapper
 from typing import Any
 
@@ -67,6 +68,15 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 
 class PrintableFormatter(logging.Formatter):
     """Formats log records so that no message can act on a terminal or pretend to be two lines."""
+
+    def formatTime(  # noqa: N802
+        self,
+        record: logging.LogRecord,
+        datefmt: str | None = None,
+    ) -> str:
+        """Formats the time as all others are, in UTC."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        return moment.replace("+00:00", "Z")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Formats the line of a record."""

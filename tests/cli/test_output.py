@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -143,6 +144,18 @@ def test_link_and_pipe_are_written_through(tmp_path: Path):
     writer.start()
     assert (tmp_path / "pipe").read_text() == "number\n1\n2\n"
     writer.join()
+
+
+def test_lists_in_csv_are_json(tmp_path: Path):
+    # Tops of books and the like: numbers with all their digits.
+    prices = pa.array([[Decimal("1.5"), None], []], pa.list_(pa.decimal128(19, 9)))
+    names = pa.array([["a", 'b"'], None], pa.list_(pa.string()))
+    write_result(pa.table({"p": prices, "n": names}), Format.CSV, tmp_path / "x.csv")
+    with (tmp_path / "x.csv").open(newline="") as file:
+        header, first, second = csv.reader(file)
+    assert header == ["p", "n"]
+    assert first[0] == "[1.500000000, null]"
+    assert (json.loads(first[1]), second) == (["a", 'b"'], ["[]", ""])
 
 
 def bytes_of(text: str) -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tapeworks as tw
-from conftest import START
+from conftest import START, Command
 from tapeworks import _core
 from tapeworks.errors import QueryError
 from tapeworks.processors.derive import Derivation
@@ -57,6 +57,22 @@ def test_book_is_that_of_the_instant(recorded):
     assert "bid" in repr(first)
     rows = first.to_arrow().to_pylist()
     assert [(row["side"], row["level"]) for row in rows] == [("bid", 1), ("ask", 1)]
+
+
+def test_screen_of_a_book_names_clocks_and_units(recorded, maker):
+    # Prices and the spread in the currency, sizes in what is traded, where the definition says it.
+    at = ("book", "BTCUSDT", "--at", "2023-11-17T23:00:02Z", "--data", recorded.path)
+    command = Command(recorded.path)
+    assert "price USDT" not in command.run(*at)
+    definitions = maker.definitions()
+    definitions["currency"] = b"USDT"
+    recorded.append(definitions)
+    shown = command.run(*at)
+    assert "at 2023-11-17T23:00:02Z by the venue's clock" in shown
+    assert "received 2023-11-17T23:00:02.000000005Z" in shown
+    assert "price USDT" in shown
+    assert "size BTC" in shown
+    assert "spread 5 USDT (" in shown
 
 
 def test_derive_keeps_the_index_of_checkpoints(spine, maker):
@@ -136,7 +152,7 @@ def test_after_the_end_of_a_recording_the_last_book_is_shown_if_asked_for(record
     lake = tw.open(recorded.path)
     with pytest.raises(
         QueryError,
-        match=r"the recording ended at 2023-11-17T23:00:02\.0000005Z; `--last` .*"
+        match=r"the recording ended at 2023-11-17T23:00:02\.000000500Z; `--last` .*"
         r"of 2023-11-17T23:00:02Z",
     ):
         lake.book("BTCUSDT", source="binance-usdm")

@@ -9,7 +9,7 @@ import pytest
 import tapeworks as tw
 from conftest import START, SpineFolder
 from tapeworks.errors import QueryError
-from tapeworks.views.times import parse_interval, parse_time
+from tapeworks.views.times import format_time, parse_interval, parse_time
 
 
 def folder(path, maker, *sources, canonical=True):
@@ -142,6 +142,21 @@ NINE = 1_795_183_387_123_456_789
 def test_every_form_of_a_time_means_the_same(written, expected):
     # NumPy, pandas, datetimes, dates, text and integers, to the nanosecond; without a zone UTC.
     assert parse_time(written) == expected
+
+
+@pytest.mark.parametrize(
+    ("ts", "shown"),
+    [
+        (NINE, "2026-11-20T14:03:07.123456789Z"),
+        (NINE + 1, "2026-11-20T14:03:07.123456790Z"),
+        (NINE - 789, "2026-11-20T14:03:07.123456Z"),
+        (NINE - 23_456_789, "2026-11-20T14:03:07.100Z"),
+        (NINE - 123_456_789, "2026-11-20T14:03:07Z"),
+    ],
+)
+def test_a_time_has_as_many_digits_as_it_needs_by_threes(ts, shown):
+    # Cut at any zero, two times beside each other would seem to be of two forms.
+    assert format_time(ts) == shown
 
 
 @pytest.mark.parametrize(

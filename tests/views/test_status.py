@@ -22,6 +22,17 @@ def test_a_tape_that_is_being_made_is_seen_with_the_next_look(tmp_path: Path):
     assert [source.name for source in look.sample().sources] == ["binance-spot", "binance-usdm"]
 
 
+def test_rate_of_a_tape_that_began_since_the_last_look(spine: Any, maker: Any):
+    # Its first items count: it would be told to stand still. At the first look nothing is known.
+    spine.append(maker.definitions())
+    look = Status(spine.path)
+    assert look.sample().sources[0].tapes[0].per_s == 0
+    spine.append(maker.trades(50), "market-data.bars")
+    rates = {tape.topic: tape.per_s for tape in look.sample().sources[0].tapes}
+    assert rates["market-data.bars"] > 0
+    assert rates["market-data.normalized"] == 0
+
+
 def test_bytes_of_a_folder_count_what_is_there(tmp_path: Path):
     # Files that go while they are counted (here: a link to nothing) do not count.
     (tmp_path / "a").write_bytes(bytes(10_000))

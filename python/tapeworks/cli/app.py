@@ -70,7 +70,7 @@ COMMANDS: dict[str, Entry] = {
     "replay": Entry("replay", "Play history back, merged by time, at any speed.", LOOK),
     "gaps": Entry("gaps", "List gaps: what was lost, why, and their state.", LOOK),
     "dead": Entry("dead", "Show frames that could not be decoded: bytes and reason.", LOOK),
-    "verify": Entry("verify", "Verify that tapes, states and lake are whole and unchanged.", KEEP),
+    "verify": Entry("verify", "Verify checksums of tapes, states and lake.", KEEP),
     "repair": Entry("repair", "Move damaged data aside, and rebuild it.", KEEP),
     "lake": Entry("lake", "Check the Parquet lake, or rebuild its commits.", KEEP),
     "import": Entry("import_frames", "Import captured frames from files.", KEEP),

@@ -12,6 +12,7 @@ from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, as_json, text, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.views.books import BookAt
+from tapeworks.views.lake import Lake
 from tapeworks.views.past_books import Clock
 from tapeworks.views.times import format_time
 
@@ -51,9 +52,10 @@ def book(
     What retention removed from the tape is rebuilt from the lake, to the same levels.
     """
     clock: Clock = "receipt" if receipt else "event"
-    found = open_lake(data).book(symbol, at, source=source, clock=clock, last=last)
+    lake = open_lake(data)
+    found = lake.book(symbol, at, source=source, clock=clock, last=last)
     if form is Format.TABLE:
-        _show(found, levels)
+        _show(found, levels, units_of(lake, found))
     elif form is Format.JSON:
         bids, asks = found.top(levels)
         print(as_json({**_facts(found), "bids": bids, "asks": asks}))
@@ -72,18 +74,30 @@ def _facts(found: BookAt) -> dict[str, object]:
     }
 
 
-def _show(found: BookAt, levels: int) -> None:
+def units_of(lake: Lake, found: BookAt) -> tuple[str, str]:
+    """Returns what prices and what sizes of the book are in; empty where it is not known."""
+    for row in lake.instruments(source=found.source):
+        if row["symbol"] == found.symbol:
+            base = str(row["canonical"] or "").split("-")[0]
+            return str(row["currency"] or ""), base
+    return "", ""
+
+
+def _show(found: BookAt, levels: int, units: tuple[str, str]) -> None:
     bids, asks = found.top(levels)
     facts = _facts(found)
     console.print(
-        f"[bold]{found.symbol}[/] of {found.source}, update {found.sequence} at "
-        f"{facts['ts_event']}, {len(found.native):,} levels, from the {found.origin}"
+        f"[bold]{found.symbol}[/] of {found.source}, {len(found.native):,} levels, from the "
+        f"{found.origin}\n"
+        f"last update {found.sequence} at {facts['ts_event']} by the venue's clock, "
+        f"received {facts['ts_recv']}",
+        soft_wrap=True,
     )
     most = max((size for _, size in bids + asks), default=Decimal(1))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for name in ("price", "size"):
-        table.add_column(name, justify="right")
+    for name, unit in zip(("price", "size"), units, strict=True):
+        table.add_column(f"{name} {unit}".rstrip(), justify="right")
     table.add_column("")
     for side, color, rows in (("ask", "red", asks[::-1]), ("bid", "green", bids)):
         for price, size in rows:
@@ -92,4 +106,5 @@ def _show(found: BookAt, levels: int) -> None:
     console.print(table)
     if bids and asks:
         spread, middle = asks[0][0] - bids[0][0], (asks[0][0] + bids[0][0]) / 2
-        console.print(f"spread {text(spread)} ({spread / middle * 10_000:.3g} basis points)")
+        amount = f"{text(spread)} {units[0]}".rstrip()
+        console.print(f"spread {amount} ({spread / middle * 10_000:.3g} basis points)")

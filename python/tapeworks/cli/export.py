@@ -23,6 +23,9 @@ Examples:
   tape export bars bars.csv --interval 1s
   tape export bar_revisions all.csv      # of all lengths, also those that are not finished
 
+--from and --to are by ts_event, the venue's clock; of gaps by ts_to. Prices and sizes are exact
+decimals; their units: `tape query "describe trades"`. In CSV, lists are JSON.
+
 The file extension selects the format: .parquet, .csv or .jsonl. A file of that name is replaced
 once all is written; where that fails, it stays as it is.
 """
@@ -33,8 +36,10 @@ def export(
     table: Annotated[str, typer.Argument(help="A table of the lake, such as trades.")],
     output: Annotated[Path, typer.Argument(help="The file to write.")],
     symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
-    start: Annotated[str | None, typer.Option("--from", help="Start, UTC.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="End, UTC; not included.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Start of event time, UTC.")] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="End of event time, UTC; not included.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="Only this source; * takes a symbol of all.")
     ] = None,

@@ -28,8 +28,8 @@ SHOWN += ["ts_to", "ts_to_ns"]
 @app.command(epilog=EXAMPLES)
 def gaps(
     symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
-    start: Annotated[str | None, typer.Option("--from", help="Start, UTC.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="End, UTC.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Start of event time, UTC.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End of event time, UTC.")] = None,
     source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
     channel: Annotated[
         str | None, typer.Option(help="Only this channel, such as trade, quote or depth.")
@@ -43,8 +43,9 @@ def gaps(
     """List gaps, and what was not recorded or subscribed, or whose gaps are not known yet.
 
     The first line is the verdict: `complete`, `not complete`, `not recorded`, `not known`, the
-    number of gaps, or `nothing is recorded here`. Gaps have a cause, a range in sequence and time,
-    a time of detection and a state. With `--json`, the column `finding` says what a row is.
+    number of gaps, or `nothing is recorded here`. A gap is open (still losing), closed (lost, its
+    extent is known) or repaired; `missing` counts ids of trades, update ids of depth, or frames.
+    With `--json`, the column `finding` says what a row is.
     """
     found = open_lake(data).coverage(symbol, start, end, source=source, channel=channel)
     ledger = found.gaps.to_arrow()

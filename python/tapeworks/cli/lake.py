@@ -8,7 +8,7 @@ import typer
 from tapeworks.cli.command import Application, ending_with
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
-from tapeworks.cli.output import amount, as_json, size
+from tapeworks.cli.output import as_json, size
 from tapeworks.errors import ConfigError
 from tapeworks.lake_rebuild import TopicRebuild
 from tapeworks.lake_rebuild import rebuild as rebuild_source
@@ -61,7 +61,7 @@ def known_sources(data: Path) -> list[str]:
 def show(reports: list[LakeReport]) -> None:
     """Prints what was found, and each fault on a line of its own."""
     files = sum(report.files for report in reports)
-    held = f"{amount(sum(report.rows for report in reports))} rows"
+    held = f"{sum(report.rows for report in reports):,} rows"
     held += f", {size(sum(report.bytes for report in reports))}"
     faults = [fault for report in reports for fault in report.faults]
     state = (
@@ -78,8 +78,8 @@ def show(reports: list[LakeReport]) -> None:
 
 def _show_rebuilt(report: TopicRebuild) -> None:
     console.print(
-        f"{report.source}: {report.topic}: {report.files} files, {amount(report.rows)} rows, up to "
-        f"offset {report.offset}; {amount(report.restored)} rows stored again from the tape",
+        f"{report.source}: {report.topic}: {report.files} files, {report.rows:,} rows, up to "
+        f"offset {report.offset}; {report.restored:,} rows stored again from the tape",
         soft_wrap=True,
     )
     for path, why in report.aside:

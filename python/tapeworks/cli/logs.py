@@ -17,8 +17,8 @@ from tapeworks.errors import ConfigError, QueryError
 from tapeworks.printable import printable
 
 LOOK_S = 0.2
-# Date and time, by which lines of several workers are put in order.
-STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}")
+# Date and time, by which lines of several workers are put in order; of earlier versions, too.
+STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d{3}")
 
 app = Application()
 
@@ -29,7 +29,8 @@ Examples:
   tape logs recorder-binance-spot -n 100
   tape logs sink                          # all whose names begin with it
 
-The files are in `log/` of the data folder; each is rotated at `log_bytes_max` of [supervisor].
+Times are UTC. The files are in `log/` of the data folder; each is rotated at `log_bytes_max` of
+[supervisor].
 """
 
 
@@ -126,7 +127,7 @@ def _stamped(lines: list[str]) -> Iterator[tuple[str, str]]:
     stamp = ""
     for line in lines:
         match = STAMP.match(line)
-        stamp = match.group() if match else stamp
+        stamp = match.group().replace(" ", "T").replace(",", ".") if match else stamp
         yield stamp, line
 
 

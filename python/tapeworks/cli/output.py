@@ -218,13 +218,22 @@ def _write(table: pa.Table, form: Format, file: "IO[str] | _Terminal") -> None:
     elif form is Format.CSV:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([plain(value) for value in row] for row in _rows(table))
+        writer.writerows([_cell(value) for value in row] for row in _rows(table))
     elif form is Format.JSONL:
         for row in _rows(table):
             file.write(as_json(dict(zip(columns, row, strict=True))) + "\n")
     else:
         rows = [dict(zip(columns, row, strict=True)) for row in _rows(table)]
         file.write(as_json(rows) + "\n")
+
+
+def _cell(value: object) -> object:
+    """Makes `value` fit for CSV, which has no lists: they are JSON, with decimals as numbers."""
+    if isinstance(value, list) and all(one is None or isinstance(one, Decimal) for one in value):
+        return f"[{', '.join('null' if one is None else format(one, 'f') for one in value)}]"
+    if isinstance(value, list | tuple | Mapping):
+        return as_json(value)
+    return plain(value)
 
 
 def as_table(columns: list[str], rows: list[tuple[object, ...]]) -> str:

@@ -59,7 +59,7 @@ def replay(
     """Play history back to standard output, one record a line.
 
     What retention removed from a tape comes from the lake, as the same records; depth updates as
-    they came and connection markers are on tapes only.
+    they came and connection markers are on tapes only. In JSON lines, times are ns since 1970.
     """
     if speed is not None and speed <= 0:
         raise QueryError(f"expected a speed above 0, got {speed}")

@@ -4,12 +4,14 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.logging import RichHandler
+from rich.text import Text
 
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.screen import Screen, last_line, one_line
@@ -162,11 +164,18 @@ class _Display:
                 log.warning("the status cannot be shown, the recording goes on: %s", problem)
 
 
+def _utc(moment: datetime) -> Text:
+    return Text(moment.astimezone(UTC).strftime("%H:%M:%SZ"))
+
+
 def _log_to(say: Console) -> None:
     """Sends warnings above the screen, or as plain lines where there is none."""
     handler: logging.Handler = logging.StreamHandler()
     form = "%(asctime)s %(levelname)s %(message)s"
     if say.is_terminal:
-        handler, form = RichHandler(console=say, show_path=False), "%(message)s"
+        handler, form = (
+            RichHandler(console=say, show_path=False, log_time_format=_utc),
+            "%(message)s",
+        )
     handler.setFormatter(LogFormatter(form))
     logging.basicConfig(level="INFO", handlers=[handler])

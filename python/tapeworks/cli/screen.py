@@ -69,14 +69,14 @@ class Screen:
         table.add_column("  tape", min_width=12, no_wrap=True)
         for name, columns in (
             ("items", 0),
-            ("a second", 0),
+            ("items/s", 0),
             ("", SPARKS_COLUMNS),
-            ("behind", 0),
-            ("not durable", DURABLE_COLUMNS),
+            ("to derive", 0),
+            ("not synced", DURABLE_COLUMNS),
             ("on disk", DISK_COLUMNS),
         ):
             if width >= columns:
-                least = {"": RATES_SHOWN, "items": 8, "behind": 7, "on disk": 9}.get(name, 0)
+                least = {"": RATES_SHOWN, "items": 8, "items/s": 7, "on disk": 9}.get(name, 0)
                 table.add_column(
                     name, justify="left" if not name else "right", min_width=least, no_wrap=True
                 )
@@ -149,15 +149,14 @@ def one_line(state: PipelineState) -> str:
         # Books that ended with their session are neither verified nor broken.
         books = [book for book in source.books.values() if book != "empty"]
         verified = sum(book == "continuous" for book in books)
-        words.append(
-            f"{source.name} {amount(raw.per_s if raw else 0)}/s"
-            f" frames {raw.items if raw else 0:,}"
-            f" lag {lag:,}"
-            + (f" books {verified}/{len(books)}" if books else "")
-            + f" gaps {sum(source.gaps.values())}"
-            + (" (not yet known)" if source.is_unknown else "")
-            + trouble(source, " ")
-        )
+        told = [f"{source.name}: {raw.items if raw else 0:,} frames"]
+        if raw and state.elapsed_s > 0:
+            told.append(f"{amount(raw.per_s)} frames/s")
+        told.append(f"{lag:,} items to derive")
+        if books:
+            told.append(f"{verified} of {len(books)} books verified")
+        told.append(gaps_text(source) or "gaps not known")
+        words.append(", ".join(told) + trouble(source, ", "))
     down = [told for told in worker_troubles(state) if " running, " not in told]
     return "; ".join(words + down) or "nothing recorded yet"
 
@@ -263,7 +262,7 @@ def _books(text: Text, source: SourceState) -> None:
     states = Counter(source.books.values())
     text.append(" · ", style="dim")
     if set(states) == {"empty"}:
-        text.append("books ended with their session", style="dim")
+        text.append("recording ended", style="dim")
         return
     verified = states["continuous"]
     style = "green" if verified == len(source.books) else "yellow"
@@ -280,7 +279,7 @@ def _room(state: PipelineState) -> Text:
     if state.full_in_s is not None:
         hours = state.full_in_s / 3600
         when = f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:,.0f} days"
-        text.append(f"; {size(round(state.bytes_per_s * 86_400))} more a day, ")
+        text.append(f"; {size(round(state.bytes_per_s * 86_400))} a day at this rate, ")
         text.append(f"full in {when}", style="red" if hours < FULL_WARN_HOURS else "")
         text.append(" if nothing is removed", style="dim")
     return text

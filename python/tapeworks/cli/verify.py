@@ -12,7 +12,7 @@ from tapeworks.cli import lake
 from tapeworks.cli.command import Application, ending_with
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
-from tapeworks.cli.output import amount, as_json, size
+from tapeworks.cli.output import as_json, size
 from tapeworks.config import source_name
 from tapeworks.errors import ConfigError
 from tapeworks.jobs.inspection import Fault, state_faults, tape_fault, tapes_of, verify_tape
@@ -161,15 +161,15 @@ def all_tapes(data: Path) -> list[Path]:
 def _show(reports: list[dict[str, Any]], others: list[Fault]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("tape")
-    for name in ("items", "frames", "bytes", "segments", "links"):
+    for name in ("items", "frames", "bytes", "segments", "hash links"):
         table.add_column(name, justify="right")
     table.add_column("")
     for report in reports:
         path = Path(report["tape"])
         table.add_row(
             f"{path.parent.name}/{path.name}",
-            amount(report["items"]),
-            amount(report["frames"]),
+            f"{report['items']:,}",
+            f"{report['frames']:,}",
             size(report["bytes"]),
             str(report["segments"]),
             str(report["links"]),

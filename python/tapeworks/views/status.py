@@ -272,8 +272,9 @@ class _Source:
         end = reader.end
         tape = TapeState(topic, items=end, durable=reader.durable)
         tape.bytes, tape.first = folder_bytes(self._folder / topic), reader.first
-        if elapsed_s and topic in self._ends:
-            tape.per_s = (end - self._ends[topic]) / elapsed_s
+        if elapsed_s:
+            # A tape that was not there at the last look began after it.
+            tape.per_s = (end - self._ends.get(topic, reader.first)) / elapsed_s
             tape.bytes_per_s = tape.per_s * tape.bytes / max(1, end - tape.first)
         self._ends[topic] = end
         input_reader = self._readers.get(INPUTS.get(topic, NORMALIZED))

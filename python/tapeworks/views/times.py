@@ -127,10 +127,13 @@ def format_interval(length: int) -> str:
 
 
 def format_time(ts: int) -> str:
-    """Writes ns since the epoch as ISO 8601 with as many digits as needed."""
+    """Writes ns since the epoch as ISO 8601; of a second as many of 3, 6 or 9 digits as needed."""
     seconds, rest = divmod(ts, 1_000_000_000)
     text = (EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
-    return text + (f".{rest:09d}".rstrip("0") if rest else "") + "Z"
+    digits = f".{rest:09d}" if rest else ""
+    while digits.endswith("000"):
+        digits = digits[:-3]
+    return f"{text}{digits}Z"
 
 
 def _parse_text(text: str) -> int:
