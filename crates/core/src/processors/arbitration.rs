@@ -28,6 +28,7 @@ mod plausible;
 pub mod quarantine;
 pub mod ranges;
 pub mod recent;
+mod run;
 mod stale;
 pub mod streams;
 pub mod venue_clock;
@@ -196,8 +197,10 @@ impl Arbiter {
             }
             Verdict::Early => self.write(event, bytes, FLAG_OUT_OF_ORDER, out)?,
             Verdict::Duplicate => self.counts.duplicate(event.channel),
+            Verdict::Late if self.begins_anew(place, event, bytes, out)? => {}
             Verdict::Late => self.counts.late(event.channel),
-            Verdict::Stale => self.stale(place, event, bytes, out)?,
+            Verdict::Stale if self.begins_anew(place, event, bytes, out)? => {}
+            Verdict::Stale => self.counts.stale(event.channel),
             Verdict::Jump => {
                 self.disprove(place, event, out)?;
                 self.jump(place, event, bytes, out)?;
@@ -261,13 +264,18 @@ impl Arbiter {
     }
 
     /// The marker with its times on the venue's clock, as far as that is known: books and bars are
-    /// looked up by it. The session knows the host's clock alone.
+    /// looked up by it. The session knows the host's clock alone. A gap is as long as the
+    /// difference of the clocks leaves open, as what it lacks must lie within it.
     fn in_venue_time(&self, mut marker: Marker) -> Marker {
-        let Some(ahead) = self.streams.clock.ahead() else { return marker };
-        let shift = |ts: i64| if ts == NONE { ts } else { ts.saturating_add(ahead) };
-        marker.header.ts_event = shift(marker.header.ts_event);
-        if marker.code == MarkerCode::Gap as u8 {
-            marker.ts_start = shift(marker.ts_start);
+        let clock = &self.streams.clock;
+        let (Some(ahead), Some((low, high))) = (clock.ahead(), clock.range()) else {
+            return marker;
+        };
+        let shift = |ts: i64, by: i64| if ts == NONE { ts } else { ts.saturating_add(by) };
+        let is_gap = marker.code == MarkerCode::Gap as u8;
+        marker.header.ts_event = shift(marker.header.ts_event, if is_gap { high } else { ahead });
+        if is_gap {
+            marker.ts_start = shift(marker.ts_start, low);
         }
         marker
     }

@@ -18,7 +18,7 @@ use crate::record::{
 use crate::tape::TapeKind;
 
 const NAME: &str = "normalize";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// How long events wait for another line, by default.
 pub const HOLD_MS: i64 = 500;
 

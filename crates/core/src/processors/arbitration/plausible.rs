@@ -50,12 +50,13 @@ impl Streams {
     }
 
     /// Whether an event is one of a venue that plays back faster than time: all that it sends runs
-    /// ahead, and this by no more than a clock may be off. Its place in its stream is that of its
-    /// sequence, and nothing remembers more of its time than its receipt allows.
+    /// ahead. Its place in its stream is that of its sequence, and nothing remembers more of its
+    /// time than its receipt allows.
     pub fn is_played_back(&self, event: &Event) -> bool {
-        let is_sequenced = event.rule != Rule::Window && event.channel != Channel::Mark as u8;
+        let is_sequenced = matches!(event.rule, Rule::Contiguous | Rule::Rising);
         is_sequenced
-            && self.clock.runs_ahead()
+            && event.channel != Channel::Mark as u8
+            && self.clock.plays_back()
             && self.clock.is_modest(event.ts_event, event.ts_recv)
     }
 

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use super::event::Event;
 use super::lines::Line;
 use super::plausible::AHEAD_NS;
+use super::run::{Run, Suspect, LATE_MOST};
 use super::streams::{SEEN, SUSPECT};
 use super::{Arbiter, Force};
 use crate::error::{DecodeReason, Result};
@@ -24,34 +25,10 @@ use crate::sequencing::Rule;
 
 /// So many events that agree with each other are believed.
 const AGREEING: usize = 3;
-/// So many events of a stream wait to be believed. One more makes a dead letter of the oldest.
-const HELD_MOST: usize = 64;
 /// How long an event is set aside at most, on the arbiter's own clock, in ns.
 const WAIT_NS: i64 = 60_000_000_000;
 /// A venue that lost more than this at once is taken to count anew.
 const MISSING_MOST: u64 = 1 << 32;
-/// A sequence that is below its stream by no more than this may be one that came late.
-const LATE_MOST: u64 = 1 << 20;
-
-/// An event that was set aside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Suspect {
-    offset: u64,
-    line: u32,
-    bytes: Vec<u8>,
-}
-
-/// Events of one stream that were set aside one after another, each in agreement with the last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Run {
-    reason: DecodeReason,
-    /// Those whose outcome is open.
-    held: Vec<Suspect>,
-    /// Sequence, time and content of each, in order, of those that became dead letters as well.
-    /// Never empty.
-    said: Vec<(u64, i64, u32)>,
-    deadline: i64,
-}
 
 /// How an event that was set aside is passed on.
 #[derive(Debug, Clone, Copy)]
@@ -68,50 +45,6 @@ pub struct Quarantine {
     runs: BTreeMap<u32, Run>,
 }
 
-impl Run {
-    /// Sequence of the first.
-    fn first(&self) -> u64 {
-        self.said.first().map_or(0, |said| said.0)
-    }
-
-    /// Sequence of the last.
-    fn last(&self) -> u64 {
-        self.said.last().map_or(0, |said| said.0)
-    }
-
-    /// Forgets the oldest beyond those that may wait.
-    fn trim(&mut self) -> Option<Suspect> {
-        if self.said.len() > HELD_MOST {
-            self.said.remove(0);
-        }
-        (self.held.len() > HELD_MOST).then(|| self.held.remove(0))
-    }
-
-    /// Whether `event` is one of them again, as another line brings it.
-    fn has(&self, event: &Event) -> bool {
-        self.said.contains(&(event.sequence, event.ts_event, event.content))
-    }
-
-    /// Whether `event` goes on where the run ends, for a stream that stood at `last`.
-    fn is_continued_by(&self, event: &Event, last: u64) -> bool {
-        let ts_last = self.said.last().map_or(0, |said| said.1);
-        let is_in_time = event.ts_event.abs_diff(ts_last) <= AHEAD_NS as u64;
-        let is_sequenced = matches!(event.rule, Rule::Contiguous | Rule::Rising);
-        let far = self.first().abs_diff(last).max(LATE_MOST).saturating_mul(2);
-        let step = event.sequence.saturating_sub(self.last());
-        let in_order = (1..=far).contains(&step);
-        is_in_time && (in_order || !is_sequenced)
-    }
-
-    /// Whether the steps within the run are as large as the one that led to it: then these are the
-    /// steps that the stream takes.
-    fn is_coarse(&self, last: u64) -> bool {
-        let steps = self.said.len().max(2) as u64 - 1;
-        let step = self.last().saturating_sub(self.first()) / steps;
-        step.saturating_mul(1024) >= self.first().saturating_sub(last)
-    }
-}
-
 impl Quarantine {
     /// The earliest moment at which something is to be decided.
     pub fn deadline(&self) -> i64 {
@@ -124,20 +57,7 @@ impl Quarantine {
         state.length(self.runs.len());
         for (&place, run) in &self.runs {
             state.u32(place);
-            state.u8(run.reason as u8);
-            state.length(run.said.len());
-            for &(sequence, ts_event, content) in &run.said {
-                state.u64(sequence);
-                state.i64(ts_event);
-                state.u32(content);
-            }
-            state.i64(run.deadline);
-            state.length(run.held.len());
-            for suspect in &run.held {
-                state.u64(suspect.offset);
-                state.u32(suspect.line);
-                state.bytes(&suspect.bytes);
-            }
+            run.write(state);
         }
     }
 
@@ -149,21 +69,7 @@ impl Quarantine {
         let mut quarantine = Self::default();
         for _ in 0..state.length(29)? {
             let place = state.u32()?;
-            let reason = if state.u8()? == DecodeReason::ImplausibleTime as u8 {
-                DecodeReason::ImplausibleTime
-            } else {
-                DecodeReason::ImplausibleSequence
-            };
-            let mut said = Vec::new();
-            for _ in 0..state.length(20)? {
-                said.push((state.u64()?, state.i64()?, state.u32()?));
-            }
-            let mut run = Run { reason, held: Vec::new(), said, deadline: state.i64()? };
-            for _ in 0..state.length(20)? {
-                let (offset, line) = (state.u64()?, state.u32()?);
-                run.held.push(Suspect { offset, line, bytes: state.bytes()?.to_vec() });
-            }
-            quarantine.runs.insert(place, run);
+            quarantine.runs.insert(place, Run::read(state)?);
         }
         Ok(quarantine)
     }
@@ -211,6 +117,12 @@ impl Arbiter {
         self.streams.at(place).state |= SUSPECT;
         self.deadline = self.deadline.min(deadline);
         self.trim(place, out);
+        if reason == DecodeReason::ImplausibleTime {
+            self.streams.clock.count_beyond(event.ts_event, event.ts_recv);
+            if self.streams.clock.plays_back() {
+                return self.admit_cleared(out);
+            }
+        }
         if reason == DecodeReason::ImplausibleTime && self.sets_clock() {
             return self.set_clock(event, out);
         }
@@ -259,6 +171,11 @@ impl Arbiter {
             return Ok(());
         }
         self.streams.clock.set(ahead, self.elapsed);
+        self.admit_cleared(out)
+    }
+
+    /// Passes on what is set aside of all streams whose times are not suspect by now.
+    fn admit_cleared(&mut self, out: &mut Records) -> Result<()> {
         for place in self.quarantine.runs.keys().copied().collect::<Vec<_>>() {
             if self.is_cleared(place as usize) {
                 self.admit(place as usize, out)?;
@@ -296,12 +213,12 @@ impl Arbiter {
     }
 
     /// Whether the times that were suspect are not by now: another stream showed how far the
-    /// host's clock is off.
+    /// host's clock is off, or the venue plays back.
     fn is_cleared(&self, place: usize) -> bool {
         let Some(run) = self.quarantine.runs.get(&(place as u32)) else { return false };
         let in_time = |suspect: &Suspect| {
             Event::read(&suspect.bytes, &self.feed.rules)
-                .is_some_and(|event| self.streams.is_in_time(&event))
+                .is_some_and(|it| self.streams.is_in_time(&it) || self.streams.is_played_back(&it))
         };
         run.reason == DecodeReason::ImplausibleTime
             && !run.held.is_empty()
@@ -324,7 +241,10 @@ impl Arbiter {
             if sets_clock && event.rule != Rule::Window {
                 let ahead = event.ts_event.saturating_sub(event.ts_recv);
                 self.streams.clock.set(ahead, self.elapsed);
-            } else if is_timed && !self.streams.is_in_time(&event) {
+            } else if is_timed
+                && !self.streams.is_in_time(&event)
+                && !self.streams.is_played_back(&event)
+            {
                 flags = FLAG_OUT_OF_ORDER;
             }
             let how = Admission { line, is_coarse, flags };

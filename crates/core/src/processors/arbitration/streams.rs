@@ -228,14 +228,16 @@ impl Streams {
         stream.ts_last = self.clock.bounded(event.ts_event, event.ts_recv);
         stream.line = line.serial;
         stream.group = line.group;
-        self.outweigh(place);
+        self.outweigh(place, line);
         self.remember(place, event);
     }
 
     /// An event was passed on: where they are many beside those that were dropped as stale, these
     /// came on a line that is behind.
-    fn outweigh(&mut self, place: usize) {
-        if self.table[place].state & STALE != 0 && self.trouble(place).stale.is_outweighed() {
+    fn outweigh(&mut self, place: usize, line: Line) {
+        if self.table[place].state & STALE != 0
+            && self.trouble(place).stale.is_outweighed(line.serial)
+        {
             self.table[place].state &= !STALE;
         }
     }
@@ -379,7 +381,7 @@ impl Streams {
             Taken::News => {}
         }
         self.pass_window(place, event, line);
-        self.outweigh(place);
+        self.outweigh(place, line);
         Verdict::Pass
     }
 

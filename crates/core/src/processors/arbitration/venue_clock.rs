@@ -5,7 +5,9 @@
 //! anchor: no difference where they are near their receipt, else the one in which several agree.
 //! From then on the bound is fixed. What the events show moves it by a minute at most, and by
 //! little each, so that a few that lie move nothing. The next session begins with what is known;
-//! until an event of it agrees, others that agree with each other set the clock.
+//! until an event of it agrees, others that agree with each other set the clock. A venue of which
+//! dozens of events in a row, and no other, are further ahead plays back faster than time: its
+//! sequenced events are passed on where they are, up to twenty minutes off, and move no bound.
 //!
 //! In a capture that is imported, the receive times are those of the capture; where it has none,
 //! the event times stand for them, as far as those around them agree. Such receipts are flagged as
@@ -22,11 +24,12 @@ const SLACK_NS: i64 = 5_000_000_000;
 /// What a stream remembers of its time is so far ahead of a receipt at most, in ns.
 const MARGIN_NS: i64 = 1_000_000_000;
 /// One event moves what is known of the difference by this at most, in ns.
-const STEP_NS: i64 = 1_000_000_000;
-/// Where the average of a session's events is so far ahead, in ns, the venue plays back faster than
-/// time.
-const RUNS_AHEAD_NS: i64 = 3_000_000_000;
-/// An event whose time is this far off is passed on, in ns: it moves nothing that is remembered.
+const STEP_NS: i64 = 50_000_000;
+/// Where so many events in a row, of whatever streams, are further ahead than can be, the venue
+/// plays back faster than time.
+const PLAYED_BACK: u32 = 48;
+/// The events of one stream that agree on a time this far off are passed on, in ns, and those of a
+/// venue that plays back.
 const MODEST_NS: i64 = 1_200_000_000_000;
 /// Where no event was in time for so long, in ns, those that agree on another time set the clock.
 const QUIET_NS: i64 = 30_000_000_000;
@@ -44,6 +47,8 @@ pub struct VenueClock {
     agreed: i64,
     /// Whether the receive times are suspect, and since when the anchor did not follow.
     drifts: Option<i64>,
+    /// How many events in a row were further ahead than can be.
+    beyond: u32,
 }
 
 /// When no event agreed yet.
@@ -51,7 +56,7 @@ const NEVER: i64 = i64::MIN;
 
 impl Default for VenueClock {
     fn default() -> Self {
-        Self { anchor: None, ahead: 0, told: None, agreed: NEVER, drifts: None }
+        Self { anchor: None, ahead: 0, told: None, agreed: NEVER, drifts: None, beyond: 0 }
     }
 }
 
@@ -62,6 +67,11 @@ impl VenueClock {
             Some(_) => Some(self.ahead),
             None => None,
         }
+    }
+
+    /// The least and the most that the venue may be ahead, by what its events showed.
+    pub fn range(&self) -> Option<(i64, i64)> {
+        self.anchor.map(|anchor| (anchor.min(self.ahead), anchor.max(self.ahead)))
     }
 
     /// The most that an event is taken to be ahead of its receipt by the clocks alone.
@@ -114,6 +124,12 @@ impl VenueClock {
         ts.min(recv.wrapping_add(self.lead()).wrapping_add(MARGIN_NS))
     }
 
+    /// How far the remembered time of an event can be ahead of when it happened.
+    pub fn margin(&self) -> i64 {
+        let (low, high) = self.range().unwrap_or((0, 0));
+        MARGIN_NS + high.saturating_sub(low)
+    }
+
     /// Takes in an event that was in time, at `elapsed` on the arbiter's own clock.
     #[inline]
     pub fn agree(&mut self, ts: i64, recv: i64, elapsed: i64) {
@@ -121,6 +137,10 @@ impl VenueClock {
         let Some(anchor) = self.anchor else {
             return self.begin(off, elapsed);
         };
+        if self.plays_back() && self.is_beyond(ts, recv) {
+            return;
+        }
+        self.beyond = 0;
         let step = ((off - self.ahead) / 8).clamp(-STEP_NS, STEP_NS);
         let low = anchor - AHEAD_NS;
         let high = anchor + AHEAD_NS;
@@ -187,16 +207,17 @@ impl VenueClock {
         // Not so close to the ends that sums of it run over.
         let off = off.clamp(i64::MIN / 4, i64::MAX / 4);
         (self.anchor, self.ahead, self.agreed) = (Some(off), off, elapsed);
+        self.beyond = 0;
     }
 
     /// The clock of this host was set: the next events show the difference anew.
     pub fn forget(&mut self) {
-        (self.anchor, self.agreed) = (None, NEVER);
+        (self.anchor, self.agreed, self.beyond) = (None, NEVER, 0);
     }
 
     /// A session ends.
     pub fn renew(&mut self) {
-        (self.told, self.drifts, self.agreed) = (None, None, NEVER);
+        (self.told, self.drifts, self.agreed, self.beyond) = (None, None, NEVER, 0);
     }
 
     /// Whether the difference is known.
@@ -214,10 +235,23 @@ impl VenueClock {
         ts.saturating_sub(recv).abs_diff(self.anchor.unwrap_or(0)) <= MODEST_NS as u64
     }
 
-    /// Whether the events are on average further ahead than at the beginning of the session, and by
-    /// more than a clock drifts: no few that lie do that.
-    pub fn runs_ahead(&self) -> bool {
-        self.anchor.is_some_and(|anchor| self.ahead - anchor >= RUNS_AHEAD_NS)
+    /// Whether an event is further ahead than can be.
+    #[inline]
+    fn is_beyond(&self, ts: i64, recv: i64) -> bool {
+        self.anchor.is_some() && ts.saturating_sub(recv) > self.lead() + SLACK_NS
+    }
+
+    /// Counts an event that is further ahead than can be, though it is no other year's.
+    pub fn count_beyond(&mut self, ts: i64, recv: i64) {
+        if self.is_beyond(ts, recv) && self.is_modest(ts, recv) {
+            self.beyond = self.beyond.saturating_add(1);
+        }
+    }
+
+    /// Whether the venue plays back faster than time: for long, nothing that it sent was in time. A
+    /// single event that is ends it, so that no few that lie among true ones are taken for it.
+    pub const fn plays_back(&self) -> bool {
+        self.beyond >= PLAYED_BACK
     }
 
     /// Writes it to a snapshot.
@@ -228,6 +262,7 @@ impl VenueClock {
         }
         state.i64(self.ahead);
         state.i64(self.agreed);
+        state.u32(self.beyond);
     }
 
     /// Reads it from a snapshot.
@@ -242,7 +277,8 @@ impl VenueClock {
             *one = is_known.then_some(value);
         }
         let [anchor, told, drifts] = known;
-        Ok(Self { anchor, told, drifts, ahead: state.i64()?, agreed: state.i64()? })
+        let (ahead, agreed, beyond) = (state.i64()?, state.i64()?, state.u32()?);
+        Ok(Self { anchor, told, drifts, ahead, agreed, beyond })
     }
 }
 
