@@ -10,7 +10,7 @@ use tapeworks_core::{Error, Reader, Tape, TapeConfig, TapeKind};
 
 #[path = "setup/tapes.rs"]
 mod tapes;
-use tapes::Folder;
+use tapes::{copy, Folder};
 
 impl Folder {
     fn input(&self) -> PathBuf {
@@ -72,17 +72,6 @@ fn append(tape: &Path, (first, end): (u64, u64), size: usize, price: i64) {
         tape.append(&bytes, frame.len() as u32, NO_INPUT, ts).unwrap();
     }
     tape.sync().unwrap();
-}
-
-fn copy(from: &Path, to: &Path) {
-    drop(std::fs::remove_dir_all(to));
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-        }
-    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
 #[path = "setup/tapes.rs"]
 mod tapes;
-use tapes::Folder;
+use tapes::{copy, Folder};
 
 fn config(kind: TapeKind) -> TapeConfig {
     TapeConfig { durability: Durability::Never, segment_bytes: 64 << 10, ..TapeConfig::new(kind) }
@@ -36,17 +36,6 @@ fn append(tape: &mut Tape, frames: u64, count: u64, id: u64) {
         });
         let bytes: Vec<u8> = trades.collect();
         tape.append(&bytes, count as u32, NO_INPUT, 1).unwrap();
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    drop(std::fs::remove_dir_all(to));
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-        }
     }
 }
 

@@ -377,11 +377,8 @@ impl Stage {
         while self.position < target {
             let most = REBUILD_ITEMS.min((target - self.position) as usize);
             again += self.advance(most, false)? as u64;
-            if self.position > target {
-                // What is gone goes on behind what the output covers: that part is declared.
-                let first = std::mem::replace(&mut self.position, target);
-                self.skip_to(first, true)?;
-            }
+            // What is gone may go on behind what the output covers: that part is declared.
+            self.enter(target)?;
         }
         let stored = self.output.end() - made.unwrap_or(0);
         if made.is_some() && again != stored && self.notes.len() == notes {
