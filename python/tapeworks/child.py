@@ -94,7 +94,7 @@ class Child:
         ours, other_end = os.pipe()
         try:
             os.set_blocking(ours, False)
-            with self._open_log() as output, stopping.held():
+            with self._open_log() as output, stopping.blocked():
                 process = subprocess.Popen(
                     [sys.executable, "-c", COMMAND, self.worker.name],
                     stdin=subprocess.PIPE,

@@ -88,12 +88,17 @@ def registered(data: Path, kind: str, member: str) -> Iterator[None]:
     SIGTERM, by which `tape down` stops it, ends it as Ctrl-C does.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    is_ours = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if is_ours:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Register(data) as register:
-        name = f"{kind}-{member}"
-        register.write([{"name": name, "kind": kind, "member": member, "state": "running"}])
-        yield
+    try:
+        with Register(data) as register:
+            name = f"{kind}-{member}"
+            register.write([{"name": name, "kind": kind, "member": member, "state": "running"}])
+            yield
+    finally:
+        if is_ours and signal.getsignal(signal.SIGTERM) is signal.default_int_handler:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def supervisors(data: Path) -> Iterator[Supervised]:

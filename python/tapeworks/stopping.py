@@ -1,7 +1,8 @@
-"""SIGTERM to a process that is still loading: it waits until the process can end in good order.
+"""SIGTERM to a worker that is still loading: it is kept until the worker can end in good order.
 
 A worker takes a second to load, more on a busy machine. Ended by the signal itself in that time, it
-could not say what it achieved.
+could not say what it achieved. Its supervisor starts it with the signal blocked; it unblocks it as
+its first act, so that no process that it starts itself inherits the block.
 """
 
 import contextlib
@@ -10,11 +11,12 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 STOP = {signal.SIGTERM}
+_asked: list[int] = []
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
-    """Lets processes that are started in this block keep SIGTERM waiting, until they `admit` it."""
+def blocked() -> Iterator[None]:
+    """Starts the processes of this block with SIGTERM blocked, until they call `note`."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
     try:
         yield
@@ -22,12 +24,19 @@ def held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def admit() -> None:
-    """Lets SIGTERM through, one that came before as well; its handler is in place."""
+def note() -> None:
+    """Notes SIGTERM from now on, and one that came before, for `on_stop`."""
+    signal.signal(signal.SIGTERM, lambda number, frame: _asked.append(number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
 
 
+def is_asked() -> bool:
+    """Whether SIGTERM was noted: who sets a handler later asks this then."""
+    return bool(_asked)
+
+
 def on_stop(handler: Callable[[int, FrameType | None], object]) -> None:
-    """Calls `handler` on SIGTERM from now on, and for one that came before."""
+    """Calls `handler` on SIGTERM from now on, and for one that was noted."""
     signal.signal(signal.SIGTERM, handler)
-    admit()
+    if is_asked():
+        handler(signal.SIGTERM, None)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from tapeworks import heartbeat
+from tapeworks import heartbeat, stopping
 from tapeworks.config import redact
 from tapeworks.errors import (
     ConfigError,
@@ -130,6 +130,7 @@ class _LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 def run_child() -> None:
     """The main function of a child process. What it runs comes through standard input."""
+    stopping.note()
     order: Order = pickle.load(sys.stdin.buffer)
     file = None if order.log_path is None else LogFile(order.log_path, order.log_bytes_max)
     logging.basicConfig(handlers=[_LogHandler(file)], level="INFO")

@@ -461,7 +461,8 @@ def run_worker(
             # A parent that has Ctrl-C ignored here stops its children in the order of the flow.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, stop.set)
-        stopping.admit()
+        if stopping.is_asked():
+            stop.set()
         # The collector would otherwise walk all modules again and again while frames wait.
         gc.collect()
         gc.freeze()

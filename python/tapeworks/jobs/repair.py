@@ -92,11 +92,13 @@ class Plan:
 
 def _is_complete(tape: Path) -> bool:
     """Whether a tape holds every item from offset 0 on; its frames were verified before."""
-    with contextlib.suppress(OSError, TapeworksError):
+    try:
         reader = TapeReader(tape)
         return reader.first == 0 and not reader.lost_ranges()
-    # Damaged, and made again before this is looked at.
-    return False
+    except (FileNotFoundError, TapeworksError):
+        # Not there; or damaged, and made again before this is looked at. What cannot be read for a
+        # moment is neither.
+        return False
 
 
 @dataclass

@@ -124,9 +124,9 @@ class Sink(ABC):
         """Takes one or more blobs that follow those of the last call.
 
         Raises:
-            NotImplementedError: the sink asks for no topic that holds blobs.
+            SinkError: it stores records only.
         """
-        raise NotImplementedError
+        raise SinkError(f"expected `write_blobs` for dead letters, {type(self).__name__} has none")
 
     @abstractmethod
     def flush(self, place: Place | None = None) -> None:
