@@ -81,7 +81,7 @@ def test_file_that_cannot_be_opened_once_is_not_given_up(damaged: Path, tmp_path
             assert content(copy) == before
             refused += 1
             continue
-        for first, last in TapeReader(copy).lost_ranges():
-            assert (first, last) < (end, end), f"after {skip} calls"
+        [(_, last)] = TapeReader(copy).lost_ranges()
+        assert last < end, f"after {skip} calls"
     assert refused > 0
     assert refused < 40, "the last ones find nothing that fails"

@@ -1,4 +1,4 @@
-"""A newcomer's path through the command line, against a simulated exchange in another process."""
+"""The first path through the command line, against a simulated exchange in another process."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ def recorded(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Any:
     """The command line in a folder in which `tape record` has run for some seconds."""
-    tape = command(tmp_path_factory.mktemp("newcomer"))
+    tape = command(tmp_path_factory.mktemp("first"))
     shown = tape.run("record", "binance", *SYMBOLS, *at(exchange), "--seconds", SECONDS)
     first, *_, whole, last = shown.splitlines()
     assert first.startswith("recording into data")

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +102,14 @@ def test_second_recorder_of_a_source_is_refused(tmp_path):
     first.close()
 
 
+def run(program: str, folder: Path) -> Any:
+    """Runs `program` on `folder` in a process of its own; returns the JSON that it printed."""
+    command = [sys.executable, "-c", textwrap.dedent(program), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 FULL_DISK = """
 import json, resource, signal, sys, time
 from tapeworks._core import Ingest
@@ -148,14 +157,7 @@ def test_full_disk_sheds_the_newest_and_the_ledger_says_how_many(tmp_path):
     # A limit on file size stands in for a full disk: the same error of the same call. Far more
     # arrives than the buffer holds; memory must not grow, every frame must be on the tape or in
     # the count, and the count must be on the tape. When there is room again, it goes on.
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    result = json.loads(run.stdout)
+    result = run(FULL_DISK, tmp_path)
     assert result["shed"] > 100_000
     assert result["end"]["shed"] == result["shed"]
     assert result["end"]["failure"] is None
@@ -216,14 +218,7 @@ print(json.dumps(pending))
 def test_what_a_full_disk_keeps_from_being_noted_is_noted_later(tmp_path):
     # The answer of the venue comes when no more records are taken; the next heartbeat that finds
     # room notes it, each stream once.
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(NO_ROOM_FOR_NOTES), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout) > 2 << 20
+    assert run(NO_ROOM_FOR_NOTES, tmp_path) > 2 << 20
     rows = tw.open(tmp_path).sql("select stream, line, state from subscriptions").to_pylist()
     assert rows == [
         {"stream": "btcusdt@trade", "line": 3, "state": "subscribed"},

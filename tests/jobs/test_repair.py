@@ -1,44 +1,31 @@
 """`tape repair`: what is damaged is found, kept and made again; what is lost is told."""
 
 import hashlib
-import json
 import random
 import re
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.jobs.damages import FRAME, SOURCE, bodies, import_trades
 
 from conftest import check_exact
 from tapeworks._core import FolderLock, TapeReader
-from tapeworks.errors import TapeRangeError
 
 pytestmark = pytest.mark.timeout(180)
 
-SOURCE = "binance-spot"
 TAPES = Path("data/tape") / SOURCE
 RAW = TAPES / "market-data.raw"
-STARTED_NS = 1_723_161_255_000_000_000
 FRAMES = 3_000
-# Length, checksum, first offset, input covered, count, zero, newest ts_recv.
-FRAME = struct.Struct("<IIQQIIq")
 
 
 @pytest.fixture(scope="module")
 def imported(command: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which captured trades were imported, derived and stored."""
     folder = tmp_path_factory.mktemp("imported")
-    with (folder / "capture.txt").open("w") as file:
-        for number in range(1, FRAMES + 1):
-            ts = STARTED_NS + number * 1_000_000
-            data = {"e": "trade", "E": ts // 10**6, "s": "BTCUSDT", "t": number, "p": "61837.63"}
-            data |= {"q": "0.001", "T": ts // 10**6, "m": True, "M": True}
-            message = {"stream": "btcusdt@trade", "data": data}
-            file.write(f"{ts} {json.dumps(message, separators=(',', ':'))}\n")
-    command(folder).run("import", SOURCE, "capture.txt")
+    import_trades(command(folder), FRAMES)
     return folder
 
 
@@ -47,20 +34,6 @@ def damaged(imported: Path, tape: Any) -> Any:
     """The command line in a copy of that folder, which the test damages."""
     shutil.copytree(imported, tape.folder, dirs_exist_ok=True)
     return tape
-
-
-def bodies(raw: Path) -> list[bytes]:
-    """The frames of the venue on a raw tape."""
-    found, reader = [], TapeReader(raw)
-    while True:
-        try:
-            blobs = reader.read_blobs()
-        except TapeRangeError as error:
-            reader.seek(error.first)
-            continue
-        if not blobs:
-            return found
-        found += [blob.body for blob in blobs if blob.body.startswith(b'{"stream"')]
 
 
 def everything(data: Path) -> dict[str, str]:

@@ -7,7 +7,9 @@ and with what the venue itself said of its book and its bars.
 import csv
 import gzip
 import json
+import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,6 +23,7 @@ from tapeworks.errors import QueryError
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.tape import TapeReader
 from tapeworks.views.lake import Lake
+from tapeworks.views.times import parse_time
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -261,31 +264,34 @@ def best_of(sides: tuple[dict[Decimal, Decimal], ...]) -> Best:
 def test_book_of_a_past_instant_equals_the_best_prices_of_the_venue(
     recorded: tuple[Recorded, Any],
 ):
-    # `book(at=)` at the venue's time of each tenth such update; where several updates have one
-    # time the last counts, so only those are asked for.
+    # `book(at=)` at the time of each tenth such update, by the venue's clock and by that of
+    # receipt; where several updates have one time the last counts, so only those are asked for.
+    # Played back faster than time, the venue's last times are after the end of the recording, which
+    # the host's clock tells: from there on each is refused.
     made, _ = recorded
-    asked = 0
+    compared = Counter[str]()
     for symbol in made.case.symbols:
-        sql = (
-            "select max(sequence) as u, epoch_ns(ts_event) + ts_event_ns as moment "
-            f"from book_levels where symbol = '{symbol}' and channel = 'depth' "
-            "group by moment order by 1"
-        )
         quotes = made.capture.quotes.get(symbol, {})
-        rows = [row for row in made.lake.sql(sql).to_pylist() if row["u"] in quotes]
-        for row in rows[::10]:
-            try:
-                book = made.lake.book(symbol, at=row["moment"])
-            except QueryError as refused:
-                # Played back faster than time, the last events are after the end of the recording,
-                # which the host's clock tells.
-                if "the recording ended at" not in str(refused):
-                    raise
-                break
-            [bid], [ask] = book.top(1)
-            assert (book.sequence, *bid, *ask) == (row["u"], *quotes[row["u"]])
-            asked += 1
-    assert asked
+        with pytest.raises(QueryError, match="the recording ended at") as refusal:
+            made.lake.book(symbol)
+        [text] = re.findall(r"the recording ended at (\S+Z)", str(refusal.value))
+        for clock, column in (("event", "ts_event"), ("receipt", "ts_recv")):
+            sql = (
+                f"select max(sequence) as u, epoch_ns({column}) + {column}_ns as moment "
+                f"from book_levels where symbol = '{symbol}' and channel = 'depth' "
+                "group by moment order by 1"
+            )
+            rows = [row for row in made.lake.sql(sql).to_pylist() if row["u"] in quotes]
+            for row in rows[::10]:
+                if clock == "event" and row["moment"] >= parse_time(text):
+                    with pytest.raises(QueryError, match="the recording ended at"):
+                        made.lake.book(symbol, at=row["moment"])
+                    continue
+                book = made.lake.book(symbol, at=row["moment"], clock=clock)
+                [bid], [ask] = book.top(1)
+                assert (book.sequence, *bid, *ask) == (row["u"], *quotes[row["u"]])
+                compared[clock] += 1
+    assert min(compared["event"], compared["receipt"]) > 0, compared
 
 
 @pytest.mark.parametrize("recorded", ["spot"], indirect=True)

@@ -98,12 +98,15 @@ def test_rebuild_of_rows_twice_gives_columns_of_today(old):
     pq.write_table(both, old.path / "lake" / name)
     for _ in rebuild(old.path, old.source):
         pass
+    versions = []
     for path in trades(old):
         schema = pq.read_schema(path)
         version = int((pq.read_metadata(path).metadata or {}).get(commits.VERSION_KEY, b"1"))
         kind = pa.timestamp("ns", "UTC") if version == 1 else pa.timestamp("us", "UTC")
         assert schema.field("ts_recv").type == kind
         assert ("ts_recv_ns" in schema.names) == (version > 1)
+        versions.append(version)
+    assert sorted(versions) == [1, commits.TABLE_VERSION]
     assert rows_of(old) == expected
 
 

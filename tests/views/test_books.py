@@ -130,6 +130,11 @@ def test_a_book_of_a_venue_that_is_ahead_is_known(spine, recorded, maker):
     recorded.append(state, "market-data.book")
     with pytest.raises(QueryError, match="expected an instant up to"):
         lake.book("BTCUSDT", START + 4 * SECOND + 1, clock="receipt")
+    # Known, though nothing was received by then: what is wrong is that it is broken.
+    with pytest.raises(QueryError, match="not verified at"):
+        lake.book("BTCUSDT", START + 5 * SECOND)
+    with pytest.raises(QueryError, match="expected an instant up to"):
+        lake.book("BTCUSDT", START + 5 * SECOND + 1)
 
 
 def test_after_the_end_of_a_recording_the_last_book_is_shown_if_asked_for(recorded, maker):

@@ -42,7 +42,7 @@ def test_files_and_tail_are_seen_as_one(filled):
 
 
 def test_show_tables_names_every_table(filled):
-    # The first thing that a newcomer types. Each name that it gives can be asked for.
+    # The first thing that anybody types. Each name that it gives can be asked for.
     names = tw.open(filled.path).sql("show tables;").to_arrow().column("name").to_pylist()
     assert "trades" in names
     assert "gaps" in names
