@@ -1,5 +1,6 @@
 """Order books of the past: the verified book of a symbol at any instant."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -137,12 +138,10 @@ class Books:
         for instrument in reversed(ids):
             found, origin = self._find(past, source, symbol, instrument, ts, clock)
             if isinstance(found, Book):
-                if at is not None and known is not None and at > max(known, found.ts_event or 0):
-                    raise _beyond(source, at, known)
+                _check_known(source, at, known, clock, [found])
                 return BookAt(found, symbol, source, origin)
             refusals.append(found)
-        if at is not None and known is not None and at > known:
-            raise _beyond(source, at, known)
+        _check_known(source, at, known, clock, refusals)
         since = refusals[0].ts_event if refusals else None
         before, origin = self._last(past, source, symbol, ids[-1], since) if ids else (None, "tape")
         if last and before is not None:
@@ -234,11 +233,26 @@ def _known_until(tail: SourceTail) -> int | None:
     return max(newest, default=None)
 
 
-def _beyond(source: str, at: int, known: int) -> QueryError:
-    return QueryError(
-        f"expected an instant up to {format_time(known)}, when the last record of {source} was "
-        f"received, got {format_time(at)}"
-    )
+def _check_known(
+    source: str,
+    at: int | None,
+    known: int | None,
+    clock: Clock,
+    found: Sequence[Book | Unverified | Refused],
+) -> None:
+    """Refuses an instant of which nothing is known yet; what the venue itself said of it is.
+
+    Raises:
+        QueryError: `at` is after `known`, and after the venue's time of all of `found`.
+    """
+    if at is None or known is None:
+        return
+    told = [each.ts_event or 0 for each in found if clock == "event"]
+    if at > max([known, *told]):
+        raise QueryError(
+            f"expected an instant up to {format_time(known)}, when the last record of {source} was "
+            f"received, got {format_time(at)}"
+        )
 
 
 def outage(last: BookAt, since: int, at: int | None) -> QueryError:
