@@ -9,6 +9,7 @@ import pytest
 import tapeworks as tw
 from conftest import START, Command
 from tapeworks.errors import QueryError
+from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_interval, parse_interval
 
 
@@ -39,6 +40,41 @@ def test_views_have_the_finished_bars_of_one_length(built):
     assert {"bars", "bars_1s", "bars_1m", "bars_5m"} <= names
     with pytest.raises(QueryError, match="no bars of 1h are built; there are 1s, 1m, 5m"):
         lake.sql("select * from bars_1h")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from bars_1m",
+        "select * from bars_1s, bars_1m, bars_5m",
+        "select * from bars_1m, bars, bar_revisions",
+    ],
+)
+def test_a_question_reads_the_bars_once(built, monkeypatch, sql):
+    # Whatever views of them it names; so all are as of one instant, too.
+    read, real = [], SourceTail.part
+
+    def counting(tail, table, days):
+        read.append(table.name)
+        return real(tail, table, days)
+
+    lake = tw.open(built.path)
+    monkeypatch.setattr(SourceTail, "part", counting)
+    assert len(lake.sql(sql))
+    assert read == ["bars"]
+
+
+def test_names_of_views_may_be_used_again(built):
+    # A part of a question may be called as what a view selects from.
+    lake = tw.open(built.path)
+    for name in ("bars", "bar_revisions"):
+        sql = f"with {name} as (select 1 as n) select count(*) as n from bars_1s, {name}"
+        assert lake.sql(sql).to_pylist() == [{"n": 60}]
+    days = {"start": "2001-01-01", "end": "2001-01-02"}
+    with pytest.raises(QueryError, match="no bars_1m in that range"):
+        lake.rows("bars_1m", **days)
+    with pytest.raises(QueryError, match="no bars of 1h are built"):
+        lake.rows("bars_1h", **days)
 
 
 def test_query_says_that_bars_are_of_several_lengths(built):

@@ -43,8 +43,8 @@ LEADING_COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*\n?|/\*.*?\*/)*", re.DOTALL)
 EXPLAIN = re.compile(r"explain\s*(?:analyze\b)?\s*(?:\([^()]*\))?", re.IGNORECASE)
 PIVOT = re.compile(r"(?:pivot|unpivot|from|with|select)\b", re.IGNORECASE)
 # Bars are written again when trades come late: a view of the last revisions, and one of all.
-REVISED = ("bars", "venue_bars")
 REVISIONS = {"bar_revisions": "bars", "venue_bar_revisions": "venue_bars"}
+REVISED = {last: every for every, last in REVISIONS.items()}
 VIEWS = (*TABLES, *REVISIONS)
 # Views of all lengths of bars; `bars_1m` and the like have the finished ones of one length.
 BARS = ("bars", "bar_revisions")
@@ -137,8 +137,9 @@ class Engine:
             return pa.table({"name": sorted({*VIEWS, *self.bars_of_length()})})
         self._check_statements(sql)
         with self._database.cursor() as connection:
+            made: set[str] = set()
             for name in tables:
-                self._define(connection, name, scope)
+                self._define(connection, name, scope, made)
 
             def rows() -> pa.Table:
                 relation = connection.sql(sql)
@@ -192,17 +193,36 @@ class Engine:
                 "alone; ask each by itself, or join them with `union all`"
             )
 
-    def _define(self, connection: duckdb.DuckDBPyConnection, name: str, scope: Scope) -> None:
+    def _define(
+        self, connection: duckdb.DuckDBPyConnection, name: str, scope: Scope, made: set[str]
+    ) -> None:
+        """Makes the view `name`, and first what it selects from; `made` are those that are there.
+
+        So no table is read twice for one question, and all its views are as of one instant.
+        """
+        if name in made:
+            return
+        made.add(name)
         if match := BARS_OF_LENGTH.fullmatch(name):
             length = parse_interval(match[1])
-            self.check_length(length)
-            self._define(connection, "bars", scope)
-            connection.execute(
-                f"create or replace temp view {name} as "
-                f"select * from bars where interval_ms = {length} and closed = 1"
+            self._define(connection, "bars", scope, made)
+            sql = f"select 1 from bar_revisions where interval_ms = {length} limit 1"
+            if not run_interruptibly(connection.sql(sql).fetchall, connection.interrupt):
+                # There may be some out of the scope.
+                self.check_length(length)
+            body = f"select * from bars where interval_ms = {length} and closed = 1"
+        elif name in REVISED:
+            self._define(connection, REVISED[name], scope, made)
+            body = (
+                f"select * from {REVISED[name]} qualify row_number() over (partition by venue, "
+                "symbol, channel, interval_ms, ts_event order by tape_offset desc) = 1"
             )
-            return
-        table = table_of(name)
+        else:
+            body = self._body(connection, table_of(name), scope)
+        connection.execute(f"create or replace temp view {name} as {body}")
+
+    def _body(self, connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> str:
+        """Returns the SQL of all rows of a table: of its files, and of the tape behind them."""
         wanted = scope.sources if scope.sources is not None else self.sources()
         parts = [self.tail(source).part(table, scope.days) for source in wanted]
         selects = [self._files_select(parts)] + [
@@ -217,13 +237,7 @@ class Engine:
         body = " union all by name ".join(selects)
         if table.name in REVISED:
             body = f"select *, flags & {MAYBE_BAD} != 0 as partial from ({body})"
-        if name in REVISED:
-            body += (
-                " qualify row_number() over (partition by venue, symbol, channel, interval_ms, "
-                "ts_event order by tape_offset desc) = 1"
-            )
-        # Bars are defined anew for each view of one length.
-        connection.execute(f"create or replace temp view {name} as {body}")
+        return body
 
     def _files_select(self, parts: list[Part]) -> str:
         # One scan a source: `venue` and `date` come from the folder, which a staged file has not.
