@@ -65,6 +65,7 @@ COMMANDS: dict[str, Entry] = {
     "down": Entry("down", "Stop everything that runs on a data folder.", START),
     "status": Entry("status", "Rates, lags, gaps, books and disk on one screen, live.", LOOK),
     "logs": Entry("logs", "Show the workers' logs.", LOOK),
+    "sources": Entry("sources", "List sources and symbols: tables, rows, first and last.", LOOK),
     "query": Entry("query", "Run SQL over all history and live data.", LOOK),
     "book": Entry("book", "Show the full order book, now or at any past instant.", LOOK),
     "replay": Entry("replay", "Play history back, merged by time, at any speed.", LOOK),

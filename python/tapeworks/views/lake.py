@@ -14,6 +14,7 @@ from tapeworks.errors import QueryError
 from tapeworks.lake import column_of
 from tapeworks.views.books import BookAt, Books, outage
 from tapeworks.views.conditions import time_condition
+from tapeworks.views.contents import contents
 from tapeworks.views.coverage import Coverage, Ledger, channel_groups
 from tapeworks.views.past_books import Clock
 from tapeworks.views.query import (
@@ -392,6 +393,10 @@ class Lake:
     def symbols(self, *, source: str | None = None) -> list[str]:
         """Returns all symbols, ascending."""
         return self._instruments.all_symbols(source)
+
+    def contents(self, *, source: str | None = None) -> Result:
+        """Returns what is held by source, symbol and table: rows, first and last event time."""
+        return Result(contents(self._engine, self._instruments.sources(source)), "contents")
 
     def _rows(
         self,

@@ -1,0 +1,31 @@
+"""`tape sources`: what a data folder holds."""
+
+from typing import Annotated
+
+import typer
+
+from tapeworks.cli.command import Application
+from tapeworks.cli.options import DataOption
+from tapeworks.cli.output import Format, write_result
+from tapeworks.cli.reading import open_lake
+
+EXAMPLES = """\
+Examples:
+  tape sources
+  tape sources --source binance-spot --format csv
+"""
+
+app = Application()
+
+
+@app.command(epilog=EXAMPLES)
+def sources(
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    form: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = (Format.TABLE),
+    data: DataOption = None,
+) -> None:
+    """Show sources, symbols and tables, with their rows and first and last event time, UTC.
+
+    Whether anything is missing in between says `tape gaps`.
+    """
+    write_result(open_lake(data).contents(source=source).to_arrow(), form, None)
