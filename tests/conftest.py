@@ -221,6 +221,16 @@ class SpineFolder:
         finally:
             feeder.close()
 
+    def derive(self) -> None:
+        """Brings the gap ledger up to all that is on the normalized tape."""
+        target = self.tape("market-data.gaps")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        states = self.path / "state" / self.source
+        stage = _core.Stage("gaps", self.tape(), target, states)
+        stage.run_until_idle()
+        stage.save()
+        stage.close()
+
     def close(self) -> None:
         """Closes all tapes."""
         for writer in self._writers.values():

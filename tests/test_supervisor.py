@@ -230,7 +230,7 @@ def test_stop_waits_for_no_process_that_cannot_be_killed(
         supervisor.stop()
         assert "killed and does not end" in supervisor.complaints[1]
         assert process.poll() is None
-    process.wait()
+    assert process.wait(30) == -signal.SIGKILL
 
 
 def test_worker_that_is_busy_is_left_alone(make: Callable[..., Supervisor]):

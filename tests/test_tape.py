@@ -40,6 +40,7 @@ def test_records_come_back_over_frames(tape_path: Path) -> None:
         assert writer.append(record(1) + record(2), input_offset=3) == 1
         assert writer.append(b"".join(map(record, range(3, 10))), 7, input_offset=9, ts=99) == 3
         assert (writer.end, writer.covered) == (10, 9)
+    assert tape.verify(tape_path)["frames"] == 3
     whole = b"".join(map(record, range(10)))
     for limit in (1, 4, 100):
         reader = tape.TapeReader(tape_path)
@@ -94,25 +95,42 @@ def test_a_second_writer_is_refused(tape_path: Path) -> None:
 
 
 def test_bytes_that_change_while_they_are_appended_leave_whole_frames(tape_path: Path) -> None:
-    # Another thread writes into the buffer all the time: each frame is one state of it.
-    shared, done = bytearray(record(0) * 4000), threading.Event()
+    # Another thread writes into the buffer all the time: each frame is one state of it. Python lets
+    # the two take turns by the millisecond, if it is not told otherwise: that is too seldom.
+    shared, done, changes = bytearray(record(0) * 40_000), threading.Event(), [0]
 
     def change() -> None:
-        number = 0
         while not done.is_set():
-            number = (number + 1) % 4000
-            shared[number * 64 + 40] ^= 255
+            changes[0] += 1
+            shared[changes[0] * 7 % 40_000 * 64 + 40] ^= 255
 
     changing = threading.Thread(target=change)
+    interval, appended, met = sys.getswitchinterval(), 0, 0
+    sys.setswitchinterval(1e-5)
     changing.start()
     try:
         with tape.TapeWriter(tape_path, durability="never") as writer:
-            for _ in range(200):
+            while met < 30:
+                assert appended < 300
+                before, appended = changes[0], appended + 1
                 writer.append(shared)
+                met += changes[0] > before
     finally:
         done.set()
         changing.join()
-    assert tape.verify(tape_path)["fault"] is None
+        sys.setswitchinterval(interval)
+    report = tape.verify(tape_path)
+    assert report["fault"] is None
+    assert (report["frames"], report["items"]) == (appended, appended * 40_000)
+    reader, frames = tape.TapeReader(tape_path), []
+    while (batch := reader.read(40_000)) is not None:
+        frames.append(bytes(memoryview(batch)))
+    assert len(frames) == appended
+    assert len(set(frames)) > 20
+    for frame in frames:
+        changed = bytearray(frame)
+        changed[40::64] = bytes(40_000)
+        assert changed == record(0) * 40_000
 
 
 def test_a_flipped_bit_names_file_and_byte(tape_path: Path) -> None:
@@ -184,7 +202,11 @@ def test_hash_does_not_depend_on_frames(tmp_path: Path) -> None:
     with tape.TapeWriter(tmp_path / "ten") as writer:
         for each in records:
             writer.append(each)
+    assert [tape.verify(tmp_path / name)["frames"] for name in ("one", "ten")] == [1, 10]
     assert tape.tape_hash(tmp_path / "one") == tape.tape_hash(tmp_path / "ten")
+    with tape.TapeWriter(tmp_path / "other") as writer:
+        writer.append(b"".join(reversed(records)))
+    assert tape.tape_hash(tmp_path / "one") != tape.tape_hash(tmp_path / "other")
 
 
 def test_named_offsets_are_kept(tape_path: Path) -> None:
@@ -231,7 +253,8 @@ while (batch := reader.read()) is not None:
     count += len(batch)
 assert count == full + 100, count
 """
-    subprocess.run([sys.executable, "-c", program, tape_path, record(5).hex()], check=True)
+    command = [sys.executable, "-c", program, tape_path, record(5).hex()]
+    subprocess.run(command, check=True, timeout=60)
 
 
 def test_verify_reports_what_is_there_and_what_is_wrong(tape_path: Path) -> None:

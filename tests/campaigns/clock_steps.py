@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests.arrivals import wait_until_recorded
 from tests.campaigns.base import Outcome
 from tests.campaigns.poison import (
     DEPTH,
@@ -129,7 +130,7 @@ def played(chance: random.Random, folder: Path, outcome: Outcome) -> tuple[list[
             recording.wait_until_it_records()
             must_be_told = recording.play(simulator, outcome)
             # What the market sent last is on its way.
-            time.sleep(1.0)
+            wait_until_recorded(simulator, folder, SOURCE)
             recording.end(outcome)
         finally:
             recording.process.kill()

@@ -1,5 +1,6 @@
 """How a command ends that is interrupted, or whose output is closed, full or of few characters."""
 
+import contextlib
 import os
 import pwd
 import signal
@@ -7,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from tests.jobs.damages import obey_modes
 
 import tapeworks as tw
-from conftest import Command, RecordMaker, SpineFolder
+from conftest import RecordMaker, SpineFolder
 from tapeworks.cli.app import SAME_INTERRUPT_S, Interrupts
 from tapeworks.views.interruptible import run_interruptibly
 
@@ -33,6 +35,11 @@ def stored(tmp_path_factory):
     return spine.path.parent
 
 
+def contents(folder):
+    """Everything that is in `folder`: files with their bytes."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
 def redirected(stored, words, where, **environment):
     """Runs `tape` with `words` and the redirections `where` of a shell."""
     return subprocess.run(
@@ -46,22 +53,36 @@ def redirected(stored, words, where, **environment):
     )
 
 
-def is_busy(pid):
-    """Whether a process has worked longer than loading takes: its query runs."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12]) > 2 * os.sysconf("SC_CLK_TCK")
+def worked(pid):
+    """How many ticks each thread of a process has worked."""
+    found = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            fields = (thread / "stat").read_text().rpartition(")")[2].split()
+            found[int(thread.name)] = int(fields[11]) + int(fields[12])
+    return found
 
 
-def test_interrupt_ends_a_query_that_runs(stored):
+def runs_a_query(pid, before, others=()):
+    """Whether a query runs: threads of the native code work, and not the one that loads."""
+    ticks = [
+        ticks - before.get(thread, 0)
+        for thread, ticks in worked(pid).items()
+        if thread not in (pid, *others)
+    ]
+    return max(ticks, default=0) > os.sysconf("SC_CLK_TCK") / 5
+
+
+def test_interrupt_ends_a_query_that_runs(stored, command):
     # Native code that would run for years: the process is gone at once, as interrupted.
-    tape = Command(stored)
+    tape = command(stored)
     process = tape.start("query", ENDLESS, start_new_session=True)
-    while not is_busy(process.pid):
+    deadline = time.monotonic() + 60
+    while not runs_a_query(process.pid, {}):
         assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     shown, told = tape.interrupt(process)
-    tape.close()
     assert process.returncode == 130
     assert shown + told == ""
 
@@ -69,15 +90,27 @@ def test_interrupt_ends_a_query_that_runs(stored):
 def test_interrupt_ends_a_query_in_python_and_the_lake_goes_on(stored):
     # In a notebook: KeyboardInterrupt out of `sql`, and the next question is answered.
     lake = tw.open(stored / "data")
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    before, deadline, hit = worked(os.getpid()), time.monotonic() + 60, []
+
+    def interrupt():
+        own = [threading.get_native_id()]
+        while not hit and time.monotonic() < deadline:
+            time.sleep(0.01)
+            if runs_a_query(os.getpid(), before, own):
+                hit.extend(one for one in threading.enumerate() if one.name == "query")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    default = signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupting = threading.Thread(target=interrupt)
     try:
-        timer.start()
+        interrupting.start()
         with pytest.raises(KeyboardInterrupt):
             lake.sql(ENDLESS)
+        interrupting.join()
     finally:
-        timer.join()
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, default)
+    [query] = hit
+    assert not query.is_alive()
     assert lake.sql("select count(*) as n from trades").to_pylist() == [{"n": 100}]
 
 
@@ -136,10 +169,12 @@ def test_worker_that_is_stopped_while_it_loads_says_what_it_achieved(tmp_path, k
 @pytest.mark.parametrize("words", QUESTIONS)
 def test_closed_output_is_no_error(stored, words):
     # `>&-`: nobody reads, and no file of ours may take the place of standard output.
+    before = contents(stored)
     for where in (">&-", ">&- 2>&-", "<&- >&-"):
         found = redirected(stored, words, where)
         assert found.returncode == 0, found.stderr
         assert found.stderr == b""
+        assert contents(stored) == before
 
 
 def with_a_reader_that_is_gone(stored, command, file):
@@ -210,17 +245,17 @@ def test_every_character_is_shown_in_any_encoding(stored, encoding):
 
 
 @pytest.mark.parametrize("locked", ["", "state/binance-spot"])
-def test_folder_without_rights_is_named_with_its_owner(tmp_path, locked):
+def test_folder_without_rights_is_named_with_its_owner(tape, tmp_path, locked):
     # The data folder itself, or a part that somebody else made; and what to do is said.
     (tmp_path / "capture.txt").write_text('1723161255000000000 {"stream":"x"}\n')
     folder = tmp_path / "data" / locked
     folder.mkdir(parents=True)
     folder.chmod(0o555)
-    tape = Command(tmp_path)
+    before = contents(tmp_path)
     process = tape.start("import", "binance-spot", "capture.txt", preexec_fn=obey_modes)
     shown, told = process.communicate(timeout=60)
+    assert contents(tmp_path) == before
     folder.chmod(0o755)
-    tape.close()
     owner = pwd.getpwuid(os.geteuid()).pw_name
     where = "data" + (f"/{locked}" if locked else "")
     assert process.returncode == 1, shown + told

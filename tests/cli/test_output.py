@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -55,16 +56,22 @@ def test_disk_that_is_full_leaves_the_file_that_was_there(tmp_path: Path, form: 
 
 
 def test_ctrl_c_leaves_a_whole_file(tmp_path: Path):
-    # Interrupted at a moment when it writes: a file of all rows, and no other.
+    # Interrupted while it writes the next one: a file of all rows, and no other.
     path = tmp_path / "kept.csv"
     command = [sys.executable, "-c", WRITE, "csv", str(path), ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        while not path.exists():
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        deadline = time.monotonic() + 60
+        try:
+            while not path.exists() or len(list(tmp_path.iterdir())) < 2:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGINT, errors
     assert [one.name for one in tmp_path.iterdir()] == ["kept.csv"]
     assert len(path.read_text().splitlines()) == 20_001
 

@@ -3,8 +3,10 @@
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tapeworks.cli.held import RECORDS
@@ -249,16 +251,24 @@ def test_file_that_is_older_than_the_one_before_it_is_refused(tmp_path: Path):
 
 
 def test_import_that_was_killed_goes_on_when_it_is_run_again(tmp_path: Path):
-    # Killed as soon as there are frames on the tape.
+    # Killed as soon as there are frames on the tape, and long before all are.
     write_quotes(tmp_path / "capture.txt", 60_000)
     words = [sys.executable, "-c", START, "import", "binance-spot", "capture.txt"]
     raw = tmp_path / "data/tape/binance-spot/market-data.raw"
+    deadline = time.monotonic() + 60
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as running:
-        while running.poll() is None and not any(raw.glob("*.seg")):
-            pass
-        running.kill()
+        try:
+            while not (any(raw.glob("*.seg")) and TapeReader(raw).end > 10):
+                assert running.poll() is None
+                assert time.monotonic() < deadline
+        finally:
+            running.kill()
+    assert running.returncode == -signal.SIGKILL
+    kept = TapeReader(raw).end
+    assert 10 < kept < 50_000
     shown = tape("import", "binance-spot", "capture.txt", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
+    assert "frames were there already" in shown.stderr
     assert stored(tmp_path) == [(60_000, 60_000)]
     gaps = json.loads(tape("gaps", "--json", cwd=tmp_path).stdout)
     assert all(gap["ts_from"] <= gap["ts_to"] for gap in gaps)

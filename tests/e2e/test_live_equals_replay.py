@@ -6,13 +6,13 @@ anew from the raw tapes alone, in steps of one item, seven and thousands; one ha
 """
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.arrivals import wait_until_recorded
 
 import tapeworks as tw
 from tapeworks.processors.derive import NORMALIZE, RAW, STEPS, Derivation
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(180)
 
 PRODUCTS = ("spot", "usdm")
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
-DURATION_S, SETTLE_S = 8, 3.0
+DURATION_S = 8
 FAULTS: list[dict[str, object]] = [
     {"kind": "drop", "at_s": 2.0, "stream": "btcusdt@trade", "count": 5},
     {"kind": "drop", "at_s": 2.5, "stream": "ethusdt@depth*", "count": 2},
@@ -77,7 +77,8 @@ def live(command: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactor
         up = tape.start("up")
         for simulator in (spot, usdm):
             simulator.wait_done(60)
-        time.sleep(SETTLE_S)
+        for product, simulator in zip(PRODUCTS, (spot, usdm), strict=True):
+            wait_until_recorded(simulator, tape.folder / "data", f"binance-{product}")
         _, errors = tape.interrupt(up)
         assert up.returncode == 0, errors
     return tape.folder / "data"

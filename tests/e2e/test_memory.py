@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.arrivals import frames_sent
 
 import tapeworks as tw
 from tapeworks.simulators import Simulator, start_simulator
@@ -83,12 +84,6 @@ def frames_stored(data: Path) -> int:
     return count
 
 
-def frames_sent(simulator: Simulator) -> int:
-    """Returns how many frames the recorder's only connection was given."""
-    [link] = simulator.oracle()["connections"]
-    return sum(stream["count"] for stream in link["streams"].values())
-
-
 def test_sink_that_stopped_for_good_costs_the_recorder_nothing(tape: Any):
     # SIGSTOP for the sink before it wrote anything, and ten times the load: neither the recorder's
     # nor derivation's memory grows, nothing is shed, and questions are answered from the tape.
@@ -100,7 +95,9 @@ def test_sink_that_stopped_for_good_costs_the_recorder_nothing(tape: Any):
         pids = workers(tape.folder)
         os.kill(pids["sink-parquet"], signal.SIGSTOP)
         peaks: Counter[str] = Counter()
+        until = time.monotonic() + PHASE_S_MAX
         while not simulator.state()["done"]:
+            assert time.monotonic() < until
             for name in ("recorder-binance-spot", "derive-binance-spot"):
                 peaks[name] = max(peaks[name], anonymous_bytes(pids[name]))
             time.sleep(0.1)
@@ -199,8 +196,9 @@ def test_what_a_full_disk_sheds_is_counted_and_in_the_ledger(tape: Any, disk: Di
         simulator.ask("pause", {"paused": True})
         peak = max(peak, anonymous_bytes(pids["recorder-binance-spot"]))
         wait_for(lambda: not simulator.state()["unread_bytes"], "the last frames")
-        time.sleep(2.0)
-        sent, shed = frames_sent(simulator), recorder()["shed"]
+        sent = frames_sent(simulator)
+        wait_for(lambda: recorder().get("shed") == sent - frames_stored(data), "every frame")
+        shed = recorder()["shed"]
         assert workers(tape.folder) == pids, "a worker died of it"
         _, errors = tape.interrupt(up)
         # It ran, and what was shed was not recorded.

@@ -9,22 +9,26 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.arrivals import told
 
 from conftest import check_exact
 from tapeworks.simulators import Simulator, start_simulator
-from tapeworks.tape import TapeReader, list_offsets
+from tapeworks.tape import TapeReader
 from tapeworks.views.lake import Lake
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
+TOPICS = ("market-data.raw", "market-data.normalized", "market-data.book")
 KILLS, SEED = 12, 4
+WAIT_S_MAX = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,24 @@ def source(folder: Path) -> Path:
 
 
 def first(folder: Path, topic: str) -> int:
-    return TapeReader(source(folder) / topic).first
+    """Returns the first offset of a tape; 0 of one that is not there yet."""
+    tape = source(folder) / topic
+    return TapeReader(tape).first if any(tape.glob("*.seg*")) else 0
+
+
+def wait(process: "subprocess.Popen[str]", what: Callable[[], Any], name: str) -> None:
+    """Waits until `what` holds while `tape up` runs."""
+    until = time.monotonic() + WAIT_S_MAX
+    while not what():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until, f"waited in vain for {name}"
+        time.sleep(0.05)
+
+
+def records_all(pid: int, folder: Path) -> bool:
+    """Whether the recorder that runs says that it records all that was asked for."""
+    state = told(folder / "data", "binance-spot")
+    return state.get("pid") in children(pid) and state["outcome"]["verdict"] == "all"
 
 
 def sound(tape: Any) -> Lake:
@@ -90,17 +111,19 @@ def test_age_takes_nothing_that_is_not_stored(
     settings(tmp_path, exchange, "keep_hours = 0.0006\ncompress_after = 1")
     tape = command(tmp_path)
     process = tape.start("up")
-    time.sleep(6)
+    wait(process, lambda: all(first(tmp_path, topic) > 0 for topic in TOPICS), "retention")
+    wait(process, lambda: any(source(tmp_path).glob("*/*.lz4")), "compression")
     for _ in range(KILLS):
-        alive = children(process.pid)
-        if alive:
-            os.kill(chance.choice(alive), signal.SIGKILL)
+        wait(process, lambda: children(process.pid), "a worker")
+        os.kill(chance.choice(children(process.pid)), signal.SIGKILL)
+        # At any instant of what a worker does after its start.
         time.sleep(chance.uniform(0.2, 1.5))
-    time.sleep(4)
+    marks = {topic: first(tmp_path, topic) for topic in TOPICS}
+    for topic, mark in marks.items():
+        wait(process, lambda t=topic, m=mark: first(tmp_path, t) > m, f"retention of {topic} again")
+    wait(process, lambda: records_all(process.pid, tmp_path), "a recorder of everything")
     shown, errors = tape.interrupt(process)
     assert process.returncode == 0, shown + errors
-    for topic in ("market-data.raw", "market-data.normalized", "market-data.book"):
-        assert first(tmp_path, topic) > 0, (topic, list_offsets(source(tmp_path) / topic))
     assert list(source(tmp_path).glob("*/*.aside")) == []
     lake = sound(tape)
     for symbol in SYMBOLS:

@@ -248,22 +248,36 @@ def test_every_form_of_every_message_equals_the_slow_decoder(
     compare(feed, [(stream, body), (stream, body)])
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
+DAMAGED = given(
     chance=st.randoms(use_true_random=False),
     feed=st.sampled_from(sorted(FEEDS)),
     cut=st.floats(0, 1),
     put=st.binary(max_size=3),
     remove=st.integers(0, 3),
 )
-def test_damaged_frames_are_refused_alike(
-    chance: random.Random, feed: str, cut: float, put: bytes, remove: int
-) -> None:
-    # Bytes taken out and put in at any place: most make no JSON, some another message.
+
+
+def compare_damaged(chance: random.Random, feed: str, cut: float, put: bytes, remove: int) -> None:
+    """Compares both decoders on a frame of which bytes are taken out, and others put in."""
     stream, text = Writer(chance, plain=True).frame()
     body = text.encode()
     at = int(cut * len(body))
     compare(feed, [(stream, body), (stream, body[:at] + put + body[at + remove :])])
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@DAMAGED
+def test_damaged_frames_are_refused_alike(**parts: Any) -> None:
+    # At any place: most make no JSON, some another message.
+    compare_damaged(**parts)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@settings(max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@DAMAGED
+def test_many_damaged_frames_are_refused_alike(**parts: Any) -> None:
+    compare_damaged(**parts)
 
 
 def test_lines_are_counted() -> None:

@@ -209,7 +209,7 @@ def test_merge_that_outlives_its_sink_changes_nothing(spine, maker, is_changed, 
             raised.append(error)
 
     monkeypatch.setattr(compaction, "compare", held)
-    merging = threading.Thread(target=work)
+    merging = threading.Thread(target=work, daemon=True)
     merging.start()
     assert begun.wait(60)
     sink.close()
@@ -217,7 +217,8 @@ def test_merge_that_outlives_its_sink_changes_nothing(spine, maker, is_changed, 
         assert merge(spine) > 0
     sink.open()
     go_on.set()
-    merging.join()
+    merging.join(60)
+    assert not merging.is_alive()
     sink.close()
     assert len(raised) == 1
     assert rows_of(spine) == expected

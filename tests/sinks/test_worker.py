@@ -222,9 +222,10 @@ def test_upkeep_goes_on_whatever_is_raised(spine, maker, monkeypatch, caplog):
     waits: list[float] = []
     stopping = Stopping()
     monkeypatch.setattr(compaction, "duckdb", SimpleNamespace(connect=connect))
-    upkeep = threading.Thread(target=worker._maintain, args=([member], stopping))
+    upkeep = threading.Thread(target=worker._maintain, args=([member], stopping), daemon=True)
     upkeep.start()
     upkeep.join(60)
+    assert not upkeep.is_alive()
     assert caplog.text.count("OutOfMemoryException: no memory") == 3
     assert "upkeep failed, 3 in a row" in caplog.text
     assert 0 < waits[1] < waits[2] < waits[3]

@@ -6,7 +6,6 @@ import pytest
 import tapeworks as tw
 from conftest import START
 from tapeworks import _core
-from tapeworks._core import Stage
 from tapeworks.cli.screen import gaps_text
 from tapeworks.views.reach import Unknown
 from tapeworks.views.status import Status
@@ -16,16 +15,6 @@ TOPIC = "market-data.normalized"
 SECOND, HOUR = 10**9, 3_600 * 10**9
 CODES = _core.numbers("marker_code")
 RECORDER = 0xFFFF
-
-
-def derive(spine) -> None:
-    """Brings the gap ledger up to all that is on the normalized tape."""
-    target = spine.tape("market-data.gaps")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    stage = Stage("gaps", spine.tape(), target, spine.path / "state")
-    stage.run_until_idle()
-    stage.save()
-    stage.close()
 
 
 def note(spine, maker, code: str, ts: int, connection: int = 0, before: int = _core.NONE) -> None:
@@ -67,7 +56,7 @@ def twice(spine, maker):
     begin(spine, maker, START + HOUR, START + 100 * SECOND)
     spine.append(later)
     end(spine, maker, START + HOUR + 100 * SECOND)
-    derive(spine)
+    spine.derive()
     return spine
 
 
@@ -120,7 +109,7 @@ def test_gaps_that_were_not_derived_are_not_known(twice, maker):
     assert unread.summary()[1] == f"not yet known after {text(span[0])} (binance-spot)"
     earlier = opened.trades("BTCUSDT", START + HOUR, START + HOUR + 100 * SECOND).coverage()
     assert earlier.is_complete
-    derive(twice)
+    twice.derive()
     known = opened.trades("BTCUSDT", *span).coverage()
     assert [row["finding"] for row in known.to_pylist()] == ["gap"]
     assert known.gaps.to_pylist()[0]["missing"] == 7
@@ -145,7 +134,7 @@ def test_a_killed_recorder_ends_where_it_received_last(spine, maker):
     spine.append(trades)
     last = int(trades["ts_recv"].max())
     begin(spine, maker, START + HOUR, last)
-    derive(spine)
+    spine.derive()
     opened = tw.open(spine.path)
     [recorded] = opened.coverage().recorded
     assert recorded.ranges[0] == (START, last)
@@ -167,7 +156,7 @@ def test_connections_that_were_all_down_recorded_nothing(spine, maker):
     note(spine, maker, "disconnected", START + 200 * SECOND, 1)
     note(spine, maker, "connected", START + 250 * SECOND, 2)
     end(spine, maker, START + 300 * SECOND)
-    derive(spine)
+    spine.derive()
     [recorded] = tw.open(spine.path).coverage().recorded
     assert recorded.ranges == [
         (START, START + 200 * SECOND),
@@ -186,7 +175,7 @@ def test_without_notes_of_subscriptions_a_symbol_counts_from_its_first_mention_o
     begin(spine, maker, START + HOUR, START + 100 * SECOND)
     spine.append(definitions[1:])
     end(spine, maker, START + HOUR + 100 * SECOND)
-    derive(spine)
+    spine.derive()
     opened = tw.open(spine.path)
     earlier, later = (START, START + 99 * SECOND), (START + HOUR, START + HOUR + 99 * SECOND)
     assert opened.coverage("BTCUSDT", *earlier).is_complete
@@ -202,7 +191,7 @@ def test_tapes_without_notes_of_a_recorder_hold_what_their_records_say(spine, ma
     # Tapes of another origin: outside of the first and the last record nothing is claimed.
     spine.append(maker.definitions())
     spine.append(maker.trades(1_000))
-    derive(spine)
+    spine.derive()
     opened = tw.open(spine.path)
     coverage = opened.trades("BTCUSDT", START - HOUR, START + 99 * SECOND).coverage()
     assert [row["finding"] for row in coverage.to_pylist()] == ["not_recorded"]
@@ -236,11 +225,11 @@ def test_the_verdict_comes_first(twice, maker):
     twice.append(maker.trades(1))
     unread = opened.coverage("BTCUSDT", START + 2 * HOUR, START + 3 * HOUR)
     assert verdict(unread) == "not known", unread
-    derive(twice)
+    twice.derive()
     gap = maker.rows("marker", 1, code=3, cause=1, channel=1, instrument=1, count=7, state=2)
     gap["ts_start"], gap["ts_event"] = START + SECOND, START + 2 * SECOND
     twice.append(gap)
-    derive(twice)
+    twice.derive()
     assert verdict(opened.coverage("BTCUSDT", START, START + 50 * SECOND)) == "1 gap"
 
 
@@ -266,7 +255,7 @@ def test_raw_frames_that_are_in_no_table_are_not_known(spine, maker):
     spine.append(trades, covers=5)
     last = int(trades["ts_recv"].max())
     append_raw(spine, [START] * 5 + [last + k * SECOND for k in range(1, 11)])
-    derive(spine)
+    spine.derive()
     opened = tw.open(spine.path)
     for found in (opened.coverage(), opened.trades("BTCUSDT").coverage()):
         assert findings(found) == [
@@ -293,7 +282,7 @@ def test_what_a_derived_tape_lacks_is_not_known(spine, maker, topic):
     middle = spine.append(maker.trades(500))
     spine.append(maker.trades(500, 500))
     end(spine, maker, START + 100 * SECOND)
-    derive(spine)
+    spine.derive()
     kind, columns = {
         "bars": ("bar", {"interval_ms": 1_000, "closed": 1, "channel": 1}),
         "ticks": ("tick", {}),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import tapeworks as tw
 from conftest import START, RecordMaker, SpineFolder
 from tapeworks import _core
-from tapeworks._core import NONE, Ingest, Stage
+from tapeworks._core import NONE, Ingest
 from tapeworks.errors import QueryError
 from tapeworks.tape import DAMAGE, UNKNOWN, Loss, note_loss
 from tapeworks.views.times import format_time
@@ -38,15 +38,6 @@ def note(spine: SpineFolder, maker: RecordMaker, code: str, ts: int, connection:
     spine.append(marker)
 
 
-def derive(spine: SpineFolder) -> None:
-    target = spine.tape(GAPS)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    stage = Stage("gaps", spine.tape(), target, spine.path / "state")
-    stage.run_until_idle()
-    stage.save()
-    stage.close()
-
-
 @pytest.fixture
 def recorded(spine, maker):
     """Recorded for 100 s from START on without a gap; the ledger is up to date."""
@@ -58,7 +49,7 @@ def recorded(spine, maker):
     spine.append(maker.trades(1_000))
     note(spine, maker, "disconnected", START + 100 * SECOND, 0)
     note(spine, maker, "end_of_session", START + 100 * SECOND, 0)
-    derive(spine)
+    spine.derive()
     assert tw.open(spine.path).coverage("BTCUSDT").is_complete
     return spine
 
@@ -170,7 +161,7 @@ def test_what_a_recorder_is_told_of_a_loss_keeps_its_unknown_times(tmp_path):
     ingest.flush()
     ingest.close()
     spine = SpineFolder(tmp_path, "x")
-    derive(spine)
+    spine.derive()
     rows = tw.open(tmp_path).gaps().to_pylist()
     assert [(row["topic"], row["ts_from"], row["ts_to"]) for row in rows] == [
         (NORMALIZED, None, None),

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.arrivals import wait_until_recorded
 
 import tapeworks as tw
 from conftest import restate_lake
@@ -53,13 +54,31 @@ def record(tape: Any, *more: object) -> Path:
         (tape.folder / "tapeworks.toml").write_text(
             f'[feeds.{SOURCE}]\nsymbols = ["BTCUSDT", "ETHUSDT"]\nproduct = "spot"\n'
             f'ws_url = "{simulator.ws_url}"\nrest_url = "{simulator.rest_url}"\n'
+            "[sinks.parquet]\nflush_seconds = 0.3\n"
         )
         up = tape.start("up")
         simulator.wait_done(60)
-        time.sleep(2)
+        wait_until_recorded(simulator, tape.folder / "data", SOURCE)
+        # The end of the recording is then a batch of its own, whose time the lake knows.
+        wait_until_stored(tape.folder / "data")
         _, errors = tape.interrupt(up)
         assert up.returncode == 0, errors
     return tape.folder / "data"
+
+
+def wait_until_stored(data: Path) -> None:
+    """Waits until all that is on the tapes is in the lake."""
+    deadline = time.monotonic() + 60
+    for topic in TOPICS:
+        tape = data / "tape" / SOURCE / topic
+        while tape.is_dir() and TapeReader(tape).end > stored(data, topic):
+            assert time.monotonic() < deadline, topic
+            time.sleep(0.05)
+
+
+def stored(data: Path, topic: str) -> int:
+    commit = commits.read_commit(data / "lake", SOURCE, topic)
+    return 0 if commit is None else commit.offset
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +116,15 @@ def rewrite(source: Path, target: Path) -> None:
 
 
 def take_front(tape: Path) -> None:
-    """Lets retention take the older half of a tape."""
-    size = sum(path.stat().st_size for path in tape.glob("*.seg"))
-    writer = TapeWriter(tape, segment_bytes=SEGMENT_BYTES, retention_bytes=size // 2)
-    time.sleep(0.2)
+    """Lets retention take the older half of a tape; of one segment, nothing."""
+    sizes = [path.stat().st_size for path in tape.glob("*.seg")]
+    deadline = time.monotonic() + 30
+    writer = TapeWriter(tape, segment_bytes=SEGMENT_BYTES, retention_bytes=sum(sizes) // 2)
+    while len(sizes) > 1 and TapeReader(tape).first == 0:
+        assert time.monotonic() < deadline
+        assert writer.upkeep_failure is None
+        time.sleep(0.01)
+    # What was begun is ended first.
     writer.close()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import tapeworks as tw
+from conftest import SpineFolder
 from tapeworks._core import Stage, TapeReader, kind_of
 from tapeworks.errors import QueryError
 from tapeworks.feeds import session as recorder
@@ -57,15 +58,6 @@ def tape(data: Path, topic: str) -> Path:
     return data / "tape" / SOURCE / topic
 
 
-def derive(data: Path) -> None:
-    """Brings the gap ledger up to all that is on the normalized tape."""
-    tape(data, GAPS).mkdir(parents=True, exist_ok=True)
-    stage = Stage("gaps", tape(data, NORMALIZED), tape(data, GAPS), data / "state" / SOURCE)
-    stage.run_until_idle()
-    stage.save()
-    stage.close()
-
-
 def store(data: Path) -> None:
     """Brings the lake up to all that is on the normalized tape."""
     settings = ParquetConfig()
@@ -98,7 +90,7 @@ def added(simulator, tmp_path_factory):
     data = tmp_path_factory.mktemp("added")
     record(simulator, data, spoke(3))
     record(simulator, data, spoke(2), symbols=("ETHUSDT",), channels=("trade", "bookTicker"))
-    derive(data)
+    SpineFolder(data, SOURCE).derive()
     return data
 
 
@@ -157,7 +149,7 @@ def test_what_the_venue_refuses_or_never_sends_is_not_covered(tmp_path):
             channels=("trade", "bookTicker"),
             rest_url="off",
         )
-    derive(tmp_path)
+    SpineFolder(tmp_path, SOURCE).derive()
     [(first, last)] = spans(tmp_path)
     lake = tw.open(tmp_path)
     inside = first, last
@@ -185,16 +177,20 @@ def test_a_killed_recorder_covers_up_to_what_it_received_last(simulator, tmp_pat
     status = tmp_path / "state" / SOURCE / "recorder.json"
     with subprocess.Popen(words) as worker:
         deadline = time.monotonic() + 30
-        while not (status.exists() and spoke(3)(json.loads(status.read_text()))):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        worker.send_signal(signal.SIGKILL)
+        try:
+            while not (status.exists() and spoke(3)(json.loads(status.read_text()))):
+                assert worker.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        finally:
+            worker.kill()
+    assert worker.returncode == -signal.SIGKILL
     killed_at = time.time_ns()
     # It may have gone on, for all that can be seen yet.
     [before] = tw.open(tmp_path).coverage("BTCUSDT").recorded
     assert before.is_open
     record(simulator, tmp_path, spoke(3), symbols=("ETHUSDT",))
-    derive(tmp_path)
+    SpineFolder(tmp_path, SOURCE).derive()
     first, second = spans(tmp_path)
     assert first[1] <= killed_at
     [recorded] = tw.open(tmp_path).coverage("BTCUSDT").recorded
