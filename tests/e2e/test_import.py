@@ -57,6 +57,18 @@ def test_imported_trades_are_asked_like_live_ones(tmp_path: Path):
     assert [(gap["first_missing"], gap["last_missing"]) for gap in found] == [(50, 52)]
 
 
+def test_import_of_trades_alone_is_not_complete_of_books(tmp_path: Path):
+    # `--check` of a channel: what nobody imported is not known.
+    write_capture(tmp_path / "capture.txt", list(range(1, 101)))
+    imported(tmp_path, "capture.txt")
+    assert tape("gaps", "--channel", "trade", "--check", cwd=tmp_path).returncode == 0
+    for channel in ("depth", "quote", "mark"):
+        shown = tape("gaps", "--channel", channel, "--check", cwd=tmp_path)
+        assert shown.returncode == 3
+        assert shown.stdout.startswith("not known from "), shown.stdout
+    assert tape("gaps", "--check", cwd=tmp_path).returncode == 0
+
+
 def test_second_import_goes_on_where_the_first_ended(tmp_path: Path):
     # Two files in two calls: no hole between them, nothing twice.
     write_capture(tmp_path / "one.txt", list(range(1, 51)))

@@ -106,7 +106,7 @@ def test_gaps_that_were_not_derived_are_not_known(twice, maker):
     span = START + 2 * HOUR, START + 2 * HOUR + 50 * SECOND
     unread = opened.trades(None, *span).coverage()
     assert findings(unread) == [("not_yet_known", text(span[0]), text(span[1]))]
-    assert unread.summary()[1] == f"not yet known after {text(span[0])} (binance-spot)"
+    assert unread.summary()[1] == f"not yet known after {format_time(span[0])} (binance-spot)"
     earlier = opened.trades("BTCUSDT", START + HOUR, START + HOUR + 100 * SECOND).coverage()
     assert earlier.is_complete
     twice.derive()
@@ -181,10 +181,38 @@ def test_without_notes_of_subscriptions_a_symbol_counts_from_its_first_mention_o
     assert opened.coverage("BTCUSDT", *earlier).is_complete
     [row] = opened.coverage("ETHUSDT", *earlier).to_pylist()
     assert (row["finding"], row["symbol"]) == ("not_subscribed", "ETHUSDT")
-    covered = opened.coverage("ETHUSDT", *later, channel="trade")
+    covered = opened.coverage("ETHUSDT", *later)
     assert covered.is_complete
     [recorded] = covered.recorded
     assert recorded.unlisted == recorded.ranges
+
+
+def test_without_notes_of_subscriptions_a_channel_is_known_by_its_records(spine, maker):
+    # An import of trades of BTCUSDT alone: no book, and no trade of another symbol, is complete.
+    begin(spine, maker, START)
+    spine.append(maker.definitions(("BTCUSDT", "ETHUSDT")))
+    trades = maker.trades(1_000)
+    trades["instrument"] = 1
+    spine.append(trades)
+    end(spine, maker, START + 100 * SECOND)
+    derive(spine)
+    for where in ("tape", "files"):
+        if where == "files":
+            spine.drain()
+        opened = tw.open(spine.path)
+        # Also where no trade of a part of it came.
+        span = START, START + 99 * SECOND
+        for symbol in ("BTCUSDT", None):
+            assert opened.coverage(symbol, *span, channel="trade").is_complete
+            assert opened.trades(symbol, START, START + SECOND // 100).coverage().is_complete
+            for channel in ("depth", "agg_trade", "kline"):
+                found = opened.coverage(symbol, *span, channel=channel)
+                assert [row["finding"] for row in found.to_pylist()] == ["not_known"], found
+                assert verdict(found) == "not known"
+                told = f"not known by symbol and channel: {symbol or 'any symbol'} {channel}: "
+                assert found.summary()[1].startswith(told)
+        assert not opened.coverage("ETHUSDT", *span, channel="trade").is_complete
+        assert opened.coverage(None, *span).is_complete
 
 
 def test_tapes_without_notes_of_a_recorder_hold_what_their_records_say(spine, maker):
@@ -261,8 +289,8 @@ def test_raw_frames_that_are_in_no_table_are_not_known(spine, maker):
         assert findings(found) == [
             ("not_yet_known", text(last + 1), text(last + 10 * SECOND + 1))
         ], found
-        told = f"not yet known after {text(last + 1)} (binance-spot); 10 raw frames are in no table"
-        assert found.summary()[1] == told + " yet"
+        told = f"not yet known after {format_time(last + 1)} (binance-spot); 10 raw frames are in"
+        assert found.summary()[1] == told + " no table yet"
         assert verdict(found) == "not complete"
     assert opened.coverage("BTCUSDT", START, START + SECOND).is_complete
     within = opened.coverage("BTCUSDT", last + 2 * SECOND, last + 4 * SECOND)
@@ -279,6 +307,7 @@ def test_what_a_derived_tape_lacks_is_not_known(spine, maker, topic):
     # The ledger is up to date; the tape of the table is behind it by 50 s.
     begin(spine, maker, START)
     spine.append(maker.definitions())
+    spine.append(maker.rows("quote", 1, instrument=1, ts_event=START, ts_recv=START))
     middle = spine.append(maker.trades(500))
     spine.append(maker.trades(500, 500))
     end(spine, maker, START + 100 * SECOND)

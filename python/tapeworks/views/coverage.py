@@ -15,11 +15,14 @@ import pyarrow as pa
 
 from tapeworks._core import numbers
 from tapeworks.errors import QueryError
+from tapeworks.lake import TABLES
 from tapeworks.topics import GAPS, NORMALIZED, RAW
+from tapeworks.views.conditions import time_condition
 from tapeworks.views.entries import gaps_sql
-from tapeworks.views.query import Engine, Scope, quote
+from tapeworks.views.query import Engine, Scope, has_column, quote
 from tapeworks.views.reach import derived_until, newest_receipt, waiting_frames
 from tapeworks.views.recorded import (
+    NOT_KNOWN,
     NOT_RECORDED,
     NOT_SUBSCRIBED,
     NOT_YET_KNOWN,
@@ -50,7 +53,7 @@ from tapeworks.views.sessions import (
 )
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.tail import SourceTail
-from tapeworks.views.times import format_time
+from tapeworks.views.times import format_time, parse_time
 
 GAP = "gap"
 NAMES_SHOWN = 5
@@ -58,6 +61,7 @@ TOLD = {
     NOT_SUBSCRIBED: "not subscribed",
     REFUSED: "refused by the venue",
     SILENT: "subscribed, and no message came",
+    NOT_KNOWN: "not known by symbol and channel",
 }
 
 
@@ -85,7 +89,10 @@ class Coverage(Result):
 
     def summary(self) -> list[str]:
         """Returns sentences: the verdict, then what was not recorded or is not known."""
-        rows = self.to_pylist()
+        rows: list[dict[str, Any]] = [
+            {**row, "ts_from": _one_format(row["ts_from"]), "ts_to": _one_format(row["ts_to"])}
+            for row in self.to_pylist()
+        ]
         lines = [self._verdict([str(row["finding"]) for row in rows])]
         lines += [
             f"not recorded: {_span_text(row['ts_from'], row['ts_to'])} "
@@ -122,6 +129,8 @@ class Coverage(Result):
             return f"complete {within}: no gaps"
         if count := findings.count(GAP):
             return f"{count:,} gap{'' if count == 1 else 's'} {within}"
+        if set(findings) == {NOT_KNOWN}:
+            return f"not known {within}"
         for finding, told in ((NOT_RECORDED, "not recorded"), (NOT_YET_KNOWN, "not known")):
             if set(findings) == {finding} and self._is_of_all():
                 return f"{told} {within}"
@@ -214,13 +223,15 @@ class Ledger:
         """
         recorded = [self.recorded(source, chosen, topic) for source in chosen.sources]
         wanted = {each.source: wanted_of(each, chosen, channels) for each in recorded}
+        for each in recorded:
+            self._hear(each, wanted[each.source])
         asked = asked_range(recorded, wanted, first, last)
         rows = [
             _row(each.source, finding, finding, None, span)
             for each in recorded or [NOTHING]
             for finding, *span in unknown_parts(each, asked)
         ] + [
-            _row(each.source, NOT_SUBSCRIBED, cause, one, span)
+            _row(each.source, cause if cause == NOT_KNOWN else NOT_SUBSCRIBED, cause, one, span)
             for each in recorded
             for one in wanted[each.source]
             for cause, span in not_carried(each, one, asked)
@@ -267,6 +278,32 @@ class Ledger:
             waiting,
             unread,
         )
+
+    def _hear(self, recorded: Recorded, wanted: list[Wanted]) -> None:
+        """Notes of what is wanted by channel where nothing says that it was recorded."""
+        for key in {(one.symbol, one.group) for one in wanted if one.group}:
+            silent = [
+                span
+                for span in union(recorded.unlisted)
+                if not self._has_records(recorded.source, *key, span)
+            ]
+            recorded.unheard[key] = silent
+
+    def _has_records(self, source: str, symbol: str, group: tuple[str, ...], span: Range) -> bool:
+        """Whether a record of one of the channels was received in a range."""
+        where = [f"symbol = {quote(symbol)}"] if symbol else []
+        where += time_condition("ts_recv", span[0] // 1_000 * 1_000, span[1] + 1_000)
+        for table in TABLES.values():
+            # A row of a table that two groups fill may be of either.
+            if len(table.channels) != 1 or not set(group).intersection(table.channels[0]):
+                continue
+            test = list(where)
+            if has_column(table.name, "channel"):
+                test.append(f"channel in ({', '.join(map(quote, group))})")
+            sql = f"select 1 from {table.name} where {' and '.join(test)} limit 1"
+            if self._engine.run(sql, [table.name], Scope([source])).num_rows:
+                return True
+        return False
 
     def _marks(self, source: str) -> list[Mark]:
         sql = (
@@ -320,6 +357,11 @@ def _time_text(ts: int | None) -> str | None:
     return None if ts is None else format_time(ts)
 
 
+def _one_format(text: Any) -> str | None:
+    """Returns the time of a row as all times of a summary are written."""
+    return None if text is None else format_time(parse_time(text))
+
+
 def _span_text(start: Any, end: Any) -> str:
     """Returns a range in words; none is a side on which it does not end."""
     if start is None:
@@ -331,9 +373,10 @@ def _told_subscriptions(rows: list[dict[str, Any]]) -> list[str]:
     """Returns a sentence for each range in which streams were not carried, naming a few of them."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        if row["finding"] == NOT_SUBSCRIBED:
+        if row["finding"] in (NOT_SUBSCRIBED, NOT_KNOWN):
             key = row["cause"], row["ts_from"], row["ts_to"], row["venue"]
-            groups.setdefault(key, []).append(f"{row['symbol']} {row['channel'] or ''}".strip())
+            named = f"{row['symbol'] or 'any symbol'} {row['channel'] or ''}"
+            groups.setdefault(key, []).append(named.strip())
     lines = []
     for (cause, start, end, venue), names in groups.items():
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""

@@ -10,6 +10,7 @@ from tapeworks.views.symbols import Chosen
 
 NOT_RECORDED, NOT_YET_KNOWN = "not_recorded", "not_yet_known"
 NOT_SUBSCRIBED, REFUSED, SILENT = "not_subscribed", "refused", "silent"
+NOT_KNOWN = "not_known"
 KLINE = "kline"
 Asked = tuple[int | None, int | None]
 """A range in ns. A side is open where nothing was recorded on it."""
@@ -31,7 +32,8 @@ class Recorded:
     unlisted: list[Range] = field(default_factory=list)
     """The part of `ranges` in which it was not noted what was subscribed: by a recorder of before
     this was noted, or a capture that was imported. It counts as recorded for every symbol, from the
-    first mention of the symbol on."""
+    first mention of the symbol on; but for channels that a question names, and of which it holds no
+    record (`unheard`)."""
     carried: dict[Stream, list[Range]] = field(default_factory=dict)
     """When each stream was subscribed, in recordings in which it spoke."""
     silent: dict[Stream, list[Range]] = field(default_factory=dict)
@@ -45,6 +47,8 @@ class Recorded:
     """Raw frames that are in no table yet."""
     unread: list[Range] = field(default_factory=list)
     """When those were received: a part of `ranges` of which no note is known yet."""
+    unheard: dict[tuple[str, tuple[str, ...]], list[Range]] = field(default_factory=dict)
+    """The ranges of `unlisted` that hold no record of a symbol and a group of channels."""
 
     def streams(self) -> list[Stream]:
         """Returns all streams that were ever asked for."""
@@ -62,16 +66,29 @@ class Wanted:
     symbol: str
     channel: str
     streams: list[Stream]
+    group: tuple[str, ...] = ()
+    """The channels that the question names; none means that it names none."""
 
     def covered(self, recorded: Recorded) -> list[Range]:
         """Returns when any of the streams was carried, or it is not known which were."""
         return union([*self._unlisted(recorded), *_spans(recorded.carried, self.streams)])
 
     def _unlisted(self, recorded: Recorded) -> list[Range]:
+        return subtract(self._mentioned(recorded), self._unheard(recorded))
+
+    def not_known(self, recorded: Recorded) -> list[Range]:
+        """Returns when it is not known whether any of the streams was carried, and none spoke."""
+        return intersect(self._mentioned(recorded), self._unheard(recorded))
+
+    def _unheard(self, recorded: Recorded) -> list[Range]:
+        return recorded.unheard.get((self.symbol, self.group), [])
+
+    def _mentioned(self, recorded: Recorded) -> list[Range]:
+        unlisted = union(recorded.unlisted)
         if not self.symbol:
-            return recorded.unlisted
+            return unlisted
         first = recorded.defined.get(self.symbol)
-        return [] if first is None else intersect(recorded.unlisted, [(first, NONE)])
+        return [] if first is None else intersect(unlisted, [(first, NONE)])
 
 
 def unread_ranges(waiting: Waiting | None, newest: int | None, is_open: bool) -> list[Range]:
@@ -92,12 +109,15 @@ def wanted_of(recorded: Recorded, chosen: Chosen, channels: Channels) -> list[Wa
     streams = recorded.streams()
     if chosen.symbols is None:
         symbols = sorted({stream.symbol for stream in streams})
+        if channels and recorded.unlisted:
+            # Of any symbol: nothing says which there are.
+            symbols = sorted({"", *symbols})
     else:
         symbols = chosen.symbols[recorded.source]
     # A stream of several symbols counts for each, one of an unknown channel for all.
     wanted = []
     for symbol in symbols:
-        own = [stream for stream in streams if stream.symbol in ("", symbol)]
+        own = [stream for stream in streams if not symbol or stream.symbol in ("", symbol)]
         groups = channels
         if groups is None:
             groups = sorted({(stream.channel,) for stream in own if stream.channel}) or [()]
@@ -108,7 +128,8 @@ def wanted_of(recorded: Recorded, chosen: Chosen, channels: Channels) -> list[Wa
             parts = [[s for s in matching if s.name == name] for name in names] or [matching]
             label = group[0] if group else ""
             for part in parts:
-                wanted.append(Wanted(symbol, part[0].channel if part else label, part))
+                channel = part[0].channel if part else label
+                wanted.append(Wanted(symbol, channel, part, group if channels else ()))
     return wanted
 
 
@@ -156,6 +177,9 @@ def not_carried(recorded: Recorded, wanted: Wanted, asked: Asked) -> Iterator[tu
     within = intersect(union(recorded.ranges), ranges_of(asked))
     within = subtract(within, recorded.unread)
     rest = subtract(within, wanted.covered(recorded))
+    found = intersect(rest, wanted.not_known(recorded))
+    yield from ((NOT_KNOWN, span) for span in found)
+    rest = subtract(rest, found)
     for cause, ranges in ((REFUSED, recorded.refused), (SILENT, recorded.silent)):
         found = intersect(rest, _spans(ranges, wanted.streams))
         yield from ((cause, span) for span in found)
