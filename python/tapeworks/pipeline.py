@@ -11,6 +11,7 @@ The supervisor holds the lock of every source that it records: there is no secon
 
 import contextlib
 import logging
+import os
 import signal
 import subprocess
 import threading
@@ -30,7 +31,7 @@ from tapeworks.errors import (
     VenueError,
 )
 from tapeworks.processors.derive import STEPS, Derivation, Step
-from tapeworks.register import Register, registered, writing_in
+from tapeworks.register import Register, registered, supervisors, writing_in
 from tapeworks.registry import target_of
 from tapeworks.settings import (
     Config,
@@ -186,9 +187,15 @@ def lock_source(data: Path, source: str, *, repairing: bool = False) -> FolderLo
             lock = FolderLock(data / "state" / source)
     except TapeLockedError as error:
         holder = f"process {error.holder}" if error.holder else "another process"
+        done, other = ("changed", "") if repairing else ("started", "; --data names another folder")
+        if _is_repairing(data, source, error.holder):
+            again = "it says what is left" if repairing else "start again when it has ended"
+            raise TapeLockedError(
+                f"{source} in {data} is being repaired, by {holder}; nothing was {done}: {again}"
+            ) from None
         raise TapeLockedError(
-            f"{source} in {data} is written already, by {holder}; nothing was started. "
-            f"`tape down --data {data}` stops it; --data names another folder"
+            f"{source} in {data} is written already, by {holder}; nothing was {done}. "
+            f"`tape down --data {data}` stops it" + other
         ) from None
     if not repairing and unfinished_repair(data, source).exists():
         lock.release()
@@ -197,6 +204,16 @@ def lock_source(data: Path, source: str, *, repairing: bool = False) -> FolderLo
             f"`tape repair --yes --data {data}` finishes it"
         )
     return lock
+
+
+def _is_repairing(data: Path, source: str, holder: int | None) -> bool:
+    """Whether what holds the lock of `source` is a repair; `holder` is its process, if known."""
+    name = f"repair-{source}"
+    return any(
+        one.pid == holder if holder else one.pid != os.getpid()
+        for one in supervisors(data)
+        if name in (worker.get("name") for worker in one.workers)
+    )
 
 
 def processors_of(config: Config, source: str) -> ProcessorsConfig:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from tapeworks._core import FolderLock
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, ending_with
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.running import SecondsOption, run
 from tapeworks.config import Section, Value
@@ -89,11 +89,11 @@ def demo(
         say.print("ended before every book was synchronised: too early to check anything")
         raise typer.Exit(EXIT_INTERRUPTED)
     proof = prove(data, oracles)
-    if json:
-        print(as_json(proof))
-    else:
-        _show(proof, data)
-    raise typer.Exit(code if proof.holds else 1)
+    with ending_with(code if proof.holds else 1):
+        if json:
+            print(as_json(proof))
+        else:
+            _show(proof, data)
 
 
 def _make_room(data: Path) -> FolderLock:

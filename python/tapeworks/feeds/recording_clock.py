@@ -1,9 +1,16 @@
 """Receive times that no step of the host's clock reaches, and what is to be said of such steps."""
 
 import logging
+import time
+from datetime import UTC, datetime, timedelta
 
 from tapeworks._core import Ingest
 from tapeworks.feeds.base import Clock
+
+EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+"""A clock that says less was never set: that of a board without a battery begins with 1970."""
+BEHIND_MAX = timedelta(days=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _log = logging.getLogger("tapeworks.feeds")
 
@@ -17,6 +24,22 @@ class RecordingClock(Clock):
     def wall_ns(self) -> int:
         """Returns the receive time of this moment: it never falls."""
         return self._ingest.now()
+
+
+def check_clock(ingest: Ingest) -> None:
+    """Warns of a wall clock that must be wrong when a recording starts."""
+    wall, receipt = _utc(time.time_ns()), _utc(ingest.now())
+    if wall < EARLIEST or receipt - wall > BEHIND_MAX:
+        _log.warning(
+            "the host's clock must be wrong: it says %s, receive times go on from %s; set it and "
+            "start again",
+            f"{wall:%Y-%m-%dT%H:%M:%SZ}",
+            f"{receipt:%Y-%m-%dT%H:%M:%SZ}",
+        )
+
+
+def _utc(ns: int) -> datetime:
+    return EPOCH + timedelta(microseconds=ns // 1_000)
 
 
 def log_clock_steps(ingest: Ingest, *, told: bool) -> bool:

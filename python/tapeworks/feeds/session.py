@@ -34,7 +34,7 @@ from tapeworks.feeds.limits import Backoff, RateLimiter
 from tapeworks.feeds.opening import open_feed
 from tapeworks.feeds.outcome import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE, Tally
 from tapeworks.feeds.python import PythonFeed
-from tapeworks.feeds.recording_clock import RecordingClock, log_clock_steps
+from tapeworks.feeds.recording_clock import RecordingClock, check_clock, log_clock_steps
 from tapeworks.feeds.rest import Requests
 from tapeworks.feeds.watchdog import Watchdog
 from tapeworks.heartbeat import BEAT_S, beat
@@ -410,6 +410,7 @@ async def record(
     )
     for note in ingest.notes():
         _log.warning("%s", note)
+    check_clock(ingest)
     try:
         session = Session(feed, ingest, report=report, data=Path(data_dir))
         await session.run(stop)
