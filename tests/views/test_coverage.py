@@ -195,7 +195,7 @@ def test_without_notes_of_subscriptions_a_channel_is_known_by_its_records(spine,
     trades["instrument"] = 1
     spine.append(trades)
     end(spine, maker, START + 100 * SECOND)
-    derive(spine)
+    spine.derive()
     for where in ("tape", "files"):
         if where == "files":
             spine.drain()
