@@ -204,3 +204,31 @@ def test_settings_shown_parse_to_the_same(tmp_path: Path):
     again.write_text(shown.stdout)
     first = resolve_config(parse(tmp_path / "tapeworks.toml", {}))
     assert resolve_config(parse(again, {})) == first
+
+
+@pytest.mark.parametrize(
+    ("command", "clock"),
+    [("export", "event time"), ("gaps", "event time"), ("replay", "receipt"), ("dead", "receipt")],
+)
+def test_help_says_by_which_clock_a_range_is(tmp_path: Path, command: str, clock: str):
+    # The same two options, and two clocks.
+    shown = " ".join(tape(command, "--help", cwd=tmp_path).stdout.split())
+    assert f"Start of {clock}, UTC" in shown
+    assert f"End of {clock}, UTC" in shown
+
+
+def test_logs_of_both_forms_of_time_are_in_order(tmp_path: Path):
+    # Those of an earlier version beside new ones.
+    log = tmp_path / "data" / "log"
+    log.mkdir(parents=True)
+    old = "2026-11-20 10:00:00,100 INFO one\n2026-11-20 10:00:02,000 INFO three\n"
+    new = "2026-11-20T10:00:01.500Z INFO two\n2026-11-20T10:00:02.001Z INFO four\n"
+    (log / "a.log").write_text(old)
+    (log / "b.log").write_text(new)
+    shown = tape("logs", cwd=tmp_path)
+    assert [line.split()[-1] for line in shown.stdout.splitlines()] == [
+        "one",
+        "two",
+        "three",
+        "four",
+    ]

@@ -62,6 +62,15 @@ def test_head_without_its_tape_is_wrong_use(copy: Any, words: tuple[str, ...]):
     assert "--expect: expected" in copy.refuse("verify", *words, code=2)
 
 
+def test_counts_are_exact_and_named(imported: Path, command: Callable[[Path], Any]):
+    # As the query shows them: two numbers of one thing must be comparable.
+    shown = command(imported).run("verify")
+    assert "hash links" in shown.splitlines()[0]
+    raw = next(line for line in shown.splitlines() if "market-data.raw" in line)
+    [head] = command(imported).run("verify", "--head").splitlines()
+    assert raw.split()[1] == f"{int(head.partition(':')[0]):,}"
+
+
 @pytest.mark.parametrize("garbage", GARBAGE)
 def test_garbage_in_states_and_offsets_is_found(copy: Any, garbage: bytes):
     # Each is named, with what can be done; a repair moves them aside, and nothing else.

@@ -41,6 +41,9 @@ Examples:
 
 Afterwards:
   tape query "select venue, symbol, count(*) from trades group by all" --data demo
+
+A simulated exchange alone, for `tape record`:
+  python -m tapeworks.simulators.binance --help
 """
 
 

@@ -34,6 +34,7 @@ MARKS = {OK: "[green]ok  [/]", WARN: "[yellow]warn[/]", FAIL: "[red]fail[/]"}
 SYNC_WARN_MS, SYNC_TRIES = 20.0, 16
 FREE_WARN_BYTES, FREE_FAIL_BYTES = 10 << 30, 1 << 30
 NOFILE_WANTED = 4096
+MAPS_WANTED = 65_530
 FULL_WARN_DAYS = 7
 JITTER_WARN_US = 2_000.0
 CLOCK_ERROR_WARN_US = 50_000
@@ -247,8 +248,8 @@ def _open_files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < NOFILE_WANTED:
         advice = f"`ulimit -n {min(NOFILE_WANTED, hard) if hard > 0 else NOFILE_WANTED}`"
-        return Finding("open files", WARN, f"limit {soft}, expected {NOFILE_WANTED}", advice)
-    return Finding("open files", OK, f"limit {soft}")
+        return Finding("open files", WARN, f"limit {soft:,}, expected {NOFILE_WANTED:,}", advice)
+    return Finding("open files", OK, f"limit {soft:,}; {NOFILE_WANTED:,} are enough")
 
 
 def _locked_memory() -> Finding:
@@ -262,9 +263,10 @@ def _shared_maps() -> Finding:
         count = int(Path("/proc/sys/vm/max_map_count").read_text(encoding="ascii"))
     except OSError:
         return Finding("memory maps", OK, "not limited on this system")
-    if count < 65_530:
-        return Finding("memory maps", WARN, f"limit {count}", "`sysctl vm.max_map_count=65530`")
-    return Finding("memory maps", OK, f"limit {count}")
+    if count < MAPS_WANTED:
+        found = f"limit {count:,}, expected {MAPS_WANTED:,}"
+        return Finding("memory maps", WARN, found, f"`sysctl vm.max_map_count={MAPS_WANTED}`")
+    return Finding("memory maps", OK, f"limit {count:,}; {MAPS_WANTED:,} are enough")
 
 
 def _hosts(settings: Config | None) -> list[Finding]:
