@@ -111,7 +111,7 @@ OWN: dict[str, dict[str, Column]] = {
         "bid": _price("best bid then; null: none"),
         "ask": _price("best ask then; null: none"),
         "last": _price("price of the last trade; null: none yet"),
-        "volume": _size("size of the trade that made the tick; 0: a quote made it"),
+        "volume": _size("size traded since the tick before; 0: none; null: more than 64 bits hold"),
         "sequence": Column("that of the trade or quote that made the tick", "id"),
     },
     "book_levels": {
@@ -132,7 +132,9 @@ OWN: dict[str, dict[str, Column]] = {
         "count": Column("of a checkpoint: its levels", "levels", HERE),
         "first": Column("first update id meant; of a checkpoint its own", "id"),
         "last": Column("last update id meant; of checkpoint_end the book's checksum", "id"),
-        "ts_start": _time("receipt of the last update in a checkpoint; else null", HOST),
+        "ts_start": _time(
+            "of book_state: last event until which it was good; of a checkpoint: last receipt", HERE
+        ),
     },
     "book_snapshots": {
         "bid_price": _price("up to 20 bids, the best first", HERE),
@@ -164,7 +166,9 @@ OWN: dict[str, dict[str, Column]] = {
         ),
         "first_missing": Column("first id, or first item of a tape", "id"),
         "last_missing": Column("last id, or last item of a tape", "id"),
-        "sequence": Column("of retention and damage: number of the tape's topic; else 0", "", HERE),
+        "sequence": Column(
+            "event that showed it; of retention and damage: number of the tape's topic", "id"
+        ),
     },
     "sessions": {
         "ts_event": _time("when it happened, by the clock of this host", HOST),
