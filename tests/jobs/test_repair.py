@@ -105,6 +105,7 @@ def damage_lake(folder: Path) -> None:
     flip(next((folder / "data/lake/trades").rglob("*.parquet")), 5, 100)
 
 
+OF_TAPES = ("raw item", "raw head", "normalized", "bars")
 # The others are slow tests.
 QUICK = ("raw item", "normalized", "lake")
 DAMAGES: dict[str, tuple[Callable[[Path], None], bool]] = {
@@ -140,7 +141,14 @@ def test_what_is_damaged_is_found_and_made_good(damaged: Any, what: str):
     # What was done is told: where each damaged file is now, and what was made again.
     assert f"{SOURCE}: repaired" in shown
     assert f"{SOURCE}: moved " in shown, shown
-    for folder in (damaged.folder / TAPES).glob("*/damaged-*"):
+    moved = re.findall(r": moved (\S+)(?: to (\S+)|:)", shown)
+    assert moved, shown
+    for path, to in moved:
+        # Without the folder, it is the path where it lies now.
+        assert (damaged.folder / (f"{to}/{Path(path).name}" if to else path)).exists(), shown
+    folders = list((damaged.folder / TAPES).glob("*/damaged-*"))
+    assert bool(folders) == (what in OF_TAPES), shown
+    for folder in folders:
         assert re.fullmatch(r"damaged-\d{8}T\d{6}Z(-\d+)?", folder.name)
     damaged.run("verify")
     assert damaged.run("repair") == "nothing is damaged in data\n"
