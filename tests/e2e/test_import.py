@@ -249,6 +249,18 @@ def test_files_that_overlap_are_stored_once_in_one_import_or_in_several(tmp_path
     assert stored(tmp_path) == [(1_200, 1_200)]
 
 
+def test_frames_that_stand_in_another_order_are_stored_once(tmp_path: Path):
+    # Of two writers on one line: a receive time that would go back is that of the line before.
+    write_capture(tmp_path / "a", list(range(1, 60)))
+    lines = (tmp_path / "a").read_text().splitlines()
+    for at in range(0, 50, 3):
+        lines[at], lines[at + 1] = lines[at + 1], lines[at]
+    (tmp_path / "b").write_text("\n".join(lines) + "\n")
+    for name in ("a", "b", "a"):
+        imported(tmp_path, name)
+        assert on_tape(tmp_path) == (59, 59)
+
+
 def test_file_that_is_older_than_the_one_before_it_is_refused(tmp_path: Path):
     # What is before it is imported, and says so; nothing of it gets a receive time of later.
     write_quotes(tmp_path / "all", 4_000)

@@ -32,28 +32,29 @@ class Held:
     """The frames that a raw tape held when the import of a capture began, from its first time on.
 
     A frame of the capture is there if the tape holds one that says the same, received at the same
-    time; or later, if only because receipt never goes back on a tape: that of a capture that
-    overlaps with one before it is moved to the end of that. Each frame on the tape stands for one.
+    time. Receipt never goes back, neither on a tape nor within a capture: a frame may have been
+    moved to the time of the one before it, and that of the other be earlier, on either side. Each
+    frame on the tape stands for one.
     What is not there, and older than the tape by more than captures overlap, is refused: it would
     be taken for repeats of what came later.
     """
 
     def __init__(self, raw: Path, source: str, ts_first: int) -> None:
         self._source = source
-        self.count = 0
-        """Frames that were there."""
         self.newest = 0
         """The newest receive time on the tape, as far as it was read."""
         self._frames: Iterator[_Stored] = iter(())
         if any(raw.glob("*")):
             reader = TapeReader(raw)
             end = reader.end
+            ts_first -= APART_NS_MAX
             reader.seek_time(ts_first)
             self._frames = _frames(reader, ts_first, end)
         # Those around the time of the capture: all, in their order; and by what they say.
         self._near: deque[_Stored] = deque()
         self._by_said: dict[bytes, deque[_Stored]] = {}
         self._is_read = False
+        self._last_ts: int | None = None
 
     def has(self, captured: Captured) -> bool:
         """Returns whether the tape holds this frame. Times of calls do not fall.
@@ -61,18 +62,19 @@ class Held:
         Raises:
             ConfigError: the tape goes on for long behind the place where the frame should be.
         """
-        self._read_up_to(captured.ts_recv + APART_NS_MAX)
-        self._forget(captured.ts_recv)
+        ts = captured.ts_recv
+        is_moved, self._last_ts = ts == self._last_ts, ts
+        self._read_up_to(ts + APART_NS_MAX)
+        self._forget(ts - APART_NS_MAX)
         if self._near:
             for stored in self._by_said.get(_said(captured), ()):
-                is_later = stored.is_moved and stored.ts > captured.ts_recv
-                if not stored.is_found and (is_later or stored.ts == captured.ts_recv):
+                is_other = stored.is_moved if stored.ts > ts else is_moved
+                if not stored.is_found and (stored.ts == ts or is_other):
                     stored.is_found = True
-                    self.count += 1
                     return True
-        if self.newest > captured.ts_recv + APART_NS_MAX:
+        if self.newest > ts + APART_NS_MAX:
             raise ConfigError(
-                f"{self._source} holds other frames from {format_time(captured.ts_recv)} on than "
+                f"{self._source} holds other frames from {format_time(ts)} on than "
                 "this capture: captures of one source come in the order of time, each once; import "
                 "it as a source of its own: --source NAME"
             )
