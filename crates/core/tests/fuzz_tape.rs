@@ -13,6 +13,10 @@ use tapeworks_core::record::{Header, Marker, Plain};
 use tapeworks_core::tape::{verify, Retention};
 use tapeworks_core::{Durability, Reader, Tape, TapeConfig, TapeKind};
 
+#[path = "setup/tapes.rs"]
+mod tapes;
+use tapes::{segments, until};
+
 const HEAD: usize = 16_384;
 const FRAMES: u64 = 24;
 const ITEMS: u64 = 80;
@@ -81,17 +85,12 @@ fn make(tape: &Path) -> Vec<(PathBuf, Vec<u8>)> {
         number += count;
     }
     let cold = tape.join(format!("{:020}.seg.lz4", 0));
-    while !cold.exists() || tape.join(format!("{:020}.seg", 0)).exists() {
+    until("the first segment is compressed", || {
         assert_eq!(writer.upkeep_failure(), None);
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+        cold.exists() && !tape.join(format!("{:020}.seg", 0)).exists()
+    });
     drop(writer);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(tape)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some())
-        .collect();
-    files.sort();
+    let files = segments(tape);
     assert_eq!(files.len(), 3);
     files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }

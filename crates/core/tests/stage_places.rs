@@ -98,7 +98,11 @@ fn input_of_another_id_is_refused() {
     folder.run();
     std::fs::remove_dir_all(folder.input()).unwrap();
     append(&folder.input(), (1, 400), 10, 3);
-    folder.refusal();
+    let refusal = folder.refusal();
+    assert!(
+        refusal.contains("expected the input") && refusal.contains("was replaced"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -114,7 +118,8 @@ fn output_that_was_replaced_is_refused() {
     folder.run();
     std::fs::remove_dir_all(folder.0.join("states")).unwrap();
     std::fs::rename(folder.0.join("kept"), folder.0.join("states")).unwrap();
-    folder.refusal();
+    let refusal = folder.refusal();
+    assert!(refusal.contains("expected the tape") && refusal.contains("output"), "{refusal}");
 }
 
 #[test]

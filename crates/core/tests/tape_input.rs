@@ -82,7 +82,11 @@ fn age_waits_for_every_reader_that_still_comes() {
         day += 1;
     };
     (0..10).for_each(|_| roll(&mut tape));
-    std::thread::sleep(Duration::from_millis(100));
+    // Each look removes first, and links then.
+    until("upkeep has looked at all closed segments", || {
+        let report = verify(&path).unwrap();
+        report.links + 1 == report.segments
+    });
     assert_eq!(first(&path), 0);
     save_offset(&path, "slow", 35).unwrap();
     roll(&mut tape);

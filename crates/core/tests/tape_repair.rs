@@ -2,7 +2,6 @@
 //! on which something is damaged or missing.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tapeworks_core::codec::Frame;
 use tapeworks_core::record::{records, Header, Plain, Trade};
@@ -11,7 +10,7 @@ use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
 #[path = "setup/tapes.rs"]
 mod tapes;
-use tapes::Folder;
+use tapes::{segments, until, Folder};
 
 /// Where the words of a segment's head lie.
 const CHAIN: usize = 64;
@@ -65,16 +64,6 @@ fn image(tape: &Path, to: &Path, power: bool) -> Vec<PathBuf> {
     }
     let files = segments(to);
     files.iter().filter(|_| power).for_each(|file| change(file, |bytes| bytes[BOOT] ^= 1));
-    files
-}
-
-fn segments(tape: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(tape)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.to_string_lossy().contains(".seg"))
-        .collect();
-    files.sort();
     files
 }
 
@@ -255,15 +244,8 @@ fn closed_segments_are_let_go_of_however_the_tape_is_synced() {
         (ours.len(), ours.iter().filter(|path| path.contains("(deleted)")).count())
     };
     assert!(open().0 <= 20, "{:?}", open());
-    for _ in 0..5000 {
-        if (open() == (1, 0) || open() == (2, 0)) && tape.durable() >= 69_000 {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let (files, removed) = open();
-    assert!(files <= 2 && removed == 0, "{files} files open, {removed} of them removed");
-    assert!(tape.durable() >= 69_000, "closed segments are durable: {}", tape.durable());
+    until("closed segments are durable", || tape.durable() >= 69_000);
+    until("two files at most are open", || [(1, 0), (2, 0)].contains(&open()));
 }
 
 /// Puts another price into the first trade of a segment, with a checksum that is right again.

@@ -9,7 +9,7 @@ use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
 #[path = "setup/tapes.rs"]
 mod tapes;
-use tapes::Folder;
+use tapes::{segments, Folder};
 
 const EIO: i32 = 5;
 
@@ -38,14 +38,6 @@ fn make(path: &Path) -> Vec<PathBuf> {
     drop(tape);
     let files = segments(path);
     assert_eq!(files.len(), 4);
-    files
-}
-
-fn segments(tape: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(tape).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        entries.filter(|path| path.extension().is_some_and(|it| it == "seg")).collect();
-    files.sort();
     files
 }
 

@@ -152,6 +152,13 @@ pub(crate) fn recover(tape: &Path) -> Result<Option<Found>> {
     cut_bytes += settle_closed(&mut files, durable)?;
     let Some(mut file) = files.pop() else { return Ok(None) };
     if file.is_cold {
+        // It is made plain only where writing goes on behind it.
+        let end = Segment::open(&file)?.last_frame()?.map_or(file.first, |it| it.end_offset());
+        if durable > end {
+            let (_, length) = map_file(&file)?;
+            let reason = format!("frames end at offset {end}, and {durable} was durable");
+            return Err(damaged(&file.path, length, reason));
+        }
         file = unpack(tape, file)?;
     }
     let (map, length) = map_file(&file)?;

@@ -47,6 +47,17 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// The files of a tape's segments, in the order of their offsets; compressed ones are `.seg.lz4`.
+pub fn segments(tape: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(tape)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains(".seg"))
+        .collect();
+    files.sort();
+    files
+}
+
 /// Waits until `holds`; what the tape's own threads do takes a moment.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
