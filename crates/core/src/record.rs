@@ -13,6 +13,7 @@ pub mod fields;
 pub mod kinds;
 pub mod records;
 pub mod rows;
+mod runs;
 pub mod select;
 pub mod snapshots;
 

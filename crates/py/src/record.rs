@@ -1,6 +1,6 @@
 //! Bindings of the core's `record`: batches cross the border whole, as bytes or as columns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{c_int, c_void, CString};
 use std::sync::Mutex;
 
@@ -105,6 +105,12 @@ impl Records {
             self.inner.iter().for_each(|record| counts[record.kind() as usize] += 1);
             (0..=u8::MAX).zip(counts).filter(|&(_, count)| count > 0).collect()
         })
+    }
+
+    /// Kinds of the records.
+    fn kinds(&self, py: Python<'_>) -> HashSet<u8> {
+        let found = py.allow_threads(|| record::records::kinds_of(self.inner.as_bytes()));
+        (0..=u8::MAX).zip(found).filter_map(|(kind, found)| found.then_some(kind)).collect()
     }
 
     /// The records of the given kinds and instruments with `start <= ts_recv < end`; those of one
@@ -282,7 +288,7 @@ pub struct Rows {
 impl Rows {
     #[new]
     fn new(kind: &str) -> PyResult<Self> {
-        Ok(Self { inner: rows::Rows::new(Layout::named(kind).map_err(to_python)?) })
+        Ok(Self { inner: rows::Rows::grouped(Layout::named(kind).map_err(to_python)?) })
     }
 
     fn __len__(&self) -> usize {

@@ -1,6 +1,6 @@
 """The lake: Parquet files of zstd-packed columns, each row exactly once.
 
-A flush sorts the rows of each table by symbol and time, writes one file a day aside, syncs them,
+A flush orders the rows of each table by symbol and time, writes one file a day aside, syncs them,
 replaces the commit in one atomic step, and renames the files into place (see `commits.py`). Killed
 at any instant, the next `open` finishes the last commit, drops what no commit covers, and goes on
 from the committed offset: no row is lost or doubled. Rows stay in memory until their files are in
@@ -54,7 +54,8 @@ class ParquetConfig:
     flush_rows: int = 500_000
     """Records of one tape after which its rows are written."""
     flush_bytes: int = 96 << 20
-    """Memory of one tape's rows after which they are written; sorting takes as much again."""
+    """Memory of one tape's rows after which they are written; to put in order rows whose times run
+    back takes half as much again."""
     row_group_rows: int = 131_072
     """Rows that share statistics: what a query skips or reads at once."""
     compression_level: int = 1
@@ -186,7 +187,7 @@ class ParquetSink(Sink):
 
     def write(self, batch: Records) -> None:
         """Takes the rows of `batch`; records before the committed offset only give context."""
-        kinds = {kind for kind, _ in batch.counts()}
+        kinds = batch.kinds()
         if DEFINITION in kinds:
             self._symbols.load(batch)
             self._symbols_saved = False

@@ -7,12 +7,14 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use super::columns::{Field, Meaning};
-use super::rows::{Rows, Symbols};
-use super::{unpadded, NONE, PRICE_PLACES, SIZE_PLACES, TURNOVER_PLACES};
-use crate::error::{Error, Result};
+use gather::{fields, split_time, Gathered};
+
+use super::rows::{Rows, Symbols, BLOCK_ROWS};
+use super::NONE;
+use crate::error::Result;
 
 mod export;
+mod gather;
 mod memory;
 
 pub use export::{export, ArrowArray, ArrowSchema};
@@ -43,6 +45,18 @@ pub enum Buffer {
 }
 
 impl Buffer {
+    /// Number of values.
+    fn count(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Bytes(values) => values.len(),
+            Self::Halves(values) => values.len(),
+            Self::Ints(values) => values.len(),
+            Self::Words(values) => values.len(),
+            Self::Wides(values) => values.len(),
+        }
+    }
+
     fn pointer(&self) -> *const c_void {
         match self {
             Self::None => std::ptr::null(),
@@ -97,6 +111,11 @@ impl Column {
         }
     }
 
+    /// Values that are all there.
+    fn numbers(name: &str, format: &str, values: Buffer) -> Self {
+        Self::plain(name, format, values.count(), Validity::all(), values)
+    }
+
     /// Text of any length.
     pub fn text<'a>(name: &str, values: impl Iterator<Item = &'a str>) -> Self {
         let (mut ends, mut bytes) = (vec![0_u32], Vec::new());
@@ -104,6 +123,10 @@ impl Column {
             bytes.extend_from_slice(value.as_bytes());
             ends.push(bytes.len() as u32);
         }
+        Self::text_parts(name, ends, bytes)
+    }
+
+    fn text_parts(name: &str, ends: Vec<u32>, bytes: Vec<u8>) -> Self {
         let length = ends.len() - 1;
         let mut column = Self::plain(name, "u", length, Validity::all(), Buffer::Ints(ends));
         column.buffers.push(Buffer::Bytes(bytes));
@@ -123,45 +146,44 @@ impl Column {
     /// `<name>_ns`, the rest, 0 to 999. [`NONE`] is null in both.
     ///
     /// Every reader of Arrow and Parquet takes microseconds; some refuse or cut nanoseconds.
-    pub fn times(name: &str, values: Vec<u64>) -> [Self; 2] {
-        Self::split_times(name, values, Vec::new())
+    pub fn times(name: &str, mut values: Vec<u64>) -> [Self; 2] {
+        let absent = values.iter().any(|&value| value as i64 == NONE);
+        let rest = values.iter_mut().map(split_time).collect();
+        Self::time_parts(name, values, rest, absent)
     }
 
-    /// As [`Column::times`]; `rest` is memory to be used for the second column.
-    fn split_times(name: &str, mut values: Vec<u64>, mut rest: Vec<u16>) -> [Self; 2] {
-        let length = values.len();
-        let is_valid = |&value: &u64| value as i64 != NONE;
-        let (validity, again) = (
-            Validity::of(values.iter().map(is_valid), length),
-            Validity::of(values.iter().map(is_valid), length),
-        );
-        rest.clear();
-        rest.extend(values.iter_mut().map(|value| {
-            let ns = *value as i64;
-            *value = ns.div_euclid(NANOSECONDS) as u64;
-            ns.rem_euclid(NANOSECONDS) as u16
-        }));
+    /// Times as whole microseconds and the nanoseconds beyond; with `absent` one may be [`NONE`].
+    fn time_parts(name: &str, whole: Vec<u64>, rest: Vec<u16>, absent: bool) -> [Self; 2] {
+        let mut none = NONE as u64;
+        let none = (split_time(&mut none), none);
+        let valid = rest.iter().copied().zip(whole.iter().copied()).map(|parts| parts != none);
+        let validity = Validity::where_absent(absent, valid);
         let rest_name = format!("{name}{REST_SUFFIX}");
+        let (length, again) = (whole.len(), validity.clone());
         [
-            Self::plain(name, "tsu:UTC", length, validity, Buffer::Words(values)),
+            Self::plain(name, "tsu:UTC", length, validity, Buffer::Words(whole)),
             Self::plain(&rest_name, "s", length, again, Buffer::Halves(rest)),
         ]
     }
 
     /// Decimals of 19 digits of which `places` are behind the point; [`NONE`] is null.
     pub fn decimals(name: &str, places: u32, values: &[i64]) -> Self {
-        Self::wide_decimals(name, places, values.iter().map(|&value| i128::from(value)).collect())
+        let absent = values.contains(&NONE);
+        let values = values.iter().map(|&value| i128::from(value)).collect();
+        Self::wide_decimals(name, places, values, absent)
     }
 
-    fn wide_decimals(name: &str, places: u32, values: Vec<i128>) -> Self {
+    /// As [`Column::decimals`]; with `absent` one may be [`NONE`].
+    fn wide_decimals(name: &str, places: u32, values: Vec<i128>, absent: bool) -> Self {
         let valid = values.iter().map(|&value| value != i128::from(NONE));
-        let (validity, length) = (Validity::of(valid, values.len()), values.len());
-        Self::plain(name, &format!("d:19,{places}"), length, validity, Buffer::Wides(values))
+        let validity = Validity::where_absent(absent, valid);
+        let format = format!("d:19,{places}");
+        Self::plain(name, &format, values.len(), validity, Buffer::Wides(values))
     }
 
     /// Unsigned 64-bit numbers.
     pub fn words(name: &str, values: Vec<u64>) -> Self {
-        Self::plain(name, "L", values.len(), Validity::all(), Buffer::Words(values))
+        Self::numbers(name, "L", Buffer::Words(values))
     }
 
     /// Symbols by their place in `names`; a place beyond the end is null.
@@ -176,6 +198,7 @@ impl Column {
 }
 
 /// Which values of a column are there.
+#[derive(Clone)]
 struct Validity {
     bits: Vec<u8>,
     nulls: usize,
@@ -184,6 +207,16 @@ struct Validity {
 impl Validity {
     const fn all() -> Self {
         Self { bits: Vec::new(), nulls: 0 }
+    }
+
+    /// As [`Validity::of`]; without `absent`, all are known to be there.
+    fn where_absent(absent: bool, valid: impl ExactSizeIterator<Item = bool> + Clone) -> Self {
+        let length = valid.len();
+        if absent {
+            Self::of(valid, length)
+        } else {
+            Self::all()
+        }
     }
 
     fn of(valid: impl Iterator<Item = bool> + Clone, length: usize) -> Self {
@@ -207,107 +240,6 @@ impl Validity {
     }
 }
 
-/// Rows that are taken apart in one go: they stay in the nearest cache while each column takes its
-/// part of them.
-const BLOCK_ROWS: usize = 256;
-
-/// Appends the field at `offset` of each row of `block` to `out`.
-fn gather<T: Copy + 'static, U>(
-    out: &mut Vec<U>,
-    block: &[u8],
-    (width, offset): (usize, usize),
-    turn: impl Fn(T) -> U,
-) {
-    out.extend(block.chunks_exact(width).map(|row| {
-        let field = &row[offset..offset + size_of::<T>()];
-        // SAFETY: the slice is as long as the value, and `T` is an integer.
-        turn(unsafe { std::ptr::read_unaligned(field.as_ptr().cast::<T>()) })
-    }));
-}
-
-/// The values of one field, on their way into a column.
-struct Gathered {
-    field: &'static Field,
-    values: Buffer,
-}
-
-impl Gathered {
-    fn new(field: &'static Field, rows: usize, memory: &Memory) -> Self {
-        let like = match (field.meaning, field.width) {
-            (Meaning::Hidden | Meaning::Text, _) => Buffer::None,
-            (Meaning::Price | Meaning::Size | Meaning::Turnover, _) => Buffer::Wides(Vec::new()),
-            (_, 1) => Buffer::Bytes(Vec::new()),
-            (_, 2) => Buffer::Halves(Vec::new()),
-            (_, 4) => Buffer::Ints(Vec::new()),
-            _ => Buffer::Words(Vec::new()),
-        };
-        Self { field, values: memory.take(like, rows) }
-    }
-
-    fn take(&mut self, block: &[u8], width: usize) {
-        let at = (width, self.field.offset);
-        match &mut self.values {
-            Buffer::None => {}
-            Buffer::Bytes(out) => gather(out, block, at, |value: u8| value),
-            Buffer::Halves(out) => gather(out, block, at, |value: u16| value),
-            Buffer::Ints(out) => gather(out, block, at, |value: u32| value),
-            Buffer::Words(out) => gather(out, block, at, |value: u64| value),
-            Buffer::Wides(out) if self.field.meaning == Meaning::Turnover => {
-                gather(out, block, at, |value: i128| value);
-            }
-            Buffer::Wides(out) => gather(out, block, at, |value: i64| i128::from(value)),
-        }
-    }
-
-    /// The columns, of the rows that are `bytes`: two for a time, none for what is not shown.
-    fn columns(self, bytes: &[u8], width: usize, memory: &Memory) -> Result<Vec<Column>> {
-        let Self { field, values } = self;
-        let count = bytes.len() / width;
-        match (field.meaning, values) {
-            (Meaning::Time, Buffer::Words(values)) => {
-                let Buffer::Halves(rest) = memory.take(Buffer::Halves(Vec::new()), count) else {
-                    return Err(Error::invalid("memory of another width was given"));
-                };
-                Ok(Column::split_times(field.name, values, rest).into())
-            }
-            (_, values) => Ok(Self { field, values }.column(bytes, width)?.into_iter().collect()),
-        }
-    }
-
-    /// The column of what is no time; none for what is not shown.
-    fn column(self, bytes: &[u8], width: usize) -> Result<Option<Column>> {
-        let Self { field, values } = self;
-        let (name, length) = (field.name, bytes.len() / width);
-        let plain = |format: &str, values| {
-            Ok(Some(Column::plain(name, format, length, Validity::all(), values)))
-        };
-        Ok(Some(match (field.meaning, values) {
-            (Meaning::Price, Buffer::Wides(v)) => Column::wide_decimals(name, PRICE_PLACES, v),
-            (Meaning::Size, Buffer::Wides(v)) => Column::wide_decimals(name, SIZE_PLACES, v),
-            (Meaning::Turnover, Buffer::Wides(values)) => {
-                if values.iter().any(|value| value.unsigned_abs() > DECIMAL_MAX) {
-                    return Err(Error::invalid(format!("{name} has more than 38 digits")));
-                }
-                return plain(&format!("d:38,{TURNOVER_PLACES}"), Buffer::Wides(values));
-            }
-            (Meaning::Count, Buffer::Ints(values)) => {
-                let validity = Validity::of(values.iter().map(|&v| v != u32::MAX), length);
-                Column::plain(name, "I", length, validity, Buffer::Ints(values))
-            }
-            (Meaning::Text, _) => {
-                let text = |row| unpadded(&(row as &[u8])[field.offset..][..field.width]);
-                Column::text(name, bytes.chunks_exact(width).map(text))
-            }
-            (Meaning::Name(names), Buffer::Bytes(values)) => names_column(name, names, values)?,
-            (_, Buffer::None) => return Ok(None),
-            (_, values @ Buffer::Bytes(_)) => return plain("C", values),
-            (_, values @ Buffer::Halves(_)) => return plain("S", values),
-            (_, values @ Buffer::Ints(_)) => return plain("I", values),
-            (_, values) => return plain("L", values),
-        }))
-    }
-}
-
 /// The columns of rows `start` to `end`. With `symbols`, the first column is `symbol`; with
 /// `offsets`, the last is the tape offset.
 ///
@@ -323,50 +255,38 @@ pub fn columns(
 ) -> Result<Vec<Column>> {
     let (layout, memory, count) = (rows.layout(), rows.memory(), end - start);
     let width = layout.width;
-    let bytes = &rows.as_bytes()[start * width..end * width];
     let symbols = symbols.filter(|_| !layout.names_symbol);
     let header = |name: &str| super::columns::HEADER.iter().find(|field| field.name == name);
     let times = ["ts_event", "ts_recv"].into_iter().filter_map(header);
     let rest = ["sequence", "flags", "feed", "instrument"].into_iter().filter_map(header);
-    let fields = times.chain(layout.body).chain(rest);
-    let mut parts: Vec<_> = fields.map(|field| Gathered::new(field, count, memory)).collect();
+    let all = times.chain(layout.body).chain(rest);
+    let mut parts: Vec<_> = all.map(|field| Gathered::new(field, count, memory)).collect();
     let mut ranks = memory.take(Buffer::Ints(Vec::new()), count);
-    let instrument = std::mem::offset_of!(super::Header, instrument);
-    for block in bytes.chunks(BLOCK_ROWS * width) {
+    let instrument = (width, std::mem::offset_of!(super::Header, instrument));
+    let mut space = Vec::new();
+    for at in (start..end).step_by(BLOCK_ROWS) {
+        let block = rows.ordered(at, end.min(at + BLOCK_ROWS), &mut space);
         if let (Some(symbols), Buffer::Ints(ranks)) = (symbols, &mut ranks) {
-            gather(ranks, block, (width, instrument), |id: u32| symbols.rank_of(id));
+            ranks.extend(fields::<u32>(block, instrument).map(|id| symbols.rank_of(id)));
         }
         parts.iter_mut().for_each(|part| part.take(block, width));
     }
-    let mut out = Vec::with_capacity(parts.len() + 2);
+    let mut out = Vec::with_capacity(parts.len() + 4);
     if let (Some(symbols), Buffer::Ints(ranks)) = (symbols, ranks) {
         out.push(Column::symbols("symbol", ranks, symbols.names()));
     }
     for part in parts {
-        out.extend(part.columns(bytes, width, memory)?);
+        part.columns(&mut out)?;
     }
     if offsets {
         let mut values = memory.take(Buffer::Words(Vec::new()), count);
         if let Buffer::Words(values) = &mut values {
-            values.extend_from_slice(&rows.offsets()[start..end]);
+            rows.take_offsets(start, end, values);
         }
-        out.push(Column::plain("tape_offset", "L", count, Validity::all(), values));
+        out.push(Column::numbers("tape_offset", "L", values));
     }
     out.iter_mut().for_each(|column| column.memory = Some(Arc::clone(memory)));
     Ok(out)
-}
-
-fn names_column(name: &str, names: &[&str], mut values: Vec<u8>) -> Result<Column> {
-    if let Some(unknown) = values.iter().find(|&&value| value as usize >= names.len()) {
-        return Err(Error::invalid(format!(
-            "{name} {unknown} is not known to this build: update Tapeworks to read it"
-        )));
-    }
-    let validity = Validity::of(values.iter().map(|&value| value != 0), values.len());
-    values.iter_mut().for_each(|value| *value = value.saturating_sub(1));
-    let mut column = Column::plain(name, "c", values.len(), validity, Buffer::Bytes(values));
-    column.dictionary = Some(Box::new(Column::text("", names.iter().skip(1).copied())));
-    Ok(column)
 }
 
 #[cfg(test)]

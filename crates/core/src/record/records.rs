@@ -202,22 +202,40 @@ pub const fn iterate(bytes: &[u8]) -> RecordIter<'_> {
     RecordIter { bytes }
 }
 
+/// Which kinds of records are among `bytes`, by their number.
+pub fn kinds_of(bytes: &[u8]) -> [bool; 256] {
+    let (mut found, mut last) = ([false; 256], None);
+    for record in iterate(bytes) {
+        // Most records are of the kind of the one before.
+        if last != Some(record.kind()) {
+            last = Some(record.kind());
+            found[record.kind() as usize] = true;
+        }
+    }
+    found
+}
+
 /// Counts the records of `bytes`.
 ///
 /// # Errors
 /// `Error::Invalid`: a length is 0, not a multiple of 64, or runs past the end.
 pub fn count_records(bytes: &[u8]) -> Result<usize> {
-    let (mut at, mut count) = (0, 0);
-    while at < bytes.len() {
-        let length = bytes[at] as usize * 8;
-        if length == 0 || length % 64 != 0 || at + length > bytes.len() {
+    let (mut count, mut rest) = (0, bytes);
+    while !rest.is_empty() {
+        // Most records have 64 bytes; see `RecordIter`.
+        if rest[0] == 8 && rest.len() >= 64 {
+            (count, rest) = (count + 1, &rest[64..]);
+            continue;
+        }
+        let length = rest[0] as usize * 8;
+        if length == 0 || length % 64 != 0 || length > rest.len() {
             return Err(Error::invalid(format!(
-                "expected whole records; the one at byte {at} of {} says {length} bytes",
+                "expected whole records; the one at byte {} of {} says {length} bytes",
+                bytes.len() - rest.len(),
                 bytes.len()
             )));
         }
-        at += length;
-        count += 1;
+        (count, rest) = (count + 1, &rest[length..]);
     }
     Ok(count)
 }
@@ -262,6 +280,14 @@ impl<'a> Iterator for RecordIter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<RecordRef<'a>> {
+        // Most records have 64 bytes: where the next one begins is then known without waiting for
+        // what this one says, which is in no near cache.
+        if let Some((bytes, rest)) = self.bytes.split_first_chunk::<64>() {
+            if bytes[0] == 8 {
+                self.bytes = rest;
+                return Some(RecordRef { bytes });
+            }
+        }
         let length = *self.bytes.first()? as usize * 8;
         if length < size_of::<Header>() || length > self.bytes.len() {
             return None;

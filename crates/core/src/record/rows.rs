@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use super::arrow::Memory;
 use super::columns::Layout;
-use super::{unpadded, Definition, Header, Plain, NONE};
+use super::runs::{time_of, Order, Picks, Run};
+use super::{unpadded, Definition, Header, Plain};
 use crate::error::{Error, Result};
 
 /// Nanoseconds of a day.
 pub(super) const DAY: i64 = 86_400_000_000_000;
 /// Groups up to which rows are put in order by counting.
 const GROUPS_MAX: usize = 1 << 20;
+/// Rows that are handled in one go: they stay in the nearest cache meanwhile.
+pub(super) const BLOCK_ROWS: usize = 256;
 
 /// The symbols of instrument ids, as the definitions of a tape give them.
 #[derive(Debug, Default, Clone)]
@@ -90,32 +93,36 @@ pub struct Rows {
     layout: &'static Layout,
     words: Vec<u64>,
     offsets: Vec<u64>,
-    scratch: Scratch,
+    /// What was taken by instrument; none if rows are kept as they come.
+    grouped: Option<Grouped>,
+    order: Order,
     /// Of the columns that were made of the rows and released.
     memory: Arc<Memory>,
 }
 
-/// Memory that the next ordering writes to: kept, so that a steady sink does not allocate.
 #[derive(Debug, Default, Clone)]
-struct Scratch {
-    words: Vec<u64>,
-    offsets: Vec<u64>,
-    /// Rank and time of each row.
-    keys: Vec<(u32, i64)>,
-    /// Rows in their new order.
-    order: Vec<u32>,
+struct Grouped {
+    runs: Vec<Run>,
+    /// Memory for the next batch.
+    picks: Picks,
 }
 
 impl Rows {
-    /// No rows yet.
+    /// No rows yet; those that come are kept in the order of the tape.
     pub fn new(layout: &'static Layout) -> Self {
         Self {
             layout,
             words: Vec::new(),
             offsets: Vec::new(),
-            scratch: Scratch::default(),
+            grouped: None,
+            order: Order::Stored,
             memory: Arc::default(),
         }
+    }
+
+    /// No rows yet; those of a batch are kept by instrument, so that [`Rows::sort`] is quick.
+    pub fn grouped(layout: &'static Layout) -> Self {
+        Self { grouped: Some(Grouped::default()), ..Self::new(layout) }
     }
 
     /// The layout of the rows.
@@ -140,74 +147,98 @@ impl Rows {
 
     /// Bytes that the rows take.
     pub fn byte_length(&self) -> usize {
-        (self.words.len() + self.offsets.len()) * 8
+        let runs = self.grouped.as_ref().map_or(0, |grouped| grouped.runs.len());
+        (self.words.len() + self.offsets.len()) * 8 + runs * size_of::<Run>()
     }
 
-    /// The records, back to back.
+    /// The records, back to back, as they are kept.
     pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: any `u64` is eight valid bytes.
-        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.words.len() * 8) }
-    }
-
-    /// The tape offset of each row.
-    pub fn offsets(&self) -> &[u64] {
-        &self.offsets
+        bytes_of(&self.words)
     }
 
     /// Removes all rows and keeps the memory.
     pub fn clear(&mut self) {
         self.words.clear();
         self.offsets.clear();
+        self.order = Order::Stored;
+        if let Some(grouped) = &mut self.grouped {
+            grouped.runs.clear();
+        }
     }
 
     /// Takes the records of this layout out of `bytes`, whole records of which the first stands at
     /// `first_offset` of its tape; those before offset `from` are left out. Says how many it took.
     pub fn extend(&mut self, bytes: &[u8], first_offset: u64, from: u64) -> usize {
         let before = self.offsets.len();
+        self.order = Order::Stored;
+        if let Some(mut grouped) = self.grouped.take() {
+            grouped.picks.pick(self.layout, bytes, (first_offset, from), before);
+            self.place(bytes, first_offset, &mut grouped.picks);
+            grouped.runs.extend_from_slice(&grouped.picks.runs);
+            self.grouped = Some(grouped);
+        } else {
+            self.append(bytes, first_offset, from);
+        }
+        self.offsets.len() - before
+    }
+
+    /// Appends what was chosen, the rows of each instrument together.
+    fn place(&mut self, bytes: &[u8], first_offset: u64, picks: &mut Picks) {
+        let (count, width) = (picks.picked.len(), self.layout.width);
+        let end = self.len() + count;
+        self.words.reserve(count * (width / 8));
+        self.offsets.reserve(count);
+        let (words, offsets) = (self.words.as_mut_ptr().cast::<u8>(), self.offsets.as_mut_ptr());
+        picks.place(bytes, |picked, row| {
+            let record = &bytes[picked.at..picked.at + width];
+            assert!(row < end, "a run is longer than was counted");
+            // SAFETY: room for `end` rows was reserved, of which `row` is one.
+            unsafe {
+                let target = words.add(row * width);
+                // A copy of known length is a few instructions; most records have 64 bytes.
+                if width == 64 {
+                    target.cast::<[u8; 64]>().write_unaligned(*record.as_ptr().cast());
+                } else {
+                    std::ptr::copy_nonoverlapping(record.as_ptr(), target, width);
+                }
+                offsets.add(row).write(first_offset + u64::from(picked.index));
+            }
+        });
+        // SAFETY: the runs lie one behind the other, and each was filled to its end: as many rows
+        // as were chosen.
+        unsafe {
+            self.words.set_len(end * (width / 8));
+            self.offsets.set_len(end);
+        }
+    }
+
+    /// Appends the records of this layout as they come.
+    fn append(&mut self, bytes: &[u8], first_offset: u64, from: u64) {
         let (mut at, mut offset) = (0, first_offset);
-        let (layout, words) = (self.layout, self.layout.width / 8);
+        let (layout, width) = (self.layout, self.layout.width);
         while at + size_of::<Header>() <= bytes.len() {
             let length = bytes[at] as usize * 8;
             if length < size_of::<Header>() || at + length > bytes.len() {
                 break;
             }
-            if offset >= from && layout.matches(&bytes[at..]) {
-                let start = self.words.len();
-                self.words.reserve(words);
-                // SAFETY: `words` words were reserved, and `length` is `words * 8` (checked by
-                // `matches`) and lies within `bytes`.
-                unsafe {
-                    let target = self.words.as_mut_ptr().add(start);
-                    std::ptr::copy_nonoverlapping(
-                        bytes.as_ptr().add(at),
-                        target.cast::<u8>(),
-                        length,
-                    );
-                    self.words.set_len(start + words);
-                }
-                self.offsets.push(offset);
+            if offset < from || !layout.matches(&bytes[at..]) {
+                (at, offset) = (at + length, offset + 1);
+                continue;
             }
-            at += length;
-            offset += 1;
-        }
-        self.offsets.len() - before
-    }
-
-    #[inline]
-    fn header(&self, row: usize) -> Header {
-        let words = self.layout.width / 8;
-        Header::read_from(&self.as_bytes()[row * words * 8..]).unwrap_or_default()
-    }
-
-    /// The time that decides a row's day and order: of the event, or else of the receipt.
-    #[inline]
-    fn time(header: &Header) -> i64 {
-        if header.ts_event != NONE {
-            header.ts_event
-        } else if header.ts_recv != NONE {
-            header.ts_recv
-        } else {
-            0
+            // Rows that follow each other are taken together.
+            let rest = bytes[at..].chunks_exact(width).take(BLOCK_ROWS);
+            let count = rest.take_while(|row| layout.matches(row)).count();
+            let (start, words) = (self.words.len(), count * (width / 8));
+            self.words.reserve(words);
+            // SAFETY: `words` words were reserved behind `start`, all of which are written before
+            // they count, out of as many that lie within `bytes`.
+            unsafe {
+                let target = self.words.as_mut_ptr().add(start).cast::<u8>();
+                std::ptr::copy_nonoverlapping(bytes.as_ptr().add(at), target, words * 8);
+                self.words.set_len(start + words);
+            }
+            self.offsets.extend(offset..offset + count as u64);
+            (at, offset) = (at + count * width, offset + count as u64);
         }
     }
 
@@ -215,138 +246,129 @@ impl Rows {
     /// of the tape. Gives the days.
     ///
     /// # Errors
-    /// `Error::Invalid`: an instrument has no definition yet; nothing was moved.
+    /// `Error::Invalid`: an instrument has no definition yet; nothing was put in order.
     pub fn sort(&mut self, symbols: &Symbols) -> Result<Vec<Day>> {
-        let mut keys = std::mem::take(&mut self.scratch.keys);
-        keys.clear();
-        // Rows of one symbol nearly always come in the order of their time: then placing each
-        // behind the last of its symbol is all there is to do.
-        let mut latest = vec![i64::MIN; symbols.names().len() + 1];
-        let (mut first, mut last, mut ordered) = (i64::MAX, i64::MIN, true);
-        for row in 0..self.len() {
-            let header = self.header(row);
-            let time = Self::time(&header);
-            let rank = self.rank(&header, symbols)?;
-            let before = std::mem::replace(&mut latest[rank as usize], time);
-            (first, last, ordered) = (first.min(time), last.max(time), ordered & (before <= time));
-            keys.push((rank, time));
-        }
-        if keys.is_empty() {
+        self.order = Order::Stored;
+        if self.is_empty() {
             return Ok(Vec::new());
         }
-        let (first, last) = (first.div_euclid(DAY), last.div_euclid(DAY));
-        let found = if ordered && first == last {
-            self.place(&keys, latest.len());
-            vec![Day { day: first, start: 0, end: self.len() }]
-        } else {
-            self.order(&keys, first, last, latest.len())
-        };
-        self.scratch.keys = keys;
-        Ok(found)
+        if let Some((order, day)) = self.order_of_runs(symbols)? {
+            self.order = order;
+            return Ok(vec![Day { day, start: 0, end: self.len() }]);
+        }
+        let (order, days) = self.order_of_rows(symbols)?;
+        self.order = Order::Rows(order);
+        Ok(days)
     }
 
-    /// Orders rows whose times run back, or that are of several days.
-    fn order(&mut self, keys: &[(u32, i64)], first: i64, last: i64, names: usize) -> Vec<Day> {
-        let days = (last - first + 1) as usize;
-        let group =
-            |key: &(u32, i64)| (key.1.div_euclid(DAY) - first) as usize * names + key.0 as usize;
-        let mut order = std::mem::take(&mut self.scratch.order);
-        order.clear();
-        order.extend(0..keys.len() as u32);
-        if days.saturating_mul(names) <= GROUPS_MAX {
-            order_by_counting(&mut order, keys, days * names, group);
-        } else {
-            let full = |&row: &u32| (group(&keys[row as usize]), keys[row as usize].1);
-            order.sort_by_key(full);
-        }
-        self.permute(&order);
-        let found = days_of(order.iter().map(|&row| keys[row as usize].1.div_euclid(DAY)));
-        self.scratch.order = order;
-        found
-    }
-
-    /// Puts each row behind the last one of its rank.
-    fn place(&mut self, keys: &[(u32, i64)], ranks: usize) {
-        let mut next = vec![0_usize; ranks + 1];
-        for key in keys {
-            next[key.0 as usize + 1] += 1;
-        }
-        for rank in 0..ranks {
-            next[rank + 1] += next[rank];
-        }
-        let width = self.layout.width / 8;
-        let Scratch { words, offsets, .. } = &mut self.scratch;
-        words.resize(self.words.len(), 0);
-        offsets.resize(keys.len(), 0);
-        let rows = self.words.chunks_exact(width).zip(&self.offsets);
-        for ((row, &offset), key) in rows.zip(keys) {
-            let at = next[key.0 as usize];
-            next[key.0 as usize] += 1;
-            offsets[at] = offset;
-            let target = &mut words[at * width..(at + 1) * width];
-            // A copy of known length is a few instructions; most records have eight words.
-            match (<&mut [u64; 8]>::try_from(&mut *target), <&[u64; 8]>::try_from(row)) {
-                (Ok(target), Ok(row)) => *target = *row,
-                _ => target.copy_from_slice(row),
+    /// The order of rows that are of one day, each run in the order of time, and that day; none
+    /// if they are not.
+    fn order_of_runs(&self, symbols: &Symbols) -> Result<Option<(Order, i64)>> {
+        let Some(Grouped { runs, .. }) = &self.grouped else { return Ok(None) };
+        let (mut first, mut last) = (i64::MAX, i64::MIN);
+        let mut groups = Vec::with_capacity(runs.len());
+        for run in runs {
+            if !run.is_ordered {
+                return Ok(None);
             }
+            (first, last) = (first.min(run.first), last.max(run.last));
+            groups.push((self.group(run.instrument, symbols)?, *run));
         }
-        std::mem::swap(&mut self.words, words);
-        std::mem::swap(&mut self.offsets, offsets);
+        let day = first.div_euclid(DAY);
+        let is_one_day = day == last.div_euclid(DAY);
+        Ok(if is_one_day { Order::of_runs(groups).map(|order| (order, day)) } else { None })
     }
 
-    fn rank(&self, header: &Header, symbols: &Symbols) -> Result<u32> {
-        let own = self.layout.names_symbol || header.instrument == 0;
-        match symbols.rank_of(header.instrument) {
-            // Rank 0 is that of rows without a symbol.
-            u32::MAX if own => Ok(0),
+    /// The place of the symbol of an instrument among all: 0 without one, then the symbols.
+    fn group(&self, instrument: u32, symbols: &Symbols) -> Result<usize> {
+        match symbols.rank_of(instrument) {
+            u32::MAX if self.layout.names_symbol || instrument == 0 => Ok(0),
             u32::MAX => Err(Error::invalid(format!(
-                "instrument {} has no definition on the tape so far",
-                header.instrument
+                "instrument {instrument} has no definition on the tape so far"
             ))),
-            rank => Ok(rank + 1),
+            rank => Ok(rank as usize + 1),
         }
     }
 
-    fn permute(&mut self, order: &[u32]) {
-        let width = self.layout.width / 8;
-        let Scratch { words, offsets, .. } = &mut self.scratch;
-        words.clear();
-        words.reserve(self.words.len());
-        offsets.clear();
-        for &row in order {
-            let start = row as usize * width;
-            words.extend_from_slice(&self.words[start..start + width]);
-            offsets.push(self.offsets[row as usize]);
+    /// The order of rows whose times run back, or that are of several days, and the days.
+    fn order_of_rows(&self, symbols: &Symbols) -> Result<(Vec<u32>, Vec<Day>)> {
+        let rows = || self.as_bytes().chunks_exact(self.layout.width);
+        let times = || rows().map(time_of);
+        let first = times().min().unwrap_or_default().div_euclid(DAY);
+        let last = times().max().unwrap_or_default().div_euclid(DAY);
+        let (days, groups) = ((last - first + 1) as usize, symbols.names().len() + 1);
+        let mut keys = Vec::with_capacity(self.len());
+        for ((row, time), &offset) in rows().zip(times()).zip(&self.offsets) {
+            let instrument = Header::read_from(row).unwrap_or_default().instrument;
+            let day = (time.div_euclid(DAY) - first) as usize;
+            keys.push((day * groups + self.group(instrument, symbols)?, time, offset));
         }
-        std::mem::swap(&mut self.words, words);
-        std::mem::swap(&mut self.offsets, offsets);
+        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+        if days.saturating_mul(groups) <= GROUPS_MAX {
+            order_by_counting(&mut order, &keys, days * groups);
+        } else {
+            order.sort_by_key(|&row| keys[row as usize]);
+        }
+        let days = days_of(order.iter().map(|&row| keys[row as usize].1.div_euclid(DAY)));
+        Ok((order, days))
+    }
+
+    /// Rows `start` to `end` of the order of files, back to back; `space` is for those that do not
+    /// lie so already.
+    pub(super) fn ordered<'a>(
+        &'a self,
+        start: usize,
+        end: usize,
+        space: &'a mut Vec<u64>,
+    ) -> &'a [u8] {
+        let width = self.layout.width / 8;
+        let (mut whole, mut first) = (None, true);
+        space.clear();
+        self.order.pieces(start, end, |rows| {
+            let words = &self.words[rows.start * width..rows.end * width];
+            if std::mem::take(&mut first) && rows.len() == end - start {
+                whole = Some(words);
+            } else if let Ok(row) = <&[u64; 8]>::try_from(words) {
+                // A copy of known length is a few instructions; most records have eight words.
+                space.extend_from_slice(row);
+            } else {
+                space.extend_from_slice(words);
+            }
+        });
+        bytes_of(whole.unwrap_or(space))
+    }
+
+    /// Appends the tape offsets of rows `start` to `end` of the order of files.
+    pub(super) fn take_offsets(&self, start: usize, end: usize, out: &mut Vec<u64>) {
+        self.order.pieces(start, end, |rows| out.extend_from_slice(&self.offsets[rows]));
     }
 }
 
-fn order_by_counting(
-    order: &mut [u32],
-    keys: &[(u32, i64)],
-    groups: usize,
-    group: impl Fn(&(u32, i64)) -> usize,
-) {
-    let mut starts = vec![0_u32; groups + 1];
-    for key in keys {
-        starts[group(key) + 1] += 1;
-    }
+const fn bytes_of(words: &[u64]) -> &[u8] {
+    // SAFETY: any `u64` is eight valid bytes.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 8) }
+}
+
+/// What decides the place of a row: its group, its time, its tape offset.
+type Key = (usize, i64, u64);
+
+fn order_by_counting(order: &mut [u32], keys: &[Key], groups: usize) {
+    let mut ends = vec![0_u32; groups + 1];
+    keys.iter().for_each(|key| ends[key.0 + 1] += 1);
     for index in 0..groups {
-        starts[index + 1] += starts[index];
+        ends[index + 1] += ends[index];
     }
-    let mut next = starts.clone();
-    for (row, key) in keys.iter().enumerate() {
-        let slot = &mut next[group(key)];
-        order[*slot as usize] = row as u32;
-        *slot += 1;
+    let starts = ends.clone();
+    for (row, key) in (0..).zip(keys) {
+        let end = &mut ends[key.0];
+        order[*end as usize] = row;
+        *end += 1;
     }
-    for pair in starts.windows(2) {
-        let run = &mut order[pair[0] as usize..pair[1] as usize];
+    for (start, end) in starts.into_iter().zip(ends) {
+        let run = &mut order[start as usize..end as usize];
         // Rows of one symbol nearly always come in the order of their time.
-        if !run.is_sorted_by_key(|&row| keys[row as usize].1) {
-            run.sort_by_key(|&row| keys[row as usize].1);
+        if !run.is_sorted_by_key(|&row| keys[row as usize]) {
+            run.sort_unstable_by_key(|&row| keys[row as usize]);
         }
     }
 }
@@ -363,50 +385,4 @@ pub(super) fn days_of(days: impl Iterator<Item = i64>) -> Vec<Day> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{padded, Records, Trade};
-    use super::*;
-
-    fn definition(id: u32, symbol: &str) -> Definition {
-        // SAFETY: every bit pattern is valid for a plain type.
-        let mut definition = Definition::read_from(&[0; 192]).unwrap();
-        definition.header = Header { instrument: id, ..Header::of::<Definition>() };
-        definition.symbol = padded(symbol).unwrap();
-        definition
-    }
-
-    fn trade(instrument: u32, ts_event: i64, id: u64) -> Trade {
-        let mut trade = Trade::read_from(&[0; 64]).unwrap();
-        trade.header = Header { instrument, ts_event, sequence: id, ..Header::of::<Trade>() };
-        trade
-    }
-
-    #[test]
-    fn rows_are_ordered_by_day_symbol_and_time_and_ties_keep_the_tape() {
-        // Two days, two symbols whose ids run against their names, and a tie in time.
-        let mut batch = Records::new();
-        batch.push(&definition(1, "ETH"));
-        batch.push(&definition(2, "BTC"));
-        for (id, (instrument, ts)) in
-            [(1, DAY), (2, 5), (1, 7), (2, 5), (1, 3), (2, DAY - 1)].iter().enumerate()
-        {
-            batch.push(&trade(*instrument, *ts, id as u64));
-        }
-        let mut symbols = Symbols::default();
-        assert_eq!(symbols.load(batch.as_bytes()), 2);
-        let mut rows = Rows::new(Layout::named("trade").unwrap());
-        assert_eq!(rows.extend(batch.as_bytes(), 100, 0), 6);
-        let days = rows.sort(&symbols).unwrap();
-        assert_eq!(rows.offsets(), [103, 105, 107, 106, 104, 102]);
-        let expected = [Day { day: 0, start: 0, end: 5 }, Day { day: 1, start: 5, end: 6 }];
-        assert_eq!(days, expected);
-    }
-
-    #[test]
-    fn row_without_definition_is_refused() {
-        let mut rows = Rows::new(Layout::named("trade").unwrap());
-        rows.extend(trade(3, 1, 1).as_bytes(), 0, 0);
-        let message = rows.sort(&Symbols::default()).unwrap_err().to_string();
-        assert!(message.contains("instrument 3"), "{message}");
-    }
-}
+mod tests;
