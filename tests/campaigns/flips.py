@@ -21,6 +21,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -89,13 +90,13 @@ def frames(chance: random.Random, count: int) -> Iterator[tuple[int, int, bytes,
         yield ts, 1, b"", json.dumps(body).encode() + b" " * chance.randrange(400)
 
 
-def record(data: Path, seed: int, *, is_live: bool) -> None:
+def record(data: Path, seed: int, tape: TapeConfig, *, is_live: bool) -> None:
     """Records and derives, in a process that ends as if it were killed if `is_live`."""
     chance = random.Random(seed)
-    ingest = _core.Ingest(data, SOURCE, SOURCE, **TAPE.settings())
+    ingest = _core.Ingest(data, SOURCE, SOURCE, **tape.settings())
     ingest.connected(0, 0, START)
-    derivation = Derivation(Processing(), TAPE, data, SOURCE)
-    for number, (ts, kind, context, body) in enumerate(frames(chance, 700)):
+    derivation = Derivation(Processing(), tape, data, SOURCE)
+    for number, (ts, kind, context, body) in enumerate(frames(chance, 900)):
         ingest.receive(0, kind, ts, body, context)
         if number % 7 == 0:
             ingest.flush()
@@ -104,20 +105,20 @@ def record(data: Path, seed: int, *, is_live: bool) -> None:
     ingest.flush()
     ingest.sync()
     derivation.drain()
-    wait_for_upkeep(data)
+    wait_for_upkeep(data, tape.compress_after)
     if not is_live:
         derivation.close()
         ingest.close()
 
 
-def wait_for_upkeep(data: Path) -> None:
-    """Waits until the closed segments of the raw tape are compressed but for one."""
-    for _ in range(1000):
-        closed = sorted((data / "tape" / SOURCE / RAW).glob("*.seg"))
-        if len(closed) <= 2:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"expected two segments that are not compressed, got {closed}")
+def wait_for_upkeep(data: Path, compress_after: int) -> None:
+    """Waits until the closed segments of all tapes are compressed but for `compress_after`."""
+    until = time.monotonic() + ANSWER_S_MAX
+    for tape in tapes(data):
+        while len(plain := sorted(tape.glob("*.seg"))) > compress_after + 1:
+            if time.monotonic() > until:
+                raise AssertionError(f"expected compressed segments, got {plain}")
+            time.sleep(0.01)
 
 
 def tapes(data: Path) -> list[Path]:
@@ -411,12 +412,19 @@ def judge(
             outcome.complaints.append(f"{name}: {question}: {str(found)[:600]}; it was {was}")
 
 
-def make(folder: Path, seed: int, *, is_live: bool, is_other_boot: bool) -> Path:
+def make(
+    folder: Path, seed: int, compress_after: int, *, is_live: bool, is_other_boot: bool
+) -> Path:
     """Makes the recording below `folder`, in a process of its own."""
     data = folder / "data"
-    made = ask(lambda: record(data, seed, is_live=is_live))
+    tape = replace(TAPE, compress_after=compress_after)
+    made = ask(lambda: record(data, seed, tape, is_live=is_live))
     if made[0] != "answer":
         raise AssertionError(f"could not record: {made[1]}")
+    compressed = {path.parent.name for path in data.rglob("*.seg.lz4")}
+    expected = {RAW} if compress_after else {RAW, NORMALIZED, BOOK}
+    if not compressed >= expected:
+        raise AssertionError(f"expected compressed segments of {expected}, got {compressed}")
     if is_other_boot:
         for path in data.rglob("*.seg*"):
             with path.open("r+b") as file:
@@ -430,7 +438,8 @@ def run(seed: int, folder: Path) -> Outcome:
     outcome = Outcome()
     chance = random.Random(seed)
     is_other_boot = chance.random() < 0.3
-    data = make(folder, seed, is_live=chance.random() < 0.5, is_other_boot=is_other_boot)
+    is_live, compress_after = chance.random() < 0.5, chance.randrange(2)
+    data = make(folder, seed, compress_after, is_live=is_live, is_other_boot=is_other_boot)
     original = {name: ask(asked) for name, asked in answers(data, None).items()}
     for question, found in original.items():
         # After a loss of power what is covered is known only once a writer has opened the tape.
@@ -447,6 +456,7 @@ def run(seed: int, folder: Path) -> Outcome:
         if not is_told_by_others(path, how):
             judge(outcome, original, data, path, how)
         outcome.figures["damages"] += 1
+        outcome.figures["compressed"] += path.name.endswith(".lz4")
         shutil.rmtree(data)
         shutil.copytree(whole, data)
     return outcome
