@@ -97,7 +97,7 @@ def test_tables_without_flags_can_be_joined(read_at_once, spine, maker):
         for rows in (edges[:1], level, edges[1:]):
             rows["ts_event"] = rows["ts_recv"] = START + number * SECOND + 7
             spine.append(rows, "market-data.book")
-    joined = read_at_once.asof("trades", "book_snapshots").to_pylist()
+    joined = read_at_once.asof("trades", "book_snapshots", clock="receipt").to_pylist()
     tops = [row["book_snapshots_bid_price"] for row in joined]
     first, second = [[Decimal(number).scaleb(-9)] for number in (2, 5)]
     # Five trades have each second.
