@@ -42,7 +42,7 @@ from tapeworks.tape import (
 
 log = logging.getLogger("tapeworks.sinks")
 
-BATCH_RECORDS = 65_536
+BATCH_RECORDS = 16_384  # 1 MiB of most: still in the cache when it becomes rows
 IDLE_S = 0.02
 BACKOFF_S_MAX = 30.0
 # Retention waits for a sink that says where it is, also while nothing comes.
