@@ -91,6 +91,7 @@ def _decode(name: str, about: str, file: str, target: float, ratios: tuple[Ratio
     )
 
 
+SAME_FILES = "pyarrow, same columns and settings"
 TRADES = ("{data}/trades.npy", "{data}/definitions.npy")
 JOBS = (
     _decode(
@@ -188,11 +189,15 @@ JOBS = (
                 *("{peers}", "peers/parquet_pyarrow.py", TRADES[0], "{data}", "decimals"),
             ),
             _peer(
+                SAME_FILES,
+                *("{peers}", "peers/parquet_pyarrow.py", TRADES[0], "{data}", "settings"),
+            ),
+            _peer(
                 "pyarrow, 7 columns of integers",
                 *("{peers}", "peers/parquet_pyarrow.py", TRADES[0], "{data}", "integers"),
             ),
         ),
-        (Ratio("value", "pyarrow, same 15 columns", 0.75),),
+        (Ratio("value", "pyarrow, same 15 columns", 0.75), Ratio("value", SAME_FILES, 0.75)),
     ),
     Job(
         "replay",
