@@ -538,6 +538,24 @@ fn venue_that_plays_back_faster_than_time_loses_nothing() {
 }
 
 #[test]
+fn last_events_of_a_short_playback_are_stored() {
+    // Eight seconds of a quiet venue come within one: those at the end are ahead, and few. Where
+    // one event is in time behind them, they are dead letters.
+    for is_last in [true, false] {
+        let mut rig = Rig::connected(1);
+        for id in 1..=8_i64 {
+            rig.text(0, id * 10, &trade(id as u64, id * SECOND));
+            rig.text(0, id * 10, &depth(id as u64, id as u64, id * SECOND));
+        }
+        if !is_last {
+            rig.text(0, 90, &depth(7, 9, 90));
+        }
+        rig.session(MarkerCode::EndOfSession, RECORDER, 1_000);
+        assert_eq!((rig.trades().len() == 8, rig.letters().is_empty()), (is_last, is_last));
+    }
+}
+
+#[test]
 fn gap_of_the_recorder_is_as_long_as_the_clocks_leave_open() {
     // Trades come three seconds late, by the way or by the clocks: nobody knows. What the recorder
     // shed from the tenth to the eleventh second happened then, or up to three seconds before.

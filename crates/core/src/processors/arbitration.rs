@@ -292,7 +292,7 @@ impl Arbiter {
     fn end_session(&mut self, marker: &Marker, told: bool, out: &mut Records) -> Result<()> {
         self.lines.clear();
         self.release_all(out)?;
-        self.reject_all(out);
+        self.settle_all(out)?;
         self.begin_outage(None, marker, told, out);
         self.streams.clock.renew();
         Ok(())

@@ -362,11 +362,25 @@ impl Arbiter {
         }
     }
 
-    /// Makes dead letters of all that is set aside: nothing comes that could tell.
-    pub(super) fn reject_all(&mut self, out: &mut Records) {
+    /// Decides on all that is set aside: nothing comes that could tell.
+    pub(super) fn settle_all(&mut self, out: &mut Records) -> Result<()> {
         for place in self.quarantine.runs.keys().copied().collect::<Vec<_>>() {
-            self.reject(place as usize, out);
+            if self.is_last_word(place) {
+                self.admit(place as usize, out)?;
+            } else {
+                self.reject(place as usize, out);
+            }
         }
+        Ok(())
+    }
+
+    /// Whether what is set aside of a stream is of a venue all of which ran ahead in the end, though
+    /// not for long: nothing was in time since.
+    fn is_last_word(&self, place: u32) -> bool {
+        let is_timed = |run: &Run| run.reason == DecodeReason::ImplausibleTime;
+        self.quarantine.runs.get(&place).is_some_and(is_timed)
+            && self.streams.clock.beyond() >= AGREEING as u32
+            && self.is_believed(place as usize)
     }
 
     /// Ends the waits that are over. That such events came is remembered: more may agree with them.
@@ -375,7 +389,7 @@ impl Arbiter {
         let runs = self.quarantine.runs.iter();
         let over = runs.filter(|(_, run)| !run.held.is_empty() && self.elapsed >= run.deadline);
         for place in over.map(|(&place, _)| place).collect::<Vec<_>>() {
-            if self.is_cleared(place as usize) {
+            if self.is_cleared(place as usize) || self.is_last_word(place) {
                 self.admit(place as usize, out)?;
             } else if let Some(run) = self.quarantine.runs.get_mut(&place) {
                 let (held, reason) = (std::mem::take(&mut run.held), run.reason);

@@ -248,6 +248,11 @@ impl VenueClock {
         }
     }
 
+    /// How many events in a row were further ahead than can be, up to now.
+    pub const fn beyond(&self) -> u32 {
+        self.beyond
+    }
+
     /// Whether the venue plays back faster than time: for long, nothing that it sent was in time. A
     /// single event that is ends it, so that no few that lie among true ones are taken for it.
     pub const fn plays_back(&self) -> bool {
