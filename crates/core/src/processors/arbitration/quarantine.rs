@@ -111,17 +111,18 @@ impl Arbiter {
             run.deadline = deadline;
         }
         run.held.push(suspect);
-        if run.said.len() >= AGREEING && self.is_believed(place) {
+        let is_agreed = run.said.len() >= AGREEING;
+        if reason == DecodeReason::ImplausibleTime {
+            self.streams.clock.count_beyond(event.ts_event, event.ts_recv);
+        }
+        if is_agreed && self.is_believed(place) {
             return self.admit(place, out);
         }
         self.streams.at(place).state |= SUSPECT;
         self.deadline = self.deadline.min(deadline);
         self.trim(place, out);
-        if reason == DecodeReason::ImplausibleTime {
-            self.streams.clock.count_beyond(event.ts_event, event.ts_recv);
-            if self.streams.clock.plays_back() {
-                return self.admit_cleared(out);
-            }
+        if reason == DecodeReason::ImplausibleTime && self.streams.clock.plays_back() {
+            return self.admit_cleared(out);
         }
         if reason == DecodeReason::ImplausibleTime && self.sets_clock() {
             return self.set_clock(event, out);
@@ -374,8 +375,8 @@ impl Arbiter {
         Ok(())
     }
 
-    /// Whether what is set aside of a stream is of a venue all of which ran ahead in the end, though
-    /// not for long: nothing was in time since.
+    /// Whether what is set aside of a stream is of a venue that ran ahead in the end, though not
+    /// for long.
     fn is_last_word(&self, place: u32) -> bool {
         let is_timed = |run: &Run| run.reason == DecodeReason::ImplausibleTime;
         self.quarantine.runs.get(&place).is_some_and(is_timed)

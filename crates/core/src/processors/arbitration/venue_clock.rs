@@ -6,7 +6,7 @@
 //! From then on the bound is fixed. What the events show moves it by a minute at most, and by
 //! little each, so that a few that lie move nothing. The next session begins with what is known;
 //! until an event of it agrees, others that agree with each other set the clock. A venue of which
-//! dozens of events in a row, and no other, are further ahead plays back faster than time: its
+//! dozens of events more are further ahead than in time plays back faster than time: its
 //! sequenced events are passed on where they are, up to twenty minutes off, and move no bound.
 //!
 //! In a capture that is imported, the receive times are those of the capture; where it has none,
@@ -25,8 +25,8 @@ const SLACK_NS: i64 = 5_000_000_000;
 const MARGIN_NS: i64 = 1_000_000_000;
 /// One event moves what is known of the difference by this at most, in ns.
 const STEP_NS: i64 = 50_000_000;
-/// Where so many events in a row, of whatever streams, are further ahead than can be, the venue
-/// plays back faster than time.
+/// Where so many more events are further ahead than can be than are in time, of whatever streams,
+/// the venue plays back faster than time.
 const PLAYED_BACK: u32 = 48;
 /// The events of one stream that agree on a time this far off are passed on, in ns, and those of a
 /// venue that plays back.
@@ -47,7 +47,7 @@ pub struct VenueClock {
     agreed: i64,
     /// Whether the receive times are suspect, and since when the anchor did not follow.
     drifts: Option<i64>,
-    /// How many events in a row were further ahead than can be.
+    /// How many more events were further ahead than can be than in time, of late.
     beyond: u32,
 }
 
@@ -137,10 +137,12 @@ impl VenueClock {
         let Some(anchor) = self.anchor else {
             return self.begin(off, elapsed);
         };
-        if self.plays_back() && self.is_beyond(ts, recv) {
-            return;
+        if self.beyond > 0 {
+            if self.is_beyond(ts, recv) {
+                return self.count_beyond(ts, recv);
+            }
+            self.beyond -= 1;
         }
-        self.beyond = 0;
         let step = ((off - self.ahead) / 8).clamp(-STEP_NS, STEP_NS);
         let low = anchor - AHEAD_NS;
         let high = anchor + AHEAD_NS;
@@ -244,17 +246,18 @@ impl VenueClock {
     /// Counts an event that is further ahead than can be, though it is no other year's.
     pub fn count_beyond(&mut self, ts: i64, recv: i64) {
         if self.is_beyond(ts, recv) && self.is_modest(ts, recv) {
-            self.beyond = self.beyond.saturating_add(1);
+            self.beyond = (self.beyond + 1).min(2 * PLAYED_BACK);
         }
     }
 
-    /// How many events in a row were further ahead than can be, up to now.
+    /// How many more events were further ahead than can be than in time, of late.
     pub const fn beyond(&self) -> u32 {
         self.beyond
     }
 
-    /// Whether the venue plays back faster than time: for long, nothing that it sent was in time. A
-    /// single event that is ends it, so that no few that lie among true ones are taken for it.
+    /// Whether the venue plays back faster than time: of late, nearly nothing was in time. Those
+    /// that are end it one by one, so that no few that lie among true ones are taken for it; of two
+    /// lines that play back, one may begin while the other is ahead.
     pub const fn plays_back(&self) -> bool {
         self.beyond >= PLAYED_BACK
     }
