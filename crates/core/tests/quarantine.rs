@@ -556,6 +556,20 @@ fn last_events_of_a_short_playback_are_stored() {
 }
 
 #[test]
+fn what_is_in_time_by_now_is_stored_at_the_end() {
+    // Played back on two lines, one of which is ahead of the other: by the end of the session the
+    // trade of the first is in time.
+    let mut rig = Rig::connected(2);
+    rig.text(0, 1, &trade(1, 0));
+    rig.text(0, 2, &trade(2, 8 * SECOND));
+    for id in 1..=300_i64 {
+        rig.text(1, 3 + id, &depth(id as u64, id as u64, 30 * id));
+    }
+    rig.session(MarkerCode::EndOfSession, RECORDER, 1_000);
+    assert_eq!((rig.trades(), rig.letters()), (vec![1, 2], vec![]));
+}
+
+#[test]
 fn gap_of_the_recorder_is_as_long_as_the_clocks_leave_open() {
     // Trades come three seconds late, by the way or by the clocks: nobody knows. What the recorder
     // shed from the tenth to the eleventh second happened then, or up to three seconds before.

@@ -366,7 +366,7 @@ impl Arbiter {
     /// Decides on all that is set aside: nothing comes that could tell.
     pub(super) fn settle_all(&mut self, out: &mut Records) -> Result<()> {
         for place in self.quarantine.runs.keys().copied().collect::<Vec<_>>() {
-            if self.is_last_word(place) {
+            if self.is_cleared(place as usize) || self.is_last_word(place) {
                 self.admit(place as usize, out)?;
             } else {
                 self.reject(place as usize, out);
