@@ -567,6 +567,9 @@ fn what_is_in_time_by_now_is_stored_at_the_end() {
     }
     rig.session(MarkerCode::EndOfSession, RECORDER, 1_000);
     assert_eq!((rig.trades(), rig.letters()), (vec![1, 2], vec![]));
+    // It was received before the session ended, and so it stands before the end.
+    let last = rig.output.iter().last().unwrap().as_marker().unwrap();
+    assert_eq!(last.code, MarkerCode::EndOfSession as u8);
 }
 
 #[test]

@@ -239,21 +239,28 @@ impl Arbiter {
             MarkerCode::Connected => {
                 if connection == RECORDER && self.lines.is_live(connection) {
                     // The recorder was killed, and counts its connections anew.
-                    self.end_session(&marker, true, out)?;
+                    self.end_session(out)?;
+                    self.begin_outage(None, &marker, true, out);
                 } else if self.lines.is_live(connection) {
                     // Its end is not on the tape. The other lines are as they were.
-                    self.end_line(connection, &marker, out)?;
+                    let ended = self.end_line(connection, out)?;
+                    self.lose_line(ended, &marker, out);
                 }
                 self.lines.connect(connection, marker.last as u16);
                 out.extend_from_bytes(bytes)
             }
+            // What was received before the marker stands before it.
             MarkerCode::Disconnected => {
+                let ended = self.end_line(connection, out)?;
                 out.extend_from_bytes(bytes)?;
-                self.end_line(connection, &marker, out)
+                self.lose_line(ended, &marker, out);
+                Ok(())
             }
             MarkerCode::EndOfSession => {
+                self.end_session(out)?;
                 out.extend_from_bytes(bytes)?;
-                self.end_session(&marker, false, out)
+                self.begin_outage(None, &marker, false, out);
+                Ok(())
             }
             MarkerCode::ClockStep => {
                 self.streams.clock.forget();
@@ -280,20 +287,23 @@ impl Arbiter {
         marker
     }
 
-    fn end_line(&mut self, connection: u16, marker: &Marker, out: &mut Records) -> Result<()> {
+    /// Ends a line. Returns the group of streams that no line carries any more.
+    fn end_line(&mut self, connection: u16, out: &mut Records) -> Result<Option<u16>> {
         let ended = self.lines.disconnect(connection);
         self.release_all(out)?;
-        if let Some(group) = ended {
-            self.begin_outage(Some(group), marker, marker.state != SESSION_ENDS, out);
-        }
-        Ok(())
+        Ok(ended)
     }
 
-    fn end_session(&mut self, marker: &Marker, told: bool, out: &mut Records) -> Result<()> {
+    fn lose_line(&mut self, ended: Option<u16>, marker: &Marker, out: &mut Records) {
+        if ended.is_some() {
+            self.begin_outage(ended, marker, marker.state != SESSION_ENDS, out);
+        }
+    }
+
+    fn end_session(&mut self, out: &mut Records) -> Result<()> {
         self.lines.clear();
         self.release_all(out)?;
         self.settle_all(out)?;
-        self.begin_outage(None, marker, told, out);
         self.streams.clock.renew();
         Ok(())
     }
