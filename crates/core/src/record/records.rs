@@ -338,3 +338,41 @@ impl<'a> RecordRef<'a> {
         Kind::try_from(self.kind()).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_all_lengths_are_walked_and_what_is_no_whole_record_is_refused() {
+        let record = |words: u8, kind: u8| {
+            let mut bytes = vec![0; words as usize * 8];
+            (bytes[0], bytes[1]) = (words, kind);
+            bytes
+        };
+        let whole = [record(8, 1), record(24, 9), record(8, 1), record(16, 5), record(8, 2)];
+        let bytes = whole.concat();
+        let found: Vec<_> = iterate(&bytes).map(|record| record.bytes().to_vec()).collect();
+        assert_eq!(found, whole);
+        assert_eq!(count_records(&bytes).unwrap(), 5);
+        assert_eq!(Records::from_bytes(&bytes).unwrap().as_bytes(), bytes);
+        let kinds = (0..=u8::MAX).zip(kinds_of(&bytes));
+        assert!(kinds.filter(|&(_, is_there)| is_there).map(|(kind, _)| kind).eq([1, 2, 5, 9]));
+
+        // A length of nothing, one that is not of whole lines, and records that are cut short.
+        for (broken, says) in [
+            ([0; 64].to_vec(), "0 bytes"),
+            (record(9, 1), "72 bytes"),
+            (record(8, 1)[..63].to_vec(), "64 bytes"),
+            (record(24, 9)[..128].to_vec(), "192 bytes"),
+            (vec![8], "64 bytes"),
+        ] {
+            let message = count_records(&[&bytes[..], &broken].concat()).unwrap_err().to_string();
+            let expected = format!("byte {} of {} says {says}", 512, 512 + broken.len());
+            assert!(message.contains(&expected), "{message}");
+        }
+        // The walk ends before what is not whole.
+        let cut = [&bytes[..], &record(8, 1)[..40]].concat();
+        assert_eq!(iterate(&cut).count(), 5);
+    }
+}
