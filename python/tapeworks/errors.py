@@ -106,11 +106,17 @@ class SinkError(TapeworksError):
 
 
 class SinkUnavailable(SinkError):
-    """May work later: retry from the saved offset after `retry_after_ms`."""
+    """May work later: retry from the saved offset after `retry_after_ms`.
 
-    def __init__(self, message: str, *, retry_after_ms: int = 1000) -> None:
+    With `lacks_input`, once more has come on a tape: where nothing is to come, no time helps.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_ms: int = 1000, lacks_input: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+        self.lacks_input = lacks_input
 
 
 class SinkRejected(SinkError):

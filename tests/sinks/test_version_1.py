@@ -1,5 +1,7 @@
 """Lakes of the first version: times in one column, commits without hashes."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -8,6 +10,7 @@ import pytest
 import tapeworks as tw
 from conftest import as_version_1
 from tapeworks import commits, lake
+from tapeworks.errors import QueryError, SinkUnavailable
 from tapeworks.lake_rebuild import rebuild
 from tapeworks.sinks.base import Feeder
 from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
@@ -120,3 +123,24 @@ def test_split_of_times_rounds_down():
     found = [None if w is None else w * 1_000 + r for w, r in zip(whole, rest, strict=True)]
     assert found == values
     assert [r for r in rest if r is not None and not 0 <= r < 1_000] == []
+
+
+def test_offset_behind_the_definitions_is_an_error_and_no_wait(spine, maker):
+    # A commit of version 1 has no checksum: one without files, whose offset is changed to one
+    # behind the definitions. What stores all and ends, as an import does, would wait for them
+    # until its day is over; a question is an error of ours; a rebuild makes good both.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(100))
+    folder = commits.commit_folder(spine.path / "lake", spine.source)
+    folder.mkdir(parents=True)
+    written = {"version": 1, "offset": 50, "files": [], "removes": [], "context": {}}
+    (folder / f"{NORMALIZED}.json").write_text(json.dumps(written))
+    with pytest.raises(QueryError, match=r"no definition .* `tape lake rebuild`"):
+        tw.open(spine.path).trades()
+    with pytest.raises(SinkUnavailable, match=r"no definition .* `tape lake rebuild`"):
+        spine.drain(seconds_max=3_600)
+    for _ in rebuild(spine.path, spine.source):
+        pass
+    spine.drain()
+    assert len(rows_of(spine)) == 100
+    assert [fault for report in verify_lake(spine.path) for fault in report.faults] == []

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import tapeworks as tw
 from conftest import SpineFolder
 from tapeworks import pipeline
 from tapeworks.cli.settings import load
+from tapeworks.commits import read_commit
 from tapeworks.errors import SinkError, SinkUnavailable
 from tapeworks.lake_rebuild import rebuild
 from tapeworks.sinks import base, compaction, worker
@@ -232,6 +234,39 @@ def test_upkeep_goes_on_whatever_is_raised(spine, maker, monkeypatch, caplog):
     assert member.upkeep.failures == 0
     assert len(list((spine.path / "lake/trades").rglob("*.parquet"))) == 1
     member.feeder.close()
+
+
+def test_feeding_goes_on_while_upkeep_takes_its_time(spine, maker, monkeypatch):
+    # A merge is held until what came meanwhile is in the lake: it runs beside the feeding.
+    begun, go_on, stops = threading.Event(), threading.Event(), []
+
+    def held(sink):
+        begun.set()
+        assert go_on.wait(60)
+        return False
+
+    monkeypatch.setattr(ParquetSink, "run_maintenance", held)
+    monkeypatch.setattr(worker, "MAINTENANCE_S", 0.01)
+    monkeypatch.setattr(worker, "on_stop", stops.append)
+    sinks = {"parquet": ParquetConfig(flush_seconds=0.01)}
+    spine.append(maker.definitions())
+    arguments = replace(settings(spine), sinks=sinks), "parquet"
+    running = threading.Thread(target=worker.run_worker, args=arguments)
+    running.start()
+    try:
+        assert begun.wait(20)
+        spine.append(maker.trades(10))
+        deadline = time.monotonic() + 20
+        while (found := read_commit(spine.path / "lake", spine.source, NORMALIZED)) is None or (
+            found.offset < 13
+        ):
+            assert time.monotonic() < deadline, "nothing was stored while the merge ran"
+            time.sleep(0.01)
+    finally:
+        go_on.set()
+        stops[0](signal.SIGTERM, None)
+        running.join(60)
+    assert not running.is_alive()
 
 
 def test_stop_with_input_left_says_so(spine, maker, monkeypatch, caplog):

@@ -11,6 +11,7 @@ import pytest
 import tapeworks as tw
 from conftest import START, as_version_1, restate_lake
 from tapeworks import lake
+from tapeworks.errors import LakeError
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.time_columns import is_split_time
@@ -250,3 +251,33 @@ def test_row_groups_are_skipped_by_time(filled):
         [row] = opened.sql(sql).to_pylist()
         scan = str(row["explain_value"]).partition('"READ_PARQUET"')[2].partition("}")[0]
         assert "ts_event >= '2023-11-17 23:00:50+00'" in scan, row
+
+
+def test_files_of_other_days_are_not_opened(spine, maker, tape):
+    # What a range costs must not grow with the days that are held: all files but those of its day
+    # are garbage, and neither a question nor an export of that day notices.
+    day_ns, chosen = 86_400 * 10**9, 2
+    spine.append(maker.definitions())
+    for day in range(5):
+        trades = maker.trades(100, 100 * day)
+        trades["ts_event"] = trades["ts_recv"] = START + day * day_ns + np.arange(100)
+        spine.append(trades)
+    spine.drain()
+    kept = lake.day_of(START + chosen * day_ns)
+    others = [
+        path
+        for path in (spine.path / "lake" / "trades").rglob("*.parquet")
+        if path.parent.name != f"date={kept}"
+    ]
+    assert len(others) == 4
+    for path in others:
+        path.write_bytes(b"\0" * path.stat().st_size)
+    start, end = START + chosen * day_ns, START + chosen * day_ns + 50
+    opened = tw.open(spine.path)
+    ids = list(range(100 * chosen, 100 * chosen + 50))
+    assert opened.trades(start=start, end=end).to_arrow()["trade_id"].to_pylist() == ids
+    out = tape.folder / "part.parquet"
+    tape.run("export", "trades", out, "--data", spine.path, "--from", start, "--to", end)
+    assert pq.read_table(out)["trade_id"].to_pylist() == ids
+    with pytest.raises(LakeError):
+        opened.trades()

@@ -341,7 +341,7 @@ class Feeder:
         What fails is tried again. The tape keeps what is missing.
 
         Raises:
-            SinkUnavailable: the sink refuses it, also at the end of that time.
+            SinkUnavailable: the sink refuses it, also at the end of that time, or lacks input.
         """
         deadline, is_done = time.monotonic() + seconds_max, False
         self._retry_at = 0.0
@@ -354,7 +354,7 @@ class Feeder:
                 self.flush()
                 return is_done or not self._unread
             except SinkUnavailable as error:
-                if time.monotonic() + error.retry_after_ms / 1000 > deadline:
+                if error.lacks_input or time.monotonic() + error.retry_after_ms / 1000 > deadline:
                     raise
                 time.sleep(error.retry_after_ms / 1000)
 

@@ -288,7 +288,8 @@ class ParquetSink(Sink):
             return rows.sort(self._symbols)
         except ValueError as error:
             # A derived tape can be ahead of that sink.
-            raise SinkUnavailable(f"{self._topic}: {error}", retry_after_ms=200) from error
+            told = f"{self._source}: {self._topic}: {error}; {lake.DEFINITIONS_ADVICE}"
+            raise SinkUnavailable(told, retry_after_ms=200, lacks_input=True) from error
 
     def _write(
         self,

@@ -148,8 +148,13 @@ class SourceTail:
         if not len(rows):
             return None
         symbols = self.symbols()
+        try:
+            days = rows.sort(symbols)
+        except ValueError as error:
+            told = f"{self._source}: {table.topic}: {error}; {lake.DEFINITIONS_ADVICE}"
+            raise QueryError(told) from error
         parts = [
             lake.to_table_columns(pa.record_batch(rows.arrow(symbols, start, end)), table)
-            for _, start, end in rows.sort(symbols)
+            for _, start, end in days
         ]
         return pa.Table.from_batches(parts)
