@@ -17,6 +17,7 @@ from tapeworks.sinks import commit_log, compaction
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction, choose
 from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.views.query import Engine
 
 TOPIC = "market-data.normalized"
 TODAY = "2023-11-18"
@@ -143,6 +144,22 @@ def test_crash_while_files_are_swapped_is_finished(many, removed, monkeypatch):
     assert days(many) == {"2023-11-17": 1, "2023-11-18": 2}
     assert in_lake(many) == list(range(40_000))
     assert seen(many) == list(range(40_500))
+
+
+def test_files_that_are_merged_before_they_are_read_are_found_again(many, monkeypatch):
+    # A question has listed its files when a merge replaces them: it lists them again, and gives
+    # each row once.
+    body, merged = Engine._body, []
+
+    def then_merge(*arguments):
+        sql = body(*arguments)
+        if not merged:
+            merged.append(compact(many))
+        return sql
+
+    monkeypatch.setattr(Engine, "_body", then_merge)
+    assert seen(many) == list(range(40_500))
+    assert merged == [1]
 
 
 def test_rows_without_time_are_kept(spine, maker, monkeypatch):
