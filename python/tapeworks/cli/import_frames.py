@@ -1,10 +1,12 @@
 """`tape import`: brings captured frames onto the tapes, by the same path as live ones."""
 
+import contextlib
 import itertools
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,9 +20,9 @@ from tapeworks.cli.output import amount
 from tapeworks.cli.screen import gaps_text, raw_frames
 from tapeworks.cli.settings import load
 from tapeworks.config import source_name
-from tapeworks.errors import ConfigError, FeedError, TapeError
+from tapeworks.errors import ConfigError, DiskFullError, FeedError, TapeError
 from tapeworks.feeds.capture_channels import ChannelTally, feed_that_decodes
-from tapeworks.feeds.captures import Captures
+from tapeworks.feeds.captures import LINE_BYTES_MAX, Captured, Captures
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.pipeline import Config, catch_up, lock_sources
 from tapeworks.register import registered
@@ -28,7 +30,11 @@ from tapeworks.topics import DEAD, RAW
 from tapeworks.views.status import Status
 
 FLUSH_FRAMES = 512
+FLUSH_BYTES = 16 << 20
+PENDING_BYTES_MAX = 4 * LINE_BYTES_MAX
+"""More than ever waits for the tapes: of a file, no frame is shed."""
 CONNECTION = 0
+WAIT_S, RETRY_S = 60.0, 0.2
 
 app = Application()
 
@@ -47,6 +53,9 @@ A capture is imported once: frames that the source holds already are left out, s
 that was stopped goes on when it is run again. Captures of one source come in the order of time,
 each file up to a minute before the end of the one before it; an older one is refused.
 
+Where a tape cannot be written, as the disk is full, the import waits for room, and then fails. All
+frames that were stored by then stay; the same command goes on there.
+
 Exits with 3 if no frame, or nearly none of a channel, could be decoded as FEED. The frames are
 kept as dead letters.
 """
@@ -61,6 +70,9 @@ def import_frames(
     ] = "",
     symbol: Annotated[str, typer.Option(help="Symbol of a bare depth snapshot.")] = "",
     stream: Annotated[str, typer.Option(help="Stream of frames that do not name theirs.")] = "",
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for room on a full disk.")
+    ] = WAIT_S,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -70,7 +82,8 @@ def import_frames(
     settings = replace(settings, data=data or settings.data, feeds={name: None})
     _check(feed, files, Captures(feed, symbol, stream))
     with registered(settings.data, "import", name), lock_sources(settings.data, [name]):
-        _import(settings, name, feed, files, Captures(feed, symbol, stream))
+        writer = _Writer(settings, name, feed, wait)
+        _import(settings, name, feed, files, Captures(feed, symbol, stream), writer)
 
 
 def _import(
@@ -79,6 +92,7 @@ def _import(
     feed: str,
     files: list[Path],
     captures: Captures,
+    writer: "_Writer",
 ) -> None:
     status = Status(settings.data)
     status.mark()
@@ -100,7 +114,7 @@ def _import(
         before = 0 if held is None else held.position
         try:
             for captured, dead_letters, done in _ingest(
-                settings, name, feed, files, captures, tally
+                settings, name, files, captures, tally, writer
             ):
                 undecoded = dead_letters
                 frames += captured
@@ -110,7 +124,13 @@ def _import(
                 raise
             failure = error
         progress.update(task, description="deriving and storing", total=None)
-        catch_up(settings)
+        try:
+            catch_up(settings)
+        except DiskFullError as error:
+            raise DiskFullError(
+                f"{error}; all {frames:,} frames of this import are on the tape of {name}, and not "
+                "all is derived from them: make room and run the same again"
+            ) from None
     if failure is not None:
         told = f"{failure}; the {frames:,} frames before it are imported as {name}"
         raise type(failure)(told)
@@ -184,10 +204,10 @@ def _check(feed: str, files: list[Path], captures: Captures) -> None:
 def _ingest(
     settings: Config,
     name: str,
-    feed: str,
     files: list[Path],
     captures: Captures,
     tally: ChannelTally,
+    writer: "_Writer",
 ) -> Iterator[tuple[int, int, int]]:
     """Puts all frames onto the tapes.
 
@@ -197,57 +217,145 @@ def _ingest(
     if any(raw.glob("*")):
         # What a loss of power left of its end is settled first.
         TapeWriter(raw, kind="blobs").close()
-    ingest: Ingest | None = None
-    ts, pending, done, found = 0, 0, 0, 0
+    ts, done, found = 0, 0, 0
     failure: FeedError | ConfigError | None = None
-    try:
+    with writer:
         try:
             for before, path in _sizes(files):
                 held: Held | None = None
                 for captured in captures.read(path):
                     if held is None:
-                        if ingest is not None:
-                            # What this file repeats of those before it is found on the tape.
-                            ingest.flush()
+                        # What this file repeats of those before it is found on the tape.
+                        writer.flush()
                         held = Held(raw, name, captured.ts_recv)
                     if held.has(captured):
                         found += 1
                         continue
                     # Receipt never goes back on a tape; captures may overlap a little.
                     ts = max(ts, held.newest, captured.ts_recv)
-                    if ingest is None:
-                        ingest = _begun(settings, name, feed, ts)
                     done = before + captured.size
-                    ingest.receive(CONNECTION, captured.kind, ts, captured.body, captured.context)
+                    writer.receive(captured, ts)
                     tally.add(captured)
-                    pending += 1
-                    if pending == FLUSH_FRAMES:
-                        ingest.flush()
-                        yield pending, ingest.stats()["dead_letters"], done
-                        pending = 0
+                    if writer.is_full:
+                        writer.flush()
+                    if writer.written:
+                        yield writer.take_written(), writer.dead_letters, done
         except (FeedError, ConfigError) as error:
             # What is before it is imported all the same.
             failure = error
-        if ingest is not None:
-            ingest.end_session(ts)
-            ingest.flush()
-            if reason := ingest.degraded():
-                raise TapeError(f"the raw frames are kept; they are not normalized: {reason}")
-            yield pending, ingest.stats()["dead_letters"], done
+        writer.end(ts)
+        yield writer.take_written(), writer.dead_letters, done
         if failure is not None:
             raise failure
-    finally:
-        if ingest is not None:
-            ingest.close()
     if found:
         problems.print(f"{found:,} frames were there already: left out")
 
 
-def _begun(settings: Config, name: str, feed: str, ts_first: int) -> Ingest:
-    options = settings.tape.settings()
-    ingest = Ingest(settings.data, name, feed, ts_first=ts_first, **options)
-    ingest.connected(CONNECTION, CONNECTION, ts_first)
-    return ingest
+class _Writer:
+    """Puts frames onto the tapes of one source, which are opened for the first.
+
+    A file does not go away as a socket's frames do: what cannot be written is waited for.
+    """
+
+    def __init__(self, settings: Config, name: str, feed: str, wait_s: float) -> None:
+        self._settings, self._name, self._feed, self._wait_s = settings, name, feed, wait_s
+        self._ingest: Ingest | None = None
+        self._pending, self._bytes = 0, 0
+        self.stored = 0
+        """Frames on the tape by this import."""
+        self.written = 0
+        """Of these, those that were not told yet."""
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._ingest is None:
+            return
+        # What broke says more than what closing the tapes then meets.
+        with contextlib.suppress(TapeError, OSError) if kind else contextlib.nullcontext():
+            self._ingest.close()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much waits as is put onto the tapes at once."""
+        return self._pending >= FLUSH_FRAMES or self._bytes >= FLUSH_BYTES
+
+    @property
+    def dead_letters(self) -> int:
+        """How many frames could not be decoded."""
+        count: int = self._ingest.stats()["dead_letters"] if self._ingest else 0
+        return count
+
+    def receive(self, captured: Captured, ts: int) -> None:
+        """Takes in a frame that was received at `ts`."""
+        if self._ingest is None:
+            options = self._settings.tape.settings()
+            self._ingest = Ingest(
+                self._settings.data,
+                self._name,
+                self._feed,
+                ts_first=ts,
+                pending_bytes_max=PENDING_BYTES_MAX,
+                **options,
+            )
+            self._ingest.connected(CONNECTION, CONNECTION, ts)
+        self._ingest.receive(CONNECTION, captured.kind, ts, captured.body, captured.context)
+        self._pending += 1
+        self._bytes += len(captured.body) + len(captured.context)
+
+    def flush(self) -> None:
+        """Puts all that was taken in onto both tapes.
+
+        Raises:
+            DiskFullError: a tape could not be written for all the time that is waited.
+        """
+        if self._ingest is None:
+            return
+        ends = time.monotonic() + self._wait_s
+        is_told = False
+        self._ingest.flush()
+        while failure := self._failure(self._ingest.stats()):
+            if time.monotonic() >= ends:
+                raise DiskFullError(
+                    f"{failure}; {self.stored:,} frames of this import are on the tape of "
+                    f"{self._name}, and none behind them; make room and run the same again: it "
+                    "goes on there"
+                )
+            if not is_told:
+                problems.print(
+                    f"{failure}; waiting for up to {self._wait_s:g} s", markup=False, soft_wrap=True
+                )
+                is_told = True
+            time.sleep(RETRY_S)
+            self._ingest.flush()
+
+    def _failure(self, stats: Mapping[str, Any]) -> str | None:
+        """Returns why a tape cannot be written, and counts what is on the raw one."""
+        if not stats["pending_bytes"]:
+            self.stored += self._pending
+            self.written += self._pending
+            self._pending, self._bytes = 0, 0
+        failure: str | None = stats["failure"]
+        return failure
+
+    def take_written(self) -> int:
+        """Returns how many frames were written since the last call."""
+        count, self.written = self.written, 0
+        return count
+
+    def end(self, ts: int) -> None:
+        """Ends the import at `ts`, and puts what is left onto the tapes.
+
+        Raises:
+            TapeError: there is no normalized tape, or what `flush` raises.
+        """
+        if self._ingest is None:
+            return
+        self._ingest.end_session(ts)
+        self.flush()
+        if reason := self._ingest.degraded():
+            raise TapeError(f"the raw frames are kept; they are not normalized: {reason}")
 
 
 def _sizes(files: list[Path]) -> Iterator[tuple[int, Path]]:
