@@ -573,6 +573,48 @@ fn what_is_in_time_by_now_is_stored_at_the_end() {
 }
 
 #[test]
+fn line_that_is_behind_is_no_venue_that_counts_anew() {
+    // Twenty quotes a second on two lines, of which one is twenty seconds behind; the other is cut
+    // after a minute. What the late one brings until it is where the other was came before.
+    let mut rig = Rig::connected(2);
+    let lag = 400;
+    for at in 1..=2_400_i64 {
+        if at <= 1_200 {
+            rig.text(0, at * 50, &quote(at as u64 * 7));
+        }
+        if at == 1_200 {
+            rig.session(MarkerCode::Disconnected, 0, at * 50);
+        }
+        if at > lag {
+            rig.text(1, at * 50, &quote((at - lag) as u64 * 7));
+        }
+    }
+    assert_eq!(rig.quotes(), (1..=2_000).map(|id| id * 7).collect::<Vec<_>>());
+    assert_eq!(spans(&rig, GapCause::Reset), []);
+    assert_eq!(rig.count("stale.quote") + rig.count("duplicates"), 1_200);
+}
+
+#[test]
+fn what_is_set_aside_is_bounded_in_bytes() {
+    // Updates of 32,000 levels, 2 MiB each, of the year 2200: what is too much of them becomes dead
+    // letters at once, the rest in the end.
+    let mut rig = Rig::connected(1);
+    rig.text(0, 1, &depth(1, 1, 1));
+    let level = "[\"1.0\",\"2.0\"],";
+    let many = format!("\"b\":[{}", level.repeat(32_000));
+    for id in 2..=40 {
+        let body = depth(id, id, YEAR_2200_MS).replace("\"b\":[", &many);
+        rig.text(0, id as i64, &body);
+    }
+    let mut state = Vec::new();
+    rig.normalizer.snapshot(&mut state);
+    assert!(state.len() < 40 << 20, "{}", state.len());
+    assert!(rig.letters().len() > 20, "{}", rig.letters().len());
+    rig.session(MarkerCode::EndOfSession, RECORDER, 1_000);
+    assert_eq!(rig.letters(), (2..=40).map(|id| (TIME, id)).collect::<Vec<_>>());
+}
+
+#[test]
 fn gap_of_the_recorder_is_as_long_as_the_clocks_leave_open() {
     // Trades come three seconds late, by the way or by the clocks: nobody knows. What the recorder
     // shed from the tenth to the eleventh second happened then, or up to three seconds before.

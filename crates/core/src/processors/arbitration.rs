@@ -31,6 +31,7 @@ pub mod recent;
 mod run;
 mod stale;
 pub mod streams;
+pub mod trouble;
 pub mod venue_clock;
 mod window;
 

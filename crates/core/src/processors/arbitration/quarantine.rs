@@ -27,6 +27,9 @@ use crate::sequencing::Rule;
 const AGREEING: usize = 3;
 /// How long an event is set aside at most, on the arbiter's own clock, in ns.
 const WAIT_NS: i64 = 60_000_000_000;
+/// So many bytes of events wait at most, of all streams together: beyond that, the oldest of the
+/// stream that one more comes of become dead letters.
+const BYTES_MOST: usize = 32 << 20;
 /// A venue that lost more than this at once is taken to count anew.
 const MISSING_MOST: u64 = 1 << 32;
 
@@ -43,6 +46,8 @@ struct Admission {
 #[derive(Debug, Default)]
 pub struct Quarantine {
     runs: BTreeMap<u32, Run>,
+    /// Bytes of all events that wait.
+    bytes: usize,
 }
 
 impl Quarantine {
@@ -50,6 +55,41 @@ impl Quarantine {
     pub fn deadline(&self) -> i64 {
         let open = self.runs.values().filter(|run| !run.held.is_empty());
         open.map(|run| run.deadline).min().unwrap_or(i64::MAX)
+    }
+
+    /// Adds an event to those of a stream.
+    fn add(&mut self, place: usize, event: &Event, suspect: Suspect, begun: Run) {
+        self.bytes += suspect.bytes.len();
+        let deadline = begun.deadline;
+        let run = self.runs.entry(place as u32).or_insert(begun);
+        run.said.push((event.sequence, event.ts_event, event.content));
+        if run.held.is_empty() {
+            run.deadline = deadline;
+        }
+        run.held.push(suspect);
+    }
+
+    /// Takes out the oldest event of a stream beyond those that may wait.
+    fn trim(&mut self, place: usize) -> Option<(Suspect, DecodeReason)> {
+        let run = self.runs.get_mut(&(place as u32))?;
+        let oldest = run.trim(self.bytes > BYTES_MOST)?;
+        self.bytes -= oldest.bytes.len();
+        Some((oldest, run.reason))
+    }
+
+    /// Takes out the events of a stream that wait; what they said is still known.
+    fn take_held(&mut self, place: u32) -> Option<(Vec<Suspect>, DecodeReason)> {
+        let run = self.runs.get_mut(&place)?;
+        let held = std::mem::take(&mut run.held);
+        self.bytes -= bytes_of(&held);
+        Some((held, run.reason))
+    }
+
+    /// Takes out the run of a stream.
+    fn remove(&mut self, place: usize) -> Option<Run> {
+        let run = self.runs.remove(&(place as u32))?;
+        self.bytes -= bytes_of(&run.held);
+        Some(run)
     }
 
     /// Writes all to a snapshot.
@@ -68,11 +108,16 @@ impl Quarantine {
     pub fn read(state: &mut StateReader<'_>) -> Result<Self> {
         let mut quarantine = Self::default();
         for _ in 0..state.length(29)? {
-            let place = state.u32()?;
-            quarantine.runs.insert(place, Run::read(state)?);
+            let (place, run) = (state.u32()?, Run::read(state)?);
+            quarantine.bytes += bytes_of(&run.held);
+            quarantine.runs.insert(place, run);
         }
         Ok(quarantine)
     }
+}
+
+fn bytes_of(held: &[Suspect]) -> usize {
+    held.iter().map(|suspect| suspect.bytes.len()).sum()
 }
 
 impl Arbiter {
@@ -103,15 +148,10 @@ impl Arbiter {
         let deadline = self.elapsed.saturating_add(WAIT_NS);
         let suspect =
             Suspect { offset: self.offset, line: self.lines.line().serial, bytes: bytes.to_vec() };
-        let run = self.quarantine.runs.entry(place as u32);
-        let empty = || Run { reason, held: Vec::new(), said: Vec::new(), deadline };
-        let run = run.or_insert_with(empty);
-        run.said.push((event.sequence, event.ts_event, event.content));
-        if run.held.is_empty() {
-            run.deadline = deadline;
-        }
-        run.held.push(suspect);
-        let is_agreed = run.said.len() >= AGREEING;
+        let begun = Run { reason, held: Vec::new(), said: Vec::new(), deadline };
+        self.quarantine.add(place, event, suspect, begun);
+        let run = self.quarantine.runs.get(&(place as u32));
+        let is_agreed = run.is_some_and(|run| run.said.len() >= AGREEING);
         if reason == DecodeReason::ImplausibleTime {
             self.streams.clock.count_beyond(event.ts_event, event.ts_recv);
         }
@@ -146,11 +186,9 @@ impl Arbiter {
         !self.streams.clock.is_set() || self.streams.clock.is_quiet(self.elapsed)
     }
 
-    /// Keeps a run of events that are not believed within its bound.
+    /// Keeps what is set aside within its bounds.
     fn trim(&mut self, place: usize, out: &mut Records) {
-        let Some(run) = self.quarantine.runs.get_mut(&(place as u32)) else { return };
-        let reason = run.reason;
-        if let Some(oldest) = run.trim() {
+        while let Some((oldest, reason)) = self.quarantine.trim(place) {
             self.letters(&[oldest], reason, out);
         }
     }
@@ -228,7 +266,7 @@ impl Arbiter {
 
     /// Passes on what is set aside of a stream: the venue began anew.
     fn admit(&mut self, place: usize, out: &mut Records) -> Result<()> {
-        let Some(run) = self.quarantine.runs.remove(&(place as u32)) else { return Ok(()) };
+        let Some(run) = self.quarantine.remove(place) else { return Ok(()) };
         self.streams.at(place).state &= !SUSPECT;
         let last = self.streams.at(place).last;
         let is_ahead = run.first() > last;
@@ -325,10 +363,10 @@ impl Arbiter {
                 && suspect.sequence < event.sequence
                 && event.sequence - suspect.sequence <= LATE_MOST
         };
-        let run = self.quarantine.runs.get_mut(&(place as u32));
-        let in_time = run.filter(|run| run.reason == DecodeReason::ImplausibleSequence);
-        let held = in_time.map(|run| std::mem::take(&mut run.held)).unwrap_or_default();
-        for suspect in held {
+        let run = self.quarantine.runs.get(&(place as u32));
+        let in_time = run.is_some_and(|run| run.reason == DecodeReason::ImplausibleSequence);
+        let held = if in_time { self.quarantine.take_held(place as u32) } else { None };
+        for suspect in held.map(|held| held.0).unwrap_or_default() {
             match Event::read(&suspect.bytes, &self.feed.rules) {
                 Some(found) if is_late(&found) => {
                     self.write(&found, &suspect.bytes, FLAG_OUT_OF_ORDER, out)?;
@@ -348,7 +386,7 @@ impl Arbiter {
     /// Makes dead letters of what is set aside of a stream, and forgets it.
     fn reject(&mut self, place: usize, out: &mut Records) {
         self.streams.at(place).state &= !SUSPECT;
-        if let Some(run) = self.quarantine.runs.remove(&(place as u32)) {
+        if let Some(run) = self.quarantine.remove(place) {
             self.letters(&run.held, run.reason, out);
             self.renew_deadline();
         }
@@ -392,8 +430,7 @@ impl Arbiter {
         for place in over.map(|(&place, _)| place).collect::<Vec<_>>() {
             if self.is_cleared(place as usize) || self.is_last_word(place) {
                 self.admit(place as usize, out)?;
-            } else if let Some(run) = self.quarantine.runs.get_mut(&place) {
-                let (held, reason) = (std::mem::take(&mut run.held), run.reason);
+            } else if let Some((held, reason)) = self.quarantine.take_held(place) {
                 self.letters(&held, reason, out);
             }
         }

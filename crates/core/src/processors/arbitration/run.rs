@@ -42,12 +42,13 @@ impl Run {
         self.said.last().map_or(0, |said| said.0)
     }
 
-    /// Forgets the oldest beyond those that may wait.
-    pub fn trim(&mut self) -> Option<Suspect> {
+    /// Takes out the oldest beyond those that may wait; with `is_full` none may.
+    pub fn trim(&mut self, is_full: bool) -> Option<Suspect> {
         if self.said.len() > HELD_MOST {
             self.said.remove(0);
         }
-        (self.held.len() > HELD_MOST).then(|| self.held.remove(0))
+        let is_over = self.held.len() > HELD_MOST || (is_full && !self.held.is_empty());
+        is_over.then(|| self.held.remove(0))
     }
 
     /// Whether `event` is one of them again, as another line brings it.

@@ -81,6 +81,11 @@ impl Arbiter {
         bytes: &[u8],
         out: &mut Records,
     ) -> Result<bool> {
+        if self.streams.is_repetition(place, event) {
+            // Those before it were repetitions as well.
+            self.streams.at(place).state &= !streams::STALE;
+            return Ok(false);
+        }
         let stream = *self.streams.at(place);
         let elapsed = self.elapsed;
         let run = &mut self.streams.trouble(place).stale;

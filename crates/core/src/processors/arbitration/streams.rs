@@ -6,12 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::event::Event;
-use super::hold::Hold;
 use super::lines::Line;
 use super::plausible::{is_contrary, steps_back, USUAL_BITS};
-use super::ranges::Ranges;
 use super::recent::Recent;
-use super::stale::Stale;
+use super::trouble::Trouble;
 use super::venue_clock::VenueClock;
 use super::window::{Taken, Window};
 use crate::error::{DecodeReason, Result};
@@ -56,19 +54,6 @@ pub struct Stream {
     pub state: u8,
     /// Bits of the largest step between two sequences that was an ordinary one.
     pub stride: u8,
-}
-
-/// What only troubled streams need.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trouble {
-    /// Sequences that are missing.
-    pub missing: Ranges,
-    /// Sequences that came from the venue's history and not live.
-    pub history: Ranges,
-    /// Events that wait.
-    pub hold: Hold,
-    /// Events dropped as stale since the last that was passed on.
-    pub stale: Stale,
 }
 
 /// What is to be done with an event.
@@ -178,7 +163,7 @@ impl Streams {
         stream.line = line.serial;
         stream.group = line.group;
         if event.is_compared() {
-            self.recent[stream.recent as usize].push(event.sequence, event.content);
+            self.recent[stream.recent as usize].push(event.sequence, event.content, event.ts_recv);
         }
         true
     }
@@ -256,12 +241,18 @@ impl Streams {
             stream.recent = self.recent.len() as u32;
             self.recent.push(Recent::default());
         }
-        self.recent[stream.recent as usize].push(event.sequence, event.content);
+        self.recent[stream.recent as usize].push(event.sequence, event.content, event.ts_recv);
     }
 
     /// What the event of that sequence said, if it was passed on lately.
     fn recalled(&self, place: usize, sequence: u64) -> Option<u32> {
         self.recent.get(self.table[place].recent as usize)?.find(sequence)
+    }
+
+    /// Whether an event comes again that was passed on minutes ago, as far as that is remembered.
+    pub fn is_repetition(&self, place: usize, event: &Event) -> bool {
+        let recent = self.recent.get(self.table[place].recent as usize);
+        recent.is_some_and(|recent| recent.is_sample(event.sequence, event.content))
     }
 
     /// Moves the stream on to `event`, forgetting all sequences before it.
@@ -444,10 +435,7 @@ impl Streams {
         state.length(self.trouble.len());
         for (&place, trouble) in &self.trouble {
             state.u32(place);
-            trouble.missing.write(state);
-            trouble.history.write(state);
-            trouble.hold.write(state);
-            trouble.stale.write(state);
+            trouble.write(state);
         }
         state.length(self.windows.len());
         for windows in &self.windows {
@@ -481,11 +469,7 @@ impl Streams {
         }
         for _ in 0..state.length(4)? {
             let place = state.u32()?;
-            let missing = Ranges::read(state)?;
-            let history = Ranges::read(state)?;
-            let hold = Hold::read(state)?;
-            let stale = Stale::read(state)?;
-            streams.trouble.insert(place, Trouble { missing, history, hold, stale });
+            streams.trouble.insert(place, Trouble::read(state)?);
         }
         for _ in 0..state.length(8)? {
             let mut windows = Vec::new();
