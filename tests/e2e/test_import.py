@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -348,3 +349,31 @@ def test_the_end_of_an_import_tells_it_from_the_whole_folder(tmp_path: Path):
     assert shown.stdout.rstrip().endswith("frames, 1 gap"), shown.stdout
     found = tape("gaps", cwd=tmp_path)
     assert "missing" in found.stdout, found.stdout
+
+
+def test_capture_of_another_feed_than_its_source_is_refused(tmp_path: Path):
+    # Imported with the wrong feed, then with the right one, the same lines and one more: nothing
+    # of it is there under that name already, and nobody is told that all is well.
+    write_capture(tmp_path / "capture.txt", list(range(1, 51)))
+    imported(tmp_path, "capture.txt")
+    write_capture(tmp_path / "more.txt", list(range(1, 52)))
+    for name in ("capture.txt", "more.txt"):
+        shown = tape("import", "binance-usdm", name, "--source", "binance-spot", cwd=tmp_path)
+        assert (shown.returncode, shown.stdout) == (2, ""), shown.stderr
+        assert "binance-spot in data holds frames of binance-spot, not of binance-usdm" in (
+            shown.stderr
+        )
+        assert "--source NAME" in shown.stderr
+    assert on_tape(tmp_path) == (50, 50)
+
+
+def test_frames_that_were_not_normalized_are_when_they_are_imported_again(tmp_path: Path):
+    # A raw tape alone, as an import that was stopped can leave it.
+    write_capture(tmp_path / "capture.txt", list(range(1, 51)))
+    imported(tmp_path, "capture.txt")
+    raw = "tape/binance-spot/market-data.raw"
+    shutil.copytree(tmp_path / "data" / raw, tmp_path / "more" / raw)
+    imported(tmp_path, "capture.txt", "--data", "more")
+    assert TapeReader(tmp_path / "more" / raw).end == TapeReader(tmp_path / "data" / raw).end
+    words = ("query", "select count(*) as n from trades", "--format", "json", "--data", "more")
+    assert json.loads(tape(*words, cwd=tmp_path).stdout) == [{"n": 50}]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tapeworks._core import Decoder, Ingest, TapeReader, TapeWriter
+from tapeworks._core import Decoder, Ingest, TapeReader, TapeWriter, numbers
 from tapeworks.cli.command import Application, ending_with
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.held import Held
@@ -82,6 +82,7 @@ def import_frames(
     settings = replace(settings, data=data or settings.data, feeds={name: None})
     _check(feed, files, Captures(feed, symbol, stream))
     with registered(settings.data, "import", name), lock_sources(settings.data, [name]):
+        _check_feed(settings, name, feed)
         writer = _Writer(settings, name, feed, wait)
         _import(settings, name, feed, files, Captures(feed, symbol, stream), writer)
 
@@ -201,6 +202,20 @@ def _check(feed: str, files: list[Path], captures: Captures) -> None:
         raise FeedError(f"expected frames, got none in {', '.join(map(str, files))}")
 
 
+def _check_feed(settings: Config, name: str, feed: str) -> None:
+    """Refuses frames of another feed than those that the source holds."""
+    raw = settings.data / "tape" / name / RAW
+    blobs = TapeReader(raw).read_blobs() if any(raw.glob("*")) else None
+    number = blobs[0].feed if blobs else numbers("feed")[feed]
+    if number != numbers("feed")[feed]:
+        [held] = [each for each, one in numbers("feed").items() if one == number]
+        raise ConfigError(
+            f"{name} in {settings.data} holds frames of {held}, not of {feed}: nothing was "
+            "imported; import them as a source of their own (--source NAME), or into another "
+            "folder (--data)"
+        )
+
+
 def _ingest(
     settings: Config,
     name: str,
@@ -217,7 +232,7 @@ def _ingest(
     if any(raw.glob("*")):
         # What a loss of power left of its end is settled first.
         TapeWriter(raw, kind="blobs").close()
-    ts, done, found = 0, 0, 0
+    ts, done, found, ts_found = 0, 0, 0, 0
     failure: FeedError | ConfigError | None = None
     with writer:
         try:
@@ -229,7 +244,7 @@ def _ingest(
                         writer.flush()
                         held = Held(raw, name, captured.ts_recv)
                     if held.has(captured):
-                        found += 1
+                        found, ts_found = found + 1, captured.ts_recv
                         continue
                     # Receipt never goes back on a tape; captures may overlap a little.
                     ts = max(ts, held.newest, captured.ts_recv)
@@ -243,6 +258,9 @@ def _ingest(
         except (FeedError, ConfigError) as error:
             # What is before it is imported all the same.
             failure = error
+        if found:
+            # What an import that was stopped left of them is normalized also where nothing is new.
+            writer.open(ts_found)
         writer.end(ts)
         yield writer.take_written(), writer.dead_letters, done
         if failure is not None:
@@ -260,6 +278,7 @@ class _Writer:
     def __init__(self, settings: Config, name: str, feed: str, wait_s: float) -> None:
         self._settings, self._name, self._feed, self._wait_s = settings, name, feed, wait_s
         self._ingest: Ingest | None = None
+        self._has_begun = False
         self._pending, self._bytes = 0, 0
         self.stored = 0
         """Frames on the tape by this import."""
@@ -287,20 +306,26 @@ class _Writer:
         count: int = self._ingest.stats()["dead_letters"] if self._ingest else 0
         return count
 
-    def receive(self, captured: Captured, ts: int) -> None:
-        """Takes in a frame that was received at `ts`."""
+    def open(self, ts: int) -> Ingest:
+        """Opens the tapes, unless they are open. Without a frame nothing is written to them."""
         if self._ingest is None:
-            options = self._settings.tape.settings()
             self._ingest = Ingest(
                 self._settings.data,
                 self._name,
                 self._feed,
                 ts_first=ts,
                 pending_bytes_max=PENDING_BYTES_MAX,
-                **options,
+                **self._settings.tape.settings(),
             )
-            self._ingest.connected(CONNECTION, CONNECTION, ts)
-        self._ingest.receive(CONNECTION, captured.kind, ts, captured.body, captured.context)
+        return self._ingest
+
+    def receive(self, captured: Captured, ts: int) -> None:
+        """Takes in a frame that was received at `ts`."""
+        ingest = self.open(ts)
+        if not self._has_begun:
+            ingest.connected(CONNECTION, CONNECTION, ts)
+            self._has_begun = True
+        ingest.receive(CONNECTION, captured.kind, ts, captured.body, captured.context)
         self._pending += 1
         self._bytes += len(captured.body) + len(captured.context)
 
@@ -310,7 +335,7 @@ class _Writer:
         Raises:
             DiskFullError: a tape could not be written for all the time that is waited.
         """
-        if self._ingest is None:
+        if self._ingest is None or not self._has_begun:
             return
         ends = time.monotonic() + self._wait_s
         is_told = False
@@ -352,8 +377,9 @@ class _Writer:
         """
         if self._ingest is None:
             return
-        self._ingest.end_session(ts)
-        self.flush()
+        if self._has_begun:
+            self._ingest.end_session(ts)
+            self.flush()
         if reason := self._ingest.degraded():
             raise TapeError(f"the raw frames are kept; they are not normalized: {reason}")
 
