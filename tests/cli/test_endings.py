@@ -15,13 +15,23 @@ from tests.jobs.damages import obey_modes
 
 import tapeworks as tw
 from conftest import RecordMaker, SpineFolder
+from tapeworks._core import TapeReader
 from tapeworks.cli.app import SAME_INTERRUPT_S, Interrupts
+from tapeworks.register import supervisors
 from tapeworks.views.interruptible import run_interruptibly
 
 START = "from tapeworks.cli import main; main()"
 ENDLESS = "select count(*) from range(1_000_000) a, range(1_000_000) b, range(1_000_000) c"
 ENDED_EARLY = (("recorder", "binance-spot", 3), ("derive", "binance-spot", 0))
 QUESTIONS = (["query", "select count(*) from trades"], ["status", "--once"], ["gaps"])
+
+
+REGISTERED = """
+import pathlib, sys
+from tapeworks.register import registered
+with registered(pathlib.Path("data"), "worker", sys.argv[1]):
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +231,103 @@ def test_broken_pipe_of_anything_else_is_an_error(stored):
     )
     found, told = with_a_reader_that_is_gone(stored, [sys.executable, "-c", code, "gaps"], "stdout")
     assert (found, told) == (1, "tape: Broken pipe: what reads it is gone\n")
+
+
+def unread(tape, *words, code):
+    """Runs `tape` with nobody who reads its output, to an end with `code`; returns what it told."""
+    command = [sys.executable, "-c", START, *map(str, words)]
+    found, told = with_a_reader_that_is_gone(tape.folder, command, "stdout")
+    assert found == code, told
+    return told
+
+
+def test_recording_that_nobody_watches_is_recorded(tape, start):
+    # Its exit code is that of the work: a sink fails from the first to the last.
+    (tape.folder / "data").mkdir()
+    (tape.folder / "data/lake").write_text("no folder")
+    simulator = start("--symbols", "BTCUSDT", "--rate", 100)
+    where = (f"ws_url={simulator.ws_url}", f"rest_url={simulator.rest_url}")
+    words = ("binance", "BTCUSDT", "--set", where[0], "--set", where[1], "--seconds", 6)
+    assert unread(tape, "record", *words, code=1) == ""
+    tapes = tape.folder / "data/tape/binance-spot"
+    assert TapeReader(tapes / "market-data.raw").end > 10
+    assert TapeReader(tapes / "market-data.book").end > 0
+
+
+def test_all_of_a_lake_is_rebuilt_where_nobody_reads_it(tape):
+    said = '{"e":"trade","s":"BTCUSDT","t":%d,"p":"1","q":"1","E":%d,"T":%d,"m":false,"M":true}'
+    at = [1_723_161_255_000_000 + number * 1_000_000 for number in range(20)]
+    lines = [
+        f'{ts}000 {{"stream":"btcusdt@trade","data":{said % (number, ts, ts)}}}\n'
+        for number, ts in enumerate(at)
+    ]
+    (tape.folder / "capture.txt").write_text("".join(lines))
+    for name in ("one", "two"):
+        words = ("binance-spot", "capture.txt", "--source", name)
+        assert unread(tape, "import", *words, code=0) == ""
+    count = ("query", "select venue, count(*) as n from trades group by all order by all", "-fjson")
+    stored = tape.answer(*count)
+    assert stored == [{"venue": "one", "n": 20}, {"venue": "two", "n": 20}]
+    lake = tape.folder / "data/lake"
+    commits = {path.relative_to(lake) for path in lake.glob("_commits/*/*.json")}
+    assert {path.parts[1] for path in commits} == {"one", "two"}
+    for path in commits:
+        (lake / path).unlink()
+    assert unread(tape, "lake", "rebuild", code=0) == ""
+    assert {path.relative_to(lake) for path in lake.glob("_commits/*/*.json")} >= commits
+    tape.run("lake", "verify")
+    assert tape.answer(*count) == stored
+
+
+def test_everything_is_stopped_where_nobody_reads_it(tape):
+    running = [
+        subprocess.Popen([sys.executable, "-c", REGISTERED, name], cwd=tape.folder, stdin=-1)
+        for name in ("one", "two")
+    ]
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(supervisors(tape.folder / "data"))) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert unread(tape, "down", code=0) == ""
+        assert [one.wait(10) != 0 for one in running] == [True, True]
+    finally:
+        for one in running:
+            one.kill()
+            one.communicate()
+
+
+def test_work_is_done_and_told_where_its_output_is_full(tape):
+    (tape.folder / "capture.txt").write_text('1723161255000000000 {"stream":"x"}\n')
+    # No frame of it can be decoded: that stays the exit code.
+    for words, code in ((["import", "binance-spot", "capture.txt"], 3), (["config", "example"], 1)):
+        found = redirected(tape.folder, words, "> /dev/full")
+        told = found.stderr.decode().splitlines()
+        assert found.returncode == code, told
+        assert told[-1] == "tape: cannot write to standard output: No space left on device"
+    assert tape.run("status", "--once").count("binance-spot") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["nothing"], 2),
+        (["query", "select * from nothing"], 1),
+        (["query", "select 1 from bars"], 0),
+        (["verify", "nothing"], 2),
+    ],
+)
+def test_exit_code_stands_where_errors_cannot_be_told(stored, words, code):
+    assert redirected(stored, words, "2> /dev/full").returncode == code
+    command = [sys.executable, "-c", START, *words]
+    assert with_a_reader_that_is_gone(stored, command, "stderr") == (code, None)
+    assert redirected(stored, words, "> /dev/full 2> /dev/full").returncode == (code or 1)
+
+
+def test_help_may_be_read_in_part(stored):
+    for words in (["--help"], ["query", "--help"], ["repair", "--help"], ["--version"]):
+        command = [sys.executable, "-c", START, *words]
+        assert with_a_reader_that_is_gone(stored, command, "stdout") == (0, "")
 
 
 @pytest.mark.parametrize("words", QUESTIONS)

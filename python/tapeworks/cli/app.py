@@ -5,10 +5,8 @@ use, and every error that Tapeworks raises on purpose, ends as one line on stder
 of the list below; `--debug` (or `TAPEWORKS_DEBUG=1`) shows the traceback as well.
 """
 
-import contextlib
 import difflib
 import importlib
-import io
 import signal
 import sys
 import time
@@ -21,7 +19,15 @@ from typer.core import TyperCommand, TyperGroup
 
 import tapeworks.errors as errors
 from tapeworks import __version__
-from tapeworks.cli.command import ERRORS, OUTPUT, discard_output, is_of_output, write_epilog
+from tapeworks.cli.command import write_epilog
+from tapeworks.cli.streams import (
+    OUTPUT,
+    close_output,
+    discard_output,
+    end_without_reader,
+    is_of_output,
+    open_streams,
+)
 from tapeworks.config import redact
 from tapeworks.printable import printable, show_all_characters
 
@@ -99,26 +105,6 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-class Output(io.FileIO):
-    """Standard output or error, whose errors say that they are its own."""
-
-    def __init__(self, descriptor: int, told: str) -> None:
-        super().__init__(descriptor, "w", closefd=False)
-        self._told = told
-
-    def write(self, data: Any, /) -> int:
-        """Writes `data`.
-
-        Raises:
-            OSError: the disk is full, or the like.
-        """
-        try:
-            return super().write(data)
-        except OSError as error:
-            error.filename = self._told
-            raise
-
-
 class Commands(TyperGroup):
     """Loads a command when it is called."""
 
@@ -147,6 +133,8 @@ class Commands(TyperGroup):
         module = importlib.import_module(f"tapeworks.cli.{COMMANDS[name].module}")
         command = typer.main.get_command(module.app)
         command.name = name
+        if COMMANDS[name].panel == LOOK:
+            end_without_reader()
         # From here on there may be something to tidy up: Ctrl-C is an exception again.
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, Interrupts())
@@ -223,11 +211,13 @@ def options(
 
 def main() -> None:
     """Runs `tape` and ends the process with the exit code of what happened."""
-    sys.stdout = _named(sys.stdout, 1, OUTPUT)
-    sys.stderr = _named(sys.stderr, 2, ERRORS)
+    open_streams()
     show_all_characters(sys.stdout, sys.stderr)
     try:
         code = _run()
+        if (error := close_output()) is not None:
+            told = f"cannot write to {OUTPUT}: {error.strerror or error}"
+            code = _refuse("tape", told, code or EXIT_FAILED)
     except KeyboardInterrupt:
         # It came while what the command had left behind was put in words.
         code = EXIT_INTERRUPTED
@@ -237,25 +227,9 @@ def main() -> None:
     sys.exit(code)
 
 
-def _named(file: Any, descriptor: int, told: str) -> Any:
-    if not isinstance(file, io.TextIOWrapper):
-        return file
-    return io.TextIOWrapper(
-        io.BufferedWriter(Output(descriptor, told)),
-        file.encoding,
-        file.errors,
-        line_buffering=file.line_buffering,
-    )
-
-
 def _run() -> int:
     try:
-        code = int(typer.main.get_command(app).main(prog_name="tape", standalone_mode=False) or 0)
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            discard_output()
-        return code
+        return int(typer.main.get_command(app).main(prog_name="tape", standalone_mode=False) or 0)
     except errors.TapeworksError as error:
         return _refuse("tape", str(error), exit_code(error))
     except typer.TyperException as error:
@@ -297,7 +271,5 @@ def _wrong_use(error: typer.TyperException) -> int:
 
 
 def _refuse(command: str, told: str, code: int) -> int:
-    with contextlib.suppress(BrokenPipeError):
-        # Nobody reads it: the exit code says it.
-        typer.secho(redact(printable(f"{command}: {told}")), err=True, fg=typer.colors.RED)
+    typer.secho(redact(printable(f"{command}: {told}")), err=True, fg=typer.colors.RED)
     return code

@@ -4,7 +4,6 @@ Help is text, not boxes: no other library is loaded for it, and it reads the sam
 """
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-OUTPUT, ERRORS = "standard output", "standard error"
+from tapeworks.cli.streams import discard_output, is_of_output
 
 
 def write_epilog(text: str | None, formatter: Any) -> None:
@@ -20,18 +19,6 @@ def write_epilog(text: str | None, formatter: Any) -> None:
     if text:
         formatter.write_paragraph()
         formatter.write(text.rstrip() + "\n")
-
-
-def is_of_output(error: BaseException | None) -> bool:
-    """Whether what we print failed to be written: what else breaks is no end of its reader."""
-    return isinstance(error, OSError) and error.filename in (OUTPUT, ERRORS)
-
-
-def discard_output() -> None:
-    """Lets go of what is still buffered and cannot be written: it must not complain at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
 
 
 @contextlib.contextmanager

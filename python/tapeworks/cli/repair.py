@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tapeworks._core import Decoder
-from tapeworks.cli.command import Application, ending_with
+from tapeworks.cli.command import Application
 from tapeworks.cli.options import ConfigOption, DataOption, recorded
 from tapeworks.cli.settings import load
 from tapeworks.errors import ConfigError, TapeworksError
@@ -51,15 +51,15 @@ def repair_data(
     if not plans:
         typer.echo(f"nothing is damaged in {settings.data}")
         return
-    with ending_with(0 if yes else 1):
-        for plan in plans:
-            typer.echo(f"{plan.source}:")
-            for fault in plan.faults:
-                typer.echo(f"  damaged: {fault}")
-            for step in plan.steps() if not yes else ():
-                typer.echo(f"  would: {step}")
-        if not yes:
-            typer.echo("nothing was changed; `tape repair --yes` does it")
+    for plan in plans:
+        typer.echo(f"{plan.source}:")
+        for fault in plan.faults:
+            typer.echo(f"  damaged: {fault}")
+        for step in plan.steps() if not yes else ():
+            typer.echo(f"  would: {step}")
+    if not yes:
+        typer.echo("nothing was changed; `tape repair --yes` does it")
+        raise typer.Exit(1)
     decoders = [_decoder(settings, plan, feed) for plan in plans]
     for plan, (decoder, native) in zip(plans, decoders, strict=True):
         _repair_and_print(settings, plan, decoder, native)
@@ -88,11 +88,8 @@ def _decoder(settings: Config, plan: Plan, feed: str) -> tuple[Any | None, str]:
 
 
 def _repair_and_print(settings: Config, plan: Plan, decoder: Any | None, native: str) -> None:
-    report = repair(settings, plan, decoder, native)
-    with ending_with(0):
-        # The next source is repaired also where nobody reads this.
-        for told in report_lines(report):
-            typer.echo(f"{plan.source}: {told}")
+    for told in report_lines(repair(settings, plan, decoder, native)):
+        typer.echo(f"{plan.source}: {told}")
 
 
 def report_lines(report: Report) -> list[str]:
