@@ -91,6 +91,31 @@ def test_time_that_was_not_recorded_is_never_complete(twice, where):
     ]
 
 
+def test_what_begins_and_ends_together_is_complete_though_not_at_one_instant(spine, maker):
+    # Two sources of one command, of which one is a second later; another time it is ten.
+    other = type(spine)(spine.path, "binance-usdm")
+    for one, late in ((spine, 0), (other, SECOND)):
+        begin(one, maker, START + late)
+        one.append(maker.definitions())
+        one.append(maker.trades(1_000))
+        end(one, maker, START + 100 * SECOND + late)
+        one.derive()
+    opened = tw.open(spine.path)
+    both = opened.coverage()
+    assert both.is_complete
+    span = f"{format_time(START + SECOND)} to {format_time(START + 100 * SECOND)}"
+    assert both.summary()[0] == f"complete from {span}: no gaps"
+    # Who asks for a range is told of each instant of it.
+    asked = opened.coverage(None, START, START + 100 * SECOND)
+    assert findings(asked) == [("not_recorded", text(START), text(START + SECOND))]
+    begin(other, maker, START + 110 * SECOND, START + 101 * SECOND)
+    end(other, maker, START + 120 * SECOND)
+    other.derive()
+    found = findings(opened.coverage())
+    assert ("not_recorded", text(START + 100 * SECOND), text(START + 120 * SECOND)) in found
+    other.close()
+
+
 def test_gaps_that_were_not_derived_are_not_known(twice, maker):
     # A gap stands on the normalized tape; the ledger is behind it. Then it is in the ledger.
     begin(twice, maker, START + 2 * HOUR, START + HOUR + 100 * SECOND)

@@ -152,7 +152,7 @@ def one_line(state: PipelineState) -> str:
         told = [f"{source.name}: {raw.items if raw else 0:,} frames"]
         if raw and state.elapsed_s > 0:
             told.append(f"{amount(raw.per_s)} frames/s")
-        told.append(f"{lag:,} items to derive")
+        told.append(f"{lag:,} item{'' if lag == 1 else 's'} to derive")
         if books:
             told.append(f"{verified} of {len(books)} books verified")
         told.append(gaps_text(source) or "gaps not known")

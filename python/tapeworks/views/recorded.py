@@ -12,6 +12,8 @@ NOT_RECORDED, NOT_YET_KNOWN = "not_recorded", "not_yet_known"
 NOT_SUBSCRIBED, REFUSED, SILENT = "not_subscribed", "refused", "silent"
 NOT_KNOWN = "not_known"
 KLINE = "kline"
+EDGE_NS = 5_000_000_000
+"""Within so much, in ns, all that is recorded together begins, and ends."""
 Asked = tuple[int | None, int | None]
 """A range in ns. A side is open where nothing was recorded on it."""
 Channels = Sequence[tuple[str, ...]] | None
@@ -154,14 +156,21 @@ def asked_range(
 ) -> Asked:
     """Returns the range that is asked about: an open side ends where the recording does.
 
-    Of a side on which nothing was recorded, it stays open.
+    Sources and lines do not begin and end at one instant: it begins with the last of those that
+    begin within `EDGE_NS`, and ends likewise. What is lost outside of it is in the ledger all the
+    same. Of a side on which nothing was recorded, it stays open.
     """
     own = [_own_ranges(each, wanted[each.source]) for each in recorded]
+    carried = [one.covered(each) for each in recorded for one in wanted[each.source]]
     every = [each.ranges for each in recorded]
-    for held in (own, every):
-        edges = [edge for ranges in held for span in ranges for edge in span]
-        low = min(edges, default=None) if first is None else first
-        high = max(edges, default=None) if last is None else last
+    for held in ([*own, *carried], own, every):
+        begun = [ranges[0][0] for ranges in held if ranges]
+        ended = [max(end for _, end in ranges) for ranges in held if ranges]
+        low, high = first, last
+        if low is None and begun:
+            low = max(start for start in begun if start <= min(begun) + EDGE_NS)
+        if high is None and ended:
+            high = min(end for end in ended if end >= max(ended) - EDGE_NS)
         if low is not None and high is not None and low < high:
             return low, high
     return first, last
