@@ -15,9 +15,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.jobs.damages import obey_modes
 
+from conftest import RecordMaker, SpineFolder
 from tapeworks.cli.output import Format, as_table, write_result
 
 WRITE = """
@@ -151,6 +153,36 @@ def test_link_and_pipe_are_written_through(tmp_path: Path):
     writer.start()
     assert (tmp_path / "pipe").read_text() == "number\n1\n2\n"
     writer.join()
+
+
+SHELL = """
+show() { "$PYTHON" -c "$0" query "select 7 as n" -f csv "$@"; }
+show -o /dev/stdout | cat > piped
+show -o >(cat > substituted; echo > done)
+echo before > grown; show -o /dev/stdout >> grown; echo after >> grown
+show -o /dev/null
+"$PYTHON" -c "$0" query "select 7 as n" -f parquet -o /dev/stdout > n.parquet
+until [ -e done ]; do sleep 0.01; done
+"""
+
+
+def test_names_of_pipes_and_devices_are_outputs(tmp_path: Path, spine: SpineFolder):
+    # A pipe has no path behind its name, and a file that is open already keeps what it holds.
+    spine.append(RecordMaker().definitions())
+    start = "from tapeworks.cli import main; main()"
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", SHELL, start],
+        env={**os.environ, "PYTHON": sys.executable},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "piped").read_text() == "n\n7\n"
+    assert (tmp_path / "substituted").read_text() == "n\n7\n"
+    assert (tmp_path / "grown").read_text() == "before\nn\n7\nafter\n"
+    assert pq.read_table(tmp_path / "n.parquet").to_pylist() == [{"n": 7}]
 
 
 def test_lists_in_csv_are_json(tmp_path: Path):

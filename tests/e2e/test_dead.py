@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from resource import RLIMIT_FSIZE, setrlimit
 from typing import Any
 
 import pytest
@@ -80,6 +81,16 @@ def test_imported_lines_that_are_no_messages_are_kept_as_well(tape: Any):
     with pytest.raises(QueryError, match="stored are"):
         tw.open(tape.folder / "data").dead_letters("2031-01-01")
     assert "is not held" in tape.refuse("dead", "--raw", "99", code=1)
+    # The file is there as a whole or not at all: on a disk that is full stays what was there.
+    (tape.folder / "frame").write_text("precious")
+    at = ("dead", "--raw", found[0]["raw_offset"], "--output")
+    full = tape.start(*at, "frame", preexec_fn=lambda: setrlimit(RLIMIT_FSIZE, (8, 8)))
+    assert "the file that was there is as it was" in full.communicate(timeout=60)[1]
+    assert (full.returncode, (tape.folder / "frame").read_text()) == (1, "precious")
+    assert "make it first" in tape.refuse(*at, "none/frame", code=2)
+    assert tape.run(*at, "/dev/stdout") == bad[0]
+    tape.run(*at, "frame")
+    assert (tape.folder / "frame").read_text() == bad[0]
 
 
 def test_recording_without_dead_letters_says_so(tape: Any):

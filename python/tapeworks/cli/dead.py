@@ -9,7 +9,7 @@ import typer
 
 from tapeworks.cli.command import Application
 from tapeworks.cli.options import DataOption
-from tapeworks.cli.output import Format, as_table, write_result
+from tapeworks.cli.output import Format, as_table, is_standard_output, write_result, written
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError, QueryError
 from tapeworks.views.result import Result
@@ -65,15 +65,16 @@ def _write_frame(found: Result, raw_offset: int, output: Path | None) -> None:
         held = ", ".join(str(row["raw_offset"]) for row in letters[:10]) or "none"
         problem = "is of more than one source: add --source" if len(frames) > 1 else "is not held"
         raise QueryError(f"the frame at raw offset {raw_offset} {problem}; stored are {held}")
-    if output is None and sys.stdout.isatty():
+    if not (output is None or is_standard_output(output)):
+        with written(output) as path:
+            path.write_bytes(frames[0])
+    elif sys.stdout.isatty():
         raise ConfigError(
             "expected --output FILE or a pipe: the bytes of a frame may control a terminal"
         )
-    if output is None:
+    else:
         sys.stdout.buffer.write(frames[0])
         sys.stdout.flush()
-    else:
-        output.write_bytes(frames[0])
 
 
 def _show(found: Result) -> None:

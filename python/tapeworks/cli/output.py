@@ -39,6 +39,7 @@ PIPE_COLUMNS = 160
 
 # Loaded when a Parquet file is asked for.
 PARQUET = "pyarrow.parquet"
+STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 # No file can be written there: another path would do.
 WRONG_PATH = (
     errno.ENOENT,
@@ -111,20 +112,41 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
         ConfigError: Parquet is not for a screen, or no file can be written at that path.
         TapeworksError: writing failed, such as on a full disk.
     """
-    if output is None:
-        if form is Format.PARQUET:
-            raise ConfigError("expected a file for Parquet: --output FILE, got none")
-        # A file or a program gets the data as they are, a terminal what it can show.
-        file = _Terminal(sys.stdout) if sys.stdout.isatty() else sys.stdout
-        _write(table, form, file)
+    if output is None or is_standard_output(output):
+        if form is not Format.PARQUET:
+            # A file or a program gets the data as they are, a terminal what it can show.
+            _write(table, form, _Terminal(sys.stdout) if sys.stdout.isatty() else sys.stdout)
+        elif output is None or sys.stdout.isatty():
+            raise ConfigError(f"expected a file for Parquet: --output FILE, got {output or 'none'}")
+        else:
+            whole = pa.BufferOutputStream()
+            importlib.import_module(PARQUET).write_table(table, whole, compression="zstd")
+            sys.stdout.buffer.write(whole.getvalue())
         return
+    with written(output) as path:
+        if form is Format.PARQUET:
+            importlib.import_module(PARQUET).write_table(table, path, compression="zstd")
+        else:
+            with path.open("w", encoding="utf-8", newline="") as file:
+                _write(table, form, file)
+
+
+def is_standard_output(output: Path) -> bool:
+    """Whether `output` is where we print anyhow: a pipe, or a file that others write to, too."""
+    return str(output) in STANDARD_OUTPUT
+
+
+@contextlib.contextmanager
+def written(output: Path) -> Iterator[Path]:
+    """Yields the path to write to, for a file that is there as a whole or not at all.
+
+    Raises:
+        ConfigError: no file can be written at that path.
+        TapeworksError: writing failed, such as on a full disk.
+    """
     try:
         with _in_one_step(output) as path:
-            if form is Format.PARQUET:
-                importlib.import_module(PARQUET).write_table(table, path, compression="zstd")
-            else:
-                with path.open("w", encoding="utf-8", newline="") as file:
-                    _write(table, form, file)
+            yield path
     except OSError as error:
         kept = "; the file that was there is as it was" if os.path.isfile(output) else ""
         told = f"cannot write {output}: {_advice(output, error)}{kept}"
@@ -149,12 +171,12 @@ def _advice(output: Path, error: OSError) -> str:
 @contextlib.contextmanager
 def _in_one_step(output: Path) -> Iterator[Path]:
     """Yields the path to write to: at `output` is nothing of it before all of it is there."""
-    target = Path(os.path.realpath(output))
-    is_there = os.path.exists(target)
-    if is_there and not target.is_file():
-        # A pipe or a device.
+    is_there = os.path.exists(output)
+    if is_there and not os.path.isfile(output):
+        # A pipe or a device; that of a process, as `>(gzip)` gives it, has no path but this one.
         yield output
         return
+    target = Path(os.path.realpath(output))
     mode = None
     if is_there:
         if not os.access(target, os.W_OK):
