@@ -39,6 +39,10 @@ class Changes:
     attempt: str = ""
 
 
+class GivenUp(LakeError):
+    """The log was closed, or opened again, since this work was begun: nothing is wrong."""
+
+
 @dataclass
 class CommitLog:
     """The commits of one source and topic, and all files that count."""
@@ -150,11 +154,12 @@ class CommitLog:
 
         Raises:
             OSError: the disk refuses. Nothing is final; call again, with all changes.
+            GivenUp: the log was closed, or opened again since the changes were begun.
             LakeError: somebody else has written here, or the changes are not of this lake.
         """
         with self._mutex:
             if self._closed:
-                raise LakeError(f"{self.source}: {self.topic}: its log is closed")
+                raise GivenUp(f"{self.source}: {self.topic}: its log is closed")
             self.check()
             self._check_changes(changes)
             if changes.attempt:
@@ -184,7 +189,7 @@ class CommitLog:
         """Refuses what was begun before `recover`, and what would replace or lack a live file."""
         where = f"{self.source}: {self.topic}"
         if changes.attempt and int(changes.attempt.rpartition("-")[2]) < self._attempts_first:
-            raise LakeError(f"{where}: given up: the lake was opened again since it was begun")
+            raise GivenUp(f"{where}: the lake was opened again since this was begun")
         if twice := {file.name for file in changes.files} & set(self.live):
             raise LakeError(f"{where}: {', '.join(sorted(twice))} is there already, and counts")
         if gone := set(changes.removes) - set(self.live):

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from tapeworks import commits, lake
 from tapeworks.errors import LakeError
 from tapeworks.lake import LakeFile, Table
-from tapeworks.sinks.commit_log import Changes, CommitLog
+from tapeworks.sinks.commit_log import Changes, CommitLog, GivenUp
 from tapeworks.sinks.contents import RowSum, batches_of, go_on, hash_of, sum_file
 from tapeworks.sinks.writer import with_required, write_table_file
 from tapeworks.time_columns import (
@@ -179,7 +179,7 @@ class Compaction:
     def _check(self) -> None:
         """Ends a merge whose sink was closed: a stop waits for it."""
         if self.log.closed:
-            raise LakeError("given up: the sink was closed")
+            raise GivenUp("the sink was closed")
 
     def _refuse(self, files: list[LakeFile], why: str) -> None:
         self.refused.update(file.path.relative_to(self.log.root).as_posix() for file in files)

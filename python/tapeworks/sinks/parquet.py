@@ -25,7 +25,7 @@ from tapeworks.dead_letters import DeadLetterRows
 from tapeworks.errors import LakeError, SinkUnavailable
 from tapeworks.lake import Table
 from tapeworks.sinks.base import FlushPolicy, Sink, WriterLock
-from tapeworks.sinks.commit_log import Changes, CommitLog
+from tapeworks.sinks.commit_log import Changes, CommitLog, GivenUp
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.writer import (
     UnexpectedNulls,
@@ -260,7 +260,11 @@ class ParquetSink(Sink):
 
     def run_maintenance(self) -> bool:
         """Merges small files of one day; returns whether there was something to merge."""
-        return self._compaction.step(datetime.now(UTC).date().isoformat()) > 0
+        try:
+            return self._compaction.step(datetime.now(UTC).date().isoformat()) > 0
+        except GivenUp:
+            # A stop does not wait for it. What is due stays due.
+            return False
 
     def close(self) -> None:
         """Drops what was not flushed."""
