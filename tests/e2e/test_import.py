@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from tapeworks._core import numbers
 from tapeworks.cli.held import RECORDS
 from tapeworks.tape import TapeReader
 
@@ -377,3 +378,48 @@ def test_frames_that_were_not_normalized_are_when_they_are_imported_again(tmp_pa
     assert TapeReader(tmp_path / "more" / raw).end == TapeReader(tmp_path / "data" / raw).end
     words = ("query", "select count(*) as n from trades", "--format", "json", "--data", "more")
     assert json.loads(tape(*words, cwd=tmp_path).stdout) == [{"n": 50}]
+
+
+def test_wrong_receive_time_moves_no_other_and_is_flagged(tmp_path: Path):
+    # One line of 400 is of two hours later: all others keep theirs. Again, nothing is there twice.
+    write_capture(tmp_path / "capture.txt", list(range(1, 401)))
+    lines = (tmp_path / "capture.txt").read_text().splitlines()
+    stamp, frame = lines[100].split(" ", 1)
+    lines[100] = f"{int(stamp) + 7_200 * 10**9} {frame}"
+    (tmp_path / "capture.txt").write_text("\n".join(lines) + "\n")
+    shown = tape("import", "binance-spot", "capture.txt", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "frames whose receive time others contradict: 1;" in shown.stderr
+    imported(tmp_path, "capture.txt")
+    assert on_tape(tmp_path) == (400, 400)
+    sql = (
+        "select count(*) as n, count(distinct ts_recv) as times, sum((flags & 64) // 64)::int as "
+        "suspect, epoch_ms(max(ts_recv) - min(ts_recv)) as ms from trades"
+    )
+    shown = tape("query", sql, "--format", "json", cwd=tmp_path)
+    assert json.loads(shown.stdout) == [{"n": 400, "times": 399, "suspect": 1, "ms": 399}]
+
+
+def test_clock_that_was_set_back_in_a_capture_is_a_marker_on_its_tape(tmp_path: Path):
+    # By an hour in the middle: said with its line, stored at seven eighths of its time, flagged.
+    write_capture(tmp_path / "capture.txt", list(range(1, 401)))
+    lines = (tmp_path / "capture.txt").read_text().splitlines()
+    for at in range(200, 400):
+        stamp, frame = lines[at].split(" ", 1)
+        lines[at] = f"{int(stamp) - 3_600 * 10**9} {frame}"
+    (tmp_path / "capture.txt").write_text("\n".join(lines) + "\n")
+    shown = tape("import", "binance-spot", "capture.txt", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "capture.txt:201: receive times go back by 3,600 s" in shown.stderr
+    assert on_tape(tmp_path) == (400, 400)
+    sql = (
+        "select count(*) as n, sum((flags & 64) // 64)::int as suspect, "
+        "epoch_ms(max(ts_recv) - min(ts_recv)) as ms from trades"
+    )
+    shown = tape("query", sql, "--format", "json", cwd=tmp_path)
+    assert json.loads(shown.stdout) == [{"n": 400, "suspect": 200, "ms": 199 + 199 * 7 // 8}]
+    reader = TapeReader(tmp_path / "data/tape/binance-spot/market-data.raw")
+    codes = []
+    while blobs := reader.read_blobs():
+        codes += [blob.body[32] for blob in blobs if blob.kind == RECORDS]
+    assert codes.count(numbers("marker_code")["clock_step"]) == 1

@@ -1,6 +1,7 @@
 """Captured frames: every line form gives its receive time, kind, context and exact bytes."""
 
 import gzip
+import itertools
 import subprocess
 import sys
 import zlib
@@ -123,6 +124,84 @@ def test_receipt_never_goes_back(tmp_path: Path):
         tmp_path / "a.txt", b"1723161255123456789 " + FRAME + b"\n1723161255123456000 " + FRAME
     )
     assert [frame.ts_recv for frame in found] == [1_723_161_255_123_456_789] * 2
+
+
+SECOND = 1_000_000_000
+START = 1_723_161_255 * SECOND
+
+
+def stamped(path: Path, stamps: list[int]) -> list[tuple[int, bool, int | None]]:
+    """Returns receive time, suspicion and step of the lines with these stamps."""
+    found = read(path, b"".join(b"%d " % stamp + FRAME + b"\n" for stamp in stamps))
+    return [(frame.ts_recv, frame.is_suspect, frame.wall) for frame in found]
+
+
+PLACES = [(0, 1), (1, 1), (300, 1), (998, 1), (0, 20), (1, 20), (300, 20), (900, 20)]
+
+
+# A capture may well begin with a pause: its first line is not too early.
+@pytest.mark.parametrize(
+    ("off_s", "at", "count"),
+    [
+        (off_s, *place)
+        for off_s in (7_200, 10 * 365 * 86_400, -7_200)
+        for place in PLACES
+        if off_s > 0 or place[0] > 0
+    ],
+)
+def test_stamp_that_those_behind_it_contradict_is_not_believed(
+    tmp_path: Path, off_s: int, count: int, at: int
+):
+    # One line, or twenty, with a wrong receive time: at the begin, in the middle, at the end.
+    # All others have their own; these have that of a neighbour, and say that it is suspect.
+    stamps = [START + n * SECOND for n in range(1_000)]
+    wrong = [
+        stamp + off_s * SECOND if at <= n < at + count else stamp for n, stamp in enumerate(stamps)
+    ]
+    found = stamped(tmp_path / "a.txt", wrong)
+    near = stamps[max(at - 1, 0)] if at else stamps[count]
+    for n, stamp in enumerate(wrong):
+        is_wrong = at <= n < at + count
+        assert found[n] == ((near if is_wrong else stamp), is_wrong, None), n
+
+
+def test_lines_of_two_writers_are_moved_by_little_and_say_so(tmp_path: Path):
+    # Each writes its lines of five seconds at once: times do not fall, and no clock was set.
+    chunk = [START + n * SECOND // 100 for n in range(500)]
+    stamps = [stamp + turn * 5 * SECOND for turn in range(20) for _ in (0, 1) for stamp in chunk]
+    found = stamped(tmp_path / "a.txt", stamps)
+    newest = 0
+    for stamp, (ts, is_suspect, wall) in zip(stamps, found, strict=True):
+        newest = max(newest, stamp)
+        assert (ts, is_suspect, wall) == (newest, newest - stamp > SECOND // 4, None)
+
+
+def test_clock_of_a_capture_that_is_set_back_is_not_followed(tmp_path: Path):
+    # By an hour, for good: receive times go on at seven eighths, suspect until they are together.
+    # Two lines say so, the first and the last of them.
+    stamps = [START + (n if n < 500 else n - 3_600) * SECOND for n in range(40_000)]
+    found = stamped(tmp_path / "a.txt", stamps)
+    times = [ts for ts, _, _ in found]
+    assert [times[n + 1] - times[n] for n in range(499)] == [SECOND] * 499
+    assert all(0 <= after - before <= SECOND for before, after in itertools.pairwise(times))
+    assert found[500] == (times[499], True, stamps[500])
+    told = [n for n, (_, _, wall) in enumerate(found) if wall is not None]
+    assert told[0] == 500
+    assert len(told) == 2
+    assert 500 + 8 * 3_598 <= told[1] <= 500 + 8 * 3_600
+    assert [is_suspect for _, is_suspect, _ in found] == [
+        told[0] <= n < told[1] for n in range(len(found))
+    ]
+    assert times[told[1] :] == stamps[told[1] :]
+
+
+def test_clock_that_is_set_back_and_right_again_is_told_twice(tmp_path: Path):
+    # For ten minutes by an hour.
+    stamps = [START + (n - 3_600 if 500 <= n < 1_100 else n) * SECOND for n in range(2_000)]
+    found = stamped(tmp_path / "a.txt", stamps)
+    assert [n for n, (_, _, wall) in enumerate(found) if wall is not None] == [500, 1_100]
+    assert [n for n, (_, is_suspect, _) in enumerate(found) if is_suspect] == [*range(500, 1_100)]
+    assert [ts for ts, _, _ in found[1_100:]] == stamps[1_100:]
 
 
 def test_other_lines_are_an_error_with_their_place(tmp_path: Path):

@@ -6,6 +6,7 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use tapeworks_core::clock::ClockStep;
 use tapeworks_core::feeds::foreign::FOREIGN;
 use tapeworks_core::ingest::{self, IngestConfig};
 use tapeworks_core::processors::Stage;
@@ -153,6 +154,20 @@ impl Ingest {
         self.with(py, |inner| {
             let steps = inner.take_clock_steps().into_iter();
             Ok(steps.map(|step| (step.ts, step.wall, step.suspect, step.moved)).collect())
+        })
+    }
+
+    /// Notes that the clock of a capture stepped: at the receive time `ts` it said `wall`. Receive
+    /// times are suspect from there on, or are not any more.
+    fn clock_step(&self, py: Python<'_>, ts: i64, wall: i64, suspect: bool) -> PyResult<()> {
+        self.with(py, |inner| inner.clock_step(ClockStep { ts, wall, suspect, moved: 0 }))
+    }
+
+    /// Says whether the receive times of what is received from here on are suspect.
+    fn doubt(&self, py: Python<'_>, suspect: bool) -> PyResult<()> {
+        self.with(py, |inner| {
+            inner.doubt(suspect);
+            Ok(())
         })
     }
 

@@ -35,6 +35,7 @@ PENDING_BYTES_MAX = 4 * LINE_BYTES_MAX
 """More than ever waits for the tapes: of a file, no frame is shed."""
 CONNECTION = 0
 WAIT_S, RETRY_S = 60.0, 0.2
+STEPS_SHOWN = 5
 
 app = Application()
 
@@ -52,6 +53,9 @@ A line of a file is one of:
 A capture is imported once: frames that the source holds already are left out, so that an import
 that was stopped goes on when it is run again. Captures of one source come in the order of time,
 each file up to a minute before the end of the one before it; an older one is refused.
+
+A receive time that those behind it contradict is not believed, and a clock that was set back is not
+followed: what is stored with another time than that of its line is flagged, and told at the end.
 
 Where a tape cannot be written, as the disk is full, the import waits for room, and then fails. All
 frames that were stored by then stay; the same command goes on there.
@@ -140,6 +144,9 @@ def _import(
     with ending_with(EXIT_INCOMPLETE if lost or (frames and undecoded >= frames) else 0):
         console.print(f"imported {frames:,} frames into {settings.data} as {name}")
         _tell_ledger(status, name)
+        if writer.found:
+            problems.print(f"{writer.found:,} frames were there already: left out")
+        _tell_clock(captures.doubts, writer.suspects)
         if undecoded:
             _tell_undecoded(settings, feed, frames, undecoded, lost)
 
@@ -163,6 +170,20 @@ def _tell_undecoded(
         hint = f": is this a capture of {other}?" if other not in (None, feed) else ""
         problems.print(
             f"{told} of {channel} could be decoded as {feed}{hint}", style="red", soft_wrap=True
+        )
+
+
+def _tell_clock(steps: list[str], suspects: int) -> None:
+    """Says which receive times are not those of the lines."""
+    for told in steps[:STEPS_SHOWN]:
+        problems.print(f"{told}: taken as a step of the clock", markup=False, soft_wrap=True)
+    if len(steps) > STEPS_SHOWN:
+        problems.print(f"and {len(steps) - STEPS_SHOWN:,} such steps more")
+    if suspects:
+        problems.print(
+            f"frames whose receive time others contradict: {suspects:,}; they are stored with the "
+            "time of their neighbours, and flagged as suspect",
+            soft_wrap=True,
         )
 
 
@@ -258,6 +279,7 @@ def _ingest(
         except (FeedError, ConfigError) as error:
             # What is before it is imported all the same.
             failure = error
+        writer.found = found
         if found:
             # What an import that was stopped left of them is normalized also where nothing is new.
             writer.open(ts_found)
@@ -265,8 +287,6 @@ def _ingest(
         yield writer.take_written(), writer.dead_letters, done
         if failure is not None:
             raise failure
-    if found:
-        problems.print(f"{found:,} frames were there already: left out")
 
 
 class _Writer:
@@ -278,7 +298,11 @@ class _Writer:
     def __init__(self, settings: Config, name: str, feed: str, wait_s: float) -> None:
         self._settings, self._name, self._feed, self._wait_s = settings, name, feed, wait_s
         self._ingest: Ingest | None = None
-        self._has_begun = False
+        self._has_begun, self._is_suspect = False, False
+        self.found = 0
+        """Frames that were there already."""
+        self.suspects = 0
+        """Frames whose receive time is suspect."""
         self._pending, self._bytes = 0, 0
         self.stored = 0
         """Frames on the tape by this import."""
@@ -325,9 +349,19 @@ class _Writer:
         if not self._has_begun:
             ingest.connected(CONNECTION, CONNECTION, ts)
             self._has_begun = True
+        self._note_clock(ingest, captured, ts)
         ingest.receive(CONNECTION, captured.kind, ts, captured.body, captured.context)
         self._pending += 1
         self._bytes += len(captured.body) + len(captured.context)
+
+    def _note_clock(self, ingest: Ingest, captured: Captured, ts: int) -> None:
+        """Says what is to be thought of the receive times from `captured` on."""
+        if captured.wall is not None:
+            ingest.clock_step(ts, captured.wall, captured.is_suspect)
+        elif captured.is_suspect != self._is_suspect:
+            ingest.doubt(captured.is_suspect)
+        self._is_suspect = captured.is_suspect
+        self.suspects += captured.is_suspect
 
     def flush(self) -> None:
         """Puts all that was taken in onto both tapes.
@@ -348,10 +382,9 @@ class _Writer:
                     "goes on there"
                 )
             if not is_told:
-                problems.print(
-                    f"{failure}; waiting for up to {self._wait_s:g} s", markup=False, soft_wrap=True
-                )
                 is_told = True
+                told = f"{failure}; waiting for up to {self._wait_s:g} s"
+                problems.print(told, markup=False, soft_wrap=True)
             time.sleep(RETRY_S)
             self._ingest.flush()
 

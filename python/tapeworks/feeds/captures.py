@@ -7,24 +7,27 @@ Lines that are understood, gzipped or not:
     https://host/path?query -> 1634000000.1: {...}    the answer to a request
     {"stream": ...}                          a frame alone: its event time stands for its receipt
 
-A frame alone is flagged as of suspect receive time. What bounds that is the frames behind it: one
-that says to be over a minute later than most of these is not believed. A depth snapshot among the
-frames of one symbol is taken as the answer to the request that it must have been.
+What bounds a time is the lines behind it: one that says to be over a minute later than most of
+these is not believed, and a clock that was set back is not followed; see `capture_clock.py`. A
+depth snapshot among the frames of one symbol is taken as the answer to the request that it must
+have been.
 """
 
 import gzip
 import re
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from statistics import median_low
-from typing import IO
+from typing import IO, NamedTuple
 
 from tapeworks.errors import FeedError
+from tapeworks.feeds.capture_clock import APART_NS_MAX, CaptureClock, Receipt
 
 TEXT, REST = 1, 3
 LINE_BYTES_MAX = 64 << 20
@@ -32,7 +35,8 @@ LINE_BYTES_MAX = 64 << 20
 TS_MAX = (1 << 63) - 1
 LOOKED_AT = 9
 """So many lines say whether the time of a frame alone can be that of its receipt."""
-AHEAD_NS_MAX = 60_000_000_000
+LINES_AHEAD, BYTES_AHEAD = 256, 8 << 20
+"""So many lines, or bytes of them, say whether a stamp can be right."""
 
 _STAMPED = re.compile(rb"(\d{13,19}) +(?=[\[{])")
 _SECONDS = re.compile(rb"(\d{9,10}(?:\.\d+)?): ?(?=[\[{])")
@@ -53,7 +57,24 @@ class Captured:
     context: bytes
     body: bytes
     size: int
-    """Bytes of the file up to the end of this line, for a progress bar; compressed ones too."""
+    """Bytes of the file up to about the end of this line, for a progress bar; compressed ones."""
+    is_suspect: bool = False
+    """The receive time is not that of the line's stamp, which cannot be right."""
+    wall: int | None = None
+    """The stamp, where the clock of the capture was set back, or is right again."""
+
+
+class _Line(NamedTuple):
+    """A line that was read ahead."""
+
+    number: int
+    text: bytes
+    ts: int | None
+    """Its stamp."""
+    start: int
+    """Where what was received begins."""
+    path: bytes | None
+    """Of the request that it answers."""
 
 
 class Captures:
@@ -63,9 +84,11 @@ class Captures:
         self._feed = feed
         self._symbol = symbol
         self._stream = stream.encode()
-        self._last_ts = 0
+        self._clock = CaptureClock()
         self._before = 0
         """The last time of the file before this one."""
+        self.doubts: list[str] = []
+        """Where a clock was set back: the line, and both times."""
 
     def read(self, path: Path) -> Iterator[Captured]:
         """Yields what the lines of `path` hold. Receive times do not fall within a file.
@@ -73,87 +96,110 @@ class Captures:
         Raises:
             FeedError: a line is none of those above; says its number and how it starts.
         """
-        self._before, self._last_ts = self._last_ts or self._before, 0
+        self._before, self._clock = self._clock.ts or self._before, CaptureClock()
         with path.open("rb") as file, _opened(path, file) as lines:
             read = partial(lines.readline, LINE_BYTES_MAX + 1)
-            ahead: deque[tuple[int, bytes]] = deque()
-            trouble = ""
+            ahead: deque[_Line] = deque()
+            waiting, trouble = 0, ""
             try:
                 for number, line in enumerate(iter(read, b""), 1):
                     if len(line) > LINE_BYTES_MAX:
                         trouble = f"{path}:{number}: a line of over {LINE_BYTES_MAX} bytes"
                         break
-                    ahead.append((number, line.strip()))
-                    if len(ahead) == LOOKED_AT:
-                        yield from self._next(path, ahead, file.tell())
+                    text = line.strip()
+                    if not text or _OPENED.match(text):
+                        continue
+                    ahead.append(_line(number, text))
+                    waiting += len(text)
+                    while len(ahead) >= LOOKED_AT and (
+                        len(ahead) >= LINES_AHEAD or waiting >= BYTES_AHEAD
+                    ):
+                        waiting -= len(ahead[0].text)
+                        yield self._next(path, ahead, file.tell())
             except (gzip.BadGzipFile, EOFError, zlib.error) as error:
                 trouble = f"{path}: not whole gzip: {error}"
             # What came before the trouble is given first.
             while ahead:
-                yield from self._next(path, ahead, file.tell())
+                yield self._next(path, ahead, file.tell())
             if trouble:
                 raise FeedError(trouble)
 
-    def _next(self, path: Path, ahead: deque[tuple[int, bytes]], size: int) -> Iterator[Captured]:
-        captured = self._line(path, ahead, size)
-        ahead.popleft()
-        if captured is not None:
-            yield captured
-
-    def _line(self, path: Path, ahead: Sequence[tuple[int, bytes]], size: int) -> Captured | None:
-        number, line = ahead[0]
-        if not line or _OPENED.match(line):
-            return None
-        if match := _STAMPED.match(line):
-            ts = int(match[1].ljust(19, b"0"))
-        elif match := _SECONDS.match(line):
-            ts = _nanoseconds(match[1])
-        elif match := _ANSWER.match(line):
-            ts = self._advance(_nanoseconds(match[2]))
-            return Captured(ts, REST, match[1], line[match.end() :], size)
-        elif line[:1] in b"[{":
-            return self._frame(path, number, self._told(ahead), line, size)
+    def _next(self, path: Path, ahead: deque[_Line], size: int) -> Captured:
+        line = ahead[0]
+        if line.ts is None:
+            if line.text[:1] not in b"[{":
+                raise FeedError(
+                    f"{path}:{line.number}: expected `<receive time> <frame>` or a JSON frame, got "
+                    f"{line.text[:40].decode('utf-8', 'replace')!r}"
+                )
+            receipt = Receipt(self._clock.follow(self._told(path, ahead)))
         else:
-            raise FeedError(
-                f"{path}:{number}: expected `<receive time> <frame>` or a JSON frame, got "
-                f"{line[:40].decode('utf-8', 'replace')!r}"
-            )
-        return self._frame(path, number, ts, line[match.end() :], size)
+            before = self._clock.ts
+            _check_time(path, line.number, line.ts)
+            receipt = self._clock.receipt(line.ts, partial(_later, ahead))
+            if receipt.wall is not None and receipt.is_suspect:
+                self.doubts.append(f"{path}:{line.number}: {_clock_told(before, line.ts)}")
+        ahead.popleft()
+        return self._captured(path, line, receipt, size)
 
-    def _told(self, ahead: Sequence[tuple[int, bytes]]) -> int:
+    def _told(self, path: Path, ahead: Sequence[_Line]) -> int:
         """Returns the event time of the first line, unless most of those behind it are earlier."""
         told = [
             int(found[1].ljust(19, b"0")) if found else None
-            for found in (_EVENT_TIME.search(line) for _, line in ahead)
+            for found in (_EVENT_TIME.search(line.text) for line in islice(ahead, LOOKED_AT))
         ]
         ts, known = told[0], [each for each in told if each is not None]
+        last = self._clock.ts
         if ts is None:
             # Before any time: that of the next frames, not the year 1970.
-            return self._last_ts or (median_low(known) if known else self._before)
+            return last or (median_low(known) if known else self._before)
         usual = median_low(known)
-        if ts <= max(usual, self._last_ts) + AHEAD_NS_MAX:
+        if ts <= max(usual, last) + APART_NS_MAX:
+            _check_time(path, ahead[0].number, ts)
             return ts
-        return self._last_ts or usual
+        return last or usual
 
-    def _frame(self, path: Path, number: int, ts: int, body: bytes, size: int) -> Captured:
-        ts = self._advance(ts)
-        if _DEPTH_ANSWER.match(body) and self._feed in _DEPTH_PATHS and not self._stream:
+    def _captured(self, path: Path, line: _Line, receipt: Receipt, size: int) -> Captured:
+        body, kind, context = line.text[line.start :], TEXT, self._stream
+        if line.path is not None:
+            kind, context = REST, line.path
+        elif _DEPTH_ANSWER.match(body) and self._feed in _DEPTH_PATHS and not self._stream:
             if not self._symbol:
                 raise FeedError(
-                    f"{path}:{number}: a depth snapshot without its symbol: give it by --symbol"
+                    f"{path}:{line.number}: a depth snapshot without its symbol: give it by "
+                    "--symbol"
                 )
-            context = f"{_DEPTH_PATHS[self._feed]}?symbol={self._symbol}"
-            return Captured(ts, REST, context.encode(), body, size)
-        if not self._symbol and (stream := _STREAM.match(body)):
+            kind = REST
+            context = f"{_DEPTH_PATHS[self._feed]}?symbol={self._symbol}".encode()
+        elif not self._symbol and (stream := _STREAM.match(body)):
             self._symbol = stream[1].decode().upper()
-        return Captured(ts, TEXT, self._stream, body, size)
+        return Captured(receipt.ts, kind, context, body, size, receipt.is_suspect, receipt.wall)
 
-    def _advance(self, ts: int) -> int:
-        # Captures of several connections interleave slightly.
-        if ts > TS_MAX:
-            raise FeedError(f"expected a receive time up to the year 2262, got {ts} ns")
-        self._last_ts = max(self._last_ts, ts)
-        return self._last_ts
+
+def _line(number: int, text: bytes) -> _Line:
+    if match := _STAMPED.match(text):
+        return _Line(number, text, int(match[1].ljust(19, b"0")), match.end(), None)
+    if match := _SECONDS.match(text):
+        return _Line(number, text, _nanoseconds(match[1]), match.end(), None)
+    if match := _ANSWER.match(text):
+        return _Line(number, text, _nanoseconds(match[2]), match.end(), match[1])
+    return _Line(number, text, None, 0, None)
+
+
+def _later(ahead: Iterable[_Line]) -> list[int]:
+    return [line.ts for line in islice(ahead, 1, None) if line.ts is not None]
+
+
+def _check_time(path: Path, number: int, ts: int) -> None:
+    if ts > TS_MAX:
+        raise FeedError(
+            f"{path}:{number}: expected a receive time up to the year 2262, got {ts} ns"
+        )
+
+
+def _clock_told(before: int, stamp: int) -> str:
+    back_s = (before - stamp) / 1e9
+    return f"receive times go back by {back_s:,.0f} s, from {before} to {stamp} ns"
 
 
 def _opened(path: Path, file: IO[bytes]) -> AbstractContextManager[IO[bytes] | gzip.GzipFile]:

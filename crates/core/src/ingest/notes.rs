@@ -1,6 +1,7 @@
 //! What the recorder itself has to say: markers that go onto the raw tape among the frames.
 
 use super::{Ingest, NO_CONNECTION};
+use crate::clock::ClockStep;
 use crate::error::Result;
 use crate::record::{
     topic_number, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
@@ -155,13 +156,27 @@ impl Ingest {
     pub(super) fn look_at_clock(&mut self) -> Result<()> {
         let Some(step) = self.clock.look() else { return Ok(()) };
         self.activity.shift(step.moved);
-        self.pending.suspect = step.suspect;
+        self.clock_steps.push(step);
+        self.clock_step(step)
+    }
+
+    /// Notes that the clock by which frames were received stepped. Says whether the receive times
+    /// from here on are suspect, as [`Ingest::doubt`] does.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn clock_step(&mut self, step: ClockStep) -> Result<()> {
+        self.doubt(step.suspect);
         let mut marker = self.marker(MarkerCode::ClockStep, step.ts);
         marker.state = if step.suspect { 1 } else { 2 };
         marker.first = step.ts.saturating_sub(step.moved) as u64;
         marker.last = step.wall as u64;
-        self.clock_steps.push(step);
         self.pending.push_records(NO_CONNECTION, step.ts, marker.as_bytes())
+    }
+
+    /// Says whether the receive times of what is received from here on are suspect.
+    pub fn doubt(&mut self, suspect: bool) {
+        self.pending.suspect = suspect;
     }
 
     pub(super) fn marker(&self, code: MarkerCode, ts: i64) -> Marker {
