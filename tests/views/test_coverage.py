@@ -240,6 +240,44 @@ def test_without_notes_of_subscriptions_a_channel_is_known_by_its_records(spine,
         assert opened.coverage(None, *span).is_complete
 
 
+def test_a_channel_of_an_import_is_known_from_its_first_record_to_its_last(spine, maker):
+    # A capture of quotes for 200 s, and of trades from 20 s to 120 s: other trades, nobody knows.
+    begin(spine, maker, START)
+    spine.append(maker.definitions())
+    trades = maker.trades(1_000)
+    for name in ("ts_event", "ts_recv"):
+        trades[name] += 20 * SECOND
+    trades["instrument"] = 1
+    at = START + np.arange(201) * SECOND
+    quotes = maker.rows("quote", 201, instrument=1, ts_event=at, ts_recv=at)
+    both = sorted([*trades, *quotes], key=lambda row: int(row["ts_recv"]))
+    for row in both:
+        spine.append(np.array([row]))
+    end(spine, maker, START + 200 * SECOND)
+    spine.derive()
+    for where in ("tape", "files"):
+        if where == "files":
+            spine.drain()
+        opened = tw.open(spine.path)
+        for symbol in ("BTCUSDT", None):
+            assert opened.coverage(symbol, channel="quote").is_complete
+            heard = START + 20 * SECOND, START + 119 * SECOND
+            assert opened.coverage(symbol, *heard, channel="trade").is_complete
+            # With and without a range: what is left out is all that was recorded.
+            for span in ((START, START + 200 * SECOND), (None, None)):
+                found = opened.coverage(symbol, *span, channel="trade")
+                rows = found.to_pylist()
+                assert [row["finding"] for row in rows] == ["not_known", "not_known"], found
+                # Within seconds, as all that begins and ends together.
+                assert text(START + 14 * SECOND) < rows[0]["ts_to"] < text(START + 20 * SECOND)
+                assert text(START + 120 * SECOND) < rows[1]["ts_from"] < text(START + 126 * SECOND)
+                assert verdict(found) == "not complete"
+            after = opened.coverage(
+                symbol, START + 150 * SECOND, START + 180 * SECOND, channel="trade"
+            )
+            assert verdict(after) == "not known"
+
+
 def test_tapes_without_notes_of_a_recorder_hold_what_their_records_say(spine, maker):
     # Tapes of another origin: outside of the first and the last record nothing is claimed.
     spine.append(maker.definitions())
@@ -332,7 +370,8 @@ def test_what_a_derived_tape_lacks_is_not_known(spine, maker, topic):
     # The ledger is up to date; the tape of the table is behind it by 50 s.
     begin(spine, maker, START)
     spine.append(maker.definitions())
-    spine.append(maker.rows("quote", 1, instrument=1, ts_event=START, ts_recv=START))
+    at = START + np.arange(100) * SECOND
+    spine.append(maker.rows("quote", 100, instrument=1, ts_event=at, ts_recv=at))
     middle = spine.append(maker.trades(500))
     spine.append(maker.trades(500, 500))
     end(spine, maker, START + 100 * SECOND)
@@ -342,7 +381,7 @@ def test_what_a_derived_tape_lacks_is_not_known(spine, maker, topic):
         "ticks": ("tick", {}),
         "book": ("level", {"channel": 4, "flags": 1}),
     }[topic]
-    rows = maker.rows(kind, 1, instrument=1, ts_event=START, ts_recv=START, **columns)
+    rows = maker.rows(kind, 50, instrument=1, ts_event=at[:50], ts_recv=at[:50], **columns)
     spine.append(rows, f"market-data.{topic}", covers=middle)
     opened = tw.open(spine.path)
     table = {"bars": "bars_1s", "ticks": "ticks", "book": "book_levels"}[topic]

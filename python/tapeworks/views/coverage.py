@@ -13,15 +13,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from tapeworks._core import numbers
+from tapeworks._core import NONE, numbers
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES
-from tapeworks.topics import GAPS, NORMALIZED, RAW
+from tapeworks.topics import BARS, GAPS, NORMALIZED, RAW
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.entries import gaps_sql
-from tapeworks.views.query import Engine, Scope, has_column, quote
+from tapeworks.views.query import REVISIONS, Engine, Scope, has_column, quote
 from tapeworks.views.reach import derived_until, newest_receipt, waiting_frames
 from tapeworks.views.recorded import (
+    EDGE_NS,
     NOT_KNOWN,
     NOT_RECORDED,
     NOT_SUBSCRIBED,
@@ -93,7 +94,7 @@ class Coverage(Result):
             {**row, "ts_from": _one_format(row["ts_from"]), "ts_to": _one_format(row["ts_to"])}
             for row in self.to_pylist()
         ]
-        lines = [self._verdict([str(row["finding"]) for row in rows])]
+        lines = [self._verdict(rows)]
         lines += [
             f"not recorded: {_span_text(row['ts_from'], row['ts_to'])} "
             f"({row['venue'] or 'no source'})"
@@ -120,8 +121,10 @@ class Coverage(Result):
         ]
         return lines
 
-    def _verdict(self, findings: list[str]) -> str:
-        span = _span_text(*map(_time_text, self._asked))
+    def _verdict(self, rows: list[dict[str, Any]]) -> str:
+        findings = [str(row["finding"]) for row in rows]
+        ends = tuple(map(_time_text, self._asked))
+        span = _span_text(*ends)
         within = span if None in self._asked else f"from {span}"
         if not any(each.ranges for each in self.recorded):
             return "nothing is recorded here"
@@ -129,7 +132,7 @@ class Coverage(Result):
             return f"complete {within}: no gaps"
         if count := findings.count(GAP):
             return f"{count:,} gap{'' if count == 1 else 's'} {within}"
-        if set(findings) == {NOT_KNOWN}:
+        if {(row["finding"], row["ts_from"], row["ts_to"]) for row in rows} == {(NOT_KNOWN, *ends)}:
             return f"not known {within}"
         for finding, told in ((NOT_RECORDED, "not recorded"), (NOT_YET_KNOWN, "not known")):
             if set(findings) == {finding} and self._is_of_all():
@@ -282,28 +285,44 @@ class Ledger:
     def _hear(self, recorded: Recorded, wanted: list[Wanted]) -> None:
         """Notes of what is wanted by channel where nothing says that it was recorded."""
         for key in {(one.symbol, one.group) for one in wanted if one.group}:
-            silent = [
-                span
-                for span in union(recorded.unlisted)
-                if not self._has_records(recorded.source, *key, span)
-            ]
-            recorded.unheard[key] = silent
+            spans = union(recorded.unlisted)
+            if (until := recorded.known_until) is not None:
+                # What comes after is not known yet, of no channel.
+                spans = subtract(spans, [(until, NONE)])
+            heard = [self._heard(recorded.source, *key, span) for span in spans]
+            recorded.unheard[key] = subtract(spans, [span for span in heard if span])
 
-    def _has_records(self, source: str, symbol: str, group: tuple[str, ...], span: Range) -> bool:
-        """Whether a record of one of the channels was received in a range."""
+    def _heard(self, source: str, symbol: str, group: tuple[str, ...], span: Range) -> Range | None:
+        """Returns from the first to the last record of the channels in a range, and a bit around.
+
+        What a capture holds does not begin and end at one instant.
+        """
         where = [f"symbol = {quote(symbol)}"] if symbol else []
         where += time_condition("ts_recv", span[0] // 1_000 * 1_000, span[1] + 1_000)
+        found = []
         for table in TABLES.values():
             # A row of a table that two groups fill may be of either.
             if len(table.channels) != 1 or not set(group).intersection(table.channels[0]):
                 continue
+            # Bars of trades end by a clock, and those of a venue are sent again and again.
+            if table.topic == BARS:
+                continue
+            name = {one: every for every, one in REVISIONS.items()}.get(table.name, table.name)
             test = list(where)
             if has_column(table.name, "channel"):
                 test.append(f"channel in ({', '.join(map(quote, group))})")
-            sql = f"select 1 from {table.name} where {' and '.join(test)} limit 1"
-            if self._engine.run(sql, [table.name], Scope([source])).num_rows:
-                return True
-        return False
+            sql = (
+                f"select epoch_ns(min(ts_recv)), epoch_ns(max(ts_recv)) from {name} "
+                f"where {' and '.join(test)}"
+            )
+            row = self._engine.run(sql, [name], Scope([source]))
+            low, high = (column[0].as_py() for column in row.columns)
+            if low is not None:
+                found.append((low, high + 1_000))
+        if not found:
+            return None
+        low, high = min(found)[0] - EDGE_NS, max(high for _, high in found) + EDGE_NS
+        return max(span[0], low), min(span[1], high)
 
     def _marks(self, source: str) -> list[Mark]:
         sql = (

@@ -34,8 +34,8 @@ class Recorded:
     unlisted: list[Range] = field(default_factory=list)
     """The part of `ranges` in which it was not noted what was subscribed: by a recorder of before
     this was noted, or a capture that was imported. It counts as recorded for every symbol, from the
-    first mention of the symbol on; but for channels that a question names, and of which it holds no
-    record (`unheard`)."""
+    first mention of the symbol on; but channels that a question names count from their first record
+    to their last (`unheard` is the rest)."""
     carried: dict[Stream, list[Range]] = field(default_factory=dict)
     """When each stream was subscribed, in recordings in which it spoke."""
     silent: dict[Stream, list[Range]] = field(default_factory=dict)
@@ -50,7 +50,8 @@ class Recorded:
     unread: list[Range] = field(default_factory=list)
     """When those were received: a part of `ranges` of which no note is known yet."""
     unheard: dict[tuple[str, tuple[str, ...]], list[Range]] = field(default_factory=dict)
-    """The ranges of `unlisted` that hold no record of a symbol and a group of channels."""
+    """The parts of `unlisted` before the first and after the last record of a symbol and a group of
+    channels."""
 
     def streams(self) -> list[Stream]:
         """Returns all streams that were ever asked for."""
@@ -140,7 +141,7 @@ def _spans(ranges: dict[Stream, list[Range]], streams: list[Stream]) -> list[Ran
 
 
 def _held_of(recorded: Recorded, wanted: list[Wanted]) -> list[Range]:
-    return union(span for one in wanted for span in one.covered(recorded))
+    return union(span for one in wanted for span in one.covered(recorded) + one.not_known(recorded))
 
 
 def _own_ranges(recorded: Recorded, wanted: list[Wanted]) -> list[Range]:
