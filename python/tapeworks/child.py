@@ -15,8 +15,8 @@ from tapeworks import heartbeat, stopping
 from tapeworks.printable import one_line
 from tapeworks.worker import EXIT_CONFIG, EXIT_DAMAGED, EXIT_REFUSED, Order
 
-# Date, time, level and logger before a message.
-LOG_HEAD = re.compile(r"^\S+ \S+ [A-Z]+ [\w.]+: ")
+# Time, level and logger before a message.
+LOG_HEAD = re.compile(r"^\S+ [A-Z]+ [\w.]+: ")
 LAST_WORDS_BYTES = 4096
 COMMAND = "from tapeworks.worker import run_child; run_child()"
 # So many failures one after the other are a loop.

@@ -23,12 +23,14 @@ from conftest import RecordMaker, SpineFolder
 from tapeworks.cli.output import Format, as_table, write_result
 
 WRITE = """
-import resource, sys
+import resource, signal, sys
 from pathlib import Path
 import pyarrow as pa
 from tapeworks.cli.output import Format, write_result
 from tapeworks.errors import ConfigError, TapeworksError
 
+# A shell that runs the tests in the background has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 if sys.argv[3]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 print("begin", flush=True)
