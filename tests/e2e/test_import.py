@@ -423,3 +423,27 @@ def test_clock_that_was_set_back_in_a_capture_is_a_marker_on_its_tape(tmp_path: 
     while blobs := reader.read_blobs():
         codes += [blob.body[32] for blob in blobs if blob.kind == RECORDS]
     assert codes.count(numbers("marker_code")["clock_step"]) == 1
+
+
+def test_import_whose_errors_nobody_reads_stores_all(tmp_path: Path):
+    # The rest of a capture, while what reads standard error is gone.
+    write_quotes(tmp_path / "half.txt", 600)
+    write_quotes(tmp_path / "whole.txt", 1_200)
+    imported(tmp_path, "half.txt")
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ("import", "binance-spot", "whole.txt")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", START, *words],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=writer,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, "imported 600 frames" in done.stdout) == (0, True)
+    assert stored(tmp_path) == [(1_200, 1_200)]

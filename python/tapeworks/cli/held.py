@@ -15,6 +15,8 @@ RECORDS = 4
 """Blobs of the recorder itself."""
 APART_NS_MAX = 60_000_000_000
 """Captures that follow each other may overlap by so much, as their lines are not all in order."""
+OTHERS_MAX = 2_000_000
+"""So many frames of so short a time that are not in the capture are looked through; about 1 GB."""
 
 
 @dataclass(slots=True)
@@ -26,6 +28,10 @@ class _Stored:
     is_moved: bool
     """Its time may be that of the frame before it, and not its own."""
     is_found: bool = False
+
+    def stands_for(self, ts: int, is_moved: bool) -> bool:
+        """Whether it can be a frame that says the same, received at `ts` or moved to there."""
+        return self.ts == ts or (self.is_moved if self.ts > ts else is_moved)
 
 
 class Held:
@@ -50,9 +56,10 @@ class Held:
             ts_first -= APART_NS_MAX
             reader.seek_time(ts_first)
             self._frames = _frames(reader, ts_first, end)
-        # Those around the time of the capture: all, in their order; and by what they say.
+        # Those around the time of the capture that are not in it so far: in their order; and by
+        # what they say, one or several.
         self._near: deque[_Stored] = deque()
-        self._by_said: dict[bytes, deque[_Stored]] = {}
+        self._by_said: dict[bytes, _Stored | deque[_Stored]] = {}
         self._is_read = False
         self._last_ts: int | None = None
 
@@ -60,18 +67,14 @@ class Held:
         """Returns whether the tape holds this frame. Times of calls do not fall.
 
         Raises:
-            ConfigError: the tape goes on for long behind the place where the frame should be.
+            ConfigError: the tape goes on for long behind the place where the frame should be, or
+                holds too many others beside it.
         """
-        ts = captured.ts_recv
+        ts, said = captured.ts_recv, _said(captured)
         is_moved, self._last_ts = ts == self._last_ts, ts
-        self._read_up_to(ts + APART_NS_MAX)
         self._forget(ts - APART_NS_MAX)
-        if self._near:
-            for stored in self._by_said.get(_said(captured), ()):
-                is_other = stored.is_moved if stored.ts > ts else is_moved
-                if not stored.is_found and (stored.ts == ts or is_other):
-                    stored.is_found = True
-                    return True
+        if self._find(said, ts, is_moved) or self._read_to(said, ts, is_moved):
+            return True
         if self.newest > ts + APART_NS_MAX:
             raise ConfigError(
                 f"{self._source} holds other frames from {format_time(ts)} on than "
@@ -80,23 +83,63 @@ class Held:
             )
         return False
 
-    def _read_up_to(self, ts: int) -> None:
-        while self.newest <= ts and not self._is_read:
+    def _find(self, said: bytes, ts: int, is_moved: bool) -> bool:
+        """Finds the frame among those that were read."""
+        same = self._by_said.get(said)
+        if isinstance(same, _Stored):
+            if not same.stands_for(ts, is_moved):
+                return False
+            same.is_found = True
+            del self._by_said[said]
+            return True
+        for at, stored in enumerate(same or ()):
+            if stored.stands_for(ts, is_moved):
+                stored.is_found = True
+                self._remove(said, at)
+                return True
+        return False
+
+    def _read_to(self, said: bytes, ts: int, is_moved: bool) -> bool:
+        """Reads on up to the frame, or to where it cannot be any more."""
+        while self.newest <= ts + APART_NS_MAX and not self._is_read:
             stored = next(self._frames, None)
             if stored is None:
                 self._is_read = True
-                return
+                return False
             self.newest = max(self.newest, stored.ts)
-            self._near.append(stored)
-            self._by_said.setdefault(stored.said, deque()).append(stored)
+            if stored.ts < ts - APART_NS_MAX:
+                continue
+            if stored.said == said and stored.stands_for(ts, is_moved):
+                return True
+            self._keep(stored)
+        return False
+
+    def _keep(self, stored: _Stored) -> None:
+        if len(self._near) >= OTHERS_MAX:
+            raise ConfigError(
+                f"{self._source} holds over {OTHERS_MAX:,} frames around "
+                f"{format_time(stored.ts)} that are not in this capture, or not in its order: "
+                "import it as a source of its own: --source NAME"
+            )
+        self._near.append(stored)
+        same = self._by_said.setdefault(stored.said, stored)
+        if isinstance(same, deque):
+            same.append(stored)
+        elif same is not stored:
+            self._by_said[stored.said] = deque((same, stored))
 
     def _forget(self, ts: int) -> None:
         while self._near and (self._near[0].is_found or self._near[0].ts < ts):
             stored = self._near.popleft()
-            same = self._by_said[stored.said]
-            same.popleft()
-            if not same:
-                del self._by_said[stored.said]
+            if not stored.is_found:
+                self._remove(stored.said, 0)
+
+    def _remove(self, said: bytes, at: int) -> None:
+        same = self._by_said[said]
+        if isinstance(same, deque) and len(same) > 1:
+            del same[at]
+        else:
+            del self._by_said[said]
 
 
 def _said(frame: Captured | Blob) -> bytes:
