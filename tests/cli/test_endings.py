@@ -1,8 +1,11 @@
 """How a command ends that is interrupted, or whose output is closed, full or of few characters."""
 
 import contextlib
+import fcntl
+import io
 import os
 import pwd
+import select
 import signal
 import subprocess
 import sys
@@ -17,6 +20,7 @@ import tapeworks as tw
 from conftest import RecordMaker, SpineFolder
 from tapeworks._core import TapeReader
 from tapeworks.cli.app import SAME_INTERRUPT_S, Interrupts
+from tapeworks.cli.streams import OUTPUT, Stream
 from tapeworks.register import supervisors
 from tapeworks.views.interruptible import run_interruptibly
 
@@ -322,6 +326,32 @@ def test_exit_code_stands_where_errors_cannot_be_told(stored, words, code):
     command = [sys.executable, "-c", START, *words]
     assert with_a_reader_that_is_gone(stored, command, "stderr") == (code, None)
     assert redirected(stored, words, "> /dev/full 2> /dev/full").returncode == (code or 1)
+
+
+def test_pipe_that_does_not_block_gets_all_of_it(monkeypatch):
+    # Another program has made it so, for its own end. It reads once the pipe is full.
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, False)
+    found, wait = bytearray(), select.select
+
+    def read_and_wait(*files):
+        found.extend(os.read(reader, 4096))
+        return wait(*files)
+
+    monkeypatch.setattr(select, "select", read_and_wait)
+    said = bytes(range(256)) * 100
+    for ends_command in (False, True):
+        stream = Stream(writer, OUTPUT)
+        stream.ends_command = ends_command
+        with io.BufferedWriter(stream) as file:
+            file.write(said)
+        assert stream.failure is None
+    os.close(writer)
+    while part := os.read(reader, 4096):
+        found.extend(part)
+    os.close(reader)
+    assert found == said * 2
 
 
 def test_help_may_be_read_in_part(stored):

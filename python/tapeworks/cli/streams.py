@@ -9,6 +9,7 @@ Errors are told where they can be; where not, the exit code says it.
 import errno
 import io
 import os
+import select
 import sys
 from typing import Any
 
@@ -35,7 +36,10 @@ class Stream(io.FileIO):
             OSError: the reader is gone, or the disk is full, and that is to end the command.
         """
         try:
-            return super().write(data)
+            while (count := super().write(data)) is None:
+                # A pipe that was made not to block, by whoever holds its other end: it is full.
+                select.select((), (self,), ())
+            return count
         except OSError as error:
             error.filename = self._told
             if self.ends_command:
