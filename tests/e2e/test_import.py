@@ -447,3 +447,65 @@ def test_import_whose_errors_nobody_reads_stores_all(tmp_path: Path):
         os.close(writer)
     assert (done.returncode, "imported 600 frames" in done.stdout) == (0, True)
     assert stored(tmp_path) == [(1_200, 1_200)]
+
+
+def test_captures_of_two_hosts_whose_clocks_differ_are_each_stored_once(tmp_path: Path):
+    # The second host's clock is 35 s ahead, and it begins with quotes that the first has as well:
+    # repeats of them are no venue that counts anew.
+    write_quotes(tmp_path / "a", 1_800)
+    lines = (tmp_path / "a").read_text().splitlines()
+    (tmp_path / "a").write_text("\n".join(lines[:900]) + "\n")
+    moved = (line.split(" ", 1) for line in lines[600:])
+    text = "".join(f"{int(stamp) + 35 * 10**9} {frame}\n" for stamp, frame in moved)
+    (tmp_path / "b").write_text(text)
+    imported(tmp_path, "a", "b")
+    assert stored(tmp_path) == [(1_800, 1_800)]
+    assert json.loads(tape("gaps", "--json", cwd=tmp_path).stdout) == []
+    imported(tmp_path, "b", "--data", "apart")
+    imported(tmp_path, "a", "b")
+    assert stored(tmp_path) == [(1_800, 1_800)]
+
+
+def test_files_that_follow_each_other_are_as_one(tmp_path: Path):
+    # Trades and a book in one file, and in four: nothing is lost between them, and a trade that is
+    # missing between two files is told as it is within one.
+    lines = []
+    for n in range(1, 401):
+        ts = STARTED_NS + n * 100_000_000
+        update = (
+            f'{{"e":"depthUpdate","E":{ts // 10**6},"s":"BTCUSDT","U":{2 * n},"u":{2 * n + 1},'
+            f'"b":[["61837.63000000","{n}.00000000"]],"a":[["61838.00000000","{n}.00000000"]]}}'
+        )
+        lines.append(f'{ts} {{"stream":"btcusdt@depth@100ms","data":{update}}}')
+        if n == 3:
+            lines.append(
+                f'{ts} {{"lastUpdateId":6,"bids":[["61837.00","1.0"]],"asks":[["61839.00","1.0"]]}}'
+            )
+        if n != 201:
+            trade = (
+                f'{{"e":"trade","E":{ts // 10**6},"s":"BTCUSDT","t":{n},"p":"61837.63000000",'
+                f'"q":"0.00100000","T":{ts // 10**6},"m":true,"M":true}}'
+            )
+            lines.append(f'{ts} {{"stream":"btcusdt@trade","data":{trade}}}')
+    (tmp_path / "all").write_text("\n".join(lines) + "\n")
+    cuts = [0, 150, 402, 650, len(lines)]
+    for number in range(4):
+        text = "\n".join(lines[cuts[number] : cuts[number + 1]]) + "\n"
+        (tmp_path / f"part{number}").write_text(text)
+    imported(tmp_path, "all", "--data", "one")
+    imported(tmp_path, *(f"part{number}" for number in range(4)), "--data", "four")
+    told = []
+    for data in ("one", "four"):
+        rows = [
+            json.loads(tape("query", sql, "--format", "json", "--data", data, cwd=tmp_path).stdout)
+            for sql in (
+                "select * exclude tape_offset from trades order by trade_id",
+                "select * exclude tape_offset from book_levels order by sequence, side, price",
+            )
+        ]
+        gaps = json.loads(tape("gaps", "--json", "--data", data, cwd=tmp_path).stdout)
+        told.append((rows, gaps))
+    assert told[0] == told[1]
+    [gap] = told[0][1]
+    assert (gap["first_missing"], gap["last_missing"]) == (201, 201)
+    assert len(told[0][0][1]) > 790

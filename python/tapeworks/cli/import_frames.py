@@ -33,7 +33,10 @@ FLUSH_FRAMES = 512
 FLUSH_BYTES = 16 << 20
 PENDING_BYTES_MAX = 4 * LINE_BYTES_MAX
 """More than ever waits for the tapes: of a file, no frame is shed."""
-CONNECTION = 0
+GROUP = 0
+"""All files carry the same streams."""
+LINES = 1_000
+"""So many files are lines of different numbers."""
 WAIT_S, RETRY_S = 60.0, 0.2
 STEPS_SHOWN = 5
 
@@ -257,7 +260,7 @@ def _ingest(
     failure: FeedError | ConfigError | None = None
     with writer:
         try:
-            for before, path in _sizes(files):
+            for line, (before, path) in enumerate(_sizes(files)):
                 held: Held | None = None
                 for captured in captures.read(path):
                     if held is None:
@@ -270,7 +273,7 @@ def _ingest(
                     # Receipt never goes back on a tape; captures may overlap a little.
                     ts = max(ts, held.newest, captured.ts_recv)
                     done = before + captured.size
-                    writer.receive(captured, ts)
+                    writer.receive(captured, ts, line % LINES)
                     tally.add(captured)
                     if writer.is_full:
                         writer.flush()
@@ -298,7 +301,8 @@ class _Writer:
     def __init__(self, settings: Config, name: str, feed: str, wait_s: float) -> None:
         self._settings, self._name, self._feed, self._wait_s = settings, name, feed, wait_s
         self._ingest: Ingest | None = None
-        self._has_begun, self._is_suspect = False, False
+        self._line: int | None = None
+        self._is_suspect = False
         self.found = 0
         """Frames that were there already."""
         self.suspects = 0
@@ -343,14 +347,21 @@ class _Writer:
             )
         return self._ingest
 
-    def receive(self, captured: Captured, ts: int) -> None:
-        """Takes in a frame that was received at `ts`."""
+    def receive(self, captured: Captured, ts: int, line: int) -> None:
+        """Takes in a frame that was received at `ts`.
+
+        Each file is a `line` of its own: the clock of its host may be behind or ahead of that of
+        another, so that what it repeats is no news.
+        """
         ingest = self.open(ts)
-        if not self._has_begun:
-            ingest.connected(CONNECTION, CONNECTION, ts)
-            self._has_begun = True
+        if line != self._line:
+            ingest.connected(line, GROUP, ts)
+            if self._line is not None:
+                # Only now: there is always a line, and so no gap.
+                ingest.disconnected(self._line, ts)
+            self._line = line
         self._note_clock(ingest, captured, ts)
-        ingest.receive(CONNECTION, captured.kind, ts, captured.body, captured.context)
+        ingest.receive(line, captured.kind, ts, captured.body, captured.context)
         self._pending += 1
         self._bytes += len(captured.body) + len(captured.context)
 
@@ -369,7 +380,7 @@ class _Writer:
         Raises:
             DiskFullError: a tape could not be written for all the time that is waited.
         """
-        if self._ingest is None or not self._has_begun:
+        if self._ingest is None or self._line is None:
             return
         ends = time.monotonic() + self._wait_s
         is_told = False
@@ -410,7 +421,7 @@ class _Writer:
         """
         if self._ingest is None:
             return
-        if self._has_begun:
+        if self._line is not None:
             self._ingest.end_session(ts)
             self.flush()
         if reason := self._ingest.degraded():
