@@ -68,3 +68,20 @@ def test_import_that_finds_no_room_fails_and_goes_on_when_run_again(tmp_path: Pa
     # had been killed, and nothing was shed.
     gaps = json.loads(tape("gaps", "--json", cwd=tmp_path).stdout)
     assert {gap["cause"] for gap in gaps} <= {"disconnect", "not_recorded"}, gaps
+
+
+@pytest.mark.parametrize("topic", ["market-data.bars", "market-data.book"])
+def test_import_whose_frames_cannot_be_derived_says_what_is_there(tmp_path: Path, topic: str):
+    # All frames found room, and what is made of them did not. With room, the same command goes on.
+    disk = Disk(tmp_path / "data", tmp_path / "disk")
+    disk.plan(f"allocate 0 1000000 {ENOSPC} {topic}")
+    with importing(disk) as running:
+        told, complaints = running.communicate(timeout=120)
+    assert (running.returncode, told) == (1, ""), complaints
+    assert topic in complaints
+    assert f"all {COUNT:,} frames of this import are on the tape of binance-spot" in complaints
+    disk.plan()
+    with importing(disk) as running:
+        told, complaints = running.communicate(timeout=120)
+    assert running.returncode == 0, complaints
+    assert stored(tmp_path) == [(COUNT, COUNT)]
