@@ -64,6 +64,7 @@ def test_broken_frames_are_shown_byte_for_byte(tape: Any):
         shutil.rmtree(tape.folder / "data" / "tape", ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_imported_lines_that_are_no_messages_are_kept_as_well(tape: Any):
     # One whole trade between two frames that cannot be decoded.
     bad = ['{"stream":"btcusdt@trade","data":{"e":"trade","s":"BTCUSDT"}}', '{"stream":"x@y"']

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tapeworks._core import numbers
 from tapeworks.cli.held import RECORDS
 from tapeworks.tape import TapeReader
@@ -219,6 +221,7 @@ def imported(folder: Path, *names: str) -> None:
     assert shown.returncode == 0, (names, shown.stderr)
 
 
+@pytest.mark.slow
 def test_captures_of_the_same_minute_are_each_stored_once(tmp_path: Path):
     # Two captures whose frames alternate, and a third with some of both; each again, alone and
     # together with the others, in any order.
@@ -466,6 +469,7 @@ def test_captures_of_two_hosts_whose_clocks_differ_are_each_stored_once(tmp_path
     assert stored(tmp_path) == [(1_800, 1_800)]
 
 
+@pytest.mark.slow
 def test_files_that_follow_each_other_are_as_one(tmp_path: Path):
     # Trades and a book in one file, and in four: nothing is lost between them, and a trade that is
     # missing between two files is told as it is within one.

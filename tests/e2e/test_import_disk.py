@@ -48,7 +48,10 @@ def test_import_waits_until_the_disk_has_room(tmp_path: Path, topic: str):
     assert json.loads(tape("gaps", "--json", cwd=tmp_path).stdout) == []
 
 
-@pytest.mark.parametrize("topic", ["market-data.raw", "market-data.normalized"])
+@pytest.mark.parametrize(
+    "topic",
+    ["market-data.raw", pytest.param("market-data.normalized", marks=pytest.mark.slow)],
+)
 def test_import_that_finds_no_room_fails_and_goes_on_when_run_again(tmp_path: Path, topic: str):
     # The disk stays full: the error names the tape, and says how far it came. With room, the same
     # command brings the rest.

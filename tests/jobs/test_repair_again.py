@@ -95,6 +95,7 @@ def derive_and_store(command: Any) -> None:
     catch_up(replace(load(None), data=command.folder / "data", feeds={SOURCE: None}))
 
 
+@pytest.mark.slow
 def test_middle_segment_of_several(copy: Any):
     # What lies before and behind it stays, at its offsets; twice, at another place.
     before = bodies(copy.folder / RAW)

@@ -213,7 +213,7 @@ def test_futures_sdk_reads_every_answer(start):
     assert api.kline_candlestick_data(symbol="BTCUSDT", interval="1m", limit=5).data()
 
 
-@pytest.mark.parametrize("product", ["spot", "usdm"])
+@pytest.mark.parametrize("product", ["spot", pytest.param("usdm", marks=pytest.mark.slow)])
 def test_python_binance_receives_what_is_sent(start, tmp_path: Path, product: str):
     # Streams in the URL, combined, over its socket manager.
     full = tmp_path / "frames.jsonl"
