@@ -25,12 +25,10 @@ from tapeworks.child import LOOP_FAILURES, Child, Worker
 from tapeworks.errors import (
     ConfigError,
     CorruptTapeError,
-    SinkError,
     TapeError,
     TapeLockedError,
     VenueError,
 )
-from tapeworks.processors.derive import STEPS, Derivation, Step
 from tapeworks.register import Register, registered, supervisors, writing_in
 from tapeworks.registry import target_of
 from tapeworks.settings import (
@@ -40,7 +38,6 @@ from tapeworks.settings import (
     resolve_config,
     resolve_feed,
 )
-from tapeworks.sinks.worker import feeders
 from tapeworks.worker import (
     EXIT_CONFIG,
     EXIT_DAMAGED,
@@ -56,7 +53,6 @@ __all__ = [
     "Supervisor",
     "SupervisorConfig",
     "Worker",
-    "catch_up",
     "lock_sources",
     "resolve_config",
     "resolve_feed",
@@ -72,7 +68,6 @@ ORDER = ("recorder", "derive", "sink")
 STOP_SHARES = {"recorder": 0.5, "derive": 0.75, "sink": 1.0}
 # What one that ends with `EXIT_INCOMPLETE` did not finish. A recorder tells it by its outcome.
 WORK = {"derive": "derive", "sink": "store"}
-CATCH_UP_S_MAX = 86_400.0
 REFUSED_RETRY_MS = 60_000
 # One that is busy without a sign of life may be so for so many times `hang_ms`.
 BUSY_FACTOR = 20
@@ -228,39 +223,6 @@ def processors_of(config: Config, source: str) -> ProcessorsConfig:
     if processors.trades != "auto" or "trade" in channels or "aggTrade" not in channels:
         return replace(processors, own=own)
     return replace(processors, own=own, trades="agg_trade")
-
-
-def catch_up(config: Config, steps: Sequence[Step] = STEPS) -> None:
-    """Derives and stores in this process all that is on the tapes of `config.feeds`, and ends.
-
-    Raises:
-        TapeLockedError: another process does so at this moment.
-        TapeError: a tape is damaged; all others were derived and stored.
-        SinkError: there was no time to derive and store everything.
-    """
-    left = []
-    derivations = []
-    for source in config.feeds:
-        processors = processors_of(config, source)
-        derivation = Derivation(processors, config.tape, config.data, source, steps)
-        try:
-            is_done = derivation.drain(CATCH_UP_S_MAX) or derivation.failures
-            if not is_done and any(derivation.lags().values()):
-                left.append(f"{source}: not everything is derived")
-        finally:
-            derivation.close()
-        derivations.append(derivation)
-    for name in config.sinks:
-        for feeder in feeders(config, name):
-            try:
-                if not feeder.drain(CATCH_UP_S_MAX):
-                    left.append(f"{feeder.label}: {feeder.backlog} items are not stored")
-            finally:
-                feeder.close()
-    for derivation in derivations:
-        derivation.raise_failure()
-    if left:
-        raise SinkError(f"{'; '.join(left)}: there was no time; `tape up` goes on there")
 
 
 class Supervisor:

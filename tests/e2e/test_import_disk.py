@@ -73,6 +73,22 @@ def test_import_that_finds_no_room_fails_and_goes_on_when_run_again(tmp_path: Pa
     assert {gap["cause"] for gap in gaps} <= {"disconnect", "not_recorded"}, gaps
 
 
+def test_import_whose_lake_has_no_room_fails_and_goes_on_when_run_again(tmp_path: Path):
+    # The tapes found room, the files of the lake do not: after as long as it was told to wait.
+    disk = Disk(tmp_path / "data", tmp_path / "disk")
+    disk.plan(f"write 0 1000000 {ENOSPC} lake/")
+    with importing(disk, "--wait", "2") as running:
+        told, complaints = running.communicate(timeout=60)
+    assert (running.returncode, told) == (1, ""), complaints
+    assert "No space left on device" in complaints
+    assert f"all {COUNT:,} frames of this import are on the tape of binance-spot" in complaints
+    disk.plan()
+    with importing(disk) as running:
+        told, complaints = running.communicate(timeout=120)
+    assert running.returncode == 0, complaints
+    assert stored(tmp_path) == [(COUNT, COUNT)]
+
+
 @pytest.mark.parametrize("topic", ["market-data.bars", "market-data.book"])
 def test_import_whose_frames_cannot_be_derived_says_what_is_there(tmp_path: Path, topic: str):
     # All frames found room, and what is made of them did not. With room, the same command goes on.

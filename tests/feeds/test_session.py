@@ -23,7 +23,7 @@ from tapeworks.feeds import opening
 from tapeworks.feeds import session as recorder
 from tapeworks.feeds.binance import BinanceConfig
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE, Outcome
-from tapeworks.pipeline import catch_up
+from tapeworks.jobs.catch_up import catch_up
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 VENUE = Path(__file__).with_name("venue.py")

@@ -27,7 +27,7 @@ from tests.jobs.damages import (
 
 from tapeworks._core import Ingest, TapeReader
 from tapeworks.cli.settings import load
-from tapeworks.pipeline import catch_up
+from tapeworks.jobs.catch_up import catch_up
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -17,10 +17,10 @@ import pytest
 
 import tapeworks as tw
 from conftest import SpineFolder
-from tapeworks import pipeline
 from tapeworks.cli.settings import load
 from tapeworks.commits import read_commit
 from tapeworks.errors import SinkError, SinkUnavailable
+from tapeworks.jobs import catch_up
 from tapeworks.lake_rebuild import rebuild
 from tapeworks.sinks import base, compaction, worker
 from tapeworks.sinks.base import Feeder, FlushPolicy
@@ -356,14 +356,15 @@ def test_close_that_fails_leaves_nothing_open_and_hides_no_error(spine, maker, m
 
 def test_import_without_time_for_all_is_no_success(spine, maker, monkeypatch):
     # `catch_up`, which imports and repairs end with, has no time: it fails and says what is left.
+    # Given some, it goes on for as long as each piece of it stores something.
     spine.append(maker.definitions())
     spine.append(maker.trades(5_000))
     spine.close()
-    monkeypatch.setattr(pipeline, "CATCH_UP_S_MAX", 0.0)
+    monkeypatch.setattr(catch_up, "STEP_S_MIN", 0.0)
     with pytest.raises(SinkError, match="items are not stored"):
-        pipeline.catch_up(settings(spine), steps=())
-    monkeypatch.undo()
-    pipeline.catch_up(settings(spine), steps=())
+        catch_up.catch_up(settings(spine), steps=(), stalled_s=0.0)
+    monkeypatch.setattr(base, "BATCH_RECORDS", 1)
+    catch_up.catch_up(settings(spine), steps=(), stalled_s=0.02)
     assert len(tw.open(spine.path).trades().to_arrow()) == 5_000
 
 

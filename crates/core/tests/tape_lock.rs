@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use tapeworks_core::record::{Header, Plain, Trade};
 use tapeworks_core::tape::{FolderLock, NO_INPUT};
 use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
 #[path = "setup/tapes.rs"]
 mod tapes;
-use tapes::Folder;
+use tapes::{trades, Folder};
 
 fn config() -> TapeConfig {
     TapeConfig {
@@ -19,17 +18,7 @@ fn config() -> TapeConfig {
 }
 
 fn append(tape: &mut Tape, count: usize) -> Result<u64, Error> {
-    let trade = Trade {
-        header: Header::of::<Trade>(),
-        price: 3,
-        size: 7,
-        trade_id: 1,
-        count: 1,
-        side: 1,
-        channel: 1,
-        conditions: [0; 2],
-    };
-    tape.append(&trade.as_bytes().repeat(count), count as u32, NO_INPUT, 1)
+    tape.append(&trades(count), count as u32, NO_INPUT, 1)
 }
 
 fn is_locked_by_us(error: &Error) -> bool {

@@ -3,13 +3,12 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use tapeworks_core::record::{Header, Plain, Trade};
 use tapeworks_core::tape::{remake, repair, verify, NO_INPUT};
 use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
 #[path = "setup/tapes.rs"]
 mod tapes;
-use tapes::{segments, Folder};
+use tapes::{segments, trades, Folder};
 
 const EIO: i32 = 5;
 
@@ -20,19 +19,9 @@ fn config() -> TapeConfig {
 
 /// A tape of 25 frames of 100 trades, all durable: three whole segments of seven, and a newest one.
 fn make(path: &Path) -> Vec<PathBuf> {
-    let trade = Trade {
-        header: Header::of::<Trade>(),
-        price: 3,
-        size: 7,
-        trade_id: 1,
-        count: 1,
-        side: 1,
-        channel: 1,
-        conditions: [0; 2],
-    };
     let mut tape = Tape::open(path, config()).unwrap();
     for _ in 0..25 {
-        tape.append(&trade.as_bytes().repeat(100), 100, NO_INPUT, 5).unwrap();
+        tape.append(&trades(100), 100, NO_INPUT, 5).unwrap();
     }
     tape.sync().unwrap();
     drop(tape);

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from tapeworks._core import Blob, TapeReader
 from tapeworks.errors import ConfigError
+from tapeworks.feeds.capture_clock import APART_NS_MAX
 from tapeworks.feeds.captures import Captured
 from tapeworks.views.times import format_time
 
 RECORDS = 4
 """Blobs of the recorder itself."""
-APART_NS_MAX = 60_000_000_000
-"""Captures that follow each other may overlap by so much, as their lines are not all in order."""
 OTHERS_MAX = 2_000_000
 """So many frames of so short a time that are not in the capture are looked through; about 1 GB."""
 

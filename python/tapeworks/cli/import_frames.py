@@ -20,11 +20,12 @@ from tapeworks.cli.output import amount
 from tapeworks.cli.screen import gaps_text, raw_frames
 from tapeworks.cli.settings import load
 from tapeworks.config import source_name
-from tapeworks.errors import ConfigError, DiskFullError, FeedError, TapeError
+from tapeworks.errors import ConfigError, DiskFullError, FeedError, SinkUnavailable, TapeError
 from tapeworks.feeds.capture_channels import ChannelTally, feed_that_decodes
 from tapeworks.feeds.captures import LINE_BYTES_MAX, Captured, Captures
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE
-from tapeworks.pipeline import Config, catch_up, lock_sources
+from tapeworks.jobs.catch_up import catch_up
+from tapeworks.pipeline import Config, lock_sources
 from tapeworks.register import registered
 from tapeworks.topics import DEAD, RAW
 from tapeworks.views.status import Status
@@ -133,11 +134,13 @@ def _import(
             failure = error
         progress.update(task, description="deriving and storing", total=None)
         try:
-            catch_up(settings)
-        except DiskFullError as error:
-            raise DiskFullError(
+            catch_up(settings, stalled_s=writer.wait_s)
+        except (DiskFullError, SinkUnavailable) as error:
+            if isinstance(error, SinkUnavailable) and error.lacks_input:
+                raise
+            raise type(error)(
                 f"{error}; all {frames:,} frames of this import are on the tape of {name}, and not "
-                "all is derived from them: make room and run the same again"
+                "all is derived and stored: make room and run the same again"
             ) from None
     if failure is not None:
         told = f"{failure}; the {frames:,} frames before it are imported as {name}"
@@ -232,7 +235,8 @@ def _check_feed(settings: Config, name: str, feed: str) -> None:
     blobs = TapeReader(raw).read_blobs() if any(raw.glob("*")) else None
     number = blobs[0].feed if blobs else numbers("feed")[feed]
     if number != numbers("feed")[feed]:
-        [held] = [each for each, one in numbers("feed").items() if one == number]
+        known = {one: each for each, one in numbers("feed").items() if each != "foreign"}
+        held = known.get(number, "a feed of your own")
         raise ConfigError(
             f"{name} in {settings.data} holds frames of {held}, not of {feed}: nothing was "
             "imported; import them as a source of their own (--source NAME), or into another "
@@ -299,7 +303,7 @@ class _Writer:
     """
 
     def __init__(self, settings: Config, name: str, feed: str, wait_s: float) -> None:
-        self._settings, self._name, self._feed, self._wait_s = settings, name, feed, wait_s
+        self._settings, self._name, self._feed, self.wait_s = settings, name, feed, wait_s
         self._ingest: Ingest | None = None
         self._line: int | None = None
         self._is_suspect = False
@@ -382,7 +386,7 @@ class _Writer:
         """
         if self._ingest is None or self._line is None:
             return
-        ends = time.monotonic() + self._wait_s
+        ends = time.monotonic() + self.wait_s
         is_told = False
         self._ingest.flush()
         while failure := self._failure(self._ingest.stats()):
@@ -394,7 +398,7 @@ class _Writer:
                 )
             if not is_told:
                 is_told = True
-                told = f"{failure}; waiting for up to {self._wait_s:g} s"
+                told = f"{failure}; waiting for up to {self.wait_s:g} s"
                 problems.print(told, markup=False, soft_wrap=True)
             time.sleep(RETRY_S)
             self._ingest.flush()

@@ -9,7 +9,8 @@ from statistics import median_low
 from typing import NamedTuple
 
 APART_NS_MAX = 60_000_000_000
-"""Lines of several connections are out of order by no more than that."""
+"""Lines of several connections are out of order by no more than that, and captures that follow each
+other overlap by no more."""
 TRUSTED_NS = 250_000_000
 """A line that is moved by more is of suspect receive time."""
 SLEW = 8

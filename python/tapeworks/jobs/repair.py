@@ -19,6 +19,7 @@ from tapeworks import lake
 from tapeworks._core import FolderLock, Ingest, remake_tape, repair_tape
 from tapeworks.durable import replace_file, sync_folder
 from tapeworks.errors import TapeworksError
+from tapeworks.jobs.catch_up import catch_up
 from tapeworks.jobs.inspection import (
     LAKE,
     TAPE,
@@ -30,7 +31,7 @@ from tapeworks.jobs.inspection import (
     verify_tape,
 )
 from tapeworks.lake_rebuild import TopicRebuild, rebuild
-from tapeworks.pipeline import Config, catch_up, lock_source, unfinished_repair
+from tapeworks.pipeline import Config, lock_source, unfinished_repair
 from tapeworks.processors.derive import NORMALIZE, STEPS
 from tapeworks.register import registered
 from tapeworks.tape import DAMAGE, UNKNOWN, Loss, TapeReader, note_loss, noted_losses, received

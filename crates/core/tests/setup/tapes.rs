@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tapeworks_core::record::{Header, Plain, Trade};
+
 /// A folder that goes away with the test.
 pub struct Folder(pub PathBuf);
 
@@ -56,6 +58,21 @@ pub fn segments(tape: &Path) -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
+}
+
+/// The bytes of `count` trades, all the same.
+pub fn trades(count: usize) -> Vec<u8> {
+    let trade = Trade {
+        header: Header::of::<Trade>(),
+        price: 3,
+        size: 7,
+        trade_id: 1,
+        count: 1,
+        side: 1,
+        channel: 1,
+        conditions: [0; 2],
+    };
+    trade.as_bytes().repeat(count)
 }
 
 /// Waits until `holds`; what the tape's own threads do takes a moment.

@@ -1,0 +1,67 @@
+"""Derives and stores all that is on the tapes of sources, and ends: after imports and repairs."""
+
+from collections.abc import Sequence
+
+from tapeworks.errors import SinkError, SinkUnavailable
+from tapeworks.pipeline import Config, processors_of
+from tapeworks.processors.derive import STEPS, Derivation, Step
+from tapeworks.sinks.base import Feeder
+from tapeworks.sinks.worker import feeders
+
+DERIVE_S_MAX = 86_400.0
+STALLED_S = 60.0
+"""A sink that stores nothing for so long does not get on."""
+STEP_S_MIN = 1.0
+
+
+def catch_up(
+    config: Config, steps: Sequence[Step] = STEPS, *, stalled_s: float = STALLED_S
+) -> None:
+    """Derives and stores in this process all that is on the tapes of `config.feeds`, and ends.
+
+    Raises:
+        TapeLockedError: another process does so at this moment.
+        TapeError: a tape is damaged; all others were derived and stored.
+        SinkError: there was no time to derive and store everything.
+        SinkUnavailable: a sink refused all for `stalled_s`, or lacks what no time brings.
+    """
+    left = []
+    derivations = []
+    for source in config.feeds:
+        processors = processors_of(config, source)
+        derivation = Derivation(processors, config.tape, config.data, source, steps)
+        try:
+            is_done = derivation.drain(DERIVE_S_MAX) or derivation.failures
+            if not is_done and any(derivation.lags().values()):
+                left.append(f"{source}: not everything is derived")
+        finally:
+            derivation.close()
+        derivations.append(derivation)
+    for name in config.sinks:
+        for feeder in feeders(config, name):
+            try:
+                if not _store(feeder, max(stalled_s, STEP_S_MIN)):
+                    left.append(f"{feeder.label}: {feeder.backlog} items are not stored")
+            finally:
+                feeder.close()
+    for derivation in derivations:
+        derivation.raise_failure()
+    if left:
+        raise SinkError(f"{'; '.join(left)}: there was no time; `tape up` goes on there")
+
+
+def _store(feeder: Feeder, stalled_s: float) -> bool:
+    """Stores all that is on a tape, for as long as that gets on; returns whether it did."""
+    left = feeder.backlog
+    while True:
+        refusal: SinkUnavailable | None = None
+        try:
+            if feeder.drain(stalled_s):
+                return True
+        except SinkUnavailable as error:
+            refusal = error
+        before, left = left, feeder.backlog
+        if left >= before or (refusal is not None and refusal.lacks_input):
+            if refusal is not None:
+                raise refusal
+            return False
