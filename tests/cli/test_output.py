@@ -82,8 +82,10 @@ def test_ctrl_c_leaves_a_whole_file(tmp_path: Path):
 
 def parts_of(folder: Path, process: subprocess.Popen[bytes], count: int) -> Iterator[int]:
     """Yields the modes of `count` files that are being written."""
+    deadline = time.monotonic() + 60
     while count:
         assert process.poll() is None
+        assert time.monotonic() < deadline
         for part in folder.glob(".*.part"):
             with contextlib.suppress(FileNotFoundError):
                 yield stat.S_IMODE(part.stat().st_mode)
