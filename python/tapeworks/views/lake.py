@@ -11,34 +11,20 @@ from pathlib import Path
 
 from tapeworks._core import Records
 from tapeworks.errors import QueryError
-from tapeworks.lake import column_of
-from tapeworks.views.books import BookAt, Books, outage
-from tapeworks.views.conditions import time_condition
+from tapeworks.views.books import BookAt, outage
+from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.contents import contents
-from tapeworks.views.coverage import Coverage, Ledger, channel_groups
+from tapeworks.views.coverage import Coverage, channel_groups
+from tapeworks.views.joins import Joins
+from tapeworks.views.opened import Symbols
 from tapeworks.views.past_books import Clock
-from tapeworks.views.query import (
-    BARS,
-    Engine,
-    Scope,
-    check_table,
-    has_column,
-    table_of,
-    tables_in,
-    time_of,
-)
+from tapeworks.views.query import Scope, check_table, table_of, tables_in, time_of
 from tapeworks.views.replay import DEFAULT_KINDS, Replay
 from tapeworks.views.result import Result
-from tapeworks.views.symbols import Chosen, Instruments
+from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TimeLike, format_interval, format_time, parse_interval, parse_time
 
-Symbols = str | Sequence[str]
-
-# Flag of a record whose venue sent no event time.
-NO_EVENT_TIME = 128
 NS_PER_MS = 1_000_000
-# A kind of record of a source has an event time, or it has not: a few rows tell.
-CLOCK_ROWS = 1_000
 
 
 def open(path: str | Path = "data", *, external_access: bool = False) -> "Lake":  # noqa: A001
@@ -59,15 +45,8 @@ def open(path: str | Path = "data", *, external_access: bool = False) -> "Lake":
     return Lake(data, external_access=external_access)
 
 
-class Lake:
+class Lake(Joins):
     """One data folder: trades, quotes, books and bars by symbol and time, and SQL over all."""
-
-    def __init__(self, data: Path, *, external_access: bool = False) -> None:
-        self._data = data
-        self._engine = Engine(data, external_access)
-        self._books = Books(data)
-        self._instruments = Instruments(self._engine)
-        self._ledger = Ledger(self._engine, data)
 
     def __repr__(self) -> str:
         return f"Lake({str(self._data)!r}: {', '.join(self.sources()) or 'no sources'})"
@@ -131,7 +110,7 @@ class Lake:
         """
         length = parse_interval(interval)
         try:
-            _range(start, end)
+            parse_range(start, end)
         except QueryError as error:
             raise QueryError(f"{error}; a length of bars is named: interval='1m'") from None
         condition = f"interval_ms = {length}" + ("" if partial else " and closed = 1")
@@ -215,7 +194,7 @@ class Lake:
     ) -> Result:
         """Returns the ledger of what was lost: the latest state of each gap that touches."""
         chosen = self._instruments.choose(symbols, source, every=True)
-        return self._ledger.gaps(chosen, *_range(start, end))
+        return self._ledger.gaps(chosen, *parse_range(start, end))
 
     def coverage(
         self,
@@ -236,87 +215,7 @@ class Lake:
             QueryError: there is no such symbol, source or channel.
         """
         chosen = self._instruments.choose(symbols, source, every=True, asked_for=True)
-        return self._ledger.coverage(chosen, *_range(start, end), channel_groups(channel))
-
-    def clock(self, *tables: str, source: str | None = None) -> str:
-        """Returns the time by which `tables` can be joined: `ts_event`, or else `ts_recv`.
-
-        Of some venues a kind of record has no event time (Binance spot: quotes); its `ts_event` is
-        the receive time, and `flags & 128` marks it. Joined on `ts_event` with records that have
-        one, each would meet a state of the market of some milliseconds before. The `ts_event` of a
-        bar is its start: what is in it was known only when it was received.
-
-        Raises:
-            QueryError: there is no such table or source.
-        """
-        for table in tables:
-            check_table(table)
-            if len(tables) > 1 and table_of(table).kind == "bar":
-                return "ts_recv"
-            if not has_column(table, "flags"):
-                continue
-            for name in self._instruments.sources(source):
-                sql = f"select flags from {table} limit {CLOCK_ROWS}"
-                flags = self._engine.run(sql, [table], Scope([name])).column(0).to_pylist()
-                if any(value & NO_EVENT_TIME for value in flags):
-                    return "ts_recv"
-        return "ts_event"
-
-    def asof(
-        self,
-        left: str,
-        right: str,
-        symbols: Symbols | None = None,
-        start: TimeLike | None = None,
-        end: TimeLike | None = None,
-        *,
-        source: str | None = None,
-        clock: Clock | None = None,
-    ) -> Result:
-        """Returns rows of `left`, each with the last row of `right` of its symbol before it.
-
-        No row meets what came after it. By the venue's time (`clock="event"`) that is the last row
-        with an earlier `ts_event`; by this host's (`"receipt"`) the last one received before it:
-        one read of a socket gives all that it brought one `ts_recv`, and among those the order of
-        the tape decides; rows of different tapes have none, and must be earlier. Without `clock`
-        it is by the one that `Lake.clock` names. Columns of `right` begin with its name.
-
-        Raises:
-            QueryError: there is no such table, it holds bars of several lengths, or as for
-                `trades`.
-        """
-        check_table(left)
-        check_table(right)
-        if right in BARS:
-            raise QueryError(
-                f"{right} holds bars of all lengths: expected those of one, such as bars_1m"
-            )
-        if clock == "event" and table_of(right).kind == "bar":
-            raise QueryError(
-                f"{right} by the time of its event would be met before it was finished: expected "
-                "clock='receipt'"
-            )
-        first, last = _range(start, end)
-        chosen = self._instruments.choose(symbols, source)
-        if clock is None:
-            clocks = {self.clock(left, right, source=name) for name in chosen.sources}
-            clock = "receipt" if "ts_recv" in clocks else "event"
-        time = time_condition(f"l.{time_of(left)}", first, last)
-        where = " and ".join(["true", *time])
-        before = "l.instant > r.instant"
-        if clock == "receipt" and table_of(left).topic == table_of(right).topic:
-            before = f"(l.instant, l.tape_offset) > (r.instant, r.{right}_tape_offset)"
-        column = "ts_recv" if clock == "receipt" else "ts_event"
-        sql = (
-            "select l.* exclude (date, instant), r.* exclude (venue, symbol, instant) from "
-            f"(select *, {_instant(left, column)} from {left} where {chosen.condition()}) l asof "
-            f"left join (select columns(* exclude (venue, symbol, date)) as '{right}_\\0', venue, "
-            f"symbol, {_instant(right, column)} from {right} where {chosen.condition()}) r "
-            f"on l.venue = r.venue and l.symbol = r.symbol and {before} "
-            f"where {where} order by l.instant, l.tape_offset"
-        )
-        found = self._engine.run(sql, [left, right], Scope(chosen.sources))
-        return Result(found, f"{left} with {right}")
+        return self._ledger.coverage(chosen, *parse_range(start, end), channel_groups(channel))
 
     def rows(
         self,
@@ -384,7 +283,7 @@ class Lake:
                 self._engine,
                 chosen,
                 (kinds,) if isinstance(kinds, str) else tuple(kinds),
-                *_range(start, end),
+                *parse_range(start, end),
                 speed,
                 batch_records,
             )
@@ -409,7 +308,7 @@ class Lake:
         length_ms: int = 1,
     ) -> Result:
         """Returns rows by time. Each stands for `length_ms` from its time on."""
-        first, last = _range(start, end)
+        first, last = parse_range(start, end)
         chosen = self._instruments.choose(symbols, source)
         time = time_of(table)
         where = [condition, chosen.condition(), *time_condition(time, first, last)]
@@ -420,7 +319,7 @@ class Lake:
         )
         found = self._engine.run(sql, [table], scope)
         if not found.num_rows:
-            self._check_range(table, chosen, scope)
+            self._checkparse_range(table, chosen, scope)
         title = " ".join([table, *chosen.names])
         channels = table_of(table).channels or None
         if last is not None and length_ms > 1:
@@ -434,7 +333,7 @@ class Lake:
             found, title, lambda: self._ledger.coverage(chosen, first, until, channels, topic)
         )
 
-    def _check_range(self, table: str, chosen: Chosen, scope: Scope) -> None:
+    def _checkparse_range(self, table: str, chosen: Chosen, scope: Scope) -> None:
         # An empty answer within what is held is an answer; outside of it, it is a mistake.
         if scope.start is None and scope.end is None:
             return
@@ -455,19 +354,3 @@ class Lake:
             raise QueryError(
                 f"no {what} in that range; stored are {format_time(low)} to {format_time(high)}"
             )
-
-
-def _instant(table: str, field: str) -> str:
-    """Returns the SQL of the exact time of a row of `table` by a time of its record."""
-    column = column_of(table_of(table), field)
-    return f"epoch_ns({column}) + {column}_ns as instant"
-
-
-def _range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | None, int | None]:
-    first = None if start is None else parse_time(start)
-    last = None if end is None else parse_time(end)
-    if first is not None and last is not None and first >= last:
-        raise QueryError(
-            f"expected start before end, got {format_time(first)} and {format_time(last)}"
-        )
-    return first, last

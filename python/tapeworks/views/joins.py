@@ -1,0 +1,105 @@
+"""Rows of two tables side by side in time, on the clock that both share."""
+
+from tapeworks.errors import QueryError
+from tapeworks.lake import column_of
+from tapeworks.views.conditions import parse_range, time_condition
+from tapeworks.views.opened import Opened, Symbols
+from tapeworks.views.past_books import Clock
+from tapeworks.views.query import BARS, Scope, check_table, has_column, table_of, time_of
+from tapeworks.views.result import Result
+from tapeworks.views.times import TimeLike
+
+# Flag of a record whose venue sent no event time.
+NO_EVENT_TIME = 128
+# A kind of record of a source has an event time, or it has not: a few rows tell.
+CLOCK_ROWS = 1_000
+
+
+class Joins(Opened):
+    """What `Lake` says of clocks, and its joins by time."""
+
+    def clock(self, *tables: str, source: str | None = None) -> str:
+        """Returns the time by which `tables` can be joined: `ts_event`, or else `ts_recv`.
+
+        Of some venues a kind of record has no event time (Binance spot: quotes); its `ts_event` is
+        the receive time, and `flags & 128` marks it. Joined on `ts_event` with records that have
+        one, each would meet a state of the market of some milliseconds before. The `ts_event` of a
+        bar is its start: what is in it was known only when it was received.
+
+        Raises:
+            QueryError: there is no such table or source.
+        """
+        for table in tables:
+            check_table(table)
+            if len(tables) > 1 and table_of(table).kind == "bar":
+                return "ts_recv"
+            if not has_column(table, "flags"):
+                continue
+            for name in self._instruments.sources(source):
+                sql = f"select flags from {table} limit {CLOCK_ROWS}"
+                flags = self._engine.run(sql, [table], Scope([name])).column(0).to_pylist()
+                if any(value & NO_EVENT_TIME for value in flags):
+                    return "ts_recv"
+        return "ts_event"
+
+    def asof(
+        self,
+        left: str,
+        right: str,
+        symbols: Symbols | None = None,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        *,
+        source: str | None = None,
+        clock: Clock | None = None,
+    ) -> Result:
+        """Returns rows of `left`, each with the last row of `right` of its symbol before it.
+
+        No row meets what came after it. By the venue's time (`clock="event"`) that is the last row
+        with an earlier `ts_event`; by this host's (`"receipt"`) the last one received before it:
+        one read of a socket gives all that it brought one `ts_recv`, and among those the order of
+        the tape decides; rows of different tapes have none, and must be earlier. Without `clock`
+        it is by the one that `Lake.clock` names. Columns of `right` begin with its name.
+
+        Raises:
+            QueryError: there is no such table, it holds bars of several lengths, or as for
+                `trades`.
+        """
+        check_table(left)
+        check_table(right)
+        if right in BARS:
+            raise QueryError(
+                f"{right} holds bars of all lengths: expected those of one, such as bars_1m"
+            )
+        if clock == "event" and table_of(right).kind == "bar":
+            raise QueryError(
+                f"{right} by the time of its event would be met before it was finished: expected "
+                "clock='receipt'"
+            )
+        first, last = parse_range(start, end)
+        chosen = self._instruments.choose(symbols, source)
+        if clock is None:
+            clocks = {self.clock(left, right, source=name) for name in chosen.sources}
+            clock = "receipt" if "ts_recv" in clocks else "event"
+        time = time_condition(f"l.{time_of(left)}", first, last)
+        where = " and ".join(["true", *time])
+        before = "l.instant > r.instant"
+        if clock == "receipt" and table_of(left).topic == table_of(right).topic:
+            before = f"(l.instant, l.tape_offset) > (r.instant, r.{right}_tape_offset)"
+        column = "ts_recv" if clock == "receipt" else "ts_event"
+        sql = (
+            "select l.* exclude (date, instant), r.* exclude (venue, symbol, instant) from "
+            f"(select *, {_instant(left, column)} from {left} where {chosen.condition()}) l asof "
+            f"left join (select columns(* exclude (venue, symbol, date)) as '{right}_\\0', venue, "
+            f"symbol, {_instant(right, column)} from {right} where {chosen.condition()}) r "
+            f"on l.venue = r.venue and l.symbol = r.symbol and {before} "
+            f"where {where} order by l.instant, l.tape_offset"
+        )
+        found = self._engine.run(sql, [left, right], Scope(chosen.sources))
+        return Result(found, f"{left} with {right}")
+
+
+def _instant(table: str, field: str) -> str:
+    """Returns the SQL of the exact time of a row of `table` by a time of its record."""
+    column = column_of(table_of(table), field)
+    return f"epoch_ns({column}) + {column}_ns as instant"

@@ -1,0 +1,22 @@
+"""A data folder that is open for reading: what all questions about it share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tapeworks.views.books import Books
+from tapeworks.views.coverage import Ledger
+from tapeworks.views.query import Engine
+from tapeworks.views.symbols import Instruments
+
+Symbols = str | Sequence[str]
+
+
+class Opened:
+    """Engine, books, instruments and gap ledger of one data folder."""
+
+    def __init__(self, data: Path, *, external_access: bool = False) -> None:
+        self._data = data
+        self._engine = Engine(data, external_access)
+        self._books = Books(data)
+        self._instruments = Instruments(self._engine)
+        self._ledger = Ledger(self._engine, data)
