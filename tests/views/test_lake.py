@@ -7,7 +7,6 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import pytest
 
 import tapeworks as tw
@@ -75,35 +74,6 @@ def test_range_is_half_open_and_by_symbol(filled, maker):
         found = opened.trades("ETHUSDT", first, last).to_arrow()
         assert found["trade_id"].to_pylist() == wanted["trade_id"].tolist()
     assert len(opened.trades("eth-usdt".upper(), start, end)) == len(wanted)
-
-
-def test_results_convert_and_show_themselves(filled):
-    # Arrow, Polars and pandas hold the same exact price; the text names title and rows.
-    result = tw.open(filled.path).trades("BTCUSDT")
-    price = result.to_arrow()["price"][0].as_py()
-    assert isinstance(result.to_polars(), pl.DataFrame)
-    assert result.to_polars()["price"][0] == result.to_pandas()["price"].iloc[0] == price
-    assert isinstance(price, Decimal)
-    assert repr(result).startswith(f"trades BTCUSDT: {len(result):,} rows")
-
-
-def test_frames_of_floats_hold_the_nearest_ones(spine, maker):
-    # Prices of which Arrow's own cast misses the nearest float, plain and within lists; the result
-    # itself stays exact.
-    spine.append(maker.definitions())
-    units = [337_641_740_000_000, 61_801_160_000_000, 1, 2**63 - 2, -5]
-    spine.append(maker.rows("trade", 5, instrument=1, price=units, size=units, ts_event=START))
-    sql = "select list(price order by tape_offset) as prices, sum(price) as total from trades"
-    lake = tw.open(spine.path)
-    result, listed = lake.trades("BTCUSDT"), lake.sql(sql)
-    for column, places in (("price", 9), ("size", 8)):
-        wanted = [float(Decimal(unit).scaleb(-places)) for unit in units]
-        assert result.to_pandas(floats=True)[column].tolist() == wanted
-        assert result.to_polars(floats=True)[column].to_list() == wanted
-    frame = listed.to_pandas(floats=True)
-    assert frame["prices"][0].tolist() == result.to_pandas(floats=True)["price"].tolist()
-    assert frame["total"][0] == float(listed.to_arrow()["total"][0].as_py())
-    assert isinstance(result.to_pandas()["price"].iloc[0], Decimal)
 
 
 def test_rows_of_a_result_hold_values(filled):

@@ -255,7 +255,7 @@ class Lake(Joins):
             QueryError: the query is wrong; the message is DuckDB's.
         """
         found = self._engine.run(query, tables_in(query), Scope())
-        return Result(found, "query")
+        return Result(found, "query", keeps_names=True)
 
     def replay(
         self,

@@ -3,12 +3,14 @@
 import importlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import pyarrow as pa
 
 from tapeworks.errors import QueryError
 from tapeworks.time_columns import REST, is_split_time
+from tapeworks.views.frames import unshadowed, unshadowed_name, with_floats, with_index_times
+from tapeworks.views.picture import draw_html, draw_text
 
 if TYPE_CHECKING:
     import pandas
@@ -23,14 +25,24 @@ UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 class Result:
-    """Rows of one question, held as Arrow."""
+    """Rows of one question, held as Arrow, in which prices and sizes are exact decimals.
+
+    Whatever reads the Arrow C stream takes a result as it is: `polars.DataFrame(result)`,
+    `pyarrow.table(result)`, or DuckDB's `from result`.
+    """
 
     def __init__(
-        self, table: pa.Table, title: str, coverage: "Callable[[], Coverage] | None" = None
+        self,
+        table: pa.Table,
+        title: str,
+        coverage: "Callable[[], Coverage] | None" = None,
+        *,
+        keeps_names: bool = False,
     ) -> None:
         self._table = table
         self._title = title
         self._coverage = coverage
+        self._keeps_names = keeps_names
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -41,38 +53,78 @@ class Result:
         Times are datetimes in UTC, of microseconds, and `<name>_ns` holds the rest of 0 to 999 ns.
         A time that no datetime holds is text, as in `to_pylist`.
         """
-        for batch in self._table.to_batches(max_chunksize=ROWS_AT_ONCE):
+        for batch in self.batches(ROWS_AT_ONCE):
             yield from _rows(batch)
 
     @overload
     def __getitem__(self, index: int) -> dict[str, object]: ...
     @overload
     def __getitem__(self, index: slice) -> list[dict[str, object]]: ...
-    def __getitem__(self, index: int | slice) -> dict[str, object] | list[dict[str, object]]:
-        """Returns a row as it is iterated over, or the rows of a slice.
+    @overload
+    def __getitem__(self, index: str) -> pa.ChunkedArray: ...
+    @overload
+    def __getitem__(self, index: list[str]) -> "Result": ...
+    def __getitem__(self, index: int | slice | str | list[str]) -> Any:
+        """Returns a row as it is iterated over, the rows of a slice, a column, or some columns.
+
+        `result["price"]` is a `pyarrow.ChunkedArray`; `result[["price", "size"]]` is a `Result`.
 
         Raises:
             IndexError: there is no such row.
+            KeyError: there is no such column; the message names those that there are.
         """
+        if isinstance(index, str):
+            self._check_columns([index])
+            return self._table.column(index)
+        if isinstance(index, list):
+            self._check_columns(index)
+            chosen = self._table.select(index)
+            return Result(chosen, self._title, self._coverage, keeps_names=self._keeps_names)
         if isinstance(index, slice):
-            chosen = pa.array(range(*index.indices(len(self))), pa.int64())
-            return list(_rows(self._table.take(chosen)))
+            rows = pa.array(range(*index.indices(len(self))), pa.int64())
+            return list(_rows(self._table.take(rows)))
         if not -len(self) <= index < len(self):
             raise IndexError(f"expected a row below {len(self)}, got {index}")
         [row] = _rows(self._table.slice(index % len(self), 1))
         return row
+
+    def _check_columns(self, names: list[str]) -> None:
+        for name in names:
+            if name not in self.columns:
+                raise KeyError(f"expected a column of {', '.join(self.columns)}, got {name!r}")
 
     @property
     def columns(self) -> list[str]:
         """The names of the columns."""
         return list(self._table.column_names)
 
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns, as Arrow has them."""
+        return self._table.schema
+
+    def batches(self, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+        """Yields the rows as record batches of Arrow, each of up to so many rows.
+
+        Raises:
+            QueryError: it is no number of rows.
+        """
+        if rows < 1:
+            raise QueryError(f"expected batches of 1 row or more, got {rows}")
+        yield from self._table.to_batches(max_chunksize=rows)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Gives the rows to any library that takes the Arrow C stream, exact, without a copy."""
+        return self._table.__arrow_c_stream__(requested_schema)
+
     def to_arrow(self) -> pa.Table:
         """Returns a `pyarrow.Table`, without a copy."""
         return self._table
 
-    def to_polars(self, *, floats: bool = False) -> "polars.DataFrame":
-        """Returns a Polars data frame; prices and sizes are exact decimals in it, or `floats`.
+    def to_polars(self, *, decimals: bool = False) -> "polars.DataFrame":
+        """Returns a Polars data frame. Prices and sizes are float64, or exact with `decimals`.
+
+        A float is the nearest to the decimal: 15 digits are exact. Times are UTC.
 
         Raises:
             QueryError: Polars is not installed.
@@ -82,25 +134,38 @@ class Result:
             library = importlib.import_module("polars")
         except ImportError:
             raise QueryError("polars is not installed: pip install 'tapeworks[polars]'") from None
-        frame: polars.DataFrame = library.from_arrow(self._frame(floats))
+        frame: polars.DataFrame = library.from_arrow(self._frame(decimals))
         return frame
 
-    def to_pandas(self, *, floats: bool = False) -> "pandas.DataFrame":
-        """Returns a pandas data frame; prices and sizes are exact decimals in it, or `floats`.
+    def to_pandas(
+        self, *, index: str | list[str] | None = None, decimals: bool = False
+    ) -> "pandas.DataFrame":
+        """Returns a pandas data frame. Prices and sizes are float64, or exact with `decimals`.
 
-        pandas calculates with decimals as objects, slowly, and refuses them in `resample().ohlc()`
-        and the like. A float is the nearest to the decimal: 15 digits are exact.
+        A float is the nearest to the decimal: 15 digits are exact. Decimals are objects in pandas:
+        slow, and refused by `resample().ohlc()` and the like. Times are UTC. A column that would be
+        hidden by an attribute of the frame ends in `_`: `size_`, `count_`, `flags_`; those of a
+        query are named as it names them.
+
+        `index` names the columns of the index, such as `"ts_event"`: a time in it is exact to the
+        nanosecond and needs no `ts_event_ns`. Without it rows are numbered.
 
         Raises:
-            QueryError: pandas is not installed.
+            QueryError: pandas is not installed, or there is no such column.
         """
+        names = [index] if isinstance(index, str) else list(index or [])
+        table = with_index_times(self._frame(decimals), names)
         try:
-            return self._frame(floats).to_pandas()
+            frame = (table if self._keeps_names else unshadowed(table)).to_pandas()
         except ImportError:
             raise QueryError("pandas is not installed: pip install 'tapeworks[pandas]'") from None
+        if not names:
+            return frame
+        kept = names if self._keeps_names else [unshadowed_name(name) for name in names]
+        return frame.set_index(kept)
 
-    def _frame(self, floats: bool) -> pa.Table:
-        return with_floats(self._table) if floats else self._table
+    def _frame(self, decimals: bool) -> pa.Table:
+        return self._table if decimals else with_floats(self._table)
 
     def to_pylist(self) -> list[dict[str, object]]:
         """Returns one dictionary a row. Times are text, exact to the nanosecond, in UTC."""
@@ -120,47 +185,13 @@ class Result:
         return self._coverage()
 
     def __repr__(self) -> str:
-        head = self._table.slice(0, ROWS_SHOWN)
-        shown = list(text_columns(head))
-        names = [name for name, _ in shown]
-        cells = [[_show(value) for value in column] for _, column in shown]
-        widths = [
-            max(len(name), *(len(cell) for cell in cell_column), 0) if cell_column else len(name)
-            for name, cell_column in zip(names, cells, strict=True)
-        ]
-        lines = [f"{self._title}: {len(self):,} rows"]
-        pad = [name.ljust(width) for name, width in zip(names, widths, strict=True)]
-        lines.append("  ".join(pad))
-        for row in range(head.num_rows):
-            texts = [column[row].ljust(width) for column, width in zip(cells, widths, strict=True)]
-            lines.append("  ".join(texts))
-        if len(self) > ROWS_SHOWN:
-            lines.append(f"... {len(self) - ROWS_SHOWN:,} more")
-        return "\n".join(line.rstrip() for line in lines)
+        return draw_text(self._title, len(self), self._head())
 
+    def _repr_html_(self) -> str:
+        return draw_html(self._title, len(self), self._head())
 
-def _show(value: object) -> str:
-    if value is None:
-        return ""
-    text = format(value, "f") if type(value).__name__ == "Decimal" else str(value)
-    if "." in text and text.replace(".", "").lstrip("-").isdigit():
-        text = text.rstrip("0").rstrip(".")
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def with_floats(table: pa.Table) -> pa.Table:
-    """Returns `table` with the float nearest to each decimal, also within lists."""
-    for at, field in enumerate(table.schema):
-        # By way of text: Arrow's own cast of decimals misses the nearest float for every third.
-        if pa.types.is_decimal(field.type):
-            between, wanted = pa.string(), pa.float64()
-        elif pa.types.is_list(field.type) and pa.types.is_decimal(field.type.value_type):
-            between, wanted = pa.list_(pa.string()), pa.list_(pa.float64())
-        else:
-            continue
-        values = table.column(at).cast(between).cast(wanted)
-        table = table.set_column(at, pa.field(field.name, wanted, field.nullable), values)
-    return table
+    def _head(self) -> list[tuple[str, list[object]]]:
+        return list(text_columns(self._table.slice(0, ROWS_SHOWN)))
 
 
 def _rows(table: pa.Table | pa.RecordBatch) -> Iterator[dict[str, object]]:

@@ -1,0 +1,84 @@
+"""A few rows as text that fits the terminal, and as HTML that a notebook shows."""
+
+import shutil
+from collections.abc import Sequence
+from html import escape
+
+Columns = Sequence[tuple[str, list[object]]]
+"""Names and values."""
+
+BETWEEN = "  "
+CELL_MAX = 40
+# Left out first, from the left, where the screen is narrow; then whatever is on the right.
+LEAST = (
+    "tape_offset",
+    "conditions",
+    "previous",
+    "span",
+    "flags",
+    "sequence",
+    "ts_recv",
+    "closed",
+    "partial",
+    "interval_ms",
+    "channel",
+    "count",
+)
+
+
+def draw_text(title: str, rows: int, shown: Columns) -> str:
+    """Returns title and rows as lines that are no wider than the terminal; names what is cut."""
+    room = shutil.get_terminal_size().columns
+    cells = {name: [cell_text(value) for value in column] for name, column in shown}
+    widths = {name: max(map(len, [name, *column])) for name, column in cells.items()}
+    kept = _fitting(widths, room)
+    lines = [f"{title}: {rows:,} rows", BETWEEN.join(name.ljust(widths[name]) for name in kept)]
+    count = min(len(cells[name]) for name in cells) if cells else 0
+    for row in range(count):
+        lines.append(BETWEEN.join(cells[name][row].ljust(widths[name]) for name in kept))
+    if rows > count:
+        lines.append(f"... {rows - count:,} more")
+    if hidden := [name for name in widths if name not in kept]:
+        lines.append(f"not shown: {', '.join(hidden)}")
+    return "\n".join(_cut(line.rstrip(), room) for line in lines)
+
+
+def draw_html(title: str, rows: int, shown: Columns) -> str:
+    """Returns title and rows as an HTML table; nothing in it is markup of the data's own."""
+    head = "".join(f"<th>{escape(name)}</th>" for name, _ in shown)
+    columns = [[escape(cell_text(value)) for value in column] for _, column in shown]
+    body = "".join(
+        f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        for cells in zip(*columns, strict=True)
+    )
+    more = rows - (len(columns[0]) if columns else 0)
+    told = f"<p>... {more:,} more</p>" if more else ""
+    return (
+        f"<div><p>{escape(title)}: {rows:,} rows</p><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>{told}</div>"
+    )
+
+
+def cell_text(value: object) -> str:
+    """Writes a value in short: decimals without zeros at their end, nothing for none."""
+    if value is None:
+        return ""
+    text = format(value, "f") if type(value).__name__ == "Decimal" else str(value)
+    if "." in text and text.replace(".", "").lstrip("-").isdigit():
+        text = text.rstrip("0").rstrip(".")
+    return _cut(text, CELL_MAX)
+
+
+def _fitting(widths: dict[str, int], room: int) -> list[str]:
+    kept = list(widths)
+    least = [name for name in LEAST if name in widths]
+    for name in (*least, *(name for name in reversed(widths) if name not in least)):
+        if sum(widths[one] + len(BETWEEN) for one in kept) - len(BETWEEN) <= room:
+            break
+        if len(kept) > 1:
+            kept.remove(name)
+    return kept
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: max(width - 3, 0)]}..."
