@@ -37,6 +37,7 @@ TOGETHER = {
     "tests/e2e/test_memory.py",
     "tests/e2e/test_retention.py",
     "tests/real/test_playback_real.py",
+    "tests/research/test_research.py",
     "tests/views/test_past.py",
 }
 

@@ -1,0 +1,1 @@
+"""Fifty questions of research, each answered by the Python API, by SQL, and without either."""
