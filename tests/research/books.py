@@ -206,7 +206,7 @@ class SizeByLevel(Question):
     """How much stands on average at each of the best five bids?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.snapshots(SYMBOL, source=SPOT).to_polars()
+        found = lake.snapshots(SYMBOL, source=SPOT).to_polars(decimals=True)
         sizes = [found["bid_size"].list.get(level) for level in range(5)]
         return [(level + 1, size.sum() / len(size)) for level, size in enumerate(sizes)]
 
@@ -230,7 +230,7 @@ class ImbalanceOfFiveLevels(Question):
     """How uneven are the best five levels in each snapshot?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.snapshots(SYMBOL, source=SPOT).to_polars(floats=True)
+        found = lake.snapshots(SYMBOL, source=SPOT).to_polars()
         bids = pl.col("bid_size").list.head(5).list.sum()
         asks = pl.col("ask_size").list.head(5).list.sum()
         return found.select("sequence", (bids - asks) / (bids + asks)).rows()
@@ -255,12 +255,12 @@ class BookAgainstQuotes(Question):
     """How many snapshots begin with the prices of the last quote up to their update?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        tops = lake.snapshots(SYMBOL, source=SPOT).to_polars().sort("sequence")
+        tops = lake.snapshots(SYMBOL, source=SPOT).to_polars(decimals=True).sort("sequence")
         tops = tops.with_columns(
             pl.col("bid_price").list.first().alias("bid"),
             pl.col("ask_price").list.first().alias("ask"),
         ).select("sequence", "bid", "ask")
-        quotes = lake.quotes(SYMBOL, source=SPOT).to_polars().sort("sequence")
+        quotes = lake.quotes(SYMBOL, source=SPOT).to_polars(decimals=True).sort("sequence")
         both = tops.join_asof(quotes, on="sequence")
         same = (both["bid"] == both["bid_price"]) & (both["ask"] == both["ask_price"])
         return [same.sum(), len(tops)]

@@ -30,7 +30,7 @@ ORDER = "order by ts_event, ts_event_ns, tape_offset"
 
 def minute_bars(lake: tw.Lake) -> pl.DataFrame:
     """Returns the recorded bars of a minute."""
-    return lake.bars("BTCUSDT", interval="1m", source=SPOT).to_polars(floats=True)
+    return lake.bars("BTCUSDT", interval="1m", source=SPOT).to_polars()
 
 
 def whole_minutes(records: Records) -> list[Any]:
@@ -47,7 +47,7 @@ class SignedFlowByMinute(Question):
     """By how much did buying exceed selling in each minute?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.trades("BTCUSDT", source=SPOT).to_polars()
+        found = lake.trades("BTCUSDT", source=SPOT).to_polars(decimals=True)
         signed = pl.when(pl.col("side") == "buy").then(pl.col("size")).otherwise(-pl.col("size"))
         minute = pl.col("ts_event").dt.epoch("s") // 60 * 60
         return found.group_by(minute).agg(signed.sum().alias("net")).sort("ts_event").rows()
@@ -155,7 +155,7 @@ class TimeWeightedPrice(Question):
     """What was the mean of the last prices at the end of every second (TWAP)?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.trades("BTCUSDT", source=SPOT).to_pandas(floats=True)
+        found = lake.trades("BTCUSDT", source=SPOT).to_pandas()
         return found.set_index("ts_event")["price"].resample("1s").last().ffill().mean()
 
     def sql(self, lake: tw.Lake) -> Answer:

@@ -39,9 +39,9 @@ met as (select t.*, bid, ask from t asof join lasts on t.instant > lasts.instant
 FIRST_S, LAST_S = START // NS + 10, END // NS - 10
 
 
-def met(lake: tw.Lake, *, floats: bool = True) -> pl.DataFrame:
+def met(lake: tw.Lake, *, decimals: bool = False) -> pl.DataFrame:
     """Returns trades of the perpetual, each with the quote before it, where there is one."""
-    found = lake.asof("trades", "quotes", "BTCUSDT", source=PERP).to_polars(floats=floats)
+    found = lake.asof("trades", "quotes", "BTCUSDT", source=PERP).to_polars(decimals=decimals)
     return found.rename({"quotes_bid_price": "bid", "quotes_ask_price": "ask"}).drop_nulls("bid")
 
 
@@ -87,7 +87,7 @@ class WhereTradesHappen(Question):
     """How many trades were at the bid, at the ask, between them, and outside of both?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = met(lake, floats=False)
+        found = met(lake, decimals=True)
         price, bid, ask = found["price"], found["bid"], found["ask"]
         inside = (price > bid) & (price < ask)
         outside = (price < bid) | (price > ask)
@@ -115,7 +115,9 @@ class SidesByTheQuoteRule(Question):
     """How often does the quote rule name the side that the venue names?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = met(lake, floats=False).filter(2 * pl.col("price") != pl.col("bid") + pl.col("ask"))
+        found = met(lake, decimals=True).filter(
+            2 * pl.col("price") != pl.col("bid") + pl.col("ask")
+        )
         is_buy = 2 * found["price"] > found["bid"] + found["ask"]
         return [int((is_buy == (found["side"] == "buy")).sum()), len(found)]
 
@@ -140,7 +142,7 @@ class Markouts(Question):
 
     def python(self, lake: tw.Lake) -> Answer:
         trades = met(lake)
-        quotes = lake.quotes("BTCUSDT", source=PERP).to_polars(floats=True)
+        quotes = lake.quotes("BTCUSDT", source=PERP).to_polars()
         mids = quotes.select(
             "ts_event", ((pl.col("bid_price") + pl.col("ask_price")) / 2).alias("after")
         )
@@ -199,7 +201,7 @@ def grid(lake: tw.Lake) -> pl.DataFrame:
         pl.from_epoch("second", "s").cast(pl.Datetime("us", "UTC")).alias("ts_recv")
     )
     for name, source in (("spot", SPOT), ("perp", PERP)):
-        quotes = lake.quotes("BTCUSDT", source=source).to_polars(floats=True)
+        quotes = lake.quotes("BTCUSDT", source=source).to_polars()
         mid = ((pl.col("bid_price") + pl.col("ask_price")) / 2).alias(name)
         found = found.join_asof(quotes.select("ts_recv", mid).sort("ts_recv"), on="ts_recv")
     return found
@@ -293,7 +295,7 @@ class Premium(Question):
     """How far is the mark price over the index in each minute, in basis points?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.rows("marks", "BTCUSDT", source=PERP).to_polars(floats=True)
+        found = lake.rows("marks", "BTCUSDT", source=PERP).to_polars()
         premium = 1e4 * (pl.col("mark_price") / pl.col("index_price") - 1)
         minute = pl.col("ts_event").dt.epoch("s") // 60
         return found.group_by(minute).agg(premium.mean().alias("mean")).sort("ts_event").rows()
@@ -318,7 +320,7 @@ class UniformView(Question):
     """Does the uniform view hold all that was traded, and the last price of it?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        ticks = lake.ticks("BTCUSDT", source=PERP).to_polars()
+        ticks = lake.ticks("BTCUSDT", source=PERP).to_polars(decimals=True)
         return [ticks["volume"].sum(), ticks["last"].drop_nulls()[-1]]
 
     def sql(self, lake: tw.Lake) -> Answer:

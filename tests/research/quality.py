@@ -28,7 +28,7 @@ class MissingTrades(Question):
     """How many trades are missing, of which instrument, and which are they?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.gaps().to_polars().filter(pl.col("channel") == "trade")
+        found = lake.gaps().to_polars(decimals=True).filter(pl.col("channel") == "trade")
         names = ("venue", "symbol", "missing", "first_missing", "last_missing")
         return found.select(names).sort("venue", "symbol").rows()
 
@@ -54,7 +54,7 @@ class Latency(Question):
     def python(self, lake: tw.Lake) -> Answer:
         found = []
         for source in (SPOT, PERP):
-            trades = lake.trades("BTCUSDT", source=source).to_polars()
+            trades = lake.trades("BTCUSDT", source=source).to_polars(decimals=True)
             late = (trades["ts_recv"] - trades["ts_event"]).dt.total_microseconds() * 1_000
             late = (late + trades["ts_recv_ns"] - trades["ts_event_ns"]).sort()
             places = [math.ceil(len(late) * part) - 1 for part in (0.5, 0.99, 1)]
@@ -84,7 +84,7 @@ class LongestSilence(Question):
     """For how long did no trade of an instrument come at most (in us)?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.trades().to_polars().sort("venue", "symbol", "ts_recv")
+        found = lake.trades().to_polars(decimals=True).sort("venue", "symbol", "ts_recv")
         waits = pl.col("ts_recv").diff().max().dt.total_microseconds()
         longest = found.group_by("venue", "symbol").agg(waits.alias("us"))
         return longest.sort("venue", "symbol").rows()
@@ -109,7 +109,7 @@ class BrokenFrames(Question):
     """How many frames could not be understood, and why?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.dead_letters().to_polars()
+        found = lake.dead_letters().to_polars(decimals=True)
         return found.group_by("venue", "reason").agg(pl.len()).sort("venue").rows()
 
     def sql(self, lake: tw.Lake) -> Answer:
@@ -125,7 +125,7 @@ class CleanMinutes(Question):
     """Which minutes of BTCUSDT on spot lack no trade?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        missing = lake.coverage("BTCUSDT", source=SPOT, channel="trade").to_polars()
+        missing = lake.coverage("BTCUSDT", source=SPOT, channel="trade").to_polars(decimals=True)
         gaps = missing.filter(pl.col("finding") == "gap")
         touched = set[int]()
         for first, last in gaps.select(pl.col("ts_from", "ts_to").dt.epoch("s") // 60).rows():
@@ -157,7 +157,9 @@ class Listing(Question):
 
     def python(self, lake: tw.Lake) -> Answer:
         names = ("venue", "symbol", "canonical", "tick_size", "lot_size")
-        return lake.instruments().to_polars().select(names).sort("venue", "symbol").rows()
+        return (
+            lake.instruments().to_polars(decimals=True).select(names).sort("venue", "symbol").rows()
+        )
 
     def sql(self, lake: tw.Lake) -> Answer:
         sql = (
@@ -182,7 +184,7 @@ class Repetitions(Question):
     def python(self, lake: tw.Lake) -> Answer:
         found = []
         for symbol, source in sorted(LISTED, key=lambda entry: entry[::-1]):
-            trades = lake.trades(symbol, source=source).to_polars().sort("tape_offset")
+            trades = lake.trades(symbol, source=source).to_polars(decimals=True).sort("tape_offset")
             twice = len(trades) - trades["trade_id"].n_unique()
             late = (trades["ts_event"].diff().dt.total_microseconds() < 0).sum()
             found.append((source, symbol, twice, late))

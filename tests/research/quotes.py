@@ -21,7 +21,7 @@ ORDER = "order by ts_event, ts_event_ns, tape_offset"
 
 def perp_quotes(lake: tw.Lake) -> pl.DataFrame:
     """Returns the quotes of the perpetual, with floats for prices and sizes."""
-    return lake.quotes("BTCUSDT", source=PERP).to_polars(floats=True)
+    return lake.quotes("BTCUSDT", source=PERP).to_polars()
 
 
 def perp(records: Records) -> list[tuple[int, int, int, int, int]]:
@@ -43,7 +43,7 @@ class SpreadByHour(Question):
     """How wide is the spread on average, by hour of the day?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.quotes("BTCUSDT", source=PERP).to_pandas(floats=True)
+        found = lake.quotes("BTCUSDT", source=PERP).to_pandas()
         spread = found["ask_price"] - found["bid_price"]
         return list(spread.groupby(found["ts_event"].dt.hour).mean().items())
 
@@ -118,7 +118,7 @@ class MicropriceByMinute(Question):
     """What is the microprice at the end of each minute?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.quotes("BTCUSDT", source=PERP).to_pandas(floats=True).set_index("ts_event")
+        found = lake.quotes("BTCUSDT", source=PERP).to_pandas().set_index("ts_event")
         above = found["bid_price"] * found["ask_size"] + found["ask_price"] * found["bid_size"]
         prices = (above / (found["bid_size"] + found["ask_size"])).resample("1min").last()
         return [(int(start.timestamp()), price) for start, price in prices.items()]
@@ -165,7 +165,7 @@ class TimeAtOneTick(Question):
     """For which part of the time is the spread one tick?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.quotes("BTCUSDT", source=PERP).to_polars()
+        found = lake.quotes("BTCUSDT", source=PERP).to_polars(decimals=True)
         [tick] = [
             row["tick_size"] for row in lake.instruments(source=PERP) if row["symbol"] == "BTCUSDT"
         ]
@@ -195,7 +195,7 @@ class LockedOrCrossed(Question):
     """How many quotes are locked, crossed or without a side?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.quotes("BTCUSDT", source=PERP).to_polars()
+        found = lake.quotes("BTCUSDT", source=PERP).to_polars(decimals=True)
         bid, ask = found["bid_price"], found["ask_price"]
         none = bid.null_count() + ask.null_count()
         return [int((bid == ask).sum()), int((bid > ask).sum()), none]
@@ -224,7 +224,7 @@ class OrderFlowImbalance(Question):
     """How large is the order flow imbalance of each ten seconds (Cont, Kukanov, Stoikov)?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.quotes("BTCUSDT", source=PERP).to_polars()
+        found = lake.quotes("BTCUSDT", source=PERP).to_polars(decimals=True)
         bid, bids, ask, asks = map(pl.col, ("bid_price", "bid_size", "ask_price", "ask_size"))
         none = pl.lit(0)
         flow = (

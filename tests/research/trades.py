@@ -31,7 +31,7 @@ LISTED = (("BTCUSDT", SPOT), ("SOLUSDT", SPOT), ("BTCUSDT", PERP))
 
 def btc_trades(lake: tw.Lake) -> pl.DataFrame:
     """Returns the trades of BTCUSDT on spot, with floats for prices and sizes."""
-    return lake.trades("BTCUSDT", source=SPOT).to_polars(floats=True)
+    return lake.trades("BTCUSDT", source=SPOT).to_polars()
 
 
 def btc(records: Records) -> Any:
@@ -54,7 +54,7 @@ class VolumeByInstrument(Question):
     """How often and how much was traded of each instrument?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.trades(source="*").to_polars()
+        found = lake.trades(source="*").to_polars(decimals=True)
         totals = found.group_by("venue", "symbol").agg(pl.len(), pl.col("size").sum())
         return totals.sort("venue", "symbol").rows()
 
@@ -142,7 +142,7 @@ class PointOfControl(Question):
     """At which single price was most traded?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.trades("BTCUSDT", source=SPOT).to_polars()
+        found = lake.trades("BTCUSDT", source=SPOT).to_polars(decimals=True)
         profile = found.group_by("price").agg(pl.col("size").sum())
         return profile.sort("size", descending=True).row(0)
 
@@ -167,7 +167,7 @@ class LargestTrades(Question):
     """Which ten trades were the largest, and who took?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.trades("BTCUSDT", source=SPOT).to_polars()
+        found = lake.trades("BTCUSDT", source=SPOT).to_polars(decimals=True)
         largest = found.sort(["size", "trade_id"], descending=[True, False]).head(10)
         return largest.select("trade_id", "price", "size", "side").rows()
 
@@ -196,7 +196,7 @@ class RecordedBars(Question):
     """Do the recorded bars of a minute hold what the trades say?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.bars("BTCUSDT", interval="1m", source=SPOT).to_polars()
+        found = lake.bars("BTCUSDT", interval="1m", source=SPOT).to_polars(decimals=True)
         names = ("open", "high", "low", "close", "volume", "buy_volume", "turnover", "count")
         return found.select(pl.col("ts_event").dt.epoch("s"), *names).rows()
 
@@ -230,7 +230,7 @@ class OddBars(Question):
     """What are open, high, low, close and volume of each 37 seconds?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.trades("BTCUSDT", source=SPOT).to_polars()
+        found = lake.trades("BTCUSDT", source=SPOT).to_polars(decimals=True)
         start = pl.col("ts_event").dt.epoch("s") // 37 * 37
         price = pl.col("price")
         bars = found.group_by(start).agg(
@@ -259,7 +259,9 @@ class TickBars(Question):
     """What are the closes and volumes of bars of a hundred trades?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.trades("BTCUSDT", source=SPOT).to_polars().with_row_index("number")
+        found = (
+            lake.trades("BTCUSDT", source=SPOT).to_polars(decimals=True).with_row_index("number")
+        )
         bars = found.group_by(pl.col("number") // 100).agg(
             pl.col("price").last(), pl.col("size").sum()
         )
@@ -287,7 +289,7 @@ class VolumeBars(Question):
     """How long does it take until another 20 BTC were traded, and what is the price then?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.trades("BTCUSDT", source=SPOT).to_polars()
+        found = lake.trades("BTCUSDT", source=SPOT).to_polars(decimals=True)
         before = pl.col("size").cum_sum() - pl.col("size")
         number = (before.cast(pl.Float64) / 20).floor().cast(pl.Int64).alias("number")
         bars = found.group_by(number).agg(
