@@ -1,6 +1,8 @@
 """`tape replay`: history as it came, merged by receive time, at any speed."""
 
+import contextlib
 import heapq
+import signal
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -16,7 +18,9 @@ from tapeworks.cli.output import as_json, note
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import QueryError
 from tapeworks.time_columns import REST, is_split_time
+from tapeworks.views.follow import Follow
 from tapeworks.views.lake import Lake
+from tapeworks.views.stream import newest_id
 
 # Records of one time are shown in this order of their kinds.
 FIRST = ("definition", "trade", "quote", "level", "mark", "bar", "tick", "marker")
@@ -30,6 +34,7 @@ Examples:
   tape replay BTCUSDT --from 2026-11-20T14:00 --to 2026-11-20T15:00 --speed 10
   tape replay BTCUSDT ETHUSDT --kinds trades,depth --format jsonl | head
   tape replay --format raw > records.bin     # the records themselves, 64 bytes and more each
+  tape replay BTCUSDT --follow               # what is recorded from now on, until Ctrl-C
 """
 
 
@@ -52,6 +57,9 @@ def replay(
     speed: Annotated[
         float | None, typer.Option(help="1 is the original pace. [default: as fast as possible]")
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until Ctrl-C, from --from or from now.")
+    ] = False,
     source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
     form: Annotated[Shape, typer.Option("--format", "-f", help="Output format.")] = (Shape.JSONL),
     data: DataOption = None,
@@ -63,22 +71,58 @@ def replay(
     """
     if speed is not None and speed <= 0:
         raise QueryError(f"expected a speed above 0, got {speed}")
+    if follow and speed is not None:
+        raise typer.BadParameter("--speed is for the past, expected it without --follow")
     lake = open_lake(data)
     wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
+    chosen = symbols or None
     names = symbol_names(lake, source)
-    count = 0
-    for batch in lake.replay(symbols or None, wanted, start, end, speed=speed, source=source):
-        count += len(batch)
-        if form is Shape.RAW:
-            sys.stdout.buffer.write(memoryview(batch))
-        elif form is Shape.JSONL:
-            for row in rows(batch, names):
-                sys.stdout.write(as_json(row) + "\n")
-        sys.stdout.flush()
+    if follow:
+        batches = lake.follow(chosen, start, end, kinds=wanted, source=source)
+        with _ended_by_interrupt(batches):
+            count = sum(_write(batch, form, names, lake, source) for batch in batches)
+    else:
+        past = lake.replay(chosen, wanted, start, end, speed=speed, source=source)
+        count = sum(_write(batch, form, names, lake, source) for batch in past)
     note(f"{count:,} records")
 
 
-def symbol_names(lake: Lake, source: str | None) -> dict[tuple[object, object], object]:
+@contextlib.contextmanager
+def _ended_by_interrupt(follow: Follow) -> Iterator[None]:
+    """Lets Ctrl-C, which is how it ends, come after a whole batch; a second one does not wait."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def close(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        follow.close()
+
+    signal.signal(signal.SIGINT, close)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _write(
+    batch: Records,
+    form: Shape,
+    names: dict[tuple[Any, Any], object],
+    lake: Lake,
+    source: str | None,
+) -> int:
+    """Writes a batch; an instrument that was defined since is looked up. Returns its length."""
+    if form is Shape.RAW:
+        sys.stdout.buffer.write(memoryview(batch))
+    elif form is Shape.JSONL:
+        if newest_id(batch) > max((number for _, number in names), default=0):
+            names |= symbol_names(lake, source)
+        for row in rows(batch, names):
+            sys.stdout.write(as_json(row) + "\n")
+    sys.stdout.flush()
+    return len(batch)
+
+
+def symbol_names(lake: Lake, source: str | None) -> dict[tuple[Any, Any], object]:
     """Returns the symbol of each feed and instrument id."""
     found = lake.sql("select feed, instrument, symbol, venue from instruments").to_pylist()
     return {
@@ -88,14 +132,14 @@ def symbol_names(lake: Lake, source: str | None) -> dict[tuple[object, object], 
     }
 
 
-def rows(batch: Records, names: dict[tuple[object, object], object]) -> Iterator[dict[str, Any]]:
+def rows(batch: Records, names: dict[tuple[Any, Any], object]) -> Iterator[dict[str, Any]]:
     """Yields the records of `batch` as dictionaries, by receive time."""
     streams = [_rows_of(batch, kind, names) for kind in KINDS]
     yield from heapq.merge(*streams, key=lambda row: int(row["ts_recv"]))
 
 
 def _rows_of(
-    batch: Records, kind: str, names: dict[tuple[object, object], object]
+    batch: Records, kind: str, names: dict[tuple[Any, Any], object]
 ) -> Iterator[dict[str, Any]]:
     columns = pa.record_batch(batch.arrow(kind))
     schema = columns.schema

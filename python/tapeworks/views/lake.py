@@ -15,6 +15,7 @@ from tapeworks.views.books import BookAt, outage
 from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.contents import contents
 from tapeworks.views.coverage import Coverage, channel_groups
+from tapeworks.views.follow import Live
 from tapeworks.views.joins import Joins
 from tapeworks.views.opened import Symbols
 from tapeworks.views.past_books import Clock
@@ -45,7 +46,7 @@ def open(path: str | Path = "data", *, external_access: bool = False) -> "Lake":
     return Lake(data, external_access=external_access)
 
 
-class Lake(Joins):
+class Lake(Joins, Live):
     """One data folder: trades, quotes, books and bars by symbol and time, and SQL over all."""
 
     def __repr__(self) -> str:

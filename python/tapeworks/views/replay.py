@@ -7,7 +7,7 @@ of the flow.
 
 import difflib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,40 @@ DEFAULT_KINDS = ("trades", "quotes")
 SLEEP_S_MAX = 0.5
 
 
+def tapes_of(
+    chosen: Chosen, kinds: Sequence[str], start: int | None, end: int | None
+) -> list[tuple[str, str, Selected]]:
+    """Returns source and topic of each tape that has some of `kinds`, and what is wanted of it.
+
+    Raises:
+        QueryError: a kind is not known.
+    """
+    wanted: dict[str, list[str]] = {}
+    for kind in kinds:
+        if kind not in KINDS:
+            near = difflib.get_close_matches(kind, KINDS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise QueryError(f"expected kinds of {', '.join(KINDS)}, got {kind!r}{hint}")
+        wanted.setdefault(KINDS[kind][0], []).append(kind)
+    return [
+        (
+            source,
+            topic,
+            Selected(
+                tuple(wanted[topic]),
+                tuple(KINDS[kind][1] for kind in wanted[topic]),
+                tuple(TABLES[name] for kind in wanted[topic] if (name := KINDS[kind][2])),
+                None if chosen.symbols is None else chosen.symbols[source],
+                start,
+                end,
+            ),
+        )
+        for source in chosen.sources
+        for topic in TOPICS
+        if topic in wanted
+    ]
+
+
 @dataclass(frozen=True)
 class Replay:
     """A range of the past; iterating reads it once more."""
@@ -60,38 +94,17 @@ class Replay:
         return self._paced(batches)
 
     def _streams(self) -> list[Stream]:
-        wanted: dict[str, list[str]] = {}
-        for kind in self.kinds:
-            if kind not in KINDS:
-                near = difflib.get_close_matches(kind, KINDS, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise QueryError(f"expected kinds of {', '.join(KINDS)}, got {kind!r}{hint}")
-            wanted.setdefault(KINDS[kind][0], []).append(kind)
         found = []
-        for source in self.chosen.sources:
-            for topic in TOPICS:
-                if topic in wanted:
-                    stream = self._stream(source, topic, wanted[topic])
-                    if stream is not None:
-                        found.append(stream)
+        for source, topic, selected in tapes_of(self.chosen, self.kinds, self.start, self.end):
+            stream = open_stream(self.engine.tail(source), source, topic, selected)
+            if stream is not None:
+                found.append(stream)
         if not found:
             raise QueryError(
                 f"neither the tapes nor the lake under {self.data} hold {', '.join(self.kinds)}: "
                 "record first; depth and markers are on tapes only"
             )
         return found
-
-    def _stream(self, source: str, topic: str, kinds: list[str]) -> Stream | None:
-        tables = tuple(TABLES[name] for kind in kinds if (name := KINDS[kind][2]))
-        selected = Selected(
-            tuple(kinds),
-            tuple(KINDS[kind][1] for kind in kinds),
-            tables,
-            None if self.chosen.symbols is None else self.chosen.symbols[source],
-            self.start,
-            self.end,
-        )
-        return open_stream(self.engine.tail(source), source, topic, selected)
 
     def _single(self, stream: Stream) -> Iterator[Records]:
         while (batch := stream.read(self.batch_records)) is not None:

@@ -24,6 +24,7 @@ DISORDER_NS = 5_000_000_000
 TIME_MIN, TIME_MAX = -(2**63), 2**63 - 1
 # Offsets that are read from the lake at once: few at first, for who only looks at the beginning.
 WINDOW_MIN, WINDOW_MAX = 1 << 16, 1 << 19
+NOTHING = Records.from_bytes(b"")
 # Levels of the book tape that are tops, not changes, have a table of their own.
 LAYOUTS = {BOOK: "book"}
 
@@ -56,6 +57,7 @@ class Stream:
         selected: Selected,
         reader: TapeReader | None,
         older: range,
+        window_max: int = WINDOW_MAX,
     ) -> None:
         self._archive = Archive(tail)
         self._tail = tail
@@ -63,29 +65,70 @@ class Stream:
         self._selected = selected
         self._reader = reader
         self._older = older
-        self._window = WINDOW_MIN
+        self._window, self._window_max = min(WINDOW_MIN, window_max), window_max
         self._held: tuple[Records, npt.NDArray[np.int64]] | None = None
         self._ended = False
         self._start = TIME_MIN if selected.start is None else selected.start
         self._end = TIME_MAX if selected.end is None else selected.end
         self._instruments: list[int] | None = None
-        if selected.symbols is not None:
-            names = set(selected.symbols)
-            self._instruments = [id_ for name, id_ in tail.symbols().ids() if name in names]
+        self._newest_id = 0
+        self._find_instruments()
+
+    @property
+    def position(self) -> int:
+        """The offset from which reading goes on. What was read from the lake is behind it."""
+        if len(self._older):
+            return self._older.start
+        return self._older.stop if self._reader is None else self._reader.position
+
+    @property
+    def end(self) -> int:
+        """The offset behind all that is there now."""
+        return self._older.stop if self._reader is None else self._reader.end
+
+    @property
+    def reader(self) -> TapeReader | None:
+        """The reader of the tape; none where there is no tape."""
+        return self._reader
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end of the range was reached."""
+        return self._ended
+
+    def _find_instruments(self) -> None:
+        if self._selected.symbols is not None:
+            names, ids = set(self._selected.symbols), self._tail.symbols().ids()
+            self._instruments = [id_ for name, id_ in ids if name in names]
+            self._newest_id = max((id_ for _, id_ in ids), default=0)
 
     def read(self, records: int) -> Records | None:
         """Returns the next records, up to so many; none at the end of the range or of the tape."""
-        while True:
-            if self._held is not None:
-                return self._cut(records)
-            if len(self._older):
-                self._read_older()
-                continue
-            batch = self._read_tape(records)
-            if batch is None and not len(self._older):
-                return None
-            if batch is not None and len(batch):
+        while (batch := self.step(records)) is not None:
+            if len(batch):
                 return batch
+        return None
+
+    def step(self, records: int) -> Records | None:
+        """Returns what one look brings: none at the end, no records where none were wanted."""
+        if self._held is None and len(self._older):
+            self._read_older()
+        if self._held is not None:
+            return self._cut(records)
+        batch = None if len(self._older) else self._read_tape(records)
+        return NOTHING if batch is None and len(self._older) else batch
+
+    def seek(self, offset: int) -> None:
+        """Goes to `offset`: on the tape, or in the lake where the tape begins later.
+
+        Raises:
+            QueryError: neither holds it.
+        """
+        assert self._reader is not None
+        try:
+            self._reader.seek(offset)
+        except TapeRangeError as error:
+            self._fall_back(error)
 
     def _cut(self, records: int) -> Records:
         assert self._held is not None
@@ -102,7 +145,7 @@ class Stream:
         wanted = Wanted(selected.symbols, selected.start, selected.end)
         batch = self._archive.read(selected.tables, wanted, first, end)
         self._older = range(end, self._older.stop)
-        self._window = min(self._window * 2, WINDOW_MAX)
+        self._window = min(self._window * 2, self._window_max)
         if len(batch):
             self._held = batch, starts_of(batch)
 
@@ -116,6 +159,9 @@ class Stream:
             return None if len(self._older) else self._read_tape(records)
         if batch is None:
             return None
+        if self._instruments is not None and newest_id(batch) > self._newest_id:
+            # An instrument was defined since, and its symbol may be one that is wanted.
+            self._find_instruments()
         self._ended = earliest(batch) >= min(self._end, TIME_MAX - DISORDER_NS) + DISORDER_NS
         return batch.select(
             list(self._selected.kinds),
@@ -137,14 +183,18 @@ class Stream:
         if not is_held:
             raise QueryError(
                 f"retention took {self._topic} from offset {error.wanted} to {error.first - 1} "
-                "while it was read, and the lake does not hold that: raise retention"
+                "before it was read, and the lake does not hold that: raise retention"
             ) from error
         self._older = range(error.wanted, error.first)
         self._reader.seek(error.first)
 
 
-def open_stream(tail: SourceTail, source: str, topic: str, selected: Selected) -> Stream | None:
+def open_stream(
+    tail: SourceTail, source: str, topic: str, selected: Selected, window_max: int = WINDOW_MAX
+) -> Stream | None:
     """Opens what is selected of `topic`; none if neither tape nor lake hold anything of it.
+
+    Of the lake up to `window_max` offsets are read at once.
 
     Raises:
         QueryError: the range begins before what is held; the message says what is.
@@ -156,9 +206,9 @@ def open_stream(tail: SourceTail, source: str, topic: str, selected: Selected) -
         return None
     kept_from = None if reader is None else _begin(reader, seam, selected.start)
     if kept_from is not None and selected.start is not None and kept_from <= selected.start:
-        return Stream(tail, topic, selected, reader, range(0))
+        return Stream(tail, topic, selected, reader, range(0), window_max)
     if not seam:
-        return Stream(tail, topic, selected, reader, range(0))
+        return Stream(tail, topic, selected, reader, range(0), window_max)
     older = range(0)
     if selected.tables and committed:
         start = None if selected.start is None else selected.start - DISORDER_NS
@@ -174,7 +224,7 @@ def open_stream(tail: SourceTail, source: str, topic: str, selected: Selected) -
                 f"Replay what is older, or from {_time(kept_from)} on"
             )
     _check_kept(source, topic, selected, kept_from, bool(older) or bool(committed))
-    return Stream(tail, topic, selected, reader, older)
+    return Stream(tail, topic, selected, reader, older, window_max)
 
 
 def _begin(reader: TapeReader, first: int, start: int | None) -> int:
@@ -217,6 +267,13 @@ def times_of(batch: Records) -> npt.NDArray[np.int64]:
     words = np.frombuffer(memoryview(batch), dtype="<i8").reshape(-1, 8)
     times: npt.NDArray[np.int64] = words[starts_of(batch), 2]
     return times
+
+
+def newest_id(batch: Records) -> int:
+    """Returns the greatest instrument id of a batch; ids are given in order of appearance."""
+    words = np.frombuffer(memoryview(batch), dtype="<u4").reshape(-1, 16)
+    ids = words[starts_of(batch), 1]
+    return int(ids.max()) if len(ids) else 0
 
 
 def starts_of(batch: Records) -> npt.NDArray[np.int64]:
