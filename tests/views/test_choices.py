@@ -18,6 +18,8 @@ def folder(path, maker, *sources, canonical=True):
         spine = SpineFolder(path, source)
         definitions = maker.definitions(symbols)
         definitions["canonical"] = [b"BTC-USDT", b"ETH-USDT", b"SOL-USDT"][: len(symbols)]
+        definitions["feed"] = FEEDS.get(source, 255)
+        definitions["asset_class"] = 2 if source == "binance-usdm" else 1
         trades = maker.trades(300, at * 1_000)
         trades["instrument"] = 1 + np.arange(300) % len(symbols)
         quotes = maker.rows("quote", 10, instrument=1, ts_event=START, ts_recv=START, bid_price=5)
@@ -34,11 +36,14 @@ SPOT = ("binance-spot", ("BTCUSDT", "ETHUSDT"))
 FUTURES = ("binance-usdm", ("BTCUSDT", "ETHUSDT"))
 KRAKEN = ("kraken", ("XBTUSDT", "XETUSDT"))
 
+FEEDS = {"binance-spot": 1, "binance-usdm": 2}
+
 QUESTIONS = {
     "trades": lambda lake, symbol, **more: len(lake.trades(symbol, **more)),
     "quotes": lambda lake, symbol, **more: len(lake.quotes(symbol, **more)),
     "bars": lambda lake, symbol, **more: len(lake.bars(symbol, **more)),
     "rows": lambda lake, symbol, **more: len(lake.rows("trades", symbol, **more)),
+    "asof": lambda lake, symbol, **more: len(lake.asof("trades", "quotes", symbol, **more)),
     "replay": lambda lake, symbol, **more: sum(
         len(batch) for batch in lake.replay(symbol, ["trades"], **more)
     ),
@@ -56,8 +61,57 @@ def test_a_symbol_of_two_sources_is_refused_with_the_choices(tmp_path, maker, as
     one = ask(lake, "BTCUSDT", source="binance-usdm")
     assert one > 0
     assert ask(lake, "BTCUSDT", source="*") == 2 * one
-    with pytest.raises(QueryError, match="BTCUSDT of binance-usdm"):
-        lake.book("BTCUSDT")
+    assert ask(lake, "BTCUSDT", product="perpetual") == one
+    assert ask(lake, ["BTCUSDT"], product="spot", exchange="binance") == one
+    # One exchange has both.
+    with pytest.raises(QueryError, match=r"source='binance-spot' \(--source\) or product='spot'"):
+        ask(lake, "BTCUSDT", exchange="binance")
+
+
+def test_a_book_is_of_one_instrument(tmp_path, maker):
+    # None is picked, not even of all sources; what is chosen is asked for at its own source.
+    lake = folder(tmp_path, maker, SPOT, FUTURES)
+    choices = "BTCUSDT of binance-spot, BTCUSDT of binance-usdm: choose with"
+    for more in ({}, {"source": "*"}, {"exchange": "binance"}):
+        with pytest.raises(QueryError, match=choices) as no:
+            lake.book("BTCUSDT", **more)
+        assert "'*'" not in str(no.value)
+    with pytest.raises(QueryError, match="binance-usdm has no books"):
+        lake.book("BTC-USDT", product="perpetual")
+
+
+def test_sources_are_chosen_by_exchange(tmp_path, maker):
+    # A feed of the user's own has the exchange that its source's name begins with.
+    lake = folder(tmp_path, maker, SPOT, FUTURES, ("kraken-spot", ("XBTUSDT", "XETUSDT")))
+    with pytest.raises(QueryError, match=r"\(--source\) or exchange='binance', or take"):
+        lake.trades("BTC-USDT", product="spot")
+    assert set(lake.trades("BTC-USDT", exchange="kraken")["symbol"].to_pylist()) == {"XBTUSDT"}
+    assert set(lake.trades(exchange="kraken")["venue"].to_pylist()) == {"kraken-spot"}
+    assert set(lake.trades(product="perpetual")["venue"].to_pylist()) == {"binance-usdm"}
+    assert lake.symbols(exchange="kraken") == ["XBTUSDT", "XETUSDT"]
+    assert lake.instruments(product="perpetual")["venue"].to_pylist() == ["binance-usdm"] * 2
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"source": "binance"}, "expected a source of binance-spot, binance-usdm, or '.' for all"),
+        ({"exchange": "okx"}, "expected an exchange of binance, got 'okx'"),
+        ({"product": "swap"}, "expected a product of perpetual, spot, got 'swap'"),
+        ({"product": "spot", "source": "binance-usdm"}, "expected a product of perpetual"),
+        ({"symbols": []}, "expected one symbol or more, or None for all, got an empty list"),
+        ({"symbols": 5}, "expected a symbol such as 'BTCUSDT', or several, got 5"),
+        ({"symbols": [b"BTCUSDT"]}, "expected a symbol such as 'BTCUSDT', got b'BTCUSDT'"),
+        ({"symbols": "SOLUSDT"}, "'SOLUSDT' was never recorded; near it are"),
+    ],
+)
+def test_a_wrong_choice_is_told_what_there_is(tmp_path, maker, more, told):
+    # Before anything is read.
+    lake = folder(tmp_path, maker, SPOT, FUTURES)
+    asked = {"symbols": "BTCUSDT", **more}
+    for ask in (lake.trades, lake.bars, lake.replay, lake.gaps, lake.coverage):
+        with pytest.raises(QueryError, match=told):
+            ask(**asked)
 
 
 def test_folders_of_like_names_are_not_mixed(tmp_path, maker):
@@ -105,11 +159,18 @@ def test_a_canonical_symbol_of_two_instruments_of_one_source_is_refused(tmp_path
     spine = SpineFolder(tmp_path, "binance-usdm")
     definitions = maker.definitions(("BTCUSDT", "BTCUSDT_261225"))
     definitions["canonical"] = b"BTC-USDT"
+    definitions["asset_class"] = [2, 3]
     spine.append(definitions)
-    spine.append(maker.trades(10))
+    trades = maker.trades(10)
+    trades["instrument"] = 1 + np.arange(10) % 2
+    spine.append(trades)
     spine.close()
-    with pytest.raises(QueryError, match="ask for BTCUSDT, BTCUSDT_261225"):
-        tw.open(tmp_path).trades("BTC-USDT", source="*")
+    lake = tw.open(tmp_path)
+    with pytest.raises(QueryError, match="ask for BTCUSDT, BTCUSDT_261225, or with product='perp"):
+        lake.trades("BTC-USDT", source="*")
+    found = lake.trades("BTC-USDT", product="future")
+    assert len(found) == 5
+    assert set(found["symbol"].to_pylist()) == {"BTCUSDT_261225"}
 
 
 NINE = 1_795_183_387_123_456_789

@@ -273,6 +273,8 @@ class Live(Opened):
         kinds: str | Sequence[str] = DEFAULT_KINDS,
         offset: int | Position | None = None,
         source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
     ) -> Follow:
         """Returns records as they come, to be read by `for` or `async for`, without an end.
 
@@ -292,7 +294,7 @@ class Live(Opened):
             raise QueryError("expected a start or an offset, got both")
         return Follow(
             self._engine,
-            self._instruments.choose(symbols, source),
+            self._instruments.choose(symbols, source, exchange, product),
             (kinds,) if isinstance(kinds, str) else tuple(kinds),
             *parse_range(start, end),
             offset,

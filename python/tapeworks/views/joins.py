@@ -51,6 +51,8 @@ class Joins(Opened):
         end: TimeLike | None = None,
         *,
         source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
         clock: Clock | None = None,
     ) -> Result:
         """Returns rows of `left`, each with the last row of `right` of its symbol before it.
@@ -77,7 +79,7 @@ class Joins(Opened):
                 "clock='receipt'"
             )
         first, last = parse_range(start, end)
-        chosen = self._instruments.choose(symbols, source)
+        chosen = self._instruments.choose(symbols, source, exchange, product)
         if clock is None:
             clocks = {self.clock(left, right, source=name) for name in chosen.sources}
             clock = "receipt" if "ts_recv" in clocks else "event"

@@ -47,7 +47,17 @@ def open(path: str | Path = "data", *, external_access: bool = False) -> "Lake":
 
 
 class Lake(Joins, Live):
-    """One data folder: trades, quotes, books and bars by symbol and time, and SQL over all."""
+    """One data folder: trades, quotes, books and bars by symbol and time, and SQL over all.
+
+    A symbol is the venue's own or the canonical one (`BTC-USDT`), none means all. One that could
+    mean several instruments is an error that lists them: choose with `source` (`binance-spot`),
+    `exchange` (`binance`) or `product` (`spot`, `perpetual`, `future` and so on), or take all with
+    `source="*"`. The column `venue` of each row holds its source. Of gaps and coverage, all that a
+    symbol may mean is told, since each row names its source.
+
+    A range is `start <= time < end`, in UTC. A time is text in ISO form, a datetime or date, of
+    NumPy, pandas or Arrow, or an integer of ns since 1970; without a zone it is UTC.
+    """
 
     def __repr__(self) -> str:
         return f"Lake({str(self._data)!r}: {', '.join(self.sources()) or 'no sources'})"
@@ -63,9 +73,11 @@ class Lake(Joins, Live):
         end: TimeLike | None = None,
         *,
         source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
     ) -> Result:
         """Returns trades with `start <= ts_event < end`, by time."""
-        return self._rows("trades", symbols, start, end, source)
+        return self._rows("trades", symbols, start, end, source, exchange, product)
 
     def quotes(
         self,
@@ -74,9 +86,11 @@ class Lake(Joins, Live):
         end: TimeLike | None = None,
         *,
         source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
     ) -> Result:
         """Returns changes of best bid and offer, by time."""
-        return self._rows("quotes", symbols, start, end, source)
+        return self._rows("quotes", symbols, start, end, source, exchange, product)
 
     def ticks(
         self,
@@ -85,9 +99,11 @@ class Lake(Joins, Live):
         end: TimeLike | None = None,
         *,
         source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
     ) -> Result:
         """Returns the uniform view: bid, ask, last price, volume."""
-        return self._rows("ticks", symbols, start, end, source)
+        return self._rows("ticks", symbols, start, end, source, exchange, product)
 
     def bars(
         self,
@@ -97,6 +113,8 @@ class Lake(Joins, Live):
         *,
         interval: str | int | timedelta = "1m",
         source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
         revisions: bool = False,
         partial: bool = False,
     ) -> Result:
@@ -116,12 +134,12 @@ class Lake(Joins, Live):
             raise QueryError(f"{error}; a length of bars is named: interval='1m'") from None
         condition = f"interval_ms = {length}" + ("" if partial else " and closed = 1")
         table = "bar_revisions" if revisions else "bars"
-        found = self._rows(table, symbols, start, end, source, condition, length)
+        found = self._rows(table, symbols, start, end, source, exchange, product, condition, length)
         if len(found):
             return found
         self._engine.check_length(length)
         others = self._engine.finished_lengths(
-            self._instruments.choose(symbols, source).condition()
+            self._instruments.choose(symbols, source, exchange, product).condition()
         )
         if others and length not in others:
             told = f"none of {format_interval(length)} is whole; there are finished ones of "
@@ -136,9 +154,11 @@ class Lake(Joins, Live):
         end: TimeLike | None = None,
         *,
         source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
     ) -> Result:
         """Returns the best 20 levels of verified books, about once a second."""
-        return self._rows("book_snapshots", symbols, start, end, source)
+        return self._rows("book_snapshots", symbols, start, end, source, exchange, product)
 
     def book(
         self,
@@ -146,6 +166,8 @@ class Lake(Joins, Live):
         at: TimeLike | None = None,
         *,
         source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
         clock: Clock = "event",
         last: bool = False,
     ) -> BookAt:
@@ -156,33 +178,34 @@ class Lake(Joins, Live):
 
         Raises:
             QueryError: the book was not verified at that instant, and the message says since when;
-                or nothing was received of that instant yet.
+                nothing was received of that instant yet; or `symbol` means several instruments.
         """
-        chosen = self._instruments.choose(symbol, source)
+        candidate, name = self._instruments.choose_one(symbol, source, exchange, product)
         ts = None if at is None else parse_time(at)
-        refusal: QueryError | None = None
-        for candidate, [name] in (chosen.symbols or {}).items():
-            known = self._engine.tail(candidate).symbols().ids()
-            ids = [number for found, number in known if found == name]
-            try:
-                tail = self._engine.tail(candidate)
-                found = self._books.at(tail, candidate, name, ids, ts, clock, last)
-                since = None if last else self._ledger.down_since(candidate, name, ts)
-                if since is not None:
-                    raise outage(found, since, ts)
-                return found
-            except QueryError as error:
-                refusal = refusal or error
-        raise refusal or QueryError(f"{symbol!r} has no book")
+        tail = self._engine.tail(candidate)
+        ids = [number for found, number in tail.symbols().ids() if found == name]
+        book = self._books.at(tail, candidate, name, ids, ts, clock, last)
+        since = None if last else self._ledger.down_since(candidate, name, ts)
+        if since is not None:
+            raise outage(book, since, ts)
+        return book
 
-    def instruments(self, *, source: str | None = None) -> Result:
+    def instruments(
+        self,
+        *,
+        source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
+    ) -> Result:
         """Returns what is known of each instrument now."""
+        chosen = self._instruments.choose(None, source, exchange, product)
         sql = (
             "select * exclude (tape_offset, flags, sequence, feed, date, ts_event, ts_event_ns, "
-            "ts_recv, ts_recv_ns) from instruments qualify row_number() over "
-            "(partition by venue, instrument order by tape_offset desc) = 1 order by venue, symbol"
+            f"ts_recv, ts_recv_ns) from instruments where {chosen.condition()} qualify "
+            "row_number() over (partition by venue, instrument order by tape_offset desc) = 1 "
+            "order by venue, symbol"
         )
-        scope = Scope(sources=self._instruments.sources(source))
+        scope = Scope(sources=chosen.sources)
         return Result(self._engine.run(sql, ["instruments"], scope), "instruments")
 
     def gaps(
@@ -192,9 +215,11 @@ class Lake(Joins, Live):
         end: TimeLike | None = None,
         *,
         source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
     ) -> Result:
         """Returns the ledger of what was lost: the latest state of each gap that touches."""
-        chosen = self._instruments.choose(symbols, source, every=True)
+        chosen = self._instruments.choose(symbols, source, exchange, product, every=True)
         return self._ledger.gaps(chosen, *parse_range(start, end))
 
     def coverage(
@@ -204,6 +229,8 @@ class Lake(Joins, Live):
         end: TimeLike | None = None,
         *,
         source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
         channel: str | None = None,
     ) -> Coverage:
         """Returns what keeps a range from being complete: gaps, and time not recorded or not known.
@@ -215,7 +242,9 @@ class Lake(Joins, Live):
         Raises:
             QueryError: there is no such symbol, source or channel.
         """
-        chosen = self._instruments.choose(symbols, source, every=True, asked_for=True)
+        chosen = self._instruments.choose(
+            symbols, source, exchange, product, every=True, asked_for=True
+        )
         return self._ledger.coverage(chosen, *parse_range(start, end), channel_groups(channel))
 
     def rows(
@@ -226,6 +255,8 @@ class Lake(Joins, Live):
         end: TimeLike | None = None,
         *,
         source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
     ) -> Result:
         """Returns rows of any table of the lake, by time; only days within the range are opened.
 
@@ -233,7 +264,7 @@ class Lake(Joins, Live):
             QueryError: there is no such table, or as for `trades`.
         """
         check_table(table)
-        return self._rows(table, symbols, start, end, source)
+        return self._rows(table, symbols, start, end, source, exchange, product)
 
     def dead_letters(
         self,
@@ -247,7 +278,7 @@ class Lake(Joins, Live):
         `frame` is what was received, byte for byte; `reason` and `byte` say why and where decoding
         stopped. A null frame means that retention took it before it could be copied.
         """
-        return self._rows("dead_letters", None, start, end, source)
+        return self._rows("dead_letters", None, start, end, source, None, None)
 
     def sql(self, query: str) -> Result:
         """Runs SQL (DuckDB) over the lake's tables and what is on the tape behind them.
@@ -267,6 +298,8 @@ class Lake(Joins, Live):
         *,
         speed: float | None = None,
         source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
         batch_records: int = 65_536,
     ) -> Iterator[Records]:
         """Yields records as they came, several instruments and kinds merged by receive time.
@@ -277,7 +310,7 @@ class Lake(Joins, Live):
         Raises:
             QueryError: a symbol or a kind is not known, or the range is not on the tape any more.
         """
-        chosen = self._instruments.choose(symbols, source)
+        chosen = self._instruments.choose(symbols, source, exchange, product)
         return iter(
             Replay(
                 self._data,
@@ -290,9 +323,15 @@ class Lake(Joins, Live):
             )
         )
 
-    def symbols(self, *, source: str | None = None) -> list[str]:
+    def symbols(
+        self,
+        *,
+        source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
+    ) -> list[str]:
         """Returns all symbols, ascending."""
-        return self._instruments.all_symbols(source)
+        return self._instruments.all_symbols(source, exchange, product)
 
     def contents(self, *, source: str | None = None) -> Result:
         """Returns what is held by source, symbol and table: rows, first and last event time."""
@@ -305,12 +344,14 @@ class Lake(Joins, Live):
         start: TimeLike | None,
         end: TimeLike | None,
         source: str | None,
+        exchange: str | None,
+        product: str | None,
         condition: str = "true",
         length_ms: int = 1,
     ) -> Result:
         """Returns rows by time. Each stands for `length_ms` from its time on."""
         first, last = parse_range(start, end)
-        chosen = self._instruments.choose(symbols, source)
+        chosen = self._instruments.choose(symbols, source, exchange, product)
         time = time_of(table)
         where = [condition, chosen.condition(), *time_condition(time, first, last)]
         scope = Scope(chosen.sources, first, last)

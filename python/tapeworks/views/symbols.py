@@ -5,15 +5,18 @@ are not recorded: those of which nothing is held are no choice where another is.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from tapeworks._core import numbers
 from tapeworks.errors import QueryError
 from tapeworks.views.query import Engine, Scope, quote
 
 ALL_SOURCES = "*"
+OWN_FEED = "foreign"
+FEEDS = {number: name for name, number in numbers("feed").items()}
 # Whatever is recorded of an instrument, something of it is in one of these.
 EVIDENCE = ("trades", "quotes", "marks", "venue_bars", "book_levels", "bars", "ticks")
 
@@ -44,6 +47,23 @@ class Chosen:
         return f"({' or '.join(f'(venue = {quote(s)} and {test})' for s, test in by_source)})"
 
 
+@dataclass(frozen=True)
+class Known:
+    """The instruments of one source by name."""
+
+    products: dict[str, str]
+    """The venue's symbols, and what each is: spot, perpetual and so on; empty: not known."""
+    canonical: dict[str, set[str]]
+    """The venue's symbols that a canonical one stands for."""
+    exchange: str
+
+    def only(self, product: str) -> "Known":
+        """Returns those of one product."""
+        kept = {symbol: one for symbol, one in self.products.items() if one == product}
+        canonical = {name: meant & kept.keys() for name, meant in self.canonical.items()}
+        return Known(kept, {n: meant for n, meant in canonical.items() if meant}, self.exchange)
+
+
 class Instruments:
     """The instruments of a data folder by name."""
 
@@ -51,96 +71,136 @@ class Instruments:
         self._engine = engine
         self._held: set[tuple[str, str]] = set()
 
-    def sources(self, source: str | None) -> list[str]:
-        """Returns the sources that `source` means: one, or all for none and `*`.
+    def sources(self, source: str | None, exchange: str | None = None) -> list[str]:
+        """Returns the sources that are meant: one, or all for none and `*`; those of `exchange`.
 
         Raises:
-            QueryError: there is no such source.
+            QueryError: there is no such source or exchange.
         """
         known = self._engine.sources()
-        if source is None or source == ALL_SOURCES:
+        if source is not None and source != ALL_SOURCES:
+            if source not in known:
+                listed = ", ".join(known) or "none"
+                raise QueryError(f"expected a source of {listed}, or '*' for all, got {source!r}")
+            known = [source]
+        if exchange is None:
             return known
-        if source not in known:
-            raise QueryError(
-                f"expected a source of {', '.join(known) or 'none'}, or '*' for all, got {source!r}"
-            )
-        return [source]
+        exchanges = {name: self.exchange(name) for name in known}
+        found = [name for name in known if exchanges[name] == exchange]
+        if not found:
+            listed = ", ".join(sorted(set(exchanges.values()))) or "none"
+            raise QueryError(f"expected an exchange of {listed}, got {exchange!r}")
+        return found
+
+    def exchange(self, source: str) -> str:
+        """Returns the exchange of a source: what the name of its feed begins with.
+
+        Of a feed of the user's own, it is what the name of the source begins with.
+        """
+        return self._known(source).exchange
 
     def choose(
         self,
         symbols: str | Sequence[str] | None,
         source: str | None,
+        exchange: str | None = None,
+        product: str | None = None,
         *,
         every: bool = False,
         asked_for: bool = False,
     ) -> Chosen:
-        """Returns what `symbols` of `source` mean; with `every`, those of all sources.
+        """Returns what `symbols` mean among those of `source`, `exchange` and `product`.
 
-        With `asked_for`, a symbol that a recorder subscribed need not be defined: one that the
-        venue refused never is.
+        With `every`, as with a source or `*` for all, they may mean several instruments. With
+        `asked_for`, a symbol that a recorder subscribed need not be defined: one that the venue
+        refused never is.
 
         Raises:
             QueryError: a name was never recorded, or means several instruments.
         """
-        sources = self.sources(source)
-        if symbols is None:
+        sources = self.sources(source, exchange)
+        if symbols is None and product is None:
             return Chosen(sources, None)
-        every = every or source is not None
+        known = self._among(sources, product)
+        if symbols is None:
+            return Chosen(list(known), {n: sorted(one.products) for n, one in known.items()})
+        if asked_for and product is None:
+            for name, one in known.items():
+                one.products.update(dict.fromkeys(self._asked_for(name) - one.products.keys(), ""))
         found: dict[str, list[str]] = {}
-        known = {name: self._known(name) for name in sources}
-        if asked_for:
-            known = {name: (s | self._asked_for(name), c) for name, (s, c) in known.items()}
-        for asked in [symbols] if isinstance(symbols, str) else symbols:
-            matches = self._matches(asked, known)
-            if len(matches) > 1 and not every:
-                held = {s: m for s, m in matches.items() if self._is_held(s, m)}
-                if len(held) > 1:
-                    raise _ambiguous(asked, held)
-                matches = held or matches
+        for asked in _names(symbols):
+            matches = _matches(asked, known, product)
+            if not every and source is None:
+                matches = self._only_held(matches)
+                if len(matches) > 1:
+                    raise _ambiguous(asked, matches, known, ", or take all with source='*'")
             for name, symbol in matches.items():
                 found.setdefault(name, []).append(symbol)
         return Chosen(list(found), found)
 
-    def all_symbols(self, source: str | None) -> list[str]:
-        """Returns all symbols that are defined, ascending."""
-        return sorted({s for name in self.sources(source) for s in self._known(name)[0]})
+    def choose_one(
+        self,
+        symbol: str,
+        source: str | None,
+        exchange: str | None = None,
+        product: str | None = None,
+    ) -> tuple[str, str]:
+        """Returns source and symbol of the one instrument that `symbol` means.
 
-    def _known(self, source: str) -> tuple[set[str], dict[str, set[str]]]:
-        """Returns the venue's symbols, and those that a canonical symbol stands for."""
+        Raises:
+            QueryError: it was never recorded, or means several instruments.
+        """
+        known = self._among(self.sources(source, exchange), product)
+        matches = self._only_held(_matches(symbol, known, product))
+        if len(matches) > 1:
+            raise _ambiguous(symbol, matches, known, "")
+        [found] = matches.items()
+        return found
+
+    def all_symbols(
+        self, source: str | None, exchange: str | None = None, product: str | None = None
+    ) -> list[str]:
+        """Returns all symbols that are defined, ascending."""
+        known = self._among(self.sources(source, exchange), product)
+        return sorted({symbol for one in known.values() for symbol in one.products})
+
+    def _among(self, sources: list[str], product: str | None) -> dict[str, Known]:
+        known = {name: self._known(name) for name in sources}
+        if product is None:
+            return known
+        products = {one for found in known.values() for one in found.products.values() if one}
+        if product not in products:
+            listed = ", ".join(sorted(products)) or "none"
+            raise QueryError(f"expected a product of {listed}, got {product!r}")
+        only = {name: found.only(product) for name, found in known.items()}
+        return {name: found for name, found in only.items() if found.products}
+
+    def _known(self, source: str) -> Known:
         records = self._engine.tail(source).symbols().records()
         table = pa.record_batch(records.arrow("definition"))
-        symbols = table.column("symbol").to_pylist()
+        symbols, classes, names, feeds = (
+            table.column(name).to_pylist()
+            for name in ("symbol", "asset_class", "canonical", "feed")
+        )
         canonical: dict[str, set[str]] = {}
-        for name, symbol in zip(table.column("canonical").to_pylist(), symbols, strict=True):
+        for name, symbol in zip(names, symbols, strict=True):
             if name:
                 canonical.setdefault(name, set()).add(symbol)
-        return set(symbols), canonical
+        products = {s: one or "" for s, one in zip(symbols, classes, strict=True)}
+        feed = FEEDS.get(feeds[-1], OWN_FEED) if feeds else OWN_FEED
+        named = source if feed == OWN_FEED else feed
+        return Known(products, canonical, named.partition("-")[0])
 
     def _asked_for(self, source: str) -> set[str]:
         sql = "select distinct symbol from subscriptions where symbol <> ''"
         found = self._engine.run(sql, ["subscriptions"], Scope([source]))
         return set(found.column(0).to_pylist())
 
-    def _matches(
-        self, asked: str, known: dict[str, tuple[set[str], dict[str, set[str]]]]
-    ) -> dict[str, str]:
-        if not isinstance(asked, str):
-            raise QueryError(f"expected a symbol such as 'BTCUSDT', got {asked!r}")
-        matches: dict[str, str] = {}
-        for source, (symbols, canonical) in known.items():
-            for name in (asked, asked.upper()):
-                meant = {name} if name in symbols else canonical.get(name, set())
-                if len(meant) > 1:
-                    listed = ", ".join(sorted(meant))
-                    raise QueryError(
-                        f"{asked!r} of {source} is several instruments: ask for {listed}"
-                    )
-                if meant:
-                    matches[source] = next(iter(meant))
-                    break
-        if not matches:
-            raise _unknown(asked, known)
-        return matches
+    def _only_held(self, matches: dict[str, str]) -> dict[str, str]:
+        """Leaves out those of several of which nothing is held, where something is of another."""
+        if len(matches) == 1:
+            return matches
+        return {s: m for s, m in matches.items() if self._is_held(s, m)} or matches
 
     def _is_held(self, source: str, symbol: str) -> bool:
         if (source, symbol) not in self._held:
@@ -152,20 +212,64 @@ class Instruments:
         return (source, symbol) in self._held
 
 
-def _ambiguous(asked: str, matches: dict[str, str]) -> QueryError:
+def _names(symbols: object) -> list[str]:
+    if isinstance(symbols, str):
+        return [symbols]
+    if not isinstance(symbols, Iterable):
+        raise QueryError(f"expected a symbol such as 'BTCUSDT', or several, got {symbols!r}")
+    names = list(dict.fromkeys(symbols))
+    if not names:
+        raise QueryError("expected one symbol or more, or None for all, got an empty list")
+    return names
+
+
+def _matches(asked: str, known: dict[str, Known], product: str | None) -> dict[str, str]:
+    """Returns source and symbol of each instrument that `asked` may mean, one a source."""
+    if not isinstance(asked, str):
+        raise QueryError(f"expected a symbol such as 'BTCUSDT', got {asked!r}")
+    matches: dict[str, str] = {}
+    for source, one in known.items():
+        for name in (asked, asked.upper()):
+            meant = {name} if name in one.products else one.canonical.get(name, set())
+            if len(meant) > 1:
+                raise _several(asked, source, sorted(meant), one)
+            if meant:
+                matches[source] = next(iter(meant))
+                break
+    if not matches:
+        raise _unknown(asked, known, product)
+    return matches
+
+
+def _several(asked: str, source: str, meant: list[str], known: Known) -> QueryError:
+    products = [known.products[symbol] for symbol in meant]
+    advice = f"ask for {', '.join(meant)}"
+    if len(set(products)) == len(products) and all(products):
+        advice += f", or with product={products[0]!r}"
+    return QueryError(f"{asked!r} of {source} is several instruments: {advice}")
+
+
+def _ambiguous(
+    asked: str, matches: dict[str, str], known: dict[str, Known], more: str
+) -> QueryError:
     choices = ", ".join(f"{symbol} of {source}" for source, symbol in matches.items())
-    return QueryError(
-        f"{asked!r} could be {choices}: choose with source={next(iter(matches))!r} "
-        "(--source), or take all with source='*'"
-    )
+    ways = [f"source={next(iter(matches))!r} (--source)"]
+    for way, values in (
+        ("exchange", [known[source].exchange for source in matches]),
+        ("product", [known[source].products[symbol] for source, symbol in matches.items()]),
+    ):
+        # A way that tells them apart; a product may not be known.
+        if len(set(values)) == len(values) and all(values):
+            ways.append(f"{way}={values[0]!r}")
+    return QueryError(f"{asked!r} could be {choices}: choose with {' or '.join(ways)}{more}")
 
 
-def _unknown(asked: str, known: dict[str, tuple[set[str], dict[str, set[str]]]]) -> QueryError:
-    symbols = {name for found, _ in known.values() for name in found}
-    every = symbols | {name for _, canonical in known.values() for name in canonical}
+def _unknown(asked: str, known: dict[str, Known], product: str | None) -> QueryError:
+    symbols = {symbol for one in known.values() for symbol in one.products}
+    every = symbols | {name for one in known.values() for name in one.canonical}
     near = difflib.get_close_matches(asked.upper(), every, n=3, cutoff=0.4)
     some = near or sorted(symbols)[:5]
+    what = f"{asked!r} was never recorded{f' as {product}' if product else ''}"
     if not some:
-        return QueryError(f"{asked!r} was never recorded; no symbol was")
-    listed = f"{'near it are' if near else 'there are'} {', '.join(some)}"
-    return QueryError(f"{asked!r} was never recorded; {listed}")
+        return QueryError(f"{what}; no symbol was")
+    return QueryError(f"{what}; {'near it are' if near else 'there are'} {', '.join(some)}")
