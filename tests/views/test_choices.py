@@ -1,15 +1,26 @@
 """Names and times that could mean several things: an error that lists them, never a mixture."""
 
-from datetime import UTC, date, datetime, timedelta, timezone
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import tapeworks as tw
 from conftest import START, SpineFolder
 from tapeworks.errors import QueryError
-from tapeworks.views.times import format_time, parse_interval, parse_time
+from tapeworks.views.times import (
+    TIME_MAX,
+    TIME_MIN,
+    format_time,
+    parse_interval,
+    parse_time,
+)
 
 
 def folder(path, maker, *sources, canonical=True):
@@ -194,6 +205,11 @@ NINE = 1_795_183_387_123_456_789
             1_795_183_200_000_000_000,
         ),
         (datetime(2026, 11, 20, tzinfo=UTC), 1_795_132_800_000_000_000),
+        (pa.scalar(NINE, pa.timestamp("ns", "UTC")), NINE),
+        (pa.scalar(NINE // 1_000, pa.timestamp("us")), NINE - 789),
+        (pa.scalar(date(2026, 11, 20)), 1_795_132_800_000_000_000),
+        (pa.scalar(NINE), NINE),
+        (pd.Series([pd.Timestamp(NINE)])[0], NINE),
         (date(2026, 11, 20), 1_795_132_800_000_000_000),
         ("20261120", 1_795_132_800_000_000_000),
         ("2026-11-20T14:03:07,123456789Z", NINE),
@@ -250,6 +266,17 @@ def test_a_time_has_as_many_digits_as_it_needs_by_threes(ts, shown):
         "9999-12-31",
         "0001-01-01T00:00:00+14:00",
         timedelta(1),
+        np.timedelta64(5, "s"),
+        np.timedelta64(NINE, "ns"),
+        time(1),
+        pd.NA,
+        float("nan"),
+        pa.scalar(None, pa.timestamp("us")),
+        pa.scalar(2**62, pa.timestamp("s")),
+        pa.scalar("yesterday"),
+        np.array(NINE),
+        pd.Series([NINE]),
+        b"2026-11-20",
         [1],
     ],
 )
@@ -273,7 +300,65 @@ def test_numbers_that_are_no_nanoseconds_are_refused(tmp_path, maker, seconds):
     assert len(lake.trades("BTCUSDT", start=START)) == 150
 
 
-@pytest.mark.parametrize("wrong", [True, 0, -1, "0s", "1M", "m", 1.5, 2**40, "99999999w", None])
+def calls_with_a_time(lake: tw.Lake) -> dict[str, Callable[..., Any]]:
+    """Returns all questions that take a time, by name."""
+    found = {}
+    for name in dir(lake):
+        call = None if name.startswith("_") else getattr(lake, name)
+        if callable(call) and {"start", "at"} & inspect.signature(call).parameters.keys():
+            found[name] = call
+    return found
+
+
+ENDS = (format_time(TIME_MIN), format_time(TIME_MAX), pd.Timestamp.min, pd.Timestamp.max)
+GIVEN = {"rows": ["trades"], "asof": ["trades", "quotes"], "book": ["BTCUSDT"]}
+
+
+def test_all_questions_take_the_same_times(tmp_path, maker):
+    # All that 64 bits of ns hold, at either end; what is no time is refused before anything is
+    # read. An answer or a QueryError, never what Python or a library says of numbers.
+    lake = folder(tmp_path, maker, SPOT)
+    calls = calls_with_a_time(lake)
+    assert {"trades", "bars", "book", "replay", "asof", "gaps", "follow"} <= calls.keys()
+    for name, call in calls.items():
+        given = GIVEN.get(name, [])
+        places = inspect.signature(call).parameters.keys() & {"start", "end", "at"}
+        for place in places:
+            for wrong in (pd.NaT, np.datetime64("NaT"), datetime.max, 1.5, "soon", 2**80):
+                with pytest.raises(QueryError, match=r"expected a (time|number)"):
+                    call(*given, **{place: wrong})
+            for end in ENDS if name != "follow" else ():
+                with contextlib.suppress(QueryError):
+                    found = call(*given, **{place: end})
+                    assert repr(list(found) if isinstance(found, Iterator) else found)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "90s",
+        90_000,
+        np.int64(90_000),
+        timedelta(seconds=90),
+        np.timedelta64(90, "s"),
+        np.timedelta64(90_000_000_000, "ns"),
+        pd.Timedelta("90s"),
+    ],
+)
+def test_every_form_of_an_interval_means_the_same(written):
+    # NumPy counts in steps of a unit of its own.
+    assert parse_interval(written) == 90_000
+    assert parse_interval(np.timedelta64(2, "W")) == 14 * 86_400_000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(True, 0, -1, "0s", "1M", "m", 1.5, 2**40, "99999999w", None, pd.NaT),
+        *(np.timedelta64(count, unit) for count, unit in ((1, "us"), (1, "M"), (-5, "s"))),
+        *(np.timedelta64("NaT"), np.timedelta64(5)),
+    ],
+)
 def test_what_is_no_interval_is_refused(wrong):
     # Bars have a length in ms of 32 bits.
     with pytest.raises(QueryError, match="expected an interval"):

@@ -6,7 +6,6 @@ while recorder and sink go on.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 from tapeworks._core import Records
@@ -23,7 +22,14 @@ from tapeworks.views.query import Scope, check_table, table_of, tables_in, time_
 from tapeworks.views.replay import DEFAULT_KINDS, Replay
 from tapeworks.views.result import Result
 from tapeworks.views.symbols import Chosen
-from tapeworks.views.times import TimeLike, format_interval, format_time, parse_interval, parse_time
+from tapeworks.views.times import (
+    IntervalLike,
+    TimeLike,
+    format_interval,
+    format_time,
+    parse_interval,
+    parse_time,
+)
 
 NS_PER_MS = 1_000_000
 
@@ -111,7 +117,7 @@ class Lake(Joins, Live):
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
-        interval: str | int | timedelta = "1m",
+        interval: IntervalLike = "1m",
         source: str | None = None,
         exchange: str | None = None,
         product: str | None = None,

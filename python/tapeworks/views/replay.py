@@ -85,10 +85,8 @@ class Replay:
     batch_records: int
 
     def __iter__(self) -> Iterator[Records]:
-        if self.speed is not None and self.speed <= 0:
-            raise QueryError(
-                f"expected a speed above 0, or none for as fast as possible, got {self.speed}"
-            )
+        _check_number("speed", self.speed)
+        _check_number("batch_records", self.batch_records)
         streams = self._streams()
         batches = self._single(streams[0]) if len(streams) == 1 else self._merged(streams)
         return self._paced(batches)
@@ -134,6 +132,12 @@ class Replay:
                 while (wait := due - time.monotonic()) > 0:
                     time.sleep(min(wait, SLEEP_S_MAX))
                 yield part
+
+
+def _check_number(name: str, value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and 0 < value < float("inf")):  # type: ignore[operator]
+        raise QueryError(f"expected {name} to be a number above 0, got {value!r}")
 
 
 def _slices(batch: Records, speed: float) -> Iterator[tuple[Records, int]]:

@@ -233,7 +233,7 @@ def _begin(reader: TapeReader, first: int, start: int | None) -> int:
     kept_from = TIME_MAX if batch is None else earliest(batch)
     reader.seek(first)
     if start is not None:
-        reader.seek_time(start - DISORDER_NS)
+        reader.seek_time(max(start - DISORDER_NS, TIME_MIN))
     return kept_from
 
 

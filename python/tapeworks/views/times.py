@@ -2,12 +2,15 @@
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from typing import TypeAlias
 
 import numpy as np
+import pyarrow as pa
 
 from tapeworks.errors import QueryError
 
-TimeLike = str | int | date | datetime | np.integer | np.datetime64
+TimeLike: TypeAlias = str | int | date | datetime | np.integer | np.datetime64 | pa.Scalar
+IntervalLike: TypeAlias = str | int | timedelta | np.integer | np.timedelta64
 
 # What 64 bits of nanoseconds hold; the greatest value means that there is no time.
 TIME_MIN, TIME_MAX = -(2**63), 2**63 - 2
@@ -52,7 +55,10 @@ def parse_time(value: TimeLike) -> int:
 
 
 def _parse(value: object) -> int:
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, pa.Scalar):
+        return _parse_arrow(value)
+    # A length of time is an integer of NumPy, too.
+    if isinstance(value, bool | np.bool_ | np.timedelta64):
         raise _wrong(value)
     if isinstance(value, int | np.integer):
         return _parse_number(int(value), value)
@@ -81,6 +87,14 @@ def _parse_number(ts: int, value: object) -> int:
     return ts
 
 
+def _parse_arrow(value: pa.Scalar) -> int:
+    if not value.is_valid:
+        raise _wrong(value)
+    if pa.types.is_timestamp(value.type):
+        return int(value.value) * UNITS_NS[value.type.unit]
+    return _parse(value.as_py())
+
+
 def _parse_numpy(value: np.datetime64) -> int:
     unit, step = np.datetime_data(value.dtype)
     if np.isnat(value):
@@ -94,8 +108,10 @@ def _parse_numpy(value: np.datetime64) -> int:
     return count // PARTS_OF_NS[unit]
 
 
-def parse_interval(value: str | int | timedelta) -> int:
-    """Returns a length of time such as `1s`, `5m`, `1h` or a timedelta in ms; a number is ms.
+def parse_interval(value: IntervalLike) -> int:
+    """Returns a length of time such as `1s`, `5m`, `1h` in ms; a number is ms.
+
+    A timedelta may be that of Python, NumPy or pandas.
 
     Raises:
         QueryError: it is no length of time, or no whole number of ms.
@@ -106,6 +122,8 @@ def parse_interval(value: str | int | timedelta) -> int:
     if isinstance(value, timedelta):
         length, rest = divmod(value, timedelta(milliseconds=1))
         length = 0 if rest or exact else length
+    elif isinstance(value, np.timedelta64):
+        length = _parse_numpy_length(value)
     elif isinstance(value, int | np.integer) and not isinstance(value, bool):
         length = int(value)
     elif isinstance(value, str) and (match := INTERVAL.fullmatch(value.strip())):
@@ -116,6 +134,17 @@ def parse_interval(value: str | int | timedelta) -> int:
             f"{value!r}"
         )
     return length
+
+
+def _parse_numpy_length(value: np.timedelta64) -> int:
+    """Returns a length in ms; 0 if it is none of a whole number of them."""
+    unit, step = np.datetime_data(value.dtype)
+    days = 7 if unit == "W" else 1
+    unit_ns = UNITS_NS.get("D" if unit == "W" else unit, 0)
+    if np.isnat(value):
+        return 0
+    length, rest = divmod(int(value.astype(np.int64)) * step * days * unit_ns, UNITS_NS["ms"])
+    return 0 if rest else length
 
 
 def format_interval(length: int) -> str:
