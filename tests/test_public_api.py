@@ -2,7 +2,11 @@
 
 import ast
 import inspect
+import os
+import pydoc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +14,8 @@ import tapeworks
 import tapeworks.errors
 
 PACKAGE = Path(tapeworks.__file__).parent
+WRITES = "TAPEWORKS_WRITE" in os.environ
+LISTED = Path(__file__).with_name("public_api.txt")
 
 
 @pytest.mark.parametrize("name", tapeworks.__all__)
@@ -18,6 +24,82 @@ def test_public_name_exists_and_is_documented(name: str):
     value = getattr(tapeworks, name)
     if inspect.isclass(value) or inspect.isroutine(value):
         assert inspect.getdoc(value), name
+
+
+def members(owner: type) -> Iterator[tuple[str, object]]:
+    """Yields the public methods and properties of a class, inherited ones too."""
+    for name in dir(owner):
+        value = inspect.getattr_static(owner, name)
+        if not name.startswith("_"):
+            yield name, value
+
+
+def public_names() -> list[str]:
+    """Returns all public names, and those of the parameters of what can be called."""
+    lines = []
+    for name in sorted(tapeworks.__all__):
+        value = getattr(tapeworks, name)
+        if inspect.isroutine(value):
+            lines.append(f"{name}({parameters(value)})")
+            continue
+        lines.append(name)
+        if inspect.isclass(value) and not issubclass(value, Exception):
+            for method, found in members(value):
+                call = f"({parameters(found)})" if inspect.isroutine(found) else ""
+                lines.append(f"{name}.{method}{call}")
+    return lines
+
+
+def parameters(value: Any) -> str:
+    """Returns the names of parameters; behind a star those that are given by name alone."""
+    found, is_keyword = [], False
+    for name, parameter in inspect.signature(value).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and not is_keyword:
+            found.append("*")
+            is_keyword = True
+        if name != "self":
+            found.append(name)
+    return ", ".join(found)
+
+
+def test_every_public_name_is_listed():
+    # What users call is renamed or removed on purpose, or not at all.
+    if WRITES:
+        LISTED.write_text("\n".join(public_names()) + "\n", encoding="utf-8")
+    expected = LISTED.read_text(encoding="utf-8").splitlines()
+    told = "if it is meant: TAPEWORKS_WRITE=1 python -m pytest tests/test_public_api.py"
+    assert public_names() == expected, told
+
+
+def test_every_public_signature_is_whole():
+    # Each parameter and each answer says its type, as editors show it, and each method what it is.
+    for name in tapeworks.__all__:
+        owner = getattr(tapeworks, name)
+        if not inspect.isclass(owner) or issubclass(owner, Exception):
+            continue
+        for method, value in members(owner):
+            assert inspect.getdoc(value), f"{name}.{method}"
+            call = value.fget if isinstance(value, property) else value
+            if not inspect.isroutine(call):
+                continue
+            signature = inspect.signature(call)
+            bare = [
+                each.name
+                for each in signature.parameters.values()
+                if each.annotation is each.empty and each.name != "self"
+            ]
+            assert not bare, f"{name}.{method}: {bare}"
+            assert signature.return_annotation is not signature.empty, f"{name}.{method}"
+
+
+def test_help_names_everything():
+    # `help(tw)` has each public name, and the words for symbols and times instead of their types.
+    told = pydoc.plain(pydoc.render_doc(tapeworks))
+    for line in public_names():
+        name = line.partition("(")[0].rpartition(".")[2]
+        assert name in told or name == "__version__", line
+    assert "start: 'TimeLike | None' = None" in told
+    assert "datetime64" not in told.partition("CLASSES")[2]
 
 
 def test_unknown_name_is_an_attribute_error():

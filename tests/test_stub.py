@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("mypy", reason="part of the lint extra; .ci/run installs it")
 
+pytestmark = pytest.mark.types
+
 PACKAGE_ROOT = Path(__file__).resolve().parents[1] / "python"
 # The buffer protocol has a method from Python 3.12 on; PyO3 lists all names by itself.
 ALLOWED = Path(__file__).with_name("stub_allowed.txt")

@@ -4,6 +4,8 @@ A tape is read on where its history ends, by the same reader: nothing is left ou
 Memory is bounded by a batch of each tape; the tape itself waits for who reads slowly.
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import Mapping, Sequence

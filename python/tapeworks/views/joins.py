@@ -1,5 +1,7 @@
 """Rows of two tables side by side in time, on the clock that both share."""
 
+from __future__ import annotations
+
 from tapeworks.errors import QueryError
 from tapeworks.lake import column_of
 from tapeworks.views.conditions import parse_range, time_condition

@@ -4,6 +4,8 @@ Reads only. A question sees the files and the tape behind them as of one instant
 while recorder and sink go on.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +36,7 @@ from tapeworks.views.times import (
 NS_PER_MS = 1_000_000
 
 
-def open(path: str | Path = "data", *, external_access: bool = False) -> "Lake":  # noqa: A001
+def open(path: str | Path = "data", *, external_access: bool = False) -> Lake:  # noqa: A001
     """Opens a data folder for reading.
 
     SQL reads the lake alone and changes nothing; with `external_access` it may do all that DuckDB

@@ -47,7 +47,7 @@ class Result:
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
-    def __iter__(self) -> Iterator[dict[str, object]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yields one dictionary a row, with all columns and the types of Arrow.
 
         Times are datetimes in UTC, of microseconds, and `<name>_ns` holds the rest of 0 to 999 ns.
@@ -57,9 +57,9 @@ class Result:
             yield from _rows(batch)
 
     @overload
-    def __getitem__(self, index: int) -> dict[str, object]: ...
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
     @overload
-    def __getitem__(self, index: slice) -> list[dict[str, object]]: ...
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
     @overload
     def __getitem__(self, index: str) -> pa.ChunkedArray: ...
     @overload
@@ -167,7 +167,7 @@ class Result:
     def _frame(self, decimals: bool) -> pa.Table:
         return self._table if decimals else with_floats(self._table)
 
-    def to_pylist(self) -> list[dict[str, object]]:
+    def to_pylist(self) -> list[dict[str, Any]]:
         """Returns one dictionary a row. Times are text, exact to the nanosecond, in UTC."""
         shown = list(text_columns(self._table))
         names = [name for name, _ in shown]
@@ -194,7 +194,7 @@ class Result:
         return list(text_columns(self._table.slice(0, ROWS_SHOWN)))
 
 
-def _rows(table: pa.Table | pa.RecordBatch) -> Iterator[dict[str, object]]:
+def _rows(table: pa.Table | pa.RecordBatch) -> Iterator[dict[str, Any]]:
     names = table.schema.names
     for row in zip(*map(_moments, table.columns), strict=True):
         yield dict(zip(names, row, strict=True))

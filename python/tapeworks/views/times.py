@@ -2,14 +2,22 @@
 
 import re
 from datetime import UTC, date, datetime, timedelta
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from tapeworks.errors import QueryError
 
-TimeLike: TypeAlias = str | int | date | datetime | np.integer | np.datetime64 | pa.Scalar
+
+class ArrowScalar(Protocol):
+    """A value of Arrow. PyArrow has no types: by its own class, any value would pass for a time."""
+
+    def as_py(self, *, maps_as_pydicts: str | None = None) -> object:
+        """Returns it as a value of Python."""
+
+
+TimeLike: TypeAlias = str | int | date | datetime | np.integer | np.datetime64 | ArrowScalar
 IntervalLike: TypeAlias = str | int | timedelta | np.integer | np.timedelta64
 
 # What 64 bits of nanoseconds hold; the greatest value means that there is no time.

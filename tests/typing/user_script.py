@@ -1,0 +1,84 @@
+"""A user's program, as strict type checkers must accept it: answers have the types they say."""
+
+# pyright: strict
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, assert_type
+
+import numpy as np
+import polars as pl
+
+import tapeworks as tw
+
+
+def answers(lake: tw.Lake) -> list[tw.Result]:
+    """Asks every question that is answered with rows."""
+    assert_type(lake, tw.Lake)
+    start, end = datetime(2024, 3, 1), np.datetime64("2024-03-02")
+    assert_type(lake.trades("BTCUSDT", start, end, source="binance-spot"), tw.Result)
+    assert_type(lake.sources(), list[str])
+    assert_type(lake.symbols(source="binance-spot"), list[str])
+    return [
+        lake.trades(["BTCUSDT", "ETHUSDT"], "2024-03-01"),
+        lake.quotes("BTCUSDT", end="2024-03-02T00:00:00Z"),
+        lake.ticks("BTCUSDT", 1_709_251_200_000_000_000),
+        lake.bars("BTCUSDT", interval="1m"),
+        lake.bars("BTCUSDT", interval=timedelta(seconds=1), partial=True),
+        lake.snapshots("BTCUSDT"),
+        lake.rows("marks", "BTCUSDT"),
+        lake.asof("trades", "quotes", "BTCUSDT", clock="receipt"),
+        lake.gaps("BTCUSDT"),
+        lake.instruments(),
+        lake.contents(),
+        lake.dead_letters(),
+        lake.sql("select count(*) as n from trades"),
+    ]
+
+
+def shapes(result: tw.Result) -> Iterator[Decimal]:
+    """Takes rows in every form."""
+    assert_type(len(result), int)
+    assert_type(result.columns, list[str])
+    assert_type(result.to_polars(decimals=True), pl.DataFrame)
+    assert_type(result[0], dict[str, Any])
+    assert_type(result[:10], list[dict[str, Any]])
+    assert_type(result.to_pylist(), list[dict[str, Any]])
+    assert_type(result.coverage(), tw.Coverage)
+    for row in result:
+        yield row["price"] * row["size"]
+
+
+def completeness(lake: tw.Lake) -> str:
+    """Says what is missing."""
+    found = lake.coverage("BTCUSDT", channel="trade")
+    assert_type(found, tw.Coverage)
+    assert_type(found.is_complete, bool)
+    return "\n".join(found.summary())
+
+
+def spread(lake: tw.Lake) -> Decimal:
+    """Looks at a book."""
+    try:
+        book = lake.book("BTCUSDT", "2024-03-01T12:00:00Z", source="binance-spot", last=True)
+    except tw.QueryError as error:
+        raise SystemExit(str(error)) from error
+    assert_type(book, tw.BookAt)
+    assert_type(book.ts_event, int | None)
+    bids, asks = book.top(5)
+    assert_type(bids, list[tuple[Decimal, Decimal]])
+    return asks[0][0] - bids[0][0]
+
+
+def replayed(lake: tw.Lake) -> int:
+    """Plays the past."""
+    total = 0
+    for batch in lake.replay("BTCUSDT", kinds=["trades"], speed=None):
+        total += len(batch)
+    return total
+
+
+lake = tw.open("demo", external_access=False)
+print([list(shapes(result)) for result in answers(lake)])
+print(completeness(lake), spread(lake), replayed(lake))
