@@ -187,19 +187,6 @@ def run(script: str, folder: Path) -> str:
     return shown.stdout
 
 
-def test_files_are_read_as_the_readme_says(demo: tuple[Path, Any]):
-    # Each of its lines by itself, with the libraries that it names, gives all that was traded.
-    folder, _ = demo
-    text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
-    imported, *lines = [line for line in code.splitlines() if line]
-    script = "\n".join([imported, *(f"print(len({line}))" for line in lines)])
-    counts = run(script, folder).split()
-    assert len(counts) == 3
-    assert len(set(counts)) == 1
-    assert int(counts[0]) > 0
-
-
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_example_runs(demo: tuple[Path, Any], path: Path):
     # Beside the data that the demo recorded, without an argument, as its first lines say.

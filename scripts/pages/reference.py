@@ -1,0 +1,171 @@
+"""The pages of the reference that are made of the code, so that they cannot be out of date."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import tapeworks
+from tapeworks import errors
+from tapeworks.cli.app import COMMANDS, EPILOG
+from tapeworks.feeds.binance.config import BinanceConfig
+from tapeworks.settings import Config, ProcessorsConfig, SupervisorConfig
+from tapeworks.sinks.parquet import ParquetConfig
+from tapeworks.tape import TapeConfig
+
+EXAMPLE = Path(tapeworks.__file__).with_name("tapeworks.example.toml")
+SECTIONS: dict[str, type] = {
+    "": Config,
+    "feeds.binance-spot": BinanceConfig,
+    "tape": TapeConfig,
+    "processors": ProcessorsConfig,
+    "sinks.parquet": ParquetConfig,
+    "supervisor": SupervisorConfig,
+}
+SUBCOMMAND = re.compile(r"^  ([a-z][a-z-]*)  ", re.MULTILINE)
+
+
+def cli() -> str:
+    """Returns the page of all commands, each as its own help."""
+    names = list(COMMANDS)
+    with ThreadPoolExecutor(2) as pool:
+        helps = dict(zip(names, pool.map(_help, names), strict=True))
+        for name in names:
+            _, _, below = helps[name].partition("\nCommands:\n")
+            subs = [f"{name} {sub}" for sub in SUBCOMMAND.findall(below)]
+            helps |= zip(subs, pool.map(_help, subs), strict=True)
+    parts = [
+        "# Command line\n\n`tape COMMAND --help` shows the same. Every command reads the data "
+        "folder that `--data` names, or `data` of the settings, or `./data`.\n"
+    ]
+    for name in sorted(helps, key=lambda name: (names.index(name.split()[0]), name)):
+        level = "##" if " " not in name else "###"
+        parts.append(f"\n{level} tape {name}\n\n```text\n{helps[name].strip()}\n```\n")
+    return "".join(parts)
+
+
+def _help(command: str) -> str:
+    words = [sys.executable, "-c", "from tapeworks.cli import main; main()", *command.split()]
+    shown = subprocess.run(
+        [*words, "--help"],
+        env=os.environ | {"COLUMNS": "100", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return shown.stdout
+
+
+def config() -> str:
+    """Returns the page of all settings: type, default and meaning."""
+    parts = [
+        "# Settings\n\n`tape config example > tapeworks.toml` writes all of them with their "
+        "defaults, `tape config check` checks a file without opening anything. A relative path "
+        "is relative to the folder of the file. An environment variable overrides each setting: "
+        "`TAPEWORKS_` and its place in capitals, with `__` for each dot and `_` for each hyphen. "
+        "Secrets are taken from the environment only.\n"
+    ]
+    written = _written(EXAMPLE.read_text(encoding="utf-8"))
+    for section, target in SECTIONS.items():
+        title = f"[{section}]" if section else "Top level"
+        parts.append(f"\n## {title}\n\n")
+        if about := written[section].get(""):
+            parts.append(f"{about}\n\n")
+        parts.append("| setting | type | default | meaning |\n|---|---|---|---|\n")
+        parts += _rows(target, written[section])
+    return "".join(parts)
+
+
+def _rows(target: type, written: dict[str, str]) -> Iterator[str]:
+    hints = typing.get_type_hints(target)
+    for name, told in written.items():
+        if name:
+            default, meaning = told.split("\0")
+            yield f"| `{name}` | {_type_name(hints.get(name, str))} | `{default}` | {meaning} |\n"
+
+
+def _type_name(hint: object) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(f"`{value!r}`".replace("'", '"') for value in typing.get_args(hint))
+    names = {"str": "text", "Path": "path", "int": "integer", "float": "number", "bool": "boolean"}
+    if typing.get_origin(hint) is tuple:
+        return f"list of {names[typing.get_args(hint)[0].__name__]}"
+    name = getattr(hint, "__name__", str(hint))
+    return names.get(name, name)
+
+
+def _written(text: str) -> dict[str, dict[str, str]]:
+    """Returns by section and setting the default and what the comment above it says."""
+    found: dict[str, dict[str, str]] = {name: {} for name in SECTIONS}
+    section, comment, before = "", [], ""
+    for line in text.splitlines():
+        if line.startswith("#"):
+            comment.append(line.lstrip("# "))
+        elif opened := re.fullmatch(r"\[(.+)\]", line):
+            section = opened[1]
+            found[section][""] = _prose(comment)
+            comment = []
+        elif "=" in line:
+            key, _, value = line.partition(" = ")
+            # One comment may stand above several settings.
+            before, comment = _prose(comment) or before, []
+            found[section][key] = f"{value}\0{before}"
+        elif not line.strip():
+            comment = []
+    return found
+
+
+def _prose(lines: list[str]) -> str:
+    return " ".join(lines).replace("|", "\\|")
+
+
+def python() -> str:
+    """Returns the page of all public names and of what they return."""
+    parts = [
+        "# Python\n\n`import tapeworks as tw`; these are its public names, and the types of what "
+        "they return. The same text is in `help(tw.Lake)`.\n"
+    ]
+    for name in ("open", *sorted(set(tapeworks.__all__) - {"open", "__version__"})):
+        # Exceptions have a page of their own.
+        if not hasattr(errors, name):
+            parts.append(f"\n::: {getattr(tapeworks, name).__module__}.{name}\n")
+    for place in (
+        "tapeworks.views.coverage.Coverage",
+        "tapeworks.views.books.BookAt",
+        "tapeworks._core.Records",
+    ):
+        if place.rpartition(".")[2] not in tapeworks.__all__:
+            parts.append(f"\n::: {place}\n")
+    return "".join(parts)
+
+
+def errors_page() -> str:
+    """Returns the page of exceptions and exit codes."""
+    _, _, tree = (errors.__doc__ or "").partition("\n\n")
+    tree, _, rest = tree.partition("\n\nThe right column")
+    _, _, codes = EPILOG.partition("Exit codes:\n")
+    indented = "\n".join(line.removeprefix("    ") for line in tree.splitlines())
+    return (
+        "# Errors and exit codes\n\n## Exit codes of `tape`\n\n```text\n"
+        f"{codes.rstrip()}\n```\n\nA command that fails prints one line on standard error: what "
+        "was expected, what it got, and what to do. `tape --debug COMMAND` shows the traceback "
+        "as well. Commands that add to the list say so in their [help](cli.md).\n\n"
+        f"## Exceptions\n\n```text\n{indented}\n```\n\nThe right column{rest}\n"
+        "\n::: tapeworks.errors\n    options:\n      show_root_heading: false\n"
+        "      show_root_toc_entry: false\n      heading_level: 3\n"
+        "      show_bases: true\n      show_docstring_description: true\n"
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli": functools.cache(cli),
+    "config": functools.cache(config),
+    "python": functools.cache(python),
+    "errors": functools.cache(errors_page),
+}
+"""The name of each page of the folder `reference`, and what makes it."""
