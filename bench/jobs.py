@@ -91,6 +91,7 @@ def _decode(name: str, about: str, file: str, target: float, ratios: tuple[Ratio
     )
 
 
+COMMAND = "from tapeworks.cli import main; main()"
 SAME_FILES = "pyarrow, same columns and settings"
 TRADES = ("{data}/trades.npy", "{data}/definitions.npy")
 JOBS = (
@@ -233,6 +234,19 @@ JOBS = (
             _peer("DuckDB, one sorted file", "{peers}", "peers/query_duckdb.py", "{data}/history"),
         ),
         setup=("{python}", "ours/history.py", *TRADES, "{data}/history", "{scale}"),
+        rounds_max=3,
+    ),
+    Job(
+        "startup",
+        "whole processes, from start to end, on the folder of a demo",
+        (
+            Metric("import_ms", "`import tapeworks`", "ms", higher=False, target=100),
+            Metric("help_ms", "`tape --help`", "ms", higher=False, target=100),
+            Metric("select_ms", "`tape query`, select 1", "ms", higher=False, target=300),
+            Metric("count_ms", "`tape query`, count of trades", "ms", higher=False, target=300),
+        ),
+        (_ours("tapeworks", "{python}", "ours/startup.py", "{data}/demo"),),
+        setup=("{python}", "-c", COMMAND, "demo", "--seconds", "12", "--data", "{data}/demo"),
         rounds_max=3,
     ),
 )

@@ -344,3 +344,13 @@ def test_lake_of_a_recording_without_instruments_is_whole(spine, maker):
     spine.drain()
     assert files(spine, "sessions")
     assert faults(spine) == []
+
+
+def test_files_that_are_missing_are_told_in_one_line(stored, caplog):
+    # A folder of the lake is gone: one line that counts, and names the first, at each start.
+    gone = sorted(files(stored))[:2]
+    for path in gone:
+        path.unlink()
+    stored.drain()
+    told = [record.getMessage() for record in caplog.records if "missing" in record.getMessage()]
+    assert told == [f"missing: {gone[0]} and 1 more; see `tape lake verify`"]

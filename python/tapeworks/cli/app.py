@@ -12,14 +12,13 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from typer.core import TyperCommand, TyperGroup
+import click
 
 import tapeworks.errors as errors
 from tapeworks import __version__
-from tapeworks.cli.command import write_epilog
+from tapeworks.cli.command import CONTEXT, Exit, complain, write_epilog
 from tapeworks.cli.streams import (
     OUTPUT,
     close_output,
@@ -45,7 +44,6 @@ Exit codes:
   130  interrupted before there was anything to keep
 """
 
-HELP_COLUMNS_MAX = 100
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 EXIT_INTERRUPTED = 130
@@ -105,7 +103,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-class Commands(TyperGroup):
+class Commands(click.Group):
     """Loads a command when it is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -115,7 +113,7 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Returns what help needs to know of a command, without loading it."""
         entry = COMMANDS.get(cmd_name)
-        return None if entry is None else TyperCommand(cmd_name, help=entry.summary)
+        return None if entry is None else click.Command(cmd_name, help=entry.summary)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Loads the command that is called.
@@ -131,8 +129,7 @@ class Commands(TyperGroup):
             hint = f"did you mean `tape {near[0]}`?" if near else "`tape --help` lists all"
             raise errors.ConfigError(f"there is no command {name!r}: {hint}")
         module = importlib.import_module(f"tapeworks.cli.{COMMANDS[name].module}")
-        command = typer.main.get_command(module.app)
-        command.name = name
+        command = module.app.build(name)
         if COMMANDS[name].panel == LOOK:
             end_without_reader()
         # From here on there may be something to tidy up: Ctrl-C is an exception again.
@@ -162,10 +159,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if isinstance(error, BrokenPipeError):
-                # Told here, as typer would make an error of it.
-                raise typer.Exit(_broken_pipe(error)) from None
-            if ctx.params.get("debug") and not isinstance(error, typer.Exit):
+            if ctx.params.get("debug") and not isinstance(error, (Exit, BrokenPipeError)):
                 traceback.print_exc()
             raise
 
@@ -175,38 +169,39 @@ def exit_code(error: errors.TapeworksError) -> int:
     return EXIT_WRONG_USE if isinstance(error, errors.ConfigError) else EXIT_FAILED
 
 
-app = typer.Typer(
-    cls=Commands,
+def _show_version(ctx: click.Context, param: click.Parameter, is_asked: bool) -> None:
+    if is_asked:
+        print(f"tapeworks {__version__}")
+        ctx.exit()
+
+
+OPTIONS: list[click.Parameter] = [
+    click.Option(
+        ["--debug"],
+        is_flag=True,
+        envvar="TAPEWORKS_DEBUG",
+        show_envvar=True,
+        help="Show tracebacks.",
+    ),
+    click.Option(
+        ["--version", "-V"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_show_version,
+        help="Show the version.",
+    ),
+]
+
+app = Commands(
+    "tape",
+    params=OPTIONS,
+    callback=lambda debug: None,
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "max_content_width": HELP_COLUMNS_MAX,
-    },
+    context_settings=dict(CONTEXT),
+    help="Records the market's tape, verifies that it is complete, and makes it queryable.",
     epilog=EPILOG,
 )
-
-
-def _show_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"tapeworks {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    debug: Annotated[
-        bool, typer.Option("--debug", envvar="TAPEWORKS_DEBUG", help="Show tracebacks.")
-    ] = False,
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", "-V", callback=_show_version, is_eager=True, help="Show the version."
-        ),
-    ] = False,
-) -> None:
-    """Records the market's tape, verifies that it is complete, and makes it queryable."""
 
 
 def main() -> None:
@@ -229,12 +224,17 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        return int(typer.main.get_command(app).main(prog_name="tape", standalone_mode=False) or 0)
+        # Not by its `main`, which has an ending of its own for Ctrl-C and for broken pipes.
+        with app.make_context("tape", sys.argv[1:]) as context:
+            app.invoke(context)
+        return 0
+    except Exit as ended:
+        return ended.exit_code
     except errors.TapeworksError as error:
         return _refuse("tape", str(error), exit_code(error))
-    except typer.TyperException as error:
+    except click.ClickException as error:
         return _wrong_use(error)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError as error:
         return _broken_pipe(error)
@@ -257,19 +257,19 @@ def _broken_pipe(error: BrokenPipeError) -> int:
     return _refuse("tape", f"{place}{error.strerror}: what reads it is gone", EXIT_FAILED)
 
 
-def _wrong_use(error: typer.TyperException) -> int:
+def _wrong_use(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     command = "tape" if context is None else str(context.command_path)
     told = error.format_message().rstrip(".")
     if not told.startswith("Usage"):
         told = " ".join(told.split())
     if context is not None and told == context.get_help().rstrip("."):
-        typer.echo(told)
+        print(told)
         return EXIT_WRONG_USE
     told = (told[:1].lower() + told[1:]).replace("Value error, ", "")
     return _refuse(command, f"{told}; see `{command} --help`", EXIT_WRONG_USE)
 
 
 def _refuse(command: str, told: str, code: int) -> int:
-    typer.secho(redact(printable(f"{command}: {told}")), err=True, fg=typer.colors.RED)
+    complain(redact(printable(f"{command}: {told}")), "red")
     return code

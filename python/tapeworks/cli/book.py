@@ -3,10 +3,9 @@
 from decimal import Decimal
 from typing import Annotated
 
-import typer
 from rich.table import Table
 
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, as_json, text, write_result
@@ -31,20 +30,18 @@ Examples:
 
 @app.command(epilog=EXAMPLES)
 def book(
-    symbol: Annotated[str, typer.Argument(help="The symbol, such as BTCUSDT.")],
-    at: Annotated[str | None, typer.Option("--at", help="A past instant, UTC. [default: now]")] = (
-        None
-    ),
-    levels: Annotated[int, typer.Option("--levels", "-n", min=1, help="Levels per side.")] = 10,
-    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    symbol: Annotated[str, argument(help="The symbol, such as BTCUSDT.")],
+    at: Annotated[str | None, option("--at", help="A past instant, UTC. [default: now]")] = (None),
+    levels: Annotated[int, option("--levels", "-n", least=1, help="Levels per side.")] = 10,
+    source: Annotated[str | None, option(help="Only this source.")] = None,
     receipt: Annotated[
-        bool, typer.Option("--receipt", help="--at is a receive time, not the venue's event time.")
+        bool, option("--receipt", help="--at is a receive time, not the venue's event time.")
     ] = False,
     last: Annotated[
         bool,
-        typer.Option("--last", help="The last verified book up to then, if there is none then."),
+        option("--last", help="The last verified book up to then, if there is none then."),
     ] = False,
-    form: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = (Format.TABLE),
+    form: Annotated[Format, option("--format", "-f", help="Output format.")] = (Format.TABLE),
     data: DataOption = None,
 ) -> None:
     """Show the verified book of a symbol: all updates up to that instant, and none after it.

@@ -1,20 +1,136 @@
-"""What every command is made of: plain help that is quick to show, with examples to copy.
+"""What every command is made of: its function's signature, plain help, examples to copy.
 
-Help is text, not boxes: no other library is loaded for it, and it reads the same in a pipe.
+A parameter of a command is a parameter of its function, annotated with `option()` or `argument()`:
+the type checker sees what the command gets. Help is text, not boxes: no other library is loaded
+for it, and it reads the same in a pipe.
 """
 
 import contextlib
+import enum
+import inspect
+import os
 import sys
-from collections.abc import Callable, Iterator
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import typer
-from typer.core import TyperCommand
+import click
+from click.exceptions import Exit as Exit
 
 from tapeworks.cli.streams import discard_output, is_of_output
 
+HELP_COLUMNS_MAX = 100
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS_MAX}
+SCALARS: dict[object, click.ParamType[Any]] = {
+    str: click.STRING,
+    int: click.INT,
+    float: click.FLOAT,
+}
 
-def write_epilog(text: str | None, formatter: Any) -> None:
+
+@dataclass(frozen=True)
+class Described:
+    """What a signature says of one parameter beside its type."""
+
+    flags: tuple[str, ...]
+    is_option: bool
+    help: str
+    metavar: str | None
+    least: float | None = None
+    variable: str | None = None
+
+
+def option(
+    *flags: str,
+    help: str,  # noqa: A002
+    metavar: str | None = None,
+    least: float | None = None,
+    variable: str | None = None,
+) -> Described:
+    """Describes an option; without `flags` it has the name of its parameter.
+
+    `least` is the smallest number that is taken, `variable` the one of the environment that stands
+    for the option.
+    """
+    return Described(flags, True, help, metavar, least, variable)
+
+
+def argument(*, help: str, metavar: str | None = None) -> Described:  # noqa: A002
+    """Describes a positional argument."""
+    return Described((), False, help, metavar)
+
+
+class Choice(click.Choice[str]):
+    """One of the values of an enumeration."""
+
+    def __init__(self, members: type[enum.StrEnum]) -> None:
+        super().__init__([member.value for member in members])
+        self._members = members
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> enum.StrEnum:
+        """Returns the member that `value` names."""
+        return self._members(super().convert(value, param, ctx))
+
+
+def parameters(function: Callable[..., None]) -> list[click.Parameter]:
+    """Returns the parameters of a command, in the order of its function's signature."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    given = inspect.signature(function).parameters
+    return [_parameter(name, hints[name], one.default) for name, one in given.items()]
+
+
+def _parameter(name: str, hint: Any, default: Any) -> click.Parameter:
+    kind, described = typing.get_args(hint)
+    assert isinstance(described, Described)
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        [kind] = [one for one in typing.get_args(kind) if one is not types.NoneType]
+    is_many = typing.get_origin(kind) is list
+    if is_many:
+        [kind] = typing.get_args(kind)
+    is_required = default is inspect.Parameter.empty
+    shared: dict[str, Any] = {
+        "help": described.help,
+        "metavar": described.metavar,
+        "envvar": described.variable,
+        "required": is_required,
+    }
+    if is_many:
+        shared["callback"] = lambda ctx, param, value: (
+            list(value) or ([] if is_required else default)
+        )
+    elif not is_required:
+        shared["default"] = str(default) if isinstance(default, enum.StrEnum) else default
+    if not described.is_option:
+        return click.Argument([name], type=_type(kind, None), nargs=-1 if is_many else 1, **shared)
+    flags = [*(described.flags or ("--" + name.replace("_", "-"),)), name]
+    if kind is bool:
+        return click.Option(flags, is_flag=True, show_envvar=True, **shared)
+    return click.Option(
+        flags,
+        type=_type(kind, described.least),
+        multiple=is_many,
+        show_default=default not in (None, ""),
+        show_envvar=True,
+        **shared,
+    )
+
+
+def _type(kind: Any, least: float | None) -> click.ParamType[Any]:
+    if isinstance(kind, type) and issubclass(kind, enum.StrEnum):
+        return Choice(kind)
+    if kind is Path:
+        return click.Path(path_type=Path)
+    if least is not None:
+        return click.IntRange(min=int(least)) if kind is int else click.FloatRange(min=least)
+    return SCALARS[kind]
+
+
+def write_epilog(text: str | None, formatter: click.HelpFormatter) -> None:
     """Writes what stands below the options as it is: examples must not be wrapped."""
     if text:
         formatter.write_paragraph()
@@ -35,23 +151,60 @@ def ending_with(code: int) -> Iterator[None]:
             raise
         discard_output()
     if code:
-        raise typer.Exit(code)
+        raise Exit(code)
 
 
-class Command(TyperCommand):
+def complain(told: str, color: str) -> None:
+    """Writes a line on standard error, in `color` where that is a terminal and nobody minds."""
+    click.secho(told, err=True, fg=color, color=False if os.environ.get("NO_COLOR") else None)
+
+
+class Command(click.Command):
     """One command, whose help ends with its examples, line by line."""
 
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the examples."""
         write_epilog(self.epilog, formatter)
 
 
-class Application(typer.Typer):
-    """The commands of one module."""
+class Application:
+    """The commands of one module: one, or several below a common name."""
 
-    def __init__(self, **more: Any) -> None:
-        super().__init__(add_completion=False, rich_markup_mode=None, **more)
+    def __init__(self, help: str | None = None) -> None:  # noqa: A002
+        self._help = help
+        self._commands: list[Command] = []
 
-    def command(self, name: str | None = None, **more: Any) -> Callable[[Any], Any]:
-        """Makes the decorated function a command."""
-        return super().command(name, cls=Command, **more)
+    def command(
+        self, name: str | None = None, *, epilog: str = ""
+    ) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        """Makes the decorated function a command; its docstring is the help."""
+
+        def decorate(function: Callable[..., None]) -> Callable[..., None]:
+            self._commands.append(
+                Command(
+                    name or function.__name__,
+                    callback=function,
+                    params=parameters(function),
+                    help=inspect.getdoc(function),
+                    epilog=epilog,
+                    context_settings=dict(CONTEXT),
+                )
+            )
+            return function
+
+        return decorate
+
+    def build(self, name: str) -> click.Command:
+        """Returns the command `name` of `tape`: a group where the module has help of its own."""
+        if self._help is None:
+            [command] = self._commands
+            command.name = name
+            return command
+        commands: Sequence[click.Command] = self._commands
+        return click.Group(
+            name,
+            commands=commands,
+            help=self._help,
+            no_args_is_help=True,
+            context_settings=dict(CONTEXT),
+        )

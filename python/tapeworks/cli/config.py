@@ -5,9 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, argument
 from tapeworks.cli.console import console
 from tapeworks.cli.options import ConfigOption
 from tapeworks.cli.settings import load
@@ -16,12 +14,12 @@ from tapeworks.feeds.base import build
 
 EXAMPLE = "tapeworks.example.toml"
 
-app = Application(no_args_is_help=True, help="Check, show or print an example of the settings.")
+app = Application("Check, show or print an example of the settings.")
 
 
 @app.command(epilog="Example:\n  tape config check tapeworks.toml")
 def check(
-    file: Annotated[Path | None, typer.Argument(help="The settings; as --config.")] = None,
+    file: Annotated[Path | None, argument(help="The settings; as --config.")] = None,
     config: ConfigOption = None,
 ) -> None:
     """Parse and check the settings without opening anything. Exits with 2 if they are wrong."""

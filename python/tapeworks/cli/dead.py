@@ -5,9 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, option
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, as_table, is_standard_output, write_result, written
 from tapeworks.cli.reading import open_lake
@@ -35,16 +33,16 @@ frame that is no UTF-8 text is \\x and its hexadecimal digits.
 
 @app.command(epilog=EXAMPLES)
 def dead(
-    start: Annotated[str | None, typer.Option("--from", help="Start of receipt, UTC.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="End of receipt, UTC.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    start: Annotated[str | None, option("--from", help="Start of receipt, UTC.")] = None,
+    end: Annotated[str | None, option("--to", help="End of receipt, UTC.")] = None,
+    source: Annotated[str | None, option(help="Only this source.")] = None,
     raw: Annotated[
-        int | None, typer.Option("--raw", help="Write the bytes of the frame at this raw offset.")
+        int | None, option("--raw", help="Write the bytes of the frame at this raw offset.")
     ] = None,
-    form: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = (Format.TABLE),
+    form: Annotated[Format, option("--format", "-f", help="Output format.")] = (Format.TABLE),
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write to this file instead of the screen."),
+        option("--output", "-o", help="Write to this file instead of the screen."),
     ] = None,
     data: DataOption = None,
 ) -> None:
@@ -79,7 +77,7 @@ def _write_frame(found: Result, raw_offset: int, output: Path | None) -> None:
 
 def _show(found: Result) -> None:
     if not len(found):
-        typer.echo("every frame was decoded")
+        print("every frame was decoded")
         return
     rows = []
     for row in found.to_pylist():
@@ -91,7 +89,7 @@ def _show(found: Result) -> None:
     sys.stdout.write(as_table(SHOWN, rows))
     reasons = Counter(str(row[SHOWN.index("reason")]) for row in rows)
     told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
-    typer.echo(f"{len(rows):,} frames: {told}; whole with --format jsonl or --raw OFFSET")
+    print(f"{len(rows):,} frames: {told}; whole with --format jsonl or --raw OFFSET")
 
 
 def _excerpt(frame: bytes, byte: int) -> str:

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.table import Table
 
 from tapeworks._core import FolderLock
-from tapeworks.cli.command import Application, ending_with
+from tapeworks.cli.command import Application, Exit, ending_with, option
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.running import SecondsOption, run
 from tapeworks.config import Section, Value
@@ -50,14 +49,12 @@ A simulated exchange alone, for `tape record`:
 @app.command(epilog=EXAMPLES)
 def demo(
     seconds: SecondsOption = None,
-    once: Annotated[bool, typer.Option("--once", help="End after 20 seconds.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the simulated markets.")] = 1,
-    rate: Annotated[float, typer.Option(min=1, help="Orders per second and symbol.")] = 300.0,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the result as one JSON text.")
-    ] = False,
+    once: Annotated[bool, option("--once", help="End after 20 seconds.")] = False,
+    seed: Annotated[int, option(help="Seed of the simulated markets.")] = 1,
+    rate: Annotated[float, option(least=1, help="Orders per second and symbol.")] = 300.0,
+    json: Annotated[bool, option("--json", help="Print the result as one JSON text.")] = False,
     data: Annotated[
-        Path, typer.Option("--data", help="Where to record; what an earlier demo left is removed.")
+        Path, option("--data", help="Where to record; what an earlier demo left is removed.")
     ] = Path("demo"),
 ) -> None:
     """Run two simulated exchanges and the whole pipeline; check that nothing is lost or duplicated.
@@ -90,7 +87,7 @@ def demo(
         code = run(config, seconds, title="tape demo", before_stop=finish, quiet=json)
     if not oracles:
         say.print("ended before every book was synchronised: too early to check anything")
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise Exit(EXIT_INTERRUPTED)
     proof = prove(data, oracles)
     with ending_with(code if proof.holds else 1):
         if json:

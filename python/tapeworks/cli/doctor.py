@@ -16,9 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated
 
-import typer
-
-from tapeworks.cli.command import Application, ending_with
+from tapeworks.cli.command import Application, ending_with, option
 from tapeworks.cli.console import console
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.output import as_json, size
@@ -38,7 +36,7 @@ MAPS_WANTED = 65_530
 FULL_WARN_DAYS = 7
 JITTER_WARN_US = 2_000.0
 CLOCK_ERROR_WARN_US = 50_000
-PACKAGES = ("tapeworks", "picows", "msgspec", "pyarrow", "duckdb", "numpy", "typer", "rich")
+PACKAGES = ("tapeworks", "picows", "msgspec", "pyarrow", "duckdb", "numpy", "click", "rich")
 
 app = Application()
 
@@ -70,7 +68,7 @@ class _Timex(ctypes.Structure):
 @app.command(epilog="Examples:\n  tape doctor\n  tape doctor --json")
 def doctor(
     config: ConfigOption = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
+    json: Annotated[bool, option("--json", help="One JSON text.")] = False,
     data: DataOption = None,
 ) -> None:
     """Check clock, disk, limits, ports and settings. Exits with 1 if something must be fixed."""

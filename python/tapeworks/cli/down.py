@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, option
 from tapeworks.cli.options import DataOption, data_folder
 from tapeworks.errors import ConfigError, TapeworksError
 from tapeworks.register import Supervised, supervisors
@@ -33,7 +31,7 @@ and with 1 if something still does.
 def down(
     data: DataOption = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, help="How long to wait for it to stop.")
+        float, option("--seconds", least=0.1, help="How long to wait for it to stop.")
     ] = 60.0,
 ) -> None:
     """Stop everything that runs on a data folder, wait for it, and list what was stopped."""
@@ -42,7 +40,7 @@ def down(
         raise ConfigError(f"expected a data folder: --data FOLDER, got {folder}, which is none")
     found = list(supervisors(folder))
     if not found:
-        typer.echo(f"nothing runs on {folder}")
+        print(f"nothing runs on {folder}")
         return
     deadline = time.monotonic() + seconds
     problems = [problem for one in found for problem in _stop(folder, one, deadline)]
@@ -62,14 +60,14 @@ def _stop(folder: Path, one: Supervised, deadline: float) -> Iterator[str]:
         yield f"process {one.pid} is another user's, and still runs: {names}; stop it as that user"
         return
     if not asked:
-        typer.echo(f"process {one.pid} has ended by itself")
+        print(f"process {one.pid} has ended by itself")
         return
     while _runs(folder, one.pid):
         if time.monotonic() >= deadline:
             yield f"process {one.pid} was asked to stop and still runs: {names}; ask again, or wait"
             return
         time.sleep(LOOK_S)
-    typer.echo(f"stopped process {one.pid}: {names}")
+    print(f"stopped process {one.pid}: {names}")
 
 
 def _ask_to_stop(folder: Path, pid: int) -> bool:

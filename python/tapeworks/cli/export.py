@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, write_result
 from tapeworks.cli.reading import open_lake
@@ -33,18 +31,14 @@ once all is written; where that fails, it stays as it is.
 
 @app.command(epilog=EXAMPLES)
 def export(
-    table: Annotated[str, typer.Argument(help="A table of the lake, such as trades.")],
-    output: Annotated[Path, typer.Argument(help="The file to write.")],
-    symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
-    start: Annotated[str | None, typer.Option("--from", help="Start of event time, UTC.")] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", help="End of event time, UTC; not included.")
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="Only this source; * takes a symbol of all.")
-    ] = None,
+    table: Annotated[str, argument(help="A table of the lake, such as trades.")],
+    output: Annotated[Path, argument(help="The file to write.")],
+    symbol: Annotated[str | None, option(help="Only this symbol.")] = None,
+    start: Annotated[str | None, option("--from", help="Start of event time, UTC.")] = None,
+    end: Annotated[str | None, option("--to", help="End of event time, UTC; not included.")] = None,
+    source: Annotated[str | None, option(help="Only this source; * takes a symbol of all.")] = None,
     interval: Annotated[
-        str | None, typer.Option(help="Length of bars, such as 1s, 5m, 1h. [default: 1m]")
+        str | None, option(help="Length of bars, such as 1s, 5m, 1h. [default: 1m]")
     ] = None,
     data: DataOption = None,
 ) -> None:
@@ -65,4 +59,4 @@ def export(
         table, what = f"bars_{length}", f"finished bars of {length}"
     result = lake.rows(table, symbol, start, end, source=source)
     write_result(result.to_arrow(), FORMATS[output.suffix], output)
-    typer.echo(f"{len(result):,} rows of {what} in {output}")
+    print(f"{len(result):,} rows of {what} in {output}")

@@ -2,9 +2,7 @@
 
 from typing import Annotated
 
-import typer
-
-from tapeworks.cli.command import Application, ending_with
+from tapeworks.cli.command import Application, argument, ending_with, option
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, write_result
 from tapeworks.cli.reading import open_lake
@@ -27,16 +25,16 @@ SHOWN += ["ts_to", "ts_to_ns"]
 
 @app.command(epilog=EXAMPLES)
 def gaps(
-    symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
-    start: Annotated[str | None, typer.Option("--from", help="Start of event time, UTC.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="End of event time, UTC.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    symbol: Annotated[str | None, argument(help="Only this symbol.")] = None,
+    start: Annotated[str | None, option("--from", help="Start of event time, UTC.")] = None,
+    end: Annotated[str | None, option("--to", help="End of event time, UTC.")] = None,
+    source: Annotated[str | None, option(help="Only this source.")] = None,
     channel: Annotated[
-        str | None, typer.Option(help="Only this channel, such as trade, quote or depth.")
+        str | None, option(help="Only this channel, such as trade, quote or depth.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
+    json: Annotated[bool, option("--json", help="One JSON text.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit with 3 unless the range is complete.")
+        bool, option("--check", help="Exit with 3 unless the range is complete.")
     ] = False,
     data: DataOption = None,
 ) -> None:
@@ -54,8 +52,8 @@ def gaps(
             write_result(found.to_arrow(), Format.JSON, None)
         else:
             verdict, *more = found.summary()
-            typer.echo(verdict)
+            print(verdict)
             if len(ledger):
                 write_result(ledger.select(SHOWN), Format.TABLE, None)
             for line in more:
-                typer.echo(line)
+                print(line)

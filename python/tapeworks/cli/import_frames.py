@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tapeworks._core import Decoder, Ingest, TapeReader, TapeWriter, numbers
-from tapeworks.cli.command import Application, ending_with
+from tapeworks.cli.command import Application, argument, ending_with, option
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.held import Held
 from tapeworks.cli.options import ConfigOption, DataOption
@@ -71,15 +70,13 @@ kept as dead letters.
 
 @app.command(epilog=EXAMPLES)
 def import_frames(
-    feed: Annotated[str, typer.Argument(help="The feed, such as binance-spot.")],
-    files: Annotated[list[Path], typer.Argument(help="Files in time order, plain or gzip.")],
-    source: Annotated[
-        str, typer.Option(help="Name of the source. [default: that of the feed]")
-    ] = "",
-    symbol: Annotated[str, typer.Option(help="Symbol of a bare depth snapshot.")] = "",
-    stream: Annotated[str, typer.Option(help="Stream of frames that do not name theirs.")] = "",
+    feed: Annotated[str, argument(help="The feed, such as binance-spot.")],
+    files: Annotated[list[Path], argument(help="Files in time order, plain or gzip.")],
+    source: Annotated[str, option(help="Name of the source. [default: that of the feed]")] = "",
+    symbol: Annotated[str, option(help="Symbol of a bare depth snapshot.")] = "",
+    stream: Annotated[str, option(help="Stream of frames that do not name theirs.")] = "",
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for room on a full disk.")
+        float, option(least=0, help="Seconds to wait for room on a full disk.")
     ] = WAIT_S,
     data: DataOption = None,
     config: ConfigOption = None,

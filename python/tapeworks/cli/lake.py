@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from tapeworks.cli.command import Application, ending_with
+from tapeworks.cli.command import Application, ending_with, option
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import as_json, size
@@ -14,12 +12,12 @@ from tapeworks.lake_rebuild import TopicRebuild
 from tapeworks.lake_rebuild import rebuild as rebuild_source
 from tapeworks.views.lake_check import LakeReport, sources, verify_lake
 
-app = Application(no_args_is_help=True, help="Check the Parquet lake, or rebuild its commits.")
+app = Application("Check the Parquet lake, or rebuild its commits.")
 
 
 @app.command(epilog="Example:\n  tape lake verify")
 def verify(
-    json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
+    json: Annotated[bool, option("--json", help="One JSON text.")] = False,
     data: DataOption = None,
 ) -> None:
     """Read every file: hashes, commits, files that are in no commit. Exits with 1 on any fault."""
@@ -38,7 +36,7 @@ def verify(
 )
 def rebuild(
     source: Annotated[
-        list[str] | None, typer.Option("--source", help="Sources. [default: all of the lake]")
+        list[str] | None, option("--source", help="Sources. [default: all of the lake]")
     ] = None,
     data: DataOption = None,
 ) -> None:

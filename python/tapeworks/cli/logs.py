@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Annotated
 
-import typer
-
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.options import DataOption, data_folder
 from tapeworks.config import redact
 from tapeworks.errors import ConfigError, QueryError
@@ -36,14 +34,12 @@ Times are UTC. The files are in `log/` of the data folder; each is rotated at `l
 
 @app.command(epilog=EXAMPLES)
 def logs(
-    name: Annotated[
-        str, typer.Argument(help="A worker's name, or how it begins.", show_default=False)
-    ] = "",
+    name: Annotated[str, argument(help="A worker's name, or how it begins.")] = "",
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")
+        bool, option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")
     ] = False,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=0, help="How many last lines of each log.")
+        int, option("--lines", "-n", least=0, help="How many last lines of each log.")
     ] = 20,
     data: DataOption = None,
 ) -> None:
@@ -136,4 +132,4 @@ def _text(line: bytes) -> str:
 
 
 def _print(name: str, width: int, line: str) -> None:
-    typer.echo(f"{name:<{width}}  {line}" if width else line)
+    print(f"{name:<{width}}  {line}" if width else line)

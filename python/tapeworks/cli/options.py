@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from tapeworks.cli.command import option
 from tapeworks.config import FILE_NAME, Section, parse, resolve
 from tapeworks.errors import QueryError
 
@@ -18,17 +17,16 @@ CONFIG_VARIABLE = "TAPEWORKS_CONFIG"
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--config",
         "-c",
-        envvar=CONFIG_VARIABLE,
+        variable=CONFIG_VARIABLE,
         help="The settings. [default: tapeworks.toml where there is one]",
-        show_default=False,
     ),
 ]
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", help="The data folder. [default: `data` of the settings]"),
+    option("--data", help="The data folder. [default: `data` of the settings]"),
 ]
 
 

@@ -24,8 +24,8 @@ from types import FrameType
 from typing import IO
 
 import pyarrow as pa
-import typer
 
+from tapeworks.cli.command import complain
 from tapeworks.durable import sync_folder
 from tapeworks.errors import ConfigError, TapeworksError
 from tapeworks.printable import one_line, printable, printable_json
@@ -69,7 +69,7 @@ def width() -> int:
 
 def note(told: str) -> None:
     """Says something beside the answer, on standard error."""
-    typer.secho(printable(told), err=True, fg=typer.colors.YELLOW)
+    complain(printable(told), "yellow")
 
 
 def plain(value: object) -> object:

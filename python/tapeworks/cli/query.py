@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, note, write_result
 from tapeworks.cli.reading import open_lake
@@ -41,19 +39,19 @@ bars holds bars of all lengths; bars_1s, bars_1m and so on hold the finished one
 
 @app.command(epilog=EXAMPLES)
 def query(
-    sql: Annotated[str, typer.Argument(help="SQL in DuckDB's dialect.")],
+    sql: Annotated[str, argument(help="SQL in DuckDB's dialect.")],
     data: DataOption = None,
-    form: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = (Format.TABLE),
+    form: Annotated[Format, option("--format", "-f", help="Output format.")] = (Format.TABLE),
     unsafe_external_access: Annotated[
         bool,
-        typer.Option(
+        option(
             "--unsafe-external-access",
             help="Let SQL read and write any file, attach databases and load extensions.",
         ),
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write to this file instead of the screen."),
+        option("--output", "-o", help="Write to this file instead of the screen."),
     ] = None,
 ) -> None:
     """Run SQL over all history, up to about a second ago."""
@@ -67,8 +65,8 @@ def query(
             "bars holds bars of all lengths, which sums count several times: bars_1m and the like "
             "hold those of one, or add `where interval_ms = 60000`"
         )
-    symbols = set(lake.symbols())
     named = set(LITERAL.findall(sql))
+    symbols = set(lake.symbols()) if named else set()
     for written in sorted(named - symbols):
         if written.upper() in symbols:
             note(f"symbols are compared as they are stored: {written!r} is {written.upper()!r}")

@@ -4,9 +4,7 @@ import shlex
 from dataclasses import replace
 from typing import Annotated
 
-import typer
-
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, Exit, argument, option
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.running import OUTCOMES, SecondsOption, run
 from tapeworks.cli.settings import load
@@ -29,11 +27,11 @@ Every setting of a feed in `tape config example` can be given by --set.
 
 @app.command(epilog=EXAMPLES + "\n" + OUTCOMES)
 def record(
-    venue: Annotated[str, typer.Argument(help="The venue: binance.", show_default=False)],
-    symbols: Annotated[list[str], typer.Argument(help="The venue's symbols.", show_default=False)],
+    venue: Annotated[str, argument(help="The venue: binance.")],
+    symbols: Annotated[list[str], argument(help="The venue's symbols.")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A setting of the feed, such as product=usdm.", metavar="K=V"),
+        option("--set", help="A setting of the feed, such as product=usdm.", metavar="K=V"),
     ] = None,
     data: DataOption = None,
     seconds: SecondsOption = None,
@@ -53,4 +51,4 @@ def record(
     feed = resolve_feed(name, Section(f"feeds.{name}", written))
     base = load(config)
     code = run(replace(base, feeds={feed.name: feed}, data=data or base.data), seconds)
-    raise typer.Exit(code)
+    raise Exit(code)

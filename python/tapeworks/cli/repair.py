@@ -3,10 +3,8 @@
 from dataclasses import replace
 from typing import Annotated, Any
 
-import typer
-
 from tapeworks._core import Decoder
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, Exit, option
 from tapeworks.cli.options import ConfigOption, DataOption, recorded
 from tapeworks.cli.settings import load
 from tapeworks.errors import ConfigError, TapeworksError
@@ -37,10 +35,10 @@ It exits with 0 if nothing is damaged or everything is repaired, otherwise with 
 @app.command("repair", epilog=EXAMPLES)
 def repair_data(
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Apply the repair; without this, only show it.")
+        bool, option("--yes", "-y", help="Apply the repair; without this, only show it.")
     ] = False,
     feed: Annotated[
-        str, typer.Option(help="Feed of a source that the settings do not name.", metavar="FEED")
+        str, option(help="Feed of a source that the settings do not name.", metavar="FEED")
     ] = "",
     data: DataOption = None,
     config: ConfigOption = None,
@@ -49,17 +47,17 @@ def repair_data(
     settings = replace(load(config), data=recorded(data))
     plans = inspect(settings.data)
     if not plans:
-        typer.echo(f"nothing is damaged in {settings.data}")
+        print(f"nothing is damaged in {settings.data}")
         return
     for plan in plans:
-        typer.echo(f"{plan.source}:")
+        print(f"{plan.source}:")
         for fault in plan.faults:
-            typer.echo(f"  damaged: {fault}")
+            print(f"  damaged: {fault}")
         for step in plan.steps() if not yes else ():
-            typer.echo(f"  would: {step}")
+            print(f"  would: {step}")
     if not yes:
-        typer.echo("nothing was changed; `tape repair --yes` does it")
-        raise typer.Exit(1)
+        print("nothing was changed; `tape repair --yes` does it")
+        raise Exit(1)
     decoders = [_decoder(settings, plan, feed) for plan in plans]
     for plan, (decoder, native) in zip(plans, decoders, strict=True):
         _repair_and_print(settings, plan, decoder, native)
@@ -89,7 +87,7 @@ def _decoder(settings: Config, plan: Plan, feed: str) -> tuple[Any | None, str]:
 
 def _repair_and_print(settings: Config, plan: Plan, decoder: Any | None, native: str) -> None:
     for told in report_lines(repair(settings, plan, decoder, native)):
-        typer.echo(f"{plan.source}: {told}")
+        print(f"{plan.source}: {told}")
 
 
 def report_lines(report: Report) -> list[str]:

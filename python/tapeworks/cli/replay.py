@@ -9,14 +9,13 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import pyarrow as pa
-import typer
 
 from tapeworks._core import Records, numbers
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import as_json, note
 from tapeworks.cli.reading import open_lake
-from tapeworks.errors import QueryError
+from tapeworks.errors import ConfigError
 from tapeworks.time_columns import REST, is_split_time
 from tapeworks.views.follow import Follow
 from tapeworks.views.lake import Lake
@@ -48,20 +47,20 @@ class Shape(StrEnum):
 
 @app.command(epilog=EXAMPLES)
 def replay(
-    symbols: Annotated[list[str] | None, typer.Argument(help="Symbols. [default: all]")] = None,
+    symbols: Annotated[list[str] | None, argument(help="Symbols. [default: all]")] = None,
     kinds: Annotated[
-        str, typer.Option(help="trades, quotes, depth, marks, book_levels, bars, ticks, gaps ...")
+        str, option(help="trades, quotes, depth, marks, book_levels, bars, ticks, gaps ...")
     ] = "trades,quotes",
-    start: Annotated[str | None, typer.Option("--from", help="Start of receipt, UTC.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="End of receipt, UTC.")] = None,
+    start: Annotated[str | None, option("--from", help="Start of receipt, UTC.")] = None,
+    end: Annotated[str | None, option("--to", help="End of receipt, UTC.")] = None,
     speed: Annotated[
-        float | None, typer.Option(help="1 is the original pace. [default: as fast as possible]")
+        float | None, option(help="1 is the original pace. [default: as fast as possible]")
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on until Ctrl-C, from --from or from now.")
+        bool, option("--follow", help="Go on until Ctrl-C, from --from or from now.")
     ] = False,
-    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
-    form: Annotated[Shape, typer.Option("--format", "-f", help="Output format.")] = (Shape.JSONL),
+    source: Annotated[str | None, option(help="Only this source.")] = None,
+    form: Annotated[Shape, option("--format", "-f", help="Output format.")] = (Shape.JSONL),
     data: DataOption = None,
 ) -> None:
     """Play history back to standard output, one record a line.
@@ -70,9 +69,9 @@ def replay(
     they came and connection markers are on tapes only. In JSON lines, times are ns since 1970.
     """
     if speed is not None and speed <= 0:
-        raise QueryError(f"expected a speed above 0, got {speed}")
+        raise ConfigError(f"expected a speed above 0, got {speed}")
     if follow and speed is not None:
-        raise typer.BadParameter("--speed is for the past, expected it without --follow")
+        raise ConfigError("--speed is for the past, expected it without --follow")
     lake = open_lake(data)
     wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     chosen = symbols or None

@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.live import Live
 from rich.logging import RichHandler
 from rich.text import Text
 
+from tapeworks.cli.command import option
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.screen import Screen, last_line, one_line
 from tapeworks.errors import VenueError
@@ -43,8 +43,8 @@ LINE_SECONDS = 5.0
 
 SecondsOption = Annotated[
     float | None,
-    typer.Option(
-        "--seconds", min=0.1, help="Stop after this many seconds. [default: run until Ctrl-C]"
+    option(
+        "--seconds", least=0.1, help="Stop after this many seconds. [default: run until Ctrl-C]"
     ),
 ]
 

@@ -2,9 +2,7 @@
 
 from typing import Annotated
 
-import typer
-
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, option
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, write_result
 from tapeworks.cli.reading import open_lake
@@ -20,8 +18,8 @@ app = Application()
 
 @app.command(epilog=EXAMPLES)
 def sources(
-    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
-    form: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = (Format.TABLE),
+    source: Annotated[str | None, option(help="Only this source.")] = None,
+    form: Annotated[Format, option("--format", "-f", help="Output format.")] = (Format.TABLE),
     data: DataOption = None,
 ) -> None:
     """Show sources, symbols and tables, with their rows and first and last event time, UTC.

@@ -5,10 +5,9 @@ import time
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
 from rich.live import Live
 
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, option
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import as_json
@@ -23,9 +22,9 @@ app = Application()
 @app.command(epilog="Examples:\n  tape status\n  tape status --once\n  tape status --json")
 def status(
     data: DataOption = None,
-    once: Annotated[bool, typer.Option("--once", help="Print once and end.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print once, as one JSON text.")] = False,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between refreshes.")] = 1.0,
+    once: Annotated[bool, option("--once", help="Print once and end.")] = False,
+    json: Annotated[bool, option("--json", help="Print once, as one JSON text.")] = False,
+    every: Annotated[float, option(least=0.1, help="Seconds between refreshes.")] = 1.0,
 ) -> None:
     """Show rates, lags, gaps, books and disk, live. Works beside `tape up` in any terminal."""
     look = Status(recorded(data))

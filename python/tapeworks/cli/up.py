@@ -2,9 +2,7 @@
 
 from dataclasses import replace
 
-import typer
-
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, Exit
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.running import OUTCOMES, SecondsOption, run
 from tapeworks.cli.settings import load_named
@@ -26,4 +24,4 @@ restarted, and the others go on. `tape down` stops it from another terminal, `ta
 def up(config: ConfigOption = None, data: DataOption = None, seconds: SecondsOption = None) -> None:
     """Run everything in tapeworks.toml until Ctrl-C: recorders, derivation and sinks."""
     settings = load_named(config)
-    raise typer.Exit(run(replace(settings, data=data or settings.data), seconds))
+    raise Exit(run(replace(settings, data=data or settings.data), seconds))

@@ -1,15 +1,15 @@
 """`tape verify`: verifies that tapes, states, offsets and lake are whole and unchanged."""
 
 import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.table import Table
 
 from tapeworks.cli import lake
-from tapeworks.cli.command import Application, ending_with
+from tapeworks.cli.command import Application, argument, ending_with, option
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import as_json, size
@@ -43,17 +43,17 @@ fault.
 )
 def verify_tapes(
     tapes: Annotated[
-        list[Path] | None, typer.Argument(help="Tapes. [default: all of the data folder]")
+        list[Path] | None, argument(help="Tapes. [default: all of the data folder]")
     ] = None,
-    hashes: Annotated[bool, typer.Option("--hash", help="Show one hash over all items.")] = False,
+    hashes: Annotated[bool, option("--hash", help="Show one hash over all items.")] = False,
     head: Annotated[
-        bool, typer.Option("--head", help="Print the head of each raw tape, to be kept elsewhere.")
+        bool, option("--head", help="Print the head of each raw tape, to be kept elsewhere.")
     ] = False,
     expect: Annotated[
-        str, typer.Option(help="A head that one tape must still agree with.", metavar="OFFSET:HASH")
+        str, option(help="A head that one tape must still agree with.", metavar="OFFSET:HASH")
     ] = "",
-    source: Annotated[str, typer.Option(help="The source whose raw tape --expect is for.")] = "",
-    json: Annotated[bool, typer.Option("--json", help="One JSON text.")] = False,
+    source: Annotated[str, option(help="The source whose raw tape --expect is for.")] = "",
+    json: Annotated[bool, option("--json", help="One JSON text.")] = False,
     data: DataOption = None,
 ) -> None:
     """Read every byte: checksums, offsets, hash chain, states; the lake's files and commits.
@@ -109,9 +109,9 @@ def _show_heads(reports: list[dict[str, Any]]) -> None:
     """Prints a line for each tape: its head and its folder; faults go to stderr."""
     for report in reports:
         if (fault := tape_fault(Path(report["tape"]), report)) is not None:
-            typer.echo(str(fault), err=True)
+            print(str(fault), file=sys.stderr)
         elif report["head"] is not None:
-            typer.echo(f"{report['head']}  {report['tape']}")
+            print(f"{report['head']}  {report['tape']}")
 
 
 def _default_folder(tapes: list[Path] | None, data: Path | None) -> list[Path]:

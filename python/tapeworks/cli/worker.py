@@ -4,9 +4,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
-import typer
-
-from tapeworks.cli.command import Application
+from tapeworks.cli.command import Application, Exit, argument
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.settings import load_named
 from tapeworks.pipeline import Worker, run_worker
@@ -43,12 +41,12 @@ class Kind(StrEnum):
 
 @app.command(epilog=EXAMPLES)
 def worker(
-    kind: Annotated[Kind, typer.Argument(help="What it does.", show_default=False)],
-    name: Annotated[str, typer.Argument(help="A source, or a sink.", show_default=False)],
+    kind: Annotated[Kind, argument(help="What it does.")],
+    name: Annotated[str, argument(help="A source, or a sink.")],
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
     """Run one worker of tapeworks.toml alone, in the foreground, without a supervisor."""
     settings = load_named(config)
     code = run_worker(replace(settings, data=data or settings.data), Worker(kind.value, name))
-    raise typer.Exit(EXIT_CODES.get(code, code))
+    raise Exit(EXIT_CODES.get(code, code))

@@ -142,7 +142,8 @@ class ParquetSink(Sink):
     def _check_files(self, commit: commits.Commit) -> None:
         """Refuses files that no commit knows where rows are still to be written; logs all else."""
         found = set(commits.files_on_disk(self._lake, self._source, self._topic))
-        for name in sorted(found - set(self._log.live)):
+        unknown = sorted(found - set(self._log.live))
+        for name in unknown:
             try:
                 last = commits.lake_file(self._lake, StoredFile(name, -1, -1, "", "")).last
             except LakeError:
@@ -153,9 +154,11 @@ class ParquetSink(Sink):
                     f"{commit.offset} on, which would be stored twice: was an older copy of the "
                     "commits restored? `tape lake rebuild` takes in what is there"
                 )
-            log.warning("%s is in no commit: no answer counts it", self._lake / name)
-        for name in sorted(set(self._log.live) - found):
-            log.error("%s is missing: see `tape lake verify`", self._lake / name)
+        if unknown:
+            told = _first_of(unknown, self._lake)
+            log.warning("in no commit, so that no answer counts what they hold: %s", told)
+        if missing := sorted(set(self._log.live) - found):
+            log.error("missing: %s; see `tape lake verify`", _first_of(missing, self._lake))
 
     @property
     def committed(self) -> Place | None:
@@ -350,3 +353,9 @@ class ParquetSink(Sink):
                 self._symbols = known
             commits.save_symbols(self._lake, self._source, self._symbols)
             self._symbols_saved = True
+
+
+def _first_of(names: list[str], folder: Path) -> str:
+    """Returns the first of the files in words, and how many there are more."""
+    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    return f"{folder / names[0]}{more}"
