@@ -22,15 +22,19 @@ from tapeworks.errors import QueryError, TapeworksError
 if TYPE_CHECKING:
     from tapeworks.views.books import BookAt
     from tapeworks.views.coverage import Coverage
+    from tapeworks.views.follow import Follow
     from tapeworks.views.lake import Lake, open  # noqa: A004
     from tapeworks.views.result import Result
+    from tapeworks.views.scan import Scan
 
 __all__ = [
     "BookAt",
     "Coverage",
+    "Follow",
     "Lake",
     "QueryError",
     "Result",
+    "Scan",
     "TapeworksError",
     "__version__",
     "open",
@@ -42,8 +46,10 @@ __version__ = "0.1.0"
 _LAZY: dict[str, str] = {
     "BookAt": "tapeworks.views.books",
     "Coverage": "tapeworks.views.coverage",
+    "Follow": "tapeworks.views.follow",
     "Lake": "tapeworks.views.lake",
     "Result": "tapeworks.views.result",
+    "Scan": "tapeworks.views.scan",
     "open": "tapeworks.views.lake",
 }
 

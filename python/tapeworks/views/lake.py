@@ -20,9 +20,10 @@ from tapeworks.views.follow import Live
 from tapeworks.views.joins import Joins
 from tapeworks.views.opened import Symbols
 from tapeworks.views.past_books import Clock
-from tapeworks.views.query import Scope, check_table, table_of, tables_in, time_of
+from tapeworks.views.query import Params, Scope, check_table, table_of, tables_in, time_of
 from tapeworks.views.replay import DEFAULT_KINDS, Replay
 from tapeworks.views.result import Result
+from tapeworks.views.scan import Scans
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import (
     IntervalLike,
@@ -54,7 +55,7 @@ def open(path: str | Path = "data", *, external_access: bool = False) -> Lake:  
     return Lake(data, external_access=external_access)
 
 
-class Lake(Joins, Live):
+class Lake(Joins, Live, Scans):
     """One data folder: trades, quotes, books and bars by symbol and time, and SQL over all.
 
     A symbol is the venue's own or the canonical one (`BTC-USDT`), none means all. One that could
@@ -288,13 +289,15 @@ class Lake(Joins, Live):
         """
         return self._rows("dead_letters", None, start, end, source, None, None)
 
-    def sql(self, query: str) -> Result:
+    def sql(self, query: str, params: Params | None = None) -> Result:
         """Runs SQL (DuckDB) over the lake's tables and what is on the tape behind them.
+
+        `params` stand for `?` by place, or in a dictionary for `$name`: no text need be quoted.
 
         Raises:
             QueryError: the query is wrong; the message is DuckDB's.
         """
-        found = self._engine.run(query, tables_in(query), Scope())
+        found = self._engine.run(query, tables_in(query), Scope(), params)
         return Result(found, "query", keeps_names=True)
 
     def replay(

@@ -1,7 +1,11 @@
 """A data folder that is open for reading: what all questions about it share."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from tapeworks.views.books import Books
 from tapeworks.views.coverage import Ledger
@@ -20,3 +24,18 @@ class Opened:
         self._books = Books(data)
         self._instruments = Instruments(self._engine)
         self._ledger = Ledger(self._engine, data)
+
+    def close(self) -> None:
+        """Lets go of all files; questions are refused from then on. `with` does it at its end."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -8,9 +8,10 @@ opened.
 import difflib
 import importlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -23,6 +24,11 @@ from tapeworks.views.columns import described
 from tapeworks.views.interruptible import run_interruptibly
 from tapeworks.views.tail import Part, SourceTail
 from tapeworks.views.times import format_interval, parse_interval
+
+Value = TypeVar("Value")
+Params = Sequence[object] | Mapping[str, object]
+"""What stands in a query for `?` or `$1`, or by name for `$name`."""
+Batches = tuple[pa.Schema, Iterator[pa.RecordBatch]]
 
 ATTEMPTS = 5
 # Loaded for files of an earlier version alone.
@@ -85,6 +91,7 @@ class Engine:
         # DuckDB would make columns of such folders above the lake, or another venue.
         self._has_equals = "=" in str(self._lake)
         self._external_access = external_access
+        self._is_closed = False
         self._tails: dict[str, SourceTail] = {}
         # What to select from files of an earlier version.
         self._columns: dict[Path, str] = {}
@@ -93,14 +100,9 @@ class Engine:
         self._database = duckdb.connect()
         # Without `global`, a setting would be that of this one connection.
         self._database.execute("set global parquet_metadata_cache = true")
-        self._database.execute("set global timezone = 'UTC'")
-        if not external_access:
-            # It compares the pattern that stands for a path, too.
-            folders = {str(self._lake), lake.duckdb_path(self._lake)}
-            allowed = ", ".join(quote(f"{folder}/") for folder in sorted(folders))
-            self._database.execute(f"set global allowed_directories = [{allowed}]")
-            for setting in SANDBOX:
-                self._database.execute(f"set global {setting}")
+        # It compares the pattern that stands for a path, too.
+        folders = {str(self._lake), lake.duckdb_path(self._lake)}
+        confine(self._database, external_access, sorted(folders))
 
     def sources(self) -> list[str]:
         """Returns all sources that have a tape or a file."""
@@ -114,15 +116,57 @@ class Engine:
         """Returns the reader of what is behind the lake for `source`."""
         return self._tails.setdefault(source, SourceTail(self._data, source))
 
-    def run(self, sql: str, tables: Iterable[str], scope: Scope) -> pa.Table:
+    def close(self) -> None:
+        """Lets go of all that is open; no question is answered any more."""
+        self._is_closed = True
+        self._database.close()
+        self._tails.clear()
+
+    @property
+    def external_access(self) -> bool:
+        """Whether SQL may do all that DuckDB can."""
+        return self._external_access
+
+    def parts(self, table: Table, scope: Scope) -> list[Part]:
+        """Returns what holds `table`, by source: its files, and the rows of the tape behind them.
+
+        Raises:
+            QueryError: so many rows are on the tape that they do not fit, or as for `run`.
+        """
+        wanted = scope.sources if scope.sources is not None else self.sources()
+        return self._attempt(
+            lambda: [self.tail(source).part(table, scope.days) for source in wanted]
+        )
+
+    def run(
+        self, sql: str, tables: Iterable[str], scope: Scope, params: Params | None = None
+    ) -> pa.Table:
         """Runs `sql`, in which each of `tables` may be named, and returns all its rows.
+
+        `params` stand for `?` or `$1` by place, for `$name` by name.
 
         Raises:
             QueryError: DuckDB refuses; the message is its own.
         """
+        if isinstance(params, str | bytes):
+            raise QueryError(f"expected a list or a dictionary of parameters, got {params!r}")
+        return self._attempt(lambda: self._run(sql, tables, scope, params))
+
+    def stream(self, sql: str, tables: Iterable[str], scope: Scope, rows: int) -> Batches:
+        """Runs `sql`, and yields schema and rows as they are read, in batches of about `rows`.
+
+        Raises:
+            QueryError: DuckDB refuses, now or later; or a file was merged away while it was read.
+        """
+        connection, reader = self._attempt(lambda: self._begin(sql, tables, scope, rows))
+        return reader.schema, self._batches(connection, reader)
+
+    def _attempt(self, work: Callable[[], Value]) -> Value:
+        if self._is_closed:
+            raise QueryError("the data folder was closed: open it anew with tapeworks.open")
         for attempt in range(ATTEMPTS):
             try:
-                return self._run(sql, tables, scope)
+                return work()
             except (duckdb.IOException, FileNotFoundError) as error:
                 # Compaction removed a file between listing and reading it: list again.
                 if attempt + 1 == ATTEMPTS:
@@ -131,7 +175,32 @@ class Engine:
                 raise QueryError(_advise(str(error))) from error
         raise AssertionError("unreachable")
 
-    def _run(self, sql: str, tables: Iterable[str], scope: Scope) -> pa.Table:
+    def _begin(
+        self, sql: str, tables: Iterable[str], scope: Scope, rows: int
+    ) -> tuple[duckdb.DuckDBPyConnection, pa.RecordBatchReader]:
+        connection = self._database.cursor()
+        made: set[str] = set()
+        for name in tables:
+            self._define(connection, name, scope, made)
+        begin = connection.sql(sql).to_arrow_reader
+        return connection, run_interruptibly(lambda: begin(rows), connection.interrupt)
+
+    def _batches(
+        self, connection: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader
+    ) -> Iterator[pa.RecordBatch]:
+        with connection:
+            try:
+                read = reader.read_next_batch
+                while True:
+                    yield run_interruptibly(read, connection.interrupt)
+            except StopIteration:
+                return
+            except (duckdb.Error, OSError, pa.ArrowException) as error:
+                raise QueryError(f"the lake cannot be read on: {error}; ask again") from error
+
+    def _run(
+        self, sql: str, tables: Iterable[str], scope: Scope, params: Params | None
+    ) -> pa.Table:
         if sql.strip().rstrip("; ").lower() == "show tables":
             # Views are made for the tables that a query names, so DuckDB itself knows of none here.
             return pa.table({"name": sorted({*VIEWS, *self.bars_of_length()})})
@@ -142,7 +211,7 @@ class Engine:
                 self._define(connection, name, scope, made)
 
             def rows() -> pa.Table:
-                relation = connection.sql(sql)
+                relation = connection.sql(sql, params=params)
                 # A statement that gives no rows is answered with none.
                 return pa.table({}) if relation is None else relation.to_arrow_table()
 
@@ -210,13 +279,10 @@ class Engine:
             if not run_interruptibly(connection.sql(sql).fetchall, connection.interrupt):
                 # There may be some out of the scope.
                 self.check_length(length)
-            body = f"select * from bars where interval_ms = {length} and closed = 1"
+            body = finished_bars(length)
         elif name in REVISED:
             self._define(connection, REVISED[name], scope, made)
-            body = (
-                f"select * from {REVISED[name]} qualify row_number() over (partition by venue, "
-                "symbol, channel, interval_ms, ts_event order by tape_offset desc) = 1"
-            )
+            body = newest_revisions(REVISED[name])
         else:
             body = self._body(connection, table_of(name), scope)
         connection.execute(f"create or replace temp view {name} as {body}")
@@ -236,7 +302,7 @@ class Engine:
             selects = [f"select *, '' as venue, null::date as date from _empty_{table.name}"]
         body = " union all by name ".join(selects)
         if table.name in REVISED:
-            body = f"select *, flags & {MAYBE_BAD} != 0 as partial from ({body})"
+            body = with_partial(f"({body})")
         return body
 
     def _files_select(self, parts: list[Part]) -> str:
@@ -273,6 +339,19 @@ class Engine:
         return {path: self._columns[path] for path in files}
 
 
+def confine(
+    database: duckdb.DuckDBPyConnection, external_access: bool, folders: Sequence[str] = ()
+) -> None:
+    """Lets a database read `folders` alone, unless it may do all; its times are UTC."""
+    database.execute("set global timezone = 'UTC'")
+    if external_access:
+        return
+    allowed = ", ".join(quote(f"{folder}/") for folder in folders)
+    database.execute(f"set global allowed_directories = [{allowed}]")
+    for setting in SANDBOX:
+        database.execute(f"set global {setting}")
+
+
 def _check_reads_only(database: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Refuses every statement that is no query; a file of the lake could be written over by it."""
     kinds = duckdb.StatementType
@@ -288,6 +367,24 @@ def _check_reads_only(database: duckdb.DuckDBPyConnection, sql: str) -> None:
             continue
         elif statement.type != kinds.SELECT:
             raise QueryError(READ_ONLY.format(found=statement.type.name))
+
+
+def newest_revisions(table: str) -> str:
+    """Returns the SQL of the last revision of each bar of a table that holds all of them."""
+    return (
+        f"select * from {table} qualify row_number() over (partition by venue, symbol, channel, "
+        "interval_ms, ts_event order by tape_offset desc) = 1"
+    )
+
+
+def finished_bars(length: int) -> str:
+    """Returns the SQL of the finished bars of one length in ms."""
+    return f"select * from bars where interval_ms = {length} and closed = 1"
+
+
+def with_partial(rows: str) -> str:
+    """Returns the SQL of bars with a column that says whether trades may be missing."""
+    return f"select *, flags & {MAYBE_BAD} != 0 as partial from {rows}"
 
 
 def tables_in(sql: str) -> list[str]:
