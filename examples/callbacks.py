@@ -7,8 +7,6 @@ Run after `make demo`, or beside `tape record binance BTCUSDT`, which goes on me
 import sys
 from collections import Counter
 
-import pyarrow as pa
-
 import tapeworks as tw
 
 called: Counter[str] = Counter()
@@ -24,10 +22,11 @@ def on_quote(quote: dict[str, object]) -> None:
     print("quote", quote["bid_price"], quote["ask_price"])
 
 
+CALLBACKS = {"trades": on_trade, "quotes": on_quote}
+
 lake = tw.open(sys.argv[1] if len(sys.argv) > 1 else "demo")
 for batch in lake.follow("BTCUSDT", offset=0, source="binance-spot", kinds=["trades", "quotes"]):
-    for kind, callback in (("trade", on_trade), ("quote", on_quote)):
-        for record in pa.record_batch(batch.arrow(kind)).to_pylist():
-            callback(record)
+    for record in batch:
+        CALLBACKS[record["kind"]](record)
     if min(called["trade"], called["quote"]) >= 100:
         break

@@ -7,14 +7,12 @@ import sys
 from collections import defaultdict
 from decimal import Decimal
 
-import pyarrow as pa
-
 import tapeworks as tw
 
 lake = tw.open(sys.argv[1] if len(sys.argv) > 1 else "demo")
 flow: dict[str, Decimal] = defaultdict(Decimal)
 for batch in lake.replay("BTCUSDT", kinds=["trades"], source="binance-spot"):
-    trades = pa.record_batch(batch.arrow("trade"))
+    trades = batch["trades"]
     for side, size in zip(trades["side"].to_pylist(), trades["size"].to_pylist(), strict=True):
         flow[side] += size
 

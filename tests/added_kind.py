@@ -138,5 +138,5 @@ def verify(data) -> None:
 
 def replayed(lake: tw.Lake, expected) -> None:
     """Compares a replay with what was stored, byte by byte."""
-    batches = list(lake.replay(None, ["samples"]))
-    assert b"".join(batch.numpy("sample") for batch in batches) == expected.tobytes()
+    batches = list(lake.replay(kinds=["samples"]))
+    assert b"".join(batch.records.numpy("sample") for batch in batches) == expected.tobytes()

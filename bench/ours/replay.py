@@ -34,8 +34,8 @@ def main() -> None:
     figures = {}
     for name, symbols in (("value", None), ("one_symbol", ["ETHUSDT"])):
         started, count = time.process_time(), 0
-        for batch in lake.replay(symbols, ["trades"]):
-            count += len(np.frombuffer(memoryview(batch), dtype=DTYPE))
+        for batch in lake.replay(symbols, kinds=["trades"]):
+            count += len(np.frombuffer(memoryview(batch.records), dtype=DTYPE))
         # All records were looked at, also those that were not wanted.
         figures[name] = len(rows) / (time.process_time() - started)
         assert symbols or count == len(rows)

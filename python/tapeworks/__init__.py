@@ -20,6 +20,7 @@ from tapeworks.errors import QueryError, TapeworksError
 
 # A name of `_LAZY` is loaded when it is first used, so that `tape --help` does not load DuckDB.
 if TYPE_CHECKING:
+    from tapeworks.views.batches import Batch
     from tapeworks.views.books import BookAt
     from tapeworks.views.coverage import Coverage
     from tapeworks.views.follow import Follow
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tapeworks.views.scan import Scan
 
 __all__ = [
+    "Batch",
     "BookAt",
     "Coverage",
     "Follow",
@@ -44,6 +46,7 @@ __version__ = "0.1.0"
 
 # Public name -> module that holds it.
 _LAZY: dict[str, str] = {
+    "Batch": "tapeworks.views.batches",
     "BookAt": "tapeworks.views.books",
     "Coverage": "tapeworks.views.coverage",
     "Follow": "tapeworks.views.follow",

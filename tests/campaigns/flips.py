@@ -135,7 +135,7 @@ def read_items(reader: TapeReader, limit: int) -> Iterator[bytes]:
     """Yields all items from where the reader is, in batches."""
     if reader.kind == "records":
         while (batch := reader.read(limit)) is not None:
-            yield bytes(memoryview(batch))
+            yield bytes(batch)
     else:
         while (blobs := reader.read_blobs(limit)) is not None:
             said = ((b.offset, b.ts_recv, b.kind, b.context, b.body) for b in blobs)
@@ -196,8 +196,8 @@ def offsets(tape: Path) -> Any:
 def replay(data: Path) -> Any:
     """Replays everything that is on the tapes, as a command would."""
     kinds = ("trades", "quotes", "depth", "markers", "bars", "ticks", "gaps")
-    batches = tw.open(data).replay(None, kinds, source=SOURCE)
-    return digest(b"".join(bytes(memoryview(batch)) for batch in batches))
+    batches = tw.open(data).replay(kinds=kinds, source=SOURCE)
+    return digest(b"".join(bytes(batch) for batch in batches))
 
 
 def books(data: Path) -> Any:

@@ -76,6 +76,10 @@ def replayed(lake: tw.Lake) -> int:
     total = 0
     for batch in lake.replay("BTCUSDT", kinds=["trades"], speed=None):
         total += len(batch)
+        assert_type(batch, tw.Batch)
+        assert_type(batch["trades"], tw.Result)
+        assert_type(batch.counts(), dict[str, int])
+        total += sum(record["size"] > 1 for record in batch)
     return total
 
 

@@ -56,7 +56,7 @@ QUESTIONS = {
     "rows": lambda lake, symbol, **more: len(lake.rows("trades", symbol, **more)),
     "asof": lambda lake, symbol, **more: len(lake.asof("trades", "quotes", symbol, **more)),
     "replay": lambda lake, symbol, **more: sum(
-        len(batch) for batch in lake.replay(symbol, ["trades"], **more)
+        len(batch) for batch in lake.replay(symbol, kinds=["trades"], **more)
     ),
 }
 

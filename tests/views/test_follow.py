@@ -9,7 +9,6 @@ import threading
 import time
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 import tapeworks as tw
@@ -23,7 +22,7 @@ NORMALIZED, BARS = "market-data.normalized", "market-data.bars"
 
 
 def ids(batch):
-    return pa.record_batch(batch.arrow("trade"))["trade_id"].to_pylist()
+    return batch["trades"]["trade_id"].to_pylist()
 
 
 def take(follow, count):

@@ -20,7 +20,7 @@ from tests.arrivals import wait_until_recorded
 
 import tapeworks as tw
 from conftest import restate_lake
-from tapeworks import _core, commits
+from tapeworks import commits
 from tapeworks.errors import QueryError
 from tapeworks.lake import TOPICS
 from tapeworks.simulators import start_simulator
@@ -229,7 +229,7 @@ def test_what_neither_holds_is_refused_with_what_is(folders: tuple[Path, Path, P
     # Before the first book; depth as it came, which only tapes hold; and a lake that is gone too.
     whole, cut, bare = map(tw.open, folders)
     began = next(iter(whole.replay(kinds=["trades"], batch_records=1)))
-    ts = int(np.frombuffer(began.numpy("trade"), dtype=_core.dtype_descr("trade"))["ts_recv"][0])
+    ts = int(began["trades"].to_numpy()["ts_recv"][0].astype(np.int64))
     with pytest.raises(QueryError, match="neither on the tape nor in the lake: the first is that"):
         bare.book("BTCUSDT", "2020-01-01")
     with pytest.raises(QueryError, match="on the tape only; expected from"):

@@ -1,30 +1,23 @@
 """`tape replay`: history as it came, merged by receive time, at any speed."""
 
 import contextlib
-import heapq
 import signal
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-import pyarrow as pa
-
-from tapeworks._core import Records, numbers
 from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import as_json, note
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError
-from tapeworks.time_columns import REST, is_split_time
+from tapeworks.views.batches import Batch
 from tapeworks.views.follow import Follow
 from tapeworks.views.lake import Lake
-from tapeworks.views.stream import newest_id
 
-# Records of one time are shown in this order of their kinds.
-FIRST = ("definition", "trade", "quote", "level", "mark", "bar", "tick", "marker")
-KINDS = tuple(dict.fromkeys((*FIRST, *numbers("kind"))))
-HIDDEN = {"length", "reserved", "conditions"}
+# Rows that are dictionaries at one time.
+ROWS_AT_ONCE = 4_096
 
 app = Application()
 
@@ -66,7 +59,8 @@ def replay(
     """Play history back to standard output, one record a line.
 
     What retention removed from a tape comes from the lake, as the same records; depth updates as
-    they came and connection markers are on tapes only. In JSON lines, times are ns since 1970.
+    they came and connection markers are on tapes only. In JSON lines, times are ISO 8601, exact to
+    the nanosecond, and each line names its kind, source, exchange and symbol.
     """
     if speed is not None and speed <= 0:
         raise ConfigError(f"expected a speed above 0, got {speed}")
@@ -75,14 +69,13 @@ def replay(
     lake = open_lake(data)
     wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     chosen = symbols or None
-    names = symbol_names(lake, source)
     if follow:
         batches = lake.follow(chosen, start, end, kinds=wanted, source=source)
         with _ended_by_interrupt(batches):
-            count = sum(_write(batch, form, names, lake, source) for batch in batches)
+            count = sum(_write(batch, form, lake) for batch in batches)
     else:
-        past = lake.replay(chosen, wanted, start, end, speed=speed, source=source)
-        count = sum(_write(batch, form, names, lake, source) for batch in past)
+        past = lake.replay(chosen, start, end, kinds=wanted, speed=speed, source=source)
+        count = sum(_write(batch, form, lake) for batch in past)
     note(f"{count:,} records")
 
 
@@ -102,55 +95,15 @@ def _ended_by_interrupt(follow: Follow) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _write(
-    batch: Records,
-    form: Shape,
-    names: dict[tuple[Any, Any], object],
-    lake: Lake,
-    source: str | None,
-) -> int:
-    """Writes a batch; an instrument that was defined since is looked up. Returns its length."""
+def _write(batch: Batch, form: Shape, lake: Lake) -> int:
+    """Writes a batch; returns its length."""
     if form is Shape.RAW:
-        sys.stdout.buffer.write(memoryview(batch))
+        sys.stdout.buffer.write(memoryview(batch.records))
     elif form is Shape.JSONL:
-        if newest_id(batch) > max((number for _, number in names), default=0):
-            names |= symbol_names(lake, source)
-        for row in rows(batch, names):
-            sys.stdout.write(as_json(row) + "\n")
+        for first in range(0, len(batch), ROWS_AT_ONCE):
+            for row in batch.slice(first, first + ROWS_AT_ONCE).to_pylist():
+                place = {"kind": row.pop("kind"), "source": row["source"]}
+                place["exchange"] = lake.exchange(str(row["source"]))
+                sys.stdout.write(as_json(place | row) + "\n")
     sys.stdout.flush()
     return len(batch)
-
-
-def symbol_names(lake: Lake, source: str | None) -> dict[tuple[Any, Any], object]:
-    """Returns the symbol of each feed and instrument id."""
-    found = lake.sql("select feed, instrument, symbol, venue from instruments").to_pylist()
-    return {
-        (row["feed"], row["instrument"]): row["symbol"]
-        for row in found
-        if source in (None, row["venue"])
-    }
-
-
-def rows(batch: Records, names: dict[tuple[Any, Any], object]) -> Iterator[dict[str, Any]]:
-    """Yields the records of `batch` as dictionaries, by receive time."""
-    streams = [_rows_of(batch, kind, names) for kind in KINDS]
-    yield from heapq.merge(*streams, key=lambda row: int(row["ts_recv"]))
-
-
-def _rows_of(
-    batch: Records, kind: str, names: dict[tuple[Any, Any], object]
-) -> Iterator[dict[str, Any]]:
-    columns = pa.record_batch(batch.arrow(kind))
-    schema = columns.schema
-    times = [name for name in schema.names if is_split_time(schema, name)]
-    for name in times:
-        # As ns since the epoch: that is what a program wants, and it is exact.
-        index = columns.schema.get_field_index(name)
-        columns = columns.set_column(index, name, columns.column(name).cast(pa.int64()))
-    for row in columns.to_pylist():
-        symbol = names.get((row.pop("feed", None), row.pop("instrument", None)))
-        for name in times:
-            rest = row.pop(name + REST)
-            row[name] = None if rest is None else row[name] * 1_000 + rest
-        kept = {key: value for key, value in row.items() if key not in HIDDEN}
-        yield {"kind": kind, **({"symbol": symbol} if symbol else {}), **kept}

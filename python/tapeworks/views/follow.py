@@ -12,13 +12,17 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from tapeworks._core import Merge, Records
+import numpy as np
+import numpy.typing as npt
+
+from tapeworks._core import Records
 from tapeworks.errors import QueryError, TapeReplacedError
 from tapeworks.tape import Place, check_place, place_at
+from tapeworks.views.batches import DEFAULT_KINDS, Batch, Origin, TracedMerge
 from tapeworks.views.conditions import parse_range
 from tapeworks.views.opened import Opened, Symbols
 from tapeworks.views.query import Engine
-from tapeworks.views.replay import DEFAULT_KINDS, tapes_of
+from tapeworks.views.replay import tapes_of
 from tapeworks.views.stream import DISORDER_NS, NOTHING, Selected, Stream, open_stream
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TimeLike
@@ -40,6 +44,7 @@ class _Tape:
 
     def __init__(self, engine: Engine, source: str, topic: str, selected: Selected) -> None:
         self.name = f"{source}/{topic}"
+        self.origin = Origin(source, topic, engine.tail(source))
         self.stream: Stream | None = None
         self._tail = engine.tail(source)
         self._source, self._topic, self._selected = source, topic, selected
@@ -139,7 +144,7 @@ class Follow:
         for tape, place in zip(self._tapes, self._places(offset), strict=True):
             tape.open(place)
         has_history = start is not None or offset is not None
-        self._merge = Merge(len(self._tapes)) if has_history else None
+        self._merge = TracedMerge(len(self._tapes)) if has_history else None
         self._is_closed = False
         self._pause_s, self._looked = PAUSE_S_MIN, time.monotonic()
 
@@ -171,7 +176,7 @@ class Follow:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Records:
+    def __next__(self) -> Batch:
         while not self._is_over():
             batch = self._step()
             if batch is None:
@@ -183,7 +188,7 @@ class Follow:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Records:
+    async def __anext__(self) -> Batch:
         while not self._is_over():
             # Here alone it can be cancelled, with nothing in its hands; others have their turn.
             await asyncio.sleep(0 if self._pause_s == PAUSE_S_MIN else self._pause_s)
@@ -209,7 +214,7 @@ class Follow:
             )
         return [_place({"offset": offset})]
 
-    def _step(self) -> Records | None:
+    def _step(self) -> Batch | None:
         """Returns what is there by now, perhaps no records; none where nothing came."""
         try:
             batch = self._live() if self._merge is None else self._history(self._merge)
@@ -224,27 +229,34 @@ class Follow:
             raise
         return batch
 
-    def _history(self, merge: Merge) -> Records | None:
+    def _history(self, merge: TracedMerge) -> Batch | None:
         while (dry := merge.wanting()) is not None:
             batch = self._tapes[dry].read_history()
             if batch is not None and not len(batch):
-                return NOTHING
+                return self._batch(NOTHING)
             merge.push(dry, batch)
-        batch = merge.take(BATCH_RECORDS)
-        if not len(batch) and merge.wanting() is None:
+        records, which = merge.take(BATCH_RECORDS)
+        if not len(records) and merge.wanting() is None:
             self._merge = None
-        return batch
+        return self._batch(records, which)
 
-    def _live(self) -> Records | None:
-        read = [batch for tape in self._tapes if (batch := tape.read()) is not None]
-        found = [batch for batch in read if len(batch)]
+    def _live(self) -> Batch | None:
+        read = [tape.read() for tape in self._tapes]
+        found = [number for number, records in enumerate(read) if records is not None and records]
         if len(found) < 2:
-            return found[0] if found else (NOTHING if read else None)
-        merge = Merge(len(found))
-        for number, batch in enumerate(found):
-            merge.push(number, batch)
+            if not found:
+                return None if all(records is None for records in read) else self._batch(NOTHING)
+            [number] = found
+            only = read[number] or NOTHING
+            return self._batch(only, np.full(len(only), number))
+        merge = TracedMerge(len(read))
+        for number, records in enumerate(read):
+            merge.push(number, records)
             merge.push(number, None)
-        return merge.take(sum(map(len, found)))
+        return self._batch(*merge.take(sum(len(records or NOTHING) for records in read)))
+
+    def _batch(self, records: Records, which: npt.NDArray[np.intp] | None = None) -> Batch:
+        return Batch(records, [tape.origin for tape in self._tapes], which)
 
     def _is_over(self) -> bool:
         if self._is_closed or self._end is None or self._merge is not None:

@@ -1,13 +1,18 @@
 """Arrow tables as data frames want them: floats for decimals, an index of times, plain names."""
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tapeworks._core import NONE
 from tapeworks.errors import QueryError
 from tapeworks.time_columns import REST, is_split_time
+
+Words: TypeAlias = npt.NDArray[np.int64]
 
 # Whole numbers up to it, and powers of ten up to this one, are floats without rounding.
 UNITS_MAX = 2**53
@@ -36,17 +41,23 @@ def _floats(column: pa.Array) -> pa.Array:
     kind = column.type
     if not len(column) or kind.bit_width != 128 or not 0 <= kind.scale <= PLACES_MAX:
         return _by_text(column)
-    words = np.frombuffer(column.buffers()[1], "<i8").reshape(-1, 2)
-    low, high = words[column.offset : column.offset + len(column)].T
-    absent = np.asarray(column.is_null()) if column.null_count else None
+    low, high, absent = _words(column)
     # Both are exact, so that the quotient is rounded once: to the nearest float.
     found = low / float(10**kind.scale)
-    is_wide = (high != low >> 63) | (low > UNITS_MAX) | (low < -UNITS_MAX)
-    if absent is not None:
-        is_wide &= ~absent
+    is_wide = ((high != low >> 63) | (low > UNITS_MAX) | (low < -UNITS_MAX)) & ~absent
     if is_wide.any():
         found[is_wide] = np.asarray(_by_text(column.filter(pa.array(is_wide))))
     return pa.array(found, pa.float64(), mask=absent)
+
+
+def _words(column: pa.Array) -> tuple[Words, Words, npt.NDArray[np.bool_]]:
+    """Returns the low and the high halves of decimals of 128 bits, and which are absent."""
+    absent = np.asarray(column.is_null())
+    if not len(column):
+        return np.empty(0, np.int64), np.empty(0, np.int64), absent
+    words = np.frombuffer(column.buffers()[1], "<i8").reshape(-1, 2)
+    words = words[column.offset : column.offset + len(column)]
+    return words[:, 0], words[:, 1], absent
 
 
 def _lists(column: pa.Array) -> pa.Array:
@@ -58,6 +69,60 @@ def _lists(column: pa.Array) -> pa.Array:
 def _by_text(column: pa.Array) -> pa.Array:
     # Arrow's own cast of decimals misses the nearest float for every third.
     return column.cast(pa.string()).cast(pa.float64())
+
+
+def structured(table: pa.Table, units: bool) -> npt.NDArray[np.void]:
+    """Returns `table` as a structured array, one field a column; see `Result.to_numpy`."""
+    fields: dict[str, npt.NDArray[Any]] = {}
+    for name in table.column_names:
+        if is_split_time(table.schema, name):
+            fields[name] = np.asarray(_exact_time(table, name).cast(pa.timestamp("ns")))
+        elif not (name.endswith(REST) and is_split_time(table.schema, name.removesuffix(REST))):
+            fields[name] = _field(table.column(name), units)
+    found = np.empty(len(table), [(name, values.dtype) for name, values in fields.items()])
+    for name, values in fields.items():
+        found[name] = values
+    return found
+
+
+def _field(column: pa.ChunkedArray, units: bool) -> npt.NDArray[Any]:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _field(column.cast(kind.value_type), units)
+    if pa.types.is_string(kind):
+        return np.array(column.fill_null("").to_pylist(), np.str_)
+    if units and pa.types.is_decimal128(kind):
+        whole = [_units(chunk) for chunk in column.chunks]
+        return np.concatenate(whole) if whole else np.empty(0, np.int64)
+    values: npt.NDArray[Any] = with_floats(pa.table([column], ["x"])).column(0).to_numpy()
+    return values
+
+
+def _units(column: pa.Array) -> npt.NDArray[Any]:
+    low, high, absent = _words(column)
+    if ((high == low >> 63) | absent).all():
+        found = low.copy()
+        found[absent] = NONE
+        return found
+    wide: npt.NDArray[Any] = high.astype(object) * 2**64 + low.view(np.uint64).astype(object)
+    wide[absent] = None
+    return wide
+
+
+def _exact_time(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """Returns a time that is two columns as one of ns.
+
+    Raises:
+        QueryError: one is beyond the years 1677 to 2262.
+    """
+    try:
+        us = pc.multiply_checked(table.column(name).cast(pa.int64()), 1_000)
+    except pa.ArrowInvalid:
+        raise QueryError(
+            f"{name} has times beyond the years 1677 to 2262, which 64 bits of ns do not hold"
+        ) from None
+    rest = table.column(name + REST).cast(pa.int64())
+    return pc.add(us, rest).cast(pa.timestamp("ns", "UTC"))
 
 
 def unshadowed(table: pa.Table) -> pa.Table:
@@ -80,16 +145,7 @@ def with_index_times(table: pa.Table, index: Sequence[str]) -> pa.Table:
         at = table.schema.get_field_index(name)
         if at < 0:
             raise QueryError(f"expected an index of {', '.join(table.column_names)}, got {name!r}")
-        if not is_split_time(table.schema, name):
-            continue
-        try:
-            us = pc.multiply_checked(table.column(at).cast(pa.int64()), 1_000)
-        except pa.ArrowInvalid:
-            raise QueryError(
-                f"{name} has times beyond the years 1677 to 2262, which no index of ns holds: "
-                "expected another index, or none"
-            ) from None
-        ns = pc.add(us, table.column(name + REST).cast(pa.int64()))
-        table = table.set_column(at, name, ns.cast(pa.timestamp("ns", "UTC")))
-        table = table.drop_columns([name + REST])
+        if is_split_time(table.schema, name):
+            table = table.set_column(at, name, _exact_time(table, name))
+            table = table.drop_columns([name + REST])
     return table

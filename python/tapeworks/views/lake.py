@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tapeworks._core import Records
 from tapeworks.errors import QueryError
+from tapeworks.views.batches import DEFAULT_KINDS, Batch
 from tapeworks.views.books import BookAt, outage
 from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.contents import contents
@@ -21,7 +21,7 @@ from tapeworks.views.joins import Joins
 from tapeworks.views.opened import Symbols
 from tapeworks.views.past_books import Clock
 from tapeworks.views.query import Params, Scope, check_table, table_of, tables_in, time_of
-from tapeworks.views.replay import DEFAULT_KINDS, Replay
+from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result
 from tapeworks.views.scan import Scans
 from tapeworks.views.symbols import Chosen
@@ -74,6 +74,14 @@ class Lake(Joins, Live, Scans):
     def sources(self) -> list[str]:
         """Returns the names of all sources that were recorded."""
         return self._engine.sources()
+
+    def exchange(self, source: str) -> str:
+        """Returns the exchange of a source, such as `binance` of `binance-spot`.
+
+        Raises:
+            QueryError: there is no such source.
+        """
+        return self._instruments.exchange(source)
 
     def trades(
         self,
@@ -303,20 +311,23 @@ class Lake(Joins, Live, Scans):
     def replay(
         self,
         symbols: Symbols | None = None,
-        kinds: str | Sequence[str] = DEFAULT_KINDS,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         *,
+        kinds: str | Sequence[str] = DEFAULT_KINDS,
         speed: float | None = None,
         source: str | None = None,
         exchange: str | None = None,
         product: str | None = None,
         batch_records: int = 65_536,
-    ) -> Iterator[Records]:
-        """Yields records as they came, several instruments and kinds merged by receive time.
+    ) -> Iterator[Batch]:
+        """Yields batches of records with `start <= ts_recv < end`, merged by that time.
 
-        `speed` 1 takes as long as it took, 10 a tenth of it, none no time at all. Memory is
-        bounded whatever the range. `Records.arrow(kind)` and `Records.numpy(kind)` give columns.
+        `kinds` are of trades, quotes, depth, marks, venue_bars, definitions, markers, book_levels,
+        bars, ticks and gaps. `speed` 1 takes as long as it took, 10 a tenth of it, none no time at
+        all. Memory is bounded whatever the range. A batch has the records of a kind as a `Result`
+        (`batch["trades"]`), and iterates over all of them in order as dictionaries; each has its
+        source and symbol. All records of a batch are of the kinds that were asked for.
 
         Raises:
             QueryError: a symbol or a kind is not known, or the range is not on the tape any more.

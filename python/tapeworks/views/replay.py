@@ -5,7 +5,6 @@ the order of their tape; between tapes the earlier `ts_recv` comes first, and ti
 of the flow.
 """
 
-import difflib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,26 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tapeworks import _core
-from tapeworks._core import Merge, Records
 from tapeworks.errors import QueryError
-from tapeworks.lake import TABLES, TOPICS, kind_of
-from tapeworks.topics import NORMALIZED
+from tapeworks.lake import TABLES, TOPICS
+from tapeworks.views.batches import KINDS, Batch, Origin, TracedMerge, check_kind
 from tapeworks.views.query import Engine
-from tapeworks.views.stream import Selected, Stream, open_stream, starts_of, times_of
+from tapeworks.views.stream import Selected, Stream, open_stream, times_of
 from tapeworks.views.symbols import Chosen
-
-# What may be asked for -> the tape that holds it, the number of its kind, and the table of the lake
-# that has it when the tape has it no more; empty where there is none.
-KINDS = {
-    "depth": (NORMALIZED, _core.kind_of("level"), ""),
-    "markers": (NORMALIZED, _core.kind_of("marker"), ""),
-} | {
-    table.replayed_as: (table.topic, kind_of(table), table.name)
-    for table in TABLES.values()
-    if table.replayed_as
-}
-DEFAULT_KINDS = ("trades", "quotes")
 
 SLEEP_S_MAX = 0.5
 
@@ -46,20 +31,19 @@ def tapes_of(
         QueryError: a kind is not known.
     """
     wanted: dict[str, list[str]] = {}
+    if not kinds:
+        raise QueryError(f"expected kinds of {', '.join(KINDS)}, got none")
     for kind in kinds:
-        if kind not in KINDS:
-            near = difflib.get_close_matches(kind, KINDS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise QueryError(f"expected kinds of {', '.join(KINDS)}, got {kind!r}{hint}")
-        wanted.setdefault(KINDS[kind][0], []).append(kind)
+        check_kind(kind)
+        wanted.setdefault(KINDS[kind].topic, []).append(kind)
     return [
         (
             source,
             topic,
             Selected(
                 tuple(wanted[topic]),
-                tuple(KINDS[kind][1] for kind in wanted[topic]),
-                tuple(TABLES[name] for kind in wanted[topic] if (name := KINDS[kind][2])),
+                tuple(KINDS[kind].number for kind in wanted[topic]),
+                tuple(TABLES[name] for kind in wanted[topic] if (name := KINDS[kind].table)),
                 None if chosen.symbols is None else chosen.symbols[source],
                 start,
                 end,
@@ -84,42 +68,42 @@ class Replay:
     speed: float | None
     batch_records: int
 
-    def __iter__(self) -> Iterator[Records]:
+    def __iter__(self) -> Iterator[Batch]:
         _check_number("speed", self.speed)
         _check_number("batch_records", self.batch_records)
-        streams = self._streams()
-        batches = self._single(streams[0]) if len(streams) == 1 else self._merged(streams)
-        return self._paced(batches)
-
-    def _streams(self) -> list[Stream]:
-        found = []
+        origins, streams = [], []
         for source, topic, selected in tapes_of(self.chosen, self.kinds, self.start, self.end):
-            stream = open_stream(self.engine.tail(source), source, topic, selected)
+            tail = self.engine.tail(source)
+            stream = open_stream(tail, source, topic, selected)
             if stream is not None:
-                found.append(stream)
-        if not found:
+                streams.append(stream)
+                origins.append(Origin(source, topic, tail))
+        if not streams:
             raise QueryError(
                 f"neither the tapes nor the lake under {self.data} hold {', '.join(self.kinds)}: "
                 "record first; depth and markers are on tapes only"
             )
-        return found
+        single = len(streams) == 1
+        return self._paced(
+            self._single(streams[0], origins) if single else self._merged(streams, origins)
+        )
 
-    def _single(self, stream: Stream) -> Iterator[Records]:
-        while (batch := stream.read(self.batch_records)) is not None:
-            yield batch
+    def _single(self, stream: Stream, origins: list[Origin]) -> Iterator[Batch]:
+        while (records := stream.read(self.batch_records)) is not None:
+            yield Batch(records, origins)
 
-    def _merged(self, streams: list[Stream]) -> Iterator[Records]:
-        merge = Merge(len(streams))
+    def _merged(self, streams: list[Stream], origins: list[Origin]) -> Iterator[Batch]:
+        merge = TracedMerge(len(streams))
         while True:
             while (dry := merge.wanting()) is not None:
                 merge.push(dry, streams[dry].read(self.batch_records))
-            batch = merge.take(self.batch_records)
-            if not len(batch) and merge.wanting() is None:
+            records, which = merge.take(self.batch_records)
+            if not len(records) and merge.wanting() is None:
                 return
-            if len(batch):
-                yield batch
+            if len(records):
+                yield Batch(records, origins, which)
 
-    def _paced(self, batches: Iterator[Records]) -> Iterator[Records]:
+    def _paced(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         if self.speed is None:
             yield from batches
             return
@@ -140,16 +124,13 @@ def _check_number(name: str, value: object) -> None:
         raise QueryError(f"expected {name} to be a number above 0, got {value!r}")
 
 
-def _slices(batch: Records, speed: float) -> Iterator[tuple[Records, int]]:
+def _slices(batch: Batch, speed: float) -> Iterator[tuple[Batch, int]]:
     """Cuts a batch wherever 10 ms of the listener's time have passed."""
-    starts, times = starts_of(batch), times_of(batch)
+    times = times_of(batch.records)
     step = int(10_000_000 * speed)
-    data = memoryview(batch)
     first = 0
     while first < len(times):
         later = np.flatnonzero(times[first:] >= times[first] + step)
         last = first + int(later[0]) if len(later) else len(times)
-        stop = int(starts[last]) * 64 if last < len(times) else len(data)
-        part = data[int(starts[first]) * 64 : stop]
-        yield Records.from_bytes(part), int(times[first])
+        yield batch.slice(first, last), int(times[first])
         first = last

@@ -9,10 +9,18 @@ import pyarrow as pa
 
 from tapeworks.errors import QueryError
 from tapeworks.time_columns import REST, is_split_time
-from tapeworks.views.frames import unshadowed, unshadowed_name, with_floats, with_index_times
+from tapeworks.views.frames import (
+    structured,
+    unshadowed,
+    unshadowed_name,
+    with_floats,
+    with_index_times,
+)
 from tapeworks.views.picture import draw_html, draw_text
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas
     import polars
 
@@ -120,6 +128,15 @@ class Result:
     def to_arrow(self) -> pa.Table:
         """Returns a `pyarrow.Table`, without a copy."""
         return self._table
+
+    def to_numpy(self, *, units: bool = False) -> "npt.NDArray[np.void]":
+        """Returns a structured array, one field a column.
+
+        Prices and sizes are float64; with `units` they are integers of the smallest step of their
+        column, exact: 1e-9 for prices, 1e-8 for sizes. Absent ones are NaN, or the greatest number
+        of 64 bits. Times are those of NumPy in ns, UTC, exact, or NaT; absent text is empty.
+        """
+        return structured(self._table, units)
 
     def to_polars(self, *, decimals: bool = False) -> "polars.DataFrame":
         """Returns a Polars data frame. Prices and sizes are float64, or exact with `decimals`.

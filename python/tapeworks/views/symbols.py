@@ -70,6 +70,7 @@ class Instruments:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._held: set[tuple[str, str]] = set()
+        self._exchanges: dict[str, str] = {}
 
     def sources(self, source: str | None, exchange: str | None = None) -> list[str]:
         """Returns the sources that are meant: one, or all for none and `*`; those of `exchange`.
@@ -96,8 +97,20 @@ class Instruments:
         """Returns the exchange of a source: what the name of its feed begins with.
 
         Of a feed of the user's own, it is what the name of the source begins with.
+
+        Raises:
+            QueryError: there is no such source.
         """
-        return self._known(source).exchange
+        known = self._engine.sources()
+        if source not in known:
+            raise QueryError(f"expected a source of {', '.join(known) or 'none'}, got {source!r}")
+        if source not in self._exchanges:
+            found = self._known(source)
+            if not found.products:
+                # A source without a definition may yet turn out to be of a feed of the core.
+                return found.exchange
+            self._exchanges[source] = found.exchange
+        return self._exchanges[source]
 
     def choose(
         self,
