@@ -115,7 +115,7 @@ class Page:
         return answer["printed"], not answer["failed"]
 
 
-def check_page(path: Path, demo: Path, folder: Path) -> Report:
+def check_page(path: Path, demo: Path, folder: Path, show: bool) -> Report:
     """Runs all blocks of the page at `path`; the first that fails ends it."""
     report, started = Report(path), time.monotonic()
     try:
@@ -135,15 +135,19 @@ def check_page(path: Path, demo: Path, folder: Path) -> Report:
         for block in blocks:
             if block.reason:
                 report.left_out.append(f"{block.place}: {block.reason}")
-            elif block.file:
+                continue
+            if block.file:
                 target = folder / block.file
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(block.text, encoding="utf-8")
-            elif problem := _problem(block, *page.run(block)):
+                continue
+            printed, succeeded = page.run(block)
+            if show:
+                print(f"-- {block.place}\n{printed}")
+            if problem := _problem(block, printed, succeeded):
                 report.failures.append(f"{block.place}: {problem}")
                 break
-            else:
-                report.run += 1
+            report.run += 1
     finally:
         page.close()
     report.seconds = time.monotonic() - started
@@ -170,13 +174,18 @@ def main() -> int:
     """Runs the pages of the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", type=Path, required=True, help="a recording of `tape demo`")
+    parser.add_argument("--show", action="store_true", help="print what the blocks print")
     parser.add_argument("pages", type=Path, nargs="+", help="pages, or folders of them")
     given = parser.parse_args()
     pages = pages_of(given.pages)
     with tempfile.TemporaryDirectory(prefix="tapeworks-docs-") as folder:
         with ThreadPoolExecutor(PAGES_AT_ONCE) as pool:
             places = [Path(folder) / str(number) for number in range(len(pages))]
-            reports = list(pool.map(lambda p, f: check_page(p, given.demo, f), pages, places))
+            started = [
+                pool.submit(check_page, page, given.demo, place, given.show)
+                for page, place in zip(pages, places, strict=True)
+            ]
+            reports = [one.result() for one in started]
     for report in reports:
         if report.run or report.failures:
             print(f"{report.page}: {report.run} blocks run, {report.seconds:.1f} s")
