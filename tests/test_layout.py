@@ -24,8 +24,8 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "mana
 # Left is below: a module imports only from lower levels, or from its own group.
 PYTHON_LEVELS = [
     {"_core"},
-    {"errors", "printable", "durable", "topics"},
-    {"config", "heartbeat", "register", "registry", "stopping"},
+    {"errors", "printable", "durable", "topics", "heartbeat"},
+    {"config", "register", "registry", "stopping"},
     {"dead_letters", "time_columns"},
     {"tape", "lake"},
     {"commits"},
@@ -52,7 +52,7 @@ RUST_LEVELS = [
 # Only these start threads, tasks or processes; all else is called. A simulator is a server of its
 # own process, in nobody's pipeline.
 MAY_START = {
-    *("feeds/session.py", "sinks/worker.py", "views/interruptible.py"),
+    *("feeds/session.py", "sinks/worker.py", "views/interruptible.py", "views/metrics.py"),
     *("child.py", "worker.py"),
 }
 MAY_START_FOLDERS = ("simulators/",)

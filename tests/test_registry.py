@@ -31,12 +31,14 @@ def test_an_unknown_member_is_told_with_those_that_exist(kind: str):
 
 
 def test_settings_load_no_more_than_they_need():
-    # In a fresh interpreter: the settings of the default pipeline open no module of sockets.
+    # In a fresh interpreter: the settings of the default pipeline and of a view open no module of
+    # sockets.
     code = (
         "import sys\n"
         "from tapeworks.config import Section\n"
         "from tapeworks.settings import resolve_config\n"
-        "resolve_config(Section())\n"
+        "views = Section('views', {'metrics': Section('views.metrics')})\n"
+        "assert resolve_config(Section('', {'views': views})).views['metrics'].port\n"
         "print([name for name in ('picows', 'aiohttp') if name in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)

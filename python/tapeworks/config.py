@@ -355,6 +355,8 @@ def _describe(hint: Any) -> str:
 def _write_table(lines: list[str], name: str, config: object) -> None:
     tables: list[tuple[str, object]] = []
     for key, value, secret in _items(config):
+        if isinstance(value, Mapping) and not value:
+            continue
         if dataclasses.is_dataclass(value) or isinstance(value, Mapping):
             tables.append((_join(name, key), value))
         elif isinstance(value, str) and redact(value) != value:

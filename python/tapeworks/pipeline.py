@@ -1,6 +1,7 @@
 """Starts the flow of a `Config` as processes, and keeps it running in its order.
 
     recorder (one a source) -> derive (one a source) -> sink (one a sink, over all sources)
+                                                     -> view (one a view, reads all of it)
 
 Each is a child process around the tapes between them: killed at any instant, it goes on from what
 it wrote last. A child that dies, or hangs, is restarted with back-off; one that is refused by its
@@ -14,7 +15,6 @@ import logging
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -38,6 +38,7 @@ from tapeworks.settings import (
     resolve_config,
     resolve_feed,
 )
+from tapeworks.stopping import Stop
 from tapeworks.worker import (
     EXIT_CONFIG,
     EXIT_DAMAGED,
@@ -63,9 +64,10 @@ __all__ = [
 
 log = logging.getLogger("tapeworks.pipeline")
 
-ORDER = ("recorder", "derive", "sink")
+# Views come last: one that does not stop takes no time from what is recorded and stored.
+ORDER = ("recorder", "derive", "sink", "view")
 # Of the time for stopping, what is over when the workers of each kind must be gone.
-STOP_SHARES = {"recorder": 0.5, "derive": 0.75, "sink": 1.0}
+STOP_SHARES = {"recorder": 0.5, "derive": 0.75, "sink": 0.95, "view": 1.0}
 # What one that ends with `EXIT_INCOMPLETE` did not finish. A recorder tells it by its outcome.
 WORK = {"derive": "derive", "sink": "store"}
 REFUSED_RETRY_MS = 60_000
@@ -84,25 +86,8 @@ REGISTER_S = 1.0
 def workers(config: Config) -> list[Worker]:
     """Returns all workers of `config` in the order of the flow."""
     found = [Worker(kind, name) for kind in ("recorder", "derive") for name in config.feeds]
-    return found + [Worker("sink", name) for name in config.sinks]
-
-
-class Stop:
-    """Whether this process was asked to stop; runners look at it between steps."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def __bool__(self) -> bool:
-        return self._event.is_set()
-
-    def set(self, *_: object) -> None:
-        """Asks to stop. Fit to be a signal handler."""
-        self._event.set()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Waits until asked to stop, at most `timeout_s`; returns whether it was asked."""
-        return self._event.wait(timeout_s)
+    found += [Worker("sink", name) for name in config.sinks]
+    return found + [Worker("view", name) for name in config.views]
 
 
 def _order(config: Config, worker: Worker) -> Order:
@@ -118,6 +103,8 @@ def _order(config: Config, worker: Worker) -> Order:
         named = {"tape": config.tape}
     elif worker.kind == "derive":
         arguments = (processors_of(config, member), config.tape, config.data, member)
+    elif worker.kind == "view":
+        arguments = (config.views[member], config.data, member, config.symbols())
     else:
         feeds = dict.fromkeys(config.feeds)
         arguments = (Config(config.data, feeds, sinks={member: config.sinks[member]}), member)
@@ -146,8 +133,10 @@ def run_worker(config: Config, worker: Worker) -> int:
         names = ", ".join(f"{one.kind} {one.member}" for one in known)
         raise ConfigError(f"expected a worker of {names}, got {worker.kind} {worker.member}")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(registered(config.data, worker.kind, worker.member))
-        is_recorder = worker.kind == "recorder"
+        # A view reads, also where it may not write.
+        is_recorder, may_write = worker.kind == "recorder", worker.kind != "view"
+        entry = registered(config.data, worker.kind, worker.member, may_write=may_write)
+        stack.enter_context(entry)
         if is_recorder:
             stack.enter_context(lock_sources(config.data, [worker.member]))
         # Of a recorder that is still being loaded, nothing was recorded.

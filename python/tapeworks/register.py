@@ -82,19 +82,30 @@ class Register:
 
 
 @contextlib.contextmanager
-def registered(data: Path, kind: str, member: str) -> Iterator[None]:
+def registered(data: Path, kind: str, member: str, *, may_write: bool = True) -> Iterator[None]:
     """Enters this process, which does one thing without a supervisor, while the block lasts.
 
-    SIGTERM, by which `tape down` stops it, ends it as Ctrl-C does.
+    SIGTERM, by which `tape down` stops it, ends it as Ctrl-C does. What does not write the folder
+    goes on without an entry where there are no rights to write there.
+
+    Raises:
+        TapeworksError: it writes the folder, and has no rights to.
     """
     is_main = threading.current_thread() is threading.main_thread()
     is_ours = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if is_ours:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Register(data) as register:
-            name = f"{kind}-{member}"
-            register.write([{"name": name, "kind": kind, "member": member, "state": "running"}])
+        with contextlib.ExitStack() as stack:
+            # Only entering may fail: what the block raises is not for us.
+            try:
+                register = stack.enter_context(Register(data))
+            except (TapeworksError, OSError):
+                if may_write:
+                    raise
+            else:
+                name = f"{kind}-{member}"
+                register.write([{"name": name, "kind": kind, "member": member, "state": "running"}])
             yield
     finally:
         if is_ours and signal.getsignal(signal.SIGTERM) is signal.default_int_handler:

@@ -21,10 +21,17 @@ MEMBERS: dict[str, dict[str, str]] = {
     # Those of the core are wired in `processors/derive.py`.
     "processor": {},
     "sink": {"parquet": "tapeworks.sinks.parquet:ParquetSink"},
+    "view": {"metrics": "tapeworks.views.metrics:MetricsView"},
+    "job": {
+        "catch-up": "tapeworks.jobs.catch_up:CatchUpJob",
+        "lake-rebuild": "tapeworks.jobs.rebuild:LakeRebuildJob",
+        "repair": "tapeworks.jobs.repair:RepairJob",
+    },
     "worker": {
         "recorder": "tapeworks.feeds.session:run_worker",
         "derive": "tapeworks.processors.derive:run_worker",
         "sink": "tapeworks.sinks.worker:run_worker",
+        "view": "tapeworks.views.worker:run_worker",
     },
 }
 """Kind of member -> name -> where it is."""
@@ -34,6 +41,8 @@ CONTRACTS = {
     "feed": "tapeworks.feeds.python:PythonFeed",
     "processor": "tapeworks.processors.base:Processor",
     "sink": "tapeworks.sinks.base:Sink",
+    "view": "tapeworks.views.base:View",
+    "job": "tapeworks.jobs.base:Job",
 }
 
 

@@ -20,9 +20,11 @@ from tapeworks.topics import NORMALIZED, PREFIX, RAW
 
 # A topic or a processor is the name of a folder.
 TOPIC = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
+MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # What is recorded when the settings name no feed.
 DEFAULT_FEED = "binance-spot"
 DEFAULT_SYMBOLS = Value(["BTCUSDT", "ETHUSDT"], "defaults")
+DEFAULT_SINKS = Section("sinks", {"parquet": Section("sinks.parquet")})
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,13 @@ class Config:
     tape: TapeConfig = field(default_factory=TapeConfig)
     processors: ProcessorsConfig = field(default_factory=ProcessorsConfig)
     sinks: Mapping[str, Any] = field(default_factory=dict)
+    views: Mapping[str, Any] = field(default_factory=dict)
+    jobs: Mapping[str, Any] = field(default_factory=dict)
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
+
+    def symbols(self) -> dict[str, tuple[str, ...]]:
+        """Returns the symbols that each source records; none of a feed that names none."""
+        return {name: tuple(getattr(feed, "symbols", ())) for name, feed in self.feeds.items()}
 
     def endpoints(self) -> list[tuple[str, str, int]]:
         """Returns name, host and port of everything that the feeds connect to."""
@@ -127,14 +135,20 @@ def resolve_config(written: Section) -> Config:
     Raises:
         ConfigError: says which setting is wrong, what was expected, what was got.
     """
-    tables = frozenset({"feeds", "processors", "sinks"})
+    tables = frozenset({"feeds", "processors", "sinks", "views", "jobs"})
     config = resolve(written, Config, ignore=tables)
     if "data" not in written.entries and written.folder is not None:
         config = replace(config, data=written.folder / config.data)
     feeds = _feeds(written.table("feeds"))
-    sinks = _sinks(written.table("sinks"))
-    processors = _processors(written.table("processors"))
-    return replace(config, feeds=feeds, processors=processors, sinks=sinks)
+    sinks = written.table("sinks")
+    return replace(
+        config,
+        feeds=feeds,
+        processors=_processors(written.table("processors")),
+        sinks=_members(sinks if sinks.entries else DEFAULT_SINKS, "sink"),
+        views=_members(written.table("views"), "view"),
+        jobs=_members(written.table("jobs"), "job"),
+    )
 
 
 def _feeds(section: Section) -> dict[str, Any]:
@@ -238,25 +252,48 @@ def _own_processor(name: str, table: Section) -> Any:
     return config if config.output else replace(config, output=PREFIX + name)
 
 
-def _sinks(section: Section) -> dict[str, Any]:
-    sinks: dict[str, Any] = {}
-    for name in list(section.entries) or ["parquet"]:
-        table = section.table(name)
-        entry = table.entries.get("kind")
-        kind = str(entry.raw) if isinstance(entry, Value) else name
-        if kind == name and kind not in MEMBERS["sink"]:
-            raise unknown(section, name, MEMBERS["sink"].keys())
-        if ":" not in kind and kind != name:
-            raise ConfigError(
-                f"[{table.name}]: expected kind to be a class of your own such as "
-                f"'my_package.my_module:MySink', got {kind!r}"
-            )
-        try:
-            settings = load_settings("sink", kind)
-        except ConfigError as error:
-            raise ConfigError(f"[{table.name}]: {error}") from None
-        sinks[name] = resolve(table, settings, ignore=_without_field(settings))
-    return {name: sink for name, sink in sinks.items() if getattr(sink, "enabled", True)}
+def _members(section: Section, kind: str) -> dict[str, Any]:
+    """Returns the members of `kind` in `section` by name, those that are switched off left out."""
+    found: dict[str, Any] = {}
+    for name in section.entries:
+        # A variable cannot hold a hyphen.
+        meant = name.replace("_", "-")
+        if meant in MEMBERS[kind] and _only_from_environment(section.table(name)):
+            section = replace(section, entries={**section.entries, meant: section.table(name)})
+            name = meant
+        member = resolve_member(kind, name, section)
+        if getattr(member, "enabled", True):
+            found[name] = member
+    return found
+
+
+def resolve_member(kind: str, name: str, section: Section) -> Any:
+    """Turns the table `name` of `section`, the members of `kind`, into the dataclass of a member.
+
+    Raises:
+        ConfigError: there is no such member, or a setting is wrong.
+    """
+    table = section.table(name)
+    entry = table.entries.get("kind")
+    target = str(entry.raw) if isinstance(entry, Value) else name
+    if target == name and name not in MEMBERS[kind]:
+        raise unknown(section, name, MEMBERS[kind].keys())
+    if kind == "sink" and target != name and ":" not in target:
+        raise ConfigError(
+            f"[{table.name}]: expected kind to be a class of your own such as "
+            f"'my_package.my_module:MySink', got {target!r}"
+        )
+    if MEMBER_NAME.fullmatch(name) is None:
+        # It is the name of a log file.
+        raise ConfigError(
+            f"[{table.name}]: expected a name of letters, digits, '.', '_' and '-', got {name!r}"
+        )
+    try:
+        settings = load_settings(kind, target)
+    except ConfigError as error:
+        raise ConfigError(f"[{table.name}]: {error}") from None
+    member = resolve(table, settings, ignore=_without_field(settings))
+    return replace(member, kind=target) if hasattr(member, "kind") else member
 
 
 def _without_field(settings: Any) -> frozenset[str]:

@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from tapeworks.simulators import Simulator, start_simulator
 
 pytestmark = pytest.mark.timeout(180)
 
+WRONG_VIEWS = ("Bad", "Ends", "Stuck")
 RATE = ("--symbols", "BTCUSDT", "--rate", "60", "--levels", "50")
 
 
@@ -180,6 +183,55 @@ def test_worker_that_hangs_is_started_again_and_nothing_is_lost(up: Callable[...
     _, errors = tape.interrupt(process)
     assert process.returncode == 0, errors
     assert "hangs: no sign of life" in errors
+    check_exact(tape.folder / "data")
+
+
+VIEWS = """
+import time
+from tapeworks.views.base import View
+
+class Bad(View):
+    def run(self):
+        raise RuntimeError("the reason why")
+
+class Ends(View):
+    def run(self):
+        pass
+
+class Stuck(View):
+    def run(self):
+        time.sleep(1_000)
+"""
+
+
+@pytest.mark.slow
+def test_views_run_beside_a_recording_and_cannot_stop_it(up: Callable[..., Any], tape: Any):
+    # One that works, and three that raise, end by themselves, and hang: status, logs and the end
+    # tell of them, and what is recorded is as it would be without.
+    (tape.folder / "views_of_a_test.py").write_text(VIEWS)
+    own = [f'[views.{one.lower()}]\nkind = "views_of_a_test:{one}"\n' for one in WRONG_VIEWS]
+    process = up(f"[views.metrics]\nport = 0\n{''.join(own)}[supervisor]\nhang_ms = 2000\n")
+    for name in WRONG_VIEWS:
+        wait(lambda name=name: workers(tape.folder)[f"view-{name.lower()}"]["restarts"], process)
+    assert "RuntimeError: the reason why" in tape.run("logs", "view-bad")
+    assert "ended by itself: expected `run` to return when `stop`" in tape.run("logs", "view-ends")
+    log = tape.run("logs", "view-metrics")
+    [url] = re.findall(r"serving (\S+)/metrics", log)
+    with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
+        shown = answer.read().decode()
+    assert 'tapeworks_recording{source="binance-spot"} 1\n' in shown
+    assert 'tapeworks_worker_running{worker="view-metrics"} 1\n' in shown
+    state = {worker["name"]: worker for worker in tape.answer("status", "--json")["workers"]}
+    assert (state["view-metrics"]["state"], state["view-metrics"]["restarts"]) == ("running", 0)
+    assert state["recorder-binance-spot"]["restarts"] == 0
+    assert "it hung: no sign of life" in state["view-stuck"]["last"]
+    names = ["recorder-binance-spot", "derive-binance-spot", "sink-parquet", "view-metrics"]
+    names += [f"view-{name.lower()}" for name in WRONG_VIEWS]
+    assert tape.run("down") == f"stopped process {process.pid}: {', '.join(names)}\n"
+    shown, errors = process.communicate(timeout=30)
+    # A view was asked for and did not run: no success, though all was recorded.
+    assert process.returncode == 1, errors
+    assert "binance-spot: this run: 3 of 3 streams received data" in shown + errors
     check_exact(tape.folder / "data")
 
 

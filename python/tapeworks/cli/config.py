@@ -29,6 +29,10 @@ def check(
         console.print(f"feed [bold]{name}[/]: {len(feed.symbols)} symbols, {streams} streams")
     for name in settings.sinks:
         console.print(f"sink [bold]{name}[/]")
+    for name in settings.views:
+        console.print(f"view [bold]{name}[/]")
+    for name in settings.jobs:
+        console.print(f"job [bold]{name}[/]: `tape job {name}` runs it")
     console.print(f"data in [bold]{settings.data}[/]; configuration OK")
 
 

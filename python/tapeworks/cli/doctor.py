@@ -109,8 +109,9 @@ def _settings(config: Path | None) -> tuple[Config | None, str]:
 def _config(settings: Config | None, problem: str) -> Finding:
     if settings is None:
         return Finding("settings", FAIL, problem, "fix it, then `tape config check`")
-    feeds, sinks = ", ".join(settings.feeds), ", ".join(settings.sinks)
-    return Finding("settings", OK, f"feeds {feeds}; sinks {sinks}; data in {settings.data}")
+    members = {"feeds": settings.feeds, "sinks": settings.sinks, "views": settings.views}
+    told = "".join(f"{kind} {', '.join(names)}; " for kind, names in members.items() if names)
+    return Finding("settings", OK, f"{told}data in {settings.data}")
 
 
 def _versions() -> Finding:

@@ -1,10 +1,11 @@
-"""`tape down`: stops what runs on a data folder: supervisors, single workers, imports, repairs."""
+"""`tape down`: stops what runs on a data folder: supervisors, single workers, imports, jobs."""
 
 import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,7 @@ def down(
     folder = data_folder(data)
     if data is not None and not folder.is_dir():
         raise ConfigError(f"expected a data folder: --data FOLDER, got {folder}, which is none")
-    found = list(supervisors(folder))
+    found = _by_process(supervisors(folder))
     if not found:
         print(f"nothing runs on {folder}")
         return
@@ -46,6 +47,16 @@ def down(
     problems = [problem for one in found for problem in _stop(folder, one, deadline)]
     if problems:
         raise TapeworksError("; ".join(problems))
+
+
+def _by_process(found: Iterable[Supervised]) -> list[Supervised]:
+    """Returns each process once, with all that it does: a job may do more than one thing."""
+    merged: dict[int, Supervised] = {}
+    for one in found:
+        before = merged.get(one.pid)
+        known = [] if before is None else before.workers
+        merged[one.pid] = replace(one, told={**one.told, "workers": known + one.workers})
+    return list(merged.values())
 
 
 def _stop(folder: Path, one: Supervised, deadline: float) -> Iterator[str]:

@@ -1,16 +1,14 @@
 """`tape lake`: verify that the Parquet lake is as it was written, or make its commits again."""
 
-from pathlib import Path
 from typing import Annotated
 
 from tapeworks.cli.command import Application, ending_with, option
 from tapeworks.cli.console import console
+from tapeworks.cli.job import end_with, run_named
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import as_json, size
-from tapeworks.errors import ConfigError
-from tapeworks.lake_rebuild import TopicRebuild
-from tapeworks.lake_rebuild import rebuild as rebuild_source
-from tapeworks.views.lake_check import LakeReport, sources, verify_lake
+from tapeworks.config import Value
+from tapeworks.views.lake_check import LakeReport, verify_lake
 
 app = Application("Check the Parquet lake, or rebuild its commits.")
 
@@ -41,19 +39,8 @@ def rebuild(
     data: DataOption = None,
 ) -> None:
     """Rebuild the commits from the files, and missing rows from the tapes."""
-    folder = recorded(data)
-    known = known_sources(folder)
-    for name in source or known:
-        if name not in known:
-            raise ConfigError(f"expected a source of {', '.join(known)}, got {name!r}")
-        for report in rebuild_source(folder, name):
-            _show_rebuilt(report)
-
-
-def known_sources(data: Path) -> list[str]:
-    """Returns the sources that have a lake or a tape."""
-    tapes = {path.name for path in (data / "tape").glob("*") if path.is_dir()}
-    return sorted({*sources(data / "lake"), *tapes})
+    given = {"sources": Value(source or [], "--source")}
+    end_with(run_named("lake-rebuild", given, None, data))
 
 
 def show(reports: list[LakeReport]) -> None:
@@ -72,19 +59,3 @@ def show(reports: list[LakeReport]) -> None:
         console.print(f"[red]{fault.path}: {fault.reason}[/]", soft_wrap=True)
     if faults:
         console.print("`tape lake rebuild` restores what files and tapes still hold")
-
-
-def _show_rebuilt(report: TopicRebuild) -> None:
-    console.print(
-        f"{report.source}: {report.topic}: {report.files} files, {report.rows:,} rows, up to "
-        f"offset {report.offset}; {report.restored:,} rows stored again from the tape",
-        soft_wrap=True,
-    )
-    for path, why in report.aside:
-        console.print(f"  moved to {path}: {why}", soft_wrap=True)
-    for first, last in report.lost:
-        console.print(
-            f"  [red]offsets {first} to {last} are neither in a file nor on the tape: a gap from "
-            "now on, see `tape gaps`[/]",
-            soft_wrap=True,
-        )

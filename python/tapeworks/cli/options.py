@@ -5,13 +5,15 @@ is a matter of `settings.py`, which loads those members. A look at what is store
 """
 
 import os
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tapeworks.cli.command import option
-from tapeworks.config import FILE_NAME, Section, parse, resolve
-from tapeworks.errors import QueryError
+from tapeworks.config import FILE_NAME, Section, Value, parse, resolve
+from tapeworks.errors import ConfigError, QueryError
 
 CONFIG_VARIABLE = "TAPEWORKS_CONFIG"
 
@@ -46,6 +48,21 @@ def read_settings(path: Path | None) -> Section:
     if path is None and Path(FILE_NAME).is_file():
         path = Path(FILE_NAME)
     return parse(path, os.environ)
+
+
+def text_settings(settings: Sequence[str]) -> dict[str, Value]:
+    """Returns what `--set KEY=VALUE` says.
+
+    Raises:
+        ConfigError: one has no `=`.
+    """
+    written = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"expected --set KEY=VALUE, got --set {shlex.quote(setting)}")
+        written[key.strip()] = Value(value, f"--set {key.strip()}", is_text=True)
+    return written
 
 
 def data_folder(data: Path | None) -> Path:

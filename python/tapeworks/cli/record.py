@@ -1,11 +1,10 @@
 """`tape record`: records symbols of a venue into tapes and lake, without a config file."""
 
-import shlex
 from dataclasses import replace
 from typing import Annotated
 
 from tapeworks.cli.command import Application, Exit, argument, option
-from tapeworks.cli.options import ConfigOption, DataOption
+from tapeworks.cli.options import ConfigOption, DataOption, text_settings
 from tapeworks.cli.running import OUTCOMES, SecondsOption, run
 from tapeworks.cli.settings import load
 from tapeworks.config import Section, Value
@@ -41,11 +40,7 @@ def record(
     if venue not in MEMBERS["feed"]:
         raise ConfigError(f"expected a venue of {', '.join(MEMBERS['feed'])}, got {venue!r}")
     written = {"symbols": Value(",".join(symbols), "the command line", is_text=True)}
-    for setting in settings or []:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"expected --set KEY=VALUE, got --set {shlex.quote(setting)}")
-        written[key.strip()] = Value(value, f"--set {key.strip()}", is_text=True)
+    written |= text_settings(settings or [])
     product = written.get("product", Value("spot", "")).raw
     name = f"{venue}-{product}"
     feed = resolve_feed(name, Section(f"feeds.{name}", written))

@@ -1,5 +1,6 @@
 """The settings as a checked `Config`, for the commands that run a pipeline."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from tapeworks.cli.options import read_settings
@@ -15,6 +16,17 @@ def load(path: Path | None) -> Config:
         ConfigError: a setting is wrong, or the file that was named is not there.
     """
     return resolve_config(read_settings(path))
+
+
+def load_written(path: Path | None) -> Config:
+    """Parses and checks the settings, with the feeds that they name and no other.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    written = read_settings(path)
+    config = resolve_config(written)
+    return config if written.table("feeds").entries else replace(config, feeds={})
 
 
 def load_named(path: Path | None) -> Config:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tapeworks.cli.command import Application, Exit, argument
 from tapeworks.cli.options import ConfigOption, DataOption
-from tapeworks.cli.settings import load_named
+from tapeworks.cli.settings import load_named, load_written
 from tapeworks.pipeline import Worker, run_worker
 from tapeworks.worker import EXIT_DAMAGED, EXIT_FAILED, EXIT_INCOMPLETE, EXIT_REFUSED
 
@@ -17,9 +17,11 @@ Examples:
   tape worker recorder binance-spot
   tape worker derive binance-spot
   tape worker sink parquet --data /mnt/data
+  tape worker view metrics
 
-NAME is a source for a recorder and for derive, and a sink's name for a sink. All workers of a data
-folder must share one disk. Each resumes where it stopped.
+NAME is a source for a recorder and for derive, and else the name of a sink or a view. All workers
+of a data folder must share one disk. Each resumes where it stopped. A view needs no feed in the
+settings, and no right to write.
 
 Ctrl-C and SIGTERM end it in good order. It exits with
   0  it was stopped, and everything requested was done
@@ -37,16 +39,17 @@ class Kind(StrEnum):
     RECORDER = "recorder"
     DERIVE = "derive"
     SINK = "sink"
+    VIEW = "view"
 
 
 @app.command(epilog=EXAMPLES)
 def worker(
     kind: Annotated[Kind, argument(help="What it does.")],
-    name: Annotated[str, argument(help="A source, or a sink.")],
+    name: Annotated[str, argument(help="A source, a sink or a view.")],
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
     """Run one worker of tapeworks.toml alone, in the foreground, without a supervisor."""
-    settings = load_named(config)
+    settings = load_written(config) if kind is Kind.VIEW else load_named(config)
     code = run_worker(replace(settings, data=data or settings.data), Worker(kind.value, name))
     raise Exit(EXIT_CODES.get(code, code))

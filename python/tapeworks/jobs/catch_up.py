@@ -1,8 +1,10 @@
 """Derives and stores all that is on the tapes of sources, and ends: after imports and repairs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from tapeworks.errors import SinkError, SinkUnavailable
+from tapeworks.errors import ConfigError, SinkError, SinkUnavailable
+from tapeworks.jobs.base import Job, JobOutcome, WholeSourcesConfig
 from tapeworks.pipeline import Config, processors_of
 from tapeworks.processors.derive import STEPS, Derivation, Step
 from tapeworks.sinks.base import Feeder
@@ -12,6 +14,39 @@ DERIVE_S_MAX = 86_400.0
 STALLED_S = 60.0
 """A sink that stores nothing for so long does not get on."""
 STEP_S_MIN = 1.0
+
+
+@dataclass(frozen=True)
+class CatchUpConfig(WholeSourcesConfig):
+    """For how long it waits."""
+
+    stalled_s: float = STALLED_S
+    """A sink that stores nothing for so long does not get on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.stalled_s <= 86_400:
+            raise ConfigError(f"stalled_s: expected more than 0, up to 86400, got {self.stalled_s}")
+
+
+class CatchUpJob(Job):
+    """Derive and store all that is on the tapes, while nothing else does."""
+
+    Config = CatchUpConfig
+    is_resumable = True
+
+    def run(self) -> JobOutcome:
+        """Does so for one source after the other.
+
+        Raises:
+            TapeLockedError: `tape up` does so at this moment.
+            TapeError, SinkError: as `catch_up`.
+        """
+        for source in self.sources:
+            feeds = {source: self.settings.feeds.get(source)}
+            catch_up(replace(self.settings, feeds=feeds), stalled_s=self.config.stalled_s)
+            self.tell(f"{source}: all is derived and stored")
+        return JobOutcome()
 
 
 def catch_up(

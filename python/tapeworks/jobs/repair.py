@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from tapeworks import lake
-from tapeworks._core import FolderLock, Ingest, remake_tape, repair_tape
+from tapeworks._core import Decoder, FolderLock, Ingest, remake_tape, repair_tape
 from tapeworks.durable import replace_file, sync_folder
-from tapeworks.errors import TapeworksError
+from tapeworks.errors import ConfigError, TapeworksError
+from tapeworks.feeds.base import build
+from tapeworks.feeds.python import PythonFeed
+from tapeworks.jobs.base import DONE, FAILED, Job, JobOutcome, WholeSourcesConfig
 from tapeworks.jobs.catch_up import catch_up
 from tapeworks.jobs.inspection import (
     LAKE,
@@ -36,6 +39,7 @@ from tapeworks.processors.derive import NORMALIZE, STEPS
 from tapeworks.register import registered
 from tapeworks.tape import DAMAGE, UNKNOWN, Loss, TapeReader, note_loss, noted_losses, received
 from tapeworks.topics import GAPS, NORMALIZED, RAW
+from tapeworks.views.times import format_time
 
 FOLDER = "damaged"
 READER = "repair"
@@ -115,6 +119,94 @@ class Report:
     lake: list[TopicRebuild] = field(default_factory=list)
     """What was done about the lake, by topic."""
     lost: list[Loss] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RepairConfig(WholeSourcesConfig):
+    """What it may do."""
+
+    apply: bool = False
+    """Whether to repair; else it only tells what is damaged, and what it would do."""
+    feed: str = ""
+    """Feed of a source that the settings do not name."""
+
+
+class RepairJob(Job):
+    """Move damaged data aside, rebuild what can be rebuilt, record the rest as gaps."""
+
+    Config = RepairConfig
+    is_resumable = True
+
+    def run(self) -> JobOutcome:
+        """Tells what is damaged and repairs it.
+
+        Raises:
+            TapeLockedError: something writes the source; nothing was changed of it.
+            TapeworksError: it cannot be repaired, or is damaged still.
+        """
+        plans = self._plans()
+        if not plans:
+            return JobOutcome(DONE, f"nothing is damaged in {self.data}")
+        for plan in plans:
+            self.tell(f"{plan.source}:")
+            for fault in plan.faults:
+                self.tell(f"  damaged: {fault}")
+            for step in plan.steps() if not self.config.apply else ():
+                self.tell(f"  would: {step}")
+        if not self.config.apply:
+            return JobOutcome(FAILED, "nothing was changed; `tape repair --yes` does it")
+        decoders = [self._decoder(plan.source) for plan in plans]
+        for plan, (decoder, native) in zip(plans, decoders, strict=True):
+            for line in report_lines(repair(self.settings, plan, decoder, native)):
+                self.tell(f"{plan.source}: {line}")
+        if left := self._plans():
+            told = "; ".join(str(fault) for plan in left for fault in plan.faults)
+            raise TapeworksError(f"still damaged: {told}")
+        return JobOutcome()
+
+    def _plans(self) -> list[Plan]:
+        """Returns what is damaged of the sources that are asked for."""
+        chosen = self.sources if self.config.sources else None
+        return [plan for plan in inspect(self.data) if chosen is None or plan.source in chosen]
+
+    def _decoder(self, source: str) -> tuple[Any | None, str]:
+        """Returns what decodes the frames of a source: a feed of the user's own, or a name.
+
+        Raises:
+            ConfigError: neither the settings of the pipeline nor `feed` say.
+        """
+        if source in self.settings.feeds:
+            built = build(self.settings.feeds[source])
+            return (built if isinstance(built, PythonFeed) else None), built.native
+        native = self.config.feed or source
+        try:
+            Decoder(native)
+        except ValueError as error:
+            raise ConfigError(
+                f"{source}: the settings do not name this source, so its feed is not known: "
+                f"give it with --feed ({error})"
+            ) from None
+        return None, native
+
+
+def report_lines(report: Report) -> list[str]:
+    """Returns what was moved, what was restored, and what is lost."""
+    told = [f"moved {what} to {folder}" for what, folder in report.moved]
+    told += [f"rebuilt {topic} from its input" for topic in report.remade]
+    for topic in report.lake:
+        told += [f"moved {path}: {why}" for path, why in topic.aside]
+        if topic.restored or topic.aside:
+            rows = "1 row" if topic.restored == 1 else f"{topic.restored:,} rows"
+            told.append(f"lake: {topic.topic}: {rows} stored again from the tape")
+    for lost in report.lost:
+        count = lost.last - lost.first + 1
+        items = "1 item" if count == 1 else f"{count:,} items"
+        start = "" if lost.ts_start == UNKNOWN else f" from {format_time(lost.ts_start)}"
+        told.append(
+            f"lost: {items} of {lost.topic}, received{start} up to {format_time(lost.ts_end)} "
+            f"(offsets {lost.first} to {lost.last}): see `tape gaps`"
+        )
+    return [*told, "repaired"]
 
 
 def inspect(data: Path) -> list[Plan]:
