@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from tapeworks.simulators import start_simulator
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.tape import Place, TapeReader, TapeWriter
+from tapeworks.views.bars import TRADES
+from tapeworks.views.made_bars import are_recorded, make_bars, shape_of
 from tapeworks.views.times import format_time
 
 pytestmark = pytest.mark.timeout(180)
@@ -172,6 +175,40 @@ def test_books_from_the_lake_equal_those_from_the_tape(folders: tuple[Path, Path
         assert expected[0] in ("tape", "none")
     assert origins["bare"] >= {"lake"}
     assert origins["cut"] >= {"lake", "tape"}, "the recording is too short to be cut"
+
+
+BAR_COLUMNS = (
+    *("venue", "symbol", "ts_event", "ts_event_ns", "open", "high", "low", "close", "volume"),
+    *("buy_volume", "turnover", "buy_turnover", "count", "interval_ms", "closed", "channel"),
+    *("sequence", "flags", "partial"),
+)
+
+
+def test_bars_that_are_made_equal_those_that_were_recorded(folders: tuple[Path, Path, Path]):
+    # Of one recording with gaps: every value, and which are whole or lack trades; without tapes,
+    # where nothing tells of gaps, the values.
+    whole, bare = tw.open(folders[0]), tw.open(folders[2])
+    chosen = whole._instruments.choose(None, "*")
+    for length in (1_000, 60_000):
+        recorded = whole.bars(interval=length, partial=True)
+        assert len(recorded)
+        assert are_recorded(whole._engine, chosen, length)
+        for lake, columns in ((whole, BAR_COLUMNS), (bare, BAR_COLUMNS[:14])):
+            made = make_bars(
+                lake._engine,
+                chosen,
+                None,
+                None,
+                shape_of(length, None, None, None),
+                partial(lake._ledger.coverage, chosen, channels=TRADES),
+                partial=True,
+            )
+            expected = recorded.to_arrow().select(columns).to_pylist()
+            found = made.select(columns).to_pylist()
+            assert sorted(map(str, found)) == sorted(map(str, expected)), length
+    flagged = [row for row in whole.bars(interval="1s") if row["partial"]]
+    assert flagged
+    assert len(whole.bars(interval="1700ms")) > 2
 
 
 def played(lake: tw.Lake, kinds: Sequence[str] = KINDS, **more: Any) -> bytes:

@@ -9,7 +9,6 @@ from tapeworks.cli.output import Format, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError, QueryError
 from tapeworks.views.query import check_table
-from tapeworks.views.times import format_interval, parse_interval
 
 FORMATS = {".parquet": Format.PARQUET, ".csv": Format.CSV, ".jsonl": Format.JSONL}
 
@@ -55,8 +54,10 @@ def export(
     what = table
     if table == "bars":
         # Of one length, as `lake.bars` gives them: all together would count a trade several times.
-        length = format_interval(parse_interval(interval or "1m"))
-        table, what = f"bars_{length}", f"finished bars of {length}"
-    result = lake.rows(table, symbol, start, end, source=source)
+        length = interval or "1m"
+        what = f"finished bars of {length}"
+        result = lake.bars(symbol, start, end, interval=length, source=source)
+    else:
+        result = lake.rows(table, symbol, start, end, source=source)
     write_result(result.to_arrow(), FORMATS[output.suffix], output)
     print(f"{len(result):,} rows of {what} in {output}")

@@ -7,30 +7,25 @@ while recorder and sink go on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from tapeworks.errors import QueryError
+from tapeworks.views.bars import Bars
 from tapeworks.views.batches import DEFAULT_KINDS, Batch
 from tapeworks.views.books import BookAt, outage
-from tapeworks.views.conditions import parse_range, time_condition
+from tapeworks.views.conditions import parse_range
 from tapeworks.views.contents import contents
 from tapeworks.views.coverage import Coverage, channel_groups
 from tapeworks.views.follow import Live
 from tapeworks.views.joins import Joins
 from tapeworks.views.opened import Symbols
 from tapeworks.views.past_books import Clock
-from tapeworks.views.query import Params, Scope, check_table, table_of, tables_in, time_of
+from tapeworks.views.query import Params, Scope, check_table, tables_in
 from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result
 from tapeworks.views.scan import Scans
-from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import (
-    IntervalLike,
     TimeLike,
-    format_interval,
-    format_time,
-    parse_interval,
     parse_time,
 )
 
@@ -55,7 +50,7 @@ def open(path: str | Path = "data", *, external_access: bool = False) -> Lake:  
     return Lake(data, external_access=external_access)
 
 
-class Lake(Joins, Live, Scans):
+class Lake(Bars, Joins, Live, Scans):
     """One data folder: trades, quotes, books and bars by symbol and time, and SQL over all.
 
     A symbol is the venue's own or the canonical one (`BTC-USDT`), none means all. One that could
@@ -121,48 +116,6 @@ class Lake(Joins, Live, Scans):
     ) -> Result:
         """Returns the uniform view: bid, ask, last price, volume."""
         return self._rows("ticks", symbols, start, end, source, exchange, product)
-
-    def bars(
-        self,
-        symbols: Symbols | None = None,
-        start: TimeLike | None = None,
-        end: TimeLike | None = None,
-        *,
-        interval: IntervalLike = "1m",
-        source: str | None = None,
-        exchange: str | None = None,
-        product: str | None = None,
-        revisions: bool = False,
-        partial: bool = False,
-    ) -> Result:
-        """Returns finished bars of `interval` that were built from trades, each as written last.
-
-        `interval` is a text such as `1s`, `5m`, `1h`, a timedelta, or a number of milliseconds.
-        The column `partial` marks those that lack trades of a gap. `partial` adds the bars within
-        which a recording began or ended; `revisions` gives all that was ever written of a bar.
-
-        Raises:
-            QueryError: no bars of that length are built; the message lists those that are.
-        """
-        length = parse_interval(interval)
-        try:
-            parse_range(start, end)
-        except QueryError as error:
-            raise QueryError(f"{error}; a length of bars is named: interval='1m'") from None
-        condition = f"interval_ms = {length}" + ("" if partial else " and closed = 1")
-        table = "bar_revisions" if revisions else "bars"
-        found = self._rows(table, symbols, start, end, source, exchange, product, condition, length)
-        if len(found):
-            return found
-        self._engine.check_length(length)
-        others = self._engine.finished_lengths(
-            self._instruments.choose(symbols, source, exchange, product).condition()
-        )
-        if others and length not in others:
-            told = f"none of {format_interval(length)} is whole; there are finished ones of "
-            told += ", ".join(map(format_interval, others))
-            return Result(found.to_arrow(), f"bars ({told})", found.coverage)
-        return found
 
     def snapshots(
         self,
@@ -358,63 +311,3 @@ class Lake(Joins, Live, Scans):
     def contents(self, *, source: str | None = None) -> Result:
         """Returns what is held by source, symbol and table: rows, first and last event time."""
         return Result(contents(self._engine, self._instruments.sources(source)), "contents")
-
-    def _rows(
-        self,
-        table: str,
-        symbols: Symbols | None,
-        start: TimeLike | None,
-        end: TimeLike | None,
-        source: str | None,
-        exchange: str | None,
-        product: str | None,
-        condition: str = "true",
-        length_ms: int = 1,
-    ) -> Result:
-        """Returns rows by time. Each stands for `length_ms` from its time on."""
-        first, last = parse_range(start, end)
-        chosen = self._instruments.choose(symbols, source, exchange, product)
-        time = time_of(table)
-        where = [condition, chosen.condition(), *time_condition(time, first, last)]
-        scope = Scope(chosen.sources, first, last)
-        sql = (
-            f"select * exclude (date) from {table} where {' and '.join(where)} "
-            f"order by {time}, {time}_ns, tape_offset"
-        )
-        found = self._engine.run(sql, [table], scope)
-        if not found.num_rows:
-            self._checkparse_range(table, chosen, scope)
-        title = " ".join([table, *chosen.names])
-        channels = table_of(table).channels or None
-        if last is not None and length_ms > 1:
-            # The last window of the range may go on behind it.
-            length = length_ms * NS_PER_MS
-            until: int | None = -(-last // length) * length
-        else:
-            until = last
-        topic = table_of(table).topic
-        return Result(
-            found, title, lambda: self._ledger.coverage(chosen, first, until, channels, topic)
-        )
-
-    def _checkparse_range(self, table: str, chosen: Chosen, scope: Scope) -> None:
-        # An empty answer within what is held is an answer; outside of it, it is a mistake.
-        if scope.start is None and scope.end is None:
-            return
-        time = time_of(table)
-        sql = (
-            f"select epoch_ns(min({time})), epoch_ns(max({time})) from {table} "
-            f"where {chosen.condition()}"
-        )
-        held = self._engine.run(sql, [table], replace(scope, start=None, end=None))
-        low, high = held.column(0)[0].as_py(), held.column(1)[0].as_py()
-        what = f"{table} of {', '.join(chosen.names)}" if chosen.names else table
-        if low is None:
-            raise QueryError(f"no {what} are stored")
-        outside = (scope.end is not None and scope.end <= low) or (
-            scope.start is not None and scope.start > high + 999
-        )
-        if outside:
-            raise QueryError(
-                f"no {what} in that range; stored are {format_time(low)} to {format_time(high)}"
-            )

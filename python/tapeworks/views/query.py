@@ -247,8 +247,9 @@ class Engine:
         if built := self.bars_of_length():
             lengths = ", ".join(name.removeprefix("bars_") for name in built)
             raise QueryError(
-                f"no bars of {format_interval(length)} are built; there are {lengths}: add it to "
-                "bars_ms in [processors]"
+                f"no bars of {format_interval(length)} are built; there are {lengths}: "
+                f"lake.bars(interval={format_interval(length)!r}) makes them of the trades; to "
+                "have them built, add it to bars_ms in [processors]"
             )
 
     def _check_statements(self, sql: str) -> None:

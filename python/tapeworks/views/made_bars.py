@@ -1,0 +1,319 @@
+"""Bars made of trades when they are asked for: of any length, or of so many trades, size or value.
+
+Bars of time lie on the epoch and are those that the processor `bars` would have built of the same
+trades: prices by the ids of trades, exact sums, no bar where nothing was traded. The others begin
+with the first trade of the range; the trade that fills one belongs to it as a whole, and nothing
+is carried over.
+"""
+
+from __future__ import annotations
+
+import decimal
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tapeworks.errors import QueryError
+from tapeworks.views.conditions import time_condition
+from tapeworks.views.coverage import GAP, Coverage
+from tapeworks.views.query import MAYBE_BAD, Engine, Scope, quote
+from tapeworks.views.reach import newest_receipt
+from tapeworks.views.recorded import NOT_YET_KNOWN
+from tapeworks.views.symbols import Chosen
+from tapeworks.views.times import format_interval
+
+NS_PER_MS = 1_000_000
+# So far from the ends of 64 bits that one more or less fits.
+TIME_MIN, TIME_MAX = -(2**62), 2**62
+# Of one event of a venue, a bar is the only record, so the last one.
+FLAG_LAST = 1
+CHANNELS = ("trade", "agg_trade")
+Number = int | str | float | Decimal
+
+# What a bar is made of. The ids of trades say which came first, whatever their times are.
+BAR = """
+    min(instant) as ns_open, max(instant) as ns_close,
+    max(received) as ns_last,
+    arg_min(price, (sequence, tape_offset)) as open, max(price) as high, min(price) as low,
+    arg_max(price, (sequence, tape_offset)) as close,
+    try_cast(sum(size) as decimal(19, 8)) as volume,
+    try_cast(coalesce(sum(size) filter (side = 'buy'), 0) as decimal(19, 8)) as buy_volume,
+    sum(price * size)::decimal(38, 17) as turnover,
+    coalesce(sum(price * size) filter (side = 'buy'), 0)::decimal(38, 17) as buy_turnover,
+    sum("count")::uint64 as count, any_value(channel) as channel, max(sequence) as sequence
+"""
+INSTANTS = "epoch_ns(ts_event) + ts_event_ns as instant, epoch_ns(ts_recv) + ts_recv_ns as received"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What fills a bar: time in ms, or so many trades, so much size or value in exact units."""
+
+    kind: str
+    amount: int
+    name: str
+
+
+def shape_of(
+    length_ms: int | None, ticks: int | None, volume: Number | None, value: Number | None
+) -> Shape:
+    """Returns the one shape that is asked for.
+
+    Raises:
+        QueryError: several are, or it is no number above 0.
+    """
+    given = {"interval": length_ms, "ticks": ticks, "volume": volume, "value": value}
+    asked = {name: amount for name, amount in given.items() if amount is not None}
+    if len(asked) != 1:
+        raise QueryError(
+            f"expected one of interval, ticks, volume and value, got {' and '.join(asked)}"
+        )
+    if length_ms is not None:
+        return Shape("interval", length_ms, format_interval(length_ms))
+    [(kind, amount)] = asked.items()
+    places = {"ticks": 0, "volume": 8, "value": 17}[kind]
+    try:
+        exact = Decimal(str(amount)).scaleb(places, decimal.Context(prec=60))
+        whole = int(exact)
+    except (ArithmeticError, ValueError):
+        whole = 0
+    if isinstance(amount, bool) or whole <= 0 or whole != exact:
+        digits = f" of up to {places} decimal places" if places else ", whole"
+        raise QueryError(f"expected {kind} above 0{digits}, got {amount!r}")
+    return Shape(kind, whole, f"{amount} {kind}")
+
+
+def make_bars(
+    engine: Engine,
+    chosen: Chosen,
+    first: int | None,
+    last: int | None,
+    shape: Shape,
+    coverage: Callable[[int, int], Coverage],
+    partial: bool,
+) -> pa.Table:
+    """Returns bars that begin at `first` or later and before `last`, by time.
+
+    `coverage` tells what is missing of a range; `partial` adds bars that are not whole.
+    """
+    if shape.kind == "interval":
+        made = _of_time(engine, chosen, first, last, shape.amount * NS_PER_MS)
+    else:
+        made = _of_trades(engine, chosen, first, last, shape)
+    starts, ends = made["ns_start"].to_numpy(), made["ns_end"].to_numpy()
+    bad, whole = np.zeros(len(made), dtype=bool), np.array(made["whole"], dtype=bool)
+    is_time = shape.kind == "interval"
+    if is_time:
+        # A window is over when something was received behind it.
+        newest = {source: newest_receipt(engine.tail(source)) for source in chosen.sources}
+        venues = _names(made, "venue")
+        whole = np.array(
+            [end < (newest[v] or TIME_MAX) for v, end in zip(venues, ends, strict=True)], bool
+        )
+    if len(made):
+        missing = coverage(int(starts.min()), int(ends.max()) + 1).to_arrow()
+        for places, finding in _missing(missing, made, is_time):
+            bad[places] = True
+            # Without its start or its end a window is none; so many trades are so many trades.
+            if is_time and finding not in (GAP, NOT_YET_KNOWN):
+                whole[places] = False
+    return _shown(made, bad | ~whole, whole, shape, partial)
+
+
+def _of_time(
+    engine: Engine, chosen: Chosen, first: int | None, last: int | None, length: int
+) -> pa.Table:
+    """Returns what the windows of `length` ns hold."""
+    low = None if first is None else -(-first // length) * length
+    high = None if last is None else -(-last // length) * length
+    if low is not None and high is not None and low >= high:
+        high = low
+    rows = _trades_sql(engine, chosen, low, high)
+    sql = (
+        f"select venue, symbol, bar * {length} as ns_start, (bar + 1) * {length} - 1 as ns_end, "
+        # Before a window is over, nobody knows what it holds.
+        f"greatest(ns_last, (bar + 1) * {length}) as ns_known, true as whole, "
+        "* exclude (venue, symbol, bar) from "
+        f"(select venue, symbol, instant // {length} as bar, {BAR} from ({rows}) group by all) "
+        "order by ns_start, venue, symbol"
+    )
+    return engine.run(sql, ["trades"], Scope(chosen.sources, low, high))
+
+
+def _of_trades(
+    engine: Engine, chosen: Chosen, first: int | None, last: int | None, shape: Shape
+) -> pa.Table:
+    """Returns what bars of a number of trades, of a size or of a value hold."""
+    rows = _trades_sql(engine, chosen, first, last)
+    measured = {
+        "ticks": "1::hugeint",
+        "volume": "(size * 100000000)::hugeint",
+        "value": "(price * 1000000000)::hugeint * (size * 100000000)::hugeint",
+    }[shape.kind]
+    sql = (
+        f"select *, {measured} as measure from ({rows}) "
+        "order by venue, symbol, instant, tape_offset"
+    )
+    trades = engine.run(sql, ["trades"], Scope(chosen.sources, first, last))
+    numbers, whole = _fill(trades, shape.amount)
+    trades = trades.append_column("bar", pa.array(numbers)).append_column("whole", pa.array(whole))
+    with duckdb.connect() as connection:
+        connection.execute("set timezone = 'UTC'")
+        connection.register("trades", trades)
+        return connection.sql(
+            "select venue, symbol, ns_open as ns_start, ns_close as ns_end, ns_last as ns_known, "
+            "* exclude (venue, symbol, bar) from (select venue, symbol, bar, "
+            f"bool_or(whole) as whole, {BAR} from trades group by all) "
+            "order by ns_start, venue, symbol, bar"
+        ).to_arrow_table()
+
+
+def _trades_sql(engine: Engine, chosen: Chosen, first: int | None, last: int | None) -> str:
+    """Returns the SQL of trades, each once: where fills and their sums are held, of the fills."""
+    where = [chosen.condition(), *time_condition("ts_event", first, last)]
+    condition = " and ".join(where)
+    channels = ", ".join(map(quote, CHANNELS))
+    held = engine.run(
+        f"select distinct venue, symbol, channel from trades where {condition} and channel in "
+        f"({channels})",
+        ["trades"],
+        Scope(chosen.sources, first, last),
+    ).to_pylist()
+    both = {(row["venue"], row["symbol"]) for row in held if row["channel"] == CHANNELS[0]}
+    doubled = [
+        f"(venue = {quote(row['venue'])} and symbol = {quote(row['symbol'])})"
+        for row in held
+        if row["channel"] == CHANNELS[1] and (row["venue"], row["symbol"]) in both
+    ]
+    once = f" and not (channel = {quote(CHANNELS[1])} and ({' or '.join(doubled)}))"
+    return f"select *, {INSTANTS} from trades where {condition}" + (once if doubled else "")
+
+
+def _fill(trades: pa.Table, amount: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Returns the number of each trade's bar, and whether that bar was filled."""
+    numbers = np.zeros(len(trades), dtype=np.int64)
+    whole = np.zeros(len(trades), dtype=bool)
+    measures = np.array([int(value) for value in trades["measure"].to_pylist()], dtype=object)
+    number = 0
+    for start, end in _series(trades):
+        totals = np.cumsum(measures[start:end])
+        at, before = 0, 0
+        while at < len(totals):
+            stop = int(np.searchsorted(totals, before + amount)) + 1
+            numbers[start + at : start + stop] = number
+            whole[start + at : start + stop] = stop <= len(totals)
+            number += 1
+            at, before = stop, totals[min(stop, len(totals)) - 1]
+    return numbers, whole
+
+
+def _series(trades: pa.Table) -> Iterator[tuple[int, int]]:
+    """Yields first and last row of each instrument; they lie together."""
+    names = [trades[name].combine_chunks().dictionary_encode() for name in ("venue", "symbol")]
+    codes = [np.asarray(name.indices) for name in names]
+    changes = np.flatnonzero((np.diff(codes[0]) != 0) | (np.diff(codes[1]) != 0)) + 1
+    edges = [0, *changes.tolist(), len(trades)]
+    yield from itertools.pairwise(edges)
+
+
+def _missing(
+    missing: pa.Table, made: pa.Table, is_time: bool
+) -> Iterator[tuple[npt.NDArray[Any], str]]:
+    """Yields which bars of an instrument each finding touches, and its kind."""
+    venues, symbols = _names(made, "venue"), _names(made, "symbol")
+    starts, ends = made["ns_start"].to_numpy(), made["ns_end"].to_numpy()
+    opens, closes = made["ns_open"].to_numpy(), made["ns_close"].to_numpy()
+    instruments = dict.fromkeys(zip(venues.tolist(), symbols.tolist(), strict=True))
+    places = {(v, s): np.flatnonzero((venues == v) & (symbols == s)) for v, s in instruments}
+    for row in missing.to_pylist():
+        span = (
+            _ns(row["ts_from"], row["ts_from_ns"], TIME_MIN),
+            _ns(row["ts_to"], row["ts_to_ns"], TIME_MAX),
+        )
+        for (venue, symbol), at in places.items():
+            if row["venue"] not in (None, venue) or row["symbol"] not in (None, symbol):
+                continue
+            begin, end = span
+            if row["finding"] not in (GAP, NOT_YET_KNOWN):
+                begin, end = _silence(*span, opens[at], closes[at])
+            # A window is touched at its very edges. Other bars begin and end with a trade.
+            edge = 1 if is_time else 0
+            touched = (starts[at] < end + edge) & (ends[at] > begin - edge)
+            yield at[touched], row["finding"]
+
+
+def _silence(
+    begin: int, end: int, opens: npt.NDArray[Any], closes: npt.NDArray[Any]
+) -> tuple[int, int]:
+    """Returns the longest part of a time that was not recorded in which no bar has trades.
+
+    When a recorder starts it does not know yet how far the venue's clock is from its own.
+    """
+    within = (opens <= end) & (closes >= begin)
+    from_times = [begin, *closes[within].tolist()]
+    to_times = [*opens[within].tolist(), end]
+    return max(zip(from_times, to_times, strict=True), key=lambda span: span[1] - span[0])
+
+
+def _names(made: pa.Table, column: str) -> npt.NDArray[Any]:
+    return np.array(made[column].to_pylist(), dtype=object)
+
+
+def _shown(
+    made: pa.Table,
+    bad: npt.NDArray[Any],
+    whole: npt.NDArray[Any],
+    shape: Shape,
+    partial: bool,
+) -> pa.Table:
+    """Returns the columns of recorded bars; of bars that are not of time, the end of each."""
+    made = made.append_column("bad", pa.array(bad, pa.bool_()))
+    made = made.set_column(made.column_names.index("whole"), "whole", pa.array(whole, pa.bool_()))
+    is_time = shape.kind == "interval"
+    close = "" if is_time else f"{_split('ns_close', 'ts_close')}, "
+    length = f"{shape.amount}::uinteger as interval_ms, " if is_time else ""
+    unfit = "volume is null or buy_volume is null"
+    sql = (
+        f"select symbol, {_split('ns_start', 'ts_event')}, {close}{_split('ns_known', 'ts_recv')}, "
+        "open, high, low, close, volume, buy_volume, turnover, buy_turnover, count, "
+        f"{length}whole::utinyint as closed, channel, sequence, "
+        f"({FLAG_LAST} + if(bad or {unfit}, {MAYBE_BAD}, 0))::utinyint as flags, venue, "
+        f"bad or {unfit} as partial from made{'' if partial else ' where whole'}"
+    )
+    with duckdb.connect() as connection:
+        connection.execute("set timezone = 'UTC'")
+        connection.register("made", made)
+        return connection.sql(sql).to_arrow_table()
+
+
+def _split(ns: str, name: str) -> str:
+    rest = f"(({ns} % 1000 + 1000) % 1000)"
+    whole = f"make_timestamptz(({ns} - {rest}) // 1000)"
+    return f"{whole} as {name}, {rest}::smallint as {name}_ns"
+
+
+def _ns(moment: Any, rest: int | None, absent: int) -> int:
+    if moment is None:
+        return absent
+    seconds: int = int(moment.timestamp())
+    return seconds * 10**9 + int(moment.microsecond) * 1_000 + (rest or 0)
+
+
+def are_recorded(engine: Engine, chosen: Chosen, length_ms: int) -> bool:
+    """Whether each source that has trades of what is chosen has bars of that length of it."""
+    held: dict[str, set[str]] = {}
+    for table, more in (("trades", ""), ("bar_revisions", f" and interval_ms = {length_ms}")):
+        sql = f"select 1 from {table} where {chosen.condition()}{more} limit 1"
+        held[table] = {
+            source
+            for source in chosen.sources
+            if engine.run(sql, [table], Scope([source])).num_rows
+        }
+    return bool(held["bar_revisions"]) and held["trades"] <= held["bar_revisions"]

@@ -1,0 +1,179 @@
+"""Bars that are made of trades when they are asked for, beside a computation of their own."""
+
+from collections import defaultdict
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+import tapeworks as tw
+from conftest import START, SYMBOLS
+from tapeworks.errors import QueryError
+
+SECOND = 10**9
+COUNT = 300
+VALUES = ("open", "high", "low", "close", "volume", "buy_volume", "turnover", "buy_turnover")
+
+
+@pytest.fixture
+def traded(spine, maker):
+    """Trades of half a minute, of which some have the ids of others' times, half in the lake."""
+    spine.append(maker.definitions())
+    trades = maker.trades(COUNT)
+    # Within a window the ids say which came first.
+    trades["sequence"][40:44] = trades["sequence"][40:44][::-1]
+    trades["price"] %= 10**15
+    spine.append(trades[: COUNT // 2])
+    spine.drain()
+    spine.append(trades[COUNT // 2 :])
+    spine.derive()
+    return spine
+
+
+def trades_of(lake, symbol):
+    """Returns time in ns, id, price, size and side of each trade, by time."""
+    rows = lake.trades(symbol).to_arrow()
+    times = np.asarray(rows["ts_event"].cast("int64")) * 1_000 + np.asarray(rows["ts_event_ns"])
+    names = ("sequence", "price", "size", "side")
+    return list(zip(times.tolist(), *(rows[name].to_pylist() for name in names), strict=True))
+
+
+def bar_of(trades):
+    """Returns the values of a bar of `trades`."""
+    by_id = sorted(trades, key=lambda trade: trade[1])
+    bought = [trade for trade in trades if trade[4] == "buy"]
+    prices = [price for _, _, price, _, _ in by_id]
+    sums = [
+        total
+        for chosen in (trades, bought)
+        for total in (
+            sum((size for *_, size, _ in chosen), Decimal(0)),
+            sum((price * size for _, _, price, size, _ in chosen), Decimal(0)),
+        )
+    ]
+    return [
+        *(prices[0], max(prices), min(prices), prices[-1]),
+        *(sums[0], sums[2], sums[1], sums[3], len(trades)),
+    ]
+
+
+def values_of(bars):
+    return [[row[name] for name in (*VALUES, "count")] for row in bars]
+
+
+@pytest.mark.parametrize("interval", ["1s", "700ms", "7s"])
+def test_bars_of_any_length_are_those_of_the_trades(traded, interval):
+    # Each window on the epoch that has trades, exact in each column.
+    lake = tw.open(traded.path)
+    length = {"1s": SECOND, "700ms": 7 * SECOND // 10, "7s": 7 * SECOND}[interval]
+    for symbol in SYMBOLS:
+        windows = defaultdict(list)
+        for trade in trades_of(lake, symbol):
+            windows[trade[0] // length].append(trade)
+        bars = lake.bars(symbol, interval=interval, partial=True)
+        assert values_of(bars) == [bar_of(windows[number]) for number in sorted(windows)]
+        starts = [int(row["ts_event"].timestamp() * 1_000) * 10**6 for row in bars]
+        assert starts == [number * length for number in sorted(windows)]
+        # The recording began in the first, and ended before the last was over.
+        newest = int(np.max(np.asarray(lake.trades()["ts_recv"].cast("int64")))) * 1_000
+        over = [start + length <= newest for start in starts]
+        assert [bool(row["closed"]) for row in bars] == [False, *over[1:]]
+        assert list(lake.bars(symbol, interval=interval)) == [row for row in bars if row["closed"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "measure"),
+    [
+        ({"ticks": 7}, lambda price, size: 1),
+        ({"volume": "20000.5"}, lambda price, size: size),
+        ({"value": 10**9}, lambda price, size: price * size),
+    ],
+)
+def test_bars_of_trades_size_and_value(traded, words, measure):
+    # The trade that fills a bar is its last, whole; the rest is none until it is filled.
+    lake = tw.open(traded.path)
+    [amount] = words.values()
+    several = lake.bars(**words, partial=True)
+    for symbol in SYMBOLS:
+        bars, held = [], []
+        for trade in trades_of(lake, symbol):
+            held.append(trade)
+            if sum(measure(price, size) for _, _, price, size, _ in held) >= Decimal(amount):
+                bars.append(held)
+                held = []
+        assert len(bars) > 5
+        found = lake.bars(symbol, **words)
+        assert values_of(found) == [bar_of(bar) for bar in bars]
+        ends = [int(row["ts_close"].timestamp() * 1_000) * 10**6 for row in found]
+        assert ends == [bar[-1][0] for bar in bars]
+        assert {row["closed"] for row in found} == {1}
+        all_of_it = [row for row in several if row["symbol"] == symbol]
+        assert values_of(all_of_it) == [bar_of(bar) for bar in [*bars, *([held] if held else [])]]
+
+
+def test_a_range_has_whole_windows(traded):
+    # Those that begin in it, with their last trades, which may be behind it.
+    lake = tw.open(traded.path)
+    whole = {row["ts_event"]: row for row in lake.bars("BTCUSDT", interval="2s")}
+    start, end = START + 5 * SECOND, START + 11 * SECOND
+    bars = lake.bars("BTCUSDT", start, end, interval="2s")
+    assert [row["ts_event"].second for row in bars] == [6, 8, 10]
+    assert list(bars) == [whole[row["ts_event"]] for row in bars]
+    assert "made of trades" in repr(bars)
+    assert "from 2023-11-17T23:00:05Z to 2023-11-17T23:00:12Z" in bars.coverage().summary()[0]
+    assert len(lake.bars("BTCUSDT", start, start + 1, interval="2s")) == 0
+
+
+def test_what_may_be_missing_is_told(traded, maker):
+    # A gap of the ledger flags the bars that it touches; those of other symbols are whole.
+    gap = maker.rows("marker", 1, code=3, cause=1, state=1, channel=1, instrument=1, count=5)
+    gap["ts_start"], gap["ts_event"] = START + 9 * SECOND, START + 11 * SECOND
+    gap["ts_recv"], gap["first"], gap["last"] = START + 30 * SECOND, 1, 5
+    traded.append(gap)
+    traded.derive()
+    lake = tw.open(traded.path)
+    for symbol, seconds in (("BTCUSDT", {8, 10}), ("ETHUSDT", set())):
+        bars = lake.bars(symbol, interval="2s")
+        found = {row["ts_event"].second for row in bars if row["partial"]}
+        assert {second for second in found if second < 20} == seconds
+        assert all(bool(row["flags"] & 32) == row["partial"] for row in bars)
+        ticks = [row for row in lake.bars(symbol, ticks=10) if row["ts_event"].second < 20]
+        assert any(row["partial"] for row in ticks) == bool(seconds)
+
+
+def test_a_trade_counts_once_where_it_came_twice(spine, maker):
+    # A venue sends fills, and their sums for each taker: a bar is of the fills.
+    spine.append(maker.definitions())
+    trades = maker.trades(COUNT)
+    trades["price"] %= 10**15
+    sums = trades.copy()
+    sums["channel"] = 2
+    spine.append(sums[sums["instrument"] < 3])
+    before = tw.open(spine.path).bars("BTCUSDT", interval="7s").to_arrow()
+    spine.append(trades[trades["instrument"] != 2])
+    lake = tw.open(spine.path)
+    for name in VALUES:
+        assert lake.bars("BTCUSDT", interval="7s")[name] == before[name]
+    for symbol, channel in zip(SYMBOLS, ("trade", "agg_trade", "trade"), strict=True):
+        bars = lake.bars(symbol, ticks=5)
+        assert set(bars["channel"].to_pylist()) == {channel}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"ticks": 0}, "ticks above 0, whole, got 0"),
+        ({"ticks": 1.5}, "ticks above 0, whole, got 1.5"),
+        ({"ticks": True}, "got True"),
+        ({"volume": "x"}, "volume above 0 of up to 8 decimal places, got 'x'"),
+        ({"volume": float("nan")}, "got nan"),
+        ({"value": -1}, "value above 0 of up to 17"),
+        ({"ticks": 5, "volume": 1}, "expected one of interval, ticks, volume and value"),
+        ({"interval": "1s", "ticks": 5}, "got interval and ticks"),
+        ({"ticks": 5, "revisions": True}, "no revisions"),
+        ({"interval": "7s", "end": "2001-01-01"}, "no trades of BTCUSDT in that range"),
+    ],
+)
+def test_what_cannot_fill_a_bar_is_refused(traded, words, told):
+    with pytest.raises(QueryError, match=told):
+        tw.open(traded.path).bars("BTCUSDT", **words)
