@@ -73,6 +73,7 @@ def test_a_symbol_of_two_sources_is_refused_with_the_choices(tmp_path, maker, as
     assert one > 0
     assert ask(lake, "BTCUSDT", source="*") == 2 * one
     assert ask(lake, "BTCUSDT", product="perpetual") == one
+    assert ask(lake, "btcusdt", product="Perpetual", exchange="Binance") == one
     assert ask(lake, ["BTCUSDT"], product="spot", exchange="binance") == one
     # One exchange has both.
     with pytest.raises(QueryError, match=r"source='binance-spot' \(--source\) or product='spot'"):
@@ -311,7 +312,7 @@ def calls_with_a_time(lake: tw.Lake) -> dict[str, Callable[..., Any]]:
 
 
 ENDS = (format_time(TIME_MIN), format_time(TIME_MAX), pd.Timestamp.min, pd.Timestamp.max)
-GIVEN = {"rows": ["trades"], "asof": ["trades", "quotes"], "book": ["BTCUSDT"]}
+GIVEN = {"table": "trades", "left": "trades", "right": "quotes", "symbol": "BTCUSDT"}
 
 
 def test_all_questions_take_the_same_times(tmp_path, maker):
@@ -321,15 +322,16 @@ def test_all_questions_take_the_same_times(tmp_path, maker):
     calls = calls_with_a_time(lake)
     assert {"trades", "bars", "book", "replay", "asof", "gaps", "follow"} <= calls.keys()
     for name, call in calls.items():
-        given = GIVEN.get(name, [])
-        places = inspect.signature(call).parameters.keys() & {"start", "end", "at"}
+        parameters = inspect.signature(call).parameters
+        given = {key: value for key, value in GIVEN.items() if key in parameters}
+        places = parameters.keys() & {"start", "end", "at"}
         for place in places:
             for wrong in (pd.NaT, np.datetime64("NaT"), datetime.max, 1.5, "soon", 2**80):
                 with pytest.raises(QueryError, match=r"expected a (time|number)"):
-                    call(*given, **{place: wrong})
+                    call(**given, **{place: wrong})
             for end in ENDS if name != "follow" else ():
                 with contextlib.suppress(QueryError):
-                    found = call(*given, **{place: end})
+                    found = call(**given, **{place: end})
                     assert repr(list(found) if isinstance(found, Iterator) else found)
 
 

@@ -142,7 +142,20 @@ def test_a_result_is_shown_within_the_terminal(opened, monkeypatch, width):
         assert {"symbol", "ts_event", "price", "size"} <= set(lines[1].split())
         assert "2023-11-17T23:00:01.000000001Z" in lines[3]
         assert "337641.74" in lines[2]
-    assert ("not shown: " in lines[-1]) == (width < 400)
+    hidden = " ".join(lines).partition("not shown: ")[2].split(", ")
+    if width >= 40:
+        assert {*lines[1].split(), *hidden} - {""} == set(result.columns) - {
+            "ts_event_ns",
+            "ts_recv_ns",
+        }
+
+
+def test_a_join_shows_what_it_joined(opened, monkeypatch):
+    # The columns of the other table before the places of either on the tape.
+    monkeypatch.setenv("COLUMNS", "190")
+    shown = repr(opened.asof("trades", "quotes", "BTCUSDT")).splitlines()[1].split()
+    assert {"quotes_bid_price", "quotes_ask_price"} <= set(shown)
+    assert "quotes_tape_offset" not in shown
 
 
 def test_a_result_is_a_table_in_a_notebook(opened, monkeypatch):

@@ -3,13 +3,15 @@
 import shutil
 from collections.abc import Sequence
 from html import escape
+from textwrap import wrap
 
 Columns = Sequence[tuple[str, list[object]]]
 """Names and values."""
 
 BETWEEN = "  "
 CELL_MAX = 40
-# Left out first, from the left, where the screen is narrow; then whatever is on the right.
+# Left out first where the screen is narrow, also of a table that is joined, whose name stands in
+# front; then whatever is on the right.
 LEAST = (
     "tape_offset",
     "conditions",
@@ -38,9 +40,10 @@ def draw_text(title: str, rows: int, shown: Columns) -> str:
         lines.append(BETWEEN.join(cells[name][row].ljust(widths[name]) for name in kept))
     if rows > count:
         lines.append(f"... {rows - count:,} more")
+    lines = [_cut(line.rstrip(), room) for line in lines]
     if hidden := [name for name in widths if name not in kept]:
-        lines.append(f"not shown: {', '.join(hidden)}")
-    return "\n".join(_cut(line.rstrip(), room) for line in lines)
+        lines += wrap(f"not shown: {', '.join(hidden)}", max(room, 1))
+    return "\n".join(lines)
 
 
 def draw_html(title: str, rows: int, shown: Columns) -> str:
@@ -71,7 +74,9 @@ def cell_text(value: object) -> str:
 
 def _fitting(widths: dict[str, int], room: int) -> list[str]:
     kept = list(widths)
-    least = [name for name in LEAST if name in widths]
+    joined = tuple(f"_{name}" for name in ("ts_event", *LEAST))
+    least = [name for name in widths if name not in LEAST and name.endswith(joined)]
+    least += [name for name in LEAST if name in widths]
     for name in (*least, *(name for name in reversed(widths) if name not in least)):
         if sum(widths[one] + len(BETWEEN) for one in kept) - len(BETWEEN) <= room:
             break

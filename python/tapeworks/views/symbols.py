@@ -87,7 +87,7 @@ class Instruments:
         if exchange is None:
             return known
         exchanges = {name: self.exchange(name) for name in known}
-        found = [name for name in known if exchanges[name] == exchange]
+        found = [name for name in known if exchanges[name] == str(exchange).lower()]
         if not found:
             listed = ", ".join(sorted(set(exchanges.values()))) or "none"
             raise QueryError(f"expected an exchange of {listed}, got {exchange!r}")
@@ -182,10 +182,11 @@ class Instruments:
         if product is None:
             return known
         products = {one for found in known.values() for one in found.products.values() if one}
-        if product not in products:
+        wanted = str(product).lower()
+        if wanted not in products:
             listed = ", ".join(sorted(products)) or "none"
             raise QueryError(f"expected a product of {listed}, got {product!r}")
-        only = {name: found.only(product) for name, found in known.items()}
+        only = {name: found.only(wanted) for name, found in known.items()}
         return {name: found for name, found in only.items() if found.products}
 
     def _known(self, source: str) -> Known:
