@@ -1,6 +1,5 @@
 """Whole books: at an instant, and along the day."""
 
-from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -129,13 +128,7 @@ class DepthWithinTenBasisPoints(Question):
     """How much stood within ten basis points of the mid at midnight, on each side?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        book = lake.book(SYMBOL, MIDNIGHT, source=SPOT)
-        mid = (book.bids[0][0] + book.asks[0][0]) / 2
-        near = Decimal("0.001") * mid
-        return [
-            sum(size for price, size in levels if abs(price - mid) <= near)
-            for levels in (book.bids, book.asks)
-        ]
+        return list(lake.book(SYMBOL, MIDNIGHT, source=SPOT).depth(10))
 
     def sql(self, lake: tw.Lake) -> Answer:
         near = "from {} where abs(2 * price - twice) * 1000 <= twice"
@@ -160,12 +153,7 @@ class CostOfBuying(Question):
     """What would it have cost to buy 2,000 SOL at once at midnight?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        left, cost = Decimal(2_000), Decimal(0)
-        for price, size in lake.book(SYMBOL, MIDNIGHT, source=SPOT).asks:
-            taken = min(left, size)
-            left, cost = left - taken, cost + taken * price
-        assert not left
-        return cost
+        return lake.book(SYMBOL, MIDNIGHT, source=SPOT).cost("buy", 2_000)
 
     def sql(self, lake: tw.Lake) -> Answer:
         sql = (

@@ -59,6 +59,23 @@ def test_book_is_that_of_the_instant(recorded):
     assert [(row["side"], row["level"]) for row in rows] == [("bid", 1), ("ask", 1)]
 
 
+def test_depth_and_cost_of_a_book_are_exact(recorded):
+    # 3 stand at 50 and 4 at 60, in the smallest unit: a tenth of the mid reaches both, a thousandth
+    # none. What the book does not hold, and what is no size, is refused with what it holds.
+    book = tw.open(recorded.path).book("BTCUSDT", START + SECOND)
+    assert book.depth(1_000) == (Decimal("3E-8"), Decimal("4E-8"))
+    assert book.depth(10) == (0, 0)
+    assert book.cost("buy", Decimal("2E-8")) == 60 * Decimal("2E-8")
+    assert book.cost("sell", Decimal("3E-8")) == 50 * Decimal("3E-8")
+    with pytest.raises(QueryError, match=r"to buy, got a book that holds 0\.00000004"):
+        book.cost("buy", 1)
+    for size in (0, -1, Decimal("1E-9"), Decimal("NaN"), "much", None):
+        with pytest.raises(QueryError, match="expected a size above 0"):
+            book.cost("buy", size)
+    with pytest.raises(QueryError, match="'buy' or 'sell'"):
+        book.cost("bid", 1)
+
+
 def test_screen_of_a_book_names_clocks_and_units(recorded, maker):
     # Prices and the spread in the currency, sizes in what is traded, where the definition says it.
     at = ("book", "BTCUSDT", "--at", "2023-11-17T23:00:02Z", "--data", recorded.path)

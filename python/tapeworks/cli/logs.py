@@ -132,4 +132,5 @@ def _text(line: bytes) -> str:
 
 
 def _print(name: str, width: int, line: str) -> None:
-    print(f"{name:<{width}}  {line}" if width else line)
+    # Through a pipe, too, a line is there when it is told.
+    print(f"{name:<{width}}  {line}" if width else line, flush=True)

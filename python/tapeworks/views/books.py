@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +70,42 @@ class BookAt:
         """Returns the best `count` bids and asks."""
         bids, asks = self.native.top(count)
         return [_exact(pair) for pair in bids], [_exact(pair) for pair in asks]
+
+    def depth(self, basis_points: int) -> tuple[Decimal, Decimal]:
+        """Returns the sizes of bids and of asks that stand within so much of the mid.
+
+        Raises:
+            QueryError: a side is empty, so that there is no mid.
+        """
+        sides = [self.native.depth(side, basis_points=basis_points) for side in ("bid", "ask")]
+        sizes = [Decimal(side[0]).scaleb(-SIZE_PLACES) for side in sides if side is not None]
+        if len(sizes) < len(sides):
+            raise QueryError(f"a side of the book of {self.symbol} is empty: it has no mid")
+        return sizes[0], sizes[1]
+
+    def cost(self, side: Literal["buy", "sell"], size: Decimal | int) -> Decimal:
+        """Returns what it costs to buy `size` at once, or what selling it brings, without fees.
+
+        Raises:
+            QueryError: so much does not stand there; or `size` has more than 8 places.
+        """
+        if side not in ("buy", "sell"):
+            raise QueryError(f"expected side 'buy' or 'sell', got {side!r}")
+        try:
+            units = Decimal(size).scaleb(SIZE_PLACES)
+            is_size = 0 < units < NOW and units == int(units)
+        except (InvalidOperation, TypeError, ValueError):
+            is_size = False
+        if not is_size:
+            raise QueryError(f"expected a size above 0 of up to {SIZE_PLACES} places, got {size!r}")
+        filled, cost, _ = self.native.cost("ask" if side == "buy" else "bid", int(units))
+        if filled < units:
+            held = Decimal(filled).scaleb(-SIZE_PLACES)
+            raise QueryError(
+                f"expected {_plain(Decimal(size))} of {self.symbol} to {side}, got a book that "
+                f"holds {_plain(held)}"
+            )
+        return Decimal(cost).scaleb(-PRICE_PLACES - SIZE_PLACES)
 
     def to_arrow(self) -> pa.Table:
         """Returns side, level (1 is the best), price and size as a table."""
