@@ -216,6 +216,25 @@ def test_worker_that_cannot_be_killed_holds_up_nobody(
     assert "it hung: no sign of life" in stuck.last
 
 
+def test_stop_tells_of_a_worker_that_ended_since_the_last_look(make: Callable[..., Supervisor]):
+    # Killed as one that hangs, or by somebody: what it had not done yet is not done.
+    supervisor = make("steady", "unfinished")
+    supervisor.start()
+    first, second = supervisor.children
+    steady_for(supervisor, first)
+    steady_for(supervisor, second)
+    first.kill(time.monotonic(), "it hung: no sign of life for 3 s")
+    assert second.process is not None
+    second.process.kill()
+    for child in (first, second):
+        assert child.process is not None
+        child.process.wait()
+    supervisor.stop()
+    told_first, told_second = supervisor.complaints
+    assert "steady is restarting, after 1 failure: it hung: no sign of life" in told_first
+    assert "unfinished is restarting, after 1 failure" in told_second
+
+
 def test_stop_waits_for_no_process_that_cannot_be_killed(
     make: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
 ):

@@ -42,7 +42,10 @@ class Table:
     topic: str
     kind: str
     delta: tuple[str, ...] = ()
-    """Columns that rise in small steps: stored as differences. All others get a dictionary."""
+    """Columns that rise in small steps: stored as differences."""
+    repeats: tuple[str, ...] = ()
+    """Decimals of which the same few come again and again, far apart: stored by a dictionary, as
+    all that is no decimal. Others are near the one before: written out, they compress to less."""
     drops: tuple[str, ...] = ("feed", "instrument")
     """Columns of the record that say what `venue` and `symbol` say."""
     renames: tuple[tuple[str, str], ...] = ()
@@ -71,6 +74,7 @@ TABLES = {
             NORMALIZED,
             "trade",
             delta=(*SORTED, "trade_id"),
+            repeats=("size",),
             doc="every fill, or the fills of one taker order at one price (channel says which)",
             channels=(TRADES,),
             replayed_as="trades",
@@ -138,6 +142,7 @@ TABLES = {
             BOOK,
             "book",
             delta=(*SORTED, "previous"),
+            repeats=("price", "size"),
             doc="changes of verified books, and full books at checkpoints",
             channels=(BOOKS,),
             replayed_as="book_levels",
@@ -171,6 +176,7 @@ TABLES = {
             TICKS,
             "tick",
             delta=SORTED,
+            repeats=("volume",),
             doc="bid, ask, last price and volume, the uniform view",
             channels=(TRADES, ("quote",)),
             replayed_as="ticks",

@@ -280,6 +280,10 @@ class Supervisor:
     def stop(self) -> None:
         """Stops recorders, then derivation, then sinks, so that each drains what came before."""
         began, total = time.monotonic(), self.config.supervisor.stop_ms_max / 1000
+        for child in self.children:
+            # Nobody has looked at it since it died, or was killed.
+            if child.process is not None and not child.alive:
+                self._take_end(child, began)
         self._note_failures()
         for kind in ORDER:
             group = [child for child in self.children if child.worker.kind == kind and child.alive]
@@ -330,15 +334,19 @@ class Supervisor:
             log.error("%s: %s", child.worker.name, child.last)
 
     def _reap(self, child: Child, now: float) -> None:
+        self._take_end(child, now)
+        if child.worker.kind == "recorder":
+            # The error says it all: a warning of it beside would be the same twice.
+            self._end_if_nothing_can_be_recorded()
+        self._warn_of_restart(child)
+
+    def _take_end(self, child: Child, now: float) -> None:
+        """Notes why `child`, whose process has ended, did so."""
         assert child.process is not None
         child.code = child.process.returncode
         child.last = child.killed or child.last_line()
         child.close()
         self._back_off(child, now)
-        if child.worker.kind == "recorder":
-            # The error says it all: a warning of it beside would be the same twice.
-            self._end_if_nothing_can_be_recorded()
-        self._warn_of_restart(child)
 
     def _back_off(self, child: Child, now: float) -> None:
         """Says when `child` is started again."""

@@ -294,6 +294,34 @@ fn a_link_that_is_taken_out_of_the_chain_is_a_fault_and_not_made_anew() {
 }
 
 #[test]
+fn a_link_that_the_disk_broke_off_is_made_whole() {
+    // A short write, then one that fails, leaves the newest link in part. That is no damage, at
+    // whichever byte it broke off, and the writer's next look ends it; any other change is one.
+    let folder = Folder::new("torn-link");
+    let path = folder.join("tape");
+    drop(make(&path, 20, 20));
+    for byte in [1, 20, 32, 33, 37, 39] {
+        let files = image(&path, &folder.join("copy"), false);
+        let torn = files.last().unwrap();
+        change(torn, |bytes| bytes[CHAIN + byte..CHAIN + 40].copy_from_slice(&pending()[byte..]));
+        let report = verify(&folder.join("copy")).unwrap();
+        assert_eq!((report.fault, report.links_pending), (None, 1), "byte {byte}");
+        append(&mut Tape::open(&folder.join("copy"), config(Durability::Never)).unwrap(), 7);
+        let report = verify(&folder.join("copy")).unwrap();
+        assert_eq!((report.fault, report.links_pending), (None, 0), "byte {byte}");
+
+        let files = image(&path, &folder.join("copy"), false);
+        change(files.last().unwrap(), |bytes| {
+            bytes[CHAIN + byte..CHAIN + 40].copy_from_slice(&pending()[byte..]);
+            bytes[CHAIN + byte - 1] ^= 1;
+        });
+        drop(Tape::open(&folder.join("copy"), config(Durability::Never)).unwrap());
+        let fault = verify(&folder.join("copy")).unwrap().fault.unwrap();
+        assert_eq!(fault.byte, CHAIN as u64, "byte {byte}");
+    }
+}
+
+#[test]
 fn a_head_that_is_kept_elsewhere_proves_all_before_it() {
     // Who can write the tape can write all of its hashes anew: that shows against a head that was
     // kept, and only against that. The head stays right while the tape grows and is compressed.

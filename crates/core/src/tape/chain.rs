@@ -95,19 +95,22 @@ pub(crate) fn link(tape: &Path, synced: u64, confirmed: u64) -> Result<u64> {
     let mut linked_later = 0;
     for pair in files.windows(2).rev() {
         let segment = Segment::open(&pair[1])?;
-        let chain = Chain::read(segment.head_bytes(), &segment.path)?;
-        let is_linked = !linked.is_empty() || pair[1].first < linked_later.max(confirmed);
-        if chain.state == CHAIN_PENDING && is_linked {
+        let chain = Chain::read(segment.head_bytes(), &segment.path);
+        let is_pending = chain.as_ref().map_or(true, |chain| chain.state == CHAIN_PENDING);
+        if is_pending && (!linked.is_empty() || pair[1].first < linked_later.max(confirmed)) {
+            chain?;
             return Err(segment.wrong(CHAIN, "the hash of the segment before was taken away"));
         }
         if pair[1].first < confirmed {
             break;
         }
-        if chain.state == CHAIN_PENDING {
-            linked_later = linked_later.max(segment.identity().linked);
-            pending.push(pair);
-        } else {
-            linked.push((&pair[1], chain));
+        match chain {
+            Ok(chain) if !is_pending => linked.push((&pair[1], chain)),
+            // What cannot be read may be a writing that the disk broke off: its hash will tell.
+            chain => {
+                linked_later = linked_later.max(segment.identity().linked);
+                pending.push((pair, chain.err()));
+            }
         }
     }
     let mut all_before = confirmed;
@@ -118,9 +121,18 @@ pub(crate) fn link(tape: &Path, synced: u64, confirmed: u64) -> Result<u64> {
         }
         all_before = file.first + 1;
     }
-    for pair in pending.into_iter().rev().take_while(|pair| pair[1].first <= synced) {
+    for (pair, unreadable) in pending.into_iter().rev() {
+        if pair[1].first > synced {
+            break;
+        }
         let hash = hash_segment(&mut Segment::open(&pair[0])?)?;
-        put(&pair[1], &Chain::sealed(hash, CHAIN_LINK))?;
+        let chain = Chain::sealed(hash, CHAIN_LINK);
+        if let Some(error) = unreadable {
+            if !chain.is_begun_in(Segment::open(&pair[1])?.head_bytes()) {
+                return Err(error);
+            }
+        }
+        put(&pair[1], &chain)?;
         all_before = pair[1].first + 1;
     }
     Ok(all_before)

@@ -132,6 +132,15 @@ impl Chain {
         chain
     }
 
+    /// Whether `head` holds this chain field up to some byte, and from there on the one that says
+    /// that the hash is not yet known: as a disk leaves it that broke off the writing.
+    pub(crate) fn is_begun_in(&self, head: &[u8]) -> bool {
+        let (whole, before) = (self.as_bytes(), Self::sealed([0; 32], CHAIN_PENDING));
+        let found = head.get(CHAIN..CHAIN + whole.len()).unwrap_or_default();
+        let same = found.iter().zip(whole).take_while(|(found, whole)| found == whole).count();
+        found.len() == whole.len() && found[same..] == before.as_bytes()[same..]
+    }
+
     /// Reads and checks the field in `head`, the front of the segment `path`.
     pub(crate) fn read(head: &[u8], path: &Path) -> Result<Self> {
         match head.get(CHAIN..).and_then(Self::read_from) {

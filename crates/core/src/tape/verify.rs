@@ -304,10 +304,16 @@ fn check_link(
     report: &mut Report,
 ) -> Result<Chain> {
     // A writer may be putting it there at this moment.
-    let chain = Chain::read(segment.head_bytes(), &segment.path).or_else(|_| {
+    let read = Chain::read(segment.head_bytes(), &segment.path).or_else(|_| {
         std::thread::sleep(std::time::Duration::from_millis(20));
         Chain::read(segment.head_bytes(), &segment.path)
-    })?;
+    });
+    // The disk may have broken it off: the next look of a writer makes it whole.
+    let is_begun = |hash| Chain::sealed(hash, CHAIN_LINK).is_begun_in(segment.head_bytes());
+    let chain = match read {
+        Err(_) if proof.hash.is_some_and(is_begun) => Chain::sealed([0; 32], CHAIN_PENDING),
+        read => read?,
+    };
     let is_late = |pending: &SegmentFile| {
         chain.state != CHAIN_PENDING || pending.first < segment.identity().linked
     };
