@@ -29,6 +29,7 @@ PYTHON_LEVELS = [
     {"dead_letters", "time_columns"},
     {"tape", "lake"},
     {"commits"},
+    {"source_symbols"},
     {"feeds", "processors", "sinks", "views"},
     {"simulators", "settings", "lake_rebuild"},
     {"worker"},

@@ -17,6 +17,7 @@ from tapeworks.feeds.binance.config import BinanceConfig
 from tapeworks.settings import Config, ProcessorsConfig, SupervisorConfig
 from tapeworks.sinks.parquet import ParquetConfig
 from tapeworks.tape import TapeConfig
+from tapeworks.views.config import MetricsConfig
 
 EXAMPLE = Path(tapeworks.__file__).with_name("tapeworks.example.toml")
 SECTIONS: dict[str, type] = {
@@ -25,6 +26,7 @@ SECTIONS: dict[str, type] = {
     "tape": TapeConfig,
     "processors": ProcessorsConfig,
     "sinks.parquet": ParquetConfig,
+    "views.metrics": MetricsConfig,
     "supervisor": SupervisorConfig,
 }
 SUBCOMMAND = re.compile(r"^  ([a-z][a-z-]*)  ", re.MULTILINE)
@@ -103,13 +105,13 @@ def _written(text: str) -> dict[str, dict[str, str]]:
     """Returns by section and setting the default and what the comment above it says."""
     found: dict[str, dict[str, str]] = {name: {} for name in SECTIONS}
     section, comment, before = "", [], ""
-    for line in text.splitlines():
+    for line in _with_optional(text):
         if line.startswith("#"):
             comment.append(line.lstrip("# "))
         elif opened := re.fullmatch(r"\[(.+)\]", line):
             section = opened[1]
             found[section][""] = _prose(comment)
-            comment = []
+            comment, before = [], ""
         elif "=" in line:
             key, _, value = line.partition(" = ")
             # One comment may stand above several settings.
@@ -118,6 +120,16 @@ def _written(text: str) -> dict[str, dict[str, str]]:
         elif not line.strip():
             comment = []
     return found
+
+
+def _with_optional(text: str) -> Iterator[str]:
+    """Yields the lines of the example, with the tables that are commented out there in force."""
+    inside = False
+    for line in text.splitlines():
+        opened = re.fullmatch(r"# (\[(.+)\])", line)
+        inside = bool(line) and (inside or (opened is not None and opened[2] in SECTIONS))
+        is_setting = inside and re.match(r"# \w+ = ", line)
+        yield line.removeprefix("# ") if is_setting or (opened and inside) else line
 
 
 def _prose(lines: list[str]) -> str:

@@ -1,5 +1,6 @@
 """What every sink of the table holds: write, crash, write again; nothing lost, nothing doubled."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tapeworks.settings import Config, resolve_config
 from tapeworks.sinks.base import Feeder, FlushPolicy, Sink
 from tapeworks.sinks.parquet import ParquetConfig
 from tapeworks.sinks.worker import feeders
+from tapeworks.source_symbols import SourceSymbols
 from tapeworks.tape import Place, load_offset
 
 TOPIC = "market-data.normalized"
@@ -141,6 +143,22 @@ def test_settings_name_a_sink_of_the_users_own():
     wrong = {"sinks": Section("", {"mine": Section("m", text | {"rows": Value(7, "test")})})}
     with pytest.raises(ConfigError, match=r"m\.rows is not a setting; did you mean m\.flush_rows"):
         resolve_config(Section("", wrong))
+
+
+def test_what_instruments_are_called_is_known_behind_retention(spine, maker):
+    # A sink is given numbers: their symbols are on the tape, or where retention took that, in the
+    # lake; those that are defined later are known later.
+    names = SourceSymbols(spine.path, "binance-spot")
+    assert names.names() == {}
+    spine.append(maker.definitions(("BTCUSDT", "ETHUSDT")))
+    assert names.names() == {1: "BTCUSDT", 2: "ETHUSDT"}
+    spine.append(maker.definitions())
+    assert names.names() == {1: "BTCUSDT", 2: "ETHUSDT", 3: "SOLUSDT"}
+    spine.append(maker.trades(100))
+    spine.drain()
+    spine.close()
+    shutil.rmtree(spine.tape())
+    assert SourceSymbols(spine.path, "binance-spot").names() == names.names()
 
 
 def test_a_worker_runs_a_sink_of_the_users_own(spine, maker):

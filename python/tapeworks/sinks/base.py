@@ -4,8 +4,8 @@ A sink is given one tape. It says at `open` from which offset it wants records, 
 there on, in order and without holes, and makes them final at `flush`, together with their place:
 the id of the tape, an offset, and a fingerprint of what stands before it. The tape keeps what is
 not final, so a sink that fails or is killed at any instant goes on from its last flush; a tape that
-is not the one it stored, or was cut or rewritten before that place, is refused. All sinks of one
-source share a lock, so that no second process writes what they write.
+is not the one it stored, or was cut or rewritten before that place, is refused. Sinks of one source
+share a lock: no second process writes what they write. `SourceSymbols` knows instruments' symbols.
 """
 
 import logging

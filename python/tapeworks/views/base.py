@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tapeworks.errors import ConfigError
+from tapeworks.source_symbols import SourceSymbols
 from tapeworks.stopping import Stop
 from tapeworks.views.config import ViewConfig
 from tapeworks.views.lake import Lake
 from tapeworks.views.lake_check import sources as lake_sources
-from tapeworks.views.tail import SourceTail
 
 SymbolsBySource = Mapping[str, tuple[str, ...]]
 
@@ -102,4 +102,4 @@ def choose_sources(sources: Sequence[str], known: Sequence[str], data: Path) -> 
 
 
 def _recorded_symbols(data: Path, source: str) -> tuple[str, ...]:
-    return tuple(sorted({symbol for symbol, _ in SourceTail(data, source).symbols().ids()}))
+    return tuple(sorted(set(SourceSymbols(data, source).names().values())))

@@ -6,16 +6,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from tapeworks import commits, lake
-from tapeworks._core import Symbols, TapeReader, kind_of
+from tapeworks._core import Symbols, TapeReader
 from tapeworks.commits import Commit, TopicReader
-from tapeworks.errors import QueryError, TapeRangeError
+from tapeworks.errors import QueryError
 from tapeworks.lake import Table
-from tapeworks.tape import check_place, open_tape
-from tapeworks.topics import NORMALIZED
+from tapeworks.source_symbols import READ_RECORDS, SourceSymbols, reader_behind
+from tapeworks.tape import open_tape
 
 TAIL_ROWS_MAX = 8_000_000
 TAIL_BYTES_MAX = 2 << 30
-READ_RECORDS = 262_144
 ATTEMPTS = 20
 
 
@@ -35,23 +34,12 @@ class SourceTail:
         self._data = data
         self._lake = data / "lake"
         self._source = source
-        self._symbols = Symbols()
-        self._symbols_at: int | None = None
+        self._symbols = SourceSymbols(data, source)
         self._topics: dict[str, TopicReader] = {}
 
     def symbols(self) -> Symbols:
         """Returns the symbols of all instruments that were ever defined, as of now."""
-        if self._symbols_at is None:
-            known = commits.load_symbols(self._lake, self._source)
-            if known is not None:
-                self._symbols.load(known.records())
-            self._symbols_at = self.committed(NORMALIZED)
-        reader = self.reader(NORMALIZED, self._symbols_at)
-        while reader is not None and (batch := reader.read(READ_RECORDS)) is not None:
-            if len(found := batch.select([kind_of("definition")])):
-                self._symbols.load(found)
-            self._symbols_at = reader.position
-        return self._symbols
+        return self._symbols.read()
 
     def tape(self, topic: str) -> TapeReader | None:
         """Opens a tape; none if there is none.
@@ -72,21 +60,7 @@ class SourceTail:
         Raises:
             TapeReplacedError: it is not the tape that the lake was made from.
         """
-        reader = self.tape(topic)
-        if reader is None:
-            return None
-        commit = commits.read_commit(self._lake, self._source, topic)
-        if commit is not None:
-            check_place(reader, commit.place)
-        if offset >= reader.end:
-            # Nothing is behind the lake, which is what a quiet moment looks like.
-            return None
-        try:
-            reader.seek(offset)
-        except TapeRangeError as error:
-            # Behind retention the rows are in the lake; what a repair gave up is in the ledger.
-            reader.seek(max(error.first, reader.first))
-        return reader
+        return reader_behind(self._data, self._source, topic, offset)
 
     def part(self, table: Table, days: tuple[str, str] | None) -> Part:
         """Returns files and tail of `table` as of one instant; `days` bounds the files."""
