@@ -8,6 +8,7 @@ marked as `blocks.py` says.
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -170,6 +171,12 @@ def pages_of(paths: list[Path]) -> list[Path]:
     return found
 
 
+def seconds_recorded(page: Path) -> int:
+    """Returns how long the commands of `page` record: those that take long begin first."""
+    text = page.read_text(encoding="utf-8")
+    return sum(int(seconds) for seconds in re.findall(r"--seconds (\d+)", text))
+
+
 def main() -> int:
     """Runs the pages of the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -180,12 +187,11 @@ def main() -> int:
     pages = pages_of(given.pages)
     with tempfile.TemporaryDirectory(prefix="tapeworks-docs-") as folder:
         with ThreadPoolExecutor(PAGES_AT_ONCE) as pool:
-            places = [Path(folder) / str(number) for number in range(len(pages))]
-            started = [
-                pool.submit(check_page, page, given.demo, place, given.show)
-                for page, place in zip(pages, places, strict=True)
-            ]
-            reports = [one.result() for one in started]
+            started = {
+                page: pool.submit(check_page, page, given.demo, Path(folder) / str(at), given.show)
+                for at, page in enumerate(sorted(pages, key=seconds_recorded, reverse=True))
+            }
+            reports = [started[page].result() for page in pages]
     for report in reports:
         if report.run or report.failures:
             print(f"{report.page}: {report.run} blocks run, {report.seconds:.1f} s")
