@@ -141,7 +141,7 @@ def main(folder: Path) -> None:
         )
         start = "from tapeworks.cli import main; main()"
         subprocess.run(
-            [sys.executable, "-c", start, "up", "--config", settings, "--seconds", "5"],
+            [sys.executable, "-c", start, "up", "--config", settings, "--seconds", "8"],
             cwd=Path(__file__).parents[1],
             check=True,
         )
