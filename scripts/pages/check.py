@@ -23,7 +23,7 @@ from blocks import Block, PageError, read_blocks
 from compare import difference
 
 PAGES_AT_ONCE = 3
-BLOCK_SECONDS = 90
+BLOCK_SECONDS = 300
 SESSION = Path(__file__).with_name("session.py")
 ROOT = Path(__file__).resolve().parents[2]
 

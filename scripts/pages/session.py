@@ -7,7 +7,7 @@ import json
 import sys
 import traceback
 
-BLOCK_SECONDS = 90
+BLOCK_SECONDS = 300
 
 
 def main() -> None:
