@@ -21,6 +21,8 @@ from tapeworks import _core
         ("book_state", "empty", 0),
         ("blob_kind", "rest", 3),
         ("decode_reason", "raised", 13),
+        ("tape_kind", "blobs", 2),
+        ("touch", "crossed", 4),
     ],
 )
 def test_a_stored_number_never_changes(of: str, name: str, number: int):

@@ -4,6 +4,7 @@
 //! decoded here comes from a file that anything may have happened to, so nothing is believed
 //! before its checksum.
 
+use crate::numbered;
 use crate::record::blob::BlobHeader;
 use crate::record::Plain;
 
@@ -117,24 +118,20 @@ impl Frame {
     }
 }
 
-/// What the items of a tape are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u32)]
-pub enum TapeKind {
-    /// Records of `record.rs`.
-    Records = 1,
-    /// Blobs of `record/blob.rs`.
-    Blobs = 2,
+numbered! {
+    /// What the items of a tape are.
+    pub enum TapeKind {
+        /// Records of `record.rs`.
+        Records = 1, "records";
+        /// Blobs of `record/blob.rs`.
+        Blobs = 2, "blobs";
+    }
 }
 
 impl TapeKind {
     /// The kind with this number.
-    pub const fn from_number(number: u32) -> Option<Self> {
-        match number {
-            1 => Some(Self::Records),
-            2 => Some(Self::Blobs),
-            _ => None,
-        }
+    pub fn from_number(number: u32) -> Option<Self> {
+        u8::try_from(number).ok().and_then(|number| Self::try_from(number).ok())
     }
 
     /// The length of the item at the front of `bytes`, if it is whole.

@@ -48,7 +48,7 @@ pub trait Feed: Send {
 
     /// Appends to `out` what it remembers from one blob to the next, but for the instruments, which
     /// the caller keeps. A feed that remembers nothing else appends nothing.
-    fn snapshot(&self, _out: &mut Vec<u8>) {}
+    fn snapshot(&self, out: &mut Vec<u8>);
 
     /// Forgets everything, ids of instruments among it, but for what [`Feed::snapshot`] wrote.
     ///

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use tapeworks_core::book::{self, Distance, Excerpt, L2Book, Levels, Moment, Past, Touch};
+use tapeworks_core::book::{self, Distance, Excerpt, L2Book, Levels, Moment, Past};
 use tapeworks_core::processors::book_history::open_book_history;
 use tapeworks_core::record::{Channel, MarkerCode, Side, NONE};
 use tapeworks_core::{Descriptor, Reader};
@@ -21,16 +21,6 @@ fn side_named(name: &str) -> PyResult<Side> {
         "bid" => Ok(Side::Bid),
         "ask" => Ok(Side::Ask),
         _ => Err(PyValueError::new_err(format!("expected bid or ask, got {name:?}"))),
-    }
-}
-
-const fn touch_name(touch: Touch) -> &'static str {
-    match touch {
-        Touch::Empty => "empty",
-        Touch::OneSided => "one_sided",
-        Touch::Open => "open",
-        Touch::Locked => "locked",
-        Touch::Crossed => "crossed",
     }
 }
 
@@ -122,7 +112,7 @@ impl Book {
     /// How the best prices stand: `empty`, `one_sided`, `open`, `locked` or `crossed`.
     #[getter]
     fn state(&self) -> &'static str {
-        touch_name(self.inner.touch())
+        self.inner.touch().name()
     }
 
     /// When its last update happened, by the venue's clock, in ns.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use tapeworks_core::book::Touch;
 use tapeworks_core::record::{
     self, BlobKind, Channel, GapCause, GapState, Kind, MarkerCode, Side, SubscriptionState,
     SyncState,
 };
-use tapeworks_core::{DecodeReason, FeedId};
+use tapeworks_core::{DecodeReason, FeedId, TapeKind};
 
 /// Each enum whose numbers are stored, and the names of its numbers.
 const ENUMS: &[(&str, &[&str])] = &[
@@ -23,6 +24,8 @@ const ENUMS: &[(&str, &[&str])] = &[
     ("subscription_state", SubscriptionState::NAMES),
     ("blob_kind", BlobKind::NAMES),
     ("decode_reason", DecodeReason::NAMES),
+    ("tape_kind", TapeKind::NAMES),
+    ("touch", Touch::NAMES),
 ];
 
 /// The stored numbers of one enum, by name: `channel`, `marker_code`, `gap_cause` and so on.

@@ -16,18 +16,8 @@ use crate::errors::to_python;
 use crate::record::Records;
 
 fn kind_named(name: &str) -> PyResult<TapeKind> {
-    match name {
-        "records" => Ok(TapeKind::Records),
-        "blobs" => Ok(TapeKind::Blobs),
-        _ => Err(PyValueError::new_err(format!("expected records or blobs, got {name:?}"))),
-    }
-}
-
-pub(crate) const fn kind_name(kind: TapeKind) -> &'static str {
-    match kind {
-        TapeKind::Records => "records",
-        TapeKind::Blobs => "blobs",
-    }
+    TapeKind::from_name(name)
+        .ok_or_else(|| PyValueError::new_err(format!("expected records or blobs, got {name:?}")))
 }
 
 fn durability_named(name: &str, interval_ms: u32) -> PyResult<Durability> {
@@ -45,10 +35,9 @@ fn durability_named(name: &str, interval_ms: u32) -> PyResult<Durability> {
 ///
 /// The core trusts what it appends, since it makes that itself; what comes from Python it does not.
 fn measure(kind: TapeKind, bytes: &[u8]) -> Result<(u32, i64), Error> {
-    let (count, ts_recv) = match kind {
-        TapeKind::Records => records::check_layout(bytes)?,
-        TapeKind::Blobs => blob::check_layout(bytes)?,
-    };
+    let is_blobs = kind == TapeKind::Blobs;
+    let check = if is_blobs { blob::check_layout } else { records::check_layout };
+    let (count, ts_recv) = check(bytes)?;
     let count = u32::try_from(count)
         .map_err(|_| Error::invalid(format!("expected less than 2^32 items, got {count}")))?;
     Ok((count, ts_recv))
@@ -281,8 +270,8 @@ impl TapeReader {
         Err(PyValueError::new_err(format!(
             "{} holds {}, expected {}",
             self.inner.path().display(),
-            kind_name(self.inner.kind()),
-            kind_name(kind)
+            self.inner.kind().name(),
+            kind.name()
         )))
     }
 }
@@ -450,7 +439,7 @@ impl TapeReader {
     /// What the items are: `records` or `blobs`.
     #[getter]
     fn kind(&self) -> &'static str {
-        kind_name(self.inner.kind())
+        self.inner.kind().name()
     }
 
     /// Offset of the next item to be read.

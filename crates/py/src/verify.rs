@@ -7,7 +7,6 @@ use pyo3::types::PyDict;
 use tapeworks_core::tape;
 
 use crate::errors::to_python;
-use crate::tape::kind_name;
 
 /// Reads all of the tape at `path` and says what it holds and what is wrong with it.
 ///
@@ -22,7 +21,7 @@ fn verify<'py>(
     let expected = expect.map(str::parse).transpose().map_err(to_python)?;
     let report = py.allow_threads(|| tape::verify_against(&path, expected)).map_err(to_python)?;
     let found = PyDict::new(py);
-    found.set_item("kind", kind_name(report.kind))?;
+    found.set_item("kind", report.kind.name())?;
     found.set_item("id", report.id.map(|id| id.to_string()))?;
     found.set_item("origin", report.origin.map(|id| id.to_string()))?;
     found.set_item("segments", report.segments)?;

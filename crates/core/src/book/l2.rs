@@ -4,22 +4,23 @@
 //! the best ask, [`L2Book::touch`] says so, and nothing is repaired.
 
 use super::ladder::{Ladder, Levels, PriceLevel};
+use crate::numbered;
 use crate::record::Side;
 
-/// How the two best prices stand to each other. The numbers are stable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Touch {
-    /// No price on either side.
-    Empty = 0,
-    /// Prices on one side only.
-    OneSided = 1,
-    /// The best bid is below the best ask.
-    Open = 2,
-    /// The best bid equals the best ask.
-    Locked = 3,
-    /// The best bid is above the best ask.
-    Crossed = 4,
+numbered! {
+    /// How the two best prices stand to each other.
+    pub enum Touch {
+        /// No price on either side.
+        Empty = 0, "empty";
+        /// Prices on one side only.
+        OneSided = 1, "one_sided";
+        /// The best bid is below the best ask.
+        Open = 2, "open";
+        /// The best bid equals the best ask.
+        Locked = 3, "locked";
+        /// The best bid is above the best ask.
+        Crossed = 4, "crossed";
+    }
 }
 
 /// How far from the middle of the touch a level may stand.

@@ -185,6 +185,9 @@ impl Feed for Binance {
         self.encode_payload(event, instruments, out)
     }
 
+    // The caches follow from the instruments, which the caller keeps.
+    fn snapshot(&self, _: &mut Vec<u8>) {}
+
     fn restore(&mut self, state: &[u8]) -> Result<()> {
         if !state.is_empty() {
             return Err(Error::invalid("expected no state of this feed: it keeps none"));

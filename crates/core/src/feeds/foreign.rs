@@ -37,6 +37,8 @@ impl Feed for Unknown {
         Err(Self::refusal())
     }
 
+    fn snapshot(&self, _: &mut Vec<u8>) {}
+
     fn restore(&mut self, _: &[u8]) -> Result<()> {
         Err(Self::refusal())
     }
