@@ -80,7 +80,20 @@ def config() -> str:
             parts.append(f"{about}\n\n")
         parts.append("| setting | type | default | meaning |\n|---|---|---|---|\n")
         parts += _rows(target, written[section])
+    optional = "\n\n".join(_optional_tables(EXAMPLE.read_text(encoding="utf-8")))
+    parts.append(f"\n## Tables that you may add\n\n```toml\n{optional}\n```\n")
     return "".join(parts)
+
+
+def _optional_tables(text: str) -> list[str]:
+    """Returns the paragraphs of the example that show a table that is commented out."""
+    paragraphs = [one.strip() for one in text.split("\n\n")]
+    shown = [f"# [{section}]" for section in SECTIONS]
+    return [
+        one
+        for one in paragraphs
+        if re.search(r"^# \[", one, re.MULTILINE) and not any(head in one for head in shown)
+    ]
 
 
 def _rows(target: type, written: dict[str, str]) -> Iterator[str]:

@@ -34,6 +34,7 @@ def test_every_setting_is_on_its_page_with_its_default_and_meaning():
         for field in dataclasses.fields(target):
             assert not section or field.metadata.get("inline") or field.name in names
     assert all(len(row) == 4 and row[3].strip("| ") for row in rows)
+    assert "# [processors.large]" in page
 
 
 def test_every_public_name_and_error_is_in_the_reference():
