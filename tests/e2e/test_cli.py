@@ -76,13 +76,16 @@ def test_query_in_every_format(recorded: Any):
 
 
 def test_book_then_and_now(recorded: Any):
-    # The recorder has ended, so there is no book now; the message names the instant to ask for,
-    # and what shows the last one.
-    line = recorded.refuse("book", "BTCUSDT", code=1)
-    assert "the recording ended at" in line
-    when = line.rpartition(", of ")[2]
-    last = recorded.answer("book", "BTCUSDT", "--last", "--levels", 3, "--format", "json")
-    assert last["ts_event"] == when
+    # The recorder has ended, so the newest book is the last one, which says so.
+    process = recorded.start("book", "BTCUSDT")
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "the recording ended at" in told
+    when = told.strip().rpartition(", of ")[2]
+    for words in ((), ("--last",)):
+        newest = recorded.answer("book", "BTCUSDT", *words, "--levels", 3, "--format", "json")
+        assert newest["ts_event"] == when
+        assert newest["notice"] in told
     assert "expected an instant up to" in recorded.refuse(
         "book", "BTCUSDT", "--at", "2100-01-01", code=1
     )

@@ -52,6 +52,11 @@ def test_book_is_that_of_the_instant(recorded):
     changed = lake.book("BTC-USDT", START + 2 * SECOND)
     assert changed.top(1)[0] == [(Decimal(55), Decimal("3E-8"))]
     assert changed.sequence == 8
+    assert (changed.mid, changed.spread) == (Decimal("57.5"), Decimal(5))
+    assert changed.to_polars()["price"].to_list() == [55.0, 50.0, 60.0]
+    exact = [Decimal("3E-8"), Decimal("3E-8"), Decimal("4E-8")]
+    assert changed.to_polars(decimals=True)["size"].to_list() == exact
+    assert changed.to_pandas()["size_"].tolist() == [3e-8, 3e-8, 4e-8]
     assert lake.book("BTCUSDT", START + 2 * SECOND, clock="receipt").sequence == 7
     assert lake.book("BTCUSDT", START + 2 * SECOND + 5, clock="receipt").sequence == 8
     assert "bid" in repr(first)
@@ -154,7 +159,7 @@ def test_a_book_of_a_venue_that_is_ahead_is_known(spine, recorded, maker):
         lake.book("BTCUSDT", START + 5 * SECOND + 1)
 
 
-def test_after_the_end_of_a_recording_the_last_book_is_shown_if_asked_for(recorded, maker):
+def test_after_the_end_of_a_recording_the_newest_book_is_the_last_verified_one(recorded, maker):
     # A recording that ends takes its books with it: that is no loss.
     lake = tw.open(recorded.path)
     ends = maker.rows("marker", 1, instrument=1, channel=4, code=10)
@@ -172,16 +177,19 @@ def test_after_the_end_of_a_recording_the_last_book_is_shown_if_asked_for(record
     spine.append(ends, "market-data.book")
     spine.close()
     lake = tw.open(recorded.path)
-    with pytest.raises(
-        QueryError,
-        match=r"the recording ended at 2023-11-17T23:00:02\.000000500Z; `--last` .*"
-        r"of 2023-11-17T23:00:02Z",
-    ):
-        lake.book("BTCUSDT", source="binance-usdm")
+    # The newest is the last that was verified, and says so; of an instant after it there is none.
+    told = "the recording ended at 2023-11-17T23:00:02.000000500Z: this is the last verified book"
+    newest = lake.book("BTCUSDT", source="binance-usdm")
+    assert newest.sequence == 8
+    assert newest.notice == f"{told}, of 2023-11-17T23:00:02Z"
+    assert newest.notice in repr(newest)
+    with pytest.raises(QueryError, match=r"ended at 2023-11-17T23:00:02\.000000500Z; `--last`"):
+        lake.book("BTCUSDT", START + 2 * SECOND + 500, source="binance-usdm")
     assert lake.book("BTCUSDT", source="binance-usdm", last=True).sequence == 8
     # Where it was verified, it is that of the instant; where it never was, there is none.
     at = START + SECOND + SECOND // 2
-    assert lake.book("BTCUSDT", at, source="binance-usdm", last=True).sequence == 7
+    before = lake.book("BTCUSDT", at, source="binance-usdm", last=True)
+    assert (before.sequence, before.notice) == (7, None)
     with pytest.raises(QueryError, match="not verified"):
         lake.book("ETHUSDT", source="binance-usdm", last=True)
     assert lake.book("BTCUSDT", source="binance-spot", last=True).sequence == 8
@@ -209,7 +217,8 @@ def test_a_book_whose_line_is_down_is_not_that_of_now(recorded, maker):
     for at in (None, START + 3 * SECOND):
         with pytest.raises(QueryError, match=down):
             lake.book("BTCUSDT", at, **usdm)
-        assert lake.book("BTCUSDT", at, last=True, **usdm).sequence == 8
+        shown = lake.book("BTCUSDT", at, last=True, **usdm)
+        assert (shown.sequence, shown.notice is None) == (8, False)
     assert lake.book("BTCUSDT", START + 2 * SECOND, **usdm).sequence == 8
     # Back with a loss: between, nobody knows. Back with ids that go on: nothing was missed.
     gap["state"] = states["closed"]

@@ -102,3 +102,23 @@ def test_tables_without_flags_can_be_joined(read_at_once, spine, maker):
     first, second = [[Decimal(number).scaleb(-9)] for number in (2, 5)]
     # Five trades have each second.
     assert tops == [None] * 15 + [first] * 15 + [second] * 20
+
+
+def test_trades_and_quotes_are_side_by_side(read_at_once):
+    # As `asof` joins them, with the names that one looks for, and what is missing of both.
+    lake = read_at_once
+    joined = lake.asof("trades", "quotes").to_arrow()
+    found = lake.trades_and_quotes("BTCUSDT")
+    for name in ("bid_price", "bid_size", "ask_price", "ask_size"):
+        assert found[name] == joined[f"quotes_{name}"]
+    for name in ("price", "size", "ts_recv_ns", "tape_offset"):
+        assert found[name] == joined[name]
+    assert found["quote_ts_recv"] == joined["quotes_ts_recv"]
+    assert not [name for name in found.columns if name.startswith("quotes_")]
+    start, end = START + 2 * SECOND, START + 5 * SECOND
+    within = lake.trades_and_quotes("BTC-USDT", start, end)
+    assert list(within) == [
+        row for row in found if start <= row["ts_event"].timestamp() * SECOND < end
+    ]
+    assert 0 < len(within) < len(found)
+    assert "2023-11-17T23:00:02Z to 2023-11-17T23:00:05Z" in within.coverage().summary()[0]

@@ -8,7 +8,7 @@ from rich.table import Table
 from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption
-from tapeworks.cli.output import Format, as_json, text, write_result
+from tapeworks.cli.output import Format, as_json, note, text, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.views.books import BookAt
 from tapeworks.views.lake import Lake
@@ -22,7 +22,7 @@ app = Application()
 EXAMPLES = """\
 Examples:
   tape book BTCUSDT
-  tape book BTCUSDT --last      # after the end of a recording: as it was then
+  tape book BTCUSDT --last      # where it is not verified: the last one that was
   tape book BTCUSDT --at "2026-11-20 14:03:07.123" --levels 20
   tape book BTCUSDT --at 2026-11-20T14:03:07Z --format csv     # all levels
 """
@@ -51,6 +51,8 @@ def book(
     clock: Clock = "receipt" if receipt else "event"
     lake = open_lake(data)
     found = lake.book(symbol, at, source=source, clock=clock, last=last)
+    if found.notice is not None:
+        note(found.notice)
     if form is Format.TABLE:
         _show(found, levels, units_of(lake, found))
     elif form is Format.JSON:
@@ -68,6 +70,7 @@ def _facts(found: BookAt) -> dict[str, object]:
         "update": found.sequence,
         "ts_event": None if found.ts_event is None else format_time(found.ts_event),
         "ts_recv": None if found.ts_recv is None else format_time(found.ts_recv),
+        "notice": found.notice,
     }
 
 
@@ -101,7 +104,7 @@ def _show(found: BookAt, levels: int, units: tuple[str, str]) -> None:
             bar = "█" * max(1, round(BAR_COLUMNS * float(size / most)))
             table.add_row(f"[{color}]{side}[/]", text(price), text(size), f"[{color}]{bar}[/]")
     console.print(table)
-    if bids and asks:
-        spread, middle = asks[0][0] - bids[0][0], (asks[0][0] + bids[0][0]) / 2
+    spread, middle = found.spread, found.mid
+    if spread is not None and middle:
         amount = f"{text(spread)} {units[0]}".rstrip()
         console.print(f"spread {amount} ({spread / middle * 10_000:.3g} basis points)")

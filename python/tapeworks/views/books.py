@@ -1,10 +1,12 @@
 """Order books of the past: the verified book of a symbol at any instant."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
@@ -14,8 +16,13 @@ from tapeworks.tape import open_tape
 from tapeworks.topics import BOOK
 from tapeworks.views.past_books import Clock, PastBooks
 from tapeworks.views.reach import derived_until, first_receipt, newest_receipt
+from tapeworks.views.result import Result
 from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
 
 PRICE_PLACES = 9
 SIZE_PLACES = 8
@@ -32,12 +39,21 @@ ENDED = "empty"
 class BookAt:
     """The book of one symbol at one instant. Prices and sizes are exact decimals."""
 
-    def __init__(self, book: Book, symbol: str, source: str, origin: Origin = "tape") -> None:
+    def __init__(
+        self,
+        book: Book,
+        symbol: str,
+        source: str,
+        origin: Origin = "tape",
+        notice: str | None = None,
+    ) -> None:
         self.native = book
         self.symbol = symbol
         self.source = source
         self.origin = origin
         """What it was rebuilt from: the book tape, or the lake where the tape begins later."""
+        self.notice = notice
+        """Why the book is older than the instant that was asked for; none where it is not."""
 
     @property
     def bids(self) -> list[tuple[Decimal, Decimal]]:
@@ -63,6 +79,22 @@ class BookAt:
     def ts_recv(self) -> int | None:
         """When it was received, in ns."""
         return self.native.ts_recv
+
+    @property
+    def mid(self) -> Decimal | None:
+        """The middle of best bid and best ask, exact; none where a side is empty."""
+        best = self._best()
+        return None if best is None else (best[0] + best[1]) / 2
+
+    @property
+    def spread(self) -> Decimal | None:
+        """Best ask minus best bid, exact; none where a side is empty."""
+        best = self._best()
+        return None if best is None else best[1] - best[0]
+
+    def _best(self) -> tuple[Decimal, Decimal] | None:
+        bids, asks = self.top(1)
+        return (bids[0][0], asks[0][0]) if bids and asks else None
 
     def top(
         self, count: int = 10
@@ -123,12 +155,32 @@ class BookAt:
         ]
         return pa.table(columns, schema=pa.schema(types))
 
+    def to_polars(self, *, decimals: bool = False) -> polars.DataFrame:
+        """Returns the same columns as a frame of Polars, as `Result.to_polars` does.
+
+        Raises:
+            QueryError: Polars is not installed.
+        """
+        return self._result().to_polars(decimals=decimals)
+
+    def to_pandas(self, *, decimals: bool = False) -> pandas.DataFrame:
+        """Returns the same columns as a frame of pandas, in which `size` is called `size_`.
+
+        Raises:
+            QueryError: pandas is not installed.
+        """
+        return self._result().to_pandas(decimals=decimals)
+
+    def _result(self) -> Result:
+        return Result(self.to_arrow(), f"book {self.symbol}")
+
     def __repr__(self) -> str:
         bids, asks = self.top(LEVELS_SHOWN)
         when = "" if self.ts_event is None else f" at {format_time(self.ts_event)}"
         lines = [
             f"{self.symbol} of {self.source}{when}, update {self.sequence}, from the {self.origin}"
         ]
+        lines += [] if self.notice is None else [f"  {self.notice}"]
         lines += [f"  ask {_plain(price):>20} {_plain(size):>20}" for price, size in asks[::-1]]
         lines += [f"  bid {_plain(price):>20} {_plain(size):>20}" for price, size in bids]
         return "\n".join(lines)
@@ -162,6 +214,8 @@ class Books:
     ) -> BookAt:
         """Returns the book of `symbol` as of `at`, or now; with `last` the last one up to then.
 
+        Of now, after the end of a recording, it is the last one, which says so.
+
         Raises:
             QueryError: there is no book tape, the book was not verified at that instant, or nothing
                 was received yet that says whether it was.
@@ -180,8 +234,9 @@ class Books:
         _check_known(source, at, known, clock, refusals)
         since = refusals[0].ts_event if refusals else None
         before, origin = self._last(past, source, symbol, ids[-1], since) if ids else (None, "tape")
-        if last and before is not None:
-            return BookAt(before, symbol, source, origin)
+        has_ended = at is None and bool(refusals) and refusals[0].state == ENDED
+        if before is not None and (last or has_ended):
+            return BookAt(before, symbol, source, origin, _notice(at, refusals, before))
         began = first_receipt(tail)
         if since is None and at is not None and began is not None and at < began:
             raise QueryError(
@@ -300,6 +355,15 @@ def outage(last: BookAt, since: int, at: int | None) -> QueryError:
         f"{format_time(since)}; `--last` (last=True) shows the last verified one, of "
         f"{format_time(shown or 0)}"
     )
+
+
+def _notice(at: int | None, refusals: Sequence[Unverified | Refused], last: Book) -> str:
+    """Returns why the book that is shown is that of an earlier instant."""
+    state, since = refusals[0].state, refusals[0].ts_event
+    why = "the recording ended" if state == ENDED else f"the book is {state}"
+    when = "" if since is None else f" {'at' if state == ENDED else 'since'} {format_time(since)}"
+    shown = last.ts_recv if last.ts_event is None else last.ts_event
+    return f"{why}{when}: this is the last verified book, of {format_time(shown or 0)}"
 
 
 def _refusal(

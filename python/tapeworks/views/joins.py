@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapeworks.errors import QueryError
-from tapeworks.lake import column_of
+from tapeworks.lake import TABLES, column_of
 from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.opened import Opened, Symbols
 from tapeworks.views.past_books import Clock
@@ -13,6 +13,7 @@ from tapeworks.views.times import TimeLike
 
 # Flag of a record whose venue sent no event time.
 NO_EVENT_TIME = 128
+BOTH = (*TABLES["trades"].channels, *TABLES["quotes"].channels)
 # A kind of record of a source has an event time, or it has not: a few rows tell.
 CLOCK_ROWS = 1_000
 
@@ -85,22 +86,69 @@ class Joins(Opened):
         if clock is None:
             clocks = {self.clock(left, right, source=name) for name in chosen.sources}
             clock = "receipt" if "ts_recv" in clocks else "event"
-        time = time_condition(f"l.{time_of(left)}", first, last)
-        where = " and ".join(["true", *time])
+        where = [chosen.condition(), *time_condition(time_of(left), first, last)]
         before = "l.instant > r.instant"
         if clock == "receipt" and table_of(left).topic == table_of(right).topic:
             before = f"(l.instant, l.tape_offset) > (r.instant, r.{right}_tape_offset)"
         column = "ts_recv" if clock == "receipt" else "ts_event"
         sql = (
             "select l.* exclude (date, instant), r.* exclude (venue, symbol, instant) from "
-            f"(select *, {_instant(left, column)} from {left} where {chosen.condition()}) l asof "
+            f"(select *, {_instant(left, column)} from {left} where {' and '.join(where)}) l asof "
             f"left join (select columns(* exclude (venue, symbol, date)) as '{right}_\\0', venue, "
             f"symbol, {_instant(right, column)} from {right} where {chosen.condition()}) r "
             f"on l.venue = r.venue and l.symbol = r.symbol and {before} "
-            f"where {where} order by l.instant, l.tape_offset"
+            "order by l.instant, l.tape_offset"
         )
         found = self._engine.run(sql, [left, right], Scope(chosen.sources))
         return Result(found, f"{left} with {right}")
+
+    def trades_and_quotes(
+        self,
+        symbols: Symbols | None = None,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        *,
+        source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
+        clock: Clock | None = None,
+    ) -> Result:
+        """Returns trades, each with the best bid and offer that stood right before it.
+
+        The columns of `trades`, and `bid_price`, `bid_size`, `ask_price`, `ask_size` of the quote,
+        which are null before the first one; `quote_ts_event` and `quote_ts_recv` are its times. No
+        trade meets a quote that came after it: by the clock that both share, as `asof` says, or
+        by `clock`. Coverage is that of trades and quotes.
+
+        Raises:
+            QueryError: as for `trades`.
+        """
+        joined = self.asof(
+            "trades",
+            "quotes",
+            symbols,
+            start,
+            end,
+            source=source,
+            exchange=exchange,
+            product=product,
+            clock=clock,
+        ).to_arrow()
+        # Prices and sizes say what they are; times must not be taken for those of the trade.
+        names = {
+            name: name.replace("quotes_ts_", "quote_ts_").removeprefix("quotes_")
+            for name in joined.column_names
+        }
+        dropped = [f"quotes_{name}" for name in ("sequence", "flags", "tape_offset")]
+        found = joined.drop_columns(dropped)
+        found = found.rename_columns([names[name] for name in found.column_names])
+        chosen = self._instruments.choose(symbols, source, exchange, product)
+        span = parse_range(start, end)
+        return Result(
+            found,
+            " ".join(["trades and quotes", *chosen.names]),
+            lambda: self._ledger.coverage(chosen, *span, BOTH),
+        )
 
 
 def _instant(table: str, field: str) -> str:

@@ -24,10 +24,7 @@ from tapeworks.views.query import Params, Scope, check_table, tables_in
 from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result
 from tapeworks.views.scan import Scans
-from tapeworks.views.times import (
-    TimeLike,
-    parse_time,
-)
+from tapeworks.views.times import TimeLike, format_time, parse_time
 
 NS_PER_MS = 1_000_000
 
@@ -143,8 +140,9 @@ class Lake(Bars, Joins, Live, Scans):
     ) -> BookAt:
         """Returns the verified book of `symbol` as of `at` (up to and with that ns), or the newest.
 
-        `clock` says whose time `at` is: the venue's (`event`) or this host's (`receipt`). With
-        `last`, where it was not verified then, the last one that was, as after a recording's end.
+        `clock` says whose time `at` is: the venue's (`event`) or this host's (`receipt`). After the
+        end of a recording the newest is the last verified one; with `last` it is so wherever none
+        was verified at that instant. Its `notice` then says why it is that of an earlier one.
 
         Raises:
             QueryError: the book was not verified at that instant, and the message says since when;
@@ -155,9 +153,11 @@ class Lake(Bars, Joins, Live, Scans):
         tail = self._engine.tail(candidate)
         ids = [number for found, number in tail.symbols().ids() if found == name]
         book = self._books.at(tail, candidate, name, ids, ts, clock, last)
-        since = None if last else self._ledger.down_since(candidate, name, ts)
-        if since is not None:
+        since = None if book.notice else self._ledger.down_since(candidate, name, ts)
+        if since is not None and not last:
             raise outage(book, since, ts)
+        if since is not None:
+            book.notice = f"its line is down since {format_time(since)}: this is the last verified"
         return book
 
     def instruments(
