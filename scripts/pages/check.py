@@ -58,14 +58,13 @@ class Page:
 
     def close(self) -> None:
         """Ends what blocks left running."""
-        if self._python is not None and self._python.stdin is not None:
-            self._python.stdin.close()
-            self._python.wait(10)
         for group in self._groups:
             try:
                 os.killpg(group, signal.SIGTERM)
             except ProcessLookupError:
                 continue
+        if self._python is not None:
+            self._python.communicate()
 
     def _execute(self, words: list[str]) -> tuple[str, bool]:
         # A file, not a pipe: a server that a block starts holds it open, and nobody waits for it.
