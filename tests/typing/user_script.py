@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, assert_type
 
+import duckdb
 import numpy as np
 import polars as pl
 
@@ -26,6 +27,8 @@ def answers(lake: tw.Lake) -> list[tw.Result]:
         lake.ticks("BTCUSDT", 1_709_251_200_000_000_000),
         lake.bars("BTCUSDT", interval="1m"),
         lake.bars("BTCUSDT", interval=timedelta(seconds=1), partial=True),
+        lake.bars("BTCUSDT", volume="12.5"),
+        lake.trades_and_quotes("BTCUSDT"),
         lake.snapshots("BTCUSDT"),
         lake.rows("marks", "BTCUSDT"),
         lake.asof("trades", "quotes", "BTCUSDT", clock="receipt"),
@@ -34,6 +37,7 @@ def answers(lake: tw.Lake) -> list[tw.Result]:
         lake.contents(),
         lake.dead_letters(),
         lake.sql("select count(*) as n from trades"),
+        lake.sql("select count(*) as n from trades where symbol = ?", ["BTCUSDT"]),
     ]
 
 
@@ -66,6 +70,8 @@ def spread(lake: tw.Lake) -> Decimal:
         raise SystemExit(str(error)) from error
     assert_type(book, tw.BookAt)
     assert_type(book.ts_event, int | None)
+    assert_type(book.mid, Decimal | None)
+    assert_type(book.to_polars(), pl.DataFrame)
     bids, asks = book.top(5)
     assert_type(bids, list[tuple[Decimal, Decimal]])
     return asks[0][0] - bids[0][0]
@@ -83,6 +89,34 @@ def replayed(lake: tw.Lake) -> int:
     return total
 
 
+def followed(lake: tw.Lake) -> int:
+    """Takes what comes, until ten records came."""
+    total = 0
+    with lake.follow("BTCUSDT", kinds=["trades"], offset=0) as follow:
+        for batch in follow:
+            assert_type(batch, tw.Batch)
+            total += len(batch)
+            if total > 10:
+                break
+        assert_type(follow.position, dict[str, dict[str, int | str | None]])
+    return total
+
+
+async def awaited(follow: tw.Follow) -> int:
+    """Takes what comes, without blocking others."""
+    return sum([len(batch) async for batch in follow])
+
+
+def scanned(lake: tw.Lake) -> pl.DataFrame:
+    """Lets other libraries read a table."""
+    scan = lake.scan("trades", "BTCUSDT")
+    assert_type(scan, tw.Scan)
+    assert_type(scan.lazy(), pl.LazyFrame)
+    connection = lake.connect()
+    assert_type(connection, duckdb.DuckDBPyConnection)
+    return scan.lazy().filter(pl.col("price") > 1).collect()
+
+
 lake = tw.open("demo", external_access=False)
 print([list(shapes(result)) for result in answers(lake)])
-print(completeness(lake), spread(lake), replayed(lake))
+print(completeness(lake), spread(lake), replayed(lake), followed(lake), scanned(lake))
