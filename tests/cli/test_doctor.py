@@ -30,7 +30,7 @@ def doctor(cwd: Path, **environment: str) -> tuple[int, dict[str, dict[str, str]
 
 def test_everything_is_looked_at(tmp_path: Path):
     # The list of the help text: clock, disk, limits, ports, settings, versions.
-    code, findings = doctor(tmp_path, **CLOSED)
+    code, findings = doctor(tmp_path, TAPEWORKS_VIEWS__METRICS__PORT="0", **CLOSED)
     wanted = {"settings", "versions", "processors", "memory", "clock sync", "clock steady"}
     wanted |= {
         "disk sync",
@@ -44,6 +44,7 @@ def test_everything_is_looked_at(tmp_path: Path):
     assert set(findings) == wanted
     assert code == (1 if any(found["state"] == "fail" for found in findings.values()) else 0)
     assert findings["settings"]["state"] == "ok"
+    assert "; sinks parquet; views metrics; data in" in findings["settings"]["found"]
 
 
 def test_trouble_comes_with_advice(tmp_path: Path):

@@ -211,6 +211,10 @@ def test_wrong_job_is_one_clear_error(name, error, told, data: Path):
     # Whether it cannot be found, is none, or breaks its contract.
     with pytest.raises(error, match=told):
         run(name, data)
+    if error is ConfigError:
+        # Also where nothing is recorded: it is told first.
+        with pytest.raises(error, match=told):
+            run(name, data / "nowhere")
 
 
 def test_jobs_that_write_are_refused_beside_what_writes(data: Path):

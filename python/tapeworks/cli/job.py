@@ -78,9 +78,10 @@ def run_named(
     Raises:
         ConfigError: there is no such job, or a setting is wrong.
     """
-    settings = replace(load_written(config), data=recorded(data))
+    settings = load_written(config)
     found, key = _resolve(read_settings(config).table("jobs"), name, given)
     kind = load_member("job", found.kind)
+    settings = replace(settings, data=recorded(data))
     stop = Stop()
     if not kind.is_resumable:
         _StopOnSignals(stop).install()
