@@ -6,7 +6,9 @@ later, or under load much later. The counts tell, where a pause would guess.
 
 import contextlib
 import json
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,22 @@ def told(data: Path, source: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((data / "state" / source / "recorder.json").read_text())
         return found
     return {}
+
+
+def records_all(data: Path, pid: int | None = None, source: str = "binance-spot") -> bool:
+    """Whether the recorder of a source, or `pid` alone, says that it records all it was asked."""
+    state = told(data, source)
+    is_meant = bool(state) and pid in (None, state.get("pid"))
+    return is_meant and state.get("outcome", {}).get("verdict") == "all"
+
+
+def wait(what: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 60) -> None:
+    """Waits until something is so, while a process goes on."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def wait_until_recorded(simulator: Simulator, data: Path, source: str) -> None:

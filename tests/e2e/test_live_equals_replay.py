@@ -24,17 +24,17 @@ pytestmark = pytest.mark.timeout(180)
 
 PRODUCTS = ("spot", "usdm")
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
-DURATION_S = 8
+DURATION_S = 5
 FAULTS: list[dict[str, object]] = [
-    {"kind": "drop", "at_s": 2.0, "stream": "btcusdt@trade", "count": 5},
-    {"kind": "drop", "at_s": 2.5, "stream": "ethusdt@depth*", "count": 2},
-    {"kind": "malformed", "at_s": 3.0, "stream": "ethusdt@trade", "count": 3},
-    {"kind": "duplicate", "at_s": 3.2, "stream": "btcusdt@bookTicker", "count": 4},
-    {"kind": "reorder", "at_s": 3.5, "stream": "btcusdt@depth*", "count": 2},
-    {"kind": "delay", "at_s": 4.0, "stream": "btcusdt@trade", "connection": 1, "duration_s": 0.5},
-    {"kind": "cut", "at_s": 4.5, "connection": 1},
-    {"kind": "cut", "at_s": 5.5},
-    {"kind": "gap", "at_s": 6.5, "stream": "ethusdt@trade", "count": 7},
+    {"kind": "drop", "at_s": 1.2, "stream": "btcusdt@trade", "count": 5},
+    {"kind": "drop", "at_s": 1.5, "stream": "ethusdt@depth*", "count": 2},
+    {"kind": "malformed", "at_s": 1.8, "stream": "ethusdt@trade", "count": 3},
+    {"kind": "duplicate", "at_s": 2.0, "stream": "btcusdt@bookTicker", "count": 4},
+    {"kind": "reorder", "at_s": 2.2, "stream": "btcusdt@depth*", "count": 2},
+    {"kind": "delay", "at_s": 2.5, "stream": "btcusdt@trade", "connection": 1, "duration_s": 0.5},
+    {"kind": "cut", "at_s": 3.0, "connection": 1},
+    {"kind": "cut", "at_s": 3.5},
+    {"kind": "gap", "at_s": 4.2, "stream": "ethusdt@trade", "count": 7},
 ]
 
 
@@ -60,7 +60,7 @@ def live(command: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactor
     tape = command(tmp_path_factory.mktemp("live"))
     plan = tape.folder / "faults.json"
     plan.write_text(json.dumps(FAULTS))
-    shared = ["--symbols", *SYMBOLS, "--duration", str(DURATION_S), "--wait", "--settle", "2"]
+    shared = ["--symbols", *SYMBOLS, "--duration", str(DURATION_S), "--wait", "--settle", "1"]
     shared += ["--rate", "400", "--levels", "200", "--faults", str(plan)]
     with (
         start_simulator(*shared, "--product", "spot", "--seed", "3") as spot,

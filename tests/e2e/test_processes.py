@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.arrivals import told
+from tests.arrivals import records_all, wait
 
 from conftest import check_exact
 from tapeworks.simulators import Simulator, start_simulator
@@ -53,24 +53,10 @@ def up(exchange: Simulator, tape: Any) -> Callable[..., "subprocess.Popen[str]"]
     return start
 
 
-def wait(what: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def workers(folder: Path) -> dict[str, Any]:
     """What the supervisor says of its workers, by name."""
     [told] = (folder / "data" / "run").glob("*/supervisor.json")
     return {worker["name"]: worker for worker in json.loads(told.read_text())["workers"]}
-
-
-def records_all(data: Path, pid: int) -> bool:
-    """Whether the recorder `pid` says that it records all that was asked for."""
-    state = told(data, "binance-spot")
-    return state.get("pid") == pid and state["outcome"]["verdict"] == "all"
 
 
 def is_running(pid: int) -> bool:
@@ -108,8 +94,9 @@ def test_data_lies_beside_the_settings_wherever_it_is_started(exchange: Simulato
         f'[feeds.binance-spot]\nsymbols = ["BTCUSDT"]\nws_url = "{exchange.ws_url}"\n'
         f'rest_url = "{exchange.rest_url}"\n'
     )
-    tape.run("up", "--config", "etc/tapeworks.toml", "--seconds", 4, code=None)
-    assert (folder / "data" / "tape" / "binance-spot").is_dir()
+    process = tape.start("up", "--config", "etc/tapeworks.toml")
+    wait((folder / "data" / "tape" / "binance-spot").is_dir, process)
+    tape.interrupt(process)
     assert not (tape.folder / "data").exists()
 
 
@@ -141,7 +128,11 @@ def test_down_stops_a_worker_that_runs_alone(exchange: Simulator, tape: Any):
     _, errors = worker.communicate(timeout=20)
     # It recorded everything until it was stopped.
     assert worker.returncode == 0, errors
-    tape.run("record", "binance", "BTCUSDT", *urls, "--seconds", 5)
+    process = tape.start("record", "binance", "BTCUSDT", *urls)
+    data = tape.folder / "data"
+    wait(lambda: records_all(data) and not records_all(data, worker.pid), process)
+    _, errors = tape.interrupt(process)
+    assert process.returncode == 0, errors
 
 
 def test_down_of_a_folder_that_is_not_there(tape: Any):
@@ -172,11 +163,14 @@ def test_down_leaves_other_processes_alone(tape: Any):
 def test_worker_that_hangs_is_started_again_and_nothing_is_lost(up: Callable[..., Any], tape: Any):
     # Each kind is stopped with SIGSTOP, for good; the status tells of it, and the lake is exact.
     process = up("[supervisor]\nhang_ms = 2000\n")
-    for name in ("recorder-binance-spot", "derive-binance-spot", "sink-parquet"):
-        pid = workers(tape.folder)[name]["pid"]
-        os.kill(pid, signal.SIGSTOP)
-        wait(lambda name=name: workers(tape.folder)[name]["restarts"] == 1, process)
-        assert not is_running(pid)
+    # Two that know nothing of each other hang at once, the one between them by itself.
+    for names in (("recorder-binance-spot", "sink-parquet"), ("derive-binance-spot",)):
+        pids = {name: workers(tape.folder)[name]["pid"] for name in names}
+        for pid in pids.values():
+            os.kill(pid, signal.SIGSTOP)
+        for name, pid in pids.items():
+            wait(lambda name=name: workers(tape.folder)[name]["restarts"] == 1, process)
+            assert not is_running(pid)
     state = tape.answer("status", "--json")
     assert [worker["restarts"] for worker in state["workers"]] == [1, 1, 1]
     assert all("it hung" in worker["last"] for worker in state["workers"])
@@ -334,10 +328,10 @@ def test_password_of_a_proxy_is_nowhere(
     )
     name = "TAPEWORKS_FEEDS__BINANCE_SPOT__PROXY"
     monkeypatch.setenv(name, "http://user:hunter2@127.0.0.1:9")
-    process = tape.start("up", "--seconds", "6")
-    shown, errors = process.communicate(timeout=60)
+    process = tape.start("up")
+    log = tape.folder / "data" / "log" / "recorder-binance-spot.log"
+    wait(lambda: log.is_file() and "connect failed" in log.read_text(), process)
+    shown, errors = tape.interrupt(process)
     assert "hunter2" not in shown + errors + tape.run("config", "show")
     for path in (tape.folder / "data").rglob("*"):
         assert not path.is_file() or b"hunter2" not in path.read_bytes(), path
-    log = (tape.folder / "data" / "log" / "recorder-binance-spot.log").read_text()
-    assert "connect failed" in log

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from tests.arrivals import records_all, wait
 
 
 @pytest.fixture
@@ -38,7 +39,12 @@ def test_wrong_symbol_stops_the_recording_at_once(tape, start):
 def test_all_that_was_asked_for_is_told(tape, start):
     # A healthy venue: every stream spoke, every book is verified, exit code 0.
     simulator = start("--symbols", "BTCUSDT", "--rate", 200)
-    told = record(tape, simulator.ws_url, simulator.rest_url, seconds=10, code=0)
+    urls = ("--set", f"ws_url={simulator.ws_url}", "--set", f"rest_url={simulator.rest_url}")
+    process = tape.start("record", "binance", "BTCUSDT", *urls)
+    wait(lambda: records_all(tape.folder / "data"), process)
+    told, errors = tape.interrupt(process)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in told + errors
     assert "binance-spot: this run: 3 of 3 streams received data" in told
     assert "1 of 1 books verified" in told
 
@@ -77,8 +83,12 @@ def test_refused_feed_does_not_end_its_neighbour(tape, start):
         for name, symbol in (("good", "BTCUSDT"), ("bad", "NOSUCHUSDT"))
     )
     (tape.folder / "tapeworks.toml").write_text(feeds)
-    process = tape.start("up", "--seconds", 12)
-    out, errors = process.communicate(timeout=100)
+    process = tape.start("up")
+    data = tape.folder / "data"
+    log = data / "log" / "recorder-bad.log"
+    wait(lambda: log.is_file() and "Invalid symbol" in log.read_text(), process)
+    wait(lambda: records_all(data, source="good"), process)
+    out, errors = tape.interrupt(process)
     told = " ".join((out + errors).split())
     assert process.returncode == 3, told
     assert "good: this run: 3 of 3 streams received data" in told

@@ -5,10 +5,13 @@ import time
 from typing import Any
 
 import pytest
+from tests.arrivals import records_all, wait
 
 from tapeworks.simulators import start_simulator
 
 pytestmark = pytest.mark.timeout(180)
+
+TABLES = ("trades", "quotes", "bars")
 
 
 def test_source_that_is_renamed_is_derived_stored_and_queried(tape: Any):
@@ -20,7 +23,12 @@ def test_source_that_is_renamed_is_derived_stored_and_queried(tape: Any):
             f'ws_url = "{exchange.ws_url}"\nrest_url = "{exchange.rest_url}"\n'
         )
         assert "feed mine" in tape.run("config", "check")
-        shown = tape.run("up", "--seconds", "6")
+        process = tape.start("up")
+        lake = tape.folder / "data" / "lake"
+        wait(lambda: all((lake / table).is_dir() for table in TABLES), process)
+        wait(lambda: records_all(tape.folder / "data", source="mine"), process)
+        shown, errors = tape.interrupt(process)
+        assert process.returncode == 0, errors
     assert shown.splitlines()[-1].startswith("mine: ")
     data = tape.folder / "data"
     assert [path.name for path in (data / "tape").iterdir()] == ["mine"]
@@ -28,7 +36,7 @@ def test_source_that_is_renamed_is_derived_stored_and_queried(tape: Any):
     topics = {path.name for path in (data / "tape" / "mine").iterdir()}
     assert topics >= {"market-data.raw", "market-data.book", "market-data.bars"}
     sql = "select venue, count(*) > 0 as some from {} group by venue"
-    for table in ("trades", "quotes", "bars"):
+    for table in TABLES:
         rows = tape.answer("query", sql.format(table), "--format", "json")
         assert rows == [{"venue": "mine", "some": True}]
     assert (data / "lake" / "trades" / "venue=mine").is_dir()
@@ -60,9 +68,13 @@ def test_second_recorder_of_a_source_is_refused_whole_and_at_once(tape: Any):
             ["worker", "recorder", "binance-spot"],
         ):
             assert tape.refuse(*words, code=1).startswith(told), words
-        beside = tape.run(
-            "record", "binance", "BTCUSDT", *urls, "--set", "source=b", "--seconds", 8
-        )
+        other = tape.start("record", "binance", "BTCUSDT", *urls, "--set", "source=b")
+        data = tape.folder / "data"
+        for source, process in (("b", other), ("binance-spot", first)):
+            wait((data / "lake" / "trades" / f"venue={source}").is_dir, process)
+            wait(lambda source=source: records_all(data, source=source), process)
+        beside, errors = tape.interrupt(other)
+        assert other.returncode == 0, errors
         assert "b: " in beside.splitlines()[-1]
         _, errors = tape.interrupt(first)
         assert first.returncode == 0, errors

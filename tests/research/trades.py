@@ -230,17 +230,10 @@ class OddBars(Question):
     """What are open, high, low, close and volume of each 37 seconds?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = lake.trades("BTCUSDT", source=SPOT).to_polars(decimals=True)
-        start = pl.col("ts_event").dt.epoch("s") // 37 * 37
-        price = pl.col("price")
-        bars = found.group_by(start).agg(
-            price.first().alias("open"),
-            price.max().alias("high"),
-            price.min().alias("low"),
-            price.last().alias("close"),
-            pl.col("size").sum(),
-        )
-        return bars.sort("ts_event").rows()
+        bars = lake.bars("BTCUSDT", interval="37s", source=SPOT, partial=True)
+        names = ("open", "high", "low", "close", "volume")
+        start = pl.col("ts_event").dt.epoch("s")
+        return bars.to_polars(decimals=True).select(start, *names).rows()
 
     def sql(self, lake: tw.Lake) -> Answer:
         order = "order by ts_event, tape_offset"
@@ -259,13 +252,9 @@ class TickBars(Question):
     """What are the closes and volumes of bars of a hundred trades?"""
 
     def python(self, lake: tw.Lake) -> Answer:
-        found = (
-            lake.trades("BTCUSDT", source=SPOT).to_polars(decimals=True).with_row_index("number")
-        )
-        bars = found.group_by(pl.col("number") // 100).agg(
-            pl.col("price").last(), pl.col("size").sum()
-        )
-        return bars.sort("number").rows()
+        bars = lake.bars("BTCUSDT", ticks=100, source=SPOT, partial=True)
+        frame = bars.to_polars(decimals=True).with_row_index("number")
+        return frame.select("number", "close", "volume").rows()
 
     def sql(self, lake: tw.Lake) -> Answer:
         sql = (

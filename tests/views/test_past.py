@@ -36,23 +36,23 @@ pytestmark = pytest.mark.timeout(180)
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 SOURCE = "binance-spot"
-SEGMENT_BYTES = 1 << 17
+SEGMENT_BYTES = 1 << 16
 KINDS = ("trades", "quotes", "definitions", "book_levels", "bars", "ticks", "gaps")
 FAULTS = [
-    {"kind": "drop", "at_s": 2.0, "stream": "btcusdt@trade", "count": 5},
-    {"kind": "drop", "at_s": 3.5, "stream": "ethusdt@depth*", "count": 2},
-    {"kind": "malformed", "at_s": 4.0, "stream": "ethusdt@trade", "count": 3},
-    {"kind": "drop", "at_s": 5.0, "stream": "btcusdt@depth*", "count": 1},
-    {"kind": "cut", "at_s": 6.5},
+    {"kind": "drop", "at_s": 1.2, "stream": "btcusdt@trade", "count": 5},
+    {"kind": "drop", "at_s": 2.0, "stream": "ethusdt@depth*", "count": 2},
+    {"kind": "malformed", "at_s": 2.5, "stream": "ethusdt@trade", "count": 3},
+    {"kind": "drop", "at_s": 3.0, "stream": "btcusdt@depth*", "count": 1},
+    {"kind": "cut", "at_s": 4.0},
 ]
 
 
 def record(tape: Any, *more: object) -> Path:
-    """Records eight seconds, all of which the lake then holds."""
+    """Records five seconds, all of which the lake then holds."""
     plan = tape.folder / "faults.json"
     plan.write_text(json.dumps(FAULTS))
-    arguments = ["--symbols", *SYMBOLS, "--duration", "8", "--wait", "--settle", "2", "--seed", "5"]
-    arguments += ["--rate", "3000", "--levels", "300", "--faults", str(plan), *map(str, more)]
+    arguments = ["--symbols", *SYMBOLS, "--duration", "5", "--wait", "--settle", "1", "--seed", "5"]
+    arguments += ["--rate", "2000", "--levels", "300", "--faults", str(plan), *map(str, more)]
     with start_simulator(*arguments) as simulator:
         (tape.folder / "tapeworks.toml").write_text(
             f'[feeds.{SOURCE}]\nsymbols = ["BTCUSDT", "ETHUSDT"]\nproduct = "spot"\n'
