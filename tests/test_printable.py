@@ -5,8 +5,9 @@ import json
 import logging
 import time
 
+from tapeworks.cli.cells import as_json
 from tapeworks.cli.console import PrintableConsole
-from tapeworks.cli.output import as_json, as_table
+from tapeworks.cli.tables import as_table
 from tapeworks.printable import PrintableFormatter, one_line, printable
 
 HOSTILE = "A\x1b[31mRED\x1b]0;owned\x07\x9b2J\x7f\u202eB\ud800\r"
@@ -57,7 +58,7 @@ def test_log_times_are_utc_as_all_others(monkeypatch):
 
 def test_tables_and_json_cannot_act():
     # JSON keeps what it says: read back, it is the same text.
-    assert not acts(as_table(["symbol"], [(HOSTILE,)]))
+    assert not acts(as_table(["symbol"], [(HOSTILE,)]).text)
     told = as_json({"symbol": HOSTILE.replace("\ud800", "")})
     assert not acts(told)
     assert json.loads(told)["symbol"] == HOSTILE.replace("\ud800", "")

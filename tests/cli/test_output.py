@@ -20,7 +20,8 @@ import pytest
 from tests.jobs.damages import obey_modes
 
 from conftest import RecordMaker, SpineFolder
-from tapeworks.cli.output import Format, as_table, write_result
+from tapeworks.cli.output import Format, write_result
+from tapeworks.cli.tables import as_table
 
 WRITE = """
 import resource, signal, sys
@@ -223,4 +224,4 @@ def test_bytes_are_written_so_that_they_can_be_had_again(tmp_path: Path, form: F
 
 
 def test_table_shows_bytes_that_are_no_text():
-    assert as_table(["body"], [(b'{"a":"\xff"}',)]).splitlines()[1] == '{"a":"\\xff"}'
+    assert as_table(["body"], [(b'{"a":"\xff"}',)]).text.splitlines()[1] == '{"a":"\\xff"}'

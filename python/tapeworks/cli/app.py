@@ -71,6 +71,7 @@ COMMANDS: dict[str, Entry] = {
     "logs": Entry("logs", "Show the workers' logs.", LOOK),
     "sources": Entry("sources", "List sources and symbols: tables, rows, first and last.", LOOK),
     "query": Entry("query", "Run SQL over all history and live data.", LOOK),
+    "sql": Entry("sql", "Open an SQL shell: completion, history, paging.", LOOK),
     "book": Entry("book", "Show the full order book, now or at any past instant.", LOOK),
     "replay": Entry("replay", "Play history back, merged by time, at any speed.", LOOK),
     "gaps": Entry("gaps", "List gaps: what was lost, why, and their state.", LOOK),

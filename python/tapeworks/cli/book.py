@@ -5,10 +5,11 @@ from typing import Annotated
 
 from rich.table import Table
 
+from tapeworks.cli.cells import as_json, text
 from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption
-from tapeworks.cli.output import Format, as_json, note, text, write_result
+from tapeworks.cli.output import Format, note, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.views.books import BookAt
 from tapeworks.views.lake import Lake

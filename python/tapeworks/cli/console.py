@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from tapeworks.cli.output import PIPE_COLUMNS
+from tapeworks.cli.tables import PIPE_COLUMNS
 from tapeworks.printable import printable
 
 

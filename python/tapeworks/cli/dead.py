@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tapeworks.cli.command import Application, option
 from tapeworks.cli.options import DataOption
-from tapeworks.cli.output import Format, as_table, is_standard_output, write_result, written
+from tapeworks.cli.output import Format, is_standard_output, write_result, write_table, written
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError, QueryError
 from tapeworks.views.result import Result
@@ -86,7 +86,7 @@ def _show(found: Result) -> None:
         row["bytes"] = None if frame is None else len(frame)
         row["frame"] = "(gone)" if frame is None else _excerpt(frame, int(str(row["byte"] or 0)))
         rows.append(tuple(row[name] for name in SHOWN))
-    sys.stdout.write(as_table(SHOWN, rows))
+    write_table(SHOWN, rows)
     reasons = Counter(str(row[SHOWN.index("reason")]) for row in rows)
     told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
     print(f"{len(rows):,} frames: {told}; whole with --format jsonl or --raw OFFSET")

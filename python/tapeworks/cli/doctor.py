@@ -16,10 +16,11 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated
 
+from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, ending_with, option
 from tapeworks.cli.console import console
 from tapeworks.cli.options import ConfigOption, DataOption
-from tapeworks.cli.output import as_json, size
+from tapeworks.cli.output import size
 from tapeworks.cli.settings import load
 from tapeworks.errors import ConfigError
 from tapeworks.pipeline import Config

@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
+from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, ending_with, option
 from tapeworks.cli.console import console
 from tapeworks.cli.job import end_with, run_named
 from tapeworks.cli.options import DataOption, recorded
-from tapeworks.cli.output import as_json, size
+from tapeworks.cli.output import size
 from tapeworks.config import Value
 from tapeworks.views.lake_check import LakeReport, verify_lake
 

@@ -7,7 +7,6 @@ import contextlib
 import csv
 import errno
 import importlib
-import json
 import os
 import secrets
 import shutil
@@ -15,9 +14,7 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -25,17 +22,15 @@ from typing import IO
 
 import pyarrow as pa
 
+from tapeworks.cli.cells import as_json, csv_cell
 from tapeworks.cli.command import complain
+from tapeworks.cli.tables import as_table
 from tapeworks.durable import sync_folder
 from tapeworks.errors import ConfigError, TapeworksError
-from tapeworks.printable import one_line, printable, printable_json
+from tapeworks.printable import printable
 from tapeworks.views.result import text_columns
 
 TABLE_ROWS_MAX = 10_000
-NUMBERS = (int, float, Decimal)
-
-# What is piped into a file or another program has no width of its own.
-PIPE_COLUMNS = 160
 
 # Loaded when a Parquet file is asked for.
 PARQUET = "pyarrow.parquet"
@@ -62,47 +57,10 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-def width() -> int:
-    """Returns how many columns standard output has."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_COLUMNS
-
-
 def note(told: str) -> None:
-    """Says something beside the answer, on standard error."""
+    """Says something beside the answer, on standard error, behind what was printed of it."""
+    sys.stdout.flush()
     complain(printable(told), "yellow")
-
-
-def plain(value: object) -> object:
-    """Makes `value` fit for JSON: exact decimals as text, times as ISO 8601 in UTC."""
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat() if value.tzinfo else value.isoformat()
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return _bytes_as_text(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    return value
-
-
-def _bytes_as_text(value: bytes) -> str:
-    r"""Returns the text that bytes are, or `\x` and their digits, from which they can be had again.
-
-    Text that begins with `\x` itself is written by its digits as well.
-    """
-    with contextlib.suppress(UnicodeDecodeError):
-        if not (decoded := value.decode()).startswith("\\x"):
-            return decoded
-    return "\\x" + value.hex()
-
-
-def as_json(value: object) -> str:
-    """Returns `value` as one JSON text."""
-    return printable_json(json.dumps(plain(value), ensure_ascii=False))
 
 
 def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
@@ -115,7 +73,9 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
     if output is None or is_standard_output(output):
         if form is not Format.PARQUET:
             # A file or a program gets the data as they are, a terminal what it can show.
-            _write(table, form, _Terminal(sys.stdout) if sys.stdout.isatty() else sys.stdout)
+            file = _Terminal(sys.stdout) if sys.stdout.isatty() else sys.stdout
+            if cut := write_rows(table, form, file, screen_size()):
+                note(f"{cut}; --format csv has all")
         elif output is None or sys.stdout.isatty():
             raise ConfigError(f"expected a file for Parquet: --output FILE, got {output or 'none'}")
         else:
@@ -128,7 +88,8 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
             importlib.import_module(PARQUET).write_table(table, path, compression="zstd")
         else:
             with path.open("w", encoding="utf-8", newline="") as file:
-                _write(table, form, file)
+                if cut := write_rows(table, form, file, None):
+                    note(f"{cut}; --format csv has all")
 
 
 def is_standard_output(output: Path) -> bool:
@@ -231,77 +192,47 @@ class _Terminal:
         return self._file.write(printable(text))
 
 
-def _write(table: pa.Table, form: Format, file: "IO[str] | _Terminal") -> None:
+def write_table(columns: list[str], rows: list[tuple[object, ...]]) -> None:
+    """Writes rows to standard output as a table that fits a terminal, and says what it cut."""
+    shown = as_table(columns, rows, screen_size())
+    sys.stdout.write(printable(shown.text) if sys.stdout.isatty() else shown.text)
+    if shown.cut:
+        note(f"{shown.cut}; --format csv has all")
+
+
+def screen_size() -> os.terminal_size | None:
+    """Returns the size of the terminal that standard output is; none if it is something else."""
+    return shutil.get_terminal_size() if sys.stdout.isatty() else None
+
+
+def write_rows(
+    table: pa.Table, form: Format, file: "IO[str] | _Terminal", screen: os.terminal_size | None
+) -> str:
+    """Writes `table` as text, as a table one that fits `screen`; returns what was cut, in words."""
     columns = [name for name, _ in text_columns(table.slice(0, 0))]
+    words = []
     if form is Format.TABLE:
-        file.write(as_table(columns, list(_rows(table.slice(0, TABLE_ROWS_MAX)))))
+        shown = as_table(columns, list(_rows(table.slice(0, TABLE_ROWS_MAX))), screen)
+        file.write(shown.text)
+        words = [shown.cut] if shown.cut else []
         if table.num_rows > TABLE_ROWS_MAX:
-            note(f"the first {TABLE_ROWS_MAX:,} of {table.num_rows:,} rows; --format csv has all")
+            words.append(f"the first {TABLE_ROWS_MAX:,} of {table.num_rows:,} rows")
     elif form is Format.CSV:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([_cell(value) for value in row] for row in _rows(table))
+        writer.writerows([csv_cell(value) for value in row] for row in _rows(table))
     elif form is Format.JSONL:
         for row in _rows(table):
             file.write(as_json(dict(zip(columns, row, strict=True))) + "\n")
     else:
         rows = [dict(zip(columns, row, strict=True)) for row in _rows(table)]
         file.write(as_json(rows) + "\n")
-
-
-def _cell(value: object) -> object:
-    """Makes `value` fit for CSV, which has no lists: they are JSON, with decimals as numbers."""
-    if isinstance(value, list) and all(one is None or isinstance(one, Decimal) for one in value):
-        return f"[{', '.join('null' if one is None else format(one, 'f') for one in value)}]"
-    if isinstance(value, list | tuple | Mapping):
-        return as_json(value)
-    return plain(value)
-
-
-def as_table(columns: list[str], rows: list[tuple[object, ...]]) -> str:
-    """Writes rows below each other; each as a block of its own where they are too wide."""
-    cells = [[text(value) for value in row] for row in rows]
-    widths = [max([len(name), *(len(row[at]) for row in cells)]) for at, name in enumerate(columns)]
-    if sum(widths) + 2 * len(widths) <= width():
-        right = [
-            all(value is None or isinstance(value, NUMBERS) for value in column)
-            for column in (zip(*rows, strict=True) if rows else [() for _ in columns])
-        ]
-        lines = [_line(columns, widths, right), *(_line(row, widths, right) for row in cells)]
-        return "\n".join(lines) + "\n"
-    label = max(len(name) for name in columns)
-    blocks = [
-        "\n".join(f"{name:<{label}}  {cell}" for name, cell in zip(columns, row, strict=True))
-        for row in cells
-    ]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _line(cells: Sequence[str], widths: list[int], right: list[bool]) -> str:
-    padded = [
-        cell.rjust(width) if to_right else cell.ljust(width)
-        for cell, width, to_right in zip(cells, widths, right, strict=True)
-    ]
-    return "  ".join(padded).rstrip()
+    return "; ".join(words)
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[object, ...]]:
     for batch in table.to_batches():
         yield from zip(*(column for _, column in text_columns(batch)), strict=True)
-
-
-def text(value: object) -> str:
-    """Returns `value` as a person reads it in a table; nothing for an absent value."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.isoformat(sep=" ", timespec="microseconds").removesuffix("+00:00")
-    if isinstance(value, Decimal):
-        digits = format(value, "f")
-        return digits.rstrip("0").rstrip(".") if "." in digits else digits
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "backslashreplace")
-    return one_line(str(plain(value)))
 
 
 def amount(value: float) -> str:

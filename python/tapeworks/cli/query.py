@@ -1,19 +1,15 @@
 """`tape query`: SQL over the lake and what is on the tape behind it."""
 
-import re
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from tapeworks.cli.command import Application, argument, option
+from tapeworks.cli.notices import notices
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import Format, note, write_result
 from tapeworks.cli.reading import open_lake
-from tapeworks.errors import QueryError
-from tapeworks.views.lake import Lake
-from tapeworks.views.query import is_of_all_lengths, table_of, tables_in
-
-LITERAL = re.compile(r"'([^']+)'")
+from tapeworks.errors import ConfigError
 
 app = Application()
 
@@ -24,7 +20,8 @@ Examples:
   tape query "select * from trades where venue = 'binance-spot' and symbol = 'BTCUSDT' limit 10"
   tape query "select venue, symbol, count(*), sum(size) from trades group by all" --format json
   tape query "select * from bars_1m where symbol = 'BTCUSDT' order by ts_event"
-  tape query "select * from quotes" --format parquet --output quotes.parquet
+  tape query "select * from quotes" --output quotes.parquet
+  tape query - < file.sql
 
 Times are UTC to the microsecond; <name>_ns holds the rest of the nanosecond, 0 to 999:
   tape query "select * from trades where ts_event > now() - interval 1 hour"
@@ -39,7 +36,7 @@ bars holds bars of all lengths; bars_1s, bars_1m and so on hold the finished one
 
 @app.command(epilog=EXAMPLES)
 def query(
-    sql: Annotated[str, argument(help="SQL in DuckDB's dialect.")],
+    sql: Annotated[str, argument(help="SQL in DuckDB's dialect; - reads standard input.")],
     data: DataOption = None,
     form: Annotated[Format, option("--format", "-f", help="Output format.")] = (Format.TABLE),
     unsafe_external_access: Annotated[
@@ -55,38 +52,25 @@ def query(
     ] = None,
 ) -> None:
     """Run SQL over all history, up to about a second ago."""
-    if not sql.strip():
-        raise QueryError('expected SQL, such as "show tables", got nothing')
+    sql = read_sql(sql)
     lake = open_lake(data, external_access=unsafe_external_access)
     result = lake.sql(sql)
     write_result(result.to_arrow(), form, output)
-    if is_of_all_lengths(sql):
-        note(
-            "bars holds bars of all lengths, which sums count several times: bars_1m and the like "
-            "hold those of one, or add `where interval_ms = 60000`"
-        )
-    named = set(LITERAL.findall(sql))
-    symbols = set(lake.symbols()) if named else set()
-    for written in sorted(named - symbols):
-        if written.upper() in symbols:
-            note(f"symbols are compared as they are stored: {written!r} is {written.upper()!r}")
-    if count := gaps_of(lake, tables_in(sql), named & symbols):
-        told = "1 gap touches" if count == 1 else f"{count} gaps touch"
-        note(
-            f"{told} what these tables hold{' of these symbols' if named & symbols else ''}: see "
-            "`tape gaps`"
-        )
+    for told in notices(lake, sql):
+        note(told)
 
 
-def gaps_of(lake: Lake, tables: Sequence[str], symbols: set[str]) -> int:
-    """Returns the number of gaps in what fills `tables`, of `symbols` where any are named."""
-    groups = [group for table in tables for group in table_of(table).channels]
-    channels = {channel for group in groups for channel in group}
-    if not channels:
-        return 0
-    found = lake.gaps().to_arrow().select(["channel", "symbol"])
-    rows = zip(*(column.to_pylist() for column in found.columns), strict=True)
-    return sum(
-        channel in {None, "session", *channels} and (not symbols or symbol in {None, *symbols})
-        for channel, symbol in rows
-    )
+def read_sql(sql: str) -> str:
+    """Returns what was written, or what stands on standard input where that is `-`.
+
+    Raises:
+        ConfigError: it is empty, or no text.
+    """
+    if sql.strip() == "-":
+        try:
+            sql = sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"expected SQL as UTF-8 on standard input: {error}") from None
+    if not sql.strip():
+        raise ConfigError('expected SQL, such as "show tables", got nothing')
+    return sql

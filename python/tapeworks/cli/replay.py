@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated
 
+from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.options import DataOption
-from tapeworks.cli.output import as_json, note
+from tapeworks.cli.output import note
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError
 from tapeworks.views.batches import Batch

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from rich.live import Live
 
+from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, option
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
-from tapeworks.cli.output import as_json
 from tapeworks.cli.screen import Screen
 from tapeworks.views.status import PipelineState, Status
 

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 from rich.table import Table
 
 from tapeworks.cli import lake
+from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, argument, ending_with, option
 from tapeworks.cli.console import console
 from tapeworks.cli.options import DataOption, recorded
-from tapeworks.cli.output import as_json, size
+from tapeworks.cli.output import size
 from tapeworks.config import source_name
 from tapeworks.errors import ConfigError
 from tapeworks.jobs.inspection import Fault, state_faults, tape_fault, tapes_of, verify_tape
