@@ -20,6 +20,7 @@
       LakeError              files and commits do not agree        stop, `tape lake rebuild`
         LakeVersionError     a newer version wrote it             stop, update
       QueryError             the question cannot be answered      say why
+        ArgumentError        a time, name or kind is wrong        say what there is
 
 The right column is part of the meaning: the pipeline acts on types, never on messages.
 """
@@ -133,3 +134,7 @@ class LakeVersionError(LakeError):
 
 class QueryError(TapeworksError):
     """The question cannot be answered; the message says why and what would help."""
+
+
+class ArgumentError(QueryError):
+    """What a question names is wrong: a time that cannot be read, a symbol that is not there."""

@@ -27,10 +27,12 @@ class Terminal:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         more = {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", "NO_COLOR": "1"}
+        # Of the terminal around the tests, not of this one.
+        inherited = {key: at for key, at in os.environ.items() if key not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             [sys.executable, "-c", START, *words],
             cwd=folder,
-            env={**os.environ, **more, "XDG_STATE_HOME": str(folder / "state"), **environment},
+            env={**inherited, **more, "XDG_STATE_HOME": str(folder / "state"), **environment},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -40,6 +42,8 @@ class Terminal:
         os.close(theirs)
         self._ours = ours
         self._unread = ""
+        self.raw = ""
+        """All that came, with what moves and colours on the screen."""
 
     def type(self, text: str) -> None:
         """Types `text`."""
@@ -87,5 +91,7 @@ class Terminal:
             read = os.read(self._ours, 1 << 16)
         except OSError:
             return False
-        self._unread += ESCAPES.sub("", read.decode("utf-8", "replace")).replace("\r", "")
+        text = read.decode("utf-8", "replace")
+        self.raw += text
+        self._unread += ESCAPES.sub("", text).replace("\r", "")
         return bool(read)

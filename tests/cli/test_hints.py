@@ -66,8 +66,8 @@ def test_bars_say_of_which_length_there_are_some(spine, maker):
 
 def test_names_are_hinted(tape):
     assert "did you mean 'trades'?" in tape.refuse("export", "trade", "x.csv", code=2)
-    assert "did you mean 'trades'?" in tape.refuse("replay", "--kinds", "trade", code=1)
-    assert "missing argument '{recorder|derive|sink}'" in tape.refuse("worker", code=2)
+    assert "did you mean 'trades'?" in tape.refuse("replay", "--kinds", "trade", code=2)
+    assert "missing argument '{recorder|derive|sink|view}'" in tape.refuse("worker", code=2)
 
 
 def test_empty_variables_are_as_if_not_set(tape):

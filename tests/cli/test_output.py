@@ -20,14 +20,15 @@ import pytest
 from tests.jobs.damages import obey_modes
 
 from conftest import RecordMaker, SpineFolder
-from tapeworks.cli.output import Format, write_result
+from tapeworks.cli.formats import Format
+from tapeworks.cli.output import write_result
 from tapeworks.cli.tables import as_table
 
 WRITE = """
 import resource, signal, sys
 from pathlib import Path
 import pyarrow as pa
-from tapeworks.cli.output import Format, write_result
+from tapeworks.cli.output import write_result
 from tapeworks.errors import ConfigError, TapeworksError
 
 # A shell that runs the tests in the background has it ignored.
@@ -198,7 +199,7 @@ def test_lists_in_csv_are_json(tmp_path: Path):
     with (tmp_path / "x.csv").open(newline="") as file:
         header, first, second = csv.reader(file)
     assert header == ["p", "n"]
-    assert first[0] == "[1.500000000, null]"
+    assert first[0] == "[1.5, null]"
     assert (json.loads(first[1]), second) == (["a", 'b"'], ["[]", ""])
 
 

@@ -54,6 +54,6 @@ def test_sources_are_listed_and_wrong_ones_refused(
     shown = command.run("sources", "--data", spine.path, "--format", "csv")
     rows = list(csv.DictReader(shown.splitlines()))
     assert sum(int(row["rows"]) for row in rows) == 30
-    line = command.refuse("sources", "--data", spine.path, "--source", "nope", code=1)
+    line = command.refuse("sources", "--data", spine.path, "--source", "nope", code=2)
     assert "expected a source of binance-spot" in line
     assert "expected recorded data" in command.refuse("sources", "--data", tmp_path / "x", code=1)

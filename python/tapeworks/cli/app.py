@@ -168,7 +168,8 @@ class Commands(click.Group):
 
 def exit_code(error: errors.TapeworksError) -> int:
     """Returns the exit code that stands for `error`."""
-    return EXIT_WRONG_USE if isinstance(error, errors.ConfigError) else EXIT_FAILED
+    is_wrong_use = isinstance(error, (errors.ConfigError, errors.ArgumentError))
+    return EXIT_WRONG_USE if is_wrong_use else EXIT_FAILED
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, is_asked: bool) -> None:

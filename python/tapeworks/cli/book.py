@@ -3,13 +3,15 @@
 from decimal import Decimal
 from typing import Annotated
 
+import pyarrow as pa
 from rich.table import Table
 
 from tapeworks.cli.cells import as_json, text
 from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.console import console
+from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of
 from tapeworks.cli.options import DataOption
-from tapeworks.cli.output import Format, note, write_result
+from tapeworks.cli.output import note, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.views.books import BookAt
 from tapeworks.views.lake import Lake
@@ -25,7 +27,7 @@ Examples:
   tape book BTCUSDT
   tape book BTCUSDT --last      # where it is not verified: the last one that was
   tape book BTCUSDT --at "2026-11-20 14:03:07.123" --levels 20
-  tape book BTCUSDT --at 2026-11-20T14:03:07Z --format csv     # all levels
+  tape book BTCUSDT --at 2026-11-20T14:03:07Z --format csv -n 0    # all levels
 """
 
 
@@ -33,7 +35,9 @@ Examples:
 def book(
     symbol: Annotated[str, argument(help="The symbol, such as BTCUSDT.")],
     at: Annotated[str | None, option("--at", help="A past instant, UTC. [default: now]")] = (None),
-    levels: Annotated[int, option("--levels", "-n", least=1, help="Levels per side.")] = 10,
+    levels: Annotated[
+        int, option("--levels", "-n", least=0, help="Levels per side; 0 shows all.")
+    ] = 10,
     source: Annotated[str | None, option(help="Only this source.")] = None,
     receipt: Annotated[
         bool, option("--receipt", help="--at is a receive time, not the venue's event time.")
@@ -42,25 +46,30 @@ def book(
         bool,
         option("--last", help="The last verified book up to then, if there is none then."),
     ] = False,
-    form: Annotated[Format, option("--format", "-f", help="Output format.")] = (Format.TABLE),
+    form: FormatOption = None,
+    output: OutputOption = None,
     data: DataOption = None,
 ) -> None:
     """Show the verified book of a symbol: all updates up to that instant, and none after it.
 
     What retention removed from the tape is rebuilt from the lake, to the same levels.
     """
+    form = format_of(form, output)
     clock: Clock = "receipt" if receipt else "event"
     lake = open_lake(data)
     found = lake.book(symbol, at, source=source, clock=clock, last=last)
     if found.notice is not None:
         note(found.notice)
-    if form is Format.TABLE:
+    levels = levels or len(found.native)
+    if form is Format.TABLE and output is None:
         _show(found, levels, units_of(lake, found))
-    elif form is Format.JSON:
+    elif form is Format.JSON and output is None:
         bids, asks = found.top(levels)
         print(as_json({**_facts(found), "bids": bids, "asks": asks}))
     else:
-        write_result(found.to_arrow(), form, None)
+        rows, count = found.to_arrow(), len(found.bids)
+        sides = rows.slice(0, min(levels, count)), rows.slice(count, levels)
+        write_result(pa.concat_tables(sides), form, output)
 
 
 def _facts(found: BookAt) -> dict[str, object]:

@@ -41,6 +41,7 @@ class Described:
     metavar: str | None
     least: float | None = None
     variable: str | None = None
+    shorthand: tuple[str, str] | None = None
 
 
 def option(
@@ -49,13 +50,14 @@ def option(
     metavar: str | None = None,
     least: float | None = None,
     variable: str | None = None,
+    shorthand: tuple[str, str] | None = None,
 ) -> Described:
     """Describes an option; without `flags` it has the name of its parameter.
 
     `least` is the smallest number that is taken, `variable` the one of the environment that stands
-    for the option.
+    for the option, `shorthand` a flag and the value that it stands for.
     """
-    return Described(flags, True, help, metavar, least, variable)
+    return Described(flags, True, help, metavar, least, variable, shorthand)
 
 
 def argument(*, help: str, metavar: str | None = None) -> Described:  # noqa: A002
@@ -81,12 +83,21 @@ def parameters(function: Callable[..., None]) -> list[click.Parameter]:
     """Returns the parameters of a command, in the order of its function's signature."""
     hints = typing.get_type_hints(function, include_extras=True)
     given = inspect.signature(function).parameters
-    return [_parameter(name, hints[name], one.default) for name, one in given.items()]
+    found: list[click.Parameter] = []
+    for name, one in given.items():
+        kind, described = typing.get_args(hints[name])
+        assert isinstance(described, Described)
+        found.append(_parameter(name, kind, described, one.default))
+        if described.shorthand:
+            flag, value = described.shorthand
+            told = f"The same as {max(found[-1].opts, key=len)} {value}."
+            # Both have one name, so that each converts what the other was given.
+            kind = found[-1].type
+            found.append(click.Option([flag, name], flag_value=value, type=kind, help=told))
+    return found
 
 
-def _parameter(name: str, hint: Any, default: Any) -> click.Parameter:
-    kind, described = typing.get_args(hint)
-    assert isinstance(described, Described)
+def _parameter(name: str, kind: Any, described: Described, default: Any) -> click.Parameter:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         [kind] = [one for one in typing.get_args(kind) if one is not types.NoneType]
     is_many = typing.get_origin(kind) is list

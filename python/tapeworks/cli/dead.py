@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 from tapeworks.cli.command import Application, option
+from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of, is_standard_output
 from tapeworks.cli.options import DataOption
-from tapeworks.cli.output import Format, is_standard_output, write_result, write_table, written
+from tapeworks.cli.output import write_result, write_table, written
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError, QueryError
 from tapeworks.views.result import Result
@@ -39,14 +40,12 @@ def dead(
     raw: Annotated[
         int | None, option("--raw", help="Write the bytes of the frame at this raw offset.")
     ] = None,
-    form: Annotated[Format, option("--format", "-f", help="Output format.")] = (Format.TABLE),
-    output: Annotated[
-        Path | None,
-        option("--output", "-o", help="Write to this file instead of the screen."),
-    ] = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
     data: DataOption = None,
 ) -> None:
     """Show every frame that could not be decoded: its bytes, why, where, and when."""
+    form = format_of(form, output) if raw is None else form
     found = open_lake(data).dead_letters(start, end, source=source)
     if raw is not None:
         _write_frame(found, raw, output)

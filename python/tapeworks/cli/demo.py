@@ -12,6 +12,7 @@ from rich.table import Table
 from tapeworks._core import FolderLock
 from tapeworks.cli.command import Application, Exit, ending_with, option
 from tapeworks.cli.console import console, problems
+from tapeworks.cli.formats import Report, ReportOption
 from tapeworks.cli.running import SecondsOption, run
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError, TapeLockedError
@@ -52,7 +53,7 @@ def demo(
     once: Annotated[bool, option("--once", help="End after 20 seconds.")] = False,
     seed: Annotated[int, option(help="Seed of the simulated markets.")] = 1,
     rate: Annotated[float, option(least=1, help="Orders per second and symbol.")] = 300.0,
-    json: Annotated[bool, option("--json", help="Print the result as one JSON text.")] = False,
+    form: ReportOption = Report.TEXT,
     data: Annotated[
         Path, option("--data", help="Where to record; what an earlier demo left is removed.")
     ] = Path("demo"),
@@ -61,7 +62,7 @@ def demo(
 
     Exits with 1 if the check fails, otherwise as `tape record` does.
     """
-    if seconds is None and (once or json or not console.is_terminal):
+    if seconds is None and (once or form is Report.JSON or not console.is_terminal):
         seconds = SECONDS_WITHOUT_SCREEN
     oracles: dict[str, Any] = {}
     with ExitStack() as stack:
@@ -82,15 +83,17 @@ def demo(
             for source, simulator in simulators.items():
                 oracles[source] = _last_word(simulator)
 
-        say = problems if json else console
+        say = problems if form is Report.JSON else console
         say.print(f"simulated exchanges: {', '.join(simulators)}, seed {seed}")
-        code = run(config, seconds, title="tape demo", before_stop=finish, quiet=json)
+        code = run(
+            config, seconds, title="tape demo", before_stop=finish, quiet=form is Report.JSON
+        )
     if not oracles:
         say.print("ended before every book was synchronised: too early to check anything")
         raise Exit(EXIT_INTERRUPTED)
     proof = prove(data, oracles)
     with ending_with(code if proof.holds else 1):
-        if json:
+        if form is Report.JSON:
             print(as_json(proof))
         else:
             _show(proof, data)

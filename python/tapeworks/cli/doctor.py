@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from typing import Annotated
 
 from tapeworks.cli.cells import as_json
-from tapeworks.cli.command import Application, ending_with, option
+from tapeworks.cli.command import Application, ending_with
 from tapeworks.cli.console import console
+from tapeworks.cli.formats import Report, ReportOption
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.output import size
 from tapeworks.cli.settings import load
@@ -69,7 +69,7 @@ class _Timex(ctypes.Structure):
 @app.command(epilog="Examples:\n  tape doctor\n  tape doctor --json")
 def doctor(
     config: ConfigOption = None,
-    json: Annotated[bool, option("--json", help="One JSON text.")] = False,
+    form: ReportOption = Report.TEXT,
     data: DataOption = None,
 ) -> None:
     """Check clock, disk, limits, ports and settings. Exits with 1 if something must be fixed."""
@@ -91,7 +91,7 @@ def doctor(
     ]
     findings = [check() for check in checks] + _hosts(settings)
     with ending_with(1 if any(finding.state == FAIL for finding in findings) else 0):
-        if json:
+        if form is Report.JSON:
             print(as_json([asdict(finding) for finding in findings]))
             return
         for finding in findings:

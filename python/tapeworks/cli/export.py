@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 from tapeworks.cli.command import Application, argument, option
+from tapeworks.cli.formats import FormatOption, format_of
 from tapeworks.cli.options import DataOption
-from tapeworks.cli.output import Format, write_result
+from tapeworks.cli.output import write_result
 from tapeworks.cli.reading import open_lake
-from tapeworks.errors import ConfigError, QueryError
+from tapeworks.errors import ConfigError
 from tapeworks.views.query import check_table
-
-FORMATS = {".parquet": Format.PARQUET, ".csv": Format.CSV, ".jsonl": Format.JSONL}
 
 app = Application()
 
@@ -23,8 +22,8 @@ Examples:
 --from and --to are by ts_event, the venue's clock; of gaps by ts_to. Prices and sizes are exact
 decimals; their units: `tape query "describe trades"`. In CSV, lists are JSON.
 
-The file extension selects the format: .parquet, .csv or .jsonl. A file of that name is replaced
-once all is written; where that fails, it stays as it is.
+The file extension selects the format: .parquet, .csv, .json or .jsonl. A file of that name is
+replaced once all is written; where that fails, it stays as it is.
 """
 
 
@@ -39,17 +38,14 @@ def export(
     interval: Annotated[
         str | None, option(help="Length of bars, such as 1s, 5m, 1h. [default: 1m]")
     ] = None,
+    form: FormatOption = None,
     data: DataOption = None,
 ) -> None:
     """Write a table and range as Parquet, CSV or JSON lines."""
-    try:
-        check_table(table)
-    except QueryError as error:
-        raise ConfigError(str(error)) from None
+    check_table(table)
     if interval is not None and table != "bars":
         raise ConfigError(f"--interval is for bars: expected none for {table}, got {interval!r}")
-    if output.suffix not in FORMATS:
-        raise ConfigError(f"expected a file ending in {', '.join(FORMATS)}, got {output.name!r}")
+    form = format_of(form, output)
     lake = open_lake(data)
     what = table
     if table == "bars":
@@ -59,5 +55,5 @@ def export(
         result = lake.bars(symbol, start, end, interval=length, source=source)
     else:
         result = lake.rows(table, symbol, start, end, source=source)
-    write_result(result.to_arrow(), FORMATS[output.suffix], output)
+    write_result(result.to_arrow(), form, output)
     print(f"{len(result):,} rows of {what} in {output}")

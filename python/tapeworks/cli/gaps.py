@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from tapeworks.cli.command import Application, argument, ending_with, option
+from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of
 from tapeworks.cli.options import DataOption
-from tapeworks.cli.output import Format, write_result
+from tapeworks.cli.output import write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.worker import EXIT_INCOMPLETE
 
@@ -20,7 +21,7 @@ Examples:
 app = Application()
 SHOWN = ["venue", "symbol", "channel", "cause", "state", "missing", "ts_from", "ts_from_ns"]
 SHOWN += ["ts_to", "ts_to_ns"]
-"""What fits on a screen; `--json` has all columns."""
+"""What fits on a screen; other formats have all columns."""
 
 
 @app.command(epilog=EXAMPLES)
@@ -32,7 +33,8 @@ def gaps(
     channel: Annotated[
         str | None, option(help="Only this channel, such as trade, quote or depth.")
     ] = None,
-    json: Annotated[bool, option("--json", help="One JSON text.")] = False,
+    form: FormatOption = None,
+    output: OutputOption = None,
     check: Annotated[
         bool, option("--check", help="Exit with 3 unless the range is complete.")
     ] = False,
@@ -43,13 +45,14 @@ def gaps(
     The first line is the verdict: `complete`, `not complete`, `not recorded`, `not known`, the
     number of gaps, or `nothing is recorded here`. A gap is open (still losing), closed (lost, its
     extent is known) or repaired; `missing` counts ids of trades, update ids of depth, or frames.
-    With `--json`, the column `finding` says what a row is.
+    In other formats than a table, the column `finding` says what a row is.
     """
+    form = format_of(form, output)
     found = open_lake(data).coverage(symbol, start, end, source=source, channel=channel)
     ledger = found.gaps.to_arrow()
     with ending_with(EXIT_INCOMPLETE if check and not found.is_complete else 0):
-        if json:
-            write_result(found.to_arrow(), Format.JSON, None)
+        if form is not Format.TABLE or output is not None:
+            write_result(found.to_arrow(), form, output)
         else:
             verdict, *more = found.summary()
             print(verdict)

@@ -5,6 +5,7 @@ from typing import Annotated
 from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, ending_with, option
 from tapeworks.cli.console import console
+from tapeworks.cli.formats import Report, ReportOption
 from tapeworks.cli.job import end_with, run_named
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import size
@@ -16,13 +17,13 @@ app = Application("Check the Parquet lake, or rebuild its commits.")
 
 @app.command(epilog="Example:\n  tape lake verify")
 def verify(
-    json: Annotated[bool, option("--json", help="One JSON text.")] = False,
+    form: ReportOption = Report.TEXT,
     data: DataOption = None,
 ) -> None:
     """Read every file: hashes, commits, files that are in no commit. Exits with 1 on any fault."""
     reports = list(verify_lake(recorded(data)))
     with ending_with(1 if any(report.faults for report in reports) else 0):
-        if json:
+        if form is Report.JSON:
             entries = [{**vars(one), "faults": [vars(f) for f in one.faults]} for one in reports]
             print(as_json(entries))
         else:

@@ -15,7 +15,6 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -24,6 +23,7 @@ import pyarrow as pa
 
 from tapeworks.cli.cells import as_json, csv_cell
 from tapeworks.cli.command import complain
+from tapeworks.cli.formats import Format, format_of, is_standard_output
 from tapeworks.cli.tables import as_table
 from tapeworks.durable import sync_folder
 from tapeworks.errors import ConfigError, TapeworksError
@@ -34,7 +34,6 @@ TABLE_ROWS_MAX = 10_000
 
 # Loaded when a Parquet file is asked for.
 PARQUET = "pyarrow.parquet"
-STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 # No file can be written there: another path would do.
 WRONG_PATH = (
     errno.ENOENT,
@@ -47,29 +46,20 @@ WRONG_PATH = (
 )
 
 
-class Format(StrEnum):
-    """Output format."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-
-
 def note(told: str) -> None:
     """Says something beside the answer, on standard error, behind what was printed of it."""
     sys.stdout.flush()
     complain(printable(told), "yellow")
 
 
-def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
-    """Writes `table` to a file, or to standard output.
+def write_result(table: pa.Table, form: Format | None, output: Path | None) -> None:
+    """Writes `table` to a file, or to standard output; without `form`, as the file is named.
 
     Raises:
         ConfigError: Parquet is not for a screen, or no file can be written at that path.
         TapeworksError: writing failed, such as on a full disk.
     """
+    form = format_of(form, output)
     if output is None or is_standard_output(output):
         if form is not Format.PARQUET:
             # A file or a program gets the data as they are, a terminal what it can show.
@@ -90,11 +80,6 @@ def write_result(table: pa.Table, form: Format, output: Path | None) -> None:
             with path.open("w", encoding="utf-8", newline="") as file:
                 if cut := write_rows(table, form, file, None):
                     note(f"{cut}; --format csv has all")
-
-
-def is_standard_output(output: Path) -> bool:
-    """Whether `output` is where we print anyhow: a pipe, or a file that others write to, too."""
-    return str(output) in STANDARD_OUTPUT
 
 
 @contextlib.contextmanager

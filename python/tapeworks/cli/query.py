@@ -1,13 +1,13 @@
 """`tape query`: SQL over the lake and what is on the tape behind it."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 from tapeworks.cli.command import Application, argument, option
+from tapeworks.cli.formats import FormatOption, OutputOption, format_of
 from tapeworks.cli.notices import notices
 from tapeworks.cli.options import DataOption
-from tapeworks.cli.output import Format, note, write_result
+from tapeworks.cli.output import note, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError
 
@@ -38,7 +38,7 @@ bars holds bars of all lengths; bars_1s, bars_1m and so on hold the finished one
 def query(
     sql: Annotated[str, argument(help="SQL in DuckDB's dialect; - reads standard input.")],
     data: DataOption = None,
-    form: Annotated[Format, option("--format", "-f", help="Output format.")] = (Format.TABLE),
+    form: FormatOption = None,
     unsafe_external_access: Annotated[
         bool,
         option(
@@ -46,13 +46,10 @@ def query(
             help="Let SQL read and write any file, attach databases and load extensions.",
         ),
     ] = False,
-    output: Annotated[
-        Path | None,
-        option("--output", "-o", help="Write to this file instead of the screen."),
-    ] = None,
+    output: OutputOption = None,
 ) -> None:
     """Run SQL over all history, up to about a second ago."""
-    sql = read_sql(sql)
+    sql, form = read_sql(sql), format_of(form, output)
     lake = open_lake(data, external_access=unsafe_external_access)
     result = lake.sql(sql)
     write_result(result.to_arrow(), form, output)

@@ -35,6 +35,7 @@ class Shape(StrEnum):
     """Output format."""
 
     JSONL = "jsonl"
+    JSON = "json"
     RAW = "raw"
     COUNT = "count"
 
@@ -54,7 +55,15 @@ def replay(
         bool, option("--follow", help="Go on until Ctrl-C, from --from or from now.")
     ] = False,
     source: Annotated[str | None, option(help="Only this source.")] = None,
-    form: Annotated[Shape, option("--format", "-f", help="Output format.")] = (Shape.JSONL),
+    form: Annotated[
+        Shape,
+        option(
+            "--format",
+            "-f",
+            help="Output format; json is one text a record, as jsonl.",
+            shorthand=("--json", "json"),
+        ),
+    ] = (Shape.JSONL),
     data: DataOption = None,
 ) -> None:
     """Play history back to standard output, one record a line.
@@ -100,7 +109,7 @@ def _write(batch: Batch, form: Shape, lake: Lake) -> int:
     """Writes a batch; returns its length."""
     if form is Shape.RAW:
         sys.stdout.buffer.write(memoryview(batch.records))
-    elif form is Shape.JSONL:
+    elif form in (Shape.JSONL, Shape.JSON):
         for first in range(0, len(batch), ROWS_AT_ONCE):
             for row in batch.slice(first, first + ROWS_AT_ONCE).to_pylist():
                 place = {"kind": row.pop("kind"), "source": row["source"]}

@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from tapeworks.cli.command import Application, option
+from tapeworks.cli.formats import FormatOption, OutputOption, format_of
 from tapeworks.cli.options import DataOption
-from tapeworks.cli.output import Format, write_result
+from tapeworks.cli.output import write_result
 from tapeworks.cli.reading import open_lake
 
 EXAMPLES = """\
@@ -19,11 +20,13 @@ app = Application()
 @app.command(epilog=EXAMPLES)
 def sources(
     source: Annotated[str | None, option(help="Only this source.")] = None,
-    form: Annotated[Format, option("--format", "-f", help="Output format.")] = (Format.TABLE),
+    form: FormatOption = None,
+    output: OutputOption = None,
     data: DataOption = None,
 ) -> None:
     """Show sources, symbols and tables, with their rows and first and last event time, UTC.
 
     Whether anything is missing in between says `tape gaps`.
     """
-    write_result(open_lake(data).contents(source=source).to_arrow(), form, None)
+    form = format_of(form, output)
+    write_result(open_lake(data).contents(source=source).to_arrow(), form, output)

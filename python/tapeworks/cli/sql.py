@@ -21,9 +21,10 @@ import pyarrow as pa
 
 from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, complain, option
+from tapeworks.cli.formats import Format
 from tapeworks.cli.notices import notices
 from tapeworks.cli.options import DataOption
-from tapeworks.cli.output import Format, note, screen_size, write_result, write_rows
+from tapeworks.cli.output import note, screen_size, write_result, write_rows
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError, QueryError, TapeworksError
 from tapeworks.printable import printable

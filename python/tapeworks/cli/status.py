@@ -10,6 +10,7 @@ from rich.live import Live
 from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, option
 from tapeworks.cli.console import console
+from tapeworks.cli.formats import Report, ReportOption
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.screen import Screen
 from tapeworks.views.status import PipelineState, Status
@@ -23,17 +24,17 @@ app = Application()
 def status(
     data: DataOption = None,
     once: Annotated[bool, option("--once", help="Print once and end.")] = False,
-    json: Annotated[bool, option("--json", help="Print once, as one JSON text.")] = False,
+    form: ReportOption = Report.TEXT,
     every: Annotated[float, option(least=0.1, help="Seconds between refreshes.")] = 1.0,
 ) -> None:
     """Show rates, lags, gaps, books and disk, live. Works beside `tape up` in any terminal."""
     look = Status(recorded(data))
     screen = Screen("tape status", console)
     state = look.sample()
-    if json or once or not console.is_terminal:
+    if form is Report.JSON or once or not console.is_terminal:
         time.sleep(RATE_SECONDS)
         state = look.sample()
-        if json:
+        if form is Report.JSON:
             print(as_json(_plain(state)))
         else:
             console.print(screen.draw(state))

@@ -12,6 +12,7 @@ from tapeworks.cli import lake
 from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, argument, ending_with, option
 from tapeworks.cli.console import console
+from tapeworks.cli.formats import Report, ReportOption
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import size
 from tapeworks.config import source_name
@@ -54,7 +55,7 @@ def verify_tapes(
         str, option(help="A head that one tape must still agree with.", metavar="OFFSET:HASH")
     ] = "",
     source: Annotated[str, option(help="The source whose raw tape --expect is for.")] = "",
-    json: Annotated[bool, option("--json", help="One JSON text.")] = False,
+    form: ReportOption = Report.TEXT,
     data: DataOption = None,
 ) -> None:
     """Read every byte: checksums, offsets, hash chain, states; the lake's files and commits.
@@ -81,9 +82,9 @@ def verify_tapes(
     is_damaged = any(report["fault"] is not None for report in reports)
     is_damaged = is_damaged or bool(others) or any(found.faults for found in lakes)
     with ending_with(1 if is_damaged else 0):
-        if head and not json:
+        if head and form is not Report.JSON:
             _show_heads(reports)
-        elif json:
+        elif form is Report.JSON:
             print(as_json([*reports, *map(_other_entry, others), *map(_lake_entry, lakes)]))
         else:
             _show(reports, others)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from tapeworks import _core
 from tapeworks._core import NONE, Merge, Records, Symbols
-from tapeworks.errors import QueryError
+from tapeworks.errors import ArgumentError
 from tapeworks.lake import TABLES, kind_of, to_table_columns
 from tapeworks.topics import NORMALIZED
 from tapeworks.views.result import Result
@@ -54,13 +54,13 @@ def check_kind(kind: object) -> None:
     """Refuses what is no kind of record.
 
     Raises:
-        QueryError: says which there are.
+        ArgumentError: says which there are.
     """
     if kind in KINDS:
         return
     near = difflib.get_close_matches(str(kind), KINDS, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise QueryError(f"expected kinds of {', '.join(KINDS)}, got {kind!r}{hint}")
+    raise ArgumentError(f"expected kinds of {', '.join(KINDS)}, got {kind!r}{hint}")
 
 
 class Origin:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from tapeworks._core import NONE, numbers
-from tapeworks.errors import QueryError
+from tapeworks.errors import ArgumentError
 from tapeworks.lake import TABLES
 from tapeworks.topics import BARS, GAPS, NORMALIZED, RAW
 from tapeworks.views.conditions import time_condition
@@ -166,7 +166,7 @@ def channel_groups(channel: str | None) -> Channels:
     """
     known = [name for name in numbers("channel") if name not in ("", "session", "definition")]
     if channel is not None and channel not in known:
-        raise QueryError(f"expected a channel of {', '.join(sorted(known))}, got {channel!r}")
+        raise ArgumentError(f"expected a channel of {', '.join(sorted(known))}, got {channel!r}")
     return None if channel is None else [(channel,)]
 
 

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from tapeworks import commits, lake
-from tapeworks.errors import QueryError
+from tapeworks.errors import ArgumentError, QueryError
 from tapeworks.lake import TABLES, Table
 from tapeworks.time_columns import nanosecond_times, split_sql
 from tapeworks.views.columns import described
@@ -423,7 +423,7 @@ def check_table(name: str) -> None:
         return
     near = difflib.get_close_matches(name, VIEWS, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise QueryError(
+    raise ArgumentError(
         f"expected a table of {', '.join(VIEWS)}, or bars of one length such as bars_1m, got "
         f"{name!r}{hint}"
     )

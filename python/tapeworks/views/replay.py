@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tapeworks.errors import QueryError
+from tapeworks.errors import ArgumentError, QueryError
 from tapeworks.lake import TABLES, TOPICS
 from tapeworks.views.batches import KINDS, Batch, Origin, TracedMerge, check_kind
 from tapeworks.views.query import Engine
@@ -28,11 +28,11 @@ def tapes_of(
     """Returns source and topic of each tape that has some of `kinds`, and what is wanted of it.
 
     Raises:
-        QueryError: a kind is not known.
+        ArgumentError: a kind is not known.
     """
     wanted: dict[str, list[str]] = {}
     if not kinds:
-        raise QueryError(f"expected kinds of {', '.join(KINDS)}, got none")
+        raise ArgumentError(f"expected kinds of {', '.join(KINDS)}, got none")
     for kind in kinds:
         check_kind(kind)
         wanted.setdefault(KINDS[kind].topic, []).append(kind)
@@ -121,7 +121,7 @@ class Replay:
 def _check_number(name: str, value: object) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and not (is_number and 0 < value < float("inf")):  # type: ignore[operator]
-        raise QueryError(f"expected {name} to be a number above 0, got {value!r}")
+        raise ArgumentError(f"expected {name} to be a number above 0, got {value!r}")
 
 
 def _slices(batch: Batch, speed: float) -> Iterator[tuple[Batch, int]]:

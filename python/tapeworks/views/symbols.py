@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from tapeworks._core import numbers
-from tapeworks.errors import QueryError
+from tapeworks.errors import ArgumentError
 from tapeworks.views.query import Engine, Scope, quote
 
 ALL_SOURCES = "*"
@@ -76,13 +76,15 @@ class Instruments:
         """Returns the sources that are meant: one, or all for none and `*`; those of `exchange`.
 
         Raises:
-            QueryError: there is no such source or exchange.
+            ArgumentError: there is no such source or exchange.
         """
         known = self._engine.sources()
         if source is not None and source != ALL_SOURCES:
             if source not in known:
                 listed = ", ".join(known) or "none"
-                raise QueryError(f"expected a source of {listed}, or '*' for all, got {source!r}")
+                raise ArgumentError(
+                    f"expected a source of {listed}, or '*' for all, got {source!r}"
+                )
             known = [source]
         if exchange is None:
             return known
@@ -90,7 +92,7 @@ class Instruments:
         found = [name for name in known if exchanges[name] == str(exchange).lower()]
         if not found:
             listed = ", ".join(sorted(set(exchanges.values()))) or "none"
-            raise QueryError(f"expected an exchange of {listed}, got {exchange!r}")
+            raise ArgumentError(f"expected an exchange of {listed}, got {exchange!r}")
         return found
 
     def exchange(self, source: str) -> str:
@@ -99,11 +101,13 @@ class Instruments:
         Of a feed of the user's own, it is what the name of the source begins with.
 
         Raises:
-            QueryError: there is no such source.
+            ArgumentError: there is no such source.
         """
         known = self._engine.sources()
         if source not in known:
-            raise QueryError(f"expected a source of {', '.join(known) or 'none'}, got {source!r}")
+            raise ArgumentError(
+                f"expected a source of {', '.join(known) or 'none'}, got {source!r}"
+            )
         if source not in self._exchanges:
             found = self._known(source)
             if not found.products:
@@ -129,7 +133,7 @@ class Instruments:
         refused never is.
 
         Raises:
-            QueryError: a name was never recorded, or means several instruments.
+            ArgumentError: a name was never recorded, or means several instruments.
         """
         sources = self.sources(source, exchange)
         if symbols is None and product is None:
@@ -161,7 +165,7 @@ class Instruments:
         """Returns source and symbol of the one instrument that `symbol` means.
 
         Raises:
-            QueryError: it was never recorded, or means several instruments.
+            ArgumentError: it was never recorded, or means several instruments.
         """
         known = self._among(self.sources(source, exchange), product)
         matches = self._only_held(_matches(symbol, known, product))
@@ -185,7 +189,7 @@ class Instruments:
         wanted = str(product).lower()
         if wanted not in products:
             listed = ", ".join(sorted(products)) or "none"
-            raise QueryError(f"expected a product of {listed}, got {product!r}")
+            raise ArgumentError(f"expected a product of {listed}, got {product!r}")
         only = {name: found.only(wanted) for name, found in known.items()}
         return {name: found for name, found in only.items() if found.products}
 
@@ -230,17 +234,17 @@ def _names(symbols: object) -> list[str]:
     if isinstance(symbols, str):
         return [symbols]
     if not isinstance(symbols, Iterable):
-        raise QueryError(f"expected a symbol such as 'BTCUSDT', or several, got {symbols!r}")
+        raise ArgumentError(f"expected a symbol such as 'BTCUSDT', or several, got {symbols!r}")
     names = list(dict.fromkeys(symbols))
     if not names:
-        raise QueryError("expected one symbol or more, or None for all, got an empty list")
+        raise ArgumentError("expected one symbol or more, or None for all, got an empty list")
     return names
 
 
 def _matches(asked: str, known: dict[str, Known], product: str | None) -> dict[str, str]:
     """Returns source and symbol of each instrument that `asked` may mean, one a source."""
     if not isinstance(asked, str):
-        raise QueryError(f"expected a symbol such as 'BTCUSDT', got {asked!r}")
+        raise ArgumentError(f"expected a symbol such as 'BTCUSDT', got {asked!r}")
     matches: dict[str, str] = {}
     for source, one in known.items():
         for name in (asked, asked.upper()):
@@ -255,17 +259,17 @@ def _matches(asked: str, known: dict[str, Known], product: str | None) -> dict[s
     return matches
 
 
-def _several(asked: str, source: str, meant: list[str], known: Known) -> QueryError:
+def _several(asked: str, source: str, meant: list[str], known: Known) -> ArgumentError:
     products = [known.products[symbol] for symbol in meant]
     advice = f"ask for {', '.join(meant)}"
     if len(set(products)) == len(products) and all(products):
         advice += f", or with product={products[0]!r}"
-    return QueryError(f"{asked!r} of {source} is several instruments: {advice}")
+    return ArgumentError(f"{asked!r} of {source} is several instruments: {advice}")
 
 
 def _ambiguous(
     asked: str, matches: dict[str, str], known: dict[str, Known], more: str
-) -> QueryError:
+) -> ArgumentError:
     choices = ", ".join(f"{symbol} of {source}" for source, symbol in matches.items())
     ways = [f"source={next(iter(matches))!r} (--source)"]
     for way, values in (
@@ -275,15 +279,15 @@ def _ambiguous(
         # A way that tells them apart; a product may not be known.
         if len(set(values)) == len(values) and all(values):
             ways.append(f"{way}={values[0]!r}")
-    return QueryError(f"{asked!r} could be {choices}: choose with {' or '.join(ways)}{more}")
+    return ArgumentError(f"{asked!r} could be {choices}: choose with {' or '.join(ways)}{more}")
 
 
-def _unknown(asked: str, known: dict[str, Known], product: str | None) -> QueryError:
+def _unknown(asked: str, known: dict[str, Known], product: str | None) -> ArgumentError:
     symbols = {symbol for one in known.values() for symbol in one.products}
     every = symbols | {name for one in known.values() for name in one.canonical}
     near = difflib.get_close_matches(asked.upper(), every, n=3, cutoff=0.4)
     some = near or sorted(symbols)[:5]
     what = f"{asked!r} was never recorded{f' as {product}' if product else ''}"
     if not some:
-        return QueryError(f"{what}; no symbol was")
-    return QueryError(f"{what}; {'near it are' if near else 'there are'} {', '.join(some)}")
+        return ArgumentError(f"{what}; no symbol was")
+    return ArgumentError(f"{what}; {'near it are' if near else 'there are'} {', '.join(some)}")

@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from tapeworks.errors import QueryError
+from tapeworks.errors import ArgumentError
 
 
 class ArrowScalar(Protocol):
@@ -48,14 +48,14 @@ def parse_time(value: TimeLike) -> int:
     milliseconds or microseconds, and is refused. All other forms are read to the nanosecond.
 
     Raises:
-        QueryError: it is no time, or beyond the years 1677 to 2262; the message shows the forms.
+        ArgumentError: it is no time, or beyond the years 1677 to 2262; the message shows the forms.
     """
     try:
         ts = _parse(value)
     except OverflowError:
         raise _wrong(value) from None
     if not TIME_MIN <= ts <= TIME_MAX:
-        raise QueryError(
+        raise ArgumentError(
             f"expected a time from {format_time(TIME_MIN)} to {format_time(TIME_MAX)}; "
             f"got {value!r}"
         )
@@ -88,7 +88,7 @@ def _parse(value: object) -> int:
 
 def _parse_number(ts: int, value: object) -> int:
     if ts < NUMBER_MIN:
-        raise QueryError(
+        raise ArgumentError(
             f"expected a number of ns since the epoch, of 1990 or later, such as {NUMBER_MIN}, or "
             f"a datetime or text such as '2026-11-20T14:03:07Z', got {value!r}"
         )
@@ -122,7 +122,7 @@ def parse_interval(value: IntervalLike) -> int:
     A timedelta may be that of Python, NumPy or pandas.
 
     Raises:
-        QueryError: it is no length of time, or no whole number of ms.
+        ArgumentError: it is no length of time, or no whole number of ms.
     """
     length = 0
     # Of pandas, one holds nanoseconds.
@@ -137,7 +137,7 @@ def parse_interval(value: IntervalLike) -> int:
     elif isinstance(value, str) and (match := INTERVAL.fullmatch(value.strip())):
         length = int(match[1]) * UNITS_MS[match[2]]
     if not 0 < length < 2**32:
-        raise QueryError(
+        raise ArgumentError(
             f"expected an interval such as '1s', '5m', '1h', a timedelta, or a number of ms, got "
             f"{value!r}"
         )
@@ -183,7 +183,7 @@ def _parse_text(text: str) -> int:
     fraction = match[2] if match else ""
     whole = FRACTION.sub(r"\1", written)
     if len(fraction) > 9:
-        raise QueryError(f"expected a time with up to 9 digits of a second, got {text!r}")
+        raise ArgumentError(f"expected a time with up to 9 digits of a second, got {text!r}")
     try:
         moment = datetime.fromisoformat(whole)
     except ValueError:
@@ -196,8 +196,8 @@ def _nanoseconds(moment: datetime) -> int:
     return (aware - EPOCH) // timedelta(microseconds=1) * 1_000
 
 
-def _wrong(value: object) -> QueryError:
-    return QueryError(
+def _wrong(value: object) -> ArgumentError:
+    return ArgumentError(
         "expected a time such as '2026-11-20', '2026-11-20T14:03:07.123Z', a datetime, or ns since "
         f"the epoch, got {value!r}"
     )
