@@ -28,6 +28,7 @@ WRITE = """
 import resource, signal, sys
 from pathlib import Path
 import pyarrow as pa
+from tapeworks.cli.formats import Format
 from tapeworks.cli.output import write_result
 from tapeworks.errors import ConfigError, TapeworksError
 

@@ -1,11 +1,16 @@
 """The status screen: what it says, at any width, and that it fits."""
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.cli.terminal import START, Terminal
 
+from conftest import RecordMaker, SpineFolder
 from tapeworks.cli.screen import RATES_SHOWN, Screen, last_line, one_line, sparks
 from tapeworks.feeds.outcome import Outcome
 from tapeworks.views.reach import Unknown
@@ -129,3 +134,60 @@ def test_sparks_rise_with_the_rate_newest_at_the_right():
     assert sparks([0, 50, 100]).strip() == "▁▅█"
     assert len(sparks([1.0])) == RATES_SHOWN
     assert sparks([0.0, 0.0]) == ""
+
+
+def test_screen_fits_a_terminal_of_24_rows():
+    # Two sources of many tapes: what the disk holds stays in sight, and the raw tapes do.
+    topics = (RAW, *(f"market-data.{name}" for name in "abcdefgh"))
+    sources = [
+        SourceState(name, [TapeState(topic, 12_345, 12_300, 1, 961.0) for topic in topics])
+        for name in ("binance-spot", "binance-usdm")
+    ]
+    whole = PipelineState(Path("data"), sources, {"trades": (2, 1)}, 9 << 20, elapsed_s=1.0)
+    console = Console(
+        file=io.StringIO(), width=60, height=24, force_terminal=True, color_system=None
+    )
+    screen = Screen("tape status", console)
+    lines = ["".join(part.text for part in row) for row in console.render_lines(screen.draw(whole))]
+    assert len(lines) < 24
+    assert all(len(line) <= 60 for line in lines)
+    for word in ("binance-spot", "binance-usdm", "disk", "raw"):
+        assert any(word in line for line in lines), word
+
+
+def test_q_leaves_the_live_status(tmp_path: Path):
+    # One key, without Enter; the terminal is as it was.
+    (tmp_path / "data" / "tape").mkdir(parents=True)
+    terminal = Terminal(tmp_path, "status")
+    try:
+        terminal.until("q quits")
+        terminal.type("q")
+        code, shown = terminal.end()
+    finally:
+        terminal.close()
+    assert code == 0
+    assert "Traceback" not in shown
+
+
+def test_completion_of_names(tmp_path: Path):
+    # As a shell asks, at the press of Tab: symbols as they are stored, sources, tables, commands.
+    spine = SpineFolder(tmp_path / "data")
+    spine.append(RecordMaker().definitions())
+    spine.close()
+    for words, found in (
+        ("tape book btc", "BTCUSDT"),
+        ("tape gaps --source bin", "binance-spot"),
+        ("tape export tra", "trades"),
+        ("tape compl", "completion"),
+    ):
+        environment = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        shown = subprocess.run(
+            [sys.executable, "-c", START],
+            cwd=tmp_path,
+            env={**os.environ, **environment, "_TAPE_COMPLETE": "bash_complete"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        assert shown.split() == [f"plain,{found}"], words

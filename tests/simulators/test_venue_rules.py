@@ -5,6 +5,9 @@
 import asyncio
 import json
 import re
+import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -318,3 +321,19 @@ def test_help_explains_every_option(capsys, monkeypatch):
     assert mute == []
     assert "20 spot, 180 usdm" in text
     assert "simulated second" in text
+
+
+def test_port_in_use_is_one_line():
+    # Another program has it: which port, and what to do; no traceback.
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        shown = subprocess.run(
+            [sys.executable, "-m", "tapeworks.simulators.binance", "--port", str(port)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert shown.returncode == 1
+    told = f"simulator: 127.0.0.1:{port} is in use: name another --port, or 0 for a free one\n"
+    assert shown.stderr == told

@@ -7,6 +7,7 @@ of the list below; `--debug` (or `TAPEWORKS_DEBUG=1`) shows the traceback as wel
 
 import difflib
 import importlib
+import os
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from click.shell_completion import shell_complete
 
 import tapeworks.errors as errors
 from tapeworks import __version__
@@ -45,6 +47,8 @@ Exit codes:
 """
 
 EXIT_FAILED = 1
+# Set by the shell when somebody presses Tab.
+VARIABLE = "_TAPE_COMPLETE"
 EXIT_WRONG_USE = 2
 EXIT_INTERRUPTED = 130
 SAME_INTERRUPT_S = 1.0
@@ -83,6 +87,7 @@ COMMANDS: dict[str, Entry] = {
     "import": Entry("import_frames", "Import captured frames from files.", KEEP),
     "export": Entry("export", "Write a table and range as Parquet, CSV or JSON lines.", KEEP),
     "doctor": Entry("doctor", "Check clock, disk, limits, ports and settings.", KEEP),
+    "completion": Entry("completion", "Print what makes a shell complete `tape`.", KEEP),
     "config": Entry("config", "Check, show or print an example of the settings.", KEEP),
 }
 
@@ -227,6 +232,8 @@ def main() -> None:
 
 def _run() -> int:
     try:
+        if instruction := os.environ.get(VARIABLE):
+            return shell_complete(app, {}, "tape", VARIABLE, instruction)
         # Not by its `main`, which has an ending of its own for Ctrl-C and for broken pipes.
         with app.make_context("tape", sys.argv[1:]) as context:
             app.invoke(context)

@@ -33,12 +33,12 @@ Examples:
 
 @app.command(epilog=EXAMPLES)
 def book(
-    symbol: Annotated[str, argument(help="The symbol, such as BTCUSDT.")],
+    symbol: Annotated[str, argument(help="The symbol, such as BTCUSDT.", names="symbols")],
     at: Annotated[str | None, option("--at", help="A past instant, UTC. [default: now]")] = (None),
     levels: Annotated[
         int, option("--levels", "-n", least=0, help="Levels per side; 0 shows all.")
     ] = 10,
-    source: Annotated[str | None, option(help="Only this source.")] = None,
+    source: Annotated[str | None, option(help="Only this source.", names="sources")] = None,
     receipt: Annotated[
         bool, option("--receipt", help="--at is a receive time, not the venue's event time.")
     ] = False,

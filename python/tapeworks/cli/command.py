@@ -7,6 +7,7 @@ for it, and it reads the same in a pipe.
 
 import contextlib
 import enum
+import importlib
 import inspect
 import os
 import sys
@@ -23,6 +24,7 @@ from click.exceptions import Exit as Exit
 from tapeworks.cli.streams import discard_output, is_of_output
 
 HELP_COLUMNS_MAX = 100
+COMPLETION = "tapeworks.cli.completion"
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS_MAX}
 SCALARS: dict[object, click.ParamType[Any]] = {
     str: click.STRING,
@@ -42,6 +44,7 @@ class Described:
     least: float | None = None
     variable: str | None = None
     shorthand: tuple[str, str] | None = None
+    names: str | None = None
 
 
 def option(
@@ -51,18 +54,25 @@ def option(
     least: float | None = None,
     variable: str | None = None,
     shorthand: tuple[str, str] | None = None,
+    names: str | None = None,
 ) -> Described:
     """Describes an option; without `flags` it has the name of its parameter.
 
     `least` is the smallest number that is taken, `variable` the one of the environment that stands
-    for the option, `shorthand` a flag and the value that it stands for.
+    for the option, `shorthand` a flag and the value that it stands for,
+    `names` what completes it: symbols, sources or tables.
     """
-    return Described(flags, True, help, metavar, least, variable, shorthand)
+    return Described(flags, True, help, metavar, least, variable, shorthand, names)
 
 
-def argument(*, help: str, metavar: str | None = None) -> Described:  # noqa: A002
-    """Describes a positional argument."""
-    return Described((), False, help, metavar)
+def argument(
+    *,
+    help: str,  # noqa: A002
+    metavar: str | None = None,
+    names: str | None = None,
+) -> Described:
+    """Describes a positional argument; `names` as for `option`."""
+    return Described((), False, help, metavar, names=names)
 
 
 class Choice(click.Choice[str]):
@@ -110,6 +120,8 @@ def _parameter(name: str, kind: Any, described: Described, default: Any) -> clic
         "envvar": described.variable,
         "required": is_required,
     }
+    if described.names is not None:
+        shared["shell_complete"] = _completion(described.names)
     if is_many:
         shared["callback"] = lambda ctx, param, value: (
             list(value) or ([] if is_required else default)
@@ -129,6 +141,19 @@ def _parameter(name: str, kind: Any, described: Described, default: Any) -> clic
         show_envvar=True,
         **shared,
     )
+
+
+def _completion(
+    names: str,
+) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    def complete(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+        # What it reads is loaded when somebody presses Tab.
+        found: list[str] = importlib.import_module(COMPLETION).complete(
+            names, ctx.params.get("data"), begun
+        )
+        return found
+
+    return complete
 
 
 def _type(kind: Any, least: float | None) -> click.ParamType[Any]:

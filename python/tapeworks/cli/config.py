@@ -5,6 +5,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
+from rich.markup import escape
+
 from tapeworks.cli.command import Application, argument
 from tapeworks.cli.console import console
 from tapeworks.cli.options import ConfigOption
@@ -33,7 +35,7 @@ def check(
         console.print(f"view [bold]{name}[/]")
     for name in settings.jobs:
         console.print(f"job [bold]{name}[/]: `tape job {name}` runs it")
-    console.print(f"data in [bold]{settings.data}[/]; configuration OK")
+    console.print(f"data in [bold]{escape(str(settings.data))}[/]; configuration OK")
 
 
 @app.command(epilog="Example:\n  tape config show > all.toml")

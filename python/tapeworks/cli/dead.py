@@ -36,7 +36,7 @@ frame that is no UTF-8 text is \\x and its hexadecimal digits.
 def dead(
     start: Annotated[str | None, option("--from", help="Start of receipt, UTC.")] = None,
     end: Annotated[str | None, option("--to", help="End of receipt, UTC.")] = None,
-    source: Annotated[str | None, option(help="Only this source.")] = None,
+    source: Annotated[str | None, option(help="Only this source.", names="sources")] = None,
     raw: Annotated[
         int | None, option("--raw", help="Write the bytes of the frame at this raw offset.")
     ] = None,

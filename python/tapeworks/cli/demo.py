@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from tapeworks._core import FolderLock
@@ -210,9 +211,9 @@ def _show(proof: Proof, data: Path) -> None:
             console.print(f"[red]the book of {source_and_symbol} differs[/]")
     for found in proof.tables:
         if not found.exact:
-            console.print(f"[red]{found}[/]", soft_wrap=True)
+            console.print(f"[red]{escape(str(found))}[/]", soft_wrap=True)
     verdict = "[green]verified complete[/]" if proof.holds else "[red]not verified[/]"
-    console.print(f'\n{verdict}; look around: tape query "show tables" --data {data}')
+    console.print(f'\n{verdict}; look around: tape query "show tables" --data {escape(str(data))}')
 
 
 def _zero(count: int) -> str:

@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
+from rich.markup import escape
+
 from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, ending_with
 from tapeworks.cli.console import console
@@ -25,7 +27,7 @@ from tapeworks.cli.settings import load
 from tapeworks.errors import ConfigError
 from tapeworks.pipeline import Config
 from tapeworks.tape import TapeConfig
-from tapeworks.views.status import folder_bytes, recorded_s
+from tapeworks.views.status import Status, folder_bytes, growth_per_s
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 MARKS = {OK: "[green]ok  [/]", WARN: "[yellow]warn[/]", FAIL: "[red]fail[/]"}
@@ -95,9 +97,9 @@ def doctor(
             print(as_json([asdict(finding) for finding in findings]))
             return
         for finding in findings:
-            console.print(f"{MARKS[finding.state]} {finding.name:<16} {finding.found}")
+            console.print(f"{MARKS[finding.state]} {finding.name:<16} {escape(finding.found)}")
             if finding.advice:
-                console.print(f"{'':>22}[dim]{finding.advice}[/]")
+                console.print(f"{'':>22}[dim]{escape(finding.advice)}[/]")
 
 
 def _settings(config: Path | None) -> tuple[Config | None, str]:
@@ -222,11 +224,12 @@ def _disk_space(data: Path) -> Finding:
 
 def _tapes(settings: Config | None, data: Path) -> Finding:
     """What the tapes take, how fast they grew, and whether anything keeps them from filling up."""
+    # What is not being recorded does not grow.
+    growing = {one.name for one in Status(data).sample().sources if one.recorder is not None}
     taken, per_s, count = 0, 0.0, 0
     for tape in sorted((data / "tape").glob("*/*")):
-        size_now, span_s = folder_bytes(tape), recorded_s(tape)
-        taken, count = taken + size_now, count + 1
-        per_s += size_now / span_s if span_s else 0.0
+        taken, count = taken + folder_bytes(tape), count + 1
+        per_s += growth_per_s(tape) if tape.parent.name in growing else 0.0
     if not count:
         return Finding("tapes", OK, "nothing is recorded yet")
     found = f"{count} tapes take {size(taken)}"

@@ -29,12 +29,14 @@ replaced once all is written; where that fails, it stays as it is.
 
 @app.command(epilog=EXAMPLES)
 def export(
-    table: Annotated[str, argument(help="A table of the lake, such as trades.")],
+    table: Annotated[str, argument(help="A table of the lake, such as trades.", names="tables")],
     output: Annotated[Path, argument(help="The file to write.")],
-    symbol: Annotated[str | None, option(help="Only this symbol.")] = None,
+    symbol: Annotated[str | None, option(help="Only this symbol.", names="symbols")] = None,
     start: Annotated[str | None, option("--from", help="Start of event time, UTC.")] = None,
     end: Annotated[str | None, option("--to", help="End of event time, UTC; not included.")] = None,
-    source: Annotated[str | None, option(help="Only this source; * takes a symbol of all.")] = None,
+    source: Annotated[
+        str | None, option(help="Only this source; * takes a symbol of all.", names="sources")
+    ] = None,
     interval: Annotated[
         str | None, option(help="Length of bars, such as 1s, 5m, 1h. [default: 1m]")
     ] = None,

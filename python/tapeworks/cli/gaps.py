@@ -26,10 +26,10 @@ SHOWN += ["ts_to", "ts_to_ns"]
 
 @app.command(epilog=EXAMPLES)
 def gaps(
-    symbol: Annotated[str | None, argument(help="Only this symbol.")] = None,
+    symbol: Annotated[str | None, argument(help="Only this symbol.", names="symbols")] = None,
     start: Annotated[str | None, option("--from", help="Start of event time, UTC.")] = None,
     end: Annotated[str | None, option("--to", help="End of event time, UTC.")] = None,
-    source: Annotated[str | None, option(help="Only this source.")] = None,
+    source: Annotated[str | None, option(help="Only this source.", names="sources")] = None,
     channel: Annotated[
         str | None, option(help="Only this channel, such as trade, quote or depth.")
     ] = None,

@@ -145,7 +145,7 @@ def _import(
     # All bytes are kept, and of some channel nothing of what they hold is known.
     lost = tally.undecoded(_letters(settings, name, before)) if undecoded else {}
     with ending_with(EXIT_INCOMPLETE if lost or (frames and undecoded >= frames) else 0):
-        console.print(f"imported {frames:,} frames into {settings.data} as {name}")
+        console.print(f"imported {frames:,} frames into {settings.data} as {name}", markup=False)
         _tell_ledger(status, name)
         if writer.found:
             problems.print(f"{writer.found:,} frames were there already: left out")
@@ -165,6 +165,7 @@ def _tell_undecoded(
     problems.print(
         f"{told} be decoded as {feed}: see `tape dead --data {settings.data}`",
         style="red",
+        markup=False,
         soft_wrap=True,
     )
     for channel, (dead, count, samples) in lost.items():

@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+from rich.markup import escape
+
 from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, ending_with, option
 from tapeworks.cli.console import console
@@ -58,6 +60,6 @@ def show(reports: list[LakeReport]) -> None:
     )
     console.print(f"lake: {files} files, {held}: {state}")
     for fault in faults:
-        console.print(f"[red]{fault.path}: {fault.reason}[/]", soft_wrap=True)
+        console.print(f"[red]{escape(f'{fault.path}: {fault.reason}')}[/]", soft_wrap=True)
     if faults:
         console.print("`tape lake rebuild` restores what files and tapes still hold")

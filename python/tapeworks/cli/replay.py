@@ -42,7 +42,9 @@ class Shape(StrEnum):
 
 @app.command(epilog=EXAMPLES)
 def replay(
-    symbols: Annotated[list[str] | None, argument(help="Symbols. [default: all]")] = None,
+    symbols: Annotated[
+        list[str] | None, argument(help="Symbols. [default: all]", names="symbols")
+    ] = None,
     kinds: Annotated[
         str, option(help="trades, quotes, depth, marks, book_levels, bars, ticks, gaps ...")
     ] = "trades,quotes",
@@ -54,7 +56,7 @@ def replay(
     follow: Annotated[
         bool, option("--follow", help="Go on until Ctrl-C, from --from or from now.")
     ] = False,
-    source: Annotated[str | None, option(help="Only this source.")] = None,
+    source: Annotated[str | None, option(help="Only this source.", names="sources")] = None,
     form: Annotated[
         Shape,
         option(

@@ -10,6 +10,7 @@ from typing import Annotated
 from rich.console import Console
 from rich.live import Live
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.text import Text
 
 from tapeworks.cli.command import option
@@ -71,7 +72,8 @@ def run(
     supervisor, started_ns = Supervisor(config), time.time_ns()
     stop = stop_on_signals()
     started = time.monotonic()
-    told = f"recording into [bold]{config.data}[/]; logs in {supervisor.logs}; Ctrl-C stops"
+    places = escape(str(config.data)), escape(str(supervisor.logs))
+    told = f"recording into [bold]{places[0]}[/]; logs in {places[1]}; Ctrl-C stops"
     supervisor.on_start = lambda: say.print(told)
 
     with _Display(title, say, Status(config.data)) as display:

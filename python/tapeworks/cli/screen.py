@@ -6,6 +6,7 @@ narrow terminal is left out from the right, least important first.
 
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -38,10 +39,25 @@ class Screen:
         self._rates: dict[tuple[str, str], deque[float]] = {}
 
     def draw(self, state: PipelineState, note: str = "") -> RenderableType:
-        """Returns the whole screen."""
+        """Returns the whole screen, with less of the tapes where a terminal has few rows."""
+        whole = self._draw(state, note, self._parts(state))
+        if not self._console.is_terminal or self._fits(whole):
+            return whole
+        # The tables of all tapes are what is long: the raw tape alone says whether it records.
+        return self._draw(state, note, self._parts(state, is_short=True))
+
+    def _fits(self, drawn: RenderableType) -> bool:
+        return len(self._console.render_lines(drawn, pad=False)) < self._console.height
+
+    def _parts(self, state: PipelineState, *, is_short: bool = False) -> list[RenderableType]:
         parts: list[RenderableType] = []
         for source in state.sources:
-            parts += [_headline(source), self._tapes(source, state.elapsed_s > 0), Text()]
+            shown = replace(source, tapes=source.tapes[:1]) if is_short else source
+            parts += [_headline(source), self._tapes(shown, state.elapsed_s > 0)]
+            parts += [] if is_short else [Text()]
+        return parts
+
+    def _draw(self, state: PipelineState, note: str, parts: list[RenderableType]) -> RenderableType:
         if not parts:
             told = f"nothing is recorded in {state.data} yet"
             if (state.data / "lake").is_dir():

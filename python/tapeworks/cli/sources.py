@@ -19,7 +19,7 @@ app = Application()
 
 @app.command(epilog=EXAMPLES)
 def sources(
-    source: Annotated[str | None, option(help="Only this source.")] = None,
+    source: Annotated[str | None, option(help="Only this source.", names="sources")] = None,
     form: FormatOption = None,
     output: OutputOption = None,
     data: DataOption = None,

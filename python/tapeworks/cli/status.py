@@ -11,11 +11,13 @@ from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, option
 from tapeworks.cli.console import console
 from tapeworks.cli.formats import Report, ReportOption
+from tapeworks.cli.keys import Keys
 from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.screen import Screen
 from tapeworks.views.status import PipelineState, Status
 
 RATE_SECONDS = 1.0
+LEAVES = ("q", "Q", "\x1b")
 
 app = Application()
 
@@ -40,11 +42,10 @@ def status(
             console.print(screen.draw(state))
         return
     live = Live(screen.draw(state), console=console, screen=True, auto_refresh=False)
-    # Ctrl-C is how one leaves this screen: no failure.
-    with contextlib.suppress(KeyboardInterrupt), live:
-        while True:
-            time.sleep(every)
-            live.update(screen.draw(look.sample(), "Ctrl-C stops"), refresh=True)
+    # Ctrl-C is another way to leave this screen: no failure.
+    with contextlib.suppress(KeyboardInterrupt), live, Keys() as keys:
+        while keys.wait(every) not in LEAVES:
+            live.update(screen.draw(look.sample(), "q quits"), refresh=True)
 
 
 def _plain(state: PipelineState) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Conditions in SQL on the tables of the lake, such that files and row groups are skipped."""
 
-from tapeworks.errors import QueryError
+from tapeworks.errors import ArgumentError
 from tapeworks.views.query import quote
 from tapeworks.views.times import TimeLike, format_time, parse_time
 
@@ -9,12 +9,12 @@ def parse_range(start: TimeLike | None, end: TimeLike | None) -> tuple[int | Non
     """Returns both ends of a range in ns; none means unbounded.
 
     Raises:
-        QueryError: either is no time, or the range is empty.
+        ArgumentError: either is no time, or the range is empty.
     """
     first = None if start is None else parse_time(start)
     last = None if end is None else parse_time(end)
     if first is not None and last is not None and first >= last:
-        raise QueryError(
+        raise ArgumentError(
             f"expected start before end, got {format_time(first)} and {format_time(last)}"
         )
     return first, last

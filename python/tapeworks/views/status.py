@@ -59,6 +59,8 @@ DEPTH = _core.numbers("channel")["depth"]
 # Of a book whose line is down: it may have changed since, and nobody knows.
 LINE_DOWN = "line down"
 # A recorder's file that is older than this says nothing about now.
+# Of less time than this nothing is told of a day, and growth is looked at this often.
+GROWTH_S_MIN, GROWTH_LOOK_S = 60.0, 60.0
 STALE_S = 5.0
 
 
@@ -203,6 +205,7 @@ class _Source:
         self._old: set[tuple[int, ...]] = set()
         self._books: dict[int, int] = {}
         self._lags: dict[str, int] = {}
+        self._growths: dict[str, tuple[float, float]] = {}
         self._tail = SourceTail(data, folder.name)
 
     def mark(self) -> None:
@@ -225,7 +228,7 @@ class _Source:
             self._open({path.name for path in _folders(self._folder)}, state.troubles)
         for topic in sorted(self._readers, key=_flow_order):
             with _noting(state.troubles, topic):
-                state.tapes.append(self._tape(topic, elapsed_s))
+                state.tapes.append(self._tape(topic, elapsed_s, state.recorder is not None))
         with _noting(state.troubles, GAPS):
             self._read_gaps()
             state.unknown = unknown_part(*map(self._readers.get, (RAW, NORMALIZED, GAPS)))
@@ -267,7 +270,16 @@ class _Source:
                 continue
             self._readers[topic] = reader
 
-    def _tape(self, topic: str, elapsed_s: float) -> TapeState:
+    def _growth(self, topic: str) -> float:
+        """Returns the bytes a second by which a tape grows; looked at again once a minute."""
+        looked, growth = self._growths.get(topic, (0.0, 0.0))
+        now = time.monotonic()
+        if topic not in self._growths or now - looked >= GROWTH_LOOK_S:
+            growth = growth_per_s(self._folder / topic)
+            self._growths[topic] = now, growth
+        return growth
+
+    def _tape(self, topic: str, elapsed_s: float, is_recorded: bool) -> TapeState:
         reader = self._readers[topic]
         end = reader.end
         tape = TapeState(topic, items=end, durable=reader.durable)
@@ -275,7 +287,7 @@ class _Source:
         if elapsed_s:
             # A tape that was not there at the last look began after it.
             tape.per_s = (end - self._ends.get(topic, reader.first)) / elapsed_s
-            tape.bytes_per_s = tape.per_s * tape.bytes / max(1, end - tape.first)
+            tape.bytes_per_s = self._growth(topic) if is_recorded else 0.0
         self._ends[topic] = end
         input_reader = self._readers.get(INPUTS.get(topic, NORMALIZED))
         if topic in self._lags:
@@ -389,22 +401,32 @@ def folder_bytes(folder: Path) -> int:
     return sum(found.st_blocks * 512 for _, found in _files(folder))
 
 
-def recorded_s(tape: Path) -> float:
-    """Returns the seconds between the first and the last item that `tape` keeps; 0 if unknown."""
+def growth_per_s(tape: Path) -> float:
+    """Returns the bytes a second by which a tape grew over the newest quarter of its items.
+
+    By the time of their receipt. 0 where that is less than a minute: nothing can be told of a day
+    by it, and an import takes in a day within a second.
+    """
     try:
         reader = TapeReader(tape)
-        times = []
-        for offset in (reader.first, reader.end - 1):
-            reader.seek(max(reader.first, offset))
-            if reader.kind == "blobs":
-                blobs = reader.read_blobs(1)
-                times.append(blobs[0].ts_recv if blobs else 0)
-            else:
-                records = reader.read(1)
-                times.append(0 if records is None else received(records))
+        first, end = reader.first, reader.end
+        since = first + (end - first) * 3 // 4
+        times = [_received_at(reader, offset) for offset in (since, end - 1)]
     except (TapeError, OSError):
         return 0.0
-    return max(0.0, (times[1] - times[0]) / 1e9)
+    span_s = (times[1] - times[0]) / 1e9
+    if span_s < GROWTH_S_MIN:
+        return 0.0
+    return folder_bytes(tape) * (end - since) / max(1, end - first) / span_s
+
+
+def _received_at(reader: TapeReader, offset: int) -> int:
+    reader.seek(max(reader.first, offset))
+    if reader.kind == "blobs":
+        blobs = reader.read_blobs(1)
+        return blobs[0].ts_recv if blobs else 0
+    records = reader.read(1)
+    return 0 if records is None else received(records)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -1,6 +1,7 @@
 """Runs the simulator of Binance: `python -m tapeworks.simulators.binance --help`."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -28,10 +29,17 @@ async def run(config: SimulatorConfig) -> None:
 def main() -> int:
     """Reads the command line and serves; returns the exit status."""
     try:
-        asyncio.run(run(parse_arguments(sys.argv[1:])))
+        config = parse_arguments(sys.argv[1:])
+        asyncio.run(run(config))
     except ConfigError as error:
         print(f"simulator: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        told = f"{config.host}:{config.port} is in use: name another --port, or 0 for a free one"
+        print(f"simulator: {told}", file=sys.stderr)
+        return 1
     return 0
 
 
