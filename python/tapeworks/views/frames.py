@@ -1,12 +1,12 @@
 """Arrow tables as data frames want them: floats for decimals, an index of times, plain names."""
 
+import importlib
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tapeworks._core import NONE
 from tapeworks.errors import QueryError
@@ -14,6 +14,8 @@ from tapeworks.time_columns import REST, is_split_time
 
 Words: TypeAlias = npt.NDArray[np.int64]
 
+# Loaded for an index of times alone: most questions need none, and it takes a while.
+COMPUTE = "pyarrow.compute"
 # Whole numbers up to it, and powers of ten up to this one, are floats without rounding.
 UNITS_MAX = 2**53
 PLACES_MAX = 22
@@ -115,6 +117,7 @@ def _exact_time(table: pa.Table, name: str) -> pa.ChunkedArray:
     Raises:
         QueryError: one is beyond the years 1677 to 2262.
     """
+    pc = importlib.import_module(COMPUTE)
     try:
         us = pc.multiply_checked(table.column(name).cast(pa.int64()), 1_000)
     except pa.ArrowInvalid:
@@ -122,7 +125,8 @@ def _exact_time(table: pa.Table, name: str) -> pa.ChunkedArray:
             f"{name} has times beyond the years 1677 to 2262, which 64 bits of ns do not hold"
         ) from None
     rest = table.column(name + REST).cast(pa.int64())
-    return pc.add(us, rest).cast(pa.timestamp("ns", "UTC"))
+    exact: pa.ChunkedArray = pc.add(us, rest).cast(pa.timestamp("ns", "UTC"))
+    return exact
 
 
 def unshadowed(table: pa.Table) -> pa.Table:
