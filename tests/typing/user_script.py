@@ -72,6 +72,8 @@ def spread(lake: tw.Lake) -> Decimal:
     assert_type(book.ts_event, int | None)
     assert_type(book.mid, Decimal | None)
     assert_type(book.to_polars(), pl.DataFrame)
+    assert_type(book.cost("buy", Decimal("0.5")), Decimal)
+    assert_type(book.depth(10), tuple[Decimal, Decimal])
     bids, asks = book.top(5)
     assert_type(bids, list[tuple[Decimal, Decimal]])
     return asks[0][0] - bids[0][0]
