@@ -116,15 +116,15 @@ What a trade is worth to its taker some time later: the side (+1 bought, -1 sold
 of the mid from the price of the trade, in basis points. At horizon 0 it is minus half the
 effective spread.
 
-`asof` joins each trade with the last quote before it. One read of a socket brings a trade and the
-quote that it causes with the same receive time; the join goes by the order of the tape among
-those, so that no trade meets its own future.
+`trades_and_quotes` gives each trade the quote that stood right before it. One read of a socket
+brings a trade and the quote that it causes with the same receive time; the join goes by the order
+of the tape among those, so that no trade meets its own future.
 """
 
 # %%
-joined = lake.asof("trades", "quotes", symbol, source=source).to_polars()
+joined = lake.trades_and_quotes(symbol, source=source).to_polars()
 trades = joined.with_columns(
-    mid=(pl.col("quotes_bid_price") + pl.col("quotes_ask_price")) / 2,
+    mid=(pl.col("bid_price") + pl.col("ask_price")) / 2,
     sign=pl.when(pl.col("side") == "buy").then(1.0).otherwise(-1.0),
 ).drop_nulls("mid")
 
