@@ -155,7 +155,14 @@ def test_a_question_loads_only_what_answers_it(tmp_path: Path):
     loaded = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
     assert "duckdb" in loaded
     unwanted = {"rich.console", "pandas", "polars", "pyarrow.parquet", "pyarrow.compute"}
-    unwanted |= {"pydantic", "prompt_toolkit", "aiohttp", "picows", "tapeworks.feeds.session"}
+    unwanted |= {
+        "pydantic",
+        "prompt_toolkit",
+        "asyncio",
+        "aiohttp",
+        "picows",
+        "tapeworks.feeds.session",
+    }
     assert not loaded & unwanted
 
 

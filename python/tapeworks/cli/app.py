@@ -113,6 +113,9 @@ class Interrupts:
 class Commands(click.Group):
     """Loads a command when it is called."""
 
+    is_question = False
+    """Whether the command that was called only answers, and leaves nothing to be tidied up."""
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Returns the names in the order of the flow."""
         return list(COMMANDS)
@@ -139,6 +142,7 @@ class Commands(click.Group):
         command = module.app.build(name)
         if COMMANDS[name].panel == LOOK:
             end_without_reader()
+            self.is_question = True
         # From here on there may be something to tidy up: Ctrl-C is an exception again.
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, Interrupts())
@@ -227,7 +231,19 @@ def main() -> None:
     # The work is done: a Ctrl-C while the interpreter ends has nothing to say.
     if isinstance(signal.getsignal(signal.SIGINT), Interrupts):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if app.is_question and _is_flushed():
+        # What was loaded need not be taken apart, which takes a tenth of the time.
+        os._exit(code)
     sys.exit(code)
+
+
+def _is_flushed() -> bool:
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _run() -> int:

