@@ -170,7 +170,7 @@ def test_python_of_the_readme_runs(demo: tuple[Path, Any]):
     folder, _ = demo
     text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert "records" in run(PLAIN + code, folder)
+    assert "Batch(" in run(PLAIN + code, folder)
 
 
 def run(script: str, folder: Path) -> str:

@@ -83,9 +83,9 @@ class Origin:
         found = found.select(names)
         if kind.table:
             found = to_table_columns(found, TABLES[kind.table])
-        columns = {"source": pa.repeat(self.source, found.num_rows), "symbol": found["symbol"]}
+        columns = {"source": _repeated(self.source, found.num_rows), "symbol": found["symbol"]}
         columns |= dict(zip(found.schema.names, found.columns, strict=True))
-        return pa.table({name: _plain(column) for name, column in columns.items()})
+        return pa.Table.from_arrays([_plain(one) for one in columns.values()], names=list(columns))
 
 
 class Batch:
@@ -171,7 +171,7 @@ class Batch:
             return Result(places[0][0].columns(self.records, KINDS[kind]), kind)
         tables = [origin.columns(self._gather(at), KINDS[kind]) for origin, at in places]
         order = np.argsort(np.concatenate([at for _, at in places]))
-        return Result(pa.concat_tables(tables).take(pa.array(order)), kind)
+        return Result(pa.concat_tables(tables).take(pa.array(order, pa.int64())), kind)
 
     def counts(self) -> dict[str, int]:
         """Returns how many records of each kind there are, of those that it has."""
@@ -245,6 +245,14 @@ class TracedMerge:
         for stream, count in enumerate(np.bincount(which, minlength=len(heads))):
             self._times[stream] = self._times[stream][count:]
         return taken, which
+
+
+def _repeated(text: str, count: int) -> pa.Array:
+    """Returns a column of one text. Arrow's own way to make one loads pandas."""
+    content = text.encode()
+    ends = np.arange(count + 1, dtype=np.int32) * len(content)
+    buffers = [None, pa.py_buffer(ends.tobytes()), pa.py_buffer(content * count)]
+    return pa.Array.from_buffers(pa.string(), count, buffers)
 
 
 def _plain(column: pa.Array) -> pa.Array:

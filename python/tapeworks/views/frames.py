@@ -118,14 +118,15 @@ def _exact_time(table: pa.Table, name: str) -> pa.ChunkedArray:
         QueryError: one is beyond the years 1677 to 2262.
     """
     pc = importlib.import_module(COMPUTE)
+    kind, rest = pa.timestamp("ns", "UTC"), table.column(name + REST).cast(pa.int64())
     try:
-        us = pc.multiply_checked(table.column(name).cast(pa.int64()), 1_000)
+        # Numbers of Python instead would load pandas.
+        whole = table.column(name).cast(kind).cast(pa.int64())
+        exact: pa.ChunkedArray = pc.add_checked(whole, rest).cast(kind)
     except pa.ArrowInvalid:
         raise QueryError(
             f"{name} has times beyond the years 1677 to 2262, which 64 bits of ns do not hold"
         ) from None
-    rest = table.column(name + REST).cast(pa.int64())
-    exact: pa.ChunkedArray = pc.add(us, rest).cast(pa.timestamp("ns", "UTC"))
     return exact
 
 
