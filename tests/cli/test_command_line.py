@@ -216,7 +216,12 @@ def test_settings_shown_parse_to_the_same(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("command", "clock"),
-    [("export", "event time"), ("gaps", "event time"), ("replay", "receipt"), ("dead", "receipt")],
+    [
+        ("export", "event time"),
+        ("gaps", "event time"),
+        ("replay", "receipt"),
+        ("dead-letters", "receipt"),
+    ],
 )
 def test_help_says_by_which_clock_a_range_is(tmp_path: Path, command: str, clock: str):
     # The same two options, and two clocks.

@@ -4,11 +4,13 @@ import json
 import os
 import re
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.cli.terminal import Terminal
 
 from conftest import RecordMaker, SpineFolder
+from tapeworks.cli.gaps import in_words
 from tapeworks.cli.notices import time_bounds
 from tapeworks.cli.tables import as_table
 
@@ -38,7 +40,7 @@ def test_format_follows_the_name_of_the_file(tape):
     assert (tape.folder / "n.CSV").read_text() == "n\n100\n"
     tape.run("query", sql, "-o", "n.csv", "-f", "json")
     assert json.loads((tape.folder / "n.csv").read_text()) == [{"n": 100}]
-    for command in ("sources", "gaps", "dead"):
+    for command in ("sources", "gaps", "dead-letters"):
         tape.run(command, "-o", "out.parquet")
         pq.read_table(tape.folder / "out.parquet")
     told = tape.refuse("query", sql, "-o", "n.xyz", code=2)
@@ -52,7 +54,7 @@ def test_format_follows_the_name_of_the_file(tape):
         ("query", "select 1 as a"),
         ("sources",),
         ("gaps",),
-        ("dead",),
+        ("dead-letters",),
         ("verify",),
         ("lake", "verify"),
         ("status",),
@@ -143,3 +145,10 @@ def test_bounds_of_time_are_read_from_sql():
     ):
         expected = (day + hour, day + 2 * hour + 1) if bounds is None else bounds
         assert time_bounds(f"select 1 from trades t where {sql}") == expected, sql
+
+
+def test_states_of_gaps_are_told_in_words():
+    # What a person reads; SQL and other formats have the names of the ledger.
+    ledger = pa.table({"symbol": ["A", "B", "C"], "state": ["closed", "open", "repaired"]})
+    shown = in_words(ledger).column("state").to_pylist()
+    assert shown == ["ended, data lost", "open, losing data", "repaired"]

@@ -79,7 +79,9 @@ COMMANDS: dict[str, Entry] = {
     "book": Entry("book", "Show the full order book, now or at any past instant.", LOOK),
     "replay": Entry("replay", "Play history back, merged by time, at any speed.", LOOK),
     "gaps": Entry("gaps", "List gaps: what was lost, why, and their state.", LOOK),
-    "dead": Entry("dead", "Show frames that could not be decoded: bytes and reason.", LOOK),
+    "dead-letters": Entry(
+        "dead_letters", "Show frames that could not be decoded: bytes and reason.", LOOK
+    ),
     "verify": Entry("verify", "Verify checksums of tapes, states and lake.", KEEP),
     "repair": Entry("repair", "Move damaged data aside, and rebuild it.", KEEP),
     "lake": Entry("lake", "Check the Parquet lake, or rebuild its commits.", KEEP),
@@ -135,7 +137,8 @@ class Commands(click.Group):
         if name.startswith("-"):
             return super().resolve_command(ctx, args)
         if name not in COMMANDS:
-            near = difflib.get_close_matches(name, COMMANDS, 1)
+            near = [one for one in COMMANDS if one.startswith(name)]
+            near += difflib.get_close_matches(name, COMMANDS, 1)
             hint = f"did you mean `tape {near[0]}`?" if near else "`tape --help` lists all"
             raise errors.ConfigError(f"there is no command {name!r}: {hint}")
         module = importlib.import_module(f"tapeworks.cli.{COMMANDS[name].module}")

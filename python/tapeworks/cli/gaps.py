@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+import pyarrow as pa
+
 from tapeworks.cli.command import Application, argument, ending_with, option
 from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of
 from tapeworks.cli.options import DataOption
@@ -22,6 +24,7 @@ app = Application()
 SHOWN = ["venue", "symbol", "channel", "cause", "state", "missing", "ts_from", "ts_from_ns"]
 SHOWN += ["ts_to", "ts_to_ns"]
 """What fits on a screen; other formats have all columns."""
+STATES = {"closed": "ended, data lost", "open": "open, losing data"}
 
 
 @app.command(epilog=EXAMPLES)
@@ -43,9 +46,9 @@ def gaps(
     """List gaps, and what was not recorded or subscribed, or whose gaps are not known yet.
 
     The first line is the verdict: `complete`, `not complete`, `not recorded`, `not known`, the
-    number of gaps, or `nothing is recorded here`. A gap is open (still losing), closed (lost, its
-    extent is known) or repaired; `missing` counts ids of trades, update ids of depth, or frames.
-    In other formats than a table, the column `finding` says what a row is.
+    number of gaps, or `nothing is recorded here`. A gap is open (still losing), ended with data
+    lost (`closed` in other formats and in SQL), or repaired; `missing` counts ids of trades, update
+    ids of depth, or frames. In other formats the column `finding` says what a row is.
     """
     form = format_of(form, output)
     found = open_lake(data).coverage(symbol, start, end, source=source, channel=channel)
@@ -57,6 +60,13 @@ def gaps(
             verdict, *more = found.summary()
             print(verdict)
             if len(ledger):
-                write_result(ledger.select(SHOWN), Format.TABLE, None)
+                write_result(in_words(ledger.select(SHOWN)), Format.TABLE, None)
             for line in more:
                 print(line)
+
+
+def in_words(ledger: pa.Table) -> pa.Table:
+    """Returns the ledger with its states as a person reads them."""
+    at = ledger.schema.get_field_index("state")
+    states = ledger.column(at).to_pylist()
+    return ledger.set_column(at, "state", pa.array([STATES.get(one, one) for one in states]))

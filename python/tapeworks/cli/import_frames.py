@@ -163,7 +163,7 @@ def _tell_undecoded(
 ) -> None:
     told = "none of them could" if undecoded >= frames else f"{undecoded:,} of them could not"
     problems.print(
-        f"{told} be decoded as {feed}: see `tape dead --data {settings.data}`",
+        f"{told} be decoded as {feed}: see `tape dead-letters --data {settings.data}`",
         style="red",
         markup=False,
         soft_wrap=True,

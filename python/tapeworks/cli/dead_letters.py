@@ -1,4 +1,4 @@
-"""`tape dead`: the frames that could not be decoded, with their bytes."""
+"""`tape dead-letters`: the frames that could not be decoded, with their bytes."""
 
 import sys
 from collections import Counter
@@ -20,9 +20,9 @@ app = Application()
 
 EXAMPLES = """\
 Examples:
-  tape dead
-  tape dead --from 2026-11-20 --format jsonl     # whole frames
-  tape dead --raw 4711 > frame.bin               # one frame, exactly as it came
+  tape dead-letters
+  tape dead-letters --from 2026-11-20 --format jsonl     # whole frames
+  tape dead-letters --raw 4711 > frame.bin               # one frame, exactly as it came
   tape query "select reason, count(*) from dead_letters group by reason"
   tape query "select raw_offset, decode(frame) from dead_letters"
 
@@ -33,7 +33,7 @@ frame that is no UTF-8 text is \\x and its hexadecimal digits.
 
 
 @app.command(epilog=EXAMPLES)
-def dead(
+def dead_letters(
     start: Annotated[str | None, option("--from", help="Start of receipt, UTC.")] = None,
     end: Annotated[str | None, option("--to", help="End of receipt, UTC.")] = None,
     source: Annotated[str | None, option(help="Only this source.", names="sources")] = None,

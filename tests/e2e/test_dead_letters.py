@@ -54,9 +54,9 @@ def test_broken_frames_are_shown_byte_for_byte(tape: Any):
         assert {(row["reason"], row["connection"]) for row in rows} == {("truncated", 0)}
         assert [row["byte"] for row in rows] == [len(frame) for frame in expected]
         at = rows[1]["raw_offset"]
-        tape.run("dead", "--raw", at, "--output", "frame.bin")
+        tape.run("dead-letters", "--raw", at, "--output", "frame.bin")
         assert (tape.folder / "frame.bin").read_bytes() == expected[1]
-        shown = tape.run("dead")
+        shown = tape.run("dead-letters")
         assert "3 frames: 3 truncated" in shown
         assert expected[2][-20:].decode() in shown
         sql = f"select decode(frame) as text from dead_letters where raw_offset = {at}"
@@ -76,15 +76,15 @@ def test_imported_lines_that_are_no_messages_are_kept_as_well(tape: Any):
     lines = [f"{STARTED_NS + number} {frame}\n" for number, frame in enumerate(frames)]
     (tape.folder / "capture.txt").write_text("".join(lines))
     tape.run("import", "binance-spot", "capture.txt", code=3)
-    found = tape.answer("dead", "--format", "json")
+    found = tape.answer("dead-letters", "--format", "json")
     assert [row["frame"] for row in found] == bad
     assert [row["reason"] for row in found] == ["missing_field", "truncated"]
     with pytest.raises(QueryError, match="stored are"):
         tw.open(tape.folder / "data").dead_letters("2031-01-01")
-    assert "is not held" in tape.refuse("dead", "--raw", "99", code=1)
+    assert "is not held" in tape.refuse("dead-letters", "--raw", "99", code=1)
     # The file is there as a whole or not at all: on a disk that is full stays what was there.
     (tape.folder / "frame").write_text("precious")
-    at = ("dead", "--raw", found[0]["raw_offset"], "--output")
+    at = ("dead-letters", "--raw", found[0]["raw_offset"], "--output")
     full = tape.start(*at, "frame", preexec_fn=lambda: setrlimit(RLIMIT_FSIZE, (8, 8)))
     assert "the file that was there is as it was" in full.communicate(timeout=60)[1]
     assert (full.returncode, (tape.folder / "frame").read_text()) == (1, "precious")
@@ -102,4 +102,4 @@ def test_recording_without_dead_letters_says_so(tape: Any):
     )
     (tape.folder / "capture.txt").write_text(f"{STARTED_NS} {trade}\n")
     tape.run("import", "binance-spot", "capture.txt")
-    assert "every frame was decoded" in tape.run("dead")
+    assert "every frame was decoded" in tape.run("dead-letters")
