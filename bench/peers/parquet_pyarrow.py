@@ -67,9 +67,10 @@ def table(rows: np.ndarray, exact: bool) -> pa.Table:
 def ours(rows: pa.Table, delta: list[str]) -> dict:
     """Returns the settings of `python/tapeworks/sinks/writer.py`."""
     uniform = [name for name in rows.column_names if is_uniform(rows[name])]
+    plain = {*delta, *uniform, "price"}
     return {
         "compression_level": 1,
-        "use_dictionary": [n for n in rows.column_names if n not in {*delta, *uniform}],
+        "use_dictionary": [name for name in rows.column_names if name not in plain],
         "dictionary_pagesize_limit": 128 << 10,
         "write_page_index": True,
         "write_page_checksum": True,
