@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,12 @@ def run(*arguments, **named):
 
 def steady():
     on_stop(lambda *_: sys.exit(0))
+    while True:
+        beat()
+        time.sleep(0.05)
+
+def slow_to_stop():
+    on_stop(lambda *_: (time.sleep(2), sys.exit(0)))
     while True:
         beat()
         time.sleep(0.05)
@@ -233,6 +240,23 @@ def test_stop_tells_of_a_worker_that_ended_since_the_last_look(make: Callable[..
     told_first, told_second = supervisor.complaints
     assert "steady is restarting, after 1 failure: it hung: no sign of life" in told_first
     assert "unfinished is restarting, after 1 failure" in told_second
+
+
+def test_stop_tells_of_a_worker_that_dies_while_others_are_stopped(
+    make: Callable[..., Supervisor],
+):
+    # A sink that is killed, for want of memory say, while the recorders flush.
+    supervisor = make("slow-to-stop", "steady", stop_ms_max=60_000)
+    supervisor.start()
+    recorder, sink = supervisor.children
+    steady_for(supervisor, recorder)
+    steady_for(supervisor, sink)
+    sink.worker = dataclasses.replace(sink.worker, kind="sink")
+    assert sink.process is not None
+    threading.Timer(0.3, sink.process.kill).start()
+    supervisor.stop()
+    [told] = supervisor.complaints
+    assert "sink-steady ended with -9 while stopping" in told
 
 
 def test_stop_waits_for_no_process_that_cannot_be_killed(

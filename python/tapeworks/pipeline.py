@@ -16,7 +16,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from tapeworks.errors import (
     TapeLockedError,
     VenueError,
 )
+from tapeworks.feeds.capture_channels import trade_channels
 from tapeworks.register import Register, registered, supervisors, writing_in
 from tapeworks.registry import target_of
 from tapeworks.settings import (
@@ -39,6 +40,7 @@ from tapeworks.settings import (
     resolve_feed,
 )
 from tapeworks.stopping import Stop
+from tapeworks.topics import RAW
 from tapeworks.worker import (
     EXIT_CONFIG,
     EXIT_DAMAGED,
@@ -208,10 +210,17 @@ def processors_of(config: Config, source: str) -> ProcessorsConfig:
         name: one if one.symbols else replace(one, symbols=symbols)
         for name, one in processors.own.items()
     }
-    channels = getattr(feed, "channels", ("trade",))
-    if processors.trades != "auto" or "trade" in channels or "aggTrade" not in channels:
-        return replace(processors, own=own)
-    return replace(processors, own=own, trades="agg_trade")
+    if processors.trades == "auto" and _has_aggregates_alone(config, source):
+        processors = replace(processors, trades="agg_trade")
+    return replace(processors, own=own)
+
+
+def _has_aggregates_alone(config: Config, source: str) -> bool:
+    channels: Collection[str] | None = getattr(config.feeds[source], "channels", None)
+    if channels is None:
+        # Nobody says what was subscribed: what was recorded does.
+        channels = trade_channels(config.data / "tape" / source / RAW)
+    return "trade" not in channels and "aggTrade" in channels
 
 
 class Supervisor:
@@ -286,7 +295,8 @@ class Supervisor:
                 self._take_end(child, began)
         self._note_failures()
         for kind in ORDER:
-            group = [child for child in self.children if child.worker.kind == kind and child.alive]
+            # Those that die meanwhile are among them: what they had not done is told as well.
+            group = [c for c in self.children if c.worker.kind == kind and c.process is not None]
             for child in group:
                 if child.process is not None:
                     child.process.terminate()

@@ -110,6 +110,24 @@ def test_bare_snapshot_belongs_to_the_symbol_of_the_frames(tmp_path: Path):
     assert found[1].context == b"/api/v3/depth?symbol=BTCUSDT"
 
 
+def test_bare_snapshot_in_another_file_belongs_to_the_symbol_of_that_file(tmp_path: Path):
+    # What a file before it was of says nothing; among frames of two symbols, nothing does.
+    snapshot = b'1723161255123456790 {"lastUpdateId":5,"bids":[],"asks":[]}'
+    other = FRAME.replace(b"btcusdt", b"ethusdt").replace(b"BTCUSDT", b"ETHUSDT")
+    captures = Captures("binance-spot")
+    for frame, symbol in ((FRAME, b"BTCUSDT"), (other, b"ETHUSDT")):
+        path = tmp_path / f"{symbol.decode()}.txt"
+        path.write_bytes(b"1723161255123456789 " + frame + b"\n" + snapshot)
+        assert list(captures.read(path))[1].context == b"/api/v3/depth?symbol=" + symbol
+    line, later = b"1723161255123456789 ", b"1723161255123456791 "
+    for frames in (
+        [line + FRAME, line + other, snapshot],
+        [line + FRAME, snapshot, later + other],
+    ):
+        with pytest.raises(FeedError, match="among frames of BTCUSDT, ETHUSDT"):
+            read(tmp_path / "both.txt", b"\n".join(frames))
+
+
 def test_bare_snapshot_without_symbol_asks_for_it(tmp_path: Path):
     # A guess could put a book under a wrong name.
     with pytest.raises(FeedError, match="--symbol"):

@@ -6,6 +6,7 @@ stored as of the wrong feed, and not one update of a book. So frames are counted
 
 import re
 from collections import Counter
+from pathlib import Path
 
 from tapeworks._core import TapeReader, decode, numbers
 from tapeworks.errors import TapeworksError
@@ -18,6 +19,7 @@ _STARTS_WITHIN = 512
 # More is no accident of a few frames.
 UNDECODED_PART = 0.9
 LETTERS = 4_096
+FRAMES_MAX = 100_000
 SAMPLES = 20
 # All that the core decodes: for a foreign one, it needs a decoder from outside.
 FEEDS = tuple(name for name in numbers("feed") if name != "foreign")
@@ -55,6 +57,25 @@ class ChannelTally:
             for channel, count in self._counts.items()
             if channel and dead[channel] > UNDECODED_PART * count
         }
+
+
+def trade_channels(tape: Path) -> set[str]:
+    """Returns which of `trade` and `aggTrade` the raw tape in the folder `tape` holds.
+
+    It is looked through from its front, to the first single trade or to `FRAMES_MAX` frames.
+    """
+    found: set[str] = set()
+    try:
+        reader = TapeReader(tape)
+        while reader.position < reader.first + FRAMES_MAX and "trade" not in found:
+            blobs = reader.read_blobs(LETTERS)
+            if not blobs:
+                break
+            found |= {channel_of(blob.kind, blob.context, blob.body) for blob in blobs}
+    except (TapeworksError, OSError):
+        # There is no tape yet, or it is damaged, which whoever derives from it tells.
+        return set()
+    return found & {"trade", "aggTrade"}
 
 
 def channel_of(kind: int, context: bytes, body: bytes) -> str:

@@ -43,7 +43,7 @@ _SECONDS = re.compile(rb"(\d{9,10}(?:\.\d+)?): ?(?=[\[{])")
 _ANSWER = re.compile(rb"https?://[^/\s]+(/\S*) -> (\d{9,10}(?:\.\d+)?): ?(?=[\[{])")
 _OPENED = re.compile(rb"wss?://\S+ <-> \d")
 _EVENT_TIME = re.compile(rb'"E" ?: ?(\d{13,16})')
-_STREAM = re.compile(rb'^\{"stream" ?: ?"([^"@]+)@')
+_STREAM = re.compile(rb'\{"stream" ?: ?"([^"@]+)@')
 _DEPTH_ANSWER = re.compile(rb'^\s*\{"lastUpdateId"')
 _DEPTH_PATHS = {"binance-spot": "/api/v3/depth", "binance-usdm": "/fapi/v1/depth"}
 
@@ -83,6 +83,8 @@ class Captures:
     def __init__(self, feed: str, symbol: str = "", stream: str = "") -> None:
         self._feed = feed
         self._symbol = symbol
+        self._seen: set[str] = set()
+        """Symbols of the frames of this file."""
         self._stream = stream.encode()
         self._clock = CaptureClock()
         self._before = 0
@@ -97,6 +99,7 @@ class Captures:
             FeedError: a line is none of those above; says its number and how it starts.
         """
         self._before, self._clock = self._clock.ts or self._before, CaptureClock()
+        self._seen = set()
         with path.open("rb") as file, _opened(path, file) as lines:
             read = partial(lines.readline, LINE_BYTES_MAX + 1)
             ahead: deque[_Line] = deque()
@@ -140,7 +143,7 @@ class Captures:
             if receipt.wall is not None and receipt.is_suspect:
                 self.doubts.append(f"{path}:{line.number}: {_clock_told(before, line.ts)}")
         ahead.popleft()
-        return self._captured(path, line, receipt, size)
+        return self._captured(path, line, receipt, size, ahead)
 
     def _told(self, path: Path, ahead: Sequence[_Line]) -> int:
         """Returns the event time of the first line, unless most of those behind it are earlier."""
@@ -159,21 +162,31 @@ class Captures:
             return ts
         return last or usual
 
-    def _captured(self, path: Path, line: _Line, receipt: Receipt, size: int) -> Captured:
+    def _captured(
+        self, path: Path, line: _Line, receipt: Receipt, size: int, ahead: Sequence[_Line]
+    ) -> Captured:
         body, kind, context = line.text[line.start :], TEXT, self._stream
         if line.path is not None:
             kind, context = REST, line.path
         elif _DEPTH_ANSWER.match(body) and self._feed in _DEPTH_PATHS and not self._stream:
-            if not self._symbol:
-                raise FeedError(
-                    f"{path}:{line.number}: a depth snapshot without its symbol: give it by "
-                    "--symbol"
-                )
             kind = REST
-            context = f"{_DEPTH_PATHS[self._feed]}?symbol={self._symbol}".encode()
-        elif not self._symbol and (stream := _STREAM.match(body)):
-            self._symbol = stream[1].decode().upper()
+            symbol = self._symbol or self._only_symbol(path, line, ahead)
+            context = f"{_DEPTH_PATHS[self._feed]}?symbol={symbol}".encode()
+        elif stream := _STREAM.match(body):
+            self._seen.add(stream[1].decode().upper())
         return Captured(receipt.ts, kind, context, body, size, receipt.is_suspect, receipt.wall)
+
+    def _only_symbol(self, path: Path, line: _Line, ahead: Sequence[_Line]) -> str:
+        """Returns the symbol of a snapshot that does not tell: the only one of its file so far."""
+        later = (_STREAM.match(one.text, one.start) for one in ahead)
+        symbols = self._seen | {stream[1].decode().upper() for stream in later if stream}
+        if len(symbols) == 1 and self._seen:
+            return symbols.pop()
+        among = f" among frames of {', '.join(sorted(symbols))}" if len(symbols) > 1 else ""
+        raise FeedError(
+            f"{path}:{line.number}: a depth snapshot without its symbol{among}: give it by "
+            "--symbol, in a file of that symbol alone"
+        )
 
 
 def _line(number: int, text: bytes) -> _Line:
