@@ -174,6 +174,52 @@ def test_a_tape_that_is_replaced_is_noticed(recorded, maker):
     assert list(follow) == []
 
 
+def bars_of(maker, count):
+    return maker.rows(
+        "bar", count, instrument=1, closed=1, interval_ms=1_000, ts_event=START, ts_recv=START
+    )
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_the_position_is_before_what_was_not_given(recorded, maker, monkeypatch, error):
+    # The trades were read when the bars failed: who goes on from the position gets them.
+    lake = tw.open(recorded.path)
+    follow = lake.follow(kinds=["trades", "bars"])
+    before = follow.position
+    recorded.append(maker.trades(50, 100))
+
+    def fail():
+        raise error
+
+    monkeypatch.setattr(follow._tapes[1], "read", fail)
+    with pytest.raises(error):
+        next(follow)
+    assert follow.position == before
+    assert list(follow) == []
+    again = lake.follow(kinds=["trades", "bars"], offset=before)
+    assert take(again, 50) == list(range(100, 150))
+
+
+def test_tapes_are_looked_at_while_another_is_busy(recorded, maker, monkeypatch):
+    # Each step brings trades. A tape that is new is given, one that is replaced is noticed.
+    monkeypatch.setattr("tapeworks.views.follow.LOOK_S", 0)
+    follow = tw.open(recorded.path).follow(kinds=["trades", "bars"])
+    recorded.append(bars_of(maker, 3), BARS)
+    counts = []
+    for first in (100, 110):
+        recorded.append(maker.trades(10, first))
+        counts.append(next(follow).counts())
+    assert [count["trades"] for count in counts] == [10, 10]
+    assert counts[-1]["bars"] == 3
+    shutil.rmtree(recorded.tape(BARS))
+    with _core.TapeWriter(recorded.tape(BARS)) as tape:
+        tape.append(bars_of(maker, 1).tobytes())
+    recorded.append(maker.trades(10, 120))
+    with pytest.raises(TapeReplacedError, match="replaced or removed while it was followed"):
+        next(follow)
+    assert [place["offset"] for place in follow.position.values()] == [123, 3]
+
+
 def test_an_instrument_that_is_defined_later(recorded, maker):
     # The venue lists a symbol anew: its records have another instrument, and are wanted.
     follow = tw.open(recorded.path).follow("BTCUSDT", kinds="trades")

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeworks._core import Records
-from tapeworks.errors import QueryError, TapeReplacedError
+from tapeworks.errors import QueryError, TapeRangeError, TapeReplacedError
 from tapeworks.tape import Place, check_place, place_at
 from tapeworks.views.batches import DEFAULT_KINDS, Batch, Origin, TracedMerge
 from tapeworks.views.conditions import parse_range
@@ -37,7 +37,8 @@ ASYNCIO = "asyncio"
 PAUSE_S_MIN, PAUSE_S_MAX = 0.001, 0.02
 # One tape alone wakes who waits for it; Ctrl-C and `close` are seen after so long.
 WAIT_MS = 200
-# So often a quiet tape is looked at: it may be new, or another one under its old name.
+# So often a quiet tape is looked at, however busy others are: it may be new, or another one under
+# its old name.
 LOOK_S = 1.0
 
 
@@ -52,6 +53,7 @@ class _Tape:
         self._source, self._topic, self._selected = source, topic, selected
         self._until = 0
         self._given = 0
+        self._is_quiet = False
 
     def open(self, place: Place | None) -> None:
         """Goes to `place`; or else to the start of what is selected, or else to the end."""
@@ -71,11 +73,21 @@ class _Tape:
         if self.stream is not None:
             self._until, self._given = self.stream.end, self.stream.position
 
-    def place(self, is_exact: bool) -> Place:
+    def offset(self, is_exact: bool) -> int:
         """Returns where to go on; before what was read ahead, unless `is_exact`."""
+        if not is_exact or self.stream is None:
+            return self._given
+        return self.stream.position
+
+    def place(self, offset: int) -> Place:
+        """Returns the place at `offset`."""
         if self.stream is None or self.stream.reader is None:
-            return Place(self._given)
-        return place_at(self.stream.reader, self.stream.position if is_exact else self._given)
+            return Place(offset)
+        try:
+            return place_at(self.stream.reader, offset)
+        except TapeRangeError:
+            # The frame before it was removed: the tape is known by its name alone.
+            return Place(offset, self.stream.reader.id)
 
     def read_history(self) -> Records | None:
         """Returns the next records of before this was opened; none at their end."""
@@ -86,16 +98,22 @@ class _Tape:
 
     def read(self) -> Records | None:
         """Returns what is there by now; none where that was read."""
-        return None if self.stream is None else self.stream.step(BATCH_RECORDS)
+        records = None if self.stream is None else self.stream.step(BATCH_RECORDS)
+        self._is_quiet = records is None
+        return records
 
     def look(self) -> None:
         """Opens the tape if it is new, and fails if it is not the one that was opened.
+
+        One that brings records, or the past, is read to its end first.
 
         Raises:
             TapeReplacedError: it was removed, or another one has its place.
         """
         if self.stream is None or self.stream.reader is None:
             self._open_at(Place(0))
+            return
+        if not self._is_quiet:
             return
         now, was = self._tail.tape(self._topic), self.stream.reader.id
         if now is None or now.id != was:
@@ -147,18 +165,20 @@ class Follow:
             tape.open(place)
         has_history = start is not None or offset is not None
         self._merge = TracedMerge(len(self._tapes)) if has_history else None
-        self._is_closed = False
+        self._is_closed = self._is_quiet = False
+        self._given = self._read = self._offsets()
         self._pause_s, self._looked = PAUSE_S_MIN, time.monotonic()
 
     @property
     def position(self) -> dict[str, dict[str, int | str | None]]:
         """Where to go on after the last batch, to be stored as JSON and given as `offset`.
 
-        Exact, except while the history of several tapes is merged: then up to a batch of each may
-        come again.
+        It is behind what was given, and before all else, also after an error or Ctrl-C. Exact,
+        except while the history of several tapes is merged: then up to a batch of each may come
+        again.
         """
-        is_exact = self._merge is None or len(self._tapes) == 1
-        return {tape.name: vars(tape.place(is_exact)) for tape in self._tapes}
+        both = zip(self._tapes, self._given, strict=True)
+        return {tape.name: vars(tape.place(offset)) for tape, offset in both}
 
     def close(self) -> None:
         """Ends the iteration, also that of another thread, within a moment."""
@@ -181,10 +201,12 @@ class Follow:
     def __next__(self) -> Batch:
         while not self._is_over():
             batch = self._step()
-            if batch is None:
-                self._wait()
-            elif len(batch):
+            if batch is not None:
+                # No call from here on: Ctrl-C comes before both, or behind.
+                self._given = self._read
                 return batch
+            if self._is_quiet:
+                self._wait()
         raise StopIteration
 
     def __aiter__(self) -> Self:
@@ -197,9 +219,14 @@ class Follow:
                 0 if self._pause_s == PAUSE_S_MIN else self._pause_s
             )
             batch = self._step()
-            if batch is not None and len(batch):
+            if batch is not None:
+                self._given = self._read
                 return batch
         raise StopAsyncIteration
+
+    def _offsets(self) -> list[int]:
+        is_exact = self._merge is None or len(self._tapes) == 1
+        return [tape.offset(is_exact) for tape in self._tapes]
 
     def _places(self, offset: int | Position | None) -> list[Place | None]:
         names = [tape.name for tape in self._tapes]
@@ -219,19 +246,24 @@ class Follow:
         return [_place({"offset": offset})]
 
     def _step(self) -> Batch | None:
-        """Returns what is there by now, perhaps no records; none where nothing came."""
+        """Returns what is there by now; none if nothing is, or nothing that is wanted."""
         try:
             batch = self._live() if self._merge is None else self._history(self._merge)
+            self._is_quiet = batch is None
             self._pause_s = min(self._pause_s * 2, PAUSE_S_MAX) if batch is None else PAUSE_S_MIN
-            if batch is None and time.monotonic() >= self._looked + LOOK_S:
+            if time.monotonic() >= self._looked + LOOK_S:
                 for tape in self._tapes:
                     tape.look()
                 self._looked = time.monotonic()
+            self._read = self._offsets()
+            if batch is not None and len(batch):
+                return batch
+            self._given = self._read
         except BaseException:
-            # What was read already of other tapes is lost to who would go on.
+            # What was read already is lost to who would go on here; `position` is before it.
             self._is_closed = True
             raise
-        return batch
+        return None
 
     def _history(self, merge: TracedMerge) -> Batch | None:
         while (dry := merge.wanting()) is not None:
@@ -300,6 +332,10 @@ class Live(Opened):
         `position` of an earlier follow. What is held of the past comes first, merged by receive
         time as `replay` gives it. What comes later is given at once: each tape in its order, and of
         several tapes what is there at one moment by receive time. With `end` it ends there.
+
+        Where nothing comes that was received after `end`, the clock ends it, a few seconds behind
+        `end`: it does not wait for a derivation that lags by more, as after a pause. Bars, ticks
+        and whatever else is derived may then be incomplete; `tape status` shows the lag.
 
         A batch is as one of `replay`. A recorder may write meanwhile, stop and start again; where
         retention passes who reads slowly, the lake has what the tape has not.
