@@ -4,6 +4,9 @@ Bars of time lie on the epoch and are those that the processor `bars` would have
 trades: prices by the ids of trades, exact sums, no bar where nothing was traded. The others begin
 with the first trade of the range; the trade that fills one belongs to it as a whole, and nothing
 is carried over.
+
+A trade counts once: aggregate trades are left out where single fills are held, and only there. A
+bar at the seam of both is flagged, and has the channel of its last trade.
 """
 
 from __future__ import annotations
@@ -30,6 +33,10 @@ from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import format_interval
 
 NS_PER_MS = 1_000_000
+# So long the last trades of a window may be on their way, as in the processor `bars`.
+GRACE_NS = 2_000 * NS_PER_MS
+# A trade that says to be so far ahead of its receipt tells nothing of those before it.
+BOLD_NS = 60_000 * NS_PER_MS
 # So far from the ends of 64 bits that one more or less fits.
 TIME_MIN, TIME_MAX = -(2**62), 2**62
 # Of one event of a venue, a bar is the only record, so the last one.
@@ -37,17 +44,21 @@ FLAG_LAST = 1
 CHANNELS = ("trade", "agg_trade")
 Number = int | str | float | Decimal
 
-# What a bar is made of. The ids of trades say which came first, whatever their times are.
-BAR = """
-    min(instant) as ns_open, max(instant) as ns_close,
+# What a bar is made of. The ids of trades say which came first, whatever their times are; those of
+# fills and of their sums say nothing of each other.
+BY_ID, BY_TIME = "(sequence, tape_offset)", "(instant, tape_offset)"
+BAR = f"""
+    min(channel) != max(channel) as is_mixed, min(instant) as ns_open, max(instant) as ns_close,
     max(received) as ns_last,
-    arg_min(price, (sequence, tape_offset)) as open, max(price) as high, min(price) as low,
-    arg_max(price, (sequence, tape_offset)) as close,
+    if(is_mixed, arg_min(price, {BY_TIME}), arg_min(price, {BY_ID})) as open,
+    max(price) as high, min(price) as low,
+    if(is_mixed, arg_max(price, {BY_TIME}), arg_max(price, {BY_ID})) as close,
     try_cast(sum(size) as decimal(19, 8)) as volume,
     try_cast(coalesce(sum(size) filter (side = 'buy'), 0) as decimal(19, 8)) as buy_volume,
     sum(price * size)::decimal(38, 17) as turnover,
     coalesce(sum(price * size) filter (side = 'buy'), 0)::decimal(38, 17) as buy_turnover,
-    sum("count")::uint64 as count, any_value(channel) as channel, max(sequence) as sequence
+    sum("count")::uint64 as count, arg_max(channel, {BY_TIME}) as channel,
+    if(is_mixed, arg_max(sequence, {BY_TIME}), max(sequence)) as sequence
 """
 INSTANTS = "epoch_ns(ts_event) + ts_event_ns as instant, epoch_ns(ts_recv) + ts_recv_ns as received"
 
@@ -110,15 +121,13 @@ def make_bars(
     starts, ends = made["ns_start"].to_numpy(), made["ns_end"].to_numpy()
     bad, whole = np.zeros(len(made), dtype=bool), np.array(made["whole"], dtype=bool)
     is_time = shape.kind == "interval"
-    if is_time:
-        # A window is over when something was received behind it.
-        newest = {source: newest_receipt(engine.tail(source)) for source in chosen.sources}
-        venues = _names(made, "venue")
-        whole = np.array(
-            [end < (newest[v] or TIME_MAX) for v, end in zip(venues, ends, strict=True)], bool
-        )
     if len(made):
-        missing = coverage(int(starts.min()), int(ends.max()) + 1).to_arrow()
+        bad |= np.array(made["is_mixed"])
+        found = coverage(int(starts.min()), int(ends.max()) + 1)
+        missing = found.to_arrow()
+        if is_time:
+            going_on = {each.source for each in found.recorded if each.is_open}
+            whole = _are_over(engine, chosen, made, going_on)
         for places, finding in _missing(missing, made, is_time):
             bad[places] = True
             # Without its start or its end a window is none; so many trades are so many trades.
@@ -145,6 +154,36 @@ def _of_time(
         "order by ns_start, venue, symbol"
     )
     return engine.run(sql, ["trades"], Scope(chosen.sources, low, high))
+
+
+def _are_over(
+    engine: Engine, chosen: Chosen, made: pa.Table, going_on: set[str]
+) -> npt.NDArray[np.bool_]:
+    """Returns which windows get no more trades, as the processor `bars` closes them.
+
+    A later trade of the instrument came, or receipt is so far that none is on its way any more, as
+    late as the window's last was; or the recording ended behind it.
+    """
+    newest = {source: newest_receipt(engine.tail(source)) for source in chosen.sources}
+    first = int(made["ns_end"].to_numpy().min()) + 1
+    where = [chosen.condition(), *time_condition("ts_event", first, None)]
+    sql = (
+        "select venue, symbol, channel, max(instant) filter (instant <= received + "
+        f"{BOLD_NS}) as latest from (select *, {INSTANTS} from trades "
+        f"where {' and '.join(where)}) group by all"
+    )
+    rows = engine.run(sql, ["trades"], Scope(chosen.sources, first, None)).to_pylist()
+    latest = {(row["venue"], row["symbol"], row["channel"]): row["latest"] for row in rows}
+    over = []
+    columns = ("venue", "symbol", "channel", "ns_end", "ns_close", "ns_last")
+    for venue, symbol, channel, end, close, received in zip(
+        *(made[name].to_pylist() for name in columns), strict=True
+    ):
+        until = end + 1
+        if venue in going_on and (latest.get((venue, symbol, channel)) or TIME_MIN) < until:
+            until += max(received - close, 0) + GRACE_NS
+        over.append(until <= (newest[venue] or TIME_MAX))
+    return np.array(over, dtype=np.bool_)
 
 
 def _of_trades(
@@ -178,22 +217,29 @@ def _of_trades(
 def _trades_sql(engine: Engine, chosen: Chosen, first: int | None, last: int | None) -> str:
     """Returns the SQL of trades, each once: where fills and their sums are held, of the fills."""
     where = [chosen.condition(), *time_condition("ts_event", first, last)]
-    condition = " and ".join(where)
-    channels = ", ".join(map(quote, CHANNELS))
+    fill, total = map(quote, CHANNELS)
+    rows = f"select *, {INSTANTS} from trades where {' and '.join(where)}"
     held = engine.run(
-        f"select distinct venue, symbol, channel from trades where {condition} and channel in "
-        f"({channels})",
+        f"select distinct channel from ({rows}) where channel in ({fill}, {total})",
         ["trades"],
         Scope(chosen.sources, first, last),
-    ).to_pylist()
-    both = {(row["venue"], row["symbol"]) for row in held if row["channel"] == CHANNELS[0]}
-    doubled = [
-        f"(venue = {quote(row['venue'])} and symbol = {quote(row['symbol'])})"
-        for row in held
-        if row["channel"] == CHANNELS[1] and (row["venue"], row["symbol"]) in both
-    ]
-    once = f" and not (channel = {quote(CHANNELS[1])} and ({' or '.join(doubled)}))"
-    return f"select *, {INSTANTS} from trades where {condition}" + (once if doubled else "")
+    )
+    if len(held) < len(CHANNELS):
+        return rows
+    # Fills whose ids go on without a hole lack nothing between the first and the last of them. The
+    # times of both channels are those of the same fills, to the ms.
+    return (
+        f"with every as ({rows}), fills as (select venue, symbol, instant // {NS_PER_MS} as ms, "
+        "sequence::hugeint - dense_rank() over (partition by venue, symbol order by sequence) "
+        f"as stretch from every where channel = {fill}), "
+        "stretches as (select venue, symbol, min(ms) as ms_from, max(ms) as ms_to from fills "
+        "group by venue, symbol, stretch), "
+        "spans as (select venue, symbol, ms_from, max(max(ms_to)) over (partition by venue, symbol "
+        "order by ms_from) as ms_to from stretches group by venue, symbol, ms_from) "
+        "select every.* from every asof left join spans on every.venue = spans.venue and "
+        f"every.symbol = spans.symbol and every.instant // {NS_PER_MS} >= spans.ms_from "
+        f"where channel != {total} or ms_to is null or ms_to < instant // {NS_PER_MS}"
+    )
 
 
 def _fill(trades: pa.Table, amount: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
