@@ -74,12 +74,12 @@ def test_what_the_venue_dropped_is_in_the_ledger_and_nothing_else(product, tmp_p
     # other one is counted by a gap, and the books are continuous in the end.
     trades = TRADES[product]
     with start_simulator(
-        "--product", product, "--seed", "11", "--duration", "5", "--wait", "--rate", "100"
+        "--product", product, "--seed", "11", "--duration", "8", "--wait", "--rate", "100"
     ) as simulator:
-        simulator.fault("drop", stream=f"*@{trades}", at_s=1, count=3)
-        simulator.fault("drop", stream="btcusdt@depth*", at_s=2, count=1)
-        simulator.fault("duplicate", stream=f"*@{trades}", at_s=2.5, count=5)
-        simulator.fault("malformed", stream="*@bookTicker", at_s=3, count=2)
+        simulator.fault("drop", stream=f"*@{trades}", at_s=2, count=3)
+        simulator.fault("drop", stream="btcusdt@depth*", at_s=3, count=1)
+        simulator.fault("duplicate", stream=f"*@{trades}", at_s=4, count=5)
+        simulator.fault("malformed", stream="*@bookTicker", at_s=5, count=2)
         status, oracle = record_until_done(
             simulator, tmp_path, product=product, channels=CHANNELS[product]
         )
