@@ -258,6 +258,7 @@ def test_recording_that_nobody_watches_is_recorded(tape, start):
     assert TapeReader(tapes / "market-data.book").end > 0
 
 
+@pytest.mark.slow
 def test_all_of_a_lake_is_rebuilt_where_nobody_reads_it(tape):
     said = '{"e":"trade","s":"BTCUSDT","t":%d,"p":"1","q":"1","E":%d,"T":%d,"m":false,"M":true}'
     at = [1_723_161_255_000_000 + number * 1_000_000 for number in range(20)]

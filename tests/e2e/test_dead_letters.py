@@ -28,6 +28,7 @@ def sent_broken(full: Path) -> list[bytes]:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_broken_frames_are_shown_byte_for_byte(tape: Any):
     # Three broken frames of a simulated exchange: through Python, the command and SQL; and again
     # when all tapes are gone, so that the lake alone has them.

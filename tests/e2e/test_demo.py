@@ -203,6 +203,7 @@ def test_example_runs(demo: tuple[Path, Any], path: Path):
     assert shown.stdout.strip()
 
 
+@pytest.mark.slow
 def test_demo_ends_on_interrupt_with_its_proof(tmp_path: Path):
     # Ctrl-C as a terminal sends it, after some seconds of a demo that would run for long.
     process = subprocess.Popen(

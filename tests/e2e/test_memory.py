@@ -84,6 +84,7 @@ def frames_stored(data: Path) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_sink_that_stopped_for_good_costs_the_recorder_nothing(tape: Any):
     # SIGSTOP for the sink before it wrote anything, and ten times the load: neither the recorder's
     # nor derivation's memory grows, nothing is shed, and questions are answered from the tape.

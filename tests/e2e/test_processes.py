@@ -160,6 +160,7 @@ def test_down_leaves_other_processes_alone(tape: Any):
         other.kill()
 
 
+@pytest.mark.slow
 def test_worker_that_hangs_is_started_again_and_nothing_is_lost(up: Callable[..., Any], tape: Any):
     # Each kind is stopped with SIGSTOP, for good; the status tells of it, and the lake is exact.
     process = up("[supervisor]\nhang_ms = 2000\n")
@@ -229,6 +230,7 @@ def test_views_run_beside_a_recording_and_cannot_stop_it(up: Callable[..., Any],
     check_exact(tape.folder / "data")
 
 
+@pytest.mark.slow
 def test_stray_files_do_not_stop_a_recording(up: Callable[..., Any], tape: Any):
     # As a desktop leaves them, while it runs and its status is shown.
     process = up()

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.timeout(180)
 TABLES = ("trades", "quotes", "bars")
 
 
+@pytest.mark.slow
 def test_source_that_is_renamed_is_derived_stored_and_queried(tape: Any):
     # `source = "mine"` in the settings: tapes, states, lake and ledger all bear that name, and no
     # other folder is made.

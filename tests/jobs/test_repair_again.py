@@ -120,9 +120,8 @@ def test_middle_segment_of_several(copy: Any):
     check_all_is_good(copy, {NAME: lost})
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("topic", ["market-data.raw", "market-data.normalized"])
 def test_killed_at_any_moment_it_is_run_again(copy: Any, topic: str, seed: int):
     # Until it is finished, nothing else records; then all is as after one run that was not killed.
@@ -177,6 +176,7 @@ def test_read_only_folder_is_refused_and_left(copy: Any):
     }
 
 
+@pytest.mark.slow
 def test_recording_goes_on_behind_a_repair(copy: Any):
     # More frames of the source are taken in, derived and stored, as on a tape without a loss.
     damage_middle(copy.folder)

@@ -51,6 +51,7 @@ def test_what_runs_beside_a_repair_is_told_of_it(command, tmp_path: Path):
     tape.run("repair", "--yes")
 
 
+@pytest.mark.slow
 def test_repair_goes_on_where_nobody_reads_what_it_says(command, tmp_path: Path):
     # `tape repair --yes | head -1`, of two sources: both are whole then.
     tape = command(tmp_path)

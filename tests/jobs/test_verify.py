@@ -28,6 +28,7 @@ def copy(imported: Path, tape: Any) -> Any:
     return tape
 
 
+@pytest.mark.slow
 def test_head_that_is_kept_proves_what_is_before_it(copy: Any):
     # It agrees with the tape that it is of, also when more was written since; not with another one.
     [line] = copy.run("verify", "--head").splitlines()
