@@ -5,6 +5,7 @@ compared exactly; floats, as statistics give, by their relative difference.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -65,7 +66,7 @@ def by_event(records: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return records[np.argsort(records["ts_event"], kind="stable")]
 
 
-class Question:
+class Question(ABC):
     """One question: its first line asks it, and the three methods answer it."""
 
     ALL: ClassVar[list[type["Question"]]] = []
@@ -75,17 +76,17 @@ class Question:
     def __init_subclass__(cls) -> None:
         Question.ALL.append(cls)
 
+    @abstractmethod
     def python(self, lake: tw.Lake) -> Answer:
         """Answers by the methods of `Lake`, and pandas or Polars behind them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sql(self, lake: tw.Lake) -> Answer:
         """Answers by SQL alone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def truth(self, records: Records) -> Answer:
         """Answers from the integers of the records."""
-        raise NotImplementedError
 
     def check(self, lake: tw.Lake, records: Records) -> list[str]:
         """Answers in all three ways; returns where one differs from the records."""

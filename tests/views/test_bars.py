@@ -17,7 +17,9 @@ from tapeworks.views.times import format_interval, parse_interval
 def built(spine, maker):
     """Bars of three lengths over one minute, and one of each that is not finished."""
     spine.append(maker.definitions())
-    spine.append(maker.trades(60))
+    trades = maker.trades(60)
+    trades["instrument"] = 1
+    spine.append(trades)
     for length, count in ((1_000, 60), (60_000, 1), (300_000, 1)):
         ts = START + np.arange(count + 1) * length * 10**6
         bars = maker.rows("bar", count + 1, instrument=1, ts_event=ts, interval_ms=length, closed=1)

@@ -111,6 +111,31 @@ def test_bars_of_trades_size_and_value(traded, words, measure):
         assert values_of(all_of_it) == [bar_of(bar) for bar in [*bars, *([held] if held else [])]]
 
 
+def test_bars_that_were_recorded_of_a_part_hide_no_other(spine, maker):
+    # A length that was added to the settings later, and one that was taken out of them again.
+    spine.append(maker.definitions())
+    trades = maker.trades(COUNT)
+    trades["ts_event"] = START + np.arange(COUNT) * SECOND // 10
+    trades["instrument"] = 1
+    spine.append(trades)
+    part = maker.rows("bar", 5, instrument=1, interval_ms=1_000, channel=1, closed=1)
+    part["ts_event"] = START + np.arange(10, 15) * SECOND
+    part["close"] = 10**9
+    spine.append(part, "market-data.bars")
+    lake = tw.open(spine.path)
+
+    def seconds(start, end):
+        bars = lake.bars(SYMBOLS[0], START + start * SECOND, START + end * SECOND, interval="1s")
+        times = np.asarray(bars.to_arrow()["ts_event"].cast("int64")) * 1_000
+        return ((times - START) // SECOND).tolist(), set(bars["close"].to_pylist()) == {1}
+
+    assert seconds(1, 10) == (list(range(1, 10)), False)
+    assert seconds(1, 25) == (list(range(1, 25)), False)
+    assert seconds(20, 25) == (list(range(20, 25)), False)
+    # Within it, they are the recorded ones.
+    assert seconds(10, 15) == (list(range(10, 15)), True)
+
+
 def test_a_range_has_whole_windows(traded):
     # Those that begin in it, with their last trades, which may be behind it.
     lake = tw.open(traded.path)

@@ -352,14 +352,35 @@ def _ns(moment: Any, rest: int | None, absent: int) -> int:
     return seconds * 10**9 + int(moment.microsecond) * 1_000 + (rest or 0)
 
 
-def are_recorded(engine: Engine, chosen: Chosen, length_ms: int) -> bool:
-    """Whether each source that has trades of what is chosen has bars of that length of it."""
-    held: dict[str, set[str]] = {}
-    for table, more in (("trades", ""), ("bar_revisions", f" and interval_ms = {length_ms}")):
-        sql = f"select 1 from {table} where {chosen.condition()}{more} limit 1"
-        held[table] = {
-            source
-            for source in chosen.sources
-            if engine.run(sql, [table], Scope([source])).num_rows
-        }
-    return bool(held["bar_revisions"]) and held["trades"] <= held["bar_revisions"]
+def are_recorded(
+    engine: Engine, chosen: Chosen, length_ms: int, first: int | None, last: int | None
+) -> bool:
+    """Whether bars of that length were recorded of all of the range in which there are trades.
+
+    A length may have been added to the settings later, or taken out of them again. The newest
+    window is not over, and so need not be there.
+    """
+    instant = "epoch_us(ts_event)"
+    spans = engine.run(
+        f"select venue, symbol, min({instant}) as first, max({instant}) as last from bar_revisions "
+        f"where {chosen.condition()} and interval_ms = {length_ms} group by all",
+        ["bar_revisions"],
+        Scope(chosen.sources),
+    ).to_pylist()
+    if not spans:
+        return False
+    held = ", ".join(
+        f"({quote(row['venue'])}, {quote(row['symbol'])}, {row['first']}, "
+        f"{row['last'] + 2 * length_ms * 1_000})"
+        for row in spans
+    )
+    where = " and ".join([chosen.condition(), *time_condition("ts_event", first, last)])
+    outside = engine.run(
+        f"with chosen as (select venue, symbol, {instant} as us from trades where {where}) "
+        "select 1 from chosen left join "
+        f"(values {held}) as held(venue, symbol, since, until) using (venue, symbol) "
+        "where since is null or us < since or us >= until limit 1",
+        ["trades"],
+        Scope(chosen.sources, first, last),
+    )
+    return not outside.num_rows
