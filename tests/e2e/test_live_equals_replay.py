@@ -20,7 +20,7 @@ from tapeworks.settings import ProcessorsConfig
 from tapeworks.simulators import start_simulator
 from tapeworks.tape import TapeConfig, TapeReader, tape_hash
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
 PRODUCTS = ("spot", "usdm")
 SYMBOLS = ("BTCUSDT", "ETHUSDT")

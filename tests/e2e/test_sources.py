@@ -50,6 +50,7 @@ def settings(exchange: Any, **more: str) -> str:
     return "\n".join(["[feeds.binance-spot]", 'symbols = ["BTCUSDT"]', *urls, *lines]) + "\n"
 
 
+@pytest.mark.slow
 def test_second_recorder_of_a_source_is_refused_whole_and_at_once(tape: Any):
     # Whatever would write the source says who does, starts nothing, changes nothing and exits with
     # 1; another source in the same folder is recorded beside it.

@@ -192,7 +192,7 @@ def test_bars_that_are_made_equal_those_that_were_recorded(folders: tuple[Path, 
     for length in (1_000, 60_000):
         recorded = whole.bars(interval=length, partial=True)
         assert len(recorded)
-        assert are_recorded(whole._engine, chosen, length)
+        assert are_recorded(whole._engine, chosen, length, None, None)
         for lake, columns in ((whole, BAR_COLUMNS), (bare, BAR_COLUMNS[:14])):
             made = make_bars(
                 lake._engine,
