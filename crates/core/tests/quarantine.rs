@@ -447,6 +447,28 @@ fn year_that_three_trades_agree_on_is_no_clock() {
 }
 
 #[test]
+fn lies_that_begin_a_session_set_no_clock() {
+    // Events are ten seconds old. Two changes of a book that begin the second session are half a
+    // minute ahead; a trade between them is in time, and its id absurd: it agrees with neither.
+    let old = 10 * SECOND;
+    let mut rig = Rig::connected(1);
+    let honest = |rig: &mut Rig, id: i64| {
+        rig.text(0, id * SECOND, &trade(id as u64, id * SECOND - old));
+        rig.text(0, id * SECOND, &depth(id as u64, id as u64, id * SECOND - old));
+    };
+    (1..=10).for_each(|id| honest(&mut rig, id));
+    rig.session(MarkerCode::EndOfSession, 0, 10 * SECOND + 1);
+    rig.session(MarkerCode::Connected, 0, 10 * SECOND + 2);
+    rig.text(0, 10 * SECOND + 3, &depth(11, 11, 40 * SECOND));
+    rig.text(0, 10 * SECOND + 4, &trade(1 << 50, SECOND));
+    rig.text(0, 10 * SECOND + 5, &depth(12, 12, 40 * SECOND));
+    (11..=20).for_each(|id| honest(&mut rig, id));
+    assert_eq!(rig.trades(), (1..=20).collect::<Vec<_>>());
+    let levels = rig.output.iter().filter(|record| record.as_level().is_some());
+    assert_eq!((levels.count(), rig.letters().len()), (20, 3));
+}
+
+#[test]
 fn venue_whose_clock_is_set_is_recorded() {
     // By five minutes: all is stored, and flagged for the half minute until that is the time. By a
     // year, for good: all waits for that half minute, in which nothing else comes, and is stored.

@@ -201,7 +201,9 @@ impl Arbiter {
             let event = Event::read(&suspect.bytes, &self.feed.rules)?;
             Some(event.ts_event.saturating_sub(event.ts_recv))
         };
-        let held = self.quarantine.runs.values().flat_map(|run| run.held.iter());
+        // What waits for another reason says nothing of the clock.
+        let is_timed = |run: &&Run| run.reason == DecodeReason::ImplausibleTime;
+        let held = self.quarantine.runs.values().filter(is_timed).flat_map(|run| run.held.iter());
         let agreeing = held
             .filter_map(offset)
             .filter(|other| other.abs_diff(ahead) <= AHEAD_NS as u64)
