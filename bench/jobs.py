@@ -198,7 +198,7 @@ JOBS = (
                 *("{peers}", "peers/parquet_pyarrow.py", TRADES[0], "{data}", "integers"),
             ),
         ),
-        (Ratio("value", "pyarrow, same 15 columns", 0.75), Ratio("value", SAME_FILES, 0.75)),
+        (Ratio("value", "pyarrow, same 15 columns", 0.75), Ratio("value", SAME_FILES, 0.55)),
     ),
     Job(
         "replay",
