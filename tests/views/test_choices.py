@@ -96,7 +96,7 @@ def test_a_book_is_of_one_instrument(tmp_path, maker):
 def test_sources_are_chosen_by_exchange(tmp_path, maker):
     # A feed of the user's own has the exchange that its source's name begins with.
     lake = folder(tmp_path, maker, SPOT, FUTURES, ("kraken-spot", ("XBTUSDT", "XETUSDT")))
-    with pytest.raises(QueryError, match=r"\(--source\) or exchange='binance', or take"):
+    with pytest.raises(QueryError, match=r"or exchange='binance' \(--exchange\), or take"):
         lake.trades("BTC-USDT", product="spot")
     assert set(lake.trades("BTC-USDT", exchange="kraken")["symbol"].to_pylist()) == {"XBTUSDT"}
     assert set(lake.trades(exchange="kraken")["venue"].to_pylist()) == {"kraken-spot"}

@@ -10,7 +10,7 @@ from tapeworks.cli.cells import as_json, text
 from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.console import console
 from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of
-from tapeworks.cli.options import DataOption
+from tapeworks.cli.options import DataOption, ExchangeOption, ProductOption, SourceOption
 from tapeworks.cli.output import note, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.views.books import BookAt
@@ -27,6 +27,7 @@ Examples:
   tape book BTCUSDT
   tape book BTCUSDT --last      # where it is not verified: the last one that was
   tape book BTCUSDT --at "2026-11-20 14:03:07.123" --levels 20
+  tape book BTCUSDT --product perpetual     # where it is traded on spot, too
   tape book BTCUSDT --at 2026-11-20T14:03:07Z --format csv -n 0    # all levels
 """
 
@@ -38,7 +39,9 @@ def book(
     levels: Annotated[
         int, option("--levels", "-n", least=0, help="Levels per side; 0 shows all.")
     ] = 10,
-    source: Annotated[str | None, option(help="Only this source.", names="sources")] = None,
+    source: SourceOption = None,
+    exchange: ExchangeOption = None,
+    product: ProductOption = None,
     receipt: Annotated[
         bool, option("--receipt", help="--at is a receive time, not the venue's event time.")
     ] = False,
@@ -57,7 +60,9 @@ def book(
     form = format_of(form, output)
     clock: Clock = "receipt" if receipt else "event"
     lake = open_lake(data)
-    found = lake.book(symbol, at, source=source, clock=clock, last=last)
+    found = lake.book(
+        symbol, at, source=source, exchange=exchange, product=product, clock=clock, last=last
+    )
     if found.notice is not None:
         note(found.notice)
     levels = levels or len(found.native)

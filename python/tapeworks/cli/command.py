@@ -60,7 +60,7 @@ def option(
 
     `least` is the smallest number that is taken, `variable` the one of the environment that stands
     for the option, `shorthand` a flag and the value that it stands for,
-    `names` what completes it: symbols, sources or tables.
+    `names` what completes it: symbols, sources, exchanges, products or tables.
     """
     return Described(flags, True, help, metavar, least, variable, shorthand, names)
 

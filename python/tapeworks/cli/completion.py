@@ -1,5 +1,6 @@
 """`tape completion`: commands, options, symbols, sources and tables at the press of Tab."""
 
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from tapeworks.cli.command import Application, argument
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import TapeworksError
 from tapeworks.lake import TABLES
+from tapeworks.views.lake import Lake
 
 app = Application()
 
@@ -21,6 +23,14 @@ Examples:
   eval "$(tape completion zsh)"                                      # in ~/.zshrc
   tape completion fish > ~/.config/fish/completions/tape.fish
 """
+
+
+NAMES: dict[str, Callable[[Lake], Iterable[str]]] = {
+    "symbols": Lake.symbols,
+    "sources": Lake.sources,
+    "exchanges": lambda lake: sorted(set(map(lake.exchange, lake.sources()))),
+    "products": lambda lake: sorted(set(lake.instruments()["asset_class"].to_pylist()) - {None}),
+}
 
 
 class Shell(StrEnum):
@@ -40,12 +50,11 @@ def completion(shell: Annotated[Shell, argument(help="The shell.")]) -> None:
 
 
 def complete(names: str, data: Path | None, begun: str) -> list[str]:
-    """Returns the symbols, sources or tables that begin so; none where nothing can be read."""
+    """Returns the names of that kind that begin so; none where nothing can be read."""
     if names == "tables":
         return [name for name in TABLES if name.startswith(begun)]
     try:
-        lake = open_lake(data)
-        known = lake.symbols() if names == "symbols" else lake.sources()
+        known = NAMES[names](open_lake(data))
     except TapeworksError:
         return []
     return [name for name in known if name.lower().startswith(begun.lower())]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tapeworks.cli.command import Application, option
 from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of, is_standard_output
-from tapeworks.cli.options import DataOption
+from tapeworks.cli.options import DataOption, SourceOption
 from tapeworks.cli.output import write_result, write_table, written
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError, QueryError
@@ -36,7 +36,7 @@ frame that is no UTF-8 text is \\x and its hexadecimal digits.
 def dead_letters(
     start: Annotated[str | None, option("--from", help="Start of receipt, UTC.")] = None,
     end: Annotated[str | None, option("--to", help="End of receipt, UTC.")] = None,
-    source: Annotated[str | None, option(help="Only this source.", names="sources")] = None,
+    source: SourceOption = None,
     raw: Annotated[
         int | None, option("--raw", help="Write the bytes of the frame at this raw offset.")
     ] = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.formats import FormatOption, format_of
-from tapeworks.cli.options import DataOption
+from tapeworks.cli.options import DataOption, ExchangeOption, ProductOption, SourcesOption
 from tapeworks.cli.output import write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError
@@ -17,6 +17,7 @@ EXAMPLES = """\
 Examples:
   tape export trades trades.parquet --symbol BTCUSDT --from 2026-11-20 --to 2026-11-21
   tape export bars bars.csv --interval 1s
+  tape export trades perpetual.csv --symbol BTCUSDT --product perpetual
   tape export bar_revisions all.csv      # of all lengths, also those that are not finished
 
 --from and --to are by ts_event, the venue's clock; of gaps by ts_to. Prices and sizes are exact
@@ -34,9 +35,9 @@ def export(
     symbol: Annotated[str | None, option(help="Only this symbol.", names="symbols")] = None,
     start: Annotated[str | None, option("--from", help="Start of event time, UTC.")] = None,
     end: Annotated[str | None, option("--to", help="End of event time, UTC; not included.")] = None,
-    source: Annotated[
-        str | None, option(help="Only this source; * takes a symbol of all.", names="sources")
-    ] = None,
+    source: SourcesOption = None,
+    exchange: ExchangeOption = None,
+    product: ProductOption = None,
     interval: Annotated[
         str | None, option(help="Length of bars, such as 1s, 5m, 1h. [default: 1m]")
     ] = None,
@@ -54,8 +55,12 @@ def export(
         # Of one length, as `lake.bars` gives them: all together would count a trade several times.
         length = interval or "1m"
         what = f"finished bars of {length}"
-        result = lake.bars(symbol, start, end, interval=length, source=source)
+        result = lake.bars(
+            symbol, start, end, interval=length, source=source, exchange=exchange, product=product
+        )
     else:
-        result = lake.rows(table, symbol, start, end, source=source)
+        result = lake.rows(
+            table, symbol, start, end, source=source, exchange=exchange, product=product
+        )
     write_result(result.to_arrow(), form, output)
     print(f"{len(result):,} rows of {what} in {output}")

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from tapeworks.cli.command import Application, argument, ending_with, option
 from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of
-from tapeworks.cli.options import DataOption
+from tapeworks.cli.options import DataOption, ExchangeOption, ProductOption, SourceOption
 from tapeworks.cli.output import write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.worker import EXIT_INCOMPLETE
@@ -32,7 +32,9 @@ def gaps(
     symbol: Annotated[str | None, argument(help="Only this symbol.", names="symbols")] = None,
     start: Annotated[str | None, option("--from", help="Start of event time, UTC.")] = None,
     end: Annotated[str | None, option("--to", help="End of event time, UTC.")] = None,
-    source: Annotated[str | None, option(help="Only this source.", names="sources")] = None,
+    source: SourceOption = None,
+    exchange: ExchangeOption = None,
+    product: ProductOption = None,
     channel: Annotated[
         str | None, option(help="Only this channel, such as trade, quote or depth.")
     ] = None,
@@ -51,7 +53,9 @@ def gaps(
     ids of depth, or frames. In other formats the column `finding` says what a row is.
     """
     form = format_of(form, output)
-    found = open_lake(data).coverage(symbol, start, end, source=source, channel=channel)
+    found = open_lake(data).coverage(
+        symbol, start, end, source=source, exchange=exchange, product=product, channel=channel
+    )
     ledger = found.gaps.to_arrow()
     with ending_with(EXIT_INCOMPLETE if check and not found.is_complete else 0):
         if form is not Format.TABLE or output is not None:

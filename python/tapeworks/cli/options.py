@@ -30,6 +30,19 @@ DataOption = Annotated[
     Path | None,
     option("--data", help="The data folder. [default: `data` of the settings]"),
 ]
+SourceOption = Annotated[str | None, option("--source", help="Only this source.", names="sources")]
+SourcesOption = Annotated[
+    str | None,
+    option("--source", help="Only this source; '*' takes a symbol of all.", names="sources"),
+]
+ExchangeOption = Annotated[
+    str | None,
+    option("--exchange", help="Only sources of this exchange, such as binance.", names="exchanges"),
+]
+ProductOption = Annotated[
+    str | None,
+    option("--product", help="Only this product, such as spot or perpetual.", names="products"),
+]
 
 
 @dataclass(frozen=True)

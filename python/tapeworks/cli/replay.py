@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, argument, option
-from tapeworks.cli.options import DataOption
+from tapeworks.cli.options import DataOption, ExchangeOption, ProductOption, SourcesOption
 from tapeworks.cli.output import note
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError
@@ -56,7 +56,9 @@ def replay(
     follow: Annotated[
         bool, option("--follow", help="Go on until Ctrl-C, from --from or from now.")
     ] = False,
-    source: Annotated[str | None, option(help="Only this source.", names="sources")] = None,
+    source: SourcesOption = None,
+    exchange: ExchangeOption = None,
+    product: ProductOption = None,
     form: Annotated[
         Shape,
         option(
@@ -82,11 +84,22 @@ def replay(
     wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     chosen = symbols or None
     if follow:
-        batches = lake.follow(chosen, start, end, kinds=wanted, source=source)
+        batches = lake.follow(
+            chosen, start, end, kinds=wanted, source=source, exchange=exchange, product=product
+        )
         with _ended_by_interrupt(batches):
             count = sum(_write(batch, form, lake) for batch in batches)
     else:
-        past = lake.replay(chosen, start, end, kinds=wanted, speed=speed, source=source)
+        past = lake.replay(
+            chosen,
+            start,
+            end,
+            kinds=wanted,
+            speed=speed,
+            source=source,
+            exchange=exchange,
+            product=product,
+        )
         count = sum(_write(batch, form, lake) for batch in past)
     note(f"{count:,} records")
 

@@ -1,10 +1,8 @@
 """`tape sources`: what a data folder holds."""
 
-from typing import Annotated
-
-from tapeworks.cli.command import Application, option
+from tapeworks.cli.command import Application
 from tapeworks.cli.formats import FormatOption, OutputOption, format_of
-from tapeworks.cli.options import DataOption
+from tapeworks.cli.options import DataOption, SourceOption
 from tapeworks.cli.output import write_result
 from tapeworks.cli.reading import open_lake
 
@@ -19,7 +17,7 @@ app = Application()
 
 @app.command(epilog=EXAMPLES)
 def sources(
-    source: Annotated[str | None, option(help="Only this source.", names="sources")] = None,
+    source: SourceOption = None,
     form: FormatOption = None,
     output: OutputOption = None,
     data: DataOption = None,

@@ -263,7 +263,7 @@ def _several(asked: str, source: str, meant: list[str], known: Known) -> Argumen
     products = [known.products[symbol] for symbol in meant]
     advice = f"ask for {', '.join(meant)}"
     if len(set(products)) == len(products) and all(products):
-        advice += f", or with product={products[0]!r}"
+        advice += f", or with product={products[0]!r} (--product)"
     return ArgumentError(f"{asked!r} of {source} is several instruments: {advice}")
 
 
@@ -278,7 +278,7 @@ def _ambiguous(
     ):
         # A way that tells them apart; a product may not be known.
         if len(set(values)) == len(values) and all(values):
-            ways.append(f"{way}={values[0]!r}")
+            ways.append(f"{way}={values[0]!r} (--{way})")
     return ArgumentError(f"{asked!r} could be {choices}: choose with {' or '.join(ways)}{more}")
 
 
