@@ -1,5 +1,6 @@
 """A command at a terminal of its own: what is typed, and what is then on the screen."""
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -13,24 +14,36 @@ import termios
 import time
 from pathlib import Path
 
+import pyte
+
 START = "from tapeworks.cli import main; main()"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]|\x1b\][^\x07]*\x07")
 WAIT_S = 60
 
 
 class Terminal:
-    """`tape` with `words` at a terminal of `rows` and `columns`."""
+    """`tape`, or `program`, with `words` at a terminal of `rows` and `columns`."""
 
     def __init__(
-        self, folder: Path, *words: str, rows: int = 24, columns: int = 80, **environment: str
+        self,
+        folder: Path,
+        *words: str,
+        rows: int = 24,
+        columns: int = 80,
+        program: str = START,
+        **environment: str,
     ) -> None:
         ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.screen = pyte.HistoryScreen(columns, rows, history=1_000)
+        """What a person sees."""
+        self._stream = pyte.Stream(self.screen)
+        self._ours = ours
+        self.resize(rows, columns)
         more = {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", "NO_COLOR": "1"}
         # Of the terminal around the tests, not of this one.
         inherited = {key: at for key, at in os.environ.items() if key not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", START, *words],
+            [sys.executable, "-c", program, *words],
             cwd=folder,
             env={**inherited, **more, "XDG_STATE_HOME": str(folder / "state"), **environment},
             stdin=theirs,
@@ -40,10 +53,22 @@ class Terminal:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(theirs)
-        self._ours = ours
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._unread = ""
         self.raw = ""
         """All that came, with what moves and colours on the screen."""
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Makes the terminal larger or smaller."""
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.screen.resize(rows, columns)
+
+    def shown(self) -> list[str]:
+        """Returns the lines on the screen and above it, without the empty ones at its end."""
+        above = ["".join(cell.data for cell in line.values()) for line in self.screen.history.top]
+        return (
+            "\n".join(line.rstrip() for line in [*above, *self.screen.display]).rstrip().split("\n")
+        )
 
     def type(self, text: str) -> None:
         """Types `text`."""
@@ -91,7 +116,8 @@ class Terminal:
             read = os.read(self._ours, 1 << 16)
         except OSError:
             return False
-        text = read.decode("utf-8", "replace")
+        text = self._decoder.decode(read)
         self.raw += text
+        self._stream.feed(text)
         self._unread += ESCAPES.sub("", text).replace("\r", "")
         return bool(read)

@@ -181,15 +181,18 @@ def _synchronised(data: Path) -> bool:
 
 
 def _show(proof: Proof, data: Path) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for name in ("source", "stream"):
-        table.add_column(name)
+    # Names of streams are long: sources are lines of their own, so that 60 columns hold all.
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("stream")
     for name in ("sent", "on tape", "stored", "lost", "duplicated"):
         table.add_column(name, justify="right")
+    shown = ""
     for stream in proof.streams:
+        if stream.source != shown:
+            shown = stream.source
+            table.add_row(f"[dim]{escape(shown)}[/]")
         table.add_row(
-            stream.source,
-            stream.stream,
+            f" {escape(stream.stream)}",
             *(f"{count:,}" for count in (stream.sent, stream.recorded, stream.stored)),
             _zero(stream.lost),
             _zero(stream.duplicated),

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from tapeworks.cli.command import option
 from tapeworks.cli.console import console, problems
+from tapeworks.cli.keys import Keys
 from tapeworks.cli.screen import Screen, last_line, one_line
 from tapeworks.errors import VenueError
 from tapeworks.feeds.outcome import (
@@ -109,17 +110,26 @@ class _Display:
         self._status = status
         self._screen = Screen(title, say)
         self._live = Live(console=say, auto_refresh=False, transient=True)
+        self._keys, self._size = Keys(), say.size
         self._every_s = SCREEN_SECONDS if say.is_terminal else LINE_SECONDS
         self._started = self._shown = time.monotonic()
         self._told: set[str] = set()
 
     def __enter__(self) -> "_Display":
         if self._say.is_terminal:
+            self._keys.__enter__()
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        if not self._say.is_terminal:
+            return
+        try:
+            # A frame that is higher than the terminal could not be taken back by the end.
+            self._live.update("", refresh=True)
+        finally:
+            self._live.stop()
+            self._keys.__exit__(None, None, None)
 
     def look(self) -> None:
         """Shows the state, if it is time to."""
@@ -140,16 +150,22 @@ class _Display:
     def _print_end(self, outcomes: list[Outcome]) -> None:
         state = self._status.sample()
         silent = [one.source for one in outcomes if one.ended and not one.frames]
-        self._say.print(last_line(state, silent), markup=False, soft_wrap=True)
+        # At a terminal lines end between words; a log has them whole.
+        whole = not self._say.is_terminal
+        self._say.print(last_line(state, silent), markup=False, soft_wrap=whole)
         # The ledger counts: it is complete now, and what a recorder counted are notes of gaps.
         new_gaps = {source.name: source.new_gaps for source in state.sources}
         for outcome in outcomes:
             told = replace(outcome, gaps=new_gaps.get(outcome.source, 0))
             for line in told.lines():
                 style = "red" if outcome.exit_code else ""
-                self._say.print(line, style=style, markup=False, soft_wrap=True)
+                self._say.print(line, style=style, markup=False, soft_wrap=whole)
 
     def _draw(self) -> None:
+        if self._say.size != self._size:
+            # The terminal has wrapped or moved the frame: where it began is not known any more.
+            self._size = self._say.size
+            self._say.clear()
         note = f"{time.monotonic() - self._started:.0f} s · Ctrl-C stops"
         self._live.update(self._screen.draw(self._status.sample(), note), refresh=True)
 
