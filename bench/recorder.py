@@ -175,7 +175,7 @@ async def record_all(url: str, folder: str, pipe: Pipe) -> dict[str, Any]:
     """Records until the source has sent everything; returns the last status."""
     stop = asyncio.Event()
     config = BinanceConfig(
-        symbols=SYMBOLS, channels=CHANNELS, ws_url=url, rest_url="off", silence_s=600.0
+        symbols=SYMBOLS, channels=CHANNELS, ws_url=url, rest_url="off", idle_timeout_s=600.0
     )
     task = asyncio.create_task(record(config, folder, stop))
     sent_s = await asyncio.to_thread(pipe.recv)

@@ -85,7 +85,7 @@ async def _record(url: str, folder: str, pipe: Pipe, ready: Pipe) -> int:
     """Records until the reader has seen all; returns how many it has not."""
     stop = asyncio.Event()
     config = BinanceConfig(
-        symbols=("BTCUSDT",), channels=("trade",), ws_url=url, rest_url="off", silence_s=600.0
+        symbols=("BTCUSDT",), channels=("trade",), ws_url=url, rest_url="off", idle_timeout_s=600.0
     )
     task = asyncio.create_task(record(config, folder, stop))
     await asyncio.to_thread(ready.recv)

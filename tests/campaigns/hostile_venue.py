@@ -43,7 +43,8 @@ handler.setFormatter(PrintableFormatter("%(levelname)s %(message)s"))
 logging.basicConfig(handlers=[handler], level="INFO")
 config = BinanceConfig(
     symbols=("BTCUSDT", "ETHUSDT"), ws_url=f"ws://127.0.0.1:{port}",
-    rest_url=f"http://127.0.0.1:{port}", silence_s=4.0, definitions_s=2.0, snapshot_refresh_s=1.0,
+    rest_url=f"http://127.0.0.1:{port}", idle_timeout_s=4.0, definitions_s=2.0,
+    snapshot_refresh_s=1.0,
 )
 try:
     sys.exit(run_worker(config, data))

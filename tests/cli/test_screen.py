@@ -69,7 +69,7 @@ def test_empty_gap_tape_is_told_in_words_and_a_gap_is_a_row():
     assert "   gaps  " not in drawn(state())
     lost = state(gaps={"disconnect closed": 2})
     lost.sources[0].tapes[1].items = 2
-    assert "gaps: 2 disconnect closed" in drawn(lost)
+    assert "gaps: 2 disconnect (ended, data lost)" in drawn(lost)
     assert "   gaps  " in drawn(lost)
 
 
@@ -99,7 +99,7 @@ def test_what_is_not_in_the_ledger_yet_is_no_absence_of_gaps():
         assert told in one_line(shown)
     shown = state(unknown=waits, recorder=None, gaps={"sequence closed": 2})
     assert last_line(shown).endswith(f"12,345 frames, 2 gaps, {told}")
-    assert f"gaps: 2 sequence closed, {told}" in drawn(shown, 200)
+    assert f"gaps: 2 sequence (ended, data lost), {told}" in drawn(shown, 200)
     soon = Unknown(1_700_262_000_000_000_000, 1_700_262_000_100_000_000, 3)
     assert "no gaps" in drawn(state(unknown=soon, recorder={"connections": [{}]}), 200)
 

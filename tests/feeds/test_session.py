@@ -404,7 +404,7 @@ def test_silent_connection_is_noted_and_replaced(venue, tmp_path):
         await until(lambda: newest["reconnects"] == 1)
         await asyncio.sleep(1.5)
 
-    play(venue.config(silence_s=2.0), tmp_path, scenario)
+    play(venue.config(idle_timeout_s=2.0), tmp_path, scenario)
     assert [gap for gap in markers(tmp_path, GAP) if gap[33] == SILENCE]
     assert venue.fault()["connects"] == 2
 

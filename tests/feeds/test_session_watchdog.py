@@ -38,7 +38,7 @@ class Scene:
     def __init__(self, data: Path, channels: tuple[str, ...], connections: int) -> None:
         self.data = data
         self.clock = SetClock()
-        config = BinanceConfig(symbols=("BTCUSDT",), channels=channels, silence_s=60.0)
+        config = BinanceConfig(symbols=("BTCUSDT",), channels=channels, idle_timeout_s=60.0)
         self.feed = BinanceFeed(config)
         self.ingest = Ingest(data, "x", "binance-spot")
         self.watchdog = Watchdog(self.feed, self.ingest)

@@ -17,6 +17,12 @@ from tapeworks.printable import one_line, printable_json
 
 NUMBERS = (int, float, Decimal)
 NS_PER_S = 1_000_000_000
+GAP_STATES = {"closed": "ended, data lost", "open": "open, losing data"}
+
+
+def gap_state(name: str) -> str:
+    """Returns the state of a gap as a person reads it; SQL and other formats have its name."""
+    return GAP_STATES.get(name, name)
 
 
 def digits(value: Decimal) -> str:

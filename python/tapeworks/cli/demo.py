@@ -1,4 +1,4 @@
-"""`tape demo`: simulated exchanges, the whole pipeline, and a proof that nothing was lost."""
+"""`tape demo`: simulated exchanges, the whole pipeline, and a check that nothing was lost."""
 
 import shutil
 import time

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import pyarrow as pa
 
+from tapeworks.cli.cells import gap_state
 from tapeworks.cli.command import Application, argument, ending_with, option
 from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of
 from tapeworks.cli.options import DataOption, ExchangeOption, ProductOption, SourceOption
@@ -24,7 +25,6 @@ app = Application()
 SHOWN = ["venue", "symbol", "channel", "cause", "state", "missing", "ts_from", "ts_from_ns"]
 SHOWN += ["ts_to", "ts_to_ns"]
 """What fits on a screen; other formats have all columns."""
-STATES = {"closed": "ended, data lost", "open": "open, losing data"}
 
 
 @app.command(epilog=EXAMPLES)
@@ -73,4 +73,4 @@ def in_words(ledger: pa.Table) -> pa.Table:
     """Returns the ledger with its states as a person reads them."""
     at = ledger.schema.get_field_index("state")
     states = ledger.column(at).to_pylist()
-    return ledger.set_column(at, "state", pa.array([STATES.get(one, one) for one in states]))
+    return ledger.set_column(at, "state", pa.array([gap_state(one) for one in states]))

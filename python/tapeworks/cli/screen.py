@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from tapeworks.cli.cells import gap_state
 from tapeworks.cli.output import amount, size
 from tapeworks.topics import DEAD, GAPS, PREFIX, RAW
 from tapeworks.views.coverage import waiting_text
@@ -257,7 +258,7 @@ def _headline(source: SourceState) -> Text:
         if recorder.get("reconnects"):
             _count(text, recorder["reconnects"], "reconnect")
     _books(text, source)
-    gaps = ", ".join(f"{count} {name}" for name, count in source.gaps.items())
+    gaps = ", ".join(f"{count} {_gap_text(name)}" for name, count in source.gaps.items())
     if told := gaps_text(source, f"gaps: {gaps}"):
         text.append(" · ", style="dim")
         text.append(told, style="green" if told == "no gaps" else "yellow")
@@ -265,6 +266,12 @@ def _headline(source: SourceState) -> Text:
         text.append(f" · {source.losses} losses not in the ledger yet", style="red")
     text.append(troubled, style="red")
     return text
+
+
+def _gap_text(name: str) -> str:
+    """Returns a cause and state such as `sequence closed` as a person reads them."""
+    cause, _, state = name.rpartition(" ")
+    return f"{cause} ({gap_state(state)})"
 
 
 def _count(text: Text, count: int, noun: str) -> None:

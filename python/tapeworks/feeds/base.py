@@ -118,7 +118,7 @@ class SessionRules:
     """Messages to the venue per connection, pongs counted."""
     ping_s: float | None = None
     """A connection on which the venue has not pinged for so long is dead."""
-    silence_s: float = 30.0
+    idle_timeout_s: float = 30.0
     """A connection that carries nothing at all for so long is dead."""
     heartbeat_s: float | None = None
     """Send `Feed.heartbeat` so often; for venues that wait for a word of ours."""

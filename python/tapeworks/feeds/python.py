@@ -63,7 +63,7 @@ class PythonFeedConfig:
     """Where requests go, without a path; none: no request is made."""
     rotation_s: float = 82_800.0
     """Connections are replaced, with overlap, at this age."""
-    silence_s: float = 30.0
+    idle_timeout_s: float = 30.0
     """A connection that carries nothing for so long is replaced."""
     snapshot_refresh_s: float = 0.0
     definitions_s: float = 0.0
@@ -133,7 +133,7 @@ class PythonFeed(Feed):
         self.definitions_s = config.definitions_s
         self.budget = WeightBudget(config.request_weight, share=1.0)
         # No frame shows its stream where the core would look for it: `control` is shown them all.
-        self.rules = SessionRules(silence_s=config.silence_s, age_s=config.rotation_s)
+        self.rules = SessionRules(idle_timeout_s=config.idle_timeout_s, age_s=config.rotation_s)
         self._refused = LogSampler()
 
     def symbol(self, stream: str) -> str:

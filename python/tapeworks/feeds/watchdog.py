@@ -93,7 +93,7 @@ class Watchdog:
             self._feed.liveness(s).idle_timeout_s is not None for s in connection.line.streams
         )
         quiet_s = now - max(connection.heard_at, connection.opened_at)
-        if not speaks or quiet_s <= rules.silence_s:
+        if not speaks or quiet_s <= rules.idle_timeout_s:
             return False
         since_ns = connection.heard_ns or wall_ns - int(quiet_s * 1e9)
         self._ingest.silent_connection(connection.number, since_ns, wall_ns)

@@ -90,7 +90,7 @@ class Member:
         return moved
 
     def _is_mended(self, before: int | None) -> bool:
-        """Whether a step stored something, or left nothing to store: to read proves nothing."""
+        """Whether a step stored something, or left nothing to store: to read says nothing."""
         stored = self.feeder.stored
         if stored is None:
             return False

@@ -61,7 +61,7 @@ class BinanceConfig:
     """The part of the venue's request weight that this recorder may use."""
     time_unit: str = ""
     """`microsecond` or `millisecond`; none: microsecond on spot, millisecond on futures."""
-    silence_s: float = 30.0
+    idle_timeout_s: float = 30.0
     """A connection that carries nothing for so long is replaced."""
     proxy: str = ""
     ca_file: str = ""

@@ -77,7 +77,7 @@ class BinanceFeed(Feed):
             sends_per_s=8.0 if usdm else 4.0,
             # Spot is pinged every 20 s, futures every 3 min.
             ping_s=540.0 if usdm else 60.0,
-            silence_s=config.silence_s,
+            idle_timeout_s=config.idle_timeout_s,
             age_s=config.rotation_s,
         )
         self._snapshot_limit = config.snapshot_limit or (1000 if usdm else 5000)
