@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tapeworks._core import NONE, numbers
@@ -236,8 +237,9 @@ class Ledger:
         ] + [
             _row(each.source, cause if cause == NOT_KNOWN else NOT_SUBSCRIBED, cause, one, span)
             for each in recorded
+            for within in [each.within(asked)]
             for one in wanted[each.source]
-            for cause, span in not_carried(each, one, asked)
+            for cause, span in not_carried(each, one, within)
         ]
         entries = gaps_sql(self._data, chosen, first, last, channels)
         sql = f"select '{GAP}' as finding, * from ({entries})"
@@ -339,16 +341,14 @@ class Ledger:
         if names is not None:
             condition = f"symbol in ({', '.join(map(quote, ['', *names]))})"
         sql = (
-            "select tape_offset, symbol, coalesce(channel, ''), stream, line, state, "
-            f"epoch_ns(ts_recv) + ts_recv_ns from subscriptions where {condition} "
-            "order by tape_offset"
+            "select tape_offset, line, state, epoch_ns(ts_recv) + ts_recv_ns as ts, "
+            "symbol, coalesce(channel, '') as channel, stream "
+            f"from subscriptions where {condition} order by tape_offset"
         )
         found = self._engine.run(sql, ["subscriptions"], Scope([source]))
-        columns = (column.to_pylist() for column in found.columns)
-        return [
-            Note(offset, Stream(symbol, channel, name), line, state, ts)
-            for offset, symbol, channel, name, line, state, ts in zip(*columns, strict=True)
-        ]
+        streams = _streams(found.select(["symbol", "channel", "stream"]))
+        rest = (found.column(name).to_pylist() for name in ("line", "state", "ts"))
+        return list(map(Note, found.column("tape_offset").to_pylist(), streams, *rest))
 
     def _held(self, source: str, until: int | None) -> list[Range]:
         """Returns the range of the records up to `until`, where no recorder noted what it did."""
@@ -364,6 +364,19 @@ class Ledger:
         first, last = min(low for low, _ in spans), max(high for _, high in spans)
         last = last if until is None else min(last, until)
         return [(first, last)] if first < last else []
+
+
+def _streams(table: pa.Table) -> list[Stream]:
+    """Returns the stream of each row; there are few, and each is noted at every start."""
+    columns = [column.combine_chunks().dictionary_encode() for column in table.columns]
+    codes = np.stack([column.indices.to_numpy() for column in columns])
+    distinct, rows = np.unique(codes, axis=1, return_inverse=True)
+    names = [column.dictionary.to_pylist() for column in columns]
+    each = [
+        Stream(*(values[code] for values, code in zip(names, stream, strict=True)))
+        for stream in distinct.T.tolist()
+    ]
+    return [each[row] for row in rows.ravel().tolist()]
 
 
 def _earliest(times: Iterable[int | None]) -> int | None:
@@ -423,10 +436,13 @@ def _row(
 
 def _rows_like(schema: pa.Schema, rows: list[dict[str, Any]]) -> pa.Table:
     """Returns `rows` with the columns of `schema`; what they do not name is null."""
-    columns = []
-    for column in schema:
-        values = pa.array([row.get(column.name) for row in rows])
-        columns.append(pa.nulls(0, column.type) if not rows else values.cast(column.type))
+    named = rows[0].keys() if rows else ()
+    columns = [
+        pa.array([row[column.name] for row in rows]).cast(column.type)
+        if column.name in named
+        else pa.nulls(len(rows), column.type)
+        for column in schema
+    ]
     return pa.Table.from_arrays(columns, schema=schema)
 
 

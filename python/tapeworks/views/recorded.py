@@ -53,6 +53,10 @@ class Recorded:
     """The parts of `unlisted` before the first and after the last record of a symbol and a group of
     channels."""
 
+    def within(self, asked: Asked) -> list[Range]:
+        """Returns the parts of `asked` that were recorded, and of which notes are known."""
+        return subtract(intersect(union(self.ranges), ranges_of(asked)), self.unread)
+
     def streams(self) -> list[Stream]:
         """Returns all streams that were ever asked for."""
         return sorted({*self.carried, *self.silent, *self.refused})
@@ -119,8 +123,12 @@ def wanted_of(recorded: Recorded, chosen: Chosen, channels: Channels) -> list[Wa
         symbols = chosen.symbols[recorded.source]
     # A stream of several symbols counts for each, one of an unknown channel for all.
     wanted = []
+    by_symbol: dict[str, list[Stream]] = {}
+    for stream in streams:
+        by_symbol.setdefault(stream.symbol, []).append(stream)
     for symbol in symbols:
-        own = [stream for stream in streams if not symbol or stream.symbol in ("", symbol)]
+        # Those of several symbols come first, as in the order of all.
+        own = [*by_symbol.get("", []), *by_symbol.get(symbol, [])] if symbol else streams
         groups = channels
         if groups is None:
             groups = sorted({(stream.channel,) for stream in own if stream.channel}) or [()]
@@ -182,15 +190,17 @@ def ranges_of(asked: Asked) -> list[Range]:
     return [] if None in asked else [asked]  # type: ignore[list-item]
 
 
-def not_carried(recorded: Recorded, wanted: Wanted, asked: Asked) -> Iterator[tuple[str, Range]]:
-    """Yields the parts of what was recorded in which nothing of `wanted` was carried, and why."""
-    within = intersect(union(recorded.ranges), ranges_of(asked))
-    within = subtract(within, recorded.unread)
+def not_carried(
+    recorded: Recorded, wanted: Wanted, within: list[Range]
+) -> Iterator[tuple[str, Range]]:
+    """Yields the parts of `within` in which nothing of `wanted` was carried, and why."""
     rest = subtract(within, wanted.covered(recorded))
     found = intersect(rest, wanted.not_known(recorded))
     yield from ((NOT_KNOWN, span) for span in found)
     rest = subtract(rest, found)
     for cause, ranges in ((REFUSED, recorded.refused), (SILENT, recorded.silent)):
+        if not rest:
+            return
         found = intersect(rest, _spans(ranges, wanted.streams))
         yield from ((cause, span) for span in found)
         rest = subtract(rest, found)

@@ -8,6 +8,7 @@ that did not note its end was killed: what was received last says until when it 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 Range = tuple[int, int]
 # Of what the recorder itself is noted as a connection.
@@ -15,8 +16,7 @@ RECORDER = 0xFFFF
 SUBSCRIBED, REFUSED, SPOKE = "subscribed", "refused", "spoke"
 
 
-@dataclass(frozen=True, order=True)
-class Stream:
+class Stream(NamedTuple):
     """One stream of a venue, as a recorder asked for it."""
 
     symbol: str
@@ -26,8 +26,7 @@ class Stream:
     name: str
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """A row of `sessions`."""
 
     offset: int
@@ -38,8 +37,7 @@ class Mark:
     ts_before: int | None
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(NamedTuple):
     """A row of `subscriptions`."""
 
     offset: int
@@ -138,8 +136,12 @@ class _Walk:
         for key, (state, since) in self._states.items():
             self._past.append((*key, state, (since, ts)))
         found = self.found
+        # A recorder subscribes many streams of a line at one time.
+        every: dict[tuple[int, Range], list[Range]] = {}
         for line, stream, state, span in self._past:
-            up = intersect([span], self._lines.get(line, []))
+            up = every.get((line, span))
+            if up is None:
+                up = every[line, span] = intersect([span], self._lines.get(line, []))
             if state == REFUSED:
                 found.refused.setdefault(stream, []).extend(up)
             elif (line, stream) in self._spoke:
