@@ -2,7 +2,7 @@
 .PHONY: demo test check bench
 
 demo:  ## sets up everything and runs the whole pipeline on simulated exchanges
-	@scripts/build
+	@scripts/build polars pandas
 	@.venv/bin/tape demo
 
 test:  ## sets up everything and passes the tests

@@ -5,7 +5,7 @@
 Spread, depth, imbalance and markouts of a recording. It runs on what `tape demo` left in the
 folder `demo`; with another folder and `symbol`, on yours. In Jupyter, with the extension
 Jupytext, this file opens as a notebook (`docs/tutorial/market_quality.py`); as a script it runs
-too.
+too. It needs Polars and Matplotlib: `pip install polars matplotlib`.
 """
 
 # %%

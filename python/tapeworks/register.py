@@ -24,7 +24,7 @@ from typing import Any
 
 from tapeworks._core import FolderLock
 from tapeworks.durable import replace_file
-from tapeworks.errors import TapeError, TapeLockedError, TapeworksError
+from tapeworks.errors import ConfigError, TapeError, TapeLockedError, TapeworksError
 
 FOLDER, FILE = "run", "supervisor.json"
 ENTRY = re.compile(r"[0-9]+\.[0-9]+")
@@ -164,10 +164,17 @@ def writing_in(target: Path) -> Iterator[None]:
 
     Raises:
         TapeworksError: there are no rights to write there, or it is mounted read-only.
+        ConfigError: what should be a folder is a file.
     """
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            for path in (target, *target.parents):
+                if path.exists() and not path.is_dir():
+                    raise ConfigError(
+                        f"expected a folder, got the file {path}: name another with --data"
+                    ) from None
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         folder = next((path for path in (target, *target.parents) if path.is_dir()), Path("."))

@@ -48,6 +48,15 @@ def test_format_follows_the_name_of_the_file(tape):
     assert not (tape.folder / "n.xyz").exists()
 
 
+def test_a_dash_is_standard_output(tape):
+    # On every command that writes rows; nothing else goes there, and no file is made.
+    assert tape.run("query", "select 1 as n", "-o", "-", "-f", "csv") == "n\n1\n"
+    shown = tape.run("export", "trades", "-", "--format", "jsonl").splitlines()
+    assert all(line.startswith("{") for line in shown)
+    assert shown
+    assert not (tape.folder / "-").exists()
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -15,6 +15,7 @@ from conftest import START
 from tapeworks import lake
 from tapeworks.errors import QueryError
 from tapeworks.views.frames import SHADOWED, unshadowed
+from tapeworks.views.result import Result
 
 # Arrow's own cast of decimals misses the nearest float of some; the last ones are beyond 53 bits.
 UNITS = [337_641_740_000_000, 61_801_160_000_000, 1, -5, 2**63 - 2, -(2**53) - 1]
@@ -100,6 +101,9 @@ def test_an_index_of_times_is_exact(opened):
     assert result.to_pandas(index="count").index.name == "count_"
     with pytest.raises(QueryError, match=r"expected an index of symbol, .* got 'time'"):
         result.to_pandas(index="time")
+    for wrong in (True, 5, [5]):
+        with pytest.raises(QueryError, match="expected an index of names of columns, got"):
+            result.to_pandas(index=wrong)
 
 
 def test_a_result_is_an_arrow_stream(opened):
@@ -156,6 +160,29 @@ def test_a_join_shows_what_it_joined(opened, monkeypatch):
     shown = repr(opened.asof("trades", "quotes", "BTCUSDT")).splitlines()[1].split()
     assert {"quotes_bid_price", "quotes_ask_price"} <= set(shown)
     assert "quotes_tape_offset" not in shown
+
+
+def test_what_makes_the_answer_is_shown_first(opened, monkeypatch):
+    # In a narrow terminal, whatever stands where in the table; one row is no `rows`.
+    monkeypatch.setenv("COLUMNS", "90")
+    shown = repr(opened.asof("trades", "quotes", "BTCUSDT")).splitlines()[1].split()
+    assert shown == ["ts_event", "price", "quotes_bid_price", "quotes_ask_price"]
+    assert "symbol" in repr(opened.instruments()).splitlines()[1].split()
+    monkeypatch.setenv("COLUMNS", "80")
+    wide = {"filler": ["x" * 39] * 2, "more": ["y" * 30] * 2}
+    two = pa.table({"symbol": ["A", "A"], **wide, "venue": ["p", "q"]})
+    assert repr(Result(two, "two")).splitlines()[1].split() == ["symbol", "filler", "venue"]
+    levels = pa.table({"ts_event": ["t"], "bid_price": [[155.17] * 20], "ask_price": [[1.5] * 20]})
+    lines = repr(Result(levels, "books")).splitlines()
+    assert lines[0] == "books: 1 row"
+    assert "[155.17, 155.17, ..." in lines[2]
+    assert "[1.5, 1.5, 1.5, 1..." in lines[2]
+
+
+def test_a_coverage_is_no_truth_value(opened):
+    # Without findings it would be false, which is what is complete.
+    with pytest.raises(QueryError, match="ask for its is_complete"):
+        bool(opened.coverage("BTCUSDT"))
 
 
 def test_a_result_is_a_table_in_a_notebook(opened, monkeypatch):

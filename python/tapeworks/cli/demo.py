@@ -17,6 +17,7 @@ from tapeworks.cli.formats import Report, ReportOption
 from tapeworks.cli.running import SecondsOption, run
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError, TapeLockedError
+from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.pipeline import Config, lock_sources, resolve_config, resolve_feed
 from tapeworks.register import writing_in
 from tapeworks.simulators import Simulator, start_simulator
@@ -28,7 +29,6 @@ SECONDS_WITHOUT_SCREEN = 20.0
 SETTLE_S_MAX = 15.0
 # Whoever ends the demo before this may end it before its books were there to be compared.
 SYNCHRONISED_S = 10.0
-EXIT_INTERRUPTED = 130
 MARK = ".tape-demo"
 # A snapshot of the futures holds 1000 levels a side: all of the book must be in it.
 LEVELS = 400
@@ -61,7 +61,8 @@ def demo(
 ) -> None:
     """Run two simulated exchanges and the whole pipeline; check that nothing is lost or duplicated.
 
-    Exits with 1 if the check fails, otherwise as `tape record` does.
+    An earlier demo in that folder is removed. Exits with 1 if the check fails, with 3 if it ended
+    too early to check anything, otherwise as `tape record` does.
     """
     if seconds is None and (once or form is Report.JSON or not console.is_terminal):
         seconds = SECONDS_WITHOUT_SCREEN
@@ -91,7 +92,7 @@ def demo(
         )
     if not oracles:
         say.print("ended before every book was synchronised: too early to check anything")
-        raise Exit(EXIT_INTERRUPTED)
+        raise Exit(code or EXIT_INCOMPLETE)
     proof = prove(data, oracles)
     with ending_with(code if proof.holds else 1):
         if form is Report.JSON:
@@ -116,6 +117,8 @@ def _make_room(data: Path) -> FolderLock:
         with writing_in(data):
             lock = FolderLock(data)
         with lock_sources(data, [f"binance-{product}" for product in EXCHANGES]):
+            if is_demo:
+                problems.print(f"removing the earlier demo in {data}", markup=False)
             for path in data.iterdir():
                 # The lock's own file stays for as long as it is held.
                 if path.name in (MARK, "LOCK"):

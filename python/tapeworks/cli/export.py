@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 from tapeworks.cli.command import Application, argument, option
-from tapeworks.cli.formats import FormatOption, format_of
+from tapeworks.cli.formats import FormatOption, format_of, is_standard_output
 from tapeworks.cli.options import DataOption, ExchangeOption, ProductOption, SourcesOption
 from tapeworks.cli.output import write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError
+from tapeworks.views.picture import count_text
 from tapeworks.views.query import check_table
 
 app = Application()
@@ -17,6 +18,7 @@ EXAMPLES = """\
 Examples:
   tape export trades trades.parquet --symbol BTCUSDT --from 2026-11-20 --to 2026-11-21
   tape export bars bars.csv --interval 1s
+  tape export trades - --format csv --symbol BTCUSDT | head
   tape export trades perpetual.csv --symbol BTCUSDT --product perpetual
   tape export bar_revisions all.csv      # of all lengths, also those that are not finished
 
@@ -31,7 +33,7 @@ replaced once all is written; where that fails, it stays as it is.
 @app.command(epilog=EXAMPLES)
 def export(
     table: Annotated[str, argument(help="A table of the lake, such as trades.", names="tables")],
-    output: Annotated[Path, argument(help="The file to write.")],
+    output: Annotated[Path, argument(help="The file to write; - for standard output.")],
     symbol: Annotated[str | None, option(help="Only this symbol.", names="symbols")] = None,
     start: Annotated[str | None, option("--from", help="Start of event time, UTC.")] = None,
     end: Annotated[str | None, option("--to", help="End of event time, UTC; not included.")] = None,
@@ -63,4 +65,5 @@ def export(
             table, symbol, start, end, source=source, exchange=exchange, product=product
         )
     write_result(result.to_arrow(), form, output)
-    print(f"{len(result):,} rows of {what} in {output}")
+    if not is_standard_output(output):
+        print(f"{count_text(len(result))} of {what} in {output}")

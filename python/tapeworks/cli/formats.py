@@ -7,7 +7,7 @@ from typing import Annotated
 from tapeworks.cli.command import option
 from tapeworks.errors import ConfigError
 
-STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 class Format(StrEnum):
@@ -44,13 +44,17 @@ FormatOption = Annotated[
     option(
         "--format",
         "-f",
-        help="Output format. [default: by the extension of --output, or table]",
+        help="Output format. [default: by the extension of the file, or table]",
         shorthand=("--json", "json"),
     ),
 ]
 OutputOption = Annotated[
     Path | None,
-    option("--output", "-o", help="Write to this file; its extension selects the format."),
+    option(
+        "--output",
+        "-o",
+        help="Write to this file (- is standard output); its extension selects the format.",
+    ),
 ]
 
 

@@ -76,6 +76,12 @@ class Coverage(Result):
         """Recorded ranges and the ledger's watermark, by source."""
         self._asked = asked
 
+    def __bool__(self) -> bool:
+        raise ArgumentError(
+            "a coverage is neither true nor false: ask for its is_complete, or for len(), which is "
+            "the number of findings"
+        )
+
     @property
     def is_complete(self) -> bool:
         """Whether all of the range was recorded, and no gap of it is or may yet be found."""

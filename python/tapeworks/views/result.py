@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import pyarrow as pa
 
-from tapeworks.errors import QueryError
+from tapeworks.errors import ArgumentError, QueryError
 from tapeworks.time_columns import REST, is_split_time
 from tapeworks.views.frames import (
     structured,
@@ -170,7 +170,9 @@ class Result:
         Raises:
             QueryError: pandas is not installed, or there is no such column.
         """
-        names = [index] if isinstance(index, str) else list(index or [])
+        names = [index] if isinstance(index, str) else [] if index is None else index
+        if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
+            raise ArgumentError(f"expected an index of names of columns, got {index!r}")
         table = with_index_times(self._frame(decimals), names)
         try:
             frame = (table if self._keeps_names else unshadowed(table)).to_pandas()
@@ -179,7 +181,7 @@ class Result:
         if not names:
             return frame
         kept = names if self._keeps_names else [unshadowed_name(name) for name in names]
-        return frame.set_index(kept)
+        return frame.set_index(list(kept))
 
     def _frame(self, decimals: bool) -> pa.Table:
         return self._table if decimals else with_floats(self._table)
