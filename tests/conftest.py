@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -272,13 +272,15 @@ class Command:
         self.folder = folder
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, *words: object, **more: Any) -> subprocess.Popen[str]:
+    def start(
+        self, *words: object, environment: Mapping[str, str] | None = None, **more: Any
+    ) -> subprocess.Popen[str]:
         """Starts `tape` with `words`; its output can be read from the process."""
         start = "from tapeworks.cli import main; main()"
         process = subprocess.Popen(
             [sys.executable, "-c", start, *map(str, words)],
             cwd=self.folder,
-            env={**os.environ, "NO_COLOR": "1"},
+            env={**os.environ, "NO_COLOR": "1", **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

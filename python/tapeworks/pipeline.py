@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,8 +93,8 @@ def workers(config: Config) -> list[Worker]:
     return found + [Worker("view", name) for name in config.views]
 
 
-def _order(config: Config, worker: Worker) -> Order:
-    """Returns what a worker is told to run.
+def _order(config: Config, worker: Worker, run_id: str = "") -> Order:
+    """Returns what a worker is told to run, as part of the run `run_id`.
 
     Taking in the settings of a member loads its module: a derive process has no use for sockets.
     """
@@ -102,7 +103,7 @@ def _order(config: Config, worker: Worker) -> Order:
     named: dict[str, object] = {}
     if worker.kind == "recorder":
         arguments = (config.feeds[member], config.data)
-        named = {"tape": config.tape}
+        named = {"tape": config.tape, "run": run_id}
     elif worker.kind == "derive":
         arguments = (processors_of(config, member), config.tape, config.data, member)
     elif worker.kind == "view":
@@ -236,6 +237,8 @@ class Supervisor:
             Child(worker, self.logs / f"{worker.name}.log", config.supervisor.log_bytes_max)
             for worker in workers(config)
         ]
+        self.run_id = uuid.uuid4().hex
+        """What its recorders name in what they say of themselves."""
         self.complaints: list[str] = []
         """What went wrong at the end, for whoever started this."""
         self.on_start: Callable[[], None] = lambda: None
@@ -320,7 +323,7 @@ class Supervisor:
 
     def _start(self, child: Child, now: float) -> None:
         try:
-            child.spawn(_order(self.config, child.worker))
+            child.spawn(_order(self.config, child.worker, self.run_id))
         except OSError as error:
             # No process, no descriptor, no room for a log: as if it had died at once.
             child.last = f"cannot be started: {error}"

@@ -1,10 +1,15 @@
 """`tape record` and `tape up`: what was asked for, what was achieved, and the exit code of it."""
 
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
 from tests.arrivals import records_all, wait
+from tests.campaigns.clock_steps import SHIM, set_clock
+from tests.disk import library
+
+HOUR_S = 3_600
 
 
 @pytest.fixture
@@ -37,11 +42,16 @@ def test_wrong_symbol_stops_the_recording_at_once(tape, start):
 
 
 def test_all_that_was_asked_for_is_told(tape, start):
-    # A healthy venue: every stream spoke, every book is verified, exit code 0.
+    # A healthy venue: every stream spoke, every book is verified, exit code 0. That the host's
+    # clock, which was ahead, is put back meanwhile changes nothing of it.
     simulator = start("--symbols", "BTCUSDT", "--rate", 200)
     urls = ("--set", f"ws_url={simulator.ws_url}", "--set", f"rest_url={simulator.rest_url}")
-    process = tape.start("record", "binance", "BTCUSDT", *urls)
+    clock = tape.folder / "clock"
+    clock.write_bytes(struct.pack("<q", HOUR_S))
+    shim = {"LD_PRELOAD": str(library(tape.folder, SHIM)), "CLOCK_OFFSET": str(clock)}
+    process = tape.start("record", "binance", "BTCUSDT", *urls, environment=shim)
     wait(lambda: records_all(tape.folder / "data"), process)
+    set_clock(clock, 0)
     told, errors = tape.interrupt(process)
     assert process.returncode == 0, errors
     assert "Traceback" not in told + errors

@@ -1,6 +1,7 @@
 """The state of the pipeline, looked at while everything changes."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,17 @@ def test_stray_files_anywhere_do_not_stop_a_look(spine: Any, maker: Any, where: 
     assert source.name == "binance-spot"
     assert [tape.topic for tape in source.tapes] == ["market-data.normalized"]
     assert state.troubles == source.troubles == []
+
+
+def test_status_of_a_clock_that_was_put_back_is_not_of_now(tmp_path: Path):
+    # Its recorder died under a clock an hour ahead: it would be told to run for an hour.
+    path = tmp_path / "state" / "binance-spot" / "recorder.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"frames": 1}')
+    (tmp_path / "tape" / "binance-spot" / "market-data.raw").mkdir(parents=True)
+    assert Status(tmp_path).sample().sources[0].recorder is not None
+    os.utime(path, (time.time() + 3_600,) * 2)
+    assert Status(tmp_path).sample().sources[0].recorder is None
 
 
 BROKEN = {

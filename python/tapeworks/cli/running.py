@@ -70,7 +70,7 @@ def run(
     """
     say = problems if quiet else console
     _log_to(say)
-    supervisor, started_ns = Supervisor(config), time.time_ns()
+    supervisor = Supervisor(config)
     stop = stop_on_signals()
     started = time.monotonic()
     places = escape(str(config.data)), escape(str(supervisor.logs))
@@ -92,7 +92,9 @@ def run(
         except VenueError as error:
             problems.print(f"tape: {error}", style="red", markup=False, soft_wrap=True)
             return EXIT_INCOMPLETE
-    outcomes = [read_outcome(config.data, feed.name, started_ns) for feed in config.feeds.values()]
+    outcomes = [
+        read_outcome(config.data, feed.name, supervisor.run_id) for feed in config.feeds.values()
+    ]
     display.tell_end(outcomes)
     for complaint in supervisor.complaints:
         say.print(complaint, style="red", markup=False, soft_wrap=True)

@@ -138,12 +138,13 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMES_SHOWN]) + more
 
 
-def read_outcome(data: Path, source: str, since_ns: int = 0) -> Outcome:
-    """Returns what the recorder of `source` said at its end, if that was after `since_ns`."""
+def read_outcome(data: Path, source: str, run: str) -> Outcome:
+    """Returns what the recorder of `source` said at its end, if that was in the run `run`."""
     path = data / "state" / source / "recorder.json"
     try:
         status = json.loads(path.read_text(encoding="utf-8"))
-        if status["ended"] and status["ts"] >= since_ns:
+        # No clock tells which run it was of: somebody may have set it since.
+        if status["ended"] and status["run"] == run:
             if status.get("refused"):
                 return Outcome(source, trouble=str(status["trouble"]))
             told = status["outcome"]

@@ -433,11 +433,13 @@ def run_worker(
     data_dir: str | os.PathLike[str],
     *,
     tape: TapeConfig | None = None,
+    run: str = "",
 ) -> int:
     """Runs `record` as the whole of this process; returns its exit code.
 
     SIGTERM and SIGINT end it in good order. `state/<source>/recorder.json`, its status, is replaced
-    every second. `EXIT_INCOMPLETE`: not all that was asked for was recorded, see `outcome.py`.
+    every second, and names `run`, so that whoever started it knows it from one of another run.
+    `EXIT_INCOMPLETE`: not all that was asked for was recorded, see `outcome.py`.
 
     Raises:
         ConfigError, VenueError, TapeError: as `record`.
@@ -446,7 +448,7 @@ def run_worker(
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def report(status: Mapping[str, Any]) -> None:
-        told = redact(json.dumps(status))
+        told = redact(json.dumps({**status, "run": run}))
         try:
             replace_file(path, told, sync=False)
         except OSError:

@@ -302,7 +302,8 @@ class _Source:
         """Returns what a process of the source said of itself within the last seconds."""
         path = self._state / f"{who}.json"
         try:
-            if time.time() - path.stat().st_mtime > STALE_S:
+            # Of a clock that was put back since, it is of no known time either.
+            if abs(time.time() - path.stat().st_mtime) > STALE_S:
                 return None
             state = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
