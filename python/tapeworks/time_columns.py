@@ -4,7 +4,7 @@ The core makes such columns of records. Here is how one knows them, and how colu
 nanoseconds, as files of an earlier version do, become such.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,25 @@ def is_split_time(schema: pa.Schema, name: str) -> bool:
         return False
     types = (schema.field(at).type, schema.field(rest).type)
     return types == (pa.timestamp("us", "UTC"), pa.int16())
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """Returns names of which each is there once: a second `price` becomes `price_1`.
+
+    The rest of a time goes by the time before it: `ts_event_1` has `ts_event_1_ns`.
+    """
+    found: list[str] = []
+    newest: dict[str, str] = {}
+    for name in names:
+        time = newest.get(name.removesuffix(REST)) if name.endswith(REST) else None
+        wanted = name if time is None else time + REST
+        stem, number = wanted, 0
+        while wanted in found or (number and wanted in names):
+            number += 1
+            wanted = f"{stem}_{number}"
+        found.append(wanted)
+        newest[name] = wanted
+    return found
 
 
 def nanosecond_times(schema: pa.Schema) -> list[str]:

@@ -117,6 +117,23 @@ def test_a_result_is_an_arrow_stream(opened):
     assert pa.schema(result.schema) == result.to_arrow().schema
 
 
+def test_columns_of_one_name_are_told_apart(opened):
+    # As a join of two tables has them: none is lost, in rows, frames or JSON, and the rest of a
+    # time stays with its time.
+    pair = "from trades a join trades b on a.tape_offset = b.tape_offset - 1 order by a.tape_offset"
+    result = opened.sql(f"select a.price, b.price, a.size as price_1 {pair}")
+    assert result.columns == ["price", "price_2", "price_1"]
+    assert list(result[0].values()) == [row[0] for row in result.to_arrow().to_pydict().values()]
+    assert result.to_polars().columns == result.to_pandas().columns.tolist() == result.columns
+    every = opened.sql(f"select a.ts_event, b.ts_event, b.ts_event_ns, a.*, b.* {pair}")
+    assert len(set(every.columns)) == len(every.columns)
+    assert every.columns[:3] == ["ts_event", "ts_event_1", "ts_event_1_ns"]
+    row = every.to_pylist()[0]
+    assert row["ts_event_1"] == "2023-11-17T23:00:01.000000001Z"
+    assert row["ts_event_2"] == "2023-11-17T23:00:00.000000000Z"
+    assert row["ts_event_3"] == row["ts_event_1"]
+
+
 def test_a_result_is_read_in_batches_and_by_column(opened):
     # All rows once, in order; a wrong name or number says what there is.
     result = opened.trades("BTCUSDT")

@@ -19,7 +19,7 @@ import pyarrow as pa
 from tapeworks import commits, lake
 from tapeworks.errors import ArgumentError, QueryError
 from tapeworks.lake import TABLES, Table
-from tapeworks.time_columns import nanosecond_times, split_sql
+from tapeworks.time_columns import distinct_names, nanosecond_times, split_sql
 from tapeworks.views.columns import described
 from tapeworks.views.interruptible import run_interruptibly
 from tapeworks.views.tail import Part, SourceTail
@@ -213,7 +213,9 @@ class Engine:
             def rows() -> pa.Table:
                 relation = connection.sql(sql, params=params)
                 # A statement that gives no rows is answered with none.
-                return pa.table({}) if relation is None else relation.to_arrow_table()
+                table = pa.table({}) if relation is None else relation.to_arrow_table()
+                # Of two columns of one name, rows and JSON would have one.
+                return table.rename_columns(distinct_names(table.column_names))
 
             found = run_interruptibly(rows, connection.interrupt)
         match = DESCRIBE.fullmatch(sql)
