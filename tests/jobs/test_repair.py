@@ -53,6 +53,20 @@ def flip(path: Path, seed: int, first: int, last: int | None = None) -> None:
     path.write_bytes(content)
 
 
+def test_a_raw_tape_that_is_gone_is_told_and_nothing_is_changed(damaged: Any):
+    # What readers keep beside it may still be there. It is made of no other tape.
+    for path in (damaged.folder / RAW).glob("*.seg"):
+        path.unlink()
+    before = everything(damaged.folder / "data")
+    shown = damaged.run("verify", code=1)
+    assert f"{RAW}: none of its segments is left" in shown
+    process = damaged.start("repair", "--yes")
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"restore {RAW} from a backup" in told
+    assert everything(damaged.folder / "data") == before
+
+
 def segment(topic: str, folder: Path) -> Path:
     [path] = (folder / TAPES / topic).glob("*.seg")
     return path

@@ -14,6 +14,7 @@ from tapeworks.processors.base import STATE_MAGIC, State
 from tapeworks.tape import TapeReader, load_offset, verify
 from tapeworks.views.lake_check import verify_lake
 
+NO_SEGMENTS = "none of its segments is left"
 TAPE, STATE, OFFSET, LAKE = "tape", "state", "offset", "lake"
 
 
@@ -51,6 +52,8 @@ def verify_tape(path: Path, expect: str | None = None) -> dict[str, Any]:
         return verify(path, expect)
     except (TapeError, OSError) as error:
         place = {"path": str(path), "byte": getattr(error, "byte", 0), "reason": str(error)}
+        if isinstance(error, FileNotFoundError):
+            place |= {"byte": None, "reason": NO_SEGMENTS}
         numbers = dict.fromkeys(("segments", "frames", "items", "bytes", "links"), 0)
         return {"kind": None, "id": None, **numbers, "fault": place}
 
@@ -101,7 +104,7 @@ def _offset_faults(tape: Path) -> Iterator[Fault]:
         name, path = file.name, str(file)
         try:
             offset, end = load_offset(tape, name), TapeReader(tape).end
-        except TapeRangeError:
+        except (TapeRangeError, FileNotFoundError):
             continue
         except (TapeError, ValueError, OSError) as error:
             yield Fault(OFFSET, source, path, str(error), topic=topic)

@@ -25,6 +25,7 @@ from tapeworks.jobs.base import DONE, FAILED, Job, JobOutcome, WholeSourcesConfi
 from tapeworks.jobs.catch_up import catch_up
 from tapeworks.jobs.inspection import (
     LAKE,
+    NO_SEGMENTS,
     TAPE,
     Fault,
     lake_faults,
@@ -234,6 +235,7 @@ def repair(config: Config, plan: Plan, feed: Any | None, native: str) -> Report:
         TapeLockedError: something writes the source; nothing was changed.
         TapeworksError: it cannot be repaired; the message says what to do.
     """
+    _check_some_left(plan)
     work = _Work(config, plan, feed, native)
     with (
         registered(config.data, "repair", plan.source),
@@ -248,6 +250,17 @@ def repair(config: Config, plan: Plan, feed: Any | None, native: str) -> Report:
         work.derive_lake(remade)
         work.finish()
     return work.report
+
+
+def _check_some_left(plan: Plan) -> None:
+    """Refuses to repair a tape of which nothing is left, and which is made of no other."""
+    gone = {fault.topic for fault in plan.faults if fault.reason == NO_SEGMENTS}
+    for topic in sorted(gone.difference(plan.remade_topics())):
+        raise TapeworksError(
+            f"{plan.source}/{topic}: {NO_SEGMENTS}, and no other tape holds what it held: restore "
+            f"{plan.data / 'tape' / plan.source / topic} from a backup, or record on as another "
+            "source (`source` in the settings); tables and the other tapes can be read as they are"
+        )
 
 
 class _Work:
