@@ -67,6 +67,29 @@ def test_by_the_time_of_the_venue_a_row_of_the_same_instant_is_not_before(spine,
     assert [row["quotes_sequence"] for row in received] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("clock", ["event", "receipt"])
+def test_of_rows_of_one_instant_the_last_on_the_tape_is_met(spine, maker, clock):
+    # A venue's time is in ms. Each trade meets the last of seven quotes, or ticks, of the ms before
+    # it, also where a vector of DuckDB (2,048 rows) ends among them; half of them are in the lake.
+    count = 7 * 2_048 * 4
+    ms = START + np.arange(count) // 7 * 10**6
+    kind, table = ("quote", "quotes") if clock == "event" else ("tick", "ticks")
+    topic = "market-data.normalized" if clock == "event" else "market-data.ticks"
+    rows = maker.rows(kind, count, instrument=1, flags=1, ts_event=ms, ts_recv=ms)
+    rows["sequence"] = np.arange(count)
+    trades = maker.rows("trade", count // 7, instrument=1, flags=1)
+    trades["ts_event"] = trades["ts_recv"] = ms[::7] + 10**6
+    spine.append(maker.definitions())
+    spine.append(rows[: count // 2], topic)
+    spine.drain()
+    if clock == "receipt":
+        spine.drain(topic)
+    spine.append(rows[count // 2 :], topic)
+    spine.append(trades)
+    met = tw.open(spine.path).asof("trades", table, clock=clock)
+    assert met[f"{table}_sequence"].to_pylist() == list(range(6, count, 7))
+
+
 def test_a_bar_is_met_when_it_is_finished(spine, maker):
     # A bar has the time of its start, at which nobody knew its close.
     spine.append(maker.definitions())

@@ -16,6 +16,9 @@ NO_EVENT_TIME = 128
 BOTH = (*TABLES["trades"].channels, *TABLES["quotes"].channels)
 # A kind of record of a source has an event time, or it has not: a few rows tell.
 CLOCK_ROWS = 1_000
+# No row of that instant stands before it. The times alone would not do: of several rows of one
+# instant, an as-of join by them may meet any.
+FIRST_OFFSET = "0::ubigint"
 
 
 class Joins(Opened):
@@ -63,8 +66,9 @@ class Joins(Opened):
         No row meets what came after it. By the venue's time (`clock="event"`) that is the last row
         with an earlier `ts_event`; by this host's (`"receipt"`) the last one received before it:
         one read of a socket gives all that it brought one `ts_recv`, and among those the order of
-        the tape decides; rows of different tapes have none, and must be earlier. Without `clock`
-        it is by the one that `Lake.clock` names. Columns of `right` begin with its name.
+        the tape decides; rows of different tapes have none, and must be earlier. Of several rows of
+        `right` at one instant, the last on the tape is met. Without `clock` it is by the one that
+        `Lake.clock` names. Columns of `right` begin with its name.
 
         Raises:
             QueryError: there is no such table, it holds bars of several lengths, or as for
@@ -87,17 +91,17 @@ class Joins(Opened):
             clocks = {self.clock(left, right, source=name) for name in chosen.sources}
             clock = "receipt" if "ts_recv" in clocks else "event"
         where = [chosen.condition(), *time_condition(time_of(left), first, last)]
-        before = "l.instant > r.instant"
-        if clock == "receipt" and table_of(left).topic == table_of(right).topic:
-            before = f"(l.instant, l.tape_offset) > (r.instant, r.{right}_tape_offset)"
+        is_one_tape = clock == "receipt" and table_of(left).topic == table_of(right).topic
+        place = "l.tape_offset" if is_one_tape else FIRST_OFFSET
         column = "ts_recv" if clock == "receipt" else "ts_event"
         sql = (
             "select l.* exclude (date, instant), r.* exclude (venue, symbol, instant) from "
             f"(select *, {_instant(left, column)} from {left} where {' and '.join(where)}) l asof "
             f"left join (select columns(* exclude (venue, symbol, date)) as '{right}_\\0', venue, "
             f"symbol, {_instant(right, column)} from {right} where {chosen.condition()}) r "
-            f"on l.venue = r.venue and l.symbol = r.symbol and {before} "
-            "order by l.instant, l.tape_offset"
+            "on l.venue = r.venue and l.symbol = r.symbol "
+            f"and (l.instant, {place}) > (r.instant, r.{right}_tape_offset) "
+            "order by l.instant, l.venue, l.tape_offset"
         )
         found = self._engine.run(sql, [left, right], Scope(chosen.sources))
         return Result(found, f"{left} with {right}")
