@@ -74,8 +74,8 @@ def test_what_is_marked_as_cut_is_a_dead_letter_whatever_it_holds(tmp_path):
     ingest.receive(0, 3, time.time_ns(), b'{"symbols":[]}', b"/api/v3/exchangeInfo#cut")
     for number in (2, 3, 4):
         ingest.receive(0, 1, time.time_ns(), trade(number))
-    # The start of the recorder, two dead letters, a definition and three trades.
-    assert ingest.flush() == 7
+    # The start of the recorder, two dead letters, the gap of the first, a definition and trades.
+    assert ingest.flush() == 8
     assert ingest.stats()["dead_letters"] == 2
     assert raw_bodies(tmp_path)[:2] == [trade(1), b'{"symbols":[]}']
 

@@ -7,7 +7,7 @@ use tapeworks_core::processors::{Batch, Processor};
 use tapeworks_core::record::blob::BlobHeader;
 use tapeworks_core::record::{
     BlobKind, Blobs, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, RecordRef,
-    Records, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, SESSION_ENDS,
+    Records, Subscription, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, SESSION_ENDS,
 };
 use tapeworks_core::{FeedId, Kind};
 
@@ -72,6 +72,27 @@ impl Rig {
             ts_start: i64::MAX,
         };
         self.blob(BlobKind::Records, line, ms, "", marker.as_bytes())
+    }
+
+    /// Line `line` opens, and carries trades and quotes.
+    fn subscribed(&mut self, line: u16) {
+        self.session(MarkerCode::Connected, line, 0, 0);
+        for (name, channel) in [("trade", Channel::Trade), ("bookTicker", Channel::Quote)] {
+            let mut note = Subscription {
+                header: Header::of::<Subscription>(),
+                symbol: [0; 48],
+                stream: [0; 104],
+                connection: line,
+                line,
+                channel: channel as u8,
+                state: 1,
+                reserved: [0; 2],
+            };
+            let stream = format!("btcusdt@{name}");
+            note.symbol[..7].copy_from_slice(b"BTCUSDT");
+            note.stream[..stream.len()].copy_from_slice(stream.as_bytes());
+            self.blob(BlobKind::Records, line, 0, "", note.as_bytes());
+        }
     }
 
     fn trade(&mut self, line: u16, ms: i64, id: u64) -> Records {
@@ -438,4 +459,125 @@ fn check(output: &Records, brought: &BTreeSet<u64>, seed: u64) {
     let first = *brought.first().unwrap();
     let wanted: BTreeSet<u64> = (first..=200).filter(|id| !brought.contains(id)).collect();
     assert_eq!(lost, wanted, "seed {seed}");
+}
+
+/// A frame without its end.
+fn cut(frame: &str) -> &str {
+    &frame[..frame.len() - 30]
+}
+
+/// Cause, channel, state and count of each gap.
+fn entries(records: &Records) -> Vec<(u8, u8, u8, u32)> {
+    gaps(records).iter().map(|gap| (gap.cause, gap.channel, gap.state, gap.count)).collect()
+}
+
+const DECODE: u8 = GapCause::Decode as u8;
+const SEQUENCE: u8 = GapCause::Sequence as u8;
+const OPEN: u8 = GapState::Open as u8;
+const CLOSED: u8 = GapState::Closed as u8;
+
+#[test]
+fn frames_that_cannot_be_decoded_are_a_gap_up_to_the_next_event() {
+    // Quotes have no ids without holes: nobody knows what the two frames said.
+    let channel = Channel::Quote as u8;
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.subscribed(1);
+    rig.text(1, 10, &quote(5));
+    let open = rig.text(1, 20, cut(&quote(6)));
+    assert_eq!(entries(&open), [(DECODE, channel, OPEN, 1)]);
+    assert!(entries(&rig.text(1, 30, cut(&quote(7)))).is_empty());
+    let closed = rig.text(1, 40, &quote(8));
+    assert_eq!(entries(&closed), [(DECODE, channel, CLOSED, 2)]);
+    let (open, closed) = (gaps(&open)[0], gaps(&closed)[0]);
+    assert_eq!((open.ts_start, closed.ts_start), (START + 10 * MS, START + 10 * MS));
+    assert_eq!(closed.header.ts_event, START + 40 * MS);
+    assert_eq!((open.header.instrument, closed.header.instrument), (1, 1));
+    assert!(entries(&rig.text(1, 50, &quote(9))).is_empty());
+}
+
+#[test]
+fn ids_without_holes_tell_what_could_not_be_decoded() {
+    // What broke was sent once more, or is missing between two ids: either way they show it.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.subscribed(1);
+    rig.trade(1, 5, 5);
+    assert!(entries(&rig.text(1, 6, cut(&trade(6)))).is_empty());
+    assert!(entries(&rig.trade(1, 6, 6)).is_empty());
+    assert!(entries(&rig.text(1, 7, cut(&trade(7)))).is_empty());
+    assert_eq!(entries(&rig.trade(1, 8, 8)), [(SEQUENCE, Channel::Trade as u8, CLOSED, 1)]);
+}
+
+#[test]
+fn stream_of_which_nothing_can_be_decoded_any_more_is_losing() {
+    // The venue changes its trades: no id comes that could tell. Told after ten seconds, or when
+    // the session ends; the next event shows what was missing.
+    let channel = Channel::Trade as u8;
+    for known in [true, false] {
+        let mut rig = Rig::new(FeedId::BinanceSpot);
+        rig.subscribed(1);
+        if known {
+            rig.trade(1, 5, 5);
+        } else {
+            rig.text(1, 5, &quote(1));
+        }
+        assert!(entries(&rig.text(1, 6, cut(&trade(6)))).is_empty());
+        (1..6).for_each(|s| drop(rig.text(1, s * 1_000, &quote(1 + s as u64))));
+        let told = rig.text(1, 12_000, &quote(50));
+        assert_eq!(entries(&told), [(DECODE, channel, OPEN, 1)]);
+        let told = entries(&rig.trade(1, 13_000, 8));
+        let state = if known { GapState::Repaired as u8 } else { CLOSED };
+        assert!(told.contains(&(DECODE, channel, state, 1)), "{told:?}");
+        assert_eq!(told.contains(&(SEQUENCE, channel, CLOSED, 2)), known, "{told:?}");
+        assert!(entries(&rig.text(1, 13_001, cut(&trade(9)))).is_empty());
+        let ended = rig.session(MarkerCode::EndOfSession, u16::MAX, 0, 13_002);
+        assert_eq!(entries(&ended), [(DECODE, channel, OPEN, 1)]);
+    }
+}
+
+#[test]
+fn frame_that_another_line_brings_whole_is_not_lost() {
+    let channel = Channel::Quote as u8;
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    [1, 2].into_iter().for_each(|line| rig.subscribed(line));
+    [1, 2].into_iter().for_each(|line| drop(rig.text(line, 10, &quote(5))));
+    assert!(entries(&rig.text(1, 20, cut(&quote(6)))).is_empty());
+    assert!(entries(&rig.text(2, 21, &quote(6))).is_empty());
+    // Where all bring the same, it is, whatever came in between.
+    assert!(entries(&rig.text(1, 30, cut(&quote(7)))).is_empty());
+    assert!(entries(&rig.text(1, 31, &quote(8))).is_empty());
+    assert_eq!(entries(&rig.text(2, 32, cut(&quote(7)))), [(DECODE, channel, OPEN, 1)]);
+    assert_eq!(entries(&rig.text(2, 33, &quote(9))), [(DECODE, channel, CLOSED, 1)]);
+}
+
+#[test]
+fn frame_of_an_unknown_stream_may_be_of_any() {
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.trade(1, 5, 5);
+    let out = rig.text(1, 6, "{\"stream\":\"ethusdt@tra");
+    assert_eq!(entries(&out), [(DECODE, Channel::None as u8, CLOSED, 1)]);
+    let gap = gaps(&out)[0];
+    assert_eq!((gap.header.instrument, gap.ts_start), (0, START + 6 * MS));
+    assert!(entries(&rig.trade(1, 7, 6)).is_empty());
+}
+
+#[test]
+fn what_could_not_be_decoded_outlives_a_restart() {
+    // Begun anew from its state after every frame: the same bytes.
+    let frames = [quote(5), cut(&quote(6)).into(), quote(7), cut(&trade(1)).into(), quote(8)];
+    let both = |is_broken: bool| {
+        let mut rig = Rig::new(FeedId::BinanceSpot);
+        [1, 2].into_iter().for_each(|line| rig.subscribed(line));
+        let mut all = Vec::new();
+        for (at, line) in (0..frames.len()).flat_map(|at| [(at, 1), (at, 2)]) {
+            all.extend_from_slice(rig.text(line, 3_000 * at as i64, &frames[at]).as_bytes());
+            if is_broken {
+                let mut state = Vec::new();
+                rig.normalizer.snapshot(&mut state);
+                rig.normalizer = Normalizer::new(FeedId::BinanceSpot, 500);
+                rig.normalizer.restore(&state).unwrap();
+            }
+        }
+        all
+    };
+    assert!(!both(false).is_empty() && both(false) == both(true));
 }

@@ -160,7 +160,7 @@ OWN: dict[str, dict[str, Column]] = {
         ),
         "channel": Column("what is missing; session: of all streams"),
         "missing": Column(
-            "ids of trades, update ids of depth, frames dropped, items of a tape; null: not known",
+            "ids of trades, update ids of depth, frames, items of a tape; null: not known",
             "ids",
             HERE,
         ),

@@ -199,7 +199,7 @@ class Ledger:
         reader = self._engine.tail(source).tape(GAPS)
         state = (reader.end if reader is not None else 0), self._engine.tail(source).committed(GAPS)
         if self._outages.get(source, (None, []))[0] != state:
-            every = gaps_sql(self._data, Chosen([source], None), None, None)
+            every = gaps_sql(self._data, Chosen([source], None), None, None, outages=True)
             sql = (
                 "select symbol, state, epoch_ns(ts_from) + ts_from_ns as since, epoch_ns(ts_to) + "
                 f"ts_to_ns as until from ({every}) where cause = 'disconnect' "

@@ -31,10 +31,14 @@ def gaps_sql(
     first: int | None,
     last: int | None,
     channels: Sequence[tuple[str, ...]] | None = None,
+    *,
+    outages: bool = False,
 ) -> str:
     """Returns SQL over the table `gaps` that gives the entries which touch symbols and range.
 
-    An end that is not known may be anywhere: the entry touches whatever it could.
+    An end that is not known may be anywhere: the entry touches whatever it could. Ids show what an
+    outage cost: nothing, or what an entry of theirs says; with `outages` it is given all the same
+    where it cost something.
     """
     where = [f"(symbol is null or {chosen.condition()})"]
     if channels is not None:
@@ -58,9 +62,8 @@ def gaps_sql(
         "select * exclude (flags, sequence, date, items_of, newest, repaired, latest) from ("
         f"select *, {newest} as newest, {repaired} as repaired, {latest} as latest "
         f"from ({_states_sql(data, chosen.sources)})) "
-        # Ids that go on without a hole show that an outage cost nothing.
         "where latest = 1 and not (cause = 'disconnect' and state = 'closed' and "
-        "coalesce(missing, 1) = 0) "
+        f"{'missing is not distinct from 0' if outages else 'missing is not null'}) "
         "and not (state = 'open' and tape_offset < newest) "
         "and not (state = 'closed' and coalesce(tape_offset < repaired, false)) "
         f"and {' and '.join(where)} order by ts_detected, ts_detected_ns, tape_offset"

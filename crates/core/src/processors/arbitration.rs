@@ -32,6 +32,7 @@ mod run;
 mod stale;
 pub mod streams;
 pub mod trouble;
+pub mod undecoded;
 pub mod venue_clock;
 mod window;
 
@@ -40,6 +41,7 @@ use self::event::Event;
 use self::lines::Lines;
 use self::quarantine::Quarantine;
 use self::streams::{Streams, Verdict, HOLDING, SUSPECT};
+use self::undecoded::Undecoded;
 use super::state::{StateReader, StateWriter};
 use crate::feeds::Descriptor;
 use crate::sequencing::Rule;
@@ -84,6 +86,7 @@ pub struct Arbiter {
     deadline: i64,
     repair: Option<Repair>,
     quarantine: Quarantine,
+    undecoded: Undecoded,
     /// Time that has passed by the receive times, none of whose steps is followed, in ns.
     elapsed: i64,
     /// Receive time of the current blob.
@@ -106,6 +109,7 @@ impl Arbiter {
             deadline: i64::MAX,
             repair: None,
             quarantine: Quarantine::default(),
+            undecoded: Undecoded::default(),
             elapsed: 0,
             ts_recv: i64::MIN,
             offset: 0,
@@ -140,6 +144,7 @@ impl Arbiter {
             self.ts_recv = ts_recv;
             if self.elapsed >= self.deadline {
                 self.release_all(out)?;
+                self.tell_all_undecoded(false, out);
                 self.expire(out)?;
             }
         }
@@ -228,6 +233,9 @@ impl Arbiter {
     /// # Errors
     /// `Error::Invalid`: `bytes` are not one whole record.
     pub fn session(&mut self, bytes: &[u8], out: &mut Records) -> Result<()> {
+        if bytes[1] == crate::Kind::Subscription as u8 {
+            self.undecoded.learn(bytes);
+        }
         let marker = Marker::read_from(bytes).filter(|_| bytes[1] == crate::Kind::Marker as u8);
         let code = marker.and_then(|marker| MarkerCode::try_from(marker.code).ok());
         let (Some(marker), Some(code)) = (marker, code) else {
@@ -305,6 +313,7 @@ impl Arbiter {
         self.lines.clear();
         self.release_all(out)?;
         self.settle_all(out)?;
+        self.tell_all_undecoded(true, out);
         self.streams.clock.renew();
         Ok(())
     }
@@ -408,7 +417,8 @@ impl Arbiter {
         let ends = self.holding.iter().filter_map(|&place| {
             streams.trouble(place as usize).hold.first().map(|held| held.deadline)
         });
-        self.deadline = ends.min().unwrap_or(i64::MAX).min(self.quarantine.deadline());
+        let others = self.quarantine.deadline().min(self.undecoded.deadline());
+        self.deadline = ends.min().unwrap_or(i64::MAX).min(others);
     }
 
     /// Ends the waits that are over.
@@ -431,6 +441,7 @@ impl Arbiter {
         state.i64(self.elapsed);
         state.i64(self.ts_recv);
         self.quarantine.write(state);
+        self.undecoded.write(state);
         self.counts.write(state);
     }
 
@@ -449,6 +460,7 @@ impl Arbiter {
         self.elapsed = state.i64()?;
         self.ts_recv = state.i64()?;
         self.quarantine = Quarantine::read(state)?;
+        self.undecoded = Undecoded::read(state)?;
         self.counts = Counts::read(state)?;
         Ok(())
     }

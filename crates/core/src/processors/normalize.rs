@@ -18,7 +18,7 @@ use crate::record::{
 use crate::tape::TapeKind;
 
 const NAME: &str = "normalize";
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// How long events wait for another line, by default.
 pub const HOLD_MS: i64 = 500;
 
@@ -180,6 +180,7 @@ impl Normalizer {
             last: byte as u64,
             ts_start: crate::record::NONE,
         });
+        self.arbiter.cannot_decode(blob, rejected.count, &self.instruments, out);
     }
 }
 

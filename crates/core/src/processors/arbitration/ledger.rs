@@ -1,7 +1,7 @@
 //! What the arbiter declares: gaps, repairs, resets and outages.
 
 use super::event::Event;
-use super::streams::{self, Stream, OUTAGE, STALE};
+use super::streams::{self, Stream, OUTAGE, STALE, UNDECODED};
 use super::{Arbiter, Repair};
 use crate::record::{GapCause, GapState, Header, Marker, MarkerCode, Records, NONE};
 use crate::sequencing::Rule;
@@ -141,8 +141,14 @@ impl Arbiter {
         event: &Event,
         out: &mut Records,
     ) {
+        if !event.is_live || event.rule == Rule::Free {
+            return;
+        }
+        if self.streams.at(place).state & UNDECODED != 0 {
+            self.end_undecoded(place, before, event, out);
+        }
         let stream = self.streams.at(place);
-        if !event.is_live || event.rule == Rule::Free || stream.state & OUTAGE == 0 {
+        if stream.state & OUTAGE == 0 {
             return;
         }
         stream.state &= !OUTAGE;

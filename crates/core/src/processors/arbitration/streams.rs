@@ -34,6 +34,8 @@ pub const OUTAGE: u8 = 16;
 pub const SUSPECT: u8 = 32;
 /// Events were dropped as stale since the last that was passed on.
 pub const STALE: u8 = 64;
+/// Frames could not be decoded since the last event that was passed on.
+pub const UNDECODED: u8 = 128;
 
 /// Where one stream stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -280,6 +282,10 @@ impl Streams {
             match self.recalled(place, event.sequence) {
                 Some(content) if content == event.content => return Verdict::Duplicate,
                 Some(content) if content == 0 || event.content == 0 => return Verdict::Duplicate,
+                // New events under ids of the last ones: the venue may count anew.
+                Some(_) if steps_back(&stream, event, line) => {
+                    return Verdict::Suspect(DecodeReason::Contradiction);
+                }
                 Some(_) => return Verdict::Conflict,
                 None => {}
             }
