@@ -228,8 +228,7 @@ fn venue_that_counts_anew_within_its_last_ids_is_believed() {
     // Ids step back by a few, again and again: what comes under them is new, and said so once.
     for back in [3, 9, 40, 63] {
         let mut rig = Rig::connected(1);
-        let ids: Vec<_> =
-            (0..5_u64).flat_map(|at| (1_001 - at * back..=1_100 - at * back)).collect();
+        let ids: Vec<_> = (0..5_u64).flat_map(|at| 1_001 - at * back..=1_100 - at * back).collect();
         for (ms, id) in (1..).zip(&ids) {
             rig.text(0, ms, &trade_at(*id, ms, &format!("{ms}.0")));
             rig.text(0, ms, &quote_of(*id, &format!("{ms}.0")));
