@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -246,6 +247,30 @@ def test_it_ends_where_it_is_told_to(recorded, maker):
     closing.start()
     assert list(follow) == []
     closing.join()
+
+
+def test_the_end_waits_for_a_derivation_that_lags(recorded, maker):
+    # It notes how many records it has yet to take; one that notes nothing any more has ended.
+    notes = recorded.path / "state" / SOURCE / "derive.json"
+    notes.parent.mkdir(parents=True, exist_ok=True)
+    bars = maker.rows("bar", 2, instrument=1, interval_ms=1_000, ts_event=START, ts_recv=START)
+    recorded.append(bars, BARS, covers=51)
+    notes.write_text(json.dumps({BARS: 50}))
+    lake = tw.open(recorded.path)
+
+    def derive():
+        recorded.append(bars, BARS, covers=101)
+        notes.write_text(json.dumps({BARS: 0}))
+
+    later = threading.Timer(1, derive)
+    later.start()
+    end = START + 8 * SECOND
+    found = sum(len(batch) for batch in lake.follow(start=START, end=end, kinds="bars"))
+    later.join()
+    assert found == 4
+    notes.write_text(json.dumps({BARS: 50}))
+    os.utime(notes, (time.time() - 120,) * 2)
+    assert sum(map(len, lake.follow(start=START, end=end, kinds="bars"))) == 4
 
 
 def test_async_gives_the_same_and_cancelling_loses_nothing(recorded, maker):

@@ -22,6 +22,7 @@ from tapeworks.views.batches import DEFAULT_KINDS, Batch, Origin, TracedMerge
 from tapeworks.views.conditions import parse_range
 from tapeworks.views.opened import Opened, Symbols
 from tapeworks.views.query import Engine
+from tapeworks.views.reach import is_yet_derived
 from tapeworks.views.replay import tapes_of
 from tapeworks.views.stream import DISORDER_NS, NOTHING, Selected, Stream, open_stream
 from tapeworks.views.symbols import Chosen
@@ -101,6 +102,11 @@ class _Tape:
         records = None if self.stream is None else self.stream.step(BATCH_RECORDS)
         self._is_quiet = records is None
         return records
+
+    def is_behind(self, end: int) -> bool:
+        """Whether records of before `end` are yet to be derived onto this tape."""
+        has_ended = self.stream is not None and self.stream.has_ended
+        return not has_ended and is_yet_derived(self._tail, self._topic, end)
 
     def look(self) -> None:
         """Opens the tape if it is new, and fails if it is not the one that was opened.
@@ -301,7 +307,9 @@ class Follow:
         if all(stream is not None and stream.has_ended for stream in streams):
             return True
         # A quiet tape has nothing behind the end that would tell.
-        return self._pause_s >= PAUSE_S_MAX and time.time_ns() > self._end + DISORDER_NS
+        if self._pause_s < PAUSE_S_MAX or time.time_ns() <= self._end + DISORDER_NS:
+            return False
+        return not any(tape.is_behind(self._end) for tape in self._tapes)
 
     def _wait(self) -> None:
         stream = self._tapes[0].stream
@@ -334,8 +342,8 @@ class Live(Opened):
         several tapes what is there at one moment by receive time. With `end` it ends there.
 
         Where nothing comes that was received after `end`, the clock ends it, a few seconds behind
-        `end`: it does not wait for a derivation that lags by more, as after a pause. Bars, ticks
-        and whatever else is derived may then be incomplete; `tape status` shows the lag.
+        `end`; bars, ticks and whatever else is derived are waited for as long as a derivation runs
+        that has yet to make them. Where none does, they may be incomplete.
 
         A batch is as one of `replay`. A recorder may write meanwhile, stop and start again; where
         retention passes who reads slowly, the lake has what the tape has not.

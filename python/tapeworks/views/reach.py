@@ -1,12 +1,17 @@
 """Up to which instant a source was received, and up to which something was derived from it."""
 
+import time
 from dataclasses import dataclass
 
 from tapeworks._core import TapeReader
 from tapeworks.errors import TapeError
-from tapeworks.topics import NORMALIZED
+from tapeworks.topics import NORMALIZED, RAW
 from tapeworks.views.stream import earliest
 from tapeworks.views.tail import SourceTail
+
+NS_PER_S = 1_000_000_000
+RUNS_S = 60.0
+"""A derivation notes each second how far it is; one that did not for so long runs no more."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,22 @@ def derived_until(tail: SourceTail, topic: str) -> int | None:
         newest = newest_receipt(tail)
         return None if newest is None else newest + 1
     return _time_at(source, covered)
+
+
+def is_yet_derived(tail: SourceTail, topic: str, end: int) -> bool:
+    """Returns whether a derivation that runs has still to take what was received before `end`.
+
+    A tape without news does not say how far it is, so it goes by what the derivation notes.
+    """
+    source = tail.tape(NORMALIZED)
+    noted, lags = tail.lags()
+    if topic in (RAW, NORMALIZED) or source is None or time.time() - noted > RUNS_S:
+        return False
+    if noted * NS_PER_S <= end:
+        return True
+    first = max(source.end - lags.get(topic, 0), source.first)
+    at = _time_at(source, first) if first < source.end else None
+    return at is not None and at < end
 
 
 def _raw_time_at(reader: TapeReader, offset: int) -> int | None:

@@ -1,5 +1,6 @@
 """What is on the tape and not yet in the lake, so that a query sees what arrived a second ago."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,18 @@ class SourceTail:
             OSError: it is there and cannot be read: an answer would lack its rows.
         """
         return open_tape(self._data / "tape" / self._source / topic)
+
+    def lags(self) -> tuple[float, dict[str, int]]:
+        """Returns when a derivation noted last how many items each topic has yet to take, and that.
+
+        The time is in seconds since 1970, and 0 where none ever ran.
+        """
+        path = self._data / "state" / self._source / "derive.json"
+        try:
+            noted = path.stat().st_mtime
+            return noted, dict(json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return 0.0, {}
 
     def context(self, topic: str) -> dict[str, int]:
         """Returns what the last commit of `topic` says beside its offset."""
