@@ -258,7 +258,7 @@ def echo(count: int, rate: float) -> list[float]:
 
 def main() -> int:
     """Prints the figures; fails if a message is missing."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--rate", type=float, default=20_000)
     parser.add_argument("--seconds", type=float, default=5)

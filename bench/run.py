@@ -158,7 +158,7 @@ def show_ratio(ratio: Ratio, results: list[Figures], console: Console) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("jobs", nargs="*", help=f"which of {', '.join(j.name for j in JOBS)}")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each contender (5)")
     parser.add_argument("--smoke", action="store_true", help="small, one round, ours only")

@@ -129,7 +129,7 @@ def measure(rate: float, seconds: float) -> dict[str, float]:
 
 def main() -> int:
     """Prints the figures; fails if a trade was not seen."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--rate", type=float, default=20_000)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--scale", type=float, default=1, help="of seconds")

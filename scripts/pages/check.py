@@ -178,7 +178,7 @@ def seconds_recorded(page: Path) -> int:
 
 def main() -> int:
     """Runs the pages of the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--demo", type=Path, required=True, help="a recording of `tape demo`")
     parser.add_argument("--show", action="store_true", help="print what the blocks print")
     parser.add_argument("pages", type=Path, nargs="+", help="pages, or folders of them")

@@ -11,7 +11,9 @@ from tests.campaigns.base import AT_ONCE, RUN_S_MAX, names, run_once, summary
 
 def main() -> int:
     """Runs what the command line names; returns 1 if any run had a complaint."""
-    parser = argparse.ArgumentParser(prog="scripts/campaign", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/campaign", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("names", nargs="*", help="which campaigns, or `all`; none lists them")
     parser.add_argument("--runs", type=int, default=10, help="runs of each (10)")
     parser.add_argument("--seed", type=int, default=1, help="the first seed (1)")

@@ -267,7 +267,7 @@ def kill_all(lanes: list[Lane], kills: int) -> None:
 
 def main() -> int:
     """Reads the command line, runs, and says what holds; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="scripts/crash", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/crash", description=__doc__, allow_abbrev=False)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     parser.add_argument("--lanes", type=int, default=3)

@@ -413,13 +413,16 @@ def run_seed(seed: int) -> Outcome:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="scripts/faults", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="scripts/faults",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--seeds", type=int, default=500, help="how many (500)")
-    parser.add_argument("--first", type=int, default=1, help="the first seed (1)")
+    parser.add_argument("--seed", type=int, default=1, help="the first seed (1)")
     parser.add_argument("--at-once", type=int, default=6, help="how many at the same time (6)")
     arguments = parser.parse_args()
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     total, bad = Outcome(0), 0
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(arguments.at_once, len(seeds)), maxtasksperchild=25) as pool:

@@ -115,6 +115,7 @@ def parse_arguments(arguments: Sequence[str]) -> SimulatorConfig:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tapeworks.simulators.binance",
+        allow_abbrev=False,
         description="Binance on loopback. Prints one JSON line with its port when it is ready,\n"
         "and serves until Ctrl-C. The market follows from the seed.",
         epilog=EPILOG,
