@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 import tapeworks as tw
-from conftest import ROOT, START
+from conftest import ROOT, START, RecordMaker, SpineFolder
 from tapeworks.errors import QueryError
+from tapeworks.views.times import parse_time
 
 SECOND = 10**9
+DAY = 86_400 * SECOND
+SEED = 7
 # Quotes and trades by turns: on the tape each trade stands between two quotes.
 ROUNDS = 50
 
@@ -88,6 +91,75 @@ def test_of_rows_of_one_instant_the_last_on_the_tape_is_met(spine, maker, clock)
     spine.append(trades)
     met = tw.open(spine.path).asof("trades", table, clock=clock)
     assert met[f"{table}_sequence"].to_pylist() == list(range(6, count, 7))
+
+
+@pytest.fixture(scope="module")
+def months(tmp_path_factory):
+    """Trades and quotes of three symbols, random, thick and thin, over seventy days."""
+    spine, maker = SpineFolder(tmp_path_factory.mktemp("months") / "data"), RecordMaker()
+    spine.append(maker.definitions())
+    random = np.random.default_rng(SEED)
+    # The last symbol has a quote on the first day alone; of three, one is received a day late.
+    for days in (range(2), range(69, 71)):
+        for day in days:
+            for kind, count in (("trade", 40), ("quote", 60)):
+                ts = START + day * DAY + np.sort(random.integers(0, 5, count)) * 15 * SECOND
+                rows = maker.rows(kind, count, flags=1, ts_event=ts, ts_recv=ts)
+                rows["instrument"] = random.integers(1, 3 if kind == "quote" and day else 4, count)
+                rows["ts_recv"] += random.integers(0, 2, count) * DAY * (day % 3 == 0)
+                rows["sequence"] = np.arange(count) + day * 1_000
+                spine.append(rows)
+        if 0 in days:
+            spine.drain()
+    return tw.open(spine.path)
+
+
+@pytest.mark.parametrize("clock", ["event", "receipt"])
+@pytest.mark.parametrize("left", ["trades", "quotes"])
+def test_a_range_is_joined_as_it_is_within_all(months, left, clock):
+    # The row that is met may be a month before the range, or in it, or received after it.
+    print("seed", SEED)
+    random = np.random.default_rng(SEED)
+    right = "quotes" if left == "trades" else "trades"
+    every = months.asof(left, right, clock=clock)
+    rows = every.to_pylist()
+    for symbols in (None, ["ETHUSDT", "SOLUSDT"]):
+        for _ in range(2):
+            day = int(random.choice([0, 1, 69, 70, 75]))
+            start = START + day * DAY + int(random.integers(-10, 80)) * SECOND
+            end = start + int(random.choice([10, 60, 2 * 86_400])) * SECOND
+            for first, last in ((start, end), (start, None), (None, end)):
+                found = months.asof(left, right, symbols, first, last, clock=clock)
+                assert found.to_pylist() == [
+                    row
+                    for row in rows
+                    if (symbols is None or row["symbol"] in symbols)
+                    and (first is None or parse_time(row["ts_event"]) >= first)
+                    and (last is None or parse_time(row["ts_event"]) < last)
+                ]
+                assert found.to_arrow().schema == every.to_arrow().schema
+
+
+@pytest.mark.parametrize("clock", ["event", "receipt"])
+def test_a_range_reads_nothing_that_it_cannot_meet(spine, maker, clock):
+    # The rows of the day before are made unreadable: they are not read.
+    spine.append(maker.definitions())
+    ts = START + np.arange(20_000) * 10 * SECOND
+    rows = maker.rows("quote", len(ts), instrument=1, flags=1, ts_event=ts, ts_recv=ts)
+    rows["sequence"] = np.arange(len(ts))
+    spine.append(rows)
+    spine.append(maker.rows("trade", 1, instrument=1, flags=1, ts_event=ts[-5], ts_recv=ts[-5]))
+    spine.drain()
+    files = sorted((spine.path / "lake" / "quotes").rglob("*.parquet"))
+    assert len(files) == 4
+    for path in files[:-1]:
+        content = path.read_bytes()
+        footer = 8 + int.from_bytes(content[-8:-4], "little")
+        path.write_bytes(bytes(len(content) - footer) + content[-footer:])
+    lake = tw.open(spine.path)
+    met = lake.asof("trades", "quotes", "BTCUSDT", ts[-5], ts[-1], clock=clock)
+    # The quote of the trade's own instant came first on the tape.
+    assert met["quotes_sequence"].to_pylist() == [len(ts) - (6 if clock == "event" else 5)]
 
 
 def test_a_bar_is_met_when_it_is_finished(spine, maker):

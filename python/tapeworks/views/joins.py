@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import pyarrow as pa
+
 from tapeworks.errors import QueryError
-from tapeworks.lake import TABLES, column_of
+from tapeworks.lake import TABLES, column_of, day_of
 from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.opened import Opened, Symbols
 from tapeworks.views.past_books import Clock
-from tapeworks.views.query import BARS, Scope, check_table, has_column, table_of, time_of
+from tapeworks.views.query import (
+    BARS,
+    Runner,
+    Scope,
+    check_table,
+    has_column,
+    quote,
+    table_of,
+    time_of,
+)
 from tapeworks.views.result import Result
-from tapeworks.views.times import TimeLike
+from tapeworks.views.symbols import Chosen
+from tapeworks.views.times import TIME_MAX, TIME_MIN, TimeLike
 
 # Flag of a record whose venue sent no event time.
 NO_EVENT_TIME = 128
@@ -19,6 +33,10 @@ CLOCK_ROWS = 1_000
 # No row of that instant stands before it. The times alone would not do: of several rows of one
 # instant, an as-of join by them may meet any.
 FIRST_OFFSET = "0::ubigint"
+INSTRUMENT = ("venue", "symbol")
+# So far back the last row before a range is looked for: a minute, an hour, a day, a month, and then
+# in all that is held.
+WAY_BACK_NS = tuple(seconds * 10**9 for seconds in (60, 3_600, 86_400, 32 * 86_400))
 
 
 class Joins(Opened):
@@ -68,7 +86,8 @@ class Joins(Opened):
         one read of a socket gives all that it brought one `ts_recv`, and among those the order of
         the tape decides; rows of different tapes have none, and must be earlier. Of several rows of
         `right` at one instant, the last on the tape is met. Without `clock` it is by the one that
-        `Lake.clock` names. Columns of `right` begin with its name.
+        `Lake.clock` names. Columns of `right` begin with its name. Memory is that of the range in
+        both tables, however much was recorded before it.
 
         Raises:
             QueryError: there is no such table, it holds bars of several lengths, or as for
@@ -90,20 +109,10 @@ class Joins(Opened):
         if clock is None:
             clocks = {self.clock(left, right, source=name) for name in chosen.sources}
             clock = "receipt" if "ts_recv" in clocks else "event"
-        where = [chosen.condition(), *time_condition(time_of(left), first, last)]
-        is_one_tape = clock == "receipt" and table_of(left).topic == table_of(right).topic
-        place = "l.tape_offset" if is_one_tape else FIRST_OFFSET
-        column = "ts_recv" if clock == "receipt" else "ts_event"
-        sql = (
-            "select l.* exclude (date, instant), r.* exclude (venue, symbol, instant) from "
-            f"(select *, {_instant(left, column)} from {left} where {' and '.join(where)}) l asof "
-            f"left join (select columns(* exclude (venue, symbol, date)) as '{right}_\\0', venue, "
-            f"symbol, {_instant(right, column)} from {right} where {chosen.condition()}) r "
-            "on l.venue = r.venue and l.symbol = r.symbol "
-            f"and (l.instant, {place}) > (r.instant, r.{right}_tape_offset) "
-            "order by l.instant, l.venue, l.tape_offset"
-        )
-        found = self._engine.run(sql, [left, right], Scope(chosen.sources))
+        join = _Join(left, right, chosen, first, last, clock)
+        # Times of receipt tell nothing of the days of events.
+        scope = Scope(chosen.sources, end=last if clock == "event" else None)
+        found = self._engine.together([left, right], scope, join.run)
         return Result(found, f"{left} with {right}")
 
     def trades_and_quotes(
@@ -155,7 +164,102 @@ class Joins(Opened):
         )
 
 
-def _instant(table: str, field: str) -> str:
-    """Returns the SQL of the exact time of a row of `table` by a time of its record."""
-    column = column_of(table_of(table), field)
-    return f"epoch_ns({column}) + {column}_ns as instant"
+@dataclass(frozen=True)
+class _Join:
+    """An as-of join, which reads of `right` what a row of `left` can meet, and no more."""
+
+    left: str
+    right: str
+    chosen: Chosen
+    first: int | None
+    last: int | None
+    clock: Clock
+
+    def run(self, run: Runner) -> pa.Table:
+        """Returns the joined rows."""
+        is_one_tape = (
+            self.clock == "receipt" and table_of(self.left).topic == table_of(self.right).topic
+        )
+        place = "l.tape_offset" if is_one_tape else FIRST_OFFSET
+        met, earlier = self._met(run)
+        return run(
+            "select l.* exclude (date, instant), r.* exclude (venue, symbol, instant) from "
+            f"({self._left()}) l asof left join (select columns(* exclude (venue, symbol, date)) "
+            f"as '{self.right}_\\0', venue, symbol, instant from ({met})) r "
+            "on l.venue = r.venue and l.symbol = r.symbol "
+            f"and (l.instant, {place}) > (r.instant, r.{self.right}_tape_offset) "
+            "order by l.instant, l.venue, l.tape_offset",
+            **earlier,
+        )
+
+    def _left(self, columns: str = "*") -> str:
+        where = [
+            self.chosen.condition(),
+            *time_condition(time_of(self.left), self.first, self.last),
+        ]
+        instant = self._instant(self.left)
+        return f"select {columns}, {instant} from {self.left} where {' and '.join(where)}"
+
+    def _right(self, chosen: Chosen, first: int | None, last: int | None) -> str:
+        column = column_of(table_of(self.right), self._field)
+        where = [chosen.condition(), *time_condition(column, first, last)]
+        if self.clock == "event":
+            # Of other days no file is opened.
+            where += [] if first is None else [f"date >= {quote(day_of(first))}::date"]
+            where += [] if last is None else [f"date <= {quote(day_of(last))}::date"]
+        return f"select *, {self._instant(self.right)} from {self.right} where " + " and ".join(
+            where
+        )
+
+    def _met(self, run: Runner) -> tuple[str, dict[str, pa.Table]]:
+        """Returns the SQL of the rows of `right` that can be met, and tables that it names."""
+        if self.first is None and self.last is None:
+            return self._right(self.chosen, None, None), {}
+        instruments = run(
+            "select venue, symbol, min(instant) as low, max(instant) as high from "
+            f"({self._left('venue, symbol')}) where instant is not null group by all"
+        )
+        if not instruments.num_rows:
+            return f"{self._right(self.chosen, None, None)} and false", {}
+        low = min(instruments["low"].to_pylist())
+        # At the newest instant itself, too: the tape may tell what was before.
+        high = min(max(instruments["high"].to_pylist()) + 1, TIME_MAX)
+        if self.first is None:
+            return self._right(self.chosen, None, high), {}
+        met = self._right(self.chosen, low, high)
+        wanted = zip(*(instruments[name].to_pylist() for name in INSTRUMENT), strict=True)
+        found = self._last_before(run, low, set(wanted))
+        if not found:
+            return met, {}
+        return f"{met} union all by name from earlier", {"earlier": pa.concat_tables(found)}
+
+    def _last_before(self, run: Runner, low: int, wanted: set[tuple[str, str]]) -> list[pa.Table]:
+        """Returns the last row of `right` of each instrument before `low`, ever further back."""
+        found = []
+        until: int | None = low
+        for span in (*WAY_BACK_NS, None):
+            since = None if span is None else max(low - span, TIME_MIN)
+            symbols: dict[str, list[str]] = {}
+            for venue, symbol in sorted(wanted):
+                symbols.setdefault(venue, []).append(symbol)
+            rows = self._right(Chosen(list(symbols), symbols), since, until)
+            last = run(
+                f"select unnest(arg_max(r, (instant, tape_offset))) from ({rows}) r "
+                f"group by {', '.join(INSTRUMENT)}"
+            )
+            if last.num_rows:
+                found.append(last)
+                wanted -= set(zip(*(last[name].to_pylist() for name in INSTRUMENT), strict=True))
+            until = since
+            if not wanted or until == TIME_MIN:
+                break
+        return found
+
+    @property
+    def _field(self) -> str:
+        return "ts_recv" if self.clock == "receipt" else "ts_event"
+
+    def _instant(self, table: str) -> str:
+        """Returns the SQL of the exact time of a row by the clock."""
+        column = column_of(table_of(table), self._field)
+        return f"epoch_ns({column}) + {column}_ns as instant"

@@ -29,6 +29,7 @@ Value = TypeVar("Value")
 Params = Sequence[object] | Mapping[str, object]
 """What stands in a query for `?` or `$1`, or by name for `$name`."""
 Batches = tuple[pa.Schema, Iterator[pa.RecordBatch]]
+Runner = Callable[..., pa.Table]
 
 ATTEMPTS = 5
 # Loaded for files of an earlier version alone.
@@ -151,6 +152,33 @@ class Engine:
         if isinstance(params, str | bytes):
             raise QueryError(f"expected a list or a dictionary of parameters, got {params!r}")
         return self._attempt(lambda: self._run(sql, tables, scope, params))
+
+    def together(
+        self, tables: Iterable[str], scope: Scope, work: Callable[[Runner], Value]
+    ) -> Value:
+        """Returns what `work` does with a function that runs SQL, all of it as of one instant.
+
+        The function takes the SQL, and by name tables of Arrow that the SQL names.
+
+        Raises:
+            QueryError: DuckDB refuses; the message is its own.
+        """
+
+        def attempt() -> Value:
+            with self._database.cursor() as connection:
+                made: set[str] = set()
+                for name in tables:
+                    self._define(connection, name, scope, made)
+
+                def run(sql: str, **given: pa.Table) -> pa.Table:
+                    for name, table in given.items():
+                        connection.register(name, table)
+                    read = connection.sql(sql).to_arrow_table
+                    return run_interruptibly(read, connection.interrupt)
+
+                return work(run)
+
+        return self._attempt(attempt)
 
     def stream(self, sql: str, tables: Iterable[str], scope: Scope, rows: int) -> Batches:
         """Runs `sql`, and yields schema and rows as they are read, in batches of about `rows`.
