@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FEED = """
-import sys, tempfile, threading, time
+import os, sys, tempfile, threading, time
 import tapeworks._core as core
 
 class Feed:
@@ -123,3 +123,61 @@ def test_python_in_the_core_never_waits_for_itself(name: str, tmp_path: Path) ->
     # In a process of its own, for a deadlock under the interpreter's lock stops all its threads.
     program = FEED + PROGRAMS[name]
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120, cwd=tmp_path)
+
+
+DAEMONS = """
+from pathlib import Path
+
+folder = Path.cwd()
+with core.TapeWriter(folder / "tape", "blobs") as writer:
+    for number in range(5_000): writer.append_blob(1, b"x", ts=number + 1, feed=255)
+
+def forever(step):
+    begun = threading.Event()
+    def run():
+        while True:
+            step()
+            begun.set()
+    for _ in range(4): threading.Thread(target=run, daemon=True).start()
+    begun.wait()
+"""
+
+ENDINGS = {
+    "a_tape_is_verified": "forever(lambda: core.verify(folder / 'tape'))",
+    "records_are_awaited": "forever(lambda: core.TapeReader(folder / 'tape', 5_000).wait(1))",
+    "a_tape_is_read": "forever(lambda: core.TapeReader(folder / 'tape').read_blobs(100_000))",
+    "a_tape_is_opened_that_is_not_there": """
+def fail():
+    try: core.TapeReader(folder / "none")
+    except FileNotFoundError: pass
+forever(fail)
+""",
+    "a_decoder_runs": """
+forever(lambda: core.Decoder("mine", Feed()).receive(1, b"", b"x", 1))
+""",
+    # Objects of the module go away when no thread can come back from where it is.
+    "a_status_is_asked_for_at_the_end": """
+import types
+class Last:
+    def __init__(self, ingest): self.ingest = ingest
+    def __del__(self, show=os.write):
+        try: self.ingest.stats()
+        except RuntimeError as error: show(1, str(error).encode())
+ingest = core.Ingest(str(folder), "s", "mine", decoder=Feed())
+sys.modules["last"] = types.ModuleType("last")
+sys.modules["last"].last = Last(ingest)
+def receive():
+    ingest.receive(0, 1, time.time_ns(), b"x")
+    ingest.flush()
+forever(receive)
+""",
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_python_ends_in_order_while_a_daemon_thread_is_in_the_core(
+    name: str, tmp_path: Path
+) -> None:
+    # It ended by SIGABRT: the thread was unwound where it asked for the interpreter's lock again.
+    program = FEED + DAEMONS + ENDINGS[name]
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=tmp_path)

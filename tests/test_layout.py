@@ -388,6 +388,17 @@ def test_core_reads_time_in_one_place():
     assert not bad, bad
 
 
+def test_the_interpreters_lock_is_given_back_in_one_place():
+    # A thread that cannot have it again, as Python ends, must stay there.
+    bad = [
+        name_of(path)
+        for path in RUST_FILES
+        if path.is_relative_to(ROOT / "crates" / "py") and path.name != "released.rs"
+        if "allow_threads" in rust_code(path.read_text(encoding="utf-8"))
+    ]
+    assert not bad, bad
+
+
 def test_names_of_topics_are_written_in_one_place():
     # They are names of folders: a second spelling would be another tape. Text may name them.
     again = [

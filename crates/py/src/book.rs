@@ -12,6 +12,7 @@ use tapeworks_core::{Descriptor, Reader};
 
 use crate::errors::to_python;
 use crate::record::Records;
+use crate::released::released;
 
 /// A price and the size that stands there.
 type Pair = (i64, i64);
@@ -60,7 +61,7 @@ impl Book {
         records: &Records,
         instrument: Option<u32>,
     ) -> PyResult<usize> {
-        py.allow_threads(|| self.apply_all(records.get(), instrument)).map_err(to_python)
+        released(py, || self.apply_all(records.get(), instrument)).map_err(to_python)
     }
 
     /// The best levels: bids and asks, each as pairs of price and size, best first.
@@ -199,7 +200,7 @@ impl SyncedBook {
 
     /// Takes in what concerns its instrument, and the end of the session.
     fn apply(&mut self, py: Python<'_>, records: &Records) {
-        py.allow_threads(|| self.inner.observe(self.instrument, records.get()));
+        released(py, || self.inner.observe(self.instrument, records.get()));
     }
 
     /// `empty`, `awaiting_snapshot`, `bridging`, `continuous` or `broken`.
@@ -270,13 +271,13 @@ pub struct BookHistory {
 impl BookHistory {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let inner = py.allow_threads(|| open_book_history(&path)).map_err(to_python)?;
+        let inner = released(py, || open_book_history(&path)).map_err(to_python)?;
         Ok(Self { inner })
     }
 
     /// Finds the checkpoints that were written since the last call; `at` does so by itself.
     fn refresh(&mut self, py: Python<'_>) -> PyResult<()> {
-        py.allow_threads(|| self.inner.refresh()).map_err(to_python)
+        released(py, || self.inner.refresh()).map_err(to_python)
     }
 
     /// The instruments of which the tape ever held a book, in order of id.
@@ -295,7 +296,7 @@ impl BookHistory {
         ts_recv: Option<i64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let moment = moment(ts_event, ts_recv)?;
-        let past = py.allow_threads(|| self.inner.at(instrument, moment)).map_err(to_python)?;
+        let past = released(py, || self.inner.at(instrument, moment)).map_err(to_python)?;
         past_to_python(py, past)
     }
 }
@@ -316,7 +317,7 @@ fn book_in<'py>(
         let excerpt = Excerpt::new(records.get().as_bytes());
         book::BookHistory::unsaved(excerpt).at(instrument, moment)
     };
-    let past = py.allow_threads(find).map_err(to_python)?;
+    let past = released(py, find).map_err(to_python)?;
     past_to_python(py, past)
 }
 

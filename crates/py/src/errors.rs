@@ -4,6 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tapeworks_core::{DecodeReason, Error};
 
+use crate::released::staying;
+
 const ENOENT: i32 = 2;
 
 /// The exception of `python/tapeworks/errors.py` that `error` is.
@@ -28,7 +30,7 @@ pub fn to_python(error: Error) -> PyErr {
         }
         _ => "TapeworksError",
     };
-    Python::with_gil(|py| build(py, class, &error).unwrap_or_else(|failure| failure))
+    Python::with_gil(|py| staying(|| build(py, class, &error)).unwrap_or_else(|failure| failure))
 }
 
 /// The exception for a value of a frame that `message` refuses.
@@ -39,7 +41,7 @@ pub fn decode_error(py: Python<'_>, reason: DecodeReason, message: &str) -> PyEr
         instance.setattr("reason", reason.name())?;
         Ok(PyErr::from_value(instance))
     };
-    made().unwrap_or_else(|failure| failure)
+    staying(made).unwrap_or_else(|failure| failure)
 }
 
 fn build(py: Python<'_>, class: &str, error: &Error) -> PyResult<PyErr> {

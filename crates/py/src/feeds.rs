@@ -11,6 +11,7 @@ use tapeworks_core::{record, Error, Feed, Instruments, Result};
 use crate::errors::to_python;
 use crate::ingest::feed_of;
 use crate::record::Records;
+use crate::released::released;
 use crate::turns::Turns;
 
 /// Records of a batch that `decode_lines` keeps before it forgets them: what fits in the cache.
@@ -113,7 +114,7 @@ impl Decoder {
     ) -> PyResult<(usize, usize, usize)> {
         let mut turn = self.state.take(py)?;
         let state = &mut *turn;
-        Ok(py.allow_threads(|| state.decode_lines(data, ts_recv)))
+        Ok(released(py, || state.decode_lines(data, ts_recv)))
     }
 
     /// The frame that the venue would send for `records`, one venue event. Definitions in front of

@@ -8,6 +8,8 @@ use tapeworks_core::feeds::Rejected;
 use tapeworks_core::record::{Blob, BlobKind, Records};
 use tapeworks_core::{record, DecodeReason, Error, Feed, Instruments, Result};
 
+use crate::released::staying;
+
 mod builder;
 mod fields;
 
@@ -78,7 +80,7 @@ impl PythonFeed {
         let frame = Py::new(py, Frame::of(py, blob))?;
         let builder = self.builder.get();
         builder.open(&blob.header, instruments, out);
-        let taken = self.take.call1(py, (frame, &self.builder));
+        let taken = staying(|| self.take.call1(py, (frame, &self.builder)));
         builder.close(instruments, out);
         taken.map(|_| ())
     }
@@ -102,8 +104,10 @@ impl Feed for PythonFeed {
     }
 
     fn snapshot(&self, out: &mut Vec<u8>) {
-        let state =
-            Python::with_gil(|py| self.feed.call_method0(py, "snapshot")?.extract::<Vec<u8>>(py));
+        let state = Python::with_gil(|py| {
+            let state = staying(|| self.feed.call_method0(py, "snapshot"))?;
+            state.extract::<Vec<u8>>(py)
+        });
         // 1 and the state, or 0 and why there is none: restoring that is refused, with its reason,
         // and the stage goes back to an older state.
         match state {
@@ -128,7 +132,10 @@ impl Feed for PythonFeed {
             }
         };
         Python::with_gil(|py| {
-            let give = |state| self.feed.call_method1(py, "restore", (PyBytes::new(py, state),));
+            let give = |state| {
+                let state = PyBytes::new(py, state);
+                staying(|| self.feed.call_method1(py, "restore", (state,)))
+            };
             give(state).map(|_| ()).map_err(|error| {
                 // Whatever it took in by half is forgotten again.
                 let reason = match give(b"") {

@@ -16,6 +16,7 @@ use tapeworks_core::{Descriptor, Feed};
 
 use crate::errors::to_python;
 use crate::foreign::PythonFeed;
+use crate::released::released;
 use crate::turns::Turns;
 
 /// Writes the raw tape of one source, and its normalised tape right behind.
@@ -47,7 +48,7 @@ impl Ingest {
     ) -> PyResult<T> {
         let mut turn = self.inner.take(py)?;
         let inner = &mut *turn;
-        let acted = py.allow_threads(|| inner.as_mut().map(act));
+        let acted = released(py, || inner.as_mut().map(act));
         drop(turn);
         acted.ok_or_else(closed)?.map_err(to_python)
     }
@@ -103,7 +104,7 @@ impl Ingest {
             },
             ts_first,
         };
-        let inner = py.allow_threads(|| ingest::Ingest::open_with(config, decoder));
+        let inner = released(py, || ingest::Ingest::open_with(config, decoder));
         let inner = inner.map_err(to_python)?;
         Ok(Self { inner: Turns::new(Some(inner)) })
     }
@@ -362,7 +363,7 @@ impl Ingest {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let inner = self.inner.take(py)?.take();
         match inner {
-            Some(mut inner) => py.allow_threads(move || inner.sync()).map_err(to_python),
+            Some(mut inner) => released(py, move || inner.sync()).map_err(to_python),
             None => Ok(()),
         }
     }

@@ -12,6 +12,7 @@ mod numbered;
 mod offsets;
 mod processors;
 mod record;
+mod released;
 mod simulator;
 mod socket;
 mod tape;

@@ -6,11 +6,12 @@ use pyo3::prelude::*;
 use tapeworks_core::tape;
 
 use crate::errors::to_python;
+use crate::released::released;
 
 /// Keeps `offset` under `name` with the tape at `path`, on the disk.
 #[pyfunction]
 fn save_offset(py: Python<'_>, path: PathBuf, name: &str, offset: u64) -> PyResult<()> {
-    py.allow_threads(|| tape::save_offset(&path, name, offset)).map_err(to_python)
+    released(py, || tape::save_offset(&path, name, offset)).map_err(to_python)
 }
 
 /// The offset that is kept under `name`; `None` if none ever was.

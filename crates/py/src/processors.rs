@@ -14,6 +14,7 @@ use tapeworks_core::{Durability, Error};
 
 use crate::errors::to_python;
 use crate::ingest::feed_of;
+use crate::released::released;
 use crate::turns::Turns;
 
 /// First and last item, newest receive time before and after, cause.
@@ -35,7 +36,7 @@ impl Stage {
     ) -> PyResult<T> {
         let mut turn = self.inner.take(py)?;
         let inner = &mut *turn;
-        let done = py.allow_threads(|| {
+        let done = released(py, || {
             let stage = inner.as_mut().ok_or_else(|| Error::invalid("the stage is closed"))?;
             work(stage)
         });
@@ -119,7 +120,7 @@ impl Stage {
             fingerprint,
         };
         let given = decoder.map(|decoder| feed_of("", Some(decoder))).transpose()?;
-        let opened = py.allow_threads(|| {
+        let opened = released(py, || {
             let entry = processors::find(processor)?;
             let built = match given {
                 Some((id, decoder)) => Box::new(Normalizer::with_decoder(id, decoder, HOLD_MS)),
@@ -163,7 +164,7 @@ impl Stage {
     /// Closes both tapes. What is not saved is made again by the next opening.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let stage = self.inner.take(py)?.take();
-        py.allow_threads(|| drop(stage));
+        released(py, || drop(stage));
         Ok(())
     }
 
@@ -237,7 +238,7 @@ fn processor_table() -> Vec<(&'static str, &'static str, &'static str)> {
 /// Reads the saved state at `path`: the input offset that it covers, and the output's end then.
 #[pyfunction]
 fn verify_state(py: Python<'_>, path: PathBuf) -> PyResult<(u64, u64)> {
-    let saved = py.allow_threads(|| StateFiles::load(&path)).map_err(to_python)?;
+    let saved = released(py, || StateFiles::load(&path)).map_err(to_python)?;
     Ok((saved.input.offset, saved.output.offset))
 }
 

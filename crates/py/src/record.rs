@@ -17,6 +17,7 @@ use tapeworks_core::record::snapshots;
 use tapeworks_core::record::{self, Kind};
 
 use crate::errors::to_python;
+use crate::released::released;
 
 /// A batch of records that is never changed once made.
 ///
@@ -80,7 +81,7 @@ impl Records {
     fn arrow(&self, py: Python<'_>, kind: &str, symbols: Option<&Symbols>) -> PyResult<Columns> {
         let layout = Layout::named(kind).map_err(to_python)?;
         let symbols = symbols.map(|symbols| &symbols.inner);
-        py.allow_threads(|| {
+        released(py, || {
             let mut rows = rows::Rows::new(layout);
             rows.extend(self.inner.as_bytes(), self.first_offset, 0);
             Columns::build(&rows, 0, rows.len(), symbols, false)
@@ -90,7 +91,7 @@ impl Records {
     /// The records of one kind, back to back, for NumPy to read with `dtype_descr(kind)`.
     fn numpy<'py>(&self, py: Python<'py>, kind: &str) -> PyResult<Bound<'py, PyBytes>> {
         let layout = Layout::named(kind).map_err(to_python)?;
-        let rows = py.allow_threads(|| {
+        let rows = released(py, || {
             let mut rows = rows::Rows::new(layout);
             rows.extend(self.inner.as_bytes(), 0, 0);
             rows
@@ -100,7 +101,7 @@ impl Records {
 
     /// Number of records by kind.
     fn counts(&self, py: Python<'_>) -> Vec<(u8, usize)> {
-        py.allow_threads(|| {
+        released(py, || {
             let mut counts = [0; 256];
             self.inner.iter().for_each(|record| counts[record.kind() as usize] += 1);
             (0..=u8::MAX).zip(counts).filter(|&(_, count)| count > 0).collect()
@@ -109,7 +110,7 @@ impl Records {
 
     /// Kinds of the records.
     fn kinds(&self, py: Python<'_>) -> HashSet<u8> {
-        let found = py.allow_threads(|| record::records::kinds_of(self.inner.as_bytes()));
+        let found = released(py, || record::records::kinds_of(self.inner.as_bytes()));
         (0..=u8::MAX).zip(found).filter_map(|(kind, found)| found.then_some(kind)).collect()
     }
 
@@ -137,7 +138,7 @@ impl Records {
             ids.sort_unstable();
         }
         let selection = Selection { kinds: bits, instruments, start, end, layout };
-        let inner = py.allow_threads(|| {
+        let inner = released(py, || {
             let mut out = record::Records::new();
             selection.select(self.inner.as_bytes(), &mut out);
             out
@@ -259,7 +260,7 @@ impl Symbols {
 
     /// Takes in the definitions among `records` and says how many there were.
     fn load(&mut self, py: Python<'_>, records: &Records) -> usize {
-        py.allow_threads(|| self.inner.load(records.inner.as_bytes()))
+        released(py, || self.inner.load(records.inner.as_bytes()))
     }
 
     /// Instrument ids by symbol; a symbol that was used twice has several.
@@ -311,12 +312,12 @@ impl Rows {
     #[pyo3(signature = (records, from_offset = 0))]
     fn extend(&mut self, py: Python<'_>, records: &Records, from_offset: u64) -> usize {
         let bytes = records.inner.as_bytes();
-        py.allow_threads(|| self.inner.extend(bytes, records.first_offset, from_offset))
+        released(py, || self.inner.extend(bytes, records.first_offset, from_offset))
     }
 
     /// Orders by day, symbol and time. Gives `(day since the epoch, first row, end row)`.
     fn sort(&mut self, py: Python<'_>, symbols: &Symbols) -> PyResult<Vec<(i64, usize, usize)>> {
-        let days = py.allow_threads(|| self.inner.sort(&symbols.inner)).map_err(to_python)?;
+        let days = released(py, || self.inner.sort(&symbols.inner)).map_err(to_python)?;
         Ok(days.iter().map(|day| (day.day, day.start, day.end)).collect())
     }
 
@@ -329,7 +330,7 @@ impl Rows {
         end: usize,
     ) -> PyResult<Columns> {
         check_range(start, end, self.inner.len())?;
-        py.allow_threads(|| Columns::build(&self.inner, start, end, Some(&symbols.inner), true))
+        released(py, || Columns::build(&self.inner, start, end, Some(&symbols.inner), true))
     }
 
     fn clear(&mut self) {
@@ -371,12 +372,12 @@ impl Snapshots {
     #[pyo3(signature = (records, from_offset = 0))]
     fn extend(&mut self, py: Python<'_>, records: &Records, from_offset: u64) -> usize {
         let bytes = records.inner.as_bytes();
-        py.allow_threads(|| self.inner.extend(bytes, records.first_offset, from_offset))
+        released(py, || self.inner.extend(bytes, records.first_offset, from_offset))
     }
 
     /// Orders by day, symbol and time. Gives `(day since the epoch, first row, end row)`.
     fn sort(&mut self, py: Python<'_>, symbols: &Symbols) -> PyResult<Vec<(i64, usize, usize)>> {
-        let days = py.allow_threads(|| self.inner.sort(&symbols.inner)).map_err(to_python)?;
+        let days = released(py, || self.inner.sort(&symbols.inner)).map_err(to_python)?;
         Ok(days.iter().map(|day| (day.day, day.start, day.end)).collect())
     }
 
@@ -389,7 +390,7 @@ impl Snapshots {
         end: usize,
     ) -> PyResult<Columns> {
         check_range(start, end, self.inner.len())?;
-        let columns = py.allow_threads(|| self.inner.columns(start, end, &symbols.inner));
+        let columns = released(py, || self.inner.columns(start, end, &symbols.inner));
         Ok(Columns::export(columns, end - start))
     }
 
@@ -418,7 +419,7 @@ impl Merge {
             return Err(PyValueError::new_err(format!("expected a stream below {}", self.count)));
         }
         match records {
-            Some(records) => py.allow_threads(|| self.inner.push(stream, &records.inner)),
+            Some(records) => released(py, || self.inner.push(stream, &records.inner)),
             None => self.inner.end(stream),
         }
         Ok(())
@@ -431,7 +432,7 @@ impl Merge {
 
     /// The next records in order, up to `max_items`.
     fn take(&mut self, py: Python<'_>, max_items: usize) -> Records {
-        let inner = py.allow_threads(|| {
+        let inner = released(py, || {
             let mut out = record::Records::new();
             self.inner.take(max_items, &mut out);
             out

@@ -10,6 +10,7 @@ use tapeworks_core::simulator::{self, BinanceMarket, Klines, MarketConfig, Page,
 use tapeworks_core::{Descriptor, Error};
 
 use crate::errors::to_python;
+use crate::released::released;
 
 /// A stream's number, and count, first id and last id of its frames.
 type Summary = (u32, u64, u64, u64);
@@ -67,7 +68,7 @@ impl Frames {
         micros: bool,
     ) -> Bound<'py, PyBytes> {
         let wanted = wanted.to_vec();
-        let out = py.allow_threads(|| {
+        let out = released(py, || {
             let mut out = Vec::new();
             self.inner.wire(&wanted, combined, micros, &mut out);
             out
@@ -130,7 +131,7 @@ impl Market {
     /// where `micros` asks for it.
     #[pyo3(signature = (to_ns, micros = false))]
     fn advance(&self, py: Python<'_>, to_ns: i64, micros: bool) -> PyResult<Frames> {
-        let inner = py.allow_threads(|| self.lock().advance(to_ns, micros)).map_err(to_python)?;
+        let inner = released(py, || self.lock().advance(to_ns, micros)).map_err(to_python)?;
         Ok(Frames { inner })
     }
 
@@ -234,7 +235,7 @@ fn body<'py>(
     py: Python<'py>,
     make: impl FnOnce() -> tapeworks_core::Result<Vec<u8>> + Send,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let bytes = py.allow_threads(make).map_err(to_python)?;
+    let bytes = released(py, make).map_err(to_python)?;
     Ok(PyBytes::new(py, &bytes))
 }
 

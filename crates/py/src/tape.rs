@@ -14,6 +14,7 @@ use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
 use crate::errors::to_python;
 use crate::record::Records;
+use crate::released::released;
 
 fn kind_named(name: &str) -> PyResult<TapeKind> {
     TapeKind::from_name(name)
@@ -91,7 +92,7 @@ impl TapeWriter {
             compress_after,
         };
         let config = TapeConfig { kind, durability, segment_bytes, retention };
-        let opened = py.allow_threads(|| match source {
+        let opened = released(py, || match source {
             Some(source) => Tape::open_from(&path, config, &source),
             None => Tape::open(&path, config),
         });
@@ -126,7 +127,7 @@ impl TapeWriter {
         } else {
             copy.as_slice()
         };
-        let appended = py.allow_threads(|| {
+        let appended = released(py, || {
             let (counted, last) = measure(kind, bytes)?;
             if let Some(count) = count.filter(|&count| count != counted) {
                 return Err(Error::invalid(format!("expected {count} items, got {counted}")));
@@ -164,7 +165,7 @@ impl TapeWriter {
     /// Makes all that is published durable, and says up to which offset.
     fn sync(&self, py: Python<'_>) -> PyResult<u64> {
         let inner = self.opened()?;
-        py.allow_threads(|| inner.sync()).map_err(to_python)
+        released(py, || inner.sync()).map_err(to_python)
     }
 
     /// Whether a sync failed: until `reopen` succeeds nothing can be appended or synced.
@@ -176,13 +177,13 @@ impl TapeWriter {
     /// Goes on after a failed sync: writes again what is not known to be on the disk.
     fn reopen(&mut self, py: Python<'_>) -> PyResult<()> {
         let inner = self.open()?;
-        py.allow_threads(|| inner.reopen()).map_err(to_python)
+        released(py, || inner.reopen()).map_err(to_python)
     }
 
     /// Makes all durable and gives up the right to write.
     fn close(&mut self, py: Python<'_>) {
         let inner = self.inner.take();
-        py.allow_threads(|| drop(inner));
+        released(py, || drop(inner));
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -304,7 +305,7 @@ impl TapeReader {
     #[new]
     #[pyo3(signature = (path, offset = None))]
     fn new(py: Python<'_>, path: PathBuf, offset: Option<u64>) -> PyResult<Self> {
-        let opened = py.allow_threads(|| {
+        let opened = released(py, || {
             let mut inner = Reader::open(&path)?;
             if let Some(offset) = offset {
                 inner.seek(offset)?;
@@ -321,7 +322,7 @@ impl TapeReader {
         let inner = &mut self.inner;
         let first = inner.position();
         let mut batch = tapeworks_core::Records::new();
-        let count = py.allow_threads(|| {
+        let count = released(py, || {
             let ready = inner.end()?.saturating_sub(first);
             batch.reserve(max_items.min(usize::try_from(ready).unwrap_or(max_items)));
             gather(inner, max_items, usize::MAX, |bytes| batch.extend_from_bytes(bytes))
@@ -343,7 +344,7 @@ impl TapeReader {
         let inner = &mut self.inner;
         let first = inner.position();
         let mut bytes = Vec::new();
-        let count = py.allow_threads(|| {
+        let count = released(py, || {
             gather(inner, max_items, max_bytes, |items| {
                 bytes.extend_from_slice(items);
                 Ok(())
@@ -371,19 +372,19 @@ impl TapeReader {
     /// Goes to `offset`, which may be the end.
     fn seek(&mut self, py: Python<'_>, offset: u64) -> PyResult<()> {
         let inner = &mut self.inner;
-        py.allow_threads(|| inner.seek(offset)).map_err(to_python)
+        released(py, || inner.seek(offset)).map_err(to_python)
     }
 
     /// Goes to the first frame whose receive time is `ts_recv` or later.
     fn seek_time(&mut self, py: Python<'_>, ts_recv: i64) -> PyResult<()> {
         let inner = &mut self.inner;
-        py.allow_threads(|| inner.seek_time(ts_recv)).map_err(to_python)
+        released(py, || inner.seek_time(ts_recv)).map_err(to_python)
     }
 
     /// Waits until there is something to read, and says whether there is.
     fn wait(&mut self, py: Python<'_>, timeout_ms: u64) -> bool {
         let inner = &mut self.inner;
-        py.allow_threads(|| inner.wait(Duration::from_millis(timeout_ms)))
+        released(py, || inner.wait(Duration::from_millis(timeout_ms)))
     }
 
     /// The tape's id in hexadecimal digits; `None` while all of it was written by version 1.
@@ -402,7 +403,7 @@ impl TapeReader {
     /// retention took the item before it.
     fn fingerprint(&mut self, py: Python<'_>, offset: u64) -> PyResult<Option<String>> {
         let inner = &mut self.inner;
-        let found = py.allow_threads(|| inner.fingerprint(offset)).map_err(to_python)?;
+        let found = released(py, || inner.fingerprint(offset)).map_err(to_python)?;
         Ok(found.map(|print| format!("{print:016x}")))
     }
 
@@ -433,7 +434,7 @@ impl TapeReader {
             PyValueError::new_err("fingerprint: expected 16 hexadecimal digits".to_owned())
         })?;
         let (inner, place) = (&mut self.inner, tape::Place { id, offset, fingerprint });
-        py.allow_threads(|| inner.check(&place)).map_err(to_python)
+        released(py, || inner.check(&place)).map_err(to_python)
     }
 
     /// What the items are: `records` or `blobs`.

@@ -11,6 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use crate::released::released;
+
 /// State that one thread uses at a time.
 #[derive(Debug, Default)]
 pub struct Turns<T> {
@@ -41,7 +43,7 @@ impl<T: Send> Turns<T> {
     /// Waits for a turn, with the GIL released meanwhile.
     ///
     /// # Errors
-    /// `RuntimeError`: this thread has it already, further out.
+    /// `RuntimeError`: this thread has it already, further out; or Python ends meanwhile.
     #[inline]
     pub fn take(&self, py: Python<'_>) -> PyResult<Turn<'_, T>> {
         loop {
@@ -67,7 +69,13 @@ impl<T: Send> Turns<T> {
                  an object goes away, must not use what is using it",
             ));
         }
-        py.allow_threads(|| drop(self.state.lock().unwrap_or_else(PoisonError::into_inner)));
+        // Then no other thread comes back from where it is, and this one would wait for good. Late
+        // in the end nothing can be imported either.
+        let ends = py.import("sys").and_then(|sys| sys.call_method0("is_finalizing")?.is_truthy());
+        if ends.unwrap_or(true) {
+            return Err(PyRuntimeError::new_err("in use by another thread as Python ends"));
+        }
+        released(py, || drop(self.state.lock().unwrap_or_else(PoisonError::into_inner)));
         Ok(())
     }
 }

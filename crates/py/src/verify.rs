@@ -7,6 +7,7 @@ use pyo3::types::PyDict;
 use tapeworks_core::tape;
 
 use crate::errors::to_python;
+use crate::released::released;
 
 /// Reads all of the tape at `path` and says what it holds and what is wrong with it.
 ///
@@ -19,7 +20,7 @@ fn verify<'py>(
     expect: Option<&str>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let expected = expect.map(str::parse).transpose().map_err(to_python)?;
-    let report = py.allow_threads(|| tape::verify_against(&path, expected)).map_err(to_python)?;
+    let report = released(py, || tape::verify_against(&path, expected)).map_err(to_python)?;
     let found = PyDict::new(py);
     found.set_item("kind", report.kind.name())?;
     found.set_item("id", report.id.map(|id| id.to_string()))?;
@@ -51,7 +52,7 @@ fn verify<'py>(
 /// SHA-256 over the bytes of all items of the tape at `path`, in hexadecimal digits.
 #[pyfunction]
 fn tape_hash(py: Python<'_>, path: PathBuf) -> PyResult<String> {
-    let digest = py.allow_threads(|| tape::hash(&path)).map_err(to_python)?;
+    let digest = released(py, || tape::hash(&path)).map_err(to_python)?;
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -59,14 +60,14 @@ fn tape_hash(py: Python<'_>, path: PathBuf) -> PyResult<String> {
 /// stays, and what is lost is told, to be declared as a gap.
 #[pyfunction]
 fn repair_tape(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
-    let report = py.allow_threads(|| tape::repair(&path)).map_err(to_python)?;
+    let report = released(py, || tape::repair(&path)).map_err(to_python)?;
     to_dict(py, report)
 }
 
 /// Empties the tape at `path` under its id, so that its stage makes all of it again.
 #[pyfunction]
 fn remake_tape(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
-    let report = py.allow_threads(|| tape::remake(&path)).map_err(to_python)?;
+    let report = released(py, || tape::remake(&path)).map_err(to_python)?;
     to_dict(py, report)
 }
 
