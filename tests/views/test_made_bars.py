@@ -136,6 +136,28 @@ def test_bars_that_were_recorded_of_a_part_hide_no_other(spine, maker):
     assert seconds(10, 15) == (list(range(10, 15)), True)
 
 
+def test_bars_that_were_recorded_hide_none_between_them(spine, maker):
+    # Of the middle no bars were recorded: the length was taken out of the settings for a while.
+    spine.append(maker.definitions())
+    trades = maker.trades(COUNT)
+    trades["instrument"] = 1
+    trades["ts_event"] = START + np.arange(COUNT) * SECOND // 10
+    spine.append(trades)
+    for first, last in ((2, 8), (20, 28)):
+        bars = maker.rows("bar", last - first, instrument=1, interval_ms=1_000, channel=1, closed=1)
+        bars["ts_event"] = START + np.arange(first, last) * SECOND
+        spine.append(bars, "market-data.bars")
+    lake = tw.open(spine.path)
+    for first, last, is_made in ((2, 25, True), (6, 9, True), (2, 8, False), (21, 27, False)):
+        start, end = START + first * SECOND, START + last * SECOND
+        bars = lake.bars("BTCUSDT", start, end, interval="1s")
+        assert len(bars) == last - first
+        assert ("made of trades" in repr(bars)) is is_made
+    # What lies within no whole window says nothing of those beside it.
+    within = lake.bars("BTCUSDT", START + 7 * SECOND, START + 8 * SECOND - 1, interval="1s")
+    assert "made of trades" not in repr(within)
+
+
 def test_a_range_has_whole_windows(traded):
     # Those that begin in it, with their last trades, which may be behind it.
     lake = tw.open(traded.path)

@@ -48,8 +48,8 @@ Number = int | str | float | Decimal
 # fills and of their sums say nothing of each other.
 BY_ID, BY_TIME = "(sequence, tape_offset)", "(instant, tape_offset)"
 BAR = f"""
-    min(channel) != max(channel) as is_mixed, min(instant) as ns_open, max(instant) as ns_close,
-    max(received) as ns_last,
+    coalesce(min(channel) != max(channel), false) as is_mixed,
+    min(instant) as ns_open, max(instant) as ns_close, max(received) as ns_last,
     if(is_mixed, arg_min(price, {BY_TIME}), arg_min(price, {BY_ID})) as open,
     max(price) as high, min(price) as low,
     if(is_mixed, arg_max(price, {BY_TIME}), arg_max(price, {BY_ID})) as close,
@@ -140,10 +140,7 @@ def _of_time(
     engine: Engine, chosen: Chosen, first: int | None, last: int | None, length: int
 ) -> pa.Table:
     """Returns what the windows of `length` ns hold."""
-    low = None if first is None else -(-first // length) * length
-    high = None if last is None else -(-last // length) * length
-    if low is not None and high is not None and low >= high:
-        high = low
+    low, high = _windows(first, last, length)
     rows = _trades_sql(engine, chosen, low, high)
     sql = (
         f"select venue, symbol, bar * {length} as ns_start, (bar + 1) * {length} - 1 as ns_end, "
@@ -355,32 +352,45 @@ def _ns(moment: Any, rest: int | None, absent: int) -> int:
 def are_recorded(
     engine: Engine, chosen: Chosen, length_ms: int, first: int | None, last: int | None
 ) -> bool:
-    """Whether bars of that length were recorded of all of the range in which there are trades.
+    """Whether a bar of that length was recorded of each window of the range that has trades.
 
-    A length may have been added to the settings later, or taken out of them again. The newest
-    window is not over, and so need not be there.
+    A length may have been added to the settings later, or taken out of them again. The window
+    behind the newest bar is not over, and so need not be there.
     """
-    instant = "epoch_us(ts_event)"
-    spans = engine.run(
-        f"select venue, symbol, min({instant}) as first, max({instant}) as last from bar_revisions "
-        f"where {chosen.condition()} and interval_ms = {length_ms} group by all",
+    length = length_ms * NS_PER_MS
+    condition = f"{chosen.condition()} and interval_ms = {length_ms}"
+    window = f"epoch_us(ts_event) // {length_ms * 1_000}"
+    newest = engine.run(
+        f"select venue, symbol, max({window}) as newest from bar_revisions where {condition} "
+        "group by all",
         ["bar_revisions"],
         Scope(chosen.sources),
     ).to_pylist()
-    if not spans:
+    if not newest:
         return False
     held = ", ".join(
-        f"({quote(row['venue'])}, {quote(row['symbol'])}, {row['first']}, "
-        f"{row['last'] + 2 * length_ms * 1_000})"
-        for row in spans
+        f"({quote(row['venue'])}, {quote(row['symbol'])}, {row['newest']})" for row in newest
     )
-    where = " and ".join([chosen.condition(), *time_condition("ts_event", first, last)])
-    outside = engine.run(
-        f"with chosen as (select venue, symbol, {instant} as us from trades where {where}) "
-        "select 1 from chosen left join "
-        f"(values {held}) as held(venue, symbol, since, until) using (venue, symbol) "
-        "where since is null or us < since or us >= until limit 1",
-        ["trades"],
-        Scope(chosen.sources, first, last),
+    low, high = _windows(first, last, length)
+    times = time_condition("ts_event", low, high)
+    missing = engine.run(
+        f"with traded as (select distinct venue, symbol, {window} as bar from trades "
+        f"where {' and '.join([chosen.condition(), *times])}), "
+        f"held as (select distinct venue, symbol, {window} as bar from bar_revisions "
+        f"where {' and '.join([condition, *times])}) "
+        "select 1 from traded anti join held using (venue, symbol, bar) left join "
+        f"(values {held}) as newest(venue, symbol, newest) using (venue, symbol) "
+        "where newest is null or bar != newest + 1 limit 1",
+        ["trades", "bar_revisions"],
+        Scope(chosen.sources, low, high),
     )
-    return not outside.num_rows
+    return not missing.num_rows
+
+
+def _windows(first: int | None, last: int | None, length: int) -> tuple[int | None, int | None]:
+    """Returns where the windows of `length` begin and end that begin within a range."""
+    low = None if first is None else -(-first // length) * length
+    high = None if last is None else -(-last // length) * length
+    if low is not None and high is not None and low >= high:
+        high = low
+    return low, high
