@@ -547,6 +547,26 @@ fn frame_that_another_line_brings_whole_is_not_lost() {
     assert!(entries(&rig.text(1, 31, &quote(8))).is_empty());
     assert_eq!(entries(&rig.text(2, 32, cut(&quote(7)))), [(DECODE, channel, OPEN, 1)]);
     assert_eq!(entries(&rig.text(2, 33, &quote(9))), [(DECODE, channel, CLOSED, 1)]);
+    // However many fail on one line: the other brings them.
+    for id in 10..610_u64 {
+        let ms = 10 * id as i64;
+        assert!(entries(&rig.text(1, ms, cut(&quote(id)))).is_empty());
+        assert!(entries(&rig.text(2, ms, &quote(id))).is_empty());
+    }
+}
+
+#[test]
+fn frame_that_no_line_can_bring_any_more_is_lost() {
+    // It failed on one line, and the other ended before it came there; or the session did.
+    let channel = Channel::Quote as u8;
+    for (code, line) in [(MarkerCode::Disconnected, 2), (MarkerCode::EndOfSession, u16::MAX)] {
+        let mut rig = Rig::new(FeedId::BinanceSpot);
+        [1, 2].into_iter().for_each(|line| rig.subscribed(line));
+        [1, 2].into_iter().for_each(|line| drop(rig.text(line, 10, &quote(5))));
+        assert!(entries(&rig.text(1, 20, cut(&quote(6)))).is_empty());
+        let ended = entries(&rig.session(code, line, 0, 30));
+        assert!(ended.contains(&(DECODE, channel, OPEN, 1)), "{ended:?}");
+    }
 }
 
 #[test]

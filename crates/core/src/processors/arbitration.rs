@@ -144,7 +144,7 @@ impl Arbiter {
             self.ts_recv = ts_recv;
             if self.elapsed >= self.deadline {
                 self.release_all(out)?;
-                self.tell_all_undecoded(false, out);
+                self.declare_due_undecoded(false, out);
                 self.expire(out)?;
             }
         }
@@ -234,7 +234,7 @@ impl Arbiter {
     /// `Error::Invalid`: `bytes` are not one whole record.
     pub fn session(&mut self, bytes: &[u8], out: &mut Records) -> Result<()> {
         if bytes[1] == crate::Kind::Subscription as u8 {
-            self.undecoded.learn(bytes);
+            self.undecoded.note_subscription(bytes);
         }
         let marker = Marker::read_from(bytes).filter(|_| bytes[1] == crate::Kind::Marker as u8);
         let code = marker.and_then(|marker| MarkerCode::try_from(marker.code).ok());
@@ -300,6 +300,7 @@ impl Arbiter {
     fn end_line(&mut self, connection: u16, out: &mut Records) -> Result<Option<u16>> {
         let ended = self.lines.disconnect(connection);
         self.release_all(out)?;
+        self.lose_undecoded(out);
         Ok(ended)
     }
 
@@ -313,7 +314,8 @@ impl Arbiter {
         self.lines.clear();
         self.release_all(out)?;
         self.settle_all(out)?;
-        self.tell_all_undecoded(true, out);
+        self.lose_undecoded(out);
+        self.declare_due_undecoded(true, out);
         self.streams.clock.renew();
         Ok(())
     }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::event::Event;
+use super::lines::Lines;
 use super::streams::{self, Stream, SEEN, UNDECODED};
 use super::Arbiter;
 use crate::error::Result;
@@ -19,20 +20,25 @@ use crate::record::{
 };
 use crate::sequencing::Rule;
 
-/// So many frames of one stream are remembered until their copies come on the other lines. Where
-/// more of them wait, they are lost.
-const COPIES_MOST: usize = 64;
-/// How long the next event of a stream with ids is waited for, on the arbiter's own clock, in ns.
+/// So many frames of one stream are remembered until their copies come on the other lines.
+const COPIES_MOST: usize = 256;
+/// How long the copy of another line, or the next event of a stream with ids, is waited for, on the
+/// arbiter's own clock, in ns.
 const WAIT_NS: i64 = 10_000_000_000;
 /// Notes of subscriptions hold so much of the name of a stream.
 const NAME_BYTES: usize = 104;
 
-/// A frame that failed on one line.
-#[derive(Debug, Clone, Copy)]
-struct Copy {
+/// A frame that failed on one line, while others that carry the same were open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FailedCopy {
     hash: u64,
     connection: u16,
+    group: u16,
     ts_recv: i64,
+    /// When it came, on the arbiter's own clock.
+    elapsed: i64,
+    /// Events that it held.
+    count: u32,
 }
 
 /// Frames of one stream that are lost, since its last event.
@@ -51,7 +57,7 @@ pub struct Undecoded {
     /// Symbol and channel by the name of the stream. Only sessions name streams.
     names: BTreeMap<Box<[u8]>, (Box<str>, u8)>,
     /// By place of the stream.
-    copies: BTreeMap<u32, VecDeque<Copy>>,
+    copies: BTreeMap<u32, VecDeque<FailedCopy>>,
     /// By place of the stream.
     lost: BTreeMap<u32, Lost>,
 }
@@ -62,32 +68,45 @@ impl Undecoded {
         self.lost.values().map(|lost| lost.deadline).min().unwrap_or(i64::MAX)
     }
 
-    /// Takes in what a stream is.
-    pub fn learn(&mut self, bytes: &[u8]) {
+    /// Takes in what a stream is, if `bytes` are the note of a subscription.
+    pub fn note_subscription(&mut self, bytes: &[u8]) {
         if let Some(known) = Subscription::read_from(bytes) {
             let (name, symbol) = (unpadded(&known.stream), unpadded(&known.symbol));
             self.names.insert(name.as_bytes().into(), (symbol.into(), known.channel));
         }
     }
 
-    /// Whether the copy of a frame was the last that could have been whole. `others` are the other
-    /// connections that carry its stream. Gives the receive time of the first copy if so.
-    fn fails(&mut self, place: u32, copy: Copy, others: &[u16]) -> Option<i64> {
-        if others.is_empty() {
-            return Some(copy.ts_recv);
-        }
+    /// Takes in a copy that failed, and forgets those whose frame another line has brought by now.
+    fn add(&mut self, place: u32, copy: FailedCopy) {
         let copies = self.copies.entry(place).or_default();
+        copies.retain(|other| copy.elapsed - other.elapsed < WAIT_NS);
         copies.push_back(copy);
-        let of = |connection: u16| move |other: &&Copy| other.connection == connection;
-        let same = |other: &&Copy| other.hash == copy.hash;
-        let is_lost = others.iter().all(|&it| copies.iter().filter(same).any(|one| of(it)(&one)));
-        if is_lost {
-            let first = copies.iter().filter(same).map(|one| one.ts_recv).min();
-            copies.retain(|other| other.hash != copy.hash);
-            return first;
+        if copies.len() > COPIES_MOST {
+            copies.pop_front();
         }
-        let oldest = if copies.len() > COPIES_MOST { copies.pop_front() } else { None };
-        oldest.map(|copy| copy.ts_recv)
+    }
+
+    /// Takes out the frames that no line can bring whole any more: each failed on all that are
+    /// open. Gives the place of each, its first copy, and when the last one came.
+    fn take_lost(&mut self, lines: &Lines, elapsed: i64) -> Vec<(u32, FailedCopy, i64)> {
+        let mut lost = Vec::new();
+        for (&place, copies) in &mut self.copies {
+            copies.retain(|copy| elapsed - copy.elapsed < WAIT_NS);
+            let has_failed = |copies: &VecDeque<FailedCopy>, hash: u64, connection: u16| {
+                copies.iter().any(|other| other.hash == hash && other.connection == connection)
+            };
+            while let Some(&first) = copies
+                .iter()
+                .find(|copy| lines.of(copy.group).all(|line| has_failed(copies, copy.hash, line)))
+            {
+                let same = copies.iter().filter(|copy| copy.hash == first.hash);
+                let ts_last = same.map(|copy| copy.ts_recv).max().unwrap_or(first.ts_recv);
+                copies.retain(|copy| copy.hash != first.hash);
+                lost.push((place, first, ts_last));
+            }
+        }
+        self.copies.retain(|_, copies| !copies.is_empty());
+        lost
     }
 
     /// Writes all to a snapshot.
@@ -105,7 +124,10 @@ impl Undecoded {
             for copy in copies {
                 state.u64(copy.hash);
                 state.u32(u32::from(copy.connection));
+                state.u32(u32::from(copy.group));
                 state.i64(copy.ts_recv);
+                state.i64(copy.elapsed);
+                state.u32(copy.count);
             }
         }
         state.length(self.lost.len());
@@ -132,9 +154,15 @@ impl Undecoded {
         for _ in 0..state.length(12)? {
             let place = state.u32()?;
             let copies = found.copies.entry(place).or_default();
-            for _ in 0..state.length(20)? {
-                let (hash, connection) = (state.u64()?, state.u32()? as u16);
-                copies.push_back(Copy { hash, connection, ts_recv: state.i64()? });
+            for _ in 0..state.length(36)? {
+                copies.push_back(FailedCopy {
+                    hash: state.u64()?,
+                    connection: state.u32()? as u16,
+                    group: state.u32()? as u16,
+                    ts_recv: state.i64()?,
+                    elapsed: state.i64()?,
+                    count: state.u32()?,
+                });
             }
         }
         for _ in 0..state.length(32)? {
@@ -162,39 +190,53 @@ impl Arbiter {
             return;
         }
         let place = self.place_of_frame(blob.body, instruments);
-        let connection = blob.header.connection;
-        let group = self.lines.line().group;
-        let others: Vec<_> = self.lines.of(group).filter(|&it| it != connection).collect();
-        let hash = (blob.body.len() as u64) << 32 | u64::from(crc32c::crc32c(blob.body));
-        let copy = Copy { hash, connection, ts_recv: blob.header.ts_recv };
-        let Some(ts_first) = self.undecoded.fails(place as u32, copy, &others) else { return };
+        let copy = FailedCopy {
+            hash: (blob.body.len() as u64) << 32 | u64::from(crc32c::crc32c(blob.body)),
+            connection: blob.header.connection,
+            group: self.lines.line().group,
+            ts_recv: blob.header.ts_recv,
+            elapsed: self.elapsed,
+            count,
+        };
+        self.undecoded.add(place as u32, copy);
+        self.lose_undecoded(out);
+    }
+
+    /// Takes in which frames no line can bring whole any more.
+    #[cold]
+    pub(super) fn lose_undecoded(&mut self, out: &mut Records) {
+        for (place, first, ts_last) in self.undecoded.take_lost(&self.lines, self.elapsed) {
+            self.lose_frame(place as usize, &first, ts_last, out);
+        }
+    }
+
+    fn lose_frame(&mut self, place: usize, first: &FailedCopy, ts_recv: i64, out: &mut Records) {
         let (low, high) = self.streams.clock.range().unwrap_or((0, 0));
-        let (ts_first, ts_last) =
-            (ts_first.saturating_add(low), blob.header.ts_recv.saturating_add(high));
+        let ts_first = first.ts_recv.saturating_add(low);
         let channel = (place % streams::CHANNELS) as u8;
         let rule = self.feed.rules.of(channel);
         if channel == Channel::None as u8 || matches!(rule, Rule::Free | Rule::Snapshot) {
             let mut gap = self.marker(place, GapCause::Decode, GapState::Closed);
-            (gap.ts_start, gap.count) = (ts_first, count);
-            (gap.header.ts_event, gap.header.ts_recv) = (ts_last, blob.header.ts_recv);
+            (gap.ts_start, gap.count) = (ts_first, first.count);
+            (gap.header.ts_event, gap.header.ts_recv) = (ts_recv.saturating_add(high), ts_recv);
             out.push(&gap);
             self.counts.gap(channel);
             return;
         }
         if let Some(lost) = self.undecoded.lost.get_mut(&(place as u32)) {
-            lost.count = lost.count.saturating_add(count);
+            lost.count = lost.count.saturating_add(first.count);
             return;
         }
         let stream = self.streams.known(place);
         let is_seen = stream.state & SEEN != 0;
         let ts_start = if is_seen { stream.ts_last.min(ts_first) } else { ts_first };
         let deadline = self.elapsed.saturating_add(WAIT_NS);
-        let lost = Lost { ts_start, ts_recv: blob.header.ts_recv, count, deadline };
+        let lost = Lost { ts_start, ts_recv, count: first.count, deadline };
         self.undecoded.lost.insert(place as u32, lost);
         self.streams.at(place).state |= UNDECODED;
         self.deadline = self.deadline.min(deadline);
         if rule != Rule::Contiguous {
-            self.tell_undecoded(place, out);
+            self.declare_undecoded(place, out);
         }
     }
 
@@ -209,8 +251,8 @@ impl Arbiter {
         self.streams.place(instrument, channel)
     }
 
-    /// Tells what is lost of a stream, which goes on to be so until an event of it comes.
-    fn tell_undecoded(&mut self, place: usize, out: &mut Records) {
+    /// Declares what is lost of a stream, which goes on to be so until an event of it comes.
+    fn declare_undecoded(&mut self, place: usize, out: &mut Records) {
         let mut gap = self.marker(place, GapCause::Decode, GapState::Open);
         let Some(lost) = self.undecoded.lost.get_mut(&(place as u32)) else { return };
         lost.deadline = i64::MAX;
@@ -221,14 +263,14 @@ impl Arbiter {
         self.counts.gap((place % streams::CHANNELS) as u8);
     }
 
-    /// Tells what is due by now; with `all`, as nothing more comes, all.
+    /// Declares what is due by now; with `all`, as nothing more comes, all.
     #[cold]
-    pub(super) fn tell_all_undecoded(&mut self, all: bool, out: &mut Records) {
+    pub(super) fn declare_due_undecoded(&mut self, all: bool, out: &mut Records) {
         let now = self.elapsed;
         let due = |lost: &Lost| lost.deadline != i64::MAX && (all || lost.deadline <= now);
         let places: Vec<_> = self.undecoded.lost.iter().filter(|it| due(it.1)).collect();
         let places: Vec<_> = places.into_iter().map(|(&place, _)| place as usize).collect();
-        places.into_iter().for_each(|place| self.tell_undecoded(place, out));
+        places.into_iter().for_each(|place| self.declare_undecoded(place, out));
     }
 
     /// An event of a stream of which frames were lost: where its ids have no holes, it shows by
