@@ -11,7 +11,6 @@ from tests.cli.terminal import Terminal
 
 from conftest import RecordMaker, SpineFolder
 from tapeworks.cli.gaps import in_words
-from tapeworks.cli.notices import time_bounds
 from tapeworks.cli.tables import as_table
 
 VALUES = (
@@ -138,22 +137,6 @@ def test_screen_without_colours(tape):
         assert code == 1
         assert "Parser Error" in shown
         assert ("\x1b[31m" in terminal.raw) is colour
-
-
-def test_bounds_of_time_are_read_from_sql():
-    # What notices of gaps are limited to: literals beside columns of time, in ns; else nothing.
-    day = 1_795_132_800_000_000_000
-    hour, whole = 3_600_000_000_000, 86_400_000_000_000
-    for sql, bounds in (
-        ("ts_event >= '2026-11-20' and ts_event < '2026-11-21'", (day, day + whole)),
-        ("t.ts_recv between timestamp '2026-11-20 01:00' and '2026-11-20 02:00'", None),
-        ("date = '2026-11-20'", (day, day + whole)),
-        ("ts_event > now()", (None, None)),
-        ("ts_event > 'now'", (None, None)),
-        ("symbol = '2026-11-20'", (None, None)),
-    ):
-        expected = (day + hour, day + 2 * hour + 1) if bounds is None else bounds
-        assert time_bounds(f"select 1 from trades t where {sql}") == expected, sql
 
 
 def test_states_of_gaps_are_told_in_words():

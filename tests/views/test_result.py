@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from textwrap import wrap
 
 import duckdb
 import numpy as np
@@ -158,6 +159,9 @@ def test_a_result_is_shown_within_the_terminal(opened, monkeypatch, width):
     result = opened.trades("BTCUSDT")
     lines = repr(result).splitlines()
     assert max(map(len, lines)) <= width
+    told = [line for notice in result.notices() for line in wrap(notice, width)]
+    assert lines[-len(told) :] == told
+    lines = lines[: -len(told)]
     assert lines[0].startswith(f"trades BTCUSDT: {len(UNITS)} rows"[: width - 3])
     if width >= 120:
         assert {"symbol", "ts_event", "price", "size"} <= set(lines[1].split())

@@ -6,7 +6,7 @@ from typing import Annotated
 from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.formats import FormatOption, format_of, is_standard_output
 from tapeworks.cli.options import DataOption, ExchangeOption, ProductOption, SourcesOption
-from tapeworks.cli.output import write_result
+from tapeworks.cli.output import note, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError
 from tapeworks.views.picture import count_text
@@ -65,5 +65,7 @@ def export(
             table, symbol, start, end, source=source, exchange=exchange, product=product
         )
     write_result(result.to_arrow(), form, output)
+    for told in result.notices():
+        note(told)
     if not is_standard_output(output):
         print(f"{count_text(len(result))} of {what} in {output}")

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.formats import FormatOption, OutputOption, format_of
-from tapeworks.cli.notices import notices
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import note, write_result
 from tapeworks.cli.reading import open_lake
@@ -53,7 +52,7 @@ def query(
     lake = open_lake(data, external_access=unsafe_external_access)
     result = lake.sql(sql)
     write_result(result.to_arrow(), form, output)
-    for told in notices(lake, sql):
+    for told in result.notices():
         note(told)
 
 

@@ -22,7 +22,6 @@ import pyarrow as pa
 from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, complain, option
 from tapeworks.cli.formats import Format
-from tapeworks.cli.notices import notices
 from tapeworks.cli.options import DataOption
 from tapeworks.cli.output import note, screen_size, write_result, write_rows
 from tapeworks.cli.reading import open_lake
@@ -196,7 +195,8 @@ class Shell:
 
     def _ask(self, statement: str) -> None:
         began = time.monotonic()
-        answer = self._lake.sql(statement).to_arrow()
+        found = self._lake.sql(statement)
+        answer = found.to_arrow()
         took_s = time.monotonic() - began
         if answer.num_columns:
             self._show(answer)
@@ -205,7 +205,7 @@ class Shell:
         if self._times:
             count = f"{answer.num_rows:,} row{'' if answer.num_rows == 1 else 's'}"
             complain(f"{count} in {took_s:.3f} s", "bright_black")
-        for told in notices(self._lake, statement):
+        for told in found.notices():
             note(told)
 
     def _show(self, answer: pa.Table) -> None:

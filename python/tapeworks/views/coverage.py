@@ -59,6 +59,7 @@ from tapeworks.views.times import format_time, parse_time
 
 GAP = "gap"
 NAMES_SHOWN = 5
+TOLD_MAX = 3
 TOLD = {
     NOT_SUBSCRIBED: "not subscribed",
     REFUSED: "refused by the venue",
@@ -97,12 +98,34 @@ class Coverage(Result):
 
     def summary(self) -> list[str]:
         """Returns sentences: the verdict, then what was not recorded or is not known."""
-        rows: list[dict[str, Any]] = [
+        rows = self._rows()
+        lines = [self._verdict(rows), *self._unknown(rows)]
+        lines += [
+            f"not known by symbol: {format_time(start)} to {format_time(end)} ({each.source}): "
+            "counts as recorded for every symbol since its first mention"
+            for each in self.recorded
+            for start, end in intersect(each.unlisted, ranges_of(self._asked))
+        ]
+        return lines
+
+    def notices(self) -> list[str]:
+        """Returns what keeps the range from being complete in a few words, none if it is."""
+        return told([self])
+
+    def _beside_gaps(self) -> list[str]:
+        """Returns sentences on what was not recorded or is not known; none if that is nothing."""
+        if not any(each.ranges for each in self.recorded):
+            return ["nothing is recorded here"]
+        return self._unknown(self._rows())
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
             {**row, "ts_from": _one_format(row["ts_from"]), "ts_to": _one_format(row["ts_to"])}
             for row in self.to_pylist()
         ]
-        lines = [self._verdict(rows)]
-        lines += [
+
+    def _unknown(self, rows: list[dict[str, Any]]) -> list[str]:
+        lines = [
             f"not recorded: {_span_text(row['ts_from'], row['ts_to'])} "
             f"({row['venue'] or 'no source'})"
             for row in rows
@@ -117,15 +140,9 @@ class Coverage(Result):
         }
         # The last of a source, which is where its frames wait.
         for row in reversed([row for row in rows if row["finding"] == NOT_YET_KNOWN]):
-            told = f"not yet known after {row['ts_from']}"
+            after = f"not yet known after {row['ts_from']}"
             source = str(row["venue"])
-            lines.insert(at, told + f" ({source})" + waiting.pop(source, ""))
-        lines += [
-            f"not known by symbol: {format_time(start)} to {format_time(end)} ({each.source}): "
-            "counts as recorded for every symbol since its first mention"
-            for each in self.recorded
-            for start, end in intersect(each.unlisted, ranges_of(self._asked))
-        ]
+            lines.insert(at, after + f" ({source})" + waiting.pop(source, ""))
         return lines
 
     def _verdict(self, rows: list[dict[str, Any]]) -> str:
@@ -157,6 +174,23 @@ class Coverage(Result):
 
     def __repr__(self) -> str:
         return "\n".join([*self.summary(), super().__repr__()] if len(self) else self.summary())
+
+    def _told(self) -> list[str]:
+        # Its rows are what is missing.
+        return []
+
+
+def told(found: Sequence[Coverage]) -> list[str]:
+    """Returns what keeps an answer from being whole, in a few words."""
+    lines = []
+    if gaps := {str(row) for one in found for row in one.gaps.to_pylist()}:
+        touch = "1 gap touches" if len(gaps) == 1 else f"{len(gaps):,} gaps touch"
+        lines.append(f"{touch} what was queried: see `tape gaps`, in Python lake.gaps()")
+    others = list(dict.fromkeys(line for one in found for line in one._beside_gaps()))
+    lines += others[:TOLD_MAX]
+    if len(others) > TOLD_MAX:
+        lines.append(f"and {len(others) - TOLD_MAX:,} more: see `tape gaps`, in Python coverage()")
+    return lines
 
 
 def waiting_text(frames: int) -> str:

@@ -18,6 +18,7 @@ from tapeworks.views.contents import contents
 from tapeworks.views.coverage import Coverage, channel_groups
 from tapeworks.views.follow import Live
 from tapeworks.views.joins import Joins
+from tapeworks.views.notices import notices_of_sql
 from tapeworks.views.opened import Symbols
 from tapeworks.views.past_books import Clock
 from tapeworks.views.query import Params, Scope, check_table, tables_in
@@ -255,11 +256,20 @@ class Lake(Bars, Joins, Live, Scans):
 
         `params` stand for `?` by place, or in a dictionary for `$name`: no text need be quoted.
 
+        What the answer may lack is told by its `notices()`, and wherever it is shown.
+
         Raises:
             QueryError: the query is wrong; the message is DuckDB's.
         """
         found = self._engine.run(query, tables_in(query), Scope(), params)
-        return Result(found, "query", keeps_names=True)
+        return Result(
+            found,
+            "query",
+            keeps_names=True,
+            notices=lambda: notices_of_sql(
+                self._engine, self._instruments, self._ledger, query, params
+            ),
+        )
 
     def replay(
         self,

@@ -35,8 +35,8 @@ LEAST = (
 )
 
 
-def draw_text(title: str, rows: int, shown: Columns) -> str:
-    """Returns title and rows as lines that are no wider than the terminal; names what is cut."""
+def draw_text(title: str, rows: int, shown: Columns, notices: Sequence[str] = ()) -> str:
+    """Returns title, rows and notices, no wider than the terminal; names what is cut."""
     room = shutil.get_terminal_size().columns
     cells = {name: [cell_text(value) for value in column] for name, column in shown}
     widths = {name: max(map(len, [name, *column])) for name, column in cells.items()}
@@ -53,10 +53,12 @@ def draw_text(title: str, rows: int, shown: Columns) -> str:
     lines = [_cut(line.rstrip(), room) for line in lines]
     if hidden := [name for name in widths if name not in kept]:
         lines += wrap(f"not shown: {', '.join(hidden)}", max(room, 1))
+    for notice in notices:
+        lines += wrap(notice, max(room, 1))
     return "\n".join(lines)
 
 
-def draw_html(title: str, rows: int, shown: Columns) -> str:
+def draw_html(title: str, rows: int, shown: Columns, notices: Sequence[str] = ()) -> str:
     """Returns title and rows as an HTML table; nothing in it is markup of the data's own."""
     head = "".join(f"<th>{escape(name)}</th>" for name, _ in shown)
     columns = [[escape(cell_text(value)) for value in column] for _, column in shown]
@@ -66,6 +68,7 @@ def draw_html(title: str, rows: int, shown: Columns) -> str:
     )
     more = rows - (len(columns[0]) if columns else 0)
     told = f"<p>... {more:,} more</p>" if more else ""
+    told += "".join(f"<p>{escape(notice)}</p>" for notice in notices)
     return (
         f"<div><p>{escape(title)}: {count_text(rows)}</p><table><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table>{told}</div>"

@@ -425,13 +425,6 @@ def tables_in(sql: str) -> list[str]:
     return [*(name for name in VIEWS if name in words), *of_length]
 
 
-def is_of_all_lengths(sql: str) -> bool:
-    """Whether `sql` asks for bars, and chooses no length of them."""
-    words = {word.lower() for word in WORD.findall(sql)}
-    shapes = {"describe", "summarize", "explain", "show"}
-    return bool(words & set(BARS)) and "interval_ms" not in words and not words & shapes
-
-
 def table_of(name: str) -> Table:
     """Returns the table behind a table or view."""
     name = "bars" if BARS_OF_LENGTH.fullmatch(name) else name

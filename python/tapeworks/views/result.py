@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import pyarrow as pa
 
-from tapeworks.errors import ArgumentError, QueryError
+from tapeworks.errors import ArgumentError, QueryError, TapeworksError
 from tapeworks.time_columns import REST, is_split_time
 from tapeworks.views.frames import (
     structured,
@@ -46,11 +46,13 @@ class Result:
         coverage: "Callable[[], Coverage] | None" = None,
         *,
         keeps_names: bool = False,
+        notices: Callable[[], list[str]] | None = None,
     ) -> None:
         self._table = table
         self._title = title
         self._coverage = coverage
         self._keeps_names = keeps_names
+        self._notices = notices
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -87,7 +89,13 @@ class Result:
         if isinstance(index, list):
             self._check_columns(index)
             chosen = self._table.select(index)
-            return Result(chosen, self._title, self._coverage, keeps_names=self._keeps_names)
+            return Result(
+                chosen,
+                self._title,
+                self._coverage,
+                keeps_names=self._keeps_names,
+                notices=self._notices,
+            )
         if isinstance(index, slice):
             rows = pa.array(range(*index.indices(len(self))), pa.int64())
             return list(_rows(self._table.take(rows)))
@@ -203,11 +211,29 @@ class Result:
             raise QueryError("this result is not of a symbol and a range: ask lake.gaps(...)")
         return self._coverage()
 
+    def notices(self) -> list[str]:
+        """Returns sentences on what is missing in the answer, as it is shown and as commands tell.
+
+        None mean that all of what was asked for was recorded, with no gap. A query of SQL counts as
+        narrowed only by comparisons with constants that hold of every row it reads; it is also told
+        which names in it match nothing, or several instruments. Looked up now, in some 30 ms.
+        """
+        if self._notices is not None:
+            return self._notices()
+        return [] if self._coverage is None else self._coverage().notices()
+
     def __repr__(self) -> str:
-        return draw_text(self._title, len(self), self._head())
+        return draw_text(self._title, len(self), self._head(), self._told())
 
     def _repr_html_(self) -> str:
-        return draw_html(self._title, len(self), self._head())
+        return draw_html(self._title, len(self), self._head(), self._told())
+
+    def _told(self) -> list[str]:
+        try:
+            return self.notices()
+        except TapeworksError as error:
+            # An answer is shown also where the folder was closed, or its ledger cannot be read.
+            return [f"what is missing is not known: {error}"]
 
     def _head(self) -> list[tuple[str, list[object]]]:
         return list(text_columns(self._table.slice(0, ROWS_SHOWN)))

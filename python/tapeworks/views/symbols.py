@@ -181,6 +181,13 @@ class Instruments:
         known = self._among(self.sources(source, exchange), product)
         return sorted({symbol for one in known.values() for symbol in one.products})
 
+    def holders(self, symbol: str) -> list[str]:
+        """Returns the sources that hold something of `symbol`, as it is stored."""
+        every = {name: self._known(name).products for name in self._engine.sources()}
+        return [
+            name for name, one in every.items() if symbol in one and self._is_held(name, symbol)
+        ]
+
     def _among(self, sources: list[str], product: str | None) -> dict[str, Known]:
         known = {name: self._known(name) for name in sources}
         if product is None:
