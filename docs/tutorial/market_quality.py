@@ -39,7 +39,7 @@ one axis:
 """
 
 # %%
-clock = lake.clock("trades", "quotes", source=source)
+clock = lake.time_column("trades", "quotes", source=source)
 print(clock)
 
 # %% [markdown]

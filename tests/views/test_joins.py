@@ -63,11 +63,19 @@ def test_by_the_time_of_the_venue_a_row_of_the_same_instant_is_not_before(spine,
     spine.append(rows)
     spine.append(maker.rows("trade", 3, instrument=1, flags=1, ts_event=ts, ts_recv=ts + 9))
     lake = tw.open(spine.path)
-    assert lake.clock("trades", "quotes") == "ts_event"
+    assert lake.time_column("trades", "quotes") == "ts_event"
     joined = lake.asof("trades", "quotes").to_pylist()
     assert [row["quotes_sequence"] for row in joined] == [None, 1, 2]
     received = lake.asof("trades", "quotes", clock="receipt").to_pylist()
     assert [row["quotes_sequence"] for row in received] == [1, 2, 3]
+    # The name of a column is no clock: silently, it was that of the venue.
+    for ask in (
+        lambda: lake.asof("trades", "quotes", clock="ts_recv"),
+        lambda: lake.trades_and_quotes("BTCUSDT", clock="Event"),
+        lambda: lake.book("BTCUSDT", clock="ts_event"),
+    ):
+        with pytest.raises(tw.QueryError, match="clock: expected 'event' .*'receipt'"):
+            ask()
 
 
 @pytest.mark.parametrize("clock", ["event", "receipt"])
@@ -172,7 +180,7 @@ def test_a_bar_is_met_when_it_is_finished(spine, maker):
     bars["ts_recv"] = starts + 60 * SECOND
     spine.append(bars, "market-data.bars")
     lake = tw.open(spine.path)
-    assert lake.clock("trades", "bars_1m") == "ts_recv"
+    assert lake.time_column("trades", "bars_1m") == "ts_recv"
     joined = lake.asof("trades", "bars_1m").to_pylist()
     # The trade of the very instant might be what finished it.
     assert [row["bars_1m_ts_recv"] for row in joined[:61]] == [None] * 61

@@ -231,8 +231,8 @@ def test_joins_are_by_a_clock_that_both_have(spine, maker):
     spine.append(rows)
     spine.append(trades)
     opened = tw.open(spine.path)
-    assert opened.clock("trades") == "ts_event"
-    assert opened.clock("trades", "quotes") == "ts_recv"
+    assert opened.time_column("trades") == "ts_event"
+    assert opened.time_column("trades", "quotes") == "ts_recv"
     joined = opened.asof("trades", "quotes", "BTCUSDT").to_pylist()
     assert [row["quotes_sequence"] for row in joined] == list(range(10))
     within = opened.asof("trades", "quotes", "BTCUSDT", START + 5 * 10**9).to_pylist()

@@ -10,7 +10,7 @@ from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, column_of, day_of
 from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.opened import Opened, Symbols
-from tapeworks.views.past_books import Clock
+from tapeworks.views.past_books import Clock, check_clock
 from tapeworks.views.query import (
     BARS,
     Runner,
@@ -42,7 +42,7 @@ WAY_BACK_NS = tuple(seconds * 10**9 for seconds in (60, 3_600, 86_400, 32 * 86_4
 class Joins(Opened):
     """What `Lake` says of clocks, and its joins by time."""
 
-    def clock(self, *tables: str, source: str | None = None) -> str:
+    def time_column(self, *tables: str, source: str | None = None) -> str:
         """Returns the time by which `tables` can be joined: `ts_event`, or else `ts_recv`.
 
         Of some venues a kind of record has no event time (Binance spot: quotes); its `ts_event` is
@@ -86,7 +86,7 @@ class Joins(Opened):
         one read of a socket gives all that it brought one `ts_recv`, and among those the order of
         the tape decides; rows of different tapes have none, and must be earlier. Of several rows of
         `right` at one instant, the last on the tape is met. Without `clock` it is by the one that
-        `Lake.clock` names. Columns of `right` begin with its name. Memory is that of the range in
+        `Lake.time_column` names. Columns of `right` begin with its name. Memory is that of the range in
         both tables, however much was recorded before it.
 
         Raises:
@@ -95,6 +95,7 @@ class Joins(Opened):
         """
         check_table(left)
         check_table(right)
+        check_clock(clock)
         if right in BARS:
             raise QueryError(
                 f"{right} holds bars of all lengths: expected those of one, such as bars_1m"
@@ -107,7 +108,7 @@ class Joins(Opened):
         first, last = parse_range(start, end)
         chosen = self._instruments.choose(symbols, source, exchange, product)
         if clock is None:
-            clocks = {self.clock(left, right, source=name) for name in chosen.sources}
+            clocks = {self.time_column(left, right, source=name) for name in chosen.sources}
             clock = "receipt" if "ts_recv" in clocks else "event"
         join = _Join(left, right, chosen, first, last, clock)
         # Times of receipt tell nothing of the days of events.

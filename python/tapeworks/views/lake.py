@@ -20,7 +20,7 @@ from tapeworks.views.follow import Live
 from tapeworks.views.joins import Joins
 from tapeworks.views.notices import notices_of_sql
 from tapeworks.views.opened import Symbols
-from tapeworks.views.past_books import Clock
+from tapeworks.views.past_books import Clock, check_clock
 from tapeworks.views.query import Params, Scope, check_table, tables_in
 from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result
@@ -149,6 +149,7 @@ class Lake(Bars, Joins, Live, Scans):
             QueryError: the book was not verified at that instant, and the message says since when;
                 nothing was received of that instant yet; or `symbol` means several instruments.
         """
+        check_clock(clock)
         candidate, name = self._instruments.choose_one(symbol, source, exchange, product)
         ts = None if at is None else parse_time(at)
         tail = self._engine.tail(candidate)

@@ -6,14 +6,14 @@ back into records, and the core rebuilds the book from them by the same rules as
 """
 
 import contextlib
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from tapeworks import _core
 from tapeworks._core import Book, Records, Unverified, book_in, kind_of
-from tapeworks.errors import QueryError
+from tapeworks.errors import ArgumentError, QueryError
 from tapeworks.lake import TABLES, LakeFile, day_of
 from tapeworks.topics import BOOK
 from tapeworks.views.archive import Archive, Wanted
@@ -32,6 +32,17 @@ NEVER = 2**62
 ATTEMPTS = 5
 
 Clock = Literal["event", "receipt"]
+
+
+def check_clock(clock: str | None) -> None:
+    """Refuses what is no clock; none stands for the default."""
+    if clock is not None and clock not in get_args(Clock):
+        raise ArgumentError(
+            "clock: expected 'event' (times of the venue) or 'receipt' (times of this host), got "
+            f"{clock!r}"
+        )
+
+
 Rows = npt.NDArray[Any]
 
 
