@@ -11,11 +11,12 @@ import pytest
 import tapeworks as tw
 from conftest import START, as_version_1, restate_lake
 from tapeworks import lake
-from tapeworks.errors import LakeError
+from tapeworks.errors import ArgumentError, LakeError
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.time_columns import is_split_time
 from tapeworks.views.conditions import time_condition
+from tapeworks.views.times import parse_time
 
 TOPIC = "market-data.normalized"
 COUNT = 4_000
@@ -117,6 +118,17 @@ def test_no_nanosecond_is_lost(filled):
     assert len(opened.trades(start=first, end=last)) == 2_503 - 501
     assert len(opened.trades(start=first + 1, end=last + 1)) == 2_503 - 501
     assert len(opened.trades(start=row["ts_event"], end=last)) == 2_503 - 501
+
+
+def test_a_fraction_is_that_of_a_second_or_refused():
+    # Python reads a fraction of a minute as one of a second, and cuts what is beyond a microsecond.
+    ts = parse_time("2026-11-20T14:03:07Z")
+    for text in ("20261120T140307.123456789Z", "2026-11-20 14:03:07,123456789z"):
+        assert parse_time(text) == ts + 123_456_789
+    assert parse_time("2026-W47-5T15:03:07.5+01:00") == ts + 500_000_000
+    for text in ("2026-11-20T14:03.5", "2026-11-20T14.5", "2026-11-20T14:03:07+01:00:30.5"):
+        with pytest.raises(ArgumentError, match="expected a time such as"):
+            parse_time(text)
 
 
 def test_a_local_time_is_not_shown_as_utc(filled):

@@ -36,7 +36,9 @@ UNITS_NS = {
 PARTS_OF_NS = {"ps": 10**3, "fs": 10**6, "as": 10**9}
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-FRACTION = re.compile(r"(:\d\d)[.,](\d+)")
+# The fraction of a second, behind date, separator and a whole time. That of an hour, a minute or an
+# offset from UTC is refused: Python reads it as one of the second.
+FRACTION = re.compile(r"\A(.{8,11}?\d\d(:?)\d\d\2\d\d)[.,](\d+)", re.ASCII)
 INTERVAL = re.compile(r"(\d+)\s*(ms|s|m|h|d|w)")
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
@@ -175,15 +177,19 @@ def format_time(ts: int) -> str:
 
 def _parse_text(text: str) -> int:
     written = text.strip()
+    if written.endswith("z"):
+        written = f"{written[:-1]}Z"
     digits = written.lstrip("-")
     if digits.isdecimal() and len(digits) != 8:
         return _parse_number(int(written), text)
     # A datetime holds microseconds: digits beyond them are read by hand.
-    match = FRACTION.search(written)
-    fraction = match[2] if match else ""
+    match = FRACTION.match(written)
+    fraction = match[3] if match else ""
     whole = FRACTION.sub(r"\1", written)
     if len(fraction) > 9:
         raise ArgumentError(f"expected a time with up to 9 digits of a second, got {text!r}")
+    if re.search(r"[.,]", whole):
+        raise _wrong(text)
     try:
         moment = datetime.fromisoformat(whole)
     except ValueError:
