@@ -74,7 +74,7 @@ def test_by_the_time_of_the_venue_a_row_of_the_same_instant_is_not_before(spine,
         lambda: lake.trades_and_quotes("BTCUSDT", clock="Event"),
         lambda: lake.book("BTCUSDT", clock="ts_event"),
     ):
-        with pytest.raises(tw.QueryError, match="clock: expected 'event' .*'receipt'"):
+        with pytest.raises(tw.QueryError, match=r"clock: expected 'event' .*'receipt'"):
             ask()
 
 

@@ -86,8 +86,8 @@ class Joins(Opened):
         one read of a socket gives all that it brought one `ts_recv`, and among those the order of
         the tape decides; rows of different tapes have none, and must be earlier. Of several rows of
         `right` at one instant, the last on the tape is met. Without `clock` it is by the one that
-        `Lake.time_column` names. Columns of `right` begin with its name. Memory is that of the range in
-        both tables, however much was recorded before it.
+        `Lake.time_column` names. Columns of `right` begin with its name. Memory is that of the
+        range in both tables, however much was recorded before it.
 
         Raises:
             QueryError: there is no such table, it holds bars of several lengths, or as for
