@@ -126,10 +126,8 @@ def test_python_in_the_core_never_waits_for_itself(name: str, tmp_path: Path) ->
 
 
 DAEMONS = """
-from pathlib import Path
-
-folder = Path.cwd()
-with core.TapeWriter(folder / "tape", "blobs") as writer:
+tape = os.getcwd() + "/tape"
+with core.TapeWriter(tape, "blobs") as writer:
     for number in range(5_000): writer.append_blob(1, b"x", ts=number + 1, feed=255)
 
 def forever(step):
@@ -143,12 +141,12 @@ def forever(step):
 """
 
 ENDINGS = {
-    "a_tape_is_verified": "forever(lambda: core.verify(folder / 'tape'))",
-    "records_are_awaited": "forever(lambda: core.TapeReader(folder / 'tape', 5_000).wait(1))",
-    "a_tape_is_read": "forever(lambda: core.TapeReader(folder / 'tape').read_blobs(100_000))",
+    "a_tape_is_verified": "forever(lambda: core.verify(tape))",
+    "records_are_awaited": "forever(lambda: core.TapeReader(tape, 5_000).wait(1))",
+    "a_tape_is_read": "forever(lambda: core.TapeReader(tape).read_blobs(100_000))",
     "a_tape_is_opened_that_is_not_there": """
 def fail():
-    try: core.TapeReader(folder / "none")
+    try: core.TapeReader("none")
     except FileNotFoundError: pass
 forever(fail)
 """,
@@ -163,7 +161,7 @@ class Last:
     def __del__(self, show=os.write):
         try: self.ingest.stats()
         except RuntimeError as error: show(1, str(error).encode())
-ingest = core.Ingest(str(folder), "s", "mine", decoder=Feed())
+ingest = core.Ingest(os.getcwd(), "s", "mine", decoder=Feed())
 sys.modules["last"] = types.ModuleType("last")
 sys.modules["last"].last = Last(ingest)
 def receive():
