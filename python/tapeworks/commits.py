@@ -22,6 +22,7 @@ from typing import Any
 
 from tapeworks import durable, lake
 from tapeworks._core import Records, Symbols
+from tapeworks.durable import names_in
 from tapeworks.errors import LakeError, LakeVersionError
 from tapeworks.lake import COMMITS, STAGING, LakeFile
 from tapeworks.tape import Place
@@ -440,8 +441,8 @@ def files_on_disk(root: Path, source: str, topic: str) -> Iterator[str]:
     """Yields the names of all Parquet files in the folders of a topic, counted or not."""
     for table in lake.tables_of(topic):
         folder = root / table.name / f"venue={source}"
-        for day in lake.names_in(folder):
-            names = lake.names_in(folder / day) if (folder / day).is_dir() else []
+        for day in names_in(folder):
+            names = names_in(folder / day) if (folder / day).is_dir() else []
             for name in names:
                 if name.endswith(".parquet"):
                     yield (folder / day / name).relative_to(root).as_posix()
@@ -481,7 +482,7 @@ def _symbols_of(body: bytes, path: Path) -> Symbols:
 
 def commit_of_any_topic(root: Path, source: str) -> Commit | None:
     """Returns a commit of `source`, to know of which version its lake is."""
-    for name in lake.names_in(commit_folder(root, source)):
+    for name in names_in(commit_folder(root, source)):
         stem, suffix = os.path.splitext(name)
         if suffix != ".json":
             continue

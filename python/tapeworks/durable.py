@@ -1,4 +1,4 @@
-"""Files that are replaced in one step, and names that survive a loss of power.
+"""Files that are replaced in one step, names that survive a loss of power, and those in a folder.
 
 A reader finds the old content or the new one, never a part: the new one is written beside the old,
 and renamed over it. Where that fails, the old one stands, and nothing is left beside it.
@@ -30,6 +30,18 @@ def replace_file(path: Path, content: bytes | str, *, sync: bool = True) -> None
         raise
     if sync:
         sync_folder(path.parent)
+
+
+def names_in(folder: Path) -> list[str]:
+    """Returns the names in a folder, sorted; none if there is no such folder.
+
+    Raises:
+        OSError: it is there and cannot be read. `glob` would say that it is empty.
+    """
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
 
 
 def make_folder(folder: Path) -> None:

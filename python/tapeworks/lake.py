@@ -21,6 +21,7 @@ import pyarrow as pa
 from tapeworks import _core
 from tapeworks._core import Rows, Snapshots, Symbols, TapeReader
 from tapeworks.dead_letters import DeadLetterRows
+from tapeworks.durable import names_in
 from tapeworks.errors import LakeError, TapeRangeError
 from tapeworks.time_columns import REST
 from tapeworks.topics import BARS, BOOK, DEAD, GAPS, NORMALIZED, TICKS
@@ -373,18 +374,6 @@ def size_of(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def names_in(folder: Path) -> list[str]:
-    """Returns the names in a folder, sorted; none if there is no such folder.
-
-    Raises:
-        OSError: it is there and cannot be read. `glob` would say that it is empty.
-    """
-    try:
-        return sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return []
 
 
 def sources(lake: Path, table: str) -> list[str]:

@@ -16,10 +16,9 @@ from tapeworks.errors import ConfigError
 from tapeworks.processors.derive import NORMALIZE, STEPS
 from tapeworks.registry import MEMBERS, load_settings
 from tapeworks.tape import TapeConfig
-from tapeworks.topics import NORMALIZED, PREFIX, RAW
+from tapeworks.topics import NORMALIZED, PREFIX, RAW, TOPIC
 
 # A topic or a processor is the name of a folder.
-TOPIC = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # What is recorded when the settings name no feed.
 DEFAULT_FEED = "binance-spot"

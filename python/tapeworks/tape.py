@@ -26,8 +26,10 @@ from tapeworks._core import (
     tape_hash,
     verify,
 )
-from tapeworks.durable import replace_file
+from tapeworks.config import SOURCE_NAME
+from tapeworks.durable import names_in, replace_file
 from tapeworks.errors import ConfigError
+from tapeworks.topics import PREFIX, TOPIC
 
 __all__ = [
     "Blob",
@@ -179,6 +181,50 @@ def open_tape(path: Path) -> TapeReader | None:
         return TapeReader(path)
     except FileNotFoundError:
         return None
+
+
+def has_segments(tape: Path) -> bool:
+    """Whether there is anything of a tape in the folder `tape`."""
+    return any(tape.glob("*.seg*"))
+
+
+def tapes_of(data: Path, source: str) -> list[Path]:
+    """Returns the folders of the tapes of `source`, in order.
+
+    What else stands beside them, such as `lost+found` where a volume is mounted, is passed over.
+
+    Raises:
+        OSError: the folder of the source cannot be read.
+    """
+    folder = data / "tape" / source
+    return [path for name in names_in(folder) if _is_tape(path := folder / name)]
+
+
+def taped_sources(data: Path) -> list[str]:
+    """Returns the sources that have a tape in `data`, in order; other folders are passed over.
+
+    Raises:
+        OSError: the folder of the tapes cannot be read.
+    """
+    return [name for name in names_in(data / "tape") if _is_source(data, name)]
+
+
+def _is_source(data: Path, name: str) -> bool:
+    if SOURCE_NAME.fullmatch(name) is None or not (data / "tape" / name).is_dir():
+        return False
+    try:
+        return bool(tapes_of(data, name))
+    except OSError:
+        # It may have some: whoever reads them is told.
+        return True
+
+
+def _is_tape(folder: Path) -> bool:
+    name = folder.name
+    if TOPIC.fullmatch(name) is None or not folder.is_dir():
+        return False
+    # A processor of the user's own may name its topic as it likes.
+    return name.startswith(PREFIX) or has_segments(folder)
 
 
 @dataclass(frozen=True)

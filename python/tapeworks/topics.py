@@ -1,5 +1,8 @@
 """The topics of a source: each is a tape of its own. They are names of folders and never change."""
 
+import re
+
+TOPIC = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 PREFIX = "market-data."
 """What all of them begin with; a processor of your own is given its topic so."""
 RAW = "market-data.raw"

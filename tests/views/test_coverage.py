@@ -7,6 +7,9 @@ import tapeworks as tw
 from conftest import START
 from tapeworks import _core
 from tapeworks.cli.screen import gaps_text
+from tapeworks.jobs.repair import inspect
+from tapeworks.tape import list_offsets
+from tapeworks.views.base import recorded_sources
 from tapeworks.views.reach import Unknown
 from tapeworks.views.status import Status
 from tapeworks.views.times import format_time
@@ -389,3 +392,51 @@ def test_what_a_derived_tape_lacks_is_not_known(spine, maker, topic):
     later = opened.rows(table, "BTCUSDT", START, START + 90 * SECOND).coverage()
     assert [row["finding"] for row in later.to_pylist()] == ["not_yet_known"]
     assert opened.trades("BTCUSDT", START, START + 90 * SECOND).coverage().is_complete
+
+
+STRAY = [
+    "tape/lost+found",
+    "tape/backup",
+    "tape/Old_Tapes/market-data.raw",
+    "tape/binance-spot/lost+found",
+    "tape/binance-spot/notes",
+    "tape/binance-spot/market-data.normalized/lost+found",
+    "tape/binance-spot/market-data.normalized/offsets/lost+found",
+    "state/lost+found",
+    "state/binance-spot/lost+found",
+    "state/binance-spot/losses/lost+found",
+    "lake/lost+found",
+    "lake/_commits/lost+found",
+    "lake/trades/lost+found",
+    "lake/trades/venue=binance-spot/lost+found",
+    "run/lost+found",
+    "log/lost+found",
+]
+
+
+def test_folders_that_are_not_ours_are_no_source_and_no_damage(twice):
+    # Every volume that is mounted has `lost+found` in it, wherever it is mounted.
+    twice.drain()
+    opened = tw.open(twice.path)
+
+    def told() -> list[object]:
+        state = Status(twice.path).sample()
+        sources = [(one.name, [tape.topic for tape in one.tapes]) for one in state.sources]
+        tape = twice.path / "tape" / "binance-spot" / TOPIC
+        return [
+            findings(opened.coverage()),
+            opened.trades("BTCUSDT").to_arrow().num_rows,
+            opened.gaps().to_arrow().num_rows,
+            sources,
+            state.troubles,
+            recorded_sources(twice.path),
+            inspect(twice.path),
+            [name for name, _ in list_offsets(tape)],
+        ]
+
+    before = told()
+    for name in STRAY:
+        (twice.path / name).mkdir(parents=True)
+    assert told() == before
+    assert not before[4]
+    assert not before[6]

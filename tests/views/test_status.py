@@ -19,7 +19,10 @@ def test_a_tape_that_is_being_made_is_seen_with_the_next_look(tmp_path: Path):
     look = Status(tmp_path)
     [source] = look.sample().sources
     assert source.tapes == []
-    (tmp_path / "tape" / "binance-usdm").mkdir()
+    other = tmp_path / "tape" / "binance-usdm"
+    other.mkdir()
+    assert len(look.sample().sources) == 1
+    (other / "market-data.raw").mkdir()
     assert [source.name for source in look.sample().sources] == ["binance-spot", "binance-usdm"]
 
 

@@ -25,6 +25,7 @@ from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.output import size
 from tapeworks.cli.settings import load
 from tapeworks.errors import ConfigError
+from tapeworks.jobs.inspection import all_tapes
 from tapeworks.pipeline import Config
 from tapeworks.tape import TapeConfig
 from tapeworks.views.status import Status, folder_bytes, growth_per_s
@@ -227,7 +228,7 @@ def _tapes(settings: Config | None, data: Path) -> Finding:
     # What is not being recorded does not grow.
     growing = {one.name for one in Status(data).sample().sources if one.recorder is not None}
     taken, per_s, count = 0, 0.0, 0
-    for tape in sorted((data / "tape").glob("*/*")):
+    for tape in all_tapes(data):
         taken, count = taken + folder_bytes(tape), count + 1
         per_s += growth_per_s(tape) if tape.parent.name in growing else 0.0
     if not count:

@@ -10,6 +10,7 @@ from tapeworks._core import Blob, TapeReader
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.capture_clock import APART_NS_MAX
 from tapeworks.feeds.captures import Captured
+from tapeworks.tape import has_segments
 from tapeworks.views.times import format_time
 
 RECORDS = 4
@@ -49,7 +50,7 @@ class Held:
         self.newest = 0
         """The newest receive time on the tape, as far as it was read."""
         self._frames: Iterator[_Stored] = iter(())
-        if any(raw.glob("*")):
+        if has_segments(raw):
             reader = TapeReader(raw)
             end = reader.end
             ts_first -= APART_NS_MAX

@@ -26,6 +26,7 @@ from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.jobs.catch_up import catch_up
 from tapeworks.pipeline import Config, lock_sources
 from tapeworks.register import registered
+from tapeworks.tape import has_segments
 from tapeworks.topics import DEAD, RAW
 from tapeworks.views.status import Status
 
@@ -201,7 +202,7 @@ def _tell_ledger(status: Status, name: str) -> None:
 def _letters(settings: Config, name: str, offset: int | None = None) -> TapeReader | None:
     """Opens the dead letters of a source at `offset`, or else at their end."""
     tape = settings.data / "tape" / name / DEAD
-    if not tape.is_dir():
+    if not has_segments(tape):
         return None
     reader = TapeReader(tape)
     reader.seek(reader.end if offset is None else max(offset, reader.first))
@@ -230,7 +231,7 @@ def _check(feed: str, files: list[Path], captures: Captures) -> None:
 def _check_feed(settings: Config, name: str, feed: str) -> None:
     """Refuses frames of another feed than those that the source holds."""
     raw = settings.data / "tape" / name / RAW
-    blobs = TapeReader(raw).read_blobs() if any(raw.glob("*")) else None
+    blobs = TapeReader(raw).read_blobs() if has_segments(raw) else None
     number = blobs[0].feed if blobs else numbers("feed")[feed]
     if number != numbers("feed")[feed]:
         known = {one: each for each, one in numbers("feed").items() if each != "foreign"}
@@ -255,7 +256,7 @@ def _ingest(
     Yields now and then how many more, how many of all could not be decoded, and the bytes read.
     """
     raw = settings.data / "tape" / name / RAW
-    if any(raw.glob("*")):
+    if has_segments(raw):
         # What a loss of power left of its end is settled first.
         TapeWriter(raw, kind="blobs").close()
     ts, done, found, ts_found = 0, 0, 0, 0

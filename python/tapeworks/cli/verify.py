@@ -17,8 +17,8 @@ from tapeworks.cli.options import DataOption, recorded
 from tapeworks.cli.output import size
 from tapeworks.config import source_name
 from tapeworks.errors import ConfigError
-from tapeworks.jobs.inspection import Fault, state_faults, tape_fault, tapes_of, verify_tape
-from tapeworks.tape import tape_hash
+from tapeworks.jobs.inspection import Fault, all_tapes, state_faults, tape_fault, verify_tape
+from tapeworks.tape import has_segments, tape_hash
 from tapeworks.topics import RAW
 from tapeworks.views.lake_check import LakeReport, verify_lake
 
@@ -71,7 +71,7 @@ def verify_tapes(
     others = [fault for folder in folders for fault in state_faults(folder)]
     # A lake without tapes is whole, too: it was moved, or retention took them.
     no_tapes = bool(lakes) and not any((folder / "tape").is_dir() for folder in folders)
-    chosen = [] if no_tapes else _resolve_tapes(tapes) if tapes else all_tapes(recorded(data))
+    chosen = [] if no_tapes else _resolve_tapes(tapes) if tapes else _recorded_tapes(recorded(data))
     if head:
         chosen = [path for path in chosen if tapes or path.name == RAW]
     for path in chosen:
@@ -137,8 +137,8 @@ def _resolve_tapes(paths: list[Path]) -> list[Path]:
     found = []
     for path in paths:
         if (path / "tape").is_dir():
-            found += all_tapes(path)
-        elif path.is_dir() and any(path.glob("*.seg*")):
+            found += _recorded_tapes(path)
+        elif has_segments(path):
             found.append(path)
         else:
             raise ConfigError(
@@ -148,13 +148,13 @@ def _resolve_tapes(paths: list[Path]) -> list[Path]:
     return found
 
 
-def all_tapes(data: Path) -> list[Path]:
+def _recorded_tapes(data: Path) -> list[Path]:
     """Returns the folders of all tapes below `data`.
 
     Raises:
         ConfigError: there is none.
     """
-    found = tapes_of(data)
+    found = all_tapes(data)
     if not found:
         raise ConfigError(f"expected tapes below {data / 'tape'}, got none")
     return found

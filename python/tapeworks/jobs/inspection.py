@@ -11,7 +11,7 @@ from typing import Any
 from tapeworks._core import verify_state
 from tapeworks.errors import TapeError, TapeRangeError
 from tapeworks.processors.base import STATE_MAGIC, State
-from tapeworks.tape import TapeReader, load_offset, verify
+from tapeworks.tape import TapeReader, load_offset, taped_sources, tapes_of, verify
 from tapeworks.views.lake_check import verify_lake
 
 NO_SEGMENTS = "none of its segments is left"
@@ -35,12 +35,9 @@ class Fault:
         return f"{place}: {self.reason}"
 
 
-def tapes_of(data: Path) -> list[Path]:
+def all_tapes(data: Path) -> list[Path]:
     """Returns the folders of all tapes of `data`, in order."""
-    found = (path for path in (data / "tape").glob("*/*") if path.is_dir())
-    return sorted(
-        path for path in found if not any(part.startswith(".") for part in path.parts[-2:])
-    )
+    return [tape for source in taped_sources(data) for tape in tapes_of(data, source)]
 
 
 def verify_tape(path: Path, expect: str | None = None) -> dict[str, Any]:
@@ -74,7 +71,7 @@ def state_faults(data: Path) -> Iterator[Fault]:
     for path in sorted((data / "state").glob("*/*/*.state")):
         if (reason := _state_fault(path)) is not None:
             yield Fault(STATE, path.parts[-3], str(path), reason, topic=path.parts[-2])
-    for tape in tapes_of(data):
+    for tape in all_tapes(data):
         yield from _offset_faults(tape)
 
 
@@ -101,6 +98,8 @@ def _offset_faults(tape: Path) -> Iterator[Fault]:
     """Yields the readers of a tape whose saved offset is none, or beyond its end."""
     source, topic = tape.parent.name, tape.name
     for file in sorted((tape / "offsets").glob("[!.]*")):
+        if file.is_dir():
+            continue
         name, path = file.name, str(file)
         try:
             offset, end = load_offset(tape, name), TapeReader(tape).end

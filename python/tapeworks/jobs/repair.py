@@ -28,17 +28,27 @@ from tapeworks.jobs.inspection import (
     NO_SEGMENTS,
     TAPE,
     Fault,
+    all_tapes,
     lake_faults,
     state_faults,
     tape_fault,
-    tapes_of,
     verify_tape,
 )
 from tapeworks.lake_rebuild import TopicRebuild, rebuild
 from tapeworks.pipeline import Config, lock_source, unfinished_repair
 from tapeworks.processors.derive import NORMALIZE, STEPS
 from tapeworks.register import registered
-from tapeworks.tape import DAMAGE, UNKNOWN, Loss, TapeReader, note_loss, noted_losses, received
+from tapeworks.tape import (
+    DAMAGE,
+    UNKNOWN,
+    Loss,
+    TapeReader,
+    has_segments,
+    note_loss,
+    noted_losses,
+    received,
+    tapes_of,
+)
 from tapeworks.topics import GAPS, NORMALIZED, RAW
 from tapeworks.views.times import format_time
 
@@ -217,7 +227,7 @@ def inspect(data: Path) -> list[Plan]:
     def add(fault: Fault) -> None:
         plans.setdefault(fault.source, Plan(fault.source, data)).faults.append(fault)
 
-    for path in tapes_of(data):
+    for path in all_tapes(data):
         if (fault := tape_fault(path, verify_tape(path))) is not None:
             add(fault)
     for fault in (*state_faults(data), *lake_faults(data)):
@@ -308,8 +318,8 @@ class _Work:
 
     def note_losses(self) -> None:
         """Notes each range that a repair gave up and that is not in the ledger yet."""
-        for tape in sorted(path for path in self._tapes.glob("[!.]*") if path.is_dir()):
-            if not any(tape.glob("*.seg*")):
+        for tape in tapes_of(self._data, self._source):
+            if not has_segments(tape):
                 continue
             ranges = TapeReader(tape).lost_ranges()
             path = self._data / "state" / self._source / FOLDER / f"{tape.name}.json"
@@ -347,7 +357,7 @@ class _Work:
         if topic not in DECLARED_BY:
             return 2**64
         tape = self._tapes / DECLARED_BY[topic]
-        return (TapeReader(tape).covered or 0) if any(tape.glob("*.seg*")) else 0
+        return (TapeReader(tape).covered or 0) if has_segments(tape) else 0
 
     def _has_notes(self) -> bool:
         return any(True for _ in noted_losses(self._data, self._source))
@@ -390,9 +400,8 @@ def _check_unlocked(data: Path, source: str) -> None:
     Raises:
         TapeLockedError: one does; the message names it.
     """
-    for path in (data / "tape" / source).glob("[!.]*"):
-        if path.is_dir():
-            FolderLock(path).release()
+    for path in tapes_of(data, source):
+        FolderLock(path).release()
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from tapeworks.heartbeat import beat
 from tapeworks.processors.python_stage import PythonStage
 from tapeworks.registry import load_member
 from tapeworks.stopping import on_stop
-from tapeworks.tape import RETENTION, Loss, TapeConfig, note_loss
+from tapeworks.tape import RETENTION, Loss, TapeConfig, has_segments, note_loss
 from tapeworks.topics import BARS, BOOK, DEAD, GAPS, NORMALIZED, RAW, TICKS
 
 log = logging.getLogger("tapeworks.processors")
@@ -294,7 +294,7 @@ class Derivation:
 
 
 def _is_ready(tape: Path, live: bool) -> bool:
-    if not tape.is_dir() or not any(tape.iterdir()):
+    if not has_segments(tape):
         return False
     try:
         return not live or TapeReader(tape).settled

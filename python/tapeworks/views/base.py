@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from tapeworks.errors import ConfigError
 from tapeworks.source_symbols import SourceSymbols
 from tapeworks.stopping import Stop
+from tapeworks.tape import taped_sources
 from tapeworks.views.config import ViewConfig
 from tapeworks.views.lake import Lake
 from tapeworks.views.lake_check import sources as lake_sources
@@ -57,8 +58,7 @@ class View(ABC):
 
 def recorded_sources(data: Path) -> list[str]:
     """Returns the sources of which `data` holds a tape, or something in the lake."""
-    tapes = {path.name for path in (data / "tape").glob("[!.]*") if path.is_dir()}
-    return sorted({*lake_sources(data / "lake"), *tapes})
+    return sorted({*lake_sources(data / "lake"), *taped_sources(data)})
 
 
 def resolve_symbols(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tapeworks import lake
 from tapeworks._core import topic_number
-from tapeworks.tape import DAMAGE, RETENTION, UNKNOWN, Loss, read_losses
+from tapeworks.tape import DAMAGE, RETENTION, UNKNOWN, Loss, read_losses, tapes_of
 from tapeworks.topics import RAW
 from tapeworks.views.conditions import before_time, from_time
 from tapeworks.views.query import quote
@@ -87,7 +87,7 @@ def _states_sql(data: Path, sources: Sequence[str]) -> str:
 
 
 def _topics(data: Path, sources: Sequence[str]) -> list[str]:
-    tapes = {path.name for source in sources for path in (data / "tape" / source).glob("[!.]*")}
+    tapes = {path.name for source in sources for path in tapes_of(data, source)}
     return sorted({RAW, *lake.TOPICS, *tapes})
 
 

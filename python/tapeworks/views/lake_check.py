@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 
 from tapeworks import commits, lake
 from tapeworks.commits import Live, StoredFile, TopicReader
+from tapeworks.config import SOURCE_NAME
+from tapeworks.durable import names_in
 from tapeworks.errors import LakeError, TapeError
 from tapeworks.tape import check_place, open_tape
 
@@ -45,7 +47,8 @@ class LakeReport:
 def sources(root: Path) -> list[str]:
     """Returns the sources of which the lake holds a commit or a file."""
     folder = root / lake.COMMITS
-    names = {name for name in lake.names_in(folder) if (folder / name).is_dir()}
+    names = {name for name in names_in(folder) if SOURCE_NAME.fullmatch(name)}
+    names = {name for name in names if (folder / name).is_dir()}
     for table in lake.TABLES:
         names.update(lake.sources(root, table))
     return sorted(names)

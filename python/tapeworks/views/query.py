@@ -19,6 +19,7 @@ import pyarrow as pa
 from tapeworks import commits, lake
 from tapeworks.errors import ArgumentError, QueryError
 from tapeworks.lake import TABLES, Table
+from tapeworks.tape import taped_sources
 from tapeworks.time_columns import distinct_names, nanosecond_times, split_sql
 from tapeworks.views.columns import described
 from tapeworks.views.interruptible import run_interruptibly
@@ -107,8 +108,7 @@ class Engine:
 
     def sources(self) -> list[str]:
         """Returns all sources that have a tape or a file."""
-        tapes = self._data / "tape"
-        names = {name for name in lake.names_in(tapes) if (tapes / name).is_dir()}
+        names = set(taped_sources(self._data))
         for table in TABLES:
             names.update(lake.sources(self._lake, table))
         return sorted(names)

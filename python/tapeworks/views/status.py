@@ -32,7 +32,7 @@ from tapeworks.errors import (
 )
 from tapeworks.printable import one_line
 from tapeworks.register import supervisors
-from tapeworks.tape import received
+from tapeworks.tape import received, taped_sources, tapes_of
 from tapeworks.topics import BOOK, GAPS, NORMALIZED, RAW
 from tapeworks.views.reach import Unknown, unknown_part
 from tapeworks.views.tail import SourceTail
@@ -172,11 +172,11 @@ class Status:
         with _noting(state.troubles, "workers"):
             state.workers = list(_workers(self.data))
         with _noting(state.troubles, "tapes"):
-            for folder in _folders(self.data / "tape"):
+            for name in taped_sources(self.data):
                 # A source's object holds what was read of it: it is made once.
-                if folder.name not in self._sources:
-                    self._sources[folder.name] = _Source(self.data, folder)
-                state.sources.append(self._sources[folder.name].sample(elapsed))
+                if name not in self._sources:
+                    self._sources[name] = _Source(self.data, name)
+                state.sources.append(self._sources[name].sample(elapsed))
         with _noting(state.troubles, "lake"):
             state.lake = lake_files(self.data / "lake")
         with _noting(state.troubles, "disk"):
@@ -196,9 +196,10 @@ class Status:
 class _Source:
     """What was seen of one source so far."""
 
-    def __init__(self, data: Path, folder: Path) -> None:
-        self._folder = folder
-        self._state = data / "state" / folder.name
+    def __init__(self, data: Path, name: str) -> None:
+        self._data, self._name = data, name
+        self._folder = data / "tape" / name
+        self._state = data / "state" / name
         self._readers: dict[str, TapeReader] = {}
         self._ends: dict[str, int] = {}
         self._gaps: dict[tuple[int, ...], tuple[int, int]] = {}
@@ -206,14 +207,14 @@ class _Source:
         self._books: dict[int, int] = {}
         self._lags: dict[str, int] = {}
         self._growths: dict[str, tuple[float, float]] = {}
-        self._tail = SourceTail(data, folder.name)
+        self._tail = SourceTail(data, name)
 
     def mark(self) -> None:
         """Takes all gaps that are in the ledger now for old ones."""
         self._old = set(self._gaps)
 
     def sample(self, elapsed_s: float) -> SourceState:
-        state = SourceState(self._folder.name, recorder=self._read_status("recorder"))
+        state = SourceState(self._name, recorder=self._read_status("recorder"))
         lags = self._read_status("derive") or {}
         self._lags = {topic: lag for topic, lag in lags.items() if isinstance(lag, int)}
         with _noting(state.troubles, "losses"):
@@ -225,7 +226,7 @@ class _Source:
                     f"{path.stem}: {one_line(str(t))}" for t in told.get("troubles", ())
                 ]
         with _noting(state.troubles, "tapes"):
-            self._open({path.name for path in _folders(self._folder)}, state.troubles)
+            self._open({path.name for path in tapes_of(self._data, self._name)}, state.troubles)
         for topic in sorted(self._readers, key=_flow_order):
             with _noting(state.troubles, topic):
                 state.tapes.append(self._tape(topic, elapsed_s, state.recorder is not None))

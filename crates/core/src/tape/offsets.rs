@@ -121,6 +121,10 @@ pub fn list_offsets(tape: &Path) -> Result<Vec<(String, u64)>> {
         let entry = entry.map_err(|error| Error::io(error, doing("listing", &folder)))?;
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        // An offset is a file: folders are of somebody else.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
         if let Some(offset) = load_offset(tape, name)? {
             all.push((name.to_owned(), offset));
         }
