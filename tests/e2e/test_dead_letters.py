@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import tapeworks as tw
-from tapeworks.errors import QueryError
 from tapeworks.simulators import start_simulator
 
 STARTED_NS = 1_723_161_255_000_000_000
@@ -80,8 +79,7 @@ def test_imported_lines_that_are_no_messages_are_kept_as_well(tape: Any):
     found = tape.answer("dead-letters", "--format", "json")
     assert [row["frame"] for row in found] == bad
     assert [row["reason"] for row in found] == ["missing_field", "truncated"]
-    with pytest.raises(QueryError, match="stored are"):
-        tw.open(tape.folder / "data").dead_letters("2031-01-01")
+    assert len(tw.open(tape.folder / "data").dead_letters("2031-01-01")) == 0
     assert "is not held" in tape.refuse("dead-letters", "--raw", "99", code=1)
     # The file is there as a whole or not at all: on a disk that is full stays what was there.
     (tape.folder / "frame").write_text("precious")

@@ -73,8 +73,7 @@ def test_names_of_views_may_be_used_again(built):
         sql = f"with {name} as (select 1 as n) select count(*) as n from bars_1s, {name}"
         assert lake.sql(sql).to_pylist() == [{"n": 60}]
     days = {"start": "2001-01-01", "end": "2001-01-02"}
-    with pytest.raises(QueryError, match="no bars_1m in that range"):
-        lake.rows("bars_1m", **days)
+    assert len(lake.rows("bars_1m", **days)) == 0
     with pytest.raises(QueryError, match="no bars of 1h are built"):
         lake.rows("bars_1h", **days)
 

@@ -266,7 +266,6 @@ def test_a_window_is_not_over_while_trades_may_be_on_the_way(spine, maker):
         ({"ticks": 5, "volume": 1}, "expected one of interval, ticks, volume and value"),
         ({"interval": "1s", "ticks": 5}, "got interval and ticks"),
         ({"ticks": 5, "revisions": True}, "no revisions"),
-        ({"interval": "7s", "end": "2001-01-01"}, "no trades of BTCUSDT in that range"),
     ],
 )
 def test_what_cannot_fill_a_bar_is_refused(traded, words, told):

@@ -76,6 +76,7 @@ def test_an_answer_that_is_shown_tells_of_its_gaps(lake):
     for answer in (
         lake.trades("ETHUSDT"),
         lake.trades("ETHUSDT")[["price"]],
+        lake.asof("trades", "quotes", "ETHUSDT"),
         lake.sql("select count(*) from trades where symbol = 'ETHUSDT'"),
     ):
         assert GAP in repr(answer).replace("\n", " ")
@@ -148,3 +149,26 @@ def test_bounds_of_time_are_read_from_sql(spine):
     assert [one.last for one in asked_in(engine, sql, None)] == [day + 2 * hour]
     sql = "select 1 from bars where ts_event <= '2026-11-20 01:00'"
     assert [one.last for one in asked_in(engine, sql, None)] == [None]
+
+
+def test_a_loop_over_days_goes_on_where_nothing_was_recorded(lake):
+    # No rows and a word of it, from every question; what was never recorded at all is an error.
+    for start, end in (("2001-01-01", "2001-01-02"), ("2031-01-01", None), (None, "2001-01-01")):
+        for answer in (
+            lake.trades("BTCUSDT", start, end),
+            lake.quotes("BTCUSDT", start, end),
+            lake.snapshots("BTCUSDT", start, end),
+            lake.rows("bars", "BTCUSDT", start, end),
+            lake.bars("BTCUSDT", start, end, interval="7s"),
+            lake.bars("BTCUSDT", start, end, ticks=2),
+        ):
+            assert len(answer) == 0
+            told = "not yet known" if start == "2031-01-01" else "not recorded"
+            assert told in repr(answer).replace("\n", " ")
+            assert not answer.coverage().is_complete
+        assert list(lake.replay("BTCUSDT", start, end, kinds="trades")) == []
+    for question in (lake.trades, lake.bars, lake.replay, lake.coverage):
+        with pytest.raises(tw.QueryError, match="never recorded"):
+            question("DOGEUSDT", "2001-01-01")
+        with pytest.raises(tw.QueryError, match="start before end"):
+            question("BTCUSDT", "2001-01-02", "2001-01-01")

@@ -102,6 +102,10 @@ def replay(
         )
         count = sum(_write(batch, form, lake) for batch in past)
     note(f"{count:,} records")
+    if not count and not follow:
+        held = lake.coverage(chosen, start, end, source=source, exchange=exchange, product=product)
+        for told in held.notices():
+            note(told)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ from tapeworks.lake import TABLES
 from tapeworks.views.conditions import parse_range
 from tapeworks.views.made_bars import Number, are_recorded, make_bars, shape_of
 from tapeworks.views.opened import Symbols
-from tapeworks.views.query import Scope
 from tapeworks.views.result import Result
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.tables import Tables, window_end
@@ -76,8 +75,6 @@ class Bars(Tables):
             lambda low, high: self._ledger.coverage(chosen, low, high, TRADES),
             partial,
         )
-        if not made.num_rows:
-            self._check_range("trades", chosen, Scope(chosen.sources, first, last))
         until = window_end(last, length)
         return Result(
             made,

@@ -114,7 +114,12 @@ class Joins(Opened):
         # Times of receipt tell nothing of the days of events.
         scope = Scope(chosen.sources, end=last if clock == "event" else None)
         found = self._engine.together([left, right], scope, join.run)
-        return Result(found, f"{left} with {right}")
+        channels = [*table_of(left).channels, *table_of(right).channels] or None
+        return Result(
+            found,
+            f"{left} with {right}",
+            lambda: self._ledger.coverage(chosen, first, last, channels),
+        )
 
     def trades_and_quotes(
         self,

@@ -57,7 +57,9 @@ class Lake(Bars, Joins, Live, Scans):
     `source="*"`. The column `venue` of each row holds its source. Of gaps and coverage, all that a
     symbol may mean is told, since each row names its source.
 
-    A range is `start <= time < end`, in UTC. A time is text in ISO form, a datetime or date, of
+    A range is `start <= time < end`, in UTC. Where nothing is held of it there are no rows, and the
+    answer tells why: a loop over days goes on. A name that was never recorded, and an end that is
+    not behind the start, are errors. A time is text in ISO form, a datetime or date, of
     NumPy, pandas or Arrow, or an integer of ns since 1970; without a zone it is UTC.
     """
 

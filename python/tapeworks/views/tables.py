@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from tapeworks.errors import QueryError
 from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.opened import Opened, Symbols
 from tapeworks.views.query import Scope, table_of, time_of
 from tapeworks.views.result import Result
 from tapeworks.views.symbols import Chosen
-from tapeworks.views.times import TimeLike, format_time
+from tapeworks.views.times import TimeLike
 
 NS_PER_MS = 1_000_000
 
@@ -52,8 +49,6 @@ class Tables(Opened):
             f"order by {time}, {time}_ns, tape_offset"
         )
         found = self._engine.run(sql, [table], scope)
-        if not found.num_rows:
-            self._check_range(table, chosen, scope)
         title = " ".join([table, *chosen.names])
         channels = table_of(table).channels or None
         # The last window of the range may go on behind it.
@@ -62,28 +57,6 @@ class Tables(Opened):
         return Result(
             found, title, lambda: self._ledger.coverage(chosen, first, until, channels, topic)
         )
-
-    def _check_range(self, table: str, chosen: Chosen, scope: Scope) -> None:
-        # An empty answer within what is held is an answer; outside of it, it is a mistake.
-        if scope.start is None and scope.end is None:
-            return
-        time = time_of(table)
-        sql = (
-            f"select epoch_ns(min({time})), epoch_ns(max({time})) from {table} "
-            f"where {chosen.condition()}"
-        )
-        held = self._engine.run(sql, [table], replace(scope, start=None, end=None))
-        low, high = held.column(0)[0].as_py(), held.column(1)[0].as_py()
-        what = f"{table} of {', '.join(chosen.names)}" if chosen.names else table
-        if low is None:
-            raise QueryError(f"no {what} are stored")
-        outside = (scope.end is not None and scope.end <= low) or (
-            scope.start is not None and scope.start > high + 999
-        )
-        if outside:
-            raise QueryError(
-                f"no {what} in that range; stored are {format_time(low)} to {format_time(high)}"
-            )
 
 
 def window_end(last: int | None, length_ms: int | None) -> int | None:
