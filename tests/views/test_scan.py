@@ -164,9 +164,16 @@ def test_a_folder_that_was_closed_answers_nothing_more(stored):
     # `with` closes it; readers that were begun before do not go on for ever.
     with tw.open(stored.path) as lake:
         assert len(lake.trades()) == COUNT
-    for question in (lake.trades, lake.contents, lake.connect, lambda: lake.sql("select 1")):
+    for question in (
+        *(lake.trades, lake.contents, lake.connect, lake.replay, lake.follow, lake.sources),
+        *(lake.symbols, lake.gaps, lake.coverage, lake.trades_and_quotes, lake.bars),
+        lambda: lake.book("BTCUSDT"),
+        lambda: lake.sql("select 1"),
+        lambda: lake.scan("trades").lazy().collect(),
+    ):
         with pytest.raises(QueryError, match="was closed: open it anew"):
             question()
+    assert repr(lake) == f"Lake({str(stored.path)!r}: closed)"
 
 
 def test_looking_at_a_folder_changes_nothing_in_it(stored):

@@ -64,6 +64,8 @@ class Lake(Bars, Joins, Live, Scans):
     """
 
     def __repr__(self) -> str:
+        if self._engine.is_closed:
+            return f"Lake({str(self._data)!r}: closed)"
         return f"Lake({str(self._data)!r}: {', '.join(self.sources()) or 'no sources'})"
 
     def sources(self) -> list[str]:

@@ -26,7 +26,10 @@ class Opened:
         self._ledger = Ledger(self._engine, data)
 
     def close(self) -> None:
-        """Lets go of all files; questions are refused from then on. `with` does it at its end."""
+        """Lets go of all files; questions are refused from then on. `with` does it at its end.
+
+        What was begun is the caller's to end: a connection of `connect`, a `follow`, a `replay`.
+        """
         self._engine.close()
 
     def __enter__(self) -> Self:

@@ -84,7 +84,7 @@ class Scope:
 
 
 class Engine:
-    """Answers SQL over one data folder."""
+    """Answers SQL over one data folder; once it `is_closed`, every call is a QueryError."""
 
     def __init__(self, data: Path, external_access: bool = False) -> None:
         self._data = data
@@ -93,7 +93,7 @@ class Engine:
         # DuckDB would make columns of such folders above the lake, or another venue.
         self._has_equals = "=" in str(self._lake)
         self._external_access = external_access
-        self._is_closed = False
+        self.is_closed = False
         self._tails: dict[str, SourceTail] = {}
         # What to select from files of an earlier version.
         self._columns: dict[Path, str] = {}
@@ -108,6 +108,7 @@ class Engine:
 
     def sources(self) -> list[str]:
         """Returns all sources that have a tape or a file."""
+        self._check_open()
         names = set(taped_sources(self._data))
         for table in TABLES:
             names.update(lake.sources(self._lake, table))
@@ -115,13 +116,18 @@ class Engine:
 
     def tail(self, source: str) -> SourceTail:
         """Returns the reader of what is behind the lake for `source`."""
+        self._check_open()
         return self._tails.setdefault(source, SourceTail(self._data, source))
 
     def close(self) -> None:
         """Lets go of all that is open; no question is answered any more."""
-        self._is_closed = True
+        self.is_closed = True
         self._database.close()
         self._tails.clear()
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise QueryError("the data folder was closed: open it anew with tapeworks.open")
 
     @property
     def external_access(self) -> bool:
@@ -190,8 +196,7 @@ class Engine:
         return reader.schema, self._batches(connection, reader)
 
     def _attempt(self, work: Callable[[], Value]) -> Value:
-        if self._is_closed:
-            raise QueryError("the data folder was closed: open it anew with tapeworks.open")
+        self._check_open()
         for attempt in range(ATTEMPTS):
             try:
                 return work()
