@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +23,7 @@ from tests.jobs.damages import obey_modes
 
 from conftest import RecordMaker, SpineFolder
 from tapeworks.cli.formats import Format
-from tapeworks.cli.output import write_result
+from tapeworks.cli.output import write_result, write_rows
 from tapeworks.cli.tables import as_table
 
 WRITE = """
@@ -227,3 +229,19 @@ def test_bytes_are_written_so_that_they_can_be_had_again(tmp_path: Path, form: F
 
 def test_table_shows_bytes_that_are_no_text():
     assert as_table(["body"], [(b'{"a":"\xff"}',)]).text.splitlines()[1] == '{"a":"\\xff"}'
+
+
+def test_json_is_written_a_few_rows_at_a_time(tmp_path):
+    # As Python objects, all of them took a kilobyte a row; JSON is one list all the same.
+    count = 9_000
+    table = pa.table({f"c{at}": pa.array(range(count)) for at in range(3)})
+    tracemalloc.start()
+    with (tmp_path / "rows").open("w") as file:
+        write_rows(table, Format.JSON, file, None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2_000_000
+    rows = json.loads((tmp_path / "rows").read_text())
+    assert (len(rows), rows[-1]["c2"]) == (count, count - 1)
+    write_rows(table.slice(0, 0), Format.JSON, empty := io.StringIO(), None)
+    assert empty.getvalue() == "[]\n"

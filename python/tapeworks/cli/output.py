@@ -31,6 +31,7 @@ from tapeworks.printable import printable
 from tapeworks.views.result import text_columns
 
 TABLE_ROWS_MAX = 10_000
+ROWS_AT_ONCE = 4_096
 
 # Loaded when a Parquet file is asked for.
 PARQUET = "pyarrow.parquet"
@@ -210,13 +211,17 @@ def write_rows(
         for row in _rows(table):
             file.write(as_json(dict(zip(columns, row, strict=True))) + "\n")
     else:
-        rows = [dict(zip(columns, row, strict=True)) for row in _rows(table)]
-        file.write(as_json(rows) + "\n")
+        between = "["
+        for row in _rows(table):
+            file.write(between + as_json(dict(zip(columns, row, strict=True))))
+            between = ", "
+        file.write("]\n" if table.num_rows else "[]\n")
     return "; ".join(words)
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[object, ...]]:
-    for batch in table.to_batches():
+    # As Python has them, rows take a hundred times the room: few at one time.
+    for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
         yield from zip(*(column for _, column in text_columns(batch)), strict=True)
 
 
