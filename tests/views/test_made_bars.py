@@ -111,6 +111,14 @@ def test_bars_of_trades_size_and_value(traded, words, measure):
         assert values_of(all_of_it) == [bar_of(bar) for bar in [*bars, *([held] if held else [])]]
 
 
+def test_an_amount_beyond_64_bits_fills_no_bar(traded):
+    # All that there is, of each symbol, is one bar that is not filled.
+    lake = tw.open(traded.path)
+    for words in ({"ticks": 2**70}, {"volume": 2**70}, {"value": 2**70}):
+        assert len(lake.bars(**words)) == 0
+        assert len(lake.bars(**words, partial=True)) == len(SYMBOLS)
+
+
 def test_bars_that_were_recorded_of_a_part_hide_no_other(spine, maker):
     # A length that was added to the settings later, and one that was taken out of them again.
     spine.append(maker.definitions())

@@ -60,6 +60,9 @@ BAR = f"""
     sum("count")::uint64 as count, arg_max(channel, {BY_TIME}) as channel,
     if(is_mixed, arg_max(sequence, {BY_TIME}), max(sequence)) as sequence
 """
+TRADE = (
+    'venue, symbol, channel, instant, received, price, size, side, "count", sequence, tape_offset'
+)
 INSTANTS = "epoch_ns(ts_event) + ts_event_ns as instant, epoch_ns(ts_recv) + ts_recv_ns as received"
 
 
@@ -194,7 +197,7 @@ def _of_trades(
         "value": "(price * 1000000000)::hugeint * (size * 100000000)::hugeint",
     }[shape.kind]
     sql = (
-        f"select *, {measured} as measure from ({rows}) "
+        f"select {TRADE}, {measured} as measure from ({rows}) "
         "order by venue, symbol, instant, tape_offset"
     )
     trades = engine.run(sql, ["trades"], Scope(chosen.sources, first, last))
@@ -243,18 +246,32 @@ def _fill(trades: pa.Table, amount: int) -> tuple[npt.NDArray[Any], npt.NDArray[
     """Returns the number of each trade's bar, and whether that bar was filled."""
     numbers = np.zeros(len(trades), dtype=np.int64)
     whole = np.zeros(len(trades), dtype=bool)
-    measures = np.array([int(value) for value in trades["measure"].to_pylist()], dtype=object)
+    measures = _whole_numbers(trades["measure"])
     number = 0
     for start, end in _series(trades):
         totals = np.cumsum(measures[start:end])
         at, before = 0, 0
         while at < len(totals):
-            stop = int(np.searchsorted(totals, before + amount)) + 1
+            # What is beyond 64 bits is beyond all totals that are held in them.
+            target = before + amount
+            is_filled = target <= int(totals[-1])
+            stop = int(np.searchsorted(totals, target)) + 1 if is_filled else len(totals) + 1
             numbers[start + at : start + stop] = number
             whole[start + at : start + stop] = stop <= len(totals)
             number += 1
-            at, before = stop, totals[min(stop, len(totals)) - 1]
+            at, before = stop, int(totals[min(stop, len(totals)) - 1])
     return numbers, whole
+
+
+def _whole_numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Returns whole numbers whose sums are exact: of 64 bits if these hold them, or objects."""
+    try:
+        small = column.cast(pa.int64()).to_numpy()
+    except pa.ArrowInvalid:
+        small = None
+    if small is not None and small.sum(dtype=np.float64) < TIME_MAX:
+        return np.asarray(small)
+    return np.array([int(value) for value in column.to_pylist()], dtype=object)
 
 
 def _series(trades: pa.Table) -> Iterator[tuple[int, int]]:
