@@ -337,3 +337,14 @@ def test_port_in_use_is_one_line():
     assert shown.returncode == 1
     told = f"simulator: 127.0.0.1:{port} is in use: name another --port, or 0 for a free one\n"
     assert shown.stderr == told
+
+
+def test_no_event_is_ahead_of_the_clock(start):
+    # A pause lets every depth stream tell all, at the next tenth of a second: when that is over.
+    simulator = start("--symbols", "BTCUSDT")
+    for _ in range(4):
+        told_ns = simulator.ask("pause", {"paused": True})["now_ns"]
+        assert told_ns % 100_000_000 == 0
+        assert told_ns <= time.time_ns()
+        simulator.ask("pause", {"paused": False})
+        time.sleep(0.013)

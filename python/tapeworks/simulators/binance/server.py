@@ -216,6 +216,9 @@ class Server:
         """Brings time to where every depth stream has told all, so that books can be compared."""
         part_ns = self.source.now % REST_NS
         if part_ns and isinstance(self.source, MarketSource):
+            if self.config.speed:
+                # Nothing is told of before it happens: at the speed 1 by the clock of the machine.
+                await asyncio.sleep((REST_NS - part_ns) / (self.config.speed * NS_PER_S))
             await self._advance(self._allow(self.source.now + REST_NS - part_ns))
         else:
             self.resting.set()
