@@ -3,6 +3,7 @@
 Run by `scripts/docs --picture`.
 """
 
+import contextlib
 import io
 import re
 import subprocess
@@ -38,11 +39,10 @@ def draw(data: Path, samples: int, seconds_between: float) -> str:
 
 def main() -> None:
     """Runs a demo, and draws its screen once it is in full swing."""
-    with tempfile.TemporaryDirectory() as folder:
-        demo = subprocess.Popen(
-            [sys.executable, *DEMO], cwd=folder, stdout=subprocess.DEVNULL, text=True
-        )
-        data = Path(folder) / "demo"
+    # From the folder itself, as a user would look: the screen shows the path as it was given.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        demo = subprocess.Popen([sys.executable, *DEMO], stdout=subprocess.DEVNULL, text=True)
+        data = Path("demo")
         while not list(data.glob("lake/*/*/*/*.parquet")):
             if demo.poll() is not None:
                 sys.exit("the demo ended before its lake had files")
