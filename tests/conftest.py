@@ -257,7 +257,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         def start_one(*arguments: object, **more: object) -> Simulator:
             texts = [str(argument) for argument in arguments]
             log = tmp_path / "simulator.log"
-            return stack.enter_context(start_simulator(*texts, log=log, **more))
+            return stack.enter_context(start_simulator("binance", *texts, log=log, **more))
 
         yield start_one
         # What the server complained about is the test's business.

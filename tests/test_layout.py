@@ -343,21 +343,6 @@ def test_core_has_no_sockets_no_python_no_async():
     assert not bad, bad
 
 
-def test_what_stands_behind_a_decoder_asks_no_feed_which_one_it_is():
-    # A feed is its descriptor. The simulator is the server of one venue, and tests are of it.
-    found = [
-        f"{name_of(path)}:{number}: {word[0]}"
-        for path in RUST_FILES
-        if path.is_relative_to(ROOT / "crates") and not is_rust_test(path)
-        if not {"feeds", "simulator"} & {part.removesuffix(".rs") for part in path.parts}
-        for number, line in enumerate(
-            rust_code(rust_without_tests(path.read_text(encoding="utf-8"))).splitlines(), 1
-        )
-        if (word := re.search(r"FeedId::(?!NAMES)\w+|is_futures|data_prefix|binance::", line))
-    ]
-    assert not found, found
-
-
 def test_every_stored_number_is_defined_by_the_one_macro():
     # Numbers and names by hand are two lists that may differ: `numbered!` makes both of one.
     found = [

@@ -477,7 +477,7 @@ class Frames:
     def wire(self, wanted: bytes, combined: bool, micros: bool = False) -> bytes: ...
 
 @final
-class Market:
+class BinanceMarket:
     """A seeded market that speaks as Binance does. Its time moves when `advance` is called."""
 
     def __new__(
@@ -489,7 +489,7 @@ class Market:
         rate: float = 200.0,
         levels: int = 1000,
         history: int = 10_000,
-    ) -> Market: ...
+    ) -> BinanceMarket: ...
     @property
     def now(self) -> int: ...
     def stream(self, name: str) -> int | None: ...

@@ -217,11 +217,12 @@ def processors_of(config: Config, source: str) -> ProcessorsConfig:
 
 
 def _has_aggregates_alone(config: Config, source: str) -> bool:
-    channels: Collection[str] | None = getattr(config.feeds[source], "channels", None)
-    if channels is None:
+    feed = config.feeds[source]
+    channels: Collection[str] = getattr(feed, "record_channels", ())
+    if feed is None:
         # Nobody says what was subscribed: what was recorded does.
         channels = trade_channels(config.data / "tape" / source / RAW)
-    return "trade" not in channels and "aggTrade" in channels
+    return "trade" not in channels and "agg_trade" in channels
 
 
 class Supervisor:

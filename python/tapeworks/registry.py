@@ -75,6 +75,22 @@ def load_settings(kind: str, name: str) -> Any:
     return load_name(f"{place}:{class_name.removesuffix(kind.capitalize())}Config")
 
 
+def find_beside(kind: str, name: str, part: str, suffix: str) -> str | None:
+    """Returns where the class of `part` beside a member of `kind` is; none: it has none.
+
+    `name` is that of the member, or begins with it: `binance-spot` is a product of `binance`. Of
+    the class `BinanceFeed`, the part `wire` with the suffix `Wire` is `BinanceWire` in `wire.py`.
+    """
+    found = [one for one in MEMBERS[kind] if name == one or name.startswith(f"{one}-")]
+    if not found:
+        return None
+    module, _, class_name = MEMBERS[kind][max(found, key=len)].partition(":")
+    beside = f"{module.rpartition('.')[0]}.{part}"
+    if importlib.util.find_spec(beside) is None:
+        return None
+    return f"{beside}:{class_name.removesuffix(kind.capitalize())}{suffix}"
+
+
 def target_of(kind: str, name: str) -> str:
     """Returns where the table says that a member is.
 

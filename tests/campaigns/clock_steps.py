@@ -124,7 +124,7 @@ def played(chance: random.Random, folder: Path, outcome: Outcome) -> tuple[list[
     """
     arguments = ["--seed", str(chance.randrange(1 << 30)), "--symbols", *SYMBOLS]
     arguments += ["--rate", "80", "--levels", "100", "--duration", str(MARKET_S), "--wait"]
-    with start_simulator(*arguments, log=folder / "simulator.log") as simulator:
+    with start_simulator("binance", *arguments, log=folder / "simulator.log") as simulator:
         recording = Recording(chance, folder, [simulator.ws_url, simulator.rest_url])
         try:
             recording.wait_until_it_records()

@@ -151,7 +151,7 @@ def pipeline(seed: int, folder: Path, supervisor: str = "") -> Iterator[Pipeline
     arguments = ["--symbols", *SYMBOLS, "--seed", str(seed), "--rate", "40", "--levels", "100"]
     # Every restart asks for both books: at any other limit this would test back-off.
     arguments += ["--weight-per-minute", "100000000"]
-    with start_simulator(*arguments, log=folder / "simulator.log") as simulator:
+    with start_simulator("binance", *arguments, log=folder / "simulator.log") as simulator:
         one = Pipeline(folder, simulator, supervisor)
         try:
             yield one

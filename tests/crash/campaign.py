@@ -222,7 +222,7 @@ def run(kills: int, seed: int, count: int, rate: float, folder: Path) -> list[st
     arguments = ["--symbols", *SYMBOLS, "--seed", str(seed), "--rate", str(rate)]
     # Every restart asks for both books: at any other limit the campaign would test back-off.
     arguments += ["--weight-per-minute", "100000000", "--levels", "200"]
-    with start_simulator(*arguments, log=folder / "simulator.log") as simulator:
+    with start_simulator("binance", *arguments, log=folder / "simulator.log") as simulator:
         lanes = [
             Lane(
                 number,

@@ -23,7 +23,9 @@ SECONDS = 5
 @pytest.fixture(scope="module")
 def exchange() -> Iterator[Simulator]:
     """An exchange that goes on for as long as the tests do."""
-    with start_simulator("--symbols", *SYMBOLS, "--rate", "60", "--levels", "100") as simulator:
+    with start_simulator(
+        "binance", "--symbols", *SYMBOLS, "--rate", "60", "--levels", "100"
+    ) as simulator:
         yield simulator
 
 

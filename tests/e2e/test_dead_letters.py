@@ -38,7 +38,7 @@ def test_broken_frames_are_shown_byte_for_byte(tape: Any):
     )
     arguments = ["--symbols", "BTCUSDT", "ETHUSDT", "--duration", "3", "--wait", "--seed", "8"]
     arguments += ["--settle", "1", "--rate", "200", "--full", str(full), "--faults", str(plan)]
-    with start_simulator(*arguments) as simulator:
+    with start_simulator("binance", *arguments) as simulator:
         urls = ("--set", f"ws_url={simulator.ws_url}", "--set", f"rest_url={simulator.rest_url}")
         # The simulator writes its account in milliseconds.
         urls += ("--set", "time_unit=millisecond")

@@ -63,8 +63,8 @@ def live(command: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactor
     shared = ["--symbols", *SYMBOLS, "--duration", str(DURATION_S), "--wait", "--settle", "1"]
     shared += ["--rate", "400", "--levels", "200", "--faults", str(plan)]
     with (
-        start_simulator(*shared, "--product", "spot", "--seed", "3") as spot,
-        start_simulator(*shared, "--product", "usdm", "--seed", "4") as usdm,
+        start_simulator("binance", *shared, "--product", "spot", "--seed", "3") as spot,
+        start_simulator("binance", *shared, "--product", "usdm", "--seed", "4") as usdm,
     ):
         (tape.folder / "tapeworks.toml").write_text(
             "".join(

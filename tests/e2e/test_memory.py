@@ -89,7 +89,7 @@ def test_sink_that_stopped_for_good_costs_the_recorder_nothing(tape: Any):
     # SIGSTOP for the sink before it wrote anything, and ten times the load: neither the recorder's
     # nor derivation's memory grows, nothing is shed, and questions are answered from the tape.
     data = tape.folder / "data"
-    with start_simulator(*MARKET, "--duration", "8") as simulator:
+    with start_simulator("binance", *MARKET, "--duration", "8") as simulator:
         write_settings(tape.folder, simulator, data)
         up = tape.start("up")
         wait_for((data / "lake" / "_commits").is_dir, "the sink")
@@ -175,7 +175,7 @@ def test_what_a_full_disk_sheds_is_counted_and_in_the_ledger(tape: Any, disk: Di
         [source] = tape.answer("status", "--json", "--data", data)["sources"]
         return source["recorder"] or {}
 
-    with start_simulator(*MARKET, "--duration", "3600") as simulator:
+    with start_simulator("binance", *MARKET, "--duration", "3600") as simulator:
         write_settings(tape.folder, simulator, data)
         up = tape.start("up")
         wait_for(lambda: simulator.state()["frames"] > 5_000, "frames")

@@ -27,7 +27,7 @@ RATE = ("--symbols", "BTCUSDT", "--rate", "60", "--levels", "50")
 @pytest.fixture(scope="module")
 def exchange() -> Iterator[Simulator]:
     """An exchange that goes on for as long as the tests do."""
-    with start_simulator(*RATE) as simulator:
+    with start_simulator("binance", *RATE) as simulator:
         yield simulator
 
 

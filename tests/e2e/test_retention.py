@@ -35,7 +35,7 @@ WAIT_S_MAX = 60.0
 def exchange() -> Iterator[Simulator]:
     """An exchange that is asked for books again and again."""
     arguments = ("--rate", "300", "--levels", "50", "--weight-per-minute", "100000000")
-    with start_simulator("--symbols", *SYMBOLS, *arguments) as simulator:
+    with start_simulator("binance", "--symbols", *SYMBOLS, *arguments) as simulator:
         yield simulator
 
 

@@ -18,7 +18,9 @@ TABLES = ("trades", "quotes", "bars")
 def test_source_that_is_renamed_is_derived_stored_and_queried(tape: Any):
     # `source = "mine"` in the settings: tapes, states, lake and ledger all bear that name, and no
     # other folder is made.
-    with start_simulator("--symbols", "BTCUSDT", "--rate", "60", "--levels", "50") as exchange:
+    with start_simulator(
+        "binance", "--symbols", "BTCUSDT", "--rate", "60", "--levels", "50"
+    ) as exchange:
         (tape.folder / "tapeworks.toml").write_text(
             '[feeds.binance-spot]\nsymbols = ["btcusdt"]\nsource = "mine"\n'
             f'ws_url = "{exchange.ws_url}"\nrest_url = "{exchange.rest_url}"\n'
@@ -54,7 +56,9 @@ def settings(exchange: Any, **more: str) -> str:
 def test_second_recorder_of_a_source_is_refused_whole_and_at_once(tape: Any):
     # Whatever would write the source says who does, starts nothing, changes nothing and exits with
     # 1; another source in the same folder is recorded beside it.
-    with start_simulator("--symbols", "BTCUSDT", "--rate", "60", "--levels", "50") as exchange:
+    with start_simulator(
+        "binance", "--symbols", "BTCUSDT", "--rate", "60", "--levels", "50"
+    ) as exchange:
         (tape.folder / "tapeworks.toml").write_text(settings(exchange))
         urls = ("--set", f"ws_url={exchange.ws_url}", "--set", f"rest_url={exchange.rest_url}")
         (tape.folder / "capture.txt").write_text("1763700000000000000 {}\n")

@@ -388,7 +388,7 @@ def run_seed(seed: int) -> Outcome:
         arguments = ["--product", product, "--symbols", *SYMBOLS, "--seed", str(seed)]
         arguments += ["--rate", "60", "--levels", "150", "--duration", str(DURATION_S)]
         arguments += ["--wait", "--faults", str(plan)]
-        with start_simulator(*arguments, log=folder / "simulator.log") as simulator:
+        with start_simulator("binance", *arguments, log=folder / "simulator.log") as simulator:
             config = BinanceConfig(
                 symbols=SYMBOLS,
                 product=product,

@@ -74,7 +74,16 @@ def test_what_the_venue_dropped_is_in_the_ledger_and_nothing_else(product, tmp_p
     # other one is counted by a gap, and the books are continuous in the end.
     trades = TRADES[product]
     with start_simulator(
-        "--product", product, "--seed", "11", "--duration", "8", "--wait", "--rate", "100"
+        "binance",
+        "--product",
+        product,
+        "--seed",
+        "11",
+        "--duration",
+        "8",
+        "--wait",
+        "--rate",
+        "100",
     ) as simulator:
         simulator.fault("drop", stream=f"*@{trades}", at_s=2, count=3)
         simulator.fault("drop", stream="btcusdt@depth*", at_s=3, count=1)
@@ -96,7 +105,7 @@ def test_what_the_venue_dropped_is_in_the_ledger_and_nothing_else(product, tmp_p
 def test_two_lines_carry_what_one_of_them_lost(tmp_path):
     # Frames withheld from one connection come on the other: complete, each once, no gap.
     with start_simulator(
-        "--seed", "12", "--duration", "5", "--wait", "--settle", "1.5", "--rate", "100"
+        "binance", "--seed", "12", "--duration", "5", "--wait", "--settle", "1.5", "--rate", "100"
     ) as simulator:
         simulator.fault("drop", stream="*@trade", connection=1, at_s=1, count=20)
         simulator.fault("drop", stream="*@trade", connection=2, at_s=2.5, count=20)

@@ -156,7 +156,7 @@ def recorded(
     paths = [real_data / "binance" / name for name in case.files]
     arguments = ("--product", case.product, "--speed", "0", "--settle", "2")
     log = tape.folder / "simulator.log"
-    with start_simulator(*arguments, playback=paths, log=log) as simulator:
+    with start_simulator("binance", *arguments, playback=paths, log=log) as simulator:
         settings = {
             "product": case.product,
             "channels": ",".join(case.channels),

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tapeworks._core import Market
+from tapeworks._core import BinanceMarket
 
 NS = 1_000_000_000
 MIDNIGHT = 1_709_251_200 * NS
@@ -105,7 +105,7 @@ def lines(venue: Venue) -> Iterator[bytes]:
 
 def frames(venue: Venue) -> Iterator[tuple[int, bytes]]:
     """Yields when each was sent, and what: a frame, or the path of a request and its answer."""
-    market = Market(
+    market = BinanceMarket(
         venue.source,
         list(venue.symbols),
         venue.seed,

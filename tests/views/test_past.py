@@ -53,7 +53,7 @@ def record(tape: Any, *more: object) -> Path:
     plan.write_text(json.dumps(FAULTS))
     arguments = ["--symbols", *SYMBOLS, "--duration", "5", "--wait", "--settle", "1", "--seed", "5"]
     arguments += ["--rate", "2000", "--levels", "300", "--faults", str(plan), *map(str, more)]
-    with start_simulator(*arguments) as simulator:
+    with start_simulator("binance", *arguments) as simulator:
         (tape.folder / "tapeworks.toml").write_text(
             f'[feeds.{SOURCE}]\nsymbols = ["BTCUSDT", "ETHUSDT"]\nproduct = "spot"\n'
             f'ws_url = "{simulator.ws_url}"\nrest_url = "{simulator.rest_url}"\n'

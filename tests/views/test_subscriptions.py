@@ -80,7 +80,7 @@ def spans(data: Path) -> list[tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def simulator():
-    with start_simulator(*SIMULATED) as started:
+    with start_simulator("binance", *SIMULATED) as started:
         yield started
 
 
@@ -140,7 +140,7 @@ def test_an_unknown_channel_is_refused(added):
 def test_what_the_venue_refuses_or_never_sends_is_not_covered(tmp_path):
     # The venue takes four streams a connection: two are refused. A symbol that it does not know is
     # accepted, and never speaks.
-    with start_simulator(*SIMULATED, "--streams-max", "4") as simulator:
+    with start_simulator("binance", *SIMULATED, "--streams-max", "4") as simulator:
         record(
             simulator,
             tmp_path,
@@ -202,7 +202,7 @@ def test_a_killed_recorder_covers_up_to_what_it_received_last(simulator, tmp_pat
 def test_a_line_that_is_down_carries_nothing(tmp_path):
     # One of two lines is cut while the other records: its streams are not covered meanwhile, and a
     # reconnect with the same answer notes nothing again.
-    with start_simulator(*SIMULATED) as simulator:
+    with start_simulator("binance", *SIMULATED) as simulator:
         cut = []
 
         def done(status: dict[str, Any]) -> bool:

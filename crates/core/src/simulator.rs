@@ -14,7 +14,8 @@ mod random;
 mod stall;
 mod streams;
 
-pub use binance::{BinanceMarket, Klines, Page};
-pub use frames::{Frames, Summary, VenueFrame};
+pub use binance::{recorded_frames, BinanceMarket, Klines, Page};
+pub use frames::{Frames, Summary, VenueFrame, Wrapping};
+pub use listing::Listing;
 pub use market::{Event, Facts, Market, MarketConfig};
 pub use streams::StreamKind;

@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,18 +21,15 @@ from tapeworks.errors import ConfigError, TapeLockedError
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.pipeline import Config, lock_sources, resolve_config, resolve_feed
 from tapeworks.register import writing_in
-from tapeworks.simulators import Simulator, start_simulator
+from tapeworks.simulators import Exchange, Simulator, exchanges, start_simulator
 from tapeworks.simulators.proof import Proof, as_json, prove
 from tapeworks.views.status import Status
 
-EXCHANGES = {"spot": ("BTCUSDT", "ETHUSDT", "SOLUSDT"), "usdm": ("BTCUSDT", "ETHUSDT")}
 SECONDS_WITHOUT_SCREEN = 20.0
 SETTLE_S_MAX = 15.0
 # Whoever ends the demo before this may end it before its books were there to be compared.
 SYNCHRONISED_S = 10.0
 MARK = ".tape-demo"
-# A snapshot of the futures holds 1000 levels a side: all of the book must be in it.
-LEVELS = 400
 
 app = Application()
 
@@ -67,20 +65,16 @@ def demo(
     if seconds is None and (once or form is Report.JSON or not console.is_terminal):
         seconds = SECONDS_WITHOUT_SCREEN
     oracles: dict[str, Any] = {}
+    shown = exchanges(seed, rate)
     with ExitStack() as stack:
-        stack.enter_context(_make_room(data))
-        simulators = {
-            f"binance-{product}": stack.enter_context(
-                _exchange(product, symbols, seed, rate, data / "log")
-            )
-            for product, symbols in EXCHANGES.items()
-        }
-        config = _config(data, simulators)
+        stack.enter_context(_make_room(data, shown))
+        simulators = {one.source: stack.enter_context(_start(one, data / "log")) for one in shown}
+        config = _config(data, shown, simulators)
 
         started = time.monotonic()
 
         def finish() -> None:
-            if time.monotonic() - started < SYNCHRONISED_S and not _synchronised(data):
+            if time.monotonic() - started < SYNCHRONISED_S and not _synchronised(data, shown):
                 return
             for source, simulator in simulators.items():
                 oracles[source] = _last_word(simulator)
@@ -101,7 +95,7 @@ def demo(
             _show(proof, data)
 
 
-def _make_room(data: Path) -> FolderLock:
+def _make_room(data: Path, shown: Sequence[Exchange]) -> FolderLock:
     """Removes what an earlier demo left; returns the lock of the folder.
 
     Raises:
@@ -116,7 +110,7 @@ def _make_room(data: Path) -> FolderLock:
     try:
         with writing_in(data):
             lock = FolderLock(data)
-        with lock_sources(data, [f"binance-{product}" for product in EXCHANGES]):
+        with lock_sources(data, [one.source for one in shown]):
             if is_demo:
                 problems.print(f"removing the earlier demo in {data}", markup=False)
             for path in data.iterdir():
@@ -131,33 +125,27 @@ def _make_room(data: Path) -> FolderLock:
     return lock
 
 
-def _exchange(product: str, symbols: tuple[str, ...], seed: int, rate: float, logs: Path) -> Any:
+def _start(exchange: Exchange, logs: Path) -> AbstractContextManager[Simulator]:
     return start_simulator(
-        "--product",
-        product,
-        "--symbols",
-        *symbols,
-        "--seed",
-        str(seed),
-        "--rate",
-        str(rate),
-        "--levels",
-        str(LEVELS),
-        log=logs / f"simulator-{product}.log",
+        exchange.venue,
+        *("--symbols", *exchange.symbols),
+        *exchange.arguments,
+        log=logs / f"simulator-{exchange.source}.log",
     )
 
 
-def _config(data: Path, simulators: dict[str, Simulator]) -> Config:
+def _config(data: Path, shown: Sequence[Exchange], simulators: Mapping[str, Simulator]) -> Config:
     feeds = {}
-    for source, simulator in simulators.items():
-        product = source.partition("-")[2]
+    for one in shown:
+        simulator = simulators[one.source]
         written: dict[str, Value | Section] = {
-            "symbols": Value(list(EXCHANGES[product]), "the demo"),
-            "product": Value(product, "the demo"),
+            "kind": Value(one.venue, "the demo"),
+            "symbols": Value(list(one.symbols), "the demo"),
             "ws_url": Value(simulator.ws_url, "the demo"),
             "rest_url": Value(simulator.rest_url, "the demo"),
+            **{name: Value(value, "the demo") for name, value in one.settings.items()},
         }
-        feeds[source] = resolve_feed(source, Section(f"feeds.{source}", written))
+        feeds[one.source] = resolve_feed(one.source, Section(f"feeds.{one.source}", written))
     base = resolve_config(Section())
     sinks = {name: replace(sink, flush_seconds=2.0) for name, sink in base.sinks.items()}
     return replace(base, data=data, feeds=feeds, sinks=sinks)
@@ -174,13 +162,10 @@ def _last_word(simulator: Simulator) -> Any:
     return simulator.oracle()
 
 
-def _synchronised(data: Path) -> bool:
+def _synchronised(data: Path, shown: Sequence[Exchange]) -> bool:
     """Returns whether every book of every exchange is verified now."""
     books = {source.name: source.books for source in Status(data).sample().sources}
-    return all(
-        books.get(f"binance-{product}") == dict.fromkeys(symbols, "continuous")
-        for product, symbols in EXCHANGES.items()
-    )
+    return all(books.get(one.source) == dict.fromkeys(one.books, "continuous") for one in shown)
 
 
 def _show(proof: Proof, data: Path) -> None:

@@ -116,7 +116,7 @@ def _import(
         task = progress.add_task("importing", total=total, frames="0")
         frames, undecoded = 0, 0
         failure: FeedError | ConfigError | None = None
-        tally, held = ChannelTally(), _letters(settings, name)
+        tally, held = ChannelTally(feed), _letters(settings, name)
         # What was there before is not this import's.
         before = 0 if held is None else held.position
         try:

@@ -10,7 +10,7 @@ from tapeworks.cli.settings import load
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
 from tapeworks.pipeline import resolve_feed
-from tapeworks.registry import MEMBERS
+from tapeworks.registry import MEMBERS, load_settings
 
 app = Application()
 
@@ -26,7 +26,7 @@ Every setting of a feed in `tape config example` can be given by --set.
 
 @app.command(epilog=EXAMPLES + "\n" + OUTCOMES)
 def record(
-    venue: Annotated[str, argument(help="The venue: binance.")],
+    venue: Annotated[str, argument(help=f"The venue: {', '.join(MEMBERS['feed'])}.")],
     symbols: Annotated[list[str], argument(help="The venue's symbols.")],
     settings: Annotated[
         list[str] | None,
@@ -41,8 +41,10 @@ def record(
         raise ConfigError(f"expected a venue of {', '.join(MEMBERS['feed'])}, got {venue!r}")
     written = {"symbols": Value(",".join(symbols), "the command line", is_text=True)}
     written |= text_settings(settings or [])
-    product = written.get("product", Value("spot", "")).raw
-    name = f"{venue}-{product}"
+    # The default of a dataclass is an attribute of it; a venue may have no products.
+    default = getattr(load_settings("feed", venue), "product", "")
+    product = written.get("product", Value(default, "")).raw
+    name = f"{venue}-{product}" if product else venue
     feed = resolve_feed(name, Section(f"feeds.{name}", written))
     base = load(config)
     code = run(replace(base, feeds={feed.name: feed}, data=data or base.data), seconds)

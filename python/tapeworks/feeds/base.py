@@ -8,7 +8,7 @@ to the decoder of the core; only the venue's rare control messages come here.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
@@ -148,6 +148,11 @@ class FeedConfig(Protocol):
     @property
     def name(self) -> str:
         """The source: the folder of its tapes."""
+        ...
+
+    @property
+    def record_channels(self) -> Collection[str]:
+        """The core's names of the record channels that are subscribed, as far as they are known."""
         ...
 
 

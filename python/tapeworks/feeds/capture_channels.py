@@ -1,28 +1,26 @@
 """Which channels of a capture could be decoded: a capture of another feed is decoded in part.
 
-Spot and futures share the form of trades; what they say of depth differs. Then all trades are
-stored as of the wrong feed, and not one update of a book. So frames are counted by channel.
+Products of a venue may share the form of trades, and differ in that of depth. Then all trades are
+stored as of the wrong feed, and not one update of a book. So frames are counted by channel, as
+their own words call it.
 """
 
-import re
 from collections import Counter
 from pathlib import Path
 
 from tapeworks._core import TapeReader, decode, numbers
 from tapeworks.errors import TapeworksError
 from tapeworks.feeds.captures import REST, TEXT, Captured
+from tapeworks.feeds.wire import Wire, wire_of
 
-# What a message calls itself: its event, or the stream that brought it.
-_EVENT = re.compile(rb'"e" ?: ?"([a-zA-Z0-9]{1,32})"')
-_STREAM = re.compile(rb'^\s*\{"stream" ?: ?"[^"@]{0,64}@([a-zA-Z]{1,32})')
-_STARTS_WITHIN = 512
 # More is no accident of a few frames.
 UNDECODED_PART = 0.9
 LETTERS = 4_096
 FRAMES_MAX = 100_000
 SAMPLES = 20
 # All that the core decodes: for a foreign one, it needs a decoder from outside.
-FEEDS = tuple(name for name in numbers("feed") if name != "foreign")
+NAMES = {number: name for name, number in numbers("feed").items() if name != "foreign"}
+FEEDS = tuple(NAMES.values())
 # Any time of receipt will do.
 TS = 10**18
 
@@ -30,12 +28,14 @@ TS = 10**18
 class ChannelTally:
     """Counts the frames of each channel of a capture."""
 
-    def __init__(self) -> None:
+    def __init__(self, feed: str) -> None:
+        self._wire = wire_of(feed)
         self._counts: Counter[str] = Counter()
 
     def add(self, captured: Captured) -> None:
         """Counts one frame."""
-        self._counts[channel_of(captured.kind, captured.context, captured.body)] += 1
+        found = _channels_of(self._wire, captured.kind, captured.context, captured.body)
+        self._counts.update(found)
 
     def undecoded(self, letters: TapeReader | None) -> dict[str, tuple[int, int, list[bytes]]]:
         """Returns the channels of which nearly nothing could be decoded.
@@ -48,43 +48,44 @@ class ChannelTally:
         while letters is not None and (blobs := letters.read_blobs(LETTERS)):
             for blob in blobs:
                 # A REST answer says what it is by the request that follows the marker.
-                channel = channel_of(blob.kind, blob.context[64:], blob.body)
-                dead[channel] += 1
-                if len(held := samples.setdefault(channel, [])) < SAMPLES:
-                    held.append(blob.body)
+                for channel in _channels_of(self._wire, blob.kind, blob.context[64:], blob.body):
+                    dead[channel] += 1
+                    if len(held := samples.setdefault(channel, [])) < SAMPLES:
+                        held.append(blob.body)
         return {
             channel: (dead[channel], count, samples[channel])
             for channel, count in self._counts.items()
-            if channel and dead[channel] > UNDECODED_PART * count
+            if dead[channel] > UNDECODED_PART * count
         }
 
 
 def trade_channels(tape: Path) -> set[str]:
-    """Returns which of `trade` and `aggTrade` the raw tape in the folder `tape` holds.
+    """Returns which of `trade` and `agg_trade` the raw tape in the folder `tape` holds.
 
     It is looked through from its front, to the first single trade or to `FRAMES_MAX` frames.
     """
     found: set[str] = set()
+    wire: Wire | None = None
     try:
         reader = TapeReader(tape)
         while reader.position < reader.first + FRAMES_MAX and "trade" not in found:
             blobs = reader.read_blobs(LETTERS)
             if not blobs:
                 break
-            found |= {channel_of(blob.kind, blob.context, blob.body) for blob in blobs}
+            wire = wire or wire_of(NAMES.get(blobs[0].feed, ""))
+            labels = (wire.labels(blob.body) for blob in blobs if blob.kind != REST)
+            found |= {wire.channels.get(each, "") for label in labels for each in label}
     except (TapeworksError, OSError):
         # There is no tape yet, or it is damaged, which whoever derives from it tells.
         return set()
-    return found & {"trade", "aggTrade"}
+    return found & {"trade", "agg_trade"}
 
 
-def channel_of(kind: int, context: bytes, body: bytes) -> str:
+def _channels_of(wire: Wire, kind: int, context: bytes, body: bytes) -> tuple[str, ...]:
     """Returns what a frame is by its own words; nothing for one that does not say."""
     if kind == REST:
-        return context.partition(b"?")[0].decode("utf-8", "replace")
-    start = body[:_STARTS_WITHIN]
-    found = _EVENT.search(start) or _STREAM.search(start)
-    return found[1].decode() if found else ""
+        return (context.partition(b"?")[0].decode("utf-8", "replace"),)
+    return wire.labels(body)
 
 
 def feed_that_decodes(frames: list[bytes]) -> str | None:

@@ -28,6 +28,7 @@ from typing import IO, NamedTuple
 
 from tapeworks.errors import FeedError
 from tapeworks.feeds.capture_clock import APART_NS_MAX, CaptureClock, Receipt
+from tapeworks.feeds.wire import wire_of
 
 TEXT, REST = 1, 3
 LINE_BYTES_MAX = 64 << 20
@@ -42,10 +43,6 @@ _STAMPED = re.compile(rb"(\d{13,19}) +(?=[\[{])")
 _SECONDS = re.compile(rb"(\d{9,10}(?:\.\d+)?): ?(?=[\[{])")
 _ANSWER = re.compile(rb"https?://[^/\s]+(/\S*) -> (\d{9,10}(?:\.\d+)?): ?(?=[\[{])")
 _OPENED = re.compile(rb"wss?://\S+ <-> \d")
-_EVENT_TIME = re.compile(rb'"E" ?: ?(\d{13,16})')
-_STREAM = re.compile(rb'\{"stream" ?: ?"([^"@]+)@')
-_DEPTH_ANSWER = re.compile(rb'^\s*\{"lastUpdateId"')
-_DEPTH_PATHS = {"binance-spot": "/api/v3/depth", "binance-usdm": "/fapi/v1/depth"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Captures:
     """Reads capture files of one feed."""
 
     def __init__(self, feed: str, symbol: str = "", stream: str = "") -> None:
-        self._feed = feed
+        self._wire = wire_of(feed)
         self._symbol = symbol
         self._seen: set[str] = set()
         """Symbols of the frames of this file."""
@@ -147,10 +144,7 @@ class Captures:
 
     def _told(self, path: Path, ahead: Sequence[_Line]) -> int:
         """Returns the event time of the first line, unless most of those behind it are earlier."""
-        told = [
-            int(found[1].ljust(19, b"0")) if found else None
-            for found in (_EVENT_TIME.search(line.text) for line in islice(ahead, LOOKED_AT))
-        ]
+        told = [self._wire.event_time(line.text) for line in islice(ahead, LOOKED_AT)]
         ts, known = told[0], [each for each in told if each is not None]
         last = self._clock.ts
         if ts is None:
@@ -168,18 +162,18 @@ class Captures:
         body, kind, context = line.text[line.start :], TEXT, self._stream
         if line.path is not None:
             kind, context = REST, line.path
-        elif _DEPTH_ANSWER.match(body) and self._feed in _DEPTH_PATHS and not self._stream:
+        elif self._wire.is_book_answer(body) and not self._stream:
             kind = REST
             symbol = self._symbol or self._only_symbol(path, line, ahead)
-            context = f"{_DEPTH_PATHS[self._feed]}?symbol={symbol}".encode()
-        elif stream := _STREAM.match(body):
-            self._seen.add(stream[1].decode().upper())
+            context = self._wire.book_request(symbol).encode()
+        elif symbol := self._wire.symbol(body):
+            self._seen.add(symbol)
         return Captured(receipt.ts, kind, context, body, size, receipt.is_suspect, receipt.wall)
 
     def _only_symbol(self, path: Path, line: _Line, ahead: Sequence[_Line]) -> str:
         """Returns the symbol of a snapshot that does not tell: the only one of its file so far."""
-        later = (_STREAM.match(one.text, one.start) for one in ahead)
-        symbols = self._seen | {stream[1].decode().upper() for stream in later if stream}
+        later = (self._wire.symbol(one.text[one.start :]) for one in ahead)
+        symbols = self._seen.union(filter(None, later))
         if len(symbols) == 1 and self._seen:
             return symbols.pop()
         among = f" among frames of {', '.join(sorted(symbols))}" if len(symbols) > 1 else ""

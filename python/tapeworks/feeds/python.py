@@ -101,6 +101,11 @@ class PythonFeedConfig:
         return self.source
 
     @property
+    def record_channels(self) -> frozenset[str]:
+        """None is known: only the feed knows what its streams carry."""
+        return frozenset()
+
+    @property
     def ws(self) -> str:
         """Where the streams are."""
         return self.ws_url

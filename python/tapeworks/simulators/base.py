@@ -5,6 +5,7 @@ is what the venue serves. Nothing here imports a server: a caller pays for it in
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import select
@@ -13,11 +14,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tapeworks.errors import TapeworksError
+from tapeworks.registry import MEMBERS, load_name
 
 START_S_MAX = 30.0
 STOP_S_MAX = 5.0
@@ -26,6 +29,32 @@ ANSWER_S_MAX = 30.0
 
 class SimulatorError(TapeworksError):
     """A simulator did not start, or refused what it was asked."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One simulated exchange of `tape demo`, and how it is recorded."""
+
+    source: str
+    venue: str
+    """The folder of its simulator, and the kind of the feed that records it."""
+    symbols: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    """Of its simulator, beside the symbols."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Of the feed, beside the symbols and where the exchange is."""
+    books: tuple[str, ...] = ()
+    """The symbols whose books are to be verified before the demo may end."""
+
+
+def exchanges(seed: int, rate: float) -> list[Exchange]:
+    """Returns the exchanges of `tape demo`: those that each feed's simulator names in `demo.py`."""
+    found: list[Exchange] = []
+    for venue in MEMBERS["feed"]:
+        module = f"{__package__}.{venue}.demo"
+        if importlib.util.find_spec(module) is not None:
+            found += load_name(f"{module}:exchanges")(seed, rate)
+    return found
 
 
 class Simulator:
@@ -108,8 +137,8 @@ class Simulator:
 
 @contextlib.contextmanager
 def start_simulator(
+    venue: str,
     *arguments: str,
-    venue: str = "binance",
     playback: Sequence[Path] = (),
     log: Path | None = None,
 ) -> Iterator[Simulator]:

@@ -1,12 +1,12 @@
 """What a simulator sent against what is on the tapes and in the lake.
 
-The oracle counts what it delivered, by stream. Each delivered frame must be on the raw tape, each
+The oracle counts what it delivered, by stream, and says of each which symbol and which of the
+core's channels it is of. Each delivered frame must be on the raw tape, each
 event of it on the normalized tape or in the lake exactly once, and each book the simulator's own.
 What the ledger explains (a connection that the simulator cut) is named, not hidden.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,19 +18,19 @@ import numpy as np
 from tapeworks import _core
 from tapeworks._core import TapeReader
 from tapeworks.errors import QueryError
+from tapeworks.feeds.wire import Wire, wire_of
 from tapeworks.topics import NORMALIZED, RAW
 from tapeworks.views.audit import TableAudit, audit
 from tapeworks.views.lake import Lake
 
+FEEDS = {number: name for name, number in _core.numbers("feed").items()}
 TEXT = _core.numbers("blob_kind")["text"]
 LEVEL = np.dtype(_core.dtype_descr("level"))
 MARKER = np.dtype(_core.dtype_descr("marker"))
 DEPTH_CHANNEL, FLAG_LAST = _core.numbers("channel")["depth"], 1
 EMPTY_UPDATE = _core.numbers("marker_code")["empty_update"]
-# Table that each stream fills, and the column that identifies a row of it.
-TABLES = {"trade": ("trades", "trade_id"), "bookTicker": ("quotes", "sequence")}
-
-_STREAM = re.compile(rb'"stream" ?: ?"([^"]+)"')
+# Table that the events of each channel fill, and the column that identifies a row of it.
+TABLES = {"trade": ("trades", "trade_id"), "quote": ("quotes", "sequence")}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def prove(data: Path, oracles: Mapping[str, Mapping[str, Any]]) -> Proof:
         recorded = _recorded(data, source)
         stored = _stored(lake, data, source)
         for stream, sent in sorted(oracle["delivered"].items()):
-            rows, distinct = stored.get(stream, (0, 0))
+            rows, distinct = stored.get((sent["symbol"], sent["channel"]), (0, 0))
             proof.streams.append(
                 StreamProof(
                     source, stream, sent["count"], recorded[stream], distinct, rows - distinct
@@ -103,27 +103,29 @@ def _recorded(data: Path, source: str) -> Counter[str]:
     """Counts the frames of each stream on the raw tape."""
     counts: Counter[str] = Counter()
     reader = TapeReader(data / "tape" / source / RAW)
+    wire: Wire | None = None
     while (blobs := reader.read_blobs()) is not None:
         for blob in blobs:
-            if blob.kind == TEXT and (stream := _STREAM.search(blob.body, 0, 96)):
-                counts[stream[1].decode()] += 1
+            wire = wire or wire_of(FEEDS[blob.feed])
+            if blob.kind == TEXT and (stream := wire.stream(blob.body)):
+                counts[stream] += 1
     return counts
 
 
-def _stored(lake: Lake, data: Path, source: str) -> dict[str, tuple[int, int]]:
-    """Returns rows and distinct rows of each stream."""
-    found: dict[str, tuple[int, int]] = {}
-    for stream, (table, column) in TABLES.items():
+def _stored(lake: Lake, data: Path, source: str) -> dict[tuple[str, str], tuple[int, int]]:
+    """Returns rows and distinct rows of each symbol and channel."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for channel, (table, column) in TABLES.items():
         sql = (
             f"select symbol, count(*), count(distinct {column}) from {table} "
             f"where venue = '{source}' group by symbol"
         )
         for symbol, *counts in zip(*lake.sql(sql).to_arrow().to_pydict().values(), strict=True):
-            found[f"{symbol.lower()}@{stream}"] = (counts[0], counts[1])
+            found[symbol, channel] = (counts[0], counts[1])
     return found | _depth_events(lake, data, source)
 
 
-def _depth_events(lake: Lake, data: Path, source: str) -> dict[str, tuple[int, int]]:
+def _depth_events(lake: Lake, data: Path, source: str) -> dict[tuple[str, str], tuple[int, int]]:
     sql = f"select distinct instrument, symbol from instruments where venue = '{source}'"
     names = {row["instrument"]: str(row["symbol"]) for row in lake.sql(sql).to_pylist()}
     sequences: dict[int, list[np.ndarray[Any, Any]]] = {}
@@ -140,9 +142,7 @@ def _depth_events(lake: Lake, data: Path, source: str) -> dict[str, tuple[int, i
     found = {}
     for instrument, parts in sequences.items():
         every = np.concatenate(parts)
-        counts = (len(every), len(np.unique(every)))
-        for speed in ("", "@0ms", "@100ms", "@250ms", "@500ms", "@1000ms"):
-            found[f"{names[instrument].lower()}@depth{speed}"] = counts
+        found[names[instrument], "depth"] = (len(every), len(np.unique(every)))
     return found
 
 

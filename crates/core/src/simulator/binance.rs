@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
-use super::frames::{Frames, Names, VenueFrame};
+use super::frames::{Frames, Names, VenueFrame, Wrapping};
 use super::market::{Facts, Market, MarketConfig};
-use super::streams::StreamKind;
 use crate::error::{Error, Result};
-use crate::feeds::binance::Binance;
-use crate::feeds::FeedId;
+use crate::feeds::binance::{interval_ms, Binance};
+use crate::feeds::{Descriptor, FeedId};
 use crate::record::{Bar, Records, Trade};
+
+mod listing;
+mod streams;
+
+/// The envelope of combined streams.
+const WRAPPING: Wrapping =
+    Wrapping { before: b"{\"stream\":\"", between: b"\",\"data\":", after: b"}" };
 
 /// Which of the trades that the venue remembers.
 #[derive(Debug, Clone, Copy)]
@@ -25,9 +31,9 @@ pub struct Page {
 
 /// Which bars.
 #[derive(Debug, Clone, Copy)]
-pub struct Klines {
-    /// Their length in ms.
-    pub interval_ms: u32,
+pub struct Klines<'a> {
+    /// Their length, as the venue calls it.
+    pub interval: &'a str,
     /// Opened not before this time, in ns.
     pub start: Option<i64>,
     /// Opened not after this time, in ns.
@@ -39,6 +45,7 @@ pub struct Klines {
 /// A [`Market`] that speaks as Binance does.
 #[derive(Debug)]
 pub struct BinanceMarket {
+    product: FeedId,
     market: Market,
     names: Names,
     millis: Binance,
@@ -46,17 +53,20 @@ pub struct BinanceMarket {
 }
 
 impl BinanceMarket {
-    /// A market that opens as `config` says.
+    /// A market of `symbols` that opens as `config` says.
     ///
     /// # Errors
     /// `Error::Invalid`: no symbols, one twice, or one that ends in no known currency.
-    pub fn new(config: &MarketConfig) -> Result<Self> {
-        let mut micros = Binance::new(config.product);
+    pub fn new(product: FeedId, symbols: &[String], config: &MarketConfig) -> Result<Self> {
+        let mut micros = Binance::new(product);
         micros.set_microseconds(true);
+        let listed = symbols.iter().map(|symbol| listing::listing_of(symbol, product));
+        let listings = listed.collect::<Result<Vec<_>>>()?;
         Ok(Self {
-            market: Market::new(config)?,
+            product,
+            market: Market::new(Descriptor::from(product), listings, config)?,
             names: Arc::default(),
-            millis: Binance::new(config.product),
+            millis: Binance::new(product),
             micros,
         })
     }
@@ -76,7 +86,7 @@ impl BinanceMarket {
         if symbol != symbol.to_lowercase() {
             return None;
         }
-        let kind = StreamKind::parse(rest, self.market.product())?;
+        let kind = streams::kind_of(rest, self.product)?;
         let number = self.market.open(&symbol.to_uppercase(), kind)?;
         Arc::make_mut(&mut self.names).push(name.into());
         Some(number)
@@ -93,7 +103,7 @@ impl BinanceMarket {
     /// # Errors
     /// None in practice: the market makes only what the venue has messages for.
     pub fn advance(&mut self, to: i64, micros: bool) -> Result<Frames> {
-        let mut frames = Frames::new(Arc::clone(&self.names));
+        let mut frames = Frames::new(Arc::clone(&self.names), WRAPPING);
         let Self { market, millis, micros: fine, .. } = self;
         market.advance(to, &mut |instruments, event| {
             let frame = VenueFrame {
@@ -162,19 +172,21 @@ impl BinanceMarket {
     ///
     /// # Errors
     /// `Error::Invalid`: the instrument is not listed, or there are no bars of that length.
-    pub fn klines(&mut self, symbol: &str, wanted: Klines, micros: bool) -> Result<Vec<u8>> {
+    pub fn klines(&mut self, symbol: &str, wanted: Klines<'_>, micros: bool) -> Result<Vec<u8>> {
+        let interval_ms =
+            interval_ms(wanted.interval.as_bytes()).flatten().ok_or_else(|| no_bars(&wanted))?;
         let now = self.market.now();
         let at = self.market.find(symbol).ok_or_else(|| not_listed(symbol))?;
         let history = &mut self.market.stalls[at].history;
-        if !history.has_bars(wanted.interval_ms) {
-            return Err(Error::invalid(format!("no bars of {} ms are kept", wanted.interval_ms)));
+        if !history.has_bars(interval_ms) {
+            return Err(no_bars(&wanted));
         }
-        history.roll(wanted.interval_ms, now);
+        history.roll(interval_ms, now);
         let within = |bar: &&Bar| {
             wanted.start.is_none_or(|start| bar.header.ts_event >= start)
                 && wanted.end.is_none_or(|end| bar.header.ts_event <= end)
         };
-        let found: Vec<_> = history.bars(wanted.interval_ms).filter(within).collect();
+        let found: Vec<_> = history.bars(interval_ms).filter(within).collect();
         let records = cut(&found, wanted.start.is_some(), wanted.limit);
         let mut out = Vec::new();
         self.encoder(micros).encode_rest_klines(&records, self.market.instruments(), &mut out)?;
@@ -208,7 +220,7 @@ impl BinanceMarket {
 
     /// The product that is simulated.
     pub const fn product(&self) -> FeedId {
-        self.market.product()
+        self.product
     }
 
     const fn encoder(&self, micros: bool) -> &Binance {
@@ -223,6 +235,11 @@ impl BinanceMarket {
         let at = self.market.find(symbol).ok_or_else(|| not_listed(symbol))?;
         Ok(&self.market.stalls[at])
     }
+}
+
+/// Frames that were recorded, of streams that are called `names`: empty at first.
+pub fn recorded_frames(names: Names) -> Frames {
+    Frames::new(names, WRAPPING)
 }
 
 impl Page {
@@ -243,6 +260,10 @@ fn cut<R: crate::record::Record>(found: &[&R], oldest: bool, limit: usize) -> Re
     let mut records = Records::new();
     kept.iter().for_each(|record| records.push(*record));
     records
+}
+
+fn no_bars(wanted: &Klines<'_>) -> Error {
+    Error::invalid(format!("{:?} is not an interval that is simulated", wanted.interval))
 }
 
 fn not_listed(symbol: &str) -> Error {

@@ -10,10 +10,22 @@ pub type Names = Arc<Vec<Box<str>>>;
 /// The first byte of a whole text message.
 const TEXT: u8 = 0x81;
 
+/// What a venue puts around a payload to name its stream.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wrapping {
+    /// Before the name.
+    pub before: &'static [u8],
+    /// Between the name and the payload.
+    pub between: &'static [u8],
+    /// After the payload.
+    pub after: &'static [u8],
+}
+
 /// Frames, back to back.
 #[derive(Debug, Default, Clone)]
 pub struct Frames {
     names: Names,
+    wrapping: Wrapping,
     bytes: Vec<u8>,
     entries: Vec<FrameEntry>,
 }
@@ -59,8 +71,8 @@ pub struct Summary {
 
 impl Frames {
     /// An empty batch of streams that are called `names`.
-    pub const fn new(names: Names) -> Self {
-        Self { names, bytes: Vec::new(), entries: Vec::new() }
+    pub const fn new(names: Names, wrapping: Wrapping) -> Self {
+        Self { names, wrapping, bytes: Vec::new(), entries: Vec::new() }
     }
 
     /// Appends a frame whose payload `write` appends: first in milliseconds, and then, where
@@ -139,13 +151,16 @@ impl Frames {
     }
 
     /// Appends the WebSocket messages, as a server sends them, of the frames whose stream `wanted`
-    /// marks with a byte other than 0.
+    /// marks with a byte other than 0. `combined` wraps each with the name of its stream.
     pub fn wire(&self, wanted: &[u8], combined: bool, micros: bool, out: &mut Vec<u8>) {
         for entry in &self.entries {
             if wanted.get(entry.stream as usize).is_some_and(|&mark| mark != 0) {
                 let payload = self.payload(entry, micros);
-                let name = combined.then(|| self.name(entry.stream));
-                write_message(name, payload, out);
+                let name = self.name(entry.stream).as_bytes();
+                let Wrapping { before, between, after } = self.wrapping;
+                let bare: [&[u8]; 5] = [b"", b"", b"", payload, b""];
+                let parts = if combined { [before, name, between, payload, after] } else { bare };
+                write_message(parts, out);
             }
         }
     }
@@ -156,12 +171,9 @@ impl Frames {
     }
 }
 
-/// Appends one WebSocket text message: `payload`, in the envelope of the stream `name` if given.
-fn write_message(name: Option<&str>, payload: &[u8], out: &mut Vec<u8>) {
-    const BEFORE: &[u8] = b"{\"stream\":\"";
-    const AFTER: &[u8] = b"\",\"data\":";
-    let envelope = name.map_or(0, |name| BEFORE.len() + name.len() + AFTER.len() + 1);
-    let length = payload.len() + envelope;
+/// Appends one WebSocket text message of `parts`.
+fn write_message(parts: [&[u8]; 5], out: &mut Vec<u8>) {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
     out.push(TEXT);
     match length {
         0..=125 => out.push(length as u8),
@@ -174,20 +186,14 @@ fn write_message(name: Option<&str>, payload: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
-    if let Some(name) = name {
-        out.extend_from_slice(BEFORE);
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(AFTER);
-    }
-    out.extend_from_slice(payload);
-    if name.is_some() {
-        out.push(b'}');
-    }
+    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const WRAPPING: Wrapping = Wrapping { before: b"<", between: b">", after: b"!" };
 
     #[test]
     fn messages_have_the_length_that_they_say() {
@@ -195,7 +201,7 @@ mod tests {
         // the rules of RFC 6455.
         for length in [0, 125, 126, 127, 65_535, 65_536, 100_000] {
             for combined in [false, true] {
-                let mut frames = Frames::new(Arc::new(vec!["btcusdt@trade".into()]));
+                let mut frames = Frames::new(Arc::new(vec!["a@trade".into()]), WRAPPING);
                 let payload = vec![b'7'; length];
                 frames.push_payload(VenueFrame {
                     stream: 0,
@@ -214,8 +220,8 @@ mod tests {
                 assert_eq!((out[0], said), (TEXT, out.len() - head));
                 let body = &out[head..];
                 if combined {
-                    assert!(body.starts_with(b"{\"stream\":\"btcusdt@trade\",\"data\":"));
-                    assert!(body.ends_with(b"}"));
+                    assert!(body.starts_with(b"<a@trade>"));
+                    assert!(body.ends_with(b"!"));
                 } else {
                     assert_eq!(body, payload);
                 }
@@ -225,7 +231,7 @@ mod tests {
 
     #[test]
     fn only_wanted_streams_are_sent() {
-        let mut frames = Frames::new(Arc::new(vec!["a".into(), "b".into()]));
+        let mut frames = Frames::new(Arc::new(vec!["a".into(), "b".into()]), WRAPPING);
         for (number, stream) in [0, 1, 0].into_iter().enumerate() {
             let (first, last) = (number as u64, number as u64);
             frames.push_payload(VenueFrame { stream, ts: 0, first, last, payload: b"{}" });

@@ -11,17 +11,14 @@ use super::stall::{DepthWindow, Stall, Stream, Teller};
 use super::streams::StreamKind;
 use crate::book::L2Book;
 use crate::error::{Error, Result};
-use crate::feeds::{binance::is_futures, FeedId};
+use crate::feeds::Descriptor;
 use crate::instrument::Instruments;
 use crate::record::{Channel, Header, Records, Side, Trade, NONE};
+use crate::sequencing::Continuity;
 
-/// What the simulated venue is.
+/// How the simulated market is.
 #[derive(Debug, Clone)]
 pub struct MarketConfig {
-    /// Spot or futures.
-    pub product: FeedId,
-    /// The instruments it lists.
-    pub symbols: Vec<String>,
     /// Fixes everything that is left to chance.
     pub seed: u64,
     /// When the market opens, in ns.
@@ -74,7 +71,7 @@ enum Turn {
 /// A seeded market.
 #[derive(Debug)]
 pub struct Market {
-    product: FeedId,
+    feed: Descriptor,
     now: i64,
     pub(super) stalls: Vec<Stall>,
     streams: Vec<Stream>,
@@ -87,13 +84,14 @@ pub struct Market {
 pub type Sink<'a> = dyn FnMut(&Instruments, &Event<'_>) -> Result<()> + 'a;
 
 impl Market {
-    /// A market that opens as `config` says.
+    /// A market of what `listings` has, which opens as `config` says, and makes records as those
+    /// of `feed` are.
     ///
     /// # Errors
-    /// `Error::Invalid`: no symbols, one twice, or one that ends in no known currency.
-    pub fn new(config: &MarketConfig) -> Result<Self> {
+    /// `Error::Invalid`: nothing is listed, or one symbol twice.
+    pub fn new(feed: Descriptor, listings: Vec<Listing>, config: &MarketConfig) -> Result<Self> {
         let mut market = Self {
-            product: config.product,
+            feed,
             now: config.start,
             stalls: Vec::new(),
             streams: Vec::new(),
@@ -101,8 +99,8 @@ impl Market {
             instruments: Instruments::new(),
             records: Records::new(),
         };
-        for symbol in &config.symbols {
-            market.list(symbol, config)?;
+        for listing in listings {
+            market.list(listing, config)?;
         }
         if market.stalls.is_empty() {
             return Err(Error::invalid("expected at least one symbol, got none"));
@@ -110,23 +108,22 @@ impl Market {
         Ok(market)
     }
 
-    fn list(&mut self, symbol: &str, config: &MarketConfig) -> Result<()> {
-        let listing = Listing::of(symbol, self.product)?;
+    fn list(&mut self, listing: Listing, config: &MarketConfig) -> Result<()> {
         if self.find(&listing.symbol).is_some() {
             return Err(Error::invalid(format!("{} is listed twice", listing.symbol)));
         }
-        let id = listing.define(&mut self.instruments, self.product, self.now)?;
+        let id = listing.define(&mut self.instruments, self.feed.number(), self.now)?;
         let random = Random::of(config.seed, &listing.symbol);
         let mut flow =
             Flow::new(random, listing.price, listing.size, config.levels.max(20), config.rate);
-        if is_futures(self.product) {
+        if self.feed.continuity == Continuity::Chained {
             flow.share_ids();
         }
-        let header = Header { feed: self.product as u8, instrument: id, ..Header::of::<Trade>() };
+        let header = Header { feed: self.feed.number(), instrument: id, ..Header::of::<Trade>() };
         let opening = listing.price * listing.tick;
         let history = History::new(config.history, header, opening, self.now);
         self.turns.push(Reverse((self.now + flow.pause(), Turn::Arrive(self.stalls.len()))));
-        self.stalls.push(Stall::new(self.product, listing, id, flow, history));
+        self.stalls.push(Stall::new(self.feed, listing, id, flow, history));
         Ok(())
     }
 
@@ -140,9 +137,9 @@ impl Market {
         self.turns.peek().map_or(NONE, |Reverse((ts, _))| *ts)
     }
 
-    /// Spot or futures.
-    pub const fn product(&self) -> FeedId {
-        self.product
+    /// The feed whose records are made.
+    pub const fn feed(&self) -> Descriptor {
+        self.feed
     }
 
     /// What is listed.
@@ -169,11 +166,13 @@ impl Market {
                 let previous = at.flow.update_id();
                 at.windows.insert(number, DepthWindow::after(previous));
             }
-            StreamKind::Kline { interval_ms } if !at.history.has_bars(interval_ms) => return None,
+            StreamKind::Kline { interval_ms, .. } if !at.history.has_bars(interval_ms) => {
+                return None
+            }
             _ => {}
         }
         self.streams.push(Stream { stall, kind, wanted: false });
-        if let Some(every) = kind.every_ms(self.product) {
+        if let Some(every) = kind.every_ms() {
             let every = i64::from(every) * 1_000_000;
             let due = (self.now.div_euclid(every) + 1) * every;
             self.turns.push(Reverse((due, Turn::Speak(number))));
@@ -266,7 +265,7 @@ impl Market {
     fn speak(&mut self, number: u32, ts: i64, sink: &mut Sink<'_>) -> Result<()> {
         let stream = &self.streams[number as usize];
         let (stall, kind) = (&mut self.stalls[stream.stall], stream.kind);
-        if let Some(every) = kind.every_ms(self.product) {
+        if let Some(every) = kind.every_ms() {
             let due = ts + i64::from(every) * 1_000_000;
             self.turns.push(Reverse((due, Turn::Speak(number))));
         }
@@ -285,8 +284,10 @@ impl Market {
                     stall.write_top(Channel::PartialDepth, levels as usize, ts, out);
                 })
             }
-            StreamKind::Kline { interval_ms } => stall.tell_bars(number, interval_ms, &mut tell),
-            StreamKind::Ticker => match stall.history.day(ts) {
+            StreamKind::Kline { interval_ms, .. } => {
+                stall.tell_bars(number, interval_ms, &mut tell)
+            }
+            StreamKind::Ticker { .. } => match stall.history.day(ts) {
                 Some(day) => {
                     let id = day.header.sequence;
                     tell.tell(Some(number), (id, id), |out| out.push(&day))

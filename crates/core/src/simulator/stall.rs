@@ -8,12 +8,13 @@ use super::listing::Listing;
 use super::market::{Event, Sink};
 use super::streams::StreamKind;
 use crate::error::Result;
-use crate::feeds::{binance::is_futures, FeedId};
+use crate::feeds::Descriptor;
 use crate::instrument::Instruments;
 use crate::record::{
     Channel, Header, Level, Mark, Marker, MarkerCode, Quote, Records, Side, Trade, FLAG_LAST,
     FLAG_SNAPSHOT, NONE, PRICE_SCALE,
 };
+use crate::sequencing::Continuity;
 
 const FUNDING_NS: i64 = 8 * 3_600_000_000_000;
 
@@ -100,14 +101,14 @@ pub struct Stall {
     pub ticker: Option<u32>,
     /// Best bid and ask as last quoted, in ticks and lots.
     quoted: [Option<(i64, i64)>; 2],
-    product: FeedId,
+    feed: Descriptor,
     id: u32,
 }
 
 impl Stall {
     /// The instrument `id` on its first day.
     pub const fn new(
-        product: FeedId,
+        feed: Descriptor,
         listing: Listing,
         id: u32,
         flow: Flow,
@@ -122,7 +123,7 @@ impl Stall {
             aggregate: None,
             ticker: None,
             quoted: [None; 2],
-            product,
+            feed,
             id,
         }
     }
@@ -191,7 +192,10 @@ impl Stall {
             _ => (side as u8, price),
         });
         window.touched.dedup();
-        let previous = if is_futures(self.product) { window.previous } else { first - 1 };
+        let previous = match self.feed.continuity {
+            Continuity::Chained => window.previous,
+            Continuity::Adjacent => first - 1,
+        };
         let ts = tell.ts;
         tell.tell(Some(number), (first, last), |out| {
             let count = window.touched.len();
@@ -298,7 +302,7 @@ impl Stall {
     }
 
     fn header(&self, ts: i64, sequence: u64, like: Header) -> Header {
-        let feed = self.product as u8;
+        let feed = self.feed.number();
         Header { feed, instrument: self.id, ts_event: ts, ts_recv: ts, sequence, ..like }
     }
 

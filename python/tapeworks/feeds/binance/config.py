@@ -137,6 +137,11 @@ class BinanceConfig:
         default = "microsecond" if self.product == "spot" else "millisecond"
         return (self.time_unit or default) == "microsecond"
 
+    @property
+    def record_channels(self) -> frozenset[str]:
+        """The core's names of the record channels that are subscribed."""
+        return frozenset(streams.stream_class(stream).channel for stream in self.streams())
+
     def streams(self) -> list[str]:
         """Returns the names of all streams to subscribe."""
         return [

@@ -80,6 +80,14 @@ def stream_class(stream: str) -> StreamClass:
     return _CLASSES[channel]
 
 
+def stream_channel(stream: str) -> str:
+    """Returns the core's name of the record channel that `stream` fills, or `none`."""
+    try:
+        return stream_class(stream).channel
+    except KeyError:
+        return "none"
+
+
 def stream_symbol(stream: str) -> str:
     """Returns the venue symbol of the stream called `stream`."""
     return stream.partition("@")[0].upper()

@@ -9,6 +9,8 @@ reached the other side.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from tapeworks.feeds.binance.streams import stream_channel, stream_symbol
+
 SKIPPED = "skipped"
 """Cause of a loss: the venue never gave these ids."""
 
@@ -133,7 +135,10 @@ class Oracle:
         """Returns everything, ready for JSON. `facts` says how each symbol stands."""
         return {
             "generated": {name: asdict(of) for name, of in self.generated.items()},
-            "delivered": {name: asdict(of) for name, of in self.delivered.items()},
+            "delivered": {
+                name: asdict(of) | {"symbol": stream_symbol(name), "channel": stream_channel(name)}
+                for name, of in self.delivered.items()
+            },
             "losses": [asdict(loss) for loss in self.losses],
             "connections": [asdict(link) for link in self.links.values()],
             "symbols": {symbol: dict(of) for symbol, of in facts.items()},

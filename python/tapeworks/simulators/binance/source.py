@@ -4,7 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from tapeworks._core import Frames, Market
+from tapeworks._core import BinanceMarket, Frames
 from tapeworks.errors import ConfigError, TapeworksError
 from tapeworks.simulators.binance.config import SimulatorConfig
 
@@ -120,7 +120,7 @@ class MarketSource(Source):
         # At its end every depth stream has told all, so that books can be compared.
         end_ns = -(-(self.start_ns + int(config.duration_s * NS_PER_S)) // REST_NS) * REST_NS
         self.end_ns = end_ns if config.duration_s else None
-        self._market = Market(
+        self._market = BinanceMarket(
             config.feed,
             list(config.symbols),
             config.seed,

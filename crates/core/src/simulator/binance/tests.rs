@@ -10,16 +10,8 @@ const SECOND: i64 = 1_000_000_000;
 
 fn market(product: FeedId, seed: u64) -> BinanceMarket {
     let symbols = vec!["BTCUSDT".to_owned(), "ETHUSDT".to_owned()];
-    let config = MarketConfig {
-        product,
-        symbols,
-        seed,
-        start: START,
-        rate: 500.0,
-        levels: 200,
-        history: 1000,
-    };
-    BinanceMarket::new(&config).unwrap()
+    let config = MarketConfig { seed, start: START, rate: 500.0, levels: 200, history: 1000 };
+    BinanceMarket::new(product, &symbols, &config).unwrap()
 }
 
 fn listen(market: &mut BinanceMarket, names: &[&str]) {
