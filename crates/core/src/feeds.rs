@@ -11,6 +11,9 @@ use crate::sequencing::{Continuity, Rules};
 
 pub mod binance;
 pub mod foreign;
+pub mod framing;
+
+pub use framing::{Envelope, Framing, Glance};
 
 /// One venue's wire format.
 pub trait Feed: Send {
@@ -111,33 +114,10 @@ pub struct Descriptor {
     pub rules: Rules,
     /// Whether missing updates of a book can be counted by their ids. Those of trades always can.
     pub counts_updates: bool,
-    /// How a text frame names its stream; none where the session has to read the frame.
-    pub envelope: Option<Envelope>,
+    /// How its frames are told apart, and what says which streams they are of.
+    pub framing: Framing,
     /// A fresh decoder and encoder.
     build: fn(FeedId) -> Box<dyn Feed>,
-}
-
-/// How frames name the stream that they are of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Envelope {
-    /// Frames that start so are market data, and the name of their stream follows up to the next
-    /// quote; all others are shown to the session.
-    pub data_prefix: &'static [u8],
-    /// Exceptions from `data_prefix`; none if empty.
-    pub control_prefix: &'static [u8],
-}
-
-impl Envelope {
-    /// The name of the stream that a data frame carries; none for other frames.
-    #[inline]
-    pub fn stream_name<'a>(&self, body: &'a [u8]) -> Option<&'a [u8]> {
-        let rest = body.strip_prefix(self.data_prefix)?;
-        if !self.control_prefix.is_empty() && body.starts_with(self.control_prefix) {
-            return None;
-        }
-        let end = rest.iter().position(|&byte| byte == b'"').unwrap_or(rest.len());
-        Some(&rest[..end])
-    }
 }
 
 /// The table of feeds that can be built here. The last line of adding one.

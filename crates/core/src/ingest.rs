@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use crate::book::SyncState;
 use crate::clock::{ClockStep, RecvClock};
 use crate::error::{Error, Result};
-use crate::feeds::{Descriptor, Feed};
+use crate::feeds::{Descriptor, Feed, Glance};
 use crate::processors::Stage;
 use crate::record::{unpadded, BlobKind, Channel, GapCause, GapState, Marker, MarkerCode, Plain};
 use crate::tape::{Batch, Durability, Retention, Tape, TapeConfig, TapeKind};
 
 pub mod activity;
+mod hearing;
 pub mod latency;
 mod normalized;
 mod notes;
@@ -23,6 +24,7 @@ pub mod socket;
 pub mod subscriptions;
 
 use self::activity::{Activity, Stream};
+use self::hearing::Hearing;
 use self::latency::Latency;
 use self::normalized::{is_passing, Normalized};
 use self::pending::Pending;
@@ -96,6 +98,8 @@ pub struct Ingest {
     /// Read times of frames that are on the raw tape and not yet normalised.
     unpublished: Vec<(i64, u64)>,
     activity: Activity,
+    /// None where frames or the session tell which streams spoke.
+    hearing: Option<Hearing>,
     subscriptions: Subscriptions,
     silences: Vec<Silence>,
     latency: Latency,
@@ -132,6 +136,7 @@ impl Ingest {
         };
         let raw = Tape::open(&raw_path, tape)?;
         let mut degraded = None;
+        let (hearing, decoder) = Hearing::of(config.feed, decoder);
         let normalized = match Normalized::open(&config, decoder, &raw_path, &normalized_path) {
             Ok(normalized) => Some(normalized),
             Err(error) if is_passing(&error) => return Err(error),
@@ -152,6 +157,7 @@ impl Ingest {
             pending,
             unpublished: Vec::new(),
             activity: Activity::default(),
+            hearing,
             subscriptions: Subscriptions::default(),
             silences: Vec::new(),
             latency: Latency::default(),
@@ -163,6 +169,7 @@ impl Ingest {
         // and that nothing which was open then is open now.
         let ts = ingest.config.ts_first.unwrap_or_else(|| ingest.clock.now());
         ingest.begin_session(ts)?;
+        ingest.hearing.iter().for_each(|hearing| hearing.begin(ts));
         if ingest.config.ts_first.is_none() {
             ingest.look_at_clock()?;
         }
@@ -208,8 +215,8 @@ impl Ingest {
         self.counts.bytes += body.len() as u64;
         let mut shown = false;
         if kind == BlobKind::Text || kind == BlobKind::Binary {
-            match self.config.feed.envelope.and_then(|envelope| envelope.stream_name(body)) {
-                Some(name) => {
+            match self.config.feed.framing.glance(body) {
+                Glance::Stream(name) => {
                     if let Some(stream) = self.activity.heard(connection, name, ts_recv) {
                         self.subscriptions.hear(connection, stream);
                         self.note_subscriptions(ts_recv)?;
@@ -218,7 +225,8 @@ impl Ingest {
                         self.end_silence(connection, name, ts_recv)?;
                     }
                 }
-                None => shown = true,
+                Glance::Events | Glance::Heartbeat => {}
+                Glance::Control => shown = true,
             }
         }
         if self.pending.is_full(body.len() + context.len() + 32) && self.failure.is_none() {
@@ -247,6 +255,7 @@ impl Ingest {
         if self.pending.blobs().is_empty() && !self.raw.needs_reopen() {
             self.failure = None;
         }
+        self.hear_events()?;
         if !self.unpublished.is_empty() {
             let now = self.clock.now();
             for (ts, times) in self.unpublished.drain(..) {
@@ -273,9 +282,9 @@ impl Ingest {
     }
 
     /// Notes that the stream `name` of `connection` should have spoken by now. The gap begins with
-    /// its last message, or at `since` if this connection carried none, and is open until the
-    /// stream speaks, on whatever connection. A gap that is open already is not noted again, nor
-    /// is one of a symbol that is not defined yet.
+    /// its last message, or at `since` if this connection carried none or `is_exact` says that it
+    /// need not have spoken before, and is open until the stream speaks, on whatever connection.
+    /// A gap that is open already is not noted again, nor is one of a symbol that is not defined.
     ///
     /// # Errors
     /// As [`Ingest::connected`].
@@ -285,16 +294,18 @@ impl Ingest {
         name: &str,
         ts: i64,
         since: i64,
+        is_exact: bool,
     ) -> Result<()> {
         let Some(stream) = self.activity.stream(connection, name).cloned() else {
             return Ok(());
         };
         if self.silences.iter().any(|silence| silence.stream.name == name)
             || self.instrument(&stream.symbol).is_none()
+            || !self.is_hearing()
         {
             return Ok(());
         }
-        let ts_start = if stream.frames > 0 { stream.ts_last } else { since };
+        let ts_start = if stream.frames > 0 && !is_exact { stream.ts_last } else { since };
         let silence = Silence { ts_start, stream };
         let marker = self.silence_marker(&silence, GapState::Open, ts);
         self.silences.push(silence);
@@ -453,7 +464,7 @@ impl Ingest {
         }
     }
 
-    fn end_silence(&mut self, connection: u16, name: &[u8], ts: i64) -> Result<()> {
+    pub(super) fn end_silence(&mut self, connection: u16, name: &[u8], ts: i64) -> Result<()> {
         let found = self.silences.iter().position(|s| s.stream.name.as_bytes() == name);
         if let Some(at) = found {
             let silence = self.silences.swap_remove(at);

@@ -15,19 +15,27 @@ pub enum Rule {
     Window,
     /// A whole book on request: compared with the changes of the same book.
     Snapshot,
+    /// Events have no number. Two that say the same, their own time among it, are one where they
+    /// came on two lines: each line brings an event once for every time that the venue said it.
+    Alike,
     /// No rule: passed on.
     Free,
 }
 
-/// The rule of each channel of a feed, for events that have a sequence.
+/// The rule of each channel of a feed, for events that have a sequence, and that of trades and
+/// quotes that have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules([Rule; Channel::NAMES.len()]);
+pub struct Rules {
+    by_channel: [Rule; Channel::NAMES.len()],
+    unnumbered: Rule,
+}
 
 impl Rules {
     /// What most venues do: trades and changes of a book are counted without a hole; quotes,
     /// partial books and marks only rise; bars replace each other.
     pub const USUAL: Self = {
-        let mut rules = Self([Rule::Free; Channel::NAMES.len()]);
+        let by_channel = [Rule::Free; Channel::NAMES.len()];
+        let mut rules = Self { by_channel, unnumbered: Rule::Free };
         rules = rules.with(Channel::Trade, Rule::Contiguous);
         rules = rules.with(Channel::AggTrade, Rule::Contiguous);
         rules = rules.with(Channel::Depth, Rule::Contiguous);
@@ -42,15 +50,32 @@ impl Rules {
     /// The same rules with that of `channel` replaced.
     #[must_use]
     pub const fn with(mut self, channel: Channel, rule: Rule) -> Self {
-        self.0[channel as usize] = rule;
+        self.by_channel[channel as usize] = rule;
         self
+    }
+
+    /// The same rules with that of trades and quotes without a sequence replaced.
+    #[must_use]
+    pub const fn with_unnumbered(mut self, rule: Rule) -> Self {
+        self.unnumbered = rule;
+        self
+    }
+
+    /// The rule of an event of that channel and sequence, which is 0 if it has none.
+    #[inline]
+    pub const fn of_event(&self, channel: u8, sequence: u64) -> Rule {
+        if sequence == 0 {
+            self.unnumbered
+        } else {
+            self.of(channel)
+        }
     }
 
     /// The rule of the channel with that number.
     #[inline]
     pub const fn of(&self, channel: u8) -> Rule {
-        if (channel as usize) < self.0.len() {
-            self.0[channel as usize]
+        if (channel as usize) < self.by_channel.len() {
+            self.by_channel[channel as usize]
         } else {
             Rule::Free
         }

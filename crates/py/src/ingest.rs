@@ -7,7 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tapeworks_core::clock::ClockStep;
-use tapeworks_core::feeds::foreign::FOREIGN;
+use tapeworks_core::feeds::foreign::{FOREIGN, FOREIGN_BY_EVENTS};
 use tapeworks_core::ingest::{self, IngestConfig};
 use tapeworks_core::processors::Stage;
 use tapeworks_core::record::{BlobKind, Channel, GapCause};
@@ -172,6 +172,11 @@ impl Ingest {
         })
     }
 
+    /// Whether it is known which streams spoke; if not, silence says nothing.
+    fn is_hearing(&self, py: Python<'_>) -> PyResult<bool> {
+        self.with(py, |inner| Ok(inner.is_hearing()))
+    }
+
     /// Counts a frame of a stream that the session found by reading the frame.
     fn heard(&self, py: Python<'_>, connection: u16, stream: &str, ts: i64) -> PyResult<()> {
         self.with(py, |inner| inner.heard(connection, stream, ts))
@@ -232,7 +237,8 @@ impl Ingest {
     }
 
     /// Notes that a stream should have spoken by now; the gap ends when it does. It begins with the
-    /// stream's last message on the connection, or at `since` if there was none.
+    /// stream's last message on the connection; at `since` if there was none, or with `is_exact`.
+    #[pyo3(signature = (connection, stream, ts, since, *, is_exact = false))]
     fn silent_stream(
         &self,
         py: Python<'_>,
@@ -240,8 +246,9 @@ impl Ingest {
         stream: &str,
         ts: i64,
         since: i64,
+        is_exact: bool,
     ) -> PyResult<()> {
-        self.with(py, |inner| inner.silent_stream(connection, stream, ts, since))
+        self.with(py, |inner| inner.silent_stream(connection, stream, ts, since, is_exact))
     }
 
     /// Notes that items of the tape `topic` are lost: `cause` is a gap's, retention or damage.
@@ -378,7 +385,10 @@ pub fn feed_of(
         let feed = Descriptor::named(name).map_err(to_python)?;
         return Ok((feed, feed.build()));
     };
-    Ok((FOREIGN, Box::new(PythonFeed::new(decoder, FOREIGN.number())?)))
+    let by_events = decoder.getattr_opt("counts_events")?;
+    let by_events = by_events.map_or(Ok(false), |told| told.is_truthy())?;
+    let feed = if by_events { FOREIGN_BY_EVENTS } else { FOREIGN };
+    Ok((feed, Box::new(PythonFeed::new(decoder, feed.number())?)))
 }
 
 /// What the status takes over from the normaliser, whose counts go on over restarts.

@@ -46,6 +46,8 @@ class Line:
     """Its number among the lines of the feed: connections of one group stand in for each other."""
     copies: int = 1
     """How many sockets carry the same streams at once."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Name and value, of the request that opens the connection, beside those of every WebSocket."""
 
 
 def group_lines(lines: Iterable[Line]) -> list[Line]:
@@ -68,6 +70,9 @@ class ControlKind(Enum):
     REFUSED = "refused"
     LISTING = "listing"
     SHUTDOWN = "shutdown"
+    DENIED = "denied"
+    """The venue lets this client in no more: a wrong key, no right to the data, too many
+    connections. See `Control.retry_after_s`."""
     DATA = "data"
     """Market data after all."""
     UNKNOWN = "unknown"
@@ -82,6 +87,8 @@ class Control:
     message: str = ""
     streams: tuple[str, ...] = ()
     """Of a listing: what is subscribed. Of market data: the streams that it belongs to."""
+    retry_after_s: float = 0.0
+    """Of a denial: the next connection is opened no sooner; 0: none is, and the recorder ends."""
     reply: bytes = b""
     """What is to be sent back at once, such as the answer to a ping that is a message."""
 
@@ -125,7 +132,8 @@ class SessionRules:
     connect_s: float = 10.0
     ack_s: float = 10.0
     overlap_s: float = 30.0
-    """A planned rotation waits so long for the new connection to carry what the old one does."""
+    """A planned rotation waits so long for the new connection to carry what the old one does. 0:
+    the venue allows one connection, so that the old one is closed first, which is a gap."""
     age_s: float = 82_800.0
     """Connections are rotated at this age."""
     connects: int = 100
@@ -170,6 +178,8 @@ class Feed(ABC):
     proxy: str | None = None
     pending_bytes_max: int = 64 << 20
     """Frames waiting for a tape that cannot be written take at most so many bytes."""
+    sends_binary: bool = False
+    """Messages to the venue are binary ones; they are text unless the venue says otherwise."""
     rest_url: str = ""
     """Where requests go, without a path; empty: no request is made."""
     rest_headers: Mapping[str, str] = MappingProxyType({})
@@ -200,8 +210,18 @@ class Feed(ABC):
         """Returns when the silence of `stream` means that something is wrong."""
         return LivenessPolicy()
 
+    def is_trading(self, stream: str, wall_ns: int) -> bool:
+        """Says whether the venue trades what `stream` carries at a time since the Unix epoch.
+
+        While it does not, silence is no loss. See `hours.py`.
+        """
+        return True
+
     def symbol(self, stream: str) -> str:
-        """Returns the venue symbol that `stream` is about, or nothing."""
+        """Returns the venue symbol that `stream` is about, or nothing: it is about all.
+
+        Where decoded events tell which streams spoke, this and `channel` say of which it is.
+        """
         return ""
 
     def channel(self, stream: str) -> str:

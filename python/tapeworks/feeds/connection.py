@@ -15,7 +15,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_
 from tapeworks._core import Ingest, SocketReader, numbers
 from tapeworks.errors import VenueError
 from tapeworks.feeds.base import CUT_MARK, Clock, Control, ControlKind, Feed, Line, Subscriptions
-from tapeworks.feeds.limits import LogSampler, RateLimiter
+from tapeworks.feeds.limits import Backoff, LogSampler, RateLimiter
 from tapeworks.feeds.socket import read_directly, to_wire
 
 KIND_TEXT, KIND_BINARY = numbers("blob_kind")["text"], numbers("blob_kind")["binary"]
@@ -69,6 +69,8 @@ class Connection(WSListener):
         """Set when it closed, or should be replaced."""
         self.replace_reason = ""
         self.close_reason = ""
+        self.denied: VenueError | None = None
+        """Why the venue lets this client in no more, if it said so."""
         self.stops = False
         """Whether it is closed because the recorder stops."""
         self.alarmed: set[str] = set()
@@ -84,6 +86,7 @@ class Connection(WSListener):
         )
         self._flush = flush
         self._clock = clock
+        self._message_type = WSMsgType.BINARY if feed.sends_binary else WSMsgType.TEXT
         self._transport: WSTransport | None = None
         # Binance counts pongs as well; a window of slightly over a second leaves room for jitter.
         self._limiter = RateLimiter(max(1, int(feed.rules.sends_per_s)), 1.05)
@@ -114,6 +117,7 @@ class Connection(WSListener):
                 enable_auto_ping=False,
                 max_frame_size=FRAME_BYTES_MAX,
                 read_buffer_init_size=256 * 1024,
+                extra_headers=self.line.headers or None,
                 proxy=self._feed.proxy,
                 logger_name=_socket_log,
             )
@@ -129,6 +133,8 @@ class Connection(WSListener):
             raise VenueError("this connection was not opened")
         deadline = self._clock.now() + self._feed.rules.ack_s
         while not talk.done:
+            if self.denied is not None:
+                raise self.denied
             if self.closed:
                 raise VenueError("the venue closed the connection while subscribing")
             message = talk.next()
@@ -158,6 +164,18 @@ class Connection(WSListener):
                 stream,
             )
 
+    def pause_s(self, backoff: Backoff) -> float:
+        """Returns how long to wait after it before another is opened.
+
+        Raises:
+            VenueError: the venue denied it for good.
+        """
+        if self.denied is None:
+            return backoff.delay()
+        if not self.denied.retry_after_ms:
+            raise self.denied
+        return max(backoff.delay(), self.denied.retry_after_ms / 1000)
+
     def replace(self, reason: str) -> None:
         """Asks the session to open another connection and then close this one."""
         if not self.replace_reason:
@@ -185,7 +203,7 @@ class Connection(WSListener):
             self._transport.send_pong(self._pong_due)
             self._pong_due = None
         if self._reply_due is not None and self._limiter.try_take(now):
-            self._transport.send(WSMsgType.TEXT, self._reply_due)
+            self._transport.send(self._message_type, self._reply_due)
             self._reply_due = None
         heartbeat_s = self._feed.rules.heartbeat_s
         if heartbeat_s is None or now - self._beat_at < heartbeat_s:
@@ -199,7 +217,7 @@ class Connection(WSListener):
         """Sends what cannot wait."""
         if self._transport is not None and not self.closed:
             self._limiter.spend(now)
-            self._transport.send(WSMsgType.TEXT, message)
+            self._transport.send(self._message_type, message)
 
     async def close(self) -> None:
         """Closes in good order within two seconds, and else at once."""
@@ -310,11 +328,16 @@ class Connection(WSListener):
         if control.reply:
             now = self._clock.now()
             if self._limiter.try_take(now) and self._transport is not None and not self.closed:
-                self._transport.send(WSMsgType.TEXT, control.reply)
+                self._transport.send(self._message_type, control.reply)
             else:
                 self._reply_due = control.reply
         if control.kind is ControlKind.SHUTDOWN:
             self.replace("the venue announced a shutdown")
+        elif control.kind is ControlKind.DENIED:
+            reason = f"the venue denies: {control.message[:TEXT_LOGGED]}"
+            self.denied = VenueError(reason, retry_after_ms=int(control.retry_after_s * 1000))
+            self.kill(reason)
+            self._answered.set()
         elif control.kind is ControlKind.UNKNOWN:
             if self.unknown_frames.note():
                 _log.warning(
@@ -344,4 +367,4 @@ class Connection(WSListener):
     async def _paced(self, message: bytes) -> None:
         await asyncio.sleep(self._limiter.take(self._clock.now()))
         if self._transport is not None and not self.closed:
-            self._transport.send(WSMsgType.TEXT, message)
+            self._transport.send(self._message_type, message)

@@ -27,6 +27,7 @@ _ANSWERS: tuple[tuple[str, Any, Any], ...] = (
     ("control", Control, _UNKNOWN),
     ("heartbeat", bytes, b""),
     ("liveness", LivenessPolicy, LivenessPolicy()),
+    ("is_trading", bool, True),
     ("symbol", str, ""),
     ("channel", str, "none"),
     ("definitions_request", Request | None, None),

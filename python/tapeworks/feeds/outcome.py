@@ -13,6 +13,7 @@ says it at the end. The rule, for scripts and cron:
 
 import contextlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -160,7 +161,9 @@ def read_outcome(data: Path, source: str, run: str) -> Outcome:
 class Tally:
     """Counts over all connections of a session what became of each stream and book."""
 
-    def __init__(self, feed: Feed, ingest: Ingest) -> None:
+    def __init__(self, feed: Feed, ingest: Ingest, excused: Mapping[str, float]) -> None:
+        """`excused` says when the silence of a stream was last without a meaning, if it was."""
+        self._excused = excused
         self._feed = feed
         self._ingest = ingest
         self._frames: dict[str, int] = {}
@@ -242,7 +245,9 @@ class Tally:
                 found.refused.append(stream)
             elif stream not in times:
                 found.unsubscribed.append(stream)
-            elif due_s is not None and times[stream] > due_s:
+            elif due_s is not None and due_s < min(
+                times[stream], now - self._excused.get(stream, -math.inf)
+            ):
                 found.overdue.append(stream)
             else:
                 found.silent.append(stream)

@@ -31,6 +31,7 @@ from tapeworks._core import Frame, RecordBuilder, price_units, size_units
 from tapeworks.config import check_once, check_url, source_name
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.base import Control, Feed, SessionRules
+from tapeworks.feeds.hours import ExchangeHours, TradingHours
 from tapeworks.feeds.limits import LogSampler, WeightBudget
 
 __all__ = [
@@ -70,6 +71,12 @@ class PythonFeedConfig:
     """Repeat the opening requests after so long; 0: never."""
     request_weight: int = 600
     """Weight of requests a minute; a request weighs 1 unless the feed says otherwise."""
+    calendar: str = ""
+    """The exchange whose hours these are, such as XNYS: while it is closed, silence is no loss.
+    None: it never closes. Needs `pip install "tapeworks[calendars]"`."""
+    before_open_s: float = 0.0
+    after_close_s: float = 0.0
+    """Extended hours before the opening and after the close."""
     proxy: str = ""
     ca_file: str = ""
     insecure: bool = False
@@ -125,6 +132,9 @@ class PythonFeed(Feed):
 
     Config: ClassVar[type[PythonFeedConfig]] = PythonFeedConfig
     native = "foreign"
+    counts_events: ClassVar[bool] = False
+    """Whether the records of `decode` tell which streams spoke, by `symbol` and `channel` of each
+    stream: a frame may hold events of many instruments. Else `control` names the streams."""
 
     def __init__(self, config: PythonFeedConfig) -> None:
         self.config = config
@@ -140,6 +150,13 @@ class PythonFeed(Feed):
         # No frame shows its stream where the core would look for it: `control` is shown them all.
         self.rules = SessionRules(idle_timeout_s=config.idle_timeout_s, age_s=config.rotation_s)
         self._refused = LogSampler()
+        self._hours: TradingHours | None = None
+        if config.calendar:
+            self._hours = ExchangeHours(config.calendar, config.before_open_s, config.after_close_s)
+
+    def is_trading(self, stream: str, wall_ns: int) -> bool:
+        """Says whether the configured exchange is open."""
+        return self._hours is None or self._hours.is_open(wall_ns)
 
     def symbol(self, stream: str) -> str:
         """Returns the configured symbol that the name of `stream` holds as a part of its own."""

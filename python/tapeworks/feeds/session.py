@@ -72,7 +72,8 @@ class Session:
         self._context = tls_context(feed)
         stops = isinstance(feed, PythonFeed) and feed.config.stop_on_error
         self._errors = guard(feed, self._fail if stops else None)
-        self._tally = Tally(feed, ingest)
+        self._watchdog = Watchdog(feed, ingest)
+        self._tally = Tally(feed, ingest, self._watchdog.excused)
         self._connections: dict[int, Connection] = {}
         self._connects = RateLimiter(feed.rules.connects, feed.rules.connects_window_s)
         self._requests = Requests(feed, ingest, self.flush, self._clock, self._context)
@@ -212,7 +213,7 @@ class Session:
             if current.closed:
                 await self._drop(current)
                 self.reconnects += 1
-                await asyncio.sleep(backoff.delay())
+                await asyncio.sleep(current.pause_s(backoff))
                 current = await self._opened(line, backoff)
             else:
                 current = await self._replaced(current, backoff)
@@ -226,6 +227,11 @@ class Session:
             old.number,
             old.replace_reason or "age",
         )
+        if not self.feed.rules.overlap_s:
+            self.rotations += 1
+            old.close_reason = f"replaced: {old.replace_reason or 'age'}"
+            await self._drop(old)
+            return await self._opened(old.line, backoff)
         new = await self._opened(old.line, backoff)
         deadline = self._clock.now() + self.feed.rules.overlap_s
         while not (old.closed or new.closed or self._carries(new, old)):
@@ -269,7 +275,7 @@ class Session:
                 reason = (str(error) or type(error).__name__)[:300]
                 connection.close_reason = f"not subscribed: {reason}"
                 await self._drop(connection)
-                delay = backoff.delay()
+                delay = connection.pause_s(backoff)
                 self.trouble = f"cannot connect to {line.url}: {reason}"
                 _log.warning(
                     "connect failed line=%s attempt=%d again_s=%.1f: %s",
@@ -310,7 +316,6 @@ class Session:
 
     async def _watch(self) -> None:
         """Looks after everything that no event tells of."""
-        watchdog = Watchdog(self.feed, self.ingest)
         checked = beat = self._clock.now()
         defined = refreshed = beat
         while True:
@@ -330,7 +335,7 @@ class Session:
             self._books.begin(list(self._connections.values()), now)
             self._books.unblock(list(self._connections.values()), now)
             self._take_losses()
-            watchdog.check(list(self._connections.values()), now, self._clock.wall_ns())
+            self._watchdog.check(list(self._connections.values()), now, self._clock.wall_ns())
             if 0 < self.feed.definitions_s <= now - defined:
                 defined = now
                 for request in self.feed.opening_requests():

@@ -3,7 +3,9 @@
 Most streams are quiet at times, and their silence says nothing. The feed's `LivenessPolicy` says
 which ones should speak; how often, a stream shows by itself: only a silence of many times its mean
 interval, and never less than the policy says, is reported. All times are of the clock that only
-rises: a step of the wall clock is no silence.
+rises: a step of the wall clock is no silence. Nor is what comes while the market is closed
+(`Feed.is_trading`), or while it is not known which streams spoke (`Ingest.is_hearing`): then all
+times begin anew when it opens, or is known again.
 """
 
 import logging
@@ -56,10 +58,13 @@ class Watchdog:
         self._ingest = ingest
         self._activity: dict[Connection, dict[str, _StreamActivity]] = {}
         self._replace_due: dict[str, tuple[float, float]] = {}
+        self.excused: dict[str, float] = {}
+        """When the silence of a stream was last without a meaning."""
 
     def check(self, connections: Sequence[Connection], now: float, wall_ns: int) -> None:
         """Drops dead connections, reports silent streams, and has their connections replaced."""
         live = [c for c in connections if c.subscribed and not c.closed]
+        self._excuse(live, now, wall_ns)
         self._activity = {c: self._look(c, self._activity.get(c, {}), now) for c in live}
         heard: dict[str, float] = {}
         for streams in self._activity.values():
@@ -81,6 +86,16 @@ class Watchdog:
                 activity.frames, activity.last_at = frames, now
         return known
 
+    def _excuse(self, live: Sequence[Connection], now: float, wall_ns: int) -> None:
+        """Notes which streams need not speak at the moment."""
+        is_hearing = self._ingest.is_hearing()
+        for stream in {stream for connection in live for stream in connection.line.streams}:
+            if not (is_hearing and self._feed.is_trading(stream, wall_ns)):
+                self.excused[stream] = now
+
+    def _excused_at(self, stream: str) -> float:
+        return self.excused.get(stream, 0.0)
+
     def _check_connection(self, connection: Connection, now: float, wall_ns: int) -> bool:
         """Drops a connection that is dead; says whether it did."""
         rules = self._feed.rules
@@ -92,7 +107,9 @@ class Watchdog:
         speaks = rules.ping_s is None or any(
             self._feed.liveness(s).idle_timeout_s is not None for s in connection.line.streams
         )
-        quiet_s = now - max(connection.heard_at, connection.opened_at)
+        # It need not speak while the market of all its streams is closed.
+        excused = min(map(self._excused_at, connection.line.streams), default=0.0)
+        quiet_s = now - max(connection.heard_at, connection.opened_at, excused)
         if not speaks or quiet_s <= rules.idle_timeout_s:
             return False
         since_ns = connection.heard_ns or wall_ns - int(quiet_s * 1e9)
@@ -111,6 +128,8 @@ class Watchdog:
             else:
                 limit_s = idle_limit_s(policy, activity.frames, activity.first_at, activity.last_at)
                 since = activity.last_at
+            is_excused = self._excused_at(stream) > since
+            since = max(since, self._excused_at(stream))
             if limit_s is None or now - since <= limit_s or stream in connection.failed:
                 connection.alarmed.discard(stream)
                 continue
@@ -118,7 +137,9 @@ class Watchdog:
             # Where a copy of the stream is alive on another connection, nothing was lost.
             if now - heard.get(stream, since) > limit_s:
                 since_ns = wall_ns - int((now - since) * 1e9)
-                self._ingest.silent_stream(connection.number, stream, wall_ns, since_ns)
+                self._ingest.silent_stream(
+                    connection.number, stream, wall_ns, since_ns, is_exact=is_excused
+                )
             self._replace(connection, stream, now)
 
     def _report(self, connection: Connection, stream: str, what: str, quiet_s: float) -> None:

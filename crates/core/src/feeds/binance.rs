@@ -3,7 +3,7 @@
 //! Frames of the streams and answers of the REST interface. `decode` and `rest` are right for any
 //! JSON; `encode` writes what the venue would.
 
-use super::{Descriptor, Envelope, Feed, FeedId, Rejected};
+use super::{Descriptor, Envelope, Feed, FeedId, Framing, Rejected};
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{Blob, BlobKind, Header, Records};
@@ -35,7 +35,7 @@ pub const SPOT: Descriptor = Descriptor {
     continuity: Continuity::Adjacent,
     rules: Rules::USUAL,
     counts_updates: true,
-    envelope: Some(ENVELOPE),
+    framing: Framing::Named(ENVELOPE),
     build: |id| Box::new(Binance::new(id)),
 };
 

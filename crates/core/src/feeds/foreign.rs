@@ -1,21 +1,26 @@
 //! The place of a feed whose decoder is not in this crate, and is given by whoever runs it.
 
-use super::{Descriptor, Feed, FeedId, Rejected};
+use super::{Descriptor, Feed, FeedId, Framing, Glance, Rejected};
 use crate::error::{Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{Blob, Records};
-use crate::sequencing::{Continuity, Rules};
+use crate::sequencing::{Continuity, Rule, Rules};
 
 /// What holds of every feed whose decoder is given from outside. Each update of a book names the
 /// one before it, whether or not ids have holes; the session names the streams.
 pub const FOREIGN: Descriptor = Descriptor {
     id: FeedId::Foreign,
     continuity: Continuity::Chained,
-    rules: Rules::USUAL,
+    rules: Rules::USUAL.with_unnumbered(Rule::Alike),
     counts_updates: false,
-    envelope: None,
+    framing: Framing::Session,
     build: |_| Box::new(Unknown),
 };
+
+/// The same for a feed whose decoded events tell which streams spoke. The session is shown each
+/// frame all the same: only it knows which ones are control messages.
+pub const FOREIGN_BY_EVENTS: Descriptor =
+    Descriptor { framing: Framing::Events(|_| Glance::Control), ..FOREIGN };
 
 /// Stands where the decoder was not given. Without it nothing can be said of a frame, not even
 /// that it is broken: so every frame is an error that stops.

@@ -7,16 +7,33 @@ use std::collections::HashMap;
 use crate::instrument::FastHash;
 use crate::record::Channel;
 
+/// Events of one instrument and channel that came on one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// The connection.
+    pub connection: u16,
+    /// A [`Channel`].
+    pub channel: u8,
+    /// Instrument id.
+    pub instrument: u32,
+    /// How many.
+    pub count: u64,
+    /// Receive time of the first, in ns.
+    pub ts_first: i64,
+    /// Receive time of the last, in ns.
+    pub ts_last: i64,
+}
+
 /// What is known of one stream on one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
-    /// The name that the venue's envelope carries.
+    /// Its name by the feed, which the venue's frames carry or its events tell.
     pub name: String,
-    /// The venue symbol that it is about.
+    /// The venue symbol that it is about; empty for one of all symbols.
     pub symbol: String,
     /// The channel that it fills.
     pub channel: Channel,
-    /// Frames so far.
+    /// Frames so far, or events where those tell of the stream.
     pub frames: u64,
     /// Receive time of the first frame, in ns; 0 before it.
     pub ts_first: i64,
@@ -24,9 +41,21 @@ pub struct Stream {
     pub ts_last: i64,
 }
 
+impl Stream {
+    fn hear(&mut self, count: u64, ts_first: i64, ts_last: i64) {
+        if self.frames == 0 {
+            self.ts_first = ts_first;
+        }
+        self.frames += count;
+        self.ts_last = ts_last;
+    }
+}
+
 #[derive(Debug, Default)]
 struct Table {
     by_name: HashMap<Box<[u8]>, usize, FastHash>,
+    /// The streams that events of an instrument and channel are of, as far as they were asked for.
+    by_event: HashMap<(u32, u8), Box<[usize]>, FastHash>,
     streams: Vec<Stream>,
 }
 
@@ -44,6 +73,7 @@ impl Activity {
             self.tables.resize_with(at + 1, Table::default);
         }
         let table = &mut self.tables[at];
+        table.by_event.clear();
         table.by_name.entry(Box::from(name.as_bytes())).or_insert_with(|| {
             table.streams.push(Stream {
                 name: name.to_owned(),
@@ -81,13 +111,33 @@ impl Activity {
         let table = self.tables.get_mut(usize::from(connection))?;
         let &index = table.by_name.get(name)?;
         let stream = &mut table.streams[index];
-        stream.frames += 1;
-        stream.ts_last = ts_recv;
-        if stream.frames > 1 {
-            return None;
+        stream.hear(1, ts_recv, ts_recv);
+        (stream.frames == 1).then_some(stream)
+    }
+
+    /// Counts events of `symbol`, the symbol of an instrument, for the streams of that symbol and
+    /// channel, or else for those of all symbols. Gives the places of these streams.
+    pub fn heard_events(&mut self, heard: &Heard, symbol: &str) -> &[usize] {
+        let Some(table) = self.tables.get_mut(usize::from(heard.connection)) else { return &[] };
+        let Table { by_event, streams, .. } = table;
+        let places = by_event.entry((heard.instrument, heard.channel)).or_insert_with(|| {
+            let of = |symbol: &str| -> Box<[usize]> {
+                let fits = |stream: &Stream| {
+                    stream.channel as u8 == heard.channel && stream.symbol == symbol
+                };
+                (0..streams.len()).filter(|&at| fits(&streams[at])).collect()
+            };
+            let named = of(symbol);
+            if named.is_empty() {
+                of("")
+            } else {
+                named
+            }
+        });
+        for &place in places.iter() {
+            streams[place].hear(heard.count, heard.ts_first, heard.ts_last);
         }
-        stream.ts_first = ts_recv;
-        Some(stream)
+        places
     }
 
     /// The streams of `connection`, in the order in which they were named.
@@ -123,5 +173,31 @@ mod tests {
         assert!(activity.streams(9).is_empty());
         activity.forget(2);
         assert!(activity.streams(2).is_empty());
+    }
+
+    #[test]
+    fn events_are_of_the_stream_of_their_symbol_or_of_that_of_all() {
+        // One stream of A, and one of all symbols, of another channel than a third: what no stream
+        // was asked for counts nowhere, and a stream that is named later is found.
+        let mut activity = Activity::default();
+        activity.watch(0, "T.A", "A", Channel::Trade);
+        activity.watch(0, "T.*", "", Channel::Trade);
+        activity.watch(0, "Q.A", "A", Channel::Quote);
+        let events = |instrument, channel: Channel, ts| Heard {
+            connection: 0,
+            channel: channel as u8,
+            instrument,
+            count: 3,
+            ts_first: ts,
+            ts_last: ts + 1,
+        };
+        assert_eq!(activity.heard_events(&events(0, Channel::Trade, 10), "A"), [0]);
+        assert_eq!(activity.heard_events(&events(1, Channel::Trade, 20), "B"), [1]);
+        assert!(activity.heard_events(&events(1, Channel::Quote, 30), "B").is_empty());
+        activity.watch(0, "Q.B", "B", Channel::Quote);
+        assert_eq!(activity.heard_events(&events(1, Channel::Quote, 40), "B"), [3]);
+        let seen: Vec<_> =
+            activity.streams(0).iter().map(|s| (s.frames, s.ts_first, s.ts_last)).collect();
+        assert_eq!(seen, [(3, 10, 11), (3, 20, 21), (0, 0, 0), (3, 40, 41)]);
     }
 }

@@ -19,6 +19,7 @@ use crate::record::{
     SESSION_ENDS,
 };
 
+mod alike;
 pub mod counts;
 pub mod event;
 pub mod hold;
@@ -36,6 +37,7 @@ pub mod undecoded;
 pub mod venue_clock;
 mod window;
 
+use self::alike::Alike;
 use self::counts::Counts;
 use self::event::Event;
 use self::lines::Lines;
@@ -80,6 +82,7 @@ pub struct Arbiter {
     hold_ns: i64,
     streams: Streams,
     lines: Lines,
+    alike: Alike,
     /// Streams in which events wait, in order of start.
     holding: Vec<u32>,
     /// The earliest moment at which a wait ends; `i64::MAX` if nothing waits.
@@ -105,6 +108,7 @@ impl Arbiter {
             hold_ns,
             streams: Streams::default(),
             lines: Lines::default(),
+            alike: Alike::default(),
             holding: Vec::new(),
             deadline: i64::MAX,
             repair: None,
@@ -154,7 +158,8 @@ impl Arbiter {
     /// Whether the event simply follows, and stays where it is.
     #[inline]
     pub fn follows(&mut self, event: &Event) -> bool {
-        let follows = self.streams.follows(event, self.lines.line());
+        let may_repeat = event.rule == Rule::Alike && self.alike.is_watching();
+        let follows = !may_repeat && self.streams.follows(event, self.lines.line());
         if follows {
             self.counts.pass(event);
             self.note_time(event);
@@ -182,6 +187,13 @@ impl Arbiter {
     /// # Errors
     /// `Error::Invalid`: `bytes` are not whole records.
     pub fn decide(&mut self, event: &Event, bytes: &[u8], out: &mut Records) -> Result<()> {
+        if event.rule == Rule::Alike
+            && event.is_live
+            && self.alike.repeats(bytes, self.lines.line().serial, self.elapsed)
+        {
+            self.counts.duplicate(event.channel);
+            return Ok(());
+        }
         let place = self.streams.place(event.instrument, event.channel);
         if self.streams.at(place).state & SUSPECT != 0 && self.review(place, event, bytes, out)? {
             return Ok(());
@@ -256,6 +268,7 @@ impl Arbiter {
                     self.lose_line(ended, &marker, out);
                 }
                 self.lines.connect(connection, marker.last as u16);
+                self.alike.watch(self.lines.has_copies());
                 out.extend_from_bytes(bytes)
             }
             // What was received before the marker stands before it.
@@ -299,6 +312,7 @@ impl Arbiter {
     /// Ends a line. Returns the group of streams that no line carries any more.
     fn end_line(&mut self, connection: u16, out: &mut Records) -> Result<Option<u16>> {
         let ended = self.lines.disconnect(connection);
+        self.alike.watch(self.lines.has_copies());
         self.release_all(out)?;
         self.lose_undecoded(out);
         Ok(ended)
@@ -312,6 +326,7 @@ impl Arbiter {
 
     fn end_session(&mut self, out: &mut Records) -> Result<()> {
         self.lines.clear();
+        self.alike.watch(false);
         self.release_all(out)?;
         self.settle_all(out)?;
         self.lose_undecoded(out);

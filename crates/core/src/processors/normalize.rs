@@ -237,6 +237,7 @@ impl Processor for Normalizer {
         let mut memory = Vec::new();
         self.decoder.snapshot(&mut memory);
         state.bytes(&memory);
+        self.arbiter.snapshot_alike(&mut state);
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
@@ -255,6 +256,7 @@ impl Processor for Normalizer {
         let mut arbiter = Arbiter::new(self.feed, self.arbiter.hold_ns());
         arbiter.restore(&mut state)?;
         let memory = state.bytes()?;
+        arbiter.restore_alike(&mut state)?;
         state.finish()?;
         self.decoder.restore(memory)?;
         (self.instruments, self.arbiter) = (instruments, arbiter);

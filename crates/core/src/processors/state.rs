@@ -180,6 +180,11 @@ impl<'a> StateReader<'a> {
         T::read_from(bytes).ok_or_else(|| Error::invalid("a plain value is not whole"))
     }
 
+    /// Whether all was read.
+    pub const fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Says that all was read.
     ///
     /// # Errors

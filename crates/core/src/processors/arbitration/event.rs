@@ -86,7 +86,7 @@ impl Event {
             TRADE => {
                 let trade = Trade::read_from(bytes)?;
                 let sequence = trade.header.sequence;
-                let rule = if sequence == 0 { Rule::Free } else { rules.of(trade.channel) };
+                let rule = rules.of_event(trade.channel, sequence);
                 let event = Self::of(&trade.header, rule, trade.channel, sequence.wrapping_sub(1));
                 let said = mix(mix(trade.price as u64, trade.size as u64), u64::from(trade.count));
                 Some(event.live(mix(said, u64::from(trade.side))))
@@ -106,10 +106,7 @@ impl Event {
             }
             QUOTE => {
                 let quote = Quote::read_from(bytes)?;
-                let rule = match quote.header.sequence {
-                    0 => Rule::Free,
-                    _ => rules.of(Channel::Quote as u8),
-                };
+                let rule = rules.of_event(Channel::Quote as u8, quote.header.sequence);
                 let event = Self::of(&quote.header, rule, Channel::Quote as u8, 0);
                 let bid = mix(quote.bid_price as u64, quote.bid_size as u64);
                 let ask = mix(quote.ask_price as u64, quote.ask_size as u64);

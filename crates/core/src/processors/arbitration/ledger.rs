@@ -109,7 +109,7 @@ impl Arbiter {
             .seen()
             .filter(|(_, _, channel, stream)| {
                 let can_tell = match rules.of(*channel) {
-                    Rule::Rising | Rule::Window => true,
+                    Rule::Rising | Rule::Window | Rule::Alike => true,
                     Rule::Contiguous => told,
                     Rule::Snapshot | Rule::Free => false,
                 };

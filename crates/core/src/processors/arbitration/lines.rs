@@ -79,6 +79,11 @@ impl Lines {
         self.live.iter().filter(move |open| open.group == group).map(|open| open.connection)
     }
 
+    /// Whether any two lines carry the same streams.
+    pub fn has_copies(&self) -> bool {
+        self.live.iter().any(|open| self.of(open.group).nth(1).is_some())
+    }
+
     /// A connection opened.
     pub fn connect(&mut self, connection: u16, group: u16) {
         self.live.push(Open { connection, group, serial: self.serial_next });

@@ -16,7 +16,7 @@ use super::event::Event;
 use super::lines::Line;
 use super::plausible::AHEAD_NS;
 use super::run::{Run, Suspect, LATE_MOST};
-use super::streams::{SEEN, SUSPECT};
+use super::streams::SUSPECT;
 use super::{Arbiter, Force};
 use crate::error::{DecodeReason, Result};
 use crate::processors::state::{StateReader, StateWriter};
@@ -311,9 +311,14 @@ impl Arbiter {
             self.release(place, Force::All, out)?;
         }
         let stream = *self.streams.at(place);
-        let is_seen = stream.state & SEEN != 0;
+        let is_seen = stream.is_numbered();
         match event.rule {
             Rule::Free | Rule::Snapshot => return self.write(event, bytes, flags, out),
+            Rule::Alike => {
+                self.end_outage(place, &stream, event, out);
+                self.streams.pass_unnumbered(place, event, line);
+                return self.write(event, bytes, flags, out);
+            }
             Rule::Window => {
                 self.end_outage(place, &stream, event, out);
                 if self.streams.takes_window(place, event, bytes, line) {

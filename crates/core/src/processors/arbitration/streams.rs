@@ -144,11 +144,19 @@ impl Streams {
         }
         let place = self.place(event.instrument, event.channel);
         let stream = &mut self.table[place];
+        if event.rule == Rule::Alike {
+            let is_calm = stream.state & (SEEN | OUTAGE | SUSPECT) == SEEN;
+            if !is_calm || !self.clock.fits(event.ts_event, event.ts_recv) {
+                return false;
+            }
+            self.pass_unnumbered(place, event, line);
+            return true;
+        }
         let step = event.sequence.wrapping_sub(stream.last);
         let is_next = match event.rule {
             Rule::Contiguous => event.previous == stream.last && step != 0,
             Rule::Rising => event.sequence > stream.last,
-            Rule::Window | Rule::Snapshot | Rule::Free => false,
+            Rule::Window | Rule::Snapshot | Rule::Alike | Rule::Free => false,
         };
         let calm = stream.state & !MISSING == SEEN;
         if !(is_next && calm) {
@@ -177,6 +185,12 @@ impl Streams {
         }
         match event.rule {
             Rule::Free => Verdict::Pass,
+            Rule::Alike => {
+                if event.is_live {
+                    self.pass_unnumbered(place, event, line);
+                }
+                Verdict::Pass
+            }
             Rule::Window => self.judge_window(place, event, bytes, line),
             Rule::Snapshot => self.judge_snapshot(event),
             _ if event.historical => self.judge_history(place, event),
@@ -186,7 +200,7 @@ impl Streams {
 
     fn judge_live(&mut self, place: usize, event: &Event, line: Line) -> Verdict {
         let stream = self.table[place];
-        if stream.state & SEEN == 0 {
+        if !stream.is_numbered() {
             self.table[place].first = event.sequence;
         } else {
             if event.sequence <= stream.last {
