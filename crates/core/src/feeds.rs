@@ -12,6 +12,8 @@ use crate::sequencing::{Continuity, Rules};
 pub mod binance;
 pub mod foreign;
 pub mod framing;
+mod scan;
+mod symbols;
 
 pub use framing::{Envelope, Framing, Glance};
 

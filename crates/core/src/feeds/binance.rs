@@ -3,6 +3,7 @@
 //! Frames of the streams and answers of the REST interface. `decode` and `rest` are right for any
 //! JSON; `encode` writes what the venue would.
 
+use super::symbols::SymbolCache;
 use super::{Descriptor, Envelope, Feed, FeedId, Framing, Rejected};
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
@@ -18,8 +19,6 @@ mod encode_rest;
 mod fast;
 mod fields;
 mod rest;
-mod scan;
-mod symbols;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 
@@ -57,7 +56,7 @@ pub const fn is_futures(feed: FeedId) -> bool {
 #[derive(Debug)]
 pub struct Binance {
     feed: FeedId,
-    symbols: symbols::SymbolCache,
+    symbols: SymbolCache,
     /// The venue's time by the last answer, if that told it.
     venue_time: Option<i64>,
     /// Room for texts with escapes, and for the name of a stream.
@@ -76,7 +75,7 @@ impl Binance {
     pub fn new(feed: FeedId) -> Self {
         Self {
             feed,
-            symbols: symbols::SymbolCache::new(feed as u8),
+            symbols: SymbolCache::new(feed as u8),
             venue_time: None,
             scratch: Vec::new(),
             stream: Vec::new(),
@@ -192,7 +191,7 @@ impl Feed for Binance {
         if !state.is_empty() {
             return Err(Error::invalid("expected no state of this feed: it keeps none"));
         }
-        self.symbols = symbols::SymbolCache::new(self.feed as u8);
+        self.symbols = SymbolCache::new(self.feed as u8);
         Ok(())
     }
 }

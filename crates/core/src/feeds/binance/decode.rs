@@ -4,9 +4,9 @@
 //! its fields, and no record is written for a frame that is not whole.
 
 use super::fields::{slot, Fields, Values};
-use super::scan::{unescape, Scanner, Span};
-use super::symbols::SymbolCache;
 use crate::error::{DecodeReason, Error, Result};
+use crate::feeds::scan::{unescape, Scanner, Span};
+use crate::feeds::symbols::SymbolCache;
 use crate::feeds::Rejected;
 use crate::instrument::Instruments;
 use crate::record::{

@@ -2,8 +2,8 @@
 
 use super::decode::{fail, Task};
 use super::fields::{slot, Fields};
-use super::scan::{Scanner, Span};
 use crate::error::{DecodeReason, Error, Result};
+use crate::feeds::scan::{Scanner, Span};
 use crate::record::{
     Channel, Level, Marker, MarkerCode, Plain, Records, Side, FLAG_LAST, FLAG_SNAPSHOT, NONE,
 };

@@ -3,9 +3,9 @@
 //! Only spans are kept, in a fixed table: a key that comes twice keeps its last value, as in
 //! Python's `json`, and keys that no message uses are checked and forgotten.
 
-use super::scan::{unescape, Scanner, Span};
 use crate::decimal::{self, Unfit};
 use crate::error::{DecodeReason, Error, Result};
+use crate::feeds::scan::{unescape, Scanner, Span};
 use crate::record::{NONE, PRICE_PLACES, SIZE_PLACES, TURNOVER_PLACES};
 
 /// Times from here on are in µs, below in ms: the years 33658 and 2001.

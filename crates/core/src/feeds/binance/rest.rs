@@ -3,8 +3,8 @@
 use super::decode::{interval_ms, month_ms, Task};
 use super::depth::Event;
 use super::fields::{slot, Fields};
-use super::scan::{Scanner, Span};
 use crate::error::{DecodeReason, Error, Result};
+use crate::feeds::scan::{Scanner, Span};
 use crate::record::{
     padded, Bar, Channel, Definition, Turnover, FLAG_HISTORICAL, FLAG_LAST, FLAG_SNAPSHOT, NONE,
 };

@@ -7,7 +7,7 @@ use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
 use crate::record::NONE;
 
-/// Slots at first, a power of two; Binance lists some 3,000 symbols.
+/// Slots at first, a power of two; a crypto venue lists some 3,000 symbols.
 const SLOTS_MIN: usize = 1024;
 /// Slots looked at from the home slot on, so that a look-up has a bound.
 const PROBES_MAX: usize = 8;
