@@ -43,7 +43,7 @@ RUST_LEVELS = [
     {"error", "clock"},
     {"record"},
     {"sequencing"},
-    {"instrument", "decimal"},
+    {"instrument", "decimal", "id_table"},
     {"codec", "websocket"},
     {"feeds", "tape", "book"},
     {"processors"},

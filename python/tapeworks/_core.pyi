@@ -115,6 +115,9 @@ class Decoder:
 
 def decode(feed: str, kind: int, context: bytes, body: bytes, ts_recv: int) -> Records: ...
 def encode(feed: str, records: Records, combined: bool = True) -> bytes: ...
+def itch_run(
+    data: bytes, start: int, messages_max: int, span_ns: int
+) -> tuple[int, int, int | None, bool]: ...
 
 # foreign.rs
 

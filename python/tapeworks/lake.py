@@ -90,6 +90,16 @@ TABLES = {
             replayed_as="quotes",
         ),
         Table(
+            "orders",
+            NORMALIZED,
+            "order",
+            delta=(*SORTED, "order_id", "previous_id", "match_id"),
+            repeats=("size", "remaining"),
+            doc="every event of every order, of feeds that tell of single orders",
+            channels=(("order",),),
+            replayed_as="orders",
+        ),
+        Table(
             "marks",
             NORMALIZED,
             "mark",

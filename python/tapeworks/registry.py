@@ -18,6 +18,11 @@ from tapeworks.errors import ConfigError
 
 MEMBERS: dict[str, dict[str, str]] = {
     "feed": {"binance": "tapeworks.feeds.binance.session:BinanceFeed"},
+    # What reads files that hold no frames by line, by the feed of the core that they are of.
+    "capture": {
+        "itch": "tapeworks.feeds.itch.captures:ItchCaptures",
+        "lobster": "tapeworks.feeds.lobster.captures:LobsterCaptures",
+    },
     # Those of the core are wired in `processors/derive.py`.
     "processor": {},
     "sink": {"parquet": "tapeworks.sinks.parquet:ParquetSink"},

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tapeworks.errors import FeedError
-from tapeworks.feeds.captures import REST, TEXT, Captured, Captures
+from tapeworks.feeds.captures import REST, TEXT, Captured, CaptureOptions, Captures
 
 FRAME = b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255123}}'
 
 
 def read(path: Path, text: bytes, **options: str) -> list[Captured]:
     path.write_bytes(text)
-    return list(Captures("binance-spot", **options).read(path))
+    return list(Captures(CaptureOptions("binance-spot", **options)).read(path))
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_line_that_expands_without_bound_costs_no_memory(tmp_path: Path, filler:
 import resource, sys
 from pathlib import Path
 from tapeworks.errors import FeedError
-from tapeworks.feeds.captures import Captures
-lines = Captures("binance-spot").read(Path(sys.argv[1]))
+from tapeworks.feeds.captures import CaptureOptions, Captures
+lines = Captures(CaptureOptions("binance-spot")).read(Path(sys.argv[1]))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert next(lines).kind == 1
 try:
@@ -84,7 +84,7 @@ def test_damaged_gzip_gives_what_was_good(tmp_path: Path):
             path.write_bytes(content)
             found: list[Captured] = []
             with pytest.raises(FeedError, match=r"a\.gz"):
-                found.extend(Captures("binance-spot").read(path))
+                found.extend(Captures(CaptureOptions("binance-spot")).read(path))
             assert all(captured.body == FRAME for captured in found)
             given += len(found)
     assert given
@@ -114,7 +114,7 @@ def test_bare_snapshot_in_another_file_belongs_to_the_symbol_of_that_file(tmp_pa
     # What a file before it was of says nothing; among frames of two symbols, nothing does.
     snapshot = b'1723161255123456790 {"lastUpdateId":5,"bids":[],"asks":[]}'
     other = FRAME.replace(b"btcusdt", b"ethusdt").replace(b"BTCUSDT", b"ETHUSDT")
-    captures = Captures("binance-spot")
+    captures = Captures(CaptureOptions("binance-spot"))
     for frame, symbol in ((FRAME, b"BTCUSDT"), (other, b"ETHUSDT")):
         path = tmp_path / f"{symbol.decode()}.txt"
         path.write_bytes(b"1723161255123456789 " + frame + b"\n" + snapshot)
@@ -239,5 +239,5 @@ def test_frames_before_the_first_time_have_that_of_the_next(tmp_path: Path):
     # The answer to a subscription says no time: it is not of 1970.
     path = tmp_path / "capture.txt"
     path.write_text('{"result":null,"id":1}\n{"E":1723161255001}\n{"E":1723161255002}\n')
-    times = [captured.ts_recv for captured in Captures("binance-spot").read(path)]
+    times = [captured.ts_recv for captured in Captures(CaptureOptions("binance-spot")).read(path)]
     assert times == [1723161255001000000, 1723161255001000000, 1723161255002000000]

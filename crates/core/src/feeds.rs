@@ -12,6 +12,8 @@ use crate::sequencing::{Continuity, Rules};
 pub mod binance;
 pub mod foreign;
 pub mod framing;
+pub mod itch;
+pub mod lobster;
 mod scan;
 mod symbols;
 
@@ -99,6 +101,10 @@ numbered! {
         BinanceSpot = 1, "binance-spot";
         /// Binance USD-M futures.
         BinanceUsdm = 2, "binance-usdm";
+        /// NASDAQ TotalView-ITCH 5.0, and its sisters BX and PSX.
+        Itch = 3, "itch";
+        /// LOBSTER: order events of a stock, rebuilt from ITCH.
+        Lobster = 4, "lobster";
         /// Any feed whose decoder is given from outside: a user's own, in Python.
         Foreign = 255, "foreign";
     }
@@ -123,7 +129,7 @@ pub struct Descriptor {
 }
 
 /// The table of feeds that can be built here. The last line of adding one.
-pub const FEEDS: &[Descriptor] = &[binance::SPOT, binance::USDM];
+pub const FEEDS: &[Descriptor] = &[binance::SPOT, binance::USDM, itch::ITCH, lobster::LOBSTER];
 
 impl Descriptor {
     /// The number that its records hold.

@@ -15,6 +15,8 @@ pub mod record;
 
 pub mod decimal;
 
+pub mod id_table;
+
 pub mod sequencing;
 
 pub mod instrument;

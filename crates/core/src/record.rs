@@ -20,7 +20,8 @@ pub mod snapshots;
 pub use blob::{Blob, BlobKind, Blobs};
 pub use fields::{padded, padded_or_cut, unpadded, Turnover};
 pub use kinds::{
-    Channel, GapCause, GapState, Kind, MarkerCode, Side, SubscriptionState, SyncState,
+    Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, Side, SubscriptionState,
+    SyncState,
 };
 pub use records::{RecordRef, Records};
 
@@ -220,24 +221,42 @@ pub struct Level {
     pub reserved: [u8; 2],
 }
 
-/// One order of an L3 book. 64 bytes.
+/// One event of an order of an L3 book. 128 bytes.
+///
+/// What an event does not tell is what is known of its order: its side, its price. [`NONE`] and
+/// side 0 stand where the order is not known, as its beginning was not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Order {
-    /// `sequence` is the venue's message number.
+    /// `sequence` is the number of the venue's message; 0 where it has none.
     pub header: Header,
-    /// Units of 1e-9.
+    /// Units of 1e-9: the limit of a new order; of executions the price paid; else the order's.
     pub price: i64,
-    /// Units of 1e-8.
+    /// Units of 1e-8: of a new, changed or replacing order its whole size; else what was executed
+    /// or cancelled.
     pub size: i64,
-    /// The venue's order id.
+    /// The venue's id of the order; 0 where the event is of none.
     pub order_id: u64,
-    /// 1 add, 2 modify, 3 cancel, 4 execute.
+    /// Of [`OrderAction::Replace`]: the order that gave way.
+    pub previous_id: u64,
+    /// Id of the execution; of [`OrderAction::Break`] that of the one declared void; else 0.
+    pub match_id: u64,
+    /// Price at which the order stood before the event, units of 1e-9; [`NONE`] of a new order.
+    pub order_price: i64,
+    /// What is left of the order, units of 1e-8; 0 if it is gone.
+    pub remaining: i64,
+    /// Who entered the order, zero padded; empty where the venue does not tell.
+    pub participant: [u8; 8],
+    /// An [`OrderAction`].
     pub action: u8,
-    /// A [`Side`].
+    /// A [`Side`]: that of the order in the book, not of who took.
     pub side: u8,
+    /// A [`Cross`].
+    pub cross: u8,
+    /// 1 where it is a trade that counts for volume, else 0.
+    pub printed: u8,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 28],
 }
 
 /// Open, high, low, close of one interval. 128 bytes.
@@ -459,7 +478,7 @@ records! {
     Trade 64 as_trade,
     Quote 64 as_quote,
     Level 64 as_level,
-    Order 64 as_order,
+    Order 128 as_order,
     Bar 128 as_bar,
     Status 64 as_status,
     Correction 64 as_correction,

@@ -5,6 +5,7 @@ use std::io::BufRead;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use tapeworks_core::feeds::itch::Run;
 use tapeworks_core::record::blob::{Blob, BlobHeader, BlobKind};
 use tapeworks_core::{record, Error, Feed, Instruments, Result};
 
@@ -172,10 +173,25 @@ fn encode<'py>(
     Decoder::new(feed, None)?.encode(py, records, combined)
 }
 
+/// Where the next run of whole ITCH messages of `data` ends, from `start` on: at most
+/// `messages_max`, within `span_ns`. Its end, its messages, the time of the last in ns since
+/// midnight if it has one, and whether a length of 0 follows.
+#[pyfunction]
+fn itch_run(
+    data: &[u8],
+    start: usize,
+    messages_max: u32,
+    span_ns: u64,
+) -> (usize, u32, Option<u64>, bool) {
+    let run = Run::scan(data, start.min(data.len()), messages_max, span_ns);
+    (run.end, run.count, run.time_last, run.is_ended)
+}
+
 /// Adds this file's classes and functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Decoder>()?;
     module.add_function(wrap_pyfunction!(decode, module)?)?;
     module.add_function(wrap_pyfunction!(encode, module)?)?;
+    module.add_function(wrap_pyfunction!(itch_run, module)?)?;
     Ok(())
 }

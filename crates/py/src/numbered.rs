@@ -6,8 +6,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tapeworks_core::book::Touch;
 use tapeworks_core::record::{
-    self, BlobKind, Channel, GapCause, GapState, Kind, MarkerCode, Side, SubscriptionState,
-    SyncState,
+    self, BlobKind, Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, Side,
+    SubscriptionState, SyncState,
 };
 use tapeworks_core::{DecodeReason, FeedId, TapeKind};
 
@@ -22,6 +22,8 @@ const ENUMS: &[(&str, &[&str])] = &[
     ("gap_state", GapState::NAMES),
     ("book_state", SyncState::NAMES),
     ("subscription_state", SubscriptionState::NAMES),
+    ("order_action", OrderAction::NAMES),
+    ("cross", Cross::NAMES),
     ("blob_kind", BlobKind::NAMES),
     ("decode_reason", DecodeReason::NAMES),
     ("tape_kind", TapeKind::NAMES),

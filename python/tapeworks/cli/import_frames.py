@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +22,18 @@ from tapeworks.cli.settings import load
 from tapeworks.config import source_name
 from tapeworks.errors import ConfigError, DiskFullError, FeedError, SinkUnavailable, TapeError
 from tapeworks.feeds.capture_channels import ChannelTally, feed_that_decodes
-from tapeworks.feeds.captures import LINE_BYTES_MAX, Captured, Captures
+from tapeworks.feeds.captures import (
+    LINE_BYTES_MAX,
+    Captured,
+    CaptureOptions,
+    CaptureReader,
+    Captures,
+)
 from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.jobs.catch_up import catch_up
 from tapeworks.pipeline import Config, lock_sources
 from tapeworks.register import registered
+from tapeworks.registry import MEMBERS, load_member
 from tapeworks.tape import has_segments
 from tapeworks.topics import DEAD, RAW
 from tapeworks.views.status import Status
@@ -47,8 +55,15 @@ EXAMPLES = """\
 Examples:
   tape import binance-spot capture.gz --data imported
   tape import binance-usdm day1.gz day2.gz --source usdm-2024
+  tape import itch 01302019.NASDAQ_ITCH50.gz
+  tape import itch capture.pcap --source nasdaq
+  tape import lobster LOBSTER_SampleFile_AMZN_2012-06-21_5.zip
 
-A line of a file is one of:
+Files of itch hold messages behind their lengths, or packets of MoldUDP64 (pcap); those of lobster
+are message files or their archives. They have no times of receipt: those of the events stand for
+them. What they do not tell is given by --date and --symbol.
+
+Of binance, a line of a file is one of:
   <receive time ns> <frame>
   <seconds>: <frame>
   <url> -> <seconds>: <answer>
@@ -74,8 +89,9 @@ def import_frames(
     feed: Annotated[str, argument(help="The feed, such as binance-spot.")],
     files: Annotated[list[Path], argument(help="Files in time order, plain or gzip.")],
     source: Annotated[str, option(help="Name of the source. [default: that of the feed]")] = "",
-    symbol: Annotated[str, option(help="Symbol of a bare depth snapshot.")] = "",
+    symbol: Annotated[str, option(help="Symbol of what does not tell its own.")] = "",
     stream: Annotated[str, option(help="Stream of frames that do not name theirs.")] = "",
+    day: Annotated[str, option("--date", help="The venue's day of files that do not tell.")] = "",
     wait: Annotated[
         float, option(least=0, help="Seconds to wait for room on a full disk.")
     ] = WAIT_S,
@@ -86,11 +102,13 @@ def import_frames(
     name = source_name(source or feed)
     settings = load(config)
     settings = replace(settings, data=data or settings.data, feeds={name: None})
-    _check(feed, files, Captures(feed, symbol, stream))
+    options = CaptureOptions(feed, symbol, stream, _day(day))
+    reader = _reader_of(feed)
+    _check(files, reader(options))
     with registered(settings.data, "import", name), lock_sources(settings.data, [name]):
         _check_feed(settings, name, feed)
         writer = _Writer(settings, name, feed, wait)
-        _import(settings, name, feed, files, Captures(feed, symbol, stream), writer)
+        _import(settings, name, feed, files, reader(options), writer)
 
 
 def _import(
@@ -98,7 +116,7 @@ def _import(
     name: str,
     feed: str,
     files: list[Path],
-    captures: Captures,
+    captures: CaptureReader,
     writer: "_Writer",
 ) -> None:
     status = Status(settings.data)
@@ -209,15 +227,32 @@ def _letters(settings: Config, name: str, offset: int | None = None) -> TapeRead
     return reader
 
 
-def _check(feed: str, files: list[Path], captures: Captures) -> None:
-    """Refuses what cannot be imported before there are any tapes of it."""
-    missing = [str(path) for path in files if not path.is_file()]
-    if missing:
-        raise ConfigError(f"expected capture files; not there: {', '.join(missing)}")
+def _reader_of(feed: str) -> type[CaptureReader]:
+    """Returns what reads the files of a feed of the core: lines, unless it has a reader of its own.
+
+    Raises:
+        ConfigError: there is no such feed; the message lists those that exist.
+    """
     try:
         Decoder(feed)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    reader: type[CaptureReader] = Captures
+    return load_member("capture", feed) if feed in MEMBERS["capture"] else reader
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise ConfigError(f"expected --date as in 2019-01-30, got {text!r}") from None
+
+
+def _check(files: list[Path], captures: CaptureReader) -> None:
+    """Refuses what cannot be imported before there are any tapes of it."""
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        raise ConfigError(f"expected capture files; not there: {', '.join(missing)}")
     frames = (captured for path in files for captured in captures.read(path))
     try:
         # As many as are put onto the tapes at once: a bad line of theirs leaves no source behind.
@@ -247,7 +282,7 @@ def _ingest(
     settings: Config,
     name: str,
     files: list[Path],
-    captures: Captures,
+    captures: CaptureReader,
     tally: ChannelTally,
     writer: "_Writer",
 ) -> Iterator[tuple[int, int, int]]:

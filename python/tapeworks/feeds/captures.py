@@ -20,13 +20,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median_low
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
-from tapeworks.errors import FeedError
+from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.capture_clock import APART_NS_MAX, CaptureClock, Receipt
 from tapeworks.feeds.wire import wire_of
 
@@ -61,6 +62,46 @@ class Captured:
     """The stamp, where the clock of the capture was set back, or is right again."""
 
 
+@dataclass(frozen=True)
+class CaptureOptions:
+    """What is said of capture files beside their names."""
+
+    feed: str
+    symbol: str = ""
+    """What they are of, where they do not tell."""
+    stream: str = ""
+    """The stream of frames that do not name theirs."""
+    day: date | None = None
+    """The venue's day, where they do not tell."""
+
+    def refuse(self, *names: str) -> None:
+        """Refuses options that mean nothing for files of this feed.
+
+        Raises:
+            ConfigError: one of `names` is given.
+        """
+        given = [f"--{name.replace('day', 'date')}" for name in names if getattr(self, name)]
+        if given:
+            raise ConfigError(f"files of {self.feed} take no {', '.join(given)}")
+
+
+class CaptureReader(Protocol):
+    """Reads the capture files of one feed."""
+
+    doubts: list[str]
+    """Where a clock was set back: the line, and both times."""
+
+    def __init__(self, options: CaptureOptions) -> None: ...
+
+    def read(self, path: Path) -> Iterator[Captured]:
+        """Yields what `path` holds. Receive times do not fall within a file.
+
+        Raises:
+            FeedError: it is no such file, or not whole; what comes before was given.
+        """
+        ...
+
+
 class _Line(NamedTuple):
     """A line that was read ahead."""
 
@@ -75,14 +116,15 @@ class _Line(NamedTuple):
 
 
 class Captures:
-    """Reads capture files of one feed."""
+    """Reads files of captured frames, a line each."""
 
-    def __init__(self, feed: str, symbol: str = "", stream: str = "") -> None:
-        self._wire = wire_of(feed)
-        self._symbol = symbol
+    def __init__(self, options: CaptureOptions) -> None:
+        options.refuse("day")
+        self._wire = wire_of(options.feed)
+        self._symbol = options.symbol
         self._seen: set[str] = set()
         """Symbols of the frames of this file."""
-        self._stream = stream.encode()
+        self._stream = options.stream.encode()
         self._clock = CaptureClock()
         self._before = 0
         """The last time of the file before this one."""

@@ -106,6 +106,19 @@ class Lake(Bars, Joins, Live, Scans):
         """Returns changes of best bid and offer, by time."""
         return self._rows("quotes", symbols, start, end, source, exchange, product)
 
+    def orders(
+        self,
+        symbols: Symbols | None = None,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        *,
+        source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
+    ) -> Result:
+        """Returns events of single orders, by time; of feeds that tell of them."""
+        return self._rows("orders", symbols, start, end, source, exchange, product)
+
     def ticks(
         self,
         symbols: Symbols | None = None,
@@ -291,11 +304,11 @@ class Lake(Bars, Joins, Live, Scans):
     ) -> Iterator[Batch]:
         """Yields batches of records with `start <= ts_recv < end`, merged by that time.
 
-        `kinds` are of trades, quotes, depth, marks, venue_bars, definitions, markers, book_levels,
-        bars, ticks and gaps. `speed` 1 takes as long as it took, 10 a tenth of it, none no time at
-        all. Memory is bounded whatever the range. A batch has the records of a kind as a `Result`
-        (`batch["trades"]`), and iterates over all of them in order as dictionaries; each has its
-        source and symbol. All records of a batch are of the kinds that were asked for.
+        `kinds` are of trades, quotes, orders, depth, marks, venue_bars, definitions, markers,
+        book_levels, bars, ticks and gaps. `speed` 1 takes as long as it took, 10 a tenth of it,
+        none no time at all. Memory is bounded whatever the range. A batch has the records of a kind
+        as a `Result` (`batch["trades"]`), and iterates over all of them in order as dictionaries;
+        each has its source and symbol. All records of a batch are of the kinds that were asked for.
 
         Raises:
             QueryError: a symbol or a kind is not known, or the range is not on the tape any more.

@@ -6,8 +6,8 @@
 use std::mem::offset_of;
 
 use super::{
-    Channel, GapCause, GapState, Header, Kind, Level, Marker, MarkerCode, SubscriptionState,
-    SyncState,
+    Channel, Cross, GapCause, GapState, Header, Kind, Level, Marker, MarkerCode, OrderAction,
+    SubscriptionState, SyncState,
 };
 use crate::error::{DecodeReason, Error, Result};
 
@@ -97,7 +97,8 @@ const BOOK: Meaning = Meaning::Name(&{
 });
 const STATE: Meaning = Meaning::Name(GapState::NAMES);
 const SUBSCRIPTION: Meaning = Meaning::Name(SubscriptionState::NAMES);
-const ACTION: Meaning = Meaning::Name(&["", "add", "modify", "cancel", "execute"]);
+const ACTION: Meaning = Meaning::Name(OrderAction::NAMES);
+const CROSS: Meaning = Meaning::Name(Cross::NAMES);
 const CORRECTION: Meaning = Meaning::Name(&["", "cancel", "correct"]);
 const TRADING: Meaning =
     Meaning::Name(&["", "trading", "halted", "auction", "closed", "cancel_only"]);
@@ -188,7 +189,9 @@ pub const LAYOUTS: &[Layout] = &[
     LEVEL,
     Layout { name: "book", only: Only::Book, ..LEVEL },
     layout!("order", Order {
-        price Price, size Size, order_id Number, action ACTION, side SIDE, reserved Hidden,
+        price Price, size Size, order_id Number, previous_id Number, match_id Number,
+        order_price Price, remaining Size, participant Text, action ACTION, side SIDE,
+        cross CROSS, printed Number, reserved Hidden,
     }),
     layout!("bar", Bar {
         open Price, high Price, low Price, close Price, volume Size, buy_volume Size,

@@ -14,7 +14,7 @@ numbered! {
         Quote = 2, "quote";
         /// One price level of an L2 book set to a size.
         Level = 3, "level";
-        /// L3: add, modify, cancel, execute.
+        /// One event of an order of an L3 book.
         Order = 4, "order";
         /// Open, high, low, close of an interval.
         Bar = 5, "bar";
@@ -74,6 +74,54 @@ numbered! {
         Definition = 10, "definition";
         /// The connection itself.
         Session = 11, "session";
+        /// Events of orders, one by one.
+        Order = 12, "order";
+    }
+}
+
+numbered! {
+    /// What happened to an order of an L3 book.
+    pub enum OrderAction {
+        /// A new order, behind all others of its price.
+        Add = 1, "add";
+        /// Another size or price. One that only gets smaller keeps its place in the queue.
+        Modify = 2, "modify";
+        /// A part of it was cancelled; it keeps its place.
+        Cancel = 3, "cancel";
+        /// It was executed at its own price, in whole or in part.
+        Execute = 4, "execute";
+        /// It gave way to a new order of the same side, which stands behind all others.
+        Replace = 5, "replace";
+        /// It was cancelled.
+        Delete = 6, "delete";
+        /// It was executed at another price than that at which it was shown.
+        ExecuteAtPrice = 7, "execute_at_price";
+        /// An order that was never shown was executed. No book changes.
+        ExecuteHidden = 8, "execute_hidden";
+        /// The orders of an auction were executed in bulk. No book changes.
+        Cross = 9, "cross";
+        /// An execution was declared void. No book changes.
+        Break = 10, "break";
+    }
+}
+
+numbered! {
+    /// The auction in which an execution was made.
+    pub enum Cross {
+        /// None.
+        None = 0, "";
+        /// At the open.
+        Opening = 1, "opening";
+        /// At the close.
+        Closing = 2, "closing";
+        /// Of a new issue, or after a halt.
+        Halt = 3, "halt";
+        /// Within the day.
+        Intraday = 4, "intraday";
+        /// After the close, at its price.
+        ExtendedClose = 5, "extended_close";
+        /// One that is not known to this build.
+        Other = 6, "other";
     }
 }
 

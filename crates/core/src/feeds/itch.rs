@@ -1,0 +1,338 @@
+//! NASDAQ TotalView-ITCH 5.0: whole days from files, and packets of MoldUDP64.
+//!
+//! A blob is a run of messages: a piece of a file, or one packet. Messages have numbers, which say
+//! what comes again (dropped) and what is missing (a gap). Orders that are open are kept, as most
+//! messages name no more of an order than its id. The day is not in the stream: the context of a
+//! blob says when it began. After a loss, or if the start of the day is not there, orders may be
+//! unknown: then all records are flagged (`FLAG_MAYBE_BAD`) up to the start of the next day.
+
+use super::{Descriptor, Feed, FeedId, Framing, Rejected};
+use crate::error::{DecodeReason, Error, Result};
+use crate::instrument::Instruments;
+use crate::record::{
+    Blob, BlobKind, Channel, GapCause, GapState, Header, Marker, MarkerCode, Records, FLAG_LAST,
+    NONE,
+};
+use crate::sequencing::{Continuity, Rule, Rules};
+
+mod decode;
+mod encode;
+mod resting;
+mod stocks;
+mod wire;
+
+use self::decode::Task;
+use self::resting::Resting;
+use self::wire::{Blocks, Packet, PACKET_HEADER};
+pub use wire::Run;
+
+/// NASDAQ ITCH 5.0. Its decoder knows repeats and losses by the numbers of messages, so nothing is
+/// left to do behind it; it has no books by price of its own.
+pub const ITCH: Descriptor = Descriptor {
+    id: FeedId::Itch,
+    continuity: Continuity::Chained,
+    rules: Rules::USUAL.with(Channel::Trade, Rule::Free),
+    counts_updates: false,
+    framing: Framing::Session,
+    build: |id| Box::new(Itch::new(id)),
+};
+
+/// A jump of message numbers by more is not believed: no day has so many messages.
+const JUMP_MAX: u64 = 1 << 32;
+
+/// How the messages of a blob lie in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carrier {
+    /// A piece of a file; the number of its first message.
+    File(u64),
+    /// A packet of MoldUDP64.
+    Packet,
+}
+
+/// Where a decoder stands in its session: all but its instruments and orders.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Session {
+    /// What the contexts of its blobs start with.
+    context: Vec<u8>,
+    /// Its name in packets.
+    name: [u8; 10],
+    /// Start of its day, in ns since the epoch.
+    midnight: i64,
+    /// Number of the next message; 0 before the first.
+    next: u64,
+    /// Event time of its last message.
+    ts_last: i64,
+    /// Nothing is missing since the start of the day.
+    is_whole: bool,
+    /// It was ended by its sender.
+    is_over: bool,
+}
+
+/// The wire format of ITCH 5.0.
+#[derive(Debug)]
+pub struct Itch {
+    feed: FeedId,
+    session: Session,
+    /// By stock locate: the instrument, 0 where it is not known.
+    locates: Vec<u32>,
+    resting: Resting,
+}
+
+impl Itch {
+    /// A decoder and encoder that saw nothing yet.
+    pub fn new(feed: FeedId) -> Self {
+        Self { feed, session: Session::default(), locates: Vec::new(), resting: Resting::default() }
+    }
+
+    /// Number of orders that are open.
+    pub const fn open_orders(&self) -> usize {
+        self.resting.len()
+    }
+
+    /// Forgets the day: orders, instruments by locate.
+    fn begin_day(&mut self) {
+        self.resting.clear();
+        self.locates.clear();
+        self.locates.resize(1 << 16, 0);
+    }
+
+    fn enter(&mut self, context: &[u8]) -> Result<Carrier> {
+        let place = Place::parse(context)?;
+        let session = &mut self.session;
+        if session.context != place.session {
+            *session = Session {
+                context: place.session.to_vec(),
+                midnight: place.midnight,
+                ..Session::default()
+            };
+            self.begin_day();
+        }
+        Ok(place.carrier)
+    }
+
+    /// Takes in the name of the session of a packet.
+    fn enter_packet(&mut self, packet: &Packet) -> Result<()> {
+        let session = &mut self.session;
+        if session.name == packet.session {
+            return Ok(());
+        }
+        if session.next != 0 && !session.is_over {
+            // Two at once: the orders of one mean nothing in the other.
+            return Err(Error::decode(DecodeReason::ImplausibleSequence, 0));
+        }
+        *session = Session {
+            context: std::mem::take(&mut session.context),
+            midnight: session.midnight,
+            name: packet.session,
+            ..Session::default()
+        };
+        self.begin_day();
+        Ok(())
+    }
+
+    /// Compares the number of the first of `count` messages with the one expected. Returns how
+    /// many of them are known already.
+    fn arbitrate(
+        &mut self,
+        sequence: u64,
+        count: u64,
+        header: &Header,
+        ts_first: Option<i64>,
+        out: &mut Records,
+    ) -> Result<u64> {
+        let session = &mut self.session;
+        let wrong = Err(Error::decode(DecodeReason::ImplausibleSequence, 10));
+        let Some(after) = sequence.checked_add(count).filter(|_| sequence != 0) else {
+            // Captures without numbers: nothing can be said of what is missing.
+            return if sequence == 0 { Ok(0) } else { wrong };
+        };
+        if session.next == 0 {
+            session.next = sequence;
+        }
+        if sequence > session.next {
+            if sequence - session.next > JUMP_MAX {
+                return wrong;
+            }
+            let missing = sequence - session.next;
+            let ts_last = if session.ts_last == 0 { NONE } else { session.ts_last };
+            out.push(&Marker {
+                header: Header {
+                    flags: header.flags | FLAG_LAST,
+                    ts_event: ts_first.unwrap_or(header.ts_event),
+                    sequence,
+                    feed: header.feed,
+                    ts_recv: header.ts_recv,
+                    ..Header::of::<Marker>()
+                },
+                code: MarkerCode::Gap as u8,
+                cause: GapCause::Sequence as u8,
+                state: GapState::Closed as u8,
+                channel: Channel::Order as u8,
+                count: u32::try_from(missing).unwrap_or(u32::MAX),
+                first: session.next,
+                last: sequence - 1,
+                ts_start: ts_last,
+            });
+            session.is_whole = false;
+            session.next = sequence;
+        }
+        if after <= session.next && count > 0 && ts_first.is_some_and(|ts| ts > session.ts_last) {
+            // Later than all that came, under numbers that are used: no copy of anything.
+            return wrong;
+        }
+        let known = (session.next - sequence).min(count);
+        session.next = session.next.max(after);
+        Ok(known)
+    }
+
+    fn binary(
+        &mut self,
+        blob: &Blob<'_>,
+        instruments: &mut Instruments,
+        out: &mut Records,
+    ) -> Result<Rejected> {
+        let carrier = self.enter(blob.context)?;
+        let header = Header {
+            flags: blob.header.flags as u8,
+            feed: self.feed as u8,
+            ts_event: blob.header.ts_recv,
+            ts_recv: blob.header.ts_recv,
+            ..Header::default()
+        };
+        let (at, sequence, count) = match carrier {
+            Carrier::File(sequence) => (0, sequence, Blocks::new(blob.body, 0).count() as u64),
+            Carrier::Packet => {
+                let packet = Packet::read(blob.body)?;
+                self.enter_packet(&packet)?;
+                self.session.is_over |= packet.ends;
+                (PACKET_HEADER, packet.sequence, u64::from(packet.count))
+            }
+        };
+        let first = Blocks::new(blob.body, at).next();
+        let ts_first = first.and_then(|message| decode::ts_of(message, self.session.midnight));
+        let known = self.arbitrate(sequence, count, &header, ts_first, out)?;
+        let mut task = Task {
+            itch: self,
+            instruments,
+            header,
+            // A file has no receive times: what happened stands for them.
+            is_live: carrier == Carrier::Packet,
+            out,
+        };
+        task.run(blob.body, at, sequence, known)
+    }
+}
+
+/// What the context of a blob says.
+struct Place<'a> {
+    session: &'a [u8],
+    midnight: i64,
+    carrier: Carrier,
+}
+
+impl<'a> Place<'a> {
+    /// Reads `file?name=NAME&midnight=NS&sequence=NUMBER` or `moldudp64?midnight=NS`.
+    fn parse(context: &'a [u8]) -> Result<Self> {
+        let missing = || Error::decode(DecodeReason::UnknownStream, 0);
+        let text = std::str::from_utf8(context).map_err(|_| missing())?;
+        let (session, carrier) = match text.rsplit_once("&sequence=") {
+            Some((session, number)) if text.starts_with("file?") => {
+                (session, Carrier::File(number.parse().map_err(|_| missing())?))
+            }
+            None if text.starts_with("moldudp64?") => (text, Carrier::Packet),
+            _ => return Err(missing()),
+        };
+        let (_, midnight) = session.rsplit_once("midnight=").ok_or_else(missing)?;
+        let midnight: i64 = midnight.parse().map_err(|_| missing())?;
+        // A day behind it must fit.
+        if midnight.checked_add(wire::TIME_MAX as i64 + 1).is_none_or(|end| end == NONE) {
+            return Err(missing());
+        }
+        Ok(Self { session: session.as_bytes(), midnight, carrier })
+    }
+}
+
+impl Feed for Itch {
+    fn receive(
+        &mut self,
+        blob: &Blob<'_>,
+        instruments: &mut Instruments,
+        out: &mut Records,
+    ) -> Result<Rejected> {
+        if blob.header.kind == BlobKind::Binary as u8 {
+            return self.binary(blob, instruments, out);
+        }
+        Err(Error::decode(DecodeReason::UnknownEvent, 0))
+    }
+
+    fn encode(
+        &mut self,
+        event: &Records,
+        instruments: &Instruments,
+        _: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        encode::event(event, instruments, self.session.midnight, out)
+    }
+
+    fn snapshot(&self, out: &mut Vec<u8>) {
+        let session = &self.session;
+        out.extend_from_slice(&(session.context.len() as u32).to_le_bytes());
+        out.extend_from_slice(&session.context);
+        out.extend_from_slice(&session.name);
+        out.extend_from_slice(&session.midnight.to_le_bytes());
+        out.extend_from_slice(&session.next.to_le_bytes());
+        out.extend_from_slice(&session.ts_last.to_le_bytes());
+        out.extend_from_slice(&[u8::from(session.is_whole), u8::from(session.is_over)]);
+        let known = self.locates.iter().enumerate().filter(|(_, id)| **id != 0);
+        out.extend_from_slice(&(known.clone().count() as u32).to_le_bytes());
+        for (locate, id) in known {
+            out.extend_from_slice(&(locate as u16).to_le_bytes());
+            out.extend_from_slice(&id.to_le_bytes());
+        }
+        self.resting.store(out);
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<()> {
+        *self = Self::new(self.feed);
+        if state.is_empty() {
+            return Ok(());
+        }
+        self.load(state).ok_or_else(|| Error::invalid("expected a state of the feed itch, whole"))
+    }
+}
+
+impl Itch {
+    fn load(&mut self, mut state: &[u8]) -> Option<()> {
+        let rest = &mut state;
+        let length = u32::from_le_bytes(taken(rest)?) as usize;
+        let (context, after) = rest.split_at_checked(length)?;
+        *rest = after;
+        self.session = Session {
+            context: context.to_vec(),
+            name: taken(rest)?,
+            midnight: i64::from_le_bytes(taken(rest)?),
+            next: u64::from_le_bytes(taken(rest)?),
+            ts_last: i64::from_le_bytes(taken(rest)?),
+            is_whole: taken::<1>(rest)?[0] != 0,
+            is_over: taken::<1>(rest)?[0] != 0,
+        };
+        self.begin_day();
+        for _ in 0..u32::from_le_bytes(taken(rest)?) {
+            let locate = u16::from_le_bytes(taken(rest)?);
+            self.locates[usize::from(locate)] = u32::from_le_bytes(taken(rest)?);
+        }
+        self.resting = Resting::load(rest)?;
+        rest.is_empty().then_some(())
+    }
+}
+
+/// The next bytes of a state.
+fn taken<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (found, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*found)
+}
+
+#[cfg(test)]
+mod tests;

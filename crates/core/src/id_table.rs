@@ -1,0 +1,211 @@
+//! What belongs to each id of a large, ever changing set, such as the orders of a market.
+//!
+//! A table with open addressing. Ids that follow each other lie side by side, as venues number
+//! orders in turn and most live for moments: so the busy ones share cache lines. Which line that is
+//! follows from all other bits, mixed, so that no pattern of ids fills one place. At most two
+//! thirds are in use; an entry is removed without a trace, and nothing is allocated once the table
+//! has reached its usual size.
+
+/// Slots before the first entry is put in.
+const SLOTS_MIN: usize = 64;
+/// Ids that lie side by side: two to this power.
+const RUN_BITS: u32 = 3;
+
+#[derive(Debug, Clone, Copy)]
+struct Slot<V> {
+    /// 0 where it is free.
+    id: u64,
+    value: V,
+}
+
+/// Values by id.
+#[derive(Debug, Clone)]
+pub struct IdTable<V> {
+    slots: Vec<Slot<V>>,
+    count: usize,
+    /// That of id 0, which marks free slots.
+    zero: Option<V>,
+}
+
+impl<V: Copy + Default> Default for IdTable<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V: Copy + Default> IdTable<V> {
+    /// An empty table.
+    pub const fn new() -> Self {
+        Self { slots: Vec::new(), count: 0, zero: None }
+    }
+
+    /// Bytes of memory that one slot takes; between 1.5 and 3 of them are there for each entry.
+    pub const SLOT_BYTES: usize = size_of::<Slot<V>>();
+
+    /// Number of entries.
+    pub const fn len(&self) -> usize {
+        self.count + self.zero.is_some() as usize
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes all entries and keeps the memory.
+    pub fn clear(&mut self) {
+        self.slots.fill(Slot { id: 0, value: V::default() });
+        (self.count, self.zero) = (0, None);
+    }
+
+    /// The value of `id`.
+    #[inline]
+    pub fn get(&self, id: u64) -> Option<&V> {
+        if id == 0 {
+            return self.zero.as_ref();
+        }
+        self.find(id).map(|at| &self.slots[at].value)
+    }
+
+    /// The value of `id`, to be changed.
+    #[inline]
+    pub fn get_mut(&mut self, id: u64) -> Option<&mut V> {
+        if id == 0 {
+            return self.zero.as_mut();
+        }
+        self.find(id).map(|at| &mut self.slots[at].value)
+    }
+
+    /// Puts `value` in for `id`, and returns the one that was there.
+    #[inline]
+    pub fn insert(&mut self, id: u64, value: V) -> Option<V> {
+        if id == 0 {
+            return self.zero.replace(value);
+        }
+        if self.count * 3 >= self.slots.len() * 2 {
+            self.grow();
+        }
+        let mask = self.slots.len() - 1;
+        let mut at = place(id) as usize & mask;
+        loop {
+            let slot = &mut self.slots[at];
+            if slot.id == 0 {
+                *slot = Slot { id, value };
+                self.count += 1;
+                return None;
+            }
+            if slot.id == id {
+                return Some(std::mem::replace(&mut slot.value, value));
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Takes `id` out, and returns its value.
+    #[inline]
+    pub fn remove(&mut self, id: u64) -> Option<V> {
+        if id == 0 {
+            return self.zero.take();
+        }
+        let mut hole = self.find(id)?;
+        let value = self.slots[hole].value;
+        let mask = self.slots.len() - 1;
+        let mut at = hole;
+        // Whatever was put behind its place because of this one moves up.
+        loop {
+            at = (at + 1) & mask;
+            let slot = self.slots[at];
+            if slot.id == 0 {
+                break;
+            }
+            let home = place(slot.id) as usize & mask;
+            if at.wrapping_sub(home) & mask >= at.wrapping_sub(hole) & mask {
+                self.slots[hole] = slot;
+                hole = at;
+            }
+        }
+        self.slots[hole].id = 0;
+        self.count -= 1;
+        Some(value)
+    }
+
+    /// All entries, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
+        let used = self.slots.iter().filter(|slot| slot.id != 0);
+        self.zero.iter().map(|value| (0, value)).chain(used.map(|slot| (slot.id, &slot.value)))
+    }
+
+    #[inline]
+    fn find(&self, id: u64) -> Option<usize> {
+        let mask = self.slots.len().checked_sub(1)?;
+        let mut at = place(id) as usize & mask;
+        loop {
+            match self.slots[at].id {
+                found if found == id => return Some(at),
+                0 => return None,
+                _ => at = (at + 1) & mask,
+            }
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let length = (self.slots.len() * 2).max(SLOTS_MIN);
+        let free = Slot { id: 0, value: V::default() };
+        let before = std::mem::replace(&mut self.slots, vec![free; length]);
+        self.count = 0;
+        for slot in before.into_iter().filter(|slot| slot.id != 0) {
+            self.insert(slot.id, slot.value);
+        }
+    }
+}
+
+/// Where `id` belongs, in a table of any size.
+#[inline]
+const fn place(id: u64) -> u64 {
+    let run = (id >> RUN_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((run ^ run >> 32) << RUN_BITS) | (id & ((1 << RUN_BITS) - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_table_holds_what_a_map_holds() {
+        // Ids in turn, ids of one residue, few ids again and again, and the two extremes, against
+        // the map of the standard library.
+        for seed in 1..=20_u64 {
+            let mut random = seed;
+            let mut next = || {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                random
+            };
+            let (mut table, mut map) = (IdTable::new(), BTreeMap::new());
+            for step in 0..20_000 {
+                let id = match next() % 5 {
+                    0 => step,
+                    1 => (next() % 500) * 64 + 1,
+                    2 => next() % 40,
+                    3 => u64::MAX - next() % 3,
+                    _ => next() % 3 * step,
+                };
+                match next() % 4 {
+                    0 | 1 => assert_eq!(table.insert(id, step), map.insert(id, step), "{seed}"),
+                    2 => assert_eq!(table.remove(id), map.remove(&id), "seed {seed}, id {id}"),
+                    _ => assert_eq!(table.get(id), map.get(&id), "seed {seed}, id {id}"),
+                }
+                assert_eq!(table.len(), map.len());
+            }
+            let mut all: Vec<_> = table.iter().map(|(id, value)| (id, *value)).collect();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(map), "seed {seed}");
+            table.clear();
+            assert!(table.is_empty() && table.iter().next().is_none());
+        }
+    }
+}

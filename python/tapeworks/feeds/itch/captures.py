@@ -1,0 +1,152 @@
+"""Files of ITCH 5.0 as the raw tape takes them: runs of messages, or packets of MoldUDP64.
+
+Files are those of NASDAQ, each message behind its length, plain or gzip, and pcap. The day is not
+in the messages: it stands in the file's name (`01302019.NASDAQ_ITCH50.gz`), or is given; a packet
+has it in its time of capture. A file has no times of receipt: that of its events stands for them.
+"""
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from datetime import date, datetime
+from pathlib import Path
+from typing import IO
+
+from tapeworks._core import itch_run
+from tapeworks.errors import ConfigError, FeedError
+from tapeworks.feeds.captures import Captured, CaptureOptions
+from tapeworks.feeds.itch.packets import PacketError, datagrams, is_pcap
+from tapeworks.feeds.new_york import day_at, midnight_of
+
+BINARY = 2
+RUN_MESSAGES_MAX, RUN_SPAN_NS = 1_000, 1_000_000_000
+READ_BYTES = 4 << 20
+GZIP = b"\x1f\x8b"
+# 01302019.NASDAQ_ITCH50, S071321-v50.txt.gz
+_DATES = (
+    (re.compile(r"(?<!\d)(\d{8})\.[A-Z]*_?ITCH", re.IGNORECASE), "%m%d%Y"),
+    (re.compile(r"(?<!\d)(\d{6})-v50", re.IGNORECASE), "%m%d%y"),
+    (re.compile(r"(?<!\d)(\d{4}-\d\d-\d\d)(?!\d)"), "%Y-%m-%d"),
+)
+
+
+class ItchCaptures:
+    """Reads files of ITCH 5.0."""
+
+    def __init__(self, options: CaptureOptions) -> None:
+        options.refuse("symbol", "stream")
+        self._day = options.day
+        self.doubts: list[str] = []
+
+    def read(self, path: Path) -> Iterator[Captured]:
+        """Yields the runs of messages, or the packets, of `path`. Receive times do not fall.
+
+        Raises:
+            FeedError: it is none of these files, or not whole; what comes before was given.
+            ConfigError: nothing tells its day.
+        """
+        with path.open("rb") as raw:
+            start = raw.read(2)
+            raw.seek(0)
+            opened = gzip.GzipFile(fileobj=raw) if start == GZIP else nullcontext(raw)
+            try:
+                yield from self._read(path, raw, opened)
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+                raise FeedError(f"{path}: not whole gzip: {error}") from None
+
+    def _read(
+        self, path: Path, raw: IO[bytes], opened: AbstractContextManager[IO[bytes] | gzip.GzipFile]
+    ) -> Iterator[Captured]:
+        with opened as file:
+            start = file.read(4)
+            file.seek(0)
+            if is_pcap(start):
+                yield from self._packets(path, raw, file)
+            else:
+                yield from self._runs(path, raw, file)
+
+    def _packets(
+        self, path: Path, raw: IO[bytes], file: IO[bytes] | gzip.GzipFile
+    ) -> Iterator[Captured]:
+        ts, day, context = 0, None, b""
+        try:
+            for datagram in datagrams(file):
+                ts = max(ts, datagram.ts)
+                if day != (today := self._day or day_at(ts)):
+                    day, context = today, f"moldudp64?midnight={midnight_of(today)}".encode()
+                yield Captured(ts, BINARY, context, datagram.payload, raw.tell())
+        except PacketError as error:
+            raise FeedError(f"{path}: {error}") from None
+        if day is None:
+            raise FeedError(f"{path}: expected UDP datagrams, got none")
+
+    def _runs(
+        self, path: Path, raw: IO[bytes], file: IO[bytes] | gzip.GzipFile
+    ) -> Iterator[Captured]:
+        data = file.read(READ_BYTES)
+        _check_start(path, data)
+        midnight = midnight_of(self._day or _day_of(path))
+        session = f"file?name={path.name}&midnight={midnight}".encode("utf-8", "replace")
+        place, number, ts = 0, 1, midnight
+        while data:
+            at, is_ended = 0, False
+            while not is_ended:
+                end, count, time, is_ended = itch_run(data, at, RUN_MESSAGES_MAX, RUN_SPAN_NS)
+                if not count:
+                    break
+                ts = max(ts, midnight + (time or 0))
+                context = session + b"&sequence=%d" % number
+                yield Captured(ts, BINARY, context, data[at:end], raw.tell())
+                at, number = end, number + count
+            rest = data[at:]
+            more = file.read(READ_BYTES)
+            if is_ended:
+                _check_end(path, place + at, len(rest) + len(more))
+                return
+            place += at
+            if not more and rest:
+                # The bytes of a message that is not whole are kept, as what they are.
+                context = session + b"&sequence=%d" % number
+                yield Captured(ts, BINARY, context, rest, raw.tell())
+                return
+            data = rest + more
+
+
+def _day_of(path: Path) -> date:
+    for pattern, form in _DATES:
+        if found := pattern.search(path.name):
+            try:
+                return datetime.strptime(found[1], form).date()
+            except ValueError:
+                continue
+    raise ConfigError(
+        f"{path}: nothing tells its day: expected a name such as 01302019.NASDAQ_ITCH50.gz, or "
+        "--date 2019-01-30"
+    )
+
+
+def _check_start(path: Path, data: bytes) -> None:
+    """Refuses a file of which not one of the first messages has the length of its type."""
+    _, count, time, is_ended = itch_run(data, 0, RUN_MESSAGES_MAX, 1 << 62)
+    if is_ended and not count:
+        raise FeedError(
+            f"{path}: it starts with a message of length 0: expected each message behind its "
+            "length, as in the files of NASDAQ; other programs write 0 before all of them"
+        )
+    if data[:1] == b"\0" and data[2:3] == b"S" and time is None:
+        raise FeedError(f"{path}: it is of SoupBinTCP: expected a file of messages alone, or pcap")
+    if time is None and len(data) > 2:
+        raise FeedError(
+            f"{path}: expected messages of ITCH 5.0, plain, gzip or pcap; got {data[:12].hex(' ')}"
+        )
+
+
+def _check_end(path: Path, place: int, rest: int) -> None:
+    # The length of 0 itself is all that may stand at the end.
+    if rest > 2:
+        raise FeedError(
+            f"{path}: a message of length 0, which ends a session, at byte {place}, and "
+            "bytes behind it: what comes before is imported"
+        )

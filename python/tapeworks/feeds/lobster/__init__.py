@@ -1,0 +1,1 @@
+"""LOBSTER: message files of a stock and day, rebuilt from NASDAQ ITCH."""

@@ -1,0 +1,125 @@
+"""Files of LOBSTER as the raw tape takes them: runs of lines of message files.
+
+Zip archives as they are distributed, and message files, plain or gzip. Stock and day stand in the
+name (`AMZN_2012-06-21_34200000_57600000_message_5.csv`), or are given. The order book file that
+comes with them holds nothing that is not made of messages, and is not read.
+"""
+
+import gzip
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import IO
+
+from tapeworks.errors import ConfigError, FeedError
+from tapeworks.feeds.captures import TEXT, Captured, CaptureOptions
+from tapeworks.feeds.new_york import midnight_of
+
+RUN_LINES_MAX, RUN_SPAN_S = 256, 1
+LINE_BYTES_MAX = 256
+COLUMNS = (6, 7)
+_NAME = re.compile(r"(.+?)_(\d{4}-\d\d-\d\d)_\d+_\d+_(message|orderbook)_\d+\.csv")
+
+
+class LobsterCaptures:
+    """Reads files of LOBSTER."""
+
+    def __init__(self, options: CaptureOptions) -> None:
+        options.refuse("stream")
+        self._options = options
+        self.doubts: list[str] = []
+
+    def read(self, path: Path) -> Iterator[Captured]:
+        """Yields the lines of the message files of `path`. Receive times do not fall within one.
+
+        Raises:
+            FeedError: it is no message file, or not whole; what comes before was given.
+            ConfigError: nothing tells its stock or day.
+        """
+        try:
+            if zipfile.is_zipfile(path):
+                yield from self._archive(path)
+                return
+            with path.open("rb") as raw:
+                is_gzip = raw.read(2) == b"\x1f\x8b"
+                raw.seek(0)
+                if is_gzip:
+                    with gzip.GzipFile(fileobj=raw) as lines:
+                        yield from self._lines(path, path.name.removesuffix(".gz"), lines, raw)
+                else:
+                    yield from self._lines(path, path.name, raw, raw)
+        except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error) as error:
+            raise FeedError(f"{path}: not whole: {error}") from None
+
+    def _archive(self, path: Path) -> Iterator[Captured]:
+        with zipfile.ZipFile(path) as archive:
+            matches = {name: _NAME.fullmatch(Path(name).name) for name in archive.namelist()}
+            names = sorted(
+                name for name, found in matches.items() if found and found[3] == "message"
+            )
+            if not names:
+                raise FeedError(f"{path}: expected a message file in it, got none")
+            for name in names:
+                with archive.open(name) as lines, path.open("rb") as raw:
+                    yield from self._lines(path, Path(name).name, lines, raw)
+
+    def _lines(
+        self, path: Path, name: str, lines: IO[bytes] | gzip.GzipFile, raw: IO[bytes]
+    ) -> Iterator[Captured]:
+        symbol, midnight = self._of(path, name)
+        session = f"lobster?name={name}&symbol={symbol}&midnight={midnight}".encode()
+        run: list[bytes] = []
+        number, began, ts = 1, 0, midnight
+        while line := lines.readline(LINE_BYTES_MAX + 1):
+            place = f"{path}:{number + len(run)}"
+            if len(line) > LINE_BYTES_MAX:
+                raise FeedError(f"{place}: expected a message of LOBSTER, got a longer line")
+            if number == 1 and not run and line.count(b",") + 1 not in COLUMNS:
+                raise FeedError(
+                    f"{place}: expected a message of LOBSTER, of 6 columns, got {line[:40]!r}; the "
+                    "order book file is not imported: it is made of the messages"
+                )
+            second = _whole_seconds(line)
+            if run and (len(run) >= RUN_LINES_MAX or second - began >= RUN_SPAN_S):
+                yield _captured(session, number, ts, run, raw)
+                number += len(run)
+                run = []
+            began = second if not run else began
+            ts = max(ts, midnight + _time(line))
+            run.append(line)
+        if run:
+            yield _captured(session, number, ts, run, raw)
+
+    def _of(self, path: Path, name: str) -> tuple[str, int]:
+        """Returns stock and start of the day of a message file."""
+        found = _NAME.fullmatch(name)
+        if found and found[3] == "orderbook":
+            raise FeedError(f"{path}: it is the order book file: give the message file, or the zip")
+        symbol = self._options.symbol or (found[1] if found else "")
+        day = self._options.day or (date.fromisoformat(found[2]) if found else None)
+        if not symbol or day is None or "&" in symbol:
+            raise ConfigError(
+                f"{path}: nothing tells its stock and day: expected a name such as "
+                "AMZN_2012-06-21_34200000_57600000_message_5.csv, or --symbol AMZN and "
+                "--date 2012-06-21"
+            )
+        return symbol, midnight_of(day)
+
+
+def _captured(session: bytes, number: int, ts: int, run: list[bytes], raw: IO[bytes]) -> Captured:
+    return Captured(ts, TEXT, session + b"&row=%d" % number, b"".join(run), raw.tell())
+
+
+def _whole_seconds(line: bytes) -> int:
+    digits = line.partition(b",")[0].partition(b".")[0]
+    return int(digits) if digits.isdigit() and len(digits) < 6 else 0
+
+
+def _time(line: bytes) -> int:
+    """Returns the time of a line in ns since midnight; 0 of one that tells none."""
+    fraction = line.partition(b",")[0].partition(b".")[2][:9]
+    ns = int(fraction.ljust(9, b"0")) if fraction.isdigit() else 0
+    return _whole_seconds(line) * 1_000_000_000 + ns

@@ -1,0 +1,36 @@
+"""The days of New York, by which feeds of equities tell their times."""
+
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from tapeworks.errors import ConfigError
+
+ZONE = "America/New_York"
+
+
+def midnight_of(day: date) -> int:
+    """Returns the start of `day` in New York, in ns since the epoch.
+
+    Raises:
+        ConfigError: this host has no data of time zones.
+    """
+    return int(datetime(day.year, day.month, day.day, tzinfo=_zone()).timestamp()) * 1_000_000_000
+
+
+def day_at(ts: int) -> date:
+    """Returns the date in New York at `ts` ns.
+
+    Raises:
+        ConfigError: this host has no data of time zones.
+    """
+    return datetime.fromtimestamp(ts // 1_000_000_000, UTC).astimezone(_zone()).date()
+
+
+def _zone() -> ZoneInfo:
+    try:
+        return ZoneInfo(ZONE)
+    except ZoneInfoNotFoundError as error:
+        raise ConfigError(
+            f"no data of the time zone {ZONE}: install the package tzdata of the system, or "
+            "`pip install tzdata`"
+        ) from error

@@ -1,0 +1,64 @@
+"""`tape import` of order events: from files to the lake, by the command line."""
+
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+from tests.feeds.test_equity_files import DAY, LOBSTER_NAME, NAME, ROWS
+
+import tapeworks as tw
+
+START = "from tapeworks.cli import main; main()"
+
+
+def tape(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", START, *words],
+        cwd=cwd,
+        env={**os.environ, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_day_of_itch_is_orders_and_trades_of_the_lake(tmp_path: Path):
+    # All types of messages; the file ends within one, which is a dead letter. Again: nothing new.
+    (tmp_path / NAME).write_bytes(DAY + b"\0\x24A\0\1")
+    shown = tape("import", "itch", NAME, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "1 of them could not be decoded as itch" in shown.stderr
+    lake = tw.open(tmp_path / "data")
+    assert lake.exchange("itch") == "itch"
+    rows = lake.orders("TEST").to_pylist()
+    assert [row["action"] for row in rows] == [
+        *("add", "add", "execute", "cancel", "replace", "execute_at_price", "delete"),
+        *("execute_hidden", "cross", "break"),
+    ]
+    assert (rows[4]["order_id"], rows[4]["previous_id"], rows[4]["price"]) == (
+        *(1009, 1001), Decimal("9.99"),
+    )  # fmt: skip
+    assert (rows[1]["participant"], rows[1]["side"], rows[8]["cross"]) == ("ABCD", "ask", "closing")
+    trades = lake.trades("TEST").to_pylist()
+    assert [row["trade_id"] for row in trades] == [50_001, 50_002, 50_003, 50_010]
+    assert sum(row["size"] for row in trades) == 12_695
+    [letter] = lake.dead_letters().to_pylist()
+    assert (letter["reason"], letter["frame"]) == ("truncated", b"\0\x24A\0\1")
+    again = tape("import", "itch", NAME, cwd=tmp_path)
+    assert "were there already: left out" in again.stderr
+    assert lake.orders("TEST").to_pylist() == rows
+    bars = lake.bars("TEST", interval="1m").to_pylist()
+    assert [(bar["volume"], bar["count"]) for bar in bars] == [(12_345, 1)]
+
+
+def test_rows_of_lobster_say_that_they_are_of_a_window(tmp_path: Path):
+    # Each is flagged as one beside which others may be missing.
+    (tmp_path / LOBSTER_NAME).write_bytes(ROWS)
+    shown = tape("import", "lobster", LOBSTER_NAME, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    rows = tw.open(tmp_path / "data").sql("select flags & 32 as part from orders").to_pylist()
+    assert len(rows) == 7
+    assert {row["part"] for row in rows} == {32}
