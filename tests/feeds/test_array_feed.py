@@ -102,7 +102,7 @@ class Scene:
             self.ingest.subscribed(connection.number, [], self.clock.wall_ns())
 
     def fresh_feed(self) -> ArrayFeed:
-        return ArrayFeed(PythonFeedConfig(source="x", silence_s=60.0))
+        return ArrayFeed(PythonFeedConfig(source="x", idle_timeout_s=60.0))
 
     def speak(self, *events: str, lines: Sequence[int] = (0, 1)) -> None:
         """Lets connections receive one frame with `events`, such as `T.ACME`."""

@@ -13,6 +13,7 @@ use super::lines::Lines;
 use super::streams::{self, Stream, SEEN, UNDECODED};
 use super::Arbiter;
 use crate::error::Result;
+use crate::feeds::Glance;
 use crate::instrument::Instruments;
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{
@@ -242,10 +243,9 @@ impl Arbiter {
 
     /// The stream that a frame says to be of: all channels and symbols where it does not.
     fn place_of_frame(&mut self, body: &[u8], instruments: &Instruments) -> usize {
-        let name = self.feed.envelope.and_then(|envelope| envelope.stream_name(body));
-        let noted = name.map(|name| &name[..name.len().min(NAME_BYTES)]);
-        let known = noted.and_then(|name| self.undecoded.names.get(name));
-        let Some((symbol, channel)) = known else { return 0 };
+        let Glance::Stream(name) = self.feed.framing.glance(body) else { return 0 };
+        let noted = &name[..name.len().min(NAME_BYTES)];
+        let Some((symbol, channel)) = self.undecoded.names.get(noted) else { return 0 };
         let instrument = instruments.current(self.feed.number(), symbol).unwrap_or(0);
         let channel = *channel;
         self.streams.place(instrument, channel)
