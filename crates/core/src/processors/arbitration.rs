@@ -22,6 +22,7 @@ use crate::record::{
 mod alike;
 pub mod counts;
 pub mod event;
+mod history;
 pub mod hold;
 mod ledger;
 pub mod lines;

@@ -145,7 +145,7 @@ impl Streams {
         let place = self.place(event.instrument, event.channel);
         let stream = &mut self.table[place];
         if event.rule == Rule::Alike {
-            let is_calm = stream.state & (SEEN | OUTAGE | SUSPECT) == SEEN;
+            let is_calm = stream.state & (SEEN | OUTAGE | SUSPECT | UNDECODED) == SEEN;
             if !is_calm || !self.clock.fits(event.ts_event, event.ts_recv) {
                 return false;
             }
@@ -329,53 +329,13 @@ impl Streams {
         Verdict::Duplicate
     }
 
-    fn fill(&mut self, place: usize, sequence: u64) -> Verdict {
+    pub(super) fn fill(&mut self, place: usize, sequence: u64) -> Verdict {
         let trouble = self.trouble(place);
         trouble.missing.remove(sequence);
         if trouble.missing.is_empty() {
             self.table[place].state &= !MISSING;
         }
         Verdict::Fill
-    }
-
-    /// A trade from before all that was seen live: new unless it came before.
-    fn judge_early(&mut self, place: usize, sequence: u64) -> Verdict {
-        let history = &mut self.trouble(place).history;
-        if history.contains(sequence) {
-            return Verdict::Duplicate;
-        }
-        history.insert(sequence, sequence);
-        Verdict::Early
-    }
-
-    fn judge_history(&mut self, place: usize, event: &Event) -> Verdict {
-        let stream = self.table[place];
-        if !event.is_trade() {
-            return Verdict::Pass;
-        }
-        if stream.state & SEEN == 0 {
-            self.table[place].state |= HISTORY;
-        } else if event.sequence >= stream.first {
-            if stream.state & MISSING != 0 && self.trouble(place).missing.contains(event.sequence) {
-                return self.fill(place, event.sequence);
-            }
-            // Either passed on already, or still to come live.
-            return Verdict::Duplicate;
-        }
-        match self.judge_early(place, event.sequence) {
-            Verdict::Early => Verdict::Pass,
-            other => other,
-        }
-    }
-
-    /// Whether the live event `sequence` was passed on as history before.
-    fn is_known_history(&mut self, place: usize, sequence: u64) -> bool {
-        let history = &self.trouble(place).history;
-        let (known, highest) = (history.contains(sequence), history.highest());
-        if highest.is_none_or(|highest| highest <= sequence) {
-            self.table[place].state &= !HISTORY;
-        }
-        known
     }
 
     /// Takes in a window, and says whether it told anything new.
