@@ -210,13 +210,13 @@ def taped_sources(data: Path) -> list[str]:
 
 
 def _is_source(data: Path, name: str) -> bool:
-    if SOURCE_NAME.fullmatch(name) is None or not (data / "tape" / name).is_dir():
+    if not (data / "tape" / name).is_dir():
         return False
     try:
         return bool(tapes_of(data, name))
     except OSError:
-        # It may have some: whoever reads them is told.
-        return True
+        # It may have some, if it can be a source: whoever reads them is told.
+        return SOURCE_NAME.fullmatch(name) is not None
 
 
 def _is_tape(folder: Path) -> bool:
