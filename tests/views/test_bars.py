@@ -104,7 +104,7 @@ def test_export_writes_bars_of_one_length(built):
     ):
         told = tape.run("export", "bars", "bars.csv", *words)
         assert len((tape.folder / "bars.csv").read_text().splitlines()) == 1 + count
-        assert f"{count:,} rows" in told
+        assert f"{count} row{'s' if count > 1 else ''} of" in told
         assert "finished bars of" in told
     tape.run("export", "bar_revisions", "bars.csv")
     assert len((tape.folder / "bars.csv").read_text().splitlines()) == 1 + 65

@@ -216,24 +216,22 @@ class Result:
 
         None mean that all of what was asked for was recorded, with no gap. A query of SQL counts as
         narrowed only by comparisons with constants that hold of every row it reads; it is also told
-        which names in it match nothing, or several instruments. Looked up now, in some 30 ms.
+        which names in it match nothing, or several instruments. Where that cannot be looked up, as
+        the folder was closed or its ledger cannot be read, a sentence says so. Looked up now, in
+        some 30 ms.
         """
-        if self._notices is not None:
-            return self._notices()
-        return [] if self._coverage is None else self._coverage().notices()
+        try:
+            if self._notices is not None:
+                return self._notices()
+            return [] if self._coverage is None else self._coverage().notices()
+        except TapeworksError as error:
+            return [f"what is missing is not known: {error}"]
 
     def __repr__(self) -> str:
-        return draw_text(self._title, len(self), self._head(), self._told())
+        return draw_text(self._title, len(self), self._head(), self.notices())
 
     def _repr_html_(self) -> str:
-        return draw_html(self._title, len(self), self._head(), self._told())
-
-    def _told(self) -> list[str]:
-        try:
-            return self.notices()
-        except TapeworksError as error:
-            # An answer is shown also where the folder was closed, or its ledger cannot be read.
-            return [f"what is missing is not known: {error}"]
+        return draw_html(self._title, len(self), self._head(), self.notices())
 
     def _head(self) -> list[tuple[str, list[object]]]:
         return list(text_columns(self._table.slice(0, ROWS_SHOWN)))
