@@ -307,6 +307,13 @@ class Command:
         [line] = errors.strip().splitlines()
         return line
 
+    def told(self, *words: object) -> str:
+        """Runs `tape`; returns what it says on standard error, where it prints nothing."""
+        process = self.start(*words)
+        shown, errors = process.communicate(timeout=60)
+        assert (process.returncode, shown) == (0, ""), errors
+        return errors
+
     def answer(self, *words: object) -> Any:
         """Runs `tape` and returns the JSON that it prints."""
         return json.loads(self.run(*words))

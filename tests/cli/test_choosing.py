@@ -65,9 +65,9 @@ def test_product_and_exchange_choose(tape):
     ).splitlines()
     assert {json.loads(line)["source"] for line in lines} == {"binance-usdm"}
     words = ("export", "trades", "x.csv", "--symbol", "BTC-USDT", "--exchange", "binance")
-    assert tape.run(*words, "--product", "spot").startswith("150 rows")
+    assert tape.told(*words, "--product", "spot").startswith("150 rows")
     symbol = ("--symbol", "BTCUSDT")
-    assert tape.run("export", "bars", "y.csv", *symbol, "--product", "spot").startswith("1 row ")
+    assert tape.told("export", "bars", "y.csv", *symbol, "--product", "spot").startswith("1 row ")
     assert tape.run("gaps", "BTCUSDT", "--product", "spot", "--json").count("binance-usdm") == 0
     told = tape.refuse("book", "BTCUSDT", "--product", "perpetual", code=1)
     assert "binance-usdm has no books" in told

@@ -35,7 +35,7 @@ def test_format_follows_the_name_of_the_file(tape):
     sql = "select count(*) as n from trades"
     tape.run("query", sql, "-o", "n.parquet")
     assert pq.read_table(tape.folder / "n.parquet").to_pylist() == [{"n": 100}]
-    tape.run("query", sql, "-o", "n.CSV")
+    assert tape.told("query", sql, "-o", "n.CSV").startswith("1 row in n.CSV\n")
     assert (tape.folder / "n.CSV").read_text() == "n\n100\n"
     tape.run("query", sql, "-o", "n.csv", "-f", "json")
     assert json.loads((tape.folder / "n.csv").read_text()) == [{"n": 100}]
@@ -74,6 +74,15 @@ def test_json_has_two_spellings(tape, words):
     assert type(answers[0]) is type(answers[1])
     if words != ("status",):
         assert answers[0] == answers[1]
+
+
+def test_replay_is_lines_or_one_list(tape):
+    # A record is one text in both; without records the list is empty.
+    lines = tape.run("replay", "--kinds", "trades").splitlines()
+    rows = tape.answer("replay", "--kinds", "trades", "--json")
+    assert rows == [json.loads(line) for line in lines]
+    assert len(rows) == 100
+    assert tape.answer("replay", "--kinds", "marks", "-f", "json") == []
 
 
 def test_values_are_written_as_sql_writes_them(tape):

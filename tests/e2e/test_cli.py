@@ -93,6 +93,11 @@ def test_book_then_and_now(recorded: Any):
     )
     book = recorded.answer("book", "btcusdt", "--at", when, "--levels", 3, "--format", "json")
     assert len(book["bids"]) == len(book["asks"]) == 3
+    # The same document in a file, which is told.
+    words = ("book", "BTCUSDT", "--at", when, "--levels", 3)
+    assert "6 levels in book.json\n" in recorded.told(*words, "-o", "book.json")
+    assert json.loads((recorded.folder / "book.json").read_text()) == book
+    assert recorded.answer(*words, "-f", "json", "-o", "-") == book
     shown = recorded.run("book", "BTC-USDT", "--at", when)
     assert book["bids"][0][0].rstrip("0").rstrip(".") in shown
 

@@ -102,7 +102,7 @@ def test_export_writes_bars_of_one_length(built):
         (["--interval", "1s"], 60),
         (["--interval", "5m", "--symbol", "BTCUSDT"], 1),
     ):
-        told = tape.run("export", "bars", "bars.csv", *words)
+        told = tape.told("export", "bars", "bars.csv", *words)
         assert len((tape.folder / "bars.csv").read_text().splitlines()) == 1 + count
         assert f"{count} row{'s' if count > 1 else ''} of" in told
         assert "finished bars of" in told
@@ -110,7 +110,7 @@ def test_export_writes_bars_of_one_length(built):
     assert len((tape.folder / "bars.csv").read_text().splitlines()) == 1 + 65
     # Of a length that was not built, they are made of the trades.
     words = ["export", "bars", "bars.csv", "--interval", "2s", "--symbol", "BTCUSDT"]
-    assert "finished bars of 2s" in tape.run(*words)
+    assert "finished bars of 2s" in tape.told(*words)
     assert len((tape.folder / "bars.csv").read_text().splitlines()) == 1 + 1
     told = tape.refuse("export", "trades", "x.csv", "--interval", "1m", code=2)
     assert "--interval is for bars" in told

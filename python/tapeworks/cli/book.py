@@ -6,12 +6,12 @@ from typing import Annotated
 import pyarrow as pa
 from rich.table import Table
 
-from tapeworks.cli.cells import as_json, text
+from tapeworks.cli.cells import text
 from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.console import console
 from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of
 from tapeworks.cli.options import DataOption, ExchangeOption, ProductOption, SourceOption
-from tapeworks.cli.output import note, write_result
+from tapeworks.cli.output import note, write_json, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.views.books import BookAt
 from tapeworks.views.lake import Lake
@@ -68,9 +68,10 @@ def book(
     levels = levels or len(found.native)
     if form is Format.TABLE and output is None:
         _show(found, levels, units_of(lake, found))
-    elif form is Format.JSON and output is None:
+    elif form is Format.JSON:
         bids, asks = found.top(levels)
-        print(as_json({**_facts(found), "bids": bids, "asks": asks}))
+        document = {**_facts(found), "bids": bids, "asks": asks}
+        write_json(document, output, f"{len(bids) + len(asks):,} levels")
     else:
         rows, count = found.to_arrow(), len(found.bids)
         sides = rows.slice(0, min(levels, count)), rows.slice(count, levels)

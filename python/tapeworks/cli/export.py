@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 from tapeworks.cli.command import Application, argument, option
-from tapeworks.cli.formats import FormatOption, format_of, is_standard_output
+from tapeworks.cli.formats import FormatOption, format_of
 from tapeworks.cli.options import DataOption, ExchangeOption, ProductOption, SourcesOption
 from tapeworks.cli.output import note, write_result
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError
-from tapeworks.views.picture import count_text
 from tapeworks.views.query import check_table
 
 app = Application()
@@ -46,7 +45,7 @@ def export(
     form: FormatOption = None,
     data: DataOption = None,
 ) -> None:
-    """Write a table and range as Parquet, CSV or JSON lines."""
+    """Write a table and range as Parquet, CSV, JSON or JSON lines."""
     check_table(table)
     if interval is not None and table != "bars":
         raise ConfigError(f"--interval is for bars: expected none for {table}, got {interval!r}")
@@ -64,8 +63,6 @@ def export(
         result = lake.rows(
             table, symbol, start, end, source=source, exchange=exchange, product=product
         )
-    write_result(result.to_arrow(), form, output)
+    write_result(result.to_arrow(), form, output, what)
     for told in result.notices():
         note(told)
-    if not is_standard_output(output):
-        print(f"{count_text(len(result))} of {what} in {output}")

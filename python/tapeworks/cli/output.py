@@ -28,6 +28,7 @@ from tapeworks.cli.tables import as_table
 from tapeworks.durable import sync_folder
 from tapeworks.errors import ConfigError, TapeworksError
 from tapeworks.printable import printable
+from tapeworks.views.picture import count_text
 from tapeworks.views.result import text_columns
 
 TABLE_ROWS_MAX = 10_000
@@ -53,8 +54,10 @@ def note(told: str) -> None:
     complain(printable(told), "yellow")
 
 
-def write_result(table: pa.Table, form: Format | None, output: Path | None) -> None:
+def write_result(table: pa.Table, form: Format | None, output: Path | None, what: str = "") -> None:
     """Writes `table` to a file, or to standard output; without `form`, as the file is named.
+
+    Of a file it says how many rows, of `what`, are in it.
 
     Raises:
         ConfigError: Parquet is not for a screen, or no file can be written at that path.
@@ -81,6 +84,29 @@ def write_result(table: pa.Table, form: Format | None, output: Path | None) -> N
             with path.open("w", encoding="utf-8", newline="") as file:
                 if cut := write_rows(table, form, file, None):
                     note(f"{cut}; --format csv has all")
+    _say_written(f"{count_text(table.num_rows)}{what and f' of {what}'}", output)
+
+
+def write_json(document: object, output: Path | None, what: str) -> None:
+    """Writes one JSON document to a file, of which it says that `what` is in it, or prints it.
+
+    Raises:
+        ConfigError: no file can be written at that path.
+        TapeworksError: writing failed, such as on a full disk.
+    """
+    shown = as_json(document) + "\n"
+    if output is None or is_standard_output(output):
+        sys.stdout.write(shown)
+        return
+    with written(output) as path:
+        path.write_text(shown, encoding="utf-8")
+    _say_written(what, output)
+
+
+def _say_written(what: str, output: Path) -> None:
+    # Whoever reads a pipe has an eye on it already, and a device keeps nothing.
+    if output.is_file():
+        note(f"{what} in {output}")
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Annotated
 
@@ -13,12 +13,9 @@ from tapeworks.cli.options import DataOption, ExchangeOption, ProductOption, Sou
 from tapeworks.cli.output import note
 from tapeworks.cli.reading import open_lake
 from tapeworks.errors import ConfigError
-from tapeworks.views.batches import Batch
+from tapeworks.views.batches import ROWS_AT_ONCE, Batch
 from tapeworks.views.follow import Follow
 from tapeworks.views.lake import Lake
-
-# Rows that are dictionaries at one time.
-ROWS_AT_ONCE = 4_096
 
 app = Application()
 
@@ -31,7 +28,7 @@ Examples:
 """
 
 
-class Shape(StrEnum):
+class ReplayFormat(StrEnum):
     """Output format."""
 
     JSONL = "jsonl"
@@ -60,14 +57,14 @@ def replay(
     exchange: ExchangeOption = None,
     product: ProductOption = None,
     form: Annotated[
-        Shape,
+        ReplayFormat,
         option(
             "--format",
             "-f",
-            help="Output format; json is one text a record, as jsonl.",
+            help="Output format; jsonl is one text a record, json one list of them.",
             shorthand=("--json", "json"),
         ),
-    ] = (Shape.JSONL),
+    ] = (ReplayFormat.JSONL),
     data: DataOption = None,
 ) -> None:
     """Play history back to standard output, one record a line.
@@ -88,7 +85,7 @@ def replay(
             chosen, start, end, kinds=wanted, source=source, exchange=exchange, product=product
         )
         with _ended_by_interrupt(batches):
-            count = sum(_write(batch, form, lake) for batch in batches)
+            count = _write_all(batches, form, lake)
     else:
         past = lake.replay(
             chosen,
@@ -100,7 +97,7 @@ def replay(
             exchange=exchange,
             product=product,
         )
-        count = sum(_write(batch, form, lake) for batch in past)
+        count = _write_all(past, form, lake)
     note(f"{count:,} records")
     if not count and not follow:
         held = lake.coverage(chosen, start, end, source=source, exchange=exchange, product=product)
@@ -124,15 +121,27 @@ def _ended_by_interrupt(follow: Follow) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _write(batch: Batch, form: Shape, lake: Lake) -> int:
-    """Writes a batch; returns its length."""
-    if form is Shape.RAW:
-        sys.stdout.buffer.write(memoryview(batch.records))
-    elif form in (Shape.JSONL, Shape.JSON):
-        for first in range(0, len(batch), ROWS_AT_ONCE):
-            for row in batch.slice(first, first + ROWS_AT_ONCE).to_pylist():
-                place = {"kind": row.pop("kind"), "source": row["source"]}
-                place["exchange"] = lake.exchange(str(row["source"]))
-                sys.stdout.write(as_json(place | row) + "\n")
-    sys.stdout.flush()
-    return len(batch)
+def _write_all(batches: Iterable[Batch], form: ReplayFormat, lake: Lake) -> int:
+    """Writes all batches, each as soon as it is there; returns the number of their records."""
+    is_list, count = form is ReplayFormat.JSON, 0
+    for batch in batches:
+        if form is ReplayFormat.RAW:
+            sys.stdout.buffer.write(memoryview(batch.records))
+        elif form is not ReplayFormat.COUNT:
+            for at, line in enumerate(_lines(batch, lake), start=count):
+                before = ",\n" if at else "[\n"
+                sys.stdout.write(f"{before}{line}" if is_list else f"{line}\n")
+        sys.stdout.flush()
+        count += len(batch)
+    if is_list:
+        sys.stdout.write("\n]\n" if count else "[]\n")
+    return count
+
+
+def _lines(batch: Batch, lake: Lake) -> Iterator[str]:
+    """Yields each record as one JSON text."""
+    for first in range(0, len(batch), ROWS_AT_ONCE):
+        for row in batch.slice(first, first + ROWS_AT_ONCE).to_pylist():
+            place = {"kind": row.pop("kind"), "source": row["source"]}
+            place["exchange"] = lake.exchange(str(row["source"]))
+            yield as_json(place | row)
