@@ -32,9 +32,9 @@ Position = Mapping[str, Mapping[str, int | str | None]]
 """By `source/topic`: `offset`, and the `tape` and `fingerprint` by which a tape is known again."""
 
 BATCH_RECORDS = 65_536
-# A pause between two looks where nothing came: as short as the first, in quiet times longer.
 # Loaded where somebody awaits: a question to the past does not.
 ASYNCIO = "asyncio"
+# A pause between two looks where nothing came: as short as the first, in quiet times longer.
 PAUSE_S_MIN, PAUSE_S_MAX = 0.001, 0.02
 # One tape alone wakes who waits for it; Ctrl-C and `close` are seen after so long.
 WAIT_MS = 200

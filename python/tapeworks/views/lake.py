@@ -27,8 +27,6 @@ from tapeworks.views.result import Result
 from tapeworks.views.scan import Scans
 from tapeworks.views.times import TimeLike, format_time, parse_time
 
-NS_PER_MS = 1_000_000
-
 
 def open(path: str | Path = "data", *, external_access: bool = False) -> Lake:  # noqa: A001
     """Opens a data folder for reading.

@@ -26,7 +26,7 @@ class Opened:
         self._ledger = Ledger(self._engine, data)
 
     def close(self) -> None:
-        """Lets go of all files; questions are refused from then on. `with` does it at its end.
+        """Closes all files; questions are refused from then on. `with` does it at its end.
 
         What was begun is the caller's to end: a connection of `connect`, a `follow`, a `replay`.
         """

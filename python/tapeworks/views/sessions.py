@@ -13,7 +13,7 @@ from typing import NamedTuple
 Range = tuple[int, int]
 # Of what the recorder itself is noted as a connection.
 RECORDER = 0xFFFF
-SUBSCRIBED, REFUSED, SPOKE = "subscribed", "refused", "spoke"
+REFUSED, SPOKE = "refused", "spoke"
 
 
 class Stream(NamedTuple):
