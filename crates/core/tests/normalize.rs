@@ -601,3 +601,37 @@ fn what_could_not_be_decoded_outlives_a_restart() {
     };
     assert!(!both(false).is_empty() && both(false) == both(true));
 }
+
+#[test]
+fn first_frame_of_a_stream_that_cannot_be_decoded_is_a_gap() {
+    // No id before it shows what is missing; the note of the subscription names its symbol.
+    for (frame, next, channel) in
+        [(trade(6), trade(7), Channel::Trade as u8), (quote(6), quote(7), Channel::Quote as u8)]
+    {
+        let mut rig = Rig::new(FeedId::BinanceSpot);
+        rig.subscribed(1);
+        let first = rig.text(1, 6, cut(&frame));
+        let told = rig.text(1, 7, &next);
+        assert_eq!(entries(&told), [(DECODE, channel, CLOSED, 1)]);
+        assert_eq!(gaps(&told)[0].header.instrument, 1);
+        assert_eq!(kinds(&first)[1], Kind::Definition);
+    }
+}
+
+#[test]
+fn line_that_stalls_brings_nothing_whole() {
+    // What failed on the other is lost when it ends, however late; not if it went on meanwhile.
+    let channel = Channel::Quote as u8;
+    for goes_on in [false, true] {
+        let mut rig = Rig::new(FeedId::BinanceSpot);
+        [1, 2].into_iter().for_each(|line| rig.subscribed(line));
+        [1, 2].into_iter().for_each(|line| drop(rig.text(line, 10, &quote(5))));
+        rig.text(1, 20, cut(&quote(6)));
+        (1..40).for_each(|s| drop(rig.text(1, s * 1_000, &quote(6 + s as u64))));
+        if goes_on {
+            rig.text(2, 39_000, &quote(45));
+        }
+        let ended = entries(&rig.session(MarkerCode::Disconnected, 2, 0, 40_000));
+        assert_eq!(ended.contains(&(DECODE, channel, OPEN, 1)), !goes_on, "{ended:?}");
+    }
+}

@@ -15,8 +15,8 @@
 use crate::error::{DecodeReason, Result};
 use crate::record::blob::BlobHeader;
 use crate::record::{
-    Channel, Marker, MarkerCode, Plain, Records, FLAG_OUT_OF_ORDER, FLAG_RECV_SUSPECT, NONE,
-    SESSION_ENDS,
+    BlobKind, Channel, Marker, MarkerCode, Plain, Records, FLAG_OUT_OF_ORDER, FLAG_RECV_SUSPECT,
+    NONE, SESSION_ENDS,
 };
 
 mod alike;
@@ -135,6 +135,7 @@ impl Arbiter {
     pub fn enter(&mut self, header: &BlobHeader, offset: u64, out: &mut Records) -> Result<()> {
         let ts_recv = header.ts_recv;
         self.lines.enter(header.connection);
+        let is_of_venue = header.kind != BlobKind::Records as u8;
         self.offset = offset;
         let is_suspect = header.flags & u16::from(FLAG_RECV_SUSPECT) != 0;
         if is_suspect != self.streams.clock.is_suspect() {
@@ -152,6 +153,9 @@ impl Arbiter {
                 self.declare_due_undecoded(false, out);
                 self.expire(out)?;
             }
+        }
+        if is_of_venue {
+            self.lines.hear(self.elapsed);
         }
         Ok(())
     }
@@ -268,7 +272,7 @@ impl Arbiter {
                     let ended = self.end_line(connection, out)?;
                     self.lose_line(ended, &marker, out);
                 }
-                self.lines.connect(connection, marker.last as u16);
+                self.lines.connect(connection, marker.last as u16, self.elapsed);
                 self.alike.watch(self.lines.has_copies());
                 out.extend_from_bytes(bytes)
             }
@@ -312,6 +316,7 @@ impl Arbiter {
 
     /// Ends a line. Returns the group of streams that no line carries any more.
     fn end_line(&mut self, connection: u16, out: &mut Records) -> Result<Option<u16>> {
+        self.undecoded.forget_healed(&self.lines);
         let ended = self.lines.disconnect(connection);
         self.alike.watch(self.lines.has_copies());
         self.release_all(out)?;
@@ -326,6 +331,7 @@ impl Arbiter {
     }
 
     fn end_session(&mut self, out: &mut Records) -> Result<()> {
+        self.undecoded.forget_healed(&self.lines);
         self.lines.clear();
         self.alike.watch(false);
         self.release_all(out)?;

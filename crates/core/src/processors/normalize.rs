@@ -180,7 +180,7 @@ impl Normalizer {
             last: byte as u64,
             ts_start: crate::record::NONE,
         });
-        self.arbiter.cannot_decode(blob, rejected.count, &self.instruments, out);
+        self.arbiter.cannot_decode(blob, rejected.count, &mut self.instruments, out);
     }
 }
 

@@ -24,7 +24,14 @@ struct Open {
     connection: u16,
     group: u16,
     serial: u32,
+    /// When it opened, on the arbiter's own clock.
+    opened: i64,
+    /// When something last came on it before another connection spoke, on the same clock.
+    heard: i64,
 }
+
+/// No time at all.
+const NEVER: i64 = i64::MIN;
 
 /// The connections that are open now, and the one that the current blob came on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +41,14 @@ pub struct Lines {
     connection: u16,
     line: Line,
     serial_next: u32,
+    /// When something last came on `connection` since another one spoke.
+    heard: i64,
 }
 
 impl Default for Lines {
     fn default() -> Self {
         let line = Line { serial: UNKNOWN, group: 0 };
-        Self { live: Vec::new(), connection: 0, line, serial_next: 1 }
+        Self { live: Vec::new(), connection: 0, line, serial_next: 1, heard: NEVER }
     }
 }
 
@@ -48,9 +57,38 @@ impl Lines {
     #[inline]
     pub fn enter(&mut self, connection: u16) {
         if connection != self.connection {
+            let before = self.connection;
+            if let Some(open) = self.live.iter_mut().find(|open| open.connection == before) {
+                open.heard = open.heard.max(self.heard);
+            }
+            self.heard = NEVER;
             self.connection = connection;
             self.look_up();
         }
+    }
+
+    /// Something of the venue came on the connection of the current blob, at `elapsed` on the
+    /// arbiter's own clock.
+    #[inline]
+    pub fn hear(&mut self, elapsed: i64) {
+        self.heard = elapsed;
+    }
+
+    /// The open connections of `group` that opened up to `since`, but not `connection`: when
+    /// something last came on each.
+    pub fn beside(
+        &self,
+        group: u16,
+        connection: u16,
+        since: i64,
+    ) -> impl Iterator<Item = (u16, i64)> + '_ {
+        let others = self.live.iter().filter(move |open| {
+            open.group == group && open.connection != connection && open.opened <= since
+        });
+        others.map(|open| {
+            let now = if open.connection == self.connection { self.heard } else { NEVER };
+            (open.connection, open.heard.max(now))
+        })
     }
 
     /// The connection of the current blob.
@@ -84,9 +122,10 @@ impl Lines {
         self.live.iter().any(|open| self.of(open.group).nth(1).is_some())
     }
 
-    /// A connection opened.
-    pub fn connect(&mut self, connection: u16, group: u16) {
-        self.live.push(Open { connection, group, serial: self.serial_next });
+    /// A connection opened, at `opened` on the arbiter's own clock.
+    pub fn connect(&mut self, connection: u16, group: u16, opened: i64) {
+        let serial = self.serial_next;
+        self.live.push(Open { connection, group, serial, opened, heard: NEVER });
         // Where they are used up, an old line is at worst taken for a new one.
         self.serial_next = (self.serial_next + 1) % UNKNOWN;
         self.look_up();
@@ -117,11 +156,14 @@ impl Lines {
     pub fn write(&self, state: &mut StateWriter<'_>) {
         state.u32(u32::from(self.connection));
         state.u32(self.serial_next);
+        state.i64(self.heard);
         state.length(self.live.len());
         for open in &self.live {
             state.u32(u32::from(open.connection));
             state.u32(u32::from(open.group));
             state.u32(open.serial);
+            state.i64(open.opened);
+            state.i64(open.heard);
         }
     }
 
@@ -132,9 +174,11 @@ impl Lines {
     pub fn read(state: &mut StateReader<'_>) -> Result<Self> {
         let mut lines = Self { connection: state.u32()? as u16, ..Self::default() };
         lines.serial_next = state.u32()?;
-        for _ in 0..state.length(12)? {
+        lines.heard = state.i64()?;
+        for _ in 0..state.length(28)? {
             let (connection, group) = (state.u32()? as u16, state.u32()? as u16);
-            lines.live.push(Open { connection, group, serial: state.u32()? });
+            let (serial, opened, heard) = (state.u32()?, state.i64()?, state.i64()?);
+            lines.live.push(Open { connection, group, serial, opened, heard });
         }
         lines.look_up();
         Ok(lines)

@@ -17,15 +17,16 @@ use crate::feeds::Glance;
 use crate::instrument::Instruments;
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{
-    unpadded, Blob, BlobKind, Channel, GapCause, GapState, Marker, Plain, Records, Subscription,
+    unpadded, Blob, BlobKind, GapCause, GapState, Marker, Plain, Records, Subscription,
 };
 use crate::sequencing::Rule;
 
 /// So many frames of one stream are remembered until their copies come on the other lines.
 const COPIES_MOST: usize = 256;
-/// How long the copy of another line, or the next event of a stream with ids, is waited for, on the
-/// arbiter's own clock, in ns.
+/// How long the next event of a stream with ids is waited for, on the arbiter's own clock, in ns.
 const WAIT_NS: i64 = 10_000_000_000;
+/// A line that speaks so much later than another, in ns, has brought what the other had.
+const LAG_NS: i64 = 2_000_000_000;
 /// Notes of subscriptions hold so much of the name of a stream.
 const NAME_BYTES: usize = 104;
 
@@ -77,33 +78,36 @@ impl Undecoded {
         }
     }
 
-    /// Takes in a copy that failed, and forgets those whose frame another line has brought by now.
+    /// Takes in a copy that failed.
     fn add(&mut self, place: u32, copy: FailedCopy) {
-        let copies = self.copies.entry(place).or_default();
-        copies.retain(|other| copy.elapsed - other.elapsed < WAIT_NS);
-        copies.push_back(copy);
-        if copies.len() > COPIES_MOST {
-            copies.pop_front();
+        self.copies.entry(place).or_default().push_back(copy);
+    }
+
+    /// Forgets the copies whose frames another line has brought by now, as it went on since.
+    pub fn forget_healed(&mut self, lines: &Lines) {
+        for copies in self.copies.values_mut() {
+            let every = copies.clone();
+            copies.retain(|copy| !is_healed(copy, &every, lines, LAG_NS));
         }
+        self.copies.retain(|_, copies| !copies.is_empty());
     }
 
     /// Takes out the frames that no line can bring whole any more: each failed on all that are
     /// open. Gives the place of each, its first copy, and when the last one came.
-    fn take_lost(&mut self, lines: &Lines, elapsed: i64) -> Vec<(u32, FailedCopy, i64)> {
+    fn take_lost(&mut self, lines: &Lines) -> Vec<(u32, FailedCopy, i64)> {
         let mut lost = Vec::new();
         for (&place, copies) in &mut self.copies {
-            copies.retain(|copy| elapsed - copy.elapsed < WAIT_NS);
-            let has_failed = |copies: &VecDeque<FailedCopy>, hash: u64, connection: u16| {
-                copies.iter().any(|other| other.hash == hash && other.connection == connection)
-            };
-            while let Some(&first) = copies
-                .iter()
-                .find(|copy| lines.of(copy.group).all(|line| has_failed(copies, copy.hash, line)))
-            {
+            while let Some(&first) = copies.iter().find(|copy| is_lost(copy, copies, lines)) {
                 let same = copies.iter().filter(|copy| copy.hash == first.hash);
                 let ts_last = same.map(|copy| copy.ts_recv).max().unwrap_or(first.ts_recv);
                 copies.retain(|copy| copy.hash != first.hash);
                 lost.push((place, first, ts_last));
+            }
+            while copies.len() > COPIES_MOST {
+                let Some(oldest) = copies.pop_front() else { break };
+                if !is_healed(&oldest, copies, lines, 1) {
+                    lost.push((place, oldest, oldest.ts_recv));
+                }
             }
         }
         self.copies.retain(|_, copies| !copies.is_empty());
@@ -182,7 +186,7 @@ impl Arbiter {
         &mut self,
         blob: &Blob<'_>,
         count: u32,
-        instruments: &Instruments,
+        instruments: &mut Instruments,
         out: &mut Records,
     ) {
         let is_of_stream = [BlobKind::Text as u8, BlobKind::Binary as u8];
@@ -190,7 +194,9 @@ impl Arbiter {
             // Answers are asked for again.
             return;
         }
-        let place = self.place_of_frame(blob.body, instruments);
+        let place = self.place_of_frame(blob, instruments);
+        // Its definition comes before the first record that uses it.
+        instruments.take_changed(out);
         let copy = FailedCopy {
             hash: (blob.body.len() as u64) << 32 | u64::from(crc32c::crc32c(blob.body)),
             connection: blob.header.connection,
@@ -199,6 +205,7 @@ impl Arbiter {
             elapsed: self.elapsed,
             count,
         };
+        self.undecoded.forget_healed(&self.lines);
         self.undecoded.add(place as u32, copy);
         self.lose_undecoded(out);
     }
@@ -206,7 +213,7 @@ impl Arbiter {
     /// Takes in which frames no line can bring whole any more.
     #[cold]
     pub(super) fn lose_undecoded(&mut self, out: &mut Records) {
-        for (place, first, ts_last) in self.undecoded.take_lost(&self.lines, self.elapsed) {
+        for (place, first, ts_last) in self.undecoded.take_lost(&self.lines) {
             self.lose_frame(place as usize, &first, ts_last, out);
         }
     }
@@ -216,7 +223,9 @@ impl Arbiter {
         let ts_first = first.ts_recv.saturating_add(low);
         let channel = (place % streams::CHANNELS) as u8;
         let rule = self.feed.rules.of(channel);
-        if channel == Channel::None as u8 || matches!(rule, Rule::Free | Rule::Snapshot) {
+        // No event ends what is lost of a stream of many, or of one whose events say nothing of it.
+        let is_of_many = place < streams::CHANNELS;
+        if is_of_many || matches!(rule, Rule::Free | Rule::Snapshot) {
             let mut gap = self.marker(place, GapCause::Decode, GapState::Closed);
             (gap.ts_start, gap.count) = (ts_first, first.count);
             (gap.header.ts_event, gap.header.ts_recv) = (ts_recv.saturating_add(high), ts_recv);
@@ -242,13 +251,17 @@ impl Arbiter {
     }
 
     /// The stream that a frame says to be of: all channels and symbols where it does not.
-    fn place_of_frame(&mut self, body: &[u8], instruments: &Instruments) -> usize {
-        let Glance::Stream(name) = self.feed.framing.glance(body) else { return 0 };
+    fn place_of_frame(&mut self, blob: &Blob<'_>, instruments: &mut Instruments) -> usize {
+        let Glance::Stream(name) = self.feed.framing.glance(blob.body) else { return 0 };
         let noted = &name[..name.len().min(NAME_BYTES)];
         let Some((symbol, channel)) = self.undecoded.names.get(noted) else { return 0 };
-        let instrument = instruments.current(self.feed.number(), symbol).unwrap_or(0);
+        let known = instruments.current(self.feed.number(), symbol);
+        let instrument = known.or_else(|| {
+            let ts = blob.header.ts_recv;
+            (!symbol.is_empty()).then(|| instruments.define(self.feed.number(), symbol, ts).ok())?
+        });
         let channel = *channel;
-        self.streams.place(instrument, channel)
+        self.streams.place(instrument.unwrap_or(0), channel)
     }
 
     /// Declares what is lost of a stream, which goes on to be so until an event of it comes.
@@ -286,10 +299,10 @@ impl Arbiter {
     ) {
         self.streams.at(place).state &= !UNDECODED;
         let Some(lost) = self.undecoded.lost.remove(&(place as u32)) else { return };
-        if lost.deadline != i64::MAX {
+        let is_shown = event.rule == Rule::Contiguous && before.state & SEEN != 0;
+        if is_shown && lost.deadline != i64::MAX {
             return;
         }
-        let is_shown = event.rule == Rule::Contiguous && before.state & SEEN != 0;
         let state = if is_shown { GapState::Repaired } else { GapState::Closed };
         let mut gap: Marker = self.marker(place, GapCause::Decode, state);
         (gap.ts_start, gap.count) = (lost.ts_start, lost.count);
@@ -298,4 +311,23 @@ impl Arbiter {
         gap.header.sequence = event.sequence;
         out.push(&gap);
     }
+}
+
+/// Whether a line has not failed on the frame of `copy`.
+fn is_open_for(copy: &FailedCopy, copies: &VecDeque<FailedCopy>, connection: u16) -> bool {
+    !copies.iter().any(|other| other.hash == copy.hash && other.connection == connection)
+}
+
+/// Whether another line has brought the frame whole: it spoke `lag` later, and did not fail on it.
+fn is_healed(copy: &FailedCopy, copies: &VecDeque<FailedCopy>, lines: &Lines, lag: i64) -> bool {
+    lines
+        .beside(copy.group, copy.connection, copy.elapsed)
+        .any(|(it, heard)| heard >= copy.elapsed + lag && is_open_for(copy, copies, it))
+}
+
+/// Whether no line can bring the frame whole any more.
+fn is_lost(copy: &FailedCopy, copies: &VecDeque<FailedCopy>, lines: &Lines) -> bool {
+    !lines
+        .beside(copy.group, copy.connection, copy.elapsed)
+        .any(|(it, _)| is_open_for(copy, copies, it))
 }
