@@ -212,11 +212,14 @@ def taped_sources(data: Path) -> list[str]:
 def _is_source(data: Path, name: str) -> bool:
     if not (data / "tape" / name).is_dir():
         return False
+    is_name = SOURCE_NAME.fullmatch(name) is not None
     try:
-        return bool(tapes_of(data, name))
+        tapes = tapes_of(data, name)
     except OSError:
         # It may have some, if it can be a source: whoever reads them is told.
-        return SOURCE_NAME.fullmatch(name) is not None
+        return is_name
+    # A name of earlier versions is one where something is on its tapes.
+    return bool(tapes) if is_name else any(map(has_segments, tapes))
 
 
 def _is_tape(folder: Path) -> bool:
