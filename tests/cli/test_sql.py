@@ -2,9 +2,9 @@
 
 import json
 import stat
-import time
 import subprocess
 import sys
+import time
 
 import pytest
 from tests.cli.terminal import START, Terminal
