@@ -225,3 +225,25 @@ def test_trades_and_quotes_are_side_by_side(read_at_once):
     ]
     assert 0 < len(within) < len(found)
     assert "2023-11-17T23:00:02Z to 2023-11-17T23:00:05Z" in within.coverage().summary()[0]
+
+
+def test_what_is_missing_behind_the_row_that_is_met_is_told(spine, maker):
+    # Trades each second; one quote before them, none for fifty seconds of which a gap is known: a
+    # later trade meets a quote that may not be the last.
+    spine.append(maker.definitions())
+    quote = maker.rows("quote", 1, instrument=1, flags=1, ts_event=START, ts_recv=START)
+    spine.append(quote)
+    ts = START + np.arange(1, 100) * SECOND
+    end = spine.append(maker.rows("trade", 99, instrument=1, flags=1, ts_event=ts, ts_recv=ts))
+    gap = maker.rows("marker", 1, instrument=1, code=3, cause=1, state=2, count=9)
+    gap["channel"], gap["ts_start"] = 3, START + SECOND
+    gap["ts_event"] = gap["ts_recv"] = START + 50 * SECOND
+    spine.append(gap, "market-data.gaps", covers=end)
+    lake, span = tw.open(spine.path), (START + 60 * SECOND, START + 70 * SECOND)
+    for joined in (
+        lake.asof("trades", "quotes", "BTCUSDT", *span),
+        lake.trades_and_quotes("BTCUSDT", *span),
+    ):
+        assert len(joined) == 10
+        assert not joined.coverage().is_complete
+        assert any("gap touches" in told for told in joined.notices())

@@ -42,6 +42,8 @@ def lake(spine, maker):
         "pivot trades on symbol using count(*)",
         "summarize trades",
         "select 1 from trades t(symbol) where symbol = 'BTCUSDT'",
+        "select count(*) from query_table('trades')",
+        "from query('select * from trades')",
     ],
 )
 def test_only_what_is_surely_narrowed_hides_a_gap(lake, sql):
@@ -137,6 +139,7 @@ def test_bounds_of_time_are_read_from_sql(spine):
         ("'2026-11-20'::timestamptz < ts_event", day, None),
         ("date = '2026-11-20'", day, day + whole),
         ("ts_event::date <= '2026-11-20'", None, day + whole),
+        ("ts_event >= '2026-11-20 13:00'::date", day, None),
         ("ts_event > now()", None, None),
         ("ts_event > 'now'", None, None),
         ("symbol = '2026-11-20'", None, None),
@@ -172,3 +175,12 @@ def test_a_loop_over_days_goes_on_where_nothing_was_recorded(lake):
             question("DOGEUSDT", "2001-01-01")
         with pytest.raises(tw.QueryError, match="start before end"):
             question("BTCUSDT", "2001-01-02", "2001-01-01")
+
+
+def test_notices_never_fail_an_answer(lake, spine):
+    # Somebody put a file where the tapes were.
+    answer, tapes = lake.trades("BTCUSDT"), spine.path / "tape"
+    tapes.rename(spine.path / "moved")
+    tapes.write_text("")
+    assert len(answer.notices()) == 1
+    assert "what is missing is not known: " in repr(answer)

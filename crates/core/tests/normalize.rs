@@ -635,3 +635,14 @@ fn line_that_stalls_brings_nothing_whole() {
         assert_eq!(ended.contains(&(DECODE, channel, OPEN, 1)), !goes_on, "{ended:?}");
     }
 }
+
+#[test]
+fn line_that_had_said_nothing_yet_brings_nothing_whole() {
+    // It was connected, and subscribed only after the frame that failed on the other.
+    let channel = Channel::Quote as u8;
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    [1, 2].into_iter().for_each(|line| rig.subscribed(line));
+    rig.text(1, 10, &quote(5));
+    assert_eq!(entries(&rig.text(1, 20, cut(&quote(6)))), [(DECODE, channel, OPEN, 1)]);
+    assert_eq!(entries(&rig.text(2, 30, &quote(7))), [(DECODE, channel, CLOSED, 1)]);
+}

@@ -26,6 +26,8 @@ from tapeworks.views.query import (
 )
 from tapeworks.views.times import parse_interval, parse_time
 
+# Types to which a constant is cast as it is.
+EXACT = {"timestamp", "timestamptz", "timestamp with time zone", "timestamp_ns", "varchar", "text"}
 NS_PER_MS = 1_000_000
 DAY_NS = 86_400_000_000_000
 TIMES = ("ts_event", "ts_recv", "date")
@@ -65,7 +67,11 @@ def asked_in(engine: Engine, sql: str, params: Params | None) -> list[Asked]:
     if tree is None:
         # No SELECT, such as PIVOT.
         return [Asked(name) for name in tables_in(sql)]
-    return list(dict.fromkeys(_asked(tree, params or ())))
+    found = list(dict.fromkeys(_asked(tree, params or ())))
+    if _calls_tables(tree):
+        # `query_table('trades')` and the like: nothing is known of what they read.
+        found += [Asked(name) for name in tables_in(sql) if name not in {it.table for it in found}]
+    return found
 
 
 def is_of_all_lengths(sql: str) -> bool:
@@ -117,6 +123,15 @@ def _selects(tree: Any) -> Iterator[Node]:
         yield from _selects(list(tree.values()))
 
 
+def _calls_tables(tree: Any) -> bool:
+    """Whether a function that gives rows stands within `tree`."""
+    if isinstance(tree, list):
+        return any(map(_calls_tables, tree))
+    if not isinstance(tree, dict):
+        return False
+    return tree.get("type") == "TABLE_FUNCTION" or _calls_tables(list(tree.values()))
+
+
 def _tables(ref: Any, is_plain: bool) -> Iterator[tuple[Node, bool]]:
     """Yields the tables of a FROM, and whether each is there as it is or joined, no more."""
     if isinstance(ref, list):
@@ -161,9 +176,19 @@ def _test(
     is_cast = _type_of(column) == "OPERATOR_CAST"
     ref = column.get("child") if is_cast else column
     found = [_constant(value, params) for value in values]
+    is_cast = is_cast or any(map(_is_rounded, values))
     if _type_of(ref) == "COLUMN_REF" and None not in found:
         names = [str(name).lower() for name in ref.get("column_names", ())]
         yield names, sign, [text for text in found if text is not None], is_cast
+
+
+def _is_rounded(node: Any) -> bool:
+    """Whether a constant is cast to what may be less exact, as a time to its day."""
+    if _type_of(node) != "OPERATOR_CAST":
+        return False
+    # By version of DuckDB.
+    wanted = (node.get("type_expr") or {}).get("type_name", (node.get("cast_type") or {}).get("id"))
+    return str(wanted).lower() not in EXACT or _is_rounded(node.get("child"))
 
 
 def _constant(node: Any, params: Params) -> str | None:

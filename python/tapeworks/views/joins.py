@@ -118,7 +118,7 @@ class Joins(Opened):
         return Result(
             found,
             f"{left} with {right}",
-            lambda: self._ledger.coverage(chosen, first, last, channels),
+            lambda: self._ledger.coverage(chosen, _since(found, right, first), last, channels),
         )
 
     def trades_and_quotes(
@@ -137,7 +137,7 @@ class Joins(Opened):
         The columns of `trades`, and `bid_price`, `bid_size`, `ask_price`, `ask_size` of the quote,
         which are null before the first one; `quote_ts_event` and `quote_ts_recv` are its times. No
         trade meets a quote that came after it: by the clock that both share, as `asof` says, or
-        by `clock`. Coverage is that of trades and quotes.
+        by `clock`. Coverage is that of trades and quotes, from the oldest quote on that is met.
 
         Raises:
             QueryError: as for `trades`.
@@ -162,11 +162,11 @@ class Joins(Opened):
         found = joined.drop_columns(dropped)
         found = found.rename_columns([names[name] for name in found.column_names])
         chosen = self._instruments.choose(symbols, source, exchange, product)
-        span = parse_range(start, end)
+        first, last = parse_range(start, end)
         return Result(
             found,
             " ".join(["trades and quotes", *chosen.names]),
-            lambda: self._ledger.coverage(chosen, *span, BOTH),
+            lambda: self._ledger.coverage(chosen, _since(joined, "quotes", first), last, BOTH),
         )
 
 
@@ -269,3 +269,13 @@ class _Join:
         """Returns the SQL of the exact time of a row by the clock."""
         column = column_of(table_of(table), self._field)
         return f"epoch_ns({column}) + {column}_ns as instant"
+
+
+def _since(joined: pa.Table, right: str, first: int | None) -> int | None:
+    """Returns from when on a join is about its tables, in ns.
+
+    Rows of `right` that it meets may be older than its range: what is missing behind them would
+    have been met instead.
+    """
+    times = joined[f"{right}_ts_event"].drop_null().cast(pa.int64()).to_numpy()
+    return first if first is None or not len(times) else min(first, int(times.min()) * 1_000)

@@ -224,7 +224,7 @@ class Result:
             if self._notices is not None:
                 return self._notices()
             return [] if self._coverage is None else self._coverage().notices()
-        except TapeworksError as error:
+        except (TapeworksError, OSError) as error:
             return [f"what is missing is not known: {error}"]
 
     def __repr__(self) -> str:

@@ -272,7 +272,7 @@ impl Arbiter {
                     let ended = self.end_line(connection, out)?;
                     self.lose_line(ended, &marker, out);
                 }
-                self.lines.connect(connection, marker.last as u16, self.elapsed);
+                self.lines.connect(connection, marker.last as u16);
                 self.alike.watch(self.lines.has_copies());
                 out.extend_from_bytes(bytes)
             }

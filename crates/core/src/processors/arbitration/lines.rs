@@ -24,13 +24,14 @@ struct Open {
     connection: u16,
     group: u16,
     serial: u32,
-    /// When it opened, on the arbiter's own clock.
-    opened: i64,
+    /// When something first came on it, on the arbiter's own clock.
+    spoke: i64,
     /// When something last came on it before another connection spoke, on the same clock.
     heard: i64,
 }
 
-/// No time at all.
+/// Nothing came so far: it did not speak yet, and was not heard.
+const NOT_YET: i64 = i64::MAX;
 const NEVER: i64 = i64::MIN;
 
 /// The connections that are open now, and the one that the current blob came on.
@@ -41,14 +42,15 @@ pub struct Lines {
     connection: u16,
     line: Line,
     serial_next: u32,
-    /// When something last came on `connection` since another one spoke.
+    /// When something first and last came on `connection` since another one spoke.
+    spoke: i64,
     heard: i64,
 }
 
 impl Default for Lines {
     fn default() -> Self {
         let line = Line { serial: UNKNOWN, group: 0 };
-        Self { live: Vec::new(), connection: 0, line, serial_next: 1, heard: NEVER }
+        Self { live: Vec::new(), connection: 0, line, serial_next: 1, spoke: NOT_YET, heard: NEVER }
     }
 }
 
@@ -59,9 +61,9 @@ impl Lines {
         if connection != self.connection {
             let before = self.connection;
             if let Some(open) = self.live.iter_mut().find(|open| open.connection == before) {
-                open.heard = open.heard.max(self.heard);
+                (open.spoke, open.heard) = (open.spoke.min(self.spoke), open.heard.max(self.heard));
             }
-            self.heard = NEVER;
+            (self.spoke, self.heard) = (NOT_YET, NEVER);
             self.connection = connection;
             self.look_up();
         }
@@ -71,24 +73,27 @@ impl Lines {
     /// arbiter's own clock.
     #[inline]
     pub fn hear(&mut self, elapsed: i64) {
+        self.spoke = self.spoke.min(elapsed);
         self.heard = elapsed;
     }
 
-    /// The open connections of `group` that opened up to `since`, but not `connection`: when
-    /// something last came on each.
+    /// The open connections of `group` but `connection` that had spoken by `since`: when something
+    /// last came on each.
     pub fn beside(
         &self,
         group: u16,
         connection: u16,
         since: i64,
     ) -> impl Iterator<Item = (u16, i64)> + '_ {
-        let others = self.live.iter().filter(move |open| {
-            open.group == group && open.connection != connection && open.opened <= since
+        let others = self.live.iter();
+        let others =
+            others.filter(move |open| open.group == group && open.connection != connection);
+        let times = others.map(|open| {
+            let is_current = open.connection == self.connection;
+            let now = if is_current { (self.spoke, self.heard) } else { (NOT_YET, NEVER) };
+            (open.connection, open.spoke.min(now.0), open.heard.max(now.1))
         });
-        others.map(|open| {
-            let now = if open.connection == self.connection { self.heard } else { NEVER };
-            (open.connection, open.heard.max(now))
-        })
+        times.filter(move |&(_, spoke, _)| spoke <= since).map(|(it, _, heard)| (it, heard))
     }
 
     /// The connection of the current blob.
@@ -122,10 +127,10 @@ impl Lines {
         self.live.iter().any(|open| self.of(open.group).nth(1).is_some())
     }
 
-    /// A connection opened, at `opened` on the arbiter's own clock.
-    pub fn connect(&mut self, connection: u16, group: u16, opened: i64) {
+    /// A connection opened.
+    pub fn connect(&mut self, connection: u16, group: u16) {
         let serial = self.serial_next;
-        self.live.push(Open { connection, group, serial, opened, heard: NEVER });
+        self.live.push(Open { connection, group, serial, spoke: NOT_YET, heard: NEVER });
         // Where they are used up, an old line is at worst taken for a new one.
         self.serial_next = (self.serial_next + 1) % UNKNOWN;
         self.look_up();
@@ -156,13 +161,14 @@ impl Lines {
     pub fn write(&self, state: &mut StateWriter<'_>) {
         state.u32(u32::from(self.connection));
         state.u32(self.serial_next);
+        state.i64(self.spoke);
         state.i64(self.heard);
         state.length(self.live.len());
         for open in &self.live {
             state.u32(u32::from(open.connection));
             state.u32(u32::from(open.group));
             state.u32(open.serial);
-            state.i64(open.opened);
+            state.i64(open.spoke);
             state.i64(open.heard);
         }
     }
@@ -174,11 +180,11 @@ impl Lines {
     pub fn read(state: &mut StateReader<'_>) -> Result<Self> {
         let mut lines = Self { connection: state.u32()? as u16, ..Self::default() };
         lines.serial_next = state.u32()?;
-        lines.heard = state.i64()?;
+        (lines.spoke, lines.heard) = (state.i64()?, state.i64()?);
         for _ in 0..state.length(28)? {
             let (connection, group) = (state.u32()? as u16, state.u32()? as u16);
-            let (serial, opened, heard) = (state.u32()?, state.i64()?, state.i64()?);
-            lines.live.push(Open { connection, group, serial, opened, heard });
+            let (serial, spoke, heard) = (state.u32()?, state.i64()?, state.i64()?);
+            lines.live.push(Open { connection, group, serial, spoke, heard });
         }
         lines.look_up();
         Ok(lines)
