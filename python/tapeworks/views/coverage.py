@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from tapeworks._core import NONE, numbers
@@ -408,15 +407,10 @@ class Ledger:
 
 def _streams(table: pa.Table) -> list[Stream]:
     """Returns the stream of each row; there are few, and each is noted at every start."""
-    columns = [column.combine_chunks().dictionary_encode() for column in table.columns]
-    codes = np.stack([column.indices.to_numpy() for column in columns])
-    distinct, rows = np.unique(codes, axis=1, return_inverse=True)
-    names = [column.dictionary.to_pylist() for column in columns]
-    each = [
-        Stream(*(values[code] for values, code in zip(names, stream, strict=True)))
-        for stream in distinct.T.tolist()
-    ]
-    return [each[row] for row in rows.ravel().tolist()]
+    # Arrow's own dictionaries would load pandas for it, which takes longer than a question.
+    known: dict[tuple[str, ...], Stream] = {}
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return [known.get(row) or known.setdefault(row, Stream(*row)) for row in rows]
 
 
 def _earliest(times: Iterable[int | None]) -> int | None:
@@ -478,7 +472,7 @@ def _rows_like(schema: pa.Schema, rows: list[dict[str, Any]]) -> pa.Table:
     """Returns `rows` with the columns of `schema`; what they do not name is null."""
     named = rows[0].keys() if rows else ()
     columns = [
-        pa.array([row[column.name] for row in rows]).cast(column.type)
+        pa.array([row[column.name] for row in rows], column.type)
         if column.name in named
         else pa.nulls(len(rows), column.type)
         for column in schema
@@ -491,7 +485,7 @@ def _first_mentions(tail: SourceTail) -> dict[str, int]:
     found: dict[str, int] = {}
     definitions = pa.record_batch(tail.symbols().records().arrow("definition"))
     names = definitions.column("symbol").to_pylist()
-    starts = definitions.column("valid_from").cast(pa.int64()).to_pylist()
+    starts = definitions.column("valid_from").view(pa.int64()).to_pylist()
     for name, start in zip(names, starts, strict=True):
         ts = 0 if start is None else start * 1_000
         found[name] = min(ts, found.get(name, ts))
