@@ -68,7 +68,9 @@ def test_a_resized_terminal_shows_one_frame(folder):
 @pytest.mark.slow
 def test_after_ctrl_c_the_last_line_says_what_was_recorded(tmp_path):
     # A recording at a small terminal, as a person ends it.
-    with start_simulator("--symbols", "BTCUSDT", "--rate", "60", "--levels", "50") as exchange:
+    with start_simulator(
+        "binance", "--symbols", "BTCUSDT", "--rate", "60", "--levels", "50"
+    ) as exchange:
         words = ["record", "binance", "BTCUSDT", "--set", f"ws_url={exchange.ws_url}"]
         words += ["--set", f"rest_url={exchange.rest_url}"]
         terminal = Terminal(tmp_path, *words, rows=24, columns=60)

@@ -55,6 +55,7 @@ def add_rest(data: Path) -> None:
     spine.append(maker.definitions())
     spine.append(marks)
     spine.append(maker.rows("bar", 50, interval_ms=60_000, closed=1, channel=6, **times))
+    spine.append(maker.rows("order", 50, order_id=ts, price=5, size=7, **times))
     spine.append(gaps, "market-data.gaps")
     dead = spine.tape("market-data.dead")
     dead.mkdir(parents=True)
