@@ -22,7 +22,7 @@ LOBSTER = DATA / "lobster" / "LOBSTER_SampleFile_AMZN_2012-06-21_5.zip"
 ORDER = np.dtype(_core.dtype_descr("order"))
 ACTIONS = {number: name for name, number in _core.numbers("order_action").items()}
 
-pytestmark = pytest.mark.skipif(not ITCH.is_dir(), reason=f"{ITCH} is not there")
+pytestmark = pytest.mark.usefixtures("real_data")
 
 # Messages of each capture: what the manifest says that it holds.
 PACKETS = {
