@@ -7,8 +7,8 @@ that it starts itself inherits the block.
 """
 
 import contextlib
+import queue
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -19,26 +19,41 @@ _asked: list[int] = []
 
 
 class Stop:
-    """Whether to stop. To look at it is a sign of life of the main loop that does so."""
+    """Whether to stop. To look at it in the main thread is a sign of life of its loop.
+
+    A handler of signals runs in the main thread, between any two of its steps. So `set` takes no
+    lock that `wait` holds, as that of `threading.Event` does: the two would wait for each other for
+    ever. Of `queue.SimpleQueue` Python promises that `put` may come while another call has begun.
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._is_asked = False
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def __bool__(self) -> bool:
         beat()
-        return self._event.is_set()
+        return self._is_asked
 
     def set(self, *_: object) -> None:
         """Asks to stop. Fit to be a signal handler."""
-        self._event.set()
+        self._is_asked = True
+        self._wakes.put(None)
 
     def wait(self, timeout_s: float) -> bool:
         """Waits until asked to stop, at most `timeout_s`; returns whether it was asked."""
         beat()
-        while timeout_s > BEAT_S and not self._event.wait(BEAT_S):
+        while timeout_s > BEAT_S and not self._wait(BEAT_S):
             timeout_s -= BEAT_S
             beat()
-        return self._event.wait(timeout_s)
+        return self._wait(timeout_s)
+
+    def _wait(self, timeout_s: float) -> bool:
+        if not self._is_asked:
+            with contextlib.suppress(queue.Empty):
+                self._wakes.get(timeout=max(0.0, timeout_s))
+                # Whoever else waits is woken as well.
+                self._wakes.put(None)
+        return self._is_asked
 
 
 @contextlib.contextmanager

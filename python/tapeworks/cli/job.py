@@ -1,8 +1,9 @@
 """`tape job`: runs one job on a data folder, in the foreground."""
 
+import contextlib
 import inspect
+import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -131,7 +132,9 @@ class _StopOnSignals:
         if self._first is None:
             self._first = time.monotonic()
             self._stop.set()
-            print(STOPPING, file=sys.stderr, flush=True)
+            # Not `print`: it may have been in the middle of one.
+            with contextlib.suppress(OSError):
+                os.write(2, f"{STOPPING}\n".encode())
         elif time.monotonic() - self._first >= SAME_SIGNAL_S:
             raise KeyboardInterrupt
 

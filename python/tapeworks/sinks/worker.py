@@ -14,7 +14,7 @@ from tapeworks.errors import SinkUnavailable, TapeLockedError, TapeworksError
 from tapeworks.heartbeat import beat
 from tapeworks.registry import load_member
 from tapeworks.sinks.base import Feeder, HasSinks, WriterLock
-from tapeworks.stopping import on_stop
+from tapeworks.stopping import Stop, on_stop
 
 log = logging.getLogger("tapeworks.sinks")
 
@@ -165,20 +165,20 @@ def run_worker(config: HasSinks, name: str) -> int:
         TapeLockedError: another process runs this sink on the same folder.
         TapeworksError, OSError: of one or more tapes not everything could be stored.
     """
-    stopping = threading.Event()
-    on_stop(lambda number, frame: stopping.set())
+    stop, stopping = Stop(), threading.Event()
+    on_stop(stop.set)
     members = [Member(feeder) for feeder in feeders(config, name, live=True)]
     upkeep = threading.Thread(target=_maintain, args=(members, stopping), name="maintenance")
     upkeep.start()
     told = 0.0
     try:
-        while not stopping.is_set():
-            beat()
+        while not stop:
             if not step_all(members):
-                stopping.wait(IDLE_S)
+                stop.wait(IDLE_S)
             if time.monotonic() - told >= TELL_S:
                 told = time.monotonic()
                 _tell(config.data / "state", name, members)
+        stopping.set()
         return 0 if _drain_all(members) else EXIT_INCOMPLETE
     finally:
         stopping.set()
