@@ -24,6 +24,8 @@ from tests.test_layout import (
 from tapeworks._core import numbers
 from tapeworks.registry import MEMBERS
 
+# Those that are streamed, and those that are read from files alone.
+VENUES = [*MEMBERS["feed"], *MEMBERS["capture"]]
 FOLDERS = (
     *("crates/core/src/feeds/", "crates/core/src/simulator/", "crates/py/src/simulator/"),
     *("python/tapeworks/feeds/", "python/tapeworks/simulators/"),
@@ -42,6 +44,8 @@ TABLES = {
 MORE = {
     # What is recorded where no feed is named.
     "binance": {"python/tapeworks/settings.py": 1},
+    # The binding of its scan of files.
+    "itch": {"crates/py/src/feeds.rs": 3},
 }
 # Words that only frames, addresses and settings of a venue have, beside its name.
 WORDS = {"binance": "usdm|aggTrade|bookTicker|lastUpdateId|serverShutdown|depthUpdate|miniTicker"}
@@ -89,10 +93,11 @@ CODE = [
 ]
 
 
-@pytest.mark.parametrize("venue", MEMBERS["feed"])
+@pytest.mark.parametrize("venue", VENUES)
 def test_a_venue_is_named_in_its_folders_and_tables_alone(venue: str):
     # Names, and strings that are no text for people: words of the venue are counted in each file.
-    pattern = re.compile(rf"(?i:{venue})|{WORDS.get(venue, venue)}")
+    name = rf"(?<![a-zA-Z]){venue}|{venue.upper()}|{venue.capitalize()}"
+    pattern = re.compile(rf"{name}|{WORDS.get(venue, venue.upper())}")
     found: Counter[str] = Counter()
     for path in CODE:
         if not is_own(path, venue):
@@ -111,7 +116,7 @@ def test_what_stands_behind_a_decoder_asks_no_feed_which_one_it_is():
         f"{name_of(path)}:{number}: {word[0]}"
         for path in behind
         if not {"feeds", "feeds.rs"} & set(path.parts)
-        and not any(is_own(path, venue) for venue in MEMBERS["feed"])
+        and not any(is_own(path, venue) for venue in VENUES)
         for number, line in enumerate(rust_lines(path), 1)
         if (word := re.search(r"FeedId::(?!NAMES)\w+|data_prefix", line))
     ]

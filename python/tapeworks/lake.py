@@ -109,6 +109,14 @@ TABLES = {
             replayed_as="marks",
         ),
         Table(
+            "statuses",
+            NORMALIZED,
+            "status",
+            delta=SORTED,
+            doc="halts, resumptions and price bands, as the venue says them",
+            replayed_as="statuses",
+        ),
+        Table(
             "venue_bars",
             NORMALIZED,
             "bar",

@@ -63,7 +63,9 @@ class ArrayFeed(PythonFeed):
     def decode(self, frame: Frame, out: RecordBuilder) -> None:
         for event in json.loads(frame.body):
             at = {"ts_event": event["t"], "sequence": event.get("q", 0)}
-            if event["ev"] == "T":
+            if event["ev"] == "S":
+                out.status(event["sym"], "halted", reason=event["p"], ts_event=event["t"])
+            elif event["ev"] == "T":
                 out.trade(event["sym"], event["p"], "1", **at)
             else:
                 out.quote(event["sym"], event["p"], "1", event["p"], "1", **at)
@@ -214,6 +216,7 @@ def test_events_without_a_number_are_told_apart_by_what_they_say(scene: Scene):
         return {"ev": kind, "sym": "ACME", "p": str(price), "t": started + ms * 1_000_000}
 
     said = [event("T", 10, 0), event("T", 11, 0), event("Q", 12, 1), event("T", 10, 0)]
+    said.append(event("S", 7, -(10**9)))
     scene.send(said, [0])
     scene.pass_time(1)
     scene.send(said[:2], [1])
@@ -222,9 +225,12 @@ def test_events_without_a_number_are_told_apart_by_what_they_say(scene: Scene):
     assert scene.count("quote") == 2
     scene.ingest.disconnected(1, scene.clock.wall_ns())
     scene.pass_time(20)
+    # A state of trading may have begun long ago.
+    scene.send([event("S", 1, -(10**9))], [0])
     scene.send([event("T", 10, 20_000)] * 2, [0])
     scene.send([event("T", 10, 20_000)], [0])
     assert scene.count("trade") == 6
+    assert scene.count("status") == 2
     scene.ingest.disconnected(0, scene.clock.wall_ns())
     scene.pass_time(5)
     scene.ingest.connected(0, 0, scene.clock.wall_ns())

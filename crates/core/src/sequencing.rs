@@ -23,7 +23,7 @@ pub enum Rule {
 }
 
 /// The rule of each channel of a feed, for events that have a sequence, and that of trades and
-/// quotes that have none.
+/// quotes that have none, and of states of trading and corrections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     by_channel: [Rule; Channel::NAMES.len()],

@@ -185,6 +185,13 @@ OWN: dict[str, dict[str, Column]] = {
             "event that showed it; of retention and damage: number of the tape's topic", "id"
         ),
     },
+    "statuses": {
+        "ts_event": _time("when it began, by the venue"),
+        "status": Column("trading, halted, auction, closed or cancel_only; null: not known"),
+        "reason": Column("the venue's code of the reason; empty: none"),
+        "price_low": _price("lower price band; null: none"),
+        "price_high": _price("upper price band; null: none"),
+    },
     "sessions": {
         "ts_event": _time("when it happened, by the clock of this host", HOST),
         "code": Column(

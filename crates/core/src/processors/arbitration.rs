@@ -193,7 +193,7 @@ impl Arbiter {
     /// `Error::Invalid`: `bytes` are not whole records.
     pub fn decide(&mut self, event: &Event, bytes: &[u8], out: &mut Records) -> Result<()> {
         if event.rule == Rule::Alike
-            && event.is_live
+            && !event.historical
             && self.alike.repeats(bytes, self.lines.line().serial, self.elapsed)
         {
             self.counts.duplicate(event.channel);
@@ -478,7 +478,7 @@ impl Arbiter {
         self.lines = Lines::read(state)?;
         self.holding.clear();
         for _ in 0..state.length(4)? {
-            self.holding.push(state.u32()?);
+            self.holding.push(state.place()?);
         }
         self.deadline = state.i64()?;
         self.elapsed = state.i64()?;

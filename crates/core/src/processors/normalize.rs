@@ -18,7 +18,10 @@ use crate::record::{
 use crate::tape::TapeKind;
 
 const NAME: &str = "normalize";
-const VERSION: u32 = 6;
+/// Its snapshots tell how many channels there were. Those of the version before are of twelve.
+const VERSION: u32 = 7;
+const VERSION_BEFORE: u32 = 5;
+const CHANNELS_BEFORE: usize = 12;
 /// How long events wait for another line, by default.
 pub const HOLD_MS: i64 = 500;
 
@@ -230,6 +233,7 @@ impl Processor for Normalizer {
 
     fn snapshot(&self, out: &mut Vec<u8>) {
         let mut state = StateWriter::new(out, NAME, VERSION);
+        state.length(Channel::NAMES.len());
         state.u8(self.feed.number());
         state.length(self.instruments.len());
         self.instruments.iter().for_each(|definition| state.plain(definition));
@@ -241,7 +245,10 @@ impl Processor for Normalizer {
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut state = StateReader::new(bytes, NAME, VERSION)?;
+        let versions = [VERSION, VERSION_BEFORE];
+        let (mut state, version) = StateReader::of_any(bytes, NAME, &versions)?;
+        let channels = if version == VERSION { state.length(0)? } else { CHANNELS_BEFORE };
+        state.set_channels(channels)?;
         let feed = state.u8()?;
         if feed != self.feed.number() {
             return Err(Error::invalid(format!(

@@ -4,7 +4,10 @@
 //! another processor or version are refused and never half understood.
 
 use crate::error::{Error, Result};
-use crate::record::Plain;
+use crate::record::{Channel, Plain};
+
+/// The number of channels.
+const CHANNELS: usize = Channel::NAMES.len();
 
 /// Writes a snapshot to the end of a buffer.
 #[derive(Debug)]
@@ -68,6 +71,8 @@ impl<'a> StateWriter<'a> {
 pub struct StateReader<'a> {
     rest: &'a [u8],
     name: &'static str,
+    /// Number of channels when it was written.
+    channels: usize,
 }
 
 impl<'a> StateReader<'a> {
@@ -76,16 +81,61 @@ impl<'a> StateReader<'a> {
     /// # Errors
     /// `Error::Invalid`: it is of another processor or version.
     pub fn new(state: &'a [u8], name: &'static str, version: u32) -> Result<Self> {
-        let mut reader = Self { rest: state, name };
+        Self::of_any(state, name, &[version]).map(|(reader, _)| reader)
+    }
+
+    /// Opens the snapshot `state` of any of the layouts `versions` of the processor `name`, and
+    /// tells which it is.
+    ///
+    /// # Errors
+    /// As [`StateReader::new`].
+    pub fn of_any(state: &'a [u8], name: &'static str, versions: &[u32]) -> Result<(Self, u32)> {
+        let mut reader = Self { rest: state, name, channels: CHANNELS };
         let (found, layout) = (reader.bytes()?, reader.u32()?);
-        if found != name.as_bytes() || layout != version {
+        if found != name.as_bytes() || !versions.contains(&layout) {
+            let version = versions.iter().map(u32::to_string).collect::<Vec<_>>().join(" or ");
             return Err(Error::invalid(format!(
                 "expected a snapshot of {name} in layout {version}, got one of {} in layout \
                  {layout}",
                 String::from_utf8_lossy(found)
             )));
         }
-        Ok(reader)
+        Ok((reader, layout))
+    }
+
+    /// Says how many channels there were when it was written. New ones only come behind them.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: there are not so many now.
+    pub fn set_channels(&mut self, channels: usize) -> Result<()> {
+        if channels == 0 || channels > CHANNELS {
+            return Err(Error::invalid(format!(
+                "the snapshot of {} is of a newer version: it tells of {channels} channels",
+                self.name
+            )));
+        }
+        self.channels = channels;
+        Ok(())
+    }
+
+    /// How many channels there were when it was written.
+    pub const fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Where the entry `place` of a table of instruments by channels is now.
+    pub const fn placed(&self, place: usize) -> usize {
+        place / self.channels * CHANNELS + place % self.channels
+    }
+
+    /// Reads a place in a table of instruments by channels.
+    ///
+    /// # Errors
+    /// As [`StateReader::u8`].
+    pub fn place(&mut self) -> Result<u32> {
+        let place = self.u32()? as usize;
+        u32::try_from(self.placed(place))
+            .map_err(|_| Error::invalid(format!("the snapshot of {} has no place", self.name)))
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8]> {

@@ -149,7 +149,7 @@ impl Counts {
             &mut counts.quarantined,
             &mut counts.conflicts,
         ] {
-            for value in table.iter_mut() {
+            for value in &mut table[..state.channels()] {
                 *value = state.u64()?;
             }
         }

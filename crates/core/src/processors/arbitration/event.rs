@@ -82,6 +82,8 @@ impl Event {
         const BAR: u8 = Kind::Bar as u8;
         const MARK: u8 = Kind::Mark as u8;
         const MARKER: u8 = Kind::Marker as u8;
+        const STATUS: u8 = Kind::Status as u8;
+        const CORRECTION: u8 = Kind::Correction as u8;
         match *bytes.get(1)? {
             TRADE => {
                 let trade = Trade::read_from(bytes)?;
@@ -131,6 +133,11 @@ impl Event {
                 Some(event)
             }
             MARKER => Self::of_marker(bytes, rules),
+            STATUS | CORRECTION => {
+                // Its time may be long ago: it says since when.
+                let (header, channel) = (Header::read_from(bytes)?, Channel::None as u8);
+                Some(Self::of(&header, rules.of_event(channel, 0), channel, 0))
+            }
             _ => {
                 let header = Header::read_from(bytes)?;
                 Some(Self::of(&header, Rule::Free, Channel::None as u8, 0))

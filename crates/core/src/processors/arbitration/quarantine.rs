@@ -108,7 +108,7 @@ impl Quarantine {
     pub fn read(state: &mut StateReader<'_>) -> Result<Self> {
         let mut quarantine = Self::default();
         for _ in 0..state.length(29)? {
-            let (place, run) = (state.u32()?, Run::read(state)?);
+            let (place, run) = (state.place()?, Run::read(state)?);
             quarantine.bytes += bytes_of(&run.held);
             quarantine.runs.insert(place, run);
         }

@@ -430,7 +430,7 @@ impl Streams {
     /// `Error::Invalid`: the snapshot is not whole.
     pub fn read(state: &mut StateReader<'_>) -> Result<Self> {
         let mut streams = Self::default();
-        for _ in 0..state.length(2)? {
+        for at in 0..state.length(2)? {
             let mut stream = Stream { state: state.u8()?, ..Stream::default() };
             if state.flag()? {
                 stream.last = state.u64()?;
@@ -441,14 +441,17 @@ impl Streams {
                 stream.recent = state.u32()?;
                 stream.stride = state.u8()?;
             }
+            streams.table.resize(state.placed(at), Stream::default());
             streams.table.push(stream);
         }
+        let whole = streams.table.len().next_multiple_of(CHANNELS);
+        streams.table.resize(whole, Stream::default());
         streams.clock = VenueClock::read(state)?;
         for _ in 0..state.length(8)? {
             streams.recent.push(Recent::read(state)?);
         }
         for _ in 0..state.length(4)? {
-            let place = state.u32()?;
+            let place = state.place()?;
             streams.trouble.insert(place, Trouble::read(state)?);
         }
         for _ in 0..state.length(8)? {
