@@ -17,7 +17,10 @@ from typing import Any
 from tapeworks.errors import ConfigError
 
 MEMBERS: dict[str, dict[str, str]] = {
-    "feed": {"binance": "tapeworks.feeds.binance.session:BinanceFeed"},
+    "feed": {
+        "binance": "tapeworks.feeds.binance.session:BinanceFeed",
+        "massive": "tapeworks.feeds.massive.session:MassiveFeed",
+    },
     # What reads files that hold no frames by line, by the feed of the core that they are of.
     "capture": {
         "itch": "tapeworks.feeds.itch.captures:ItchCaptures",

@@ -10,10 +10,12 @@ use crate::record::{Blob, Records};
 use crate::sequencing::{Continuity, Rules};
 
 pub mod binance;
+mod fields;
 pub mod foreign;
 pub mod framing;
 pub mod itch;
 pub mod lobster;
+pub mod massive;
 mod scan;
 mod symbols;
 
@@ -105,6 +107,8 @@ numbered! {
         Itch = 3, "itch";
         /// LOBSTER: order events of a stock, rebuilt from ITCH.
         Lobster = 4, "lobster";
+        /// Massive, formerly Polygon.io.
+        Massive = 5, "massive";
         /// Any feed whose decoder is given from outside: a user's own, in Python.
         Foreign = 255, "foreign";
     }
@@ -129,7 +133,8 @@ pub struct Descriptor {
 }
 
 /// The table of feeds that can be built here. The last line of adding one.
-pub const FEEDS: &[Descriptor] = &[binance::SPOT, binance::USDM, itch::ITCH, lobster::LOBSTER];
+pub const FEEDS: &[Descriptor] =
+    &[binance::SPOT, binance::USDM, itch::ITCH, lobster::LOBSTER, massive::MASSIVE];
 
 impl Descriptor {
     /// The number that its records hold.

@@ -129,6 +129,9 @@ class SessionRules:
     """A connection that carries nothing at all for so long is dead."""
     heartbeat_s: float | None = None
     """Send `Feed.heartbeat` so often; for venues that wait for a word of ours."""
+    probe_s: float | None = None
+    """Send a WebSocket ping so often, whose answer is a word of the venue; for venues that say
+    nothing while nothing happens."""
     connect_s: float = 10.0
     ack_s: float = 10.0
     overlap_s: float = 30.0

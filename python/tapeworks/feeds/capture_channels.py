@@ -21,6 +21,8 @@ SAMPLES = 20
 # All that the core decodes: for a foreign one, it needs a decoder from outside.
 NAMES = {number: name for name, number in numbers("feed").items() if name != "foreign"}
 FEEDS = tuple(NAMES.values())
+# Where the marker of a dead letter has the offset of its frame on the raw tape.
+_FRAME_AT = slice(40, 48)
 # Any time of receipt will do.
 TS = 10**18
 
@@ -45,8 +47,13 @@ class ChannelTally:
         """
         dead: Counter[str] = Counter()
         samples: dict[str, list[bytes]] = {}
+        last = b""
         while letters is not None and (blobs := letters.read_blobs(LETTERS)):
             for blob in blobs:
+                # Of a frame of many events each that failed has a letter: all of them are one.
+                if (frame := blob.context[_FRAME_AT]) == last:
+                    continue
+                last = frame
                 # A REST answer says what it is by the request that follows the marker.
                 for channel in _channels_of(self._wire, blob.kind, blob.context[64:], blob.body):
                     dead[channel] += 1

@@ -55,6 +55,7 @@ class Connection(WSListener):
         self.opened_at = 0.0
         self.pinged_at = 0.0
         self._beat_at = 0.0
+        self._probed_at = 0.0
         self.heard_ns = 0
         """When the last read of data was, by the wall clock; 0 before the first."""
         self.heard_at = 0.0
@@ -205,6 +206,11 @@ class Connection(WSListener):
         if self._reply_due is not None and self._limiter.try_take(now):
             self._transport.send(self._message_type, self._reply_due)
             self._reply_due = None
+        probe_s = self._feed.rules.probe_s
+        if probe_s is not None and now - self._probed_at >= probe_s:
+            self._probed_at = now
+            self._limiter.spend(now)
+            self._transport.send_ping()
         heartbeat_s = self._feed.rules.heartbeat_s
         if heartbeat_s is None or now - self._beat_at < heartbeat_s:
             return
@@ -240,6 +246,7 @@ class Connection(WSListener):
         """Notes the connection on the raw tape."""
         self._transport = transport
         self.opened_at = self.pinged_at = self._beat_at = self.heard_at = self._clock.now()
+        self._probed_at = self.opened_at
         for stream in self.line.streams:
             self._ingest.watch(
                 self.number, stream, self._feed.symbol(stream), self._feed.channel(stream)

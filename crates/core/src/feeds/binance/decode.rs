@@ -76,7 +76,7 @@ impl<'a> Task<'a> {
         if scanner.peek_value()? != b'{' {
             return self.payloads(&mut scanner, stream);
         }
-        let fields = Fields::collect(bytes, &mut scanner, self.scratch)?;
+        let fields = Fields::collect(bytes, &mut scanner, self.scratch, slot::of)?;
         if !fields.has(slot::STREAM) || !fields.has(slot::DATA) {
             return self.payload(&fields, stream);
         }
@@ -108,7 +108,7 @@ impl<'a> Task<'a> {
     }
 
     pub(super) fn fields(&mut self, scanner: &mut Scanner<'_>) -> Result<Fields> {
-        Fields::collect(self.bytes, scanner, self.scratch)
+        Fields::collect(self.bytes, scanner, self.scratch, slot::of)
     }
 
     /// One payload, or an array of them.

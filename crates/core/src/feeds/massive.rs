@@ -1,0 +1,149 @@
+//! Massive, formerly Polygon.io: stocks, options, crypto, forex, indices and futures.
+//!
+//! A frame is an array of events of many instruments, each on its own: one that cannot be decoded
+//! takes no other with it. An event tells by its type and keys which market it is of, so that one
+//! decoder serves all of them. Answers of the REST interface are told apart by their request.
+
+use super::symbols::SymbolCache;
+use super::{Descriptor, Feed, FeedId, Framing, Glance, Rejected};
+use crate::error::{DecodeReason, Error, Result};
+use crate::instrument::Instruments;
+use crate::record::{Blob, BlobKind, Channel, Header, Records};
+use crate::sequencing::{Continuity, Rule, Rules};
+
+mod conditions;
+mod crypto;
+mod decode;
+mod encode;
+mod keys;
+mod rest;
+mod symbol;
+
+pub use conditions::{updates_of, Updates};
+
+/// Massive, all markets.
+///
+/// Sequences have holes by design and begin anew each day, so that they prove nothing; events are
+/// told apart by all that they say, the sequence among it.
+pub const MASSIVE: Descriptor = Descriptor {
+    id: FeedId::Massive,
+    continuity: Continuity::Adjacent,
+    rules: Rules::USUAL
+        .with(Channel::Trade, Rule::Alike)
+        .with(Channel::Quote, Rule::Alike)
+        .with(Channel::PartialDepth, Rule::Alike)
+        .with(Channel::Mark, Rule::Alike)
+        .with_unnumbered(Rule::Alike),
+    counts_updates: false,
+    framing: Framing::Events(glance),
+    build: |id| Box::new(Massive::new(id)),
+};
+
+/// Bytes of a frame within which the first event says that it is a status.
+const GLANCED_AT: usize = 48;
+
+/// Tells statuses, which are of the session, from data.
+fn glance(body: &[u8]) -> Glance<'_> {
+    let start = &body[..body.len().min(GLANCED_AT)];
+    let is_status = start.windows(8).any(|window| window == b"\"status\"");
+    if is_status || body.first() != Some(&b'[') {
+        return Glance::Control;
+    }
+    Glance::Events
+}
+
+/// The wire format of Massive.
+#[derive(Debug)]
+pub struct Massive {
+    feed: FeedId,
+    symbols: SymbolCache,
+    /// Room for texts with escapes.
+    scratch: Vec<u8>,
+}
+
+impl Massive {
+    /// A decoder and encoder.
+    pub fn new(feed: FeedId) -> Self {
+        Self { feed, symbols: SymbolCache::new(feed as u8), scratch: Vec::new() }
+    }
+
+    fn task<'a>(
+        &'a mut self,
+        blob: &Blob<'a>,
+        instruments: &'a mut Instruments,
+        out: &'a mut Records,
+    ) -> decode::Task<'a> {
+        let ts = blob.header.ts_recv;
+        let header = Header {
+            flags: blob.header.flags as u8,
+            feed: self.feed as u8,
+            ts_event: ts,
+            ts_recv: ts,
+            ..Header::default()
+        };
+        decode::Task {
+            bytes: blob.body,
+            header,
+            symbols: &mut self.symbols,
+            instruments,
+            scratch: &mut self.scratch,
+            out,
+            rejected: Rejected::NONE,
+        }
+    }
+}
+
+impl Feed for Massive {
+    fn receive(
+        &mut self,
+        blob: &Blob<'_>,
+        instruments: &mut Instruments,
+        out: &mut Records,
+    ) -> Result<Rejected> {
+        let mark = out.mark();
+        let done = match BlobKind::try_from(blob.header.kind) {
+            Ok(BlobKind::Text) => {
+                let mut task = self.task(blob, instruments, out);
+                task.frame().map(|()| task.rejected)
+            }
+            Ok(BlobKind::Rest) => {
+                let mut task = self.task(blob, instruments, out);
+                task.rest(blob.context).map(|()| task.rejected)
+            }
+            Ok(BlobKind::Records) => out
+                .extend_from_bytes(blob.body)
+                .map(|()| Rejected::NONE)
+                .map_err(|_| Error::decode(DecodeReason::WrongType, 0)),
+            // The venue sends text alone.
+            Ok(_) | Err(_) => Err(Error::decode(DecodeReason::UnknownEvent, 0)),
+        };
+        if done.is_err() {
+            out.truncate(mark);
+        }
+        done
+    }
+
+    fn encode(
+        &mut self,
+        event: &Records,
+        instruments: &Instruments,
+        _: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        encode::frame(event, instruments, out)
+    }
+
+    // The look-up of symbols follows from the instruments, which the caller keeps.
+    fn snapshot(&self, _: &mut Vec<u8>) {}
+
+    fn restore(&mut self, state: &[u8]) -> Result<()> {
+        if !state.is_empty() {
+            return Err(Error::invalid("expected no state of this feed: it keeps none"));
+        }
+        self.symbols = SymbolCache::new(self.feed as u8);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

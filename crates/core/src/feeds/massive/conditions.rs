@@ -1,0 +1,125 @@
+//! What the conditions of a trade of stocks say about the bars of its day.
+//!
+//! Ids are the vendor's own and the same on all tapes. The rules are those of the SIPs, as
+//! published.
+
+/// What of a bar a trade may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Updates {
+    /// Open and close, and with them the last price.
+    pub open_close: bool,
+    /// High and low.
+    pub high_low: bool,
+    /// Volume.
+    pub volume: bool,
+}
+
+impl Updates {
+    const fn new(open_close: bool, high_low: bool, volume: bool) -> Self {
+        Self { open_close, high_low, volume }
+    }
+
+    /// How much it holds back.
+    const fn rank(self) -> u8 {
+        !self.open_close as u8 + !self.high_low as u8 + 3 * !self.volume as u8
+    }
+
+    /// What both of two conditions allow.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self::new(
+            self.open_close && other.open_close,
+            self.high_low && other.high_low,
+            self.volume && other.volume,
+        )
+    }
+}
+
+/// Ids that only add a remark, such as a state of short sale: no bar looks at them.
+const fn is_remark(id: u8) -> bool {
+    matches!(id, 0 | 41 | 57..=60 | 62..=71)
+}
+
+/// What a trade of that condition may change. Those that set open and close only where they are
+/// the first of the day are taken as if they did not: the bar of a later trade has them.
+pub const fn updates_of(id: u8) -> Updates {
+    match id {
+        // Average price, cash, extended hours, next day, price variation, seller, odd lot,
+        // contingent.
+        2 | 7 | 12 | 13 | 20 | 21 | 29 | 37 | 52 | 53 => Updates::new(false, false, true),
+        // Bunched sold, derivatively priced, prior reference, sold out of sequence.
+        5 | 10 | 22 | 32 => Updates::new(false, true, true),
+        // The official prices are no trades.
+        15 | 16 => Updates::new(false, false, false),
+        // A corrected close is none either, and sets the close.
+        38 => Updates::new(true, true, false),
+        _ => Updates::new(true, true, true),
+    }
+}
+
+/// The two conditions that a record has room for: those that hold back most come first, and
+/// remarks last, so that what all of them allow is what these two do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Kept {
+    ids: [u8; 2],
+    ranks: [u8; 2],
+}
+
+impl Kept {
+    /// Takes in the next one.
+    pub fn add(&mut self, id: u8) {
+        if id == 0 || self.ids.contains(&id) {
+            return;
+        }
+        let rank = 1 + if is_remark(id) { 0 } else { 1 + updates_of(id).rank() };
+        if rank > self.ranks[0] {
+            self.ids = [id, self.ids[0]];
+            self.ranks = [rank, self.ranks[0]];
+        } else if rank > self.ranks[1] {
+            self.ids[1] = id;
+            self.ranks[1] = rank;
+        }
+    }
+
+    /// Both, 0 = none.
+    pub const fn ids(self) -> [u8; 2] {
+        self.ids
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(ids: &[u8]) -> [u8; 2] {
+        let mut kept = Kept::default();
+        ids.iter().for_each(|&id| kept.add(id));
+        kept.ids()
+    }
+
+    #[test]
+    fn two_conditions_allow_what_all_of_them_do() {
+        // Every set of three of all ids: the two that are kept hold back as much.
+        for one in 1..=71 {
+            for two in 1..=71 {
+                for three in 1..=71 {
+                    let all = updates_of(one).and(updates_of(two)).and(updates_of(three));
+                    let [first, second] = kept(&[one, two, three]);
+                    assert_eq!(
+                        updates_of(first).and(updates_of(second)),
+                        all,
+                        "{one} {two} {three}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn remarks_give_way() {
+        assert_eq!(kept(&[14, 41]), [14, 41]);
+        assert_eq!(kept(&[14, 37, 41]), [37, 14]);
+        assert_eq!(kept(&[0, 12]), [12, 0]);
+        assert_eq!(kept(&[41, 62, 12, 37]), [12, 37]);
+    }
+}

@@ -1,0 +1,241 @@
+//! What the venue would send for records: an array of one event.
+//!
+//! Times have the venue's unit, so what is finer is cut off. What a message has and a record has
+//! not, such as the exchange of a trade, is left out.
+
+use super::decode::{EQUITY, INDEX, MINUTE_MS, OPTION, SECOND_MS};
+use crate::decimal;
+use crate::error::{Error, Result};
+use crate::instrument::Instruments;
+use crate::record::{
+    unpadded, Bar, Definition, Header, Kind, Level, Mark, Marker, Quote, RecordRef, Records, Side,
+    Status, Trade, NONE, PRICE_PLACES, SIZE_PLACES,
+};
+
+const NS_PER_MS: i64 = 1_000_000;
+
+/// An event being written.
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl Writer<'_> {
+    fn text(&mut self, key: &str, text: &str) {
+        self.key(key);
+        self.out.push(b'"');
+        for &byte in text.as_bytes() {
+            if matches!(byte, b'"' | b'\\') {
+                self.out.push(b'\\');
+            }
+            self.out.push(byte);
+        }
+        self.out.push(b'"');
+    }
+
+    fn key(&mut self, key: &str) {
+        self.out.extend_from_slice(b",\"");
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    fn number(&mut self, key: &str, value: impl Into<i128>, places: u32) {
+        self.key(key);
+        decimal::format(value.into(), places, 0, self.out);
+    }
+
+    fn price(&mut self, key: &str, value: i64) {
+        // Zero is the venue's word for "none".
+        self.number(key, if value == NONE { 0 } else { value }, PRICE_PLACES);
+    }
+
+    fn size(&mut self, key: &str, value: i64) {
+        self.number(key, if value == NONE { 0 } else { value }, SIZE_PLACES);
+    }
+
+    fn sizes(&mut self, (whole, exact): (&str, &str), value: i64) {
+        self.size(whole, value - value % 10i64.pow(SIZE_PLACES));
+        let mut digits = Vec::new();
+        decimal::format(i128::from(value), SIZE_PLACES, 1, &mut digits);
+        self.text(exact, &String::from_utf8_lossy(&digits));
+    }
+
+    fn conditions(&mut self, ids: [u8; 2]) {
+        if ids == [0; 2] {
+            return;
+        }
+        self.key("c");
+        self.out.push(b'[');
+        for (at, id) in ids.into_iter().filter(|&id| id != 0).enumerate() {
+            if at > 0 {
+                self.out.push(b',');
+            }
+            decimal::format(i128::from(id), 0, 0, self.out);
+        }
+        self.out.push(b']');
+    }
+
+    fn trade(&mut self, trade: &Trade, market: Market) {
+        self.price("p", trade.price);
+        if market == Market::Crypto {
+            self.size("s", trade.size);
+            let side = (trade.side == Side::Bid as u8, trade.side == Side::Ask as u8);
+            self.conditions([if side.0 { 2 } else { u8::from(side.1) }, 0]);
+        } else {
+            self.sizes(("s", "ds"), trade.size);
+            self.conditions(trade.conditions);
+            self.number("q", trade.header.sequence, 0);
+        }
+        if trade.trade_id != 0 {
+            self.text("i", &trade.trade_id.to_string());
+        }
+        self.number("t", trade.header.ts_event / NS_PER_MS, 0);
+    }
+
+    fn quote(&mut self, quote: &Quote) {
+        self.price("bp", quote.bid_price);
+        self.size("bs", quote.bid_size);
+        self.price("ap", quote.ask_price);
+        self.size("as", quote.ask_size);
+        self.number("t", quote.header.ts_event / NS_PER_MS, 0);
+        if quote.header.sequence != 0 {
+            self.number("q", quote.header.sequence, 0);
+        }
+    }
+
+    fn bar(&mut self, bar: &Bar) {
+        for (key, price) in [("o", bar.open), ("h", bar.high), ("l", bar.low), ("c", bar.close)] {
+            self.price(key, price);
+        }
+        self.sizes(("v", "dv"), bar.volume);
+        let start = bar.header.ts_event / NS_PER_MS;
+        self.number("s", start, 0);
+        self.number("e", start + i64::from(bar.interval_ms), 0);
+    }
+
+    fn levels(&mut self, key: &str, levels: &Records, side: Side) {
+        self.key(key);
+        self.out.push(b'[');
+        let of_side = |record: RecordRef<'_>| record.get::<Level>();
+        let found = levels.iter().filter_map(of_side).filter(|level| level.side == side as u8);
+        for (at, level) in found.enumerate() {
+            self.out.extend_from_slice(if at > 0 { b",[" } else { b"[" });
+            decimal::format(i128::from(level.price), PRICE_PLACES, 0, self.out);
+            self.out.push(b',');
+            decimal::format(i128::from(level.size), SIZE_PLACES, 0, self.out);
+            self.out.push(b']');
+        }
+        self.out.push(b']');
+    }
+}
+
+/// Which of the venue's markets an instrument is of, as far as messages differ.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Market {
+    Securities,
+    Crypto,
+}
+
+/// Appends the frame for `event`, the records of one venue event.
+///
+/// # Errors
+/// `Error::Invalid`: the venue has no message for such records.
+pub fn frame(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> Result<()> {
+    let is_event = |record: &RecordRef<'_>| record.kind() != Kind::Definition as u8;
+    let first = event.iter().find(is_event).ok_or(Error::invalid("expected an event, got none"))?;
+    let definition = definition(&first.header(), instruments)?;
+    let symbol = unpadded(&definition.symbol);
+    let market = match definition.asset_class {
+        EQUITY | OPTION | INDEX => Market::Securities,
+        _ => Market::Crypto,
+    };
+    let crypto = market == Market::Crypto;
+    out.extend_from_slice(b"[{\"ev\":\"");
+    match Kind::try_from(first.kind()) {
+        Ok(Kind::Trade) => {
+            let name = if crypto { "XT" } else { "T" };
+            named(out, name, symbol, crypto).trade(&read(first)?, market);
+        }
+        Ok(Kind::Quote) => {
+            let name = if crypto { "XQ" } else { "Q" };
+            named(out, name, symbol, crypto).quote(&read(first)?);
+        }
+        Ok(Kind::Bar) => {
+            let bar: Bar = read(first)?;
+            let name = match (bar.interval_ms, crypto) {
+                (SECOND_MS, false) => "A",
+                (MINUTE_MS, false) => "AM",
+                (SECOND_MS, true) => "XAS",
+                (MINUTE_MS, true) => "XA",
+                _ => return Err(none("bars of that interval")),
+            };
+            named(out, name, symbol, crypto).bar(&bar);
+        }
+        Ok(Kind::Marker) => {
+            let marker: Marker = read(first)?;
+            let mut writer = named(out, "XL2", symbol, true);
+            writer.number("t", marker.header.ts_event / NS_PER_MS, 0);
+            writer.levels("b", event, Side::Bid);
+            writer.levels("a", event, Side::Ask);
+        }
+        Ok(Kind::Status) => bands(out, symbol, &read(first)?),
+        Ok(Kind::Mark) => value(out, symbol, &read(first)?),
+        _ => return Err(none("records of that kind")),
+    }
+    out.extend_from_slice(b"}]");
+    Ok(())
+}
+
+fn bands(out: &mut Vec<u8>, symbol: &str, status: &Status) {
+    let mut writer = begin(out, "LULD");
+    writer.text("T", symbol);
+    writer.price("h", status.price_high);
+    writer.price("l", status.price_low);
+    let reason = unpadded(&status.reason);
+    if !reason.is_empty() {
+        writer.key("i");
+        writer.out.extend_from_slice(format!("[{reason}]").as_bytes());
+    }
+    // In ns, unlike all others.
+    writer.number("t", status.header.ts_event, 0);
+    writer.number("q", status.header.sequence, 0);
+}
+
+fn value(out: &mut Vec<u8>, symbol: &str, mark: &Mark) {
+    let is_index = mark.mark_price == NONE;
+    let mut writer = begin(out, if is_index { "V" } else { "FMV" });
+    writer.text(if is_index { "T" } else { "sym" }, symbol);
+    let (key, value) = if is_index { ("val", mark.index_price) } else { ("fmv", mark.mark_price) };
+    writer.price(key, value);
+    writer.number("t", mark.header.ts_event / NS_PER_MS, 0);
+}
+
+fn begin<'a>(out: &'a mut Vec<u8>, name: &str) -> Writer<'a> {
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'"');
+    Writer { out }
+}
+
+/// Writes the symbol; that of a pair on one exchange is told as two.
+fn named<'a>(out: &'a mut Vec<u8>, name: &str, symbol: &str, crypto: bool) -> Writer<'a> {
+    let mut writer = begin(out, name);
+    let (pair, exchange) = symbol.split_once('@').unwrap_or((symbol, ""));
+    writer.text(if crypto { "pair" } else { "sym" }, pair);
+    if let Ok(exchange) = exchange.parse::<u64>() {
+        writer.number("x", exchange, 0);
+    }
+    writer
+}
+
+fn read<R: crate::record::Record>(record: RecordRef<'_>) -> Result<R> {
+    record.get::<R>().ok_or(Error::invalid("expected a whole record"))
+}
+
+fn none(what: &str) -> Error {
+    Error::invalid(format!("the venue has no message for {what}"))
+}
+
+fn definition<'a>(header: &Header, instruments: &'a Instruments) -> Result<&'a Definition> {
+    let id = header.instrument;
+    let unknown = || Error::invalid(format!("expected the definition of instrument {id}"));
+    instruments.get(id).ok_or_else(unknown)
+}

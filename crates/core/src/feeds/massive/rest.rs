@@ -1,0 +1,138 @@
+//! Answers of the REST interface, told apart by the path of their request.
+//!
+//! Trades, quotes and bars become records, flagged as historical. Of all else there is no record.
+
+use super::decode::{Deal, Task, EQUITY, MINUTE_MS, SECOND_MS};
+use super::keys::{slot, Fields};
+use crate::error::{DecodeReason, Error, Result};
+use crate::feeds::fields::Slot;
+use crate::feeds::scan::{Scanner, Span};
+use crate::record::{Bar, Side, FLAG_HISTORICAL};
+
+/// What the answer to a request holds.
+enum Answer<'a> {
+    Trades(&'a str),
+    Quotes(&'a str),
+    Bars(&'a str, u32),
+}
+
+impl Task<'_> {
+    /// Decodes the answer to the request `context`, such as `/v3/trades/AAPL?limit=10`.
+    ///
+    /// # Errors
+    /// `Error::Decode` and `Error::DoesNotFit`: `VenueError` of an error, `UnknownStream` of a
+    /// request of which there are no records.
+    pub fn rest(&mut self, context: &[u8]) -> Result<()> {
+        self.check()?;
+        let fields = self.fields(&mut Scanner::new(self.bytes, 0))?;
+        if fields.has(slot::ERROR) || self.is_error(&fields)? {
+            return Err(Error::decode(DecodeReason::VenueError, fields.start()));
+        }
+        let answer = std::str::from_utf8(context).ok().and_then(answer_to);
+        let answer = answer.ok_or(Error::decode(DecodeReason::UnknownStream, 0))?;
+        self.header.flags |= FLAG_HISTORICAL;
+        // No rows are no list.
+        let Some(results) = fields.find(self.bytes, slot::RESULTS) else { return Ok(()) };
+        let mut scanner = Scanner::inside(self.bytes, results);
+        scanner.at_value(b'[')?;
+        match answer {
+            Answer::Trades(ticker) => {
+                self.elements(&mut scanner, |task, row| task.rest_trade(row, ticker))
+            }
+            Answer::Quotes(ticker) => {
+                self.elements(&mut scanner, |task, row| task.rest_quote(row, ticker))
+            }
+            Answer::Bars(ticker, interval_ms) => {
+                self.elements(&mut scanner, |task, row| task.rest_bar(row, ticker, interval_ms))
+            }
+        }
+    }
+
+    fn is_error(&mut self, fields: &Fields) -> Result<bool> {
+        let Some(span) = fields.find(self.bytes, slot::STATUS) else { return Ok(false) };
+        Ok(matches!(self.values().text(span)?, b"ERROR" | b"NOT_AUTHORIZED" | b"NOT_FOUND"))
+    }
+
+    fn rest_trade(&mut self, row: &Fields, ticker: &str) -> Result<()> {
+        let conditions = self.conditions(row, slot::CONDITIONS)?;
+        let (ts, span) = self.sip_time(row)?;
+        let mut values = self.values();
+        let size = row.find(values.bytes, slot::DECIMAL_SIZE);
+        let size = size.map_or_else(|| row.need(slot::SIZE), Ok)?;
+        let deal = Deal {
+            symbol: span,
+            price: values.price(row.need(slot::PRICE)?, "price")?,
+            size: values.size(size, "size")?,
+            ts,
+            sequence: values.id_or_zero(row, slot::SEQUENCE, "sequence")?,
+            id: values.name_or_zero(row, slot::ID)?,
+            side: Side::None,
+            conditions,
+            asset: EQUITY,
+        };
+        let instrument = self.instrument(ticker.as_bytes(), row.start(), ts, EQUITY)?;
+        self.push_deal(instrument, &deal);
+        Ok(())
+    }
+
+    fn rest_quote(&mut self, row: &Fields, ticker: &str) -> Result<()> {
+        let (ts, _) = self.sip_time(row)?;
+        let mut values = self.values();
+        let sequence = values.id_or_zero(row, slot::SEQUENCE, "sequence")?;
+        let bid = values.offer(row, (slot::BID_PRICE, slot::BID_SIZE))?;
+        let ask = values.offer(row, (slot::ASK_PRICE, slot::ASK_SIZE))?;
+        let instrument = self.instrument(ticker.as_bytes(), row.start(), ts, EQUITY)?;
+        self.push_quote((instrument, ts, sequence), bid, ask, !ticker.contains(':'))
+    }
+
+    fn rest_bar(&mut self, row: &Fields, ticker: &str, interval_ms: u32) -> Result<()> {
+        let mut values = self.values();
+        let ts = values.instant(row.need(b't')?, "ts_event")?;
+        let mut bar = values.window(row, interval_ms)?;
+        let volume = row.find(values.bytes, b'v');
+        bar.volume = volume.map_or(Ok(0), |span| values.size(span, "volume"))?;
+        bar.count = values.id_or_zero(row, b'n', "count")?;
+        let instrument = self.instrument(ticker.as_bytes(), row.start(), ts, EQUITY)?;
+        bar.header = self.head::<Bar>(instrument, ts, 0);
+        self.out.push(&bar);
+        Ok(())
+    }
+
+    /// When the SIP published it, or else when the exchange made it, and where that stands.
+    fn sip_time(&mut self, row: &Fields) -> Result<(i64, Span)> {
+        let slots: [Slot; 2] = [slot::SIP, slot::PARTICIPANT];
+        let found = slots.into_iter().find_map(|slot| row.find(self.bytes, slot));
+        let span = found.map_or_else(|| row.need(slot::SIP), Ok)?;
+        Ok((self.values().instant(span, "ts_event")?, span))
+    }
+}
+
+fn answer_to(request: &str) -> Option<Answer<'_>> {
+    let path = request.split_once('?').map_or(request, |(path, _)| path);
+    let mut parts = path.trim_start_matches('/').split('/');
+    match (parts.next()?, parts.next()?, parts.next()?) {
+        ("v3", "trades", ticker) => Some(Answer::Trades(ticker)),
+        ("v3", "quotes", ticker) => Some(Answer::Quotes(ticker)),
+        ("v2", "aggs", "ticker") => {
+            let ticker = parts.next()?;
+            if parts.next()? != "range" {
+                return None;
+            }
+            let count: u32 = parts.next()?.parse().ok()?;
+            Some(Answer::Bars(ticker, count.checked_mul(span_ms(parts.next()?)?)?))
+        }
+        _ => None,
+    }
+}
+
+/// The length in ms of a span of bars. Those of months and longer differ, and have none.
+fn span_ms(name: &str) -> Option<u32> {
+    Some(match name {
+        "second" => SECOND_MS,
+        "minute" => MINUTE_MS,
+        "hour" => 60 * MINUTE_MS,
+        "day" => 24 * 60 * MINUTE_MS,
+        "week" => 7 * 24 * 60 * MINUTE_MS,
+        _ => return None,
+    })
+}

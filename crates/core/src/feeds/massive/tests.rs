@@ -1,0 +1,283 @@
+//! The contract of a feed, and the facts of this one, over the captures.
+
+use super::*;
+use crate::record::blob::BlobHeader;
+use crate::record::{
+    Bar, Kind, Level, Mark, Marker, Quote, Record, Side, Status, Trade, FLAG_HISTORICAL, FLAG_LAST,
+    NONE,
+};
+
+/// When all frames arrived: a whole second after the latest of them.
+const TS_RECV: i64 = 1_770_000_005_000_000_000;
+/// Lines of kind, context and body, with tabs between: frames of the session of the official
+/// client's tests, the examples of the pages, and what the pages say of all else.
+const CAPTURES: &str = include_str!("captures/frames.tsv");
+
+struct Bench {
+    massive: Massive,
+    instruments: Instruments,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { massive: Massive::new(FeedId::Massive), instruments: Instruments::new() }
+    }
+
+    fn receive(
+        &mut self,
+        kind: BlobKind,
+        context: &str,
+        body: &[u8],
+    ) -> Result<(Rejected, Records)> {
+        let mut out = Records::new();
+        let header = BlobHeader { kind: kind as u8, ts_recv: TS_RECV, ..BlobHeader::default() };
+        let blob = Blob { header, context: context.as_bytes(), body };
+        let rejected = self.massive.receive(&blob, &mut self.instruments, &mut out)?;
+        Ok((rejected, out))
+    }
+
+    fn text(&mut self, body: &str) -> Records {
+        let (rejected, out) = self.receive(BlobKind::Text, "", body.as_bytes()).unwrap();
+        assert_eq!(rejected, Rejected::NONE, "{body}");
+        out
+    }
+
+    fn rest(&mut self, context: &str, body: &str) -> Result<Records> {
+        self.receive(BlobKind::Rest, context, body.as_bytes()).map(|(_, records)| records)
+    }
+}
+
+fn captures() -> impl Iterator<Item = (BlobKind, &'static str, &'static str)> {
+    CAPTURES.lines().map(|line| {
+        let mut parts = line.splitn(3, '\t');
+        let kind = if parts.next() == Some("rest") { BlobKind::Rest } else { BlobKind::Text };
+        (kind, parts.next().unwrap(), parts.next().unwrap())
+    })
+}
+
+fn nth<R: Record>(records: &Records, at: usize) -> R {
+    records.iter().nth(at).unwrap().get::<R>().unwrap()
+}
+
+/// Each venue event of `records` on its own.
+fn events(records: &Records) -> Vec<Records> {
+    let (mut found, mut event) = (Vec::new(), Records::new());
+    for record in records {
+        event.push_ref(record);
+        if record.header().flags & FLAG_LAST != 0 {
+            found.push(std::mem::take(&mut event));
+        }
+    }
+    assert!(event.is_empty(), "an event without an end");
+    found
+}
+
+#[test]
+fn every_capture_decodes() {
+    // Nothing is rejected, and the kinds are those that the pages promise.
+    let mut bench = Bench::new();
+    let mut counts = [0; 13];
+    for (kind, context, body) in captures() {
+        let (rejected, records) = bench.receive(kind, context, body.as_bytes()).unwrap();
+        assert_eq!(rejected, Rejected::NONE, "{body}");
+        records.iter().for_each(|record| counts[record.kind() as usize] += 1);
+    }
+    let count = |kind: Kind| counts[kind as usize];
+    assert_eq!(count(Kind::Trade), 11);
+    assert_eq!(count(Kind::Quote), 7);
+    assert_eq!(count(Kind::Bar), 11);
+    assert_eq!(count(Kind::Status), 2);
+    assert_eq!(count(Kind::Mark), 3);
+    assert_eq!((count(Kind::Level), count(Kind::Marker)), (4, 2));
+}
+
+#[test]
+fn what_is_encoded_is_received_back() {
+    // Each event of each live capture: its records, the frame that they make, and its records. A
+    // frame says times in ms, and shares whenever it is of; all else is the same.
+    let mut bench = Bench::new();
+    let mut tried = 0;
+    for (kind, context, body) in captures().filter(|(kind, ..)| *kind == BlobKind::Text) {
+        let (_, records) = bench.receive(kind, context, body.as_bytes()).unwrap();
+        for event in events(&records) {
+            let first = event.iter().next().unwrap();
+            let instruments = &bench.instruments;
+            let symbol = instruments.get(first.header().instrument).unwrap().symbol;
+            let text = crate::record::unpadded(&symbol).to_owned();
+            // The size of a forex quote, which there is not, and round lots of old stocks.
+            let is_old = first.header().ts_event < 1_762_146_000_000_000_000;
+            if text.contains('/') || (first.kind() == Kind::Quote as u8 && is_old) {
+                continue;
+            }
+            let mut frame = Vec::new();
+            bench.massive.encode(&event, &bench.instruments, true, &mut frame).unwrap();
+            let again = bench.text(std::str::from_utf8(&frame).unwrap());
+            let text = String::from_utf8_lossy(&frame);
+            let mut expected = event.clone();
+            if first.kind() == Kind::Mark as u8 {
+                let mut mark: Mark = nth(&event, 0);
+                mark.header.ts_event -= mark.header.ts_event % 1_000_000;
+                expected.clear();
+                expected.push(&mark);
+            }
+            assert!(again.as_bytes() == expected.as_bytes(), "{body}\n{text}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 15, "{tried}");
+}
+
+#[test]
+fn trade_has_exact_values_and_the_conditions_that_hold_back_most() {
+    let mut bench = Bench::new();
+    let body = r#"[{"ev":"T","sym":"BRK.A","x":4,"i":"52983525029461","p":741971.5,"s":0,
+        "ds":"0.25","c":[14,41,12,37],"t":1769999999123.0,"q":17}]"#;
+    let trade: Trade = nth(&bench.text(body), 0);
+    assert_eq!((trade.price, trade.size), (741_971_500_000_000, 25_000_000));
+    assert_eq!((trade.trade_id, trade.header.sequence), (52_983_525_029_461, 17));
+    assert_eq!(trade.header.ts_event, 1_769_999_999_123_000_000);
+    assert_eq!((trade.conditions, trade.side, trade.count), ([12, 37], 0, 1));
+    // An id that is no number, no conditions, and a condition beyond a byte.
+    let body = r#"[{"ev":"T","sym":"BRK.A","i":"a-1","p":1e3,"s":12.0,"t":1769999999123},
+        {"ev":"T","sym":"BRK.A","p":1,"s":1,"c":[300],"t":1769999999123}]"#;
+    let records = bench.text(body);
+    let trade: Trade = nth(&records, 0);
+    assert_eq!((trade.trade_id, trade.price, trade.size), (0, 10i64.pow(12), 12 * 10i64.pow(8)));
+    assert_eq!(nth::<Trade>(&records, 1).conditions, [255, 0]);
+}
+
+#[test]
+fn quotes_are_of_shares_and_an_empty_side_has_no_price() {
+    // The same quote the day before the sizes became shares, and on that day.
+    let mut bench = Bench::new();
+    let quote = |bench: &mut Bench, symbol: &str, ms: i64| -> Quote {
+        let body = format!(
+            r#"[{{"ev":"Q","sym":"{symbol}","bp":0,"bs":0,"ap":10.25,"as":3,"t":{ms},"q":1}}]"#
+        );
+        nth(&bench.text(&body), 0)
+    };
+    let before = quote(&mut bench, "AAPL", 1_762_145_999_999);
+    let after = quote(&mut bench, "AAPL", 1_762_146_000_000);
+    assert_eq!((before.ask_size, after.ask_size), (300 * 10i64.pow(8), 3 * 10i64.pow(8)));
+    assert_eq!((after.bid_price, after.bid_size), (NONE, 0));
+    // Contracts always were what they are.
+    let option = quote(&mut bench, "O:SPY241220P00720000", 1_644_506_128_351);
+    assert_eq!(option.ask_size, 3 * 10i64.pow(8));
+}
+
+#[test]
+fn times_are_read_by_their_digits() {
+    let mut bench = Bench::new();
+    for (written, ns) in [
+        ("1601316752683", 1_601_316_752_683_000_000),
+        ("1601316752683746", 1_601_316_752_683_746_000),
+        ("1601316752683746123", 1_601_316_752_683_746_123),
+    ] {
+        let body = format!(
+            r#"[{{"ev":"LULD","T":"MSFT","h":218.96,"l":198.11,"i":[21],"t":{written},"q":2}}]"#
+        );
+        let status: Status = nth(&bench.text(&body), 0);
+        assert_eq!(status.header.ts_event, ns);
+        assert_eq!((status.price_low, status.price_high), (198_110_000_000, 218_960_000_000));
+        assert_eq!(crate::record::unpadded(&status.reason), "21");
+    }
+}
+
+#[test]
+fn crypto_tells_who_took_and_which_exchange() {
+    let mut bench = Bench::new();
+    let records = bench.text(
+        r#"[{"ev":"XT","pair":"BTC-USD","p":33021.9,"t":1610462007425,"s":0.01616617,"c":[2],
+        "i":14272084,"x":3},{"ev":"XL2","pair":"BTC-USD","t":1610462411115,"x":1,
+        "b":[[33712.71,0.5],[33712.7,0.1]],"a":[[33718.23,3.5]]}]"#,
+    );
+    let trade: Trade = nth(&records, 0);
+    assert_eq!((trade.side, trade.trade_id), (Side::Bid as u8, 14_272_084));
+    let begin: Marker = nth(&records, 1);
+    assert_eq!((begin.count, begin.header.flags & FLAG_LAST), (3, 0));
+    assert_eq!(nth::<Level>(&records, 4).side, Side::Ask as u8);
+    let symbol = |id| crate::record::unpadded(&bench.instruments.get(id).unwrap().symbol);
+    assert_eq!(symbol(trade.header.instrument), "BTC-USD");
+    assert_eq!(symbol(begin.header.instrument), "BTC-USD@1");
+}
+
+#[test]
+fn one_bad_event_takes_no_other_with_it() {
+    // Each kind of fault between two good trades: the reason, at the byte of the event or value.
+    let good = r#"{"ev":"T","sym":"A","p":1,"s":1,"t":1769999999123,"q":1}"#;
+    for (bad, reason) in [
+        (r#"{"ev":"ZZ","sym":"A"}"#, DecodeReason::UnknownEvent),
+        (r#"{"sym":"A","p":1}"#, DecodeReason::MissingField),
+        (r#"{"ev":"T","sym":"A","s":1,"t":1769999999123}"#, DecodeReason::MissingField),
+        (r#"{"ev":"T","sym":"A","p":"x","s":1,"t":1}"#, DecodeReason::BadNumber),
+        (r#"{"ev":"T","sym":"A","p":1,"s":-1,"t":1}"#, DecodeReason::BadNumber),
+        (r#"{"ev":"T","sym":"A","p":0.0000000001,"s":1,"t":1}"#, DecodeReason::DoesNotFit),
+        (r#"{"ev":"T","sym":7,"p":1,"s":1,"t":1}"#, DecodeReason::WrongType),
+        (r#"{"ev":"T","sym":"","p":1,"s":1,"t":1}"#, DecodeReason::WrongType),
+        (r#"{"ev":"XL2","pair":"A-B","t":1,"x":1,"b":[[1]],"a":[]}"#, DecodeReason::MissingField),
+    ] {
+        let body = format!("[{good},{bad},{good}]");
+        let (rejected, out) = Bench::new().receive(BlobKind::Text, "", body.as_bytes()).unwrap();
+        assert_eq!((rejected.count, out.len()), (1, 2), "{bad}");
+        assert_eq!(rejected.first.unwrap().0, reason, "{bad}");
+    }
+    let long = format!(r#"[{{"ev":"T","sym":"{}","p":1,"s":1,"t":1}}]"#, "A".repeat(49));
+    let (rejected, _) = Bench::new().receive(BlobKind::Text, "", long.as_bytes()).unwrap();
+    assert_eq!(rejected.first.unwrap().0, DecodeReason::TooLong);
+}
+
+#[test]
+fn frame_that_is_not_whole_leaves_nothing() {
+    // Every cut of every capture: an error, and an empty batch.
+    for (kind, context, body) in captures() {
+        for end in 0..body.len() {
+            let mut bench = Bench::new();
+            let found = bench.receive(kind, context, &body.as_bytes()[..end]);
+            assert!(found.is_err(), "{}", &body[..end]);
+            assert!(bench.instruments.is_empty());
+        }
+    }
+}
+
+#[test]
+fn answers_are_history_and_errors_are_told() {
+    let mut bench = Bench::new();
+    let row = r#"{"results":[{"id":"1","price":2.5,"size":3,"sip_timestamp":1651181822461979400,
+        "sequence_number":9}],"status":"OK"}"#;
+    let trade: Trade = nth(&bench.rest("/v3/trades/X:BTC-USD?limit=1", row).unwrap(), 0);
+    assert_eq!(trade.header.ts_event, 1_651_181_822_461_979_400);
+    assert_eq!(trade.header.flags, FLAG_HISTORICAL | FLAG_LAST);
+    let bars = r#"{"results":[{"o":1,"h":2,"l":1,"c":2,"v":1.35e8,"t":1112331600000,"n":7}]}"#;
+    let path = "/v2/aggs/ticker/AAPL/range/5/minute/2005-04-01/2005-04-04";
+    let bar: Bar = nth(&bench.rest(path, bars).unwrap(), 0);
+    assert_eq!((bar.interval_ms, bar.count, bar.volume), (300_000, 7, 135_000_000 * 10i64.pow(8)));
+    assert_eq!(bench.rest("/v3/trades/AAPL", r#"{"status":"OK"}"#).unwrap().len(), 0);
+    for (path, body, reason) in [
+        ("/v3/trades/AAPL", r#"{"status":"ERROR","error":"no"}"#, DecodeReason::VenueError),
+        ("/v3/trades/AAPL", r#"{"status":"NOT_AUTHORIZED"}"#, DecodeReason::VenueError),
+        ("/v3/reference/tickers", r#"{"status":"OK","results":[]}"#, DecodeReason::UnknownStream),
+        (
+            "/v2/aggs/ticker/AAPL/range/1/month/a/b",
+            r#"{"status":"OK","results":[]}"#,
+            DecodeReason::UnknownStream,
+        ),
+        ("/v3/trades/AAPL", "[]", DecodeReason::WrongType),
+    ] {
+        let found = bench.rest(path, body).unwrap_err().of_frame();
+        assert_eq!(found.map(|(reason, _)| reason), Some(reason), "{body}");
+    }
+}
+
+#[test]
+fn statuses_are_of_the_session() {
+    for (body, is_data) in [
+        (r#"[{"ev":"status","status":"connected"}]"#, false),
+        (r#"[{"status":"success","ev":"status"}]"#, false),
+        (r#"[{"ev":"T","sym":"A"}]"#, true),
+        (r#"[]"#, true),
+        (r#"{"ev":"T"}"#, false),
+        ("", false),
+    ] {
+        assert_eq!(glance(body.as_bytes()) == Glance::Events, is_data, "{body}");
+    }
+}

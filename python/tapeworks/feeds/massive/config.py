@@ -1,0 +1,129 @@
+"""The settings of a Massive feed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from tapeworks.config import check_once, check_url, source_name
+from tapeworks.errors import ConfigError
+from tapeworks.feeds.massive import channels
+
+ENDPOINTS: dict[str, str] = {
+    "real-time": "wss://socket.massive.com",
+    "delayed": "wss://delayed.massive.com",
+    "business": "wss://business.massive.com",
+    "delayed-business": "wss://delayed-business.massive.com",
+}
+SYMBOL = re.compile(r"[A-Za-z0-9.:/_*-]{1,48}")
+OPTION_QUOTES_MAX = 1000
+"""Contracts whose quotes one connection may carry."""
+SYMBOLS_MAX = 20_000
+
+
+@dataclass(frozen=True)
+class MassiveConfig:
+    """What to record from Massive, and how. Times in seconds."""
+
+    kind: ClassVar[str] = "massive"
+
+    symbols: tuple[str, ...] = ()
+    """The venue's own, such as AAPL, O:SPY251219C00650000, BTC-USD, EUR/USD, I:SPX; or `*`."""
+    product: str = "stocks"
+    """The market: stocks, options, crypto, forex, indices or futures."""
+    channels: tuple[str, ...] = ()
+    """The venue's own, such as T, Q, A, AM; none: trades and quotes, or what the market has."""
+    source: str = ""
+    """The name of the source; none: `massive-` and the market."""
+    endpoints: str = "real-time"
+    """`real-time`, `delayed`, `business` or `delayed-business`, as the plan has it."""
+    ws_url: str = ""
+    """Instead of the preset, without the market."""
+    api_key: str = field(default="", repr=False, metadata={"secret": True})
+    """From the environment only; none: MASSIVE_API_KEY or POLYGON_API_KEY there."""
+    calendar: str = ""
+    """The exchange whose regular hours these are, such as XNYS: within them, a symbol that spoke
+    often and falls silent is a gap. None: silence is no gap, but for crypto, which never closes.
+    Needs `pip install "tapeworks[calendars]"`."""
+    silence_s: float = 60.0
+    """A connection that carries nothing for so long, not even the answer to a ping, is replaced."""
+    proxy: str = ""
+    ca_file: str = ""
+    insecure: bool = False
+    """Accept any certificate: for a simulator on this machine only."""
+    pending_bytes_max: int = 64 << 20
+    """Frames waiting for a tape that cannot be written; beyond it the newest are shed, counted."""
+
+    def __post_init__(self) -> None:
+        _one_of("product", self.product, list(channels.PRODUCTS))
+        if not self.ws_url:
+            _one_of("endpoints", self.endpoints, list(ENDPOINTS))
+        wrong = [symbol for symbol in self.symbols if not SYMBOL.fullmatch(symbol)]
+        if wrong or not self.symbols:
+            found = ", ".join(map(repr, wrong)) or "none"
+            raise ConfigError(f"symbols: expected the venue's own, such as AAPL, got {found}")
+        check_once("symbols", self.symbols)
+        if len(self.symbols) > SYMBOLS_MAX:
+            raise ConfigError(
+                f"symbols: expected {SYMBOLS_MAX} at most, got {len(self.symbols)}: '*' is all"
+            )
+        if channels.ALL in self.symbols and len(self.symbols) > 1:
+            raise ConfigError("symbols: '*' is all of them: expected no other beside it")
+        check_once("channels", self.channels)
+        channels.check(self.product, self.channels)
+        self._check_option_quotes()
+        if self.source:
+            source_name(self.source)
+        if self.ws_url:
+            check_url("ws_url", self.ws_url, ("ws", "wss"))
+        if self.proxy:
+            check_url("proxy", self.proxy, ("http", "https"))
+        if not 1 <= self.silence_s <= 86_400:
+            raise ConfigError(f"silence_s: expected 1 to 86400, got {self.silence_s}")
+        if not 1 << 16 <= self.pending_bytes_max <= 1 << 29:
+            raise ConfigError(
+                f"pending_bytes_max: expected {1 << 16} to {1 << 29}, got {self.pending_bytes_max}"
+            )
+
+    def _check_option_quotes(self) -> None:
+        if self.product != "options" or "Q" not in self.asked_channels:
+            return
+        if channels.ALL in self.symbols or len(self.symbols) > OPTION_QUOTES_MAX:
+            raise ConfigError(
+                f"symbols: the venue gives quotes of {OPTION_QUOTES_MAX} contracts at most, each "
+                "by its name: name fewer, or record the channel T alone"
+            )
+
+    @property
+    def asked_channels(self) -> tuple[str, ...]:
+        """The venue's channels that are subscribed."""
+        return self.channels or channels.DEFAULTS[self.product]
+
+    @property
+    def name(self) -> str:
+        """The source: the folder of its tapes."""
+        return self.source or f"massive-{self.product}"
+
+    @property
+    def ws(self) -> str:
+        """Where the streams are, without the market."""
+        return (self.ws_url or ENDPOINTS[self.endpoints]).rstrip("/")
+
+    @property
+    def rest(self) -> str:
+        """No request is made."""
+        return ""
+
+    @property
+    def record_channels(self) -> frozenset[str]:
+        """The core's names of the record channels that are subscribed."""
+        return frozenset(channels.record_channel(stream) for stream in self.streams()) - {"none"}
+
+    def streams(self) -> list[str]:
+        """Returns the names of all streams to subscribe, channel by channel."""
+        return [f"{channel}.{symbol}" for channel in self.asked_channels for symbol in self.symbols]
+
+
+def _one_of(name: str, value: object, expected: Sequence[object]) -> None:
+    if value not in expected:
+        raise ConfigError(f"{name}: expected one of {list(expected)}, got {value!r}")

@@ -1,0 +1,150 @@
+"""Every recording of Massive: each row of an answer and each event equals what Python reads of it.
+
+What has no record is rejected with its reason. Numbers are compared as decimals, by the digits.
+"""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tapeworks import _core
+from tapeworks._core import Decoder
+from tapeworks.errors import DecodeError
+from tapeworks.feeds.captures import CaptureOptions, Captures
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "polygon"
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no recordings here")
+
+TEXT, REST, TS = 1, 3, 1_800_000_000 * 10**9
+NONE = (1 << 63) - 1
+SHARES_SINCE = 1_762_146_000 * 10**9
+DTYPES = {kind: np.dtype(_core.dtype_descr(kind)) for kind in ("trade", "quote", "bar")}
+# Requests of whose answers there are records; all others are rejected.
+RECORDED = ("/v3/trades/", "/v3/quotes/", "/v2/aggs/ticker/AAPL/range/")
+
+
+def answers() -> Iterator[tuple[str, str]]:
+    for line in (DATA / "client_python_rest_mocks.jsonl").read_text().splitlines():
+        told = json.loads(line)
+        yield told["path"].replace("&", "?", 1).replace(";", ":"), told["body_text"]
+    for line in (DATA / "alpacaforr_reference_and_news.jsonl").read_text().splitlines():
+        told = json.loads(line)
+        yield told["url"].partition("polygon.io")[2], told["body_text"]
+
+
+def units(value: Any, places: int) -> int:
+    return int(Decimal(str(value)).scaleb(places))
+
+
+def exact(body: str) -> Any:
+    return json.loads(body, parse_float=Decimal)
+
+
+def rows(decoder: Decoder, kind: str, *frame: Any) -> Any:
+    return np.frombuffer(decoder.receive(*frame, TS).numpy(kind), DTYPES[kind])
+
+
+def test_every_answer_is_read_or_rejected_with_its_reason():
+    reasons: dict[str, int] = {}
+    read = 0
+    for path, body in answers():
+        decoder, frame = Decoder("massive"), (REST, path.encode(), body.encode())
+        if not path.startswith(RECORDED):
+            with pytest.raises(DecodeError) as raised:
+                decoder.receive(*frame, TS)
+            reasons[raised.value.reason] = reasons.get(raised.value.reason, 0) + 1
+            continue
+        for row, told in zip(*compared(decoder, path, frame, exact(body)), strict=True):
+            assert row == told, path
+            read += 1
+    # Those that are a list, and no object with results, are of another type than any that is read.
+    assert reasons == {"unknown_stream": 46, "wrong_type": 3}
+    assert read == 26
+
+
+def compared(
+    decoder: Decoder, path: str, frame: tuple[int, bytes, bytes], told: Any
+) -> tuple[list[Any], list[Any]]:
+    """Returns what the decoder and what Python read of each row."""
+    results = told["results"]
+    if "/trades/" in path:
+        found = rows(decoder, "trade", *frame)
+        names = ("price", "size", "sequence", "trade_id", "ts_event")
+        return [tuple(int(row[name]) for name in names) for row in found], [
+            (
+                units(row["price"], 9),
+                units(row["size"], 8),
+                row["sequence_number"],
+                int(row["id"]),
+                row["sip_timestamp"],
+            )
+            for row in results
+        ]
+    if "/quotes/" in path:
+        found = rows(decoder, "quote", *frame)
+        names = ("bid_price", "bid_size", "ask_price", "ask_size", "sequence", "ts_event")
+        return [tuple(int(row[name]) for name in names) for row in found], [
+            (
+                units(row["bid_price"], 9),
+                100 * units(row["bid_size"], 8),
+                units(row["ask_price"], 9),
+                100 * units(row["ask_size"], 8),
+                row["sequence_number"],
+                row["sip_timestamp"],
+            )
+            for row in results
+            if row["sip_timestamp"] < SHARES_SINCE
+        ]
+    found = rows(decoder, "bar", *frame)
+    names = ("open", "high", "low", "close", "volume", "count", "ts_event", "interval_ms")
+    return [tuple(int(row[name]) for name in names) for row in found], [
+        (
+            *(units(row[key], 9) for key in "ohlc"),
+            units(row["v"], 8),
+            row["n"],
+            row["t"] * 10**6,
+            86_400_000,
+        )
+        for row in results
+    ]
+
+
+def test_every_frame_of_the_session_and_every_example_decodes():
+    # As many records as there are events that have one; trades field by field.
+    decoder, trades, events = Decoder("massive"), 0, 0
+    lines = (DATA / "ws_session_frames.jsonl").read_text().splitlines()
+    frames = [json.dumps(json.loads(line)["frame"]) for line in lines]
+    lines = (DATA / "ws_examples_stocks_crypto_indices.jsonl").read_text().splitlines()
+    frames += [json.dumps([json.loads(line)["body"]]) for line in lines]
+    for frame in frames:
+        told = [event for event in exact(frame) if event["ev"] not in ("status", "NOI")]
+        batch = decoder.receive(TEXT, b"", frame.encode(), TS)
+        # A book is its levels between two marks.
+        levels = sum(
+            len(event["b"]) + len(event["a"]) + 1 for event in told if event["ev"] == "XL2"
+        )
+        assert len(batch) == len(told) + levels, frame
+        events += len(told)
+        expected = [event for event in told if event["ev"] in ("T", "XT")]
+        for row, event in zip(
+            rows(decoder, "trade", TEXT, b"", frame.encode()), expected, strict=True
+        ):
+            trades += 1
+            assert row["price"] == units(event["p"], 9)
+            assert row["size"] == units(event["s"], 8)
+            assert row["ts_event"] == event["t"] * 10**6
+            assert row["sequence"] == event.get("q", 0)
+            assert row["trade_id"] == int(event["i"])
+    assert (events, trades) == (16, 5)
+
+
+@pytest.mark.parametrize("name", ["trades", "options_trades", "options_day_aggs"])
+def test_flat_files_are_no_frames(name: str):
+    path = DATA / "flatfiles" / f"{name}_doc_sample.csv"
+    with pytest.raises(Exception, match="a JSON frame, got 'ticker,"):
+        list(Captures(CaptureOptions("massive")).read(path))
