@@ -25,7 +25,7 @@ from tapeworks._core import numbers
 from tapeworks.registry import MEMBERS
 
 # Those that are streamed, and those that are read from files alone.
-VENUES = [*MEMBERS["feed"], *MEMBERS["capture"]]
+VENUES = sorted({*MEMBERS["feed"], *MEMBERS["capture"]})
 FOLDERS = (
     *("crates/core/src/feeds/", "crates/core/src/simulator/", "crates/py/src/simulator/"),
     *("python/tapeworks/feeds/", "python/tapeworks/simulators/"),
@@ -44,6 +44,8 @@ TABLES = {
 MORE = {
     # What is recorded where no feed is named.
     "binance": {"python/tapeworks/settings.py": 1},
+    # It is streamed, and has files of its own.
+    "massive": {"python/tapeworks/registry.py": 4},
     # The binding of its scan of files.
     "itch": {"crates/py/src/feeds.rs": 3},
 }

@@ -25,6 +25,7 @@ MEMBERS: dict[str, dict[str, str]] = {
     "capture": {
         "itch": "tapeworks.feeds.itch.captures:ItchCaptures",
         "lobster": "tapeworks.feeds.lobster.captures:LobsterCaptures",
+        "massive": "tapeworks.feeds.massive.captures:MassiveCaptures",
     },
     # Those of the core are wired in `processors/derive.py`.
     "processor": {},

@@ -5,6 +5,7 @@ What has no record is rejected with its reason. Numbers are compared as decimals
 
 import json
 from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import pytest
 from tapeworks import _core
 from tapeworks._core import Decoder
 from tapeworks.errors import DecodeError
-from tapeworks.feeds.captures import CaptureOptions, Captures
+from tapeworks.feeds.captures import CaptureOptions
+from tapeworks.feeds.massive.captures import MassiveCaptures
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "polygon"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no recordings here")
@@ -143,8 +145,27 @@ def test_every_frame_of_the_session_and_every_example_decodes():
     assert (events, trades) == (16, 5)
 
 
-@pytest.mark.parametrize("name", ["trades", "options_trades", "options_day_aggs"])
-def test_flat_files_are_no_frames(name: str):
-    path = DATA / "flatfiles" / f"{name}_doc_sample.csv"
-    with pytest.raises(Exception, match="a JSON frame, got 'ticker,"):
-        list(Captures(CaptureOptions("massive")).read(path))
+def test_every_flat_file_decodes():
+    # The rows of the pages, each value as it stands in the file.
+    def read(name: str, kind: str) -> list[Any]:
+        path = DATA / "flatfiles" / f"{name}_doc_sample.csv"
+        captures = MassiveCaptures(CaptureOptions("massive", day=date(2023, 3, 28)))
+        decoder = Decoder("massive")
+        return [
+            row
+            for one in captures.read(path)
+            for row in rows(decoder, kind, one.kind, one.context, one.body)
+        ]
+
+    [stock] = read("trades", "trade")
+    assert (stock["price"], stock["size"], stock["sequence"], stock["trade_id"]) == (
+        *(276_160_000_000, 55 * 10**8, 1550, 1),
+    )
+    assert stock["ts_event"] == 1_679_990_400_018_381_329
+    [option] = read("options_trades", "trade")
+    assert (option["price"], option["size"]) == (11_820_000_000, 10**8)
+    bars = read("options_day_aggs", "bar")
+    assert [(bar["close"], bar["count"], bar["interval_ms"]) for bar in bars] == [
+        (9_830_000_000, 62, 86_400_000),
+        (35_770_000_000, 1, 86_400_000),
+    ]

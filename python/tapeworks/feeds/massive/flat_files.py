@@ -1,0 +1,120 @@
+"""Flat files of Massive as answers of its REST interface: CSV rows in, bodies out.
+
+Both tell the same by other names, so that one decoder reads them. Digits stay as they stand in the
+file; nothing becomes a float. Columns are known by their names: the venue adds some.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+
+from tapeworks.errors import FeedError
+
+ROWS_MAX = 500
+"""Rows of one body: those of one ticker that stand together."""
+LINE_MAX = 1 << 12
+"""A longer line is no row."""
+LISTS = ("conditions", "indicators")
+TEXTS = ("id",)
+BARS = {"volume": "v", "open": "o", "close": "c", "high": "h", "low": "l", "transactions": "n"}
+SPANS = {"minute_aggs": "minute", "day_aggs": "day", "second_aggs": "second"}
+NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?", re.ASCII)
+
+Row = Mapping[str, str]
+
+
+def bodies(
+    lines: Iterable[str], place: str, position: Callable[[], int]
+) -> Iterator[tuple[str, bytes, int]]:
+    """Yields path and body of an answer for each run of rows, and how much of the file was read.
+
+    `place` is the path of the file, which tells how long its bars are.
+
+    Raises:
+        FeedError: it is no flat file of trades, quotes or bars, or a row is not whole.
+    """
+    rows = csv.DictReader(_bounded(lines, place), strict=True)
+    try:
+        path, convert = _kind_of(rows.fieldnames or (), place)
+        for ticker, run in groupby(_whole(rows, place), key=lambda row: row["ticker"]):
+            part: list[str] = []
+            for row in run:
+                part.append(convert(row))
+                if len(part) == ROWS_MAX:
+                    yield path.format(ticker=ticker), _body(part), position()
+                    part = []
+            if part:
+                yield path.format(ticker=ticker), _body(part), position()
+    except csv.Error as error:
+        raise FeedError(
+            f"{place}:{rows.line_num}: expected a row of a flat file: {error}"
+        ) from None
+
+
+def _kind_of(names: Iterable[str], place: str) -> tuple[str, Callable[[Row], str]]:
+    """Returns the path of the request that such rows answer, and what makes an element of one."""
+    known = set(names)
+    if {"ticker", "window_start", "open", "close", "high", "low"} <= known:
+        span = next((span for name, span in SPANS.items() if name in place), None)
+        if span is None:
+            raise FeedError(
+                f"{place}: nothing tells how long its bars are: expected {', '.join(SPANS)} in its "
+                "path, as the venue names it"
+            )
+        return f"/v2/aggs/ticker/{{ticker}}/range/1/{span}/flat/file", _bar
+    if {"ticker", "price", "size", "sip_timestamp"} <= known:
+        return "/v3/trades/{ticker}", _event
+    if {"ticker", "ask_price", "bid_price", "sip_timestamp"} <= known:
+        return "/v3/quotes/{ticker}", _event
+    raise FeedError(
+        f"{place}: expected a flat file of trades, quotes or bars, got the columns "
+        f"{', '.join(sorted(known))[:200]}"
+    )
+
+
+def _bounded(lines: Iterable[str], place: str) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        if len(line) > LINE_MAX:
+            raise FeedError(f"{place}:{number}: a line of over {LINE_MAX} characters")
+        yield line
+
+
+def _whole(rows: "csv.DictReader[str]", place: str) -> Iterator[Row]:
+    width = len(rows.fieldnames or ())
+    for row in rows:
+        # A short row has None for what it lacks, a long one a list under None.
+        values = list(row.values())
+        if len(values) != width or not all(isinstance(value, str) for value in values):
+            raise FeedError(f"{place}:{rows.line_num}: expected {width} columns; the file is cut")
+        if not row["ticker"] or not row["ticker"].isprintable():
+            raise FeedError(f"{place}:{rows.line_num}: expected a ticker, got {row['ticker']!r}")
+        yield row
+
+
+def _value(text: str) -> str:
+    """Returns `text` as it stands in a body: its very digits, or a string where it is no number."""
+    return text if NUMBER.fullmatch(text) else json.dumps(text)
+
+
+def _event(row: Row) -> str:
+    told = []
+    for name, text in row.items():
+        if not text or name == "ticker":
+            continue
+        if name in LISTS:
+            value = f"[{','.join(_value(one.strip()) for one in text.split(','))}]"
+        else:
+            value = json.dumps(text) if name in TEXTS else _value(text)
+        told.append(f"{json.dumps(name)}:{value}")
+    return f"{{{','.join(told)}}}"
+
+
+def _bar(row: Row) -> str:
+    told = [f'"{short}":{_value(row[name])}' for name, short in BARS.items() if row.get(name)]
+    return f'{{"t":{_value(row["window_start"])},{",".join(told)}}}'
+
+
+def _body(rows: list[str]) -> bytes:
+    return f'{{"results":[{",".join(rows)}]}}'.encode()

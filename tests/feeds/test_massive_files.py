@@ -1,0 +1,132 @@
+"""Files of Massive: flat files become answers that the decoder reads, digit by digit."""
+
+import gzip
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tapeworks import _core
+from tapeworks._core import Decoder
+from tapeworks.errors import ConfigError, FeedError
+from tapeworks.feeds.captures import REST, TEXT, Captured, CaptureOptions
+from tapeworks.feeds.massive.captures import MassiveCaptures
+
+DAY_END = 1_680_055_200 * 10**9
+TRADES = (
+    "ticker,conditions,correction,exchange,id,participant_timestamp,price,sequence_number,"
+    "sip_timestamp,size,tape,trf_id,trf_timestamp,decimal_size,a_new_one\n"
+)
+QUOTES = (
+    "ticker,ask_exchange,ask_price,ask_size,bid_exchange,bid_price,bid_size,conditions,indicators,"
+    "participant_timestamp,sequence_number,sip_timestamp,tape,trf_timestamp\n"
+)
+BARS = "ticker,volume,open,close,high,low,window_start,transactions\n"
+SIP = 1_679_990_400_018_381_329
+
+
+def read(path: Path, day: date | None = None) -> list[Captured]:
+    return list(MassiveCaptures(CaptureOptions("massive", day=day)).read(path))
+
+
+def rows(frames: list[Captured], kind: str) -> Any:
+    decoder, dtype = Decoder("massive"), np.dtype(_core.dtype_descr(kind))
+    found = [decoder.receive(f.kind, f.context, f.body, f.ts_recv).numpy(kind) for f in frames]
+    return np.concatenate([np.frombuffer(one, dtype) for one in found])
+
+
+def trade_row(ticker: str, number: int) -> str:
+    return f'{ticker},"12,37",0,11,{number},{SIP - 9},276.160,{number},{SIP + number},0,3,,,0.5,x\n'
+
+
+def test_trades_are_answers_of_runs_of_one_ticker(tmp_path: Path):
+    # Two tickers, one of more rows than a body holds, one that is no good name for a JSON number.
+    path = tmp_path / "2023-03-28.csv.gz"
+    lines = [trade_row("MSFT", n) for n in range(1, 702)] + [trade_row("TRUE", 1)]
+    path.write_bytes(gzip.compress((TRADES + "".join(lines)).encode()))
+    frames = read(path)
+    assert [frame.context.decode() for frame in frames] == [
+        "/v3/trades/MSFT?file=2023-03-28.csv.gz",
+        "/v3/trades/MSFT?file=2023-03-28.csv.gz",
+        "/v3/trades/TRUE?file=2023-03-28.csv.gz",
+    ]
+    assert {(frame.ts_recv, frame.kind) for frame in frames} == {(DAY_END, REST)}
+    found = rows(frames, "trade")
+    assert found["sequence"].tolist() == [*range(1, 702), 1]
+    assert found["ts_event"].tolist() == [SIP + n for n in [*range(1, 702), 1]]
+    assert set(found["price"].tolist()) == {276_160_000_000}
+    assert set(found["size"].tolist()) == {50_000_000}
+    assert found["conditions"].reshape(-1).tolist()[0] in (12, 12 + 256 * 37)
+
+
+def test_quotes_and_bars_are_answers_as_well(tmp_path: Path):
+    path = tmp_path / "2023-03-28.csv"
+    path.write_text(f'{QUOTES}AAPL,11,10.5,2,12,10.25,3,1,"604,7",{SIP},5,{SIP},3,0\n')
+    [quote] = rows(read(path), "quote")
+    assert (quote["bid_price"], quote["ask_price"]) == (10_250_000_000, 10_500_000_000)
+    # Round lots, at that time.
+    assert (quote["bid_size"], quote["ask_size"]) == (300 * 10**8, 200 * 10**8)
+    folder = tmp_path / "us_stocks_sip" / "minute_aggs_v1"
+    folder.mkdir(parents=True)
+    path = folder / "2023-03-28.csv"
+    path.write_text(f"{BARS}AAPL,1.35e3,1,2.50,3,0.5,1679990400000000000,7\n")
+    [bar] = rows(read(path), "bar")
+    assert [bar[n] for n in ("open", "close", "high", "low")] == [
+        10**9,
+        25 * 10**8,
+        3 * 10**9,
+        5 * 10**8,
+    ]
+    assert (bar["volume"], bar["count"], bar["interval_ms"]) == (1350 * 10**8, 7, 60_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("2023-03-28.csv", "ticker,a\nX,1\n", "expected a flat file of trades, quotes or bars"),
+        ("2023-03-28.csv", BARS + "X,1,1,1,1,1,1,1\n", "nothing tells how long its bars are"),
+        ("2023-03-28.csv", TRADES + "MSFT,12,0,11\n", ":2: expected 15 columns; the file is cut"),
+        ("2023-03-28.csv", TRADES + 'MSFT,"12', "expected a row of a flat file"),
+        ("2023-03-28.csv", TRADES + trade_row("", 1), "expected a ticker, got ''"),
+        ("2023-03-28.csv", TRADES + "x" * 5000, "a line of over"),
+    ],
+)
+def test_what_is_no_flat_file_is_refused(tmp_path: Path, name: str, text: str, said: str):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(FeedError, match=said):
+        read(path)
+
+
+def test_a_file_that_is_cut_gives_what_comes_before(tmp_path: Path):
+    path = tmp_path / "2023-03-28.csv.gz"
+    lines = "".join(trade_row("MSFT", n) for n in range(1, 20_000))
+    path.write_bytes(gzip.compress((TRADES + lines).encode())[:-2000])
+    found = []
+    with pytest.raises(FeedError, match="not whole"):
+        found.extend(MassiveCaptures(CaptureOptions("massive")).read(path))
+    reader = MassiveCaptures(CaptureOptions("massive")).read(path)
+    assert len(rows([next(reader)], "trade")) == 500
+
+
+def test_the_day_is_told_by_the_name_or_given(tmp_path: Path):
+    path = tmp_path / "trades.csv"
+    path.write_text(TRADES + trade_row("A", 1))
+    with pytest.raises(ConfigError, match="nothing tells its day"):
+        read(path)
+    assert read(path, date(2023, 3, 28))[0].ts_recv == DAY_END
+    with pytest.raises(ConfigError, match="take no --symbol"):
+        MassiveCaptures(CaptureOptions("massive", symbol="A"))
+
+
+def test_captured_frames_are_read_by_line(tmp_path: Path):
+    path = tmp_path / "frames.jsonl"
+    path.write_text('1651684192462000000 [{"ev":"T"}]\n[{"ev":"T","t":1651684192463}]\n')
+    assert [(f.ts_recv // 10**6, f.kind) for f in read(path)] == [
+        (1_651_684_192_462, TEXT),
+        (1_651_684_192_463, TEXT),
+    ]
+    with pytest.raises(ConfigError, match="take no --date"):
+        read(path, date(2023, 3, 28))
