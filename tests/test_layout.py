@@ -26,7 +26,7 @@ PYTHON_LEVELS = [
     {"_core"},
     {"errors", "printable", "durable", "topics", "heartbeat"},
     {"config", "register", "registry", "stopping"},
-    {"dead_letters", "time_columns"},
+    {"dead_letters", "time_columns", "new_york"},
     {"tape", "lake"},
     {"commits"},
     {"source_symbols"},

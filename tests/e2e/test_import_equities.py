@@ -6,6 +6,7 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from tests.feeds.test_equity_files import DAY, LOBSTER_NAME, NAME, ROWS
 
 import tapeworks as tw
@@ -47,6 +48,11 @@ def test_a_day_of_itch_is_orders_and_trades_of_the_lake(tmp_path: Path):
     assert sum(row["size"] for row in trades) == 12_695
     [letter] = lake.dead_letters().to_pylist()
     assert (letter["reason"], letter["frame"]) == ("truncated", b"\0\x24A\0\1")
+    with pytest.raises(tw.QueryError, match="depth='orders'"):
+        lake.book("TEST")
+    assert lake.book("TEST", "2023-08-22T13:30:04Z", depth="orders").bids == [
+        (Decimal("9.99"), 400)
+    ]
     again = tape("import", "itch", NAME, cwd=tmp_path)
     assert "were there already: left out" in again.stderr
     assert lake.orders("TEST").to_pylist() == rows

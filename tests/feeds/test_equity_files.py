@@ -13,7 +13,7 @@ from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.captures import Captured, CaptureOptions
 from tapeworks.feeds.itch.captures import ItchCaptures
 from tapeworks.feeds.lobster.captures import LobsterCaptures
-from tapeworks.feeds.new_york import day_at, midnight_of
+from tapeworks.new_york import day_at, midnight_of
 
 FEEDS = Path(__file__).resolve().parents[2] / "crates" / "core" / "src" / "feeds"
 MESSAGES = [

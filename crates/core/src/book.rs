@@ -1,15 +1,16 @@
 //! Order books.
 //!
-//! [`L2Book`] holds the price levels of one instrument and answers questions about them. [`Sync`]
-//! decides, from sequences alone, whether a book is verified continuous; [`SyncedBook`] is the two
-//! together. Nothing leaves a book that is not continuous (see [`SyncState`]). [`BookHistory`]
-//! gives the book at any past instant back.
+//! [`L2Book`] holds the price levels of one instrument and answers questions about them;
+//! [`OrderBooks`] holds single orders. [`Sync`] decides, from sequences alone, whether a book is
+//! verified continuous; [`SyncedBook`] is the two together. Nothing leaves a book that is not
+//! continuous (see [`SyncState`]). [`BookHistory`] gives the book at any past instant back.
 
 mod checkpoints;
 mod continuity;
 mod excerpt;
 mod history;
 mod l2;
+mod l3;
 mod ladder;
 mod state;
 mod sync;
@@ -21,6 +22,7 @@ pub use crate::sequencing::Continuity;
 pub use excerpt::Excerpt;
 pub use history::{BookHistory, BookTape, Moment, Past, PastBook, Unverified};
 pub use l2::{Depth, Distance, Fill, L2Book, Touch};
+pub use l3::{Applied, Doubts, OpenOrder, OrderBooks, QueuePlace};
 pub use ladder::{Levels, PriceLevel};
 pub(crate) use state::Cursor;
 pub use sync::{

@@ -44,6 +44,18 @@ pub struct Book {
     is_newest: bool,
 }
 
+impl Book {
+    /// The book of these levels, with its last update.
+    pub const fn of(
+        inner: L2Book,
+        sequence: u64,
+        ts_event: Option<i64>,
+        ts_recv: Option<i64>,
+    ) -> Self {
+        Self { inner, sequence, ts_event, ts_recv, is_newest: false }
+    }
+}
+
 #[pymethods]
 impl Book {
     #[new]

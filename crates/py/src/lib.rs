@@ -10,6 +10,7 @@ mod ingest;
 mod lock;
 mod numbered;
 mod offsets;
+mod orders;
 mod processors;
 mod record;
 mod released;
@@ -24,6 +25,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     record::register(module)?;
     lock::register(module)?;
     tape::register(module)?;
+    orders::register(module)?;
     offsets::register(module)?;
     verify::register(module)?;
     feeds::register(module)?;

@@ -29,6 +29,7 @@ Examples:
   tape book BTCUSDT --at "2026-11-20 14:03:07.123" --levels 20
   tape book BTCUSDT --product perpetual     # where it is traded on spot, too
   tape book BTCUSDT --at 2026-11-20T14:03:07Z --format csv -n 0    # all levels
+  tape book AAPL --orders --format csv      # every open order and its place in the queue
 """
 
 
@@ -49,6 +50,9 @@ def book(
         bool,
         option("--last", help="The last verified book up to then, if there is none then."),
     ] = False,
+    orders: Annotated[
+        bool, option("--orders", help="Made of single orders; other formats list each of them.")
+    ] = False,
     form: FormatOption = None,
     output: OutputOption = None,
     data: DataOption = None,
@@ -60,9 +64,26 @@ def book(
     form = format_of(form, output)
     clock: Clock = "receipt" if receipt else "event"
     lake = open_lake(data)
-    found = lake.book(
-        symbol, at, source=source, exchange=exchange, product=product, clock=clock, last=last
-    )
+    if orders:
+        single = lake.book(
+            symbol,
+            at,
+            depth="orders",
+            source=source,
+            exchange=exchange,
+            product=product,
+            clock=clock,
+        )
+        if form is not Format.TABLE or output is not None:
+            if single.notice is not None:
+                note(single.notice)
+            write_result(single.orders_to_arrow(), form, output)
+            return
+        found: BookAt = single
+    else:
+        found = lake.book(
+            symbol, at, source=source, exchange=exchange, product=product, clock=clock, last=last
+        )
     if found.notice is not None:
         note(found.notice)
     levels = levels or len(found.native)

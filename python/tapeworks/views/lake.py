@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal, overload
 
+from tapeworks._core import OrderBook
 from tapeworks.errors import QueryError
+from tapeworks.lake import TABLES
+from tapeworks.new_york import day_at, midnight_of
 from tapeworks.views.bars import Bars
 from tapeworks.views.batches import DEFAULT_KINDS, Batch
 from tapeworks.views.books import BookAt, outage
@@ -20,12 +24,18 @@ from tapeworks.views.follow import Live
 from tapeworks.views.joins import Joins
 from tapeworks.views.notices import notices_of_sql
 from tapeworks.views.opened import Symbols
+from tapeworks.views.order_books import OrderBookAt
 from tapeworks.views.past_books import Clock, check_clock
 from tapeworks.views.query import Params, Scope, check_table, tables_in
+from tapeworks.views.reach import newest_receipt
 from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result
 from tapeworks.views.scan import Scans
 from tapeworks.views.times import TimeLike, format_time, parse_time
+
+ORDERS_LATE_NS = 60_000_000_000
+"""So long after an event of an order its receipt is awaited."""
+ORDERS_HINT = "it has single orders, whose book `--orders` (depth='orders') makes"
 
 
 def open(path: str | Path = "data", *, external_access: bool = False) -> Lake:  # noqa: A001
@@ -143,11 +153,40 @@ class Lake(Bars, Joins, Live, Scans):
         """Returns the best 20 levels of verified books, about once a second."""
         return self._rows("book_snapshots", symbols, start, end, source, exchange, product)
 
+    @overload
     def book(
         self,
         symbol: str,
         at: TimeLike | None = None,
         *,
+        depth: Literal["levels"] = "levels",
+        source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
+        clock: Clock = "event",
+        last: bool = False,
+    ) -> BookAt: ...
+
+    @overload
+    def book(
+        self,
+        symbol: str,
+        at: TimeLike | None = None,
+        *,
+        depth: Literal["orders"],
+        source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
+        clock: Clock = "event",
+        last: bool = False,
+    ) -> OrderBookAt: ...
+
+    def book(
+        self,
+        symbol: str,
+        at: TimeLike | None = None,
+        *,
+        depth: Literal["levels", "orders"] = "levels",
         source: str | None = None,
         exchange: str | None = None,
         product: str | None = None,
@@ -155,6 +194,10 @@ class Lake(Bars, Joins, Live, Scans):
         last: bool = False,
     ) -> BookAt:
         """Returns the verified book of `symbol` as of `at` (up to and with that ns), or the newest.
+
+        With `depth="orders"` it is made of single orders, where the feed tells of them, from the
+        start of the day in New York on: each with its place in the queue. `is_whole` and `notice`
+        then say whether all of the day was recorded.
 
         `clock` says whose time `at` is: the venue's (`event`) or this host's (`receipt`). After the
         end of a recording the newest is the last verified one; with `last` it is so wherever none
@@ -167,15 +210,45 @@ class Lake(Bars, Joins, Live, Scans):
         check_clock(clock)
         candidate, name = self._instruments.choose_one(symbol, source, exchange, product)
         ts = None if at is None else parse_time(at)
+        if depth == "orders":
+            return self._order_book(name, candidate, ts, clock)
+        if depth != "levels":
+            raise QueryError(f"expected depth 'levels' or 'orders', got {depth!r}")
         tail = self._engine.tail(candidate)
         ids = [number for found, number in tail.symbols().ids() if found == name]
-        book = self._books.at(tail, candidate, name, ids, ts, clock, last)
+        try:
+            book = self._books.at(tail, candidate, name, ids, ts, clock, last)
+        except QueryError as error:
+            if tail.files(TABLES["orders"])[0]:
+                raise QueryError(f"{error}; {ORDERS_HINT}") from None
+            raise
         since = None if book.notice else self._ledger.down_since(candidate, name, ts)
         if since is not None and not last:
             raise outage(book, since, ts)
         if since is not None:
             book.notice = f"its line is down since {format_time(since)}: this is the last verified"
         return book
+
+    def _order_book(self, symbol: str, source: str, at: int | None, clock: Clock) -> OrderBookAt:
+        newest = newest_receipt(self._engine.tail(source))
+        ts = newest if at is None else at
+        if newest is None or ts is None or ts > newest:
+            known = "nothing" if newest is None else f"the last record of {format_time(newest)}"
+            raise QueryError(f"expected an instant up to {known} of {source}, got {at}")
+        book = OrderBook()
+        until = ts if clock == "event" else None
+        # What happened by then may have been received later.
+        end = ts + (ORDERS_LATE_NS if clock == "event" else 1)
+        start = midnight_of(day_at(ts))
+        for batch in self.replay([symbol], start, end, kinds="orders", source=source):
+            if not book.apply(batch.records, until):
+                break
+        if not book.events:
+            raise QueryError(
+                f"{source} has no orders of {symbol} from {format_time(start)} to "
+                f"{format_time(ts)}: feeds of single orders are itch and lobster"
+            )
+        return OrderBookAt(book, symbol, source)
 
     def instruments(
         self,

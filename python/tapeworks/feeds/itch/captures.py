@@ -18,7 +18,7 @@ from tapeworks._core import itch_run
 from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.captures import Captured, CaptureOptions
 from tapeworks.feeds.itch.packets import PacketError, datagrams, is_pcap
-from tapeworks.feeds.new_york import day_at, midnight_of
+from tapeworks.new_york import day_at, midnight_of
 
 BINARY = 2
 RUN_MESSAGES_MAX, RUN_SPAN_NS = 1_000, 1_000_000_000

@@ -16,7 +16,7 @@ from typing import IO
 
 from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.captures import TEXT, Captured, CaptureOptions
-from tapeworks.feeds.new_york import midnight_of
+from tapeworks.new_york import midnight_of
 
 RUN_LINES_MAX, RUN_SPAN_S = 256, 1
 LINE_BYTES_MAX = 256

@@ -1,0 +1,201 @@
+//! Books of single orders against plain lists of orders, event by event.
+
+use std::collections::BTreeMap;
+
+use tapeworks_core::book::{Applied, L2Book, OpenOrder, OrderBooks, QueuePlace};
+use tapeworks_core::record::{Header, Order, OrderAction, Side, NONE};
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+fn event(
+    action: OrderAction,
+    instrument: u32,
+    id: u64,
+    side: Side,
+    price: i64,
+    size: i64,
+) -> Order {
+    Order {
+        header: Header { instrument, ts_event: id as i64, ..Header::of::<Order>() },
+        price,
+        size,
+        order_id: id,
+        previous_id: 0,
+        match_id: 0,
+        order_price: NONE,
+        remaining: NONE,
+        participant: [0; 8],
+        action: action as u8,
+        side: side as u8,
+        cross: 0,
+        printed: 0,
+        reserved: [0; 28],
+    }
+}
+
+/// Orders of one instrument in the order of their priority, side by side.
+#[derive(Default)]
+struct Plain(Vec<OpenOrder>);
+
+impl Plain {
+    fn take(&mut self, id: u64, size: i64) {
+        let at = self.0.iter().position(|order| order.id == id).unwrap();
+        self.0[at].size -= size;
+        if self.0[at].size <= 0 {
+            self.0.remove(at);
+        }
+    }
+
+    fn side(&self, side: Side) -> Vec<OpenOrder> {
+        let mut all: Vec<_> = self.0.iter().copied().filter(|one| one.side == side).collect();
+        all.sort_by_key(|one| if side == Side::Bid { -one.price } else { one.price });
+        all
+    }
+}
+
+/// Compares the book of `instrument` with a plain list: orders, levels, the place of the last.
+fn compare(books: &OrderBooks, instrument: u32, plain: &Plain, told: &str) {
+    let mut levels = L2Book::new();
+    for side in [Side::Bid, Side::Ask] {
+        let expected = plain.side(side);
+        let found: Vec<_> = books.orders(instrument, side).collect();
+        assert_eq!(found, expected, "{told}");
+        let mut sizes = BTreeMap::new();
+        expected.iter().for_each(|one| *sizes.entry(one.price).or_insert(0) += one.size);
+        sizes.iter().for_each(|(&price, &size)| levels.set(side, price, size));
+        let Some(last) = expected.last() else { continue };
+        let ahead: Vec<_> = expected.iter().filter(|one| one.price == last.price).collect();
+        let place = QueuePlace {
+            orders_ahead: ahead.len() as u32 - 1,
+            size_ahead: ahead.iter().map(|one| one.size).sum::<i64>() - last.size,
+        };
+        assert_eq!((books.place(last.id), books.get(last.id)), (Some(place), Some(*last)));
+        assert_eq!(books.count_at(instrument, side, last.price) as usize, ahead.len());
+    }
+    if let Some(found) = books.levels(instrument) {
+        assert_eq!(found, &levels, "{told}");
+    }
+}
+
+/// One step of a test: what it would add, and which of the actions it is.
+struct Drawn {
+    instrument: u32,
+    id: u64,
+    side: Side,
+    price: i64,
+    size: i64,
+    kind: u64,
+}
+
+/// Does one step to the books and to the plain list of an instrument; `some` is one of its orders.
+fn step_both(
+    books: &mut OrderBooks,
+    plain: &mut Plain,
+    some: Option<OpenOrder>,
+    drawn: &Drawn,
+) -> Applied {
+    let Drawn { instrument, id, side, price, size, kind } = *drawn;
+    match (some, kind) {
+        (Some(old), 0) => {
+            plain.take(old.id, size);
+            let action = if size % 2 == 0 { OrderAction::Cancel } else { OrderAction::Execute };
+            let applied = books.apply(&event(action, instrument, old.id, old.side, 0, size));
+            let expected = if size > old.size { Applied::Excess } else { Applied::Changed };
+            assert_eq!(applied, expected);
+            Applied::Changed
+        }
+        (Some(old), 1 | 2) => {
+            plain.take(old.id, old.size);
+            books.apply(&event(OrderAction::Delete, instrument, old.id, old.side, 0, 0))
+        }
+        (Some(old), 3) => {
+            plain.take(old.id, old.size);
+            plain.0.push(OpenOrder { id, price, size, ts_event: id as i64, side: old.side });
+            let mut replace = event(OrderAction::Replace, instrument, id, Side::None, price, size);
+            replace.previous_id = old.id;
+            books.apply(&replace)
+        }
+        (Some(old), 4) => {
+            let place = plain.0.iter().position(|one| one.id == old.id).unwrap();
+            let same = size % 2 == 0;
+            let price = if same { old.price } else { price };
+            if price == old.price && size <= old.size {
+                plain.0[place].size = size;
+            } else {
+                plain.0.remove(place);
+                let ts_event = old.id as i64;
+                plain.0.push(OpenOrder { price, size, ts_event, ..old });
+            }
+            books.apply(&event(OrderAction::Modify, instrument, old.id, Side::None, price, size))
+        }
+        _ => {
+            plain.0.push(OpenOrder { id, price, size, ts_event: id as i64, side });
+            books.apply(&event(OrderAction::Add, instrument, id, side, price, size))
+        }
+    }
+}
+
+#[test]
+fn books_of_orders_are_those_of_plain_lists() {
+    // Three instruments, all actions, ids in turn and at random; after every step one book is
+    // compared whole: its orders in their order, its levels, the place of one of its orders.
+    for seed in 1..=8 {
+        let mut random = Random(seed * 7919);
+        let mut books = OrderBooks::new();
+        let mut plain = [Plain::default(), Plain::default(), Plain::default()];
+        for step in 1..=3_000_u64 {
+            let at = random.below(3) as usize;
+            let instrument = at as u32 + 1;
+            let count = plain[at].0.len() as u64;
+            let id = if step % 3 == 0 { step << 40 } else { step };
+            let side = if random.below(2) == 0 { Side::Bid } else { Side::Ask };
+            let price = 100_000 * (1_000 + random.below(40) as i64) - i64::from(side as u8);
+            let size = 1 + random.below(9) as i64;
+            let some = (count > 0).then(|| plain[at].0[random.below(count) as usize]);
+            let drawn = Drawn { instrument, id, side, price, size, kind: random.below(8) };
+            let applied = step_both(&mut books, &mut plain[at], some, &drawn);
+            assert_eq!(applied, Applied::Changed, "seed {seed}, step {step}");
+            compare(&books, instrument, &plain[at], &format!("seed {seed}, step {step}"));
+            assert_eq!(books.len(), plain.iter().map(|one| one.0.len()).sum::<usize>());
+        }
+        assert_eq!(books.instruments().collect::<Vec<_>>(), [1, 2, 3]);
+    }
+}
+
+#[test]
+fn what_cannot_be_is_counted_and_leaves_a_sound_book() {
+    // Orders that are not there, are there already, or have no side.
+    let mut books = OrderBooks::new();
+    let add = |id, size| event(OrderAction::Add, 1, id, Side::Bid, 100, size);
+    assert_eq!(books.apply(&add(1, 5)), Applied::Changed);
+    assert_eq!(books.apply(&add(1, 7)), Applied::Repeated);
+    for action in [OrderAction::Cancel, OrderAction::Execute, OrderAction::Delete] {
+        assert_eq!(books.apply(&event(action, 1, 9, Side::Bid, 100, 1)), Applied::Unknown);
+    }
+    assert_eq!(books.apply(&event(OrderAction::Modify, 1, 9, Side::Bid, 1, 1)), Applied::Unknown);
+    let nobody = event(OrderAction::Add, 1, 2, Side::None, 100, 1);
+    assert_eq!(books.apply(&nobody), Applied::Unknown);
+    let replace = event(OrderAction::Replace, 1, 3, Side::Ask, 200, 4);
+    assert_eq!(books.apply(&replace), Applied::Unknown);
+    assert_eq!(
+        books.apply(&event(OrderAction::Cross, 1, 0, Side::None, 1, 1)),
+        Applied::Unconcerned
+    );
+    assert_eq!(books.len(), 2);
+    assert_eq!(books.levels(1).unwrap().size_at(Side::Bid, 100), 7);
+    assert_eq!(books.apply(&event(OrderAction::Execute, 1, 1, Side::Bid, 100, 8)), Applied::Excess);
+    assert!(books.levels(1).unwrap().best(Side::Bid).is_none());
+    let doubts = books.doubts();
+    assert_eq!((doubts.unknown, doubts.excess, doubts.repeated), (6, 1, 1));
+    assert_eq!((books.get(1), books.place(1)), (None, None));
+    assert!(books.levels(2).is_none() && books.orders(2, Side::Bid).next().is_none());
+}

@@ -1,0 +1,117 @@
+"""Books of single orders at any instant: who stands where in which queue."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+import pyarrow as pa
+
+from tapeworks._core import OrderBook
+from tapeworks.errors import QueryError
+from tapeworks.views.books import PRICE_PLACES, SIZE_PLACES, BookAt
+from tapeworks.views.times import format_time
+
+
+@dataclass(frozen=True)
+class OpenOrder:
+    """One order that is open."""
+
+    order_id: int
+    side: Literal["bid", "ask"]
+    price: Decimal
+    size: Decimal
+    """What is left of it."""
+    ts_event: int
+    """When it took its place in the queue, by the venue's clock, in ns."""
+
+
+@dataclass(frozen=True)
+class QueuePlace:
+    """Where an order stands at its price."""
+
+    orders_ahead: int
+    size_ahead: Decimal
+
+
+class OrderBookAt(BookAt):
+    """The orders of one symbol at one instant, and all that a book by price answers."""
+
+    def __init__(self, orders: OrderBook, symbol: str, source: str) -> None:
+        super().__init__(orders.levels(), symbol, source)
+        self._orders = orders
+        if not self.is_whole:
+            self.notice = self._doubt()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing since the start of the day, so that every order is known."""
+        return not self._orders.suspect and not any(self._orders.doubts())
+
+    @property
+    def events(self) -> int:
+        """How many events of orders made the book."""
+        return self._orders.events
+
+    def orders(self, side: Literal["bid", "ask"]) -> list[OpenOrder]:
+        """Returns the orders of a side: the best price first, at a price the first in the queue."""
+        if side not in ("bid", "ask"):
+            raise QueryError(f"expected side 'bid' or 'ask', got {side!r}")
+        return [
+            OpenOrder(
+                number, side, Decimal(price).scaleb(-PRICE_PLACES),
+                Decimal(size).scaleb(-SIZE_PLACES), ts,
+            )
+            for price, size, number, ts in self._orders.orders(side)
+        ]  # fmt: skip
+
+    def place(self, order_id: int) -> QueuePlace:
+        """Returns how many orders, and of what size, are executed before this one at its price.
+
+        Raises:
+            QueryError: no order of that id is open.
+        """
+        found = self._orders.place(order_id)
+        if found is None:
+            raise QueryError(f"no order {order_id} of {self.symbol} is open then")
+        return QueuePlace(found[0], Decimal(found[1]).scaleb(-SIZE_PLACES))
+
+    def orders_to_arrow(self) -> pa.Table:
+        """Returns all orders, bids first, each with its `place` in the queue from 1 on."""
+        rows, place, last = [], 0, None
+        for side in ("bid", "ask"):
+            for price, size, number, ts in self._orders.orders(side):
+                place = place + 1 if last == (side, price) else 1
+                last = (side, price)
+                rows.append((side, price, place, size, number, ts))
+        columns = list(zip(*rows, strict=True)) or [()] * 6
+        price = pa.array([Decimal(one).scaleb(-PRICE_PLACES) for one in columns[1]], PRICE)
+        size = pa.array([Decimal(one).scaleb(-SIZE_PLACES) for one in columns[3]], SIZE)
+        return pa.table(
+            {
+                "side": pa.array(columns[0], pa.string()),
+                "price": price,
+                "place": pa.array(columns[2], pa.uint32()),
+                "size": size,
+                "order_id": pa.array(columns[4], pa.uint64()),
+                "ts_event": pa.array(columns[5], pa.timestamp("ns", "UTC")),
+            }
+        )
+
+    def _doubt(self) -> str:
+        unknown, excess, repeated = self._orders.doubts()
+        told = (
+            f"the book of {self.symbol} on {self.source} may lack orders, or hold some that are "
+            f"gone: of {self._orders.events:,} events {self._orders.suspect:,} are of a recording "
+            "that is not whole"
+        )
+        if unknown or excess or repeated:
+            told += f", and {unknown + excess + repeated:,} do not fit to the orders that are known"
+        return told
+
+    def __repr__(self) -> str:
+        when = "" if self.ts_event is None else f" at {format_time(self.ts_event)}"
+        kind = "whole" if self.is_whole else "not whole"
+        return f"OrderBookAt({self.symbol!r} of {self.source}{when}, {len(self._orders):,}, {kind})"
+
+
+PRICE, SIZE = pa.decimal128(19, PRICE_PLACES), pa.decimal128(19, SIZE_PLACES)
