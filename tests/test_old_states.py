@@ -20,9 +20,9 @@ def records(tape: Path) -> bytes:
 
 
 def test_a_state_of_fewer_channels_is_gone_on_from(tmp_path: Path):
-    # It is of a time with twelve channels. A state that cannot be used is noted, and its counts are
-    # not taken over.
-    with tarfile.open(GOLDEN / "state-twelve-channels.tar.gz") as archive:
+    # It is of a time with thirteen channels, and tells no number. A state that cannot be used
+    # is noted, and its counts are not taken over.
+    with tarfile.open(GOLDEN / "state-thirteen-channels.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     half = records(tmp_path / "half")
     stage = Stage(
@@ -34,9 +34,9 @@ def test_a_state_of_fewer_channels_is_gone_on_from(tmp_path: Path):
         segment_bytes=65_536,
     )
     assert stage.notes == []
-    assert stage.covered == 262
+    assert stage.covered == 266
     counts = stage.counters()
-    assert (counts["duplicates"], counts["gaps"], counts["quarantined"]) == (24, 3, 1)
+    assert (counts["duplicates"], counts["gaps"], counts["quarantined"]) == (24, 4, 1)
     stage.run_until_idle(7)
     stage.close()
     whole = records(tmp_path / "whole")

@@ -7,6 +7,7 @@ use tapeworks_core::record::{Side, FLAG_MAYBE_BAD};
 
 use crate::book::Book;
 use crate::record::Records;
+use crate::released::released;
 
 /// What one order is: price, size, id, and when it took its place.
 type Open = (i64, i64, u64, i64);
@@ -44,7 +45,7 @@ impl OrderBook {
     /// happened after `until` ns. Says whether there was none such.
     #[pyo3(signature = (records, until = None))]
     fn apply(&mut self, py: Python<'_>, records: &Records, until: Option<i64>) -> bool {
-        py.allow_threads(|| {
+        released(py, || {
             for mut order in records.get().iter().filter_map(|record| record.as_order()) {
                 if until.is_some_and(|until| order.header.ts_event > until) {
                     return false;

@@ -18,10 +18,10 @@ use crate::record::{
 use crate::tape::TapeKind;
 
 const NAME: &str = "normalize";
-/// Its snapshots tell how many channels there were. Those of the version before are of twelve.
+/// Its snapshots tell how many channels there were. Those of the version before are of thirteen.
 const VERSION: u32 = 7;
-const VERSION_BEFORE: u32 = 5;
-const CHANNELS_BEFORE: usize = 12;
+const VERSION_BEFORE: u32 = 6;
+const CHANNELS_BEFORE: usize = 13;
 /// How long events wait for another line, by default.
 pub const HOLD_MS: i64 = 500;
 

@@ -250,3 +250,35 @@ impl<'a> StateReader<'a> {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_fewer_channels_are_found_again() {
+        let mut bytes = Vec::new();
+        let mut state = StateWriter::new(&mut bytes, "it", 2);
+        let fewer = CHANNELS - 2;
+        for place in [0, fewer - 1, fewer, 3 * fewer + 4] {
+            state.u32(place as u32);
+        }
+        let (mut reader, version) = StateReader::of_any(&bytes, "it", &[1, 2]).unwrap();
+        assert_eq!(version, 2);
+        reader.set_channels(fewer).unwrap();
+        let found: Vec<_> = (0..4).map(|_| reader.place().unwrap() as usize).collect();
+        assert_eq!(found, [0, fewer - 1, CHANNELS, 3 * CHANNELS + 4]);
+        reader.finish().unwrap();
+    }
+
+    #[test]
+    fn states_of_other_versions_are_refused() {
+        let mut bytes = Vec::new();
+        StateWriter::new(&mut bytes, "it", 3);
+        let refusal = StateReader::of_any(&bytes, "it", &[1, 2]).unwrap_err().to_string();
+        assert!(refusal.contains("layout 1 or 2"), "{refusal}");
+        let mut reader = StateReader::new(&bytes, "it", 3).unwrap();
+        assert!(reader.set_channels(CHANNELS + 1).is_err());
+        assert!(reader.set_channels(0).is_err());
+    }
+}

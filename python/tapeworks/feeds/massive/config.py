@@ -45,7 +45,7 @@ class MassiveConfig:
     """The exchange whose regular hours these are, such as XNYS: within them, a symbol that spoke
     often and falls silent is a gap. None: silence is no gap, but for crypto, which never closes.
     Needs `pip install "tapeworks[calendars]"`."""
-    silence_s: float = 60.0
+    idle_timeout_s: float = 60.0
     """A connection that carries nothing for so long, not even the answer to a ping, is replaced."""
     proxy: str = ""
     ca_file: str = ""
@@ -78,8 +78,8 @@ class MassiveConfig:
             check_url("ws_url", self.ws_url, ("ws", "wss"))
         if self.proxy:
             check_url("proxy", self.proxy, ("http", "https"))
-        if not 1 <= self.silence_s <= 86_400:
-            raise ConfigError(f"silence_s: expected 1 to 86400, got {self.silence_s}")
+        if not 1 <= self.idle_timeout_s <= 86_400:
+            raise ConfigError(f"idle_timeout_s: expected 1 to 86400, got {self.idle_timeout_s}")
         if not 1 << 16 <= self.pending_bytes_max <= 1 << 29:
             raise ConfigError(
                 f"pending_bytes_max: expected {1 << 16} to {1 << 29}, got {self.pending_bytes_max}"

@@ -56,7 +56,7 @@ class MassiveFeed(Feed):
         self.pending_bytes_max = config.pending_bytes_max
         self.budget = WeightBudget(300)
         self.rules = SessionRules(
-            overlap_s=0.0, age_s=NEVER_S, silence_s=config.silence_s, probe_s=PROBE_S
+            overlap_s=0.0, age_s=NEVER_S, idle_timeout_s=config.idle_timeout_s, probe_s=PROBE_S
         )
         self._hours: TradingHours | None = (
             ExchangeHours(config.calendar) if config.calendar else None

@@ -120,14 +120,19 @@ impl<'a> Task<'a> {
         self.elements(scanner, |task, fields| task.payload(fields, stream))
     }
 
-    /// Calls `row` with each object of the array at `scanner`. One that it cannot decode takes no
-    /// other with it, and leaves no record.
+    /// Calls `row` with each object of the array at `scanner`. An element that cannot be decoded, or
+    /// is no object, takes no other with it, and leaves no record.
     pub(super) fn elements(
         &mut self,
         scanner: &mut Scanner<'_>,
         mut row: impl FnMut(&mut Self, &Fields) -> Result<()>,
     ) -> Result<()> {
         scanner.array(|scanner| {
+            if scanner.peek_value()? != b'{' {
+                let value = scanner.value()?;
+                let error = Error::decode(DecodeReason::WrongType, value.start as usize);
+                return self.rejected.add(error);
+            }
             let fields = self.fields(scanner)?;
             self.element(|task| row(task, &fields))
         })

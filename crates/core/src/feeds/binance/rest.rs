@@ -137,6 +137,11 @@ impl Task<'_> {
         let mut scanner = Scanner::new(self.bytes, 0);
         scanner.at_value(b'[')?;
         scanner.array(|scanner| {
+            if scanner.peek_value()? != b'[' {
+                let value = scanner.value()?;
+                let error = Error::decode(DecodeReason::WrongType, value.start as usize);
+                return self.rejected.add(error);
+            }
             let start = scanner.at_value(b'[')?;
             let (mut spans, mut count) = ([Span::default(); KLINE_ELEMENTS], 0);
             scanner.array(|scanner| {

@@ -382,7 +382,6 @@ fn each_fault_has_its_reason() {
         (r#"{"code":2,"msg":"Invalid request"}"#.to_owned(), VenueError),
         (r#"{"b":"1","B":"1","a":"1","A":"1"}"#.to_owned(), MissingField),
         ("{}".to_owned(), UnknownEvent),
-        ("[1]".to_owned(), WrongType),
         ("7".to_owned(), WrongType),
     ] {
         let found = Bench::new(FeedId::BinanceSpot).text(&body);
@@ -514,6 +513,11 @@ fn one_bad_element_of_a_list_takes_no_other_with_it() {
             let (reason, byte) = rejected.first.unwrap();
             assert_eq!(reason, DecodeReason::BadNumber);
             assert!(body[byte..].trim_start_matches('"').starts_with('x'), "{}", &body[byte..]);
+            // Nor does one that is not of the type of an element.
+            mixed[at] = "null".to_owned();
+            let (rejected, count, body) = decode(&mixed);
+            assert_eq!((rejected.count, count), (1, 2), "{body}");
+            assert_eq!(rejected.first, Some((DecodeReason::WrongType, body.find("null").unwrap())));
         }
         assert_eq!(decode(&bad).0.count, 3);
     }

@@ -103,14 +103,19 @@ impl Task<'_> {
         Fields::collect(self.bytes, scanner, self.scratch, slot::of)
     }
 
-    /// Calls `row` with each object of the array at `scanner`. One that it cannot decode takes no
-    /// other with it, and leaves no record.
+    /// Calls `row` with each object of the array at `scanner`. An element that cannot be decoded, or
+    /// is no object, takes no other with it, and leaves no record.
     pub(super) fn elements(
         &mut self,
         scanner: &mut Scanner<'_>,
         mut row: impl FnMut(&mut Self, &Fields) -> Result<()>,
     ) -> Result<()> {
         scanner.array(|scanner| {
+            if scanner.peek_value()? != b'{' {
+                let value = scanner.value()?;
+                let error = Error::decode(DecodeReason::WrongType, value.start as usize);
+                return self.rejected.add(error);
+            }
             let fields = self.fields(scanner)?;
             let mark = self.out.mark();
             row(self, &fields).or_else(|error| {

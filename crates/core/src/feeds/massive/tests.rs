@@ -207,6 +207,7 @@ fn one_bad_event_takes_no_other_with_it() {
     let good = r#"{"ev":"T","sym":"A","p":1,"s":1,"t":1769999999123,"q":1}"#;
     for (bad, reason) in [
         (r#"{"ev":"ZZ","sym":"A"}"#, DecodeReason::UnknownEvent),
+        ("null", DecodeReason::WrongType),
         (r#"{"sym":"A","p":1}"#, DecodeReason::MissingField),
         (r#"{"ev":"T","sym":"A","s":1,"t":1769999999123}"#, DecodeReason::MissingField),
         (r#"{"ev":"T","sym":"A","p":"x","s":1,"t":1}"#, DecodeReason::BadNumber),

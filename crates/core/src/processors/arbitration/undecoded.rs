@@ -157,7 +157,7 @@ impl Undecoded {
             found.names.insert(name, (symbol, state.u8()?));
         }
         for _ in 0..state.length(12)? {
-            let place = state.u32()?;
+            let place = state.place()?;
             let copies = found.copies.entry(place).or_default();
             for _ in 0..state.length(36)? {
                 copies.push_back(FailedCopy {
@@ -171,7 +171,7 @@ impl Undecoded {
             }
         }
         for _ in 0..state.length(32)? {
-            let (place, ts_start, ts_recv) = (state.u32()?, state.i64()?, state.i64()?);
+            let (place, ts_start, ts_recv) = (state.place()?, state.i64()?, state.i64()?);
             let (count, deadline) = (state.u32()?, state.i64()?);
             found.lost.insert(place, Lost { ts_start, ts_recv, count, deadline });
         }
