@@ -145,7 +145,7 @@ def restate_lake(lake: Path, source: str, topic: str, tape: Path | None = None) 
     assert commit is not None
     files = [
         commit_log.describe_file(lake, name)
-        for name in commits.files_on_disk(*place)
+        for name in lake.files_on_disk(*place)
         if commit.version == 1 or name in commits.TopicReader(*place).read().live
     ]
     number, generation = commit.number + 1, commit.manifest.generation + 1

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -434,18 +434,16 @@ def _state_by_folder(root: Path, source: str, topic: str, commit: Commit | None)
             f"{path} is missing beside files of {', '.join(tables)}: nothing says which of them "
             "count; `tape lake rebuild` makes it again"
         )
+    every = (file for days in tables.values() for files in days.values() for file in files)
+    last = max(every, key=lambda file: file.last, default=None)
+    if commit is not None and last is not None and last.last >= commit.offset:
+        # The rows between would be stored a second time.
+        raise LakeError(
+            f"{commit_path(root, source, topic)} says that all below offset {commit.offset} is "
+            f"stored, and {last.path} holds rows up to {last.last}: one of them was changed; "
+            "`tape lake rebuild` stores again what the tape still holds"
+        )
     return TopicState(commit, {}, tables)
-
-
-def files_on_disk(root: Path, source: str, topic: str) -> Iterator[str]:
-    """Yields the names of all Parquet files in the folders of a topic, counted or not."""
-    for table in lake.tables_of(topic):
-        folder = root / table.name / f"venue={source}"
-        for day in names_in(folder):
-            names = names_in(folder / day) if (folder / day).is_dir() else []
-            for name in names:
-                if name.endswith(".parquet"):
-                    yield (folder / day / name).relative_to(root).as_posix()
 
 
 def load_symbols(root: Path, source: str) -> Symbols | None:

@@ -412,6 +412,17 @@ def files_of_day(lake: Path, table: str, source: str, day: str) -> list[LakeFile
     return without_covered(_scan(folder, source, day))
 
 
+def files_on_disk(lake: Path, source: str, topic: str) -> Iterator[str]:
+    """Yields the names of all Parquet files in the folders of a topic, counted or not."""
+    for table in tables_of(topic):
+        folder = lake / table.name / f"venue={source}"
+        for day in names_in(folder):
+            names = names_in(folder / day) if (folder / day).is_dir() else []
+            for name in names:
+                if name.endswith(".parquet"):
+                    yield (folder / day / name).relative_to(lake).as_posix()
+
+
 def _scan(folder: Path, source: str, day: str) -> Iterator[LakeFile]:
     for name in names_in(folder):
         match = NAMES.fullmatch(name)

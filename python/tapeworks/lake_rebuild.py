@@ -119,7 +119,7 @@ class _Symbols:
         table = lake.TABLES["instruments"]
         archive = Archive(SourceTail(self._data, self._source))
         parts = []
-        for name in commits.files_on_disk(self._root, self._source, table.topic):
+        for name in lake.files_on_disk(self._root, self._source, table.topic):
             if name.startswith(f"{table.name}/"):
                 try:
                     file = commits.lake_file(self._root, describe_file(self._root, name))
@@ -166,7 +166,7 @@ class _Topic:
     def has_anything(self) -> bool:
         """Whether a commit, a file or a tape of this topic is there."""
         path = commits.commit_path(*self._where)
-        return path.exists() or self._reader is not None or any(commits.files_on_disk(*self._where))
+        return path.exists() or self._reader is not None or any(lake.files_on_disk(*self._where))
 
     def run(self) -> TopicRebuild:
         """Does all of it."""
@@ -214,7 +214,7 @@ class _Topic:
     def _read_files(self) -> None:
         """Reads every file; keeps those that are whole and hold rows that no other holds."""
         found = []
-        for name in commits.files_on_disk(*self._where):
+        for name in lake.files_on_disk(*self._where):
             try:
                 stored, offsets = self._read_file(name)
             except LakeVersionError:

@@ -131,10 +131,12 @@ class Pipeline:
         reader, recorded = TapeReader(self.data / "tape" / SOURCE / NORMALIZED), 0
         while (batch := reader.read(65_536)) is not None:
             recorded += len(batch.select([kind_of("trade")]))
-        files = str(self.data / "lake" / "trades" / "*" / "*" / "*.parquet")
+        files = [str(path) for path in (self.data / "lake" / "trades").glob("*/*/*.parquet")]
+        if not files:
+            return recorded == 0
         with duckdb.connect() as connection:
-            row = connection.execute(f"select count(*) from read_parquet('{files}')").fetchone()
-        return row is not None and row[0] == recorded
+            found = connection.execute("select count(*) from read_parquet(?)", [files]).fetchone()
+        return found is not None and found[0] == recorded
 
     def clean_up(self) -> None:
         """Ends what a run with complaints has left."""

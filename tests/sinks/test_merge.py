@@ -155,7 +155,7 @@ def split_by_name(spine: SpineFolder) -> None:
 
 
 def files_of_lake(spine: SpineFolder):
-    return commits.files_on_disk(spine.path / "lake", spine.source, TOPIC)
+    return lake.files_on_disk(spine.path / "lake", spine.source, TOPIC)
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])

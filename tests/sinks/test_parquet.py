@@ -590,6 +590,22 @@ def test_lake_of_the_first_version_is_read_and_upgraded(spine, maker):
     assert rows == [(1_500,)]
 
 
+def test_commit_of_the_first_version_that_says_less_than_its_files_is_refused(spine, maker):
+    # What lies between would be stored a second time.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(500))
+    spine.drain()
+    as_version_1(*topic_of(spine))
+    path = commits.commit_path(*topic_of(spine))
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps({**written, "offset": written["offset"] - 100}))
+    with pytest.raises(LakeError, match="one of them was changed"):
+        seen(spine)
+    with pytest.raises(LakeError, match="tape lake rebuild"):
+        spine.drain()
+    assert len(files(spine)) == 1
+
+
 def test_lost_commit_is_told_from_a_new_sink(spine, maker):
     # Files without a commit: nothing says which of them count, so nothing is read or written.
     spine.append(maker.definitions())

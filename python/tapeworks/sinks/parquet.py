@@ -141,7 +141,7 @@ class ParquetSink(Sink):
 
     def _check_files(self, commit: commits.Commit) -> None:
         """Refuses files that no commit knows where rows are still to be written; logs all else."""
-        found = set(commits.files_on_disk(self._lake, self._source, self._topic))
+        found = set(lake.files_on_disk(self._lake, self._source, self._topic))
         unknown = sorted(found - set(self._log.live))
         for name in unknown:
             try:

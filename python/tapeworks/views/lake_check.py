@@ -77,7 +77,7 @@ def _verify_topic(data: Path, source: str, topic: str) -> LakeReport:
     if state.commit is None:
         return report
     if state.commit.version == 1:
-        for name in commits.files_on_disk(root, source, topic):
+        for name in lake.files_on_disk(root, source, topic):
             _verify_version_1(root / name, report)
         return report
     for stored in state.live.values():
@@ -133,7 +133,7 @@ def _verify_version_1(path: Path, report: LakeReport) -> None:
 
 
 def _find_strangers(root: Path, source: str, topic: str, live: Live, report: LakeReport) -> None:
-    found = [name for name in commits.files_on_disk(root, source, topic) if name not in live]
+    found = [name for name in lake.files_on_disk(root, source, topic) if name not in live]
     if not found:
         return
     try:
