@@ -73,7 +73,7 @@ def test_numbers_are_those_of_the_status(spine, maker):
 
 def test_books_gaps_and_workers_are_told_whatever_they_are_called():
     # Labels that need to be escaped, numbers that do not fit 32 bits, and nothing that is unknown.
-    source = SourceState("a", gaps={"sequence closed": 2, "disconnect ended, data lost": 1})
+    source = SourceState("a", gaps={"sequence closed": 2, "disconnect open": 1})
     source.books = {'A"B\\C\nD': "continuous", "E": "line down"}
     source.recorder = {"reconnects": 7, "shed": 2**53 + 2, "connections": [{}, {}]}
     workers = [WorkerState("sink-x", "failing", 5), WorkerState("derive-a", "running", 1)]
@@ -81,7 +81,7 @@ def test_books_gaps_and_workers_are_told_whatever_they_are_called():
     assert found["book_verified", "source=a", 'symbol=A"B\\C\nD'] == 1
     assert found["book_verified", "source=a", "symbol=E"] == 0
     assert found["gaps", "cause=sequence", "source=a", "state=closed"] == 2
-    assert found["gaps", "cause=disconnect", "source=a", "state=ended, data lost"] == 1
+    assert found["gaps", "cause=disconnect", "source=a", "state=open"] == 1
     assert found["shed_frames_total", "source=a"] == 2**53 + 2
     assert found["reconnects_total", "source=a"] == 7
     assert found["connections", "source=a"] == 2
