@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tapeworks.views.coverage import Coverage
     from tapeworks.views.follow import Follow
     from tapeworks.views.lake import Lake, open  # noqa: A004
+    from tapeworks.views.options import Option, option
     from tapeworks.views.result import Result
     from tapeworks.views.scan import Scan
 
@@ -34,12 +35,14 @@ __all__ = [
     "Coverage",
     "Follow",
     "Lake",
+    "Option",
     "QueryError",
     "Result",
     "Scan",
     "TapeworksError",
     "__version__",
     "open",
+    "option",
 ]
 
 __version__ = "0.1.0"
@@ -53,7 +56,9 @@ _LAZY: dict[str, str] = {
     "Lake": "tapeworks.views.lake",
     "Result": "tapeworks.views.result",
     "Scan": "tapeworks.views.scan",
+    "Option": "tapeworks.views.options",
     "open": "tapeworks.views.lake",
+    "option": "tapeworks.views.options",
 }
 
 

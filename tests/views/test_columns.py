@@ -31,7 +31,8 @@ def test_every_column_is_described_and_no_other(table: lake.Table):
 def test_common_columns_are_in_some_table():
     # Those of views apart.
     names = {name for table in lake.TABLES.values() for name in lake.empty_rows(table).schema.names}
-    assert set(COLUMNS) - names == {"venue", "date", "partial"}
+    of_options = {"underlying", "expiry", "option_right", "strike"}
+    assert set(COLUMNS) - names == {"venue", "date", "partial", *of_options}
 
 
 def test_the_page_of_columns_is_made_of_the_tables():

@@ -52,6 +52,10 @@ COLUMNS: dict[str, Column] = {
     "flags": Column(FLAGS, origin=HERE),
     "tape_offset": Column("place on its tape: the order of receipt within its topic", origin=HOST),
     "partial": Column("whether trades may be missing: flags & 32", origin=HERE),
+    "underlying": Column("of an OCC option symbol: its root; null: it is none", origin=HERE),
+    "expiry": Column("of an OCC option symbol: the day of expiry", "New York", HERE),
+    "option_right": Column("of an OCC option symbol: call or put", origin=HERE),
+    "strike": _price("of an OCC option symbol: the strike, exact", HERE),
     "connection": Column("number of the connection; 65535: the recorder itself", origin=HOST),
     "line": Column("connections of one line carry the same streams", origin=HOST),
 }
@@ -274,7 +278,8 @@ shows the same.
   host; `here`, calculated from what was received.
 - A time is two columns, of which the page names the first: `ts_event` has the microseconds,
   `ts_event_ns` the rest, 0 to 999 ns. `tape query`, CSV and JSON show both as one time.
-- `venue` and `date` are in the names of the folders. SQL shows `partial`, too, in tables of bars.
+- `venue` and `date` are in the names of the folders. SQL shows `partial`, too, in tables of bars,
+  and `underlying`, `expiry`, `option_right` and `strike` in `instruments`.
 - `flags`, added up: 1 last record of an event, 2 part of a whole book, 4 from the venue's history,
   8 out of order, 16 a copy of it was dropped, 32 data may be missing, 64 `ts_recv` is suspect, 128
   the venue sent no event time, and `ts_event` is the receive time.

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from tapeworks.lake import TABLES
-from tapeworks.views.query import REVISIONS, Engine, Scope, time_of
+from tapeworks.views.query import Engine, Scope, time_of
+from tapeworks.views.view_sql import REVISIONS
 
 SCHEMA = pa.schema(
     [

@@ -19,7 +19,7 @@ from tapeworks.lake import TABLES
 from tapeworks.topics import BARS, GAPS, NORMALIZED, RAW
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.entries import gaps_sql
-from tapeworks.views.query import REVISIONS, Engine, Scope, has_column, quote
+from tapeworks.views.query import Engine, Scope, has_column, quote
 from tapeworks.views.reach import derived_until, newest_receipt, waiting_frames
 from tapeworks.views.recorded import (
     EDGE_NS,
@@ -55,6 +55,7 @@ from tapeworks.views.sessions import (
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time, parse_time
+from tapeworks.views.view_sql import REVISIONS
 
 GAP = "gap"
 NAMES_SHOWN = 5

@@ -16,21 +16,24 @@ import pyarrow.fs as fs
 from tapeworks import commits
 from tapeworks.lake import TABLES, Table, column_of, empty_rows
 from tapeworks.time_columns import REST, split_times
+from tapeworks.views.options import MACRO
 from tapeworks.views.query import (
     BARS_OF_LENGTH,
-    REVISED,
-    REVISIONS,
     Engine,
     Scope,
     confine,
-    finished_bars,
-    newest_revisions,
     table_of,
-    with_partial,
 )
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.tail import Part
 from tapeworks.views.times import parse_interval
+from tapeworks.views.view_sql import (
+    REVISED,
+    REVISIONS,
+    finished_bars,
+    newest_revisions,
+    with_columns,
+)
 
 # Loaded for files of an earlier version alone.
 PARQUET = "pyarrow.parquet"
@@ -92,6 +95,7 @@ def connection_of(engine: Engine, names: Iterable[str]) -> duckdb.DuckDBPyConnec
     It reads no file, unless all is allowed, and changes nothing but tables of its own.
     """
     connection = duckdb.connect()
+    connection.execute(MACRO)
     confine(connection, engine.external_access)
     made: set[str] = set()
 
@@ -103,14 +107,16 @@ def connection_of(engine: Engine, names: Iterable[str]) -> duckdb.DuckDBPyConnec
     for name in names:
         table = table_of(name)
         is_revised = table.name in REVISED
-        held = f"_{table.name}" if is_revised else table.name
+        held = f"_{table.name}" if is_revised or table.name == "instruments" else table.name
         if held not in made:
             made.add(held)
             # Unlike what is registered, a view is there for each `cursor` of the connection, too.
             connection.from_arrow(dataset_of(engine, table, Scope())).create_view(held)
+        if table.name == "instruments":
+            make(table.name, with_columns(table.name, f"from {held}"))
         if is_revised:
             every = REVISED[table.name]
-            make(every, with_partial(held))
+            make(every, with_columns(table.name, f"from {held}"))
             make(table.name, newest_revisions(every))
         if match := BARS_OF_LENGTH.fullmatch(name):
             make(name, finished_bars(parse_interval(match[1])))

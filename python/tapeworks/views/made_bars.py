@@ -26,11 +26,12 @@ import pyarrow as pa
 from tapeworks.errors import QueryError
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.coverage import GAP, Coverage
-from tapeworks.views.query import MAYBE_BAD, Engine, Scope, quote
+from tapeworks.views.query import Engine, Scope, quote
 from tapeworks.views.reach import newest_receipt
 from tapeworks.views.recorded import NOT_YET_KNOWN
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import format_interval
+from tapeworks.views.view_sql import MAYBE_BAD
 
 NS_PER_MS = 1_000_000
 # So long the last trades of a window may be on their way, as in the processor `bars`.

@@ -23,8 +23,16 @@ from tapeworks.tape import taped_sources
 from tapeworks.time_columns import distinct_names, nanosecond_times, split_sql
 from tapeworks.views.columns import described
 from tapeworks.views.interruptible import run_interruptibly
+from tapeworks.views.options import MACRO
 from tapeworks.views.tail import Part, SourceTail
 from tapeworks.views.times import format_interval, parse_interval
+from tapeworks.views.view_sql import (
+    REVISED,
+    REVISIONS,
+    finished_bars,
+    newest_revisions,
+    with_columns,
+)
 
 Value = TypeVar("Value")
 Params = Sequence[object] | Mapping[str, object]
@@ -50,15 +58,10 @@ READ_ONLY = (
 LEADING_COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*\n?|/\*.*?\*/)*", re.DOTALL)
 EXPLAIN = re.compile(r"explain\s*(?:analyze\b)?\s*(?:\([^()]*\))?", re.IGNORECASE)
 PIVOT = re.compile(r"(?:pivot|unpivot|from|with|select)\b", re.IGNORECASE)
-# Bars are written again when trades come late: a view of the last revisions, and one of all.
-REVISIONS = {"bar_revisions": "bars", "venue_bar_revisions": "venue_bars"}
-REVISED = {last: every for every, last in REVISIONS.items()}
 VIEWS = (*TABLES, *REVISIONS)
 # Views of all lengths of bars; `bars_1m` and the like have the finished ones of one length.
 BARS = ("bars", "bar_revisions")
 BARS_OF_LENGTH = re.compile(r"bars_(\d+(?:ms|s|m|h|d|w))")
-# The flag of a bar that may lack trades: a recording began or ended in it, or something was lost.
-MAYBE_BAD = 32
 # Statements whose rows are the answer.
 ANSWERED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)
 DESCRIBE = re.compile(r"\s*(?:describe|desc)\s+([a-z_0-9]+)\s*;?\s*", re.IGNORECASE)
@@ -102,6 +105,7 @@ class Engine:
         self._database = duckdb.connect()
         # Without `global`, a setting would be that of this one connection.
         self._database.execute("set global parquet_metadata_cache = true")
+        self._database.execute(MACRO)
         # It compares the pattern that stands for a path, too.
         folders = {str(self._lake), lake.duckdb_path(self._lake)}
         confine(self._database, external_access, sorted(folders))
@@ -336,10 +340,7 @@ class Engine:
         if not selects:
             connection.register(f"_empty_{table.name}", empty(table))
             selects = [f"select *, '' as venue, null::date as date from _empty_{table.name}"]
-        body = " union all by name ".join(selects)
-        if table.name in REVISED:
-            body = with_partial(f"({body})")
-        return body
+        return with_columns(table.name, " union all by name ".join(selects))
 
     def _files_select(self, parts: list[Part]) -> str:
         # One scan a source: `venue` and `date` come from the folder, which a staged file has not.
@@ -403,24 +404,6 @@ def _check_reads_only(database: duckdb.DuckDBPyConnection, sql: str) -> None:
             continue
         elif statement.type != kinds.SELECT:
             raise QueryError(READ_ONLY.format(found=statement.type.name))
-
-
-def newest_revisions(table: str) -> str:
-    """Returns the SQL of the last revision of each bar of a table that holds all of them."""
-    return (
-        f"select * from {table} qualify row_number() over (partition by venue, symbol, channel, "
-        "interval_ms, ts_event order by tape_offset desc) = 1"
-    )
-
-
-def finished_bars(length: int) -> str:
-    """Returns the SQL of the finished bars of one length in ms."""
-    return f"select * from bars where interval_ms = {length} and closed = 1"
-
-
-def with_partial(rows: str) -> str:
-    """Returns the SQL of bars with a column that says whether trades may be missing."""
-    return f"select *, flags & {MAYBE_BAD} != 0 as partial from {rows}"
 
 
 def tables_in(sql: str) -> list[str]:

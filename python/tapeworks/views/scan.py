@@ -19,9 +19,10 @@ from tapeworks.lake import TABLES
 from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.frames import with_floats
 from tapeworks.views.opened import Opened, Symbols
-from tapeworks.views.query import REVISED, Engine, Scope, check_table, quote, time_of
+from tapeworks.views.query import Engine, Scope, check_table, quote, time_of
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TimeLike
+from tapeworks.views.view_sql import REVISED
 
 if TYPE_CHECKING:
     import polars
