@@ -117,6 +117,14 @@ TABLES = {
             replayed_as="statuses",
         ),
         Table(
+            "corrections",
+            NORMALIZED,
+            "correction",
+            delta=(*SORTED, "trade_id"),
+            doc="trades that the venue cancelled or corrected later; queries of trades obey them",
+            replayed_as="corrections",
+        ),
+        Table(
             "venue_bars",
             NORMALIZED,
             "bar",

@@ -196,6 +196,13 @@ OWN: dict[str, dict[str, Column]] = {
         "price_low": _price("lower price band; null: none"),
         "price_high": _price("upper price band; null: none"),
     },
+    "corrections": {
+        "ts_event": _time("when it was corrected, by the venue"),
+        "price": _price("corrected price; null: the trade is void"),
+        "size": _size("corrected size; null: the trade is void"),
+        "trade_id": Column("as trades.trade_id of the trade that is meant", "id"),
+        "action": Column("cancel or correct"),
+    },
     "sessions": {
         "ts_event": _time("when it happened, by the clock of this host", HOST),
         "code": Column(

@@ -16,6 +16,7 @@ import pyarrow.fs as fs
 from tapeworks import commits
 from tapeworks.lake import TABLES, Table, column_of, empty_rows
 from tapeworks.time_columns import REST, split_times
+from tapeworks.views.corrections import AMENDED, FOUND, ORIGINALS
 from tapeworks.views.options import MACRO
 from tapeworks.views.query import (
     BARS_OF_LENGTH,
@@ -29,7 +30,7 @@ from tapeworks.views.tail import Part
 from tapeworks.views.times import parse_interval
 from tapeworks.views.view_sql import (
     REVISED,
-    REVISIONS,
+    TABLE_OF,
     finished_bars,
     newest_revisions,
     with_columns,
@@ -107,13 +108,22 @@ def connection_of(engine: Engine, names: Iterable[str]) -> duckdb.DuckDBPyConnec
     for name in names:
         table = table_of(name)
         is_revised = table.name in REVISED
-        held = f"_{table.name}" if is_revised or table.name == "instruments" else table.name
+        is_made = is_revised or table.name in ("instruments", "trades")
+        held = f"_{table.name}" if is_made else table.name
         if held not in made:
             made.add(held)
             # Unlike what is registered, a view is there for each `cursor` of the connection, too.
             connection.from_arrow(dataset_of(engine, table, Scope())).create_view(held)
         if table.name == "instruments":
             make(table.name, with_columns(table.name, f"from {held}"))
+        if table.name == "trades":
+            make(ORIGINALS, f"from {held}")
+            if engine.has_corrections(Scope()):
+                if "trades" not in made:
+                    found = dataset_of(engine, TABLES["corrections"], Scope())
+                    connection.from_arrow(found).create_view(FOUND)
+                make(table.name, AMENDED)
+            make(table.name, f"from {held}")
         if is_revised:
             every = REVISED[table.name]
             make(every, with_columns(table.name, f"from {held}"))
@@ -125,7 +135,7 @@ def connection_of(engine: Engine, names: Iterable[str]) -> duckdb.DuckDBPyConnec
 
 def every_name(engine: Engine) -> list[str]:
     """Returns the names of all tables and views that can be asked."""
-    return [*TABLES, *REVISIONS, *engine.bars_of_length()]
+    return [*TABLES, *TABLE_OF, *engine.bars_of_length()]
 
 
 def _schema(table: Table) -> pa.Schema:

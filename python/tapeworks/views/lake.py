@@ -97,9 +97,16 @@ class Lake(Bars, Joins, Live, Scans):
         source: str | None = None,
         exchange: str | None = None,
         product: str | None = None,
+        as_of: TimeLike | None = None,
     ) -> Result:
-        """Returns trades with `start <= ts_event < end`, by time."""
-        return self._rows("trades", symbols, start, end, source, exchange, product)
+        """Returns trades with `start <= ts_event < end`, by time.
+
+        A trade that the venue cancelled later is not among them, and one that it corrected has the
+        corrected price and size. With `as_of` they are as they were known here at that time: of
+        what was received by then. All as they were told first are `original_trades`.
+        """
+        known = None if as_of is None else parse_time(as_of)
+        return self._rows("trades", symbols, start, end, source, exchange, product, as_of=known)
 
     def quotes(
         self,

@@ -9,7 +9,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,13 +22,14 @@ from tapeworks.lake import TABLES, Table
 from tapeworks.tape import taped_sources
 from tapeworks.time_columns import distinct_names, nanosecond_times, split_sql
 from tapeworks.views.columns import described
+from tapeworks.views.corrections import AMENDED, FOUND, ORIGINALS, known_at
 from tapeworks.views.interruptible import run_interruptibly
 from tapeworks.views.options import MACRO
 from tapeworks.views.tail import Part, SourceTail
 from tapeworks.views.times import format_interval, parse_interval
 from tapeworks.views.view_sql import (
     REVISED,
-    REVISIONS,
+    TABLE_OF,
     finished_bars,
     newest_revisions,
     with_columns,
@@ -58,7 +59,7 @@ READ_ONLY = (
 LEADING_COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*\n?|/\*.*?\*/)*", re.DOTALL)
 EXPLAIN = re.compile(r"explain\s*(?:analyze\b)?\s*(?:\([^()]*\))?", re.IGNORECASE)
 PIVOT = re.compile(r"(?:pivot|unpivot|from|with|select)\b", re.IGNORECASE)
-VIEWS = (*TABLES, *REVISIONS)
+VIEWS = (*TABLES, *TABLE_OF)
 # Views of all lengths of bars; `bars_1m` and the like have the finished ones of one length.
 BARS = ("bars", "bar_revisions")
 BARS_OF_LENGTH = re.compile(r"bars_(\d+(?:ms|s|m|h|d|w))")
@@ -75,6 +76,8 @@ class Scope:
     sources: Sequence[str] | None = None
     start: int | None = None
     end: int | None = None
+    as_of: int | None = None
+    """Of trades: what was received by then, and corrected by then."""
 
     @property
     def days(self) -> tuple[str, str] | None:
@@ -312,6 +315,7 @@ class Engine:
         if name in made:
             return
         made.add(name)
+        scope = replace(scope, sources=self._sources(scope))
         if match := BARS_OF_LENGTH.fullmatch(name):
             length = parse_interval(match[1])
             self._define(connection, "bars", scope, made)
@@ -323,14 +327,31 @@ class Engine:
         elif name in REVISED:
             self._define(connection, REVISED[name], scope, made)
             body = newest_revisions(REVISED[name])
+        elif name == "trades" and self.has_corrections(scope):
+            self._define(connection, ORIGINALS, scope, made)
+            self._define(connection, "corrections", Scope(scope.sources, scope.start), made)
+            rows, known = "from corrections", scope.as_of
+            rows = rows if known is None else known_at(rows, known)
+            connection.execute(f"create or replace temp view {FOUND} as {rows}")
+            body = AMENDED
         else:
             body = self._body(connection, table_of(name), scope)
+            if scope.as_of is not None and table_of(name).name == "trades":
+                body = known_at(body, scope.as_of)
         connection.execute(f"create or replace temp view {name} as {body}")
+
+    def has_corrections(self, scope: Scope) -> bool:
+        """Whether some correction may be of a trade of `scope`: those of later days count."""
+        days = scope.days and (scope.days[0], "9999")
+        parts = (self.tail(one).part(TABLES["corrections"], days) for one in self._sources(scope))
+        return any(part.files or part.tail is not None for part in parts)
+
+    def _sources(self, scope: Scope) -> Sequence[str]:
+        return scope.sources if scope.sources is not None else self.sources()
 
     def _body(self, connection: duckdb.DuckDBPyConnection, table: Table, scope: Scope) -> str:
         """Returns the SQL of all rows of a table: of its files, and of the tape behind them."""
-        wanted = scope.sources if scope.sources is not None else self.sources()
-        parts = [self.tail(source).part(table, scope.days) for source in wanted]
+        parts = [self.tail(source).part(table, scope.days) for source in self._sources(scope)]
         selects = [self._files_select(parts)] + [
             _tail_select(connection, table, part, number)
             for number, part in enumerate(parts)
@@ -416,7 +437,7 @@ def tables_in(sql: str) -> list[str]:
 def table_of(name: str) -> Table:
     """Returns the table behind a table or view."""
     name = "bars" if BARS_OF_LENGTH.fullmatch(name) else name
-    return TABLES[REVISIONS.get(name, name)]
+    return TABLES[TABLE_OF.get(name, name)]
 
 
 def has_column(name: str, column: str) -> bool:

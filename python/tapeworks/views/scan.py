@@ -109,12 +109,15 @@ class Scan:
         """Returns a dataset of PyArrow, as of now.
 
         Raises:
-            QueryError: of a view of bars, which has the last revision of each, there is none.
+            QueryError: of a view of bars, which has the last revision of each, there is none, nor
+                of trades of which some were corrected.
         """
-        if self._table not in TABLES or self._table in REVISED:
+        is_chosen = self._table not in TABLES or self._table in REVISED
+        is_chosen |= self._table == "trades" and self._engine.has_corrections(self._scope)
+        if is_chosen:
             raise QueryError(
-                f"a dataset is of files, and {self._table} is chosen from them: expected .lazy(), "
-                ".relation() or .reader(), or a table such as trades"
+                f"a dataset is of files, and {self._table} is made from them: expected .lazy(), "
+                ".relation() or .reader(), or a table such as quotes"
             )
         table = TABLES[self._table]
         made = importlib.import_module(DATASETS)

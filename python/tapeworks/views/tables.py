@@ -26,10 +26,11 @@ class Tables(Opened):
         product: str | None,
         condition: str = "true",
         length_ms: int | None = None,
+        as_of: int | None = None,
     ) -> Result:
         first, last = parse_range(start, end)
         chosen = self._instruments.choose(symbols, source, exchange, product)
-        return self._chosen_rows(table, chosen, first, last, condition, length_ms)
+        return self._chosen_rows(table, chosen, first, last, condition, length_ms, as_of)
 
     def _chosen_rows(
         self,
@@ -39,11 +40,12 @@ class Tables(Opened):
         last: int | None,
         condition: str = "true",
         length_ms: int | None = None,
+        as_of: int | None = None,
     ) -> Result:
         """Returns rows by time. Each stands for `length_ms` from its time on."""
         time = time_of(table)
         where = [condition, chosen.condition(), *time_condition(time, first, last)]
-        scope = Scope(chosen.sources, first, last)
+        scope = Scope(chosen.sources, first, last, as_of)
         sql = (
             f"select * exclude (date) from {table} where {' and '.join(where)} "
             f"order by {time}, {time}_ns, tape_offset"

@@ -37,6 +37,8 @@ class SourceTail:
         self._source = source
         self._symbols = SourceSymbols(data, source)
         self._topics: dict[str, TopicReader] = {}
+        # By table: on which tape, from and up to which offset there are no rows of it.
+        self._without: dict[str, tuple[str, int, int]] = {}
 
     def symbols(self) -> Symbols:
         """Returns the symbols of all instruments that were ever defined, as of now."""
@@ -124,7 +126,10 @@ class SourceTail:
                 "is neither in the lake nor on the tape any more: retention passed the sink"
             )
         rows = lake.row_buffer(table)
-        end = reader.end
+        start, end = reader.position, reader.end
+        tape, first, last = self._without.get(table.name, ("", 0, 0))
+        if tape == reader.id and first <= start < last <= end:
+            reader.seek(last)
         while reader.position < end and lake.read_rows(rows, reader, READ_RECORDS, commit.offset):
             if len(rows) > TAIL_ROWS_MAX or rows.nbytes > TAIL_BYTES_MAX:
                 raise QueryError(
@@ -133,6 +138,7 @@ class SourceTail:
                     "with `tape up`"
                 )
         if not len(rows):
+            self._without[table.name] = reader.id or "", start, end
             return None
         symbols = self.symbols()
         try:

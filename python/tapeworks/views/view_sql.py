@@ -1,10 +1,13 @@
 """What SQL shows of a table beside what its files hold: columns of its own, and chosen rows."""
 
 from tapeworks.views import options
+from tapeworks.views.corrections import ORIGINALS
 
 # Bars are written again when trades come late: a view of the last revisions, and one of all.
 REVISIONS = {"bar_revisions": "bars", "venue_bar_revisions": "venue_bars"}
 REVISED = {last: every for every, last in REVISIONS.items()}
+# Whose rows a view has.
+TABLE_OF = {**REVISIONS, ORIGINALS: "trades"}
 # The flag of a bar that may lack trades: a recording began or ended in it, or something was lost.
 MAYBE_BAD = 32
 
