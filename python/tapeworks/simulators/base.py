@@ -51,9 +51,11 @@ def exchanges(seed: int, rate: float) -> list[Exchange]:
     """Returns the exchanges of `tape demo`: those that each feed's simulator names in `demo.py`."""
     found: list[Exchange] = []
     for venue in MEMBERS["feed"]:
-        module = f"{__package__}.{venue}.demo"
-        if importlib.util.find_spec(module) is not None:
-            found += load_name(f"{module}:exchanges")(seed, rate)
+        package = f"{__package__}.{venue}"
+        # `find_spec` of what lies in a package raises where there is no such package.
+        has_demo = all(map(importlib.util.find_spec, (package, f"{package}.demo")))
+        if has_demo:
+            found += load_name(f"{package}.demo:exchanges")(seed, rate)
     return found
 
 
