@@ -260,3 +260,13 @@ def test_bars_are_complete_to_the_end_of_their_last_window(recorded, maker):
     assert len(cut) == 2
     [row] = cut.coverage().to_pylist()
     assert (row["finding"], row["ts_from"]) == ("not_recorded", text(START + 100 * SECOND))
+
+
+def test_a_ledger_with_nothing_in_it_has_the_columns_of_any_other(recorded, maker):
+    # It is not asked: what it would say is known. The same columns, in their order and types.
+    lake = tw.open(recorded.path)
+    without = lake.coverage("BTCUSDT").to_arrow()
+    recorded.append(gap(maker, "disconnect", ts_event=START + SECOND), GAPS)
+    found = lake.coverage("BTCUSDT").to_arrow()
+    assert (without.num_rows, found.num_rows) == (0, 1)
+    assert without.schema == found.schema

@@ -18,9 +18,9 @@ from tapeworks.errors import ArgumentError
 from tapeworks.lake import TABLES
 from tapeworks.topics import BARS, GAPS, NORMALIZED, RAW
 from tapeworks.views.conditions import time_condition
-from tapeworks.views.entries import gaps_sql
+from tapeworks.views.entries import ENTRY_COLUMNS, gaps_sql, has_entries
 from tapeworks.views.query import Engine, Scope, has_column, quote
-from tapeworks.views.reach import derived_until, newest_receipt, waiting_frames
+from tapeworks.views.reach import Waiting, derived_until, newest_receipt, waiting_frames
 from tapeworks.views.recorded import (
     EDGE_NS,
     NOT_KNOWN,
@@ -46,8 +46,8 @@ from tapeworks.views.sessions import (
     Mark,
     Note,
     Range,
-    Stream,
     intersect,
+    read_notes,
     read_sessions,
     subtract,
     union,
@@ -265,7 +265,7 @@ class Ledger:
         Raises:
             QueryError: there is no such channel.
         """
-        recorded = [self.recorded(source, chosen, topic) for source in chosen.sources]
+        recorded = self._recorded(chosen, topic)
         wanted = {each.source: wanted_of(each, chosen, channels) for each in recorded}
         for each in recorded:
             self._hear(each, wanted[each.source])
@@ -281,23 +281,47 @@ class Ledger:
             for one in wanted[each.source]
             for cause, span in not_carried(each, one, within)
         ]
-        entries = gaps_sql(self._data, chosen, first, last, channels)
-        sql = f"select '{GAP}' as finding, * from ({entries})"
-        gaps = self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
+        gaps = self._gaps(chosen, first, last, channels)
         table = pa.concat_tables([gaps, _rows_like(gaps.schema, rows)])
         title = " ".join(["coverage", *chosen.names])
         return Coverage(table, title, recorded, asked)
 
-    def recorded(
-        self, source: str, chosen: Chosen | None = None, topic: str = NORMALIZED
-    ) -> Recorded:
-        """Returns when `source` was recorded, which streams of the symbols were carried when, and
-        up to when its gaps, and all that `topic` holds, are known.
+    def _gaps(
+        self, chosen: Chosen, first: int | None, last: int | None, channels: Channels
+    ) -> pa.Table:
+        """Returns the entries as findings."""
+        tails = {source: self._engine.tail(source) for source in chosen.sources}
+        if not any(has_entries(self._data, source, tail) for source, tail in tails.items()):
+            # So it is of most recordings, and the query below takes longer than what was asked.
+            return pa.schema([("finding", pa.string()), *ENTRY_COLUMNS]).empty_table()
+        entries = gaps_sql(self._data, chosen, first, last, channels)
+        sql = f"select '{GAP}' as finding, * from ({entries})"
+        return self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
+
+    def _recorded(self, chosen: Chosen, topic: str) -> list[Recorded]:
+        """Returns of each source when it was recorded, which streams of the symbols were carried
+        when, and up to when its gaps, and all that `topic` holds, are known.
         """
-        tail = self._engine.tail(source)
+        tails = {source: self._engine.tail(source) for source in chosen.sources}
         # Before all else: what is taken in meanwhile only counts as known later.
-        waiting = waiting_frames(tail.tape(RAW), tail.tape(NORMALIZED))
-        marks, notes = self._marks(source), self._notes(source, chosen)
+        waiting = {
+            source: waiting_frames(tail.tape(RAW), tail.tape(NORMALIZED))
+            for source, tail in tails.items()
+        }
+        noted = read_notes(self._engine, chosen)
+        return [
+            self._recorded_of(source, waiting[source], *noted[source], topic) for source in tails
+        ]
+
+    def _recorded_of(
+        self,
+        source: str,
+        waiting: Waiting | None,
+        marks: list[Mark],
+        notes: list[Note],
+        topic: str,
+    ) -> Recorded:
+        tail = self._engine.tail(source)
         newest = newest_receipt(tail, NORMALIZED)
         found = read_sessions(marks, notes, newest)
         known_until = _earliest(derived_until(tail, each) for each in {GAPS, topic} - {NORMALIZED})
@@ -366,30 +390,6 @@ class Ledger:
         low, high = min(found)[0] - EDGE_NS, max(high for _, high in found) + EDGE_NS
         return max(span[0], low), min(span[1], high)
 
-    def _marks(self, source: str) -> list[Mark]:
-        sql = (
-            "select tape_offset, code, connection, line, epoch_ns(ts_recv) + ts_recv_ns, "
-            "epoch_ns(ts_before) + ts_before_ns from sessions order by tape_offset"
-        )
-        found = self._engine.run(sql, ["sessions"], Scope([source]))
-        columns = (column.to_pylist() for column in found.columns)
-        return [Mark(*row) for row in zip(*columns, strict=True)]
-
-    def _notes(self, source: str, chosen: Chosen | None) -> list[Note]:
-        names = None if chosen is None or chosen.symbols is None else chosen.symbols[source]
-        condition = "true"
-        if names is not None:
-            condition = f"symbol in ({', '.join(map(quote, ['', *names]))})"
-        sql = (
-            "select tape_offset, line, state, epoch_ns(ts_recv) + ts_recv_ns as ts, "
-            "symbol, coalesce(channel, '') as channel, stream "
-            f"from subscriptions where {condition} order by tape_offset"
-        )
-        found = self._engine.run(sql, ["subscriptions"], Scope([source]))
-        streams = _streams(found.select(["symbol", "channel", "stream"]))
-        rest = (found.column(name).to_pylist() for name in ("line", "state", "ts"))
-        return list(map(Note, found.column("tape_offset").to_pylist(), streams, *rest))
-
     def _held(self, source: str, until: int | None) -> list[Range]:
         """Returns the range of the records up to `until`, where no recorder noted what it did."""
         spans: list[Range] = []
@@ -404,14 +404,6 @@ class Ledger:
         first, last = min(low for low, _ in spans), max(high for _, high in spans)
         last = last if until is None else min(last, until)
         return [(first, last)] if first < last else []
-
-
-def _streams(table: pa.Table) -> list[Stream]:
-    """Returns the stream of each row; there are few, and each is noted at every start."""
-    # Arrow's own dictionaries would load pandas for it, which takes longer than a question.
-    known: dict[tuple[str, ...], Stream] = {}
-    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    return [known.get(row) or known.setdefault(row, Stream(*row)) for row in rows]
 
 
 def _earliest(times: Iterable[int | None]) -> int | None:

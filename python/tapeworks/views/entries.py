@@ -9,13 +9,16 @@ on no tape yet, is an entry as well: where nobody records any more, it never com
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from tapeworks import lake
 from tapeworks._core import topic_number
 from tapeworks.tape import DAMAGE, RETENTION, UNKNOWN, Loss, read_losses, tapes_of
-from tapeworks.topics import RAW
+from tapeworks.topics import GAPS, RAW
 from tapeworks.views.conditions import before_time, from_time
 from tapeworks.views.query import quote
 from tapeworks.views.symbols import Chosen
+from tapeworks.views.tail import SourceTail
 
 # Items that are missing are counted in so many bits; the greatest number stands for more.
 COUNT_MAX = 2**32 - 2
@@ -23,6 +26,34 @@ COUNT_MAX = 2**32 - 2
 ENTRY = "venue, symbol, channel, cause, items_of, first_missing, ts_from, ts_from_ns"
 # Before it, an end that was not known was written as the least number of 64 bits.
 LEAST = "timestamptz '1678-01-01 00:00:00+00'"
+_TIME = pa.timestamp("us", "UTC")
+ENTRY_COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
+    ("symbol", pa.string()),
+    ("ts_to", _TIME),
+    ("ts_to_ns", pa.int16()),
+    ("ts_detected", _TIME),
+    ("ts_detected_ns", pa.int16()),
+    ("cause", pa.string()),
+    ("state", pa.string()),
+    ("channel", pa.string()),
+    ("missing", pa.uint32()),
+    ("first_missing", pa.uint64()),
+    ("last_missing", pa.uint64()),
+    ("ts_from", _TIME),
+    ("ts_from_ns", pa.int16()),
+    ("tape_offset", pa.uint64()),
+    ("venue", pa.string()),
+    ("topic", pa.string()),
+)
+"""What `gaps_sql` gives."""
+
+
+def has_entries(data: Path, source: str, tail: SourceTail) -> bool:
+    """Returns whether anything was ever noted as lost: what of it counts, `gaps_sql` tells."""
+    reader = tail.tape(GAPS)
+    if tail.committed(GAPS) or (reader is not None and reader.end):
+        return True
+    return any(True for _ in read_losses(data, source))
 
 
 def gaps_sql(

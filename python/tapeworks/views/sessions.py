@@ -10,6 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import pyarrow as pa
+
+from tapeworks.views.query import Engine, Runner, Scope
+from tapeworks.views.symbols import Chosen
+
 Range = tuple[int, int]
 # Of what the recorder itself is noted as a connection.
 RECORDER = 0xFFFF
@@ -216,3 +221,47 @@ def subtract(left: list[Range], right: list[Range]) -> list[Range]:
         if since < end:
             found.append((since, end))
     return found
+
+
+def read_notes(engine: Engine, chosen: Chosen) -> dict[str, tuple[list[Mark], list[Note]]]:
+    """Returns by source what its recorders noted of themselves, and of subscriptions.
+
+    Of subscriptions only those to the symbols, and those that are of no symbol.
+    """
+    found: dict[str, tuple[list[Mark], list[Note]]] = {each: ([], []) for each in chosen.sources}
+    if not found:
+        return found
+    symbols = chosen.symbols
+    named = None if symbols is None else {each: ["", *symbols[each]] for each in symbols}
+    condition = Chosen(chosen.sources, named).condition()
+
+    def read(run: Runner) -> tuple[pa.Table, pa.Table]:
+        marks = run(
+            "select venue, tape_offset, code, connection, line, epoch_ns(ts_recv) + ts_recv_ns, "
+            "epoch_ns(ts_before) + ts_before_ns from sessions order by tape_offset"
+        )
+        notes = run(
+            "select venue, tape_offset, symbol, coalesce(channel, '') as channel, stream, line, "
+            "state, epoch_ns(ts_recv) + ts_recv_ns as ts "
+            f"from subscriptions where {condition} order by tape_offset"
+        )
+        return marks, notes
+
+    tables = ["sessions", "subscriptions"]
+    marks, notes = engine.together(tables, Scope(chosen.sources), read)
+    for source, *row in zip(*(column.to_pylist() for column in marks.columns), strict=True):
+        found[source][0].append(Mark(*row))
+    streams = _streams(notes.select(["symbol", "channel", "stream"]))
+    names = ("venue", "tape_offset", "line", "state", "ts")
+    rest = (notes.column(name).to_pylist() for name in names)
+    for stream, source, offset, *row in zip(streams, *rest, strict=True):
+        found[source][1].append(Note(offset, stream, *row))
+    return found
+
+
+def _streams(table: pa.Table) -> list[Stream]:
+    """Returns the stream of each row; there are few, and each is noted at every start."""
+    # Arrow's own dictionaries would load pandas for it, which takes longer than a question.
+    known: dict[tuple[str, ...], Stream] = {}
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return [known.get(row) or known.setdefault(row, Stream(*row)) for row in rows]

@@ -120,8 +120,8 @@ impl<'a> Task<'a> {
         self.elements(scanner, |task, fields| task.payload(fields, stream))
     }
 
-    /// Calls `row` with each object of the array at `scanner`. An element that cannot be decoded, or
-    /// is no object, takes no other with it, and leaves no record.
+    /// Calls `row` with each object of the array at `scanner`. What cannot be decoded, or is none,
+    /// takes no other with it, and leaves no record.
     pub(super) fn elements(
         &mut self,
         scanner: &mut Scanner<'_>,

@@ -103,8 +103,8 @@ impl Task<'_> {
         Fields::collect(self.bytes, scanner, self.scratch, slot::of)
     }
 
-    /// Calls `row` with each object of the array at `scanner`. An element that cannot be decoded, or
-    /// is no object, takes no other with it, and leaves no record.
+    /// Calls `row` with each object of the array at `scanner`. What cannot be decoded, or is none,
+    /// takes no other with it, and leaves no record.
     pub(super) fn elements(
         &mut self,
         scanner: &mut Scanner<'_>,
