@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from tests.feeds.test_equity_files import DAY, LOBSTER_NAME, NAME, ROWS
+from tests.feeds.test_equity_files import DAY, LOBSTER_NAME, MESSAGES, NAME, ROWS, mold, pcap
 
 import tapeworks as tw
 
@@ -43,9 +43,12 @@ def test_a_day_of_itch_is_orders_and_trades_of_the_lake(tmp_path: Path):
         *(1009, 1001), Decimal("9.99"),
     )  # fmt: skip
     assert (rows[1]["participant"], rows[1]["side"], rows[8]["cross"]) == ("ABCD", "ask", "closing")
-    trades = lake.trades("TEST").to_pylist()
+    trades = lake.sql("select trade_id, size from original_trades order by trade_id").to_pylist()
     assert [row["trade_id"] for row in trades] == [50_001, 50_002, 50_003, 50_010]
     assert sum(row["size"] for row in trades) == 12_695
+    # The last message breaks one of them.
+    stands = [row["trade_id"] for row in lake.trades("TEST").to_pylist()]
+    assert stands == [50_001, 50_002, 50_010]
     [letter] = lake.dead_letters().to_pylist()
     assert (letter["reason"], letter["frame"]) == ("truncated", b"\0\x24A\0\1")
     with pytest.raises(tw.QueryError, match="depth='orders'"):
@@ -53,11 +56,31 @@ def test_a_day_of_itch_is_orders_and_trades_of_the_lake(tmp_path: Path):
     assert lake.book("TEST", "2023-08-22T13:30:04Z", depth="orders").bids == [
         (Decimal("9.99"), 400)
     ]
+    newest = lake.book("TEST", depth="orders")
+    assert not newest.is_whole
+    assert "1 messages of its day could not be decoded" in str(newest.notice)
     again = tape("import", "itch", NAME, cwd=tmp_path)
     assert "were there already: left out" in again.stderr
     assert lake.orders("TEST").to_pylist() == rows
     bars = lake.bars("TEST", interval="1m").to_pylist()
     assert [(bar["volume"], bar["count"]) for bar in bars] == [(12_345, 1)]
+
+
+def test_a_message_that_is_lost_behind_all_of_a_symbol_is_told_of_its_book(tmp_path: Path):
+    # The next message is of no order: nothing of the symbol itself is flagged.
+    day = [
+        next(message for message in MESSAGES if message[:1] == kind) for kind in (b"S", b"R", b"A")
+    ]
+    # The packets are of 09:30.
+    opening = (34_200 * 10**9).to_bytes(6, "big")
+    day = [message[:5] + opening + message[11:] for message in day]
+    packets = [mold(number, [message]) for number, message in enumerate(day, 1)]
+    (tmp_path / "a.pcap").write_bytes(pcap([*packets, mold(len(day) + 2, [day[0]])]))
+    shown = tape("import", "itch", "a.pcap", "--date", "2023-08-22", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    book = tw.open(tmp_path / "data").book("TEST", depth="orders")
+    assert (book.events, book.is_whole) == (1, False)
+    assert "1 gaps touch its day" in str(book.notice)
 
 
 def test_rows_of_lobster_say_that_they_are_of_a_window(tmp_path: Path):

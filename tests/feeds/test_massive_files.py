@@ -48,9 +48,9 @@ def test_trades_are_answers_of_runs_of_one_ticker(tmp_path: Path):
     path.write_bytes(gzip.compress((TRADES + "".join(lines)).encode()))
     frames = read(path)
     assert [frame.context.decode() for frame in frames] == [
-        "/v3/trades/MSFT?file=2023-03-28.csv.gz",
-        "/v3/trades/MSFT?file=2023-03-28.csv.gz",
-        "/v3/trades/TRUE?file=2023-03-28.csv.gz",
+        "/v3/trades/MSFT?file=2023-03-28.csv",
+        "/v3/trades/MSFT?file=2023-03-28.csv",
+        "/v3/trades/TRUE?file=2023-03-28.csv",
     ]
     assert {(frame.ts_recv, frame.kind) for frame in frames} == {(DAY_END, REST)}
     found = rows(frames, "trade")
@@ -80,6 +80,11 @@ def test_quotes_and_bars_are_answers_as_well(tmp_path: Path):
         5 * 10**8,
     ]
     assert (bar["volume"], bar["count"], bar["interval_ms"]) == (1350 * 10**8, 7, 60_000)
+    # The folder nearest to the file says how long its bars are.
+    nearer = folder / "day_aggs_v1" / path.name
+    nearer.parent.mkdir()
+    nearer.write_text(path.read_text())
+    assert rows(read(nearer), "bar")["interval_ms"].tolist() == [86_400_000]
 
 
 @pytest.mark.parametrize(
@@ -88,9 +93,10 @@ def test_quotes_and_bars_are_answers_as_well(tmp_path: Path):
         ("2023-03-28.csv", "ticker,a\nX,1\n", "expected a flat file of trades, quotes or bars"),
         ("2023-03-28.csv", BARS + "X,1,1,1,1,1,1,1\n", "nothing tells how long its bars are"),
         ("2023-03-28.csv", TRADES + "MSFT,12,0,11\n", ":2: expected 15 columns; the file is cut"),
-        ("2023-03-28.csv", TRADES + 'MSFT,"12', "expected a row of a flat file"),
+        ("2023-03-28.csv", TRADES + 'MSFT,"12\n', "expected a row of a flat file"),
         ("2023-03-28.csv", TRADES + trade_row("", 1), "expected a ticker, got ''"),
         ("2023-03-28.csv", TRADES + "x" * 5000, "a line of over"),
+        ("2023-03-28.csv", TRADES + trade_row("MSFT", 1).rstrip("\n"), "its last line has no end"),
     ],
 )
 def test_what_is_no_flat_file_is_refused(tmp_path: Path, name: str, text: str, said: str):

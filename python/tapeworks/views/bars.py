@@ -38,11 +38,12 @@ class Bars(Tables):
         """Returns finished bars, by time: of a minute, or of any other `interval`.
 
         `interval` is a text such as `1s`, `5m`, `1h`, a timedelta, or a number of milliseconds.
-        Where bars of that length were not recorded, or not of all of the range, or trades of it
-        were corrected later, they are made of the trades, with the same values. Instead of an
-        interval, `ticks` is how many trades fill a bar, `volume` how much size, `value` how much
-        price times size: then the first bar begins with the first trade of the range, the trade
-        that fills a bar is its last, and `ts_close` is the time of it.
+        Where bars of that length were not recorded, or not of all of the range, they are made of
+        the trades, with the same values, but for corrections: those that were recorded are of the
+        trades as they were told first. Instead of an interval, `ticks` is how many trades fill a
+        bar, `volume` how much size, `value` how much price times size: then the first bar begins
+        with the first trade of the range, the trade that fills a bar is its last, and `ts_close` is
+        the time of it.
 
         The column `partial` marks those that lack trades of a gap. `partial` adds the bars within
         which a recording began or ended, and one that is not filled yet; `revisions` gives all that

@@ -17,7 +17,7 @@ from tapeworks.new_york import day_at, midnight_of
 from tapeworks.views.bars import Bars
 from tapeworks.views.batches import DEFAULT_KINDS, Batch
 from tapeworks.views.books import BookAt, outage
-from tapeworks.views.conditions import parse_range
+from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.contents import contents
 from tapeworks.views.coverage import Coverage, channel_groups
 from tapeworks.views.follow import Live
@@ -31,6 +31,7 @@ from tapeworks.views.reach import newest_receipt
 from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result
 from tapeworks.views.scan import Scans
+from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TimeLike, format_time, parse_time
 
 ORDERS_LATE_NS = 60_000_000_000
@@ -255,7 +256,12 @@ class Lake(Bars, Joins, Live, Scans):
                 f"{source} has no orders of {symbol} from {format_time(start)} to "
                 f"{format_time(ts)}: feeds of single orders are itch and lobster"
             )
-        return OrderBookAt(book, symbol, source)
+        gaps = self._ledger.gaps(Chosen([source], {source: [symbol]}), start, ts + 1)
+        sql = "select count(*) as n from dead_letters where " + " and ".join(
+            time_condition("ts_recv", start, ts + ORDERS_LATE_NS)
+        )
+        [letters] = self._engine.run(sql, ["dead_letters"], Scope([source])).column(0).to_pylist()
+        return OrderBookAt(book, symbol, source, len(gaps), letters)
 
     def instruments(
         self,

@@ -36,8 +36,6 @@ from tapeworks.views.view_sql import MAYBE_BAD
 NS_PER_MS = 1_000_000
 # So long the last trades of a window may be on their way, as in the processor `bars`.
 GRACE_NS = 2_000 * NS_PER_MS
-# So long after a trade it may be corrected, see `corrections`.
-CORRECTED_WITHIN_NS = 86_400 * 10**9
 # A trade that says to be so far ahead of its receipt tells nothing of those before it.
 BOLD_NS = 60_000 * NS_PER_MS
 # So far from the ends of 64 bits that one more or less fits.
@@ -380,8 +378,6 @@ def are_recorded(
     length = length_ms * NS_PER_MS
     condition = f"{chosen.condition()} and interval_ms = {length_ms}"
     window = f"epoch_us(ts_event) // {length_ms * 1_000}"
-    if _are_corrected(engine, chosen, first, last):
-        return False
     newest = engine.run(
         f"select venue, symbol, max({window}) as newest from bar_revisions where {condition} "
         "group by all",
@@ -407,17 +403,6 @@ def are_recorded(
         Scope(chosen.sources, low, high),
     )
     return not missing.num_rows
-
-
-def _are_corrected(engine: Engine, chosen: Chosen, first: int | None, last: int | None) -> bool:
-    """Whether a trade of the range may have been corrected: recorded bars are of what was told."""
-    scope = Scope(chosen.sources, first)
-    if not engine.has_corrections(scope):
-        return False
-    until = None if last is None else last + CORRECTED_WITHIN_NS
-    where = [chosen.condition(), *time_condition("ts_event", first, until)]
-    sql = f"select 1 from corrections where {' and '.join(where)} limit 1"
-    return bool(engine.run(sql, ["corrections"], scope).num_rows)
 
 
 def _windows(first: int | None, last: int | None, length: int) -> tuple[int | None, int | None]:

@@ -36,16 +36,25 @@ class QueuePlace:
 class OrderBookAt(BookAt):
     """The orders of one symbol at one instant, and all that a book by price answers."""
 
-    def __init__(self, orders: OrderBook, symbol: str, source: str) -> None:
+    def __init__(
+        self, orders: OrderBook, symbol: str, source: str, gaps: int, dead_letters: int
+    ) -> None:
         super().__init__(orders.levels(), symbol, source)
         self._orders = orders
+        self._gaps = gaps
+        self._dead_letters = dead_letters
         if not self.is_whole:
             self.notice = self._doubt()
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is missing since the start of the day, so that every order is known."""
-        return not self._orders.suspect and not any(self._orders.doubts())
+        """Whether nothing is missing since the start of the day, as far as anything tells.
+
+        No gap of the ledger and no dead letter of the source is of that time, and every event fits
+        to the orders that are known. That a file ends early nothing tells.
+        """
+        missing = self._orders.suspect or self._gaps or self._dead_letters
+        return not missing and not any(self._orders.doubts())
 
     @property
     def events(self) -> int:
@@ -98,15 +107,18 @@ class OrderBookAt(BookAt):
         )
 
     def _doubt(self) -> str:
-        unknown, excess, repeated = self._orders.doubts()
-        told = (
-            f"the book of {self.symbol} on {self.source} may lack orders, or hold some that are "
-            f"gone: of {self._orders.events:,} events {self._orders.suspect:,} are of a recording "
-            "that is not whole"
+        unfit = sum(self._orders.doubts())
+        reasons = [
+            (self._orders.suspect, "events are of a recording that is not whole"),
+            (unfit, "events do not fit to the orders that are known"),
+            (self._gaps, "gaps touch its day"),
+            (self._dead_letters, "messages of its day could not be decoded"),
+        ]
+        told = "; ".join(f"{count:,} {reason}" for count, reason in reasons if count)
+        return (
+            f"the book of {self.symbol} on {self.source}, of {self._orders.events:,} events, may "
+            f"lack orders, or hold some that are gone: {told}"
         )
-        if unknown or excess or repeated:
-            told += f", and {unknown + excess + repeated:,} do not fit to the orders that are known"
-        return told
 
     def __repr__(self) -> str:
         when = "" if self.ts_event is None else f" at {format_time(self.ts_event)}"

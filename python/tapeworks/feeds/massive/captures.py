@@ -58,7 +58,8 @@ class MassiveCaptures:
         midnight = datetime.combine(self._day(path), datetime.min.time(), UTC)
         ts = int((midnight + AFTER_MIDNIGHT).timestamp()) * 1_000_000_000
         for request, body, size in bodies(lines, str(path), position):
-            context = f"{request}?file={path.name}".encode()
+            # Packed or not, it is the same file: its rows are known again.
+            context = f"{request}?file={path.name.removesuffix('.gz')}".encode()
             yield Captured(ts, REST, context, body, size)
 
     def _day(self, path: Path) -> date:

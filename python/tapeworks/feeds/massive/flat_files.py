@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
+from pathlib import PurePath
 
 from tapeworks.errors import FeedError
 
@@ -57,7 +58,10 @@ def _kind_of(names: Iterable[str], place: str) -> tuple[str, Callable[[Row], str
     """Returns the path of the request that such rows answer, and what makes an element of one."""
     known = set(names)
     if {"ticker", "window_start", "open", "close", "high", "low"} <= known:
-        span = next((span for name, span in SPANS.items() if name in place), None)
+        # The name nearest to the file tells: folders above it may be named after anything.
+        parts = reversed(PurePath(place).parts)
+        named = (span for part in parts for name, span in SPANS.items() if name in part)
+        span = next(named, None)
         if span is None:
             raise FeedError(
                 f"{place}: nothing tells how long its bars are: expected {', '.join(SPANS)} in its "
@@ -78,6 +82,9 @@ def _bounded(lines: Iterable[str], place: str) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         if len(line) > LINE_MAX:
             raise FeedError(f"{place}:{number}: a line of over {LINE_MAX} characters")
+        if not line.endswith("\n"):
+            # What is left of its last value may be a number as well.
+            raise FeedError(f"{place}:{number}: the file is cut: its last line has no end")
         yield line
 
 
