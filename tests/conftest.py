@@ -16,6 +16,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tapeworks import _core, commits
+from tapeworks.lake import files_on_disk
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.sinks import commit_log
 from tapeworks.sinks.base import Feeder
@@ -145,7 +146,7 @@ def restate_lake(lake: Path, source: str, topic: str, tape: Path | None = None) 
     assert commit is not None
     files = [
         commit_log.describe_file(lake, name)
-        for name in lake.files_on_disk(*place)
+        for name in files_on_disk(*place)
         if commit.version == 1 or name in commits.TopicReader(*place).read().live
     ]
     number, generation = commit.number + 1, commit.manifest.generation + 1

@@ -61,6 +61,7 @@ def test_imported_trades_are_asked_like_live_ones(tmp_path: Path):
     assert [(gap["first_missing"], gap["last_missing"]) for gap in found] == [(50, 52)]
 
 
+@pytest.mark.slow
 def test_import_of_trades_alone_is_not_complete_of_books(tmp_path: Path):
     # `--check` of a channel: what nobody imported is not known.
     write_capture(tmp_path / "capture.txt", list(range(1, 101)))
@@ -240,6 +241,7 @@ def test_captures_of_the_same_minute_are_each_stored_once(tmp_path: Path):
     assert json.loads(shown.stdout) == [{"n": 450, "ids": 450}]
 
 
+@pytest.mark.slow
 def test_files_that_overlap_are_stored_once_in_one_import_or_in_several(tmp_path: Path):
     # The second begins with the last frames of the first. Both at once, then each alone; and a
     # frame that a capture holds twice is there twice.
@@ -452,6 +454,7 @@ def test_import_whose_errors_nobody_reads_stores_all(tmp_path: Path):
     assert stored(tmp_path) == [(1_200, 1_200)]
 
 
+@pytest.mark.slow
 def test_captures_of_two_hosts_whose_clocks_differ_are_each_stored_once(tmp_path: Path):
     # The second host's clock is 35 s ahead, and it begins with quotes that the first has as well:
     # repeats of them are no venue that counts anew.

@@ -73,6 +73,7 @@ def test_import_that_finds_no_room_fails_and_goes_on_when_run_again(tmp_path: Pa
     assert {gap["cause"] for gap in gaps} <= {"disconnect", "not_recorded"}, gaps
 
 
+@pytest.mark.slow
 def test_import_whose_lake_has_no_room_fails_and_goes_on_when_run_again(tmp_path: Path):
     # The tapes found room, the files of the lake do not: after as long as it was told to wait.
     disk = Disk(tmp_path / "data", tmp_path / "disk")
@@ -89,7 +90,9 @@ def test_import_whose_lake_has_no_room_fails_and_goes_on_when_run_again(tmp_path
     assert stored(tmp_path) == [(COUNT, COUNT)]
 
 
-@pytest.mark.parametrize("topic", ["market-data.bars", "market-data.book"])
+@pytest.mark.parametrize(
+    "topic", ["market-data.bars", pytest.param("market-data.book", marks=pytest.mark.slow)]
+)
 def test_import_whose_frames_cannot_be_derived_says_what_is_there(tmp_path: Path, topic: str):
     # All frames found room, and what is made of them did not. With room, the same command goes on.
     disk = Disk(tmp_path / "data", tmp_path / "disk")

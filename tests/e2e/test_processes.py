@@ -115,6 +115,7 @@ def test_down_stops_in_good_order_and_says_what(up: Callable[..., Any], tape: An
     assert tape.run("down") == "nothing runs on data\n"
 
 
+@pytest.mark.slow
 def test_down_stops_a_worker_that_runs_alone(exchange: Simulator, tape: Any):
     # It holds its source: the refusal of another one names `tape down`, which knows it.
     urls = ("--set", f"ws_url={exchange.ws_url}", "--set", f"rest_url={exchange.rest_url}")

@@ -198,6 +198,7 @@ def test_recording_goes_on_behind_a_repair(copy: Any):
     check_all_is_good(copy, {NAME: lost})
 
 
+@pytest.mark.slow
 def test_a_feed_of_the_users_own(tape: Any, monkeypatch: pytest.MonkeyPatch):
     # Its decoder makes the normalized tape again, and the loss is declared through it. While the
     # tapes change, no sink may store from them: the decoder looks whether one could.

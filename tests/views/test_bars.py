@@ -94,6 +94,7 @@ def test_query_says_that_bars_are_of_several_lengths(built):
     tape.close()
 
 
+@pytest.mark.slow
 def test_export_writes_bars_of_one_length(built):
     # As `lake.bars` gives them: of a minute, unless another length is asked for.
     tape = Command(built.path.parent)
