@@ -293,7 +293,9 @@ class Ledger:
         tails = {source: self._engine.tail(source) for source in chosen.sources}
         if not any(has_entries(self._data, source, tail) for source, tail in tails.items()):
             # So it is of most recordings, and the query below takes longer than what was asked.
-            return pa.schema([("finding", pa.string()), *ENTRY_COLUMNS]).empty_table()
+            schema = pa.schema([("finding", pa.string()), *ENTRY_COLUMNS])
+            # Not `empty_table`, which loads pandas: that takes longer than all else.
+            return pa.Table.from_batches([], schema)
         entries = gaps_sql(self._data, chosen, first, last, channels)
         sql = f"select '{GAP}' as finding, * from ({entries})"
         return self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
