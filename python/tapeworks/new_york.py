@@ -1,11 +1,13 @@
 """The days of New York, by which feeds of equities tell their times."""
 
-from datetime import UTC, date, datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+import importlib
+from datetime import UTC, date, datetime, tzinfo
 
 from tapeworks.errors import ConfigError
 
 ZONE = "America/New_York"
+# Loaded where a day is asked for: most questions ask for none.
+ZONES = "zoneinfo"
 
 
 def midnight_of(day: date) -> int:
@@ -26,11 +28,13 @@ def day_at(ts: int) -> date:
     return datetime.fromtimestamp(ts // 1_000_000_000, UTC).astimezone(_zone()).date()
 
 
-def _zone() -> ZoneInfo:
+def _zone() -> tzinfo:
+    zones = importlib.import_module(ZONES)
     try:
-        return ZoneInfo(ZONE)
-    except ZoneInfoNotFoundError as error:
+        found: tzinfo = zones.ZoneInfo(ZONE)
+    except zones.ZoneInfoNotFoundError as error:
         raise ConfigError(
             f"no data of the time zone {ZONE}: install the package tzdata of the system, or "
             "`pip install tzdata`"
         ) from error
+    return found
