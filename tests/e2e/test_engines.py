@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def add_rest(data: Path) -> None:
-    """Adds a source with what a demo has not: tables of derivatives, gaps and dead letters."""
+    """Adds a source with what a demo has not: rows of derivatives and equities, gaps, dead letters."""
     maker, spine = RecordMaker(), SpineFolder(data, "made")
     ts = START + np.arange(50) * 10**9 + np.arange(50)
     times = {"instrument": 1, "ts_event": ts, "ts_recv": ts + 7}
@@ -56,6 +56,8 @@ def add_rest(data: Path) -> None:
     spine.append(marks)
     spine.append(maker.rows("bar", 50, interval_ms=60_000, closed=1, channel=6, **times))
     spine.append(maker.rows("order", 50, order_id=ts, price=5, size=7, **times))
+    spine.append(maker.rows("status", 50, status=1, price_low=4, price_high=6, **times))
+    spine.append(maker.rows("correction", 50, trade_id=ts, action=2, price=5, size=7, **times))
     spine.append(gaps, "market-data.gaps")
     dead = spine.tape("market-data.dead")
     dead.mkdir(parents=True)
