@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def add_rest(data: Path) -> None:
-    """Adds a source with what a demo has not: rows of derivatives and equities, gaps, dead letters."""
+    """Adds a source with what a demo has not: of derivatives and equities, gaps, dead letters."""
     maker, spine = RecordMaker(), SpineFolder(data, "made")
     ts = START + np.arange(50) * 10**9 + np.arange(50)
     times = {"instrument": 1, "ts_event": ts, "ts_recv": ts + 7}
