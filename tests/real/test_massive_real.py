@@ -20,7 +20,7 @@ from tapeworks.feeds.captures import CaptureOptions
 from tapeworks.feeds.massive.captures import MassiveCaptures
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "polygon"
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no recordings here")
+pytestmark = pytest.mark.usefixtures("real_data")
 
 TEXT, REST, TS = 1, 3, 1_800_000_000 * 10**9
 NONE = (1 << 63) - 1

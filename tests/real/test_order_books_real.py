@@ -29,7 +29,7 @@ ADD, HIDDEN = _core.numbers("order_action")["add"], _core.numbers("order_action"
 PRICE, SHARE = 100_000, 100_000_000
 NO_ASK, NO_BID = 9_999_999_999, -9_999_999_999
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there")
+pytestmark = pytest.mark.usefixtures("real_data")
 
 
 def events(path: Path, symbol: str = "") -> np.ndarray:

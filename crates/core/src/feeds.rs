@@ -84,6 +84,20 @@ impl Rejected {
         Self { count: 1, first: Some((reason, byte)) }
     }
 
+    /// Counts the value at `scanner` as one, and passes over it, unless it begins with `open`. Says
+    /// whether it did.
+    ///
+    /// # Errors
+    /// `Error::Decode`: it is no value.
+    pub fn passes_over(&mut self, scanner: &mut scan::Scanner<'_>, open: u8) -> Result<bool> {
+        if scanner.peek_value()? == open {
+            return Ok(false);
+        }
+        let value = scanner.value()?;
+        self.add(Error::decode(DecodeReason::WrongType, value.start as usize))?;
+        Ok(true)
+    }
+
     /// Counts one that failed with `error`.
     ///
     /// # Errors

@@ -127,6 +127,27 @@ pub struct Values<'a> {
 }
 
 impl Values<'_> {
+    /// Price and size of a level of a book: the first two elements of the array at `scanner`.
+    ///
+    /// # Errors
+    /// `Error::Decode`.
+    pub fn level(&mut self, scanner: &mut Scanner<'_>) -> Result<(i64, i64)> {
+        let start = scanner.at_value(b'[')?;
+        let (mut spans, mut count) = ([Span::default(); 2], 0);
+        scanner.array(|scanner| {
+            let value = scanner.value()?;
+            if let Some(span) = spans.get_mut(count) {
+                *span = value;
+            }
+            count += 1;
+            Ok(())
+        })?;
+        if count < 2 {
+            return Err(Error::decode(DecodeReason::MissingField, start));
+        }
+        Ok((self.price(spans[0], "price")?, self.size(spans[1], "size")?))
+    }
+
     /// The text of the string at `span`.
     ///
     /// # Errors

@@ -99,6 +99,22 @@ impl<'a> Scanner<'a> {
         Ok(self.at)
     }
 
+    /// Checks that `bytes` are one JSON value in UTF-8.
+    ///
+    /// # Errors
+    /// `Error::Decode`.
+    pub fn check(bytes: &'a [u8]) -> Result<()> {
+        if let Err(error) = std::str::from_utf8(bytes) {
+            return Err(Error::decode(DecodeReason::NotUtf8, error.valid_up_to()));
+        }
+        if u32::try_from(bytes.len()).is_err() {
+            return Err(Error::decode(DecodeReason::TooLong, 0));
+        }
+        let mut scanner = Self::new(bytes, 0);
+        scanner.value()?;
+        scanner.finish()
+    }
+
     /// Checks that only white space follows.
     ///
     /// # Errors

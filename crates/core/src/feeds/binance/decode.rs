@@ -70,7 +70,7 @@ impl<'a> Task<'a> {
     /// # Errors
     /// `Error::Decode` and `Error::DoesNotFit`.
     pub fn frame(&mut self, stream: &[u8], name: &mut Vec<u8>) -> Result<()> {
-        self.check()?;
+        Scanner::check(self.bytes)?;
         let bytes = self.bytes;
         let mut scanner = Scanner::new(bytes, 0);
         if scanner.peek_value()? != b'{' {
@@ -85,22 +85,6 @@ impl<'a> Task<'a> {
         name.clear();
         unescape(span.of(bytes), span.start as usize, name)?;
         self.payloads(&mut Scanner::inside(bytes, fields.need(slot::DATA)?), name)
-    }
-
-    /// Checks that the frame is one JSON value in UTF-8.
-    ///
-    /// # Errors
-    /// `Error::Decode`.
-    pub fn check(&self) -> Result<()> {
-        if let Err(error) = std::str::from_utf8(self.bytes) {
-            return fail(DecodeReason::NotUtf8, error.valid_up_to());
-        }
-        if u32::try_from(self.bytes.len()).is_err() {
-            return fail(DecodeReason::TooLong, 0);
-        }
-        let mut scanner = Scanner::new(self.bytes, 0);
-        scanner.value()?;
-        scanner.finish()
     }
 
     pub(super) fn values(&mut self) -> Values<'_> {
@@ -128,10 +112,8 @@ impl<'a> Task<'a> {
         mut row: impl FnMut(&mut Self, &Fields) -> Result<()>,
     ) -> Result<()> {
         scanner.array(|scanner| {
-            if scanner.peek_value()? != b'{' {
-                let value = scanner.value()?;
-                let error = Error::decode(DecodeReason::WrongType, value.start as usize);
-                return self.rejected.add(error);
+            if self.rejected.passes_over(scanner, b'{')? {
+                return Ok(());
             }
             let fields = self.fields(scanner)?;
             self.element(|task| row(task, &fields))

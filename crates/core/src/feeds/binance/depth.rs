@@ -126,31 +126,12 @@ impl Task<'_> {
             let mut scanner = Scanner::inside(self.bytes, span);
             scanner.at_value(b'[')?;
             scanner.array(|scanner| {
-                (level.price, level.size) = self.level(scanner)?;
+                (level.price, level.size) = self.values().level(scanner)?;
                 self.out.push(&level);
                 Ok(())
             })?;
         }
         Ok((self.out.len() - before) as u32)
-    }
-
-    /// Price and size: the first two elements of the array here.
-    fn level(&mut self, scanner: &mut Scanner<'_>) -> Result<(i64, i64)> {
-        let start = scanner.at_value(b'[')?;
-        let (mut spans, mut count) = ([Span::default(); 2], 0);
-        scanner.array(|scanner| {
-            let value = scanner.value()?;
-            if let Some(span) = spans.get_mut(count) {
-                *span = value;
-            }
-            count += 1;
-            Ok(())
-        })?;
-        if count < 2 {
-            return fail(DecodeReason::MissingField, start);
-        }
-        let mut values = self.values();
-        Ok((values.price(spans[0], "price")?, values.size(spans[1], "size")?))
     }
 
     pub(super) fn partial(&mut self, fields: &Fields, stream: &[u8]) -> Result<()> {

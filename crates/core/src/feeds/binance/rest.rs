@@ -41,7 +41,7 @@ impl Task<'_> {
     /// # Errors
     /// `Error::Decode` and `Error::DoesNotFit`.
     pub fn rest(&mut self, context: &[u8]) -> Result<()> {
-        self.check()?;
+        Scanner::check(self.bytes)?;
         let request = std::str::from_utf8(context)
             .map_err(|_| Error::decode(DecodeReason::UnknownStream, 0))?;
         let (path, query) = request.split_once('?').unwrap_or((request, ""));
@@ -137,10 +137,8 @@ impl Task<'_> {
         let mut scanner = Scanner::new(self.bytes, 0);
         scanner.at_value(b'[')?;
         scanner.array(|scanner| {
-            if scanner.peek_value()? != b'[' {
-                let value = scanner.value()?;
-                let error = Error::decode(DecodeReason::WrongType, value.start as usize);
-                return self.rejected.add(error);
+            if self.rejected.passes_over(scanner, b'[')? {
+                return Ok(());
             }
             let start = scanner.at_value(b'[')?;
             let (mut spans, mut count) = ([Span::default(); KLINE_ELEMENTS], 0);

@@ -3,8 +3,8 @@
 use super::decode::{Deal, Task, SPOT};
 use super::keys::{slot, Fields};
 use super::symbol::OwnSymbol;
-use crate::error::{DecodeReason, Error, Result};
-use crate::feeds::scan::{Scanner, Span};
+use crate::error::Result;
+use crate::feeds::scan::Scanner;
 use crate::record::{
     Channel, Header, Level, Marker, MarkerCode, Plain, Side, FLAG_LAST, FLAG_SNAPSHOT, NONE,
 };
@@ -85,7 +85,7 @@ impl Task<'_> {
             let mut scanner = Scanner::inside(self.bytes, span);
             scanner.at_value(b'[')?;
             scanner.array(|scanner| {
-                (level.price, level.size) = self.pair_of(scanner)?;
+                (level.price, level.size) = self.values().level(scanner)?;
                 self.out.push(&level);
                 marker.count += 1;
                 Ok(())
@@ -96,24 +96,5 @@ impl Task<'_> {
         marker.header.flags |= FLAG_LAST;
         self.out.push(&marker);
         Ok(())
-    }
-
-    /// Price and size: the first two elements of the array here.
-    fn pair_of(&mut self, scanner: &mut Scanner<'_>) -> Result<(i64, i64)> {
-        let start = scanner.at_value(b'[')?;
-        let (mut spans, mut count) = ([Span::default(); 2], 0);
-        scanner.array(|scanner| {
-            let value = scanner.value()?;
-            if let Some(span) = spans.get_mut(count) {
-                *span = value;
-            }
-            count += 1;
-            Ok(())
-        })?;
-        if count < 2 {
-            return Err(Error::decode(DecodeReason::MissingField, start));
-        }
-        let mut values = self.values();
-        Ok((values.price(spans[0], "price")?, values.size(spans[1], "size")?))
     }
 }

@@ -73,26 +73,10 @@ impl Task<'_> {
     /// # Errors
     /// `Error::Decode`: it is not one JSON array of objects.
     pub fn frame(&mut self) -> Result<()> {
-        self.check()?;
+        Scanner::check(self.bytes)?;
         let mut scanner = Scanner::new(self.bytes, 0);
         scanner.at_value(b'[')?;
         self.elements(&mut scanner, Self::event)
-    }
-
-    /// Checks that the body is one JSON value in UTF-8.
-    ///
-    /// # Errors
-    /// `Error::Decode`.
-    pub fn check(&self) -> Result<()> {
-        if let Err(error) = std::str::from_utf8(self.bytes) {
-            return Err(Error::decode(DecodeReason::NotUtf8, error.valid_up_to()));
-        }
-        if u32::try_from(self.bytes.len()).is_err() {
-            return Err(Error::decode(DecodeReason::TooLong, 0));
-        }
-        let mut scanner = Scanner::new(self.bytes, 0);
-        scanner.value()?;
-        scanner.finish()
     }
 
     pub(super) fn values(&mut self) -> Values<'_> {
@@ -111,10 +95,8 @@ impl Task<'_> {
         mut row: impl FnMut(&mut Self, &Fields) -> Result<()>,
     ) -> Result<()> {
         scanner.array(|scanner| {
-            if scanner.peek_value()? != b'{' {
-                let value = scanner.value()?;
-                let error = Error::decode(DecodeReason::WrongType, value.start as usize);
-                return self.rejected.add(error);
+            if self.rejected.passes_over(scanner, b'{')? {
+                return Ok(());
             }
             let fields = self.fields(scanner)?;
             let mark = self.out.mark();

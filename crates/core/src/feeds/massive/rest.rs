@@ -23,7 +23,7 @@ impl Task<'_> {
     /// `Error::Decode` and `Error::DoesNotFit`: `VenueError` of an error, `UnknownStream` of a
     /// request of which there are no records.
     pub fn rest(&mut self, context: &[u8]) -> Result<()> {
-        self.check()?;
+        Scanner::check(self.bytes)?;
         let fields = self.fields(&mut Scanner::new(self.bytes, 0))?;
         if fields.has(slot::ERROR) || self.is_error(&fields)? {
             return Err(Error::decode(DecodeReason::VenueError, fields.start()));
