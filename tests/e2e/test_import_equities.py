@@ -58,7 +58,7 @@ def test_a_day_of_itch_is_orders_and_trades_of_the_lake(tmp_path: Path):
     ]
     newest = lake.book("TEST", depth="orders")
     assert not newest.is_whole
-    assert "1 messages of its day could not be decoded" in str(newest.notice)
+    assert "messages of its day that could not be decoded: 1" in str(newest.notice)
     again = tape("import", "itch", NAME, cwd=tmp_path)
     assert "were there already: left out" in again.stderr
     assert lake.orders("TEST").to_pylist() == rows
@@ -80,7 +80,7 @@ def test_a_message_that_is_lost_behind_all_of_a_symbol_is_told_of_its_book(tmp_p
     assert shown.returncode == 0, shown.stderr
     book = tw.open(tmp_path / "data").book("TEST", depth="orders")
     assert (book.events, book.is_whole) == (1, False)
-    assert "1 gaps touch its day" in str(book.notice)
+    assert "gaps that touch its day: 1" in str(book.notice)
 
 
 def test_rows_of_lobster_say_that_they_are_of_a_window(tmp_path: Path):

@@ -109,12 +109,12 @@ class OrderBookAt(BookAt):
     def _doubt(self) -> str:
         unfit = sum(self._orders.doubts())
         reasons = [
-            (self._orders.suspect, "events are of a recording that is not whole"),
-            (unfit, "events do not fit to the orders that are known"),
-            (self._gaps, "gaps touch its day"),
-            (self._dead_letters, "messages of its day could not be decoded"),
+            (self._orders.suspect, "events of a recording that is not whole"),
+            (unfit, "events that do not fit to the orders that are known"),
+            (self._gaps, "gaps that touch its day"),
+            (self._dead_letters, "messages of its day that could not be decoded"),
         ]
-        told = "; ".join(f"{count:,} {reason}" for count, reason in reasons if count)
+        told = "; ".join(f"{reason}: {count:,}" for count, reason in reasons if count)
         return (
             f"the book of {self.symbol} on {self.source}, of {self._orders.events:,} events, may "
             f"lack orders, or hold some that are gone: {told}"
