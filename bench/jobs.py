@@ -63,8 +63,11 @@ def _peer(name: str, *command: str) -> Contender:
     return Contender(name, command)
 
 
+_RUST = ("{python}", "ours/rust.py")
+
+
 def _rust(bench: str) -> Contender:
-    return _ours("tapeworks", "{python}", "ours/rust.py", bench, "{data}", "{scale}")
+    return _ours("tapeworks", *_RUST, bench, "{data}", "{scale}")
 
 
 def _decode(name: str, about: str, file: str, target: float, ratios: tuple[Ratio, ...]) -> Job:
@@ -92,6 +95,7 @@ def _decode(name: str, about: str, file: str, target: float, ratios: tuple[Ratio
 
 
 COMMAND = "from tapeworks.cli import main; main()"
+MASSIVE_FRAMES = "{data}/polygon.jsonl"
 SAME_FILES = "pyarrow, same columns and settings"
 TRADES = ("{data}/trades.npy", "{data}/definitions.npy")
 JOBS = (
@@ -108,6 +112,17 @@ JOBS = (
         "depth.jsonl",
         1e6,
         (Ratio("value", SIMDJSON, 1),),
+    ),
+    Job(
+        "massive",
+        "Massive arrays of trades, quotes and bars to records, one core",
+        (Metric("value", "decode", "rec/s", target=5e6),),
+        (
+            _ours("tapeworks", *_RUST, "massive", MASSIVE_FRAMES, "{scale}"),
+            _peer(MSGSPEC, "{peers}", "peers/decode_massive.py", MASSIVE_FRAMES, "exact"),
+            _peer("msgspec, float", "{peers}", "peers/decode_massive.py", MASSIVE_FRAMES, "float"),
+        ),
+        (Ratio("value", MSGSPEC, 8), Ratio("value", "msgspec, float", 8)),
     ),
     Job(
         "book",

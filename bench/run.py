@@ -42,9 +42,10 @@ def make_workload(folder: Path, smoke: bool) -> None:
     if not WORKLOADS.is_dir():
         sys.exit(f"expected the workload generators in {WORKLOADS}: see bench/README.md")
     frames, updates = ("20000", "100000") if smoke else ("200000", "1000000")
+    arrays = "5000" if smoke else "50000"
     environment = os.environ | {"PEERS_DATA": str(folder), "PEERS_RESULTS": str(folder)}
     for command in (
-        ["gen_messages.py", "--binance", frames, "--polygon", "1", "--alpaca", "1"],
+        ["gen_messages.py", "--binance", frames, "--polygon", arrays, "--alpaca", "1"],
         ["gen_book.py", "--updates", updates, "--l3", "1000"],
     ):
         command[0] = str(WORKLOADS / command[0])

@@ -12,6 +12,7 @@ import sys
 # Bench -> figure -> the line that holds it, its number in the first group, and a factor.
 LINES = {
     "decode": {"value": (r"straight: +([\d.]+) M messages/s", 1e6)},
+    "massive": {"value": (r"straight: .* ([\d.]+) M records/s", 1e6)},
     "book": {
         "update_ns": (r"book update, 5000 levels: ([\d.]+) ns", 1),
         "top10_ns": (r"book top 10 of both sides, 5000 levels: ([\d.]+) ns", 1),
@@ -33,21 +34,25 @@ LINES = {
     },
 }
 LEVELS_OF_A_DAY = 50_000_000
+# Which bench has the figures, where its name is another.
+BENCHES = {"past": "book", "massive": "decode"}
+OF_FRAMES = ("decode", "massive")
 
 
 def main() -> None:
-    # The folder of the workload; for `decode` the file of frames itself.
+    # The folder of the workload; for those of frames the file itself.
     name, folder, scale = sys.argv[1], sys.argv[2], float(sys.argv[3])
     levels = max(200_000, int(LEVELS_OF_A_DAY * scale)) if name == "past" else 200_000
     environment = os.environ | {
         "PEERS_DATA": folder,
-        "TMPDIR": os.path.dirname(folder) if name == "decode" else folder,
+        "TMPDIR": os.path.dirname(folder) if name in OF_FRAMES else folder,
         "BENCH_SCALE": str(scale),
         "BOOK_HISTORY_LEVELS": str(levels),
         "TAPEWORKS_FRAMES": folder,
     }
-    bench = "book" if name == "past" else name
-    command = ["cargo", "bench", "-q", "-p", "tapeworks-core", "--bench", bench]
+    command = ["cargo", "bench", "-q", "-p", "tapeworks-core", "--bench", BENCHES.get(name, name)]
+    if name == "massive":
+        command += ["--", folder, name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)

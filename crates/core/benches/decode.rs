@@ -1,4 +1,4 @@
-//! Frames of Binance to records, on one core.
+//! Frames of Binance or Massive to records, on one core.
 //!
 //! Sketch: a frame of 334 bytes becomes 7 records of 64 bytes. At 1 GB/s of input that is 3 M
 //! frames/s and 1.3 GB/s of output, all in the cache: bound by instructions, not by memory.
@@ -7,8 +7,9 @@
 //! line, keeps those that contain TEXT, and prints the best and the median round.
 
 use tapeworks_core::feeds::binance::Binance;
+use tapeworks_core::feeds::massive::Massive;
 use tapeworks_core::record::blob::{Blob, BlobHeader, BlobKind};
-use tapeworks_core::{Descriptor, Feed, Instruments, Records};
+use tapeworks_core::{Descriptor, Feed, FeedId, Instruments, Records};
 
 const ROUNDS: usize = 15;
 /// Records kept before the batch is begun anew: what fits in the cache.
@@ -51,9 +52,19 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-fn measure(feed: Descriptor, frames: &[&[u8]], straight: bool) {
-    let mut binance = Binance::new(feed.id);
+fn decoder(feed: FeedId, straight: bool) -> Box<dyn Feed> {
+    if feed == FeedId::Massive {
+        let mut massive = Massive::new(feed);
+        massive.set_straight(straight);
+        return Box::new(massive);
+    }
+    let mut binance = Binance::new(feed);
     binance.set_straight(straight);
+    Box::new(binance)
+}
+
+fn measure(feed: Descriptor, frames: &[&[u8]], straight: bool) {
+    let mut decoder = decoder(feed.id, straight);
     let mut instruments = Instruments::new();
     let mut out = Records::new();
     let header = BlobHeader { kind: BlobKind::Text as u8, ts_recv: 1, ..BlobHeader::default() };
@@ -63,7 +74,7 @@ fn measure(feed: Descriptor, frames: &[&[u8]], straight: bool) {
         let start = cpu_seconds();
         for body in frames {
             let blob = Blob { header, context: b"", body };
-            failures += usize::from(binance.receive(&blob, &mut instruments, &mut out).is_err());
+            failures += usize::from(decoder.receive(&blob, &mut instruments, &mut out).is_err());
             if out.len() >= BATCH_RECORDS {
                 records += out.len();
                 out.clear();
@@ -77,7 +88,7 @@ fn measure(feed: Descriptor, frames: &[&[u8]], straight: bool) {
     let median = seconds[ROUNDS / 2];
     let bytes: usize = frames.iter().map(|frame| frame.len()).sum();
     println!(
-        "{} {:8}: {:5.2} M messages/s (best {:5.2}), {:7.1} MB/s, {:6.1} M records/s \
+        "{} {:8}: {:5.2} M messages/s (best {:5.2}), {:7.1} MB/s, {:6.2} M records/s \
          ({} frames, {failures} failed)",
         feed.name(),
         if straight { "straight" } else { "any JSON" },

@@ -10,6 +10,7 @@ use crate::record::{Blob, Records};
 use crate::sequencing::{Continuity, Rules};
 
 pub mod binance;
+mod cursor;
 mod fields;
 pub mod foreign;
 pub mod framing;

@@ -10,7 +10,6 @@ use crate::instrument::Instruments;
 use crate::record::{Blob, BlobKind, Header, Records};
 use crate::sequencing::{Continuity, Rules};
 
-mod cursor;
 mod decode;
 mod depth;
 mod encode;

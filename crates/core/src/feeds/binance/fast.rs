@@ -4,11 +4,11 @@
 //! the answer is `None`, with nothing written, and the frame goes the way of any JSON. Both give
 //! the same records: the tests and the fuzzer compare them.
 
-use super::cursor::Cursor;
 use super::decode::Task;
 use super::depth::{depth_kind, set_last, DepthKind, Event};
 #[cfg(target_arch = "x86_64")]
 use super::wide;
+use crate::feeds::cursor::Cursor;
 use crate::record::records::Writer;
 use crate::record::{Channel, Level, Quote, Side, Trade, FLAG_LAST, FLAG_NO_EVENT_TIME, NONE};
 

@@ -5,10 +5,8 @@ use crate::feeds::fields::{self, long_keys, Slot};
 use crate::feeds::scan::Span;
 use crate::record::NONE;
 
+pub use crate::feeds::cursor::MICROSECONDS_MIN;
 pub use crate::feeds::fields::Values;
-
-/// Times from here on are in µs, below in ms: the years 33658 and 2001.
-pub const MICROSECONDS_MIN: i64 = 1_000_000_000_000_000;
 
 long_keys! {
     PU "pu", STREAM "stream", DATA "data", LAST_UPDATE_ID "lastUpdateId", BIDS "bids",

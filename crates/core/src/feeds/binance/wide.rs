@@ -8,7 +8,7 @@
 
 use std::arch::x86_64::*;
 
-use super::cursor::Cursor;
+use crate::feeds::cursor::Cursor;
 use crate::record::records::Writer;
 use crate::record::{Level, PRICE_PLACES, SIZE_PLACES};
 

@@ -22,7 +22,7 @@ const SHARES_SINCE: i64 = 1_762_146_000_000_000_000;
 /// Shares in a round lot.
 const ROUND_LOT: i64 = 100;
 /// Stands for a condition whose id does not fit.
-const OTHER_CONDITION: u8 = u8::MAX;
+pub(super) const OTHER_CONDITION: u8 = u8::MAX;
 
 pub(super) const SECOND_MS: u32 = 1_000;
 pub(super) const MINUTE_MS: u32 = 60_000;
@@ -383,20 +383,31 @@ impl Values<'_> {
     /// A bar with the four prices of `fields`, and nothing else yet.
     pub(super) fn window(&mut self, fields: &Fields, interval_ms: u32) -> Result<Bar> {
         Ok(Bar {
-            header: Header::of::<Bar>(),
             open: self.price(fields.need(b'o')?, "open")?,
             high: self.price(fields.need(b'h')?, "high")?,
             low: self.price(fields.need(b'l')?, "low")?,
             close: self.price(fields.need(b'c')?, "close")?,
-            volume: 0,
-            buy_volume: NONE,
-            turnover: Turnover::default(),
-            buy_turnover: Turnover::default(),
-            count: 0,
-            interval_ms,
-            closed: 1,
-            channel: Channel::Kline as u8,
-            reserved: [0; 2],
+            ..bar_of(interval_ms)
         })
+    }
+}
+
+/// A bar that is over and has no prices yet.
+pub(super) fn bar_of(interval_ms: u32) -> Bar {
+    Bar {
+        header: Header::of::<Bar>(),
+        open: 0,
+        high: 0,
+        low: 0,
+        close: 0,
+        volume: 0,
+        buy_volume: NONE,
+        turnover: Turnover::default(),
+        buy_turnover: Turnover::default(),
+        count: 0,
+        interval_ms,
+        closed: 1,
+        channel: Channel::Kline as u8,
+        reserved: [0; 2],
     }
 }

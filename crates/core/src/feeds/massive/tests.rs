@@ -270,6 +270,58 @@ fn answers_are_history_and_errors_are_told() {
 }
 
 #[test]
+fn straight_path_gives_what_any_json_gives() {
+    // Each live capture, and forms that only one of the two can read, both ways: the same records
+    // or the same error. The venue's own form of what is frequent is read straight.
+    let forms = [
+        r#"[{"ev":"T","sym":"AAPL","p":1.5,"s":1,"t":1651684192462,"c":7,"i":14,"q":1,"new":[]}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"s":0.0000001,"t":1651684192462123,"i":"007","c":[300]}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1,"ev":"Q","bp":1}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":01,"s":1,"t":1}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1.,"s":1,"t":1}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1e2,"s":1,"t":1}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":123456789.5,"s":1,"t":1,"p":2}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1.123456789,"s":1,"t":1}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1.0,"x":00}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1,"x":00}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1,"x":-1.5}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"ds":"0.25","s":1,"t":1}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"t":1,"ds":"100.0"}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1,"ds":""}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1,"ds":0.25}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1,"ds":"0.2x"}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1,"ds":"1","ds":null}]"#,
+        r#"[{"ev":"Q","sym":"AAPL","bp":0,"ap":2.25,"as":92233720368,"t":1651684192462}]"#,
+        r#"[{"ev":"A","sym":"AAPL","o":1,"h":2,"l":1,"c":1.5,"s":1651684192000}]"#,
+        r#"[{"ev":"A","sym":"AAPL","o":1,"h":2,"l":1,"c":1,"dv":"7.5","v":7,"s":1651684192000}]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1},]"#,
+        r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1}] "#,
+    ];
+    let (mut bench, mut straight) = (Bench::new(), 0);
+    bench.text(r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1}]"#);
+    let live = captures().filter(|(kind, ..)| *kind == BlobKind::Text).map(|(.., body)| body);
+    for body in live.chain(forms) {
+        // Symbols are known from the first time on.
+        let both = [false, false, true].map(|on| {
+            bench.massive.set_straight(on);
+            let found = bench.receive(BlobKind::Text, "", body.as_bytes());
+            found.map_err(|error| error.to_string())
+        });
+        let told = |found: &std::result::Result<(Rejected, Records), String>| match found {
+            Ok((rejected, records)) => Ok((*rejected, records.as_bytes().to_vec())),
+            Err(error) => Err(error.clone()),
+        };
+        assert_eq!(told(&both[2]), told(&both[1]), "{body}");
+        let (mut out, header) = (Records::new(), BlobHeader { kind: 1, ..BlobHeader::default() });
+        let blob = Blob { header, context: b"", body: body.as_bytes() };
+        let mut task = bench.massive.task(&blob, &mut bench.instruments, &mut out);
+        straight += usize::from(task.fast().is_some());
+    }
+    // Eleven of the captures and six of the forms.
+    assert_eq!(straight, 17);
+}
+
+#[test]
 fn statuses_are_of_the_session() {
     for (body, is_data) in [
         (r#"[{"ev":"status","status":"connected"}]"#, false),

@@ -7,6 +7,8 @@
 use crate::decimal;
 use crate::record::{PRICE_PLACES, SIZE_PLACES};
 
+/// Times from here on are in µs, below in ms: the years 33658 and 2001.
+pub const MICROSECONDS_MIN: i64 = 1_000_000_000_000_000;
 /// Texts up to this length are looked at; symbols and stream names are shorter.
 const TEXT_MAX: usize = 64;
 /// Numbers in quotes up to this length are looked at.
@@ -176,7 +178,7 @@ impl<'a> Cursor<'a> {
     pub fn time(&mut self) -> Option<i64> {
         let value = self.integer()? as i64;
         // Values of up to 16 digits; those in ms that do not fit are left to the other path.
-        let unit = if value >= super::fields::MICROSECONDS_MIN { 1_000 } else { 1_000_000 };
+        let unit = if value >= MICROSECONDS_MIN { 1_000 } else { 1_000_000 };
         value.checked_mul(unit)
     }
 
@@ -218,6 +220,73 @@ impl<'a> Cursor<'a> {
         Some(value)
     }
 
+    /// A decimal without quotes, in units of `10^-places`: digits, with a point between digits or
+    /// none, up to what ends a value, which is not moved over.
+    #[inline(always)]
+    fn bare(&mut self, places: u32) -> Option<i64> {
+        let whole = self.word(0) ^ ZEROS;
+        let stops = not_digits(whole);
+        let count = stops.trailing_zeros() / 8;
+        if stops == 0 || count == 0 || (count > 1 && whole & 0xff == 0) {
+            return None;
+        }
+        let unit = 10i64.pow(places - 8);
+        let value = few_digits(whole, count) as i64 * 100_000_000;
+        let next = (whole >> (count * 8)) as u8 ^ b'0';
+        if next != b'.' {
+            self.at += count as usize;
+            return ends_value(next).then_some(value * unit);
+        }
+        let fraction = self.word(count as usize + 1) ^ ZEROS;
+        let stops = not_digits(fraction);
+        // Eight digits at most: a ninth one ends no value.
+        let digits = stops.trailing_zeros() / 8;
+        let length = (count + 1 + digits) as usize;
+        if digits == 0 || !ends_value(self.byte_at(length)) {
+            return None;
+        }
+        self.at += length;
+        // What follows the digits is cut to zeros: they make up eight places.
+        let mask = ((stops & stops.wrapping_neg()) >> 7).wrapping_sub(1);
+        Some((value + eight_digits(fraction & mask) as i64) * unit)
+    }
+
+    /// A price without quotes, as [`Cursor::bare`] reads it.
+    #[inline(always)]
+    pub fn bare_price(&mut self) -> Option<i64> {
+        self.bare(PRICE_PLACES)
+    }
+
+    /// A size without quotes, as [`Cursor::bare`] reads it.
+    #[inline(always)]
+    pub fn bare_size(&mut self) -> Option<i64> {
+        self.bare(SIZE_PLACES)
+    }
+
+    /// Moves over a number without an exponent, up to what ends a value.
+    #[inline(always)]
+    pub fn skip_number(&mut self) -> Option<()> {
+        let length = self.digits(0)?;
+        if length > 1 && self.byte() == b'0' {
+            return None;
+        }
+        self.at += length;
+        if self.byte() == b'.' {
+            self.at += 1 + self.digits(1)?;
+        }
+        ends_value(self.byte()).then_some(())
+    }
+
+    /// Number of digits from `offset` on, one or more.
+    #[inline(always)]
+    fn digits(&self, offset: usize) -> Option<usize> {
+        let mut end = offset;
+        while self.byte_at(end).is_ascii_digit() {
+            end += 1;
+        }
+        (end > offset).then_some(end - offset)
+    }
+
     /// A price up to its closing quote.
     #[inline(always)]
     pub fn price(&mut self) -> Option<i64> {
@@ -238,6 +307,12 @@ impl<'a> Cursor<'a> {
         }
         self.expect(b"false").map(|()| false)
     }
+}
+
+/// Whether `byte` may follow a value of an array or object.
+#[inline(always)]
+const fn ends_value(byte: u8) -> bool {
+    matches!(byte, b',' | b'}' | b']')
 }
 
 /// Marks zero bytes; exact up to the first.

@@ -1,0 +1,265 @@
+//! Trades, quotes and bars of stocks in the form that the venue sends, in one pass.
+//!
+//! The type comes first, the other keys in any order; no white space, no escape, no exponent. At
+//! anything else the answer is `None`, with nothing written, and the frame goes the way of any
+//! JSON. Both give the same records: the tests and the fuzzer compare them.
+
+use super::conditions::Kept;
+use super::decode::{bar_of, Deal, Offer, Task, EQUITY, MINUTE_MS, OTHER_CONDITION, SECOND_MS};
+use crate::feeds::cursor::Cursor;
+use crate::feeds::scan::Span;
+use crate::record::{Bar, Side, NONE};
+
+// What an event has told so far: one bit a key that it needs.
+const SYM: u8 = 1;
+const TIME: u8 = 2;
+const PRICE: u8 = 4;
+const SIZE: u8 = 8;
+const OPEN: u8 = 4;
+const HIGH: u8 = 8;
+const LOW: u8 = 16;
+const CLOSE: u8 = 32;
+
+/// The next key of an object, up to its value. `None` within it is its end.
+#[inline(always)]
+fn next_key<'a>(at: &mut Cursor<'a>) -> Option<Option<&'a [u8]>> {
+    if at.skip(b",\"") {
+        let key = at.text()?;
+        at.expect(b":")?;
+        return Some(Some(key));
+    }
+    at.expect(b"}").map(|()| None)
+}
+
+impl Task<'_> {
+    /// Decodes the frame if all of it is of an expected form.
+    pub fn fast(&mut self) -> Option<()> {
+        let mark = self.out.mark();
+        let done = self.fast_events();
+        if done.is_none() {
+            self.out.truncate(mark);
+        }
+        done
+    }
+
+    #[inline(always)]
+    fn fast_events(&mut self) -> Option<()> {
+        let mut at = Cursor::new(self.bytes);
+        at.expect(b"[")?;
+        loop {
+            at.expect(b"{\"ev\":\"")?;
+            match at.text()? {
+                b"T" => self.fast_trade(&mut at)?,
+                b"Q" => self.fast_quote(&mut at)?,
+                b"A" => self.fast_bar(&mut at, SECOND_MS)?,
+                b"AM" => self.fast_bar(&mut at, MINUTE_MS)?,
+                _ => return None,
+            }
+            if !at.skip(b",") {
+                break;
+            }
+        }
+        at.expect(b"]")?;
+        at.is_at_end().then_some(())
+    }
+
+    /// The known instrument of the text at the cursor, and whether it is a contract.
+    #[inline(always)]
+    fn fast_symbol(&self, at: &mut Cursor<'_>) -> Option<(u32, bool)> {
+        at.expect(b"\"")?;
+        let symbol = at.text()?;
+        Some((self.symbols.get(symbol, self.instruments)?, symbol.starts_with(b"O:")))
+    }
+
+    #[inline(always)]
+    fn fast_trade(&mut self, at: &mut Cursor<'_>) -> Option<()> {
+        let mut deal = Deal {
+            symbol: Span::default(),
+            price: 0,
+            size: 0,
+            ts: 0,
+            sequence: 0,
+            id: 0,
+            side: Side::None,
+            conditions: [0; 2],
+            asset: EQUITY,
+        };
+        let (mut instrument, mut told, mut exact) = (0, 0, None);
+        while let Some(key) = next_key(at)? {
+            match key {
+                b"sym" => {
+                    instrument = self.fast_symbol(at)?.0;
+                    told |= SYM;
+                }
+                b"p" => {
+                    deal.price = at.bare_price()?;
+                    told |= PRICE;
+                }
+                b"s" => {
+                    deal.size = at.bare_size()?;
+                    told |= SIZE;
+                }
+                b"t" => {
+                    deal.ts = at.time()?;
+                    told |= TIME;
+                }
+                b"c" => deal.conditions = conditions(at)?,
+                b"i" => deal.id = trade_id(at)?,
+                b"q" => deal.sequence = at.integer()?,
+                b"ds" => {
+                    exact = Some(quoted_size(at)?);
+                    told |= SIZE;
+                }
+                _ => skip_value(key, at)?,
+            }
+        }
+        if told != SYM | PRICE | SIZE | TIME {
+            return None;
+        }
+        deal.size = exact.unwrap_or(deal.size);
+        self.push_deal(instrument, &deal);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn fast_quote(&mut self, at: &mut Cursor<'_>) -> Option<()> {
+        let ((mut instrument, mut is_contract), mut told) = ((0, false), 0);
+        let (mut ts, mut sequence) = (0, 0);
+        let [mut bid, mut ask]: [Offer; 2] = [(0, 0); 2];
+        while let Some(key) = next_key(at)? {
+            match key {
+                b"sym" => {
+                    (instrument, is_contract) = self.fast_symbol(at)?;
+                    told |= SYM;
+                }
+                b"bp" => bid.0 = at.bare_price()?,
+                b"bs" => bid.1 = at.bare_size()?,
+                b"ap" => ask.0 = at.bare_price()?,
+                b"as" => ask.1 = at.bare_size()?,
+                b"t" => {
+                    ts = at.time()?;
+                    told |= TIME;
+                }
+                b"q" => sequence = at.integer()?,
+                _ => skip_value(key, at)?,
+            }
+        }
+        if told != SYM | TIME {
+            return None;
+        }
+        let offer = |(price, size): Offer| (if price == 0 { NONE } else { price }, size);
+        self.push_quote((instrument, ts, sequence), offer(bid), offer(ask), !is_contract).ok()
+    }
+
+    #[inline(always)]
+    fn fast_bar(&mut self, at: &mut Cursor<'_>, interval_ms: u32) -> Option<()> {
+        let (mut bar, mut told) = (bar_of(interval_ms), 0);
+        let (mut instrument, mut ts, mut exact) = (0, 0, None);
+        while let Some(key) = next_key(at)? {
+            let (price, bit) = match key {
+                b"sym" => {
+                    instrument = self.fast_symbol(at)?.0;
+                    told |= SYM;
+                    continue;
+                }
+                b"s" => {
+                    ts = at.time()?;
+                    told |= TIME;
+                    continue;
+                }
+                b"v" => {
+                    bar.volume = at.bare_size()?;
+                    continue;
+                }
+                b"o" => (&mut bar.open, OPEN),
+                b"h" => (&mut bar.high, HIGH),
+                b"l" => (&mut bar.low, LOW),
+                b"c" => (&mut bar.close, CLOSE),
+                b"dv" => {
+                    exact = Some(quoted_size(at)?);
+                    continue;
+                }
+                _ => {
+                    skip_value(key, at)?;
+                    continue;
+                }
+            };
+            *price = at.bare_price()?;
+            told |= bit;
+        }
+        if told != SYM | TIME | OPEN | HIGH | LOW | CLOSE {
+            return None;
+        }
+        bar.header = self.head::<Bar>(instrument, ts, 0);
+        bar.volume = exact.unwrap_or(bar.volume);
+        self.out.push(&bar);
+        Some(())
+    }
+}
+
+/// A size as a text, with the parts of a share that the number beside it has not.
+#[inline(always)]
+fn quoted_size(at: &mut Cursor<'_>) -> Option<i64> {
+    at.expect(b"\"")?;
+    let size = at.size()?;
+    at.expect(b"\"")?;
+    Some(size)
+}
+
+/// Moves over the value of a key that no record is made of: a number, a text or a list of numbers.
+#[inline(always)]
+fn skip_value(key: &[u8], at: &mut Cursor<'_>) -> Option<()> {
+    // The last of two types counts.
+    if key == b"ev" {
+        return None;
+    }
+    if at.skip(b"\"") {
+        return at.text().map(drop);
+    }
+    if !at.skip(b"[") {
+        return at.skip_number();
+    }
+    if at.skip(b"]") {
+        return Some(());
+    }
+    loop {
+        at.skip_number()?;
+        if !at.skip(b",") {
+            return at.expect(b"]");
+        }
+    }
+}
+
+/// The conditions of a trade: a list of numbers, or one.
+#[inline(always)]
+fn conditions(at: &mut Cursor<'_>) -> Option<[u8; 2]> {
+    let mut kept = Kept::default();
+    let is_list = at.skip(b"[");
+    if is_list && at.skip(b"]") {
+        return Some([0; 2]);
+    }
+    loop {
+        kept.add(u8::try_from(at.integer()?).unwrap_or(OTHER_CONDITION));
+        if !is_list {
+            return Some(kept.ids());
+        }
+        if !at.skip(b",") {
+            return at.expect(b"]").map(|()| kept.ids());
+        }
+    }
+}
+
+/// The id of a trade: a number, most often as a text; 0 for any other text.
+#[inline(always)]
+fn trade_id(at: &mut Cursor<'_>) -> Option<u64> {
+    let mut number = *at;
+    let is_text = number.skip(b"\"");
+    let id = number.integer();
+    if id.is_some() && (!is_text || number.skip(b"\"")) {
+        *at = number;
+        return id;
+    }
+    at.expect(b"\"")?;
+    let text = std::str::from_utf8(at.text()?).ok()?;
+    Some(text.parse().unwrap_or(0))
+}
