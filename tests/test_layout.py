@@ -24,7 +24,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "mana
 # Left is below: a module imports only from lower levels, or from its own group.
 PYTHON_LEVELS = [
     {"_core"},
-    {"errors", "printable", "durable", "topics", "heartbeat"},
+    {"errors", "nearest", "printable", "durable", "topics", "heartbeat"},
     {"config", "register", "registry", "stopping"},
     {"dead_letters", "time_columns", "new_york"},
     {"tape", "lake"},

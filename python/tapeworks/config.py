@@ -10,10 +10,9 @@ is relative to the folder of the file.
 """
 
 import dataclasses
-import difflib
+import importlib
 import json
 import re
-import tomllib
 import types
 import typing
 from collections import Counter
@@ -24,9 +23,12 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from tapeworks.errors import ConfigError
+from tapeworks.nearest import nearest
 
 ENVIRONMENT_PREFIX = "TAPEWORKS_"
 FILE_NAME = "tapeworks.toml"
+# Loaded when there is such a file.
+TOML = "tomllib"
 # Variables of the command line itself: they are no settings of the file.
 RESERVED = frozenset({"TAPEWORKS_CONFIG", "TAPEWORKS_DEBUG"})
 # Kubernetes tells every container of a namespace the addresses of its services: of one called
@@ -87,16 +89,21 @@ def parse(path: Path | None, environment: Mapping[str, str]) -> Section:
     written: dict[str, Any] = {}
     if path is not None:
         try:
-            written = tomllib.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise ConfigError(
                 f"expected a config file at {path}, got none: "
                 f"`tape config example > {path}` writes one"
             ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise ConfigError(f"{path}: not TOML: {error}") from None
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        toml = importlib.import_module(TOML)
+        try:
+            written = toml.loads(text)
+        except toml.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: not TOML: {error}") from None
     folder = None if path is None else path.parent
     tree = _tree(written, "", str(path), folder)
     for name in sorted(environment):
@@ -147,7 +154,7 @@ def unknown(section: Section, key: str, known: "typing.AbstractSet[str]") -> Con
     entry = section.entries[key]
     origin = entry.origin if isinstance(entry, Value) else _origin(entry)
     place = _join(section.name, key)
-    near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
+    near = nearest(key, known, likeness=0.5)
     if near:
         meant = _join(section.name, near[0])
         is_variable = isinstance(entry, Value) and entry.from_environment

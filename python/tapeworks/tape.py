@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
-
-from typing_extensions import Buffer
+from typing import TYPE_CHECKING, Any, Literal
 
 from tapeworks._core import (
     Blob,
@@ -30,6 +28,9 @@ from tapeworks.config import SOURCE_NAME
 from tapeworks.durable import names_in, replace_file
 from tapeworks.errors import ConfigError
 from tapeworks.topics import PREFIX, TOPIC
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = [
     "Blob",
@@ -133,7 +134,7 @@ class Place:
     fingerprint: str | None = None
 
 
-def received(records: Buffer, at: int = 0) -> int:
+def received(records: "Buffer", at: int = 0) -> int:
     """Returns the receive time of the record at byte `at` of `records`."""
     ts: int = _TS_RECV.unpack_from(records, at + _TS_RECV_AT)[0]
     return ts

@@ -5,7 +5,6 @@ use, and every error that Tapeworks raises on purpose, ends as one line on stder
 of the list below; `--debug` (or `TAPEWORKS_DEBUG=1`) shows the traceback as well.
 """
 
-import difflib
 import importlib
 import os
 import signal
@@ -30,6 +29,7 @@ from tapeworks.cli.streams import (
     open_streams,
 )
 from tapeworks.config import redact
+from tapeworks.nearest import nearest
 from tapeworks.printable import printable, show_all_characters
 
 EPILOG = """\
@@ -138,7 +138,7 @@ class Commands(click.Group):
             return super().resolve_command(ctx, args)
         if name not in COMMANDS:
             near = [one for one in COMMANDS if one.startswith(name)]
-            near += difflib.get_close_matches(name, COMMANDS, 1)
+            near += nearest(name, COMMANDS)
             hint = f"did you mean `tape {near[0]}`?" if near else "`tape --help` lists all"
             raise errors.ConfigError(f"there is no command {name!r}: {hint}")
         module = importlib.import_module(f"tapeworks.cli.{COMMANDS[name].module}")

@@ -23,13 +23,14 @@ import hashlib
 import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from typing_extensions import Buffer
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tapeworks._core import NONE, Records, dtype_descr, kind_of, numbers
 from tapeworks.tape import Place, received
 from tapeworks.topics import NORMALIZED
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 # "TWPYSTAT", version, input offset, output offset, id of the input tape, fingerprint of what is
 # before the input offset, the first bytes of the SHA-256 of the settings, length of the state; then
@@ -73,7 +74,7 @@ class Processor(ABC):
         self.config = config
 
     @abstractmethod
-    def process(self, batch: Records) -> Buffer:
+    def process(self, batch: Records) -> "Buffer":
         """Returns what follows from `batch`: whole records, or nothing."""
 
     @abstractmethod

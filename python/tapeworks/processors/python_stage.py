@@ -10,15 +10,16 @@ import hashlib
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any
-
-from typing_extensions import Buffer
+from typing import TYPE_CHECKING, Any
 
 from tapeworks._core import Records, TapeReader, TapeWriter
 from tapeworks.durable import replace_file
 from tapeworks.errors import ProcessorError, TapeRangeError, TapeworksError
 from tapeworks.processors.base import EARLIEST, Processor, State, loss_gap, newest_receipt
 from tapeworks.tape import check_place, place_at, save_offset
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 STATES_KEPT = 3
 REBUILD_ITEMS = 4096

@@ -4,7 +4,6 @@ Kinds of records are named as in `replay(kinds=...)` everywhere. Columns are tho
 tables, but for the place on the tape; `source` stands first.
 """
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from tapeworks import _core
 from tapeworks._core import NONE, Merge, Records, Symbols
 from tapeworks.errors import ArgumentError
 from tapeworks.lake import TABLES, kind_of, to_table_columns
+from tapeworks.nearest import nearest
 from tapeworks.topics import NORMALIZED
 from tapeworks.views.result import Result
 from tapeworks.views.stream import NOTHING, newest_id, starts_of, times_of
@@ -58,7 +58,7 @@ def check_kind(kind: object) -> None:
     """
     if kind in KINDS:
         return
-    near = difflib.get_close_matches(str(kind), KINDS, 1)
+    near = nearest(str(kind), KINDS)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ArgumentError(f"expected kinds of {', '.join(KINDS)}, got {kind!r}{hint}")
 

@@ -5,7 +5,6 @@ from the tape behind it. Only the tables that it names, and only the days that i
 opened.
 """
 
-import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import pyarrow as pa
 from tapeworks import commits, lake
 from tapeworks.errors import ArgumentError, QueryError
 from tapeworks.lake import TABLES, Table
+from tapeworks.nearest import nearest
 from tapeworks.tape import taped_sources
 from tapeworks.time_columns import distinct_names, nanosecond_times, split_sql
 from tapeworks.views.columns import described
@@ -453,7 +453,7 @@ def check_table(name: str) -> None:
     """
     if name in VIEWS or BARS_OF_LENGTH.fullmatch(name):
         return
-    near = difflib.get_close_matches(name, VIEWS, 1)
+    near = nearest(name, VIEWS)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ArgumentError(
         f"expected a table of {', '.join(VIEWS)}, or bars of one length such as bars_1m, got "

@@ -4,7 +4,6 @@ A name that could mean two instruments is an error that lists them. A venue may 
 are not recorded: those of which nothing is held are no choice where another is.
 """
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from tapeworks._core import numbers
 from tapeworks.errors import ArgumentError
+from tapeworks.nearest import nearest
 from tapeworks.views.query import Engine, Scope, quote
 
 ALL_SOURCES = "*"
@@ -292,7 +292,7 @@ def _ambiguous(
 def _unknown(asked: str, known: dict[str, Known], product: str | None) -> ArgumentError:
     symbols = {symbol for one in known.values() for symbol in one.products}
     every = symbols | {name for one in known.values() for name in one.canonical}
-    near = difflib.get_close_matches(asked.upper(), every, n=3, cutoff=0.4)
+    near = nearest(asked.upper(), every, 3, likeness=0.4)
     some = near or sorted(symbols)[:5]
     what = f"{asked!r} was never recorded{f' as {product}' if product else ''}"
     if not some:
