@@ -6,6 +6,8 @@ CONTRIBUTING.md says the rules in words. A breach names the file, the line and t
 import ast
 import re
 import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -268,6 +270,31 @@ def test_python_modules_import_only_from_below():
                 continue
             if used not in known or not may_use(PYTHON_LEVELS, top, used):
                 breaches.append(f"{name_of(path)}:{line}: {top} may not import {used}")
+    assert not breaches, breaches
+
+
+def loaded_with(body: list[ast.stmt]) -> Iterator[tuple[int, str]]:
+    """Yields the packages that a module loads as it is loaded: line and name."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.lineno, node.module.split(".")[0]
+        elif isinstance(node, ast.Try):
+            yield from loaded_with(node.body)
+
+
+def test_every_package_that_is_loaded_is_required():
+    # Types are for checkers alone, and what an extra brings is loaded where it is asked for.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = {re.split(r"[><=\[]", name)[0].replace("-", "_") for name in project["dependencies"]}
+    known = required | {"tapeworks"} | sys.stdlib_module_names
+    breaches = [
+        f"{name_of(path)}:{line}: {used} is not among the dependencies of pyproject.toml"
+        for path in PACKAGE_FILES
+        for line, used in loaded_with(ast.parse(path.read_text(encoding="utf-8")).body)
+        if used not in known
+    ]
     assert not breaches, breaches
 
 
