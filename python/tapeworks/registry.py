@@ -18,6 +18,7 @@ from tapeworks.errors import ConfigError
 
 MEMBERS: dict[str, dict[str, str]] = {
     "feed": {
+        "alpaca": "tapeworks.feeds.alpaca.session:AlpacaFeed",
         "binance": "tapeworks.feeds.binance.session:BinanceFeed",
         "massive": "tapeworks.feeds.massive.session:MassiveFeed",
     },

@@ -6,15 +6,18 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from tapeworks import _core
 from tapeworks._core import Decoder, Ingest, Records, Stage, TapeReader
 from tapeworks.errors import DecodeError
+from tapeworks.feeds.alpaca import AlpacaConfig
 from tapeworks.feeds.base import Control, ControlKind, Feed, build
 from tapeworks.feeds.binance import BinanceConfig
 from tapeworks.feeds.massive import MassiveConfig
@@ -62,6 +65,36 @@ def massive() -> Member:
     return Member("massive", lambda: build(config), lambda: captured("massive", "frames"))
 
 
+def alpaca() -> Member:
+    # Its frames come in two encodings.
+    config = AlpacaConfig(
+        symbols=("BTC/USD",),
+        product="crypto",
+        channels=("trades", "orderbooks"),
+        api_key="a-key",
+        api_secret="a-secret",
+    )
+    return Member("alpaca", lambda: build(config), alpaca_frames)
+
+
+def alpaca_frames() -> list[Frame]:
+    texts = captured("alpaca", "frames")
+    events = [json.loads(body) for kind, _, body in texts if kind == KINDS["text"]]
+    packed = [
+        [{k: moment(v) if k == "t" else v for k, v in event.items()} for event in frame]
+        for frame in events
+    ]
+    return texts + [(KINDS["binary"], b"", msgspec.msgpack.encode(frame)) for frame in packed]
+
+
+def moment(text: str) -> msgspec.msgpack.Ext:
+    """Returns the timestamp of 96 bits of a second later: what is said twice would be told once."""
+    second, _, fraction = text.rstrip("Z").partition(".")
+    seconds = int(datetime.fromisoformat(second).replace(tzinfo=UTC).timestamp())
+    ns = int(fraction.ljust(9, "0"))
+    return msgspec.msgpack.Ext(-1, ns.to_bytes(4, "big") + (seconds + 1).to_bytes(8, "big"))
+
+
 def harbor_feed() -> Feed:
     if str(ROOT / "examples") not in sys.path:
         sys.path.append(str(ROOT / "examples"))
@@ -92,6 +125,7 @@ MEMBERS = [
     binance("spot"),
     binance("usdm"),
     massive(),
+    alpaca(),
     Member("foreign", harbor_feed, harbor_frames),
 ]
 every = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.name)

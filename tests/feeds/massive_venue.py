@@ -7,11 +7,11 @@ keeps the identity of every event that it gave to a socket. What it was told is 
 
 import asyncio
 import json
-import sys
 import time
 from typing import Any
 
 from aiohttp import WSMsgType, web
+from venue_server import serve
 
 KEY = "the-key"
 KNOWN = ("AAPL", "BRK.A")
@@ -147,24 +147,6 @@ async def say(socket: web.WebSocketResponse, name: str, message: str) -> None:
     await socket.send_str(json.dumps([status(name, message)]))
 
 
-async def main() -> None:
-    """Serves until standard input ends."""
-    venue, application = Venue(), web.Application()
-    application.router.add_get("/log", venue.fault)
-    application.router.add_get("/{market}", venue.stream)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server
-    print(site._server.sockets[0].getsockname()[1], flush=True)
-    speaking = asyncio.create_task(venue.market())
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    await reader.read()
-    speaking.cancel()
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    venue = Venue()
+    asyncio.run(serve({"/log": venue.fault, "/{market}": venue.stream}, venue.market()))

@@ -1,29 +1,21 @@
 """Massive: its session rules, and recording a venue that speaks like it."""
 
-import asyncio
 import json
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from tests.feeds.venue_process import VenueProcess, rows, running
 
 from tapeworks import _core
-from tapeworks._core import TapeReader
 from tapeworks.errors import ConfigError, VenueError
-from tapeworks.feeds import session as recorder
 from tapeworks.feeds.base import Control, ControlKind
 from tapeworks.feeds.massive import MassiveConfig
 from tapeworks.feeds.massive.session import MassiveFeed, MassiveSubscriptions
 from tapeworks.feeds.massive.wire import MassiveWire
 
-VENUE = Path(__file__).with_name("massive_venue.py")
-MARKER = np.dtype(_core.dtype_descr("marker"))
-TRADE, QUOTE = (np.dtype(_core.dtype_descr(kind)) for kind in ("trade", "quote"))
+SOURCE = "massive-stocks"
 GAP, CAUSES = _core.numbers("marker_code")["gap"], _core.numbers("gap_cause")
 
 
@@ -129,63 +121,32 @@ def test_frames_tell_their_time_and_types_without_a_decoder():
     assert wire.event_time(b'[{"ev":"status"}]') is None
 
 
-class Venue:
-    """The venue's process."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def log(self, **faults: int) -> dict[str, Any]:
-        query = "&".join(f"{name}={count}" for name, count in faults.items())
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/log?{query}") as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
-
-
 @pytest.fixture
-def venue() -> Iterator[Venue]:
-    child = subprocess.Popen(
-        [sys.executable, str(VENUE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert child.stdin
-    assert child.stdout
-    yield Venue(int(child.stdout.readline()))
-    child.stdin.close()
-    child.wait(10)
-    child.stdout.close()
+def venue() -> Iterator[VenueProcess]:
+    with running(Path(__file__).with_name("massive_venue.py")) as process:
+        yield process
 
 
 def record(
-    venue: Venue, data: Path, seconds: float, faults: dict[float, str], **settings: Any
+    venue: VenueProcess,
+    data: Path,
+    seconds: float,
+    faults: dict[float, str],
+    **settings: Any,
 ) -> Any:
     """Records the venue for some seconds, with faults at seconds of it; returns the last status."""
     url = f"ws://127.0.0.1:{venue.port}"
     config = MassiveConfig(**{"ws_url": url, "api_key": "the-key", **settings})
-
-    async def main() -> Any:
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        loop.call_later(seconds, stop.set)
-        for at, fault in faults.items():
-            loop.call_later(at, loop.run_in_executor, None, lambda f=fault: venue.log(**{f: 1}))
-        return await recorder.record(config, data, stop)
-
-    return asyncio.run(main())
-
-
-def rows(data: Path, kind: str, dtype: Any) -> Any:
-    reader, found = TapeReader(data / "tape" / "massive-stocks" / "market-data.normalized"), []
-    while (batch := reader.read(100_000)) is not None:
-        found.append(np.frombuffer(batch.numpy(kind), dtype))
-    return np.concatenate(found)
+    return venue.record(config, data, seconds, faults)
 
 
 def stored(data: Path) -> list[tuple[str, int]]:
     """Returns channel and sequence of every event."""
-    found = [("T", int(q)) for q in rows(data, "trade", TRADE)["sequence"]]
-    return sorted(found + [("Q", int(q)) for q in rows(data, "quote", QUOTE)["sequence"]])
+    found = [("T", int(q)) for q in rows(data, SOURCE, "trade")["sequence"]]
+    return sorted(found + [("Q", int(q)) for q in rows(data, SOURCE, "quote")["sequence"]])
 
 
-def test_every_event_is_stored_once(venue: Venue, tmp_path: Path):
+def test_every_event_is_stored_once(venue: VenueProcess, tmp_path: Path):
     # Two symbols, one of them unknown to the venue, which accepts it and is silent; a channel that
     # the plan has not. What was sent while the recorder stopped may or may not have arrived.
     status = record(venue, tmp_path, 1.5, {}, symbols=("AAPL", "NOPE"), channels=("T", "Q", "LULD"))
@@ -204,14 +165,14 @@ def test_every_event_is_stored_once(venue: Venue, tmp_path: Path):
     assert outcome["dead_letters"] == 0
 
 
-def test_a_forced_cut_is_a_gap_that_ends(venue: Venue, tmp_path: Path):
+def test_a_forced_cut_is_a_gap_that_ends(venue: VenueProcess, tmp_path: Path):
     # The venue announces one cut and makes another without a word: each is one connection more, an
     # entry of the ledger for both channels, and all that it sent on either side is stored once.
     status = record(venue, tmp_path, 3.0, {0.7: "cut", 1.6: "reset"}, symbols=("*",))
     log = venue.log()
     assert log["connects"] == 3
     assert status["outcome"]["down"] == []
-    markers = rows(tmp_path, "marker", MARKER)
+    markers = rows(tmp_path, SOURCE, "marker")
     gaps = markers[(markers["code"] == GAP) & (markers["cause"] == CAUSES["disconnect"])]
     closed = gaps[gaps["state"] == 2]
     # Two cuts of two symbols and two channels.
@@ -223,14 +184,14 @@ def test_a_forced_cut_is_a_gap_that_ends(venue: Venue, tmp_path: Path):
     assert len(lost) <= 3 * 2 * 4
 
 
-def test_a_wrong_key_ends_the_recorder_at_once(venue: Venue, tmp_path: Path):
+def test_a_wrong_key_ends_the_recorder_at_once(venue: VenueProcess, tmp_path: Path):
     with pytest.raises(VenueError, match="the venue denies: authentication failed: check the key"):
         record(venue, tmp_path, 20, {}, symbols=("AAPL",), api_key="another")
     assert (venue.log()["connects"], venue.log()["keys"]) == (1, 1)
 
 
 def test_too_many_connections_are_waited_for(
-    venue: Venue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    venue: VenueProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # Fully greeted and subscribed, then told: the next try comes after the pause, not at once.
     monkeypatch.setattr("tapeworks.feeds.massive.session.CONNECTIONS_PAUSE_S", 0.8)

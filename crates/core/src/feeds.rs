@@ -9,17 +9,23 @@ use crate::numbered;
 use crate::record::{Blob, Records};
 use crate::sequencing::{Continuity, Rules};
 
+pub mod alpaca;
 pub mod binance;
+mod conditions;
 mod cursor;
+mod event_writer;
+mod events;
 mod fields;
 pub mod foreign;
 pub mod framing;
 pub mod itch;
 pub mod lobster;
 pub mod massive;
+mod own_symbol;
 mod scan;
 mod symbols;
 
+pub use conditions::Updates;
 pub use framing::{Envelope, Framing, Glance};
 
 /// One venue's wire format.
@@ -124,6 +130,8 @@ numbered! {
         Lobster = 4, "lobster";
         /// Massive, formerly Polygon.io.
         Massive = 5, "massive";
+        /// Alpaca.
+        Alpaca = 6, "alpaca";
         /// Any feed whose decoder is given from outside: a user's own, in Python.
         Foreign = 255, "foreign";
     }
@@ -149,7 +157,7 @@ pub struct Descriptor {
 
 /// The table of feeds that can be built here. The last line of adding one.
 pub const FEEDS: &[Descriptor] =
-    &[binance::SPOT, binance::USDM, itch::ITCH, lobster::LOBSTER, massive::MASSIVE];
+    &[alpaca::ALPACA, binance::SPOT, binance::USDM, itch::ITCH, lobster::LOBSTER, massive::MASSIVE];
 
 impl Descriptor {
     /// The number that its records hold.

@@ -58,6 +58,7 @@ Examples:
   tape import itch 01302019.NASDAQ_ITCH50.gz
   tape import itch capture.pcap --source nasdaq
   tape import lobster LOBSTER_SampleFile_AMZN_2012-06-21_5.zip
+  tape import alpaca alpaca.jsonl
   tape import massive us_stocks_sip/trades_v1/2026/10/2026-10-01.csv.gz
 
 Files of itch hold messages behind their lengths, or packets of MoldUDP64 (pcap); those of lobster

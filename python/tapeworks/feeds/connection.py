@@ -339,7 +339,7 @@ class Connection(WSListener):
             else:
                 self._reply_due = control.reply
         if control.kind is ControlKind.SHUTDOWN:
-            self.replace("the venue announced a shutdown")
+            self.replace(control.message[:TEXT_LOGGED] or "the venue announced a shutdown")
         elif control.kind is ControlKind.DENIED:
             reason = f"the venue denies: {control.message[:TEXT_LOGGED]}"
             self.denied = VenueError(reason, retry_after_ms=int(control.retry_after_s * 1000))

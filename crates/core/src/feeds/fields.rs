@@ -175,12 +175,12 @@ impl Values<'_> {
 
     fn wide(&mut self, span: Span, places: u32, field: &'static str) -> Result<i128> {
         let byte = span.start as usize;
-        decimal::parse_wide(self.number(span)?, places).map_err(|unfit| fail(unfit, field, byte))
+        decimal::parse_wide(self.number(span)?, places).map_err(|why| unfit(why, field, byte))
     }
 
     fn narrow(&mut self, span: Span, places: u32, field: &'static str) -> Result<i64> {
         let byte = span.start as usize;
-        decimal::parse(self.number(span)?, places).map_err(|unfit| fail(unfit, field, byte))
+        decimal::parse(self.number(span)?, places).map_err(|why| unfit(why, field, byte))
     }
 
     fn positive(&mut self, span: Span, places: u32, field: &'static str) -> Result<i64> {
@@ -227,6 +227,18 @@ impl Values<'_> {
         Ok(self.positive(span, 0, field)?.unsigned_abs())
     }
 
+    /// An id that may take all of 64 bits.
+    ///
+    /// # Errors
+    /// As [`Values::price`].
+    pub fn wide_id(&mut self, span: Span, field: &'static str) -> Result<u64> {
+        let (value, byte) = (self.wide(span, 0, field)?, span.start as usize);
+        if value < 0 {
+            return Err(Error::decode(DecodeReason::BadNumber, byte));
+        }
+        u64::try_from(value).map_err(|_| Error::DoesNotFit { field, byte })
+    }
+
     /// The id of a last trade, which is negative where there was none.
     ///
     /// # Errors
@@ -265,8 +277,9 @@ impl Values<'_> {
     }
 }
 
-const fn fail(unfit: Unfit, field: &'static str, byte: usize) -> Error {
-    match unfit {
+/// The error that a value at `byte` is unfit for `field`.
+pub const fn unfit(why: Unfit, field: &'static str, byte: usize) -> Error {
+    match why {
         Unfit::NotNumber => Error::decode(DecodeReason::BadNumber, byte),
         Unfit::TooManyDigits => Error::DoesNotFit { field, byte },
     }

@@ -18,9 +18,8 @@ mod encode;
 mod fast;
 mod keys;
 mod rest;
-mod symbol;
 
-pub use conditions::{updates_of, Updates};
+pub use conditions::updates_of;
 
 /// Massive, all markets.
 ///
@@ -98,6 +97,7 @@ impl Massive {
             scratch: &mut self.scratch,
             out,
             rejected: Rejected::NONE,
+            venue: keys::Keys,
         }
     }
 }

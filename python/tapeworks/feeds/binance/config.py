@@ -1,13 +1,13 @@
 """The settings of a Binance feed."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from tapeworks.config import check_once, check_url, source_name
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.binance import rest, streams
+from tapeworks.feeds.checks import check_one_of, check_within
 
 PRODUCTS = ("spot", "usdm")
 # As it fits into a definition.
@@ -71,11 +71,11 @@ class BinanceConfig:
     """Frames waiting for a tape that cannot be written; beyond it the newest are shed, counted."""
 
     def __post_init__(self) -> None:
-        _one_of("product", self.product, PRODUCTS)
-        _one_of("time_unit", self.time_unit, ("", "microsecond", "millisecond"))
+        check_one_of("product", self.product, PRODUCTS)
+        check_one_of("time_unit", self.time_unit, ("", "microsecond", "millisecond"))
         presets = [preset for product, preset in ENDPOINTS if product == self.product]
         if not (self.ws_url and self.rest_url):
-            _one_of("endpoints", self.endpoints, presets)
+            check_one_of("endpoints", self.endpoints, presets)
         # The venue writes them in upper case, and nowhere are there two that differ in it alone.
         object.__setattr__(self, "symbols", tuple(symbol.upper() for symbol in self.symbols))
         wrong = [symbol for symbol in self.symbols if not _is_symbol(symbol)]
@@ -97,16 +97,16 @@ class BinanceConfig:
         speeds = (
             streams.USDM_DEPTH_SPEEDS_MS if self.product == "usdm" else streams.SPOT_DEPTH_SPEEDS_MS
         )
-        _one_of("depth_speed_ms", self.depth_speed_ms, speeds)
-        _within("connections", self.connections, 1, 4)
-        _within("streams_max", self.streams_max, 1, 1024)
-        _within("rotation_s", self.rotation_s, 1, 86_000)
-        _within("weight_share", self.weight_share, 0.01, 1)
-        _within("pending_bytes_max", self.pending_bytes_max, 1 << 16, 1 << 29)
+        check_one_of("depth_speed_ms", self.depth_speed_ms, speeds)
+        check_within("connections", self.connections, 1, 4)
+        check_within("streams_max", self.streams_max, 1, 1024)
+        check_within("rotation_s", self.rotation_s, 1, 86_000)
+        check_within("weight_share", self.weight_share, 0.01, 1)
+        check_within("pending_bytes_max", self.pending_bytes_max, 1 << 16, 1 << 29)
         if self.product == "usdm":
-            _one_of("snapshot_limit", self.snapshot_limit, (0, *rest.USDM_DEPTH_LIMITS))
+            check_one_of("snapshot_limit", self.snapshot_limit, (0, *rest.USDM_DEPTH_LIMITS))
         else:
-            _within("snapshot_limit", self.snapshot_limit, 0, rest.SPOT_DEPTH_LIMIT_MAX)
+            check_within("snapshot_limit", self.snapshot_limit, 0, rest.SPOT_DEPTH_LIMIT_MAX)
         self.streams()
 
     @property
@@ -153,13 +153,3 @@ class BinanceConfig:
 
 def _is_symbol(text: str) -> bool:
     return bool(re.fullmatch(r"\w+", text)) and len(text.encode()) <= SYMBOL_BYTES_MAX
-
-
-def _one_of(name: str, value: object, wanted: Sequence[object]) -> None:
-    if value not in wanted:
-        raise ConfigError(f"{name}: expected one of {list(wanted)}, got {value!r}")
-
-
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name}: expected {low} to {high}, got {value}")

@@ -1,8 +1,6 @@
 """The channels of Massive by market, and the record channel that each fills."""
 
-from collections.abc import Sequence
-
-from tapeworks.errors import ConfigError
+from tapeworks.feeds.checks import ALL
 
 PRODUCTS: dict[str, tuple[str, ...]] = {
     "stocks": ("T", "Q", "A", "AM", "LULD", "NOI", "FMV"),
@@ -35,21 +33,6 @@ RECORDS: dict[str, str] = {
 """Channel to the core's name of the record channel; those that are not here fill none of them."""
 PER_EXCHANGE = ("XQ", "XL2")
 """Events of these are of a pair on one exchange, `BTC-USD@1`; a subscription is of all of them."""
-ALL = "*"
-
-
-def check(product: str, channels: Sequence[str]) -> None:
-    """Refuses channels that the market has not: the venue would not even refuse them.
-
-    Raises:
-        ConfigError: names them, and those that there are.
-    """
-    wrong = [channel for channel in channels if channel not in PRODUCTS[product]]
-    if wrong:
-        known = ", ".join(PRODUCTS[product])
-        raise ConfigError(
-            f"channels: expected those of {product}, {known}, got {', '.join(map(repr, wrong))}"
-        )
 
 
 def record_channel(stream: str) -> str:

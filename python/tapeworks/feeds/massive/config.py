@@ -1,12 +1,11 @@
 """The settings of a Massive feed."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from tapeworks.config import check_once, check_url, source_name
 from tapeworks.errors import ConfigError
+from tapeworks.feeds.checks import ALL, check_channels, check_one_of, check_streamed
 from tapeworks.feeds.massive import channels
 
 ENDPOINTS: dict[str, str] = {
@@ -18,7 +17,6 @@ ENDPOINTS: dict[str, str] = {
 SYMBOL = re.compile(r"[A-Za-z0-9.:/_*-]{1,48}")
 OPTION_QUOTES_MAX = 1000
 """Contracts whose quotes one connection may carry."""
-SYMBOLS_MAX = 20_000
 
 
 @dataclass(frozen=True)
@@ -55,40 +53,17 @@ class MassiveConfig:
     """Frames waiting for a tape that cannot be written; beyond it the newest are shed, counted."""
 
     def __post_init__(self) -> None:
-        _one_of("product", self.product, list(channels.PRODUCTS))
+        check_one_of("product", self.product, list(channels.PRODUCTS))
         if not self.ws_url:
-            _one_of("endpoints", self.endpoints, list(ENDPOINTS))
-        wrong = [symbol for symbol in self.symbols if not SYMBOL.fullmatch(symbol)]
-        if wrong or not self.symbols:
-            found = ", ".join(map(repr, wrong)) or "none"
-            raise ConfigError(f"symbols: expected the venue's own, such as AAPL, got {found}")
-        check_once("symbols", self.symbols)
-        if len(self.symbols) > SYMBOLS_MAX:
-            raise ConfigError(
-                f"symbols: expected {SYMBOLS_MAX} at most, got {len(self.symbols)}: '*' is all"
-            )
-        if channels.ALL in self.symbols and len(self.symbols) > 1:
-            raise ConfigError("symbols: '*' is all of them: expected no other beside it")
-        check_once("channels", self.channels)
-        channels.check(self.product, self.channels)
+            check_one_of("endpoints", self.endpoints, list(ENDPOINTS))
+        check_streamed(self, SYMBOL)
+        check_channels(self.product, channels.PRODUCTS[self.product], self.channels)
         self._check_option_quotes()
-        if self.source:
-            source_name(self.source)
-        if self.ws_url:
-            check_url("ws_url", self.ws_url, ("ws", "wss"))
-        if self.proxy:
-            check_url("proxy", self.proxy, ("http", "https"))
-        if not 1 <= self.idle_timeout_s <= 86_400:
-            raise ConfigError(f"idle_timeout_s: expected 1 to 86400, got {self.idle_timeout_s}")
-        if not 1 << 16 <= self.pending_bytes_max <= 1 << 29:
-            raise ConfigError(
-                f"pending_bytes_max: expected {1 << 16} to {1 << 29}, got {self.pending_bytes_max}"
-            )
 
     def _check_option_quotes(self) -> None:
         if self.product != "options" or "Q" not in self.asked_channels:
             return
-        if channels.ALL in self.symbols or len(self.symbols) > OPTION_QUOTES_MAX:
+        if ALL in self.symbols or len(self.symbols) > OPTION_QUOTES_MAX:
             raise ConfigError(
                 f"symbols: the venue gives quotes of {OPTION_QUOTES_MAX} contracts at most, each "
                 "by its name: name fewer, or record the channel T alone"
@@ -122,8 +97,3 @@ class MassiveConfig:
     def streams(self) -> list[str]:
         """Returns the names of all streams to subscribe, channel by channel."""
         return [f"{channel}.{symbol}" for channel in self.asked_channels for symbol in self.symbols]
-
-
-def _one_of(name: str, value: object, expected: Sequence[object]) -> None:
-    if value not in expected:
-        raise ConfigError(f"{name}: expected one of {list(expected)}, got {value!r}")

@@ -3,37 +3,7 @@
 //! Ids are the vendor's own and the same on all tapes. The rules are those of the SIPs, as
 //! published.
 
-/// What of a bar a trade may change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Updates {
-    /// Open and close, and with them the last price.
-    pub open_close: bool,
-    /// High and low.
-    pub high_low: bool,
-    /// Volume.
-    pub volume: bool,
-}
-
-impl Updates {
-    const fn new(open_close: bool, high_low: bool, volume: bool) -> Self {
-        Self { open_close, high_low, volume }
-    }
-
-    /// How much it holds back.
-    const fn rank(self) -> u8 {
-        !self.open_close as u8 + !self.high_low as u8 + 3 * !self.volume as u8
-    }
-
-    /// What both of two conditions allow.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self::new(
-            self.open_close && other.open_close,
-            self.high_low && other.high_low,
-            self.volume && other.volume,
-        )
-    }
-}
+use crate::feeds::conditions::Updates;
 
 /// Ids that only add a remark, such as a state of short sale: no bar looks at them.
 const fn is_remark(id: u8) -> bool {
@@ -57,43 +27,22 @@ pub const fn updates_of(id: u8) -> Updates {
     }
 }
 
-/// The two conditions that a record has room for: those that hold back most come first, and
-/// remarks last, so that what all of them allow is what these two do.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Kept {
-    ids: [u8; 2],
-    ranks: [u8; 2],
-}
-
-impl Kept {
-    /// Takes in the next one.
-    pub fn add(&mut self, id: u8) {
-        if id == 0 || self.ids.contains(&id) {
-            return;
-        }
-        let rank = 1 + if is_remark(id) { 0 } else { 1 + updates_of(id).rank() };
-        if rank > self.ranks[0] {
-            self.ids = [id, self.ids[0]];
-            self.ranks = [rank, self.ranks[0]];
-        } else if rank > self.ranks[1] {
-            self.ids[1] = id;
-            self.ranks[1] = rank;
-        }
+/// The same, or nothing of a mere remark.
+pub const fn effect_of(id: u8) -> Option<Updates> {
+    if is_remark(id) {
+        return None;
     }
-
-    /// Both, 0 = none.
-    pub const fn ids(self) -> [u8; 2] {
-        self.ids
-    }
+    Some(updates_of(id))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::feeds::conditions::Kept;
 
     fn kept(ids: &[u8]) -> [u8; 2] {
         let mut kept = Kept::default();
-        ids.iter().for_each(|&id| kept.add(id));
+        ids.iter().for_each(|&id| kept.add(id, effect_of(id)));
         kept.ids()
     }
 

@@ -3,9 +3,11 @@
 //! Times have the venue's unit, so what is finer is cut off. What a message has and a record has
 //! not, such as the exchange of a trade, is left out.
 
-use super::decode::{EQUITY, INDEX, MINUTE_MS, OPTION, SECOND_MS};
+use super::decode::{MINUTE_MS, SECOND_MS};
 use crate::decimal;
 use crate::error::{Error, Result};
+use crate::feeds::event_writer::EventWriter;
+use crate::feeds::events::{EQUITY, INDEX, OPTION};
 use crate::instrument::Instruments;
 use crate::record::{
     unpadded, Bar, Definition, Header, Kind, Level, Mark, Marker, Quote, RecordRef, Records, Side,
@@ -14,44 +16,24 @@ use crate::record::{
 
 const NS_PER_MS: i64 = 1_000_000;
 
-/// An event being written.
-struct Writer<'a> {
-    out: &'a mut Vec<u8>,
+/// An event of this venue being written.
+struct Writer<'a>(EventWriter<'a>);
+
+impl<'a> std::ops::Deref for Writer<'a> {
+    type Target = EventWriter<'a>;
+
+    fn deref(&self) -> &EventWriter<'a> {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Writer<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }
 
 impl Writer<'_> {
-    fn text(&mut self, key: &str, text: &str) {
-        self.key(key);
-        self.out.push(b'"');
-        for &byte in text.as_bytes() {
-            if matches!(byte, b'"' | b'\\') {
-                self.out.push(b'\\');
-            }
-            self.out.push(byte);
-        }
-        self.out.push(b'"');
-    }
-
-    fn key(&mut self, key: &str) {
-        self.out.extend_from_slice(b",\"");
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
-    }
-
-    fn number(&mut self, key: &str, value: impl Into<i128>, places: u32) {
-        self.key(key);
-        decimal::format(value.into(), places, 0, self.out);
-    }
-
-    fn price(&mut self, key: &str, value: i64) {
-        // Zero is the venue's word for "none".
-        self.number(key, if value == NONE { 0 } else { value }, PRICE_PLACES);
-    }
-
-    fn size(&mut self, key: &str, value: i64) {
-        self.number(key, if value == NONE { 0 } else { value }, SIZE_PLACES);
-    }
-
     fn sizes(&mut self, (whole, exact): (&str, &str), value: i64) {
         self.size(whole, value - value % 10i64.pow(SIZE_PLACES));
         let mut digits = Vec::new();
@@ -212,7 +194,7 @@ fn value(out: &mut Vec<u8>, symbol: &str, mark: &Mark) {
 fn begin<'a>(out: &'a mut Vec<u8>, name: &str) -> Writer<'a> {
     out.extend_from_slice(name.as_bytes());
     out.push(b'"');
-    Writer { out }
+    Writer(EventWriter { out })
 }
 
 /// Writes the symbol; that of a pair on one exchange is told as two.

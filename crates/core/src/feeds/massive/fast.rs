@@ -4,10 +4,11 @@
 //! anything else the answer is `None`, with nothing written, and the frame goes the way of any
 //! JSON. Both give the same records: the tests and the fuzzer compare them.
 
-use super::conditions::Kept;
-use super::decode::{bar_of, Deal, Offer, Task, EQUITY, MINUTE_MS, OTHER_CONDITION, SECOND_MS};
+use super::conditions::effect_of;
+use super::decode::{Task, MINUTE_MS, OTHER_CONDITION, SECOND_MS};
+use crate::feeds::conditions::Kept;
 use crate::feeds::cursor::Cursor;
-use crate::feeds::scan::Span;
+use crate::feeds::events::{bar_of, Deal, Offer};
 use crate::record::{Bar, Side, NONE};
 
 // What an event has told so far: one bit a key that it needs.
@@ -74,7 +75,6 @@ impl Task<'_> {
     #[inline(always)]
     fn fast_trade(&mut self, at: &mut Cursor<'_>) -> Option<()> {
         let mut deal = Deal {
-            symbol: Span::default(),
             price: 0,
             size: 0,
             ts: 0,
@@ -82,7 +82,6 @@ impl Task<'_> {
             id: 0,
             side: Side::None,
             conditions: [0; 2],
-            asset: EQUITY,
         };
         let (mut instrument, mut told, mut exact) = (0, 0, None);
         while let Some(key) = next_key(at)? {
@@ -239,7 +238,8 @@ fn conditions(at: &mut Cursor<'_>) -> Option<[u8; 2]> {
         return Some([0; 2]);
     }
     loop {
-        kept.add(u8::try_from(at.integer()?).unwrap_or(OTHER_CONDITION));
+        let id = u8::try_from(at.integer()?).unwrap_or(OTHER_CONDITION);
+        kept.add(id, effect_of(id));
         if !is_list {
             return Some(kept.ids());
         }

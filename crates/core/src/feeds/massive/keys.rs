@@ -1,7 +1,8 @@
 //! The keys of Massive's messages, and the unit of its times.
 
 use crate::error::Result;
-use crate::feeds::fields::{self, long_keys};
+use crate::feeds::events::Venue;
+use crate::feeds::fields::{self, long_keys, Slot};
 use crate::feeds::scan::Span;
 
 pub use crate::feeds::fields::Values;
@@ -13,6 +14,15 @@ long_keys! {
     SIP "sip_timestamp", PARTICIPANT "participant_timestamp", SIZE "size",
     DECIMAL_SIZE "decimal_size", ASK_PRICE "ask_price", ASK_SIZE "ask_size",
     BID_PRICE "bid_price", BID_SIZE "bid_size",
+}
+
+/// Reads the keys of Massive.
+pub struct Keys;
+
+impl Venue for Keys {
+    fn slot_of(key: &[u8]) -> Option<Slot> {
+        slot::of(key)
+    }
 }
 
 /// Spans of an object's values, by slot.

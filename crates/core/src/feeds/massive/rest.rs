@@ -2,11 +2,12 @@
 //!
 //! Trades, quotes and bars become records, flagged as historical. Of all else there is no record.
 
-use super::decode::{Deal, Task, EQUITY, MINUTE_MS, SECOND_MS};
+use super::decode::{class_of, Task, MINUTE_MS, SECOND_MS};
 use super::keys::{slot, Fields};
 use crate::error::{DecodeReason, Error, Result};
+use crate::feeds::events::{Deal, EQUITY};
 use crate::feeds::fields::Slot;
-use crate::feeds::scan::{Scanner, Span};
+use crate::feeds::scan::Scanner;
 use crate::record::{Bar, Side, FLAG_HISTORICAL};
 
 /// What the answer to a request holds.
@@ -55,12 +56,11 @@ impl Task<'_> {
 
     fn rest_trade(&mut self, row: &Fields, ticker: &str) -> Result<()> {
         let conditions = self.conditions(row, slot::CONDITIONS)?;
-        let (ts, span) = self.sip_time(row)?;
+        let ts = self.sip_time(row)?;
         let mut values = self.values();
         let size = row.find(values.bytes, slot::DECIMAL_SIZE);
         let size = size.map_or_else(|| row.need(slot::SIZE), Ok)?;
         let deal = Deal {
-            symbol: span,
             price: values.price(row.need(slot::PRICE)?, "price")?,
             size: values.size(size, "size")?,
             ts,
@@ -68,20 +68,19 @@ impl Task<'_> {
             id: values.name_or_zero(row, slot::ID)?,
             side: Side::None,
             conditions,
-            asset: EQUITY,
         };
-        let instrument = self.instrument(ticker.as_bytes(), row.start(), ts, EQUITY)?;
+        let instrument = self.of_ticker(ticker, row, ts)?;
         self.push_deal(instrument, &deal);
         Ok(())
     }
 
     fn rest_quote(&mut self, row: &Fields, ticker: &str) -> Result<()> {
-        let (ts, _) = self.sip_time(row)?;
+        let ts = self.sip_time(row)?;
         let mut values = self.values();
         let sequence = values.id_or_zero(row, slot::SEQUENCE, "sequence")?;
         let bid = values.offer(row, (slot::BID_PRICE, slot::BID_SIZE))?;
         let ask = values.offer(row, (slot::ASK_PRICE, slot::ASK_SIZE))?;
-        let instrument = self.instrument(ticker.as_bytes(), row.start(), ts, EQUITY)?;
+        let instrument = self.of_ticker(ticker, row, ts)?;
         self.push_quote((instrument, ts, sequence), bid, ask, !ticker.contains(':'))
     }
 
@@ -92,18 +91,23 @@ impl Task<'_> {
         let volume = row.find(values.bytes, b'v');
         bar.volume = volume.map_or(Ok(0), |span| values.size(span, "volume"))?;
         bar.count = values.id_or_zero(row, b'n', "count")?;
-        let instrument = self.instrument(ticker.as_bytes(), row.start(), ts, EQUITY)?;
+        let instrument = self.of_ticker(ticker, row, ts)?;
         bar.header = self.head::<Bar>(instrument, ts, 0);
         self.out.push(&bar);
         Ok(())
     }
 
-    /// When the SIP published it, or else when the exchange made it, and where that stands.
-    fn sip_time(&mut self, row: &Fields) -> Result<(i64, Span)> {
+    fn of_ticker(&mut self, ticker: &str, row: &Fields, ts: i64) -> Result<u32> {
+        let ticker = ticker.as_bytes();
+        self.instrument(ticker, row.start(), ts, class_of(ticker, EQUITY))
+    }
+
+    /// When the SIP published it, or else when the exchange made it.
+    fn sip_time(&mut self, row: &Fields) -> Result<i64> {
         let slots: [Slot; 2] = [slot::SIP, slot::PARTICIPANT];
         let found = slots.into_iter().find_map(|slot| row.find(self.bytes, slot));
         let span = found.map_or_else(|| row.need(slot::SIP), Ok)?;
-        Ok((self.values().instant(span, "ts_event")?, span))
+        self.values().instant(span, "ts_event")
     }
 }
 

@@ -11,7 +11,7 @@ const NS_PER_MS: i64 = 1_000_000;
 pub enum Taken {
     /// More. It is remembered.
     News,
-    /// The same, or of a window that is over.
+    /// The same, or of a window that is over, and no revision of it.
     Known,
     /// Less of its window than another bar did.
     Contrary,
@@ -46,7 +46,7 @@ impl Window {
         };
         let mut same = self.believed(bar, now);
         same.header.ts_recv = known.header.ts_recv;
-        if same == *known || known.closed != 0 {
+        if same == *known || known.closed != 0 && !is_revision(bar, known) {
             return Taken::Known;
         }
         if bar.count < known.count {
@@ -97,5 +97,55 @@ impl Window {
             window.bars.push(state.plain()?);
         }
         Ok(window)
+    }
+}
+
+/// Whether `bar` is one that was over before, `known`, with trades that came late.
+const fn is_revision(bar: &Bar, known: &Bar) -> bool {
+    bar.closed != 0 && bar.count > known.count && bar.volume >= known.volume
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Channel, Header, Turnover};
+
+    const MINUTE_NS: i64 = 60_000_000_000;
+
+    fn bar(count: u64, volume: i64, closed: u8) -> Bar {
+        let header = Header { ts_event: MINUTE_NS, ..Header::of::<Bar>() };
+        Bar {
+            header,
+            open: 1,
+            high: 1,
+            low: 1,
+            close: 1,
+            volume,
+            buy_volume: 0,
+            turnover: Turnover::default(),
+            buy_turnover: Turnover::default(),
+            count,
+            interval_ms: 60_000,
+            closed,
+            channel: Channel::Kline as u8,
+            reserved: [0; 2],
+        }
+    }
+
+    #[test]
+    fn a_bar_that_is_over_is_revised_by_late_trades_alone() {
+        // A minute is over with three trades. What its venue tells of it after that is known but
+        // for a bar that is over too, and has more trades and no less volume: also a second time.
+        let (mut window, now) = (Window::new(60_000), 3 * MINUTE_NS);
+        assert_eq!(window.takes(&bar(3, 30, 1), now), Taken::News);
+        for (count, volume, closed) in [(3, 30, 1), (4, 40, 0), (4, 29, 1), (2, 20, 1), (3, 31, 1)]
+        {
+            assert_eq!(window.takes(&bar(count, volume, closed), now), Taken::Known, "{count}");
+        }
+        assert_eq!(window.takes(&bar(4, 40, 1), now), Taken::News);
+        for count in [3, 4] {
+            assert_eq!(window.takes(&bar(count, 40, 1), now), Taken::Known, "{count}");
+        }
+        assert_eq!(window.takes(&bar(9, 90, 1), now), Taken::News);
     }
 }

@@ -1,0 +1,374 @@
+//! The contract of a feed, and the facts of this one, over the captures.
+
+use super::*;
+use crate::record::blob::BlobHeader;
+use crate::record::{
+    unpadded, Bar, Correction, Kind, Level, Marker, Quote, Record, Side, Status, Trade,
+    FLAG_HISTORICAL, FLAG_LAST, NONE,
+};
+
+/// When all frames arrived: a whole second after the latest of them.
+const TS_RECV: i64 = 1_770_000_005_000_000_000;
+/// Lines of kind, context and body, with tabs between: the examples of the pages, and what the
+/// pages say of all else.
+const CAPTURES: &str = include_str!("captures/frames.tsv");
+
+struct Bench {
+    alpaca: Alpaca,
+    instruments: Instruments,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { alpaca: Alpaca::new(FeedId::Alpaca), instruments: Instruments::new() }
+    }
+
+    fn receive(
+        &mut self,
+        kind: BlobKind,
+        context: &str,
+        body: &[u8],
+    ) -> Result<(Rejected, Records)> {
+        let mut out = Records::new();
+        let header = BlobHeader { kind: kind as u8, ts_recv: TS_RECV, ..BlobHeader::default() };
+        let blob = Blob { header, context: context.as_bytes(), body };
+        let rejected = self.alpaca.receive(&blob, &mut self.instruments, &mut out)?;
+        Ok((rejected, out))
+    }
+
+    fn text(&mut self, body: &str) -> Records {
+        let (rejected, out) = self.receive(BlobKind::Text, "", body.as_bytes()).unwrap();
+        assert_eq!(rejected, Rejected::NONE, "{body}");
+        out
+    }
+
+    fn rest(&mut self, context: &str, body: &str) -> Result<Records> {
+        self.receive(BlobKind::Rest, context, body.as_bytes()).map(|(_, records)| records)
+    }
+}
+
+fn captures() -> impl Iterator<Item = (BlobKind, &'static str, &'static str)> {
+    CAPTURES.lines().map(|line| {
+        let mut parts = line.splitn(3, '\t');
+        let kind = if parts.next() == Some("rest") { BlobKind::Rest } else { BlobKind::Text };
+        (kind, parts.next().unwrap(), parts.next().unwrap())
+    })
+}
+
+fn nth<R: Record>(records: &Records, at: usize) -> R {
+    records.iter().nth(at).unwrap().get::<R>().unwrap()
+}
+
+/// Each venue event of `records` on its own.
+fn events(records: &Records) -> Vec<Records> {
+    let (mut found, mut event) = (Vec::new(), Records::new());
+    for record in records {
+        event.push_ref(record);
+        if record.header().flags & FLAG_LAST != 0 {
+            found.push(std::mem::take(&mut event));
+        }
+    }
+    assert!(event.is_empty(), "an event without an end");
+    found
+}
+
+#[test]
+fn every_capture_decodes() {
+    // Nothing is rejected, and the kinds are those that the pages promise.
+    let mut bench = Bench::new();
+    let mut counts = [0; 13];
+    for (kind, context, body) in captures() {
+        let (rejected, records) = bench.receive(kind, context, body.as_bytes()).unwrap();
+        assert_eq!(rejected, Rejected::NONE, "{body}");
+        records.iter().for_each(|record| counts[record.kind() as usize] += 1);
+    }
+    let count = |kind: Kind| counts[kind as usize];
+    assert_eq!(count(Kind::Trade), 6);
+    assert_eq!(count(Kind::Quote), 8);
+    assert_eq!(count(Kind::Bar), 5);
+    assert_eq!(count(Kind::Status), 3);
+    assert_eq!(count(Kind::Correction), 3);
+    // Two whole books are updates and snapshots, of 4 + 4 levels and of 4 + 2; the changes have 3.
+    assert_eq!((count(Kind::Level), count(Kind::Marker)), (17, 4));
+}
+
+#[test]
+fn what_is_encoded_is_received_back() {
+    // Each event of each live capture, but for books, whose updates are numbered by what came
+    // before: its records, the frame that they make, and its records.
+    let mut bench = Bench::new();
+    let mut tried = 0;
+    for (kind, context, body) in captures().filter(|(kind, ..)| *kind == BlobKind::Text) {
+        let (_, records) = bench.receive(kind, context, body.as_bytes()).unwrap();
+        for event in events(&records) {
+            let mut frame = Vec::new();
+            bench.alpaca.encode(&event, &bench.instruments, true, &mut frame).unwrap();
+            let text = String::from_utf8_lossy(&frame);
+            let is_book = matches!(
+                Kind::try_from(event.iter().next().unwrap().kind()),
+                Ok(Kind::Level | Kind::Marker)
+            );
+            if is_book {
+                assert!(text.starts_with("[{\"T\":\"o\",\"S\":\"BTC/USD\",\"b\":["), "{text}");
+                continue;
+            }
+            let again = bench.text(&text);
+            assert!(again.as_bytes() == event.as_bytes(), "{body}\n{text}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 15, "{tried}");
+}
+
+#[test]
+fn trade_has_exact_values_and_an_id_of_all_bits() {
+    let mut bench = Bench::new();
+    let records = bench.text(
+        r#"[{"T":"t","S":"BRK.A","i":18446744073709551615,"x":"D","p":741971.5,"s":1e2,
+        "c":["@","I"],"z":"A","t":"2026-02-02T02:40:04.123456789Z"},
+        {"T":"t","S":"BTC/USD","i":9223372036854775807,"p":33021.9,"s":0.01616617,"tks":"S",
+        "t":"2026-02-02T02:40:04Z"}]"#,
+    );
+    let trade: Trade = nth(&records, 0);
+    assert_eq!((trade.price, trade.size), (741_971_500_000_000, 100 * 10i64.pow(8)));
+    assert_eq!((trade.trade_id, trade.header.sequence, trade.side), (u64::MAX, 0, 0));
+    assert_eq!(trade.header.ts_event, 1_770_000_004_123_456_789);
+    assert_eq!(trade.conditions, *b"I@");
+    let trade: Trade = nth(&records, 1);
+    assert_eq!((trade.trade_id, trade.side), (i64::MAX as u64, Side::Ask as u8));
+    let classes: Vec<u8> = bench.instruments.iter().map(|known| known.asset_class).collect();
+    assert_eq!(classes, [4, 1]);
+}
+
+#[test]
+fn quotes_are_of_shares_and_an_empty_side_has_no_price() {
+    // The same quote the day before the sizes became shares, and on that day.
+    let mut bench = Bench::new();
+    let quote = |bench: &mut Bench, symbol: &str, time: &str| -> Quote {
+        let body =
+            format!(r#"[{{"T":"q","S":"{symbol}","bp":0,"bs":0,"ap":10.25,"as":3,"t":"{time}"}}]"#);
+        nth(&bench.text(&body), 0)
+    };
+    let before = quote(&mut bench, "AAPL", "2025-11-03T04:59:59.999999999Z");
+    let after = quote(&mut bench, "AAPL", "2025-11-03T05:00:00Z");
+    assert_eq!((before.ask_size, after.ask_size), (300 * 10i64.pow(8), 3 * 10i64.pow(8)));
+    assert_eq!((after.bid_price, after.bid_size), (NONE, 0));
+    // Contracts and coins always were what they are.
+    for symbol in ["SPY241220P00720000", "BTC/USD"] {
+        let found = quote(&mut bench, symbol, "2022-02-10T15:15:28Z");
+        assert_eq!(found.ask_size, 3 * 10i64.pow(8));
+    }
+}
+
+#[test]
+fn bars_tell_whether_they_may_change() {
+    let mut bench = Bench::new();
+    for (name, interval_ms, closed) in [("b", 60_000, 1), ("u", 60_000, 1), ("d", 86_400_000, 0)] {
+        let body = format!(
+            r#"[{{"T":"{name}","S":"SPY","o":1,"h":2,"l":1,"c":2,"v":7,"n":3,
+            "t":"2026-02-02T02:38:00Z"}}]"#
+        );
+        let bar: Bar = nth(&bench.text(&body), 0);
+        assert_eq!((bar.interval_ms, bar.closed, bar.count), (interval_ms, closed, 3));
+    }
+}
+
+#[test]
+fn halts_bands_and_corrections_say_what_they_are_of() {
+    let mut bench = Bench::new();
+    let records = bench.text(
+        r#"[{"T":"s","S":"AAPL","sc":"H","rc":"T12","t":"2026-02-02T02:38:00Z","z":"C"},
+        {"T":"s","S":"F","sc":"E","rc":"","t":"2026-02-02T02:38:00Z","z":"A"},
+        {"T":"l","S":"F","u":3.24,"d":2.65,"i":"B","t":"2026-02-02T02:38:00Z","z":"A"},
+        {"T":"x","S":"F","i":465,"x":"D","p":1,"s":1,"a":"E","z":"A","t":"2026-02-02T02:38:00Z"},
+        {"T":"c","S":"F","x":"M","oi":7,"op":1,"os":2,"oc":[" "],"ci":8,"cp":1.5,"cs":3,"cc":[],
+        "z":"A","t":"2026-02-02T02:38:00Z"}]"#,
+    );
+    let status: Status = nth(&records, 0);
+    assert_eq!((status.status, unpadded(&status.reason)), (2, "T12"));
+    let status: Status = nth(&records, 1);
+    assert_eq!((status.status, unpadded(&status.reason)), (0, "E"));
+    let status: Status = nth(&records, 2);
+    assert_eq!((status.price_low, status.price_high), (2_650_000_000, 3_240_000_000));
+    let cancel: Correction = nth(&records, 3);
+    assert_eq!((cancel.action, cancel.trade_id, cancel.price), (1, 465, NONE));
+    let correction: Correction = nth(&records, 4);
+    assert_eq!((correction.action, correction.trade_id), (2, 7));
+    assert_eq!((correction.price, correction.size), (1_500_000_000, 3 * 10i64.pow(8)));
+}
+
+fn book(time: u8, levels: &str) -> String {
+    format!(r#"{{"T":"o","S":"A/B","t":"2026-02-02T02:38:0{time}Z",{levels}}}"#)
+}
+
+#[test]
+fn a_whole_book_removes_what_it_does_not_name() {
+    let mut bench = Bench::new();
+    let whole = book(1, r#""b":[{"p":9,"s":1},{"p":8,"s":2}],"a":[{"p":10,"s":3}],"r":true"#);
+    let first = bench.text(&format!("[{whole}]"));
+    assert_eq!(events(&first).iter().map(Records::len).collect::<Vec<_>>(), [3, 5]);
+    let begin: Marker = nth(&first, 3);
+    assert_eq!((begin.first, begin.count), (1, 3));
+    let change = book(2, r#""b":[{"p":8,"s":0}],"a":[]"#);
+    let second: Level = nth(&bench.text(&format!("[{change}]")), 0);
+    assert_eq!((second.header.sequence, second.previous, second.size), (2, 1, 0));
+    // 9 and 10 are gone, 7 is new: the update says so, and the snapshot has what there is.
+    let again = bench.text(&format!("[{}]", book(3, r#""b":[{"p":7,"s":1}],"a":[],"r":true"#)));
+    let update: Vec<(u8, i64, i64)> = events(&again)[0]
+        .iter()
+        .map(|record| record.get::<Level>().unwrap())
+        .map(|level| (level.side, level.price / 1_000_000_000, level.size))
+        .collect();
+    assert_eq!(update, [(1, 9, 0), (2, 10, 0), (1, 7, 10i64.pow(8))]);
+    assert_eq!(events(&again)[1].len(), 3);
+}
+
+#[test]
+fn an_update_that_cannot_be_read_leaves_its_number_out() {
+    let mut bench = Bench::new();
+    bench.text(&format!("[{}]", book(1, r#""b":[{"p":9,"s":1}],"a":[],"r":true"#)));
+    let bad = format!("[{}]", book(2, r#""b":[{"p":9}],"a":[]"#));
+    let (rejected, out) = bench.receive(BlobKind::Text, "", bad.as_bytes()).unwrap();
+    assert_eq!((rejected.count, out.len()), (1, 0));
+    let next: Level = nth(&bench.text(&format!("[{}]", book(3, r#""b":[{"p":9,"s":2}]"#))), 0);
+    assert_eq!((next.header.sequence, next.previous), (3, 2));
+}
+
+#[test]
+fn a_decoder_goes_on_from_its_state() {
+    // The same frames, by one decoder and by two of which the second has the state of the first.
+    let whole = book(1, r#""b":[{"p":9,"s":1},{"p":8,"s":2}],"a":[{"p":10,"s":3}],"r":true"#);
+    let again = format!("[{}]", book(2, r#""b":[{"p":7,"s":1}],"a":[],"r":true"#));
+    let mut bench = Bench::new();
+    bench.text(&format!("[{whole}]"));
+    let mut state = Vec::new();
+    bench.alpaca.snapshot(&mut state);
+    let mut second = Bench { alpaca: Alpaca::new(FeedId::Alpaca), ..bench };
+    second.alpaca.restore(&state).unwrap();
+    let found = second.text(&again);
+    let mut straight = Bench::new();
+    straight.text(&format!("[{whole}]"));
+    assert!(found.as_bytes() == straight.text(&again).as_bytes());
+    for end in 1..state.len() {
+        assert!(second.alpaca.restore(&state[..end]).is_err(), "{end}");
+    }
+}
+
+#[test]
+fn one_bad_event_takes_no_other_with_it() {
+    // Each kind of fault between two good trades: the reason, at the byte of the event or value.
+    let good = r#"{"T":"t","S":"A","p":1,"s":1,"t":"2026-02-02T02:38:00Z","i":1}"#;
+    for (bad, reason) in [
+        (r#"{"T":"zz","S":"A"}"#, DecodeReason::UnknownEvent),
+        ("null", DecodeReason::WrongType),
+        (r#"{"S":"A","p":1}"#, DecodeReason::MissingField),
+        (r#"{"T":"t","S":"A","s":1,"t":"2026-02-02T02:38:00Z"}"#, DecodeReason::MissingField),
+        (r#"{"T":"t","S":"A","p":"x","s":1,"t":"2026-02-02T02:38:00Z"}"#, DecodeReason::BadNumber),
+        (r#"{"T":"t","S":"A","p":1,"s":-1,"t":"2026-02-02T02:38:00Z"}"#, DecodeReason::BadNumber),
+        (
+            r#"{"T":"t","S":"A","p":1,"s":1e-9,"t":"2026-02-02T02:38:00Z"}"#,
+            DecodeReason::DoesNotFit,
+        ),
+        (r#"{"T":"t","S":"A","p":1,"s":1,"t":"yesterday"}"#, DecodeReason::BadNumber),
+        (r#"{"T":"t","S":"A","p":1,"s":1,"t":1770000000000000000}"#, DecodeReason::WrongType),
+        (r#"{"T":"t","S":7,"p":1,"s":1,"t":"2026-02-02T02:38:00Z"}"#, DecodeReason::WrongType),
+        (r#"{"T":"t","S":"","p":1,"s":1,"t":"2026-02-02T02:38:00Z"}"#, DecodeReason::WrongType),
+        (
+            r#"{"T":"t","S":"A","i":-1,"p":1,"s":1,"t":"2026-02-02T02:38:00Z"}"#,
+            DecodeReason::BadNumber,
+        ),
+        (
+            r#"{"T":"t","S":"A","i":18446744073709551616,"p":1,"s":1,"t":"2026-02-02T02:38:00Z"}"#,
+            DecodeReason::DoesNotFit,
+        ),
+    ] {
+        let body = format!("[{good},{bad},{good}]");
+        let (rejected, out) = Bench::new().receive(BlobKind::Text, "", body.as_bytes()).unwrap();
+        assert_eq!((rejected.count, out.len()), (1, 2), "{bad}");
+        assert_eq!(rejected.first.unwrap().0, reason, "{bad}");
+    }
+    let long =
+        format!(r#"[{{"T":"t","S":"{}","p":1,"s":1,"t":"2026-02-02T02:38:00Z"}}]"#, "A".repeat(49));
+    let (rejected, _) = Bench::new().receive(BlobKind::Text, "", long.as_bytes()).unwrap();
+    assert_eq!(rejected.first.unwrap().0, DecodeReason::TooLong);
+}
+
+#[test]
+fn frame_that_is_not_whole_leaves_nothing() {
+    // Every cut of every capture: an error, and an empty batch.
+    for (kind, context, body) in captures() {
+        for end in (0..body.len()).filter(|&end| body.is_char_boundary(end)) {
+            let mut bench = Bench::new();
+            let found = bench.receive(kind, context, &body.as_bytes()[..end]);
+            assert!(found.is_err(), "{}", &body[..end]);
+            assert!(bench.instruments.is_empty());
+        }
+    }
+}
+
+#[test]
+fn msgpack_says_the_same_as_text() {
+    // A trade with a timestamp of eight bytes and a double, as the venue packs it.
+    let mut body = b"\x91\x87\xa1T\xa1t\xa1S\xa4AAPL\xa1i\xce\x00\x01\x7a\x99\xa1p\xcb".to_vec();
+    body.extend_from_slice(&126.55f64.to_be_bytes());
+    body.extend_from_slice(b"\xa1s\x01\xa1c\x92\xa1@\xa1I\xa1t\xd7\xff");
+    let (seconds, ns) = (1_769_999_999u64, 123_456_789u64);
+    body.extend_from_slice(&(ns << 34 | seconds).to_be_bytes());
+    let mut bench = Bench::new();
+    let (rejected, found) = bench.receive(BlobKind::Binary, "", &body).unwrap();
+    assert_eq!(rejected, Rejected::NONE);
+    let text = bench.text(
+        r#"[{"T":"t","S":"AAPL","i":96921,"p":126.55,"s":1,"c":["@","I"],
+        "t":"2026-02-02T02:39:59.123456789Z"}]"#,
+    );
+    assert!(found.as_bytes() == text.as_bytes());
+    for end in 0..body.len() {
+        assert!(bench.receive(BlobKind::Binary, "", &body[..end]).is_err(), "{end}");
+    }
+}
+
+#[test]
+fn answers_are_history_and_errors_are_told() {
+    let mut bench = Bench::new();
+    let row = r#"{"trades":{"A":[{"t":"2022-10-21T20:19:03.7Z","p":129.88,"s":5,"i":7,
+        "u":"incorrect"}]},"next_page_token":null}"#;
+    let records = bench.rest("/v2/stocks/trades?symbols=A", row).unwrap();
+    let trade: Trade = nth(&records, 0);
+    assert_eq!(trade.header.flags, FLAG_HISTORICAL | FLAG_LAST);
+    assert_eq!(nth::<Correction>(&records, 1).trade_id, 7);
+    let bars = r#"{"bars":[{"o":1,"h":2,"l":1,"c":2,"v":9,"t":"2022-10-21T20:15:00Z"}]}"#;
+    let bar: Bar = nth(&bench.rest("/v2/stocks/A/bars?timeframe=15Min", bars).unwrap(), 0);
+    assert_eq!((bar.interval_ms, bar.count), (900_000, 0));
+    for body in [r#"{"trades":{}}"#, r#"{"trades":null}"#, r#"{"trades":{"A":null}}"#, "{}"] {
+        assert_eq!(bench.rest("/v2/stocks/trades?symbols=A", body).unwrap().len(), 0, "{body}");
+    }
+    for (path, body, reason) in [
+        ("/v2/stocks/A/trades", r#"{"code":42210000,"message":"no"}"#, DecodeReason::VenueError),
+        ("/v1beta1/news", r#"{"news":[]}"#, DecodeReason::UnknownStream),
+        ("/v2/stocks/bars?timeframe=1Month", r#"{"bars":{}}"#, DecodeReason::UnknownStream),
+        ("/v2/stocks/A/trades", "[]", DecodeReason::WrongType),
+        ("/v2/stocks/trades", r#"{"trades":7}"#, DecodeReason::WrongType),
+    ] {
+        let found = bench.rest(path, body).unwrap_err().of_frame();
+        assert_eq!(found.map(|(reason, _)| reason), Some(reason), "{body}");
+    }
+}
+
+#[test]
+fn what_is_of_the_session_is_shown_to_it() {
+    for (body, is_data) in [
+        (&br#"[{"T":"success","msg":"connected"}]"#[..], false),
+        (br#"[{"T":"error","code":406,"msg":"connection limit exceeded"}]"#, false),
+        (br#"[{"msg":"connection limit exceeded","code":406,"T":"error"}]"#, false),
+        (br#"[{"T":"subscription","trades":[]}]"#, false),
+        (br#"[{"T":"n","id":1}]"#, false),
+        (b"\x91\x82\xa1T\xa7success\xa3msg\xa9connected", false),
+        (br#"[{"T":"t","S":"A"}]"#, true),
+        (b"\x91\x81\xa1T\xa1t", true),
+        (b"[]", true),
+        (br#"{"T":"t"}"#, false),
+        (b"", false),
+    ] {
+        assert_eq!(glance(body) == Glance::Events, is_data, "{body:?}");
+    }
+}
