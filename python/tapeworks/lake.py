@@ -125,6 +125,14 @@ TABLES = {
             replayed_as="corrections",
         ),
         Table(
+            "corporate_actions",
+            NORMALIZED,
+            "corporate_action",
+            delta=SORTED,
+            doc="splits and dividends of stocks, by the day from which on prices are without them",
+            replayed_as="corporate_actions",
+        ),
+        Table(
             "venue_bars",
             NORMALIZED,
             "bar",

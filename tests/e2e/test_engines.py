@@ -58,6 +58,7 @@ def add_rest(data: Path) -> None:
     spine.append(maker.rows("order", 50, order_id=ts, price=5, size=7, **times))
     spine.append(maker.rows("status", 50, status=1, price_low=4, price_high=6, **times))
     spine.append(maker.rows("correction", 50, trade_id=ts, action=2, price=5, size=7, **times))
+    spine.append(maker.rows("corporate_action", 50, action=1, split_from=1, split_to=2, **times))
     spine.append(gaps, "market-data.gaps")
     dead = spine.tape("market-data.dead")
     dead.mkdir(parents=True)

@@ -61,6 +61,24 @@ def test_trades_are_answers_of_runs_of_one_ticker(tmp_path: Path):
     assert found["conditions"].reshape(-1).tolist()[0] in (12, 12 + 256 * 37)
 
 
+def test_rows_that_were_cancelled_are_trades_and_corrections(tmp_path: Path):
+    # Codes of the TAQ files: 0 good, 1 corrected, 7 and 8 void later; 10 to 12 tell of other rows.
+    path = tmp_path / "2023-03-28.csv"
+    codes = ["0", "", "1", "7", "8", "10", "11", "12"]
+    lines = [
+        trade_row("MSFT", number).replace(',"12,37",0,', f',"12,37",{code},')
+        for number, code in enumerate(codes, 1)
+    ]
+    path.write_text(TRADES + "".join(lines))
+    frames = read(path)
+    assert rows(frames, "trade")["trade_id"].tolist() == [1, 2, 3, 4, 5]
+    void = rows(frames, "correction")
+    assert void["trade_id"].tolist() == [4, 5]
+    assert void["ts_event"].tolist() == [SIP + 4, SIP + 5]
+    assert set(void["price"].tolist()) == {_core.NONE}
+    assert set(void["action"].tolist()) == {1}
+
+
 def test_quotes_and_bars_are_answers_as_well(tmp_path: Path):
     path = tmp_path / "2023-03-28.csv"
     path.write_text(f'{QUOTES}AAPL,11,10.5,2,12,10.25,3,1,"604,7",{SIP},5,{SIP},3,0\n')

@@ -25,9 +25,11 @@ pytestmark = pytest.mark.usefixtures("real_data")
 TEXT, REST, TS = 1, 3, 1_800_000_000 * 10**9
 NONE = (1 << 63) - 1
 SHARES_SINCE = 1_762_146_000 * 10**9
-DTYPES = {kind: np.dtype(_core.dtype_descr(kind)) for kind in ("trade", "quote", "bar")}
+KINDS = ("trade", "quote", "bar", "corporate_action")
+DTYPES = {kind: np.dtype(_core.dtype_descr(kind)) for kind in KINDS}
 # Requests of whose answers there are records; all others are rejected.
-RECORDED = ("/v3/trades/", "/v3/quotes/", "/v2/aggs/ticker/AAPL/range/")
+ACTIONS = ("/v3/reference/splits", "/v3/reference/dividends", "/v2/reference/splits/")
+RECORDED = ("/v3/trades/", "/v3/quotes/", "/v2/aggs/ticker/AAPL/range/", *ACTIONS)
 
 
 def answers() -> Iterator[tuple[str, str]]:
@@ -65,8 +67,8 @@ def test_every_answer_is_read_or_rejected_with_its_reason():
             assert row == told, path
             read += 1
     # Those that are a list, and no object with results, are of another type than any that is read.
-    assert reasons == {"unknown_stream": 46, "wrong_type": 3}
-    assert read == 26
+    assert reasons == {"unknown_stream": 43, "wrong_type": 3}
+    assert read == 26 + 10 + 10 + 1
 
 
 def compared(
@@ -74,6 +76,8 @@ def compared(
 ) -> tuple[list[Any], list[Any]]:
     """Returns what the decoder and what Python read of each row."""
     results = told["results"]
+    if path.startswith(ACTIONS):
+        return compared_actions(rows(decoder, "corporate_action", *frame), results)
     if "/trades/" in path:
         found = rows(decoder, "trade", *frame)
         names = ("price", "size", "sequence", "trade_id", "ts_event")
@@ -114,6 +118,42 @@ def compared(
         )
         for row in results
     ]
+
+
+def compared_actions(found: Any, results: Any) -> tuple[list[Any], list[Any]]:
+    def day(text: str | None) -> int:
+        whole = date.fromisoformat(text) if text else None
+        return NONE if whole is None else (whole - date(1970, 1, 1)).days * 86_400 * 10**9
+
+    names = ("ts_event", "split_from", "split_to", "cash_amount", "ts_declared", "ts_record")
+    return [(*(int(row[name]) for name in names), int(row["ts_pay"])) for row in found], [
+        (
+            day(row.get("ex_dividend_date") or row.get("execution_date") or row.get("exDate")),
+            units(row["ratio"] if "ratio" in row else row["split_from"], 9)
+            if "cash_amount" not in row
+            else NONE,
+            units(row.get("split_to", 1), 9) if "cash_amount" not in row else NONE,
+            units(row["cash_amount"], 9) if "cash_amount" in row else NONE,
+            day(row.get("declaration_date")),
+            day(row.get("record_date")),
+            day(row.get("pay_date") or row.get("paymentDate")),
+        )
+        for row in results
+    ]
+
+
+def test_conditions_hold_back_what_the_venue_says():
+    # Its own reference, where the recording has it: of bars of a day, which are the SIPs' rules.
+    [body] = [body for path, body in answers() if path.startswith("/v3/reference/conditions")]
+    number = _core.numbers("feed")["massive"]
+    held = _core.held_back(number, is_daily=True)
+    compared = 0
+    for row in json.loads(body)["results"]:
+        rules = row["update_rules"]["consolidated"]
+        for ids, part in zip(held, ("open_close", "high_low", "volume"), strict=True):
+            assert (row["id"] not in ids) == rules[f"updates_{part}"], (row["name"], part)
+            compared += 1
+    assert compared == 3 * 10
 
 
 def test_every_frame_of_the_session_and_every_example_decodes():

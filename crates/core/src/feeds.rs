@@ -25,7 +25,7 @@ mod own_symbol;
 mod scan;
 mod symbols;
 
-pub use conditions::Updates;
+pub use conditions::{BarSpan, Updates};
 pub use framing::{Envelope, Framing, Glance};
 
 /// One venue's wire format.
@@ -151,6 +151,8 @@ pub struct Descriptor {
     pub counts_updates: bool,
     /// How its frames are told apart, and what says which streams they are of.
     pub framing: Framing,
+    /// What a trade of a condition may change of a bar; none where no condition holds a trade back.
+    pub updates: Option<fn(u8, BarSpan) -> Updates>,
     /// A fresh decoder and encoder.
     build: fn(FeedId) -> Box<dyn Feed>,
 }
@@ -191,6 +193,17 @@ impl Descriptor {
     pub fn numbered(number: u8) -> Self {
         FEEDS.iter().copied().find(|feed| feed.number() == number).unwrap_or(foreign::FOREIGN)
     }
+}
+
+/// What a trade of the feed `number` with such `conditions` may change of bars of `span`.
+#[inline]
+pub fn updates_of(number: u8, conditions: [u8; 2], span: BarSpan) -> Updates {
+    if conditions == [0; 2] {
+        return Updates::ALL;
+    }
+    Descriptor::numbered(number).updates.map_or(Updates::ALL, |updates| {
+        updates(conditions[0], span).and(updates(conditions[1], span))
+    })
 }
 
 impl From<FeedId> for Descriptor {

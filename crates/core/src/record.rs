@@ -9,6 +9,7 @@
 pub mod arrow;
 pub mod blob;
 pub mod columns;
+mod corporate;
 pub mod fields;
 pub mod kinds;
 pub mod records;
@@ -18,6 +19,7 @@ pub mod select;
 pub mod snapshots;
 
 pub use blob::{Blob, BlobKind, Blobs};
+pub use corporate::CorporateAction;
 pub use fields::{padded, padded_or_cut, unpadded, Turnover};
 pub use kinds::{
     Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, Side, SubscriptionState,
@@ -487,4 +489,5 @@ records! {
     Tick 64 as_tick,
     Definition 192 as_definition,
     Subscription 192 as_subscription,
+    CorporateAction 128 as_corporate_action,
 }

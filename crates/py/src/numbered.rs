@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tapeworks_core::book::Touch;
+use tapeworks_core::feeds::{updates_of, BarSpan};
 use tapeworks_core::record::{
     self, BlobKind, Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, Side,
     SubscriptionState, SyncState,
@@ -42,6 +43,25 @@ fn numbers(of: &str) -> PyResult<BTreeMap<&'static str, u8>> {
     Ok(named.map(|(number, name)| (*name, number as u8)).collect())
 }
 
+/// The conditions that hold a trade of the feed `number` back, by what they keep it from changing:
+/// open and close, high and low, volume; of bars of a day, or of shorter ones.
+#[pyfunction]
+fn held_back(number: u8, is_daily: bool) -> [Vec<u32>; 3] {
+    let span = if is_daily { BarSpan::Daily } else { BarSpan::Intraday };
+    let mut found = [const { Vec::new() }; 3];
+    for id in 1..=u8::MAX {
+        let updates = updates_of(number, [id, 0], span);
+        for (ids, allows) in
+            found.iter_mut().zip([updates.open_close, updates.high_low, updates.volume])
+        {
+            if !allows {
+                ids.push(u32::from(id));
+            }
+        }
+    }
+    found
+}
+
 /// The number that stands for a topic in the ledger's entries.
 #[pyfunction]
 fn topic_number(topic: &str) -> u64 {
@@ -51,5 +71,6 @@ fn topic_number(topic: &str) -> u64 {
 /// Adds this file's functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(topic_number, module)?)?;
+    module.add_function(wrap_pyfunction!(held_back, module)?)?;
     module.add_function(wrap_pyfunction!(numbers, module)?)
 }

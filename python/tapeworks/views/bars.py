@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Literal
+
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES
-from tapeworks.views.conditions import parse_range
-from tapeworks.views.made_bars import Number, are_recorded, make_bars, shape_of
+from tapeworks.views.adjust import DAY_MS, adjusted, check_adjust, factors, told_of
+from tapeworks.views.conditions import parse_range, time_condition
+from tapeworks.views.held_back import rules_of
+from tapeworks.views.made_bars import Number, Shape, are_recorded, make_bars, shape_of
 from tapeworks.views.opened import Symbols
+from tapeworks.views.query import Scope
 from tapeworks.views.result import Result
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.tables import Tables, window_end
@@ -14,6 +20,8 @@ from tapeworks.views.times import IntervalLike, TimeLike, format_interval, parse
 
 # The channels of trades, which stand in for each other.
 TRADES = TABLES["trades"].channels
+# The last price before a dividend is looked for so far back: over holidays.
+CLOSE_WITHIN_NS = 10 * 86_400 * 10**9
 
 
 class Bars(Tables):
@@ -34,6 +42,7 @@ class Bars(Tables):
         product: str | None = None,
         revisions: bool = False,
         partial: bool = False,
+        adjust: Literal["splits", "all"] | None = None,
     ) -> Result:
         """Returns finished bars, by time: of a minute, or of any other `interval`.
 
@@ -49,8 +58,14 @@ class Bars(Tables):
         which a recording began or ended, and one that is not filled yet; `revisions` gives all that
         was ever written of a recorded bar.
 
+        With `adjust="splits"`, prices and sizes are as if each split of `corporate_actions` had
+        been before the bar, and with "all" so are prices of dividends, by the part that each was of
+        the last price before it; of dividends, those up to the newest trade that is held. Factors
+        are exact, each value is rounded once.
+
         Raises:
-            QueryError: it is no length or number above 0, or as for `trades`.
+            QueryError: it is no length or number above 0, or as for `trades`; with `adjust`, no
+                price is held before a dividend.
         """
         if interval is None and ticks is None and volume is None and value is None:
             interval = "1m"
@@ -60,7 +75,25 @@ class Bars(Tables):
             first, last = parse_range(start, end)
         except QueryError as error:
             raise QueryError(f"{error}; a length of bars is named: interval='1m'") from None
+        check_adjust(adjust, length)
         chosen = self._instruments.choose(symbols, source, exchange, product)
+        plain = self._unadjusted(chosen, first, last, shape, length, revisions, partial)
+        if adjust is None or length is None:
+            return plain
+        found = factors(self._actions(chosen), adjust, self._close_before)
+        rows = adjusted(plain.to_arrow(), found, length)
+        return Result(rows, told_of(adjust, chosen.names, found), plain.coverage)
+
+    def _unadjusted(
+        self,
+        chosen: Chosen,
+        first: int | None,
+        last: int | None,
+        shape: Shape,
+        length: int | None,
+        revisions: bool,
+        partial: bool,
+    ) -> Result:
         if revisions or (
             length is not None and are_recorded(self._engine, chosen, length, first, last)
         ):
@@ -82,6 +115,35 @@ class Bars(Tables):
             " ".join(["bars of", shape.name, "made of trades", *chosen.names]),
             lambda: self._ledger.coverage(chosen, first, until, TRADES),
         )
+
+    def _actions(self, chosen: Chosen) -> list[dict[str, object]]:
+        """Returns splits and dividends of what is chosen, in the order in which they were told.
+
+        Dividends behind the newest trade that is held have no price before them, and are left out.
+        """
+        sql = (
+            "with newest as (select venue, symbol, max(ts_event) as until from trades "
+            f"where {chosen.condition()} group by all) "
+            "select venue, symbol, ts_event, split_from, split_to, cash_amount, subtype, action "
+            "from corporate_actions left join newest using (venue, symbol) "
+            f"where {chosen.condition()} and (action = 'split' or ts_event <= until) "
+            "order by venue, tape_offset"
+        )
+        tables = ["corporate_actions", "trades"]
+        return list(self._engine.run(sql, tables, Scope(chosen.sources)).to_pylist())
+
+    def _close_before(self, venue: str, symbol: str, until: int) -> Decimal | None:
+        """Returns the last price that a trade set before `until`, in ns, of the days before it."""
+        chosen, first = Chosen([venue], {venue: [symbol]}), until - CLOSE_WITHIN_NS
+        rules = rules_of(self._engine, chosen, first, until, DAY_MS)
+        where = [chosen.condition(), *time_condition("ts_event", first, until)]
+        where += [] if rules is None else [rules.opens]
+        sql = (
+            f"select price from trades where {' and '.join(where)} "
+            "order by ts_event desc, ts_event_ns desc, tape_offset desc limit 1"
+        )
+        rows = self._engine.run(sql, ["trades"], Scope([venue], first, until)).to_pylist()
+        return rows[0]["price"] if rows else None
 
     def _recorded_bars(
         self,

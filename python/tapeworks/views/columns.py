@@ -203,6 +203,18 @@ OWN: dict[str, dict[str, Column]] = {
         "trade_id": Column("as trades.trade_id of the trade that is meant", "id"),
         "action": Column("cancel or correct"),
     },
+    "corporate_actions": {
+        "ts_event": _time("midnight UTC of the first day without it, in New York: the ex-date"),
+        "split_from": Column("so many shares became split_to; null: no split", "shares"),
+        "split_to": Column("shares after the split; null: no split", "shares"),
+        "cash_amount": Column("dividend of a share; null: no dividend", "currency"),
+        "ts_declared": _time("midnight UTC of the day of the declaration; null: not told"),
+        "ts_record": _time("midnight UTC of the day whose owners are paid; null: not told"),
+        "ts_pay": _time("midnight UTC of the day of payment; null: not told"),
+        "currency": Column("of cash_amount; empty: not told"),
+        "subtype": Column("the venue's code of its kind, such as CD, SC; empty: not told"),
+        "action": Column("split or dividend"),
+    },
     "sessions": {
         "ts_event": _time("when it happened, by the clock of this host", HOST),
         "code": Column(

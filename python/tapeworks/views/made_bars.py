@@ -26,6 +26,7 @@ import pyarrow as pa
 from tapeworks.errors import QueryError
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.coverage import GAP, Coverage
+from tapeworks.views.held_back import Rules, rules_of
 from tapeworks.views.query import Engine, Scope, quote
 from tapeworks.views.reach import newest_receipt
 from tapeworks.views.recorded import NOT_YET_KNOWN
@@ -64,6 +65,26 @@ BAR = f"""
 TRADE = (
     'venue, symbol, channel, instant, received, price, size, side, "count", sequence, tape_offset'
 )
+# The same where some trades change a part of a bar alone, or nothing.
+HELD_BAR = f"""
+    coalesce(min(channel) != max(channel), false) as is_mixed,
+    min(instant) as ns_open, max(instant) as ns_close, max(received) as ns_last,
+    if(is_mixed, arg_min(price, {BY_TIME}) filter (where opens),
+        arg_min(price, {BY_ID}) filter (where opens)) as open,
+    max(price) filter (where ranges) as high, min(price) filter (where ranges) as low,
+    if(is_mixed, arg_max(price, {BY_TIME}) filter (where opens),
+        arg_max(price, {BY_ID}) filter (where opens)) as close,
+    try_cast(coalesce(sum(size) filter (where counts), 0) as decimal(19, 8)) as volume,
+    try_cast(coalesce(sum(size) filter (where counts and side = 'buy'), 0) as decimal(19, 8))
+        as buy_volume,
+    coalesce(sum(price * size) filter (where counts), 0)::decimal(38, 17) as turnover,
+    coalesce(sum(price * size) filter (where counts and side = 'buy'), 0)::decimal(38, 17)
+        as buy_turnover,
+    coalesce(sum("count") filter (where counts), 0)::uint64 as count,
+    arg_max(channel, {BY_TIME}) as channel,
+    if(is_mixed, arg_max(sequence, {BY_TIME}) filter (where opens),
+        max(sequence) filter (where opens)) as sequence
+"""
 INSTANTS = "epoch_ns(ts_event) + ts_event_ns as instant, epoch_ns(ts_recv) + ts_recv_ns as received"
 
 
@@ -145,13 +166,17 @@ def _of_time(
 ) -> pa.Table:
     """Returns what the windows of `length` ns hold."""
     low, high = _windows(first, last, length)
-    rows = _trades_sql(engine, chosen, low, high)
+    rules = rules_of(engine, chosen, low, high, length // NS_PER_MS)
+    rows = _trades_sql(engine, chosen, low, high, rules)
+    bar = BAR if rules is None else HELD_BAR
     sql = (
         f"select venue, symbol, bar * {length} as ns_start, (bar + 1) * {length} - 1 as ns_end, "
         # Before a window is over, nobody knows what it holds.
         f"greatest(ns_last, (bar + 1) * {length}) as ns_known, true as whole, "
         "* exclude (venue, symbol, bar) from "
-        f"(select venue, symbol, instant // {length} as bar, {BAR} from ({rows}) group by all) "
+        f"(select venue, symbol, instant // {length} as bar, {bar} from ({rows}) group by all) "
+        # Of a window in which no trade sets prices there is no bar.
+        f"{'' if rules is None else 'where open is not null and high is not null '}"
         "order by ns_start, venue, symbol"
     )
     return engine.run(sql, ["trades"], Scope(chosen.sources, low, high))
@@ -191,7 +216,10 @@ def _of_trades(
     engine: Engine, chosen: Chosen, first: int | None, last: int | None, shape: Shape
 ) -> pa.Table:
     """Returns what bars of a number of trades, of a size or of a value hold."""
-    rows = _trades_sql(engine, chosen, first, last)
+    # Of trades that set no last price, such as odd lots, there are no such bars.
+    rules = rules_of(engine, chosen, first, last, 0)
+    rows = _trades_sql(engine, chosen, first, last, rules)
+    rows = rows if rules is None else f"select * from ({rows}) where opens"
     measured = {
         "ticks": "1::hugeint",
         "volume": "(size * 100000000)::hugeint",
@@ -215,11 +243,15 @@ def _of_trades(
         ).to_arrow_table()
 
 
-def _trades_sql(engine: Engine, chosen: Chosen, first: int | None, last: int | None) -> str:
+def _trades_sql(
+    engine: Engine, chosen: Chosen, first: int | None, last: int | None, rules: Rules | None
+) -> str:
     """Returns the SQL of trades, each once: where fills and their sums are held, of the fills."""
     where = [chosen.condition(), *time_condition("ts_event", first, last)]
     fill, total = map(quote, CHANNELS)
-    rows = f"select *, {INSTANTS} from trades where {' and '.join(where)}"
+    parts = vars(rules).items() if rules is not None else ()
+    columns = "".join(f", {test} as {name}" for name, test in parts)
+    rows = f"select *, {INSTANTS}{columns} from trades where {' and '.join(where)}"
     held = engine.run(
         f"select distinct channel from ({rows}) where channel in ({fill}, {total})",
         ["trades"],
@@ -390,10 +422,12 @@ def are_recorded(
         f"({quote(row['venue'])}, {quote(row['symbol'])}, {row['newest']})" for row in newest
     )
     low, high = _windows(first, last, length)
+    rules = rules_of(engine, chosen, low, high, length_ms)
+    counted = [] if rules is None else [rules.opens]
     times = time_condition("ts_event", low, high)
     missing = engine.run(
         f"with traded as (select distinct venue, symbol, {window} as bar from trades "
-        f"where {' and '.join([chosen.condition(), *times])}), "
+        f"where {' and '.join([chosen.condition(), *times, *counted])}), "
         f"held as (select distinct venue, symbol, {window} as bar from bar_revisions "
         f"where {' and '.join([condition, *times])}) "
         "select 1 from traded anti join held using (venue, symbol, bar) left join "

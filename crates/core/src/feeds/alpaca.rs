@@ -36,6 +36,7 @@ pub const ALPACA: Descriptor = Descriptor {
         .with_unnumbered(Rule::Alike),
     counts_updates: false,
     framing: Framing::Events(glance),
+    updates: Some(conditions::updates_within),
     build: |id| Box::new(Alpaca::new(id)),
 };
 

@@ -12,7 +12,30 @@ pub struct Updates {
     pub volume: bool,
 }
 
+/// Which bars are meant: the rules of the SIPs differ for some conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BarSpan {
+    /// Shorter than a day, extended hours included, and the last price.
+    Intraday,
+    /// A day or longer: of the regular hours.
+    Daily,
+}
+
+impl BarSpan {
+    /// That of bars of `interval_ms`.
+    pub const fn of(interval_ms: u32) -> Self {
+        if interval_ms < 86_400_000 {
+            Self::Intraday
+        } else {
+            Self::Daily
+        }
+    }
+}
+
 impl Updates {
+    /// All of a bar.
+    pub const ALL: Self = Self::new(true, true, true);
+
     /// Those of one condition.
     pub const fn new(open_close: bool, high_low: bool, volume: bool) -> Self {
         Self { open_close, high_low, volume }

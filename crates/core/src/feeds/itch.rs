@@ -34,6 +34,7 @@ pub const ITCH: Descriptor = Descriptor {
     rules: Rules::USUAL.with(Channel::Trade, Rule::Free),
     counts_updates: false,
     framing: Framing::Session,
+    updates: None,
     build: |id| Box::new(Itch::new(id)),
 };
 

@@ -17,9 +17,8 @@ mod decode;
 mod encode;
 mod fast;
 mod keys;
+mod reference;
 mod rest;
-
-pub use conditions::updates_of;
 
 /// Massive, all markets.
 ///
@@ -36,6 +35,7 @@ pub const MASSIVE: Descriptor = Descriptor {
         .with_unnumbered(Rule::Alike),
     counts_updates: false,
     framing: Framing::Events(glance),
+    updates: Some(conditions::updates_within),
     build: |id| Box::new(Massive::new(id)),
 };
 

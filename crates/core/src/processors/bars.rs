@@ -8,6 +8,9 @@
 //! the first bar of an instrument, unless the recording saw its first trade. A volume that does not
 //! fit its field is absent, and its bar flagged so too; the turnover stays exact.
 //!
+//! What a trade may change of a bar is said by its conditions, by the rules of its feed. A window
+//! of which no trade sets open and close has no bar.
+//!
 //! A bar within which a recording begins or ends is partial: it is flagged as well, and `closed` is
 //! 0 for good. At the end of a recording all open bars are written.
 //!
@@ -97,15 +100,13 @@ impl Bars {
                 for window in series.windows[at].iter_mut().filter(|window| window.is_open) {
                     if window.deadline <= watermark {
                         window.is_open = false;
-                        self.written += 1;
-                        write(&window.bar, watermark, out);
+                        self.written += write(&window.bar, watermark, out);
                     } else {
                         self.deadline = self.deadline.min(window.deadline);
                     }
                 }
                 series.trim(at, watermark, |bar| {
-                    self.written += 1;
-                    write(bar, watermark, out);
+                    self.written += write(bar, watermark, out);
                 });
             }
         }
@@ -141,8 +142,7 @@ impl Bars {
                 let over = windows.iter_mut().take(place).filter(|window| window.is_open);
                 for window in over {
                     window.is_open = false;
-                    self.written += 1;
-                    write(&window.bar, watermark, out);
+                    self.written += write(&window.bar, watermark, out);
                 }
             }
             let is_late = windows.iter().skip(place).any(|window| !window.is_open);
@@ -150,14 +150,12 @@ impl Bars {
             if is_late {
                 window.is_open = false;
                 window.bar.header.flags |= FLAG_OUT_OF_ORDER;
-                self.revised += 1;
-                write(&window.bar, watermark, out);
+                self.revised += write(&window.bar, watermark, out);
             } else {
                 self.deadline = self.deadline.min(window.deadline);
             }
             series.trim(at, watermark, |bar| {
-                self.written += 1;
-                write(bar, watermark, out);
+                self.written += write(bar, watermark, out);
             });
         }
     }
@@ -193,12 +191,10 @@ impl Bars {
                         window.cut();
                     }
                     window.is_open = false;
-                    self.written += 1;
-                    write(&window.bar, watermark, out);
+                    self.written += write(&window.bar, watermark, out);
                 }
                 series.trim(at, watermark, |bar| {
-                    self.written += 1;
-                    write(bar, watermark, out);
+                    self.written += write(bar, watermark, out);
                 });
             }
         }
@@ -222,8 +218,7 @@ impl Bars {
     fn lose(&mut self, instrument: u32, lost: Lost, out: &mut Records) {
         let (watermark, mut revised) = (self.watermark.ts(), 0);
         let mut rewrite = |bar: &mut Bar| {
-            revised += 1;
-            write(bar, watermark, out);
+            revised += write(bar, watermark, out);
         };
         if instrument == 0 {
             self.series.iter_mut().for_each(|series| series.lose(lost, &mut rewrite));
@@ -250,19 +245,23 @@ impl Bars {
     ) {
         let (watermark, mut revised) = (self.watermark.ts(), 0);
         change(self.series(gap.header.instrument), &mut |bar| {
-            revised += 1;
-            write(bar, watermark, out);
+            revised += write(bar, watermark, out);
         });
         self.revised += revised;
     }
 }
 
-fn write(bar: &Bar, watermark: i64, out: &mut Records) {
+/// Writes a bar, and returns how many that are: none of one without a trade that sets its prices.
+fn write(bar: &Bar, watermark: i64, out: &mut Records) -> u64 {
+    if bar.open == NONE || bar.high == NONE {
+        return 0;
+    }
     let mut header = Header { ts_recv: watermark, ..bar.header };
     if bar.volume == NONE || bar.buy_volume == NONE {
         header.flags |= FLAG_MAYBE_BAD;
     }
     out.push(&Bar { header, ..*bar });
+    1
 }
 
 impl Processor for Bars {

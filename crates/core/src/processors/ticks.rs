@@ -1,13 +1,15 @@
 //! Ticks: the uniform view of an instrument, one per trade and per change of the best prices.
 //!
 //! A tick carries the best bid and offer and the last price that were known at that moment; its
-//! `volume` is the size of the trade that made it, 0 when a quote made it. With `interval_ms` one
+//! `volume` is the size of the trade that made it, 0 when a quote made it. By its conditions, a
+//! trade may set no last price, such as an odd lot, or not count for volume. With `interval_ms` one
 //! instrument gives at most one tick in an interval of event time: what comes sooner is folded into
 //! the next, whose volume is then the sum: absent, and the tick flagged, if that does not fit.
 
 use super::state::{StateReader, StateWriter};
 use super::{Batch, Processor, Settings};
 use crate::error::{Error, Result};
+use crate::feeds::{updates_of, BarSpan};
 use crate::record::{
     records, Channel, Header, Plain, Quote, Record, Records, Tick, Trade, FLAG_HISTORICAL,
     FLAG_LAST, FLAG_MAYBE_BAD, FLAG_OUT_OF_ORDER, NONE,
@@ -87,9 +89,17 @@ impl Ticks {
         {
             return;
         }
+        let updates = updates_of(trade.header.feed, trade.conditions, BarSpan::Intraday);
+        if !updates.open_close && !updates.volume {
+            return;
+        }
         let last = self.last(trade.header.instrument);
-        last.price = trade.price;
-        last.volume = total(last.volume, trade.size);
+        if updates.open_close {
+            last.price = trade.price;
+        }
+        if updates.volume {
+            last.volume = total(last.volume, trade.size);
+        }
         self.tick(&trade.header, out);
     }
 

@@ -100,6 +100,7 @@ const SUBSCRIPTION: Meaning = Meaning::Name(SubscriptionState::NAMES);
 const ACTION: Meaning = Meaning::Name(OrderAction::NAMES);
 const CROSS: Meaning = Meaning::Name(Cross::NAMES);
 const CORRECTION: Meaning = Meaning::Name(&["", "cancel", "correct"]);
+const CORPORATE: Meaning = Meaning::Name(&["", "split", "dividend"]);
 const TRADING: Meaning =
     Meaning::Name(&["", "trading", "halted", "auction", "closed", "cancel_only"]);
 const ASSET: Meaning =
@@ -203,6 +204,10 @@ pub const LAYOUTS: &[Layout] = &[
     }),
     layout!("correction", Correction {
         price Price, size Size, trade_id Number, action CORRECTION, reserved Hidden,
+    }),
+    layout!("corporate_action", CorporateAction {
+        split_from Price, split_to Price, cash_amount Price, ts_declared Time, ts_record Time,
+        ts_pay Time, currency Text, subtype Text, action CORPORATE, reserved Hidden,
     }),
     marker("marker", Only::All, MARKER),
     marker("gap", Only::Code(MarkerCode::Gap), GAP),

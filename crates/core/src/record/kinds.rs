@@ -32,6 +32,8 @@ numbered! {
         Tick = 11, "tick";
         /// What became of a stream that a recorder asked for.
         Subscription = 12, "subscription";
+        /// A split or a dividend.
+        CorporateAction = 13, "corporate_action";
     }
 }
 

@@ -1,6 +1,6 @@
 //! Events of the streams: what each type holds, and the records that it becomes.
 
-use super::conditions::{condition, effect_of};
+use super::conditions::{condition, condition_of_option, effect_of};
 use super::keys::{class_of, slot, Encoding, Fields, Keys};
 use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::conditions::Kept;
@@ -111,8 +111,14 @@ impl Task<'_> {
         let tape = fields.find(self.bytes, b'z').map(|span| self.symbol(span)).transpose()?;
         let tape = tape.unwrap_or(OwnSymbol::of(b""));
         let mut add = |task: &mut Self, span: Span| {
-            let id = condition(task.values().text(span)?, tape.as_bytes());
-            kept.add(id, if class == EQUITY { effect_of(id) } else { None });
+            let mut values = task.values();
+            let text = values.text(span)?;
+            if class == EQUITY {
+                let id = condition(text, tape.as_bytes());
+                kept.add(id, effect_of(id));
+            } else {
+                kept.add(condition_of_option(text), None);
+            }
             Ok(())
         };
         if span.of(self.bytes)[0] != b'[' {

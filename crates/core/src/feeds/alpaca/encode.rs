@@ -2,6 +2,7 @@
 //!
 //! What a message has and a record has not, such as the exchange of a trade, is left out.
 
+use super::conditions::letter_of;
 use super::decode::{CANCEL, DAY_MS, HALTED, MINUTE_MS, QUOTING, TRADING};
 use super::keys::class_of;
 use super::time;
@@ -92,12 +93,11 @@ impl EventWriter<'_> {
                 self.out.push(b',');
             }
             self.out.push(b'"');
-            match id {
-                b'b' => self.out.push(b'B'),
+            match letter_of(id) {
                 // It stands for any that is no single letter.
                 u8::MAX => self.out.extend_from_slice(b"??"),
-                b'"' | b'\\' => self.out.extend_from_slice(&[b'\\', id]),
-                _ => self.out.push(id),
+                letter @ (b'"' | b'\\') => self.out.extend_from_slice(&[b'\\', letter]),
+                letter => self.out.push(letter),
             }
             self.out.push(b'"');
         }

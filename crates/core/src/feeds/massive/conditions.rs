@@ -3,7 +3,7 @@
 //! Ids are the vendor's own and the same on all tapes. The rules are those of the SIPs, as
 //! published.
 
-use crate::feeds::conditions::Updates;
+use crate::feeds::conditions::{BarSpan, Updates};
 
 /// Ids that only add a remark, such as a state of short sale: no bar looks at them.
 const fn is_remark(id: u8) -> bool {
@@ -24,6 +24,18 @@ pub const fn updates_of(id: u8) -> Updates {
         // A corrected close is none either, and sets the close.
         38 => Updates::new(true, true, false),
         _ => Updates::new(true, true, true),
+    }
+}
+
+/// What a trade of that condition may change of bars of `span`.
+pub fn updates_within(id: u8, span: BarSpan) -> Updates {
+    match (span, id) {
+        // Extended hours have bars of minutes, and no part in that of the day.
+        (BarSpan::Intraday, 12) => Updates::ALL,
+        // What happened earlier says nothing of its minute.
+        (BarSpan::Intraday, 5 | 10 | 22 | 32) => Updates::new(false, false, true),
+        (BarSpan::Intraday, 38) => Updates::new(false, false, false),
+        _ => updates_of(id),
     }
 }
 
@@ -52,13 +64,12 @@ mod tests {
         for one in 1..=71 {
             for two in 1..=71 {
                 for three in 1..=71 {
-                    let all = updates_of(one).and(updates_of(two)).and(updates_of(three));
-                    let [first, second] = kept(&[one, two, three]);
-                    assert_eq!(
-                        updates_of(first).and(updates_of(second)),
-                        all,
-                        "{one} {two} {three}"
-                    );
+                    for span in [BarSpan::Intraday, BarSpan::Daily] {
+                        let of = |id| updates_within(id, span);
+                        let all = of(one).and(of(two)).and(of(three));
+                        let [first, second] = kept(&[one, two, three]);
+                        assert_eq!(of(first).and(of(second)), all, "{one} {two} {three} {span:?}");
+                    }
                 }
             }
         }

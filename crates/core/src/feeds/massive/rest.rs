@@ -1,6 +1,7 @@
 //! Answers of the REST interface, told apart by the path of their request.
 //!
-//! Trades, quotes and bars become records, flagged as historical. Of all else there is no record.
+//! Trades, quotes, bars, splits and dividends become records, flagged as historical. Of all else
+//! there is no record.
 
 use super::decode::{class_of, Task, MINUTE_MS, SECOND_MS};
 use super::keys::{slot, Fields};
@@ -8,13 +9,25 @@ use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::events::{Deal, EQUITY};
 use crate::feeds::fields::Slot;
 use crate::feeds::scan::Scanner;
-use crate::record::{Bar, Side, FLAG_HISTORICAL};
+use crate::record::{Bar, Correction, Side, FLAG_HISTORICAL, NONE};
+
+// Values of `correction`, as in the TAQ files of the NYSE. 1 is a trade with what was corrected.
+/// A trade that was declared erroneous later.
+const LATER_ERRONEOUS: u64 = 7;
+/// One that was cancelled later.
+const LATER_CANCELLED: u64 = 8;
+/// From here on: what cancelled or corrected another row, and no trade itself.
+const CANCEL_RECORD: u64 = 10;
+const CORRECTION_RECORD: u64 = 12;
+/// `action` of a correction that declares a trade void.
+const CANCEL: u8 = 1;
 
 /// What the answer to a request holds.
 enum Answer<'a> {
     Trades(&'a str),
     Quotes(&'a str),
     Bars(&'a str, u32),
+    Actions,
 }
 
 impl Task<'_> {
@@ -46,6 +59,7 @@ impl Task<'_> {
             Answer::Bars(ticker, interval_ms) => {
                 self.elements(&mut scanner, |task, row| task.rest_bar(row, ticker, interval_ms))
             }
+            Answer::Actions => self.actions(&mut scanner),
         }
     }
 
@@ -55,6 +69,10 @@ impl Task<'_> {
     }
 
     fn rest_trade(&mut self, row: &Fields, ticker: &str) -> Result<()> {
+        let correction = self.values().id_or_zero(row, slot::CORRECTION, "correction")?;
+        if matches!(correction, CANCEL_RECORD..=CORRECTION_RECORD) {
+            return Ok(());
+        }
         let conditions = self.conditions(row, slot::CONDITIONS)?;
         let ts = self.sip_time(row)?;
         let mut values = self.values();
@@ -71,6 +89,12 @@ impl Task<'_> {
         };
         let instrument = self.of_ticker(ticker, row, ts)?;
         self.push_deal(instrument, &deal);
+        if matches!(correction, LATER_ERRONEOUS | LATER_CANCELLED) {
+            let header = self.head::<Correction>(instrument, ts, deal.sequence);
+            let (price, size, trade_id) = (NONE, NONE, deal.id);
+            let (action, reserved) = (CANCEL, [0; 7]);
+            self.out.push(&Correction { header, price, size, trade_id, action, reserved });
+        }
         Ok(())
     }
 
@@ -117,6 +141,9 @@ fn answer_to(request: &str) -> Option<Answer<'_>> {
     match (parts.next()?, parts.next()?, parts.next()?) {
         ("v3", "trades", ticker) => Some(Answer::Trades(ticker)),
         ("v3", "quotes", ticker) => Some(Answer::Quotes(ticker)),
+        ("v3" | "v2", "reference", "splits") | ("v3", "reference", "dividends") => {
+            Some(Answer::Actions)
+        }
         ("v2", "aggs", "ticker") => {
             let ticker = parts.next()?;
             if parts.next()? != "range" {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::error::Result;
+use crate::feeds::{updates_of, BarSpan, Updates};
 use crate::processors::state::{StateReader, StateWriter};
 use crate::processors::ticks::total;
 use crate::record::{
@@ -110,10 +111,10 @@ impl Window {
                 sequence: trade.header.sequence,
                 ..Header::of::<Bar>()
             },
-            open: trade.price,
-            high: trade.price,
-            low: trade.price,
-            close: trade.price,
+            open: NONE,
+            high: NONE,
+            low: NONE,
+            close: NONE,
             volume: 0,
             buy_volume: 0,
             turnover: Turnover::default(),
@@ -134,21 +135,44 @@ impl Window {
         }
     }
 
-    /// Takes a trade in. Ids tell which trade is the first and which the last of the window, so
-    /// that a late one finds its place.
+    /// Takes of a trade what `updates` says. Ids tell which trade is the first and which the last
+    /// of the window, so that a late one finds its place.
     #[inline]
-    fn add(&mut self, trade: &Trade, grace_ns: i64) {
+    fn add(&mut self, trade: &Trade, updates: Updates, grace_ns: i64) {
+        if updates.high_low {
+            let (high, low) = (self.bar.high, self.bar.low);
+            self.bar.high = if high == NONE { trade.price } else { high.max(trade.price) };
+            self.bar.low = if low == NONE { trade.price } else { low.min(trade.price) };
+        }
+        if updates.open_close {
+            self.set_open_close(trade);
+        }
+        if updates.volume {
+            self.add_volume(trade);
+        }
+        // A window whose trades come late waits from the last of them on, so that it is not
+        // written again for each.
+        let ts_recv = if trade.header.ts_recv == NONE { i64::MIN } else { trade.header.ts_recv };
+        self.deadline = self.end().max(ts_recv).saturating_add(grace_ns);
+    }
+
+    #[inline]
+    fn set_open_close(&mut self, trade: &Trade) {
         let bar = &mut self.bar;
-        bar.high = bar.high.max(trade.price);
-        bar.low = bar.low.min(trade.price);
-        if trade.header.sequence < self.first {
+        let is_only = bar.open == NONE;
+        if is_only || trade.header.sequence < self.first {
             self.first = trade.header.sequence;
             bar.open = trade.price;
         }
-        if trade.header.sequence >= bar.header.sequence {
+        if is_only || trade.header.sequence >= bar.header.sequence {
             bar.header.sequence = trade.header.sequence;
             bar.close = trade.price;
         }
+    }
+
+    #[inline]
+    fn add_volume(&mut self, trade: &Trade) {
+        let bar = &mut self.bar;
         let turnover = i128::from(trade.price) * i128::from(trade.size);
         bar.volume = total(bar.volume, trade.size);
         // Where a sum of products is too large, that of the sizes was too large long before.
@@ -158,10 +182,6 @@ impl Window {
             bar.buy_turnover = i128::from(bar.buy_turnover).saturating_add(turnover).into();
         }
         bar.count += u64::from(trade.count);
-        // A window whose trades come late waits from the last of them on, so that it is not
-        // written again for each.
-        let ts_recv = if trade.header.ts_recv == NONE { i64::MIN } else { trade.header.ts_recv };
-        self.deadline = self.end().max(ts_recv).saturating_add(grace_ns);
     }
 
     /// Takes in that a recording began or ended within it: it is never whole.
@@ -233,12 +253,14 @@ impl Series {
         grace_ns: i64,
     ) -> Option<usize> {
         let ts = trade.header.ts_event;
+        let span = BarSpan::of(interval_ms);
+        let updates = updates_of(trade.header.feed, trade.conditions, span);
         self.trades += 1;
         let windows = &mut self.windows[at];
         if let Some(newest) = windows.back_mut() {
             if newest.bar.header.ts_event <= ts && ts < newest.end() {
                 newest.touched = self.trades;
-                newest.add(trade, grace_ns);
+                newest.add(trade, updates, grace_ns);
                 self.due[at] = self.due[at].min(newest.deadline);
                 return Some(windows.len() - 1);
             }
@@ -269,7 +291,7 @@ impl Series {
             windows.insert(place, window);
         }
         windows[place].touched = self.trades;
-        windows[place].add(trade, grace_ns);
+        windows[place].add(trade, updates, grace_ns);
         self.due[at] = self.due[at].min(windows[place].deadline);
         Some(place)
     }
