@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 TEXT, REST = 1, 3
-SPOT, USDM = 1, 2
+SPOT, USDM, COINM = 1, 2, 7
 NONE = 2**63 - 1
 LAST, SNAPSHOT, HISTORICAL, NO_EVENT_TIME = 1, 2, 4, 128
 TRADE, QUOTE, LEVEL, BAR, MARKER, MARK = 1, 2, 3, 5, 8, 10
@@ -267,7 +267,7 @@ class SlowDecoder:
     def depth(self, message: dict[str, Any], stream: str) -> None:
         symbol = message["s"]
         first, last = count(message["U"]), count(message["u"])
-        previous = count(message["pu"]) if self.feed == USDM else max(first - 1, 0)
+        previous = count(message["pu"]) if self.feed != SPOT else max(first - 1, 0)
         ts = time(message["T"] if "T" in message else message["E"])
         if last < first:
             raise Refused("bad_number")

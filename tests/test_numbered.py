@@ -9,6 +9,7 @@ from tapeworks import _core
     ("of", "name", "number"),
     [
         ("feed", "binance-usdm", 2),
+        ("feed", "binance-coinm", 7),
         ("kind", "tick", 11),
         ("kind", "subscription", 12),
         ("subscription_state", "spoke", 3),

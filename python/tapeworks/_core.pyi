@@ -150,6 +150,7 @@ class RecordBuilder:
         currency: str = "",
         tick_size: _Exact | None = None,
         lot_size: _Exact | None = None,
+        contract_size: _Exact | None = None,
         asset_class: str = "",
         status: str = "",
         ts_event: int | None = None,

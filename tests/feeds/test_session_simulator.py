@@ -14,8 +14,12 @@ from tapeworks.simulators.base import Simulator, start_simulator
 TRADE, MARKER = 1, 8
 GAP, DEAD_LETTER = 3, 9
 SEQUENCE = 1
-CHANNELS = {"spot": ("trade", "bookTicker", "depth"), "usdm": ("aggTrade", "bookTicker", "depth")}
-TRADES = {"spot": "trade", "usdm": "aggTrade"}
+TRADES = {"spot": "trade", "usdm": "aggTrade", "coinm": "aggTrade"}
+SYMBOLS = {
+    "spot": ("BTCUSDT", "ETHUSDT"),
+    "usdm": ("BTCUSDT", "ETHUSDT"),
+    "coinm": ("BTCUSD_PERP", "ETHUSD_PERP"),
+}
 
 
 def record_until_done(
@@ -23,7 +27,7 @@ def record_until_done(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Records a simulator until everything was sent; returns the last status and the oracle."""
     config = BinanceConfig(
-        symbols=("BTCUSDT", "ETHUSDT"),
+        symbols=SYMBOLS[fields.get("product", "spot")],
         source="x",
         ws_url=simulator.ws_url,
         rest_url=simulator.rest_url,
@@ -68,7 +72,7 @@ def lost_trades(oracle: dict[str, Any], channel: str) -> int:
     return sum(loss["count"] for loss in losses if loss["after"] is not None)
 
 
-@pytest.mark.parametrize("product", ["spot", pytest.param("usdm", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("product", ["spot", pytest.param("usdm", marks=pytest.mark.slow), "coinm"])
 def test_what_the_venue_dropped_is_in_the_ledger_and_nothing_else(product, tmp_path):
     # Dropped, doubled and malformed frames: every trade that was given once is there once, every
     # other one is counted by a gap, and the books are continuous in the end.
@@ -77,6 +81,8 @@ def test_what_the_venue_dropped_is_in_the_ledger_and_nothing_else(product, tmp_p
         "binance",
         "--product",
         product,
+        "--symbols",
+        *SYMBOLS[product],
         "--seed",
         "11",
         "--duration",
@@ -86,11 +92,11 @@ def test_what_the_venue_dropped_is_in_the_ledger_and_nothing_else(product, tmp_p
         "100",
     ) as simulator:
         simulator.fault("drop", stream=f"*@{trades}", at_s=2, count=3)
-        simulator.fault("drop", stream="btcusdt@depth*", at_s=3, count=1)
+        simulator.fault("drop", stream=f"{SYMBOLS[product][0].lower()}@depth*", at_s=3, count=1)
         simulator.fault("duplicate", stream=f"*@{trades}", at_s=4, count=5)
         simulator.fault("malformed", stream="*@bookTicker", at_s=5, count=2)
         status, oracle = record_until_done(
-            simulator, tmp_path, product=product, channels=CHANNELS[product]
+            simulator, tmp_path, product=product, channels=(trades, "bookTicker", "depth")
         )
     found, missing, dead = tally(tmp_path)
     sent = sum(

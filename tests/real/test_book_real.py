@@ -72,7 +72,7 @@ class Comparison:
 
 
 SPOT = b"/api/v3/depth?symbol=BTCUSDT&limit=5000"
-COINM = b"/fapi/v1/depth?symbol=BTCUSD_PERP&limit=1000"
+COINM = b"/dapi/v1/depth?symbol=BTCUSD_PERP&limit=1000"
 USDM = b"/fapi/v1/depth?symbol=BTCUSDT&limit=1000"
 
 
@@ -87,10 +87,9 @@ USDM = b"/fapi/v1/depth?symbol=BTCUSDT&limit=1000"
             (1072, 1072),
             (6491, 6493),
         ),
-        # COIN-M futures: the frames and the rule are those of USD-M futures.
         # The independent program compared 44,767 of these ids.
         (
-            "binance-usdm",
+            "binance-coinm",
             COINM,
             ["cm_btcusd_perp_20240808.gz", "cm_btcusd_perp_20240809.gz"],
             (1885, 1885),

@@ -14,20 +14,27 @@ from tapeworks import _core
 
 pytestmark = pytest.mark.slow
 
-# Frames of COIN-M futures have the form of USD-M futures; the decoder sees no difference.
 RECORDINGS = {
     "hftbacktest/spot_btcusdt_20240808.gz": "binance-spot",
     "hftbacktest/spot_btcusdt_20240809.gz": "binance-spot",
     "hftbacktest/usdm_btcusdt_20240808.gz": "binance-usdm",
-    "hftbacktest/cm_btcusd_perp_20240808.gz": "binance-usdm",
-    "hftbacktest/cm_btcusd_perp_20240809.gz": "binance-usdm",
+    "hftbacktest/cm_btcusd_perp_20240808.gz": "binance-coinm",
+    "hftbacktest/cm_btcusd_perp_20240809.gz": "binance-coinm",
     "cryptofeed/BINANCE.ws.1.0.gz": "binance-spot",
     "cryptofeed/BINANCE.http.0.0.gz": "binance-spot",
     "cryptofeed/BINANCE_FUTURES.ws.1.0.gz": "binance-usdm",
     "cryptofeed/BINANCE_FUTURES.http.0.0.gz": "binance-usdm",
 }
-DEPTH = {"binance-spot": "/api/v3/depth", "binance-usdm": "/fapi/v1/depth"}
-FEEDS = {"binance-spot": slow_binance.SPOT, "binance-usdm": slow_binance.USDM}
+DEPTH = {
+    "binance-spot": "/api/v3/depth",
+    "binance-usdm": "/fapi/v1/depth",
+    "binance-coinm": "/dapi/v1/depth",
+}
+FEEDS = {
+    "binance-spot": slow_binance.SPOT,
+    "binance-usdm": slow_binance.USDM,
+    "binance-coinm": slow_binance.COINM,
+}
 # What the venue calls the bodies that the fixtures hold under other names.
 ENDPOINTS = {
     "agg_trades": "aggTrades", "book_ticker": "ticker/bookTicker", "exchange_info": "exchangeInfo",

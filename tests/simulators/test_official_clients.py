@@ -17,6 +17,7 @@ import pytest
 from binance import AsyncClient, BinanceSocketManager, Client
 from binance_common.configuration import ConfigurationRestAPI, ConfigurationWebSocketStreams
 from binance_common.errors import RateLimitBanError, TooManyRequestsError
+from binance_sdk_derivatives_trading_coin_futures import DerivativesTradingCoinFutures
 from binance_sdk_derivatives_trading_usds_futures import DerivativesTradingUsdsFutures
 from binance_sdk_spot import Spot
 
@@ -34,7 +35,12 @@ MARKET = (
     12,
     "--wait",
 )
-HISTORY = ("--symbols", "BTCUSDT", "BNBUSDT", "--rate", 500, "--speed", 50)
+FAST = ("--rate", 500, "--speed", 50)
+HISTORY = ("--symbols", "BTCUSDT", "BNBUSDT", *FAST)
+COINM = (
+    *("--symbols", "BTCUSD_PERP", "ETHUSD_PERP"),
+    *("--rate", 200, "--speed", 4, "--duration", 12),
+)
 
 
 def wait_for_history(simulator: Any) -> None:
@@ -211,6 +217,54 @@ def test_futures_sdk_reads_every_answer(start):
     assert len(api.recent_trades_list(symbol="BTCUSDT", limit=10).data()) == 10
     assert len(api.compressed_aggregate_trades_list(symbol="BTCUSDT", limit=10).data()) == 10
     assert api.kline_candlestick_data(symbol="BTCUSDT", interval="1m", limit=5).data()
+
+
+def test_coin_futures_sdk_receives_what_is_sent(start, tmp_path: Path):
+    # One socket for all streams; sizes are numbers of contracts.
+    full = tmp_path / "frames.jsonl"
+    simulator = start("--product", "coinm", *COINM, "--wait", "--settle", 1.5, "--full", full)
+    got: dict[str, list[Any]] = {}
+
+    async def run() -> None:
+        configuration = ConfigurationWebSocketStreams(stream_url=simulator.ws_url)
+        client = DerivativesTradingCoinFutures(config_ws_streams=configuration)
+        connection = await client.websocket_streams.create_connection()
+        try:
+            for name, opening in {
+                "ethusd_perp@aggTrade": connection.aggregate_trade_streams(symbol="ethusd_perp"),
+                "btcusd_perp@bookTicker": connection.individual_symbol_book_ticker_streams(
+                    symbol="btcusd_perp"
+                ),
+                "btcusd_perp@depth@100ms": connection.diff_book_depth_streams(
+                    symbol="btcusd_perp", update_speed="100ms"
+                ),
+                "btcusd_perp@kline_1m": connection.kline_candlestick_streams(
+                    symbol="btcusd_perp", interval="1m"
+                ),
+            }.items():
+                stream = await opening
+                stream.on("message", got.setdefault(name, []).append)
+
+            await until_done(simulator, lambda: is_complete(full, got))
+        finally:
+            await connection.close_connection(close_session=True)
+
+    asyncio.run(run())
+    check_received(full, got)
+
+
+def test_coin_futures_sdk_reads_every_answer(start):
+    simulator = start("--product", "coinm", "--symbols", "BTCUSD_PERP", *FAST)
+    wait_for_history(simulator)
+    configuration = ConfigurationRestAPI(base_path=simulator.rest_url, retries=0)
+    api = DerivativesTradingCoinFutures(config_rest_api=configuration).rest_api
+    [listed] = api.exchange_information().data().symbols
+    assert (listed.symbol, listed.pair, listed.contract_size) == ("BTCUSD_PERP", "BTCUSD", 100)
+    depth = api.order_book(symbol="BTCUSD_PERP", limit=100).data()
+    assert (len(depth.bids), depth.pair) == (100, "BTCUSD")
+    assert len(api.recent_trades_list(symbol="BTCUSD_PERP", limit=10).data()) == 10
+    assert len(api.compressed_aggregate_trades_list(symbol="BTCUSD_PERP", limit=10).data()) == 10
+    assert api.kline_candlestick_data(symbol="BTCUSD_PERP", interval="1m", limit=5).data()
 
 
 @pytest.mark.parametrize("product", ["spot", pytest.param("usdm", marks=pytest.mark.slow)])

@@ -252,10 +252,12 @@ def get(url: str) -> tuple[int, dict[str, str], Any]:
         ("usdm", "/fapi/v1/depth?symbol=BTCUSDT&limit=1000", 20),
         ("usdm", "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1500", 10),
         ("usdm", "/fapi/v1/ticker/bookTicker?symbol=BTCUSDT", 2),
+        ("coinm", "/dapi/v1/depth?symbol=BTCUSD_PERP&limit=1000", 20),
     ],
 )
 def test_requests_have_their_weights(start, product: str, path: str, weight: int):
-    simulator = start("--product", product, "--symbols", "BTCUSDT")
+    symbol = "BTCUSD_PERP" if product == "coinm" else "BTCUSDT"
+    simulator = start("--product", product, "--symbols", symbol)
     status, headers, _ = get(simulator.rest_url + path)
     assert (status, int(headers["X-MBX-USED-WEIGHT-1M"])) == (200, weight)
 

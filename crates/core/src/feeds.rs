@@ -132,6 +132,8 @@ numbered! {
         Massive = 5, "massive";
         /// Alpaca.
         Alpaca = 6, "alpaca";
+        /// Binance COIN-M futures.
+        BinanceCoinm = 7, "binance-coinm";
         /// Any feed whose decoder is given from outside: a user's own, in Python.
         Foreign = 255, "foreign";
     }
@@ -158,8 +160,15 @@ pub struct Descriptor {
 }
 
 /// The table of feeds that can be built here. The last line of adding one.
-pub const FEEDS: &[Descriptor] =
-    &[alpaca::ALPACA, binance::SPOT, binance::USDM, itch::ITCH, lobster::LOBSTER, massive::MASSIVE];
+pub const FEEDS: &[Descriptor] = &[
+    alpaca::ALPACA,
+    binance::SPOT,
+    binance::USDM,
+    binance::COINM,
+    itch::ITCH,
+    lobster::LOBSTER,
+    massive::MASSIVE,
+];
 
 impl Descriptor {
     /// The number that its records hold.

@@ -147,7 +147,8 @@ impl Instruments {
             currency: [0; 24],
             asset_class: 0,
             status: 0,
-            reserved: [0; 14],
+            reserved: [0; 6],
+            contract_size: 0,
         });
         self.current.insert((feed, Box::from(symbol)), id);
         self.changed.push(id);

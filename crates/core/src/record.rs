@@ -413,7 +413,10 @@ pub struct Definition {
     /// As [`Status::status`].
     pub status: u8,
     /// Zero.
-    pub reserved: [u8; 14],
+    pub reserved: [u8; 6],
+    /// Where sizes are numbers of contracts: what one is worth, in `currency`, units of 1e-8. 0
+    /// where they are amounts of the asset itself, or it is not known.
+    pub contract_size: i64,
 }
 
 /// What became of a stream that a recorder asked for. 192 bytes. It names its symbol by itself: one

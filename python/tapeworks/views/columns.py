@@ -244,6 +244,9 @@ OWN: dict[str, dict[str, Column]] = {
         "ts_event": _time("when the definition was received, by the clock of this host", HOST),
         "tick_size": _price("smallest step of the price; null: not known"),
         "lot_size": _size("smallest step of the size; null: not known"),
+        "contract_size": Column(
+            "what one contract is worth, where sizes are numbers of contracts; else 0", "quote"
+        ),
         "valid_from": _time("from when on it is known", HOST),
         "valid_to": _time("until when it holds; null: still", HOST),
         "canonical": Column("name in the same form for all venues, such as BTC-USDT", "", HERE),

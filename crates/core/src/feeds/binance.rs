@@ -1,4 +1,4 @@
-//! Binance spot and USD-M futures.
+//! Binance spot, USD-M and COIN-M futures.
 //!
 //! Frames of the streams and answers of the REST interface. `decode` and `rest` are right for any
 //! JSON; `encode` writes what the venue would.
@@ -47,9 +47,13 @@ pub const USDM: Descriptor = Descriptor {
     ..SPOT
 };
 
+/// Binance COIN-M futures, which are paid in the asset that is traded: sizes are contracts, each
+/// worth so many dollars.
+pub const COINM: Descriptor = Descriptor { id: FeedId::BinanceCoinm, ..USDM };
+
 /// Whether `feed` is of the futures, whose messages differ in places.
 pub const fn is_futures(feed: FeedId) -> bool {
-    matches!(feed, FeedId::BinanceUsdm)
+    matches!(feed, FeedId::BinanceUsdm | FeedId::BinanceCoinm)
 }
 
 /// The wire format of Binance.

@@ -217,6 +217,7 @@ pub const LAYOUTS: &[Layout] = &[
     layout!("definition", Definition {
         tick_size Price, lot_size Size, valid_from Time, valid_to Time, symbol Text,
         canonical Text, currency Text, asset_class ASSET, status TRADING, reserved Hidden,
+        contract_size Size,
     }),
     layout!("mark", Mark {
         mark_price Price, index_price Price, funding_rate Price, ts_funding Time,

@@ -23,6 +23,8 @@ pub struct Listing {
     pub price: i64,
     /// A usual size, in lots.
     pub size: i64,
+    /// As in a [`Definition`].
+    pub contract_size: i64,
 }
 
 impl Listing {
@@ -40,6 +42,7 @@ impl Listing {
                 currency: padded(&self.currency).unwrap_or([0; 24]),
                 asset_class: self.asset_class,
                 status: 1,
+                contract_size: self.contract_size,
                 ..*known
             };
             instruments.update(&definition);

@@ -180,7 +180,7 @@ impl RecordBuilder {
     /// Says what is known of an instrument, and gives its id. Without it, an instrument is defined
     /// by the first record that names it.
     #[pyo3(signature = (symbol, *, canonical = "", currency = "", tick_size = None,
-        lot_size = None, asset_class = "", status = "", ts_event = None))]
+        lot_size = None, contract_size = None, asset_class = "", status = "", ts_event = None))]
     fn define(
         &self,
         symbol: &str,
@@ -188,12 +188,17 @@ impl RecordBuilder {
         currency: &str,
         tick_size: Option<&Bound<'_, PyAny>>,
         lot_size: Option<&Bound<'_, PyAny>>,
+        contract_size: Option<&Bound<'_, PyAny>>,
         asset_class: &str,
         status: &str,
         ts_event: Option<i64>,
     ) -> PyResult<u32> {
         let tick_size = optional(tick_size, PRICE_PLACES, "tick_size")?;
         let lot_size = optional(lot_size, SIZE_PLACES, "lot_size")?;
+        let contract_size = match contract_size {
+            Some(_) => optional(contract_size, SIZE_PLACES, "contract_size")?,
+            None => 0,
+        };
         let (canonical, currency) =
             (text_field(canonical, "canonical")?, text_field(currency, "currency")?);
         let asset_class = place(asset_class, &CLASSES, "asset_class")?;
@@ -206,6 +211,7 @@ impl RecordBuilder {
                 header,
                 tick_size,
                 lot_size,
+                contract_size,
                 canonical,
                 currency,
                 asset_class,

@@ -7,9 +7,9 @@ from typing import ClassVar
 from tapeworks.config import check_once, check_url, source_name
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.binance import rest, streams
+from tapeworks.feeds.binance.products import PRODUCTS
 from tapeworks.feeds.checks import check_one_of, check_within
 
-PRODUCTS = ("spot", "usdm")
 # As it fits into a definition.
 SYMBOL_BYTES_MAX = 48
 
@@ -20,6 +20,8 @@ ENDPOINTS: dict[tuple[str, str], tuple[str, str]] = {
     ("spot", "us"): ("wss://stream.binance.us:9443", "https://api.binance.us"),
     ("usdm", "production"): ("wss://fstream.binance.com", "https://fapi.binance.com"),
     ("usdm", "testnet"): ("wss://fstream.binancefuture.com", "https://testnet.binancefuture.com"),
+    ("coinm", "production"): ("wss://dstream.binance.com", "https://dapi.binance.com"),
+    ("coinm", "testnet"): ("wss://dstream.binancefuture.com", "https://testnet.binancefuture.com"),
 }
 """(product, preset) to (WebSocket, REST)."""
 
@@ -32,7 +34,7 @@ class BinanceConfig:
 
     symbols: tuple[str, ...] = ()
     product: str = "spot"
-    """`spot` or `usdm`."""
+    """`spot`, or futures: `usdm`, or `coinm` with symbols such as BTCUSD_PERP."""
     channels: tuple[str, ...] = ("trade", "bookTicker", "depth")
     depth_speed_ms: int = 100
     source: str = ""
@@ -71,7 +73,7 @@ class BinanceConfig:
     """Frames waiting for a tape that cannot be written; beyond it the newest are shed, counted."""
 
     def __post_init__(self) -> None:
-        check_one_of("product", self.product, PRODUCTS)
+        check_one_of("product", self.product, tuple(PRODUCTS))
         check_one_of("time_unit", self.time_unit, ("", "microsecond", "millisecond"))
         presets = [preset for product, preset in ENDPOINTS if product == self.product]
         if not (self.ws_url and self.rest_url):
@@ -94,17 +96,16 @@ class BinanceConfig:
             check_url("rest_url", self.rest_url, ("http", "https"))
         if self.proxy:
             check_url("proxy", self.proxy, ("http", "https"))
-        speeds = (
-            streams.USDM_DEPTH_SPEEDS_MS if self.product == "usdm" else streams.SPOT_DEPTH_SPEEDS_MS
-        )
+        is_futures = PRODUCTS[self.product].is_futures
+        speeds = streams.FUTURES_DEPTH_SPEEDS_MS if is_futures else streams.SPOT_DEPTH_SPEEDS_MS
         check_one_of("depth_speed_ms", self.depth_speed_ms, speeds)
         check_within("connections", self.connections, 1, 4)
         check_within("streams_max", self.streams_max, 1, 1024)
         check_within("rotation_s", self.rotation_s, 1, 86_000)
         check_within("weight_share", self.weight_share, 0.01, 1)
         check_within("pending_bytes_max", self.pending_bytes_max, 1 << 16, 1 << 29)
-        if self.product == "usdm":
-            check_one_of("snapshot_limit", self.snapshot_limit, (0, *rest.USDM_DEPTH_LIMITS))
+        if is_futures:
+            check_one_of("snapshot_limit", self.snapshot_limit, (0, *rest.FUTURES_DEPTH_LIMITS))
         else:
             check_within("snapshot_limit", self.snapshot_limit, 0, rest.SPOT_DEPTH_LIMIT_MAX)
         self.streams()

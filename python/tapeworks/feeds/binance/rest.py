@@ -9,16 +9,17 @@ import msgspec
 
 from tapeworks.errors import VenueError
 from tapeworks.feeds.base import Request
+from tapeworks.feeds.binance.products import PRODUCTS
 
 SPOT_DEPTH_LIMIT_MAX = 5000
 PATH_BYTES_MAX = 7000
-USDM_DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
+FUTURES_DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
 BANNED = 418
 TOO_MANY = 429
 FORBIDDEN = 403
 
 _SPOT_DEPTH_WEIGHTS = ((100, 5), (500, 25), (1000, 50), (5000, 250))
-_USDM_DEPTH_WEIGHTS = ((50, 2), (100, 5), (500, 10), (1000, 20))
+_FUTURES_DEPTH_WEIGHTS = ((50, 2), (100, 5), (500, 10), (1000, 20))
 _WINDOW_S = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400}
 _USED = re.compile(r"x-mbx-used-weight-(\d+)([smhd])", re.IGNORECASE)
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -57,24 +58,22 @@ class _WireError(msgspec.Struct):
 
 def exchange_info_request(product: str, symbols: Sequence[str], priority: int) -> Request:
     """Returns the request for the definitions of `symbols`."""
-    if product == "usdm":
-        return Request(priority, "/fapi/v1/exchangeInfo", weight=1)
+    path = f"{PRODUCTS[product].rest_root}/exchangeInfo"
+    if PRODUCTS[product].is_futures:
+        return Request(priority, path, weight=1)
     named = tuple(symbols)
     wanted = quote("[" + ",".join(f'"{symbol}"' for symbol in symbols) + "]", safe="")
     if len(wanted) > PATH_BYTES_MAX:
         # All symbols weigh the same, and a path so long is refused.
-        return Request(priority, "/api/v3/exchangeInfo", weight=20)
-    return Request(priority, f"/api/v3/exchangeInfo?symbols={wanted}", weight=20, symbols=named)
+        return Request(priority, path, weight=20)
+    return Request(priority, f"{path}?symbols={wanted}", weight=20, symbols=named)
 
 
 def depth_request(product: str, symbol: str, limit: int, priority: int) -> Request:
     """Returns the request for the book of `symbol`, `limit` levels a side."""
-    if product == "usdm":
-        weight = next(weight for top, weight in _USDM_DEPTH_WEIGHTS if limit <= top)
-        path = f"/fapi/v1/depth?symbol={quote(symbol)}&limit={limit}"
-    else:
-        weight = next(weight for top, weight in _SPOT_DEPTH_WEIGHTS if limit <= top)
-        path = f"/api/v3/depth?symbol={quote(symbol)}&limit={limit}"
+    weights = _FUTURES_DEPTH_WEIGHTS if PRODUCTS[product].is_futures else _SPOT_DEPTH_WEIGHTS
+    weight = next(weight for top, weight in weights if limit <= top)
+    path = f"{PRODUCTS[product].depth_path}?symbol={quote(symbol)}&limit={limit}"
     return Request(priority, path, weight=weight, symbol=symbol)
 
 

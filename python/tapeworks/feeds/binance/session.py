@@ -17,6 +17,7 @@ from tapeworks.feeds.base import (
 )
 from tapeworks.feeds.binance import rest
 from tapeworks.feeds.binance.config import BinanceConfig
+from tapeworks.feeds.binance.products import PRODUCTS
 from tapeworks.feeds.binance.streams import grouped, stream_class, stream_symbol
 from tapeworks.feeds.limits import WeightBudget
 
@@ -25,7 +26,7 @@ PARAMS_MAX = 200
 small frames."""
 
 # The answer of futures is megabytes, and all of it goes to the raw tape.
-SPOT_DEFINITIONS_S, USDM_DEFINITIONS_S = 300.0, 3600.0
+SPOT_DEFINITIONS_S, FUTURES_DEFINITIONS_S = 300.0, 3600.0
 
 _PRIORITY_DEFINITIONS = 0
 _PRIORITY_BROKEN = 1
@@ -55,10 +56,10 @@ _NAMES = msgspec.json.Decoder(list[str])
 
 
 class BinanceFeed(Feed):
-    """Binance spot or USD-M futures."""
+    """Binance spot or futures."""
 
     def __init__(self, config: BinanceConfig) -> None:
-        usdm = config.product == "usdm"
+        is_futures = PRODUCTS[config.product].is_futures
         self.config = config
         self.native = config.feed
         self.source = config.name
@@ -69,18 +70,18 @@ class BinanceFeed(Feed):
         self.pending_bytes_max = config.pending_bytes_max
         self.rest_headers = {"X-MBX-TIME-UNIT": "MICROSECOND"} if config.microseconds else {}
         # The documented limits; the first exchangeInfo tells the true ones.
-        self.budget = WeightBudget(2400 if usdm else 6000, share=config.weight_share)
+        self.budget = WeightBudget(2400 if is_futures else 6000, share=config.weight_share)
         self.snapshot_refresh_s = config.snapshot_refresh_s
-        default_s = USDM_DEFINITIONS_S if usdm else SPOT_DEFINITIONS_S
+        default_s = FUTURES_DEFINITIONS_S if is_futures else SPOT_DEFINITIONS_S
         self.definitions_s = default_s if config.definitions_s < 0 else config.definitions_s
         self.rules = SessionRules(
-            sends_per_s=8.0 if usdm else 4.0,
+            sends_per_s=8.0 if is_futures else 4.0,
             # Spot is pinged every 20 s, futures every 3 min.
-            ping_s=540.0 if usdm else 60.0,
+            ping_s=540.0 if is_futures else 60.0,
             idle_timeout_s=config.idle_timeout_s,
             age_s=config.rotation_s,
         )
-        self._snapshot_limit = config.snapshot_limit or (1000 if usdm else 5000)
+        self._snapshot_limit = config.snapshot_limit or (1000 if is_futures else 5000)
 
     def lines(self) -> Sequence[Line]:
         """Returns one line per routed path and per `streams_max` streams."""

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.base import LivenessPolicy
+from tapeworks.feeds.binance.products import PRODUCTS
 
 _MINUTES_AND_HOURS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h")
-USDM_INTERVALS = (*_MINUTES_AND_HOURS, "1d", "3d", "1w", "1M")
-SPOT_INTERVALS = ("1s", *USDM_INTERVALS)
+FUTURES_INTERVALS = (*_MINUTES_AND_HOURS, "1d", "3d", "1w", "1M")
+SPOT_INTERVALS = ("1s", *FUTURES_INTERVALS)
 SPOT_DEPTH_SPEEDS_MS = (100, 1000)
 # 0 is the stream of every change, which the venue serves without naming it.
-USDM_DEPTH_SPEEDS_MS = (0, 100, 250, 500)
+FUTURES_DEPTH_SPEEDS_MS = (0, 100, 250, 500)
 PARTIAL_LEVELS = (5, 10, 20)
 
 _PARTIAL = re.compile(r"depth(\d+)")
@@ -25,8 +26,8 @@ class StreamClass:
 
     channel: str
     """The record channel that they fill, by the core's name."""
-    usdm_path: str
-    """The routed path on futures; a stream asked for on the other path is silent for good."""
+    routed_path: str
+    """The path on USD-M futures; a stream asked for on the other path is silent for good."""
     liveness: LivenessPolicy
 
 
@@ -51,21 +52,22 @@ def stream_name(product: str, symbol: str, channel: str, depth_speed_ms: int) ->
         ConfigError: the product has no such channel.
     """
     low = symbol.lower()
-    intervals = USDM_INTERVALS if product == "usdm" else SPOT_INTERVALS
+    is_futures = PRODUCTS[product].is_futures
+    intervals = FUTURES_INTERVALS if is_futures else SPOT_INTERVALS
     kline, partial = _KLINE.fullmatch(channel), _PARTIAL.fullmatch(channel)
     if channel == "depth" or (partial and int(partial[1]) in PARTIAL_LEVELS):
-        default_ms = 250 if product == "usdm" else 1000
+        default_ms = 250 if is_futures else 1000
         speed = "" if depth_speed_ms == default_ms else f"@{depth_speed_ms}ms"
         return f"{low}@{channel}{speed}"
     if kline and kline[1] in intervals:
         return f"{low}@{channel}"
-    if channel == "markPrice" and product == "usdm":
+    if channel == "markPrice" and is_futures:
         return f"{low}@markPrice@1s"
     if channel in ("trade", "aggTrade", "bookTicker", "ticker"):
         return f"{low}@{channel}"
     raise ConfigError(
         f"channels: expected trade, aggTrade, bookTicker, depth, depth5, depth10, depth20, ticker, "
-        f"kline_<{'|'.join(intervals)}>{', markPrice' if product == 'usdm' else ''}; "
+        f"kline_<{'|'.join(intervals)}>{', markPrice' if is_futures else ''}; "
         f"found {channel!r} for {product}"
     )
 
@@ -97,7 +99,8 @@ def grouped(product: str, streams: Sequence[str], streams_max: int) -> list[tupl
     """Returns (path, streams) of each connection: by routed path, at most `streams_max` each."""
     paths: dict[str, list[str]] = {}
     for stream in streams:
-        path = f"/{stream_class(stream).usdm_path}/stream" if product == "usdm" else "/stream"
+        routed = f"/{stream_class(stream).routed_path}" if PRODUCTS[product].is_routed else ""
+        path = f"{routed}/stream"
         paths.setdefault(path, []).append(stream)
     return [
         (path, names[start : start + streams_max])

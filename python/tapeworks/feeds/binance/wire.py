@@ -3,12 +3,13 @@
 import re
 from types import MappingProxyType
 
+from tapeworks.feeds.binance.products import PRODUCTS
 from tapeworks.feeds.wire import Wire
 
 _EVENT_TIME = re.compile(rb'"E" ?: ?(\d{13,16})')
 _STREAM = re.compile(rb'\s*\{"stream" ?: ?"([^"]+)"')
 _DEPTH_ANSWER = re.compile(rb'\s*\{"lastUpdateId"')
-_DEPTH_PATHS = {"binance-spot": "/api/v3/depth", "binance-usdm": "/fapi/v1/depth"}
+_DEPTH_PATHS = {f"binance-{name}": product.depth_path for name, product in PRODUCTS.items()}
 # What a message calls itself: its event, or the stream that brought it.
 _EVENT = re.compile(rb'"e" ?: ?"([a-zA-Z0-9]{1,32})"')
 _STREAM_LABEL = re.compile(rb'\s*\{"stream" ?: ?"[^"@]{0,64}@([a-zA-Z]{1,32})')
@@ -16,7 +17,7 @@ _STARTS_WITHIN = 512
 
 
 class BinanceWire(Wire):
-    """Binance spot and USD-M futures."""
+    """Binance spot and futures."""
 
     channels = MappingProxyType({"trade": "trade", "aggTrade": "agg_trade"})
 

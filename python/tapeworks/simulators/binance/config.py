@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tapeworks.errors import ConfigError
+from tapeworks.feeds.binance.products import PRODUCTS
 
-FEEDS = {"spot": "binance-spot", "usdm": "binance-usdm"}
+FEEDS = {name: f"binance-{name}" for name in PRODUCTS}
 
 EPILOG = """\
 Record what it sends, in another terminal:
@@ -32,9 +33,11 @@ class Limits:
     """A connection that leaves so much unread is dropped."""
 
 
+_FUTURES = Limits(weight_per_minute=2400, messages_per_s=10, ping_s=180.0, pong_s=600.0)
 LIMITS = {
     "spot": Limits(weight_per_minute=6000, messages_per_s=5, ping_s=20.0, pong_s=60.0),
-    "usdm": Limits(weight_per_minute=2400, messages_per_s=10, ping_s=180.0, pong_s=600.0),
+    "usdm": _FUTURES,
+    "coinm": _FUTURES,
 }
 
 
@@ -136,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         "--product",
         choices=sorted(FEEDS),
         default=defaults.product,
-        help=f"spot, or futures in USD (default: {defaults.product})",
+        help=f"spot, or futures paid in dollars or in the asset (default: {defaults.product})",
     )
     market.add_argument(
         "--symbols",

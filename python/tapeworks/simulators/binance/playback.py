@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from tapeworks._core import Frames
+from tapeworks.feeds.binance.products import PRODUCTS
 from tapeworks.simulators.binance.config import SimulatorConfig
 from tapeworks.simulators.binance.recording import Book, Recorded, decimals, read_recording
 from tapeworks.simulators.binance.source import Source
@@ -172,7 +173,7 @@ class PlaybackSource(Source):
                 {"filterType": "LOT_SIZE", "stepSize": _step(sizes)},
             ],
         }
-        if self._product == "usdm":
+        if PRODUCTS[self._product].is_futures:
             entry |= {"pair": base + quote, "contractType": "PERPETUAL", "marginAsset": quote}
             entry |= {"pricePrecision": prices, "quantityPrecision": sizes}
         return entry

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from tapeworks.feeds.binance.products import PRODUCTS
 from tapeworks.simulators.binance.config import Limits
 from tapeworks.simulators.binance.faults import Faults
 from tapeworks.simulators.binance.source import Source, UnknownSymbolError, filter_symbols
 
 LIMIT_DEFAULT, LIMIT_MAX = 500, 1000
 SPOT_DEPTHS = ((100, 5), (500, 25), (1000, 50), (5000, 250))
-USDM_DEPTHS = ((5, 2), (10, 2), (20, 2), (50, 2), (100, 5), (500, 10), (1000, 20))
-USDM_KLINES = ((99, 1), (499, 2), (1000, 5), (1500, 10))
+FUTURES_DEPTHS = ((5, 2), (10, 2), (20, 2), (50, 2), (100, 5), (500, 10), (1000, 20))
+FUTURES_KLINES = ((99, 1), (499, 2), (1000, 5), (1500, 10))
 RAW_REQUESTS = 300_000
 MICROS_FROM = 10**15
 """Times from here on are microseconds, below it milliseconds."""
@@ -67,7 +68,7 @@ class Rest:
 
     def routes(self) -> list[web.RouteDef]:
         """Returns the venue's paths."""
-        root = "/fapi/v1" if self.product == "usdm" else "/api/v3"
+        root = PRODUCTS[self.product].rest_root
         handlers: dict[str, Callable[[web.Request], Awaitable[Answer]]] = {
             "ping": self._ping,
             "time": self._time,
@@ -168,12 +169,12 @@ class Rest:
         return web.json_response({"code": code, "msg": text}, status=status, headers=headers)
 
     @property
-    def _usdm(self) -> bool:
-        return self.product == "usdm"
+    def _is_futures(self) -> bool:
+        return PRODUCTS[self.product].is_futures
 
     def _micros(self, request: web.Request) -> bool:
         unit = request.headers.get("X-MBX-TIME-UNIT", "").upper()
-        return unit == "MICROSECOND" and not self._usdm
+        return unit == "MICROSECOND" and not self._is_futures
 
     async def _ping(self, request: web.Request) -> Answer:
         return Answer(b"{}", 1)
@@ -184,7 +185,7 @@ class Rest:
 
     async def _exchange_info(self, request: web.Request) -> Answer:
         body = self.source.exchange_info(self._rate_limits(), self._micros(request))
-        if self._usdm:
+        if self._is_futures:
             return Answer(body, 1)
         wanted = _symbols(request)
         if wanted is not None:
@@ -205,11 +206,11 @@ class Rest:
     async def _depth(self, request: web.Request) -> Answer:
         symbol = self.source.listed(_symbol(request))
         limit = _integer(request, "limit")
-        if self._usdm:
+        if self._is_futures:
             limit = 500 if limit is None else limit
-            if limit not in dict(USDM_DEPTHS):
+            if limit not in dict(FUTURES_DEPTHS):
                 raise BadRequest(-1130, "Data sent for parameter 'limit' is not valid.")
-            weight = dict(USDM_DEPTHS)[limit]
+            weight = dict(FUTURES_DEPTHS)[limit]
         else:
             limit = min(100 if limit is None else limit, 5000)
             if limit < 1:
@@ -224,16 +225,18 @@ class Rest:
 
     async def _trades(self, request: web.Request) -> Answer:
         body = self._history(request, aggregates=False, paged=False)
-        return Answer(body, 5 if self._usdm else 25)
+        return Answer(body, 5 if self._is_futures else 25)
 
     async def _historical_trades(self, request: web.Request) -> Answer:
         body = self._history(request, aggregates=False, paged=True)
-        return Answer(body, 200 if self._usdm else 25)
+        return Answer(body, 200 if self._is_futures else 25)
 
     async def _aggregates(self, request: web.Request) -> Answer:
-        if self._usdm and "fromId" in request.query and "startTime" in request.query:
+        if self._is_futures and "fromId" in request.query and "startTime" in request.query:
             raise BadRequest(-1128, "Combination of optional parameters invalid.")
-        return Answer(self._history(request, aggregates=True, paged=True), 20 if self._usdm else 4)
+        return Answer(
+            self._history(request, aggregates=True, paged=True), 20 if self._is_futures else 4
+        )
 
     def _history(self, request: web.Request, *, aggregates: bool, paged: bool) -> bytes:
         return self.source.trades(
@@ -247,7 +250,7 @@ class Rest:
 
     async def _klines(self, request: web.Request) -> Answer:
         limit = _integer(request, "limit") or LIMIT_DEFAULT
-        limit = min(limit, 1500 if self._usdm else LIMIT_MAX)
+        limit = min(limit, 1500 if self._is_futures else LIMIT_MAX)
         window = (_time_ns(request, "startTime"), _time_ns(request, "endTime"))
         interval = request.query.get("interval", "")
         symbol = self.source.listed(_symbol(request))
@@ -255,7 +258,9 @@ class Rest:
             body = self.source.klines(symbol, interval, limit, window, self._micros(request))
         except ValueError:
             raise BadRequest(-1120, "Invalid interval.") from None
-        weight = next(cost for most, cost in USDM_KLINES if limit <= most) if self._usdm else 2
+        weight = (
+            next(cost for most, cost in FUTURES_KLINES if limit <= most) if self._is_futures else 2
+        )
         return Answer(body, weight)
 
     async def _book_ticker(self, request: web.Request) -> Answer:
@@ -264,7 +269,7 @@ class Rest:
         body = self.source.book_tickers(names, self._micros(request))
         if "symbol" in request.query:
             body = body[1:-1]
-        one, all_of_them = (2, 5) if self._usdm else (2, 4)
+        one, all_of_them = (2, 5) if self._is_futures else (2, 4)
         return Answer(body, one if "symbol" in request.query else all_of_them)
 
 

@@ -19,6 +19,7 @@ from typing import IO
 from aiohttp import WSMsgType, web
 
 from tapeworks.errors import ConfigError
+from tapeworks.feeds.binance.products import PRODUCTS
 from tapeworks.simulators.binance.config import SimulatorConfig
 from tapeworks.simulators.binance.connection import PING, PONG, TEXT, Connection, message
 from tapeworks.simulators.binance.delivery import Delivery
@@ -100,7 +101,7 @@ class Server:
         await socket.prepare(request)
         self.opened += 1
         route = None
-        if self.config.product == "usdm":
+        if PRODUCTS[self.config.product].is_routed:
             route = request.path.split("/")[1]
             route = route if route in ("public", "market", "private") else ""
         limits = self.config.limits

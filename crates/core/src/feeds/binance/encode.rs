@@ -126,9 +126,11 @@ impl Binance {
     /// A writer of messages about the instrument of `definition`.
     pub(super) fn json<'a>(&self, definition: &'a Definition, out: &'a mut Vec<u8>) -> Json<'a> {
         let spot = self.feed == FeedId::BinanceSpot;
+        let universe = if self.feed == FeedId::BinanceCoinm { "2" } else { "1" };
         let decimals = |step, places| if spot { SPOT_DECIMALS } else { places_of(step, places) };
         Json {
             spot,
+            universe,
             time_unit: if self.microseconds { 1_000 } else { 1_000_000 },
             symbol: unpadded(&definition.symbol),
             price_decimals: decimals(definition.tick_size, PRICE_PLACES),
@@ -230,6 +232,8 @@ pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
 /// Writes the members of one JSON object.
 pub(super) struct Json<'a> {
     pub(super) spot: bool,
+    /// The number of the universe of futures: USD-M or COIN-M.
+    universe: &'static str,
     pub(super) time_unit: i64,
     pub(super) symbol: &'a str,
     price_decimals: u32,
@@ -237,7 +241,7 @@ pub(super) struct Json<'a> {
     pub(super) out: &'a mut Vec<u8>,
 }
 
-impl Json<'_> {
+impl<'a> Json<'a> {
     /// Begins an object with `key`.
     pub(super) fn open(&mut self, key: &str) {
         self.out.push(b'{');
@@ -324,9 +328,23 @@ impl Json<'_> {
     /// The members that futures messages end with: pair and universe.
     fn universe(&mut self) {
         self.key("ps");
-        self.text(self.symbol);
+        self.text(self.pair());
+        self.universe_number();
+    }
+
+    pub(super) fn universe_number(&mut self) {
         self.key("st");
-        self.raw("1");
+        self.raw(self.universe);
+    }
+
+    /// What a future is of: its symbol without the day of delivery.
+    pub(super) fn pair(&self) -> &'a str {
+        self.symbol.split('_').next().unwrap_or_default()
+    }
+
+    /// Whether sizes are contracts that are paid in the asset that is traded.
+    pub(super) fn is_inverse(&self) -> bool {
+        self.universe == "2"
     }
 
     fn trade(&mut self, trade: &Trade) {

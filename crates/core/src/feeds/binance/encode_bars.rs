@@ -154,8 +154,7 @@ impl Json<'_> {
         self.price_or_empty(mark.funding_rate);
         self.key("T");
         self.time(if mark.ts_funding == NONE { 0 } else { mark.ts_funding });
-        self.key("st");
-        self.raw("1");
+        self.universe_number();
     }
 
     fn price_or_empty(&mut self, price: i64) {

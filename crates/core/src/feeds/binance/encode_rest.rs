@@ -2,12 +2,13 @@
 
 use super::encode::{definition, write_text, Json};
 use super::Binance;
+use crate::decimal;
 use crate::error::{Error, Result};
 use crate::feeds::FeedId;
 use crate::instrument::Instruments;
 use crate::record::{
     unpadded, Bar, Definition, Header, Marker, MarkerCode, Quote, Record, Records, Side, Trade,
-    NONE,
+    NONE, SIZE_PLACES,
 };
 
 impl Binance {
@@ -29,6 +30,12 @@ impl Binance {
         let mut json = self.json(definition(marker.header, instruments)?, out);
         json.open("lastUpdateId");
         json.id(marker.first);
+        if json.is_inverse() {
+            json.key("symbol");
+            json.text(json.symbol);
+            json.key("pair");
+            json.text(json.pair());
+        }
         if !json.spot {
             for key in ["E", "T"] {
                 json.key(key);
@@ -57,8 +64,11 @@ impl Binance {
             json.price(trade.price);
             json.key("qty");
             json.size(trade.size);
-            json.key("quoteQty");
-            json.turnover(i128::from(trade.price) * i128::from(trade.size));
+            // What a contract is paid in is no number that can be exact: none is written.
+            if !json.is_inverse() {
+                json.key("quoteQty");
+                json.turnover(i128::from(trade.price) * i128::from(trade.size));
+            }
             json.key("time");
             json.time(trade.header.ts_event);
             json.key("isBuyerMaker");
@@ -203,11 +213,11 @@ impl Binance {
         json.text(json.symbol);
         if !json.spot {
             json.key("pair");
-            json.text(json.symbol.split('_').next().unwrap_or_default());
+            json.text(json.pair());
             json.key("contractType");
             json.text(if definition.asset_class == 2 { "PERPETUAL" } else { "CURRENT_QUARTER" });
         }
-        json.key("status");
+        json.key(if json.is_inverse() { "contractStatus" } else { "status" });
         json.text(status_name(definition.status));
         json.key("baseAsset");
         json.text(base);
@@ -217,7 +227,7 @@ impl Binance {
         json.text(quote);
         json.key("quotePrecision");
         json.raw("8");
-        json.traits(quote, definition);
+        json.traits(if json.is_inverse() { base } else { quote }, definition);
         json.key("filters");
         json.raw("[{\"filterType\":\"PRICE_FILTER\",\"minPrice\":");
         json.price(definition.tick_size);
@@ -262,7 +272,8 @@ impl Binance {
 
 impl Json<'_> {
     /// What an instrument allows: on spot the order types, on futures the precisions.
-    fn traits(&mut self, quote: &str, definition: &Definition) {
+    /// Futures are paid in `margin`.
+    fn traits(&mut self, margin: &str, definition: &Definition) {
         if self.spot {
             self.raw(concat!(
                 ",\"quoteAssetPrecision\":8,\"baseCommissionPrecision\":8,",
@@ -275,7 +286,11 @@ impl Json<'_> {
             return;
         }
         self.key("marginAsset");
-        write_text(quote, self.out);
+        write_text(margin, self.out);
+        if self.is_inverse() {
+            self.key("contractSize");
+            decimal::format(definition.contract_size.into(), SIZE_PLACES, 0, self.out);
+        }
         let (price, size) = self.precisions();
         self.key("pricePrecision");
         self.id(price);

@@ -131,7 +131,7 @@ impl Task<'_> {
         at.expect(b",\"m\":")?;
         let sold = at.flag()?;
         if self.chained {
-            at.skip(b",\"st\":1");
+            universe_number(&mut at);
         } else {
             at.expect(b",\"M\":")?;
             at.flag()?;
@@ -288,9 +288,15 @@ fn fast_side(
 fn universe(at: &mut Cursor<'_>) -> Option<()> {
     if at.skip(b",\"ps\":\"") {
         at.text()?;
-        at.skip(b",\"st\":1");
+        universe_number(at);
     }
     Some(())
+}
+
+/// USD-M or COIN-M.
+#[inline(always)]
+fn universe_number(at: &mut Cursor<'_>) {
+    let _ = at.skip(b",\"st\":1") || at.skip(b",\"st\":2");
 }
 
 /// Whether the frame ends here.

@@ -16,7 +16,7 @@ long_keys! {
     BASE_ASSET "baseAsset", QUOTE_ASSET "quoteAsset", CONTRACT_TYPE "contractType",
     FILTERS "filters", FILTER_TYPE "filterType", TICK_SIZE "tickSize", STEP_SIZE "stepSize",
     BID_PRICE "bidPrice", BID_QTY "bidQty", ASK_PRICE "askPrice", ASK_QTY "askQty",
-    SERVER_TIME "serverTime",
+    SERVER_TIME "serverTime", CONTRACT_SIZE "contractSize",
 }
 
 /// Spans of an object's values, by slot.

@@ -267,6 +267,10 @@ impl Task<'_> {
             (Some(_), date) => (3, format!("-{}", date.unwrap_or("FUTURE"))),
         };
         let (tick_size, lot_size) = self.steps(fields)?;
+        let contract_size = match fields.find(self.bytes, slot::CONTRACT_SIZE) {
+            Some(span) => self.values().size(span, "contract_size")?,
+            None => 0,
+        };
         let canonical = padded(&format!("{base}-{quote}{suffix}"));
         let (Some(symbol), Some(canonical), Some(currency)) =
             (padded(&symbol), canonical, padded(&quote))
@@ -284,7 +288,8 @@ impl Task<'_> {
             currency,
             asset_class,
             status,
-            reserved: [0; 14],
+            reserved: [0; 6],
+            contract_size,
         })
     }
 

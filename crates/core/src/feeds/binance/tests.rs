@@ -3,17 +3,18 @@
 use super::*;
 use crate::record::blob::BlobHeader;
 use crate::record::{
-    Bar, Channel, Level, Mark, Marker, MarkerCode, Quote, Side, Trade, FLAG_HISTORICAL, FLAG_LAST,
-    FLAG_SNAPSHOT, NONE,
+    Bar, Channel, Definition, Level, Mark, Marker, MarkerCode, Quote, Side, Trade, FLAG_HISTORICAL,
+    FLAG_LAST, FLAG_SNAPSHOT, NONE,
 };
 
 /// When all frames arrived: a whole second after the latest of them.
 const TS_RECV: i64 = 1_770_000_005_000_000_000;
 
 /// Lines of kind, context and body, with tabs between.
-const CAPTURES: [(FeedId, &str); 2] = [
+const CAPTURES: [(FeedId, &str); 3] = [
     (FeedId::BinanceSpot, include_str!("captures/spot.tsv")),
     (FeedId::BinanceUsdm, include_str!("captures/usdm.tsv")),
+    (FeedId::BinanceCoinm, include_str!("captures/coinm.tsv")),
 ];
 
 struct Capture {
@@ -274,23 +275,34 @@ fn mark_price_without_funding_has_none() {
     assert_eq!((marks[1].funding_rate, marks[1].ts_funding), (NONE, NONE));
 }
 
-#[test]
-fn exchange_information_defines_instruments() {
-    let mut bench = Bench::new(FeedId::BinanceUsdm);
-    let capture =
-        captures().into_iter().rev().find(|c| c.context.contains("exchangeInfo")).unwrap();
+/// Canonical symbol, asset class, tick, lot, status and contract size of what a feed lists.
+fn listed_by(feed: FeedId) -> Vec<(String, u8, i64, i64, u8, i64)> {
+    let mut bench = Bench::new(feed);
+    let is_listing = |c: &Capture| c.feed == feed && c.context.contains("exchangeInfo");
+    let capture = captures().into_iter().find(is_listing).unwrap();
     let context = capture.context.as_bytes();
     bench.receive(BlobKind::Rest, context, capture.body.as_bytes()).unwrap();
-    let known: Vec<_> = bench
-        .instruments
-        .iter()
-        .map(|known| {
-            let canonical = crate::record::unpadded(&known.canonical).to_owned();
-            (canonical, known.asset_class, known.tick_size, known.lot_size, known.status)
-        })
-        .collect();
-    assert_eq!(known[0], ("BTC-USDT-PERP".to_owned(), 2, 100_000_000, 100_000, 1));
-    assert_eq!(known[1], ("ETH-USDT-260626".to_owned(), 3, 10_000_000, 100_000, 1));
+    let row = |known: &Definition| {
+        let canonical = crate::record::unpadded(&known.canonical).to_owned();
+        let steps = (known.tick_size, known.lot_size);
+        (canonical, known.asset_class, steps.0, steps.1, known.status, known.contract_size)
+    };
+    bench.instruments.iter().map(row).collect()
+}
+
+#[test]
+fn exchange_information_defines_instruments() {
+    let known = listed_by(FeedId::BinanceUsdm);
+    assert_eq!(known[0], ("BTC-USDT-PERP".to_owned(), 2, 100_000_000, 100_000, 1, 0));
+    assert_eq!(known[1], ("ETH-USDT-260626".to_owned(), 3, 10_000_000, 100_000, 1, 0));
+}
+
+#[test]
+fn contracts_of_coin_m_tell_what_they_are_worth() {
+    const ONE: i64 = 100_000_000;
+    let known = listed_by(FeedId::BinanceCoinm);
+    assert_eq!(known[0], ("BTC-USD-PERP".to_owned(), 2, 100_000_000, ONE, 1, 100 * ONE));
+    assert_eq!(known[1], ("ETH-USD-260327".to_owned(), 3, 10_000_000, ONE, 4, 10 * ONE));
 }
 
 fn listed(symbols: &[&str]) -> Vec<u8> {
@@ -454,7 +466,7 @@ fn frames_of_expected_form_are_read_straight() {
         assert!(task.fast(context).is_some(), "{}", capture.body);
         count += 1;
     }
-    assert_eq!(count, 18);
+    assert_eq!(count, 25);
 }
 
 #[test]
