@@ -125,6 +125,29 @@ JOBS = (
         (Ratio("value", MSGSPEC, 8), Ratio("value", "msgspec, float", 8)),
     ),
     Job(
+        "itch",
+        "a session of 50 M messages of ITCH, one core; its end state is checked",
+        (
+            Metric("decode", "to records", "msg/s", target=35e6),
+            Metric("with_books", "with books of all orders", "msg/s", target=8e6),
+            Metric("event_ns", "  an event of a book", "ns", higher=False),
+            Metric("order_bytes", "an order at rest, in a book", "B", higher=False),
+            Metric("decoder_bytes", "  in the decoder", "B", higher=False),
+        ),
+        (_rust("itch"),),
+        rounds_max=3,
+    ),
+    Job(
+        "orders",
+        "updates of a book of single orders, some 6,000 of them",
+        (Metric("update_ns", "an action", "ns", higher=False, target=60),),
+        (
+            _rust("orders"),
+            _peer("nautilus", "{peers}", "peers/orders_nautilus.py", "{data}/l3.bin"),
+        ),
+        (Ratio("update_ns", "nautilus", 1),),
+    ),
+    Job(
         "book",
         "L2 updates at 5,000 levels a side, and the top 10 of both sides",
         (

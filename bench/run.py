@@ -46,7 +46,7 @@ def make_workload(folder: Path, smoke: bool) -> None:
     environment = os.environ | {"PEERS_DATA": str(folder), "PEERS_RESULTS": str(folder)}
     for command in (
         ["gen_messages.py", "--binance", frames, "--polygon", arrays, "--alpaca", "1"],
-        ["gen_book.py", "--updates", updates, "--l3", "1000"],
+        ["gen_book.py", "--updates", updates, "--l3", updates],
     ):
         command[0] = str(WORKLOADS / command[0])
         subprocess.run([sys.executable, *command], check=True, env=environment, capture_output=True)

@@ -13,6 +13,14 @@ import sys
 LINES = {
     "decode": {"value": (r"straight: +([\d.]+) M messages/s", 1e6)},
     "massive": {"value": (r"straight: .* ([\d.]+) M records/s", 1e6)},
+    "orders": {"update_ns": (r"L3 update: ([\d.]+) ns", 1)},
+    "itch": {
+        "decode": (r"ITCH of .*: ([\d.]+) M messages/s to records", 1e6),
+        "with_books": (r"([\d.]+) M messages/s with books", 1e6),
+        "event_ns": (r"; ([\d.]+) ns an event of a book", 1),
+        "order_bytes": (r"orders at rest: (\d+) bytes each in books", 1),
+        "decoder_bytes": (r"bytes each in books, (\d+) in the decoder", 1),
+    },
     "book": {
         "update_ns": (r"book update, 5000 levels: ([\d.]+) ns", 1),
         "top10_ns": (r"book top 10 of both sides, 5000 levels: ([\d.]+) ns", 1),
@@ -33,10 +41,15 @@ LINES = {
         "hand_over_p99_ns": (r"hand-over .*, p99 ([\d.]+) ns", 1),
     },
 }
-LEVELS_OF_A_DAY = 50_000_000
+LEVELS_OF_A_DAY = MESSAGES_OF_A_SESSION = 50_000_000
 # Which bench has the figures, where its name is another.
-BENCHES = {"past": "book", "massive": "decode"}
+BENCHES = {"past": "book", "massive": "decode", "itch": "orders"}
 OF_FRAMES = ("decode", "massive")
+
+
+def session_messages(name: str, scale: float) -> int:
+    """Returns the length of the session of ITCH: one that fills the market up, or none at all."""
+    return max(2_000_000, int(MESSAGES_OF_A_SESSION * scale)) if name == "itch" else 0
 
 
 def main() -> None:
@@ -48,6 +61,7 @@ def main() -> None:
         "TMPDIR": os.path.dirname(folder) if name in OF_FRAMES else folder,
         "BENCH_SCALE": str(scale),
         "BOOK_HISTORY_LEVELS": str(levels),
+        "ITCH_MESSAGES": str(session_messages(name, scale)),
         "TAPEWORKS_FRAMES": folder,
     }
     command = ["cargo", "bench", "-q", "-p", "tapeworks-core", "--bench", BENCHES.get(name, name)]

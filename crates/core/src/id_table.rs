@@ -10,6 +10,13 @@
 const SLOTS_MIN: usize = 64;
 /// Ids that lie side by side: two to this power.
 const RUN_BITS: u32 = 3;
+/// Tables from here on are kept in huge pages; smaller ones fit what the processor remembers of
+/// small ones.
+#[cfg(target_os = "linux")]
+const HUGE_BYTES_MIN: usize = 4 << 20;
+/// A multiple of the page size of every machine.
+#[cfg(target_os = "linux")]
+const ALIGNED_BYTES: usize = 1 << 16;
 
 #[derive(Debug, Clone, Copy)]
 struct Slot<V> {
@@ -129,6 +136,12 @@ impl<V: Copy + Default> IdTable<V> {
         Some(value)
     }
 
+    /// Begins to bring the place of `id` into the cache, for a look-up some steps ahead.
+    #[inline]
+    pub fn fetch(&self, id: u64) {
+        fetch(&self.slots, place(id) as usize & self.slots.len().wrapping_sub(1));
+    }
+
     /// All entries, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
         let used = self.slots.iter().filter(|slot| slot.id != 0);
@@ -152,12 +165,54 @@ impl<V: Copy + Default> IdTable<V> {
     fn grow(&mut self) {
         let length = (self.slots.len() * 2).max(SLOTS_MIN);
         let free = Slot { id: 0, value: V::default() };
-        let before = std::mem::replace(&mut self.slots, vec![free; length]);
+        let mut slots = Vec::with_capacity(length);
+        prefer_huge_pages(&slots);
+        slots.resize(length, free);
+        let before = std::mem::replace(&mut self.slots, slots);
         self.count = 0;
         for slot in before.into_iter().filter(|slot| slot.id != 0) {
             self.insert(slot.id, slot.value);
         }
     }
+}
+
+/// Appends `value` to a table that is looked up at random, and may become large.
+#[inline]
+pub(crate) fn push_to_large<T>(table: &mut Vec<T>, value: T) {
+    let grows = table.len() == table.capacity();
+    table.push(value);
+    if grows {
+        prefer_huge_pages(table);
+    }
+}
+
+/// Lets the system keep a large table in huge pages: what is looked up at random in small ones
+/// costs a walk through the page tables besides. Nothing where the system has none.
+fn prefer_huge_pages<T>(table: &Vec<T>) {
+    #[cfg(target_os = "linux")]
+    if table.capacity() * size_of::<T>() >= HUGE_BYTES_MIN {
+        let begin = (table.as_ptr() as usize).next_multiple_of(ALIGNED_BYTES);
+        let end = table.as_ptr() as usize + table.capacity() * size_of::<T>();
+        // SAFETY: the range lies within memory that the table holds, and the advice changes nothing
+        // that a program can see.
+        unsafe { libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = table;
+}
+
+/// Begins to bring an element of `all` into the cache; nothing where there is no such element.
+#[inline(always)]
+pub(crate) fn fetch<T>(all: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(element) = all.get(at) {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        // SAFETY: a prefetch changes nothing that a program can see and faults at no address, and
+        // this one is of a live value. Every processor of this architecture has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(element).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (all, at);
 }
 
 /// Where `id` belongs, in a table of any size.

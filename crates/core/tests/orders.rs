@@ -199,3 +199,49 @@ fn what_cannot_be_is_counted_and_leaves_a_sound_book() {
     assert_eq!((books.get(1), books.place(1)), (None, None));
     assert!(books.levels(2).is_none() && books.orders(2, Side::Bid).next().is_none());
 }
+
+#[test]
+fn batch_does_what_its_events_do_one_by_one() {
+    // Events of all actions on few ids, so that many name orders that are gone, there already or
+    // added within the same batch, in batches of every length around the look-ahead; once in a
+    // while an instrument of which there is no book yet.
+    let actions = [1, 1, 1, 2, 3, 4, 5, 6, 6, 7, 9];
+    for seed in 1..=40 {
+        let mut random = Random(seed * 104_729);
+        let (mut single, mut batch) = (OrderBooks::new(), OrderBooks::new());
+        for length in 0..40 {
+            let events: Vec<_> = (0..length)
+                .map(|_| {
+                    let action = actions[random.below(actions.len() as u64) as usize];
+                    let action = OrderAction::try_from(action).unwrap();
+                    let side = if random.below(2) == 0 { Side::Bid } else { Side::Ask };
+                    let instrument = 1 + (random.below(10) * random.below(10)) as u32;
+                    let price = 100_000 * random.below(200) as i64;
+                    let size = random.below(5) as i64;
+                    let mut one = event(action, instrument, random.below(30), side, price, size);
+                    one.previous_id = random.below(30);
+                    one.order_price = if random.below(2) == 0 { price } else { NONE };
+                    one
+                })
+                .collect();
+            let expected: Vec<_> = events.iter().map(|event| single.apply(event)).collect();
+            let (mut found, mut seen) = (Vec::new(), Vec::new());
+            batch.apply_all(events.iter().copied(), |event, applied| {
+                seen.push(*event);
+                found.push(applied);
+            });
+            assert_eq!((found, seen), (expected, events), "seed {seed}, length {length}");
+            assert_eq!(batch.doubts(), single.doubts());
+            for instrument in 0..90 {
+                let all = |books: &OrderBooks| -> Vec<_> {
+                    let sides = [Side::Bid, Side::Ask].into_iter();
+                    sides
+                        .flat_map(|side| books.orders(instrument, side).collect::<Vec<_>>())
+                        .collect()
+                };
+                assert_eq!(all(&batch), all(&single), "seed {seed}, length {length}");
+                assert_eq!(batch.levels(instrument), single.levels(instrument));
+            }
+        }
+    }
+}

@@ -88,6 +88,24 @@ impl L2Book {
         self.sides[usize::from(side as u8 == Side::Ask as u8)].set(price, size);
     }
 
+    /// Begins to bring into the cache what says where a side's sizes are.
+    #[inline]
+    pub(super) fn fetch_side(&self, side: Side) {
+        self.side(side).fetch();
+    }
+
+    /// As [`L2Book::fetch_side`], when that is there: where the page of a price is.
+    #[inline]
+    pub(super) fn fetch_page(&self, side: Side, price: i64) {
+        self.side(side).fetch_page(price);
+    }
+
+    /// As [`L2Book::fetch_page`], when that is there: the size at a price.
+    #[inline]
+    pub(super) fn fetch_size(&self, side: Side, price: i64) {
+        self.side(side).fetch_size(price);
+    }
+
     /// Removes all levels and keeps the memory.
     pub fn clear(&mut self) {
         self.sides.iter_mut().for_each(Ladder::clear);

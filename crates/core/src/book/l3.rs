@@ -5,15 +5,19 @@
 //! their priority. Next to them each instrument has an [`L2Book`] of the same levels, so that all
 //! that can be asked of a book by price can be asked here. Ids must be unique over all instruments
 //! of one `OrderBooks`. Nothing is allocated once as many orders were open as ever are; an order
-//! takes 56 bytes, and its place in the table of ids 16 to 48 more.
+//! takes 40 bytes, and its place in the table of ids 24 to 48 more.
 
 use super::ladder::PriceLevel;
 use super::L2Book;
-use crate::id_table::IdTable;
+use crate::id_table::{push_to_large, IdTable};
 use crate::record::{Order, OrderAction, Side, NONE};
+
+mod ahead;
 
 /// No order, no level.
 const NOTHING: u32 = u32::MAX;
+/// Shift of the side above the instrument's number.
+const SIDE_SHIFT: u32 = 30;
 
 /// One order that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,26 +69,32 @@ pub struct Doubts {
     pub repeated: u64,
 }
 
+/// An order and its neighbours. None lies across two cache lines.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
 struct Node {
     id: u64,
     size: i64,
-    ts_event: i64,
-    price: i64,
-    level: u32,
+    queue: u32,
     before: u32,
+    /// Of one that is free: the next free one.
     after: u32,
 }
 
+/// The orders of a level.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
 struct Queue {
+    price: i64,
     size: i64,
     count: u32,
     first: u32,
     last: u32,
-    instrument: u32,
-    side: Side,
+    /// Instrument and side.
+    owner: u32,
 }
+
+const _: () = assert!(size_of::<Node>() == 32 && size_of::<Queue>() == 32);
 
 /// The book of one instrument.
 #[derive(Debug, Default)]
@@ -101,7 +111,10 @@ pub struct OrderBooks {
     books: Vec<Option<Box<Instrument>>>,
     ids: IdTable<u32>,
     nodes: Vec<Node>,
-    free_nodes: Vec<u32>,
+    /// When each of `nodes` took its place.
+    times: Vec<i64>,
+    /// The first free one of `nodes`, plus 1.
+    free_node: u32,
     queues: Vec<Queue>,
     free_queues: Vec<u32>,
     doubts: Doubts,
@@ -178,7 +191,8 @@ impl OrderBooks {
             self.remove(node);
             applied = Applied::Repeated;
         }
-        if side == Side::None || event.price == NONE {
+        let is_numbered = event.header.instrument >> SIDE_SHIFT == 0;
+        if side == Side::None || event.price == NONE || !is_numbered {
             return Applied::Unknown;
         }
         if event.size <= 0 || event.size == NONE {
@@ -186,25 +200,9 @@ impl OrderBooks {
         }
         let queue = self.queue(event.header.instrument, side, event.price);
         let last = self.queues[queue as usize].last;
-        let node = Node {
-            id: event.order_id,
-            size: event.size,
-            ts_event: event.header.ts_event,
-            price: event.price,
-            level: queue,
-            before: last,
-            after: NOTHING,
-        };
-        let at = match self.free_nodes.pop() {
-            Some(at) => {
-                self.nodes[at as usize] = node;
-                at
-            }
-            None => {
-                self.nodes.push(node);
-                self.nodes.len() as u32 - 1
-            }
-        };
+        let (id, size) = (event.order_id, event.size);
+        let node = Node { id, size, queue, before: last, after: NOTHING };
+        let at = self.put(node, event.header.ts_event);
         self.ids.insert(event.order_id, at);
         if last != NOTHING {
             self.nodes[last as usize].after = at;
@@ -216,14 +214,28 @@ impl OrderBooks {
         }
         level.count += 1;
         level.size = level.size.saturating_add(event.size);
-        self.show(queue, event.price);
+        self.show(queue);
         applied
+    }
+
+    /// Puts an order into a free place, and gives that.
+    #[inline]
+    fn put(&mut self, node: Node, ts_event: i64) -> u32 {
+        let Some(at) = self.free_node.checked_sub(1) else {
+            push_to_large(&mut self.nodes, node);
+            push_to_large(&mut self.times, ts_event);
+            return self.nodes.len() as u32 - 1;
+        };
+        self.free_node = self.nodes[at as usize].after;
+        self.nodes[at as usize] = node;
+        self.times[at as usize] = ts_event;
+        at
     }
 
     fn reduce(&mut self, id: u64, size: i64) -> Applied {
         let Some(&at) = self.ids.get(id) else { return Applied::Unknown };
         let node = &mut self.nodes[at as usize];
-        let (had, price, queue) = (node.size, node.price, node.level);
+        let (had, queue) = (node.size, node.queue);
         if size >= had {
             self.ids.remove(id);
             self.remove(at);
@@ -231,7 +243,7 @@ impl OrderBooks {
         }
         node.size -= size.max(0);
         self.queues[queue as usize].size -= size.max(0);
-        self.show(queue, price);
+        self.show(queue);
         Applied::Changed
     }
 
@@ -239,7 +251,7 @@ impl OrderBooks {
         let mut side = Side::try_from(event.side).unwrap_or(Side::None);
         let found = self.ids.remove(event.previous_id);
         if let Some(node) = found {
-            side = self.queues[self.nodes[node as usize].level as usize].side;
+            side = self.queues[self.nodes[node as usize].queue as usize].side();
             self.remove(node);
         }
         match self.add(event, side) {
@@ -252,13 +264,13 @@ impl OrderBooks {
     fn modify(&mut self, event: &Order) -> Applied {
         let Some(&at) = self.ids.get(event.order_id) else { return Applied::Unknown };
         let node = self.nodes[at as usize];
-        if event.price == node.price && event.size <= node.size {
+        let queue = self.queues[node.queue as usize];
+        if event.price == queue.price && event.size <= node.size {
             return self.reduce(event.order_id, node.size - event.size.max(0));
         }
-        let side = self.queues[node.level as usize].side;
         self.ids.remove(event.order_id);
         self.remove(at);
-        self.add(event, side)
+        self.add(event, queue.side())
     }
 
     /// The queue at a price, which is made if there is none.
@@ -273,14 +285,15 @@ impl OrderBooks {
         if let Some(&queue) = levels.get(key(price)) {
             return queue;
         }
-        let queue = Queue { size: 0, count: 0, first: NOTHING, last: NOTHING, instrument, side };
+        let owner = instrument | (side as u32) << SIDE_SHIFT;
+        let queue = Queue { price, size: 0, count: 0, first: NOTHING, last: NOTHING, owner };
         let place = match self.free_queues.pop() {
             Some(place) => {
                 self.queues[place as usize] = queue;
                 place
             }
             None => {
-                self.queues.push(queue);
+                push_to_large(&mut self.queues, queue);
                 self.queues.len() as u32 - 1
             }
         };
@@ -292,8 +305,9 @@ impl OrderBooks {
     #[inline]
     fn remove(&mut self, at: u32) {
         let node = self.nodes[at as usize];
-        self.free_nodes.push(at);
-        let queue = &mut self.queues[node.level as usize];
+        self.nodes[at as usize].after = self.free_node;
+        self.free_node = at + 1;
+        let queue = &mut self.queues[node.queue as usize];
         queue.count -= 1;
         queue.size -= node.size;
         match node.before {
@@ -301,20 +315,21 @@ impl OrderBooks {
             before => self.nodes[before as usize].after = node.after,
         }
         match node.after {
-            NOTHING => self.queues[node.level as usize].last = node.before,
+            NOTHING => self.queues[node.queue as usize].last = node.before,
             after => self.nodes[after as usize].before = node.before,
         }
-        self.show(node.level, node.price);
+        self.show(node.queue);
     }
 
     /// Sets the level of a queue in the book by price; an empty one goes.
     #[inline]
-    fn show(&mut self, queue: u32, price: i64) {
-        let Queue { size, count, instrument, side, .. } = self.queues[queue as usize];
-        let Some(book) = &mut self.books[instrument as usize] else { return };
-        book.levels.set(side, price, size);
-        if count == 0 {
-            book.queues[usize::from(side == Side::Ask)].remove(key(price));
+    fn show(&mut self, queue: u32) {
+        let level = self.queues[queue as usize];
+        let Some(book) = &mut self.books[level.instrument() as usize] else { return };
+        let side = level.side();
+        book.levels.set(side, level.price, level.size);
+        if level.count == 0 {
+            book.queues[usize::from(side == Side::Ask)].remove(key(level.price));
             self.free_queues.push(queue);
         }
     }
@@ -343,7 +358,10 @@ impl OrderBooks {
         price: i64,
     ) -> impl Iterator<Item = OpenOrder> + '_ {
         let first = self.find(instrument, side, price).map_or(NOTHING, |queue| queue.first);
-        self.walk(first).map(move |node| node.shown(side))
+        let here = |at: u32| (at != NOTHING).then_some(at);
+        let walk =
+            std::iter::successors(here(first), move |&at| here(self.nodes[at as usize].after));
+        walk.map(|at| self.shown(at))
     }
 
     /// All orders of a side, by price, the best first, and at a price by their priority.
@@ -355,8 +373,7 @@ impl OrderBooks {
 
     /// The order of that id.
     pub fn get(&self, id: u64) -> Option<OpenOrder> {
-        let node = &self.nodes[*self.ids.get(id)? as usize];
-        Some(node.shown(self.queues[node.level as usize].side))
+        self.ids.get(id).map(|&at| self.shown(at))
     }
 
     /// Where the order of that id stands. Takes as long as there are orders ahead of it.
@@ -381,15 +398,24 @@ impl OrderBooks {
         Some(&self.queues[*levels.get(key(price))? as usize])
     }
 
-    fn walk(&self, first: u32) -> impl Iterator<Item = &Node> + '_ {
-        let node = |at: u32| self.nodes.get(at as usize);
-        std::iter::successors(node(first), move |one| node(one.after))
+    fn shown(&self, at: u32) -> OpenOrder {
+        let Node { id, size, queue, .. } = self.nodes[at as usize];
+        let queue = &self.queues[queue as usize];
+        let ts_event = self.times[at as usize];
+        OpenOrder { id, price: queue.price, size, ts_event, side: queue.side() }
     }
 }
 
-impl Node {
-    const fn shown(&self, side: Side) -> OpenOrder {
-        let Self { id, price, size, ts_event, .. } = *self;
-        OpenOrder { id, price, size, ts_event, side }
+impl Queue {
+    const fn instrument(&self) -> u32 {
+        self.owner & ((1 << SIDE_SHIFT) - 1)
+    }
+
+    const fn side(&self) -> Side {
+        if self.owner >> SIDE_SHIFT == Side::Ask as u32 {
+            Side::Ask
+        } else {
+            Side::Bid
+        }
     }
 }

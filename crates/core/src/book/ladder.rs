@@ -10,6 +10,9 @@
 //! Numbers of pages and slots rise away from the best price on both sides: bids are mirrored.
 
 use std::num::NonZeroU64;
+use std::slice::from_ref;
+
+use crate::id_table::fetch;
 
 /// Slots of a page.
 const SLOTS: usize = 64;
@@ -186,6 +189,31 @@ impl Ladder {
                 }
             }
             _ => self.set_new_page(index, size),
+        }
+    }
+
+    /// Begins to bring into the cache what [`Ladder::set`] looks at first.
+    #[inline]
+    pub(super) fn fetch(&self) {
+        fetch(from_ref(&self.grid), 0);
+        fetch(from_ref(&self.near), 0);
+        fetch(from_ref(&self.pages), 0);
+    }
+
+    /// As [`Ladder::fetch`], a step later: where the page of `price` is.
+    #[inline]
+    pub(super) fn fetch_page(&self, price: i64) {
+        let index = self.grid.index(price).unwrap_or(0) ^ self.mirror;
+        fetch(&self.near, (index >> 6).wrapping_sub(self.base) as usize);
+    }
+
+    /// As [`Ladder::fetch_page`], a step later: the size at `price`.
+    #[inline]
+    pub(super) fn fetch_size(&self, price: i64) {
+        let index = self.grid.index(price).unwrap_or(0) ^ self.mirror;
+        let entry = self.near.get((index >> 6).wrapping_sub(self.base) as usize);
+        if let Some(page) = entry.and_then(|entry| self.pages.get(entry.page as usize)) {
+            fetch(&page.0, index as usize % SLOTS);
         }
     }
 

@@ -24,6 +24,9 @@ const AUCTION: u8 = 2;
 /// It was made at another price than that at which its order was shown.
 const OTHER_PRICE: u8 = 4;
 
+/// How many messages ahead the place of an order is fetched: about as long as memory takes.
+const AHEAD: usize = 12;
+
 /// One blob being decoded.
 pub(super) struct Task<'a> {
     pub(super) itch: &'a mut Itch,
@@ -65,7 +68,12 @@ impl Task<'_> {
         let mut blocks = Blocks::new(body, at);
         let mut number = sequence;
         let mut start = at;
+        let mut ahead = Blocks::new(body, at);
+        ahead.by_ref().take(AHEAD).for_each(|message| self.fetch(message));
         while let Some(message) = blocks.next() {
+            if let Some(coming) = ahead.next() {
+                self.fetch(coming);
+            }
             if number >= sequence + known || sequence == 0 {
                 self.header.sequence = number;
                 if let Err(error) = self.message(message) {
@@ -80,6 +88,15 @@ impl Task<'_> {
             rejected.add(Error::decode(DecodeReason::Truncated, blocks.at))?;
         }
         Ok(rejected)
+    }
+
+    /// Begins to fetch the order that a message to come may name.
+    #[inline(always)]
+    fn fetch(&self, message: &[u8]) {
+        // All messages of orders name theirs at the same place.
+        if let Some(&id) = message.get(11..).and_then(|rest| rest.first_chunk()) {
+            self.itch.resting.fetch(u64::from_be_bytes(id));
+        }
     }
 
     /// Decodes one message. On an error no record was written for it, and no order changed.

@@ -75,6 +75,12 @@ impl Resting {
         self.orders.insert(id, order).is_none()
     }
 
+    /// Begins to bring the place of an order into the cache.
+    #[inline]
+    pub(super) fn fetch(&self, id: u64) {
+        self.orders.fetch(id);
+    }
+
     /// Takes an order out.
     #[inline]
     pub(super) fn remove(&mut self, id: u64) -> Option<OpenOrder> {
