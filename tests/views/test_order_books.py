@@ -12,6 +12,9 @@ from tapeworks.errors import QueryError
 from tapeworks.feeds.captures import CaptureOptions, CaptureReader
 from tapeworks.feeds.itch.captures import ItchCaptures
 from tapeworks.feeds.lobster.captures import LobsterCaptures
+from tapeworks.processors.derive import Derivation
+from tapeworks.settings import ProcessorsConfig
+from tapeworks.tape import TapeConfig
 
 SECOND = 1_000_000_000
 
@@ -27,7 +30,15 @@ def recorded(data: Path, source: str, feed: str, reader: CaptureReader, path: Pa
     ingest.end_session(frames[-1].ts_recv)
     ingest.flush()
     ingest.close()
+    derived(data, source)
     return tw.open(data)
+
+
+def derived(data: Path, source: str) -> None:
+    """Derives all that follows from the records, the ledger of gaps among it."""
+    derivation = Derivation(ProcessorsConfig(), TapeConfig("never"), data, source)
+    assert derivation.drain(60.0)
+    derivation.close()
 
 
 @pytest.fixture(scope="module")
@@ -109,5 +120,9 @@ def test_a_book_of_a_recording_that_is_not_whole_says_so(tmp_path: Path):
             ingest.receive(0, 2, at("9:30:07") + number, frame, context)
         ingest.flush()
         ingest.close()
+        book = tw.open(tmp_path / name).book("TEST", depth="orders")
+        assert not book.is_whole, name
+        assert str(book.notice).endswith("its gaps are not yet known"), name
+        derived(tmp_path / name, "itch")
         book = tw.open(tmp_path / name).book("TEST", depth="orders")
         assert book.is_whole is whole, name

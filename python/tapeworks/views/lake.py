@@ -27,7 +27,7 @@ from tapeworks.views.opened import Symbols
 from tapeworks.views.order_books import OrderBookAt
 from tapeworks.views.past_books import Clock, check_clock
 from tapeworks.views.query import Params, Scope, check_table, tables_in
-from tapeworks.views.reach import newest_receipt
+from tapeworks.views.reach import newest_receipt, unknown_at
 from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result
 from tapeworks.views.scan import Scans
@@ -261,7 +261,8 @@ class Lake(Bars, Joins, Live, Scans):
             time_condition("ts_recv", start, ts + ORDERS_LATE_NS)
         )
         [letters] = self._engine.run(sql, ["dead_letters"], Scope([source])).column(0).to_pylist()
-        return OrderBookAt(book, symbol, source, len(gaps), letters)
+        unknown = unknown_at(self._engine.tail(source), ts)
+        return OrderBookAt(book, symbol, source, len(gaps), letters, unknown)
 
     def instruments(
         self,

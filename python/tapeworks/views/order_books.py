@@ -9,6 +9,7 @@ import pyarrow as pa
 from tapeworks._core import OrderBook
 from tapeworks.errors import QueryError
 from tapeworks.views.books import PRICE_PLACES, SIZE_PLACES, BookAt
+from tapeworks.views.reach import Unknown
 from tapeworks.views.times import format_time
 
 
@@ -37,12 +38,19 @@ class OrderBookAt(BookAt):
     """The orders of one symbol at one instant, and all that a book by price answers."""
 
     def __init__(
-        self, orders: OrderBook, symbol: str, source: str, gaps: int, dead_letters: int
+        self,
+        orders: OrderBook,
+        symbol: str,
+        source: str,
+        gaps: int,
+        dead_letters: int,
+        unknown: Unknown | None,
     ) -> None:
         super().__init__(orders.levels(), symbol, source)
         self._orders = orders
         self._gaps = gaps
         self._dead_letters = dead_letters
+        self._unknown = unknown
         if not self.is_whole:
             self.notice = self._doubt()
 
@@ -50,11 +58,12 @@ class OrderBookAt(BookAt):
     def is_whole(self) -> bool:
         """Whether nothing is missing since the start of the day, as far as anything tells.
 
-        No gap of the ledger and no dead letter of the source is of that time, and every event fits
-        to the orders that are known. That a file ends early nothing tells.
+        No gap of the ledger and no dead letter of the source is of that time, all of it was looked
+        through for them, and every event fits to the orders that are known. That a file ends early
+        nothing tells.
         """
         missing = self._orders.suspect or self._gaps or self._dead_letters
-        return not missing and not any(self._orders.doubts())
+        return not missing and self._unknown is None and not any(self._orders.doubts())
 
     @property
     def events(self) -> int:
@@ -115,6 +124,10 @@ class OrderBookAt(BookAt):
             (self._dead_letters, "messages of its day that could not be decoded"),
         ]
         told = "; ".join(f"{reason}: {count:,}" for count, reason in reasons if count)
+        if self._unknown is not None:
+            since = self._unknown.after
+            after = "" if since is None else f" after {format_time(since)}"
+            told = "; ".join(filter(None, [told, f"its gaps are not yet known{after}"]))
         return (
             f"the book of {self.symbol} on {self.source}, of {self._orders.events:,} events, may "
             f"lack orders, or hold some that are gone: {told}"

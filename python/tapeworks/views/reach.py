@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tapeworks._core import TapeReader
 from tapeworks.errors import TapeError
-from tapeworks.topics import NORMALIZED, RAW
+from tapeworks.topics import GAPS, NORMALIZED, RAW
 from tapeworks.views.stream import earliest
 from tapeworks.views.tail import SourceTail
 
@@ -67,6 +67,14 @@ def unknown_part(
         return None
     after = _time_at(records, min(max(covered, records.first), end - 1)) if covered else None
     return Unknown(after, _time_at(records, end - 1) if until is None else until, frames)
+
+
+def unknown_at(tail: SourceTail, at: int) -> Unknown | None:
+    """Returns from when on gaps are not known yet, where that is not after `at` in ns."""
+    unknown = unknown_part(tail.tape(RAW), tail.tape(NORMALIZED), tail.tape(GAPS))
+    if unknown is None or (unknown.after is not None and unknown.after > at):
+        return None
+    return unknown
 
 
 def newest_receipt(tail: SourceTail, topic: str = NORMALIZED) -> int | None:
