@@ -46,8 +46,12 @@ MORE = {
     "binance": {"python/tapeworks/settings.py": 1},
     # It is streamed, and has files of its own.
     "massive": {"python/tapeworks/registry.py": 4},
-    # The binding of its scan of files.
-    "itch": {"crates/py/src/feeds.rs": 3},
+    # It is streamed, and has files of its own; the bindings of its files, and of its packets.
+    "itch": {
+        "python/tapeworks/registry.py": 4,
+        "crates/py/src/feeds.rs": 3,
+        "crates/py/src/mold.rs": 3,
+    },
 }
 # Words that only frames, addresses and settings of a venue have, beside its name.
 WORDS = {

@@ -146,7 +146,8 @@ def resolve(section: Section, target: type[T], *, ignore: frozenset[str] = froze
         return target(**values)
     except (ConfigError, ValueError, TypeError) as error:
         where = f"[{section.name}]" if section.name else "the top level"
-        raise ConfigError(f"{_origin(section)}: {where}: {error}") from None
+        origin = f"{found}: " if (found := _origin(section)) else ""
+        raise ConfigError(f"{origin}{where}: {error}") from None
 
 
 def unknown(section: Section, key: str, known: "typing.AbstractSet[str]") -> ConfigError:

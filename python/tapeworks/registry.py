@@ -20,6 +20,7 @@ MEMBERS: dict[str, dict[str, str]] = {
     "feed": {
         "alpaca": "tapeworks.feeds.alpaca.session:AlpacaFeed",
         "binance": "tapeworks.feeds.binance.session:BinanceFeed",
+        "itch": "tapeworks.feeds.itch.session:ItchFeed",
         "massive": "tapeworks.feeds.massive.session:MassiveFeed",
     },
     # What reads files that hold no frames by line, by the feed of the core that they are of.

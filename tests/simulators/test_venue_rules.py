@@ -314,7 +314,7 @@ def test_help_explains_every_option(capsys, monkeypatch):
     # What stands for the value, and then what it means, also of the options that a market has not.
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit):
-        parse_arguments(["--help"])
+        parse_arguments(["--help"], "tape simulate binance")
     _, *groups = capsys.readouterr().out.split("\n\n")
     text = "\n".join(groups)
     options = re.findall(r"^  (?:-h, )?--([a-z-]+)(.*(?:\n {20,}.*)*)", text, flags=re.MULTILINE)

@@ -44,6 +44,23 @@ pub trait Feed: Send {
         out: &mut Records,
     ) -> Result<Rejected>;
 
+    /// Appends to `out` what was received before and waits for what may still come, as far as it
+    /// need not wait any more at `ts_recv`; all of it where `is_over`: no connection is open any
+    /// more.
+    /// It is called with each note of the recorder.
+    ///
+    /// # Errors
+    /// As [`Feed::receive`].
+    fn settle(
+        &mut self,
+        _ts_recv: i64,
+        _is_over: bool,
+        _instruments: &mut Instruments,
+        _out: &mut Records,
+    ) -> Result<Rejected> {
+        Ok(Rejected::NONE)
+    }
+
     /// The time that the venue told as its own in the last blob received, in ns, if it did.
     fn venue_time(&self) -> Option<i64> {
         None

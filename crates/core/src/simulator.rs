@@ -8,6 +8,7 @@ mod binance;
 mod flow;
 mod frames;
 mod history;
+mod itch;
 mod listing;
 mod market;
 mod random;
@@ -16,6 +17,7 @@ mod streams;
 
 pub use binance::{recorded_frames, BinanceMarket, Klines, Page};
 pub use frames::{Frames, Summary, VenueFrame, Wrapping};
+pub use itch::{mold_packets, ItchMarket, MoldPacket, OpenOrder};
 pub use listing::Listing;
 pub use market::{Event, Facts, Market, MarketConfig};
 pub use streams::StreamKind;

@@ -8,6 +8,7 @@ mod feeds;
 mod foreign;
 mod ingest;
 mod lock;
+mod mold;
 mod numbered;
 mod offsets;
 mod orders;
@@ -32,6 +33,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     foreign::register(module)?;
     ingest::register(module)?;
     socket::register(module)?;
+    mold::register(module)?;
     numbered::register(module)?;
     book::register(module)?;
     processors::register(module)?;

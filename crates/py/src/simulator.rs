@@ -10,6 +10,7 @@ use tapeworks_core::simulator::{self, VenueFrame};
 use crate::released::released;
 
 mod binance;
+mod itch;
 
 /// A stream's number, and count, first id and last id of its frames.
 type Summary = (u32, u64, u64, u64);
@@ -80,5 +81,5 @@ impl Frames {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Frames>()?;
     module.add_class::<binance::BinanceMarket>()?;
-    Ok(())
+    itch::register(module)
 }

@@ -211,9 +211,13 @@ class Application:
         self._commands: list[Command] = []
 
     def command(
-        self, name: str | None = None, *, epilog: str = ""
+        self, name: str | None = None, *, epilog: str = "", passes_on: bool = False
     ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        """Makes the decorated function a command; its docstring is the help."""
+        """Makes the decorated function a command; its docstring is the help.
+
+        With `passes_on`, all that stands behind its first argument is for somebody else: options
+        there are words like others.
+        """
 
         def decorate(function: Callable[..., None]) -> Callable[..., None]:
             self._commands.append(
@@ -223,7 +227,7 @@ class Application:
                     params=parameters(function),
                     help=inspect.getdoc(function),
                     epilog=epilog,
-                    context_settings=dict(CONTEXT),
+                    context_settings={**CONTEXT, "allow_interspersed_args": not passes_on},
                 )
             )
             return function

@@ -26,9 +26,11 @@ def check(
 ) -> None:
     """Parse and check the settings without opening anything. Exits with 2 if they are wrong."""
     settings = load(file or config)
-    for name, feed in settings.feeds.items():
-        streams = sum(len(line.streams) for line in build(feed).lines())
-        console.print(f"feed [bold]{name}[/]: {len(feed.symbols)} symbols, {streams} streams")
+    for name, symbols in settings.symbols().items():
+        lines = build(settings.feeds[name]).lines()
+        streams = sum(len(line.streams) for line in lines)
+        shown = f"{len(symbols)} symbols" if symbols else "all symbols"
+        console.print(f"feed [bold]{name}[/]: {shown}, {streams} streams")
     for name in settings.sinks:
         console.print(f"sink [bold]{name}[/]")
     for name in settings.views:

@@ -172,6 +172,8 @@ class Feed(ABC):
 
     native: str
     """The name of the decoder in the core; `foreign` where the feed decodes by itself."""
+    connection: str = "tapeworks.feeds.connection:Connection"
+    """Where the class of its connections is: a WebSocket, unless the venue speaks otherwise."""
     rules: SessionRules
     source: str
     """The name of the source: the folder of its tapes."""

@@ -1,4 +1,4 @@
-"""One WebSocket of a session: frames in, control messages out.
+"""One connection of a session, a WebSocket: frames in, control messages out.
 
 Every frame is put into the ingest before anything else looks at it, and all frames of one read
 from the socket are published together. Nothing here starts a task: the session awaits `open`,
@@ -245,6 +245,9 @@ class Connection(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Notes the connection on the raw tape."""
         self._transport = transport
+        self._note_opened()
+
+    def _note_opened(self) -> None:
         self.opened_at = self.pinged_at = self._beat_at = self.heard_at = self._clock.now()
         self._probed_at = self.opened_at
         for stream in self.line.streams:

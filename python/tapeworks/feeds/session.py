@@ -38,6 +38,7 @@ from tapeworks.feeds.recording_clock import RecordingClock, check_clock, log_clo
 from tapeworks.feeds.rest import Requests
 from tapeworks.feeds.watchdog import Watchdog
 from tapeworks.heartbeat import BEAT_S, beat
+from tapeworks.registry import load_name
 from tapeworks.tape import TapeConfig, noted_losses
 
 _TICK_S = 0.1
@@ -75,6 +76,7 @@ class Session:
         self._watchdog = Watchdog(feed, ingest)
         self._tally = Tally(feed, ingest, self._watchdog.excused)
         self._connections: dict[int, Connection] = {}
+        self._connect: type[Connection] = load_name(feed.connection)
         self._connects = RateLimiter(feed.rules.connects, feed.rules.connects_window_s)
         self._requests = Requests(feed, ingest, self.flush, self._clock, self._context)
         self._books = BookRequests(feed, ingest, self._requests)
@@ -263,7 +265,7 @@ class Session:
         """Opens and subscribes a connection, however often it takes."""
         while True:
             await asyncio.sleep(self._connects.take(self._clock.now()))
-            connection = Connection(
+            connection = self._connect(
                 self._free_number(), line, self.feed, self.ingest, self.flush, self._clock
             )
             self._connections[connection.number] = connection

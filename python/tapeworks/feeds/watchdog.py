@@ -99,6 +99,9 @@ class Watchdog:
     def _check_connection(self, connection: Connection, now: float, wall_ns: int) -> bool:
         """Drops a connection that is dead; says whether it did."""
         rules = self._feed.rules
+        if not connection.line.streams:
+            # What only answers need not speak.
+            return False
         if rules.ping_s is not None and now - connection.pinged_at > rules.ping_s:
             connection.kill(f"no ping for {rules.ping_s:.0f} s")
             return True

@@ -3,7 +3,8 @@
 //! A blob is a run of messages: a piece of a file, or one packet. Messages have numbers, which say
 //! what comes again (dropped) and what is missing (a gap). Orders that are open are kept, as most
 //! messages name no more of an order than its id. The day is not in the stream: the context of a
-//! blob says when it began. After a loss, or if the start of the day is not there, orders may be
+//! blob says when it began, and of lines that are recorded how long a packet waits for those before
+//! it (see `held`). After a loss, or if the start of the day is not there, orders may be
 //! unknown: then all records are flagged (`FLAG_MAYBE_BAD`) up to the start of the next day.
 
 use super::{Descriptor, Feed, FeedId, Framing, Rejected};
@@ -17,13 +18,17 @@ use crate::sequencing::{Continuity, Rule, Rules};
 
 mod decode;
 mod encode;
+mod held;
+mod holes;
 mod resting;
 mod stocks;
 mod wire;
 
 use self::decode::Task;
+use self::held::Held;
 use self::resting::Resting;
 use self::wire::{Blocks, Packet, PACKET_HEADER};
+pub use holes::Holes;
 pub use wire::Run;
 
 /// NASDAQ ITCH 5.0. Its decoder knows repeats and losses by the numbers of messages, so nothing is
@@ -59,6 +64,8 @@ struct Session {
     name: [u8; 10],
     /// Start of its day, in ns since the epoch.
     midnight: i64,
+    /// How long packets wait for those before them; 0: not at all.
+    hold_ns: i64,
     /// Number of the next message; 0 before the first.
     next: u64,
     /// Event time of its last message.
@@ -77,12 +84,19 @@ pub struct Itch {
     /// By stock locate: the instrument, 0 where it is not known.
     locates: Vec<u32>,
     resting: Resting,
+    held: Held,
 }
 
 impl Itch {
     /// A decoder and encoder that saw nothing yet.
     pub fn new(feed: FeedId) -> Self {
-        Self { feed, session: Session::default(), locates: Vec::new(), resting: Resting::default() }
+        Self {
+            feed,
+            session: Session::default(),
+            locates: Vec::new(),
+            resting: Resting::default(),
+            held: Held::default(),
+        }
     }
 
     /// Number of orders that are open.
@@ -104,29 +118,34 @@ impl Itch {
             *session = Session {
                 context: place.session.to_vec(),
                 midnight: place.midnight,
+                hold_ns: place.hold_ns,
                 ..Session::default()
             };
+            self.held = Held::default();
             self.begin_day();
         }
         Ok(place.carrier)
     }
 
     /// Takes in the name of the session of a packet.
-    fn enter_packet(&mut self, packet: &Packet) -> Result<()> {
+    fn enter_packet(&mut self, packet: &Packet, ts_recv: i64) -> Result<()> {
         let session = &mut self.session;
         if session.name == packet.session {
             return Ok(());
         }
-        if session.next != 0 && !session.is_over {
+        let is_gone = session.hold_ns > 0 && self.held.is_quiet(ts_recv);
+        if session.next != 0 && !session.is_over && !is_gone {
             // Two at once: the orders of one mean nothing in the other.
             return Err(Error::decode(DecodeReason::ImplausibleSequence, 0));
         }
         *session = Session {
             context: std::mem::take(&mut session.context),
             midnight: session.midnight,
+            hold_ns: session.hold_ns,
             name: packet.session,
             ..Session::default()
         };
+        self.held = Held::default();
         self.begin_day();
         Ok(())
     }
@@ -155,7 +174,12 @@ impl Itch {
                 return wrong;
             }
             let missing = sequence - session.next;
-            let ts_last = if session.ts_last == 0 { NONE } else { session.ts_last };
+            let ts_last = match session.ts_last {
+                // All of the day so far, where it is known when that began.
+                0 if session.hold_ns > 0 => session.midnight,
+                0 => NONE,
+                ts => ts,
+            };
             out.push(&Marker {
                 header: Header {
                     flags: header.flags | FLAG_LAST,
@@ -192,6 +216,10 @@ impl Itch {
         instruments: &mut Instruments,
         out: &mut Records,
     ) -> Result<Rejected> {
+        let mut rejected = Rejected::NONE;
+        if !self.held.is_empty() && blob.context != self.session.context {
+            self.release(blob.header.ts_recv, true, instruments, out, &mut rejected)?;
+        }
         let carrier = self.enter(blob.context)?;
         let header = Header {
             flags: blob.header.flags as u8,
@@ -204,13 +232,15 @@ impl Itch {
             Carrier::File(sequence) => (0, sequence, Blocks::new(blob.body, 0).count() as u64),
             Carrier::Packet => {
                 let packet = Packet::read(blob.body)?;
-                self.enter_packet(&packet)?;
+                self.enter_packet(&packet, header.ts_recv)?;
+                if self.session.hold_ns > 0 {
+                    return self.arrange(&packet, blob.body, header, instruments, out);
+                }
                 self.session.is_over |= packet.ends;
                 (PACKET_HEADER, packet.sequence, u64::from(packet.count))
             }
         };
-        let first = Blocks::new(blob.body, at).next();
-        let ts_first = first.and_then(|message| decode::ts_of(message, self.session.midnight));
+        let ts_first = self.ts_first(blob.body, at);
         let known = self.arbitrate(sequence, count, &header, ts_first, out)?;
         let mut task = Task {
             itch: self,
@@ -222,17 +252,47 @@ impl Itch {
         };
         task.run(blob.body, at, sequence, known)
     }
+
+    /// When the first of the messages of `body` from `at` on happened, if it tells.
+    fn ts_first(&self, body: &[u8], at: usize) -> Option<i64> {
+        let first = Blocks::new(body, at).next()?;
+        decode::ts_of(first, self.session.midnight)
+    }
+
+    /// Refuses a number that no session reaches.
+    fn check_jump(&self, sequence: u64) -> Result<()> {
+        if sequence.saturating_sub(self.session.next) > JUMP_MAX {
+            return Err(Error::decode(DecodeReason::ImplausibleSequence, 10));
+        }
+        Ok(())
+    }
+
+    /// Counts the messages of a packet whose type, length or time cannot be.
+    fn checked(&self, body: &[u8], rejected: &mut Rejected) -> Result<()> {
+        let mut blocks = Blocks::new(body, PACKET_HEADER);
+        let mut start = PACKET_HEADER;
+        while let Some(message) = blocks.next() {
+            if let Err(error) = decode::check(message, self.session.midnight) {
+                let (reason, byte) = error.of_frame().ok_or(error)?;
+                rejected.add(Error::decode(reason, start + 2 + byte))?;
+            }
+            start = blocks.at;
+        }
+        Ok(())
+    }
 }
 
 /// What the context of a blob says.
 struct Place<'a> {
     session: &'a [u8],
     midnight: i64,
+    hold_ns: i64,
     carrier: Carrier,
 }
 
 impl<'a> Place<'a> {
-    /// Reads `file?name=NAME&midnight=NS&sequence=NUMBER` or `moldudp64?midnight=NS`.
+    /// Reads `file?name=NAME&midnight=NS&sequence=NUMBER`, `moldudp64?midnight=NS` of a capture or
+    /// `moldudp64?hold_ms=MS&midnight=NS` of lines that are recorded.
     fn parse(context: &'a [u8]) -> Result<Self> {
         let missing = || Error::decode(DecodeReason::UnknownStream, 0);
         let text = std::str::from_utf8(context).map_err(|_| missing())?;
@@ -249,7 +309,10 @@ impl<'a> Place<'a> {
         if midnight.checked_add(wire::TIME_MAX as i64 + 1).is_none_or(|end| end == NONE) {
             return Err(missing());
         }
-        Ok(Self { session: session.as_bytes(), midnight, carrier })
+        let hold = session.strip_prefix("moldudp64?hold_ms=").and_then(|rest| rest.split_once('&'));
+        let hold_ms: u32 = hold.map_or(Ok(0), |(ms, _)| ms.parse().map_err(|_| missing()))?;
+        let hold_ns = i64::from(hold_ms) * 1_000_000;
+        Ok(Self { session: session.as_bytes(), midnight, hold_ns, carrier })
     }
 }
 
@@ -264,6 +327,18 @@ impl Feed for Itch {
             return self.binary(blob, instruments, out);
         }
         Err(Error::decode(DecodeReason::UnknownEvent, 0))
+    }
+
+    fn settle(
+        &mut self,
+        ts_recv: i64,
+        is_over: bool,
+        instruments: &mut Instruments,
+        out: &mut Records,
+    ) -> Result<Rejected> {
+        let mut rejected = Rejected::NONE;
+        self.release(ts_recv, is_over, instruments, out, &mut rejected)?;
+        Ok(rejected)
     }
 
     fn encode(
@@ -292,6 +367,7 @@ impl Feed for Itch {
             out.extend_from_slice(&id.to_le_bytes());
         }
         self.resting.store(out);
+        self.held.store(out);
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<()> {
@@ -317,6 +393,7 @@ impl Itch {
             ts_last: i64::from_le_bytes(taken(rest)?),
             is_whole: taken::<1>(rest)?[0] != 0,
             is_over: taken::<1>(rest)?[0] != 0,
+            hold_ns: Place::parse(context).map_or(0, |place| place.hold_ns),
         };
         self.begin_day();
         for _ in 0..u32::from_le_bytes(taken(rest)?) {
@@ -324,6 +401,7 @@ impl Itch {
             self.locates[usize::from(locate)] = u32::from_le_bytes(taken(rest)?);
         }
         self.resting = Resting::load(rest)?;
+        self.held = Held::load(rest)?;
         rest.is_empty().then_some(())
     }
 }

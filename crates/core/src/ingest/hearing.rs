@@ -104,6 +104,16 @@ impl Feed for Ear {
         Ok(rejected)
     }
 
+    fn settle(
+        &mut self,
+        ts_recv: i64,
+        is_over: bool,
+        instruments: &mut Instruments,
+        out: &mut Records,
+    ) -> Result<Rejected> {
+        self.decoder.settle(ts_recv, is_over, instruments, out)
+    }
+
     fn venue_time(&self) -> Option<i64> {
         self.decoder.venue_time()
     }

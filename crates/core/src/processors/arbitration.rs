@@ -50,7 +50,7 @@ use crate::feeds::Descriptor;
 use crate::sequencing::Rule;
 
 /// The number under which the recorder itself counts as a connection.
-const RECORDER: u16 = u16::MAX;
+pub(super) const RECORDER: u16 = u16::MAX;
 /// Between two blobs the arbiter's clock goes on by at most so much, in ns: longer than any wait
 /// that must not be cut, and short enough that one wrong receive time does no harm.
 const TICK_NS_MAX: i64 = 10_000_000_000;

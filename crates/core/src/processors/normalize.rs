@@ -5,15 +5,15 @@
 //! state a record is written once, in place, and nothing is allocated.
 
 use super::arbitration::event::Event;
-use super::arbitration::Arbiter;
+use super::arbitration::{Arbiter, RECORDER};
 use super::state::{StateReader, StateWriter};
 use super::{Batch, Processor, Settings};
 use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::{Descriptor, Feed, Rejected};
 use crate::instrument::Instruments;
 use crate::record::{
-    blob, records, Blob, BlobKind, Channel, Header, Marker, MarkerCode, Records, FLAG_LAST,
-    FLAG_RECV_SUSPECT,
+    blob, records, Blob, BlobKind, Channel, Header, Kind, Marker, MarkerCode, Plain, Records,
+    FLAG_LAST, FLAG_RECV_SUSPECT,
 };
 use crate::tape::TapeKind;
 
@@ -154,6 +154,16 @@ impl Normalizer {
             self.dead_letter(blob, offset, rejected, out);
             return Ok(());
         }
+        let is_over = records::iterate(blob.body).any(|record| ends_all(record.bytes()));
+        let start = out.mark();
+        let ts_recv = blob.header.ts_recv;
+        let rejected = self.decoder.settle(ts_recv, is_over, &mut self.instruments, out)?;
+        if out.mark() != start {
+            self.arrange(start, out)?;
+        }
+        if rejected != Rejected::NONE {
+            self.dead_letter(blob, offset, rejected, out);
+        }
         for record in records::iterate(blob.body) {
             self.arbiter.session(record.bytes(), out)?;
         }
@@ -185,6 +195,15 @@ impl Normalizer {
         });
         self.arbiter.cannot_decode(blob, rejected.count, &mut self.instruments, out);
     }
+}
+
+/// Whether a note of the recorder says that no connection is open any more: it ends, or it begins.
+fn ends_all(record: &[u8]) -> bool {
+    let marker = Marker::read_from(record).filter(|_| record[1] == Kind::Marker as u8);
+    marker.is_some_and(|marker| {
+        let begins = marker.code == MarkerCode::Connected as u8;
+        marker.code == MarkerCode::EndOfSession as u8 || (begins && marker.first as u16 == RECORDER)
+    })
 }
 
 /// Flags all records of `bytes` as received while the host's clock was not trusted.

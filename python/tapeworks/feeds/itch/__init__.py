@@ -1,1 +1,1 @@
-"""NASDAQ TotalView-ITCH 5.0: files of whole days, and captures of MoldUDP64."""
+"""NASDAQ TotalView-ITCH 5.0: files of whole days, captures of MoldUDP64, and live lines of it."""

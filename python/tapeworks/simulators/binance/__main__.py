@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 from tapeworks.errors import ConfigError
 from tapeworks.simulators.binance.config import SimulatorConfig, parse_arguments
@@ -26,10 +27,11 @@ async def run(config: SimulatorConfig) -> None:
     await serve(config, ended)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "") -> int:
     """Reads the command line and serves; returns the exit status."""
+    program = program or "python -m tapeworks.simulators.binance"
     try:
-        config = parse_arguments(sys.argv[1:])
+        config = parse_arguments(sys.argv[1:] if arguments is None else arguments, program)
         asyncio.run(run(config))
     except ConfigError as error:
         print(f"simulator: {error}", file=sys.stderr)

@@ -83,13 +83,13 @@ class SimulatorConfig:
         return FEEDS[self.product]
 
 
-def parse_arguments(arguments: Sequence[str]) -> SimulatorConfig:
+def parse_arguments(arguments: Sequence[str], program: str) -> SimulatorConfig:
     """Reads the command line.
 
     Raises:
         ConfigError: a value makes no sense.
     """
-    given = _parser().parse_args(arguments)
+    given = _parser(program).parse_args(arguments)
     if given.rate <= 0 or given.speed < 0:
         raise ConfigError("expected a rate above 0 and a speed of 0 or more")
     return SimulatorConfig(
@@ -115,9 +115,9 @@ def parse_arguments(arguments: Sequence[str]) -> SimulatorConfig:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tapeworks.simulators.binance",
+        prog=program,
         allow_abbrev=False,
         description="Binance on loopback. Prints one JSON line with its port when it is ready,\n"
         "and serves until Ctrl-C. The market follows from the seed.",

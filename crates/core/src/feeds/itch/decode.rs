@@ -51,6 +51,18 @@ const fn fail<T>(reason: DecodeReason, byte: usize) -> Result<T> {
     Err(Error::decode(reason, byte))
 }
 
+/// When a message happened, which has the length of its type and a time of a day; an empty one has
+/// none, and is none.
+#[inline(always)]
+pub(super) fn check(message: &[u8], midnight: i64) -> Result<i64> {
+    let Some(&kind) = message.first() else { return Ok(midnight) };
+    let length = usize::from(LENGTHS[usize::from(kind)]);
+    if length != message.len() {
+        return fail(wrong_length(length, message.len()), 0);
+    }
+    ts_of(message, midnight).ok_or(Error::decode(DecodeReason::BadNumber, 5))
+}
+
 impl Task<'_> {
     /// Decodes the messages of `body` from `at` on but for the first `known`. The first has the
     /// number `sequence`, or none has one if that is 0.
@@ -103,13 +115,7 @@ impl Task<'_> {
     #[inline(always)]
     fn message(&mut self, message: &[u8]) -> Result<()> {
         let Some(&kind) = message.first() else { return Ok(()) };
-        let length = usize::from(LENGTHS[usize::from(kind)]);
-        if length != message.len() {
-            return fail(wrong_length(length, message.len()), 0);
-        }
-        let Some(ts) = ts_of(message, self.itch.session.midnight) else {
-            return fail(DecodeReason::BadNumber, 5);
-        };
+        let ts = check(message, self.itch.session.midnight)?;
         let session = &mut self.itch.session;
         session.ts_last = session.ts_last.max(ts);
         self.header.ts_event = ts;

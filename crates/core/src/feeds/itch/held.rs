@@ -1,0 +1,229 @@
+//! Packets that wait for those before them, which another line or a request may still bring.
+//!
+//! A packet behind a hole is held until the hole is filled, or until nothing filled it for as long
+//! as the context of the packets says; then the hole is a gap. How long that is follows from the
+//! receive times of the packets alone, so that the same tape gives the same records.
+
+use std::collections::BTreeMap;
+
+use super::wire::Packet;
+use super::{taken, Itch, Task};
+use crate::error::{DecodeReason, Error, Result};
+use crate::feeds::Rejected;
+use crate::instrument::Instruments;
+use crate::record::{Header, Records};
+
+/// Packets and bytes that are held at most; beyond it the first hole is a gap.
+const PACKETS_MAX: usize = 1 << 16;
+const BYTES_MAX: usize = 32 << 20;
+/// After so long without a packet of a session that was not ended, another one is believed.
+pub(super) const SESSION_QUIET_NS: i64 = 10_000_000_000;
+
+/// One packet that is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct HeldPacket {
+    ts_recv: i64,
+    flags: u8,
+    count: u16,
+    ends: bool,
+    body: Vec<u8>,
+}
+
+/// Packets that are held, by the number of their first message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    packets: BTreeMap<u64, HeldPacket>,
+    bytes: usize,
+    /// When the number that is expected last rose, by receipt.
+    ts_moved: i64,
+    /// When the last packet of the session came.
+    ts_heard: i64,
+}
+
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Whether nothing of the session came for so long that another one is believed.
+    pub(super) const fn is_quiet(&self, ts_recv: i64) -> bool {
+        ts_recv.saturating_sub(self.ts_heard) >= SESSION_QUIET_NS
+    }
+
+    /// Takes in a packet; the longer one where two have one number. Says whether it was new.
+    fn add(&mut self, sequence: u64, packet: HeldPacket) -> bool {
+        if self.packets.get(&sequence).is_some_and(|known| known.count >= packet.count) {
+            return false;
+        }
+        self.bytes += packet.body.len();
+        if let Some(shorter) = self.packets.insert(sequence, packet) {
+            self.bytes -= shorter.body.len();
+        }
+        true
+    }
+
+    fn pop(&mut self) -> Option<(u64, HeldPacket)> {
+        let (sequence, packet) = self.packets.pop_first()?;
+        self.bytes -= packet.body.len();
+        Some((sequence, packet))
+    }
+
+    /// Whether the first packet goes on although what is before it is missing.
+    fn is_due(&self, ts_recv: i64, hold_ns: i64) -> bool {
+        let Some((_, first)) = self.packets.first_key_value() else { return false };
+        let since = first.ts_recv.max(self.ts_moved);
+        ts_recv.saturating_sub(since) >= hold_ns
+            || self.bytes > BYTES_MAX
+            || self.packets.len() > PACKETS_MAX
+    }
+
+    /// Writes it as part of a state; nothing if there was never a packet that may wait.
+    pub(super) fn store(&self, out: &mut Vec<u8>) {
+        if *self == Self::default() {
+            return;
+        }
+        out.extend_from_slice(&self.ts_moved.to_le_bytes());
+        out.extend_from_slice(&self.ts_heard.to_le_bytes());
+        for (sequence, packet) in &self.packets {
+            out.extend_from_slice(&sequence.to_le_bytes());
+            out.extend_from_slice(&packet.ts_recv.to_le_bytes());
+            out.extend_from_slice(&packet.count.to_le_bytes());
+            out.extend_from_slice(&[packet.flags, u8::from(packet.ends)]);
+            out.extend_from_slice(&(packet.body.len() as u32).to_le_bytes());
+            out.extend_from_slice(&packet.body);
+        }
+    }
+
+    /// Reads what `store` wrote: all of `rest`.
+    pub(super) fn load(rest: &mut &[u8]) -> Option<Self> {
+        let mut held = Self::default();
+        if rest.is_empty() {
+            return Some(held);
+        }
+        held.ts_moved = i64::from_le_bytes(taken(rest)?);
+        held.ts_heard = i64::from_le_bytes(taken(rest)?);
+        while !rest.is_empty() {
+            let sequence = u64::from_le_bytes(taken(rest)?);
+            let ts_recv = i64::from_le_bytes(taken(rest)?);
+            let count = u16::from_le_bytes(taken(rest)?);
+            let [flags, ends] = taken(rest)?;
+            let length = u32::from_le_bytes(taken(rest)?) as usize;
+            let (body, after) = rest.split_at_checked(length)?;
+            *rest = after;
+            let (ends, body) = (ends != 0, body.to_vec());
+            held.add(sequence, HeldPacket { ts_recv, flags, count, ends, body });
+        }
+        Some(held)
+    }
+}
+
+impl Itch {
+    /// Takes in a packet of a session whose packets may wait for each other.
+    pub(super) fn arrange(
+        &mut self,
+        packet: &Packet,
+        body: &[u8],
+        header: Header,
+        instruments: &mut Instruments,
+        out: &mut Records,
+    ) -> Result<Rejected> {
+        let ts_recv = header.ts_recv;
+        if packet.sequence == 0 {
+            return Err(Error::decode(DecodeReason::ImplausibleSequence, 10));
+        }
+        if self.session.next == 0 {
+            // Whatever came before the first packet is missing: a session begins with 1.
+            self.session.next = 1;
+            self.held.ts_moved = ts_recv;
+        }
+        self.check_jump(packet.sequence)?;
+        self.held.ts_heard = ts_recv;
+        let mut rejected = Rejected::NONE;
+        let held = HeldPacket {
+            ts_recv,
+            flags: header.flags,
+            count: packet.count,
+            ends: packet.ends,
+            body: Vec::new(),
+        };
+        if packet.sequence > self.session.next {
+            let held = HeldPacket { body: body.to_vec(), ..held };
+            if self.held.add(packet.sequence, held) {
+                self.checked(body, &mut rejected)?;
+            }
+        } else {
+            // Also what came late is taken, as long as nothing behind it was passed on.
+            let before = self.session.next;
+            self.pass(packet.sequence, &held, body, instruments, out, &mut rejected)?;
+            if self.session.next > before {
+                self.held.ts_moved = ts_recv;
+            }
+        }
+        self.release(ts_recv, false, instruments, out, &mut rejected)?;
+        Ok(rejected)
+    }
+
+    /// Passes on what follows, and what need not wait any more; with `is_over` all that waits.
+    pub(super) fn release(
+        &mut self,
+        ts_recv: i64,
+        is_over: bool,
+        instruments: &mut Instruments,
+        out: &mut Records,
+        rejected: &mut Rejected,
+    ) -> Result<()> {
+        while let Some((&first, _)) = self.held.packets.first_key_value() {
+            let follows = first <= self.session.next;
+            if !follows && !is_over && !self.held.is_due(ts_recv, self.session.hold_ns) {
+                break;
+            }
+            let Some((first, packet)) = self.held.pop() else { break };
+            let mut found = Rejected::NONE;
+            self.pass(first, &packet, &packet.body, instruments, out, &mut found)?;
+            // What was told when the packet came is not told again.
+            let mut told = Rejected::NONE;
+            self.checked(&packet.body, &mut told)?;
+            if found.count > told.count {
+                rejected.count += found.count - told.count;
+                rejected.first = rejected.first.or(found.first);
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes the messages of a packet that are not known yet. Those before it, as far as they
+    /// are missing, are a gap.
+    fn pass(
+        &mut self,
+        sequence: u64,
+        packet: &HeldPacket,
+        body: &[u8],
+        instruments: &mut Instruments,
+        out: &mut Records,
+        rejected: &mut Rejected,
+    ) -> Result<()> {
+        let header = Header {
+            flags: packet.flags,
+            feed: self.feed as u8,
+            ts_event: packet.ts_recv,
+            ts_recv: packet.ts_recv,
+            ..Header::default()
+        };
+        let at = super::PACKET_HEADER;
+        let ts_first = self.ts_first(body, at);
+        let count = u64::from(packet.count);
+        let known = match self.arbitrate(sequence, count, &header, ts_first, out) {
+            Ok(known) => known,
+            Err(error) => return rejected.add(error),
+        };
+        self.session.is_over |= packet.ends;
+        let mut task = Task { itch: self, instruments, header, is_live: true, out };
+        let found = task.run(body, at, sequence, known)?;
+        rejected.count = rejected.count.saturating_add(found.count);
+        rejected.first = rejected.first.or(found.first);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use super::*;
+use crate::feeds::FeedId;
+use crate::record::blob::BlobHeader;
+use crate::record::{Blob, BlobKind, Marker};
+use crate::Feed;
+
+const MIDNIGHT: i64 = 1_692_676_800_000_000_000;
+const MS: i64 = 1_000_000;
+
+/// A decoder of lines whose packets wait up to 100 ms.
+struct Bench {
+    itch: Itch,
+    instruments: Instruments,
+    out: Records,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { itch: Itch::new(FeedId::Itch), instruments: Instruments::new(), out: Records::new() }
+    }
+
+    fn raw(&mut self, ms: i64, body: &[u8]) -> Result<Rejected> {
+        let ts_recv = MIDNIGHT + 36_000_000 * MS + ms * MS;
+        let header = BlobHeader { kind: BlobKind::Binary as u8, ts_recv, ..BlobHeader::default() };
+        let context = format!("moldudp64?hold_ms=100&midnight={MIDNIGHT}");
+        let blob = Blob { header, context: context.as_bytes(), body };
+        self.itch.receive(&blob, &mut self.instruments, &mut self.out)
+    }
+
+    /// A packet of the adds `first` to `last`, received at `ms`.
+    fn packet(&mut self, ms: i64, first: u64, last: u64) {
+        assert_eq!(self.raw(ms, &packet(b"SESSION001", first, last)).unwrap(), Rejected::NONE);
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        let orders = self.out.iter().filter_map(|record| record.as_order());
+        orders.map(|order| order.header.sequence).collect()
+    }
+
+    fn gaps(&self) -> Vec<(u64, u64)> {
+        let markers = self.out.iter().filter_map(|record| record.as_marker());
+        markers.map(|gap: Marker| (gap.first, gap.last)).collect()
+    }
+
+    fn restored(&self) -> Self {
+        let mut state = Vec::new();
+        self.itch.snapshot(&mut state);
+        let mut again = Self::new();
+        again.itch.restore(&state).unwrap();
+        again.instruments = self.instruments.clone();
+        again
+    }
+}
+
+fn packet(session: &[u8; 10], first: u64, last: u64) -> Vec<u8> {
+    let count = (last + 1 - first) as u16;
+    let mut bytes = [&session[..], &first.to_be_bytes(), &count.to_be_bytes()].concat();
+    for number in first..=last {
+        bytes.extend_from_slice(&36_u16.to_be_bytes());
+        bytes.extend_from_slice(b"A\0\x01\0\0");
+        bytes.extend_from_slice(&(36_000_000_000_000 + number).to_be_bytes()[2..]);
+        bytes.extend_from_slice(&number.to_be_bytes());
+        bytes.extend_from_slice(b"B\0\0\0\x64TEST    \0\x01\x86\xa0");
+    }
+    bytes
+}
+
+#[test]
+fn a_hole_that_another_packet_fills_is_no_gap() {
+    // Two lines, each without a packet of the other; one packet far too early; a restart at each.
+    let mut bench = Bench::new();
+    let came =
+        [(0, 1, 3), (1, 7, 9), (2, 7, 9), (3, 13, 13), (4, 4, 6), (150, 9, 12), (151, 14, 14)];
+    let mut shown = Vec::new();
+    for (ms, first, last) in came {
+        bench = Bench { out: std::mem::take(&mut bench.out), ..bench.restored() };
+        bench.packet(ms, first, last);
+        shown.push(bench.numbers().len());
+    }
+    assert_eq!(bench.numbers(), (1..=14).collect::<Vec<_>>());
+    assert_eq!(bench.gaps(), []);
+    // What waited is passed on as it follows, with the time of its own receipt.
+    assert_eq!(shown, [3, 3, 3, 3, 9, 13, 14]);
+    let ts: Vec<_> =
+        bench.out.iter().filter_map(|r| r.as_order()).map(|o| o.header.ts_recv).collect();
+    assert_eq!((ts[6] - ts[0], ts[3] - ts[0]), (MS, 4 * MS));
+}
+
+#[test]
+fn a_hole_that_nothing_fills_in_time_is_one_gap() {
+    let mut bench = Bench::new();
+    bench.packet(0, 1, 3);
+    bench.packet(10, 6, 7);
+    bench.packet(109, 8, 8);
+    assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3], vec![]));
+    // A part comes, and time begins anew for the rest.
+    bench.packet(109, 4, 4);
+    bench.packet(208, 10, 10);
+    assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3, 4], vec![]));
+    bench.packet(210, 11, 11);
+    assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3, 4, 6, 7, 8], vec![(5, 5)]));
+    // The end of the recording ends all waits; late copies change nothing.
+    let settled = bench.itch.settle(0, true, &mut bench.instruments, &mut bench.out);
+    assert_eq!(settled.unwrap(), Rejected::NONE);
+    bench.packet(400, 5, 9);
+    assert_eq!((bench.numbers().len(), bench.gaps()), (9, vec![(5, 5), (9, 9)]));
+    // A heartbeat tells of what is missing at the end.
+    let heartbeat = [&b"SESSION001"[..], &20_u64.to_be_bytes(), &[0, 0]].concat();
+    bench.raw(500, &heartbeat).unwrap();
+    bench.raw(601, &heartbeat).unwrap();
+    assert_eq!(bench.gaps()[2..], [(12, 19)]);
+}
+
+#[test]
+fn what_was_sent_before_the_first_packet_is_a_gap() {
+    let mut bench = Bench::new();
+    bench.packet(0, 101, 103);
+    bench.packet(101, 104, 104);
+    assert_eq!((bench.gaps(), bench.numbers().len()), (vec![(1, 100)], 4));
+    let gap = bench.out.iter().find_map(|record| record.as_marker()).unwrap();
+    assert_eq!((gap.count, gap.ts_start), (100, MIDNIGHT));
+}
+
+#[test]
+fn another_session_is_believed_after_the_end_of_the_first_or_its_silence() {
+    let mut bench = Bench::new();
+    bench.packet(0, 1, 3);
+    assert!(bench.raw(1, &packet(b"SESSION002", 1, 1)).is_err());
+    assert!(bench.raw(9_999, &packet(b"SESSION002", 1, 1)).is_err());
+    bench.raw(10_001, &packet(b"SESSION002", 1, 2)).unwrap();
+    let end = [&b"SESSION002"[..], &3_u64.to_be_bytes(), &[0xff, 0xff]].concat();
+    bench.raw(10_002, &end).unwrap();
+    bench.raw(10_003, &packet(b"SESSION003", 1, 1)).unwrap();
+    assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3, 1, 2, 1], vec![]));
+}
+
+#[test]
+fn messages_that_are_wrong_are_told_where_they_came() {
+    // Of a packet that waits: once, with the packet that holds them.
+    let mut bench = Bench::new();
+    bench.packet(0, 1, 1);
+    let mut wrong = packet(b"SESSION001", 3, 4);
+    wrong[22] = b'!';
+    let expected = Rejected::one(DecodeReason::UnknownEvent, 22);
+    assert_eq!(bench.raw(1, &wrong).unwrap(), expected);
+    assert_eq!(bench.raw(2, &packet(b"SESSION001", 2, 2)).unwrap(), Rejected::NONE);
+    assert_eq!(bench.numbers(), [1, 2, 4]);
+    assert!(bench.raw(3, &packet(b"SESSION001", 0, 0)).is_err());
+    assert!(bench.raw(3, &packet(b"SESSION001", 1 << 40, 1 << 40)).is_err());
+}

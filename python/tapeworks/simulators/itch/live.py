@@ -1,0 +1,115 @@
+"""A live day: messages at a rate, on all lines, until it is over or told to stop."""
+
+import asyncio
+import json
+import sys
+import time
+
+from tapeworks._core import ItchMarket, mold_packets
+from tapeworks.new_york import day_at, midnight_of
+from tapeworks.simulators.itch.config import LineFaults, SimulatorConfig
+from tapeworks.simulators.itch.market import oracle_of, stock_names
+from tapeworks.simulators.itch.requests import RequestServer, SentPackets
+from tapeworks.simulators.itch.sender import Lines, SendingLine
+
+TICK_S = 0.001
+BATCH_MESSAGES_MAX = 5_000
+
+
+class LiveDay:
+    """One session from its first packet to its last."""
+
+    def __init__(self, config: SimulatorConfig) -> None:
+        self.config = config
+        self.market = ItchMarket(stock_names(config.stocks), config.seed, config.messages)
+        faults = config.faults or (LineFaults(),) * len(config.lines)
+        self.lines = Lines(
+            config.session,
+            [
+                SendingLine(address, one, f"{config.seed}/{number}", config.interface)
+                for number, (address, one) in enumerate(zip(config.lines, faults, strict=True))
+            ],
+        )
+        self.kept = SentPackets(self.lines.session, config.keep)
+        self.server = RequestServer(self.kept, config.packet_bytes)
+        self._midnight = midnight_of(day_at(time.time_ns()))
+
+    def packets(self, count: int) -> list[tuple[int, int, bytes]]:
+        """Returns packets of the next `count` messages, which can be asked for from now on."""
+        blocks, _ = self.market.take(count, time.time_ns() - self._midnight)
+        size = self.config.packet_bytes
+        packets = mold_packets(blocks, self.lines.session, self.lines.next, size)
+        if self.config.requests is not None:
+            self.kept.add(packets)
+        return packets
+
+    def send(self, count: int) -> None:
+        """Sends the next `count` messages."""
+        self.lines.send(self.packets(count))
+
+    async def run(self, ended: asyncio.Event) -> None:
+        """Sends the whole day. `ended` ends it early, in good order."""
+        started = beat = time.monotonic()
+        rate, due = self.config.rate, 0.0
+        while not self.market.is_over:
+            now = time.monotonic()
+            if ended.is_set():
+                self.market.finish()
+                self.send(BATCH_MESSAGES_MAX)
+                continue
+            due = (now - started) * rate - self.market.sent if rate else BATCH_MESSAGES_MAX
+            if due >= 1:
+                self.send(min(int(due), BATCH_MESSAGES_MAX))
+                beat = now
+            elif now - beat >= self.config.heartbeat_s:
+                self.lines.heartbeat()
+                beat = now
+            await asyncio.sleep(0 if not rate or due > BATCH_MESSAGES_MAX else TICK_S)
+        await self._end()
+
+    async def _end(self) -> None:
+        """Tells that it is over, and answers requests for a while."""
+        until = time.monotonic() + self.config.end_s
+        while True:
+            self.lines.heartbeat(ends=True)
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, self.config.heartbeat_s / 2))
+
+    def report(self) -> dict[str, object]:
+        """Returns the oracle, and what became of the packets of each line."""
+        return {
+            **oracle_of(self.market),
+            "session": self.config.session,
+            "lines": [line.report() for line in self.lines.lines],
+            "answered": self.server.answered,
+            "unanswered": self.server.unanswered,
+        }
+
+
+async def serve(config: SimulatorConfig, ended: asyncio.Event) -> None:
+    """Runs a live day, with its request server; prints one JSON line when it is ready.
+
+    Raises:
+        OSError: the port of the request server is not free.
+    """
+    day = LiveDay(config)
+    transport, port = None, 0
+    if config.requests is not None:
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: day.server, local_addr=config.requests
+        )
+        port = transport.get_extra_info("sockname")[1]
+    shown = [f"{host}:{number}" for host, number in config.lines]
+    print(json.dumps({"port": port, "session": config.session, "lines": shown}), flush=True)
+    try:
+        await day.run(ended)
+    finally:
+        if transport is not None:
+            transport.close()
+        day.lines.close()
+    report = day.report()
+    if config.oracle is not None:
+        config.oracle.write_text(json.dumps(report))
+    print(f"sent {day.market.sent} messages: {json.dumps(report['lines'])}", file=sys.stderr)
