@@ -174,8 +174,8 @@ fn run_session(messages: u64) {
     let (decode, books) = (plain.ns - plain_ns, booked.ns - booked_ns);
     let events = (booked.events - begin_events) as f64;
     println!(
-        "ITCH of {} messages: {:.2} M messages/s to records, {:.2} M messages/s with books; {:.1} ns \
-         an event of a book",
+        "ITCH of {} messages: {:.2} M messages/s to records, {:.2} M messages/s with books; {:.1} \
+         ns an event of a book",
         session.count,
         count / decode * 1e3,
         count / books * 1e3,
@@ -183,8 +183,8 @@ fn run_session(messages: u64) {
     );
     let orders = booked.books.len() as f64;
     println!(
-        "{orders} orders at rest: {:.0} bytes each in books, {:.0} in the decoder; {} allocations in \
-         the last {PIECE} messages",
+        "{orders} orders at rest: {:.0} bytes each in books, {:.0} in the decoder; {} allocations \
+         in the last {PIECE} messages",
         booked.held[1] as f64 / orders,
         booked.held[0] as f64 / orders,
         booked.asked,
