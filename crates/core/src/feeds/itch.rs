@@ -83,6 +83,8 @@ pub struct Itch {
     session: Session,
     /// By stock locate: the instrument, 0 where it is not known.
     locates: Vec<u32>,
+    /// By stock locate: the symbol as messages have it, 0 until one of them was compared.
+    named: Vec<u64>,
     resting: Resting,
     held: Held,
 }
@@ -94,6 +96,7 @@ impl Itch {
             feed,
             session: Session::default(),
             locates: Vec::new(),
+            named: Vec::new(),
             resting: Resting::default(),
             held: Held::default(),
         }
@@ -109,6 +112,8 @@ impl Itch {
         self.resting.clear();
         self.locates.clear();
         self.locates.resize(1 << 16, 0);
+        self.named.clear();
+        self.named.resize(1 << 16, 0);
     }
 
     fn enter(&mut self, context: &[u8]) -> Result<Carrier> {

@@ -4,7 +4,7 @@
 //! market-wide levels and states, participants' positions, imbalances. They are on the raw tape.
 
 use super::resting::{OpenOrder, Reduced, Resting};
-use super::wire::{time_of, u32_at, u64_at, Blocks, LENGTHS, PRICE_MAX, TIME_MAX};
+use super::wire::{time_of, u32_at, u64_at, Blocks, LENGTHS, TIME_MAX};
 use super::{Itch, Rejected};
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
@@ -167,7 +167,7 @@ impl Task<'_> {
         let Some(side) = Resting::side_of(message[19]) else {
             return fail(DecodeReason::WrongType, 19);
         };
-        let (shares, price) = (u32_at(message, 20), price_at(message, 32)?);
+        let (shares, price) = (u32_at(message, 20), u32_at(message, 32));
         let instrument = self.instrument(message, 24)?;
         let participant = match message.get(36..40) {
             Some(&[a, b, c, d]) => [a, b, c, d],
@@ -191,7 +191,7 @@ impl Task<'_> {
         let id = u64_at(message, 11);
         let found = self.itch.resting.remove(id);
         let order = self.known(found, message)?;
-        self.write(OrderAction::Delete, &order, found.is_some(), |record| {
+        self.write(OrderAction::Delete, &order, found.is_some() && order.has_side(), |record| {
             record.order_id = id;
             if found.is_some() {
                 record.size = share_units(order.shares);
@@ -205,13 +205,13 @@ impl Task<'_> {
     #[inline]
     fn replace(&mut self, message: &[u8]) -> Result<()> {
         let (previous_id, id) = (u64_at(message, 11), u64_at(message, 19));
-        let (shares, price) = (u32_at(message, 27), price_at(message, 31)?);
+        let (shares, price) = (u32_at(message, 27), u32_at(message, 31));
         let found = self.itch.resting.remove(previous_id);
         let before = self.known(found, message)?;
         let (instrument, side) = (before.instrument(), before.side());
         let order = OpenOrder::new(instrument, side, price, shares, before.participant);
         let is_new = shares == 0 || self.itch.resting.add(id, order);
-        self.write(OrderAction::Replace, &before, is_new && found.is_some(), |record| {
+        self.write(OrderAction::Replace, &before, is_new && before.has_side(), |record| {
             record.order_id = id;
             record.previous_id = previous_id;
             record.price = price_units(price);
@@ -240,7 +240,7 @@ impl Task<'_> {
         let (id, shares) = (u64_at(message, 11), u32_at(message, 19));
         let match_id = u64_at(message, 23);
         let own_price = message[0] == b'E';
-        let told = if own_price { None } else { Some(price_units(price_at(message, 32)?)) };
+        let told = if own_price { None } else { Some(price_units(u32_at(message, 32))) };
         // What is not printed is volume of a cross, which is printed in bulk.
         let printed = own_price || message[31] == b'Y';
         let found = self.itch.resting.reduce(id, shares);
@@ -262,14 +262,15 @@ impl Task<'_> {
             let side = opposite(order.side());
             let conditions = [if own_price { 0 } else { OTHER_PRICE }, 0];
             let size = share_units(shares);
-            self.trade(order.instrument(), side, price, size, match_id, conditions);
+            let header = self.head::<Trade>(order.instrument(), is_sound(found));
+            self.trade(header, side, price, size, match_id, conditions);
         }
         Ok(())
     }
 
     fn hidden(&mut self, message: &[u8]) -> Result<()> {
         let instrument = self.instrument(message, 24)?;
-        let (size, price) = (share_units(u32_at(message, 20)), price_at(message, 32)?);
+        let (size, price) = (share_units(u32_at(message, 20)), u32_at(message, 32));
         let (price, match_id) = (price_units(price), u64_at(message, 36));
         // The side that it names is always the same, and says nothing.
         let none = OpenOrder::new(instrument, Side::None as u8, 0, 0, [0; 4]);
@@ -278,7 +279,8 @@ impl Task<'_> {
             (record.order_price, record.remaining, record.printed) = (NONE, NONE, 1);
         });
         if size > 0 {
-            self.trade(instrument, Side::None as u8, price, size, match_id, [HIDDEN, 0]);
+            let header = self.head::<Trade>(instrument, true);
+            self.trade(header, Side::None as u8, price, size, match_id, [HIDDEN, 0]);
         }
         Ok(())
     }
@@ -290,7 +292,7 @@ impl Task<'_> {
             return fail(DecodeReason::DoesNotFit, 11);
         };
         let instrument = self.instrument(message, 19)?;
-        let price = price_units(price_at(message, 27)?);
+        let price = price_units(u32_at(message, 27));
         let match_id = u64_at(message, 31);
         let kind = cross_of(message[39]) as u8;
         let none = OpenOrder::new(instrument, Side::None as u8, 0, 0, [0; 4]);
@@ -301,7 +303,8 @@ impl Task<'_> {
             record.printed = u8::from(size > 0);
         });
         if size > 0 {
-            self.trade(instrument, Side::None as u8, price, size, match_id, [AUCTION, kind]);
+            let header = self.head::<Trade>(instrument, true);
+            self.trade(header, Side::None as u8, price, size, match_id, [AUCTION, kind]);
         }
         Ok(())
     }
@@ -364,7 +367,8 @@ impl Task<'_> {
         is_sound: bool,
         fill: impl FnOnce(&mut Order),
     ) {
-        let is_known = order.side() != Side::None as u8;
+        // One that a message replaced whose own beginning is not known has a price, and no side.
+        let is_known = order.has_side() || order.price != 0;
         let mut participant = [0; 8];
         participant[..4].copy_from_slice(&order.participant);
         let mut record = Order {
@@ -389,14 +393,13 @@ impl Task<'_> {
 
     fn trade(
         &mut self,
-        instrument: u32,
+        header: Header,
         side: u8,
         price: i64,
         size: i64,
         trade_id: u64,
         conditions: [u8; 2],
     ) {
-        let header = self.head::<Trade>(instrument, true);
         let channel = Channel::Trade as u8;
         self.out.push(&Trade {
             header,
@@ -440,15 +443,6 @@ const fn opposite(side: u8) -> u8 {
 }
 
 #[inline]
-pub(super) fn price_at(message: &[u8], at: usize) -> Result<u32> {
-    let price = u32_at(message, at);
-    if price > PRICE_MAX {
-        return fail(DecodeReason::DoesNotFit, at);
-    }
-    Ok(price)
-}
-
-#[inline]
 pub(super) const fn price_units(price: u32) -> i64 {
     price as i64 * PRICE_UNITS
 }
@@ -460,7 +454,7 @@ pub(super) const fn share_units(shares: u32) -> i64 {
 
 /// Whether an order was known, and had what was taken from it.
 fn is_sound(found: Option<Reduced>) -> bool {
-    found.is_some_and(|found| !found.is_excess)
+    found.is_some_and(|found| !found.is_excess && found.before.has_side())
 }
 
 fn left(found: Option<Reduced>) -> i64 {

@@ -38,6 +38,11 @@ impl OpenOrder {
         self.owner & ((1 << SIDE_SHIFT) - 1)
     }
 
+    /// Whether it is known on which side it is: its beginning was seen.
+    pub(super) const fn has_side(&self) -> bool {
+        self.side() != Side::None as u8
+    }
+
     pub(super) const fn side(&self) -> u8 {
         (self.owner >> SIDE_SHIFT) as u8
     }

@@ -1,9 +1,9 @@
 //! Stocks and their states: the directory, locates, halts.
 
-use super::decode::{price_at, price_units, share_units, Task};
-use super::wire::{text, u16_at, u32_at};
+use super::decode::{price_units, share_units, Task};
+use super::wire::{text, u16_at, u32_at, u64_at};
 use crate::error::{DecodeReason, Error, Result};
-use crate::record::{padded, Status, NONE};
+use crate::record::{padded, unpadded, Status, NONE};
 
 /// A trading state, as [`Status::status`].
 const TRADING: u8 = 1;
@@ -15,10 +15,28 @@ impl Task<'_> {
     /// The instrument of a message that names its stock at `at`.
     #[inline]
     pub(super) fn instrument(&mut self, message: &[u8], at: usize) -> Result<u32> {
-        match self.itch.locates.get(usize::from(u16_at(message, 1))) {
-            Some(&id) if id != 0 => Ok(id),
+        let locate = usize::from(u16_at(message, 1));
+        match self.itch.locates.get(locate) {
+            Some(&id) if id != 0 => {
+                if self.itch.named[locate] != u64_at(message, at) {
+                    self.compare(message, at, id)?;
+                }
+                Ok(id)
+            }
             _ => self.define(message, at),
         }
+    }
+
+    /// Compares the symbol of a message with that of its locate, and remembers that it is the same.
+    #[cold]
+    fn compare(&mut self, message: &[u8], at: usize, id: u32) -> Result<()> {
+        let (field, length) = text::<8>(message, at);
+        let known = self.instruments.get(id).map(|known| unpadded(&known.symbol).as_bytes());
+        if known != Some(&field[..length]) {
+            return Err(Error::decode(DecodeReason::Contradiction, at));
+        }
+        self.itch.named[usize::from(u16_at(message, 1))] = u64_at(message, at);
+        Ok(())
     }
 
     /// The instrument of a message that names its locate alone. One of which nothing told its
@@ -57,6 +75,7 @@ impl Task<'_> {
                 self.itch.begin_day();
             }
             self.itch.locates[locate] = id;
+            self.itch.named[locate] = u64_at(message, at);
         }
         Ok(id)
     }
@@ -94,7 +113,7 @@ impl Task<'_> {
 
     /// The prices between which an auction may end a pause.
     pub(super) fn collar(&mut self, message: &[u8]) -> Result<()> {
-        let bands = [price_at(message, 27)?, price_at(message, 23)?].map(price_units);
+        let bands = [u32_at(message, 27), u32_at(message, 23)].map(price_units);
         self.status(message, HALTED, b"COLLAR", bands)
     }
 

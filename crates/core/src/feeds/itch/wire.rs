@@ -21,8 +21,6 @@ pub(super) const LENGTHS: [u8; 256] = {
 
 /// The largest time of a day, in ns since its midnight.
 pub(super) const TIME_MAX: u64 = 86_399_999_999_999;
-/// The largest price that the venue allows, with four decimals.
-pub(super) const PRICE_MAX: u32 = 2_000_000_000;
 /// Bytes of the header of a MoldUDP64 packet.
 pub(super) const PACKET_HEADER: usize = 20;
 /// Count of a packet that ends its session.
