@@ -17,11 +17,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tapeworks import _core, commits
 from tapeworks.lake import files_on_disk
+from tapeworks.processors.derive import Derivation
+from tapeworks.settings import ProcessorsConfig
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.sinks import commit_log
 from tapeworks.sinks.base import Feeder
 from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
-from tapeworks.tape import place_at
+from tapeworks.tape import TapeConfig, place_at
 from tapeworks.views.audit import audit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,6 +64,13 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("TAPEWORKS_"):
             monkeypatch.delenv(name)
+
+
+def derive(data: Path, source: str) -> None:
+    """Derives all that follows from the records of a source, the ledger of gaps among it."""
+    derivation = Derivation(ProcessorsConfig(), TapeConfig("never"), data, source)
+    assert derivation.drain(60.0)
+    derivation.close()
 
 
 @pytest.fixture(scope="session")

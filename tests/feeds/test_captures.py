@@ -241,3 +241,11 @@ def test_frames_before_the_first_time_have_that_of_the_next(tmp_path: Path):
     path.write_text('{"result":null,"id":1}\n{"E":1723161255001}\n{"E":1723161255002}\n')
     times = [captured.ts_recv for captured in Captures(CaptureOptions("binance-spot")).read(path)]
     assert times == [1723161255001000000, 1723161255001000000, 1723161255002000000]
+
+
+def test_frames_of_which_none_tells_a_time_are_refused(tmp_path: Path):
+    # They were all of 1970, which no decoder believes.
+    path = tmp_path / "capture.txt"
+    path.write_text('{"result":null,"id":1}\n{"result":null,"id":2}\n')
+    with pytest.raises(FeedError, match=r"capture.txt:1: expected `<receive time> <frame>`, or "):
+        list(Captures(CaptureOptions("binance-spot")).read(path))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.conftest import derive
 from tests.simulators.test_itch_simulator import assert_books_are
 
 import tapeworks as tw
@@ -67,6 +68,7 @@ class Recording:
         self.seed = self.seed or random.SystemRandom().randrange(1, 1 << 20)
         print("seed", self.seed)
         asyncio.run(asyncio.wait_for(self._run(send), 50))
+        derive(self.data, "itch")
         return tw.open(self.data)
 
     async def _run(self, send: Callable[[LiveDay, Packets], None] | None) -> None:

@@ -1,6 +1,7 @@
 """Files of Massive: flat files become answers that the decoder reads, digit by digit."""
 
 import gzip
+import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,21 @@ def test_captured_frames_are_read_by_line(tmp_path: Path):
     ]
     with pytest.raises(ConfigError, match="take no --date"):
         read(path, date(2023, 3, 28))
+
+
+def test_frames_may_have_the_spaces_that_json_allows(tmp_path: Path):
+    # As `json.dumps` writes them, beside what the venue sends: the same records and times.
+    sent, over = 1_651_684_192_462, 1_651_684_200_000
+    event = {"ev": "T", "sym": "AAPL", "p": 161.87, "s": 300, "t": sent, "q": 4_009_402}
+    bar = {"ev": "AM", "sym": "AAPL", "v": 5, "o": 1, "c": 2, "h": 3, "l": 1, "e": over}
+    bar["s"] = over - 60_000
+    found = []
+    for separators in [(",", ":"), (", ", ": ")]:
+        lines = [json.dumps([one], separators=separators) for one in (event, bar)]
+        (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+        frames = read(tmp_path / "a.jsonl")
+        assert [one.ts_recv for one in frames] == [sent * 10**6, over * 10**6]
+        found.append((rows(frames, "trade").tolist(), rows(frames, "bar").tolist()))
+    assert found[0] == found[1]
+    assert found[0][0]
+    assert found[0][1]

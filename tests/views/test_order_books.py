@@ -4,6 +4,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from tests.conftest import derive
 from tests.feeds.test_equity_files import DAY, LOBSTER_NAME, MESSAGES, MIDNIGHT, NAME, ROWS, mold
 
 import tapeworks as tw
@@ -12,9 +13,6 @@ from tapeworks.errors import QueryError
 from tapeworks.feeds.captures import CaptureOptions, CaptureReader
 from tapeworks.feeds.itch.captures import ItchCaptures
 from tapeworks.feeds.lobster.captures import LobsterCaptures
-from tapeworks.processors.derive import Derivation
-from tapeworks.settings import ProcessorsConfig
-from tapeworks.tape import TapeConfig
 
 SECOND = 1_000_000_000
 
@@ -30,15 +28,8 @@ def recorded(data: Path, source: str, feed: str, reader: CaptureReader, path: Pa
     ingest.end_session(frames[-1].ts_recv)
     ingest.flush()
     ingest.close()
-    derived(data, source)
+    derive(data, source)
     return tw.open(data)
-
-
-def derived(data: Path, source: str) -> None:
-    """Derives all that follows from the records, the ledger of gaps among it."""
-    derivation = Derivation(ProcessorsConfig(), TapeConfig("never"), data, source)
-    assert derivation.drain(60.0)
-    derivation.close()
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +114,6 @@ def test_a_book_of_a_recording_that_is_not_whole_says_so(tmp_path: Path):
         book = tw.open(tmp_path / name).book("TEST", depth="orders")
         assert not book.is_whole, name
         assert str(book.notice).endswith("its gaps are not yet known"), name
-        derived(tmp_path / name, "itch")
+        derive(tmp_path / name, "itch")
         book = tw.open(tmp_path / name).book("TEST", depth="orders")
         assert book.is_whole is whole, name

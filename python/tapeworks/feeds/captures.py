@@ -191,12 +191,24 @@ class Captures:
         last = self._clock.ts
         if ts is None:
             # Before any time: that of the next frames, not the year 1970.
-            return last or (median_low(known) if known else self._before)
+            known_before = median_low(known) if known else self._before
+            return last or known_before or self._first(path, ahead)
         usual = median_low(known)
         if ts <= max(usual, last) + APART_NS_MAX:
             _check_time(path, ahead[0].number, ts)
             return ts
         return last or usual
+
+    def _first(self, path: Path, ahead: Sequence[_Line]) -> int:
+        """Returns the first time that any line ahead tells."""
+        for line in ahead:
+            ts = line.ts if line.ts is not None else self._wire.event_time(line.text)
+            if ts is not None:
+                return ts
+        raise FeedError(
+            f"{path}:{ahead[0].number}: expected `<receive time> <frame>`, or frames that tell "
+            f"when they were sent: none of the {len(ahead):,} from here on does"
+        )
 
     def _captured(
         self, path: Path, line: _Line, receipt: Receipt, size: int, ahead: Sequence[_Line]

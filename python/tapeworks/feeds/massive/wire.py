@@ -5,8 +5,8 @@ from types import MappingProxyType
 
 from tapeworks.feeds.wire import Wire
 
-_TIME = re.compile(rb'"[te]":(\d{13,19})\b')
-_EVENT = re.compile(rb'"ev":"([A-Z0-9]{1,4})"')
+_TIME = re.compile(rb'"[te]" ?: ?(\d{13,19})\b')
+_EVENT = re.compile(rb'"ev" ?: ?"([A-Z0-9]{1,4})"')
 _LABELS_WITHIN = 1 << 16
 
 
