@@ -35,6 +35,8 @@ def test_a_day_of_itch_is_orders_and_trades_of_the_lake(tmp_path: Path):
     lake = tw.open(tmp_path / "data")
     assert lake.exchange("itch") == "itch"
     rows = lake.orders("TEST").to_pylist()
+    # What an order table is unreadable without is shown on 80 columns, too.
+    assert {"action", "side"} <= set(repr(lake.orders("TEST")).splitlines()[1].split())
     assert [row["action"] for row in rows] == [
         *("add", "add", "execute", "cancel", "replace", "execute_at_price", "delete"),
         *("execute_hidden", "cross", "break"),

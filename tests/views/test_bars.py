@@ -139,3 +139,20 @@ def test_a_length_in_the_place_of_the_start_is_told(built, start):
     # `bars("BTCUSDT", 60)` is no request for all bars since 1970.
     with pytest.raises(QueryError, match="a length of bars is named: interval='1m'"):
         tw.open(built.path).bars("BTCUSDT", start)
+
+
+@pytest.mark.parametrize(("flags", "told"), [(0, False), (32, True)])
+def test_a_bar_within_which_the_recording_ended_is_told(spine, maker, flags, told):
+    # Left out unless asked for; one that is only not filled yet is nothing to tell.
+    spine.append(maker.definitions())
+    ts = START + np.arange(2) * 60 * 10**9
+    bars = maker.rows("bar", 2, instrument=1, ts_event=ts, interval_ms=60_000, closed=1)
+    bars["closed"][-1] = 0
+    bars["flags"][-1] |= flags
+    spine.append(bars, "market-data.bars")
+    lake = tw.open(spine.path)
+    found = lake.bars("BTCUSDT")
+    assert (len(found), len(lake.bars("BTCUSDT", partial=True))) == (1, 2)
+    line = "1 bar is left out, within which the recording began or ended: partial=True has all"
+    assert (line in found.notices()) is told
+    assert line not in lake.bars("BTCUSDT", partial=True).notices()

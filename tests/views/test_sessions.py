@@ -108,3 +108,10 @@ def test_each_recorder_begins_with_nothing():
     assert found.ranges == [(10, 40), (110, 150), (210, 221)]
     assert found.unlisted == [(210, 221)]
     assert found.is_open
+
+
+def test_a_recording_of_one_instant_is_a_time_as_well():
+    # All frames of an import may be of one time.
+    start = (("connected", RECORDER, RECORDER, 5), ("connected", 0, 0, 5))
+    found = walk(*start, ("end_of_session", RECORDER, RECORDER, 5), newest=5)
+    assert (found.ranges, found.unlisted) == ([(5, 6)], [(5, 6)])

@@ -13,7 +13,7 @@ from tapeworks.views.held_back import rules_of
 from tapeworks.views.made_bars import Number, Shape, are_recorded, make_bars, shape_of
 from tapeworks.views.opened import Symbols
 from tapeworks.views.query import Scope
-from tapeworks.views.result import Result
+from tapeworks.views.result import Result, noting
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.tables import Tables, window_end
 from tapeworks.views.times import IntervalLike, TimeLike, format_interval, parse_interval
@@ -55,8 +55,8 @@ class Bars(Tables):
         the time of it.
 
         The column `partial` marks those that lack trades of a gap. `partial` adds the bars within
-        which a recording began or ended, and one that is not filled yet; `revisions` gives all that
-        was ever written of a recorded bar.
+        which a recording began or ended, of which `notices` tells, and one that is not filled yet;
+        `revisions` gives all that was ever written of a recorded bar.
 
         With `adjust="splits"`, prices and sizes are as if each split of `corporate_actions` had
         been before the bar, and with "all" so are prices of dividends, by the part that each was of
@@ -78,11 +78,17 @@ class Bars(Tables):
         check_adjust(adjust, length)
         chosen = self._instruments.choose(symbols, source, exchange, product)
         plain = self._unadjusted(chosen, first, last, shape, length, revisions, partial)
-        if adjust is None or length is None:
+        if adjust is not None and length is not None:
+            found = factors(self._actions(chosen), adjust, self._close_before)
+            rows = adjusted(plain.to_arrow(), found, length)
+            plain = Result(rows, told_of(adjust, chosen.names, found), plain.coverage)
+        if partial or revisions or length is None:
             return plain
-        found = factors(self._actions(chosen), adjust, self._close_before)
-        rows = adjusted(plain.to_arrow(), found, length)
-        return Result(rows, told_of(adjust, chosen.names, found), plain.coverage)
+
+        def left_out() -> list[str]:
+            return _left_out(self._unadjusted(chosen, first, last, shape, length, False, True))
+
+        return noting(plain, left_out)
 
     def _unadjusted(
         self,
@@ -166,3 +172,14 @@ class Bars(Tables):
             told += ", ".join(map(format_interval, others))
             return Result(found.to_arrow(), f"bars ({told})", found.coverage)
         return found
+
+
+def _left_out(bars: Result) -> list[str]:
+    """Returns a sentence on bars within which a recording began or ended, if there are any."""
+    table = bars.to_arrow()
+    marks = zip(table["partial"].to_pylist(), table["closed"].to_pylist(), strict=True)
+    count = sum(is_partial and not is_closed for is_partial, is_closed in marks)
+    if not count:
+        return []
+    which = "1 bar is" if count == 1 else f"{count:,} bars are"
+    return [f"{which} left out, within which the recording began or ended: partial=True has all"]

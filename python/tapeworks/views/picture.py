@@ -15,13 +15,19 @@ LIST_MAX = 20
 # that is joined as well.
 FIRST = (
     *("finding", "ts_event", "ts_from", "price", "bid_price", "ask_price"),
-    *("symbol", "cause", "missing", "size", "asset_class"),
+    *("symbol", "cause", "missing", "size", "asset_class", "action", "side", "order_id"),
 )
 # Left out first where the screen is narrow, also of a table that is joined, whose name stands in
 # front; then whatever is on the right.
 LEAST = (
     "tape_offset",
     "conditions",
+    "participant",
+    "printed",
+    "cross",
+    "match_id",
+    "order_price",
+    "previous_id",
     "previous",
     "span",
     "flags",

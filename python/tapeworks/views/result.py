@@ -237,6 +237,17 @@ class Result:
         return list(text_columns(self._table.slice(0, ROWS_SHOWN)))
 
 
+def noting(result: Result, more: Callable[[], list[str]]) -> Result:
+    """Returns `result` with what `more` gives behind its own notices."""
+    return Result(
+        result._table,
+        result._title,
+        result._coverage,
+        keeps_names=result._keeps_names,
+        notices=lambda: [*result.notices(), *more()],
+    )
+
+
 def _rows(table: pa.Table | pa.RecordBatch) -> Iterator[dict[str, Any]]:
     names = table.schema.names
     for row in zip(*map(_moments, table.columns), strict=True):

@@ -136,6 +136,9 @@ class _Walk:
 
     def end(self, ts: int) -> None:
         """Ends a recording: nothing of it is up any more."""
+        if self.live and ts == self.since:
+            # All of an import may be of one instant, which is a time as well.
+            ts += 1
         for connection in list(self.live):
             self._drop(connection, ts)
         for key, (state, since) in self._states.items():
