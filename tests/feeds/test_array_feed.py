@@ -38,9 +38,10 @@ class ArrayFeed(PythonFeed):
 
     counts_events = True
     is_open = True
+    streams: Sequence[str] = STREAMS
 
     def lines(self) -> Sequence[Line]:
-        return [Line("x/0", "ws://unused", STREAMS)]
+        return [Line("x/0", "ws://unused", tuple(self.streams))]
 
     def subscriptions(self, streams: Sequence[str]) -> SubscribeOnce:
         return SubscribeOnce(b"{}", streams)
@@ -78,11 +79,17 @@ def all_bytes(tape: Path) -> bytes:
     return found
 
 
+class WildFeed(ArrayFeed):
+    """Trades of all symbols on one stream."""
+
+    streams = ("T.*",)
+
+
 class Scene:
     """Two connections without sockets that carry the same, an ingest and a watchdog over them."""
 
-    def __init__(self, data: Path) -> None:
-        self.data, self.clock, self.number = data, SetClock(), 0
+    def __init__(self, data: Path, feed: type[ArrayFeed] = ArrayFeed) -> None:
+        self.data, self.clock, self.number, self._class = data, SetClock(), 0, feed
         self.feed = self.fresh_feed()
         self.ingest = Ingest(data, "x", "foreign", decoder=self.feed)
         # The recorder's receive times are those of its own clock.
@@ -96,7 +103,7 @@ class Scene:
         for connection in self.connections:
             connection.opened_at = connection.subscribed_at = self.clock.now()
             connection.subscribed = True
-            for stream in STREAMS:
+            for stream in self.feed.streams:
                 self.ingest.watch(
                     connection.number, stream, self.feed.symbol(stream), self.feed.channel(stream)
                 )
@@ -104,7 +111,7 @@ class Scene:
             self.ingest.subscribed(connection.number, [], self.clock.wall_ns())
 
     def fresh_feed(self) -> ArrayFeed:
-        return ArrayFeed(PythonFeedConfig(source="x", idle_timeout_s=60.0))
+        return self._class(PythonFeedConfig(source="x", idle_timeout_s=60.0))
 
     def speak(self, *events: str, lines: Sequence[int] = (0, 1)) -> None:
         """Lets connections receive one frame with `events`, such as `T.ACME`."""
@@ -182,6 +189,19 @@ def test_silence_is_that_of_one_instrument_and_channel(scene: Scene):
     scene.speak("Q.ACME", lines=[1])
     scene.pass_time(1)
     assert scene.silences()[2:] == [(acme, quote, CLOSED, last)]
+
+
+def test_a_silent_stream_of_all_symbols_is_a_gap_of_each_that_it_brought(tmp_path: Path):
+    # Two symbols of a stream of all, then nothing: a gap of each; one event of any ends both.
+    scene = Scene(tmp_path, WildFeed)
+    scene.speak("T.ACME", "T.BOLT")
+    last, trade = scene.clock.wall_ns(), NUMBERS["trade"]
+    scene.pass_time(1)
+    scene.pass_time(31)
+    assert scene.silences() == [(1, trade, OPEN, last), (2, trade, OPEN, last)]
+    scene.speak("T.BOLT", lines=[0])
+    scene.pass_time(1)
+    assert scene.silences()[2:] == [(1, trade, CLOSED, last), (2, trade, CLOSED, last)]
 
 
 def test_a_closed_market_is_not_silent(scene: Scene):

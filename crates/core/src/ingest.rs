@@ -11,7 +11,7 @@ use crate::clock::{ClockStep, RecvClock};
 use crate::error::{Error, Result};
 use crate::feeds::{Descriptor, Feed, Glance};
 use crate::processors::Stage;
-use crate::record::{unpadded, BlobKind, Channel, GapCause, GapState, Marker, MarkerCode, Plain};
+use crate::record::{unpadded, BlobKind, Channel};
 use crate::tape::{Batch, Durability, Retention, Tape, TapeConfig, TapeKind};
 
 pub mod activity;
@@ -20,14 +20,16 @@ pub mod latency;
 mod normalized;
 mod notes;
 pub mod pending;
+mod silences;
 pub mod socket;
 pub mod subscriptions;
 
-use self::activity::{Activity, Stream};
+use self::activity::Activity;
 use self::hearing::Hearing;
 use self::latency::Latency;
 use self::normalized::{is_passing, Normalized};
 use self::pending::Pending;
+use self::silences::Silence;
 use self::subscriptions::Subscriptions;
 
 /// The connection number of what belongs to no connection.
@@ -75,13 +77,6 @@ pub struct Counts {
     pub gaps: u64,
     /// Times that a tape could not be written.
     pub write_failures: u64,
-}
-
-/// A stream that should speak and does not.
-#[derive(Debug)]
-struct Silence {
-    stream: Stream,
-    ts_start: i64,
 }
 
 /// Writes the raw tape of one source, and its normalised tape right behind.
@@ -281,37 +276,6 @@ impl Ingest {
         self.end_silence(connection, name.as_bytes(), ts_recv)
     }
 
-    /// Notes that the stream `name` of `connection` should have spoken by now. The gap begins with
-    /// its last message, or at `since` if this connection carried none or `is_exact` says that it
-    /// need not have spoken before, and is open until the stream speaks, on whatever connection.
-    /// A gap that is open already is not noted again, nor is one of a symbol that is not defined.
-    ///
-    /// # Errors
-    /// As [`Ingest::connected`].
-    pub fn silent_stream(
-        &mut self,
-        connection: u16,
-        name: &str,
-        ts: i64,
-        since: i64,
-        is_exact: bool,
-    ) -> Result<()> {
-        let Some(stream) = self.activity.stream(connection, name).cloned() else {
-            return Ok(());
-        };
-        if self.silences.iter().any(|silence| silence.stream.name == name)
-            || self.instrument(&stream.symbol).is_none()
-            || !self.is_hearing()
-        {
-            return Ok(());
-        }
-        let ts_start = if stream.frames > 0 && !is_exact { stream.ts_last } else { since };
-        let silence = Silence { ts_start, stream };
-        let marker = self.silence_marker(&silence, GapState::Open, ts);
-        self.silences.push(silence);
-        self.pending.push_records(connection, ts, marker.as_bytes())
-    }
-
     /// Starts to count the stream `name` on `connection`; see [`Ingest::activity`].
     pub fn watch(&mut self, connection: u16, name: &str, symbol: &str, channel: Channel) {
         self.activity.watch(connection, name, symbol, channel);
@@ -462,27 +426,6 @@ impl Ingest {
             }
             _ => Err(error),
         }
-    }
-
-    pub(super) fn end_silence(&mut self, connection: u16, name: &[u8], ts: i64) -> Result<()> {
-        let found = self.silences.iter().position(|s| s.stream.name.as_bytes() == name);
-        if let Some(at) = found {
-            let silence = self.silences.swap_remove(at);
-            let marker = self.silence_marker(&silence, GapState::Closed, ts);
-            self.pending.push_records(connection, ts, marker.as_bytes())?;
-        }
-        Ok(())
-    }
-
-    fn silence_marker(&self, silence: &Silence, state: GapState, ts: i64) -> Marker {
-        let mut marker = self.marker(MarkerCode::Gap, ts);
-        marker.header.instrument = self.instrument(&silence.stream.symbol).unwrap_or(0);
-        marker.cause = GapCause::Silence as u8;
-        marker.state = state as u8;
-        marker.channel = silence.stream.channel as u8;
-        marker.count = u32::MAX;
-        marker.ts_start = silence.ts_start;
-        marker
     }
 }
 

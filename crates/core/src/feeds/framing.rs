@@ -66,3 +66,27 @@ impl Framing {
         matches!(self, Self::Events(_))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_framing_tells_its_frames_apart() {
+        // Named streams with an exception; arrays whose first bytes tell; a session that reads all.
+        let envelope = Envelope { data_prefix: b"{s:\"", control_prefix: b"{s:\"!down" };
+        let named = Framing::Named(envelope);
+        assert_eq!(named.glance(b"{s:\"a@trade\",d:1}"), Glance::Stream(b"a@trade"));
+        assert_eq!(named.glance(b"{s:\"!down\"}"), Glance::Control);
+        assert_eq!(named.glance(b"{id:1}"), Glance::Control);
+        let arrays = Framing::Events(|body| match body {
+            [] => Glance::Heartbeat,
+            [b'[', b'T' | b'Q', ..] => Glance::Events,
+            _ => Glance::Control,
+        });
+        let glances = [b"".as_slice(), b"[T", b"[S"].map(|body| arrays.glance(body));
+        assert_eq!(glances, [Glance::Heartbeat, Glance::Events, Glance::Control]);
+        assert_eq!(Framing::Session.glance(b"[T"), Glance::Control);
+        assert!(arrays.counts_events() && !named.counts_events());
+    }
+}

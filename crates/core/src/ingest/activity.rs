@@ -145,6 +145,16 @@ impl Activity {
         self.tables.get(usize::from(connection)).map_or(&[], |table| &table.streams)
     }
 
+    /// The instruments whose events the stream `name` brought on `connection`, where events tell.
+    pub fn instruments(&self, connection: u16, name: &str) -> Vec<u32> {
+        let Some(table) = self.tables.get(usize::from(connection)) else { return Vec::new() };
+        let Some(&place) = table.by_name.get(name.as_bytes()) else { return Vec::new() };
+        let of_it = table.by_event.iter().filter(|(_, places)| places.contains(&place));
+        let mut instruments: Vec<_> = of_it.map(|(&(instrument, _), _)| instrument).collect();
+        instruments.sort_unstable();
+        instruments
+    }
+
     /// The stream `name` of `connection`.
     pub fn stream(&self, connection: u16, name: &str) -> Option<&Stream> {
         let table = self.tables.get(usize::from(connection))?;
@@ -194,6 +204,10 @@ mod tests {
         assert_eq!(activity.heard_events(&events(0, Channel::Trade, 10), "A"), [0]);
         assert_eq!(activity.heard_events(&events(1, Channel::Trade, 20), "B"), [1]);
         assert!(activity.heard_events(&events(1, Channel::Quote, 30), "B").is_empty());
+        assert_eq!(
+            (activity.instruments(0, "T.*"), activity.instruments(0, "T.A")),
+            (vec![1], vec![0])
+        );
         activity.watch(0, "Q.B", "B", Channel::Quote);
         assert_eq!(activity.heard_events(&events(1, Channel::Quote, 40), "B"), [3]);
         let seen: Vec<_> =
