@@ -44,8 +44,8 @@ TABLES = {
 MORE = {
     # What is recorded where no feed is named.
     "binance": {"python/tapeworks/settings.py": 1},
-    # It is streamed, and has files of its own.
-    "massive": {"python/tapeworks/registry.py": 4},
+    # It is streamed, has files of its own, and had another name.
+    "massive": {"python/tapeworks/registry.py": 5},
     # It is streamed, and has files of its own; the bindings of its files, and of its packets.
     "itch": {
         "python/tapeworks/registry.py": 4,

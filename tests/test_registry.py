@@ -43,3 +43,8 @@ def test_settings_load_no_more_than_they_need():
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert told.stdout.strip() == "[]"
+
+
+def test_a_venue_is_known_by_its_former_name():
+    assert load_settings("feed", "polygon") is load_settings("feed", "massive")
+    assert load_member("feed", "polygon") is load_member("feed", "massive")

@@ -47,6 +47,9 @@ MEMBERS: dict[str, dict[str, str]] = {
 }
 """Kind of member -> name -> where it is."""
 
+# What venues were called before, by which their users still know them.
+FORMER = {"polygon": "massive"}
+
 # What a class of the user's own derives from.
 CONTRACTS = {
     "feed": "tapeworks.feeds.python:PythonFeed",
@@ -55,6 +58,11 @@ CONTRACTS = {
     "view": "tapeworks.views.base:View",
     "job": "tapeworks.jobs.base:Job",
 }
+
+
+def present_name(venue: str) -> str:
+    """Returns what a venue is called now."""
+    return FORMER.get(venue, venue)
 
 
 def load_name(target: str) -> Any:
@@ -109,8 +117,8 @@ def target_of(kind: str, name: str) -> str:
         ConfigError: the table has no such name; the message lists those that it has.
     """
     members = MEMBERS[kind]
-    if name in members:
-        return members[name]
+    if present_name(name) in members:
+        return members[present_name(name)]
     known = [*sorted(members)]
     if kind in CONTRACTS:
         known.append(f"a class of your own such as 'my_package.my_module:My{kind.capitalize()}'")

@@ -33,7 +33,7 @@ from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.jobs.catch_up import catch_up
 from tapeworks.pipeline import Config, lock_sources
 from tapeworks.register import registered
-from tapeworks.registry import MEMBERS, load_member
+from tapeworks.registry import MEMBERS, load_member, present_name
 from tapeworks.tape import has_segments
 from tapeworks.topics import DEAD, RAW
 from tapeworks.views.status import Status
@@ -101,6 +101,7 @@ def import_frames(
     config: ConfigOption = None,
 ) -> None:
     """Import captured frames to the tapes, derive everything, and store it in the lake."""
+    feed = present_name(feed)
     name = source_name(source or feed)
     settings = load(config)
     settings = replace(settings, data=data or settings.data, feeds={name: None})

@@ -10,7 +10,7 @@ from tapeworks.cli.settings import load
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
 from tapeworks.pipeline import resolve_feed
-from tapeworks.registry import MEMBERS, load_settings
+from tapeworks.registry import MEMBERS, load_settings, present_name
 
 app = Application()
 
@@ -40,6 +40,7 @@ def record(
     config: ConfigOption = None,
 ) -> None:
     """Record symbols of a venue, derive books and bars, store all in the lake, until Ctrl-C."""
+    venue = present_name(venue)
     if venue not in MEMBERS["feed"]:
         raise ConfigError(f"expected a venue of {', '.join(MEMBERS['feed'])}, got {venue!r}")
     written = text_settings(settings or [])
