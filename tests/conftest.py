@@ -264,10 +264,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts simulators with given arguments; ends them with the test."""
     with contextlib.ExitStack() as stack:
 
-        def start_one(*arguments: object, **more: object) -> Simulator:
+        def start_one(*arguments: object, venue: str = "binance", **more: object) -> Simulator:
             texts = [str(argument) for argument in arguments]
             log = tmp_path / "simulator.log"
-            return stack.enter_context(start_simulator("binance", *texts, log=log, **more))
+            return stack.enter_context(start_simulator(venue, *texts, log=log, **more))
 
         yield start_one
         # What the server complained about is the test's business.

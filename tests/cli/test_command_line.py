@@ -72,7 +72,7 @@ def test_help_starts_within_200_ms(tmp_path: Path):
         (["book", "BTCUSDT", "--levels", "many"], 2, "'--levels' / '-n'"),
         (["verify", "nothing"], 2, "got nothing, which is not there"),
         (["query", " "], 2, "expected SQL"),
-        (["import", "nothing", "tapeworks.toml"], 2, "expected a feed of binance-spot"),
+        (["import", "nothing", "tapeworks.toml"], 2, "expected a feed of alpaca, binance-spot"),
         (["import", "binance-spot", "tapeworks.toml"], 1, "tapeworks.toml:1: expected"),
         (["config", "nothing"], 2, "see `tape config --help`"),
         (["config", "check", "--config", "none.toml"], 2, "expected a config file at none.toml"),

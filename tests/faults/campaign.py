@@ -35,7 +35,7 @@ from tapeworks._core import BookHistory, Records, Stage, TapeReader, dtype_descr
 from tapeworks.feeds.binance.config import BinanceConfig
 from tapeworks.feeds.session import record
 from tapeworks.simulators.base import Simulator, start_simulator
-from tapeworks.simulators.binance.faults import seeded_faults
+from tapeworks.simulators.faults import seeded_faults
 from tapeworks.tape import TapeConfig
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")

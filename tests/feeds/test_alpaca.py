@@ -19,6 +19,7 @@ from tapeworks.feeds.alpaca.wire import AlpacaWire
 from tapeworks.feeds.base import Control, ControlKind
 
 GAP, CAUSES = _core.numbers("marker_code")["gap"], _core.numbers("gap_cause")
+DEPTH = _core.numbers("channel")["depth"]
 
 
 def feed(**settings: Any) -> AlpacaFeed:
@@ -291,6 +292,11 @@ def test_a_book_is_whole_again_after_a_cut_and_after_an_update_that_cannot_be_re
     asked = [message for message in venue.log()["asked"] if message["action"] == "unsubscribe"]
     assert asked == [{"action": "unsubscribe", "orderbooks": ["BTC/USD"]}]
     assert status["unsynchronised"] == []
+    # What the cut took of the book has no number, and is a gap all the same.
+    markers = rows(tmp_path, "alpaca-crypto", "marker")
+    gaps = markers[(markers["code"] == GAP) & (markers["cause"] == CAUSES["disconnect"])]
+    assert {int(channel) for channel in gaps["channel"]} == {DEPTH}
+    assert list(gaps["state"]) == [1, 2]
 
 
 def test_wrong_keys_end_the_recorder_at_once(venue: VenueProcess, tmp_path: Path):

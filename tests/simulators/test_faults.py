@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from picows import WSError, WSListener, WSMsgType, ws_connect
 
-from tapeworks.simulators.binance.faults import KINDS, seeded_faults
 from tapeworks.simulators.binance.ledger import expected_gaps, outages
+from tapeworks.simulators.faults import KINDS, seeded_faults
 
 STREAMS = ("btcusdt@trade", "btcusdt@aggTrade", "btcusdt@bookTicker", "btcusdt@depth@100ms")
 RUN = ("--symbols", "BTCUSDT", "--rate", 300, "--speed", 8, "--duration", 16, "--wait")

@@ -337,8 +337,8 @@ def test_port_in_use_is_one_line():
             check=False,
         )
     assert shown.returncode == 1
-    told = f"simulator: 127.0.0.1:{port} is in use: name another --port, or 0 for a free one\n"
-    assert shown.stderr == told
+    told = f"127.0.0.1:{port} is in use: name another --port, or 0 for a free one\n"
+    assert shown.stderr == f"python -m tapeworks.simulators.binance: {told}"
 
 
 def test_no_event_is_ahead_of_the_clock(start):

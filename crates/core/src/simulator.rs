@@ -4,6 +4,7 @@
 //! the same events, however the time is cut into steps and whatever streams are wanted. It gives
 //! records; [`Frames`] holds them as the venue's bytes, ready for a WebSocket.
 
+mod alpaca;
 mod binance;
 mod flow;
 mod frames;
@@ -15,6 +16,7 @@ mod random;
 mod stall;
 mod streams;
 
+pub use alpaca::{AlpacaMarket, Rows};
 pub use binance::{recorded_frames, BinanceMarket, Klines, Page};
 pub use frames::{Frames, Summary, VenueFrame, Wrapping};
 pub use itch::{mold_packets, ItchMarket, MoldPacket, OpenOrder};

@@ -7,8 +7,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tapeworks_core::simulator::{self, VenueFrame};
 
+use crate::errors::to_python;
 use crate::released::released;
 
+mod alpaca;
 mod binance;
 mod itch;
 
@@ -75,11 +77,38 @@ impl Frames {
         });
         PyBytes::new(py, &out)
     }
+
+    /// The same in arrays of up to `events_max` events each, of msgpack where `packed` asks for it.
+    fn arrays<'py>(
+        &self,
+        py: Python<'py>,
+        wanted: &[u8],
+        events_max: usize,
+        packed: bool,
+    ) -> Bound<'py, PyBytes> {
+        let wanted = wanted.to_vec();
+        let out = released(py, || {
+            let mut out = Vec::new();
+            self.inner.arrays(&wanted, events_max, packed, &mut out);
+            out
+        });
+        PyBytes::new(py, &out)
+    }
+}
+
+/// Bytes that `make` gives, without the lock of the interpreter.
+fn body<'py>(
+    py: Python<'py>,
+    make: impl FnOnce() -> tapeworks_core::Result<Vec<u8>> + Send,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = released(py, make).map_err(to_python)?;
+    Ok(PyBytes::new(py, &bytes))
 }
 
 /// Adds this file's classes and functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Frames>()?;
+    module.add_class::<alpaca::AlpacaMarket>()?;
     module.add_class::<binance::BinanceMarket>()?;
     itch::register(module)
 }

@@ -14,6 +14,7 @@ EXAMPLES = """\
 Examples:
   tape simulate itch --file 08222023.NASDAQ_ITCH50 --messages 1000000 --seed 7
   tape simulate binance --port 9000
+  tape simulate alpaca --port 9000 --symbols AAPL BTC/USD
 
 Each venue has options of its own: `tape simulate itch --help` lists them.
 """

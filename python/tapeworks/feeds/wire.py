@@ -17,6 +17,9 @@ class Wire:
     channels: Mapping[str, str] = MappingProxyType({})
     """The core's name of the record channel that frames of a label fill."""
 
+    quote_key = "sequence"
+    """The column, or columns in SQL, by which two quotes of a symbol differ."""
+
     def __init__(self, native: str) -> None:
         self.native = native
 
@@ -27,6 +30,11 @@ class Wire:
     def stream(self, frame: bytes) -> str:
         """Returns the name of the stream that `frame` says to be of, or nothing."""
         return ""
+
+    def streams(self, frame: bytes) -> tuple[str, ...]:
+        """Returns the names of the streams that the events of `frame` are of, one for each."""
+        stream = self.stream(frame)
+        return (stream,) if stream else ()
 
     def symbol(self, frame: bytes) -> str:
         """Returns the venue symbol that `frame` is about by its stream, or nothing."""

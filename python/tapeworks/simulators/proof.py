@@ -24,13 +24,12 @@ from tapeworks.views.audit import TableAudit, audit
 from tapeworks.views.lake import Lake
 
 FEEDS = {number: name for name, number in _core.numbers("feed").items()}
-TEXT = _core.numbers("blob_kind")["text"]
+BLOB_KINDS = _core.numbers("blob_kind")
+MESSAGES = (BLOB_KINDS["text"], BLOB_KINDS["binary"])
 LEVEL = np.dtype(_core.dtype_descr("level"))
 MARKER = np.dtype(_core.dtype_descr("marker"))
 DEPTH_CHANNEL, FLAG_LAST = _core.numbers("channel")["depth"], 1
 EMPTY_UPDATE = _core.numbers("marker_code")["empty_update"]
-# Table that the events of each channel fill, and the column that identifies a row of it.
-TABLES = {"trade": ("trades", "trade_id"), "quote": ("quotes", "sequence")}
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,9 @@ def prove(data: Path, oracles: Mapping[str, Mapping[str, Any]]) -> Proof:
     proof = Proof(tables=list(audit(data)))
     lake = Lake(data)
     for source, oracle in oracles.items():
-        recorded = _recorded(data, source)
-        stored = _stored(lake, data, source)
+        wire = _wire_of(data, source)
+        recorded = _recorded(data, source, wire)
+        stored = _stored(lake, data, source, wire)
         for stream, sent in sorted(oracle["delivered"].items()):
             rows, distinct = stored.get((sent["symbol"], sent["channel"]), (0, 0))
             proof.streams.append(
@@ -91,7 +91,11 @@ def prove(data: Path, oracles: Mapping[str, Mapping[str, Any]]) -> Proof:
                     source, stream, sent["count"], recorded[stream], distinct, rows - distinct
                 )
             )
-        for symbol, facts in oracle["symbols"].items():
+        with_book = {
+            of["symbol"] for of in oracle["delivered"].values() if of["channel"] == "depth"
+        }
+        for symbol in with_book & oracle["symbols"].keys():
+            facts = oracle["symbols"][symbol]
             proof.books[f"{source} {symbol}"] = _same_book(
                 lake, source, symbol, facts, oracle["now_ns"]
             )
@@ -99,25 +103,33 @@ def prove(data: Path, oracles: Mapping[str, Mapping[str, Any]]) -> Proof:
     return proof
 
 
-def _recorded(data: Path, source: str) -> Counter[str]:
-    """Counts the frames of each stream on the raw tape."""
+def _wire_of(data: Path, source: str) -> Wire:
+    """Returns the words of the feed whose frames are on the raw tape."""
+    blobs = TapeReader(data / "tape" / source / RAW).read_blobs()
+    return wire_of(FEEDS[next(iter(blobs)).feed]) if blobs else Wire("")
+
+
+def _recorded(data: Path, source: str, wire: Wire) -> Counter[str]:
+    """Counts the events of each stream on the raw tape."""
     counts: Counter[str] = Counter()
     reader = TapeReader(data / "tape" / source / RAW)
-    wire: Wire | None = None
     while (blobs := reader.read_blobs()) is not None:
         for blob in blobs:
-            wire = wire or wire_of(FEEDS[blob.feed])
-            if blob.kind == TEXT and (stream := wire.stream(blob.body)):
-                counts[stream] += 1
+            if blob.kind in MESSAGES:
+                counts.update(wire.streams(blob.body))
     return counts
 
 
-def _stored(lake: Lake, data: Path, source: str) -> dict[tuple[str, str], tuple[int, int]]:
+def _stored(
+    lake: Lake, data: Path, source: str, wire: Wire
+) -> dict[tuple[str, str], tuple[int, int]]:
     """Returns rows and distinct rows of each symbol and channel."""
     found: dict[tuple[str, str], tuple[int, int]] = {}
-    for channel, (table, column) in TABLES.items():
+    # The table that the events of a channel fill, and what tells its rows apart.
+    tables = {"trade": ("trades", "trade_id"), "quote": ("quotes", wire.quote_key)}
+    for channel, (table, key) in tables.items():
         sql = (
-            f"select symbol, count(*), count(distinct {column}) from {table} "
+            f"select symbol, count(*), count(distinct {key}) from {table} "
             f"where venue = '{source}' group by symbol"
         )
         for symbol, *counts in zip(*lake.sql(sql).to_arrow().to_pydict().values(), strict=True):

@@ -17,22 +17,31 @@ mod decode;
 mod encode;
 mod keys;
 mod msgpack;
+mod pack;
 mod rest;
 mod state;
 mod time;
 
 use keys::{Books, Encoding, Keys};
 
+pub use encode::object as encode_object;
+pub use keys::class_of;
+pub use pack::from_json as pack;
+
+pub use super::events::{EQUITY, SPOT};
+
 /// Alpaca, all feeds.
 ///
 /// The venue numbers nothing but trades, and these by exchange and day: events are told apart by
-/// all that they say. Updates of books are numbered by the decoder.
+/// all that they say. Updates of books are numbered by the decoder: what no connection carried has
+/// no number, so that these only rise.
 pub const ALPACA: Descriptor = Descriptor {
     id: FeedId::Alpaca,
     continuity: Continuity::Adjacent,
     rules: Rules::USUAL
         .with(Channel::Trade, Rule::Alike)
         .with(Channel::Quote, Rule::Alike)
+        .with(Channel::Depth, Rule::Rising)
         .with_unnumbered(Rule::Alike),
     counts_updates: false,
     framing: Framing::Events(glance),

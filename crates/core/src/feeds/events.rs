@@ -20,11 +20,15 @@ pub const SHARES_SINCE: i64 = 1_762_146_000_000_000_000;
 /// Shares in a round lot.
 pub const ROUND_LOT: i64 = 100;
 
-// Numbers of `asset_class`.
+/// The number of `asset_class` of a pair.
 pub const SPOT: u8 = 1;
+/// That of a perpetual.
 pub const PERPETUAL: u8 = 2;
+/// That of a stock.
 pub const EQUITY: u8 = 4;
+/// That of an option.
 pub const OPTION: u8 = 5;
+/// That of an index.
 pub const INDEX: u8 = 6;
 
 /// What decoding asks of a venue.

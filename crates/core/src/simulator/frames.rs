@@ -7,8 +7,9 @@ use std::sync::Arc;
 /// Names of streams, by number.
 pub type Names = Arc<Vec<Box<str>>>;
 
-/// The first byte of a whole text message.
+/// The first byte of a whole text message, and of a binary one.
 const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
 
 /// What a venue puts around a payload to name its stream.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,7 +38,7 @@ struct FrameEntry {
     first: u64,
     last: u64,
     millis: Range<usize>,
-    /// The same in microseconds; empty where nobody asked for it.
+    /// The same in microseconds, or in another encoding; empty where nobody asked for it.
     micros: Range<usize>,
 }
 
@@ -160,7 +161,27 @@ impl Frames {
                 let Wrapping { before, between, after } = self.wrapping;
                 let bare: [&[u8]; 5] = [b"", b"", b"", payload, b""];
                 let parts = if combined { [before, name, between, payload, after] } else { bare };
-                write_message(parts, out);
+                write_message(TEXT, parts, out);
+            }
+        }
+    }
+
+    /// Appends the WebSocket messages of the frames whose stream `wanted` marks with a byte other
+    /// than 0, where each message is an array of up to `events_max` of them: of JSON, or of msgpack
+    /// where `packed` asks for it, which stands in the place of the microseconds.
+    pub fn arrays(&self, wanted: &[u8], events_max: usize, packed: bool, out: &mut Vec<u8>) {
+        let is_wanted =
+            |entry: &&FrameEntry| wanted.get(entry.stream as usize).is_some_and(|&mark| mark != 0);
+        let entries: Vec<_> = self.entries.iter().filter(is_wanted).collect();
+        for events in entries.chunks(events_max.clamp(1, usize::from(u16::MAX))) {
+            let payloads: Vec<_> = events.iter().map(|entry| self.payload(entry, packed)).collect();
+            if packed {
+                let [high, low] = (payloads.len() as u16).to_be_bytes();
+                let body = payloads.concat();
+                write_message(BINARY, [&[0xdc, high, low], &body, b"", b"", b""], out);
+            } else {
+                let body = payloads.join(&b',');
+                write_message(TEXT, [b"[", &body, b"]", b"", b""], out);
             }
         }
     }
@@ -171,10 +192,10 @@ impl Frames {
     }
 }
 
-/// Appends one WebSocket text message of `parts`.
-fn write_message(parts: [&[u8]; 5], out: &mut Vec<u8>) {
+/// Appends one WebSocket message of `parts` that begins with the byte `first`.
+fn write_message(first: u8, parts: [&[u8]; 5], out: &mut Vec<u8>) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
-    out.push(TEXT);
+    out.push(first);
     match length {
         0..=125 => out.push(length as u8),
         126..=0xffff => {
@@ -241,5 +262,29 @@ mod tests {
         assert_eq!(out, [TEXT, 2, b'{', b'}']);
         let counts: Vec<_> = frames.summary().iter().map(|of| (of.count, of.last)).collect();
         assert_eq!(counts, [(2, 2), (1, 1)]);
+    }
+
+    #[test]
+    fn arrays_hold_the_wanted_events_in_either_encoding() {
+        // Five events of two streams, two in an array; of a stream that nobody wants none.
+        let mut frames = Frames::new(Arc::new(vec!["a".into(), "b".into()]), WRAPPING);
+        for (number, stream) in [0, 1, 0, 0].into_iter().enumerate() {
+            let id = number as u64;
+            let frame = VenueFrame { stream, ts: 0, first: id, last: id, payload: b"" };
+            let write = |packed: bool, out: &mut Vec<u8>| {
+                out.extend_from_slice(if packed { b"\x80" } else { b"{}" });
+                Ok::<(), std::convert::Infallible>(())
+            };
+            frames.push(frame, true, write).unwrap();
+        }
+        let mut out = Vec::new();
+        frames.arrays(&[1, 0], 2, false, &mut out);
+        assert_eq!(out, b"\x81\x07[{},{}]\x81\x04[{}]");
+        out.clear();
+        frames.arrays(&[1, 0], 2, true, &mut out);
+        assert_eq!(out, b"\x82\x05\xdc\x00\x02\x80\x80\x82\x04\xdc\x00\x01\x80");
+        out.clear();
+        frames.arrays(&[], 2, true, &mut out);
+        assert_eq!(out, b"");
     }
 }

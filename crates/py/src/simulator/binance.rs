@@ -7,7 +7,7 @@ use pyo3::types::PyBytes;
 use tapeworks_core::simulator::{self, Klines, MarketConfig, Page};
 use tapeworks_core::Descriptor;
 
-use super::Frames;
+use super::{body, Frames};
 use crate::errors::to_python;
 use crate::released::released;
 
@@ -160,12 +160,4 @@ impl BinanceMarket {
     ) -> PyResult<Bound<'py, PyBytes>> {
         body(py, || self.lock().exchange_info(rate_limits, micros))
     }
-}
-
-fn body<'py>(
-    py: Python<'py>,
-    make: impl FnOnce() -> tapeworks_core::Result<Vec<u8>> + Send,
-) -> PyResult<Bound<'py, PyBytes>> {
-    let bytes = released(py, make).map_err(to_python)?;
-    Ok(PyBytes::new(py, &bytes))
 }

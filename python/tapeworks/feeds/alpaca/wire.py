@@ -4,6 +4,8 @@ import re
 from datetime import UTC, datetime
 from types import MappingProxyType
 
+import msgspec
+
 from tapeworks.feeds.wire import Wire
 
 _TIME = re.compile(rb'"t": ?"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z"')
@@ -11,20 +13,49 @@ _PACKED_TIME = re.compile(rb"\xa1t\xd7\xff(.{8})", re.DOTALL)
 _EVENT = re.compile(rb'"T": ?"([a-z]+)"')
 _PACKED_EVENT = re.compile(rb"\xa1T[\xa1-\xbf]([a-z]+?)[\x80-\xff]")
 _LABELS_WITHIN = 1 << 16
+_CHANNELS = {
+    "t": "trades",
+    "q": "quotes",
+    "b": "bars",
+    "u": "updatedBars",
+    "d": "dailyBars",
+    "o": "orderbooks",
+}
 _LATER_NS = {"b": 60_000_000_000, "u": 60_000_000_000}
 """Events that tell when their minute began: they are sent when it is over."""
+
+
+class _Event(msgspec.Struct):
+    """What tells of which stream an event is."""
+
+    T: str = ""
+    S: str = ""
+
+
+_JSON = msgspec.json.Decoder(list[_Event])
+_MSGPACK = msgspec.msgpack.Decoder(list[_Event])
 
 
 class AlpacaWire(Wire):
     """All feeds of Alpaca."""
 
     channels = MappingProxyType({"t": "trade"})
+    quote_key = "(ts_event, ts_event_ns)"
 
     def event_time(self, frame: bytes) -> int | None:
         """Returns the time of the first event: of a bar, that of its end; none of a day's."""
         label = next(iter(self.labels(frame)), "")
         told = _time_of(frame)
         return None if told is None or label == "d" else told + _LATER_NS.get(label, 0)
+
+    def streams(self, frame: bytes) -> tuple[str, ...]:
+        """Returns the channel and symbol of each event."""
+        try:
+            events = (_JSON if frame[:1] == b"[" else _MSGPACK).decode(frame)
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            return ()
+        found = ((_CHANNELS.get(event.T, ""), event.S) for event in events)
+        return tuple(f"{channel}.{symbol}" for channel, symbol in found if channel)
 
     def labels(self, frame: bytes) -> tuple[str, ...]:
         """Returns the types of the events, each once."""

@@ -16,7 +16,7 @@ from tapeworks._core import Frames
 from tapeworks.feeds.binance.products import PRODUCTS
 from tapeworks.simulators.binance.config import SimulatorConfig
 from tapeworks.simulators.binance.recording import Book, Recorded, decimals, read_recording
-from tapeworks.simulators.binance.source import Source
+from tapeworks.simulators.binance.source import BinanceSource
 
 ASKED_S_MAX = 5.0
 """So long a book is waited to be asked for."""
@@ -25,7 +25,7 @@ ANSWERED_S = 0.3
 QUOTES = ("USDT", "USDC", "BUSD", "FDUSD", "BTC", "ETH", "BNB", "EUR", "USD")
 
 
-class PlaybackSource(Source):
+class PlaybackSource(BinanceSource):
     """The frames of files, in order of their receive times."""
 
     def __init__(self, config: SimulatorConfig) -> None:
@@ -67,7 +67,7 @@ class PlaybackSource(Source):
         """Plays the frames of a stream from now on."""
         self._wanted.add(stream)
 
-    def advance(self, to_ns: int, micros: bool) -> Frames:
+    def advance(self, to_ns: int, other: bool) -> Frames:
         """Plays the frames received up to `to_ns`; those of streams that nobody wants are let go.
 
         Recorded bytes are never changed: microseconds are given only where they were recorded.

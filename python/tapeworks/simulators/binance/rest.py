@@ -14,8 +14,9 @@ from aiohttp import web
 
 from tapeworks.feeds.binance.products import PRODUCTS
 from tapeworks.simulators.binance.config import Limits
-from tapeworks.simulators.binance.faults import Faults
-from tapeworks.simulators.binance.source import Source, UnknownSymbolError, filter_symbols
+from tapeworks.simulators.binance.source import BinanceSource, filter_symbols
+from tapeworks.simulators.faults import Faults
+from tapeworks.simulators.source import UnknownSymbolError
 
 LIMIT_DEFAULT, LIMIT_MAX = 500, 1000
 SPOT_DEPTHS = ((100, 5), (500, 25), (1000, 50), (5000, 250))
@@ -59,7 +60,7 @@ class Rest:
     """The REST interface of one product."""
 
     product: str
-    source: Source
+    source: BinanceSource
     limits: Limits
     faults: Faults
     requests: dict[str, int] = field(default_factory=dict)

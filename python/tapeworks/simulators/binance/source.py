@@ -1,49 +1,19 @@
 """Where the frames come from: the seeded market, or a recording (see `playback.py`)."""
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 
 from tapeworks._core import BinanceMarket, Frames
-from tapeworks.errors import ConfigError, TapeworksError
 from tapeworks.simulators.binance.config import SimulatorConfig
+from tapeworks.simulators.source import NS_PER_S, Source
 
-NS_PER_S = 1_000_000_000
 REST_NS = 100_000_000
 """Depth streams tell what changed at every multiple of this, or of more."""
 
 
-class UnknownSymbolError(TapeworksError):
-    """The venue does not list that symbol."""
-
-
-class Source(ABC):
-    """Everything that the venue could say, and when."""
-
-    symbols: Sequence[str]
-    start_ns: int
-    end_ns: int | None
-
-    @property
-    @abstractmethod
-    def now(self) -> int:
-        """The simulated time up to which everything has happened, in ns."""
-
-    @abstractmethod
-    def stream(self, name: str) -> int | None:
-        """Returns the number of the stream called `name`; none where the venue stays silent."""
-
-    @abstractmethod
-    def want(self, stream: int) -> None:
-        """Makes the frames of a stream from now on."""
-
-    @abstractmethod
-    def advance(self, to_ns: int, micros: bool) -> Frames:
-        """Lets everything happen up to and including `to_ns`."""
-
-    def clip(self, to_ns: int) -> int:
-        """Returns how far time may go now, at most `to_ns`."""
-        return to_ns
+class BinanceSource(Source):
+    """What Binance could say, and the answers of its REST interface."""
 
     def ask(self, symbol: str) -> bool:
         """Says that somebody asks for the book of `symbol`; returns whether it is due."""
@@ -88,31 +58,15 @@ class Source(ABC):
     def book_tickers(self, symbols: Sequence[str], micros: bool) -> bytes:
         """Returns the answer to a request for best bids and offers: a JSON array."""
 
-    def skip_trades(self, symbol: str, count: int) -> None:
-        """Skips trade ids, as a venue does that lost trades.
-
-        Raises:
-            ConfigError: this source's trades have their ids already.
-        """
-        raise ConfigError(f"a recording keeps its trade ids: no gap of {count} in {symbol}")
-
-    @abstractmethod
-    def facts(self, symbol: str) -> dict[str, int]:
-        """Returns how `symbol` stands: last ids, and the checksum of its book."""
-
-    def listed(self, symbol: str) -> str:
-        """Returns `symbol` if it is listed.
-
-        Raises:
-            UnknownSymbolError: it is not.
-        """
-        if symbol not in self.symbols:
-            raise UnknownSymbolError(symbol)
-        return symbol
+    def stale_book(self, symbol: str) -> bytes:
+        """Returns the book as it is now."""
+        return self.depth(symbol, 1000, micros=False)
 
 
-class MarketSource(Source):
+class MarketSource(BinanceSource):
     """The seeded market."""
+
+    rest_ns = REST_NS
 
     def __init__(self, config: SimulatorConfig, now_ns: int) -> None:
         self.symbols = config.symbols
@@ -142,9 +96,9 @@ class MarketSource(Source):
         """Tells the market."""
         self._market.want(stream, True)
 
-    def advance(self, to_ns: int, micros: bool) -> Frames:
-        """Moves the market."""
-        return self._market.advance(to_ns, micros)
+    def advance(self, to_ns: int, other: bool) -> Frames:
+        """Moves the market; the other form has microseconds."""
+        return self._market.advance(to_ns, other)
 
     def depth(self, symbol: str, limit: int, micros: bool) -> bytes:
         """Returns the book as it is now."""

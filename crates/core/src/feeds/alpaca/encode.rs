@@ -21,6 +21,18 @@ use crate::record::{
 /// # Errors
 /// `Error::Invalid`: the venue has no message for such records.
 pub fn frame(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> Result<()> {
+    let start = out.len();
+    out.push(b'[');
+    object(event, instruments, out).inspect_err(|_| out.truncate(start))?;
+    out.push(b']');
+    Ok(())
+}
+
+/// Appends the object of a frame for `event`, or the row of an answer, which says the same.
+///
+/// # Errors
+/// As [`frame`].
+pub fn object(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> Result<()> {
     let is_event = |record: &RecordRef<'_>| record.kind() != Kind::Definition as u8;
     let first = event.iter().find(is_event).ok_or(Error::invalid("expected an event, got none"))?;
     let header = first.header();
@@ -29,7 +41,7 @@ pub fn frame(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> R
     let symbol = unpadded(&instruments.get(id).ok_or_else(unknown)?.symbol);
     let start = out.len();
     let mut writer = EventWriter { out };
-    writer.out.extend_from_slice(b"[{\"T\":\"");
+    writer.out.extend_from_slice(b"{\"T\":\"");
     let done = match Kind::try_from(first.kind()) {
         Ok(Kind::Trade) => read(first).map(|trade| writer.trade(symbol, &trade)),
         Ok(Kind::Quote) => read(first).map(|quote| writer.quote(symbol, &quote)),
@@ -56,7 +68,7 @@ pub fn frame(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> R
     writer.key("t");
     out.push(b'"');
     time::format(header.ts_event, out);
-    out.extend_from_slice(b"\"}]");
+    out.extend_from_slice(b"\"}");
     Ok(())
 }
 
@@ -128,6 +140,11 @@ impl EventWriter<'_> {
         }
         self.size("v", bar.volume);
         self.number("n", bar.count, 0);
+        // The average price of what was traded, where that is known.
+        let turnover = i128::from(bar.turnover);
+        if bar.volume > 0 && turnover > 0 {
+            self.number("vw", turnover / i128::from(bar.volume), PRICE_PLACES);
+        }
         Ok(())
     }
 

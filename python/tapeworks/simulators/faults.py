@@ -14,7 +14,7 @@ from typing import Any
 
 from tapeworks._core import Frames
 from tapeworks.errors import ConfigError
-from tapeworks.simulators.binance.source import NS_PER_S, Source
+from tapeworks.simulators.source import NS_PER_S, Source
 
 FRAME_KINDS = ("drop", "duplicate", "reorder", "delay", "mute", "malformed", "gap")
 CONNECTION_KINDS = ("cut", "close", "shutdown", "slow")
@@ -219,7 +219,7 @@ class Faults:
     def _freeze(self, active: Active) -> None:
         # What the venue's cache holds from now on, for as long as it is stale.
         for symbol in self._source.symbols:
-            body = self._source.depth(symbol, 1000, micros=False)
+            body = self._source.stale_book(symbol)
             self._stale[symbol] = (body, active.end_ns)
         active.hits += 1
 

@@ -5,14 +5,14 @@ does, frames are looked at one by one.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import IO
 
 from tapeworks._core import Frames
-from tapeworks.simulators.binance.connection import TEXT, Connection, message
-from tapeworks.simulators.binance.faults import Hit
-from tapeworks.simulators.binance.oracle import Oracle
+from tapeworks.simulators.connection import Connection
+from tapeworks.simulators.faults import Hit
+from tapeworks.simulators.oracle import Oracle
 
 UNHEARD = "unheard"
 """Cause of a loss: no connection listened to the stream."""
@@ -65,6 +65,13 @@ class Delivery:
         elif len(frames):
             self._send_whole(frames, live)
 
+    def give_alone(self, connection: Connection, name: str, payload: bytes, now_ns: int) -> None:
+        """Gives one connection a frame that answers it, and tells the oracle."""
+        connection.write(connection.single(name, payload))
+        self._oracle.generate(name, 1, 0, 0)
+        self._oracle.give(connection.number, name, 1, 0, 0)
+        self._oracle.deliver(name, 1, 0, 0, now_ns)
+
     def forget(self, connection: Connection) -> None:
         """Drops what was held back for a connection whose other side left."""
         self._held.pop(connection.number, None)
@@ -84,11 +91,11 @@ class Delivery:
         return [(self.names[at], count, first, last) for at, count, first, last in frames.summary()]
 
     def _send_whole(self, frames: Frames, live: list[Connection]) -> None:
-        made: dict[tuple[bytes, bool, bool], bytes] = {}
+        made: dict[Hashable, bytes] = {}
         for connection in live:
-            key = (bytes(connection.mask), connection.combined, connection.micros)
+            key = connection.form
             if key not in made:
-                made[key] = frames.wire(*key)
+                made[key] = connection.encode(frames)
             if made[key]:
                 connection.write(made[key])
         times = (frames.frame(0)[1], frames.frame(len(frames) - 1)[1])
@@ -110,7 +117,7 @@ class Delivery:
             hit = hits.get(at)
             given = heard = False
             for connection in live:
-                stream, ts, first, last, payload = frames.frame(at, connection.micros)
+                stream, ts, first, last, payload = frames.frame(at, connection.other)
                 if not connection.listens(stream):
                     continue
                 heard = True
@@ -144,7 +151,7 @@ class Delivery:
             return b"", False
         if kind == "malformed":
             self._oracle.give_extra(connection.number, kind)
-            return message(TEXT, self._body(connection, item)[:-CUT_BYTES]), False
+            return connection.single(item.name, item.payload, CUT_BYTES), False
         if (hit and kind == "delay") or item.stream in held.late:
             self._oracle.give_extra(connection.number, "delay")
             until = hit.until_ns if hit else 0
@@ -174,12 +181,7 @@ class Delivery:
 
     def _give(self, connection: Connection, item: Item) -> bytes:
         self._oracle.give(connection.number, item.name, 1, item.first, item.last)
-        return message(TEXT, self._body(connection, item))
-
-    def _body(self, connection: Connection, item: Item) -> bytes:
-        if not connection.combined:
-            return item.payload
-        return b'{"stream":"%b","data":%b}' % (item.name.encode(), item.payload)
+        return connection.single(item.name, item.payload)
 
     def _write_full(
         self,

@@ -6,18 +6,22 @@ connection was given just before it was cut may be lost too; `cut` says whether 
 reached the other side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-
-from tapeworks.feeds.binance.streams import stream_channel, stream_symbol
 
 SKIPPED = "skipped"
 """Cause of a loss: the venue never gave these ids."""
 
 
-def is_counted(name: str) -> bool:
-    """Returns whether each frame of a stream has the id after that of the frame before."""
-    return name.endswith(("@trade", "@aggTrade"))
+@dataclass(frozen=True)
+class Naming:
+    """What the name of a stream says at a venue."""
+
+    symbol: Callable[[str], str]
+    channel: Callable[[str], str]
+    """By the core's name."""
+    is_counted: Callable[[str], bool]
+    """Whether each frame of the stream has the id after that of the frame before."""
 
 
 @dataclass
@@ -72,7 +76,8 @@ class Link:
 class Oracle:
     """Keeps the truth of one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, naming: Naming) -> None:
+        self._naming = naming
         self.generated: dict[str, Delivered] = {}
         self.delivered: dict[str, Delivered] = {}
         self.losses: list[Loss] = []
@@ -93,7 +98,7 @@ class Oracle:
         loss = self._open.pop(name, None)
         if loss is not None:
             loss.after = first
-        elif before is not None and is_counted(name) and first > before + 1:
+        elif before is not None and self._naming.is_counted(name) and first > before + 1:
             skipped = first - before - 1
             skip = Loss(name, SKIPPED, before + 1, first - 1, skipped, ts, ts, before)
             skip.after = first
@@ -133,10 +138,11 @@ class Oracle:
 
     def report(self, facts: Mapping[str, Mapping[str, int]]) -> dict[str, object]:
         """Returns everything, ready for JSON. `facts` says how each symbol stands."""
+        naming = self._naming
         return {
             "generated": {name: asdict(of) for name, of in self.generated.items()},
             "delivered": {
-                name: asdict(of) | {"symbol": stream_symbol(name), "channel": stream_channel(name)}
+                name: asdict(of) | {"symbol": naming.symbol(name), "channel": naming.channel(name)}
                 for name, of in self.delivered.items()
             },
             "losses": [asdict(loss) for loss in self.losses],

@@ -1,0 +1,225 @@
+//! The market as Alpaca tells of it: events of its streams, rows of its REST interface.
+//!
+//! Stocks and pairs of crypto trade in one market; a venue's path serves one of them. Each frame
+//! holds the events of one instant and stream, to be put into arrays on their way out.
+
+use std::sync::Arc;
+
+use super::frames::{Frames, Names, VenueFrame, Wrapping};
+use super::market::{Event, Facts, Market, MarketConfig};
+use super::streams::StreamKind;
+use crate::error::{Error, Result};
+use crate::feeds::alpaca::{self, ALPACA};
+use crate::instrument::Instruments;
+use crate::record::{Bar, Records, Side, Trade};
+
+mod listing;
+
+const MINUTE_MS: u32 = 60_000;
+const DAY_MS: u32 = 24 * 60 * MINUTE_MS;
+/// How often a book tells its changes, in ms.
+const BOOK_MS: u32 = 100;
+
+/// Which rows of the past.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows {
+    /// Bars of this length in ms; none: trades.
+    pub interval_ms: Option<u32>,
+    /// Not before this time, in ns.
+    pub start: i64,
+    /// Not after this time, in ns.
+    pub end: i64,
+    /// Only those behind this one: the id of a trade, the begin of a bar in ns; 0 for all.
+    pub after: u64,
+    /// At most so many, the oldest.
+    pub limit: usize,
+}
+
+/// A [`Market`] that speaks as Alpaca does.
+#[derive(Debug)]
+pub struct AlpacaMarket {
+    market: Market,
+    names: Names,
+}
+
+impl AlpacaMarket {
+    /// A market of `symbols` that opens as `config` says.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: no symbols, one twice, or one that is neither a stock nor a pair.
+    pub fn new(symbols: &[String], config: &MarketConfig) -> Result<Self> {
+        let listings = symbols.iter().map(|symbol| listing::listing_of(symbol));
+        let listings = listings.collect::<Result<Vec<_>>>()?;
+        Ok(Self { market: Market::new(ALPACA, listings, config)?, names: Arc::default() })
+    }
+
+    /// The time up to which everything has happened, in ns.
+    pub const fn now(&self) -> i64 {
+        self.market.now()
+    }
+
+    /// The number of the stream called `name`, such as `trades.AAPL`, opened if it was not.
+    /// `None`: the venue accepts the name and never sends anything.
+    pub fn stream(&mut self, name: &str) -> Option<u32> {
+        if let Some(known) = self.names.iter().position(|known| **known == *name) {
+            return Some(known as u32);
+        }
+        let (channel, symbol) = name.split_once('.')?;
+        let kind = match channel {
+            "trades" => StreamKind::Trade,
+            "quotes" => StreamKind::BookTicker,
+            "bars" => StreamKind::Kline { interval_ms: MINUTE_MS, every_ms: MINUTE_MS },
+            "dailyBars" => StreamKind::Kline { interval_ms: DAY_MS, every_ms: MINUTE_MS },
+            "orderbooks" if symbol.contains('/') => StreamKind::Depth { every_ms: BOOK_MS },
+            _ => return None,
+        };
+        let number = self.market.open(symbol, kind)?;
+        Arc::make_mut(&mut self.names).push(name.into());
+        Some(number)
+    }
+
+    /// Says whether the frames of a stream are to be made.
+    pub fn want(&mut self, stream: u32, wanted: bool) {
+        self.market.want(stream, wanted);
+    }
+
+    /// Lets everything happen up to and including `to` ns and returns the events that tell of it:
+    /// objects of JSON, and with `packed` of msgpack as well.
+    ///
+    /// # Errors
+    /// None in practice: the market makes only what the venue has messages for.
+    pub fn advance(&mut self, to: i64, packed: bool) -> Result<Frames> {
+        let mut frames = Frames::new(Arc::clone(&self.names), Wrapping::default());
+        let mut text = Vec::new();
+        self.market.advance(to, &mut |instruments, event| {
+            if !is_told(event) {
+                return Ok(());
+            }
+            text.clear();
+            write(event.records, instruments, &mut text)?;
+            let Event { stream, ts, first, last, .. } = *event;
+            let frame = VenueFrame { stream, ts, first, last, payload: &[] };
+            frames.push(frame, packed, |in_msgpack, out| {
+                if in_msgpack {
+                    return alpaca::pack(&text, out);
+                }
+                out.extend_from_slice(&text);
+                Ok(())
+            })
+        })?;
+        Ok(frames)
+    }
+
+    /// The whole book of `symbol`, as the venue tells it when it is subscribed: one object.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: it is not listed.
+    pub fn book(&self, symbol: &str, packed: bool) -> Result<Vec<u8>> {
+        let (mut records, mut text) = (Records::new(), Vec::new());
+        self.market.snapshot(symbol, usize::MAX, &mut records).ok_or_else(|| not_listed(symbol))?;
+        write(&records, self.market.instruments(), &mut text)?;
+        packed_if(packed, text)
+    }
+
+    /// The last quote of `symbol`: one object.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: it is not listed.
+    pub fn quote(&self, symbol: &str) -> Result<Vec<u8>> {
+        let (mut records, mut text) = (Records::new(), Vec::new());
+        self.market.quote(symbol, &mut records).ok_or_else(|| not_listed(symbol))?;
+        write(&records, self.market.instruments(), &mut text)?;
+        Ok(text)
+    }
+
+    /// Rows of the past of `symbol`, oldest first, as an array of objects; the place of the last
+    /// one, and whether there are more. Bars are those that are over.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: it is not listed, or there are no bars of that length.
+    pub fn rows(&mut self, symbol: &str, wanted: Rows) -> Result<(Vec<u8>, u64, bool)> {
+        let now = self.market.now();
+        let at = self.market.find(symbol).ok_or_else(|| not_listed(symbol))?;
+        let history = &mut self.market.stalls[at].history;
+        let within = |ts: i64| wanted.start <= ts && ts <= wanted.end;
+        let mut found: Vec<(u64, Records)> = Vec::new();
+        if let Some(interval_ms) = wanted.interval_ms {
+            if !history.has_bars(interval_ms) {
+                return Err(Error::invalid(format!("no bars of {interval_ms} ms are simulated")));
+            }
+            history.roll(interval_ms, now);
+            let is_row = |bar: &&Bar| {
+                let ts = bar.header.ts_event;
+                bar.closed != 0 && bar.count > 0 && within(ts) && ts as u64 > wanted.after
+            };
+            for bar in history.bars(interval_ms).filter(is_row).take(wanted.limit + 1) {
+                // The encoder has one word for the bars of all lengths.
+                let row = Bar { interval_ms: MINUTE_MS, ..*bar };
+                found.push((bar.header.ts_event as u64, one(&row)));
+            }
+        } else {
+            let is_row =
+                |trade: &&Trade| within(trade.header.ts_event) && trade.trade_id > wanted.after;
+            for trade in history.trades.iter().filter(is_row).take(wanted.limit + 1) {
+                found.push((trade.trade_id, one(trade)));
+            }
+        }
+        let has_more = found.len() > wanted.limit;
+        found.truncate(wanted.limit);
+        let mut out = vec![b'['];
+        for (_, records) in &found {
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            write(records, self.market.instruments(), &mut out)?;
+        }
+        out.push(b']');
+        Ok((out, found.last().map_or(wanted.after, |(place, _)| *place), has_more))
+    }
+
+    /// How the instrument called `symbol` stands.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: it is not listed.
+    pub fn facts(&self, symbol: &str) -> Result<Facts> {
+        self.market.facts(symbol).ok_or_else(|| not_listed(symbol))
+    }
+}
+
+/// Whether the venue tells of an event: of minutes those that are over, of days the one that runs.
+fn is_told(event: &Event<'_>) -> bool {
+    let bar = event.records.iter().find_map(|record| record.get::<Bar>());
+    bar.is_none_or(|bar| (bar.interval_ms == MINUTE_MS) == (bar.closed != 0))
+}
+
+/// Appends the object for the records of an event. Trades of stocks have no taker, and are regular.
+fn write(records: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> Result<()> {
+    let trade = records.iter().find_map(|record| record.get::<Trade>());
+    let is_pair = |id: u32| instruments.get(id).is_some_and(|known| known.symbol.contains(&b'/'));
+    let changed = trade
+        .filter(|trade| !is_pair(trade.header.instrument))
+        .map(|trade| one(&Trade { side: Side::None as u8, conditions: [b'@', 0], ..trade }));
+    alpaca::encode_object(changed.as_ref().unwrap_or(records), instruments, out)
+}
+
+fn one<R: crate::record::Record>(record: &R) -> Records {
+    let mut records = Records::new();
+    records.push(record);
+    records
+}
+
+fn packed_if(packed: bool, text: Vec<u8>) -> Result<Vec<u8>> {
+    if !packed {
+        return Ok(text);
+    }
+    let mut out = Vec::new();
+    alpaca::pack(&text, &mut out)?;
+    Ok(out)
+}
+
+fn not_listed(symbol: &str) -> Error {
+    Error::invalid(format!("{symbol:?} is not listed"))
+}
+
+#[cfg(test)]
+mod tests;
