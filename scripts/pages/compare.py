@@ -1,13 +1,16 @@
 """Whether a command printed what its page shows.
 
 Numbers, times and the widths of columns differ from run to run: a word with a digit in it stands
-for any such word. `...` as a line stands for any lines, within a line for any text.
+for any such word, one of KiB, MiB and GiB for any of them. `...` as a line stands for any lines,
+within a line for any text.
 """
 
 import difflib
 import re
 
 WORD_WITH_DIGIT = re.compile(r"\S*\d\S*")
+# How much a recording of some seconds holds follows from the machine.
+UNIT = re.compile(r"# [KMG]iB\b")
 RULE = re.compile(r"[-─━═│┃┏┓┗┛┌┐└┘├┤┬┴┼╇╈╭╮╰╯]{2,}")
 
 
@@ -29,6 +32,6 @@ def _lines(text: str) -> list[str]:
 
 def _generalised(line: str) -> str:
     line = RULE.sub("--", line)
-    line = WORD_WITH_DIGIT.sub("#", line)
+    line = UNIT.sub("# bytes", WORD_WITH_DIGIT.sub("#", line))
     # Numbers side by side, as in lists and dates of two words, are one.
     return re.sub(r"#(?: +#)+", "#", " ".join(line.split()))

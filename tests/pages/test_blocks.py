@@ -44,11 +44,11 @@ demo
 y = 2
 '''
 '''python
-print("y is", y + 1)
+print("y is", y + 1, "of 1014.3 KiB: whole")
 '''
 
 '''text
-y is 9
+y is 9 of 1.2 MiB: whole
 '''
 '''bash title="not run: it needs a moon"
 exit 1
