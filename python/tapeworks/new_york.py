@@ -28,6 +28,16 @@ def day_at(ts: int) -> date:
     return datetime.fromtimestamp(ts // 1_000_000_000, UTC).astimezone(_zone()).date()
 
 
+def told_at(ts: int) -> str:
+    """Returns the date and time in New York at `ts` ns, to the second, as text for people.
+
+    Raises:
+        ConfigError: this host has no data of time zones.
+    """
+    found = datetime.fromtimestamp(ts // 1_000_000_000, UTC).astimezone(_zone())
+    return f"{found:%Y-%m-%d %H:%M:%S} in New York"
+
+
 def _zone() -> tzinfo:
     zones = importlib.import_module(ZONES)
     try:

@@ -93,3 +93,35 @@ def test_rows_of_lobster_say_that_they_are_of_a_window(tmp_path: Path):
     rows = tw.open(tmp_path / "data").sql("select flags & 32 as part from orders").to_pylist()
     assert len(rows) == 7
     assert {row["part"] for row in rows} == {32}
+
+
+def test_each_file_stands_for_its_own_time(tmp_path: Path):
+    # Two days in one command, the first of which is cut behind 09:30, the second whole.
+    def at(second: int, message: bytes) -> bytes:
+        message = message[:5] + (second * 10**9).to_bytes(6, "big") + message[11:]
+        return len(message).to_bytes(2, "big") + message
+
+    first = {kind: next(m for m in MESSAGES if m[:1] == kind) for kind in (b"S", b"R", b"A")}
+    morning = [at(34_200 + n, first[kind]) for n, kind in enumerate((b"S", b"R", b"A"))]
+    evening = at(72_000, first[b"S"][:11] + b"C")
+    names = NAME, NAME.replace("0822", "0823")
+    (tmp_path / names[0]).write_bytes(b"".join(morning))
+    (tmp_path / names[1]).write_bytes(b"".join([*morning, evening]))
+    shown = tape("import", "itch", *names, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert f"{names[0]} ends at 2023-08-22 09:30:02 in New York" in shown.stderr
+    assert names[1] not in shown.stderr
+    lake = tw.open(tmp_path / "data")
+    for start, end, is_complete in (
+        ("2023-08-22T13:30:00Z", "2023-08-22T13:30:02Z", True),
+        ("2023-08-22T13:30:01Z", "2023-08-22T19:00:00Z", False),
+        ("2023-08-22T19:00:00Z", "2023-08-23T15:00:00Z", False),
+        ("2023-08-23T13:30:01Z", "2023-08-23T20:00:00Z", True),
+    ):
+        found = lake.coverage(None, start, end)
+        assert found.is_complete == is_complete, (start, end, found)
+    cut = lake.book("TEST", at="2023-08-22T19:00:00Z", depth="orders")
+    assert not cut.is_whole
+    assert "nothing was recorded from 2023-08-22T13:30:02Z on" in str(cut.notice)
+    whole = lake.book("TEST", at="2023-08-23T19:00:00Z", depth="orders")
+    assert "nothing was recorded" not in str(whole.notice)

@@ -1,6 +1,7 @@
 """Files of ITCH and LOBSTER as the raw tape takes them: what is read, and what is refused."""
 
 import gzip
+import os
 import struct
 import zipfile
 from datetime import date
@@ -184,3 +185,80 @@ def test_midnight_follows_the_clocks_of_new_york():
         assert midnight % 86_400_000_000_000 == hours * 3_600_000_000_000
         assert (day_at(midnight), day_at(midnight - 1) < there) == (there, True)
     assert dict(dtype_descr("order"))["order_id"] == "<u8"
+
+
+def zipped(path: Path, *names: str) -> Path:
+    """Writes an archive of message files, each with the same rows."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, ROWS)
+    return path
+
+
+def test_stocks_of_one_archive_come_in_the_order_of_time(tmp_path: Path):
+    # Each begins at 09:30: one behind the other, receive times would fall.
+    path = zipped(tmp_path / "two.zip", LOBSTER_NAME, LOBSTER_NAME.replace("AMZN", "MSFT"))
+    frames = lobster(path)
+    times = [frame.ts_recv for frame in frames]
+    assert times == sorted(times)
+    assert orders("lobster", frames) == 2 * 7
+
+
+def test_what_a_name_tells_is_not_overridden_in_silence(tmp_path: Path):
+    day = date(2020, 2, 28)
+    (tmp_path / LOBSTER_NAME).write_bytes(ROWS)
+    with pytest.raises(ConfigError, match="is of AMZN by its name, and of XYZ by --symbol"):
+        lobster(tmp_path / LOBSTER_NAME, symbol="XYZ")
+    with pytest.raises(ConfigError, match="2012-06-21 by its name, and of 2020-02-28 by --date"):
+        lobster(tmp_path / LOBSTER_NAME, day=day)
+    same = lobster(tmp_path / LOBSTER_NAME, symbol="AMZN", day=date(2012, 6, 21))
+    assert orders("lobster", same) == 7
+    (tmp_path / NAME).write_bytes(DAY)
+    with pytest.raises(ConfigError, match="2023-08-22 by its name, and of 2020-02-28 by --date"):
+        itch(tmp_path / NAME, day=day)
+    # A packet has its day from its capture: another one may be meant, and is told.
+    (tmp_path / "a.pcap").write_bytes(pcap([mold(1, MESSAGES[:1])]))
+    reader = ItchCaptures(CaptureOptions("itch", day=day))
+    assert len(list(reader.read(tmp_path / "a.pcap"))) == 1
+    assert "was captured on 2023-08-22, and is taken as of 2020-02-28" in reader.notes[0]
+
+
+def test_an_archive_that_cannot_be_unpacked_is_an_error_of_its_own(tmp_path: Path):
+    # Flags of an archive that say that it has a password, or is packed in a way that is not known.
+    packed = zipped(tmp_path / "a.zip", LOBSTER_NAME).read_bytes()
+    entry = packed.index(b"PK\1\2")
+    locked, other = bytearray(packed), bytearray(packed)
+    locked[6] |= 1
+    locked[entry + 8] |= 1
+    other[8] = other[entry + 10] = 97
+    for name, changed, said in (("l.zip", locked, "password"), ("o.zip", other, "not supported")):
+        (tmp_path / name).write_bytes(changed)
+        with pytest.raises(FeedError, match=f"cannot be unpacked: .*{said}"):
+            lobster(tmp_path / name)
+
+
+def test_a_name_that_is_no_text_is_read(tmp_path: Path):
+    path = tmp_path / os.fsdecode(b"A\xff_2012-06-21_34200000_57600000_message_5.csv")
+    path.write_bytes(ROWS)
+    assert orders("lobster", lobster(path)) == 7
+
+
+def test_a_file_that_ends_early_is_told(tmp_path: Path):
+    # The end of messages of the venue is what ends a day; a window of LOBSTER says its own.
+    end = MESSAGES[0][:11] + b"C"
+    for name, day, notes in (
+        (NAME, DAY, 1),
+        (f"1{NAME}", DAY + struct.pack(">H", len(end)) + end, 0),
+        (f"2{NAME}", DAY + b"\0\0", 0),
+    ):
+        (tmp_path / name).write_bytes(day)
+        reader = ItchCaptures(CaptureOptions("itch", day=date(2023, 8, 22)))
+        list(reader.read(tmp_path / name))
+        assert len(reader.notes) == notes, name
+    (tmp_path / LOBSTER_NAME).write_bytes(b"57599.5,1,1,1,1,1\n")
+    (tmp_path / f"x{LOBSTER_NAME}").write_bytes(b"57539.5,1,1,1,1,1\n")
+    reader = LobsterCaptures(CaptureOptions("lobster"))
+    list(reader.read(tmp_path / LOBSTER_NAME))
+    assert not reader.notes
+    list(reader.read(tmp_path / f"x{LOBSTER_NAME}"))
+    assert "ends at 2012-06-21 15:58:59 in New York, before its window" in reader.notes[0]

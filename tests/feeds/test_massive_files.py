@@ -173,3 +173,30 @@ def test_frames_may_have_the_spaces_that_json_allows(tmp_path: Path):
     assert found[0] == found[1]
     assert found[0][0]
     assert found[0][1]
+
+
+def test_a_ticker_is_what_it_is_whatever_stands_in_it(tmp_path: Path):
+    # What parts a path, or ends it, is escaped there. The file begins with a mark of its encoding.
+    path = tmp_path / "2023-03-28.csv"
+    tickers = ["BRK/A", "X?y", "A%2FB", "Z#cut", "O:SPY230327P00390000"]
+    path.write_text("\ufeff" + TRADES + "".join(trade_row(ticker, 1) for ticker in tickers))
+    decoder = Decoder("massive")
+    for frame in read(path):
+        decoder.receive(frame.kind, frame.context, frame.body, frame.ts_recv)
+    assert sorted(decoder.symbols()) == sorted(tickers)
+
+
+def test_rows_of_another_day_than_the_file_is_of_are_refused(tmp_path: Path):
+    path = tmp_path / "2023-03-28.csv"
+    path.write_text(TRADES + trade_row("AAPL", 1))
+    assert len(read(path)) == 1
+    for name, day in (("2023-03-27.csv", None), ("any.csv", date(2023, 3, 29))):
+        (tmp_path / name).write_bytes(path.read_bytes())
+        with pytest.raises(FeedError, match="by its name or --date, and a row of /v3/trades/AAPL"):
+            read(tmp_path / name, day)
+
+
+def test_a_file_stands_for_the_day_up_to_its_end(tmp_path: Path):
+    (tmp_path / "2023-03-28.csv").write_text(TRADES + trade_row("AAPL", 1))
+    [frame] = read(tmp_path / "2023-03-28.csv")
+    assert (frame.since, frame.ts_recv) == (DAY_END - 86_400 * 10**9, DAY_END)

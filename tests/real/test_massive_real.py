@@ -15,7 +15,7 @@ import pytest
 
 from tapeworks import _core
 from tapeworks._core import Decoder
-from tapeworks.errors import DecodeError
+from tapeworks.errors import DecodeError, FeedError
 from tapeworks.feeds.captures import CaptureOptions
 from tapeworks.feeds.massive.captures import MassiveCaptures
 
@@ -185,11 +185,11 @@ def test_every_frame_of_the_session_and_every_example_decodes():
     assert (events, trades) == (16, 5)
 
 
-def test_every_flat_file_decodes():
+def test_every_flat_file_decodes(tmp_path: Path):
     # The rows of the pages, each value as it stands in the file.
-    def read(name: str, kind: str) -> list[Any]:
-        path = DATA / "flatfiles" / f"{name}_doc_sample.csv"
-        captures = MassiveCaptures(CaptureOptions("massive", day=date(2023, 3, 28)))
+    def read(name: str, kind: str, day: date, path: Path | None = None) -> list[Any]:
+        path = path or DATA / "flatfiles" / f"{name}_doc_sample.csv"
+        captures = MassiveCaptures(CaptureOptions("massive", day=day))
         decoder = Decoder("massive")
         return [
             row
@@ -197,14 +197,24 @@ def test_every_flat_file_decodes():
             for row in rows(decoder, kind, one.kind, one.context, one.body)
         ]
 
-    [stock] = read("trades", "trade")
+    march = date(2023, 3, 13)
+    [stock] = read("trades", "trade", date(2023, 3, 28))
     assert (stock["price"], stock["size"], stock["sequence"], stock["trade_id"]) == (
         *(276_160_000_000, 55 * 10**8, 1550, 1),
     )
     assert stock["ts_event"] == 1_679_990_400_018_381_329
-    [option] = read("options_trades", "trade")
+    [option] = read("options_trades", "trade", march)
     assert (option["price"], option["size"]) == (11_820_000_000, 10**8)
-    bars = read("options_day_aggs", "bar")
+    # The page shows rows of two days, which no file of a day holds: each is one of its own.
+    sample = DATA / "flatfiles" / "options_day_aggs_doc_sample.csv"
+    with pytest.raises(FeedError, match=r"its day is 2023-03-13, .* is of 2023-03-27"):
+        read("options_day_aggs", "bar", march)
+    head, *lines = sample.read_text().splitlines(keepends=True)
+    bars = []
+    for line, day in zip(lines, (march, date(2023, 3, 27)), strict=True):
+        path = tmp_path / f"day_aggs-{day}.csv"
+        path.write_text(head + line)
+        bars += read("", "bar", day, path)
     assert [(bar["close"], bar["count"], bar["interval_ms"]) for bar in bars] == [
         (9_830_000_000, 62, 86_400_000),
         (35_770_000_000, 1, 86_400_000),

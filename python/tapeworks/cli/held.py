@@ -1,6 +1,7 @@
 """What a source holds already of a capture that is imported: nothing is stored twice."""
 
 import hashlib
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from tapeworks.feeds.captures import Captured
 from tapeworks.tape import has_segments
 from tapeworks.views.times import format_time
 
+FILE_NAME = re.compile(rb"(?<=[?&])(?:name|file)=[^&]*&?")
+"""What the context of a frame says of the file that it came in."""
 RECORDS = 4
 """Blobs of the recorder itself."""
 OTHERS_MAX = 2_000_000
@@ -143,8 +146,10 @@ class Held:
 
 
 def _said(frame: Captured | Blob) -> bytes:
-    found = hashlib.blake2b(b"%d %d " % (frame.kind, len(frame.context)), digest_size=16)
-    found.update(frame.context)
+    # The same by another name is the same.
+    context = FILE_NAME.sub(b"", frame.context)
+    found = hashlib.blake2b(b"%d %d " % (frame.kind, len(context)), digest_size=16)
+    found.update(context)
     found.update(frame.body)
     return found.digest()
 

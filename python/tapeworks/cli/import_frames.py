@@ -1,30 +1,27 @@
 """`tape import`: brings captured frames onto the tapes, by the same path as live ones."""
 
-import contextlib
 import itertools
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tapeworks._core import Decoder, Ingest, TapeReader, TapeWriter, numbers
+from tapeworks._core import Decoder, TapeReader, TapeWriter, numbers
 from tapeworks.cli.command import Application, argument, ending_with, option
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.held import Held
+from tapeworks.cli.import_writer import FLUSH_FRAMES, ImportWriter
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.output import amount
 from tapeworks.cli.screen import gaps_text, raw_frames
 from tapeworks.cli.settings import load
 from tapeworks.config import source_name
-from tapeworks.errors import ConfigError, DiskFullError, FeedError, SinkUnavailable, TapeError
+from tapeworks.errors import ConfigError, DiskFullError, FeedError, SinkUnavailable
 from tapeworks.feeds.capture_channels import ChannelTally, feed_that_decodes
 from tapeworks.feeds.captures import (
-    LINE_BYTES_MAX,
-    Captured,
     CaptureOptions,
     CaptureReader,
     Captures,
@@ -38,15 +35,9 @@ from tapeworks.tape import has_segments
 from tapeworks.topics import DEAD, RAW
 from tapeworks.views.status import Status
 
-FLUSH_FRAMES = 512
-FLUSH_BYTES = 16 << 20
-PENDING_BYTES_MAX = 4 * LINE_BYTES_MAX
-"""More than ever waits for the tapes: of a file, no frame is shed."""
-GROUP = 0
-"""All files carry the same streams."""
 LINES = 1_000
 """So many files are lines of different numbers."""
-WAIT_S, RETRY_S = 60.0, 0.2
+WAIT_S = 60.0
 STEPS_SHOWN = 5
 
 app = Application()
@@ -63,7 +54,7 @@ Examples:
 
 Files of itch hold messages behind their lengths, or packets of MoldUDP64 (pcap); those of lobster
 are message files or their archives. They have no times of receipt: those of the events stand for
-them. What they do not tell is given by --date and --symbol.
+them. What they do not tell is given by --date and --symbol. A file that ends early is told.
 
 Of binance, a line of a file is one of:
   <receive time ns> <frame>
@@ -110,7 +101,7 @@ def import_frames(
     _check(files, reader(options))
     with registered(settings.data, "import", name), lock_sources(settings.data, [name]):
         _check_feed(settings, name, feed)
-        writer = _Writer(settings, name, feed, wait)
+        writer = ImportWriter(settings, name, feed, wait)
         _import(settings, name, feed, files, reader(options), writer)
 
 
@@ -120,7 +111,7 @@ def _import(
     feed: str,
     files: list[Path],
     captures: CaptureReader,
-    writer: "_Writer",
+    writer: ImportWriter,
 ) -> None:
     status = Status(settings.data)
     status.mark()
@@ -171,6 +162,11 @@ def _import(
         _tell_ledger(status, name)
         if writer.found:
             problems.print(f"{writer.found:,} frames were there already: left out")
+        if writer.repeats:
+            told = "events were there already, told by another file or answer: left out"
+            problems.print(f"{writer.repeats:,} {told}")
+        for told in captures.notes:
+            problems.print(told, style="red", markup=False, soft_wrap=True)
         _tell_clock(captures.doubts, writer.suspects)
         if undecoded:
             _tell_undecoded(settings, feed, frames, undecoded, lost)
@@ -287,7 +283,7 @@ def _ingest(
     files: list[Path],
     captures: CaptureReader,
     tally: ChannelTally,
-    writer: "_Writer",
+    writer: ImportWriter,
 ) -> Iterator[tuple[int, int, int]]:
     """Puts all frames onto the tapes.
 
@@ -331,142 +327,6 @@ def _ingest(
         yield writer.take_written(), writer.dead_letters, done
         if failure is not None:
             raise failure
-
-
-class _Writer:
-    """Puts frames onto the tapes of one source, which are opened for the first.
-
-    A file does not go away as a socket's frames do: what cannot be written is waited for.
-    """
-
-    def __init__(self, settings: Config, name: str, feed: str, wait_s: float) -> None:
-        self._settings, self._name, self._feed, self.wait_s = settings, name, feed, wait_s
-        self._ingest: Ingest | None = None
-        self._line: int | None = None
-        self._is_suspect = False
-        self.found = 0
-        """Frames that were there already."""
-        self.suspects = 0
-        """Frames whose receive time is suspect."""
-        self._pending, self._bytes = 0, 0
-        self.stored = 0
-        """Frames on the tape by this import."""
-        self.written = 0
-        """Of these, those that were not told yet."""
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._ingest is None:
-            return
-        # What broke says more than what closing the tapes then meets.
-        with contextlib.suppress(TapeError, OSError) if kind else contextlib.nullcontext():
-            self._ingest.close()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether as much waits as is put onto the tapes at once."""
-        return self._pending >= FLUSH_FRAMES or self._bytes >= FLUSH_BYTES
-
-    @property
-    def dead_letters(self) -> int:
-        """How many frames could not be decoded."""
-        count: int = self._ingest.stats()["dead_letters"] if self._ingest else 0
-        return count
-
-    def open(self, ts: int) -> Ingest:
-        """Opens the tapes, unless they are open. Without a frame nothing is written to them."""
-        if self._ingest is None:
-            self._ingest = Ingest(
-                self._settings.data,
-                self._name,
-                self._feed,
-                ts_first=ts,
-                pending_bytes_max=PENDING_BYTES_MAX,
-                **self._settings.tape.settings(),
-            )
-        return self._ingest
-
-    def receive(self, captured: Captured, ts: int, line: int) -> None:
-        """Takes in a frame that was received at `ts`.
-
-        Each file is a `line` of its own: the clock of its host may be behind or ahead of that of
-        another, so that what it repeats is no news.
-        """
-        ingest = self.open(ts)
-        if line != self._line:
-            ingest.connected(line, GROUP, ts)
-            if self._line is not None:
-                # Only now: there is always a line, and so no gap.
-                ingest.disconnected(self._line, ts)
-            self._line = line
-        self._note_clock(ingest, captured, ts)
-        ingest.receive(line, captured.kind, ts, captured.body, captured.context)
-        self._pending += 1
-        self._bytes += len(captured.body) + len(captured.context)
-
-    def _note_clock(self, ingest: Ingest, captured: Captured, ts: int) -> None:
-        """Says what is to be thought of the receive times from `captured` on."""
-        if captured.wall is not None:
-            ingest.clock_step(ts, captured.wall, captured.is_suspect)
-        elif captured.is_suspect != self._is_suspect:
-            ingest.doubt(captured.is_suspect)
-        self._is_suspect = captured.is_suspect
-        self.suspects += captured.is_suspect
-
-    def flush(self) -> None:
-        """Puts all that was taken in onto both tapes.
-
-        Raises:
-            DiskFullError: a tape could not be written for all the time that is waited.
-        """
-        if self._ingest is None or self._line is None:
-            return
-        ends = time.monotonic() + self.wait_s
-        is_told = False
-        self._ingest.flush()
-        while failure := self._failure(self._ingest.stats()):
-            if time.monotonic() >= ends:
-                raise DiskFullError(
-                    f"{failure}; {self.stored:,} frames of this import are on the tape of "
-                    f"{self._name}, and none behind them; make room and run the same again: it "
-                    "goes on there"
-                )
-            if not is_told:
-                is_told = True
-                told = f"{failure}; waiting for up to {self.wait_s:g} s"
-                problems.print(told, markup=False, soft_wrap=True)
-            time.sleep(RETRY_S)
-            self._ingest.flush()
-
-    def _failure(self, stats: Mapping[str, Any]) -> str | None:
-        """Returns why a tape cannot be written, and counts what is on the raw one."""
-        if not stats["pending_bytes"]:
-            self.stored += self._pending
-            self.written += self._pending
-            self._pending, self._bytes = 0, 0
-        failure: str | None = stats["failure"]
-        return failure
-
-    def take_written(self) -> int:
-        """Returns how many frames were written since the last call."""
-        count, self.written = self.written, 0
-        return count
-
-    def end(self, ts: int) -> None:
-        """Ends the import at `ts`, and puts what is left onto the tapes.
-
-        Raises:
-            TapeError: there is no normalized tape, or what `flush` raises.
-        """
-        if self._ingest is None:
-            return
-        if self._line is not None:
-            self._ingest.end_session(ts)
-            self.flush()
-        if reason := self._ingest.degraded():
-            raise TapeError(f"the raw frames are kept; they are not normalized: {reason}")
 
 
 def _sizes(files: list[Path]) -> Iterator[tuple[int, Path]]:

@@ -14,6 +14,7 @@ have been.
 """
 
 import gzip
+import os
 import re
 import zlib
 from collections import deque
@@ -60,6 +61,8 @@ class Captured:
     """The receive time is not that of the line's stamp, which cannot be right."""
     wall: int | None = None
     """The stamp, where the clock of the capture was set back, or is right again."""
+    since: int | None = None
+    """From when on its file stands for all that happened, where that is before `ts_recv`."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class CaptureReader(Protocol):
 
     doubts: list[str]
     """Where a clock was set back: the line, and both times."""
+    notes: list[str]
+    """What else should be known of the files, such as that one ends early."""
 
     def __init__(self, options: CaptureOptions) -> None: ...
 
@@ -130,6 +135,7 @@ class Captures:
         """The last time of the file before this one."""
         self.doubts: list[str] = []
         """Where a clock was set back: the line, and both times."""
+        self.notes: list[str] = []
 
     def read(self, path: Path) -> Iterator[Captured]:
         """Yields what the lines of `path` hold. Receive times do not fall within a file.
@@ -235,6 +241,11 @@ class Captures:
             f"{path}:{line.number}: a depth snapshot without its symbol{among}: give it by "
             "--symbol, in a file of that symbol alone"
         )
+
+
+def text_name(path: Path) -> str:
+    """Returns the name of a file as text, whatever bytes it is made of."""
+    return os.fsencode(path.name).decode("utf-8", "replace")
 
 
 def _line(number: int, text: bytes) -> _Line:

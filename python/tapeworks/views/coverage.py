@@ -286,6 +286,14 @@ class Ledger:
         title = " ".join(["coverage", *chosen.names])
         return Coverage(table, title, recorded, asked)
 
+    def hole(self, chosen: Chosen, first: int, last: int) -> int | None:
+        """Returns from when on nothing was recorded of a range, once it had been; in ns."""
+        [recorded] = self._recorded(chosen, NORMALIZED)
+        held = intersect(union(recorded.ranges), [(first, last)])
+        begin = [start for start, _ in held[1:]]
+        pairs = zip(held, [*begin, last], strict=True) if held else ()
+        return next((end for (_, end), start in pairs if start - end > EDGE_NS), None)
+
     def _gaps(
         self, chosen: Chosen, first: int | None, last: int | None, channels: Channels
     ) -> pa.Table:

@@ -256,13 +256,15 @@ class Lake(Bars, Joins, Live, Scans):
                 f"{source} has no orders of {symbol} from {format_time(start)} to "
                 f"{format_time(ts)}: feeds of single orders are itch and lobster"
             )
-        gaps = self._ledger.gaps(Chosen([source], {source: [symbol]}), start, ts + 1)
+        chosen = Chosen([source], {source: [symbol]})
+        gaps = self._ledger.gaps(chosen, start, ts + 1)
         sql = "select count(*) as n from dead_letters where " + " and ".join(
             time_condition("ts_recv", start, ts + ORDERS_LATE_NS)
         )
         [letters] = self._engine.run(sql, ["dead_letters"], Scope([source])).column(0).to_pylist()
         unknown = unknown_at(self._engine.tail(source), ts)
-        return OrderBookAt(book, symbol, source, len(gaps), letters, unknown)
+        hole = self._ledger.hole(chosen, start, ts + 1)
+        return OrderBookAt(book, symbol, source, len(gaps), letters, unknown, hole)
 
     def instruments(
         self,

@@ -45,12 +45,14 @@ class OrderBookAt(BookAt):
         gaps: int,
         dead_letters: int,
         unknown: Unknown | None,
+        unrecorded: int | None,
     ) -> None:
         super().__init__(orders.levels(), symbol, source)
         self._orders = orders
         self._gaps = gaps
         self._dead_letters = dead_letters
         self._unknown = unknown
+        self._unrecorded = unrecorded
         if not self.is_whole:
             self.notice = self._doubt()
 
@@ -58,12 +60,12 @@ class OrderBookAt(BookAt):
     def is_whole(self) -> bool:
         """Whether nothing is missing since the start of the day, as far as anything tells.
 
-        No gap of the ledger and no dead letter of the source is of that time, all of it was looked
-        through for them, and every event fits to the orders that are known. That a file ends early
-        nothing tells.
+        No gap of the ledger and no dead letter of the source is of that time, all of it was
+        recorded and looked through for them, and every event fits to the orders that are known.
         """
         missing = self._orders.suspect or self._gaps or self._dead_letters
-        return not missing and self._unknown is None and not any(self._orders.doubts())
+        unseen = self._unknown is not None or self._unrecorded is not None
+        return not (missing or unseen or any(self._orders.doubts()))
 
     @property
     def events(self) -> int:
@@ -123,14 +125,16 @@ class OrderBookAt(BookAt):
             (self._gaps, "gaps that touch its day"),
             (self._dead_letters, "messages of its day that could not be decoded"),
         ]
-        told = "; ".join(f"{reason}: {count:,}" for count, reason in reasons if count)
+        told = [f"{reason}: {count:,}" for count, reason in reasons if count]
         if self._unknown is not None:
             since = self._unknown.after
             after = "" if since is None else f" after {format_time(since)}"
-            told = "; ".join(filter(None, [told, f"its gaps are not yet known{after}"]))
+            told.append(f"its gaps are not yet known{after}")
+        if self._unrecorded is not None:
+            told.append(f"nothing was recorded from {format_time(self._unrecorded)} on")
         return (
             f"the book of {self.symbol} on {self.source}, of {self._orders.events:,} events, may "
-            f"lack orders, or hold some that are gone: {told}"
+            f"lack orders, or hold some that are gone: {'; '.join(told)}"
         )
 
     def __repr__(self) -> str:

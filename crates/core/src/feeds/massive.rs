@@ -39,14 +39,13 @@ pub const MASSIVE: Descriptor = Descriptor {
     build: |id| Box::new(Massive::new(id)),
 };
 
-/// Bytes of a frame within which the first event says that it is a status.
-const GLANCED_AT: usize = 48;
+/// A key that statuses have alone.
+const STATUS: u64 = u64::from_ne_bytes(*b"\"status\"");
 
-/// Tells statuses, which are of the session, from data.
+/// Tells frames with statuses, which are of the session, from others: they may stand behind data.
 fn glance(body: &[u8]) -> Glance<'_> {
-    let start = &body[..body.len().min(GLANCED_AT)];
-    let is_status = start.windows(8).any(|window| window == b"\"status\"");
-    if is_status || body.first() != Some(&b'[') {
+    let words = body.windows(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
+    if body.first() != Some(&b'[') || words.into_iter().any(|word| word == STATUS) {
         return Glance::Control;
     }
     Glance::Events

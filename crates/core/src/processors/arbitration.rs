@@ -30,6 +30,7 @@ mod plausible;
 pub mod quarantine;
 pub mod ranges;
 pub mod recent;
+mod retold;
 mod run;
 mod stale;
 pub mod streams;
@@ -43,6 +44,7 @@ use self::counts::Counts;
 use self::event::Event;
 use self::lines::Lines;
 use self::quarantine::Quarantine;
+use self::retold::Retold;
 use self::streams::{Streams, Verdict, HOLDING, SUSPECT};
 use self::undecoded::Undecoded;
 use super::state::{StateReader, StateWriter};
@@ -84,6 +86,7 @@ pub struct Arbiter {
     streams: Streams,
     lines: Lines,
     alike: Alike,
+    retold: Retold,
     /// Streams in which events wait, in order of start.
     holding: Vec<u32>,
     /// The earliest moment at which a wait ends; `i64::MAX` if nothing waits.
@@ -110,6 +113,7 @@ impl Arbiter {
             streams: Streams::default(),
             lines: Lines::default(),
             alike: Alike::default(),
+            retold: Retold::default(),
             holding: Vec::new(),
             deadline: i64::MAX,
             repair: None,
@@ -192,10 +196,7 @@ impl Arbiter {
     /// # Errors
     /// `Error::Invalid`: `bytes` are not whole records.
     pub fn decide(&mut self, event: &Event, bytes: &[u8], out: &mut Records) -> Result<()> {
-        if event.rule == Rule::Alike
-            && !event.historical
-            && self.alike.repeats(bytes, self.lines.line().serial, self.elapsed)
-        {
+        if event.rule == Rule::Alike && self.is_told(event, bytes) {
             self.counts.duplicate(event.channel);
             return Ok(());
         }
@@ -220,9 +221,8 @@ impl Arbiter {
             }
             Verdict::Early => self.write(event, bytes, FLAG_OUT_OF_ORDER, out)?,
             Verdict::Duplicate => self.counts.duplicate(event.channel),
-            Verdict::Late if self.begins_anew(place, event, bytes, out)? => {}
+            Verdict::Late | Verdict::Stale if self.begins_anew(place, event, bytes, out)? => {}
             Verdict::Late => self.counts.late(event.channel),
-            Verdict::Stale if self.begins_anew(place, event, bytes, out)? => {}
             Verdict::Stale => self.counts.stale(event.channel),
             Verdict::Jump => {
                 self.disprove(place, event, out)?;

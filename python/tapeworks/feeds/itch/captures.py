@@ -18,7 +18,7 @@ from tapeworks._core import itch_run
 from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.captures import Captured, CaptureOptions
 from tapeworks.feeds.itch.packets import PacketError, datagrams, is_pcap
-from tapeworks.new_york import day_at, midnight_of
+from tapeworks.new_york import day_at, midnight_of, told_at
 
 BINARY = 2
 RUN_MESSAGES_MAX, RUN_SPAN_NS = 1_000, 1_000_000_000
@@ -39,6 +39,7 @@ class ItchCaptures:
         options.refuse("symbol", "stream")
         self._day = options.day
         self.doubts: list[str] = []
+        self.notes: list[str] = []
 
     def read(self, path: Path) -> Iterator[Captured]:
         """Yields the runs of messages, or the packets, of `path`. Receive times do not fall.
@@ -75,6 +76,11 @@ class ItchCaptures:
             for datagram in datagrams(file):
                 ts = max(ts, datagram.ts)
                 if day != (today := self._day or day_at(ts)):
+                    if today != day_at(ts):
+                        self.notes.append(
+                            f"{path} was captured on {day_at(ts)}, and is taken as of {today} by "
+                            "--date"
+                        )
                     day, context = today, f"moldudp64?midnight={midnight_of(today)}".encode()
                 yield Captured(ts, BINARY, context, datagram.payload, raw.tell())
         except PacketError as error:
@@ -87,9 +93,9 @@ class ItchCaptures:
     ) -> Iterator[Captured]:
         data = file.read(READ_BYTES)
         _check_start(path, data)
-        midnight = midnight_of(self._day or _day_of(path))
+        midnight = midnight_of(self._day_of(path))
         session = f"file?name={path.name}&midnight={midnight}".encode("utf-8", "replace")
-        place, number, ts = 0, 1, midnight
+        place, number, ts, last = 0, 1, midnight, b""
         while data:
             at, is_ended = 0, False
             while not is_ended:
@@ -98,7 +104,8 @@ class ItchCaptures:
                     break
                 ts = max(ts, midnight + (time or 0))
                 context = session + b"&sequence=%d" % number
-                yield Captured(ts, BINARY, context, data[at:end], raw.tell())
+                last = data[at:end]
+                yield Captured(ts, BINARY, context, last, raw.tell())
                 at, number = end, number + count
             rest = data[at:]
             more = file.read(READ_BYTES)
@@ -110,21 +117,43 @@ class ItchCaptures:
                 # The bytes of a message that is not whole are kept, as what they are.
                 context = session + b"&sequence=%d" % number
                 yield Captured(ts, BINARY, context, rest, raw.tell())
-                return
+                break
             data = rest + more
+        if not _ends_day(last):
+            self.notes.append(
+                f"{path} ends at {told_at(ts)} without the venue's end of messages: what came "
+                "behind it is not there"
+            )
+
+    def _day_of(self, path: Path) -> date:
+        told = _told_day(path)
+        if told and self._day and told != self._day:
+            raise ConfigError(f"{path} is of {told} by its name, and of {self._day} by --date")
+        if day := self._day or told:
+            return day
+        raise ConfigError(
+            f"{path}: nothing tells its day: expected a name such as 01302019.NASDAQ_ITCH50.gz, or "
+            "--date 2019-01-30"
+        )
 
 
-def _day_of(path: Path) -> date:
+def _told_day(path: Path) -> date | None:
     for pattern, form in _DATES:
         if found := pattern.search(path.name):
             try:
                 return datetime.strptime(found[1], form).date()
             except ValueError:
                 continue
-    raise ConfigError(
-        f"{path}: nothing tells its day: expected a name such as 01302019.NASDAQ_ITCH50.gz, or "
-        "--date 2019-01-30"
-    )
+    return None
+
+
+def _ends_day(run: bytes) -> bool:
+    """Says whether the last message of a run is the one that ends the day: `S` of event `C`."""
+    at, message = 0, b""
+    while at + 2 <= len(run):
+        length = int.from_bytes(run[at : at + 2], "big")
+        message, at = run[at + 2 : at + 2 + length], at + 2 + length
+    return message[:1] == b"S" and message[11:12] == b"C"
 
 
 def _check_start(path: Path, data: bytes) -> None:

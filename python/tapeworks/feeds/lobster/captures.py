@@ -6,22 +6,28 @@ comes with them holds nothing that is not made of messages, and is not read.
 """
 
 import gzip
+import heapq
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 from typing import IO
 
 from tapeworks.errors import ConfigError, FeedError
-from tapeworks.feeds.captures import TEXT, Captured, CaptureOptions
-from tapeworks.new_york import midnight_of
+from tapeworks.feeds.captures import TEXT, Captured, CaptureOptions, text_name
+from tapeworks.new_york import midnight_of, told_at
 
 RUN_LINES_MAX, RUN_SPAN_S = 256, 1
 LINE_BYTES_MAX = 256
 COLUMNS = (6, 7)
-_NAME = re.compile(r"(.+?)_(\d{4}-\d\d-\d\d)_\d+_\d+_(message|orderbook)_\d+\.csv")
+EARLY_S = 60
+"""So long before the end of its window a file may have its last message."""
+_NAME = re.compile(
+    r"(.+?)_(\d{4}-\d\d-\d\d)_\d+_(?P<until>\d+)_(?P<what>message|orderbook)_\d+\.csv"
+)
 
 
 class LobsterCaptures:
@@ -31,6 +37,7 @@ class LobsterCaptures:
         options.refuse("stream")
         self._options = options
         self.doubts: list[str] = []
+        self.notes: list[str] = []
 
     def read(self, path: Path) -> Iterator[Captured]:
         """Yields the lines of the message files of `path`. Receive times do not fall within one.
@@ -48,23 +55,34 @@ class LobsterCaptures:
                 raw.seek(0)
                 if is_gzip:
                     with gzip.GzipFile(fileobj=raw) as lines:
-                        yield from self._lines(path, path.name.removesuffix(".gz"), lines, raw)
+                        name = text_name(path).removesuffix(".gz")
+                        yield from self._lines(path, name, lines, raw)
                 else:
-                    yield from self._lines(path, path.name, raw, raw)
+                    yield from self._lines(path, text_name(path), raw, raw)
         except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error) as error:
             raise FeedError(f"{path}: not whole: {error}") from None
+        except (RuntimeError, NotImplementedError) as error:
+            # What zipfile says of an archive with a password, or packed another way.
+            raise FeedError(f"{path}: cannot be unpacked: {error}") from None
 
     def _archive(self, path: Path) -> Iterator[Captured]:
         with zipfile.ZipFile(path) as archive:
             matches = {name: _NAME.fullmatch(Path(name).name) for name in archive.namelist()}
             names = sorted(
-                name for name, found in matches.items() if found and found[3] == "message"
+                name for name, found in matches.items() if found and found["what"] == "message"
             )
             if not names:
                 raise FeedError(f"{path}: expected a message file in it, got none")
-            for name in names:
-                with archive.open(name) as lines, path.open("rb") as raw:
-                    yield from self._lines(path, Path(name).name, lines, raw)
+            with ExitStack() as opened:
+                raw = opened.enter_context(path.open("rb"))
+                every = [
+                    self._lines(
+                        path, Path(name).name, opened.enter_context(archive.open(name)), raw
+                    )
+                    for name in names
+                ]
+                # Those of one day are of the same time: no receive time falls.
+                yield from heapq.merge(*every, key=lambda captured: captured.ts_recv)
 
     def _lines(
         self, path: Path, name: str, lines: IO[bytes] | gzip.GzipFile, raw: IO[bytes]
@@ -92,21 +110,42 @@ class LobsterCaptures:
             run.append(line)
         if run:
             yield _captured(session, number, ts, run, raw)
+        found = _NAME.fullmatch(name)
+        until = midnight + int(found["until"]) * 1_000_000 if found else ts
+        if ts < until - EARLY_S * 1_000_000_000:
+            self.notes.append(
+                f"{_named(path, name)} ends at {told_at(ts)}, before its window does at "
+                f"{told_at(until)}: what came behind it is not there"
+            )
 
     def _of(self, path: Path, name: str) -> tuple[str, int]:
         """Returns stock and start of the day of a message file."""
         found = _NAME.fullmatch(name)
-        if found and found[3] == "orderbook":
+        if found and found["what"] == "orderbook":
             raise FeedError(f"{path}: it is the order book file: give the message file, or the zip")
+        told_day = date.fromisoformat(found[2]) if found else None
+        for option, given, told in (
+            ("--symbol", self._options.symbol, found[1] if found else ""),
+            ("--date", self._options.day, told_day),
+        ):
+            if given and told and given != told:
+                raise ConfigError(
+                    f"{_named(path, name)} is of {told} by its name, and of {given} by {option}"
+                )
         symbol = self._options.symbol or (found[1] if found else "")
-        day = self._options.day or (date.fromisoformat(found[2]) if found else None)
-        if not symbol or day is None or "&" in symbol:
+        day = self._options.day or told_day
+        if not symbol or day is None or "&" in symbol or not symbol.isprintable():
             raise ConfigError(
                 f"{path}: nothing tells its stock and day: expected a name such as "
                 "AMZN_2012-06-21_34200000_57600000_message_5.csv, or --symbol AMZN and "
                 "--date 2012-06-21"
             )
         return symbol, midnight_of(day)
+
+
+def _named(path: Path, name: str) -> str:
+    """Returns how a message file is called, which may be one of an archive."""
+    return f"{name} of {path}" if zipfile.is_zipfile(path) else str(path)
 
 
 def _captured(session: bytes, number: int, ts: int, run: list[bytes], raw: IO[bytes]) -> Captured:

@@ -2,24 +2,31 @@
 
 A flat file (CSV, plain or gzip) has no times of receipt. All its rows are taken as received at the
 end of the day that its name or `--date` tells, two hours after midnight UTC: past the last event,
-and within a day of the first.
+and within a day of the first. The file stands for the day up to then.
 """
 
 import gzip
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.captures import REST, Captured, CaptureOptions, Captures
 from tapeworks.feeds.massive.flat_files import LINE_MAX, bodies
+from tapeworks.new_york import told_at
 
-HEADER = b"ticker,"
+HEADER, BOM = b"ticker,", b"\xef\xbb\xbf"
+INSTRUMENTS_MAX = 20_000
+"""So many symbols a source holds."""
 AFTER_MIDNIGHT = timedelta(days=1, hours=2)
+NS_PER_S, NS_PER_DAY = 10**9, 86_400 * 10**9
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_TIME = re.compile(rb'"(?:sip_timestamp|t)":(\d{19})\b')
 
 
 class MassiveCaptures:
@@ -29,22 +36,23 @@ class MassiveCaptures:
         options.refuse("symbol", "stream")
         self._options = options
         self._lines = Captures(CaptureOptions(options.feed))
-        self.doubts = self._lines.doubts
+        self.doubts, self.notes = self._lines.doubts, self._lines.notes
 
     def read(self, path: Path) -> Iterator[Captured]:
         """Yields the frames of a capture, or the rows of a flat file as answers of the REST API.
 
         Raises:
             FeedError: it is neither, or not whole; what comes before was given.
-            ConfigError: nothing tells the day of a flat file.
+            ConfigError: nothing tells the day of a flat file, or its rows are of another.
         """
         try:
             with path.open("rb") as raw:
                 is_gzip = raw.read(2) == b"\x1f\x8b"
                 raw.seek(0)
                 with gzip.GzipFile(fileobj=raw) if is_gzip else raw as content:
-                    if content.read(len(HEADER)) == HEADER:
-                        content.seek(0)
+                    start = content.read(len(BOM) + len(HEADER))
+                    if start.removeprefix(BOM).startswith(HEADER):
+                        content.seek(len(BOM) if start.startswith(BOM) else 0)
                         yield from self._rows(path, _lines_of(content), raw.tell)
                         return
         except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -55,12 +63,30 @@ class MassiveCaptures:
     def _rows(
         self, path: Path, lines: Iterator[str], position: Callable[[], int]
     ) -> Iterator[Captured]:
-        midnight = datetime.combine(self._day(path), datetime.min.time(), UTC)
-        ts = int((midnight + AFTER_MIDNIGHT).timestamp()) * 1_000_000_000
+        day = self._day(path)
+        midnight = datetime.combine(day, datetime.min.time(), UTC)
+        since = int(midnight.timestamp()) * NS_PER_S
+        ts = int((midnight + AFTER_MIDNIGHT).timestamp()) * NS_PER_S
+        # Packed or not, it is the same file: its rows are known again.
+        name = quote(os.fsencode(path.name.removesuffix(".gz")))
+        tickers = set()
         for request, body, size in bodies(lines, str(path), position):
-            # Packed or not, it is the same file: its rows are known again.
-            context = f"{request}?file={path.name.removesuffix('.gz')}".encode()
-            yield Captured(ts, REST, context, body, size)
+            tickers.add(request)
+            if len(tickers) > INSTRUMENTS_MAX:
+                raise FeedError(
+                    f"{path}: over {INSTRUMENTS_MAX:,} tickers, more than a source holds: import "
+                    "it in parts, each into a source of its own (--source)"
+                )
+            told = _TIME.search(body)
+            when = int(told[1]) if told else ts
+            if not since <= when <= ts:
+                raise FeedError(
+                    f"{path}: its day is {day}, by its name or --date, and a row of {request} is "
+                    f"of {told_at(when)}"
+                )
+            context = f"{request}?file={name}".encode()
+            # The venue's record of a day, from the end of that of the day before it on.
+            yield Captured(ts, REST, context, body, size, since=ts - NS_PER_DAY)
 
     def _day(self, path: Path) -> date:
         found = _DAY.search(path.name)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import PurePath
+from urllib.parse import quote
 
 from tapeworks.errors import FeedError
 
@@ -44,10 +45,10 @@ def bodies(
             for row in run:
                 part.append(convert(row))
                 if len(part) == ROWS_MAX:
-                    yield path.format(ticker=ticker), _body(part), position()
+                    yield path.format(ticker=quote(ticker, safe=":")), _body(part), position()
                     part = []
             if part:
-                yield path.format(ticker=ticker), _body(part), position()
+                yield path.format(ticker=quote(ticker, safe=":")), _body(part), position()
     except csv.Error as error:
         raise FeedError(
             f"{place}:{rows.line_num}: expected a row of a flat file: {error}"

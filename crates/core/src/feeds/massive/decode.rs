@@ -112,9 +112,9 @@ impl Task<'_> {
         let sequence = values.id_or_zero(fields, b'q', "sequence")?;
         let bid = values.offer(fields, (slot::BP, slot::BS))?;
         let ask = values.offer(fields, (slot::AP, slot::ASKS_SIZE))?;
-        let is_stock = !symbol.of(self.bytes).starts_with(b"\"O:");
+        let in_lots = may_be_in_lots(symbol.of(self.bytes));
         let instrument = self.named(symbol, ts, EQUITY)?;
-        self.push_quote((instrument, ts, sequence), bid, ask, is_stock)
+        self.push_quote((instrument, ts, sequence), bid, ask, in_lots)
     }
 
     fn forex_quote(&mut self, fields: &Fields) -> Result<()> {
@@ -190,6 +190,12 @@ impl Task<'_> {
         self.out.push(&mark);
         Ok(())
     }
+}
+
+/// Whether quotes of `symbol` may be in round lots: those of stocks, whose tickers hold no digit.
+/// Those of all contracts do.
+pub(super) fn may_be_in_lots(symbol: &[u8]) -> bool {
+    !symbol.iter().any(|byte| *byte == b':' || byte.is_ascii_digit())
 }
 
 /// The class of an instrument, by what its symbol starts with, or else by its market.

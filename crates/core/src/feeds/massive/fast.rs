@@ -5,7 +5,7 @@
 //! JSON. Both give the same records: the tests and the fuzzer compare them.
 
 use super::conditions::effect_of;
-use super::decode::{Task, MINUTE_MS, OTHER_CONDITION, SECOND_MS};
+use super::decode::{may_be_in_lots, Task, MINUTE_MS, OTHER_CONDITION, SECOND_MS};
 use crate::feeds::conditions::Kept;
 use crate::feeds::cursor::Cursor;
 use crate::feeds::events::{bar_of, Deal, Offer};
@@ -64,12 +64,12 @@ impl Task<'_> {
         at.is_at_end().then_some(())
     }
 
-    /// The known instrument of the text at the cursor, and whether it is a contract.
+    /// The known instrument of the text at the cursor, and whether its quotes may be in lots.
     #[inline(always)]
     fn fast_symbol(&self, at: &mut Cursor<'_>) -> Option<(u32, bool)> {
         at.expect(b"\"")?;
         let symbol = at.text()?;
-        Some((self.symbols.get(symbol, self.instruments)?, symbol.starts_with(b"O:")))
+        Some((self.symbols.get(symbol, self.instruments)?, may_be_in_lots(symbol)))
     }
 
     #[inline(always)]
@@ -122,13 +122,13 @@ impl Task<'_> {
 
     #[inline(always)]
     fn fast_quote(&mut self, at: &mut Cursor<'_>) -> Option<()> {
-        let ((mut instrument, mut is_contract), mut told) = ((0, false), 0);
+        let ((mut instrument, mut in_lots), mut told) = ((0, false), 0);
         let (mut ts, mut sequence) = (0, 0);
         let [mut bid, mut ask]: [Offer; 2] = [(0, 0); 2];
         while let Some(key) = next_key(at)? {
             match key {
                 b"sym" => {
-                    (instrument, is_contract) = self.fast_symbol(at)?;
+                    (instrument, in_lots) = self.fast_symbol(at)?;
                     told |= SYM;
                 }
                 b"bp" => bid.0 = at.bare_price()?,
@@ -147,7 +147,7 @@ impl Task<'_> {
             return None;
         }
         let offer = |(price, size): Offer| (if price == 0 { NONE } else { price }, size);
-        self.push_quote((instrument, ts, sequence), offer(bid), offer(ask), !is_contract).ok()
+        self.push_quote((instrument, ts, sequence), offer(bid), offer(ask), in_lots).ok()
     }
 
     #[inline(always)]

@@ -3,7 +3,9 @@
 //! Trades, quotes, bars, splits and dividends become records, flagged as historical. Of all else
 //! there is no record.
 
-use super::decode::{class_of, Task, MINUTE_MS, SECOND_MS};
+use std::borrow::Cow;
+
+use super::decode::{class_of, may_be_in_lots, Task, MINUTE_MS, SECOND_MS};
 use super::keys::{slot, Fields};
 use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::events::{Deal, EQUITY};
@@ -105,7 +107,7 @@ impl Task<'_> {
         let bid = values.offer(row, (slot::BID_PRICE, slot::BID_SIZE))?;
         let ask = values.offer(row, (slot::ASK_PRICE, slot::ASK_SIZE))?;
         let instrument = self.of_ticker(ticker, row, ts)?;
-        self.push_quote((instrument, ts, sequence), bid, ask, !ticker.contains(':'))
+        self.push_quote((instrument, ts, sequence), bid, ask, may_be_in_lots(ticker.as_bytes()))
     }
 
     fn rest_bar(&mut self, row: &Fields, ticker: &str, interval_ms: u32) -> Result<()> {
@@ -122,7 +124,7 @@ impl Task<'_> {
     }
 
     fn of_ticker(&mut self, ticker: &str, row: &Fields, ts: i64) -> Result<u32> {
-        let ticker = ticker.as_bytes();
+        let ticker = &percent_decoded(ticker);
         self.instrument(ticker, row.start(), ts, class_of(ticker, EQUITY))
     }
 
@@ -133,6 +135,28 @@ impl Task<'_> {
         let span = found.map_or_else(|| row.need(slot::SIP), Ok)?;
         self.values().instant(span, "ts_event")
     }
+}
+
+/// A part of a path as it was before it was escaped: a ticker may hold what stands for more there.
+fn percent_decoded(text: &str) -> Cow<'_, [u8]> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text.as_bytes());
+    }
+    let (mut rest, mut found) = (text.as_bytes(), Vec::with_capacity(text.len()));
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if first == b'%' => {
+                found.push(byte);
+                rest = &after[2..];
+            }
+            _ => {
+                found.push(first);
+                rest = after;
+            }
+        }
+    }
+    Cow::Owned(found)
 }
 
 fn answer_to(request: &str) -> Option<Answer<'_>> {

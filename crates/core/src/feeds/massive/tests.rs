@@ -161,8 +161,10 @@ fn quotes_are_of_shares_and_an_empty_side_has_no_price() {
     assert_eq!((before.ask_size, after.ask_size), (300 * 10i64.pow(8), 3 * 10i64.pow(8)));
     assert_eq!((after.bid_price, after.bid_size), (NONE, 0));
     // Contracts always were what they are.
-    let option = quote(&mut bench, "O:SPY241220P00720000", 1_644_506_128_351);
-    assert_eq!(option.ask_size, 3 * 10i64.pow(8));
+    for contract in ["O:SPY241220P00720000", "ESZ5"] {
+        let told = quote(&mut bench, contract, 1_644_506_128_351);
+        assert_eq!(told.ask_size, 3 * 10i64.pow(8), "{contract}");
+    }
 }
 
 #[test]
@@ -327,6 +329,11 @@ fn statuses_are_of_the_session() {
         (r#"[{"ev":"status","status":"connected"}]"#, false),
         (r#"[{"status":"success","ev":"status"}]"#, false),
         (r#"[{"ev":"T","sym":"A"}]"#, true),
+        (r#"[{"ev":"T","sym":"A"},{"ev":"status","status":"force_disconnect"}]"#, false),
+        (
+            r#"[{"message":"Too many connections.","ev":"status","status":"max_connections"}]"#,
+            false,
+        ),
         (r#"[]"#, true),
         (r#"{"ev":"T"}"#, false),
         ("", false),

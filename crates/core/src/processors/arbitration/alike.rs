@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::event::Event;
 use super::lines::Line;
+use super::retold::Retold;
 use super::streams::{Stream, Streams, SEEN};
 use super::Arbiter;
 use crate::error::Result;
@@ -125,11 +126,24 @@ impl Stream {
 }
 
 impl Arbiter {
+    /// Whether an event that is known by all that it says was passed on already.
+    pub(super) fn is_told(&mut self, event: &Event, bytes: &[u8]) -> bool {
+        let line = self.lines.line().serial;
+        if event.historical {
+            return self.retold.repeats(bytes, event.is_numbered, line);
+        }
+        self.alike.repeats(bytes, line, self.elapsed)
+    }
+
     /// Writes what is remembered of events without a sequence to the end of a snapshot: nothing for
-    /// feeds that have none, so that their snapshots are as they were before there was this.
+    /// feeds that have none, so that their snapshots are as they were before there was this. So it
+    /// is with what of the venue's history may be told again.
     pub fn snapshot_alike(&self, state: &mut StateWriter<'_>) {
-        if !self.alike.order.is_empty() {
+        if !self.alike.order.is_empty() || !self.retold.is_empty() {
             self.alike.write(state);
+        }
+        if !self.retold.is_empty() {
+            self.retold.write(state);
         }
     }
 
@@ -139,6 +153,7 @@ impl Arbiter {
     /// `Error::Invalid`: the snapshot is not whole.
     pub fn restore_alike(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         self.alike = if state.is_at_end() { Alike::default() } else { Alike::read(state)? };
+        self.retold = if state.is_at_end() { Retold::default() } else { Retold::read(state)? };
         self.alike.watch(self.lines.has_copies());
         Ok(())
     }
@@ -155,8 +170,15 @@ impl Streams {
     }
 }
 
+/// Mixes one more word into a hash.
+#[inline]
+pub(super) const fn mixed(hash: u64, word: u64) -> u64 {
+    let hash = (hash.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    hash ^ (hash >> 29)
+}
+
 /// A hash of all that records say but for their receipt.
-fn identity_of(bytes: &[u8]) -> u64 {
+pub(super) fn identity_of(bytes: &[u8]) -> u64 {
     const SIZE: usize = std::mem::size_of::<Header>();
     let mut hash = 0u64;
     let mut rest = bytes;
@@ -166,9 +188,7 @@ fn identity_of(bytes: &[u8]) -> u64 {
         for chunk in header.as_bytes().chunks(8).chain(record[SIZE..].chunks(8)) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
-            hash = (hash.rotate_left(5) ^ u64::from_le_bytes(word))
-                .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            hash ^= hash >> 29;
+            hash = mixed(hash, u64::from_le_bytes(word));
         }
         rest = after;
     }

@@ -33,6 +33,8 @@ pub struct Event {
     pub content: u32,
     /// Whether its time is the market's, and so close to that of its receipt.
     pub is_live: bool,
+    /// Whether the venue gave it a number or an id.
+    pub is_numbered: bool,
 }
 
 /// Mixes one field into a content hash.
@@ -55,6 +57,7 @@ impl Event {
             channel,
             content: 0,
             is_live: false,
+            is_numbered: header.sequence != 0,
             historical: header.flags & FLAG_HISTORICAL != 0,
             instrument: header.instrument,
             previous,
@@ -84,12 +87,15 @@ impl Event {
         const MARKER: u8 = Kind::Marker as u8;
         const STATUS: u8 = Kind::Status as u8;
         const CORRECTION: u8 = Kind::Correction as u8;
+        const ACTION: u8 = Kind::CorporateAction as u8;
         match *bytes.get(1)? {
             TRADE => {
                 let trade = Trade::read_from(bytes)?;
                 let sequence = trade.header.sequence;
                 let rule = rules.of_event(trade.channel, sequence);
-                let event = Self::of(&trade.header, rule, trade.channel, sequence.wrapping_sub(1));
+                let mut event =
+                    Self::of(&trade.header, rule, trade.channel, sequence.wrapping_sub(1));
+                event.is_numbered |= trade.trade_id != 0;
                 let said = mix(mix(trade.price as u64, trade.size as u64), u64::from(trade.count));
                 Some(event.live(mix(said, u64::from(trade.side))))
             }
@@ -133,16 +139,19 @@ impl Event {
                 Some(event)
             }
             MARKER => Self::of_marker(bytes, rules),
-            STATUS | CORRECTION => {
-                // Its time may be long ago: it says since when.
-                let (header, channel) = (Header::read_from(bytes)?, Channel::None as u8);
-                Some(Self::of(&header, rules.of_event(channel, 0), channel, 0))
-            }
+            STATUS | CORRECTION | ACTION => Self::of_statement(bytes, rules),
             _ => {
                 let header = Header::read_from(bytes)?;
                 Some(Self::of(&header, Rule::Free, Channel::None as u8, 0))
             }
         }
+    }
+
+    /// What the venue says once of an instrument. Its time may be long ago: it says since when.
+    fn of_statement(bytes: &[u8], rules: &Rules) -> Option<Self> {
+        let (header, channel) = (Header::read_from(bytes)?, Channel::None as u8);
+        let event = Self::of(&header, rules.of_event(channel, 0), channel, 0);
+        Some(Self { is_numbered: true, ..event })
     }
 
     fn of_marker(bytes: &[u8], rules: &Rules) -> Option<Self> {

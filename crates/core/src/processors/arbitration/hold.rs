@@ -164,6 +164,7 @@ impl Held {
             count: (self.bytes.len() / 64) as u32,
             content: self.content,
             is_live: true,
+            is_numbered: true,
         }
     }
 }

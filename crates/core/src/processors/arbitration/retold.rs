@@ -1,0 +1,153 @@
+//! The venue's history told again: files and answers that hold the same events.
+//!
+//! For feeds whose numbers prove nothing an event is known by all that it says: instrument, time,
+//! number, id, price, size. One that has no number of its own may be said twice by one file and
+//! mean two; so that the second of a file is the second of another. Repeats are dropped as long as
+//! their first is remembered: of so many events, in two halves, of which the older is forgotten at
+//! once.
+
+use std::collections::{HashMap, HashSet};
+
+use super::alike::{identity_of, mixed};
+use crate::error::Result;
+use crate::instrument::FastHash;
+use crate::processors::state::{StateReader, StateWriter};
+
+/// So many events are remembered at most: 64 MiB, and half as much in a snapshot.
+const EVENTS_MAX: usize = 1 << 22;
+/// Of so many events without a number of one line it is counted how often each was said. Where
+/// there are more, no repeat of theirs is dropped any more.
+const UNNUMBERED_MAX: usize = 1 << 20;
+
+/// The events of the venue's history that were passed on.
+#[derive(Debug, Default)]
+pub(super) struct Retold {
+    young: HashSet<u64, FastHash>,
+    old: HashSet<u64, FastHash>,
+    /// The line whose events without a number are counted.
+    line: u32,
+    times: HashMap<u64, u32, FastHash>,
+}
+
+impl Retold {
+    /// Whether nothing was passed on.
+    pub(super) fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
+    }
+
+    /// Whether the event of these records, from the line of that serial, was passed on already.
+    pub(super) fn repeats(&mut self, bytes: &[u8], is_numbered: bool, line: u32) -> bool {
+        let mut identity = identity_of(bytes);
+        if !is_numbered {
+            if line != self.line {
+                self.line = line;
+                self.times.clear();
+            }
+            if self.times.len() >= UNNUMBERED_MAX {
+                return false;
+            }
+            let times = self.times.entry(identity).or_default();
+            *times += 1;
+            identity = mixed(identity, u64::from(*times));
+        }
+        if self.old.contains(&identity) || !self.young.insert(identity) {
+            return true;
+        }
+        if self.young.len() >= EVENTS_MAX / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        false
+    }
+
+    /// Writes all to a snapshot.
+    pub(super) fn write(&self, state: &mut StateWriter<'_>) {
+        for half in [&self.old, &self.young] {
+            let mut sorted: Vec<_> = half.iter().copied().collect();
+            sorted.sort_unstable();
+            state.length(sorted.len());
+            sorted.into_iter().for_each(|identity| state.u64(identity));
+        }
+        state.u32(self.line);
+        let mut times: Vec<_> = self.times.iter().map(|(&one, &times)| (one, times)).collect();
+        times.sort_unstable();
+        state.length(times.len());
+        for (identity, times) in times {
+            state.u64(identity);
+            state.u32(times);
+        }
+    }
+
+    /// Reads what [`Retold::write`] wrote.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: the snapshot is not whole.
+    pub(super) fn read(state: &mut StateReader<'_>) -> Result<Self> {
+        let mut retold = Self::default();
+        for half in [&mut retold.old, &mut retold.young] {
+            for _ in 0..state.length(8)? {
+                half.insert(state.u64()?);
+            }
+        }
+        retold.line = state.u32()?;
+        for _ in 0..state.length(12)? {
+            retold.times.insert(state.u64()?, state.u32()?);
+        }
+        Ok(retold)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Channel, Header, Plain, Trade};
+
+    fn trade(id: u64, ts_recv: i64) -> Vec<u8> {
+        let header = Header { ts_event: 7, ts_recv, sequence: id, ..Header::of::<Trade>() };
+        let (channel, side, conditions) = (Channel::Trade as u8, 0, [0; 2]);
+        let trade =
+            Trade { header, price: 1, size: 2, trade_id: id, count: 1, side, channel, conditions };
+        trade.as_bytes().to_vec()
+    }
+
+    #[test]
+    fn what_another_file_tells_again_is_a_repeat() {
+        // Numbered ones even of one line: an answer may overlap with the one before it.
+        let mut retold = Retold::default();
+        let mut say = |id, line| retold.repeats(&trade(id, i64::from(line)), true, line);
+        assert_eq!([say(1, 1), say(2, 1), say(1, 1)], [false, false, true]);
+        assert_eq!([say(1, 2), say(2, 2), say(3, 2)], [true, true, false]);
+    }
+
+    #[test]
+    fn events_without_a_number_are_counted_by_file() {
+        let mut retold = Retold::default();
+        let mut say = |line| retold.repeats(&trade(0, 1), false, line);
+        assert_eq!([say(1), say(1)], [false, false]);
+        assert_eq!([say(2), say(2), say(2)], [true, true, false]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_newest_stay() {
+        let mut retold = Retold::default();
+        for id in 1..=EVENTS_MAX as u64 + 9 {
+            assert!(!retold.repeats(&trade(id, 1), true, 1));
+        }
+        assert!(retold.young.len() + retold.old.len() <= EVENTS_MAX);
+        assert!(retold.repeats(&trade(EVENTS_MAX as u64 / 2 + 9, 1), true, 1));
+        assert!(!retold.repeats(&trade(1, 1), true, 1));
+    }
+
+    #[test]
+    fn a_snapshot_holds_what_was_told() {
+        let mut retold = Retold::default();
+        for id in 0..50 {
+            retold.repeats(&trade(id % 40, 1), id % 3 > 0, 1);
+        }
+        let mut bytes = Vec::new();
+        retold.write(&mut StateWriter::new(&mut bytes, "test", 1));
+        let mut state = StateReader::new(&bytes, "test", 1).unwrap();
+        let read = Retold::read(&mut state).unwrap();
+        state.finish().unwrap();
+        assert_eq!((&read.young, &read.times), (&retold.young, &retold.times));
+    }
+}
