@@ -189,6 +189,19 @@ JOBS = (
         rounds_max=3,
     ),
     Job(
+        "mold",
+        "one recorder process on two loopback lines of MoldUDP64: 1 % of the packets of one and "
+        "0.05 % of the other are lost, at 520 k/s",
+        (
+            Metric("mold_messages_per_s", "sustained", "msg/s", target=500e3),
+            Metric("mold_lost", "lost", "", higher=False, target=0),
+            Metric("mold_messages_per_cpu_s", "by processor time", "msg/s", target=1e6),
+            Metric("mold_packets_dropped", "packets dropped", "", higher=False),
+        ),
+        (_ours("tapeworks", "{python}", "mold.py", "--json", "--scale", "{scale}"),),
+        rounds_max=3,
+    ),
+    Job(
         "recorder",
         "one recorder process on a loopback WebSocket, and a bare echo beside it",
         (

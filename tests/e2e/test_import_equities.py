@@ -1,6 +1,7 @@
 """`tape import` of order events: from files to the lake, by the command line."""
 
 import os
+import struct
 import subprocess
 import sys
 from decimal import Decimal
@@ -125,3 +126,89 @@ def test_each_file_stands_for_its_own_time(tmp_path: Path):
     assert "nothing was recorded from 2023-08-22T13:30:02Z on" in str(cut.notice)
     whole = lake.book("TEST", at="2023-08-23T19:00:00Z", depth="orders")
     assert "nothing was recorded" not in str(whole.notice)
+
+
+def at(clock_ns: int, message: bytes) -> bytes:
+    """Returns a message that happened `clock_ns` after the start of its day."""
+    return message[:5] + clock_ns.to_bytes(6, "big") + message[11:]
+
+
+OPEN_NS = 34_200 * 10**9
+
+
+def a_day_of_adds(count: int) -> list[bytes]:
+    """Returns the start of a day, a stock, and orders that are added, a microsecond apart."""
+    first = {kind: next(m for m in MESSAGES if m[:1] == kind) for kind in (b"S", b"R", b"A")}
+    adds = [
+        first[b"A"][:11] + number.to_bytes(8, "big") + first[b"A"][19:]
+        for number in range(1, count + 1)
+    ]
+    day = [first[b"S"], first[b"R"], *adds]
+    return [at(OPEN_NS + number * 1000, message) for number, message in enumerate(day)]
+
+
+def added(data: Path) -> list[int]:
+    rows = tw.open(data).sql("select order_id from orders order by tape_offset").to_pylist()
+    return [row["order_id"] for row in rows]
+
+
+def test_packets_of_both_lines_and_out_of_order_are_each_message_once(tmp_path: Path):
+    # Line B lags and has what A lost; neighbours are swapped; one stray packet lies far ahead;
+    # the first datagram is of another session. No gap, and what is wrong is told.
+    day = a_day_of_adds(40)
+    packets = [mold(number, [message]) for number, message in enumerate(day, 1)]
+    a = [one for number, one in enumerate(packets) if number not in (5, 6, 20)]
+    a[10], a[11] = a[11], a[10]
+    merged = [b"SESSION00B" + bytes(7) + b"\x09\0\0", *packets[:2]]
+    for number, one in enumerate(a[2:], 2):
+        merged += [one, *packets[number - 2 : number - 1]]
+    merged += packets[-8:]
+    merged.insert(30, mold(5_000_000, [at(70_000 * 10**9, day[3])]))
+    (tmp_path / "ab.pcap").write_bytes(pcap(merged))
+    shown = tape("import", "itch", "ab.pcap", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert added(tmp_path / "data") == list(range(1, 41))
+    lake = tw.open(tmp_path / "data")
+    assert [row["cause"] for row in lake.gaps().to_pylist()] in ([], ["undecoded"])
+    assert {row["reason"] for row in lake.dead_letters().to_pylist()} == {"implausible_sequence"}
+
+
+def test_a_time_that_cannot_be_moves_nothing_behind_it(tmp_path: Path):
+    # Of a message, beyond its day and within it; the next day can still be imported.
+    day = a_day_of_adds(30)
+    day[8], day[9] = at(2**48 - 1, day[8]), at(86_399 * 10**9, day[9])
+    blocks = b"".join(struct.pack(">H", len(one)) + one for one in day)
+    (tmp_path / NAME).write_bytes(blocks)
+    (tmp_path / "08232023.NASDAQ_ITCH50").write_bytes(DAY)
+    shown = tape("import", "itch", NAME, "08232023.NASDAQ_ITCH50", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    wanted = "select ts_recv from orders where order_id between 1 and 30"
+    rows = tw.open(tmp_path / "data").sql(wanted).to_pylist()
+    assert len(rows) == 29
+    assert {row["ts_recv"][:20] for row in rows} == {"2023-08-22T13:30:00."}
+
+
+def test_a_time_of_capture_that_cannot_be_moves_nothing_behind_it(tmp_path: Path):
+    packets = [mold(number, [one]) for number, one in enumerate(a_day_of_adds(30), 1)]
+    raw = bytearray(pcap(packets))
+    # The header of the sixth packet, whose seconds come first.
+    place = 24
+    for _ in range(5):
+        place += 16 + int.from_bytes(raw[place + 8 : place + 12], "little")
+    raw[place : place + 4] = (1_692_711_000 + 400 * 86_400).to_bytes(4, "little")
+    (tmp_path / "a.pcap").write_bytes(raw)
+    shown = tape("import", "itch", "a.pcap", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "whose receive time others contradict: 1" in " ".join(shown.stderr.split())
+    rows = tw.open(tmp_path / "data").sql("select distinct date from orders").to_pylist()
+    assert [str(row["date"]) for row in rows] == ["2023-08-22"]
+
+
+def test_one_message_that_cannot_be_read_is_not_all_of_its_frame(tmp_path: Path):
+    # All of this day is one frame: that a message of it is a dead letter does not undo the others.
+    day = a_day_of_adds(30)
+    day[8] = at(2**48 - 1, day[8])
+    (tmp_path / NAME).write_bytes(b"".join(struct.pack(">H", len(m)) + m for m in day))
+    shown = tape("import", "itch", NAME, cwd=tmp_path)
+    assert (shown.returncode, "none of them" in shown.stderr) == (0, False), shown.stderr
+    assert len(added(tmp_path / "data")) == 29

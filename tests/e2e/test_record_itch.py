@@ -5,6 +5,7 @@ import socket
 
 import pytest
 from tests.arrivals import told, wait
+from tests.campaigns.itch_kills import run
 from tests.feeds.test_itch_live import free_ports
 from tests.simulators.test_itch_simulator import assert_books_are
 
@@ -42,6 +43,13 @@ def test_two_lines_that_lose_packets_are_recorded_whole(tape):
     lake = tw.open(data)
     assert lake.gaps().to_pylist() == []
     assert_books_are(lake, report["orders"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_recorder_that_is_killed_goes_on_without_a_loss(tmp_path):
+    # SIGKILL in the midst: what was sent meanwhile is asked for, and replay gives the same bytes.
+    assert run(3, tmp_path).complaints == []
 
 
 def test_a_port_that_is_taken_is_told(tape):

@@ -137,7 +137,7 @@ def test_packets_of_a_pcap_are_given_with_their_times(
     found = itch(path)
     assert [one.body for one in found] == sent
     assert found[1].ts_recv - found[0].ts_recv == 1000
-    assert found[0].context == b"moldudp64?midnight=%d" % MIDNIGHT
+    assert found[0].context == b"moldudp64?reorder_ms=1000&midnight=%d" % MIDNIGHT
     assert orders("itch", found) == 11
     path.write_bytes(path.read_bytes()[:-70])
     with pytest.raises(FeedError, match="ends within a packet"):

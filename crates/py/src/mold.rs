@@ -31,6 +31,12 @@ impl MoldHoles {
         Self { inner: Turns::new(itch::Holes::new(start_max)) }
     }
 
+    /// Takes in the header of a packet that came at `ts`, such as of the last one before a restart.
+    fn observe(&self, py: Python<'_>, header: &[u8], ts: i64) -> PyResult<()> {
+        self.inner.take(py)?.observe(header, ts);
+        Ok(())
+    }
+
     /// What is to be asked for at `now`: first number and messages, of at most `most` holes.
     fn due(
         &self,
@@ -61,15 +67,22 @@ pub struct MoldReader {
     ingest: Py<Ingest>,
     holes: Py<MoldHoles>,
     connection: u16,
+    /// The stream that its packets are of; none of a connection that only answers.
+    stream: Option<String>,
     buffer: Mutex<Vec<u8>>,
 }
 
 #[pymethods]
 impl MoldReader {
     #[new]
-    fn new(ingest: Py<Ingest>, holes: Py<MoldHoles>, connection: u16) -> Self {
+    fn new(
+        ingest: Py<Ingest>,
+        holes: Py<MoldHoles>,
+        connection: u16,
+        stream: Option<String>,
+    ) -> Self {
         let buffer = Mutex::new(vec![0; BATCH * PACKET_BYTES_MAX]);
-        Self { ingest, holes, connection, buffer }
+        Self { ingest, holes, connection, stream, buffer }
     }
 
     /// Takes in what waits in the socket `fd`, which must not block: at most `packets_max` packets,
@@ -95,6 +108,9 @@ impl MoldReader {
                     let packet = &packet[..length];
                     let kind = BlobKind::Binary;
                     ingest.receive(self.connection, kind, ts_recv, context, packet)?;
+                    if let Some(stream) = &self.stream {
+                        ingest.heard(self.connection, stream, ts_recv)?;
+                    }
                     holes.observe(packet, ts_recv);
                 }
                 Ok(())

@@ -20,7 +20,7 @@ from tapeworks.cli.screen import gaps_text, raw_frames
 from tapeworks.cli.settings import load
 from tapeworks.config import source_name
 from tapeworks.errors import ConfigError, DiskFullError, FeedError, SinkUnavailable
-from tapeworks.feeds.capture_channels import ChannelTally, feed_that_decodes
+from tapeworks.feeds.capture_channels import ChannelTally, feed_that_decodes, has_events
 from tapeworks.feeds.captures import (
     CaptureOptions,
     CaptureReader,
@@ -32,7 +32,7 @@ from tapeworks.pipeline import Config, lock_sources
 from tapeworks.register import registered
 from tapeworks.registry import MEMBERS, load_member, present_name
 from tapeworks.tape import has_segments
-from tapeworks.topics import DEAD, RAW
+from tapeworks.topics import DEAD, NORMALIZED, RAW
 from tapeworks.views.status import Status
 
 LINES = 1_000
@@ -131,6 +131,8 @@ def _import(
         tally, held = ChannelTally(feed), _letters(settings, name)
         # What was there before is not this import's.
         before = 0 if held is None else held.position
+        normalized = _normalized(settings, name)
+        start = TapeReader(normalized).end if has_segments(normalized) else 0
         try:
             for captured, dead_letters, done in _ingest(
                 settings, name, files, captures, tally, writer
@@ -157,7 +159,10 @@ def _import(
         raise type(failure)(told)
     # All bytes are kept, and of some channel nothing of what they hold is known.
     lost = tally.undecoded(_letters(settings, name, before)) if undecoded else {}
-    with ending_with(EXIT_INCOMPLETE if lost or (frames and undecoded >= frames) else 0):
+    # A frame of many events counts as undecoded where one of them could not be read.
+    is_all = bool(frames) and undecoded >= frames
+    is_all = is_all and not has_events(_normalized(settings, name), start)
+    with ending_with(EXIT_INCOMPLETE if lost or is_all else 0):
         console.print(f"imported {frames:,} frames into {settings.data} as {name}", markup=False)
         _tell_ledger(status, name)
         if writer.found:
@@ -169,17 +174,18 @@ def _import(
             problems.print(told, style="red", markup=False, soft_wrap=True)
         _tell_clock(captures.doubts, writer.suspects)
         if undecoded:
-            _tell_undecoded(settings, feed, frames, undecoded, lost)
+            _tell_undecoded(settings, feed, undecoded, lost, is_all=is_all)
 
 
 def _tell_undecoded(
     settings: Config,
     feed: str,
-    frames: int,
     undecoded: int,
     lost: Mapping[str, tuple[int, int, list[bytes]]],
+    *,
+    is_all: bool,
 ) -> None:
-    told = "none of them could" if undecoded >= frames else f"{undecoded:,} of them could not"
+    told = "none of them could" if is_all else f"{undecoded:,} of them could not"
     problems.print(
         f"{told} be decoded as {feed}: see `tape dead-letters --data {settings.data}`",
         style="red",
@@ -224,6 +230,10 @@ def _letters(settings: Config, name: str, offset: int | None = None) -> TapeRead
     reader = TapeReader(tape)
     reader.seek(reader.end if offset is None else max(offset, reader.first))
     return reader
+
+
+def _normalized(settings: Config, name: str) -> Path:
+    return settings.data / "tape" / name / NORMALIZED
 
 
 def _reader_of(feed: str) -> type[CaptureReader]:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
@@ -232,6 +233,12 @@ class Feed(ABC):
     def channel(self, stream: str) -> str:
         """Returns the core's name of the record channel that `stream` fills."""
         return "none"
+
+    def resume(self, tape: Path) -> None:  # noqa: B027
+        """Reads what it needs to go on from the raw tape in the folder `tape`, if there is one.
+
+        Called once, before anything is connected. Most feeds need nothing.
+        """
 
     def opening_requests(self) -> Sequence[Request]:
         """Returns the requests to make before the first connection."""

@@ -8,7 +8,7 @@ their own words call it.
 from collections import Counter
 from pathlib import Path
 
-from tapeworks._core import TapeReader, decode, numbers
+from tapeworks._core import TapeReader, decode, kind_of, numbers
 from tapeworks.errors import TapeworksError
 from tapeworks.feeds.captures import REST, TEXT, Captured
 from tapeworks.feeds.wire import Wire, wire_of
@@ -64,6 +64,17 @@ class ChannelTally:
             for channel, count in self._counts.items()
             if dead[channel] > UNDECODED_PART * count
         }
+
+
+def has_events(tape: Path, offset: int) -> bool:
+    """Whether the normalized tape in the folder `tape` holds an event from `offset` on."""
+    reader = TapeReader(tape)
+    reader.seek(max(offset, reader.first))
+    notes = {kind_of("marker"), kind_of("definition")}
+    while (batch := reader.read(LETTERS)) is not None:
+        if batch.kinds() - notes:
+            return True
+    return False
 
 
 def trade_channels(tape: Path) -> set[str]:

@@ -186,7 +186,7 @@ class Captures:
             _check_time(path, line.number, line.ts)
             receipt = self._clock.receipt(line.ts, partial(_later, ahead))
             if receipt.wall is not None and receipt.is_suspect:
-                self.doubts.append(f"{path}:{line.number}: {_clock_told(before, line.ts)}")
+                self.doubts.append(f"{path}:{line.number}: {clock_told(before, line.ts)}")
         ahead.popleft()
         return self._captured(path, line, receipt, size, ahead)
 
@@ -269,7 +269,8 @@ def _check_time(path: Path, number: int, ts: int) -> None:
         )
 
 
-def _clock_told(before: int, stamp: int) -> str:
+def clock_told(before: int, stamp: int) -> str:
+    """Says that a clock was set back: from when to when."""
     back_s = (before - stamp) / 1e9
     return f"receive times go back by {back_s:,.0f} s, from {before} to {stamp} ns"
 

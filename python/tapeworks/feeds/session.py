@@ -40,6 +40,7 @@ from tapeworks.feeds.watchdog import Watchdog
 from tapeworks.heartbeat import BEAT_S, beat
 from tapeworks.registry import load_name
 from tapeworks.tape import TapeConfig, noted_losses
+from tapeworks.topics import RAW
 
 _TICK_S = 0.1
 _CHECK_S = 1.0
@@ -289,12 +290,8 @@ class Session:
                 await asyncio.sleep(delay)
                 continue
             self.trouble = ""
-            _log.info(
-                "connected line=%s connection=%d streams=%d",
-                line.name,
-                connection.number,
-                len(line.streams),
-            )
+            told = line.name, connection.number, len(line.streams)
+            _log.info("connected line=%s connection=%d streams=%d", *told)
             return connection
 
     async def _drop(self, connection: Connection) -> None:
@@ -419,6 +416,7 @@ async def record(
         _log.warning("%s", note)
     check_clock(ingest)
     try:
+        feed.resume(Path(data_dir) / "tape" / feed.source / RAW)
         session = Session(feed, ingest, report=report, data=Path(data_dir))
         await session.run(stop)
         status = session.status()

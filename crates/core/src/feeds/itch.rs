@@ -66,6 +66,8 @@ struct Session {
     midnight: i64,
     /// How long packets wait for those before them; 0: not at all.
     hold_ns: i64,
+    /// Whether it is recorded from its first message on, so that what is not there is missing.
+    from_start: bool,
     /// Number of the next message; 0 before the first.
     next: u64,
     /// Event time of its last message.
@@ -124,6 +126,7 @@ impl Itch {
                 context: place.session.to_vec(),
                 midnight: place.midnight,
                 hold_ns: place.hold_ns,
+                from_start: place.from_start,
                 ..Session::default()
             };
             self.held = Held::default();
@@ -138,8 +141,10 @@ impl Itch {
         if session.name == packet.session {
             return Ok(());
         }
-        let is_gone = session.hold_ns > 0 && self.held.is_quiet(ts_recv);
-        if session.next != 0 && !session.is_over && !is_gone {
+        let is_known = session.next != 0 && !session.is_over;
+        let is_gone = session.hold_ns > 0
+            && (self.held.is_quiet(ts_recv) || self.held.is_outnumbered_by(packet));
+        if is_known && !is_gone {
             // Two at once: the orders of one mean nothing in the other.
             return Err(Error::decode(DecodeReason::ImplausibleSequence, 0));
         }
@@ -147,6 +152,7 @@ impl Itch {
             context: std::mem::take(&mut session.context),
             midnight: session.midnight,
             hold_ns: session.hold_ns,
+            from_start: session.from_start,
             name: packet.session,
             ..Session::default()
         };
@@ -181,7 +187,7 @@ impl Itch {
             let missing = sequence - session.next;
             let ts_last = match session.ts_last {
                 // All of the day so far, where it is known when that began.
-                0 if session.hold_ns > 0 => session.midnight,
+                0 if session.from_start => session.midnight,
                 0 => NONE,
                 ts => ts,
             };
@@ -238,7 +244,8 @@ impl Itch {
             Carrier::Packet => {
                 let packet = Packet::read(blob.body)?;
                 self.enter_packet(&packet, header.ts_recv)?;
-                if self.session.hold_ns > 0 {
+                // Captures without numbers have no order but their own.
+                if self.session.hold_ns > 0 && (packet.sequence > 0 || self.session.from_start) {
                     return self.arrange(&packet, blob.body, header, instruments, out);
                 }
                 self.session.is_over |= packet.ends;
@@ -252,7 +259,7 @@ impl Itch {
             instruments,
             header,
             // A file has no receive times: what happened stands for them.
-            is_live: carrier == Carrier::Packet,
+            ts_last: (carrier != Carrier::Packet).then_some(header.ts_recv),
             out,
         };
         task.run(blob.body, at, sequence, known)
@@ -292,12 +299,14 @@ struct Place<'a> {
     session: &'a [u8],
     midnight: i64,
     hold_ns: i64,
+    from_start: bool,
     carrier: Carrier,
 }
 
 impl<'a> Place<'a> {
-    /// Reads `file?name=NAME&midnight=NS&sequence=NUMBER`, `moldudp64?midnight=NS` of a capture or
-    /// `moldudp64?hold_ms=MS&midnight=NS` of lines that are recorded.
+    /// Reads `file?name=NAME&midnight=NS&sequence=NUMBER`, `moldudp64?midnight=NS`, with
+    /// `reorder_ms=MS&` before the time of a capture whose packets may wait for each other, and
+    /// `hold_ms=MS&` of lines that are recorded: then also what came before the first is missing.
     fn parse(context: &'a [u8]) -> Result<Self> {
         let missing = || Error::decode(DecodeReason::UnknownStream, 0);
         let text = std::str::from_utf8(context).map_err(|_| missing())?;
@@ -314,10 +323,13 @@ impl<'a> Place<'a> {
         if midnight.checked_add(wire::TIME_MAX as i64 + 1).is_none_or(|end| end == NONE) {
             return Err(missing());
         }
-        let hold = session.strip_prefix("moldudp64?hold_ms=").and_then(|rest| rest.split_once('&'));
+        let lines = session.strip_prefix("moldudp64?hold_ms=");
+        let waits = lines.or_else(|| session.strip_prefix("moldudp64?reorder_ms="));
+        let hold = waits.and_then(|rest| rest.split_once('&'));
         let hold_ms: u32 = hold.map_or(Ok(0), |(ms, _)| ms.parse().map_err(|_| missing()))?;
         let hold_ns = i64::from(hold_ms) * 1_000_000;
-        Ok(Self { session: session.as_bytes(), midnight, hold_ns, carrier })
+        let from_start = lines.is_some();
+        Ok(Self { session: session.as_bytes(), midnight, hold_ns, from_start, carrier })
     }
 }
 
@@ -390,6 +402,14 @@ impl Itch {
         let length = u32::from_le_bytes(taken(rest)?) as usize;
         let (context, after) = rest.split_at_checked(length)?;
         *rest = after;
+        let nowhere = Place {
+            session: b"",
+            midnight: 0,
+            hold_ns: 0,
+            from_start: false,
+            carrier: Carrier::Packet,
+        };
+        let place = Place::parse(context).unwrap_or(nowhere);
         self.session = Session {
             context: context.to_vec(),
             name: taken(rest)?,
@@ -398,7 +418,8 @@ impl Itch {
             ts_last: i64::from_le_bytes(taken(rest)?),
             is_whole: taken::<1>(rest)?[0] != 0,
             is_over: taken::<1>(rest)?[0] != 0,
-            hold_ns: Place::parse(context).map_or(0, |place| place.hold_ns),
+            hold_ns: place.hold_ns,
+            from_start: place.from_start,
         };
         self.begin_day();
         for _ in 0..u32::from_le_bytes(taken(rest)?) {

@@ -3,26 +3,36 @@
 Files are those of NASDAQ, each message behind its length, plain or gzip, and pcap. The day is not
 in the messages: it stands in the file's name (`01302019.NASDAQ_ITCH50.gz`), or is given; a packet
 has it in its time of capture. A file has no times of receipt: that of its events stands for them.
+A time that most of those behind it contradict is not believed.
 """
 
 import gzip
 import re
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import date, datetime
+from itertools import islice
 from pathlib import Path
+from statistics import median_low
 from typing import IO
 
 from tapeworks._core import itch_run
 from tapeworks.errors import ConfigError, FeedError
-from tapeworks.feeds.captures import Captured, CaptureOptions
-from tapeworks.feeds.itch.packets import PacketError, datagrams, is_pcap
+from tapeworks.feeds.capture_clock import APART_NS_MAX, CaptureClock
+from tapeworks.feeds.captures import LOOKED_AT, Captured, CaptureOptions, clock_told
+from tapeworks.feeds.itch.packets import Datagram, PacketError, datagrams, is_pcap
 from tapeworks.new_york import day_at, midnight_of, told_at
 
 BINARY = 2
 RUN_MESSAGES_MAX, RUN_SPAN_NS = 1_000, 1_000_000_000
 READ_BYTES = 4 << 20
+REORDER_MS = 1_000
+"""So long a packet of a capture waits for those before it, which the other line may bring."""
+QUIET_NS = 60_000_000_000
+"""After so long without a packet, the next one may be of another day."""
 GZIP = b"\x1f\x8b"
 # 01302019.NASDAQ_ITCH50, S071321-v50.txt.gz
 _DATES = (
@@ -38,6 +48,8 @@ class ItchCaptures:
     def __init__(self, options: CaptureOptions) -> None:
         options.refuse("symbol", "stream")
         self._day = options.day
+        self._context_day: date | None = None
+        self._heard = 0
         self.doubts: list[str] = []
         self.notes: list[str] = []
 
@@ -71,26 +83,71 @@ class ItchCaptures:
     def _packets(
         self, path: Path, raw: IO[bytes], file: IO[bytes] | gzip.GzipFile
     ) -> Iterator[Captured]:
-        ts, day, context = 0, None, b""
+        clock, ahead, trouble = CaptureClock(), deque[Datagram](), ""
         try:
             for datagram in datagrams(file):
-                ts = max(ts, datagram.ts)
-                if day != (today := self._day or day_at(ts)):
-                    if today != day_at(ts):
-                        self.notes.append(
-                            f"{path} was captured on {day_at(ts)}, and is taken as of {today} by "
-                            "--date"
-                        )
-                    day, context = today, f"moldudp64?midnight={midnight_of(today)}".encode()
-                yield Captured(ts, BINARY, context, datagram.payload, raw.tell())
+                ahead.append(datagram)
+                if len(ahead) > LOOKED_AT:
+                    yield self._packet(path, clock, ahead, raw.tell())
         except PacketError as error:
-            raise FeedError(f"{path}: {error}") from None
-        if day is None:
+            trouble = f"{path}: {error}"
+        # What came before the trouble is given first.
+        while ahead:
+            yield self._packet(path, clock, ahead, raw.tell())
+        if trouble:
+            raise FeedError(trouble)
+        if not clock.ts:
             raise FeedError(f"{path}: expected UDP datagrams, got none")
+
+    def _packet(
+        self, path: Path, clock: CaptureClock, ahead: deque[Datagram], size: int
+    ) -> Captured:
+        """Takes the first of the packets."""
+        datagram, before = ahead[0], clock.ts
+        receipt = clock.receipt(datagram.ts, lambda: [one.ts for one in islice(ahead, 1, None)])
+        if receipt.wall is not None and receipt.is_suspect:
+            self.doubts.append(f"{path}: {clock_told(before, datagram.ts)}")
+        ahead.popleft()
+        if self._context_day is None or receipt.ts - self._heard >= QUIET_NS:
+            # A session stays one of the day on which it began.
+            captured = day_at(receipt.ts)
+            self._context_day = self._day or captured
+            if captured != self._context_day:
+                self.notes.append(
+                    f"{path} was captured on {captured}, and is taken as of {self._context_day} "
+                    "by --date"
+                )
+        self._heard = receipt.ts
+        midnight = midnight_of(self._context_day)
+        context = f"moldudp64?reorder_ms={REORDER_MS}&midnight={midnight}".encode()
+        return Captured(
+            receipt.ts, BINARY, context, datagram.payload, size, receipt.is_suspect, receipt.wall
+        )
 
     def _runs(
         self, path: Path, raw: IO[bytes], file: IO[bytes] | gzip.GzipFile
     ) -> Iterator[Captured]:
+        """Yields the runs of messages, with times that do not fall."""
+        ahead: deque[Captured] = deque()
+        ts, trouble = 0, None
+        try:
+            for run in self._told(path, raw, file):
+                ahead.append(run)
+                if len(ahead) > LOOKED_AT:
+                    yield (believed := _believed(ahead, ts))
+                    ts = believed.ts_recv
+        except FeedError as error:
+            trouble = error
+        while ahead:
+            yield (believed := _believed(ahead, ts))
+            ts = believed.ts_recv
+        if trouble is not None:
+            raise trouble
+
+    def _told(
+        self, path: Path, raw: IO[bytes], file: IO[bytes] | gzip.GzipFile
+    ) -> Iterator[Captured]:
+        """Yields the runs of messages, with the times that they tell, or the last that was told."""
         data = file.read(READ_BYTES)
         _check_start(path, data)
         midnight = midnight_of(self._day_of(path))
@@ -102,7 +159,7 @@ class ItchCaptures:
                 end, count, time, is_ended = itch_run(data, at, RUN_MESSAGES_MAX, RUN_SPAN_NS)
                 if not count:
                     break
-                ts = max(ts, midnight + (time or 0))
+                ts = ts if time is None else midnight + time
                 context = session + b"&sequence=%d" % number
                 last = data[at:end]
                 yield Captured(ts, BINARY, context, last, raw.tell())
@@ -135,6 +192,15 @@ class ItchCaptures:
             f"{path}: nothing tells its day: expected a name such as 01302019.NASDAQ_ITCH50.gz, or "
             "--date 2019-01-30"
         )
+
+
+def _believed(ahead: deque[Captured], before: int) -> Captured:
+    """Takes the first run, with the time that it tells, unless those behind it disagree."""
+    run = ahead.popleft()
+    usual = median_low([one.ts_recv for one in ahead] or [run.ts_recv])
+    if run.ts_recv > max(usual, before) + APART_NS_MAX:
+        return replace(run, ts_recv=before or usual, is_suspect=True)
+    return replace(run, ts_recv=max(run.ts_recv, before))
 
 
 def _told_day(path: Path) -> date | None:

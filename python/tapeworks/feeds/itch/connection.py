@@ -25,6 +25,8 @@ from tapeworks.feeds.itch.session import UDP, ItchFeed
 
 PACKETS_MAX = 512
 """Packets that are read before others have their turn."""
+LAST_READS_MAX = 100
+"""A line that is closed is read up to its end, but no more often than this."""
 REQUEST = struct.Struct(">10sQH")
 MESSAGES_MAX = 1_000
 """Messages that one request asks for at most."""
@@ -52,7 +54,7 @@ class MoldConnection(Connection):
         super().__init__(number, line, feed, ingest, flush, clock)
         assert isinstance(feed, ItchFeed)
         self._mold = feed
-        self._packets = MoldReader(ingest, feed.holes, number)
+        self._packets = MoldReader(ingest, feed.holes, number, next(iter(line.streams), None))
         self._socket: socket.socket | None = None
         self._asks = not line.streams
         self._timer: asyncio.TimerHandle | None = None
@@ -86,7 +88,9 @@ class MoldConnection(Connection):
         """Takes in what waits in the socket, and closes it."""
         if self._socket is not None and not self.closed:
             self.close_reason = self.close_reason or "closed by us"
-            self._on_readable()
+            for _ in range(LAST_READS_MAX):
+                if self._on_readable() < PACKETS_MAX:
+                    break
         self._shut()
 
     def beat(self, now: float) -> None:
@@ -116,27 +120,27 @@ class MoldConnection(Connection):
             self._socket = None
             self._end()
 
-    def _on_readable(self) -> None:
-        """Takes in what waits in the socket, and publishes it."""
+    def _on_readable(self) -> int:
+        """Takes in what waits in the socket, and publishes it. Returns how many packets."""
         if self._socket is None:
-            return
+            return 0
+        count = 0
         ts = self._clock.wall_ns()
         try:
             context = self._mold.context(ts)
             count = self._packets.receive(self._socket.fileno(), ts, context, PACKETS_MAX)
             if count:
                 self.heard_ns, self.heard_at = ts, self._clock.now()
-                for stream in self.line.streams:
-                    self._ingest.heard(self.number, stream, ts)
         except OSError as error:
             self.kill(f"the socket failed: {error}")
-            return
+            return 0
         except TapeworksError as error:
             # What it is of the tape, publishing meets again, and ends the session by it.
             _log.error("packets were not taken line=%s: %s", self.line.name, error)
         self._flush()
         if self._asks:
             self._ask()
+        return count
 
     def _ask_on(self) -> None:
         """Asks for what is missing, again and again."""

@@ -1,8 +1,10 @@
 """The session rules of ITCH over MoldUDP64: lines that carry the same, and whom to ask again."""
 
+import struct
 from collections.abc import Sequence
+from pathlib import Path
 
-from tapeworks._core import MoldHoles
+from tapeworks._core import MoldHoles, TapeReader
 from tapeworks.feeds.base import (
     Control,
     ControlKind,
@@ -15,12 +17,19 @@ from tapeworks.feeds.base import (
 from tapeworks.feeds.itch.config import ItchConfig
 from tapeworks.feeds.limits import WeightBudget
 from tapeworks.new_york import day_at, midnight_of
+from tapeworks.tape import has_segments
 
 STREAM, REQUESTS = "itch", "requests"
 UDP = "udp://"
 DAY_NS = 86_400_000_000_000
 QUIET_NS = 60_000_000_000
 """After so long without a packet, the next one may be of another day."""
+LIVE = b"moldudp64?hold_ms="
+"""What is noted with the packets of lines begins so."""
+HEADER = struct.Struct(">10sQH")
+SESSION_BYTES, COUNT_MAX = 10, 60_000
+LAST_PACKETS = 8_192
+"""Of so many packets on the tape it is seen what is missing, when the recorder starts again."""
 # Nothing cuts a line.
 NEVER_S = 1e9
 
@@ -44,6 +53,31 @@ class ItchFeed(Feed):
         self._context = b""
         self._day_end = 0
         self._heard = 0
+
+    def resume(self, tape: Path) -> None:
+        """Takes in the last packets: what is sent until the first new one is then asked for."""
+        if not has_segments(tape):
+            return
+        reader = TapeReader(tape)
+        reader.seek(max(reader.first, reader.end - LAST_PACKETS))
+        found = []
+        while blobs := reader.read_blobs(LAST_PACKETS):
+            found += [
+                (blob.body[: HEADER.size], blob.ts_recv)
+                for blob in blobs
+                if blob.context.startswith(LIVE) and len(blob.body) >= HEADER.size
+            ]
+        if not found:
+            return
+        session = found[-1][0][:SESSION_BYTES]
+        mine = [one for one in found if one[0].startswith(session)]
+        first = min(HEADER.unpack(header)[1] for header, _ in mine)
+        # All before them is not asked for: it was received, or was given up.
+        for at in range(1, first, COUNT_MAX):
+            header = HEADER.pack(session, at, min(COUNT_MAX, first - at))
+            self.holes.observe(header, mine[0][1])
+        for header, ts in mine:
+            self.holes.observe(header, ts)
 
     def lines(self) -> Sequence[Line]:
         """Returns the lines, and what lost messages are asked for with."""
@@ -85,7 +119,7 @@ class ItchFeed(Feed):
             midnight = midnight_of(day_at(ts))
             self._day_end = midnight_of(day_at(midnight + DAY_NS + DAY_NS // 4))
             hold = self.config.hold_ms
-            self._context = f"moldudp64?hold_ms={hold}&midnight={midnight}".encode()
+            self._context = LIVE + f"{hold}&midnight={midnight}".encode()
         self._heard = ts
         return self._context
 

@@ -33,8 +33,9 @@ pub(super) struct Task<'a> {
     pub(super) instruments: &'a mut Instruments,
     /// What every record of the blob starts with.
     pub(super) header: Header,
-    /// Whether its time of receipt is that of its messages.
-    pub(super) is_live: bool,
+    /// The time of receipt of a blob whose messages were received when they happened, as those of
+    /// a file: none was received later. `None`: its own is that of its messages.
+    pub(super) ts_last: Option<i64>,
     pub(super) out: &'a mut Records,
 }
 
@@ -117,9 +118,9 @@ impl Task<'_> {
         let Some(&kind) = message.first() else { return Ok(()) };
         let ts = check(message, self.itch.session.midnight)?;
         let session = &mut self.itch.session;
-        session.ts_last = session.ts_last.max(ts);
+        session.ts_last = session.ts_last.max(self.ts_last.map_or(ts, |last| ts.min(last)));
         self.header.ts_event = ts;
-        if !self.is_live {
+        if self.ts_last.is_some() {
             self.header.ts_recv = session.ts_last;
         }
         match kind {

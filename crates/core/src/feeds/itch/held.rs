@@ -16,6 +16,8 @@ use crate::record::{Header, Records};
 /// Packets and bytes that are held at most; beyond it the first hole is a gap.
 const PACKETS_MAX: usize = 1 << 16;
 const BYTES_MAX: usize = 32 << 20;
+/// So many packets in a row that fit to each other are believed against one that does not.
+const BELIEVED: u64 = 3;
 /// After so long without a packet of a session that was not ended, another one is believed.
 pub(super) const SESSION_QUIET_NS: i64 = 10_000_000_000;
 
@@ -38,6 +40,21 @@ pub(super) struct Held {
     ts_moved: i64,
     /// When the last packet of the session came.
     ts_heard: i64,
+    /// When the last packet came that does not lie ahead.
+    ts_level: i64,
+    /// Packets that do not lie ahead, since there is a first one that is held.
+    levels: u64,
+    /// Packets with messages that came of the session.
+    heard: u64,
+    other: OtherSession,
+}
+
+/// Packets of another session, one after another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct OtherSession {
+    name: [u8; 10],
+    next: u64,
+    count: u64,
 }
 
 impl Held {
@@ -50,10 +67,44 @@ impl Held {
         ts_recv.saturating_sub(self.ts_heard) >= SESSION_QUIET_NS
     }
 
+    /// Takes in a packet of another session. Says whether that one is the session that is meant:
+    /// of this one nothing but heartbeats or stray packets came.
+    pub(super) fn is_outnumbered_by(&mut self, packet: &Packet) -> bool {
+        if self.heard == 0 {
+            return packet.count > 0;
+        }
+        let other = &mut self.other;
+        if other.name == packet.session && other.next == packet.sequence {
+            other.count += u64::from(packet.count > 0);
+        } else {
+            *other = OtherSession { name: packet.session, next: 0, count: 1 };
+        }
+        other.next = packet.sequence.saturating_add(u64::from(packet.count));
+        self.heard < BELIEVED && other.count >= BELIEVED
+    }
+
+    /// Whether the first packet that is held stands against others: those came after it where the
+    /// session was, and nothing came behind it.
+    fn is_contradicted(&self) -> bool {
+        let mut next = None;
+        let mut run = 0;
+        for (&first, packet) in &self.packets {
+            if next.is_some_and(|next| first > next) || run == BELIEVED {
+                break;
+            }
+            next = Some(first.saturating_add(u64::from(packet.count)));
+            run += 1;
+        }
+        run < BELIEVED && self.levels >= BELIEVED
+    }
+
     /// Takes in a packet; the longer one where two have one number. Says whether it was new.
     fn add(&mut self, sequence: u64, packet: HeldPacket) -> bool {
         if self.packets.get(&sequence).is_some_and(|known| known.count >= packet.count) {
             return false;
+        }
+        if self.packets.first_key_value().is_none_or(|(&first, _)| sequence < first) {
+            self.levels = 0;
         }
         self.bytes += packet.body.len();
         if let Some(shorter) = self.packets.insert(sequence, packet) {
@@ -65,13 +116,15 @@ impl Held {
     fn pop(&mut self) -> Option<(u64, HeldPacket)> {
         let (sequence, packet) = self.packets.pop_first()?;
         self.bytes -= packet.body.len();
+        self.levels = 0;
         Some((sequence, packet))
     }
 
     /// Whether the first packet goes on although what is before it is missing.
     fn is_due(&self, ts_recv: i64, hold_ns: i64) -> bool {
         let Some((_, first)) = self.packets.first_key_value() else { return false };
-        let since = first.ts_recv.max(self.ts_moved);
+        // As long as packets come from where the session is, nothing was lost before this one.
+        let since = first.ts_recv.max(self.ts_moved).max(self.ts_level);
         ts_recv.saturating_sub(since) >= hold_ns
             || self.bytes > BYTES_MAX
             || self.packets.len() > PACKETS_MAX
@@ -84,6 +137,12 @@ impl Held {
         }
         out.extend_from_slice(&self.ts_moved.to_le_bytes());
         out.extend_from_slice(&self.ts_heard.to_le_bytes());
+        out.extend_from_slice(&self.ts_level.to_le_bytes());
+        out.extend_from_slice(&self.levels.to_le_bytes());
+        out.extend_from_slice(&self.heard.to_le_bytes());
+        out.extend_from_slice(&self.other.name);
+        out.extend_from_slice(&self.other.next.to_le_bytes());
+        out.extend_from_slice(&self.other.count.to_le_bytes());
         for (sequence, packet) in &self.packets {
             out.extend_from_slice(&sequence.to_le_bytes());
             out.extend_from_slice(&packet.ts_recv.to_le_bytes());
@@ -102,6 +161,14 @@ impl Held {
         }
         held.ts_moved = i64::from_le_bytes(taken(rest)?);
         held.ts_heard = i64::from_le_bytes(taken(rest)?);
+        held.ts_level = i64::from_le_bytes(taken(rest)?);
+        let levels = u64::from_le_bytes(taken(rest)?);
+        held.heard = u64::from_le_bytes(taken(rest)?);
+        held.other = OtherSession {
+            name: taken(rest)?,
+            next: u64::from_le_bytes(taken(rest)?),
+            count: u64::from_le_bytes(taken(rest)?),
+        };
         while !rest.is_empty() {
             let sequence = u64::from_le_bytes(taken(rest)?);
             let ts_recv = i64::from_le_bytes(taken(rest)?);
@@ -113,6 +180,7 @@ impl Held {
             let (ends, body) = (ends != 0, body.to_vec());
             held.add(sequence, HeldPacket { ts_recv, flags, count, ends, body });
         }
+        held.levels = levels;
         Some(held)
     }
 }
@@ -132,12 +200,14 @@ impl Itch {
             return Err(Error::decode(DecodeReason::ImplausibleSequence, 10));
         }
         if self.session.next == 0 {
-            // Whatever came before the first packet is missing: a session begins with 1.
-            self.session.next = 1;
+            // Of lines, whatever came before the first packet is missing: a session begins with 1.
+            self.session.next = if self.session.from_start { 1 } else { packet.sequence };
             self.held.ts_moved = ts_recv;
         }
         self.check_jump(packet.sequence)?;
         self.held.ts_heard = ts_recv;
+        self.held.heard = self.held.heard.saturating_add(u64::from(packet.count > 0));
+        self.held.other.count = 0;
         let mut rejected = Rejected::NONE;
         let held = HeldPacket {
             ts_recv,
@@ -154,6 +224,8 @@ impl Itch {
         } else {
             // Also what came late is taken, as long as nothing behind it was passed on.
             let before = self.session.next;
+            self.held.ts_level = ts_recv;
+            self.held.levels = self.held.levels.saturating_add(1);
             self.pass(packet.sequence, &held, body, instruments, out, &mut rejected)?;
             if self.session.next > before {
                 self.held.ts_moved = ts_recv;
@@ -177,7 +249,12 @@ impl Itch {
             if !follows && !is_over && !self.held.is_due(ts_recv, self.session.hold_ns) {
                 break;
             }
+            let is_wrong = !follows && self.held.is_contradicted();
             let Some((first, packet)) = self.held.pop() else { break };
+            if is_wrong {
+                rejected.add(Error::decode(DecodeReason::ImplausibleSequence, 10))?;
+                continue;
+            }
             let mut found = Rejected::NONE;
             self.pass(first, &packet, &packet.body, instruments, out, &mut found)?;
             // What was told when the packet came is not told again.
@@ -217,7 +294,7 @@ impl Itch {
             Err(error) => return rejected.add(error),
         };
         self.session.is_over |= packet.ends;
-        let mut task = Task { itch: self, instruments, header, is_live: true, out };
+        let mut task = Task { itch: self, instruments, header, ts_last: None, out };
         let found = task.run(body, at, sequence, known)?;
         rejected.count = rejected.count.saturating_add(found.count);
         rejected.first = rejected.first.or(found.first);

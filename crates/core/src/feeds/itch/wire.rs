@@ -164,7 +164,8 @@ impl Run {
                 break;
             }
             let is_known = usize::from(LENGTHS[usize::from(message[0])]) == message.len();
-            if is_known {
+            // What is after its day has no time.
+            if is_known && time_of(message) <= TIME_MAX {
                 let time = time_of(message);
                 let begin = *first.get_or_insert(time);
                 if time < run.time_last.unwrap_or(begin) || time - begin >= span_ns {

@@ -148,3 +148,42 @@ fn messages_that_are_wrong_are_told_where_they_came() {
     assert!(bench.raw(3, &packet(b"SESSION001", 0, 0)).is_err());
     assert!(bench.raw(3, &packet(b"SESSION001", 1 << 40, 1 << 40)).is_err());
 }
+
+#[test]
+fn a_packet_far_ahead_that_others_contradict_silences_nothing() {
+    // The session goes on where it was, with pauses, on both lines; then the recording ends.
+    let mut bench = Bench::new();
+    bench.packet(0, 1, 3);
+    bench.packet(1, 5_000_000, 5_000_000);
+    for ms in 2..50 {
+        bench = Bench { out: std::mem::take(&mut bench.out), ..bench.restored() };
+        bench.packet(60 * ms, ms as u64 + 2, ms as u64 + 2);
+    }
+    let heartbeat = [&b"SESSION001"[..], &52_u64.to_be_bytes(), &[0, 0]].concat();
+    for ms in 1..9 {
+        bench.raw(3_000 + 90 * ms, &heartbeat).unwrap();
+    }
+    assert_eq!((bench.numbers(), bench.gaps()), ((1..=51).collect(), vec![]));
+    let settled = bench.itch.settle(0, true, &mut bench.instruments, &mut bench.out);
+    assert_eq!(settled.unwrap(), Rejected::one(DecodeReason::ImplausibleSequence, 10));
+    assert_eq!((bench.numbers().len(), bench.gaps()), (51, vec![]));
+}
+
+#[test]
+fn a_few_packets_of_another_session_before_the_first_keep_none_out() {
+    // A heartbeat is outnumbered at once, a packet by three in a row.
+    let heartbeat = [&b"SESSION002"[..], &77_u64.to_be_bytes(), &[0, 0]].concat();
+    let mut bench = Bench::new();
+    bench.raw(0, &heartbeat).unwrap();
+    bench.packet(1, 1, 3);
+    assert!(bench.raw(2, &heartbeat).is_err());
+    assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3], vec![]));
+    let mut bench = Bench::new();
+    bench.raw(0, &packet(b"SESSION002", 1, 1)).unwrap();
+    assert!(bench.raw(1, &packet(b"SESSION001", 1, 1)).is_err());
+    assert!(bench.raw(2, &packet(b"SESSION001", 2, 2)).is_err());
+    bench.packet(3, 3, 3);
+    bench.packet(104, 4, 4);
+    assert!(bench.raw(105, &packet(b"SESSION002", 2, 2)).is_err());
+    assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 3, 4], vec![(1, 2)]));
+}
