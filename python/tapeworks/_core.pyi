@@ -601,6 +601,36 @@ class AlpacaMarket:
         limit: int,
     ) -> tuple[bytes, int, bool]: ...
 
+@final
+class MassiveMarket:
+    """A seeded market that speaks as Massive does. Its time moves when `advance` is called."""
+
+    def __new__(
+        cls,
+        symbols: list[str],
+        seed: int,
+        start_ns: int,
+        rate: float = 200.0,
+        levels: int = 100,
+        history: int = 10_000,
+    ) -> MassiveMarket: ...
+    @property
+    def now(self) -> int: ...
+    def stream(self, name: str) -> int | None: ...
+    def want(self, stream: int, wanted: bool) -> None: ...
+    def advance(self, to_ns: int) -> Frames: ...
+    def facts(self, symbol: str) -> tuple[int, int, int, int, int]: ...
+    def quote(self, symbol: str) -> bytes: ...
+    def rows(
+        self,
+        symbol: str,
+        interval_ms: int | None,
+        start_ns: int,
+        end_ns: int,
+        after: int,
+        limit: int,
+    ) -> tuple[bytes, int, bool]: ...
+
 # book.rs
 
 @final

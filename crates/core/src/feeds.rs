@@ -14,7 +14,7 @@ pub mod binance;
 mod conditions;
 mod cursor;
 mod event_writer;
-mod events;
+pub(crate) mod events;
 mod fields;
 pub mod foreign;
 pub mod framing;

@@ -13,6 +13,7 @@ use crate::released::released;
 mod alpaca;
 mod binance;
 mod itch;
+mod massive;
 
 /// A stream's number, and count, first id and last id of its frames.
 type Summary = (u32, u64, u64, u64);
@@ -110,5 +111,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Frames>()?;
     module.add_class::<alpaca::AlpacaMarket>()?;
     module.add_class::<binance::BinanceMarket>()?;
+    module.add_class::<massive::MassiveMarket>()?;
     itch::register(module)
 }

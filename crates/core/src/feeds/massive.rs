@@ -20,6 +20,8 @@ mod keys;
 mod reference;
 mod rest;
 
+pub use encode::{object as encode_object, row as encode_row};
+
 /// Massive, all markets.
 ///
 /// Sequences have holes by design and begin anew each day, so that they prove nothing; events are

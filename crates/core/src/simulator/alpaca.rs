@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::frames::{Frames, Names, VenueFrame, Wrapping};
 use super::market::{Event, Facts, Market, MarketConfig};
+use super::past::{one, Rows};
 use super::streams::StreamKind;
 use crate::error::{Error, Result};
 use crate::feeds::alpaca::{self, ALPACA};
@@ -19,21 +20,6 @@ const MINUTE_MS: u32 = 60_000;
 const DAY_MS: u32 = 24 * 60 * MINUTE_MS;
 /// How often a book tells its changes, in ms.
 const BOOK_MS: u32 = 100;
-
-/// Which rows of the past.
-#[derive(Debug, Clone, Copy)]
-pub struct Rows {
-    /// Bars of this length in ms; none: trades.
-    pub interval_ms: Option<u32>,
-    /// Not before this time, in ns.
-    pub start: i64,
-    /// Not after this time, in ns.
-    pub end: i64,
-    /// Only those behind this one: the id of a trade, the begin of a bar in ns; 0 for all.
-    pub after: u64,
-    /// At most so many, the oldest.
-    pub limit: usize,
-}
 
 /// A [`Market`] that speaks as Alpaca does.
 #[derive(Debug)]
@@ -138,43 +124,20 @@ impl AlpacaMarket {
     /// # Errors
     /// `Error::Invalid`: it is not listed, or there are no bars of that length.
     pub fn rows(&mut self, symbol: &str, wanted: Rows) -> Result<(Vec<u8>, u64, bool)> {
-        let now = self.market.now();
-        let at = self.market.find(symbol).ok_or_else(|| not_listed(symbol))?;
-        let history = &mut self.market.stalls[at].history;
-        let within = |ts: i64| wanted.start <= ts && ts <= wanted.end;
-        let mut found: Vec<(u64, Records)> = Vec::new();
-        if let Some(interval_ms) = wanted.interval_ms {
-            if !history.has_bars(interval_ms) {
-                return Err(Error::invalid(format!("no bars of {interval_ms} ms are simulated")));
-            }
-            history.roll(interval_ms, now);
-            let is_row = |bar: &&Bar| {
-                let ts = bar.header.ts_event;
-                bar.closed != 0 && bar.count > 0 && within(ts) && ts as u64 > wanted.after
-            };
-            for bar in history.bars(interval_ms).filter(is_row).take(wanted.limit + 1) {
-                // The encoder has one word for the bars of all lengths.
-                let row = Bar { interval_ms: MINUTE_MS, ..*bar };
-                found.push((bar.header.ts_event as u64, one(&row)));
-            }
-        } else {
-            let is_row =
-                |trade: &&Trade| within(trade.header.ts_event) && trade.trade_id > wanted.after;
-            for trade in history.trades.iter().filter(is_row).take(wanted.limit + 1) {
-                found.push((trade.trade_id, one(trade)));
-            }
-        }
-        let has_more = found.len() > wanted.limit;
-        found.truncate(wanted.limit);
+        let past = self.market.past(symbol, wanted)?;
         let mut out = vec![b'['];
-        for (_, records) in &found {
+        for records in &past.rows {
             if out.len() > 1 {
                 out.push(b',');
             }
-            write(records, self.market.instruments(), &mut out)?;
+            // The encoder has one word for the bars of all lengths.
+            let minute = records.iter().find_map(|record| record.get::<Bar>());
+            let minute = minute.map(|bar| one(&Bar { interval_ms: MINUTE_MS, ..bar }));
+            let row = minute.as_ref().unwrap_or(records);
+            write(row, self.market.instruments(), &mut out)?;
         }
         out.push(b']');
-        Ok((out, found.last().map_or(wanted.after, |(place, _)| *place), has_more))
+        Ok((out, past.last, past.has_more))
     }
 
     /// How the instrument called `symbol` stands.
@@ -200,12 +163,6 @@ fn write(records: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> Res
         .filter(|trade| !is_pair(trade.header.instrument))
         .map(|trade| one(&Trade { side: Side::None as u8, conditions: [b'@', 0], ..trade }));
     alpaca::encode_object(changed.as_ref().unwrap_or(records), instruments, out)
-}
-
-fn one<R: crate::record::Record>(record: &R) -> Records {
-    let mut records = Records::new();
-    records.push(record);
-    records
 }
 
 fn packed_if(packed: bool, text: Vec<u8>) -> Result<Vec<u8>> {

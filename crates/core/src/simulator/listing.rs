@@ -1,8 +1,30 @@
 //! What a simulated venue lists: prices, steps and usual sizes of its instruments.
 
 use crate::error::Result;
+use crate::feeds::events::{EQUITY, SPOT};
 use crate::instrument::Instruments;
 use crate::record::{padded, Definition};
+
+const CENT: i64 = 10_000_000;
+/// Stocks trade in round lots: an odd lot would change no bar. Units of 1e-8.
+const ROUND_LOT: i64 = 100 * 100_000_000;
+/// Symbol, price in cents. Any other stock opens at another price.
+const STOCKS: [(&str, i64); 6] = [
+    ("AAPL", 23_150),
+    ("MSFT", 47_820),
+    ("NVDA", 17_640),
+    ("SPY", 66_210),
+    ("TSLA", 41_905),
+    ("FAKEPACA", 13_422),
+];
+const OTHER_STOCK: i64 = 5_025;
+/// Base asset, price in cents, lot in units of 1e-8, usual size in lots.
+const PAIRS: [(&str, i64, i64, i64); 3] = [
+    ("BTC", 6_180_000, 10_000, 1_500),
+    ("ETH", 265_000, 100_000, 2_000),
+    ("SOL", 15_500, 1_000_000, 2_000),
+];
+const OTHER_PAIR: (&str, i64, i64, i64) = ("", 12_345, 1_000_000, 4_000);
 
 /// One instrument as listed.
 #[derive(Debug, Clone)]
@@ -28,6 +50,39 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// A stock, in dollars and cents.
+    pub fn stock(symbol: &str) -> Self {
+        let known = STOCKS.into_iter().find(|(name, _)| *name == symbol);
+        Self {
+            symbol: symbol.to_owned(),
+            canonical: symbol.to_owned(),
+            currency: "USD".to_owned(),
+            asset_class: EQUITY,
+            tick: CENT,
+            lot: ROUND_LOT,
+            price: known.map_or(OTHER_STOCK, |(_, price)| price),
+            size: 4,
+            contract_size: 0,
+        }
+    }
+
+    /// A pair of crypto, which a venue calls `symbol`, in hundredths of what it is paid in.
+    pub fn pair(symbol: &str, base: &str, quote: &str) -> Self {
+        let known = PAIRS.into_iter().find(|(name, ..)| *name == base);
+        let (_, price, lot, size) = known.unwrap_or(OTHER_PAIR);
+        Self {
+            symbol: symbol.to_owned(),
+            canonical: format!("{base}-{quote}"),
+            currency: quote.to_owned(),
+            asset_class: SPOT,
+            tick: CENT,
+            lot,
+            price,
+            size,
+            contract_size: 0,
+        }
+    }
+
     /// Defines the instrument from `ts` on, for the feed of that number, and returns its id.
     ///
     /// # Errors

@@ -84,10 +84,19 @@ impl Writer<'_> {
         }
     }
 
-    fn bar(&mut self, bar: &Bar) {
+    /// Prices of a bar, and the average of what was traded where that is known.
+    fn window(&mut self, bar: &Bar) {
         for (key, price) in [("o", bar.open), ("h", bar.high), ("l", bar.low), ("c", bar.close)] {
             self.price(key, price);
         }
+        let turnover = i128::from(bar.turnover);
+        if bar.volume > 0 && turnover > 0 {
+            self.number("vw", turnover / i128::from(bar.volume), PRICE_PLACES);
+        }
+    }
+
+    fn bar(&mut self, bar: &Bar) {
+        self.window(bar);
         self.sizes(("v", "dv"), bar.volume);
         let start = bar.header.ts_event / NS_PER_MS;
         self.number("s", start, 0);
@@ -122,16 +131,58 @@ enum Market {
 /// # Errors
 /// `Error::Invalid`: the venue has no message for such records.
 pub fn frame(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> Result<()> {
+    out.push(b'[');
+    object(event, instruments, out)?;
+    out.push(b']');
+    Ok(())
+}
+
+/// Appends the row of an answer for `event`, a trade or a bar. Times of trades are in ns.
+///
+/// # Errors
+/// `Error::Invalid`: no answer has rows of such records.
+pub fn row(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> Result<()> {
+    let first = event.iter().next().ok_or(Error::invalid("expected a row, got none"))?;
+    let definition = definition(&first.header(), instruments)?;
+    if let Some(trade) = first.get::<Trade>() {
+        out.extend_from_slice(b"{\"conditions\":[]");
+        let mut writer = Writer(EventWriter { out });
+        writer.text("id", &trade.trade_id.to_string());
+        writer.price("price", trade.price);
+        if market_of(definition) == Market::Crypto {
+            writer.size("size", trade.size);
+        } else {
+            writer.sizes(("size", "decimal_size"), trade.size);
+            writer.number("sequence_number", trade.header.sequence, 0);
+            writer.number("sip_timestamp", trade.header.ts_event, 0);
+        }
+        writer.number("participant_timestamp", trade.header.ts_event, 0);
+    } else if let Some(bar) = first.get::<Bar>() {
+        out.extend_from_slice(b"{\"n\":");
+        decimal::format(i128::from(bar.count), 0, 0, out);
+        let mut writer = Writer(EventWriter { out });
+        writer.window(&bar);
+        writer.size("v", bar.volume);
+        writer.number("t", bar.header.ts_event / NS_PER_MS, 0);
+    } else {
+        return Err(none("rows of that kind"));
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// Appends the object of a frame for `event`.
+///
+/// # Errors
+/// As [`frame`].
+pub fn object(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> Result<()> {
     let is_event = |record: &RecordRef<'_>| record.kind() != Kind::Definition as u8;
     let first = event.iter().find(is_event).ok_or(Error::invalid("expected an event, got none"))?;
     let definition = definition(&first.header(), instruments)?;
     let symbol = unpadded(&definition.symbol);
-    let market = match definition.asset_class {
-        EQUITY | OPTION | INDEX => Market::Securities,
-        _ => Market::Crypto,
-    };
+    let market = market_of(definition);
     let crypto = market == Market::Crypto;
-    out.extend_from_slice(b"[{\"ev\":\"");
+    out.extend_from_slice(b"{\"ev\":\"");
     match Kind::try_from(first.kind()) {
         Ok(Kind::Trade) => {
             let name = if crypto { "XT" } else { "T" };
@@ -163,8 +214,15 @@ pub fn frame(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> R
         Ok(Kind::Mark) => value(out, symbol, &read(first)?),
         _ => return Err(none("records of that kind")),
     }
-    out.extend_from_slice(b"}]");
+    out.push(b'}');
     Ok(())
+}
+
+const fn market_of(definition: &Definition) -> Market {
+    match definition.asset_class {
+        EQUITY | OPTION | INDEX => Market::Securities,
+        _ => Market::Crypto,
+    }
 }
 
 fn bands(out: &mut Vec<u8>, symbol: &str, status: &Status) {

@@ -1,0 +1,1 @@
+"""The simulator of Massive: its markets, its sessions, and its REST interface."""
