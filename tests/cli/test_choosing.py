@@ -58,6 +58,7 @@ def test_an_ambiguous_symbol_is_refused_with_the_options_that_choose(tape, words
     assert not (tape.folder / "x.csv").exists()
 
 
+@pytest.mark.slow
 def test_product_and_exchange_choose(tape):
     # As in Python, and in every letter case; what there is not is told what there is.
     lines = tape.run(

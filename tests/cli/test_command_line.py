@@ -99,6 +99,7 @@ def test_errors_are_one_clear_line(tmp_path: Path, words: list[str], code: int, 
     assert len(shown.stderr.splitlines()) == 1, shown.stderr
 
 
+@pytest.mark.slow
 def test_interrupt_at_any_moment_shows_no_traceback(tmp_path: Path):
     # Most of a short command's life is the loading of its modules: Ctrl-C at moments spread over
     # it, in a group of its own as a terminal does it.

@@ -246,6 +246,7 @@ def unread(tape, *words, code):
     return told
 
 
+@pytest.mark.slow
 def test_recording_that_nobody_watches_is_recorded(tape, start):
     # Its exit code is that of the work: a sink fails from the first to the last.
     (tape.folder / "data").mkdir()

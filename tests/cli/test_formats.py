@@ -30,6 +30,7 @@ def tape(tmp_path_factory, command):
     return command(spine.path.parent)
 
 
+@pytest.mark.slow
 def test_format_follows_the_name_of_the_file(tape):
     # On every command that writes one; a name that says nothing is wrong use.
     sql = "select count(*) as n from trades"

@@ -28,6 +28,7 @@ def told(tape, *words):
     return errors
 
 
+@pytest.mark.slow
 def test_gaps_are_told_where_they_touch(tape):
     # Told under every query, nobody would read it.
     assert "1 gap touches" in told(tape, "query", "select count(*) from trades")

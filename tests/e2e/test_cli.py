@@ -165,7 +165,7 @@ BAD: list[tuple[list[str], int, str]] = [
     (["book", "BTCUSD"], 2, "near it are BTCUSDT"),
     (["book", "BTCUSDT", "--at", "yesterday"], 2, "'yesterday'"),
     (["replay", "--kinds", "candles"], 2, "'candles'"),
-    (["record", "kraken", "XBTUSD"], 2, "expected a venue of binance"),
+    (["record", "kraken", "XBTUSD"], 2, "expected a venue of alpaca, binance, itch"),
     (["record", "binance", "BTC/USDT"], 2, "symbols"),
     (["record", "binance", "BTCUSDT", "--set", "color=blue"], 2, "color is not a setting"),
     (["record", "binance", "BTCUSDT", "--set", "connections=9"], 2, "connections"),

@@ -119,6 +119,7 @@ def test_frames_of_another_feed_are_no_success(tmp_path: Path):
     assert "5 of them could not be decoded" in " ".join(shown.stderr.split())
 
 
+@pytest.mark.slow
 def test_a_channel_that_is_of_another_feed_is_no_success(tmp_path: Path):
     # Trades of spot and futures look alike, their depth does not: a book is missing, and all else
     # stands under the wrong feed. A cut line at the end is told, and no more.
@@ -178,6 +179,7 @@ def write_quotes(path: Path, count: int) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
+@pytest.mark.slow
 def test_capture_that_is_imported_twice_is_stored_once(tmp_path: Path):
     # Half a minute of quotes, then the same again, then with more behind it: no quote twice, no
     # reset that was none.
@@ -281,6 +283,7 @@ def test_file_that_is_older_than_the_one_before_it_is_refused(tmp_path: Path):
     assert stored(tmp_path) == [(2_000, 2_000)]
 
 
+@pytest.mark.slow
 def test_import_that_was_killed_goes_on_when_it_is_run_again(tmp_path: Path):
     # Killed as soon as there are frames on the tape, and long before all are.
     write_quotes(tmp_path / "capture.txt", 60_000)

@@ -67,6 +67,7 @@ def test_venue_that_was_never_reached_is_a_failure(tape, nowhere):
     assert "nothing of what was asked for was recorded: cannot connect" in told
 
 
+@pytest.mark.slow
 def test_book_that_was_never_verified_is_a_failure(tape, start, nowhere):
     # Streams come and requests fail: updates are recorded whose book nobody can know.
     simulator = start("--symbols", "BTCUSDT", "--rate", 200)
@@ -76,6 +77,7 @@ def test_book_that_was_never_verified_is_a_failure(tape, start, nowhere):
     assert "only a part of what was asked for was recorded" in told
 
 
+@pytest.mark.slow
 def test_requests_that_are_off_are_told_and_no_failure(tape, start):
     # Whoever turns requests off wants updates without snapshots.
     simulator = start("--symbols", "BTCUSDT", "--rate", 200)

@@ -69,7 +69,7 @@ def test_what_makes_no_sense_is_refused(tape):
         "record", "itch", "AAPL", "--set", "lines=127.0.0.1:1", code=2
     )
     assert tape.refuse("record", "itch", code=2).startswith("tape: [feeds.itch]: lines: expected")
-    assert "binance, itch, got" in tape.refuse("simulate", "nosuch", code=2)
+    assert "expected a venue of alpaca, binance, itch" in tape.refuse("simulate", "nosuch", code=2)
     wrong = tape.refuse("simulate", "itch", "--line", "somewhere:1", code=2)
     assert wrong.startswith("tape simulate itch: --line: expected an IPv4 address")
 

@@ -239,6 +239,7 @@ def compare(feed: str, frames: list[tuple[str, bytes]]) -> None:
     feed=st.sampled_from(sorted(FEEDS)),
     plain=st.booleans(),
 )
+@pytest.mark.slow
 def test_every_form_of_every_message_equals_the_slow_decoder(
     chance: random.Random, feed: str, plain: bool
 ) -> None:

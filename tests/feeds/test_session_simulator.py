@@ -72,7 +72,10 @@ def lost_trades(oracle: dict[str, Any], channel: str) -> int:
     return sum(loss["count"] for loss in losses if loss["after"] is not None)
 
 
-@pytest.mark.parametrize("product", ["spot", pytest.param("usdm", marks=pytest.mark.slow), "coinm"])
+@pytest.mark.parametrize(
+    "product",
+    ["spot", *(pytest.param(name, marks=pytest.mark.slow) for name in ("usdm", "coinm"))],
+)
 def test_what_the_venue_dropped_is_in_the_ledger_and_nothing_else(product, tmp_path):
     # Dropped, doubled and malformed frames: every trade that was given once is there once, every
     # other one is counted by a gap, and the books are continuous in the end.

@@ -27,6 +27,7 @@ def held(data: Path, kind: str) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_what_runs_beside_a_repair_is_told_of_it(command, tmp_path: Path):
     # A second repair, and an import: no word of recording, which is not what goes on.
     tape, data = command(tmp_path), tmp_path / "data"

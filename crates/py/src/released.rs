@@ -5,6 +5,7 @@
 //! that `PyO3` puts around a call, which end the whole process for it (SIGABRT). So the thread
 //! stays here, as it does from 3.14 on, until the process has ended.
 
+use std::hint::black_box;
 use std::mem;
 use std::thread;
 
@@ -19,9 +20,13 @@ pub fn released<T: Ungil>(py: Python<'_>, work: impl Ungil + FnOnce() -> T) -> T
 /// Does `call`, which may run code of Python: at any step that may give the GIL back and ask again.
 pub fn staying<T>(call: impl FnOnce() -> T) -> T {
     let stay = Stay;
-    let done = call();
+    let (mut call, mut done) = (Some(call), None);
+    let mut step = || done = call.take().map(|call| call());
+    // Not to be seen through: functions of C count as never unwinding, so that where nothing else
+    // is called, the compiler would leave out what is done when they do.
+    black_box::<&mut dyn FnMut()>(&mut step)();
     mem::forget(stay);
-    done
+    done.expect("it was called once")
 }
 
 /// What is dropped only where `call` does not come back.
