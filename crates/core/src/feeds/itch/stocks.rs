@@ -18,7 +18,9 @@ impl Task<'_> {
         let locate = usize::from(u16_at(message, 1));
         match self.itch.locates.get(locate) {
             Some(&id) if id != 0 => {
-                if self.itch.named[locate] != u64_at(message, at) {
+                let told = u64_at(message, at);
+                // Zeros are no symbol, and stand for one that was not compared yet.
+                if told == 0 || self.itch.named[locate] != told {
                     self.compare(message, at, id)?;
                 }
                 Ok(id)

@@ -273,6 +273,13 @@ fn a_symbol_that_is_not_that_of_its_locate_is_a_dead_letter() {
     let place = 2 + first.len() + 2 + 24;
     assert_eq!(found, Rejected::one(DecodeReason::Contradiction, place));
     assert_eq!(bench.instruments.iter().count(), 1);
+    // Also right after a restart, where no symbol was compared yet.
+    let mut state = Vec::new();
+    bench.itch.snapshot(&mut state);
+    bench.itch.restore(&state).unwrap();
+    let zeros = message(b'A', &[(11, &3_u64.to_be_bytes()), (24, &[0; 8])]);
+    let found = bench.file(4, &blocks([&zeros])).unwrap();
+    assert_eq!(found, Rejected::one(DecodeReason::Contradiction, 2 + 24));
 }
 
 #[test]
