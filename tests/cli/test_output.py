@@ -121,6 +121,7 @@ def test_what_nobody_else_may_read_nobody_else_can_read_meanwhile(tmp_path: Path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_path_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path):
     # Each is of the command line: exit code 2, and the files are as they were.
     (tmp_path / "read").write_text("precious")

@@ -187,6 +187,7 @@ def run(script: str, folder: Path) -> str:
     return shown.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_example_runs(demo: tuple[Path, Any], path: Path):
     # Beside the data that the demo recorded, without an argument, as its first lines say.

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from tests.e2e.test_import_equities import tape
 
 import tapeworks as tw
@@ -30,6 +31,7 @@ def count(folder: Path) -> dict[str, int]:
     return lake.sql(f"{sql} trades").to_pylist()[0]
 
 
+@pytest.mark.slow
 def test_trades_that_files_and_answers_tell_again_are_stored_once(tmp_path: Path):
     # A file, the venue's later version of it with one row more, a part of it by another name, then
     # pages of answers that overlap; by a command each, so that what is known outlives a restart.

@@ -283,6 +283,7 @@ def test_logs_of_nothing_are_one_line(tape: Any):
     assert "got none" in tape.refuse("logs", code=1)
 
 
+@pytest.mark.slow
 def test_workers_alone_make_the_whole_flow(exchange: Simulator, tape: Any):
     # As containers run them: three processes in the foreground, each ended by its own signal.
     (tape.folder / "tapeworks.toml").write_text(

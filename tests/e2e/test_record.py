@@ -59,6 +59,7 @@ def test_all_that_was_asked_for_is_told(tape, start):
     assert "1 of 1 books verified" in told
 
 
+@pytest.mark.slow
 def test_venue_that_was_never_reached_is_a_failure(tape, nowhere):
     # Nobody listens there. The recording runs to its end, says so, and is no success.
     told = record(tape, f"ws://{nowhere}", f"http://{nowhere}", code=3)

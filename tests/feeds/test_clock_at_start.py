@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.disk import library
 
 from conftest import Command
@@ -49,6 +50,7 @@ def warnings(lines: list[str]) -> list[str]:
     return [line for line in lines if "the host's clock must be wrong" in line]
 
 
+@pytest.mark.slow
 def test_clock_that_cannot_be_right_is_told_at_the_start(tmp_path: Path):
     # The true time; a year before 1970; a year before what is on the tape.
     assert not warnings(log_of(tmp_path, 0))

@@ -322,6 +322,7 @@ def test_lake_of_the_first_version_is_checked_and_rebuilt(stored):
     check_exact(stored.path)
 
 
+@pytest.mark.slow
 def test_command_line_finds_and_mends(stored, tape):
     # Exit code 1 with the file in the answer, then 0.
     stored.path.rename(tape.folder / "data")

@@ -368,6 +368,7 @@ def test_import_without_time_for_all_is_no_success(spine, maker, monkeypatch):
     assert len(tw.open(spine.path).trades().to_arrow()) == 5_000
 
 
+@pytest.mark.slow
 def test_large_dead_letters_are_moved_and_merged_in_small_pieces(spine):
     # Sixteen frames of 6 MiB, sixteen would be read at once by number: a step moves few of them, a
     # file is written, and merged, in row groups of few, and every byte is kept.

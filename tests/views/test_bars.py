@@ -78,6 +78,7 @@ def test_names_of_views_may_be_used_again(built):
         lake.rows("bars_1h", **days)
 
 
+@pytest.mark.slow
 def test_query_says_that_bars_are_of_several_lengths(built):
     # Who adds up all of them is told, beside the answer; who chooses is not.
     tape = Command(built.path.parent)

@@ -316,6 +316,7 @@ ENDS = (format_time(TIME_MIN), format_time(TIME_MAX), pd.Timestamp.min, pd.Times
 GIVEN = {"table": "trades", "left": "trades", "right": "quotes", "symbol": "BTCUSDT"}
 
 
+@pytest.mark.slow
 def test_all_questions_take_the_same_times(tmp_path, maker):
     # All that 64 bits of ns hold, at either end; what is no time is refused before anything is
     # read. An answer or a QueryError, never what Python or a library says of numbers.

@@ -75,6 +75,7 @@ losses = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(losses, min_size=1, max_size=8), st.integers(-1, 5), st.integers(1, 3))
 def test_two_losses_are_never_one_entry(told, at, width):

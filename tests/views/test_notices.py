@@ -154,6 +154,7 @@ def test_bounds_of_time_are_read_from_sql(spine):
     assert [one.last for one in asked_in(engine, sql, None)] == [None]
 
 
+@pytest.mark.slow
 def test_a_loop_over_days_goes_on_where_nothing_was_recorded(lake):
     # No rows and a word of it, from every question; what was never recorded at all is an error.
     for start, end in (("2001-01-01", "2001-01-02"), ("2031-01-01", None), (None, "2001-01-01")):
