@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 from tapeworks._core import BinanceMarket, Frames
 from tapeworks.simulators.binance.config import SimulatorConfig
-from tapeworks.simulators.source import NS_PER_S, Source
-
-REST_NS = 100_000_000
-"""Depth streams tell what changed at every multiple of this, or of more."""
+from tapeworks.simulators.source import SeededSource, Source
 
 
 class BinanceSource(Source):
@@ -63,50 +60,35 @@ class BinanceSource(Source):
         return self.depth(symbol, 1000, micros=False)
 
 
-class MarketSource(BinanceSource):
+class MarketSource(SeededSource[BinanceMarket], BinanceSource):
     """The seeded market."""
 
-    rest_ns = REST_NS
+    fact_names = ("update_id", "trade_id", "aggregate_id", "checksum", "bids", "asks")
 
     def __init__(self, config: SimulatorConfig, now_ns: int) -> None:
-        self.symbols = config.symbols
-        self.start_ns = config.start_ns or now_ns
-        # At its end every depth stream has told all, so that books can be compared.
-        end_ns = -(-(self.start_ns + int(config.duration_s * NS_PER_S)) // REST_NS) * REST_NS
-        self.end_ns = end_ns if config.duration_s else None
-        self._market = BinanceMarket(
-            config.feed,
-            list(config.symbols),
-            config.seed,
-            self.start_ns,
-            rate=config.rate,
-            levels=config.levels,
-        )
+        def market(start_ns: int) -> BinanceMarket:
+            return BinanceMarket(
+                config.feed,
+                list(config.symbols),
+                config.seed,
+                start_ns,
+                rate=config.rate,
+                levels=config.levels,
+            )
 
-    @property
-    def now(self) -> int:
-        """The market's own time."""
-        return self._market.now
-
-    def stream(self, name: str) -> int | None:
-        """Asks the market."""
-        return self._market.stream(name)
-
-    def want(self, stream: int) -> None:
-        """Tells the market."""
-        self._market.want(stream, True)
+        super().__init__(market, config, now_ns)
 
     def advance(self, to_ns: int, other: bool) -> Frames:
         """Moves the market; the other form has microseconds."""
-        return self._market.advance(to_ns, other)
+        return self.market.advance(to_ns, other)
 
     def depth(self, symbol: str, limit: int, micros: bool) -> bytes:
         """Returns the book as it is now."""
-        return self._market.depth(self.listed(symbol), limit, micros)
+        return self.market.depth(self.listed(symbol), limit, micros)
 
     def exchange_info(self, limits: str, micros: bool) -> bytes:
         """Returns what the market lists."""
-        return self._market.exchange_info(limits, micros)
+        return self.market.exchange_info(limits, micros)
 
     def trades(
         self,
@@ -119,7 +101,7 @@ class MarketSource(BinanceSource):
     ) -> bytes:
         """Returns what the market remembers."""
         symbol = self.listed(symbol)
-        return self._market.trades(symbol, limit, from_id, *window_ns, aggregates, micros)
+        return self.market.trades(symbol, limit, from_id, *window_ns, aggregates, micros)
 
     def klines(
         self,
@@ -130,27 +112,15 @@ class MarketSource(BinanceSource):
         micros: bool,
     ) -> bytes:
         """Returns what the market remembers."""
-        return self._market.klines(self.listed(symbol), interval, limit, *window_ns, micros)
+        return self.market.klines(self.listed(symbol), interval, limit, *window_ns, micros)
 
     def book_tickers(self, symbols: Sequence[str], micros: bool) -> bytes:
         """Returns the best prices as they are now."""
-        return self._market.book_tickers([self.listed(symbol) for symbol in symbols], micros)
+        return self.market.book_tickers([self.listed(symbol) for symbol in symbols], micros)
 
     def skip_trades(self, symbol: str, count: int) -> None:
         """Lets the ids of the next trades be so much higher."""
-        self._market.skip_trades(self.listed(symbol), count)
-
-    def facts(self, symbol: str) -> dict[str, int]:
-        """Returns the market's own facts."""
-        update, trade, aggregate, checksum, bids, asks = self._market.facts(self.listed(symbol))
-        return {
-            "update_id": update,
-            "trade_id": trade,
-            "aggregate_id": aggregate,
-            "checksum": checksum,
-            "bids": bids,
-            "asks": asks,
-        }
+        self.market.skip_trades(self.listed(symbol), count)
 
 
 def filter_symbols(body: bytes, wanted: Sequence[str]) -> bytes:
