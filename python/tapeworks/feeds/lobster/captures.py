@@ -61,9 +61,6 @@ class LobsterCaptures:
                     yield from self._lines(path, text_name(path), raw, raw)
         except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error) as error:
             raise FeedError(f"{path}: not whole: {error}") from None
-        except (RuntimeError, NotImplementedError) as error:
-            # What zipfile says of an archive with a password, or packed another way.
-            raise FeedError(f"{path}: cannot be unpacked: {error}") from None
 
     def _archive(self, path: Path) -> Iterator[Captured]:
         with zipfile.ZipFile(path) as archive:
@@ -77,7 +74,7 @@ class LobsterCaptures:
                 raw = opened.enter_context(path.open("rb"))
                 every = [
                     self._lines(
-                        path, Path(name).name, opened.enter_context(archive.open(name)), raw
+                        path, Path(name).name, opened.enter_context(_member(archive, name)), raw
                     )
                     for name in names
                 ]
@@ -162,3 +159,13 @@ def _time(line: bytes) -> int:
     fraction = line.partition(b",")[0].partition(b".")[2][:9]
     ns = int(fraction.ljust(9, b"0")) if fraction.isdigit() else 0
     return _whole_seconds(line) * 1_000_000_000 + ns
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    try:
+        return archive.open(name)
+    except (RuntimeError, NotImplementedError) as error:
+        # What zipfile says of an archive with a password, or packed another way.
+        raise FeedError(
+            f"{archive.filename}: cannot be unpacked: {error}: unpack it, and import the files"
+        ) from None
