@@ -7,13 +7,18 @@ use crate::feeds::events::{Deal, SPOT};
 use crate::feeds::scan::Scanner;
 use crate::record::{Channel, Side};
 
+/// Who took, by the conditions of a trade of crypto, which say nothing else.
+pub(super) const fn taker_of(conditions: [u8; 2]) -> Side {
+    match conditions {
+        [1, _] => Side::Ask,
+        [2, _] => Side::Bid,
+        _ => Side::None,
+    }
+}
+
 impl Task<'_> {
     pub(super) fn crypto_trade(&mut self, fields: &Fields) -> Result<()> {
-        let side = match self.conditions(fields, b'c')? {
-            [1, _] => Side::Ask,
-            [2, _] => Side::Bid,
-            _ => Side::None,
-        };
+        let side = taker_of(self.conditions(fields, b'c')?);
         let mut values = self.values();
         let deal = Deal {
             price: values.price(fields.need(b'p')?, "price")?,

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::crypto::taker_of;
 use super::decode::{class_of, may_be_in_lots, Task, MINUTE_MS, SECOND_MS};
 use super::keys::{slot, Fields};
 use crate::error::{DecodeReason, Error, Result};
@@ -41,7 +42,7 @@ impl Task<'_> {
     pub fn rest(&mut self, context: &[u8]) -> Result<()> {
         Scanner::check(self.bytes)?;
         let fields = self.fields(&mut Scanner::new(self.bytes, 0))?;
-        if fields.has(slot::ERROR) || self.is_error(&fields)? {
+        if fields.find(self.bytes, slot::ERROR).is_some() || self.is_error(&fields)? {
             return Err(Error::decode(DecodeReason::VenueError, fields.start()));
         }
         let answer = std::str::from_utf8(context).ok().and_then(answer_to);
@@ -75,7 +76,11 @@ impl Task<'_> {
         if matches!(correction, CANCEL_RECORD..=CORRECTION_RECORD) {
             return Ok(());
         }
-        let conditions = self.conditions(row, slot::CONDITIONS)?;
+        let mut conditions = self.conditions(row, slot::CONDITIONS)?;
+        let mut side = Side::None;
+        if ticker.starts_with("X:") || ticker.starts_with("X%3A") {
+            (side, conditions) = (taker_of(conditions), [0; 2]);
+        }
         let ts = self.sip_time(row)?;
         let mut values = self.values();
         let size = row.find(values.bytes, slot::DECIMAL_SIZE);
@@ -86,7 +91,7 @@ impl Task<'_> {
             ts,
             sequence: values.id_or_zero(row, slot::SEQUENCE, "sequence")?,
             id: values.name_or_zero(row, slot::ID)?,
-            side: Side::None,
+            side,
             conditions,
         };
         let instrument = self.of_ticker(ticker, row, ts)?;

@@ -254,7 +254,18 @@ fn answers_are_history_and_errors_are_told() {
     let path = "/v2/aggs/ticker/AAPL/range/5/minute/2005-04-01/2005-04-04";
     let bar: Bar = nth(&bench.rest(path, bars).unwrap(), 0);
     assert_eq!((bar.interval_ms, bar.count, bar.volume), (300_000, 7, 135_000_000 * 10i64.pow(8)));
-    assert_eq!(bench.rest("/v3/trades/AAPL", r#"{"status":"OK"}"#).unwrap().len(), 0);
+    let none = r#"{"status":"OK","error":null}"#;
+    assert_eq!(bench.rest("/v3/trades/AAPL", none).unwrap().len(), 0);
+    // The conditions of crypto say who took, here as on the stream.
+    let row = row.replace("\"id\":\"1\"", "\"id\":\"1\",\"conditions\":[2]");
+    for (path, told) in [
+        ("/v3/trades/X:BTC-USD", (Side::Bid as u8, [0, 0])),
+        ("/v3/trades/X%3ABTC-USD", (Side::Bid as u8, [0, 0])),
+        ("/v3/trades/AAPL", (Side::None as u8, [2, 0])),
+    ] {
+        let trade: Trade = nth(&bench.rest(path, &row).unwrap(), 0);
+        assert_eq!((trade.side, trade.conditions), told, "{path}");
+    }
     for (path, body, reason) in [
         ("/v3/trades/AAPL", r#"{"status":"ERROR","error":"no"}"#, DecodeReason::VenueError),
         ("/v3/trades/AAPL", r#"{"status":"NOT_AUTHORIZED"}"#, DecodeReason::VenueError),
