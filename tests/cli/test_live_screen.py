@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from tests.arrivals import told
 from tests.cli.terminal import Terminal
 
 from tapeworks.simulators import start_simulator
@@ -75,6 +76,11 @@ def test_after_ctrl_c_the_last_line_says_what_was_recorded(tmp_path):
         words += ["--set", f"rest_url={exchange.rest_url}"]
         terminal = Terminal(tmp_path, *words, rows=24, columns=60)
         terminal.until("books verified")
+        # The book is verified by levels alone: that a trade came, too, is waited for.
+        deadline = time.monotonic() + 60
+        while told(tmp_path / "data", "binance-spot").get("outcome", {}).get("spoke") != 3:
+            assert time.monotonic() < deadline
+            terminal.until("Ctrl-C stops")
         first, *lines = ended(terminal)
     assert first.startswith("recording into data")
     assert not any(set(line) & set(FRAME) for line in lines)
