@@ -31,8 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
 
 
-# Tests of these files share a recording that is expensive to make, or measure what others of their
-# kind would disturb: they run one after the other, in one process.
+# Tests of these files share what is expensive to make, or measure what others of their kind would
+# disturb: they run one after the other, in one process.
 TOGETHER = {
     "tests/e2e/test_cli.py",
     "tests/e2e/test_demo.py",
@@ -41,6 +41,7 @@ TOGETHER = {
     "tests/e2e/test_retention.py",
     "tests/real/test_playback_real.py",
     "tests/research/test_research.py",
+    "tests/test_layout.py",
     "tests/views/test_past.py",
 }
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -116,12 +117,27 @@ def rust_without_tests(text: str) -> str:
     return re.split(r"^#\[cfg\(test\)\]\n(?:#\[[^\n]*\n)*mod ", text, flags=re.MULTILINE)[0]
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def whole_code(path: Path) -> str:
+    return rust_code(path.read_text(encoding="utf-8"))
+
+
+@cache
+def product_code(path: Path) -> str:
+    return rust_code(rust_without_tests(path.read_text(encoding="utf-8")))
+
+
 def rust_functions(code: str) -> Iterator[tuple[str, int, int]]:
     """Yields name, first line and number of lines of each function with a body."""
     for match in re.finditer(r"\bfn\s+(\w+)", code):
         depth, brackets = 0, 0
-        for at in range(match.end(), len(code)):
-            char = code[at]
+        for mark in re.compile(r"[][(){};]").finditer(code, match.end()):
+            at, char = mark.start(), mark.group()
             brackets += (char in "([") - (char in ")]")
             if char == ";" and depth == 0 and brackets == 0:
                 break
@@ -161,13 +177,13 @@ def test_functions_have_up_to_70_lines():
     # From the line of `def` or `fn` to the last line of the body.
     long = []
     for path in PYTHON_FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 if lines > FUNCTION_LINES_MAX:
                     long.append(f"{name_of(path)}:{node.lineno}: {node.name} has {lines} lines")
     for path in RUST_FILES:
-        code = rust_code(path.read_text(encoding="utf-8"))
+        code = whole_code(path)
         for function, first, lines in rust_functions(code):
             if lines > FUNCTION_LINES_MAX:
                 long.append(f"{name_of(path)}:{first}: {function} has {lines} lines")
@@ -200,7 +216,7 @@ def test_files_open_with_what_they_hold():
     mute = []
     for path in PYTHON_FILES:
         text = path.read_text(encoding="utf-8")
-        if text.strip() and not ast.get_docstring(ast.parse(text)):
+        if text.strip() and not ast.get_docstring(tree_of(path)):
             mute.append(name_of(path))
     mute += [
         name_of(path)
@@ -215,7 +231,7 @@ def test_nothing_is_imported_inside_a_function():
     # What a file needs stands at its top; what is loaded on demand stands in a table.
     inside = []
     for path in PACKAGE_FILES:
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for function in ast.walk(tree_of(path)):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 inside += [
                     f"{name_of(path)}:{node.lineno}"
@@ -230,14 +246,14 @@ def test_no_bare_except():
     bare = [
         f"{name_of(path)}:{node.lineno}"
         for path in PYTHON_FILES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ExceptHandler) and node.type is None
     ]
     assert not bare, bare
 
 
 def python_imports(path: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.startswith("tapeworks."):
@@ -292,7 +308,7 @@ def test_every_package_that_is_loaded_is_required():
     breaches = [
         f"{name_of(path)}:{line}: {used} is not among the dependencies of pyproject.toml"
         for path in PACKAGE_FILES
-        for line, used in loaded_with(ast.parse(path.read_text(encoding="utf-8")).body)
+        for line, used in loaded_with(tree_of(path).body)
         if used not in known
     ]
     assert not breaches, breaches
@@ -323,7 +339,7 @@ def test_rust_modules_use_only_what_is_below():
             continue
         top = path.relative_to(CORE).parts[0].removesuffix(".rs")
         assert top in known, f"{name_of(path)}: {top} has no level: it is one of {sorted(known)}"
-        code = rust_code(rust_without_tests(path.read_text(encoding="utf-8")))
+        code = product_code(path)
         for line, used in rust_uses(code):
             module = owner.get(used, used)
             if module in known and not may_use(RUST_LEVELS, top, module):
@@ -338,7 +354,7 @@ def test_only_sessions_pipeline_and_jobs_start_anything():
         inside = path.relative_to(PACKAGE).as_posix()
         if inside in MAY_START or inside.startswith(MAY_START_FOLDERS):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if (
                 isinstance(node, ast.Attribute)
                 and isinstance(node.value, ast.Name)
@@ -353,7 +369,7 @@ def test_public_names_are_few():
     for path in PACKAGE_FILES:
         if path.name != "__init__.py":
             continue
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
                 assert len(ast.literal_eval(node.value)) <= EXPORTS_MAX, name_of(path)
 
@@ -365,7 +381,7 @@ def test_core_has_no_sockets_no_python_no_async():
         for path in RUST_FILES
         if path.is_relative_to(CORE)
         for word in ("std::net", "pyo3", "tokio", "async fn")
-        if word in rust_code(path.read_text(encoding="utf-8"))
+        if word in whole_code(path)
     ]
     assert not bad, bad
 
@@ -378,7 +394,7 @@ def test_every_stored_number_is_defined_by_the_one_macro():
         if path.is_relative_to(CORE) and path.name != "numbered.rs" and not is_rust_test(path)
         for match in re.finditer(
             r"#\[repr\(u\d+\)\]\s*(?:#\[[^\n]*\]\s*)*(?:pub )?enum (\w+)",
-            rust_code(rust_without_tests(path.read_text(encoding="utf-8"))),
+            product_code(path),
         )
         # Slots of a table that is made by a macro; never stored.
         if path.name != "fields.rs"
@@ -394,7 +410,7 @@ def test_core_reads_time_in_one_place():
         if path.is_relative_to(CORE) and path.name != "clock.rs" and not is_rust_test(path)
         if re.search(
             r"\b(SystemTime|Instant)::now|clock_gettime",
-            rust_code(rust_without_tests(path.read_text(encoding="utf-8"))),
+            product_code(path),
         )
     ]
     assert not bad, bad
@@ -406,7 +422,7 @@ def test_the_interpreters_lock_is_given_back_in_one_place():
         name_of(path)
         for path in RUST_FILES
         if path.is_relative_to(ROOT / "crates" / "py") and path.name != "released.rs"
-        if "allow_threads" in rust_code(path.read_text(encoding="utf-8"))
+        if "allow_threads" in whole_code(path)
     ]
     assert not bad, bad
 
@@ -417,7 +433,7 @@ def test_names_of_topics_are_written_in_one_place():
         f"{name_of(path)}:{node.lineno}: {node.value}"
         for path in PACKAGE_FILES
         if path.name != "topics.py"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and re.fullmatch(r"market-data\.[a-z]*", node.value)

@@ -50,9 +50,11 @@ def test_line_that_expands_without_bound_costs_no_memory(tmp_path: Path, filler:
     packer = zlib.compressobj(wbits=31)
     with path.open("wb") as file:
         file.write(packer.compress(b"1723161255123456789 " + FRAME + b"\n"))
+        file.write(packer.flush(zlib.Z_FULL_FLUSH))
+        # From one full flush to the next it depends on nothing before: packed once, written often.
+        block = packer.compress(filler * (4 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
         for _ in range(256):
-            file.write(packer.compress(filler * (4 << 20)))
-        file.write(packer.flush())
+            file.write(block)
     program = """
 import resource, sys
 from pathlib import Path

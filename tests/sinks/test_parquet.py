@@ -650,7 +650,7 @@ def test_killed_sink_neither_loses_nor_doubles(spine, maker):
     chance = random.Random(seed)
     spine.append(maker.definitions())
     first, rounds, met, grew = 0, 0, 0, 0
-    while met < 6 or grew < 2:
+    while met < 4 or grew < 2:
         rounds += 1
         assert rounds <= 60, (seed, met, grew)
         count = chance.randrange(500, 3_000)
