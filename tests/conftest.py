@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,14 +16,15 @@ import numpy.typing as npt
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from services import SERVICES, Service, ServiceUnavailable
 from tapeworks import _core, commits
 from tapeworks.lake import files_on_disk
 from tapeworks.processors.derive import Derivation
 from tapeworks.settings import ProcessorsConfig
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.sinks import commit_log
-from tapeworks.sinks.base import Feeder
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.tape import TapeConfig, place_at
 from tapeworks.views.audit import audit
 
@@ -226,7 +228,7 @@ class SpineFolder:
     ) -> None:
         """Puts all of a tape into the lake, and closes the sink; `settings` are the sink's."""
         config = ParquetConfig(**settings)
-        sink = ParquetSink(config, self.path, self.source, topic)
+        sink = ParquetPartition(config, self.path, self.source, topic)
         feeder = Feeder(sink, self.tape(topic), config.policy, name=name)
         try:
             feeder.drain(seconds_max=seconds_max)
@@ -361,6 +363,28 @@ def command() -> Iterator[Callable[[Path], Command]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Callable[[str], Service]]:
+    """Starts real servers by name, each once a session, and stops them with it.
+
+    A server that cannot be had fails the test; where packages cannot be installed, it is skipped.
+    """
+    with contextlib.ExitStack() as stack:
+        started: dict[str, Service] = {}
+
+        def start_server(name: str) -> Service:
+            if name not in started:
+                try:
+                    started[name] = stack.enter_context(SERVICES[name]())
+                except ServiceUnavailable as error:
+                    if os.environ.get("CI") or shutil.which("apt-get"):
+                        raise
+                    pytest.skip(str(error))
+            return started[name]
+
+        yield start_server
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from tapeworks import _core
-from tapeworks.sinks.base import Feeder
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 
 SOURCE, TOPIC = "binance-spot", "market-data.normalized"
 ROWS = 50_000_000
@@ -25,7 +25,7 @@ def main() -> None:
     tape.mkdir(parents=True)
     span = int(rows["ts_event"][-1] - rows["ts_event"][0]) + 1_000_000
     config = ParquetConfig()
-    sink = ParquetSink(config, data, SOURCE, TOPIC)
+    sink = ParquetPartition(config, data, SOURCE, TOPIC)
     feeder = Feeder(sink, tape, config.policy)
     with _core.TapeWriter(tape, durability="never") as writer:
         writer.append(definitions.tobytes())

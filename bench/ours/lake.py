@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from tapeworks import _core
-from tapeworks.sinks.base import Feeder
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 
 SOURCE, TOPIC = "binance-spot", "market-data.normalized"
 
@@ -33,7 +33,7 @@ def main() -> None:
             writer.append(part.tobytes(), ts=int(part["ts_recv"].max()))
         writer.sync()
     config = ParquetConfig()
-    feeder = Feeder(ParquetSink(config, data, SOURCE, TOPIC), tape, config.policy)
+    feeder = Feeder(ParquetPartition(config, data, SOURCE, TOPIC), tape, config.policy)
     began, started = time.perf_counter(), time.process_time()
     feeder.drain(seconds_max=600)
     took, wall = time.process_time() - started, time.perf_counter() - began

@@ -121,7 +121,14 @@ class SinkUnavailable(SinkError):
 
 
 class SinkRejected(SinkError):
-    """This batch will never be taken: dead-letter it, count it, go on."""
+    """This batch will never be taken: keep what is refused aside, count it, go on.
+
+    `offset` is that of a record that is refused, if it is known; else it is searched for.
+    """
+
+    def __init__(self, message: str, *, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.offset = offset
 
 
 class LakeError(TapeworksError):

@@ -20,8 +20,9 @@ import tapeworks as tw
 from tapeworks.errors import TapeworksError
 from tapeworks.lake_rebuild import rebuild
 from tapeworks.sinks import compaction
-from tapeworks.sinks.base import Feeder, FlushPolicy
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.base import FlushPolicy
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.views.audit import audit
 from tapeworks.views.lake_check import verify_lake
 
@@ -75,7 +76,7 @@ def _fill(data: Path, chance: random.Random) -> SpineFolder:
         count = chance.randrange(50, 400)
         spine.append(maker.trades(count, first))
         first += count
-        sink = ParquetSink(ParquetConfig(row_group_rows=100), data, spine.source, TOPIC)
+        sink = ParquetPartition(ParquetConfig(row_group_rows=100), data, spine.source, TOPIC)
         feeder = Feeder(sink, spine.tape(), FlushPolicy())
         feeder.drain(30)
         sink.run_maintenance()
@@ -148,7 +149,7 @@ def _mend(outcome: Outcome, where: str, mended: Path, work: Path) -> None:
     try:
         reports = list(rebuild(mended, "binance-spot"))
         outcome.expect(not any(report.lost for report in reports), f"{where}: rebuild lost rows")
-        sink = ParquetSink(ParquetConfig(), mended, "binance-spot", TOPIC)
+        sink = ParquetPartition(ParquetConfig(), mended, "binance-spot", TOPIC)
         feeder = Feeder(sink, mended / "tape" / "binance-spot" / TOPIC, FlushPolicy())
         feeder.drain(30)
         feeder.close()

@@ -18,8 +18,9 @@ from tests.campaigns.base import Outcome
 from tests.conftest import RecordMaker, SpineFolder
 
 from tapeworks import _core, commits
-from tapeworks.sinks.base import Feeder, FlushPolicy
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.base import FlushPolicy
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.views.audit import audit
 from tapeworks.views.lake_check import verify_lake
 
@@ -144,7 +145,7 @@ def _check_end(outcome: Outcome, data: Path, tape: Path, durable: int) -> None:
     with _core.TapeWriter(tape) as writer:
         outcome.expect(writer.end >= durable, f"{durable} were durable, {writer.end} are there")
         writer.sync()
-    sink = ParquetSink(ParquetConfig(), data, SOURCE, TOPIC)
+    sink = ParquetPartition(ParquetConfig(), data, SOURCE, TOPIC)
     feeder = Feeder(sink, tape, FlushPolicy(), name="sink-parquet")
     feeder.drain(WAIT_S)
     feeder.close()

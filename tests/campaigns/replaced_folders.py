@@ -15,8 +15,9 @@ from tests.conftest import RecordMaker
 
 from tapeworks import _core, commits
 from tapeworks.errors import TapeworksError
-from tapeworks.sinks.base import Feeder, FlushPolicy
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.base import FlushPolicy
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.views.audit import audit
 from tapeworks.views.lake_check import verify_lake
 
@@ -157,7 +158,7 @@ def _append(data: Path, maker: RecordMaker, count: int) -> None:
 
 
 def _feeder(data: Path, rows: int = 1_000_000) -> Feeder:
-    sink = ParquetSink(ParquetConfig(), data, SOURCE, TOPIC)
+    sink = ParquetPartition(ParquetConfig(), data, SOURCE, TOPIC)
     tape = data / "tape" / SOURCE / TOPIC
     return Feeder(sink, tape, FlushPolicy(rows=rows), name="sink-parquet")
 

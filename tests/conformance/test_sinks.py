@@ -1,29 +1,40 @@
 """What every sink of the table holds: write, crash, write again; nothing lost, nothing doubled."""
 
+import contextlib
+import json
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from own_sink import JsonSink, load_stored
 
+from conftest import SpineFolder
 from tapeworks import _core
 from tapeworks.config import Section, Value
-from tapeworks.errors import ConfigError, SinkUnavailable
+from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
 from tapeworks.registry import MEMBERS as TABLE
 from tapeworks.registry import load_member
 from tapeworks.settings import Config, resolve_config
-from tapeworks.sinks.base import Feeder, FlushPolicy, Sink
+from tapeworks.sinks.base import FlushPolicy, Sink, SinkContext, SinkPartition
+from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.parquet import ParquetConfig
 from tapeworks.sinks.worker import feeders
 from tapeworks.source_symbols import SourceSymbols
 from tapeworks.tape import Place, load_offset
 
 TOPIC = "market-data.normalized"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 # A class that is named in the settings as one of a user's is.
-OWN = f"{JsonSink.__module__}:JsonSink"
+OWN = "own_sink:Ledger"
+
+
+@pytest.fixture(autouse=True)
+def examples(monkeypatch):
+    """Makes the programs of `examples` importable, as those in the folder of a user are."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
 
 
 def parquet_ids(data: Path) -> list[int]:
@@ -34,20 +45,29 @@ def parquet_ids(data: Path) -> list[int]:
     return [row[0] for row in found]
 
 
-def own_ids(data: Path) -> list[int]:
-    return load_stored(data, "binance-spot", TOPIC).ids
+def own_ids(data: Path, table: str = "trades", column: str = "trade_id") -> list[int]:
+    with contextlib.closing(sqlite3.connect(data / "trades.db")) as database:
+        try:
+            found = database.execute(f'select "{column}" from {table} order by rowid').fetchall()
+        except sqlite3.OperationalError:
+            return []
+    return [int(row[0]) for row in found]
 
 
-# Name of a sink -> its settings, and what it has stored.
-MEMBERS: dict[str, tuple[Any, Callable[[Path], list[int]]]] = {
-    "parquet": (ParquetConfig(), parquet_ids),
-    OWN: (Sink.Config(OWN), own_ids),
+def own_settings(data: Path, **settings: object) -> Any:
+    return load_member("sink", OWN).Config(OWN, path=data / "trades.db", **settings)
+
+
+# Name of a sink -> its settings in a data folder, and what it has stored.
+MEMBERS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], list[int]]]] = {
+    "parquet": (lambda data: ParquetConfig(), parquet_ids),
+    OWN: (own_settings, own_ids),
 }
 
 
-def make(name: str, data: Path) -> Sink:
-    sink: Sink = load_member("sink", name)(MEMBERS[name][0], data, "binance-spot", TOPIC)
-    return sink
+def make(name: str, data: Path) -> SinkPartition:
+    sink: Sink = load_member("sink", name)(MEMBERS[name][0](data), SinkContext(name, data))
+    return sink.partition("binance-spot", TOPIC)
 
 
 def test_every_sink_of_the_table_is_tested_here():
@@ -105,7 +125,7 @@ def test_flush_comes_at_rows_and_at_time(name, spine, maker):
     spine.append(maker.trades(2_500))
     feeder = Feeder(make(name, spine.path), spine.tape(), FlushPolicy(rows=1_000, seconds=3_600))
     while feeder.step():
-        assert feeder.sink.pending[0] <= 1_000
+        assert feeder.partition.pending[0] <= 1_000
     assert len(MEMBERS[name][1](spine.path)) >= 1_500
     feeder.close()
     soon = Feeder(make(name, spine.path), spine.tape(), FlushPolicy(seconds=0.0))
@@ -165,14 +185,139 @@ def test_a_worker_runs_a_sink_of_the_users_own(spine, maker):
     # The feeders that its worker builds store a whole tape; a second start stores nothing twice.
     spine.append(maker.definitions())
     spine.append(maker.trades(100))
-    sinks = {"mine": Sink.Config(OWN)}
-    config = Config(spine.path, {"binance-spot": None}, sinks=sinks)
+    config = Config(spine.path, {"binance-spot": None}, sinks={"mine": own_settings(spine.path)})
     for _ in range(2):
         for feeder in feeders(config, "mine"):
             feeder.drain(5)
             feeder.close()
     assert own_ids(spine.path) == list(range(100))
-    assert (
-        load_offset(spine.tape(), "sink-mine")
-        == load_stored(spine.path, "binance-spot", TOPIC).place.offset
-    )
+    assert own_ids(spine.path, "places", "place") == [103]
+    assert load_offset(spine.tape(), "sink-mine") == 103
+
+
+def test_one_instance_serves_all_sources_and_topics(spine, maker):
+    # Two sources, by one sink with one connection; the settings choose a topic and a symbol.
+    other = SpineFolder(spine.path, "binance-futures")
+    for folder in (spine, other):
+        folder.append(maker.definitions())
+        folder.append(maker.trades(100))
+    settings = own_settings(spine.path, topics=(TOPIC,), symbols=("ETHUSDT",))
+    feeds = {"binance-spot": None, "binance-futures": None}
+    made = feeders(Config(spine.path, feeds, sinks={"mine": settings}), "mine")
+    assert len({id(feeder.partition._sink) for feeder in made}) == 1
+    for feeder in made:
+        feeder.drain(5)
+    connection = made[0].partition._sink.database
+    made[0].close()
+    connection.execute("select 1")
+    made[1].close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        connection.execute("select 1")
+    with contextlib.closing(sqlite3.connect(spine.path / "trades.db")) as database:
+        found = database.execute("select source, symbol, count(*) from trades group by 1, 2")
+        counts = {row[:2]: row[2] for row in found}
+    wanted = sum(1 for one in maker.trades(100)["instrument"] if one == 2)
+    assert wanted > 0
+    assert counts == {(source, "ETHUSDT"): wanted for source in feeds}
+    assert own_ids(spine.path, "places", "place") == [103, 103]
+    other.close()
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_record_that_a_store_never_takes_is_kept_aside(spine, maker, tells):
+    # Three trades of a thousand are refused, whether the store tells which or not. All others are
+    # stored, each of the three is kept once with the reason, also when it is refused again.
+    wrong = {17, 18, 900}
+
+    class Picky(load_member("sink", OWN)):
+        def store(self, partition, items, place):
+            for batch in items:
+                for row in partition.rows(batch, "trade"):
+                    if row["trade_id"] in wrong:
+                        offset = row["tape_offset"] if tells else None
+                        raise SinkRejected(f"no {row['trade_id']}", offset=offset)
+            super().store(partition, items, place)
+
+    spine.append(maker.definitions())
+    spine.append(maker.trades(1_000))
+    sink = Picky(own_settings(spine.path), SinkContext("mine", spine.path))
+    feeder = Feeder(sink.partition("binance-spot", TOPIC), spine.tape(), FlushPolicy())
+    assert feeder.drain(30)
+    feeder.close()
+    assert own_ids(spine.path) == [one for one in range(1_000) if one not in wrong]
+    [path] = (spine.path / "state/binance-spot/rejected").iterdir()
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [one["offset"] for one in kept] == [20, 21, 903]
+    assert [one["reason"] for one in kept] == ["no 17", "no 18", "no 900"]
+    assert bytes.fromhex(kept[0]["record"]) == maker.trades(1_000)[17].tobytes()
+    assert kept[0]["fields"]["trade_id"] == 17
+    [trouble] = feeder.partition.troubles
+    assert "3 records rejected" in trouble
+    # Killed between the note and the place: the record comes again, and is in the file already.
+    with contextlib.closing(sqlite3.connect(spine.path / "trades.db")) as database, database:
+        database.execute("update places set place = 903, fingerprint = null")
+        database.execute("delete from trades where cast(trade_id as integer) > 900")
+    path.write_bytes(path.read_bytes() + b'{"offset": 9')
+    again = Feeder(sink.partition("binance-spot", TOPIC), spine.tape(), FlushPolicy())
+    assert again.drain(30)
+    again.close()
+    assert own_ids(spine.path) == [one for one in range(1_000) if one not in wrong]
+    assert len(path.read_text().splitlines()) == 3
+
+
+def test_store_that_refuses_everything_is_an_error(spine, maker):
+    # Beyond `rejected_max` not the records are wrong: the sink stops, and says what to compare.
+    class Closed(load_member("sink", OWN)):
+        def store(self, partition, items, place):
+            if items:
+                raise SinkRejected("no such column")
+            super().store(partition, items, place)
+
+    spine.append(maker.trades(20))
+    settings = own_settings(spine.path, rejected_max=5)
+    partition = Closed(settings, SinkContext("mine", spine.path)).partition("binance-spot", TOPIC)
+    feeder = Feeder(partition, spine.tape(), FlushPolicy())
+    with pytest.raises(SinkError, match="more than 5 records, the last because: no such column"):
+        feeder.drain(30)
+    feeder.close()
+    assert own_ids(spine.path, "places", "place") == [5]
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_commit_without_an_answer_is_looked_up(spine, maker, arrived):
+    # Each second commit fails, before or after the store made it final: rows are stored once.
+    class Deaf(load_member("sink", OWN)):
+        calls = 0
+
+        def store(self, partition, items, place):
+            self.calls += 1
+            if self.calls % 2:
+                if arrived:
+                    super().store(partition, items, place)
+                raise SinkUnavailable("no answer", retry_after_ms=1)
+            super().store(partition, items, place)
+
+    spine.append(maker.definitions())
+    spine.append(maker.trades(500))
+    sink = Deaf(own_settings(spine.path), SinkContext("mine", spine.path))
+    policy = FlushPolicy(rows=100)
+    feeder = Feeder(sink.partition("binance-spot", TOPIC), spine.tape(), policy)
+    assert feeder.drain(30)
+    feeder.close()
+    assert own_ids(spine.path) == list(range(500))
+
+
+def test_place_that_somebody_else_moved_is_refused(spine, maker):
+    # Behind the back of the sink the place goes on, and then an attempt fails.
+    spine.append(maker.definitions())
+    partition = make(OWN, spine.path)
+    feeder = Feeder(partition, spine.tape(), FlushPolicy())
+    assert feeder.drain(5)
+    partition._sink.database.execute("update places set place = 50")
+    partition._sink.database.commit()
+    spine.append(maker.trades(10))
+    feeder.step()
+    partition._in_doubt = True
+    with pytest.raises(SinkError, match="expected the store to be at offset 3 to 13, got 50"):
+        feeder.flush()
+    feeder.close()

@@ -18,8 +18,8 @@ import pytest
 
 from conftest import START, Command, RecordMaker, SpineFolder
 from tapeworks import _core, lake
-from tapeworks.sinks.base import Feeder
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 
 pytestmark = [
     pytest.mark.slow,
@@ -69,7 +69,7 @@ def add_rest(data: Path) -> None:
     spine.close()
     for topic in ("market-data.normalized", "market-data.gaps", "market-data.dead"):
         config = ParquetConfig()
-        sink = ParquetSink(config, data, spine.source, topic)
+        sink = ParquetPartition(config, data, spine.source, topic)
         feeder = Feeder(sink, spine.tape(topic), config.policy)
         feeder.drain(seconds_max=30)
         feeder.close()

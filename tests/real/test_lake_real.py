@@ -9,8 +9,8 @@ import pytest
 
 import tapeworks as tw
 from tapeworks import _core
-from tapeworks.sinks.base import Feeder
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +74,6 @@ def test_lake_equals_the_capture(name, feed, real_data, tmp_path):
 
 def drain(data: Path, feed: str, tape: Path) -> None:
     config = ParquetConfig()
-    feeder = Feeder(ParquetSink(config, data, feed, TOPIC), tape, config.policy)
+    feeder = Feeder(ParquetPartition(config, data, feed, TOPIC), tape, config.policy)
     feeder.drain(seconds_max=60)
     feeder.close()

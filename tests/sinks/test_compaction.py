@@ -16,7 +16,7 @@ from tapeworks.errors import LakeError
 from tapeworks.sinks import commit_log, compaction
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction, choose
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.views.query import Engine
 
 TOPIC = "market-data.normalized"
@@ -261,7 +261,7 @@ def test_flush_does_not_wait_for_a_merge(spine, maker):
     for first in range(0, 8_000, 1_000):
         spine.append(maker.trades(1_000, first))
         spine.drain()
-    sink = ParquetSink(ParquetConfig(), spine.path, spine.source, TOPIC)
+    sink = ParquetPartition(ParquetConfig(), spine.path, spine.source, TOPIC)
     reader = _core.TapeReader(spine.tape())
     reader.seek(sink.open())
     begun, go_on = threading.Event(), threading.Event()

@@ -12,8 +12,9 @@ from tests.disk import Disk
 
 from tapeworks import commits
 from tapeworks.errors import LakeError
-from tapeworks.sinks.base import Feeder, FlushPolicy
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.base import FlushPolicy
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.views.audit import audit
 from tapeworks.views.lake_check import verify_lake
 
@@ -24,13 +25,14 @@ SOURCE, TOPIC = "binance-spot", "market-data.normalized"
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from tapeworks.sinks import base, compaction
-from tapeworks.sinks.base import Feeder, FlushPolicy
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks import compaction, feeder
+from tapeworks.sinks.base import FlushPolicy
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 
 folder, left_out = Path(sys.argv[1]), sys.argv[2]
 numbers = range(int(sys.argv[3]), int(sys.argv[4]))
-real, compaction.FAN_IN, base.BATCH_RECORDS = os.fsync, 2, 250
+real, compaction.FAN_IN, feeder.BATCH_RECORDS = os.fsync, 2, 250
 
 def kind(path):
     name, parent = os.path.basename(path), os.path.dirname(path)
@@ -59,7 +61,7 @@ def run(number, place):
 
     os.fsync = fsync
     data = place / "data"
-    sink = ParquetSink(ParquetConfig(), data, "binance-spot", "market-data.normalized")
+    sink = ParquetPartition(ParquetConfig(), data, "binance-spot", "market-data.normalized")
     feeder = Feeder(sink, data / "tape/binance-spot/market-data.normalized", FlushPolicy())
     sink._compaction.quiet_s = 0.0
     for _ in range(4):
@@ -121,7 +123,7 @@ def complaint_after(place: Path, left: Path, chance: random.Random) -> str | Non
     disk.lose_power(left / "lake", chance, strict=True)
     (left / "tape").symlink_to(place / "data" / "tape", target_is_directory=True)
     told = [int(line) for line in (place / "told").read_text().split()]
-    sink = ParquetSink(ParquetConfig(), left, SOURCE, TOPIC)
+    sink = ParquetPartition(ParquetConfig(), left, SOURCE, TOPIC)
     feeder = Feeder(sink, left / "tape" / SOURCE / TOPIC, FlushPolicy())
     try:
         commit = commits.read_commit(left / "lake", SOURCE, TOPIC)

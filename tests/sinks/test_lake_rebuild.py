@@ -20,7 +20,7 @@ from tapeworks.errors import (
 from tapeworks.lake_rebuild import rebuild
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.tape import TapeWriter, noted_losses
 from tapeworks.views.audit import audit
 from tapeworks.views.lake_check import verify_lake
@@ -304,7 +304,7 @@ def test_newer_version_stops_the_rebuild_and_damage_does_not(spine, maker, tmp_p
 
 def test_rebuild_waits_for_no_sink(stored):
     # A sink holds the lock: to change its files under it would be worse than any fault.
-    sink = ParquetSink(ParquetConfig(), stored.path, stored.source, TOPIC)
+    sink = ParquetPartition(ParquetConfig(), stored.path, stored.source, TOPIC)
     sink.open()
     with pytest.raises(TapeLockedError):
         list(rebuild(stored.path, stored.source))

@@ -15,10 +15,11 @@ from tapeworks import commits, lake
 from tapeworks.errors import LakeError
 from tapeworks.lake_rebuild import rebuild
 from tapeworks.sinks import commit_log, compaction
-from tapeworks.sinks.base import Feeder, FlushPolicy
+from tapeworks.sinks.base import FlushPolicy
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.sinks.worker import Member
 from tapeworks.views.lake_check import verify_lake
 
@@ -192,7 +193,7 @@ def test_merge_that_outlives_its_sink_changes_nothing(spine, maker, is_changed, 
     # merge is given up, and each row is there once.
     store(spine, maker)
     expected = rows_of(spine)
-    sink = ParquetSink(ParquetConfig(), spine.path, spine.source, TOPIC)
+    sink = ParquetPartition(ParquetConfig(), spine.path, spine.source, TOPIC)
     sink.open()
     sink._compaction.quiet_s = 0.0
     begun, go_on, merged = threading.Event(), threading.Event(), []
@@ -231,7 +232,7 @@ def test_merge_of_a_closed_sink_is_given_up_at_once(spine, maker, step, monkeypa
     # Whenever it comes, upkeep did not fail: nobody has to look into anything.
     store(spine, maker)
     expected = rows_of(spine)
-    sink = ParquetSink(ParquetConfig(), spine.path, spine.source, TOPIC)
+    sink = ParquetPartition(ParquetConfig(), spine.path, spine.source, TOPIC)
     member = Member(Feeder(sink, spine.tape(TOPIC), FlushPolicy()))
     member.step()
     sink._compaction.quiet_s = 0.0

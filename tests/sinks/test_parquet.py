@@ -35,7 +35,7 @@ from tapeworks.errors import (
 from tapeworks.sinks import commit_log, compaction, parquet
 from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 
 TOPIC = "market-data.normalized"
 INCOMPLETE = 3
@@ -234,7 +234,7 @@ def test_instrument_without_definition_waits(spine, maker):
     # Trades of an unknown instrument are not written under no symbol: the sink says why, and
     # goes on when the definition comes.
     spine.append(maker.trades(10))
-    sink = ParquetSink(ParquetConfig(), spine.path, spine.source, TOPIC)
+    sink = ParquetPartition(ParquetConfig(), spine.path, spine.source, TOPIC)
     reader = _core.TapeReader(spine.tape())
     reader.seek(sink.open())
     sink.write(reader.read())
@@ -286,9 +286,9 @@ def test_commit_of_a_newer_version_is_refused(spine, maker):
         tw.open(spine.path).trades()
 
 
-def open_sink(spine) -> tuple[ParquetSink, _core.TapeReader]:
+def open_sink(spine) -> tuple[ParquetPartition, _core.TapeReader]:
     """Returns an open sink, to which everything on the tape was written."""
-    sink = ParquetSink(ParquetConfig(), spine.path, spine.source, TOPIC)
+    sink = ParquetPartition(ParquetConfig(), spine.path, spine.source, TOPIC)
     reader = _core.TapeReader(spine.tape())
     reader.seek(sink.open())
     while (batch := reader.read()) is not None:

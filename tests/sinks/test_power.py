@@ -5,8 +5,9 @@ from pathlib import Path
 
 import duckdb
 
-from tapeworks.sinks.base import Feeder, FlushPolicy
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.base import FlushPolicy
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.tape import TapeReader, TapeWriter
 
 RAW, NORMALIZED = "market-data.raw", "market-data.normalized"
@@ -16,7 +17,7 @@ HEAD, FRAME, TRADE, BOOT = 16_384, 40, 64, 264
 def stored(data: Path) -> list[int]:
     """Feeds the lake all that is durable; returns the ids of the trades in it."""
     tape = data / "tape" / "binance-spot" / NORMALIZED
-    sink = ParquetSink(ParquetConfig(), data, "binance-spot", NORMALIZED)
+    sink = ParquetPartition(ParquetConfig(), data, "binance-spot", NORMALIZED)
     feeder = Feeder(sink, tape, FlushPolicy())
     feeder.drain(seconds_max=5)
     feeder.close()

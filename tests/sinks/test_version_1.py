@@ -12,8 +12,8 @@ from conftest import as_version_1
 from tapeworks import commits, lake
 from tapeworks.errors import QueryError, SinkUnavailable
 from tapeworks.lake_rebuild import rebuild
-from tapeworks.sinks.base import Feeder
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.sinks.worker import Member
 from tapeworks.time_columns import split_times
 from tapeworks.views.lake_check import verify_lake
@@ -23,7 +23,7 @@ NORMALIZED, BOOK = "market-data.normalized", "market-data.book"
 
 def member_of(spine, topic: str = NORMALIZED) -> Member:
     config = ParquetConfig()
-    sink = ParquetSink(config, spine.path, spine.source, topic)
+    sink = ParquetPartition(config, spine.path, spine.source, topic)
     return Member(Feeder(sink, spine.tape(topic), config.policy))
 
 

@@ -22,9 +22,10 @@ from tapeworks.commits import read_commit
 from tapeworks.errors import SinkError, SinkUnavailable
 from tapeworks.jobs import catch_up
 from tapeworks.lake_rebuild import rebuild
-from tapeworks.sinks import base, compaction, worker
-from tapeworks.sinks.base import Feeder, FlushPolicy
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks import compaction, feeder, worker
+from tapeworks.sinks.base import FlushPolicy
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.sinks.worker import Member, step_all
 from tapeworks.tape import TapeWriter
 from tapeworks.views.audit import audit
@@ -43,7 +44,7 @@ def settings(*folders: SpineFolder):
 
 def member_of(spine: SpineFolder, topic: str = NORMALIZED, policy: FlushPolicy | None = None):
     config = ParquetConfig()
-    sink = ParquetSink(config, spine.path, spine.source, topic)
+    sink = ParquetPartition(config, spine.path, spine.source, topic)
     return Member(Feeder(sink, spine.tape(topic), policy or config.policy, name="sink-parquet"))
 
 
@@ -53,7 +54,7 @@ def members_of(spine: SpineFolder, *, live: bool) -> list[Member]:
     return [Member(feeder) for feeder in made if feeder.topic == NORMALIZED]
 
 
-class Refused(ParquetSink):
+class Refused(ParquetPartition):
     """A sink whose disk refuses everything while `refuses` is set."""
 
     refuses = True
@@ -130,7 +131,7 @@ def test_sink_reports_what_it_does_not_store(spine, maker, caplog):
 
 def test_error_that_nobody_foresaw_stops_one_feeder_alone(spine, maker, tmp_path, caplog):
     # The sink of one source raises what no sink should; that of another stores on.
-    class Broken(ParquetSink):
+    class Broken(ParquetPartition):
         def write(self, batch):
             raise ZeroDivisionError("no such thing")
 
@@ -147,7 +148,7 @@ def test_error_that_nobody_foresaw_stops_one_feeder_alone(spine, maker, tmp_path
     assert "Traceback" in caplog.text
     assert isinstance(members[0].failure, ZeroDivisionError)
     members[1].feeder.flush()
-    assert members[1].feeder.sink.committed.offset == 53
+    assert members[1].feeder.partition.committed.offset == 53
     for member in members:
         member.feeder.close()
     other.close()
@@ -155,7 +156,7 @@ def test_error_that_nobody_foresaw_stops_one_feeder_alone(spine, maker, tmp_path
 
 def test_what_was_only_read_is_not_stored_again(spine, maker, caplog):
     # Every flush raises: to read once more is no success, and the status goes on telling it.
-    class Broken(ParquetSink):
+    class Broken(ParquetPartition):
         is_broken = True
 
         def flush(self, place=None):
@@ -204,7 +205,7 @@ def test_upkeep_goes_on_whatever_is_raised(spine, maker, monkeypatch, caplog):
         member.feeder.drain(30)
         member.feeder.close()
     member.step()
-    member.feeder.sink._compaction.quiet_s = 0.0
+    member.feeder.partition._compaction.quiet_s = 0.0
     real, fails = compaction.duckdb.connect, [3]
 
     def connect(*arguments):
@@ -245,7 +246,7 @@ def test_feeding_goes_on_while_upkeep_takes_its_time(spine, maker, monkeypatch):
         assert go_on.wait(60)
         return False
 
-    monkeypatch.setattr(ParquetSink, "run_maintenance", held)
+    monkeypatch.setattr(ParquetPartition, "run_maintenance", held)
     monkeypatch.setattr(worker, "MAINTENANCE_S", 0.01)
     monkeypatch.setattr(worker, "on_stop", stops.append)
     sinks = {"parquet": ParquetConfig(flush_seconds=0.01)}
@@ -281,7 +282,7 @@ def test_stop_with_input_left_says_so(spine, maker, monkeypatch, caplog):
     assert "items that are not stored" in caplog.text
     monkeypatch.undo()
     assert worker._drain_all(members) is True
-    assert members[0].feeder.sink.committed.offset == 5_003
+    assert members[0].feeder.partition.committed.offset == 5_003
     members[0].feeder.close()
 
 
@@ -321,7 +322,7 @@ def test_stop_has_one_time_for_all_feeders(spine, maker, monkeypatch):
     with pytest.raises(SinkUnavailable, match="the disk is full"):
         worker._drain_all([*refused, member])
     assert time.monotonic() - began < 9.0
-    assert member.feeder.sink.committed.offset == 3
+    assert member.feeder.partition.committed.offset == 3
     for one in (*refused, member):
         one.feeder.close()
 
@@ -331,7 +332,7 @@ def test_close_that_fails_leaves_nothing_open_and_hides_no_error(spine, maker, m
     # upkeep has ended, and what is raised is why nothing was stored.
     closed = []
 
-    class Sticky(ParquetSink):
+    class Sticky(ParquetPartition):
         def flush(self, place=None):
             raise ZeroDivisionError("cannot be flushed")
 
@@ -363,7 +364,7 @@ def test_import_without_time_for_all_is_no_success(spine, maker, monkeypatch):
     monkeypatch.setattr(catch_up, "STEP_S_MIN", 0.0)
     with pytest.raises(SinkError, match="items are not stored"):
         catch_up.catch_up(settings(spine), steps=(), stalled_s=0.0)
-    monkeypatch.setattr(base, "BATCH_RECORDS", 1)
+    monkeypatch.setattr(feeder, "BATCH_RECORDS", 1)
     catch_up.catch_up(settings(spine), steps=(), stalled_s=0.02)
     assert len(tw.open(spine.path).trades().to_arrow()) == 5_000
 
@@ -387,7 +388,7 @@ def test_large_dead_letters_are_moved_and_merged_in_small_pieces(spine):
     assert sum(moved) == 16
     assert max(moved) <= 3
     member.feeder.flush()
-    member.feeder.sink._compaction.quiet_s = 0.0
+    member.feeder.partition._compaction.quiet_s = 0.0
     assert len(files_of(spine)) > 1
     assert member.feeder.run_maintenance()
     member.feeder.close()
@@ -417,17 +418,17 @@ def test_sinks_of_one_process_hold_a_bounded_sum(spine, maker, monkeypatch):
         sink = Refused(config, folder.path, folder.source, NORMALIZED)
         members.append(Member(Feeder(sink, folder.tape(), FlushPolicy())))
         folders.append(folder)
-    monkeypatch.setattr(base, "BATCH_RECORDS", 2_000)
+    monkeypatch.setattr(feeder, "BATCH_RECORDS", 2_000)
     largest = 0
     for refuses in (True, False):
         for member in members:
-            member.feeder.sink.refuses, member.feeder._retry_at = refuses, 0.0
+            member.feeder.partition.refuses, member.feeder._retry_at = refuses, 0.0
         for _ in range(60):
             step_all(members)
             largest = max(largest, sum(member.feeder.held_bytes for member in members))
     assert 1 << 20 <= largest < 2 << 20
     assert worker._drain_all(members) is True
     for member, folder in zip(members, folders, strict=True):
-        assert member.feeder.sink.committed.offset == 20_003
+        assert member.feeder.partition.committed.offset == 20_003
         member.feeder.close()
         folder.close()

@@ -14,7 +14,7 @@ from conftest import START
 from tapeworks import _core, commits, lake
 from tapeworks.errors import QueryError, SinkUnavailable
 from tapeworks.sinks import commit_log
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.views.times import format_time, parse_time
 
 TOPIC = "market-data.normalized"
@@ -214,7 +214,7 @@ def test_staged_files_of_a_killed_sink_count(filled, monkeypatch):
     def killed(*_: object) -> None:
         raise InterruptedError
 
-    sink = ParquetSink(ParquetConfig(), filled.path, filled.source, TOPIC)
+    sink = ParquetPartition(ParquetConfig(), filled.path, filled.source, TOPIC)
     reader = _core.TapeReader(filled.tape())
     reader.seek(sink.open())
     sink.write(reader.read())

@@ -5,8 +5,8 @@ import pytest
 import tapeworks as tw
 from conftest import START
 from tapeworks.errors import QueryError
-from tapeworks.sinks.base import Feeder
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 
 TOPIC = "market-data.normalized"
 COUNT = 300
@@ -18,7 +18,7 @@ def stored(spine, maker):
     spine.append(maker.definitions())
     spine.append(maker.trades(COUNT // 2))
     config = ParquetConfig()
-    sink = ParquetSink(config, spine.path, spine.source, TOPIC)
+    sink = ParquetPartition(config, spine.path, spine.source, TOPIC)
     feeder = Feeder(sink, spine.tape(), config.policy)
     feeder.drain(seconds_max=30)
     feeder.close()

@@ -19,8 +19,8 @@ from tapeworks.errors import QueryError
 from tapeworks.feeds import session as recorder
 from tapeworks.feeds.binance import BinanceConfig
 from tapeworks.simulators.base import Simulator, start_simulator
-from tapeworks.sinks.base import Feeder
-from tapeworks.sinks.parquet import ParquetConfig, ParquetSink
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 
 SOURCE, RAW, NORMALIZED, GAPS = "x", "market-data.raw", "market-data.normalized", "market-data.gaps"
 SIMULATED = ("--seed", "5", "--rate", "100")
@@ -62,7 +62,9 @@ def store(data: Path) -> None:
     """Brings the lake up to all that is on the normalized tape."""
     settings = ParquetConfig()
     feeder = Feeder(
-        ParquetSink(settings, data, SOURCE, NORMALIZED), tape(data, NORMALIZED), settings.policy
+        ParquetPartition(settings, data, SOURCE, NORMALIZED),
+        tape(data, NORMALIZED),
+        settings.policy,
     )
     feeder.drain(seconds_max=30)
     feeder.close()

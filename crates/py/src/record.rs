@@ -76,15 +76,21 @@ impl Records {
         )
     }
 
-    /// The records of one kind as Arrow columns.
-    #[pyo3(signature = (kind, symbols = None))]
-    fn arrow(&self, py: Python<'_>, kind: &str, symbols: Option<&Symbols>) -> PyResult<Columns> {
+    /// The records of one kind as Arrow columns, with their `tape_offset` if `offsets` says so.
+    #[pyo3(signature = (kind, symbols = None, offsets = false))]
+    fn arrow(
+        &self,
+        py: Python<'_>,
+        kind: &str,
+        symbols: Option<&Symbols>,
+        offsets: bool,
+    ) -> PyResult<Columns> {
         let layout = Layout::named(kind).map_err(to_python)?;
         let symbols = symbols.map(|symbols| &symbols.inner);
         released(py, || {
             let mut rows = rows::Rows::new(layout);
             rows.extend(self.inner.as_bytes(), self.first_offset, 0);
-            Columns::build(&rows, 0, rows.len(), symbols, false)
+            Columns::build(&rows, 0, rows.len(), symbols, offsets)
         })
     }
 
@@ -97,6 +103,12 @@ impl Records {
             rows
         });
         Ok(PyBytes::new(py, rows.as_bytes()))
+    }
+
+    /// The records from number `start` up to `end`, with their offsets.
+    fn slice(&self, start: usize, end: usize) -> PyResult<Self> {
+        let inner = self.inner.part(start, end).map_err(to_python)?;
+        Ok(Self::wrap(inner, self.first_offset + start as u64, self.first_offset + end as u64))
     }
 
     /// Number of records by kind.

@@ -7,7 +7,7 @@ from tapeworks.errors import ConfigError, SinkError, SinkUnavailable
 from tapeworks.jobs.base import Job, JobOutcome, WholeSourcesConfig
 from tapeworks.pipeline import Config, processors_of
 from tapeworks.processors.derive import STEPS, Derivation, Step
-from tapeworks.sinks.base import Feeder
+from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.worker import feeders
 
 DERIVE_S_MAX = 86_400.0

@@ -1,52 +1,22 @@
-"""The contract of sinks, and the loop that feeds one from the tapes.
+"""The contract of sinks.
 
-A sink is given one tape. It says at `open` from which offset it wants records, is given all from
-there on, in order and without holes, and makes them final at `flush`, together with their place:
-the id of the tape, an offset, and a fingerprint of what stands before it. The tape keeps what is
-not final, so a sink that fails or is killed at any instant goes on from its last flush; a tape that
-is not the one it stored, or was cut or rewritten before that place, is refused. Sinks of one source
-share a lock: no second process writes what they write. `SourceSymbols` knows instruments' symbols.
+One `Sink` serves all sources and topics that the settings give it, and holds what they share, such
+as the connection to a store. Of each tape it makes one `SinkPartition`, which says at `open` from
+which offset it wants records, is given all from there on, in order and without holes, and makes
+them final at `flush`, together with their place: the id of the tape, an offset, and a fingerprint
+of what stands before it. `feeder.py` feeds a partition; `store.py` is a sink whose store keeps the
+places beside the rows. Partitions of one source share a lock: no second process writes theirs.
 """
 
-import logging
-import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-from tapeworks._core import Blob, FolderLock, Records, TapeReader
+from tapeworks._core import Blob, FolderLock, Records
 from tapeworks.durable import make_folder
-from tapeworks.errors import (
-    ConfigError,
-    SinkError,
-    SinkUnavailable,
-    TapeError,
-    TapeRangeError,
-    TapeReplacedError,
-)
-from tapeworks.lake import BLOBS_MAX
-from tapeworks.tape import (
-    RETENTION,
-    UNKNOWN,
-    Loss,
-    Place,
-    check_place,
-    load_offset,
-    note_loss,
-    open_tape,
-    place_at,
-    received_next,
-    save_offset,
-)
-
-log = logging.getLogger("tapeworks.sinks")
-
-BATCH_RECORDS = 16_384  # 1 MiB of most: still in the cache when it becomes rows
-IDLE_S = 0.02
-BACKOFF_S_MAX = 30.0
-# Retention waits for a sink that says where it is, also while nothing comes.
-REGISTER_S = 3_600.0
+from tapeworks.errors import ConfigError, SinkError
+from tapeworks.tape import Place
 
 
 @dataclass(frozen=True)
@@ -60,22 +30,32 @@ class FlushPolicy:
 
 @dataclass(frozen=True)
 class SinkConfig:
-    """The settings that every sink of the user's own has. One with more derives from it."""
+    """The settings that every sink but the lake has. One with more derives from it."""
 
     kind: str = ""
-    """Where the class is: `package.module:Class`."""
+    """Where the class is: `package.module:Class`; of a sink of the table, its name."""
     enabled: bool = True
+    topics: tuple[str, ...] = ()
+    """The topics that it stores; none: those that the sink is made for."""
+    symbols: tuple[str, ...] = ()
+    """The symbols whose records it stores; none: all."""
+    kinds: tuple[str, ...] = ()
+    """The kinds of records that it stores, such as `trade`; none: all."""
     flush_seconds: float = 10.0
     """What was written is final after so long at most."""
     flush_rows: int = 500_000
     """Records of one tape after which they are made final."""
     flush_bytes: int = 96 << 20
     """Memory of one tape's records after which they are made final."""
+    rejected_max: int = 1_000
+    """Records of one tape that the store refuses for good before the sink stops with an error."""
 
     def __post_init__(self) -> None:
         for name in ("flush_seconds", "flush_rows", "flush_bytes"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if self.rejected_max < 0:
+            raise ConfigError(f"rejected_max: expected 0 or more, got {self.rejected_max}")
 
     @property
     def policy(self) -> FlushPolicy:
@@ -83,34 +63,43 @@ class SinkConfig:
         return FlushPolicy(self.flush_rows, self.flush_bytes, self.flush_seconds)
 
 
+@dataclass(frozen=True)
+class SinkContext:
+    """What the pipeline tells a sink about its place in it."""
+
+    name: str
+    """What the settings call it: two sinks of one kind have two names."""
+    data: Path
+    """The data folder."""
+
+
 class Sink(ABC):
-    """Records of one tape leaving for another system.
+    """Records leaving for another system, of all sources and topics.
 
     A class of the user's own that needs more settings names their dataclass as `Config`.
     """
 
     Config: ClassVar[type[SinkConfig]] = SinkConfig
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def topics(config: Any) -> tuple[str, ...]:
+    def topics(cls, config: Any) -> tuple[str, ...]:
         """Returns the topics that the sink wants, in the order in which they are to be read."""
 
-    @staticmethod
-    def lock_folder(config: Any, data: Path, source: str) -> Path:
-        """Returns the folder whose lock is held by who writes what is of `source`."""
-        return data / "state" / source / "sinks"
+    @abstractmethod
+    def __init__(self, config: Any, context: SinkContext) -> None:
+        """Only remembers its arguments."""
 
     @abstractmethod
-    def __init__(
-        self,
-        config: Any,
-        data: Path,
-        source: str,
-        topic: str,
-        lock: "WriterLock | None" = None,
-    ) -> None:
-        """Only remembers its arguments. The sinks of one source share `lock`; none: one alone."""
+    def partition(self, source: str, topic: str) -> "SinkPartition":
+        """Makes the part of the sink that stores one tape; opens nothing."""
+
+
+class SinkPartition(ABC):
+    """The part of a sink that stores the records of one tape.
+
+    All partitions of a sink are called from one thread, but for `run_maintenance`.
+    """
 
     @abstractmethod
     def open(self) -> int:
@@ -126,7 +115,7 @@ class Sink(ABC):
         Raises:
             SinkError: it stores records only.
         """
-        raise SinkError(f"expected `write_blobs` for dead letters, {type(self).__name__} has none")
+        raise SinkError(f"expected `write_blobs` for blobs, {type(self).__name__} has none")
 
     @abstractmethod
     def flush(self, place: Place | None = None) -> None:
@@ -153,7 +142,7 @@ class Sink(ABC):
     @property
     @abstractmethod
     def committed(self) -> Place | None:
-        """The place up to which everything is final; none for a sink that never stored anything."""
+        """The place up to which everything is final; none for one that never stored anything."""
 
     @property
     @abstractmethod
@@ -176,6 +165,11 @@ class Sink(ABC):
     @abstractmethod
     def pending(self) -> tuple[int, int]:
         """Rows and bytes that were written and are not yet final."""
+
+    @property
+    def troubles(self) -> list[str]:
+        """What an operator should know, a line each, such as records that the store refused."""
+        return []
 
 
 class WriterLock:
@@ -213,288 +207,3 @@ class WriterLock:
         if self._holders <= 0 and self._lock is not None:
             self._lock.release()
             self._lock, self._holders = None, 0
-
-
-class HasSinks(Protocol):
-    """The part of the config that a sink worker reads."""
-
-    @property
-    def data(self) -> Path: ...
-
-    @property
-    def feeds(self) -> Any: ...
-
-    @property
-    def sinks(self) -> Any: ...
-
-
-def inode_of(folder: Path) -> int:
-    """Returns what tells a folder from another at the same path; 0 if there is none."""
-    try:
-        return folder.stat().st_ino
-    except FileNotFoundError:
-        return 0
-
-
-class Feeder:
-    """Feeds one sink from one tape, up to what is durable; opens both when the tape is there."""
-
-    def __init__(
-        self,
-        sink: Sink,
-        tape: Path,
-        policy: FlushPolicy,
-        *,
-        name: str | None = None,
-        live: bool = False,
-    ) -> None:
-        self.sink = sink
-        self._tape = tape
-        self._policy = policy
-        self._name = name
-        self._live = live
-        self._registered: tuple[int, float] | None = None
-        self._reader: TapeReader | None = None
-        self._inode = 0
-        self._flushed = time.monotonic()
-        self._retry_at = 0.0
-        self._failures = 0
-
-    @property
-    def source(self) -> str:
-        """The source whose tape it reads."""
-        return self._tape.parent.name
-
-    @property
-    def topic(self) -> str:
-        """The topic of its tape."""
-        return self._tape.name
-
-    @property
-    def label(self) -> str:
-        """What the feeder is called in messages."""
-        return f"{self._tape.parent.name}: {self._tape.name}"
-
-    @property
-    def held_bytes(self) -> int:
-        """Memory of what was moved and is not yet final."""
-        return 0 if self._reader is None else self.sink.pending[1]
-
-    @property
-    def stored(self) -> int | None:
-        """The offset before which all is final; none while the tape is not open."""
-        if self._reader is None:
-            return None
-        committed = self.sink.committed
-        return self._reader.first if committed is None else committed.offset
-
-    @property
-    def backlog(self) -> int:
-        """The number of durable items that are not yet final, as far as is known."""
-        stored, reader = self.stored, self._reader or open_tape(self._tape)
-        if stored is None and self._name is not None:
-            stored = load_offset(self._tape, self._name)
-        return 0 if reader is None else max(0, reader.durable - max(stored or 0, reader.first))
-
-    @property
-    def _unread(self) -> bool:
-        reader = self._reader
-        return self.backlog > 0 if reader is None else reader.position < reader.durable
-
-    def step(self, *, is_full: bool = False) -> int:
-        """Moves one batch and flushes when it is due; returns how many records it moved.
-
-        With `is_full` there is no memory for more: what was moved is flushed instead.
-        """
-        if time.monotonic() < self._retry_at:
-            return 0
-        try:
-            moved = 0 if is_full else self._move()
-            rows, size = self.sink.pending if self._reader is not None else (0, 0)
-            due = is_full or time.monotonic() - self._flushed >= self._policy.seconds
-            if rows >= self._policy.rows or size >= self._policy.bytes or (due and rows):
-                self.flush()
-            elif due:
-                self._check_folder()
-                self._register()
-        except SinkUnavailable as error:
-            self._back_off(error)
-            return 0
-        self._failures = 0
-        return moved
-
-    def flush(self) -> None:
-        """Makes everything final that was moved."""
-        if self._reader is not None:
-            self._check_folder()
-            self.sink.flush(place_at(self._reader, self._reader.position))
-            self._register()
-        self._flushed = time.monotonic()
-
-    def run_maintenance(self) -> bool:
-        """Lets the sink do a piece of upkeep; returns whether it did."""
-        return self._reader is not None and self.sink.run_maintenance()
-
-    def drain(self, seconds_max: float) -> bool:
-        """Moves and flushes all that is durable, within `seconds_max`; returns whether it could.
-
-        What fails is tried again. The tape keeps what is missing.
-
-        Raises:
-            SinkUnavailable: the sink refuses it, also at the end of that time, or lacks input.
-        """
-        deadline, is_done = time.monotonic() + seconds_max, False
-        self._retry_at = 0.0
-        while not is_done and time.monotonic() < deadline:
-            if not self.step():
-                is_done = time.monotonic() >= self._retry_at and not self._unread
-                time.sleep(0 if is_done else IDLE_S)
-        while True:
-            try:
-                self.flush()
-                return is_done or not self._unread
-            except SinkUnavailable as error:
-                if error.lacks_input or time.monotonic() + error.retry_after_ms / 1000 > deadline:
-                    raise
-                time.sleep(error.retry_after_ms / 1000)
-
-    def close(self) -> None:
-        """Closes the sink."""
-        if self._reader is not None:
-            self._reader = None
-            self.sink.close()
-
-    def _move(self) -> int:
-        reader = self._reader or self._open()
-        if reader is None:
-            return 0
-        durable = reader.durable
-        rows, _ = self.sink.pending
-        room = min(BATCH_RECORDS, durable - reader.position, max(1, self._policy.rows - rows))
-        if room <= 0:
-            return 0
-        try:
-            if reader.kind == "blobs":
-                blobs = reader.read_blobs(min(room, BLOBS_MAX))
-                if blobs:
-                    self.sink.write_blobs(blobs)
-                return len(blobs or ())
-            batch = reader.read(room)
-        except TapeRangeError as error:
-            if error.first <= reader.position:
-                raise
-            self._skip(reader, reader.position, error.first)
-            return 0
-        if batch is None:
-            return 0
-        self.sink.write(batch)
-        return len(batch)
-
-    def _skip(self, reader: TapeReader, expected: int, first: int) -> None:
-        """Goes on at `first`, as what comes before is gone, and has the loss declared.
-
-        To stop here would lose all that comes, too, until somebody looks.
-        """
-        self.sink.flush(place_at(reader, expected))
-        reader.seek(first)
-        ts_end = received_next(reader, UNKNOWN)
-        reader.seek(first)
-        reader_name, ts_start = self._name or "sink", self.sink.received
-        cause = reader.loss_cause(expected)
-        loss = Loss(self._tape.name, reader_name, expected, first - 1, ts_start, ts_end, cause)
-        log.error("%s: offsets %d to %d are lost: %s", self._tape, expected, first - 1, loss.cause)
-        # The note first: what is told twice is one gap, what is never told would be a silent one.
-        # What a repair gave up, it declared.
-        if cause == RETENTION:
-            note_loss(self._tape.parents[2], self._tape.parent.name, loss)
-        self.sink.skip(place_at(reader, first))
-        self._register()
-
-    def _register(self) -> None:
-        """Tells the tape's retention what this sink still needs."""
-        needed, now = self.sink.resume, time.monotonic()
-        known = self._registered
-        if self._name is None or (
-            known is not None and known[0] == needed and now - known[1] < REGISTER_S
-        ):
-            return
-        try:
-            save_offset(self._tape, self._name, needed)
-        except (OSError, TapeError) as error:
-            # Retention then keeps more than is needed.
-            log.warning("%s: %s", self._tape, error)
-        self._registered = needed, now
-
-    def _open(self) -> TapeReader | None:
-        inode = inode_of(self._tape)
-        reader = open_tape(self._tape)
-        if reader is None:
-            # There is none, or its writer is just making it: look again at the next step.
-            return None
-        if self._live and not reader.settled:
-            # The writer has yet to repair what a loss of power left.
-            return None
-        offset = self.sink.open()
-        try:
-            self._seek(reader, offset)
-        except BaseException:
-            self.sink.close()
-            raise
-        self._reader, self._flushed = reader, time.monotonic()
-        self._inode = inode
-        return reader
-
-    def _check_folder(self) -> None:
-        """Refuses to go on reading a tape that is no longer the one at its path."""
-        if self._reader is not None and inode_of(self._tape) != self._inode:
-            raise TapeReplacedError(
-                f"{self._tape} was removed or replaced while it was read; what was read is stored "
-                "again from the tape that is there, if it is the same one"
-            )
-
-    def _seek(self, reader: TapeReader, offset: int) -> None:
-        committed = self.sink.committed
-        if committed is None:
-            self._begin(reader)
-        else:
-            check_place(reader, committed)
-        # Before anything is read: what is not final must not be taken away.
-        self._register()
-        try:
-            reader.seek(offset)
-        except TapeRangeError as error:
-            if committed is None:
-                # A sink that is new here begins with what there is.
-                reader.seek(error.first)
-            elif committed.offset >= error.first:
-                # Only what gives context is gone: what was in pieces stays so.
-                reader.seek(committed.offset)
-            else:
-                self._skip(reader, committed.offset, error.first)
-
-    def _begin(self, reader: TapeReader) -> None:
-        """Tells a sink that is new on this tape from one that lost what it had stored."""
-        known = None if self._name is None else load_offset(self._tape, self._name)
-        if not known:
-            return
-        if reader.first == 0:
-            log.warning(
-                "%s: %s had stored up to offset %d and now holds nothing: everything is stored "
-                "again from the tape",
-                self._tape,
-                self._name,
-                known,
-            )
-            return
-        raise SinkError(
-            f"{self._tape}: {self._name} had stored up to offset {known} and now holds nothing, "
-            f"and the tape has only what comes from offset {reader.first} on: was its folder "
-            "deleted, or is it not mounted? Put it back, or run `tape lake rebuild` to begin with "
-            "what the tape still holds"
-        )
-
-    def _back_off(self, error: SinkUnavailable) -> None:
-        delay_s = min(error.retry_after_ms / 1000 * 2**self._failures, BACKOFF_S_MAX)
-        self._failures = min(self._failures + 1, 16)
-        self._retry_at = time.monotonic() + delay_s
-        log.warning("%s: retry in %.1f s: %s", self._tape.name, delay_s, error)

@@ -24,7 +24,7 @@ from tapeworks.commits import StoredFile
 from tapeworks.dead_letters import DeadLetterRows
 from tapeworks.errors import LakeError, SinkUnavailable
 from tapeworks.lake import Table
-from tapeworks.sinks.base import FlushPolicy, Sink, WriterLock
+from tapeworks.sinks.base import FlushPolicy, Sink, SinkContext, SinkPartition, WriterLock
 from tapeworks.sinks.commit_log import Changes, CommitLog, GivenUp
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.writer import (
@@ -76,17 +76,31 @@ class ParquetConfig:
 
 
 class ParquetSink(Sink):
-    """Writes the tables of one topic into the lake, each row exactly once."""
+    """Writes all tables of the lake, each row exactly once."""
 
-    @staticmethod
-    def topics(config: Any) -> tuple[str, ...]:
+    def __init__(self, config: ParquetConfig, context: SinkContext) -> None:
+        self._config = config
+        self._data = context.data
+        self._locks: dict[str, WriterLock] = {}
+
+    @classmethod
+    def topics(cls, config: Any) -> tuple[str, ...]:
         """Returns the topics of all tables: the one with the definitions comes first."""
         return lake.TOPICS
 
-    @staticmethod
-    def lock_folder(config: Any, data: Path, source: str) -> Path:
-        """Returns the folder of the commits of `source`."""
-        return commits.commit_folder(data / "lake", source)
+    def partition(self, source: str, topic: str) -> "ParquetPartition":
+        """Makes what writes the tables of one topic; those of one source share their lock."""
+        lock = self._locks.setdefault(source, writer_lock(self._data, source))
+        return ParquetPartition(self._config, self._data, source, topic, lock)
+
+
+def writer_lock(data: Path, source: str) -> WriterLock:
+    """Returns the lock of who writes the lake of `source`: that of its commits."""
+    return WriterLock(commits.commit_folder(data / "lake", source))
+
+
+class ParquetPartition(SinkPartition):
+    """Writes the tables of one topic into the lake, each row exactly once."""
 
     def __init__(
         self,
@@ -100,7 +114,7 @@ class ParquetSink(Sink):
         self._lake = data / "lake"
         self._source = source
         self._topic = topic
-        self._lock = lock or WriterLock(self.lock_folder(config, data, source))
+        self._lock = lock or writer_lock(data, source)
         self._symbols = Symbols()
         self._symbols_saved = True
         self._rows: dict[str, Rows | Snapshots | DeadLetterRows] = {}

@@ -13,7 +13,8 @@ from tapeworks.durable import replace_file
 from tapeworks.errors import SinkUnavailable, TapeLockedError, TapeworksError
 from tapeworks.heartbeat import beat
 from tapeworks.registry import load_member
-from tapeworks.sinks.base import Feeder, HasSinks, WriterLock
+from tapeworks.sinks.base import SinkContext
+from tapeworks.sinks.feeder import Feeder, HasSinks
 from tapeworks.stopping import Stop, on_stop
 
 log = logging.getLogger("tapeworks.sinks")
@@ -36,14 +37,14 @@ def feeders(config: HasSinks, name: str, *, live: bool = False) -> list[Feeder]:
     With `live`, recorders run beside it: a tape is read once its writer has opened it.
     """
     settings = config.sinks[name]
-    kind = load_member("sink", getattr(settings, "kind", name))
+    kind = load_member("sink", getattr(settings, "kind", "") or name)
+    sink = kind(settings, SinkContext(name, config.data))
     found = []
     for source in config.feeds:
-        lock = WriterLock(kind.lock_folder(settings, config.data, source))
         for topic in kind.topics(settings):
-            sink = kind(settings, config.data, source, topic, lock)
             tape = config.data / "tape" / source / topic
-            feeder = Feeder(sink, tape, settings.policy, name=f"sink-{name}", live=live)
+            partition = sink.partition(source, topic)
+            feeder = Feeder(partition, tape, settings.policy, name=f"sink-{name}", live=live)
             found.append(feeder)
     return found
 
@@ -140,7 +141,7 @@ class Member:
 
     def troubles(self) -> list[str]:
         """Returns what there is to say of it, a line each."""
-        told = []
+        told = [f"{self.feeder.topic}: {line}" for line in self.feeder.partition.troubles]
         if self.failure is not None:
             told.append(f"{self.feeder.topic}: not stored: {told_of(self.failure)}")
         if self.upkeep.failures:

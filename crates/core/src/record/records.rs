@@ -95,6 +95,20 @@ impl Records {
         self.count += 1;
     }
 
+    /// A copy of the records from number `start` up to `end`.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: there are not so many.
+    pub fn part(&self, start: usize, end: usize) -> Result<Self> {
+        if start > end || end > self.count {
+            let told = format!("expected a part of {} records, got {start} to {end}", self.count);
+            return Err(Error::invalid(told));
+        }
+        let mut part = Self::new();
+        self.iter().skip(start).take(end - start).for_each(|record| part.push_ref(record));
+        Ok(part)
+    }
+
     /// Number of records.
     pub const fn len(&self) -> usize {
         self.count

@@ -1,0 +1,330 @@
+"""The loop that feeds one partition of a sink from its tape.
+
+The tape keeps what is not final, so that a sink that fails or is killed at any instant goes on from
+its last flush; a tape that is not the one it stored, or was cut or rewritten before that place, is
+refused.
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from tapeworks._core import TapeReader
+from tapeworks.errors import (
+    SinkError,
+    SinkUnavailable,
+    TapeError,
+    TapeRangeError,
+    TapeReplacedError,
+)
+from tapeworks.lake import BLOBS_MAX
+from tapeworks.sinks.base import FlushPolicy, SinkPartition
+from tapeworks.tape import (
+    RETENTION,
+    UNKNOWN,
+    Loss,
+    check_place,
+    load_offset,
+    note_loss,
+    open_tape,
+    place_at,
+    received_next,
+    save_offset,
+)
+
+log = logging.getLogger("tapeworks.sinks")
+
+BATCH_RECORDS = 16_384  # 1 MiB of most: still in the cache when it becomes rows
+IDLE_S = 0.02
+BACKOFF_S_MAX = 30.0
+# Retention waits for a sink that says where it is, also while nothing comes.
+REGISTER_S = 3_600.0
+
+
+class HasSinks(Protocol):
+    """The part of the config that a sink worker reads."""
+
+    @property
+    def data(self) -> Path: ...
+
+    @property
+    def feeds(self) -> Any: ...
+
+    @property
+    def sinks(self) -> Any: ...
+
+
+def inode_of(folder: Path) -> int:
+    """Returns what tells a folder from another at the same path; 0 if there is none."""
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+class Feeder:
+    """Feeds one partition from its tape, up to what is durable.
+
+    It opens both when the tape is there.
+    """
+
+    def __init__(
+        self,
+        partition: SinkPartition,
+        tape: Path,
+        policy: FlushPolicy,
+        *,
+        name: str | None = None,
+        live: bool = False,
+    ) -> None:
+        self.partition = partition
+        self._tape = tape
+        self._policy = policy
+        self._name = name
+        self._live = live
+        self._registered: tuple[int, float] | None = None
+        self._reader: TapeReader | None = None
+        self._inode = 0
+        self._flushed = time.monotonic()
+        self._retry_at = 0.0
+        self._failures = 0
+
+    @property
+    def source(self) -> str:
+        """The source whose tape it reads."""
+        return self._tape.parent.name
+
+    @property
+    def topic(self) -> str:
+        """The topic of its tape."""
+        return self._tape.name
+
+    @property
+    def label(self) -> str:
+        """What the feeder is called in messages."""
+        return f"{self._tape.parent.name}: {self._tape.name}"
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of what was moved and is not yet final."""
+        return 0 if self._reader is None else self.partition.pending[1]
+
+    @property
+    def stored(self) -> int | None:
+        """The offset before which all is final; none while the tape is not open."""
+        if self._reader is None:
+            return None
+        committed = self.partition.committed
+        return self._reader.first if committed is None else committed.offset
+
+    @property
+    def backlog(self) -> int:
+        """The number of durable items that are not yet final, as far as is known."""
+        stored, reader = self.stored, self._reader or open_tape(self._tape)
+        if stored is None and self._name is not None:
+            stored = load_offset(self._tape, self._name)
+        return 0 if reader is None else max(0, reader.durable - max(stored or 0, reader.first))
+
+    @property
+    def _unread(self) -> bool:
+        reader = self._reader
+        return self.backlog > 0 if reader is None else reader.position < reader.durable
+
+    def step(self, *, is_full: bool = False) -> int:
+        """Moves one batch and flushes when it is due; returns how many records it moved.
+
+        With `is_full` there is no memory for more: what was moved is flushed instead.
+        """
+        if time.monotonic() < self._retry_at:
+            return 0
+        try:
+            moved = 0 if is_full else self._move()
+            rows, size = self.partition.pending if self._reader is not None else (0, 0)
+            due = is_full or time.monotonic() - self._flushed >= self._policy.seconds
+            if rows >= self._policy.rows or size >= self._policy.bytes or (due and rows):
+                self.flush()
+            elif due:
+                self._check_folder()
+                self._register()
+        except SinkUnavailable as error:
+            self._back_off(error)
+            return 0
+        self._failures = 0
+        return moved
+
+    def flush(self) -> None:
+        """Makes everything final that was moved."""
+        if self._reader is not None:
+            self._check_folder()
+            self.partition.flush(place_at(self._reader, self._reader.position))
+            self._register()
+        self._flushed = time.monotonic()
+
+    def run_maintenance(self) -> bool:
+        """Lets the sink do a piece of upkeep; returns whether it did."""
+        return self._reader is not None and self.partition.run_maintenance()
+
+    def drain(self, seconds_max: float) -> bool:
+        """Moves and flushes all that is durable, within `seconds_max`; returns whether it could.
+
+        What fails is tried again. The tape keeps what is missing.
+
+        Raises:
+            SinkUnavailable: the sink refuses it, also at the end of that time, or lacks input.
+        """
+        deadline, is_done = time.monotonic() + seconds_max, False
+        self._retry_at = 0.0
+        while not is_done and time.monotonic() < deadline:
+            if not self.step():
+                is_done = time.monotonic() >= self._retry_at and not self._unread
+                time.sleep(0 if is_done else IDLE_S)
+        while True:
+            try:
+                self.flush()
+                return is_done or not self._unread
+            except SinkUnavailable as error:
+                if error.lacks_input or time.monotonic() + error.retry_after_ms / 1000 > deadline:
+                    raise
+                time.sleep(error.retry_after_ms / 1000)
+
+    def close(self) -> None:
+        """Closes the sink."""
+        if self._reader is not None:
+            self._reader = None
+            self.partition.close()
+
+    def _move(self) -> int:
+        reader = self._reader or self._open()
+        if reader is None:
+            return 0
+        durable = reader.durable
+        rows, _ = self.partition.pending
+        room = min(BATCH_RECORDS, durable - reader.position, max(1, self._policy.rows - rows))
+        if room <= 0:
+            return 0
+        try:
+            if reader.kind == "blobs":
+                blobs = reader.read_blobs(min(room, BLOBS_MAX))
+                if blobs:
+                    self.partition.write_blobs(blobs)
+                return len(blobs or ())
+            batch = reader.read(room)
+        except TapeRangeError as error:
+            if error.first <= reader.position:
+                raise
+            self._skip(reader, reader.position, error.first)
+            return 0
+        if batch is None:
+            return 0
+        self.partition.write(batch)
+        return len(batch)
+
+    def _skip(self, reader: TapeReader, expected: int, first: int) -> None:
+        """Goes on at `first`, as what comes before is gone, and has the loss declared.
+
+        To stop here would lose all that comes, too, until somebody looks.
+        """
+        self.partition.flush(place_at(reader, expected))
+        reader.seek(first)
+        ts_end = received_next(reader, UNKNOWN)
+        reader.seek(first)
+        reader_name, ts_start = self._name or "sink", self.partition.received
+        cause = reader.loss_cause(expected)
+        loss = Loss(self._tape.name, reader_name, expected, first - 1, ts_start, ts_end, cause)
+        log.error("%s: offsets %d to %d are lost: %s", self._tape, expected, first - 1, loss.cause)
+        # The note first: what is told twice is one gap, what is never told would be a silent one.
+        # What a repair gave up, it declared.
+        if cause == RETENTION:
+            note_loss(self._tape.parents[2], self._tape.parent.name, loss)
+        self.partition.skip(place_at(reader, first))
+        self._register()
+
+    def _register(self) -> None:
+        """Tells the tape's retention what this sink still needs."""
+        needed, now = self.partition.resume, time.monotonic()
+        known = self._registered
+        if self._name is None or (
+            known is not None and known[0] == needed and now - known[1] < REGISTER_S
+        ):
+            return
+        try:
+            save_offset(self._tape, self._name, needed)
+        except (OSError, TapeError) as error:
+            # Retention then keeps more than is needed.
+            log.warning("%s: %s", self._tape, error)
+        self._registered = needed, now
+
+    def _open(self) -> TapeReader | None:
+        inode = inode_of(self._tape)
+        reader = open_tape(self._tape)
+        if reader is None:
+            # There is none, or its writer is just making it: look again at the next step.
+            return None
+        if self._live and not reader.settled:
+            # The writer has yet to repair what a loss of power left.
+            return None
+        offset = self.partition.open()
+        try:
+            self._seek(reader, offset)
+        except BaseException:
+            self.partition.close()
+            raise
+        self._reader, self._flushed = reader, time.monotonic()
+        self._inode = inode
+        return reader
+
+    def _check_folder(self) -> None:
+        """Refuses to go on reading a tape that is no longer the one at its path."""
+        if self._reader is not None and inode_of(self._tape) != self._inode:
+            raise TapeReplacedError(
+                f"{self._tape} was removed or replaced while it was read; what was read is stored "
+                "again from the tape that is there, if it is the same one"
+            )
+
+    def _seek(self, reader: TapeReader, offset: int) -> None:
+        committed = self.partition.committed
+        if committed is None:
+            self._begin(reader)
+        else:
+            check_place(reader, committed)
+        # Before anything is read: what is not final must not be taken away.
+        self._register()
+        try:
+            reader.seek(offset)
+        except TapeRangeError as error:
+            if committed is None:
+                # A sink that is new here begins with what there is.
+                reader.seek(error.first)
+            elif committed.offset >= error.first:
+                # Only what gives context is gone: what was in pieces stays so.
+                reader.seek(committed.offset)
+            else:
+                self._skip(reader, committed.offset, error.first)
+
+    def _begin(self, reader: TapeReader) -> None:
+        """Tells a sink that is new on this tape from one that lost what it had stored."""
+        known = None if self._name is None else load_offset(self._tape, self._name)
+        if not known:
+            return
+        if reader.first == 0:
+            log.warning(
+                "%s: %s had stored up to offset %d and now holds nothing: everything is stored "
+                "again from the tape",
+                self._tape,
+                self._name,
+                known,
+            )
+            return
+        raise SinkError(
+            f"{self._tape}: {self._name} had stored up to offset {known} and now holds nothing, "
+            f"and the tape has only what comes from offset {reader.first} on: was its folder "
+            "deleted, or is it not mounted? Put it back, or run `tape lake rebuild` to begin with "
+            "what the tape still holds"
+        )
+
+    def _back_off(self, error: SinkUnavailable) -> None:
+        delay_s = min(error.retry_after_ms / 1000 * 2**self._failures, BACKOFF_S_MAX)
+        self._failures = min(self._failures + 1, 16)
+        self._retry_at = time.monotonic() + delay_s
+        log.warning("%s: retry in %.1f s: %s", self._tape.name, delay_s, error)

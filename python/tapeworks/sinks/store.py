@@ -1,0 +1,428 @@
+"""A sink whose store keeps the place of each tape beside the rows, in the same transaction.
+
+What is common to such sinks stands here: one connection for all tapes, what is pending, which
+symbols and kinds are wanted, what an attempt of unknown outcome means, and records that the store
+will never take. A class derived from `StoreSink` connects, and stores a batch with its place.
+"""
+
+import contextlib
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from tapeworks._core import Blob, Records, Symbols, kind_of, numbers
+from tapeworks.errors import SinkError, SinkRejected, SinkUnavailable
+from tapeworks.lake import DEFINITIONS_ADVICE
+from tapeworks.sinks.base import Sink, SinkConfig, SinkContext, SinkPartition, WriterLock
+from tapeworks.sinks.rejected import RejectedRecords
+from tapeworks.source_symbols import SourceSymbols
+from tapeworks.tape import UNKNOWN, Place, received
+from tapeworks.topics import NORMALIZED
+
+DEFINITION = kind_of("definition")
+Items = Sequence[Records] | Sequence[Blob]
+"""Batches of records, or blobs, in the order of their tape."""
+
+
+class StoreSink(Sink):
+    """Stores rows together with the place on the tape that they reach up to: exactly once."""
+
+    TOPICS: ClassVar[tuple[str, ...]] = (NORMALIZED,)
+    """The topics that it is made for; the settings may name others."""
+
+    @classmethod
+    def topics(cls, config: SinkConfig) -> tuple[str, ...]:
+        """Returns the topics of the settings, or those that the sink is made for."""
+        return config.topics or cls.TOPICS
+
+    def __init__(self, config: Any, context: SinkContext) -> None:
+        self.config = config
+        self.context = context
+        self._sources: dict[str, SourceState] = {}
+        self._is_connected = False
+        self._holders = 0
+        self._retry_at = 0.0
+        self._refusal: SinkUnavailable | None = None
+
+    @abstractmethod
+    def connect(self) -> None:
+        """Opens what all partitions share; called before the first use, and after a failure.
+
+        Raises:
+            SinkUnavailable: may work later.
+        """
+
+    @abstractmethod
+    def disconnect(self) -> None:
+        """Gives up what `connect` opened, also if that failed half way. Must not fail."""
+
+    @abstractmethod
+    def load_place(self, partition: "StorePartition") -> Place | None:
+        """Returns the place up to which a tape is in the store; none if nothing of it is.
+
+        Raises:
+            SinkUnavailable: may work later.
+        """
+
+    @abstractmethod
+    def store(self, partition: "StorePartition", items: Items, place: Place) -> None:
+        """Stores all that is wanted of `items`, and `place`, in one step, or nothing.
+
+        `items` are never changed; they may be none at all. `partition.committed` is the place that
+        the store has, unless somebody else writes it.
+
+        Raises:
+            SinkUnavailable: may work later. Whether it was stored need not be known.
+            SinkRejected: one or more of `items` will never be taken; nothing was stored.
+        """
+
+    def partition(self, source: str, topic: str) -> "StorePartition":
+        """Makes the part of the sink that stores one tape; opens nothing."""
+        state = self._sources.get(source)
+        if state is None:
+            state = self._sources[source] = SourceState(self.context, source)
+        return StorePartition(self, state, topic)
+
+    def ensure_connected(self) -> None:
+        """Connects, unless it is connected; what failed a moment ago is not tried again at once.
+
+        Raises:
+            SinkUnavailable: may work later.
+        """
+        if self._is_connected:
+            return
+        if self._refusal is not None and time.monotonic() < self._retry_at:
+            raise self._refusal
+        try:
+            self.connect()
+        except SinkUnavailable as error:
+            # Each partition asks: together they try no more often than one.
+            self._refusal, self._retry_at = error, time.monotonic() + error.retry_after_ms / 1000
+            self.disconnect()
+            raise
+        except BaseException:
+            self.disconnect()
+            raise
+        self._is_connected, self._refusal = True, None
+
+    def drop_connection(self) -> None:
+        """Disconnects; the next use connects again."""
+        self._is_connected = False
+        self.disconnect()
+
+    def hold(self) -> None:
+        """Counts one more open partition."""
+        self._holders += 1
+
+    def release(self) -> None:
+        """Counts one open partition less; the last disconnects."""
+        self._holders -= 1
+        if self._holders <= 0:
+            self._holders = 0
+            self.drop_connection()
+
+
+class SourceState:
+    """What the partitions of one source share: its lock, and the symbols of its instruments."""
+
+    def __init__(self, context: SinkContext, source: str) -> None:
+        self.source = source
+        folder = context.data / "state" / source
+        self.lock = WriterLock(folder / "sinks" / context.name)
+        self.rejected = folder / "rejected"
+        self.symbols = Symbols()
+        self._reader = SourceSymbols(context.data, source)
+        self.version = 0
+        """Rises with each definition that came."""
+
+    def read(self) -> None:
+        """Reads all definitions that there are by now; raises as `SourceSymbols.read`."""
+        self.symbols = self._reader.read()
+        self.version += 1
+
+    def load(self, definitions: Records) -> None:
+        """Takes in definitions as they come by."""
+        self.symbols.load(definitions)
+        self.version += 1
+
+
+class StorePartition(SinkPartition):
+    """One tape in a store: what is pending of it, and the place that the store has."""
+
+    def __init__(self, sink: StoreSink, state: SourceState, topic: str) -> None:
+        self.source = state.source
+        self.topic = topic
+        self._sink = sink
+        self._state = state
+        name = f"{sink.context.name}.{topic}.jsonl"
+        self._rejected = RejectedRecords(state.rejected / name, sink.config.rejected_max)
+        self._items: list[Any] = []
+        self._bytes = 0
+        self._committed: Place | None = None
+        self._offset = self._next = 0
+        self._ts = self._ts_committed = UNKNOWN
+        self._in_doubt = False
+        self._is_open = False
+        self._chosen: tuple[int, list[int]] | None = None
+
+    # What a store asks of it.
+
+    @property
+    def symbols(self) -> Symbols:
+        """The symbols of the instruments of its source, as far as they are known."""
+        return self._state.symbols
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of records that the settings choose; none: all."""
+        kinds: tuple[str, ...] = self._sink.config.kinds
+        return kinds
+
+    @property
+    def instruments(self) -> list[int] | None:
+        """The instruments that the settings choose by their symbols; none: all."""
+        wanted = frozenset(self._sink.config.symbols)
+        if not wanted:
+            return None
+        if self._chosen is None or self._chosen[0] != self._state.version:
+            found = [number for symbol, number in self.symbols.ids() if symbol in wanted]
+            self._chosen = self._state.version, found
+        return self._chosen[1]
+
+    def rows(self, batch: Records, kind: str) -> list[dict[str, Any]]:
+        """Returns the chosen records of one kind as rows, with `symbol` and `tape_offset`."""
+        if self.kinds and kind not in self.kinds:
+            return []
+        wanted = frozenset(self._sink.config.symbols)
+        found = pa.record_batch(batch.arrow(kind, self.symbols, offsets=True)).to_pylist()
+        if unknown := next((row for row in found if row["symbol"] is None), None):
+            self.require_symbols(f"instrument {unknown['instrument']} has no definition")
+            return self.rows(batch, kind)
+        return [row for row in found if not wanted or row["symbol"] in wanted]
+
+    def require_symbols(self, problem: str) -> None:
+        """Reads the definitions anew, as one was missing: a derived tape can be ahead of them.
+
+        Raises:
+            SinkUnavailable: there are no more than before.
+        """
+        before = len(self.symbols.ids())
+        self._state.read()
+        if len(self.symbols.ids()) == before:
+            told = f"{self.source}: {self.topic}: {problem}; {DEFINITIONS_ADVICE}"
+            raise SinkUnavailable(told, retry_after_ms=200, lacks_input=True)
+
+    # The contract.
+
+    def open(self) -> int:
+        """Reads the place that the store has; returns the offset to be given next.
+
+        Raises:
+            TapeLockedError: another process stores this source by this sink.
+            SinkUnavailable: the store does not answer.
+        """
+        self._state.lock.acquire()
+        self._sink.hold()
+        self._is_open = True
+        try:
+            self._state.read()
+            self._committed = self._load_place()
+        except BaseException:
+            self.close()
+            raise
+        self._items, self._bytes, self._in_doubt = [], 0, False
+        self._offset = self._next = self.resume
+        self._ts = self._ts_committed = UNKNOWN
+        return self._offset
+
+    def write(self, batch: Records) -> None:
+        """Takes records; nothing is sent before `flush`."""
+        if DEFINITION in batch.kinds():
+            self._state.load(batch.select([DEFINITION]))
+        if self._committed is None and not self._items:
+            # A sink that is new on a tape begins with what there is.
+            self._offset = batch.first_offset
+        self._items.append(batch)
+        self._bytes += _bytes_of(batch)
+        self._next = batch.next_offset
+        if len(batch):
+            self._ts = max(self._ts, received(batch))
+
+    def write_blobs(self, blobs: list[Blob]) -> None:
+        """Takes blobs; nothing is sent before `flush`."""
+        if self._committed is None and not self._items:
+            self._offset = blobs[0].offset
+        self._items.extend(blobs)
+        self._bytes += sum(map(_bytes_of, blobs))
+        self._next = blobs[-1].offset + 1
+        self._ts = max(self._ts, blobs[0].ts_recv)
+
+    @property
+    def pending(self) -> tuple[int, int]:
+        """Items and bytes that are not yet in the store."""
+        return self._next - self._offset, self._bytes
+
+    def flush(self, place: Place | None = None) -> None:
+        """Stores all that is pending, with its place.
+
+        Raises:
+            SinkUnavailable: the store does not answer; what is pending is kept.
+            SinkError: somebody else wrote the place of this tape, or too much was rejected.
+        """
+        if self._next <= self._offset:
+            return
+        self._state.lock.check()
+        place = place or Place(self._next)
+        if place.offset != self._next:
+            raise ValueError(f"flush: expected a place at offset {self._next}, got {place.offset}")
+        if self._in_doubt:
+            self._resolve_doubt()
+        targets = [place] if self._next > self._offset else []
+        while targets:
+            before = self._between(self._offset, targets[-1].offset)
+            try:
+                self._store(before, targets[-1])
+            except SinkRejected as error:
+                targets += self._isolate(before, targets[-1], error)
+                continue
+            self._on_stored(targets.pop())
+
+    def skip(self, place: Place) -> None:
+        """Stores that nothing is to come before `place`, as it is gone."""
+        self._store([], place)
+        self._next = place.offset
+        self._on_stored(place)
+
+    def close(self) -> None:
+        """Drops what is pending; the last partition disconnects."""
+        self._items, self._bytes = [], 0
+        self._next = self._offset
+        if self._is_open:
+            self._is_open = False
+            self._sink.release()
+            self._state.lock.release()
+
+    @property
+    def committed(self) -> Place | None:
+        """The place that the store has; none if it has nothing of this tape."""
+        return self._committed
+
+    @property
+    def resume(self) -> int:
+        """The offset to be read after a restart."""
+        return 0 if self._committed is None else self._committed.offset
+
+    @property
+    def received(self) -> int:
+        """A receive time before which all is stored, since this was opened."""
+        return self._ts_committed
+
+    @property
+    def troubles(self) -> list[str]:
+        """How many records the store refused for good."""
+        with contextlib.suppress(OSError, ValueError):
+            if count := self._rejected.count:
+                noun = "record" if count == 1 else "records"
+                return [f"{count} {noun} rejected by the store, see {self._rejected.path}"]
+        return []
+
+    def _load_place(self) -> Place | None:
+        try:
+            self._sink.ensure_connected()
+            return self._sink.load_place(self)
+        except SinkUnavailable:
+            self._sink.drop_connection()
+            raise
+
+    def _store(self, items: Items, place: Place) -> None:
+        try:
+            self._sink.ensure_connected()
+            self._sink.store(self, items, place)
+        except SinkUnavailable as error:
+            if not error.lacks_input:
+                # The store may have taken it all the same: the answer was lost, not the commit.
+                self._in_doubt = True
+                self._sink.drop_connection()
+            raise
+
+    def _resolve_doubt(self) -> None:
+        """Asks the store how far the last attempt came.
+
+        Raises:
+            SinkError: not to a place that was sent: somebody else writes there.
+        """
+        stored = self._load_place()
+        offset = self._offset if stored is None else stored.offset
+        if not self._offset <= offset <= self._next:
+            raise SinkError(
+                f"{self.source}: {self.topic}: expected the store to be at offset {self._offset} "
+                f"to {self._next}, got {offset}: does another sink write there?"
+            )
+        if stored is not None:
+            self._on_stored(stored)
+        self._in_doubt = False
+
+    def _on_stored(self, place: Place) -> None:
+        """Goes on behind `place`."""
+        self._items = self._between(place.offset, self._next)
+        self._committed, self._offset = place, place.offset
+        if self._items:
+            self._bytes = sum(map(_bytes_of, self._items))
+        else:
+            self._bytes, self._ts_committed = 0, self._ts
+
+    def _between(self, first: int, end: int) -> Any:
+        """Returns what is pending from offset `first` up to `end`."""
+        found: list[Any] = []
+        for item in self._items:
+            if isinstance(item, Blob):
+                if first <= item.offset < end:
+                    found.append(item)
+            elif item.first_offset < end and item.next_offset > first:
+                start = max(first, item.first_offset) - item.first_offset
+                stop = min(end, item.next_offset) - item.first_offset
+                is_whole = (start, stop) == (0, len(item))
+                found.append(item if is_whole else item.slice(start, stop))
+        return found
+
+    def _isolate(self, items: Sequence[Any], end: Place, error: SinkRejected) -> list[Place]:
+        """Finds what the store refuses; returns the places to store up to first, last one first.
+
+        A single record is kept as rejected, and what is pending goes on without it.
+        """
+        first, last = self._offset, end.offset - 1
+        if not items:
+            raise SinkError(f"{self.source}: {self.topic}: the store refuses an empty batch") from (
+                error
+            )
+        if first == last:
+            self._rejected.add(first, str(error), self._content(items[0]))
+            self._items = self._between(last + 1, self._next)
+            return []
+        if error.offset is not None and first <= error.offset <= last:
+            # What comes before it, then itself alone.
+            ends = [error.offset + 1, error.offset]
+            return [Place(at, end.tape) for at in ends if first < at <= last]
+        return [Place((first + last + 1) // 2, end.tape)]
+
+    def _content(self, item: Any) -> dict[str, Any]:
+        """Returns what is kept of an item: all of its bytes, and if it can be, its fields."""
+        if isinstance(item, Blob):
+            return {"context": item.context.hex(), "frame": item.body.hex()}
+        content: dict[str, Any] = {"record": bytes(memoryview(item)).hex()}
+        names = {number: name for name, number in numbers("kind").items()}
+        for kind in item.kinds():
+            content["kind"] = names.get(kind, str(kind))
+            with contextlib.suppress(ValueError):
+                [row] = pa.record_batch(item.arrow(content["kind"], self.symbols)).to_pylist()
+                content["fields"] = row
+        return content
+
+
+def _bytes_of(item: Records | Blob) -> int:
+    if isinstance(item, Blob):
+        return len(item.body) + len(item.context)
+    return len(memoryview(item))
