@@ -57,7 +57,7 @@ def demo(
         Path, option("--data", help="Where to record; what an earlier demo left is removed.")
     ] = Path("demo"),
 ) -> None:
-    """Run two simulated exchanges and the whole pipeline; check that nothing is lost or duplicated.
+    """Run simulated exchanges and the whole pipeline; check that nothing is lost or duplicated.
 
     An earlier demo in that folder is removed. Exits with 1 if the check fails, with 3 if it ended
     too early to check anything, otherwise as `tape record` does.
@@ -141,9 +141,12 @@ def _config(data: Path, shown: Sequence[Exchange], simulators: Mapping[str, Simu
         written: dict[str, Value | Section] = {
             "kind": Value(one.venue, "the demo"),
             "symbols": Value(list(one.symbols), "the demo"),
-            "ws_url": Value(simulator.ws_url, "the demo"),
-            "rest_url": Value(simulator.rest_url, "the demo"),
-            **{name: Value(value, "the demo") for name, value in one.settings.items()},
+            **{name: Value(getattr(simulator, name), "the demo") for name in one.urls},
+            # No file holds them: a key may be among them.
+            **{
+                name: Value(value, "the demo", from_environment=True)
+                for name, value in one.settings.items()
+            },
         }
         feeds[one.source] = resolve_feed(one.source, Section(f"feeds.{one.source}", written))
     base = resolve_config(Section())

@@ -91,9 +91,10 @@ class Outcome:
         """Returns the summary at the end of the recording."""
         if not self.ended:
             return [f"{self.source}: {self.trouble}"]
+        books = f"{self.verified} of {self.books} books verified; " if self.books else ""
         told = [
             f"{self.source}: this run: {self.spoke} of {self.streams} streams received data, "
-            f"{self.frames:,} messages; {self.verified} of {self.books} books verified; "
+            f"{self.frames:,} messages; {books}"
             f"{_count(self.gaps, 'new gap')}, {_count(self.dead_letters, 'dead letter')}, "
             f"{_count(self.shed, 'frame')} shed"
         ]

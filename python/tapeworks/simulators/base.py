@@ -45,6 +45,8 @@ class Exchange:
     """Of the feed, beside the symbols and where the exchange is."""
     books: tuple[str, ...] = ()
     """The symbols whose books are to be verified before the demo may end."""
+    urls: tuple[str, ...] = ("ws_url", "rest_url")
+    """Which settings of the feed say where the exchange is."""
 
 
 def exchanges(seed: int, rate: float) -> list[Exchange]:
