@@ -15,6 +15,8 @@ from tapeworks.feeds.itch.captures import ItchCaptures
 from tapeworks.feeds.lobster.captures import LobsterCaptures
 
 SECOND = 1_000_000_000
+# A seller, and a buyer above it: of the seller's leaving nothing was recorded.
+CROSSING = b"34200.8,1,21,10,2239000,-1\n34200.9,1,22,10,2240000,1\n"
 
 
 def recorded(data: Path, source: str, feed: str, reader: CaptureReader, path: Path) -> tw.Lake:
@@ -101,6 +103,16 @@ def test_a_book_of_a_recording_that_is_not_whole_says_so(tmp_path: Path):
     assert not book.is_whole
     assert "of 7 events, may lack orders" in str(book.notice)
     assert "events of a recording that is not whole: 7" in str(book.notice)
+    assert "above its best ask" not in str(book.notice)
+
+    (tmp_path / "x").mkdir()
+    crossing = tmp_path / "x" / LOBSTER_NAME
+    crossing.write_bytes(ROWS + CROSSING)
+    book = recorded(tmp_path / "d", "lobster", "lobster", reader, crossing).book(
+        "AMZN", depth="orders"
+    )
+    assert book.spread == Decimal("-0.1")
+    assert "its best bid is above its best ask, by 0.1" in str(book.notice)
 
     day = [message for message in MESSAGES if message[0] in b"SRAFEXUCD"][:9]
     for name, numbers, whole in [("b", range(1, 9), True), ("c", range(3, 9), False)]:

@@ -46,7 +46,9 @@ LINE_SECONDS = 5.0
 SecondsOption = Annotated[
     float | None,
     option(
-        "--seconds", least=0.1, help="Stop after this many seconds. [default: run until Ctrl-C]"
+        "--seconds",
+        least=0.1,
+        help="Stop so many seconds after the start. [default: run until Ctrl-C]",
     ),
 ]
 

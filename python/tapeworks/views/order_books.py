@@ -132,6 +132,9 @@ class OrderBookAt(BookAt):
             told.append(f"its gaps are not yet known{after}")
         if self._unrecorded is not None:
             told.append(f"nothing was recorded from {format_time(self._unrecorded)} on")
+        spread = self.spread
+        if spread is not None and spread < 0:
+            told.append(f"its best bid is above its best ask, by {-spread.normalize():f}")
         return (
             f"the book of {self.symbol} on {self.source}, of {self._orders.events:,} events, may "
             f"lack orders, or hold some that are gone: {'; '.join(told)}"
