@@ -4,16 +4,18 @@ from .base import Service, ServiceUnavailable
 from .kafka import KafkaService
 from .postgres import PostgresService
 from .redis import RedisService
+from .s3 import S3Service
 
 __all__ = [
     "SERVICES",
     "KafkaService",
     "PostgresService",
     "RedisService",
+    "S3Service",
     "Service",
     "ServiceUnavailable",
 ]
 
 SERVICES: dict[str, type[Service]] = {
-    service.NAME: service for service in (KafkaService, PostgresService, RedisService)
+    service.NAME: service for service in (KafkaService, PostgresService, RedisService, S3Service)
 }

@@ -13,6 +13,7 @@ from tapeworks._core import Decoder, TapeReader, TapeWriter, numbers
 from tapeworks.cli.command import Application, argument, ending_with, option
 from tapeworks.cli.console import console, problems
 from tapeworks.cli.held import Held
+from tapeworks.cli.import_files import INCOMING, parts_of
 from tapeworks.cli.import_writer import FLUSH_FRAMES, ImportWriter
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.output import amount
@@ -51,10 +52,15 @@ Examples:
   tape import lobster LOBSTER_SampleFile_AMZN_2012-06-21_5.zip
   tape import alpaca alpaca.jsonl
   tape import massive us_stocks_sip/trades_v1/2026/10/2026-10-01.csv.gz
+  tape import massive s3://flatfiles/us_stocks_sip/trades_v1/2026/10/
 
 Files of itch hold messages behind their lengths, or packets of MoldUDP64 (pcap); those of lobster
 are message files or their archives. They have no times of receipt: those of the events stand for
 them. What they do not tell is given by --date and --symbol. A file that ends early is told.
+
+An object of S3 is fetched, imported and removed, one after the other; an address that ends with /
+means all below it. Keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment;
+AWS_ENDPOINT_URL names another service than AWS, or than the venue's own.
 
 Of binance, a line of a file is one of:
   <receive time ns> <frame>
@@ -80,7 +86,9 @@ kept as dead letters.
 @app.command(epilog=EXAMPLES)
 def import_frames(
     feed: Annotated[str, argument(help="The feed, such as binance-spot.")],
-    files: Annotated[list[Path], argument(help="Files in time order, plain or gzip.")],
+    files: Annotated[
+        list[str], argument(help="Files in time order, plain or gzip; or s3://BUCKET/KEY.")
+    ],
     source: Annotated[str, option(help="Name of the source. [default: that of the feed]")] = "",
     symbol: Annotated[str, option(help="Symbol of what does not tell its own.")] = "",
     stream: Annotated[str, option(help="Stream of frames that do not name theirs.")] = "",
@@ -98,11 +106,18 @@ def import_frames(
     settings = replace(settings, data=data or settings.data, feeds={name: None})
     options = CaptureOptions(feed, symbol, stream, _day(day))
     reader = _reader_of(feed)
-    _check(files, reader(options))
+    parts, incoming = parts_of(files, reader.endpoint), settings.data / INCOMING / name
+    for part in parts:
+        if part.is_here:
+            _check([Path(file) for file in part.names], reader(options))
     with registered(settings.data, "import", name), lock_sources(settings.data, [name]):
         _check_feed(settings, name, feed)
-        writer = ImportWriter(settings, name, feed, wait)
-        _import(settings, name, feed, files, reader(options), writer)
+        for part in parts:
+            with part.present(incoming) as paths:
+                if not part.is_here:
+                    _check(paths, reader(options))
+                writer = ImportWriter(settings, name, feed, wait)
+                _import(settings, name, feed, paths, reader(options), writer)
 
 
 def _import(
@@ -127,8 +142,7 @@ def _import(
     ) as progress:
         task = progress.add_task("importing", total=total, frames="0")
         frames, undecoded = 0, 0
-        failure: FeedError | ConfigError | None = None
-        tally, held = ChannelTally(feed), _letters(settings, name)
+        tally, held, failure = ChannelTally(feed), _letters(settings, name), None
         # What was there before is not this import's.
         before = 0 if held is None else held.position
         normalized = _normalized(settings, name)
@@ -163,8 +177,7 @@ def _import(
     is_all = bool(frames) and undecoded >= frames
     is_all = is_all and not has_events(_normalized(settings, name), start)
     with ending_with(EXIT_INCOMPLETE if lost or is_all else 0):
-        console.print(f"imported {frames:,} frames into {settings.data} as {name}", markup=False)
-        _tell_ledger(status, name)
+        _tell_frames(settings, status, name, frames)
         if writer.found:
             problems.print(f"{writer.found:,} frames were there already: left out")
         if writer.repeats:
@@ -215,7 +228,10 @@ def _tell_clock(steps: list[str], suspects: int) -> None:
         )
 
 
-def _tell_ledger(status: Status, name: str) -> None:
+def _tell_frames(settings: Config, status: Status, name: str, frames: int) -> None:
+    plural = "" if frames == 1 else "s"
+    told = f"imported {frames:,} frame{plural} into {settings.data} as {name}"
+    console.print(told, markup=False)
     [source] = [one for one in status.sample().sources if one.name == name]
     gaps = "1 new gap" if source.new_gaps == 1 else f"{source.new_gaps:,} new gaps"
     told = f"{name}: this import: {gaps}; on tape in all: {raw_frames(source):,} frames"

@@ -26,7 +26,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median_low
-from typing import IO, NamedTuple, Protocol
+from typing import IO, ClassVar, NamedTuple, Protocol
 
 from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.capture_clock import APART_NS_MAX, CaptureClock, Receipt
@@ -95,6 +95,8 @@ class CaptureReader(Protocol):
     """Where a clock was set back: the line, and both times."""
     notes: list[str]
     """What else should be known of the files, such as that one ends early."""
+    endpoint: ClassVar[str]
+    """The venue's own object store, if it has one."""
 
     def __init__(self, options: CaptureOptions) -> None: ...
 
@@ -122,6 +124,8 @@ class _Line(NamedTuple):
 
 class Captures:
     """Reads files of captured frames, a line each."""
+
+    endpoint: ClassVar[str] = ""
 
     def __init__(self, options: CaptureOptions) -> None:
         options.refuse("day")

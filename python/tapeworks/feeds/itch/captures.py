@@ -45,6 +45,8 @@ _DATES = (
 class ItchCaptures:
     """Reads files of ITCH 5.0."""
 
+    endpoint = ""
+
     def __init__(self, options: CaptureOptions) -> None:
         options.refuse("symbol", "stream")
         self._day = options.day

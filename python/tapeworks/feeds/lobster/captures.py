@@ -33,6 +33,8 @@ _NAME = re.compile(
 class LobsterCaptures:
     """Reads files of LOBSTER."""
 
+    endpoint = ""
+
     def __init__(self, options: CaptureOptions) -> None:
         options.refuse("stream")
         self._options = options

@@ -32,6 +32,8 @@ _TIME = re.compile(rb'"(?:sip_timestamp|t)":(\d{19})\b')
 class MassiveCaptures:
     """Reads files of Massive."""
 
+    endpoint = "https://files.massive.com"
+
     def __init__(self, options: CaptureOptions) -> None:
         options.refuse("symbol", "stream")
         self._options = options
