@@ -194,6 +194,11 @@ def test_symbols_are_those_of_the_settings_or_else_of_the_folder(spine, maker):
     assert resolve_symbols(spine.path, named, ("binance-spot",), ("SOLUSDT",)) == {
         "binance-spot": ("SOLUSDT",)
     }
+    # A source that has none of them is left out; one of which no symbols are known is not.
+    several = {**named, "binance-spot": three, "new": ()}
+    assert resolve_symbols(spine.path, several, (), ("SOLUSDT",)) == {
+        "binance-spot": ("SOLUSDT",), "new": (),
+    }  # fmt: skip
     with pytest.raises(ConfigError, match="a source of binance-spot, binance-usdm, got 'binance'"):
         resolve_symbols(spine.path, named, ("binance",), ())
     with pytest.raises(ConfigError, match="symbols of BTCUSDT, ETHUSDT, SOLUSDT, got DOGE, XRP"):

@@ -66,6 +66,7 @@ def resolve_symbols(
 ) -> dict[str, tuple[str, ...]]:
     """Returns source -> symbols: of `sources` (none: all) those in `symbols` (none: all).
 
+    A source that has none of `symbols` is left out, unless none of its own are known yet.
     `named` holds what the settings record. Sources that it lacks, and those of which it names no
     symbol, are looked up in the folder `data`; without `sources` it need not be complete.
 
@@ -82,7 +83,9 @@ def resolve_symbols(
     if not symbols:
         return found
     return {
-        name: tuple(symbol for symbol in one if symbol in symbols) for name, one in found.items()
+        name: mine
+        for name, one in found.items()
+        if (mine := tuple(symbol for symbol in one if symbol in symbols)) or not one
     }
 
 
