@@ -103,6 +103,21 @@ class Merge:
     def wanting(self) -> int | None: ...
     def take(self, max_items: int) -> Records: ...
 
+# copy.rs
+
+@final
+class CopyTable:
+    """How the records of one layout become rows of a table of PostgreSQL."""
+
+    def __new__(cls, kind: str, columns: list[str], day_of: str | None = None) -> CopyTable: ...
+    def encode(
+        self,
+        batches: list[Records],
+        symbols: Symbols,
+        provider: str,
+        instruments: list[int] | None = None,
+    ) -> tuple[list[tuple[int, int, bytes]], tuple[int, str] | None]: ...
+
 # feeds.rs
 
 @final

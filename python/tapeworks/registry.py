@@ -31,7 +31,10 @@ MEMBERS: dict[str, dict[str, str]] = {
     },
     # Those of the core are wired in `processors/derive.py`.
     "processor": {},
-    "sink": {"parquet": "tapeworks.sinks.parquet:ParquetSink"},
+    "sink": {
+        "parquet": "tapeworks.sinks.parquet:ParquetSink",
+        "postgres": "tapeworks.sinks.postgres:PostgresSink",
+    },
     "view": {"metrics": "tapeworks.views.metrics:MetricsView"},
     "job": {
         "catch-up": "tapeworks.jobs.catch_up:CatchUpJob",
@@ -77,7 +80,7 @@ def load_member(kind: str, name: str) -> Any:
     Raises:
         ConfigError: there is none; the message lists those that exist.
     """
-    return _load_own(kind, name) if ":" in name else load_name(target_of(kind, name))
+    return _load_own(kind, name) if ":" in name else _load_known(kind, name, target_of(kind, name))
 
 
 def load_settings(kind: str, name: str) -> Any:
@@ -91,7 +94,24 @@ def load_settings(kind: str, name: str) -> Any:
     module, _, class_name = target_of(kind, name).partition(":")
     beside = f"{module.rpartition('.')[0]}.config"
     place = beside if importlib.util.find_spec(beside) else module
-    return load_name(f"{place}:{class_name.removesuffix(kind.capitalize())}Config")
+    return _load_known(kind, name, f"{place}:{class_name.removesuffix(kind.capitalize())}Config")
+
+
+def _load_known(kind: str, name: str, target: str) -> Any:
+    """Imports `target` of the member `name`.
+
+    Raises:
+        ConfigError: it needs a library that is not installed; the message says how to.
+    """
+    try:
+        return load_name(target)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == __name__.partition(".")[0]:
+            raise
+        raise ConfigError(
+            f"the {kind} {name} needs {error.name}, which is not installed: "
+            f"pip install 'tapeworks[{name}]'"
+        ) from None
 
 
 def find_beside(kind: str, name: str, part: str, suffix: str) -> str | None:

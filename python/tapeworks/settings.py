@@ -277,11 +277,8 @@ def resolve_member(kind: str, name: str, section: Section) -> Any:
     target = str(entry.raw) if isinstance(entry, Value) else name
     if target == name and name not in MEMBERS[kind]:
         raise unknown(section, name, MEMBERS[kind].keys())
-    if kind == "sink" and target != name and ":" not in target:
-        raise ConfigError(
-            f"[{table.name}]: expected kind to be a class of your own such as "
-            f"'my_package.my_module:MySink', got {target!r}"
-        )
+    if kind == "sink" and target == "parquet" and name != target:
+        raise ConfigError(f"[{table.name}]: expected one lake, as [sinks.parquet], got another")
     if MEMBER_NAME.fullmatch(name) is None:
         # It is the name of a log file.
         raise ConfigError(

@@ -16,6 +16,7 @@ from tapeworks.cli.app import COMMANDS, EPILOG
 from tapeworks.feeds.binance.config import BinanceConfig
 from tapeworks.settings import Config, ProcessorsConfig, SupervisorConfig
 from tapeworks.sinks.parquet import ParquetConfig
+from tapeworks.sinks.postgres import PostgresConfig
 from tapeworks.tape import TapeConfig
 from tapeworks.views.config import MetricsConfig
 
@@ -26,6 +27,7 @@ SECTIONS: dict[str, type] = {
     "tape": TapeConfig,
     "processors": ProcessorsConfig,
     "sinks.parquet": ParquetConfig,
+    "sinks.postgres": PostgresConfig,
     "views.metrics": MetricsConfig,
     "supervisor": SupervisorConfig,
 }

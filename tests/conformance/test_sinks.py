@@ -2,13 +2,15 @@
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import pytest
 
 from conftest import SpineFolder
@@ -21,6 +23,8 @@ from tapeworks.settings import Config, resolve_config
 from tapeworks.sinks.base import FlushPolicy, Sink, SinkContext, SinkPartition
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.parquet import ParquetConfig
+from tapeworks.sinks.postgres import PostgresConfig
+from tapeworks.sinks.store import StorePartition
 from tapeworks.sinks.worker import feeders
 from tapeworks.source_symbols import SourceSymbols
 from tapeworks.tape import Place, load_offset
@@ -58,9 +62,38 @@ def own_settings(data: Path, **settings: object) -> Any:
     return load_member("sink", OWN).Config(OWN, path=data / "trades.db", **settings)
 
 
+@pytest.fixture(autouse=True)
+def store_of_its_own(request, monkeypatch) -> Iterator[None]:
+    """Gives a test of a sink with a server an empty database; the environment says where."""
+    if getattr(request.node, "callspec", None) is None:
+        yield
+    elif request.node.callspec.params.get("name") == "postgres":
+        service, name = request.getfixturevalue("server")("postgres"), "conformance"
+        with psycopg.connect(service.url(), autocommit=True) as connection:
+            connection.execute(f"drop database if exists {name} with (force)")
+            connection.execute(f"create database {name}")
+        monkeypatch.setenv("STORE_OF_THE_TEST", service.url(name))
+        yield
+    else:
+        yield
+
+
+def postgres_settings(data: Path) -> PostgresConfig:
+    return PostgresConfig(url=os.environ["STORE_OF_THE_TEST"])
+
+
+def postgres_ids(data: Path) -> list[int]:
+    with psycopg.connect(os.environ["STORE_OF_THE_TEST"]) as connection:
+        if connection.execute("select to_regclass('tapeworks.trades')").fetchone() == (None,):
+            return []
+        found = connection.execute("select trade_id from tapeworks.trades order by id")
+        return [int(row[0]) for row in found]
+
+
 # Name of a sink -> its settings in a data folder, and what it has stored.
 MEMBERS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], list[int]]]] = {
     "parquet": (lambda data: ParquetConfig(), parquet_ids),
+    "postgres": (postgres_settings, postgres_ids),
     OWN: (own_settings, own_ids),
 }
 
@@ -68,6 +101,12 @@ MEMBERS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], list[int]]]] = 
 def make(name: str, data: Path) -> SinkPartition:
     sink: Sink = load_member("sink", name)(MEMBERS[name][0](data), SinkContext(name, data))
     return sink.partition("binance-spot", TOPIC)
+
+
+def abandon(partition: SinkPartition) -> None:
+    """Leaves a sink as its process does when it is killed: what it held open is gone."""
+    if isinstance(partition, StorePartition):
+        partition._sink.drop_connection()
 
 
 def test_every_sink_of_the_table_is_tested_here():
@@ -98,6 +137,7 @@ def test_rows_are_stored_once_across_crashes(name, spine, maker):
                 sink.write(batch)
         if flushes:
             sink.flush()
+        abandon(sink)
     assert MEMBERS[name][1](spine.path) == list(range(5_000))
 
 
@@ -115,6 +155,7 @@ def test_nothing_beyond_durable_is_stored(name, spine, maker):
         assert len(MEMBERS[name][1](spine.path)) <= max(0, durable - 3)
         writer.sync()
         feeder.drain(seconds_max=5)
+    feeder.close()
     assert MEMBERS[name][1](spine.path) == list(range(100))
 
 
@@ -131,6 +172,7 @@ def test_flush_comes_at_rows_and_at_time(name, spine, maker):
     soon = Feeder(make(name, spine.path), spine.tape(), FlushPolicy(seconds=0.0))
     while soon.step():
         pass
+    soon.close()
     assert MEMBERS[name][1](spine.path) == list(range(2_500))
 
 
@@ -152,6 +194,7 @@ def test_drain_tries_again_what_is_not_possible_yet(name, spine, maker, monkeypa
 
     monkeypatch.setattr(sink, "flush", flush_later)
     feeder.drain(seconds_max=5)
+    feeder.close()
     assert MEMBERS[name][1](spine.path) == list(range(100))
 
 

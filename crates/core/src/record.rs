@@ -9,6 +9,7 @@
 pub mod arrow;
 pub mod blob;
 pub mod columns;
+pub mod copy;
 mod corporate;
 pub mod fields;
 pub mod kinds;

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod book;
+mod copy;
 mod errors;
 mod feeds;
 mod foreign;
@@ -24,6 +25,7 @@ mod verify;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     record::register(module)?;
+    copy::register(module)?;
     lock::register(module)?;
     tape::register(module)?;
     orders::register(module)?;

@@ -27,7 +27,7 @@ use crate::released::released;
 pub struct Records {
     inner: record::Records,
     #[pyo3(get)]
-    first_offset: u64,
+    pub(crate) first_offset: u64,
     #[pyo3(get)]
     next_offset: u64,
 }
@@ -260,7 +260,7 @@ impl Columns {
 #[pyclass(module = "tapeworks._core")]
 #[derive(Default)]
 pub struct Symbols {
-    inner: rows::Symbols,
+    pub(crate) inner: rows::Symbols,
 }
 
 #[pymethods]

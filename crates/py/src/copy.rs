@@ -1,0 +1,77 @@
+//! Bindings of the core's `record::copy`: rows for PostgreSQL's binary COPY.
+
+use pyo3::exceptions::PyLookupError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use tapeworks_core::record::columns::Layout;
+use tapeworks_core::record::copy::{CopyError, CopyInput, CopyTable};
+
+use crate::errors::to_python;
+use crate::record::{Records, Symbols};
+use crate::released::released;
+
+/// How the records of one layout become rows of a table of PostgreSQL.
+#[pyclass(frozen, name = "CopyTable", module = "tapeworks._core")]
+struct Table {
+    inner: CopyTable,
+}
+
+/// The rows of one day: its number since 1970, how many, and the stream.
+type Part<'py> = (i64, u64, Bound<'py, PyBytes>);
+
+/// All rows, or the offset of a record that cannot be a row, and why.
+type Encoded<'py> = (Vec<Part<'py>>, Option<(u64, String)>);
+
+#[pymethods]
+impl Table {
+    #[new]
+    #[pyo3(signature = (kind, columns, day_of = None))]
+    fn new(kind: &str, columns: Vec<String>, day_of: Option<&str>) -> PyResult<Self> {
+        let layout = Layout::named(kind).map_err(to_python)?;
+        let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+        Ok(Self { inner: CopyTable::new(layout, &columns, day_of).map_err(to_python)? })
+    }
+
+    /// The rows of `batches` by day. Raises `LookupError` for an instrument without a symbol.
+    /// A record that cannot be a row takes the place of all rows.
+    #[pyo3(signature = (batches, symbols, provider, instruments = None))]
+    fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        batches: Vec<PyRef<'py, Records>>,
+        symbols: &Symbols,
+        provider: &str,
+        instruments: Option<Vec<u32>>,
+    ) -> PyResult<Encoded<'py>> {
+        let mut instruments = instruments;
+        if let Some(ids) = &mut instruments {
+            ids.sort_unstable();
+        }
+        let inputs: Vec<CopyInput<'_>> = batches
+            .iter()
+            .map(|batch| CopyInput {
+                bytes: batch.get().as_bytes(),
+                first_offset: batch.first_offset,
+                instruments: instruments.as_deref(),
+            })
+            .collect();
+        let symbols = &symbols.inner;
+        match released(py, || self.inner.encode(&inputs, symbols, provider)) {
+            Ok(parts) => {
+                let parts = parts.iter();
+                let parts = parts.map(|part| (part.day, part.rows, PyBytes::new(py, &part.stream)));
+                Ok((parts.collect(), None))
+            }
+            Err(CopyError::Refused { offset, reason }) => Ok((Vec::new(), Some((offset, reason)))),
+            Err(CopyError::Unknown { instrument }) => {
+                let told = format!("instrument {instrument} has no definition");
+                Err(PyLookupError::new_err(told))
+            }
+        }
+    }
+}
+
+/// Adds the bindings of this file.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Table>()
+}
