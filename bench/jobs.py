@@ -52,6 +52,7 @@ class Job:
         return replace(self, contenders=ours, metrics=metrics, ratios=())
 
 
+COPY = "psycopg, binary COPY of encoded rows"
 SIMDJSON, MSGSPEC = "simdjson, parsing only", "msgspec, exact"
 
 
@@ -250,6 +251,29 @@ JOBS = (
             ),
         ),
         (Ratio("value", "pyarrow, same 15 columns", 0.75), Ratio("value", SAME_FILES, 0.55)),
+    ),
+    Job(
+        "postgres",
+        "2 M ticks from the tape into a day partition, visible and exactly once",
+        (
+            Metric("value", "rows", "rows/s", target=500e3),
+            Metric("bytes_a_row", "size", "B/row", higher=False),
+        ),
+        (
+            _ours("tapeworks", "{python}", "ours/postgres.py", "{scale}", "plain"),
+            _peer(COPY, "{python}", "ours/postgres.py", "{scale}", "copy"),
+        ),
+        (Ratio("value", COPY, 0.9),),
+    ),
+    Job(
+        "postgres-index",
+        "the same with the index by symbol and time",
+        (
+            Metric("value", "rows", "rows/s", target=180e3),
+            Metric("bytes_a_row", "size", "B/row", higher=False),
+        ),
+        (_ours("tapeworks", "{python}", "ours/postgres.py", "{scale}", "index"),),
+        rounds_max=3,
     ),
     Job(
         "replay",

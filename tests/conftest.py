@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.services import SERVICES, Service, ServiceUnavailable
 from xdist.scheduler import LoadScopeScheduling
 
-from services import SERVICES, Service, ServiceUnavailable
 from tapeworks import _core, commits
 from tapeworks.lake import files_on_disk
 from tapeworks.processors.derive import Derivation

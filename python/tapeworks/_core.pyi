@@ -109,6 +109,9 @@ class Merge:
 class CopyTable:
     """How the records of one layout become rows of a table of PostgreSQL."""
 
+    HEAD: bytes
+    END: bytes
+
     def __new__(cls, kind: str, columns: list[str], day_of: str | None = None) -> CopyTable: ...
     def encode(
         self,

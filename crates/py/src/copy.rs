@@ -4,7 +4,7 @@ use pyo3::exceptions::PyLookupError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tapeworks_core::record::columns::Layout;
-use tapeworks_core::record::copy::{CopyError, CopyInput, CopyTable};
+use tapeworks_core::record::copy::{CopyError, CopyInput, CopyTable, END, HEAD};
 
 use crate::errors::to_python;
 use crate::record::{Records, Symbols};
@@ -16,7 +16,7 @@ struct Table {
     inner: CopyTable,
 }
 
-/// The rows of one day: its number since 1970, how many, and the stream.
+/// The rows of one day: its number since 1970, how many, and their bytes.
 type Part<'py> = (i64, u64, Bound<'py, PyBytes>);
 
 /// All rows, or the offset of a record that cannot be a row, and why.
@@ -24,6 +24,20 @@ type Encoded<'py> = (Vec<Part<'py>>, Option<(u64, String)>);
 
 #[pymethods]
 impl Table {
+    /// What a stream begins with.
+    #[classattr]
+    #[pyo3(name = "HEAD")]
+    fn head(py: Python<'_>) -> Bound<'_, PyBytes> {
+        PyBytes::new(py, HEAD)
+    }
+
+    /// What a stream ends with.
+    #[classattr]
+    #[pyo3(name = "END")]
+    fn end(py: Python<'_>) -> Bound<'_, PyBytes> {
+        PyBytes::new(py, &END)
+    }
+
     #[new]
     #[pyo3(signature = (kind, columns, day_of = None))]
     fn new(kind: &str, columns: Vec<String>, day_of: Option<&str>) -> PyResult<Self> {
@@ -59,7 +73,7 @@ impl Table {
         match released(py, || self.inner.encode(&inputs, symbols, provider)) {
             Ok(parts) => {
                 let parts = parts.iter();
-                let parts = parts.map(|part| (part.day, part.rows, PyBytes::new(py, &part.stream)));
+                let parts = parts.map(|part| (part.day, part.count, PyBytes::new(py, &part.bytes)));
                 Ok((parts.collect(), None))
             }
             Err(CopyError::Refused { offset, reason }) => Ok((Vec::new(), Some((offset, reason)))),

@@ -5,10 +5,10 @@ transaction, on the condition that nobody else moved it. A session lock for each
 second instance waiting; the condition keeps it from storing twice even if that lock is lost.
 """
 
+import itertools
 import logging
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.abc import PQGen
 
-from tapeworks._core import Records
+from tapeworks._core import CopyTable, Records
 from tapeworks.config import redact
 from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
 from tapeworks.sinks.base import SinkConfig, SinkContext
@@ -36,8 +36,7 @@ log = logging.getLogger("tapeworks.sinks")
 
 EPOCH = date(1970, 1, 1)
 CONNECT_S_MIN = 2
-# Bytes that are given to the client library at once.
-CHUNK = 1 << 18
+LOCK_TRIES, LOCK_PAUSE_S = 5, 0.02
 # What an operator has to change is asked for seldom.
 REFUSED_RETRY_MS = 3_000
 PLACE = "select tape_offset, tape, fingerprint from places where source = %s and topic = %s"
@@ -212,21 +211,22 @@ class PostgresSink(StoreSink):
             SinkError: somebody else moved the place.
         """
         batches = [item for item in items if isinstance(item, Records)]
-        connection = self._open_connection()
+        connection, known = self._open_connection(), set(self._days)
         try:
             self._lock(connection, partition.source)
-            parts = list(self._encode(partition, batches))
-            self._make_partitions(connection, parts)
             with connection.transaction():
-                for table, day, stream in parts:
-                    self._copy(connection, table, day, stream)
-                for table in dict.fromkeys(table for table, _, _ in parts if table.key):
-                    connection.execute(_amend(table))
+                for table in self._tables(partition, batches):
+                    self._fill(connection, partition, table, batches)
                 self._advance(connection, partition, place)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise SinkRejected(_told(error)) from error
         except psycopg.Error as error:
             raise self._unavailable(error) from error
+        else:
+            known = self._days
+        finally:
+            # Partitions of a transaction that was undone are not there.
+            self._days = known
 
     def _open_connection(self) -> BoundedConnection:
         if self._connection is None:
@@ -243,12 +243,15 @@ class PostgresSink(StoreSink):
             return
         name = f"tapeworks {self.config.schema} {source}"
         query = "select hashtextextended(%s, 0), pg_try_advisory_lock(hashtextextended(%s, 0))"
-        found = connection.execute(query, [name, name]).fetchone()
-        assert found is not None, "a select without from has one row"
-        number, is_taken = found
-        if is_taken:
-            self._locked.add(source)
-            return
+        for _ in range(LOCK_TRIES):
+            found = connection.execute(query, [name, name]).fetchone()
+            assert found is not None, "a select without from has one row"
+            number, is_taken = found
+            if is_taken:
+                self._locked.add(source)
+                return
+            # The session of a process that was just killed is gone in a moment.
+            time.sleep(LOCK_PAUSE_S)
         holder = connection.execute(HOLDER, [number]).fetchone()
         pid, application, address = holder or (None, "", None)
         if application == self._name:
@@ -260,71 +263,81 @@ class PostgresSink(StoreSink):
             retry_after_ms=500,
         )
 
-    def _encode(
-        self, partition: StorePartition, batches: list[Records]
-    ) -> Iterator[tuple[StoreTable, int, bytes]]:
-        """Yields table, day and the stream of its rows."""
-        if not batches:
-            return
-        instruments = partition.instruments
-        if instruments is not None:
-            # What concerns all instruments concerns those that were chosen.
-            instruments = [0, *instruments]
+    def _tables(self, partition: StorePartition, batches: list[Records]) -> list[StoreTable]:
+        """Returns the tables that records of `batches` may fill."""
         kinds: set[int] = set().union(*(batch.kinds() for batch in batches))
-        for table in TABLES:
-            is_chosen = not partition.kinds or table.kind in partition.kinds
-            if table.topic != partition.topic or not is_chosen or not table.occurs(kinds):
-                continue
-            for _ in range(2):
-                try:
-                    parts, refused = table.encoder.encode(
-                        batches, partition.symbols, partition.source, instruments
-                    )
-                    break
-                except LookupError as error:
-                    partition.require_symbols(str(error))
-            else:
-                partition.require_symbols("its instruments have no definitions")
-            if refused is not None:
-                offset, reason = refused
-                raise SinkRejected(reason, offset=offset)
-            for day, _, stream in parts:
-                yield table, day, stream
+        return [
+            table
+            for table in TABLES
+            if table.topic == partition.topic
+            and table.occurs(kinds)
+            and (not partition.kinds or table.kind in partition.kinds)
+        ]
 
-    def _make_partitions(
-        self, connection: BoundedConnection, parts: list[tuple[StoreTable, int, bytes]]
+    def _fill(
+        self,
+        connection: BoundedConnection,
+        partition: StorePartition,
+        table: StoreTable,
+        batches: list[Records],
     ) -> None:
-        """Makes the partitions of the days that come, and some ahead of them."""
-        if self._chunks:
-            return
-        for table, first, _ in parts:
-            if not table.by_day:
-                continue
-            for day in range(first, first + self.config.days_ahead + 1):
-                if (table.name, day) not in self._days:
-                    made = [table.name, EPOCH + timedelta(days=day)]
-                    connection.execute("select make_partition(%s, %s)", made)
-                    self._days.add((table.name, day))
-
-    def _copy(
-        self, connection: BoundedConnection, table: StoreTable, day: int, stream: bytes
-    ) -> None:
-        target = table.name
+        """Copies all rows of one table; while the server takes some, the next are encoded."""
+        parts = itertools.chain.from_iterable(
+            self._encode(partition, table, batch) for batch in batches
+        )
+        for day, found in itertools.groupby(parts, lambda part: part[0]):
+            target = self._target(connection, table, day)
+            columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+            query = sql.SQL("copy {} ({}) from stdin (format binary)")
+            with connection.cursor() as cursor:
+                with cursor.copy(query.format(sql.Identifier(target), columns)) as copy:
+                    copy.write(CopyTable.HEAD)
+                    for _, rows in found:
+                        copy.write(rows)
+                    copy.write(CopyTable.END)
         if table.key:
-            target = f"staged_{table.name}"
-            made = sql.SQL("create temp table if not exists {} (like {}) on commit delete rows")
-            names = sql.Identifier(target), sql.Identifier(self.config.schema, table.name)
-            connection.execute(made.format(*names))
-        elif table.by_day and not self._chunks:
-            # Straight into the partition: no row has to be routed.
-            target = f"{table.name}_{EPOCH + timedelta(days=day):%Y%m%d}"
-        columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
-        query = sql.SQL("copy {} ({}) from stdin (format binary)")
-        view = memoryview(stream)
-        with connection.cursor() as cursor:
-            with cursor.copy(query.format(sql.Identifier(target), columns)) as copy:
-                for at in range(0, len(view), CHUNK):
-                    copy.write(view[at : at + CHUNK])
+            connection.execute(_amend(table))
+
+    def _encode(
+        self, partition: StorePartition, table: StoreTable, batch: Records
+    ) -> list[tuple[int, bytes]]:
+        """Returns the rows of a batch by day.
+
+        Raises:
+            SinkUnavailable: an instrument has no definition yet.
+            SinkRejected: a record has no place in the table.
+        """
+        chosen = partition.instruments
+        # What concerns all instruments concerns those that were chosen.
+        instruments = None if chosen is None else [0, *chosen]
+        try:
+            parts, refused = table.encoder.encode(
+                [batch], partition.symbols, partition.source, instruments
+            )
+        except LookupError as error:
+            partition.require_symbols(str(error))
+            return self._encode(partition, table, batch)
+        if refused is not None:
+            raise SinkRejected(refused[1], offset=refused[0])
+        return [(day, rows) for day, _, rows in parts]
+
+    def _target(self, connection: BoundedConnection, table: StoreTable, day: int) -> str:
+        """Returns the table that rows of `day` are copied into; makes its partitions."""
+        is_cut = table.by_day and not self._chunks
+        # Those of the days that follow are made as well: a day begins without a wait.
+        for ahead in range(self.config.days_ahead + 1 if is_cut else 0):
+            if (table.name, day + ahead) not in self._days:
+                made = [table.name, _date_of(day + ahead)]
+                connection.execute("select make_partition(%s, %s)", made)
+                self._days.add((table.name, day + ahead))
+        if table.key:
+            staged = f"staged_{table.name}"
+            query = sql.SQL("create temp table if not exists {} (like {}) on commit delete rows")
+            names = sql.Identifier(staged), sql.Identifier(self.config.schema, table.name)
+            connection.execute(query.format(*names))
+            return staged
+        # Straight into the partition: no row has to be routed.
+        return f"{table.name}_{_date_of(day):%Y%m%d}" if is_cut else table.name
 
     def _advance(
         self, connection: BoundedConnection, partition: StorePartition, place: Place
@@ -352,6 +365,10 @@ class PostgresSink(StoreSink):
         )
         retry_ms = REFUSED_RETRY_MS if is_refusal else 500
         return SinkUnavailable(f"postgres: {_told(error)}", retry_after_ms=retry_ms)
+
+
+def _date_of(day: int) -> date:
+    return EPOCH + timedelta(days=day)
 
 
 def _amend(table: StoreTable) -> sql.Composed:

@@ -19,8 +19,10 @@ use super::rows::{Symbols, DAY};
 use super::{unpadded, Header, NONE, PRICE_PLACES, SIZE_PLACES, TURNOVER_PLACES};
 use crate::error::{Error, Result};
 
-const HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-const END: [u8; 2] = (-1_i16).to_be_bytes();
+/// What a stream begins with.
+pub const HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// What a stream ends with.
+pub const END: [u8; 2] = (-1_i16).to_be_bytes();
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 /// Days from 1970 to 2000, where PostgreSQL's time begins.
 const DAYS_TO_2000: i64 = 10_957;
@@ -54,15 +56,15 @@ pub struct CopyTable {
     day_of: Option<&'static Field>,
 }
 
-/// The rows of one day, ready to be sent.
+/// The rows of one day, to be sent between [`HEAD`] and [`END`].
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct CopyPart {
     /// Days since 1970; 0 where rows have no day.
     pub day: i64,
     /// Number of rows.
-    pub rows: u64,
-    /// A whole stream of binary COPY.
-    pub stream: Vec<u8>,
+    pub count: u64,
+    /// The rows, back to back.
+    pub bytes: Vec<u8>,
 }
 
 /// Why records cannot be rows.
@@ -105,7 +107,7 @@ impl CopyTable {
         Ok(Self { layout, columns, day_of })
     }
 
-    /// The rows of `inputs`, a whole stream for each day.
+    /// The rows of `inputs`, by day.
     ///
     /// # Errors
     /// A record that cannot be a row.
@@ -133,12 +135,11 @@ impl CopyTable {
                     current = find_part(&mut parts, day);
                 }
                 let part = &mut parts[current];
-                self.row(bytes, offset, symbols, provider, &mut part.stream)?;
-                part.rows += 1;
+                self.row(bytes, offset, symbols, provider, &mut part.bytes)?;
+                part.count += 1;
             }
         }
         parts.sort_unstable_by_key(|part| part.day);
-        parts.iter_mut().for_each(|part| part.stream.extend_from_slice(&END));
         Ok(parts)
     }
 
@@ -204,7 +205,7 @@ fn time_field(layout: &'static Layout, name: &str) -> Result<&'static Field> {
 
 fn find_part(parts: &mut Vec<CopyPart>, day: i64) -> usize {
     parts.iter().position(|part| part.day == day).unwrap_or_else(|| {
-        parts.push(CopyPart { day, rows: 0, stream: HEAD.to_vec() });
+        parts.push(CopyPart { day, ..CopyPart::default() });
         parts.len() - 1
     })
 }

@@ -1,0 +1,1 @@
+"""The campaign behind `scripts/sinks`: stores with real servers, and all that goes wrong."""
