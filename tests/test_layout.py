@@ -49,7 +49,7 @@ RUST_LEVELS = [
     {"instrument", "decimal", "id_table"},
     {"codec", "websocket"},
     {"feeds", "tape", "book"},
-    {"processors"},
+    {"processors", "protobuf"},
     {"ingest"},
     {"simulator"},
 ]

@@ -31,6 +31,8 @@ pub mod tape;
 
 pub mod book;
 
+pub mod protobuf;
+
 pub mod processors;
 
 pub mod ingest;

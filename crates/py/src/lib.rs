@@ -14,6 +14,7 @@ mod numbered;
 mod offsets;
 mod orders;
 mod processors;
+mod protobuf;
 mod record;
 mod released;
 mod simulator;
@@ -26,6 +27,7 @@ mod verify;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     record::register(module)?;
     copy::register(module)?;
+    protobuf::register(module)?;
     lock::register(module)?;
     tape::register(module)?;
     orders::register(module)?;

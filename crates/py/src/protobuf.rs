@@ -1,0 +1,194 @@
+//! Bindings of the core's `protobuf`: whole batches of records become messages, and back.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use tapeworks_core::protobuf::{self, Choice, EncodedBatch};
+use tapeworks_core::record::columns::Layout;
+use tapeworks_core::record::{self, Kind, MarkerCode};
+
+use crate::errors::to_python;
+use crate::record::{Records, Symbols};
+use crate::released::released;
+
+/// A decoded batch: records, the source and offset of each, and what could not be decoded.
+type Decoded = (Records, Vec<(String, u64)>, Vec<(usize, String)>);
+
+/// Messages of one batch, to be handed to a client one by one.
+#[pyclass(frozen, module = "tapeworks._core")]
+pub struct EncodedMessages {
+    inner: EncodedBatch,
+    /// The key of each instrument in the batch.
+    keys: HashMap<u32, Vec<u8>>,
+}
+
+#[pymethods]
+impl EncodedMessages {
+    fn __len__(&self) -> usize {
+        self.inner.len()
+    }
+
+    /// Bytes of all messages.
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.inner.byte_length()
+    }
+
+    /// Key, message and tape offset of each, in the order of the tape.
+    fn items<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let keys: HashMap<_, _> =
+            self.keys.iter().map(|(&id, key)| (id, PyBytes::new(py, key))).collect();
+        let offsets = self.inner.offsets();
+        let instruments = self.inner.instruments();
+        let items = (0..self.inner.len()).map(|index| {
+            let message = PyBytes::new(py, self.inner.message(index));
+            (keys[&instruments[index]].clone(), message, offsets[index])
+        });
+        PyList::new(py, items)
+    }
+
+    /// One Redis command, packed for the socket: `words`, then id and content of the messages from
+    /// `start` to `end`. The id of a message in a stream is `offset-1`.
+    fn redis_command<'py>(
+        &self,
+        py: Python<'py>,
+        words: Vec<Vec<u8>>,
+        start: usize,
+        end: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        if start > end || end > self.inner.len() {
+            let count = self.inner.len();
+            return Err(PyValueError::new_err(format!(
+                "expected messages within 0 to {count}, got {start} to {end}"
+            )));
+        }
+        let packed = released(py, || {
+            let mut out = Vec::new();
+            out.extend_from_slice(format!("*{}\r\n", words.len() + 2 * (end - start)).as_bytes());
+            words.iter().for_each(|word| put_word(&mut out, word));
+            for index in start..end {
+                put_word(&mut out, format!("{}-1", self.inner.offsets()[index]).as_bytes());
+                put_word(&mut out, self.inner.message(index));
+            }
+            out
+        });
+        Ok(PyBytes::new(py, &packed))
+    }
+
+    /// The last message of each instrument of each kind that is a state: key, kind and message.
+    fn latest<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> Vec<(Bound<'py, PyBytes>, &'static str, Bound<'py, PyBytes>)> {
+        let mut last = BTreeMap::new();
+        for (index, &instrument) in self.inner.instruments().iter().enumerate() {
+            let (kind, code) = self.inner.kinds()[index];
+            if let (true, Some(state)) = (instrument != 0, state(kind, code)) {
+                last.insert((instrument, state), index);
+            }
+        }
+        let bytes = |bytes: &[u8]| PyBytes::new(py, bytes);
+        let one = |((instrument, state), index): ((u32, &'static str), usize)| {
+            (bytes(&self.keys[&instrument]), state, bytes(self.inner.message(index)))
+        };
+        last.into_iter().map(one).collect()
+    }
+}
+
+/// What a record is the state of; none if one alone says nothing of how things are.
+fn state(kind: u8, code: u8) -> Option<&'static str> {
+    match Kind::try_from(kind).ok()? {
+        Kind::Marker if code == MarkerCode::BookState as u8 => Some("book_state"),
+        kind @ (Kind::Tick | Kind::Trade | Kind::Quote | Kind::Mark | Kind::Status | Kind::Bar) => {
+            Some(kind.name())
+        }
+        _ => None,
+    }
+}
+
+/// Appends one word of a command in the Redis protocol.
+fn put_word(out: &mut Vec<u8>, word: &[u8]) {
+    out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+    out.extend_from_slice(word);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes records of one source as messages `tapeworks.v1.MarketData`.
+#[pyclass(module = "tapeworks._core")]
+pub struct ProtobufEncoder {
+    inner: protobuf::Encoder,
+}
+
+#[pymethods]
+impl ProtobufEncoder {
+    #[new]
+    #[pyo3(signature = (source, frame = None))]
+    fn new(source: &str, frame: Option<&[u8]>) -> PyResult<Self> {
+        let inner = protobuf::Encoder::new(source, frame.unwrap_or_default());
+        Ok(Self { inner: inner.map_err(to_python)? })
+    }
+
+    /// Takes in the symbols of instruments.
+    fn load(&mut self, py: Python<'_>, symbols: &Symbols) {
+        let symbols = &symbols.inner;
+        released(py, || self.inner.load(symbols));
+    }
+
+    /// A message for each of `records`, or for those alone that are of one of the given kinds and
+    /// instruments. Definitions among them are taken in.
+    #[pyo3(signature = (records, kinds = None, instruments = None))]
+    fn encode(
+        &mut self,
+        py: Python<'_>,
+        records: &Records,
+        kinds: Option<Vec<String>>,
+        instruments: Option<Vec<u32>>,
+    ) -> PyResult<EncodedMessages> {
+        let layouts = kinds.unwrap_or_default().into_iter().map(|name| Layout::named(&name));
+        let layouts = layouts.collect::<Result<_, _>>().map_err(to_python)?;
+        let mut choice = Choice { layouts, instruments, from: 0 };
+        if let Some(ids) = &mut choice.instruments {
+            ids.sort_unstable();
+        }
+        let (bytes, first) = (records.get().as_bytes(), records.first_offset);
+        let encoded = released(py, || {
+            let mut batch = EncodedBatch::new();
+            self.inner.encode(bytes, first, &choice, &mut batch)?;
+            Ok(batch)
+        });
+        let inner = encoded.map_err(to_python)?;
+        let mut keys = HashMap::new();
+        for &instrument in inner.instruments() {
+            keys.entry(instrument).or_insert_with(|| self.inner.key(instrument));
+        }
+        Ok(EncodedMessages { inner, keys })
+    }
+}
+
+/// The records of messages `tapeworks.v1.MarketData`, with or without the header of a schema
+/// registry. Gives the records, source and tape offset of each, and of what could not be decoded
+/// its index and why.
+#[pyfunction]
+fn decode_messages(py: Python<'_>, messages: Vec<Bound<'_, PyBytes>>) -> Decoded {
+    let bytes: Vec<&[u8]> = messages.iter().map(|message| message.as_bytes()).collect();
+    let (records, origins, rejected) = released(py, || {
+        let (mut out, mut origins, mut rejected) = (record::Records::new(), Vec::new(), Vec::new());
+        for (index, message) in bytes.iter().enumerate() {
+            match protobuf::Decoder.decode(message, &mut out) {
+                Ok(origin) => origins.push((origin.source.to_owned(), origin.offset)),
+                Err(error) => rejected.push((index, error.to_string())),
+            }
+        }
+        (out, origins, rejected)
+    });
+    (Records::wrap(records, 0, 0), origins, rejected)
+}
+
+/// Adds this file's classes and functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<EncodedMessages>()?;
+    module.add_class::<ProtobufEncoder>()?;
+    module.add_function(wrap_pyfunction!(decode_messages, module)?)
+}
