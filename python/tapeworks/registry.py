@@ -32,8 +32,10 @@ MEMBERS: dict[str, dict[str, str]] = {
     # Those of the core are wired in `processors/derive.py`.
     "processor": {},
     "sink": {
+        "kafka": "tapeworks.sinks.kafka:KafkaSink",
         "parquet": "tapeworks.sinks.parquet:ParquetSink",
         "postgres": "tapeworks.sinks.postgres:PostgresSink",
+        "redis": "tapeworks.sinks.redis:RedisSink",
     },
     "view": {"metrics": "tapeworks.views.metrics:MetricsView"},
     "job": {

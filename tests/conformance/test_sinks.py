@@ -14,11 +14,13 @@ import psycopg
 import pytest
 
 from conftest import SpineFolder
+from published import in_tape_order, stream_messages, topic_messages, trade_ids
+from services import SERVICES
 from tapeworks import _core
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
 from tapeworks.registry import MEMBERS as TABLE
-from tapeworks.registry import load_member
+from tapeworks.registry import load_member, load_settings
 from tapeworks.settings import Config, resolve_config
 from tapeworks.sinks.base import FlushPolicy, Sink, SinkContext, SinkPartition
 from tapeworks.sinks.feeder import Feeder
@@ -90,12 +92,48 @@ def postgres_ids(data: Path) -> list[int]:
         return [int(row[0]) for row in found]
 
 
+def redis_settings(data: Path) -> Any:
+    url = f"redis://127.0.0.1:{PORTS['redis']}/0"
+    return load_settings("sink", "redis")(url=url, prefix=f"{data.parent.name}.")
+
+
+def redis_ids(data: Path) -> list[int]:
+    stream = f"{data.parent.name}.{TOPIC}:binance-spot"
+    entries = stream_messages(redis_settings(data).url, stream)
+    return trade_ids([message for _, message in entries])
+
+
+def kafka_settings(data: Path) -> Any:
+    servers = f"127.0.0.1:{PORTS['kafka']}"
+    return load_settings("sink", "kafka")(servers=servers, topic_prefix=f"{data.parent.name}.")
+
+
+def kafka_ids(data: Path) -> list[int]:
+    messages = topic_messages(PORTS["kafka"], f"{data.parent.name}.{TOPIC}")
+    return trade_ids(in_tape_order([message for _, message in messages]))
+
+
+PORTS: dict[str, int] = {}
 # Name of a sink -> its settings in a data folder, and what it has stored.
 MEMBERS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], list[int]]]] = {
     "parquet": (lambda data: ParquetConfig(), parquet_ids),
     "postgres": (postgres_settings, postgres_ids),
+    "redis": (redis_settings, redis_ids),
+    "kafka": (kafka_settings, kafka_ids),
     OWN: (own_settings, own_ids),
 }
+# A start of these, and each step with them, takes seconds.
+SLOW = {"kafka"}
+
+
+@pytest.fixture(
+    params=[pytest.param(one, marks=pytest.mark.slow if one in SLOW else ()) for one in MEMBERS]
+)
+def name(request, server) -> str:
+    """Each sink of the table, with its server."""
+    if request.param in SERVICES:
+        PORTS[request.param] = server(request.param).port
+    return request.param
 
 
 def make(name: str, data: Path) -> SinkPartition:
@@ -120,7 +158,6 @@ def test_unknown_sink_is_named():
         load_member("sink", "paper")
 
 
-@pytest.mark.parametrize("name", MEMBERS)
 def test_rows_are_stored_once_across_crashes(name, spine, maker):
     # Abandon the sink (no close, no flush) after a different number of batches each time, some
     # after a flush. What is stored in the end is the tape, once.
@@ -141,7 +178,6 @@ def test_rows_are_stored_once_across_crashes(name, spine, maker):
     assert MEMBERS[name][1](spine.path) == list(range(5_000))
 
 
-@pytest.mark.parametrize("name", MEMBERS)
 def test_nothing_beyond_durable_is_stored(name, spine, maker):
     # The feeder reads to the durable watermark only; a tape that is never synced gives nothing.
     folder = spine.tape()
@@ -159,7 +195,6 @@ def test_nothing_beyond_durable_is_stored(name, spine, maker):
     assert MEMBERS[name][1](spine.path) == list(range(100))
 
 
-@pytest.mark.parametrize("name", MEMBERS)
 def test_flush_comes_at_rows_and_at_time(name, spine, maker):
     # With a limit of 1,000 records, 2,500 leave at most 1,000 in memory without any other call.
     spine.append(maker.definitions())
@@ -176,7 +211,6 @@ def test_flush_comes_at_rows_and_at_time(name, spine, maker):
     assert MEMBERS[name][1](spine.path) == list(range(2_500))
 
 
-@pytest.mark.parametrize("name", MEMBERS)
 def test_drain_tries_again_what_is_not_possible_yet(name, spine, maker, monkeypatch):
     # The first two flushes are refused, as when a derived tape is ahead of its instruments: the
     # drain of a worker that stops must not leave with rows that were only moved.

@@ -1,0 +1,445 @@
+"""Tapes as topics of Kafka: each record one message, keyed by its instrument.
+
+Exactly once: the messages of a flush and the place on the tape that they reach up to are one
+transaction. The place is a message of a compacted topic, which is read with `read_committed` before
+anything is written. Each source has a producer of its own with a fixed transactional id, so that a
+second instance fences the first; one that was fenced stops, and does not fence in its turn.
+
+At least once, `delivery = "at-least-once"`: no transactions, so that a reader sees a message at
+once. The place follows what was acknowledged; after a crash what came behind it is sent again.
+"""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.cimpl import NewTopic
+
+from tapeworks._core import Blob, Records, numbers
+from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
+from tapeworks.heartbeat import beat
+from tapeworks.sinks.base import SinkConfig, SinkContext
+from tapeworks.sinks.kafka_places import read_places
+from tapeworks.sinks.messages import MessageEncoders, place_text
+from tapeworks.sinks.store import Items, StorePartition, StoreSink
+from tapeworks.tape import Place
+from tapeworks.topics import BARS, BOOK, GAPS, NORMALIZED, TICKS
+
+log = logging.getLogger("tapeworks.sinks.kafka")
+
+EXACTLY_ONCE, AT_LEAST_ONCE = "exactly-once", "at-least-once"
+COMPRESSIONS = ("none", "lz4", "zstd", "snappy", "gzip")
+REQUEST_S = 10.0
+BEAT_S = 0.5
+FAILURES_MAX = 100
+FROM_ENVIRONMENT = "env:"
+# What nobody writes into a file.
+SECRETS = frozenset(
+    {
+        *("sasl.password", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config"),
+        *("ssl.key.password", "ssl.keystore.password", "ssl.key.pem"),
+    }
+)
+# What exactly once, the order of keys, and the settings of their own depend on.
+OWN_PROPERTIES = frozenset(
+    {
+        *("bootstrap.servers", "transactional.id", "enable.idempotence", "acks", "partitioner"),
+        *("max.in.flight.requests.per.connection", "isolation.level", "compression.type"),
+        *("delivery.report.only.error", "transaction.timeout.ms", "linger.ms"),
+    }
+)
+FENCED = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+    }
+)
+REJECTED = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
+
+
+@dataclass(frozen=True)
+class KafkaConfig(SinkConfig):
+    """Where the brokers are, and what the topics are like."""
+
+    flush_seconds: float = 0.25
+    """What was written is final, and visible to `read_committed`, after so long at most."""
+    flush_rows: int = 100_000
+    """Records of one tape in a transaction."""
+    flush_bytes: int = 32 << 20
+    servers: str = "localhost:9092"
+    """Addresses to begin with, separated by commas: `host:port,host:port`."""
+    delivery: str = EXACTLY_ONCE
+    """`exactly-once`, or `at-least-once` without transactions, for the lowest latency."""
+    topic_prefix: str = ""
+    """What comes before the name of each topic."""
+    offsets_topic: str = "tapeworks.offsets"
+    """The compacted topic of places."""
+    partitions: int = 6
+    """Partitions of a topic that is made."""
+    replication: int = -1
+    """Copies of a topic that is made; -1: as the brokers are set."""
+    retention_hours: float = 168.0
+    """How long the messages of a topic that is made are kept; 0: as the brokers are set."""
+    create_topics: bool = True
+    """Whether a missing topic is made; else it is an error."""
+    compression: str = "lz4"
+    """`none`, `lz4`, `zstd`, `snappy` or `gzip`."""
+    linger_ms: float = 5.0
+    """How long a message may wait for others of its partition."""
+    transaction_timeout_s: float = 60.0
+    """After so long the broker gives up a transaction of a sink that died in it."""
+    schema_id: int = 0
+    """Id of the schema in a registry: messages have the header of Confluent's wire format. 0: no
+    header."""
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """Settings of the client library by its names, such as TLS and SASL. `env:NAME` stands for the
+    value of an environment variable; passwords can be given in no other way."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("delivery", self.delivery, (EXACTLY_ONCE, AT_LEAST_ONCE))
+        _one_of("compression", self.compression, COMPRESSIONS)
+        for name in ("partitions", "transaction_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if not 0 <= self.schema_id < 2**31:
+            raise ConfigError(f"schema_id: expected 0 to 2^31 - 1, got {self.schema_id}")
+        for name, value in self.properties.items():
+            if name in OWN_PROPERTIES:
+                raise ConfigError(f"properties: {name} is set by the sink itself")
+            if name in SECRETS and not value.startswith(FROM_ENVIRONMENT):
+                raise ConfigError(
+                    f"properties: {name} is a secret: expected {FROM_ENVIRONMENT}NAME, the "
+                    "environment variable that holds it"
+                )
+
+    def client(self) -> dict[str, Any]:
+        """Returns the settings of any client.
+
+        Raises:
+            ConfigError: an environment variable that is named is not set.
+        """
+        found: dict[str, Any] = {
+            "bootstrap.servers": self.servers,
+            "reconnect.backoff.max.ms": 1_000,
+            "socket.keepalive.enable": True,
+        }
+        for name, value in self.properties.items():
+            if value.startswith(FROM_ENVIRONMENT):
+                variable = value.removeprefix(FROM_ENVIRONMENT)
+                if variable not in os.environ:
+                    raise ConfigError(f"properties: {name}: {variable} is not in the environment")
+                value = os.environ[variable]
+            found[name] = value
+        return found
+
+
+def _one_of(name: str, got: str, allowed: Sequence[str]) -> None:
+    if got not in allowed:
+        raise ConfigError(f"{name}: expected one of {', '.join(allowed)}, got {got!r}")
+
+
+class ClientReports:
+    """What the client library calls back with. It knows no sink, so that none is held by it."""
+
+    def __init__(self) -> None:
+        self.problem = ""
+        """What was said last of the connection."""
+        self.failed: list[KafkaError] = []
+        """Why messages were not delivered: the first ones."""
+
+    def on_error(self, error: KafkaError) -> None:
+        """Called for problems that are of no message."""
+        self.problem = error.str()
+
+    def on_failure(self, error: KafkaError | None, _: Any) -> None:
+        """Called for messages that were not delivered, and for no other."""
+        if error is not None and len(self.failed) < FAILURES_MAX:
+            self.failed.append(error)
+
+
+class KafkaSink(StoreSink):
+    """Publishes tapes to topics of the same names."""
+
+    Config = KafkaConfig
+    TOPICS: ClassVar[tuple[str, ...]] = (NORMALIZED, TICKS, BOOK, BARS, GAPS)
+
+    def __init__(self, config: KafkaConfig, context: SinkContext) -> None:
+        super().__init__(config, context)
+        self._config = config
+        self._producers: dict[str, Producer] = {}
+        self._places: dict[str, dict[bytes, Place]] = {}
+        self._fenced: set[str] = set()
+        self._reports = ClientReports()
+        # The header of Confluent's wire format: a zero, the id, and that the message is the first
+        # one of its file.
+        frame = b"\0" + config.schema_id.to_bytes(4, "big") + b"\0"
+        self._encoders = MessageEncoders(frame if config.schema_id else None)
+
+    # What a store does.
+
+    def connect(self) -> None:
+        """Looks at the topics, and makes those that are missing."""
+        admin = AdminClient(self._client(), logger=log)
+        names = {self._topic(name) for name in self.topics(self._config)}
+        try:
+            found = admin.list_topics(timeout=REQUEST_S).topics
+            missing = (names | {self._config.offsets_topic}) - found.keys()
+            if missing:
+                self._create(admin, missing)
+            self._check_offsets_topic(admin)
+        except KafkaException as error:
+            raise self._unavailable("cannot look at topics", error) from error
+
+    def disconnect(self) -> None:
+        """Gives the producers up; a transaction that is open is aborted by their successors."""
+        for producer in self._producers.values():
+            with contextlib.suppress(KafkaException):
+                producer.purge()
+            with contextlib.suppress(KafkaException):
+                producer.close()
+        self._producers.clear()
+        self._places.clear()
+        self._reports.failed.clear()
+
+    def load_place(self, partition: StorePartition) -> Place | None:
+        """Fences whoever wrote this source before; returns what was committed."""
+        self._producer(partition.source)
+        return self._places[partition.source].get(self._place_key(partition))
+
+    def store(self, partition: StorePartition, items: Items, place: Place) -> None:
+        """Publishes `items` and their place, in one transaction if that is how it is delivered."""
+        producer, key = self._producer(partition.source), self._place_key(partition)
+        stored = self._places[partition.source].get(key)
+        if stored != partition.committed:
+            # Somebody else published while the connection was lost, and was just fenced.
+            raise SinkError(
+                f"{partition.source}: {partition.topic}: expected the offset of "
+                f"{partition.committed} in {self._config.offsets_topic}, got {stored}: does "
+                "another instance of this sink run?"
+            )
+        is_exact = self._config.delivery == EXACTLY_ONCE
+        self._reports.failed.clear()
+        try:
+            if is_exact:
+                producer.begin_transaction()
+            for item in items:
+                if isinstance(item, Blob):
+                    self._produce_blob(producer, partition, item)
+                else:
+                    self._produce_records(producer, partition, item)
+            if not is_exact:
+                self._flush(producer)
+            producer.produce(
+                self._config.offsets_topic,
+                place_text(place),
+                key,
+                on_delivery=self._reports.on_failure,
+            )
+            self._flush(producer)
+            if is_exact:
+                producer.commit_transaction(self._config.transaction_timeout_s)
+        except SinkRejected:
+            if is_exact:
+                self._abort(partition.source, producer)
+            raise
+        except KafkaException as error:
+            self._check_fenced(partition.source, error)
+            raise self._unavailable("cannot publish", error) from error
+        self._places[partition.source][key] = place
+
+    # Messages.
+
+    def _produce_records(
+        self, producer: Producer, partition: StorePartition, batch: Records
+    ) -> None:
+        topic, encoded = self._topic(partition.topic), self._encoders.encode(partition, batch)
+        for key, message, offset in encoded.items():
+            self._send(producer, offset, topic, message, key)
+
+    def _produce_blob(self, producer: Producer, partition: StorePartition, blob: Blob) -> None:
+        headers: dict[str, str | bytes] = {
+            "offset": str(blob.offset),
+            "received": str(blob.ts_recv),
+            "kind": BLOB_KINDS.get(blob.kind, str(blob.kind)),
+            "connection": str(blob.connection),
+            "context": blob.context,
+        }
+        topic, key = self._topic(partition.topic), partition.source.encode()
+        self._send(producer, blob.offset, topic, blob.body, key, headers)
+
+    def _send(
+        self,
+        producer: Producer,
+        offset: int,
+        topic: str,
+        message: bytes,
+        key: bytes,
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> None:
+        more: dict[str, Any] = {} if headers is None else {"headers": dict(headers)}
+        deadline = 0.0
+        while True:
+            try:
+                producer.produce(topic, message, key, on_delivery=self._reports.on_failure, **more)
+                return
+            except BufferError:
+                # Its queue is full: that of a broker that does not answer stays so.
+                deadline = deadline or time.monotonic() + REQUEST_S
+                if time.monotonic() > deadline:
+                    raise SinkUnavailable(self._told("the queue of the client is full")) from None
+                producer.poll(0.05)
+            except KafkaException as error:
+                if error.args[0].code() in REJECTED:
+                    raise SinkRejected(error.args[0].str(), offset=offset) from error
+                raise
+
+    def _flush(self, producer: Producer) -> None:
+        """Waits until all is acknowledged.
+
+        Raises:
+            SinkUnavailable: not in time, or a broker refuses for now.
+            SinkRejected: a broker will never take one of the messages.
+        """
+        deadline = time.monotonic() + self._config.transaction_timeout_s
+        while producer.flush(BEAT_S) > 0 and not self._reports.failed:
+            beat()
+            if time.monotonic() > deadline:
+                raise SinkUnavailable(self._told("messages were not acknowledged in time"))
+        if self._reports.failed:
+            error = self._reports.failed[0]
+            if error.code() in REJECTED:
+                raise SinkRejected(error.str())
+            raise KafkaException(error)
+
+    # Producers.
+
+    def _producer(self, source: str) -> Producer:
+        if source in self._fenced:
+            raise self._fenced_error(source)
+        producer = self._producers.get(source)
+        if producer is None:
+            producer = self._open_producer(source)
+            try:
+                # Only now: what the one before it left open is committed or aborted.
+                self._places[source] = read_places(
+                    self._client(), self._config.offsets_topic, self._transactional_id("places")
+                )
+            except KafkaException as error:
+                raise self._unavailable("cannot read places", error) from error
+            self._producers[source] = producer
+        return producer
+
+    def _fenced_error(self, source: str) -> SinkError:
+        return SinkError(
+            f"{source}: another instance of this sink publishes it with the transactional id "
+            f"{self._transactional_id(source)}; stop that one, and start this one again"
+        )
+
+    def _open_producer(self, source: str) -> Producer:
+        is_exact = self._config.delivery == EXACTLY_ONCE
+        settings = self._client() | {
+            "enable.idempotence": True,
+            "compression.type": self._config.compression,
+            "linger.ms": self._config.linger_ms,
+            "batch.size": 1 << 20,
+            # As Java's clients do, so that a key is in the same partition whoever writes it.
+            "partitioner": "murmur2_random",
+            "delivery.report.only.error": True,
+            "queue.buffering.max.messages": max(100_000, 2 * self._config.flush_rows),
+            "queue.buffering.max.kbytes": 1 << 18,
+            "message.timeout.ms": int(self._config.transaction_timeout_s * 1000),
+        }
+        if is_exact:
+            settings["transactional.id"] = self._transactional_id(source)
+            settings["transaction.timeout.ms"] = int(self._config.transaction_timeout_s * 1000)
+        try:
+            producer = Producer(settings, logger=log)
+            if is_exact:
+                producer.init_transactions(REQUEST_S)
+        except KafkaException as error:
+            raise self._unavailable(f"{source}: cannot open a producer", error) from error
+        return producer
+
+    def _transactional_id(self, source: str) -> str:
+        return f"{self._config.topic_prefix}tapeworks.{self.context.name}.{source}"
+
+    def _abort(self, source: str, producer: Producer) -> None:
+        self._reports.failed.clear()
+        try:
+            producer.abort_transaction(REQUEST_S)
+        except KafkaException as error:
+            self._check_fenced(source, error)
+            self.drop_connection()
+
+    def _check_fenced(self, source: str, error: KafkaException) -> None:
+        if error.args[0].code() in FENCED:
+            self._fenced.add(source)
+            raise self._fenced_error(source) from error
+
+    # Topics and places.
+
+    def _topic(self, name: str) -> str:
+        return self._config.topic_prefix + name
+
+    def _create(self, admin: AdminClient, names: set[str]) -> None:
+        if not self._config.create_topics:
+            raise SinkError(f"expected the topics {', '.join(sorted(names))}, got none")
+        config, wanted = self._config, []
+        for name in sorted(names):
+            if name == config.offsets_topic:
+                # A restart reads all of it: one partition, and segments that compaction reaches.
+                kept = {"cleanup.policy": "compact", "segment.ms": "3600000"}
+                partitions = 1
+            else:
+                hours = config.retention_hours
+                kept = {"retention.ms": str(int(hours * 3_600_000))} if hours > 0 else {}
+                partitions = config.partitions
+            wanted.append(NewTopic(name, partitions, config.replication, config=kept))
+        for name, done in admin.create_topics(wanted, request_timeout=REQUEST_S).items():
+            try:
+                done.result(REQUEST_S)
+                log.info("made topic %s", name)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+
+    def _check_offsets_topic(self, admin: AdminClient) -> None:
+        name = self._config.offsets_topic
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+        [asked] = admin.describe_configs([resource], request_timeout=REQUEST_S).values()
+        policy = asked.result(REQUEST_S)["cleanup.policy"].value
+        if policy != "compact":
+            raise SinkError(
+                f"{name}: expected cleanup.policy compact, got {policy}: places would be deleted "
+                f"with age, and all be published again; set it by kafka-configs"
+            )
+
+    def _place_key(self, partition: StorePartition) -> bytes:
+        name = self._config.topic_prefix + self.context.name
+        return f"{name}/{partition.source}/{partition.topic}".encode()
+
+    # Errors.
+
+    def _client(self) -> dict[str, Any]:
+        return self._config.client() | {"error_cb": self._reports.on_error}
+
+    def _told(self, problem: str) -> str:
+        told = f"Kafka at {self._config.servers}: {problem}"
+        return f"{told} ({self._reports.problem})" if self._reports.problem else told
+
+    def _unavailable(self, doing: str, error: KafkaException) -> SinkUnavailable:
+        told = self._told(f"{doing}: {error.args[0].str()}")
+        self._reports.problem = ""
+        return SinkUnavailable(told, retry_after_ms=500)
+
+
+BLOB_KINDS = {number: name for name, number in numbers("blob_kind").items()}
