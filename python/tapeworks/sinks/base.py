@@ -101,6 +101,9 @@ class SinkPartition(ABC):
     All partitions of a sink are called from one thread, but for `run_maintenance`.
     """
 
+    LOST_ADVICE: ClassVar[str] = "put back what it had stored"
+    """What an operator can do when it holds nothing of what it had stored, and the tape neither."""
+
     @abstractmethod
     def open(self) -> int:
         """Recovers from whatever happened before; returns the offset to be given next."""

@@ -318,9 +318,8 @@ class Feeder:
             return
         raise SinkError(
             f"{self._tape}: {self._name} had stored up to offset {known} and now holds nothing, "
-            f"and the tape has only what comes from offset {reader.first} on: was its folder "
-            "deleted, or is it not mounted? Put it back, or run `tape lake rebuild` to begin with "
-            "what the tape still holds"
+            f"and the tape has only what comes from offset {reader.first} on: "
+            f"{self.partition.LOST_ADVICE}"
         )
 
     def _back_off(self, error: SinkUnavailable) -> None:

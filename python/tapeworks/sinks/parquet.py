@@ -102,6 +102,11 @@ def writer_lock(data: Path, source: str) -> WriterLock:
 class ParquetPartition(SinkPartition):
     """Writes the tables of one topic into the lake, each row exactly once."""
 
+    LOST_ADVICE = (
+        "was its folder deleted, or is it not mounted? Put it back, or run `tape lake rebuild` to "
+        "begin with what the tape still holds"
+    )
+
     def __init__(
         self,
         config: ParquetConfig,

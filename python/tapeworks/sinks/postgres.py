@@ -76,7 +76,7 @@ class PostgresConfig(SinkConfig):
     """Keep an index by symbol and time; without it rows are stored faster."""
     days_ahead: int = 2
     """Partitions that are made before their day begins."""
-    timeout_seconds: float = 15.0
+    timeout_seconds: float = 10.0
     """A server that does not answer for so long counts as gone."""
     flush_seconds: float = 1.0
     flush_rows: int = 200_000
@@ -100,7 +100,7 @@ class PostgresConfig(SinkConfig):
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection on which nothing waits for longer than `timeout_s`."""
 
-    timeout_s: float = 15.0
+    timeout_s: float = 10.0
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Waits as the base does, up to `timeout_s`; a server that is silent is asked no more.

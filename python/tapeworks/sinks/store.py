@@ -96,11 +96,15 @@ class StoreSink(Sink):
             return
         if self._refusal is not None and time.monotonic() < self._retry_at:
             raise self._refusal
+        began = time.monotonic()
         try:
             self.connect()
         except SinkUnavailable as error:
-            # Each partition asks: together they try no more often than one.
-            self._refusal, self._retry_at = error, time.monotonic() + error.retry_after_ms / 1000
+            # Each partition asks: together they try no more often than one, and wait no longer for
+            # a server that is silent.
+            now = time.monotonic()
+            self._refusal = error
+            self._retry_at = now + max(error.retry_after_ms / 1000, now - began)
             self.disconnect()
             raise
         except BaseException:
@@ -151,6 +155,11 @@ class SourceState:
 
 class StorePartition(SinkPartition):
     """One tape in a store: what is pending of it, and the place that the store has."""
+
+    LOST_ADVICE = (
+        "was the database replaced or emptied? Restore it, or give the sink another name in the "
+        "settings to begin with what the tape still holds"
+    )
 
     def __init__(self, sink: StoreSink, state: SourceState, topic: str) -> None:
         self.source = state.source
@@ -292,7 +301,12 @@ class StorePartition(SinkPartition):
 
     def skip(self, place: Place) -> None:
         """Stores that nothing is to come before `place`, as it is gone."""
-        self._store([], place)
+        # An attempt without an answer may have arrived.
+        stored = self._load_place() if self._in_doubt else self._committed
+        self._in_doubt = False
+        if stored != place:
+            self._committed = stored
+            self._store([], place)
         self._next = place.offset
         self._on_stored(place)
 
