@@ -7,6 +7,7 @@ second instance waiting; the condition keeps it from storing twice even if that 
 
 import itertools
 import logging
+import re
 import time
 import uuid
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ log = logging.getLogger("tapeworks.sinks")
 
 EPOCH = date(1970, 1, 1)
 CONNECT_S_MIN = 2
+# "Failing row contains (17, BTCUSDT, ...": the first column of each table is the offset.
+ROW_SHOWN = re.compile(r"\((\d{1,18}), ")
 LOCK_TRIES, LOCK_PAUSE_S = 5, 0.02
 # What an operator has to change is asked for seldom.
 REFUSED_RETRY_MS = 3_000
@@ -219,7 +222,7 @@ class PostgresSink(StoreSink):
                     self._fill(connection, partition, table, batches)
                 self._advance(connection, partition, place)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
-            raise SinkRejected(_told(error)) from error
+            raise SinkRejected(_told(error), offset=_refused_offset(error)) from error
         except psycopg.Error as error:
             raise self._unavailable(error) from error
         else:
@@ -390,6 +393,15 @@ def _amend(table: StoreTable) -> sql.Composed:
         key=key,
         values=values,
     )
+
+
+def _refused_offset(error: psycopg.Error) -> int | None:
+    """Returns the offset of the row that broke a rule, if the server shows the row.
+
+    It is a hint: the row is then tried alone.
+    """
+    shown = ROW_SHOWN.search(error.diag.message_detail or "")
+    return None if shown is None else int(shown[1])
 
 
 def _told(error: psycopg.Error) -> str:
