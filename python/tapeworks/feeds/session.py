@@ -77,7 +77,7 @@ class Session:
         self._watchdog = Watchdog(feed, ingest)
         self._tally = Tally(feed, ingest, self._watchdog.excused)
         self._connections: dict[int, Connection] = {}
-        self._connect: type[Connection] = load_name(feed.connection)
+        self._connect: Callable[..., Connection] = load_name(feed.connection)
         self._connects = RateLimiter(feed.rules.connects, feed.rules.connects_window_s)
         self._requests = Requests(feed, ingest, self.flush, self._clock, self._context)
         self._books = BookRequests(feed, ingest, self._requests)

@@ -1,11 +1,12 @@
-//! NASDAQ TotalView-ITCH 5.0: whole days from files, and packets of MoldUDP64.
+//! NASDAQ TotalView-ITCH 5.0: whole days from files, packets of MoldUDP64, and SoupBinTCP.
 //!
-//! A blob is a run of messages: a piece of a file, or one packet. Messages have numbers, which say
-//! what comes again (dropped) and what is missing (a gap). Orders that are open are kept, as most
-//! messages name no more of an order than its id. The day is not in the stream: the context of a
-//! blob says when it began, and of lines that are recorded how long a packet waits for those before
-//! it (see `held`). After a loss, or if the start of the day is not there, orders may be
-//! unknown: then all records are flagged (`FLAG_MAYBE_BAD`) up to the start of the next day.
+//! A blob is a run of messages: a piece of a file, one packet, or a piece of a stream. Messages
+//! have numbers, which say what comes again (dropped) and what is missing (a gap). Orders that are
+//! open are kept, as most messages name no more of an order than its id. The day is not in the
+//! stream: the context of a blob says when it began, and of lines that are recorded how long a
+//! packet waits for those before it (see `held`). After a loss, or if the start of the day is not
+//! there, orders may be unknown: then all records are flagged (`FLAG_MAYBE_BAD`) up to the start of
+//! the next day.
 
 use super::{Descriptor, Feed, FeedId, Framing, Rejected};
 use crate::error::{DecodeReason, Error, Result};
@@ -21,6 +22,7 @@ mod encode;
 mod held;
 mod holes;
 mod resting;
+mod soup;
 mod stocks;
 mod wire;
 
@@ -53,6 +55,16 @@ enum Carrier {
     File(u64),
     /// A packet of MoldUDP64.
     Packet,
+    /// Packets of SoupBinTCP; their session, and the number of their first message.
+    Soup([u8; 10], u64),
+}
+
+impl Carrier {
+    /// The messages of packets of SoupBinTCP, as MoldUDP64 would have sent them.
+    fn stream(self, body: &[u8]) -> Result<Option<(Packet, Vec<u8>)>> {
+        let Self::Soup(session, first) = self else { return Ok(None) };
+        soup::packet(body, session, first).map(Some)
+    }
 }
 
 /// Where a decoder stands in its session: all but its instruments and orders.
@@ -118,8 +130,7 @@ impl Itch {
         self.named.resize(1 << 16, 0);
     }
 
-    fn enter(&mut self, context: &[u8]) -> Result<Carrier> {
-        let place = Place::parse(context)?;
+    fn enter(&mut self, place: &Place<'_>) {
         let session = &mut self.session;
         if session.context != place.session {
             *session = Session {
@@ -132,7 +143,6 @@ impl Itch {
             self.held = Held::default();
             self.begin_day();
         }
-        Ok(place.carrier)
     }
 
     /// Takes in the name of the session of a packet.
@@ -228,10 +238,12 @@ impl Itch {
         out: &mut Records,
     ) -> Result<Rejected> {
         let mut rejected = Rejected::NONE;
-        if !self.held.is_empty() && blob.context != self.session.context {
+        let place = Place::parse(blob.context)?;
+        if !self.held.is_empty() && place.session != self.session.context {
             self.release(blob.header.ts_recv, true, instruments, out, &mut rejected)?;
         }
-        let carrier = self.enter(blob.context)?;
+        self.enter(&place);
+        let carrier = place.carrier;
         let header = Header {
             flags: blob.header.flags as u8,
             feed: self.feed as u8,
@@ -239,30 +251,37 @@ impl Itch {
             ts_recv: blob.header.ts_recv,
             ..Header::default()
         };
+        let (mut body, stream) = (blob.body, carrier.stream(blob.body)?);
         let (at, sequence, count) = match carrier {
-            Carrier::File(sequence) => (0, sequence, Blocks::new(blob.body, 0).count() as u64),
-            Carrier::Packet => {
-                let packet = Packet::read(blob.body)?;
+            Carrier::File(sequence) => (0, sequence, Blocks::new(body, 0).count() as u64),
+            Carrier::Packet | Carrier::Soup(..) => {
+                let packet = match &stream {
+                    Some((packet, messages)) => {
+                        body = messages;
+                        *packet
+                    }
+                    None => Packet::read(body)?,
+                };
                 self.enter_packet(&packet, header.ts_recv)?;
                 // Captures without numbers have no order but their own.
                 if self.session.hold_ns > 0 && (packet.sequence > 0 || self.session.from_start) {
-                    return self.arrange(&packet, blob.body, header, instruments, out);
+                    return self.arrange(&packet, body, header, instruments, out);
                 }
                 self.session.is_over |= packet.ends;
                 (PACKET_HEADER, packet.sequence, u64::from(packet.count))
             }
         };
-        let ts_first = self.ts_first(blob.body, at);
+        let ts_first = self.ts_first(body, at);
         let known = self.arbitrate(sequence, count, &header, ts_first, out)?;
         let mut task = Task {
             itch: self,
             instruments,
             header,
             // A file has no receive times: what happened stands for them.
-            ts_last: (carrier != Carrier::Packet).then_some(header.ts_recv),
+            ts_last: matches!(carrier, Carrier::File(_)).then_some(header.ts_recv),
             out,
         };
-        task.run(blob.body, at, sequence, known)
+        task.run(body, at, sequence, known)
     }
 
     /// When the first of the messages of `body` from `at` on happened, if it tells.
@@ -307,14 +326,25 @@ impl<'a> Place<'a> {
     /// Reads `file?name=NAME&midnight=NS&sequence=NUMBER`, `moldudp64?midnight=NS`, with
     /// `reorder_ms=MS&` before the time of a capture whose packets may wait for each other, and
     /// `hold_ms=MS&` of lines that are recorded: then also what came before the first is missing.
+    /// Behind that of lines, `&soupbintcp=SESSION:NUMBER` is of a line over SoupBinTCP.
     fn parse(context: &'a [u8]) -> Result<Self> {
         let missing = || Error::decode(DecodeReason::UnknownStream, 0);
         let text = std::str::from_utf8(context).map_err(|_| missing())?;
+        let (text, stream) = match text.rsplit_once("&soupbintcp=") {
+            Some((lines, stream)) => (lines, Some(stream)),
+            None => (text, None),
+        };
         let (session, carrier) = match text.rsplit_once("&sequence=") {
-            Some((session, number)) if text.starts_with("file?") => {
+            Some((session, number)) if text.starts_with("file?") && stream.is_none() => {
                 (session, Carrier::File(number.parse().map_err(|_| missing())?))
             }
-            None if text.starts_with("moldudp64?") => (text, Carrier::Packet),
+            None if text.starts_with("moldudp64?hold_ms=") && stream.is_some() => {
+                let place = stream.and_then(|stream| stream.rsplit_once(':'));
+                let (name, first) = place.ok_or_else(missing)?;
+                let first = first.parse().map_err(|_| missing())?;
+                (text, Carrier::Soup(soup::session(name).ok_or_else(missing)?, first))
+            }
+            None if text.starts_with("moldudp64?") && stream.is_none() => (text, Carrier::Packet),
             _ => return Err(missing()),
         };
         let (_, midnight) = session.rsplit_once("midnight=").ok_or_else(missing)?;

@@ -1,24 +1,31 @@
-"""The settings of a live feed of ITCH over MoldUDP64."""
+"""The settings of a live feed of ITCH over MoldUDP64 or SoupBinTCP."""
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from tapeworks.config import check_once, source_name
 from tapeworks.errors import ConfigError
 
 LINES_MAX = 8
+SOUP = "soupbintcp://"
+USER_MAX, PASSWORD_MAX = 6, 10
 
 
 @dataclass(frozen=True)
 class ItchConfig:
-    """What to record of a feed of NASDAQ, BX or PSX that is received over MoldUDP64."""
+    """What to record of a feed of NASDAQ, BX or PSX that is received over the network."""
 
     kind: ClassVar[str] = "itch"
 
     lines: tuple[str, ...] = ()
     """Group and port of each line of one session, such as `233.54.12.111:26477`; or an address of
-    this host and the port that packets are sent to, such as `127.0.0.1:26400`."""
+    this host and the port that packets are sent to, such as `127.0.0.1:26400`; or a server of
+    SoupBinTCP that has the same session, such as `soupbintcp://10.0.0.5:26500`."""
+    user: str = ""
+    """Who logs in to servers of SoupBinTCP."""
+    password: str = field(default="", repr=False, metadata={"secret": True})
+    """The password that goes with it. From the environment only."""
     requests: tuple[str, ...] = ()
     """Host and port of the servers that send lost messages again; none: a hole of all lines is a
     gap."""
@@ -47,8 +54,13 @@ class ItchConfig:
             )
         check_once("lines", self.lines)
         for text in self.lines:
-            host, _ = address_of("lines", text)
-            _check_ip("lines", host)
+            host, _ = address_of("lines", text.removeprefix(SOUP))
+            if not text.startswith(SOUP):
+                _check_ip("lines", host)
+        for name, most in (("user", USER_MAX), ("password", PASSWORD_MAX)):
+            text = getattr(self, name)
+            if not text.isascii() or len(text) > most:
+                raise ConfigError(f"{name}: expected up to {most} ASCII characters")
         for text in self.requests:
             address_of("requests", text)
         _check_ip("interface", self.interface)

@@ -1,4 +1,4 @@
-"""The session rules of ITCH over MoldUDP64: lines that carry the same, and whom to ask again."""
+"""The session rules of live ITCH: lines that carry the same, and whom to ask again."""
 
 import struct
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from tapeworks.feeds.base import (
     SessionRules,
     Subscriptions,
 )
-from tapeworks.feeds.itch.config import ItchConfig
+from tapeworks.feeds.itch.config import SOUP, ItchConfig
 from tapeworks.feeds.limits import WeightBudget
 from tapeworks.new_york import day_at, midnight_of
 from tapeworks.tape import has_segments
@@ -26,6 +26,8 @@ QUIET_NS = 60_000_000_000
 """After so long without a packet, the next one may be of another day."""
 LIVE = b"moldudp64?hold_ms="
 """What is noted with the packets of lines begins so."""
+STREAM_NOTE = b"&soupbintcp="
+LOGIN = struct.Struct(">HB6s10s10s20s")
 HEADER = struct.Struct(">10sQH")
 SESSION_BYTES, COUNT_MAX = 10, 60_000
 LAST_PACKETS = 8_192
@@ -35,10 +37,10 @@ NEVER_S = 1e9
 
 
 class ItchFeed(Feed):
-    """One session of MoldUDP64, on one line or several."""
+    """One session of messages with numbers, on one line or several."""
 
     native = "itch"
-    connection = "tapeworks.feeds.itch.connection:MoldConnection"
+    connection = "tapeworks.feeds.itch.lines:connection_of"
 
     def __init__(self, config: ItchConfig) -> None:
         self.config = config
@@ -51,6 +53,8 @@ class ItchFeed(Feed):
         )
         self.holes = MoldHoles(config.start_messages_max if config.requests else 0)
         self._context = b""
+        self.has_session = True
+        """False once a server has it no more: then whatever is current is asked for."""
         self._day_end = 0
         self._heard = 0
 
@@ -63,9 +67,9 @@ class ItchFeed(Feed):
         found = []
         while blobs := reader.read_blobs(LAST_PACKETS):
             found += [
-                (blob.body[: HEADER.size], blob.ts_recv)
+                (header, blob.ts_recv)
                 for blob in blobs
-                if blob.context.startswith(LIVE) and len(blob.body) >= HEADER.size
+                if (header := header_of(blob.context, blob.body)) is not None
             ]
         if not found:
             return
@@ -82,12 +86,30 @@ class ItchFeed(Feed):
     def lines(self) -> Sequence[Line]:
         """Returns the lines, and what lost messages are asked for with."""
         lines = [
-            Line(f"{self.source}/{number}", f"{UDP}{address}", (STREAM,))
+            Line(
+                f"{self.source}/{number}",
+                address if address.startswith(SOUP) else f"{UDP}{address}",
+                (STREAM,),
+            )
             for number, address in enumerate(self.config.lines)
         ]
         if self.config.requests:
             lines.append(Line(f"{self.source}/{REQUESTS}", "", ()))
         return lines
+
+    def login(self) -> bytes:
+        """Returns the request that begins a stream: from the next message on, or the first."""
+        session, following, *_ = self.holes.state()
+        is_known = following > 0 and self.has_session
+        name = session.decode("ascii", "replace").strip() if is_known else ""
+        return LOGIN.pack(
+            LOGIN.size - 2,
+            ord("L"),
+            self.config.user.encode().ljust(6),
+            self.config.password.encode().ljust(10),
+            name.encode().rjust(10),
+            str(following if is_known else 1).encode().rjust(20),
+        )
 
     def subscriptions(self, streams: Sequence[str]) -> Subscriptions:
         """Returns a conversation that is over: who joins a group is sent everything."""
@@ -122,6 +144,30 @@ class ItchFeed(Feed):
             self._context = LIVE + f"{hold}&midnight={midnight}".encode()
         self._heard = ts
         return self._context
+
+
+def stream_note(session: bytes, first: int) -> bytes:
+    """Returns what is noted of packets without numbers: session and number of the first message."""
+    return STREAM_NOTE + session.strip() + b":%d" % first
+
+
+def header_of(context: bytes, body: bytes) -> bytes | None:
+    """Returns the header of a packet that a line brought, or that of what a stream brought.
+
+    None of what neither did, and of what tells no number.
+    """
+    if not context.startswith(LIVE):
+        return None
+    _, is_stream, place = context.partition(STREAM_NOTE)
+    if not is_stream:
+        return body[: HEADER.size] if len(body) >= HEADER.size else None
+    session, _, first = place.rpartition(b":")
+    at = count = 0
+    while at + 2 < len(body):
+        count += body[at + 2] == ord("S")
+        at += 2 + int.from_bytes(body[at : at + 2], "big")
+    is_known = first.isdigit() and first != b"0"
+    return HEADER.pack(session.ljust(SESSION_BYTES), int(first), count) if is_known else None
 
 
 class _NothingToAsk:

@@ -18,6 +18,10 @@ A day as a file, and what becomes of it:
 Two lines on this machine that lose packets, and a recorder of them in another terminal:
   tape simulate itch --rate 10000 --drop 0.01,0 --requests 127.0.0.1:26402
   tape record itch --set lines=127.0.0.1:26400,127.0.0.1:26401 --set requests=127.0.0.1:26402
+
+The same session over SoupBinTCP, from its first message on:
+  tape simulate itch --soup 127.0.0.1:26500
+  tape record itch --set lines=soupbintcp://127.0.0.1:26500
 """
 
 
@@ -48,6 +52,11 @@ class SimulatorConfig:
     """Address of the interface that multicast leaves by."""
     requests: tuple[str, int] | None = None
     """Host and port of the request server; none: there is none."""
+    soup: tuple[str, int] | None = None
+    """Host and port of the server of SoupBinTCP; none: there is none."""
+    user: str = ""
+    password: str = ""
+    """What a login must have; none: any."""
     keep: int = 10_000_000
     """Messages that the request server still has, at most."""
     rate: float = 10_000.0
@@ -91,6 +100,9 @@ def parse_arguments(arguments: Sequence[str], program: str) -> SimulatorConfig:
         faults=_faults(given, len(lines or SimulatorConfig.lines)),
         interface=given.interface,
         requests=address_of("--requests", given.requests) if given.requests else None,
+        soup=address_of("--soup", given.soup) if given.soup else None,
+        user=given.user,
+        password=given.password,
         keep=given.keep,
         rate=given.rate,
         session=session,
@@ -159,7 +171,10 @@ def _parser(program: str) -> argparse.ArgumentParser:
         ("rate", base.rate, "N", "messages a second; 0: all at once (default: 10000)"),
         ("interface", base.interface, "ADDRESS", "that multicast leaves by (default: 127.0.0.1)"),
         ("requests", "", "HOST:PORT", "answer requests for lost messages there"),
-        ("keep", base.keep, "N", "messages that requests still find (default: 10000000)"),
+        ("soup", "", "HOST:PORT", "serve the session over SoupBinTCP there"),
+        ("user", "", "NAME", "whom a login over SoupBinTCP must name (default: anybody)"),
+        ("password", "", "WORD", "and the password that goes with it"),
+        ("keep", base.keep, "N", "messages that requests and logins find (default: 10000000)"),
         ("drop", "0", "P[,P]", "part of the packets that a line loses, one for all or by line"),
         ("duplicate", "0", "P[,P]", "part of the packets that a line sends twice"),
         ("reorder", "0", "P[,P]", "part of the packets that a line sends after the next one"),

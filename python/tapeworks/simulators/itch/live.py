@@ -11,6 +11,7 @@ from tapeworks.simulators.itch.config import LineFaults, SimulatorConfig
 from tapeworks.simulators.itch.market import oracle_of, stock_names
 from tapeworks.simulators.itch.requests import RequestServer, SentPackets
 from tapeworks.simulators.itch.sender import Lines, SendingLine
+from tapeworks.simulators.itch.streams import StreamServer
 
 TICK_S = 0.001
 BATCH_MESSAGES_MAX = 5_000
@@ -32,6 +33,7 @@ class LiveDay:
         )
         self.kept = SentPackets(self.lines.session, config.keep)
         self.server = RequestServer(self.kept, config.packet_bytes)
+        self.streams = StreamServer(self.kept, config.user, config.password)
         self._midnight = midnight_of(day_at(time.time_ns()))
 
     def packets(self, count: int) -> list[tuple[int, int, bytes]]:
@@ -39,7 +41,7 @@ class LiveDay:
         blocks, _ = self.market.take(count, time.time_ns() - self._midnight)
         size = self.config.packet_bytes
         packets = mold_packets(blocks, self.lines.session, self.lines.next, size)
-        if self.config.requests is not None:
+        if self.config.requests is not None or self.config.soup is not None:
             self.kept.add(packets)
         return packets
 
@@ -70,6 +72,7 @@ class LiveDay:
     async def _end(self) -> None:
         """Tells that it is over, and answers requests for a while."""
         until = time.monotonic() + self.config.end_s
+        self.streams.is_over = True
         while True:
             self.lines.heartbeat(ends=True)
             left = until - time.monotonic()
@@ -85,6 +88,7 @@ class LiveDay:
             "lines": [line.report() for line in self.lines.lines],
             "answered": self.server.answered,
             "unanswered": self.server.unanswered,
+            "streams": {"logins": self.streams.logins, "sent": self.streams.sent},
         }
 
 
@@ -101,14 +105,22 @@ async def serve(config: SimulatorConfig, ended: asyncio.Event) -> None:
             lambda: day.server, local_addr=config.requests
         )
         port = transport.get_extra_info("sockname")[1]
+    server = None
+    if config.soup is not None:
+        server = await asyncio.start_server(day.streams.serve, *config.soup)
     shown = [f"{host}:{number}" for host, number in config.lines]
-    print(json.dumps({"port": port, "session": config.session, "lines": shown}), flush=True)
+    soup = 0 if server is None else server.sockets[0].getsockname()[1]
+    ready = {"port": port, "session": config.session, "lines": shown, "soup": soup}
+    print(json.dumps(ready), flush=True)
     try:
         await day.run(ended)
     finally:
         if transport is not None:
             transport.close()
         day.lines.close()
+        if server is not None:
+            server.close()
+            day.streams.cut()
     report = day.report()
     if config.oracle is not None:
         config.oracle.write_text(json.dumps(report))

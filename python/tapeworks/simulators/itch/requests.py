@@ -8,6 +8,7 @@ import asyncio
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import cast
 
 from tapeworks.simulators.itch.sender import HEADER
@@ -56,9 +57,17 @@ class SentPackets:
             taken += 1
         return HEADER.pack(self.session, first, taken) + blocks
 
+    def messages(self, first: int, count_max: int) -> list[bytes]:
+        """Returns the messages from the number `first` on that are kept, each behind its length."""
+        place = bisect_right(self._firsts, first) - 1
+        if place < 0 or not self._end - self._keep <= first < self._end:
+            return []
+        return list(islice(self._blocks(place, first), count_max))
+
     def _blocks(self, place: int, wanted: int) -> Iterator[bytes]:
         """Yields messages from the number `wanted` on, each with its length."""
-        for first, packet in zip(self._firsts[place:], self._packets[place:], strict=True):
+        for one in range(place, len(self._firsts)):
+            first, packet = self._firsts[one], self._packets[one]
             at, number = HEADER.size, first
             while at < len(packet):
                 end = at + 2 + _LENGTH.unpack_from(packet, at)[0]

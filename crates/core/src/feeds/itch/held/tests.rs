@@ -187,3 +187,70 @@ fn a_few_packets_of_another_session_before_the_first_keep_none_out() {
     assert!(bench.raw(105, &packet(b"SESSION002", 2, 2)).is_err());
     assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 3, 4], vec![(1, 2)]));
 }
+
+/// The same adds as packets of SoupBinTCP, with what carries no message before and between them.
+fn soup(first: u64, last: u64) -> Vec<u8> {
+    let mut bytes = b"\0\x1fASESSION001                   1\0\x01H".to_vec();
+    let mut rest = &packet(b"SESSION001", first, last)[super::super::PACKET_HEADER..];
+    while let Some((length, after)) = rest.split_first_chunk::<2>() {
+        let (message, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
+        bytes.extend_from_slice(&(message.len() as u16 + 1).to_be_bytes());
+        bytes.push(b'S');
+        bytes.extend_from_slice(message);
+        bytes.extend_from_slice(b"\0\x06+words");
+        rest = after;
+    }
+    bytes
+}
+
+impl Bench {
+    fn stream(&mut self, ms: i64, place: &str, body: &[u8]) -> Result<Rejected> {
+        let ts_recv = MIDNIGHT + 36_000_000 * MS + ms * MS;
+        let header = BlobHeader { kind: BlobKind::Binary as u8, ts_recv, ..BlobHeader::default() };
+        let context = format!("moldudp64?hold_ms=100&midnight={MIDNIGHT}&soupbintcp={place}");
+        let blob = Blob { header, context: context.as_bytes(), body };
+        self.itch.receive(&blob, &mut self.instruments, &mut self.out)
+    }
+}
+
+#[test]
+fn a_stream_and_packets_are_lines_of_one_session() {
+    // Packets with holes; the stream fills them, and repeats; a restart at each; then its end.
+    let mut bench = Bench::new();
+    bench.packet(0, 1, 2);
+    bench.packet(1, 5, 6);
+    bench = Bench { out: std::mem::take(&mut bench.out), ..bench.restored() };
+    assert_eq!(bench.stream(2, "SESSION001:1", &soup(1, 3)).unwrap(), Rejected::NONE);
+    bench = Bench { out: std::mem::take(&mut bench.out), ..bench.restored() };
+    assert_eq!(bench.numbers(), [1, 2, 3]);
+    bench.stream(3, "SESSION001:4", &soup(4, 7)).unwrap();
+    bench.packet(4, 7, 9);
+    assert_eq!(bench.numbers(), (1..=9).collect::<Vec<_>>());
+    bench.stream(5, "SESSION001:10", b"\0\x01Z").unwrap();
+    bench.stream(6, "OTHER:1", &soup(1, 1)).unwrap();
+    assert_eq!((bench.gaps(), bench.numbers().last()), (vec![], Some(&1)));
+}
+
+#[test]
+fn what_is_no_stream_is_refused_and_changes_nothing() {
+    let mut bench = Bench::new();
+    bench.packet(0, 1, 2);
+    bench.packet(1, 5, 6);
+    let whole = soup(3, 4);
+    let broken = [(&b"\0"[..], 0), (b"\0\0", 0), (b"\0\x02H", 0), (b"\0\x01H\0\x01x", 3)];
+    for (body, at) in broken {
+        let error = bench.stream(2, "SESSION001:3", body).unwrap_err();
+        assert_eq!(error.of_frame().map(|(_, byte)| byte), Some(at), "{body:?}");
+    }
+    for place in ["SESSION001", "SESSION001:", "SESSION001:x", "A_LONGER_ONE:3", "SESSION001:-1"] {
+        assert!(bench.stream(2, place, &whole).is_err(), "{place}");
+    }
+    for length in 1..whole.len() {
+        // A stream that is cut anywhere gives an error, or what is before the cut.
+        let mut copy = Bench { out: Records::new(), ..bench.restored() };
+        let _ = copy.stream(2, "SESSION001:3", &whole[..length]);
+        assert!(copy.numbers().iter().all(|number| (3..=6).contains(number)));
+    }
+    bench.stream(3, "SESSION001:3", &whole).unwrap();
+    assert_eq!((bench.numbers(), bench.gaps()), ((1..=6).collect(), vec![]));
+}

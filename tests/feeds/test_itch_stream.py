@@ -1,0 +1,182 @@
+"""ITCH over SoupBinTCP, recorded over real sockets: logins, cuts, restarts, and lines of UDP."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import derive
+from tests.feeds.test_itch_live import free_ports, sequences, until
+from tests.simulators.test_itch_simulator import assert_books_are
+
+import tapeworks as tw
+from tapeworks._core import Ingest
+from tapeworks.errors import ConfigError, VenueError
+from tapeworks.feeds.itch.config import ItchConfig
+from tapeworks.feeds.itch.session import ItchFeed, header_of
+from tapeworks.feeds.session import Session
+from tapeworks.simulators.itch.config import SimulatorConfig
+from tapeworks.simulators.itch.live import LiveDay
+from tapeworks.simulators.itch.market import oracle_of
+
+MESSAGES = 4_000
+Act = Callable[[LiveDay, Session], Awaitable[None]]
+
+
+async def served(day: LiveDay, act: Callable[[str], Awaitable[None]]) -> None:
+    """Runs a server of the day's session for as long as `act` takes."""
+    server = await asyncio.start_server(day.streams.serve, "127.0.0.1", 0)
+    try:
+        await act(f"soupbintcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    finally:
+        server.close()
+        day.streams.cut()
+
+
+async def recorded(data: Path, lines: tuple[str, ...], day: LiveDay, act: Act, **more: Any) -> Any:
+    """Records with a session of its own until `act` is done; returns its last status."""
+    feed = ItchFeed(ItchConfig(lines=lines, hold_ms=60_000, **more))
+    feed.resume(data / "tape" / "itch" / "market-data.raw")
+    ingest, stop = Ingest(data, "itch", "itch", durability_ms=-1), asyncio.Event()
+    session = Session(feed, ingest)
+    running = asyncio.create_task(session.run(stop))
+    try:
+        acting = asyncio.create_task(act(day, session))
+        await asyncio.wait([acting, running], return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        await running
+        await acting
+        return session.status()
+    finally:
+        stop.set()
+        ingest.close()
+
+
+def new_day(**more: Any) -> LiveDay:
+    port = ("127.0.0.1", 1)
+    return LiveDay(
+        SimulatorConfig(
+            seed=11, stocks=4, messages=MESSAGES, session="SIM0000001", soup=port, lines=(port,),
+            packet_bytes=400, **more,
+        )
+    )  # fmt: skip
+
+
+def make(day: LiveDay, count: int) -> None:
+    """Lets the next messages happen; they are sent over streams alone."""
+    day.lines.next += sum(number for _, number, _ in day.packets(count))
+
+
+def following(session: Session) -> int:
+    feed = session.feed
+    assert isinstance(feed, ItchFeed)
+    number: int = feed.holes.state()[1]
+    return number
+
+
+def is_all(session: Session) -> bool:
+    feed = session.feed
+    assert isinstance(feed, ItchFeed)
+    return following(session) == MESSAGES + 1 and feed.holes.state()[4]
+
+
+def assert_whole(data: Path, day: LiveDay) -> None:
+    derive(data, "itch")
+    lake = tw.open(data)
+    assert lake.gaps().to_pylist() == []
+    numbers = sequences(data)
+    assert numbers == sorted(set(numbers))
+    assert_books_are(lake, oracle_of(day.market)["orders"])
+
+
+def test_a_session_is_whole_through_cuts_and_restarts(tmp_path: Path):
+    # A third before the recorder starts; the network cuts it in the midst of packets; it is
+    # stopped, and another goes on; then the session ends, and nothing is asked for any more.
+    day = new_day()
+
+    async def first(day: LiveDay, session: Session) -> None:
+        await until(lambda: following(session) == 1_001)
+        for upto in (1_600, 2_200):
+            make(day, 600)
+            day.streams.cut()
+            await until(lambda end=upto + 1: following(session) == end)
+
+    async def second(day: LiveDay, session: Session) -> None:
+        make(day, MESSAGES)
+        day.streams.is_over = True
+        await until(lambda: is_all(session))
+        logins = day.streams.logins
+        await asyncio.sleep(0.3)
+        assert day.streams.logins == logins
+
+    async def run(address: str) -> None:
+        make(day, 1_000)
+        await recorded(tmp_path, (address,), day, first)
+        status = await recorded(tmp_path, (address,), day, second)
+        assert status["outcome"]["verdict"] == "all"
+
+    asyncio.run(asyncio.wait_for(served(day, run), 50))
+    day.lines.close()
+    assert day.streams.logins == 4
+    # Each cut was asked on from the next message: none was sent twice but what a cut took away.
+    assert MESSAGES <= day.streams.sent < MESSAGES + 2_000
+    assert_whole(tmp_path, day)
+
+
+def test_a_stream_fills_the_holes_of_lines(tmp_path: Path):
+    # Half of the packets come over UDP, and all of them over TCP.
+    day = new_day()
+    [port] = free_ports(1)
+    day.lines.lines[0].address = ("127.0.0.1", port)
+
+    async def act(day: LiveDay, session: Session) -> None:
+        await until(lambda: len(session.status()["connections"]) == 2)
+        packets = day.packets(MESSAGES)
+        for at in range(0, len(packets), 20):
+            day.lines.send(packets[at : at + 20 : 2])
+            await asyncio.sleep(0)
+        day.streams.is_over = True
+        await until(lambda: is_all(session))
+
+    async def run(address: str) -> None:
+        await recorded(tmp_path, (f"127.0.0.1:{port}", address), day, act)
+
+    asyncio.run(asyncio.wait_for(served(day, run), 50))
+    day.lines.close()
+    assert_whole(tmp_path, day)
+
+
+def test_a_wrong_password_ends_the_recording_and_is_not_shown(tmp_path: Path):
+    day = new_day(user="trader", password="opensesame")
+
+    async def act(day: LiveDay, session: Session) -> None:
+        await until(lambda: day.streams.refused > 0)
+        await asyncio.sleep(10)
+
+    async def run(address: str) -> None:
+        with pytest.raises(VenueError, match="refuses the login") as refused:
+            await asyncio.wait_for(
+                recorded(tmp_path, (address,), day, act, user="trader", password="hunter2"), 9
+            )
+        assert "hunter2" not in str(refused.value)
+
+    asyncio.run(asyncio.wait_for(served(day, run), 50))
+    day.lines.close()
+    assert "hunter2" not in repr(ItchConfig(lines=("127.0.0.1:1",), password="hunter2"))
+    for wrong in ({"user": "seventy"}, {"password": "elevenwords"}, {"user": "é"}):
+        with pytest.raises(ConfigError, match="expected up to"):
+            ItchConfig(lines=("127.0.0.1:1",), **wrong)
+
+
+def test_what_a_tape_tells_of_streams():
+    # Session, number and count, of both kinds of lines; nothing of what tells none.
+    note = b"moldudp64?hold_ms=9&midnight=1"
+    body = b"\0\x01H\0\x03Sab\0\x02Sa\0\x01Z"
+    assert header_of(note + b"&soupbintcp=S1:7", body) == b"S1        " + bytes(7) + b"\7\0\2"
+    assert header_of(note, b"x" * 30) == b"x" * 20
+    for context, content in [
+        (note, b"x"), (note + b"&soupbintcp=S1", body), (note + b"&soupbintcp=S1:0", body),
+        (b"file?name=x", body),
+    ]:  # fmt: skip
+        assert header_of(context, content) is None
