@@ -83,7 +83,10 @@ class Venue:
         self.log["keys"] += 1
         if key != KEY:
             self.log["denied"].append(time.monotonic())
-            await say(socket, "auth_failed", "authentication failed")
+            told = (
+                f"authentication failed: {key}" if self.takes("echo") else "authentication failed"
+            )
+            await say(socket, "auth_failed", told)
             transport = socket._req.transport if socket._req else None
             assert transport
             # Without a word: no close frame.

@@ -104,6 +104,13 @@ def test_answer_keeps_path_and_query(tmp_path: Path):
     assert found.ts_recv == 1_634_000_000_500_000_000
 
 
+def test_keys_of_a_request_are_not_kept(tmp_path: Path):
+    # The line is a log of who asked: what is stored of it tells what was asked for.
+    url = b"https://api.massive.com/v3/trades/GOOG?limit=10&apiKey=SECRET&order=asc"
+    (found,) = read(tmp_path / "a.txt", url + b' -> 1634000000.5: {"results":[]}')
+    assert found.context == b"/v3/trades/GOOG?limit=10&apiKey=***&order=asc"
+
+
 def test_bare_snapshot_belongs_to_the_symbol_of_the_frames(tmp_path: Path):
     # As in captures of one symbol whose recorder wrote the answer among the frames.
     snapshot = b'1723161255123456790 {"lastUpdateId":5,"bids":[],"asks":[]}'

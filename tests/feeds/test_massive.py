@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,21 @@ def test_one_channel_that_the_plan_lacks_takes_no_other_with_it():
     assert talk.failed == ["LULD.A", "LULD.B"]
 
 
+def test_what_is_never_answered_takes_nothing_else_with_it():
+    # Where some were accepted, the rest has failed; where nothing was, the connection has.
+    talk = MassiveSubscriptions("k", ["T.A", "T.B", "Q.A"])
+    talk.receive(Control(ControlKind.ACK, id="auth_success"))
+    talk.next()
+    assert not talk.give_up()
+    talk.receive(Control(ControlKind.ACK, streams=("T.A",)))
+    assert talk.give_up()
+    assert talk.failed == ["T.B"]
+    assert talk.next() == b'{"action":"subscribe","params":"Q.A"}'
+    assert talk.give_up()
+    assert (talk.done, talk.failed) == (True, ["T.B", "Q.A"])
+    assert not talk.give_up()
+
+
 def test_streams_name_symbol_and_channel():
     crypto = feed(product="crypto", symbols=("BTC-USD",), channels=("XT", "XQ", "XA"))
     [line] = crypto.lines()
@@ -188,6 +204,30 @@ def test_a_wrong_key_ends_the_recorder_at_once(venue: VenueProcess, tmp_path: Pa
     with pytest.raises(VenueError, match="the venue denies: authentication failed: check the key"):
         record(venue, tmp_path, 20, {}, symbols=("AAPL",), api_key="another")
     assert (venue.log()["connects"], venue.log()["keys"]) == (1, 1)
+
+
+def test_a_key_that_the_venue_tells_back_is_not_shown(
+    venue: VenueProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    venue.log(echo=1)
+    with pytest.raises(VenueError, match=r"authentication failed: \*\*\*") as denied:
+        record(venue, tmp_path, 20, {}, symbols=("AAPL",), api_key="hunter2")
+    assert "hunter2" not in str(denied.value) + caplog.text
+
+
+def test_a_channel_without_an_answer_is_refused_and_the_others_recorded(
+    venue: VenueProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    begin = MassiveFeed.__init__
+
+    def hurried(self: MassiveFeed, config: MassiveConfig) -> None:
+        begin(self, config)
+        self.rules = replace(self.rules, ack_s=0.4)
+
+    monkeypatch.setattr(MassiveFeed, "__init__", hurried)
+    status = record(venue, tmp_path, 1.5, {}, symbols=("AAPL",), channels=("T", "A"))
+    assert status["outcome"]["refused"] == ["A.AAPL"]
+    assert (status["outcome"]["spoke"], venue.log()["connects"]) == (1, 1)
 
 
 def test_too_many_connections_are_waited_for(

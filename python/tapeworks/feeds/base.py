@@ -184,6 +184,8 @@ class Feed(ABC):
     proxy: str | None = None
     pending_bytes_max: int = 64 << 20
     """Frames waiting for a tape that cannot be written take at most so many bytes."""
+    secrets: tuple[str, ...] = ()
+    """What must not be shown, also where the venue tells it back."""
     sends_binary: bool = False
     """Messages to the venue are binary ones; they are text unless the venue says otherwise."""
     rest_url: str = ""
@@ -309,6 +311,13 @@ class Subscriptions(Protocol):
 
     def receive(self, control: Control) -> None:
         """Takes in the venue's answer."""
+        ...
+
+    def give_up(self) -> bool:
+        """Counts as failed what is not answered in time; says whether the rest can go on.
+
+        Where one answer is of all that was asked for, nothing can: it says no.
+        """
         ...
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import IO, ClassVar, NamedTuple, Protocol
 
+from tapeworks.config import redact
 from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.capture_clock import APART_NS_MAX, CaptureClock, Receipt
 from tapeworks.feeds.wire import wire_of
@@ -258,7 +259,9 @@ def _line(number: int, text: bytes) -> _Line:
     if match := _SECONDS.match(text):
         return _Line(number, text, _nanoseconds(match[1]), match.end(), None)
     if match := _ANSWER.match(text):
-        return _Line(number, text, _nanoseconds(match[2]), match.end(), match[1])
+        request = redact(match[1].decode("utf-8", "surrogateescape"))
+        path = request.encode("utf-8", "surrogateescape")
+        return _Line(number, text, _nanoseconds(match[2]), match.end(), path)
     return _Line(number, text, None, 0, None)
 
 

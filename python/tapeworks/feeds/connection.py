@@ -9,6 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
@@ -132,7 +133,7 @@ class Connection(WSListener):
         talk = self._subscriptions
         if talk is None:
             raise VenueError("this connection was not opened")
-        deadline = self._clock.now() + self._feed.rules.ack_s
+        deadline, sent = self._clock.now() + self._feed.rules.ack_s, b""
         while not talk.done:
             if self.denied is not None:
                 raise self.denied
@@ -141,10 +142,15 @@ class Connection(WSListener):
             message = talk.next()
             if message is not None:
                 await self._paced(message)
-                deadline = self._clock.now() + self._feed.rules.ack_s
+                # A venue that asks for the same again and again answers nothing.
+                if message != sent:
+                    deadline = self._clock.now() + self._feed.rules.ack_s
+                sent = message
                 continue
             self._answered.clear()
             wait = deadline - self._clock.now()
+            if wait <= 0 and talk.give_up():
+                continue
             if wait <= 0:
                 raise VenueError(f"no answer to a subscription in {self._feed.rules.ack_s} s")
             try:
@@ -332,7 +338,12 @@ class Connection(WSListener):
 
     def _shown(self, payload: bytes) -> None:
         """Handles a frame that does not start like market data. It is on its way to the tape."""
-        self._handle(payload, self._feed.control(payload))
+        control = self._feed.control(payload)
+        for secret in self._feed.secrets:
+            # A venue may tell a login back: what it says is logged and shown.
+            control = replace(control, message=control.message.replace(secret, "***"))
+            payload = payload.replace(secret.encode(), b"***")
+        self._handle(payload, control)
 
     def _handle(self, payload: bytes, control: Control) -> None:
         if control.reply:

@@ -99,6 +99,12 @@ class GuardedSubscriptions:
         except Exception as error:
             self._errors.note("subscriptions.receive", error)
 
+    def give_up(self) -> bool:
+        """Asks the feed whether the rest can go on; one that does not say so means no."""
+        if (give_up := getattr(self._talk, "give_up", None)) is None:
+            return False
+        return bool(self._call("subscriptions.give_up", give_up))
+
     def _call(self, name: str, act: Callable[[], Any]) -> Any:
         try:
             return act()

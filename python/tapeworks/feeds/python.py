@@ -231,3 +231,7 @@ class SubscribeOnce:
         """Takes in the answer: what it does not list was refused."""
         self.failed = [stream for stream in self._streams if stream not in control.streams]
         self.done = True
+
+    def give_up(self) -> bool:
+        """Says no: one answer is of all streams."""
+        return False

@@ -96,6 +96,7 @@ class AlpacaFeed(Feed):
                 f"{config.name}: no API key: set {missing} in the environment; an account has both "
                 f"{KEY_VARIABLE} and {SECRET_VARIABLE}"
             )
+        self.secrets = (self._secret, self._key)
         self._again: set[str] = set()
         """Symbols whose book was unsubscribed, to be subscribed again."""
 

@@ -69,6 +69,10 @@ class AlpacaSubscriptions:
         elif control.kind is ControlKind.REFUSED:
             self._refuse(control.id)
 
+    def give_up(self) -> bool:
+        """Says no: one answer is of all streams of a request."""
+        return False
+
     def _refuse(self, code: int | str | None) -> None:
         waiting, self._waiting = self._waiting, []
         if code in (BAD_SYNTAX, TOO_MANY_SYMBOLS) and len(waiting) > 1:

@@ -246,6 +246,10 @@ class BinanceSubscriptions:
         elif isinstance(number, int):
             self._waiting.pop(number, None)
 
+    def give_up(self) -> bool:
+        """Says no: one answer is of all streams of a request."""
+        return False
+
     def _refused(self, number: int | str | None, message: str) -> None:
         if number is not None and number == self._listing:
             # A venue that does not list cannot be verified; the first messages will tell.

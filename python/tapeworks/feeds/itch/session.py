@@ -182,3 +182,7 @@ class _NothingToAsk:
 
     def receive(self, control: Control) -> None:
         """Takes in what no line says."""
+
+    def give_up(self) -> bool:
+        """Says no: nothing is asked."""
+        return False

@@ -69,6 +69,7 @@ class MassiveFeed(Feed):
                 f"{config.name}: no API key: set {KEY_VARIABLES[0]} in the environment to the key "
                 "of your account"
             )
+        self.secrets = (self._key,)
 
     def lines(self) -> Sequence[Line]:
         """Returns the one line that the venue allows for each market."""
@@ -166,7 +167,7 @@ class MassiveSubscriptions:
         self._due: bytes | None = None
         self._waiting: dict[str, None] = {}
         self._failed: list[str] = []
-        self._is_in = False
+        self._is_in = self._has_any = False
 
     @property
     def done(self) -> bool:
@@ -197,6 +198,15 @@ class MassiveSubscriptions:
             self._is_in = True
         for name in control.streams:
             self._waiting.pop(name.strip(), None)
+            self._has_any = True
         if control.kind is ControlKind.REFUSED:
             self._failed += self._waiting
             self._waiting = {}
+
+    def give_up(self) -> bool:
+        """Goes on with what was accepted, if anything was."""
+        if not self._has_any or not self._waiting:
+            return False
+        self._failed += self._waiting
+        self._waiting = {}
+        return True
