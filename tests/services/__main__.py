@@ -1,4 +1,4 @@
-"""Starts and stops real servers by hand: scripts/services start|stop|env NAME...
+"""Starts and stops real servers by hand: scripts/services install|start|stop|env NAME...
 
 What runs is noted below the cache: `stop` ends exactly those processes, by any later command.
 """
@@ -14,7 +14,8 @@ from pathlib import Path
 from . import SERVICES
 from .base import STOP_S_MAX, ServiceUnavailable, cache
 
-USAGE = f"usage: scripts/services start|stop|env NAME... of {', '.join(SERVICES)}"
+ACTIONS = ("install", "start", "stop", "env")
+USAGE = f"usage: scripts/services install|start|stop|env NAME... of {', '.join(SERVICES)}"
 
 
 def started_at(pid: int) -> str | None:
@@ -78,11 +79,18 @@ def stop(name: str) -> None:
 def main(words: list[str]) -> int:
     """Does what is asked; prints the variables of what runs."""
     action, names = (words[0], words[1:]) if words else ("", [])
-    if action not in ("start", "stop", "env") or not set(names) <= set(SERVICES) or not names:
+    if (
+        action not in ("install", "start", "stop", "env")
+        or not set(names) <= set(SERVICES)
+        or not names
+    ):
         print(USAGE, file=sys.stderr)
         return 2
     for name in names:
         try:
+            if action == "install":
+                SERVICES[name]().install()
+                continue
             if action == "start":
                 start(name)
             elif action == "stop":

@@ -6,6 +6,7 @@ the package manager of the system, or below `cache()`.
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,12 +53,24 @@ def install_package(name: str) -> None:
         raise ServiceUnavailable(f"{name} is not installed: install it by your package manager")
     # Runlevel 1: the package starts no server of its own.
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    line = ["apt-get", "install", "-y", "--no-install-recommends", name]
-    if run(line, environment).returncode != 0:
-        run(["apt-get", "update"], environment)
-        told = run(line, environment)
-        if told.returncode != 0:
-            raise ServiceUnavailable(f"{' '.join(line)}: {told.stderr[-500:]}")
+    # Several tests may ask at once, and the system may be installing something else.
+    patient = ["apt-get", "-o", f"DPkg::Lock::Timeout={INSTALL_S_MAX:.0f}"]
+    line = [*patient, "install", "-y", "--no-install-recommends", name]
+    with one_at_a_time("packages"):
+        if run(line, environment).returncode != 0:
+            run([*patient, "update"], environment)
+            told = run(line, environment)
+            if told.returncode != 0:
+                raise ServiceUnavailable(f"{' '.join(line)}: {told.stderr[-500:]}")
+
+
+@contextlib.contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Holds a lock that all processes of this machine share, by its name."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def run(

@@ -1,6 +1,5 @@
 """Kafka as one node that is broker and controller, of the artifacts in Maven's repository."""
 
-import fcntl
 import os
 import shutil
 import socket
@@ -10,7 +9,15 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import ClassVar
 
-from .base import Service, ServiceUnavailable, cache, free_port, install_package, run
+from .base import (
+    Service,
+    ServiceUnavailable,
+    cache,
+    free_port,
+    install_package,
+    one_at_a_time,
+    run,
+)
 
 VERSION = "4.3.1"
 LOGGING = "2.25.4"
@@ -61,9 +68,7 @@ class KafkaService(Service):
         for program, package in (("java", "default-jre-headless"), ("mvn", "maven")):
             if shutil.which(program) is None:
                 install_package(package)
-        cache().mkdir(parents=True, exist_ok=True)
-        with (cache() / "kafka.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with one_at_a_time("kafka"):
             if not self.libraries.is_dir():
                 self._download()
 
