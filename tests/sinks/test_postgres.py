@@ -266,7 +266,7 @@ def test_place_that_moved_stores_nothing(spine, maker, database):
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("update tapeworks.places set tape_offset = 1")
     spine.append(maker.trades(10))
-    with pytest.raises(SinkError, match="somebody else moved it, and nothing was stored"):
+    with pytest.raises(SinkError, match=r"moved it, .*, and nothing was stored"):
         feeder.drain(5)
     feeder.close()
     assert rows(database, "select count(*) from trades") == [(0,)]

@@ -2,10 +2,11 @@
 
 Trades of two sources are appended to tapes all the time, while the worker of the sink, a process,
 stores them by way of a proxy. It is killed at random instants; the server is killed, restarted and
-paused; the network is cut, silenced, slowed, and loses answers to commits; a second instance runs;
-the rights are revoked; some trades are such that the store refuses them for good. At random
-moments, and at the end, what readers of the store see has to be a prefix of the tape: nothing
-lost, nothing doubled, in order, without what was rejected. All chance comes from the seed.
+paused, and may forget what it confirmed last; the network is cut, silenced, slowed, and loses
+answers to commits; a second instance runs; the rights are revoked; some trades are such that the
+store refuses them for good. At random moments, and at the end, what readers of the store see has to
+be a prefix of the tape: nothing lost, nothing doubled, in order, without what was rejected. All
+chance comes from the seed.
 """
 
 import argparse
@@ -39,7 +40,7 @@ STORES = {"postgres": "tests.stores.postgres:PostgresStore"}
 TOPIC = "market-data.normalized"
 POISON_EVERY = 5_003
 ROWS_MAX = 900
-BACKLOG_MAX = 20_000
+BACKLOG_MAX = 50_000
 SETTLE_S_MAX = 120.0
 CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -150,7 +151,7 @@ class Lane:
     # Faults.
 
     def server_killed(self) -> None:
-        """The server is killed, and starts again after a while."""
+        """The server is killed, may forget what it confirmed, and starts again after a while."""
         self.store.service.kill()
         self.work(self.random.uniform(0, 1))
         self.store.service.start()
@@ -269,6 +270,8 @@ class Lane:
         assert self.worker is not None
         self.worker.terminate()
         self.worker.join(30)
+        # How often a store was met behind what it had confirmed.
+        self.result.figures["forgot"] = self.log.read_text().count(" forg")
         for source in SOURCES:
             self.compare(source, self.store.rows(source), is_end=True)
             self.check_rejected(source)

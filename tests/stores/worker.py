@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tapeworks.pipeline import Config
-from tapeworks.sinks.worker import run_worker
+from tapeworks.sinks import worker
 
 SOURCES = ("binance-spot", "binance-futures")
 
@@ -14,5 +14,7 @@ SOURCES = ("binance-spot", "binance-futures")
 def run_sink(data: Path, name: str, settings: Any, log: Path) -> None:
     """Runs a sink over all sources, as `tape worker sink` does, with a log of its own."""
     logging.basicConfig(filename=log, level="INFO", format="%(asctime)s %(message)s")
+    # What an operator would have to look at is tried again at once.
+    worker.FAILED_S = 0.5
     feeds = dict.fromkeys(SOURCES)
-    sys.exit(run_worker(Config(data, feeds, sinks={name: settings}), name))
+    sys.exit(worker.run_worker(Config(data, feeds, sinks={name: settings}), name))

@@ -358,7 +358,8 @@ class PostgresSink(StoreSink):
         if moved.rowcount != 1:
             raise SinkError(
                 f"{partition.source}: {partition.topic}: expected the table places to be at offset "
-                f"{values['expected']}; somebody else moved it, and nothing was stored"
+                f"{values['expected']}; somebody else moved it, or the server forgot what it had "
+                "confirmed, and nothing was stored"
             )
 
     def _unavailable(self, error: psycopg.Error) -> SinkUnavailable:

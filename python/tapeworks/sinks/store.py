@@ -366,14 +366,16 @@ class StorePartition(SinkPartition):
         """Asks the store how far the last attempt came.
 
         Raises:
-            SinkError: not to a place that was sent: somebody else writes there.
+            SinkError: not to a place that was sent: somebody else writes there, or the store forgot
+                what it had confirmed. Opened again, the partition goes on where the store is.
         """
         stored = self._load_place()
         offset = self._offset if stored is None else stored.offset
         if not self._offset <= offset <= self._next:
             raise SinkError(
                 f"{self.source}: {self.topic}: expected the store to be at offset {self._offset} "
-                f"to {self._next}, got {offset}: does another sink write there?"
+                f"to {self._next}, got {offset}: did it forget what it had confirmed, or does "
+                "another sink write there?"
             )
         if stored is not None:
             self._on_stored(stored)
