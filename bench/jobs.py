@@ -164,6 +164,23 @@ JOBS = (
         ),
     ),
     Job(
+        "metrics",
+        "quotes and trades of ten instruments, measured each second, by sets of metrics",
+        (
+            Metric("l1_flow", "l1 and flow", "events/s", target=4e6),
+            Metric("all", "all sets", "events/s", target=600e3),
+            *(
+                Metric(f"set_{name}", f"  {name} alone", "events/s")
+                for name in (
+                    *("l1", "ofi", "flow", "sign", "cost"),
+                    *("impact", "vpin", "volatility", "latency"),
+                )
+            ),
+        ),
+        (_ours("tapeworks", "{python}", "ours/metrics.py", "{scale}"),),
+        rounds_max=3,
+    ),
+    Job(
         "tape",
         "64-byte records with checksum and index; hand-over to a process that waits busily",
         (

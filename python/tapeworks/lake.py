@@ -24,7 +24,7 @@ from tapeworks.dead_letters import DeadLetterRows
 from tapeworks.durable import names_in
 from tapeworks.errors import LakeError, TapeRangeError
 from tapeworks.time_columns import REST
-from tapeworks.topics import BARS, BOOK, DEAD, GAPS, NORMALIZED, TICKS
+from tapeworks.topics import BARS, BOOK, DEAD, GAPS, METRICS, NORMALIZED, TICKS
 
 COMMITS = "_commits"
 STAGING = "_staging"
@@ -215,6 +215,16 @@ TABLES = {
             doc="bid, ask, last price and volume, the uniform view",
             channels=(TRADES, ("quote",)),
             replayed_as="ticks",
+        ),
+        Table(
+            "metrics",
+            METRICS,
+            "metric",
+            delta=SORTED,
+            drops=("feed", "instrument", "sequence"),
+            doc="values of metrics over time, one a row; `lake.metrics` gives a column for each",
+            channels=(TRADES, ("quote",)),
+            replayed_as="metrics",
         ),
         Table(
             "gaps",

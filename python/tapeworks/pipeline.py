@@ -213,7 +213,8 @@ def processors_of(config: Config, source: str) -> ProcessorsConfig:
     }
     if processors.trades == "auto" and _has_aggregates_alone(config, source):
         processors = replace(processors, trades="agg_trade")
-    return replace(processors, own=own)
+    trades = "agg_trade" if processors.trades == "agg_trade" else "trade"
+    return replace(processors, own=own, measured=config.metrics.settings(trades))
 
 
 def _has_aggregates_alone(config: Config, source: str) -> bool:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from tapeworks.config import Section, Value, resolve, source_name, unknown
+from tapeworks._core import metric_sets
+from tapeworks.config import Section, Value, check_once, resolve, source_name, unknown
 from tapeworks.errors import ConfigError
 from tapeworks.processors.derive import NORMALIZE, STEPS
 from tapeworks.registry import MEMBERS, load_settings
@@ -23,6 +24,12 @@ MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # What is recorded when the settings name no feed.
 DEFAULT_FEED = "binance-spot"
 DEFAULT_SYMBOLS = Value(["BTCUSDT", "ETHUSDT"], "defaults")
+# Samples of metrics within one window, at most: as in the core.
+STEPS_MAX = 1 << 16
+# Units of size in one.
+SIZE_SCALE = 100_000_000
+# A year: what no window or horizon exceeds.
+MS_MAX = 366 * 86_400_000
 DEFAULT_SINKS = Section("sinks", {"parquet": Section("sinks.parquet")})
 
 
@@ -43,6 +50,10 @@ class ProcessorsConfig:
     tops_levels: int = 20
     batch_items: int = 4_096
     """Items that one step takes at most."""
+    measured: Mapping[str, int | str | Sequence[int]] = field(
+        default_factory=dict, metadata={"inline": True}
+    )
+    """What is measured of one source, as the core names it; none: nothing."""
     own: Mapping[str, Any] = field(default_factory=dict, metadata={"inline": True})
     """Processors of the user's own, by name: the tables in `[processors]`."""
 
@@ -69,8 +80,86 @@ class ProcessorsConfig:
                 "channel": trades,
             },
             "ticks": {"interval_ms": self.ticks_ms, "channel": trades},
+            "metrics": self.measured,
         }
         return table.get(processor, {})
+
+
+@dataclass(frozen=True)
+class MetricSetsConfig:
+    """What is measured of the normalized tape; without sets, nothing is."""
+
+    sets: tuple[str, ...] = ()
+    """Sets of metrics, by name."""
+    symbols: tuple[str, ...] = ()
+    """The venue's symbols that are measured; none: all."""
+    windows_ms: tuple[int, ...] = (1_000, 10_000, 60_000)
+    """Lengths of rolling windows, multiples of `interval_ms`."""
+    horizons_ms: tuple[int, ...] = (1_000, 5_000)
+    """How long after a trade the mid is looked at."""
+    interval_ms: int = 1_000
+    """Time between two values of an instrument; 0: after every event."""
+    grace_ms: int = 2_000
+    """An instrument without later events is measured so long after the end of an interval."""
+    step_ms: int = 1_000
+    """Time between two prices that a return of `volatility` is made of."""
+    bar_ms: int = 60_000
+    """Length of the bars of `impact`, and of bulk classification in `vpin`."""
+    span_bars: int = 30
+    """Bars that a regression of `impact` is made of, at most."""
+    vpin_volume: float = 0.0
+    """Volume of a bucket of `vpin`, as sizes are; 0: a fiftieth of the mean day before."""
+    vpin_buckets: int = 50
+    """Buckets that `vpin` is made of."""
+    partial: bool = False
+    """Whether windows that are not covered yet have values."""
+
+    def __post_init__(self) -> None:
+        known = [name for name, _ in metric_sets()]
+        for name in self.sets:
+            if name not in known:
+                raise ConfigError(f"sets: expected any of {', '.join(known)}, got {name!r}")
+        check_once("sets", self.sets)
+        _within("interval_ms", self.interval_ms, 0, 3_600_000)
+        _within("grace_ms", self.grace_ms, 0, 3_600_000)
+        _within("step_ms", self.step_ms, 1, 3_600_000)
+        _within("bar_ms", self.bar_ms, 1, 86_400_000)
+        _within("span_bars", self.span_bars, 10, 4_096)
+        _within("vpin_buckets", self.vpin_buckets, 1, 4_096)
+        if not 0 <= self.vpin_volume * SIZE_SCALE < 2**62:
+            raise ConfigError(f"vpin_volume: expected a size from 0 on, got {self.vpin_volume}")
+        for name in ("windows_ms", "horizons_ms"):
+            lengths = getattr(self, name)
+            if not lengths or min(lengths) < 1 or max(lengths) > MS_MAX:
+                raise ConfigError(
+                    f"{name}: expected lengths from 1 to {MS_MAX} ms, got {list(lengths)}"
+                )
+        for length in self.windows_ms if self.interval_ms else ():
+            if length % self.interval_ms or length // self.interval_ms > STEPS_MAX:
+                raise ConfigError(
+                    f"windows_ms: expected multiples of interval_ms, {self.interval_ms}, up to "
+                    f"{STEPS_MAX} times that, got {length}"
+                )
+
+    def settings(self, trades: str) -> Mapping[str, int | str | Sequence[int]]:
+        """Returns the settings of the processor as the core names them; none without sets."""
+        if not self.sets:
+            return {}
+        return {
+            "sets": ",".join(self.sets),
+            "symbols": ",".join(self.symbols),
+            "windows_ms": list(self.windows_ms),
+            "horizons_ms": list(self.horizons_ms),
+            "interval_ms": self.interval_ms,
+            "grace_ms": self.grace_ms,
+            "step_ms": self.step_ms,
+            "bar_ms": self.bar_ms,
+            "span_bars": self.span_bars,
+            "vpin_volume": round(self.vpin_volume * SIZE_SCALE),
+            "vpin_buckets": self.vpin_buckets,
+            "partial": int(self.partial),
+            "channel": trades,
+        }
 
 
 @dataclass(frozen=True)
@@ -107,6 +196,7 @@ class Config:
     feeds: Mapping[str, Any] = field(default_factory=dict)
     tape: TapeConfig = field(default_factory=TapeConfig)
     processors: ProcessorsConfig = field(default_factory=ProcessorsConfig)
+    metrics: MetricSetsConfig = field(default_factory=MetricSetsConfig)
     sinks: Mapping[str, Any] = field(default_factory=dict)
     views: Mapping[str, Any] = field(default_factory=dict)
     jobs: Mapping[str, Any] = field(default_factory=dict)

@@ -14,7 +14,7 @@ import tapeworks
 from tapeworks import errors
 from tapeworks.cli.app import COMMANDS, EPILOG
 from tapeworks.feeds.binance.config import BinanceConfig
-from tapeworks.settings import Config, ProcessorsConfig, SupervisorConfig
+from tapeworks.settings import Config, MetricSetsConfig, ProcessorsConfig, SupervisorConfig
 from tapeworks.sinks.parquet import ParquetConfig
 from tapeworks.sinks.postgres import PostgresConfig
 from tapeworks.tape import TapeConfig
@@ -26,6 +26,7 @@ SECTIONS: dict[str, type] = {
     "feeds.binance-spot": BinanceConfig,
     "tape": TapeConfig,
     "processors": ProcessorsConfig,
+    "metrics": MetricSetsConfig,
     "sinks.parquet": ParquetConfig,
     "sinks.postgres": PostgresConfig,
     "views.metrics": MetricsConfig,

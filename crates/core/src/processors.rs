@@ -17,6 +17,7 @@ pub mod book_history;
 pub mod books;
 pub mod dead_letters;
 pub mod gaps;
+pub mod metrics;
 pub mod normalize;
 pub mod stage;
 pub mod state;
@@ -244,6 +245,12 @@ pub const PROCESSORS: &[Entry] = &[
         input: "market-data.normalized",
         output: "market-data.ticks",
         build: ticks::build,
+    },
+    Entry {
+        name: "metrics",
+        input: "market-data.normalized",
+        output: "market-data.metrics",
+        build: metrics::build,
     },
     Entry {
         name: "gaps",

@@ -13,6 +13,7 @@ pub mod copy;
 mod corporate;
 pub mod fields;
 pub mod kinds;
+mod metric;
 pub mod records;
 pub mod rows;
 mod runs;
@@ -23,9 +24,10 @@ pub use blob::{Blob, BlobKind, Blobs};
 pub use corporate::CorporateAction;
 pub use fields::{padded, padded_or_cut, unpadded, Turnover};
 pub use kinds::{
-    Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, Side, SubscriptionState,
-    SyncState,
+    Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, QuoteState, Side,
+    SubscriptionState, SyncState,
 };
+pub use metric::Metric;
 pub use records::{RecordRef, Records};
 
 /// The absent price, size or time.
@@ -494,4 +496,5 @@ records! {
     Definition 192 as_definition,
     Subscription 192 as_subscription,
     CorporateAction 128 as_corporate_action,
+    Metric 128 as_metric,
 }

@@ -37,6 +37,7 @@ fn meaning(field: &Field) -> String {
         (_, Meaning::Price) => "price".to_owned(),
         (_, Meaning::Size) => "size".to_owned(),
         (_, Meaning::Turnover) => "turnover, low half first".to_owned(),
+        (_, Meaning::Float) => "IEEE 754, not a number for absent".to_owned(),
         (_, Meaning::Text) => "UTF-8, padded with zeros".to_owned(),
         (_, Meaning::Name(Channel::NAMES)) => "channel".to_owned(),
         (_, Meaning::Name(names)) => listed(names),

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use tapeworks_core::processors::{find, Entry, Setting, Settings, Stage, StageConfig, PROCESSORS};
+use tapeworks_core::processors::{
+    find, metrics, Entry, Setting, Settings, Stage, StageConfig, PROCESSORS,
+};
 use tapeworks_core::record::blob::BlobHeader;
 use tapeworks_core::record::{
     records, Bar, BlobKind, Blobs, Header, Marker, MarkerCode, Plain, Records, Tick, Trade,
@@ -133,6 +135,10 @@ fn settings(entry: &Entry, folder: &Folder) -> Settings {
         "normalize" => Settings::new().with("feed", Setting::Text("binance-spot".to_owned())),
         "dead_letters" => Settings::new()
             .with("raw", Setting::Text(folder.join("raw").to_string_lossy().into_owned())),
+        "metrics" => {
+            let sets: Vec<_> = metrics::sets().map(|(name, _)| name).collect();
+            Settings::new().with("sets", Setting::Text(sets.join(",")))
+        }
         _ => Settings::new(),
     }
 }

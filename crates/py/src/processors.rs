@@ -5,17 +5,22 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use tapeworks_core::processors::normalize::{Normalizer, HOLD_MS};
 use tapeworks_core::processors::state_files::StateFiles;
-use tapeworks_core::processors::{self, Setting, Settings, StageConfig, PROCESSORS};
-use tapeworks_core::tape::Retention;
+use tapeworks_core::processors::{self, metrics, Setting, Settings, StageConfig, PROCESSORS};
+use tapeworks_core::tape::{Retention, TapeKind};
 use tapeworks_core::{Durability, Error};
 
 use crate::errors::to_python;
 use crate::ingest::feed_of;
+use crate::record::Records;
 use crate::released::released;
 use crate::turns::Turns;
+
+/// Set, name, window, formula, unit, null.
+type MetricLine =
+    (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
 
 /// First and last item, newest receive time before and after, cause.
 type LostInput = (u64, u64, i64, i64, &'static str);
@@ -235,6 +240,83 @@ fn processor_table() -> Vec<(&'static str, &'static str, &'static str)> {
     PROCESSORS.iter().map(|entry| (entry.name, entry.input, entry.output)).collect()
 }
 
+/// One processor over records in memory. Calls from several threads take turns.
+#[pyclass(frozen, module = "tapeworks._core")]
+pub struct Processor {
+    inner: Turns<InMemory>,
+}
+
+/// A processor, and how many items it was given.
+struct InMemory {
+    processor: Box<dyn processors::Processor>,
+    position: u64,
+}
+
+#[pymethods]
+impl Processor {
+    /// A fresh processor of that name, of those that read records and write records.
+    #[new]
+    #[pyo3(signature = (name, settings = None))]
+    fn new(name: &str, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let settings = settings_from(settings)?;
+        let inner = processors::find(name).and_then(|entry| entry.build(&settings));
+        let inner = inner.map_err(to_python)?;
+        if [inner.input_kind(), inner.output_kind()] != [TapeKind::Records; 2] {
+            return Err(PyValueError::new_err(format!(
+                "expected a processor that reads and writes records, got {name}"
+            )));
+        }
+        Ok(Self { inner: Turns::new(InMemory { processor: inner, position: 0 }) })
+    }
+
+    /// Returns what follows from `records`, which come behind those of the last call.
+    fn process(&self, py: Python<'_>, records: &Records) -> PyResult<Records> {
+        let mut turn = self.inner.take(py)?;
+        let inner = &mut *turn;
+        let mut out = tapeworks_core::Records::new();
+        let (bytes, count) = (records.get().as_bytes(), records.get().len());
+        let done = released(py, || {
+            let batch = processors::Batch { first_offset: inner.position, count, bytes };
+            inner.processor.process(batch, &mut out)
+        });
+        inner.position += count as u64;
+        drop(turn);
+        done.map_err(to_python)?;
+        Ok(Records::wrap(out, 0, 0))
+    }
+
+    /// Returns the whole state.
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let mut state = Vec::new();
+        self.inner.take(py)?.processor.snapshot(&mut state);
+        Ok(PyBytes::new(py, &state))
+    }
+
+    /// Takes in what `snapshot` of a processor of the same settings returned.
+    fn restore(&self, py: Python<'_>, state: &[u8]) -> PyResult<()> {
+        self.inner.take(py)?.processor.restore(state).map_err(to_python)
+    }
+
+    /// The processor's counters.
+    fn counters(&self, py: Python<'_>) -> PyResult<Vec<(&'static str, u64)>> {
+        Ok(self.inner.take(py)?.processor.counters())
+    }
+}
+
+/// The sets of metrics and what each is, in the order of the table.
+#[pyfunction]
+fn metric_sets() -> Vec<(&'static str, &'static str)> {
+    metrics::sets().collect()
+}
+
+/// The table of metrics: set, name without parameters, what its window is, formula, unit, null.
+#[pyfunction]
+fn metric_table() -> Vec<MetricLine> {
+    metrics::lines()
+        .map(|(set, line)| (set, line.name, line.window(), line.formula, line.unit, line.null))
+        .collect()
+}
+
 /// Reads the saved state at `path`: the input offset that it covers, and the output's end then.
 #[pyfunction]
 fn verify_state(py: Python<'_>, path: PathBuf) -> PyResult<(u64, u64)> {
@@ -245,7 +327,10 @@ fn verify_state(py: Python<'_>, path: PathBuf) -> PyResult<(u64, u64)> {
 /// Adds this file's classes and functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Stage>()?;
+    module.add_class::<Processor>()?;
     module.add_function(wrap_pyfunction!(processor_table, module)?)?;
+    module.add_function(wrap_pyfunction!(metric_sets, module)?)?;
+    module.add_function(wrap_pyfunction!(metric_table, module)?)?;
     module.add_function(wrap_pyfunction!(verify_state, module)?)?;
     Ok(())
 }

@@ -28,7 +28,7 @@ from tapeworks.processors.python_stage import PythonStage
 from tapeworks.registry import load_member
 from tapeworks.stopping import on_stop
 from tapeworks.tape import RETENTION, Loss, TapeConfig, has_segments, note_loss
-from tapeworks.topics import BARS, BOOK, DEAD, GAPS, NORMALIZED, RAW, TICKS
+from tapeworks.topics import BARS, BOOK, DEAD, GAPS, METRICS, NORMALIZED, RAW, TICKS
 
 log = logging.getLogger("tapeworks.processors")
 
@@ -55,12 +55,15 @@ class Step:
     """The settings of a processor of the user's own; none for those of the core."""
 
 
+# Runs where the settings name sets of metrics.
+MEASURING = "metrics"
 # The recorder itself runs `normalize`, right behind the raw tape; it is here to do it again.
 NORMALIZE = Step("normalize", RAW, NORMALIZED)
 STEPS = (
     Step("books", NORMALIZED, BOOK),
     Step("bars", NORMALIZED, BARS),
     Step("ticks", NORMALIZED, TICKS),
+    Step(MEASURING, NORMALIZED, METRICS),
     Step("gaps", NORMALIZED, GAPS),
     Step("dead_letters", NORMALIZED, DEAD),
 )
@@ -106,7 +109,9 @@ class Derivation:
         self._tapes = data / "tape" / source
         self._states = data / "state" / source
         own = [Step(name, one.input, one.output, one) for name, one in processors.own.items()]
-        self._steps = (*steps, *own)
+        measures = bool(processors.settings(MEASURING))
+        wanted = [step for step in steps if measures or step.processor != MEASURING]
+        self._steps = (*wanted, *own)
         self._waiting = list(self._steps)
         self._stages: dict[str, Stage | PythonStage] = {}
         self.failures: dict[str, TapeworksError] = {}

@@ -25,6 +25,7 @@ from tapeworks.tape import (
     UNKNOWN,
     Loss,
     check_place,
+    has_segments,
     load_offset,
     note_loss,
     open_tape,
@@ -144,7 +145,8 @@ class Feeder:
             due = is_full or time.monotonic() - self._flushed >= self._policy.seconds
             if rows >= self._policy.rows or size >= self._policy.bytes or (due and rows):
                 self.flush()
-            elif due:
+            elif due and (self._reader is not None or has_segments(self._tape)):
+                # Of a tape that is never written, such as that of metrics, there is no folder.
                 self._check_folder()
                 self._register()
         except SinkUnavailable as error:

@@ -308,6 +308,8 @@ def _numbers(column: pa.ChunkedArray) -> Numbers:
         return np.asarray(column.cast(pa.int64()).fill_null(NONE))
     if pa.types.is_string(kind) or pa.types.is_dictionary(kind):
         return np.array([(text or "").encode() for text in column.to_pylist()], dtype=np.bytes_)
+    if pa.types.is_floating(kind):
+        return np.asarray(column.fill_null(np.nan) if column.null_count else column)
     return np.asarray(column.fill_null(COUNT_UNKNOWN) if column.null_count else column)
 
 

@@ -133,6 +133,19 @@ OWN: dict[str, dict[str, Column]] = {
         "volume": _size("size traded since the tick before; 0: none; null: more than 64 bits hold"),
         "sequence": Column("that of the trade or quote that made the tick", "id"),
     },
+    "metrics": {
+        "ts_event": _time("as of when the value holds, by the venue's clock", HERE),
+        "ts_recv": _time("receipt of what made it known", HOST),
+        "metric": Column("name with its parameters, such as ofi_10s: see metrics.md", "", HERE),
+        "value": Column("value; null: there is none", "of the metric", HERE),
+        "count": Column("observations that it is made of", "", HERE),
+        "window": Column(
+            "length of its rolling window, or its horizon; 0: it has none", "ns", HERE
+        ),
+        "state": Column(
+            "best prices: ok, locked, crossed, empty_bid, empty_ask; null: not known", "", HERE
+        ),
+    },
     "book_levels": {
         "size": _size("new size of the level; 0: it is removed"),
         "previous": Column("last update id before the event", "id"),

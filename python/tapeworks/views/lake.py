@@ -22,6 +22,7 @@ from tapeworks.views.contents import contents
 from tapeworks.views.coverage import Coverage, channel_groups
 from tapeworks.views.follow import Live
 from tapeworks.views.joins import Joins
+from tapeworks.views.measures import Measures
 from tapeworks.views.notices import notices_of_sql
 from tapeworks.views.opened import Symbols
 from tapeworks.views.order_books import OrderBookAt
@@ -57,7 +58,7 @@ def open(path: str | Path = "data", *, external_access: bool = False) -> Lake:  
     return Lake(data, external_access=external_access)
 
 
-class Lake(Bars, Joins, Live, Scans):
+class Lake(Bars, Joins, Live, Measures, Scans):
     """One data folder: trades, quotes, books and bars by symbol and time, and SQL over all.
 
     A symbol is the venue's own or the canonical one (`BTC-USDT`), none means all. One that could

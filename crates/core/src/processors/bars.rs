@@ -29,7 +29,7 @@ mod series;
 mod watermark;
 
 use series::{Lost, Series};
-use watermark::Watermark;
+pub(super) use watermark::Watermark;
 
 const NAME: &str = "bars";
 const VERSION: u32 = 3;

@@ -7,7 +7,7 @@ use std::mem::offset_of;
 
 use super::{
     Channel, Cross, GapCause, GapState, Header, Kind, Level, Marker, MarkerCode, OrderAction,
-    SubscriptionState, SyncState,
+    QuoteState, SubscriptionState, SyncState,
 };
 use crate::error::{DecodeReason, Error, Result};
 
@@ -26,6 +26,8 @@ pub enum Meaning {
     Size,
     /// A signed 128-bit integer, units of 1e-17.
     Turnover,
+    /// A float of 64 bits; what is not a number is absent.
+    Float,
     /// Zero-padded text.
     Text,
     /// One byte that stands for a name; an empty name is absent.
@@ -99,6 +101,7 @@ const STATE: Meaning = Meaning::Name(GapState::NAMES);
 const SUBSCRIPTION: Meaning = Meaning::Name(SubscriptionState::NAMES);
 const ACTION: Meaning = Meaning::Name(OrderAction::NAMES);
 const CROSS: Meaning = Meaning::Name(Cross::NAMES);
+const QUOTE_STATE: Meaning = Meaning::Name(QuoteState::NAMES);
 const CORRECTION: Meaning = Meaning::Name(&["", "cancel", "correct"]);
 const CORPORATE: Meaning = Meaning::Name(&["", "split", "dividend"]);
 const TRADING: Meaning =
@@ -122,7 +125,7 @@ macro_rules! fields {
     }};
 }
 
-use Meaning::{Count, Hidden, Number, Price, Size, Text, Time, Turnover};
+use Meaning::{Count, Float, Hidden, Number, Price, Size, Text, Time, Turnover};
 
 /// The fields that every record starts with.
 pub const HEADER: &[Field] = fields!(Header {
@@ -222,6 +225,9 @@ pub const LAYOUTS: &[Layout] = &[
     layout!("mark", Mark {
         mark_price Price, index_price Price, funding_rate Price, ts_funding Time,
     }),
+    layout!("metric", Metric {
+        value Float, count Number, window Number, metric Text, state QUOTE_STATE, reserved Hidden,
+    }),
     layout!("tick", Tick { bid Price, ask Price, last Price, volume Size }),
     layout!("subscription", Subscription {
         symbol Text, stream Text, connection Number, line Number, channel CHANNEL,
@@ -308,6 +314,7 @@ impl Layout {
                 (Meaning::Time | Meaning::Price | Meaning::Size, _) => {
                     out.push((name, "<i8".to_owned()));
                 }
+                (Meaning::Float, _) => out.push((name, "<f8".to_owned())),
                 (Meaning::Text, width) => out.push((name, format!("|S{width}"))),
                 (_, 1) => out.push((name, "|u1".to_owned())),
                 (_, width @ (2 | 4 | 8)) => out.push((name, format!("<u{width}"))),

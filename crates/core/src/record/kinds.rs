@@ -34,6 +34,8 @@ numbered! {
         Subscription = 12, "subscription";
         /// A split or a dividend.
         CorporateAction = 13, "corporate_action";
+        /// One value of one metric.
+        Metric = 14, "metric";
     }
 }
 
@@ -78,6 +80,24 @@ numbered! {
         Session = 11, "session";
         /// Events of orders, one by one.
         Order = 12, "order";
+    }
+}
+
+numbered! {
+    /// What the best prices of an instrument were.
+    pub enum QuoteState {
+        /// Not known: no book, or one that is not synchronised.
+        Unknown = 0, "";
+        /// The best bid is below the best ask.
+        Ok = 1, "ok";
+        /// They are equal.
+        Locked = 2, "locked";
+        /// The best bid is above the best ask.
+        Crossed = 3, "crossed";
+        /// There is no bid; nor perhaps an ask.
+        EmptyBid = 4, "empty_bid";
+        /// There is a bid and no ask.
+        EmptyAsk = 5, "empty_ask";
     }
 }
 

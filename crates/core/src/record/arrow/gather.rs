@@ -115,6 +115,11 @@ impl Gathered {
                 let validity = Validity::where_absent(absent, valid);
                 Column::plain(name, "I", values.len(), validity, Buffer::Ints(values))
             }
+            (Meaning::Float, Buffer::Words(values), _) => {
+                let valid = values.iter().map(|&bits| !f64::from_bits(bits).is_nan());
+                let validity = Validity::of(valid, values.len());
+                Column::plain(name, "g", values.len(), validity, Buffer::Words(values))
+            }
             (Meaning::Name(names), Buffer::Bytes(values), _) => {
                 names_column(name, names, values, absent, largest)?
             }

@@ -1,0 +1,479 @@
+//! Metrics of market microstructure, as values over time.
+//!
+//! Each instrument has the families of metrics that its settings name. They see the best prices
+//! and the trades in the order of the tape, and are sampled on a grid of event time: a sample at t
+//! holds all events of `ts_event <= t`, and is written when an event behind t arrives, or when the
+//! receive times of the tape pass t by `grace_ms`. With `interval_ms = 0` there is a sample after
+//! each event instead. All values of a sample are written, those that are null as well.
+//!
+//! An instrument that is silent is sampled until its longest window has drained, then once more
+//! right before its next event. An event that comes behind the sample that should have held it
+//! counts in the next one, and is counted as late.
+//!
+//! Whatever breaks the stream (a gap, the end of a session, a halt) empties all windows, and writes
+//! a sample of nulls: what is not known is null, never the last value carried on.
+
+use std::sync::Arc;
+
+use self::family::{Best, Set, Terms, Values};
+use self::measured::Measured;
+use super::bars::Watermark;
+use super::state::{StateReader, StateWriter};
+use super::ticks::trade_channel;
+use super::{Batch, Processor, Settings};
+use crate::error::{Error, Result};
+use crate::feeds::{updates_of, BarSpan};
+use crate::instrument::INSTRUMENTS_MAX;
+use crate::record::{
+    records, unpadded, Channel, Definition, GapState, Header, Marker, MarkerCode, Plain, Quote,
+    Record, Records, Status, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE,
+};
+
+mod cost;
+mod family;
+mod flow;
+mod impact;
+mod l1;
+mod latency;
+mod measured;
+mod ofi;
+mod sign;
+mod signs;
+mod table;
+mod volatility;
+mod vpin;
+mod window;
+
+pub use table::Line;
+
+/// Names of all sets of metrics, and what they are.
+pub fn sets() -> impl Iterator<Item = (&'static str, &'static str)> {
+    table::SETS.iter().map(|set| (set.name, set.doc))
+}
+
+/// All metrics, each with the name of its set.
+pub fn lines() -> impl Iterator<Item = (&'static str, &'static Line)> {
+    table::SETS.iter().flat_map(|set| set.lines.iter().map(|line| (set.name, line)))
+}
+
+const NAME: &str = "metrics";
+const VERSION: u32 = 1;
+const DEFAULT_SETS: &str = "l1,flow";
+const WINDOWS_MS: [i64; 3] = [1_000, 10_000, 60_000];
+const HORIZONS_MS: [i64; 2] = [1_000, 5_000];
+const INTERVAL_MS: i64 = 1_000;
+const GRACE_MS: i64 = 2_000;
+const STEP_MS: i64 = 1_000;
+const BAR_MS: i64 = 60_000;
+const SPAN_BARS: i64 = 30;
+const SPAN_BARS_MAX: i64 = 1 << 12;
+const VPIN_BUCKETS: i64 = 50;
+const VPIN_BUCKETS_MAX: i64 = 1 << 12;
+const MS: i64 = 1_000_000;
+/// Samples on the grid within the longest window, at most: each holds memory.
+const STEPS_MAX: i64 = 1 << 16;
+/// Prices and sizes from here on are not measured: their products would exceed 128 bits.
+const UNITS_MAX: u64 = 1 << 62;
+/// So are trades whose price times size has more bits than this.
+const TURNOVER_BITS_MAX: u32 = 96;
+
+/// What all instruments have in common.
+#[derive(Debug)]
+struct Plan {
+    /// Ns between samples; 0: after each event.
+    interval: i64,
+    grace: i64,
+    channel: u8,
+    terms: Terms,
+    sets: Vec<&'static Set>,
+    names: Vec<table::Name>,
+    /// The venue's symbols that are measured; none: all.
+    symbols: Vec<String>,
+}
+
+impl Plan {
+    /// The longest window, in ns.
+    fn longest(&self) -> i64 {
+        self.terms.windows.iter().copied().max().unwrap_or(0)
+    }
+}
+
+/// Builds the processor. Settings: `sets` and `symbols`, names with commas between them;
+/// `windows_ms`, `horizons_ms`, `interval_ms`, `grace_ms`, `step_ms`, `bar_ms`, `span_bars`;
+/// `vpin_volume`, in units of size, and `vpin_buckets`; `partial`, 1 to show windows that are
+/// not covered yet; `channel`, `trade` or `agg_trade`.
+pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
+    let sets = table::sets_of(&settings.text("sets", Some(DEFAULT_SETS))?)?;
+    let interval_ms = settings.number("interval_ms", INTERVAL_MS, 0)?;
+    let mut windows = Vec::new();
+    for ms in settings.numbers("windows_ms", &WINDOWS_MS)? {
+        let fits = interval_ms == 0 || ms % interval_ms == 0 && ms / interval_ms <= STEPS_MAX;
+        let Some(ns) = ms.checked_mul(MS).filter(|_| fits) else {
+            return Err(Error::invalid(format!(
+                "windows_ms: expected multiples of interval_ms, {interval_ms}, up to {STEPS_MAX} \
+                 times that, got {ms}"
+            )));
+        };
+        if !windows.contains(&ns) {
+            windows.push(ns);
+        }
+    }
+    let mut horizons: Vec<i64> = settings.numbers("horizons_ms", &HORIZONS_MS)?;
+    horizons.iter_mut().for_each(|length| *length = length.saturating_mul(MS));
+    horizons.dedup();
+    let mut ns = |name, default: i64| -> Result<i64> {
+        Ok(settings.number(name, default, 1)?.saturating_mul(MS))
+    };
+    let (step, bar) = (ns("step_ms", STEP_MS)?, ns("bar_ms", BAR_MS)?);
+    let terms = Terms {
+        windows,
+        horizons,
+        step,
+        bar,
+        partial: settings.number("partial", 0, 0)? != 0,
+        span: settings.number("span_bars", SPAN_BARS, 10)?.min(SPAN_BARS_MAX) as usize,
+        vpin_volume: settings.number("vpin_volume", 0, 0)?,
+        vpin_buckets: settings.number("vpin_buckets", VPIN_BUCKETS, 1)?.min(VPIN_BUCKETS_MAX),
+    };
+    let symbols = settings.text("symbols", Some(""))?;
+    let names = table::names_of(&sets, &terms);
+    Ok(Box::new(Metrics::new(Plan {
+        interval: interval_ms.saturating_mul(MS),
+        grace: settings.number("grace_ms", GRACE_MS, 0)?.saturating_mul(MS),
+        channel: trade_channel(settings)? as u8,
+        terms,
+        sets,
+        names,
+        symbols: symbols.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+    })))
+}
+
+/// The processor `metrics`.
+#[derive(Debug)]
+struct Metrics {
+    plan: Arc<Plan>,
+    /// By instrument id; none of those that are not measured, or of which nothing came.
+    instruments: Vec<Option<Box<Measured>>>,
+    /// Ids of instruments that the settings leave out.
+    left_out: Vec<bool>,
+    watermark: Watermark,
+    /// The earliest receive time at which a sample may be due.
+    deadline: i64,
+    values: Values,
+    /// Trades that the settings or the stream leave out: from history, or out of order.
+    passed: u64,
+    /// What is too large to be measured.
+    oversized: u64,
+}
+
+impl Metrics {
+    fn new(plan: Plan) -> Self {
+        Self {
+            plan: Arc::new(plan),
+            instruments: Vec::new(),
+            left_out: Vec::new(),
+            watermark: Watermark::default(),
+            deadline: i64::MAX,
+            values: Values::default(),
+            passed: 0,
+            oversized: 0,
+        }
+    }
+
+    /// The instrument of `header`, if it is measured.
+    #[inline]
+    fn measured(&mut self, header: &Header) -> Option<&mut Measured> {
+        let at = header.instrument as usize;
+        if at >= self.instruments.len() {
+            if at > INSTRUMENTS_MAX {
+                return None;
+            }
+            self.instruments.resize_with(at + 1, || None);
+        }
+        if self.instruments[at].is_none() {
+            if self.left_out.get(at).copied().unwrap_or(!self.plan.symbols.is_empty()) {
+                return None;
+            }
+            let made = Measured::new(&self.plan, header.instrument, header.feed);
+            self.instruments[at] = Some(Box::new(made));
+        }
+        self.instruments[at].as_deref_mut()
+    }
+
+    fn quote(&mut self, quote: &Quote, out: &mut Records) {
+        if quote.header.flags & FLAG_OUT_OF_ORDER != 0 || quote.header.ts_event == NONE {
+            self.passed += 1;
+            return;
+        }
+        let best = Best::of(quote);
+        let is_large = |value: i64| value != NONE && value.unsigned_abs() >= UNITS_MAX;
+        let values = [best.bid_price, best.bid_size, best.ask_price, best.ask_size];
+        let best = (!values.into_iter().any(is_large)).then_some(best);
+        self.oversized += u64::from(best.is_none());
+        let known = self.watermark.ts();
+        let mut values = std::mem::take(&mut self.values);
+        if let Some(measured) = self.measured(&quote.header) {
+            measured.quote(&quote.header, best, known, &mut values, out);
+            let due = measured.due();
+            self.deadline = self.deadline.min(due);
+        }
+        self.values = values;
+    }
+
+    fn trade(&mut self, trade: &Trade, out: &mut Records) {
+        if trade.channel != self.plan.channel {
+            return;
+        }
+        let late = trade.header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER) != 0;
+        if late || trade.header.ts_event == NONE || trade.price == NONE || trade.size == NONE {
+            self.passed += 1;
+            return;
+        }
+        let bits = |value: i64| u64::BITS - value.unsigned_abs().leading_zeros();
+        if bits(trade.price) + bits(trade.size) > TURNOVER_BITS_MAX || trade.size < 0 {
+            self.oversized += 1;
+            return;
+        }
+        let updates = updates_of(trade.header.feed, trade.conditions, BarSpan::Intraday);
+        let known = self.watermark.ts();
+        let mut values = std::mem::take(&mut self.values);
+        if let Some(measured) = self.measured(&trade.header) {
+            measured.trade(trade, updates, known, &mut values, out);
+            let due = measured.due();
+            self.deadline = self.deadline.min(due);
+        }
+        self.values = values;
+    }
+
+    fn define(&mut self, definition: &Definition) {
+        let at = definition.header.instrument as usize;
+        if at > INSTRUMENTS_MAX {
+            return;
+        }
+        if !self.plan.symbols.is_empty() {
+            if at >= self.left_out.len() {
+                self.left_out.resize(at + 1, true);
+            }
+            let symbol = unpadded(&definition.symbol);
+            self.left_out[at] = !self.plan.symbols.iter().any(|name| name == symbol);
+        }
+        let tick = definition.tick_size;
+        if let Some(measured) = self.measured(&definition.header) {
+            measured.set_tick(tick);
+        }
+    }
+
+    /// Empties all windows of an instrument, or of all where `marker` names none.
+    fn reset(&mut self, marker: &Header, keeps_best: bool, out: &mut Records) {
+        let known = self.watermark.ts();
+        let mut values = std::mem::take(&mut self.values);
+        let all = marker.instrument == 0;
+        for (at, slot) in self.instruments.iter_mut().enumerate() {
+            if let Some(measured) =
+                slot.as_mut().filter(|_| all || at == marker.instrument as usize)
+            {
+                measured.reset(keeps_best, known, &mut values, out);
+            }
+        }
+        self.values = values;
+    }
+
+    fn marker(&mut self, marker: &Marker, out: &mut Records) {
+        match MarkerCode::try_from(marker.code) {
+            Ok(MarkerCode::EndOfSession) => {
+                self.reset(&Header { instrument: 0, ..marker.header }, false, out);
+            }
+            Ok(MarkerCode::Gap) if marker.state != GapState::Repaired as u8 => {
+                self.gap(marker, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Halted or resumed: what comes does not continue what was. Bands alone change nothing.
+    fn status(&mut self, status: &Status, out: &mut Records) {
+        if status.status == 0 || status.header.instrument == 0 {
+            return;
+        }
+        let known = self.watermark.ts();
+        let mut values = std::mem::take(&mut self.values);
+        if let Some(measured) = self.measured(&status.header) {
+            if measured.set_status(status.status) {
+                measured.reset(false, known, &mut values, out);
+            }
+        }
+        self.values = values;
+    }
+
+    fn gap(&mut self, gap: &Marker, out: &mut Records) {
+        let is_of = |channel: Channel| gap.channel == channel as u8;
+        let of_all = is_of(Channel::None) || is_of(Channel::Session);
+        let of_trades = gap.channel == self.plan.channel;
+        if of_all || of_trades || is_of(Channel::Quote) {
+            self.reset(&gap.header, of_trades, out);
+        }
+    }
+
+    fn sweep(&mut self, out: &mut Records) {
+        let watermark = self.watermark.ts();
+        self.deadline = i64::MAX;
+        let mut values = std::mem::take(&mut self.values);
+        for measured in self.instruments.iter_mut().flatten() {
+            measured.sweep(watermark, &mut values, out);
+            self.deadline = self.deadline.min(measured.due());
+        }
+        self.values = values;
+    }
+}
+
+impl Processor for Metrics {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn process(&mut self, batch: Batch<'_>, out: &mut Records) -> Result<()> {
+        const TRADE: u8 = Trade::KIND as u8;
+        const QUOTE: u8 = Quote::KIND as u8;
+        const MARKER: u8 = Marker::KIND as u8;
+        const STATUS: u8 = Status::KIND as u8;
+        const DEFINITION: u8 = Definition::KIND as u8;
+        for record in records::iterate(batch.bytes) {
+            if self.watermark.take(record.header().ts_recv) && self.watermark.ts() >= self.deadline
+            {
+                self.sweep(out);
+            }
+            match record.kind() {
+                QUOTE => {
+                    if let Some(quote) = Quote::read_from(record.bytes()) {
+                        self.quote(&quote, out);
+                    }
+                }
+                TRADE => {
+                    if let Some(trade) = Trade::read_from(record.bytes()) {
+                        self.trade(&trade, out);
+                    }
+                }
+                MARKER => {
+                    if let Some(marker) = Marker::read_from(record.bytes()) {
+                        self.marker(&marker, out);
+                    }
+                }
+                STATUS => {
+                    if let Some(status) = Status::read_from(record.bytes()) {
+                        self.status(&status, out);
+                    }
+                }
+                DEFINITION => {
+                    if let Some(definition) = Definition::read_from(record.bytes()) {
+                        self.define(&definition);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, gap: &Marker, out: &mut Records) -> Result<()> {
+        self.reset(&Header { instrument: 0, ..gap.header }, false, out);
+        Ok(())
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let sum = |count: fn(&Measured) -> u64| {
+            self.instruments.iter().flatten().map(|one| count(one)).sum()
+        };
+        vec![
+            ("samples", sum(Measured::samples)),
+            ("late", sum(Measured::late)),
+            ("passed", self.passed),
+            ("oversized", self.oversized),
+        ]
+    }
+
+    fn snapshot(&self, out: &mut Vec<u8>) {
+        let mut state = StateWriter::new(out, NAME, VERSION);
+        state.length(self.plan.names.len());
+        for (name, window) in &self.plan.names {
+            state.bytes(name);
+            state.u64(*window);
+        }
+        self.watermark.write(&mut state);
+        state.i64(self.deadline);
+        state.u64(self.passed);
+        state.u64(self.oversized);
+        state.length(self.left_out.len());
+        self.left_out.iter().for_each(|&left_out| state.flag(left_out));
+        state.length(self.instruments.len());
+        for slot in &self.instruments {
+            state.flag(slot.is_some());
+            if let Some(measured) = slot {
+                measured.write(&mut state);
+            }
+        }
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut state = StateReader::new(bytes, NAME, VERSION)?;
+        let mut names: Vec<table::Name> = Vec::new();
+        for _ in 0..state.length(56)? {
+            let mut name = [0; 40];
+            let found = state.bytes()?;
+            let kept = found.len().min(name.len());
+            name[..kept].copy_from_slice(&found[..kept]);
+            names.push((name, state.u64()?));
+        }
+        if names != self.plan.names {
+            return Err(Error::invalid("the state is of other sets, windows or horizons"));
+        }
+        let (watermark, deadline) = (Watermark::read(&mut state)?, state.i64()?);
+        let (passed, oversized) = (state.u64()?, state.u64()?);
+        let mut left_out = Vec::new();
+        for _ in 0..state.length(1)? {
+            left_out.push(state.flag()?);
+        }
+        let mut instruments = Vec::new();
+        for at in 0..state.length(1)? {
+            let mut slot = None;
+            if state.flag()? {
+                let mut measured = Measured::new(&self.plan, at as u32, 0);
+                measured.read(&mut state)?;
+                slot = Some(Box::new(measured));
+            }
+            instruments.push(slot);
+        }
+        state.finish()?;
+        (self.watermark, self.deadline, self.left_out) = (watermark, deadline, left_out);
+        (self.passed, self.oversized, self.instruments) = (passed, oversized, instruments);
+        Ok(())
+    }
+}
+
+/// Refuses a state of other settings.
+fn same_setting(name: &str, ours: i64, found: i64) -> Result<()> {
+    if ours == found {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("expected a state of {name} {ours}, got one of {found}")))
+}
+
+fn put_best(best: Option<Best>, state: &mut StateWriter<'_>) {
+    state.flag(best.is_some());
+    if let Some(best) = best {
+        for value in [best.bid_price, best.bid_size, best.ask_price, best.ask_size] {
+            state.i64(value);
+        }
+    }
+}
+
+fn take_best(state: &mut StateReader<'_>) -> Result<Option<Best>> {
+    if !state.flag()? {
+        return Ok(None);
+    }
+    Ok(Some(Best {
+        bid_price: state.i64()?,
+        bid_size: state.i64()?,
+        ask_price: state.i64()?,
+        ask_size: state.i64()?,
+    }))
+}

@@ -1,0 +1,224 @@
+//! What a family of metrics is: the events that it sees and the values that it gives.
+
+use std::fmt::Debug;
+
+use super::table::Line;
+use crate::error::Result;
+use crate::processors::state::{StateReader, StateWriter};
+use crate::record::{
+    Header, Quote, QuoteState, Side, Trade, FLAG_NO_EVENT_TIME, NONE, PRICE_SCALE, SIZE_SCALE,
+};
+
+/// Best prices and their sizes. A side that is empty has the price [`NONE`] and the size 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Best {
+    pub(super) bid_price: i64,
+    pub(super) bid_size: i64,
+    pub(super) ask_price: i64,
+    pub(super) ask_size: i64,
+}
+
+impl Best {
+    /// Those of a quote.
+    pub(super) const fn of(quote: &Quote) -> Self {
+        let (bid, ask) = (quote.bid_price != NONE, quote.ask_price != NONE);
+        Self {
+            bid_price: quote.bid_price,
+            bid_size: if bid && quote.bid_size != NONE { quote.bid_size } else { 0 },
+            ask_price: quote.ask_price,
+            ask_size: if ask && quote.ask_size != NONE { quote.ask_size } else { 0 },
+        }
+    }
+
+    /// What they are.
+    #[inline]
+    pub(super) const fn state(&self) -> QuoteState {
+        if self.bid_price == NONE {
+            QuoteState::EmptyBid
+        } else if self.ask_price == NONE {
+            QuoteState::EmptyAsk
+        } else if self.bid_price < self.ask_price {
+            QuoteState::Ok
+        } else if self.bid_price == self.ask_price {
+            QuoteState::Locked
+        } else {
+            QuoteState::Crossed
+        }
+    }
+
+    /// Whether both sides have a price.
+    #[inline]
+    pub(super) const fn has_both(&self) -> bool {
+        self.bid_price != NONE && self.ask_price != NONE
+    }
+
+    /// Whether both sides have a price, and the bid is not above the ask.
+    #[inline]
+    pub(super) const fn is_sound(&self) -> bool {
+        self.has_both() && self.bid_price <= self.ask_price
+    }
+
+    /// Twice the mid.
+    #[inline]
+    pub(super) fn mid2(&self) -> i128 {
+        i128::from(self.bid_price) + i128::from(self.ask_price)
+    }
+
+    /// The size at both sides together.
+    #[inline]
+    pub(super) fn size(&self) -> i128 {
+        i128::from(self.bid_size) + i128::from(self.ask_size)
+    }
+}
+
+/// The best prices changed, or were said anew.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Change {
+    pub(super) ts: i64,
+    pub(super) ts_recv: i64,
+    /// From the venue's time to the receipt; none where the venue sends no time.
+    pub(super) latency: Option<i64>,
+    /// None: they were not known.
+    pub(super) before: Option<Best>,
+    pub(super) after: Best,
+}
+
+/// A trade.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Print {
+    pub(super) ts: i64,
+    pub(super) ts_recv: i64,
+    pub(super) latency: Option<i64>,
+    /// The venue's time, which may be before that of another event.
+    pub(super) ts_event: i64,
+    pub(super) price: i64,
+    pub(super) size: i64,
+    /// 1 where the buyer took, -1 where the seller did, 0 where the venue does not tell.
+    pub(super) side: i8,
+    /// The best prices right before it; none: not known.
+    pub(super) best: Option<Best>,
+    /// Whether it sets the last price, by its conditions.
+    pub(super) sets_price: bool,
+    /// Whether it counts for volume.
+    pub(super) counts: bool,
+}
+
+impl Print {
+    /// The side of a trade as a sign.
+    pub(super) const fn side_of(trade: &Trade) -> i8 {
+        if trade.side == Side::Bid as u8 {
+            1
+        } else if trade.side == Side::Ask as u8 {
+            -1
+        } else {
+            0
+        }
+    }
+}
+
+/// When a sample is taken, and what is known then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) ts: i64,
+    pub(super) best: Option<Best>,
+    /// The smallest step of the price; [`NONE`]: not known.
+    pub(super) tick: i64,
+    /// Whether all events at `ts` are in: not so where each event has a sample.
+    pub(super) is_complete: bool,
+}
+
+/// The values of one sample, in the order of the names.
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    values: Vec<(Option<f64>, u64)>,
+}
+
+impl Values {
+    /// Appends the value of the next metric, and of how many observations it is made.
+    #[inline]
+    pub(super) fn push(&mut self, value: Option<f64>, count: u64) {
+        self.values.push((value.filter(|value| value.is_finite()), count));
+    }
+
+    /// The values since the last call.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (Option<f64>, u64)> + '_ {
+        self.values.drain(..)
+    }
+}
+
+/// How long a record took from the venue's time to its receipt, if the venue sends a time.
+#[inline]
+pub(super) const fn latency_of(header: &Header) -> Option<i64> {
+    if header.flags & FLAG_NO_EVENT_TIME != 0 || header.ts_event == NONE || header.ts_recv == NONE {
+        return None;
+    }
+    header.ts_recv.checked_sub(header.ts_event)
+}
+
+/// A price, or a sum of prices, in units of 1e-9, as a number.
+#[inline]
+pub(super) fn price(units: i128) -> f64 {
+    units as f64 / PRICE_SCALE as f64
+}
+
+/// A size, or a sum of sizes, in units of 1e-8, as a number.
+#[inline]
+pub(super) fn size(units: i128) -> f64 {
+    units as f64 / SIZE_SCALE as f64
+}
+
+/// The metrics of one set, of one instrument.
+///
+/// Time never runs back between calls. What is given for a sample depends on the calls before it
+/// alone.
+pub(super) trait Family: Debug + Send {
+    /// Takes in new best prices.
+    fn change(&mut self, _change: &Change) {}
+
+    /// Takes in a trade.
+    fn print(&mut self, _print: &Print) {}
+
+    /// Forgets everything: what comes does not continue what was.
+    fn reset(&mut self);
+
+    /// Appends the values as of a moment, one for each name of its set.
+    fn sample(&mut self, moment: &Moment, out: &mut Values);
+
+    /// Appends the state to a snapshot.
+    fn write(&self, state: &mut StateWriter<'_>);
+
+    /// Takes in what [`Family::write`] wrote.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: it is not whole, or of other settings.
+    fn read(&mut self, state: &mut StateReader<'_>) -> Result<()>;
+}
+
+/// What a family is built with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// Lengths of rolling windows, in ns.
+    pub(super) windows: Vec<i64>,
+    /// Whether windows that are not covered yet have values.
+    pub(super) partial: bool,
+    /// How long after a trade its price is looked back at, in ns.
+    pub(super) horizons: Vec<i64>,
+    /// Between two prices that a return is made of, in ns.
+    pub(super) step: i64,
+    /// Length of the bars of regressions and of bulk classification, in ns.
+    pub(super) bar: i64,
+    /// Bars that a regression is made of, at most.
+    pub(super) span: usize,
+    /// Volume of a bucket of vpin, in units of size; 0: by the days before.
+    pub(super) vpin_volume: i64,
+    pub(super) vpin_buckets: i64,
+}
+
+/// A set of metrics that are switched on together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Set {
+    pub(super) name: &'static str,
+    pub(super) doc: &'static str,
+    pub(super) lines: &'static [Line],
+    pub(super) build: fn(&Terms) -> Box<dyn Family>,
+}

@@ -1,0 +1,251 @@
+//! One instrument: its clock, its best prices, its families of metrics.
+
+use std::sync::Arc;
+
+use super::family::{latency_of, Best, Change, Family, Moment, Print, Values};
+use super::Plan;
+use crate::error::Result;
+use crate::feeds::Updates;
+use crate::processors::state::{StateReader, StateWriter};
+use crate::record::{Header, Metric, QuoteState, Records, Trade, FLAG_LAST, NONE};
+
+/// What is measured of one instrument.
+#[derive(Debug)]
+pub(super) struct Measured {
+    plan: Arc<Plan>,
+    instrument: u32,
+    feed: u8,
+    tick: i64,
+    /// As [`crate::record::Status::status`]; 0: not known.
+    status: u8,
+    best: Option<Best>,
+    /// Time of the newest event; it never runs back.
+    ts: i64,
+    /// The next time of the grid that was not sampled yet; `i64::MAX` before the first event.
+    next: i64,
+    families: Vec<Box<dyn Family>>,
+    samples: u64,
+    late: u64,
+}
+
+impl Measured {
+    pub(super) fn new(plan: &Arc<Plan>, instrument: u32, feed: u8) -> Self {
+        Self {
+            plan: Arc::clone(plan),
+            instrument,
+            feed,
+            tick: NONE,
+            status: 0,
+            best: None,
+            ts: i64::MIN,
+            next: i64::MAX,
+            families: plan.sets.iter().map(|set| (set.build)(&plan.terms)).collect(),
+            samples: 0,
+            late: 0,
+        }
+    }
+
+    pub(super) const fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    pub(super) const fn late(&self) -> u64 {
+        self.late
+    }
+
+    /// A changed step counts from here on.
+    pub(super) fn set_tick(&mut self, tick: i64) {
+        self.tick = tick;
+    }
+
+    /// Takes in whether it is traded, and says whether that was otherwise.
+    pub(super) fn set_status(&mut self, status: u8) -> bool {
+        let before = std::mem::replace(&mut self.status, status);
+        before != 0 && before != status
+    }
+
+    /// Takes in new best prices; none: they cannot be measured.
+    pub(super) fn quote(
+        &mut self,
+        header: &Header,
+        best: Option<Best>,
+        known: i64,
+        values: &mut Values,
+        out: &mut Records,
+    ) {
+        let ts = self.advance(header.ts_event, known, values, out);
+        let Some(after) = best else {
+            self.reset(false, known, values, out);
+            return;
+        };
+        let latency = latency_of(header);
+        let change = Change { ts, ts_recv: header.ts_recv, latency, before: self.best, after };
+        self.families.iter_mut().for_each(|family| family.change(&change));
+        self.best = best;
+        if self.plan.interval == 0 {
+            self.sample(ts, known, values, out);
+        }
+    }
+
+    pub(super) fn trade(
+        &mut self,
+        trade: &Trade,
+        updates: Updates,
+        known: i64,
+        values: &mut Values,
+        out: &mut Records,
+    ) {
+        let ts = self.advance(trade.header.ts_event, known, values, out);
+        let print = Print {
+            ts,
+            ts_recv: trade.header.ts_recv,
+            latency: latency_of(&trade.header),
+            ts_event: trade.header.ts_event,
+            price: trade.price,
+            size: trade.size,
+            side: Print::side_of(trade),
+            best: self.best,
+            sets_price: updates.open_close,
+            counts: updates.volume,
+        };
+        self.families.iter_mut().for_each(|family| family.print(&print));
+        if self.plan.interval == 0 {
+            self.sample(ts, known, values, out);
+        }
+    }
+
+    /// Writes the samples before `ts_event`, and gives the time at which the event counts.
+    fn advance(
+        &mut self,
+        ts_event: i64,
+        known: i64,
+        values: &mut Values,
+        out: &mut Records,
+    ) -> i64 {
+        let interval = self.plan.interval;
+        if interval == 0 {
+            self.late += u64::from(ts_event < self.ts);
+            self.ts = self.ts.max(ts_event);
+            return self.ts;
+        }
+        if self.next == i64::MAX {
+            self.next = on_grid(ts_event, interval);
+        }
+        let sampled = self.next - interval;
+        self.late += u64::from(ts_event <= sampled);
+        let ts = ts_event.max(self.ts).max(sampled + 1);
+        while self.next < ts {
+            if self.next > self.drained() {
+                // It was silent: once more, right before this event.
+                self.next = self.next.max(on_grid(ts, interval) - interval);
+            }
+            self.sample(self.next, known, values, out);
+            self.next += interval;
+        }
+        self.ts = ts;
+        ts
+    }
+
+    /// The last time at which a sample can differ from the one before, if nothing comes.
+    fn drained(&self) -> i64 {
+        self.ts.saturating_add(self.plan.longest()).saturating_add(self.plan.interval)
+    }
+
+    /// The receive time at which the next sample is due if nothing comes.
+    pub(super) fn due(&self) -> i64 {
+        if self.plan.interval == 0 || self.next == i64::MAX || self.next > self.drained() {
+            return i64::MAX;
+        }
+        self.next.saturating_add(self.plan.grace)
+    }
+
+    /// Writes the samples that are due as receive times are at `watermark`.
+    pub(super) fn sweep(&mut self, watermark: i64, values: &mut Values, out: &mut Records) {
+        while self.due() <= watermark {
+            self.sample(self.next, watermark, values, out);
+            self.next += self.plan.interval;
+        }
+    }
+
+    /// Forgets all that was, and says so in a sample of nulls.
+    pub(super) fn reset(
+        &mut self,
+        keeps_best: bool,
+        known: i64,
+        values: &mut Values,
+        out: &mut Records,
+    ) {
+        if self.ts == i64::MIN {
+            return;
+        }
+        self.families.iter_mut().for_each(|family| family.reset());
+        let kept = self.best.filter(|_| keeps_best);
+        self.best = None;
+        let sampled = if self.next == i64::MAX { i64::MIN } else { self.next - self.plan.interval };
+        self.sample(self.ts.max(sampled), known, values, out);
+        if let Some(after) = kept {
+            let ts = self.ts.max(sampled);
+            let change = Change { ts, ts_recv: ts, latency: None, before: None, after };
+            self.families.iter_mut().for_each(|family| family.change(&change));
+        }
+        self.best = kept;
+    }
+
+    fn sample(&mut self, ts: i64, known: i64, values: &mut Values, out: &mut Records) {
+        let is_complete = self.plan.interval != 0;
+        let moment = Moment { ts, best: self.best, tick: self.tick, is_complete };
+        self.families.iter_mut().for_each(|family| family.sample(&moment, values));
+        let state = self.best.map_or(QuoteState::Unknown, |best| best.state()) as u8;
+        let mut row = Metric {
+            header: Header {
+                instrument: self.instrument,
+                feed: self.feed,
+                ts_event: ts,
+                ts_recv: known,
+                ..Header::of::<Metric>()
+            },
+            value: 0,
+            count: 0,
+            window: 0,
+            metric: [0; 40],
+            state,
+            reserved: [0; 31],
+        };
+        let names = &self.plan.names;
+        for (index, ((value, count), (name, window))) in values.drain().zip(names).enumerate() {
+            row.value = Metric::bits(value);
+            (row.count, row.window, row.metric) = (count, *window, *name);
+            row.header.flags = if index + 1 == names.len() { FLAG_LAST } else { 0 };
+            out.push(&row);
+        }
+        self.samples += 1;
+    }
+
+    pub(super) fn write(&self, state: &mut StateWriter<'_>) {
+        state.u8(self.feed);
+        state.u8(self.status);
+        for value in [self.tick, self.ts, self.next] {
+            state.i64(value);
+        }
+        state.u64(self.samples);
+        state.u64(self.late);
+        super::put_best(self.best, state);
+        self.families.iter().for_each(|family| family.write(state));
+    }
+
+    pub(super) fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        (self.feed, self.status) = (state.u8()?, state.u8()?);
+        (self.tick, self.ts, self.next) = (state.i64()?, state.i64()?, state.i64()?);
+        (self.samples, self.late) = (state.u64()?, state.u64()?);
+        self.best = super::take_best(state)?;
+        for family in &mut self.families {
+            family.read(state)?;
+        }
+        Ok(())
+    }
+}
+
+/// The first time of the grid at or behind `ts`.
+pub(super) const fn on_grid(ts: i64, interval: i64) -> i64 {
+    ts.saturating_add(interval - 1).div_euclid(interval) * interval
+}

@@ -1,0 +1,87 @@
+"""Values of metrics as a wide frame: a row for each moment, a column for each metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tapeworks.errors import QueryError
+from tapeworks.nearest import nearest
+from tapeworks.views.conditions import parse_range, time_condition
+from tapeworks.views.opened import Opened, Symbols
+from tapeworks.views.query import Scope, quote
+from tapeworks.views.result import Result
+from tapeworks.views.times import TimeLike
+
+TABLE = "metrics"
+# Where nothing tells the columns of a frame apart from the moment.
+MOMENT = ("venue", "symbol", "ts_event", "ts_event_ns")
+NAMES_SHOWN = 40
+
+
+class Measures(Opened):
+    """What `Lake` gives of metrics."""
+
+    def metrics(
+        self,
+        symbols: Symbols | None,
+        names: str | Sequence[str],
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        *,
+        source: str | None = None,
+        exchange: str | None = None,
+        product: str | None = None,
+    ) -> Result:
+        """Returns a row for each moment that was measured, with a column for each of `names`.
+
+        A name has its parameters: `ofi_10s` is that of 10 seconds. A null means that the metric had
+        no value then: its window was not covered yet, or the book was not known. `ts_event` is the
+        moment, with all events up to and with it. Their windows, counts and states are in the table
+        `metrics`.
+
+        Raises:
+            QueryError: no value of one of `names` is held within the range, and the message names
+                those of which there are; or as for `trades`.
+        """
+        wanted = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+        if not wanted or not all(isinstance(name, str) for name in wanted):
+            raise QueryError(f"expected names of metrics, got {names!r}")
+        first, last = parse_range(start, end)
+        chosen = self._instruments.choose(symbols, source, exchange, product)
+        scope = Scope(chosen.sources, first, last)
+        where = " and ".join([chosen.condition(), *time_condition("ts_event", first, last)])
+        listed = ", ".join(map(quote, wanted))
+        moment = ", ".join(MOMENT)
+        columns = ", ".join(
+            f"last(value order by tape_offset) filter (metric = {quote(name)}) as {quoted(name)}"
+            for name in wanted
+        )
+        rows = self._engine.run(
+            f"select {moment}, {columns} from {TABLE} where {where} and metric in ({listed}) "
+            f"group by {moment} order by ts_event, ts_event_ns, venue, symbol",
+            [TABLE],
+            scope,
+        )
+        if not all(rows.num_rows - rows[name].null_count for name in wanted):
+            held = self._engine.run(
+                f"select distinct metric from {TABLE} where {where} order by metric", [TABLE], scope
+            )
+            _check_held(wanted, held.column(0).to_pylist())
+        return Result(rows, TABLE, lambda: self._ledger.coverage(chosen, first, last, None))
+
+
+def quoted(name: str) -> str:
+    """Returns `name` as SQL has the name of a column."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _check_held(wanted: Sequence[str], held: Sequence[str]) -> None:
+    for name in wanted:
+        if name in held or not held:
+            continue
+        near = nearest(name, held, likeness=0.5)
+        shown = ", ".join(held[:NAMES_SHOWN])
+        advice = f"did you mean {near[0]}? " if near else ""
+        raise QueryError(
+            f"no value of the metric {name!r} is held: {advice}expected any of {shown}"
+        )

@@ -1,0 +1,158 @@
+"""Metrics from the settings to a wide frame, and what is said of those that are not there."""
+
+import numpy as np
+import pytest
+
+import tapeworks as tw
+from conftest import START
+from tapeworks import _core
+from tapeworks.config import Section, Value
+from tapeworks.errors import ConfigError, QueryError
+from tapeworks.lake import TABLES
+from tapeworks.processors.derive import Derivation
+from tapeworks.settings import MetricSetsConfig, ProcessorsConfig, resolve_config
+from tapeworks.tape import TapeConfig
+from tapeworks.topics import METRICS
+
+SECOND = 10**9
+# On the grid of seconds.
+FIRST = START - START % SECOND + SECOND
+SETS = MetricSetsConfig(sets=("l1", "ofi", "flow"), windows_ms=(1_000, 2_000))
+
+
+def quotes_of(maker, seconds):
+    """One quote half a second after each second, whose bid gains one unit of size each time."""
+    steps = np.arange(seconds)
+    ts = FIRST + steps * SECOND + SECOND // 2
+    return maker.rows(
+        "quote",
+        seconds,
+        instrument=1,
+        ts_event=ts,
+        ts_recv=ts + 1_000_000,
+        bid_price=100 * 10**9,
+        bid_size=(1 + steps) * 10**8,
+        ask_price=101 * 10**9,
+        ask_size=2 * 10**8,
+        sequence=1 + steps,
+        flags=1,
+    )
+
+
+def derive(spine, config=SETS):
+    processors = ProcessorsConfig(measured=config.settings("trade"))
+    derivation = Derivation(processors, TapeConfig("never"), spine.path, spine.source)
+    assert derivation.drain(60.0)
+    derivation.close()
+
+
+@pytest.fixture
+def measured(spine, maker):
+    """Quotes of ten seconds, half of whose metrics are in the lake."""
+    spine.append(maker.definitions())
+    quotes = quotes_of(maker, 10)
+    spine.append(quotes[:6])
+    derive(spine)
+    spine.drain()
+    spine.drain(METRICS)
+    spine.append(quotes[6:])
+    derive(spine)
+    return spine
+
+
+def test_a_column_for_each_metric_and_nulls_until_covered(measured):
+    # At second k the book holds k bids of size: one gained in each second before it.
+    with tw.open(measured.path) as lake:
+        frame = lake.metrics("BTCUSDT", ["mid", "ofi_1s", "ofi_2s", "queue_imbalance"])
+        rows = frame.to_pylist()
+        assert frame.columns[4:] == ["mid", "ofi_1s", "ofi_2s", "queue_imbalance"]
+        assert [row["mid"] for row in rows] == [100.5] * 9
+        # The first change has nothing before it, and no window reaches back to it yet.
+        assert [row["ofi_1s"] for row in rows] == [None, *[1.0] * 8]
+        assert [row["ofi_2s"] for row in rows] == [None, None, *[2.0] * 7]
+        sizes = range(1, 10)
+        assert [row["queue_imbalance"] for row in rows] == [(k - 2) / (k + 2) for k in sizes]
+        stamps = np.asarray(frame["ts_event"].cast("int64")) * 1_000
+        assert stamps.tolist() == [FIRST + (1 + k) * SECOND for k in range(9)]
+        [[count]] = (
+            lake.sql("select count(*) from metrics where metric = 'ofi_2s' and value is null")
+            .to_arrow()
+            .to_pandas()
+            .to_numpy()
+            .tolist()
+        )
+        assert count == 2
+        state = lake.sql("select distinct state, \"window\" from metrics where metric = 'ofi_2s'")
+        assert state.to_pylist() == [{"state": "ok", "window": 2 * SECOND}]
+        # Later than the last sample, there are none: that is no error.
+        late = lake.metrics("BTCUSDT", "mid", "2024-01-01", "2024-01-02")
+        assert len(late) == 0
+
+
+def test_replayed_from_the_lake_they_are_the_same_records(measured):
+    # The tape against what its rows in the lake make: every byte, nulls among them.
+    with tw.open(measured.path) as lake:
+        batches = list(lake.replay(["BTCUSDT"], kinds="metrics"))
+        names = {row["metric"] for batch in batches for row in batch["metrics"].to_pylist()}
+    assert {"mid", "ofi_2s", "tfi_1s"} <= names
+    assert TABLES["metrics"].replayed_as == "metrics"
+
+
+def test_a_metric_that_is_not_there_is_named(measured):
+    with tw.open(measured.path) as lake:
+        with pytest.raises(QueryError, match="'ofi_3s' is held: did you mean ofi_2s"):
+            lake.metrics("BTCUSDT", "ofi_3s")
+        with pytest.raises(QueryError, match="expected names of metrics"):
+            lake.metrics("BTCUSDT", [])
+
+
+def test_an_outage_is_null_and_empties_the_windows(spine, maker):
+    # A gap of the quotes between seconds 4 and 5: one sample of nulls, then warm-up again.
+    spine.append(maker.definitions())
+    quotes = quotes_of(maker, 9)
+    spine.append(quotes[:5])
+    ts = int(quotes["ts_event"][4]) + 1
+    numbers = {
+        "code": _core.numbers("marker_code")["gap"],
+        "cause": _core.numbers("gap_cause")["disconnect"],
+        "state": _core.numbers("gap_state")["closed"],
+        "channel": _core.numbers("channel")["quote"],
+    }
+    gap = maker.rows("marker", 1, instrument=1, ts_event=ts, ts_recv=ts, **numbers)
+    gap["count"], gap["ts_start"] = 2**32 - 1, _core.NONE
+    spine.append(gap)
+    spine.append(quotes[5:])
+    derive(spine)
+    with tw.open(spine.path) as lake:
+        rows = lake.metrics("BTCUSDT", ["mid", "ofi_1s"]).to_pylist()
+        # At second 5 the book is still not known; the quote half a second later is its first.
+        assert [row["mid"] for row in rows] == [*[100.5] * 4, None, None, *[100.5] * 3]
+        assert [row["ofi_1s"] for row in rows] == [None, 1, 1, 1, None, None, None, 1, 1]
+        states = lake.sql("select distinct state from metrics where value is null order by 1")
+        assert None in {row["state"] for row in states.to_pylist()}
+
+
+def test_settings_switch_sets_on_and_are_checked():
+    def resolved(**entries):
+        table = Section("metrics", {key: Value(value, "test") for key, value in entries.items()})
+        return resolve_config(Section("", {"metrics": table})).metrics
+
+    assert resolved().settings("trade") == {}
+    assert resolved(sets=["l1"]).settings("agg_trade")["channel"] == "agg_trade"
+    for entries, told in (
+        ({"sets": ["l9"]}, r"sets: expected any of l1, ofi, flow.*got 'l9'"),
+        ({"windows_ms": [1500]}, "expected multiples of interval_ms, 1000"),
+        ({"windows_ms": [10**9]}, "up to 65536 times that"),
+        ({"horizons_ms": [10**14]}, "expected lengths from 1 to"),
+        ({"windows_ms": [0]}, "expected lengths from 1 to"),
+        ({"interval": 5}, r"metrics\.interval is not a setting; did you mean"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            resolved(**entries)
+
+
+def test_nothing_is_measured_unless_it_is_asked_for(spine, maker):
+    spine.append(maker.definitions())
+    spine.append(quotes_of(maker, 3))
+    derive(spine, MetricSetsConfig())
+    assert not spine.tape(METRICS).exists()
