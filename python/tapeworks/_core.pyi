@@ -799,6 +799,7 @@ class Stage:
     def save(self) -> None: ...
     def close(self) -> None: ...
 
+@final
 class Processor:
     """One processor over records in memory."""
 

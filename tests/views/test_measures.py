@@ -156,3 +156,32 @@ def test_nothing_is_measured_unless_it_is_asked_for(spine, maker):
     spine.append(quotes_of(maker, 3))
     derive(spine, MetricSetsConfig())
     assert not spine.tape(METRICS).exists()
+
+
+def test_made_when_asked_for_they_are_those_that_were_measured(measured):
+    # The same names from the table and made of the quotes: every value and null of every moment.
+    names = ["mid", "ofi_1s", "ofi_2s", "queue_imbalance", "spread_tw_2s"]
+    with tw.open(measured.path) as lake:
+        stored = lake.metrics("BTCUSDT", names).to_arrow()
+        made = lake.metrics("BTCUSDT", names, make=True).to_arrow()
+        assert made.to_pydict() == stored.to_pydict()
+        # A part of it, whose first window reaches back before its start.
+        start = FIRST + 6 * SECOND
+        part = lake.metrics("BTCUSDT", "ofi_2s", start, make=True).to_pylist()
+        assert [row["ofi_2s"] for row in part] == [2.0] * 4
+        # None of these was measured: another window, another set, one of each event.
+        other = lake.metrics("BTCUSDT", ["ofi_500ms", "latency_raw"], make=True).to_pylist()
+        assert {row["latency_raw"] for row in other} == {None, 1_000_000.0}
+        each = lake.metrics("BTCUSDT", "mid", make={"interval_ms": 0})
+        assert len(each) == 10
+
+
+def test_what_cannot_be_made_is_told(measured):
+    with tw.open(measured.path) as lake:
+        for name in ("ofi", "mid_1s", "nothing", "ofi_1s_mean_2s", "realized_spread_1s"):
+            with pytest.raises(QueryError, match=f"got '{name}'"):
+                lake.metrics("BTCUSDT", name, make=True)
+        with pytest.raises(
+            QueryError, match=r"cannot be made: .*expected multiples of interval_ms"
+        ):
+            lake.metrics("BTCUSDT", "ofi_1s", make={"interval_ms": 300})

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from tapeworks.errors import QueryError
 from tapeworks.nearest import nearest
 from tapeworks.views.conditions import parse_range, time_condition
+from tapeworks.views.made_metrics import KINDS, Settings, make_metrics, settings_of
 from tapeworks.views.opened import Opened, Symbols
 from tapeworks.views.query import Scope, quote
+from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result
 from tapeworks.views.times import TimeLike
 
@@ -16,6 +18,7 @@ TABLE = "metrics"
 # Where nothing tells the columns of a frame apart from the moment.
 MOMENT = ("venue", "symbol", "ts_event", "ts_event_ns")
 NAMES_SHOWN = 40
+BATCH_RECORDS = 65_536
 
 
 class Measures(Opened):
@@ -31,6 +34,7 @@ class Measures(Opened):
         source: str | None = None,
         exchange: str | None = None,
         product: str | None = None,
+        make: bool | Settings = False,
     ) -> Result:
         """Returns a row for each moment that was measured, with a column for each of `names`.
 
@@ -38,6 +42,11 @@ class Measures(Opened):
         no value then: its window was not covered yet, or the book was not known. `ts_event` is the
         moment, with all events up to and with it. Their windows, counts and states are in the table
         `metrics`.
+
+        With `make` they are made of the trades and quotes that are held, by the processor that
+        makes them live, also where nothing was measured: sets and windows follow from the names.
+        It may be further settings, such as `{"interval_ms": 0}` or `{"bar_ms": 300_000}`. Windows
+        reach back before `start`, as far as the longest of them.
 
         Raises:
             QueryError: no value of one of `names` is held within the range, and the message names
@@ -48,6 +57,13 @@ class Measures(Opened):
             raise QueryError(f"expected names of metrics, got {names!r}")
         first, last = parse_range(start, end)
         chosen = self._instruments.choose(symbols, source, exchange, product)
+        if make is not False:
+            settings = settings_of(wanted, {} if make is True else make)
+            replay = Replay(
+                self._data, self._engine, chosen, KINDS, first, last, None, BATCH_RECORDS
+            )
+            made = make_metrics(replay, wanted, settings)
+            return Result(made, TABLE, lambda: self._ledger.coverage(chosen, first, last, None))
         scope = Scope(chosen.sources, first, last)
         where = " and ".join([chosen.condition(), *time_condition("ts_event", first, last)])
         listed = ", ".join(map(quote, wanted))
