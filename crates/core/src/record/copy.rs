@@ -266,6 +266,10 @@ fn put_field(out: &mut Vec<u8>, field: &Field, bytes: &[u8]) {
             let value = i128::from_le_bytes(wide);
             put_wide(out, value.unsigned_abs(), value < 0, TURNOVER_PLACES);
         }
+        Meaning::Float => match f64::from_bits(word::<8>(bytes, field.offset)) {
+            value if value.is_nan() => out.extend_from_slice(&NULL),
+            value => put(out, &value.to_be_bytes()),
+        },
         Meaning::Text => {
             put(out, unpadded(&bytes[field.offset..field.offset + field.width]).as_bytes());
         }
