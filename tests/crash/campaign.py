@@ -33,10 +33,12 @@ from tapeworks.pipeline import (
     Config,
     Supervisor,
     SupervisorConfig,
+    processors_of,
     resolve_config,
     resolve_feed,
 )
 from tapeworks.processors.derive import NORMALIZE, RAW, STEPS, Derivation
+from tapeworks.settings import MetricSetsConfig
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.tape import TapeReader, tape_hash
 from tapeworks.views.audit import audit
@@ -135,7 +137,7 @@ class Rebuilt:
     def __init__(self, config: Config, source: str) -> None:
         self.batch_items = 777
         self.own = config.processors.own
-        self._processors = config.processors
+        self._processors = processors_of(config, source)
         self._feed = config.feeds[source].feed
 
     def settings(self, processor: str) -> Mapping[str, int | str | Sequence[int]]:
@@ -212,8 +214,14 @@ def lane_config(data: Path, simulator: Simulator) -> Config:
     feed = resolve_feed("binance-spot", Section("feeds.binance-spot", written))
     base = resolve_config(Section())
     sinks = {name: replace(sink, flush_seconds=0.1) for name, sink in base.sinks.items()}
+    measured = MetricSetsConfig(sets=("l1", "ofi", "flow", "cost"))
     return replace(
-        base, data=data, feeds={"binance-spot": feed}, sinks=sinks, supervisor=SUPERVISOR
+        base,
+        data=data,
+        feeds={"binance-spot": feed},
+        metrics=measured,
+        sinks=sinks,
+        supervisor=SUPERVISOR,
     )
 
 

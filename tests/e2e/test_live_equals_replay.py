@@ -15,8 +15,9 @@ import pytest
 from tests.arrivals import wait_until_recorded
 
 import tapeworks as tw
+from tapeworks._core import metric_sets
 from tapeworks.processors.derive import NORMALIZE, RAW, STEPS, Derivation
-from tapeworks.settings import ProcessorsConfig
+from tapeworks.settings import MetricSetsConfig, ProcessorsConfig
 from tapeworks.simulators import start_simulator
 from tapeworks.tape import TapeConfig, TapeReader, tape_hash
 
@@ -38,13 +39,18 @@ FAULTS: list[dict[str, object]] = [
 ]
 
 
+# All that is measured of a market.
+SETS = tuple(name for name, _ in metric_sets())
+
+
 class Again:
     """The settings of the live run with another size of steps, and those of `normalize`."""
 
     def __init__(self, batch_items: int, feed: str) -> None:
         self.batch_items = batch_items
         self._feed = feed
-        self._live = ProcessorsConfig()
+        measured = MetricSetsConfig(sets=SETS).settings("trade")
+        self._live = ProcessorsConfig(measured=measured)
         self.own = self._live.own
 
     def settings(self, processor: str) -> Mapping[str, int | str | Sequence[int]]:
@@ -73,6 +79,7 @@ def live(command: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactor
                 f'ws_url = "{simulator.ws_url}"\nrest_url = "{simulator.rest_url}"\n'
                 for product, simulator in zip(PRODUCTS, (spot, usdm), strict=True)
             )
+            + f"[metrics]\nsets = {json.dumps(SETS)}\n"
         )
         up = tape.start("up")
         for simulator in (spot, usdm):
@@ -93,7 +100,15 @@ def test_live_run_had_something_to_be_equal_about(live: Path):
         assert gaps["sequence"] >= 3
         counts = {
             table: lake.sql(f"select count(*) as n from {table} where venue = '{source}'")
-            for table in ("trades", "quotes", "book_levels", "bars", "ticks", "dead_letters")
+            for table in (
+                "trades",
+                "quotes",
+                "book_levels",
+                "bars",
+                "ticks",
+                "metrics",
+                "dead_letters",
+            )
         }
         rows = {table: result.to_pylist()[0]["n"] for table, result in counts.items()}
         assert rows.pop("dead_letters") >= 3
@@ -105,7 +120,7 @@ def test_live_run_had_something_to_be_equal_about(live: Path):
 def test_tapes_rebuilt_from_the_raw_one_are_the_same(
     live: Path, tmp_path: Path, product: str, batch_items: int
 ):
-    # Records, books, bars, ticks, gaps and dead letters into a fresh folder; one hash a tape.
+    # Records and all that is derived of them into a fresh folder; one hash a tape.
     source = f"binance-{product}"
     again = tmp_path / "tape" / source
     again.mkdir(parents=True)
