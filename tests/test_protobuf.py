@@ -33,11 +33,11 @@ SEED = 20_240_229
 # Layouts with a message of their own in `MarketData.event`; a tick needs none.
 EVENTS = [
     *("trade", "quote", "level", "order", "bar", "status", "correction", "corporate_action"),
-    *("marker", "gap", "definition", "mark", "subscription"),
+    *("marker", "gap", "definition", "mark", "subscription", "metric"),
 ]
 ENUMS = [
     *("kind", "channel", "marker_code", "gap_cause", "gap_state", "order_action", "cross"),
-    "subscription_state",
+    *("subscription_state", "quote_state"),
 ]
 UNIFORM = {
     "tick": {"bid": "bid", "ask": "ask", "last_price": "last", "volume": "volume"},
@@ -73,6 +73,9 @@ def rows(layout, count, rng):
             out[name] = [f"text-{at}".encode() for at in range(count)]
         elif name == "reserved":
             out[name] = np.zeros(count, kind)
+        elif kind.kind == "f":
+            # None, zeros of both signs, and what is not finite, among others.
+            out[name] = np.resize([np.nan, 0.0, -0.0, np.inf, -1.5, 1e-300], count)
         elif kind.kind in "iu":
             # What is small, zero or absent is what differs between the two.
             values = [0, 1, 127, NONE if kind.itemsize == 8 else 2 ** (8 * kind.itemsize) - 1]
@@ -109,6 +112,8 @@ def expected(value, name, layout):
     """Returns what a message has for a field of a record: none where it is absent."""
     if isinstance(value, bytes):
         return value.decode()
+    if value.dtype.kind == "f":
+        return value.tobytes()
     is_count = name == "count" and layout in ("marker", "gap")
     is_optional = value.dtype.kind == "i" and "turnover" not in name
     is_absent = value == 2**32 - 1 if is_count else is_optional and value == NONE
@@ -158,6 +163,8 @@ def compare(event, row, layout):
             value = row[name]
             if value.dtype.kind == "V":
                 value = int.from_bytes(value.tobytes(), "little")
+            if value.dtype.kind == "f":
+                got = np.float64(got).tobytes()
             assert got == expected(value, name, layout), f"{layout}.{name}"
         else:
             raise AssertionError(f"{layout} has no {name}")

@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use tapeworks_core::book::Touch;
 use tapeworks_core::feeds::{updates_of, BarSpan};
 use tapeworks_core::record::{
-    self, BlobKind, Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, Side,
-    SubscriptionState, SyncState,
+    self, BlobKind, Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, QuoteState,
+    Side, SubscriptionState, SyncState,
 };
 use tapeworks_core::{DecodeReason, FeedId, TapeKind};
 
@@ -25,6 +25,7 @@ const ENUMS: &[(&str, &[&str])] = &[
     ("subscription_state", SubscriptionState::NAMES),
     ("order_action", OrderAction::NAMES),
     ("cross", Cross::NAMES),
+    ("quote_state", QuoteState::NAMES),
     ("blob_kind", BlobKind::NAMES),
     ("decode_reason", DecodeReason::NAMES),
     ("tape_kind", TapeKind::NAMES),

@@ -105,6 +105,7 @@ pub const EVENTS: &[EventMessage] = &[
     }),
     event!("mark" = 31 { mark_price 1, index_price 2, funding_rate 3, ts_funding 4 }),
     event!("subscription" = 32 { symbol 1, stream 2, connection 3, line 4, channel 5, state 6 }),
+    event!("metric" = 33 { value 1, count 2, window 3, metric 4, state 5 }),
 ];
 
 /// How the bytes of one field are written.
@@ -217,6 +218,7 @@ fn steps(layout: &Layout, fields: &[(u32, &'static str)]) -> Vec<Step> {
             (Meaning::Price | Meaning::Size, _) => Form::Decimal,
             (Meaning::Time, _) => Form::Time,
             (Meaning::Text, width) => Form::Text(width),
+            (Meaning::Float, _) => Form::Fixed,
             (Meaning::Turnover, _) => {
                 steps.push(Step { number, offset: field.offset, form: Form::Fixed });
                 steps.push(Step {
