@@ -15,7 +15,12 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 # The feed of one's own is recorded by its venue.
 EXAMPLES = sorted(
-    [*FOLDER.glob("[!o]*.py"), FOLDER / "own_processor.py", FOLDER / "harbor/venue.py"]
+    [
+        *FOLDER.glob("[!o]*.py"),
+        FOLDER / "own_processor.py",
+        FOLDER / "own_metric.py",
+        FOLDER / "harbor/venue.py",
+    ]
 )
 START = "from tapeworks.cli import main; main()"
 # Makes pandas and Polars, which are extras, as good as not installed.

@@ -1,5 +1,8 @@
 """Metrics from the settings to a wide frame, and what is said of those that are not there."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,6 +17,7 @@ from tapeworks.settings import MetricSetsConfig, ProcessorsConfig, resolve_confi
 from tapeworks.tape import TapeConfig
 from tapeworks.topics import METRICS
 
+ROOT = Path(__file__).resolve().parents[2]
 SECOND = 10**9
 # On the grid of seconds.
 FIRST = START - START % SECOND + SECOND
@@ -185,3 +189,37 @@ def test_what_cannot_be_made_is_told(measured):
             QueryError, match=r"cannot be made: .*expected multiples of interval_ms"
         ):
             lake.metrics("BTCUSDT", "ofi_1s", make={"interval_ms": 300})
+
+
+def test_a_metric_of_ones_own_is_the_same_at_any_batch_size_and_across_a_restart(maker):
+    # Trades in batches of 1, 7 and 4096, and with a restart in each place: one output. Each VWAP is
+    # that of the trades of its 10 ms.
+    example = ROOT / "examples" / "own_metric.py"
+    make = runpy.run_path(str(example))["Vwap"]
+    trades = maker.trades(120)
+    trades["ts_event"] = FIRST + np.arange(120) * 1_000_000
+    trades["price"] = 10**9 + np.arange(120) % 7 * 10**7
+    trades["size"] = 10**8 * (1 + np.arange(120) % 5)
+
+    def run(size, restart=None):
+        vwap, out = make(), b""
+        for at in range(0, len(trades), size):
+            if at == restart:
+                state = vwap.snapshot()
+                vwap = make()
+                vwap.restore(state)
+            out += bytes(vwap.process(_core.Records.from_bytes(trades[at : at + size].tobytes())))
+        return out
+
+    whole = run(4096)
+    assert whole == run(7) == run(1)
+    assert all(run(1, restart) == whole for restart in range(0, 120, 11))
+    metrics = np.frombuffer(whole, np.dtype(_core.dtype_descr("metric")))
+    for row in metrics:
+        begin, of_it = int(row["ts_event"]) - 10**7, trades["instrument"] == row["instrument"]
+        of_it &= (trades["ts_event"] >= begin) & (trades["ts_event"] < row["ts_event"])
+        part = trades[of_it]
+        vwap = np.average(part["price"] / 1e9, weights=part["size"].astype(float))
+        assert row["count"] == len(part)
+        assert abs(row["value"] - vwap) < 1e-12
+    assert len(metrics) > 20

@@ -125,7 +125,7 @@ def _measured(
         raise QueryError(f"the metrics cannot be made: {error}") from None
     processor.process(definitions)
     for batch in one:
-        yield np.frombuffer(processor.process(batch.records), METRIC)
+        yield np.frombuffer(memoryview(processor.process(batch.records)), METRIC)
 
 
 def _within(
