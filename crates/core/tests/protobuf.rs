@@ -246,6 +246,7 @@ fn the_table_is_that_of_the_schema() {
                 (Meaning::Price | Meaning::Size, _) => "sint64",
                 (Meaning::Time, _) => "sfixed64",
                 (Meaning::Text, _) => "string",
+                (Meaning::Float, _) => "double",
                 (Meaning::Name(_), _) => {
                     assert!(schema.contains(&format!("enum {kind} {{")), "{message}.{name}");
                     continue;
