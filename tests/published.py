@@ -7,7 +7,9 @@ import numpy as np
 import redis
 from confluent_kafka import Consumer, TopicPartition
 
-from tapeworks._core import decode_messages, dtype_descr
+from tapeworks._core import Records, decode_messages, dtype_descr, kind_of
+
+TRADE = kind_of("trade")
 
 
 def topic_messages(port: int, topic: str) -> list[tuple[bytes, bytes]]:
@@ -39,16 +41,20 @@ def stream_messages(url: str, stream: str) -> list[tuple[bytes, bytes]]:
         return [(entry, fields[b"m"]) for entry, fields in client.xrange(stream)]
 
 
-def trade_ids(messages: list[bytes]) -> list[int]:
-    """Returns the ids of the trades among messages, in their order."""
-    records, _, rejected = decode_messages(messages)
+def trades(messages: list[bytes]) -> list[tuple[int, int]]:
+    """Returns tape offset and id of the trades among messages, in their order."""
+    records, origins, rejected = decode_messages(messages)
     assert not rejected
+    kinds = _kinds(records)
     rows = np.frombuffer(records.numpy("trade"), dtype=np.dtype(dtype_descr("trade")))
-    return [int(one) for one in rows["trade_id"]]
+    places = [offset for (_, offset), kind in zip(origins, kinds, strict=True) if kind == TRADE]
+    return list(zip(places, rows["trade_id"].tolist(), strict=True))
 
 
-def in_tape_order(messages: list[bytes]) -> list[bytes]:
-    """Returns messages of several partitions in the order of their tape."""
-    _, origins, _ = decode_messages(messages)
-    order = sorted(range(len(messages)), key=lambda at: origins[at][1])
-    return [messages[at] for at in order]
+def _kinds(records: Records) -> list[int]:
+    """Returns the kind of each record: its second byte, behind its length in words."""
+    view, at, found = memoryview(records), 0, []
+    while at < len(view):
+        found.append(view[at + 1])
+        at += view[at] * 8
+    return found

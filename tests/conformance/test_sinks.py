@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from conftest import SpineFolder
-from published import in_tape_order, stream_messages, topic_messages, trade_ids
+from published import stream_messages, topic_messages, trades
 from services import SERVICES
 from tapeworks import _core
 from tapeworks.config import Section, Value
@@ -100,7 +100,7 @@ def redis_settings(data: Path) -> Any:
 def redis_ids(data: Path) -> list[int]:
     stream = f"{data.parent.name}.{TOPIC}:binance-spot"
     entries = stream_messages(redis_settings(data).url, stream)
-    return trade_ids([message for _, message in entries])
+    return [number for _, number in trades([message for _, message in entries])]
 
 
 def kafka_settings(data: Path) -> Any:
@@ -110,7 +110,7 @@ def kafka_settings(data: Path) -> Any:
 
 def kafka_ids(data: Path) -> list[int]:
     messages = topic_messages(PORTS["kafka"], f"{data.parent.name}.{TOPIC}")
-    return trade_ids(in_tape_order([message for _, message in messages]))
+    return [number for _, number in sorted(trades([message for _, message in messages]))]
 
 
 PORTS: dict[str, int] = {}

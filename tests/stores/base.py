@@ -19,6 +19,11 @@ class Store(ABC):
     service: Service
     """Its server; the campaign starts, kills, pauses and stops it."""
 
+    @property
+    def proxied(self) -> tuple[int, int]:
+        """The port that the proxy forwards to, and the one that it listens on; 0: any."""
+        return self.service.port, 0
+
     @abstractmethod
     def settings(self, port: int) -> Any:
         """Returns the settings of a sink that reaches the server by `port`, a proxy before it.

@@ -35,7 +35,11 @@ from . import proxy as net
 from .base import Store
 from .worker import SOURCES, run_sink
 
-STORES = {"postgres": "tests.stores.postgres:PostgresStore"}
+STORES = {
+    "kafka": "tests.stores.kafka:KafkaStore",
+    "postgres": "tests.stores.postgres:PostgresStore",
+    "redis": "tests.stores.redis:RedisStore",
+}
 """Name of a sink -> its `Store`."""
 TOPIC = "market-data.normalized"
 POISON_EVERY = 5_003
@@ -97,7 +101,7 @@ class Lane:
         self.data = folder / "data"
         self.log = folder / "sink.log"
         self.tapes = Tapes(self.data)
-        self.proxy = net.Proxy(store.service.port)
+        self.proxy = net.Proxy(*store.proxied)
         self.result = Result()
         self.poisoned: frozenset[int] = frozenset()
         self.settings = store.settings(self.proxy.port)

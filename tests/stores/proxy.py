@@ -19,13 +19,13 @@ SLOW = "slow"
 class Proxy:
     """Forwards connections of `port` to another port of this machine."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, port: int = 0) -> None:
         self._target = target
         self.mode = OPEN
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
         listener = socket.socket()
-        listener.bind(("127.0.0.1", 0))
+        listener.bind(("127.0.0.1", port))
         self.port: int = listener.getsockname()[1]
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(listener,), daemon=True)

@@ -36,7 +36,6 @@ log = logging.getLogger("tapeworks.sinks.kafka")
 
 EXACTLY_ONCE, AT_LEAST_ONCE = "exactly-once", "at-least-once"
 COMPRESSIONS = ("none", "lz4", "zstd", "snappy", "gzip")
-REQUEST_S = 10.0
 BEAT_S = 0.5
 FAILURES_MAX = 100
 FROM_ENVIRONMENT = "env:"
@@ -94,6 +93,8 @@ class KafkaConfig(SinkConfig):
     """`none`, `lz4`, `zstd`, `snappy` or `gzip`."""
     linger_ms: float = 5.0
     """How long a message may wait for others of its partition."""
+    timeout_seconds: float = 15.0
+    """Brokers that do not answer for so long count as gone."""
     transaction_timeout_s: float = 60.0
     """After so long the broker gives up a transaction of a sink that died in it."""
     schema_id: int = 0
@@ -107,7 +108,7 @@ class KafkaConfig(SinkConfig):
         super().__post_init__()
         _one_of("delivery", self.delivery, (EXACTLY_ONCE, AT_LEAST_ONCE))
         _one_of("compression", self.compression, COMPRESSIONS)
-        for name in ("partitions", "transaction_timeout_s"):
+        for name in ("partitions", "timeout_seconds", "transaction_timeout_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
         if not 0 <= self.schema_id < 2**31:
@@ -191,7 +192,7 @@ class KafkaSink(StoreSink):
         admin = AdminClient(self._client(), logger=log)
         names = {self._topic(name) for name in self.topics(self._config)}
         try:
-            found = admin.list_topics(timeout=REQUEST_S).topics
+            found = admin.list_topics(timeout=self._config.timeout_seconds).topics
             missing = (names | {self._config.offsets_topic}) - found.keys()
             if missing:
                 self._create(admin, missing)
@@ -200,12 +201,13 @@ class KafkaSink(StoreSink):
             raise self._unavailable("cannot look at topics", error) from error
 
     def disconnect(self) -> None:
-        """Gives the producers up; a transaction that is open is aborted by their successors."""
+        """Gives the producers up; a transaction that is open is aborted by their successors.
+
+        They are not closed: that would wait for brokers, which may not answer.
+        """
         for producer in self._producers.values():
             with contextlib.suppress(KafkaException):
                 producer.purge()
-            with contextlib.suppress(KafkaException):
-                producer.close()
         self._producers.clear()
         self._places.clear()
         self._reports.failed.clear()
@@ -246,7 +248,7 @@ class KafkaSink(StoreSink):
             )
             self._flush(producer)
             if is_exact:
-                producer.commit_transaction(self._config.transaction_timeout_s)
+                producer.commit_transaction(self._config.timeout_seconds)
         except SinkRejected:
             if is_exact:
                 self._abort(partition.source, producer)
@@ -293,7 +295,7 @@ class KafkaSink(StoreSink):
                 return
             except BufferError:
                 # Its queue is full: that of a broker that does not answer stays so.
-                deadline = deadline or time.monotonic() + REQUEST_S
+                deadline = deadline or time.monotonic() + self._config.timeout_seconds
                 if time.monotonic() > deadline:
                     raise SinkUnavailable(self._told("the queue of the client is full")) from None
                 producer.poll(0.05)
@@ -309,7 +311,7 @@ class KafkaSink(StoreSink):
             SinkUnavailable: not in time, or a broker refuses for now.
             SinkRejected: a broker will never take one of the messages.
         """
-        deadline = time.monotonic() + self._config.transaction_timeout_s
+        deadline = time.monotonic() + self._config.timeout_seconds
         while producer.flush(BEAT_S) > 0 and not self._reports.failed:
             beat()
             if time.monotonic() > deadline:
@@ -331,7 +333,9 @@ class KafkaSink(StoreSink):
             try:
                 # Only now: what the one before it left open is committed or aborted.
                 self._places[source] = read_places(
-                    self._client(), self._config.offsets_topic, self._transactional_id("places")
+                    self._client() | {"group.id": self._transactional_id("places")},
+                    self._config.offsets_topic,
+                    self._config.timeout_seconds,
                 )
             except KafkaException as error:
                 raise self._unavailable("cannot read places", error) from error
@@ -346,6 +350,7 @@ class KafkaSink(StoreSink):
 
     def _open_producer(self, source: str) -> Producer:
         is_exact = self._config.delivery == EXACTLY_ONCE
+        wait_s = self._config.transaction_timeout_s
         settings = self._client() | {
             "enable.idempotence": True,
             "compression.type": self._config.compression,
@@ -356,15 +361,15 @@ class KafkaSink(StoreSink):
             "delivery.report.only.error": True,
             "queue.buffering.max.messages": max(100_000, 2 * self._config.flush_rows),
             "queue.buffering.max.kbytes": 1 << 18,
-            "message.timeout.ms": int(self._config.transaction_timeout_s * 1000),
+            "message.timeout.ms": int(min(self._config.timeout_seconds, wait_s) * 1000),
         }
         if is_exact:
             settings["transactional.id"] = self._transactional_id(source)
-            settings["transaction.timeout.ms"] = int(self._config.transaction_timeout_s * 1000)
+            settings["transaction.timeout.ms"] = int(wait_s * 1000)
         try:
             producer = Producer(settings, logger=log)
             if is_exact:
-                producer.init_transactions(REQUEST_S)
+                producer.init_transactions(self._config.timeout_seconds)
         except KafkaException as error:
             raise self._unavailable(f"{source}: cannot open a producer", error) from error
         return producer
@@ -375,7 +380,7 @@ class KafkaSink(StoreSink):
     def _abort(self, source: str, producer: Producer) -> None:
         self._reports.failed.clear()
         try:
-            producer.abort_transaction(REQUEST_S)
+            producer.abort_transaction(self._config.timeout_seconds)
         except KafkaException as error:
             self._check_fenced(source, error)
             self.drop_connection()
@@ -404,9 +409,11 @@ class KafkaSink(StoreSink):
                 kept = {"retention.ms": str(int(hours * 3_600_000))} if hours > 0 else {}
                 partitions = config.partitions
             wanted.append(NewTopic(name, partitions, config.replication, config=kept))
-        for name, done in admin.create_topics(wanted, request_timeout=REQUEST_S).items():
+        for name, done in admin.create_topics(
+            wanted, request_timeout=self._config.timeout_seconds
+        ).items():
             try:
-                done.result(REQUEST_S)
+                done.result(self._config.timeout_seconds)
                 log.info("made topic %s", name)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
@@ -415,8 +422,10 @@ class KafkaSink(StoreSink):
     def _check_offsets_topic(self, admin: AdminClient) -> None:
         name = self._config.offsets_topic
         resource = ConfigResource(ConfigResource.Type.TOPIC, name)
-        [asked] = admin.describe_configs([resource], request_timeout=REQUEST_S).values()
-        policy = asked.result(REQUEST_S)["cleanup.policy"].value
+        [asked] = admin.describe_configs(
+            [resource], request_timeout=self._config.timeout_seconds
+        ).values()
+        policy = asked.result(self._config.timeout_seconds)["cleanup.policy"].value
         if policy != "compact":
             raise SinkError(
                 f"{name}: expected cleanup.policy compact, got {policy}: places would be deleted "

@@ -14,11 +14,10 @@ from tapeworks.tape import Place
 
 log = logging.getLogger("tapeworks.sinks.kafka")
 
-REQUEST_S = 10.0
 NO_LEADER_YET = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 
 
-def read_places(client: Mapping[str, Any], topic: str, group: str) -> dict[bytes, Place]:
+def read_places(client: Mapping[str, Any], topic: str, timeout_s: float) -> dict[bytes, Place]:
     """Returns the last committed place of each key.
 
     An open transaction of another source holds `read_committed` back, so where the end is, is
@@ -29,7 +28,6 @@ def read_places(client: Mapping[str, Any], topic: str, group: str) -> dict[bytes
         KafkaException: a broker refuses, or does not answer.
     """
     settings = dict(client) | {
-        "group.id": group,
         "enable.auto.commit": False,
         "enable.partition.eof": True,
         "auto.offset.reset": "earliest",
@@ -37,8 +35,8 @@ def read_places(client: Mapping[str, Any], topic: str, group: str) -> dict[bytes
     raw = Consumer(settings | {"isolation.level": "read_uncommitted"}, logger=log)
     try:
         ends = {}
-        for number in raw.list_topics(topic, timeout=REQUEST_S).topics[topic].partitions:
-            if (end := _end_of(raw, TopicPartition(topic, number))) > 0:
+        for number in raw.list_topics(topic, timeout=timeout_s).topics[topic].partitions:
+            if (end := _end_of(raw, TopicPartition(topic, number), timeout_s)) > 0:
                 ends[number] = end
     finally:
         raw.close()
@@ -47,15 +45,17 @@ def read_places(client: Mapping[str, Any], topic: str, group: str) -> dict[bytes
     reader = Consumer(settings | {"isolation.level": "read_committed"}, logger=log)
     try:
         reader.assign([TopicPartition(topic, number, 0) for number in ends])
-        return _read_until(reader, topic, ends)
+        return _read_until(reader, topic, ends, timeout_s)
     finally:
         reader.close()
 
 
-def _read_until(reader: Consumer, topic: str, ends: Mapping[int, int]) -> dict[bytes, Place]:
+def _read_until(
+    reader: Consumer, topic: str, ends: Mapping[int, int], timeout_s: float
+) -> dict[bytes, Place]:
     found: dict[bytes, Place] = {}
     left = dict(ends)
-    deadline = time.monotonic() + REQUEST_S
+    deadline = time.monotonic() + timeout_s
     while left:
         if time.monotonic() > deadline:
             raise SinkUnavailable(f"{topic}: a transaction is open, its end cannot be read yet")
@@ -73,15 +73,15 @@ def _read_until(reader: Consumer, topic: str, ends: Mapping[int, int]) -> dict[b
     return found
 
 
-def _end_of(consumer: Consumer, at: TopicPartition) -> int:
+def _end_of(consumer: Consumer, at: TopicPartition, timeout_s: float) -> int:
     """Returns the offset behind the last message of a partition; 0 if it has none.
 
     A topic that was just made may have no leader for a moment.
     """
-    deadline = time.monotonic() + REQUEST_S
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
-            low, high = consumer.get_watermark_offsets(at, timeout=REQUEST_S)
+            low, high = consumer.get_watermark_offsets(at, timeout=timeout_s)
         except KafkaException as error:
             is_passing = error.args[0].retriable() or error.args[0].code() in NO_LEADER_YET
             if not is_passing or time.monotonic() > deadline:

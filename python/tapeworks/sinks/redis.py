@@ -28,7 +28,6 @@ from tapeworks.sinks.store import StorePartition, StoreSink
 from tapeworks.tape import Place
 from tapeworks.topics import BARS, BOOK, DEAD, GAPS, NORMALIZED, RAW, TICKS
 
-REQUEST_S = 10.0
 # Entries of one call of the script: the server answers nobody else meanwhile, for a millisecond.
 CHUNK = 500
 # Keys: the stream, and the hash of places. Arguments: field and value of the place that is
@@ -73,8 +72,13 @@ class RedisConfig(SinkConfig):
     latest_seconds: float = 3_600.0
     """How long the last message of an instrument is kept after it came; 0: none is kept."""
 
+    timeout_seconds: float = 15.0
+    """A server that does not answer for so long counts as gone."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.timeout_seconds <= 0:
+            raise ConfigError(f"timeout_seconds: expected more than 0, got {self.timeout_seconds}")
         for name in ("entries_max", "latest_seconds"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
@@ -106,8 +110,8 @@ class RedisSink(StoreSink):
         try:
             self._client = redis.from_url(
                 self._config.url,
-                socket_timeout=REQUEST_S,
-                socket_connect_timeout=REQUEST_S,
+                socket_timeout=self._config.timeout_seconds,
+                socket_connect_timeout=self._config.timeout_seconds,
                 # What was lost with a connection is asked for, never sent again unseen.
                 retry=Retry(NoBackoff(), 0),
             )
