@@ -95,6 +95,8 @@ def _decode(name: str, about: str, file: str, target: float, ratios: tuple[Ratio
     )
 
 
+PIPELINE = "redis-py, pipelined XADD, encoded before"
+_MESSAGES = ("{python}", "ours/messages.py", "{scale}")
 COMMAND = "from tapeworks.cli import main; main()"
 MASSIVE_FRAMES = "{data}/polygon.jsonl"
 SAME_FILES = "pyarrow, same columns and settings"
@@ -291,6 +293,39 @@ JOBS = (
         ),
         (_ours("tapeworks", "{python}", "ours/postgres.py", "{scale}", "index"),),
         rounds_max=3,
+    ),
+    Job(
+        "protobuf",
+        "trades to protobuf messages and back, one core",
+        (
+            Metric("encode", "encode", "msg/s", target=8e6),
+            Metric("decode", "decode", "msg/s"),
+        ),
+        (_rust("protobuf"),),
+    ),
+    Job(
+        "kafka",
+        "2 M trades from the tape into Kafka, exactly once",
+        (
+            Metric("value", "a core", "msg/s", target=250e3),
+            Metric("wall", "wall clock", "msg/s"),
+        ),
+        (
+            _ours("tapeworks", *_MESSAGES, "kafka", "sink"),
+            _peer("confluent-kafka, encoded before", *_MESSAGES, "kafka", "client"),
+        ),
+        rounds_max=5,
+    ),
+    Job(
+        "redis",
+        "2 M trades from the tape into a stream of Redis, exactly once",
+        (Metric("wall", "entries", "msg/s"), Metric("value", "a core of ours", "msg/s")),
+        (
+            _ours("tapeworks", *_MESSAGES, "redis", "sink"),
+            _peer(PIPELINE, *_MESSAGES, "redis", "client"),
+        ),
+        (Ratio("wall", PIPELINE, 0.9),),
+        rounds_max=5,
     ),
     Job(
         "replay",

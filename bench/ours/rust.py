@@ -21,6 +21,10 @@ LINES = {
         "order_bytes": (r"orders at rest: (\d+) bytes each in books", 1),
         "decoder_bytes": (r"bytes each in books, (\d+) in the decoder", 1),
     },
+    "protobuf": {
+        "encode": (r"trade encode: +([\d.]+) M messages/s", 1e6),
+        "decode": (r"trade decode: +([\d.]+) M messages/s", 1e6),
+    },
     "book": {
         "update_ns": (r"book update, 5000 levels: ([\d.]+) ns", 1),
         "top10_ns": (r"book top 10 of both sides, 5000 levels: ([\d.]+) ns", 1),

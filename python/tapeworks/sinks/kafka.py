@@ -264,8 +264,13 @@ class KafkaSink(StoreSink):
         self, producer: Producer, partition: StorePartition, batch: Records
     ) -> None:
         topic, encoded = self._topic(partition.topic), self._encoders.encode(partition, batch)
+        produce, report = producer.produce, self._reports.on_failure
         for key, message, offset in encoded.items():
-            self._send(producer, offset, topic, message, key)
+            try:
+                produce(topic, message, key, -1, report)
+            except (BufferError, KafkaException):
+                # What it means is looked at there; here is the path of every message.
+                self._send(producer, offset, topic, message, key)
 
     def _produce_blob(self, producer: Producer, partition: StorePartition, blob: Blob) -> None:
         headers: dict[str, str | bytes] = {
@@ -422,10 +427,19 @@ class KafkaSink(StoreSink):
     def _check_offsets_topic(self, admin: AdminClient) -> None:
         name = self._config.offsets_topic
         resource = ConfigResource(ConfigResource.Type.TOPIC, name)
-        [asked] = admin.describe_configs(
-            [resource], request_timeout=self._config.timeout_seconds
-        ).values()
-        policy = asked.result(self._config.timeout_seconds)["cleanup.policy"].value
+        timeout_s = self._config.timeout_seconds
+        deadline = time.monotonic() + timeout_s
+        while True:
+            [asked] = admin.describe_configs([resource], request_timeout=timeout_s).values()
+            try:
+                policy = asked.result(timeout_s)["cleanup.policy"].value
+                break
+            except KafkaException as error:
+                # A topic that was just made is not known to every broker for a moment.
+                is_new = error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+                if not is_new or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
         if policy != "compact":
             raise SinkError(
                 f"{name}: expected cleanup.policy compact, got {policy}: places would be deleted "
