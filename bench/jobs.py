@@ -95,10 +95,24 @@ def _decode(name: str, about: str, file: str, target: float, ratios: tuple[Ratio
     )
 
 
+def _events(name: str, about: str, venue: str, file: str) -> Job:
+    frames, program = "{data}/" + file, f"peers/decode_{venue}.py"
+    return Job(
+        name,
+        f"{about} to records, one core",
+        (Metric("value", "decode", "rec/s", target=5e6),),
+        (
+            _ours("tapeworks", *_RUST, venue, frames, "{scale}"),
+            _peer(MSGSPEC, "{peers}", program, frames, "exact"),
+            _peer("msgspec, float", "{peers}", program, frames, "float"),
+        ),
+        (Ratio("value", MSGSPEC, 8), Ratio("value", "msgspec, float", 8)),
+    )
+
+
 PIPELINE = "redis-py, pipelined XADD, encoded before"
 _MESSAGES = ("{python}", "ours/messages.py", "{scale}")
 COMMAND = "from tapeworks.cli import main; main()"
-MASSIVE_FRAMES = "{data}/polygon.jsonl"
 SAME_FILES = "pyarrow, same columns and settings"
 TRADES = ("{data}/trades.npy", "{data}/definitions.npy")
 JOBS = (
@@ -116,17 +130,9 @@ JOBS = (
         1e6,
         (Ratio("value", SIMDJSON, 1),),
     ),
-    Job(
-        "massive",
-        "Massive arrays of trades, quotes and bars to records, one core",
-        (Metric("value", "decode", "rec/s", target=5e6),),
-        (
-            _ours("tapeworks", *_RUST, "massive", MASSIVE_FRAMES, "{scale}"),
-            _peer(MSGSPEC, "{peers}", "peers/decode_massive.py", MASSIVE_FRAMES, "exact"),
-            _peer("msgspec, float", "{peers}", "peers/decode_massive.py", MASSIVE_FRAMES, "float"),
-        ),
-        (Ratio("value", MSGSPEC, 8), Ratio("value", "msgspec, float", 8)),
-    ),
+    _events("massive", "Massive arrays of trades, quotes and bars", "massive", "polygon.jsonl"),
+    _events("alpaca", "Alpaca arrays of trades, quotes and bars", "alpaca", "alpaca.jsonl"),
+    _events("alpaca_msgpack", "the same of Alpaca in msgpack", "alpaca", "alpaca.msgpack"),
     Job(
         "itch",
         "a session of 50 M messages of ITCH, one core; its end state is checked",

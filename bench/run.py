@@ -45,11 +45,14 @@ def make_workload(folder: Path, smoke: bool) -> None:
     arrays = "5000" if smoke else "50000"
     environment = os.environ | {"PEERS_DATA": str(folder), "PEERS_RESULTS": str(folder)}
     for command in (
-        ["gen_messages.py", "--binance", frames, "--polygon", arrays, "--alpaca", "1"],
+        ["gen_messages.py", "--binance", frames, "--polygon", arrays, "--alpaca", arrays],
         ["gen_book.py", "--updates", updates, "--l3", updates],
     ):
         command[0] = str(WORKLOADS / command[0])
         subprocess.run([sys.executable, *command], check=True, env=environment, capture_output=True)
+    pack = [sys.executable, str(HERE / "pack.py")]
+    pack += [str(folder / "alpaca.jsonl"), str(folder / "alpaca.msgpack")]
+    subprocess.run(pack, check=True)
     np.save(folder / "trades.npy", market.trades(40_000 if smoke else 8_000_000))
     np.save(folder / "definitions.npy", market.definitions())
     with (folder / "binance.jsonl").open() as mix, (folder / "depth.jsonl").open("w") as depth:

@@ -9,10 +9,12 @@ import re
 import subprocess
 import sys
 
+EVENTS = (r"straight: .* ([\d.]+) M records/s", 1e6)
 # Bench -> figure -> the line that holds it, its number in the first group, and a factor.
 LINES = {
     "decode": {"value": (r"straight: +([\d.]+) M messages/s", 1e6)},
-    "massive": {"value": (r"straight: .* ([\d.]+) M records/s", 1e6)},
+    "massive": {"value": EVENTS},
+    "alpaca": {"value": EVENTS},
     "orders": {"update_ns": (r"L3 update: ([\d.]+) ns", 1)},
     "itch": {
         "decode": (r"ITCH of .*: ([\d.]+) M messages/s to records", 1e6),
@@ -47,8 +49,8 @@ LINES = {
 }
 LEVELS_OF_A_DAY = MESSAGES_OF_A_SESSION = 50_000_000
 # Which bench has the figures, where its name is another.
-BENCHES = {"past": "book", "massive": "decode", "itch": "orders"}
-OF_FRAMES = ("decode", "massive")
+BENCHES = {"past": "book", "massive": "decode", "alpaca": "decode", "itch": "orders"}
+OF_FRAMES = ("decode", "massive", "alpaca")
 
 
 def session_messages(name: str, scale: float) -> int:
@@ -69,7 +71,7 @@ def main() -> None:
         "TAPEWORKS_FRAMES": folder,
     }
     command = ["cargo", "bench", "-q", "-p", "tapeworks-core", "--bench", BENCHES.get(name, name)]
-    if name == "massive":
+    if name in ("massive", "alpaca"):
         command += ["--", folder, name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,11 +1,13 @@
-//! Frames of Binance or Massive to records, on one core.
+//! Frames of Binance, Massive or Alpaca to records, on one core.
 //!
 //! Sketch: a frame of 334 bytes becomes 7 records of 64 bytes. At 1 GB/s of input that is 3 M
 //! frames/s and 1.3 GB/s of output, all in the cache: bound by instructions, not by memory.
 //!
-//! `cargo bench --bench decode -- FILE [FEED] [TEXT]` reads FILE (or TAPEWORKS_FRAMES), one frame a
-//! line, keeps those that contain TEXT, and prints the best and the median round.
+//! `cargo bench --bench decode -- FILE [FEED] [TEXT]` reads FILE (or TAPEWORKS_FRAMES), keeps the
+//! frames that contain TEXT, and prints the best and the median round. A frame is a line; in a file
+//! that is named `.msgpack`, what stands behind its length in four bytes, the lowest first.
 
+use tapeworks_core::feeds::alpaca::Alpaca;
 use tapeworks_core::feeds::binance::Binance;
 use tapeworks_core::feeds::massive::Massive;
 use tapeworks_core::record::blob::{Blob, BlobHeader, BlobKind};
@@ -26,17 +28,37 @@ fn main() {
     let feed = Descriptor::named(feed).expect("a feed of the table");
     let text = args.get(2).map_or("", String::as_str);
     let bytes = std::fs::read(&path).expect("a readable file of frames");
+    let is_binary = path.ends_with(".msgpack");
+    let kind = if is_binary { BlobKind::Binary } else { BlobKind::Text };
+    let frames: Vec<&[u8]> = if is_binary { with_lengths(&bytes) } else { lines(&bytes) };
+    let kept: Vec<&[u8]> =
+        frames.into_iter().filter(|frame| contains(frame, text.as_bytes())).collect();
     // What is kept is copied together: frames far apart would measure the memory, not the decoder.
-    let kept: Vec<u8> = bytes
-        .split(|&byte| byte == b'\n')
-        .filter(|line| contains(line, text.as_bytes()))
-        .flat_map(|line| [line, b"\n"].concat())
-        .collect();
-    let frames: Vec<&[u8]> =
-        kept.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
+    let together = kept.concat();
+    let mut rest = &together[..];
+    let mut next = |length| {
+        let (frame, behind) = rest.split_at(length);
+        rest = behind;
+        frame
+    };
+    let frames: Vec<&[u8]> = kept.iter().map(|frame| next(frame.len())).collect();
     for straight in [true, false] {
-        measure(feed, &frames, straight);
+        measure(feed, &frames, kind, straight);
     }
+}
+
+fn lines(bytes: &[u8]) -> Vec<&[u8]> {
+    bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect()
+}
+
+fn with_lengths(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut frames = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let (frame, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        frames.push(frame);
+        bytes = rest;
+    }
+    frames
 }
 
 fn contains(line: &[u8], text: &[u8]) -> bool {
@@ -53,21 +75,30 @@ fn cpu_seconds() -> f64 {
 }
 
 fn decoder(feed: FeedId, straight: bool) -> Box<dyn Feed> {
-    if feed == FeedId::Massive {
-        let mut massive = Massive::new(feed);
-        massive.set_straight(straight);
-        return Box::new(massive);
+    match feed {
+        FeedId::Massive => {
+            let mut massive = Massive::new(feed);
+            massive.set_straight(straight);
+            Box::new(massive)
+        }
+        FeedId::Alpaca => {
+            let mut alpaca = Alpaca::new(feed);
+            alpaca.set_straight(straight);
+            Box::new(alpaca)
+        }
+        _ => {
+            let mut binance = Binance::new(feed);
+            binance.set_straight(straight);
+            Box::new(binance)
+        }
     }
-    let mut binance = Binance::new(feed);
-    binance.set_straight(straight);
-    Box::new(binance)
 }
 
-fn measure(feed: Descriptor, frames: &[&[u8]], straight: bool) {
+fn measure(feed: Descriptor, frames: &[&[u8]], kind: BlobKind, straight: bool) {
     let mut decoder = decoder(feed.id, straight);
     let mut instruments = Instruments::new();
     let mut out = Records::new();
-    let header = BlobHeader { kind: BlobKind::Text as u8, ts_recv: 1, ..BlobHeader::default() };
+    let header = BlobHeader { kind: kind as u8, ts_recv: 1, ..BlobHeader::default() };
     let (mut seconds, mut records, mut failures) = (Vec::new(), 0, 0);
     for _ in 0..ROUNDS {
         (records, failures) = (0, 0);

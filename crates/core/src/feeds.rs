@@ -24,6 +24,8 @@ pub mod massive;
 mod own_symbol;
 mod scan;
 mod symbols;
+#[cfg(test)]
+mod testing;
 
 pub use conditions::{BarSpan, Updates};
 pub use framing::{Envelope, Framing, Glance};

@@ -4,17 +4,21 @@
 //! takes no other with it. Frames come as JSON or as msgpack, which says the same. Answers of the
 //! REST interface are told apart by their request.
 
+use super::events::header_of;
 use super::symbols::SymbolCache;
 use super::{Descriptor, Feed, FeedId, Framing, Glance, Rejected};
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
-use crate::record::{Blob, BlobKind, Channel, Header, Records};
+use crate::record::{Blob, BlobKind, Channel, Records};
 use crate::sequencing::{Continuity, Rule, Rules};
 
 mod book;
 mod conditions;
 mod decode;
 mod encode;
+mod fast;
+mod fast_json;
+mod fast_pack;
 mod keys;
 mod msgpack;
 mod pack;
@@ -22,7 +26,10 @@ mod rest;
 mod state;
 mod time;
 
+use fast_json::Json;
+use fast_pack::Pack;
 use keys::{Books, Encoding, Keys};
+use time::Minute;
 
 pub use encode::object as encode_object;
 pub use keys::class_of;
@@ -76,6 +83,10 @@ pub struct Alpaca {
     scratch: Vec<u8>,
     /// Room for a frame of msgpack as text.
     text: Vec<u8>,
+    /// The minute of the last time that was read straight.
+    minute: Minute,
+    /// Whether frames of expected form are read straight.
+    straight: bool,
 }
 
 impl Alpaca {
@@ -87,41 +98,53 @@ impl Alpaca {
             books: Books::new(),
             scratch: Vec::new(),
             text: Vec::new(),
+            minute: Minute::default(),
+            straight: true,
         }
     }
 
-    /// Decodes `bytes`, the text of `blob`.
-    fn decode(
-        &mut self,
-        (bytes, encoding): (&[u8], Encoding),
+    /// Reads every frame as any JSON from now on, or those of expected form straight. The records
+    /// are the same: this is for comparing the two.
+    pub const fn set_straight(&mut self, on: bool) {
+        self.straight = on;
+    }
+
+    /// What decodes `bytes`, a frame as text.
+    fn task<'a>(
+        &'a mut self,
+        (bytes, encoding): (&'a [u8], Encoding),
         blob: &Blob<'_>,
-        instruments: &mut Instruments,
-        out: &mut Records,
-    ) -> Result<Rejected> {
-        let ts = blob.header.ts_recv;
-        let header = Header {
-            flags: blob.header.flags as u8,
-            feed: self.feed as u8,
-            ts_event: ts,
-            ts_recv: ts,
-            ..Header::default()
-        };
-        let mut task = decode::Task {
+        instruments: &'a mut Instruments,
+        out: &'a mut Records,
+    ) -> decode::Task<'a> {
+        decode::Task {
             bytes,
-            header,
+            header: header_of(self.feed, blob),
             symbols: &mut self.symbols,
             instruments,
             scratch: &mut self.scratch,
             out,
             rejected: Rejected::NONE,
             venue: Keys { encoding, books: &mut self.books },
-        };
-        if blob.header.kind == BlobKind::Rest as u8 {
-            task.rest(blob.context)?;
-        } else {
-            task.frame()?;
         }
-        Ok(task.rejected)
+    }
+
+    /// Decodes a frame of expected form; `None` is any other.
+    fn straight(
+        &mut self,
+        blob: &Blob<'_>,
+        encoding: Encoding,
+        instruments: &mut Instruments,
+        out: &mut Records,
+    ) -> Option<()> {
+        let mut minute = std::mem::take(&mut self.minute);
+        let mut task = self.task((b"", encoding), blob, instruments, out);
+        let done = match encoding {
+            Encoding::Json => task.fast(Json::new(blob.body, &mut minute)),
+            Encoding::Msgpack => task.fast(Pack::new(blob.body)),
+        };
+        self.minute = minute;
+        done
     }
 
     /// Decodes a frame of msgpack by the text that it stands for.
@@ -133,8 +156,10 @@ impl Alpaca {
     ) -> Result<Rejected> {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
-        let done = msgpack::to_json(blob.body, &mut text)
-            .and_then(|()| self.decode((&text, Encoding::Msgpack), blob, instruments, out));
+        let done = msgpack::to_json(blob.body, &mut text).and_then(|()| {
+            let mut task = self.task((&text, Encoding::Msgpack), blob, instruments, out);
+            task.frame().map(|()| task.rejected)
+        });
         self.text = text;
         let mut rejected = done?;
         // Where it stands in the text says nothing of the frame.
@@ -142,6 +167,28 @@ impl Alpaca {
             *byte = 0;
         }
         Ok(rejected)
+    }
+
+    /// Decodes a frame, of which nothing is known yet, or an answer.
+    fn any(
+        &mut self,
+        blob: &Blob<'_>,
+        instruments: &mut Instruments,
+        out: &mut Records,
+    ) -> Result<Rejected> {
+        let body = (blob.body, Encoding::Json);
+        match BlobKind::try_from(blob.header.kind) {
+            Ok(BlobKind::Text) => {
+                let mut task = self.task(body, blob, instruments, out);
+                task.frame().map(|()| task.rejected)
+            }
+            Ok(BlobKind::Rest) => {
+                let mut task = self.task(body, blob, instruments, out);
+                task.rest(blob.context).map(|()| task.rejected)
+            }
+            Ok(BlobKind::Binary) => self.binary(blob, instruments, out),
+            _ => Err(Error::decode(DecodeReason::WrongType, 0)),
+        }
     }
 }
 
@@ -152,14 +199,17 @@ impl Feed for Alpaca {
         instruments: &mut Instruments,
         out: &mut Records,
     ) -> Result<Rejected> {
-        let mark = out.mark();
-        let done = match BlobKind::try_from(blob.header.kind) {
-            Ok(BlobKind::Text | BlobKind::Rest) => {
-                self.decode((blob.body, Encoding::Json), blob, instruments, out)
-            }
-            Ok(BlobKind::Binary) => self.binary(blob, instruments, out),
-            _ => Err(Error::decode(DecodeReason::WrongType, 0)),
+        let encoding = match BlobKind::try_from(blob.header.kind) {
+            Ok(BlobKind::Text) if self.straight => Some(Encoding::Json),
+            Ok(BlobKind::Binary) if self.straight => Some(Encoding::Msgpack),
+            _ => None,
         };
+        let found = encoding.and_then(|encoding| self.straight(blob, encoding, instruments, out));
+        if found.is_some() {
+            return Ok(Rejected::NONE);
+        }
+        let mark = out.mark();
+        let done = self.any(blob, instruments, out);
         if done.is_err() {
             out.truncate(mark);
         }

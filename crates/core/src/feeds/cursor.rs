@@ -17,6 +17,40 @@ const NUMBER_MAX: usize = 40;
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 const ZEROS: u64 = 0x3030_3030_3030_3030;
+const QUOTES: u64 = b'"' as u64 * ONES;
+
+/// A key of up to seven bytes as a number, the first one lowest.
+pub type Key = u64;
+/// Stands for all longer keys.
+pub const LONG_KEY: Key = 0;
+
+/// The number of the key `text`.
+#[inline(always)]
+pub const fn key(text: &[u8]) -> Key {
+    if text.len() > 7 {
+        return LONG_KEY;
+    }
+    let (mut number, mut at) = (0, 0);
+    while at < text.len() {
+        number |= (text[at] as u64) << (at * 8);
+        at += 1;
+    }
+    number
+}
+
+/// The first `count` bytes of eight, 0 to 7.
+#[inline(always)]
+const fn first_bytes(word: u64, count: u32) -> u64 {
+    word & ((1 << (count * 8)) - 1)
+}
+
+/// Marks bytes that are not ASCII, a control character, or a backslash; exact up to the first.
+#[inline(always)]
+const fn wrong_in_text(word: u64) -> u64 {
+    (word & HIGHS)
+        | (word.wrapping_sub(0x20 * ONES) & !word & HIGHS)
+        | zero_bytes(word ^ (b'\\' as u64 * ONES))
+}
 
 /// A place in a frame.
 #[derive(Debug, Clone, Copy)]
@@ -131,13 +165,9 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         while self.at - start < TEXT_MAX && self.at < self.bytes.len() {
             let word = self.word(0);
-            let quote = zero_bytes(word ^ (b'"' as u64 * ONES));
-            // Not ASCII, a control character, or a backslash.
-            let wrong = (word & HIGHS)
-                | (word.wrapping_sub(0x20 * ONES) & !word & HIGHS)
-                | zero_bytes(word ^ (b'\\' as u64 * ONES));
+            let quote = zero_bytes(word ^ QUOTES);
             let before = quote.wrapping_sub(1) & !quote;
-            if wrong & before != 0 {
+            if wrong_in_text(word) & before != 0 {
                 return None;
             }
             if quote != 0 {
@@ -171,6 +201,95 @@ impl<'a> Cursor<'a> {
         }
         self.at += 8 + count as usize;
         Some(eight_digits(first) * POWERS[count as usize] + few_digits(second, count))
+    }
+
+    /// As [`Cursor::integer`], of any number of digits that 64 bits hold.
+    #[inline(always)]
+    pub fn wide_integer(&mut self) -> Option<u64> {
+        let start = *self;
+        self.integer().or_else(|| {
+            *self = start;
+            self.integer_long()
+        })
+    }
+
+    #[cold]
+    fn integer_long(&mut self) -> Option<u64> {
+        let length = self.digits(0)?;
+        if length > 1 && self.byte() == b'0' {
+            return None;
+        }
+        let digits = self.bytes.get(self.at..self.at + length)?;
+        let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        self.at += length;
+        Some(number)
+    }
+
+    /// The fraction of a second behind its point, of one to nine digits, in ns.
+    #[inline(always)]
+    pub fn nanoseconds(&mut self) -> Option<i64> {
+        let digits = self.word(0) ^ ZEROS;
+        let stops = not_digits(digits);
+        if stops != 0 {
+            let count = stops.trailing_zeros() / 8;
+            self.at += count as usize;
+            // What follows the digits is cut to zeros: they make up eight places.
+            let mask = ((stops & stops.wrapping_neg()) >> 7).wrapping_sub(1);
+            return (count > 0).then_some(eight_digits(digits & mask) as i64 * 10);
+        }
+        let last = self.byte_at(8);
+        let has_nine = last.is_ascii_digit();
+        self.at += 8 + usize::from(has_nine);
+        let ninth = if has_nine { i64::from(last - b'0') } else { 0 };
+        (!self.byte().is_ascii_digit()).then_some(eight_digits(digits) as i64 * 10 + ninth)
+    }
+
+    /// The next key of an object, up to its value. `None` within it is its end.
+    #[inline(always)]
+    pub fn next_key(&mut self) -> Option<Option<Key>> {
+        if !self.skip(b",\"") {
+            return self.expect(b"}").map(|()| None);
+        }
+        let word = self.word(0);
+        let quote = zero_bytes(word ^ QUOTES);
+        if quote == 0 {
+            self.text()?;
+            self.expect(b":")?;
+            return Some(Some(LONG_KEY));
+        }
+        let before = quote.wrapping_sub(1) & !quote;
+        if wrong_in_text(word) & before != 0 {
+            return None;
+        }
+        let count = quote.trailing_zeros() / 8;
+        self.at += count as usize + 1;
+        self.expect(b":")?;
+        Some(Some(first_bytes(word, count)))
+    }
+
+    /// Moves over a number, a text, or a list of these.
+    #[inline(always)]
+    pub fn skip_value(&mut self) -> Option<()> {
+        if !self.skip(b"[") {
+            return self.skip_scalar();
+        }
+        if self.skip(b"]") {
+            return Some(());
+        }
+        loop {
+            self.skip_scalar()?;
+            if !self.skip(b",") {
+                return self.expect(b"]");
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn skip_scalar(&mut self) -> Option<()> {
+        if self.skip(b"\"") {
+            return self.text().map(drop);
+        }
+        self.skip_number()
     }
 
     /// A time in ns, written in ms or µs.

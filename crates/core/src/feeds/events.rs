@@ -7,12 +7,12 @@ use super::fields::{Fields, Slot, Values};
 use super::own_symbol::OwnSymbol;
 use super::scan::{Scanner, Span};
 use super::symbols::SymbolCache;
-use super::Rejected;
+use super::{FeedId, Rejected};
 use crate::error::{Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{
-    Bar, Channel, Definition, Header, Level, Marker, MarkerCode, Quote, Record, Records, Side,
-    Trade, Turnover, FLAG_LAST, FLAG_SNAPSHOT, NONE,
+    Bar, Blob, Channel, Definition, Header, Level, Marker, MarkerCode, Quote, Record, Records,
+    Side, Trade, Turnover, FLAG_LAST, FLAG_SNAPSHOT, NONE,
 };
 
 /// Quotes of US stocks say shares from here on, and round lots before: 2025-11-03 in New York.
@@ -77,6 +77,23 @@ pub struct Deal {
 
 /// Price and size of one side of a quote.
 pub type Offer = (i64, i64);
+
+/// An offer as it was told: one of no price is none.
+pub const fn offer_of((price, size): Offer) -> Offer {
+    (if price == 0 { NONE } else { price }, size)
+}
+
+/// What every record of the frame in `blob` starts with.
+pub fn header_of(feed: FeedId, blob: &Blob<'_>) -> Header {
+    let ts = blob.header.ts_recv;
+    Header {
+        flags: blob.header.flags as u8,
+        feed: feed as u8,
+        ts_event: ts,
+        ts_recv: ts,
+        ..Header::default()
+    }
+}
 
 impl<V: Venue> Task<'_, V> {
     /// Reads values of the frame.
@@ -290,7 +307,7 @@ impl Values<'_> {
         let price = price.map_or(Ok(0), |span| self.price(span, "price"))?;
         let size = fields.find(self.bytes, slots.1);
         let size = size.map_or(Ok(0), |span| self.size(span, "size"))?;
-        Ok((if price == 0 { NONE } else { price }, size))
+        Ok(offer_of((price, size)))
     }
 
     /// A bar with the four prices of `fields`, by keys of one letter, and nothing else yet.

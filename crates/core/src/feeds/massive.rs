@@ -4,11 +4,12 @@
 //! takes no other with it. An event tells by its type and keys which market it is of, so that one
 //! decoder serves all of them. Answers of the REST interface are told apart by their request.
 
+use super::events::header_of;
 use super::symbols::SymbolCache;
 use super::{Descriptor, Feed, FeedId, Framing, Glance, Rejected};
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
-use crate::record::{Blob, BlobKind, Channel, Header, Records};
+use crate::record::{Blob, BlobKind, Channel, Records};
 use crate::sequencing::{Continuity, Rule, Rules};
 
 mod conditions;
@@ -82,17 +83,9 @@ impl Massive {
         instruments: &'a mut Instruments,
         out: &'a mut Records,
     ) -> decode::Task<'a> {
-        let ts = blob.header.ts_recv;
-        let header = Header {
-            flags: blob.header.flags as u8,
-            feed: self.feed as u8,
-            ts_event: ts,
-            ts_recv: ts,
-            ..Header::default()
-        };
         decode::Task {
             bytes: blob.body,
-            header,
+            header: header_of(self.feed, blob),
             symbols: &mut self.symbols,
             instruments,
             scratch: &mut self.scratch,

@@ -8,8 +8,9 @@
 
 use std::time::Instant;
 
+use tapeworks_core::feeds::Rejected;
 use tapeworks_core::record::blob::{Blob, BlobHeader, BlobKind};
-use tapeworks_core::Records;
+use tapeworks_core::{Feed, Instruments, Records};
 
 const SEED: u64 = 0x7a9e_0001;
 pub const TS_RECV: i64 = 1_770_000_005_000_000_000;
@@ -155,4 +156,66 @@ pub fn blob<'a>(kind: BlobKind, context: &'a [u8], body: &'a [u8]) -> Blob<'a> {
 pub fn check_whole(out: &Records) {
     let again = Records::from_bytes(out.as_bytes()).expect("whole records");
     assert_eq!(again.len(), out.len());
+}
+
+/// Symbols after which the registries are begun anew: damage invents ever new ones.
+const INSTRUMENTS_MAX: usize = 10_000;
+
+/// A decoder with its registry.
+struct Side<F> {
+    feed: F,
+    instruments: Instruments,
+    out: Records,
+}
+
+impl<F: Feed> Side<F> {
+    fn receive(&mut self, blob: &Blob<'_>) -> Result<Rejected, String> {
+        let before = self.out.mark();
+        let result = self.feed.receive(blob, &mut self.instruments, &mut self.out);
+        if result.is_err() {
+            assert_eq!(self.out.mark(), before, "an error left something in the batch");
+        }
+        result.map_err(|error| error.to_string())
+    }
+}
+
+/// Two decoders that give the same records: one reads frames of expected form straight, the other
+/// takes all for any JSON.
+pub struct Paths<F> {
+    sides: [Side<F>; 2],
+    fresh: fn(bool) -> F,
+}
+
+impl<F: Feed> Paths<F> {
+    /// Decoders made by `fresh`, which is told whether to read straight.
+    pub fn new(fresh: fn(bool) -> F) -> Self {
+        let side = |straight| Side {
+            feed: fresh(straight),
+            instruments: Instruments::new(),
+            out: Records::new(),
+        };
+        Self { sides: [true, false].map(side), fresh }
+    }
+
+    /// Checks that both make the same of `damaged`, twice: the first time some symbols are new, the
+    /// second time all are known. Gives the records, and what the last time was found.
+    pub fn receive(&mut self, damaged: &Blob<'_>) -> (Result<Rejected, String>, Vec<u8>) {
+        let text = damaged.body.escape_ascii();
+        let mut found = Ok(Rejected::NONE);
+        for _ in 0..2 {
+            let [straight, any] = &mut self.sides;
+            found = any.receive(damaged);
+            assert_eq!(straight.receive(damaged), found, "{text}");
+        }
+        let [straight, any] = &mut self.sides;
+        assert!(straight.out.as_bytes() == any.out.as_bytes(), "records differ: {text}");
+        check_whole(&straight.out);
+        let records = straight.out.as_bytes().to_vec();
+        straight.out.clear();
+        any.out.clear();
+        if any.instruments.len() > INSTRUMENTS_MAX {
+            *self = Self::new(self.fresh);
+        }
+        (found, records)
+    }
 }

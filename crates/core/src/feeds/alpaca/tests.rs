@@ -1,83 +1,28 @@
 //! The contract of a feed, and the facts of this one, over the captures.
 
 use super::*;
-use crate::record::blob::BlobHeader;
+use crate::feeds::testing::{self, captures, check_cuts, events, nth};
 use crate::record::{
-    unpadded, Bar, Correction, Kind, Level, Marker, Quote, Record, Side, Status, Trade,
-    FLAG_HISTORICAL, FLAG_LAST, NONE,
+    unpadded, Bar, Correction, Kind, Level, Marker, Quote, Side, Status, Trade, FLAG_HISTORICAL,
+    FLAG_LAST, NONE,
 };
 
-/// When all frames arrived: a whole second after the latest of them.
-const TS_RECV: i64 = 1_770_000_005_000_000_000;
 /// Lines of kind, context and body, with tabs between: the examples of the pages, and what the
 /// pages say of all else.
 const CAPTURES: &str = include_str!("captures/frames.tsv");
 
-struct Bench {
-    alpaca: Alpaca,
-    instruments: Instruments,
-}
+type Bench = testing::Bench<Alpaca>;
 
-impl Bench {
-    fn new() -> Self {
-        Self { alpaca: Alpaca::new(FeedId::Alpaca), instruments: Instruments::new() }
-    }
-
-    fn receive(
-        &mut self,
-        kind: BlobKind,
-        context: &str,
-        body: &[u8],
-    ) -> Result<(Rejected, Records)> {
-        let mut out = Records::new();
-        let header = BlobHeader { kind: kind as u8, ts_recv: TS_RECV, ..BlobHeader::default() };
-        let blob = Blob { header, context: context.as_bytes(), body };
-        let rejected = self.alpaca.receive(&blob, &mut self.instruments, &mut out)?;
-        Ok((rejected, out))
-    }
-
-    fn text(&mut self, body: &str) -> Records {
-        let (rejected, out) = self.receive(BlobKind::Text, "", body.as_bytes()).unwrap();
-        assert_eq!(rejected, Rejected::NONE, "{body}");
-        out
-    }
-
-    fn rest(&mut self, context: &str, body: &str) -> Result<Records> {
-        self.receive(BlobKind::Rest, context, body.as_bytes()).map(|(_, records)| records)
-    }
-}
-
-fn captures() -> impl Iterator<Item = (BlobKind, &'static str, &'static str)> {
-    CAPTURES.lines().map(|line| {
-        let mut parts = line.splitn(3, '\t');
-        let kind = if parts.next() == Some("rest") { BlobKind::Rest } else { BlobKind::Text };
-        (kind, parts.next().unwrap(), parts.next().unwrap())
-    })
-}
-
-fn nth<R: Record>(records: &Records, at: usize) -> R {
-    records.iter().nth(at).unwrap().get::<R>().unwrap()
-}
-
-/// Each venue event of `records` on its own.
-fn events(records: &Records) -> Vec<Records> {
-    let (mut found, mut event) = (Vec::new(), Records::new());
-    for record in records {
-        event.push_ref(record);
-        if record.header().flags & FLAG_LAST != 0 {
-            found.push(std::mem::take(&mut event));
-        }
-    }
-    assert!(event.is_empty(), "an event without an end");
-    found
+fn bench() -> Bench {
+    Bench::of(Alpaca::new(FeedId::Alpaca))
 }
 
 #[test]
 fn every_capture_decodes() {
     // Nothing is rejected, and the kinds are those that the pages promise.
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let mut counts = [0; 13];
-    for (kind, context, body) in captures() {
+    for (kind, context, body) in captures(CAPTURES) {
         let (rejected, records) = bench.receive(kind, context, body.as_bytes()).unwrap();
         assert_eq!(rejected, Rejected::NONE, "{body}");
         records.iter().for_each(|record| counts[record.kind() as usize] += 1);
@@ -96,13 +41,13 @@ fn every_capture_decodes() {
 fn what_is_encoded_is_received_back() {
     // Each event of each live capture, but for books, whose updates are numbered by what came
     // before: its records, the frame that they make, and its records.
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let mut tried = 0;
-    for (kind, context, body) in captures().filter(|(kind, ..)| *kind == BlobKind::Text) {
+    for (kind, context, body) in captures(CAPTURES).filter(|(kind, ..)| *kind == BlobKind::Text) {
         let (_, records) = bench.receive(kind, context, body.as_bytes()).unwrap();
         for event in events(&records) {
             let mut frame = Vec::new();
-            bench.alpaca.encode(&event, &bench.instruments, true, &mut frame).unwrap();
+            bench.feed.encode(&event, &bench.instruments, true, &mut frame).unwrap();
             let text = String::from_utf8_lossy(&frame);
             let is_book = matches!(
                 Kind::try_from(event.iter().next().unwrap().kind()),
@@ -122,7 +67,7 @@ fn what_is_encoded_is_received_back() {
 
 #[test]
 fn trade_has_exact_values_and_an_id_of_all_bits() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let records = bench.text(
         r#"[{"T":"t","S":"BRK.A","i":18446744073709551615,"x":"D","p":741971.5,"s":1e2,
         "c":["@","I"],"z":"A","t":"2026-02-02T02:40:04.123456789Z"},
@@ -143,7 +88,7 @@ fn trade_has_exact_values_and_an_id_of_all_bits() {
 #[test]
 fn quotes_are_of_shares_and_an_empty_side_has_no_price() {
     // The same quote the day before the sizes became shares, and on that day.
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let quote = |bench: &mut Bench, symbol: &str, time: &str| -> Quote {
         let body =
             format!(r#"[{{"T":"q","S":"{symbol}","bp":0,"bs":0,"ap":10.25,"as":3,"t":"{time}"}}]"#);
@@ -162,7 +107,7 @@ fn quotes_are_of_shares_and_an_empty_side_has_no_price() {
 
 #[test]
 fn bars_tell_whether_they_may_change() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     for (name, interval_ms, closed) in [("b", 60_000, 1), ("u", 60_000, 1), ("d", 86_400_000, 0)] {
         let body = format!(
             r#"[{{"T":"{name}","S":"SPY","o":1,"h":2,"l":1,"c":2,"v":7,"n":3,
@@ -175,7 +120,7 @@ fn bars_tell_whether_they_may_change() {
 
 #[test]
 fn halts_bands_and_corrections_say_what_they_are_of() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let records = bench.text(
         r#"[{"T":"s","S":"AAPL","sc":"H","rc":"T12","t":"2026-02-02T02:38:00Z","z":"C"},
         {"T":"s","S":"F","sc":"E","rc":"","t":"2026-02-02T02:38:00Z","z":"A"},
@@ -203,7 +148,7 @@ fn book(time: u8, levels: &str) -> String {
 
 #[test]
 fn a_whole_book_removes_what_it_does_not_name() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let whole = book(1, r#""b":[{"p":9,"s":1},{"p":8,"s":2}],"a":[{"p":10,"s":3}],"r":true"#);
     let first = bench.text(&format!("[{whole}]"));
     assert_eq!(events(&first).iter().map(Records::len).collect::<Vec<_>>(), [3, 5]);
@@ -225,7 +170,7 @@ fn a_whole_book_removes_what_it_does_not_name() {
 
 #[test]
 fn an_update_that_cannot_be_read_leaves_its_number_out() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     bench.text(&format!("[{}]", book(1, r#""b":[{"p":9,"s":1}],"a":[],"r":true"#)));
     let bad = format!("[{}]", book(2, r#""b":[{"p":9}],"a":[]"#));
     let (rejected, out) = bench.receive(BlobKind::Text, "", bad.as_bytes()).unwrap();
@@ -239,18 +184,18 @@ fn a_decoder_goes_on_from_its_state() {
     // The same frames, by one decoder and by two of which the second has the state of the first.
     let whole = book(1, r#""b":[{"p":9,"s":1},{"p":8,"s":2}],"a":[{"p":10,"s":3}],"r":true"#);
     let again = format!("[{}]", book(2, r#""b":[{"p":7,"s":1}],"a":[],"r":true"#));
-    let mut bench = Bench::new();
+    let mut bench = bench();
     bench.text(&format!("[{whole}]"));
     let mut state = Vec::new();
-    bench.alpaca.snapshot(&mut state);
-    let mut second = Bench { alpaca: Alpaca::new(FeedId::Alpaca), ..bench };
-    second.alpaca.restore(&state).unwrap();
+    bench.feed.snapshot(&mut state);
+    let mut second = Bench { feed: Alpaca::new(FeedId::Alpaca), ..bench };
+    second.feed.restore(&state).unwrap();
     let found = second.text(&again);
-    let mut straight = Bench::new();
+    let mut straight = self::bench();
     straight.text(&format!("[{whole}]"));
     assert!(found.as_bytes() == straight.text(&again).as_bytes());
     for end in 1..state.len() {
-        assert!(second.alpaca.restore(&state[..end]).is_err(), "{end}");
+        assert!(second.feed.restore(&state[..end]).is_err(), "{end}");
     }
 }
 
@@ -283,27 +228,19 @@ fn one_bad_event_takes_no_other_with_it() {
         ),
     ] {
         let body = format!("[{good},{bad},{good}]");
-        let (rejected, out) = Bench::new().receive(BlobKind::Text, "", body.as_bytes()).unwrap();
+        let (rejected, out) = bench().receive(BlobKind::Text, "", body.as_bytes()).unwrap();
         assert_eq!((rejected.count, out.len()), (1, 2), "{bad}");
         assert_eq!(rejected.first.unwrap().0, reason, "{bad}");
     }
     let long =
         format!(r#"[{{"T":"t","S":"{}","p":1,"s":1,"t":"2026-02-02T02:38:00Z"}}]"#, "A".repeat(49));
-    let (rejected, _) = Bench::new().receive(BlobKind::Text, "", long.as_bytes()).unwrap();
+    let (rejected, _) = bench().receive(BlobKind::Text, "", long.as_bytes()).unwrap();
     assert_eq!(rejected.first.unwrap().0, DecodeReason::TooLong);
 }
 
 #[test]
 fn frame_that_is_not_whole_leaves_nothing() {
-    // Every cut of every capture: an error, and an empty batch.
-    for (kind, context, body) in captures() {
-        for end in (0..body.len()).filter(|&end| body.is_char_boundary(end)) {
-            let mut bench = Bench::new();
-            let found = bench.receive(kind, context, &body.as_bytes()[..end]);
-            assert!(found.is_err(), "{}", &body[..end]);
-            assert!(bench.instruments.is_empty());
-        }
-    }
+    check_cuts(CAPTURES, bench);
 }
 
 #[test]
@@ -314,7 +251,7 @@ fn msgpack_says_the_same_as_text() {
     body.extend_from_slice(b"\xa1s\x01\xa1c\x92\xa1@\xa1I\xa1t\xd7\xff");
     let (seconds, ns) = (1_769_999_999u64, 123_456_789u64);
     body.extend_from_slice(&(ns << 34 | seconds).to_be_bytes());
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let (rejected, found) = bench.receive(BlobKind::Binary, "", &body).unwrap();
     assert_eq!(rejected, Rejected::NONE);
     let text = bench.text(
@@ -328,8 +265,87 @@ fn msgpack_says_the_same_as_text() {
 }
 
 #[test]
+fn straight_path_gives_what_any_json_gives() {
+    // Each live capture, and forms that only one of the two can read, both ways and in both
+    // encodings: the same records or the same error. The venue's own form of what is frequent is
+    // read straight.
+    let time = r#""t":"2026-02-02T02:38:00Z""#;
+    let trade = |rest: &str| format!(r#"[{{"T":"t","S":"AAPL","p":1.5,"s":1,{time}{rest}}}]"#);
+    let at = |t: &str| format!(r#"[{{"T":"t","S":"AAPL","p":1,"s":1,"t":"{t}"}}]"#);
+    let forms = [
+        trade(r#","i":18446744073709551615,"c":["@","I"],"z":"C""#),
+        trade(r#","i":18446744073709551616"#),
+        trade(r#","i":007"#),
+        trade(r#","c":["B"],"z":"C""#),
+        trade(r#","c":["B"],"z":"A""#),
+        trade(r#","c":["XY"]"#),
+        trade(r#","c":"I""#),
+        trade(r#","c":[]"#),
+        trade(r#","c":["1","2","3","4","5","6","7","8","9"]"#),
+        trade(r#","z":7"#),
+        trade(r#","tks":"B""#),
+        trade(r#","tks":"?""#),
+        trade(r#","T":"q""#),
+        trade(r#","p":2"#),
+        trade(r#","p":null"#),
+        trade(r#","new":[1,"x"],"other":{}"#),
+        trade(r#","p":0.123456789"#),
+        trade(r#","p":12345678"#),
+        trade(r#","s":-1"#),
+        trade(","),
+        trade("} "),
+        at("2026-02-02T02:38:00.123456789Z"),
+        at("2026-02-02T02:38:59.1Z"),
+        at("2026-02-02T02:38:60Z"),
+        at("2026-02-02T02:38:00.Z"),
+        at("2026-02-02T02:38:00.1234567891Z"),
+        at("2026-02-02T02:38:00.1234567890Z"),
+        at("2026-02-02T02:38:00.12345678Z"),
+        at("2026-02-02T02:38:00-05:00"),
+        at("2026-02-30T02:38:00Z"),
+        at("1969-12-31T23:59:59Z"),
+        at("2262-04-11T23:47:16.854775807Z"),
+        at("2262-04-11T23:47:16.854775808Z"),
+        at(""),
+        format!(r#"[{{"T":"q","S":"AAPL","bp":0,"ap":2.25,"as":92233720368,{time}}}]"#),
+        format!(r#"[{{"T":"q","S":"AAPL","bp":"1",{time}}}]"#),
+        format!(r#"[{{"T":"q","S":"BTC/USD","bp":61800.12,"bs":0.25,"c":["R"],{time}}}]"#),
+        format!(r#"[{{"T":"t","S":"SPY241220P00720000","p":1,"s":1,"c":"I",{time}}}]"#),
+        format!(r#"[{{"T":"u","S":"AAPL","o":1,"h":2,"l":1,"c":1,"v":7,"vw":1.5,{time}}}]"#),
+        format!(r#"[{{"T":"d","S":"AAPL","o":1,"h":2,"l":1,"c":1,"v":7,"n":3,{time}}}]"#),
+        format!(r#"[{{"T":"b","S":"AAPL","o":1,"h":2,"l":1,"c":1,{time}}}]"#),
+        format!(r#"[{{"T":"b","S":"AAPL","o":1,"h":2,"l":1,"c":1,"v":1,"n":9e18,{time}}}]"#),
+    ];
+    let (mut bench, mut straight) = (bench(), [0; 2]);
+    for symbol in ["AAPL", "BTC/USD", "SPY241220P00720000"] {
+        bench.text(&format!(r#"[{{"T":"t","S":"{symbol}","p":1,"s":1,{time}}}]"#));
+    }
+    let live = captures(CAPTURES).filter(|(kind, ..)| *kind == BlobKind::Text);
+    // Updates of books are numbered by what came before, so that none is told twice the same.
+    let live = live.map(|(.., body)| body.to_owned()).filter(|body| !body.contains("\"T\":\"o\""));
+    for body in live.chain(forms) {
+        let mut packed = Vec::new();
+        let is_packed = pack(body.as_bytes(), &mut packed).is_ok();
+        for (at, kind, bytes) in
+            [(0, BlobKind::Text, body.as_bytes()), (1, BlobKind::Binary, &packed)]
+        {
+            if at == 1 && !is_packed {
+                continue;
+            }
+            bench.check_paths(kind, bytes, Alpaca::set_straight);
+            let (mut out, blob) = (Records::new(), testing::blob(kind, "", bytes));
+            let encoding = [Encoding::Json, Encoding::Msgpack][at];
+            let done = bench.feed.straight(&blob, encoding, &mut bench.instruments, &mut out);
+            straight[at] += usize::from(done.is_some());
+        }
+    }
+    // Of the captures and of the forms, as text and packed.
+    assert_eq!(straight, [26, 30]);
+}
+
+#[test]
 fn answers_are_history_and_errors_are_told() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let row = r#"{"trades":{"A":[{"t":"2022-10-21T20:19:03.7Z","p":129.88,"s":5,"i":7,
         "u":"incorrect"}]},"next_page_token":null}"#;
     let records = bench.rest("/v2/stocks/trades?symbols=A", row).unwrap();

@@ -7,6 +7,36 @@ const S_PER_DAY: i64 = 86_400;
 /// Digits of a fraction of a second that a time holds.
 const PLACES: usize = 9;
 
+/// Bytes of a time up to its minute.
+pub const MINUTE: usize = 16;
+
+/// The minute of the last time that was read: most often the next one is of it, too.
+#[derive(Debug, Default)]
+pub struct Minute {
+    text: [u8; MINUTE],
+    start: i64,
+}
+
+impl Minute {
+    /// When the minute `text`, such as `2021-02-22T15:51`, begins, in ns since the Unix epoch; none
+    /// where that is no minute, or one before the epoch.
+    #[inline(always)]
+    pub fn start_of(&mut self, text: &[u8; MINUTE]) -> Option<i64> {
+        if self.text != *text {
+            self.change(text)?;
+        }
+        Some(self.start)
+    }
+
+    #[cold]
+    fn change(&mut self, text: &[u8; MINUTE]) -> Option<()> {
+        let whole = [&text[..], b":00Z"].concat();
+        self.start = parse(&whole).ok().filter(|&start| start >= 0)?;
+        self.text = *text;
+        Some(())
+    }
+}
+
 /// Reads a time such as `2021-02-22T15:51:45.335689322Z`, in ns since the Unix epoch.
 ///
 /// # Errors

@@ -7,9 +7,9 @@
 use super::conditions::effect_of;
 use super::decode::{may_be_in_lots, Task, MINUTE_MS, OTHER_CONDITION, SECOND_MS};
 use crate::feeds::conditions::Kept;
-use crate::feeds::cursor::Cursor;
-use crate::feeds::events::{bar_of, Deal, Offer};
-use crate::record::{Bar, Side, NONE};
+use crate::feeds::cursor::{Cursor, Key};
+use crate::feeds::events::{bar_of, offer_of, Deal, Offer};
+use crate::record::{Bar, Side};
 
 // What an event has told so far: one bit a key that it needs.
 const SYM: u8 = 1;
@@ -21,15 +21,29 @@ const HIGH: u8 = 8;
 const LOW: u8 = 16;
 const CLOSE: u8 = 32;
 
-/// The next key of an object, up to its value. `None` within it is its end.
-#[inline(always)]
-fn next_key<'a>(at: &mut Cursor<'a>) -> Option<Option<&'a [u8]>> {
-    if at.skip(b",\"") {
-        let key = at.text()?;
-        at.expect(b":")?;
-        return Some(Some(key));
-    }
-    at.expect(b"}").map(|()| None)
+mod keys {
+    use crate::feeds::cursor::{key, Key};
+
+    pub const TYPE: Key = key(b"ev");
+    pub const SYMBOL: Key = key(b"sym");
+    pub const TIME: Key = key(b"t");
+    pub const START: Key = key(b"s");
+    pub const PRICE: Key = key(b"p");
+    pub const SIZE: Key = key(b"s");
+    pub const EXACT_SIZE: Key = key(b"ds");
+    pub const ID: Key = key(b"i");
+    pub const SEQUENCE: Key = key(b"q");
+    pub const CONDITIONS: Key = key(b"c");
+    pub const BID: Key = key(b"bp");
+    pub const BID_SIZE: Key = key(b"bs");
+    pub const ASK: Key = key(b"ap");
+    pub const ASK_SIZE: Key = key(b"as");
+    pub const OPEN: Key = key(b"o");
+    pub const HIGH: Key = key(b"h");
+    pub const LOW: Key = key(b"l");
+    pub const CLOSE: Key = key(b"c");
+    pub const VOLUME: Key = key(b"v");
+    pub const EXACT_VOLUME: Key = key(b"dv");
 }
 
 impl Task<'_> {
@@ -84,28 +98,28 @@ impl Task<'_> {
             conditions: [0; 2],
         };
         let (mut instrument, mut told, mut exact) = (0, 0, None);
-        while let Some(key) = next_key(at)? {
+        while let Some(key) = at.next_key()? {
             match key {
-                b"sym" => {
+                keys::SYMBOL => {
                     instrument = self.fast_symbol(at)?.0;
                     told |= SYM;
                 }
-                b"p" => {
+                keys::PRICE => {
                     deal.price = at.bare_price()?;
                     told |= PRICE;
                 }
-                b"s" => {
+                keys::SIZE => {
                     deal.size = at.bare_size()?;
                     told |= SIZE;
                 }
-                b"t" => {
+                keys::TIME => {
                     deal.ts = at.time()?;
                     told |= TIME;
                 }
-                b"c" => deal.conditions = conditions(at)?,
-                b"i" => deal.id = trade_id(at)?,
-                b"q" => deal.sequence = at.integer()?,
-                b"ds" => {
+                keys::CONDITIONS => deal.conditions = conditions(at)?,
+                keys::ID => deal.id = trade_id(at)?,
+                keys::SEQUENCE => deal.sequence = at.integer()?,
+                keys::EXACT_SIZE => {
                     exact = Some(quoted_size(at)?);
                     told |= SIZE;
                 }
@@ -125,56 +139,55 @@ impl Task<'_> {
         let ((mut instrument, mut in_lots), mut told) = ((0, false), 0);
         let (mut ts, mut sequence) = (0, 0);
         let [mut bid, mut ask]: [Offer; 2] = [(0, 0); 2];
-        while let Some(key) = next_key(at)? {
+        while let Some(key) = at.next_key()? {
             match key {
-                b"sym" => {
+                keys::SYMBOL => {
                     (instrument, in_lots) = self.fast_symbol(at)?;
                     told |= SYM;
                 }
-                b"bp" => bid.0 = at.bare_price()?,
-                b"bs" => bid.1 = at.bare_size()?,
-                b"ap" => ask.0 = at.bare_price()?,
-                b"as" => ask.1 = at.bare_size()?,
-                b"t" => {
+                keys::BID => bid.0 = at.bare_price()?,
+                keys::BID_SIZE => bid.1 = at.bare_size()?,
+                keys::ASK => ask.0 = at.bare_price()?,
+                keys::ASK_SIZE => ask.1 = at.bare_size()?,
+                keys::TIME => {
                     ts = at.time()?;
                     told |= TIME;
                 }
-                b"q" => sequence = at.integer()?,
+                keys::SEQUENCE => sequence = at.integer()?,
                 _ => skip_value(key, at)?,
             }
         }
         if told != SYM | TIME {
             return None;
         }
-        let offer = |(price, size): Offer| (if price == 0 { NONE } else { price }, size);
-        self.push_quote((instrument, ts, sequence), offer(bid), offer(ask), in_lots).ok()
+        self.push_quote((instrument, ts, sequence), offer_of(bid), offer_of(ask), in_lots).ok()
     }
 
     #[inline(always)]
     fn fast_bar(&mut self, at: &mut Cursor<'_>, interval_ms: u32) -> Option<()> {
         let (mut bar, mut told) = (bar_of(interval_ms), 0);
         let (mut instrument, mut ts, mut exact) = (0, 0, None);
-        while let Some(key) = next_key(at)? {
+        while let Some(key) = at.next_key()? {
             let (price, bit) = match key {
-                b"sym" => {
+                keys::SYMBOL => {
                     instrument = self.fast_symbol(at)?.0;
                     told |= SYM;
                     continue;
                 }
-                b"s" => {
+                keys::START => {
                     ts = at.time()?;
                     told |= TIME;
                     continue;
                 }
-                b"v" => {
+                keys::VOLUME => {
                     bar.volume = at.bare_size()?;
                     continue;
                 }
-                b"o" => (&mut bar.open, OPEN),
-                b"h" => (&mut bar.high, HIGH),
-                b"l" => (&mut bar.low, LOW),
-                b"c" => (&mut bar.close, CLOSE),
-                b"dv" => {
+                keys::OPEN => (&mut bar.open, OPEN),
+                keys::HIGH => (&mut bar.high, HIGH),
+                keys::LOW => (&mut bar.low, LOW),
+                keys::CLOSE => (&mut bar.close, CLOSE),
+                keys::EXACT_VOLUME => {
                     exact = Some(quoted_size(at)?);
                     continue;
                 }
@@ -205,28 +218,14 @@ fn quoted_size(at: &mut Cursor<'_>) -> Option<i64> {
     Some(size)
 }
 
-/// Moves over the value of a key that no record is made of: a number, a text or a list of numbers.
+/// Moves over the value of a key that no record is made of.
 #[inline(always)]
-fn skip_value(key: &[u8], at: &mut Cursor<'_>) -> Option<()> {
+fn skip_value(key: Key, at: &mut Cursor<'_>) -> Option<()> {
     // The last of two types counts.
-    if key == b"ev" {
+    if key == keys::TYPE {
         return None;
     }
-    if at.skip(b"\"") {
-        return at.text().map(drop);
-    }
-    if !at.skip(b"[") {
-        return at.skip_number();
-    }
-    if at.skip(b"]") {
-        return Some(());
-    }
-    loop {
-        at.skip_number()?;
-        if !at.skip(b",") {
-            return at.expect(b"]");
-        }
-    }
+    at.skip_value()
 }
 
 /// The conditions of a trade: a list of numbers, or one.

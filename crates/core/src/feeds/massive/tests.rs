@@ -1,83 +1,27 @@
 //! The contract of a feed, and the facts of this one, over the captures.
 
 use super::*;
-use crate::record::blob::BlobHeader;
+use crate::feeds::testing::{self, blob, captures, check_cuts, events, nth};
 use crate::record::{
-    Bar, Kind, Level, Mark, Marker, Quote, Record, Side, Status, Trade, FLAG_HISTORICAL, FLAG_LAST,
-    NONE,
+    Bar, Kind, Level, Mark, Marker, Quote, Side, Status, Trade, FLAG_HISTORICAL, FLAG_LAST, NONE,
 };
 
-/// When all frames arrived: a whole second after the latest of them.
-const TS_RECV: i64 = 1_770_000_005_000_000_000;
 /// Lines of kind, context and body, with tabs between: frames of the session of the official
 /// client's tests, the examples of the pages, and what the pages say of all else.
 const CAPTURES: &str = include_str!("captures/frames.tsv");
 
-struct Bench {
-    massive: Massive,
-    instruments: Instruments,
-}
+type Bench = testing::Bench<Massive>;
 
-impl Bench {
-    fn new() -> Self {
-        Self { massive: Massive::new(FeedId::Massive), instruments: Instruments::new() }
-    }
-
-    fn receive(
-        &mut self,
-        kind: BlobKind,
-        context: &str,
-        body: &[u8],
-    ) -> Result<(Rejected, Records)> {
-        let mut out = Records::new();
-        let header = BlobHeader { kind: kind as u8, ts_recv: TS_RECV, ..BlobHeader::default() };
-        let blob = Blob { header, context: context.as_bytes(), body };
-        let rejected = self.massive.receive(&blob, &mut self.instruments, &mut out)?;
-        Ok((rejected, out))
-    }
-
-    fn text(&mut self, body: &str) -> Records {
-        let (rejected, out) = self.receive(BlobKind::Text, "", body.as_bytes()).unwrap();
-        assert_eq!(rejected, Rejected::NONE, "{body}");
-        out
-    }
-
-    fn rest(&mut self, context: &str, body: &str) -> Result<Records> {
-        self.receive(BlobKind::Rest, context, body.as_bytes()).map(|(_, records)| records)
-    }
-}
-
-fn captures() -> impl Iterator<Item = (BlobKind, &'static str, &'static str)> {
-    CAPTURES.lines().map(|line| {
-        let mut parts = line.splitn(3, '\t');
-        let kind = if parts.next() == Some("rest") { BlobKind::Rest } else { BlobKind::Text };
-        (kind, parts.next().unwrap(), parts.next().unwrap())
-    })
-}
-
-fn nth<R: Record>(records: &Records, at: usize) -> R {
-    records.iter().nth(at).unwrap().get::<R>().unwrap()
-}
-
-/// Each venue event of `records` on its own.
-fn events(records: &Records) -> Vec<Records> {
-    let (mut found, mut event) = (Vec::new(), Records::new());
-    for record in records {
-        event.push_ref(record);
-        if record.header().flags & FLAG_LAST != 0 {
-            found.push(std::mem::take(&mut event));
-        }
-    }
-    assert!(event.is_empty(), "an event without an end");
-    found
+fn bench() -> Bench {
+    Bench::of(Massive::new(FeedId::Massive))
 }
 
 #[test]
 fn every_capture_decodes() {
     // Nothing is rejected, and the kinds are those that the pages promise.
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let mut counts = [0; 13];
-    for (kind, context, body) in captures() {
+    for (kind, context, body) in captures(CAPTURES) {
         let (rejected, records) = bench.receive(kind, context, body.as_bytes()).unwrap();
         assert_eq!(rejected, Rejected::NONE, "{body}");
         records.iter().for_each(|record| counts[record.kind() as usize] += 1);
@@ -95,9 +39,9 @@ fn every_capture_decodes() {
 fn what_is_encoded_is_received_back() {
     // Each event of each live capture: its records, the frame that they make, and its records. A
     // frame says times in ms, and shares whenever it is of; all else is the same.
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let mut tried = 0;
-    for (kind, context, body) in captures().filter(|(kind, ..)| *kind == BlobKind::Text) {
+    for (kind, context, body) in captures(CAPTURES).filter(|(kind, ..)| *kind == BlobKind::Text) {
         let (_, records) = bench.receive(kind, context, body.as_bytes()).unwrap();
         for event in events(&records) {
             let first = event.iter().next().unwrap();
@@ -110,7 +54,7 @@ fn what_is_encoded_is_received_back() {
                 continue;
             }
             let mut frame = Vec::new();
-            bench.massive.encode(&event, &bench.instruments, true, &mut frame).unwrap();
+            bench.feed.encode(&event, &bench.instruments, true, &mut frame).unwrap();
             let again = bench.text(std::str::from_utf8(&frame).unwrap());
             let text = String::from_utf8_lossy(&frame);
             let mut expected = event.clone();
@@ -129,7 +73,7 @@ fn what_is_encoded_is_received_back() {
 
 #[test]
 fn trade_has_exact_values_and_the_conditions_that_hold_back_most() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let body = r#"[{"ev":"T","sym":"BRK.A","x":4,"i":"52983525029461","p":741971.5,"s":0,
         "ds":"0.25","c":[14,41,12,37],"t":1769999999123.0,"q":17}]"#;
     let trade: Trade = nth(&bench.text(body), 0);
@@ -149,7 +93,7 @@ fn trade_has_exact_values_and_the_conditions_that_hold_back_most() {
 #[test]
 fn quotes_are_of_shares_and_an_empty_side_has_no_price() {
     // The same quote the day before the sizes became shares, and on that day.
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let quote = |bench: &mut Bench, symbol: &str, ms: i64| -> Quote {
         let body = format!(
             r#"[{{"ev":"Q","sym":"{symbol}","bp":0,"bs":0,"ap":10.25,"as":3,"t":{ms},"q":1}}]"#
@@ -169,7 +113,7 @@ fn quotes_are_of_shares_and_an_empty_side_has_no_price() {
 
 #[test]
 fn times_are_read_by_their_digits() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     for (written, ns) in [
         ("1601316752683", 1_601_316_752_683_000_000),
         ("1601316752683746", 1_601_316_752_683_746_000),
@@ -187,7 +131,7 @@ fn times_are_read_by_their_digits() {
 
 #[test]
 fn crypto_tells_who_took_and_which_exchange() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let records = bench.text(
         r#"[{"ev":"XT","pair":"BTC-USD","p":33021.9,"t":1610462007425,"s":0.01616617,"c":[2],
         "i":14272084,"x":3},{"ev":"XL2","pair":"BTC-USD","t":1610462411115,"x":1,
@@ -220,31 +164,23 @@ fn one_bad_event_takes_no_other_with_it() {
         (r#"{"ev":"XL2","pair":"A-B","t":1,"x":1,"b":[[1]],"a":[]}"#, DecodeReason::MissingField),
     ] {
         let body = format!("[{good},{bad},{good}]");
-        let (rejected, out) = Bench::new().receive(BlobKind::Text, "", body.as_bytes()).unwrap();
+        let (rejected, out) = bench().receive(BlobKind::Text, "", body.as_bytes()).unwrap();
         assert_eq!((rejected.count, out.len()), (1, 2), "{bad}");
         assert_eq!(rejected.first.unwrap().0, reason, "{bad}");
     }
     let long = format!(r#"[{{"ev":"T","sym":"{}","p":1,"s":1,"t":1}}]"#, "A".repeat(49));
-    let (rejected, _) = Bench::new().receive(BlobKind::Text, "", long.as_bytes()).unwrap();
+    let (rejected, _) = bench().receive(BlobKind::Text, "", long.as_bytes()).unwrap();
     assert_eq!(rejected.first.unwrap().0, DecodeReason::TooLong);
 }
 
 #[test]
 fn frame_that_is_not_whole_leaves_nothing() {
-    // Every cut of every capture: an error, and an empty batch.
-    for (kind, context, body) in captures() {
-        for end in 0..body.len() {
-            let mut bench = Bench::new();
-            let found = bench.receive(kind, context, &body.as_bytes()[..end]);
-            assert!(found.is_err(), "{}", &body[..end]);
-            assert!(bench.instruments.is_empty());
-        }
-    }
+    check_cuts(CAPTURES, bench);
 }
 
 #[test]
 fn answers_are_history_and_errors_are_told() {
-    let mut bench = Bench::new();
+    let mut bench = bench();
     let row = r#"{"results":[{"id":"1","price":2.5,"size":3,"sip_timestamp":1651181822461979400,
         "sequence_number":9}],"status":"OK"}"#;
     let trade: Trade = nth(&bench.rest("/v3/trades/X:BTC-USD?limit=1", row).unwrap(), 0);
@@ -310,24 +246,14 @@ fn straight_path_gives_what_any_json_gives() {
         r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1},]"#,
         r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1}] "#,
     ];
-    let (mut bench, mut straight) = (Bench::new(), 0);
+    let (mut bench, mut straight) = (bench(), 0);
     bench.text(r#"[{"ev":"T","sym":"AAPL","p":1,"s":1,"t":1}]"#);
-    let live = captures().filter(|(kind, ..)| *kind == BlobKind::Text).map(|(.., body)| body);
+    let live =
+        captures(CAPTURES).filter(|(kind, ..)| *kind == BlobKind::Text).map(|(.., body)| body);
     for body in live.chain(forms) {
-        // Symbols are known from the first time on.
-        let both = [false, false, true].map(|on| {
-            bench.massive.set_straight(on);
-            let found = bench.receive(BlobKind::Text, "", body.as_bytes());
-            found.map_err(|error| error.to_string())
-        });
-        let told = |found: &std::result::Result<(Rejected, Records), String>| match found {
-            Ok((rejected, records)) => Ok((*rejected, records.as_bytes().to_vec())),
-            Err(error) => Err(error.clone()),
-        };
-        assert_eq!(told(&both[2]), told(&both[1]), "{body}");
-        let (mut out, header) = (Records::new(), BlobHeader { kind: 1, ..BlobHeader::default() });
-        let blob = Blob { header, context: b"", body: body.as_bytes() };
-        let mut task = bench.massive.task(&blob, &mut bench.instruments, &mut out);
+        bench.check_paths(BlobKind::Text, body.as_bytes(), Massive::set_straight);
+        let (mut out, blob) = (Records::new(), blob(BlobKind::Text, "", body.as_bytes()));
+        let mut task = bench.feed.task(&blob, &mut bench.instruments, &mut out);
         straight += usize::from(task.fast().is_some());
     }
     // Eleven of the captures and six of the forms.
