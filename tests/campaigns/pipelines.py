@@ -16,8 +16,8 @@ from tests.crash.campaign import (
     Observed,
     derived_tapes_that_differ,
     lane_config,
-    trades_unaccounted,
 )
+from tests.crash.venues import BINANCE
 
 from tapeworks._core import TapeReader, kind_of
 from tapeworks.pipeline import Config
@@ -183,4 +183,4 @@ def check_end(one: Pipeline, outcome: Outcome) -> None:
     differing = derived_tapes_that_differ(one.config, SOURCE)
     outcome.complaints += [f"{topic} differs from a straight run" for topic in differing]
     outcome.complaints += [str(found) for found in audit(one.data) if not found.exact]
-    outcome.complaints += trades_unaccounted(one.data)
+    outcome.complaints += BINANCE.trades_unaccounted(one.data)

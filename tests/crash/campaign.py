@@ -1,17 +1,19 @@
 """A campaign of kills: simulator -> recorder -> derive -> sink, and an oracle at the end.
 
-Each lane is a whole pipeline in a folder of its own, over one simulated exchange. A random child
-is killed with SIGKILL at a random instant, restarted by the supervisor, and so on; all chance
-comes from the seed that is printed. Then everything is stopped in order and checked:
+Each lane is a whole pipeline in a folder of its own, over a simulated exchange of its own; the
+venues take turns. A random child is killed with SIGKILL at a random instant, restarted by the
+supervisor, and so on; all chance comes from the seed that is printed. Then everything is stopped
+in order and checked:
 
 1. Every frame that was seen published on the raw tape at any time is still there, the same.
 2. Every derived tape is byte for byte what a straight run over the raw tape gives.
 3. Every table of the lake holds each record of its tape exactly once.
 4. Every trade that the exchange made since the first stored one is in the lake exactly once, or in
-   the gap ledger.
+   the gap ledger: by its id, or where ids prove nothing by its time.
 """
 
 import argparse
+import contextlib
 import logging
 import random
 import shutil
@@ -26,30 +28,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tests.crash.venues import BINANCE, VENUES, Venue, set_keys
+
 from tapeworks.child import Child
-from tapeworks.config import Section, Value
+from tapeworks.config import Section
 from tapeworks.errors import TapeError
+from tapeworks.feeds.session import build
 from tapeworks.pipeline import (
     Config,
     Supervisor,
     SupervisorConfig,
     processors_of,
     resolve_config,
-    resolve_feed,
 )
 from tapeworks.processors.derive import NORMALIZE, RAW, STEPS, Derivation
 from tapeworks.settings import MetricSetsConfig
 from tapeworks.simulators import Simulator, start_simulator
 from tapeworks.tape import TapeReader, tape_hash
 from tapeworks.views.audit import audit
-from tapeworks.views.lake import Lake
 
 PAUSE_S_MAX = 1.5
 LOOK_S = 0.01
 SETTLE_S = 3.0
 READY_S_MAX = 60.0
 TELL_KILLS = 50
-SYMBOLS = ("BTCUSDT", "ETHUSDT")
 SUPERVISOR = SupervisorConfig(restart_ms=1, restart_ms_max=20, healthy_ms=100, stop_ms_max=60_000)
 
 
@@ -82,8 +84,9 @@ class Observed:
 class Lane:
     """One pipeline whose children are killed."""
 
-    def __init__(self, number: int, config: Config, seed: int, kills: int) -> None:
+    def __init__(self, number: int, venue: Venue, config: Config, seed: int, kills: int) -> None:
         self.number = number
+        self.venue = venue
         self.config = config
         self.kills_left = kills
         self.killed: Counter[str] = Counter()
@@ -138,7 +141,7 @@ class Rebuilt:
         self.batch_items = 777
         self.own = config.processors.own
         self._processors = processors_of(config, source)
-        self._feed = config.feeds[source].feed
+        self._feed = build(config.feeds[source]).native
 
     def settings(self, processor: str) -> Mapping[str, int | str | Sequence[int]]:
         """Returns the settings of `processor` by name."""
@@ -166,30 +169,6 @@ def derived_tapes_that_differ(config: Config, source: str) -> list[str]:
         ]
 
 
-def trades_unaccounted(data: Path) -> list[str]:
-    """Returns what the lake and the ledger together do not say of the trades, by symbol."""
-    lake = Lake(data)
-    wrong = []
-    for symbol in SYMBOLS:
-        where = f"symbol = '{symbol}' and channel = 'trade'"
-        ids = lake.sql(f"select trade_id from trades where {where} order by 1").to_arrow()
-        stored = [int(number) for number in ids.column(0).to_pylist()]
-        if len(stored) != len(set(stored)):
-            wrong.append(f"{symbol}: {len(stored) - len(set(stored))} trade ids twice")
-        gaps = lake.sql(
-            f"select first_missing, last_missing from gaps where {where} and cause = 'sequence'"
-        ).to_pylist()
-        excused = [(int(gap["first_missing"]), int(gap["last_missing"])) for gap in gaps]
-        missing = sorted(set(range(stored[0], stored[-1] + 1)) - set(stored)) if stored else []
-        silent = [id_ for id_ in missing if not any(low <= id_ <= high for low, high in excused)]
-        if silent:
-            wrong.append(f"{symbol}: {len(silent)} trades missing, not in the ledger: {silent[:5]}")
-        false = sum(id_ in set(stored) for low, high in excused for id_ in range(low, high + 1))
-        if false:
-            wrong.append(f"{symbol}: {false} trades in the ledger that are stored")
-    return wrong
-
-
 def findings(lane: Lane) -> list[str]:
     """Checks a lane that was stopped; returns what does not hold."""
     wrong = []
@@ -201,45 +180,34 @@ def findings(lane: Lane) -> list[str]:
         for topic in derived_tapes_that_differ(lane.config, lane.source)
     ]
     wrong += [str(found) for found in audit(lane.config.data) if not found.exact]
-    return wrong + trades_unaccounted(lane.config.data)
+    return wrong + lane.venue.trades_unaccounted(lane.config.data)
 
 
-def lane_config(data: Path, simulator: Simulator) -> Config:
+def lane_config(data: Path, simulator: Simulator, venue: Venue = BINANCE) -> Config:
     """Returns a pipeline that records the simulator into `data`, and flushes often."""
-    written: dict[str, Value | Section] = {
-        "symbols": Value(list(SYMBOLS), "the campaign"),
-        "ws_url": Value(simulator.ws_url, "the campaign"),
-        "rest_url": Value(simulator.rest_url, "the campaign"),
-    }
-    feed = resolve_feed("binance-spot", Section("feeds.binance-spot", written))
     base = resolve_config(Section())
     sinks = {name: replace(sink, flush_seconds=0.1) for name, sink in base.sinks.items()}
+    feeds = {venue.source: venue.feed(simulator)}
     measured = MetricSetsConfig(sets=("l1", "ofi", "flow", "cost"))
     return replace(
-        base,
-        data=data,
-        feeds={"binance-spot": feed},
-        metrics=measured,
-        sinks=sinks,
-        supervisor=SUPERVISOR,
+        base, data=data, feeds=feeds, metrics=measured, sinks=sinks, supervisor=SUPERVISOR
     )
 
 
-def run(kills: int, seed: int, count: int, rate: float, folder: Path) -> list[str]:
+def run(given: argparse.Namespace, folder: Path) -> list[str]:
     """Runs the campaign in `folder`; returns what does not hold."""
-    arguments = ["--symbols", *SYMBOLS, "--seed", str(seed), "--rate", str(rate)]
-    # Every restart asks for both books: at any other limit the campaign would test back-off.
-    arguments += ["--weight-per-minute", "100000000", "--levels", "200"]
-    with start_simulator("binance", *arguments, log=folder / "simulator.log") as simulator:
-        lanes = [
-            Lane(
-                number,
-                lane_config(folder / f"lane-{number}", simulator),
-                seed,
-                kills // count + (number < kills % count),
-            )
-            for number in range(count)
-        ]
+    kills, count = given.kills, given.lanes
+    chosen = [venue for venue in VENUES if given.venue in ("", venue.name)]
+    with contextlib.ExitStack() as simulators:
+        lanes = []
+        for number in range(count):
+            venue = chosen[number % len(chosen)]
+            log = folder / f"simulator-{number}.log"
+            simulated = venue.simulated(given.seed + number, given.rate)
+            simulator = simulators.enter_context(start_simulator(venue.name, *simulated, log=log))
+            config = lane_config(folder / f"lane-{number}", simulator, venue)
+            own = kills // count + (number < kills % count)
+            lanes.append(Lane(number, venue, config, given.seed, own))
         try:
             kill_all(lanes, kills)
         finally:
@@ -247,9 +215,9 @@ def run(kills: int, seed: int, count: int, rate: float, folder: Path) -> list[st
                 lane.stop()
     wrong = []
     for lane in lanes:
-        frames = len(lane.observed.sums)
-        print(f"lane {lane.number}: {frames:,} frames, killed {dict(lane.killed)}", flush=True)
-        wrong += [f"lane {lane.number}: {finding}" for finding in findings(lane)]
+        frames, killed = len(lane.observed.sums), dict(lane.killed)
+        print(f"lane {lane.number}, {lane.source}: {frames:,} frames, killed {killed}", flush=True)
+        wrong += [f"lane {lane.number}, {lane.source}: {one}" for one in findings(lane)]
     return wrong
 
 
@@ -280,6 +248,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     parser.add_argument("--lanes", type=int, default=3)
     parser.add_argument("--rate", type=float, default=200.0)
+    names = [venue.name for venue in VENUES]
+    parser.add_argument("--venue", choices=names, default="", help="this one alone (all in turn)")
     parser.add_argument("--keep", type=Path, help="work here, and leave everything for a look")
     given = parser.parse_args()
     # Every kill would be a line otherwise.
@@ -288,7 +258,8 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     print(f"seed {given.seed}, {given.kills} kills in {given.lanes} lanes, in {folder}", flush=True)
     began = time.monotonic()
-    wrong = run(given.kills, given.seed, given.lanes, given.rate, folder)
+    set_keys()
+    wrong = run(given, folder)
     print(f"{given.kills} kills and all checks in {time.monotonic() - began:.0f} s")
     for finding in wrong:
         print(f"WRONG: {finding}")

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from picows import WSError, WSListener, WSMsgType, ws_connect
 
+from tapeworks.simulators.alpaca.server import AlpacaServer
 from tapeworks.simulators.binance.ledger import expected_gaps, outages
-from tapeworks.simulators.faults import KINDS, seeded_faults
+from tapeworks.simulators.faults import KINDS, SEEDED_KINDS, seeded_faults
+from tapeworks.simulators.massive.server import MassiveServer
+from tapeworks.simulators.server import Server
 
 STREAMS = ("btcusdt@trade", "btcusdt@aggTrade", "btcusdt@bookTicker", "btcusdt@depth@100ms")
 RUN = ("--symbols", "BTCUSDT", "--rate", 300, "--speed", 8, "--duration", 16, "--wait")
@@ -228,6 +231,14 @@ def test_plan_of_a_seed_is_always_the_same():
     kinds = {fault.kind for plan in plans for fault in plan}
     assert kinds == {kind for kind in KINDS if not kind.startswith("rest_")} - {"shutdown"}
     assert all(0 <= fault.at_s <= 22.5 for plan in plans for fault in plan)
+
+
+@pytest.mark.parametrize("server", [AlpacaServer, MassiveServer])
+def test_plan_of_a_seed_has_only_what_can_go_wrong_at_the_venue(server: type[Server]):
+    plans = [seeded_faults(seed, 6, 30.0, STREAMS, server.fault_kinds) for seed in range(100)]
+    kinds = {fault.kind for plan in plans for fault in plan}
+    assert kinds == set(server.fault_kinds) & set(SEEDED_KINDS)
+    assert "cut" in kinds
 
 
 @pytest.mark.parametrize("seed", range(3))

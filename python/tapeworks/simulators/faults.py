@@ -63,8 +63,10 @@ def parse_fault(entry: dict[str, Any]) -> Fault:
         raise ConfigError(f"{entry!r}: {error}") from None
 
 
-def plan_faults(text: str, seed: int, duration_s: float, streams: Sequence[str]) -> list[Fault]:
-    """Reads `seed:COUNT` or the path of a JSON list.
+def plan_faults(
+    text: str, seed: int, duration_s: float, streams: Sequence[str], kinds: Sequence[str] = KINDS
+) -> list[Fault]:
+    """Reads `seed:COUNT`, of which each is one of `kinds`, or the path of a JSON list.
 
     Raises:
         ConfigError: it is neither.
@@ -72,20 +74,24 @@ def plan_faults(text: str, seed: int, duration_s: float, streams: Sequence[str])
     if not text:
         return []
     if text.startswith("seed:"):
-        return seeded_faults(seed, int(text.removeprefix("seed:")), duration_s, streams)
+        count = int(text.removeprefix("seed:"))
+        return seeded_faults(seed, count, duration_s, streams, kinds)
     try:
         return [parse_fault(entry) for entry in json.loads(Path(text).read_text("utf-8"))]
     except (OSError, json.JSONDecodeError) as error:
         raise ConfigError(f"--faults {text}: {error}") from None
 
 
-def seeded_faults(seed: int, count: int, duration_s: float, streams: Sequence[str]) -> list[Fault]:
-    """Chooses `count` faults within the middle of `duration_s`, so that all can be recovered."""
+def seeded_faults(
+    seed: int, count: int, duration_s: float, streams: Sequence[str], kinds: Sequence[str] = KINDS
+) -> list[Fault]:
+    """Chooses `count` faults of `kinds` in the middle of `duration_s`: all can be recovered."""
     chance = random.Random(seed)
+    chosen = [kind for kind in SEEDED_KINDS if kind in kinds]
     span = duration_s or 60.0
     faults = []
     for _ in range(count):
-        kind = chance.choice(SEEDED_KINDS)
+        kind = chance.choice(chosen)
         stream = chance.choice(list(streams)) if streams else "*"
         at_s = round(chance.uniform(0.15, 0.75) * span, 3)
         match kind:

@@ -54,7 +54,9 @@ class Server(ABC):
         self.config = config
         self.source = source
         self.faults = Faults(self.source, [])
-        planned = plan_faults(config.faults, config.seed, config.duration_s, seeded)
+        planned = plan_faults(
+            config.faults, config.seed, config.duration_s, seeded, self.fault_kinds
+        )
         for fault in planned:
             self._check_kind(fault)
             self.faults.add(fault, source.start_ns)

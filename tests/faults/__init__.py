@@ -1,0 +1,1 @@
+"""Faults of every venue, and what the recorder made of them."""
