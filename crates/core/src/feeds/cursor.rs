@@ -22,7 +22,9 @@ const QUOTES: u64 = b'"' as u64 * ONES;
 /// A key of up to seven bytes as a number, the first one lowest.
 pub type Key = u64;
 /// Stands for all longer keys.
-pub const LONG_KEY: Key = 0;
+const LONG_KEY: Key = 0;
+/// Bytes of the longest key that is read with what stands around it.
+const SHORT_KEY: u32 = 4;
 
 /// The number of the key `text`.
 #[inline(always)]
@@ -247,32 +249,41 @@ impl<'a> Cursor<'a> {
     /// The next key of an object, up to its value. `None` within it is its end.
     #[inline(always)]
     pub fn next_key(&mut self) -> Option<Option<Key>> {
-        if !self.skip(b",\"") {
+        let word = self.word(0);
+        if word as u16 != u16::from_le_bytes(*b",\"") {
             return self.expect(b"}").map(|()| None);
         }
-        let word = self.word(0);
-        let quote = zero_bytes(word ^ QUOTES);
-        if quote == 0 {
-            self.text()?;
-            self.expect(b":")?;
-            return Some(Some(LONG_KEY));
+        // The key, its quote and the colon, as far as they are within eight bytes.
+        let told = word >> 16;
+        let quote = zero_bytes(told ^ QUOTES);
+        let count = quote.trailing_zeros() / 8;
+        if count > SHORT_KEY {
+            return self.long_key();
         }
         let before = quote.wrapping_sub(1) & !quote;
-        if wrong_in_text(word) & before != 0 {
+        if wrong_in_text(told) & before != 0 || (told >> (count * 8 + 8)) as u8 != b':' {
             return None;
         }
-        let count = quote.trailing_zeros() / 8;
-        self.at += count as usize + 1;
+        self.at += count as usize + 4;
+        Some(Some(first_bytes(told, count)))
+    }
+
+    /// As [`Cursor::next_key`], of a key of more bytes.
+    #[cold]
+    fn long_key(&mut self) -> Option<Option<Key>> {
+        self.at += 2;
+        let text = self.text()?;
         self.expect(b":")?;
-        Some(Some(first_bytes(word, count)))
+        Some(Some(key(text)))
     }
 
     /// Moves over a number, a text, or a list of these.
     #[inline(always)]
     pub fn skip_value(&mut self) -> Option<()> {
-        if !self.skip(b"[") {
+        if self.byte() != b'[' {
             return self.skip_scalar();
         }
+        self.at += 1;
         if self.skip(b"]") {
             return Some(());
         }
@@ -286,10 +297,11 @@ impl<'a> Cursor<'a> {
 
     #[inline(always)]
     fn skip_scalar(&mut self) -> Option<()> {
-        if self.skip(b"\"") {
-            return self.text().map(drop);
+        if self.byte() != b'"' {
+            return self.skip_number();
         }
-        self.skip_number()
+        self.at += 1;
+        self.text().map(drop)
     }
 
     /// A time in ns, written in ms or µs.

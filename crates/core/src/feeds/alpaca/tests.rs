@@ -264,15 +264,14 @@ fn msgpack_says_the_same_as_text() {
     }
 }
 
-#[test]
-fn straight_path_gives_what_any_json_gives() {
-    // Each live capture, and forms that only one of the two can read, both ways and in both
-    // encodings: the same records or the same error. The venue's own form of what is frequent is
-    // read straight.
-    let time = r#""t":"2026-02-02T02:38:00Z""#;
+const TIME: &str = r#""t":"2026-02-02T02:38:00Z""#;
+
+/// Frames of which each tries one thing that the two paths could read differently.
+fn forms() -> Vec<String> {
+    let time = TIME;
     let trade = |rest: &str| format!(r#"[{{"T":"t","S":"AAPL","p":1.5,"s":1,{time}{rest}}}]"#);
     let at = |t: &str| format!(r#"[{{"T":"t","S":"AAPL","p":1,"s":1,"t":"{t}"}}]"#);
-    let forms = [
+    vec![
         trade(r#","i":18446744073709551615,"c":["@","I"],"z":"C""#),
         trade(r#","i":18446744073709551616"#),
         trade(r#","i":007"#),
@@ -315,15 +314,22 @@ fn straight_path_gives_what_any_json_gives() {
         format!(r#"[{{"T":"d","S":"AAPL","o":1,"h":2,"l":1,"c":1,"v":7,"n":3,{time}}}]"#),
         format!(r#"[{{"T":"b","S":"AAPL","o":1,"h":2,"l":1,"c":1,{time}}}]"#),
         format!(r#"[{{"T":"b","S":"AAPL","o":1,"h":2,"l":1,"c":1,"v":1,"n":9e18,{time}}}]"#),
-    ];
+    ]
+}
+
+#[test]
+fn straight_path_gives_what_any_json_gives() {
+    // Each live capture, and forms that only one of the two can read, both ways and in both
+    // encodings: the same records or the same error. The venue's own form of what is frequent is
+    // read straight.
     let (mut bench, mut straight) = (bench(), [0; 2]);
     for symbol in ["AAPL", "BTC/USD", "SPY241220P00720000"] {
-        bench.text(&format!(r#"[{{"T":"t","S":"{symbol}","p":1,"s":1,{time}}}]"#));
+        bench.text(&format!(r#"[{{"T":"t","S":"{symbol}","p":1,"s":1,{TIME}}}]"#));
     }
     let live = captures(CAPTURES).filter(|(kind, ..)| *kind == BlobKind::Text);
     // Updates of books are numbered by what came before, so that none is told twice the same.
     let live = live.map(|(.., body)| body.to_owned()).filter(|body| !body.contains("\"T\":\"o\""));
-    for body in live.chain(forms) {
+    for body in live.chain(forms()) {
         let mut packed = Vec::new();
         let is_packed = pack(body.as_bytes(), &mut packed).is_ok();
         for (at, kind, bytes) in

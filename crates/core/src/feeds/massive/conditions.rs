@@ -76,6 +76,35 @@ mod tests {
     }
 
     #[test]
+    fn each_published_condition_has_its_rule() {
+        // The published table: which ids let a trade change open and close, high and low, and the
+        // volume, of the bar of a day and of shorter ones. What is only the first of a day or of a
+        // minute if it is the first at all is not taken for it.
+        let regular = [0, 1, 3, 4, 8, 9, 11, 14, 17, 18, 19, 23, 24, 25, 27, 28, 30, 34, 36];
+        let remarks = [41, 57, 58, 59, 60, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71];
+        for (ids, daily, intraday) in [
+            (&regular[..], "yyy", "yyy"),
+            (&remarks, "yyy", "yyy"),
+            (&[2, 7, 13, 20, 21, 29, 37, 52, 53], "nny", "nny"),
+            (&[12], "nny", "yyy"),
+            (&[5, 10, 22, 32], "nyy", "nny"),
+            (&[15, 16], "nnn", "nnn"),
+            (&[38], "yyn", "nnn"),
+        ] {
+            for &id in ids {
+                let told = |span| {
+                    let Updates { open_close, high_low, volume } = updates_within(id, span);
+                    [open_close, high_low, volume].map(|may| if may { 'y' } else { 'n' })
+                };
+                assert_eq!(String::from_iter(told(BarSpan::Daily)), daily, "{id}");
+                assert_eq!(String::from_iter(told(BarSpan::Intraday)), intraday, "{id}");
+                let is_remark = id == 0 || remarks.contains(&id);
+                assert_eq!(effect_of(id).is_none(), is_remark, "{id}");
+            }
+        }
+    }
+
+    #[test]
     fn remarks_give_way() {
         assert_eq!(kept(&[14, 41]), [14, 41]);
         assert_eq!(kept(&[14, 37, 41]), [37, 14]);
