@@ -42,6 +42,36 @@ def trade_row(ticker: str, number: int) -> str:
     return f'{ticker},"12,37",0,11,{number},{SIP - 9},276.160,{number},{SIP + number},0,3,,,0.5,x\n'
 
 
+MADE = 1_679_990_400_000_000_007
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "row"),
+    [
+        (
+            "trade",
+            "ticker,conditions,exchange,id,participant_timestamp,price,size",
+            "{},2,1,9,{},5,2",
+        ),
+        ("quote", "ticker,ask_price,bid_price,participant_timestamp", "{},5.5,5.25,{}"),
+    ],
+)
+def test_rows_without_a_sip_are_of_the_time_of_their_exchange(
+    tmp_path: Path, kind: str, columns: str, row: str
+):
+    # Files of crypto and forex have no other time: it is taken, said once, and held to the day.
+    path = tmp_path / "2023-03-28.csv"
+    lines = [row.format(ticker, MADE) for ticker in ("X:BTC-USD", "X:ETH-USD")]
+    path.write_text("\n".join([columns, *lines, ""]))
+    captures = MassiveCaptures(CaptureOptions("massive"))
+    frames = list(captures.read(path))
+    assert rows(frames, kind)["ts_event"].tolist() == [MADE, MADE]
+    [note] = captures.notes
+    assert "participant_timestamp" in note
+    with pytest.raises(FeedError, match="its day is 2023-03-20"):
+        read(path, date(2023, 3, 20))
+
+
 def test_trades_are_answers_of_runs_of_one_ticker(tmp_path: Path):
     # Two tickers, one of more rows than a body holds, one that is no good name for a JSON number.
     path = tmp_path / "2023-03-28.csv.gz"

@@ -26,7 +26,8 @@ INSTRUMENTS_MAX = 20_000
 AFTER_MIDNIGHT = timedelta(days=1, hours=2)
 NS_PER_S, NS_PER_DAY = 10**9, 86_400 * 10**9
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_TIME = re.compile(rb'"(?:sip_timestamp|t)":(\d{19})\b')
+_PUBLISHED = re.compile(rb'"(?:sip_timestamp|t)":(\d{19})\b')
+_MADE = re.compile(rb'"participant_timestamp":(\d{19})\b')
 
 
 class MassiveCaptures:
@@ -71,7 +72,7 @@ class MassiveCaptures:
         ts = int((midnight + AFTER_MIDNIGHT).timestamp()) * NS_PER_S
         # Packed or not, it is the same file: its rows are known again.
         name = quote(os.fsencode(path.name.removesuffix(".gz")))
-        tickers = set()
+        tickers, is_noted = set(), False
         for request, body, size in bodies(lines, str(path), position):
             tickers.add(request)
             if len(tickers) > INSTRUMENTS_MAX:
@@ -79,7 +80,13 @@ class MassiveCaptures:
                     f"{path}: over {INSTRUMENTS_MAX:,} tickers, more than a source holds: import "
                     "it in parts, each into a source of its own (--source)"
                 )
-            told = _TIME.search(body)
+            told = _PUBLISHED.search(body)
+            if told is None and (told := _MADE.search(body)) and not is_noted:
+                is_noted = True
+                self.notes.append(
+                    f"{path}: has no sip_timestamp: its rows are of the time of their exchange, "
+                    "participant_timestamp"
+                )
             when = int(told[1]) if told else ts
             if not since <= when <= ts:
                 raise FeedError(

@@ -22,6 +22,9 @@ LISTS = ("conditions", "indicators")
 TEXTS = ("id",)
 BARS = {"volume": "v", "open": "o", "close": "c", "high": "h", "low": "l", "transactions": "n"}
 SPANS = {"minute_aggs": "minute", "day_aggs": "day", "second_aggs": "second"}
+TIMES = ("sip_timestamp", "participant_timestamp")
+"""When a trade or quote was published, and when its exchange made it. Those of crypto and forex,
+which no SIP publishes, have the second alone."""
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?", re.ASCII)
 
 Row = Mapping[str, str]
@@ -69,10 +72,11 @@ def _kind_of(names: Iterable[str], place: str) -> tuple[str, Callable[[Row], str
                 "path, as the venue names it"
             )
         return f"/v2/aggs/ticker/{{ticker}}/range/1/{span}/flat/file", _bar
-    if {"ticker", "price", "size", "sip_timestamp"} <= known:
-        return "/v3/trades/{ticker}", _event
-    if {"ticker", "ask_price", "bid_price", "sip_timestamp"} <= known:
-        return "/v3/quotes/{ticker}", _event
+    if known.intersection(TIMES):
+        if {"ticker", "price", "size"} <= known:
+            return "/v3/trades/{ticker}", _event
+        if {"ticker", "ask_price", "bid_price"} <= known:
+            return "/v3/quotes/{ticker}", _event
     raise FeedError(
         f"{place}: expected a flat file of trades, quotes or bars, got the columns "
         f"{', '.join(sorted(known))[:200]}"
