@@ -7,9 +7,9 @@ from typing import Any
 
 from tests.hostile.venue import Socket, Venue
 
-SocketAct = Callable[[Venue, Socket], Awaitable[None]]
+SocketAct = Callable[[Any, Socket], Awaitable[None]]
 HandshakeAct = Callable[[Venue, asyncio.StreamWriter, bytes], Awaitable[None]]
-ControlAct = Callable[[Venue, Socket, dict[str, Any]], None]
+ControlAct = Callable[[Any, Socket, dict[str, Any]], None]
 AnswerAct = Callable[[Venue, str, asyncio.StreamWriter], Awaitable[bytes | bool]]
 
 
@@ -32,6 +32,8 @@ class Mode:
     """The recorder may not make requests for longer than a run lasts: books are not expected."""
     refused: bool = False
     """The recorder may say that it is refused, and end, if this is how the venue began."""
+    dialect: str = ""
+    """Of `dialects.py`, where frames are arrays of events; none: that of `wire.py`."""
     harmed: tuple[str, ...] = ()
     """Symbols whose own ids are attacked: the ledger of all others must be exact."""
 

@@ -1,4 +1,4 @@
-"""The hostile venue: `python -m tests.hostile.venue MODE SEED`, a process of its own.
+"""The hostile venue: `python -m tests.hostile MODE SEED`, a process of its own.
 
 It prints its port, and then obeys lines on standard input: `attack` begins what the mode does,
 `calm` ends it, `report` prints what was sent so far as one line of JSON. One market feeds every
@@ -56,15 +56,16 @@ class Socket:
 class Venue:
     """All state of the venue."""
 
-    def __init__(self, mode: Any, seed: int) -> None:
+    def __init__(self, mode: Any, seed: int, symbols: tuple[str, ...] = SYMBOLS) -> None:
         self.mode = mode
+        self.symbols = symbols
         self.chance = random.Random(seed)
         self.begun = asyncio.Event()
         self.calmed = asyncio.Event()
         self.sockets: list[Socket] = []
-        self.trades = dict.fromkeys(SYMBOLS, 1000)
-        self.quotes = dict.fromkeys(SYMBOLS, 1000)
-        self.updates = dict.fromkeys(SYMBOLS, 1_000_000)
+        self.trades = dict.fromkeys(symbols, 1000)
+        self.quotes = dict.fromkeys(symbols, 1000)
+        self.updates = dict.fromkeys(symbols, 1_000_000)
         self.counts = {"connections": 0, "requests": 0, "attacks": 0}
 
     @property
@@ -106,6 +107,7 @@ class Venue:
         )
         socket = Socket(reader, writer)
         self.sockets.append(socket)
+        self.greet(socket)
         attack = asyncio.create_task(self._attack(socket))
         try:
             await self._listen(socket)
@@ -132,8 +134,16 @@ class Venue:
             if opcode == wire.CLOSE:
                 socket.send(payload[:2], wire.CLOSE)
                 return
-            if opcode == wire.TEXT:
-                self.control(socket, json.loads(payload))
+            if opcode in (wire.TEXT, wire.BINARY):
+                self.control(socket, self.read(payload))
+
+    def greet(self, socket: Socket) -> None:
+        """Says what comes first on a connection: nothing."""
+
+    def read(self, payload: bytes) -> dict[str, Any]:
+        """Returns what the recorder says."""
+        asked: dict[str, Any] = json.loads(payload)
+        return asked
 
     def control(self, socket: Socket, asked: dict[str, Any]) -> None:
         """Answers a control message."""
@@ -189,7 +199,7 @@ class Venue:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(TICK_S)
-            data = b"".join(self.events(symbol) for symbol in SYMBOLS)
+            data = b"".join(self.events(symbol) for symbol in self.symbols)
             if loop.time() - pinged > PING_S:
                 pinged = loop.time()
                 data += frame(b"17", wire.PING)
@@ -230,17 +240,10 @@ class Venue:
             print(json.dumps(facts), flush=True)
 
 
-async def main(mode: Any, seed: int) -> None:
+async def serve(venue: Venue) -> None:
     """Serves until standard input ends."""
-    venue = Venue(mode, seed)
     server = await asyncio.start_server(venue.serve, "127.0.0.1", 0, limit=1 << 26)
     market = asyncio.create_task(venue.market())
     print(server.sockets[0].getsockname()[1], flush=True)
     await venue.obey()
     market.cancel()
-
-
-if __name__ == "__main__":
-    from tests.hostile.modes import MODES
-
-    asyncio.run(main(MODES[sys.argv[1]], int(sys.argv[2])))
