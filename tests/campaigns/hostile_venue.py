@@ -1,4 +1,4 @@
-"""A venue that misbehaves in some hundred ways, a recorder, and what it owes us all the same.
+"""A venue that misbehaves in some 140 ways, a recorder, and what it owes us all the same.
 
 The seed names the mode and the moment: before the recorder starts, or when it records. The attack
 lasts some seconds. Meanwhile the recorder must keep its memory, answer, and not end. When the venue
