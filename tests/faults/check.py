@@ -87,9 +87,12 @@ class Check(ABC):
         yield from self.markers[wanted & (self.markers["channel"] == channel)]
 
     def check_outages(
-        self, symbol: str, channel: int, links: Sequence[tuple[int, int]], slack_ns: int = SLACK_NS
+        self, symbol: str, channel: int, links: Sequence[tuple[int, int]], since_ns: int = 0
     ) -> None:
-        """An unsequenced stream has an entry for each outage of its `links`, and no other."""
+        """An unsequenced stream has entries for outages of its `links`, and no other.
+
+        A stream that said nothing before `since_ns` had nothing to lose before.
+        """
         outages, until = [], None
         for opened, closed in sorted(links):
             if until is not None and opened > until:
@@ -101,10 +104,10 @@ class Check(ABC):
             if entry["state"] != CLOSED:
                 continue
             start, end = int(entry["ts_start"]), int(entry["ts_event"])
-            if not any(a - slack_ns <= end and start <= b + slack_ns for a, b in outages):
+            if not any(a - SLACK_NS <= end and start <= b + SLACK_NS for a, b in outages):
                 self.complain(f"{symbol}: an outage {start} to {end} that was none")
-        if outages and not entries:
-            self.complain(f"{symbol}: {len(outages)} outages, none in the ledger")
+        if any(start > since_ns for start, _ in outages) and not entries:
+            self.complain(f"{symbol}: outages {outages}, none in the ledger of channel {channel}")
 
     def derive_books(self) -> Path:
         """Derives the books, and returns their tape, which no unverified change is on."""

@@ -225,7 +225,9 @@ class EventsCheck(Check):
 
     def outages(self, symbol: str, channel: int) -> None:
         """2: the ledger has outages, and these alone."""
-        self.check_outages(symbol, channel, self.links)
+        told = self.raw.events.get((symbol, channel))
+        since_ns = min(key[0] for key in told) if told else 0
+        self.check_outages(symbol, channel, self.links, since_ns)
         entries = list(self.ledger(self.instruments[symbol], channel))
         self.outcome.entries += len(entries)
         if other := [entry for entry in entries if entry["cause"] != DISCONNECT]:
