@@ -1,18 +1,10 @@
 """Alpaca from its simulator to the lake: by the command line, and through faults."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.e2e.recorded_venue import check_cut, parts_of, record
 
-import tapeworks as tw
-from tapeworks.simulators.base import Simulator
 from tapeworks.simulators.proof import prove
 
 SETTINGS = """\
@@ -32,70 +24,17 @@ ws_url = "{url}"
 [sinks.parquet]
 flush_seconds = 1
 """
-
-
-def part_of(oracle: dict[str, Any], is_pair: bool) -> dict[str, Any]:
-    """The oracle of one feed: that of crypto has the pairs."""
-    return oracle | {
-        name: {key: of for key, of in oracle[name].items() if ("/" in key) == is_pair}
-        for name in ("delivered", "symbols")
-    }
-
-
-def record(simulator: Simulator, folder: Path) -> dict[str, Any]:
-    """Lets `tape up` record both feeds from the first event to the last; returns the oracle."""
-    (folder / "tapeworks.toml").write_text(SETTINGS.format(url=simulator.ws_url))
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from tapeworks.cli import main; main()", "up"],
-        cwd=folder,
-        env={**os.environ, "APCA_API_KEY_ID": "any", "APCA_API_SECRET_KEY": "any"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        wait_until(lambda: subscribed(simulator), process)
-        simulator.start()
-        wait_until(lambda: is_over(simulator), process)
-        time.sleep(1.0)
-        oracle = simulator.oracle()
-    finally:
-        process.send_signal(signal.SIGINT)
-        shown = process.communicate(timeout=60)[0]
-    assert process.returncode == 0, shown
-    return oracle
-
-
-def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 60
-    while not is_so():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < until
-        time.sleep(0.1)
-
-
-def subscribed(simulator: Simulator) -> bool:
-    """Whether all that is recorded is: seven streams."""
-    state = simulator.state()
-    return bool(state["connections"] == 2 and state["streams"] == 7)
-
-
-def is_over(simulator: Simulator) -> bool:
-    state = simulator.state()
-    return bool(state["done"] and not state["unread_bytes"])
-
-
-pytestmark = pytest.mark.slow
+STREAMS = 7
 RUN = (*("--symbols", "AAPL", "MSFT", "BTC/USD"), "--wait", "--settle", 60, "--rate", 150)
+pytestmark = pytest.mark.slow
 
 
 def test_every_event_is_in_the_lake_once(start, tmp_path: Path):
     # Stocks in JSON and crypto in msgpack, with its book, against what the simulator sent.
     simulator = start(*RUN, "--duration", 4, venue="alpaca")
-    oracle = record(simulator, tmp_path)
-    oracles = {"stocks": part_of(oracle, False), "coins": part_of(oracle, True)}
-    proof = prove(tmp_path / "data", oracles)
-    assert len(proof.streams) == 7
+    oracle = record(simulator, tmp_path, SETTINGS, STREAMS)
+    proof = prove(tmp_path / "data", parts_of(oracle, "/"))
+    assert len(proof.streams) == STREAMS
     assert all(stream.sent > 20 for stream in proof.streams), proof
     assert proof.holds, proof
     assert proof.books == {"coins BTC/USD": True}
@@ -108,20 +47,7 @@ def test_what_a_cut_lost_is_in_the_ledger_and_nothing_is_lost_beside(start, tmp_
     simulator = start(*RUN, "--duration", 8, venue="alpaca")
     simulator.fault("cut", at_s=3)
     simulator.fault("malformed", at_s=6, stream="quotes.*", count=3)
-    oracle = record(simulator, tmp_path)
-    oracles = {"stocks": part_of(oracle, False), "coins": part_of(oracle, True)}
-    proof = prove(tmp_path / "data", oracles)
+    oracle = record(simulator, tmp_path, SETTINGS, STREAMS)
+    proof = prove(tmp_path / "data", parts_of(oracle, "/"))
     assert proof.holds, proof
-    with tw.open(tmp_path / "data") as lake:
-        gaps = lake.gaps().to_pylist()
-        dead = lake.dead_letters().to_pylist()
-    assert len(dead) == 3
-    cut = [loss for loss in oracle["losses"] if loss["cause"] == "unheard"]
-    assert cut
-    for loss in cut:
-        channel, _, symbol = loss["stream"].partition(".")
-        record_channel = {"trades": "trade", "quotes": "quote", "orderbooks": "depth"}[channel]
-        assert any(
-            (gap["symbol"], gap["channel"], gap["cause"]) == (symbol, record_channel, "disconnect")
-            for gap in gaps
-        ), (loss, gaps)
+    check_cut(tmp_path / "data", oracle, malformed=3)
