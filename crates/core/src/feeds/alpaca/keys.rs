@@ -60,8 +60,10 @@ impl Venue for Keys<'_> {
 /// perpetual, `AAPL240308C00172500` an option, and all else a stock.
 pub fn class_of(symbol: &[u8]) -> u8 {
     // A search that is called would take longer than so few bytes.
-    if symbol.iter().any(|&letter| letter == b'/') {
-        return SPOT;
+    for &letter in symbol {
+        if letter == b'/' {
+            return SPOT;
+        }
     }
     if symbol.ends_with(b"-PERP") {
         return PERPETUAL;
