@@ -222,8 +222,18 @@ def test_rows_of_another_day_than_the_file_is_of_are_refused(tmp_path: Path):
     assert len(read(path)) == 1
     for name, day in (("2023-03-27.csv", None), ("any.csv", date(2023, 3, 29))):
         (tmp_path / name).write_bytes(path.read_bytes())
-        with pytest.raises(FeedError, match="by its name or --date, and a row of /v3/trades/AAPL"):
+        with pytest.raises(FeedError, match="by its name or --date, and a row of AAPL is of"):
             read(tmp_path / name, day)
+    # Each row counts, and what is no time of ns is of no day.
+    later, bar = SIP + 2 + 5 * 86_400 * 10**9, f"AAPL,1,1,1,1,1,{SIP},1\n"
+    for time in (later, 0, SIP // 10**6, SIP // 10**9, 10**30, "x"):
+        row = trade_row("AAPL", 2).replace(str(SIP + 2), str(time))
+        path.write_text(TRADES + trade_row("AAPL", 1) + row)
+        with pytest.raises(FeedError, match=r"28.csv:3: its day is 2023-03-28, .* row of AAPL is "):
+            read(path)
+    (tmp_path / "day_aggs_2023-03-28.csv").write_text(BARS + bar + bar.replace(str(SIP), "0"))
+    with pytest.raises(FeedError, match="a row of AAPL is of 1969-12-31"):
+        read(tmp_path / "day_aggs_2023-03-28.csv")
 
 
 def test_a_file_stands_for_the_day_up_to_its_end(tmp_path: Path):

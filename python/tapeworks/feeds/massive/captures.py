@@ -10,24 +10,21 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
 from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.captures import REST, Captured, CaptureOptions, Captures
-from tapeworks.feeds.massive.flat_files import LINE_MAX, bodies
-from tapeworks.new_york import told_at
+from tapeworks.feeds.massive.flat_files import LINE_MAX, bodies, span_of
 
 HEADER, BOM = b"ticker,", b"\xef\xbb\xbf"
 INSTRUMENTS_MAX = 20_000
 """So many symbols a source holds."""
-AFTER_MIDNIGHT = timedelta(days=1, hours=2)
-NS_PER_S, NS_PER_DAY = 10**9, 86_400 * 10**9
+NS_PER_DAY = 86_400 * 10**9
+PUBLISHED, MADE = b'"sip_timestamp":', b'"participant_timestamp":'
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_PUBLISHED = re.compile(rb'"(?:sip_timestamp|t)":(\d{19})\b')
-_MADE = re.compile(rb'"participant_timestamp":(\d{19})\b')
 
 
 class MassiveCaptures:
@@ -67,35 +64,26 @@ class MassiveCaptures:
         self, path: Path, lines: Iterator[str], position: Callable[[], int]
     ) -> Iterator[Captured]:
         day = self._day(path)
-        midnight = datetime.combine(day, datetime.min.time(), UTC)
-        since = int(midnight.timestamp()) * NS_PER_S
-        ts = int((midnight + AFTER_MIDNIGHT).timestamp()) * NS_PER_S
+        span = span_of(day)
         # Packed or not, it is the same file: its rows are known again.
         name = quote(os.fsencode(path.name.removesuffix(".gz")))
         tickers, is_noted = set(), False
-        for request, body, size in bodies(lines, str(path), position):
+        for request, body, size in bodies(lines, str(path), day, position):
             tickers.add(request)
             if len(tickers) > INSTRUMENTS_MAX:
                 raise FeedError(
                     f"{path}: over {INSTRUMENTS_MAX:,} tickers, more than a source holds: import "
                     "it in parts, each into a source of its own (--source)"
                 )
-            told = _PUBLISHED.search(body)
-            if told is None and (told := _MADE.search(body)) and not is_noted:
+            if not is_noted and MADE in body and PUBLISHED not in body:
                 is_noted = True
                 self.notes.append(
                     f"{path}: has no sip_timestamp: its rows are of the time of their exchange, "
                     "participant_timestamp"
                 )
-            when = int(told[1]) if told else ts
-            if not since <= when <= ts:
-                raise FeedError(
-                    f"{path}: its day is {day}, by its name or --date, and a row of {request} is "
-                    f"of {told_at(when)}"
-                )
             context = f"{request}?file={name}".encode()
             # The venue's record of a day, from the end of that of the day before it on.
-            yield Captured(ts, REST, context, body, size, since=ts - NS_PER_DAY)
+            yield Captured(span.stop, REST, context, body, size, since=span.stop - NS_PER_DAY)
 
     def _day(self, path: Path) -> date:
         found = _DAY.search(path.name)

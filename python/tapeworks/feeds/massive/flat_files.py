@@ -8,11 +8,13 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime
 from itertools import groupby
 from pathlib import PurePath
 from urllib.parse import quote
 
 from tapeworks.errors import FeedError
+from tapeworks.new_york import told_at
 
 ROWS_MAX = 500
 """Rows of one body: those of one ticker that stand together."""
@@ -25,25 +27,30 @@ SPANS = {"minute_aggs": "minute", "day_aggs": "day", "second_aggs": "second"}
 TIMES = ("sip_timestamp", "participant_timestamp")
 """When a trade or quote was published, and when its exchange made it. Those of crypto and forex,
 which no SIP publishes, have the second alone."""
+NS_PER_H = 3_600 * 10**9
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?", re.ASCII)
 
 Row = Mapping[str, str]
 
 
 def bodies(
-    lines: Iterable[str], place: str, position: Callable[[], int]
+    lines: Iterable[str], place: str, day: date, position: Callable[[], int]
 ) -> Iterator[tuple[str, bytes, int]]:
     """Yields path and body of an answer for each run of rows, and how much of the file was read.
 
-    `place` is the path of the file, which tells how long its bars are.
+    `place` is the path of the file, which tells how long its bars are; `day` is that of all rows,
+    which goes on to 02:00 UTC of the next.
 
     Raises:
-        FeedError: it is no flat file of trades, quotes or bars, or a row is not whole.
+        FeedError: it is no flat file of trades, quotes or bars, or a row is not whole, or of
+            another day.
     """
     rows = csv.DictReader(_bounded(lines, place), strict=True)
     try:
         path, convert = _kind_of(rows.fieldnames or (), place)
-        for ticker, run in groupby(_whole(rows, place), key=lambda row: row["ticker"]):
+        for ticker, run in groupby(
+            _of_day(_whole(rows, place), place, day), key=lambda row: row["ticker"]
+        ):
             part: list[str] = []
             for row in run:
                 part.append(convert(row))
@@ -56,6 +63,26 @@ def bodies(
         raise FeedError(
             f"{place}:{rows.line_num}: expected a row of a flat file: {error}"
         ) from None
+
+
+def span_of(day: date) -> range:
+    """Returns the ns that a file of `day` stands for: from 00:00 UTC to 02:00 UTC of the next."""
+    since = int(datetime.combine(day, datetime.min.time(), UTC).timestamp()) * 10**9
+    return range(since, since + 26 * NS_PER_H)
+
+
+def _of_day(rows: Iterable[tuple[int, Row]], place: str, day: date) -> Iterator[Row]:
+    span = span_of(day)
+    for number, row in rows:
+        text = next((row[name] for name in (*TIMES, "window_start") if row.get(name)), "")
+        time = int(text) if text.isdecimal() else None
+        if time is None or time not in span:
+            told = told_at(time) if time is not None and time < 2**63 else f"no time: {text!r}"
+            raise FeedError(
+                f"{place}:{number}: its day is {day}, by its name or --date, and a row of "
+                f"{row['ticker']} is of {told}"
+            )
+        yield row
 
 
 def _kind_of(names: Iterable[str], place: str) -> tuple[str, Callable[[Row], str]]:
@@ -93,7 +120,7 @@ def _bounded(lines: Iterable[str], place: str) -> Iterator[str]:
         yield line
 
 
-def _whole(rows: "csv.DictReader[str]", place: str) -> Iterator[Row]:
+def _whole(rows: "csv.DictReader[str]", place: str) -> Iterator[tuple[int, Row]]:
     width = len(rows.fieldnames or ())
     for row in rows:
         # A short row has None for what it lacks, a long one a list under None.
@@ -102,7 +129,7 @@ def _whole(rows: "csv.DictReader[str]", place: str) -> Iterator[Row]:
             raise FeedError(f"{place}:{rows.line_num}: expected {width} columns; the file is cut")
         if not row["ticker"] or not row["ticker"].isprintable():
             raise FeedError(f"{place}:{rows.line_num}: expected a ticker, got {row['ticker']!r}")
-        yield row
+        yield rows.line_num, row
 
 
 def _value(text: str) -> str:
