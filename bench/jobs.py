@@ -319,7 +319,9 @@ JOBS = (
         (
             _ours("tapeworks", *_MESSAGES, "kafka", "sink"),
             _peer("confluent-kafka, encoded before", *_MESSAGES, "kafka", "client"),
+            _peer("cryptofeed's backend", "{peers}", "peers/kafka_cryptofeed.py", "{scale}"),
         ),
+        (Ratio("value", "cryptofeed's backend", 5),),
         rounds_max=5,
     ),
     Job(

@@ -43,6 +43,7 @@ TOGETHER = {
     "tests/e2e/test_retention.py",
     "tests/real/test_playback_real.py",
     "tests/research/test_research.py",
+    "tests/sinks/test_kafka.py",
     "tests/test_layout.py",
     "tests/views/test_past.py",
 }

@@ -3,7 +3,7 @@
 Exactly once: the messages of a flush and the place on the tape that they reach up to are one
 transaction. The place is a message of a compacted topic, which is read with `read_committed` before
 anything is written. Each source has a producer of its own with a fixed transactional id, so that a
-second instance fences the first; one that was fenced stops, and does not fence in its turn.
+second instance fences the first; one that was fenced stays out while the other makes progress.
 
 At least once, `delivery = "at-least-once"`: no transactions, so that a reader sees a message at
 once. The place follows what was acknowledged; after a crash what came behind it is sent again.
@@ -178,7 +178,7 @@ class KafkaSink(StoreSink):
         self._config = config
         self._producers: dict[str, Producer] = {}
         self._places: dict[str, dict[bytes, Place]] = {}
-        self._fenced: set[str] = set()
+        self._fenced: dict[str, dict[bytes, Place] | None] = {}
         self._reports = ClientReports()
         # The header of Confluent's wire format: a zero, the id, and that the message is the first
         # one of its file.
@@ -253,9 +253,10 @@ class KafkaSink(StoreSink):
             if is_exact:
                 self._abort(partition.source, producer)
             raise
-        except KafkaException as error:
-            self._check_fenced(partition.source, error)
-            raise self._unavailable("cannot publish", error) from error
+        except (KafkaException, SystemError) as error:
+            cause = _client_error(error)
+            self._check_fenced(partition.source, cause)
+            raise self._unavailable("cannot publish", cause) from error
         self._places[partition.source][key] = place
 
     # Messages.
@@ -331,26 +332,38 @@ class KafkaSink(StoreSink):
 
     def _producer(self, source: str) -> Producer:
         if source in self._fenced:
-            raise self._fenced_error(source)
+            self._check_progress(source)
         producer = self._producers.get(source)
         if producer is None:
             producer = self._open_producer(source)
-            try:
-                # Only now: what the one before it left open is committed or aborted.
-                self._places[source] = read_places(
-                    self._client() | {"group.id": self._transactional_id("places")},
-                    self._config.offsets_topic,
-                    self._config.timeout_seconds,
-                )
-            except KafkaException as error:
-                raise self._unavailable("cannot read places", error) from error
+            # Only now: what the one before it left open is committed or aborted.
+            self._places[source] = self._read_places()
             self._producers[source] = producer
         return producer
+
+    def _check_progress(self, source: str) -> None:
+        """Stays out while the instance that fenced this one gets on; else takes over from it."""
+        found = self._read_places()
+        now = {key: place for key, place in found.items() if f"/{source}/".encode() in key}
+        before, self._fenced[source] = self._fenced[source], now
+        if now != before:
+            raise self._fenced_error(source)
+        log.warning("%s: the other instance makes no progress: taking over", source)
+        del self._fenced[source]
+
+    def _read_places(self) -> dict[bytes, Place]:
+        group = self._transactional_id("places")
+        settings, timeout_s = self._client() | {"group.id": group}, self._config.timeout_seconds
+        try:
+            return read_places(settings, self._config.offsets_topic, timeout_s)
+        except KafkaException as error:
+            raise self._unavailable("cannot read places", error) from error
 
     def _fenced_error(self, source: str) -> SinkError:
         return SinkError(
             f"{source}: another instance of this sink publishes it with the transactional id "
-            f"{self._transactional_id(source)}; stop that one, and start this one again"
+            f"{self._transactional_id(source)}: stop one of the two. This one goes on once the "
+            "other makes no progress"
         )
 
     def _open_producer(self, source: str) -> Producer:
@@ -386,13 +399,14 @@ class KafkaSink(StoreSink):
         self._reports.failed.clear()
         try:
             producer.abort_transaction(self._config.timeout_seconds)
-        except KafkaException as error:
-            self._check_fenced(source, error)
+        except (KafkaException, SystemError) as error:
+            self._check_fenced(source, _client_error(error))
             self.drop_connection()
 
     def _check_fenced(self, source: str, error: KafkaException) -> None:
         if error.args[0].code() in FENCED:
-            self._fenced.add(source)
+            self._fenced[source] = None
+            self._producers.pop(source, None)
             raise self._fenced_error(source) from error
 
     # Topics and places.
@@ -466,3 +480,14 @@ class KafkaSink(StoreSink):
 
 
 BLOB_KINDS = {number: name for name, number in numbers("blob_kind").items()}
+
+
+def _client_error(error: KafkaException | SystemError) -> KafkaException:
+    """Returns what went wrong: a fatal error that the client library raises out of a callback of
+    its own, as when it was fenced, arrives as the cause of a `SystemError`.
+    """
+    if isinstance(error, KafkaException):
+        return error
+    if isinstance(error.__cause__, KafkaException):
+        return error.__cause__
+    raise error

@@ -1,0 +1,135 @@
+"""Kafka with a real broker: what the suite of sinks and the campaign of stores do not ask."""
+
+import subprocess
+import sys
+
+import pytest
+from confluent_kafka import Consumer
+from tests.test_layout import ROOT
+
+from published import topic_messages, trades
+from tapeworks import _core
+from tapeworks.errors import ConfigError, SinkError
+from tapeworks.sinks.base import SinkContext
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.kafka import AT_LEAST_ONCE, KafkaConfig, KafkaSink
+from tapeworks.topics import NORMALIZED, RAW
+
+CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+DECODE = ["-m", "grpc_tools.protoc", "--proto_path=proto", "--decode=tapeworks.v1.MarketData"]
+
+
+@pytest.fixture
+def broker(server):
+    return server("kafka")
+
+
+def feeder_of(spine, broker, prefix, topic=NORMALIZED, **settings):
+    config = KafkaConfig(
+        servers=f"127.0.0.1:{broker.port}", topic_prefix=prefix, topics=(topic,), **settings
+    )
+    sink = KafkaSink(config, SinkContext("kafka", spine.path))
+    return Feeder(sink.partition(spine.source, topic), spine.tape(topic), config.policy)
+
+
+def decoded(message: bytes) -> bytes:
+    """Returns a message as `protoc --decode` prints it."""
+    line = [sys.executable, *DECODE, "tapeworks/v1/market_data.proto"]
+    return subprocess.run(line, input=message, cwd=ROOT, capture_output=True, check=True).stdout
+
+
+@pytest.mark.slow
+def test_the_console_consumer_and_protoc_read_what_is_published(spine, maker, broker):
+    # Java's own client prints the first message of the topic; protoc, which knows the schema alone,
+    # reads it. At least once has the same messages.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(50))
+    for prefix, delivery in (("java.", "exactly-once"), ("least.", AT_LEAST_ONCE)):
+        feeder = feeder_of(spine, broker, prefix, delivery=delivery, kinds=("trade",))
+        assert feeder.drain(30)
+        feeder.close()
+        stored = [message for _, message in topic_messages(broker.port, prefix + NORMALIZED)]
+        assert sorted(trades(stored)) == [(3 + at, at) for at in range(50)]
+    words = ["--bootstrap-server", f"127.0.0.1:{broker.port}", "--topic", f"java.{NORMALIZED}"]
+    words += ["--from-beginning", "--max-messages", "1", "--timeout-ms", "30000"]
+    words += ["--command-property", "isolation.level=read_committed"]
+    done = subprocess.run(broker.java(CONSUMER, *words), capture_output=True, timeout=90)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    told = decoded(done.stdout.removesuffix(b"\n")).decode()
+    for line in ('source: "binance-spot"', "kind: KIND_TRADE", 'exchange: "binance-spot"'):
+        assert line in told
+    assert "last_price: " in told
+
+
+@pytest.mark.slow
+def test_second_instance_fences_the_first_until_it_stands_still(spine, maker, broker, tmp_path):
+    # Another machine with the same tapes begins. The first one is refused with an error that says
+    # why, while the other gets on, and takes over when it does not; all is published once.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(50))
+    first = feeder_of(spine, broker, "fence.")
+    assert first.drain(30)
+    twin = type(spine)(tmp_path / "twin")
+    twin.path.mkdir()
+    (twin.path / "tape").symlink_to(spine.path / "tape")
+    second = feeder_of(twin, broker, "fence.")
+    assert second.drain(30)
+    for number in (50, 100):
+        spine.append(maker.trades(50, number))
+        with pytest.raises(SinkError, match="another instance of this sink publishes it"):
+            first.drain(30)
+        assert second.drain(30)
+    first.close()
+    with pytest.raises(SinkError, match="another instance of this sink publishes it"):
+        first.drain(30)
+    spine.append(maker.trades(50, 150))
+    assert first.drain(30)
+    with pytest.raises(SinkError, match="another instance of this sink publishes it"):
+        second.drain(30)
+    second.close()
+    first.close()
+    stored = [message for _, message in topic_messages(broker.port, f"fence.{NORMALIZED}")]
+    assert sorted(trades(stored)) == [(3 + at, at) for at in range(200)]
+
+
+@pytest.mark.slow
+def test_raw_frames_are_published_but_for_one_that_is_too_large(spine, broker):
+    # The venue's bytes with their context as headers. One of two megabytes is more than the client
+    # takes: it is kept aside, and what stands around it is published.
+    folder = spine.tape(RAW)
+    folder.mkdir(parents=True)
+    bodies = [b"first", b"x" * (2 << 20), b"last"]
+    with _core.TapeWriter(folder, kind="blobs") as writer:
+        for number, body in enumerate(bodies):
+            writer.append_blob(1, body, ts=1_780_000_000_000_000_000 + number)
+        writer.sync()
+    feeder = feeder_of(spine, broker, "raw.", RAW)
+    assert feeder.drain(30)
+    assert "1 record rejected" in feeder.partition.troubles[0]
+    feeder.close()
+    settings = {"bootstrap.servers": f"127.0.0.1:{broker.port}", "group.id": "raw"}
+    consumer = Consumer(settings | {"auto.offset.reset": "earliest"})
+    consumer.subscribe([f"raw.{RAW}"])
+    found = []
+    while len(found) < 2:
+        found += [one for one in consumer.consume(10, 1.0) if not one.error()]
+    consumer.close()
+    assert [(one.key(), one.value()) for one in found] == [
+        (b"binance-spot", b"first"),
+        (b"binance-spot", b"last"),
+    ]
+    assert [dict(one.headers())["offset"] for one in found] == [b"0", b"2"]
+
+
+def test_a_password_comes_from_the_environment_alone(monkeypatch):
+    # In the file it is refused; `env:NAME` stands for the variable, and says which one is missing.
+    with pytest.raises(ConfigError, match=r"sasl\.password is a secret: expected env:NAME"):
+        KafkaConfig(properties={"sasl.password": "hunter2"})
+    config = KafkaConfig(properties={"sasl.password": "env:BROKER_PASSWORD"})
+    with pytest.raises(ConfigError, match="BROKER_PASSWORD is not in the environment"):
+        config.client()
+    monkeypatch.setenv("BROKER_PASSWORD", "hunter2")
+    assert config.client()["sasl.password"] == "hunter2"
+    assert "hunter2" not in repr(config)
+    with pytest.raises(ConfigError, match="acks is set by the sink itself"):
+        KafkaConfig(properties={"acks": "1"})

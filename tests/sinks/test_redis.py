@@ -1,0 +1,101 @@
+"""Redis with a real server: what the suite of sinks and the campaign of stores do not ask."""
+
+import subprocess
+import sys
+
+import pytest
+import redis
+from tests.test_layout import ROOT
+
+from published import stream_messages, trades
+from tapeworks.errors import ConfigError, SinkError
+from tapeworks.sinks.base import SinkContext
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.redis import RedisConfig, RedisSink
+from tapeworks.topics import NORMALIZED, RAW
+
+DECODE = ["-m", "grpc_tools.protoc", "--proto_path=proto", "--decode=tapeworks.v1.MarketData"]
+
+
+@pytest.fixture
+def service(server):
+    return server("redis")
+
+
+def feeder_of(spine, service, prefix, **settings):
+    config = RedisConfig(url=service.url(), prefix=prefix, topics=(NORMALIZED,), **settings)
+    sink = RedisSink(config, SinkContext("redis", spine.path))
+    return Feeder(sink.partition(spine.source, NORMALIZED), spine.tape(), config.policy)
+
+
+def command(service, *words: str) -> bytes:
+    """Returns what `redis-cli` prints."""
+    line = ["redis-cli", "-p", str(service.port), *words]
+    return subprocess.run(line, capture_output=True, check=True, timeout=20).stdout
+
+
+def test_a_group_of_the_command_line_reads_the_stream_and_protoc_the_last_state(
+    spine, maker, service
+):
+    # redis-cli makes a group that takes entries by their offsets; the last trade of an instrument
+    # is what protoc, which knows the schema alone, reads.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(200))
+    feeder = feeder_of(spine, service, "cli.")
+    assert feeder.drain(10)
+    feeder.close()
+    stream, key = f"cli.{NORMALIZED}:binance-spot", "cli.latest:binance-spot/ETHUSDT"
+    command(service, "XGROUP", "CREATE", stream, "engine", "0")
+    words = ["GROUP", "engine", "one", "COUNT", "5", "STREAMS", stream, ">"]
+    told = command(service, "XREADGROUP", *words)
+    assert [b"\n%d-1\n" % at in told for at in range(6)] == [True] * 5 + [False]
+    message = command(service, "HGET", key, "trade").removesuffix(b"\n")
+    line = [sys.executable, *DECODE, "tapeworks/v1/market_data.proto"]
+    done = subprocess.run(line, input=message, cwd=ROOT, capture_output=True, check=True)
+    last = max(at for at, one in enumerate(maker.trades(200)["instrument"]) if one == 2)
+    for line in ('symbol: "ETHUSDT"', f"tape_offset: {3 + last}", "kind: KIND_TRADE"):
+        assert line in done.stdout.decode()
+    with redis.from_url(service.url()) as client:
+        assert 0 < client.pttl(key) <= 3_600_000
+
+
+def test_second_instance_that_moved_the_place_is_noticed(spine, maker, service, tmp_path):
+    # Another machine with the same tapes goes on; the first one is refused by the script, and both
+    # together stored each trade once. Opened again, it goes on from where the other one was.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(50))
+    first = feeder_of(spine, service, "two.")
+    assert first.drain(10)
+    spine.append(maker.trades(50, 50))
+    twin = type(spine)(tmp_path / "twin")
+    twin.path.mkdir()
+    (twin.path / "tape").symlink_to(spine.path / "tape")
+    second = feeder_of(twin, service, "two.")
+    assert second.drain(10)
+    second.close()
+    first.step()
+    with pytest.raises(SinkError, match="does another instance of this sink run"):
+        first.flush()
+    first.close()
+    spine.append(maker.trades(50, 100))
+    assert first.drain(10)
+    first.close()
+    stored = stream_messages(service.url(), f"two.{NORMALIZED}:binance-spot")
+    assert trades([message for _, message in stored]) == [(3 + at, at) for at in range(150)]
+
+
+def test_a_stream_is_trimmed_and_its_ids_go_on(spine, maker, service):
+    # About a hundred entries are kept; Redis trims whole nodes, and the last entry stays the last.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(5_000))
+    feeder = feeder_of(spine, service, "trim.", entries_max=100)
+    assert feeder.drain(10)
+    feeder.close()
+    stored = stream_messages(service.url(), f"trim.{NORMALIZED}:binance-spot")
+    assert 100 <= len(stored) < 1_000
+    assert stored[-1][0] == b"5002-1"
+
+
+def test_frames_are_no_entries():
+    with pytest.raises(ConfigError, match=r"expected topics of records, got market-data\.raw"):
+        RedisSink.topics(RedisConfig(topics=(RAW,)))
