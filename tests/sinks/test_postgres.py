@@ -178,19 +178,22 @@ def test_what_comes_again_amends(spine, maker, database):
         (at, Decimal("0.000000006"), Decimal("0.00000002")),
         (at + timedelta(seconds=1), Decimal("0.000000007"), Decimal("0.00000003")),
     ]
-    trades = maker.trades(6)
-    trades["instrument"], trades["trade_id"] = 1, [1, 2, 3, 4, 4, 5]
-    wrong = maker.rows("correction", 3, instrument=1, ts_event=START + 10**10, ts_recv=START)
-    wrong["trade_id"], wrong["action"], wrong["price"], wrong["size"] = [2, 3, 4], [1, 2, 1], 9, 8
+    # One is of the day before in New York, and one is cancelled by the id that it was corrected to.
+    trades = maker.trades(8)
+    trades["instrument"], trades["trade_id"] = 1, [1, 2, 3, 4, 4, 5, 2, 6]
+    trades["ts_event"][6] -= 86_000 * 10**9
+    wrong = maker.rows("correction", 5, instrument=1, ts_event=START + 10**10, ts_recv=START)
+    wrong["trade_id"], wrong["action"] = [2, 3, 4, 6, 8], [1, 2, 1, 2, 1]
+    wrong["sequence"], wrong["price"], wrong["size"] = [0, 0, 0, 8, 0], 9, 8
     again = maker.definitions()
     again["status"] = 2
     for one in (trades, wrong, again):
         spine.append(one)
     store(spine, database)
     amended = rows(database, "select trade_id, price from amended_trades order by id")
-    assert [int(number) for number, _ in amended] == [1, 3, 4, 4, 5]
+    assert [int(number) for number, _ in amended] == [1, 3, 4, 4, 5, 2]
     assert amended[1][1] == Decimal("0.000000009")
-    assert len(rows(database, "select from trades")) == 6
+    assert len(rows(database, "select from trades")) == 8
     assert rows(database, "select symbol, status from instruments order by instrument")[0] == (
         "BTCUSDT",
         "halted",

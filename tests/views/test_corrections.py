@@ -17,7 +17,7 @@ def trades(maker, *told, late: int = 5):
     start = int(maker.definitions()["ts_recv"][0])
     rows = maker.rows("trade", len(told), count=1, channel=1, flags=1)
     for row, (instrument, second, number, price, size) in zip(rows, told, strict=True):
-        row["instrument"], row["trade_id"], row["sequence"] = instrument, number, number
+        row["instrument"], row["trade_id"], row["sequence"] = instrument, number, number or second
         row["ts_event"] = start + int(second * SECOND)
         row["ts_recv"] = row["ts_event"] + late
         row["price"], row["size"] = price * 10**9, size * 10**8
@@ -25,11 +25,14 @@ def trades(maker, *told, late: int = 5):
 
 
 def corrections(maker, *told):
-    """Returns corrections of (instrument, second, id, price, size); without a price it is void."""
+    """Returns corrections of (instrument, second, id, price, size), and maybe a sequence.
+
+    Without a price it is void.
+    """
     start = int(maker.definitions()["ts_recv"][0])
     rows = maker.rows("correction", len(told), flags=1)
-    for row, (instrument, second, number, price, size) in zip(rows, told, strict=True):
-        row["instrument"], row["trade_id"] = instrument, number
+    for row, (instrument, second, number, price, size, *sequence) in zip(rows, told, strict=True):
+        row["instrument"], row["trade_id"], row["sequence"] = instrument, number, sum(sequence)
         row["ts_event"] = start + int(second * SECOND)
         row["ts_recv"] = row["ts_event"] + 5
         row["price"] = _core.NONE if price is None else price * 10**9
@@ -114,6 +117,41 @@ def test_queries_see_what_stands_and_the_first_is_kept(corrected):
         corrected.scan("trades").dataset()
     joined = corrected.trades_and_quotes("BTCUSDT")
     assert shown(joined.to_pylist()) == STANDS[:5]
+
+
+def test_a_correction_means_one_trade_of_its_day_by_all_its_ids(spine, maker):
+    # The recording begins at 17:13 in New York: 30,000 s later is the next day there, within 24 h.
+    spine.append(maker.definitions())
+    day_before = [(1, 1, 5, 100, 10), (1, 2, 7, 300, 10)]
+    told = [
+        *((1, 30_000, 5, 101, 10), (1, 30_000, 7, 300, 10)),
+        *((1, 40_000, 11, 100, 1), (1, 40_000, 21, 100, 1)),
+        # At two exchanges; of the second the venue itself says that it is void.
+        *((1, 50_000, 31, 1, 1), (1, 50_001, 31, 2, 1)),
+        # The same of one without an id.
+        *((1, 60_000, 0, 1, 1), (1, 60_001, 0, 2, 1)),
+    ]
+    spine.append(trades(maker, *day_before, *told))
+    later = [
+        *((1, 30_005, 5, None, None), (1, 30_005, 7, None, None)),
+        # Under another id, which is cancelled; and corrected twice.
+        *((1, 40_001, 11, 110, 2, 12), (1, 40_002, 12, None, None)),
+        *((1, 40_001, 21, 110, 2, 22), (1, 40_002, 22, 105, 7, 23)),
+        # Names that go round end, too, and what is told twice is the same.
+        *((1, 40_003, 23, 106, 8, 21), (1, 40_003, 23, 106, 8, 21), (1, 40_004, 21, 107, 9, 24)),
+        *((1, 50_001, 31, None, None, 31), (1, 60_001, 0, None, None, 60_001)),
+    ]
+    spine.append(corrections(maker, *later))
+    with tw.open(spine.path) as lake:
+        for found in (lake.trades(), lake.connect().sql("select * from trades").to_arrow_table()):
+            stands = [
+                (B, 0, 1, 1),
+                (B, 5, 100, 10),
+                (B, 7, 300, 10),
+                (B, 21, 107, 9),
+                (B, 31, 1, 1),
+            ]
+            assert shown(found.to_pylist()) == stands
 
 
 def test_as_of_is_what_was_known_then(corrected, maker):

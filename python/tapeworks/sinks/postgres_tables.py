@@ -94,7 +94,10 @@ TABLES = (
         "corrections",
         NORMALIZED,
         "correction",
-        ("id", "symbol", "ts", "trade_id", "action", "price", "size", "provider", "ts_ns"),
+        (
+            *("id", "symbol", "ts", "trade_id", "action", "price", "size", "sequence", "provider"),
+            "ts_ns",
+        ),
     ),
     StoreTable(
         "ticks",

@@ -215,6 +215,7 @@ OWN: dict[str, dict[str, Column]] = {
         "size": _size("corrected size; null: the trade is void"),
         "trade_id": Column("as trades.trade_id of the trade that is meant", "id"),
         "action": Column("cancel or correct"),
+        "sequence": Column("correct: the new id of the trade; else the venue's number; or 0", "id"),
     },
     "corporate_actions": {
         "ts_event": _time("midnight UTC of the first day without it, in New York: the ex-date"),
@@ -226,6 +227,7 @@ OWN: dict[str, dict[str, Column]] = {
         "ts_pay": _time("midnight UTC of the day of payment; null: not told"),
         "currency": Column("of cash_amount; empty: not told"),
         "subtype": Column("the venue's code of its kind, such as CD, SC; empty: not told"),
+        "sequence": Column("digest of the venue's id of the action; 0: it has none", "id"),
         "action": Column("split or dividend"),
     },
     "sessions": {

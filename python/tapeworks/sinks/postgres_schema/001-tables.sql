@@ -94,6 +94,7 @@ create table corrections (
     action text,
     price numeric,
     size numeric,
+    sequence numeric not null,
     provider text not null,
     ts_ns smallint not null,
     primary key (provider, id)
@@ -137,21 +138,47 @@ create table instruments (
 comment on table instruments is 'the instruments of each source as they were defined last';
 
 -- A correction names a trade by its id, which begins anew each day: it means the trade of that id
--- within the day before it. Where trades of that id differ, nobody knows which is meant, and none
--- is amended. Of two corrections of one trade the later counts.
+-- before it on its own day, in New York. One of the time and sequence of a trade means that alone.
+-- A corrected trade goes on under the id that is the sequence of its correction, if that is not 0.
+-- Where the trades that may be meant differ, nobody knows which it is, and none is amended. Of two
+-- corrections of one trade the later counts.
 create view amended_trades as
-with hits as (
-    select told.provider, told.id, told.ts, found.id as correction, found.action,
-        found.price, found.size,
-        row_number() over (partition by told.provider, told.id order by found.id desc) as place,
-        min(told.price) over same = max(told.price) over same
-            and min(told.size) over same = max(told.size) over same as is_clear
-    from corrections found
-    join trades told on told.provider = found.provider and told.symbol = found.symbol
-        and told.trade_id = found.trade_id
-        and told.ts <= found.ts and told.ts > found.ts - interval '1 day'
-    where found.trade_id <> 0
-    window same as (partition by found.provider, found.id)
+with recursive named as (
+    select provider, symbol, id as correction, trade_id, id as told_at, ts, ts_ns, sequence,
+        action, price, size,
+        date_trunc('day', ts at time zone 'America/New_York') at time zone 'America/New_York'
+            as midnight
+    from corrections
+    union
+    select named.provider, named.symbol, named.correction, earlier.trade_id, earlier.id, named.ts,
+        named.ts_ns, named.sequence, named.action, named.price, named.size, named.midnight
+    from named join corrections earlier on named.provider = earlier.provider
+        and named.symbol = earlier.symbol and named.trade_id = earlier.sequence
+        and earlier.sequence <> 0 and earlier.action = 'correct'
+        and earlier.id < named.told_at and earlier.ts >= named.midnight
+),
+possible as (
+    select distinct told.provider, told.id, told.ts, told.price as told_price,
+        told.size as told_size, named.correction, named.action, named.price, named.size,
+        told.ts = named.ts and told.ts_ns = named.ts_ns
+            and told.sequence = named.sequence as is_own
+    from named join trades told on told.provider = named.provider and told.symbol = named.symbol
+        and told.trade_id = named.trade_id and told.ts <= named.ts and told.ts >= named.midnight
+    where named.trade_id <> 0 or (told.sequence <> 0 and told.ts = named.ts
+        and told.ts_ns = named.ts_ns and told.sequence = named.sequence)
+),
+meant as (
+    select *, is_own::int = max(is_own::int) over (partition by provider, correction) as is_meant
+    from possible
+),
+hits as (
+    select provider, id, ts, action, price, size,
+        row_number() over (partition by provider, id order by correction desc) as place,
+        min(told_price) over same = max(told_price) over same
+            and min(told_size) over same = max(told_size) over same as is_clear
+    from meant
+    where is_meant
+    window same as (partition by provider, correction)
 )
 select told.id, told.symbol, told.ts,
     case when hits.action is null then told.price else hits.price end as price,

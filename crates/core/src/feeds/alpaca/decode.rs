@@ -174,42 +174,45 @@ impl Task<'_> {
         Ok(())
     }
 
+    /// The sequence of a corrected trade is the id that it has from then on.
     fn correction(&mut self, fields: &Fields) -> Result<()> {
+        let corrected_id = fields.find(self.bytes, slot::CORRECTED_ID);
         let mut values = self.values();
+        let corrected_id = corrected_id.map_or(Ok(0), |span| values.wide_id(span, "sequence"))?;
         let trade_id = values.wide_id(fields.need(slot::ORIGINAL_ID)?, "trade_id")?;
         let price = values.price(fields.need(slot::PRICE)?, "price")?;
         let size = values.size(fields.need(slot::SIZE)?, "size")?;
-        self.push_correction(fields, trade_id, CORRECT, (price, size))
+        self.push_correction(fields, (trade_id, corrected_id), CORRECT, (price, size))
     }
 
     fn cancel(&mut self, fields: &Fields) -> Result<()> {
         let trade_id = self.values().wide_id(fields.need(b'i')?, "trade_id")?;
-        self.push_correction(fields, trade_id, CANCEL, (NONE, NONE))
+        self.push_correction(fields, (trade_id, 0), CANCEL, (NONE, NONE))
     }
 
     fn push_correction(
         &mut self,
         fields: &Fields,
-        trade_id: u64,
+        ids: (u64, u64),
         action: u8,
         (price, size): (i64, i64),
     ) -> Result<()> {
         let ts = self.time(fields)?;
         let (instrument, _) = self.subject(fields, ts)?;
-        self.void(instrument, ts, trade_id, action, (price, size));
+        self.amend(instrument, ts, ids, action, (price, size));
         Ok(())
     }
 
-    /// Appends what became of a trade.
-    pub(super) fn void(
+    /// Appends what became of a trade of an id, and the other id that it has from then on, or 0.
+    pub(super) fn amend(
         &mut self,
         instrument: u32,
         ts: i64,
-        trade_id: u64,
+        (trade_id, sequence): (u64, u64),
         action: u8,
         (price, size): (i64, i64),
     ) {
-        let header = self.head::<Correction>(instrument, ts, 0);
+        let header = self.head::<Correction>(instrument, ts, sequence);
         let reserved = [0; 7];
         self.out.push(&Correction { header, price, size, trade_id, action, reserved });
     }

@@ -156,6 +156,9 @@ impl EventWriter<'_> {
         }
         self.begin("c", symbol);
         self.number("oi", correction.trade_id, 0);
+        if correction.header.sequence != 0 {
+            self.number("ci", correction.header.sequence, 0);
+        }
         self.price("cp", correction.price);
         self.size("cs", correction.size);
     }

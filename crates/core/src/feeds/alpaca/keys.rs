@@ -11,9 +11,9 @@ use crate::feeds::scan::Span;
 pub use crate::feeds::fields::Values;
 
 long_keys! {
-    BP "bp", BS "bs", AP "ap", ASK_SIZE "as", TAKER "tks", ORIGINAL_ID "oi", PRICE "cp",
-    SIZE "cs", STATUS "sc", REASON "rc", TRADES "trades", QUOTES "quotes", BARS "bars",
-    TRADE "trade", QUOTE "quote", BAR "bar", SYMBOL "symbol", MESSAGE "message",
+    BP "bp", BS "bs", AP "ap", ASK_SIZE "as", TAKER "tks", ORIGINAL_ID "oi", CORRECTED_ID "ci",
+    PRICE "cp", SIZE "cs", STATUS "sc", REASON "rc", TRADES "trades", QUOTES "quotes",
+    BARS "bars", TRADE "trade", QUOTE "quote", BAR "bar", SYMBOL "symbol", MESSAGE "message",
 }
 
 /// Spans of an object's values, by slot.

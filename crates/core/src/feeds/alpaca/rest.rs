@@ -89,7 +89,7 @@ impl Task<'_> {
                 let instrument = self.instrument(symbol.as_bytes(), byte, ts, class)?;
                 self.push_deal(instrument, &deal);
                 if is_void {
-                    self.void(instrument, ts, deal.id, CANCEL, (NONE, NONE));
+                    self.amend(instrument, ts, (deal.id, 0), CANCEL, (NONE, NONE));
                 }
                 Ok(())
             }

@@ -138,7 +138,7 @@ fn halts_bands_and_corrections_say_what_they_are_of() {
     let cancel: Correction = nth(&records, 3);
     assert_eq!((cancel.action, cancel.trade_id, cancel.price), (1, 465, NONE));
     let correction: Correction = nth(&records, 4);
-    assert_eq!((correction.action, correction.trade_id), (2, 7));
+    assert_eq!((correction.action, correction.trade_id, correction.header.sequence), (2, 7, 8));
     assert_eq!((correction.price, correction.size), (1_500_000_000, 3 * 10i64.pow(8)));
 }
 
