@@ -38,11 +38,11 @@ def trades_of(lake, symbol):
     return list(zip(times.tolist(), *(rows[name].to_pylist() for name in names), strict=True))
 
 
-def bar_of(trades):
-    """Returns the values of a bar of `trades`."""
-    by_id = sorted(trades, key=lambda trade: trade[1])
+def bar_of(trades, column=1):
+    """Returns the values of a bar of `trades`, of which the ids, or the times, tell the first."""
+    ordered = sorted(trades, key=lambda trade: trade[column])
     bought = [trade for trade in trades if trade[4] == "buy"]
-    prices = [price for _, _, price, _, _ in by_id]
+    prices = [price for _, _, price, _, _ in ordered]
     sums = [
         total
         for chosen in (trades, bought)
@@ -103,12 +103,13 @@ def test_bars_of_trades_size_and_value(traded, words, measure):
                 held = []
         assert len(bars) > 5
         found = lake.bars(symbol, **words)
-        assert values_of(found) == [bar_of(bar) for bar in bars]
+        assert values_of(found) == [bar_of(bar, 0) for bar in bars]
         ends = [int(row["ts_close"].timestamp() * 1_000) * 10**6 for row in found]
         assert ends == [bar[-1][0] for bar in bars]
         assert {row["closed"] for row in found} == {1}
         all_of_it = [row for row in several if row["symbol"] == symbol]
-        assert values_of(all_of_it) == [bar_of(bar) for bar in [*bars, *([held] if held else [])]]
+        bars += [held] if held else []
+        assert values_of(all_of_it) == [bar_of(bar, 0) for bar in bars]
 
 
 def test_an_amount_beyond_64_bits_fills_no_bar(traded):
@@ -260,6 +261,29 @@ def test_a_window_is_not_over_while_trades_may_be_on_the_way(spine, maker):
         spine.append(other)
         bars = tw.open(spine.path).bars("BTCUSDT", interval="1s", partial=True)
         assert [row["closed"] for row in bars] == [0, 1, 1, int(is_over)]
+
+
+def test_times_decide_where_no_sequence_does(spine, maker):
+    # An answer tells the newest first. Of trades without a sequence, times say which was first, and
+    # where a venue begins to number anew each day; of one time, sequences.
+    def told(symbol, *rows):
+        trades = maker.rows("trade", len(rows), instrument=symbol, count=1, channel=1, flags=1)
+        for trade, (second, sequence, price) in zip(trades, rows, strict=True):
+            trade["ts_event"], trade["sequence"] = START + int(second * SECOND), sequence
+            trade["price"], trade["size"] = price * 10**9, 10**8
+        trades["ts_recv"] = trades["ts_event"].max() + 5
+        spine.append(trades)
+
+    spine.append(maker.definitions())
+    told(1, (3, 0, 13), (2, 0, 12), (1, 0, 11))
+    told(2, (86_401, 2, 14), (86_401, 1, 13), (1, 9, 12), (1, 8, 11))
+    lake = tw.open(spine.path)
+    for symbol, last in (("BTCUSDT", 13), ("ETHUSDT", 14)):
+        for words in ({"interval": "4w"}, {"ticks": 9}):
+            [bar] = lake.bars(symbol, **words, partial=True)
+            assert (bar["open"], bar["close"]) == (11, last), (symbol, words)
+    [bar] = lake.bars("BTCUSDT", interval="1h", partial=True)
+    assert (bar["open"], bar["close"]) == (11, 13)
 
 
 @pytest.mark.parametrize(

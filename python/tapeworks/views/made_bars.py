@@ -1,7 +1,9 @@
 """Bars made of trades when they are asked for: of any length, or of so many trades, size or value.
 
 Bars of time lie on the epoch and are those that the processor `bars` would have built of the same
-trades: prices by the ids of trades, exact sums, no bar where nothing was traded. The others begin
+trades: prices by the sequences of trades, where these have none by their times, exact sums, no bar
+where nothing was traded. In those longer than a day times decide first: some venues begin to number
+anew each day. The others begin
 with the first trade of the range; the trade that fills one belongs to it as a whole, and nothing
 is carried over.
 
@@ -35,6 +37,7 @@ from tapeworks.views.times import format_interval
 from tapeworks.views.view_sql import MAYBE_BAD
 
 NS_PER_MS = 1_000_000
+DAY_NS = 86_400_000 * NS_PER_MS
 # So long the last trades of a window may be on their way, as in the processor `bars`.
 GRACE_NS = 2_000 * NS_PER_MS
 # A trade that says to be so far ahead of its receipt tells nothing of those before it.
@@ -46,9 +49,9 @@ FLAG_LAST = 1
 CHANNELS = ("trade", "agg_trade")
 Number = int | str | float | Decimal
 
-# What a bar is made of. The ids of trades say which came first, whatever their times are; those of
-# fills and of their sums say nothing of each other.
-BY_ID, BY_TIME = "(sequence, tape_offset)", "(instant, tape_offset)"
+# What a bar is made of. The sequences of trades say which came first, whatever their times are;
+# those of fills and of their sums say nothing of each other. An answer may tell the newest first.
+BY_ID, BY_TIME = "(sequence, instant, tape_offset)", "(instant, sequence, tape_offset)"
 BAR = f"""
     coalesce(min(channel) != max(channel), false) as is_mixed,
     min(instant) as ns_open, max(instant) as ns_close, max(received) as ns_last,
@@ -169,6 +172,8 @@ def _of_time(
     rules = rules_of(engine, chosen, low, high, length // NS_PER_MS)
     rows = _trades_sql(engine, chosen, low, high, rules)
     bar = BAR if rules is None else HELD_BAR
+    if length > DAY_NS:
+        bar = bar.replace(BY_ID, BY_TIME)
     sql = (
         f"select venue, symbol, bar * {length} as ns_start, (bar + 1) * {length} - 1 as ns_end, "
         # Before a window is over, nobody knows what it holds.
@@ -225,10 +230,7 @@ def _of_trades(
         "volume": "(size * 100000000)::hugeint",
         "value": "(price * 1000000000)::hugeint * (size * 100000000)::hugeint",
     }[shape.kind]
-    sql = (
-        f"select {TRADE}, {measured} as measure from ({rows}) "
-        "order by venue, symbol, instant, tape_offset"
-    )
+    sql = f"select {TRADE}, {measured} as measure from ({rows}) order by venue, symbol, {BY_TIME}"
     trades = engine.run(sql, ["trades"], Scope(chosen.sources, first, last))
     numbers, whole = _fill(trades, shape.amount)
     trades = trades.append_column("bar", pa.array(numbers)).append_column("whole", pa.array(whole))
@@ -238,7 +240,7 @@ def _of_trades(
         return connection.sql(
             "select venue, symbol, ns_open as ns_start, ns_close as ns_end, ns_last as ns_known, "
             "* exclude (venue, symbol, bar) from (select venue, symbol, bar, "
-            f"bool_or(whole) as whole, {BAR} from trades group by all) "
+            f"bool_or(whole) as whole, {BAR.replace(BY_ID, BY_TIME)} from trades group by all) "
             "order by ns_start, venue, symbol, bar"
         ).to_arrow_table()
 
