@@ -14,7 +14,8 @@ MINUTE = 60_000
 
 
 def action(day, **told):
-    row = {"venue": "m", "symbol": "X", "subtype": "", "action": "split"}
+    row = {"venue": "m", "symbol": "X", "subtype": "", "action": "split", "sequence": 0}
+    row["currency"] = "USD"
     return {**row, "ts_event": datetime.fromisoformat(f"{day}T00:00:00+00:00"), **told}
 
 
@@ -101,6 +102,23 @@ def test_an_action_that_is_told_again_counts_once():
     assert factor == Factor(1_658_116_800 * 10**9, Fraction(2, 3), Fraction(3, 2))
 
 
+def test_dividends_of_a_day_count_together_and_in_dollars_alone():
+    # Of one kind and day, told apart by their ids alone: 10 and 20 of 2240.
+    cash = {"action": "dividend", "subtype": "CD"}
+    rows = [
+        action("2022-07-18", **cash, cash_amount=Decimal(10), sequence=1),
+        action("2022-07-18", **cash, cash_amount=Decimal(20), sequence=2),
+    ]
+    [factor] = factors(rows, "all", lambda *_: Decimal(2240))["m", "X"]
+    assert factor.price == 1 - Fraction(30, 2240)
+    with pytest.raises(tw.QueryError, match=r"the last price is 30 before its dividend of 30\.0"):
+        factors(rows, "all", lambda *_: Decimal(30))
+    rows.append(action("2022-07-19", **cash, cash_amount=Decimal(1000), currency="JPY"))
+    with pytest.raises(tw.QueryError, match="its dividend on 2022-07-19 is in JPY"):
+        factors(rows, "all", lambda *_: Decimal(2240))
+    assert not factors(rows, "splits", lambda *_: None)
+
+
 def test_what_cannot_be_adjusted_is_refused():
     check_adjust(None, None)
     check_adjust("all", 86_400_000)
@@ -138,8 +156,12 @@ def test_the_lake_adjusts_by_what_it_holds(spine, maker):
     spine.append(maker.definitions(("GOOG",)))
     trades("2022-07-15", (1, 2000, 1), (2, 2240, 10))
     trades("2022-07-18", (3, 113, 100))
-    told("2022-07-18", action=1, split_from=10**9, split_to=20 * 10**9)
-    told("2022-07-18", action=2, cash_amount=224 * 10**9)
+    # What has an id and comes again with another day is the same; also if that is far ahead.
+    told("2022-07-15", action=1, split_from=10**9, split_to=20 * 10**9, sequence=1)
+    told("2022-07-18", action=1, split_from=10**9, split_to=20 * 10**9, sequence=1)
+    told("2022-07-18", action=2, cash_amount=224 * 10**9, sequence=2)
+    told("2022-07-18", action=2, cash_amount=5 * 10**9, sequence=3)
+    told("2025-07-18", action=2, cash_amount=5 * 10**9, sequence=3)
     told("2024-07-18", action=2, cash_amount=10**9)
     with tw.open(spine.path) as lake:
         shown = lake.bars("GOOG", interval="1d", partial=True, adjust="splits")

@@ -22,7 +22,8 @@ pub mod snapshots;
 
 pub use blob::{Blob, BlobKind, Blobs};
 pub use corporate::CorporateAction;
-pub use fields::{padded, padded_or_cut, unpadded, Turnover};
+pub(crate) use fields::number_of;
+pub use fields::{padded, padded_or_cut, topic_number, unpadded, Turnover};
 pub use kinds::{
     Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, QuoteState, Side,
     SubscriptionState, SyncState,
@@ -46,21 +47,6 @@ pub const TURNOVER_PLACES: u32 = 17;
 /// State of a `Disconnected` marker: the recorder stops in good order, and loses nothing by it that
 /// it meant to record.
 pub const SESSION_ENDS: u8 = 1;
-
-/// The number that stands for a topic where a record has no room for its name: FNV-1a, 64 bits. 0
-/// means that the topic is not known.
-pub const fn topic_number(topic: &str) -> u64 {
-    let (bytes, mut at, mut number) = (topic.as_bytes(), 0, 0xCBF2_9CE4_8422_2325_u64);
-    while at < bytes.len() {
-        number = (number ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01B3);
-        at += 1;
-    }
-    if bytes.is_empty() {
-        0
-    } else {
-        number
-    }
-}
 
 /// Flag: last record of one venue event. Books are consistent only after it.
 pub const FLAG_LAST: u8 = 1;

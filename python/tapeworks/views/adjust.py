@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any
@@ -20,6 +21,8 @@ from tapeworks.new_york import midnight_of
 
 ADJUSTMENTS = ("splits", "all")
 DAY_MS = 86_400_000
+CURRENCY = "USD"
+"""That of the prices of the stocks whose dividends are told."""
 PRICES = ("open", "high", "low", "close")
 SIZES = ("volume", "buy_volume")
 TURNOVERS = ("turnover", "buy_turnover")
@@ -58,34 +61,48 @@ def factors(
 ) -> dict[tuple[str, str], list[Factor]]:
     """Returns the factors of each source and symbol from rows of `corporate_actions`.
 
-    Of several rows of one action, the last counts. A dividend takes from the price before it the
-    part that it is of the last price before its day.
+    A stock splits once a day: of several rows the last counts, as it does of dividends of one id,
+    or without ids of one kind and day. The dividends of a day take from the prices before it the
+    part that they are of the last price before that day.
 
     Raises:
-        QueryError: no price is held before a dividend, or it is no less than that.
+        QueryError: no price is held before a dividend, it is no less than that, or is of another
+            currency.
     """
-    last: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    splits: dict[tuple[str, str, date], Fraction] = {}
+    dividends: dict[tuple[str, str, date], dict[Any, Fraction]] = {}
     for row in actions:
-        key = *(row[name] for name in ("venue", "symbol", "action", "subtype")), row["ts_event"]
-        last[key] = row
-    found: dict[tuple[str, str], list[Factor]] = {}
-    for row in last.values():
-        day, symbol = row["ts_event"].date(), (row["venue"], row["symbol"])
-        until = midnight_of(day)
+        place = row["venue"], row["symbol"], row["ts_event"].date()
         if row["action"] == "split":
-            ratio = Fraction(row["split_to"]) / Fraction(row["split_from"])
-            found.setdefault(symbol, []).append(Factor(until, 1 / ratio, ratio))
+            splits[place] = Fraction(row["split_to"]) / Fraction(row["split_from"])
         elif adjust == "all":
-            close, cash = close_before(*symbol, until), row["cash_amount"]
-            if close is None or cash >= close:
-                held = "no price is held" if close is None else f"the last price is {close}"
-                raise QueryError(
-                    f"{symbol[1]} of {symbol[0]}: {held} before its dividend of {cash} on {day}: "
-                    "import the trades of the day before, or adjust='splits'"
-                )
-            part = 1 - Fraction(cash) / Fraction(close)
-            found.setdefault(symbol, []).append(Factor(until, part, Fraction(1)))
+            _check_currency(row)
+            cash = Fraction(row["cash_amount"])
+            dividends.setdefault(place, {})[row["sequence"] or row["subtype"]] = cash
+    found: dict[tuple[str, str], list[Factor]] = {}
+    for (venue, symbol, day), ratio in splits.items():
+        factor = Factor(midnight_of(day), 1 / ratio, ratio)
+        found.setdefault((venue, symbol), []).append(factor)
+    for (venue, symbol, day), told in dividends.items():
+        until, cash = midnight_of(day), sum(told.values(), Fraction(0))
+        close = close_before(venue, symbol, until)
+        if close is None or cash >= close:
+            held = "no price is held" if close is None else f"the last price is {close}"
+            raise QueryError(
+                f"{symbol} of {venue}: {held} before its dividend of {float(cash)} on {day}: "
+                "import the trades of the day before, or adjust='splits'"
+            )
+        part = 1 - cash / Fraction(close)
+        found.setdefault((venue, symbol), []).append(Factor(until, part, Fraction(1)))
     return found
+
+
+def _check_currency(row: Mapping[str, Any]) -> None:
+    if row["currency"] not in (None, "", CURRENCY):
+        raise QueryError(
+            f"{row['symbol']} of {row['venue']}: its dividend on {row['ts_event'].date()} is in "
+            f"{row['currency']}, its prices are in {CURRENCY}: expected adjust='splits'"
+        )
 
 
 def told_of(

@@ -125,15 +125,17 @@ class Bars(Tables):
     def _actions(self, chosen: Chosen) -> list[dict[str, object]]:
         """Returns splits and dividends of what is chosen, in the order in which they were told.
 
+        Of one that has an id, which is its `sequence`, the last row counts, whatever its day is.
         Dividends behind the newest trade that is held have no price before them, and are left out.
         """
         sql = (
             "with newest as (select venue, symbol, max(ts_event) as until from trades "
-            f"where {chosen.condition()} group by all) "
-            "select venue, symbol, ts_event, split_from, split_to, cash_amount, subtype, action "
-            "from corporate_actions left join newest using (venue, symbol) "
-            f"where {chosen.condition()} and (action = 'split' or ts_event <= until) "
-            "order by venue, tape_offset"
+            f"where {chosen.condition()} group by all), told as (select * from corporate_actions "
+            f"where {chosen.condition()} qualify sequence = 0 or row_number() over ("
+            "partition by venue, action, sequence order by tape_offset desc) = 1) "
+            "select venue, symbol, ts_event, sequence, split_from, split_to, cash_amount, "
+            "currency, subtype, action from told left join newest using (venue, symbol) "
+            "where action = 'split' or ts_event <= until order by venue, tape_offset"
         )
         tables = ["corporate_actions", "trades"]
         return list(self._engine.run(sql, tables, Scope(chosen.sources)).to_pylist())
@@ -146,7 +148,7 @@ class Bars(Tables):
         where += [] if rules is None else [rules.opens]
         sql = (
             f"select price from trades where {' and '.join(where)} "
-            "order by ts_event desc, ts_event_ns desc, tape_offset desc limit 1"
+            "order by ts_event desc, ts_event_ns desc, sequence desc, tape_offset desc limit 1"
         )
         rows = self._engine.run(sql, ["trades"], Scope([venue], first, until)).to_pylist()
         return rows[0]["price"] if rows else None

@@ -29,6 +29,24 @@ pub fn padded<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(field)
 }
 
+/// The number that stands for a topic where a record has no room for its name. 0: it is not known.
+pub const fn topic_number(topic: &str) -> u64 {
+    number_of(topic.as_bytes())
+}
+
+/// The number that stands for a text: FNV-1a, 64 bits; 0 if it is empty or not known.
+pub(crate) const fn number_of(bytes: &[u8]) -> u64 {
+    if bytes.is_empty() {
+        return 0;
+    }
+    let (mut at, mut number) = (0, 0xCBF2_9CE4_8422_2325_u64);
+    while at < bytes.len() {
+        number = (number ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01B3);
+        at += 1;
+    }
+    number
+}
+
 /// Puts as much of `text` into a zero-padded field as it holds.
 pub fn padded_or_cut<const N: usize>(text: &str) -> [u8; N] {
     let end = (0..=N.min(text.len())).rev().find(|&end| text.is_char_boundary(end));

@@ -6,10 +6,11 @@ use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::events::EQUITY;
 use crate::feeds::fields::{self, long_keys};
 use crate::feeds::scan::{Scanner, Span};
-use crate::record::{padded_or_cut, CorporateAction, NONE, PRICE_SCALE};
+use crate::record::{number_of, padded_or_cut, CorporateAction, NONE, PRICE_SCALE};
 
 long_keys! {
-    TICKER "ticker", EXECUTION "execution_date", SPLIT_FROM "split_from", SPLIT_TO "split_to",
+    ID "id", TICKER "ticker", EXECUTION "execution_date", SPLIT_FROM "split_from",
+    SPLIT_TO "split_to",
     EX_DATE "exDate", PAYMENT "paymentDate", RATIO "ratio", CASH "cash_amount",
     EX_DIVIDEND "ex_dividend_date", DECLARED "declaration_date", RECORD "record_date",
     PAY "pay_date", CURRENCY "currency", TYPE "dividend_type",
@@ -74,7 +75,10 @@ impl Task<'_> {
         let now = self.header.ts_recv;
         let symbol = self.symbol(span)?;
         let instrument = self.instrument(symbol.as_bytes(), span.start as usize, now, EQUITY)?;
-        let header = self.head::<CorporateAction>(instrument, ts, 0);
+        // A digest: the venue's ids are texts, too long for a record.
+        let id = row.find(self.bytes, slot::ID);
+        let sequence = id.map_or(Ok(0), |span| self.values().text(span).map(number_of))?;
+        let header = self.head::<CorporateAction>(instrument, ts, sequence);
         self.out.push(&CorporateAction { header, ..found });
         Ok(())
     }
