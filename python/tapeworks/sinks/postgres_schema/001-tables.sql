@@ -2,6 +2,7 @@
 --
 -- `id` is the offset on the tape: with `provider` (the source) it names a row for good. Prices and
 -- sizes are exact. A time is in whole microseconds, the nanoseconds beyond it are in `..._ns`.
+-- Symbols are compared by their bytes: an index of them does not depend on the locale of a system.
 
 create table places (
     source text not null,
@@ -17,7 +18,7 @@ comment on table places is
 
 create table ticks (
     id bigint not null,
-    symbol text not null,
+    symbol text collate "C" not null,
     ts timestamptz not null,
     bid numeric,
     ask numeric,
@@ -30,7 +31,7 @@ comment on table ticks is 'bid, ask, last price and volume at every change: the 
 
 create table trades (
     id bigint not null,
-    symbol text not null,
+    symbol text collate "C" not null,
     ts timestamptz not null,
     price numeric,
     size numeric,
@@ -49,7 +50,7 @@ comment on table trades is 'every trade as the venue told it first';
 
 create table quotes (
     id bigint not null,
-    symbol text not null,
+    symbol text collate "C" not null,
     ts timestamptz not null,
     bid_price numeric,
     bid_size numeric,
@@ -66,7 +67,7 @@ comment on table quotes is 'best bid and offer at every change';
 
 create table bars (
     id bigint not null,
-    symbol text not null,
+    symbol text collate "C" not null,
     ts timestamptz not null,
     interval_ms bigint not null,
     open numeric,
@@ -88,7 +89,7 @@ comment on table bars is 'bars built from trades; a late trade or a repaired gap
 
 create table corrections (
     id bigint not null,
-    symbol text not null,
+    symbol text collate "C" not null,
     ts timestamptz not null,
     trade_id numeric,
     action text,
@@ -103,7 +104,7 @@ comment on table corrections is 'trades that the venue cancelled or corrected la
 
 create table gaps (
     id bigint not null,
-    symbol text,
+    symbol text collate "C",
     channel text,
     cause text,
     state text,
@@ -122,7 +123,7 @@ comment on table gaps is 'what was lost, and what became of it; no symbol: of al
 create table instruments (
     id bigint not null,
     instrument bigint not null,
-    symbol text not null,
+    symbol text collate "C" not null,
     canonical text,
     asset_class text,
     currency text,
