@@ -26,7 +26,7 @@ from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.postgres import PostgresConfig, PostgresSink
 from tapeworks.sinks.postgres_tables import TABLES
 from tapeworks.tape import Place
-from tapeworks.topics import BARS, GAPS, NORMALIZED, TICKS
+from tapeworks.topics import BARS, GAPS, METRICS, NORMALIZED, TICKS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -200,8 +200,9 @@ def test_what_comes_again_amends(spine, maker, database):
     )
 
 
-def test_gaps_and_ticks_are_stored_from_their_tapes(spine, maker, database):
-    # A gap of all instruments has no symbol; ticks wait for the definitions of another tape.
+def test_derived_records_are_stored_from_their_tapes(spine, maker, database):
+    # A gap of all instruments has no symbol, a metric without a value is null; ticks wait for the
+    # definitions of another tape.
     ticks = maker.rows("tick", 10, instrument=3, ts_event=START, ts_recv=START, bid=1, ask=NONE)
     gaps = maker.rows("gap", 2, ts_event=START, ts_recv=START, ts_start=START)
     gaps["instrument"], gaps["code"] = [0, 1], code_of_gap()
@@ -215,6 +216,12 @@ def test_gaps_and_ticks_are_stored_from_their_tapes(spine, maker, database):
     feeder.close()
     spine.append(gaps, GAPS)
     store(spine, database, GAPS)
+    values = maker.rows("metric", 2, instrument=1, ts_event=START, metric=b"ofi_10s", window=10**10)
+    values["value"], values["state"] = [0.1, np.nan], 1
+    spine.append(values, METRICS)
+    store(spine, database, METRICS)
+    found = rows(database, "select symbol, metric, value, window_ns from metrics order by id")
+    assert found == [("BTCUSDT", "ofi_10s", value, 10**10) for value in (0.1, None)]
     assert rows(database, "select distinct symbol, bid, ask, provider from ticks") == [
         ("SOLUSDT", Decimal("0.000000001"), None, spine.source)
     ]

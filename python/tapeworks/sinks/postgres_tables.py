@@ -15,7 +15,7 @@ from psycopg import Connection, sql
 
 from tapeworks._core import CopyTable, kind_of
 from tapeworks.errors import SinkError
-from tapeworks.topics import BARS, GAPS, NORMALIZED, TICKS
+from tapeworks.topics import BARS, GAPS, METRICS, NORMALIZED, TICKS
 
 FOLDER = Path(__file__).with_name("postgres_schema")
 BY_DAY = "partition by range (ts)"
@@ -118,6 +118,17 @@ TABLES = (
         renamed={"trades": "count"},
         by_day=True,
         key=("symbol", "ts", "interval_ms", "provider", "channel"),
+    ),
+    StoreTable(
+        "metrics",
+        METRICS,
+        "metric",
+        (
+            *("id", "symbol", "ts", "metric", "value", "count", "window_ns", "state"),
+            *("provider", "ts_ns"),
+        ),
+        renamed={"window_ns": "window"},
+        by_day=True,
     ),
     StoreTable(
         "gaps",

@@ -87,6 +87,20 @@ create table bars (
 ) {by_day};
 comment on table bars is 'bars built from trades; a late trade or a repaired gap amends its bar';
 
+create table metrics (
+    id bigint not null,
+    symbol text collate "C" not null,
+    ts timestamptz not null,
+    metric text collate "C" not null,
+    value double precision,
+    count numeric,
+    window_ns numeric,
+    state text,
+    provider text not null,
+    ts_ns smallint not null
+) {by_day};
+comment on table metrics is 'values of metrics over time, one a row; null: it has no value';
+
 create table corrections (
     id bigint not null,
     symbol text collate "C" not null,
@@ -201,8 +215,8 @@ declare
     first timestamptz := day::timestamp at time zone 'UTC';
     past timestamptz := (day + 1)::timestamp at time zone 'UTC';
 begin
-    if parent not in ('ticks', 'trades', 'quotes', 'bars') then
-        raise exception 'expected ticks, trades, quotes or bars, got %', parent;
+    if parent not in ('ticks', 'trades', 'quotes', 'bars', 'metrics') then
+        raise exception 'expected ticks, trades, quotes, bars or metrics, got %', parent;
     end if;
     perform pg_advisory_xact_lock(hashtextextended('tapeworks partition ' || part, 0));
     if to_regclass(quote_ident(part)) is null then
