@@ -235,6 +235,14 @@ def test_settings_of_a_renamed_source_are_shown_as_settings(tmp_path: Path):
     assert settings(tmp_path, write_toml(config)) == config
 
 
+def test_names_with_dots_are_shown_as_settings(tmp_path: Path):
+    # Those of a client library: without quotes, each would be read back as tables within tables.
+    text = '[sinks.kafka]\n[sinks.kafka.properties]\n"security.protocol" = "SSL"\n'
+    config = settings(tmp_path, text)
+    assert config.sinks["kafka"].properties == {"security.protocol": "SSL"}
+    assert settings(tmp_path, write_toml(config)) == config
+
+
 def test_two_feeds_of_one_source_are_refused(tmp_path: Path):
     # A source's tapes have one writer: the second recorder would wait for ever. All are named.
     text = f'[feeds.a]\n{FEED}source = "x"\n[feeds.b]\n{FEED}source = "x"\n[feeds.x]\n{FEED}'

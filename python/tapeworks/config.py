@@ -38,6 +38,7 @@ SERVICE_VARIABLE = re.compile(
     r"|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
 
+BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # What a URL may hold that is nobody's business: a user with a password, and keys in its query.
 CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s\"']*@")
@@ -370,7 +371,7 @@ def _write_table(lines: list[str], name: str, config: object) -> None:
         elif isinstance(value, str) and redact(value) != value:
             lines.append(f"# {key} holds a secret, which is left out: {_toml(redact(value))}")
         elif value is not None and not secret:
-            lines.append(f"{key} = {_toml(value)}")
+            lines.append(f"{_toml_key(key)} = {_toml(value)}")
     for place, value in tables:
         lines += ["", f"[{place}]"]
         _write_table(lines, place, value)
@@ -396,6 +397,11 @@ def _items(config: object) -> list[tuple[str, object, bool]]:
     kind = getattr(config, "kind", None)
     is_named = any(name == "kind" for name, _, _ in items)
     return items if kind is None or is_named else [("kind", kind, False), *items]
+
+
+def _toml_key(key: str) -> str:
+    """Returns a key as TOML takes it: one with dots, such as a client library has, is quoted."""
+    return key if BARE_KEY.fullmatch(key) else _toml(key)
 
 
 def _toml(value: object) -> str:
