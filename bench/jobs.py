@@ -181,7 +181,7 @@ JOBS = (
                 Metric(f"set_{name}", f"  {name} alone", "events/s")
                 for name in (
                     *("l1", "ofi", "flow", "sign", "cost"),
-                    *("impact", "vpin", "volatility", "latency"),
+                    *("impact", "vpin", "volatility", "latency", "depth", "mlofi"),
                 )
             ),
         ),

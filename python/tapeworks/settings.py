@@ -107,6 +107,12 @@ class MetricSetsConfig:
     """Length of the bars of `impact`, and of bulk classification in `vpin`."""
     span_bars: int = 30
     """Bars that a regression of `impact` is made of, at most."""
+    bands_bps: tuple[int, ...] = (5, 10, 25)
+    """How far from the mid `depth` is measured."""
+    levels: tuple[int, ...] = (5, 10)
+    """How many best levels of a side `depth` takes together."""
+    sizes: tuple[float, ...] = (1.0,)
+    """What it costs to trade so much at once, `depth` tells."""
     vpin_volume: float = 0.0
     """Volume of a bucket of `vpin`, as sizes are; 0: a fiftieth of the mean day before."""
     vpin_buckets: int = 50
@@ -126,6 +132,12 @@ class MetricSetsConfig:
         _within("bar_ms", self.bar_ms, 1, 86_400_000)
         _within("span_bars", self.span_bars, 10, 4_096)
         _within("vpin_buckets", self.vpin_buckets, 1, 4_096)
+        for name, most in (("bands_bps", 10_000), ("levels", 1_000)):
+            values = getattr(self, name)
+            if not values or not 1 <= min(values) <= max(values) <= most:
+                raise ConfigError(f"{name}: expected numbers from 1 to {most}, got {list(values)}")
+        if not self.sizes or not all(1 <= size * SIZE_SCALE < 2**62 for size in self.sizes):
+            raise ConfigError(f"sizes: expected sizes above 0, got {list(self.sizes)}")
         if not 0 <= self.vpin_volume * SIZE_SCALE < 2**62:
             raise ConfigError(f"vpin_volume: expected a size from 0 on, got {self.vpin_volume}")
         for name in ("windows_ms", "horizons_ms"):
@@ -155,6 +167,9 @@ class MetricSetsConfig:
             "step_ms": self.step_ms,
             "bar_ms": self.bar_ms,
             "span_bars": self.span_bars,
+            "bands_bps": list(self.bands_bps),
+            "levels": list(self.levels),
+            "sizes": [round(size * SIZE_SCALE) for size in self.sizes],
             "vpin_volume": round(self.vpin_volume * SIZE_SCALE),
             "vpin_buckets": self.vpin_buckets,
             "partial": int(self.partial),

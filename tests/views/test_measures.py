@@ -185,6 +185,9 @@ def test_what_cannot_be_made_is_told(measured):
         for name in ("ofi", "mid_1s", "nothing", "ofi_1s_mean_2s", "realized_spread_1s"):
             with pytest.raises(QueryError, match=f"got '{name}'"):
                 lake.metrics("BTCUSDT", name, make=True)
+        for name in ("depth_bid_25bps", "imbalance_L5", "cost_buy_1000", "mlofi_3_10s"):
+            with pytest.raises(QueryError, match=f"{name} is of the whole book"):
+                lake.metrics("BTCUSDT", name, make=True)
         with pytest.raises(
             QueryError, match=r"cannot be made: .*expected multiples of interval_ms"
         ):

@@ -26,6 +26,8 @@ Settings = Mapping[str, int | str | Sequence[int]]
 METRIC = np.dtype(_core.dtype_descr("metric"))
 # What the processor reads of a tape, but for the definitions: those are the newest.
 KINDS = ("trades", "quotes", "gaps", "statuses")
+# Sets of the whole book, which is on tapes alone.
+BOOK_SETS = ("depth", "mlofi")
 INTERVAL_MS = 1_000
 # So much later than it happened an event may be received, and so far may clocks be apart.
 LATE_NS = 60_000_000_000
@@ -43,6 +45,7 @@ def settings_of(names: Sequence[str], given: Settings) -> dict[str, int | str | 
     table = {name: (place, window) for place, name, window, *_ in metric_table()}
     sets, windows, horizons = set[str](), set[int](), set[int]()
     for name in names:
+        _refuse(name, [one for one, (place, _) in table.items() if place in BOOK_SETS])
         base, lengths = _parts(name)
         place, window = table.get(base, ("", ""))
         # None, a window, or a horizon and a window.
@@ -59,6 +62,14 @@ def settings_of(names: Sequence[str], given: Settings) -> dict[str, int | str | 
         settings["horizons_ms"] = sorted(horizons)
     settings["interval_ms"] = math.gcd(INTERVAL_MS, *windows)
     return settings | dict(given)
+
+
+def _refuse(name: str, of_book: Sequence[str]) -> None:
+    if any(name.startswith(one) for one in of_book):
+        raise QueryError(
+            f"{name} is of the whole book, and can only be measured live: its set is switched on "
+            "in [metrics] of the settings"
+        )
 
 
 def _parts(name: str) -> tuple[str, list[int]]:

@@ -46,7 +46,8 @@ class Measures(Opened):
         With `make` they are made of the trades and quotes that are held, by the processor that
         makes them live, also where nothing was measured: sets and windows follow from the names.
         It may be further settings, such as `{"interval_ms": 0}` or `{"bar_ms": 300_000}`. Windows
-        reach back before `start`, as far as the longest of them.
+        reach back before `start`, as far as the longest of them. What is of the whole book is made
+        live alone.
 
         Raises:
             QueryError: no value of one of `names` is held within the range, and the message names

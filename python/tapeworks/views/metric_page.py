@@ -40,6 +40,8 @@ observations in it, and the state of the best prices.
   counted. Trades from history or out of order change nothing, and are counted.
 - **A silent instrument** has values until its longest window has drained, and once more right
   before its next event. The clock closes an interval `grace_ms` after its end.
+- **`depth` and `mlofi`** are of the verified book: of feeds with changes of levels. Where it is not
+  verified, they are null, and their windows are empty from then on.
 - Sums are exact integers: none drifts, and the same tape gives the same bits at any batch size.
   Values are 64-bit floats, in the currency of the price and the unit of the size.
 - Where a venue sends quotes without a time (Binance spot), they have that of their receipt: see

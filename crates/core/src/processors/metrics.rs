@@ -15,28 +15,33 @@
 
 use std::sync::Arc;
 
-use self::family::{Best, Set, Terms, Values};
+use self::family::{Best, Values};
 use self::measured::Measured;
+use self::plan::Plan;
 use super::bars::Watermark;
+use super::books::concerns_book;
 use super::state::{StateReader, StateWriter};
-use super::ticks::trade_channel;
 use super::{Batch, Processor, Settings};
+use crate::book::{Step, SyncedBook};
 use crate::error::{Error, Result};
 use crate::feeds::{updates_of, BarSpan};
 use crate::instrument::INSTRUMENTS_MAX;
 use crate::record::{
-    records, unpadded, Channel, Definition, GapState, Header, Marker, MarkerCode, Plain, Quote,
-    Record, Records, Status, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE,
+    records, unpadded, Channel, Definition, GapState, Header, Level, Marker, MarkerCode, Plain,
+    Quote, Record, Records, Status, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE,
 };
 
 mod cost;
+mod depth;
 mod family;
 mod flow;
 mod impact;
 mod l1;
 mod latency;
 mod measured;
+mod mlofi;
 mod ofi;
+mod plan;
 mod sign;
 mod signs;
 mod table;
@@ -58,94 +63,14 @@ pub fn lines() -> impl Iterator<Item = (&'static str, &'static Line)> {
 
 const NAME: &str = "metrics";
 const VERSION: u32 = 1;
-const DEFAULT_SETS: &str = "l1,flow";
-const WINDOWS_MS: [i64; 3] = [1_000, 10_000, 60_000];
-const HORIZONS_MS: [i64; 2] = [1_000, 5_000];
-const INTERVAL_MS: i64 = 1_000;
-const GRACE_MS: i64 = 2_000;
-const STEP_MS: i64 = 1_000;
-const BAR_MS: i64 = 60_000;
-const SPAN_BARS: i64 = 30;
-const SPAN_BARS_MAX: i64 = 1 << 12;
-const VPIN_BUCKETS: i64 = 50;
-const VPIN_BUCKETS_MAX: i64 = 1 << 12;
-const MS: i64 = 1_000_000;
-/// Samples on the grid within the longest window, at most: each holds memory.
-const STEPS_MAX: i64 = 1 << 16;
 /// Prices and sizes from here on are not measured: their products would exceed 128 bits.
 const UNITS_MAX: u64 = 1 << 62;
 /// So are trades whose price times size has more bits than this.
 const TURNOVER_BITS_MAX: u32 = 96;
 
-/// What all instruments have in common.
-#[derive(Debug)]
-struct Plan {
-    /// Ns between samples; 0: after each event.
-    interval: i64,
-    grace: i64,
-    channel: u8,
-    terms: Terms,
-    sets: Vec<&'static Set>,
-    names: Vec<table::Name>,
-    /// The venue's symbols that are measured; none: all.
-    symbols: Vec<String>,
-}
-
-impl Plan {
-    /// The longest window, in ns.
-    fn longest(&self) -> i64 {
-        self.terms.windows.iter().copied().max().unwrap_or(0)
-    }
-}
-
-/// Builds the processor. Settings: `sets` and `symbols`, names with commas between them;
-/// `windows_ms`, `horizons_ms`, `interval_ms`, `grace_ms`, `step_ms`, `bar_ms`, `span_bars`;
-/// `vpin_volume`, in units of size, and `vpin_buckets`; `partial`, 1 to show windows that are
-/// not covered yet; `channel`, `trade` or `agg_trade`.
+/// Builds the processor, by the settings that [`Plan::of`] lists.
 pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
-    let sets = table::sets_of(&settings.text("sets", Some(DEFAULT_SETS))?)?;
-    let interval_ms = settings.number("interval_ms", INTERVAL_MS, 0)?;
-    let mut windows = Vec::new();
-    for ms in settings.numbers("windows_ms", &WINDOWS_MS)? {
-        let fits = interval_ms == 0 || ms % interval_ms == 0 && ms / interval_ms <= STEPS_MAX;
-        let Some(ns) = ms.checked_mul(MS).filter(|_| fits) else {
-            return Err(Error::invalid(format!(
-                "windows_ms: expected multiples of interval_ms, {interval_ms}, up to {STEPS_MAX} \
-                 times that, got {ms}"
-            )));
-        };
-        if !windows.contains(&ns) {
-            windows.push(ns);
-        }
-    }
-    let mut horizons: Vec<i64> = settings.numbers("horizons_ms", &HORIZONS_MS)?;
-    horizons.iter_mut().for_each(|length| *length = length.saturating_mul(MS));
-    horizons.dedup();
-    let mut ns = |name, default: i64| -> Result<i64> {
-        Ok(settings.number(name, default, 1)?.saturating_mul(MS))
-    };
-    let (step, bar) = (ns("step_ms", STEP_MS)?, ns("bar_ms", BAR_MS)?);
-    let terms = Terms {
-        windows,
-        horizons,
-        step,
-        bar,
-        partial: settings.number("partial", 0, 0)? != 0,
-        span: settings.number("span_bars", SPAN_BARS, 10)?.min(SPAN_BARS_MAX) as usize,
-        vpin_volume: settings.number("vpin_volume", 0, 0)?,
-        vpin_buckets: settings.number("vpin_buckets", VPIN_BUCKETS, 1)?.min(VPIN_BUCKETS_MAX),
-    };
-    let symbols = settings.text("symbols", Some(""))?;
-    let names = table::names_of(&sets, &terms);
-    Ok(Box::new(Metrics::new(Plan {
-        interval: interval_ms.saturating_mul(MS),
-        grace: settings.number("grace_ms", GRACE_MS, 0)?.saturating_mul(MS),
-        channel: trade_channel(settings)? as u8,
-        terms,
-        sets,
-        names,
-        symbols: symbols.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
-    })))
+    Ok(Box::new(Metrics::new(Plan::of(settings)?)))
 }
 
 /// The processor `metrics`.
@@ -278,9 +203,34 @@ impl Metrics {
         self.values = values;
     }
 
+    /// Takes in what concerns a book: a level, or a marker of its stream.
+    fn book(
+        &mut self,
+        header: &Header,
+        is_change: bool,
+        step: impl FnOnce(&mut SyncedBook) -> Step,
+        out: &mut Records,
+    ) {
+        let known = self.watermark.ts();
+        let mut values = std::mem::take(&mut self.values);
+        if let Some(measured) = self.measured(header) {
+            measured.book(header, is_change, step, known, &mut values, out);
+            let due = measured.due();
+            self.deadline = self.deadline.min(due);
+        }
+        self.values = values;
+    }
+
     fn marker(&mut self, marker: &Marker, out: &mut Records) {
+        if self.plan.has_books && concerns_book(marker) {
+            let is_change = marker.code == MarkerCode::EmptyUpdate as u8;
+            self.book(&marker.header, is_change, |book| book.marker(marker), out);
+        }
         match MarkerCode::try_from(marker.code) {
             Ok(MarkerCode::EndOfSession) => {
+                for measured in self.instruments.iter_mut().flatten() {
+                    measured.end_book(|book| book.marker(marker));
+                }
                 self.reset(&Header { instrument: 0, ..marker.header }, false, out);
             }
             Ok(MarkerCode::Gap) if marker.state != GapState::Repaired as u8 => {
@@ -334,6 +284,7 @@ impl Processor for Metrics {
     fn process(&mut self, batch: Batch<'_>, out: &mut Records) -> Result<()> {
         const TRADE: u8 = Trade::KIND as u8;
         const QUOTE: u8 = Quote::KIND as u8;
+        const LEVEL: u8 = Level::KIND as u8;
         const MARKER: u8 = Marker::KIND as u8;
         const STATUS: u8 = Status::KIND as u8;
         const DEFINITION: u8 = Definition::KIND as u8;
@@ -351,6 +302,13 @@ impl Processor for Metrics {
                 TRADE => {
                     if let Some(trade) = Trade::read_from(record.bytes()) {
                         self.trade(&trade, out);
+                    }
+                }
+                LEVEL if self.plan.has_books => {
+                    let level = Level::read_from(record.bytes());
+                    if let Some(level) = level.filter(|level| is_of_book(level.channel)) {
+                        let is_change = level.channel == Channel::Depth as u8;
+                        self.book(&level.header, is_change, |book| book.level(&level), out);
                     }
                 }
                 MARKER => {
@@ -375,6 +333,9 @@ impl Processor for Metrics {
     }
 
     fn lost(&mut self, gap: &Marker, out: &mut Records) -> Result<()> {
+        for measured in self.instruments.iter_mut().flatten() {
+            measured.end_book(SyncedBook::lost);
+        }
         self.reset(&Header { instrument: 0, ..gap.header }, false, out);
         Ok(())
     }
@@ -447,6 +408,11 @@ impl Processor for Metrics {
         (self.passed, self.oversized, self.instruments) = (passed, oversized, instruments);
         Ok(())
     }
+}
+
+/// Whether levels of that channel make up a book.
+const fn is_of_book(channel: u8) -> bool {
+    channel == Channel::Depth as u8 || channel == Channel::Snapshot as u8
 }
 
 /// Refuses a state of other settings.

@@ -73,6 +73,7 @@ pub(super) const SET: Set = Set {
         },
     ],
     build: |terms| Box::new(Cost::new(terms)),
+    has_book: false,
 };
 
 /// A trade whose horizon is not over.
@@ -138,7 +139,13 @@ impl Cost {
     }
 
     /// Appends a value for each window of one horizon.
-    fn finals(horizon: &Horizon, moment: &Moment, partial: bool, term: usize, out: &mut Values) {
+    fn finals(
+        horizon: &Horizon,
+        moment: &Moment<'_>,
+        partial: bool,
+        term: usize,
+        out: &mut Values,
+    ) {
         for index in 0..horizon.rolling.len() {
             let sums = horizon.rolling.sums(index);
             let is_shown = horizon.rolling.is_shown(index, moment.ts, partial) && sums[2] > 0;
@@ -191,7 +198,7 @@ impl Family for Cost {
         }
     }
 
-    fn sample(&mut self, moment: &Moment, out: &mut Values) {
+    fn sample(&mut self, moment: &Moment<'_>, out: &mut Values) {
         let ts = moment.ts;
         // Of the events at `ts` itself more may come, unless all are there.
         self.resolve(ts.saturating_add(i64::from(moment.is_complete)));

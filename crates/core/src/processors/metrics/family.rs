@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use super::table::Line;
+use crate::book::L2Book;
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{
@@ -118,11 +119,13 @@ impl Print {
 
 /// When a sample is taken, and what is known then.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct Moment<'a> {
     pub(super) ts: i64,
     pub(super) best: Option<Best>,
     /// The smallest step of the price; [`NONE`]: not known.
     pub(super) tick: i64,
+    /// The book, if it is verified and a set asks for it.
+    pub(super) book: Option<&'a L2Book>,
     /// Whether all events at `ts` are in: not so where each event has a sample.
     pub(super) is_complete: bool,
 }
@@ -178,11 +181,17 @@ pub(super) trait Family: Debug + Send {
     /// Takes in a trade.
     fn print(&mut self, _print: &Print) {}
 
+    /// Takes in the verified book, behind an update of it.
+    fn book(&mut self, _ts: i64, _book: &L2Book) {}
+
+    /// Told that the book is not verified any more.
+    fn lose_book(&mut self) {}
+
     /// Forgets everything: what comes does not continue what was.
     fn reset(&mut self);
 
     /// Appends the values as of a moment, one for each name of its set.
-    fn sample(&mut self, moment: &Moment, out: &mut Values);
+    fn sample(&mut self, moment: &Moment<'_>, out: &mut Values);
 
     /// Appends the state to a snapshot.
     fn write(&self, state: &mut StateWriter<'_>);
@@ -203,6 +212,12 @@ pub(super) struct Terms {
     pub(super) partial: bool,
     /// How long after a trade its price is looked back at, in ns.
     pub(super) horizons: Vec<i64>,
+    /// How far from the mid depth is measured, in bps.
+    pub(super) bands: Vec<u32>,
+    /// How many best levels of a side are measured together.
+    pub(super) levels: Vec<usize>,
+    /// What it costs to trade so much is measured, in units of size.
+    pub(super) sizes: Vec<i64>,
     /// Between two prices that a return is made of, in ns.
     pub(super) step: i64,
     /// Length of the bars of regressions and of bulk classification, in ns.
@@ -221,4 +236,6 @@ pub(super) struct Set {
     pub(super) doc: &'static str,
     pub(super) lines: &'static [Line],
     pub(super) build: fn(&Terms) -> Box<dyn Family>,
+    /// Whether it needs the book.
+    pub(super) has_book: bool,
 }

@@ -29,6 +29,7 @@ pub(super) const SET: Set = Set {
         line("parent_orders", "number of runs of trades of one time and one taker", "orders"),
     ],
     build: |terms| Box::new(Flow::new(terms)),
+    has_book: false,
 };
 
 /// Volume bought, sold, of neither; turnover; trades; parent orders.
@@ -82,7 +83,7 @@ impl Family for Flow {
         (self.tick, self.last) = (TickRule::default(), NOTHING);
     }
 
-    fn sample(&mut self, moment: &Moment, out: &mut Values) {
+    fn sample(&mut self, moment: &Moment<'_>, out: &mut Values) {
         let ts = moment.ts;
         self.rolling.close(ts);
         self.each(ts, out, |sums| Some(size(sums[0])));

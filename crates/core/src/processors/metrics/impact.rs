@@ -63,6 +63,7 @@ pub(super) const SET: Set = Set {
         },
     ],
     build: |terms| Box::new(Impact::new(terms.bar, terms.span)),
+    has_book: false,
 };
 
 /// One bar that is over.
@@ -260,7 +261,7 @@ impl Family for Impact {
         *self = Self::new(self.bar, self.span);
     }
 
-    fn sample(&mut self, moment: &Moment, out: &mut Values) {
+    fn sample(&mut self, moment: &Moment<'_>, out: &mut Values) {
         if self.end != i64::MAX {
             self.advance(moment.ts);
         }

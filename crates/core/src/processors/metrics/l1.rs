@@ -60,6 +60,7 @@ pub(super) const SET: Set = Set {
         },
     ],
     build: |terms| Box::new(L1::new(terms)),
+    has_book: false,
 };
 
 /// One of a queue imbalance: its integer is that many.
@@ -149,7 +150,7 @@ impl Family for L1 {
         (self.ts, self.held) = (i64::MIN, None);
     }
 
-    fn sample(&mut self, moment: &Moment, out: &mut Values) {
+    fn sample(&mut self, moment: &Moment<'_>, out: &mut Values) {
         match &moment.best {
             Some(best) => of_best(best, moment.tick, out),
             None => (0..9).for_each(|_| out.push(None, 0)),

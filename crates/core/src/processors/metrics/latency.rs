@@ -40,6 +40,7 @@ pub(super) const SET: Set = Set {
         line("latency_excess", Per::Window, "latency_raw - latency_floor"),
     ],
     build: |terms| Box::new(Latency::new(terms)),
+    has_book: false,
 };
 
 /// The least of a window: values that may become it, rising, each with its time.
@@ -109,7 +110,7 @@ impl Family for Latency {
         self.windows.iter_mut().for_each(|least| least.queue.clear());
     }
 
-    fn sample(&mut self, _: &Moment, out: &mut Values) {
+    fn sample(&mut self, _: &Moment<'_>, out: &mut Values) {
         let last = self.last.take();
         let events = std::mem::take(&mut self.events);
         let max = std::mem::replace(&mut self.max, i64::MIN);

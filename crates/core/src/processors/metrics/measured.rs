@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::family::{latency_of, Best, Change, Family, Moment, Print, Values};
-use super::Plan;
+use super::plan::Plan;
+use crate::book::{Cursor, Step, SyncedBook};
 use crate::error::Result;
 use crate::feeds::Updates;
+use crate::processors::books::continuity;
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::{Header, Metric, QuoteState, Records, Trade, FLAG_LAST, NONE};
+use crate::record::{Header, Metric, QuoteState, Records, SyncState, Trade, FLAG_LAST, NONE};
 
 /// What is measured of one instrument.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(super) struct Measured {
     /// As [`crate::record::Status::status`]; 0: not known.
     status: u8,
     best: Option<Best>,
+    /// The book, if a set needs it and anything of it came.
+    synced: Option<Box<SyncedBook>>,
     /// Time of the newest event; it never runs back.
     ts: i64,
     /// The next time of the grid that was not sampled yet; `i64::MAX` before the first event.
@@ -37,6 +41,7 @@ impl Measured {
             tick: NONE,
             status: 0,
             best: None,
+            synced: None,
             ts: i64::MIN,
             next: i64::MAX,
             families: plan.sets.iter().map(|set| (set.build)(&plan.terms)).collect(),
@@ -111,6 +116,51 @@ impl Measured {
         self.families.iter_mut().for_each(|family| family.print(&print));
         if self.plan.interval == 0 {
             self.sample(ts, known, values, out);
+        }
+    }
+
+    /// Takes in a step of the book that the record of `header` makes, and shows the book to the
+    /// families where it is whole and verified. A change of the book is an event of its time.
+    pub(super) fn book(
+        &mut self,
+        header: &Header,
+        is_change: bool,
+        step: impl FnOnce(&mut SyncedBook) -> Step,
+        known: i64,
+        values: &mut Values,
+        out: &mut Records,
+    ) {
+        if is_change && header.ts_event != NONE {
+            // Samples before it are of the book before it.
+            let late = self.late;
+            self.advance(header.ts_event, known, values, out);
+            // An update is many levels of one event.
+            self.late = late + u64::from(self.late > late && header.flags & FLAG_LAST != 0);
+        }
+        let rule = continuity(self.feed);
+        let synced = self.synced.get_or_insert_with(|| Box::new(SyncedBook::new(rule)));
+        let step = step(synced);
+        let is_verified = synced.sync().state() == SyncState::Continuous;
+        if step.changed && !is_verified {
+            self.families.iter_mut().for_each(|family| family.lose_book());
+        }
+        if !(step.applied || step.changed) || !is_verified || self.ts == i64::MIN {
+            return;
+        }
+        if let Some(book) = synced.book() {
+            let ts = self.ts;
+            self.families.iter_mut().for_each(|family| family.book(ts, book));
+            if self.plan.interval == 0 {
+                self.sample(ts, known, values, out);
+            }
+        }
+    }
+
+    /// Takes in that the stream of the book ends.
+    pub(super) fn end_book(&mut self, step: impl FnOnce(&mut SyncedBook) -> Step) {
+        if let Some(synced) = &mut self.synced {
+            step(synced);
+            self.families.iter_mut().for_each(|family| family.lose_book());
         }
     }
 
@@ -193,7 +243,8 @@ impl Measured {
 
     fn sample(&mut self, ts: i64, known: i64, values: &mut Values, out: &mut Records) {
         let is_complete = self.plan.interval != 0;
-        let moment = Moment { ts, best: self.best, tick: self.tick, is_complete };
+        let book = self.synced.as_deref().and_then(SyncedBook::book);
+        let moment = Moment { ts, best: self.best, tick: self.tick, book, is_complete };
         self.families.iter_mut().for_each(|family| family.sample(&moment, values));
         let state = self.best.map_or(QuoteState::Unknown, |best| best.state()) as u8;
         let mut row = Metric {
@@ -230,6 +281,12 @@ impl Measured {
         state.u64(self.samples);
         state.u64(self.late);
         super::put_best(self.best, state);
+        state.flag(self.synced.is_some());
+        if let Some(synced) = &self.synced {
+            let mut book = Vec::new();
+            synced.store(&mut book);
+            state.bytes(&book);
+        }
         self.families.iter().for_each(|family| family.write(state));
     }
 
@@ -238,6 +295,12 @@ impl Measured {
         (self.tick, self.ts, self.next) = (state.i64()?, state.i64()?, state.i64()?);
         (self.samples, self.late) = (state.u64()?, state.u64()?);
         self.best = super::take_best(state)?;
+        self.synced = None;
+        if state.flag()? {
+            let mut cursor = Cursor::new(state.bytes()?);
+            self.synced = Some(Box::new(SyncedBook::load(&mut cursor)?));
+            cursor.end()?;
+        }
         for family in &mut self.families {
             family.read(state)?;
         }

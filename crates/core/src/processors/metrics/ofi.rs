@@ -30,6 +30,7 @@ pub(super) const SET: Set = Set {
         },
     ],
     build: |terms| Box::new(Ofi::new(terms)),
+    has_book: false,
 };
 
 #[derive(Debug)]
@@ -81,7 +82,7 @@ impl Family for Ofi {
         self.rolling.reset();
     }
 
-    fn sample(&mut self, moment: &Moment, out: &mut Values) {
+    fn sample(&mut self, moment: &Moment<'_>, out: &mut Values) {
         self.rolling.close(moment.ts);
         let shown = |index: usize| self.rolling.is_shown(index, moment.ts, self.partial);
         for index in 0..self.rolling.len() {

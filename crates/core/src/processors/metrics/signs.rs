@@ -22,6 +22,7 @@ pub(super) const SET: Set = Set {
         line("sign_clnv", "in the upper 30 % of the spread 1, in the lower -1, else sign_tick"),
     ],
     build: |_| Box::new(Signs::default()),
+    has_book: false,
 };
 
 #[derive(Debug, Default)]
@@ -52,7 +53,7 @@ impl Family for Signs {
         *self = Self::default();
     }
 
-    fn sample(&mut self, _: &Moment, out: &mut Values) {
+    fn sample(&mut self, _: &Moment<'_>, out: &mut Values) {
         let last = self.last.take();
         for index in 0..6 {
             out.push(last.map(|signs| signs[index].into()), u64::from(last.is_some()));

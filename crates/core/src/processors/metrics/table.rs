@@ -1,8 +1,10 @@
 //! The table of metrics: what each is called, how it is calculated, and when it has no value.
 
 use super::family::{Set, Terms};
-use super::{cost, flow, impact, l1, latency, ofi, signs, volatility, vpin};
+use super::{cost, depth, flow, impact, l1, latency, mlofi, ofi, signs, volatility, vpin};
+use crate::decimal;
 use crate::error::{Error, Result};
+use crate::record::SIZE_PLACES;
 
 /// What the name of a metric has as parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +13,14 @@ pub(super) enum Per {
     One,
     /// Each rolling window: `_1s`, `_500ms`.
     Window,
+    /// Each distance in basis points: `_25bps`.
+    Band,
+    /// Each number of levels: `5`.
+    Level,
+    /// Each size: `_1000`.
+    Size,
+    /// Each of ten ranks, and each rolling window of each: `_3_10s`.
+    RankWindow,
     /// Each horizon, and each rolling window of each: `_5s_mean_60s`.
     HorizonWindow,
 }
@@ -36,6 +46,10 @@ impl Line {
             Per::One => "none",
             Per::Window => "rolling",
             Per::HorizonWindow => "rolling, a horizon later",
+            Per::Band => "none, of each of `bands_bps`",
+            Per::Level => "none, of each of `levels`",
+            Per::Size => "none, of each of `sizes`",
+            Per::RankWindow => "rolling, of each rank",
         }
     }
 }
@@ -51,6 +65,8 @@ pub(super) const SETS: &[Set] = &[
     vpin::SET,
     volatility::SET,
     latency::SET,
+    depth::SET,
+    mlofi::SET,
 ];
 
 /// A name as records hold it, and the length of its window.
@@ -78,33 +94,46 @@ pub(super) fn sets_of(names: &str) -> Result<Vec<&'static Set>> {
 /// The names of all metrics of `sets`, in the order of their values.
 pub(super) fn names_of(sets: &[&Set], terms: &Terms) -> Vec<Name> {
     let lines = sets.iter().flat_map(|set| set.lines);
-    lines
-        .flat_map(|line| {
-            let (one, none) = (vec![0], vec![0]);
-            let (horizons, windows) = match line.per {
-                Per::One => (&none, &one),
-                Per::Window => (&none, &terms.windows),
-                Per::HorizonWindow => (&terms.horizons, &terms.windows),
-            };
-            let each = |&horizon: &i64| -> Vec<Name> {
-                windows.iter().map(|&window| name_of(line, horizon, window)).collect()
-            };
-            horizons.iter().flat_map(each).collect::<Vec<_>>()
-        })
-        .collect()
+    lines.flat_map(|line| names_of_line(line, terms)).collect()
 }
 
-fn name_of(line: &Line, horizon: i64, length: i64) -> Name {
-    let (name, window) = (line.name, length_text(length));
-    let text = match line.per {
-        Per::One => name.to_owned(),
-        Per::Window => format!("{name}_{window}"),
-        Per::HorizonWindow => format!("{name}_{}_mean_{window}", length_text(horizon)),
+fn names_of_line(line: &Line, terms: &Terms) -> Vec<Name> {
+    let base = line.name;
+    let named = |text: String| name_of(&text, 0);
+    let windows = |middle: String| {
+        let each = terms.windows.iter();
+        each.map(move |&window| name_of(&format!("{base}{middle}_{}", length_text(window)), window))
     };
+    match line.per {
+        Per::One => vec![named(base.to_owned())],
+        Per::Window => windows(String::new()).collect(),
+        Per::HorizonWindow => {
+            let horizons = terms.horizons.iter().map(|&length| length_text(length));
+            horizons.flat_map(|horizon| windows(format!("_{horizon}_mean"))).collect()
+        }
+        Per::RankWindow => {
+            (1..=mlofi::RANKS).flat_map(|rank| windows(format!("_{rank}"))).collect()
+        }
+        Per::Band => terms.bands.iter().map(|band| named(format!("{base}_{band}bps"))).collect(),
+        Per::Level => terms.levels.iter().map(|levels| named(format!("{base}{levels}"))).collect(),
+        Per::Size => {
+            terms.sizes.iter().map(|&units| named(format!("{base}_{}", size_text(units)))).collect()
+        }
+    }
+}
+
+fn name_of(text: &str, length: i64) -> Name {
     let mut name = [0; 40];
     let kept = text.len().min(name.len());
     name[..kept].copy_from_slice(&text.as_bytes()[..kept]);
     (name, length as u64)
+}
+
+/// A size as names have it.
+fn size_text(units: i64) -> String {
+    let mut text = Vec::new();
+    decimal::format(units.into(), SIZE_PLACES, 0, &mut text);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// A length of time as names have it: whole seconds, milliseconds or ns.

@@ -52,6 +52,7 @@ pub(super) const SET: Set = Set {
         plain("zero_returns", "share of the returns that are 0", FEW),
     ],
     build: |terms| Box::new(Volatility::new(terms)),
+    has_book: false,
 };
 
 /// r^2 below and above 0; then the products with the returns before: of two, the smaller of two,
@@ -213,7 +214,7 @@ impl Family for Volatility {
         self.rolling.reset();
     }
 
-    fn sample(&mut self, moment: &Moment, out: &mut Values) {
+    fn sample(&mut self, moment: &Moment<'_>, out: &mut Values) {
         let ts = moment.ts;
         if self.next != i64::MAX {
             self.advance(ts.saturating_add(i64::from(moment.is_complete)));

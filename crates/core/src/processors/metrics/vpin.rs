@@ -53,6 +53,7 @@ pub(super) const SET: Set = Set {
         },
     ],
     build: |terms| Box::new(Vpin::new((terms.vpin_volume, terms.vpin_buckets, terms.bar))),
+    has_book: false,
 };
 
 /// Buckets of equal volume, the last of them not full yet.
@@ -248,7 +249,7 @@ impl Family for Vpin {
         *self = Self { days, day, day_volume, ..Self::new(self.settings) };
     }
 
-    fn sample(&mut self, moment: &Moment, out: &mut Values) {
+    fn sample(&mut self, moment: &Moment<'_>, out: &mut Values) {
         self.advance(moment.ts);
         let (volume, count) = (self.volume(), self.settings.1 as usize);
         for buckets in [&self.signed, &self.bulk] {

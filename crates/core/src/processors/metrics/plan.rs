@@ -1,0 +1,131 @@
+//! What is measured, and how: the settings of the processor, checked.
+
+use super::family::{Set, Terms};
+use super::table;
+use crate::error::{Error, Result};
+use crate::processors::ticks::trade_channel;
+use crate::processors::Settings;
+use crate::record::SIZE_SCALE;
+
+const DEFAULT_SETS: &str = "l1,flow";
+const WINDOWS_MS: [i64; 3] = [1_000, 10_000, 60_000];
+const HORIZONS_MS: [i64; 2] = [1_000, 5_000];
+const INTERVAL_MS: i64 = 1_000;
+const GRACE_MS: i64 = 2_000;
+const STEP_MS: i64 = 1_000;
+const BAR_MS: i64 = 60_000;
+const SPAN_BARS: i64 = 30;
+const SPAN_BARS_MAX: i64 = 1 << 12;
+const BANDS_BPS: [i64; 3] = [5, 10, 25];
+const LEVELS: [i64; 2] = [5, 10];
+const SIZES: [i64; 1] = [SIZE_SCALE];
+const VPIN_BUCKETS: i64 = 50;
+const VPIN_BUCKETS_MAX: i64 = 1 << 12;
+const MS: i64 = 1_000_000;
+/// Samples on the grid within the longest window, at most: each holds memory.
+const STEPS_MAX: i64 = 1 << 16;
+
+/// What all instruments have in common.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Ns between samples; 0: after each event.
+    pub(super) interval: i64,
+    pub(super) grace: i64,
+    pub(super) channel: u8,
+    pub(super) terms: Terms,
+    pub(super) sets: Vec<&'static Set>,
+    pub(super) names: Vec<table::Name>,
+    /// Whether a set needs books.
+    pub(super) has_books: bool,
+    /// The venue's symbols that are measured; none: all.
+    pub(super) symbols: Vec<String>,
+}
+
+impl Plan {
+    /// Takes the plan out of `settings`: `sets` and `symbols`, names with commas between them;
+    /// `windows_ms`, `horizons_ms`, `interval_ms`, `grace_ms`, `step_ms`, `bar_ms`, `span_bars`;
+    /// `bands_bps`, `levels`, `sizes`; `vpin_volume`, in units of size, and `vpin_buckets`;
+    /// `partial`, 1 to show windows that are not covered yet; `channel`, `trade` or `agg_trade`.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: a setting is wrong.
+    pub(super) fn of(settings: &mut Settings) -> Result<Self> {
+        let sets = table::sets_of(&settings.text("sets", Some(DEFAULT_SETS))?)?;
+        let interval_ms = settings.number("interval_ms", INTERVAL_MS, 0)?;
+        let mut windows = Vec::new();
+        for ms in settings.numbers("windows_ms", &WINDOWS_MS)? {
+            let fits = interval_ms == 0 || ms % interval_ms == 0 && ms / interval_ms <= STEPS_MAX;
+            let Some(ns) = ms.checked_mul(MS).filter(|_| fits) else {
+                return Err(Error::invalid(format!(
+                    "windows_ms: expected multiples of interval_ms, {interval_ms}, up to \
+                     {STEPS_MAX} times that, got {ms}"
+                )));
+            };
+            if !windows.contains(&ns) {
+                windows.push(ns);
+            }
+        }
+        let mut horizons: Vec<i64> = settings.numbers("horizons_ms", &HORIZONS_MS)?;
+        horizons.iter_mut().for_each(|length| *length = length.saturating_mul(MS));
+        horizons.dedup();
+        let mut ns = |name, default: i64| -> Result<i64> {
+            Ok(settings.number(name, default, 1)?.saturating_mul(MS))
+        };
+        let (step, bar) = (ns("step_ms", STEP_MS)?, ns("bar_ms", BAR_MS)?);
+        let terms = Terms {
+            windows,
+            horizons,
+            step,
+            bar,
+            partial: settings.number("partial", 0, 0)? != 0,
+            span: settings.number("span_bars", SPAN_BARS, 10)?.min(SPAN_BARS_MAX) as usize,
+            bands: small(settings, "bands_bps", &BANDS_BPS, 10_000)?
+                .map(|band| band as u32)
+                .collect(),
+            levels: small(settings, "levels", &LEVELS, 1_000)?
+                .map(|count| count as usize)
+                .collect(),
+            sizes: settings.numbers("sizes", &SIZES)?,
+            vpin_volume: settings.number("vpin_volume", 0, 0)?,
+            vpin_buckets: settings.number("vpin_buckets", VPIN_BUCKETS, 1)?.min(VPIN_BUCKETS_MAX),
+        };
+        let symbols = settings.text("symbols", Some(""))?;
+        let names = table::names_of(&sets, &terms);
+        let has_books = sets.iter().any(|set| set.has_book);
+        Ok(Self {
+            interval: interval_ms.saturating_mul(MS),
+            grace: settings.number("grace_ms", GRACE_MS, 0)?.saturating_mul(MS),
+            channel: trade_channel(settings)? as u8,
+            terms,
+            sets,
+            names,
+            has_books,
+            symbols: symbols
+                .split(',')
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        })
+    }
+
+    /// The longest window, in ns.
+    pub(super) fn longest(&self) -> i64 {
+        self.terms.windows.iter().copied().max().unwrap_or(0)
+    }
+}
+
+/// A list of numbers from 1 to `most`.
+fn small(
+    settings: &mut Settings,
+    name: &'static str,
+    default: &[i64],
+    most: i64,
+) -> Result<impl Iterator<Item = i64>> {
+    let found = settings.numbers(name, default)?;
+    match found.iter().find(|&&value| value > most) {
+        Some(value) => {
+            Err(Error::invalid(format!("{name}: expected numbers up to {most}, got {value}")))
+        }
+        None => Ok(found.into_iter()),
+    }
+}
