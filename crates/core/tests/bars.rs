@@ -40,6 +40,16 @@ fn bars_of(input: &Records) -> Vec<Bar> {
 }
 
 #[test]
+fn times_tell_first_and_last_of_trades_without_a_sequence() {
+    // Told newest first, all in one second, as an answer may; of one time, those behind count last.
+    let told: Vec<_> = [(30, 5), (20, 4), (20, 3), (10, 2), (10, 1), (2_000, 9)]
+        .map(|(ms, price)| Trade { price, ..trade(0, ms, 50) })
+        .to_vec();
+    let bar = bars(&told)[0];
+    assert_eq!((bar.open, bar.close, bar.count), (2, 5, 5));
+}
+
+#[test]
 fn trade_of_a_far_future_cuts_no_bars() {
     // A trade in ten, and one of them half an hour, or a century, ahead of its receipt: each
     // second has one bar of ten trades.

@@ -6,7 +6,8 @@
 //! as out of order. A window without trades has no bar. A bar in whose window trades may be missing
 //! is flagged `FLAG_MAYBE_BAD`, and written again without the flag when they came after all; so is
 //! the first bar of an instrument, unless the recording saw its first trade. A volume that does not
-//! fit its field is absent, and its bar flagged so too; the turnover stays exact.
+//! fit its field is absent, and its bar flagged so too; the turnover stays exact. Sequences tell
+//! which trade is first and last; times do where trades have none, then the order on the tape.
 //!
 //! What a trade may change of a bar is said by its conditions, by the rules of its feed. A window
 //! of which no trade sets open and close has no bar.
@@ -32,7 +33,9 @@ use series::{Lost, Series};
 pub(super) use watermark::Watermark;
 
 const NAME: &str = "bars";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
+/// Without the times of windows.
+const VERSION_3: u32 = 3;
 const INTERVALS_MS: [i64; 3] = [1_000, 60_000, 300_000];
 const GRACE_MS: i64 = 2_000;
 /// A trade that is later than the newest window, and than the receive times, by more than this
@@ -314,7 +317,7 @@ impl Processor for Bars {
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut state = StateReader::new(bytes, NAME, VERSION)?;
+        let (mut state, version) = StateReader::of_any(bytes, NAME, &[VERSION, VERSION_3])?;
         let mut intervals = Vec::new();
         for _ in 0..state.length(4)? {
             intervals.push(state.u32()?);
@@ -329,7 +332,7 @@ impl Processor for Bars {
         let counts = [state.u64()?, state.u64()?, state.u64()?];
         let mut series = Vec::new();
         for _ in 0..state.length(16)? {
-            series.push(Series::read(&mut state)?);
+            series.push(Series::read(&mut state, version == VERSION)?);
         }
         state.finish()?;
         (self.watermark, self.deadline, self.series) = (watermark, deadline, series);

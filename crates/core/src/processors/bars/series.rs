@@ -19,7 +19,7 @@ const WINDOWS_MOST: usize = 96;
 const GONE_MOST: usize = 256;
 /// How many gaps are kept; when one more comes, the oldest is forgotten.
 const GAPS_MOST: usize = 32;
-/// Bytes that a window takes in a snapshot.
+/// Bytes that a window takes at least in a snapshot.
 const WINDOW_BYTES: usize = size_of::<Bar>() + 26;
 
 /// One window of one interval.
@@ -29,6 +29,8 @@ pub struct Window {
     pub bar: Bar,
     /// Sequence of its first trade.
     first: u64,
+    /// When its first trade and its last were: of trades without a sequence, times say which is.
+    times: [i64; 2],
     /// When it is closed by the clock of `ts_recv`, in ns.
     pub deadline: i64,
     /// Whether it was not written yet.
@@ -128,6 +130,7 @@ impl Window {
         Self {
             bar,
             first: trade.header.sequence,
+            times: [trade.header.ts_event; 2],
             deadline: i64::MAX,
             is_open: true,
             is_part: false,
@@ -135,8 +138,8 @@ impl Window {
         }
     }
 
-    /// Takes of a trade what `updates` says. Ids tell which trade is the first and which the last
-    /// of the window, so that a late one finds its place.
+    /// Takes of a trade what `updates` says. Sequences, or else times, tell which trade is the first
+    /// and which the last of the window, so that a late one finds its place.
     #[inline]
     fn add(&mut self, trade: &Trade, updates: Updates, grace_ns: i64) {
         if updates.high_low {
@@ -160,12 +163,13 @@ impl Window {
     fn set_open_close(&mut self, trade: &Trade) {
         let bar = &mut self.bar;
         let is_only = bar.open == NONE;
-        if is_only || trade.header.sequence < self.first {
-            self.first = trade.header.sequence;
+        let Header { sequence, ts_event, .. } = trade.header;
+        if is_only || (sequence, ts_event) < (self.first, self.times[0]) {
+            (self.first, self.times[0]) = (sequence, ts_event);
             bar.open = trade.price;
         }
-        if is_only || trade.header.sequence >= bar.header.sequence {
-            bar.header.sequence = trade.header.sequence;
+        if is_only || (sequence, ts_event) >= (bar.header.sequence, self.times[1]) {
+            (bar.header.sequence, self.times[1]) = (sequence, ts_event);
             bar.close = trade.price;
         }
     }
@@ -400,6 +404,7 @@ impl Series {
                 state.flag(window.is_open);
                 state.flag(window.is_part);
                 state.u64(window.touched);
+                window.times.iter().for_each(|&time| state.i64(time));
             }
         }
         state.length(self.gone.len());
@@ -420,11 +425,11 @@ impl Series {
         }
     }
 
-    /// Reads a series from a snapshot.
+    /// Reads a series from a snapshot, which has times of windows unless it is of an older layout.
     ///
     /// # Errors
     /// `Error::Invalid`: the snapshot is not whole.
-    pub fn read(state: &mut StateReader<'_>) -> Result<Self> {
+    pub fn read(state: &mut StateReader<'_>, has_times: bool) -> Result<Self> {
         let mut series = Self::default();
         for _ in 0..state.length(8)? {
             let mut windows = VecDeque::new();
@@ -436,6 +441,7 @@ impl Series {
                     is_open: state.flag()?,
                     is_part: state.flag()?,
                     touched: state.u64()?,
+                    times: if has_times { [state.i64()?, state.i64()?] } else { [i64::MIN; 2] },
                 });
             }
             series.windows.push(windows);
