@@ -136,7 +136,9 @@ class Rest:
         rows = self._rows(symbol, interval_ms, (begin, end), newest_first=newest_first)
         page = self._page(request, query, rows, BARS_DEFAULT)
         count = len(page["results"])
-        named = {"ticker": told["ticker"], "adjusted": True, "queryCount": count}
+        # The same without splits.
+        is_adjusted = query.get("adjusted", "true") == "true"
+        named = {"ticker": told["ticker"], "adjusted": is_adjusted, "queryCount": count}
         return {**named, "resultsCount": count, **page}
 
     def _rows(

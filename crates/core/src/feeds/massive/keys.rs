@@ -13,7 +13,7 @@ long_keys! {
     CONDITIONS "conditions", ID "id", PRICE "price", SEQUENCE "sequence_number",
     SIP "sip_timestamp", PARTICIPANT "participant_timestamp", SIZE "size",
     DECIMAL_SIZE "decimal_size", ASK_PRICE "ask_price", ASK_SIZE "ask_size",
-    BID_PRICE "bid_price", BID_SIZE "bid_size", CORRECTION "correction",
+    BID_PRICE "bid_price", BID_SIZE "bid_size", CORRECTION "correction", ADJUSTED "adjusted",
 }
 
 /// Reads the keys of Massive.

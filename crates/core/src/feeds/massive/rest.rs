@@ -38,7 +38,7 @@ impl Task<'_> {
     ///
     /// # Errors
     /// `Error::Decode` and `Error::DoesNotFit`: `VenueError` of an error, `UnknownStream` of a
-    /// request of which there are no records.
+    /// request of which there are no records, bars that are adjusted for splits among them.
     pub fn rest(&mut self, context: &[u8]) -> Result<()> {
         Scanner::check(self.bytes)?;
         let fields = self.fields(&mut Scanner::new(self.bytes, 0))?;
@@ -59,6 +59,9 @@ impl Task<'_> {
             Answer::Quotes(ticker) => {
                 self.elements(&mut scanner, |task, row| task.rest_quote(row, ticker))
             }
+            Answer::Bars(ticker, _) if self.is_adjusted(&fields, ticker)? => {
+                Err(Error::decode(DecodeReason::UnknownStream, fields.start()))
+            }
             Answer::Bars(ticker, interval_ms) => {
                 self.elements(&mut scanner, |task, row| task.rest_bar(row, ticker, interval_ms))
             }
@@ -69,6 +72,14 @@ impl Task<'_> {
     fn is_error(&mut self, fields: &Fields) -> Result<bool> {
         let Some(span) = fields.find(self.bytes, slot::STATUS) else { return Ok(false) };
         Ok(matches!(self.values().text(span)?, b"ERROR" | b"NOT_AUTHORIZED" | b"NOT_FOUND"))
+    }
+
+    /// Whether bars of a stock are as if its later splits had happened before. Such values change
+    /// with every split, and are not those of other bars of the same time.
+    fn is_adjusted(&mut self, fields: &Fields, ticker: &str) -> Result<bool> {
+        let is_stock = class_of(&percent_decoded(ticker), EQUITY) == EQUITY;
+        let told = fields.find(self.bytes, slot::ADJUSTED).filter(|_| is_stock);
+        told.map_or(Ok(false), |span| self.values().flag(span))
     }
 
     fn rest_trade(&mut self, row: &Fields, ticker: &str) -> Result<()> {

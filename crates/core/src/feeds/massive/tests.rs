@@ -190,6 +190,12 @@ fn answers_are_history_and_errors_are_told() {
     let path = "/v2/aggs/ticker/AAPL/range/5/minute/2005-04-01/2005-04-04";
     let bar: Bar = nth(&bench.rest(path, bars).unwrap(), 0);
     assert_eq!((bar.interval_ms, bar.count, bar.volume), (300_000, 7, 135_000_000 * 10i64.pow(8)));
+    // Adjusted bars of a stock are no records; other markets have no splits.
+    let adjusted = bars.replace("{\"results\"", "{\"adjusted\":true,\"results\"");
+    let of_crypto = path.replace("AAPL", "X%3ABTCUSD");
+    assert_eq!(bench.rest(&of_crypto, &adjusted).unwrap().len(), 1);
+    let told = adjusted.replace("true", "false");
+    assert_eq!(bench.rest(path, &told).unwrap().len(), 1);
     let none = r#"{"status":"OK","error":null}"#;
     assert_eq!(bench.rest("/v3/trades/AAPL", none).unwrap().len(), 0);
     // The conditions of crypto say who took, here as on the stream.
@@ -211,6 +217,7 @@ fn answers_are_history_and_errors_are_told() {
             r#"{"status":"OK","results":[]}"#,
             DecodeReason::UnknownStream,
         ),
+        (path, &adjusted, DecodeReason::UnknownStream),
         ("/v3/trades/AAPL", "[]", DecodeReason::WrongType),
     ] {
         let found = bench.rest(path, body).unwrap_err().of_frame();

@@ -138,8 +138,8 @@ impl Window {
         }
     }
 
-    /// Takes of a trade what `updates` says. Sequences, or else times, tell which trade is the first
-    /// and which the last of the window, so that a late one finds its place.
+    /// Takes of a trade what `updates` says. Sequences, or else times, tell which trade is first
+    /// and which last in the window, so that a late one finds its place.
     #[inline]
     fn add(&mut self, trade: &Trade, updates: Updates, grace_ns: i64) {
         if updates.high_low {
