@@ -188,7 +188,7 @@ pub(crate) fn push_to_large<T>(table: &mut Vec<T>, value: T) {
 
 /// Lets the system keep a large table in huge pages: what is looked up at random in small ones
 /// costs a walk through the page tables besides. Nothing where the system has none.
-fn prefer_huge_pages<T>(table: &Vec<T>) {
+pub(crate) fn prefer_huge_pages<T>(table: &Vec<T>) {
     #[cfg(target_os = "linux")]
     if table.capacity() * size_of::<T>() >= HUGE_BYTES_MIN {
         let begin = (table.as_ptr() as usize).next_multiple_of(ALIGNED_BYTES);
@@ -217,7 +217,7 @@ pub(crate) fn fetch<T>(all: &[T], at: usize) {
 
 /// Where `id` belongs, in a table of any size.
 #[inline]
-const fn place(id: u64) -> u64 {
+pub(crate) const fn place(id: u64) -> u64 {
     let run = (id >> RUN_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((run ^ run >> 32) << RUN_BITS) | (id & ((1 << RUN_BITS) - 1))
 }

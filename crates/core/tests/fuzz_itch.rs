@@ -189,7 +189,7 @@ fn check_books(out: &Records) {
                 count += 1;
             }
         }
-        assert_eq!(books.levels(instrument), Some(&levels));
+        assert_eq!(books.by_price(instrument), Some(levels));
     }
     assert_eq!(books.len(), count);
 }

@@ -81,8 +81,8 @@ fn compare(books: &OrderBooks, instrument: u32, plain: &Plain, told: &str) {
         assert_eq!((books.place(last.id), books.get(last.id)), (Some(place), Some(*last)));
         assert_eq!(books.count_at(instrument, side, last.price) as usize, ahead.len());
     }
-    if let Some(found) = books.levels(instrument) {
-        assert_eq!(found, &levels, "{told}");
+    if let Some(found) = books.by_price(instrument) {
+        assert_eq!(found, levels, "{told}");
     }
 }
 
@@ -191,13 +191,13 @@ fn what_cannot_be_is_counted_and_leaves_a_sound_book() {
         Applied::Unconcerned
     );
     assert_eq!(books.len(), 2);
-    assert_eq!(books.levels(1).unwrap().size_at(Side::Bid, 100), 7);
+    assert_eq!(books.by_price(1).unwrap().size_at(Side::Bid, 100), 7);
     assert_eq!(books.apply(&event(OrderAction::Execute, 1, 1, Side::Bid, 100, 8)), Applied::Excess);
-    assert!(books.levels(1).unwrap().best(Side::Bid).is_none());
+    assert!(books.levels(1, Side::Bid).next().is_none());
     let doubts = books.doubts();
     assert_eq!((doubts.unknown, doubts.excess, doubts.repeated), (6, 1, 1));
     assert_eq!((books.get(1), books.place(1)), (None, None));
-    assert!(books.levels(2).is_none() && books.orders(2, Side::Bid).next().is_none());
+    assert!(books.by_price(2).is_none() && books.orders(2, Side::Bid).next().is_none());
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn batch_does_what_its_events_do_one_by_one() {
                 .collect();
             let expected: Vec<_> = events.iter().map(|event| single.apply(event)).collect();
             let (mut found, mut seen) = (Vec::new(), Vec::new());
-            batch.apply_all(events.iter().copied(), |event, applied| {
+            batch.apply_all(events.iter(), |event, applied| {
                 seen.push(*event);
                 found.push(applied);
             });
@@ -240,7 +240,7 @@ fn batch_does_what_its_events_do_one_by_one() {
                         .collect()
                 };
                 assert_eq!(all(&batch), all(&single), "seed {seed}, length {length}");
-                assert_eq!(batch.levels(instrument), single.levels(instrument));
+                assert_eq!(batch.by_price(instrument), single.by_price(instrument));
             }
         }
     }

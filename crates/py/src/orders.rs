@@ -64,7 +64,7 @@ impl OrderBook {
 
     /// The same book by price.
     fn levels(&self) -> Book {
-        let levels = self.inner.levels(INSTRUMENT).cloned().unwrap_or_default();
+        let levels = self.inner.by_price(INSTRUMENT).unwrap_or_default();
         Book::of(levels, self.sequence, self.ts_event, self.ts_recv)
     }
 

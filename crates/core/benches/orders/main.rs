@@ -80,7 +80,7 @@ fn updates(events: &[Order]) {
 
         let (alone, mut books) = (books.len(), OrderBooks::new());
         let start = cpu_ns();
-        books.apply_all(events.iter().copied(), |_, _| {});
+        books.apply_all(events, |_, _| {});
         times[1].push((cpu_ns() - start) / events.len() as f64);
         assert_eq!(books.len(), alone);
     }
@@ -133,7 +133,7 @@ impl Contender {
             let after = HELD.load(Ordering::Relaxed);
             self.held[0] += after - held;
             if with_books {
-                let orders = self.out.iter().filter_map(|record| record.as_order());
+                let orders = self.out.iter().filter_map(|record| record.in_place::<Order>());
                 self.books.apply_all(orders, |_, _| self.events += 1);
                 self.held[1] += HELD.load(Ordering::Relaxed) - after;
             }

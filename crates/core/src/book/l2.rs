@@ -3,7 +3,7 @@
 //! All answers are exact. A book does not judge what it is told: where the best bid meets or passes
 //! the best ask, [`L2Book::touch`] says so, and nothing is repaired.
 
-use super::ladder::{Ladder, Levels, PriceLevel};
+use super::ladder::{Ladder, Levels, Pages, PriceLevel};
 use crate::numbered;
 use crate::record::Side;
 
@@ -58,6 +58,7 @@ pub struct Fill {
 #[derive(Debug, Clone)]
 pub struct L2Book {
     sides: [Ladder; 2],
+    pages: Pages<i64>,
 }
 
 impl Default for L2Book {
@@ -79,36 +80,19 @@ impl Eq for L2Book {}
 impl L2Book {
     /// An empty book.
     pub const fn new() -> Self {
-        Self { sides: [Ladder::new(true), Ladder::new(false)] }
+        Self { sides: [Ladder::new(true), Ladder::new(false)], pages: Pages::new() }
     }
 
     /// Sets the size at `price`, in the units of records; 0 or less removes the level.
     #[inline(always)]
     pub fn set(&mut self, side: Side, price: i64, size: i64) {
-        self.sides[usize::from(side as u8 == Side::Ask as u8)].set(price, size);
-    }
-
-    /// Begins to bring into the cache what says where a side's sizes are.
-    #[inline]
-    pub(super) fn fetch_side(&self, side: Side) {
-        self.side(side).fetch();
-    }
-
-    /// As [`L2Book::fetch_side`], when that is there: where the page of a price is.
-    #[inline]
-    pub(super) fn fetch_page(&self, side: Side, price: i64) {
-        self.side(side).fetch_page(price);
-    }
-
-    /// As [`L2Book::fetch_page`], when that is there: the size at a price.
-    #[inline]
-    pub(super) fn fetch_size(&self, side: Side, price: i64) {
-        self.side(side).fetch_size(price);
+        let of = &mut self.sides[usize::from(side as u8 == Side::Ask as u8)];
+        of.set(&mut self.pages, price, size);
     }
 
     /// Removes all levels and keeps the memory.
     pub fn clear(&mut self) {
-        self.sides.iter_mut().for_each(Ladder::clear);
+        self.sides.iter_mut().for_each(|side| side.clear(&mut self.pages));
     }
 
     /// Number of levels of a side.
@@ -123,13 +107,13 @@ impl L2Book {
 
     /// The size at `price`; 0 if there is no such level.
     pub fn size_at(&self, side: Side, price: i64) -> i64 {
-        self.side(side).size_at(price)
+        self.side(side).get(&self.pages, price)
     }
 
     /// All levels of a side, best first.
     #[inline(always)]
     pub fn levels(&self, side: Side) -> Levels<'_> {
-        self.side(side).levels()
+        Levels { walk: self.side(side).walk(&self.pages) }
     }
 
     /// The best level of a side.

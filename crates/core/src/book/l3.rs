@@ -1,18 +1,21 @@
 //! Books of single orders, of any number of instruments: who stands where in which queue.
 //!
 //! Every event takes the same time, however many orders there are: an order is found by its id in
-//! one table, a level by its price in another, and the orders of a level are linked in the order of
-//! their priority. Next to them each instrument has an [`L2Book`] of the same levels, so that all
-//! that can be asked of a book by price can be asked here. Ids must be unique over all instruments
-//! of one `OrderBooks`. Nothing is allocated once as many orders were open as ever are; an order
-//! takes 40 bytes, and its place in the table of ids 24 to 48 more.
+//! one table, a level by its price in the [`Ladder`] of its side, and the orders of a level are
+//! linked in the order of their priority. The size of a level stands in its queue alone; the ladder
+//! says which queue that is, and which price is next. Ids must be unique over all instruments of
+//! one `OrderBooks`. Nothing is allocated once as many orders were open as ever are; an order takes
+//! 40 bytes, and its place in the table of ids 12 to 24 more; a level 32, and its part of a page.
 
-use super::ladder::PriceLevel;
+use super::ladder::{Ladder, Pages, PriceLevel};
 use super::L2Book;
-use crate::id_table::{push_to_large, IdTable};
+use crate::id_table::{fetch, push_to_large};
 use crate::record::{Order, OrderAction, Side, NONE};
 
+use self::ids::{Found, Ids};
+
 mod ahead;
+mod ids;
 
 /// No order, no level.
 const NOTHING: u32 = u32::MAX;
@@ -96,20 +99,15 @@ struct Queue {
 
 const _: () = assert!(size_of::<Node>() == 32 && size_of::<Queue>() == 32);
 
-/// The book of one instrument.
-#[derive(Debug, Default)]
-struct Instrument {
-    levels: L2Book,
-    /// Queues by price: bids, asks.
-    queues: [IdTable<u32>; 2],
-}
-
 /// The orders of any number of instruments.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OrderBooks {
-    /// By instrument id; a book is made for the first order.
-    books: Vec<Option<Box<Instrument>>>,
-    ids: IdTable<u32>,
+    /// By instrument id: the number of its book, plus 1. A book is made for the first order.
+    numbers: Vec<u32>,
+    /// Queues by price: bids and asks of each book.
+    sides: Vec<[Ladder; 2]>,
+    pages: Pages<u32>,
+    ids: Ids,
     nodes: Vec<Node>,
     /// When each of `nodes` took its place.
     times: Vec<i64>,
@@ -120,16 +118,27 @@ pub struct OrderBooks {
     doubts: Doubts,
 }
 
-/// The key of a price: any price has one, and prices in a row do not share low bits.
-#[inline]
-const fn key(price: i64) -> u64 {
-    (price as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
+impl Default for OrderBooks {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl OrderBooks {
     /// No orders.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self {
+            numbers: Vec::new(),
+            sides: Vec::new(),
+            pages: Pages::new(),
+            ids: Ids::new(),
+            nodes: Vec::new(),
+            times: Vec::new(),
+            free_node: 0,
+            queues: Vec::new(),
+            free_queues: Vec::new(),
+            doubts: Doubts { unknown: 0, excess: 0, repeated: 0 },
+        }
     }
 
     /// Orders that are open.
@@ -139,7 +148,7 @@ impl OrderBooks {
 
     /// Whether none is open.
     pub const fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.ids.len() == 0
     }
 
     /// How many events were not as a whole recording has them.
@@ -150,7 +159,14 @@ impl OrderBooks {
     /// Takes in one event.
     #[inline]
     pub fn apply(&mut self, event: &Order) -> Applied {
-        let applied = self.step(event);
+        self.apply_found(event, Found::NONE)
+    }
+
+    /// As [`OrderBooks::apply`], with where the order was that the event names, if it was looked
+    /// for.
+    #[inline]
+    fn apply_found(&mut self, event: &Order, hint: Found) -> Applied {
+        let applied = self.step(event, hint);
         match applied {
             Applied::Changed | Applied::Unconcerned => {}
             Applied::Unknown => self.doubts.unknown += 1,
@@ -161,7 +177,7 @@ impl OrderBooks {
     }
 
     #[inline]
-    fn step(&mut self, event: &Order) -> Applied {
+    fn step(&mut self, event: &Order, hint: Found) -> Applied {
         const ADD: u8 = OrderAction::Add as u8;
         const MODIFY: u8 = OrderAction::Modify as u8;
         const CANCEL: u8 = OrderAction::Cancel as u8;
@@ -171,24 +187,35 @@ impl OrderBooks {
         const AT_PRICE: u8 = OrderAction::ExecuteAtPrice as u8;
         match event.action {
             ADD => self.add(event, Side::try_from(event.side).unwrap_or(Side::None)),
-            CANCEL | EXECUTE | AT_PRICE => self.reduce(event.order_id, event.size),
-            DELETE => match self.ids.remove(event.order_id) {
-                Some(node) => {
-                    self.remove(node);
+            CANCEL | EXECUTE | AT_PRICE => match self.find(event.order_id, hint) {
+                Some(found) => self.reduce(found, event.size),
+                None => Applied::Unknown,
+            },
+            DELETE => match self.find(event.order_id, hint) {
+                Some(found) => {
+                    self.remove(found);
                     Applied::Changed
                 }
                 None => Applied::Unknown,
             },
-            REPLACE => self.replace(event),
-            MODIFY => self.modify(event),
+            REPLACE => self.replace(event, hint),
+            MODIFY => self.modify(event, hint),
             _ => Applied::Unconcerned,
         }
     }
 
+    #[inline(always)]
+    fn find(&self, id: u64, hint: Found) -> Option<Found> {
+        if self.ids.is_there(hint, id, &self.nodes) {
+            return Some(hint);
+        }
+        self.ids.find(id, &self.nodes)
+    }
+
     fn add(&mut self, event: &Order, side: Side) -> Applied {
         let mut applied = Applied::Changed;
-        if let Some(node) = self.ids.remove(event.order_id) {
-            self.remove(node);
+        if let Some(found) = self.ids.find(event.order_id, &self.nodes) {
+            self.remove(found);
             applied = Applied::Repeated;
         }
         let is_numbered = event.header.instrument >> SIDE_SHIFT == 0;
@@ -199,22 +226,20 @@ impl OrderBooks {
             return applied;
         }
         let queue = self.queue(event.header.instrument, side, event.price);
-        let last = self.queues[queue as usize].last;
+        let level = &mut self.queues[queue as usize];
+        let last = level.last;
         let (id, size) = (event.order_id, event.size);
         let node = Node { id, size, queue, before: last, after: NOTHING };
         let at = self.put(node, event.header.ts_event);
         self.ids.insert(event.order_id, at);
-        if last != NOTHING {
-            self.nodes[last as usize].after = at;
-        }
         let level = &mut self.queues[queue as usize];
         level.last = at;
-        if level.first == NOTHING {
-            level.first = at;
-        }
         level.count += 1;
-        level.size = level.size.saturating_add(event.size);
-        self.show(queue);
+        level.size = level.size.saturating_add(size);
+        match last {
+            NOTHING => level.first = at,
+            last => self.nodes[last as usize].after = at,
+        }
         applied
     }
 
@@ -227,32 +252,33 @@ impl OrderBooks {
             return self.nodes.len() as u32 - 1;
         };
         self.free_node = self.nodes[at as usize].after;
+        // The next one that is put in goes there.
+        fetch(&self.nodes, (self.free_node as usize).wrapping_sub(1));
+        fetch(&self.times, (self.free_node as usize).wrapping_sub(1));
         self.nodes[at as usize] = node;
         self.times[at as usize] = ts_event;
         at
     }
 
-    fn reduce(&mut self, id: u64, size: i64) -> Applied {
-        let Some(&at) = self.ids.get(id) else { return Applied::Unknown };
-        let node = &mut self.nodes[at as usize];
-        let (had, queue) = (node.size, node.queue);
+    #[inline]
+    fn reduce(&mut self, found: Found, size: i64) -> Applied {
+        let node = &mut self.nodes[found.node as usize];
+        let had = node.size;
         if size >= had {
-            self.ids.remove(id);
-            self.remove(at);
+            self.remove(found);
             return if size > had { Applied::Excess } else { Applied::Changed };
         }
         node.size -= size.max(0);
-        self.queues[queue as usize].size -= size.max(0);
-        self.show(queue);
+        self.queues[node.queue as usize].size -= size.max(0);
         Applied::Changed
     }
 
-    fn replace(&mut self, event: &Order) -> Applied {
+    fn replace(&mut self, event: &Order, hint: Found) -> Applied {
         let mut side = Side::try_from(event.side).unwrap_or(Side::None);
-        let found = self.ids.remove(event.previous_id);
-        if let Some(node) = found {
-            side = self.queues[self.nodes[node as usize].queue as usize].side();
-            self.remove(node);
+        let found = self.find(event.previous_id, hint);
+        if let Some(found) = found {
+            side = self.queues[self.nodes[found.node as usize].queue as usize].side();
+            self.remove(found);
         }
         match self.add(event, side) {
             Applied::Changed if found.is_none() => Applied::Unknown,
@@ -261,29 +287,28 @@ impl OrderBooks {
     }
 
     /// One that gets smaller at its price keeps its place; any other goes to the end.
-    fn modify(&mut self, event: &Order) -> Applied {
-        let Some(&at) = self.ids.get(event.order_id) else { return Applied::Unknown };
-        let node = self.nodes[at as usize];
+    fn modify(&mut self, event: &Order, hint: Found) -> Applied {
+        let Some(found) = self.find(event.order_id, hint) else { return Applied::Unknown };
+        let node = self.nodes[found.node as usize];
         let queue = self.queues[node.queue as usize];
         if event.price == queue.price && event.size <= node.size {
-            return self.reduce(event.order_id, node.size - event.size.max(0));
+            return self.reduce(found, node.size - event.size.max(0));
         }
-        self.ids.remove(event.order_id);
-        self.remove(at);
+        self.remove(found);
         self.add(event, queue.side())
     }
 
     /// The queue at a price, which is made if there is none.
     #[inline]
     fn queue(&mut self, instrument: u32, side: Side, price: i64) -> u32 {
-        let at = instrument as usize;
-        if at >= self.books.len() {
-            self.books.resize_with(at + 1, || None);
-        }
-        let book = self.books[at].get_or_insert_with(Box::default);
-        let levels = &mut book.queues[usize::from(side == Side::Ask)];
-        if let Some(&queue) = levels.get(key(price)) {
-            return queue;
+        let book = match self.number(instrument) {
+            Some(book) => book,
+            None => self.open(instrument),
+        };
+        let side_at = usize::from(side == Side::Ask);
+        let found = self.sides[book][side_at].get(&self.pages, price);
+        if found != NOTHING {
+            return found;
         }
         let owner = instrument | (side as u32) << SIDE_SHIFT;
         let queue = Queue { price, size: 0, count: 0, first: NOTHING, last: NOTHING, owner };
@@ -297,16 +322,35 @@ impl OrderBooks {
                 self.queues.len() as u32 - 1
             }
         };
-        levels.insert(key(price), place);
+        self.sides[book][side_at].set(&mut self.pages, price, place);
         place
     }
 
-    /// Takes an order, whose id is not in the table any more, out of its queue.
+    /// The number of an instrument's book.
+    #[inline(always)]
+    fn number(&self, instrument: u32) -> Option<usize> {
+        (*self.numbers.get(instrument as usize)? as usize).checked_sub(1)
+    }
+
+    /// Makes the book of an instrument, and gives its number.
+    #[cold]
+    fn open(&mut self, instrument: u32) -> usize {
+        let at = instrument as usize;
+        if at >= self.numbers.len() {
+            self.numbers.resize(at + 1, 0);
+        }
+        push_to_large(&mut self.sides, [Ladder::new(true), Ladder::new(false)]);
+        self.numbers[at] = self.sides.len() as u32;
+        self.sides.len() - 1
+    }
+
+    /// Takes an order out of the table and of its queue; an empty queue goes.
     #[inline]
-    fn remove(&mut self, at: u32) {
-        let node = self.nodes[at as usize];
-        self.nodes[at as usize].after = self.free_node;
-        self.free_node = at + 1;
+    fn remove(&mut self, found: Found) {
+        self.ids.remove(found.slot);
+        let node = self.nodes[found.node as usize];
+        self.nodes[found.node as usize].after = self.free_node;
+        self.free_node = found.node + 1;
         let queue = &mut self.queues[node.queue as usize];
         queue.count -= 1;
         queue.size -= node.size;
@@ -315,39 +359,44 @@ impl OrderBooks {
             before => self.nodes[before as usize].after = node.after,
         }
         match node.after {
-            NOTHING => self.queues[node.queue as usize].last = node.before,
+            NOTHING => queue.last = node.before,
             after => self.nodes[after as usize].before = node.before,
         }
-        self.show(node.queue);
-    }
-
-    /// Sets the level of a queue in the book by price; an empty one goes.
-    #[inline]
-    fn show(&mut self, queue: u32) {
-        let level = self.queues[queue as usize];
-        let Some(book) = &mut self.books[level.instrument() as usize] else { return };
-        let side = level.side();
-        book.levels.set(side, level.price, level.size);
-        if level.count == 0 {
-            book.queues[usize::from(side == Side::Ask)].remove(key(level.price));
-            self.free_queues.push(queue);
+        if queue.count == 0 {
+            let level = *queue;
+            let book = self.numbers[level.instrument() as usize] as usize - 1;
+            let side = &mut self.sides[book][usize::from(level.side() == Side::Ask)];
+            side.set(&mut self.pages, level.price, NOTHING);
+            self.free_queues.push(node.queue);
         }
     }
 
-    /// The levels of an instrument: what an L2 book of it holds.
-    pub fn levels(&self, instrument: u32) -> Option<&L2Book> {
-        self.book(instrument).map(|book| &book.levels)
+    /// The levels of a side, best first: what an L2 book of the instrument holds.
+    pub fn levels(&self, instrument: u32, side: Side) -> impl Iterator<Item = PriceLevel> + '_ {
+        let walk = self.side(instrument, side).map(|side| side.walk(&self.pages));
+        let walk = walk.into_iter().flatten();
+        walk.map(|(price, queue)| PriceLevel { price, size: self.queues[queue as usize].size })
+    }
+
+    /// The L2 book of an instrument: a copy of all its levels.
+    pub fn by_price(&self, instrument: u32) -> Option<L2Book> {
+        self.number(instrument)?;
+        let mut book = L2Book::new();
+        for side in [Side::Bid, Side::Ask] {
+            self.levels(instrument, side).for_each(|level| book.set(side, level.price, level.size));
+        }
+        Some(book)
     }
 
     /// The instruments of which an order ever came, in order of id.
     pub fn instruments(&self) -> impl Iterator<Item = u32> + '_ {
-        let present = self.books.iter().enumerate().filter(|(_, book)| book.is_some());
+        let present = self.numbers.iter().enumerate().filter(|(_, book)| **book != 0);
         present.map(|(instrument, _)| instrument as u32)
     }
 
     /// Number of orders at a price.
     pub fn count_at(&self, instrument: u32, side: Side, price: i64) -> u32 {
-        self.find(instrument, side, price).map_or(0, |queue| queue.count)
+        self.find_queue(instrument, side, price).map_or(0, |queue| queue.count)
     }
 
     /// The orders at a price, the first to be executed first.
@@ -357,7 +406,7 @@ impl OrderBooks {
         side: Side,
         price: i64,
     ) -> impl Iterator<Item = OpenOrder> + '_ {
-        let first = self.find(instrument, side, price).map_or(NOTHING, |queue| queue.first);
+        let first = self.find_queue(instrument, side, price).map_or(NOTHING, |queue| queue.first);
         let here = |at: u32| (at != NOTHING).then_some(at);
         let walk =
             std::iter::successors(here(first), move |&at| here(self.nodes[at as usize].after));
@@ -366,19 +415,19 @@ impl OrderBooks {
 
     /// All orders of a side, by price, the best first, and at a price by their priority.
     pub fn orders(&self, instrument: u32, side: Side) -> impl Iterator<Item = OpenOrder> + '_ {
-        let levels = self.book(instrument).map(|book| book.levels.levels(side));
-        let prices = levels.into_iter().flatten().map(|PriceLevel { price, .. }| price);
+        let prices = self.levels(instrument, side).map(|level| level.price);
         prices.flat_map(move |price| self.orders_at(instrument, side, price))
     }
 
     /// The order of that id.
     pub fn get(&self, id: u64) -> Option<OpenOrder> {
-        self.ids.get(id).map(|&at| self.shown(at))
+        self.ids.find(id, &self.nodes).map(|found| self.shown(found.node))
     }
 
     /// Where the order of that id stands. Takes as long as there are orders ahead of it.
     pub fn place(&self, id: u64) -> Option<QueuePlace> {
-        let mut at = self.nodes[*self.ids.get(id)? as usize].before;
+        let found = self.ids.find(id, &self.nodes)?;
+        let mut at = self.nodes[found.node as usize].before;
         let mut place = QueuePlace { orders_ahead: 0, size_ahead: 0 };
         while at != NOTHING {
             let node = &self.nodes[at as usize];
@@ -389,13 +438,13 @@ impl OrderBooks {
         Some(place)
     }
 
-    fn book(&self, instrument: u32) -> Option<&Instrument> {
-        self.books.get(instrument as usize)?.as_deref()
+    #[inline(always)]
+    fn side(&self, instrument: u32, side: Side) -> Option<&Ladder> {
+        Some(&self.sides[self.number(instrument)?][usize::from(side == Side::Ask)])
     }
 
-    fn find(&self, instrument: u32, side: Side, price: i64) -> Option<&Queue> {
-        let levels = &self.book(instrument)?.queues[usize::from(side == Side::Ask)];
-        Some(&self.queues[*levels.get(key(price))? as usize])
+    fn find_queue(&self, instrument: u32, side: Side, price: i64) -> Option<&Queue> {
+        self.queues.get(self.side(instrument, side)?.get(&self.pages, price) as usize)
     }
 
     fn shown(&self, at: u32) -> OpenOrder {

@@ -1,18 +1,21 @@
-//! One side of an L2 book: every price at which there is size, best first.
+//! One side of a book: every price at which something stands, best first.
 //!
+//! What stands at a price is a size in a book by price, and a queue of orders in one of orders.
 //! Prices lie on a grid whose step is the greatest common divisor of all prices that ever stood in
 //! the ladder; a price off the grid makes the step finer and the ladder is laid out anew, at most
-//! 63 times in its life. Sizes lie in pages of 64 grid steps with one bitmap each. Pages near the
-//! touch are found by a plain subtraction; pages too far away for that are kept in a sorted list.
-//! So the range is unbounded, memory follows the number of levels, and nothing is allocated once a
-//! book has reached its usual size.
+//! 63 times in its life. What stands there lies in pages of 64 grid steps with one bitmap each.
+//! Pages near the touch are found by a plain subtraction; pages too far away for that are kept in a
+//! sorted list. So the range is unbounded, memory follows the number of levels, and nothing is
+//! allocated once a book has reached its usual size.
 //!
 //! Numbers of pages and slots rise away from the best price on both sides: bids are mirrored.
 
-use std::num::NonZeroU64;
 use std::slice::from_ref;
 
-use crate::id_table::fetch;
+use self::grid::Grid;
+use crate::id_table::{fetch, push_to_large};
+
+mod grid;
 
 /// Slots of a page.
 const SLOTS: usize = 64;
@@ -33,93 +36,97 @@ pub struct PriceLevel {
     pub size: i64,
 }
 
-/// Sizes of 64 neighbouring grid steps; 0 where nothing stands.
+/// What may stand at a price.
+pub(super) trait Standing: Copy {
+    /// What stands where nothing does.
+    const NOTHING: Self;
+
+    /// Whether it is something.
+    fn is_something(self) -> bool;
+}
+
+/// A size, units of 1e-8.
+impl Standing for i64 {
+    const NOTHING: Self = 0;
+
+    #[inline(always)]
+    fn is_something(self) -> bool {
+        self > 0
+    }
+}
+
+/// The number of a queue.
+impl Standing for u32 {
+    const NOTHING: Self = u32::MAX;
+
+    #[inline(always)]
+    fn is_something(self) -> bool {
+        self != Self::NOTHING
+    }
+}
+
+/// What stands at 64 neighbouring grid steps.
 #[derive(Debug, Clone)]
 #[repr(align(64))]
-struct Page([i64; SLOTS]);
+struct Page<V>([V; SLOTS]);
 
-/// A page's place: a slot holds size if its bit is set. Without bits there is no page.
+/// Pages of any number of ladders.
+#[derive(Debug, Clone)]
+pub(super) struct Pages<V> {
+    all: Vec<Page<V>>,
+    /// Those that are not in use: nothing stands in them.
+    free: Vec<u32>,
+}
+
+impl<V: Standing> Pages<V> {
+    /// No pages.
+    pub(super) const fn new() -> Self {
+        Self { all: Vec::new(), free: Vec::new() }
+    }
+
+    fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            push_to_large(&mut self.all, Page([V::NOTHING; SLOTS]));
+            self.all.len() as u32 - 1
+        })
+    }
+
+    fn release(&mut self, entry: PageEntry) {
+        self.all[entry.page as usize].0.fill(V::NOTHING);
+        self.free.push(entry.page);
+    }
+
+    /// Puts something, or nothing, into its slot. Returns the change of the number of levels, plus
+    /// one.
+    #[inline(always)]
+    fn put(&mut self, entry: &mut PageEntry, index: i64, standing: V) -> usize {
+        let slot = index as usize % SLOTS;
+        let before = entry.occupied >> slot & 1;
+        let after = u64::from(standing.is_something());
+        entry.occupied ^= (before ^ after) << slot;
+        let kept = if standing.is_something() { standing } else { V::NOTHING };
+        self.all[entry.page as usize].0[slot] = kept;
+        (1 + after - before) as usize
+    }
+}
+
+/// A page's place: something stands in a slot if its bit is set. Without bits there is no page.
 #[derive(Debug, Clone, Copy, Default)]
 struct PageEntry {
     occupied: u64,
     page: u32,
 }
 
-/// The step between prices, and what turns a price into a number of steps without dividing.
-#[derive(Debug, Clone, Copy)]
-struct Grid {
-    /// Greatest common divisor of the prices so far; 0 while there was none but 0.
-    step: i64,
-    /// Inverse of the odd part of `step` modulo 2^64.
-    inverse: i64,
-    /// Number of factors 2 in `step`.
-    shift: u32,
-    /// Smallest number of steps whose price fits.
-    index_min: i64,
-    /// Greatest such number less `index_min`.
-    index_range: u64,
-}
-
-impl Grid {
-    const EMPTY: Self = Self { step: 0, inverse: 1, shift: 0, index_min: 0, index_range: 0 };
-
-    const fn new(step: i64) -> Self {
-        let shift = step.trailing_zeros();
-        let odd = step >> shift;
-        // Newton: an odd number is its own inverse modulo 8; each round doubles the right bits.
-        let mut inverse = odd;
-        let mut round = 0;
-        while round < 5 {
-            inverse = inverse.wrapping_mul(2_i64.wrapping_sub(odd.wrapping_mul(inverse)));
-            round += 1;
-        }
-        let index_min = i64::MIN / step;
-        let index_range = (i64::MAX / step).wrapping_sub(index_min) as u64;
-        Self { step, inverse, shift, index_min, index_range }
-    }
-
-    /// How many steps `price` is from 0. `None` if it is not a whole number of them.
-    ///
-    /// A multiple of the step times the odd part's inverse is the quotient shifted left, without
-    /// overflow. Any other price leaves low bits, or a quotient whose price would not fit: if both
-    /// checks hold, quotient times step equals the price modulo 2^64 and both fit, so are equal.
-    #[inline(always)]
-    const fn index(&self, price: i64) -> Option<i64> {
-        let product = price.wrapping_mul(self.inverse);
-        let index = product >> self.shift;
-        if index << self.shift == product
-            && index.wrapping_sub(self.index_min) as u64 <= self.index_range
-        {
-            Some(index)
-        } else {
-            None
-        }
-    }
-
-    /// The coarsest grid on which lie all prices of this one, and `price`.
-    fn with(&self, price: i64) -> Self {
-        let (mut a, mut b) = (self.step.unsigned_abs(), price.unsigned_abs());
-        while let Some(divisor) = NonZeroU64::new(b) {
-            (a, b) = (b, a % divisor);
-        }
-        match i64::try_from(a) {
-            Ok(0) => Self::EMPTY,
-            Ok(step) => Self::new(step),
-            // Only i64::MIN has 2^63 as its step.
-            Err(_) => Self::new(1 << 62),
-        }
-    }
-}
-
-/// One side of a book, best price first.
+/// One side of a book, best price first. Its pages are among those that every call is given.
 #[derive(Debug, Clone)]
+#[repr(C, align(64))]
 pub(super) struct Ladder {
     /// 0 for asks; -1 for bids, which turns numbers of steps around.
     mirror: i64,
-    grid: Grid,
-    /// Number of the first near page; a multiple of 64, as is their count.
+    /// Number of the first near page; their count is a multiple of 64.
     base: i64,
     near: Vec<PageEntry>,
+    grid: Grid,
     /// A bit for each near entry that has a page.
     words: Vec<u64>,
     /// A bit for each of `words` that is not 0.
@@ -127,9 +134,6 @@ pub(super) struct Ladder {
     /// Pages outside the near ones, in order of number.
     far: Vec<(i64, PageEntry)>,
     far_uses: u32,
-    pages: Vec<Page>,
-    /// Pages that are not in use; all their sizes are 0.
-    free: Vec<u32>,
     levels: usize,
 }
 
@@ -145,8 +149,6 @@ impl Ladder {
             tops: [0; NEAR_PAGES_MAX / (SLOTS * 64)],
             far: Vec::new(),
             far_uses: 0,
-            pages: Vec::new(),
-            free: Vec::new(),
             levels: 0,
         }
     }
@@ -157,13 +159,13 @@ impl Ladder {
     }
 
     /// Removes all prices and keeps the memory.
-    pub(super) fn clear(&mut self) {
+    pub(super) fn clear<V: Standing>(&mut self, pages: &mut Pages<V>) {
         for (_, entry) in self.far.drain(..) {
-            release(&mut self.pages, &mut self.free, entry);
+            pages.release(entry);
         }
         for entry in &mut self.near {
             if entry.occupied != 0 {
-                release(&mut self.pages, &mut self.free, std::mem::take(entry));
+                pages.release(std::mem::take(entry));
             }
         }
         self.words.fill(0);
@@ -172,32 +174,31 @@ impl Ladder {
         self.far_uses = 0;
     }
 
-    /// Sets the size at `price`; 0 or less removes the price.
+    /// Sets what stands at `price`; nothing removes the price.
     #[inline(always)]
-    pub(super) fn set(&mut self, price: i64, size: i64) {
+    pub(super) fn set<V: Standing>(&mut self, pages: &mut Pages<V>, price: i64, standing: V) {
         let Some(index) = self.grid.index(price) else {
-            return self.set_off_grid(price, size);
+            return self.set_off_grid(pages, price, standing);
         };
         let index = index ^ self.mirror;
         let at = (index >> 6).wrapping_sub(self.base) as usize;
         match self.near.get_mut(at) {
             Some(entry) if entry.occupied != 0 => {
-                self.levels += put(&mut self.pages, entry, index, size);
+                self.levels += pages.put(entry, index, standing);
                 self.levels -= 1;
                 if entry.occupied == 0 {
-                    self.empty_near(at);
+                    self.empty_near(pages, at);
                 }
             }
-            _ => self.set_new_page(index, size),
+            _ => self.set_new_page(pages, index, standing),
         }
     }
 
     /// Begins to bring into the cache what [`Ladder::set`] looks at first.
     #[inline]
     pub(super) fn fetch(&self) {
+        fetch(from_ref(&self.base), 0);
         fetch(from_ref(&self.grid), 0);
-        fetch(from_ref(&self.near), 0);
-        fetch(from_ref(&self.pages), 0);
     }
 
     /// As [`Ladder::fetch`], a step later: where the page of `price` is.
@@ -207,39 +208,42 @@ impl Ladder {
         fetch(&self.near, (index >> 6).wrapping_sub(self.base) as usize);
     }
 
-    /// As [`Ladder::fetch_page`], a step later: the size at `price`.
+    /// As [`Ladder::fetch_page`], a step later: what stands at `price`.
     #[inline]
-    pub(super) fn fetch_size(&self, price: i64) {
+    pub(super) fn fetch_standing<V: Standing>(&self, pages: &Pages<V>, price: i64) {
         let index = self.grid.index(price).unwrap_or(0) ^ self.mirror;
         let entry = self.near.get((index >> 6).wrapping_sub(self.base) as usize);
-        if let Some(page) = entry.and_then(|entry| self.pages.get(entry.page as usize)) {
+        if let Some(page) = entry.and_then(|entry| pages.all.get(entry.page as usize)) {
             fetch(&page.0, index as usize % SLOTS);
         }
     }
 
-    /// The size at `price`, 0 if nothing stands there.
-    pub(super) fn size_at(&self, price: i64) -> i64 {
-        let Some(index) = self.grid.index(price) else { return 0 };
+    /// What stands at `price`.
+    #[inline]
+    pub(super) fn get<V: Standing>(&self, pages: &Pages<V>, price: i64) -> V {
+        let Some(index) = self.grid.index(price) else { return V::NOTHING };
         let index = index ^ self.mirror;
-        let number = index >> 6;
-        let entry = match self.near.get(number.wrapping_sub(self.base) as usize) {
-            Some(entry) => *entry,
-            None => match self.far.binary_search_by_key(&number, |far| far.0) {
-                Ok(at) => self.far[at].1,
-                Err(_) => return 0,
-            },
-        };
-        if entry.occupied == 0 {
-            return 0;
+        match self.near.get((index >> 6).wrapping_sub(self.base) as usize) {
+            Some(entry) if entry.occupied == 0 => V::NOTHING,
+            Some(entry) => pages.all[entry.page as usize].0[index as usize % SLOTS],
+            None => self.get_far(pages, index),
         }
-        self.pages[entry.page as usize].0[index as usize % SLOTS]
     }
 
-    /// All prices, best first.
+    #[cold]
+    fn get_far<V: Standing>(&self, pages: &Pages<V>, index: i64) -> V {
+        match self.far.binary_search_by_key(&(index >> 6), |far| far.0) {
+            Ok(at) => pages.all[self.far[at].1.page as usize].0[index as usize % SLOTS],
+            Err(_) => V::NOTHING,
+        }
+    }
+
+    /// All prices and what stands there, best first.
     #[inline]
-    pub(super) fn levels(&self) -> Levels<'_> {
-        Levels {
+    pub(super) fn walk<'a, V: Standing>(&'a self, pages: &'a Pages<V>) -> Walk<'a, V> {
+        Walk {
             ladder: self,
+            pages,
             far: 0,
             near: 0,
             bits: 0,
@@ -251,40 +255,36 @@ impl Ladder {
 
     #[cold]
     #[inline(never)]
-    fn set_off_grid(&mut self, price: i64, size: i64) {
-        if size <= 0 {
+    fn set_off_grid<V: Standing>(&mut self, pages: &mut Pages<V>, price: i64, standing: V) {
+        if !standing.is_something() {
             return;
         }
-        let levels: Vec<_> = self.levels().collect();
-        self.clear();
+        let levels: Vec<_> = self.walk(pages).collect();
+        self.clear(pages);
         self.near.clear();
         self.words.clear();
         self.grid = self.grid.with(price);
-        for level in levels {
-            self.set(level.price, level.size);
+        for (price, standing) in levels {
+            self.set(pages, price, standing);
         }
-        self.set(price, size);
+        self.set(pages, price, standing);
     }
 
     /// Sets a size where there is no near page yet: in a new one, or in a far one.
     #[cold]
     #[inline(never)]
-    fn set_new_page(&mut self, index: i64, size: i64) {
+    fn set_new_page<V: Standing>(&mut self, pages: &mut Pages<V>, index: i64, standing: V) {
         let number = index >> 6;
         if self.near_at(number).is_none() {
             if let Ok(at) = self.far.binary_search_by_key(&number, |far| far.0) {
-                return self.set_far(at, index, size);
+                return self.set_far(pages, at, index, standing);
             }
         }
-        if size <= 0 {
+        if !standing.is_something() {
             return;
         }
-        let page = self.free.pop().unwrap_or_else(|| {
-            self.pages.push(Page([0; SLOTS]));
-            self.pages.len() as u32 - 1
-        });
-        let mut entry = PageEntry { occupied: 0, page };
-        put(&mut self.pages, &mut entry, index, size);
+        let mut entry = PageEntry { occupied: 0, page: pages.take() };
+        pages.put(&mut entry, index, standing);
         self.levels += 1;
         if self.near_at(number).is_none() {
             self.reach(number);
@@ -292,24 +292,24 @@ impl Ladder {
         self.place(number, entry);
     }
 
-    fn set_far(&mut self, at: usize, index: i64, size: i64) {
+    fn set_far<V: Standing>(&mut self, pages: &mut Pages<V>, at: usize, index: i64, standing: V) {
         let entry = &mut self.far[at].1;
-        self.levels += put(&mut self.pages, entry, index, size);
+        self.levels += pages.put(entry, index, standing);
         self.levels -= 1;
         if entry.occupied == 0 {
             let (_, entry) = self.far.remove(at);
-            self.free.push(entry.page);
+            pages.free.push(entry.page);
         }
         self.far_uses += 1;
         if self.far_uses >= FAR_USES_MAX {
             self.far_uses = 0;
-            self.centre();
+            self.centre(pages);
         }
     }
 
     #[cold]
-    fn empty_near(&mut self, at: usize) {
-        self.free.push(self.near[at].page);
+    fn empty_near<V: Standing>(&mut self, pages: &mut Pages<V>, at: usize) {
+        pages.free.push(self.near[at].page);
         self.words[at >> 6] &= !(1 << (at & 63));
         if self.words[at >> 6] == 0 {
             self.tops[at >> 12] &= !(1 << (at >> 6 & 63));
@@ -336,7 +336,7 @@ impl Ladder {
     fn reach(&mut self, number: i64) {
         let block = number & !63;
         if self.near.is_empty() {
-            return self.lay_near(block - 64, 192);
+            return self.lay_near(number - 32, 64);
         }
         let end = self.base + self.near.len() as i64;
         let span = (end.max(block + 64) - self.base.min(block)) as usize;
@@ -349,9 +349,9 @@ impl Ladder {
     }
 
     /// Lays the near pages around the level of rank [`CENTRE_RANK`], if it is not among them.
-    fn centre(&mut self) {
+    fn centre<V: Standing>(&mut self, pages: &Pages<V>) {
         let mut seen = 0;
-        let mut walk = self.levels();
+        let mut walk = self.walk(pages);
         while let Some(number) = walk.next_page() {
             seen += walk.bits.count_ones() as usize;
             if seen >= CENTRE_RANK.min(self.levels) {
@@ -399,39 +399,24 @@ impl Ladder {
     }
 }
 
-/// Puts a size into its slot. Returns the change of the number of levels, plus one.
-#[inline(always)]
-fn put(pages: &mut [Page], entry: &mut PageEntry, index: i64, size: i64) -> usize {
-    let slot = index as usize % SLOTS;
-    let before = entry.occupied >> slot & 1;
-    let after = u64::from(size > 0);
-    entry.occupied ^= (before ^ after) << slot;
-    pages[entry.page as usize].0[slot] = size.max(0);
-    (1 + after - before) as usize
-}
-
-fn release(pages: &mut [Page], free: &mut Vec<u32>, entry: PageEntry) {
-    pages[entry.page as usize].0.fill(0);
-    free.push(entry.page);
-}
-
-/// The prices of one side, best first.
+/// The prices of one side and what stands there, best first.
 #[derive(Debug, Clone)]
-pub struct Levels<'a> {
+pub(super) struct Walk<'a, V> {
     ladder: &'a Ladder,
+    pages: &'a Pages<V>,
     /// Next of the far pages.
     far: usize,
     /// Next place among the near pages.
     near: usize,
     /// Slots of the present page that are still to come.
     bits: u64,
-    page: Option<&'a Page>,
+    page: Option<&'a Page<V>>,
     /// Number of steps of the present page's first slot, not mirrored back.
     first_index: i64,
     left: usize,
 }
 
-impl<'a> Levels<'a> {
+impl<V: Standing> Walk<'_, V> {
     /// Goes to the next page and returns its number.
     #[inline(always)]
     fn next_page(&mut self) -> Option<i64> {
@@ -451,17 +436,17 @@ impl<'a> Levels<'a> {
     #[inline(always)]
     fn enter(&mut self, number: i64, entry: PageEntry) -> i64 {
         self.bits = entry.occupied;
-        self.page = Some(&self.ladder.pages[entry.page as usize]);
+        self.page = Some(&self.pages.all[entry.page as usize]);
         self.first_index = number << 6;
         number
     }
 }
 
-impl Iterator for Levels<'_> {
-    type Item = PriceLevel;
+impl<V: Standing> Iterator for Walk<'_, V> {
+    type Item = (i64, V);
 
     #[inline(always)]
-    fn next(&mut self) -> Option<PriceLevel> {
+    fn next(&mut self) -> Option<(i64, V)> {
         if self.bits == 0 {
             self.next_page()?;
         }
@@ -469,12 +454,33 @@ impl Iterator for Levels<'_> {
         self.bits &= self.bits - 1;
         self.left -= 1;
         let index = (self.first_index + slot as i64) ^ self.ladder.mirror;
-        let size = self.page.map_or(0, |page| page.0[slot % SLOTS]);
-        Some(PriceLevel { price: index.wrapping_mul(self.ladder.grid.step), size })
+        let standing = self.page.map_or(V::NOTHING, |page| page.0[slot % SLOTS]);
+        Some((index.wrapping_mul(self.ladder.grid.step), standing))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.left, Some(self.left))
+    }
+}
+
+impl<V: Standing> ExactSizeIterator for Walk<'_, V> {}
+
+/// The prices of one side, best first.
+#[derive(Debug, Clone)]
+pub struct Levels<'a> {
+    pub(super) walk: Walk<'a, i64>,
+}
+
+impl Iterator for Levels<'_> {
+    type Item = PriceLevel;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<PriceLevel> {
+        self.walk.next().map(|(price, size)| PriceLevel { price, size })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.walk.size_hint()
     }
 }
 

@@ -347,6 +347,17 @@ impl<'a> RecordRef<'a> {
         }
     }
 
+    /// The record as an `R` where it lies, if it is one and lies at a multiple of 8 bytes, as those
+    /// of [`Records`] do.
+    #[inline]
+    pub fn in_place<R: Record>(&self) -> Option<&'a R> {
+        const { assert!(align_of::<R>() == 8) };
+        let fits = self.kind() == R::KIND as u8 && self.bytes.len() >= size_of::<R>();
+        let is_aligned = self.bytes.as_ptr() as usize % 8 == 0;
+        // SAFETY: the bytes are there and aligned, and every bit pattern of them is valid.
+        (fits && is_aligned).then(|| unsafe { &*self.bytes.as_ptr().cast::<R>() })
+    }
+
     /// Its kind, if this build knows it.
     pub fn known_kind(&self) -> Option<Kind> {
         Kind::try_from(self.kind()).ok()

@@ -25,36 +25,36 @@ fn grid_divides_exactly_or_says_no() {
 fn near_pages_follow_the_market() {
     // A stray ask close to 0 comes first and the market stands far away: after a while the
     // market's pages are the near ones, and the stray price is still the best.
-    let mut ladder = Ladder::new(false);
-    ladder.set(1, 5);
+    let (mut ladder, mut pages) = (Ladder::new(false), Pages::<i64>::new());
+    ladder.set(&mut pages, 1, 5);
     for round in 0..30 {
         for tick in 0..1000 {
-            ladder.set(6_000_000_000 + tick * 7, 1 + round);
+            ladder.set(&mut pages, 6_000_000_000 + tick * 7, 1 + round);
         }
     }
     assert!(ladder.near_at(6_000_000_000 >> 6).is_some());
-    assert_eq!(ladder.levels().next(), Some(PriceLevel { price: 1, size: 5 }));
-    assert_eq!(ladder.levels().count(), 1001);
-    assert!(ladder.levels().map(|level| level.price).is_sorted());
+    assert_eq!(ladder.walk(&pages).next(), Some((1, 5)));
+    assert_eq!(ladder.walk(&pages).count(), 1001);
+    assert!(ladder.walk(&pages).map(|(price, _)| price).is_sorted());
 }
 
 #[test]
 fn steady_state_keeps_its_pages() {
     // Levels come and go for long: no more pages than the fullest moment needed.
-    let mut ladder = Ladder::new(true);
+    let (mut ladder, mut pages) = (Ladder::new(true), Pages::<i64>::new());
     for tick in 0..10_000 {
-        ladder.set(tick, 1);
+        ladder.set(&mut pages, tick, 1);
     }
-    let pages = ladder.pages.len();
+    let count = pages.all.len();
     for round in 0..50 {
         for tick in 0..10_000 {
-            ladder.set(tick, (tick + round) % 3 % 2);
+            ladder.set(&mut pages, tick, (tick + round) % 3 % 2);
         }
     }
     for tick in 0..10_000 {
-        ladder.set(tick, 0);
+        ladder.set(&mut pages, tick, 0);
     }
-    assert_eq!(ladder.pages.len(), pages);
-    assert_eq!((ladder.len(), ladder.free.len()), (0, pages));
-    assert!(ladder.levels().next().is_none());
+    assert_eq!(pages.all.len(), count);
+    assert_eq!((ladder.len(), pages.free.len()), (0, count));
+    assert!(ladder.walk(&pages).next().is_none());
 }
