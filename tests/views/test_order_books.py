@@ -80,6 +80,9 @@ def test_orders_know_their_place_and_age(lake: tw.Lake):
     ]  # fmt: skip
     with pytest.raises(QueryError, match="no order 1001 of TEST"):
         found.place(1001)
+    for number in (-1, 1 << 64):
+        with pytest.raises(QueryError, match=f"no order {number} of TEST"):
+            found.place(number)
     with pytest.raises(QueryError, match="expected side"):
         found.orders("buy")
     assert "OrderBookAt('TEST' of itch" in repr(found)

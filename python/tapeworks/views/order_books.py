@@ -90,7 +90,8 @@ class OrderBookAt(BookAt):
         Raises:
             QueryError: no order of that id is open.
         """
-        found = self._orders.place(order_id)
+        # Ids are numbers of 64 bits: any other is of no order.
+        found = self._orders.place(order_id) if 0 <= order_id < 1 << 64 else None
         if found is None:
             raise QueryError(f"no order {order_id} of {self.symbol} is open then")
         return QueuePlace(found[0], Decimal(found[1]).scaleb(-SIZE_PLACES))
