@@ -3,7 +3,9 @@
 //! Sketch: a message of 30 bytes becomes a record of 128: at 30 M messages/s that is 0.9 GB/s in
 //! and 3.8 GB/s out, in the cache. It looks one order up in a table of tens of MB, so one line of
 //! memory each, which is fetched ahead: bound by instructions and by how many lines can be on their
-//! way at a time. A book touches some nine lines more.
+//! way at a time. An event of a book touches five to eight lines more: the slot of its id, the
+//! order, its neighbours and its queue; of a new order the side, the page and the queue of its
+//! price, and the last order there. Fetching ahead hides how long a line takes, not how many come.
 //!
 //! Reads `l3.bin` (32-byte records: u8 action (0 add, 1 modify, 2 delete), u8 side, u16, u32, u64
 //! order id, i64 price in ticks, i64 size in lots) from the folder that `PEERS_DATA` names; without
