@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from tapeworks.simulators.itch.config import LineFaults, SimulatorConfig
 from tapeworks.simulators.itch.live import LiveDay
 
 LONG_MS = 60_000
+BINARY = _core.numbers("blob_kind")["binary"]
 Packets = list[tuple[int, int, bytes]]
 
 
@@ -302,3 +304,27 @@ def test_a_port_is_of_one_recorder_and_a_group_of_many():
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], told: str):
     with pytest.raises(ConfigError, match=told):
         ItchConfig(**settings)
+
+
+def packet(session: bytes, first: int, count: int) -> bytes:
+    message = b"\0\x0cS" + bytes(10) + b"Q"
+    return session.ljust(10) + struct.pack(">QH", first, count) + message * count
+
+
+def test_a_packet_that_strayed_here_last_keeps_no_recorder_from_starting(tmp_path: Path):
+    # Before and behind the packets of the session: one whose bytes are no packet, one of another
+    # session, and one with a number that no session reaches.
+    config = ItchConfig(lines=("127.0.0.1:1",), requests=("127.0.0.1:2",))
+    strays = (b"\x7fELFjunk__" + b"\x10" * 20, packet(b"OTHER", 1 << 31, 1))
+    strays += (packet(b"S1", 1 << 60, 1), b"x")
+    ingest = Ingest(tmp_path, "itch", "itch", durability_ms=-1)
+    feed = ItchFeed(config)
+    for body in (*strays, *(packet(b"S1", at, 10) for at in range(101, 201, 10)), *strays):
+        ingest.receive(0, BINARY, 1_000, body, feed.context(1_000))
+    ingest.flush()
+    ingest.close()
+    feed.resume(tmp_path / "tape" / "itch" / "market-data.raw")
+    assert feed.holes.state() == (b"S1        ", 201, 0, 0, False)
+    # What was sent until the first new packet is asked for.
+    feed.holes.observe(feed.context(1_001), packet(b"S1", 211, 1), 1_001)
+    assert feed.holes.due(1_001, 0, 0, 9, 9) == [(201, 10)]

@@ -11,10 +11,10 @@ from tests.feeds.test_itch_live import free_ports, sequences, until
 from tests.simulators.test_itch_simulator import assert_books_are
 
 import tapeworks as tw
-from tapeworks._core import Ingest
+from tapeworks._core import Ingest, MoldHoles
 from tapeworks.errors import ConfigError, VenueError
 from tapeworks.feeds.itch.config import ItchConfig
-from tapeworks.feeds.itch.session import ItchFeed, header_of
+from tapeworks.feeds.itch.session import ItchFeed
 from tapeworks.feeds.session import Session
 from tapeworks.simulators.itch.config import SimulatorConfig
 from tapeworks.simulators.itch.live import LiveDay
@@ -170,13 +170,16 @@ def test_a_wrong_password_ends_the_recording_and_is_not_shown(tmp_path: Path):
 
 
 def test_what_a_tape_tells_of_streams():
-    # Session, number and count, of both kinds of lines; nothing of what tells none.
+    # What was there before a restart, of both kinds of lines; then what is not whole.
     note = b"moldudp64?hold_ms=9&midnight=1"
-    body = b"\0\x01H\0\x03Sab\0\x02Sa\0\x01Z"
-    assert header_of(note + b"&soupbintcp=S1:7", body) == b"S1        " + bytes(7) + b"\7\0\2"
-    assert header_of(note, b"x" * 30) == b"x" * 20
+    stream = note + b"&soupbintcp=S1:"
+    body = b"\0\x01H\0\x03Sab\0\x02Sa"
+    holes = MoldHoles(100)
     for context, content in [
-        (note, b"x"), (note + b"&soupbintcp=S1", body), (note + b"&soupbintcp=S1:0", body),
-        (b"file?name=x", body),
+        (note, b"x" * 30), (stream + b"0", body), (note + b"&soupbintcp=S1", body),
+        (stream + b"7", body[:-1]), (b"file?name=x", body), (stream + b"7", body),
+        (stream + b"9", b"\0\x01H\0\x01Z"), (stream + b"11", b"\0\x01H"),
     ]:  # fmt: skip
-        assert header_of(context, content) is None
+        holes.observe(context, content, 1)
+    assert holes.state() == (b"S1        ", 11, 8, 0, False)
+    assert holes.due(1, 0, 0, 9, 9) == [(1, 6), (9, 2)]

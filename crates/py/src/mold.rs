@@ -31,9 +31,16 @@ impl MoldHoles {
         Self { inner: Turns::new(itch::Holes::new(start_max)) }
     }
 
-    /// Takes in the header of a packet that came at `ts`, such as of the last one before a restart.
-    fn observe(&self, py: Python<'_>, header: &[u8], ts: i64) -> PyResult<()> {
-        self.inner.take(py)?.observe(header, ts);
+    /// Takes in what came at `ts_recv`, such as what came last before a restart.
+    fn observe(&self, py: Python<'_>, context: &[u8], body: &[u8], ts_recv: i64) -> PyResult<()> {
+        self.inner.take(py)?.observe(context, body, ts_recv);
+        Ok(())
+    }
+
+    /// From now on, what came before the first packet of a session is asked for if it is at most
+    /// `start_max` messages.
+    fn ask_start(&self, py: Python<'_>, start_max: u64) -> PyResult<()> {
+        self.inner.take(py)?.ask_start(start_max);
         Ok(())
     }
 
@@ -111,7 +118,7 @@ impl MoldReader {
                     if let Some(stream) = &self.stream {
                         ingest.heard(self.connection, stream, ts_recv)?;
                     }
-                    holes.observe(packet, ts_recv);
+                    holes.observe(context, packet, ts_recv);
                 }
                 Ok(())
             })?;

@@ -22,6 +22,7 @@ mod encode;
 mod held;
 mod holes;
 mod resting;
+mod sessions;
 mod soup;
 mod stocks;
 mod wire;
@@ -29,6 +30,7 @@ mod wire;
 use self::decode::Task;
 use self::held::Held;
 use self::resting::Resting;
+use self::sessions::{Came, Sessions};
 use self::wire::{Blocks, Packet, PACKET_HEADER};
 pub use holes::Holes;
 pub use wire::Run;
@@ -82,6 +84,8 @@ struct Session {
     from_start: bool,
     /// Number of the next message; 0 before the first.
     next: u64,
+    /// Number behind the last message that came.
+    seen: u64,
     /// Event time of its last message.
     ts_last: i64,
     /// Nothing is missing since the start of the day.
@@ -100,6 +104,7 @@ pub struct Itch {
     /// By stock locate: the symbol as messages have it, 0 until one of them was compared.
     named: Vec<u64>,
     resting: Resting,
+    sessions: Sessions,
     held: Held,
 }
 
@@ -112,6 +117,7 @@ impl Itch {
             locates: Vec::new(),
             named: Vec::new(),
             resting: Resting::default(),
+            sessions: Sessions::default(),
             held: Held::default(),
         }
     }
@@ -132,43 +138,25 @@ impl Itch {
 
     fn enter(&mut self, place: &Place<'_>) {
         let session = &mut self.session;
-        if session.context != place.session {
-            *session = Session {
-                context: place.session.to_vec(),
-                midnight: place.midnight,
-                hold_ns: place.hold_ns,
-                from_start: place.from_start,
-                ..Session::default()
-            };
-            self.held = Held::default();
-            self.begin_day();
+        if session.context == place.session {
+            return;
         }
-    }
-
-    /// Takes in the name of the session of a packet.
-    fn enter_packet(&mut self, packet: &Packet, ts_recv: i64) -> Result<()> {
-        let session = &mut self.session;
-        if session.name == packet.session {
-            return Ok(());
-        }
-        let is_known = session.next != 0 && !session.is_over;
-        let is_gone = session.hold_ns > 0
-            && (self.held.is_quiet(ts_recv) || self.held.is_outnumbered_by(packet));
-        if is_known && !is_gone {
-            // Two at once: the orders of one mean nothing in the other.
-            return Err(Error::decode(DecodeReason::ImplausibleSequence, 0));
+        if session.from_start && place.from_start {
+            // A session of lines goes on over midnight, and under other settings.
+            session.context = place.session.to_vec();
+            session.hold_ns = place.hold_ns;
+            return;
         }
         *session = Session {
-            context: std::mem::take(&mut session.context),
-            midnight: session.midnight,
-            hold_ns: session.hold_ns,
-            from_start: session.from_start,
-            name: packet.session,
+            context: place.session.to_vec(),
+            midnight: place.midnight,
+            hold_ns: place.hold_ns,
+            from_start: place.from_start,
             ..Session::default()
         };
+        self.sessions = Sessions::default();
         self.held = Held::default();
         self.begin_day();
-        Ok(())
     }
 
     /// Compares the number of the first of `count` messages with the one expected. Returns how
@@ -228,6 +216,9 @@ impl Itch {
         }
         let known = (session.next - sequence).min(count);
         session.next = session.next.max(after);
+        if count > 0 {
+            session.seen = session.seen.max(after);
+        }
         Ok(known)
     }
 
@@ -239,7 +230,8 @@ impl Itch {
     ) -> Result<Rejected> {
         let mut rejected = Rejected::NONE;
         let place = Place::parse(blob.context)?;
-        if !self.held.is_empty() && place.session != self.session.context {
+        let goes_on = place.from_start && self.session.from_start;
+        if !self.held.is_empty() && !goes_on && place.session != self.session.context {
             self.release(blob.header.ts_recv, true, instruments, out, &mut rejected)?;
         }
         self.enter(&place);
@@ -262,11 +254,13 @@ impl Itch {
                     }
                     None => Packet::read(body)?,
                 };
-                self.enter_packet(&packet, header.ts_recv)?;
                 // Captures without numbers have no order but their own.
                 if self.session.hold_ns > 0 && (packet.sequence > 0 || self.session.from_start) {
-                    return self.arrange(&packet, body, header, instruments, out);
+                    let (ts_recv, flags) = (header.ts_recv, header.flags);
+                    let came = Came { packet, midnight: place.midnight, ts_recv, flags, body };
+                    return self.line(&came, instruments, out);
                 }
+                self.enter_packet(&packet)?;
                 self.session.is_over |= packet.ends;
                 (PACKET_HEADER, packet.sequence, u64::from(packet.count))
             }
@@ -288,14 +282,6 @@ impl Itch {
     fn ts_first(&self, body: &[u8], at: usize) -> Option<i64> {
         let first = Blocks::new(body, at).next()?;
         decode::ts_of(first, self.session.midnight)
-    }
-
-    /// Refuses a number that no session reaches.
-    fn check_jump(&self, sequence: u64) -> Result<()> {
-        if sequence.saturating_sub(self.session.next) > JUMP_MAX {
-            return Err(Error::decode(DecodeReason::ImplausibleSequence, 10));
-        }
-        Ok(())
     }
 
     /// Counts the messages of a packet whose type, length or time cannot be.
@@ -385,6 +371,9 @@ impl Feed for Itch {
     ) -> Result<Rejected> {
         let mut rejected = Rejected::NONE;
         self.release(ts_recv, is_over, instruments, out, &mut rejected)?;
+        for _ in 0..if is_over { self.sessions.drop_waiting() } else { 0 } {
+            rejected.add(Error::decode(DecodeReason::ImplausibleSequence, 0))?;
+        }
         Ok(rejected)
     }
 
@@ -405,6 +394,7 @@ impl Feed for Itch {
         out.extend_from_slice(&session.name);
         out.extend_from_slice(&session.midnight.to_le_bytes());
         out.extend_from_slice(&session.next.to_le_bytes());
+        out.extend_from_slice(&session.seen.to_le_bytes());
         out.extend_from_slice(&session.ts_last.to_le_bytes());
         out.extend_from_slice(&[u8::from(session.is_whole), u8::from(session.is_over)]);
         let known = self.locates.iter().enumerate().filter(|(_, id)| **id != 0);
@@ -414,6 +404,7 @@ impl Feed for Itch {
             out.extend_from_slice(&id.to_le_bytes());
         }
         self.resting.store(out);
+        self.sessions.store(out);
         self.held.store(out);
     }
 
@@ -444,7 +435,8 @@ impl Itch {
             context: context.to_vec(),
             name: taken(rest)?,
             midnight: i64::from_le_bytes(taken(rest)?),
-            next: u64::from_le_bytes(taken(rest)?),
+            next: u64_of(rest)?,
+            seen: u64_of(rest)?,
             ts_last: i64::from_le_bytes(taken(rest)?),
             is_whole: taken::<1>(rest)?[0] != 0,
             is_over: taken::<1>(rest)?[0] != 0,
@@ -457,6 +449,7 @@ impl Itch {
             self.locates[usize::from(locate)] = u32::from_le_bytes(taken(rest)?);
         }
         self.resting = Resting::load(rest)?;
+        self.sessions = Sessions::load(rest)?;
         self.held = Held::load(rest)?;
         rest.is_empty().then_some(())
     }
@@ -467,6 +460,11 @@ fn taken<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (found, after) = rest.split_first_chunk()?;
     *rest = after;
     Some(*found)
+}
+
+/// The next number of a state.
+fn u64_of(rest: &mut &[u8]) -> Option<u64> {
+    taken(rest).map(u64::from_le_bytes)
 }
 
 #[cfg(test)]

@@ -22,14 +22,10 @@ from tapeworks.tape import has_segments
 STREAM, REQUESTS = "itch", "requests"
 UDP = "udp://"
 DAY_NS = 86_400_000_000_000
-QUIET_NS = 60_000_000_000
-"""After so long without a packet, the next one may be of another day."""
 LIVE = b"moldudp64?hold_ms="
 """What is noted with the packets of lines begins so."""
 STREAM_NOTE = b"&soupbintcp="
 LOGIN = struct.Struct(">HB6s10s10s20s")
-HEADER = struct.Struct(">10sQH")
-SESSION_BYTES, COUNT_MAX = 10, 60_000
 LAST_PACKETS = 8_192
 """Of so many packets on the tape it is seen what is missing, when the recorder starts again."""
 # Nothing cuts a line.
@@ -51,12 +47,12 @@ class ItchFeed(Feed):
         self.rules = SessionRules(
             overlap_s=0.0, age_s=NEVER_S, idle_timeout_s=config.idle_timeout_s, backoff_max_s=5.0
         )
-        self.holes = MoldHoles(config.start_messages_max if config.requests else 0)
+        self._start_max = config.start_messages_max if config.requests else 0
+        self.holes = MoldHoles(self._start_max)
         self._context = b""
+        self._day = (0, 0)
         self.has_session = True
         """False once a server has it no more: then whatever is current is asked for."""
-        self._day_end = 0
-        self._heard = 0
 
     def resume(self, tape: Path) -> None:
         """Takes in the last packets: what is sent until the first new one is then asked for."""
@@ -64,24 +60,13 @@ class ItchFeed(Feed):
             return
         reader = TapeReader(tape)
         reader.seek(max(reader.first, reader.end - LAST_PACKETS))
-        found = []
+        # What came before them is not asked for: it was received, or was given up.
+        self.holes.ask_start(0)
         while blobs := reader.read_blobs(LAST_PACKETS):
-            found += [
-                (header, blob.ts_recv)
-                for blob in blobs
-                if (header := header_of(blob.context, blob.body)) is not None
-            ]
-        if not found:
-            return
-        session = found[-1][0][:SESSION_BYTES]
-        mine = [one for one in found if one[0].startswith(session)]
-        first = min(HEADER.unpack(header)[1] for header, _ in mine)
-        # All before them is not asked for: it was received, or was given up.
-        for at in range(1, first, COUNT_MAX):
-            header = HEADER.pack(session, at, min(COUNT_MAX, first - at))
-            self.holes.observe(header, mine[0][1])
-        for header, ts in mine:
-            self.holes.observe(header, ts)
+            for blob in blobs:
+                if blob.context.startswith(LIVE):
+                    self.holes.observe(blob.context, blob.body, blob.ts_recv)
+        self.holes.ask_start(self._start_max)
 
     def lines(self) -> Sequence[Line]:
         """Returns the lines, and what lost messages are asked for with."""
@@ -132,42 +117,22 @@ class ItchFeed(Feed):
         return "order"
 
     def context(self, ts: int) -> bytes:
-        """Returns what is noted with packets that came at `ts`: above all, of which day they are.
+        """Returns what is noted with packets that came at `ts`: above all, on which day they came.
 
-        A session stays one of the day on which it began.
+        A session is of the day on which its first messages came: the core sees to that.
         """
-        is_new = ts >= self._day_end
-        if is_new and (ts - self._heard >= QUIET_NS or self.holes.state()[4]):
+        first, end = self._day
+        if not first <= ts < end:
             midnight = midnight_of(day_at(ts))
-            self._day_end = midnight_of(day_at(midnight + DAY_NS + DAY_NS // 4))
+            self._day = midnight, midnight_of(day_at(midnight + DAY_NS + DAY_NS // 4))
             hold = self.config.hold_ms
             self._context = LIVE + f"{hold}&midnight={midnight}".encode()
-        self._heard = ts
         return self._context
 
 
 def stream_note(session: bytes, first: int) -> bytes:
     """Returns what is noted of packets without numbers: session and number of the first message."""
     return STREAM_NOTE + session.strip() + b":%d" % first
-
-
-def header_of(context: bytes, body: bytes) -> bytes | None:
-    """Returns the header of a packet that a line brought, or that of what a stream brought.
-
-    None of what neither did, and of what tells no number.
-    """
-    if not context.startswith(LIVE):
-        return None
-    _, is_stream, place = context.partition(STREAM_NOTE)
-    if not is_stream:
-        return body[: HEADER.size] if len(body) >= HEADER.size else None
-    session, _, first = place.rpartition(b":")
-    at = count = 0
-    while at + 2 < len(body):
-        count += body[at + 2] == ord("S")
-        at += 2 + int.from_bytes(body[at : at + 2], "big")
-    is_known = first.isdigit() and first != b"0"
-    return HEADER.pack(session.ljust(SESSION_BYTES), int(first), count) if is_known else None
 
 
 class _NothingToAsk:

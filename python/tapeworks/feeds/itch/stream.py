@@ -16,13 +16,12 @@ from tapeworks.errors import VenueError
 from tapeworks.feeds.base import Clock, Feed, Line
 from tapeworks.feeds.connection import Connection
 from tapeworks.feeds.itch.config import SOUP, address_of
-from tapeworks.feeds.itch.session import HEADER, ItchFeed, stream_note
+from tapeworks.feeds.itch.session import ItchFeed, stream_note
 
 BINARY = numbers("blob_kind")["binary"]
 LENGTH = struct.Struct(">H")
 RUN_BYTES = 32_768
 """Packets that are put into the ingest as one are up to so many bytes, and one packet more."""
-END_OF_SESSION = 0xFFFF
 LOGGED_IN, REFUSED, DATA, ENDED = b"AJSZ"
 HEARTBEAT = b"\0\x01R"
 LOGOUT = b"\0\x01O"
@@ -126,12 +125,9 @@ class SoupConnection(Connection):
         self._ingest.receive(self.number, BINARY, ts, body, note)
         for stream in self.line.streams:
             self._ingest.heard(self.number, stream, ts)
-        holes = self._soup.holes
-        holes.observe(HEADER.pack(self._session, self._next, count), ts)
+        self._soup.holes.observe(note, body, ts)
         self._next += count
-        if ends:
-            self._is_over = True
-            holes.observe(HEADER.pack(self._session, self._next, END_OF_SESSION), ts)
+        self._is_over |= ends
 
     def _log_in(self, answer: bytes) -> None:
         session, number = answer[:10].strip(), answer[10:30].strip()

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::wire::Packet;
-use super::{taken, Itch, Task};
+use super::sessions::{Came, BELIEVED};
+use super::{taken, u64_of, Itch, Task, PACKET_HEADER};
 use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::Rejected;
 use crate::instrument::Instruments;
@@ -16,10 +16,6 @@ use crate::record::{Header, Records};
 /// Packets and bytes that are held at most; beyond it the first hole is a gap.
 const PACKETS_MAX: usize = 1 << 16;
 const BYTES_MAX: usize = 32 << 20;
-/// So many packets in a row that fit to each other are believed against one that does not.
-const BELIEVED: u64 = 3;
-/// After so long without a packet of a session that was not ended, another one is believed.
-pub(super) const SESSION_QUIET_NS: i64 = 10_000_000_000;
 
 /// One packet that is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,23 +34,10 @@ pub(super) struct Held {
     bytes: usize,
     /// When the number that is expected last rose, by receipt.
     ts_moved: i64,
-    /// When the last packet of the session came.
-    ts_heard: i64,
-    /// When the last packet came that does not lie ahead.
+    /// When the last packet came from where the session is.
     ts_level: i64,
-    /// Packets that do not lie ahead, since there is a first one that is held.
+    /// Packets from there, since there is a first one that is held.
     levels: u64,
-    /// Packets with messages that came of the session.
-    heard: u64,
-    other: OtherSession,
-}
-
-/// Packets of another session, one after another.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct OtherSession {
-    name: [u8; 10],
-    next: u64,
-    count: u64,
 }
 
 impl Held {
@@ -62,30 +45,8 @@ impl Held {
         self.packets.is_empty()
     }
 
-    /// Whether nothing of the session came for so long that another one is believed.
-    pub(super) const fn is_quiet(&self, ts_recv: i64) -> bool {
-        ts_recv.saturating_sub(self.ts_heard) >= SESSION_QUIET_NS
-    }
-
-    /// Takes in a packet of another session. Says whether that one is the session that is meant:
-    /// of this one nothing but heartbeats or stray packets came.
-    pub(super) fn is_outnumbered_by(&mut self, packet: &Packet) -> bool {
-        if self.heard == 0 {
-            return packet.count > 0;
-        }
-        let other = &mut self.other;
-        if other.name == packet.session && other.next == packet.sequence {
-            other.count += u64::from(packet.count > 0);
-        } else {
-            *other = OtherSession { name: packet.session, next: 0, count: 1 };
-        }
-        other.next = packet.sequence.saturating_add(u64::from(packet.count));
-        self.heard < BELIEVED && other.count >= BELIEVED
-    }
-
-    /// Whether the first packet that is held stands against others: those came after it where the
-    /// session was, and nothing came behind it.
-    fn is_contradicted(&self) -> bool {
+    /// Whether enough packets in a row speak for the first that is held.
+    fn is_believed(&self) -> bool {
         let mut next = None;
         let mut run = 0;
         for (&first, packet) in &self.packets {
@@ -95,7 +56,7 @@ impl Held {
             next = Some(first.saturating_add(u64::from(packet.count)));
             run += 1;
         }
-        run < BELIEVED && self.levels >= BELIEVED
+        run == BELIEVED
     }
 
     /// Takes in a packet; the longer one where two have one number. Says whether it was new.
@@ -123,8 +84,10 @@ impl Held {
     /// Whether the first packet goes on although what is before it is missing.
     fn is_due(&self, ts_recv: i64, hold_ns: i64) -> bool {
         let Some((_, first)) = self.packets.first_key_value() else { return false };
-        // As long as packets come from where the session is, nothing was lost before this one.
-        let since = first.ts_recv.max(self.ts_moved).max(self.ts_level);
+        // As long as packets come from where the session is, nothing was lost before one that has
+        // next to none behind it.
+        let ts_level = if self.is_believed() { self.ts_moved } else { self.ts_level };
+        let since = first.ts_recv.max(self.ts_moved).max(ts_level);
         ts_recv.saturating_sub(since) >= hold_ns
             || self.bytes > BYTES_MAX
             || self.packets.len() > PACKETS_MAX
@@ -136,13 +99,8 @@ impl Held {
             return;
         }
         out.extend_from_slice(&self.ts_moved.to_le_bytes());
-        out.extend_from_slice(&self.ts_heard.to_le_bytes());
         out.extend_from_slice(&self.ts_level.to_le_bytes());
         out.extend_from_slice(&self.levels.to_le_bytes());
-        out.extend_from_slice(&self.heard.to_le_bytes());
-        out.extend_from_slice(&self.other.name);
-        out.extend_from_slice(&self.other.next.to_le_bytes());
-        out.extend_from_slice(&self.other.count.to_le_bytes());
         for (sequence, packet) in &self.packets {
             out.extend_from_slice(&sequence.to_le_bytes());
             out.extend_from_slice(&packet.ts_recv.to_le_bytes());
@@ -160,17 +118,10 @@ impl Held {
             return Some(held);
         }
         held.ts_moved = i64::from_le_bytes(taken(rest)?);
-        held.ts_heard = i64::from_le_bytes(taken(rest)?);
         held.ts_level = i64::from_le_bytes(taken(rest)?);
-        let levels = u64::from_le_bytes(taken(rest)?);
-        held.heard = u64::from_le_bytes(taken(rest)?);
-        held.other = OtherSession {
-            name: taken(rest)?,
-            next: u64::from_le_bytes(taken(rest)?),
-            count: u64::from_le_bytes(taken(rest)?),
-        };
+        let levels = u64_of(rest)?;
         while !rest.is_empty() {
-            let sequence = u64::from_le_bytes(taken(rest)?);
+            let sequence = u64_of(rest)?;
             let ts_recv = i64::from_le_bytes(taken(rest)?);
             let count = u16::from_le_bytes(taken(rest)?);
             let [flags, ends] = taken(rest)?;
@@ -186,32 +137,23 @@ impl Held {
 }
 
 impl Itch {
-    /// Takes in a packet of a session whose packets may wait for each other.
+    /// Takes in a packet of the session.
     pub(super) fn arrange(
         &mut self,
-        packet: &Packet,
-        body: &[u8],
-        header: Header,
+        came: &Came<&[u8]>,
         instruments: &mut Instruments,
         out: &mut Records,
-    ) -> Result<Rejected> {
-        let ts_recv = header.ts_recv;
-        if packet.sequence == 0 {
-            return Err(Error::decode(DecodeReason::ImplausibleSequence, 10));
-        }
+        rejected: &mut Rejected,
+    ) -> Result<()> {
+        let (packet, ts_recv, body) = (&came.packet, came.ts_recv, came.body);
         if self.session.next == 0 {
             // Of lines, whatever came before the first packet is missing: a session begins with 1.
             self.session.next = if self.session.from_start { 1 } else { packet.sequence };
             self.held.ts_moved = ts_recv;
         }
-        self.check_jump(packet.sequence)?;
-        self.held.ts_heard = ts_recv;
-        self.held.heard = self.held.heard.saturating_add(u64::from(packet.count > 0));
-        self.held.other.count = 0;
-        let mut rejected = Rejected::NONE;
         let held = HeldPacket {
             ts_recv,
-            flags: header.flags,
+            flags: came.flags,
             count: packet.count,
             ends: packet.ends,
             body: Vec::new(),
@@ -219,20 +161,21 @@ impl Itch {
         if packet.sequence > self.session.next {
             let held = HeldPacket { body: body.to_vec(), ..held };
             if self.held.add(packet.sequence, held) {
-                self.checked(body, &mut rejected)?;
+                self.checked(body, rejected)?;
             }
         } else {
             // Also what came late is taken, as long as nothing behind it was passed on.
             let before = self.session.next;
-            self.held.ts_level = ts_recv;
-            self.held.levels = self.held.levels.saturating_add(1);
-            self.pass(packet.sequence, &held, body, instruments, out, &mut rejected)?;
+            if packet.after() >= before {
+                self.held.ts_level = ts_recv;
+                self.held.levels = self.held.levels.saturating_add(1);
+            }
+            self.pass(packet.sequence, &held, body, instruments, out, rejected)?;
             if self.session.next > before {
                 self.held.ts_moved = ts_recv;
             }
         }
-        self.release(ts_recv, false, instruments, out, &mut rejected)?;
-        Ok(rejected)
+        self.release(ts_recv, false, instruments, out, rejected)
     }
 
     /// Passes on what follows, and what need not wait any more; with `is_over` all that waits.
@@ -249,7 +192,8 @@ impl Itch {
             if !follows && !is_over && !self.held.is_due(ts_recv, self.session.hold_ns) {
                 break;
             }
-            let is_wrong = !follows && self.held.is_contradicted();
+            // Others came after it where the session was, and next to nothing came behind it.
+            let is_wrong = !follows && !self.held.is_believed() && self.held.levels >= BELIEVED;
             let Some((first, packet)) = self.held.pop() else { break };
             if is_wrong {
                 rejected.add(Error::decode(DecodeReason::ImplausibleSequence, 10))?;
@@ -286,7 +230,7 @@ impl Itch {
             ts_recv: packet.ts_recv,
             ..Header::default()
         };
-        let at = super::PACKET_HEADER;
+        let at = PACKET_HEADER;
         let ts_first = self.ts_first(body, at);
         let count = u64::from(packet.count);
         let known = match self.arbitrate(sequence, count, &header, ts_first, out) {

@@ -1,12 +1,12 @@
-//! What is missing of a session of MoldUDP64 at the moment, by the headers of all packets that
-//! came, on whatever line: what is to be asked for again. Sans I/O; it changes nothing of what is
-//! decoded.
+//! What is missing of a session at the moment, by the numbers of all packets that came, on whatever
+//! line: what is to be asked for again. Sans I/O; it changes nothing of what is decoded. Which
+//! session it is, and whether a packet far ahead is believed, is judged as the decoder does.
 
 use std::collections::BTreeMap;
 
-use super::held::SESSION_QUIET_NS;
-use super::wire::{u16_at, u64_at, PACKET_HEADER};
-use super::JUMP_MAX;
+use super::sessions::{Came, Known, Sessions, Verdict, BELIEVED};
+use super::wire::{time_of, Blocks, Packet, PACKET_HEADER};
+use super::{Carrier, Place};
 
 /// Holes that are known at one time at most; beyond it the oldest are given up.
 const HOLES_MAX: usize = 4096;
@@ -22,19 +22,21 @@ struct Hole {
     moved: i64,
     /// When it was last asked for; 0: not yet.
     asked: i64,
+    /// Packets behind it, up to the next hole.
+    behind: u64,
+    /// Packets that came directly before it: the session was there after it was noticed.
+    before: u64,
 }
 
 /// The holes of the session that is received.
 #[derive(Debug, Default)]
 pub struct Holes {
-    session: [u8; 10],
-    /// Number behind the highest that came; 0: nothing came yet.
-    end: u64,
+    /// Its next number is that behind the highest that came.
+    session: Known,
+    sessions: Sessions,
     /// What came before the first packet is asked for if it is no more than this.
     start_max: u64,
     holes: BTreeMap<u64, Hole>,
-    heard: i64,
-    is_over: bool,
     given_up: u64,
 }
 
@@ -45,41 +47,77 @@ impl Holes {
         Self { start_max, ..Self::default() }
     }
 
-    /// Takes in a packet that came at `ts`; what is none is passed over.
-    pub fn observe(&mut self, packet: &[u8], ts: i64) {
-        if packet.len() < PACKET_HEADER {
-            return;
-        }
-        let (session, sequence) = (&packet[..10], u64_at(packet, 10));
-        let told = u16_at(packet, 18);
-        let (ends, count) = if told == u16::MAX { (true, 0) } else { (false, told) };
-        if session != self.session {
-            let is_gone = ts.saturating_sub(self.heard) >= SESSION_QUIET_NS;
-            if self.end != 0 && !self.is_over && !is_gone {
-                return;
-            }
-            *self = Self::new(self.start_max);
-            self.session.copy_from_slice(session);
-        }
-        let Some(after) = sequence.checked_add(u64::from(count)).filter(|_| sequence != 0) else {
-            return;
+    /// From now on, what came before the first packet of a session is asked for if it is at most
+    /// `start_max` messages.
+    pub fn ask_start(&mut self, start_max: u64) {
+        self.start_max = start_max;
+    }
+
+    /// Takes in what came at `ts_recv` with `context`; what the decoder refuses is passed over.
+    pub fn observe(&mut self, context: &[u8], body: &[u8], ts_recv: i64) {
+        let Ok(place) = Place::parse(context) else { return };
+        let Ok(stream) = place.carrier.stream(body) else { return };
+        let (packet, body) = match &stream {
+            Some((packet, messages)) => (*packet, &messages[..]),
+            None if place.carrier == Carrier::Packet => match Packet::read(body) {
+                Ok(packet) => (packet, body),
+                Err(_) => return,
+            },
+            None => return,
         };
-        if self.end == 0 {
-            self.end = if sequence - 1 <= self.start_max { 1 } else { sequence };
-        }
-        if sequence.saturating_sub(self.end) > JUMP_MAX {
+        if packet.check_number().is_err() {
             return;
         }
-        (self.heard, self.is_over) = (ts, self.is_over || ends);
-        if sequence > self.end {
+        if packet.count > 0 && self.sessions.is_silent() {
+            self.session.midnight = place.midnight;
+        }
+        let came = Came { packet, midnight: place.midnight, ts_recv, flags: 0, body };
+        match self.sessions.judge(&self.session, &came).0 {
+            Verdict::Own => self.take(&packet, body, ts_recv),
+            Verdict::Begins => {
+                let (known, waited) = self.sessions.begin(&self.session);
+                self.session = known;
+                self.holes.clear();
+                self.given_up = 0;
+                for came in waited {
+                    self.take(&came.packet, &came.body, came.ts_recv);
+                }
+            }
+            Verdict::Waits | Verdict::Repeated | Verdict::Stray => {}
+        }
+    }
+
+    /// Takes in a packet of the session.
+    fn take(&mut self, packet: &Packet, body: &[u8], ts: i64) {
+        let (sequence, after) = (packet.sequence, packet.after());
+        let session = &mut self.session;
+        if session.next == 0 {
+            session.next = if sequence - 1 <= self.start_max { 1 } else { sequence };
+        }
+        session.is_over |= packet.ends;
+        for message in Blocks::new(body, PACKET_HEADER).filter(|message| message.len() >= 11) {
+            let ts_event = session.midnight.saturating_add_unsigned(time_of(message));
+            session.ts_last = session.ts_last.max(ts_event);
+        }
+        if sequence > session.next {
             if self.holes.len() == HOLES_MAX {
                 self.give_up_first();
             }
-            self.holes.insert(self.end, Hole { end: sequence, since: ts, moved: ts, asked: 0 });
+            let hole = Hole { end: sequence, since: ts, moved: ts, asked: 0, behind: 0, before: 0 };
+            self.holes.insert(self.session.next, hole);
         } else if !self.holes.is_empty() {
+            if let Some((_, hole)) = self.holes.range_mut(sequence..=after).next() {
+                hole.before += 1;
+            }
             self.fill(sequence, after, ts);
         }
-        self.end = self.end.max(after);
+        self.session.next = self.session.next.max(after);
+        if packet.count > 0 {
+            self.session.seen = self.session.seen.max(after);
+        }
+        if let Some((_, hole)) = self.holes.range_mut(..sequence).next_back() {
+            hole.behind += u64::from(hole.end <= sequence);
+        }
     }
 
     /// Takes messages `first` up to `after` off the holes.
@@ -94,17 +132,39 @@ impl Holes {
         for (start, hole) in touched {
             self.holes.remove(&start);
             if start < first {
-                self.holes.insert(start, Hole { end: first, ..hole });
+                let behind = if hole.end > after { 0 } else { hole.behind };
+                self.holes.insert(start, Hole { end: first, behind, ..hole });
             }
             if hole.end > after {
-                self.holes.insert(after, Hole { moved: ts, asked: 0, ..hole });
+                let before = if start < first { 1 } else { hole.before };
+                self.holes.insert(after, Hole { moved: ts, asked: 0, before, ..hole });
             }
         }
     }
 
     fn give_up_first(&mut self) {
-        if let Some((start, hole)) = self.holes.pop_first() {
+        if let Some((&start, _)) = self.holes.first_key_value() {
+            self.give_up(start);
+        }
+    }
+
+    fn give_up(&mut self, start: u64) {
+        let Some(hole) = self.holes.remove(&start) else { return };
+        if hole.behind >= BELIEVED || hole.before < BELIEVED {
             self.given_up += hole.end - start;
+            return;
+        }
+        // The session is before it, and next to nothing is behind it: that strayed here.
+        match self.holes.range(start..).next().map(|(&next, _)| next) {
+            Some(next) => {
+                if let Some(other) = self.holes.remove(&next) {
+                    self.holes.insert(start, Hole { before: hole.before, ..other });
+                }
+            }
+            None => {
+                self.session.next = start;
+                self.session.seen = self.session.seen.min(start);
+            }
         }
     }
 
@@ -134,25 +194,24 @@ impl Holes {
             }
         }
         for start in old {
-            let hole = self.holes.remove(&start);
-            self.given_up += hole.map_or(0, |hole| hole.end - start);
+            self.give_up(start);
         }
         due
     }
 
     /// The session that is received.
     pub const fn session(&self) -> &[u8; 10] {
-        &self.session
+        &self.session.name
     }
 
     /// Number of the next message.
     pub const fn next(&self) -> u64 {
-        self.end
+        self.session.next
     }
 
     /// Whether its sender ended the session, and nothing is missing any more.
     pub fn is_over(&self) -> bool {
-        self.is_over && self.holes.is_empty()
+        self.session.is_over && self.holes.is_empty()
     }
 
     /// Messages that are missing now, and those that were given up.
@@ -162,41 +221,4 @@ impl Holes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn packet(session: u8, sequence: u64, count: u16) -> Vec<u8> {
-        let mut bytes = vec![session; 10];
-        bytes.extend_from_slice(&sequence.to_be_bytes());
-        bytes.extend_from_slice(&count.to_be_bytes());
-        bytes
-    }
-
-    #[test]
-    fn what_is_missing_is_asked_for_until_it_comes_or_is_given_up() {
-        let mut holes = Holes::new(100);
-        holes.observe(&packet(1, 3, 2), 1_000);
-        holes.observe(&packet(1, 10, 5), 1_001);
-        assert_eq!(holes.due(1_001, 0, 50, 500, 9), [(1, 2), (5, 5)]);
-        assert_eq!(holes.due(1_020, 0, 50, 500, 9), []);
-        assert_eq!(holes.due(1_060, 0, 50, 500, 1), [(1, 2)]);
-        // The middle of a hole, then a packet over all of it.
-        holes.observe(&packet(1, 6, 1), 1_100);
-        assert_eq!(holes.missing(), (2 + 1 + 3, 0));
-        assert_eq!(holes.due(1_110, 0, 500, 500, 9), [(7, 3)]);
-        holes.observe(&packet(1, 4, 9), 1_200);
-        assert_eq!(holes.missing(), (2, 0));
-        assert_eq!(holes.due(1_500, 0, 50, 500, 9), []);
-        assert_eq!((holes.missing(), holes.next()), ((0, 2), 15));
-        // A heartbeat tells of what is missing at the end; another session is not believed.
-        holes.observe(&packet(1, 20, 0), 1_600);
-        holes.observe(&packet(2, 1, 1), 1_601);
-        assert_eq!(holes.missing(), (5, 2));
-        holes.observe(&packet(1, 20, u16::MAX), 1_602);
-        assert!(!holes.is_over());
-        holes.observe(&packet(1, 15, 5), 1_603);
-        assert!(holes.is_over());
-        holes.observe(&packet(2, 1_000, 1), 1_700);
-        assert_eq!((holes.missing(), holes.next()), ((0, 0), 1_001));
-    }
-}
+mod tests;

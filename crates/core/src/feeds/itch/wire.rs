@@ -3,6 +3,7 @@
 //! All integers are big-endian. A message is read only after its length was compared with that of
 //! its type, so that no read of a field runs past its end.
 
+use super::JUMP_MAX;
 use crate::error::{DecodeReason, Error, Result};
 
 /// Length of each type of message; 0 where there is no such type.
@@ -81,6 +82,19 @@ pub(super) struct Packet {
 }
 
 impl Packet {
+    /// Number behind its last message.
+    pub(super) const fn after(&self) -> u64 {
+        self.sequence.saturating_add(self.count as u64)
+    }
+
+    /// Refuses a number that no session reaches.
+    pub(super) fn check_number(&self) -> Result<()> {
+        if self.sequence == 0 || self.sequence > JUMP_MAX {
+            return Err(Error::decode(DecodeReason::ImplausibleSequence, 10));
+        }
+        Ok(())
+    }
+
     /// Reads the header and checks that the blocks behind it are whole, and as many as it says: of
     /// a packet that is not, nothing is believed.
     ///

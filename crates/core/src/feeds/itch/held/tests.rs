@@ -21,8 +21,12 @@ impl Bench {
 
     fn raw(&mut self, ms: i64, body: &[u8]) -> Result<Rejected> {
         let ts_recv = MIDNIGHT + 36_000_000 * MS + ms * MS;
+        self.on_day(MIDNIGHT, ts_recv, body)
+    }
+
+    fn on_day(&mut self, midnight: i64, ts_recv: i64, body: &[u8]) -> Result<Rejected> {
         let header = BlobHeader { kind: BlobKind::Binary as u8, ts_recv, ..BlobHeader::default() };
-        let context = format!("moldudp64?hold_ms=100&midnight={MIDNIGHT}");
+        let context = format!("moldudp64?hold_ms=100&midnight={midnight}");
         let blob = Blob { header, context: context.as_bytes(), body };
         self.itch.receive(&blob, &mut self.instruments, &mut self.out)
     }
@@ -50,6 +54,11 @@ impl Bench {
         again.instruments = self.instruments.clone();
         again
     }
+}
+
+/// A heartbeat, or the end of a session.
+fn idle(session: &[u8; 10], next: u64, count: u16) -> Vec<u8> {
+    [&session[..], &next.to_be_bytes(), &count.to_be_bytes()].concat()
 }
 
 fn packet(session: &[u8; 10], first: u64, last: u64) -> Vec<u8> {
@@ -124,14 +133,74 @@ fn what_was_sent_before_the_first_packet_is_a_gap() {
 #[test]
 fn another_session_is_believed_after_the_end_of_the_first_or_its_silence() {
     let mut bench = Bench::new();
-    bench.packet(0, 1, 3);
+    (1..=3).for_each(|number| bench.packet(0, number, number));
     assert!(bench.raw(1, &packet(b"SESSION002", 1, 1)).is_err());
+    bench.packet(1, 4, 4);
     assert!(bench.raw(9_999, &packet(b"SESSION002", 1, 1)).is_err());
+    // Three packets are believed, heartbeats among them, of either line; all of them count.
     bench.raw(10_001, &packet(b"SESSION002", 1, 2)).unwrap();
-    let end = [&b"SESSION002"[..], &3_u64.to_be_bytes(), &[0xff, 0xff]].concat();
-    bench.raw(10_002, &end).unwrap();
-    bench.raw(10_003, &packet(b"SESSION003", 1, 1)).unwrap();
-    assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3, 1, 2, 1], vec![]));
+    bench.raw(10_001, &packet(b"SESSION002", 1, 2)).unwrap();
+    bench.raw(10_002, &packet(b"SESSION002", 3, 3)).unwrap();
+    assert_eq!(bench.numbers(), [1, 2, 3, 4]);
+    bench = Bench { out: std::mem::take(&mut bench.out), ..bench.restored() };
+    bench.raw(10_003, &idle(b"SESSION002", 4, 0)).unwrap();
+    bench.raw(10_004, &idle(b"SESSION002", 4, 0xffff)).unwrap();
+    for number in 1..=3 {
+        bench.raw(10_004 + number, &packet(b"SESSION003", number as u64, number as u64)).unwrap();
+    }
+    assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3, 4, 1, 2, 3, 1, 2, 3], vec![]));
+    // What comes again of a session that is over is known, also of one before the last.
+    bench.raw(10_010, &idle(b"SESSION002", 4, 0xffff)).unwrap();
+    bench.raw(10_011, &idle(b"SESSION003", 4, 0xffff)).unwrap();
+    for number in [1, 2, 3] {
+        let again = packet(b"SESSION002", number, number);
+        assert_eq!(bench.raw(10_012, &again).unwrap(), Rejected::NONE);
+    }
+    assert_eq!((bench.numbers().len(), bench.gaps()), (10, vec![]));
+}
+
+#[test]
+fn a_packet_that_strays_here_begins_no_session() {
+    // After the end of the session, and after its silence; then it goes on, or ends again.
+    for pause in [1, 11_000] {
+        let mut bench = Bench::new();
+        (1..=4).for_each(|number| bench.packet(0, number, number));
+        if pause == 1 {
+            bench.raw(0, &idle(b"SESSION001", 5, 0xffff)).unwrap();
+        }
+        let stray = bench.raw(pause, &packet(b"OTHER00001", 1, 1)).unwrap();
+        assert_eq!(stray, Rejected::NONE);
+        assert!(bench.raw(pause, &idle(b"OTHER00002", 1, 0)).is_err());
+        bench.raw(pause + 9_000, &idle(b"SESSION001", 5, 0)).unwrap();
+        bench = Bench { out: std::mem::take(&mut bench.out), ..bench.restored() };
+        let told = bench.raw(pause + 9_001, &packet(b"SESSION001", 5, 5)).unwrap();
+        assert_eq!(told, Rejected::one(DecodeReason::ImplausibleSequence, 0));
+        assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3, 4, 5], vec![]));
+    }
+}
+
+#[test]
+fn a_name_that_comes_again_later_is_of_another_session() {
+    // The adds of a number happen later in the second run; what came first comes again between.
+    let mut bench = Bench::new();
+    bench.packet(0, 1, 5);
+    let mut second = Vec::new();
+    for number in 1..=7 {
+        let mut later = packet(b"SESSION001", number, number);
+        later[20 + 2 + 7] += 1;
+        second.push(later);
+    }
+    assert!(bench.raw(1, &second[0]).unwrap() != Rejected::NONE);
+    bench.raw(2, &idle(b"SESSION001", 6, 0xffff)).unwrap();
+    for later in &second[..4] {
+        assert_eq!(bench.raw(3, later).unwrap(), Rejected::NONE);
+        assert_eq!(bench.raw(4, &packet(b"SESSION001", 1, 1)).unwrap(), Rejected::NONE);
+    }
+    for later in &second[4..] {
+        bench.raw(5, later).unwrap();
+    }
+    let numbers: Vec<_> = (1..=5).chain(1..=7).collect();
+    assert_eq!((bench.numbers(), bench.gaps()), (numbers, vec![]));
 }
 
 #[test]
@@ -180,12 +249,55 @@ fn a_few_packets_of_another_session_before_the_first_keep_none_out() {
     assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3], vec![]));
     let mut bench = Bench::new();
     bench.raw(0, &packet(b"SESSION002", 1, 1)).unwrap();
-    assert!(bench.raw(1, &packet(b"SESSION001", 1, 1)).is_err());
-    assert!(bench.raw(2, &packet(b"SESSION001", 2, 2)).is_err());
+    bench.packet(1, 1, 1);
+    bench.packet(2, 2, 2);
     bench.packet(3, 3, 3);
-    bench.packet(104, 4, 4);
     assert!(bench.raw(105, &packet(b"SESSION002", 2, 2)).is_err());
-    assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 3, 4], vec![(1, 2)]));
+    assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 1, 2, 3], vec![]));
+}
+
+#[test]
+fn a_session_is_of_the_day_of_its_first_messages() {
+    const DAY: i64 = 86_400_000 * MS;
+    let ts = |bench: &Bench| bench.out.iter().filter_map(|r| r.as_order()).last().unwrap();
+    let mut bench = Bench::new();
+    // Heartbeats before midnight; the next day its messages, and after the next its end again.
+    bench.on_day(MIDNIGHT - DAY, MIDNIGHT - MS, &idle(b"SESSION001", 1, 0)).unwrap();
+    for number in 1..=4 {
+        bench.packet(number, number as u64, number as u64);
+    }
+    assert_eq!(ts(&bench).header.ts_event, MIDNIGHT + 36_000_000 * MS + 4);
+    bench = Bench { out: std::mem::take(&mut bench.out), ..bench.restored() };
+    let next = MIDNIGHT + DAY;
+    for after in 1..9 {
+        bench.on_day(next, next + after * MS, &idle(b"SESSION001", 5, 0xffff)).unwrap();
+        // One that comes again is no message of the new day: it would not have happened yet.
+        bench.on_day(next, next + after * MS, &packet(b"SESSION001", 4, 4)).unwrap();
+    }
+    assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3, 4], vec![]));
+    // The same name the next morning.
+    for number in 1..=4 {
+        let ts_recv = next + (36_000_001 + number) * MS;
+        bench.on_day(next, ts_recv, &packet(b"SESSION001", number as u64, number as u64)).unwrap();
+    }
+    assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3, 4, 1, 2, 3, 4], vec![]));
+    assert_eq!(ts(&bench).header.ts_event, next + 36_000_000 * MS + 4);
+}
+
+#[test]
+fn a_line_that_is_stuck_keeps_no_hole_open() {
+    // It gives heartbeats of an old number, then of that of the hole; a lone packet is not alone
+    // against them either.
+    for (stuck, last) in [(2, 9), (4, 9), (2, 5)] {
+        let mut bench = Bench::new();
+        bench.packet(0, 1, 3);
+        (5..=last).for_each(|number| bench.packet(1, number, number));
+        for ms in 1..=15 {
+            bench.raw(10 * ms, &idle(b"SESSION001", stuck, 0)).unwrap();
+        }
+        assert_eq!(bench.gaps(), [(4, 4)], "{stuck} {last}");
+        assert_eq!(bench.numbers().last(), Some(&last));
+    }
 }
 
 /// The same adds as packets of SoupBinTCP, with what carries no message before and between them.
@@ -228,6 +340,8 @@ fn a_stream_and_packets_are_lines_of_one_session() {
     assert_eq!(bench.numbers(), (1..=9).collect::<Vec<_>>());
     bench.stream(5, "SESSION001:10", b"\0\x01Z").unwrap();
     bench.stream(6, "OTHER:1", &soup(1, 1)).unwrap();
+    bench.stream(7, "OTHER:2", b"\0\x01H").unwrap();
+    bench.stream(8, "OTHER:2", b"\0\x01H").unwrap();
     assert_eq!((bench.gaps(), bench.numbers().last()), (vec![], Some(&1)));
 }
 
