@@ -84,14 +84,18 @@ pub(super) struct Sessions {
 impl Known {
     /// Whether a packet under its name is of a later session.
     fn is_left_behind_by(&self, came: &Came<&[u8]>) -> bool {
-        let first = Blocks::new(came.body, PACKET_HEADER).next();
-        let Some(time) = first.filter(|message| message.len() >= 11).map(time_of) else {
-            return false;
-        };
-        let ts = |midnight: i64| midnight.saturating_add_unsigned(time);
-        let is_of_new_day = came.midnight > self.midnight
-            && ts(came.midnight) <= came.ts_recv.saturating_add(CLOCK_NS);
-        is_of_new_day || came.packet.sequence < self.seen && ts(self.midnight) > self.ts_last
+        let ts = |midnight: i64, time| midnight.saturating_add_unsigned(time);
+        let is_new_day = came.midnight > self.midnight;
+        (came.packet.sequence..).zip(Blocks::new(came.body, PACKET_HEADER)).any(
+            |(number, message)| {
+                message.len() >= 11 && {
+                    let time = time_of(message);
+                    let is_past = ts(came.midnight, time) <= came.ts_recv.saturating_add(CLOCK_NS);
+                    is_new_day && is_past
+                        || number < self.seen && ts(self.midnight, time) > self.ts_last
+                }
+            },
+        )
     }
 }
 
