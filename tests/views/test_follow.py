@@ -71,15 +71,16 @@ def test_all_that_another_process_writes(recorded):
     # It closes segments of 64 KiB, a thousand records each, while they are read.
     recorded.close()
     script = (
-        "import sys, conftest\n"
+        "import sys\n"
+        "from tests.conftest import RecordMaker\n"
         "from tapeworks import _core\n"
-        "maker = conftest.RecordMaker()\n"
+        "maker = RecordMaker()\n"
         "with _core.TapeWriter(sys.argv[1], segment_bytes=1 << 16) as tape:\n"
         "    for first in range(100, 20_100, 500):\n"
         "        tape.append(maker.trades(500, first).tobytes())\n"
     )
     follow = tw.open(recorded.path).follow(kinds="trades", offset=0)
-    writer = subprocess.Popen([sys.executable, "-c", script, recorded.tape()], cwd=ROOT / "tests")
+    writer = subprocess.Popen([sys.executable, "-c", script, recorded.tape()], cwd=ROOT)
     try:
         assert take(follow, 20_100) == list(range(20_100))
     finally:
