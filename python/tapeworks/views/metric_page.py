@@ -13,7 +13,7 @@ PAGE_START = """\
 Numbers of market microstructure, of each instrument, over time: live, and the same from the tape.
 They are made where the settings name their sets:
 
-```toml
+```toml title="tapeworks.toml"
 [metrics]
 sets = ["l1", "ofi", "flow"]
 ```
