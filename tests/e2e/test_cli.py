@@ -223,7 +223,15 @@ def test_venue_that_does_not_answer_is_told(tape: Any):
     assert "nothing of what was asked for was recorded" in shown
 
 
-@pytest.mark.parametrize("delay_s", [0.5, 1.0, 2.0, 3.5])
+@pytest.mark.parametrize(
+    "delay_s",
+    [
+        0.5,
+        pytest.param(1.0, marks=pytest.mark.slow),
+        2.0,
+        pytest.param(3.5, marks=pytest.mark.slow),
+    ],
+)
 def test_interrupt_at_any_time_ends_in_good_order(exchange: Simulator, tape: Any, delay_s: float):
     # Ctrl-C while modules load, while it connects, and while it records: never a traceback, what
     # was recorded by then is whole, and the exit code says whether that was all.

@@ -258,6 +258,7 @@ def test_files_that_overlap_are_stored_once_in_one_import_or_in_several(tmp_path
     assert stored(tmp_path) == [(1_200, 1_200)]
 
 
+@pytest.mark.slow
 def test_frames_that_stand_in_another_order_are_stored_once(tmp_path: Path):
     # Of two writers on one line: a receive time that would go back is that of the line before.
     write_capture(tmp_path / "a", list(range(1, 60)))
@@ -308,6 +309,7 @@ def test_import_that_was_killed_goes_on_when_it_is_run_again(tmp_path: Path):
     assert all(gap["ts_from"] <= gap["ts_to"] for gap in gaps)
 
 
+@pytest.mark.slow
 def test_frame_alone_of_another_year_moves_no_receive_time(tmp_path: Path):
     # Trades without receive times, one of them of the year 2200: that one alone is a dead letter.
     write_capture(tmp_path / "capture.txt", list(range(1, 61)))
@@ -376,6 +378,7 @@ def test_capture_of_another_feed_than_its_source_is_refused(tmp_path: Path):
     assert on_tape(tmp_path) == (50, 50)
 
 
+@pytest.mark.slow
 def test_frames_that_were_not_normalized_are_when_they_are_imported_again(tmp_path: Path):
     # A raw tape alone, as an import that was stopped can leave it.
     write_capture(tmp_path / "capture.txt", list(range(1, 51)))
@@ -433,6 +436,7 @@ def test_clock_that_was_set_back_in_a_capture_is_a_marker_on_its_tape(tmp_path: 
     assert codes.count(numbers("marker_code")["clock_step"]) == 1
 
 
+@pytest.mark.slow
 def test_import_whose_errors_nobody_reads_stores_all(tmp_path: Path):
     # The rest of a capture, while what reads standard error is gone.
     write_quotes(tmp_path / "half.txt", 600)

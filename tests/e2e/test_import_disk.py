@@ -29,7 +29,9 @@ def importing(disk: Disk, *more: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("topic", ["market-data.raw", "market-data.normalized"])
+@pytest.mark.parametrize(
+    "topic", ["market-data.raw", pytest.param("market-data.normalized", marks=pytest.mark.slow)]
+)
 def test_import_waits_until_the_disk_has_room(tmp_path: Path, topic: str):
     # The second segment of a tape finds no room. The import says that it waits; then there is room.
     # A file waits as no socket does: each frame is there, and no gap is.

@@ -641,6 +641,7 @@ def test_tops_of_books_become_rows(spine, maker):
     assert rows == [("BTCUSDT", bids, asks)] * 2
 
 
+@pytest.mark.slow
 def test_killed_sink_neither_loses_nor_doubles(spine, maker):
     # A real process is killed at random instants while the tape grows; readers that know nothing
     # of commits never see a row twice, and in the end the lake is the tape. Rounds go on until
