@@ -59,6 +59,7 @@ def add_rest(data: Path) -> None:
     spine.append(maker.rows("status", 50, status=1, price_low=4, price_high=6, **times))
     spine.append(maker.rows("correction", 50, trade_id=ts, action=2, price=5, size=7, **times))
     spine.append(maker.rows("corporate_action", 50, action=1, split_from=1, split_to=2, **times))
+    spine.append(maker.rows("metric", 50, metric=b"mid", value=0.5, **times), "market-data.metrics")
     spine.append(gaps, "market-data.gaps")
     dead = spine.tape("market-data.dead")
     dead.mkdir(parents=True)
@@ -67,7 +68,8 @@ def add_rest(data: Path) -> None:
         letters.append_blob(1, bytes([at, 255]) * at, ts=START + at)
     letters.close()
     spine.close()
-    for topic in ("market-data.normalized", "market-data.gaps", "market-data.dead"):
+    for name in ("normalized", "metrics", "gaps", "dead"):
+        topic = f"market-data.{name}"
         config = ParquetConfig()
         sink = ParquetPartition(config, data, spine.source, topic)
         feeder = Feeder(sink, spine.tape(topic), config.policy)

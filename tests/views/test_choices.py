@@ -313,7 +313,14 @@ def calls_with_a_time(lake: tw.Lake) -> dict[str, Callable[..., Any]]:
 
 
 ENDS = (format_time(TIME_MIN), format_time(TIME_MAX), pd.Timestamp.min, pd.Timestamp.max)
-GIVEN = {"table": "trades", "left": "trades", "right": "quotes", "symbol": "BTCUSDT"}
+GIVEN = {
+    "table": "trades",
+    "left": "trades",
+    "right": "quotes",
+    "symbol": "BTCUSDT",
+    "symbols": "BTCUSDT",
+    "names": "mid",
+}
 
 
 @pytest.mark.slow
