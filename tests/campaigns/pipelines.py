@@ -52,6 +52,7 @@ class Pipeline:
         self._settings.write_text(
             f'[feeds.{SOURCE}]\nsymbols = [{symbols}]\nws_url = "{simulator.ws_url}"\n'
             f'rest_url = "{simulator.rest_url}"\n[sinks.parquet]\nflush_seconds = 0.2\n'
+            f"[metrics]\nsets = {list(self.config.metrics.sets)}\n"
             "[supervisor]\nrestart_ms = 10\nrestart_ms_max = 200\nstop_ms_max = 30000\n"
             f"{supervisor}"
         )
