@@ -1,6 +1,7 @@
 """ITCH over SoupBinTCP, recorded over real sockets: logins, cuts, restarts, and lines of UDP."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,47 @@ def test_a_wrong_password_ends_the_recording_and_is_not_shown(tmp_path: Path):
     for wrong in ({"user": "seventy"}, {"password": "elevenwords"}, {"user": "é"}):
         with pytest.raises(ConfigError, match="expected up to"):
             ItchConfig(lines=("127.0.0.1:1",), **wrong)
+
+
+LOGIN = b"\0\x1fASIM0000001"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\0\x06+words" * 40_000,
+        LOGIN + b"9" * 20,
+        LOGIN + b"x".rjust(20),
+        LOGIN + b"1".rjust(20) + LOGIN + b"7000000".rjust(20),
+    ],
+    ids=["no answer", "beyond any number", "no number", "two answers"],
+)
+def test_a_server_that_makes_no_sense_is_left_and_tried_again(tmp_path: Path, said: bytes):
+    # Whatever it says, the recorder ends the connection, opens another, and stops when asked to.
+    connects = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connects
+        connects += 1
+        writer.write(said)
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+
+    async def act(day: LiveDay, session: Session) -> None:
+        await until(lambda: connects > 1)
+
+    async def run() -> Any:
+        server = await asyncio.start_server(talk, "127.0.0.1", 0)
+        address = f"soupbintcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        status = await recorded(tmp_path, (address,), day, act)
+        server.close()
+        return status
+
+    day = new_day()
+    status = asyncio.run(asyncio.wait_for(run(), 50))
+    day.lines.close()
+    assert status["outcome"]["verdict"] != "all"
 
 
 def test_what_a_tape_tells_of_streams():

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -98,7 +99,7 @@ def children_of(parent: int) -> list[int]:
     return found
 
 
-class Service:
+class Service(ABC):
     """One server. As a context manager it runs for the length of the block."""
 
     NAME: ClassVar[str]
@@ -113,25 +114,25 @@ class Service:
 
     # What each server defines.
 
+    @abstractmethod
     def install(self) -> None:
         """Installs what is missing; does nothing where all is there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self) -> None:
         """Makes in `folder` what the server needs before its first start."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self) -> list[str]:
         """Returns the command line that runs the server in the foreground."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answers(self) -> bool:
         """Asks the server whether it serves."""
-        raise NotImplementedError
 
+    @abstractmethod
     def environment(self) -> dict[str, str]:
         """Returns the variables that say where the server is."""
-        raise NotImplementedError
 
     # What they have in common.
 

@@ -20,6 +20,9 @@ from tapeworks.feeds.itch.session import ItchFeed, stream_note
 
 BINARY = numbers("blob_kind")["binary"]
 LENGTH = struct.Struct(">H")
+UNREAD_MAX = 1 << 18
+"""No packet is so long: what comes before the answer to the login is bounded by it."""
+NUMBER_MAX = 1 << 62
 RUN_BYTES = 32_768
 """Packets that are put into the ingest as one are up to so many bytes, and one packet more."""
 LOGGED_IN, REFUSED, DATA, ENDED = b"AJSZ"
@@ -111,6 +114,8 @@ class SoupConnection(Connection):
             start = at
         # What comes before the login's answer waits for it.
         del self._unread[:start]
+        if len(self._unread) > UNREAD_MAX:
+            self.kill(f"expected an answer to the login, got {len(self._unread):,} bytes of else")
         self._flush()
 
     def _end_of(self, at: int) -> int | None:
@@ -131,8 +136,8 @@ class SoupConnection(Connection):
 
     def _log_in(self, answer: bytes) -> None:
         session, number = answer[:10].strip(), answer[10:30].strip()
-        if not number.isdigit():
-            self.kill(f"expected a login's answer with a number, got {answer[:30]!r}")
+        if self._next or not number.isdigit() or int(number) > NUMBER_MAX:
+            self.kill(f"expected one answer to the login, with a number, got {answer[:30]!r}")
             return
         self._session, self._next = session.ljust(10), max(1, int(number))
         self._soup.has_session = True
