@@ -126,6 +126,6 @@ class KafkaService(Service):
     def environment(self) -> dict[str, str]:
         """The bootstrap server, and where the console tools are."""
         return {
-            "TAPEWORKS_TEST_KAFKA": f"127.0.0.1:{self.port}",
-            "TAPEWORKS_TEST_KAFKA_CLASSPATH": f"{self.libraries}/*",
+            "TEST_KAFKA": f"127.0.0.1:{self.port}",
+            "TEST_KAFKA_CLASSPATH": f"{self.libraries}/*",
         }

@@ -77,7 +77,7 @@ class PostgresService(Service):
 
     def environment(self) -> dict[str, str]:
         """One address."""
-        return {"TAPEWORKS_TEST_POSTGRES": self.url()}
+        return {"TEST_POSTGRES": self.url()}
 
     def _program(self, name: str) -> Path:
         folder = programs()

@@ -51,4 +51,4 @@ class RedisService(Service):
 
     def environment(self) -> dict[str, str]:
         """One address."""
-        return {"TAPEWORKS_TEST_REDIS": self.url()}
+        return {"TEST_REDIS": self.url()}
