@@ -1,159 +1,29 @@
-"""One suite over the feeds: those of the core, and one that is a class in Python."""
+"""One suite over the feeds: those of the core, live and from files, and a class in Python."""
 
-import importlib
-import json
 import random
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
+from tests.conformance.feed_members import KINDS, MEMBERS, Frame, Member
 
 from tapeworks import _core
-from tapeworks._core import (
-    Decoder,
-    Ingest,
-    ItchMarket,
-    Records,
-    Stage,
-    TapeReader,
-    mold_packets,
-)
+from tapeworks._core import Decoder, Ingest, Records, Stage, TapeReader
 from tapeworks.errors import DecodeError
-from tapeworks.feeds.alpaca import AlpacaConfig
-from tapeworks.feeds.base import Control, ControlKind, Feed, build
-from tapeworks.feeds.binance import BinanceConfig
-from tapeworks.feeds.itch.config import ItchConfig
-from tapeworks.feeds.massive import MassiveConfig
-from tapeworks.feeds.python import PythonFeed
+from tapeworks.feeds.base import Control, ControlKind
 from tapeworks.registry import MEMBERS as TABLE
 
-ROOT = Path(__file__).resolve().parents[2]
-FEEDS = ROOT / "crates" / "core" / "src" / "feeds"
-KINDS = {"text": 1, "binary": 2, "rest": 3}
-TS = 1_770_000_005_000_000_000
-LAST, MARKER, DEFINITION = 1, _core.kind_of("marker"), _core.kind_of("definition")
+LAST, MARKER, LEVEL = 1, _core.kind_of("marker"), _core.kind_of("level")
+SEQUENCE = 24
+"""Where the number of its message stands in a record."""
 RAW, NORMALIZED = "market-data.raw", "market-data.normalized"
 
-Frame = tuple[int, bytes, bytes]
+
+def some(members: list[Member]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("member", members, ids=lambda member: member.name)
 
 
-@dataclass(frozen=True)
-class Member:
-    """A feed under the suite."""
-
-    name: str
-    feed: Callable[[], Feed]
-    frames: Callable[[], list[Frame]]
-    is_of_all: bool = False
-    """Its streams are of all symbols, and nobody is asked for them."""
-
-    @property
-    def decoder(self) -> Feed | None:
-        """A fresh decoder; none where the core has it."""
-        feed = self.feed()
-        return feed if isinstance(feed, PythonFeed) else None
-
-
-def captured(venue: str, name: str) -> list[Frame]:
-    lines = (FEEDS / venue / "captures" / f"{name}.tsv").read_bytes().splitlines()
-    parts = [line.split(b"\t") for line in lines if line.count(b"\t") == 2]
-    return [(KINDS[kind.decode()], context, body) for kind, context, body in parts]
-
-
-def binance(product: str) -> Member:
-    config = BinanceConfig(symbols=("BTCUSDT",), product=product)
-    return Member(f"binance-{product}", lambda: build(config), lambda: captured("binance", product))
-
-
-def massive() -> Member:
-    config = MassiveConfig(symbols=("AAPL", "MSFT"), api_key="a-key")
-    return Member("massive", lambda: build(config), lambda: captured("massive", "frames"))
-
-
-def alpaca() -> Member:
-    # Its frames come in two encodings.
-    config = AlpacaConfig(
-        symbols=("BTC/USD",),
-        product="crypto",
-        channels=("trades", "orderbooks"),
-        api_key="a-key",
-        api_secret="a-secret",
-    )
-    return Member("alpaca", lambda: build(config), alpaca_frames)
-
-
-def alpaca_frames() -> list[Frame]:
-    texts = captured("alpaca", "frames")
-    events = [json.loads(body) for kind, _, body in texts if kind == KINDS["text"]]
-    packed = [
-        [{k: moment(v) if k == "t" else v for k, v in event.items()} for event in frame]
-        for frame in events
-    ]
-    return texts + [(KINDS["binary"], b"", msgspec.msgpack.encode(frame)) for frame in packed]
-
-
-def moment(text: str) -> msgspec.msgpack.Ext:
-    """Returns the timestamp of 96 bits of a second later: what is said twice would be told once."""
-    second, _, fraction = text.rstrip("Z").partition(".")
-    seconds = int(datetime.fromisoformat(second).replace(tzinfo=UTC).timestamp())
-    ns = int(fraction.ljust(9, "0"))
-    return msgspec.msgpack.Ext(-1, ns.to_bytes(4, "big") + (seconds + 1).to_bytes(8, "big"))
-
-
-def itch_packets() -> list[Frame]:
-    """The packets of a small simulated day, in their order."""
-    blocks, _ = ItchMarket(["SAAA", "SAAB"], 3, 400).take(400)
-    context = b"moldudp64?hold_ms=1000&midnight=1769922000000000000"
-    packets = mold_packets(blocks, b"SIM0000001", 1, 200)
-    return [(KINDS["binary"], context, packet) for _, _, packet in packets]
-
-
-def itch() -> Member:
-    config = ItchConfig(lines=("127.0.0.1:26400",))
-    return Member("itch", lambda: build(config), itch_packets, is_of_all=True)
-
-
-def harbor_feed() -> Feed:
-    if str(ROOT / "examples") not in sys.path:
-        sys.path.append(str(ROOT / "examples"))
-    own_feed: Any = importlib.import_module("own_feed")
-    config = own_feed.HarborFeed.Config(
-        kind="own_feed:HarborFeed", symbols=("OAK-USD",), source="harbor", ws_url="ws://127.0.0.1/"
-    )
-    return build(config)
-
-
-def harbor_frames() -> list[Frame]:
-    """What the venue of the example sends: definitions, trades, a book, a hole in each."""
-    instruments = [{"name": "OAK-USD", "step": "0.01", "lot": "0.1"}]
-    frames = [(3, b"/instruments", json.dumps(instruments).encode())]
-    book = {"room": "book.OAK-USD", "no": 9, "us": 5, "bids": [["9.5", "1"]], "asks": []}
-    bodies: list[dict[str, Any]] = [{"joined": ["book.OAK-USD"]}, book]
-    for no in [*range(10, 60), *range(63, 90)]:
-        head = {"no": no, "us": 1_770_000_000_000_000 + no}
-        trade = {"price": f"100.{no:09}", "amount": f"0.{no:08}", "taker": "sell"}
-        bids = [[f"{90 + no % 7}.25", str(no % 3)]] if no % 5 else []
-        bodies.append({"room": "trades.OAK-USD"} | head | trade)
-        bodies.append({"room": "book.OAK-USD", "after": no - 1, "bids": bids, "asks": []} | head)
-    bodies.append(book | {"no": 89})
-    return frames + [(1, b"", json.dumps(body).encode()) for body in bodies]
-
-
-MEMBERS = [
-    binance("spot"),
-    binance("usdm"),
-    massive(),
-    alpaca(),
-    itch(),
-    Member("foreign", harbor_feed, harbor_frames),
-]
-every = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.name)
+every, live = some(MEMBERS), some([member for member in MEMBERS if member.feed])
 
 
 def headers(batch: Records) -> list[np.void]:
@@ -170,19 +40,19 @@ def recorded(member: Member, data: Path, frames: list[Frame], batch: int, cuts: 
     """Records `frames`, `batch` at a time; at each of `cuts` the recorder starts anew."""
 
     def opened() -> Ingest:
-        name = "foreign" if member.decoder else member.name
+        name = "foreign" if member.decoder else member.of_core
         return Ingest(data, "x", name, decoder=member.decoder, durability_ms=-1)
 
     ingest = opened()
-    ingest.connected(0, 0, TS)
+    ingest.connected(0, 0, member.ts)
     for number, (kind, context, body) in enumerate(frames):
         if number in cuts:
             # Closing saves the state, which the next recorder goes on from.
             ingest.flush()
             ingest.close()
             ingest = opened()
-            ingest.connected(0, 0, TS + number)
-        ingest.receive(0, kind, TS + number, body, context)
+            ingest.connected(0, 0, member.ts + number)
+        ingest.receive(0, kind, member.ts + number, body, context)
         if number % batch == 0:
             ingest.flush()
     ingest.flush()
@@ -192,23 +62,33 @@ def recorded(member: Member, data: Path, frames: list[Frame], batch: int, cuts: 
 
 def test_every_feed_of_the_table_is_under_this_suite():
     # To be in a table is to be under that contract's suite.
-    tested = {member.feed().config.kind for member in MEMBERS}  # type: ignore[attr-defined]
-    assert set(TABLE["feed"]) < tested
+    feeds = [member.feed() for member in MEMBERS if member.feed]
+    asked = [feed.config.kind for feed in feeds]  # type: ignore[attr-defined]
+    assert set(TABLE["feed"]) < set(asked)
+    of_files = {member.of_core for member in MEMBERS if not member.feed}
+    assert set(TABLE["capture"]) <= of_files | set(asked)
+    assert set(_core.numbers("feed")) <= {member.of_core for member in MEMBERS} | {"binance-coinm"}
 
 
 @every
 def test_records_carry_their_frame(member: Member):
     # Time of receipt, number of the feed, a known instrument; a venue event ends with its flag.
-    decoder = Decoder(member.name, member.decoder)
+    decoder = Decoder(member.of_core, member.decoder)
     numbers, records = set(), 0
     for at, (kind, context, body) in enumerate(member.frames()):
         try:
-            batch = decoder.receive(kind, context, body, TS + at)
+            batch = decoder.receive(kind, context, body, member.ts + at)
         except DecodeError:
             continue
         found = headers(batch)
         records += len(found)
-        assert all(header["ts_recv"] == TS + at for header in found)
+        if member.feed:
+            assert all(header["ts_recv"] == member.ts + at for header in found)
+        else:
+            # A file has no times of receipt: what happened stands for them, and none falls.
+            times = [int(header["ts_recv"]) for header in found]
+            assert times == sorted(times)
+            assert all(header["ts_recv"] >= header["ts_event"] for header in found)
         assert not found or found[-1]["flags"] & LAST
         known = set(decoder.symbols().values())
         assert {int(header["instrument"]) for header in found} <= known | {0}
@@ -224,13 +104,13 @@ def test_what_cannot_be_read_leaves_nothing(member: Member):
     seen: dict[tuple[int, int], Frame] = {}
     for frame in member.frames():
         seen.setdefault((frame[0], len(frame[2]) // 40), frame)
-    decoder, reasons = Decoder(member.name, member.decoder), list[str]()
+    decoder, reasons = Decoder(member.of_core, member.decoder), list[str]()
     for kind, context, body in seen.values():
         cut = [body[:end] for end in range(0, len(body), 1 + len(body) // 60)]
         noise = [chance.randbytes(chance.randrange(80)) for _ in range(20)]
         for bad in cut + noise:
             try:
-                decoder.receive(kind, context, bad, TS)
+                decoder.receive(kind, context, bad, member.ts)
             except DecodeError as error:
                 reasons.append(error.reason)
     assert len(reasons) > 100
@@ -245,7 +125,7 @@ def test_live_equals_replay_at_any_batch(member: Member, tmp_path: Path):
     frames.insert(10, (1, b"", b'{"stream":"btcusdt@trade","data":{"e":"tr'))
     tapes = [recorded(member, tmp_path / str(n), frames, n, set()) for n in (1, 7, 10_000)]
     again = tmp_path / "again"
-    settings = {} if member.decoder else {"feed": member.name}
+    settings = {} if member.decoder else {"feed": member.of_core}
     stage = Stage(
         "normalize", tapes[0] / RAW, again, tmp_path / "s", settings, decoder=member.decoder
     )
@@ -274,10 +154,103 @@ def test_restart_goes_on_where_it_was(member: Member, tmp_path: Path):
     assert events(broken) == events(straight)
 
 
-@every
+@some([member for member in MEMBERS if member.frame])
+def test_what_is_encoded_is_received_back(member: Member):
+    # The records of all frames to frames and back, one by one: the same records, but for what is of
+    # the session, and in no message: numbers, and whether the session is whole.
+    assert member.frame is not None
+    decoder, again = (Decoder(member.of_core) for _ in range(2))
+    sent, received, kinds, number = list[bytes](), list[bytes](), set[int](), 1
+    for at, (kind, context, body) in enumerate(member.frames()):
+        for record in split(bytes(decoder.receive(kind, context, body, member.ts + at))):
+            try:
+                encoded = decoder.encode(Records.from_bytes(record))
+            except ValueError:
+                # The venue has no such message, or it says more than the record holds.
+                kinds.add(record[1])
+                continue
+            sent.append(record)
+            if frame := member.frame(encoded, number):
+                number += 1
+                received += split(bytes(again.receive(*frame, member.ts + at)))
+    assert number > 100
+    assert kinds <= {_core.kind_of("status"), _core.kind_of("order")}
+
+    def plain(records: list[bytes]) -> list[bytes]:
+        return [record[:2] + bytes(1) + record[3:SEQUENCE] + record[32:] for record in records]
+
+    assert plain(sent) == plain(received)
+
+
+@live
+def test_copies_of_another_line_change_nothing(member: Member, tmp_path: Path):
+    # Two lines carry the same, and now one, now the other is behind: every event once, in order, as
+    # of one line that has each frame when the first of the two had it. Levels are left out: a book
+    # whose snapshot comes in the stream begins anew with each line.
+    frames, chance = member.frames(), random.Random(8)
+    first: list[tuple[int, int]] = []
+    both: list[tuple[int, int, int]] = []
+    ahead = [0, 0]
+    while min(ahead) < len(frames):
+        line = chance.randrange(2)
+        at, other = ahead[line], ahead[1 - line]
+        if at < len(frames) and at - other < 6:
+            ts = member.ts + len(both)
+            both.append((line, at, ts))
+            first += [(at, ts)] if at >= other else []
+            ahead[line] += 1
+
+    def run(data: Path, told: list[tuple[int, int, int]]) -> list[bytes]:
+        name = "foreign" if member.decoder else member.of_core
+        ingest = Ingest(data, "x", name, decoder=member.decoder, durability_ms=-1)
+        for line in {line for line, _, _ in told}:
+            ingest.connected(line, 0, member.ts)
+        seen = set()
+        for line, at, ts in told:
+            kind, context, body = frames[at]
+            # What was asked for is answered to who asked.
+            if kind != KINDS["rest"] or at not in seen:
+                ingest.receive(line, kind, ts, body, context)
+                ingest.flush()
+            seen.add(at)
+        ingest.close()
+        found = bytes_of(data / "tape" / "x" / NORMALIZED)
+        return [record for record in found if record[1] not in (MARKER, LEVEL)]
+
+    assert run(tmp_path / "both", both) == run(tmp_path / "one", [(0, *one) for one in first])
+
+
+@live
+def test_silence_of_a_line_is_a_gap_and_moves_nothing(member: Member, tmp_path: Path):
+    # A line that said nothing between two of its frames: one gap, from the first (by the clock of
+    # the venue) to when it was noticed; all events are those of a line that was not silent.
+    frames, half = member.frames(), len(member.frames()) // 2
+    straight = bytes_of(recorded(member, tmp_path / "a", frames, 1, set()) / NORMALIZED)
+    name = "foreign" if member.decoder else member.of_core
+    ingest = Ingest(tmp_path / "b", "x", name, decoder=member.decoder, durability_ms=-1)
+    ingest.connected(0, 0, member.ts)
+    for at, (kind, context, body) in enumerate(frames):
+        ingest.receive(0, kind, member.ts + at, body, context)
+        if at == half:
+            ingest.silent_connection(0, member.ts + at - 1, member.ts + at)
+        ingest.flush()
+    ingest.close()
+    found = bytes_of(tmp_path / "b" / "tape" / "x" / NORMALIZED)
+    markers = np.dtype(_core.dtype_descr("marker"))
+    told = [np.frombuffer(record, markers)[0] for record in found if record[1] == MARKER]
+    silent = _core.numbers("gap_cause")["silence"]
+    gaps = [one for one in told if one["cause"] == silent]
+    assert [int(gap["ts_recv"]) for gap in gaps] == [member.ts + half]
+    assert gaps[0]["ts_start"] < gaps[0]["ts_event"]
+    events = [record for record in found if record[1] != MARKER]
+    assert events == [record for record in straight if record[1] != MARKER]
+
+
+@live
 def test_session_part_holds_its_contract(member: Member):
     # What the recorder asks of any feed, without a venue: names, channels, and no exception on
     # frames that nobody ever sent.
+    assert member.feed is not None
     feed, chance = member.feed(), random.Random(6)
     streams = [stream for line in feed.lines() for stream in line.streams]
     assert streams
@@ -297,12 +270,17 @@ def test_session_part_holds_its_contract(member: Member):
 
 def bytes_of(tape: Path) -> list[bytes]:
     """Returns the bytes of each record of a tape."""
-    reader, found = TapeReader(tape), []
+    reader, found = TapeReader(tape), list[bytes]()
     while (batch := reader.read(100_000)) is not None:
-        view, at = bytes(batch), 0
-        while at < len(view):
-            found.append(view[at : at + view[at] * 8])
-            at += view[at] * 8
+        found += split(bytes(batch))
+    return found
+
+
+def split(view: bytes) -> list[bytes]:
+    at, found = 0, []
+    while at < len(view):
+        found.append(view[at : at + view[at] * 8])
+        at += view[at] * 8
     return found
 
 
