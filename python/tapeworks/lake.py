@@ -20,11 +20,13 @@ import pyarrow as pa
 
 from tapeworks import _core
 from tapeworks._core import Rows, Snapshots, Symbols, TapeReader
+from tapeworks.blob_rows import BlobRows
 from tapeworks.dead_letters import DeadLetterRows
 from tapeworks.durable import names_in
 from tapeworks.errors import LakeError, TapeRangeError
+from tapeworks.news import NewsRows
 from tapeworks.time_columns import REST
-from tapeworks.topics import BARS, BOOK, DEAD, GAPS, METRICS, NORMALIZED, TICKS
+from tapeworks.topics import BARS, BOOK, DEAD, GAPS, METRICS, NEWS, NORMALIZED, TICKS
 
 COMMITS = "_commits"
 STAGING = "_staging"
@@ -166,6 +168,13 @@ TABLES = {
             doc="which streams a recorder subscribed, what was refused, and what spoke",
         ),
         Table(
+            "news",
+            NEWS,
+            "story",
+            delta=SORTED,
+            doc="stories as the venue told them; a later word on one amends what queries see",
+        ),
+        Table(
             "dead_letters",
             DEAD,
             "letter",
@@ -267,7 +276,8 @@ def column_of(table: Table, field: str) -> str:
 
 
 # Layouts that make up what `table.kind` calls otherwise.
-LAYOUTS = {"snapshot": "book", "letter": "dead"}
+LAYOUTS = {"snapshot": "book", "letter": "dead", "story": "news"}
+BLOB_ROWS: dict[str, Callable[[], BlobRows]] = {"letter": DeadLetterRows, "story": NewsRows}
 
 
 def kind_of(table: Table) -> int:
@@ -275,22 +285,22 @@ def kind_of(table: Table) -> int:
     return _core.kind_of(LAYOUTS.get(table.kind, table.kind))
 
 
-def row_buffer(table: Table) -> Rows | Snapshots | DeadLetterRows:
+def row_buffer(table: Table) -> Rows | Snapshots | BlobRows:
     """Returns what gathers the rows of `table` from its tape."""
-    if table.kind == "letter":
-        return DeadLetterRows()
+    if table.kind in BLOB_ROWS:
+        return BLOB_ROWS[table.kind]()
     return Snapshots() if table.kind == "snapshot" else Rows(table.kind)
 
 
 def read_rows(
-    rows: Rows | Snapshots | DeadLetterRows, reader: TapeReader, items: int, from_offset: int = 0
+    rows: Rows | Snapshots | BlobRows, reader: TapeReader, items: int, from_offset: int = 0
 ) -> bool:
     """Moves the next of a tape into `rows`, but none before `from_offset`; false at its end.
 
     What a repair gave up is passed over: it is in the gap ledger.
     """
     try:
-        if isinstance(rows, DeadLetterRows):
+        if isinstance(rows, BlobRows):
             blobs = reader.read_blobs(min(items, BLOBS_MAX))
             rows.extend(blobs or [], from_offset)
             return bool(blobs)

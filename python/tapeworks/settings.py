@@ -318,7 +318,7 @@ def _processors(section: Section) -> ProcessorsConfig:
     entries = {name: entry for name, entry in section.entries.items() if name not in own}
     config = resolve(replace(section, entries=entries), ProcessorsConfig)
     # What may be read; each processor adds its output, so that none waits for itself.
-    topics = {NORMALIZED, *(step.target for step in STEPS if step.processor != "dead_letters")}
+    topics = {NORMALIZED, *(step.target for step in STEPS if not step.needs_raw)}
     taken = {RAW, NORMALIZED, *(step.target for step in STEPS)}
     found: dict[str, Any] = {}
     for name, table in own.items():

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tapeworks._core import Records, Stage, TapeReader, TapeWriter, kind_of, processor_table
+from tapeworks._core import (
+    Records,
+    Stage,
+    TapeReader,
+    TapeWriter,
+    kind_of,
+    numbers,
+    processor_table,
+)
 from tapeworks.config import Section, Value, parse, write_toml
 from tapeworks.errors import ConfigError, ProcessorError, TapeError
 from tapeworks.jobs.inspection import state_faults
@@ -64,6 +72,18 @@ def frames(seed: int, count: int) -> Iterator[tuple[int, bytes]]:
             yield ts, b'{"stream":"btcusdt@trade","data":{"e":"tr'
 
 
+def stories(seed: int, count: int) -> Iterator[tuple[int, bytes]]:
+    """Frames of a feed that tells news: one or two stories, or none that can be read."""
+    chance, ts = random.Random(seed), 1_700_000_000_000_000_000
+    for number in range(count):
+        ts += chance.randrange(40_000_000)
+        one, two = (
+            f'{{"T":"n","id":{story},"headline":"x","created_at":"2026-01-02T03:04:05Z"}}'
+            for story in (number, number + 1)
+        )
+        yield ts, chance.choice((f"[{one}]", f"[{one},{two}]", '[{"T":"n"}]', one)).encode()
+
+
 @pytest.fixture
 def tapes(tmp_path: Path) -> Path:
     """A folder with a raw tape and the normalised tape made of it."""
@@ -74,19 +94,40 @@ def tapes(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def opened(folder: Path, name: str, target: str, **options: int) -> Stage:
+@pytest.fixture
+def tapes_of(tapes: Path) -> Callable[[str], Path]:
+    """Returns the tapes for a processor: of news those of a feed that tells them."""
+
+    def made(name: str) -> Path:
+        if name != "news":
+            return tapes
+        folder = tapes / "news"
+        with TapeWriter(folder / "market-data.raw", "blobs", durability="never") as writer:
+            for ts, body in stories(4, 1500):
+                writer.append_blob(TEXT, body, ts=ts, feed=numbers("feed")["alpaca"])
+        run(folder, "normalize", "market-data.normalized", feed="alpaca")
+        return folder
+
+    return made
+
+
+def opened(
+    folder: Path, name: str, target: str, feed: str = "binance-spot", **options: int
+) -> Stage:
     settings: dict[str, int | str] = {}
     if name == "normalize":
-        settings["feed"] = "binance-spot"
-    if name == "dead_letters":
+        settings["feed"] = feed
+    if name in ("dead_letters", "news"):
         settings["raw"] = str(folder / "market-data.raw")
     source = TABLE[name][0]
     state = folder / "state" / target
     return Stage(name, folder / source, folder / target, state, settings, **options)
 
 
-def run(folder: Path, name: str, target: str, max_items: int = 4096) -> None:
-    stage = opened(folder, name, target, durability_ms=-1)
+def run(
+    folder: Path, name: str, target: str, max_items: int = 4096, feed: str = "binance-spot"
+) -> None:
+    stage = opened(folder, name, target, feed, durability_ms=-1)
     stage.run_until_idle(max_items)
     assert stage.lag == 0
     assert stage.notes == []
@@ -94,16 +135,18 @@ def run(folder: Path, name: str, target: str, max_items: int = 4096) -> None:
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_live_equals_replay_at_any_batch_size(name: str, tapes: Path) -> None:
+def test_live_equals_replay_at_any_batch_size(name: str, tapes_of: Callable[[str], Path]) -> None:
     # The same input in steps of 1, 7 and 4096 items: one hash of the output.
+    tapes = tapes_of(name)
     for size in (1, 7, 4096):
         run(tapes, name, f"out-{size}", size)
     assert len({tape_hash(tapes / f"out-{size}") for size in (1, 7, 4096)}) == 1
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_killed_stage_writes_each_item_once(name: str, tapes: Path) -> None:
+def test_killed_stage_writes_each_item_once(name: str, tapes_of: Callable[[str], Path]) -> None:
     # A stage that is let go of without saving is a stage that was killed: its memory is gone.
+    tapes = tapes_of(name)
     run(tapes, name, "straight")
     chance = random.Random(5)
     while True:

@@ -58,6 +58,9 @@ def test_every_answer_is_read_or_rejected_with_its_reason():
     read = 0
     for path, body in answers():
         decoder, frame = Decoder("massive"), (REST, path.encode(), body.encode())
+        if path.startswith("/v2/reference/news"):
+            # See `test_news_real.py`.
+            continue
         if not path.startswith(RECORDED):
             with pytest.raises(DecodeError) as raised:
                 decoder.receive(*frame, TS)
@@ -74,7 +77,7 @@ def test_every_answer_is_read_or_rejected_with_its_reason():
             assert row == told, path
             read += 1
     # Those that are a list, and no object with results, are of another type than any that is read.
-    assert reasons == {"unknown_stream": 43, "wrong_type": 3}
+    assert reasons == {"unknown_stream": 41, "wrong_type": 3}
     assert read == 26 + 10 + 10 + 1
 
 

@@ -18,10 +18,12 @@ pub(crate) mod events;
 mod fields;
 pub mod foreign;
 pub mod framing;
+pub mod headlines;
 pub mod itch;
 pub mod lobster;
 pub mod massive;
 mod own_symbol;
+mod rfc3339;
 mod scan;
 mod symbols;
 #[cfg(test)]
@@ -174,6 +176,8 @@ pub struct Descriptor {
     pub framing: Framing,
     /// What a trade of a condition may change of a bar; none where no condition holds a trade back.
     pub updates: Option<fn(u8, BarSpan) -> Updates>,
+    /// What reads its headlines; none where it tells no news.
+    pub news: Option<headlines::Read>,
     /// A fresh decoder and encoder.
     build: fn(FeedId) -> Box<dyn Feed>,
 }

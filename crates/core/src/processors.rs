@@ -18,7 +18,9 @@ pub mod books;
 pub mod dead_letters;
 pub mod gaps;
 pub mod metrics;
+pub mod news;
 pub mod normalize;
+pub mod raw_frames;
 pub mod stage;
 pub mod state;
 pub mod state_files;
@@ -263,6 +265,12 @@ pub const PROCESSORS: &[Entry] = &[
         input: "market-data.normalized",
         output: "market-data.dead",
         build: dead_letters::build,
+    },
+    Entry {
+        name: "news",
+        input: "market-data.normalized",
+        output: "market-data.news",
+        build: news::build,
     },
 ];
 

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use tapeworks_core::feeds::FeedId;
 use tapeworks_core::processors::{
     find, metrics, Entry, Setting, Settings, Stage, StageConfig, PROCESSORS,
 };
@@ -130,10 +131,38 @@ fn kline(symbol: &str, ms: i64, chance: &mut Chance) -> String {
     )
 }
 
+/// Frames of a feed that tells news: stories, some of them twice or broken, and trades.
+fn stories(seed: u64, steps: u64) -> Blobs {
+    let mut chance = Chance(seed);
+    let mut blobs = Blobs::new();
+    let mut ts = 1_700_000_000_000_000_000i64;
+    for id in 0..steps {
+        ts += chance.below(40_000_000) as i64;
+        let story = |id| {
+            format!(
+                "{{\"T\":\"n\",\"id\":{id},\"headline\":\"of {id} \\u00e9\",\"symbols\":[\"AAPL\"],\
+                 \"created_at\":\"2026-01-02T03:04:05Z\"}}"
+            )
+        };
+        let text = match chance.below(4) {
+            0 => format!("[{},{{\"T\":\"n\",\"id\":1}},{}]", story(id), story(id + 1)),
+            1 => format!("[{}]", story(id)),
+            2 => "[{\"T\":\"n\",\"id\":".to_owned(),
+            _ => format!(
+                "[{{\"T\":\"t\",\"S\":\"AAPL\",\"i\":{id},\"x\":\"V\",\"p\":1.5,\"s\":1,\"c\":[],\
+                 \"z\":\"C\",\"t\":\"2026-01-02T03:04:05Z\"}}]"
+            ),
+        };
+        let header = BlobHeader { feed: FeedId::Alpaca as u8, ts_recv: ts, ..head() };
+        blobs.push(header, b"", text.as_bytes()).unwrap();
+    }
+    blobs
+}
+
 fn settings(entry: &Entry, folder: &Folder) -> Settings {
     match entry.name {
         "normalize" => Settings::new().with("feed", Setting::Text("binance-spot".to_owned())),
-        "dead_letters" => Settings::new()
+        "dead_letters" | "news" => Settings::new()
             .with("raw", Setting::Text(folder.join("raw").to_string_lossy().into_owned())),
         "metrics" => {
             let sets: Vec<_> = metrics::sets().map(|(name, _)| name).collect();
@@ -187,13 +216,16 @@ fn process(processor: &mut dyn Processor, batch: Batch<'_>) -> Vec<u8> {
 
 /// The raw tape and the input of `entry`, as bytes; the raw tape is also on disk.
 fn input(entry: &Entry, seed: u64, steps: u64, folder: &Folder) -> Vec<u8> {
-    let blobs = raw(seed, steps);
+    let is_news = entry.name == "news";
+    let blobs = if is_news { stories(seed, steps) } else { raw(seed, steps) };
     write(&folder.join("raw"), TapeKind::Blobs, blobs.as_bytes(), 5);
     if entry.input == "market-data.raw" {
         return blobs.as_bytes().to_vec();
     }
     let normalize = find("normalize").unwrap();
-    let mut processor = normalize.build(&settings(normalize, folder)).unwrap();
+    let feed = if is_news { FeedId::Alpaca } else { FeedId::BinanceSpot };
+    let named = Settings::new().with("feed", Setting::Text(feed.name().to_owned()));
+    let mut processor = normalize.build(&named).unwrap();
     run(&mut *processor, blobs.as_bytes(), 64, 0)
 }
 

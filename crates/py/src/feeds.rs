@@ -6,6 +6,7 @@ use std::io::BufRead;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tapeworks_core::feeds::itch::Run;
+use tapeworks_core::feeds::FEEDS;
 use tapeworks_core::record::blob::{Blob, BlobHeader, BlobKind};
 use tapeworks_core::{record, Error, Feed, Instruments, Result};
 
@@ -187,11 +188,18 @@ fn itch_run(
     (run.end, run.count, run.time_last, run.is_ended)
 }
 
+/// Whether the feed of that number tells news.
+#[pyfunction]
+fn tells_news(feed: u8) -> bool {
+    FEEDS.iter().any(|known| known.number() == feed && known.news.is_some())
+}
+
 /// Adds this file's classes and functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Decoder>()?;
     module.add_function(wrap_pyfunction!(decode, module)?)?;
     module.add_function(wrap_pyfunction!(encode, module)?)?;
     module.add_function(wrap_pyfunction!(itch_run, module)?)?;
+    module.add_function(wrap_pyfunction!(tells_news, module)?)?;
     Ok(())
 }

@@ -98,7 +98,7 @@ class Plan:
             step = STEP_OF.get(topic)
             if step is None:
                 continue
-            inputs = {step.source, RAW} if step.processor == "dead_letters" else {step.source}
+            inputs = {step.source, RAW} if step.needs_raw else {step.source}
             lacking = set(damaged) - set(remade)
             tapes = self.data / "tape" / self.source
             if not inputs & lacking and all(_is_complete(tapes / name) for name in inputs):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tapeworks._core import BookHistory, Stage, TapeReader
+from tapeworks._core import BookHistory, Stage, TapeReader, tells_news
 from tapeworks.durable import replace_file
 from tapeworks.errors import (
     DiskFullError,
@@ -28,7 +28,7 @@ from tapeworks.processors.python_stage import PythonStage
 from tapeworks.registry import load_member
 from tapeworks.stopping import on_stop
 from tapeworks.tape import RETENTION, Loss, TapeConfig, has_segments, note_loss
-from tapeworks.topics import BARS, BOOK, DEAD, GAPS, METRICS, NORMALIZED, RAW, TICKS
+from tapeworks.topics import BARS, BOOK, DEAD, GAPS, METRICS, NEWS, NORMALIZED, RAW, TICKS
 
 log = logging.getLogger("tapeworks.processors")
 
@@ -51,10 +51,14 @@ class Step:
     processor: str
     source: str
     target: str
+    needs_raw: bool = False
+    """Whether it reads frames of the raw tape as well, and writes no records."""
     config: Any = None
     """The settings of a processor of the user's own; none for those of the core."""
 
 
+# Runs where the feed tells news.
+STORIES = "news"
 # Runs where the settings name sets of metrics.
 MEASURING = "metrics"
 # The recorder itself runs `normalize`, right behind the raw tape; it is here to do it again.
@@ -65,7 +69,8 @@ STEPS = (
     Step("ticks", NORMALIZED, TICKS),
     Step(MEASURING, NORMALIZED, METRICS),
     Step("gaps", NORMALIZED, GAPS),
-    Step("dead_letters", NORMALIZED, DEAD),
+    Step(STORIES, NORMALIZED, NEWS, needs_raw=True),
+    Step("dead_letters", NORMALIZED, DEAD, needs_raw=True),
 )
 
 
@@ -108,7 +113,9 @@ class Derivation:
         self._live = live
         self._tapes = data / "tape" / source
         self._states = data / "state" / source
-        own = [Step(name, one.input, one.output, one) for name, one in processors.own.items()]
+        own = [
+            Step(name, one.input, one.output, config=one) for name, one in processors.own.items()
+        ]
         measures = bool(processors.settings(MEASURING))
         wanted = [step for step in steps if measures or step.processor != MEASURING]
         self._steps = (*wanted, *own)
@@ -230,6 +237,8 @@ class Derivation:
             folder = self._tapes / step.source
             if not _is_ready(folder, self._live):
                 continue
+            if step.processor == STORIES and not self._tells_news(step):
+                continue
             try:
                 stage = self._open_stage(step) if step.config is None else self._open_own(step)
             except (DiskFullError, TapeLockedError):
@@ -242,13 +251,30 @@ class Derivation:
             self._log_notes(stage)
             self._waiting.remove(step)
 
+    def _tells_news(self, step: Step) -> bool:
+        """Says whether the feed tells news, by the first frame that the raw tape holds.
+
+        Where it does not, `step` is not waited for any more.
+        """
+        frames = None
+        if has_segments(self._tapes / RAW):
+            reader = TapeReader(self._tapes / RAW)
+            reader.seek(reader.first)
+            frames = reader.read_blobs(1)
+            if not frames and self._live:
+                return False
+        if frames and tells_news(frames[0].feed):
+            return True
+        self._waiting.remove(step)
+        return False
+
     def _log_notes(self, stage: Stage | PythonStage) -> None:
         for note in stage.take_notes():
             log.warning("%s: %s", self._source, note)
 
     def _open_stage(self, step: Step) -> Stage:
         settings = dict(self._processors.settings(step.processor))
-        if step.processor == "dead_letters":
+        if step.needs_raw:
             settings["raw"] = str(self._tapes / RAW)
         return Stage(
             step.processor,
@@ -259,7 +285,7 @@ class Derivation:
             # A state a segment: retention waits for what the oldest state is made of.
             save_bytes=min(SAVE_BYTES, self._tape.segment_bytes),
             reader=f"stage-{step.processor}",
-            origin=self._tapes / RAW if step.processor == "dead_letters" else None,
+            origin=self._tapes / RAW if step.needs_raw else None,
             **self._tape.settings(),
         )
 

@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from tapeworks import commits, lake
 from tapeworks._core import Blob, Records, Rows, Snapshots, Symbols, kind_of
+from tapeworks.blob_rows import BlobRows
 from tapeworks.commits import StoredFile
-from tapeworks.dead_letters import DeadLetterRows
 from tapeworks.errors import LakeError, SinkUnavailable
 from tapeworks.lake import Table
 from tapeworks.sinks.base import FlushPolicy, Sink, SinkContext, SinkPartition, WriterLock
@@ -122,7 +122,7 @@ class ParquetPartition(SinkPartition):
         self._lock = lock or writer_lock(data, source)
         self._symbols = Symbols()
         self._symbols_saved = True
-        self._rows: dict[str, Rows | Snapshots | DeadLetterRows] = {}
+        self._rows: dict[str, Rows | Snapshots | BlobRows] = {}
         self._log = CommitLog(self._lake, source, topic, self._lock.check)
         self._next = 0
         self._offset = 0
@@ -220,7 +220,7 @@ class ParquetPartition(SinkPartition):
             # The end of a snapshot can come in a batch without levels.
             if lake.kind_of(table) in kinds or table.kind == "snapshot":
                 rows = self._rows[table.name]
-                if not isinstance(rows, DeadLetterRows):
+                if not isinstance(rows, BlobRows):
                     rows.extend(batch, self._offset)
         self._next = batch.next_offset
         if len(batch):
@@ -228,9 +228,9 @@ class ParquetPartition(SinkPartition):
         self._records += len(batch)
 
     def write_blobs(self, blobs: list[Blob]) -> None:
-        """Takes dead letters, with their bytes."""
+        """Takes blobs, such as dead letters with their bytes."""
         for rows in self._rows.values():
-            if isinstance(rows, DeadLetterRows):
+            if isinstance(rows, BlobRows):
                 rows.extend(blobs, self._offset)
         self._next = blobs[-1].offset + 1
         self._ts = max(self._ts, blobs[0].ts_recv)
@@ -305,7 +305,7 @@ class ParquetPartition(SinkPartition):
             name = lake.file_path(table.name, self._source, lake.day_text(day), first, last)
             yield self._write(table, rows, start, end, name, attempt, place.tape)
 
-    def _sort(self, rows: Rows | Snapshots | DeadLetterRows) -> list[tuple[int, int, int]]:
+    def _sort(self, rows: Rows | Snapshots | BlobRows) -> list[tuple[int, int, int]]:
         # The sink of the tape that defines the instruments stores their symbols for all others.
         with contextlib.suppress(ValueError):
             return rows.sort(self._symbols)
@@ -320,7 +320,7 @@ class ParquetPartition(SinkPartition):
     def _write(
         self,
         table: Table,
-        rows: Rows | Snapshots | DeadLetterRows,
+        rows: Rows | Snapshots | BlobRows,
         start: int,
         end: int,
         name: str,
@@ -348,10 +348,10 @@ class ParquetPartition(SinkPartition):
                 nullable |= error.columns
 
     def _batches(
-        self, table: Table, rows: Rows | Snapshots | DeadLetterRows, start: int, end: int
+        self, table: Table, rows: Rows | Snapshots | BlobRows, start: int, end: int
     ) -> Iterator[pa.RecordBatch]:
         step = self._config.row_group_rows
-        if isinstance(rows, DeadLetterRows):
+        if isinstance(rows, BlobRows):
             # A row group is in memory several times while it is written, and when it is read.
             step = max(1, min(step, GROUP_BYTES_MAX * len(rows) // max(1, rows.nbytes)))
         for at in range(start, end, step):

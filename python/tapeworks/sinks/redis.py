@@ -26,7 +26,7 @@ from tapeworks.sinks.base import SinkConfig, SinkContext
 from tapeworks.sinks.messages import MessageEncoders, place_text, read_place
 from tapeworks.sinks.store import StorePartition, StoreSink
 from tapeworks.tape import Place
-from tapeworks.topics import BARS, BOOK, DEAD, GAPS, NORMALIZED, RAW, TICKS
+from tapeworks.topics import BARS, BOOK, DEAD, GAPS, NEWS, NORMALIZED, RAW, TICKS
 
 # Entries of one call of the script: the server answers nobody else meanwhile, for a millisecond.
 CHUNK = 500
@@ -101,7 +101,7 @@ class RedisSink(StoreSink):
     @classmethod
     def topics(cls, config: SinkConfig) -> tuple[str, ...]:
         """Returns the topics of the settings, which must be of records."""
-        if frames := [topic for topic in config.topics if topic in (RAW, DEAD)]:
+        if frames := [topic for topic in config.topics if topic in (RAW, DEAD, NEWS)]:
             raise ConfigError(f"topics: expected topics of records, got {', '.join(frames)}")
         return super().topics(config)
 

@@ -32,6 +32,7 @@ from tapeworks.views.reach import newest_receipt, unknown_at
 from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result
 from tapeworks.views.scan import Scans
+from tapeworks.views.stories import Stories
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TimeLike, format_time, parse_time
 
@@ -58,7 +59,7 @@ def open(path: str | Path = "data", *, external_access: bool = False) -> Lake:  
     return Lake(data, external_access=external_access)
 
 
-class Lake(Bars, Joins, Live, Measures, Scans):
+class Lake(Bars, Joins, Live, Measures, Scans, Stories):
     """One data folder: trades, quotes, books and bars by symbol and time, and SQL over all.
 
     A symbol is the venue's own or the canonical one (`BTC-USDT`), none means all. One that could

@@ -77,7 +77,7 @@ class Scope:
     start: int | None = None
     end: int | None = None
     as_of: int | None = None
-    """Of trades: what was received by then, and corrected by then."""
+    """Of trades and news: what was received by then, and corrected by then."""
 
     @property
     def days(self) -> tuple[str, str] | None:
@@ -336,7 +336,7 @@ class Engine:
             body = AMENDED
         else:
             body = self._body(connection, table_of(name), scope)
-            if scope.as_of is not None and table_of(name).name == "trades":
+            if scope.as_of is not None and table_of(name).name in ("trades", "news"):
                 body = known_at(body, scope.as_of)
         connection.execute(f"create or replace temp view {name} as {body}")
 

@@ -109,8 +109,8 @@ class Scan:
         """Returns a dataset of PyArrow, as of now.
 
         Raises:
-            QueryError: of a view of bars, which has the last revision of each, there is none, nor
-                of trades of which some were corrected.
+            QueryError: of a view of bars or news, which has the last revision of each, there is
+                none, nor of trades of which some were corrected.
         """
         is_chosen = self._table not in TABLES or self._table in REVISED
         is_chosen |= self._table == "trades" and self._engine.has_corrections(self._scope)

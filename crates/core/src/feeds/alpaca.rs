@@ -5,6 +5,7 @@
 //! REST interface are told apart by their request.
 
 use super::events::header_of;
+use super::rfc3339::Minute;
 use super::symbols::SymbolCache;
 use super::{Descriptor, Feed, FeedId, Framing, Glance, Rejected};
 use crate::error::{DecodeReason, Error, Result};
@@ -21,15 +22,14 @@ mod fast_json;
 mod fast_pack;
 mod keys;
 mod msgpack;
+mod news;
 mod pack;
 mod rest;
 mod state;
-mod time;
 
 use fast_json::Json;
 use fast_pack::Pack;
 use keys::{Books, Encoding, Keys};
-use time::Minute;
 
 pub use encode::object as encode_object;
 pub use keys::class_of;
@@ -53,6 +53,7 @@ pub const ALPACA: Descriptor = Descriptor {
     counts_updates: false,
     framing: Framing::Events(glance),
     updates: Some(conditions::updates_within),
+    news: Some(news::read),
     build: |id| Box::new(Alpaca::new(id)),
 };
 
@@ -60,7 +61,10 @@ pub const ALPACA: Descriptor = Descriptor {
 const GLANCED_AT: usize = 64;
 /// What stands there of frames for the session: its own messages, and news, which nothing else
 /// sees to have come. In JSON a quote follows the type, in msgpack its length comes before it.
-const SHOWN: [&[u8]; 5] = [b"success", b"subscription", b"error", b"\"T\":\"n\"", b"\xa1T\xa1n"];
+const SHOWN: [&[u8]; 5] =
+    [b"success", b"subscription", b"error", START_OF_NEWS[0], START_OF_NEWS[1]];
+/// What stands there of news.
+const START_OF_NEWS: [&[u8]; 2] = [b"\"T\":\"n\"", b"\xa1T\xa1n"];
 
 /// Tells what is for the session from data.
 fn glance(body: &[u8]) -> Glance<'_> {

@@ -35,6 +35,7 @@ pub const SPOT: Descriptor = Descriptor {
     counts_updates: true,
     framing: Framing::Named(ENVELOPE),
     updates: None,
+    news: None,
     build: |id| Box::new(Binance::new(id)),
 };
 

@@ -15,6 +15,7 @@ pub const FOREIGN: Descriptor = Descriptor {
     counts_updates: false,
     framing: Framing::Session,
     updates: None,
+    news: None,
     build: |_| Box::new(Unknown),
 };
 

@@ -44,6 +44,7 @@ pub const ITCH: Descriptor = Descriptor {
     counts_updates: false,
     framing: Framing::Session,
     updates: None,
+    news: None,
     build: |id| Box::new(Itch::new(id)),
 };
 

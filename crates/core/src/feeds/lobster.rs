@@ -23,6 +23,7 @@ pub const LOBSTER: Descriptor = Descriptor {
     counts_updates: false,
     framing: Framing::Session,
     updates: None,
+    news: None,
     build: |_| Box::new(Lobster),
 };
 

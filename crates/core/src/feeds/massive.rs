@@ -18,6 +18,7 @@ mod decode;
 mod encode;
 mod fast;
 mod keys;
+mod news;
 mod reference;
 mod rest;
 
@@ -39,6 +40,7 @@ pub const MASSIVE: Descriptor = Descriptor {
     counts_updates: false,
     framing: Framing::Events(glance),
     updates: Some(conditions::updates_within),
+    news: Some(news::read),
     build: |id| Box::new(Massive::new(id)),
 };
 

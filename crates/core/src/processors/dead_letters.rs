@@ -7,12 +7,13 @@
 
 use std::path::PathBuf;
 
+use super::raw_frames::RawFrames;
 use super::state::{StateReader, StateWriter};
 use super::{Batch, Processor, Settings, RAW_TAPE};
 use crate::error::{Error, Result};
 use crate::record::blob::BlobHeader;
-use crate::record::{blob, records, Blobs, Header, Marker, MarkerCode, Plain, Records};
-use crate::tape::{Reader, TapeKind};
+use crate::record::{records, Blobs, Header, Marker, MarkerCode, Plain, Records};
+use crate::tape::TapeKind;
 
 const NAME: &str = "dead_letters";
 const VERSION: u32 = 1;
@@ -22,48 +23,34 @@ const CONTEXT_MAX: usize = u16::MAX as usize;
 /// The processor `dead_letters`.
 #[derive(Debug)]
 pub struct DeadLetters {
-    path: PathBuf,
-    /// Opened with the first letter: most tapes have none.
-    raw: Option<Reader>,
+    raw: RawFrames,
     letters: u64,
     gone: u64,
 }
 
 /// Builds the processor. Settings: `raw`, the folder of the raw tape.
 pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
-    let path = PathBuf::from(settings.text(RAW_TAPE, None)?);
-    Ok(Box::new(DeadLetters { path, raw: None, letters: 0, gone: 0 }))
+    let raw = RawFrames::new(PathBuf::from(settings.text(RAW_TAPE, None)?));
+    Ok(Box::new(DeadLetters { raw, letters: 0, gone: 0 }))
 }
 
 impl DeadLetters {
     fn copy(&mut self, marker: &Marker, out: &mut Blobs) -> Result<()> {
-        let offset = marker.first;
-        let raw = match &mut self.raw {
-            Some(raw) => raw,
-            none => none.insert(Reader::open(&self.path)?),
-        };
-        match raw.seek(offset) {
-            Err(Error::OutOfRange { wanted, first, .. }) if wanted < first => {
-                self.gone += 1;
+        let (letters, gone) = (&mut self.letters, &mut self.gone);
+        self.raw.with(marker.first, |frame| {
+            let Some(letter) = frame else {
+                *gone += 1;
                 let Header { feed, ts_recv, .. } = marker.header;
-                let gone = BlobHeader { feed, ts_recv, ..BlobHeader::default() };
-                return out.push(gone, marker.as_bytes(), &[]);
-            }
-            sought => sought?,
-        }
-        let letter = raw.read(1)?.and_then(|batch| blob::iterate(batch.bytes).next());
-        let Some(letter) = letter else {
-            return Err(Error::invalid(format!(
-                "expected the dead letter at offset {offset} of {}, got the end of the tape",
-                self.path.display()
-            )));
-        };
-        self.letters += 1;
-        let mut context = marker.as_bytes().to_vec();
-        context.extend_from_slice(letter.context);
-        // No venue's path is near this; were one, its end is worth less than the letter.
-        context.truncate(CONTEXT_MAX);
-        out.push(letter.header, &context, letter.body)
+                let header = BlobHeader { feed, ts_recv, ..BlobHeader::default() };
+                return out.push(header, marker.as_bytes(), &[]);
+            };
+            *letters += 1;
+            let mut context = marker.as_bytes().to_vec();
+            context.extend_from_slice(letter.context);
+            // No venue's path is near this; were one, its end is worth less than the letter.
+            context.truncate(CONTEXT_MAX);
+            out.push(letter.header, &context, letter.body)
+        })
     }
 }
 

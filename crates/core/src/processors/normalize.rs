@@ -13,7 +13,7 @@ use crate::feeds::{Descriptor, Feed, Rejected};
 use crate::instrument::Instruments;
 use crate::record::{
     blob, records, Blob, BlobKind, Channel, Header, Kind, Marker, MarkerCode, Plain, Records,
-    FLAG_LAST, FLAG_RECV_SUSPECT,
+    FLAG_HISTORICAL, FLAG_LAST, FLAG_RECV_SUSPECT,
 };
 use crate::tape::TapeKind;
 
@@ -91,6 +91,9 @@ impl Normalizer {
                     self.arbiter.tell_time(self.decoder.venue_time());
                 }
                 self.arrange(start, out)?;
+                if out.mark() == start {
+                    self.headlines(blob, offset, out)?;
+                }
                 if rejected != Rejected::NONE {
                     self.dead_letter(blob, offset, rejected, out);
                 }
@@ -166,6 +169,44 @@ impl Normalizer {
         }
         for record in records::iterate(blob.body) {
             self.arbiter.session(record.bytes(), out)?;
+        }
+        Ok(())
+    }
+
+    /// Notes the stories of a blob that has no records. The processor `news` reads them again from
+    /// the raw tape.
+    fn headlines(&mut self, blob: &Blob<'_>, offset: u64, out: &mut Records) -> Result<()> {
+        let Some(read) = self.feed.news else { return Ok(()) };
+        let mut stories = Vec::new();
+        let mut rejected = Rejected::NONE;
+        match read(blob, &mut stories) {
+            Ok(told) => rejected = told,
+            Err(error) => rejected.add(error)?,
+        }
+        let is_history = blob.header.kind == BlobKind::Rest as u8;
+        let history = if is_history { FLAG_HISTORICAL } else { 0 };
+        for (place, story) in stories.iter().enumerate() {
+            out.push(&Marker {
+                header: Header {
+                    feed: self.feed.number(),
+                    flags: blob.header.flags as u8 | FLAG_LAST | history,
+                    ts_event: story.ts_created,
+                    ts_recv: blob.header.ts_recv,
+                    sequence: story.id,
+                    ..Header::of::<Marker>()
+                },
+                code: MarkerCode::News as u8,
+                cause: 0,
+                state: 0,
+                channel: Channel::None as u8,
+                count: stories.len() as u32,
+                first: offset,
+                last: place as u64,
+                ts_start: story.ts_updated,
+            });
+        }
+        if rejected != Rejected::NONE {
+            self.dead_letter(blob, offset, rejected, out);
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ numbered! {
         Rest = 3, "rest";
         /// Records made by the session itself: connects, disconnects, gaps. Passed on as they are.
         Records = 4, "records";
+        /// What a venue told of a story, as JSON of one form for all: `feeds::headlines`.
+        News = 5, "news";
     }
 }
 

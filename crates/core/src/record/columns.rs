@@ -182,8 +182,8 @@ const LEVEL: Layout = layout!("level", Level {
     reserved Hidden,
 });
 
-/// All layouts. `book` and `book_marker` are what makes up a book; `gap` and `dead` are the markers
-/// of that code. Those of markers name causes, reasons and states.
+/// All layouts. `book` and `book_marker` are what makes up a book; `gap`, `dead` and `news` are the
+/// markers of that code. Those of markers name causes, reasons and states.
 pub const LAYOUTS: &[Layout] = &[
     layout!("trade", Trade {
         price Price, size Size, trade_id Number, count Number, side TAKER, channel CHANNEL,
@@ -215,6 +215,7 @@ pub const LAYOUTS: &[Layout] = &[
     marker("marker", Only::All, MARKER),
     marker("gap", Only::Code(MarkerCode::Gap), GAP),
     marker("dead", Only::Code(MarkerCode::DeadLetter), DEAD),
+    marker("news", Only::Code(MarkerCode::News), MARKER),
     marker("book_marker", Only::BookMarker, BOOK_MARKER),
     marker("session", Only::Session, MARKER),
     layout!("definition", Definition {

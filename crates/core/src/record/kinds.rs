@@ -184,6 +184,10 @@ numbered! {
         /// a [`Kind::Subscription`] says otherwise. `first` is the connection, `last` its line,
         /// `count` the streams that it carries. Of the recorder itself: it notes subscriptions.
         Subscribed = 14, "subscribed";
+        /// A story: `first` is the offset of its frame on the raw tape, `last` its place among the
+        /// stories of that frame, `ts_start` when it was changed last; `ts_event` is when it was
+        /// made, `sequence` its id. The story itself is on the tape of news.
+        News = 15, "news";
     }
 }
 

@@ -8,8 +8,8 @@ import msgspec
 
 from tapeworks.feeds.wire import Wire
 
-_TIME = re.compile(rb'"t": ?"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z"')
-_PACKED_TIME = re.compile(rb"\xa1t\xd7\xff(.{8})", re.DOTALL)
+_TIME = re.compile(rb'"(?:t|updated_at)": ?"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z"')
+_PACKED_TIME = re.compile(rb"(?:\xa1t|\xaaupdated_at)(?:\xd7\xff(.{8})|\xd6\xff(.{4}))", re.DOTALL)
 _EVENT = re.compile(rb'"T": ?"([a-z]+)"')
 _PACKED_EVENT = re.compile(rb"\xa1T[\xa1-\xbf]([a-z]+?)[\x80-\xff]")
 _LABELS_WITHIN = 1 << 16
@@ -73,6 +73,8 @@ def _time_of(frame: bytes) -> int | None:
             return None
         return int(second.timestamp()) * 1_000_000_000 + int((found[2] or b"").ljust(9, b"0"))
     if found := _PACKED_TIME.search(frame):
+        if found[2]:
+            return int.from_bytes(found[2], "big") * 1_000_000_000
         both = int.from_bytes(found[1], "big")
         return (both & 0x3_FFFF_FFFF) * 1_000_000_000 + (both >> 34)
     return None

@@ -52,8 +52,8 @@ impl Task<'_> {
             b"l" => self.bands(fields),
             b"s" => self.status(fields),
             b"o" => self.book(fields),
-            // Of the session; and imbalances and news, of which there is no record: the raw tape
-            // has them.
+            // Of the session; imbalances, of which there is no record: the raw tape has them; and
+            // news, which `news.rs` reads.
             b"success" | b"error" | b"subscription" | b"i" | b"n" => Ok(()),
             _ => Err(Error::decode(DecodeReason::UnknownEvent, span.start as usize)),
         }

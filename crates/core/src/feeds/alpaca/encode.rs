@@ -5,11 +5,11 @@
 use super::conditions::letter_of;
 use super::decode::{CANCEL, DAY_MS, HALTED, MINUTE_MS, QUOTING, TRADING};
 use super::keys::class_of;
-use super::time;
 use crate::decimal;
 use crate::error::{Error, Result};
 use crate::feeds::event_writer::EventWriter;
 use crate::feeds::events::{EQUITY, ROUND_LOT, SHARES_SINCE};
+use crate::feeds::rfc3339;
 use crate::instrument::Instruments;
 use crate::record::{
     unpadded, Bar, Correction, Kind, Level, Marker, MarkerCode, Quote, Record, RecordRef, Records,
@@ -67,7 +67,7 @@ pub fn object(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> 
     }
     writer.key("t");
     out.push(b'"');
-    time::format(header.ts_event, out);
+    rfc3339::format(header.ts_event, out);
     out.extend_from_slice(b"\"}");
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Frames of JSON in the form that the venue sends: no white space, no escape, no exponent.
 
 use super::fast::{Form, Letters};
-use super::time::{self, Minute};
 use crate::feeds::cursor::{Cursor, Key};
+use crate::feeds::rfc3339::{self, Minute};
 
 const NS_PER_S: i64 = 1_000_000_000;
 
@@ -69,8 +69,8 @@ impl<'a> Form<'a> for Json<'a, '_> {
     #[inline(always)]
     fn time(&mut self) -> Option<i64> {
         self.at.expect(b"\"")?;
-        let start = self.minute.start_of(self.at.window::<{ time::MINUTE }>()?)?;
-        self.at.advance(time::MINUTE);
+        let start = self.minute.start_of(self.at.window::<{ rfc3339::MINUTE }>()?)?;
+        self.at.advance(rfc3339::MINUTE);
         let &[b':', tens @ b'0'..=b'5', ones @ b'0'..=b'9'] = self.at.window()? else {
             return None;
         };

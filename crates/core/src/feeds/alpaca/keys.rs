@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::time;
 use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::events::{Venue, EQUITY, OPTION, PERPETUAL, SPOT};
 use crate::feeds::fields::{self, long_keys, unfit, Slot};
+use crate::feeds::rfc3339;
 use crate::feeds::scan::Span;
 
 pub use crate::feeds::fields::Values;
@@ -91,7 +91,7 @@ impl Values<'_> {
         if encoding == Encoding::Msgpack && span.of(self.bytes)[0] != b'"' {
             return self.time_in(span, "ts_event", &[(0, 1)]);
         }
-        let ts = time::parse(self.text(span)?).map_err(|why| unfit(why, "ts_event", byte))?;
+        let ts = rfc3339::parse(self.text(span)?).map_err(|why| unfit(why, "ts_event", byte))?;
         if ts < 0 {
             return Err(Error::decode(DecodeReason::BadNumber, byte));
         }

@@ -1,20 +1,24 @@
 //! JSON as our own encoder writes it, in msgpack: what `msgpack.rs` reads, the other way round.
 
-use super::time;
 use crate::error::{DecodeReason, Error, Result};
+use crate::feeds::rfc3339;
 use crate::feeds::scan::Scanner;
 
 const ARRAY_16: u8 = 0xdc;
 const MAP_16: u8 = 0xde;
+const TEXT_5: u8 = 0xa0;
 const TEXT_8: u8 = 0xd9;
 const UNSIGNED_64: u8 = 0xcf;
 const DOUBLE: u8 = 0xcb;
 const EXTENSION_8: u8 = 0xc7;
 /// A timestamp of 96 bits: its length, and its type.
 const TIMESTAMP: [u8; 2] = [12, 0xff];
+const TEXT_16: u8 = 0xda;
+/// Keys of times.
+const TIMES: [&[u8]; 3] = [b"t", b"created_at", b"updated_at"];
 const NS_PER_S: i64 = 1_000_000_000;
 
-/// Appends the JSON value `text` as msgpack. Values of the key `t` that are times become
+/// Appends the JSON value `text` as msgpack. Values of keys of times become
 /// timestamps; a number without a fraction is an integer, any other a double, as the venue has it.
 ///
 /// # Errors
@@ -32,12 +36,12 @@ fn value(scanner: &mut Scanner<'_>, text: &[u8], out: &mut Vec<u8>) -> Result<()
                 count += 1;
                 let name = inside(key.of(text));
                 text_of(name, out);
-                if name != b"t" || scanner.peek_value()? != b'"' {
+                if !TIMES.contains(&name) || scanner.peek_value()? != b'"' {
                     return value(scanner, text, out);
                 }
                 let span = scanner.value()?;
                 let byte = span.start as usize;
-                let ns = time::parse(inside(span.of(text)))
+                let ns = rfc3339::parse(inside(span.of(text)))
                     .map_err(|_| Error::decode(DecodeReason::BadNumber, byte))?;
                 out.push(EXTENSION_8);
                 out.extend_from_slice(&TIMESTAMP);
@@ -100,10 +104,17 @@ fn end(start: usize, count: usize, out: &mut [u8]) {
     out[start..start + 2].copy_from_slice(&count.to_be_bytes());
 }
 
-/// A text of 255 bytes at most: symbols and codes are no longer.
+/// A text of 65,535 bytes at most: headlines are no longer.
 fn text_of(text: &[u8], out: &mut Vec<u8>) {
-    let length = text.len().min(usize::from(u8::MAX));
-    out.extend_from_slice(&[TEXT_8, length as u8]);
+    let length = text.len().min(usize::from(u16::MAX));
+    if length < 32 {
+        out.push(TEXT_5 | length as u8);
+    } else if let Ok(short) = u8::try_from(length) {
+        out.extend_from_slice(&[TEXT_8, short]);
+    } else {
+        out.push(TEXT_16);
+        out.extend_from_slice(&(length as u16).to_be_bytes());
+    }
     out.extend_from_slice(&text[..length]);
 }
 

@@ -1,9 +1,11 @@
 //! Answers of the REST interface, told apart by the path of their request.
 //!
-//! Trades, quotes and bars become records, flagged as historical. Of all else there is no record.
+//! Trades, quotes and bars become records, flagged as historical; `news.rs` reads news. Of all else
+//! there is no record.
 
 use super::decode::{Task, CANCEL, DAY_MS, MINUTE_MS};
 use super::keys::{class_of, slot, Fields};
+use super::news;
 use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::events::Deal;
 use crate::feeds::own_symbol::OwnSymbol;
@@ -33,6 +35,9 @@ impl Task<'_> {
         let fields: Fields = self.fields(&mut Scanner::new(self.bytes, 0))?;
         if fields.has(slot::MESSAGE) {
             return Err(Error::decode(DecodeReason::VenueError, fields.start()));
+        }
+        if news::is_asked(context) {
+            return Ok(());
         }
         let asked = std::str::from_utf8(context).ok().and_then(rows_of);
         let (rows, in_path) = asked.ok_or(Error::decode(DecodeReason::UnknownStream, 0))?;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::feeds::testing::{self, captures, check_cuts, events, nth};
+use crate::record::blob::BlobHeader;
 use crate::record::{
     unpadded, Bar, Correction, Kind, Level, Marker, Quote, Side, Status, Trade, FLAG_HISTORICAL,
     FLAG_LAST, NONE,
@@ -366,7 +367,7 @@ fn answers_are_history_and_errors_are_told() {
     }
     for (path, body, reason) in [
         ("/v2/stocks/A/trades", r#"{"code":42210000,"message":"no"}"#, DecodeReason::VenueError),
-        ("/v1beta1/news", r#"{"news":[]}"#, DecodeReason::UnknownStream),
+        ("/v1beta1/newsletters", r#"{"news":[]}"#, DecodeReason::UnknownStream),
         ("/v2/stocks/bars?timeframe=1Month", r#"{"bars":{}}"#, DecodeReason::UnknownStream),
         ("/v2/stocks/A/trades", "[]", DecodeReason::WrongType),
         ("/v2/stocks/trades", r#"{"trades":7}"#, DecodeReason::WrongType),
@@ -392,5 +393,49 @@ fn what_is_of_the_session_is_shown_to_it() {
         (b"", false),
     ] {
         assert_eq!(glance(body) == Glance::Events, is_data, "{body:?}");
+    }
+}
+
+#[test]
+fn stories_are_read_of_frames_in_both_encodings_and_of_answers() {
+    // The same story as a frame, packed, and as an answer; a frame of trades and an answer to
+    // another request have none.
+    let story = r#"{"T":"n","id":24918784,"headline":"A","symbols":["CRSR"],
+        "created_at":"2022-01-05T22:00:37Z","updated_at":"2022-01-05T22:00:38Z"}"#
+        .replace("\n        ", "");
+    let frame = format!("[{story}]");
+    let mut packed = Vec::new();
+    pack(frame.as_bytes(), &mut packed).unwrap();
+    let answer = format!("{{\"news\":[{story}],\"next_page_token\":null}}");
+    let read = |kind: BlobKind, context: &[u8], body: &[u8]| {
+        let header = BlobHeader { kind: kind as u8, ..BlobHeader::default() };
+        let mut found = Vec::new();
+        let rejected = news::read(&Blob { header, context, body }, &mut found);
+        (found, rejected)
+    };
+    let asked = b"/v1beta1/news?symbols=CRSR";
+    let told = [
+        read(BlobKind::Text, b"", frame.as_bytes()),
+        read(BlobKind::Binary, b"", &packed),
+        read(BlobKind::Rest, asked, answer.as_bytes()),
+    ];
+    for (found, rejected) in &told {
+        assert_eq!(*rejected.as_ref().unwrap(), Rejected::NONE);
+        let [one] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((one.id, one.ts_updated - one.ts_created), (24_918_784, 1_000_000_000));
+        assert!(one.text.starts_with(br#"{"id":"24918784","headline":"A","symbols":["CRSR"]"#));
+    }
+    let trade = br#"[{"T":"t","S":"A","p":1,"s":1,"t":"2022-01-05T22:00:37Z"}]"#;
+    assert!(read(BlobKind::Text, b"", trade).0.is_empty());
+    assert!(read(BlobKind::Rest, b"/v2/stocks/trades", answer.as_bytes()).0.is_empty());
+    assert!(read(BlobKind::Rest, asked, b"{\"news\":null}").0.is_empty());
+    assert!(read(BlobKind::Rest, asked, b"{\"news\":7}").1.is_err());
+    // Every truncation of each: an error, or nothing.
+    for end in 0..frame.len() {
+        let (found, _) = read(BlobKind::Text, b"", &frame.as_bytes()[..end]);
+        assert!(found.is_empty(), "{end}");
+    }
+    for end in 0..packed.len() {
+        assert!(read(BlobKind::Binary, b"", &packed[..end]).0.is_empty(), "{end}");
     }
 }

@@ -1,13 +1,14 @@
 //! Answers of the REST interface, told apart by the path of their request.
 //!
-//! Trades, quotes, bars, splits and dividends become records, flagged as historical. Of all else
-//! there is no record.
+//! Trades, quotes, bars, splits and dividends become records, flagged as historical; `news.rs`
+//! reads news. Of all else there is no record.
 
 use std::borrow::Cow;
 
 use super::crypto::taker_of;
 use super::decode::{class_of, may_be_in_lots, Task, MINUTE_MS, SECOND_MS};
 use super::keys::{slot, Fields};
+use super::news;
 use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::events::{Deal, EQUITY};
 use crate::feeds::fields::Slot;
@@ -44,6 +45,9 @@ impl Task<'_> {
         let fields = self.fields(&mut Scanner::new(self.bytes, 0))?;
         if fields.find(self.bytes, slot::ERROR).is_some() || self.is_error(&fields)? {
             return Err(Error::decode(DecodeReason::VenueError, fields.start()));
+        }
+        if news::is_asked(context) {
+            return Ok(());
         }
         let answer = std::str::from_utf8(context).ok().and_then(answer_to);
         let answer = answer.ok_or(Error::decode(DecodeReason::UnknownStream, 0))?;

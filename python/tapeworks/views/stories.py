@@ -1,0 +1,36 @@
+"""News by symbol and time, as it stands or as it was known here at a time."""
+
+from __future__ import annotations
+
+from tapeworks.views.opened import Symbols
+from tapeworks.views.query import quote
+from tapeworks.views.result import Result
+from tapeworks.views.tables import Tables
+from tapeworks.views.times import TimeLike, parse_time
+
+
+class Stories(Tables):
+    """What `Lake` gives of news."""
+
+    def news(
+        self,
+        symbols: Symbols | None = None,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        *,
+        source: str | None = None,
+        as_of: TimeLike | None = None,
+    ) -> Result:
+        """Returns stories that were made with `start <= ts_event < end`, by time.
+
+        Symbols are those that the venue tells a story to be about; none means all stories, also
+        those about no symbol. Each story is as it was told last; with `as_of` as it was known here
+        at that time: of what was received by then. All that was ever told of them is
+        `news_revisions`.
+        """
+        known = None if as_of is None else parse_time(as_of)
+        names = [symbols] if isinstance(symbols, str) else symbols
+        told = "true"
+        if names is not None:
+            told = f"list_has_any(symbols, [{', '.join(quote(name) for name in names)}]::varchar[])"
+        return self._rows("news", None, start, end, source, None, None, told, as_of=known)
