@@ -256,7 +256,7 @@ def reopen(tape: Path) -> Any:
     shutil.copytree(tape, copy)
     before = files(copy)
     try:
-        kind = "blobs" if tape.name in (RAW, "market-data.dead") else "records"
+        kind = "blobs" if tape.name in (RAW, "market-data.dead", "market-data.news") else "records"
         try:
             with TapeWriter(copy, kind, segment_bytes=64 << 10) as writer:
                 end = writer.end

@@ -29,7 +29,7 @@ from tapeworks.processors.derive import STEPS, Derivation
 from tapeworks.processors.python_stage import PythonStage
 from tapeworks.settings import resolve_config
 from tapeworks.tape import list_offsets, tape_hash
-from tapeworks.topics import METRICS
+from tapeworks.topics import METRICS, NEWS
 from tapeworks.worker import EXIT_INCOMPLETE
 
 TABLE = {name: (source, target) for name, source, target in processor_table()}
@@ -306,7 +306,7 @@ def test_a_processor_that_raises_stops_alone(tapes: Path, tmp_path: Path) -> Non
     derivation = Derivation(config.processors, config.tape, data, "binance-spot")
     assert not derivation.drain()
     # Nothing is measured unless the settings ask for it.
-    assert set(derivation.lags()) == {step.target for step in STEPS} - {METRICS}
+    assert set(derivation.lags()) == {step.target for step in STEPS} - {METRICS, NEWS}
     assert set(derivation.lags().values()) == {0}
     derivation.close()
     with pytest.raises(ProcessorError, match=r"Raising\.process raised at input offset 0.*price"):

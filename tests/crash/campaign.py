@@ -165,7 +165,9 @@ def derived_tapes_that_differ(config: Config, source: str) -> list[str]:
         return [
             step.target
             for step in steps
-            if tape_hash(again / step.target) != tape_hash(live / step.target)
+            # Only feeds that tell news have a tape of it.
+            if any((tapes / step.target).is_dir() for tapes in (again, live))
+            and tape_hash(again / step.target) != tape_hash(live / step.target)
         ]
 
 
