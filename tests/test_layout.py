@@ -35,7 +35,7 @@ PYTHON_LEVELS = [
     {"commits"},
     {"source_symbols"},
     {"feeds", "processors", "sinks", "views"},
-    {"simulators", "settings", "lake_rebuild"},
+    {"simulators", "settings", "lake_rebuild", "replicas"},
     {"worker"},
     {"child"},
     {"pipeline"},
@@ -303,7 +303,8 @@ def loaded_with(body: list[ast.stmt]) -> Iterator[tuple[int, str]]:
 
 def test_every_package_that_is_loaded_is_required():
     # Types are for checkers alone, and what an extra brings is loaded where it is asked for: the
-    # files of a sink that is called as an extra is are loaded when the settings name that sink.
+    # files of a sink that is called as an extra is are loaded when the settings name that sink, and
+    # those of a reader of topics by the scheme of an address.
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     def packages(names: list[str]) -> set[str]:
@@ -313,7 +314,7 @@ def test_every_package_that_is_loaded_is_required():
     extras = project["optional-dependencies"]
 
     def known_in(path: Path) -> set[str]:
-        sink = path.stem.partition("_")[0] if path.parent.name == "sinks" else ""
+        sink = path.stem.partition("_")[0] if path.parent.name in ("sinks", "replicas") else ""
         return known | packages(extras.get(sink, []))
 
     breaches = [

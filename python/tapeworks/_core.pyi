@@ -844,6 +844,16 @@ class ProtobufEncoder:
         instruments: Sequence[int] | None = None,
     ) -> EncodedMessages: ...
 
+@final
+class Unpacker:
+    """Unpacks the messages of one partition of a topic into the records of each source."""
+
+    def __new__(cls) -> Unpacker: ...
+    def restore(self, source: str, offset: int, ts_recv: int) -> None: ...
+    def unpack(
+        self, messages: Sequence[bytes], covered: Sequence[tuple[str, int]]
+    ) -> tuple[list[tuple[str, Records, int, int, int, int]], tuple[int, str, bool] | None]: ...
+
 def decode_messages(
     messages: Sequence[bytes],
 ) -> tuple[Records, list[tuple[str, int]], list[tuple[int, str]]]: ...

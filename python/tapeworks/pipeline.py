@@ -32,7 +32,9 @@ from tapeworks.errors import (
 )
 from tapeworks.feeds.capture_channels import trade_channels
 from tapeworks.register import Register, registered, supervisors, writing_in
-from tapeworks.registry import target_of
+from tapeworks.registry import MEMBERS, target_of
+from tapeworks.replicas.base import parse_address
+from tapeworks.replicas.worker import REPLICA_STEPS
 from tapeworks.settings import (
     Config,
     ProcessorsConfig,
@@ -60,6 +62,7 @@ __all__ = [
     "lock_sources",
     "resolve_config",
     "resolve_feed",
+    "run_replica",
     "run_worker",
     "stop_on_signals",
     "workers",
@@ -144,6 +147,25 @@ def run_worker(config: Config, worker: Worker) -> int:
             stack.enter_context(lock_sources(config.data, [worker.member]))
         # Of a recorder that is still being loaded, nothing was recorded.
         return run_alone(_order(config, worker), EXIT_INCOMPLETE if is_recorder else 0)
+
+
+def run_replica(config: Config, address: str, only: Sequence[str] = ()) -> int:
+    """Reads a topic into local tapes and derives from them, as the whole of this process.
+
+    Raises:
+        ConfigError: the address is none, or `only` names no processor that runs there.
+    """
+    place = parse_address(address, MEMBERS["replica"])
+    trades = "agg_trade" if config.processors.trades == "agg_trade" else "trade"
+    processors = replace(config.processors, measured=config.metrics.settings(trades))
+    known = {step.processor for step in REPLICA_STEPS}
+    if unknown := sorted(set(only) - known):
+        raise ConfigError(
+            f"--only: expected processors of {', '.join(sorted(known))}, got {', '.join(unknown)}"
+        )
+    arguments = (place, processors, config.tape, config.data, tuple(only))
+    with registered(config.data, "derive", place.topic):
+        return run_alone(Order("replica", target_of("worker", "replica"), arguments))
 
 
 @contextlib.contextmanager

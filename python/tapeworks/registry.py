@@ -37,6 +37,10 @@ MEMBERS: dict[str, dict[str, str]] = {
         "postgres": "tapeworks.sinks.postgres:PostgresSink",
         "redis": "tapeworks.sinks.redis:RedisSink",
     },
+    # What reads a topic into tapes, by the scheme of its address.
+    "replica": {
+        "kafka": "tapeworks.replicas.kafka:KafkaTopicReader",
+    },
     "view": {"metrics": "tapeworks.views.metrics:MetricsView"},
     "job": {
         "catch-up": "tapeworks.jobs.catch_up:CatchUpJob",
@@ -48,6 +52,7 @@ MEMBERS: dict[str, dict[str, str]] = {
         "derive": "tapeworks.processors.derive:run_worker",
         "sink": "tapeworks.sinks.worker:run_worker",
         "view": "tapeworks.views.worker:run_worker",
+        "replica": "tapeworks.replicas.worker:run_worker",
     },
 }
 """Kind of member -> name -> where it is."""

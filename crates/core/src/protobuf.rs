@@ -8,7 +8,9 @@
 pub mod decode;
 pub mod encode;
 pub mod table;
+pub mod unpack;
 mod wire;
 
 pub use decode::{Decoder, Origin};
 pub use encode::{Choice, EncodedBatch, Encoder};
+pub use unpack::{Reached, Rejected, Unpacked, Unpacker};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use tapeworks_core::protobuf::{self, Choice, EncodedBatch};
+use tapeworks_core::protobuf::{self, Choice, EncodedBatch, Reached};
 use tapeworks_core::record::columns::Layout;
 use tapeworks_core::record::{self, Kind, MarkerCode};
 
@@ -186,9 +186,57 @@ fn decode_messages(py: Python<'_>, messages: Vec<Bound<'_, PyBytes>>) -> Decoded
     (Records::wrap(records, 0, 0), origins, rejected)
 }
 
+/// By source: its name, its records, the index of its last message, offset and receive time that it
+/// was unpacked up to, and how many were repetitions.
+type Part = (String, Records, usize, u64, i64, u64);
+
+/// The sources of a batch, then the message that ends it: its index, why it cannot be unpacked, and
+/// whether it is newer.
+type UnpackedBatch = (Vec<Part>, Option<(usize, String, bool)>);
+
+/// Unpacks the messages of one partition of a topic into the records of each source.
+#[pyclass(module = "tapeworks._core")]
+pub struct Unpacker {
+    inner: protobuf::Unpacker,
+}
+
+#[pymethods]
+impl Unpacker {
+    #[new]
+    fn new() -> Self {
+        Self { inner: protobuf::Unpacker::new() }
+    }
+
+    /// Goes on where `source` was left.
+    fn restore(&mut self, source: &str, offset: u64, ts_recv: i64) {
+        self.inner.restore(source, Reached { offset, ts_recv });
+    }
+
+    /// Unpacks `messages` up to the first one that cannot be. `covered` says of a source before
+    /// which index its records are left out.
+    fn unpack(
+        &mut self,
+        py: Python<'_>,
+        messages: Vec<Bound<'_, PyBytes>>,
+        covered: Vec<(String, usize)>,
+    ) -> PyResult<UnpackedBatch> {
+        let bytes: Vec<&[u8]> = messages.iter().map(|message| message.as_bytes()).collect();
+        let inner = &mut self.inner;
+        let (parts, rejected) =
+            released(py, || inner.unpack(&bytes, &covered)).map_err(to_python)?;
+        let parts = parts.into_iter().map(|part| {
+            let Reached { offset, ts_recv } = part.reached;
+            let records = Records::wrap(part.records, 0, 0);
+            (part.source, records, part.last, offset, ts_recv, part.repeated)
+        });
+        Ok((parts.collect(), rejected.map(|one| (one.index, one.reason, one.is_newer))))
+    }
+}
+
 /// Adds this file's classes and functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<EncodedMessages>()?;
     module.add_class::<ProtobufEncoder>()?;
+    module.add_class::<Unpacker>()?;
     module.add_function(wrap_pyfunction!(decode_messages, module)?)
 }

@@ -364,7 +364,7 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
                 time.sleep(FULL_RETRY_S)
             if time.monotonic() - told >= LAGS_S:
                 told = time.monotonic()
-                _write_lags(data / "state" / source / "derive.json", derivation.lags())
+                write_lags(data / "state" / source / "derive.json", derivation.lags())
             if time.monotonic() - indexed >= INDEX_S:
                 indexed = time.monotonic()
                 derivation.index_books()
@@ -384,7 +384,7 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
     return EXIT_INCOMPLETE if left else 0
 
 
-def _write_lags(path: Path, lags: Mapping[str, int]) -> None:
+def write_lags(path: Path, lags: Mapping[str, int]) -> None:
     """Replaces the file that status screens read. A tape without news does not say how far it is.
 
     A full disk must not end the derivation of what still fits: the file is then left as it is.

@@ -19,14 +19,18 @@ from typing import Any, ClassVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import ConfigResource
-from confluent_kafka.cimpl import NewTopic
 
 from tapeworks._core import Blob, Records, numbers
 from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
 from tapeworks.heartbeat import beat
 from tapeworks.sinks.base import SinkConfig, SinkContext
 from tapeworks.sinks.kafka_places import read_places
+from tapeworks.sinks.kafka_topics import (
+    check_offsets_topic,
+    count_partitions,
+    create_topics,
+    partition_of,
+)
 from tapeworks.sinks.messages import MessageEncoders, place_text
 from tapeworks.sinks.store import Items, StorePartition, StoreSink
 from tapeworks.tape import Place
@@ -61,6 +65,8 @@ FENCED = frozenset(
         KafkaError.INVALID_PRODUCER_EPOCH,
     }
 )
+# The header of what is in a partition beside the one of its key.
+COPY = {"copy": "1"}
 REJECTED = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
@@ -179,6 +185,7 @@ class KafkaSink(StoreSink):
         self._producers: dict[str, Producer] = {}
         self._places: dict[str, dict[bytes, Place]] = {}
         self._fenced: dict[str, dict[bytes, Place] | None] = {}
+        self._partitions: dict[str, int] = {}
         self._reports = ClientReports()
         # The header of Confluent's wire format: a zero, the id, and that the message is the first
         # one of its file.
@@ -195,8 +202,9 @@ class KafkaSink(StoreSink):
             found = admin.list_topics(timeout=self._config.timeout_seconds).topics
             missing = (names | {self._config.offsets_topic}) - found.keys()
             if missing:
-                self._create(admin, missing)
-            self._check_offsets_topic(admin)
+                create_topics(admin, self._config, missing)
+            self._partitions = count_partitions(admin, names, self._config.timeout_seconds)
+            check_offsets_topic(admin, self._config)
         except KafkaException as error:
             raise self._unavailable("cannot look at topics", error) from error
 
@@ -266,12 +274,26 @@ class KafkaSink(StoreSink):
     ) -> None:
         topic, encoded = self._topic(partition.topic), self._encoders.encode(partition, batch)
         produce, report = producer.produce, self._reports.on_failure
+        # What concerns all instruments is for whoever reads one partition, too.
+        common = partition.source.encode() if partition.topic == NORMALIZED else None
         for key, message, offset in encoded.items():
+            if key == common:
+                self._copy(producer, offset, topic, message, key)
             try:
                 produce(topic, message, key, -1, report)
             except (BufferError, KafkaException):
                 # What it means is looked at there; here is the path of every message.
                 self._send(producer, offset, topic, message, key)
+
+    def _copy(
+        self, producer: Producer, offset: int, topic: str, message: bytes, key: bytes
+    ) -> None:
+        """Puts a message into all partitions but that of its key, marked as a copy."""
+        count = self._partitions.get(topic, 1)
+        home = partition_of(key, count)
+        for number in range(count):
+            if number != home:
+                self._send(producer, offset, topic, message, key, COPY, number)
 
     def _produce_blob(self, producer: Producer, partition: StorePartition, blob: Blob) -> None:
         headers: dict[str, str | bytes] = {
@@ -292,8 +314,11 @@ class KafkaSink(StoreSink):
         message: bytes,
         key: bytes,
         headers: Mapping[str, str | bytes] | None = None,
+        number: int = -1,
     ) -> None:
-        more: dict[str, Any] = {} if headers is None else {"headers": dict(headers)}
+        more: dict[str, Any] = {"partition": number}
+        if headers is not None:
+            more["headers"] = dict(headers)
         deadline = 0.0
         while True:
             try:
@@ -413,52 +438,6 @@ class KafkaSink(StoreSink):
 
     def _topic(self, name: str) -> str:
         return self._config.topic_prefix + name
-
-    def _create(self, admin: AdminClient, names: set[str]) -> None:
-        if not self._config.create_topics:
-            raise SinkError(f"expected the topics {', '.join(sorted(names))}, got none")
-        config, wanted = self._config, []
-        for name in sorted(names):
-            if name == config.offsets_topic:
-                # A restart reads all of it: one partition, and segments that compaction reaches.
-                kept = {"cleanup.policy": "compact", "segment.ms": "3600000"}
-                partitions = 1
-            else:
-                hours = config.retention_hours
-                kept = {"retention.ms": str(int(hours * 3_600_000))} if hours > 0 else {}
-                partitions = config.partitions
-            wanted.append(NewTopic(name, partitions, config.replication, config=kept))
-        for name, done in admin.create_topics(
-            wanted, request_timeout=self._config.timeout_seconds
-        ).items():
-            try:
-                done.result(self._config.timeout_seconds)
-                log.info("made topic %s", name)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise
-
-    def _check_offsets_topic(self, admin: AdminClient) -> None:
-        name = self._config.offsets_topic
-        resource = ConfigResource(ConfigResource.Type.TOPIC, name)
-        timeout_s = self._config.timeout_seconds
-        deadline = time.monotonic() + timeout_s
-        while True:
-            [asked] = admin.describe_configs([resource], request_timeout=timeout_s).values()
-            try:
-                policy = asked.result(timeout_s)["cleanup.policy"].value
-                break
-            except KafkaException as error:
-                # A topic that was just made is not known to every broker for a moment.
-                is_new = error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
-                if not is_new or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-        if policy != "compact":
-            raise SinkError(
-                f"{name}: expected cleanup.policy compact, got {policy}: places would be deleted "
-                f"with age, and all be published again; set it by kafka-configs"
-            )
 
     def _place_key(self, partition: StorePartition) -> bytes:
         name = self._config.topic_prefix + self.context.name

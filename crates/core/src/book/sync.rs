@@ -440,10 +440,13 @@ impl Sync {
     }
 }
 
-/// Whether the updates of a book begin anew.
+/// Whether the updates of a book begin anew, or some may be missing on their way to this tape: of a
+/// topic that it is read from, retention took them, or they cannot be read.
 pub const fn is_reset(marker: &Marker) -> bool {
     marker.code == MarkerCode::Gap as u8
-        && marker.cause == GapCause::Reset as u8
+        && (marker.cause == GapCause::Reset as u8
+            || marker.cause == GapCause::Retention as u8
+            || marker.cause == GapCause::Damage as u8)
         && marker.channel == Channel::Depth as u8
 }
 

@@ -85,6 +85,16 @@ impl Decoder {
     }
 }
 
+impl Decoder {
+    /// Whether `message` is one of a kind of record that this build does not know.
+    pub fn is_newer(&self, message: &[u8]) -> bool {
+        let parts = wire::without_frame(message).and_then(read_parts);
+        parts.is_ok_and(|parts| {
+            !parts.origin.source.is_empty() && Kind::try_from(parts.header.kind).is_err()
+        })
+    }
+}
+
 fn read_parts(message: &[u8]) -> Result<Parts<'_>> {
     let header = Header { ts_event: NONE, ts_recv: NONE, ..Header::default() };
     let mut parts = Parts { header, origin: Origin::default(), uniform: [None; 7], event: None };

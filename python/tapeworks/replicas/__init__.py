@@ -1,0 +1,1 @@
+"""Topics of Kafka and streams of Redis, read as tapes on another machine."""

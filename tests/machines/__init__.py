@@ -1,0 +1,1 @@
+"""Several machines in small: process groups that share nothing but a broker."""
