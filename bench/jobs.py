@@ -325,6 +325,27 @@ JOBS = (
         rounds_max=5,
     ),
     Job(
+        "kafka_visible",
+        "a record at 10 k/s, from the tape to a reader of Kafka, low-latency",
+        (
+            Metric("p50_ms", "half of them", "ms", higher=False, target=5),
+            Metric("p99_ms", "99 of 100", "ms", higher=False, target=10),
+        ),
+        (_ours("tapeworks", "{python}", "ours/kafka_visible.py", "{scale}", "low-latency"),),
+        rounds_max=3,
+    ),
+    Job(
+        "kafka_readers",
+        "a topic of Kafka to books on other machines, two workers against one",
+        (
+            Metric("one", "one worker", "rec/s"),
+            Metric("two", "two workers", "rec/s"),
+            Metric("times", "  how many times as fast", "x"),
+        ),
+        (_ours("tapeworks", "{python}", "ours/kafka_readers.py", "{scale}"),),
+        rounds_max=3,
+    ),
+    Job(
         "redis",
         "2 M trades from the tape into a stream of Redis, exactly once",
         (Metric("wall", "entries", "msg/s"), Metric("value", "a core of ours", "msg/s")),

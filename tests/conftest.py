@@ -207,14 +207,18 @@ class SpineFolder:
 
         `covers` is the offset up to which they cover their input.
         """
-        if topic not in self._writers:
-            folder = self.tape(topic)
-            folder.mkdir(parents=True, exist_ok=True)
-            self._writers[topic] = _core.TapeWriter(folder)
-        writer = self._writers[topic]
+        writer = self.writer(topic)
         writer.append(records.tobytes(), input_offset=covers)
         writer.sync()
         return writer.end
+
+    def writer(self, topic: str = "market-data.normalized") -> _core.TapeWriter:
+        """Returns the writer of a tape, which makes nothing durable unasked."""
+        if topic not in self._writers:
+            folder = self.tape(topic)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._writers[topic] = _core.TapeWriter(folder, durability="never")
+        return self._writers[topic]
 
     def tape(self, topic: str = "market-data.normalized") -> Path:
         """Returns the folder of a tape."""

@@ -40,6 +40,8 @@ MEMBERS: dict[str, dict[str, str]] = {
     # What reads a topic into tapes, by the scheme of its address.
     "replica": {
         "kafka": "tapeworks.replicas.kafka:KafkaTopicReader",
+        "redis": "tapeworks.replicas.redis:RedisTopicReader",
+        "rediss": "tapeworks.replicas.redis:RedisTopicReader",
     },
     "view": {"metrics": "tapeworks.views.metrics:MetricsView"},
     "job": {

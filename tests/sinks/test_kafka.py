@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 from confluent_kafka import Consumer
@@ -13,6 +14,8 @@ from tapeworks.errors import ConfigError, SinkError
 from tapeworks.sinks.base import SinkContext
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.kafka import AT_LEAST_ONCE, KafkaConfig, KafkaSink
+from tapeworks.sinks.kafka_places import read_places
+from tapeworks.tape import Place
 from tapeworks.topics import NORMALIZED, RAW
 
 CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
@@ -90,6 +93,51 @@ def test_second_instance_fences_the_first_until_it_stands_still(spine, maker, br
     first.close()
     stored = [message for _, message in topic_messages(broker.port, f"fence.{NORMALIZED}")]
     assert sorted(trades(stored)) == [(3 + at, at) for at in range(200)]
+
+
+@pytest.mark.slow
+def test_low_latency_sends_what_is_not_durable_and_notes_only_what_is(spine, maker, broker):
+    # A tape that nobody makes durable: its records are in the topic, each once, before there is a
+    # place. Then a part becomes durable, and the place is there. A sink that starts anew sends what
+    # comes behind that again, and no more.
+    spine.append(maker.definitions())
+    writer = spine.writer()
+    feeder = feeder_of(spine, broker, "fast.", delivery="low-latency", flush_seconds=0.01)
+    settings = KafkaConfig(servers=f"127.0.0.1:{broker.port}", topic_prefix="fast.").client()
+
+    def seen():
+        stored = [message for _, message in topic_messages(broker.port, f"fast.{NORMALIZED}")]
+        return [trade for _, trade in sorted(trades(stored))]
+
+    def place():
+        found = read_places(settings | {"group.id": "places"}, "tapeworks.offsets", 10)
+        return found.get(f"fast.kafka/binance-spot/{NORMALIZED}".encode())
+
+    def step_until(count, offset):
+        deadline = time.monotonic() + 30
+        while len(seen()) < count or (place() or Place()).offset < offset:
+            assert time.monotonic() < deadline, (len(seen()), place())
+            for _ in range(20):
+                feeder.step()
+                feeder.wait(1)
+
+    writer.append(maker.trades(30).tobytes())
+    step_until(30, 3)
+    assert place().offset == 3
+    writer.append(maker.trades(20, 30).tobytes())
+    writer.sync()
+    step_until(50, 53)
+    writer.append(maker.trades(10, 50).tobytes())
+    step_until(60, 53)
+    assert seen() == list(range(60))
+    # What was sent and is not durable is sent again after a stop without a flush.
+    feeder.close()
+    feeder = feeder_of(spine, broker, "fast.", delivery="low-latency", flush_seconds=0.01)
+    writer.sync()
+    assert feeder.drain(30)
+    feeder.close()
+    assert seen() == sorted([*range(60), *range(50, 60)])
+    assert place().offset == 63
 
 
 @pytest.mark.slow

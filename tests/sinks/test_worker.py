@@ -116,7 +116,7 @@ def test_sink_reports_what_it_does_not_store(spine, maker, caplog):
     with unreadable(spine.tape(), "loop"):
         assert member.step() == 0
         assert NORMALIZED in str(member.failure)
-        worker._tell(spine.path / "state", "parquet", [member])
+        worker.tell(spine.path / "state", "parquet", [member])
     assert "not stored until this is mended" in caplog.text
     [source] = Status(spine.path).sample().sources
     assert any("sink-parquet: market-data.normalized: not stored" in t for t in source.troubles)
@@ -124,7 +124,7 @@ def test_sink_reports_what_it_does_not_store(spine, maker, caplog):
     assert member.step() == 3
     member.step(is_full=True)
     assert member.failure is None
-    worker._tell(spine.path / "state", "parquet", [member])
+    worker.tell(spine.path / "state", "parquet", [member])
     assert Status(spine.path).sample().sources[0].troubles == []
     member.feeder.close()
 

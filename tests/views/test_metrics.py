@@ -11,6 +11,12 @@ from typing import Any
 
 import pytest
 
+from tapeworks.replicas import worker as replica_worker
+from tapeworks.replicas.base import TopicReader
+from tapeworks.settings import Config
+from tapeworks.sinks import worker as sink_worker
+from tapeworks.sinks.parquet import ParquetConfig
+from tapeworks.topics import NORMALIZED
 from tapeworks.views.config import MetricsConfig
 from tapeworks.views.metrics import metrics_text
 from tapeworks.views.status import PipelineState, SourceState, Status, WorkerState
@@ -69,6 +75,63 @@ def test_numbers_are_those_of_the_status(spine, maker):
     assert found["lake_files", "table=trades"] == files
     assert found["lake_bytes", "table=trades"] == size
     assert found[("disk_free_bytes",)] == state.free_bytes
+
+
+class QuietReader(TopicReader):
+    """A reader of a topic with one partition, of which nothing more comes."""
+
+    def __init__(self, address, context):
+        self.lag = 7
+
+    def poll(self, timeout_s):
+        return 0
+
+    def checkpoint(self):
+        pass
+
+    def local_sources(self):
+        return []
+
+    def status(self):
+        told = {"position": 40, "lag": self.lag, "unreadable": 2, "repeated": 3, "rebalances": 1}
+        return {"4": told}
+
+    @property
+    def troubles(self):
+        return ["Kafka: no answer"]
+
+    def close(self):
+        pass
+
+
+def test_sinks_and_readers_of_topics_say_how_far_they_are(spine, maker, tmp_path):
+    # A sink that stored all of a tape, then has more to store; a partition that is read. What was
+    # written long ago is of a process that does not run.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(100))
+    config = Config(spine.path, {spine.source: None}, sinks={"parquet": ParquetConfig()})
+    members = [sink_worker.Member(one) for one in sink_worker.feeders(config, "parquet")]
+    [normalized] = [one for one in members if one.feeder.topic == NORMALIZED]
+    assert normalized.feeder.drain(20)
+    spine.append(maker.trades(10, 100))
+    sink_worker.tell(spine.path / "state", "parquet", members)
+    normalized.close()
+    replica_worker.tell(spine.path / "replicas" / NORMALIZED, QuietReader(None, None))
+    state = Status(spine.path).sample()
+    found = parse(metrics_text(state))
+    where = ("sink=parquet", "source=binance-spot", f"topic={NORMALIZED}")
+    assert found["sink_stored_items_total", *where] == 103
+    assert found["sink_lag_items", *where] == 10
+    assert found["sink_errors_total", *where] == 0
+    partition = ("partition=4", f"topic={NORMALIZED}")
+    names = ("position_total", "lag", "unreadable_total", "repeated_total", "rebalances_total")
+    assert [found[f"replica_{name}", *partition] for name in names] == [40, 7, 2, 3, 1]
+    assert "Kafka: no answer" in state.troubles
+    for path in spine.path.rglob("s*.json"):
+        if "ts" in (told := json.loads(path.read_text())):
+            path.write_text(json.dumps(told | {"ts": told["ts"] - 60 * 10**9}))
+    assert not Status(spine.path).sample().replicas
+    assert "sink_lag_items" not in metrics_text(Status(spine.path).sample())
 
 
 def test_books_gaps_and_workers_are_told_whatever_they_are_called():

@@ -76,22 +76,19 @@ class KafkaTopicReader(TopicReader):
         self._waiting: dict[int, float] = {}
         self._failure: TapeworksError | None = None
         self._rebalances = 0
-        self._admin = AdminClient(self._client, logger=log)
         self._topic_id = ("", 0.0)
-        self._consumer = self._connect()
-
-    def _connect(self) -> Consumer:
         try:
-            consumer = Consumer(self._client | SETTINGS | {"group.id": self._group}, logger=log)
+            self._admin = AdminClient(config.client(), logger=log)
+            settings = self._client | SETTINGS | {"group.id": self._group}
+            self._consumer = Consumer(settings, logger=log)
         except KafkaException as error:
             raise ConfigError(f"--from: {error.args[0].str()}") from None
-        consumer.subscribe(
+        self._consumer.subscribe(
             [self._topic],
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_revoke,
         )
-        return consumer
 
     def poll(self, timeout_s: float) -> int:
         """Reads a batch of all partitions, in the order of each."""
@@ -211,16 +208,24 @@ class KafkaTopicReader(TopicReader):
         origin = Origin("kafka", self._topic, self._read_topic_id(), number)
         replica = PartitionReplica(self._context.data, origin, self._context.tape)
         position = replica.open()
-        at = TopicPartition(self._topic, number, OFFSET_BEGINNING if position is None else position)
         try:
-            self._consumer.seek(at)
-            self._consumer.resume([at])
+            self._go_to(number, OFFSET_BEGINNING if position is None else position)
         except KafkaException as error:
             replica.close()
             raise SinkUnavailable(error.args[0].str()) from error
         self._replicas[number] = replica
         self._waiting.pop(number)
         log.info("%s [%d]: read from %s", self._topic, number, position or "the beginning")
+
+    def _go_to(self, number: int, offset: int) -> None:
+        """Has a partition read from `offset`, in whatever state the client has left it.
+
+        Of one that was paused, or that met an offset which is not there, it takes no `seek`.
+        """
+        at = TopicPartition(self._topic, number, offset)
+        self._consumer.incremental_unassign([at])
+        self._consumer.incremental_assign([at])
+        self._consumer.resume([at])
 
     def _close(self, number: int) -> None:
         replica = self._replicas.pop(number, None)
@@ -279,7 +284,7 @@ class KafkaTopicReader(TopicReader):
                     *(self._topic, number, first, last),
                 )
                 replica.lose(first, last, RETENTION)
-            self._consumer.seek(TopicPartition(self._topic, number, replica.position))
+            self._go_to(number, replica.position)
         except KafkaException as passing:
             self._reopen(number, SinkUnavailable(passing.args[0].str()))
 

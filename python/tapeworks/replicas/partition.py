@@ -53,7 +53,8 @@ class Origin:
     system: str
     topic: str
     topic_id: str
-    partition: int
+    partition: int | str
+    """Its number, or the source that all of it is of."""
 
 
 @dataclass
@@ -266,7 +267,8 @@ class PartitionReplica:
         return f"{self.origin.topic} [{self.origin.partition}]"
 
     def _local(self, source: str) -> str:
-        return source_name(f"{source}-p{self.origin.partition}")
+        partition = self.origin.partition
+        return source_name(f"{source}-p{partition}" if isinstance(partition, int) else source)
 
     def _add(self, name: str) -> _Source:
         """Adds a source that was not met before.

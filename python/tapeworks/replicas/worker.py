@@ -130,7 +130,7 @@ def run_worker(
                 told = time.monotonic()
                 reader.checkpoint()
                 derivations.tell(data / "state")
-                _tell(data / "replicas" / address.topic, reader)
+                tell(data / "replicas" / address.topic, reader)
         reader.checkpoint()
         left = derivations.drain(DRAIN_S_MAX)
         if left:
@@ -140,7 +140,7 @@ def run_worker(
         reader.close()
 
 
-def _tell(folder: Path, reader: TopicReader) -> None:
+def tell(folder: Path, reader: TopicReader) -> None:
     """Replaces the files that status screens and the metrics page read, one a partition."""
     try:
         for partition, told in reader.status().items():

@@ -170,6 +170,14 @@ class SinkPartition(ABC):
         """Rows and bytes that were written and are not yet final."""
 
     @property
+    def reads_published(self) -> bool:
+        """Whether it is given what is published, also before that is durable.
+
+        What it makes final reaches no further than what is durable, all the same.
+        """
+        return False
+
+    @property
     def troubles(self) -> list[str]:
         """What an operator should know, a line each, such as records that the store refused."""
         return []

@@ -24,6 +24,7 @@ from tapeworks.tape import (
     RETENTION,
     UNKNOWN,
     Loss,
+    Place,
     check_place,
     has_segments,
     load_offset,
@@ -90,6 +91,8 @@ class Feeder:
         self._flushed = time.monotonic()
         self._retry_at = 0.0
         self._failures = 0
+        self.errors = 0
+        """How often storing failed."""
 
     @property
     def source(self) -> str:
@@ -159,9 +162,16 @@ class Feeder:
         """Makes everything final that was moved."""
         if self._reader is not None:
             self._check_folder()
-            self.partition.flush(place_at(self._reader, self._reader.position))
+            self.partition.flush(self._place(self._reader))
             self._register()
         self._flushed = time.monotonic()
+
+    def wait(self, timeout_ms: int) -> bool:
+        """Waits until its tape has more, at most so long; returns whether it has."""
+        if self._reader is None:
+            time.sleep(timeout_ms / 1_000)
+            return False
+        return self._reader.wait(timeout_ms)
 
     def run_maintenance(self) -> bool:
         """Lets the sink do a piece of upkeep; returns whether it did."""
@@ -196,13 +206,19 @@ class Feeder:
             self._reader = None
             self.partition.close()
 
+    def _place(self, reader: TapeReader) -> Place:
+        """Returns up to where what was moved may be made final."""
+        if self.partition.reads_published:
+            return place_at(reader, min(reader.position, reader.durable))
+        return place_at(reader, reader.position)
+
     def _move(self) -> int:
         reader = self._reader or self._open()
         if reader is None:
             return 0
-        durable = reader.durable
+        end = reader.end if self.partition.reads_published else reader.durable
         rows, _ = self.partition.pending
-        room = min(BATCH_RECORDS, durable - reader.position, max(1, self._policy.rows - rows))
+        room = min(BATCH_RECORDS, end - reader.position, max(1, self._policy.rows - rows))
         if room <= 0:
             return 0
         try:
@@ -327,5 +343,6 @@ class Feeder:
     def _back_off(self, error: SinkUnavailable) -> None:
         delay_s = min(error.retry_after_ms / 1000 * 2**self._failures, BACKOFF_S_MAX)
         self._failures = min(self._failures + 1, 16)
+        self.errors += 1
         self._retry_at = time.monotonic() + delay_s
         log.warning("%s: retry in %.1f s: %s", self._tape.name, delay_s, error)

@@ -6,7 +6,8 @@ anything is written. Each source has a producer of its own with a fixed transact
 second instance fences the first; one that was fenced stays out while the other makes progress.
 
 At least once, `delivery = "at-least-once"`: no transactions, so that a reader sees a message at
-once. The place follows what was acknowledged; after a crash what came behind it is sent again.
+once. The place follows what was acknowledged; after a crash what came behind it is sent again. With
+`low-latency`, what is published on the tape is sent at once, also before it is durable there.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ from tapeworks._core import Blob, Records, numbers
 from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
 from tapeworks.heartbeat import beat
 from tapeworks.sinks.base import SinkConfig, SinkContext
+from tapeworks.sinks.kafka_client import ClientReports, client_error
 from tapeworks.sinks.kafka_places import read_places
 from tapeworks.sinks.kafka_topics import (
     check_offsets_topic,
@@ -39,9 +41,9 @@ from tapeworks.topics import BARS, BOOK, GAPS, NORMALIZED, TICKS
 log = logging.getLogger("tapeworks.sinks.kafka")
 
 EXACTLY_ONCE, AT_LEAST_ONCE = "exactly-once", "at-least-once"
+LOW_LATENCY = "low-latency"
 COMPRESSIONS = ("none", "lz4", "zstd", "snappy", "gzip")
 BEAT_S = 0.5
-FAILURES_MAX = 100
 FROM_ENVIRONMENT = "env:"
 # What nobody writes into a file.
 SECRETS = frozenset(
@@ -82,7 +84,8 @@ class KafkaConfig(SinkConfig):
     servers: str = "localhost:9092"
     """Addresses to begin with, separated by commas: `host:port,host:port`."""
     delivery: str = EXACTLY_ONCE
-    """`exactly-once`, or `at-least-once` without transactions, for the lowest latency."""
+    """`exactly-once`; `at-least-once` without transactions; or `low-latency`: at least once, and
+    sent as soon as it is on the tape, durable or not."""
     topic_prefix: str = ""
     """What comes before the name of each topic."""
     offsets_topic: str = "tapeworks.offsets"
@@ -112,7 +115,7 @@ class KafkaConfig(SinkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _one_of("delivery", self.delivery, (EXACTLY_ONCE, AT_LEAST_ONCE))
+        _one_of("delivery", self.delivery, (EXACTLY_ONCE, AT_LEAST_ONCE, LOW_LATENCY))
         _one_of("compression", self.compression, COMPRESSIONS)
         for name in ("partitions", "timeout_seconds", "transaction_timeout_s"):
             if getattr(self, name) <= 0:
@@ -154,25 +157,6 @@ def _one_of(name: str, got: str, allowed: Sequence[str]) -> None:
         raise ConfigError(f"{name}: expected one of {', '.join(allowed)}, got {got!r}")
 
 
-class ClientReports:
-    """What the client library calls back with. It knows no sink, so that none is held by it."""
-
-    def __init__(self) -> None:
-        self.problem = ""
-        """What was said last of the connection."""
-        self.failed: list[KafkaError] = []
-        """Why messages were not delivered: the first ones."""
-
-    def on_error(self, error: KafkaError) -> None:
-        """Called for problems that are of no message."""
-        self.problem = error.str()
-
-    def on_failure(self, error: KafkaError | None, _: Any) -> None:
-        """Called for messages that were not delivered, and for no other."""
-        if error is not None and len(self.failed) < FAILURES_MAX:
-            self.failed.append(error)
-
-
 class KafkaSink(StoreSink):
     """Publishes tapes to topics of the same names."""
 
@@ -185,6 +169,8 @@ class KafkaSink(StoreSink):
         self._producers: dict[str, Producer] = {}
         self._places: dict[str, dict[bytes, Place]] = {}
         self._fenced: dict[str, dict[bytes, Place] | None] = {}
+        self.reads_published = config.delivery == LOW_LATENCY
+        self._sent: dict[bytes, int | None] = {}
         self._partitions: dict[str, int] = {}
         self._reports = ClientReports()
         # The header of Confluent's wire format: a zero, the id, and that the message is the first
@@ -218,6 +204,7 @@ class KafkaSink(StoreSink):
                 producer.purge()
         self._producers.clear()
         self._places.clear()
+        self._sent.clear()
         self._reports.failed.clear()
 
     def load_place(self, partition: StorePartition) -> Place | None:
@@ -237,15 +224,15 @@ class KafkaSink(StoreSink):
                 "another instance of this sink run?"
             )
         is_exact = self._config.delivery == EXACTLY_ONCE
-        self._reports.failed.clear()
+        sent = self._sent.get(key)
+        if sent is None:
+            self._reports.failed.clear()
+        # Whatever goes wrong, the next attempt sends all of it.
+        self._sent[key] = None
         try:
             if is_exact:
                 producer.begin_transaction()
-            for item in items:
-                if isinstance(item, Blob):
-                    self._produce_blob(producer, partition, item)
-                else:
-                    self._produce_records(producer, partition, item)
+            self._produce(producer, partition, items, sent)
             if not is_exact:
                 self._flush(producer)
             producer.produce(
@@ -262,12 +249,48 @@ class KafkaSink(StoreSink):
                 self._abort(partition.source, producer)
             raise
         except (KafkaException, SystemError) as error:
-            cause = _client_error(error)
+            cause = client_error(error)
             self._check_fenced(partition.source, cause)
             raise self._unavailable("cannot publish", cause) from error
         self._places[partition.source][key] = place
+        self._sent[key] = None if sent is None else max(sent, place.offset)
+        if self.reads_published and sent is None:
+            self._sent[key] = place.offset
+
+    def send(self, partition: StorePartition) -> None:
+        """Sends what was not sent, unless something failed: all of that goes with the place."""
+        key = self._place_key(partition)
+        sent = self._sent.get(key, -1)
+        if sent is None or self._reports.failed:
+            return
+        producer = self._producer(partition.source)
+        end, items = partition.pending_from(None if sent < 0 else sent)
+        self._sent[key] = None
+        try:
+            self._produce(producer, partition, items, None)
+            producer.poll(0)
+        except SinkRejected:
+            # `store` finds it, and keeps it aside.
+            return
+        except KafkaException as error:
+            raise self._unavailable("cannot publish", error) from error
+        self._sent[key] = end
 
     # Messages.
+
+    def _produce(
+        self, producer: Producer, partition: StorePartition, items: Items, sent: int | None
+    ) -> None:
+        """Hands over what of `items` stands at the offset `sent` or behind."""
+        for item in items:
+            if isinstance(item, Blob):
+                if sent is None or item.offset >= sent:
+                    self._produce_blob(producer, partition, item)
+            elif sent is None or item.first_offset >= sent:
+                self._produce_records(producer, partition, item)
+            elif item.next_offset > sent:
+                rest = item.slice(sent - item.first_offset, len(item))
+                self._produce_records(producer, partition, rest)
 
     def _produce_records(
         self, producer: Producer, partition: StorePartition, batch: Records
@@ -425,7 +448,7 @@ class KafkaSink(StoreSink):
         try:
             producer.abort_transaction(self._config.timeout_seconds)
         except (KafkaException, SystemError) as error:
-            self._check_fenced(source, _client_error(error))
+            self._check_fenced(source, client_error(error))
             self.drop_connection()
 
     def _check_fenced(self, source: str, error: KafkaException) -> None:
@@ -459,14 +482,3 @@ class KafkaSink(StoreSink):
 
 
 BLOB_KINDS = {number: name for name, number in numbers("blob_kind").items()}
-
-
-def _client_error(error: KafkaException | SystemError) -> KafkaException:
-    """Returns what went wrong: a fatal error that the client library raises out of a callback of
-    its own, as when it was fenced, arrives as the cause of a `SystemError`.
-    """
-    if isinstance(error, KafkaException):
-        return error
-    if isinstance(error.__cause__, KafkaException):
-        return error.__cause__
-    raise error

@@ -33,6 +33,9 @@ class StoreSink(Sink):
     TOPICS: ClassVar[tuple[str, ...]] = (NORMALIZED,)
     """The topics that it is made for; the settings may name others."""
 
+    reads_published = False
+    """Whether partitions are given what is published, and `send` all of it at once."""
+
     @classmethod
     def topics(cls, config: SinkConfig) -> tuple[str, ...]:
         """Returns the topics of the settings, or those that the sink is made for."""
@@ -77,6 +80,12 @@ class StoreSink(Sink):
         Raises:
             SinkUnavailable: may work later. Whether it was stored need not be known.
             SinkRejected: one or more of `items` will never be taken; nothing was stored.
+        """
+
+    def send(self, partition: "StorePartition") -> None:
+        """With `reads_published`: sends what is pending and was not sent, ahead of its place.
+
+        `store` is called later all the same, with all that its place covers.
         """
 
     def partition(self, source: str, topic: str) -> "StorePartition":
@@ -259,6 +268,7 @@ class StorePartition(SinkPartition):
         self._next = batch.next_offset
         if len(batch):
             self._ts = max(self._ts, received(batch))
+        self._send()
 
     def write_blobs(self, blobs: list[Blob]) -> None:
         """Takes blobs; nothing is sent before `flush`."""
@@ -268,6 +278,20 @@ class StorePartition(SinkPartition):
         self._bytes += sum(map(_bytes_of, blobs))
         self._next = blobs[-1].offset + 1
         self._ts = max(self._ts, blobs[0].ts_recv)
+        self._send()
+
+    @property
+    def reads_published(self) -> bool:
+        """Whether its sink sends what is published at once."""
+        return self._sink.reads_published
+
+    def pending_from(self, offset: int | None) -> tuple[int, Any]:
+        """Returns where what is pending ends, and what of it stands at `offset` or behind."""
+        last = self._items[-1] if self._items else None
+        if isinstance(last, Records) and last.first_offset == offset:
+            return self._next, [last]
+        first = self._offset if offset is None else max(offset, self._offset)
+        return self._next, self._between(first, self._next)
 
     @property
     def pending(self) -> tuple[int, int]:
@@ -285,11 +309,11 @@ class StorePartition(SinkPartition):
             return
         self._state.lock.check()
         place = place or Place(self._next)
-        if place.offset != self._next:
+        if place.offset != self._next and not self.reads_published:
             raise ValueError(f"flush: expected a place at offset {self._next}, got {place.offset}")
         if self._in_doubt:
             self._resolve_doubt()
-        targets = [place] if self._next > self._offset else []
+        targets = [place] if place.offset > self._offset else []
         while targets:
             before = self._between(self._offset, targets[-1].offset)
             try:
@@ -342,6 +366,11 @@ class StorePartition(SinkPartition):
                 noun = "record" if count == 1 else "records"
                 return [f"{count} {noun} rejected by the store, see {self._rejected.path}"]
         return []
+
+    def _send(self) -> None:
+        if self.reads_published and not self._in_doubt:
+            self._sink.ensure_connected()
+            self._sink.send(self)
 
     def _load_place(self) -> Place | None:
         try:

@@ -20,6 +20,8 @@ from tapeworks.stopping import Stop, on_stop
 log = logging.getLogger("tapeworks.sinks")
 
 IDLE_S = 0.02
+# A tape that is sent as it is published wakes its sink; the others are looked at so often.
+LOOK_MS = 1
 MAINTENANCE_S = 15.0
 FAILED_S = 30.0
 # A sink that ended in good order, and had no time to store everything.
@@ -67,6 +69,8 @@ class Member:
     feeder: Feeder
     failure: Exception | None = None
     retry_at: float = 0.0
+    moved_at: float = 0.0
+    """When it moved something last."""
     upkeep: Upkeep = field(default_factory=Upkeep)
 
     def step(self, *, is_full: bool = False) -> int:
@@ -80,6 +84,8 @@ class Member:
         try:
             before = None if self.failure is None else self.feeder.stored
             moved = self.feeder.step(is_full=is_full)
+            if moved:
+                self.moved_at = time.monotonic()
             if self.failure is not None and self._is_mended(before):
                 log.info("%s: stored again", self.feeder.label)
                 self.failure = None
@@ -108,6 +114,7 @@ class Member:
                 exc_info=stack,
             )
         self.failure, self.retry_at = error, time.monotonic() + FAILED_S
+        self.feeder.errors += 1
         self.close()
 
     def close(self) -> None:
@@ -175,10 +182,10 @@ def run_worker(config: HasSinks, name: str) -> int:
     try:
         while not stop:
             if not step_all(members):
-                stop.wait(IDLE_S)
+                _wait(members, stop)
             if time.monotonic() - told >= TELL_S:
                 told = time.monotonic()
-                _tell(config.data / "state", name, members)
+                tell(config.data / "state", name, members)
         stopping.set()
         return 0 if _drain_all(members) else EXIT_INCOMPLETE
     finally:
@@ -207,16 +214,35 @@ def step_all(members: Sequence[Member]) -> int:
     return moved
 
 
-def _tell(state: Path, name: str, members: Sequence[Member]) -> None:
+def _wait(members: Sequence[Member], stop: Stop) -> None:
+    """Waits for news of the tape that moved last if it is sent at once, else for a while."""
+    hasty = [one for one in members if one.feeder.partition.reads_published]
+    if not hasty:
+        stop.wait(IDLE_S)
+    else:
+        max(hasty, key=lambda one: one.moved_at).feeder.wait(LOOK_MS)
+
+
+def tell(state: Path, name: str, members: Sequence[Member]) -> None:
     """Replaces the files that status screens read, one a source."""
-    sources: dict[str, list[str]] = {}
+    sources: dict[str, list[Member]] = {}
     for member in members:
-        sources.setdefault(member.feeder.source, []).extend(member.troubles())
-    for source, troubles in sources.items():
+        sources.setdefault(member.feeder.source, []).append(member)
+    for source, group in sources.items():
+        troubles = [line for member in group for line in member.troubles()]
         with contextlib.suppress(OSError):
             (state / source).mkdir(parents=True, exist_ok=True)
-            told = json.dumps({"troubles": troubles})
+            tapes = {one.feeder.topic: _numbers_of(one.feeder) for one in group}
+            told = json.dumps({"troubles": troubles, "ts": time.time_ns(), "tapes": tapes})
             replace_file(state / source / f"sink-{name}.json", told, sync=False)
+
+
+def _numbers_of(feeder: Feeder) -> dict[str, int]:
+    """Returns how far a feeder is; a tape that cannot be read is among the troubles."""
+    told = {"errors": feeder.errors}
+    with contextlib.suppress(OSError, TapeworksError):
+        told |= {"stored": feeder.stored or 0, "lag": feeder.backlog}
+    return told
 
 
 def _maintain(members: Sequence[Member], stopping: threading.Event) -> None:

@@ -126,7 +126,12 @@ class Metric(NamedTuple):
 def metrics_text(state: PipelineState) -> str:
     """Returns `state` in the text format of Prometheus, version 0.0.4."""
     lines = []
-    for metric in (*_of_tapes(state), *_of_sources(state), *_of_folder(state)):
+    for metric in (
+        *_of_tapes(state),
+        *_of_sources(state),
+        *_of_transfers(state),
+        *_of_folder(state),
+    ):
         samples = list(metric.values)
         if samples:
             name = f"tapeworks_{metric.name}"
@@ -239,6 +244,32 @@ def _of_sources(state: PipelineState) -> Iterator[Metric]:
         "What cannot be read or stored: `tape status` names it.",
         values(lambda source: len(source.troubles)),
     )
+
+
+def _of_transfers(state: PipelineState) -> Iterator[Metric]:
+    sinks = [
+        ({"source": source.name, "sink": sink.sink, "topic": sink.topic}, sink)
+        for source in state.sources
+        for sink in source.sinks
+    ]
+    read = [({"topic": one.topic, "partition": one.partition}, one) for one in state.replicas]
+    for name, kind, doc in (
+        ("stored", "counter", "Items of a tape up to which a sink has stored it."),
+        ("lag", "gauge", "Durable items of a tape that a sink has not stored yet."),
+        ("errors", "counter", "How often a sink failed to store a tape since it was started."),
+    ):
+        unit = "sink_errors" if name == "errors" else f"sink_{name}_items"
+        whole = f"{unit}_total" if kind == "counter" else unit
+        yield Metric(whole, kind, doc, [(labels, getattr(sink, name)) for labels, sink in sinks])
+    for name, kind, doc in (
+        ("position", "counter", "Position up to which a partition was read into tapes here."),
+        ("lag", "gauge", "Positions of a partition that were not read yet."),
+        ("unreadable", "counter", "Messages of a partition that are no records."),
+        ("repeated", "counter", "Messages of a partition that were there more than once."),
+        ("rebalances", "counter", "How often the group shared partitions out anew."),
+    ):
+        whole = f"replica_{name}_total" if kind == "counter" else f"replica_{name}"
+        yield Metric(whole, kind, doc, [(labels, getattr(one, name)) for labels, one in read])
 
 
 def _of_folder(state: PipelineState) -> Iterator[Metric]:

@@ -36,6 +36,7 @@ from tapeworks.tape import received, taped_sources, tapes_of
 from tapeworks.topics import BOOK, GAPS, NORMALIZED, RAW
 from tapeworks.views.reach import Unknown, unknown_part
 from tapeworks.views.tail import SourceTail
+from tapeworks.views.transfers import ReplicaState, SinkState, replica_states, sink_states
 
 # Where the input of a derived tape is; all others read the normalized tape.
 INPUTS = {NORMALIZED: RAW}
@@ -98,6 +99,8 @@ class SourceState:
     """Losses by retention that are not in the ledger yet."""
     recorder: dict[str, Any] | None = None
     """What the recorder says of itself; none if it does not run."""
+    sinks: list[SinkState] = field(default_factory=list)
+    """How far the sinks that run are."""
     troubles: list[str] = field(default_factory=list)
     """What of it could not be read, and why."""
 
@@ -145,6 +148,8 @@ class PipelineState:
     """Time over which rates were taken; 0 in the first sample."""
     workers: list[WorkerState] = field(default_factory=list)
     """Of all supervisors that run on the folder."""
+    replicas: list[ReplicaState] = field(default_factory=list)
+    """Partitions of topics that are read into tapes here."""
     troubles: list[str] = field(default_factory=list)
     """What could not be read, and why."""
 
@@ -177,6 +182,8 @@ class Status:
                 if name not in self._sources:
                     self._sources[name] = _Source(self.data, name)
                 state.sources.append(self._sources[name].sample(elapsed))
+        with _noting(state.troubles, "replicas"):
+            state.replicas = list(replica_states(self.data, state.troubles))
         with _noting(state.troubles, "lake"):
             state.lake = lake_files(self.data / "lake")
         with _noting(state.troubles, "disk"):
@@ -222,6 +229,7 @@ class _Source:
         with _noting(state.troubles, "sinks"):
             for path in sorted(self._state.glob("sink-*.json")):
                 told = self._read_status(path.stem) or {}
+                state.sinks += sink_states(path.stem.removeprefix("sink-"), told)
                 state.troubles += [
                     f"{path.stem}: {one_line(str(t))}" for t in told.get("troubles", ())
                 ]

@@ -1,0 +1,37 @@
+"""What the client library of Kafka says: by callbacks, and by errors that it raises out of them."""
+
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+FAILURES_MAX = 100
+
+
+class ClientReports:
+    """What the client library calls back with. It knows no sink, so that none is held by it."""
+
+    def __init__(self) -> None:
+        self.problem = ""
+        """What was said last of the connection."""
+        self.failed: list[KafkaError] = []
+        """Why messages were not delivered: the first ones."""
+
+    def on_error(self, error: KafkaError) -> None:
+        """Called for problems that are of no message."""
+        self.problem = error.str()
+
+    def on_failure(self, error: KafkaError | None, _: Any) -> None:
+        """Called for messages that were not delivered, and for no other."""
+        if error is not None and len(self.failed) < FAILURES_MAX:
+            self.failed.append(error)
+
+
+def client_error(error: KafkaException | SystemError) -> KafkaException:
+    """Returns what went wrong: a fatal error that the client library raises out of a callback of
+    its own, as when it was fenced, arrives as the cause of a `SystemError`.
+    """
+    if isinstance(error, KafkaException):
+        return error
+    if isinstance(error.__cause__, KafkaException):
+        return error.__cause__
+    raise error
