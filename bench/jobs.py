@@ -52,6 +52,7 @@ class Job:
         return replace(self, contenders=ours, metrics=metrics, ratios=())
 
 
+QUEST_CLIENT = "questdb, frames of doubles"
 COPY = "psycopg, binary COPY of encoded rows"
 SIMDJSON, MSGSPEC = "simdjson, parsing only", "msgspec, exact"
 
@@ -299,6 +300,21 @@ JOBS = (
         ),
         (_ours("tapeworks", "{python}", "ours/postgres.py", "{scale}", "index"),),
         rounds_max=3,
+    ),
+    Job(
+        "questdb",
+        "2 M trades from the tape into a table of QuestDB with keys, visible and exactly once",
+        (
+            Metric("value", "rows", "rows/s"),
+            Metric("core", "a core of ours", "rows/s"),
+            Metric("bytes_a_row", "size", "B/row", higher=False),
+        ),
+        (
+            _ours("tapeworks", "{python}", "ours/questdb.py", "{scale}", "sink"),
+            _peer(QUEST_CLIENT, "{python}", "ours/questdb.py", "{scale}", "client"),
+        ),
+        (Ratio("value", QUEST_CLIENT, 0.9),),
+        rounds_max=5,
     ),
     Job(
         "protobuf",

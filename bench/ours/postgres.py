@@ -27,7 +27,8 @@ from tapeworks import _core  # noqa: E402
 from tapeworks.sinks.base import SinkContext  # noqa: E402
 from tapeworks.sinks.feeder import Feeder  # noqa: E402
 from tapeworks.sinks.postgres import PostgresConfig, PostgresSink  # noqa: E402
-from tapeworks.sinks.postgres_tables import TABLES  # noqa: E402
+from tapeworks.sinks.postgres_tables import encoder_of  # noqa: E402
+from tapeworks.sinks.store_tables import TABLES  # noqa: E402
 from tapeworks.topics import NORMALIZED, TICKS  # noqa: E402
 
 [TABLE] = [table for table in TABLES if table.name == "ticks"]
@@ -99,9 +100,9 @@ def copy(feeder: Feeder, url: str) -> float:
             batches.append(more)
             if sum(map(len, batches)) >= FLUSH_ROWS:
                 break
-        parts, _ = TABLE.encoder.encode(batches, partition.symbols, partition.source)
+        parts, _ = encoder_of(TABLE).encode(batches, partition.symbols, partition.source)
         [(day, _, rows)] = parts
-        streams.append(TABLE.encoder.HEAD + rows + TABLE.encoder.END)
+        streams.append(_core.CopyTable.HEAD + rows + _core.CopyTable.END)
     with psycopg.connect(url, options="-c search_path=tapeworks") as connection:
         date = np.datetime64(day, "D").astype(object)
         connection.execute("select make_partition('ticks', %s)", [date])

@@ -121,6 +121,25 @@ class CopyTable:
         instruments: list[int] | None = None,
     ) -> tuple[list[tuple[int, int, bytes]], tuple[int, str] | None]: ...
 
+# ilp.rs
+
+@final
+class IlpTable:
+    """How the records of one layout become rows of a table of QuestDB."""
+
+    def __new__(
+        cls, kind: str, table: str, ts: str, columns: list[tuple[str, str]]
+    ) -> IlpTable: ...
+    @property
+    def types(self) -> list[tuple[str, str]]: ...
+    def encode(
+        self,
+        batches: list[Records],
+        symbols: Symbols,
+        provider: str,
+        instruments: list[int] | None = None,
+    ) -> tuple[tuple[bytes, int, tuple[int, int] | None] | None, tuple[int, str] | None]: ...
+
 # feeds.rs
 
 @final

@@ -35,6 +35,7 @@ MEMBERS: dict[str, dict[str, str]] = {
         "kafka": "tapeworks.sinks.kafka:KafkaSink",
         "parquet": "tapeworks.sinks.parquet:ParquetSink",
         "postgres": "tapeworks.sinks.postgres:PostgresSink",
+        "questdb": "tapeworks.sinks.questdb:QuestDBSink",
         "redis": "tapeworks.sinks.redis:RedisSink",
     },
     # What reads a topic into tapes, by the scheme of its address.

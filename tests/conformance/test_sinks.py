@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from tapeworks.sinks.base import FlushPolicy, Sink, SinkContext, SinkPartition
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.parquet import ParquetConfig
 from tapeworks.sinks.postgres import PostgresConfig
+from tapeworks.sinks.questdb_client import QuestClient
 from tapeworks.sinks.store import StorePartition
 from tapeworks.sinks.worker import Member, feeders
 from tapeworks.source_symbols import SourceSymbols
@@ -103,6 +106,28 @@ def redis_ids(data: Path) -> list[int]:
     return [number for _, number in trades([message for _, message in entries])]
 
 
+def questdb_settings(data: Path) -> Any:
+    # The folder of a test has the name of the test: no table is shared.
+    prefix = re.sub(r"\W", "_", data.parent.name) + "_"
+    url = f"http://127.0.0.1:{PORTS['questdb']}"
+    # Each start watches a place that another one left for about as long as two flushes.
+    own = {"topics": (TOPIC,), "flush_seconds": 0.1}
+    return load_settings("sink", "questdb")(url=url, table_prefix=prefix, **own)
+
+
+def questdb_ids(data: Path) -> list[int]:
+    settings = questdb_settings(data)
+    client, table = QuestClient(settings.url, 10), f"{settings.table_prefix}trades"
+    if not client.ask(f"select 1 from tables() where table_name = '{table}'"):
+        return []
+    query = f"select writerTxn = sequencerTxn from wal_tables() where name = '{table}'"
+    while client.ask(query) != [[True]]:
+        time.sleep(0.01)
+    found = client.ask(f"select trade_id from {table} order by id")
+    client.close()
+    return [int(row[0]) for row in found]
+
+
 def kafka_settings(data: Path) -> Any:
     servers = f"127.0.0.1:{PORTS['kafka']}"
     return load_settings("sink", "kafka")(servers=servers, topic_prefix=f"{data.parent.name}.")
@@ -118,12 +143,13 @@ PORTS: dict[str, int] = {}
 MEMBERS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], list[int]]]] = {
     "parquet": (lambda data: ParquetConfig(), parquet_ids),
     "postgres": (postgres_settings, postgres_ids),
+    "questdb": (questdb_settings, questdb_ids),
     "redis": (redis_settings, redis_ids),
     "kafka": (kafka_settings, kafka_ids),
     OWN: (own_settings, own_ids),
 }
 # A start of these, and each step with them, takes seconds.
-SLOW = {"kafka"}
+SLOW = {"kafka", "questdb"}
 
 
 @pytest.fixture(

@@ -3,6 +3,7 @@
 from .base import Service, ServiceUnavailable
 from .kafka import KafkaService
 from .postgres import PostgresService
+from .questdb import QuestDBService
 from .redis import RedisService
 from .s3 import S3Service
 
@@ -10,6 +11,7 @@ __all__ = [
     "SERVICES",
     "KafkaService",
     "PostgresService",
+    "QuestDBService",
     "RedisService",
     "S3Service",
     "Service",
@@ -17,5 +19,9 @@ __all__ = [
 ]
 
 SERVICES: dict[str, type[Service]] = {
-    service.NAME: service for service in (KafkaService, PostgresService, RedisService, S3Service)
+    service.NAME: service
+    for service in (
+        *(KafkaService, PostgresService),
+        *(QuestDBService, RedisService, S3Service),
+    )
 }

@@ -39,6 +39,7 @@ from .worker import SOURCES, run_sink
 STORES = {
     "kafka": "tests.stores.kafka:KafkaStore",
     "postgres": "tests.stores.postgres:PostgresStore",
+    "questdb": "tests.stores.questdb:QuestDBStore",
     "redis": "tests.stores.redis:RedisStore",
 }
 """Name of a sink -> its `Store`."""

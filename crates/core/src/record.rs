@@ -12,6 +12,7 @@ pub mod columns;
 pub mod copy;
 mod corporate;
 pub mod fields;
+pub mod ilp;
 pub mod kinds;
 mod metric;
 pub mod records;
@@ -19,6 +20,7 @@ pub mod rows;
 mod runs;
 pub mod select;
 pub mod snapshots;
+pub mod store_rows;
 
 pub use blob::{Blob, BlobKind, Blobs};
 pub use corporate::CorporateAction;

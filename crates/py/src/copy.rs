@@ -4,7 +4,8 @@ use pyo3::exceptions::PyLookupError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tapeworks_core::record::columns::Layout;
-use tapeworks_core::record::copy::{CopyError, CopyInput, CopyTable, END, HEAD};
+use tapeworks_core::record::copy::{CopyTable, END, HEAD};
+use tapeworks_core::record::store_rows::{RowError, RowInput};
 
 use crate::errors::to_python;
 use crate::record::{Records, Symbols};
@@ -58,17 +59,7 @@ impl Table {
         instruments: Option<Vec<u32>>,
     ) -> PyResult<Encoded<'py>> {
         let mut instruments = instruments;
-        if let Some(ids) = &mut instruments {
-            ids.sort_unstable();
-        }
-        let inputs: Vec<CopyInput<'_>> = batches
-            .iter()
-            .map(|batch| CopyInput {
-                bytes: batch.get().as_bytes(),
-                first_offset: batch.first_offset,
-                instruments: instruments.as_deref(),
-            })
-            .collect();
+        let inputs = inputs_of(&batches, instruments.as_mut());
         let symbols = &symbols.inner;
         match released(py, || self.inner.encode(&inputs, symbols, provider)) {
             Ok(parts) => {
@@ -76,11 +67,37 @@ impl Table {
                 let parts = parts.map(|part| (part.day, part.count, PyBytes::new(py, &part.bytes)));
                 Ok((parts.collect(), None))
             }
-            Err(CopyError::Refused { offset, reason }) => Ok((Vec::new(), Some((offset, reason)))),
-            Err(CopyError::Unknown { instrument }) => {
-                let told = format!("instrument {instrument} has no definition");
-                Err(PyLookupError::new_err(told))
-            }
+            Err(RowError::Refused { offset, reason }) => Ok((Vec::new(), Some((offset, reason)))),
+            Err(error) => Err(row_error(&error)),
+        }
+    }
+}
+
+/// What the core makes rows of; `instruments` are ordered for it.
+pub(crate) fn inputs_of<'a>(
+    batches: &'a [PyRef<'_, Records>],
+    instruments: Option<&'a mut Vec<u32>>,
+) -> Vec<RowInput<'a>> {
+    let instruments: Option<&[u32]> = instruments.map(|ids| {
+        ids.sort_unstable();
+        ids.as_slice()
+    });
+    let input = |batch: &'a PyRef<'_, Records>| RowInput {
+        bytes: batch.get().as_bytes(),
+        first_offset: batch.first_offset,
+        instruments,
+    };
+    batches.iter().map(input).collect()
+}
+
+/// The exception of a record that is no row yet.
+pub(crate) fn row_error(error: &RowError) -> PyErr {
+    match error {
+        RowError::Unknown { instrument } => {
+            PyLookupError::new_err(format!("instrument {instrument} has no definition"))
+        }
+        RowError::Refused { offset, reason } => {
+            PyLookupError::new_err(format!("offset {offset}: {reason}"))
         }
     }
 }

@@ -7,6 +7,7 @@ mod copy;
 mod errors;
 mod feeds;
 mod foreign;
+mod ilp;
 mod ingest;
 mod lock;
 mod mold;
@@ -35,6 +36,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     verify::register(module)?;
     feeds::register(module)?;
     foreign::register(module)?;
+    ilp::register(module)?;
     ingest::register(module)?;
     socket::register(module)?;
     mold::register(module)?;

@@ -22,15 +22,9 @@ from tapeworks._core import CopyTable, Records
 from tapeworks.config import redact
 from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
 from tapeworks.sinks.base import SinkConfig, SinkContext
-from tapeworks.sinks.postgres_tables import (
-    KINDS,
-    TABLES,
-    TOPICS,
-    StoreTable,
-    has_timescale,
-    migrate,
-)
+from tapeworks.sinks.postgres_tables import encoder_of, has_timescale, migrate
 from tapeworks.sinks.store import Items, StorePartition, StoreSink
+from tapeworks.sinks.store_tables import TABLES, TOPICS, StoreTable, check_choice, tables_of
 from tapeworks.tape import Place
 
 log = logging.getLogger("tapeworks.sinks")
@@ -92,12 +86,7 @@ class PostgresConfig(SinkConfig):
             raise ConfigError(f"days_ahead: expected 0 to 366, got {self.days_ahead}")
         if not 0.1 <= self.timeout_seconds <= 3_600:
             raise ConfigError(f"timeout_seconds: expected 0.1 to 3600, got {self.timeout_seconds}")
-        for kind in self.kinds:
-            if kind not in KINDS:
-                raise ConfigError(f"kinds: expected some of {', '.join(KINDS)}, got {kind!r}")
-        for topic in self.topics:
-            if topic not in TOPICS:
-                raise ConfigError(f"topics: expected some of {', '.join(TOPICS)}, got {topic!r}")
+        check_choice(self.kinds, self.topics)
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -218,7 +207,7 @@ class PostgresSink(StoreSink):
         try:
             self._lock(connection, partition.source)
             with connection.transaction():
-                for table in self._tables(partition, batches):
+                for table in tables_of(partition.topic, partition.kinds, batches):
                     self._fill(connection, partition, table, batches)
                 self._advance(connection, partition, place)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
@@ -266,17 +255,6 @@ class PostgresSink(StoreSink):
             retry_after_ms=500,
         )
 
-    def _tables(self, partition: StorePartition, batches: list[Records]) -> list[StoreTable]:
-        """Returns the tables that records of `batches` may fill."""
-        kinds: set[int] = set().union(*(batch.kinds() for batch in batches))
-        return [
-            table
-            for table in TABLES
-            if table.topic == partition.topic
-            and table.occurs(kinds)
-            and (not partition.kinds or table.kind in partition.kinds)
-        ]
-
     def _fill(
         self,
         connection: BoundedConnection,
@@ -286,7 +264,7 @@ class PostgresSink(StoreSink):
     ) -> None:
         """Copies all rows of one table; while the server takes some, the next are encoded."""
         parts = itertools.chain.from_iterable(
-            self._encode(partition, table, batch) for batch in batches
+            partition.encode(encoder_of(table), [batch]) for batch in batches
         )
         for day, found in itertools.groupby(parts, lambda part: part[0]):
             target = self._target(connection, table, day)
@@ -295,34 +273,11 @@ class PostgresSink(StoreSink):
             with connection.cursor() as cursor:
                 with cursor.copy(query.format(sql.Identifier(target), columns)) as copy:
                     copy.write(CopyTable.HEAD)
-                    for _, rows in found:
+                    for _, _, rows in found:
                         copy.write(rows)
                     copy.write(CopyTable.END)
         if table.key:
             connection.execute(_amend(table))
-
-    def _encode(
-        self, partition: StorePartition, table: StoreTable, batch: Records
-    ) -> list[tuple[int, bytes]]:
-        """Returns the rows of a batch by day.
-
-        Raises:
-            SinkUnavailable: an instrument has no definition yet.
-            SinkRejected: a record has no place in the table.
-        """
-        chosen = partition.instruments
-        # What concerns all instruments concerns those that were chosen.
-        instruments = None if chosen is None else [0, *chosen]
-        try:
-            parts, refused = table.encoder.encode(
-                [batch], partition.symbols, partition.source, instruments
-            )
-        except LookupError as error:
-            partition.require_symbols(str(error))
-            return self._encode(partition, table, batch)
-        if refused is not None:
-            raise SinkRejected(refused[1], offset=refused[0])
-        return [(day, rows) for day, _, rows in parts]
 
     def _target(self, connection: BoundedConnection, table: StoreTable, day: int) -> str:
         """Returns the table that rows of `day` are copied into; makes its partitions."""

@@ -1,4 +1,4 @@
-"""The tables of PostgreSQL: which records fill them, how their columns are called, and migrations.
+"""The tables of PostgreSQL: what makes their rows, and migrations.
 
 A migration is a numbered file of SQL in `postgres_schema/`, applied once, in order, each in a
 transaction that also notes its number and hash. Files are never changed once released: one that
@@ -6,16 +6,15 @@ differs from what was applied is refused, as is a database that a newer version 
 """
 
 import hashlib
-from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from psycopg import Connection, sql
 
-from tapeworks._core import CopyTable, kind_of
+from tapeworks._core import CopyTable
 from tapeworks.errors import SinkError
-from tapeworks.topics import BARS, GAPS, METRICS, NORMALIZED, TICKS
+from tapeworks.sinks.store_tables import TABLES, StoreTable
 
 FOLDER = Path(__file__).with_name("postgres_schema")
 BY_DAY = "partition by range (ts)"
@@ -27,132 +26,13 @@ create table if not exists migrations (
     applied_at timestamptz not null default now()
 )
 """
-# What a column is called that has another name than the field that it holds.
-RENAMED = {"id": "tape_offset", "ts": "ts_event", "ts_ns": "ts_event_ns"}
 
 
-@dataclass(frozen=True, eq=False)
-class StoreTable:
-    """One table: the records of one kind on one topic."""
-
-    name: str
-    topic: str
-    kind: str
-    columns: tuple[str, ...]
-    renamed: dict[str, str] = field(default_factory=dict)
-    """Column -> field, beyond `RENAMED`."""
-    by_day: bool = False
-    """Whether it has a partition for each day of `ts`."""
-    key: tuple[str, ...] = ()
-    """What names a row that may come again: the later one amends it. None: rows only come once."""
-
-    @cached_property
-    def encoder(self) -> CopyTable:
-        """What makes rows of records."""
-        names = {**RENAMED, **self.renamed}
-        fields = [names.get(column, column) for column in self.columns]
-        return CopyTable(self.kind, fields, "ts_event" if self.by_day else None)
-
-    def occurs(self, kinds: set[int]) -> bool:
-        """Whether records of these kinds may be of it."""
-        return kind_of(self.kind) in kinds
-
-
-TABLES = (
-    StoreTable(
-        "instruments",
-        NORMALIZED,
-        "definition",
-        (
-            *("id", "instrument", "symbol", "canonical", "asset_class", "currency"),
-            *("tick_size", "lot_size", "contract_size", "valid_from", "valid_to"),
-            *("status", "provider"),
-        ),
-        key=("provider", "instrument"),
-    ),
-    StoreTable(
-        "trades",
-        NORMALIZED,
-        "trade",
-        (
-            *("id", "symbol", "ts", "price", "size", "side", "trade_id", "sequence", "channel"),
-            *("conditions", "flags", "provider", "ts_recv", "ts_ns", "ts_recv_ns"),
-        ),
-        by_day=True,
-    ),
-    StoreTable(
-        "quotes",
-        NORMALIZED,
-        "quote",
-        (
-            *("id", "symbol", "ts", "bid_price", "bid_size", "ask_price", "ask_size"),
-            *("sequence", "flags", "provider", "ts_recv", "ts_ns", "ts_recv_ns"),
-        ),
-        by_day=True,
-    ),
-    StoreTable(
-        "corrections",
-        NORMALIZED,
-        "correction",
-        (
-            *("id", "symbol", "ts", "trade_id", "action", "price", "size", "sequence", "provider"),
-            "ts_ns",
-        ),
-    ),
-    StoreTable(
-        "ticks",
-        TICKS,
-        "tick",
-        ("id", "symbol", "ts", "bid", "ask", "last", "volume", "provider", "ts_ns"),
-        by_day=True,
-    ),
-    StoreTable(
-        "bars",
-        BARS,
-        "bar",
-        (
-            *("id", "symbol", "ts", "interval_ms", "open", "high", "low", "close", "volume"),
-            *("buy_volume", "turnover", "buy_turnover", "trades", "closed", "channel", "flags"),
-            "provider",
-        ),
-        renamed={"trades": "count"},
-        by_day=True,
-        key=("symbol", "ts", "interval_ms", "provider", "channel"),
-    ),
-    StoreTable(
-        "metrics",
-        METRICS,
-        "metric",
-        (
-            *("id", "symbol", "ts", "metric", "value", "count", "window_ns", "state"),
-            *("provider", "ts_ns"),
-        ),
-        renamed={"window_ns": "window"},
-        by_day=True,
-    ),
-    StoreTable(
-        "gaps",
-        GAPS,
-        "gap",
-        (
-            *("id", "symbol", "channel", "cause", "state", "missing", "first_missing"),
-            *("last_missing", "ts_from", "ts_to", "ts_detected", "flags", "provider"),
-        ),
-        renamed={
-            "missing": "count",
-            "first_missing": "first",
-            "last_missing": "last",
-            "ts_from": "ts_start",
-            "ts_to": "ts_event",
-            "ts_detected": "ts_recv",
-        },
-    ),
-)
-"""All tables, in the order in which they are filled."""
-
-TOPICS = tuple(dict.fromkeys(table.topic for table in TABLES))
-"""The topics that fill a table, the one that defines the instruments first."""
-KINDS = tuple(table.kind for table in TABLES)
+@cache
+def encoder_of(table: StoreTable) -> CopyTable:
+    """Returns what makes rows of records."""
+    fields = [table.field_of(column) for column in table.columns]
+    return CopyTable(table.kind, fields, "ts_event" if table.by_day else None)
 
 
 def migrate(connection: "Connection[Any]", schema: str, *, may_change: bool) -> None:

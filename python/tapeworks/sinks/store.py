@@ -9,7 +9,7 @@ import contextlib
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -25,6 +25,20 @@ from tapeworks.topics import NORMALIZED
 DEFINITION = kind_of("definition")
 Items = Sequence[Records] | Sequence[Blob]
 """Batches of records, or blobs, in the order of their tape."""
+T = TypeVar("T", covariant=True)
+
+
+class RowEncoder(Protocol[T]):
+    """What makes rows of the records of one kind, in the core."""
+
+    def encode(
+        self,
+        batches: list[Records],
+        symbols: Symbols,
+        provider: str,
+        instruments: list[int] | None = None,
+    ) -> tuple[T | None, tuple[int, str] | None]:
+        """Returns the rows, or the offset of a record that cannot be one, and why."""
 
 
 class StoreSink(Sink):
@@ -221,6 +235,26 @@ class StorePartition(SinkPartition):
             return self.rows(batch, kind)
         return [row for row in found if not wanted or row["symbol"] in wanted]
 
+    def encode(self, encoder: RowEncoder[T], batches: list[Records]) -> T:
+        """Returns the chosen records of `batches` as rows of a table.
+
+        Raises:
+            SinkUnavailable: an instrument has no definition yet.
+            SinkRejected: a record has no place in the table.
+        """
+        chosen = self.instruments
+        # What concerns all instruments concerns those that were chosen.
+        instruments = None if chosen is None else [0, *chosen]
+        try:
+            rows, refused = encoder.encode(batches, self.symbols, self.source, instruments)
+        except LookupError as error:
+            self.require_symbols(str(error))
+            return self.encode(encoder, batches)
+        if refused is not None or rows is None:
+            offset, reason = refused or (None, "")
+            raise SinkRejected(reason, offset=offset)
+        return rows
+
     def require_symbols(self, problem: str) -> None:
         """Reads the definitions anew, as one was missing: a derived tape can be ahead of them.
 
@@ -232,6 +266,15 @@ class StorePartition(SinkPartition):
         if len(self.symbols.ids()) == before:
             told = f"{self.source}: {self.topic}: {problem}; {DEFINITIONS_ADVICE}"
             raise SinkUnavailable(told, retry_after_ms=200, lacks_input=True)
+
+    def reject(self, offset: int, reason: str) -> None:
+        """Keeps one pending record as rejected, for a store that goes on by itself without it.
+
+        Raises:
+            SinkError: there are so many that the store is wrong, and not the records.
+        """
+        [item] = self._between(offset, offset + 1)
+        self._rejected.add(offset, reason, self._content(item))
 
     # The contract.
 

@@ -12,12 +12,11 @@
 //! numeric   groups i16  weight i16  sign u16  places i16  group i16 (of four digits)...
 //! ```
 
-use std::mem::offset_of;
-
 use super::columns::{Field, Layout, Meaning};
 use super::rows::{Symbols, DAY};
-use super::{unpadded, Header, NONE, PRICE_PLACES, SIZE_PLACES, TURNOVER_PLACES};
-use crate::error::{Error, Result};
+use super::store_rows::{instrument_of, signed, time_field, word, RowError, RowInput, StoreColumn};
+use super::{unpadded, NONE, PRICE_PLACES, SIZE_PLACES, TURNOVER_PLACES};
+use crate::error::Result;
 
 /// What a stream begins with.
 pub const HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -32,26 +31,11 @@ const GROUP: u64 = 10_000;
 /// Groups of four digits that the largest value has: 39 digits, in front of and behind the point.
 const GROUPS_MAX: usize = 12;
 
-/// What one column of a table holds.
-#[derive(Debug, Clone, Copy)]
-enum Source {
-    /// The offset on the tape.
-    Offset,
-    /// The symbol of the instrument.
-    Symbol,
-    /// The same text in all rows.
-    Provider,
-    /// A field.
-    Field(&'static Field),
-    /// The nanoseconds beyond the microseconds of a time.
-    Rest(&'static Field),
-}
-
 /// How the records of one layout become rows of a table.
 #[derive(Debug, Clone)]
 pub struct CopyTable {
     layout: &'static Layout,
-    columns: Vec<Source>,
+    columns: Vec<StoreColumn>,
     /// The time whose day says which partition a row is of; none: all are of one.
     day_of: Option<&'static Field>,
 }
@@ -67,34 +51,6 @@ pub struct CopyPart {
     pub bytes: Vec<u8>,
 }
 
-/// Why records cannot be rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CopyError {
-    /// The instrument has no definition yet.
-    Unknown {
-        /// Its id.
-        instrument: u32,
-    },
-    /// A record that no partition takes.
-    Refused {
-        /// The offset of the record.
-        offset: u64,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// Records on their way into a table.
-#[derive(Debug, Clone, Copy)]
-pub struct CopyInput<'a> {
-    /// Whole records.
-    pub bytes: &'a [u8],
-    /// The offset of the first one.
-    pub first_offset: u64,
-    /// The instruments whose records are wanted, ascending; none: all.
-    pub instruments: Option<&'a [u32]>,
-}
-
 impl CopyTable {
     /// The table with these columns: fields of `layout`, `<time>_ns`, `tape_offset`, `symbol` and
     /// `provider`. Its partitions are by the day of the time `day_of`, if there is one.
@@ -103,7 +59,8 @@ impl CopyTable {
     /// `Error::Invalid`: there is no such column.
     pub fn new(layout: &'static Layout, columns: &[&str], day_of: Option<&str>) -> Result<Self> {
         let day_of = day_of.map(|name| time_field(layout, name)).transpose()?;
-        let columns = columns.iter().map(|name| source(layout, name)).collect::<Result<_>>()?;
+        let columns =
+            columns.iter().map(|name| StoreColumn::named(layout, name)).collect::<Result<_>>()?;
         Ok(Self { layout, columns, day_of })
     }
 
@@ -113,22 +70,19 @@ impl CopyTable {
     /// A record that cannot be a row.
     pub fn encode(
         &self,
-        inputs: &[CopyInput<'_>],
+        inputs: &[RowInput<'_>],
         symbols: &Symbols,
         provider: &str,
-    ) -> std::result::Result<Vec<CopyPart>, CopyError> {
+    ) -> std::result::Result<Vec<CopyPart>, RowError> {
         let mut parts: Vec<CopyPart> = Vec::new();
         let mut current = 0;
         for input in inputs {
-            for (at, record) in super::records::iterate(input.bytes).enumerate() {
-                let bytes = record.bytes();
-                if !self.layout.matches(bytes) || !is_wanted(bytes, input.instruments) {
-                    continue;
-                }
-                let offset = input.first_offset + at as u64;
+            for (offset, bytes) in input.records(self.layout) {
                 let day = match self.day_of {
                     None => 0,
-                    Some(field) => day_of(field, bytes).ok_or_else(|| refused(offset, field))?,
+                    Some(field) => {
+                        day_of(field, bytes).ok_or_else(|| RowError::without_time(offset, field))?
+                    }
                 };
                 // Most rows are of the day of the one before.
                 if parts.get(current).map(|part| part.day) != Some(day) {
@@ -151,13 +105,13 @@ impl CopyTable {
         symbols: &Symbols,
         provider: &str,
         out: &mut Vec<u8>,
-    ) -> std::result::Result<(), CopyError> {
+    ) -> std::result::Result<(), RowError> {
         out.extend_from_slice(&(self.columns.len() as i16).to_be_bytes());
         for column in &self.columns {
             match column {
-                Source::Offset => put(out, &(offset as i64).to_be_bytes()),
-                Source::Provider => put(out, provider.as_bytes()),
-                Source::Symbol => {
+                StoreColumn::Offset => put(out, &(offset as i64).to_be_bytes()),
+                StoreColumn::Provider => put(out, provider.as_bytes()),
+                StoreColumn::Symbol => {
                     let instrument = instrument_of(bytes);
                     if instrument == 0 {
                         // Of all instruments.
@@ -166,41 +120,18 @@ impl CopyTable {
                     }
                     let rank = symbols.rank_of(instrument) as usize;
                     let name = symbols.names().get(rank);
-                    let name = name.ok_or(CopyError::Unknown { instrument })?;
+                    let name = name.ok_or(RowError::Unknown { instrument })?;
                     put(out, name.as_bytes());
                 }
-                Source::Rest(field) => match signed(field, bytes) {
+                StoreColumn::Rest(field) => match signed(field, bytes) {
                     NONE => out.extend_from_slice(&NULL),
                     ts => put(out, &(ts.rem_euclid(1_000) as i16).to_be_bytes()),
                 },
-                Source::Field(field) => put_field(out, field, bytes),
+                StoreColumn::Field(field) => put_field(out, field, bytes),
             }
         }
         Ok(())
     }
-}
-
-fn source(layout: &'static Layout, name: &str) -> Result<Source> {
-    match name {
-        "tape_offset" => return Ok(Source::Offset),
-        "provider" => return Ok(Source::Provider),
-        "symbol" if !layout.names_symbol => return Ok(Source::Symbol),
-        _ => {}
-    }
-    if let Some(field) = layout.fields().find(|field| field.name == name) {
-        return Ok(Source::Field(field));
-    }
-    match name.strip_suffix("_ns") {
-        Some(name) => time_field(layout, name).map(Source::Rest),
-        None => Err(Error::invalid(format!("{} has no column {name:?}", layout.name))),
-    }
-}
-
-fn time_field(layout: &'static Layout, name: &str) -> Result<&'static Field> {
-    layout
-        .fields()
-        .find(|field| field.name == name && field.meaning == Meaning::Time)
-        .ok_or_else(|| Error::invalid(format!("{} has no time {name:?}", layout.name)))
 }
 
 fn find_part(parts: &mut Vec<CopyPart>, day: i64) -> usize {
@@ -210,36 +141,9 @@ fn find_part(parts: &mut Vec<CopyPart>, day: i64) -> usize {
     })
 }
 
-#[inline]
-fn is_wanted(bytes: &[u8], instruments: Option<&[u32]>) -> bool {
-    instruments.is_none_or(|ids| ids.binary_search(&instrument_of(bytes)).is_ok())
-}
-
-#[inline]
-fn instrument_of(bytes: &[u8]) -> u32 {
-    word::<4>(bytes, offset_of!(Header, instrument)) as u32
-}
-
-/// The unsigned number in the `N` bytes from `at` on.
-#[inline]
-fn word<const N: usize>(bytes: &[u8], at: usize) -> u64 {
-    let mut wide = [0; 8];
-    wide[..N].copy_from_slice(&bytes[at..at + N]);
-    u64::from_le_bytes(wide)
-}
-
-#[inline]
-fn signed(field: &Field, bytes: &[u8]) -> i64 {
-    word::<8>(bytes, field.offset) as i64
-}
-
 fn day_of(field: &Field, bytes: &[u8]) -> Option<i64> {
     let ts = signed(field, bytes);
     (ts != NONE).then(|| ts.div_euclid(DAY))
-}
-
-fn refused(offset: u64, field: &Field) -> CopyError {
-    CopyError::Refused { offset, reason: format!("expected a time in {}, got none", field.name) }
 }
 
 #[inline]

@@ -1,0 +1,59 @@
+"""Tells a second instance of a sink that stores the same tape from one that is gone.
+
+For stores that have no lock: each place names the instance that left it. One that somebody else
+left lately is watched for a moment; if it moves, the other one lives.
+"""
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+WATCH_S_MIN, WATCH_S_MAX = 0.5, 5.0
+# What was left longer ago is of an instance that has nothing to store, or is gone.
+LEFT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Left:
+    """What an instance left of one tape, and when."""
+
+    offset: int
+    owner: str
+    at: datetime
+
+
+Latest = Mapping[tuple[str, str], Left]
+"""Source and topic -> what was left last."""
+
+
+@dataclass
+class InstanceWatch:
+    """Watches what others leave."""
+
+    flush_seconds: float
+    owner: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """This instance."""
+    _seen: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def watch(self, ask: Callable[[], Latest]) -> None:
+        """Waits for a moment if another instance left something lately, and notes where it was.
+
+        Each of two that waited as long as the other would see it move for ever.
+        """
+        lately = datetime.now(UTC).timestamp() - LEFT_S
+        self._seen = {
+            tape: left.offset
+            for tape, left in ask().items()
+            if left.owner != self.owner and left.at.timestamp() > lately
+        }
+        if self._seen:
+            watch_s = min(max(self.flush_seconds * 2, WATCH_S_MIN), WATCH_S_MAX)
+            time.sleep(watch_s * random.uniform(1, 2))
+
+    def has_moved(self, tape: tuple[str, str], owner: str, offset: int) -> bool:
+        """Whether somebody else went on since the watch began."""
+        seen = self._seen.get(tape)
+        return owner != self.owner and seen is not None and offset > seen
