@@ -47,6 +47,7 @@ MEMBERS: dict[str, dict[str, str]] = {
     "view": {"metrics": "tapeworks.views.metrics:MetricsView"},
     "job": {
         "catch-up": "tapeworks.jobs.catch_up:CatchUpJob",
+        "iceberg": "tapeworks.jobs.iceberg.job:IcebergJob",
         "lake-rebuild": "tapeworks.jobs.rebuild:LakeRebuildJob",
         "repair": "tapeworks.jobs.repair:RepairJob",
     },

@@ -27,6 +27,7 @@ STARTED_NS = 1_723_161_255_000_000_000
 # What a job may be told beside what all are.
 MEMBERS: dict[str, dict[str, object]] = {
     "catch-up": {"stalled_s": 30.0},
+    "iceberg": {"now": True},
     "lake-rebuild": {},
     "repair": {"apply": True},
     OWN: {"path": "mine.csv"},
@@ -191,7 +192,7 @@ def test_example_writes_volumes_of_the_symbols_that_are_asked_for(data: Path, tm
 @pytest.mark.parametrize(
     ("name", "error", "told"),
     [
-        ("rebuild", ConfigError, r"a job of catch-up, lake-rebuild, repair, or a class of your "),
+        ("rebuild", ConfigError, r"a job of catch-up, iceberg, lake-rebuild, repair, or a class "),
         ("jobs_of_a_test:None", ConfigError, r"has no 'None'; jobs there: \['Base', 'Raises', "),
         ("jobs_of_a_test:NoJob", ConfigError, r"expected a class derived from tapeworks\.jobs\."),
         ("jobs_of_a_test:NoRun", ConfigError, r"the class lacks run"),
@@ -268,7 +269,7 @@ def test_command_lists_jobs_and_runs_one_of_the_settings(tape: Any, data: Path):
     kind = 'kind = "jobs_of_a_test:Faulty"'
     (tape.folder / "tapeworks.toml").write_text(f"[jobs.nightly]\n{kind}\ndays = 7\n")
     assert [line.split()[0] for line in tape.run("job").splitlines()] == [
-        *("catch-up", "lake-rebuild", "nightly", "repair")
+        *("catch-up", "iceberg", "lake-rebuild", "nightly", "repair")
     ]
     assert "job nightly: `tape job nightly` runs it" in tape.run("config", "check")
     assert run("nightly", data).told == "a fault was found"

@@ -86,6 +86,7 @@ COMMANDS: dict[str, Entry] = {
     "verify": Entry("verify", "Verify checksums of tapes, states and lake.", KEEP),
     "repair": Entry("repair", "Move damaged data aside, and rebuild it.", KEEP),
     "lake": Entry("lake", "Check the Parquet lake, or rebuild its commits.", KEEP),
+    "publish": Entry("publish", "Publish the lake to Apache Iceberg tables.", KEEP),
     "job": Entry("job", "Run a job on the data folder, built in or of your own.", KEEP),
     "import": Entry("import_frames", "Import captured frames from files.", KEEP),
     "export": Entry("export", "Write a table and range as Parquet, CSV or JSON lines.", KEEP),

@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from tapeworks.cli.console import problems
-from tapeworks.feeds.objects import ObjectStore, is_object
+from tapeworks.feeds.objects import ObjectStore
+from tapeworks.object_store import is_object
 
 INCOMING = "incoming"
 """The folder of objects on their way in, within the data folder."""

@@ -1,11 +1,5 @@
-"""Files that lie in an object store (S3): fetched whole before they are read.
+"""Files that lie in an object store (S3): fetched whole before they are read."""
 
-Keys and the address come from the environment, as for every program that speaks S3:
-`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT_URL`, `AWS_REGION`, or from the
-profile of `~/.aws`.
-"""
-
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,31 +7,18 @@ from pyarrow import fs
 
 from tapeworks.durable import make_folder
 from tapeworks.errors import ConfigError, FeedError
+from tapeworks.object_store import SCHEME, file_system, refusal
 
-SCHEME = "s3://"
-REGION = "us-east-1"
 CHUNK_BYTES = 8 << 20
 PART = ".part"
-KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-
-
-def is_object(name: str) -> bool:
-    """Returns whether `name` is the address of an object, and not the path of a file."""
-    return name.startswith(SCHEME)
 
 
 class ObjectStore:
     """The objects of one S3 service, `endpoint` unless the environment names another."""
 
     def __init__(self, endpoint: str = "") -> None:
-        named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        self._endpoint = named or endpoint or None
-        self._store = fs.S3FileSystem(
-            endpoint_override=self._endpoint,
-            region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or REGION,
-            connect_timeout=10,
-            request_timeout=60,
-        )
+        self._endpoint = endpoint
+        self._store = file_system(endpoint)
 
     def names(self, address: str) -> list[str]:
         """Returns the objects that an address means: itself, or all below it if it ends with `/`.
@@ -107,8 +88,5 @@ class ObjectStore:
         return chunk
 
     def _refusal(self, address: str, error: OSError) -> FeedError:
-        told = str(error).split("Details:")[0].rstrip(" .;")
-        why = f"{address} at {self._endpoint or 'AWS'}: {told}"
-        if "ACCESS_DENIED" in told or "InvalidAccessKeyId" in told or "SIGNATURE" in told:
-            why += f"; are {KEYS} in the environment the keys of this service?"
-        return FeedError(f"{why}; nothing of it was imported")
+        told = refusal(address, error, self._endpoint)
+        return FeedError(f"{told}; nothing of it was imported")

@@ -1,0 +1,1 @@
+"""Publishing the lake to Apache Iceberg tables."""

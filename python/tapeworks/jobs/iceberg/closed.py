@@ -1,0 +1,47 @@
+"""Which days of the lake are published: those that are over, and with hours the one that is not."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from tapeworks.jobs.iceberg.config import IcebergConfig
+from tapeworks.jobs.iceberg.files import UNDATED
+from tapeworks.published import Coverage
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The instant up to which all periods are over, and what the settings choose of them."""
+
+    until: datetime
+    config: IcebergConfig
+
+    @staticmethod
+    def at(now: float, config: IcebergConfig) -> "Closed":
+        """Returns what is closed at `now`, in seconds since 1970."""
+        until = datetime.fromtimestamp(now, UTC) - timedelta(minutes=config.grace_minutes)
+        hour = until.hour if config.period == "hour" else 0
+        return Closed(until.replace(hour=hour, minute=0, second=0, microsecond=0), config)
+
+    @property
+    def through(self) -> str:
+        """The instant as text, which stands for time when compared."""
+        return self.until.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def choose(self, days: Iterable[str], covered: Coverage | None) -> list[str]:
+        """Returns those of `days` that are to be published, ascending.
+
+        The day of an hour that is over is published once for each such hour.
+        """
+        if self.config.days:
+            return sorted(set(days) & set(self.config.days))
+        today = self.until.date().isoformat()
+        is_due = self.config.now or covered is None or covered.through < self.through
+        return sorted(
+            day
+            for day in days
+            if day < today
+            or day in UNDATED
+            or self.config.now
+            or (day == today and self.until.hour and is_due)
+        )

@@ -1,0 +1,69 @@
+"""The settings of the job `iceberg`."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from tapeworks.errors import ConfigError
+from tapeworks.jobs.base import WholeSourcesConfig
+from tapeworks.lake import TABLES
+
+
+@dataclass(frozen=True)
+class IcebergConfig(WholeSourcesConfig):
+    """Where the tables are, what is published, and what is kept of the past."""
+
+    warehouse: str = ""
+    """Folder, below that of the data unless it is absolute, or `s3://bucket/prefix`, of the tables;
+    none: `iceberg/warehouse`."""
+    catalog: str = ""
+    """`sqlite:///FILE`, `postgresql://...`, or the `https://...` of a REST catalog; none: SQLite in
+    `iceberg/catalog.db` of the data folder."""
+    namespace: str = "tapeworks"
+    """The namespace of the tables in the catalog."""
+    tables: tuple[str, ...] = ()
+    """The tables of the lake that are published; none: all."""
+    days: tuple[str, ...] = ()
+    """Only these days, as 2026-11-20; none: all that are over."""
+    period: Literal["day", "hour"] = "day"
+    """What has to be over: a day, or an hour, with which its day is published as far as it is."""
+    grace_minutes: int = 15
+    """A period that is over is waited for so long: the lake is to hold it."""
+    now: bool = False
+    """Publish all that the lake holds, also of a period that is not over."""
+    every_minutes: int = 0
+    """Publish again and again, so many minutes after the last time; 0: once, and end."""
+    snapshots_days: int = 7
+    """Snapshots of before so many days are forgotten; the newest stays."""
+    orphans_hours: int = 72
+    """Files that no snapshot names are deleted once they are so old."""
+    upkeep: bool = True
+    """Forget old snapshots and delete files that none names, after what was published."""
+    batch_bytes: int = 4 << 30
+    """A commit holds about so much: what was published before a crash is not copied again."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for table in self.tables:
+            if table not in TABLES:
+                raise ConfigError(f"tables: expected any of {', '.join(TABLES)}, got {table!r}")
+        for day in self.days:
+            try:
+                date.fromisoformat(day)
+            except ValueError:
+                raise ConfigError(f"days: expected days as 2026-11-20, got {day!r}") from None
+        bounds = {
+            "grace_minutes": (0, 1_440),
+            "every_minutes": (0, 10_080),
+            "snapshots_days": (0, 36_500),
+            "orphans_hours": (1, 87_600),
+        }
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name}: expected {low} to {high}, got {getattr(self, name)}")
+        if not self.namespace.isidentifier():
+            raise ConfigError(
+                f"namespace: expected letters, digits and '_', got {self.namespace!r}"
+            )
+        if self.batch_bytes < 1:
+            raise ConfigError(f"batch_bytes: expected 1 or more, got {self.batch_bytes}")

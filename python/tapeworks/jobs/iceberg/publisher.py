@@ -1,0 +1,303 @@
+"""Makes Iceberg tables hold what the lake holds of days that are over.
+
+A table is compared with the lake, file by file and day by day; what differs is replaced in one
+commit, whose snapshot says up to which place of the tape each source is in it. So whatever ended
+the job before, or came late, or was repaired, rebuilt or merged in the lake since, the next run
+does what is left: nothing is lost, and nothing is there twice. A day of which the lake has no file
+any more stays as it was published.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table as IcebergTable
+
+from tapeworks import commits
+from tapeworks.commits import TopicReader
+from tapeworks.errors import LakeError, TapeReplacedError
+from tapeworks.jobs.iceberg import tables
+from tapeworks.jobs.iceberg.closed import Closed
+from tapeworks.jobs.iceberg.config import IcebergConfig
+from tapeworks.jobs.iceberg.files import DoesNotFit, Publication, publish_file
+from tapeworks.jobs.iceberg.job import Unavailable
+from tapeworks.jobs.iceberg.upkeep import run_upkeep
+from tapeworks.lake import TABLES, Table
+from tapeworks.object_store import is_object
+from tapeworks.published import OWN, Coverage, PublishedFile, Store
+from tapeworks.tape import Place
+from tapeworks.topics import GAPS
+from tapeworks.views.iceberg import UNAVAILABLE, TableState, state_of
+
+ATTEMPTS = 5
+UPKEEP_S = 3_600.0
+NOWHERE = Coverage(Place(), "")
+
+
+@dataclass
+class Day:
+    """What a table lacks of one day of a source, and what it has too much."""
+
+    day: str
+    added: list[Publication] = field(default_factory=list)
+    removed: list[PublishedFile] = field(default_factory=list)
+
+
+@dataclass
+class Source:
+    """One source of a table: what the lake holds of it, and what is to be published."""
+
+    name: str
+    commit: commits.Commit
+    held: Coverage | None
+    days: list[Day]
+    refused: str = ""
+    """The first day that cannot be in the table."""
+
+    @property
+    def nothing(self) -> Coverage:
+        """Says of which tape it is, and that nothing of it is covered."""
+        return Coverage(Place(0, self.commit.place.tape), "")
+
+
+class Publisher:
+    """Publishes one data folder to the tables of one catalog."""
+
+    _catalog: Catalog
+
+    def __init__(
+        self, config: IcebergConfig, data: Path, folder: Path, tell: Callable[[str], object]
+    ) -> None:
+        self.config = config
+        self.tell = tell
+        self._data = data
+        self._folder = folder
+        named = config.warehouse or str(folder.absolute() / "warehouse")
+        self._store = Store(named if is_object(named) else str(data.absolute() / named))
+        self._upkeep_at = 0.0
+
+    def publish(self, sources: Sequence[str]) -> tuple[int, list[str]]:
+        """Publishes what is over and not in the tables; returns rows, and what cannot be in them.
+
+        Raises:
+            as `IcebergJob.run`.
+        """
+        refused: list[str] = []
+        rows = 0
+        closed = Closed.at(time.time(), self.config)
+        has_upkeep = self.config.upkeep and time.monotonic() >= self._upkeep_at
+        with self._reached():
+            self._catalog = tables.open_catalog(self.config, self._store, self._folder)
+            for source in sources:
+                self._publish_symbols(source)
+            for name in self.config.tables or TABLES:
+                rows += self._publish(TABLES[name], sources, closed, refused, has_upkeep)
+        if has_upkeep:
+            self._upkeep_at = time.monotonic() + UPKEEP_S
+        return rows, refused
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Says where the trouble is when store or catalog do not answer, or refuse."""
+        try:
+            yield
+        except CommitFailedException as error:
+            raise Unavailable(f"not published: another process writes the table: {error}") from None
+        except OSError as error:
+            raise Unavailable(f"not published: {self._store.refusal(error)}") from error
+        except UNAVAILABLE as error:
+            told = str(error).partition("\n")[0]
+            raise Unavailable(f"not published: the catalog does not answer: {told}") from error
+
+    def _publish_symbols(self, source: str) -> None:
+        """Copies the definitions of instruments: they only grow, and come before the rows."""
+        path = commits.commit_folder(self._data / "lake", source) / commits.SYMBOLS_FILE
+        if not path.exists():
+            return
+        target = f"{self.config.namespace}/{OWN}/{source}/{commits.SYMBOLS_FILE}"
+        content = path.read_bytes()
+        if self._store.read(target) != content:
+            self._store.write(target, [content])
+
+    def _publish(
+        self,
+        table: Table,
+        sources: Sequence[str],
+        closed: Closed,
+        refused: list[str],
+        has_upkeep: bool,
+    ) -> int:
+        """Makes one Iceberg table hold what the lake holds of the days that are over."""
+        for attempt in range(ATTEMPTS):
+            readers = {
+                source: TopicReader(self._data / "lake", source, table.topic) for source in sources
+            }
+            states = {source: reader.read() for source, reader in readers.items()}
+            if table.topic != GAPS and not any(table.name in one.tables for one in states.values()):
+                return 0
+            if not any(one.commit for one in states.values()):
+                return 0
+            opened = tables.open_table(self._catalog, self.config.namespace, self._store, table)
+            told: list[str] = []
+            try:
+                held = state_of(opened)
+                found = [
+                    self._source(table, source, readers[source], held, closed)
+                    for source, state in states.items()
+                    if state.commit is not None
+                ]
+                rows = self._bring_up(opened, table, held, found, closed, told)
+                if has_upkeep:
+                    self._run_upkeep(opened)
+            except (CommitFailedException, FileNotFoundError):
+                # Somebody committed, or merged files of the lake: what is left is looked up anew.
+                if attempt + 1 == ATTEMPTS:
+                    raise
+                continue
+            tables.write_hint(self._store, opened)
+            refused += told
+            return rows
+        raise AssertionError("unreachable")
+
+    def _source(
+        self, table: Table, source: str, reader: TopicReader, held: TableState, closed: Closed
+    ) -> Source:
+        """Compares what the lake holds of a source with what is published."""
+        state = reader.read()
+        assert state.commit is not None
+        covered = held.covers.get(source)
+        self._check(table, source, state.commit, covered)
+        live = state.tables.get(table.name, {})
+        root, found = self._data / "lake", []
+        for day in closed.choose(live, covered):
+            names = [file.path.relative_to(root).as_posix() for file in live[day]]
+            wanted = {}
+            for name, file in zip(names, reader.locate(live[day]), strict=True):
+                stored = state.live[name]
+                one = PublishedFile.of(stored, source, day, file.first, file.last)
+                wanted[one] = Publication(file.path, stored, one)
+            there = set(held.of_day(source, day))
+            added = [one for key, one in wanted.items() if key not in there]
+            removed = sorted(there - wanted.keys(), key=lambda one: one.first)
+            if added or removed:
+                found.append(Day(day, added, removed))
+        return Source(source, state.commit, covered, found)
+
+    def _check(
+        self, table: Table, source: str, commit: commits.Commit, covered: Coverage | None
+    ) -> None:
+        """Refuses a lake that is not the one, or not as far as the one, that was published."""
+        if commit.version < commits.COMMIT_VERSION:
+            raise LakeError(
+                f"{source}: the commits of the lake are of an earlier version: `tape lake rebuild` "
+                "makes them anew, then publish"
+            )
+        if covered is None:
+            return
+        was, place = covered.place, commit.place
+        if was.tape and place.tape and was.tape != place.tape:
+            raise TapeReplacedError(
+                f"{source}: {table.name} was published from tape {was.tape}, and the lake is of "
+                f"tape {place.tape}: publish it to tables of its own (`namespace`), or record it "
+                "under another name (`source`)"
+            )
+        if was.offset > place.offset:
+            raise LakeError(
+                f"{source}: {table.name} was published up to offset {was.offset} of its tape, and "
+                f"the lake goes up to {place.offset}: it was restored from an older copy; let the "
+                "sink store what the tape still holds, then publish"
+            )
+
+    def _bring_up(
+        self,
+        opened: IcebergTable,
+        table: Table,
+        held: TableState,
+        sources: Sequence[Source],
+        closed: Closed,
+        refused: list[str],
+    ) -> int:
+        """Publishes what the sources lack; returns how many rows were added."""
+        covers, said, rows = dict(held.covers), dict(held.covers), 0
+        for source in sources:
+            # Until all is there, a table covers no more of a source than it did.
+            covers.setdefault(source.name, source.nothing)
+            if not source.days:
+                covers[source.name] = self._coverage(source, closed)
+        for source in sources:
+            batches = list(self._batches(source.days))
+            for number, batch in enumerate(batches, 1):
+                made = [self._make(opened, table, source, day, refused) for day in batch]
+                added = [one for data, _ in made for one in data]
+                removed = [held.files[one] for _, gone in made for one in gone]
+                if number == len(batches):
+                    covers[source.name] = self._coverage(source, closed)
+                if added or removed:
+                    tables.commit(opened, added, removed, covers)
+                    said = dict(covers)
+                    rows += self._tell_batch(table, source, batch, added, removed)
+        if any(said.get(name, NOWHERE).through != one.through for name, one in covers.items()):
+            tables.commit(opened, [], [], covers)
+        return rows
+
+    def _coverage(self, source: Source, closed: Closed) -> Coverage:
+        """Returns what a table covers of a source of which everything was published."""
+        if self.config.days:
+            # Other days were not looked at.
+            return source.held or source.nothing
+        through = min(closed.through, source.refused or closed.through)
+        return Coverage(source.commit.place, through, source.commit.context.get("ts"))
+
+    def _batches(self, days: Sequence[Day]) -> Iterator[list[Day]]:
+        batch: list[Day] = []
+        size = 0
+        for day in days:
+            batch.append(day)
+            size += sum(one.stored.size for one in day.added)
+            if size >= self.config.batch_bytes:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _make(
+        self, opened: IcebergTable, table: Table, source: Source, day: Day, refused: list[str]
+    ) -> tuple[list[DataFile], list[PublishedFile]]:
+        """Makes the data files of a day; a day is replaced as a whole, or not at all."""
+        try:
+            made = [publish_file(self._store, opened, table, one) for one in day.added]
+        except DoesNotFit as error:
+            refused.append(f"{source.name}: {table.name} of {day.day} is not published: {error}")
+            source.refused = min(source.refused or day.day, day.day)
+            return [], []
+        return made, day.removed
+
+    def _tell_batch(
+        self,
+        table: Table,
+        source: Source,
+        days: Sequence[Day],
+        added: Sequence[DataFile],
+        removed: Sequence[DataFile],
+    ) -> int:
+        rows = sum(one.record_count for one in added)
+        span = days[0].day if len(days) == 1 else f"{days[0].day} to {days[-1].day}"
+        told = f"{source.name}: {table.name} of {span}: {len(added)} files, {rows:,} rows"
+        if removed:
+            gone = sum(one.record_count for one in removed)
+            told += f", instead of {len(removed)} with {gone:,}"
+        self.tell(told)
+        return rows
+
+    def _run_upkeep(self, opened: IcebergTable) -> None:
+        expired, orphans = run_upkeep(opened, self._store, self.config)
+        if expired or orphans:
+            self.tell(
+                f"{opened.name()[-1]}: {expired} old snapshots forgotten, {orphans} files deleted "
+                "that none names"
+            )

@@ -1,0 +1,171 @@
+"""The lake in Iceberg tables: the same rows, each once, through whatever happens in between."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from tests.e2e.test_engines import add_rest
+
+from conftest import SpineFolder
+from tapeworks import _core, commits
+from tapeworks.errors import LakeError, TapeLockedError, TapeReplacedError
+from tapeworks.jobs.iceberg.config import IcebergConfig
+from tapeworks.jobs.iceberg.job import IcebergJob
+from tapeworks.lake import TABLES
+from tapeworks.pipeline import Config
+from tapeworks.published import Store, coverage_in
+from tapeworks.sinks.compaction import Compaction
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
+from tapeworks.stopping import Stop
+from tapeworks.views.iceberg import open_table, state_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+KEY = [("venue", "ascending"), ("tape_offset", "ascending")]
+
+
+def publish(data: Path, **settings: Any) -> list[str]:
+    """Publishes a data folder, also what is not over; returns what was told of it."""
+    told: list[str] = []
+    config = IcebergConfig(**{"now": True, **settings})
+    outcome = IcebergJob(config, Config(data), Stop(), told.append).run()
+    assert outcome.exit_code == 0, told
+    return told
+
+
+def tables_of(data: Path) -> Store:
+    return Store(str(data / "iceberg" / "warehouse"))
+
+
+def published(data: Path, table: str) -> pa.Table:
+    """All rows of a table as pyiceberg reads them, without a catalog."""
+    found = open_table(tables_of(data), f"tapeworks/{table}")
+    assert found is not None
+    return found.scan().to_arrow()
+
+
+def stored(data: Path, table: str) -> pa.Table:
+    """All rows of a table as DuckDB reads them in the files of the lake."""
+    pattern = f"{data}/lake/{table}/*/*/*.parquet"
+    return duckdb.sql(
+        f"select * exclude (date) from read_parquet('{pattern}', hive_partitioning = true)"
+    ).to_arrow_table()
+
+
+def check(data: Path) -> int:
+    """Compares all tables with the lake, value by value; returns how many rows they have."""
+    rows = 0
+    for name in TABLES:
+        if not (data / "lake" / name).is_dir():
+            continue
+        lake, table = stored(data, name).sort_by(KEY), published(data, name)
+        columns = sorted(lake.column_names)
+        assert sorted(table.column_names) == columns
+        # Values, as each has its own types: an integer is one, whatever its width.
+        assert table.sort_by(KEY).select(columns).to_pylist() == lake.select(columns).to_pylist()
+        rows += lake.num_rows
+    return rows
+
+
+def test_every_table_is_published_as_it_is(tmp_path):
+    # All tables of the lake, also with a number that needs all of 32 bits, a time that is not
+    # known, hashes of 64 bits and frames. Prices are decimals, times and their rest are exact, the
+    # place on the tape is in the snapshot, and what is asked twice is published once.
+    data = tmp_path / "data"
+    add_rest(data)
+    first = publish(data)
+    assert first
+    rows = check(data)
+    assert rows > 400
+    table = open_table(tables_of(data), "tapeworks/marks")
+    assert table is not None
+    kinds = {one.name: str(one.field_type) for one in table.schema().fields}
+    assert kinds["mark_price"] == "decimal(19, 9)"
+    assert (kinds["ts_event"], kinds["ts_event_ns"]) == ("timestamptz", "int")
+    assert [one.name for one in table.spec().fields] == ["venue", "ts_event_day"]
+    [covered] = coverage_in(table.current_snapshot().summary.additional_properties).values()
+    commit = commits.read_commit(data / "lake", "made", "market-data.normalized")
+    assert commit is not None
+    assert covered.place == commit.place
+    snapshots = len(table.metadata.snapshots)
+    assert publish(data) == []
+    again = open_table(tables_of(data), "tapeworks/marks")
+    assert again is not None
+    assert len(again.metadata.snapshots) == snapshots
+
+
+def test_what_comes_late_or_is_merged_is_replaced_in_one_commit(spine, maker):
+    # Days that are over, then late rows of them, then a merge: each time the table equals the lake,
+    # a merge is one commit that replaces, and every snapshot between them is whole by itself.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(37_000))
+    spine.drain(flush_rows=20_000)
+    told = publish(spine.path, now=False, batch_bytes=1)
+    assert sum("trades" in line for line in told) == 2
+    late = maker.trades(700, 37_000)
+    late["ts_event"] -= 4_000 * 10**9
+    spine.append(late)
+    spine.drain()
+    publish(spine.path, now=False)
+    assert published(spine.path, "trades").num_rows == 37_700
+    partition = ParquetPartition(
+        ParquetConfig(), spine.path, spine.source, "market-data.normalized"
+    )
+    partition.open()
+    merge = Compaction(partition._log, 131_072, 1)
+    while merge.step("2030-01-01"):
+        pass
+    partition.close()
+    [line] = [line for line in publish(spine.path, now=False) if "trades" in line]
+    assert "instead of" in line
+    check(spine.path)
+    table = open_table(tables_of(spine.path), "tapeworks/trades")
+    assert table is not None
+    counts = [table.scan(snapshot_id=one.snapshot_id).count() for one in table.metadata.snapshots]
+    assert counts[-1] == 37_700
+    assert set(counts) <= {0, 36_000, 37_000, 37_700}
+
+
+def test_another_lake_a_second_instance_and_strange_files_are_refused(spine, maker, tmp_path):
+    # A tape that was made anew, a lake that was restored from a copy, a process that publishes at
+    # the same time, and a lake whose file was changed: each is refused, and the table stays.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(2_000))
+    spine.drain()
+    home = str(tmp_path / "warehouse")
+    catalog = f"sqlite:///{tmp_path}/catalog.db"
+    place = {"warehouse": home, "catalog": catalog}
+    publish(spine.path, **place)
+    older = spine.path / "lake"
+    copy = tmp_path / "copy"
+    shutil.copytree(spine.path, copy)
+    spine.append(maker.trades(100, 2_000))
+    spine.drain()
+    publish(spine.path, **place)
+    with pytest.raises(LakeError, match="restored from an older copy"):
+        publish(copy, **place)
+    other = SpineFolder(tmp_path / "other")
+    other.append(maker.definitions())
+    other.append(maker.trades(9_000))
+    other.drain()
+    other.close()
+    with pytest.raises(TapeReplacedError, match="published from tape"):
+        publish(other.path, **place)
+    with _core.FolderLock(spine.path / "iceberg"), pytest.raises(TapeLockedError):
+        publish(spine.path, **place)
+    spine.append(maker.trades(100, 2_100))
+    spine.drain()
+    newest = max(older.glob("trades/*/*/*.parquet"), key=lambda path: path.name)
+    content = bytearray(newest.read_bytes())
+    content[100] ^= 1
+    newest.write_bytes(content)
+    with pytest.raises(LakeError, match="damaged"):
+        publish(spine.path, **place)
+    table = open_table(Store(home), "tapeworks/trades")
+    assert table is not None
+    assert table.scan().count() == 2_100
+    assert json.loads(state_of(table).covers[spine.source].to_json())["place"][0] == 2_103
