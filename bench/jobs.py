@@ -279,6 +279,19 @@ JOBS = (
         (Ratio("value", "pyarrow, same 15 columns", 0.75), Ratio("value", SAME_FILES, 0.55)),
     ),
     Job(
+        "iceberg",
+        "8 M trades of the lake into an Iceberg table on disk, committed",
+        (
+            Metric("value", "wall clock", "rows/s", target=5e6),
+            Metric("core", "a core", "rows/s"),
+        ),
+        (
+            _ours("tapeworks", "{python}", "ours/iceberg.py", *TRADES, "publish"),
+            _peer("pyiceberg, append", "{python}", "ours/iceberg.py", *TRADES, "append"),
+        ),
+        (Ratio("value", "pyiceberg, append", 1.0),),
+    ),
+    Job(
         "postgres",
         "2 M ticks from the tape into a day partition, visible and exactly once",
         (

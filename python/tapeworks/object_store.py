@@ -12,6 +12,8 @@ SCHEME = "s3://"
 REGION = "us-east-1"
 KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 10, 60
+# With back-off in between; then the error is told.
+ATTEMPTS = 4
 _DENIED = ("ACCESS_DENIED", "InvalidAccessKeyId", "INVALID_ACCESS_KEY", "SIGNATURE", "FORBIDDEN")
 
 
@@ -37,6 +39,7 @@ def file_system(fallback: str = "") -> fs.S3FileSystem:
         region=region(),
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=REQUEST_TIMEOUT_S,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
     )
 
 

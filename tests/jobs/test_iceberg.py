@@ -1,16 +1,23 @@
 """The lake in Iceberg tables: the same rows, each once, through whatever happens in between."""
 
 import json
+import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import duckdb
+import polars as pl
 import pyarrow as pa
 import pytest
-from tests.e2e.test_engines import add_rest
+from tests.e2e.test_engines import add_rest, in_order, of_arrow
+from tests.services.base import ServiceUnavailable
+from tests.services.iceberg_spark import IcebergSparkJar
 
-from conftest import SpineFolder
+import tapeworks as tw
+from conftest import Command, SpineFolder, derive
 from tapeworks import _core, commits
 from tapeworks.errors import LakeError, TapeLockedError, TapeReplacedError
 from tapeworks.jobs.iceberg.config import IcebergConfig
@@ -169,3 +176,98 @@ def test_another_lake_a_second_instance_and_strange_files_are_refused(spine, mak
     assert table is not None
     assert table.scan().count() == 2_100
     assert json.loads(state_of(table).covers[spine.source].to_json())["place"][0] == 2_103
+
+
+def test_published_history_answers_as_the_lake_does(spine, maker, server, monkeypatch):
+    # Trades, bars and a book, published to a real object store: opened by its address, every
+    # question of a lake has the same answer, also on the command line; what is fetched is the file
+    # of the lake. Wrong keys, a place where nothing is, and a changed object are told.
+    for name, value in server("s3").environment().items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="market")
+    spine.append(maker.definitions())
+    spine.append(maker.trades(3_000))
+    derive(spine.path, spine.source)
+    for topic in ("normalized", "bars", "ticks"):
+        spine.drain(f"market-data.{topic}")
+    address, cache = "s3://market/history", spine.path.parent / "cache"
+    publish(spine.path, warehouse=address)
+    with tw.open(spine.path) as local, tw.open(address, cache=cache) as remote:
+        assert repr(remote) == "Lake('s3://market/history': binance-spot)"
+        for question in (
+            lambda lake: lake.trades("BTCUSDT", "2023-11-17", "2023-11-18"),
+            lambda lake: lake.bars("ETH-USDT", interval="1m"),
+            lambda lake: lake.instruments(),
+            lambda lake: lake.sql("select symbol, sum(price * size) from trades group by all"),
+        ):
+            expected = question(local).to_arrow()
+            assert expected.num_rows
+            assert question(remote).to_arrow().sort_by("symbol") == expected.sort_by("symbol")
+        batches = [bytes(one.records) for one in remote.replay(kinds="trades")]
+        assert batches == [bytes(one.records) for one in local.replay(kinds="trades")]
+    for fetched in cache.rglob("trades/*/*/*.parquet"):
+        [same] = (spine.path / "lake" / "trades").rglob(f"{fetched.name[:25]}.parquet")
+        assert fetched.read_bytes() == same.read_bytes()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(spine.path.parent))
+    command = Command(spine.path.parent)
+    words = ("query", "select count(*) as n from trades", "--data", address, "--format", "json")
+    assert command.answer(*words) == [{"n": 3_000}]
+    assert "nothing is published in" in command.refuse(*words[:3], "s3://market/none", code=1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert "NETWORK_CONNECTION" in command.refuse(*words, code=1)
+    assert "not published" in command.refuse(
+        "publish", "iceberg", "--warehouse", address, "--data", spine.path, code=1
+    )
+
+
+@pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
+def test_spark_polars_and_duckdb_read_all_rows(tmp_path, spark):
+    # All tables, by each engine with its own settings, against the files of the lake.
+    data = tmp_path / "data"
+    add_rest(data)
+    publish(data)
+    engines = {"polars": with_polars, "duckdb": with_duckdb, "spark": with_spark(spark)}
+    for name in sorted(one.name for one in (data / "lake").iterdir() if one.name in TABLES):
+        table = open_table(tables_of(data), f"tapeworks/{name}")
+        assert table is not None
+        expected = in_order(of_arrow(stored(data, name)))
+        for engine, read in engines.items():
+            found = in_order(read(table))
+            assert found.keys() == expected.keys(), (engine, name)
+            for column in expected:
+                assert found[column] == expected[column], (engine, name, column)
+
+
+@pytest.fixture
+def spark() -> Iterator[Any]:
+    """Spark with the runtime of Iceberg, and no setting that concerns reading."""
+    jar = IcebergSparkJar()
+    try:
+        jar.install()
+        from pyspark.sql import SparkSession
+    except (ImportError, ServiceUnavailable) as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"expected Java, Maven and `scripts/build spark` in CI: {error}")
+        pytest.skip(f"scripts/build spark: {error}")
+    session = SparkSession.builder.master("local[1]").config("spark.jars", str(jar.path))
+    session = session.config("spark.ui.enabled", "false").getOrCreate()
+    yield session
+    session.stop()
+
+
+def with_spark(session: Any) -> Callable[[Any], dict[str, list[Any]]]:
+    def read(table: Any) -> dict[str, list[Any]]:
+        frame = session.read.format("iceberg").load(table.metadata_location)
+        rows = [row.asDict() for row in frame.collect()]
+        return {name: [row[name] for row in rows] for name in frame.columns}
+
+    return read
+
+
+def with_polars(table: Any) -> dict[str, list[Any]]:
+    return of_arrow(pl.scan_iceberg(table).collect().to_arrow())
+
+
+def with_duckdb(table: Any) -> dict[str, list[Any]]:
+    rows = table.scan().to_duckdb("rows").sql("select * from rows").to_arrow_table()
+    return of_arrow(rows)

@@ -10,10 +10,14 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from . import SERVICES
 from .base import STOP_S_MAX, ServiceUnavailable, cache
+from .iceberg_spark import IcebergSparkJar
 
+# What is installed: servers, and a library that no server is of.
+INSTALLED: dict[str, Any] = {**SERVICES, IcebergSparkJar.NAME: IcebergSparkJar}
 ACTIONS = ("install", "start", "stop", "env")
 USAGE = f"usage: scripts/services install|start|stop|env NAME... of {', '.join(SERVICES)}"
 
@@ -81,7 +85,7 @@ def main(words: list[str]) -> int:
     action, names = (words[0], words[1:]) if words else ("", [])
     if (
         action not in ("install", "start", "stop", "env")
-        or not set(names) <= set(SERVICES)
+        or not set(names) <= set(INSTALLED if action == "install" else SERVICES)
         or not names
     ):
         print(USAGE, file=sys.stderr)
@@ -89,7 +93,7 @@ def main(words: list[str]) -> int:
     for name in names:
         try:
             if action == "install":
-                SERVICES[name]().install()
+                INSTALLED[name]().install()
                 continue
             if action == "start":
                 start(name)

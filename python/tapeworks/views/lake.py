@@ -27,6 +27,7 @@ from tapeworks.views.notices import notices_of_sql
 from tapeworks.views.opened import Symbols
 from tapeworks.views.order_books import OrderBookAt
 from tapeworks.views.past_books import Clock, check_clock
+from tapeworks.views.published import Published, address_of
 from tapeworks.views.query import Params, Scope, check_table, tables_in
 from tapeworks.views.reach import newest_receipt, unknown_at
 from tapeworks.views.replay import Replay
@@ -41,8 +42,13 @@ ORDERS_LATE_NS = 60_000_000_000
 ORDERS_HINT = "it has single orders, whose book `--orders` (depth='orders') makes"
 
 
-def open(path: str | Path = "data", *, external_access: bool = False) -> Lake:  # noqa: A001
-    """Opens a data folder for reading.
+def open(  # noqa: A001
+    path: str | Path = "data", *, external_access: bool = False, cache: Path | None = None
+) -> Lake:
+    """Opens a data folder for reading, or a history that was published to Iceberg.
+
+    That is `s3://bucket/prefix`, or a folder, as `tape publish iceberg` was given. What a question
+    needs of it is fetched to `cache`, by default in `~/.cache/tapeworks`.
 
     SQL reads the lake alone and changes nothing; with `external_access` it may do all that DuckDB
     can: read and write any file, attach databases, load extensions.
@@ -50,6 +56,9 @@ def open(path: str | Path = "data", *, external_access: bool = False) -> Lake:  
     Raises:
         QueryError: there is no such folder, or nothing was recorded in it.
     """
+    if (address := address_of(path)) is not None:
+        published = Published(address, cache)
+        return Lake(published.folder, external_access=external_access, published=published)
     data = Path(path)
     if not (data / "tape").is_dir() and not (data / "lake").is_dir():
         raise QueryError(
@@ -76,8 +85,8 @@ class Lake(Bars, Joins, Live, Measures, Scans, Stories):
 
     def __repr__(self) -> str:
         if self._engine.is_closed:
-            return f"Lake({str(self._data)!r}: closed)"
-        return f"Lake({str(self._data)!r}: {', '.join(self.sources()) or 'no sources'})"
+            return f"Lake({self._name!r}: closed)"
+        return f"Lake({self._name!r}: {', '.join(self.sources()) or 'no sources'})"
 
     def sources(self) -> list[str]:
         """Returns the names of all sources that were recorded."""

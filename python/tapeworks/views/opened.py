@@ -9,6 +9,7 @@ from typing import Self
 
 from tapeworks.views.books import Books
 from tapeworks.views.coverage import Ledger
+from tapeworks.views.published import Published, PublishedTails
 from tapeworks.views.query import Engine
 from tapeworks.views.symbols import Instruments
 
@@ -18,9 +19,16 @@ Symbols = str | Sequence[str]
 class Opened:
     """Engine, books, instruments and gap ledger of one data folder."""
 
-    def __init__(self, data: Path, *, external_access: bool = False) -> None:
+    def __init__(
+        self, data: Path, *, external_access: bool = False, published: Published | None = None
+    ) -> None:
+        self._name = str(data)
+        tails = None
+        if published is not None:
+            data, self._name = published.folder, published.address
+            tails = PublishedTails(published)
         self._data = data
-        self._engine = Engine(data, external_access)
+        self._engine = Engine(data, external_access, tails)
         self._books = Books(data)
         self._instruments = Instruments(self._engine)
         self._ledger = Ledger(self._engine, data)

@@ -25,7 +25,7 @@ from tapeworks.views.columns import described
 from tapeworks.views.corrections import AMENDED, FOUND, ORIGINALS, known_at
 from tapeworks.views.interruptible import run_interruptibly
 from tapeworks.views.options import MACRO
-from tapeworks.views.tail import Part, SourceTail
+from tapeworks.views.tail import Part, SourceTail, Tails
 from tapeworks.views.times import format_interval, parse_interval
 from tapeworks.views.view_sql import (
     REVISED,
@@ -92,7 +92,7 @@ class Scope:
 class Engine:
     """Answers SQL over one data folder; once it `is_closed`, every call is a QueryError."""
 
-    def __init__(self, data: Path, external_access: bool = False) -> None:
+    def __init__(self, data: Path, external_access: bool = False, tails: Tails | None = None):
         self._data = data
         # DuckDB compares whole paths with the folder that it may read.
         self._lake = (data / "lake").resolve()
@@ -100,7 +100,7 @@ class Engine:
         self._has_equals = "=" in str(self._lake)
         self._external_access = external_access
         self.is_closed = False
-        self._tails: dict[str, SourceTail] = {}
+        self._tails = Tails(data) if tails is None else tails
         # What to select from files of an earlier version.
         self._columns: dict[Path, str] = {}
         # Files never change once named, so that their footers are worth keeping. No other database
@@ -124,7 +124,7 @@ class Engine:
     def tail(self, source: str) -> SourceTail:
         """Returns the reader of what is behind the lake for `source`."""
         self._check_open()
-        return self._tails.setdefault(source, SourceTail(self._data, source))
+        return self._tails[source]
 
     def close(self) -> None:
         """Lets go of all that is open; no question is answered any more."""

@@ -151,3 +151,19 @@ class SourceTail:
             for _, start, end in days
         ]
         return pa.Table.from_batches(parts)
+
+
+class Tails(dict[str, SourceTail]):
+    """The readers of all sources of a data folder, each made when it is asked for."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__()
+        self._data = data
+
+    def __missing__(self, source: str) -> SourceTail:
+        self[source] = self.make(source)
+        return self[source]
+
+    def make(self, source: str) -> SourceTail:
+        """Makes the reader of one source."""
+        return SourceTail(self._data, source)
