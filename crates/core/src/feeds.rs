@@ -174,6 +174,8 @@ pub struct Descriptor {
     pub counts_updates: bool,
     /// How its frames are told apart, and what says which streams they are of.
     pub framing: Framing,
+    /// The unit in which live events tell their times, in ns, where the history tells finer ones.
+    pub live_unit_ns: i64,
     /// What a trade of a condition may change of a bar; none where no condition holds a trade back.
     pub updates: Option<fn(u8, BarSpan) -> Updates>,
     /// What reads its headlines; none where it tells no news.

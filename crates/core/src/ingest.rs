@@ -28,6 +28,7 @@ use self::activity::Activity;
 use self::hearing::Hearing;
 use self::latency::Latency;
 use self::normalized::{is_passing, Normalized};
+pub use self::notes::EndedGap;
 use self::pending::Pending;
 use self::silences::Silence;
 use self::subscriptions::Subscriptions;

@@ -19,6 +19,9 @@ use crate::foreign::PythonFeed;
 use crate::released::released;
 use crate::turns::Turns;
 
+/// Symbol, channel, cause, first and last missing number, and the times around a gap.
+type GapLine = (String, &'static str, &'static str, u64, u64, i64, i64);
+
 /// Writes the raw tape of one source, and its normalised tape right behind.
 ///
 /// `receive` is called once a frame and only copies; `flush` is called once a read of a socket,
@@ -271,6 +274,37 @@ impl Ingest {
             }
         };
         self.with(py, |inner| inner.lost(cause, topic, items, received, ts))
+    }
+
+    /// The gaps of trades and quotes that ended since the last call: symbol, channel, cause, first
+    /// and last missing number, time of the last event before it and of the first behind it.
+    fn take_gaps(&self, py: Python<'_>) -> PyResult<Vec<GapLine>> {
+        self.with(py, |inner| {
+            let gaps = inner.take_gaps().into_iter();
+            Ok(gaps
+                .map(|gap| {
+                    let (channel, cause) = (gap.channel.name(), gap.cause.name());
+                    (gap.symbol, channel, cause, gap.ids.0, gap.ids.1, gap.times.0, gap.times.1)
+                })
+                .collect())
+        })
+    }
+
+    /// Notes that a gap was filled from the venue's history.
+    fn repaired(
+        &self,
+        py: Python<'_>,
+        symbol: &str,
+        channel: &str,
+        cause: &str,
+        times: (i64, i64),
+        ts: i64,
+    ) -> PyResult<()> {
+        let channel = channel_named(channel)?;
+        let cause = GapCause::from_name(cause).ok_or_else(|| {
+            PyValueError::new_err(format!("expected the cause of a gap, got {cause:?}"))
+        })?;
+        self.with(py, |inner| inner.repaired((symbol, channel), cause, times, ts))
     }
 
     /// Starts to count a stream of a connection.

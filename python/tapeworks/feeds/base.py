@@ -119,6 +119,38 @@ class Request:
 
 
 @dataclass(frozen=True)
+class EndedGap:
+    """A loss of trades or quotes whose extent is known."""
+
+    symbol: str
+    channel: str
+    """`trade`, `agg_trade` or `quote`."""
+    cause: str
+    ids: tuple[int, int]
+    """First and last missing number; 0 where the ledger knows none."""
+    times: tuple[int, int]
+    """Of the last event before it and the first behind it, by the venue, in ns."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return (self.times[1] - self.times[0]) / 1e9
+
+    def __str__(self) -> str:
+        return f"symbol={self.symbol} channel={self.channel} seconds={self.seconds:.3f}"
+
+
+@dataclass(frozen=True)
+class HistoryPage:
+    """One answer of a venue's history."""
+
+    reached: int
+    """Time of the newest row, up to the end of the unit in which it is told, in ns; -1: none."""
+    following: Request | None = None
+    """The request for the next page; none: it is the last."""
+
+
+@dataclass(frozen=True)
 class SessionRules:
     """Limits and times of a venue's connections, in seconds."""
 
@@ -195,6 +227,8 @@ class Feed(ABC):
     """Put a fresh snapshot of every book on the raw tape after so long; 0: never."""
     definitions_s: float = 0.0
     """Repeat the opening requests after so long; 0: never."""
+    backfill_s: float = 0.0
+    """Gaps in trades and quotes up to so long are filled from the venue's history; 0: none."""
     budget: WeightBudget
     """Of all requests from this process."""
 
@@ -271,6 +305,17 @@ class Feed(ABC):
     def books(self) -> Sequence[str]:
         """Returns the symbols whose books are recorded."""
         return ()
+
+    def history_request(self, gap: EndedGap) -> Request | None:
+        """Returns the request for what `gap` lacks, with the events at both of its ends.
+
+        None: the venue keeps no history of it.
+        """
+        return None
+
+    def history_page(self, request: Request, body: bytes) -> HistoryPage | None:
+        """Understands an answer to what `history_request` gave; none: it cannot be read."""
+        return None
 
     def flaw(self, request: Request, body: bytes) -> str:
         """Returns why the body of a good answer is of no use, such as one that is cut; or nothing.

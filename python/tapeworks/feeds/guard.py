@@ -13,7 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tapeworks.errors import FeedError, VenueError
-from tapeworks.feeds.base import Control, ControlKind, Feed, LivenessPolicy, Request, Subscriptions
+from tapeworks.feeds.base import (
+    Control,
+    ControlKind,
+    Feed,
+    HistoryPage,
+    LivenessPolicy,
+    Request,
+    Subscriptions,
+)
 from tapeworks.feeds.limits import LogSampler
 
 RETRY_MS = 60_000
@@ -33,6 +41,8 @@ _ANSWERS: tuple[tuple[str, Any, Any], ...] = (
     ("definitions_request", Request | None, None),
     ("snapshot_request", Request | None, None),
     ("snapshot_message", bytes | None, None),
+    ("history_request", Request | None, None),
+    ("history_page", HistoryPage | None, None),
     ("flaw", str, ""),
     ("answered", None, None),
     ("refused", VenueError, _NO_ANSWER),

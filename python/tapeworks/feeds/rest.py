@@ -64,6 +64,10 @@ class Requests:
         self._queued: set[str] = set()
         self._order = itertools.count()
         self._client: aiohttp.ClientSession | None = None
+        self.on_answer: Callable[[Request, bytes], None] = lambda request, body: None
+        """Told of each good answer, when it is on the raw tape."""
+        self.on_failure: Callable[[Request, VenueError], None] = lambda request, error: None
+        """Told of each request that is not tried again."""
         self.made = 0
         self.failed = 0
         self.cut = 0
@@ -76,6 +80,7 @@ class Requests:
             if len(self._queued) >= QUEUED_MAX:
                 self.failed += 1
                 self.last_failure = f"{request.path}: {QUEUED_MAX} requests wait already"[:300]
+                self.on_failure(request, VenueError("too many requests wait already"))
                 return
             self._queued.add(request.path)
             self._queue.put_nowait((request.priority, next(self._order), request, 1))
@@ -89,9 +94,10 @@ class Requests:
         while True:
             _, _, request, attempt = await self._queue.get()
             try:
-                await self.get(request)
+                body = await self.get(request)
                 self._queued.discard(request.path)
                 self.last_failure = ""
+                self.on_answer(request, body)
             except VenueError as error:
                 self.failed += 1
                 self.last_failure = f"{request.path}: {error}"[:300]
@@ -105,6 +111,7 @@ class Requests:
                 # A ban holds all requests back in the budget; other failures only this one.
                 if error.retry_after_ms == 0 or attempt == _ATTEMPTS_MAX:
                     self._queued.discard(request.path)
+                    self.on_failure(request, error)
                     continue
                 await asyncio.sleep(min(1.0, error.retry_after_ms / 1000) * attempt)
                 self._queue.put_nowait((request.priority, next(self._order), request, attempt + 1))
@@ -184,6 +191,16 @@ class Requests:
             # Whatever the client raises on what a hostile venue sends must not end the recorder.
             reason = str(error) or type(error).__name__
             raise VenueError(f"no answer: {reason[:300]}", retry_after_ms=_RETRY_MS) from error
+
+
+def tls_context(feed: Feed) -> ssl.SSLContext:
+    """Returns how to check certificates: the system's, or the configured authority's."""
+    context = ssl.create_default_context(cafile=feed.ca_file)
+    if feed.insecure:
+        _log.warning("certificates are not checked source=%s", feed.source)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 async def _body(answer: aiohttp.ClientResponse) -> tuple[bytes, str]:

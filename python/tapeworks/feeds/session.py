@@ -13,7 +13,6 @@ import logging
 import os
 import random
 import signal
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from tapeworks._core import Ingest
 from tapeworks.config import redact
 from tapeworks.durable import replace_file
 from tapeworks.errors import FeedError, TapeworksError, VenueError
+from tapeworks.feeds.backfill import Backfill
 from tapeworks.feeds.base import Clock, Feed, FeedConfig, Line, build, group_lines
 from tapeworks.feeds.books import BookRequests
 from tapeworks.feeds.connection import Connection
@@ -35,7 +35,7 @@ from tapeworks.feeds.opening import open_feed
 from tapeworks.feeds.outcome import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE, Tally
 from tapeworks.feeds.python import PythonFeed
 from tapeworks.feeds.recording_clock import RecordingClock, check_clock, log_clock_steps
-from tapeworks.feeds.rest import Requests
+from tapeworks.feeds.rest import Requests, tls_context
 from tapeworks.feeds.watchdog import Watchdog
 from tapeworks.heartbeat import BEAT_S, beat
 from tapeworks.registry import load_name
@@ -81,6 +81,7 @@ class Session:
         self._connects = RateLimiter(feed.rules.connects, feed.rules.connects_window_s)
         self._requests = Requests(feed, ingest, self.flush, self._clock, self._context)
         self._books = BookRequests(feed, ingest, self._requests)
+        self.backfill = Backfill(feed, ingest, self._requests, self._clock)
         self._report = report
         self._data = data
         self._refused = self._degraded = False
@@ -172,6 +173,8 @@ class Session:
             "requests": self._requests.made,
             "requests_failed": self._requests.failed,
             "requests_cut": self._requests.cut,
+            "gaps_filled": self.backfill.filled,
+            "gaps_not_filled": self.backfill.failed,
             "request_trouble": self._requests.last_failure,
             "request_weight": [self.feed.budget.used, self.feed.budget.limit],
             "banned_s": round(self.feed.budget.banned_s(now), 1),
@@ -334,6 +337,7 @@ class Session:
             self._books.begin(list(self._connections.values()), now)
             self._books.unblock(list(self._connections.values()), now)
             self._take_losses()
+            self.backfill.step(now)
             self._watchdog.check(list(self._connections.values()), now, self._clock.wall_ns())
             if 0 < self.feed.definitions_s <= now - defined:
                 defined = now
@@ -376,16 +380,6 @@ class Session:
             self.flush()
 
 
-def tls_context(feed: Feed) -> ssl.SSLContext:
-    """Returns how to check certificates: the system's, or the configured authority's."""
-    context = ssl.create_default_context(cafile=feed.ca_file)
-    if feed.insecure:
-        _log.warning("certificates are not checked source=%s", feed.source)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 async def record(
     config: FeedConfig,
     data_dir: str | os.PathLike[str],
@@ -418,6 +412,7 @@ async def record(
     try:
         feed.resume(Path(data_dir) / "tape" / feed.source / RAW)
         session = Session(feed, ingest, report=report, data=Path(data_dir))
+        session.backfill.resume(Path(data_dir))
         await session.run(stop)
         status = session.status()
         if status["pending_bytes"]:

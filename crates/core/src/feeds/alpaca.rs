@@ -52,6 +52,7 @@ pub const ALPACA: Descriptor = Descriptor {
         .with_unnumbered(Rule::Alike),
     counts_updates: false,
     framing: Framing::Events(glance),
+    live_unit_ns: 1,
     updates: Some(conditions::updates_within),
     news: Some(news::read),
     build: |id| Box::new(Alpaca::new(id)),

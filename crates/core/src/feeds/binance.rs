@@ -34,6 +34,7 @@ pub const SPOT: Descriptor = Descriptor {
     rules: Rules::USUAL,
     counts_updates: true,
     framing: Framing::Named(ENVELOPE),
+    live_unit_ns: 1,
     updates: None,
     news: None,
     build: |id| Box::new(Binance::new(id)),

@@ -14,6 +14,7 @@ pub const FOREIGN: Descriptor = Descriptor {
     rules: Rules::USUAL.with_unnumbered(Rule::Alike),
     counts_updates: false,
     framing: Framing::Session,
+    live_unit_ns: 1,
     updates: None,
     news: None,
     build: |_| Box::new(Unknown),

@@ -43,6 +43,7 @@ pub const ITCH: Descriptor = Descriptor {
     rules: Rules::USUAL.with(Channel::Trade, Rule::Free),
     counts_updates: false,
     framing: Framing::Session,
+    live_unit_ns: 1,
     updates: None,
     news: None,
     build: |id| Box::new(Itch::new(id)),

@@ -22,6 +22,7 @@ pub const LOBSTER: Descriptor = Descriptor {
     rules: Rules::USUAL.with(Channel::Trade, Rule::Free),
     counts_updates: false,
     framing: Framing::Session,
+    live_unit_ns: 1,
     updates: None,
     news: None,
     build: |_| Box::new(Lobster),

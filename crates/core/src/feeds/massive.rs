@@ -39,6 +39,7 @@ pub const MASSIVE: Descriptor = Descriptor {
         .with_unnumbered(Rule::Alike),
     counts_updates: false,
     framing: Framing::Events(glance),
+    live_unit_ns: 1_000_000,
     updates: Some(conditions::updates_within),
     news: Some(news::read),
     build: |id| Box::new(Massive::new(id)),

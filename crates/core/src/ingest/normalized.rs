@@ -10,14 +10,19 @@ use crate::feeds::Feed;
 use crate::processors::normalize::{Normalizer, HOLD_MS};
 use crate::processors::sync_tracker::SyncTracker;
 use crate::processors::{Stage, StageConfig};
-use crate::record::{records, MarkerCode};
+use crate::record::{records, Channel, GapCause, GapState, Marker, MarkerCode, NONE};
 use crate::tape::Batch;
 
 /// The normalised tape.
 pub(super) struct Normalized {
     pub(super) stage: Stage,
     pub(super) books: SyncTracker,
+    /// Those of trades and quotes that ended, until somebody asks for them.
+    pub(super) gaps: Vec<Marker>,
 }
+
+/// So many gaps are remembered until somebody asks for them; later ones are not.
+const GAPS_MAX: usize = 1 << 15;
 
 impl Normalized {
     /// Opens the tape, and brings the normaliser to where it ends.
@@ -42,7 +47,7 @@ impl Normalized {
                 ..stage
             },
         )?;
-        Ok(Self { stage, books: SyncTracker::new() })
+        Ok(Self { stage, books: SyncTracker::new(), gaps: Vec::new() })
     }
 
     /// Takes what was just put on the raw tape, so that it need not be read back from there.
@@ -70,9 +75,23 @@ impl Normalized {
             if let Some(marker) = record.as_marker() {
                 counts.dead_letters += u64::from(marker.code == MarkerCode::DeadLetter as u8);
                 counts.gaps += u64::from(marker.code == MarkerCode::Gap as u8);
+                if is_ended(&marker) && self.gaps.len() < GAPS_MAX {
+                    self.gaps.push(marker);
+                }
             }
         }
     }
+}
+
+/// Whether a marker tells of a gap in trades or quotes whose extent is known.
+fn is_ended(marker: &Marker) -> bool {
+    const CHANNELS: [u8; 3] = [Channel::Trade as u8, Channel::AggTrade as u8, Channel::Quote as u8];
+    const OURS: [u8; 2] = [GapCause::Retention as u8, GapCause::Damage as u8];
+    marker.code == MarkerCode::Gap as u8
+        && marker.state == GapState::Closed as u8
+        && marker.ts_start != NONE
+        && CHANNELS.contains(&marker.channel)
+        && !OURS.contains(&marker.cause)
 }
 
 /// Whether an error is of the disk, or of another process: it is met in the same way on all tapes.

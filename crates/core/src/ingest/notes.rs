@@ -2,11 +2,26 @@
 
 use super::{Ingest, NO_CONNECTION};
 use crate::clock::ClockStep;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{
-    topic_number, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
+    topic_number, unpadded, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
     FLAG_RECV_SUSPECT, NONE, SESSION_ENDS,
 };
+
+/// A gap in trades or quotes whose extent is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedGap {
+    /// The venue's symbol.
+    pub symbol: String,
+    /// Which of its streams.
+    pub channel: Channel,
+    /// Why.
+    pub cause: GapCause,
+    /// First and last of the numbers that are missing; 0 where there are none.
+    pub ids: (u64, u64),
+    /// Times of the last event before it and the first behind it, by the venue, in ns.
+    pub times: (i64, i64),
+}
 
 impl Ingest {
     /// Notes that `connection` opened. Connections of one `group` carry the same streams.
@@ -150,6 +165,49 @@ impl Ingest {
         (marker.first, marker.last) = (first, last);
         marker.ts_start = known(ts_start);
         self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
+    }
+
+    /// Notes that a gap of the ledger was filled from the venue's history: the one of that channel
+    /// of `symbol` and that cause, between the times `ts_start` and `ts_end` of the venue.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`]; `Error::Invalid`: no such instrument is known.
+    pub fn repaired(
+        &mut self,
+        (symbol, channel): (&str, Channel),
+        cause: GapCause,
+        (ts_start, ts_end): (i64, i64),
+        ts: i64,
+    ) -> Result<()> {
+        let instrument = self.instrument(symbol);
+        let instrument = instrument
+            .ok_or_else(|| Error::invalid(format!("expected a known symbol, got {symbol:?}")))?;
+        let mut marker = self.marker(MarkerCode::Gap, ts);
+        (marker.header.instrument, marker.header.ts_event) = (instrument, ts_end);
+        (marker.cause, marker.state) = (cause as u8, GapState::Repaired as u8);
+        (marker.channel, marker.count) = (channel as u8, u32::MAX);
+        marker.ts_start = ts_start;
+        self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
+    }
+
+    /// The gaps of trades and quotes that ended since the last call, as far as they are remembered.
+    pub fn take_gaps(&mut self) -> Vec<EndedGap> {
+        let Some(normalized) = &mut self.normalized else { return Vec::new() };
+        let gaps = std::mem::take(&mut normalized.gaps);
+        let Some(instruments) = normalized.stage.instruments() else { return Vec::new() };
+        let named = gaps.iter().filter_map(|gap| {
+            let symbol = unpadded(&instruments.get(gap.header.instrument)?.symbol).to_owned();
+            let channel = Channel::try_from(gap.channel).ok()?;
+            let cause = GapCause::try_from(gap.cause).ok()?;
+            Some(EndedGap {
+                symbol,
+                channel,
+                cause,
+                ids: (gap.first, gap.last),
+                times: (gap.ts_start, gap.header.ts_event),
+            })
+        });
+        named.collect()
     }
 
     /// Compares the receive times with the wall clock, and notes what is wrong.

@@ -16,7 +16,7 @@ use crate::error::{DecodeReason, Result};
 use crate::record::blob::BlobHeader;
 use crate::record::{
     BlobKind, Channel, Marker, MarkerCode, Plain, Records, FLAG_OUT_OF_ORDER, FLAG_RECV_SUSPECT,
-    NONE, SESSION_ENDS,
+    SESSION_ENDS,
 };
 
 mod alike;
@@ -26,6 +26,7 @@ mod history;
 pub mod hold;
 mod ledger;
 pub mod lines;
+mod live;
 mod plausible;
 pub mod quarantine;
 pub mod ranges;
@@ -43,6 +44,7 @@ use self::alike::Alike;
 use self::counts::Counts;
 use self::event::Event;
 use self::lines::Lines;
+use self::live::LiveEvents;
 use self::quarantine::Quarantine;
 use self::retold::Retold;
 use self::streams::{Streams, Verdict, HOLDING, SUSPECT};
@@ -87,6 +89,7 @@ pub struct Arbiter {
     lines: Lines,
     alike: Alike,
     retold: Retold,
+    live: LiveEvents,
     /// Streams in which events wait, in order of start.
     holding: Vec<u32>,
     /// The earliest moment at which a wait ends; `i64::MAX` if nothing waits.
@@ -114,6 +117,7 @@ impl Arbiter {
             lines: Lines::default(),
             alike: Alike::default(),
             retold: Retold::default(),
+            live: LiveEvents::default(),
             holding: Vec::new(),
             deadline: i64::MAX,
             repair: None,
@@ -172,6 +176,9 @@ impl Arbiter {
         if follows {
             self.counts.pass(event);
             self.note_time(event);
+            if event.rule == Rule::Alike {
+                self.note_live(event);
+            }
         }
         follows
     }
@@ -211,6 +218,9 @@ impl Arbiter {
                 self.end_outage(place, &before, event, out);
                 self.write(event, bytes, 0, out)?;
                 self.note_time(event);
+                if event.rule == Rule::Alike {
+                    self.note_live(event);
+                }
                 if self.streams.at(place).state & HOLDING != 0 {
                     self.release(place, Force::Nothing, out)?;
                 }
@@ -295,23 +305,6 @@ impl Arbiter {
             }
             _ => out.extend_from_bytes(bytes),
         }
-    }
-
-    /// The marker with its times on the venue's clock, as far as that is known: books and bars are
-    /// looked up by it. The session knows the host's clock alone. A gap is as long as the
-    /// difference of the clocks leaves open, as what it lacks must lie within it.
-    fn in_venue_time(&self, mut marker: Marker) -> Marker {
-        let clock = &self.streams.clock;
-        let (Some(ahead), Some((low, high))) = (clock.ahead(), clock.range()) else {
-            return marker;
-        };
-        let shift = |ts: i64, by: i64| if ts == NONE { ts } else { ts.saturating_add(by) };
-        let is_gap = marker.code == MarkerCode::Gap as u8;
-        marker.header.ts_event = shift(marker.header.ts_event, if is_gap { high } else { ahead });
-        if is_gap {
-            marker.ts_start = shift(marker.ts_start, low);
-        }
-        marker
     }
 
     /// Ends a line. Returns the group of streams that no line carries any more.

@@ -4,13 +4,24 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from tapeworks.config import check_url
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.alpaca.channels import PRODUCTS, Product, record_channel
-from tapeworks.feeds.checks import ALL, check_channels, check_one_of, check_streamed
+from tapeworks.feeds.checks import (
+    ALL,
+    check_channels,
+    check_one_of,
+    check_streamed,
+    check_within,
+)
 
 ENDPOINTS: dict[str, str] = {
     "live": "wss://stream.data.alpaca.markets",
     "sandbox": "wss://stream.data.sandbox.alpaca.markets",
+}
+REST_URLS: dict[str, str] = {
+    "live": "https://data.alpaca.markets",
+    "sandbox": "https://data.sandbox.alpaca.markets",
 }
 ENCODINGS = ("json", "msgpack")
 SYMBOL = re.compile(r"[A-Za-z0-9./*_-]{1,48}")
@@ -37,6 +48,11 @@ class AlpacaConfig:
     """`live` or `sandbox`, as the keys are."""
     ws_url: str = ""
     """Instead of the preset, without the path of the feed."""
+    rest_url: str = ""
+    """Where its history is, instead of the preset; without it there is none for a `ws_url`, nor for
+    `off`."""
+    backfill_s: float = 86_400.0
+    """Gaps in trades and quotes up to so long are filled from the venue's history; 0: none."""
     encoding: str = "json"
     """`json` or `msgpack`. JSON has the venue's own digits; options come as msgpack alone."""
     api_key: str = field(default="", repr=False, metadata={"secret": True})
@@ -62,6 +78,9 @@ class AlpacaConfig:
         if not self.ws_url:
             check_one_of("endpoints", self.endpoints, list(ENDPOINTS))
         check_streamed(self, SYMBOL)
+        if self.rest_url not in ("", "off"):
+            check_url("rest_url", self.rest_url, ("http", "https"))
+        check_within("backfill_s", self.backfill_s, 0, 7 * 86_400)
         check_channels(self.product, self._product.channels, self.channels)
         self._check_symbols()
 
@@ -112,8 +131,10 @@ class AlpacaConfig:
 
     @property
     def rest(self) -> str:
-        """No request is made."""
-        return ""
+        """Where requests go; nothing: none is made."""
+        if self.rest_url == "off" or (self.ws_url and not self.rest_url):
+            return ""
+        return (self.rest_url or REST_URLS[self.endpoints]).rstrip("/")
 
     @property
     def record_channels(self) -> frozenset[str]:

@@ -1,16 +1,26 @@
 """The session rules of Alpaca: keys, subscriptions, and what its messages mean."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from tapeworks.errors import ConfigError
-from tapeworks.feeds.alpaca import channels
+from tapeworks.errors import ConfigError, VenueError
+from tapeworks.feeds.alpaca import channels, history
 from tapeworks.feeds.alpaca.config import AlpacaConfig
 from tapeworks.feeds.alpaca.subscriptions import SUBSCRIPTION, AlpacaSubscriptions, request
-from tapeworks.feeds.base import Control, ControlKind, Feed, Line, LivenessPolicy, SessionRules
+from tapeworks.feeds.base import (
+    Control,
+    ControlKind,
+    EndedGap,
+    Feed,
+    HistoryPage,
+    Line,
+    LivenessPolicy,
+    Request,
+    SessionRules,
+)
 from tapeworks.feeds.checks import ALL
 from tapeworks.feeds.hours import ExchangeHours, TradingHours
 from tapeworks.feeds.limits import WeightBudget
@@ -81,6 +91,8 @@ class AlpacaFeed(Feed):
         self.proxy = config.proxy or None
         self.pending_bytes_max = config.pending_bytes_max
         self.sends_binary = config.is_binary
+        self.rest_url = config.rest
+        self.backfill_s = config.backfill_s
         self.budget = WeightBudget(300)
         self.rules = SessionRules(
             overlap_s=0.0, age_s=NEVER_S, idle_timeout_s=config.idle_timeout_s, probe_s=PROBE_S
@@ -97,6 +109,7 @@ class AlpacaFeed(Feed):
                 f"{KEY_VARIABLE} and {SECRET_VARIABLE}"
             )
         self.secrets = (self._secret, self._key)
+        self.rest_headers = {"APCA-API-KEY-ID": self._key, "APCA-API-SECRET-KEY": self._secret}
         self._again: set[str] = set()
         """Symbols whose book was unsubscribed, to be subscribed again."""
 
@@ -150,6 +163,20 @@ class AlpacaFeed(Feed):
     def channel(self, stream: str) -> str:
         """Returns the core's name of the channel."""
         return channels.record_channel(stream)
+
+    def history_request(self, gap: EndedGap) -> Request | None:
+        """Returns the request for trades or quotes of the time of a gap."""
+        return history.request_for(self.config.product, gap)
+
+    def history_page(self, request: Request, body: bytes) -> HistoryPage | None:
+        """Returns how far an answer reaches, and the request for the next page."""
+        return history.page_of(request, body)
+
+    def refused(
+        self, status: int, headers: Mapping[str, str], body: bytes, wall_s: float
+    ) -> VenueError:
+        """Reads the reason; 429 is asked again after its time, and what the plan has not never."""
+        return history.refusal(status, headers, body, wall_s)
 
     def books(self) -> Sequence[str]:
         """Returns the symbols whose books are recorded and can be asked for by name."""

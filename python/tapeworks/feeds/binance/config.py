@@ -17,6 +17,7 @@ ENDPOINTS: dict[tuple[str, str], tuple[str, str]] = {
     ("spot", "production"): ("wss://stream.binance.com:9443", "https://api.binance.com"),
     ("spot", "data-only"): ("wss://data-stream.binance.vision", "https://data-api.binance.vision"),
     ("spot", "testnet"): ("wss://stream.testnet.binance.vision", "https://testnet.binance.vision"),
+    ("spot", "tr"): ("wss://stream-cloud.binance.tr", "https://api.binance.me"),
     ("spot", "us"): ("wss://stream.binance.us:9443", "https://api.binance.us"),
     ("usdm", "production"): ("wss://fstream.binance.com", "https://fapi.binance.com"),
     ("usdm", "testnet"): ("wss://fstream.binancefuture.com", "https://testnet.binancefuture.com"),

@@ -4,8 +4,15 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from tapeworks.config import check_url
 from tapeworks.errors import ConfigError
-from tapeworks.feeds.checks import ALL, check_channels, check_one_of, check_streamed
+from tapeworks.feeds.checks import (
+    ALL,
+    check_channels,
+    check_one_of,
+    check_streamed,
+    check_within,
+)
 from tapeworks.feeds.massive import channels
 
 ENDPOINTS: dict[str, str] = {
@@ -14,6 +21,7 @@ ENDPOINTS: dict[str, str] = {
     "business": "wss://business.massive.com",
     "delayed-business": "wss://delayed-business.massive.com",
 }
+REST_URL = "https://api.massive.com"
 SYMBOL = re.compile(r"[A-Za-z0-9.:/_*-]{1,48}")
 OPTION_QUOTES_MAX = 1000
 """Contracts whose quotes one connection may carry."""
@@ -37,6 +45,11 @@ class MassiveConfig:
     """`real-time`, `delayed`, `business` or `delayed-business`, as the plan has it."""
     ws_url: str = ""
     """Instead of the preset, without the market."""
+    rest_url: str = ""
+    """Where its history is, instead of the preset; without it there is none for a `ws_url`, nor for
+    `off`."""
+    backfill_s: float = 86_400.0
+    """Gaps in trades and quotes up to so long are filled from the venue's history; 0: none."""
     api_key: str = field(default="", repr=False, metadata={"secret": True})
     """From the environment only; none: MASSIVE_API_KEY or POLYGON_API_KEY there."""
     calendar: str = ""
@@ -57,6 +70,9 @@ class MassiveConfig:
         if not self.ws_url:
             check_one_of("endpoints", self.endpoints, list(ENDPOINTS))
         check_streamed(self, SYMBOL)
+        if self.rest_url not in ("", "off"):
+            check_url("rest_url", self.rest_url, ("http", "https"))
+        check_within("backfill_s", self.backfill_s, 0, 7 * 86_400)
         check_channels(self.product, channels.PRODUCTS[self.product], self.channels)
         self._check_option_quotes()
 
@@ -86,8 +102,10 @@ class MassiveConfig:
 
     @property
     def rest(self) -> str:
-        """No request is made."""
-        return ""
+        """Where requests go; nothing: none is made."""
+        if self.rest_url == "off" or (self.ws_url and not self.rest_url):
+            return ""
+        return (self.rest_url or REST_URL).rstrip("/")
 
     @property
     def record_channels(self) -> frozenset[str]:

@@ -1,15 +1,25 @@
 """The session rules of Massive: the key, subscriptions, and what statuses mean."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tapeworks.errors import ConfigError
-from tapeworks.feeds.base import Control, ControlKind, Feed, Line, LivenessPolicy, SessionRules
+from tapeworks.errors import ConfigError, VenueError
+from tapeworks.feeds.base import (
+    Control,
+    ControlKind,
+    EndedGap,
+    Feed,
+    HistoryPage,
+    Line,
+    LivenessPolicy,
+    Request,
+    SessionRules,
+)
 from tapeworks.feeds.hours import ExchangeHours, TradingHours
 from tapeworks.feeds.limits import WeightBudget
-from tapeworks.feeds.massive import channels
+from tapeworks.feeds.massive import channels, history
 from tapeworks.feeds.massive.config import MassiveConfig
 
 KEY_VARIABLES = ("MASSIVE_API_KEY", "POLYGON_API_KEY")
@@ -54,6 +64,8 @@ class MassiveFeed(Feed):
         self.insecure = config.insecure
         self.proxy = config.proxy or None
         self.pending_bytes_max = config.pending_bytes_max
+        self.rest_url = config.rest
+        self.backfill_s = config.backfill_s
         self.budget = WeightBudget(300)
         self.rules = SessionRules(
             overlap_s=0.0, age_s=NEVER_S, idle_timeout_s=config.idle_timeout_s, probe_s=PROBE_S
@@ -70,6 +82,7 @@ class MassiveFeed(Feed):
                 "of your account"
             )
         self.secrets = (self._key,)
+        self.rest_headers = {"Authorization": f"Bearer {self._key}"}
 
     def lines(self) -> Sequence[Line]:
         """Returns the one line that the venue allows for each market."""
@@ -117,6 +130,20 @@ class MassiveFeed(Feed):
     def channel(self, stream: str) -> str:
         """Returns the core's name of the channel."""
         return channels.record_channel(stream)
+
+    def history_request(self, gap: EndedGap) -> Request | None:
+        """Returns the request for trades or quotes of the time of a gap."""
+        return history.request_for(self.config.product, gap)
+
+    def history_page(self, request: Request, body: bytes) -> HistoryPage | None:
+        """Returns how far an answer reaches, and the request for the next page."""
+        return history.page_of(request, body)
+
+    def refused(
+        self, status: int, headers: Mapping[str, str], body: bytes, wall_s: float
+    ) -> VenueError:
+        """Reads the reason; 429 is asked again after its time, and what the plan has not never."""
+        return history.refusal(status, headers, body)
 
 
 def _meaning(named: dict[str, str], accepted: tuple[str, ...]) -> Control:

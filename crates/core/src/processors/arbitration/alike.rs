@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::event::Event;
 use super::lines::Line;
+use super::live::LiveEvents;
 use super::retold::Retold;
 use super::streams::{Stream, Streams, SEEN};
 use super::Arbiter;
@@ -130,7 +131,7 @@ impl Arbiter {
     pub(super) fn is_told(&mut self, event: &Event, bytes: &[u8]) -> bool {
         let line = self.lines.line().serial;
         if event.historical {
-            return self.retold.repeats(bytes, event.is_numbered, line);
+            return self.retold.repeats(bytes, event.is_numbered, line) || self.came_live(event);
         }
         self.alike.repeats(bytes, line, self.elapsed)
     }
@@ -139,11 +140,15 @@ impl Arbiter {
     /// feeds that have none, so that their snapshots are as they were before there was this. So it
     /// is with what of the venue's history may be told again.
     pub fn snapshot_alike(&self, state: &mut StateWriter<'_>) {
-        if !self.alike.order.is_empty() || !self.retold.is_empty() {
+        let (has_retold, has_live) = (!self.retold.is_empty(), !self.live.is_empty());
+        if !self.alike.order.is_empty() || has_retold || has_live {
             self.alike.write(state);
         }
-        if !self.retold.is_empty() {
+        if has_retold || has_live {
             self.retold.write(state);
+        }
+        if has_live {
+            self.live.write(state);
         }
     }
 
@@ -154,6 +159,8 @@ impl Arbiter {
     pub fn restore_alike(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         self.alike = if state.is_at_end() { Alike::default() } else { Alike::read(state)? };
         self.retold = if state.is_at_end() { Retold::default() } else { Retold::read(state)? };
+        self.live =
+            if state.is_at_end() { LiveEvents::default() } else { LiveEvents::read(state)? };
         self.alike.watch(self.lines.has_copies());
         Ok(())
     }

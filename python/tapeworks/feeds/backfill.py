@@ -1,0 +1,172 @@
+"""What was lost of trades and quotes, fetched from the venue's history.
+
+A gap whose extent is known is asked for once the history should hold it. Its answers go to the raw
+tape as all do; the core passes on what did not come live, and nothing twice. The gap counts as
+repaired when all pages came and they reach its end, whose event came live. Else it stays in the
+ledger as it was, and the log says why; the next start of the recorder tries again.
+"""
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tapeworks import _core
+from tapeworks._core import Ingest
+from tapeworks.errors import TapeworksError, VenueError
+from tapeworks.feeds.base import Clock, EndedGap, Feed, Request
+from tapeworks.feeds.rest import Requests
+from tapeworks.source_symbols import SourceSymbols
+from tapeworks.tape import open_tape
+from tapeworks.topics import GAPS
+
+LAG_S = 2.0
+"""The history of a venue is so far behind its streams."""
+ATTEMPTS_MAX = 6
+"""So often it is asked for what its history does not hold yet, each time after twice as long."""
+PAGES_MAX = 1_000
+"""Of more pages for one gap the rest is not fetched."""
+WAITING_MAX = 1 << 15
+"""More gaps do not wait; those beyond stay as they are."""
+
+CHANNELS = ("trade", "agg_trade", "quote")
+OURS = ("retention", "damage")
+"""Causes that are no matter of the venue."""
+
+_log = logging.getLogger("tapeworks.feeds")
+
+
+@dataclass
+class _Fetch:
+    """One gap on its way."""
+
+    gap: EndedGap
+    attempt: int = 1
+    pages: int = 0
+    reached: int = -1
+    """Time of the newest row that was told, in ns."""
+
+
+class Backfill:
+    """Fills the gaps of one feed, as far as its venue has the history."""
+
+    def __init__(self, feed: Feed, ingest: Ingest, requests: Requests, clock: Clock) -> None:
+        self._feed = feed
+        self._ingest = ingest
+        self._requests = requests
+        self._clock = clock
+        self._due: deque[tuple[float, _Fetch]] = deque()
+        self._asked: dict[str, _Fetch] = {}
+        self.filled = 0
+        self.failed = 0
+        requests.on_answer, requests.on_failure = self._answered, self._failed
+
+    def resume(self, data: Path) -> None:
+        """Takes up the gaps of the ledger that no recorder before filled, as far as it goes back.
+
+        What cannot be read is left to whoever repairs it.
+        """
+        since_ns = self._clock.wall_ns() - int(self._feed.backfill_s * 1e9)
+        if self._feed.backfill_s and self._feed.rest_url:
+            try:
+                for gap in unfilled(data, self._feed.source, since_ns):
+                    self._take(gap, self._clock.now())
+            except (TapeworksError, OSError) as error:
+                _log.warning("gaps of the ledger are not filled: %s", error)
+
+    def step(self, now: float) -> None:
+        """Asks for the gaps that ended lately, and again for those that came to nothing."""
+        for symbol, channel, cause, first, last, start, end in self._ingest.take_gaps():
+            self._take(EndedGap(symbol, channel, cause, (first, last), (start, end)), now)
+        for _ in range(len(self._due)):
+            due, fetch = self._due.popleft()
+            if due > now:
+                self._due.append((due, fetch))
+                continue
+            request = self._feed.history_request(fetch.gap)
+            if request is not None:
+                self._ask(request, fetch)
+
+    def _take(self, gap: EndedGap, now: float) -> None:
+        if 0 < gap.seconds <= self._feed.backfill_s and len(self._due) < WAITING_MAX:
+            self._due.append((now + LAG_S, _Fetch(gap)))
+
+    def _ask(self, request: Request, fetch: _Fetch) -> None:
+        if request.path not in self._asked:
+            self._asked[request.path] = fetch
+            self._requests.push(request)
+
+    def _answered(self, request: Request, body: bytes) -> None:
+        fetch = self._asked.pop(request.path, None)
+        if fetch is None:
+            return
+        fetch.pages += 1
+        page = self._feed.history_page(request, body)
+        if page is None:
+            self._give_up(fetch, "an answer of the history cannot be read")
+            return
+        fetch.reached = max(fetch.reached, page.reached)
+        if page.following is None:
+            self._end(fetch)
+        elif fetch.pages >= PAGES_MAX or page.following.path == request.path:
+            self._give_up(fetch, f"its history goes on behind {fetch.pages} pages")
+        else:
+            self._ask(page.following, fetch)
+
+    def _end(self, fetch: _Fetch) -> None:
+        gap = fetch.gap
+        if fetch.reached >= gap.times[1]:
+            self._ingest.repaired(
+                gap.symbol, gap.channel, gap.cause, gap.times, self._clock.wall_ns()
+            )
+            self.filled += 1
+            _log.info("gap filled %s pages=%d", gap, fetch.pages)
+        elif fetch.attempt >= ATTEMPTS_MAX:
+            self._give_up(fetch, "the venue's history ends before it does")
+        else:
+            # The event at its end came live, so that the history is merely behind.
+            pause_s = LAG_S * 2.0**fetch.attempt
+            again = _Fetch(gap, fetch.attempt + 1)
+            self._due.append((self._clock.now() + pause_s, again))
+
+    def _failed(self, request: Request, error: VenueError) -> None:
+        fetch = self._asked.pop(request.path, None)
+        if fetch is not None:
+            self._give_up(fetch, str(error))
+
+    def _give_up(self, fetch: _Fetch, reason: str) -> None:
+        self.failed += 1
+        _log.warning("gap not filled %s: %s", fetch.gap, reason)
+
+
+def unfilled(data: Path, source: str, since_ns: int) -> list[EndedGap]:
+    """Returns the gaps of trades and quotes that the ledger tells of since then, and no repair.
+
+    Raises:
+        TapeworksError, OSError: the ledger or the symbols cannot be read.
+    """
+    reader = open_tape(data / "tape" / source / GAPS)
+    if reader is None:
+        return []
+    reader.seek_time(since_ns)
+    names, dtype = _core.field_names("gap"), np.dtype(_core.dtype_descr("gap"))
+    found: dict[tuple[int, ...], tuple[str, Any]] = {}
+    while (batch := reader.read()) is not None:
+        for row in np.frombuffer(batch.numpy("gap"), dtype):
+            key = tuple(int(row[name]) for name in ("instrument", "channel", "cause", "first"))
+            found[(*key, int(row["ts_start"]))] = names["state"][int(row["state"])], row
+    lacking = [row for state, row in found.values() if state == "closed"]
+    symbols = SourceSymbols(data, source).names() if lacking else {}
+    gaps = []
+    for row in lacking:
+        channel, cause = (names[name][int(row[name])] for name in ("channel", "cause"))
+        symbol = symbols.get(int(row["instrument"]), "")
+        if symbol and channel in CHANNELS and cause not in OURS and row["ts_start"] < _core.NONE:
+            ids, times = ("first", "last"), ("ts_start", "ts_event")
+            first, last = (int(row[name]) for name in ids)
+            start, end = (int(row[name]) for name in times)
+            gaps.append(EndedGap(symbol, channel, cause, (first, last), (start, end)))
+    return gaps

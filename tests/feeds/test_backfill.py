@@ -1,0 +1,207 @@
+"""Gaps in trades and quotes that are filled from the venue's history: live, and each event once."""
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.conftest import Start, derive
+
+import tapeworks as tw
+from tapeworks import _core
+from tapeworks.feeds.alpaca import history as alpaca
+from tapeworks.feeds.alpaca.config import AlpacaConfig
+from tapeworks.feeds.base import EndedGap, Request
+from tapeworks.feeds.massive import history as massive
+from tapeworks.feeds.massive.config import MassiveConfig
+from tapeworks.feeds.session import record
+from tapeworks.tape import TapeConfig
+
+SECOND = 10**9
+START = 1_790_000_000 * SECOND + 123_456_789
+
+
+def gap(symbol: str = "AAPL", channel: str = "trade", seconds: int = 5) -> EndedGap:
+    return EndedGap(symbol, channel, "disconnect", (0, 0), (START, START + seconds * SECOND))
+
+
+def test_requests_name_the_range_with_both_of_its_ends() -> None:
+    # Alpaca tells ns and takes both ends; the streams of Massive tell ms, its history ns.
+    asked = alpaca.request_for("sip", gap("BRK.B"))
+    assert asked is not None
+    assert asked.path == (
+        "/v2/stocks/BRK.B/trades?start=2026-09-21T14%3A13%3A20.123456789Z"
+        "&end=2026-09-21T14%3A13%3A25.123456789Z&limit=10000&sort=asc&feed=sip"
+    )
+    asked = alpaca.request_for("crypto", gap("BTC/USD", "quote"))
+    assert asked is not None
+    assert asked.path.startswith("/v1beta3/crypto/us/quotes?symbols=BTC%2FUSD&start=")
+    for product, channel in (("test", "trade"), ("overnight", "trade"), ("opra", "quote")):
+        assert alpaca.request_for(product, gap(channel=channel)) is None
+    asked = massive.request_for("options", gap("O:SPY251219C00650000", "quote"))
+    assert asked is not None
+    assert asked.path == (
+        "/v3/quotes/O%3ASPY251219C00650000?timestamp.gte=1790000000123000000"
+        "&timestamp.lte=1790000005123999999&order=asc&limit=50000"
+    )
+    # Its history calls pairs otherwise than its stream, and what it has not is not asked for.
+    assert massive.request_for("crypto", gap("BTC-USD")) is None
+    assert massive.request_for("stocks", gap(channel="mark")) is None
+
+
+def test_pages_are_followed_within_the_setting_of_where_requests_go() -> None:
+    request = Request(5, "/v3/trades/AAPL?limit=1")
+    told = {"results": [{"sip_timestamp": START}], "next_url": "https://x.test/v3/trades/AAPL?c=1"}
+    page = massive.page_of(request, json.dumps(told).encode())
+    assert page is not None
+    assert page.following is not None
+    assert (page.reached, page.following.path) == (START - 456_789, "/v3/trades/AAPL?c=1")
+    for elsewhere in ("https://x.test/v3/quotes/AAPL?c=1", "file:///etc/passwd"):
+        body = json.dumps(told | {"next_url": elsewhere}).encode()
+        assert massive.page_of(request, body) is None
+    assert massive.page_of(request, b"<html>") is None
+    request = Request(5, "/v2/stocks/A/trades?limit=1")
+    text = alpaca.time_text(START)
+    for rows in ([{"t": text}], {"A": [{"t": text}], "B": None}):
+        body = {"trades": rows, "next_page_token": "QUF8&x"}
+        for _ in range(2):
+            page = alpaca.page_of(request, json.dumps(body).encode())
+            assert page is not None
+            assert page.following is not None
+            assert page.reached == START
+            assert page.following.path == "/v2/stocks/A/trades?limit=1&page_token=QUF8%26x"
+            request = page.following
+        request = Request(5, "/v2/stocks/A/trades?limit=1")
+    last = alpaca.page_of(request, b'{"trades":null,"next_page_token":null}')
+    assert last is not None
+    assert (last.reached, last.following) == (-1, None)
+    assert alpaca.page_of(request, b"[]") is None
+
+
+def test_refusals_say_whether_to_ask_again() -> None:
+    # A plan without the right is not asked again; the venue's own time counts within an hour.
+    for status, headers, wait_ms in (
+        (403, {}, 0),
+        (404, {}, 0),
+        (500, {}, 1000),
+        (429, {}, 60_000),
+        (429, {"retry-after": "7"}, 7000),
+        (429, {"Retry-After": "never"}, 60_000),
+        (429, {"Retry-After": "99999"}, 3_600_000),
+    ):
+        error = massive.refusal(status, headers, b'{"error":"not in plan"}')
+        assert (error.status, error.retry_after_ms) == (status, wait_ms)
+        assert "not in plan" in str(error)
+    for status, reset, wait_ms in (
+        (403, "", 0),
+        (429, "1030", 30_000),
+        (429, "900", 60_000),
+        (429, "9" * 11, 60_000),
+    ):
+        headers = {"X-RateLimit-Reset": reset}
+        error = alpaca.refusal(status, headers, b'{"message":"no"}', 1000.0)
+        assert error.retry_after_ms == wait_ms
+
+
+def recorded(venue: str, data: Path, simulator: Any, seconds: float, **settings: Any) -> Any:
+    """Records the trades of one symbol, with the history of the simulator; returns the status."""
+    config: Any = {"alpaca": AlpacaConfig, "massive": MassiveConfig}[venue]
+    channel = {"alpaca": "trades", "massive": "T"}[venue]
+    places = {"ws_url": simulator.ws_url, "rest_url": simulator.rest_url}
+
+    async def run() -> Any:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(seconds, stop.set)
+        made = config(symbols=("AAPL",), channels=(channel,), **{**places, **settings})
+        return await record(made, data, stop, tape=TapeConfig("never"))
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASSIVE_API_KEY", "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"):
+        monkeypatch.setenv(name, "any")
+
+
+def trade_ids(data: Path, source: str) -> Counter[int]:
+    return Counter(row["trade_id"] for row in tw.open(data).trades(source=source).to_pylist())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize(("venue", "fault"), [("alpaca", ""), ("massive", "rest_429")])
+def test_what_a_cut_lost_is_fetched_and_nothing_is_stored_twice(
+    start: Start, tmp_path: Path, venue: str, fault: str
+) -> None:
+    # The venue cuts the connection twice, and one says once that it is asked too often. Its ids have
+    # no holes, so that each trade from the first to the last must be there, once; the ledger says
+    # that the gaps were filled.
+    simulator = start("--symbols", "AAPL", "--rate", 80, "--seed", 7, venue=venue)
+    for at_s in (1.0, 2.5):
+        simulator.fault("cut", at_s=at_s)
+    if fault:
+        simulator.fault(fault, at_s=1.0, count=1, amount=1.0)
+    status = recorded(venue, tmp_path, simulator, 7.5)
+    source = status["source"]
+    assert status["reconnects"] == 2
+    derive(tmp_path, source)
+    told = trade_ids(tmp_path, source)
+    assert len(told) > 50
+    assert set(told) == set(range(min(told), max(told) + 1)), status["trouble"]
+    assert set(told.values()) == {1}
+    gaps = tw.open(tmp_path).gaps("AAPL").to_pylist()
+    assert [(one["cause"], one["state"]) for one in gaps] == [("disconnect", "repaired")] * 2
+    assert (status["gaps_filled"], status["gaps_not_filled"]) == (2, 0)
+    rows = tw.open(tmp_path).sql("select count(*) as n from trades where flags & 4 = 4")
+    assert rows.to_pylist()[0]["n"] > 0
+
+
+@pytest.mark.slow
+def test_a_history_that_is_not_there_leaves_the_gap_as_it_was(start: Start, tmp_path: Path) -> None:
+    # The host of the history refuses; and without one nothing is asked for.
+    simulator = start("--symbols", "AAPL", "--rate", 80, "--seed", 7, venue="alpaca")
+    simulator.fault("cut", at_s=1.0)
+    status = recorded("alpaca", tmp_path, simulator, 4.5, rest_url="http://127.0.0.1:9")
+    assert status["reconnects"] == 1
+    assert "/v2/stocks/AAPL/trades" in status["request_trouble"]
+    derive(tmp_path, status["source"])
+    [one] = tw.open(tmp_path).gaps("AAPL").to_pylist()
+    assert (one["cause"], one["state"]) == ("disconnect", "closed")
+    assert status["gaps_filled"] == 0
+    # The next start has a history: it fills that gap, and the one of the pause before it.
+    status = recorded("alpaca", tmp_path, simulator, 5.0)
+    derive(tmp_path, status["source"])
+    told = trade_ids(tmp_path, status["source"])
+    assert set(told) == set(range(min(told), max(told) + 1)), status["trouble"]
+    assert set(told.values()) == {1}
+    states = [one["state"] for one in tw.open(tmp_path).gaps("AAPL").to_pylist()]
+    assert states == ["repaired", "repaired"]
+
+
+def test_an_answer_about_what_came_live_adds_what_did_not(tmp_path: Path) -> None:
+    # Two trades live, in ms as the stream tells them; the history has them in ns, one between, and
+    # one of the same ms that was lost. Told again, it adds nothing.
+    text, rest = _core.numbers("blob_kind")["text"], _core.numbers("blob_kind")["rest"]
+    ingest = _core.Ingest(tmp_path, "massive", "massive", durability_ms=-1)
+    ms = START // 1_000_000
+    live = '[{{"ev":"T","sym":"A","i":"{0}","x":4,"p":10,"s":{0},"t":{1},"q":{0},"z":3}}]'
+    for number in (1, 4):
+        frame = live.format(number, ms + number).encode()
+        ingest.receive(0, text, START + number, frame)
+    row = '{{"id":"{0}","price":10,"size":{0},"sip_timestamp":{1},"sequence_number":{0}}}'
+    told = [row.format(n, (ms + min(n, 4)) * 1_000_000 + 7) for n in (1, 2, 3, 4, 5)]
+    for again in range(2):
+        body = f'{{"results":[{",".join(told)}]}}'.encode()
+        ingest.receive(65_535, rest, START + 9 + again, body, b"/v3/trades/A?limit=9")
+    ingest.flush()
+    ingest.close()
+    reader = _core.TapeReader(tmp_path / "tape" / "massive" / "market-data.normalized")
+    batch = reader.read()
+    assert batch is not None
+    trades = np.frombuffer(batch.numpy("trade"), np.dtype(_core.dtype_descr("trade")))
+    assert sorted(int(one["sequence"]) for one in trades) == [1, 2, 3, 4, 5]
+    assert [int(one["sequence"]) for one in trades if one["flags"] & 4] == [2, 3, 5]
