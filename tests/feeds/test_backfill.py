@@ -137,9 +137,9 @@ def trade_ids(data: Path, source: str) -> Counter[int]:
 def test_what_a_cut_lost_is_fetched_and_nothing_is_stored_twice(
     start: Start, tmp_path: Path, venue: str, fault: str
 ) -> None:
-    # The venue cuts the connection twice, and one says once that it is asked too often. Its ids have
-    # no holes, so that each trade from the first to the last must be there, once; the ledger says
-    # that the gaps were filled.
+    # The venue cuts the connection twice, and one says once that it is asked too often. Its ids
+    # have no holes, so that each trade from the first to the last must be there, once; the ledger
+    # says that the gaps were filled.
     simulator = start("--symbols", "AAPL", "--rate", 80, "--seed", 7, venue=venue)
     for at_s in (1.0, 2.5):
         simulator.fault("cut", at_s=at_s)

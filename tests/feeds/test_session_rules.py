@@ -54,6 +54,20 @@ def test_spot_asks_for_microseconds_and_splits_large_sets():
 
 
 @pytest.mark.parametrize(
+    ("preset", "stream", "requests"),
+    [
+        ("us", "wss://stream.binance.us:9443/stream", "https://api.binance.us"),
+        ("tr", "wss://stream-cloud.binance.tr/stream", "https://api.binance.me"),
+    ],
+)
+def test_another_binance_is_another_end_point(preset, stream, requests):
+    # The same paths and rules at other hosts.
+    feed = BinanceFeed(BinanceConfig(symbols=("BTCTRY",), endpoints=preset))
+    assert feed.lines()[0].url.partition("?")[0] == stream
+    assert feed.rest_url == requests
+
+
+@pytest.mark.parametrize(
     ("fields", "named"),
     [
         ({"symbols": ()}, "symbols"),

@@ -41,7 +41,7 @@ class BinanceConfig:
     source: str = ""
     """The name of the source; none: the name of the feed, such as `binance-spot`."""
     endpoints: str = "production"
-    """`production`, `testnet`, `data-only` or `us`."""
+    """`production`, `testnet`, `data-only`, `us` (Binance.US) or `tr` (Binance TR)."""
     ws_url: str = ""
     """Instead of the preset."""
     rest_url: str = ""

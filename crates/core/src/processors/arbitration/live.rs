@@ -1,9 +1,9 @@
 //! Trades and quotes that came live, for when the venue's history tells them again.
 //!
-//! For feeds whose numbers prove nothing: what fills a gap overlaps with what came before and behind
-//! it. An event is known by its instrument and channel, its number or else its time, and what it
-//! says; live ones may tell times in a coarser unit than the history. Where the history says one
-//! more often than it came live, what is more is new. So many of the last events are remembered.
+//! For feeds whose numbers prove nothing: what fills a gap overlaps with what came before and
+//! behind it. An event is known by its instrument and channel, its number or else its time, and
+//! what it says; live ones may tell times in a coarser unit than the history. Where the history
+//! says one more often than it came live, what is more is new. The last events are remembered.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -64,8 +64,7 @@ impl LiveEvents {
     pub(super) fn repeats(&mut self, identity: u64) -> bool {
         self.idle = 0;
         let counts = self.counts.get_or_insert_with(|| {
-            let mut counts =
-                HashMap::with_capacity_and_hasher(self.order.len(), FastHash::default());
+            let mut counts = HashMap::with_capacity_and_hasher(self.order.len(), FastHash);
             for &one in &self.order {
                 *counts.entry(one).or_insert(0) += 1;
             }
