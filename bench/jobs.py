@@ -52,7 +52,6 @@ class Job:
         return replace(self, contenders=ours, metrics=metrics, ratios=())
 
 
-QUEST_CLIENT = "questdb, frames of doubles"
 COPY = "psycopg, binary COPY of encoded rows"
 SIMDJSON, MSGSPEC = "simdjson, parsing only", "msgspec, exact"
 
@@ -108,6 +107,22 @@ def _events(name: str, about: str, venue: str, file: str) -> Job:
             _peer("msgspec, float", "{peers}", program, frames, "float"),
         ),
         (Ratio("value", MSGSPEC, 8), Ratio("value", "msgspec, float", 8)),
+    )
+
+
+def _rows(name: str, about: str, client: str) -> Job:
+    program = ("{python}", "ours/row_stores.py", "{scale}", name)
+    return Job(
+        name,
+        about,
+        (
+            Metric("value", "rows", "rows/s"),
+            Metric("core", "a core of ours", "rows/s"),
+            Metric("bytes_a_row", "size", "B/row", higher=False),
+        ),
+        (_ours("tapeworks", *program, "sink"), _peer(client, *program, "client")),
+        (Ratio("value", client, 0.9),),
+        rounds_max=5,
     )
 
 
@@ -314,20 +329,15 @@ JOBS = (
         (_ours("tapeworks", "{python}", "ours/postgres.py", "{scale}", "index"),),
         rounds_max=3,
     ),
-    Job(
+    _rows(
         "questdb",
         "2 M trades from the tape into a table of QuestDB with keys, visible and exactly once",
-        (
-            Metric("value", "rows", "rows/s"),
-            Metric("core", "a core of ours", "rows/s"),
-            Metric("bytes_a_row", "size", "B/row", higher=False),
-        ),
-        (
-            _ours("tapeworks", "{python}", "ours/questdb.py", "{scale}", "sink"),
-            _peer(QUEST_CLIENT, "{python}", "ours/questdb.py", "{scale}", "client"),
-        ),
-        (Ratio("value", QUEST_CLIENT, 0.9),),
-        rounds_max=5,
+        "questdb, frames of doubles",
+    ),
+    _rows(
+        "clickhouse",
+        "2 M trades from the tape into a table of ClickHouse's engine, exactly once",
+        "clickhouse-connect, Arrow tables",
     ),
     Job(
         "protobuf",

@@ -32,6 +32,7 @@ MEMBERS: dict[str, dict[str, str]] = {
     # Those of the core are wired in `processors/derive.py`.
     "processor": {},
     "sink": {
+        "clickhouse": "tapeworks.sinks.clickhouse:ClickHouseSink",
         "kafka": "tapeworks.sinks.kafka:KafkaSink",
         "parquet": "tapeworks.sinks.parquet:ParquetSink",
         "postgres": "tapeworks.sinks.postgres:PostgresSink",

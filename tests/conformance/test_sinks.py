@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import clickhouse_connect
 import duckdb
 import psycopg
 import pytest
@@ -106,6 +107,24 @@ def redis_ids(data: Path) -> list[int]:
     return [number for _, number in trades([message for _, message in entries])]
 
 
+def clickhouse_settings(data: Path) -> Any:
+    database = re.sub(r"\W", "_", data.parent.name)
+    url = f"http://127.0.0.1:{PORTS['clickhouse']}"
+    # Each start watches a place that another one left for about as long as two flushes.
+    own = {"topics": (TOPIC,), "flush_seconds": 0.1}
+    return load_settings("sink", "clickhouse")(url=url, database=database, **own)
+
+
+def clickhouse_ids(data: Path) -> list[int]:
+    settings = clickhouse_settings(data)
+    with clickhouse_connect.get_client(dsn=settings.url, compress=False) as client:
+        table = f"`{settings.database}`.trades"
+        if not client.command(f"exists table {table}"):
+            return []
+        rows = client.query(f"select trade_id from {table} order by id").result_rows
+        return [number for (number,) in rows]
+
+
 def questdb_settings(data: Path) -> Any:
     # The folder of a test has the name of the test: no table is shared.
     prefix = re.sub(r"\W", "_", data.parent.name) + "_"
@@ -143,13 +162,14 @@ PORTS: dict[str, int] = {}
 MEMBERS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], list[int]]]] = {
     "parquet": (lambda data: ParquetConfig(), parquet_ids),
     "postgres": (postgres_settings, postgres_ids),
+    "clickhouse": (clickhouse_settings, clickhouse_ids),
     "questdb": (questdb_settings, questdb_ids),
     "redis": (redis_settings, redis_ids),
     "kafka": (kafka_settings, kafka_ids),
     OWN: (own_settings, own_ids),
 }
 # A start of these, and each step with them, takes seconds.
-SLOW = {"kafka", "questdb"}
+SLOW = {"clickhouse", "kafka", "questdb"}
 
 
 @pytest.fixture(

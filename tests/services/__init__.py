@@ -1,6 +1,7 @@
 """Real servers for tests, campaigns and benchmarks: `base.py` says what holds of each."""
 
 from .base import Service, ServiceUnavailable
+from .clickhouse import ClickHouseService
 from .kafka import KafkaService
 from .postgres import PostgresService
 from .questdb import QuestDBService
@@ -9,6 +10,7 @@ from .s3 import S3Service
 
 __all__ = [
     "SERVICES",
+    "ClickHouseService",
     "KafkaService",
     "PostgresService",
     "QuestDBService",
@@ -21,7 +23,7 @@ __all__ = [
 SERVICES: dict[str, type[Service]] = {
     service.NAME: service
     for service in (
-        *(KafkaService, PostgresService),
+        *(ClickHouseService, KafkaService, PostgresService),
         *(QuestDBService, RedisService, S3Service),
     )
 }

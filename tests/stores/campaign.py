@@ -37,6 +37,7 @@ from .base import Store
 from .worker import SOURCES, run_sink
 
 STORES = {
+    "clickhouse": "tests.stores.clickhouse:ClickHouseStore",
     "kafka": "tests.stores.kafka:KafkaStore",
     "postgres": "tests.stores.postgres:PostgresStore",
     "questdb": "tests.stores.questdb:QuestDBStore",

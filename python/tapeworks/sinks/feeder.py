@@ -91,6 +91,7 @@ class Feeder:
         self._flushed = time.monotonic()
         self._retry_at = 0.0
         self._failures = 0
+        self._lacks_input = False
         self.errors = 0
         """How often storing failed."""
 
@@ -155,7 +156,7 @@ class Feeder:
         except SinkUnavailable as error:
             self._back_off(error)
             return 0
-        self._failures = 0
+        self._failures, self._lacks_input = 0, False
         return moved
 
     def flush(self) -> None:
@@ -218,7 +219,9 @@ class Feeder:
             return 0
         end = reader.end if self.partition.reads_published else reader.durable
         rows, _ = self.partition.pending
-        room = min(BATCH_RECORDS, end - reader.position, max(1, self._policy.rows - rows))
+        # What goes together has to come, however much there is.
+        least = BATCH_RECORDS if self._lacks_input else 1
+        room = min(BATCH_RECORDS, end - reader.position, max(least, self._policy.rows - rows))
         if room <= 0:
             return 0
         try:
@@ -343,6 +346,7 @@ class Feeder:
     def _back_off(self, error: SinkUnavailable) -> None:
         delay_s = min(error.retry_after_ms / 1000 * 2**self._failures, BACKOFF_S_MAX)
         self._failures = min(self._failures + 1, 16)
+        self._lacks_input = error.lacks_input
         self.errors += 1
         self._retry_at = time.monotonic() + delay_s
         log.warning("%s: retry in %.1f s: %s", self._tape.name, delay_s, error)

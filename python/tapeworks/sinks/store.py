@@ -9,7 +9,7 @@ import contextlib
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -18,6 +18,7 @@ from tapeworks.errors import SinkError, SinkRejected, SinkUnavailable
 from tapeworks.lake import DEFINITIONS_ADVICE
 from tapeworks.sinks.base import Sink, SinkConfig, SinkContext, SinkPartition, WriterLock
 from tapeworks.sinks.rejected import RejectedRecords
+from tapeworks.sinks.store_tables import RowEncoder, T
 from tapeworks.source_symbols import SourceSymbols
 from tapeworks.tape import UNKNOWN, Place, received
 from tapeworks.topics import NORMALIZED
@@ -25,20 +26,6 @@ from tapeworks.topics import NORMALIZED
 DEFINITION = kind_of("definition")
 Items = Sequence[Records] | Sequence[Blob]
 """Batches of records, or blobs, in the order of their tape."""
-T = TypeVar("T", covariant=True)
-
-
-class RowEncoder(Protocol[T]):
-    """What makes rows of the records of one kind, in the core."""
-
-    def encode(
-        self,
-        batches: list[Records],
-        symbols: Symbols,
-        provider: str,
-        instruments: list[int] | None = None,
-    ) -> tuple[T | None, tuple[int, str] | None]:
-        """Returns the rows, or the offset of a record that cannot be one, and why."""
 
 
 class StoreSink(Sink):
@@ -250,9 +237,9 @@ class StorePartition(SinkPartition):
         except LookupError as error:
             self.require_symbols(str(error))
             return self.encode(encoder, batches)
-        if refused is not None or rows is None:
-            offset, reason = refused or (None, "")
-            raise SinkRejected(reason, offset=offset)
+        if refused is not None:
+            raise SinkRejected(refused[1], offset=refused[0])
+        assert rows is not None, "what is not refused has rows"
         return rows
 
     def require_symbols(self, problem: str) -> None:
@@ -268,11 +255,7 @@ class StorePartition(SinkPartition):
             raise SinkUnavailable(told, retry_after_ms=200, lacks_input=True)
 
     def reject(self, offset: int, reason: str) -> None:
-        """Keeps one pending record as rejected, for a store that goes on by itself without it.
-
-        Raises:
-            SinkError: there are so many that the store is wrong, and not the records.
-        """
+        """Keeps one pending record as rejected; raises as `RejectedRecords.add`."""
         [item] = self._between(offset, offset + 1)
         self._rejected.add(offset, reason, self._content(item))
 

@@ -5,10 +5,27 @@ One list for all such stores; how a row is kept is told in the file of each.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
-from tapeworks._core import Records, kind_of
+from tapeworks._core import Records, Symbols, kind_of
 from tapeworks.errors import ConfigError
 from tapeworks.topics import BARS, GAPS, METRICS, NORMALIZED, TICKS
+
+T = TypeVar("T", covariant=True)
+
+
+class RowEncoder(Protocol[T]):
+    """What makes rows of the records of one kind, in the core."""
+
+    def encode(
+        self,
+        batches: list[Records],
+        symbols: Symbols,
+        provider: str,
+        instruments: list[int] | None = None,
+    ) -> tuple[T | None, tuple[int, str] | None]:
+        """Returns the rows, or the offset of a record that cannot be one, and why."""
+
 
 # What a column is called that has another name than the field that it holds.
 RENAMED = {"id": "tape_offset", "ts": "ts_event", "ts_ns": "ts_event_ns"}
