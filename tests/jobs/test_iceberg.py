@@ -221,6 +221,7 @@ def test_published_history_answers_as_the_lake_does(spine, maker, server, monkey
 
 
 @pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_spark_polars_and_duckdb_read_all_rows(tmp_path, spark):
     # All tables, by each engine with its own settings, against the files of the lake.
     data = tmp_path / "data"

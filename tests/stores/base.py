@@ -5,9 +5,12 @@ Its sink is given trades of several sources, as records of `RecordMaker`; the ca
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from tests.services import Service
+
+from .worker import run_sink
 
 
 class Store(ABC):
@@ -18,6 +21,19 @@ class Store(ABC):
 
     service: Service
     """Its server; the campaign starts, kills, pauses and stops it."""
+    RUN: ClassVar[Callable[..., None]] = staticmethod(run_sink)
+    """What its worker runs: data folder, name, settings and log are given."""
+    STAGE: ClassVar[str] = ""
+    """The name of its offset on the tapes; none: that of a sink of its name."""
+    PACE: ClassVar[float] = 1.0
+    """How many times as long as others it takes to store something: it is killed as rarely."""
+    WITHOUT: ClassVar[frozenset[str]] = frozenset()
+    """Faults that its server cannot have."""
+
+    @property
+    def stage(self) -> str:
+        """The name of the offset up to which it has stored a tape."""
+        return self.STAGE or f"sink-{self.NAME}"
 
     @property
     def proxied(self) -> tuple[int, int]:

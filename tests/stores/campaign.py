@@ -34,17 +34,17 @@ from tapeworks import _core
 
 from . import proxy as net
 from .base import Store
-from .worker import SOURCES, run_sink
+from .worker import SOURCES, TOPIC
 
 STORES = {
     "clickhouse": "tests.stores.clickhouse:ClickHouseStore",
+    "iceberg": "tests.stores.iceberg:IcebergStore",
     "kafka": "tests.stores.kafka:KafkaStore",
     "postgres": "tests.stores.postgres:PostgresStore",
     "questdb": "tests.stores.questdb:QuestDBStore",
     "redis": "tests.stores.redis:RedisStore",
 }
 """Name of a sink -> its `Store`."""
-TOPIC = "market-data.normalized"
 POISON_EVERY = 5_003
 ROWS_MAX = 900
 BACKLOG_MAX = 50_000
@@ -117,7 +117,7 @@ class Lane:
     def spawn(self, data: Path | None = None) -> ForkServerProcess:
         """Starts a worker."""
         arguments = (data or self.data, self.store.NAME, self.settings, self.log)
-        process = CONTEXT.Process(target=run_sink, args=arguments)
+        process = CONTEXT.Process(target=self.store.RUN, args=arguments)
         process.start()
         return process
 
@@ -140,12 +140,12 @@ class Lane:
     def backlog(self, source: str) -> int:
         """Returns how many trades are not yet stored, as the sink says to the retention."""
         tape = self.data / "tape" / source / TOPIC
-        stored = _core.load_offset(tape, f"sink-{self.store.NAME}") or 0
+        stored = _core.load_offset(tape, self.store.stage) or 0
         return self.tapes.ids[source] - stored
 
     def kill(self) -> None:
         """Kills the worker at a random instant."""
-        self.work(self.random.uniform(0, 0.6))
+        self.work(self.random.uniform(0, 0.6 * self.store.PACE))
         assert self.worker is not None
         self.worker.kill()
         self.worker.join()
@@ -218,11 +218,12 @@ class Lane:
 
     def faults(self) -> list[Callable[[], None]]:
         """Returns all kinds of faults."""
-        return [
+        every = [
             *(self.server_killed, self.server_restarted, self.server_paused),
             *(self.connection_cut, self.network_silent, self.answers_lost, self.network_slow),
             *(self.second_instance, self.rights_revoked),
         ]
+        return [fault for fault in every if fault.__name__ not in self.store.WITHOUT]
 
     # What has to hold.
 

@@ -9,6 +9,7 @@ from tapeworks.pipeline import Config
 from tapeworks.sinks import worker
 
 SOURCES = ("binance-spot", "binance-futures")
+TOPIC = "market-data.normalized"
 
 
 def run_sink(data: Path, name: str, settings: Any, log: Path) -> None:

@@ -1,0 +1,54 @@
+"""The process that stores the lake and publishes it, in the campaign: killed like any sink."""
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tapeworks import object_store
+from tapeworks.errors import TapeworksError
+from tapeworks.jobs.iceberg.config import IcebergConfig
+from tapeworks.jobs.iceberg.job import IcebergJob
+from tapeworks.pipeline import Config
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
+from tapeworks.stopping import Stop
+from tapeworks.views import iceberg
+
+from .worker import SOURCES, TOPIC
+
+STORE_S = 0.2
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """What is published, and where the object store is."""
+
+    config: IcebergConfig
+    environment: dict[str, str]
+
+
+def run_publisher(data: Path, name: str, settings: Publishing, log: Path) -> None:
+    """Stores what is on the tapes and publishes it, until it is killed."""
+    logging.basicConfig(filename=log, level="INFO", format="%(asctime)s %(message)s")
+    os.environ.update(settings.environment)
+    # A server that is silent counts as gone soon.
+    for module in (object_store, iceberg):
+        module.CONNECT_TIMEOUT_S, module.REQUEST_TIMEOUT_S = 1, 2  # type: ignore[attr-defined]
+    object_store.ATTEMPTS = 1
+    feeders = []
+    for source in SOURCES:
+        config = ParquetConfig(flush_seconds=0.1, flush_rows=2_000)
+        partition = ParquetPartition(config, data, source, TOPIC)
+        tape = data / "tape" / source / TOPIC
+        feeders.append(Feeder(partition, tape, config.policy, name="sink-parquet"))
+    job = IcebergJob(settings.config, Config(data), Stop(), logging.info)
+    while True:
+        try:
+            for feeder in feeders:
+                feeder.drain(STORE_S)
+            job.run()
+        except TapeworksError as error:
+            logging.info("%s: %s", type(error).__name__, error)
+            time.sleep(0.1)
