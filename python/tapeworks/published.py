@@ -93,11 +93,14 @@ class Coverage:
     """The instant up to which days or hours were published, in ISO form; the end of them."""
     ts: int | None = None
     """A receive time before which all is covered, of these days."""
+    known: int | None = None
+    """The receive time up to which what it is derived from was derived, in ns."""
 
     def to_json(self) -> str:
         """Writes it as the value of a property."""
         place = [self.place.offset, self.place.tape, self.place.fingerprint]
-        return json.dumps({"place": place, "through": self.through, "ts": self.ts})
+        said = {"place": place, "through": self.through, "ts": self.ts, "known": self.known}
+        return json.dumps(said)
 
     @staticmethod
     def from_json(text: str) -> "Coverage":
@@ -109,7 +112,8 @@ class Coverage:
         try:
             found: dict[str, Any] = json.loads(text)
             offset, tape, fingerprint = found["place"]
-            return Coverage(Place(offset, tape, fingerprint), str(found["through"]), found["ts"])
+            place = Place(offset, tape, fingerprint)
+            return Coverage(place, str(found["through"]), found["ts"], found["known"])
         except (ValueError, KeyError, TypeError) as error:
             raise LakeError(f"expected what a snapshot covers, got {text!r}: {error}") from None
 

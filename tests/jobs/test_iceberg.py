@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ from tests.services.iceberg_spark import IcebergSparkJar
 import tapeworks as tw
 from conftest import Command, SpineFolder, derive
 from tapeworks import _core, commits
-from tapeworks.errors import LakeError, TapeLockedError, TapeReplacedError
+from tapeworks.errors import LakeError, TapeLockedError, TapeReplacedError, TapeworksError
+from tapeworks.jobs.iceberg import tables
 from tapeworks.jobs.iceberg.config import IcebergConfig
 from tapeworks.jobs.iceberg.job import IcebergJob
 from tapeworks.lake import TABLES
@@ -188,7 +190,7 @@ def test_published_history_answers_as_the_lake_does(spine, maker, server, monkey
     spine.append(maker.definitions())
     spine.append(maker.trades(3_000))
     derive(spine.path, spine.source)
-    for topic in ("normalized", "bars", "ticks"):
+    for topic in ("normalized", "gaps", "bars", "ticks"):
         spine.drain(f"market-data.{topic}")
     address, cache = "s3://market/history", spine.path.parent / "cache"
     publish(spine.path, warehouse=address)
@@ -203,6 +205,7 @@ def test_published_history_answers_as_the_lake_does(spine, maker, server, monkey
             expected = question(local).to_arrow()
             assert expected.num_rows
             assert question(remote).to_arrow().sort_by("symbol") == expected.sort_by("symbol")
+        assert remote.coverage("BTCUSDT").to_pylist() == local.coverage("BTCUSDT").to_pylist()
         batches = [bytes(one.records) for one in remote.replay(kinds="trades")]
         assert batches == [bytes(one.records) for one in local.replay(kinds="trades")]
     for fetched in cache.rglob("trades/*/*/*.parquet"):
@@ -272,3 +275,47 @@ def with_polars(table: Any) -> dict[str, list[Any]]:
 def with_duckdb(table: Any) -> dict[str, list[Any]]:
     rows = table.scan().to_duckdb("rows").sql("select * from rows").to_arrow_table()
     return of_arrow(rows)
+
+
+def test_the_past_of_a_table_ends_and_its_schema_grows(spine, maker, monkeypatch):
+    # A table of before a column: the next run adds it, and rows of before have none. A disk that
+    # is full while a file is copied: nothing is committed, and the next run does the rest. Old
+    # snapshots are forgotten, and what none names is deleted, but for what is young.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(500))
+    spine.drain()
+    with monkeypatch.context() as older:
+        known = tables.fields_of
+        older.setattr(
+            tables, "fields_of", lambda table: [one for one in known(table) if one[0] != "flags"]
+        )
+        with pytest.raises(AssertionError, match="has no column flags"):
+            publish(spine.path, tables=("trades",))
+    publish(spine.path, tables=("trades",))
+    assert published(spine.path, "trades").column("flags").to_pylist() == [1] * 500
+    spine.append(maker.trades(500, 500))
+    spine.drain()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, limit[1]))
+    try:
+        with pytest.raises(TapeworksError, match="File too large"):
+            publish(spine.path, tables=("trades",))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert published(spine.path, "trades").num_rows == 500
+    publish(spine.path, tables=("trades",))
+    assert published(spine.path, "trades").num_rows == 1_000
+    folder = spine.path / "iceberg" / "warehouse" / "tapeworks" / "trades"
+    young, old = folder / "data" / "young.parquet", folder / "data" / "old.parquet"
+    for path in (young, old):
+        path.write_bytes(b"an upload that was killed")
+    for path in folder.rglob("*"):
+        if path != young:
+            os.utime(path, (0, 0))
+    publish(spine.path, tables=("trades",), snapshots_days=0)
+    assert young.exists()
+    assert not old.exists()
+    table = open_table(tables_of(spine.path), "tapeworks/trades")
+    assert table is not None
+    assert len(table.metadata.snapshots) == 1
+    assert published(spine.path, "trades").num_rows == 1_000

@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tapeworks.lake import LakeFile, Table
 from tapeworks.object_store import SCHEME, is_object
 from tapeworks.published import HINT, OWN, Coverage, PublishedFile, Store, find_namespace
 from tapeworks.tape import Place
+from tapeworks.topics import NORMALIZED
 from tapeworks.views.tail import SourceTail, Tails
 
 # Loaded where a published history is opened.
@@ -116,11 +118,10 @@ class Published:
         self._states[table] = now, newest or b"", state
         return state
 
-    def covered(self, table: str, source: str) -> Coverage:
-        """Returns what a table holds of a source."""
-        state = self.state(table)
-        found: Coverage | None = None if state is None else state.covers.get(source)
-        return found or Coverage(Place(), "")
+    def covered(self, tables: Iterable[Table], source: str) -> list[Coverage]:
+        """Returns what each of the tables that hold anything of a source covers of it."""
+        states = [self.state(table.name) for table in tables]
+        return [one.covers[source] for one in states if one is not None and source in one.covers]
 
     def files(self, table: Table, source: str, days: tuple[str, str] | None) -> list[LakeFile]:
         """Returns the files of a source by day and offset, fetched where they are not there.
@@ -212,16 +213,23 @@ class PublishedTail(SourceTail):
     ) -> tuple[list[LakeFile], Commit]:
         """Returns the files of `table` by day and offset, and up to where they go."""
         found = self._history.files(table, self._source, days)
-        return found, Commit(self._history.covered(table.name, self._source).place)
+        covers = self._history.covered([table], self._source)
+        return found, Commit(covers[0].place if covers else Place())
 
     def committed(self, topic: str) -> int:
         """Returns the offset up to which everything of `topic` is published."""
-        covers = [self._history.covered(one.name, self._source) for one in lake.tables_of(topic)]
-        return max(one.place.offset for one in covers)
+        covers = self._history.covered(lake.tables_of(topic), self._source)
+        return max((one.place.offset for one in covers), default=0)
+
+    def known_until(self, topic: str) -> int | None:
+        """Returns the receive time up to which all of `topic`, and of records, is published."""
+        tables = {*lake.tables_of(topic), *lake.tables_of(NORMALIZED)}
+        times = [one.known for one in self._history.covered(tables, self._source)]
+        return None if None in times else min(filter(None, times), default=None)
 
     def context(self, topic: str) -> dict[str, int]:
         """Returns the receive time before which all is published, if it is known."""
-        covers = [self._history.covered(one.name, self._source) for one in lake.tables_of(topic)]
+        covers = self._history.covered(lake.tables_of(topic), self._source)
         times = [one.ts for one in covers if one.ts is not None]
         return {"ts": max(times)} if times else {}
 

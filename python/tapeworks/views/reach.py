@@ -95,7 +95,7 @@ def derived_until(tail: SourceTail, topic: str) -> int | None:
     """Returns the receive time up to which `topic` was derived from all that was received."""
     derived, source = tail.tape(topic), tail.tape(NORMALIZED)
     if source is None or derived is None:
-        return None
+        return tail.known_until(topic)
     covered = derived.covered
     if covered is None or covered < source.first:
         return None

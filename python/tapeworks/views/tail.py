@@ -69,6 +69,10 @@ class SourceTail:
         commit = commits.read_commit(self._lake, self._source, topic)
         return {} if commit is None else dict(commit.context)
 
+    def known_until(self, topic: str) -> int | None:
+        """Returns the receive time up to which `topic` was derived; none: ask its tape."""
+        return None
+
     def reader(self, topic: str, offset: int) -> TapeReader | None:
         """Opens a tape at `offset`, or at the first one that it keeps; none if nothing is there.
 

@@ -20,7 +20,7 @@ from pyiceberg.table import Table as IcebergTable
 
 from tapeworks import commits
 from tapeworks.commits import TopicReader
-from tapeworks.errors import LakeError, TapeReplacedError
+from tapeworks.errors import LakeError, TapeError, TapeReplacedError
 from tapeworks.jobs.iceberg import tables
 from tapeworks.jobs.iceberg.closed import Closed
 from tapeworks.jobs.iceberg.config import IcebergConfig
@@ -30,9 +30,12 @@ from tapeworks.jobs.iceberg.upkeep import run_upkeep
 from tapeworks.lake import TABLES, Table
 from tapeworks.object_store import is_object
 from tapeworks.published import OWN, Coverage, PublishedFile, Store
-from tapeworks.tape import Place
-from tapeworks.topics import GAPS
+from tapeworks.tape import Place, received_next
+from tapeworks.topics import GAPS, NORMALIZED
 from tapeworks.views.iceberg import UNAVAILABLE, TableState, state_of
+from tapeworks.views.reach import derived_until, newest_receipt
+from tapeworks.views.tail import SourceTail
+from tapeworks.views.times import parse_time
 
 ATTEMPTS = 5
 UPKEEP_S = 3_600.0
@@ -56,6 +59,8 @@ class Source:
     commit: commits.Commit
     held: Coverage | None
     days: list[Day]
+    known: int | None = None
+    """The receive time up to which all of it was derived, and is in the lake."""
     refused: str = ""
     """The first day that cannot be in the table."""
 
@@ -138,18 +143,17 @@ class Publisher:
                 source: TopicReader(self._data / "lake", source, table.topic) for source in sources
             }
             states = {source: reader.read() for source, reader in readers.items()}
+            # That there is no gap is worth saying, too.
+            if table.topic != GAPS:
+                states = {name: one for name, one in states.items() if one.commit is not None}
             if table.topic != GAPS and not any(table.name in one.tables for one in states.values()):
-                return 0
-            if not any(one.commit for one in states.values()):
                 return 0
             opened = tables.open_table(self._catalog, self.config.namespace, self._store, table)
             told: list[str] = []
             try:
                 held = state_of(opened)
                 found = [
-                    self._source(table, source, readers[source], held, closed)
-                    for source, state in states.items()
-                    if state.commit is not None
+                    self._source(table, source, readers[source], held, closed) for source in states
                 ]
                 rows = self._bring_up(opened, table, held, found, closed, told)
                 if has_upkeep:
@@ -169,9 +173,9 @@ class Publisher:
     ) -> Source:
         """Compares what the lake holds of a source with what is published."""
         state = reader.read()
-        assert state.commit is not None
+        commit = state.commit or commits.Commit()
         covered = held.covers.get(source)
-        self._check(table, source, state.commit, covered)
+        self._check(table, source, commit, covered)
         live = state.tables.get(table.name, {})
         root, found = self._data / "lake", []
         for day in closed.choose(live, covered):
@@ -186,7 +190,8 @@ class Publisher:
             removed = sorted(there - wanted.keys(), key=lambda one: one.first)
             if added or removed:
                 found.append(Day(day, added, removed))
-        return Source(source, state.commit, covered, found)
+        known = known_in_lake(self._data, source, table, commit)
+        return Source(source, commit, covered, found, known)
 
     def _check(
         self, table: Table, source: str, commit: commits.Commit, covered: Coverage | None
@@ -251,7 +256,10 @@ class Publisher:
             # Other days were not looked at.
             return source.held or source.nothing
         through = min(closed.through, source.refused or closed.through)
-        return Coverage(source.commit.place, through, source.commit.context.get("ts"))
+        known = source.known
+        if known is not None and (source.refused or not self.config.now):
+            known = min(known, parse_time(through))
+        return Coverage(source.commit.place, through, source.commit.context.get("ts"), known)
 
     def _batches(self, days: Sequence[Day]) -> Iterator[list[Day]]:
         batch: list[Day] = []
@@ -301,3 +309,23 @@ class Publisher:
                 f"{opened.name()[-1]}: {expired} old snapshots forgotten, {orphans} files deleted "
                 "that none names"
             )
+
+
+def known_in_lake(data: Path, source: str, table: Table, commit: commits.Commit) -> int | None:
+    """Returns the receive time up to which a table was derived, and all of it is in the lake."""
+    tail = SourceTail(data, source)
+    if table.topic == NORMALIZED:
+        newest = newest_receipt(tail)
+        until = None if newest is None else newest + 1
+    else:
+        until = derived_until(tail, table.topic)
+    derived = tail.tape(table.topic)
+    if until is None or derived is None:
+        return None
+    if commit.offset >= derived.end:
+        return until
+    try:
+        derived.seek(max(commit.offset, derived.first))
+        return min(until, received_next(derived, until))
+    except TapeError:
+        return None
