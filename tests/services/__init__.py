@@ -6,6 +6,7 @@ from .kafka import KafkaService
 from .postgres import PostgresService
 from .questdb import QuestDBService
 from .redis import RedisService
+from .registry import RegistryService
 from .s3 import S3Service
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "PostgresService",
     "QuestDBService",
     "RedisService",
+    "RegistryService",
     "S3Service",
     "Service",
     "ServiceUnavailable",
@@ -24,6 +26,6 @@ SERVICES: dict[str, type[Service]] = {
     service.NAME: service
     for service in (
         *(ClickHouseService, KafkaService, PostgresService),
-        *(QuestDBService, RedisService, S3Service),
+        *(QuestDBService, RedisService, RegistryService, S3Service),
     )
 }

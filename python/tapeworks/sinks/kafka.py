@@ -18,14 +18,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from tapeworks._core import Blob, Records, numbers
+from tapeworks.config import check_url
 from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
 from tapeworks.heartbeat import beat
 from tapeworks.sinks.base import SinkConfig, SinkContext
-from tapeworks.sinks.kafka_client import ClientReports, client_error
+from tapeworks.sinks.kafka_client import (
+    FENCED,
+    OWN_PROPERTIES,
+    REJECTED,
+    SECRETS,
+    ClientReports,
+    client_error,
+)
 from tapeworks.sinks.kafka_places import read_places
 from tapeworks.sinks.kafka_topics import (
     check_offsets_topic,
@@ -34,9 +42,10 @@ from tapeworks.sinks.kafka_topics import (
     partition_of,
 )
 from tapeworks.sinks.messages import MessageEncoders, place_text
+from tapeworks.sinks.schema_registry import SchemaRegistry, frame
 from tapeworks.sinks.store import Items, StorePartition, StoreSink
 from tapeworks.tape import Place
-from tapeworks.topics import BARS, BOOK, GAPS, NORMALIZED, TICKS
+from tapeworks.topics import BARS, BOOK, GAPS, NORMALIZED, RAW, TICKS
 
 log = logging.getLogger("tapeworks.sinks.kafka")
 
@@ -45,31 +54,8 @@ LOW_LATENCY = "low-latency"
 COMPRESSIONS = ("none", "lz4", "zstd", "snappy", "gzip")
 BEAT_S = 0.5
 FROM_ENVIRONMENT = "env:"
-# What nobody writes into a file.
-SECRETS = frozenset(
-    {
-        *("sasl.password", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config"),
-        *("ssl.key.password", "ssl.keystore.password", "ssl.key.pem"),
-    }
-)
-# What exactly once, the order of keys, and the settings of their own depend on.
-OWN_PROPERTIES = frozenset(
-    {
-        *("bootstrap.servers", "transactional.id", "enable.idempotence", "acks", "partitioner"),
-        *("max.in.flight.requests.per.connection", "isolation.level", "compression.type"),
-        *("delivery.report.only.error", "transaction.timeout.ms", "linger.ms"),
-    }
-)
-FENCED = frozenset(
-    {
-        KafkaError._FENCED,
-        KafkaError.PRODUCER_FENCED,
-        KafkaError.INVALID_PRODUCER_EPOCH,
-    }
-)
 # The header of what is in a partition beside the one of its key.
 COPY = {"copy": "1"}
-REJECTED = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
 @dataclass(frozen=True)
@@ -108,7 +94,13 @@ class KafkaConfig(SinkConfig):
     """After so long the broker gives up a transaction of a sink that died in it."""
     schema_id: int = 0
     """Id of the schema in a registry: messages have the header of Confluent's wire format. 0: no
-    header."""
+    header, unless `schema_registry` gives one."""
+    schema_registry: str = ""
+    """Address of a schema registry by Confluent's API, which is asked for the id of each topic."""
+    schema_register: bool = True
+    """Whether the schema is registered there; else it must be."""
+    schema_registry_user: str = ""
+    schema_registry_password: str = field(default="", metadata={"secret": True}, repr=False)
     properties: Mapping[str, str] = field(default_factory=dict)
     """Settings of the client library by its names, such as TLS and SASL. `env:NAME` stands for the
     value of an environment variable; passwords can be given in no other way."""
@@ -122,6 +114,10 @@ class KafkaConfig(SinkConfig):
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
         if not 0 <= self.schema_id < 2**31:
             raise ConfigError(f"schema_id: expected 0 to 2^31 - 1, got {self.schema_id}")
+        if self.schema_registry:
+            check_url("schema_registry", self.schema_registry, ("http", "https"))
+            if self.schema_id:
+                raise ConfigError("expected schema_id or schema_registry, got both")
         for name, value in self.properties.items():
             if name in OWN_PROPERTIES:
                 raise ConfigError(f"properties: {name} is set by the sink itself")
@@ -173,10 +169,14 @@ class KafkaSink(StoreSink):
         self._sent: dict[bytes, int | None] = {}
         self._partitions: dict[str, int] = {}
         self._reports = ClientReports()
-        # The header of Confluent's wire format: a zero, the id, and that the message is the first
-        # one of its file.
-        frame = b"\0" + config.schema_id.to_bytes(4, "big") + b"\0"
-        self._encoders = MessageEncoders(frame if config.schema_id else None)
+        self._encoders: dict[str, MessageEncoders] = {}
+        self._registry = SchemaRegistry(
+            config.schema_registry,
+            config.schema_registry_user,
+            config.schema_registry_password,
+            config.timeout_seconds,
+            registers=config.schema_register,
+        )
 
     # What a store does.
 
@@ -193,6 +193,16 @@ class KafkaSink(StoreSink):
             check_offsets_topic(admin, self._config)
         except KafkaException as error:
             raise self._unavailable("cannot look at topics", error) from error
+        self._encoders = {
+            name: self._encoders.get(name) or self._make_encoders(name)
+            for name in self.topics(self._config)
+            if name != RAW
+        }
+
+    def _make_encoders(self, topic: str) -> MessageEncoders:
+        if self._config.schema_registry:
+            return MessageEncoders(frame(self._registry.schema_id(self._topic(topic))))
+        return MessageEncoders(frame(self._config.schema_id) if self._config.schema_id else None)
 
     def disconnect(self) -> None:
         """Gives the producers up; a transaction that is open is aborted by their successors.
@@ -295,7 +305,8 @@ class KafkaSink(StoreSink):
     def _produce_records(
         self, producer: Producer, partition: StorePartition, batch: Records
     ) -> None:
-        topic, encoded = self._topic(partition.topic), self._encoders.encode(partition, batch)
+        topic = self._topic(partition.topic)
+        encoded = self._encoders[partition.topic].encode(partition, batch)
         produce, report = producer.produce, self._reports.on_failure
         # What concerns all instruments is for whoever reads one partition, too.
         common = partition.source.encode() if partition.topic == NORMALIZED else None

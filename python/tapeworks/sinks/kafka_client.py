@@ -1,10 +1,33 @@
-"""What the client library of Kafka says: by callbacks, and by errors that it raises out of them."""
+"""The client library of Kafka: what its settings and errors mean, and what it calls back with."""
 
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
 FAILURES_MAX = 100
+# What nobody writes into a file.
+SECRETS = frozenset(
+    {
+        *("sasl.password", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config"),
+        *("ssl.key.password", "ssl.keystore.password", "ssl.key.pem"),
+    }
+)
+# What exactly once, the order of keys, and the settings of their own depend on.
+OWN_PROPERTIES = frozenset(
+    {
+        *("bootstrap.servers", "transactional.id", "enable.idempotence", "acks", "partitioner"),
+        *("max.in.flight.requests.per.connection", "isolation.level", "compression.type"),
+        *("delivery.report.only.error", "transaction.timeout.ms", "linger.ms"),
+    }
+)
+FENCED = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+    }
+)
+REJECTED = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
 class ClientReports:
