@@ -97,7 +97,8 @@ def main() -> None:
         tape.mkdir(parents=True)
         servers = f"127.0.0.1:{server.port}"
         (folder / "tapeworks.toml").write_text(
-            f'[feeds.{market.SOURCE}]\n[sinks.kafka]\nservers = "{servers}"\nlinger_ms = 0.5\n'
+            f'[feeds.{market.SOURCE}]\nsymbols = ["BTCUSDT"]\n'
+            f'[sinks.kafka]\nservers = "{servers}"\nlinger_ms = 0.5\n'
             f'topics = ["{market.TOPIC}"]\ndelivery = "{delivery}"\nflush_seconds = 1.0\n'
         )
         writer = context.Process(target=write, args=(tape, count, begin, done), daemon=True)

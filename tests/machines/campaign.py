@@ -194,6 +194,11 @@ def is_caught_up(readers: Sequence[Machine], end: dict[int, int]) -> bool:
     return all(done.get(number, 0) >= offset for number, offset in end.items())
 
 
+def has_partition(reader: Machine) -> bool:
+    """Whether a reader was given a partition."""
+    return any(reader.data.glob(f"replicas/{NORMALIZED}/*/place.json"))
+
+
 def compare(recorder: Machine, readers: Sequence[Machine]) -> Verdict:
     """Compares the books of all machines."""
     verdict = Verdict()
@@ -257,6 +262,8 @@ def run(folder: Path, seconds: float, symbols: int, rate: float, seed: int) -> V
         first.start()
         second.start()
         third.start()
+        others = (second, third)
+        wait_for("partitions of the others", lambda: all(map(has_partition, others)))
         time.sleep(seconds / 2)
         second.end(signal.SIGKILL)
         codes = {"third": third.end()}

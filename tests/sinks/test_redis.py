@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 import redis
 from tests.test_layout import ROOT
 
+from conftest import SpineFolder
 from published import stream_messages, trades
 from tapeworks.errors import ConfigError, SinkError
 from tapeworks.sinks.base import SinkContext
@@ -99,3 +101,43 @@ def test_a_stream_is_trimmed_and_its_ids_go_on(spine, maker, service):
 def test_frames_are_no_entries():
     with pytest.raises(ConfigError, match=r"expected topics of records, got market-data\.raw"):
         RedisSink.topics(RedisConfig(topics=(RAW,)))
+
+
+@pytest.mark.slow
+def test_sources_in_parallel_are_all_stored(spine, maker, service, tape):
+    # Three sources by two threads, each with its connection: all of each is in its stream, once,
+    # and the process ends in good order, when it is asked to, also after it was killed.
+    sources = ("binance-spot", "alpaca", "massive")
+    feeds = "".join(
+        f'[feeds.{name}]\nkind = "binance"\nsymbols = ["BTCUSDT"]\n' for name in sources
+    )
+    (tape.folder / "tapeworks.toml").write_text(
+        f'{feeds}[sinks.redis]\nurl = "{service.url()}"\nprefix = "par."\nparallel = 2\n'
+        f'topics = ["{NORMALIZED}"]\nflush_seconds = 0.02\n'
+    )
+    folders = [SpineFolder(tape.folder / "data", name) for name in sources]
+    for folder in folders:
+        folder.append(maker.definitions())
+        folder.append(maker.trades(100))
+
+    def stored(count):
+        names = [f"par.{NORMALIZED}:{name}" for name in sources]
+        found = [trades([one for _, one in stream_messages(service.url(), key)]) for key in names]
+        return all(one == [(3 + at, at) for at in range(count)] for one in found)
+
+    for count in (100, 200):
+        process = tape.start("worker", "sink", "redis")
+        deadline = time.monotonic() + 40
+        while not stored(count):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        if count == 100:
+            process.kill()
+            process.wait()
+            for folder in folders:
+                folder.append(maker.trades(100, 100))
+    process.terminate()
+    assert process.wait(30) == 0
+    for folder in folders:
+        folder.close()

@@ -18,6 +18,8 @@ from tapeworks.durable import make_folder
 from tapeworks.errors import ConfigError, SinkError
 from tapeworks.tape import Place
 
+PARALLEL_MAX = 64
+
 
 @dataclass(frozen=True)
 class FlushPolicy:
@@ -47,6 +49,8 @@ class SinkConfig:
     """Records of one tape after which they are made final."""
     flush_bytes: int = 96 << 20
     """Memory of one tape's records after which they are made final."""
+    parallel: int = 1
+    """Sources are shared out to so many threads, each with a connection of its own."""
     rejected_max: int = 1_000
     """Records of one tape that the store refuses for good before the sink stops with an error."""
 
@@ -54,6 +58,8 @@ class SinkConfig:
         for name in ("flush_seconds", "flush_rows", "flush_bytes"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if not 1 <= self.parallel <= PARALLEL_MAX:
+            raise ConfigError(f"parallel: expected 1 to {PARALLEL_MAX}, got {self.parallel}")
         if self.rejected_max < 0:
             raise ConfigError(f"rejected_max: expected 0 or more, got {self.rejected_max}")
 
@@ -98,7 +104,8 @@ class Sink(ABC):
 class SinkPartition(ABC):
     """The part of a sink that stores the records of one tape.
 
-    All partitions of a sink are called from one thread, but for `run_maintenance`.
+    All partitions of an instance of a sink are called from one thread, but for `run_maintenance`:
+    with `parallel` there are several instances, each of some sources.
     """
 
     LOST_ADVICE: ClassVar[str] = "put back what it had stored"

@@ -16,10 +16,10 @@ import pyarrow as pa
 from tapeworks._core import Blob, Records, Symbols, kind_of, numbers
 from tapeworks.errors import SinkError, SinkRejected, SinkUnavailable
 from tapeworks.lake import DEFINITIONS_ADVICE
-from tapeworks.sinks.base import Sink, SinkConfig, SinkContext, SinkPartition, WriterLock
+from tapeworks.sinks.base import Sink, SinkConfig, SinkContext, SinkPartition
 from tapeworks.sinks.rejected import RejectedRecords
+from tapeworks.sinks.source_state import SourceState
 from tapeworks.sinks.store_tables import RowEncoder, T
-from tapeworks.source_symbols import SourceSymbols
 from tapeworks.tape import UNKNOWN, Place, received
 from tapeworks.topics import NORMALIZED
 
@@ -137,30 +137,6 @@ class StoreSink(Sink):
         if self._holders <= 0:
             self._holders = 0
             self.drop_connection()
-
-
-class SourceState:
-    """What the partitions of one source share: its lock, and the symbols of its instruments."""
-
-    def __init__(self, context: SinkContext, source: str) -> None:
-        self.source = source
-        folder = context.data / "state" / source
-        self.lock = WriterLock(folder / "sinks" / context.name)
-        self.rejected = folder / "rejected"
-        self.symbols = Symbols()
-        self._reader = SourceSymbols(context.data, source)
-        self.version = 0
-        """Rises with each definition that came."""
-
-    def read(self) -> None:
-        """Reads all definitions that there are by now; raises as `SourceSymbols.read`."""
-        self.symbols = self._reader.read()
-        self.version += 1
-
-    def load(self, definitions: Records) -> None:
-        """Takes in definitions as they come by."""
-        self.symbols.load(definitions)
-        self.version += 1
 
 
 class StorePartition(SinkPartition):

@@ -33,8 +33,10 @@ TELL_S = 1.0
 HELD_BYTES_MAX = 256 << 20
 
 
-def feeders(config: HasSinks, name: str, *, live: bool = False) -> list[Feeder]:
-    """Builds one feeder for each source and topic that the sink `name` wants.
+def feeders(
+    config: HasSinks, name: str, sources: Sequence[str] | None = None, *, live: bool = False
+) -> list[Feeder]:
+    """Builds one feeder for each topic that the sink `name` wants, of `sources` or of all.
 
     With `live`, recorders run beside it: a tape is read once its writer has opened it.
     """
@@ -42,13 +44,20 @@ def feeders(config: HasSinks, name: str, *, live: bool = False) -> list[Feeder]:
     kind = load_member("sink", getattr(settings, "kind", "") or name)
     sink = kind(settings, SinkContext(name, config.data))
     found = []
-    for source in config.feeds:
+    for source in config.feeds if sources is None else sources:
         for topic in kind.topics(settings):
             tape = config.data / "tape" / source / topic
             partition = sink.partition(source, topic)
             feeder = Feeder(partition, tape, settings.policy, name=f"sink-{name}", live=live)
             found.append(feeder)
     return found
+
+
+def lanes(config: HasSinks, name: str, *, live: bool = False) -> list[list[Feeder]]:
+    """Shares the sources out to as many instances of the sink as its `parallel` says."""
+    sources = list(config.feeds)
+    count = max(1, min(getattr(config.sinks[name], "parallel", 1), len(sources)))
+    return [feeders(config, name, sources[at::count], live=live) for at in range(count)]
 
 
 @dataclass
@@ -175,50 +184,96 @@ def run_worker(config: HasSinks, name: str) -> int:
     """
     stop, stopping = Stop(), threading.Event()
     on_stop(stop.set)
-    members = [Member(feeder) for feeder in feeders(config, name, live=True)]
-    upkeep = threading.Thread(target=_maintain, args=(members, stopping), name="maintenance")
-    upkeep.start()
-    told = 0.0
+    groups = [[Member(one) for one in lane] for lane in lanes(config, name, live=True)]
+    members = [member for group in groups for member in group]
+    first, *others = (Lane(config.data, name, group, len(groups)) for group in groups)
+    threads = [threading.Thread(target=one.run, args=(stopping,), name=name) for one in others]
+    threads.append(threading.Thread(target=_maintain, args=(members, stopping), name="maintenance"))
+    for thread in threads:
+        thread.start()
     try:
-        while not stop:
-            if not step_all(members):
-                _wait(members, stop)
-            if time.monotonic() - told >= TELL_S:
-                told = time.monotonic()
-                tell(config.data / "state", name, members)
+        while not stop and not any(one.failure for one in others):
+            first.step()
         stopping.set()
-        return 0 if _drain_all(members) else EXIT_INCOMPLETE
+        first.drain()
     finally:
         stopping.set()
-        for member in members:
+        for member in first.members:
             member.close()
-        upkeep.join()
+        for thread in threads:
+            while thread.is_alive():
+                beat()
+                thread.join(TELL_S)
+    for one in others:
+        if one.failure is not None:
+            raise one.failure
+    return 0 if all(one.is_done for one in (first, *others)) else EXIT_INCOMPLETE
 
 
-def step_all(members: Sequence[Member]) -> int:
+class Lane:
+    """Some sources of a sink, and the instance of it that stores them: one thread's work."""
+
+    def __init__(self, data: Path, name: str, members: Sequence[Member], count: int) -> None:
+        self.members = members
+        self.is_done = False
+        """Whether it stored all that was durable when it ended."""
+        self.failure: Exception | None = None
+        """Why it ended early."""
+        self._state = data / "state"
+        self._name = name
+        self._count = count
+        self._told = 0.0
+
+    def step(self) -> None:
+        """Moves what there is, or waits for it; tells how far it is every second."""
+        if not step_all(self.members, self._count):
+            _wait(self.members)
+        if time.monotonic() - self._told >= TELL_S:
+            self._told = time.monotonic()
+            tell(self._state, self._name, self.members)
+
+    def drain(self) -> None:
+        """Stores all that is durable, as far as there is time."""
+        self.is_done = _drain_all(self.members)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Steps until asked to stop, then drains: the whole of a thread."""
+        try:
+            while not stopping.is_set():
+                self.step()
+            self.drain()
+        except Exception as error:
+            self.failure = error
+        finally:
+            for member in self.members:
+                member.close()
+
+
+def step_all(members: Sequence[Member], lanes_running: int = 1) -> int:
     """Moves one batch of each feeder; returns how many records were moved.
 
-    All together hold no more than `HELD_BYTES_MAX` and one batch: beyond that the largest is
-    flushed, and while that fails nothing is read, from no tape: the tapes keep it.
+    All together, and those of the other lanes, hold no more than `HELD_BYTES_MAX` and a batch each:
+    beyond that the largest is flushed, and while that fails nothing is read, from no tape.
     """
+    held_max = HELD_BYTES_MAX // lanes_running
     moved, held = 0, {id(member): member.feeder.held_bytes for member in members}
     total = sum(held.values())
     for member in members:
-        if total >= HELD_BYTES_MAX:
+        if total >= held_max:
             max(members, key=lambda one: held[id(one)]).step(is_full=True)
             held = {id(one): one.feeder.held_bytes for one in members}
             total = sum(held.values())
-        moved += member.step(is_full=total >= HELD_BYTES_MAX)
+        moved += member.step(is_full=total >= held_max)
         total += member.feeder.held_bytes - held[id(member)]
         held[id(member)] = member.feeder.held_bytes
     return moved
 
 
-def _wait(members: Sequence[Member], stop: Stop) -> None:
+def _wait(members: Sequence[Member]) -> None:
     """Waits for news of the tape that moved last if it is sent at once, else for a while."""
     hasty = [one for one in members if one.feeder.partition.reads_published]
     if not hasty:
-        stop.wait(IDLE_S)
+        time.sleep(IDLE_S)
     else:
         max(hasty, key=lambda one: one.moved_at).feeder.wait(LOOK_MS)
 
