@@ -115,8 +115,14 @@ def of_tapes(data: Path, sources: list[str]) -> Summaries:
     return found
 
 
-def take(found: Summaries, source: str, records: _core.Records, offsets: "np.ndarray") -> None:
-    """Adds the trades and quotes of `records`, of which each has an offset."""
+def take(
+    found: Summaries,
+    source: str,
+    records: _core.Records,
+    offsets: "np.ndarray",
+    seen: dict[tuple[str, str], "np.ndarray"] | None = None,
+) -> None:
+    """Adds the trades and quotes of `records`, of which each has an offset; `seen` were before."""
     view, at, kinds = memoryview(records), 0, []
     while at < len(view):
         kinds.append(view[at + 1])
@@ -124,13 +130,21 @@ def take(found: Summaries, source: str, records: _core.Records, offsets: "np.nda
     numbers = np.array(kinds)
     for kind in SUMMED:
         rows = np.frombuffer(records.numpy(kind), np.dtype(_core.dtype_descr(kind)))
-        found[source, kind].add(rows, offsets[numbers == _core.kind_of(kind)], kind)
+        places = offsets[numbers == _core.kind_of(kind)]
+        found[source, kind].add(rows, places, kind)
+        if seen is not None and len(places):
+            known = seen[source, kind]
+            while len(known) <= places.max():
+                known = seen[source, kind] = np.concatenate([known, np.zeros_like(known)])
+            found[source, kind].distinct -= int(known[np.unique(places)].sum())
+            known[places] = True
 
 
 def of_messages(batches: Iterator[list[bytes]]) -> Summaries:
     """Returns what messages hold; an offset that comes again is not distinct."""
     found: Summaries = defaultdict(Summary)
-    seen: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(1 << 20, bool))
+    # Records of no instrument are in all partitions; trades and quotes are in one.
+    seen: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(1 << 20, bool))
     for messages in batches:
         records, origins, rejected = _core.decode_messages(messages)
         if rejected:
@@ -145,13 +159,8 @@ def of_messages(batches: Iterator[list[bytes]]) -> Summaries:
         for source in np.unique(names):
             chosen = np.flatnonzero(names == source)
             content = b"".join(bytes(view[starts[one] : starts[one + 1]]) for one in chosen)
-            take(found, str(source), _core.Records.from_bytes(content), offsets[chosen])
-            known = seen[str(source)]
-            while len(known) <= offsets[chosen].max():
-                known = seen[str(source)] = np.concatenate([known, np.zeros_like(known)])
-            doubled = int(known[offsets[chosen]].sum())
-            known[offsets[chosen]] = True
-            found[str(source), "trade"].distinct -= doubled
+            part = _core.Records.from_bytes(content)
+            take(found, str(source), part, offsets[chosen], seen)
     return found
 
 
@@ -268,8 +277,8 @@ def workers_of(parent: int) -> list[tuple[int, str]]:
         except OSError:
             continue
         if above == parent:
-            shown = [word.decode(errors="replace") for word in words if word][-3:]
-            found.append((int(path.parent.name), " ".join(shown)[-60:]))
+            shown = [word.decode(errors="replace") for word in words if word]
+            found.append((int(path.parent.name), shown[-1] if shown else ""))
     return found
 
 
@@ -359,15 +368,25 @@ class Run:
                 for venue, oracle in ((v, s.oracle()) for v, s in simulators.items())
                 for name, of in SOURCES[venue].items()
             }
-            began = time.monotonic()
-            while lag := behind(self.folder / "data", self.sources):
-                if process.poll() is not None or time.monotonic() - began > CATCH_UP_S_MAX:
-                    raise SystemExit(f"{lag} records are not stored: see {self.folder}/up.log")
-                time.sleep(0.2)
-            self.told["caught_up_s"] = round(time.monotonic() - began, 1)
         finally:
+            # At once: a venue that is silent after its end would be a gap.
             process.send_signal(signal.SIGINT)
             self.told["exit_code"] = process.wait(120)
+        # What the sinks had no time for is on the tapes.
+        began = time.monotonic()
+        words = [sys.executable, "-c", COMMAND, "job", "catch-up"]
+        environment = {**os.environ, **KEYS}
+        with (self.folder / "catch-up.log").open("wb") as log:
+            subprocess.run(
+                words,
+                cwd=self.folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                check=True,
+                timeout=CATCH_UP_S_MAX,
+            )
+        self.told["caught_up_s"] = round(time.monotonic() - began, 1)
         return oracles
 
     def _attack(
@@ -383,7 +402,7 @@ class Run:
         at = [self.seconds * 0.2 + room * (one + chance.random() * 0.5) for one in range(4)]
         due = list(zip(at, names, strict=True))
         began, down, lag_max = time.monotonic(), [], 0
-        while not all(one.state()["done"] for one in simulators.values()):
+        while due or not all(one.state()["done"] for one in simulators.values()):
             if process.poll() is not None:
                 raise SystemExit(f"tape up ended: see {self.folder}/up.log")
             now = time.monotonic() - began
