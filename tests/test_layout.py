@@ -30,7 +30,7 @@ PYTHON_LEVELS = [
     {"errors", "nearest", "printable", "durable", "topics", "heartbeat"},
     {"object_store", "parquet_footer"},
     {"config", "register", "registry", "stopping"},
-    {"blob_rows", "time_columns", "new_york"},
+    {"alert_notes", "blob_rows", "time_columns", "new_york"},
     {"dead_letters", "news"},
     {"tape", "lake"},
     {"commits"},

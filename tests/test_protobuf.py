@@ -33,7 +33,7 @@ SEED = 20_240_229
 # Layouts with a message of their own in `MarketData.event`; a tick needs none.
 EVENTS = [
     *("trade", "quote", "level", "order", "bar", "status", "correction", "corporate_action"),
-    *("marker", "gap", "definition", "mark", "subscription", "metric"),
+    *("marker", "gap", "definition", "mark", "subscription", "metric", "alert"),
 ]
 ENUMS = [
     *("kind", "channel", "marker_code", "gap_cause", "gap_state", "order_action", "cross"),

@@ -476,6 +476,20 @@ class Ingest:
     def disconnected(self, connection: int, ts: int, stops: bool = False) -> None: ...
     def heartbeat(self, ts: int) -> None: ...
     def end_session(self, ts: int) -> None: ...
+    def note_alert(
+        self,
+        rule: str,
+        state: str,
+        ts: int,
+        *,
+        id: int = 0,  # noqa: A002
+        ts_start: int | None = None,
+        value: float = ...,
+        threshold: float = ...,
+        count: int = 0,
+        subject: str = "",
+        detail: str = "",
+    ) -> bool: ...
     def silent_connection(self, connection: int, ts_start: int, ts: int) -> None: ...
     def silent_stream(
         self, connection: int, stream: str, ts: int, since: int, *, is_exact: bool = False
@@ -839,6 +853,13 @@ class Processor:
 def processor_table() -> list[tuple[str, str, str]]: ...
 def metric_sets() -> list[tuple[str, str]]: ...
 def metric_table() -> list[tuple[str, str, str, str, str, str]]: ...
+def detector_table() -> list[
+    tuple[
+        tuple[str, str, str, bool],
+        list[tuple[str, float, float, float, str]],
+        list[tuple[str, str, str]],
+    ]
+]: ...
 def verify_state(path: str | PathLike[str]) -> tuple[int, int]: ...
 
 # protobuf.rs

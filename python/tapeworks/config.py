@@ -366,6 +366,9 @@ def _write_table(lines: list[str], name: str, config: object) -> None:
     for key, value, secret in _items(config):
         if isinstance(value, Mapping) and not value:
             continue
+        if isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+            tables += [(f"[{_join(name, key)}]", part) for part in value]
+            continue
         if dataclasses.is_dataclass(value) or isinstance(value, Mapping):
             tables.append((_join(name, key), value))
         elif isinstance(value, str) and redact(value) != value:

@@ -26,7 +26,7 @@ from tapeworks.durable import names_in
 from tapeworks.errors import LakeError, TapeRangeError
 from tapeworks.news import NewsRows
 from tapeworks.time_columns import REST
-from tapeworks.topics import BARS, BOOK, DEAD, GAPS, METRICS, NEWS, NORMALIZED, TICKS
+from tapeworks.topics import ALERTS, BARS, BOOK, DEAD, GAPS, METRICS, NEWS, NORMALIZED, TICKS
 
 COMMITS = "_commits"
 STAGING = "_staging"
@@ -234,6 +234,15 @@ TABLES = {
             doc="values of metrics over time, one a row; `lake.metrics` gives a column for each",
             channels=(TRADES, ("quote",)),
             replayed_as="metrics",
+        ),
+        Table(
+            "alerts",
+            ALERTS,
+            "alert",
+            delta=(*SORTED[:2], "ts_start"),
+            renames=(("sequence", "offset"),),
+            doc="each change of each alert, with its evidence; the latest row of an id counts",
+            replayed_as="alerts",
         ),
         Table(
             "gaps",

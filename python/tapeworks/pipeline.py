@@ -31,6 +31,7 @@ from tapeworks.errors import (
     VenueError,
 )
 from tapeworks.feeds.capture_channels import trade_channels
+from tapeworks.processors.alerts import core_settings, rules_of
 from tapeworks.register import Register, registered, supervisors, writing_in
 from tapeworks.registry import MEMBERS, target_of
 from tapeworks.replicas.base import parse_address
@@ -236,7 +237,10 @@ def processors_of(config: Config, source: str) -> ProcessorsConfig:
     if processors.trades == "auto" and _has_aggregates_alone(config, source):
         processors = replace(processors, trades="agg_trade")
     trades = "agg_trade" if processors.trades == "agg_trade" else "trade"
-    return replace(processors, own=own, measured=config.metrics.settings(trades))
+    measured = config.metrics.settings(trades)
+    alerted = core_settings(config.alerts, source, measured, trades)
+    own_rules = {rule.name: rule for rule in rules_of(config.alerts, source) if rule.kind}
+    return replace(processors, own=own, measured=measured, alerted=alerted, own_rules=own_rules)
 
 
 def _has_aggregates_alone(config: Config, source: str) -> bool:

@@ -31,9 +31,12 @@ MEMBERS: dict[str, dict[str, str]] = {
     },
     # Those of the core are wired in `processors/derive.py`.
     "processor": {},
+    # Rules of alerts: those of the core are in its own table.
+    "rule": {},
     "sink": {
         "clickhouse": "tapeworks.sinks.clickhouse:ClickHouseSink",
         "kafka": "tapeworks.sinks.kafka:KafkaSink",
+        "notify": "tapeworks.sinks.notify:NotifySink",
         "parquet": "tapeworks.sinks.parquet:ParquetSink",
         "postgres": "tapeworks.sinks.postgres:PostgresSink",
         "questdb": "tapeworks.sinks.questdb:QuestDBSink",
@@ -69,6 +72,7 @@ FORMER = {"polygon": "massive"}
 CONTRACTS = {
     "feed": "tapeworks.feeds.python:PythonFeed",
     "processor": "tapeworks.processors.base:Processor",
+    "rule": "tapeworks.processors.own_alerts:Rule",
     "sink": "tapeworks.sinks.base:Sink",
     "view": "tapeworks.views.base:View",
     "job": "tapeworks.jobs.base:Job",

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from tapeworks._core import metric_sets
 from tapeworks.config import Section, Value, check_once, resolve, source_name, unknown
 from tapeworks.errors import ConfigError
+from tapeworks.processors.alerts import AlertRule, check_rules, resolve_rules
 from tapeworks.processors.derive import NORMALIZE, STEPS
 from tapeworks.registry import MEMBERS, load_settings
 from tapeworks.tape import TapeConfig
@@ -54,6 +55,12 @@ class ProcessorsConfig:
         default_factory=dict, metadata={"inline": True}
     )
     """What is measured of one source, as the core names it; none: nothing."""
+    alerted: Mapping[str, int | str | Sequence[int]] = field(
+        default_factory=dict, metadata={"inline": True}
+    )
+    """The rules of alerts of one source, as the core names them; none: there are none."""
+    own_rules: Mapping[str, AlertRule] = field(default_factory=dict, metadata={"inline": True})
+    """Rules of one source whose class is the user's own, by name."""
     own: Mapping[str, Any] = field(default_factory=dict, metadata={"inline": True})
     """Processors of the user's own, by name: the tables in `[processors]`."""
 
@@ -81,6 +88,7 @@ class ProcessorsConfig:
             },
             "ticks": {"interval_ms": self.ticks_ms, "channel": trades},
             "metrics": self.measured,
+            "alerts": self.alerted,
         }
         return table.get(processor, {})
 
@@ -212,6 +220,8 @@ class Config:
     tape: TapeConfig = field(default_factory=TapeConfig)
     processors: ProcessorsConfig = field(default_factory=ProcessorsConfig)
     metrics: MetricSetsConfig = field(default_factory=MetricSetsConfig)
+    alerts: tuple[AlertRule, ...] = ()
+    """What is looked for in what is recorded."""
     sinks: Mapping[str, Any] = field(default_factory=dict)
     views: Mapping[str, Any] = field(default_factory=dict)
     jobs: Mapping[str, Any] = field(default_factory=dict)
@@ -239,15 +249,18 @@ def resolve_config(written: Section) -> Config:
     Raises:
         ConfigError: says which setting is wrong, what was expected, what was got.
     """
-    tables = frozenset({"feeds", "processors", "sinks", "views", "jobs"})
+    tables = frozenset({"alerts", "feeds", "processors", "sinks", "views", "jobs"})
     config = resolve(written, Config, ignore=tables)
     if "data" not in written.entries and written.folder is not None:
         config = replace(config, data=written.folder / config.data)
     feeds = _feeds(written.table("feeds"))
     sinks = written.table("sinks")
+    alerts = resolve_rules(written.entries.get("alerts"))
+    check_rules(alerts, feeds, config.metrics.settings("trade"))
     return replace(
         config,
         feeds=feeds,
+        alerts=alerts,
         processors=_processors(written.table("processors")),
         sinks=_members(sinks if sinks.entries else DEFAULT_SINKS, "sink"),
         views=_members(written.table("views"), "view"),

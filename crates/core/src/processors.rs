@@ -11,6 +11,7 @@ use crate::instrument::Instruments;
 use crate::record::{Blobs, Marker, Records};
 use crate::tape::TapeKind;
 
+pub mod alerts;
 pub mod arbitration;
 pub mod bars;
 pub mod book_history;
@@ -253,6 +254,12 @@ pub const PROCESSORS: &[Entry] = &[
         input: "market-data.normalized",
         output: "market-data.metrics",
         build: metrics::build,
+    },
+    Entry {
+        name: "alerts",
+        input: "market-data.normalized",
+        output: "market-data.alerts",
+        build: alerts::build,
     },
     Entry {
         name: "gaps",

@@ -6,6 +6,7 @@
 //! units of 1e-8, times signed nanoseconds since the Unix epoch (UTC). [`NONE`] means "absent" in
 //! any of them.
 
+mod alert;
 pub mod arrow;
 pub mod blob;
 pub mod columns;
@@ -22,13 +23,14 @@ pub mod select;
 pub mod snapshots;
 pub mod store_rows;
 
+pub use alert::Alert;
 pub use blob::{Blob, BlobKind, Blobs};
 pub use corporate::CorporateAction;
 pub(crate) use fields::number_of;
 pub use fields::{padded, padded_or_cut, topic_number, unpadded, Turnover};
 pub use kinds::{
-    Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, QuoteState, Side,
-    SubscriptionState, SyncState,
+    AlertState, Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, QuoteState,
+    Severity, Side, SubscriptionState, SyncState,
 };
 pub use metric::Metric;
 pub use records::{RecordRef, Records};
@@ -485,4 +487,5 @@ records! {
     Subscription 192 as_subscription,
     CorporateAction 128 as_corporate_action,
     Metric 128 as_metric,
+    Alert 320 as_alert,
 }

@@ -168,9 +168,33 @@ fn settings(entry: &Entry, folder: &Folder) -> Settings {
             let sets: Vec<_> = metrics::sets().map(|(name, _)| name).collect();
             Settings::new().with("sets", Setting::Text(sets.join(",")))
         }
+        "alerts" => Settings::new()
+            .with("rules", Setting::Text(RULES.to_owned()))
+            .with("sets", Setting::Text("l1,volatility".to_owned()))
+            .with("partial", Setting::Number(1)),
         _ => Settings::new(),
     }
 }
+
+/// Rules that the input breaks now and then.
+const RULES: &str = "\
+    quiet\tstale\twarning\t\t\tafter_ms=300\tkinds=trade\n\
+    silent\tstale\tcritical\tsource\t\tafter_ms=200\n\
+    late\tlag\twarning\t\t\trecords=5\tfactor=1.2\tleast_ms=0\n\
+    lost\tgap\twarning\t\t\n\
+    complete\tsla\tcritical\t\t\twindow_h=0.01\ttarget=0.99\n\
+    busy\trate\tinfo\t\t\tabove=30\tbelow=5\n\
+    wide\tspread\twarning\t\tBTCUSDT\tabove_bps=0.01\tfor_ms=50\n\
+    price\tmetric\twarning\t\t\tmetric=mid\tabove=60050\tdeviations=3\n\
+    moves\tvolatility\twarning\t\t\tabove=1e-6\tmetric=rv_10s\n\
+    far\tprice_spike\twarning\t\t\tprints=10\tdeviations=1\n\
+    flicker\tquote_flicker\twarning\t\t\tchanges=2\twindow_ms=2000\n\
+    ignited\tmomentum_ignition_like\twarning\t\t\tdeviations=0.5\tfactor=0.5\n\
+    close\tmarking_close_like\twarning\t\t\thours=00:00-22:14\t\
+    deviations=0.1\tshare=0.4\tleast=1\twindow_ms=1000\n\
+    fat\tfat_finger\twarning\t\t\tleast=10\tquantile=0.5\tfactor=1.2\taway=0.0001\n\
+    locked\tlocked\twarning\t\t\n\
+    crossed\tcrossed\twarning\t\t\n";
 
 fn config(kind: TapeKind) -> TapeConfig {
     TapeConfig { durability: Durability::Never, ..TapeConfig::new(kind) }

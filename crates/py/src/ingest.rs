@@ -10,7 +10,7 @@ use tapeworks_core::clock::ClockStep;
 use tapeworks_core::feeds::foreign::{FOREIGN, FOREIGN_BY_EVENTS};
 use tapeworks_core::ingest::{self, IngestConfig};
 use tapeworks_core::processors::Stage;
-use tapeworks_core::record::{BlobKind, Channel, GapCause};
+use tapeworks_core::record::{padded_or_cut, Alert, AlertState, BlobKind, Channel, GapCause};
 use tapeworks_core::tape::{Durability, Retention};
 use tapeworks_core::{Descriptor, Feed};
 
@@ -305,6 +305,44 @@ impl Ingest {
             PyValueError::new_err(format!("expected the cause of a gap, got {cause:?}"))
         })?;
         self.with(py, |inner| inner.repaired((symbol, channel), cause, times, ts))
+    }
+
+    /// Notes what the host measured for `rule`, or that somebody has seen the alert `id`; says
+    /// whether it was taken.
+    #[pyo3(signature = (rule, state, ts, *, id = 0, ts_start = None, value = f64::NAN,
+                        threshold = f64::NAN, count = 0, subject = "", detail = ""))]
+    #[allow(clippy::too_many_arguments)]
+    fn note_alert(
+        &self,
+        py: Python<'_>,
+        rule: &str,
+        state: &str,
+        ts: i64,
+        id: u64,
+        ts_start: Option<i64>,
+        value: f64,
+        threshold: f64,
+        count: u64,
+        subject: &str,
+        detail: &str,
+    ) -> PyResult<bool> {
+        let Some(state) = AlertState::from_name(state) else {
+            let reason = format!("expected the state of an alert, got {state:?}");
+            return Err(PyValueError::new_err(reason));
+        };
+        let note = Alert {
+            id,
+            ts_start: ts_start.unwrap_or(ts),
+            value: value.to_bits(),
+            threshold: threshold.to_bits(),
+            count,
+            rule: padded_or_cut(rule),
+            subject: padded_or_cut(subject),
+            detail: padded_or_cut(detail),
+            state: state as u8,
+            ..Alert::EMPTY
+        };
+        self.with(py, |inner| inner.note_alert(&note, ts))
     }
 
     /// Starts to count a stream of a connection.

@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use tapeworks_core::book::Touch;
 use tapeworks_core::feeds::{updates_of, BarSpan};
 use tapeworks_core::record::{
-    self, BlobKind, Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, QuoteState,
-    Side, SubscriptionState, SyncState,
+    self, AlertState, BlobKind, Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction,
+    QuoteState, Severity, Side, SubscriptionState, SyncState,
 };
 use tapeworks_core::{DecodeReason, FeedId, TapeKind};
 
@@ -26,6 +26,8 @@ const ENUMS: &[(&str, &[&str])] = &[
     ("order_action", OrderAction::NAMES),
     ("cross", Cross::NAMES),
     ("quote_state", QuoteState::NAMES),
+    ("alert_state", AlertState::NAMES),
+    ("severity", Severity::NAMES),
     ("blob_kind", BlobKind::NAMES),
     ("decode_reason", DecodeReason::NAMES),
     ("tape_kind", TapeKind::NAMES),

@@ -8,7 +8,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tapeworks_core::processors::normalize::{Normalizer, HOLD_MS};
 use tapeworks_core::processors::state_files::StateFiles;
-use tapeworks_core::processors::{self, metrics, Setting, Settings, StageConfig, PROCESSORS};
+use tapeworks_core::processors::{
+    self, alerts, metrics, Setting, Settings, StageConfig, PROCESSORS,
+};
 use tapeworks_core::tape::{Retention, TapeKind};
 use tapeworks_core::{Durability, Error};
 
@@ -21,6 +23,13 @@ use crate::turns::Turns;
 /// Set, name, window, formula, unit, null.
 type MetricLine =
     (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
+
+/// Name, what it looks for, its evidence, whether it looks at the source as a whole by default.
+type DetectorHead = (&'static str, &'static str, &'static str, bool);
+/// Name, default, least, most, what it does.
+type DetectorNumber = (&'static str, f64, f64, f64, &'static str);
+/// Name, default, what it does.
+type DetectorText = (&'static str, &'static str, &'static str);
 
 /// First and last item, newest receive time before and after, cause.
 type LostInput = (u64, u64, i64, i64, &'static str);
@@ -275,6 +284,8 @@ impl Processor {
         let inner = &mut *turn;
         let mut out = tapeworks_core::Records::new();
         let (bytes, count) = (records.get().as_bytes(), records.get().len());
+        // Those of a tape say where they stand; after a restart that is not the beginning.
+        inner.position = inner.position.max(records.first_offset);
         let done = released(py, || {
             let batch = processors::Batch { first_offset: inner.position, count, bytes };
             inner.processor.process(batch, &mut out)
@@ -317,6 +328,23 @@ fn metric_table() -> Vec<MetricLine> {
         .collect()
 }
 
+/// The table of what rules of alerts look for, and the parameters of each.
+#[pyfunction]
+fn detector_table() -> Vec<(DetectorHead, Vec<DetectorNumber>, Vec<DetectorText>)> {
+    alerts::detectors()
+        .map(|entry| {
+            let number =
+                |one: &alerts::Number| (one.name, one.default, one.least, one.most, one.doc);
+            let text = |one: &alerts::Text| (one.name, one.default, one.doc);
+            (
+                (entry.name, entry.doc, entry.evidence, entry.is_of_source),
+                entry.numbers.iter().map(number).collect(),
+                entry.texts.iter().map(text).collect(),
+            )
+        })
+        .collect()
+}
+
 /// Reads the saved state at `path`: the input offset that it covers, and the output's end then.
 #[pyfunction]
 fn verify_state(py: Python<'_>, path: PathBuf) -> PyResult<(u64, u64)> {
@@ -331,6 +359,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(processor_table, module)?)?;
     module.add_function(wrap_pyfunction!(metric_sets, module)?)?;
     module.add_function(wrap_pyfunction!(metric_table, module)?)?;
+    module.add_function(wrap_pyfunction!(detector_table, module)?)?;
     module.add_function(wrap_pyfunction!(verify_state, module)?)?;
     Ok(())
 }

@@ -80,6 +80,7 @@ COMMANDS: dict[str, Entry] = {
     "book": Entry("book", "Show the full order book, now or at any past instant.", LOOK),
     "replay": Entry("replay", "Play history back, merged by time, at any speed.", LOOK),
     "gaps": Entry("gaps", "List gaps: what was lost, why, and their state.", LOOK),
+    "alerts": Entry("alerts", "List alerts, follow them as they come, acknowledge one.", LOOK),
     "dead-letters": Entry(
         "dead_letters", "Show frames that could not be decoded: bytes and reason.", LOOK
     ),

@@ -84,7 +84,7 @@ def replay(
         batches = lake.follow(
             chosen, start, end, kinds=wanted, source=source, exchange=exchange, product=product
         )
-        with _ended_by_interrupt(batches):
+        with ended_by_interrupt(batches):
             count = _write_all(batches, form, lake)
     else:
         past = lake.replay(
@@ -106,7 +106,7 @@ def replay(
 
 
 @contextlib.contextmanager
-def _ended_by_interrupt(follow: Follow) -> Iterator[None]:
+def ended_by_interrupt(follow: Follow) -> Iterator[None]:
     """Lets Ctrl-C, which is how it ends, come after a whole batch; a second one does not wait."""
     before = signal.getsignal(signal.SIGINT)
 

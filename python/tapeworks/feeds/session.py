@@ -31,6 +31,7 @@ from tapeworks.feeds.books import BookRequests
 from tapeworks.feeds.connection import Connection
 from tapeworks.feeds.guard import guard
 from tapeworks.feeds.limits import Backoff, RateLimiter
+from tapeworks.feeds.notes import take_notes
 from tapeworks.feeds.opening import open_feed
 from tapeworks.feeds.outcome import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE, Tally
 from tapeworks.feeds.python import PythonFeed
@@ -39,7 +40,7 @@ from tapeworks.feeds.rest import Requests, tls_context
 from tapeworks.feeds.watchdog import Watchdog
 from tapeworks.heartbeat import BEAT_S, beat
 from tapeworks.registry import load_name
-from tapeworks.tape import TapeConfig, noted_losses
+from tapeworks.tape import TapeConfig
 from tapeworks.topics import RAW
 
 _TICK_S = 0.1
@@ -336,7 +337,10 @@ class Session:
                 connection.beat(now)
             self._books.begin(list(self._connections.values()), now)
             self._books.unblock(list(self._connections.values()), now)
-            self._take_losses()
+            if self._data is not None:
+                take_notes(
+                    *(self._data, self.feed.source, self.ingest), self._clock.wall_ns, self.flush
+                )
             self.backfill.step(now)
             self._watchdog.check(list(self._connections.values()), now, self._clock.wall_ns())
             if 0 < self.feed.definitions_s <= now - defined:
@@ -348,16 +352,6 @@ class Session:
                 self._books.refresh(now)
             if self._report is not None:
                 self._report(self.status())
-
-    def _take_losses(self) -> None:
-        """Puts on the raw tape what readers of derived tapes lost."""
-        for path, loss in noted_losses(self._data, self.feed.source) if self._data else ():
-            received, now_ns = (loss.ts_start, loss.ts_end), self._clock.wall_ns()
-            self.ingest.lost((loss.first, loss.last), received, now_ns, loss.cause, loss.topic)
-            self.flush()
-            # Noted twice, if this process ends here, is one gap: the latest word on it counts.
-            self.ingest.sync()
-            path.unlink()
 
     def _tell_refusal(self) -> None:
         """Logs when the tape begins to refuse what comes, and when it takes what waited."""

@@ -25,10 +25,21 @@ from tapeworks.errors import (
 )
 from tapeworks.heartbeat import beat
 from tapeworks.processors.python_stage import PythonStage
-from tapeworks.registry import load_member
+from tapeworks.registry import load_member, load_name
 from tapeworks.stopping import on_stop
 from tapeworks.tape import RETENTION, Loss, TapeConfig, has_segments, note_loss
-from tapeworks.topics import BARS, BOOK, DEAD, GAPS, METRICS, NEWS, NORMALIZED, RAW, TICKS
+from tapeworks.topics import (
+    ALERTS,
+    BARS,
+    BOOK,
+    DEAD,
+    GAPS,
+    METRICS,
+    NEWS,
+    NORMALIZED,
+    RAW,
+    TICKS,
+)
 
 log = logging.getLogger("tapeworks.processors")
 
@@ -61,6 +72,9 @@ class Step:
 STORIES = "news"
 # Runs where the settings name sets of metrics.
 MEASURING = "metrics"
+# Runs where the settings have rules.
+ALERTING = "alerts"
+OWN_ALERTS = "tapeworks.processors.own_alerts:AlertsProcessor"
 # The recorder itself runs `normalize`, right behind the raw tape; it is here to do it again.
 NORMALIZE = Step("normalize", RAW, NORMALIZED)
 STEPS = (
@@ -68,6 +82,7 @@ STEPS = (
     Step("bars", NORMALIZED, BARS),
     Step("ticks", NORMALIZED, TICKS),
     Step(MEASURING, NORMALIZED, METRICS),
+    Step(ALERTING, NORMALIZED, ALERTS),
     Step("gaps", NORMALIZED, GAPS),
     Step(STORIES, NORMALIZED, NEWS, needs_raw=True),
     Step("dead_letters", NORMALIZED, DEAD, needs_raw=True),
@@ -80,6 +95,10 @@ class HasProcessors(Protocol):
     @property
     def batch_items(self) -> int:
         """Items that one step takes at most."""
+
+    @property
+    def own_rules(self) -> Mapping[str, Any]:
+        """Rules of alerts whose class is the user's own, by name."""
 
     @property
     def own(self) -> Mapping[str, Any]:
@@ -116,8 +135,10 @@ class Derivation:
         own = [
             Step(name, one.input, one.output, config=one) for name, one in processors.own.items()
         ]
-        measures = bool(processors.settings(MEASURING))
-        wanted = [step for step in steps if measures or step.processor != MEASURING]
+        unused = [name for name in (MEASURING, ALERTING) if not processors.settings(name)]
+        if processors.own_rules:
+            unused = [name for name in unused if name != ALERTING]
+        wanted = [step for step in steps if step.processor not in unused]
         self._steps = (*wanted, *own)
         self._waiting = list(self._steps)
         self._stages: dict[str, Stage | PythonStage] = {}
@@ -240,7 +261,8 @@ class Derivation:
             if step.processor == STORIES and not self._tells_news(step):
                 continue
             try:
-                stage = self._open_stage(step) if step.config is None else self._open_own(step)
+                is_own = step.config is not None or self._has_own_rules(step)
+                stage = self._open_own(step) if is_own else self._open_stage(step)
             except (DiskFullError, TapeLockedError):
                 raise
             except (TapeError, ProcessorError) as error:
@@ -293,11 +315,18 @@ class Derivation:
         """Opens the stage of a processor of the user's own."""
         tape = self._tape.settings()
         del tape["durability_ms"]
+        kind = ALERTING if step.config is None else step.config.kind
         try:
-            processor = load_member("processor", step.config.kind)(step.config)
+            if step.config is None:
+                # Loaded where a rule is the user's own.
+                made = load_name(OWN_ALERTS)
+                settings = self._processors.settings(ALERTING)
+                processor = made(settings, list(self._processors.own_rules.values()))
+            else:
+                processor = load_member("processor", kind)(step.config)
         except Exception as error:
             raise ProcessorError(
-                f"{step.config.kind} cannot be made: {type(error).__name__}: {error}"
+                f"{kind} cannot be made: {type(error).__name__}: {error}"
             ) from error
         return PythonStage(
             processor,
@@ -310,6 +339,9 @@ class Derivation:
             interval_ms=self._tape.interval_ms,
             **tape,
         )
+
+    def _has_own_rules(self, step: Step) -> bool:
+        return step.processor == ALERTING and bool(self._processors.own_rules)
 
     def _note_losses(self, step: Step) -> None:
         """Tells the recorder what retention took from a stage. The ledger's own tape says it.

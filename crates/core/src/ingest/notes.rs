@@ -4,7 +4,7 @@ use super::{Ingest, NO_CONNECTION};
 use crate::clock::ClockStep;
 use crate::error::{Error, Result};
 use crate::record::{
-    topic_number, unpadded, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
+    topic_number, unpadded, Alert, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
     FLAG_RECV_SUSPECT, NONE, SESSION_ENDS,
 };
 
@@ -208,6 +208,22 @@ impl Ingest {
             })
         });
         named.collect()
+    }
+
+    /// Notes what the host measured, or that somebody has seen an alert. Says whether it was taken:
+    /// while so much waits for the tape that no record is, it is to be told again.
+    ///
+    /// # Errors
+    /// As [`Ingest::connected`].
+    pub fn note_alert(&mut self, note: &Alert, ts: i64) -> Result<bool> {
+        if !self.pending.takes_records() {
+            return Ok(false);
+        }
+        let mut note = *note;
+        note.header.feed = self.config.feed.number();
+        (note.header.ts_event, note.header.ts_recv) = (ts, ts);
+        self.pending.push_records(NO_CONNECTION, ts, note.as_bytes())?;
+        Ok(true)
     }
 
     /// Compares the receive times with the wall clock, and notes what is wrong.

@@ -73,6 +73,13 @@ pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
     Ok(Box::new(Metrics::new(Plan::of(settings)?)))
 }
 
+/// As [`build`], with the names of all metrics that it makes.
+pub(super) fn build_named(settings: &mut Settings) -> Result<(Box<dyn Processor>, Vec<String>)> {
+    let plan = Plan::of(settings)?;
+    let names = plan.names.iter().map(|(name, _)| unpadded(name).to_owned()).collect();
+    Ok((Box::new(Metrics::new(plan)), names))
+}
+
 /// The processor `metrics`.
 #[derive(Debug)]
 struct Metrics {

@@ -7,10 +7,20 @@ use std::mem::offset_of;
 use super::table::{number, Form, Plan, Plans, Step};
 use super::wire::{self, Fields, Value};
 use crate::error::{Error, Result};
+use crate::record::columns::LAYOUTS;
 use crate::record::{Header, Kind, Marker, MarkerCode, Plain, Records, NONE};
 
 /// Longest record of any kind.
-const RECORD_MAX: usize = 256;
+const RECORD_MAX: usize = {
+    let (mut most, mut index) = (0, 0);
+    while index < LAYOUTS.len() {
+        if LAYOUTS[index].width > most {
+            most = LAYOUTS[index].width;
+        }
+        index += 1;
+    }
+    most
+};
 
 /// Where a message came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -106,6 +106,11 @@ pub const EVENTS: &[EventMessage] = &[
     event!("mark" = 31 { mark_price 1, index_price 2, funding_rate 3, ts_funding 4 }),
     event!("subscription" = 32 { symbol 1, stream 2, connection 3, line 4, channel 5, state 6 }),
     event!("metric" = 33 { value 1, count 2, window 3, metric 4, state 5 }),
+    event!("alert" = 34 {
+        id 1, ts_start 2, ts_end 3, first_offset 4, last_offset 5, value 6, threshold 7, price 8,
+        size 9, count 10, rule 11, detector 12, subject 13, detail 14, state 15, severity 16,
+        side 17,
+    }),
 ];
 
 /// How the bytes of one field are written.

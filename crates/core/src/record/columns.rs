@@ -6,8 +6,8 @@
 use std::mem::offset_of;
 
 use super::{
-    Channel, Cross, GapCause, GapState, Header, Kind, Level, Marker, MarkerCode, OrderAction,
-    QuoteState, SubscriptionState, SyncState,
+    AlertState, Channel, Cross, GapCause, GapState, Header, Kind, Level, Marker, MarkerCode,
+    OrderAction, QuoteState, Severity, SubscriptionState, SyncState,
 };
 use crate::error::{DecodeReason, Error, Result};
 
@@ -102,6 +102,8 @@ const SUBSCRIPTION: Meaning = Meaning::Name(SubscriptionState::NAMES);
 const ACTION: Meaning = Meaning::Name(OrderAction::NAMES);
 const CROSS: Meaning = Meaning::Name(Cross::NAMES);
 const QUOTE_STATE: Meaning = Meaning::Name(QuoteState::NAMES);
+const ALERT: Meaning = Meaning::Name(AlertState::NAMES);
+const SEVERITY: Meaning = Meaning::Name(Severity::NAMES);
 const CORRECTION: Meaning = Meaning::Name(&["", "cancel", "correct"]);
 const CORPORATE: Meaning = Meaning::Name(&["", "split", "dividend"]);
 const TRADING: Meaning =
@@ -228,6 +230,12 @@ pub const LAYOUTS: &[Layout] = &[
     }),
     layout!("metric", Metric {
         value Float, count Number, window Number, metric Text, state QUOTE_STATE, reserved Hidden,
+    }),
+    layout!("alert", Alert {
+        id Number, ts_start Time, ts_end Time, first_offset Number, last_offset Number,
+        value Float, threshold Float, price Price, size Size, count Number, rule Text,
+        detector Text, subject Text, detail Text, state ALERT, severity SEVERITY, side SIDE,
+        reserved Hidden,
     }),
     layout!("tick", Tick { bid Price, ask Price, last Price, volume Size }),
     layout!("subscription", Subscription {

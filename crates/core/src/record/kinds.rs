@@ -36,6 +36,8 @@ numbered! {
         CorporateAction = 13, "corporate_action";
         /// One value of one metric.
         Metric = 14, "metric";
+        /// What became of an alert.
+        Alert = 15, "alert";
     }
 }
 
@@ -98,6 +100,32 @@ numbered! {
         EmptyBid = 4, "empty_bid";
         /// There is a bid and no ask.
         EmptyAsk = 5, "empty_ask";
+    }
+}
+
+numbered! {
+    /// What became of an alert.
+    pub enum AlertState {
+        /// Its condition began to hold.
+        Opened = 1, "opened";
+        /// There is more evidence, or it is worse.
+        Updated = 2, "updated";
+        /// Its condition no longer holds, or what it was about is over.
+        Closed = 3, "closed";
+        /// Somebody has seen it.
+        Acknowledged = 4, "acknowledged";
+    }
+}
+
+numbered! {
+    /// How bad an alert is.
+    pub enum Severity {
+        /// To be known.
+        Info = 1, "info";
+        /// To be looked at.
+        Warning = 2, "warning";
+        /// To be looked at now.
+        Critical = 3, "critical";
     }
 }
 

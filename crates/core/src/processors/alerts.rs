@@ -1,0 +1,499 @@
+//! Alerts: rules that look for what somebody should know of, in the stream of each instrument.
+//!
+//! A rule names one of the [`detectors`], its parameters and the symbols that it is for. Each
+//! instrument has the detectors of its rules; they see records in the order of the tape, and what
+//! they say follows from those alone: the same tape gives the same alerts. Time is that of the
+//! records: a detector that waits is told when receive times are past the moment that it waits
+//! for, at most ten times a second.
+//!
+//! Metrics that rules name are made here, of the same records, by the processor `metrics`, so that
+//! an alert does not depend on whether they are recorded. What the host measured, and who has seen
+//! an alert, stands on the tape as records of alerts: see [`noted`].
+
+use self::alarm::{Moment, Scope};
+use self::detector::{Event, OrderEvent, Print, Top};
+use self::live::LiveOrders;
+use self::rule::Rule;
+use self::watched::{Slot, Watched};
+use super::bars::Watermark;
+use super::state::{StateReader, StateWriter};
+use super::ticks::trade_channel;
+use super::{metrics, Batch, Processor, Settings};
+use crate::error::{Error, Result};
+use crate::instrument::INSTRUMENTS_MAX;
+use crate::record::{
+    records, unpadded, Alert, AlertState, Definition, GapState, Header, Kind, Marker, MarkerCode,
+    Metric, Order, OrderAction, Plain, Quote, RecordRef, Records, Side, Status, Trade,
+    FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE,
+};
+
+mod alarm;
+mod crossed;
+mod detector;
+mod fat_finger;
+mod flicker;
+mod gaps;
+mod history;
+mod hours;
+mod ignition;
+mod lag;
+mod layering;
+mod live;
+mod marking;
+mod measured;
+pub mod noted;
+mod rate;
+mod rule;
+mod sla;
+mod spike;
+mod spread;
+mod stale;
+mod stuffing;
+mod table;
+mod wash;
+mod watched;
+
+pub use table::{Entry, Number, Text};
+
+/// All detectors, in the order of the table.
+pub fn detectors() -> impl Iterator<Item = &'static Entry> {
+    table::DETECTORS.iter()
+}
+
+const NAME: &str = "alerts";
+const VERSION: u32 = 1;
+/// Detectors that wait are looked at so often, in ns.
+const SWEEP_NS: i64 = 100_000_000;
+/// Number of the source as a whole among instruments.
+const SOURCE: u32 = 0;
+const TRADING: u8 = 1;
+
+/// Builds the processor. Settings: `rules`, see [`rule`]; `channel`, `trade` or `agg_trade`; and
+/// where rules name metrics, those of the processor `metrics`.
+pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
+    let rules = rule::rules_of(&settings.text("rules", None)?)?;
+    // Both read it where metrics are made.
+    let channel = trade_channel(&mut settings.clone())? as u8;
+    let needs = |rule: &&Rule| !rule.text("metric").is_empty();
+    let measures = if rules.iter().any(|rule| needs(&rule)) {
+        let (processor, names) = metrics::build_named(settings)?;
+        for rule in rules.iter().filter(needs) {
+            let wanted = rule.text("metric");
+            if !names.iter().any(|name| name == wanted) {
+                return Err(Error::invalid(format!(
+                    "the rule {:?}: [metrics] makes no {wanted:?}; its sets and windows give: {}",
+                    rule.name,
+                    names.join(", ")
+                )));
+            }
+        }
+        Some(processor)
+    } else {
+        trade_channel(settings)?;
+        None
+    };
+    let follows = rules.iter().any(|rule| rule.entry.has_orders);
+    let source = Watched::new(&rules, SOURCE, "", 0);
+    Ok(Box::new(Alerts {
+        rules,
+        channel,
+        measures,
+        scratch: Records::new(),
+        watched: vec![Some(Box::new(source))],
+        orders: follows.then(LiveOrders::default),
+        watermark: Watermark::default(),
+        swept: i64::MIN,
+        deadline: i64::MAX,
+        ids: 0,
+    }))
+}
+
+/// The processor `alerts`.
+struct Alerts {
+    rules: Vec<Rule>,
+    channel: u8,
+    /// What makes the metrics that rules name.
+    measures: Option<Box<dyn Processor>>,
+    scratch: Records,
+    /// By instrument id; the source itself is number 0.
+    watched: Vec<Option<Box<Watched>>>,
+    orders: Option<LiveOrders>,
+    watermark: Watermark,
+    /// When detectors that wait were looked at last, by receive time.
+    swept: i64,
+    /// The earliest receive time that any of them waits for.
+    deadline: i64,
+    ids: u64,
+}
+
+impl Alerts {
+    fn watched(&mut self, instrument: u32, feed: u8) -> Option<&mut Watched> {
+        let at = instrument as usize;
+        if at >= self.watched.len() {
+            if at > INSTRUMENTS_MAX {
+                return None;
+            }
+            self.watched.resize_with(at + 1, || None);
+        }
+        let rules = &self.rules;
+        let made = || Box::new(Watched::new(rules, instrument, "", feed));
+        Some(self.watched[at].get_or_insert_with(made))
+    }
+
+    /// Gives `event` to all detectors of an instrument.
+    fn tell(&mut self, instrument: u32, event: &Event<'_>, at: Moment, out: &mut Records) {
+        self.tell_those(|_| true, instrument, event, at, out);
+    }
+
+    /// Gives `event` to the detectors of an instrument whose rules are `meant`.
+    fn tell_those(
+        &mut self,
+        meant: impl Fn(&Rule) -> bool,
+        instrument: u32,
+        event: &Event<'_>,
+        at: Moment,
+        out: &mut Records,
+    ) {
+        let Some(Some(watched)) = self.watched.get_mut(instrument as usize) else { return };
+        for slot in watched.slots.iter_mut().filter(|slot| meant(&self.rules[slot.rule])) {
+            if matches!(event, Event::Time) && slot.detector.due() > at.ts_recv {
+                self.deadline = self.deadline.min(slot.detector.due());
+                continue;
+            }
+            let mut scope = Scope {
+                at,
+                rule: &self.rules[slot.rule],
+                tick: watched.tick,
+                feed: watched.feed,
+                instrument,
+                alarm: &mut slot.alarm,
+                ids: &mut self.ids,
+                out,
+            };
+            slot.detector.event(event, &mut scope);
+            self.deadline = self.deadline.min(slot.detector.due());
+        }
+    }
+
+    /// Gives `event` to the detectors of all instruments and of the source.
+    fn tell_all(&mut self, event: &Event<'_>, at: Moment, out: &mut Records) {
+        for instrument in 0..self.watched.len() as u32 {
+            if self.watched[instrument as usize].is_some() {
+                self.tell(instrument, event, at, out);
+            }
+        }
+    }
+
+    fn sweep(&mut self, offset: u64, out: &mut Records) {
+        let now = self.watermark.ts();
+        (self.swept, self.deadline) = (now, i64::MAX);
+        self.tell_all(&Event::Time, Moment { offset, ts: now, ts_recv: now }, out);
+    }
+
+    fn message(&mut self, header: &Header, kind: Kind, at: Moment, out: &mut Records) {
+        let event = Event::Message(header, kind);
+        if let Some(watched) = self.watched(SOURCE, header.feed) {
+            watched.feed = header.feed;
+        }
+        if self.watched(header.instrument, header.feed).is_some() {
+            self.tell(header.instrument, &event, at, out);
+        }
+        self.tell(SOURCE, &event, at, out);
+    }
+
+    fn trade(&mut self, trade: &Trade, at: Moment, out: &mut Records) {
+        self.message(&trade.header, Kind::Trade, at, out);
+        let late = trade.header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER) != 0;
+        if late || trade.channel != self.channel || trade.price == NONE || trade.size == NONE {
+            return;
+        }
+        let Some(watched) = self.watched(trade.header.instrument, trade.header.feed) else {
+            return;
+        };
+        watched.has_trades = true;
+        let top = watched.top;
+        let print = Print { price: trade.price, size: trade.size, side: trade.side };
+        self.tell(trade.header.instrument, &Event::Print(print, top), at, out);
+    }
+
+    fn quote(&mut self, quote: &Quote, at: Moment, out: &mut Records) {
+        self.message(&quote.header, Kind::Quote, at, out);
+        if quote.header.flags & FLAG_OUT_OF_ORDER == 0 {
+            self.change_top(quote.header.instrument, Top::of(quote), at, out);
+        }
+    }
+
+    fn change_top(&mut self, instrument: u32, top: Top, at: Moment, out: &mut Records) {
+        let Some(watched) = self.watched(instrument, 0) else { return };
+        if watched.top != top {
+            watched.top = top;
+            self.tell(instrument, &Event::Top(top), at, out);
+        }
+    }
+
+    fn order(&mut self, order: &Order, at: Moment, out: &mut Records) {
+        self.message(&order.header, Kind::Order, at, out);
+        let instrument = order.header.instrument;
+        let Some(orders) = self.orders.as_mut() else { return };
+        let happened = orders.apply(order);
+        let after = orders.top(instrument);
+        let Some(watched) = self.watched(instrument, order.header.feed) else { return };
+        let (before, has_trades) = (watched.top, watched.has_trades);
+        for event in happened.into_iter().flatten() {
+            self.tell(instrument, &Event::Order(event, before), at, out);
+        }
+        let hidden = order.action == OrderAction::ExecuteHidden as u8;
+        let filled = matches!(happened[0], Some(OrderEvent::Filled { .. }));
+        if (filled || hidden) && !has_trades && order.price != NONE {
+            // The order that rested was on the other side of the one that took.
+            let side = match Side::try_from(order.side) {
+                Ok(Side::Bid) => Side::Ask as u8,
+                Ok(Side::Ask) => Side::Bid as u8,
+                _ => Side::None as u8,
+            };
+            let print = Print { price: order.price, size: order.size, side };
+            self.tell(instrument, &Event::Print(print, before), at, out);
+        }
+        self.change_top(instrument, after, at, out);
+    }
+
+    fn marker(&mut self, marker: &Marker, at: Moment, out: &mut Records) {
+        match MarkerCode::try_from(marker.code) {
+            Ok(MarkerCode::EndOfSession) => {
+                self.tell_all(&Event::End, at, out);
+                self.break_stream(SOURCE, at, out);
+            }
+            Ok(MarkerCode::Gap) => {
+                let instrument = marker.header.instrument;
+                self.watched(instrument, marker.header.feed);
+                self.tell(instrument, &Event::Gap(marker), at, out);
+                if instrument != SOURCE {
+                    // Those of the instrument itself have been told.
+                    let is_of_source = |rule: &Rule| rule.is_of_source;
+                    self.tell_those(is_of_source, SOURCE, &Event::Gap(marker), at, out);
+                }
+                if marker.state != GapState::Repaired as u8 {
+                    self.break_stream(instrument, at, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What comes of an instrument, or of all, does not continue what was.
+    fn break_stream(&mut self, instrument: u32, at: Moment, out: &mut Records) {
+        if let Some(orders) = self.orders.as_mut() {
+            orders.forget(instrument);
+        }
+        if instrument != SOURCE {
+            self.tell(instrument, &Event::Break, at, out);
+        } else {
+            self.tell_all(&Event::Break, at, out);
+        }
+        for (number, slot) in self.watched.iter_mut().enumerate() {
+            if let Some(watched) = slot {
+                if instrument == SOURCE || number == instrument as usize {
+                    watched.top = Top::EMPTY;
+                }
+            }
+        }
+    }
+
+    fn status(&mut self, status: &Status, at: Moment, out: &mut Records) {
+        if status.status == 0 {
+            return;
+        }
+        let trades = status.status == TRADING;
+        self.tell(status.header.instrument, &Event::Trading(trades), at, out);
+        if !trades && status.header.instrument != SOURCE {
+            self.tell(status.header.instrument, &Event::Break, at, out);
+        }
+    }
+
+    fn define(&mut self, definition: &Definition) {
+        let (symbol, instrument) = (unpadded(&definition.symbol), definition.header.instrument);
+        let at = instrument as usize;
+        let feed = definition.header.feed;
+        if instrument == SOURCE || self.watched(instrument, feed).is_none() {
+            return;
+        }
+        if self.watched[at].as_ref().is_none_or(|watched| watched.symbol != symbol) {
+            let made = Watched::new(&self.rules, instrument, symbol, feed);
+            self.watched[at] = Some(Box::new(made));
+        }
+        if let Some(watched) = self.watched[at].as_mut() {
+            watched.tick = if definition.tick_size == NONE { 0 } else { definition.tick_size };
+        }
+    }
+
+    /// Takes in what the host or somebody noted.
+    fn note(&mut self, note: &Alert, at: Moment, out: &mut Records) {
+        if note.state != AlertState::Acknowledged as u8 {
+            self.tell(SOURCE, &Event::Note(note), at, out);
+            return;
+        }
+        for (instrument, watched) in self.watched.iter_mut().enumerate() {
+            let Some(watched) = watched else { continue };
+            let (tick, feed) = (watched.tick, watched.feed);
+            let is_meant = |slot: &&mut Slot| slot.alarm.id() == Some(note.id);
+            if let Some(slot) = watched.slots.iter_mut().find(is_meant) {
+                let mut scope = Scope {
+                    at,
+                    rule: &self.rules[slot.rule],
+                    tick,
+                    feed,
+                    instrument: instrument as u32,
+                    alarm: &mut slot.alarm,
+                    ids: &mut self.ids,
+                    out,
+                };
+                scope.acknowledge(&note.detail);
+            }
+        }
+    }
+
+    fn record(&mut self, record: &RecordRef<'_>, at: Moment, out: &mut Records) {
+        let bytes = record.bytes();
+        match record.known_kind() {
+            Some(Kind::Trade) => {
+                Trade::read_from(bytes).iter().for_each(|trade| self.trade(trade, at, out));
+            }
+            Some(Kind::Quote) => {
+                Quote::read_from(bytes).iter().for_each(|quote| self.quote(quote, at, out));
+            }
+            Some(Kind::Order) => {
+                Order::read_from(bytes).iter().for_each(|order| self.order(order, at, out));
+            }
+            Some(Kind::Level) => self.message(&record.header(), Kind::Level, at, out),
+            Some(Kind::Marker) => {
+                Marker::read_from(bytes).iter().for_each(|marker| self.marker(marker, at, out));
+            }
+            Some(Kind::Status) => {
+                Status::read_from(bytes).iter().for_each(|status| self.status(status, at, out));
+            }
+            Some(Kind::Definition) => {
+                Definition::read_from(bytes).iter().for_each(|definition| self.define(definition));
+            }
+            Some(Kind::Alert) => {
+                Alert::read_from(bytes).iter().for_each(|note| self.note(note, at, out));
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes the metrics of a record, and gives them to the detectors.
+    fn measure(&mut self, record: &RecordRef<'_>, at: Moment, out: &mut Records) -> Result<()> {
+        let Some(measures) = self.measures.as_mut() else { return Ok(()) };
+        let mut made = std::mem::take(&mut self.scratch);
+        made.clear();
+        let batch = Batch { first_offset: at.offset, count: 1, bytes: record.bytes() };
+        let done = measures.process(batch, &mut made);
+        for metric in made.iter().filter_map(|one| Metric::read_from(one.bytes())) {
+            let at = Moment { ts: metric.header.ts_event, ..at };
+            self.tell(metric.header.instrument, &Event::Metric(&metric), at, out);
+        }
+        self.scratch = made;
+        done
+    }
+}
+
+impl Processor for Alerts {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn process(&mut self, batch: Batch<'_>, out: &mut Records) -> Result<()> {
+        for (number, record) in records::iterate(batch.bytes).enumerate() {
+            let (offset, header) = (batch.first_offset + number as u64, record.header());
+            if self.watermark.take(header.ts_recv) {
+                let now = self.watermark.ts();
+                if now >= self.deadline && now.saturating_sub(self.swept) >= SWEEP_NS {
+                    self.sweep(offset, out);
+                }
+            }
+            let known = self.watermark.ts();
+            let ts = if header.ts_event == NONE { known } else { header.ts_event };
+            let at = Moment { offset, ts, ts_recv: known };
+            self.record(&record, at, out);
+            self.measure(&record, at, out)?;
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, gap: &Marker, out: &mut Records) -> Result<()> {
+        let known = self.watermark.ts();
+        let at = Moment { offset: gap.last, ts: known, ts_recv: known };
+        self.tell(SOURCE, &Event::Gap(gap), at, out);
+        self.break_stream(SOURCE, at, out);
+        if let Some(measures) = self.measures.as_mut() {
+            measures.lost(gap, &mut Records::new())?;
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let slots = self.watched.iter().flatten().flat_map(|watched| &watched.slots);
+        let open = slots.filter(|slot| slot.alarm.id().is_some()).count();
+        let passed = self.orders.as_ref().map_or(0, LiveOrders::passed);
+        vec![("opened", self.ids), ("open", open as u64), ("orders_passed", passed)]
+    }
+
+    fn snapshot(&self, out: &mut Vec<u8>) {
+        let mut state = StateWriter::new(out, NAME, VERSION);
+        state.length(self.rules.len());
+        self.rules.iter().for_each(|rule| state.bytes(rule.name.as_bytes()));
+        self.watermark.write(&mut state);
+        state.i64(self.swept);
+        state.i64(self.deadline);
+        state.u64(self.ids);
+        state.length(self.watched.len());
+        for watched in &self.watched {
+            state.flag(watched.is_some());
+            if let Some(watched) = watched {
+                watched.write(&mut state);
+            }
+        }
+        if let Some(orders) = &self.orders {
+            orders.write(&mut state);
+        }
+        let mut inner = Vec::new();
+        if let Some(measures) = &self.measures {
+            measures.snapshot(&mut inner);
+        }
+        state.bytes(&inner);
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut state = StateReader::new(bytes, NAME, VERSION)?;
+        let mut names = Vec::new();
+        for _ in 0..state.length(8)? {
+            names.push(String::from_utf8_lossy(state.bytes()?).into_owned());
+        }
+        if !names.iter().eq(self.rules.iter().map(|rule| &rule.name)) {
+            return Err(Error::invalid("the state is of other rules"));
+        }
+        let watermark = Watermark::read(&mut state)?;
+        let (swept, deadline, ids) = (state.i64()?, state.i64()?, state.u64()?);
+        let mut watched: Vec<Option<Box<Watched>>> = Vec::new();
+        for instrument in 0..state.length(1)? {
+            if !state.flag()? {
+                watched.push(None);
+                continue;
+            }
+            let one = Watched::read(&self.rules, instrument as u32, &mut state)?;
+            watched.push(Some(Box::new(one)));
+        }
+        let orders = match &self.orders {
+            Some(_) => Some(LiveOrders::read(&mut state)?),
+            None => None,
+        };
+        let inner = state.bytes()?;
+        state.finish()?;
+        if let Some(measures) = self.measures.as_mut() {
+            measures.restore(inner)?;
+        }
+        (self.watermark, self.swept, self.deadline) = (watermark, swept, deadline);
+        (self.ids, self.watched, self.orders) = (ids, watched, orders);
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! `rate`: more or fewer records a second than there should be.
+
+use std::collections::VecDeque;
+
+use super::alarm::{Evidence, Scope};
+use super::detector::{Detector, Event};
+use super::rule::Rule;
+use super::table::{number, positive, Entry, Text, HOURS};
+use crate::error::{Error, Result};
+use crate::processors::state::{StateReader, StateWriter};
+use crate::record::Kind;
+
+/// A window is counted in so many parts.
+const PARTS: i64 = 20;
+
+pub(super) const ENTRY: Entry = Entry {
+    numbers: &[
+        positive("window_ms", 1_000.0, "the records of how long are counted"),
+        number("above", 0.0, "records a second that are too many; 0: never"),
+        number("below", 0.0, "records a second that are too few; 0: never"),
+    ],
+    texts: &[
+        Text {
+            name: "kinds",
+            default: "any",
+            doc: "what is counted: any, trade, quote, order or level",
+        },
+        HOURS[0],
+        HOURS[1],
+    ],
+    may_be_of_source: true,
+    check: |rule| {
+        if rule.number("above") == 0.0 && rule.number("below") == 0.0 {
+            return Err(Error::invalid("expected above or below, got neither"));
+        }
+        match rule.text("kinds") {
+            "any" | "trade" | "quote" | "order" | "level" => Ok(()),
+            other => Err(Error::invalid(format!(
+                "kinds: expected any, trade, quote, order or level, got {other:?}"
+            ))),
+        }
+    },
+    ..Entry::new(
+        "rate",
+        "records a second, by their receipt, are `above` or `below` a limit",
+        "value: records a second; threshold: the limit; count: records in the window",
+        |rule| Box::new(Rate::new(rule)),
+    )
+};
+
+#[derive(Debug)]
+struct Rate {
+    part: i64,
+    above: f64,
+    below: f64,
+    kind: Option<Kind>,
+    /// Number of each part that has records, how many, and the offset of the first.
+    parts: VecDeque<(i64, u64, u64)>,
+    sum: u64,
+    /// When counting began, by receive time.
+    since: i64,
+    due: i64,
+}
+
+impl Rate {
+    fn new(rule: &Rule) -> Self {
+        Self {
+            part: (rule.ns("window_ms") / PARTS).max(1),
+            above: rule.number("above"),
+            below: rule.number("below"),
+            kind: Kind::from_name(rule.text("kinds")),
+            parts: VecDeque::new(),
+            sum: 0,
+            since: i64::MAX,
+            due: i64::MAX,
+        }
+    }
+
+    fn look(&mut self, scope: &mut Scope<'_>) {
+        let now = scope.at.ts_recv;
+        let oldest = now.div_euclid(self.part) - PARTS;
+        while self.parts.front().is_some_and(|&(number, _, _)| number <= oldest) {
+            self.sum -= self.parts.pop_front().map_or(0, |(_, count, _)| count);
+        }
+        let window = self.part * PARTS;
+        let rate = self.sum as f64 * 1e9 / window as f64;
+        let is_whole = now.saturating_sub(self.since) >= window;
+        let is_closed = scope.rule.hours.is_some_and(|hours| !hours.is_open(now));
+        let is_low = self.below > 0.0 && rate < self.below && is_whole && !is_closed;
+        let is_high = self.above > 0.0 && rate > self.above;
+        if is_low || is_high {
+            scope.raise(&Evidence {
+                first: self.parts.front().map_or(scope.at.offset, |&(_, _, first)| first),
+                value: rate,
+                threshold: if is_high { self.above } else { self.below },
+                count: self.sum,
+                subject: self.kind.map_or("any", Kind::name).to_owned(),
+                ..Evidence::at(&scope.at)
+            });
+        } else {
+            scope.end(scope.at.ts, None);
+        }
+        let waits = self.below > 0.0 || scope.is_open();
+        self.due = if waits { now.saturating_add(self.part) } else { i64::MAX };
+    }
+}
+
+impl Detector for Rate {
+    fn event(&mut self, event: &Event<'_>, scope: &mut Scope<'_>) {
+        match event {
+            Event::Message(_, kind) if self.kind.is_none_or(|wanted| wanted == *kind) => {
+                self.since = self.since.min(scope.at.ts_recv);
+                self.sum += 1;
+                let number = scope.at.ts_recv.div_euclid(self.part);
+                match self.parts.back_mut() {
+                    Some((last, count, _)) if *last >= number => *count += 1,
+                    _ => {
+                        self.parts.push_back((number, 1, scope.at.offset));
+                        self.look(scope);
+                        return;
+                    }
+                }
+                // Within a part only too many can be news.
+                if self.above > 0.0 && !scope.is_open() {
+                    self.look(scope);
+                }
+            }
+            Event::Time if scope.at.ts_recv >= self.due => self.look(scope),
+            Event::End => {
+                self.parts.clear();
+                (self.sum, self.since, self.due) = (0, i64::MAX, i64::MAX);
+                scope.end(scope.at.ts, None);
+            }
+            _ => {}
+        }
+    }
+
+    fn due(&self) -> i64 {
+        self.due
+    }
+
+    fn write(&self, state: &mut StateWriter<'_>) {
+        state.length(self.parts.len());
+        for &(number, count, first) in &self.parts {
+            state.i64(number);
+            state.u64(count);
+            state.u64(first);
+        }
+        state.i64(self.since);
+        state.i64(self.due);
+    }
+
+    fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.parts.clear();
+        for _ in 0..state.length(24)? {
+            self.parts.push_back((state.i64()?, state.u64()?, state.u64()?));
+        }
+        self.sum = self.parts.iter().map(|&(_, count, _)| count).sum();
+        self.since = state.i64()?;
+        self.due = state.i64()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! `sla`: so much of a window was lost that an agreed share of completeness is missed.
+
+use std::collections::VecDeque;
+
+use super::alarm::{Evidence, Scope};
+use super::detector::{Detector, Event};
+use super::rule::Rule;
+use super::table::{positive, share, Entry};
+use crate::error::Result;
+use crate::processors::state::{StateReader, StateWriter};
+use crate::record::{GapState, NONE};
+
+/// Ranges that are remembered; beyond it the two oldest are taken together.
+const RANGES_MAX: usize = 4_096;
+const NS_PER_HOUR: f64 = 3.6e12;
+/// An open alert is looked at again so often, in ns.
+const LOOK_NS: i64 = 10_000_000_000;
+
+pub(super) const ENTRY: Entry = Entry {
+    numbers: &[
+        share("target", 0.999, "share of the time that must be complete"),
+        positive("window_h", 24.0, "hours that are looked at"),
+    ],
+    is_of_source: true,
+    may_be_of_source: true,
+    ..Entry::new(
+        "sla",
+        "gaps take more of the last `window_h` hours than `target` allows",
+        "value: share that is complete; threshold: `target`; count: gaps in the window; detail: \
+         seconds lost",
+        |rule| Box::new(Sla::new(rule)),
+    )
+};
+
+#[derive(Debug)]
+struct Sla {
+    target: f64,
+    window: i64,
+    /// Lost time by start, none overlapping another; the offset that said it.
+    lost: VecDeque<(i64, i64, u64)>,
+    due: i64,
+}
+
+impl Sla {
+    fn new(rule: &Rule) -> Self {
+        let window = (rule.number("window_h") * NS_PER_HOUR) as i64;
+        Self { target: rule.number("target"), window, lost: VecDeque::new(), due: i64::MAX }
+    }
+
+    fn add(&mut self, start: i64, end: i64, offset: u64) {
+        let (mut start, mut end, mut first) = (start, end, offset);
+        let mut kept = VecDeque::with_capacity(self.lost.len() + 1);
+        for (from, to, at) in self.lost.drain(..) {
+            if to < start || from > end {
+                kept.push_back((from, to, at));
+            } else {
+                (start, end, first) = (start.min(from), end.max(to), first.min(at));
+            }
+        }
+        let place = kept.partition_point(|&(from, _, _)| from < start);
+        kept.insert(place, (start, end, first));
+        if kept.len() > RANGES_MAX {
+            if let (Some(one), Some(two)) = (kept.pop_front(), kept.front_mut()) {
+                // Taken for one: their own length is kept, not what lies between.
+                two.0 -= one.1 - one.0;
+                two.2 = one.2;
+            }
+        }
+        self.lost = kept;
+    }
+
+    fn look(&mut self, scope: &mut Scope<'_>) {
+        let now = scope.at.ts_recv;
+        let begin = now.saturating_sub(self.window);
+        while self.lost.front().is_some_and(|&(_, end, _)| end <= begin) {
+            self.lost.pop_front();
+        }
+        let within = |&(start, end, _): &(i64, i64, u64)| end.min(now) - start.max(begin);
+        let sum: i64 = self.lost.iter().map(within).map(|length| length.max(0)).sum();
+        let complete = 1.0 - sum as f64 / self.window as f64;
+        let (Some(first), true) = (self.lost.front(), complete < self.target) else {
+            self.due = i64::MAX;
+            scope.end(scope.at.ts, None);
+            return;
+        };
+        scope.raise(&Evidence {
+            first: first.2,
+            value: complete,
+            threshold: self.target,
+            count: self.lost.len() as u64,
+            detail: format!("lost_s={:.3}", sum as f64 / 1e9),
+            ..Evidence::at(&scope.at)
+        });
+        self.due = now.saturating_add(LOOK_NS);
+    }
+}
+
+impl Detector for Sla {
+    fn event(&mut self, event: &Event<'_>, scope: &mut Scope<'_>) {
+        match event {
+            Event::Gap(gap) if gap.state == GapState::Closed as u8 => {
+                let (start, end) = (gap.ts_start, gap.header.ts_event);
+                if start != NONE && end != NONE && start < end {
+                    self.add(start, end, scope.at.offset);
+                    self.look(scope);
+                }
+            }
+            Event::Time if scope.at.ts_recv >= self.due => self.look(scope),
+            _ => {}
+        }
+    }
+
+    fn due(&self) -> i64 {
+        self.due
+    }
+
+    fn write(&self, state: &mut StateWriter<'_>) {
+        state.length(self.lost.len());
+        for &(start, end, offset) in &self.lost {
+            state.i64(start);
+            state.i64(end);
+            state.u64(offset);
+        }
+        state.i64(self.due);
+    }
+
+    fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.lost.clear();
+        for _ in 0..state.length(24)? {
+            self.lost.push_back((state.i64()?, state.i64()?, state.u64()?));
+        }
+        self.due = state.i64()?;
+        Ok(())
+    }
+}

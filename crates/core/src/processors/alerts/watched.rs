@@ -1,0 +1,81 @@
+//! What is known of one instrument, and the rules at work on it.
+
+use super::alarm::Alarm;
+use super::detector::{Detector, Top};
+use super::rule::Rule;
+use super::SOURCE;
+use crate::error::Result;
+use crate::processors::state::{StateReader, StateWriter};
+
+/// A rule at work on one instrument.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) rule: usize,
+    pub(super) detector: Box<dyn Detector>,
+    pub(super) alarm: Alarm,
+}
+
+/// One instrument, or the source as a whole.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) symbol: String,
+    pub(super) feed: u8,
+    pub(super) tick: i64,
+    pub(super) top: Top,
+    /// Whether trades came: executions of orders are else taken for them.
+    pub(super) has_trades: bool,
+    pub(super) slots: Vec<Slot>,
+}
+
+impl Watched {
+    pub(super) fn new(rules: &[Rule], instrument: u32, symbol: &str, feed: u8) -> Self {
+        let applies = |rule: &Rule| {
+            if instrument == SOURCE {
+                rule.is_of_source || rule.entry.is_of_both && !rule.has_symbols()
+            } else {
+                !rule.is_of_source && rule.is_for(symbol)
+            }
+        };
+        let slot = |(number, rule): (usize, &Rule)| {
+            let detector = (rule.entry.build)(rule);
+            applies(rule).then(|| Slot { rule: number, detector, alarm: Alarm::default() })
+        };
+        Self {
+            symbol: symbol.to_owned(),
+            feed,
+            tick: 0,
+            top: Top::EMPTY,
+            has_trades: false,
+            slots: rules.iter().enumerate().filter_map(slot).collect(),
+        }
+    }
+
+    pub(super) fn write(&self, state: &mut StateWriter<'_>) {
+        state.bytes(self.symbol.as_bytes());
+        state.u8(self.feed);
+        state.i64(self.tick);
+        state.flag(self.has_trades);
+        self.top.write(state);
+        for slot in &self.slots {
+            slot.alarm.write(state);
+            slot.detector.write(state);
+        }
+    }
+
+    pub(super) fn read(
+        rules: &[Rule],
+        instrument: u32,
+        state: &mut StateReader<'_>,
+    ) -> Result<Self> {
+        let symbol = String::from_utf8_lossy(state.bytes()?).into_owned();
+        let feed = state.u8()?;
+        let mut watched = Self::new(rules, instrument, &symbol, feed);
+        (watched.tick, watched.has_trades) = (state.i64()?, state.flag()?);
+        watched.top = Top::read(state)?;
+        for slot in &mut watched.slots {
+            slot.alarm = Alarm::read(state)?;
+            slot.detector.read(state)?;
+        }
+        Ok(watched)
+    }
+}

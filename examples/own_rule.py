@@ -1,0 +1,50 @@
+"""A rule of one's own: trades above a size. In the settings:
+
+[[alerts]]
+name = "large"
+kind = "own_rule:LargeTrades"
+size = 2.5
+
+Run after `make demo`: .venv/bin/python examples/own_rule.py [DATA] finds them on the tape.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from tapeworks._core import Records
+from tapeworks.processors.alerts import AlertRule
+from tapeworks.processors.own_alerts import AlertsProcessor, Finding, Rule
+from tapeworks.tape import TapeReader
+
+PRICE_SCALE, SIZE_SCALE = 10**9, 10**8
+
+
+class LargeTrades(Rule):
+    """It remembers nothing, so it has no state."""
+
+    def process(self, batch: Records) -> Iterator[Finding]:
+        limit = float(self.rule.parameters.get("size", 1.0))
+        for trade in pa.record_batch(batch.arrow("trade", offsets=True)).to_pylist():
+            if (size := float(trade["size"])) >= limit:
+                yield Finding(
+                    offset=trade["tape_offset"],
+                    ts=int(trade["ts_event"].timestamp() * 1e6) * 1_000 + trade["ts_event_ns"],
+                    state="told",
+                    instrument=trade["instrument"],
+                    value=size,
+                    threshold=limit,
+                    price=int(trade["price"] * PRICE_SCALE),
+                    size=int(trade["size"] * SIZE_SCALE),
+                )
+
+
+if __name__ == "__main__":
+    tapes = Path(sys.argv[1] if len(sys.argv) > 1 else "demo") / "tape" / "binance-spot"
+    reader, found = TapeReader(tapes / "market-data.normalized"), 0
+    large = AlertsProcessor({}, [AlertRule("large", kind="own_rule:LargeTrades")])
+    while (batch := reader.read()) is not None:
+        found += len(Records.from_bytes(large.process(batch))) // 2
+    print(f"{found} large trades of binance-spot")

@@ -1,0 +1,188 @@
+"""Rules of alerts: the settings of each, checked against the core's table of what rules look for.
+
+    [[alerts]]
+    name = "wide"
+    rule = "spread"
+    above_bps = 25
+
+The core runs all rules of a source in one processor. Its settings are a line a rule.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tapeworks._core import Processor, detector_table
+from tapeworks.config import Section, Value
+from tapeworks.errors import ConfigError
+from tapeworks.nearest import nearest
+from tapeworks.registry import load_member
+
+SEVERITIES = ("info", "warning", "critical")
+SCOPES = ("", "instrument", "source")
+NAME_BYTES_MAX = 32
+CoreSettings = Mapping[str, int | str | Sequence[int]]
+
+
+@dataclass(frozen=True)
+class AlertRule:
+    """One rule: what it looks for, where, and how bad it is."""
+
+    name: str
+    """What its alerts are called; unique."""
+    rule: str = ""
+    """What it looks for: a name of the table in docs/alerts.md."""
+    kind: str = ""
+    """Or where a class of the user's own is that does: `package.module:Class`."""
+    severity: str = "warning"
+    """`info`, `warning` or `critical`."""
+    scope: str = ""
+    """`instrument` or `source`: whether it looks at each instrument, or at a source as a whole."""
+    symbols: tuple[str, ...] = ()
+    """The venue's symbols that it is for; none: all."""
+    sources: tuple[str, ...] = ()
+    """The sources that it is for; none: all."""
+    parameters: Mapping[str, float | str] = field(default_factory=dict, metadata={"inline": True})
+    """By name, as the table lists them."""
+
+    def to_core(self) -> str:
+        """Returns the line by which the core knows it."""
+        words = [self.name, self.rule, self.severity, self.scope, ",".join(self.symbols)]
+        pairs = [f"{name}={_text(value)}" for name, value in self.parameters.items()]
+        return "\t".join([*words, *pairs])
+
+
+def _text(value: float | str) -> str:
+    return value if isinstance(value, str) else repr(float(value))
+
+
+FIELDS = ("name", "rule", "kind", "severity", "scope", "symbols", "sources")
+
+
+def resolve_rules(entry: "Section | Value | None") -> tuple[AlertRule, ...]:
+    """Turns `[[alerts]]` into rules.
+
+    Raises:
+        ConfigError: a rule is not complete, or one of its settings is wrong.
+    """
+    if entry is None:
+        return ()
+    if isinstance(entry, Section) or not isinstance(entry.raw, list):
+        raise ConfigError("expected rules of alerts as tables [[alerts]], got another value")
+    rules = [
+        _rule(entry.origin, number, written) for number, written in enumerate(entry.raw, start=1)
+    ]
+    names = [rule.name for rule in rules]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{entry.origin}: [[alerts]]: expected one rule {name!r}, got more")
+    return tuple(rules)
+
+
+def _rule(origin: str, number: int, written: object) -> AlertRule:
+    where = f"{origin}: [[alerts]] {number}"
+    if not isinstance(written, dict):
+        raise ConfigError(f"{where}: expected a table, got {written!r}")
+    values: dict[str, Any] = {}
+    parameters: dict[str, float | str] = {}
+    for key, value in written.items():
+        if key in ("symbols", "sources"):
+            if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+                raise ConfigError(f"{where}: {key}: expected a list of texts, got {value!r}")
+            values[key] = tuple(value)
+        elif key in FIELDS:
+            values[key] = value
+        elif isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ConfigError(f"{where}: {key}: expected a number or a text, got {value!r}")
+        else:
+            parameters[key] = value
+    wrong = [key for key in ("name", "rule", "kind") if not isinstance(values.get(key, ""), str)]
+    if wrong or not values.get("name") or bool(values.get("rule")) == bool(values.get("kind")):
+        raise ConfigError(f"{where}: expected the texts name, and rule or kind, got {written!r}")
+    rule = AlertRule(**values, parameters=parameters)
+    try:
+        _check(rule)
+    except ConfigError as error:
+        raise ConfigError(f"{where} ({rule.name}): {error}") from None
+    return rule
+
+
+def _check(rule: AlertRule) -> None:
+    _check_common(rule)
+    if rule.kind:
+        load_member("rule", rule.kind)
+        return
+    table = {head[0]: (numbers, texts) for head, numbers, texts in detector_table()}
+    if rule.rule not in table:
+        near = nearest(rule.rule, table.keys(), likeness=0.5)
+        advice = f"did you mean {near[0]}?" if near else f"expected any of {', '.join(table)}"
+        raise ConfigError(f"rule: there is none called {rule.rule!r}: {advice}")
+    numbers, texts = table[rule.rule]
+    of_numbers, of_texts = [one[0] for one in numbers], [one[0] for one in texts]
+    for name, value in rule.parameters.items():
+        if name not in (*of_numbers, *of_texts):
+            known = [*of_numbers, *of_texts, *FIELDS]
+            near = nearest(name, known, likeness=0.5)
+            advice = f"did you mean {near[0]}?" if near else f"expected any of {', '.join(known)}"
+            raise ConfigError(f"{name} is not a setting of {rule.rule}: {advice}")
+        if (name in of_numbers) == isinstance(value, str):
+            wanted = "a number" if name in of_numbers else "a text"
+            raise ConfigError(f"{name}: expected {wanted}, got {value!r}")
+        if isinstance(value, str) and set("\t\n\r") & set(value):
+            raise ConfigError(f"{name}: expected a text of one line, got {value!r}")
+
+
+def _check_common(rule: AlertRule) -> None:
+    if len(rule.name.encode()) > NAME_BYTES_MAX or set("\t\n\r\0") & set(rule.name):
+        raise ConfigError(
+            f"name: expected 1 to {NAME_BYTES_MAX} bytes of a line, got {rule.name!r}"
+        )
+    if rule.severity not in SEVERITIES:
+        raise ConfigError(f"severity: expected {', '.join(SEVERITIES)}, got {rule.severity!r}")
+    if rule.scope not in SCOPES:
+        raise ConfigError(f"scope: expected instrument or source, got {rule.scope!r}")
+    if any(set(",\t\n") & set(symbol) for symbol in rule.symbols):
+        raise ConfigError(f"symbols: expected names, got {list(rule.symbols)}")
+
+
+def rules_of(rules: Iterable[AlertRule], source: str) -> list[AlertRule]:
+    """Returns the rules that are for `source`."""
+    return [rule for rule in rules if not rule.sources or source in rule.sources]
+
+
+def core_settings(
+    rules: Iterable[AlertRule], source: str, measured: CoreSettings, trades: str
+) -> CoreSettings:
+    """Returns the settings of the core's processor for `source`; none without rules.
+
+    `measured` are those of its metrics, which rules may name.
+    """
+    chosen = [rule for rule in rules_of(rules, source) if not rule.kind]
+    if not chosen:
+        return {}
+    measures = any(rule.rule in ("metric", "volatility") for rule in chosen)
+    lines = "\n".join(rule.to_core() for rule in chosen)
+    return {**(measured if measures else {}), "channel": trades, "rules": lines}
+
+
+def check_rules(rules: Sequence[AlertRule], sources: Iterable[str], measured: CoreSettings) -> None:
+    """Has the core build the rules of each source, as the pipeline would.
+
+    Raises:
+        ConfigError: the core refuses one; the message names it.
+    """
+    known = list(sources)
+    for rule in rules:
+        if missing := [source for source in rule.sources if source not in known]:
+            raise ConfigError(
+                f"[[alerts]] ({rule.name}): sources: expected any of {', '.join(known)}, got "
+                f"{', '.join(missing)}"
+            )
+    for source in known:
+        settings = core_settings(rules, source, measured, "trade")
+        if not settings:
+            continue
+        try:
+            Processor("alerts", settings)
+        except ValueError as error:
+            raise ConfigError(f"[[alerts]]: {error}") from None

@@ -1,0 +1,411 @@
+"""Alerts as messages to chat, mail and web hooks, by the library Apprise.
+
+Two steps, so that no server holds anything up. Storing puts the messages of a tape into an outbox:
+one file together with the place on the tape, so that each alert is there once. Delivery is upkeep,
+in a thread of its own: each target is tried for itself, with back-off, and a message leaves the
+outbox when all targets have it or gave it up. A sink that is killed sends at most the message twice
+that was on its way.
+
+    [sinks.notify]
+    severity = "warning"
+
+The targets are secrets, from the environment only:
+
+    TAPEWORKS_SINKS__NOTIFY__URLS="discord://...,mailto://..."
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import apprise
+import pyarrow as pa
+
+from tapeworks._core import Records
+from tapeworks.durable import make_folder, replace_file
+from tapeworks.errors import ConfigError, SinkUnavailable
+from tapeworks.printable import printable
+from tapeworks.sinks.base import SinkConfig, SinkContext
+from tapeworks.sinks.store import StorePartition, StoreSink
+from tapeworks.tape import Place
+from tapeworks.topics import ALERTS
+
+log = logging.getLogger("tapeworks.sinks")
+
+# Messages that wait for one tape; beyond it several alerts become one message.
+WAITING_MAX = 1_000
+RETRY_S, RETRY_S_MAX = 1.0, 300.0
+# So many changes that come together are told one by one in any case, more where the settings allow
+# more a minute.
+SINGLE_MAX = 4
+# Alerts that a message which stands for many lists one by one.
+LISTED_MAX = 10
+SEVERITIES = ("info", "warning", "critical")
+NS_PER_S = 1_000_000_000
+TYPES = {"info": "info", "warning": "warning", "critical": "failure"}
+Urls = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NotifyConfig(SinkConfig):
+    """Who is told, of what, and how often."""
+
+    flush_seconds: float = 0.5
+    """Changes of alerts are told together that come within so long."""
+    urls: Urls = field(default=(), metadata={"secret": True})
+    """Where to, as Apprise writes it; from the environment only, with commas between them."""
+    severity: Literal["info", "warning", "critical"] = "warning"
+    """Alerts that are less severe are not told."""
+    states: tuple[str, ...] = ("opened", "closed")
+    """Which changes are told: opened, updated, closed, acknowledged."""
+    per_minute: int = 20
+    """Messages a minute to one target; more alerts are told together in one."""
+    quiet_seconds: float = 300.0
+    """One rule of one symbol that opens again so soon is not told again; how often is, later."""
+    age_seconds: float = 3_600.0
+    """What is older when it is read is not told; nor is what could not be sent for so long."""
+    timeout_seconds: float = 10.0
+    """A server that does not answer for so long has failed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("per_minute", "age_seconds", "timeout_seconds"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if self.quiet_seconds < 0:
+            raise ConfigError(f"quiet_seconds: expected 0 or more, got {self.quiet_seconds}")
+        known = ("opened", "updated", "closed", "acknowledged")
+        if wrong := [state for state in self.states if state not in known]:
+            raise ConfigError(f"states: expected any of {', '.join(known)}, got {', '.join(wrong)}")
+
+
+@dataclass
+class Message:
+    """One message in the outbox."""
+
+    title: str
+    body: str
+    severity: str
+    made_at: float
+    sent: list[str] = field(default_factory=list)
+    """Targets that have it, or that it was given up for, by their marks."""
+
+
+class NotifySink(StoreSink):
+    """Tells people of alerts."""
+
+    Config = NotifyConfig
+    TOPICS: ClassVar[tuple[str, ...]] = (ALERTS,)
+
+    def __init__(self, config: NotifyConfig, context: SinkContext) -> None:
+        super().__init__(config, context)
+        self.settings = config
+        self._outboxes: dict[tuple[str, str], Outbox] = {}
+
+    @classmethod
+    def topics(cls, config: SinkConfig) -> tuple[str, ...]:
+        """Returns the topic of alerts; there are none on others."""
+        if config.topics not in ((), cls.TOPICS):
+            raise ConfigError(f"topics: expected {ALERTS}, got {', '.join(config.topics)}")
+        return cls.TOPICS
+
+    def connect(self) -> None:
+        """Reads the targets; nothing is opened before there is something to tell."""
+        if not self.settings.urls:
+            raise SinkUnavailable(
+                f"nobody is told of alerts: set TAPEWORKS_SINKS__{self.context.name.upper()}__URLS "
+                "in the environment",
+                retry_after_ms=60_000,
+            )
+
+    def disconnect(self) -> None:
+        """Does nothing: nothing is open."""
+
+    def partition(self, source: str, topic: str) -> StorePartition:
+        """Makes the part of the sink that tells of one source."""
+        made = super().partition(source, topic)
+        return NotifyPartition(self, made._state, topic)
+
+    def outbox(self, partition: StorePartition) -> "Outbox":
+        """Returns what waits to be sent of one tape."""
+        key = (partition.source, partition.topic)
+        if key not in self._outboxes:
+            folder = self.context.data / "state" / partition.source / "sinks" / self.context.name
+            self._outboxes[key] = Outbox(folder / "outbox.json", self.settings)
+        return self._outboxes[key]
+
+    def load_place(self, partition: StorePartition) -> Place | None:
+        """Reads the place that stands beside the messages."""
+        return self.outbox(partition).place
+
+    def store(self, partition: StorePartition, items: Sequence[Any], place: Place) -> None:
+        """Puts the messages of `items` into the outbox, with `place`, in one step."""
+        alerts = [row for item in items for row in alerts_of(item, partition)]
+        self.outbox(partition).put(partition.source, alerts, place)
+
+
+class NotifyPartition(StorePartition):
+    """The alerts of one source; delivery is its upkeep."""
+
+    def __init__(self, sink: NotifySink, state: Any, topic: str) -> None:
+        super().__init__(sink, state, topic)
+        self._notify = sink
+
+    def run_maintenance(self) -> bool:
+        """Sends one message, if one is due; returns whether it did."""
+        return bool(self._notify.settings.urls) and self._notify.outbox(self).send_next()
+
+    @property
+    def troubles(self) -> list[str]:
+        """What could not be sent, a line a target."""
+        return [*super().troubles, *self._notify.outbox(self).troubles]
+
+
+def alerts_of(batch: Records, partition: StorePartition) -> list[dict[str, Any]]:
+    """Returns the alerts in `batch` as rows, with the symbol of their instrument."""
+    rows = pa.record_batch(batch.arrow("alert", partition.symbols, offsets=True)).to_pylist()
+    if any(row["symbol"] is None and row["instrument"] for row in rows):
+        partition.require_symbols("an instrument of an alert has no definition")
+        return alerts_of(batch, partition)
+    chosen = partition.instruments
+    return [row for row in rows if chosen is None or row["instrument"] in (0, *chosen)]
+
+
+class Outbox:
+    """Messages that wait, and the place on the tape up to which alerts became messages."""
+
+    def __init__(self, path: Path, settings: NotifyConfig) -> None:
+        self._path = path
+        self._settings = settings
+        # One thread stores, another one delivers.
+        self._lock = threading.Lock()
+        self._messages: list[Message] = []
+        self.place: Place | None = None
+        self._told: dict[str, float] = {}
+        """When a rule of a symbol was told last."""
+        self._passed: Counter[str] = Counter()
+        """How often it opened since without being told."""
+        self._silent: list[int] = []
+        """Numbers of open alerts that were not told: their end is not, either."""
+        self._targets = [_Target(url, settings) for url in settings.urls]
+        self._read()
+
+    @property
+    def troubles(self) -> list[str]:
+        """What an operator should know, a line a target."""
+        told = [target.trouble for target in self._targets if target.trouble]
+        waiting = len(self._messages)
+        return [f"{one}; {waiting} messages wait" for one in told]
+
+    def put(self, source: str, alerts: Sequence[Mapping[str, Any]], place: Place) -> None:
+        """Makes messages of `alerts`, and stores them with `place`."""
+        with self._lock:
+            before = (self.place, list(self._messages))
+            wanted = [row for row in alerts if self._is_wanted(source, row)]
+            self.place = place
+            self._messages += self._made(source, wanted)
+            try:
+                self._write()
+            except OSError as error:
+                self.place, self._messages = before
+                raise SinkUnavailable(f"{self._path}: {error}") from error
+
+    def send_next(self) -> bool:
+        """Sends the oldest message that a target wants and may have now."""
+        for target in self._targets:
+            with self._lock:
+                due = [one for one in self._messages if target.mark not in one.sent]
+            if not due or not target.is_ready():
+                continue
+            message = due[0]
+            age = time.time() - message.made_at
+            if age > self._settings.age_seconds:
+                target.give_up(message)
+            elif not target.send(message):
+                continue
+            with self._lock:
+                message.sent.append(target.mark)
+                marks = {one.mark for one in self._targets}
+                self._messages = [one for one in self._messages if not marks <= set(one.sent)]
+                with contextlib.suppress(OSError):
+                    # Where it cannot be written the message is sent once more after a restart.
+                    self._write()
+            return True
+        return False
+
+    def _is_wanted(self, source: str, row: Mapping[str, Any]) -> bool:
+        least = SEVERITIES.index(self._settings.severity)
+        if row["state"] not in self._settings.states and row["state"] != "opened":
+            return False
+        if SEVERITIES.index(row["severity"] or "info") < least:
+            return False
+        if row["state"] != "opened":
+            if row["id"] in self._silent:
+                if row["state"] == "closed":
+                    self._silent.remove(row["id"])
+                return False
+            return True
+        now, key = time.time(), f"{source}/{row['rule']}/{row['symbol'] or ''}"
+        is_old = now - _seconds(row["ts_recv"]) > self._settings.age_seconds
+        is_repeated = now - self._told.get(key, 0.0) < self._settings.quiet_seconds
+        if is_old or is_repeated:
+            self._passed[key] += is_repeated
+            self._silent = [*self._silent[-WAITING_MAX:], row["id"]]
+            return False
+        self._told = {one: at for one, at in self._told.items() if now - at < 86_400} | {key: now}
+        return "opened" in self._settings.states
+
+    def _made(self, source: str, rows: Sequence[Mapping[str, Any]]) -> list[Message]:
+        """Returns a message for each of `rows`, or one for all where they are too many."""
+        room = max(SINGLE_MAX, self._settings.per_minute // 6)
+        if len(rows) > room or len(self._messages) >= WAITING_MAX:
+            return [self._digest(source, rows)] if rows else []
+        return [self._single(source, row) for row in rows]
+
+    def _single(self, source: str, row: Mapping[str, Any]) -> Message:
+        passed = self._passed.pop(f"{source}/{row['rule']}/{row['symbol'] or ''}", 0)
+        more = f"\nopened {passed} times more since it was told last" if passed else ""
+        title = f"[{row['severity']}] {row['rule']} {row['state']}: {row['symbol'] or source}"
+        return Message(
+            printable(title),
+            printable_lines(body_of(source, row)) + more,
+            row["severity"],
+            time.time(),
+        )
+
+    def _digest(self, source: str, rows: Sequence[Mapping[str, Any]]) -> Message:
+        worst = max((row["severity"] for row in rows), key=SEVERITIES.index)
+        counts = Counter((row["rule"], row["state"]) for row in rows)
+        lines = [f"{count} x {rule} {state}" for (rule, state), count in counts.most_common()]
+        lines = [*lines[:LISTED_MAX], "", "the first of them:"]
+        lines += [line_of(source, row) for row in rows[:LISTED_MAX]]
+        title = f"[{worst}] {len(rows)} changes of alerts: {source}"
+        return Message(printable(title), printable_lines("\n".join(lines)), worst, time.time())
+
+    def _read(self) -> None:
+        try:
+            found = json.loads(self._path.read_bytes())
+            self.place = Place(**found["place"]) if found["place"] else None
+            self._messages = [Message(**one) for one in found["messages"]]
+            self._told, self._silent = dict(found["told"]), list(found["silent"])
+            self._passed = Counter(found["passed"])
+        except FileNotFoundError:
+            return
+        except (KeyError, TypeError, ValueError) as error:
+            # Where it was is not known: what the tape holds is read again, old alerts are not told.
+            log.error("%s cannot be read, it is begun anew: %s", self._path, error)
+
+    def _write(self) -> None:
+        make_folder(self._path.parent)
+        content = {
+            "place": None if self.place is None else asdict(self.place),
+            "messages": [asdict(one) for one in self._messages],
+            "told": self._told,
+            "silent": self._silent,
+            "passed": dict(self._passed),
+        }
+        replace_file(self._path, json.dumps(content))
+
+
+class _Target:
+    """One server: when it was told, and when it may be told again."""
+
+    def __init__(self, url: str, settings: NotifyConfig) -> None:
+        self.mark = hashlib.sha256(url.encode()).hexdigest()[:16]
+        self.trouble = ""
+        self._server: Any = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+        self._per_minute = settings.per_minute
+        self._sent_at: list[float] = []
+        self._failures, self._retry_at = 0, 0.0
+        self.name = f"target {self.mark[:6]}"
+        if self._server is None:
+            # The text is a secret: only what it begins with is told.
+            scheme = url.partition(":")[0]
+            self.trouble = f"{scheme}: no service of Apprise takes this URL; see its list of them"
+            return
+        self.name = f"{self._server.service_name} ({self.mark[:6]})"
+        self._server.socket_connect_timeout = settings.timeout_seconds
+        self._server.socket_read_timeout = settings.timeout_seconds
+
+    def is_ready(self) -> bool:
+        """Whether it may be tried now."""
+        now = time.monotonic()
+        self._sent_at = [at for at in self._sent_at if now - at < 60.0]
+        return (
+            self._server is not None
+            and now >= self._retry_at
+            and len(self._sent_at) < self._per_minute
+        )
+
+    def send(self, message: Message) -> bool:
+        """Sends `message`; returns whether the server took it."""
+        self._sent_at.append(time.monotonic())
+        try:
+            taken = bool(
+                self._server.notify(
+                    body=message.body, title=message.title, notify_type=TYPES[message.severity]
+                )
+            )
+        except Exception as error:
+            # Whatever a service of a stranger raises.
+            log.debug("%s: %r", self.name, error)
+            taken = False
+        if taken:
+            self._failures, self.trouble = 0, ""
+            return True
+        self._failures += 1
+        wait_s = min(RETRY_S * 2 ** min(self._failures - 1, 20), RETRY_S_MAX)
+        self._retry_at = time.monotonic() + wait_s
+        self.trouble = f"{self.name} failed {self._failures} times in a row"
+        log.warning("%s did not take an alert: again in %.0f s", self.name, wait_s)
+        return False
+
+    def give_up(self, message: Message) -> None:
+        """Says that `message` is too old to be sent."""
+        log.error("%s: given up, it is too old: %s", self.name, message.title)
+
+
+def body_of(source: str, row: Mapping[str, Any]) -> str:
+    """Returns what an alert says, a line a fact."""
+    value = "" if row["value"] is None else f"{row['value']:.6g}"
+    limit = "" if row["threshold"] is None else f"{row['threshold']:.6g}"
+    facts = {
+        "what": f"{row['detector']} {row['subject'] or ''}".strip(),
+        "since": _time(row["ts_start"]),
+        "until": "" if row["ts_end"] is None else _time(row["ts_end"]),
+        "value": value,
+        "limit": limit,
+        "price": "" if row["price"] is None else f"{row['price'].normalize():f}",
+        "size": "" if row["size"] is None else f"{row['size'].normalize():f}",
+        "evidence": row["detail"] or "",
+        "records": f"{row['first_offset']} to {row['last_offset']}",
+        "alert": f"{source}#{row['id']}",
+    }
+    return "\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact)
+
+
+def line_of(source: str, row: Mapping[str, Any]) -> str:
+    """Returns an alert in one line."""
+    about = row["symbol"] or source
+    return f"{source}#{row['id']} {row['rule']} {row['state']}: {about} {row['detail'] or ''}"
+
+
+def printable_lines(text: str) -> str:
+    """Returns `text` with what cannot be shown replaced, line by line."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _time(value: Any) -> str:
+    return str(value)[:26]
+
+
+def _seconds(value: Any) -> float:
+    return float(value.timestamp()) if hasattr(value, "timestamp") else float(value) / NS_PER_S

@@ -1,0 +1,100 @@
+"""The page of alerts: what rules look for, from the core's own table."""
+
+from collections.abc import Sequence
+
+from tapeworks._core import detector_table
+
+PAGE_START = """\
+<!-- Made by tests/views/test_alert_page.py from the table of crates/core; to make it anew:
+     TAPEWORKS_WRITE=1 python -m pytest tests/views/test_alert_page.py -->
+
+# Alerts
+
+Rules look for what somebody should know of: in the market, and in the recording of it. They are
+tables `[[alerts]]` of the settings, as many as you like:
+
+```toml title="tapeworks.toml"
+data = "demo"
+
+[[alerts]]
+name = "wide"
+rule = "spread"
+above_bps = 0.5
+symbols = ["BTCUSDT"]
+
+[[alerts]]
+name = "busy"
+rule = "rate"
+kinds = "trade"
+above = 20
+severity = "info"
+
+[[alerts]]
+name = "lost"
+rule = "gap"
+severity = "critical"
+
+[[alerts]]
+name = "no book is crossed"
+rule = "crossed"
+```
+
+`tape up` runs them as the records come. Over what is recorded already they are run by the job that
+derives all that is on the tapes:
+
+```bash
+tape job catch-up > caught-up.txt
+tape alerts list --rule wide | head -4
+tape query "select rule, state, count(*) as changes from alerts group by all order by all" | head
+```
+
+- **An alert is a number of records** on the tape `market-data.alerts`, and of rows in the table
+  `alerts`: it is `opened`, `updated` as it gets worse (at most once a second, or at once where it
+  doubles), perhaps `acknowledged`, and `closed`. All have the same `id`, and each holds the whole
+  evidence: since when, what was measured, what it was compared with, a price, a size, a count, and
+  `first_offset` and `last_offset`, the records on `market-data.normalized` that it is made of.
+- **A rule has at most one alert open** of an instrument, or of a source. What is over as soon as it
+  is known, such as a burst, is opened and closed at once.
+- **Live equals replay**: rules see the records in the order of the tape, and no clock. A rule that
+  waits (`stale`, `for_ms`) goes by the receive times of the tape, looked at ten times a second. The
+  same tape gives the same alerts, at any batch size and after any restart.
+- **Metrics that rules name** are those that `[metrics]` makes. They are made of the same records
+  beside the rules, so that an alert is the same whether they are recorded or not.
+- **`latency` and `disk`** follow from this host, not from the market. What was measured is noted on
+  the raw tape, so that a replay tells of it in the same place.
+- **What breaks the stream** (a gap, a halt, the end of a session) ends what was open, and empties
+  what rules remember: what is not known is no evidence.
+- **`-like`** means that the data looks so. Who owns an order, and what for, is not in the data.
+
+`tape alerts follow` prints each change as it comes, `tape alerts ack ID` says that somebody has
+seen one. `severity` is `info`, `warning` or `critical`; `sources` and `symbols` say where a rule
+looks, `scope = "source"` has it look at a source as a whole where the table allows that.
+
+## Rules
+
+"""
+
+
+def page() -> str:
+    """Returns the page of all rules."""
+    parts = [PAGE_START]
+    for (name, doc, evidence, is_of_source), numbers, texts in detector_table():
+        where = " It looks at a source as a whole." if is_of_source else ""
+        parts.append(f"### {name}\n\n{doc[0].upper()}{doc[1:]}.{where} Evidence: {evidence}.\n\n")
+        rows = [(number, _number(default), about) for number, default, *_, about in numbers]
+        rows += [(text, f"`{default}`" if default else "", about) for text, default, about in texts]
+        parts += _rows(rows)
+    return "".join(parts).rstrip() + "\n"
+
+
+def _number(value: float) -> str:
+    if abs(value) >= 1e300:
+        return ""
+    return f"{value:g}" if abs(value) < 1e6 else f"{value:.0f}"
+
+
+def _rows(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    if not rows:
+        return []
+    head = "| setting | default | meaning |\n|---|---|---|\n"
+    return [head, *(f"| `{name}` | {default} | {about} |\n" for name, default, about in rows), "\n"]

@@ -1,0 +1,241 @@
+"""Alerts as messages: to a real web server and a real mail server on sockets, which fail.
+
+The servers are of the standard library and keep what they were sent; the sink is fed from a tape.
+"""
+
+import contextlib
+import json
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from conftest import START
+from tapeworks.config import Section, Value
+from tapeworks.errors import ConfigError
+from tapeworks.settings import resolve_member
+from tapeworks.sinks.base import SinkContext
+from tapeworks.sinks.feeder import Feeder
+from tapeworks.sinks.notify import NotifyConfig, NotifySink
+from tapeworks.topics import ALERTS
+
+WAIT_S = 10.0
+
+
+class Hook(ThreadingHTTPServer):
+    """A web hook that keeps the bodies of what it took, and fails where it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), HookHandler)
+        self.taken: list[dict[str, str]] = []
+        self.failures = 0
+        self.asked = 0
+
+    @property
+    def url(self) -> str:
+        return f"json://127.0.0.1:{self.server_address[1]}/hook"
+
+
+class HookHandler(BaseHTTPRequestHandler):
+    """Answers 500 as often as the server is told to, else takes the message."""
+
+    server: Hook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked += 1
+        if self.server.failures:
+            self.server.failures -= 1
+            self.send_response(500)
+        else:
+            self.server.taken.append(json.loads(body))
+            self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+class Mail(socketserver.ThreadingTCPServer):
+    """A mail server that keeps the letters that it was given."""
+
+    allow_reuse_address = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), MailHandler)
+        self.letters: list[str] = []
+
+
+class MailHandler(socketserver.StreamRequestHandler):
+    """As much of SMTP as a client needs to hand over a letter."""
+
+    server: Mail
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 here\r\n")
+        while line := self.rfile.readline().strip().upper():
+            if line.startswith(b"EHLO"):
+                self.wfile.write(b"250-here\r\n250 8BITMIME\r\n")
+            elif line == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                letter = b"".join(iter(self.rfile.readline, b".\r\n"))
+                self.server.letters.append(letter.decode())
+                self.wfile.write(b"250 taken\r\n")
+            elif line == b"QUIT":
+                self.wfile.write(b"221 bye\r\n")
+                return
+            else:
+                self.wfile.write(b"250 ok\r\n")
+
+
+@contextlib.contextmanager
+def served(server: socketserver.BaseServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    server = Hook()
+    with served(server):
+        yield server
+
+
+def alerts(maker, first: int, count: int, **columns: object) -> np.ndarray:
+    """Returns opened alerts with ids from `first` on, that came just now."""
+    ids = np.arange(first, first + count)
+    now = time.time_ns()
+    known = {"rule": b"wide", "detector": b"spread", "severity": 2, "state": 1, "instrument": 1}
+    rows = maker.rows("alert", count, id=ids, ts_event=now, ts_recv=now, ts_start=now)
+    rows["ts_end"] = rows["price"] = rows["size"] = 2**63 - 1
+    rows["value"], rows["threshold"] = 99.5, 50.0
+    for name, value in (known | columns).items():
+        rows[name] = value
+    return rows
+
+
+class Told:
+    """A sink over the alerts of a tape, fed and delivering."""
+
+    def __init__(self, spine, *urls: str, **settings: object) -> None:
+        config = NotifyConfig(kind="notify", urls=urls, **settings)
+        self.sink = NotifySink(config, SinkContext("notify", spine.path))
+        partition = self.sink.partition(spine.source, ALERTS)
+        self.feeder = Feeder(partition, spine.tape(ALERTS), config.policy, name="notify")
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Feeds all, and delivers until it is so."""
+        self.feeder.drain(seconds_max=WAIT_S)
+        self.deliver(until)
+
+    def deliver(self, until: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not until():
+            assert time.monotonic() < deadline
+            if not self.feeder.run_maintenance():
+                time.sleep(0.01)
+
+
+@pytest.fixture
+def spoken(spine, maker):
+    spine.append(maker.definitions())
+    return spine
+
+
+@pytest.mark.slow
+def test_an_alert_reaches_web_hook_and_mail_once(spoken, maker, hook):
+    mail = Mail()
+    url = f"mailto://127.0.0.1:{mail.server_address[1]}?from=tape@here.test&to=desk@here.test"
+    spoken.append(alerts(maker, 1, 1, detail=b"bid=1 ask=2"), ALERTS)
+    spoken.append(alerts(maker, 1, 1, state=3, ts_end=START), ALERTS)
+    with served(mail):
+        told = Told(spoken, hook.url, f"{url}&mode=insecure")
+        told.run(lambda: len(hook.taken) == 2 and len(mail.letters) == 2)
+        told.feeder.close()
+        # A restart reads its place: nothing is told again.
+        again = Told(spoken, hook.url, f"{url}&mode=insecure")
+        again.run(lambda: True)
+        assert not again.feeder.run_maintenance()
+        again.feeder.close()
+    opened, closed = hook.taken
+    assert opened["title"] == "[warning] wide opened: BTCUSDT"
+    assert "value: 99.5" in opened["message"]
+    assert "evidence: bid=1 ask=2" in opened["message"]
+    assert "until: " in closed["message"]
+    assert "wide opened" in mail.letters[0]
+    assert "desk@here.test" in mail.letters[0]
+
+
+@pytest.mark.slow
+def test_a_server_that_fails_is_tried_again_and_holds_nobody_up(spoken, maker, hook):
+    # One hook fails twice, another one is not there at all; both messages reach the first, the
+    # place on the tape has moved on, and what waits outlives the sink.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        gone = f"json://127.0.0.1:{taken.getsockname()[1]}/"
+        hook.failures = 2
+        spoken.append(alerts(maker, 1, 1), ALERTS)
+        spoken.append(alerts(maker, 2, 1, rule=b"crossed"), ALERTS)
+        told = Told(spoken, gone, hook.url, timeout_seconds=0.5)
+        told.run(lambda: len(hook.taken) == 2)
+        assert hook.asked == 4
+        assert told.feeder.partition.committed.offset == 2
+        [trouble] = told.feeder.partition.troubles
+        assert "failed" in trouble
+        assert "2 messages wait" in trouble
+        told.feeder.close()
+    again = Told(spoken, gone, hook.url, timeout_seconds=0.5)
+    again.feeder.drain(seconds_max=WAIT_S)
+    assert len(again.sink.outbox(again.feeder.partition)._messages) == 2
+    assert len(hook.taken) == 2
+    again.feeder.close()
+
+
+@pytest.mark.slow
+def test_a_flood_is_told_in_one_message_and_flapping_once(spoken, maker, hook):
+    spoken.append(alerts(maker, 1, 500, rule=[f"rule {n}".encode() for n in range(500)]), ALERTS)
+    told = Told(spoken, hook.url, per_minute=6)
+    told.run(lambda: len(hook.taken) == 1)
+    assert hook.taken[0]["title"] == "[warning] 500 changes of alerts: binance-spot"
+    # The same rule opens and closes again and again.
+    for number in range(1_000, 1_004):
+        spoken.append(alerts(maker, number, 1, rule=b"flaps"), ALERTS)
+        spoken.append(alerts(maker, number, 1, rule=b"flaps", state=3), ALERTS)
+        told.feeder.drain(seconds_max=WAIT_S)
+    told.deliver(lambda: len(hook.taken) == 3)
+    time.sleep(0.05)
+    assert not told.feeder.run_maintenance()
+    assert [one["title"] for one in hook.taken[1:]] == [
+        "[warning] flaps opened: BTCUSDT",
+        "[warning] flaps closed: BTCUSDT",
+    ]
+    told.feeder.close()
+
+
+@pytest.mark.slow
+def test_what_is_not_severe_or_old_is_not_told(spoken, maker, hook):
+    spoken.append(alerts(maker, 1, 1, severity=1), ALERTS)
+    spoken.append(alerts(maker, 2, 1, rule=b"old", ts_recv=START), ALERTS)
+    spoken.append(alerts(maker, 3, 1, rule=b"of all", instrument=0), ALERTS)
+    told = Told(spoken, hook.url)
+    told.run(lambda: len(hook.taken) == 1)
+    assert hook.taken[0]["title"] == "[warning] of all opened: binance-spot"
+    assert not told.feeder.run_maintenance()
+    told.feeder.close()
+
+
+def test_targets_are_secrets_of_the_environment():
+    written = Section("sinks.notify", {"urls": Value(["json://here"], "tapeworks.toml")})
+    with pytest.raises(ConfigError, match="TAPEWORKS_SINKS__NOTIFY__URLS"):
+        resolve_member("sink", "notify", Section("sinks", {"notify": written}))

@@ -1,0 +1,1 @@
+"""Scores the rules of surveillance on a stream of orders whose episodes are known."""

@@ -1,0 +1,265 @@
+"""Alerts from the settings to the lake and the command line: found, followed, acknowledged."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tapeworks as tw
+from conftest import START, SYMBOLS
+from tapeworks._core import Processor, Records, dtype_descr
+from tapeworks.alert_notes import AlertNote, leave_note, left_notes
+from tapeworks.config import parse, write_toml
+from tapeworks.errors import ConfigError
+from tapeworks.pipeline import processors_of
+from tapeworks.processors.derive import Derivation
+from tapeworks.processors.own_alerts import AlertsProcessor
+from tapeworks.settings import resolve_config
+from tapeworks.tape import TapeConfig, TapeReader
+from tapeworks.topics import ALERTS
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ALERT = np.dtype(dtype_descr("alert"))
+SECOND = 10**9
+RULES = """
+[[alerts]]
+name = "wide"
+rule = "spread"
+above_bps = 50
+symbols = ["BTCUSDT"]
+
+[[alerts]]
+name = "crossed"
+rule = "crossed"
+severity = "critical"
+
+[[alerts]]
+name = "quiet"
+rule = "stale"
+after_ms = 5000
+kinds = "quote"
+
+[[alerts]]
+name = "large"
+kind = "own_rule:LargeTrades"
+size = 1e6
+"""
+
+
+def settings(folder: Path, text: str):
+    path = folder / "tapeworks.toml"
+    path.write_text(text, encoding="utf-8")
+    return resolve_config(parse(path, {}))
+
+
+def market(maker) -> np.ndarray:
+    """Quotes of BTCUSDT, one a second: at 3 s it is wide for 2 s, at 7 s it is crossed for 1 s.
+
+    ETHUSDT has one quote, and then none for 12 s. One trade is large.
+    """
+    seconds = np.arange(12)
+    ts = START + seconds * SECOND
+    asks = np.full(12, 10_001)
+    asks[3:5], asks[7] = 10_100, 9_999
+    quotes = maker.rows(
+        "quote",
+        12,
+        instrument=1,
+        ts_event=ts,
+        ts_recv=ts + 1_000,
+        bid_price=10_000 * 10**9,
+        ask_price=asks * 10**9,
+        bid_size=10**8,
+        ask_size=2 * 10**8,
+        flags=1,
+    )
+    other = maker.rows(
+        "quote",
+        1,
+        instrument=2,
+        ts_event=START,
+        ts_recv=START + 2_000,
+        bid_price=10**9,
+        ask_price=2 * 10**9,
+        flags=1,
+    )
+    trade = maker.rows(
+        "trade",
+        1,
+        instrument=1,
+        ts_event=START + 5 * SECOND,
+        ts_recv=START + 5 * SECOND + 2_000,
+        price=10_000 * 10**9,
+        size=2_000_000 * 10**8,
+        channel=1,
+        count=1,
+        side=1,
+        flags=1,
+    )
+    return [maker.definitions(), quotes[:1], other, quotes[1:6], trade, quotes[6:]]
+
+
+@pytest.fixture
+def told(spine, maker, monkeypatch):
+    """A folder whose alerts were derived, half of them in the lake."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    config = settings(spine.path.parent, RULES)
+    for number, part in enumerate(market(maker)):
+        spine.append(part)
+        if number in (4, 5):
+            derivation = Derivation(
+                processors_of(config, spine.source), TapeConfig("never"), spine.path, spine.source
+            )
+            assert derivation.drain(60.0)
+            derivation.close()
+            if number == 4:
+                spine.drain()
+                spine.drain(ALERTS)
+    return spine
+
+
+def test_alerts_are_rows_with_their_evidence(told):
+    # Each rule at the time at which the market breaks it, half of the rows in files.
+    rows = tw.open(told.path).sql(
+        "select rule, state, symbol, severity, epoch_ns(ts_start) as start, epoch_ns(ts_end) as "
+        "ends, value, threshold, price, first_offset from alerts order by id, tape_offset"
+    )
+    found = {}
+    for row in rows.to_pylist():
+        found.setdefault((row["rule"], row["symbol"]), []).append(row)
+    wide = found["wide", "BTCUSDT"]
+    assert [row["state"] for row in wide] == ["opened", "closed"]
+    assert (wide[-1]["start"] - START, wide[-1]["ends"] - START) == (3 * SECOND, 5 * SECOND)
+    assert wide[0]["value"] == pytest.approx(99.5, abs=0.1)
+    assert wide[0]["threshold"] == 50
+    # Definitions are three records; the quotes before it are four.
+    assert wide[0]["first_offset"] == len(SYMBOLS) + 4
+    crossed = found["crossed", "BTCUSDT"]
+    assert [row["state"] for row in crossed] == ["opened", "closed"]
+    assert {row["severity"] for row in crossed} == {"critical"}
+    assert (crossed[0]["start"] - START, crossed[1]["ends"] - START) == (7 * SECOND, 8 * SECOND)
+    quiet = found["quiet", "ETHUSDT"]
+    assert quiet[0]["state"] == "opened"
+    assert all(row["ends"] is None for row in quiet)
+    large = found["large", "BTCUSDT"]
+    assert [(row["state"], row["value"]) for row in large] == [("opened", 2e6), ("closed", 2e6)]
+    assert set(found) == {
+        *(("wide", "BTCUSDT"), ("crossed", "BTCUSDT")),
+        *(("quiet", "ETHUSDT"), ("large", "BTCUSDT")),
+    }
+
+
+def test_same_tape_gives_the_same_alerts_at_any_batch_size(told):
+    # By the processor itself, with a restart in between; and as it was derived.
+    processors = processors_of(settings(told.path.parent, RULES), told.source)
+    rules, whole = processors.settings("alerts"), TapeReader(told.tape()).read(1_000)
+    expected = b"".join(_batches(told.tape(ALERTS)))
+    for size, cut in itertools.product((1, 7, 4_096), (0, 3)):
+        own = list(processors.own_rules.values())
+        runner, made = AlertsProcessor(rules, own), []
+        for first in range(0, len(whole), size):
+            if first >= cut:
+                state, runner = runner.snapshot(), AlertsProcessor(rules, own)
+                runner.restore(state)
+            part = whole.slice(first, min(first + size, len(whole)))
+            made.append(bytes(runner.process(part)))
+        assert b"".join(made) == expected, size
+
+
+def _batches(tape: Path) -> list[bytes]:
+    reader = TapeReader(tape)
+    return [bytes(memoryview(batch)) for batch in iter(lambda: reader.read(1_000), None)]
+
+
+def test_replay_gives_alerts_from_files_and_tape(told):
+    # What is in the lake is made again as the same records.
+    made = b"".join(
+        batch.records.numpy("alert") for batch in tw.open(told.path).replay(kinds=["alerts"])
+    )
+    assert made == b"".join(_batches(told.tape(ALERTS)))
+
+
+def test_command_line_lists_and_acknowledges(told, tape):
+    shown = json.loads(tape.run("alerts", "list", "--json", "--data", told.path))
+    assert [row["rule"] for row in shown] == ["wide", "large", "crossed", "quiet"] or (
+        {row["rule"] for row in shown} == {"wide", "large", "crossed", "quiet"}
+    )
+    [quiet] = json.loads(tape.run("alerts", "list", "--open", "--json", "--data", told.path))
+    assert (quiet["rule"], quiet["symbol"]) == ("quiet", "ETHUSDT")
+    tape.run("alerts", "list", "--open", "--check", "--data", told.path, code=3)
+    refused = tape.refuse("alerts", "ack", "999", "--data", told.path, code=1)
+    assert "expected the id of an alert, got 999" in refused
+    line = tape.told("alerts", "ack", quiet["id"], "--note", "seen", "--data", told.path)
+    assert "not recorded at the moment" in line
+    [(_, note)] = left_notes(told.path, told.source)
+    assert (note.state, note.id) == ("acknowledged", quiet["id"])
+    assert note.detail.endswith("seen")
+
+
+def test_what_is_noted_is_told_in_its_place(maker):
+    # A note of the host opens and closes an alert of its rule; an acknowledgement is told once.
+    rules = "full\tdisk\tcritical\t\t\nlost\tgap\tinfo\t\t"
+    processor = Processor("alerts", {"rules": rules})
+
+    def note(ts, state, rule="full", **columns):
+        states = {"opened": 1, "closed": 3, "acknowledged": 4}
+        row = maker.rows("alert", 1, ts_event=ts, ts_recv=ts, ts_start=START, rule=rule.encode())
+        row["state"] = states[state]
+        for name, value in columns.items():
+            row[name] = value
+        made = processor.process(Records.from_bytes(row.tobytes()))
+        return np.frombuffer(memoryview(made), ALERT)
+
+    [opened] = note(START + SECOND, "opened", value=3.0, threshold=5.0)
+    assert (opened["state"], opened["severity"], opened["value"]) == (1, 3, 3.0)
+    [seen] = note(START + 2 * SECOND, "acknowledged", "", id=opened["id"], detail=b"by=me")
+    assert (seen["state"], seen["id"], seen["detail"]) == (4, opened["id"], b"by=me")
+    assert not len(note(START + 3 * SECOND, "acknowledged", "", id=opened["id"]))
+    assert not len(note(START + 3 * SECOND, "opened", "other"))
+    [closed] = note(START + 4 * SECOND, "closed")
+    assert (closed["state"], closed["ts_end"]) == (3, START + 4 * SECOND)
+
+
+def test_notes_are_taken_in_order_and_rubbish_is_removed(tmp_path):
+    for value in (1.0, 2.0):
+        leave_note(tmp_path, "it", AlertNote("full", "opened", value=value))
+    folder = tmp_path / "state" / "it" / "alert-notes"
+    (folder / f"{0:020}-1.json").write_text('{"rule": 7, "state": "gone"}')
+    assert [note.value for _, note in left_notes(tmp_path, "it")] == [1.0, 2.0]
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('name = "a"', "expected the texts name, and rule or kind"),
+        ('name = "a"\nrule = "spred"', "did you mean spread"),
+        ('name = "a"\nrule = "spread"\nabove = 3', "did you mean above_bps"),
+        ('name = "a"\nrule = "spread"\nabove_bps = -1', "expected a number from"),
+        ('name = "a"\nrule = "spread"\nabove_bps = "wide"', "expected a number, got 'wide'"),
+        ('name = "a"\nrule = "spread"\nseverity = "bad"', "severity: expected info"),
+        ('name = "a"\nrule = "metric"\nmetric = "mid"', "expected above, below or deviations"),
+        ('name = "a"\nrule = "metric"\nmetric = "ofi_9s"\nabove = 1', 'makes no "ofi_9s"'),
+        ('name = "a"\nrule = "rate"', "expected above or below"),
+        ('name = "a"\nrule = "gap"\nsources = ["nowhere"]', "sources: expected any of"),
+        ('name = "a"\nrule = "marking_close_like"', "expected hours"),
+        ('name = "a"\nrule = "stale"\nhours = "9"', "such as 09:30-16:00"),
+        ('name = "a"\nkind = "nowhere:Rule"', "cannot import nowhere"),
+        ('name = "a"\nrule = "gap"\n[[alerts]]\nname = "a"\nrule = "gap"', "expected one rule 'a'"),
+    ],
+)
+def test_a_wrong_rule_is_named_before_anything_runs(tmp_path, text, told):
+    with pytest.raises(ConfigError) as error:
+        settings(tmp_path, f"[[alerts]]\n{text}\n")
+    assert told in str(error.value)
+    assert "alerts" in str(error.value)
+
+
+def test_settings_with_rules_are_written_as_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    config = settings(tmp_path, RULES)
+    again = settings(tmp_path, write_toml(config))
+    assert again.alerts == config.alerts
+    assert len(again.alerts) == 4
