@@ -30,7 +30,7 @@ PYTHON_LEVELS = [
     {"errors", "nearest", "printable", "durable", "topics", "heartbeat"},
     {"object_store", "parquet_footer"},
     {"config", "register", "registry", "stopping"},
-    {"alert_notes", "blob_rows", "time_columns", "new_york"},
+    {"alert_notes", "blob_rows", "stage_times", "time_columns", "new_york"},
     {"dead_letters", "news"},
     {"tape", "lake"},
     {"commits"},
@@ -45,7 +45,7 @@ PYTHON_LEVELS = [
 ]
 RUST_LEVELS = [
     {"numbered"},
-    {"error", "clock"},
+    {"error", "clock", "latency"},
     {"record"},
     {"sequencing"},
     {"instrument", "decimal", "id_table"},

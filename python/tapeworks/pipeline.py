@@ -31,7 +31,7 @@ from tapeworks.errors import (
     VenueError,
 )
 from tapeworks.feeds.capture_channels import trade_channels
-from tapeworks.processors.alerts import core_settings, rules_of
+from tapeworks.processors.alerts import alert_settings
 from tapeworks.register import Register, registered, supervisors, writing_in
 from tapeworks.registry import MEMBERS, target_of
 from tapeworks.replicas.base import parse_address
@@ -238,9 +238,8 @@ def processors_of(config: Config, source: str) -> ProcessorsConfig:
         processors = replace(processors, trades="agg_trade")
     trades = "agg_trade" if processors.trades == "agg_trade" else "trade"
     measured = config.metrics.settings(trades)
-    alerted = core_settings(config.alerts, source, measured, trades)
-    own_rules = {rule.name: rule for rule in rules_of(config.alerts, source) if rule.kind}
-    return replace(processors, own=own, measured=measured, alerted=alerted, own_rules=own_rules)
+    rules = alert_settings((*config.alerts, *config.latency.rules()), source, measured, trades)
+    return replace(processors, own=own, measured=measured, **rules)
 
 
 def _has_aggregates_alone(config: Config, source: str) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from tapeworks._core import metric_sets
 from tapeworks.config import Section, Value, check_once, resolve, source_name, unknown
 from tapeworks.errors import ConfigError
-from tapeworks.processors.alerts import AlertRule, check_rules, resolve_rules
+from tapeworks.processors.alerts import AlertRule, LatencyConfig, check_rules, resolve_rules
 from tapeworks.processors.derive import NORMALIZE, STEPS
 from tapeworks.registry import MEMBERS, load_settings
 from tapeworks.tape import TapeConfig
@@ -59,6 +59,8 @@ class ProcessorsConfig:
         default_factory=dict, metadata={"inline": True}
     )
     """The rules of alerts of one source, as the core names them; none: there are none."""
+    host_rules: Mapping[str, AlertRule] = field(default_factory=dict, metadata={"inline": True})
+    """Rules of one source about this host, by name."""
     own_rules: Mapping[str, AlertRule] = field(default_factory=dict, metadata={"inline": True})
     """Rules of one source whose class is the user's own, by name."""
     own: Mapping[str, Any] = field(default_factory=dict, metadata={"inline": True})
@@ -220,6 +222,7 @@ class Config:
     tape: TapeConfig = field(default_factory=TapeConfig)
     processors: ProcessorsConfig = field(default_factory=ProcessorsConfig)
     metrics: MetricSetsConfig = field(default_factory=MetricSetsConfig)
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
     alerts: tuple[AlertRule, ...] = ()
     """What is looked for in what is recorded."""
     sinks: Mapping[str, Any] = field(default_factory=dict)
@@ -256,7 +259,7 @@ def resolve_config(written: Section) -> Config:
     feeds = _feeds(written.table("feeds"))
     sinks = written.table("sinks")
     alerts = resolve_rules(written.entries.get("alerts"))
-    check_rules(alerts, feeds, config.metrics.settings("trade"))
+    check_rules((*alerts, *config.latency.rules()), feeds, config.metrics.settings("trade"))
     return replace(
         config,
         feeds=feeds,

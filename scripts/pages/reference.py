@@ -14,6 +14,7 @@ import tapeworks
 from tapeworks import errors
 from tapeworks.cli.app import COMMANDS, EPILOG
 from tapeworks.feeds.binance.config import BinanceConfig
+from tapeworks.processors.alerts import LatencyConfig
 from tapeworks.settings import Config, MetricSetsConfig, ProcessorsConfig, SupervisorConfig
 from tapeworks.sinks.parquet import ParquetConfig
 from tapeworks.sinks.postgres import PostgresConfig
@@ -27,6 +28,7 @@ SECTIONS: dict[str, type] = {
     "tape": TapeConfig,
     "processors": ProcessorsConfig,
     "metrics": MetricSetsConfig,
+    "latency": LatencyConfig,
     "sinks.parquet": ParquetConfig,
     "sinks.postgres": PostgresConfig,
     "views.metrics": MetricsConfig,

@@ -14,9 +14,12 @@ from tapeworks.alert_notes import AlertNote, leave_note, left_notes
 from tapeworks.config import parse, write_toml
 from tapeworks.errors import ConfigError
 from tapeworks.pipeline import processors_of
+from tapeworks.processors.alerts import AlertRule
 from tapeworks.processors.derive import Derivation
+from tapeworks.processors.host_rules import HostRules
 from tapeworks.processors.own_alerts import AlertsProcessor
 from tapeworks.settings import resolve_config
+from tapeworks.stage_times import write_times
 from tapeworks.tape import TapeConfig, TapeReader
 from tapeworks.topics import ALERTS
 
@@ -229,6 +232,33 @@ def test_notes_are_taken_in_order_and_rubbish_is_removed(tmp_path):
     (folder / f"{0:020}-1.json").write_text('{"rule": 7, "state": "gone"}')
     assert [note.value for _, note in left_notes(tmp_path, "it")] == [1.0, 2.0]
     assert len(list(folder.iterdir())) == 2
+
+
+def test_rules_about_the_host_are_told_once_and_end_when_they_are_over(tmp_path):
+    # A disk that can never be free enough; a stage that is slow for a second, then is not.
+    rules = [
+        AlertRule("full", "disk", parameters={"free_gb": 1e9, "free_share": 1.0}),
+        AlertRule("slow", "latency", parameters={"stage": "sink", "above_ms": 5.0}),
+    ]
+    host = HostRules(rules, tmp_path, "it")
+
+    def look(now, p99):
+        times = (100, 1_000, p99, p99)
+        write_times(tmp_path, "it", "sink-lake", {"sink": (times, times)})
+        host.look(now)
+        found = []
+        for path, note in left_notes(tmp_path, "it"):
+            found.append((note.rule, note.state, note.subject))
+            path.unlink()
+        return found
+
+    slow = 7_000_000
+    assert look(1.0, slow) == [("full", "opened", "data"), ("slow", "opened", "sink")]
+    assert look(2.0, slow) == []
+    assert look(3.0, 3 * slow) == [("slow", "updated", "sink")]
+    assert look(4.0, 1_000) == []
+    assert look(14.0, 1_000) == [("slow", "closed", "")]
+    assert look(15.0, slow) == [("slow", "opened", "sink")]
 
 
 @pytest.mark.parametrize(

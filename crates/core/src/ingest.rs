@@ -10,13 +10,13 @@ use crate::book::SyncState;
 use crate::clock::{ClockStep, RecvClock};
 use crate::error::{Error, Result};
 use crate::feeds::{Descriptor, Feed, Glance};
+use crate::latency::{Latency, Quantiles, Timed};
 use crate::processors::Stage;
 use crate::record::{unpadded, BlobKind, Channel};
 use crate::tape::{Batch, Durability, Retention, Tape, TapeConfig, TapeKind};
 
 pub mod activity;
 mod hearing;
-pub mod latency;
 mod normalized;
 mod notes;
 pub mod pending;
@@ -26,7 +26,6 @@ pub mod subscriptions;
 
 use self::activity::Activity;
 use self::hearing::Hearing;
-use self::latency::Latency;
 use self::normalized::{is_passing, Normalized};
 pub use self::notes::EndedGap;
 use self::pending::Pending;
@@ -98,7 +97,9 @@ pub struct Ingest {
     hearing: Option<Hearing>,
     subscriptions: Subscriptions,
     silences: Vec<Silence>,
-    latency: Latency,
+    /// To the publication of frames, and of their records.
+    published: Timed,
+    normalized_in: Timed,
     counts: Counts,
     failure: Option<String>,
 }
@@ -156,7 +157,8 @@ impl Ingest {
             hearing,
             subscriptions: Subscriptions::default(),
             silences: Vec::new(),
-            latency: Latency::default(),
+            published: Timed::default(),
+            normalized_in: Timed::default(),
             counts: Counts::default(),
             failure: None,
         };
@@ -244,7 +246,9 @@ impl Ingest {
             self.tolerate(error)?;
         }
         let before = self.counts.records;
-        if let Err(error) = self.write_pending().and_then(|()| self.normalize()) {
+        let written = self.write_pending();
+        let published = if self.unpublished.is_empty() { 0 } else { self.clock.now() };
+        if let Err(error) = written.and_then(|()| self.normalize()) {
             self.tolerate(error)?;
             return Ok(self.counts.records - before);
         }
@@ -255,7 +259,8 @@ impl Ingest {
         if !self.unpublished.is_empty() {
             let now = self.clock.now();
             for (ts, times) in self.unpublished.drain(..) {
-                self.latency.record(now - ts, times);
+                self.published.record(published - ts, times);
+                self.normalized_in.record(now - ts, times);
             }
         }
         Ok(self.counts.records - before)
@@ -339,7 +344,13 @@ impl Ingest {
 
     /// From the read of a frame from its socket to the publication of its records.
     pub const fn latency(&self) -> &Latency {
-        &self.latency
+        self.normalized_in.all()
+    }
+
+    /// As [`Ingest::latency`] of all and of the last second or so: to the publication of frames on
+    /// the raw tape, and to that of their records.
+    pub fn take_times(&mut self) -> [(Quantiles, Quantiles); 2] {
+        [self.published.take(), self.normalized_in.take()]
     }
 
     /// The raw tape.

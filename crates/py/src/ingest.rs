@@ -9,6 +9,7 @@ use pyo3::types::{PyBytes, PyDict};
 use tapeworks_core::clock::ClockStep;
 use tapeworks_core::feeds::foreign::{FOREIGN, FOREIGN_BY_EVENTS};
 use tapeworks_core::ingest::{self, IngestConfig};
+use tapeworks_core::latency::Quantiles;
 use tapeworks_core::processors::Stage;
 use tapeworks_core::record::{padded_or_cut, Alert, AlertState, BlobKind, Channel, GapCause};
 use tapeworks_core::tape::{Durability, Retention};
@@ -383,6 +384,12 @@ impl Ingest {
     /// Whether the book of a symbol was verified at any time since the start, however short.
     fn was_verified(&self, py: Python<'_>, symbol: &str) -> PyResult<bool> {
         self.with(py, |inner| Ok(inner.was_verified(symbol)))
+    }
+
+    /// Count, p50, p99 and maximum in ns of all and of those since the last call: from the receipt
+    /// to the raw tape, and to the normalized one.
+    fn take_times(&self, py: Python<'_>) -> PyResult<[(Quantiles, Quantiles); 2]> {
+        self.with(py, |inner| Ok(inner.take_times()))
     }
 
     /// What was counted since the start, and how far the tapes are.

@@ -9,6 +9,7 @@ mod feeds;
 mod foreign;
 mod ilp;
 mod ingest;
+mod latency;
 mod lock;
 mod mold;
 mod numbered;
@@ -38,6 +39,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     foreign::register(module)?;
     ilp::register(module)?;
     ingest::register(module)?;
+    latency::register(module)?;
     socket::register(module)?;
     mold::register(module)?;
     numbered::register(module)?;

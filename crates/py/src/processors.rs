@@ -6,6 +6,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use tapeworks_core::latency::Quantiles;
 use tapeworks_core::processors::normalize::{Normalizer, HOLD_MS};
 use tapeworks_core::processors::state_files::StateFiles;
 use tapeworks_core::processors::{
@@ -30,6 +31,9 @@ type DetectorHead = (&'static str, &'static str, &'static str, bool);
 type DetectorNumber = (&'static str, f64, f64, f64, &'static str);
 /// Name, default, what it does.
 type DetectorText = (&'static str, &'static str, &'static str);
+
+/// Of all, and since the last call.
+type Durations = (Quantiles, Quantiles);
 
 /// First and last item, newest receive time before and after, cause.
 type LostInput = (u64, u64, i64, i64, &'static str);
@@ -225,6 +229,23 @@ impl Stage {
             .iter()
             .map(|loss| (loss.first, loss.last, loss.ts_start, loss.ts_end, loss.cause.name()));
         Ok(told.collect())
+    }
+
+    /// Begins to measure how long records take to the output; with `has_receipt` from the venue's
+    /// time to the receipt, too.
+    #[pyo3(signature = (has_receipt = false))]
+    fn measure(&self, py: Python<'_>, has_receipt: bool) -> PyResult<()> {
+        self.with(py, |stage| {
+            stage.measure(has_receipt);
+            Ok(())
+        })
+    }
+
+    /// Count, p50, p99 and maximum in ns of all and of those since the last call: to the output,
+    /// and to the receipt where that is measured; none unless asked for.
+    fn take_times(&self, py: Python<'_>) -> PyResult<Option<(Durations, Option<Durations>)>> {
+        let times = self.with(py, |stage| Ok(stage.take_times()))?;
+        Ok(times.map(|times| (times.output, times.receipt)))
     }
 
     /// What went wrong with closed segments of the output when they were last looked at.

@@ -79,6 +79,7 @@ COMMANDS: dict[str, Entry] = {
     "sql": Entry("sql", "Open an SQL shell: completion, history, paging.", LOOK),
     "book": Entry("book", "Show the full order book, now or at any past instant.", LOOK),
     "replay": Entry("replay", "Play history back, merged by time, at any speed.", LOOK),
+    "latency": Entry("latency", "Show how long records take to each stage, live and past.", LOOK),
     "gaps": Entry("gaps", "List gaps: what was lost, why, and their state.", LOOK),
     "alerts": Entry("alerts", "List alerts, follow them as they come, acknowledge one.", LOOK),
     "dead-letters": Entry(

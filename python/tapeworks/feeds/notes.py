@@ -1,10 +1,11 @@
-"""What others leave for the recorder to put on the raw tape: it alone writes there."""
+"""What others leave for the recorder to put on the raw tape, and what it tells of its times."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from tapeworks._core import Ingest
 from tapeworks.alert_notes import left_notes
+from tapeworks.stage_times import write_times
 from tapeworks.tape import noted_losses
 
 _NONE = float("nan")
@@ -40,3 +41,9 @@ def take_notes(
         # Told twice, if this process ends here, is told once: a rule is open or it is not.
         ingest.sync()
         path.unlink(missing_ok=True)
+
+
+def tell_times(data: Path, source: str, ingest: Ingest) -> None:
+    """Tells how long frames took from their receipt to the raw tape, and their records."""
+    published, normalized = ingest.take_times()
+    write_times(data, source, "recorder", {"publish": published, "normalize": normalized})

@@ -31,7 +31,7 @@ from tapeworks.feeds.books import BookRequests
 from tapeworks.feeds.connection import Connection
 from tapeworks.feeds.guard import guard
 from tapeworks.feeds.limits import Backoff, RateLimiter
-from tapeworks.feeds.notes import take_notes
+from tapeworks.feeds.notes import take_notes, tell_times
 from tapeworks.feeds.opening import open_feed
 from tapeworks.feeds.outcome import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE, Tally
 from tapeworks.feeds.python import PythonFeed
@@ -338,9 +338,9 @@ class Session:
             self._books.begin(list(self._connections.values()), now)
             self._books.unblock(list(self._connections.values()), now)
             if self._data is not None:
-                take_notes(
-                    *(self._data, self.feed.source, self.ingest), self._clock.wall_ns, self.flush
-                )
+                place = (self._data, self.feed.source, self.ingest)
+                take_notes(*place, self._clock.wall_ns, self.flush)
+                tell_times(*place)
             self.backfill.step(now)
             self._watchdog.check(list(self._connections.values()), now, self._clock.wall_ns())
             if 0 < self.feed.definitions_s <= now - defined:

@@ -10,7 +10,7 @@ The core runs all rules of a source in one processor. Its settings are a line a 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from tapeworks._core import Processor, detector_table
 from tapeworks.config import Section, Value
@@ -54,6 +54,51 @@ class AlertRule:
 
 def _text(value: float | str) -> str:
     return value if isinstance(value, str) else repr(float(value))
+
+
+HOST_RULES = ("latency", "disk")
+"""Rules about the host: what they look at is on no tape before they tell of it."""
+
+
+@dataclass(frozen=True)
+class LatencyConfig:
+    """How long a record may take to each stage; what takes longer is an alert that names it."""
+
+    receive_ms: float = 0.0
+    """From the venue's time to the receipt; 0: no budget, as for all others."""
+    publish_ms: float = 0.0
+    """From the receipt to the raw tape."""
+    normalize_ms: float = 0.0
+    """To the normalized tape."""
+    book_ms: float = 0.0
+    """To the tape of books."""
+    metrics_ms: float = 0.0
+    """To the tape of metrics."""
+    sink_ms: float = 0.0
+    """To the slowest store: until its rows are final."""
+    quantile: Literal["p50", "p99", "max"] = "p99"
+    """Which of the durations of a second is held against the budget."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name != "quantile" and value < 0:
+                raise ConfigError(f"{name}: expected 0 or more, got {value}")
+
+    def rules(self) -> tuple["AlertRule", ...]:
+        """Returns the rules of all budgets."""
+        budgets = {
+            name.removesuffix("_ms"): value
+            for name, value in vars(self).items()
+            if name != "quantile" and value > 0
+        }
+        return tuple(
+            AlertRule(
+                f"latency-{stage}",
+                "latency",
+                parameters={"stage": stage, "above_ms": value, "quantile": self.quantile},
+            )
+            for stage, value in budgets.items()
+        )
 
 
 FIELDS = ("name", "rule", "kind", "severity", "scope", "symbols", "sources")
@@ -163,6 +208,18 @@ def core_settings(
     measures = any(rule.rule in ("metric", "volatility") for rule in chosen)
     lines = "\n".join(rule.to_core() for rule in chosen)
     return {**(measured if measures else {}), "channel": trades, "rules": lines}
+
+
+def alert_settings(
+    rules: Iterable[AlertRule], source: str, measured: CoreSettings, trades: str
+) -> dict[str, Any]:
+    """Returns what the processors of `source` are told of rules: of the core, own, of the host."""
+    chosen = rules_of(rules, source)
+    return {
+        "alerted": core_settings(chosen, source, measured, trades),
+        "own_rules": {rule.name: rule for rule in chosen if rule.kind},
+        "host_rules": {rule.name: rule for rule in chosen if rule.rule in HOST_RULES},
+    }
 
 
 def check_rules(rules: Sequence[AlertRule], sources: Iterable[str], measured: CoreSettings) -> None:

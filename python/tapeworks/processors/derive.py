@@ -24,8 +24,10 @@ from tapeworks.errors import (
     TapeworksError,
 )
 from tapeworks.heartbeat import beat
+from tapeworks.processors.host_rules import HostRules
 from tapeworks.processors.python_stage import PythonStage
 from tapeworks.registry import load_member, load_name
+from tapeworks.stage_times import Told, write_times
 from tapeworks.stopping import on_stop
 from tapeworks.tape import RETENTION, Loss, TapeConfig, has_segments, note_loss
 from tapeworks.topics import (
@@ -74,6 +76,8 @@ STORIES = "news"
 MEASURING = "metrics"
 # Runs where the settings have rules.
 ALERTING = "alerts"
+# Whose outputs are stages of the way of a record.
+MEASURED = {"books": "book", "metrics": "metrics"}
 OWN_ALERTS = "tapeworks.processors.own_alerts:AlertsProcessor"
 # The recorder itself runs `normalize`, right behind the raw tape; it is here to do it again.
 NORMALIZE = Step("normalize", RAW, NORMALIZED)
@@ -95,6 +99,10 @@ class HasProcessors(Protocol):
     @property
     def batch_items(self) -> int:
         """Items that one step takes at most."""
+
+    @property
+    def host_rules(self) -> Mapping[str, Any]:
+        """Rules of alerts about this host, by name."""
 
     @property
     def own_rules(self) -> Mapping[str, Any]:
@@ -191,6 +199,18 @@ class Derivation:
         """Returns, by topic, how many published items each stage has yet to take."""
         targets = {step.processor: step.target for step in self._steps}
         return {targets.get(name, name): stage.lag for name, stage in self._stages.items()}
+
+    def times(self) -> dict[str, tuple[Told, Told]]:
+        """Returns how long records took to each stage that is measured: in all, and of late."""
+        found: dict[str, tuple[Told, Told]] = {}
+        for processor, stage in self._stages.items():
+            if isinstance(stage, Stage) and (times := stage.take_times()) is not None:
+                output, receipt = times
+                if processor in MEASURED:
+                    found[MEASURED[processor]] = output
+                if receipt is not None:
+                    found["receive"] = receipt
+        return found
 
     def index_books(self) -> None:
         """Notes where the checkpoints of the book tape lie that were written since the last call.
@@ -298,7 +318,7 @@ class Derivation:
         settings = dict(self._processors.settings(step.processor))
         if step.needs_raw:
             settings["raw"] = str(self._tapes / RAW)
-        return Stage(
+        stage = Stage(
             step.processor,
             self._tapes / step.source,
             self._tapes / step.target,
@@ -310,6 +330,9 @@ class Derivation:
             origin=self._tapes / RAW if step.needs_raw else None,
             **self._tape.settings(),
         )
+        if self._live:
+            stage.measure(step.target == GAPS)
+        return stage
 
     def _open_own(self, step: Step) -> PythonStage:
         """Opens the stage of a processor of the user's own."""
@@ -377,6 +400,7 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
     stopping: list[int] = []
     on_stop(lambda number, frame: stopping.append(number))
     derivation = Derivation(processors, tape, data, source, live=True)
+    host = HostRules(list(processors.host_rules.values()), data, source)
     told, indexed, covered, full = 0.0, 0.0, 0.0, False
     try:
         while not stopping:
@@ -397,6 +421,8 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
             if time.monotonic() - told >= LAGS_S:
                 told = time.monotonic()
                 write_lags(data / "state" / source / "derive.json", derivation.lags())
+                write_times(data, source, "derive", derivation.times())
+                host.look()
             if time.monotonic() - indexed >= INDEX_S:
                 indexed = time.monotonic()
                 derivation.index_books()

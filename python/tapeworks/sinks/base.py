@@ -108,6 +108,8 @@ class SinkPartition(ABC):
     with `parallel` there are several instances, each of some sources.
     """
 
+    MAINTENANCE_S: ClassVar[float] = 15.0
+    """Its upkeep is looked at so often."""
     LOST_ADVICE: ClassVar[str] = "put back what it had stored"
     """What an operator can do when it holds nothing of what it had stored, and the tape neither."""
 

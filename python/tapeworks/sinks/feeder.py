@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from tapeworks._core import TapeReader
+from tapeworks._core import StageTimer, TapeReader
 from tapeworks.errors import (
     SinkError,
     SinkUnavailable,
@@ -31,6 +31,7 @@ from tapeworks.tape import (
     note_loss,
     open_tape,
     place_at,
+    received,
     received_next,
     save_offset,
 )
@@ -42,6 +43,8 @@ IDLE_S = 0.02
 BACKOFF_S_MAX = 30.0
 # Retention waits for a sink that says where it is, also while nothing comes.
 REGISTER_S = 3_600.0
+# Parts of what is not final whose times are remembered one by one.
+MOVED_MAX = 10_000
 
 
 class HasSinks(Protocol):
@@ -94,6 +97,11 @@ class Feeder:
         self._lacks_input = False
         self.errors = 0
         """How often storing failed."""
+        self.timer = StageTimer()
+        """How long records took from their receipt until they were final."""
+        # What was received before is no live record.
+        self._since = time.time_ns()
+        self._moved: list[tuple[int, int]] = []
 
     @property
     def source(self) -> str:
@@ -164,6 +172,7 @@ class Feeder:
         if self._reader is not None:
             self._check_folder()
             self.partition.flush(self._place(self._reader))
+            self._note_times()
             self._register()
         self._flushed = time.monotonic()
 
@@ -239,7 +248,21 @@ class Feeder:
         if batch is None:
             return 0
         self.partition.write(batch)
+        if len(batch) and (ts := received(batch)) >= self._since:
+            # What is moved together is as old as its oldest; of very many parts the last are one.
+            if len(self._moved) >= MOVED_MAX:
+                ts, count = self._moved.pop()
+                self._moved.append((ts, count + len(batch)))
+            else:
+                self._moved.append((ts, len(batch)))
         return len(batch)
+
+    def _note_times(self) -> None:
+        """Counts how long it took until what was moved is final; of what came while this ran."""
+        now = time.time_ns()
+        for ts, count in self._moved:
+            self.timer.record(now - ts, count)
+        self._moved.clear()
 
     def _skip(self, reader: TapeReader, expected: int, first: int) -> None:
         """Goes on at `first`, as what comes before is gone, and has the loss declared.

@@ -155,6 +155,8 @@ class NotifySink(StoreSink):
 class NotifyPartition(StorePartition):
     """The alerts of one source; delivery is its upkeep."""
 
+    MAINTENANCE_S: ClassVar[float] = 0.25
+
     def __init__(self, sink: NotifySink, state: Any, topic: str) -> None:
         super().__init__(sink, state, topic)
         self._notify = sink
@@ -208,14 +210,19 @@ class Outbox:
     def put(self, source: str, alerts: Sequence[Mapping[str, Any]], place: Place) -> None:
         """Makes messages of `alerts`, and stores them with `place`."""
         with self._lock:
-            before = (self.place, list(self._messages))
+            before = (self.place, list(self._messages), dict(self._told), Counter(self._passed))
+            silent = list(self._silent)
             wanted = [row for row in alerts if self._is_wanted(source, row)]
             self.place = place
             self._messages += self._made(source, wanted)
+            if lost := self._messages[:-WAITING_MAX]:
+                log.error("%s: %d messages are dropped: too many wait", source, len(lost))
+                self._messages = self._messages[-WAITING_MAX:]
             try:
                 self._write()
             except OSError as error:
-                self.place, self._messages = before
+                self.place, self._messages, self._told, self._passed = before
+                self._silent = silent
                 raise SinkUnavailable(f"{self._path}: {error}") from error
 
     def send_next(self) -> bool:

@@ -15,6 +15,7 @@ from tapeworks.heartbeat import beat
 from tapeworks.registry import load_member
 from tapeworks.sinks.base import SinkContext
 from tapeworks.sinks.feeder import Feeder, HasSinks
+from tapeworks.stage_times import write_times
 from tapeworks.stopping import Stop, on_stop
 
 log = logging.getLogger("tapeworks.sinks")
@@ -22,7 +23,6 @@ log = logging.getLogger("tapeworks.sinks")
 IDLE_S = 0.02
 # A tape that is sent as it is published wakes its sink; the others are looked at so often.
 LOOK_MS = 1
-MAINTENANCE_S = 15.0
 FAILED_S = 30.0
 # A sink that ended in good order, and had no time to store everything.
 EXIT_INCOMPLETE = 3
@@ -290,6 +290,9 @@ def tell(state: Path, name: str, members: Sequence[Member]) -> None:
             tapes = {one.feeder.topic: _numbers_of(one.feeder) for one in group}
             told = json.dumps({"troubles": troubles, "ts": time.time_ns(), "tapes": tapes})
             replace_file(state / source / f"sink-{name}.json", told, sync=False)
+        # Of the tapes of a source the slowest one counts.
+        times = max((one.feeder.timer.take() for one in group), key=lambda one: one[1][2])
+        write_times(state.parent, source, f"sink-{name}", {"sink": times})
 
 
 def _numbers_of(feeder: Feeder) -> dict[str, int]:
@@ -302,7 +305,8 @@ def _numbers_of(feeder: Feeder) -> dict[str, int]:
 
 def _maintain(members: Sequence[Member], stopping: threading.Event) -> None:
     """Does the upkeep of all sinks beside their feeding, until asked to stop."""
-    while not stopping.wait(MAINTENANCE_S):
+    pause_s = min((one.feeder.partition.MAINTENANCE_S for one in members), default=1.0)
+    while not stopping.wait(pause_s):
         for member in members:
             member.run_maintenance(stopping)
 

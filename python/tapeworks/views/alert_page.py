@@ -70,6 +70,46 @@ tape query "select rule, state, count(*) as changes from alerts group by all ord
 seen one. `severity` is `info`, `warning` or `critical`; `sources` and `symbols` say where a rule
 looks, `scope = "source"` has it look at a source as a whole where the table allows that.
 
+## Tell people
+
+The sink `notify` sends alerts to chat, mail and web hooks by
+[Apprise](https://github.com/caronc/apprise) (`pip install 'tapeworks[notify]'`), which knows some
+hundred services. The targets are secrets, from the environment only:
+
+```bash title="not run: it needs servers of yours"
+export TAPEWORKS_SINKS__NOTIFY__URLS="discord://id/token,mailto://user:password@host.test"
+tape up
+```
+
+```toml title="not run: as above"
+[sinks.notify]
+severity = "warning"
+```
+
+An alert becomes a message in an outbox, in one step with the place on the tape: each is there once,
+through kills as well. Delivery is apart: a server that is down holds up nothing, is tried again
+with back-off, and gets what waited for up to `age_seconds`. A rule of one symbol that opens again
+within `quiet_seconds` is not told again; more changes than `per_minute` allows become one message
+that lists them. What is older than `age_seconds` when it is read, as after a long stop, is not
+told.
+
+## Latency budgets
+
+`[latency]` gives each stage of a record's way a budget in ms; what takes longer opens an alert of
+the rule `latency-<stage>` that names it. `tape latency` shows the stages of what runs, from the
+receipt to the raw tape (publish), the normalized one, books, metrics and the slowest store (sink),
+each with its count, median, 99th percentile and maximum, in buckets of fixed memory; with `--past`
+the way from the venue to the receipt of what is recorded:
+
+```bash
+tape latency
+tape latency BTCUSDT --past --source binance-usdm > past.txt
+```
+
+```text
+nothing runs here; `tape latency --past` shows what is recorded
+```
+
 ## Rules
 
 """

@@ -21,6 +21,10 @@ pub use self::config::{Loss, StageConfig};
 
 mod cover;
 mod reports;
+mod timing;
+
+pub use self::timing::StageTimes;
+use self::timing::Timing;
 
 /// How many items are read at once while the state is rebuilt.
 const REBUILD_ITEMS: usize = 4096;
@@ -52,6 +56,7 @@ pub struct Stage {
     begun: u64,
     notes: Vec<String>,
     losses: Vec<Loss>,
+    timing: Option<Timing>,
 }
 
 impl Stage {
@@ -101,6 +106,7 @@ impl Stage {
             begun: 0,
             notes: Vec::new(),
             losses: Vec::new(),
+            timing: None,
         };
         stage.resume()?;
         Ok(stage)
@@ -117,6 +123,17 @@ impl Stage {
     /// As [`Reader::end`].
     pub fn lag(&mut self) -> Result<u64> {
         Ok(self.input.end()?.saturating_sub(self.position))
+    }
+
+    /// Begins to measure how long records take from their receipt to the output; with
+    /// `has_receipt` from the venue's time to the receipt, too.
+    pub fn measure(&mut self, has_receipt: bool) {
+        self.timing = Some(Timing::new(has_receipt));
+    }
+
+    /// What was measured in all, and since the last call; none unless asked for.
+    pub fn take_times(&mut self) -> Option<StageTimes> {
+        self.timing.as_mut().map(Timing::take)
     }
 
     /// The processor's counters.
@@ -287,12 +304,18 @@ impl Stage {
         self.ts_recv = self.ts_recv.max(newest(&batch, self.processor.input_kind()));
         self.items_since_save += batch.count as u64;
         self.bytes_since_save += batch.bytes.len() as u64;
+        if let Some(timing) = self.timing.as_mut().filter(|_| write) {
+            timing.begin(&batch, self.processor.input_kind());
+        }
         process(self.processor.as_mut(), batch, &mut self.records, &mut self.blobs)?;
         let made = self.records.len() + self.blobs.len();
         self.input.check_intact()?; // What was made of a file that was cut is not published.
         if write {
             self.pending = Some(next);
             self.publish()?;
+            if let Some(timing) = self.timing.as_mut() {
+                timing.end();
+            }
         }
         self.position = next;
         Ok(made)

@@ -11,7 +11,7 @@ use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{unpadded, AlertState};
 
 /// The stages of a record's way.
-pub const STAGES: &[&str] = &["receive", "publish", "normalize", "book", "metrics", "sink", "api"];
+pub const STAGES: &[&str] = &["receive", "publish", "normalize", "book", "metrics", "sink"];
 
 pub(super) const LATENCY: Entry = Entry {
     numbers: &[positive("above_ms", 50.0, "milliseconds that the stage may take")],
@@ -19,7 +19,7 @@ pub(super) const LATENCY: Entry = Entry {
         Text {
             name: "stage",
             default: "",
-            doc: "receive, publish, normalize, book, metrics, sink or api",
+            doc: "receive, publish, normalize, book, metrics or sink",
         },
         Text { name: "quantile", default: "p99", doc: "of which durations: p50, p99 or max" },
     ],

@@ -47,9 +47,45 @@ impl Latency {
         self.max
     }
 
+    /// Its count, median, 99th percentile and maximum.
+    pub fn quantiles(&self) -> Quantiles {
+        (self.count, self.quantile(0.5), self.quantile(0.99), self.max)
+    }
+
     /// Forgets all.
     pub fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+/// Count, median, 99th percentile and maximum, in ns.
+pub type Quantiles = (u64, u64, u64, u64);
+
+/// Durations since the start, and those since they were asked for last.
+#[derive(Debug, Clone, Default)]
+pub struct Timed {
+    all: Latency,
+    recent: Latency,
+}
+
+impl Timed {
+    /// Counts `times` durations of `ns`.
+    #[inline]
+    pub fn record(&mut self, ns: i64, times: u64) {
+        self.all.record(ns, times);
+        self.recent.record(ns, times);
+    }
+
+    /// All durations.
+    pub const fn all(&self) -> &Latency {
+        &self.all
+    }
+
+    /// All durations, and those since the last call.
+    pub fn take(&mut self) -> (Quantiles, Quantiles) {
+        let told = (self.all.quantiles(), self.recent.quantiles());
+        self.recent.clear();
+        told
     }
 }
 
