@@ -205,6 +205,17 @@ JOBS = (
         rounds_max=3,
     ),
     Job(
+        "alerts",
+        "quotes and orders of ten instruments under rules; a stage that measures how long it takes",
+        (
+            Metric("quotes", "quotes, four rules", "events/s"),
+            Metric("orders", "orders, nine rules of surveillance", "events/s"),
+            Metric("measuring", "time of a stage that measures, of one that does not", "x", False),
+        ),
+        (_ours("tapeworks", "{python}", "ours/alerts.py", "{scale}"),),
+        rounds_max=3,
+    ),
+    Job(
         "tape",
         "64-byte records with checksum and index; hand-over to a process that waits busily",
         (

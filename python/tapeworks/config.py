@@ -391,7 +391,8 @@ def _items(config: object) -> list[tuple[str, object, bool]]:
     items = [
         (f.name, getattr(config, f.name), bool(f.metadata.get("secret")))
         for f in dataclasses.fields(config)  # type: ignore[arg-type]
-        if _is_key(f)
+        # A list of tables that is empty is not written: it would be a list of values.
+        if _is_key(f) and (getattr(config, f.name) or not f.metadata.get("tables"))
     ]
     for f in dataclasses.fields(config):  # type: ignore[arg-type]
         if f.metadata.get("inline"):

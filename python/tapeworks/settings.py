@@ -223,7 +223,7 @@ class Config:
     processors: ProcessorsConfig = field(default_factory=ProcessorsConfig)
     metrics: MetricSetsConfig = field(default_factory=MetricSetsConfig)
     latency: LatencyConfig = field(default_factory=LatencyConfig)
-    alerts: tuple[AlertRule, ...] = ()
+    alerts: tuple[AlertRule, ...] = field(default=(), metadata={"tables": True})
     """What is looked for in what is recorded."""
     sinks: Mapping[str, Any] = field(default_factory=dict)
     views: Mapping[str, Any] = field(default_factory=dict)

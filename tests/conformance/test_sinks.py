@@ -194,8 +194,9 @@ def abandon(partition: SinkPartition) -> None:
 
 
 def test_every_sink_of_the_table_is_tested_here():
-    # A new line in the table fails until its sink is under this suite.
-    assert set(TABLE["sink"]) < set(MEMBERS)
+    # A new line in the table fails until its sink is under this suite. What tells people of alerts
+    # stores no rows: tests/sinks/test_notify.py is its suite.
+    assert set(TABLE["sink"]) - {"notify"} < set(MEMBERS)
 
 
 def test_unknown_sink_is_named():

@@ -247,7 +247,7 @@ def test_feeding_goes_on_while_upkeep_takes_its_time(spine, maker, monkeypatch):
         return False
 
     monkeypatch.setattr(ParquetPartition, "run_maintenance", held)
-    monkeypatch.setattr(worker, "MAINTENANCE_S", 0.01)
+    monkeypatch.setattr(ParquetPartition, "MAINTENANCE_S", 0.01)
     monkeypatch.setattr(worker, "on_stop", stops.append)
     sinks = {"parquet": ParquetConfig(flush_seconds=0.01)}
     spine.append(maker.definitions())

@@ -19,7 +19,7 @@ data = "demo"
 [[alerts]]
 name = "wide"
 rule = "spread"
-above_bps = 0.5
+above_bps = 25
 symbols = ["BTCUSDT"]
 
 [[alerts]]
@@ -44,7 +44,7 @@ derives all that is on the tapes:
 
 ```bash
 tape job catch-up > caught-up.txt
-tape alerts list --rule wide | head -4
+tape alerts list --rule busy | head -4
 tape query "select rule, state, count(*) as changes from alerts group by all order by all" | head
 ```
 
