@@ -4,6 +4,7 @@ Needs pyiceberg; whoever asks loads this file by its name.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from pyiceberg.exceptions import RESTError
 from pyiceberg.manifest import DataFile
@@ -33,10 +34,13 @@ class TableState:
     files: dict[PublishedFile, DataFile] = field(default_factory=dict)
     covers: dict[str, Coverage] = field(default_factory=dict)
 
-    def of_day(self, source: str, day: str) -> list[PublishedFile]:
-        """Returns the files of a day of a source, in the order of the tape."""
-        found = [one for one in self.files if (one.source, one.day) == (source, day)]
-        return sorted(found, key=lambda one: (one.first, one.last))
+    @cached_property
+    def days(self) -> dict[tuple[str, str], set[PublishedFile]]:
+        """The files by source and day."""
+        found: dict[tuple[str, str], set[PublishedFile]] = {}
+        for one in self.files:
+            found.setdefault((one.source, one.day), set()).add(one)
+        return found
 
 
 def io_properties() -> dict[str, str]:

@@ -179,14 +179,18 @@ class Publisher:
         live = state.tables.get(table.name, {})
         root, found = self._data / "lake", []
         for day in closed.choose(live, covered):
-            names = [file.path.relative_to(root).as_posix() for file in live[day]]
             wanted = {}
-            for name, file in zip(names, reader.locate(live[day]), strict=True):
-                stored = state.live[name]
-                one = PublishedFile.of(stored, source, day, file.first, file.last)
-                wanted[one] = Publication(file.path, stored, one)
-            there = set(held.of_day(source, day))
-            added = [one for key, one in wanted.items() if key not in there]
+            for file in live[day]:
+                stored = state.live[file.path.relative_to(root).as_posix()]
+                wanted[PublishedFile.of(stored, source, day, file.first, file.last)] = stored, file
+            there = held.days.get((source, day), set())
+            # Only what is to be copied has to be there: all else was compared by its hash.
+            lacking = [one for one in wanted if one not in there]
+            places = reader.locate([wanted[one][1] for one in lacking])
+            added = [
+                Publication(place.path, wanted[one][0], one)
+                for one, place in zip(lacking, places, strict=True)
+            ]
             removed = sorted(there - wanted.keys(), key=lambda one: one.first)
             if added or removed:
                 found.append(Day(day, added, removed))
