@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from conftest import START, SpineFolder
-from tapeworks._core import NONE, TapeReader, numbers
+from tapeworks._core import NONE, TapeReader, TapeWriter, dtype_descr, numbers
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError, SinkError, SinkUnavailable, TapeReplacedError
 from tapeworks.registry import load_settings
@@ -26,8 +26,9 @@ from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.postgres import PostgresConfig, PostgresSink
 from tapeworks.sinks.postgres_tables import TABLES
 from tapeworks.tape import Place
-from tapeworks.topics import BARS, GAPS, METRICS, NORMALIZED, TICKS
+from tapeworks.topics import BARS, GAPS, METRICS, NEWS, NORMALIZED, TICKS
 
+TEXT = numbers("blob_kind")["text"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -365,6 +366,36 @@ def test_columns_are_those_of_the_database(spine, maker, database):
             f"where table_schema = 'tapeworks' and table_name = '{table.name}'"
         )
         assert {name for (name,) in rows(database, query)} == set(table.columns)
+
+
+def test_news_are_rows_and_each_story_is_as_it_was_told_last(spine, database):
+    # A story that is amended, and told again as it was at first; and one that names no symbol.
+    # All, and by symbol.
+    marker = np.zeros(1, np.dtype(dtype_descr("news")))
+    told = [
+        ("1", 10, {"headline": "Rates up", "symbols": ["SPY", "TLT"]}),
+        ("2", 11, {"headline": "a\tb 'é'", "source": "wire"}),
+        ("1", 20, {"headline": "Rates down", "symbols": ["TLT"]}),
+        ("1", 10, {"headline": "Rates up", "symbols": ["SPY", "TLT"]}),
+    ]
+    spine.tape(NEWS).mkdir(parents=True)
+    with TapeWriter(spine.tape(NEWS), "blobs") as writer:
+        for at, one in enumerate(told):
+            marker["ts_event"], marker["ts_start"] = START, START + one[1] * 10**9
+            body = json.dumps({"id": one[0], "raw": {}, **one[2]}).encode()
+            writer.append_blob(TEXT, body, context=marker.tobytes(), ts=START + at)
+        writer.sync()
+    store(spine, database, NEWS)
+    assert rows(database, "select story, headline from news order by story") == [
+        ("1", "Rates down"),
+        ("2", "a\tb 'é'"),
+    ]
+    query = "select id, headline from news_revisions order by id"
+    assert rows(database, query) == [(at, one[2]["headline"]) for at, one in enumerate(told)]
+    query = "select id from news_revisions where symbols @> array['SPY'] order by id"
+    assert rows(database, query) == [(0,), (3,)]
+    store(spine, database, NEWS, schema="spy", symbols=("SPY",))
+    assert rows(database, "select id from spy.news_revisions order by id") == [(0,), (3,)]
 
 
 def test_sink_without_its_library_says_what_to_install(monkeypatch):

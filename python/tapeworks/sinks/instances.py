@@ -1,15 +1,18 @@
 """Tells a second instance of a sink that stores the same tape from one that is gone.
 
 For stores that have no lock: each place names the instance that left it. One that somebody else
-left lately is watched for a moment; if it moves, the other one lives.
+left lately is watched for a moment; if it moves, the other one lives. What a process of this
+machine left that has ended since needs no watching.
 """
 
+import os
 import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 WATCH_S_MIN, WATCH_S_MAX = 0.5, 5.0
 # What was left longer ago is of an instance that has nothing to store, or is gone.
@@ -29,12 +32,33 @@ Latest = Mapping[tuple[str, str], Left]
 """Source and topic -> what was left last."""
 
 
+def host_of_processes() -> str:
+    """Returns what tells apart where processes are numbered: a start of a machine, a container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}:{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        # Of another system nobody knows: it is watched.
+        return uuid.uuid4().hex
+
+
+def is_over(owner: str) -> bool:
+    """Whether an instance was a process of this machine that is gone."""
+    host, _, rest = owner.partition("/")
+    number = rest.partition("/")[0]
+    if host != host_of_processes() or not number.isdigit():
+        return False
+    return not Path(f"/proc/{number}").exists()
+
+
 @dataclass
 class InstanceWatch:
     """Watches what others leave."""
 
     flush_seconds: float
-    owner: str = field(default_factory=lambda: uuid.uuid4().hex)
+    owner: str = field(
+        default_factory=lambda: f"{host_of_processes()}/{os.getpid()}/{uuid.uuid4()}"
+    )
     """This instance."""
     _seen: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -47,7 +71,7 @@ class InstanceWatch:
         self._seen = {
             tape: left.offset
             for tape, left in ask().items()
-            if left.owner != self.owner and left.at.timestamp() > lately
+            if left.owner != self.owner and left.at.timestamp() > lately and not is_over(left.owner)
         }
         if self._seen:
             watch_s = min(max(self.flush_seconds * 2, WATCH_S_MIN), WATCH_S_MAX)

@@ -18,14 +18,16 @@ import psycopg
 from psycopg import sql
 from psycopg.abc import PQGen
 
-from tapeworks._core import CopyTable, Records
+from tapeworks._core import Blob, CopyTable, Records
 from tapeworks.config import redact
 from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
+from tapeworks.sinks import postgres_news
 from tapeworks.sinks.base import SinkConfig, SinkContext
 from tapeworks.sinks.postgres_tables import encoder_of, has_timescale, migrate
 from tapeworks.sinks.store import Items, StorePartition, StoreSink
 from tapeworks.sinks.store_tables import TABLES, TOPICS, StoreTable, check_choice, tables_of
 from tapeworks.tape import Place
+from tapeworks.topics import NEWS
 
 log = logging.getLogger("tapeworks.sinks")
 
@@ -86,7 +88,7 @@ class PostgresConfig(SinkConfig):
             raise ConfigError(f"days_ahead: expected 0 to 366, got {self.days_ahead}")
         if not 0.1 <= self.timeout_seconds <= 3_600:
             raise ConfigError(f"timeout_seconds: expected 0.1 to 3600, got {self.timeout_seconds}")
-        check_choice(self.kinds, self.topics)
+        check_choice(self.kinds, self.topics, (postgres_news.KIND,), (NEWS,))
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -111,9 +113,9 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 class PostgresSink(StoreSink):
-    """Stores trades, quotes, ticks, bars, gaps and instruments in tables of PostgreSQL."""
+    """Stores trades, quotes, ticks, bars, news, gaps and instruments in tables of PostgreSQL."""
 
-    TOPICS = TOPICS
+    TOPICS = (*TOPICS, NEWS)
     config: PostgresConfig
 
     def __init__(self, config: PostgresConfig, context: SinkContext) -> None:
@@ -203,12 +205,19 @@ class PostgresSink(StoreSink):
             SinkError: somebody else moved the place.
         """
         batches = [item for item in items if isinstance(item, Records)]
+        blobs = [item for item in items if isinstance(item, Blob)]
+        is_news = partition.topic == NEWS and (
+            not partition.kinds or postgres_news.KIND in partition.kinds
+        )
         connection, known = self._open_connection(), set(self._days)
         try:
             self._lock(connection, partition.source)
             with connection.transaction():
                 for table in tables_of(partition.topic, partition.kinds, batches):
                     self._fill(connection, partition, table, batches)
+                if blobs and is_news:
+                    source, symbols = partition.source, self.config.symbols
+                    postgres_news.copy_news(connection, source, blobs, symbols)
                 self._advance(connection, partition, place)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             raise SinkRejected(_told(error), offset=_refused_offset(error)) from error

@@ -166,18 +166,24 @@ TOPICS = tuple(dict.fromkeys(table.topic for table in TABLES))
 KINDS = tuple(table.kind for table in TABLES)
 
 
-def check_choice(kinds: Sequence[str], topics: Sequence[str]) -> None:
-    """Checks which kinds and topics the settings choose.
+def check_choice(
+    kinds: Sequence[str],
+    topics: Sequence[str],
+    more_kinds: Sequence[str] = (),
+    more_topics: Sequence[str] = (),
+) -> None:
+    """Checks which kinds and topics the settings choose, of all tables and of more.
 
     Raises:
         ConfigError: one of them fills no table.
     """
-    for kind in kinds:
-        if kind not in KINDS:
-            raise ConfigError(f"kinds: expected some of {', '.join(KINDS)}, got {kind!r}")
-    for topic in topics:
-        if topic not in TOPICS:
-            raise ConfigError(f"topics: expected some of {', '.join(TOPICS)}, got {topic!r}")
+    for noun, chosen, known in (
+        ("kinds", kinds, (*KINDS, *more_kinds)),
+        ("topics", topics, (*TOPICS, *more_topics)),
+    ):
+        for one in chosen:
+            if one not in known:
+                raise ConfigError(f"{noun}: expected some of {', '.join(known)}, got {one!r}")
 
 
 def tables_of(topic: str, kinds: Sequence[str], batches: Sequence[Records]) -> list[StoreTable]:
