@@ -16,7 +16,14 @@ import pyarrow as pa
 import pytest
 
 from conftest import START, SpineFolder
-from tapeworks._core import NONE, TapeReader, TapeWriter, dtype_descr, numbers
+from tapeworks._core import (
+    NONE,
+    TapeReader,
+    TapeWriter,
+    dtype_descr,
+    field_names,
+    numbers,
+)
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError, SinkError, SinkUnavailable, TapeReplacedError
 from tapeworks.registry import load_settings
@@ -26,7 +33,7 @@ from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.postgres import PostgresConfig, PostgresSink
 from tapeworks.sinks.postgres_tables import TABLES
 from tapeworks.tape import Place
-from tapeworks.topics import BARS, GAPS, METRICS, NEWS, NORMALIZED, TICKS
+from tapeworks.topics import ALERTS, BARS, GAPS, METRICS, NEWS, NORMALIZED, TICKS
 
 TEXT = numbers("blob_kind")["text"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -396,6 +403,33 @@ def test_news_are_rows_and_each_story_is_as_it_was_told_last(spine, database):
     assert rows(database, query) == [(0,), (3,)]
     store(spine, database, NEWS, schema="spy", symbols=("SPY",))
     assert rows(database, "select id from spy.news_revisions order by id") == [(0,), (3,)]
+
+
+def test_alerts_are_rows_and_each_is_as_it_stands(spine, maker, database):
+    # An alert that is opened and closed, and one of no instrument, as of a host.
+    alerts = maker.rows(
+        "alert",
+        3,
+        id=[2**64 - 1, 7, 2**64 - 1],
+        instrument=[1, 0, 1],
+        ts_event=[START, START + 1, START + 2_000],
+        rule=[b"wide", b"disk", b"wide"],
+        detector=b"spread",
+        state=[1, 1, 3],
+        value=[2.5, np.nan, 0.25],
+        price=NONE,
+        first_offset=5,
+    )
+    spine.append(maker.definitions())
+    spine.append(alerts, topic=ALERTS)
+    store(spine, database, ALERTS)
+    states = field_names("alert")["state"]
+    query = "select alert, symbol, rule, state, value, price, first_offset from current_alerts"
+    assert rows(database, f"{query} order by rule") == [
+        (Decimal(7), None, "disk", states[1], None, None, Decimal(5)),
+        (Decimal(2**64 - 1), "BTCUSDT", "wide", states[3], 0.25, None, Decimal(5)),
+    ]
+    assert rows(database, "select id, ts_ns from alerts order by id") == [(0, 0), (1, 1), (2, 0)]
 
 
 def test_sink_without_its_library_says_what_to_install(monkeypatch):

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from tapeworks._core import Records, Symbols, kind_of
 from tapeworks.errors import ConfigError
-from tapeworks.topics import BARS, GAPS, METRICS, NORMALIZED, TICKS
+from tapeworks.topics import ALERTS, BARS, GAPS, METRICS, NORMALIZED, TICKS
 
 T = TypeVar("T", covariant=True)
 
@@ -139,6 +139,17 @@ TABLES = (
         ),
         renamed={"window_ns": "window"},
         by_day=True,
+    ),
+    StoreTable(
+        "alerts",
+        ALERTS,
+        "alert",
+        (
+            *("id", "alert", "symbol", "ts", "rule", "detector", "state", "severity", "subject"),
+            *("detail", "value", "threshold", "side", "price", "size", "count", "ts_start"),
+            *("ts_end", "first_offset", "last_offset", "flags", "provider", "ts_ns"),
+        ),
+        renamed={"alert": "id"},
     ),
     StoreTable(
         "gaps",
