@@ -108,7 +108,7 @@ def measuring(rows: np.ndarray, rounds: int = 5) -> float:
                 place = Path(folder) / f"{number}-{measures}"
                 stage = Stage("ticks", source, place / "out", place / "state", durability_ms=-1)
                 if measures:
-                    stage.measure(True)
+                    stage.measure()
                 started = time.process_time()
                 stage.run_until_idle()
                 taken.append(time.process_time() - started)

@@ -19,6 +19,7 @@ EXAMPLES = sorted(
         *FOLDER.glob("[!o]*.py"),
         FOLDER / "own_processor.py",
         FOLDER / "own_metric.py",
+        FOLDER / "own_rule.py",
         FOLDER / "harbor/venue.py",
     ]
 )

@@ -4,6 +4,7 @@ import getpass
 import os
 import sys
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated, Any
 
 from tapeworks.alert_notes import AlertNote, leave_note
@@ -43,10 +44,17 @@ Examples:
   tape alerts ack 17 --source binance-spot --note "exchange maintenance"
 """
 
+
+class Severity(StrEnum):
+    """How bad an alert is."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
 RuleOption = Annotated[str | None, option("--rule", help="Only of this rule.")]
-SeverityOption = Annotated[
-    str | None, option("--severity", help="Only of this severity: info, warning or critical.")
-]
+SeverityOption = Annotated[Severity | None, option("--severity", help="Only of this severity.")]
 SymbolArgument = Annotated[str | None, argument(help="Only this symbol.", names="symbols")]
 
 

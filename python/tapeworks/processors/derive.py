@@ -330,7 +330,8 @@ class Derivation:
             origin=self._tapes / RAW if step.needs_raw else None,
             **self._tape.settings(),
         )
-        if self._live:
+        if self._live and (step.processor in MEASURED or step.target == GAPS):
+            # The ledger's stage has time for it: hardly a record is an entry.
             stage.measure(step.target == GAPS)
         return stage
 

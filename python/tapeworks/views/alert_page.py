@@ -70,6 +70,18 @@ tape query "select rule, state, count(*) as changes from alerts group by all ord
 seen one. `severity` is `info`, `warning` or `critical`; `sources` and `symbols` say where a rule
 looks, `scope = "source"` has it look at a source as a whole where the table allows that.
 
+## A rule of your own
+
+A class derived from `Rule` of `tapeworks.processors.own_alerts`, which a table `[[alerts]]` names
+as `kind = "my_module:MyRule"` in place of `rule`; its own settings stand beside. It is given every
+record in order and no clock, and yields what it finds; its alerts are among the others, in the
+order of the records that caused them. It may keep a state that JSON can hold.
+
+```bash
+cat examples/own_rule.py
+PYTHONPATH=examples python examples/own_rule.py demo
+```
+
 ## Tell people
 
 The sink `notify` sends alerts to chat, mail and web hooks by

@@ -191,13 +191,16 @@ impl Alerts {
     }
 
     fn message(&mut self, header: &Header, kind: Kind, at: Moment, out: &mut Records) {
+        // What a venue's history fills in later says nothing of now.
+        if header.flags & FLAG_HISTORICAL != 0 {
+            return;
+        }
         let event = Event::Message(header, kind);
         if let Some(watched) = self.watched(SOURCE, header.feed) {
             watched.feed = header.feed;
         }
-        if self.watched(header.instrument, header.feed).is_some() {
-            self.tell(header.instrument, &event, at, out);
-        }
+        self.watched(header.instrument, header.feed);
+        self.tell(header.instrument, &event, at, out);
         self.tell(SOURCE, &event, at, out);
     }
 
@@ -290,12 +293,10 @@ impl Alerts {
         } else {
             self.tell_all(&Event::Break, at, out);
         }
-        for (number, slot) in self.watched.iter_mut().enumerate() {
-            if let Some(watched) = slot {
-                if instrument == SOURCE || number == instrument as usize {
-                    watched.top = Top::EMPTY;
-                }
-            }
+        let is_meant = |number: usize| instrument == SOURCE || number == instrument as usize;
+        for (_, slot) in self.watched.iter_mut().enumerate().filter(|(number, _)| is_meant(*number))
+        {
+            slot.iter_mut().for_each(|watched| watched.top = Top::EMPTY);
         }
     }
 

@@ -69,7 +69,8 @@ impl LiveOrders {
     /// Forgets the orders of an instrument, or of all where it is 0.
     pub(super) fn forget(&mut self, instrument: u32) {
         if instrument == 0 {
-            (self.orders.clear(), self.levels.clear());
+            self.orders.clear();
+            self.levels.clear();
             return;
         }
         self.orders.retain(|_, (of, _)| *of != instrument);

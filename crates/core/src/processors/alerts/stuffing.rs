@@ -204,7 +204,8 @@ impl Detector for Stuffing {
     }
 
     fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
-        (self.recent.clear(), self.counts.clear());
+        self.recent.clear();
+        self.counts.clear();
         (self.kinds, self.counted, self.burst) = ([0; 3], Counted::default(), None);
         for _ in 0..state.length(17)? {
             let message = (state.i64()?, state.u64()?, state.u8()?.min(FILLED));
