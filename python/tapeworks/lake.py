@@ -131,7 +131,7 @@ TABLES = {
             NORMALIZED,
             "corporate_action",
             delta=SORTED,
-            doc="splits and dividends of stocks, by the day from which on prices are without them",
+            doc="splits, dividends and changes of symbols of stocks, by the day from which on",
             replayed_as="corporate_actions",
         ),
         Table(

@@ -43,6 +43,7 @@ class Bars(Tables):
         revisions: bool = False,
         partial: bool = False,
         adjust: Literal["splits", "all"] | None = None,
+        follow: bool = False,
     ) -> Result:
         """Returns finished bars, by time: of a minute, or of any other `interval`.
 
@@ -63,9 +64,12 @@ class Bars(Tables):
         the last price before it; of dividends, those up to the newest trade that is held. Factors
         are exact, each value is rounded once.
 
+        `follow` is as for `trades`; each bar is of one symbol.
+
         Raises:
             QueryError: it is no length or number above 0, or as for `trades`; with `adjust`, no
-                price is held before a dividend.
+                price is held before a dividend; with `follow`, bars are of no interval, or
+                are to be adjusted.
         """
         if interval is None and ticks is None and volume is None and value is None:
             interval = "1m"
@@ -77,7 +81,13 @@ class Bars(Tables):
             raise QueryError(f"{error}; a length of bars is named: interval='1m'") from None
         check_adjust(adjust, length)
         chosen = self._instruments.choose(symbols, source, exchange, product)
-        plain = self._unadjusted(chosen, first, last, shape, length, revisions, partial)
+        if follow and (length is None or adjust is not None):
+            raise QueryError("follow: expected bars of an interval that are not to be adjusted")
+
+        def ask(chosen: Chosen, first: int | None, last: int | None) -> Result:
+            return self._unadjusted(chosen, first, last, shape, length, revisions, partial)
+
+        plain = self._followed(chosen, first, last, ask) if follow else ask(chosen, first, last)
         if adjust is not None and length is not None:
             found = factors(self._actions(chosen), adjust, self._close_before)
             rows = adjusted(plain.to_arrow(), found, length)
@@ -135,7 +145,8 @@ class Bars(Tables):
             "partition by venue, action, sequence order by tape_offset desc) = 1) "
             "select venue, symbol, ts_event, sequence, split_from, split_to, cash_amount, "
             "currency, subtype, action from told left join newest using (venue, symbol) "
-            "where action = 'split' or ts_event <= until order by venue, tape_offset"
+            "where action = 'split' or (action = 'dividend' and ts_event <= until) "
+            "order by venue, tape_offset"
         )
         tables = ["corporate_actions", "trades"]
         return list(self._engine.run(sql, tables, Scope(chosen.sources)).to_pylist())

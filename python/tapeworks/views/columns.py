@@ -240,7 +240,10 @@ OWN: dict[str, dict[str, Column]] = {
         "sequence": Column("correct: the new id of the trade; else the venue's number; or 0", "id"),
     },
     "corporate_actions": {
-        "ts_event": _time("midnight UTC of the first day without it, in New York: the ex-date"),
+        "ts_event": _time(
+            "midnight UTC of the first day without it, in New York: the ex-date, or the first day "
+            "of the symbol"
+        ),
         "split_from": Column("so many shares became split_to; null: no split", "shares"),
         "split_to": Column("shares after the split; null: no split", "shares"),
         "cash_amount": Column("dividend of a share; null: no dividend", "currency"),
@@ -250,7 +253,8 @@ OWN: dict[str, dict[str, Column]] = {
         "currency": Column("of cash_amount; empty: not told"),
         "subtype": Column("the venue's code of its kind, such as CD, SC; empty: not told"),
         "sequence": Column("digest of the venue's id of the action; 0: it has none", "id"),
-        "action": Column("split or dividend"),
+        "action": Column("split, dividend or symbol_change"),
+        "former": Column("the symbol that the stock had until then; empty: no change of it"),
     },
     "sessions": {
         "ts_event": _time("when it happened, by the clock of this host", HOST),

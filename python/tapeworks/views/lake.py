@@ -110,6 +110,7 @@ class Lake(Bars, Joins, Live, Measures, Scans, Stories):
         exchange: str | None = None,
         product: str | None = None,
         as_of: TimeLike | None = None,
+        follow: bool = False,
     ) -> Result:
         """Returns trades with `start <= ts_event < end`, by time.
 
@@ -118,7 +119,9 @@ class Lake(Bars, Joins, Live, Measures, Scans, Stories):
         what was received by then. All as they were told first are `original_trades`.
         """
         known = None if as_of is None else parse_time(as_of)
-        return self._rows("trades", symbols, start, end, source, exchange, product, as_of=known)
+        return self._rows(
+            "trades", symbols, start, end, source, exchange, product, as_of=known, follow=follow
+        )
 
     def quotes(
         self,
@@ -129,9 +132,10 @@ class Lake(Bars, Joins, Live, Measures, Scans, Stories):
         source: str | None = None,
         exchange: str | None = None,
         product: str | None = None,
+        follow: bool = False,
     ) -> Result:
-        """Returns changes of best bid and offer, by time."""
-        return self._rows("quotes", symbols, start, end, source, exchange, product)
+        """Returns changes of best bid and offer, by time; `follow` is as for `trades`."""
+        return self._rows("quotes", symbols, start, end, source, exchange, product, follow=follow)
 
     def orders(
         self,

@@ -110,6 +110,11 @@ class Result:
                 raise KeyError(f"expected a column of {', '.join(self.columns)}, got {name!r}")
 
     @property
+    def title(self) -> str:
+        """What it is of, in a few words."""
+        return self._title
+
+    @property
     def columns(self) -> list[str]:
         """The names of the columns."""
         return list(self._table.column_names)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tapeworks.views.conditions import parse_range, time_condition
-from tapeworks.views.opened import Opened, Symbols
+from tapeworks.views.opened import Symbols
 from tapeworks.views.query import Scope, table_of, time_of
+from tapeworks.views.renames import Renames
 from tapeworks.views.result import Result
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TimeLike
@@ -12,7 +13,7 @@ from tapeworks.views.times import TimeLike
 NS_PER_MS = 1_000_000
 
 
-class Tables(Opened):
+class Tables(Renames):
     """What `Lake` reads its tables with."""
 
     def _rows(
@@ -27,10 +28,15 @@ class Tables(Opened):
         condition: str = "true",
         length_ms: int | None = None,
         as_of: int | None = None,
+        follow: bool = False,
     ) -> Result:
         first, last = parse_range(start, end)
         chosen = self._instruments.choose(symbols, source, exchange, product)
-        return self._chosen_rows(table, chosen, first, last, condition, length_ms, as_of)
+
+        def ask(chosen: Chosen, first: int | None, last: int | None) -> Result:
+            return self._chosen_rows(table, chosen, first, last, condition, length_ms, as_of)
+
+        return self._followed(chosen, first, last, ask) if follow else ask(chosen, first, last)
 
     def _chosen_rows(
         self,

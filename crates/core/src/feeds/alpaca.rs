@@ -15,6 +15,7 @@ use crate::sequencing::{Continuity, Rule, Rules};
 
 mod book;
 mod conditions;
+mod corporate;
 mod decode;
 mod encode;
 mod fast;

@@ -11,8 +11,8 @@ use super::{FeedId, Rejected};
 use crate::error::{Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{
-    Bar, Blob, Channel, Definition, Header, Level, Marker, MarkerCode, Quote, Record, Records,
-    Side, Trade, Turnover, FLAG_LAST, FLAG_SNAPSHOT, NONE,
+    number_of, padded, Bar, Blob, Channel, CorporateAction, Definition, Header, Level, Marker,
+    MarkerCode, Quote, Record, Records, Side, Trade, Turnover, FLAG_LAST, FLAG_SNAPSHOT, NONE,
 };
 
 /// Quotes of US stocks say shares from here on, and round lots before: 2025-11-03 in New York.
@@ -30,6 +30,9 @@ pub const EQUITY: u8 = 4;
 pub const OPTION: u8 = 5;
 /// That of an index.
 pub const INDEX: u8 = 6;
+
+/// `action` of a change of a symbol.
+const SYMBOL_CHANGE: u8 = 3;
 
 /// What decoding asks of a venue.
 pub trait Venue {
@@ -228,6 +231,36 @@ impl<V: Venue> Task<'_, V> {
             ask_size: sized(ask.1)?,
         };
         self.out.push(&quote);
+        Ok(())
+    }
+
+    /// Appends that the stock which was called by the first of `symbols` is called by the second
+    /// from `ts` on.
+    ///
+    /// # Errors
+    /// As [`SymbolCache::define`]; `Error::DoesNotFit`: so long a symbol.
+    pub fn symbol_change(&mut self, symbols: (&[u8], &[u8]), ts: i64, byte: usize) -> Result<()> {
+        let (former, symbol) = symbols;
+        let unfit = Error::DoesNotFit { field: "former", byte };
+        let former_text = std::str::from_utf8(former).ok().and_then(padded).ok_or(unfit)?;
+        let instrument = self.instrument(symbol, byte, self.header.ts_recv, EQUITY)?;
+        // Neither venue gives such a change an id.
+        let told = [former, b" ", symbol, b" ", &ts.to_le_bytes()].concat();
+        let header = self.head::<CorporateAction>(instrument, ts, number_of(&told));
+        self.out.push(&CorporateAction {
+            header,
+            split_from: NONE,
+            split_to: NONE,
+            cash_amount: NONE,
+            ts_declared: NONE,
+            ts_record: NONE,
+            ts_pay: NONE,
+            currency: [0; 8],
+            subtype: [0; 8],
+            action: SYMBOL_CHANGE,
+            former: former_text,
+            reserved: [0; 7],
+        });
         Ok(())
     }
 

@@ -93,7 +93,7 @@ pub const EVENTS: &[EventMessage] = &[
     event!("correction" = 26 { price 1, size 2, trade_id 3, action 4 }),
     event!("corporate_action" = 27 {
         split_from 1, split_to 2, cash_amount 3, ts_declared 4, ts_record 5, ts_pay 6,
-        currency 7, subtype 8, action 9,
+        currency 7, subtype 8, action 9, former 10,
     }),
     event!("marker" = 28 {
         code 1, cause 2, state 3, channel 4, count 5, first 6, last 7, ts_start 8,

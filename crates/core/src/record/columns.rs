@@ -105,7 +105,7 @@ const QUOTE_STATE: Meaning = Meaning::Name(QuoteState::NAMES);
 const ALERT: Meaning = Meaning::Name(AlertState::NAMES);
 const SEVERITY: Meaning = Meaning::Name(Severity::NAMES);
 const CORRECTION: Meaning = Meaning::Name(&["", "cancel", "correct"]);
-const CORPORATE: Meaning = Meaning::Name(&["", "split", "dividend"]);
+const CORPORATE: Meaning = Meaning::Name(&["", "split", "dividend", "symbol_change"]);
 const TRADING: Meaning =
     Meaning::Name(&["", "trading", "halted", "auction", "closed", "cancel_only"]);
 const ASSET: Meaning =
@@ -212,7 +212,8 @@ pub const LAYOUTS: &[Layout] = &[
     }),
     layout!("corporate_action", CorporateAction {
         split_from Price, split_to Price, cash_amount Price, ts_declared Time, ts_record Time,
-        ts_pay Time, currency Text, subtype Text, action CORPORATE, reserved Hidden,
+        ts_pay Time, currency Text, subtype Text, action CORPORATE, former Text,
+        reserved Hidden,
     }),
     marker("marker", Only::All, MARKER),
     marker("gap", Only::Code(MarkerCode::Gap), GAP),

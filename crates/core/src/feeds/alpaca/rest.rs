@@ -1,8 +1,9 @@
 //! Answers of the REST interface, told apart by the path of their request.
 //!
-//! Trades, quotes and bars become records, flagged as historical; `news.rs` reads news. Of all else
-//! there is no record.
+//! Trades, quotes, bars and changes of symbols become records, flagged as historical; `news.rs`
+//! reads news. Of all else there is no record.
 
+use super::corporate;
 use super::decode::{Task, CANCEL, DAY_MS, MINUTE_MS};
 use super::keys::{class_of, slot, Fields};
 use super::news;
@@ -35,6 +36,10 @@ impl Task<'_> {
         let fields: Fields = self.fields(&mut Scanner::new(self.bytes, 0))?;
         if fields.has(slot::MESSAGE) {
             return Err(Error::decode(DecodeReason::VenueError, fields.start()));
+        }
+        if corporate::is_asked(context) {
+            self.header.flags |= FLAG_HISTORICAL;
+            return self.corporate();
         }
         if news::is_asked(context) {
             return Ok(());

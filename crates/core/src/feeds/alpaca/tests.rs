@@ -4,8 +4,8 @@ use super::*;
 use crate::feeds::testing::{self, captures, check_cuts, events, nth};
 use crate::record::blob::BlobHeader;
 use crate::record::{
-    unpadded, Bar, Correction, Kind, Level, Marker, Quote, Side, Status, Trade, FLAG_HISTORICAL,
-    FLAG_LAST, NONE,
+    unpadded, Bar, CorporateAction, Correction, Kind, Level, Marker, Quote, Side, Status, Trade,
+    FLAG_HISTORICAL, FLAG_LAST, NONE,
 };
 
 /// Lines of kind, context and body, with tabs between: the examples of the pages, and what the
@@ -438,4 +438,27 @@ fn stories_are_read_of_frames_in_both_encodings_and_of_answers() {
     for end in 0..packed.len() {
         assert!(read(BlobKind::Binary, b"", &packed[..end]).0.is_empty(), "{end}");
     }
+}
+
+#[test]
+fn changes_of_symbols_are_read_of_corporate_actions() {
+    // Of two good ones and one without its day, the good ones; of other actions there is nothing.
+    let mut bench = bench();
+    let body = r#"{"corporate_actions":{"forward_splits":[{"symbol":"FBL"}],"name_changes":[
+        {"new_symbol":"ZEO","old_symbol":"ESAC","process_date":"2024-03-14"},
+        {"new_symbol":"X","old_symbol":"Y"},
+        {"new_symbol":"IRRXW","old_symbol":"IRRX.WS","process_date":"2024-03-12"}]}}"#;
+    let (rejected, records) = bench
+        .receive(BlobKind::Rest, "/v1/corporate-actions?types=name_change", body.as_bytes())
+        .unwrap();
+    assert_eq!(rejected.count, 1);
+    let [first, second] = [0, 1].map(|at| nth::<CorporateAction>(&records, at));
+    assert_eq!((unpadded(&first.former), unpadded(&second.former)), ("ESAC", "IRRX.WS"));
+    assert_eq!((first.action, first.header.ts_event), (3, 1_710_374_400_000_000_000));
+    assert_eq!(first.header.flags, FLAG_HISTORICAL | FLAG_LAST);
+    assert_ne!(first.header.sequence, second.header.sequence);
+    for empty in [r#"{"corporate_actions":{}}"#, r#"{"corporate_actions":null}"#, "{}"] {
+        assert_eq!(bench.rest("/v1/corporate-actions", empty).unwrap().len(), 0);
+    }
+    assert!(bench.rest("/v1/corporate-actions", r#"{"corporate_actions":7}"#).is_err());
 }

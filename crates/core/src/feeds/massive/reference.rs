@@ -1,4 +1,4 @@
-//! Splits and dividends of the reference interface, of which each row names its stock.
+//! Splits, dividends and changes of symbols of the reference interface.
 
 use super::decode::Task;
 use super::keys::Values;
@@ -13,7 +13,8 @@ long_keys! {
     SPLIT_TO "split_to",
     EX_DATE "exDate", PAYMENT "paymentDate", RATIO "ratio", CASH "cash_amount",
     EX_DIVIDEND "ex_dividend_date", DECLARED "declaration_date", RECORD "record_date",
-    PAY "pay_date", CURRENCY "currency", TYPE "dividend_type",
+    PAY "pay_date", CURRENCY "currency", TYPE "dividend_type", EVENTS "events", DATE "date",
+    CHANGE "ticker_change",
 }
 
 /// Spans of a row's values, by slot.
@@ -40,6 +41,38 @@ impl Task<'_> {
         })
     }
 
+    /// Decodes the tickers that a stock had, with the first day of each, which begin at `results`.
+    ///
+    /// # Errors
+    /// `Error::Decode`: it is no object with a list of events, or one of these cannot be read: what
+    /// comes before and behind it would be taken for neighbours.
+    pub fn symbol_changes(&mut self, results: Span) -> Result<()> {
+        let (bytes, mut inside) = (self.bytes, Scanner::inside(self.bytes, results));
+        let fields = Fields::collect(bytes, &mut inside, self.scratch, slot::of)?;
+        let Some(events) = fields.find(bytes, slot::EVENTS) else { return Ok(()) };
+        let mut scanner = Scanner::inside(bytes, events);
+        scanner.at_value(b'[')?;
+        let mut tickers = Vec::new();
+        scanner.array(|scanner| {
+            let event = Fields::collect(bytes, scanner, self.scratch, slot::of)?;
+            // Of all other events there is no record.
+            let Some(change) = event.find(bytes, slot::CHANGE) else { return Ok(()) };
+            let mut inside = Scanner::inside(bytes, change);
+            let told = Fields::collect(bytes, &mut inside, self.scratch, slot::of)?;
+            let day = self.values().date(event.need(slot::DATE)?)?;
+            tickers.push((day, told.need(slot::TICKER)?));
+            Ok(())
+        })?;
+        // The newest comes first.
+        tickers.sort_by_key(|&(day, _)| day);
+        for pair in tickers.windows(2) {
+            let ((_, before), (ts, span)) = (pair[0], pair[1]);
+            let (former, symbol) = (self.symbol(before)?, self.symbol(span)?);
+            self.symbol_change((former.as_bytes(), symbol.as_bytes()), ts, span.start as usize)?;
+        }
+        Ok(())
+    }
+
     fn action(&mut self, row: &Fields) -> Result<()> {
         let mut values = self.values();
         let none = CorporateAction {
@@ -53,7 +86,8 @@ impl Task<'_> {
             currency: values.name(row, slot::CURRENCY)?,
             subtype: values.name(row, slot::TYPE)?,
             action: SPLIT,
-            reserved: [0; 31],
+            former: [0; 24],
+            reserved: [0; 7],
         };
         let (day, found) = if row.has(slot::CASH) {
             let cash_amount = values.amount(row.need(slot::CASH)?, "cash_amount")?;

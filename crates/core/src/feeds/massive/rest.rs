@@ -1,6 +1,6 @@
 //! Answers of the REST interface, told apart by the path of their request.
 //!
-//! Trades, quotes, bars, splits and dividends become records, flagged as historical; `news.rs`
+//! Trades, quotes, bars, splits, dividends and tickers become records, flagged as historical; `news.rs`
 //! reads news. Of all else there is no record.
 
 use std::borrow::Cow;
@@ -32,6 +32,7 @@ enum Answer<'a> {
     Quotes(&'a str),
     Bars(&'a str, u32),
     Actions,
+    Tickers,
 }
 
 impl Task<'_> {
@@ -54,6 +55,9 @@ impl Task<'_> {
         self.header.flags |= FLAG_HISTORICAL;
         // No rows are no list.
         let Some(results) = fields.find(self.bytes, slot::RESULTS) else { return Ok(()) };
+        if matches!(answer, Answer::Tickers) {
+            return self.symbol_changes(results);
+        }
         let mut scanner = Scanner::inside(self.bytes, results);
         scanner.at_value(b'[')?;
         match answer {
@@ -69,7 +73,7 @@ impl Task<'_> {
             Answer::Bars(ticker, interval_ms) => {
                 self.elements(&mut scanner, |task, row| task.rest_bar(row, ticker, interval_ms))
             }
-            Answer::Actions => self.actions(&mut scanner),
+            Answer::Actions | Answer::Tickers => self.actions(&mut scanner),
         }
     }
 
@@ -187,6 +191,10 @@ fn answer_to(request: &str) -> Option<Answer<'_>> {
         ("v3", "quotes", ticker) => Some(Answer::Quotes(ticker)),
         ("v3" | "v2", "reference", "splits") | ("v3", "reference", "dividends") => {
             Some(Answer::Actions)
+        }
+        ("vX" | "v1", "reference", "tickers") => {
+            parts.next()?;
+            (parts.next() == Some("events")).then_some(Answer::Tickers)
         }
         ("v2", "aggs", "ticker") => {
             let ticker = parts.next()?;

@@ -3,7 +3,8 @@
 use super::*;
 use crate::feeds::testing::{self, blob, captures, check_cuts, events, nth};
 use crate::record::{
-    Bar, Kind, Level, Mark, Marker, Quote, Side, Status, Trade, FLAG_HISTORICAL, FLAG_LAST, NONE,
+    Bar, CorporateAction, Kind, Level, Mark, Marker, Quote, Side, Status, Trade, FLAG_HISTORICAL,
+    FLAG_LAST, NONE,
 };
 
 /// Lines of kind, context and body, with tabs between: frames of the session of the official
@@ -283,5 +284,36 @@ fn statuses_are_of_the_session() {
         ("", false),
     ] {
         assert_eq!(glance(body.as_bytes()) == Glance::Events, is_data, "{body}");
+    }
+}
+
+#[test]
+fn tickers_of_a_stock_are_changes_of_its_symbol() {
+    // The newest comes first, as the venue tells them; an event of another kind is passed over.
+    let mut bench = bench();
+    let path = "/vX/reference/tickers/META/events?types=ticker_change";
+    let body = r#"{"status":"OK","results":{"name":"Meta","events":[
+        {"type":"ticker_change","date":"2022-06-09","ticker_change":{"ticker":"META"}},
+        {"type":"other","date":"2020-01-01"},
+        {"type":"ticker_change","date":"2012-05-18","ticker_change":{"ticker":"FB"}}]}}"#;
+    let records = bench.rest(path, body).unwrap();
+    assert_eq!(records.len(), 1);
+    let change: CorporateAction = nth(&records, 0);
+    assert_eq!(crate::record::unpadded(&change.former), "FB");
+    assert_eq!((change.action, change.header.ts_event), (3, 1_654_732_800_000_000_000));
+    for (body, count) in [
+        (r#"{"results":{"events":[]}}"#, 0),
+        (r#"{"results":{"name":"x"}}"#, 0),
+        (r#"{"status":"OK"}"#, 0),
+    ] {
+        assert_eq!(bench.rest(path, body).unwrap().len(), count, "{body}");
+    }
+    for wrong in [
+        r#"{"results":[]}"#,
+        r#"{"results":{"events":[{"ticker_change":{"ticker":"A"}}]}}"#,
+        r#"{"results":{"events":[{"date":"2022-06-09","ticker_change":{}}]}}"#,
+        r#"{"results":{"events":[7]}}"#,
+    ] {
+        assert!(bench.rest(path, wrong).is_err(), "{wrong}");
     }
 }
