@@ -16,19 +16,29 @@ import aiohttp
 import msgspec
 import pytest
 from alpaca.common.exceptions import APIError
-from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
-from alpaca.data.live import CryptoDataStream, StockDataStream
+from alpaca.data.historical import (
+    CryptoHistoricalDataClient,
+    NewsClient,
+    StockHistoricalDataClient,
+)
+from alpaca.data.live import CryptoDataStream, NewsDataStream, StockDataStream
 from alpaca.data.requests import (
     CryptoBarsRequest,
     CryptoTradesRequest,
+    NewsRequest,
     StockBarsRequest,
     StockLatestQuoteRequest,
     StockTradesRequest,
 )
 from alpaca.data.timeframe import TimeFrame
+from tests.conftest import derive
 
+import tapeworks as tw
+from tapeworks.feeds.alpaca.config import AlpacaConfig
+from tapeworks.feeds.session import record
 from tapeworks.simulators.alpaca.config import parse_arguments
 from tapeworks.simulators.base import Simulator, SimulatorError
+from tapeworks.tape import TapeConfig
 
 # What the clients warn of in themselves is not ours.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -304,6 +314,58 @@ def test_official_requests_are_answered_page_by_page(start):
     wrong = StockHistoricalDataClient("a", "c", url_override=simulator.rest_url)
     with pytest.raises(APIError, match="forbidden"):
         wrong.get_stock_trades(StockTradesRequest(symbol_or_symbols="AAPL", start=begin))
+
+
+@pytest.mark.slow
+def test_stories_reach_official_clients_and_the_lake(
+    start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Beside the recorder, in JSON, a client of the venue, in msgpack: both are told of each story,
+    # and of the correction of the first. Requests give the same stories, page by page.
+    monkeypatch.setenv("APCA_API_KEY_ID", "ours")
+    monkeypatch.setenv("APCA_API_SECRET_KEY", "x")
+    simulator = start(*SYMBOLS, venue="alpaca")
+    told: list[tuple[int, str]] = []
+
+    async def main() -> Any:
+        stream = NewsDataStream("theirs", "x", url_override=f"{simulator.ws_url}/v1beta1/news")
+
+        async def take(story: Any) -> None:
+            told.append((story.id, story.headline))
+
+        stream.subscribe_news(take, "*")
+        running = asyncio.create_task(stream._run_forever())
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(6.5, stop.set)
+        config = AlpacaConfig(symbols=("*",), product="news", ws_url=simulator.ws_url)
+        status = await record(config, tmp_path, stop, tape=TapeConfig("never"))
+        await stream.stop_ws()
+        running.cancel()
+        return status
+
+    status = asyncio.run(main())
+    assert (status["outcome"]["spoke"], status["dead_letters"]) == (1, 0)
+    derive(tmp_path, "alpaca-news")
+    lake = tw.open(tmp_path)
+    every = lake.sql("select id, headline, symbols from news_revisions order by tape_offset")
+    found = [(int(row["id"]), row["headline"]) for row in every.to_pylist()]
+    assert len(found) >= 3
+    assert [one for one in told if one in found][: len(found)] == found
+    assert (1, f"{dict(reversed(found))[1]} (corrected)") in found
+    client = NewsClient("theirs", "x", url_override=simulator.rest_url)
+    listed = [str(one.id) for one in client.get_news(NewsRequest(sort="asc")).data["news"]]
+    assert {row["id"] for row in lake.news().to_pylist()} <= set(listed)
+    token, paged = "", []
+    while token is not None:
+        asked = f"limit=2&sort=asc&page_token={token}"
+        request = urllib.request.Request(
+            f"{simulator.rest_url}/v1beta1/news?{asked}",
+            headers={"APCA-API-KEY-ID": "a", "APCA-API-SECRET-KEY": "b"},
+        )
+        page = json.loads(urllib.request.urlopen(request).read())
+        paged += [str(one["id"]) for one in page["news"]]
+        token = page["next_page_token"]
+    assert len(paged) >= len(set(paged)) >= len(listed)
 
 
 def pages(simulator: Simulator, rows: str, **query: str) -> dict[str, list[Any]]:

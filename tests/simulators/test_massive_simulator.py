@@ -321,7 +321,13 @@ def test_official_requests_are_answered_page_by_page(start, client: ModuleType):
         assert len(list(rest.list_trades(symbol, timestamp_gte=str(day)))) > 100
     quote = rest.get_last_quote("MSFT")
     assert quote.bid_price < quote.ask_price
+    stories = list(rest.list_ticker_news("AAPL", limit=50, order="asc", sort="published_utc"))
+    numbers = [int(story.id, 16) for story in stories]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) > 60
+    assert all("AAPL" in story.tickers for story in stories)
     requests = simulator.state()["requests"]
+    assert requests["/v2/reference/news 200"] > 1
     assert requests["/v3/trades/AAPL 429"] == 1
     exceptions = importlib.import_module(f"{client.__name__}.exceptions")
     wrong = client.RESTClient(api_key="x", base=simulator.rest_url)

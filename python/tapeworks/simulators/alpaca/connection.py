@@ -52,6 +52,7 @@ class AlpacaConnection(Connection):
         """That of the login; none before."""
         self.subscribed: dict[str, set[str]] = {channel: set() for channel in channels}
         self._listed = listed
+        self.tells_news = False
 
     @property
     def form(self) -> tuple[bytes, bool]:

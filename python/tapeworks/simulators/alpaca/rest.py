@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import msgspec
 from aiohttp import web
 
 from tapeworks.errors import TapeworksError
@@ -19,10 +20,11 @@ from tapeworks.simulators.alpaca.config import SimulatorConfig
 from tapeworks.simulators.alpaca.source import MarketSource
 from tapeworks.simulators.faults import Faults
 from tapeworks.simulators.source import NS_PER_S
+from tapeworks.simulators.stories import Stories, Story
 
-LIMIT_DEFAULT, LIMIT_MAX = 1000, 10_000
+LIMIT_DEFAULT, LIMIT_MAX, NEWS_MAX = 1000, 10_000, 50
 KEY, SECRET = "APCA-API-KEY-ID", "APCA-API-SECRET-KEY"
-STOCKS, CRYPTO = "/v2/stocks", "/v1beta3/crypto/{place}"
+STOCKS, CRYPTO, NEWS = "/v2/stocks", "/v1beta3/crypto/{place}", "/v1beta1/news"
 _FRAME = re.compile(r"(\d{1,2})(Min|T|Hour|H|Day|D)")
 _UNIT_MS = {"M": 60_000, "T": 60_000, "H": 3_600_000, "D": 86_400_000}
 _FRACTION = re.compile(r"\.(\d{1,9})\d*")
@@ -44,6 +46,7 @@ class Rest:
     source: MarketSource
     config: SimulatorConfig
     faults: Faults
+    stories: Stories
     requests: dict[str, int] = field(default_factory=dict)
     """Answered and refused requests, by path and status."""
     _minute: int = 0
@@ -62,6 +65,10 @@ class Rest:
             found.append(web.get(f"{root}/{path}", latest))
         return found
 
+    def news(self, request: web.Request) -> Awaitable[web.Response]:
+        """Answers a request for stories."""
+        return self._answer("news", False)(request)
+
     def _answer(
         self, rows: str, is_crypto: bool
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -69,7 +76,8 @@ class Rest:
             headers = self._rate_headers()
             try:
                 self._admit(request, is_crypto)
-                body = self._latest(request) if rows == "quotes" else self._page(request, rows)
+                make = {"quotes": self._latest, "news": self._news}.get(rows)
+                body = make(request) if make else self._page(request, rows)
                 status = 200
             except BadRequest as refusal:
                 body = json.dumps({"message": str(refusal)}).encode()
@@ -148,12 +156,54 @@ class Rest:
         )
         return json.dumps({**told, "next_page_token": next_token}).encode()
 
+    def _news(self, request: web.Request) -> bytes:
+        query = request.query
+        start = _time_ns(query.get("start", ""), 0)
+        end = _time_ns(query.get("end", ""), END_OF_TIME_NS, is_end=True)
+        asked = set(filter(None, query.get("symbols", "").split(",")))
+        limit, begin = (
+            _limit(query.get("limit", "10")),
+            (_token(query.get("page_token", "")) or ("", 0))[1],
+        )
+        if limit > NEWS_MAX:
+            raise BadRequest(400, f"invalid limit: larger than {NEWS_MAX}")
+        found = [
+            story_row(story) | {"images": []}
+            for story in self.stories.latest(self.source.now)
+            if start <= story.updated <= end and story.is_of(asked)
+        ]
+        if query.get("sort", "desc").lower() != "asc":
+            found.reverse()
+        has_more = begin + limit < len(found)
+        token = _as_token("", begin + limit) if has_more else None
+        page = found[begin : begin + limit]
+        return msgspec.json.encode({"news": page, "next_page_token": token})
+
     def _latest(self, request: web.Request) -> bytes:
         market = self.source.market
         quotes = {
             symbol: _row(json.loads(market.quote(symbol))) for symbol in self._symbols(request)
         }
         return json.dumps({"quotes": quotes}).encode()
+
+
+def story_row(story: Story) -> dict[str, object]:
+    """Returns what the venue tells of a story."""
+    created, updated = (
+        datetime.fromtimestamp(ts // NS_PER_S, UTC) for ts in (story.created, story.updated)
+    )
+    return {
+        "id": story.number,
+        "headline": story.headline,
+        "summary": f"Of {', '.join(story.symbols) or 'nothing that is traded'}.",
+        "author": "A. Simulator",
+        "created_at": created,
+        "updated_at": updated,
+        "url": story.url,
+        "content": f"<p>{story.headline}</p>",
+        "symbols": list(story.symbols),
+        "source": "simulated",
+    }
 
 
 def _row(event: Mapping[str, object]) -> dict[str, object]:

@@ -14,16 +14,19 @@ from aiohttp import web
 
 from tapeworks.feeds.alpaca.channels import PRODUCTS, Product, record_channel, stream_symbol
 from tapeworks.simulators.alpaca.config import SimulatorConfig
-from tapeworks.simulators.alpaca.connection import AlpacaConnection
-from tapeworks.simulators.alpaca.rest import Rest
+from tapeworks.simulators.alpaca.connection import ALL, AlpacaConnection
+from tapeworks.simulators.alpaca.rest import NEWS, Rest, story_row
 from tapeworks.simulators.alpaca.source import MarketSource
 from tapeworks.simulators.connection import Connection
 from tapeworks.simulators.faults import CONNECTION_KINDS, FRAME_KINDS
 from tapeworks.simulators.oracle import Naming
 from tapeworks.simulators.server import Server
+from tapeworks.simulators.stories import Stories
 
 SEEDED_CHANNELS = ("trades", "quotes")
 SYMBOL_BYTES_MAX = 48
+NEWS_S = 0.1
+"""How often it is looked whether there is a story to tell."""
 
 
 class AlpacaServer(Server):
@@ -42,13 +45,14 @@ class AlpacaServer(Server):
         super().__init__(config, source, streams, full)
         self._account, self._limits = config, config.limits
         self._market = source.market
-        self.rest = Rest(source, config, self.faults)
+        self._stories = Stories(config.symbols, config.seed, source.start_ns)
+        self.rest = Rest(source, config, self.faults, self._stories)
         self._sessions: dict[tuple[str, str], tuple[int, float | None]] = {}
         """By path and key: the connection, and when it ended."""
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Returns the feeds, and the REST interface."""
-        feeds = [web.get(f"/{of.path}", self._listen) for of in PRODUCTS.values()]
+        feeds = [web.get(f"/{of.path}", self._open) for of in PRODUCTS.values()]
         return [*self.rest.routes(), *feeds]
 
     def ready(self) -> dict[str, object]:
@@ -59,6 +63,12 @@ class AlpacaServer(Server):
     def requests(self) -> dict[str, int]:
         """Those of the REST interface."""
         return self.rest.requests
+
+    async def _open(self, request: web.Request) -> web.StreamResponse:
+        # Of two hosts of the venue, one streams stories by the path at which the other lists them.
+        if request.path == NEWS and "upgrade" not in request.headers.get("Connection", "").lower():
+            return await self.rest.news(request)
+        return await self._listen(request)
 
     async def _listen(self, request: web.Request) -> web.WebSocketResponse:
         name, product = next(
@@ -85,7 +95,7 @@ class AlpacaServer(Server):
         return socket
 
     def _listed_in(self, product: str) -> list[str]:
-        """Returns what a feed lists: neither options nor news are simulated."""
+        """Returns what a feed lists: options are not simulated, and news is no stream of it."""
         if PRODUCTS[product].is_binary or product == "news":
             return []
         is_crypto = product.startswith("crypto")
@@ -157,6 +167,9 @@ class AlpacaServer(Server):
             return code
         connection.say_subscribed()
         self._tell_books(connection, books)
+        if name == "news" and not connection.tells_news:
+            connection.tells_news = True
+            self._tell_news(connection, self.source.now)
         return None
 
     def _tell_books(self, connection: AlpacaConnection, before: set[str]) -> None:
@@ -167,6 +180,16 @@ class AlpacaServer(Server):
             if name.startswith("orderbooks.") and is_new and connection.names[name] is not None:
                 book = self._market.book(symbol, connection.other)
                 self.delivery.give_alone(connection, name, book, self.source.now)
+
+    def _tell_news(self, connection: AlpacaConnection, since: int) -> None:
+        """Tells the stories behind `since`, and again after a while, for as long as it is open."""
+        if not connection.is_open:
+            return
+        now, wanted = self.source.now, connection.subscribed["news"]
+        for story in self._stories.told(since, now):
+            if wanted and story.is_of(() if ALL in wanted else wanted):
+                connection.say(T="n", **story_row(story))
+        asyncio.get_running_loop().call_later(NEWS_S, self._tell_news, connection, now)
 
     def overflow(self, connection: Connection) -> None:
         """Tells the client that it is slow."""

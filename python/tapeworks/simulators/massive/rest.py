@@ -7,6 +7,7 @@ the request says otherwise.
 
 import base64
 import json
+import operator
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,8 +22,16 @@ from tapeworks.simulators.faults import Faults
 from tapeworks.simulators.massive.config import SimulatorConfig
 from tapeworks.simulators.massive.source import MarketSource
 from tapeworks.simulators.source import NS_PER_S
+from tapeworks.simulators.stories import Stories, Story
 
-TRADES_DEFAULT, BARS_DEFAULT, LIMIT_MAX = 1000, 5000, 50_000
+TRADES_DEFAULT, BARS_DEFAULT, NEWS_DEFAULT, LIMIT_MAX = 1000, 5000, 10, 50_000
+PUBLISHED = {
+    "": operator.eq,
+    ".gte": operator.ge,
+    ".gt": operator.gt,
+    ".lte": operator.le,
+    ".lt": operator.lt,
+}
 SPANS_MS = {"second": 1000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
 END_OF_TIME_NS = (1 << 63) - 1
 DAY_NS = 86_400 * NS_PER_S
@@ -45,6 +54,7 @@ class Rest:
     source: MarketSource
     config: SimulatorConfig
     faults: Faults
+    stories: Stories
     requests: dict[str, int] = field(default_factory=dict)
     """Answered and refused requests, by path and status."""
     _minute: int = 0
@@ -57,6 +67,7 @@ class Rest:
             web.get("/v3/trades/{ticker}", self._answer(self._trades)),
             web.get(bars, self._answer(self._bars)),
             web.get("/v2/last/nbbo/{ticker}", self._answer(self._last_quote)),
+            web.get("/v2/reference/news", self._answer(self._news)),
         ]
 
     def _answer(
@@ -168,12 +179,55 @@ class Rest:
             page["next_url"] = address
         return page
 
+    def _news(self, request: web.Request) -> dict[str, Any]:
+        query = _resumed(request.query)
+        ticker = query.get("ticker", "")
+        until = min(self.source.now, _number(query, "until", END_OF_TIME_NS))
+        found = [
+            _story_row(story)
+            for story in self.stories.latest(until)
+            if story.is_of((ticker,) if ticker else ()) and _is_published(query, story)
+        ]
+        found.sort(key=lambda row: str(row["published_utc"]))
+        if query.get("order", "desc") != "asc":
+            found.reverse()
+        page = self._page(request, query, found, NEWS_DEFAULT)
+        return {"count": len(page["results"]), **page}
+
     def _last_quote(self, request: web.Request) -> dict[str, Any]:
         symbol = self._symbol(request.match_info["ticker"])
         told = json.loads(self.source.market.quote(symbol))
         names = {"p": "bp", "s": "bs", "P": "ap", "S": "as", "q": "q"}
         row = {name: told[key] for name, key in names.items() if key in told}
         return {"results": {"T": symbol, "t": told["t"] * NS_PER_MS, **row}}
+
+
+def _is_published(query: Mapping[str, str], story: Story) -> bool:
+    """Whether a story was made within the times of a request."""
+    for name, fits in PUBLISHED.items():
+        if text := query.get(f"published_utc{name}", ""):
+            try:
+                moment = datetime.fromisoformat(text)
+            except ValueError:
+                raise BadRequest(400, f"invalid time: {text!r}") from None
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            if not fits(story.created, int(moment.timestamp() * NS_PER_S)):
+                return False
+    return True
+
+
+def _story_row(story: Story) -> dict[str, Any]:
+    made = datetime.fromtimestamp(story.created // NS_PER_S, UTC)
+    return {
+        "id": f"{story.number:032x}",
+        "publisher": {"name": "Simulated News", "homepage_url": "https://news.example"},
+        "title": story.headline,
+        "author": "A. Simulator",
+        "published_utc": made.isoformat().replace("+00:00", "Z"),
+        "article_url": story.url,
+        "tickers": list(story.symbols),
+        "description": f"Of {', '.join(story.symbols) or 'nothing that is traded'}.",
+    }
 
 
 def _resumed(query: Mapping[str, str]) -> dict[str, str]:

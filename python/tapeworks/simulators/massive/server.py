@@ -21,6 +21,7 @@ from tapeworks.simulators.massive.rest import Rest
 from tapeworks.simulators.massive.source import MarketSource
 from tapeworks.simulators.oracle import Naming
 from tapeworks.simulators.server import Server
+from tapeworks.simulators.stories import Stories
 
 DROP_S = 0.02
 """So long after it was told that its key is wrong a connection is dropped without a word."""
@@ -60,7 +61,8 @@ class MassiveServer(Server):
         ]
         super().__init__(config, source, streams, full)
         self._account, self._limits = config, config.limits
-        self.rest = Rest(source, config, self.faults)
+        stories = Stories(config.symbols, config.seed, source.start_ns)
+        self.rest = Rest(source, config, self.faults, stories)
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Returns the markets, and the REST interface."""
