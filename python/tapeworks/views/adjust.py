@@ -56,6 +56,16 @@ def check_adjust(adjust: str | None, length_ms: int | None) -> None:
         raise ArgumentError("only bars of time, up to a day long, can be adjusted")
 
 
+def check_follow(follow: bool, adjust: str | None, length_ms: int | None) -> None:
+    """Refuses to follow stocks where bars would span two of their symbols.
+
+    Raises:
+        QueryError: says with what bars they can be followed.
+    """
+    if follow and (length_ms is None or adjust is not None):
+        raise QueryError("follow: expected bars of an interval that are not to be adjusted")
+
+
 def factors(
     actions: Iterable[Mapping[str, Any]], adjust: str, close_before: CloseBefore
 ) -> dict[tuple[str, str], list[Factor]]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES
-from tapeworks.views.adjust import DAY_MS, adjusted, check_adjust, factors, told_of
+from tapeworks.views.adjust import DAY_MS, adjusted, check_adjust, check_follow, factors, told_of
 from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.held_back import rules_of
 from tapeworks.views.made_bars import Number, Shape, are_recorded, make_bars, shape_of
@@ -68,8 +68,7 @@ class Bars(Tables):
 
         Raises:
             QueryError: it is no length or number above 0, or as for `trades`; with `adjust`, no
-                price is held before a dividend; with `follow`, bars are of no interval, or
-                are to be adjusted.
+                price is held before a dividend; with `follow`, of no interval or adjusted.
         """
         if interval is None and ticks is None and volume is None and value is None:
             interval = "1m"
@@ -81,8 +80,7 @@ class Bars(Tables):
             raise QueryError(f"{error}; a length of bars is named: interval='1m'") from None
         check_adjust(adjust, length)
         chosen = self._instruments.choose(symbols, source, exchange, product)
-        if follow and (length is None or adjust is not None):
-            raise QueryError("follow: expected bars of an interval that are not to be adjusted")
+        check_follow(follow, adjust, length)
 
         def ask(chosen: Chosen, first: int | None, last: int | None) -> Result:
             return self._unadjusted(chosen, first, last, shape, length, revisions, partial)

@@ -240,10 +240,7 @@ OWN: dict[str, dict[str, Column]] = {
         "sequence": Column("correct: the new id of the trade; else the venue's number; or 0", "id"),
     },
     "corporate_actions": {
-        "ts_event": _time(
-            "midnight UTC of the first day without it, in New York: the ex-date, or the first day "
-            "of the symbol"
-        ),
+        "ts_event": _time("midnight UTC of its day in New York: ex-date, first day of the symbol"),
         "split_from": Column("so many shares became split_to; null: no split", "shares"),
         "split_to": Column("shares after the split; null: no split", "shares"),
         "cash_amount": Column("dividend of a share; null: no dividend", "currency"),

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tapeworks._core import NONE, numbers
 from tapeworks.errors import ArgumentError
@@ -179,16 +178,6 @@ class Coverage(Result):
     def _told(self) -> list[str]:
         # Its rows are what is missing.
         return []
-
-
-def joined_coverage(found: Sequence[Coverage], asked: Asked) -> Coverage:
-    """Returns what several answers lack, as that of one answer about `asked`."""
-    tables = [one.to_arrow() for one in found]
-    is_gap = [pc.equal(table["finding"], GAP) for table in tables]
-    gaps = [table.filter(mask) for table, mask in zip(tables, is_gap, strict=True)]
-    rest = [table.filter(pc.invert(mask)) for table, mask in zip(tables, is_gap, strict=True)]
-    recorded = {each.source: each for one in found for each in one.recorded}
-    return Coverage(pa.concat_tables([*gaps, *rest]), "coverage", list(recorded.values()), asked)
 
 
 def told(found: Sequence[Coverage]) -> list[str]:

@@ -9,16 +9,18 @@ the same source). A change holds from midnight in New York of its day on.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tapeworks.new_york import midnight_of
-from tapeworks.views.coverage import joined_coverage
+from tapeworks.views.coverage import GAP, Coverage
 from tapeworks.views.opened import Opened
 from tapeworks.views.query import Scope
+from tapeworks.views.recorded import Asked
 from tapeworks.views.result import Result
 from tapeworks.views.symbols import Chosen
 
@@ -58,6 +60,16 @@ def parts_of(
             break
         name, end = former, since
     return parts[::-1]
+
+
+def joined_coverage(found: Sequence[Coverage], asked: Asked) -> Coverage:
+    """Returns what several answers lack, as that of one answer about `asked`."""
+    tables = [one.to_arrow() for one in found]
+    is_gap = [pc.equal(table["finding"], GAP) for table in tables]
+    gaps = [table.filter(mask) for table, mask in zip(tables, is_gap, strict=True)]
+    rest = [table.filter(pc.invert(mask)) for table, mask in zip(tables, is_gap, strict=True)]
+    recorded = {each.source: each for one in found for each in one.recorded}
+    return Coverage(pa.concat_tables([*gaps, *rest]), "coverage", list(recorded.values()), asked)
 
 
 class Renames(Opened):

@@ -1,7 +1,7 @@
 //! Answers of the REST interface, told apart by the path of their request.
 //!
-//! Trades, quotes, bars, splits, dividends and tickers become records, flagged as historical; `news.rs`
-//! reads news. Of all else there is no record.
+//! Trades, quotes, bars, splits, dividends and tickers become records, flagged as historical;
+//! `news.rs` reads news. Of all else there is no record.
 
 use std::borrow::Cow;
 
