@@ -36,10 +36,12 @@ PYTHON_LEVELS = [
     {"commits"},
     {"source_symbols", "published"},
     {"feeds", "processors", "sinks", "views"},
+    {"flink_config"},
     {"simulators", "settings", "lake_rebuild", "replicas"},
     {"worker"},
     {"child"},
     {"pipeline"},
+    {"flink"},
     {"jobs"},
     {"cli"},
 ]
@@ -52,14 +54,14 @@ RUST_LEVELS = [
     {"codec", "websocket"},
     {"feeds", "tape", "book"},
     {"processors", "protobuf"},
-    {"ingest"},
+    {"ingest", "keyed"},
     {"simulator"},
 ]
 # Only these start threads, tasks or processes; all else is called. A simulator is a server of its
 # own process, in nobody's pipeline.
 MAY_START = {
     *("feeds/session.py", "sinks/worker.py", "views/interruptible.py", "views/metrics.py"),
-    *("child.py", "worker.py"),
+    *("child.py", "worker.py", "flink/cluster.py"),
 }
 MAY_START_FOLDERS = ("simulators/",)
 STARTERS = {

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from tapeworks._core import metric_sets
 from tapeworks.config import Section, Value, check_once, resolve, source_name, unknown
 from tapeworks.errors import ConfigError
+from tapeworks.flink_config import FlinkConfig
 from tapeworks.processors.alerts import AlertRule, LatencyConfig, check_rules, resolve_rules
 from tapeworks.processors.derive import NORMALIZE, STEPS
 from tapeworks.registry import MEMBERS, load_settings
@@ -229,6 +230,7 @@ class Config:
     views: Mapping[str, Any] = field(default_factory=dict)
     jobs: Mapping[str, Any] = field(default_factory=dict)
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
+    flink: FlinkConfig = field(default_factory=FlinkConfig)
 
     def symbols(self) -> dict[str, tuple[str, ...]]:
         """Returns the symbols that each source records; none of a feed that names none."""

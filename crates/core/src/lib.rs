@@ -39,6 +39,8 @@ pub mod processors;
 
 pub mod ingest;
 
+pub mod keyed;
+
 pub mod simulator;
 
 pub use error::{DecodeReason, Error, Result};

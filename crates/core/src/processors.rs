@@ -75,6 +75,12 @@ pub trait Processor: Send {
         None
     }
 
+    /// The receive times at which something may follow although nothing comes of an instrument:
+    /// `k * interval + phase` for each pair, in ns, and no others.
+    fn due_grids(&self) -> Vec<(i64, i64)> {
+        Vec::new()
+    }
+
     /// Counters for status screens: names and values, always the same names in the same order.
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()

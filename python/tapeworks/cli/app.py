@@ -70,6 +70,7 @@ COMMANDS: dict[str, Entry] = {
     "record": Entry("record", "Record symbols of a venue; no config file needed.", START),
     "up": Entry("up", "Run everything in tapeworks.toml, supervised.", START),
     "worker": Entry("worker", "Run one worker alone, in the foreground, for containers.", START),
+    "flink": Entry("flink", "Run the processors as a job of Apache Flink.", START),
     "simulate": Entry("simulate", "Run a simulated venue, to try things out.", START),
     "down": Entry("down", "Stop everything that runs on a data folder.", START),
     "status": Entry("status", "Rates, lags, gaps, books and disk on one screen, live.", LOOK),

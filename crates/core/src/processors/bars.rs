@@ -29,11 +29,13 @@ use crate::record::{
 mod series;
 mod watermark;
 
-use series::{Lost, Series};
-pub(super) use watermark::Watermark;
+use series::{Lost, Series, LATE_GRID_NS};
+pub(crate) use watermark::Watermark;
 
 const NAME: &str = "bars";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
+/// Without what concerned all instruments before one was first seen.
+const VERSION_4: u32 = 4;
 /// Without the times of windows.
 const VERSION_3: u32 = 3;
 const INTERVALS_MS: [i64; 3] = [1_000, 60_000, 300_000];
@@ -50,6 +52,8 @@ pub struct Bars {
     grace_ns: i64,
     /// By instrument id.
     series: Vec<Series>,
+    /// What an instrument begins with: the losses so far that concern all.
+    unseen: Series,
     /// How far the receive times are.
     watermark: Watermark,
     /// The earliest moment at which a window may be closed by the watermark.
@@ -73,6 +77,7 @@ pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
     }
     let grace_ms = settings.number("grace_ms", GRACE_MS, 0)?;
     Ok(Box::new(Bars {
+        unseen: Series::new(intervals_ms.len()),
         intervals_ms,
         channel: trade_channel(settings)? as u8,
         grace_ns: grace_ms.saturating_mul(1_000_000),
@@ -100,17 +105,21 @@ impl Bars {
         self.deadline = i64::MAX;
         for series in &mut self.series {
             for at in 0..series.windows.len() {
+                let mut is_any = false;
                 for window in series.windows[at].iter_mut().filter(|window| window.is_open) {
                     if window.deadline <= watermark {
-                        window.is_open = false;
+                        (window.is_open, is_any) = (false, true);
                         self.written += write(&window.bar, watermark, out);
                     } else {
                         self.deadline = self.deadline.min(window.deadline);
                     }
                 }
-                series.trim(at, watermark, |bar| {
-                    self.written += write(bar, watermark, out);
-                });
+                // Only then: which windows are kept is not for other instruments to say.
+                if is_any {
+                    series.trim(at, watermark, |bar| {
+                        self.written += write(bar, watermark, out);
+                    });
+                }
             }
         }
     }
@@ -118,7 +127,7 @@ impl Bars {
     fn series(&mut self, instrument: u32) -> &mut Series {
         let at = instrument as usize;
         if at >= self.series.len() {
-            self.series.resize(at + 1, Series::new(self.intervals_ms.len()));
+            self.series.resize(at + 1, self.unseen.clone());
         }
         &mut self.series[at]
     }
@@ -155,7 +164,9 @@ impl Bars {
                 window.bar.header.flags |= FLAG_OUT_OF_ORDER;
                 self.revised += write(&window.bar, watermark, out);
             } else {
-                self.deadline = self.deadline.min(window.deadline);
+                // One that is past is due at the next time of the grid, whoever's record that is.
+                let next = after(watermark, LATE_GRID_NS, self.grace_ns);
+                self.deadline = self.deadline.min(window.deadline.max(next));
             }
             series.trim(at, watermark, |bar| {
                 self.written += write(bar, watermark, out);
@@ -225,6 +236,7 @@ impl Bars {
         };
         if instrument == 0 {
             self.series.iter_mut().for_each(|series| series.lose(lost, &mut rewrite));
+            self.unseen.lose(lost, |_| {});
         } else {
             self.series(instrument).lose(lost, &mut rewrite);
         }
@@ -252,6 +264,15 @@ impl Bars {
         });
         self.revised += revised;
     }
+}
+
+/// The first of the times `k * interval + phase` behind `ts`; the lowest if there was none yet.
+pub(crate) fn after(ts: i64, interval: i64, phase: i64) -> i64 {
+    if ts == i64::MIN {
+        return i64::MIN;
+    }
+    let steps = ts.saturating_sub(phase).div_euclid(interval);
+    steps.saturating_add(1).saturating_mul(interval).saturating_add(phase)
 }
 
 /// Writes a bar, and returns how many that are: none of one without a trade that sets its prices.
@@ -299,6 +320,11 @@ impl Processor for Bars {
         Ok(())
     }
 
+    fn due_grids(&self) -> Vec<(i64, i64)> {
+        let intervals = self.intervals_ms.iter().map(|&ms| i64::from(ms) * 1_000_000);
+        intervals.chain([LATE_GRID_NS]).map(|interval| (interval, self.grace_ns)).collect()
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         vec![("written", self.written), ("revised", self.revised), ("too_late", self.too_late)]
     }
@@ -314,10 +340,12 @@ impl Processor for Bars {
         }
         state.length(self.series.len());
         self.series.iter().for_each(|series| series.write(&mut state));
+        self.unseen.write(&mut state);
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let (mut state, version) = StateReader::of_any(bytes, NAME, &[VERSION, VERSION_3])?;
+        let (mut state, version) =
+            StateReader::of_any(bytes, NAME, &[VERSION, VERSION_4, VERSION_3])?;
         let mut intervals = Vec::new();
         for _ in 0..state.length(4)? {
             intervals.push(state.u32()?);
@@ -332,10 +360,15 @@ impl Processor for Bars {
         let counts = [state.u64()?, state.u64()?, state.u64()?];
         let mut series = Vec::new();
         for _ in 0..state.length(16)? {
-            series.push(Series::read(&mut state, version == VERSION)?);
+            series.push(Series::read(&mut state, version != VERSION_3)?);
         }
+        let unseen = match version {
+            VERSION => Series::read(&mut state, true)?,
+            _ => Series::new(self.intervals_ms.len()),
+        };
         state.finish()?;
-        (self.watermark, self.deadline, self.series) = (watermark, deadline, series);
+        (self.watermark, self.deadline) = (watermark, deadline);
+        (self.series, self.unseen) = (series, unseen);
         [self.written, self.revised, self.too_late] = counts;
         Ok(())
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use self::family::{Best, Values};
 use self::measured::Measured;
 use self::plan::Plan;
-use super::bars::Watermark;
+use super::bars::{after, Watermark};
 use super::books::concerns_book;
 use super::state::{StateReader, StateWriter};
 use super::{Batch, Processor, Settings};
@@ -132,6 +132,16 @@ impl Metrics {
         self.instruments[at].as_deref_mut()
     }
 
+    /// Takes in when a sample is due. One that is past is due at the next time of the grid,
+    /// whoever's record that is.
+    #[inline]
+    fn note_due(&mut self, due: i64) {
+        if due < self.deadline {
+            let next = after(self.watermark.ts(), self.plan.interval, self.plan.grace);
+            self.deadline = self.deadline.min(due.max(next));
+        }
+    }
+
     fn quote(&mut self, quote: &Quote, out: &mut Records) {
         if quote.header.flags & FLAG_OUT_OF_ORDER != 0 || quote.header.ts_event == NONE {
             self.passed += 1;
@@ -147,7 +157,7 @@ impl Metrics {
         if let Some(measured) = self.measured(&quote.header) {
             measured.quote(&quote.header, best, known, &mut values, out);
             let due = measured.due();
-            self.deadline = self.deadline.min(due);
+            self.note_due(due);
         }
         self.values = values;
     }
@@ -172,7 +182,7 @@ impl Metrics {
         if let Some(measured) = self.measured(&trade.header) {
             measured.trade(trade, updates, known, &mut values, out);
             let due = measured.due();
-            self.deadline = self.deadline.min(due);
+            self.note_due(due);
         }
         self.values = values;
     }
@@ -223,7 +233,7 @@ impl Metrics {
         if let Some(measured) = self.measured(header) {
             measured.book(header, is_change, step, known, &mut values, out);
             let due = measured.due();
-            self.deadline = self.deadline.min(due);
+            self.note_due(due);
         }
         self.values = values;
     }
@@ -345,6 +355,13 @@ impl Processor for Metrics {
         }
         self.reset(&Header { instrument: 0, ..gap.header }, false, out);
         Ok(())
+    }
+
+    fn due_grids(&self) -> Vec<(i64, i64)> {
+        match self.plan.interval {
+            0 => Vec::new(),
+            interval => vec![(interval, self.plan.grace)],
+        }
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

@@ -156,8 +156,12 @@ impl Encoder {
         }
     }
 
-    fn define(&mut self, instrument: u32, symbol: &str) {
+    /// Takes in the symbol of one instrument.
+    pub fn define(&mut self, instrument: u32, symbol: &str) {
         let id = instrument as usize;
+        if self.symbols.get(id).is_some_and(|known| known == symbol && !known.is_empty()) {
+            return;
+        }
         if id >= self.prefixes.len() {
             self.prefixes.resize(id + 1, Vec::new());
             self.symbols.resize(id + 1, String::new());

@@ -19,6 +19,9 @@ const WINDOWS_MOST: usize = 96;
 const GONE_MOST: usize = 256;
 /// How many gaps are kept; when one more comes, the oldest is forgotten.
 const GAPS_MOST: usize = 32;
+/// A window whose trades come after its end is closed at a multiple of this in receive time, in ns:
+/// so it is known in advance when anything may be closed.
+pub const LATE_GRID_NS: i64 = 100_000_000;
 /// Bytes that a window takes at least in a snapshot.
 const WINDOW_BYTES: usize = size_of::<Bar>() + 26;
 
@@ -155,8 +158,9 @@ impl Window {
         }
         // A window whose trades come late waits from the last of them on, so that it is not
         // written again for each.
-        let ts_recv = if trade.header.ts_recv == NONE { i64::MIN } else { trade.header.ts_recv };
-        self.deadline = self.end().max(ts_recv).saturating_add(grace_ns);
+        let (ts_recv, end) = (trade.header.ts_recv, self.end());
+        let over = if ts_recv == NONE || ts_recv <= end { end } else { late_grid(ts_recv) };
+        self.deadline = over.saturating_add(grace_ns);
     }
 
     #[inline]
@@ -467,6 +471,11 @@ impl Series {
         }
         Ok(series)
     }
+}
+
+/// The first time of the grid at or behind `ts`.
+const fn late_grid(ts: i64) -> i64 {
+    ts.saturating_add(LATE_GRID_NS - 1).div_euclid(LATE_GRID_NS) * LATE_GRID_NS
 }
 
 /// A written window changed: it is written again, as out of order.

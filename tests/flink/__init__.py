@@ -1,0 +1,1 @@
+"""The job of Flink against the local workers: what `scripts/flink` runs."""
