@@ -14,6 +14,7 @@ import tapeworks
 from tapeworks import errors
 from tapeworks.cli.app import COMMANDS, EPILOG
 from tapeworks.feeds.binance.config import BinanceConfig
+from tapeworks.flink_config import FlinkConfig
 from tapeworks.processors.alerts import LatencyConfig
 from tapeworks.settings import Config, MetricSetsConfig, ProcessorsConfig, SupervisorConfig
 from tapeworks.sinks.parquet import ParquetConfig
@@ -33,6 +34,7 @@ SECTIONS: dict[str, type] = {
     "sinks.postgres": PostgresConfig,
     "views.metrics": MetricsConfig,
     "supervisor": SupervisorConfig,
+    "flink": FlinkConfig,
 }
 SUBCOMMAND = re.compile(r"^  ([a-z][a-z-]*)  ", re.MULTILINE)
 

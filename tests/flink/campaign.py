@@ -2,10 +2,10 @@
 
 A simulated exchange is recorded; the tape of its records is derived by the local worker, and
 published to Kafka by the sink. The job reads that topic and writes to topics of its own. Recorder,
-derive worker, sink and the process of the job, which is its JobManager and its TaskManager, are
-killed with SIGKILL at random instants; the job goes on with another parallelism each time. At the
-end, for each instrument and topic, the bytes of the local worker, of a replay of the raw tape, and
-of the job have to be the same. Then the job reads the tape itself, with batches of several sizes.
+derive worker, sink, JobManager and TaskManager are killed with SIGKILL at random instants; where
+the JobManager was, the job goes on with another parallelism. At the end, for each instrument and
+topic, the bytes of the local worker, of a replay of the raw tape, and of the job have to be the
+same. Then the job reads the tape itself, with batches of several sizes.
 """
 
 import argparse
@@ -42,39 +42,35 @@ SHARE = 0.35
 
 
 class AttackedJob:
-    """The job, which is killed and goes on with another parallelism."""
+    """The job on a JobManager and a TaskManager, either of which is killed.
+
+    Where the JobManager was, the job goes on with another parallelism.
+    """
 
     def __init__(self, config: Config, chance: random.Random) -> None:
-        self._config = config
         self._chance = chance
-        self._job: LocalJob | None = None
-        self.killed = 0
-
-    def start(self) -> None:
-        """Starts it from its newest checkpoint."""
-        flink = replace(self._config.flink, parallelism=self._chance.choice(LEVELS))
-        self._job = LocalJob(replace(self._config, flink=flink))
-        self._job.start()
+        self._job = LocalJob(config, task_managers=1)
+        self.killed = Counter[str]()
 
     def poll(self) -> None:
-        """Starts it again if it ended."""
-        if self._job is None or self._job.process is None or self._job.process.poll() is not None:
-            self.close()
-            self.start()
+        """Starts what ended."""
+        self._job.start()
 
     def kill(self) -> None:
-        """Kills it at once."""
-        assert self._job is not None
-        assert self._job.process is not None
-        self._job.process.send_signal(signal.SIGKILL)
-        self._job.process.wait()
-        self.killed += 1
+        """Kills one of the two at once."""
+        [worker] = self._job.task_managers
+        name = self._chance.choice(("JobManager", "TaskManager"))
+        process = self._job.process if name == "JobManager" else worker
+        assert process is not None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.killed[name] += 1
+        if name == "JobManager":
+            self._job.rescale(self._chance.choice(LEVELS))
 
     def close(self) -> None:
-        """Ends it."""
-        if self._job is not None:
-            self._job.close()
-            self._job = None
+        """Ends both."""
+        self._job.close()
 
 
 def pipeline(data: Path, simulator, broker: KafkaService) -> Config:  # type: ignore[no-untyped-def]
@@ -90,7 +86,11 @@ def pipeline(data: Path, simulator, broker: KafkaService) -> Config:  # type: ig
         timeout_seconds=5.0,
     )
     flink = FlinkConfig(
-        servers=servers, checkpoints=str(data / "checkpoints"), checkpoint_ms=500, partitions=2
+        servers=servers,
+        checkpoints=str(data / "checkpoints"),
+        checkpoint_ms=500,
+        partitions=2,
+        cluster={"taskmanager.numberOfTaskSlots": str(max(LEVELS))},
     )
     return replace(config, sinks={**config.sinks, "kafka": sink}, flink=flink)
 
@@ -111,12 +111,12 @@ def attack(kills: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]
         running.callback(job.close)
         try:
             lane.start()
-            job.start()
+            job.poll()
             due = time.monotonic() + 6.0
-            while lane.kills_left or job.killed < of_job:
+            while lane.kills_left or job.killed.total() < of_job:
                 lane.step()
                 job.poll()
-                if job.killed < of_job and time.monotonic() >= due:
+                if job.killed.total() < of_job and time.monotonic() >= due:
                     job.kill()
                     due = time.monotonic() + chance.uniform(0.5, 12.0)
                 time.sleep(LOOK_S)
@@ -124,7 +124,7 @@ def attack(kills: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]
             lane.stop()
         source = lane.source
         counts.update({f"killed {name}": count for name, count in lane.killed.items()})
-        counts["killed job"] = job.killed
+        counts.update({f"killed {name}": count for name, count in job.killed.items()})
         differing = derived_tapes_that_differ(config, source)
         wrong += [f"{topic}: live differs from replay" for topic in differing]
         expected = outputs.of_tapes(config.data / "tape" / source, source)

@@ -3,8 +3,8 @@
 //!
 //! A [`Router`] reads the records of one source in the order of its tape and deals them to shards,
 //! by instrument. [`Instances`] hold a set of processors for each instrument of the shards that
-//! they are given. What concerns all instruments goes to all shards, and so does the time: whenever the
-//! receive times of the tape pass one at which a processor may have something due, and wherever
+//! they are given. What concerns all instruments goes to all shards, and so does the time: whenever
+//! the receive times of the tape pass one at which a processor may have something due, and wherever
 //! an instrument would otherwise see another time than on the tape. So where an instrument is
 //! processed, and in batches of what size, changes nothing of its output.
 //!

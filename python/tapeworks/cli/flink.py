@@ -35,16 +35,20 @@ def run(
         Path | None,
         option("--from", help="A checkpoint or savepoint. [default: the newest checkpoint]"),
     ] = None,
+    task_managers: Annotated[
+        int,
+        option("--task-managers", help="Processes beside a JobManager. [default: one for all]"),
+    ] = 0,
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Run the job on this machine, in one process that is cluster and job, until Ctrl-C."""
+    """Run the job on this machine until Ctrl-C, and keep it running."""
     settings = _settings(config, data)
     if parallelism is not None:
         settings = replace(settings, flink=replace(settings.flink, parallelism=parallelism))
     stop = Stop()
     on_stop(stop.set)
-    job = LocalJob(settings, bounded=until_end)
+    job = LocalJob(settings, bounded=until_end, task_managers=task_managers)
     try:
         job.run(lambda: bool(stop), restore)
     finally:

@@ -1,7 +1,8 @@
-"""A job on this machine: one process of Java that is cluster and job, and is kept running.
+"""A job on this machine: as one process, or as a JobManager and TaskManagers; kept running.
 
-A process that dies is started again from the newest whole checkpoint, as often as it takes. Two on
-the same checkpoints are refused.
+A TaskManager that dies is started again, and Flink goes on by itself. Where the process dies that
+holds the job, the job is started again from the newest whole checkpoint, as often as it takes. Two
+jobs on the same checkpoints are refused.
 """
 
 import contextlib
@@ -9,10 +10,12 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -24,7 +27,25 @@ from tapeworks.settings import Config
 log = logging.getLogger("tapeworks.flink")
 
 JOB = "tapeworks.flink.Job"
+JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 HEAP = "768m"
+HEAP_OF_MANAGER = "384m"
+# What Flink's own scripts would compute: a TaskManager that is started without them asks for it.
+MEMORY = {
+    "taskmanager.cpu.cores": "1.0",
+    "taskmanager.memory.framework.heap.size": "128m",
+    "taskmanager.memory.framework.off-heap.size": "128m",
+    "taskmanager.memory.task.heap.size": "384m",
+    "taskmanager.memory.task.off-heap.size": "128m",
+    "taskmanager.memory.managed.size": "16m",
+    "taskmanager.memory.network.min": "96m",
+    "taskmanager.memory.network.max": "96m",
+    "taskmanager.memory.jvm-metaspace.size": "192m",
+    "taskmanager.memory.jvm-overhead.min": "128m",
+    "taskmanager.memory.jvm-overhead.max": "128m",
+}
+SUBMIT_S_MAX = 90.0
 STOP_S_MAX = 30.0
 POLL_S = 0.1
 RESTART_S = 0.5
@@ -46,72 +67,130 @@ logger.tokens.name = org.apache.flink.runtime.security.token
 logger.tokens.level = ERROR
 logger.web.name = org.apache.flink.runtime.webmonitor
 logger.web.level = ERROR
-logger.metrics.name = org.apache.flink.runtime.metrics
+logger.pekko.name = org.apache.pekko
+logger.pekko.level = ERROR
+logger.metrics.name = org.apache.flink.metrics
 logger.metrics.level = ERROR
+logger.groups.name = org.apache.flink.runtime.metrics
+logger.groups.level = ERROR
+logger.info.name = org.apache.flink.kafka.shaded.org.apache.kafka.common.utils.AppInfoParser
+logger.info.level = ERROR
 appender.out.type = Console
 appender.out.name = out
 appender.out.target = SYSTEM_ERR
 appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = %d{ISO8601} %-5p %c{1}: %m%n%ex{8}
+appender.out.layout.pattern = %d{ISO8601} %-5p %c{1}: %m%n%ex{20}
 """
 
 
 class LocalJob:
-    """The job of `config` on this machine."""
+    """The job of `config` on this machine: in one process, or with `task_managers` beside it."""
 
-    def __init__(self, config: Config, *, bounded: bool = False) -> None:
+    def __init__(self, config: Config, *, bounded: bool = False, task_managers: int = 0) -> None:
         flink = config.flink
         if "://" in flink.checkpoints and not flink.checkpoints.startswith("file://"):
             raise ConfigError(
                 f"checkpoints: expected a folder for a local run, got {flink.checkpoints}"
             )
-        self._java = shutil.which("java")
-        if self._java is None:
+        if bounded and task_managers:
+            raise ConfigError("expected no task managers for a run that ends")
+        java = shutil.which("java")
+        if java is None:
             raise ConfigError("expected Java 17 or newer, got none: `java` is not on the PATH")
+        self._java = java
         self._folder = built()
         self._checkpoints = _folder_of(flink.checkpoints)
         self._config = config
         self._bounded = bounded
+        self._cluster = _addresses(task_managers, flink.parallelism) if task_managers else {}
         self._lock: FolderLock | None = None
         self._settings: Path | None = None
         self.process: subprocess.Popen[bytes] | None = None
-        self.starts = 0
-        """How often it was started."""
+        """The process that holds the job; with task managers, the JobManager."""
+        self.task_managers: list[subprocess.Popen[bytes] | None] = [None] * task_managers
 
     def start(self, restore: Path | None = None) -> None:
-        """Starts the process, from `restore` or else the newest checkpoint there is.
+        """Starts what does not run; the job from `restore` or else its newest checkpoint.
 
         Raises:
-            ConfigError: a setting is wrong, or another job has the checkpoints.
+            ConfigError: a setting is wrong.
+            TapeLockedError: another job has the checkpoints.
+            ProcessorError: the cluster does not take the job.
         """
         self._checkpoints.mkdir(parents=True, exist_ok=True)
         if self._lock is None:
             self._lock = FolderLock(self._checkpoints)
-        properties = job_properties(self._config, "local")
+        if self._settings is None:
+            self._settings = Path(tempfile.mkdtemp(prefix="tapeworks-flink-"))
+            (self._settings / "log4j2.properties").write_text(LOGGING)
+            (self._settings / "config.yaml").write_text("")
+        for number, one in enumerate(self.task_managers):
+            if one is None or one.poll() is not None:
+                self.task_managers[number] = self._start(TASK_MANAGER, HEAP)
+        if self.process is not None and self.process.poll() is None:
+            return
+        properties = job_properties(self._config, "session" if self._cluster else "local")
         properties["bounded"] = str(self._bounded).lower()
         found = restore or newest_checkpoint(self._checkpoints)
         if found is not None:
             properties["flink.execution.state-recovery.path"] = found.as_uri()
             log.info("going on from %s", found)
-        if self._settings is None:
-            self._settings = Path(tempfile.mkdtemp(prefix="tapeworks-flink-"))
-        (self._settings / "job.properties").write_text(as_text(properties))
-        (self._settings / "log4j2.properties").write_text(LOGGING)
-        self.process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL)
-        self.starts += 1
+        if not self._cluster:
+            self.process = subprocess.Popen(self._job(properties), stdin=subprocess.DEVNULL)
+            return
+        self.process = self._start(JOB_MANAGER, HEAP_OF_MANAGER)
+        self._submit(properties)
 
-    def _command(self) -> list[str]:
-        assert self._java is not None
+    def rescale(self, parallelism: int) -> None:
+        """Gives the job this parallelism from its next start on."""
+        flink = replace(self._config.flink, parallelism=parallelism)
+        self._config = replace(self._config, flink=flink)
+
+    def _start(self, name: str, heap: str) -> "subprocess.Popen[bytes]":
+        cluster = MEMORY | self._cluster | dict(self._config.flink.cluster)
+        words = [f"-D{key}={value}" for key, value in cluster.items()]
+        command = [*self._command(name, heap), "--configDir", str(self._settings), *words]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def _submit(self, properties: dict[str, str]) -> None:
+        """Gives the job to the JobManager, once that answers."""
+        assert self.process is not None
+        port, deadline = int(self._cluster["rest.port"]), time.monotonic() + SUBMIT_S_MAX
+        while self.process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            if time.monotonic() > deadline:
+                raise ProcessorError("the JobManager does not answer: what it said stands above")
+            time.sleep(POLL_S)
+        properties |= {f"flink.{name}": value for name, value in self._cluster.items()}
+        with subprocess.Popen(self._job(properties), stdin=subprocess.DEVNULL) as client:
+            try:
+                code = client.wait(SUBMIT_S_MAX)
+            except subprocess.TimeoutExpired:
+                client.kill()
+                code = client.wait()
+        if code != 0:
+            # Whether the job was taken is not known: a cluster that is new surely has none.
+            self.process.kill()
+            self.process.wait()
+
+    def _job(self, properties: dict[str, str]) -> list[str]:
+        assert self._settings is not None
+        path = self._settings / "job.properties"
+        path.write_text(as_text(properties), encoding="utf-8")
+        heap = HEAP_OF_MANAGER if self._cluster else HEAP
+        return [*self._command(JOB, heap), "--settings", str(path)]
+
+    def _command(self, name: str, heap: str) -> list[str]:
         assert self._settings is not None
         path = f"{self._folder / JAR}:{self._folder / 'libraries'}/*"
-        opened = [f"--add-opens={name}=ALL-UNNAMED" for name in OPENED]
         return [
             self._java,
-            f"-Xmx{HEAP}",
-            "-XX:+UseParallelGC",
+            f"-Xmx{heap}",
+            "-XX:+UseSerialGC",
             f"-Dlog4j2.configurationFile={self._settings / 'log4j2.properties'}",
-            *opened,
-            *("-cp", path, JOB, "--settings", str(self._settings / "job.properties")),
+            *(f"--add-opens={module}=ALL-UNNAMED" for module in OPENED),
+            *("-cp", path, name),
         ]
 
     def run(self, is_stopping: Callable[[], bool], restore: Path | None = None) -> None:
@@ -126,7 +205,7 @@ class LocalJob:
         while not is_stopping():
             assert self.process is not None
             code = self.process.poll()
-            if code == 0:
+            if code == 0 and self._bounded:
                 return
             if code is not None:
                 now = newest_checkpoint(self._checkpoints)
@@ -139,25 +218,56 @@ class LocalJob:
                     )
                 log.warning("the job ended with %d; it is started again", code)
                 time.sleep(RESTART_S)
-                self.start()
+            # The state that the run was to begin with is that of the first start alone.
+            self.start(restore if newest_checkpoint(self._checkpoints) is None else None)
             time.sleep(POLL_S)
 
     def close(self) -> None:
-        """Stops the process; the next start goes on from its last checkpoint."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGTERM)
+        """Stops all processes; the next start goes on from the last checkpoint."""
+        running = [one for one in (*self.task_managers, self.process) if one is not None]
+        for one in running:
+            one.send_signal(signal.SIGTERM)
+        for one in running:
             try:
-                self.process.wait(STOP_S_MAX)
+                one.wait(STOP_S_MAX)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-            self.process = None
+                one.kill()
+                one.wait()
+        self.process, self.task_managers = None, [None] * len(self.task_managers)
         if self._settings is not None:
             shutil.rmtree(self._settings, ignore_errors=True)
             self._settings = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def _addresses(task_managers: int, parallelism: int) -> dict[str, str]:
+    """Returns the settings by which the processes of a cluster on this machine find each other."""
+    ports = []
+    with contextlib.ExitStack() as held:
+        for _ in range(3):
+            listener = held.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            ports.append(str(listener.getsockname()[1]))
+    rpc, rest, blob = ports
+    return {
+        "jobmanager.rpc.address": "127.0.0.1",
+        "jobmanager.rpc.port": rpc,
+        "jobmanager.bind-host": "127.0.0.1",
+        "jobmanager.memory.heap.size": "256m",
+        "rest.address": "127.0.0.1",
+        "rest.bind-address": "127.0.0.1",
+        "rest.port": rest,
+        "rest.bind-port": rest,
+        "blob.server.port": blob,
+        "taskmanager.host": "127.0.0.1",
+        "taskmanager.bind-host": "127.0.0.1",
+        "taskmanager.numberOfTaskSlots": str(-(-parallelism // task_managers)),
+        # Whoever is gone is noticed in seconds.
+        "heartbeat.interval": "500",
+        "heartbeat.timeout": "4000",
+    }
 
 
 def _folder_of(place: str) -> Path:

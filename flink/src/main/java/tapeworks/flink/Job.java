@@ -68,7 +68,11 @@ public final class Job {
                 new InstancesOperator(plan, keys, messages))
             .uid("processors");
     drain(outputs, settings, topics);
-    environment.execute(settings.text("name"));
+    if (settings.text("cluster").equals("session")) {
+      environment.executeAsync(settings.text("name"));
+    } else {
+      environment.execute(settings.text("name"));
+    }
   }
 
   private static StreamExecutionEnvironment environment(Settings settings) {
@@ -78,7 +82,17 @@ public final class Job {
       return StreamExecutionEnvironment.createLocalEnvironment(
           settings.number("parallelism"), configuration);
     }
-    return StreamExecutionEnvironment.getExecutionEnvironment(configuration);
+    StreamExecutionEnvironment environment =
+        settings.text("cluster").equals("session")
+            ? StreamExecutionEnvironment.createRemoteEnvironment(
+                settings.text("flink.rest.address"),
+                settings.number("flink.rest.port"),
+                configuration)
+            : StreamExecutionEnvironment.getExecutionEnvironment(configuration);
+    if (!settings.text("cluster").equals("remote")) {
+      environment.setParallelism(settings.number("parallelism"));
+    }
+    return environment;
   }
 
   private static DataStream<Batch> batches(
