@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from tapeworks._core import Records
 from tapeworks.processors.alerts import AlertRule
-from tapeworks.processors.own_alerts import AlertsProcessor, Finding, Rule
+from tapeworks.processors.own_alerts import Finding, Rule
 from tapeworks.tape import TapeReader
 
 PRICE_SCALE, SIZE_SCALE = 10**9, 10**8
@@ -27,11 +27,14 @@ class LargeTrades(Rule):
 
     def process(self, batch: Records) -> Iterator[Finding]:
         limit = float(self.rule.parameters.get("size", 1.0))
-        for trade in pa.record_batch(batch.arrow("trade", offsets=True)).to_pylist():
+        trades = pa.record_batch(batch.arrow("trade", offsets=True))
+        # Whole microseconds, and beside them the nanoseconds that are left.
+        times = trades.column("ts_event").cast(pa.int64()).to_pylist()
+        for time_us, trade in zip(times, trades.to_pylist(), strict=True):
             if (size := float(trade["size"])) >= limit:
                 yield Finding(
                     offset=trade["tape_offset"],
-                    ts=int(trade["ts_event"].timestamp() * 1e6) * 1_000 + trade["ts_event_ns"],
+                    ts=time_us * 1_000 + trade["ts_event_ns"],
                     state="told",
                     instrument=trade["instrument"],
                     value=size,
@@ -44,7 +47,7 @@ class LargeTrades(Rule):
 if __name__ == "__main__":
     tapes = Path(sys.argv[1] if len(sys.argv) > 1 else "demo") / "tape" / "binance-spot"
     reader, found = TapeReader(tapes / "market-data.normalized"), 0
-    large = AlertsProcessor({}, [AlertRule("large", kind="own_rule:LargeTrades")])
+    large = LargeTrades(AlertRule("large", kind="own_rule:LargeTrades"))
     while (batch := reader.read()) is not None:
-        found += len(Records.from_bytes(large.process(batch))) // 2
+        found += sum(1 for _ in large.process(batch))
     print(f"{found} large trades of binance-spot")

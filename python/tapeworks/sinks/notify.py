@@ -39,6 +39,8 @@ from tapeworks.tape import Place
 from tapeworks.topics import ALERTS
 
 log = logging.getLogger("tapeworks.sinks")
+# What it says names targets, which are secrets; what became of a message is said here.
+logging.getLogger("apprise").setLevel(logging.CRITICAL)
 
 # Messages that wait for one tape; beyond it several alerts become one message.
 WAITING_MAX = 1_000
