@@ -15,7 +15,7 @@ JAR = "tapeworks-flink-0.1.0.jar"
 # The connector with the client of Kafka in it: part of the jar that a cluster is given.
 CONNECTOR = "flink-sql-connector-kafka-"
 PROPERTIES = "tapeworks/job.properties"
-FOLDER_VARIABLE = "TAPEWORKS_FLINK"
+FOLDER_VARIABLE = "TAPE_FLINK_FOLDER"
 # Brokers allow no longer transactions unless they are told to. A job that is down for longer than
 # this may lose what it had not committed, so a checkpoint is far shorter.
 TRANSACTION_MS = 900_000
