@@ -27,6 +27,8 @@ class Store(ABC):
     """The name of its offset on the tapes; none: that of a sink of its name."""
     PACE: ClassVar[float] = 1.0
     """How many times as long as others it takes to store something: it is killed as rarely."""
+    SHARED: ClassVar[tuple[str, ...]] = ("tape",)
+    """What of the data folder a second instance has as well."""
     WITHOUT: ClassVar[frozenset[str]] = frozenset()
     """Faults that its server cannot have."""
 

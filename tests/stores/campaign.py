@@ -112,7 +112,8 @@ class Lane:
         # The same tapes under another data folder: the store itself has to keep it out.
         self.twin = folder / "twin"
         self.twin.mkdir()
-        (self.twin / "tape").symlink_to(self.data / "tape")
+        for name in store.SHARED:
+            (self.twin / name).symlink_to(self.data / name)
 
     def spawn(self, data: Path | None = None) -> ForkServerProcess:
         """Starts a worker."""

@@ -30,6 +30,7 @@ class IcebergStore(Store):
     RUN = staticmethod(run_publisher)
     STAGE = "sink-parquet"
     PACE = 4.0
+    SHARED = ("tape", "lake")
     WITHOUT = frozenset({"server_killed", "server_restarted"})
 
     def __init__(self) -> None:

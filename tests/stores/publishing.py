@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tapeworks import object_store
@@ -44,11 +45,12 @@ def run_publisher(data: Path, name: str, settings: Publishing, log: Path) -> Non
         tape = data / "tape" / source / TOPIC
         feeders.append(Feeder(partition, tape, config.policy, name="sink-parquet"))
     job = IcebergJob(settings.config, Config(data), Stop(), logging.info)
+    # Who finds the lake locked, as a second instance does, publishes what the other stores.
+    steps = [*(partial(feeder.drain, STORE_S) for feeder in feeders), job.run]
     while True:
-        try:
-            for feeder in feeders:
-                feeder.drain(STORE_S)
-            job.run()
-        except TapeworksError as error:
-            logging.info("%s: %s", type(error).__name__, error)
-            time.sleep(0.1)
+        for step in steps:
+            try:
+                step()
+            except TapeworksError as error:
+                logging.info("%s: %s", type(error).__name__, error)
+                time.sleep(0.05)
