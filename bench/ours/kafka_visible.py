@@ -70,7 +70,7 @@ def read(servers: str, topic: str, count: int, begin: Event, seconds: float) -> 
         if (message := consumer.poll(0.1)) is not None and message.error() is None:
             seen.append((time.time_ns(), message.value()))
     begin.set()
-    deadline = time.monotonic() + seconds + 30
+    deadline = time.monotonic() + seconds + 120
     while len(seen) < count + len(market.definitions()) and time.monotonic() < deadline:
         message = consumer.poll(0.1)
         if message is not None and message.error() is None:
