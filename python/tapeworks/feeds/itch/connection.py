@@ -11,17 +11,14 @@ import ipaddress
 import itertools
 import logging
 import socket
-import ssl
 import struct
 import sys
-from collections.abc import Callable
 
-from tapeworks._core import Ingest, MoldReader
+from tapeworks._core import MoldReader
 from tapeworks.errors import TapeworksError
-from tapeworks.feeds.base import Clock, Feed, Line
-from tapeworks.feeds.connection import Connection
+from tapeworks.feeds.itch.carrier import ItchConnection
 from tapeworks.feeds.itch.config import address_of
-from tapeworks.feeds.itch.session import UDP, ItchFeed
+from tapeworks.feeds.itch.session import UDP
 
 PACKETS_MAX = 512
 """Packets that are read before others have their turn."""
@@ -39,38 +36,23 @@ SO_RCVBUFFORCE = 33
 _log = logging.getLogger("tapeworks.feeds")
 
 
-class MoldConnection(Connection):
+class MoldConnection(ItchConnection):
     """One socket for datagrams."""
 
-    def __init__(
-        self,
-        number: int,
-        line: Line,
-        feed: Feed,
-        ingest: Ingest,
-        flush: Callable[[], None],
-        clock: Clock,
-    ) -> None:
-        super().__init__(number, line, feed, ingest, flush, clock)
-        assert isinstance(feed, ItchFeed)
-        self._mold = feed
-        self._packets = MoldReader(ingest, feed.holes, number, next(iter(line.streams), None))
+    def _prepare(self) -> None:
+        stream = next(iter(self.line.streams), None)
+        self._packets = MoldReader(self._ingest, self._itch.holes, self.number, stream)
         self._socket: socket.socket | None = None
-        self._asks = not line.streams
+        self._asks = not self.line.streams
         self._timer: asyncio.TimerHandle | None = None
-        servers = [address_of("requests", text) for text in feed.config.requests]
+        servers = [address_of("requests", text) for text in self._itch.config.requests]
         self._servers = itertools.cycle(servers)
         self._dropped = 0
         self._is_unreachable = False
 
-    async def open(self, context: ssl.SSLContext | None) -> None:
-        """Binds the port, and joins the group.
-
-        Raises:
-            OSError: it cannot be done, such as when the port is another program's.
-        """
-        config = self._mold.config
-        self._subscriptions = self._feed.subscriptions(self.line.streams)
+    async def _open(self) -> None:
+        """Binds the port, and joins the group."""
+        config = self._itch.config
         address = None if self._asks else address_of("lines", self.line.url.removeprefix(UDP))
         self._socket = open_socket(address, config.interface, config.receive_bytes)
         loop = asyncio.get_running_loop()
@@ -107,9 +89,6 @@ class MoldConnection(Connection):
             )
             self._dropped = dropped
 
-    def send_now(self, message: bytes, now: float) -> None:
-        """Nothing is ever sent on a line."""
-
     def _shut(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -127,10 +106,10 @@ class MoldConnection(Connection):
         count = 0
         ts = self._clock.wall_ns()
         try:
-            context = self._mold.context(ts)
+            context = self._itch.context(ts)
             count = self._packets.receive(self._socket.fileno(), ts, context, PACKETS_MAX)
             if count:
-                self.heard_ns, self.heard_at = ts, self._clock.now()
+                self._heard(ts)
         except OSError as error:
             self.kill(f"the socket failed: {error}")
             return 0
@@ -151,7 +130,7 @@ class MoldConnection(Connection):
     def _ask(self) -> None:
         if self._socket is None:
             return
-        config, holes = self._mold.config, self._mold.holes
+        config, holes = self._itch.config, self._itch.holes
         wait_ns, hold_ns = config.request_after_ms * 1_000_000, config.hold_ms * 1_000_000
         due = holes.due(self._clock.wall_ns(), wait_ns, RETRY_NS, hold_ns, IN_FLIGHT)
         if not due:

@@ -6,17 +6,14 @@ the number of the first message, since packets have none.
 
 import asyncio
 import logging
-import ssl
 import struct
-from collections.abc import Callable
 from typing import cast
 
-from tapeworks._core import Ingest, numbers
+from tapeworks._core import numbers
 from tapeworks.errors import VenueError
-from tapeworks.feeds.base import Clock, Feed, Line
-from tapeworks.feeds.connection import Connection
+from tapeworks.feeds.itch.carrier import ItchConnection
 from tapeworks.feeds.itch.config import SOUP, address_of
-from tapeworks.feeds.itch.session import ItchFeed, stream_note
+from tapeworks.feeds.itch.session import stream_note
 
 BINARY = numbers("blob_kind")["binary"]
 LENGTH = struct.Struct(">H")
@@ -36,21 +33,10 @@ OVER_S = 60.0
 _log = logging.getLogger("tapeworks.feeds")
 
 
-class SoupConnection(Connection):
+class SoupConnection(ItchConnection):
     """One connection to a server of SoupBinTCP."""
 
-    def __init__(
-        self,
-        number: int,
-        line: Line,
-        feed: Feed,
-        ingest: Ingest,
-        flush: Callable[[], None],
-        clock: Clock,
-    ) -> None:
-        super().__init__(number, line, feed, ingest, flush, clock)
-        assert isinstance(feed, ItchFeed)
-        self._soup = feed
+    def _prepare(self) -> None:
         self._tcp: asyncio.Transport | None = None
         self._unread = bytearray()
         self._session = b""
@@ -58,13 +44,8 @@ class SoupConnection(Connection):
         """Number of the next message; 0 before the answer to the login."""
         self._is_over = False
 
-    async def open(self, context: ssl.SSLContext | None) -> None:
-        """Connects, and asks for the session from the first message on that is not there.
-
-        Raises:
-            OSError, TimeoutError: it could not be done.
-        """
-        self._subscriptions = self._feed.subscriptions(self.line.streams)
+    async def _open(self) -> None:
+        """Connects, and asks for the session from the first message on that is not there."""
         host, port = address_of("lines", self.line.url.removeprefix(SOUP))
         async with asyncio.timeout(self._feed.rules.connect_s):
             made, _ = await asyncio.get_running_loop().create_connection(
@@ -72,7 +53,7 @@ class SoupConnection(Connection):
             )
         self._tcp = made
         self._note_opened()
-        made.write(self._soup.login())
+        made.write(self._itch.login())
 
     async def subscribe(self) -> None:
         """Waits for the answer to the login.
@@ -94,7 +75,7 @@ class SoupConnection(Connection):
         if self.closed:
             return
         ts = self._clock.wall_ns()
-        self.heard_ns, self.heard_at = ts, self._clock.now()
+        self._heard(ts)
         self._unread += data
         start = at = count = 0
         while (end := self._end_of(at)) is not None:
@@ -126,11 +107,11 @@ class SoupConnection(Connection):
         return end if end <= len(self._unread) else None
 
     def _pass(self, body: bytes, count: int, ts: int, *, ends: bool = False) -> None:
-        note = self._soup.context(ts) + stream_note(self._session, self._next)
+        note = self._itch.context(ts) + stream_note(self._session, self._next)
         self._ingest.receive(self.number, BINARY, ts, body, note)
         for stream in self.line.streams:
             self._ingest.heard(self.number, stream, ts)
-        self._soup.holes.observe(note, body, ts)
+        self._itch.holes.observe(note, body, ts)
         self._next += count
         self._is_over |= ends
 
@@ -140,12 +121,12 @@ class SoupConnection(Connection):
             self.kill(f"expected one answer to the login, with a number, got {answer[:30]!r}")
             return
         self._session, self._next = session.ljust(10), max(1, int(number))
-        self._soup.has_session = True
+        self._itch.has_session = True
         self._answered.set()
 
     def _refuse(self, reason: bytes) -> None:
         if reason == b"S":
-            self._soup.has_session = False
+            self._itch.has_session = False
             told = VenueError("session not available", retry_after_ms=int(AGAIN_S * 1_000))
         else:
             told = VenueError(
@@ -174,9 +155,6 @@ class SoupConnection(Connection):
         """Sends a sign of life. Call it every second."""
         if self._tcp is not None and not self.closed:
             self._tcp.write(HEARTBEAT)
-
-    def send_now(self, message: bytes, now: float) -> None:
-        """Nothing else is ever sent."""
 
     def lost(self, error: Exception | None) -> None:
         """Notes the end; what came of a packet that never ended is kept."""

@@ -35,6 +35,7 @@ class LiveDay:
         self.server = RequestServer(self.kept, config.packet_bytes)
         self.streams = StreamServer(self.kept, config.user, config.password)
         self._midnight = midnight_of(day_at(time.time_ns()))
+        self.started = self.ended = 0.0
 
     def packets(self, count: int) -> list[tuple[int, int, bytes]]:
         """Returns packets of the next `count` messages, which can be asked for from now on."""
@@ -51,7 +52,7 @@ class LiveDay:
 
     async def run(self, ended: asyncio.Event) -> None:
         """Sends the whole day. `ended` ends it early, in good order."""
-        started = beat = time.monotonic()
+        self.started = started = beat = time.monotonic()
         rate, due = self.config.rate, 0.0
         while not self.market.is_over:
             now = time.monotonic()
@@ -67,7 +68,13 @@ class LiveDay:
                 self.lines.heartbeat()
                 beat = now
             await asyncio.sleep(0 if not rate or due > BATCH_MESSAGES_MAX else TICK_S)
+        self.ended = time.monotonic()
         await self._end()
+
+    @property
+    def pace(self) -> float:
+        """Messages a second that were sent, from the first to the last."""
+        return self.market.sent / max(self.ended - self.started, 1e-9)
 
     async def _end(self) -> None:
         """Tells that it is over, and answers requests for a while."""
@@ -124,4 +131,5 @@ async def serve(config: SimulatorConfig, ended: asyncio.Event) -> None:
     report = day.report()
     if config.oracle is not None:
         config.oracle.write_text(json.dumps(report))
-    print(f"sent {day.market.sent} messages: {json.dumps(report['lines'])}", file=sys.stderr)
+    told = f"sent {day.market.sent} messages, {day.pace:,.0f} a second"
+    print(f"{told}: {json.dumps(report['lines'])}", file=sys.stderr)
