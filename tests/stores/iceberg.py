@@ -4,8 +4,6 @@ The server keeps objects in memory: it is paused and cut off, and never killed.
 """
 
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -35,13 +33,12 @@ class IcebergStore(Store):
 
     def __init__(self) -> None:
         self.service: S3Service = S3Service()
-        self._folder = Path(tempfile.mkdtemp(prefix="tapeworks-catalog-"))
 
     def settings(self, port: int) -> Any:
         """Publishes all that the lake holds, again and again, by way of the proxy."""
         config = IcebergConfig(
             warehouse=WAREHOUSE,
-            catalog=f"sqlite:///{self._folder}/catalog.db",
+            catalog=f"sqlite:///{self.service.folder}/catalog.db",
             tables=("trades",),
             now=True,
             orphans_hours=1,
