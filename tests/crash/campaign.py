@@ -140,6 +140,7 @@ class Rebuilt:
     def __init__(self, config: Config, source: str) -> None:
         self.batch_items = 777
         self.own = config.processors.own
+        self.own_rules = config.processors.own_rules
         self._processors = processors_of(config, source)
         self._feed = build(config.feeds[source]).native
 
