@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -117,6 +117,8 @@ def _type_name(hint: object) -> str:
     names = {"str": "text", "Path": "path", "int": "integer", "float": "number", "bool": "boolean"}
     if typing.get_origin(hint) is tuple:
         return f"list of {names[typing.get_args(hint)[0].__name__]}"
+    if typing.get_origin(hint) is Mapping:
+        return f"table of {names[typing.get_args(hint)[1].__name__]}"
     name = getattr(hint, "__name__", str(hint))
     return names.get(name, name)
 
@@ -126,7 +128,11 @@ def _written(text: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {name: {} for name in SECTIONS}
     section, comment, before = "", [], ""
     for line in _with_optional(text):
-        if line.startswith("#"):
+        inner = re.fullmatch(r"# \[(\w+)\.(\w+)\]", line)
+        if inner and inner[1] in SECTIONS:
+            found[inner[1]][inner[2]] = "{}\0" + _prose(comment)
+            comment = []
+        elif line.startswith("#"):
             comment.append(line.lstrip("# "))
         elif opened := re.fullmatch(r"\[(.+)\]", line):
             section = opened[1]

@@ -85,8 +85,8 @@ def test_one_damaged_derived_tape_stops_that_one_alone(tmp_path: Path, caplog):
     assert list(derivation.failures) == ["ticks"]
     assert "ticks is stopped" in caplog.text
     assert set(derivation.lags().values()) == {0}
-    # Metrics are not asked for, and the feed tells no news.
-    assert len(derivation.lags()) == len(STEPS) - 3
+    # Metrics and alerts are not asked for, and the feed tells no news.
+    assert len(derivation.lags()) == len(STEPS) - 4
     derivation.close()
     with pytest.raises(TapeError, match=r"market-data\.ticks"):
         derivation.raise_failure()

@@ -11,14 +11,20 @@ from tapeworks.alert_notes import AlertNote, leave_note
 from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, argument, ending_with, option
 from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of
-from tapeworks.cli.options import DataOption, SourceOption, recorded
+from tapeworks.cli.options import (
+    DataOption,
+    ExchangeOption,
+    ProductOption,
+    SourceOption,
+    recorded,
+)
 from tapeworks.cli.output import note, write_result
-from tapeworks.cli.reading import open_lake
+from tapeworks.cli.reading import conditions_of, open_lake
 from tapeworks.cli.replay import ended_by_interrupt
 from tapeworks.errors import ConfigError, QueryError, TapeworksError
 from tapeworks.printable import printable
 from tapeworks.register import supervisors
-from tapeworks.views.conditions import parse_range
+from tapeworks.views.query import quote
 from tapeworks.worker import EXIT_INCOMPLETE
 
 app = Application("List alerts, follow them as they come, or acknowledge one.")
@@ -64,6 +70,8 @@ def list_alerts(
     start: Annotated[str | None, option("--from", help="Start of event time, UTC.")] = None,
     end: Annotated[str | None, option("--to", help="End of event time, UTC.")] = None,
     source: SourceOption = None,
+    exchange: ExchangeOption = None,
+    product: ProductOption = None,
     rule: RuleOption = None,
     severity: SeverityOption = None,
     is_open: Annotated[bool, option("--open", help="Only those that are not closed.")] = False,
@@ -78,12 +86,9 @@ def list_alerts(
     """
     form = format_of(form, output)
     lake = open_lake(data)
-    known = [("symbol", symbol), ("venue", source), ("rule", rule), ("severity", severity)]
-    chosen = [(name, value) for name, value in known if value is not None]
-    conditions = [f"{name} = {_quoted(value)}" for name, value in chosen]
-    first, last = parse_range(start, end)
-    conditions += [] if first is None else [f"epoch_ns(ts_event) >= {first}"]
-    conditions += [] if last is None else [f"epoch_ns(ts_event) < {last}"]
+    conditions = conditions_of(lake, symbol, start, end, source, exchange, product)
+    conditions += [] if rule is None else [f"rule = {quote(rule)}"]
+    conditions += [] if severity is None else [f"severity = {quote(severity)}"]
     conditions += ["state <> 'closed'"] if is_open else []
     columns = SHOWN if form is Format.TABLE and output is None else "*"
     table = lake.sql(
@@ -98,11 +103,6 @@ def list_alerts(
             print("no alerts")
 
 
-def _quoted(text: str) -> str:
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'"
-
-
 @app.command(epilog=FOLLOW_EXAMPLES)
 def follow(
     symbol: SymbolArgument = None,
@@ -110,6 +110,8 @@ def follow(
         str | None, option("--from", help="Start of receipt, UTC. [default: now]")
     ] = None,
     source: SourceOption = None,
+    exchange: ExchangeOption = None,
+    product: ProductOption = None,
     rule: RuleOption = None,
     severity: SeverityOption = None,
     as_lines: Annotated[bool, option("--json", help="One JSON text a change.")] = False,
@@ -117,7 +119,9 @@ def follow(
 ) -> None:
     """Print each change of an alert as it comes, until Ctrl-C."""
     lake = open_lake(data)
-    batches = lake.follow([symbol] if symbol else None, start, kinds=["alerts"], source=source)
+    batches = lake.follow(
+        symbol, start, kinds=["alerts"], source=source, exchange=exchange, product=product
+    )
     with ended_by_interrupt(batches):
         for batch in batches:
             for row in batch.to_pylist():

@@ -6,12 +6,18 @@ import pyarrow as pa
 
 from tapeworks.cli.command import Application, argument, option
 from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of
-from tapeworks.cli.options import DataOption, SourceOption, recorded
+from tapeworks.cli.options import (
+    DataOption,
+    ExchangeOption,
+    ProductOption,
+    SourceOption,
+    recorded,
+)
 from tapeworks.cli.output import write_result
-from tapeworks.cli.reading import open_lake
+from tapeworks.cli.reading import conditions_of, open_lake
 from tapeworks.stage_times import read_times
 from tapeworks.tape import taped_sources
-from tapeworks.views.conditions import parse_range
+from tapeworks.views.lake import Lake
 
 EXAMPLES = """\
 Examples:
@@ -25,6 +31,8 @@ app = Application()
 
 TABLES = ("trades", "quotes", "orders", "marks")
 NS_PER_US = 1_000
+# Flags of what was asked for later, and of what has no time of the venue's.
+NOT_TIMED = 4 | 128
 
 
 @app.command(epilog=EXAMPLES)
@@ -38,6 +46,8 @@ def latency(
     start: Annotated[str | None, option("--from", help="Start of event time, UTC.")] = None,
     end: Annotated[str | None, option("--to", help="End of event time, UTC.")] = None,
     source: SourceOption = None,
+    exchange: ExchangeOption = None,
+    product: ProductOption = None,
     form: FormatOption = None,
     output: OutputOption = None,
     data: DataOption = None,
@@ -50,10 +60,14 @@ def latency(
     differ, receive holds the difference.
     """
     form = format_of(form, output)
-    if past or symbol or start or end:
-        write_result(_past(symbol, start, end, source, data), form, output)
+    if past or symbol or start or end or product:
+        lake = open_lake(data)
+        conditions = conditions_of(lake, symbol, start, end, source, exchange, product)
+        write_result(_past(lake, conditions), form, output)
         return
-    folder = recorded(data)
+    folder, wanted = recorded(data), None
+    if source or exchange:
+        wanted = open_lake(data)._instruments.sources(source, exchange)
     rows = [
         {
             "source": name,
@@ -64,7 +78,7 @@ def latency(
             "recent_p99_us": times.recent.p99 / NS_PER_US,
         }
         for name in taped_sources(folder)
-        if source in (None, name)
+        if wanted is None or name in wanted
         for stage, times in read_times(folder, name).items()
     ]
     if rows or form is not Format.TABLE or output is not None:
@@ -76,16 +90,8 @@ def latency(
         print("nothing runs here; `tape latency --past` shows what is recorded")
 
 
-def _past(
-    symbol: str | None, start: str | None, end: str | None, source: str | None, data: object
-) -> pa.Table:
-    lake = open_lake(data)  # type: ignore[arg-type]
-    first, last = parse_range(start, end)
-    conditions = ["ts_event is not null", "(flags & 132) = 0"]
-    conditions += [] if symbol is None else [f"symbol = {_quoted(symbol)}"]
-    conditions += [] if source is None else [f"venue = {_quoted(source)}"]
-    conditions += [] if first is None else [f"epoch_ns(ts_event) >= {first}"]
-    conditions += [] if last is None else [f"epoch_ns(ts_event) < {last}"]
+def _past(lake: Lake, chosen: list[str]) -> pa.Table:
+    conditions = ["ts_event is not null", f"(flags & {NOT_TIMED}) = 0", *chosen]
     known = set(lake.sql("show tables").to_arrow()["name"].to_pylist())
     parts = [
         f"select venue, symbol, '{table}' as what, "
@@ -99,8 +105,3 @@ def _past(
         "quantile_disc(us, 0.5) as p50_us, quantile_disc(us, 0.99) as p99_us, max(us) as max_us "
         f"from ({' union all '.join(parts)}) group by all order by all"
     ).to_arrow()
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'"

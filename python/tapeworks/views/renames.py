@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tapeworks.new_york import midnight_of
 from tapeworks.views.coverage import GAP, Coverage
@@ -65,9 +64,12 @@ def parts_of(
 def joined_coverage(found: Sequence[Coverage], asked: Asked) -> Coverage:
     """Returns what several answers lack, as that of one answer about `asked`."""
     tables = [one.to_arrow() for one in found]
-    is_gap = [pc.equal(table["finding"], GAP) for table in tables]
-    gaps = [table.filter(mask) for table, mask in zip(tables, is_gap, strict=True)]
-    rest = [table.filter(pc.invert(mask)) for table, mask in zip(tables, is_gap, strict=True)]
+    gaps, rest = [], []
+    for table in tables:
+        # A few rows; `pyarrow.compute` would be loaded for every question.
+        is_gap = [finding == GAP for finding in table["finding"].to_pylist()]
+        gaps.append(table.filter(pa.array(is_gap, pa.bool_())))
+        rest.append(table.filter(pa.array([not one for one in is_gap], pa.bool_())))
     recorded = {each.source: each for one in found for each in one.recorded}
     return Coverage(pa.concat_tables([*gaps, *rest]), "coverage", list(recorded.values()), asked)
 
