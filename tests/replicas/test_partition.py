@@ -13,7 +13,7 @@ from tapeworks.errors import TapeLockedError, TapeReplacedError
 from tapeworks.processors.derive import STEPS, Derivation
 from tapeworks.replicas.partition import Origin, PartitionReplica
 from tapeworks.settings import ProcessorsConfig
-from tapeworks.tape import RETENTION, TapeConfig, TapeReader
+from tapeworks.tape import RETENTION, TapeConfig, TapeReader, TapeWriter
 from tapeworks.topics import BOOK, NORMALIZED
 
 ORIGIN = Origin("kafka", NORMALIZED, "an-id", 3)
@@ -210,3 +210,31 @@ def test_a_message_that_cannot_be_read_is_kept_and_a_gap(maker, tmp_path, is_new
     states = [m for m in markers(tmp_path, local, BOOK) if m["code"] == CODES["book_state"]]
     continuous = _core.numbers("book_state")["continuous"]
     assert (int(states[-1]["state"]) == continuous) == is_newer, states
+
+
+@pytest.mark.parametrize("whose", ["of another topic", "of a recorder"])
+def test_a_tape_that_is_there_already_is_not_written(tmp_path, maker, whose):
+    # A second topic with a source of the same name, or a folder in which a recorder writes: what
+    # is there stays as it is, and the source is not noted.
+    values, local = messages("binance-spot", maker.trades(5)), "binance-spot-p3"
+    other = Origin("kafka", "b." + NORMALIZED, "another-id", 3)
+    if whose == "of a recorder":
+        other = Origin("redis", NORMALIZED, "an-id", "binance-spot")
+        local = "binance-spot"
+        path = tmp_path / "tape" / local / NORMALIZED
+        path.parent.mkdir(parents=True)
+        with TapeWriter(path, "records") as tape:
+            tape.append(maker.trades(3).tobytes())
+    else:
+        first, _ = opened(tmp_path)
+        append(first, values, range(5))
+        first.checkpoint()
+        first.close()
+    before = content(tmp_path, local)
+    for _ in range(2):
+        second, position = opened(tmp_path, other)
+        assert position in (None, 0)
+        with pytest.raises(TapeReplacedError, match="name another folder with --data"):
+            append(second, values, range(5))
+        second.close()
+    assert content(tmp_path, local) == before

@@ -34,6 +34,7 @@ from tapeworks.tape import (
     TapeReader,
     TapeWriter,
     check_place,
+    has_segments,
     place_at,
     received,
 )
@@ -270,18 +271,30 @@ class PartitionReplica:
         partition = self.origin.partition
         return source_name(f"{source}-p{partition}" if isinstance(partition, int) else source)
 
+    def _path(self, name: str) -> Path:
+        return self._data / "tape" / self._local(name) / NORMALIZED
+
     def _add(self, name: str) -> _Source:
         """Adds a source that was not met before.
 
         Its name is durable before anything of it: after a crash its tape is opened and asked what
         it covers, whatever place was noted.
+
+        Raises:
+            TapeReplacedError: there is a tape of its name that this partition did not write.
         """
+        path = self._path(name)
+        if has_segments(path):
+            raise TapeReplacedError(
+                f"{self._label}: expected no tape at {path}, got one that was not written from "
+                "this topic; to read the topic as well, name another folder with --data"
+            )
         self._noted["sources"][name] = dict.fromkeys(("place", "reached", "lost"))
         self._save()
         return self._open_source(name)
 
     def _open_source(self, name: str) -> _Source:
-        path = self._data / "tape" / self._local(name) / NORMALIZED
+        path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         settings: dict[str, Any] = self._tape.settings()
         del settings["durability_ms"]
