@@ -197,11 +197,23 @@ JOBS = (
                 Metric(f"set_{name}", f"  {name} alone", "events/s")
                 for name in (
                     *("l1", "ofi", "flow", "sign", "cost"),
-                    *("impact", "vpin", "volatility", "latency"),
+                    *("impact", "vpin", "volatility", "latency", "microprice"),
+                    *("ofi_beta", "range", "noise", "rates", "hawkes", "dependence"),
+                    *("clocks", "orders"),
                 )
             ),
+            Metric("keyed", "best prices, order flow, bars of 1 s", "events/s"),
+            Metric("instrument_bytes", "an instrument's l1, ofi, flow", "bytes", higher=False),
         ),
-        (_ours("tapeworks", "{python}", "ours/metrics.py", "{scale}"),),
+        (
+            _ours("tapeworks", "{python}", "ours/metrics.py", "{scale}"),
+            _peer("plain Python", "{peers}", "peers/keyed.py", "python", "{scale}"),
+            _peer("Bytewax", "{peers}", "peers/keyed.py", "bytewax", "{scale}"),
+        ),
+        (
+            Ratio("keyed", "plain Python", 10),
+            Ratio("keyed", "Bytewax", 10),
+        ),
         rounds_max=3,
     ),
     Job(

@@ -6,8 +6,10 @@ should take some 100 ns an event, below 250 for 4 M events/s.
 """
 
 import json
+import resource
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -15,9 +17,11 @@ from tapeworks import _core
 from tapeworks._core import Processor, Records, metric_sets
 
 EVENTS, BATCH, INSTRUMENTS = 2_000_000, 4_096, 10
+# Instruments whose state is weighed.
+MANY = 20_000
 START = 1_717_761_600_000_000_000
 # There are no changes of levels among the events: these would measure nothing.
-BOOK_SETS = ("depth", "mlofi")
+BOOK_SETS = ("depth", "mlofi", "ofi_integrated")
 # Of ten events of the best prices and trades, on a busy venue.
 TRADES_OF_TEN = 3
 NS_BETWEEN = 50_000
@@ -49,15 +53,35 @@ def events(count: int) -> bytes:
     return rows.tobytes()
 
 
-def rate(batches: list[Records], count: int, sets: str) -> float:
+def rate(batches: list[Records], count: int, sets: str, windows: str = "") -> float:
     """Returns events a second of processor time."""
-    processor, written = Processor("metrics", {"sets": sets}), 0
+    settings = {"sets": sets, "trade_windows": windows, "hawkes": "0.2,0.5,1.0"}
+    processor, written = Processor("metrics", settings), 0
     started = time.process_time()
     for batch in batches:
         written += len(processor.process(batch))
     taken = time.process_time() - started
     assert written > 0
     return count / taken
+
+
+def bytes_of_many(sets: str) -> float:
+    """Returns what the state of each of many instruments takes, by what the process grows."""
+    rows = np.frombuffer(events(10 * MANY), np.dtype(_core.dtype_descr("quote"))).copy()
+    # Of each instrument ten events, a second apart, so that its windows hold as many buckets.
+    rows["instrument"] = 1 + np.arange(len(rows)) % MANY
+    rows["ts_event"] = START + np.arange(len(rows)) // MANY * 1_000_000_000
+    rows["ts_recv"] = rows["ts_event"]
+    processor, before = Processor("metrics", {"sets": sets}), resident()
+    width = 4 * BATCH
+    for at in range(0, len(rows), width):
+        processor.process(Records.from_bytes(rows[at : at + width].tobytes()))
+    return max(1.0, (resident() - before) / MANY)
+
+
+def resident() -> int:
+    """Returns the bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def main() -> None:
@@ -68,6 +92,8 @@ def main() -> None:
     together = {"l1_flow": "l1,flow", "all": ",".join(names)}
     figures = {name: rate(batches, count, sets) for name, sets in together.items()}
     figures |= {f"set_{name}": rate(batches, count, name) for name in names}
+    figures["keyed"] = rate(batches, count, "l1,ofi", "tumbling 1s")
+    figures["instrument_bytes"] = bytes_of_many("l1,ofi,flow")
     print(json.dumps(figures))
 
 

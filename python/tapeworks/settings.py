@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from tapeworks._core import metric_sets
+from tapeworks._core import Processor, metric_sets
 from tapeworks.config import Section, Value, check_once, resolve, source_name, unknown
 from tapeworks.errors import ConfigError
 from tapeworks.flink_config import FlinkConfig
@@ -98,7 +98,7 @@ class ProcessorsConfig:
 
 @dataclass(frozen=True)
 class MetricSetsConfig:
-    """What is measured of the normalized tape; without sets, nothing is."""
+    """What is measured of the normalized tape; without sets and windows, nothing is."""
 
     sets: tuple[str, ...] = ()
     """Sets of metrics, by name."""
@@ -113,11 +113,17 @@ class MetricSetsConfig:
     grace_ms: int = 2_000
     """An instrument without later events is measured so long after the end of an interval."""
     step_ms: int = 1_000
-    """Time between two prices that a return of `volatility` is made of."""
+    """Time between two prices that a return of `volatility`, `noise` or `dependence` is of."""
     bar_ms: int = 60_000
-    """Length of the bars of `impact`, and of bulk classification in `vpin`."""
+    """Length of the bars of `impact`, `range`, `noise`, `clocks` and `vpin_bvc`."""
     span_bars: int = 30
-    """Bars that a regression of `impact` is made of, at most."""
+    """Bars that values of `impact`, `range`, `noise` and `clocks` are made of, at most."""
+    ofi_bar_ms: int = 10_000
+    """Length of the buckets of `ofi_beta` and `ofi_integrated`."""
+    ofi_span_bars: int = 180
+    """Buckets that these are made of, at most."""
+    hawkes: str = ""
+    """Parameters of `hawkes`: mu, alpha, beta, as `research.hawkes` fits them; none: null."""
     bands_bps: tuple[int, ...] = (5, 10, 25)
     """How far from the mid `depth` is measured."""
     levels: tuple[int, ...] = (5, 10)
@@ -128,6 +134,12 @@ class MetricSetsConfig:
     """Volume of a bucket of `vpin`, as sizes are; 0: a fiftieth of the mean day before."""
     vpin_buckets: int = 50
     """Buckets that `vpin` is made of."""
+    trade_windows: tuple[str, ...] = ()
+    """Trades by event time: `tumbling 10ms`, `sliding 1s 100ms`, `session 5s`, `count 100`."""
+    window_delay_ms: int = 0
+    """How far a trade may be behind the newest event before it is late for `trade_windows`."""
+    window_lateness_ms: int = 10_000
+    """So long a late trade still corrects its windows; one that is later is counted."""
     partial: bool = False
     """Whether windows that are not covered yet have values."""
 
@@ -142,6 +154,17 @@ class MetricSetsConfig:
         _within("step_ms", self.step_ms, 1, 3_600_000)
         _within("bar_ms", self.bar_ms, 1, 86_400_000)
         _within("span_bars", self.span_bars, 10, 4_096)
+        _within("ofi_bar_ms", self.ofi_bar_ms, 1, 3_600_000)
+        _within("ofi_span_bars", self.ofi_span_bars, 10, 4_096)
+        _check_hawkes(self.hawkes)
+        check_once("trade_windows", self.trade_windows)
+        _within("window_delay_ms", self.window_delay_ms, 0, 3_600_000)
+        _within("window_lateness_ms", self.window_lateness_ms, 0, 86_400_000)
+        for shape in self.trade_windows:
+            try:
+                Processor("metrics", {"sets": "", "trade_windows": shape})
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
         _within("vpin_buckets", self.vpin_buckets, 1, 4_096)
         for name, most in (("bands_bps", 10_000), ("levels", 1_000)):
             values = getattr(self, name)
@@ -166,7 +189,7 @@ class MetricSetsConfig:
 
     def settings(self, trades: str) -> Mapping[str, int | str | Sequence[int]]:
         """Returns the settings of the processor as the core names them; none without sets."""
-        if not self.sets:
+        if not self.sets and not self.trade_windows:
             return {}
         return {
             "sets": ",".join(self.sets),
@@ -178,11 +201,17 @@ class MetricSetsConfig:
             "step_ms": self.step_ms,
             "bar_ms": self.bar_ms,
             "span_bars": self.span_bars,
+            "ofi_bar_ms": self.ofi_bar_ms,
+            "ofi_span_bars": self.ofi_span_bars,
+            "hawkes": self.hawkes,
             "bands_bps": list(self.bands_bps),
             "levels": list(self.levels),
             "sizes": [round(size * SIZE_SCALE) for size in self.sizes],
             "vpin_volume": round(self.vpin_volume * SIZE_SCALE),
             "vpin_buckets": self.vpin_buckets,
+            "trade_windows": ",".join(self.trade_windows),
+            "window_delay_ms": self.window_delay_ms,
+            "window_lateness_ms": self.window_lateness_ms,
             "partial": int(self.partial),
             "channel": trades,
         }
@@ -419,6 +448,20 @@ def _without_field(settings: Any) -> frozenset[str]:
     """Returns `kind` unless `settings` has a field for it."""
     has_field = any(field.name == "kind" for field in fields(settings))
     return frozenset() if has_field else frozenset({"kind"})
+
+
+def _check_hawkes(text: str) -> None:
+    try:
+        numbers = [float(one) for one in text.split(",")] if text else [1.0, 0.0, 1.0]
+        mu, alpha, beta = numbers
+        fits = 0 < mu < float("inf") and 0 <= alpha < 1 and 0 < beta < float("inf")
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ConfigError(
+            'hawkes: expected mu, alpha, beta, such as "0.2, 0.5, 1.0", with mu and beta above 0 '
+            f"and alpha from 0 to below 1, got {text!r}"
+        )
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:

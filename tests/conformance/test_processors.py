@@ -317,6 +317,26 @@ def test_a_processor_that_raises_stops_alone(tapes: Path, tmp_path: Path) -> Non
         derivation.raise_failure()
 
 
+class Endless(EveryOther):
+    """Never returns from its first batch."""
+
+    def process(self, batch: Records) -> bytes:
+        while True:
+            pass
+
+
+def test_a_processor_that_never_returns_is_ended_as_if_it_had_raised(
+    tapes: Path, tmp_path: Path
+) -> None:
+    # Its error names it, and where; what it was given is not covered, and given to it again.
+    source, states = tapes / "market-data.normalized", tmp_path / "states"
+    stage = PythonStage(Endless(), source, tmp_path / "endless", states, call_s_max=0.05)
+    with pytest.raises(ProcessorError, match=r"Endless\.process .* 0 .*not return within 0\.05 s"):
+        stage.step()
+    assert stage.covered == 0
+    stage.close()
+
+
 def test_stop_with_input_left_is_no_success(
     tapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -247,3 +247,37 @@ def test_what_is_missing_behind_the_row_that_is_met_is_told(spine, maker):
         assert len(joined) == 10
         assert not joined.coverage().is_complete
         assert any("gap touches" in told for told in joined.notices())
+
+
+def test_markouts_at_several_horizons_are_those_of_plain_python(spine, maker):
+    # Quotes each 100 ms, trades between them by turns of sides: each mid by a scan of the quotes.
+    spine.append(maker.definitions())
+    quotes = maker.rows("quote", 40, instrument=1, flags=1, sequence=np.arange(40))
+    quotes["ts_event"] = quotes["ts_recv"] = START + np.arange(40) * 100_000_000
+    quotes["bid_price"] = (100 + np.arange(40) % 7) * 10**9
+    quotes["ask_price"] = quotes["bid_price"] + 2 * 10**9
+    trades = maker.rows("trade", 12, instrument=1, flags=1, sequence=np.arange(12), channel=1)
+    trades["ts_event"] = trades["ts_recv"] = START + np.arange(12) * 300_000_000 + 50_000_000
+    trades["price"], trades["side"] = 104 * 10**9, np.arange(12) % 3
+    spine.append(quotes)
+    spine.append(trades)
+    with tw.open(spine.path) as lake:
+        found = lake.markouts(["150ms", "1s"], "BTCUSDT").to_pylist()
+        assert len(found) == 12
+        for row, trade in zip(found, trades, strict=True):
+            for name, length in (("150ms", 150_000_000), ("1s", SECOND)):
+                due = int(trade["ts_event"]) + length
+                behind = [one for one in quotes if one["ts_event"] <= due]
+                wanted = int(behind[-1]["bid_price"]) / 1e9 + 1
+                if due > quotes["ts_event"][-1]:
+                    assert row[f"mid_{name}"] is row[f"markout_{name}"] is None
+                    continue
+                assert row[f"mid_{name}"] == wanted
+                sign = {0: None, 1: 1, 2: -1}[int(trade["side"])]
+                gained = None if sign is None else sign * (wanted - 104)
+                assert row[f"markout_{name}"] == gained
+        assert found[-1]["mid_1s"] is None
+        for wrong in ("1", "0s", "2d", "100000s", ""):
+            with pytest.raises(QueryError, match="expected a horizon such as"):
+                lake.markouts(wrong, "BTCUSDT")
+        assert lake.markouts("1s", "BTCUSDT", "2024-01-01", "2024-01-02").to_pylist() == []

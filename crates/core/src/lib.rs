@@ -35,6 +35,8 @@ pub mod book;
 
 pub mod protobuf;
 
+pub mod estimators;
+
 pub mod processors;
 
 pub mod ingest;

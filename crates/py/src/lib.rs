@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod book;
 mod copy;
 mod errors;
+mod estimators;
 mod feeds;
 mod foreign;
 mod ilp;
@@ -45,6 +46,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     numbered::register(module)?;
     book::register(module)?;
     processors::register(module)?;
+    estimators::register(module)?;
     simulator::register(module)?;
     Ok(())
 }

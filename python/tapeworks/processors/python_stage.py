@@ -7,6 +7,8 @@ input waits for what the oldest saved state needs.
 
 import contextlib
 import hashlib
+import signal
+import threading
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -26,6 +28,10 @@ REBUILD_ITEMS = 4096
 # The state is saved when the input is so much later, in ns: retention waits for what the oldest
 # state is made of, and should not wait for days where little comes.
 SAVE_NS = 3_600_000_000_000
+# A call of the user's code may take so long, less than a worker may be silent for; it is told again
+# each second, in case that it goes on all the same.
+CALL_S_MAX = 20.0
+AGAIN_S = 1.0
 
 
 class PythonStage:
@@ -44,9 +50,12 @@ class PythonStage:
         save_items: int = 100_000,
         save_bytes: int = 256 << 20,
         reader: str | None = None,
+        call_s_max: float = CALL_S_MAX,
         **tape: Any,
     ) -> None:
         """Opens both tapes. `tape` is how the output is written, as `TapeWriter` names it.
+
+        A call of the processor that takes longer than `call_s_max` is ended, as if it had raised.
 
         Raises:
             TapeReplacedError: the input is not the tape of which the saved state was made.
@@ -62,6 +71,7 @@ class PythonStage:
         self._states.mkdir(parents=True, exist_ok=True)
         self._name = reader
         self._limits = (save_items, save_bytes)
+        self._call_s_max = call_s_max
         self._pending: tuple[Buffer, int] | None = None
         self._position = 0
         self._begun = 0
@@ -155,7 +165,8 @@ class PythonStage:
     def _guarded(self, what: str) -> Iterator[None]:
         """Makes whatever the user's code raises an error that names the place."""
         try:
-            yield
+            with _ended_after(self._call_s_max):
+                yield
         except TapeworksError:
             raise
         except (Exception, SystemExit) as error:
@@ -291,3 +302,25 @@ class PythonStage:
             else:
                 return
         raise refused
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float) -> Iterator[None]:
+    """Raises in what takes longer: in Python code of the main thread, as derivation has it.
+
+    A call of C that never returns cannot be ended: the supervisor kills the worker for it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(*_: object) -> None:
+        raise TimeoutError(f"it did not return within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -25,15 +25,28 @@ from tapeworks.views.symbols import Chosen
 Settings = Mapping[str, int | str | Sequence[int]]
 METRIC = np.dtype(_core.dtype_descr("metric"))
 # What the processor reads of a tape, but for the definitions: those are the newest.
-KINDS = ("trades", "quotes", "gaps", "statuses")
+KINDS = ("trades", "quotes", "orders", "gaps", "statuses")
 # Sets of the whole book, which is on tapes alone.
-BOOK_SETS = ("depth", "mlofi")
+BOOK_SETS = ("depth", "mlofi", "ofi_integrated")
 INTERVAL_MS = 1_000
 # So much later than it happened an event may be received, and so far may clocks be apart.
 LATE_NS = 60_000_000_000
 NS_PER_MS = 1_000_000
 UNITS_MS = {"s": 1_000, "ms": 1}
 LENGTH = r"(\d+)(s|ms)"
+LAGS = "none, of each lag"
+# Windows of trades: their shape, and what is told of it.
+SHAPE = r"(?:(tumbling|session)_(\d+m?s)|(sliding)_(\d+m?s)_(\d+m?s)|(count)_(\d+))"
+OF_SHAPE = rf"{SHAPE}_(?:open|high|low|close|vwap|volume|buy_volume|trades)"
+# What is made of bars or buckets that are over reaches back by so many of so many ms.
+SPANS = {
+    "impact": ("bar_ms", 60_000, "span_bars", 30),
+    "range": ("bar_ms", 60_000, "span_bars", 30),
+    "noise": ("bar_ms", 60_000, "span_bars", 30),
+    "clocks": ("bar_ms", 60_000, "span_bars", 30),
+    "ofi_beta": ("ofi_bar_ms", 10_000, "ofi_span_bars", 180),
+}
+DAY_MS = 86_400_000
 
 
 def settings_of(names: Sequence[str], given: Settings) -> dict[str, int | str | Sequence[int]]:
@@ -43,10 +56,17 @@ def settings_of(names: Sequence[str], given: Settings) -> dict[str, int | str | 
         QueryError: there is no such metric.
     """
     table = {name: (place, window) for place, name, window, *_ in metric_table()}
-    sets, windows, horizons = set[str](), set[int](), set[int]()
+    sets, windows, horizons, shapes = set[str](), set[int](), set[int](), set[str]()
     for name in names:
+        if shape := re.fullmatch(OF_SHAPE, name):
+            shapes.add(" ".join(word for word in shape.groups() if word))
+            continue
         _refuse(name, [one for one, (place, _) in table.items() if place in BOOK_SETS])
         base, lengths = _parts(name)
+        lag = re.fullmatch(r"(.+)_([1-9]|10)", name)
+        if lag and table.get(lag[1], ("", ""))[1] == LAGS:
+            sets.add(table[lag[1]][0])
+            continue
         place, window = table.get(base, ("", ""))
         # None, a window, or a horizon and a window.
         wanted = {"none": 0, "rolling": 1}.get(window, 2)
@@ -56,6 +76,8 @@ def settings_of(names: Sequence[str], given: Settings) -> dict[str, int | str | 
         windows.update(lengths[-1:])
         horizons.update(lengths[:-1])
     settings: dict[str, int | str | Sequence[int]] = {"sets": ",".join(sorted(sets))}
+    if shapes:
+        settings["trade_windows"] = ",".join(sorted(shapes))
     if windows:
         settings["windows_ms"] = sorted(windows)
     if horizons:
@@ -92,11 +114,21 @@ def _unknown(name: str, known: Iterable[str]) -> QueryError:
 
 
 def longest_ns(settings: Settings) -> int:
-    """Returns the length of the longest window and horizon together."""
+    """Returns how far back a value reaches: windows and horizons, or bars."""
     lengths = 0
     for name in ("windows_ms", "horizons_ms"):
         value = settings.get(name, 0)
         lengths += value if isinstance(value, int) else max(map(int, value), default=0)
+
+    def number(name: str, default: int) -> int:
+        value = settings.get(name, default)
+        return value if isinstance(value, int) else default
+
+    sets = str(settings["sets"]).split(",")
+    for length, of_length, count, of_count in (SPANS[name] for name in sets if name in SPANS):
+        lengths = max(lengths, number(length, of_length) * (number(count, of_count) + 1))
+    # Its table is that of the day before.
+    lengths = max(lengths, 2 * DAY_MS if "microprice" in sets else 0)
     return lengths * NS_PER_MS
 
 
@@ -154,6 +186,8 @@ def _wide(
     rows: npt.NDArray[np.void], names: Sequence[str], source: str, symbols: Mapping[int, str]
 ) -> pa.Table:
     """Returns the rows of samples, whose names are all there, side by side."""
+    if any(re.fullmatch(OF_SHAPE, name) for name in names):
+        rows = _by_moment(rows, names)
     samples = rows[rows["metric"] == names[0].encode()]
     ts = samples["ts_event"]
     named = [symbols.get(int(number)) for number in samples["instrument"]]
@@ -167,3 +201,20 @@ def _wide(
         values = rows["value"][rows["metric"] == name.encode()]
         columns[name] = pa.array(values, pa.float64(), mask=np.isnan(values))
     return pa.table(columns)
+
+
+def _by_moment(rows: npt.NDArray[np.void], names: Sequence[str]) -> npt.NDArray[np.void]:
+    """Returns a row for each moment and name: the newest, or a null where there is none."""
+    moments, at = np.unique(rows[["instrument", "ts_event"]], return_inverse=True)
+    wide = np.zeros((len(moments), len(names)), METRIC)
+    wide["instrument"], wide["ts_event"] = (
+        moments["instrument"][:, None],
+        moments["ts_event"][:, None],
+    )
+    wide["value"] = np.nan
+    for place, name in enumerate(names):
+        wide["metric"][:, place] = name.encode()
+        of_name = rows["metric"] == name.encode()
+        # Of several values for one place, the last one stays.
+        wide["value"][at[of_name], place] = rows["value"][of_name]
+    return wide.reshape(-1)

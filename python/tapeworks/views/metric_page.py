@@ -40,12 +40,46 @@ observations in it, and the state of the best prices.
   counted. Trades from history or out of order change nothing, and are counted.
 - **A silent instrument** has values until its longest window has drained, and once more right
   before its next event. The clock closes an interval `grace_ms` after its end.
-- **`depth` and `mlofi`** are of the verified book: of feeds with changes of levels. Where it is not
-  verified, they are null, and their windows are empty from then on.
+- **`depth`, `mlofi` and `ofi_integrated`** are of the verified book: of feeds with changes of
+  levels or of single orders. Where it is not verified, they are null, and their windows are empty
+  from then on.
+- **Feeds that tell single orders** (ITCH, LOBSTER) have their best prices, and all that is made of
+  them, from the book that the orders add up to. A gap in the orders, or an order that never came,
+  leaves that book unknown until the venue's numbers begin anew, with its next day. Of LOBSTER it is
+  the book that the rows of the file derive, whose levels outside of its window are missing.
+- **What is made of bars, buckets or days** (`impact`, `range`, `noise`, `ofi_beta`, `clocks`,
+  `microprice`) is that of the last ones that are over, and is used from then on: never on what it
+  is made of.
 - Sums are exact integers: none drifts, and the same tape gives the same bits at any batch size.
   Values are 64-bit floats, in the currency of the price and the unit of the size.
 - Where a venue sends quotes without a time (Binance spot), they have that of their receipt: see
   [clocks](explanation/clocks.md).
+
+## Windows of trades
+
+`trade_windows` takes trades together by the venue's own time, whatever the grid of the samples is:
+
+```toml title="tapeworks.toml"
+[metrics]
+trade_windows = ["tumbling 10ms", "sliding 1s 100ms", "session 5s", "count 100"]
+window_lateness_ms = 10000
+```
+
+Each has `open`, `high`, `low`, `close`, `vwap`, `volume`, `buy_volume` and `trades`, named by its
+shape: `tumbling_10ms_vwap`, `sliding_1s_100ms_volume`, `session_5s_close`, `count_100_high`. A row
+stands at the end of its window, [start, end); that of a count at the time of its last trade. There
+is none of a window without a trade.
+
+- **A window is final** once the venue's time has come `window_delay_ms` behind its end, or
+  `grace_ms` later by receipt where nothing comes.
+- **A late trade corrects** what is final, for `window_lateness_ms`: the row of that moment is
+  written again, flagged as out of order (`flags & 8`), and `lake.metrics` shows the newest. A
+  session that two others become is one row, and those that are none any more are null.
+- **A trade that is later still** changes nothing: it is a row of `late_trades`, which counts them,
+  at its own time. Trades that the venue sent late or again count as late; copies are dropped
+  before.
+- **A window that a gap cuts**, or the start of the stream, is null.
+- A count takes trades in the order of the tape, and is never corrected.
 """
 
 

@@ -394,6 +394,11 @@ impl OrderBooks {
         present.map(|(instrument, _)| instrument as u32)
     }
 
+    /// The size of all orders at a price.
+    pub fn size_at(&self, instrument: u32, side: Side, price: i64) -> i64 {
+        self.find_queue(instrument, side, price).map_or(0, |queue| queue.size)
+    }
+
     /// Number of orders at a price.
     pub fn count_at(&self, instrument: u32, side: Side, price: i64) -> u32 {
         self.find_queue(instrument, side, price).map_or(0, |queue| queue.count)

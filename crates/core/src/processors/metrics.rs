@@ -17,8 +17,14 @@ use std::sync::Arc;
 
 use self::family::{Best, Values};
 use self::measured::Measured;
+use self::parts::{put_best, same_setting, take_best};
 use self::plan::Plan;
+<<<<<<< HEAD
 use super::bars::{after, Watermark};
+=======
+use self::single_orders::SingleOrders;
+use super::bars::Watermark;
+>>>>>>> eaa59be (metrics: more sets, windows by event time, single orders, research)
 use super::books::concerns_book;
 use super::state::{StateReader, StateWriter};
 use super::{Batch, Processor, Settings};
@@ -27,23 +33,37 @@ use crate::error::{Error, Result};
 use crate::feeds::{updates_of, BarSpan};
 use crate::instrument::INSTRUMENTS_MAX;
 use crate::record::{
-    records, unpadded, Channel, Definition, GapState, Header, Level, Marker, MarkerCode, Plain,
-    Quote, Record, Records, Status, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE,
+    records, unpadded, Channel, Definition, GapState, Header, Level, Marker, MarkerCode, Order,
+    Plain, Quote, Record, Records, Status, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE,
 };
 
+mod clocks;
 mod cost;
+mod dependence;
 mod depth;
+mod event_windows;
 mod family;
 mod flow;
+mod histogram;
 mod impact;
+mod integrated;
+mod intensity;
 mod l1;
 mod latency;
+mod lifetimes;
 mod measured;
+mod microprice;
 mod mlofi;
+mod noise;
 mod ofi;
+mod ofi_beta;
+mod parts;
 mod plan;
+mod ranges;
+mod rates;
 mod sign;
 mod signs;
+mod single_orders;
 mod table;
 mod volatility;
 mod vpin;
@@ -62,7 +82,7 @@ pub fn lines() -> impl Iterator<Item = (&'static str, &'static Line)> {
 }
 
 const NAME: &str = "metrics";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Prices and sizes from here on are not measured: their products would exceed 128 bits.
 const UNITS_MAX: u64 = 1 << 62;
 /// So are trades whose price times size has more bits than this.
@@ -88,6 +108,8 @@ struct Metrics {
     instruments: Vec<Option<Box<Measured>>>,
     /// Ids of instruments that the settings leave out.
     left_out: Vec<bool>,
+    /// Of feeds that tell single orders.
+    orders: SingleOrders,
     watermark: Watermark,
     /// The earliest receive time at which a sample may be due.
     deadline: i64,
@@ -104,6 +126,7 @@ impl Metrics {
             plan: Arc::new(plan),
             instruments: Vec::new(),
             left_out: Vec::new(),
+            orders: SingleOrders::default(),
             watermark: Watermark::default(),
             deadline: i64::MAX,
             values: Values::default(),
@@ -166,8 +189,7 @@ impl Metrics {
         if trade.channel != self.plan.channel {
             return;
         }
-        let late = trade.header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER) != 0;
-        if late || trade.header.ts_event == NONE || trade.price == NONE || trade.size == NONE {
+        if trade.header.ts_event == NONE || trade.price == NONE || trade.size == NONE {
             self.passed += 1;
             return;
         }
@@ -178,6 +200,13 @@ impl Metrics {
         }
         let updates = updates_of(trade.header.feed, trade.conditions, BarSpan::Intraday);
         let known = self.watermark.ts();
+        if trade.header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER) != 0 {
+            self.passed += 1;
+            if let Some(measured) = self.measured(&trade.header) {
+                measured.window_trade(trade, updates, known, out);
+            }
+            return;
+        }
         let mut values = std::mem::take(&mut self.values);
         if let Some(measured) = self.measured(&trade.header) {
             measured.trade(trade, updates, known, &mut values, out);
@@ -185,6 +214,41 @@ impl Metrics {
             self.note_due(due);
         }
         self.values = values;
+    }
+
+    fn order(&mut self, order: &Order, out: &mut Records) {
+        if order.header.ts_event == NONE || self.measured(&order.header).is_none() {
+            return;
+        }
+        let is_large = |value: i64| value != NONE && value.unsigned_abs() >= UNITS_MAX;
+        if is_large(order.price) || is_large(order.size) {
+            self.oversized += 1;
+            return;
+        }
+        let change = self.orders.take(order);
+        if change.is_first {
+            // The books of all instruments begin anew.
+            self.instruments.iter_mut().flatten().for_each(|measured| measured.forget_orders());
+            self.reset(&Header { instrument: 0, ..order.header }, false, out);
+        }
+        let known = self.watermark.ts();
+        let mut values = std::mem::take(&mut self.values);
+        if let Some(measured) = self.measured(&order.header) {
+            measured.order(&order.header, &change, known, &mut values, out);
+            let due = measured.due();
+            self.deadline = self.deadline.min(due);
+        }
+        self.values = values;
+    }
+
+    /// Told that the orders of an instrument, or of all where it is 0, are not known any more.
+    fn lose_orders(&mut self, instrument: u32) {
+        self.orders.lose(instrument);
+        for (at, slot) in self.instruments.iter_mut().enumerate() {
+            if instrument == 0 || at == instrument as usize {
+                slot.iter_mut().for_each(|measured| measured.lose_orders());
+            }
+        }
     }
 
     fn define(&mut self, definition: &Definition) {
@@ -245,6 +309,7 @@ impl Metrics {
         }
         match MarkerCode::try_from(marker.code) {
             Ok(MarkerCode::EndOfSession) => {
+                self.lose_orders(0);
                 for measured in self.instruments.iter_mut().flatten() {
                     measured.end_book(|book| book.marker(marker));
                 }
@@ -276,7 +341,11 @@ impl Metrics {
         let is_of = |channel: Channel| gap.channel == channel as u8;
         let of_all = is_of(Channel::None) || is_of(Channel::Session);
         let of_trades = gap.channel == self.plan.channel;
-        if of_all || of_trades || is_of(Channel::Quote) {
+        let of_orders = is_of(Channel::Order);
+        if of_all || of_orders {
+            self.lose_orders(gap.header.instrument);
+        }
+        if of_all || of_trades || of_orders || is_of(Channel::Quote) {
             self.reset(&gap.header, of_trades, out);
         }
     }
@@ -301,6 +370,7 @@ impl Processor for Metrics {
     fn process(&mut self, batch: Batch<'_>, out: &mut Records) -> Result<()> {
         const TRADE: u8 = Trade::KIND as u8;
         const QUOTE: u8 = Quote::KIND as u8;
+        const ORDER: u8 = Order::KIND as u8;
         const LEVEL: u8 = Level::KIND as u8;
         const MARKER: u8 = Marker::KIND as u8;
         const STATUS: u8 = Status::KIND as u8;
@@ -319,6 +389,11 @@ impl Processor for Metrics {
                 TRADE => {
                     if let Some(trade) = Trade::read_from(record.bytes()) {
                         self.trade(&trade, out);
+                    }
+                }
+                ORDER => {
+                    if let Some(order) = Order::read_from(record.bytes()) {
+                        self.order(&order, out);
                     }
                 }
                 LEVEL if self.plan.has_books => {
@@ -350,6 +425,7 @@ impl Processor for Metrics {
     }
 
     fn lost(&mut self, gap: &Marker, out: &mut Records) -> Result<()> {
+        self.lose_orders(0);
         for measured in self.instruments.iter_mut().flatten() {
             measured.end_book(SyncedBook::lost);
         }
@@ -371,6 +447,7 @@ impl Processor for Metrics {
         vec![
             ("samples", sum(Measured::samples)),
             ("late", sum(Measured::late)),
+            ("late_trades", sum(Measured::late_trades)),
             ("passed", self.passed),
             ("oversized", self.oversized),
         ]
@@ -378,12 +455,15 @@ impl Processor for Metrics {
 
     fn snapshot(&self, out: &mut Vec<u8>) {
         let mut state = StateWriter::new(out, NAME, VERSION);
+        let shapes = format!("{:?}", self.plan.shapes);
+        state.bytes(shapes.as_bytes());
         state.length(self.plan.names.len());
         for (name, window) in &self.plan.names {
             state.bytes(name);
             state.u64(*window);
         }
         self.watermark.write(&mut state);
+        self.orders.write(&mut state);
         state.i64(self.deadline);
         state.u64(self.passed);
         state.u64(self.oversized);
@@ -400,6 +480,9 @@ impl Processor for Metrics {
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let mut state = StateReader::new(bytes, NAME, VERSION)?;
+        if state.bytes()? != format!("{:?}", self.plan.shapes).as_bytes() {
+            return Err(Error::invalid("the state is of other trade_windows"));
+        }
         let mut names: Vec<table::Name> = Vec::new();
         for _ in 0..state.length(56)? {
             let mut name = [0; 40];
@@ -411,7 +494,8 @@ impl Processor for Metrics {
         if names != self.plan.names {
             return Err(Error::invalid("the state is of other sets, windows or horizons"));
         }
-        let (watermark, deadline) = (Watermark::read(&mut state)?, state.i64()?);
+        let (watermark, orders) = (Watermark::read(&mut state)?, SingleOrders::read(&mut state)?);
+        let deadline = state.i64()?;
         let (passed, oversized) = (state.u64()?, state.u64()?);
         let mut left_out = Vec::new();
         for _ in 0..state.length(1)? {
@@ -430,6 +514,7 @@ impl Processor for Metrics {
         state.finish()?;
         (self.watermark, self.deadline, self.left_out) = (watermark, deadline, left_out);
         (self.passed, self.oversized, self.instruments) = (passed, oversized, instruments);
+        self.orders = orders;
         Ok(())
     }
 }
@@ -437,33 +522,4 @@ impl Processor for Metrics {
 /// Whether levels of that channel make up a book.
 const fn is_of_book(channel: u8) -> bool {
     channel == Channel::Depth as u8 || channel == Channel::Snapshot as u8
-}
-
-/// Refuses a state of other settings.
-fn same_setting(name: &str, ours: i64, found: i64) -> Result<()> {
-    if ours == found {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("expected a state of {name} {ours}, got one of {found}")))
-}
-
-fn put_best(best: Option<Best>, state: &mut StateWriter<'_>) {
-    state.flag(best.is_some());
-    if let Some(best) = best {
-        for value in [best.bid_price, best.bid_size, best.ask_price, best.ask_size] {
-            state.i64(value);
-        }
-    }
-}
-
-fn take_best(state: &mut StateReader<'_>) -> Result<Option<Best>> {
-    if !state.flag()? {
-        return Ok(None);
-    }
-    Ok(Some(Best {
-        bid_price: state.i64()?,
-        bid_size: state.i64()?,
-        ask_price: state.i64()?,
-        ask_size: state.i64()?,
-    }))
 }

@@ -72,13 +72,40 @@ impl Best {
     }
 }
 
+/// What became of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OrderKind {
+    /// It came.
+    Add,
+    /// It was cancelled, in whole or in part.
+    Cancel,
+    /// It was executed, in whole or in part.
+    Fill,
+}
+
+/// A step of one order that is shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OrderStep {
+    pub(super) ts: i64,
+    pub(super) side: Side,
+    pub(super) kind: OrderKind,
+    /// The size that came or went.
+    pub(super) size: i64,
+    /// Ns since it came, if it ended with this.
+    pub(super) lifetime: Option<i64>,
+}
+
 /// The best prices changed, or were said anew.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Change {
     pub(super) ts: i64,
     pub(super) ts_recv: i64,
+    /// The venue's time, which may be before that of another event.
+    pub(super) ts_event: i64,
     /// From the venue's time to the receipt; none where the venue sends no time.
     pub(super) latency: Option<i64>,
+    /// The smallest step of the price; [`NONE`]: not known.
+    pub(super) tick: i64,
     /// None: they were not known.
     pub(super) before: Option<Best>,
     pub(super) after: Best,
@@ -181,6 +208,9 @@ pub(super) trait Family: Debug + Send {
     /// Takes in a trade.
     fn print(&mut self, _print: &Print) {}
 
+    /// Takes in a step of an order.
+    fn order(&mut self, _step: &OrderStep) {}
+
     /// Takes in the verified book, behind an update of it.
     fn book(&mut self, _ts: i64, _book: &L2Book) {}
 
@@ -227,6 +257,11 @@ pub(super) struct Terms {
     /// Volume of a bucket of vpin, in units of size; 0: by the days before.
     pub(super) vpin_volume: i64,
     pub(super) vpin_buckets: i64,
+    /// Length of the buckets of regressions of order flow, in ns, and how many there are at most.
+    pub(super) ofi_bar: i64,
+    pub(super) ofi_span: usize,
+    /// The bits of mu, alpha and beta of the process of trades, if they are given.
+    pub(super) hawkes: Option<[u64; 3]>,
 }
 
 /// A set of metrics that are switched on together.

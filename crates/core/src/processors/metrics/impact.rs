@@ -12,6 +12,7 @@ use super::sign::{taker, TickRule};
 use super::table::{Line, Per};
 use super::window::{put_wide, take_wide};
 use crate::error::Result;
+use crate::estimators::linear::regress;
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{NONE, SIZE_SCALE};
 
@@ -106,25 +107,10 @@ struct Impact {
     values: [(Option<f64>, u64); 8],
 }
 
-/// Slope, t and R2 of `y` on `x`, with intercept.
+/// Slope, t and R2 of enough bars.
 fn regression(points: &[(f64, f64)]) -> Option<[f64; 3]> {
-    let n = points.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
-    let (x_mean, y_mean) = (mean(|point| point.0), mean(|point| point.1));
-    let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
-    for (x, y) in points {
-        let (dx, dy) = (x - x_mean, y - y_mean);
-        xx += dx * dx;
-        xy += dx * dy;
-        yy += dy * dy;
-    }
-    if points.len() < BARS_MIN || xx <= 0.0 {
-        return None;
-    }
-    let slope = xy / xx;
-    let rest = (yy - slope * xy).max(0.0);
-    let r2 = if yy > 0.0 { 1.0 - rest / yy } else { f64::NAN };
-    Some([slope, slope / (rest / (n - 2.0) / xx).sqrt(), r2])
+    let line = regress(points).filter(|_| points.len() >= BARS_MIN)?;
+    Some([line.slope, line.t, line.r2])
 }
 
 /// The mid at an edge, twice; none of quotes that are crossed or have one side.
@@ -330,25 +316,4 @@ fn take_bar(state: &mut StateReader<'_>) -> Result<Bar> {
             product: take_wide(state)?,
         },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn regression_is_that_of_the_textbook() {
-        // y = 3 x + 1, with a residual of +-1 in turn: R2 and t by hand.
-        let points: Vec<_> = (0..10)
-            .map(|x| (f64::from(x), f64::from(3 * x + 1 + if x % 2 == 0 { 1 } else { -1 })))
-            .collect();
-        let [slope, t, r2] = regression(&points).unwrap();
-        let (xx, xy, yy) = (82.5, 3.0 * 82.5 - 5.0, 9.0 * 82.5 + 10.0 - 30.0);
-        assert!((slope - xy / xx).abs() < 1e-12);
-        let rest = yy - xy * xy / xx;
-        assert!((r2 - (1.0 - rest / yy)).abs() < 1e-12);
-        assert!((t - slope / (rest / 8.0 / xx).sqrt()).abs() < 1e-9);
-        assert_eq!(regression(&points[..9]), None);
-        assert_eq!(regression(&[(1.0, 2.0); 12]), None);
-    }
 }

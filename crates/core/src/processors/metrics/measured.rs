@@ -2,14 +2,55 @@
 
 use std::sync::Arc;
 
-use super::family::{latency_of, Best, Change, Family, Moment, Print, Values};
+use super::event_windows::{EventWindows, Row};
+use super::family::{latency_of, Best, Change, Family, Moment, OrderStep, Print, Values};
 use super::plan::Plan;
-use crate::book::{Cursor, Step, SyncedBook};
+use super::single_orders::OrderChange;
+use crate::book::{Cursor, L2Book, Step, SyncedBook};
 use crate::error::Result;
 use crate::feeds::Updates;
 use crate::processors::books::continuity;
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::{Header, Metric, QuoteState, Records, SyncState, Trade, FLAG_LAST, NONE};
+use crate::record::{
+    Header, Metric, QuoteState, Records, Side, SyncState, Trade, FLAG_LAST, FLAG_NO_EVENT_TIME,
+    FLAG_OUT_OF_ORDER, NONE,
+};
+
+/// Name of the count of trades that came too late for their windows.
+const LATE_TRADES: [u8; 40] = {
+    let mut name = [0; 40];
+    let text = b"late_trades";
+    let mut at = 0;
+    while at < text.len() {
+        name[at] = text[at];
+        at += 1;
+    }
+    name
+};
+
+/// The book by price that single orders add up to.
+#[derive(Debug, Default)]
+struct Derived {
+    book: L2Book,
+    /// Whether all orders of it are known.
+    is_whole: bool,
+    /// Sequence of the last event, and the best prices before it: a trade that it is has them.
+    sequence: u64,
+    before: Option<Best>,
+}
+
+impl Derived {
+    /// The book, if it is whole.
+    fn whole(&self) -> Option<&L2Book> {
+        self.is_whole.then_some(&self.book)
+    }
+
+    fn best(&self) -> Best {
+        let of = |side| self.book.best(side).map_or((NONE, 0), |level| (level.price, level.size));
+        let ((bid_price, bid_size), (ask_price, ask_size)) = (of(Side::Bid), of(Side::Ask));
+        Best { bid_price, bid_size, ask_price, ask_size }
+    }
+}
 
 /// What is measured of one instrument.
 #[derive(Debug)]
@@ -23,11 +64,14 @@ pub(super) struct Measured {
     best: Option<Best>,
     /// The book, if a set needs it and anything of it came.
     synced: Option<Box<SyncedBook>>,
+    /// What single orders add up to, if the feed tells them.
+    derived: Option<Box<Derived>>,
     /// Time of the newest event; it never runs back.
     ts: i64,
     /// The next time of the grid that was not sampled yet; `i64::MAX` before the first event.
     next: i64,
     families: Vec<Box<dyn Family>>,
+    windows: EventWindows,
     samples: u64,
     late: u64,
 }
@@ -42,9 +86,16 @@ impl Measured {
             status: 0,
             best: None,
             synced: None,
+            derived: None,
             ts: i64::MIN,
             next: i64::MAX,
             families: plan.sets.iter().map(|set| (set.build)(&plan.terms)).collect(),
+            windows: EventWindows::new(
+                &plan.shapes,
+                plan.window_delay,
+                plan.window_lateness,
+                plan.terms.partial,
+            ),
             samples: 0,
             late: 0,
         }
@@ -56,6 +107,61 @@ impl Measured {
 
     pub(super) const fn late(&self) -> u64 {
         self.late
+    }
+
+    /// Trades that came too late for their windows.
+    pub(super) fn late_trades(&self) -> u64 {
+        self.windows.late()
+    }
+
+    /// Makes final the windows that end by the venue's time of an event.
+    fn advance_windows(&mut self, header: &Header, known: i64, out: &mut Records) {
+        if self.windows.is_empty() || header.flags & FLAG_NO_EVENT_TIME != 0 {
+            return;
+        }
+        let mut rows = Vec::new();
+        self.windows.advance(header.ts_event, &mut rows);
+        self.write_windows(&rows, known, out);
+    }
+
+    /// Takes in a trade for windows alone: also one that came late.
+    pub(super) fn window_trade(
+        &mut self,
+        trade: &Trade,
+        updates: Updates,
+        known: i64,
+        out: &mut Records,
+    ) {
+        if self.windows.is_empty() {
+            return;
+        }
+        let print = self.print_of(trade, updates, trade.header.ts_event);
+        let (mut rows, late) = (Vec::new(), self.windows.late());
+        self.windows.print(&print, &mut rows);
+        self.write_windows(&rows, known, out);
+        if self.windows.late() > late {
+            let count = self.windows.late();
+            let mut row = self.row(trade.header.ts_event, known);
+            row.value = Metric::bits(Some(count as f64));
+            (row.count, row.metric) = (count, LATE_TRADES);
+            row.header.flags = FLAG_LAST;
+            out.push(&row);
+        }
+    }
+
+    fn write_windows(&self, rows: &[Row], known: i64, out: &mut Records) {
+        for made in rows {
+            let mut row = self.row(made.ts, known);
+            (row.count, row.window) = (made.trades, made.length as u64);
+            let names = &self.plan.window_names[made.shape];
+            for (at, name) in names.iter().enumerate() {
+                let value = made.values.map(|values| values[at]).filter(|value| value.is_finite());
+                (row.value, row.metric) = (Metric::bits(value), *name);
+                let correction = if made.is_correction { FLAG_OUT_OF_ORDER } else { 0 };
+                row.header.flags = correction | if at + 1 == names.len() { FLAG_LAST } else { 0 };
+                out.push(&row);
+            }
+        }
     }
 
     /// A changed step counts from here on.
@@ -79,12 +185,21 @@ impl Measured {
         out: &mut Records,
     ) {
         let ts = self.advance(header.ts_event, known, values, out);
+        self.advance_windows(header, known, out);
         let Some(after) = best else {
             self.reset(false, known, values, out);
             return;
         };
         let latency = latency_of(header);
-        let change = Change { ts, ts_recv: header.ts_recv, latency, before: self.best, after };
+        let change = Change {
+            ts,
+            ts_recv: header.ts_recv,
+            ts_event: header.ts_event,
+            latency,
+            tick: self.tick,
+            before: self.best,
+            after,
+        };
         self.families.iter_mut().for_each(|family| family.change(&change));
         self.best = best;
         if self.plan.interval == 0 {
@@ -101,7 +216,17 @@ impl Measured {
         out: &mut Records,
     ) {
         let ts = self.advance(trade.header.ts_event, known, values, out);
-        let print = Print {
+        self.window_trade(trade, updates, known, out);
+        let print = self.print_of(trade, updates, ts);
+        self.families.iter_mut().for_each(|family| family.print(&print));
+        if self.plan.interval == 0 {
+            self.sample(ts, known, values, out);
+        }
+    }
+
+    /// A trade as families see it at `ts`.
+    fn print_of(&self, trade: &Trade, updates: Updates, ts: i64) -> Print {
+        Print {
             ts,
             ts_recv: trade.header.ts_recv,
             latency: latency_of(&trade.header),
@@ -109,13 +234,12 @@ impl Measured {
             price: trade.price,
             size: trade.size,
             side: Print::side_of(trade),
-            best: self.best,
+            best: match &self.derived {
+                Some(derived) if derived.sequence == trade.header.sequence => derived.before,
+                _ => self.best,
+            },
             sets_price: updates.open_close,
             counts: updates.volume,
-        };
-        self.families.iter_mut().for_each(|family| family.print(&print));
-        if self.plan.interval == 0 {
-            self.sample(ts, known, values, out);
         }
     }
 
@@ -153,6 +277,65 @@ impl Measured {
             if self.plan.interval == 0 {
                 self.sample(ts, known, values, out);
             }
+        }
+    }
+
+    /// Takes in what a single order changes.
+    pub(super) fn order(
+        &mut self,
+        header: &Header,
+        change: &OrderChange,
+        known: i64,
+        values: &mut Values,
+        out: &mut Records,
+    ) {
+        let ts = self.advance(header.ts_event, known, values, out);
+        self.advance_windows(header, known, out);
+        let derived = self.derived.get_or_insert_with(Box::default);
+        (derived.sequence, derived.before) = (header.sequence, self.best);
+        let was_whole = std::mem::replace(&mut derived.is_whole, change.is_whole);
+        for &(side, price, size) in change.levels.iter().flatten() {
+            derived.book.set(side, price, size);
+        }
+        for step in change.steps.iter().flatten() {
+            let step = OrderStep { ts, ..*step };
+            self.families.iter_mut().for_each(|family| family.order(&step));
+        }
+        let touched = change.levels.iter().any(Option::is_some);
+        if let Some(book) = derived.whole().filter(|_| touched) {
+            let after = derived.best();
+            if self.best != Some(after) {
+                let latency = latency_of(header);
+                let (ts_recv, ts_event) = (header.ts_recv, header.ts_event);
+                let (before, tick) = (self.best, self.tick);
+                let change = Change { ts, ts_recv, ts_event, latency, tick, before, after };
+                self.families.iter_mut().for_each(|family| family.change(&change));
+                self.best = Some(after);
+            }
+            if self.plan.has_books {
+                self.families.iter_mut().for_each(|family| family.book(ts, book));
+            }
+        } else if was_whole && !change.is_whole {
+            self.lose_orders();
+            self.reset(false, known, values, out);
+        }
+        if self.plan.interval == 0 {
+            self.sample(ts, known, values, out);
+        }
+    }
+
+    /// Told that the orders that came are gone.
+    pub(super) fn forget_orders(&mut self) {
+        if self.derived.take().is_some() {
+            self.families.iter_mut().for_each(|family| family.lose_book());
+        }
+    }
+
+    /// Told that not all orders are known any more.
+    pub(super) fn lose_orders(&mut self) {
+        if let Some(derived) = &mut self.derived {
+            derived.is_whole = false;
+            self.families.iter_mut().for_each(|family| family.lose_book());
         }
     }
 
@@ -203,6 +386,10 @@ impl Measured {
 
     /// The receive time at which the next sample is due if nothing comes.
     pub(super) fn due(&self) -> i64 {
+        self.sample_due().min(self.windows.due().saturating_add(self.plan.grace))
+    }
+
+    fn sample_due(&self) -> i64 {
         if self.plan.interval == 0 || self.next == i64::MAX || self.next > self.drained() {
             return i64::MAX;
         }
@@ -211,9 +398,14 @@ impl Measured {
 
     /// Writes the samples that are due as receive times are at `watermark`.
     pub(super) fn sweep(&mut self, watermark: i64, values: &mut Values, out: &mut Records) {
-        while self.due() <= watermark {
+        while self.sample_due() <= watermark {
             self.sample(self.next, watermark, values, out);
             self.next += self.plan.interval;
+        }
+        if self.windows.due().saturating_add(self.plan.grace) <= watermark {
+            let mut rows = Vec::new();
+            self.windows.advance(watermark.saturating_sub(self.plan.grace), &mut rows);
+            self.write_windows(&rows, watermark, out);
         }
     }
 
@@ -229,13 +421,24 @@ impl Measured {
             return;
         }
         self.families.iter_mut().for_each(|family| family.reset());
+        let mut rows = Vec::new();
+        self.windows.reset(&mut rows);
+        self.write_windows(&rows, known, out);
         let kept = self.best.filter(|_| keeps_best);
         self.best = None;
         let sampled = if self.next == i64::MAX { i64::MIN } else { self.next - self.plan.interval };
         self.sample(self.ts.max(sampled), known, values, out);
         if let Some(after) = kept {
             let ts = self.ts.max(sampled);
-            let change = Change { ts, ts_recv: ts, latency: None, before: None, after };
+            let change = Change {
+                ts,
+                ts_recv: ts,
+                ts_event: ts,
+                latency: None,
+                tick: self.tick,
+                before: None,
+                after,
+            };
             self.families.iter_mut().for_each(|family| family.change(&change));
         }
         self.best = kept;
@@ -243,11 +446,24 @@ impl Measured {
 
     fn sample(&mut self, ts: i64, known: i64, values: &mut Values, out: &mut Records) {
         let is_complete = self.plan.interval != 0;
-        let book = self.synced.as_deref().and_then(SyncedBook::book);
+        let derived = self.derived.as_deref().and_then(Derived::whole);
+        let book = self.synced.as_deref().and_then(SyncedBook::book).or(derived);
         let moment = Moment { ts, best: self.best, tick: self.tick, book, is_complete };
         self.families.iter_mut().for_each(|family| family.sample(&moment, values));
-        let state = self.best.map_or(QuoteState::Unknown, |best| best.state()) as u8;
-        let mut row = Metric {
+        let mut row = self.row(ts, known);
+        let names = &self.plan.names;
+        for (index, ((value, count), (name, window))) in values.drain().zip(names).enumerate() {
+            row.value = Metric::bits(value);
+            (row.count, row.window, row.metric) = (count, *window, *name);
+            row.header.flags = if index + 1 == names.len() { FLAG_LAST } else { 0 };
+            out.push(&row);
+        }
+        self.samples += 1;
+    }
+
+    /// A value at `ts`, to be filled in.
+    fn row(&self, ts: i64, known: i64) -> Metric {
+        Metric {
             header: Header {
                 instrument: self.instrument,
                 feed: self.feed,
@@ -259,17 +475,9 @@ impl Measured {
             count: 0,
             window: 0,
             metric: [0; 40],
-            state,
+            state: self.best.map_or(QuoteState::Unknown, |best| best.state()) as u8,
             reserved: [0; 31],
-        };
-        let names = &self.plan.names;
-        for (index, ((value, count), (name, window))) in values.drain().zip(names).enumerate() {
-            row.value = Metric::bits(value);
-            (row.count, row.window, row.metric) = (count, *window, *name);
-            row.header.flags = if index + 1 == names.len() { FLAG_LAST } else { 0 };
-            out.push(&row);
         }
-        self.samples += 1;
     }
 
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
@@ -287,6 +495,20 @@ impl Measured {
             synced.store(&mut book);
             state.bytes(&book);
         }
+        state.flag(self.derived.is_some());
+        if let Some(derived) = &self.derived {
+            state.flag(derived.is_whole);
+            state.u64(derived.sequence);
+            super::put_best(derived.before, state);
+            for side in [Side::Bid, Side::Ask] {
+                state.length(derived.book.len(side));
+                for level in derived.book.levels(side) {
+                    state.i64(level.price);
+                    state.i64(level.size);
+                }
+            }
+        }
+        self.windows.write(state);
         self.families.iter().for_each(|family| family.write(state));
     }
 
@@ -301,6 +523,22 @@ impl Measured {
             self.synced = Some(Box::new(SyncedBook::load(&mut cursor)?));
             cursor.end()?;
         }
+        self.derived = None;
+        if state.flag()? {
+            let mut derived = Derived {
+                is_whole: state.flag()?,
+                sequence: state.u64()?,
+                before: super::take_best(state)?,
+                ..Derived::default()
+            };
+            for side in [Side::Bid, Side::Ask] {
+                for _ in 0..state.length(16)? {
+                    derived.book.set(side, state.i64()?, state.i64()?);
+                }
+            }
+            self.derived = Some(Box::new(derived));
+        }
+        self.windows.read(state)?;
         for family in &mut self.families {
             family.read(state)?;
         }

@@ -40,7 +40,7 @@ struct Levels {
     partial: bool,
 }
 
-fn top_of(book: &L2Book) -> [Best; RANKS] {
+pub(super) fn top_of(book: &L2Book) -> [Best; RANKS] {
     let mut top = [NOTHING; RANKS];
     for (best, level) in top.iter_mut().zip(book.levels(Side::Bid)) {
         (best.bid_price, best.bid_size) = (level.price, level.size);
@@ -93,30 +93,40 @@ impl Family for Levels {
 
     fn write(&self, state: &mut StateWriter<'_>) {
         self.rolling.write(state);
-        state.flag(self.top.is_some());
-        for best in self.top.iter().flatten() {
-            for value in [best.bid_price, best.bid_size, best.ask_price, best.ask_size] {
-                state.i64(value);
-            }
-        }
+        put_top(self.top.as_ref(), state);
     }
 
     fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         self.rolling.read(state)?;
-        self.top = None;
-        if state.flag()? {
-            let mut top = [NOTHING; RANKS];
-            for best in &mut top {
-                let mut value = || state.i64();
-                *best = Best {
-                    bid_price: value()?,
-                    bid_size: value()?,
-                    ask_price: value()?,
-                    ask_size: value()?,
-                };
-            }
-            self.top = Some(top);
-        }
+        self.top = take_top(state)?;
         Ok(())
     }
+}
+
+/// Writes the best levels.
+pub(super) fn put_top(top: Option<&[Best; RANKS]>, state: &mut StateWriter<'_>) {
+    state.flag(top.is_some());
+    for best in top.into_iter().flatten() {
+        for value in [best.bid_price, best.bid_size, best.ask_price, best.ask_size] {
+            state.i64(value);
+        }
+    }
+}
+
+/// Reads what [`put_top`] wrote.
+pub(super) fn take_top(state: &mut StateReader<'_>) -> Result<Option<[Best; RANKS]>> {
+    if !state.flag()? {
+        return Ok(None);
+    }
+    let mut top = [NOTHING; RANKS];
+    for best in &mut top {
+        let mut value = || state.i64();
+        *best = Best {
+            bid_price: value()?,
+            bid_size: value()?,
+            ask_price: value()?,
+            ask_size: value()?,
+        };
+    }
+    Ok(Some(top))
 }

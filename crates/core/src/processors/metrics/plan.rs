@@ -1,5 +1,6 @@
 //! What is measured, and how: the settings of the processor, checked.
 
+use super::event_windows::{Shape, FIELDS};
 use super::family::{Set, Terms};
 use super::table;
 use crate::error::{Error, Result};
@@ -19,8 +20,11 @@ const SPAN_BARS_MAX: i64 = 1 << 12;
 const BANDS_BPS: [i64; 3] = [5, 10, 25];
 const LEVELS: [i64; 2] = [5, 10];
 const SIZES: [i64; 1] = [SIZE_SCALE];
+const OFI_BAR_MS: i64 = 10_000;
+const OFI_SPAN_BARS: i64 = 180;
 const VPIN_BUCKETS: i64 = 50;
 const VPIN_BUCKETS_MAX: i64 = 1 << 12;
+const WINDOW_LATENESS_MS: i64 = 10_000;
 const MS: i64 = 1_000_000;
 /// Samples on the grid within the longest window, at most: each holds memory.
 const STEPS_MAX: i64 = 1 << 16;
@@ -35,6 +39,12 @@ pub(super) struct Plan {
     pub(super) terms: Terms,
     pub(super) sets: Vec<&'static Set>,
     pub(super) names: Vec<table::Name>,
+    /// How trades are taken together by event time, and the names of the values of each.
+    pub(super) shapes: Vec<Shape>,
+    pub(super) window_names: Vec<[[u8; 40]; FIELDS.len()]>,
+    /// How far trades may be behind an event without being late, and how late they may be, in ns.
+    pub(super) window_delay: i64,
+    pub(super) window_lateness: i64,
     /// Whether a set needs books.
     pub(super) has_books: bool,
     /// The venue's symbols that are measured; none: all.
@@ -45,6 +55,8 @@ impl Plan {
     /// Takes the plan out of `settings`: `sets` and `symbols`, names with commas between them;
     /// `windows_ms`, `horizons_ms`, `interval_ms`, `grace_ms`, `step_ms`, `bar_ms`, `span_bars`;
     /// `bands_bps`, `levels`, `sizes`; `vpin_volume`, in units of size, and `vpin_buckets`;
+    /// `ofi_bar_ms`, `ofi_span_bars`; `hawkes`, mu, alpha and beta with commas between them;
+    /// `trade_windows`, as [`Shape::list`] reads them, `window_delay_ms`, `window_lateness_ms`;
     /// `partial`, 1 to show windows that are not covered yet; `channel`, `trade` or `agg_trade`.
     ///
     /// # Errors
@@ -72,6 +84,7 @@ impl Plan {
             Ok(settings.number(name, default, 1)?.saturating_mul(MS))
         };
         let (step, bar) = (ns("step_ms", STEP_MS)?, ns("bar_ms", BAR_MS)?);
+        let ofi_bar = ns("ofi_bar_ms", OFI_BAR_MS)?;
         let terms = Terms {
             windows,
             horizons,
@@ -88,9 +101,23 @@ impl Plan {
             sizes: settings.numbers("sizes", &SIZES)?,
             vpin_volume: settings.number("vpin_volume", 0, 0)?,
             vpin_buckets: settings.number("vpin_buckets", VPIN_BUCKETS, 1)?.min(VPIN_BUCKETS_MAX),
+            ofi_bar,
+            ofi_span: settings.number("ofi_span_bars", OFI_SPAN_BARS, 10)?.min(SPAN_BARS_MAX)
+                as usize,
+            hawkes: hawkes_of(&settings.text("hawkes", Some(""))?)?,
         };
         let symbols = settings.text("symbols", Some(""))?;
         let names = table::names_of(&sets, &terms);
+        let shapes = Shape::list(&settings.text("trade_windows", Some(""))?)?;
+        let named = |shape: &Shape| {
+            FIELDS.map(|field| table::name_of(&format!("{}_{field}", shape.name()), 0).0)
+        };
+        let window_names = shapes.iter().map(named).collect();
+        let mut ms = |name, default| -> Result<i64> {
+            Ok(settings.number(name, default, 0)?.saturating_mul(MS))
+        };
+        let window_delay = ms("window_delay_ms", 0)?;
+        let window_lateness = ms("window_lateness_ms", WINDOW_LATENESS_MS)?;
         let has_books = sets.iter().any(|set| set.has_book);
         Ok(Self {
             interval: interval_ms.saturating_mul(MS),
@@ -99,6 +126,10 @@ impl Plan {
             terms,
             sets,
             names,
+            shapes,
+            window_names,
+            window_delay,
+            window_lateness,
             has_books,
             symbols: symbols
                 .split(',')
@@ -111,6 +142,27 @@ impl Plan {
     /// The longest window, in ns.
     pub(super) fn longest(&self) -> i64 {
         self.terms.windows.iter().copied().max().unwrap_or(0)
+    }
+}
+
+/// The bits of mu, alpha and beta; none of an empty text.
+fn hawkes_of(text: &str) -> Result<Option<[u64; 3]>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let numbers: Vec<f64> = text.split(',').filter_map(|one| one.trim().parse().ok()).collect();
+    match numbers[..] {
+        [mu, alpha, beta]
+            if text.split(',').count() == 3
+                && [mu, beta].iter().all(|&rate| rate > 0.0 && rate.is_finite())
+                && (0.0..1.0).contains(&alpha) =>
+        {
+            Ok(Some([mu, alpha, beta].map(f64::to_bits)))
+        }
+        _ => Err(Error::invalid(format!(
+            "hawkes: expected mu, alpha, beta, such as \"0.2,0.5,1.0\", with mu and beta above 0 \
+             and alpha from 0 to below 1, got {text:?}"
+        ))),
     }
 }
 

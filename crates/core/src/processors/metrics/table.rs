@@ -1,7 +1,10 @@
 //! The table of metrics: what each is called, how it is calculated, and when it has no value.
 
 use super::family::{Set, Terms};
-use super::{cost, depth, flow, impact, l1, latency, mlofi, ofi, signs, volatility, vpin};
+use super::{
+    clocks, cost, dependence, depth, flow, impact, integrated, intensity, l1, latency, lifetimes,
+    microprice, mlofi, noise, ofi, ofi_beta, ranges, rates, signs, volatility, vpin,
+};
 use crate::decimal;
 use crate::error::{Error, Result};
 use crate::record::SIZE_PLACES;
@@ -21,6 +24,8 @@ pub(super) enum Per {
     Size,
     /// Each of ten ranks, and each rolling window of each: `_3_10s`.
     RankWindow,
+    /// Each lag: `_3`.
+    Lag,
     /// Each horizon, and each rolling window of each: `_5s_mean_60s`.
     HorizonWindow,
 }
@@ -50,6 +55,7 @@ impl Line {
             Per::Level => "none, of each of `levels`",
             Per::Size => "none, of each of `sizes`",
             Per::RankWindow => "rolling, of each rank",
+            Per::Lag => "none, of each lag",
         }
     }
 }
@@ -67,6 +73,16 @@ pub(super) const SETS: &[Set] = &[
     latency::SET,
     depth::SET,
     mlofi::SET,
+    microprice::SET,
+    ofi_beta::SET,
+    integrated::SET,
+    ranges::SET,
+    noise::SET,
+    rates::SET,
+    intensity::SET,
+    dependence::SET,
+    clocks::SET,
+    lifetimes::SET,
 ];
 
 /// A name as records hold it, and the length of its window.
@@ -114,6 +130,7 @@ fn names_of_line(line: &Line, terms: &Terms) -> Vec<Name> {
         Per::RankWindow => {
             (1..=mlofi::RANKS).flat_map(|rank| windows(format!("_{rank}"))).collect()
         }
+        Per::Lag => (1..=dependence::LAGS).map(|lag| named(format!("{base}_{lag}"))).collect(),
         Per::Band => terms.bands.iter().map(|band| named(format!("{base}_{band}bps"))).collect(),
         Per::Level => terms.levels.iter().map(|levels| named(format!("{base}{levels}"))).collect(),
         Per::Size => {
@@ -122,7 +139,7 @@ fn names_of_line(line: &Line, terms: &Terms) -> Vec<Name> {
     }
 }
 
-fn name_of(text: &str, length: i64) -> Name {
+pub(super) fn name_of(text: &str, length: i64) -> Name {
     let mut name = [0; 40];
     let kept = text.len().min(name.len());
     name[..kept].copy_from_slice(&text.as_bytes()[..kept]);

@@ -9,10 +9,9 @@ use super::family::{Best, Change, Family, Moment, Set, Terms, Values};
 use super::table::{Line, Per};
 use super::window::Rolling;
 use crate::error::Result;
+use crate::estimators::realized::{middle, Sums, RETURNS_MIN};
 use crate::processors::state::{StateReader, StateWriter};
 
-/// Returns that a value is made of, at least.
-const RETURNS_MIN: i128 = 10;
 /// One in sums of products of returns: 2^-118 is the smallest that counts.
 const ONE: f64 = (1_u128 << 118) as f64;
 /// Returns from here on are not measured: their squares would not fit.
@@ -79,10 +78,6 @@ struct Volatility {
 
 fn units(value: f64) -> i128 {
     (value * ONE) as i128
-}
-
-fn middle(a: f64, b: f64, c: f64) -> f64 {
-    a.min(b).max(a.max(b).min(c))
 }
 
 impl Volatility {
@@ -170,32 +165,34 @@ impl Volatility {
 
 /// The values of one window.
 fn values(sums: &[i128; TERMS]) -> [Option<f64>; 13] {
-    use std::f64::consts::{FRAC_PI_2, PI};
-    // 2^(2/3) Gamma(7/6) / Gamma(1/2).
-    const MU: f64 = 0.830_860_925_029_559_2;
-    let n = sums[8] as f64;
     let sum = |term: usize| sums[term] as f64 / ONE;
-    let (down, up) = (sum(0), sum(1));
-    let (rv, bv) = (down + up, FRAC_PI_2 * sum(2));
-    let tpq = n * n / (n - 2.0) * MU.powi(-3) * sum(6);
-    let theta = PI * PI / 4.0 + PI - 3.0;
-    let moves = bv > 0.0 && tpq > 0.0;
-    let z = n.sqrt() * (rv - bv) / ((theta - 2.0) * tpq).sqrt();
-    let ratio = n.sqrt() * (1.0 - bv / rv) / ((theta - 2.0) * (tpq / (bv * bv)).max(1.0)).sqrt();
+    let count = sums[8] as f64;
+    let found = Sums {
+        count,
+        down: sum(0),
+        up: sum(1),
+        pairs: sum(2),
+        smaller: sum(3),
+        middle: sum(4),
+        fourth: sum(5),
+        triples: sum(6),
+        quadruples: sum(7),
+    };
+    let one = found.measures();
     [
-        Some(rv),
-        Some(down),
-        Some(up),
-        Some(bv),
-        Some(PI / (PI - 2.0) * n / (n - 1.0) * sum(3)),
-        Some(PI / (6.0 - 4.0 * 3.0_f64.sqrt() + PI) * n / (n - 2.0) * sum(4)),
-        Some(n / 3.0 * sum(5)),
-        Some(tpq),
-        Some(n * n / (n - 3.0) * PI * PI / 4.0 * sum(7)),
-        moves.then_some(z),
-        moves.then_some(ratio),
-        moves.then(|| (1.0 - bv / rv).max(0.0)),
-        Some(sums[9] as f64 / n),
+        Some(one.rv),
+        Some(one.down),
+        Some(one.up),
+        Some(one.bv),
+        Some(one.min_rv),
+        Some(one.med_rv),
+        Some(one.rq),
+        Some(one.tpq),
+        Some(one.qpq),
+        one.bns_z,
+        one.bns_z_ratio,
+        one.relative_jump,
+        Some(sums[9] as f64 / count),
     ]
 }
 
@@ -224,7 +221,7 @@ impl Family for Volatility {
             .map(|index| {
                 let sums = self.sums(index);
                 let is_shown = self.rolling.is_shown(index, ts, self.partial);
-                let found = (is_shown && sums[8] >= RETURNS_MIN).then(|| values(&sums));
+                let found = (is_shown && sums[8] >= RETURNS_MIN as i128).then(|| values(&sums));
                 (found, sums[8] as u64)
             })
             .collect();

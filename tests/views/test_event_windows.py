@@ -1,0 +1,204 @@
+"""Windows of trades by the venue's time: what is in them, when they are final, what changes."""
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from conftest import START
+from tapeworks import _core
+from tapeworks._core import Processor, Records
+from tapeworks.config import Section, Value
+from tapeworks.errors import ConfigError
+from tapeworks.settings import resolve_config
+
+METRIC, TRADE = (np.dtype(_core.dtype_descr(kind)) for kind in ("metric", "trade"))
+MS = 10**6
+FIRST = START - START % (60_000 * MS)
+LATE = 8
+
+
+def trades(*rows, flags=1):
+    """Makes trades of (ms, price, size), received in this order a millisecond apart."""
+    made = np.zeros(len(rows), TRADE)
+    made["length"], made["kind"] = TRADE.itemsize // 8, _core.kind_of("trade")
+    made["feed"], made["instrument"], made["flags"], made["channel"] = 1, 1, flags, 1
+    made["side"] = 1
+    for row, (ms, price, size) in zip(made, rows, strict=True):
+        row["ts_event"] = row["ts_recv"] = FIRST + round(ms * MS)
+        row["price"], row["size"] = price * 10**9, size * 10**8
+    return made
+
+
+def run(rows, windows, sizes=None, **settings):
+    chosen = {"sets": "", "trade_windows": windows, "partial": 1, **settings}
+    processor, out = Processor("metrics", chosen), b""
+    for at in range(0, len(rows), sizes or len(rows)):
+        part = rows[at : at + (sizes or len(rows))]
+        out += bytes(processor.process(Records.from_bytes(part.tobytes())))
+    return np.frombuffer(out, METRIC)
+
+
+def told(rows, name):
+    """Returns end in ms, value, number of trades and whether it is a correction, of each row."""
+    found = rows[rows["metric"] == name.encode()]
+    return [
+        (
+            (int(row["ts_event"]) - FIRST) / MS,
+            None if np.isnan(row["value"]) else float(row["value"]),
+            int(row["count"]),
+            bool(row["flags"] & LATE),
+        )
+        for row in found
+    ]
+
+
+def test_vwap_of_each_ten_milliseconds_is_that_of_its_trades():
+    # 2,000 trades a third of a millisecond apart on average: each window against plain Python.
+    chance = np.random.default_rng(1)
+    ms = np.cumsum(chance.exponential(0.33, 2_000))
+    columns = zip(ms, chance.integers(90, 110, 2_000), chance.integers(1, 9, 2_000), strict=True)
+    rows = trades(*((float(a), int(b), int(c)) for a, b, c in columns), (10_000, 1, 1))
+    wanted = defaultdict(list)
+    for row in rows[:-1]:
+        wanted[(int(row["ts_event"]) - FIRST) // (10 * MS)].append(row)
+    found = told(run(rows, "tumbling 10ms"), "tumbling_10ms_vwap")
+    assert len(found) == len(wanted)
+    for (end, value, count, _), (number, part) in zip(found, sorted(wanted.items()), strict=True):
+        turnover = sum(int(row["price"]) * int(row["size"]) for row in part)
+        size = sum(int(row["size"]) for row in part)
+        assert (end, count) == (10 * (number + 1), len(part))
+        assert value == pytest.approx(turnover / size / 1e9, rel=1e-12)
+
+
+def test_trade_at_the_end_of_a_window_is_in_the_next_one():
+    rows = trades((0, 10, 1), (9.999999, 12, 1), (10, 20, 1), (30, 1, 1))
+    made = run(rows, "tumbling 10ms,sliding 20ms 10ms")
+    assert told(made, "tumbling_10ms_close") == [(10, 12, 2, False), (20, 20, 1, False)]
+    assert told(made, "sliding_20ms_10ms_trades") == [
+        (10, 2, 2, False),
+        (20, 3, 3, False),
+        (30, 1, 1, False),
+    ]
+
+
+def test_late_trade_corrects_what_was_final_and_a_later_one_is_counted():
+    # At 100 ms the first window is over. Allowed lateness is 50 ms: the one of 3 ms is too late.
+    rows = trades((1, 10, 1), (12, 10, 1), (40, 11, 1), (2, 16, 2), (100, 9, 1), (3, 99, 1))
+    made = run(rows, "tumbling 10ms", window_lateness_ms=50)
+    assert told(made, "tumbling_10ms_vwap") == [
+        (10, 10, 1, False),
+        (20, 10, 1, False),
+        (10, 14, 3 - 1, True),
+        (50, 11, 1, False),
+    ]
+    assert told(made, "late_trades") == [(3, 1, 1, False)]
+
+
+def test_trades_that_the_venue_sent_late_or_again_are_late_alike():
+    # Flagged as out of order or from history: other metrics pass them over, windows take them in.
+    rows = np.concatenate(
+        [
+            trades((1, 10, 1), (25, 10, 1)),
+            trades((2, 13, 2), flags=1 | 8),
+            trades((3, 14, 1), flags=1 | 4),
+        ]
+    )
+    made = run(rows, "tumbling 10ms")
+    assert told(made, "tumbling_10ms_close") == [
+        (10, 10, 1, False),
+        (10, 13, 2, True),
+        (10, 14, 3, True),
+    ]
+
+
+def test_delay_holds_a_window_open_for_trades_out_of_order():
+    rows = trades((1, 10, 1), (12, 10, 1), (2, 20, 1), (21, 10, 1), (60, 1, 1))
+    made = run(rows, "tumbling 10ms", window_delay_ms=10)
+    assert told(made, "tumbling_10ms_close")[0] == (10, 20, 2, False)
+
+
+def test_session_grows_until_a_pause_and_a_late_trade_joins_two():
+    # Pauses of 5 ms or more end a session. What a late trade joins is one, and two are no more.
+    rows = trades((1, 10, 1), (3, 11, 1), (20, 12, 1), (22, 13, 1), (60, 1, 1))
+    made = run(rows, "session 5ms")
+    assert told(made, "session_5ms_trades") == [(8, 2, 2, False), (27, 2, 2, False)]
+    late = trades((1, 10, 1), (7, 12, 1), (30, 1, 1), (4, 11, 1), (60, 1, 1))
+    made = run(late, "session 5ms")
+    assert told(made, "session_5ms_trades") == [
+        (6, 1, 1, False),
+        (12, 1, 1, False),
+        (6, None, 1, True),
+        (12, 3, 3, True),
+        (35, 1, 1, False),
+    ]
+    assert told(made, "session_5ms_open")[-2][1] == 10
+
+
+def test_count_takes_trades_in_the_order_of_the_tape():
+    rows = trades((1, 10, 1), (5, 11, 2), (4, 12, 3), (7, 13, 4), (8, 14, 5))
+    made = run(rows, "count 2")
+    assert told(made, "count_2_volume") == [(5, 3, 2, False), (7, 7, 2, False)]
+
+
+def test_window_that_the_stream_does_not_cover_is_null():
+    # It began within the first; a gap cuts the third.
+    gap = np.zeros(1, np.dtype(_core.dtype_descr("marker")))
+    gap["length"], gap["kind"] = gap.dtype.itemsize // 8, _core.kind_of("marker")
+    gap["instrument"], gap["channel"] = 1, _core.numbers("channel")["trade"]
+    gap["code"] = _core.numbers("marker_code")["gap"]
+    gap["cause"] = _core.numbers("gap_cause")["disconnect"]
+    gap["state"] = _core.numbers("gap_state")["closed"]
+    gap["ts_event"] = gap["ts_recv"] = FIRST + 25 * MS
+    chosen = {"sets": "", "trade_windows": "tumbling 10ms"}
+    processor = Processor("metrics", chosen)
+    data = trades((5, 1, 1), (15, 2, 1), (22, 3, 1)).tobytes() + gap.tobytes()
+    data += trades((26, 4, 1), (35, 5, 1), (50, 6, 1)).tobytes()
+    made = np.frombuffer(processor.process(Records.from_bytes(data)), METRIC)
+    assert [row[:2] for row in told(made, "tumbling_10ms_close")] == [
+        (10, None),
+        (20, 2),
+        (30, None),
+        (30, None),
+        (40, 5),
+    ]
+
+
+def test_batches_and_restarts_change_nothing():
+    chance = np.random.default_rng(4)
+    ms = np.cumsum(chance.exponential(1.5, 300)) + chance.normal(0, 4, 300) + 50
+    rows = trades(*((float(one), 100 + k % 7, 1 + k % 3) for k, one in enumerate(ms)))
+    windows = "tumbling 10ms,sliding 100ms 10ms,session 5ms,count 7"
+    settings = {"window_lateness_ms": 5, "window_delay_ms": 2}
+    whole = run(rows, windows, **settings)
+    assert len(told(whole, "late_trades")) > 3
+    assert any(row[3] for row in told(whole, "session_5ms_vwap"))
+    for size in (1, 7):
+        assert run(rows, windows, size, **settings).tobytes() == whole.tobytes()
+    chosen = {"sets": "", "trade_windows": windows, "partial": 1, **settings}
+    for cut in range(0, 300, 37):
+        before, after = Processor("metrics", chosen), Processor("metrics", chosen)
+        first = bytes(before.process(Records.from_bytes(rows[:cut].tobytes())))
+        after.restore(before.snapshot())
+        rest = bytes(after.process(Records.from_bytes(rows[cut:].tobytes())))
+        assert first + rest == whole.tobytes()
+    assert dict(before.counters())["late_trades"] >= 0
+
+
+def test_silence_ends_a_window_by_receipt():
+    # Nothing of the instrument comes behind; another one shows that time passes.
+    rows = trades((1, 10, 1))
+    other = trades((3_000, 1, 1))
+    other["instrument"] = 2
+    made = run(np.concatenate([rows, other]), "tumbling 10ms", grace_ms=100)
+    assert told(made[made["instrument"] == 1], "tumbling_10ms_close") == [(10, 10, 1, False)]
+
+
+@pytest.mark.parametrize(
+    "shape", ["tumbling", "tumbling 0ms", "sliding 1s 300ms", "sliding 100s 1ms", "hopping 1s",
+              "session 5", "count 0", "count -3", "tumbling 2d", "tumbling 99999999s"]
+)  # fmt: skip
+def test_windows_that_cannot_be_are_refused_before_anything_starts(shape):
+    table = Section("metrics", {"trade_windows": Value([shape], "test")})
+    with pytest.raises(ConfigError, match="trade_windows: expected any of"):
+        resolve_config(Section("", {"metrics": table}))
