@@ -2,55 +2,19 @@
 
 use std::sync::Arc;
 
-use super::event_windows::{EventWindows, Row};
-use super::family::{latency_of, Best, Change, Family, Moment, OrderStep, Print, Values};
+use self::orders::Derived;
+use super::event_windows::EventWindows;
+use super::family::{latency_of, Best, Change, Family, Moment, Print, Values};
 use super::plan::Plan;
-use super::single_orders::OrderChange;
-use crate::book::{Cursor, L2Book, Step, SyncedBook};
+use crate::book::{Cursor, Step, SyncedBook};
 use crate::error::Result;
 use crate::feeds::Updates;
 use crate::processors::books::continuity;
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::{
-    Header, Metric, QuoteState, Records, Side, SyncState, Trade, FLAG_LAST, FLAG_NO_EVENT_TIME,
-    FLAG_OUT_OF_ORDER, NONE,
-};
+use crate::record::{Header, Metric, QuoteState, Records, SyncState, Trade, FLAG_LAST, NONE};
 
-/// Name of the count of trades that came too late for their windows.
-const LATE_TRADES: [u8; 40] = {
-    let mut name = [0; 40];
-    let text = b"late_trades";
-    let mut at = 0;
-    while at < text.len() {
-        name[at] = text[at];
-        at += 1;
-    }
-    name
-};
-
-/// The book by price that single orders add up to.
-#[derive(Debug, Default)]
-struct Derived {
-    book: L2Book,
-    /// Whether all orders of it are known.
-    is_whole: bool,
-    /// Sequence of the last event, and the best prices before it: a trade that it is has them.
-    sequence: u64,
-    before: Option<Best>,
-}
-
-impl Derived {
-    /// The book, if it is whole.
-    fn whole(&self) -> Option<&L2Book> {
-        self.is_whole.then_some(&self.book)
-    }
-
-    fn best(&self) -> Best {
-        let of = |side| self.book.best(side).map_or((NONE, 0), |level| (level.price, level.size));
-        let ((bid_price, bid_size), (ask_price, ask_size)) = (of(Side::Bid), of(Side::Ask));
-        Best { bid_price, bid_size, ask_price, ask_size }
-    }
-}
+mod orders;
+mod windows;
 
 /// What is measured of one instrument.
 #[derive(Debug)]
@@ -107,61 +71,6 @@ impl Measured {
 
     pub(super) const fn late(&self) -> u64 {
         self.late
-    }
-
-    /// Trades that came too late for their windows.
-    pub(super) fn late_trades(&self) -> u64 {
-        self.windows.late()
-    }
-
-    /// Makes final the windows that end by the venue's time of an event.
-    fn advance_windows(&mut self, header: &Header, known: i64, out: &mut Records) {
-        if self.windows.is_empty() || header.flags & FLAG_NO_EVENT_TIME != 0 {
-            return;
-        }
-        let mut rows = Vec::new();
-        self.windows.advance(header.ts_event, &mut rows);
-        self.write_windows(&rows, known, out);
-    }
-
-    /// Takes in a trade for windows alone: also one that came late.
-    pub(super) fn window_trade(
-        &mut self,
-        trade: &Trade,
-        updates: Updates,
-        known: i64,
-        out: &mut Records,
-    ) {
-        if self.windows.is_empty() {
-            return;
-        }
-        let print = self.print_of(trade, updates, trade.header.ts_event);
-        let (mut rows, late) = (Vec::new(), self.windows.late());
-        self.windows.print(&print, &mut rows);
-        self.write_windows(&rows, known, out);
-        if self.windows.late() > late {
-            let count = self.windows.late();
-            let mut row = self.row(trade.header.ts_event, known);
-            row.value = Metric::bits(Some(count as f64));
-            (row.count, row.metric) = (count, LATE_TRADES);
-            row.header.flags = FLAG_LAST;
-            out.push(&row);
-        }
-    }
-
-    fn write_windows(&self, rows: &[Row], known: i64, out: &mut Records) {
-        for made in rows {
-            let mut row = self.row(made.ts, known);
-            (row.count, row.window) = (made.trades, made.length as u64);
-            let names = &self.plan.window_names[made.shape];
-            for (at, name) in names.iter().enumerate() {
-                let value = made.values.map(|values| values[at]).filter(|value| value.is_finite());
-                (row.value, row.metric) = (Metric::bits(value), *name);
-                let correction = if made.is_correction { FLAG_OUT_OF_ORDER } else { 0 };
-                row.header.flags = correction | if at + 1 == names.len() { FLAG_LAST } else { 0 };
-                out.push(&row);
-            }
-        }
     }
 
     /// A changed step counts from here on.
@@ -277,65 +186,6 @@ impl Measured {
             if self.plan.interval == 0 {
                 self.sample(ts, known, values, out);
             }
-        }
-    }
-
-    /// Takes in what a single order changes.
-    pub(super) fn order(
-        &mut self,
-        header: &Header,
-        change: &OrderChange,
-        known: i64,
-        values: &mut Values,
-        out: &mut Records,
-    ) {
-        let ts = self.advance(header.ts_event, known, values, out);
-        self.advance_windows(header, known, out);
-        let derived = self.derived.get_or_insert_with(Box::default);
-        (derived.sequence, derived.before) = (header.sequence, self.best);
-        let was_whole = std::mem::replace(&mut derived.is_whole, change.is_whole);
-        for &(side, price, size) in change.levels.iter().flatten() {
-            derived.book.set(side, price, size);
-        }
-        for step in change.steps.iter().flatten() {
-            let step = OrderStep { ts, ..*step };
-            self.families.iter_mut().for_each(|family| family.order(&step));
-        }
-        let touched = change.levels.iter().any(Option::is_some);
-        if let Some(book) = derived.whole().filter(|_| touched) {
-            let after = derived.best();
-            if self.best != Some(after) {
-                let latency = latency_of(header);
-                let (ts_recv, ts_event) = (header.ts_recv, header.ts_event);
-                let (before, tick) = (self.best, self.tick);
-                let change = Change { ts, ts_recv, ts_event, latency, tick, before, after };
-                self.families.iter_mut().for_each(|family| family.change(&change));
-                self.best = Some(after);
-            }
-            if self.plan.has_books {
-                self.families.iter_mut().for_each(|family| family.book(ts, book));
-            }
-        } else if was_whole && !change.is_whole {
-            self.lose_orders();
-            self.reset(false, known, values, out);
-        }
-        if self.plan.interval == 0 {
-            self.sample(ts, known, values, out);
-        }
-    }
-
-    /// Told that the orders that came are gone.
-    pub(super) fn forget_orders(&mut self) {
-        if self.derived.take().is_some() {
-            self.families.iter_mut().for_each(|family| family.lose_book());
-        }
-    }
-
-    /// Told that not all orders are known any more.
-    pub(super) fn lose_orders(&mut self) {
-        if let Some(derived) = &mut self.derived {
-            derived.is_whole = false;
-            self.families.iter_mut().for_each(|family| family.lose_book());
         }
     }
 
@@ -495,19 +345,7 @@ impl Measured {
             synced.store(&mut book);
             state.bytes(&book);
         }
-        state.flag(self.derived.is_some());
-        if let Some(derived) = &self.derived {
-            state.flag(derived.is_whole);
-            state.u64(derived.sequence);
-            super::put_best(derived.before, state);
-            for side in [Side::Bid, Side::Ask] {
-                state.length(derived.book.len(side));
-                for level in derived.book.levels(side) {
-                    state.i64(level.price);
-                    state.i64(level.size);
-                }
-            }
-        }
+        self.write_derived(state);
         self.windows.write(state);
         self.families.iter().for_each(|family| family.write(state));
     }
@@ -523,21 +361,7 @@ impl Measured {
             self.synced = Some(Box::new(SyncedBook::load(&mut cursor)?));
             cursor.end()?;
         }
-        self.derived = None;
-        if state.flag()? {
-            let mut derived = Derived {
-                is_whole: state.flag()?,
-                sequence: state.u64()?,
-                before: super::take_best(state)?,
-                ..Derived::default()
-            };
-            for side in [Side::Bid, Side::Ask] {
-                for _ in 0..state.length(16)? {
-                    derived.book.set(side, state.i64()?, state.i64()?);
-                }
-            }
-            self.derived = Some(Box::new(derived));
-        }
+        self.read_derived(state)?;
         self.windows.read(state)?;
         for family in &mut self.families {
             family.read(state)?;

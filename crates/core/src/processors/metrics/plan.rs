@@ -108,16 +108,8 @@ impl Plan {
         };
         let symbols = settings.text("symbols", Some(""))?;
         let names = table::names_of(&sets, &terms);
-        let shapes = Shape::list(&settings.text("trade_windows", Some(""))?)?;
-        let named = |shape: &Shape| {
-            FIELDS.map(|field| table::name_of(&format!("{}_{field}", shape.name()), 0).0)
-        };
-        let window_names = shapes.iter().map(named).collect();
-        let mut ms = |name, default| -> Result<i64> {
-            Ok(settings.number(name, default, 0)?.saturating_mul(MS))
-        };
-        let window_delay = ms("window_delay_ms", 0)?;
-        let window_lateness = ms("window_lateness_ms", WINDOW_LATENESS_MS)?;
+        let (shapes, window_delay, window_lateness) = windows_of(settings)?;
+        let window_names = shapes.iter().map(names_of_shape).collect();
         let has_books = sets.iter().any(|set| set.has_book);
         Ok(Self {
             interval: interval_ms.saturating_mul(MS),
@@ -143,6 +135,20 @@ impl Plan {
     pub(super) fn longest(&self) -> i64 {
         self.terms.windows.iter().copied().max().unwrap_or(0)
     }
+}
+
+/// The shapes of windows of trades, how long they are held open, and how late a trade may be.
+fn windows_of(settings: &mut Settings) -> Result<(Vec<Shape>, i64, i64)> {
+    let shapes = Shape::list(&settings.text("trade_windows", Some(""))?)?;
+    let mut ms = |name, default| -> Result<i64> {
+        Ok(settings.number(name, default, 0)?.saturating_mul(MS))
+    };
+    Ok((shapes, ms("window_delay_ms", 0)?, ms("window_lateness_ms", WINDOW_LATENESS_MS)?))
+}
+
+/// The names of the values of a window.
+fn names_of_shape(shape: &Shape) -> [[u8; 40]; FIELDS.len()] {
+    FIELDS.map(|field| table::name_of(&format!("{}_{field}", shape.name()), 0).0)
 }
 
 /// The bits of mu, alpha and beta; none of an empty text.

@@ -30,12 +30,14 @@ pub(super) const SET: Set = Set {
         line("rogers_satchell", "mean of ln(H/C) ln(H/O) + ln(L/C) ln(L/O)", VARIANCE),
         line(
             "yang_zhang",
-            "var(ln(O/C before)) + k var(ln(C/O)) + (1-k) rogers_satchell, k = 0.34/(1.34+(n+1)/(n-1))",
+            "var(ln(O/C before)) + k var(ln(C/O)) + (1-k) rogers_satchell, \
+             k = 0.34/(1.34+(n+1)/(n-1))",
             VARIANCE,
         ),
         line(
             "spread_cs_signed",
-            "mean over pairs of bars of 2(e^a - 1)/(1 + e^a), a by highs and lows (Corwin & Schultz)",
+            "mean over pairs of bars of 2(e^a - 1)/(1 + e^a), a by highs and lows \
+             (Corwin & Schultz)",
             SPREAD,
         ),
         Line {
@@ -48,11 +50,7 @@ pub(super) const SET: Set = Set {
              and L, c the log of C, ' of the bar before (Abdi & Ranaldo)",
             SPREAD,
         ),
-        line(
-            "spread_edge",
-            "by all four prices (Ardia, Guidotti & Kroencke 2024)",
-            SPREAD,
-        ),
+        line("spread_edge", "by all four prices (Ardia, Guidotti & Kroencke 2024)", SPREAD),
     ],
     build: |terms| Box::new(Range::new(terms.bar, terms.span)),
     has_book: false,
