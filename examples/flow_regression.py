@@ -1,7 +1,7 @@
 """How far order-flow imbalance moved the mid: a regression over the buckets of a recorded day.
 
 As Cont, Kukanov & Stoikov (2014) have it: the change of the mid in ticks on the flow of the best
-prices, by buckets of time. Run after `make demo`: examples/flow_regression.py [DATA SYMBOL TICK].
+prices, by buckets of time. Run after `make demo`: examples/flow_regression.py [DATA SYMBOL TICK [SOURCE]].
 """
 
 import sys
@@ -13,10 +13,11 @@ from tapeworks import research
 
 
 def ofi_regression(
-    lake: tw.Lake, symbol: str, tick: float, seconds: int = 10
+    lake: tw.Lake, symbol: str, tick: float, seconds: int = 10, source: str | None = None
 ) -> research.Regression | None:
     names = ["mid", f"ofi_{seconds}s"]
-    rows = lake.metrics(symbol, names, make={"interval_ms": seconds * 1_000}).to_arrow()
+    grid = {"interval_ms": seconds * 1_000}
+    rows = lake.metrics(symbol, names, source=source, make=grid).to_arrow()
     mid, flow = (rows[name].to_numpy(zero_copy_only=False) for name in names)
     bucket = rows["ts_event"].to_numpy().astype("datetime64[s]").astype(int) // seconds
     # A bucket in which nothing happened has no row: no flow, and the mid as it stood.
@@ -28,9 +29,12 @@ def ofi_regression(
 
 
 if __name__ == "__main__":
-    data, symbol, tick = (*sys.argv[1:], *("demo", "BTCUSDT", "0.01")[len(sys.argv) - 1 :])
+    # A demo is too short for buckets of ten seconds.
+    words = sys.argv[1:] or ["demo", "BTCUSDT", "0.01", "binance-spot"]
+    data, symbol, tick, *source = words
     with tw.open(data) as lake:
-        found = ofi_regression(lake, symbol, float(tick), 10 if len(sys.argv) > 1 else 1)
+        seconds = 10 if sys.argv[1:] else 1
+        found = ofi_regression(lake, symbol, float(tick), seconds, source[0] if source else None)
     if found is None:
         sys.exit("the flow does not vary")
     print(f"{found.n} buckets: mid = {found.intercept:+.4g} {found.slope:+.4g} ofi")

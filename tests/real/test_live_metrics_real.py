@@ -279,18 +279,14 @@ def test_drift_of_the_clock() -> None:
     assert line is not None
 
 
-def test_book_that_orders_derive(day: Day) -> None:
-    # A file of the best level alone does not tell what enters the window: levels that it left out
-    # are missing, those that left it are stale. Where the derived best prices are those of the file
-    # all that is made of them is that of the reference; they are so for part of the day alone.
+def test_book_of_a_file_of_one_level_is_told_to_be_crossed(day: Day) -> None:
+    # A level that leaves the window is in no message: replayed as if the file were complete, stale
+    # levels cross the others. The state says so, and what skips crossed quotes has no value.
     rows = run(orders_of(day), "l1,ofi,depth", windows_ms=[86_400_000], interval_ms=0, levels=[5])
-    table = {name: series(rows, name)["value"] for name in ("mid", "spread_abs", "depth_bid_L1")}
-    assert len(table["mid"]) == len(day.ts)
-    mid2 = np.rint(np.nan_to_num(table["mid"]) * 2e4)
-    spread = np.rint(np.nan_to_num(table["spread_abs"]) * 1e4)
-    same = (mid2 == day.ask + day.bid) & (spread == day.ask - day.bid)
-    size = np.rint(np.nan_to_num(table["depth_bid_L1"])) == day.bid_size
-    assert 0.2 < same.mean() < 1
-    assert size[same].mean() > 0.5
-    by_book = series(rows, "depth_bid_L1")
-    assert np.isfinite(by_book["value"]).mean() > 0.9
+    spread = series(rows, "spread_abs")
+    assert len(spread) == len(day.ts)
+    crossed = spread["state"] == _core.numbers("quote_state")["crossed"]
+    assert crossed.mean() > 0.9
+    assert (spread["value"][crossed] < 0).all()
+    assert np.isnan(series(rows, "queue_imbalance")["value"][crossed]).all()
+    assert np.isnan(series(rows, "microprice_imb")["value"][crossed]).all()

@@ -46,7 +46,8 @@ observations in it, and the state of the best prices.
 - **Feeds that tell single orders** (ITCH, LOBSTER) have their best prices, and all that is made of
   them, from the book that the orders add up to. A gap in the orders, or an order that never came,
   leaves that book unknown until the venue's numbers begin anew, with its next day. Of LOBSTER it is
-  the book that the rows of the file derive, whose levels outside of its window are missing.
+  the book that the rows of the file derive: levels that left its window are in no row, and soon
+  cross the others. The state of the values says so, and what skips crossed quotes is null.
 - **What is made of bars, buckets or days** (`impact`, `range`, `noise`, `ofi_beta`, `clocks`,
   `microprice`) is that of the last ones that are over, and is used from then on: never on what it
   is made of.
