@@ -1,7 +1,9 @@
 """How far order-flow imbalance moved the mid: a regression over the buckets of a recorded day.
 
 As Cont, Kukanov & Stoikov (2014) have it: the change of the mid in ticks on the flow of the best
-prices, by buckets of time. Run after `make demo`: examples/flow_regression.py [DATA SYMBOL TICK [SOURCE]].
+prices, by buckets of time.
+
+Run after `make demo`: examples/flow_regression.py [DATA SYMBOL TICK [SOURCE]].
 """
 
 import sys

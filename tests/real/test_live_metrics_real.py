@@ -24,7 +24,7 @@ from tests.real.truth import (
 from tapeworks import _core, research
 from tapeworks._core import Processor, Records
 
-pytestmark = pytest.mark.usefixtures("real_data")
+pytestmark = [pytest.mark.usefixtures("real_data"), pytest.mark.slow]
 
 MINUTE = 60 * 10**9
 # An order by the rows of LOBSTER: comes, is cancelled in part, is cancelled, is filled, hidden.

@@ -21,7 +21,7 @@ from tests.real.truth import (
 
 from tapeworks import research
 
-pytestmark = pytest.mark.usefixtures("real_data")
+pytestmark = [pytest.mark.usefixtures("real_data"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

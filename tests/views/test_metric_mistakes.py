@@ -124,6 +124,7 @@ def market(seed, count):
         yield quote(ts, bid * CENT, ask * CENT, *sizes.tolist())
 
 
+@pytest.mark.slow
 def test_no_value_changes_when_the_future_is_deleted():
     # Every set, at each event and on a grid: what was written before a cut is the same without
     # what came behind it.

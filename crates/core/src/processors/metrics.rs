@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use self::family::{Best, Values};
 use self::measured::Measured;
-use self::parts::{put_best, same_setting, take_best};
+use self::parts::{is_of_book, put_best, same_setting, take_best};
 use self::plan::Plan;
 <<<<<<< HEAD
 use super::bars::{after, Watermark};
@@ -517,9 +517,4 @@ impl Processor for Metrics {
         self.orders = orders;
         Ok(())
     }
-}
-
-/// Whether levels of that channel make up a book.
-const fn is_of_book(channel: u8) -> bool {
-    channel == Channel::Depth as u8 || channel == Channel::Snapshot as u8
 }

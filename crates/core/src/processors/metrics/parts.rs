@@ -3,6 +3,7 @@
 use super::family::Best;
 use crate::error::{Error, Result};
 use crate::processors::state::{StateReader, StateWriter};
+use crate::record::Channel;
 
 /// Refuses a state of other settings.
 pub(super) fn same_setting(name: &str, ours: i64, found: i64) -> Result<()> {
@@ -33,4 +34,9 @@ pub(super) fn take_best(state: &mut StateReader<'_>) -> Result<Option<Best>> {
         ask_price: state.i64()?,
         ask_size: state.i64()?,
     }))
+}
+
+/// Whether levels of that channel make up a book.
+pub(super) const fn is_of_book(channel: u8) -> bool {
+    channel == Channel::Depth as u8 || channel == Channel::Snapshot as u8
 }
