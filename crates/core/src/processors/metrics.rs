@@ -19,12 +19,8 @@ use self::family::{Best, Values};
 use self::measured::Measured;
 use self::parts::{is_of_book, put_best, same_setting, take_best};
 use self::plan::Plan;
-<<<<<<< HEAD
-use super::bars::{after, Watermark};
-=======
 use self::single_orders::SingleOrders;
-use super::bars::Watermark;
->>>>>>> eaa59be (metrics: more sets, windows by event time, single orders, research)
+use super::bars::{after, Watermark};
 use super::books::concerns_book;
 use super::state::{StateReader, StateWriter};
 use super::{Batch, Processor, Settings};
@@ -57,6 +53,7 @@ mod mlofi;
 mod noise;
 mod ofi;
 mod ofi_beta;
+mod order_events;
 mod parts;
 mod plan;
 mod ranges;
@@ -159,7 +156,10 @@ impl Metrics {
     /// whoever's record that is.
     #[inline]
     fn note_due(&mut self, due: i64) {
-        if due < self.deadline {
+        if self.plan.interval == 0 {
+            // Windows of trades alone may be due, at times of their own.
+            self.deadline = self.deadline.min(due);
+        } else if due < self.deadline {
             let next = after(self.watermark.ts(), self.plan.interval, self.plan.grace);
             self.deadline = self.deadline.min(due.max(next));
         }
@@ -214,41 +214,6 @@ impl Metrics {
             self.note_due(due);
         }
         self.values = values;
-    }
-
-    fn order(&mut self, order: &Order, out: &mut Records) {
-        if order.header.ts_event == NONE || self.measured(&order.header).is_none() {
-            return;
-        }
-        let is_large = |value: i64| value != NONE && value.unsigned_abs() >= UNITS_MAX;
-        if is_large(order.price) || is_large(order.size) {
-            self.oversized += 1;
-            return;
-        }
-        let change = self.orders.take(order);
-        if change.is_first {
-            // The books of all instruments begin anew.
-            self.instruments.iter_mut().flatten().for_each(|measured| measured.forget_orders());
-            self.reset(&Header { instrument: 0, ..order.header }, false, out);
-        }
-        let known = self.watermark.ts();
-        let mut values = std::mem::take(&mut self.values);
-        if let Some(measured) = self.measured(&order.header) {
-            measured.order(&order.header, &change, known, &mut values, out);
-            let due = measured.due();
-            self.deadline = self.deadline.min(due);
-        }
-        self.values = values;
-    }
-
-    /// Told that the orders of an instrument, or of all where it is 0, are not known any more.
-    fn lose_orders(&mut self, instrument: u32) {
-        self.orders.lose(instrument);
-        for (at, slot) in self.instruments.iter_mut().enumerate() {
-            if instrument == 0 || at == instrument as usize {
-                slot.iter_mut().for_each(|measured| measured.lose_orders());
-            }
-        }
     }
 
     fn define(&mut self, definition: &Definition) {

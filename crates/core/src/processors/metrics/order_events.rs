@@ -1,0 +1,41 @@
+//! Events of single orders: which instruments they concern, and what breaks their stream.
+
+use super::{Metrics, UNITS_MAX};
+use crate::record::{Header, Order, Records, NONE};
+
+impl Metrics {
+    pub(super) fn order(&mut self, order: &Order, out: &mut Records) {
+        if order.header.ts_event == NONE || self.measured(&order.header).is_none() {
+            return;
+        }
+        let is_large = |value: i64| value != NONE && value.unsigned_abs() >= UNITS_MAX;
+        if is_large(order.price) || is_large(order.size) {
+            self.oversized += 1;
+            return;
+        }
+        let change = self.orders.take(order);
+        if change.is_first {
+            // The books of all instruments begin anew.
+            self.instruments.iter_mut().flatten().for_each(|measured| measured.forget_orders());
+            self.reset(&Header { instrument: 0, ..order.header }, false, out);
+        }
+        let known = self.watermark.ts();
+        let mut values = std::mem::take(&mut self.values);
+        if let Some(measured) = self.measured(&order.header) {
+            measured.order(&order.header, &change, known, &mut values, out);
+            let due = measured.due();
+            self.note_due(due);
+        }
+        self.values = values;
+    }
+
+    /// Told that the orders of an instrument, or of all where it is 0, are not known any more.
+    pub(super) fn lose_orders(&mut self, instrument: u32) {
+        self.orders.lose(instrument);
+        for (at, slot) in self.instruments.iter_mut().enumerate() {
+            if instrument == 0 || at == instrument as usize {
+                slot.iter_mut().for_each(|measured| measured.lose_orders());
+            }
+        }
+    }
+}
