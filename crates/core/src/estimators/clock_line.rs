@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn points_of_one_time_are_one_corner() {
         let mut hull = Hull::default();
-        [(5, 9), (5, 3), (5, 7), (4, 1)].map(|(x, y)| hull.add(x, y));
+        [(5, 9), (5, 3), (5, 7), (4, 1)].iter().for_each(|&(x, y)| hull.add(x, y));
         assert_eq!((hull.corners(), hull.line()), (&[(5, 1)][..], None));
         hull.add(10, 6);
         assert_eq!(hull.line(), Some(ClockLine { slope: 1.0, through: (5, 1) }));

@@ -113,7 +113,7 @@ mod tests {
             }
         }
         let mut histogram = Histogram::default();
-        [5, -7, 2_000, 100, 3].map(|value| histogram.add(value));
+        [5, -7, 2_000, 100, 3].iter().for_each(|&value| histogram.add(value));
         assert_eq!(histogram.quantile(0.5), Some(5.0));
         assert_eq!((histogram.quantile(0.2), histogram.quantile(1.0)), (Some(-7.0), Some(2_000.0)));
         assert_eq!(Histogram::default().quantile(0.5), None);
