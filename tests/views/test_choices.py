@@ -320,6 +320,7 @@ GIVEN = {
     "symbol": "BTCUSDT",
     "symbols": "BTCUSDT",
     "names": "mid",
+    "horizons": "1s",
 }
 
 
