@@ -1,5 +1,6 @@
 """The settings of the Flink job: the table `[flink]`."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,6 +17,12 @@ SET_BY_JOB = frozenset(
     }
 )
 SECRETS = frozenset({"sasl.jaas.config", "ssl.key.password", "ssl.keystore.password"})
+SECRET_NAME = re.compile(
+    r"secret|passw|(access|account|private|api|shared|sas)[-._]?key|token|credential",
+    re.IGNORECASE,
+)
+# Named after secrets, and none: where one is, which class finds it, or whether there is one.
+NO_SECRET = re.compile(r"[.-](enabled?|provider|providers|class|url|file|path|location|dir)$")
 FROM_ENVIRONMENT = "env:"
 
 
@@ -57,7 +64,8 @@ class FlinkConfig:
     """Settings of Kafka's Java client by its names, such as TLS and SASL. `env:NAME` stands for an
     environment variable where the job is started; secrets can be given in no other way."""
     cluster: Mapping[str, str] = field(default_factory=dict)
-    """Settings of Flink by its names, for a local run."""
+    """Settings of Flink by its names. `env:NAME` stands for an environment variable where the job
+    is started; secrets, such as `s3.secret-key`, can be given in no other way."""
 
     def __post_init__(self) -> None:
         for name in self.processors:
@@ -86,8 +94,15 @@ class FlinkConfig:
         for name, value in self.properties.items():
             if name in SET_BY_JOB:
                 raise ConfigError(f"properties: {name} is set by the job itself")
-            if name in SECRETS and not value.startswith(FROM_ENVIRONMENT):
-                raise ConfigError(
-                    f"properties: {name} is a secret: expected {FROM_ENVIRONMENT}NAME, the "
-                    "environment variable that holds it"
-                )
+            _refuse_secret("properties", name, value)
+        for name, value in self.cluster.items():
+            _refuse_secret("cluster", name, value)
+
+
+def _refuse_secret(table: str, name: str, value: str) -> None:
+    is_secret = name in SECRETS or (SECRET_NAME.search(name) and not NO_SECRET.search(name))
+    if is_secret and not value.startswith(FROM_ENVIRONMENT):
+        raise ConfigError(
+            f"{table}: {name} is a secret: expected {FROM_ENVIRONMENT}NAME, the environment "
+            "variable that holds it"
+        )

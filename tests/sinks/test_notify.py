@@ -17,7 +17,7 @@ from tapeworks.errors import ConfigError
 from tapeworks.settings import resolve_member
 from tapeworks.sinks.base import SinkContext
 from tapeworks.sinks.feeder import Feeder
-from tapeworks.sinks.notify import NotifyConfig, NotifySink
+from tapeworks.sinks.notify import Message, NotifyConfig, NotifySink, Outbox
 from tapeworks.topics import ALERTS
 
 WAIT_S = 10.0
@@ -157,3 +157,40 @@ def test_targets_are_secrets_of_the_environment():
     written = Section("sinks.notify", {"urls": Value(["json://here"], "tapeworks.toml")})
     with pytest.raises(ConfigError, match="TAPEWORKS_SINKS__NOTIFY__URLS"):
         resolve_member("sink", "notify", Section("sinks", {"notify": written}))
+
+
+@pytest.mark.parametrize("part", ["tok,en-abc", "secret:word", "://nothing"])
+def test_a_target_that_is_no_address_is_an_error_and_is_not_shown(part):
+    with pytest.raises(ConfigError, match="urls: number 2 of") as error:
+        NotifyConfig(kind="notify", urls=("json://here", part))
+    assert part not in str(error.value)
+
+
+def outbox(path, *urls: str) -> Outbox:
+    return Outbox(path / "outbox.json", NotifyConfig(kind="notify", urls=urls))
+
+
+def row(number: int, rule: str) -> dict[str, object]:
+    known = {"severity": "critical", "state": "opened", "symbol": None, "ts_recv": time.time_ns()}
+    return {"id": number, "rule": rule, **known}
+
+
+def test_a_target_that_no_service_takes_is_given_up_and_not_shown(tmp_path, monkeypatch, caplog):
+    box = outbox(tmp_path, "sesame://geheim", "json://here")
+    monkeypatch.setattr(box._targets[1], "send", lambda message: True)
+    box._messages = [Message(f"m{n}", "", "critical", time.time()) for n in range(3)]
+    while box.send_next():
+        pass
+    assert box._messages == []
+    [trouble] = box.troubles
+    assert "target 1" in trouble
+    assert not [text for text in ("sesame", "geheim") if text in trouble + caplog.text]
+
+
+def test_a_clock_that_was_ahead_makes_nobody_quiet(tmp_path):
+    box = outbox(tmp_path, "json://here")
+    for name in ("crossed", "locked"):
+        box._told[f"it/{name}/"] = time.time() + 1e6
+    assert box._is_wanted("it", row(1, "crossed"))
+    assert not box._is_wanted("it", row(2, "crossed"))
+    assert list(box._told) == ["it/crossed/"]

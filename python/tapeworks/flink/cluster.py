@@ -6,6 +6,7 @@ jobs on the same checkpoints are refused.
 """
 
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -22,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from tapeworks._core import FolderLock
 from tapeworks.errors import ConfigError, ProcessorError
 from tapeworks.flink.job import JAR, as_text, built, job_properties
+from tapeworks.flink_config import FROM_ENVIRONMENT, FlinkConfig
 from tapeworks.settings import Config
 
 log = logging.getLogger("tapeworks.flink")
@@ -123,7 +125,7 @@ class LocalJob:
         if self._settings is None:
             self._settings = Path(tempfile.mkdtemp(prefix="tapeworks-flink-"))
             (self._settings / "log4j2.properties").write_text(LOGGING)
-            (self._settings / "config.yaml").write_text("")
+            (self._settings / "config.yaml").write_text(secrets_of(self._config.flink))
         for number, one in enumerate(self.task_managers):
             if one is None or one.poll() is not None:
                 self.task_managers[number] = self._start(TASK_MANAGER, HEAP)
@@ -147,7 +149,15 @@ class LocalJob:
         self._config = replace(self._config, flink=flink)
 
     def _start(self, name: str, heap: str) -> "subprocess.Popen[bytes]":
-        cluster = MEMORY | self._cluster | dict(self._config.flink.cluster)
+        cluster = (
+            MEMORY
+            | self._cluster
+            | {
+                key: value
+                for key, value in self._config.flink.cluster.items()
+                if not value.startswith(FROM_ENVIRONMENT)
+            }
+        )
         words = [f"-D{key}={value}" for key, value in cluster.items()]
         command = [*self._command(name, heap), "--configDir", str(self._settings), *words]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -286,3 +296,21 @@ def newest_checkpoint(folder: Path) -> Path | None:
         with contextlib.suppress(OSError):
             found.append((os.stat(path).st_mtime_ns, path.parent))
     return max(found, default=(0, None))[1]
+
+
+def secrets_of(flink: FlinkConfig) -> str:
+    """Returns what `[flink.cluster]` has from the environment, as Flink's own settings file: the
+    command line of a process is seen by all.
+
+    Raises:
+        ConfigError: a variable is not in the environment.
+    """
+    lines = []
+    for key, value in flink.cluster.items():
+        if not value.startswith(FROM_ENVIRONMENT):
+            continue
+        variable = value.removeprefix(FROM_ENVIRONMENT)
+        if variable not in os.environ:
+            raise ConfigError(f"flink.cluster: {key}: {variable} is not in the environment")
+        lines.append(f"{key}: {json.dumps(os.environ[variable])}\n")
+    return "".join(lines)

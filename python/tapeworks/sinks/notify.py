@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import threading
 import time
 from collections import Counter
@@ -53,6 +54,7 @@ LISTED_MAX = 10
 SEVERITIES = ("info", "warning", "critical")
 NS_PER_S = 1_000_000_000
 TYPES = {"info": "info", "warning": "warning", "critical": "failure"}
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}://.")
 Urls = tuple[str, ...]
 
 
@@ -84,6 +86,13 @@ class NotifyConfig(SinkConfig):
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
         if self.quiet_seconds < 0:
             raise ConfigError(f"quiet_seconds: expected 0 or more, got {self.quiet_seconds}")
+        for number, url in enumerate(self.urls, 1):
+            # The text is a secret, and where a comma cut it a part may be one: none is shown.
+            if not ADDRESS.match(url):
+                raise ConfigError(
+                    f"urls: number {number} of {len(self.urls)} is no address such as "
+                    "discord://...; write a comma within one as %2C"
+                )
         known = ("opened", "updated", "closed", "acknowledged")
         if wrong := [state for state in self.states if state not in known]:
             raise ConfigError(f"states: expected any of {', '.join(known)}, got {', '.join(wrong)}")
@@ -199,7 +208,9 @@ class Outbox:
         """How often it opened since without being told."""
         self._silent: list[int] = []
         """Numbers of open alerts that were not told: their end is not, either."""
-        self._targets = [_Target(url, settings) for url in settings.urls]
+        self._targets = [
+            _Target(number, url, settings) for number, url in enumerate(settings.urls, 1)
+        ]
         self._read()
 
     @property
@@ -235,9 +246,10 @@ class Outbox:
             if not due or not target.is_ready():
                 continue
             message = due[0]
-            age = time.time() - message.made_at
-            if age > self._settings.age_seconds:
-                target.give_up(message)
+            if target.is_wrong:
+                target.give_up(message, "no service takes its URL")
+            elif time.time() - message.made_at > self._settings.age_seconds:
+                target.give_up(message, "it is too old")
             elif not target.send(message):
                 continue
             with self._lock:
@@ -264,12 +276,15 @@ class Outbox:
             return True
         now, key = time.time(), f"{source}/{row['rule']}/{row['symbol'] or ''}"
         is_old = now - _seconds(row["ts_recv"]) > self._settings.age_seconds
-        is_repeated = now - self._told.get(key, 0.0) < self._settings.quiet_seconds
+        since = now - self._told.get(key, 0.0)
+        # What was told in the future was told while the clock was wrong: no reason to be quiet.
+        is_repeated = 0 <= since < self._settings.quiet_seconds
         if is_old or is_repeated:
             self._passed[key] += is_repeated
             self._silent = [*self._silent[-WAITING_MAX:], row["id"]]
             return False
-        self._told = {one: at for one, at in self._told.items() if now - at < 86_400} | {key: now}
+        self._told = {one: at for one, at in self._told.items() if 0 <= now - at < 86_400}
+        self._told[key] = now
         return "opened" in self._settings.states
 
     def _made(self, source: str, rows: Sequence[Mapping[str, Any]]) -> list[Message]:
@@ -327,32 +342,34 @@ class Outbox:
 class _Target:
     """One server: when it was told, and when it may be told again."""
 
-    def __init__(self, url: str, settings: NotifyConfig) -> None:
+    def __init__(self, number: int, url: str, settings: NotifyConfig) -> None:
         self.mark = hashlib.sha256(url.encode()).hexdigest()[:16]
         self.trouble = ""
         self._server: Any = apprise.Apprise.instantiate(url, suppress_exceptions=True)
         self._per_minute = settings.per_minute
         self._sent_at: list[float] = []
         self._failures, self._retry_at = 0, 0.0
-        self.name = f"target {self.mark[:6]}"
+        self.name = f"target {number}"
         if self._server is None:
-            # The text is a secret: only what it begins with is told.
-            scheme = url.partition(":")[0]
-            self.trouble = f"{scheme}: no service of Apprise takes this URL; see its list of them"
+            # The text is a secret: only its number is told.
+            self.trouble = (
+                f"{self.name} of urls: no service of Apprise takes it; see its list of them"
+            )
             return
         self.name = f"{self._server.service_name} ({self.mark[:6]})"
         self._server.socket_connect_timeout = settings.timeout_seconds
         self._server.socket_read_timeout = settings.timeout_seconds
 
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it can never be told: nothing waits for it."""
+        return self._server is None
+
     def is_ready(self) -> bool:
         """Whether it may be tried now."""
         now = time.monotonic()
         self._sent_at = [at for at in self._sent_at if now - at < 60.0]
-        return (
-            self._server is not None
-            and now >= self._retry_at
-            and len(self._sent_at) < self._per_minute
-        )
+        return now >= self._retry_at and len(self._sent_at) < self._per_minute
 
     def send(self, message: Message) -> bool:
         """Sends `message`; returns whether the server took it."""
@@ -377,9 +394,9 @@ class _Target:
         log.warning("%s did not take an alert: again in %.0f s", self.name, wait_s)
         return False
 
-    def give_up(self, message: Message) -> None:
-        """Says that `message` is too old to be sent."""
-        log.error("%s: given up, it is too old: %s", self.name, message.title)
+    def give_up(self, message: Message, why: str) -> None:
+        """Says that `message` is not sent, and why."""
+        log.error("%s: given up, %s: %s", self.name, why, message.title)
 
 
 def body_of(source: str, row: Mapping[str, Any]) -> str:
