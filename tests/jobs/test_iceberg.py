@@ -33,9 +33,11 @@ from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.stopping import Stop
 from tapeworks.tape import Place
 from tapeworks.views.iceberg import open_table, state_of
+from tapeworks.views.published import Published, PublishedTail
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+TOPICS = ("normalized", "gaps")
 KEY = [("venue", "ascending"), ("tape_offset", "ascending")]
 
 
@@ -222,6 +224,24 @@ def test_published_history_answers_as_the_lake_does(spine, maker, server, monkey
     words = ("publish", "iceberg", "--warehouse", address, "--data", spine.path)
     told = command.refuse(*words, code=1)
     assert "not published: s3://market/history at http://127.0.0.1:1: " in told
+
+
+def test_gaps_that_are_not_published_yet_are_not_known(spine, maker, monkeypatch):
+    # A history with trades alone says nothing of gaps, until their table is published.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(spine.path.parent))
+    spine.append(maker.definitions())
+    spine.append(maker.trades(300))
+    derive(spine.path, spine.source)
+    for topic in ("normalized", "gaps"):
+        spine.drain(f"market-data.{topic}")
+    known = []
+    for chosen in (("trades",), ("gaps",)):
+        publish(spine.path, tables=chosen)
+        address = str(spine.path / "iceberg" / "warehouse")
+        tail = PublishedTail(Published(address), spine.source)
+        known.append([tail.known_until(f"market-data.{topic}") for topic in TOPICS])
+    assert known[0] == [None, None]
+    assert all(known[1])
 
 
 @pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")

@@ -23,7 +23,7 @@ from tapeworks.lake import LakeFile, Table
 from tapeworks.object_store import SCHEME, is_object
 from tapeworks.published import HINT, OWN, Coverage, PublishedFile, Store, find_namespace
 from tapeworks.tape import Place
-from tapeworks.topics import NORMALIZED
+from tapeworks.topics import GAPS, NORMALIZED
 from tapeworks.views.tail import SourceTail, Tails
 
 # Loaded where a published history is opened.
@@ -222,7 +222,12 @@ class PublishedTail(SourceTail):
         return max((one.place.offset for one in covers), default=0)
 
     def known_until(self, topic: str) -> int | None:
-        """Returns the receive time up to which all of `topic`, and of records, is published."""
+        """Returns the receive time up to which all of `topic`, and of records, is published.
+
+        None: it is not known, as while the table of gaps holds nothing of this source.
+        """
+        if not self._history.covered(lake.tables_of(GAPS), self._source):
+            return None
         tables = {*lake.tables_of(topic), *lake.tables_of(NORMALIZED)}
         times = [one.known for one in self._history.covered(tables, self._source)]
         return None if None in times else min(filter(None, times), default=None)
