@@ -20,11 +20,18 @@ from tests.services.iceberg_spark import IcebergSparkJar
 import tapeworks as tw
 from conftest import Command, SpineFolder, derive
 from tapeworks import _core, commits
-from tapeworks.errors import LakeError, TapeLockedError, TapeReplacedError, TapeworksError
+from tapeworks.errors import (
+    ConfigError,
+    LakeError,
+    TapeLockedError,
+    TapeReplacedError,
+    TapeworksError,
+)
 from tapeworks.jobs.iceberg import tables
 from tapeworks.jobs.iceberg.closed import Closed
 from tapeworks.jobs.iceberg.config import IcebergConfig
 from tapeworks.jobs.iceberg.job import IcebergJob
+from tapeworks.jobs.iceberg.upkeep import run_upkeep
 from tapeworks.lake import TABLES
 from tapeworks.pipeline import Config
 from tapeworks.published import Coverage, Store, coverage_in
@@ -182,6 +189,49 @@ def test_another_lake_a_second_instance_and_strange_files_are_refused(spine, mak
     assert table is not None
     assert table.scan().count() == 2_100
     assert json.loads(state_of(table).covers[spine.source].to_json())["place"][0] == 2_103
+
+
+def test_a_place_of_another_catalog_is_refused_until_its_metadata_is_registered(spine, maker):
+    # A catalog that was lost, one that was restored from an older copy, and another folder with a
+    # catalog of its own: none writes where the tables of the place are, or deletes. With the
+    # metadata registered, what is left is published. Metadata without rows is nobody's.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(500))
+    spine.drain()
+    folder, only = spine.path / "iceberg", {"tables": ("trades",)}
+    metadata = folder / "warehouse" / "tapeworks" / "trades" / "metadata"
+    metadata.mkdir(parents=True)
+    (metadata / "00000-of-one-that-was-killed.metadata.json").write_text("{}")
+    publish(spine.path, **only)
+    shutil.copy(folder / "catalog.db", folder / "older.db")
+    spine.append(maker.trades(500, 500))
+    spine.drain()
+    publish(spine.path, **only)
+    for path in metadata.parent.rglob("*"):
+        os.utime(path, (0, 0))
+    held = sorted(folder.rglob("warehouse/tapeworks/trades/*/**"))
+    warehouse, uri = str(folder / "warehouse"), f"sqlite:///{folder}/older.db"
+    with pytest.raises(ConfigError, match="expected metadata that this catalog knows"):
+        publish(spine.path, **only, catalog=uri)
+    older = tables.open_catalog(IcebergConfig(catalog=uri), Store(warehouse), folder)
+    old = older.load_table("tapeworks.trades")
+    assert run_upkeep(old, Store(warehouse), IcebergConfig(snapshots_days=0)) == (0, 0)
+    (folder / "catalog.db").unlink()
+    with pytest.raises(ConfigError, match=r"expected no table, .* got metadata/0000.*--catalog"):
+        publish(spine.path, **only)
+    hint = metadata / "version-hint.text"
+    named = hint.read_bytes()
+    hint.unlink()
+    with pytest.raises(ConfigError, match="expected no table"):
+        publish(spine.path, **only)
+    hint.write_bytes(named)
+    assert sorted(folder.rglob("warehouse/tapeworks/trades/*/**")) == held
+    older.drop_table("tapeworks.trades")
+    older.register_table("tapeworks.trades", f"file://{metadata}/{named.decode()}.metadata.json")
+    spine.append(maker.trades(500, 1_000))
+    spine.drain()
+    publish(spine.path, **only, catalog=uri)
+    assert published(spine.path, "trades").num_rows == 1_500
 
 
 def test_published_history_answers_as_the_lake_does(spine, maker, server, monkeypatch):

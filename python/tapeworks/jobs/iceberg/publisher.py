@@ -26,6 +26,7 @@ from tapeworks.jobs.iceberg.closed import Closed
 from tapeworks.jobs.iceberg.config import IcebergConfig
 from tapeworks.jobs.iceberg.files import DoesNotFit, Publication, publish_file
 from tapeworks.jobs.iceberg.job import Unavailable
+from tapeworks.jobs.iceberg.place import write_hint
 from tapeworks.jobs.iceberg.upkeep import run_upkeep
 from tapeworks.lake import TABLES, Table
 from tapeworks.object_store import is_object
@@ -163,7 +164,7 @@ class Publisher:
                 if attempt + 1 == ATTEMPTS:
                     raise
                 continue
-            tables.write_hint(self._store, opened)
+            write_hint(self._store, opened)
             refused += told
             return rows
         raise AssertionError("unreachable")

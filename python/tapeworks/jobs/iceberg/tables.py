@@ -37,8 +37,9 @@ from pyiceberg.types import (
 from tapeworks.durable import make_folder, sync_folder
 from tapeworks.errors import ConfigError
 from tapeworks.jobs.iceberg.config import IcebergConfig
+from tapeworks.jobs.iceberg.place import check_free, check_own, write_hint
 from tapeworks.lake import Table, column_of, empty_rows, plain_type
-from tapeworks.published import HINT, METADATA_SUFFIX, PLACE_KEY, Coverage, Store
+from tapeworks.published import PLACE_KEY, Coverage, Store
 from tapeworks.time_columns import REST
 from tapeworks.views.columns import describe
 from tapeworks.views.iceberg import io_properties
@@ -132,11 +133,12 @@ def open_table(catalog: Catalog, namespace: str, store: Store, table: Table) -> 
     """Opens the table of `table`; makes it where there is none, and adds columns that it lacks.
 
     Raises:
-        ConfigError: its columns do not fit.
+        ConfigError: its columns do not fit, or its place holds a table of another catalog.
     """
     name = (namespace, table.name)
     try:
         found = catalog.load_table(name)
+        check_own(store, found)
     except NoSuchTableError:
         found = _create(catalog, name, store, table)
     return _evolved(found, table)
@@ -158,18 +160,22 @@ def _create(catalog: Catalog, name: tuple[str, str], store: Store, table: Table)
             for one in wanted
         )
     )
+    check_free(store, "/".join(name))
     catalog.create_namespace_if_not_exists(name[0])
     try:
-        return catalog.create_table(
+        made = catalog.create_table(
             name,
             schema,
-            location=f"{store.location}/{name[0]}/{name[1]}",
+            location=f"{store.location}/{'/'.join(name)}",
             partition_spec=spec,
             sort_order=order,
             properties=PROPERTIES,
         )
     except TableAlreadyExistsError:
-        return catalog.load_table(name)
+        made = catalog.load_table(name)
+    # From here on the place is taken.
+    write_hint(store, made)
+    return made
 
 
 def is_sorted(table: Table) -> bool:
@@ -288,12 +294,3 @@ def commit(
                 files.delete_data_file(one)
             for one in added:
                 files.append_data_file(one)
-
-
-def write_hint(store: Store, table: IcebergTable) -> None:
-    """Says which metadata counts, for readers without a catalog, if that is not said yet."""
-    folder, _, name = table.metadata_location.rpartition("/")
-    path = store.path_of(f"{folder}/{HINT}")
-    hint = name.removesuffix(METADATA_SUFFIX).encode()
-    if store.read(path) != hint:
-        store.write(path, [hint])

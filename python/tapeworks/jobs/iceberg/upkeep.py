@@ -2,7 +2,8 @@
 
 A snapshot is forgotten after `snapshots_days`, the newest never. A file below the table that no
 remaining snapshot names is deleted once it is `orphans_hours` old: what a reader or a publisher
-may still be at is younger.
+may still be at is younger. Where the hint is not of this table, nothing is done: the files may be
+those of another one.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pyiceberg.table import Table as IcebergTable
 
 from tapeworks.jobs.iceberg.config import IcebergConfig
+from tapeworks.jobs.iceberg.place import is_own
 from tapeworks.published import HINT, Store
 
 
@@ -21,6 +23,8 @@ def run_upkeep(table: IcebergTable, store: Store, config: IcebergConfig) -> tupl
         OSError: the store does not answer.
     """
     now = datetime.now(UTC)
+    if not is_own(store, table):
+        return 0, 0
     return (
         _expire(table, now - timedelta(days=config.snapshots_days)),
         _delete_orphans(table, store, now - timedelta(hours=config.orphans_hours)),
