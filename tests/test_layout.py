@@ -31,7 +31,7 @@ PYTHON_LEVELS = [
     {"object_store", "parquet_footer"},
     {"config", "register", "registry", "stopping"},
     {"alert_notes", "blob_rows", "stage_times", "time_columns", "new_york", "research"},
-    {"dead_letters", "news"},
+    {"dead_letters", "news", "standing"},
     {"tape", "lake"},
     {"commits"},
     {"source_symbols", "published"},

@@ -77,3 +77,13 @@ def read_times(data: Path, source: str, old_s: float = OLD_S) -> dict[str, Stage
             # It is being replaced, or is no file of ours.
             continue
     return {name: found[name] for name in STAGES if name in found}
+
+
+def has_recent(data: Path, source: str, worker: str, stage: str) -> bool:
+    """Whether `worker` told a duration of `stage` of late."""
+    try:
+        told = json.loads((data / "state" / source / f"times-{worker}.json").read_bytes())
+        is_old = time.time_ns() - told["ts"] > OLD_S * 1e9
+        return not is_old and bool(told["stages"][stage]["recent"]["count"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return False

@@ -260,6 +260,53 @@ def test_rules_about_the_host_are_told_once_and_end_when_they_are_over(tmp_path)
     assert look(15.0, slow) == [("slow", "opened", "sink")]
 
 
+def notes_of(host, path, *times):
+    for at in times:
+        host.look(float(at))
+    found = [(note.rule, note.state) for _, note in left_notes(path, "it")]
+    for note, _ in left_notes(path, "it"):
+        note.unlink()
+    return found
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_what_the_host_had_open_is_closed_after_a_restart(tmp_path, is_removed):
+    full = AlertRule("full", "disk", parameters={"free_gb": 1e9, "free_share": 1.0})
+    fine = AlertRule("full", "disk", parameters={"free_gb": 1e-9, "free_share": 1e-9})
+    assert notes_of(HostRules([full], tmp_path, "it"), tmp_path, 1) == [("full", "opened")]
+    assert notes_of(HostRules([full], tmp_path, "it"), tmp_path, 1, 2) == [("full", "updated")]
+    again = HostRules([] if is_removed else [fine], tmp_path, "it")
+    assert notes_of(again, tmp_path, 100, 111, 122) == [("full", "closed")]
+    assert notes_of(HostRules([fine], tmp_path, "it"), tmp_path, 1, 20, 40) == []
+
+
+def test_a_stage_that_stands_still_is_beyond_its_budget(tmp_path):
+    rule = AlertRule("slow", "latency", parameters={"stage": "sink", "above_ms": 3_000.0})
+    host = HostRules([rule], tmp_path, "it")
+    state = tmp_path / "state" / "it"
+
+    def tell(lag, samples):
+        times = (samples, 1_000, 1_000, 1_000)
+        write_times(tmp_path, "it", "sink-far", {"sink": (times, times)})
+        # Another store that is well hides nothing.
+        write_times(tmp_path, "it", "sink-near", {"sink": ((9, 1, 2, 3), (9, 1, 2, 3))})
+        told = {"tapes": {"market-data.bars": {"lag": lag}}}
+        (state / "sink-far.json").write_text(json.dumps(told))
+
+    tell(0, 0)
+    assert notes_of(host, tmp_path, 1, 5, 9) == []
+    tell(7, 5)
+    assert notes_of(host, tmp_path, 10, 15) == []
+    tell(7, 0)
+    assert notes_of(host, tmp_path, 20, 29) == []
+    assert notes_of(host, tmp_path, 31, 95) == [("slow", "opened"), ("slow", "updated")]
+    assert notes_of(HostRules([rule], tmp_path, "it"), tmp_path, 100, 102) == []
+    tell(5, 0)
+    assert notes_of(host, tmp_path, 97) == []
+    tell(0, 3)
+    assert notes_of(host, tmp_path, 98, 120) == [("slow", "closed")]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

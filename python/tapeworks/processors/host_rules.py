@@ -2,23 +2,34 @@
 
 They follow from no record, so they are looked at here, once a second, beside the derivation of
 their source. What begins or ends is left as a note for the recorder, which puts it on its tape.
+What is open outlives a restart:
+
+    data/state/<source>/host-rules.json
 """
 
 import contextlib
+import json
+import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tapeworks.alert_notes import AlertNote, leave_note
+from tapeworks.durable import make_folder, replace_file
 from tapeworks.processors.alerts import HOST_RULES
 from tapeworks.stage_times import StageTimes, read_times
+from tapeworks.standing import Standing
+
+log = logging.getLogger("tapeworks.alerts")
 
 LOOK_S = 1.0
 # A breach is over when there was none for so long: one that comes and goes is one alert.
 OVER_S = 10.0
+# A stage stands still that moves nothing for so long: input waits in between anyway.
+STANDING_S = 10.0
 # An open alert that gets no worse is told again so seldom.
 UPDATE_S = 60.0
 WORSE = 2.0
@@ -36,13 +47,22 @@ class Breach:
     detail: str = ""
 
 
+class _Unknown:
+    """Nothing was measured, though there was something to measure: no breach begins or ends."""
+
+
+UNKNOWN = _Unknown()
+Found = Breach | _Unknown | None
+
+
 @dataclass
 class _Open:
     """A breach that was told."""
 
     worst: float
-    told_at: float
-    seen_at: float
+    told_at: float | None
+    """None: not since this process runs."""
+    seen_at: float | None
     ts_start: int
 
 
@@ -53,38 +73,81 @@ class HostRules:
         self._rules = [rule for rule in rules if rule.rule in HOST_RULES]
         self._data = data
         self._source = source
-        self._open: dict[str, _Open] = {}
+        self._path = data / "state" / source / "host-rules.json"
+        self._open = self._read()
+        self._standing = Standing(data, source)
         self._looked_at = 0.0
 
     def look(self, now: float | None = None) -> None:
         """Looks at all rules, if it is time to; tells what began, got worse, or ended."""
         now = time.monotonic() if now is None else now
-        if not self._rules or now - self._looked_at < LOOK_S:
+        if not (self._rules or self._open) or now - self._looked_at < LOOK_S:
             return
         self._looked_at = now
         times = read_times(self._data, self._source)
         for rule in self._rules:
             # A full disk takes no note; it is told when it takes one again.
             with contextlib.suppress(OSError):
-                self._tell(rule.name, _CHECKS[rule.rule](rule.parameters, self._data, times), now)
+                self._tell(rule.name, self._check(rule, times, now), now)
+        for name in set(self._open) - {rule.name for rule in self._rules}:
+            # The rule was taken out of the settings.
+            with contextlib.suppress(OSError):
+                self._close(name)
 
-    def _tell(self, name: str, breach: Breach | None, now: float) -> None:
+    def _check(self, rule: Any, times: Mapping[str, StageTimes], now: float) -> Found:
+        if rule.rule == "disk":
+            return _disk(rule.parameters, self._data)
+        return _latency(rule.parameters, times, self._standing, now)
+
+    def _tell(self, name: str, breach: Found, now: float) -> None:
         known = self._open.get(name)
-        if breach is None:
-            if known is not None and now - known.seen_at >= OVER_S and self._note(name, "closed"):
-                del self._open[name]
-            return
-        if known is None:
+        if isinstance(breach, _Unknown):
+            if known is not None:
+                known.seen_at = now
+        elif breach is None:
+            if known is not None and known.seen_at is None:
+                # Open since before the start: it is over after as long as any other.
+                known.seen_at = now
+            elif known is not None and now - (known.seen_at or now) >= OVER_S:
+                self._close(name)
+        elif known is None:
             opened = _Open(breach.value, now, now, time.time_ns())
+            # Stored first: what is open on the tape is known here. Noted twice, it is told once.
+            self._write(self._open | {name: opened})
             if self._note(name, "opened", breach, opened.ts_start):
                 self._open[name] = opened
-            return
+        else:
+            self._update(name, known, breach, now)
+
+    def _update(self, name: str, known: _Open, breach: Breach, now: float) -> None:
         known.seen_at = now
+        is_due = known.told_at is None or now - known.told_at >= UPDATE_S
         is_worse = breach.value > known.worst * WORSE
-        if (is_worse or now - known.told_at >= UPDATE_S) and self._note(
-            name, "updated", breach, known.ts_start
-        ):
+        if (is_worse or is_due) and self._note(name, "updated", breach, known.ts_start):
             known.worst, known.told_at = max(known.worst, breach.value), now
+
+    def _close(self, name: str) -> None:
+        if self._note(name, "closed"):
+            del self._open[name]
+            self._write(self._open)
+
+    def _read(self) -> dict[str, _Open]:
+        """Returns what was open when the last process ended."""
+        try:
+            told = json.loads(self._path.read_bytes())
+            return {
+                str(name): _Open(float(one["worst"]), None, None, int(one["ts_start"]))
+                for name, one in told.items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+            log.error("%s cannot be read: what was open stays so: %s", self._path, error)
+            return {}
+
+    def _write(self, opened: Mapping[str, _Open]) -> None:
+        make_folder(self._path.parent)
+        replace_file(self._path, json.dumps({name: asdict(one) for name, one in opened.items()}))
 
     def _note(
         self, name: str, state: str, breach: Breach | None = None, ts_start: int | None = None
@@ -104,22 +167,23 @@ class HostRules:
 
 
 def _latency(
-    parameters: Mapping[str, Any], data: Path, times: Mapping[str, StageTimes]
-) -> Breach | None:
+    parameters: Mapping[str, Any], times: Mapping[str, StageTimes], standing: Standing, now: float
+) -> Found:
     stage, quantile = str(parameters["stage"]), str(parameters.get("quantile", "p99"))
     limit_ms = float(parameters.get("above_ms", 50.0))
+    found = standing.look(stage, now)
+    if found is not None and found[0] * 1e3 > limit_ms and found[0] >= STANDING_S:
+        return Breach(found[0] * 1e3, limit_ms, 0, stage, f"stands still; {found[1]} items wait")
     window = times[stage].recent if stage in times else None
     if window is None or not window.count:
-        return None
+        return None if found is None else UNKNOWN
     value_ms = window.quantile(quantile) / 1e6
     if value_ms <= limit_ms:
         return None
     return Breach(value_ms, limit_ms, window.count, stage, f"quantile={quantile}")
 
 
-def _disk(
-    parameters: Mapping[str, Any], data: Path, times: Mapping[str, StageTimes]
-) -> Breach | None:
+def _disk(parameters: Mapping[str, Any], data: Path) -> Breach | None:
     usage = shutil.disk_usage(data)
     least = float(parameters.get("free_gb", 5.0)) * GB
     share = float(parameters.get("free_share", 0.02)) * usage.total
@@ -128,6 +192,3 @@ def _disk(
         return None
     detail = f"free_share={usage.free / usage.total:.4f}"
     return Breach(usage.free / GB, min(least, share) / GB, 0, "data", detail)
-
-
-_CHECKS: dict[str, Callable[..., Breach | None]] = {"latency": _latency, "disk": _disk}
