@@ -4,6 +4,7 @@ import itertools
 import json
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ import tapeworks as tw
 from conftest import START, SYMBOLS
 from tapeworks._core import Processor, Records, dtype_descr
 from tapeworks.alert_notes import AlertNote, leave_note, left_notes
+from tapeworks.cli.alerts import NEWEST
 from tapeworks.config import parse, write_toml
 from tapeworks.errors import ConfigError
 from tapeworks.pipeline import processors_of
@@ -198,6 +200,18 @@ def test_command_line_lists_and_acknowledges(told, tape):
     [(_, note)] = left_notes(told.path, told.source)
     assert (note.state, note.id) == ("acknowledged", quiet["id"])
     assert note.detail.endswith("seen")
+
+
+def test_a_list_keeps_who_acknowledged():
+    rows = [(1, 0, "opened", "a"), (1, 1, "acknowledged", "by=me"), (1, 2, "updated", "b")]
+    rows += [(2, 3, "opened", "c")]
+    with duckdb.connect() as base:
+        base.sql(
+            "create table alerts (venue int, id int, tape_offset int, state text, detail text)"
+        )
+        base.executemany("insert into alerts values (7, ?, ?, ?, ?)", rows)
+        found = base.sql(f"select id, state, detail, acknowledged from ({NEWEST}) order by id")
+        assert found.fetchall() == [(1, "updated", "b", "by=me"), (2, "opened", "c", None)]
 
 
 def test_what_is_noted_is_told_in_its_place(maker):

@@ -29,7 +29,16 @@ from tapeworks.worker import EXIT_INCOMPLETE
 
 app = Application("List alerts, follow them as they come, or acknowledge one.")
 
-SHOWN = "venue, id, severity, state, rule, symbol, ts_start, ts_end, value, threshold, detail"
+SHOWN = (
+    "venue, id, severity, state, rule, symbol, ts_start, ts_end, value, threshold, acknowledged, "
+    "detail"
+)
+# Each alert by its newest row, with what was said when somebody acknowledged it before that.
+NEWEST = (
+    "select *, max(detail) filter (where state = 'acknowledged') over (partition by venue, id) "
+    "as acknowledged from alerts qualify row_number() over "
+    "(partition by venue, id order by tape_offset desc) = 1"
+)
 DETAIL_BYTES_MAX = 104
 
 LIST_EXAMPLES = """\
@@ -80,7 +89,7 @@ def list_alerts(
     output: OutputOption = None,
     data: DataOption = None,
 ) -> None:
-    """List alerts, each as it is now: when it began and ended, and what is evidence.
+    """List alerts, each as it is now: when it began and ended, who has seen it, and the evidence.
 
     `tape query "select * from alerts"` has each change of each alert as a row, with all columns.
     """
@@ -92,8 +101,7 @@ def list_alerts(
     conditions += ["state <> 'closed'"] if is_open else []
     columns = SHOWN if form is Format.TABLE and output is None else "*"
     table = lake.sql(
-        f"select {columns} from (select * from alerts qualify row_number() over "
-        "(partition by venue, id order by tape_offset desc) = 1) "
+        f"select {columns} from ({NEWEST}) "
         f"where {' and '.join(conditions) or 'true'} order by ts_recv, venue, id"
     ).to_arrow()
     with ending_with(EXIT_INCOMPLETE if check and len(table) else 0):
