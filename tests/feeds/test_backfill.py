@@ -14,7 +14,8 @@ import tapeworks as tw
 from tapeworks import _core
 from tapeworks.feeds.alpaca import history as alpaca
 from tapeworks.feeds.alpaca.config import AlpacaConfig
-from tapeworks.feeds.base import EndedGap, Request
+from tapeworks.feeds.backfill import Backfill
+from tapeworks.feeds.base import EndedGap, Request, build
 from tapeworks.feeds.massive import history as massive
 from tapeworks.feeds.massive.config import MassiveConfig
 from tapeworks.feeds.session import record
@@ -205,3 +206,60 @@ def test_an_answer_about_what_came_live_adds_what_did_not(tmp_path: Path) -> Non
     trades = np.frombuffer(batch.numpy("trade"), np.dtype(_core.dtype_descr("trade")))
     assert sorted(int(one["sequence"]) for one in trades) == [1, 2, 3, 4, 5]
     assert [int(one["sequence"]) for one in trades if one["flags"] & 4] == [2, 3, 5]
+
+
+class Answers:
+    """Stands in for the client of requests and for the ledger: answers at once, notes repairs."""
+
+    def __init__(self, *bodies: bytes) -> None:
+        self.bodies, self.repairs = list(bodies), 0
+        self.on_answer: Any = None
+        self.on_failure: Any = None
+
+    def push(self, request: Request) -> None:
+        self.on_answer(request, self.bodies.pop(0))
+
+    def take_gaps(self) -> list[Any]:
+        one = gap()
+        return [(one.symbol, one.channel, one.cause, *one.ids, *one.times)]
+
+    def repaired(self, *told: Any) -> None:
+        self.repairs += 1
+
+    def now(self) -> float:
+        return 0.0
+
+    def wall_ns(self) -> int:
+        return START
+
+
+def pages_of(venue: str, price: Any) -> list[bytes]:
+    """Two pages of trades, the first with `price` in its row; the second reaches behind the end."""
+    rows = [(price, START + SECOND), (10, START + 6 * SECOND)]
+    if venue == "massive":
+        row = {"id": "1", "size": 1, "sequence_number": 1}
+        following = [{"next_url": "https://x.test/v3/trades/AAPL?c=1"}, {}]
+        told = [{"results": [row | {"price": p, "sip_timestamp": ts}]} for p, ts in rows]
+    else:
+        following = [{"next_page_token": "x"}, {"next_page_token": None}]
+        row = {"i": 1, "s": 1, "x": "V", "z": "C", "c": ["@"]}
+        told = [{"trades": [row | {"p": p, "t": alpaca.time_text(ts)}]} for p, ts in rows]
+        told = [page | {"symbol": "AAPL"} for page in told]
+    return [json.dumps(a | b).encode() for a, b in zip(told, following, strict=True)]
+
+
+@pytest.mark.parametrize("venue", ["alpaca", "massive"])
+@pytest.mark.parametrize(("price", "filled"), [(10, 1), ("x", 0), (1e30, 0), (None, 0)])
+def test_a_gap_is_not_filled_by_rows_that_are_dead_letters(
+    venue: str, price: Any, filled: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The times of the rows are good, and reach the end. All pages are asked for all the same.
+    config: Any = {"alpaca": AlpacaConfig, "massive": MassiveConfig}[venue]
+    venue_side: Any = Answers(*pages_of(venue, price))
+    backfill = Backfill(build(config(symbols=("AAPL",))), venue_side, venue_side, venue_side)
+    backfill.step(0.0)
+    venue_side.take_gaps = list
+    backfill.step(10.0)
+    assert not venue_side.bodies
+    assert (backfill.filled, backfill.failed, venue_side.repairs) == (filled, 1 - filled, filled)
+    assert ("cannot be decoded" in caplog.text) == (not filled)

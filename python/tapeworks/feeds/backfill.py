@@ -2,8 +2,9 @@
 
 A gap whose extent is known is asked for once the history should hold it. Its answers go to the raw
 tape as all do; the core passes on what did not come live, and nothing twice. The gap counts as
-repaired when all pages came and they reach its end, whose event came live. Else it stays in the
-ledger as it was, and the log says why; the next start of the recorder tries again.
+repaired when all pages came, the core can decode every row of them, and they reach its end, whose
+event came live. Else it stays in the ledger as it was, and the log says why; the next start of the
+recorder tries again.
 """
 
 import logging
@@ -16,7 +17,7 @@ import numpy as np
 
 from tapeworks import _core
 from tapeworks._core import Ingest
-from tapeworks.errors import TapeworksError, VenueError
+from tapeworks.errors import DecodeError, TapeworksError, VenueError
 from tapeworks.feeds.base import Clock, EndedGap, Feed, Request
 from tapeworks.feeds.rest import Requests
 from tapeworks.source_symbols import SourceSymbols
@@ -32,6 +33,7 @@ PAGES_MAX = 1_000
 WAITING_MAX = 1 << 15
 """More gaps do not wait; those beyond stay as they are."""
 
+_KIND_REST = _core.numbers("blob_kind")["rest"]
 CHANNELS = ("trade", "agg_trade", "quote")
 OURS = ("retention", "damage")
 """Causes that are no matter of the venue."""
@@ -48,6 +50,8 @@ class _Fetch:
     pages: int = 0
     reached: int = -1
     """Time of the newest row that was told, in ns."""
+    flaw: str = ""
+    """Why a row of its pages is a dead letter; the other pages are fetched all the same."""
 
 
 class Backfill:
@@ -109,6 +113,7 @@ class Backfill:
             self._give_up(fetch, "an answer of the history cannot be read")
             return
         fetch.reached = max(fetch.reached, page.reached)
+        fetch.flaw = fetch.flaw or self._flaw(request, body)
         if page.following is None:
             self._end(fetch)
         elif fetch.pages >= PAGES_MAX or page.following.path == request.path:
@@ -116,9 +121,23 @@ class Backfill:
         else:
             self._ask(page.following, fetch)
 
+    def _flaw(self, request: Request, body: bytes) -> str:
+        """Returns why the core cannot decode all of an answer, or nothing."""
+        if self._feed.native == "foreign":
+            return ""  # Such a feed decodes by itself, once; its `history_page` is the judge.
+        try:
+            _core.decode(
+                self._feed.native, _KIND_REST, request.path.encode(), body, self._clock.wall_ns()
+            )
+        except DecodeError as error:
+            return str(error)
+        return ""
+
     def _end(self, fetch: _Fetch) -> None:
         gap = fetch.gap
-        if fetch.reached >= gap.times[1]:
+        if fetch.reached >= gap.times[1] and fetch.flaw:
+            self._give_up(fetch, f"an answer of the history cannot be decoded: {fetch.flaw}")
+        elif fetch.reached >= gap.times[1]:
             self._ingest.repaired(
                 gap.symbol, gap.channel, gap.cause, gap.times, self._clock.wall_ns()
             )
