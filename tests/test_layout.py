@@ -27,7 +27,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "mana
 # Left is below: a module imports only from lower levels, or from its own group.
 PYTHON_LEVELS = [
     {"_core"},
-    {"errors", "nearest", "printable", "durable", "topics", "heartbeat"},
+    {"addresses", "errors", "nearest", "printable", "durable", "topics", "heartbeat"},
     {"object_store", "parquet_footer"},
     {"config", "register", "registry", "stopping"},
     {"alert_notes", "blob_rows", "stage_times", "time_columns", "new_york", "research"},

@@ -8,9 +8,10 @@ import os
 
 from pyarrow import fs
 
+from tapeworks.addresses import KEYS
+
 SCHEME = "s3://"
 REGION = "us-east-1"
-KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 10, 60
 # With back-off in between; then the error is told.
 ATTEMPTS = 4

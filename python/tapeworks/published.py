@@ -22,6 +22,7 @@ from typing import Any
 
 from pyarrow import fs
 
+from tapeworks.addresses import secret_in
 from tapeworks.commits import StoredFile
 from tapeworks.durable import make_folder, sync_folder
 from tapeworks.errors import LakeError, QueryError
@@ -134,6 +135,13 @@ class Store:
     """
 
     def __init__(self, address: str) -> None:
+        """Reaches it.
+
+        Raises:
+            QueryError: the address has keys in it.
+        """
+        if refused := secret_in(address):
+            raise QueryError(refused)
         self.is_local = not is_object(address)
         if self.is_local:
             self.address = str(Path(address.removeprefix("file://")).absolute())

@@ -84,6 +84,8 @@ def test_help_starts_within_200_ms(tmp_path: Path):
         (["record", "binance", "A", "--set", "proxy=http://u:hunter2@p"], 2, "in the environment"),
         (["import", "binance-spot", "x.gz", "--source", "a/b"], 2, "such as 'a-b', got 'a/b'"),
         (["query", "select 1"], 1, "tape demo"),
+        (["query", "select 1", "--data", "s3://KEY:hunter2@bucket/x"], 1, "with keys in it"),
+        (["publish", "iceberg", "--warehouse", "s3://K:hunter2@b/x"], 2, "is a secret"),
         (["verify"], 1, "tape demo"),
     ],
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from tapeworks.addresses import secret_in
 from tapeworks.cli.command import option
 from tapeworks.config import FILE_NAME, Section, Value, parse, resolve
 from tapeworks.errors import ConfigError, QueryError
@@ -79,8 +80,14 @@ def text_settings(settings: Sequence[str]) -> dict[str, Value]:
 
 
 def data_folder(data: Path | None) -> Path:
-    """Returns `--data`, or the data folder of the settings."""
+    """Returns `--data`, or the data folder of the settings.
+
+    Raises:
+        QueryError: it is an address with keys in it.
+    """
     if data is not None:
+        if refused := secret_in(str(data)):
+            raise QueryError(f"--data: {refused}")
         return data
     written = read_settings(None)
     place = resolve(written, _Place, ignore=frozenset(written.entries) - {"data"}).data

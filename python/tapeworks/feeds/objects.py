@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from tapeworks.addresses import secret_in
 from tapeworks.durable import make_folder
 from tapeworks.errors import ConfigError, FeedError
 from tapeworks.object_store import SCHEME, file_system, refusal
@@ -24,9 +25,11 @@ class ObjectStore:
         """Returns the objects that an address means: itself, or all below it if it ends with `/`.
 
         Raises:
-            ConfigError: there are none.
+            ConfigError: there are none, or the address has keys in it.
             FeedError: the service is not reached, or refuses.
         """
+        if refused := secret_in(address):
+            raise ConfigError(refused)
         place = address.removeprefix(SCHEME)
         if "/" not in place.strip("/"):
             raise ConfigError(f"expected s3://BUCKET/KEY, got {address!r}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+from tapeworks.addresses import secret_in
 from tapeworks.errors import ConfigError
 from tapeworks.jobs.base import WholeSourcesConfig
 from tapeworks.lake import TABLES
@@ -44,6 +45,8 @@ class IcebergConfig(WholeSourcesConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if refused := secret_in(self.warehouse):
+            raise ConfigError(f"warehouse: {refused}")
         for table in self.tables:
             if table not in TABLES:
                 raise ConfigError(f"tables: expected any of {', '.join(TABLES)}, got {table!r}")
