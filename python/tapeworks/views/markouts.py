@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES
@@ -145,7 +144,9 @@ def _with_markouts(
 
 def _mid(quotes: pa.Table) -> npt.NDArray[np.float64]:
     sides = [quotes[name].cast(pa.float64()) for name in ("bid_price", "ask_price")]
-    mid = pc.divide(pc.add(*sides), 2.0).to_numpy(zero_copy_only=False)
+    # Numbers of numpy: `pyarrow.compute` would be loaded for every question.
+    bid, ask = (one.to_numpy(zero_copy_only=False) for one in sides)
+    mid = (bid + ask) / 2.0
     return np.asarray(mid, np.float64)
 
 
