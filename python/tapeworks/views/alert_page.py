@@ -61,13 +61,16 @@ tape query "select rule, state, count(*) as changes from alerts group by all ord
 - **Metrics that rules name** are those that `[metrics]` makes. They are made of the same records
   beside the rules, so that an alert is the same whether they are recorded or not.
 - **`latency` and `disk`** follow from this host, not from the market. What was measured is noted on
-  the raw tape, so that a replay tells of it in the same place.
+  the raw tape, so that a replay tells of it in the same place. What is open outlives a restart,
+  and is closed when nothing was wrong for ten seconds. A rule that is taken out of the settings
+  closes nothing: what it had open stays open in the tables.
 - **What breaks the stream** (a gap, a halt, the end of a session) ends what was open, and empties
   what rules remember: what is not known is no evidence.
 - **`-like`** means that the data looks so. Who owns an order, and what for, is not in the data.
 
 `tape alerts follow` prints each change as it comes, `tape alerts ack ID` says that somebody has
-seen one. `severity` is `info`, `warning` or `critical`; `sources` and `symbols` say where a rule
+seen one: `tape alerts list` shows who, and the note, in the column `acknowledged`. `severity` is
+`info`, `warning` or `critical`; `sources` and `symbols` say where a rule
 looks, `scope = "source"` has it look at a source as a whole where the table allows that.
 
 ## A rule of your own
@@ -121,6 +124,11 @@ tape latency BTCUSDT --past --source binance-usdm > past.txt
 ```text
 nothing runs here; `tape latency --past` shows what is recorded
 ```
+
+A stage that stands still measures nothing: of `book`, `metrics` and `sink` the input is looked at
+too, and where it waits for longer than the budget (ten seconds at least) with nothing coming out,
+the alert opens with that time as its value. An alert does not end by silence while input waits.
+What waits for `receive`, `publish` and `normalize` is not known: there silence is no breach.
 
 ## Rules
 
