@@ -61,20 +61,31 @@ def add_rest(data: Path) -> None:
     spine.append(maker.rows("corporate_action", 50, action=1, split_from=1, split_to=2, **times))
     spine.append(maker.rows("metric", 50, metric=b"mid", value=0.5, **times), "market-data.metrics")
     spine.append(gaps, "market-data.gaps")
-    dead = spine.tape("market-data.dead")
-    dead.mkdir(parents=True)
-    letters = _core.TapeWriter(dead, "blobs")
-    for at in range(20):
-        letters.append_blob(1, bytes([at, 255]) * at, ts=START + at)
-    letters.close()
+    alerts = maker.rows(
+        "alert", 50, rule=b"wide", id=np.arange(50), ts_start=ts, value=0.5, **times
+    )
+    spine.append(alerts, "market-data.alerts")
+    append_blobs(spine, "market-data.dead", [(b"", bytes([at, 255]) * at) for at in range(20)])
+    story = np.zeros(1, _core.dtype_descr("news"))
+    story["ts_event"], story["ts_start"] = START, START + 7
+    text = b'{"id":"7","headline":"\xc3\xa9","symbols":["A","B"],"raw":{"id":7}}'
+    append_blobs(spine, "market-data.news", [(story.tobytes(), text)] * 20)
     spine.close()
-    for name in ("normalized", "metrics", "gaps", "dead"):
+    for name in ("normalized", "metrics", "alerts", "gaps", "dead", "news"):
         topic = f"market-data.{name}"
         config = ParquetConfig()
         sink = ParquetPartition(config, data, spine.source, topic)
         feeder = Feeder(sink, spine.tape(topic), config.policy)
         feeder.drain(seconds_max=30)
         feeder.close()
+
+
+def append_blobs(spine: SpineFolder, topic: str, blobs: list[tuple[bytes, bytes]]) -> None:
+    """Writes a tape of blobs, each of a context and a body."""
+    spine.tape(topic).mkdir(parents=True)
+    with _core.TapeWriter(spine.tape(topic), "blobs") as writer:
+        for at, (context, body) in enumerate(blobs):
+            writer.append_blob(1, body, context=context, ts=START + at)
 
 
 @pytest.fixture(scope="module")
