@@ -55,6 +55,7 @@ class Processing:
 
     batch_items = 512
     own: ClassVar[Mapping[str, Any]] = {}
+    own_rules: ClassVar[Mapping[str, Any]] = {}
 
     def settings(self, processor: str) -> dict[str, Any]:
         """Returns the settings of `processor` by name."""
