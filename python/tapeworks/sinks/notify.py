@@ -71,7 +71,7 @@ class NotifyConfig(SinkConfig):
     states: tuple[str, ...] = ("opened", "closed")
     """Which changes are told: opened, updated, closed, acknowledged."""
     per_minute: int = 20
-    """Messages a minute to one target; more alerts are told together in one."""
+    """Messages a minute to one target, of each source; more alerts are told together in one."""
     quiet_seconds: float = 300.0
     """One rule of one symbol that opens again so soon is not told again; how often is, later."""
     age_seconds: float = 3_600.0
