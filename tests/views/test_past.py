@@ -11,11 +11,13 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from tests.arrivals import wait_until_recorded
 
@@ -29,7 +31,8 @@ from tapeworks.sinks.commit_log import CommitLog
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.tape import Place, TapeReader, TapeWriter
 from tapeworks.views.bars import TRADES
-from tapeworks.views.made_bars import are_recorded, make_bars, shape_of
+from tapeworks.views.made_bars import are_recorded, make_bars, shape_of, touched_bars
+from tapeworks.views.recorded import NOT_RECORDED
 from tapeworks.views.times import format_time
 
 pytestmark = pytest.mark.timeout(180)
@@ -209,6 +212,27 @@ def test_bars_that_are_made_equal_those_that_were_recorded(folders: tuple[Path, 
     flagged = [row for row in whole.bars(interval="1s") if row["partial"]]
     assert flagged
     assert len(whole.bars(interval="1700ms")) > 2
+
+
+def test_a_venue_whose_clock_is_behind_makes_no_whole_bar_of_its_first():
+    # Recorded from 9.0 on by the recorder's clock, which is six seconds ahead; the longest time in
+    # which no bar has trades is not where the recording began.
+    seconds = np.array([3, 4, 5]) * 10**9
+    made = pa.table(
+        {
+            "venue": ["v"] * 3,
+            "symbol": ["s"] * 3,
+            "ns_start": seconds,
+            "ns_end": seconds + 10**9 - 1,
+            "ns_open": seconds + np.array([500, 1, 1]) * 10**6,
+            "ns_close": seconds + np.array([999, 999, 100]) * 10**6,
+        }
+    )
+    begin, end = (datetime.fromtimestamp(second, UTC) for second in (3, 9))
+    row = {"venue": "v", "symbol": None, "finding": NOT_RECORDED}
+    row |= {"ts_from": begin, "ts_from_ns": 0, "ts_to": end, "ts_to_ns": 0}
+    [(places, finding)] = touched_bars(pa.Table.from_pylist([row]), made, True)
+    assert (places.tolist(), finding) == ([0], NOT_RECORDED)
 
 
 def played(lake: tw.Lake, kinds: Sequence[str] = KINDS, **more: Any) -> bytes:

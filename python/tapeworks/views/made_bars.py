@@ -156,7 +156,7 @@ def make_bars(
         if is_time:
             going_on = {each.source for each in found.recorded if each.is_open}
             whole = _are_over(engine, chosen, made, going_on)
-        for places, finding in _missing(missing, made, is_time):
+        for places, finding in touched_bars(missing, made, is_time):
             bad[places] = True
             # Without its start or its end a window is none; so many trades are so many trades.
             if is_time and finding not in (GAP, NOT_YET_KNOWN):
@@ -318,7 +318,7 @@ def _series(trades: pa.Table) -> Iterator[tuple[int, int]]:
     yield from itertools.pairwise(edges)
 
 
-def _missing(
+def touched_bars(
     missing: pa.Table, made: pa.Table, is_time: bool
 ) -> Iterator[tuple[npt.NDArray[Any], str]]:
     """Yields which bars of an instrument each finding touches, and its kind."""
@@ -336,8 +336,11 @@ def _missing(
             if row["venue"] not in (None, venue) or row["symbol"] not in (None, symbol):
                 continue
             begin, end = span
-            if row["finding"] not in (GAP, NOT_YET_KNOWN):
-                begin, end = _silence(*span, opens[at], closes[at])
+            if row["finding"] not in (GAP, NOT_YET_KNOWN) and len(at):
+                # What was not recorded before the first bar ends at its first trade.
+                if begin <= starts[at].min():
+                    end = min(end, opens[at].min())
+                begin, end = _silence(begin, end, opens[at], closes[at])
             # A window is touched at its very edges. Other bars begin and end with a trade.
             edge = 1 if is_time else 0
             touched = (starts[at] < end + edge) & (ends[at] > begin - edge)
