@@ -53,6 +53,7 @@ class Job:
 
 
 COPY = "psycopg, binary COPY of encoded rows"
+DUCKDB_ASOF = "DuckDB, ASOF JOIN"
 SIMDJSON, MSGSPEC = "simdjson, parsing only", "msgspec, exact"
 
 
@@ -293,6 +294,17 @@ JOBS = (
         rounds_max=9,
     ),
     Job(
+        "metric_visible",
+        "from the venue's send to 22 metrics of each message in a reader, `tape up`, at 20 k/s",
+        (
+            Metric("sent_to_metric_p50_us", "p50", "us", higher=False, target=200),
+            Metric("sent_to_metric_p99_us", "p99", "us", higher=False, target=5000),
+            Metric("metric_lost", "lost", "", higher=False, target=0),
+        ),
+        (_ours("tapeworks", "{python}", "metric_visible.py", "--scale", "{scale}"),),
+        rounds_max=9,
+    ),
+    Job(
         "lake",
         "8 M trades from the tape to Parquet, sorted, exact, committed",
         (
@@ -453,6 +465,24 @@ JOBS = (
         ),
         setup=("{python}", "ours/history.py", *TRADES, "{data}/history", "{scale}"),
         rounds_max=3,
+    ),
+    Job(
+        "asof",
+        "2 M trades of ten symbols, each with the quote before it of 6 M, all columns, to Arrow",
+        (
+            Metric("wall", "joined", "rows/s"),
+            Metric("core", "a core", "rows/s"),
+            Metric("met", "rows that met a quote", ""),
+            Metric("sum", "  sum of their bids", ""),
+        ),
+        (
+            _ours("tapeworks", "{python}", "ours/asof.py", "ask", "{data}/asof"),
+            _peer(DUCKDB_ASOF, "{peers}", "peers/asof.py", "duckdb", "{data}/asof"),
+            _peer("Polars, join_asof", "{peers}", "peers/asof.py", "polars", "{data}/asof"),
+        ),
+        (Ratio("core", DUCKDB_ASOF, 0.6), Ratio("core", "Polars, join_asof", 0.4)),
+        setup=("{python}", "ours/asof.py", "make", "{data}/asof", *TRADES, "{scale}"),
+        rounds_max=5,
     ),
     Job(
         "startup",
