@@ -46,6 +46,17 @@ QUERY_KEYS = re.compile(
     r"([?&][\w.-]*(?:key|token|secret|passw|signature|auth)[\w.-]*=)[^&\s\"'#]+", re.IGNORECASE
 )
 PASSWORD = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s]*:[^/\s]*@")
+# Settings of client libraries by their names: those that hold a secret, and those that are named
+# after one and only say where it is, which class finds it, or whether there is one.
+SECRET_NAME = re.compile(
+    r"secret|passw|passphrase|(access|account|private|api|shared|sas|keystore)[-._]?key"
+    r"|ssl[._]key\b|token|credential|(jaas|oauthbearer)[.]config$",
+    re.IGNORECASE,
+)
+NO_SECRET = re.compile(
+    r"[._-](enabled?|provider|providers|class|url|file|path|location|dir|client[._-]id)$"
+)
+FROM_ENVIRONMENT = "env:"
 
 T = TypeVar("T")
 
@@ -222,6 +233,29 @@ def check_once(name: str, values: Sequence[str]) -> None:
     """
     if doubled := [value for value, count in Counter(values).items() if count > 1]:
         raise ConfigError(f"{name}: expected each once, got more than once: {', '.join(doubled)}")
+
+
+def is_secret(name: str) -> bool:
+    """Whether the setting `name` of a client library holds a secret, going by its name."""
+    return SECRET_NAME.search(name) is not None and NO_SECRET.search(name) is None
+
+
+def check_properties(
+    table: str, properties: Mapping[str, str], own: "typing.AbstractSet[str]" = frozenset()
+) -> None:
+    """Checks settings of a client library: `own` are set by us, secrets come as `env:NAME`.
+
+    Raises:
+        ConfigError: names the setting; its value is not shown.
+    """
+    for name, value in properties.items():
+        if name in own:
+            raise ConfigError(f"{table}: {name} is set by Tapeworks itself")
+        if is_secret(name) and not value.startswith(FROM_ENVIRONMENT):
+            raise ConfigError(
+                f"{table}: {name} is a secret: expected {FROM_ENVIRONMENT}NAME, the environment "
+                "variable that holds it"
+            )
 
 
 def redact(text: str) -> str:

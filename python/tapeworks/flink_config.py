@@ -1,10 +1,10 @@
 """The settings of the Flink job: the table `[flink]`."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tapeworks.config import check_properties
 from tapeworks.errors import ConfigError
 from tapeworks.topics import NORMALIZED
 
@@ -16,14 +16,6 @@ SET_BY_JOB = frozenset(
         *("enable.auto.commit", "transactional.id", "acks", "enable.idempotence"),
     }
 )
-SECRETS = frozenset({"sasl.jaas.config", "ssl.key.password", "ssl.keystore.password"})
-SECRET_NAME = re.compile(
-    r"secret|passw|(access|account|private|api|shared|sas)[-._]?key|token|credential",
-    re.IGNORECASE,
-)
-# Named after secrets, and none: where one is, which class finds it, or whether there is one.
-NO_SECRET = re.compile(r"[.-](enabled?|provider|providers|class|url|file|path|location|dir)$")
-FROM_ENVIRONMENT = "env:"
 
 
 @dataclass(frozen=True)
@@ -46,10 +38,12 @@ class FlinkConfig:
     """What comes before the name of each topic that is written."""
     partitions: int = 6
     """Partitions of a topic that is made."""
-    folder: str = "data/flink/output"
-    """Where `files` go."""
-    checkpoints: str = "data/flink/checkpoints"
-    """Where checkpoints go: a folder that all machines see, or an address such as s3://..."""
+    folder: str = ""
+    """Where `files` go: a folder below that of the data, unless it is absolute, or an address such
+    as s3://...; none: `flink/output`."""
+    checkpoints: str = ""
+    """Where checkpoints go: a folder below that of the data, unless it is absolute, or an address
+    such as s3://..., that all machines see; none: `flink/checkpoints`."""
     checkpoint_ms: int = 1_000
     """Time between checkpoints: with transactions, the time after which results are visible."""
     parallelism: int = 1
@@ -91,18 +85,5 @@ class FlinkConfig:
             raise ConfigError(f"partitions: expected at least 1, got {self.partitions}")
         if self.sink == "kafka" and self.form != "messages":
             raise ConfigError("form: expected messages where the sink is kafka")
-        for name, value in self.properties.items():
-            if name in SET_BY_JOB:
-                raise ConfigError(f"properties: {name} is set by the job itself")
-            _refuse_secret("properties", name, value)
-        for name, value in self.cluster.items():
-            _refuse_secret("cluster", name, value)
-
-
-def _refuse_secret(table: str, name: str, value: str) -> None:
-    is_secret = name in SECRETS or (SECRET_NAME.search(name) and not NO_SECRET.search(name))
-    if is_secret and not value.startswith(FROM_ENVIRONMENT):
-        raise ConfigError(
-            f"{table}: {name} is a secret: expected {FROM_ENVIRONMENT}NAME, the environment "
-            "variable that holds it"
-        )
+        check_properties("properties", self.properties, SET_BY_JOB)
+        check_properties("cluster", self.cluster)

@@ -77,6 +77,24 @@ def test_values_are_exact_and_the_latest_of_a_bar_is_shown(spine, maker, service
     assert ask(service, "select count() from exact.instruments final") == [(3,)]
 
 
+@slow
+def test_a_ttl_is_taken_away_again_and_one_of_the_operator_stays(spine, maker, service):
+    # 30 days, then none: the server must keep what is old. A table with a TTL of another form, as
+    # one that moves rows, is the operator's.
+    spine.append(maker.definitions())
+    engines = "select name, engine_full from system.tables where database = 'ttl'"
+    drain(spine, service, "ttl", ttl_days=30)
+    assert "TTL toDateTime(ts) + toIntervalDay(30)" in dict(ask(service, engines))["trades"]
+    own = "alter table ttl.quotes modify ttl toDateTime(ts) + toIntervalDay(30) where id = 0"
+    with clickhouse_connect.get_client(dsn=service.url(), compress=False) as client:
+        client.command(own)
+    drain(spine, service, "ttl")
+    drain(spine, service, "ttl")
+    found = dict(ask(service, engines))
+    assert " TTL " not in found["trades"]
+    assert " TTL " in found["quotes"]
+
+
 class Dying(ClickHouseSink):
     """Ends once rows were sent, before their place is."""
 
@@ -154,7 +172,10 @@ def test_two_instances_agree_on_every_range(spine, maker, service, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ({"url": "clickhouse://localhost"}, "expected http:// or https://, got clickhouse"),
+        ({"url": "clickhouse://localhost"}, "which has the scheme 'clickhouse'"),
+        ({"url": "http://"}, "no valid host"),
+        ({"url": "http:// spaced host"}, "a space or a control character"),
+        ({"url": "http://host:99999"}, "Port out of range"),
         ({"database": "a-b"}, "expected letters, digits and _"),
         ({"ttl_days": -1}, "expected 0 to 10000"),
         ({"kinds": ("level",)}, "kinds: expected some of"),

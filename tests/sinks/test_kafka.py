@@ -1,5 +1,6 @@
 """Kafka with a real broker: what the suite of sinks and the campaign of stores do not ask."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -179,5 +180,34 @@ def test_a_password_comes_from_the_environment_alone(monkeypatch):
     monkeypatch.setenv("BROKER_PASSWORD", "hunter2")
     assert config.client()["sasl.password"] == "hunter2"
     assert "hunter2" not in repr(config)
-    with pytest.raises(ConfigError, match="acks is set by the sink itself"):
+    with pytest.raises(ConfigError, match="acks is set by Tapeworks itself"):
         KafkaConfig(properties={"acks": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        *[(name, True) for name in ("sasl.password", "ssl.key.pem", "ssl_key", "ssl.key.password")],
+        *[(name, True) for name in ("ssl.keystore.password", "sasl.oauthbearer.config")],
+        ("sasl.oauthbearer.client.secret", True),
+        ("sasl.oauthbearer.client.credentials.client.secret", True),
+        ("sasl.oauthbearer.assertion.private.key.passphrase", True),
+        ("sasl.oauthbearer.assertion.private.key.pem", True),
+        ("sasl.oauthbearer.assertion.private.key.file", False),
+        ("sasl.oauthbearer.client.credentials.client.id", False),
+        ("sasl.oauthbearer.token.endpoint.url", False),
+        *[(name, False) for name in ("ssl.key.location", "ssl.certificate.pem", "sasl.username")],
+        *[
+            (name, False)
+            for name in ("ssl.keystore.location", "ssl.ca.pem", "message.copy.max.bytes")
+        ],
+        *[(name, False) for name in ("ssl.keystore.type", "ssl.keymanager.algorithm")],
+    ],
+)
+def test_what_is_secret_is_told_by_its_name(name, secret):
+    # Settings of librdkafka, also those that a later version of it may add.
+    told = pytest.raises(ConfigError, match="is a secret") if secret else contextlib.nullcontext()
+    with told:
+        KafkaConfig(properties={name: "geheim"})
+    assert "geheim" not in str(getattr(told, "excinfo", ""))
+    KafkaConfig(properties={name: "env:GEHEIM"})

@@ -1,4 +1,4 @@
-"""QuestDB with a real server: what the suite of sinks and the campaign of stores do not ask."""
+"""QuestDB with a real server, but for its settings: what no other suite asks of it."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.questdb import QuestDBConfig, QuestDBSink
 from tapeworks.topics import BARS, NORMALIZED
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 NEXT_DAY = int(timedelta(days=1) / timedelta(microseconds=1)) * 1_000
 
 
@@ -39,6 +39,7 @@ def drain(spine, service, prefix, topic=NORMALIZED, **settings) -> None:
     feeder.close()
 
 
+@slow
 def test_values_are_exact_and_the_latest_of_a_bar_is_shown(spine, maker, service):
     # Prices at both ends of what a record can hold, numbers of 64 bits, nanoseconds, absent values;
     # a bar that is told three times, the second time on a day that begins meanwhile.
@@ -73,6 +74,7 @@ def test_values_are_exact_and_the_latest_of_a_bar_is_shown(spine, maker, service
     assert service.ask("select count() from exact_bars_versions") == [[3]]
 
 
+@slow
 def test_rows_that_a_server_forgot_are_sent_again(spine, maker, service):
     # Behind the back of the sink the rows go, the places stay, as after a loss of power without a
     # sync. An earlier place is found by its rows; without any, all is sent again. Days that were
@@ -98,6 +100,7 @@ def test_rows_that_a_server_forgot_are_sent_again(spine, maker, service):
     assert service.ask("select provider, count() from lost_trades") == [[spine.source, 50]]
 
 
+@slow
 def test_a_second_instance_waits_while_the_first_moves_on(spine, maker, service, tmp_path):
     # Another machine with the same tape: it is refused while the first one stores, and goes on when
     # that one stands still; then the first finds its place moved. Each trade is there once.
@@ -139,6 +142,7 @@ def test_a_second_instance_waits_while_the_first_moves_on(spine, maker, service,
     assert service.ask("select count(), count_distinct(id) from two_trades") == [[200, 200]]
 
 
+@slow
 def test_a_row_that_never_fits_is_kept_aside(spine, maker, service):
     # A column is narrower than ours, as somebody made the table: the trade whose price does not fit
     # is kept aside, found by the line that the server names; with our own tables it is refused.
@@ -166,7 +170,10 @@ def test_a_row_that_never_fits_is_kept_aside(spine, maker, service):
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ({"url": "tcp://localhost:9009"}, "expected http:// or https://, got tcp"),
+        ({"url": "tcp://localhost:9009"}, "which has the scheme 'tcp'"),
+        ({"url": "http://"}, "no valid host"),
+        ({"url": "http:// spaced host"}, "a space or a control character"),
+        ({"url": "http://host:99999"}, "Port out of range"),
         ({"table_prefix": "a.b"}, "expected letters, digits and _"),
         ({"ttl_days": -1}, "expected 0 to 36500"),
         ({"kinds": ("level",)}, "kinds: expected some of"),

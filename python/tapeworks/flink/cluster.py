@@ -21,9 +21,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tapeworks._core import FolderLock
+from tapeworks.config import FROM_ENVIRONMENT
 from tapeworks.errors import ConfigError, ProcessorError
-from tapeworks.flink.job import JAR, as_text, built, job_properties
-from tapeworks.flink_config import FROM_ENVIRONMENT, FlinkConfig
+from tapeworks.flink.job import CHECKPOINTS, JAR, address, as_text, built, job_properties
+from tapeworks.flink_config import FlinkConfig
 from tapeworks.settings import Config
 
 log = logging.getLogger("tapeworks.flink")
@@ -90,10 +91,9 @@ class LocalJob:
 
     def __init__(self, config: Config, *, bounded: bool = False, task_managers: int = 0) -> None:
         flink = config.flink
-        if "://" in flink.checkpoints and not flink.checkpoints.startswith("file://"):
-            raise ConfigError(
-                f"checkpoints: expected a folder for a local run, got {flink.checkpoints}"
-            )
+        checkpoints = address(config.data, flink.checkpoints or CHECKPOINTS)
+        if not checkpoints.startswith("file://"):
+            raise ConfigError(f"checkpoints: expected a folder for a local run, got {checkpoints}")
         if bounded and task_managers:
             raise ConfigError("expected no task managers for a run that ends")
         java = shutil.which("java")
@@ -101,7 +101,7 @@ class LocalJob:
             raise ConfigError("expected Java 17 or newer, got none: `java` is not on the PATH")
         self._java = java
         self._folder = built()
-        self._checkpoints = _folder_of(flink.checkpoints)
+        self._checkpoints = Path(unquote(urlsplit(checkpoints).path))
         self._config = config
         self._bounded = bounded
         self._cluster = _addresses(task_managers, flink.parallelism) if task_managers else {}
@@ -278,12 +278,6 @@ def _addresses(task_managers: int, parallelism: int) -> dict[str, str]:
         "heartbeat.interval": "500",
         "heartbeat.timeout": "4000",
     }
-
-
-def _folder_of(place: str) -> Path:
-    if place.startswith("file://"):
-        return Path(unquote(urlsplit(place).path))
-    return Path(place).resolve()
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

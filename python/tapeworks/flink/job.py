@@ -15,6 +15,8 @@ JAR = "tapeworks-flink-0.1.0.jar"
 # The connector with the client of Kafka in it: part of the jar that a cluster is given.
 CONNECTOR = "flink-sql-connector-kafka-"
 PROPERTIES = "tapeworks/job.properties"
+# Below the folder of the data, where the settings name no other place.
+OUTPUT, CHECKPOINTS = "flink/output", "flink/checkpoints"
 FOLDER_VARIABLE = "TAPE_FLINK_FOLDER"
 # Brokers allow no longer transactions unless they are told to. A job that is down for longer than
 # this may lose what it had not committed, so a checkpoint is far shorter.
@@ -37,7 +39,7 @@ def job_properties(config: Config, cluster: str = "remote") -> dict[str, str]:
         "topic": flink.topic,
         "topic_prefix": flink.topic_prefix,
         "partitions": str(flink.partitions),
-        "folder": _address(flink.folder),
+        "folder": address(config.data, flink.folder or OUTPUT),
         "checkpoint_ms": str(flink.checkpoint_ms),
         "parallelism": str(flink.parallelism),
         "shards": str(flink.shards),
@@ -64,7 +66,7 @@ def job_properties(config: Config, cluster: str = "remote") -> dict[str, str]:
             for source in config.feeds
         }
     settings = {
-        "execution.checkpointing.dir": _address(flink.checkpoints),
+        "execution.checkpointing.dir": address(config.data, flink.checkpoints or CHECKPOINTS),
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "execution.checkpointing.num-retained": "3",
         "restart-strategy.type": "exponential-delay",
@@ -75,8 +77,9 @@ def job_properties(config: Config, cluster: str = "remote") -> dict[str, str]:
     return properties | {f"flink.{name}": value for name, value in settings.items()}
 
 
-def _address(place: str) -> str:
-    return place if "://" in place else Path(place).resolve().as_uri()
+def address(data: Path, place: str) -> str:
+    """Returns where `place` is as a URI: a relative one is below the folder `data`."""
+    return place if "://" in place else (data / place).resolve().as_uri()
 
 
 def plan(config: Config) -> str:
@@ -92,6 +95,8 @@ def plan(config: Config) -> str:
             "flink: some sources record single fills and others aggregates alone: set "
             "processors.trades, or run a job for each"
         )
+    if not plans:
+        raise ConfigError("flink: expected settings that name a feed, got none")
     [found] = plans
     if not found:
         raise ConfigError("flink: expected a processor to run: [metrics] names no sets")

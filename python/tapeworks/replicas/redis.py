@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
+from tapeworks.config import FROM_ENVIRONMENT
 from tapeworks.errors import (
     ConfigError,
     DiskFullError,
@@ -39,7 +40,6 @@ TIMEOUT_S = 15.0
 LOOK_S = 1.0
 LEASE_MS = 10_000
 RENEW_S = 2.0
-FROM_ENVIRONMENT = "env:"
 PLACES = "tapeworks.offsets"
 # Keys: the lease. Arguments: its holder, and for how many ms. Answers 1 where it holds it.
 LEASE = """

@@ -18,7 +18,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from tapeworks._core import Records
-from tapeworks.config import redact
+from tapeworks.config import check_url, redact
 from tapeworks.errors import ConfigError, SinkError, SinkUnavailable
 from tapeworks.heartbeat import beat
 from tapeworks.sinks.base import SinkConfig, SinkContext
@@ -29,6 +29,7 @@ from tapeworks.sinks.clickhouse_tables import (
     arrow_stream,
     rows_of,
     statements,
+    ttl_statements,
 )
 from tapeworks.sinks.instances import InstanceWatch, Left
 from tapeworks.sinks.store import Items, StorePartition, StoreSink
@@ -60,7 +61,7 @@ class ClickHouseConfig(SinkConfig):
     """Make the tables, and add the columns that a new version needs; false: take them as they
     are."""
     ttl_days: int = 0
-    """The server removes rows that are older; 0: none."""
+    """The server removes rows that are older; 0: none, and what was set before is taken away."""
     timeout_seconds: float = 15.0
     """A server that does not answer for so long counts as gone."""
     flush_seconds: float = 1.0
@@ -68,8 +69,7 @@ class ClickHouseConfig(SinkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.url.startswith(("http://", "https://")):
-            raise ConfigError(f"url: expected http:// or https://, got {self.url.split(':')[0]}")
+        check_url("url", self.url, ("http", "https"))
         if not self.database.isidentifier():
             raise ConfigError(f"database: expected letters, digits and _, got {self.database!r}")
         if not 0 <= self.ttl_days <= TTL_DAYS_MAX:
@@ -124,8 +124,10 @@ class ClickHouseSink(StoreSink):
         except (ClickHouseError, OSError) as error:
             raise self._unavailable(error) from error
         if not self._are_made and self.config.create_tables:
-            topics = self.config.topics or TOPICS
-            for text in statements(self.config.database, topics, self.config.ttl_days):
+            database, topics = self.config.database, self.config.topics or TOPICS
+            for text in statements(database, topics):
+                self._command(text)
+            for text in ttl_statements(database, topics, self.config.ttl_days, self._engines()):
                 self._command(text)
         self._are_made = True
         self._watch.watch(self._latest)
@@ -341,6 +343,11 @@ class ClickHouseSink(StoreSink):
             raise
         except (ClickHouseError, OSError) as error:
             raise self._unavailable(error) from error
+
+    def _engines(self) -> dict[str, str]:
+        """Returns the engine of each table in full, with its TTL."""
+        query = "select name, engine_full from system.tables where database = {database:String}"
+        return dict(self._ask(query, database=self.config.database))
 
     def _latest(self) -> dict[tuple[str, str], Left]:
         """Returns what was left last of each tape."""

@@ -5,7 +5,8 @@ amend others are in tables that keep the row of the highest offset of each key. 
 the disk before it is confirmed.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -27,8 +28,8 @@ TIME = "DateTime64(9, 'UTC')"
 PLACE_COLUMNS = "tape Nullable(String), fingerprint Nullable(String), owner String, at " + TIME
 
 
-def statements(database: str, topics: Sequence[str], ttl_days: int) -> list[str]:
-    """Returns what makes all tables that are not there, and sets their TTL."""
+def statements(database: str, topics: Sequence[str]) -> list[str]:
+    """Returns what makes all tables and columns that are not there."""
     made = [
         f"create database if not exists `{database}`",
         f"create table if not exists `{database}`.{PLACES} (source String, topic String, "
@@ -41,11 +42,35 @@ def statements(database: str, topics: Sequence[str], ttl_days: int) -> list[str]
     ]
     for table in TABLES:
         if table.topic in topics:
-            made += _table(database, table, ttl_days)
+            made += _table(database, table)
     return made
 
 
-def _table(database: str, table: StoreTable, ttl_days: int) -> list[str]:
+def ttl_statements(
+    database: str, topics: Sequence[str], ttl_days: int, engines: Mapping[str, str]
+) -> list[str]:
+    """Returns what gives the tables their TTL, or takes the one away that they were given.
+
+    `engines` are those of the tables, whole, as the server writes them in `engine_full`. A TTL of
+    another form is the operator's, such as one that moves old rows to another disk: without
+    `ttl_days` it stays.
+    """
+    made = []
+    for table in TABLES:
+        if table.topic not in topics or not table.by_day:
+            continue
+        name, time = f"`{database}`.{table.name}", table.time[0]
+        if ttl_days:
+            ttl = f"toDateTime({time}) + toIntervalDay({ttl_days})"
+            made.append(f"alter table {name} modify ttl {ttl}")
+            continue
+        ours = rf" TTL toDateTime\({time}\) \+ toIntervalDay\(\d+\)( SETTINGS |$)"
+        if re.search(ours, engines.get(table.name, "")):
+            made.append(f"alter table {name} remove ttl")
+    return made
+
+
+def _table(database: str, table: StoreTable) -> list[str]:
     name = f"`{database}`.{table.name}"
     columns = ", ".join(f"{column} {kind}" for column, kind in types_of(table).items())
     time = table.time[0]
@@ -64,8 +89,6 @@ def _table(database: str, table: StoreTable, ttl_days: int) -> list[str]:
     made = [text]
     for column, kind in types_of(table).items():
         made.append(f"alter table {name} add column if not exists {column} {kind}")
-    if table.by_day and ttl_days:
-        made.append(f"alter table {name} modify ttl toDateTime({time}) + toIntervalDay({ttl_days})")
     return made
 
 

@@ -22,7 +22,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from tapeworks._core import Blob, Records, numbers
-from tapeworks.config import check_url
+from tapeworks.config import FROM_ENVIRONMENT, check_properties, check_url
 from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
 from tapeworks.heartbeat import beat
 from tapeworks.sinks.base import SinkConfig, SinkContext
@@ -30,7 +30,6 @@ from tapeworks.sinks.kafka_client import (
     FENCED,
     OWN_PROPERTIES,
     REJECTED,
-    SECRETS,
     ClientReports,
     client_error,
 )
@@ -53,7 +52,6 @@ EXACTLY_ONCE, AT_LEAST_ONCE = "exactly-once", "at-least-once"
 LOW_LATENCY = "low-latency"
 COMPRESSIONS = ("none", "lz4", "zstd", "snappy", "gzip")
 BEAT_S = 0.5
-FROM_ENVIRONMENT = "env:"
 # The header of what is in a partition beside the one of its key.
 COPY = {"copy": "1"}
 
@@ -118,14 +116,7 @@ class KafkaConfig(SinkConfig):
             check_url("schema_registry", self.schema_registry, ("http", "https"))
             if self.schema_id:
                 raise ConfigError("expected schema_id or schema_registry, got both")
-        for name, value in self.properties.items():
-            if name in OWN_PROPERTIES:
-                raise ConfigError(f"properties: {name} is set by the sink itself")
-            if name in SECRETS and not value.startswith(FROM_ENVIRONMENT):
-                raise ConfigError(
-                    f"properties: {name} is a secret: expected {FROM_ENVIRONMENT}NAME, the "
-                    "environment variable that holds it"
-                )
+        check_properties("properties", self.properties, OWN_PROPERTIES)
 
     def client(self) -> dict[str, Any]:
         """Returns the settings of any client.

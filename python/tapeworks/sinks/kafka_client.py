@@ -5,13 +5,6 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 FAILURES_MAX = 100
-# What nobody writes into a file.
-SECRETS = frozenset(
-    {
-        *("sasl.password", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config"),
-        *("ssl.key.password", "ssl.keystore.password", "ssl.key.pem"),
-    }
-)
 # What exactly once, the order of keys, and the settings of their own depend on.
 OWN_PROPERTIES = frozenset(
     {

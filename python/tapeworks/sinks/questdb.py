@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tapeworks._core import Records
+from tapeworks.config import check_url
 from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
 from tapeworks.heartbeat import beat
 from tapeworks.sinks.base import SinkConfig, SinkContext
@@ -56,8 +57,7 @@ class QuestDBConfig(SinkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.url.startswith(("http://", "https://")):
-            raise ConfigError(f"url: expected http:// or https://, got {self.url.split(':')[0]}")
+        check_url("url", self.url, ("http", "https"))
         if not (self.table_prefix + "x").isidentifier():
             raise ConfigError(
                 f"table_prefix: expected letters, digits and _, got {self.table_prefix!r}"
