@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ from tapeworks.views.audit import audit
 ROOT = Path(__file__).resolve().parents[1]
 # Recordings lie beside the repository, where they are there at all.
 REAL_DATA = ROOT.parent / "shared" / "data"
+ALL_SLOW = re.compile(r"^pytestmark = [^)]*\bpytest\.mark\.slow\b", re.MULTILINE)
 
 
 # Tests of these files share what is expensive to make, or measure what others of their kind would
@@ -60,6 +62,14 @@ class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
     """Says who runs what where several processes run tests."""
     return FilesTogether(config, log)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves out a file of slow tests alone where none is asked for: each process imports it."""
+    is_file = collection_path.suffix == ".py" and "not slow" in config.option.markexpr
+    if is_file and ALL_SLOW.search(collection_path.read_text(encoding="utf-8")):
+        return True
+    return None
 
 
 @pytest.fixture(autouse=True)

@@ -59,6 +59,7 @@ def damaged(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_file_that_cannot_be_opened_once_is_not_given_up(damaged: Path, tmp_path: Path):
     # Another segment, which is whole, cannot be opened at one moment, whichever: what is lost is of
     # the damaged one alone, or nothing has happened.

@@ -315,6 +315,7 @@ def test_work_is_done_and_told_where_its_output_is_full(tape):
     assert tape.run("status", "--once").count("binance-spot") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code"),
     [

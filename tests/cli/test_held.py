@@ -45,6 +45,7 @@ def test_capture_that_is_there_takes_no_memory(tmp_path: Path, step_ns: int):
     assert peak < 4 << 20, peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step_ns", [0, 1_000])
 def test_many_equal_frames_are_found_in_little_time(tmp_path: Path, step_ns: int):
     # 200,000 frames that say the same, of which the capture lacks the first: each stands for one.

@@ -102,6 +102,7 @@ def test_book_then_and_now(recorded: Any):
     assert book["bids"][0][0].rstrip("0").rstrip(".") in shown
 
 
+@pytest.mark.slow
 def test_replay_gaps_and_verify(recorded: Any):
     # All trades once, nothing missing, all tapes whole.
     rows = recorded.answer("query", "select count(*) as n from trades", "--format", "json")
@@ -128,6 +129,7 @@ def test_replay_into_a_reader_that_has_seen_enough(recorded: Any):
     assert re.fullmatch(r"([0-9,]+ records\n)?", process.stderr.read())
 
 
+@pytest.mark.slow
 def test_export_and_import_give_the_same_trades(recorded: Any):
     # A table as CSV; and frames written by hand, brought into another folder.
     recorded.run("export", "trades", "trades.csv", "--symbol", "BTCUSDT")
@@ -209,6 +211,7 @@ def test_a_symbol_that_the_venue_does_not_know_is_named_and_the_others_recorded(
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_venue_that_does_not_answer_is_told(tape: Any):
     # Nobody listens there: each line says why nothing comes, until Ctrl-C ends it in good order.
     nowhere = ["--set", "ws_url=ws://127.0.0.1:9", "--set", "rest_url=http://127.0.0.1:9"]

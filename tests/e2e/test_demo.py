@@ -240,6 +240,7 @@ def test_demo_ends_on_interrupt_with_its_proof(tmp_path: Path):
     assert json.loads(shown)["holds"]
 
 
+@pytest.mark.slow
 def test_children_end_when_their_parent_is_killed(tmp_path: Path):
     # SIGKILL of the supervisor: nothing may go on writing behind its back.
     process = subprocess.Popen(

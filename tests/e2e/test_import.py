@@ -103,6 +103,7 @@ def test_missing_file_is_named(tmp_path: Path):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_frames_of_another_feed_are_no_success(tmp_path: Path):
     # Sixty lines of JSON that no Binance stream holds: kept as dead letters, and not "imported"
     # as if all were well. A few such lines among good ones are told.
@@ -327,6 +328,7 @@ def test_frame_alone_of_another_year_moves_no_receive_time(tmp_path: Path):
     assert dead == [{"reason": "implausible_time"}]
 
 
+@pytest.mark.slow
 def test_a_bad_line_leaves_no_empty_source(tmp_path: Path):
     # Among the first frames: nothing is imported, and there is no folder. Behind them: what is
     # before it is imported, derived and stored, and counted.
@@ -349,6 +351,7 @@ def test_a_bad_line_leaves_no_empty_source(tmp_path: Path):
     assert shown.stdout.startswith("complete from "), shown.stdout
 
 
+@pytest.mark.slow
 def test_the_end_of_an_import_tells_it_from_the_whole_folder(tmp_path: Path):
     # What is in the ledger, once; the folder's frames are those of both imports.
     write_capture(tmp_path / "first.txt", list(range(1, 51)))
@@ -362,6 +365,7 @@ def test_the_end_of_an_import_tells_it_from_the_whole_folder(tmp_path: Path):
     assert "missing" in found.stdout, found.stdout
 
 
+@pytest.mark.slow
 def test_capture_of_another_feed_than_its_source_is_refused(tmp_path: Path):
     # Imported with the wrong feed, then with the right one, the same lines and one more: nothing
     # of it is there under that name already, and nobody is told that all is well.
@@ -391,6 +395,7 @@ def test_frames_that_were_not_normalized_are_when_they_are_imported_again(tmp_pa
     assert json.loads(tape(*words, cwd=tmp_path).stdout) == [{"n": 50}]
 
 
+@pytest.mark.slow
 def test_wrong_receive_time_moves_no_other_and_is_flagged(tmp_path: Path):
     # One line of 400 is of two hours later: all others keep theirs. Again, nothing is there twice.
     write_capture(tmp_path / "capture.txt", list(range(1, 401)))

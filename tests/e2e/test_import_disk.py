@@ -29,6 +29,7 @@ def importing(disk: Disk, *more: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "topic", ["market-data.raw", pytest.param("market-data.normalized", marks=pytest.mark.slow)]
 )
@@ -50,6 +51,7 @@ def test_import_waits_until_the_disk_has_room(tmp_path: Path, topic: str):
     assert json.loads(tape("gaps", "--json", cwd=tmp_path).stdout) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "topic",
     ["market-data.raw", pytest.param("market-data.normalized", marks=pytest.mark.slow)],
@@ -92,6 +94,7 @@ def test_import_whose_lake_has_no_room_fails_and_goes_on_when_run_again(tmp_path
     assert stored(tmp_path) == [(COUNT, COUNT)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "topic", ["market-data.bars", pytest.param("market-data.book", marks=pytest.mark.slow)]
 )

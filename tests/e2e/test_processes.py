@@ -141,6 +141,7 @@ def test_down_of_a_folder_that_is_not_there(tape: Any):
     assert tape.run("down") == "nothing runs on data\n"
 
 
+@pytest.mark.slow
 def test_down_wakes_a_supervisor_that_is_stopped(up: Callable[..., Any], tape: Any):
     # SIGSTOP: it could not act on the signal otherwise.
     process = up()
@@ -252,6 +253,7 @@ def test_stray_files_do_not_stop_a_recording(up: Callable[..., Any], tape: Any):
     assert "restart" not in errors
 
 
+@pytest.mark.slow
 def test_logs_shows_the_last_lines_and_goes_on(up: Callable[..., Any], tape: Any):
     # Of one worker and of all; following, what comes later is shown, whatever the file.
     process = up()
@@ -322,6 +324,7 @@ def test_worker_that_is_not_there_is_refused(tape: Any, words: list[str], code: 
     assert not (tape.folder / "data").exists()
 
 
+@pytest.mark.slow
 def test_password_of_a_proxy_is_nowhere(
     exchange: Simulator, tape: Any, monkeypatch: pytest.MonkeyPatch
 ):

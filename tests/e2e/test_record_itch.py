@@ -52,6 +52,7 @@ def test_a_recorder_that_is_killed_goes_on_without_a_loss(tmp_path):
     assert run(3, tmp_path).complaints == []
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_told(tape):
     # By whatever holds it: nothing is recorded, and the exit code says so.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:

@@ -347,6 +347,7 @@ def test_stale_snapshot_is_asked_for_again(venue, tmp_path):
     assert len(depth) >= 2
 
 
+@pytest.mark.slow
 def test_book_that_never_updates_is_fetched_all_the_same(venue, tmp_path):
     # Depth is silent from the start while trades flow. Each book is asked for once, after some
     # seconds; the first update, whose ids have moved on, shows whether it continues it.

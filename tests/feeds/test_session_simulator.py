@@ -111,6 +111,7 @@ def test_what_the_venue_dropped_is_in_the_ledger_and_nothing_else(product, tmp_p
     assert status["unsynchronised"] == []
 
 
+@pytest.mark.slow
 def test_two_lines_carry_what_one_of_them_lost(tmp_path):
     # Frames withheld from one connection come on the other: complete, each once, no gap.
     with start_simulator(

@@ -191,6 +191,7 @@ def test_what_is_damaged_is_found_and_made_good(damaged: Any, what: str):
     assert all(digest in kept for name, digest in held.items() if whole[name] != digest)
 
 
+@pytest.mark.slow
 def test_start_on_a_damaged_tape_refuses_and_keeps_everything(damaged: Any):
     # At once, with what to do, exit code 1; and `verify` says afterwards what it said before.
     damage_raw_item(damaged.folder)

@@ -72,7 +72,9 @@ def test_counts_are_exact_and_named(imported: Path, command: Callable[[Path], An
     assert raw.split()[1] == f"{int(head.partition(':')[0]):,}"
 
 
-@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize(
+    "garbage", [*GARBAGE[:2], *(pytest.param(it, marks=pytest.mark.slow) for it in GARBAGE[2:])]
+)
 def test_garbage_in_states_and_offsets_is_found(copy: Any, garbage: bytes):
     # Each is named, with what can be done; a repair moves them aside, and nothing else.
     state = sorted((copy.folder / "data/state" / SOURCE / "bars").glob("*.state"))[-1]

@@ -22,7 +22,7 @@ from binance_sdk_derivatives_trading_usds_futures import DerivativesTradingUsdsF
 from binance_sdk_spot import Spot
 
 # What the clients warn of in themselves is not ours.
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 MARKET = (
     "--symbols",
     "BTCUSDT",
@@ -167,7 +167,6 @@ def test_spot_sdk_reads_every_answer(start):
         api.ping()
 
 
-@pytest.mark.slow
 def test_futures_sdk_receives_what_is_sent(start, tmp_path: Path):
     # The SDK opens three sockets, one for each routed path, and spreads the streams over them.
     full = tmp_path / "frames.jsonl"
@@ -220,7 +219,6 @@ def test_futures_sdk_reads_every_answer(start):
     assert api.kline_candlestick_data(symbol="BTCUSDT", interval="1m", limit=5).data()
 
 
-@pytest.mark.slow
 def test_coin_futures_sdk_receives_what_is_sent(start, tmp_path: Path):
     # One socket for all streams; sizes are numbers of contracts.
     full = tmp_path / "frames.jsonl"
@@ -269,7 +267,6 @@ def test_coin_futures_sdk_reads_every_answer(start):
     assert api.kline_candlestick_data(symbol="BTCUSD_PERP", interval="1m", limit=5).data()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("product", ["spot", "usdm"])
 def test_python_binance_receives_what_is_sent(start, tmp_path: Path, product: str):
     # Streams in the URL, combined, over its socket manager.

@@ -77,6 +77,7 @@ def test_a_day_that_is_over_becomes_one_sorted_file(many, chunk_rows, monkeypatc
     assert len({row[0] for row in rows}) == 3
 
 
+@pytest.mark.slow
 def test_a_day_that_goes_on_is_merged_by_tiers(many, maker):
     # Forty flushes more, merged after each: the files of a day stay few.
     for first in range(40_500, 60_500, 500):

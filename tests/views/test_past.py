@@ -187,6 +187,7 @@ BAR_COLUMNS = (
 )
 
 
+@pytest.mark.slow
 def test_bars_that_are_made_equal_those_that_were_recorded(folders: tuple[Path, Path, Path]):
     # Of one recording with gaps: every value, and which are whole or lack trades; without tapes,
     # where nothing tells of gaps, the values.
@@ -239,6 +240,7 @@ def played(lake: tw.Lake, kinds: Sequence[str] = KINDS, **more: Any) -> bytes:
     return b"".join(bytes(batch) for batch in lake.replay(kinds=kinds, **more))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_replay_of_each_kind_is_the_same_bytes(folders: tuple[Path, Path, Path], kind: str):
     # Every record, each once, in the order of the tape, with and without the tapes.
@@ -248,6 +250,7 @@ def test_replay_of_each_kind_is_the_same_bytes(folders: tuple[Path, Path, Path],
     assert bare == whole
 
 
+@pytest.mark.slow
 def test_replay_of_a_range_is_the_same_at_any_batch_size(folders: tuple[Path, Path, Path]):
     # Several tapes merged, ranges by seeded bounds, one symbol or all.
     seed = int.from_bytes(os.urandom(4))
@@ -263,12 +266,14 @@ def test_replay_of_a_range_is_the_same_at_any_batch_size(folders: tuple[Path, Pa
             assert played(lake, **more) == expected, seed
 
 
+@pytest.mark.slow
 def test_batches_from_the_lake_are_bounded(folders: tuple[Path, Path, Path]):
     # The size that was asked for holds for what the lake gives as well.
     for batch in tw.open(folders[2]).replay(kinds=["quotes"], batch_records=100):
         assert 0 < len(batch) <= 100
 
 
+@pytest.mark.slow
 def test_replay_goes_on_when_retention_takes_the_tape_behind_it(
     folders: tuple[Path, Path, Path], tmp_path: Path
 ):
@@ -286,6 +291,7 @@ def test_replay_goes_on_when_retention_takes_the_tape_behind_it(
     assert bytes(first) + b"".join(bytes(batch) for batch in batches) == expected
 
 
+@pytest.mark.slow
 def test_what_neither_holds_is_refused_with_what_is(folders: tuple[Path, Path, Path]):
     # Before the first book; depth as it came, which only tapes hold; and a lake that is gone too.
     whole, cut, bare = map(tw.open, folders)
@@ -300,6 +306,7 @@ def test_what_neither_holds_is_refused_with_what_is(folders: tuple[Path, Path, P
     assert played(cut, ["depth"])
 
 
+@pytest.mark.slow
 def test_rows_that_neither_lake_nor_tape_hold_are_not_passed_over(
     folders: tuple[Path, Path, Path], tmp_path: Path
 ):
