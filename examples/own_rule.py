@@ -35,7 +35,7 @@ class LargeTrades(Rule):
                 yield Finding(
                     offset=trade["tape_offset"],
                     ts=time_us * 1_000 + trade["ts_event_ns"],
-                    state="told",
+                    state="instant",
                     instrument=trade["instrument"],
                     value=size,
                     threshold=limit,

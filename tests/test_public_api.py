@@ -13,6 +13,7 @@ import pytest
 
 import tapeworks
 import tapeworks.errors
+from tapeworks.flink.job import JAR
 
 PACKAGE = Path(tapeworks.__file__).parent
 WRITES = "TAPEWORKS_WRITE" in os.environ
@@ -118,6 +119,11 @@ def test_version_is_the_one_of_the_project():
         pytest.skip("not in a checkout")
     assert f'version = "{tapeworks.__version__}"' in (root / "pyproject.toml").read_text()
     assert f'version = "{tapeworks.__version__}"' in (root / "Cargo.toml").read_text()
+    # The jar of the Flink job is named after it where it is made, and where it is looked for.
+    pom = (root / "flink" / "pom.xml").read_text()
+    assert f"<version>{tapeworks.__version__}</version>\n  <packaging>jar</packaging>" in pom
+    assert f"tapeworks-flink-{tapeworks.__version__}.jar" == JAR
+    assert f"flink/target/{JAR}\n" in (root / "scripts" / "build").read_text()
 
 
 def test_every_public_definition_has_a_docstring():

@@ -14,11 +14,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tapeworks._core import numbers
 from tapeworks.durable import replace_file
 
 _log = logging.getLogger("tapeworks.alerts")
 _NAME = re.compile(r"(\d{20})-[\w.-]+\.json")
-STATES = ("opened", "updated", "closed", "acknowledged")
+_STATES, _SEVERITIES = numbers("alert_state"), numbers("severity")
+STATES = tuple(sorted(_STATES, key=lambda name: _STATES[name]))
+"""What may become of an alert, in that order."""
+SEVERITIES = tuple(sorted(_SEVERITIES, key=lambda name: _SEVERITIES[name]))
+"""How bad an alert may be, the least first."""
 WAITING_MAX = 1_000
 """Notes of one source that wait at most: where no recorder takes them, later ones are refused."""
 

@@ -5,6 +5,7 @@ The servers are of the standard library and keep what they were sent; the sink i
 
 import socket
 import time
+import typing
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,12 +13,18 @@ import pytest
 from tests.receivers import Hook, Mail, served
 
 from conftest import START
+from tapeworks._core import Processor, detector_table
+from tapeworks.alert_notes import SEVERITIES
+from tapeworks.cli.alerts import Severity
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
+from tapeworks.processors.alerts import LatencyConfig
 from tapeworks.settings import resolve_member
 from tapeworks.sinks.base import SinkContext
 from tapeworks.sinks.feeder import Feeder
-from tapeworks.sinks.notify import Message, NotifyConfig, NotifySink, Outbox
+from tapeworks.sinks.notify import TYPES, Message, NotifyConfig, NotifySink, Outbox
+from tapeworks.stage_times import STAGES
+from tapeworks.tape import Place
 from tapeworks.topics import ALERTS
 
 WAIT_S = 10.0
@@ -194,3 +201,51 @@ def test_a_clock_that_was_ahead_makes_nobody_quiet(tmp_path):
     assert box._is_wanted("it", row(1, "crossed"))
     assert not box._is_wanted("it", row(2, "crossed"))
     assert list(box._told) == ["it/crossed/"]
+
+
+def change(number: int) -> dict[str, object]:
+    """Returns a change of an alert with all that a message says of it."""
+    absent = ("subject", "ts_end", "value", "threshold", "price", "size", "detail")
+    known = {"detector": "spread", "ts_start": START, "first_offset": 1, "last_offset": 2}
+    return row(number, f"rule {number}") | known | dict.fromkeys(absent)
+
+
+def test_changes_are_told_one_by_one_up_to_the_limit_and_then_together(tmp_path, monkeypatch):
+    # 20 a minute as set by default: 5 and 15 at once are 20 messages. What comes then is one that
+    # grows while it waits; while it is being sent, what comes is another one.
+    box, place, sent = outbox(tmp_path, "json://here"), Place(1), []
+
+    def put(first: int, count: int) -> None:
+        box.put("it", [change(number) for number in range(first, first + count)], place)
+
+    def send(message: Message) -> bool:
+        if message.counts and len(sent) == 20:
+            put(500, 1)
+        sent.append(message.title)
+        return True
+
+    monkeypatch.setattr(box._targets[0], "send", send)
+    put(0, 5)
+    put(5, 15)
+    assert len(box._messages) == 20
+    put(100, 2)
+    put(200, 3)
+    again = outbox(tmp_path, "json://here")
+    assert [one.title for one in again._messages] == [one.title for one in box._messages]
+    while box.send_next():
+        pass
+    assert sent[:2] == ["[critical] rule 0 opened: it", "[critical] rule 1 opened: it"]
+    assert sent[20:] == [f"[critical] {count} changes of alerts: it" for count in (5, 1)]
+
+
+def test_what_alerts_may_be_is_said_by_the_core_alone():
+    # Types cannot be made of it, so that they are compared.
+    assert typing.get_args(typing.get_type_hints(NotifyConfig)["severity"]) == SEVERITIES
+    assert tuple(Severity) == SEVERITIES
+    assert set(TYPES) == set(SEVERITIES)
+    stages = [name.removesuffix("_ms") for name in vars(LatencyConfig()) if name != "quantile"]
+    assert tuple(stages) == STAGES
+    [text] = [texts[0] for head, _, texts in detector_table() if head[0] == "latency"]
+    assert text[2].replace(" or ", ", ").split(", ") == list(STAGES)
+    with pytest.raises(ValueError, match=f"a stage of {', '.join(STAGES)} and"):
+        Processor("alerts", {"rules": "a\tlatency\tinfo\t\t\tstage=none"})

@@ -31,7 +31,8 @@ from tapeworks.settings import resolve_config
 from tapeworks.sinks.base import FlushPolicy, SinkContext
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.postgres import PostgresConfig, PostgresSink
-from tapeworks.sinks.postgres_tables import TABLES
+from tapeworks.sinks.postgres_tables import FOLDER, tables_by_day
+from tapeworks.sinks.store_tables import TABLES
 from tapeworks.tape import Place
 from tapeworks.topics import ALERTS, BARS, GAPS, METRICS, NEWS, NORMALIZED, TICKS
 
@@ -450,6 +451,16 @@ def test_example_of_the_settings_shows_the_defaults():
         for key, value in vars(PostgresConfig()).items()
         if key != "kind"
     }
+
+
+def test_a_migration_says_which_of_its_tables_are_cut_by_day():
+    # Of those that are released all that go by day, each once; of a later one its own alone.
+    texts = [path.read_text() for path in sorted(FOLDER.glob("*.sql"))]
+    made = [name for text in texts for name in tables_by_day(text)]
+    assert sorted(made) == sorted(table.name for table in TABLES if table.by_day)
+    later = "create table {name} (\n    id bigint\n){end};\n"
+    text = later.format(name="notes", end="") + later.format(name="fills", end=" {by_day}")
+    assert tables_by_day(text) == ["fills"]
 
 
 def test_two_databases_are_two_sinks_of_one_kind():

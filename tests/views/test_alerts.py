@@ -6,15 +6,16 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import tapeworks as tw
 from conftest import START, SYMBOLS
-from tapeworks._core import Processor, Records, dtype_descr
+from tapeworks._core import Processor, Records, Symbols, dtype_descr
 from tapeworks.alert_notes import AlertNote, leave_note, left_notes
 from tapeworks.cli.alerts import NEWEST
 from tapeworks.config import parse, write_toml
-from tapeworks.errors import ConfigError
+from tapeworks.errors import ConfigError, ProcessorError
 from tapeworks.pipeline import processors_of
 from tapeworks.processors.alerts import AlertRule
 from tapeworks.processors.derive import Derivation
@@ -353,3 +354,34 @@ def test_settings_with_rules_are_written_as_they_are_read(tmp_path, monkeypatch)
     again = settings(tmp_path, write_toml(config))
     assert again.alerts == config.alerts
     assert len(again.alerts) == 4
+
+
+LONG = """\
+from tapeworks.processors.own_alerts import Finding, Rule
+
+class Long(Rule):
+    def process(self, batch):
+        text, state = "x" + "\\u00e9" * 100 + "\\ud800", self.rule.parameters["state"]
+        yield Finding(batch.first_offset, 1, state, subject=text, detail=text)
+"""
+
+
+def test_texts_of_own_rules_are_cut_at_a_character_and_their_states_known(
+    tmp_path, monkeypatch, maker
+):
+    # Both fields end within a character of two bytes.
+    (tmp_path / "long_rule.py").write_text(LONG)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def found(state: str) -> pa.RecordBatch:
+        rule = AlertRule("long", kind="long_rule:Long", parameters={"state": state})
+        batch = Records.from_bytes(maker.trades(1).tobytes(), next_offset=1)
+        made = bytes(AlertsProcessor({}, [rule]).process(batch))
+        return pa.record_batch(Records.from_bytes(made).arrow("alert", Symbols()))
+
+    rows = found("instant")
+    assert rows["state"].to_pylist() == ["opened", "closed"]
+    assert rows["subject"].to_pylist() == ["x" + "\u00e9" * 19] * 2
+    assert rows["detail"].to_pylist() == ["x" + "\u00e9" * 51] * 2
+    with pytest.raises(ProcessorError, match="expected a state of opened, updated, closed"):
+        found("told")

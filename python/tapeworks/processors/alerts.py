@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tapeworks._core import Processor, detector_table
+from tapeworks.alert_notes import SEVERITIES
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
 from tapeworks.nearest import nearest
 from tapeworks.registry import load_member
 
-SEVERITIES = ("info", "warning", "critical")
 SCOPES = ("", "instrument", "source")
 NAME_BYTES_MAX = 32
 CoreSettings = Mapping[str, int | str | Sequence[int]]
@@ -56,6 +56,11 @@ def _text(value: float | str) -> str:
     return value if isinstance(value, str) else repr(float(value))
 
 
+DEFAULTS: Mapping[str, Mapping[str, float | str]] = {
+    head[0]: {one[0]: one[1] for one in of_numbers} | {one[0]: one[1] for one in of_texts}
+    for head, of_numbers, of_texts in detector_table()
+}
+"""Of each rule of the core the parameters, with their defaults."""
 HOST_RULES = ("latency", "disk")
 """Rules about the host: what they look at is on no tape before they tell of it."""
 
@@ -157,21 +162,19 @@ def _check(rule: AlertRule) -> None:
     if rule.kind:
         load_member("rule", rule.kind)
         return
-    table = {head[0]: (numbers, texts) for head, numbers, texts in detector_table()}
-    if rule.rule not in table:
-        near = nearest(rule.rule, table.keys(), likeness=0.5)
-        advice = f"did you mean {near[0]}?" if near else f"expected any of {', '.join(table)}"
+    if rule.rule not in DEFAULTS:
+        near = nearest(rule.rule, DEFAULTS.keys(), likeness=0.5)
+        advice = f"did you mean {near[0]}?" if near else f"expected any of {', '.join(DEFAULTS)}"
         raise ConfigError(f"rule: there is none called {rule.rule!r}: {advice}")
-    numbers, texts = table[rule.rule]
-    of_numbers, of_texts = [one[0] for one in numbers], [one[0] for one in texts]
+    defaults = DEFAULTS[rule.rule]
     for name, value in rule.parameters.items():
-        if name not in (*of_numbers, *of_texts):
-            known = [*of_numbers, *of_texts, *FIELDS]
+        if name not in defaults:
+            known = [*defaults, *FIELDS]
             near = nearest(name, known, likeness=0.5)
             advice = f"did you mean {near[0]}?" if near else f"expected any of {', '.join(known)}"
             raise ConfigError(f"{name} is not a setting of {rule.rule}: {advice}")
-        if (name in of_numbers) == isinstance(value, str):
-            wanted = "a number" if name in of_numbers else "a text"
+        if isinstance(defaults[name], str) != isinstance(value, str):
+            wanted = "a text" if isinstance(defaults[name], str) else "a number"
             raise ConfigError(f"{name}: expected {wanted}, got {value!r}")
         if isinstance(value, str) and set("\t\n\r") & set(value):
             raise ConfigError(f"{name}: expected a text of one line, got {value!r}")
@@ -205,7 +208,7 @@ def core_settings(
     chosen = [rule for rule in rules_of(rules, source) if not rule.kind]
     if not chosen:
         return {}
-    measures = any(rule.rule in ("metric", "volatility") for rule in chosen)
+    measures = any("metric" in DEFAULTS[rule.rule] for rule in chosen)
     lines = "\n".join(rule.to_core() for rule in chosen)
     return {**(measured if measures else {}), "channel": trades, "rules": lines}
 

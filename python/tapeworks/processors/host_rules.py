@@ -19,7 +19,7 @@ from typing import Any
 
 from tapeworks.alert_notes import AlertNote, leave_note
 from tapeworks.durable import make_folder, replace_file
-from tapeworks.processors.alerts import HOST_RULES
+from tapeworks.processors.alerts import DEFAULTS, HOST_RULES
 from tapeworks.stage_times import StageTimes, read_times
 from tapeworks.standing import Standing
 
@@ -95,9 +95,10 @@ class HostRules:
                 self._close(name)
 
     def _check(self, rule: Any, times: Mapping[str, StageTimes], now: float) -> Found:
+        parameters = {**DEFAULTS[rule.rule], **rule.parameters}
         if rule.rule == "disk":
-            return _disk(rule.parameters, self._data)
-        return _latency(rule.parameters, times, self._standing, now)
+            return _disk(parameters, self._data)
+        return _latency(parameters, times, self._standing, now)
 
     def _tell(self, name: str, breach: Found, now: float) -> None:
         known = self._open.get(name)
@@ -169,8 +170,8 @@ class HostRules:
 def _latency(
     parameters: Mapping[str, Any], times: Mapping[str, StageTimes], standing: Standing, now: float
 ) -> Found:
-    stage, quantile = str(parameters["stage"]), str(parameters.get("quantile", "p99"))
-    limit_ms = float(parameters.get("above_ms", 50.0))
+    stage, quantile = str(parameters["stage"]), str(parameters["quantile"])
+    limit_ms = float(parameters["above_ms"])
     found = standing.look(stage, now)
     if found is not None and found[0] * 1e3 > limit_ms and found[0] >= STANDING_S:
         return Breach(found[0] * 1e3, limit_ms, 0, stage, f"stands still; {found[1]} items wait")
@@ -185,8 +186,8 @@ def _latency(
 
 def _disk(parameters: Mapping[str, Any], data: Path) -> Breach | None:
     usage = shutil.disk_usage(data)
-    least = float(parameters.get("free_gb", 5.0)) * GB
-    share = float(parameters.get("free_share", 0.02)) * usage.total
+    least = float(parameters["free_gb"]) * GB
+    share = float(parameters["free_share"]) * usage.total
     # Both must be short: a large disk is not full while gigabytes are left, nor is a small one.
     if usage.free >= min(least, share):
         return None

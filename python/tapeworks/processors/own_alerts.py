@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 ALERT = np.dtype(dtype_descr("alert"))
 STATES, SEVERITIES, SIDES = numbers("alert_state"), numbers("severity"), numbers("side")
+FOUND = ("opened", "updated", "closed", "instant")
 # Alerts of rules in Python are numbered from here on, each rule for itself.
 IDS = 1_000_000_000
 
@@ -45,7 +46,7 @@ class Finding:
     ts: int
     """Time of what it says, in ns."""
     state: str = "opened"
-    """`opened`, `updated` or `closed`. What is over as soon as it is known is `told`: both."""
+    """`opened`, `updated` or `closed`; `instant`: opened and closed at once."""
     instrument: int = 0
     """0: the source as a whole."""
     ts_start: int | None = None
@@ -117,8 +118,12 @@ class AlertsProcessor(Processor):
         """Returns the records of one finding: one, or two of what is over at once."""
         if not batch.first_offset <= found.offset < batch.next_offset:
             raise ProcessorError(f"expected the offset of a record of the batch, got {found}")
-        states = ("opened", "closed") if found.state == "told" else (found.state,)
-        return [self._row(number, found, state, batch) for state in states if state]
+        if found.state not in FOUND:
+            raise ProcessorError(
+                f"expected a state of {', '.join(FOUND)}, got {found.state!r} in {found}"
+            )
+        states = ("opened", "closed") if found.state == "instant" else (found.state,)
+        return [self._row(number, found, state, batch) for state in states]
 
     def _row(self, number: int, found: Finding, state: str, batch: Records) -> npt.NDArray[Any]:
         rule, known = self._rules[number].rule, self._open[number]
@@ -146,7 +151,8 @@ class AlertsProcessor(Processor):
         row["value"], row["threshold"] = found.value, found.threshold
         row["price"], row["size"], row["count"] = found.price, found.size, found.count
         row["rule"], row["detector"] = rule.name.encode(), b"own"
-        row["subject"], row["detail"] = found.subject.encode()[:40], found.detail.encode()[:104]
+        row["subject"] = _fitted(found.subject, ALERT["subject"].itemsize)
+        row["detail"] = _fitted(found.detail, ALERT["detail"].itemsize)
         row["state"], row["severity"] = STATES[state], SEVERITIES[rule.severity]
         row["side"] = SIDES.get(found.side, 0)
         return row
@@ -176,6 +182,11 @@ class AlertsProcessor(Processor):
 def _made(rule: AlertRule) -> Rule:
     made: Rule = load_member("rule", rule.kind)(rule)
     return made
+
+
+def _fitted(text: str, bytes_max: int) -> bytes:
+    """Returns as many whole characters of `text` as fit."""
+    return text.encode(errors="replace")[:bytes_max].decode(errors="ignore").encode()
 
 
 def _receipt(batch: Records, place: int) -> int:

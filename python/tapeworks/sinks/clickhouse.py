@@ -91,7 +91,7 @@ class Claim:
 
 
 class ClickHouseSink(StoreSink):
-    """Stores trades, quotes, ticks, bars, metrics, gaps and instruments in ClickHouse."""
+    """Stores records in the tables of ClickHouse: all of `store_tables.TABLES`."""
 
     Config = ClickHouseConfig
     TOPICS = TOPICS

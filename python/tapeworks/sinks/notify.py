@@ -31,6 +31,7 @@ import apprise
 import pyarrow as pa
 
 from tapeworks._core import Records
+from tapeworks.alert_notes import SEVERITIES, STATES
 from tapeworks.durable import make_folder, replace_file
 from tapeworks.errors import ConfigError, SinkUnavailable
 from tapeworks.printable import printable
@@ -46,12 +47,9 @@ logging.getLogger("apprise").setLevel(logging.CRITICAL)
 # Messages that wait for one tape; beyond it several alerts become one message.
 WAITING_MAX = 1_000
 RETRY_S, RETRY_S_MAX = 1.0, 300.0
-# So many changes that come together are told one by one in any case, more where the settings allow
-# more a minute.
-SINGLE_MAX = 4
+MINUTE_S = 60.0
 # Alerts that a message which stands for many lists one by one.
 LISTED_MAX = 10
-SEVERITIES = ("info", "warning", "critical")
 NS_PER_S = 1_000_000_000
 TYPES = {"info": "info", "warning": "warning", "critical": "failure"}
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}://.")
@@ -71,7 +69,8 @@ class NotifyConfig(SinkConfig):
     states: tuple[str, ...] = ("opened", "closed")
     """Which changes are told: opened, updated, closed, acknowledged."""
     per_minute: int = 20
-    """Messages a minute to one target, of each source; more alerts are told together in one."""
+    """Messages a minute to one target, of each source. Further changes of alerts become one
+    message that lists them, until there is room again."""
     quiet_seconds: float = 300.0
     """One rule of one symbol that opens again so soon is not told again; how often is, later."""
     age_seconds: float = 3_600.0
@@ -93,9 +92,9 @@ class NotifyConfig(SinkConfig):
                     f"urls: number {number} of {len(self.urls)} is no address such as "
                     "discord://...; write a comma within one as %2C"
                 )
-        known = ("opened", "updated", "closed", "acknowledged")
-        if wrong := [state for state in self.states if state not in known]:
-            raise ConfigError(f"states: expected any of {', '.join(known)}, got {', '.join(wrong)}")
+        if wrong := [state for state in self.states if state not in STATES]:
+            known = ", ".join(STATES)
+            raise ConfigError(f"states: expected any of {known}, got {', '.join(wrong)}")
 
 
 @dataclass
@@ -108,6 +107,10 @@ class Message:
     made_at: float
     sent: list[str] = field(default_factory=list)
     """Targets that have it, or that it was given up for, by their marks."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Of one that stands for many: how many changes there are of each rule and state."""
+    first: list[str] = field(default_factory=list)
+    """And the first of them, a line each."""
 
 
 class NotifySink(StoreSink):
@@ -206,6 +209,10 @@ class Outbox:
         """When a rule of a symbol was told last."""
         self._passed: Counter[str] = Counter()
         """How often it opened since without being told."""
+        self._made_at: list[float] = []
+        """When messages were made, of the last minute."""
+        self._sending: Message | None = None
+        """What is being sent: nothing is added to it."""
         self._silent: list[int] = []
         """Numbers of open alerts that were not told: their end is not, either."""
         self._targets = [
@@ -224,10 +231,10 @@ class Outbox:
         """Makes messages of `alerts`, and stores them with `place`."""
         with self._lock:
             before = (self.place, list(self._messages), dict(self._told), Counter(self._passed))
-            silent = list(self._silent)
+            silent, made_at = list(self._silent), list(self._made_at)
             wanted = [row for row in alerts if self._is_wanted(source, row)]
             self.place = place
-            self._messages += self._made(source, wanted)
+            self._add(source, wanted)
             if lost := self._messages[:-WAITING_MAX]:
                 log.error("%s: %d messages are dropped: too many wait", source, len(lost))
                 self._messages = self._messages[-WAITING_MAX:]
@@ -235,7 +242,7 @@ class Outbox:
                 self._write()
             except OSError as error:
                 self.place, self._messages, self._told, self._passed = before
-                self._silent = silent
+                self._silent, self._made_at = silent, made_at
                 raise SinkUnavailable(f"{self._path}: {error}") from error
 
     def send_next(self) -> bool:
@@ -243,16 +250,14 @@ class Outbox:
         for target in self._targets:
             with self._lock:
                 due = [one for one in self._messages if target.mark not in one.sent]
-            if not due or not target.is_ready():
-                continue
-            message = due[0]
-            if target.is_wrong:
-                target.give_up(message, "no service takes its URL")
-            elif time.time() - message.made_at > self._settings.age_seconds:
-                target.give_up(message, "it is too old")
-            elif not target.send(message):
-                continue
+                if not due or not target.is_ready():
+                    continue
+                message = self._sending = due[0]
+            is_done = self._deliver(message, target)
             with self._lock:
+                self._sending = None
+                if not is_done:
+                    continue
                 message.sent.append(target.mark)
                 marks = {one.mark for one in self._targets}
                 self._messages = [one for one in self._messages if not marks <= set(one.sent)]
@@ -261,6 +266,16 @@ class Outbox:
                     self._write()
             return True
         return False
+
+    def _deliver(self, message: Message, target: "_Target") -> bool:
+        """Sends `message`, or gives it up; returns whether `target` is done with it."""
+        if target.is_wrong:
+            target.give_up(message, "no service takes its URL")
+        elif time.time() - message.made_at > self._settings.age_seconds:
+            target.give_up(message, "it is too old")
+        else:
+            return target.send(message)
+        return True
 
     def _is_wanted(self, source: str, row: Mapping[str, Any]) -> bool:
         least = SEVERITIES.index(self._settings.severity)
@@ -287,12 +302,24 @@ class Outbox:
         self._told[key] = now
         return "opened" in self._settings.states
 
-    def _made(self, source: str, rows: Sequence[Mapping[str, Any]]) -> list[Message]:
-        """Returns a message for each of `rows`, or one for all where they are too many."""
-        room = max(SINGLE_MAX, self._settings.per_minute // 6)
-        if len(rows) > room or len(self._messages) >= WAITING_MAX:
-            return [self._digest(source, rows)] if rows else []
-        return [self._single(source, row) for row in rows]
+    def _add(self, source: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds a message for each of `rows`, or one for all where there is no room for so many."""
+        if not rows:
+            return
+        now = time.monotonic()
+        self._made_at = [at for at in self._made_at if now - at < MINUTE_S]
+        room = self._settings.per_minute - len(self._made_at)
+        if len(rows) <= room and len(self._messages) < WAITING_MAX:
+            self._messages += [self._single(source, row) for row in rows]
+            self._made_at += [now] * len(rows)
+            return
+        last = self._messages[-1] if self._messages else None
+        if last is not None and last.counts and not last.sent and last is not self._sending:
+            # It waits itself: what comes now is told with it.
+            self._messages[-1] = self._digest(source, rows, last)
+        else:
+            self._messages.append(self._digest(source, rows))
+            self._made_at.append(now)
 
     def _single(self, source: str, row: Mapping[str, Any]) -> Message:
         passed = self._passed.pop(f"{source}/{row['rule']}/{row['symbol'] or ''}", 0)
@@ -305,14 +332,20 @@ class Outbox:
             time.time(),
         )
 
-    def _digest(self, source: str, rows: Sequence[Mapping[str, Any]]) -> Message:
-        worst = max((row["severity"] for row in rows), key=SEVERITIES.index)
-        counts = Counter((row["rule"], row["state"]) for row in rows)
-        lines = [f"{count} x {rule} {state}" for (rule, state), count in counts.most_common()]
-        lines = [*lines[:LISTED_MAX], "", "the first of them:"]
-        lines += [line_of(source, row) for row in rows[:LISTED_MAX]]
-        title = f"[{worst}] {len(rows)} changes of alerts: {source}"
-        return Message(printable(title), printable_lines("\n".join(lines)), worst, time.time())
+    def _digest(
+        self, source: str, rows: Sequence[Mapping[str, Any]], last: Message | None = None
+    ) -> Message:
+        """Returns one message of `rows`, and of what `last` stands for."""
+        counts = Counter({} if last is None else last.counts)
+        counts.update(f"{row['rule']} {row['state']}" for row in rows)
+        first = [] if last is None else list(last.first)
+        first += [line_of(source, row) for row in rows[: LISTED_MAX - len(first)]]
+        severities = [row["severity"] for row in rows] + ([] if last is None else [last.severity])
+        worst = max(severities, key=SEVERITIES.index)
+        lines = [f"{count} x {what}" for what, count in counts.most_common(LISTED_MAX)]
+        text = printable_lines("\n".join([*lines, "", "the first of them:", *first]))
+        title = printable(f"[{worst}] {counts.total()} changes of alerts: {source}")
+        return Message(title, text, worst, time.time(), counts=dict(counts), first=first)
 
     def _read(self) -> None:
         try:

@@ -2,10 +2,12 @@
 
 A migration is a numbered file of SQL in `postgres_schema/`, applied once, in order, each in a
 transaction that also notes its number and hash. Files are never changed once released: one that
-differs from what was applied is refused, as is a database that a newer version has migrated.
+differs from what was applied is refused, as is a database that a newer version has migrated. A
+table that is cut by day ends with `{by_day}`: with TimescaleDB it becomes a hypertable instead.
 """
 
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ from psycopg import Connection, sql
 
 from tapeworks._core import CopyTable
 from tapeworks.errors import SinkError
-from tapeworks.sinks.store_tables import TABLES, StoreTable
+from tapeworks.sinks.store_tables import StoreTable
 
 FOLDER = Path(__file__).with_name("postgres_schema")
 BY_DAY = "partition by range (ts)"
+CREATED = re.compile(r"^create table (\w+) \($.*?^\) ?([^;\n]*);$", re.MULTILINE | re.DOTALL)
 MIGRATIONS = """
 create table if not exists migrations (
     number integer primary key,
@@ -89,10 +92,11 @@ def _apply(connection: "Connection[Any]", schema: str, number: int, path: Path) 
     connection.execute(sql.SQL("set local search_path to {}, public, pg_temp").format(place))
     connection.execute(MIGRATIONS)
     chunks = has_timescale(connection)
-    text = path.read_text().replace("{by_day}", "" if chunks else BY_DAY)
-    connection.execute(text.encode())
-    if chunks:
-        _make_hypertables(connection, number)
+    text = path.read_text()
+    connection.execute(text.replace("{by_day}", "" if chunks else BY_DAY).encode())
+    for name in tables_by_day(text) if chunks else ():
+        query = "select create_hypertable(%s, 'ts', chunk_time_interval => interval '1 day')"
+        connection.execute(query, [name])
     connection.execute(
         "insert into migrations (number, name, sha256) values (%s, %s, %s)",
         [number, path.name, _digest(path)],
@@ -105,13 +109,9 @@ def has_timescale(connection: "Connection[Any]") -> bool:
     return connection.execute(query).fetchone() is not None
 
 
-def _make_hypertables(connection: "Connection[Any]", number: int) -> None:
-    if number != 1:
-        return
-    for table in TABLES:
-        if table.by_day:
-            query = "select create_hypertable(%s, 'ts', chunk_time_interval => interval '1 day')"
-            connection.execute(query, [table.name])
+def tables_by_day(text: str) -> list[str]:
+    """Returns the tables that the SQL of a migration cuts by day."""
+    return [name for name, end in CREATED.findall(text) if end == "{by_day}"]
 
 
 def _digest(path: Path) -> str:

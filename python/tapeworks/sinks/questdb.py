@@ -70,7 +70,7 @@ class QuestDBConfig(SinkConfig):
 
 
 class QuestDBSink(StoreSink):
-    """Stores trades, quotes, ticks, bars, metrics, gaps and instruments in tables of QuestDB."""
+    """Stores records in tables of QuestDB: all of `store_tables.TABLES`."""
 
     Config = QuestDBConfig
     TOPICS = TOPICS
