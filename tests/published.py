@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 from tapeworks._core import Records, decode_messages, dtype_descr, kind_of
 
 TRADE = kind_of("trade")
+PAGE = 10_000
 
 
 def topic_messages(port: int, topic: str) -> list[tuple[bytes, bytes]]:
@@ -37,8 +38,13 @@ def topic_messages(port: int, topic: str) -> list[tuple[bytes, bytes]]:
 
 def stream_messages(url: str, stream: str) -> list[tuple[bytes, bytes]]:
     """Returns id and message of all entries."""
+    found: list[tuple[bytes, bytes]] = []
     with redis.from_url(url) as client:
-        return [(entry, fields[b"m"]) for entry, fields in client.xrange(stream)]
+        first = "-"
+        while part := client.xrange(stream, min=first, count=PAGE):
+            found += [(entry, fields[b"m"]) for entry, fields in part]
+            first = "(" + part[-1][0].decode()
+        return found
 
 
 def trades(messages: list[bytes]) -> list[tuple[int, int]]:

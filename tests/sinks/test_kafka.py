@@ -16,6 +16,7 @@ from tapeworks.sinks.base import SinkContext
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.kafka import AT_LEAST_ONCE, KafkaConfig, KafkaSink
 from tapeworks.sinks.kafka_places import read_places
+from tapeworks.sinks.kafka_producers import TURNS
 from tapeworks.tape import Place
 from tapeworks.topics import NORMALIZED, RAW
 
@@ -94,6 +95,37 @@ def test_second_instance_fences_the_first_until_it_stands_still(spine, maker, br
     first.close()
     stored = [message for _, message in topic_messages(broker.port, f"fence.{NORMALIZED}")]
     assert sorted(trades(stored)) == [(3 + at, at) for at in range(200)]
+
+
+@pytest.mark.slow
+def test_who_opens_a_source_fences_all_of_its_ids(spine, maker, broker, tmp_path):
+    # Whichever of its transactional ids is next: an instance commits nothing more once another one
+    # has read the places. All trades are published once.
+    spine.append(maker.definitions())
+    count = 0
+    for turn in range(TURNS):
+        first = feeder_of(spine, broker, f"turn{turn}.")
+        for _ in range(turn):
+            spine.append(maker.trades(10, count))
+            count += 10
+            assert first.drain(30)
+        while first.stored is None:
+            first.step()
+        spine.append(maker.trades(10, count))
+        count += 10
+        twin = type(spine)(tmp_path / str(turn))
+        twin.path.mkdir()
+        (twin.path / "tape").symlink_to(spine.path / "tape")
+        second = feeder_of(twin, broker, f"turn{turn}.")
+        while second.stored is None:
+            second.step()
+        with pytest.raises(SinkError, match="another instance of this sink publishes it"):
+            first.drain(30)
+        assert second.drain(30)
+        stored = [message for _, message in topic_messages(broker.port, f"turn{turn}.{NORMALIZED}")]
+        assert sorted(trades(stored)) == [(3 + at, at) for at in range(count)]
+        first.close()
+        second.close()
 
 
 @pytest.mark.slow

@@ -267,7 +267,7 @@ class Lane:
         while True:
             if self.worker is None or not self.worker.is_alive():
                 self.worker = self.spawn()
-            found = {source: len(self.store.rows(source)) for source in SOURCES}
+            found = self.count_rows()
             if all(found[source] >= expected[source] for source in SOURCES):
                 break
             if (total := sum(found.values())) > before:
@@ -284,6 +284,14 @@ class Lane:
         for source in SOURCES:
             self.compare(source, self.store.rows(source), is_end=True)
             self.check_rejected(source)
+
+    def count_rows(self) -> dict[str, int]:
+        """Returns how many rows of each source readers see; none if the server does not answer."""
+        try:
+            return {source: len(self.store.rows(source)) for source in SOURCES}
+        except Exception as error:
+            logging.info("%s cannot be read now: %s", self.store.NAME, error)
+            return dict.fromkeys(SOURCES, 0)
 
     def check_rejected(self, source: str) -> None:
         """Each trade that the store refuses is in the file of rejected records once."""
@@ -379,7 +387,12 @@ def attack(name: str, kills: int, faults: int, seed: int) -> tuple[str, bool]:
     store: Store = getattr(importlib.import_module(module), class_name)()
     folder = Path(tempfile.mkdtemp(prefix=f"tapeworks-sinks-{name}-"))
     began = time.monotonic()
-    result = run(store, kills, faults, seed, folder)
+    try:
+        result = run(store, kills, faults, seed, folder)
+    except Exception as error:
+        # The others go on, and the summary names each.
+        logging.exception("%s", name)
+        result = Result(complaints=[f"the campaign ended: {type(error).__name__}: {error}"])
     print(json.dumps({"store": name, **result.figures}), flush=True)
     for complaint in result.complaints:
         print(f"{name}: {complaint}", flush=True)

@@ -119,6 +119,11 @@ class Feeder:
         return f"{self._tape.parent.name}: {self._tape.name}"
 
     @property
+    def flush_s(self) -> float:
+        """After how long, at most, what was moved is to be final."""
+        return self._policy.seconds
+
+    @property
     def held_bytes(self) -> int:
         """Memory of what was moved and is not yet final."""
         return 0 if self._reader is None else self.partition.pending[1]

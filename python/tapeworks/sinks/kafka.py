@@ -2,7 +2,7 @@
 
 Exactly once: the messages of a flush and the place on the tape that they reach up to are one
 transaction. The place is a message of a compacted topic, which is read with `read_committed` before
-anything is written. Each source has a producer of its own with a fixed transactional id, so that a
+anything is written. Each source has producers of its own with fixed transactional ids, so that a
 second instance fences the first; one that was fenced stays out while the other makes progress.
 
 At least once, `delivery = "at-least-once"`: no transactions, so that a reader sees a message at
@@ -10,7 +10,6 @@ once. The place follows what was acknowledged; after a crash what came behind it
 `low-latency`, what is published on the tape is sent at once, also before it is durable there.
 """
 
-import contextlib
 import logging
 import os
 import time
@@ -34,6 +33,7 @@ from tapeworks.sinks.kafka_client import (
     client_error,
 )
 from tapeworks.sinks.kafka_places import read_places
+from tapeworks.sinks.kafka_producers import Producers, transactional_ids
 from tapeworks.sinks.kafka_topics import (
     check_offsets_topic,
     count_partitions,
@@ -50,6 +50,7 @@ log = logging.getLogger("tapeworks.sinks.kafka")
 
 EXACTLY_ONCE, AT_LEAST_ONCE = "exactly-once", "at-least-once"
 LOW_LATENCY = "low-latency"
+LINGER_MS_MAX = 0.1
 COMPRESSIONS = ("none", "lz4", "zstd", "snappy", "gzip")
 BEAT_S = 0.5
 # The header of what is in a partition beside the one of its key.
@@ -153,7 +154,7 @@ class KafkaSink(StoreSink):
     def __init__(self, config: KafkaConfig, context: SinkContext) -> None:
         super().__init__(config, context)
         self._config = config
-        self._producers: dict[str, Producer] = {}
+        self._producers: dict[str, Producers] = {}
         self._places: dict[str, dict[bytes, Place]] = {}
         self._fenced: dict[str, dict[bytes, Place] | None] = {}
         self.reads_published = config.delivery == LOW_LATENCY
@@ -196,13 +197,9 @@ class KafkaSink(StoreSink):
         return MessageEncoders(frame(self._config.schema_id) if self._config.schema_id else None)
 
     def disconnect(self) -> None:
-        """Gives the producers up; a transaction that is open is aborted by their successors.
-
-        They are not closed: that would wait for brokers, which may not answer.
-        """
-        for producer in self._producers.values():
-            with contextlib.suppress(KafkaException):
-                producer.purge()
+        """Gives the producers up; a transaction that is open is aborted by their successors."""
+        for producers in self._producers.values():
+            producers.purge()
         self._producers.clear()
         self._places.clear()
         self._sent.clear()
@@ -210,12 +207,13 @@ class KafkaSink(StoreSink):
 
     def load_place(self, partition: StorePartition) -> Place | None:
         """Fences whoever wrote this source before; returns what was committed."""
-        self._producer(partition.source)
+        self._open_producers(partition.source)
         return self._places[partition.source].get(self._place_key(partition))
 
     def store(self, partition: StorePartition, items: Items, place: Place) -> None:
         """Publishes `items` and their place, in one transaction if that is how it is delivered."""
-        producer, key = self._producer(partition.source), self._place_key(partition)
+        producers, key = self._open_producers(partition.source), self._place_key(partition)
+        producer = producers.current
         stored = self._places[partition.source].get(key)
         if stored != partition.committed:
             # Somebody else published while the connection was lost, and was just fenced.
@@ -245,6 +243,7 @@ class KafkaSink(StoreSink):
             self._flush(producer)
             if is_exact:
                 producer.commit_transaction(self._config.timeout_seconds)
+                producers.on_committed()
         except SinkRejected:
             if is_exact:
                 self._abort(partition.source, producer)
@@ -264,7 +263,7 @@ class KafkaSink(StoreSink):
         sent = self._sent.get(key, -1)
         if sent is None or self._reports.failed:
             return
-        producer = self._producer(partition.source)
+        producer = self._open_producers(partition.source).current
         end, items = partition.pending_from(None if sent < 0 else sent)
         self._sent[key] = None
         try:
@@ -380,16 +379,21 @@ class KafkaSink(StoreSink):
 
     # Producers.
 
-    def _producer(self, source: str) -> Producer:
+    def _open_producers(self, source: str) -> Producers:
         if source in self._fenced:
             self._check_progress(source)
-        producer = self._producers.get(source)
-        if producer is None:
-            producer = self._open_producer(source)
+        producers = self._producers.get(source)
+        if producers is None:
+            is_exact = self._config.delivery == EXACTLY_ONCE
+            ids = transactional_ids(self._transactional_id(source)) if is_exact else ()
+            try:
+                producers = Producers(self._make_producer, ids, self._config.timeout_seconds)
+            except KafkaException as error:
+                raise self._unavailable(f"{source}: cannot open a producer", error) from error
             # Only now: what the one before it left open is committed or aborted.
             self._places[source] = self._read_places()
-            self._producers[source] = producer
-        return producer
+            self._producers[source] = producers
+        return producers
 
     def _check_progress(self, source: str) -> None:
         """Stays out while the instance that fenced this one gets on; else takes over from it."""
@@ -416,13 +420,18 @@ class KafkaSink(StoreSink):
             "other makes no progress"
         )
 
-    def _open_producer(self, source: str) -> Producer:
-        is_exact = self._config.delivery == EXACTLY_ONCE
+    @property
+    def _linger_ms(self) -> float:
+        """How long the client waits for more; of what is sent at once the worker waits already."""
+        linger_ms = self._config.linger_ms
+        return min(linger_ms, LINGER_MS_MAX) if self.reads_published else linger_ms
+
+    def _make_producer(self, more: Mapping[str, Any]) -> Producer:
         wait_s = self._config.transaction_timeout_s
         settings = self._client() | {
             "enable.idempotence": True,
             "compression.type": self._config.compression,
-            "linger.ms": self._config.linger_ms,
+            "linger.ms": self._linger_ms,
             "batch.size": 1 << 20,
             # As Java's clients do, so that a key is in the same partition whoever writes it.
             "partitioner": "murmur2_random",
@@ -431,16 +440,9 @@ class KafkaSink(StoreSink):
             "queue.buffering.max.kbytes": 1 << 18,
             "message.timeout.ms": int(min(self._config.timeout_seconds, wait_s) * 1000),
         }
-        if is_exact:
-            settings["transactional.id"] = self._transactional_id(source)
+        if more:
             settings["transaction.timeout.ms"] = int(wait_s * 1000)
-        try:
-            producer = Producer(settings, logger=log)
-            if is_exact:
-                producer.init_transactions(self._config.timeout_seconds)
-        except KafkaException as error:
-            raise self._unavailable(f"{source}: cannot open a producer", error) from error
-        return producer
+        return Producer(settings | dict(more), logger=log)
 
     def _transactional_id(self, source: str) -> str:
         return f"{self._config.topic_prefix}tapeworks.{self.context.name}.{source}"

@@ -23,6 +23,9 @@ log = logging.getLogger("tapeworks.sinks")
 IDLE_S = 0.02
 # A tape that is sent as it is published wakes its sink; the others are looked at so often.
 LOOK_MS = 1
+# What comes within so long of what was sent is sent together: a step costs as much as ten records.
+GATHER_S = 0.002
+GATHER_RECORDS_MAX = 1_000
 FAILED_S = 30.0
 # A sink that ended in good order, and had no time to store everything.
 EXIT_INCOMPLETE = 3
@@ -222,12 +225,16 @@ class Lane:
         self._state = data / "state"
         self._name = name
         self._count = count
+        self._is_hasty = any(one.feeder.partition.reads_published for one in members)
         self._told = 0.0
 
     def step(self) -> None:
         """Moves what there is, or waits for it; tells how far it is every second."""
-        if not step_all(self.members, self._count):
+        moved = step_all(self.members, self._count)
+        if not moved:
             _wait(self.members)
+        elif moved < GATHER_RECORDS_MAX and self._is_hasty:
+            time.sleep(GATHER_S)
         if time.monotonic() - self._told >= TELL_S:
             self._told = time.monotonic()
             tell(self._state, self._name, self.members)
@@ -270,10 +277,13 @@ def step_all(members: Sequence[Member], lanes_running: int = 1) -> int:
 
 
 def _wait(members: Sequence[Member]) -> None:
-    """Waits for news of the tape that moved last if it is sent at once, else for a while."""
+    """Waits for news of the tape that moved last if it is sent at once, else for a while.
+
+    A sink whose settings make all final sooner than after that while is not kept longer.
+    """
     hasty = [one for one in members if one.feeder.partition.reads_published]
     if not hasty:
-        time.sleep(IDLE_S)
+        time.sleep(min((IDLE_S, *(one.feeder.flush_s for one in members))))
     else:
         max(hasty, key=lambda one: one.moved_at).feeder.wait(LOOK_MS)
 
