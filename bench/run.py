@@ -18,10 +18,11 @@ from pathlib import Path
 
 import market
 import numpy as np
+from job import Contender, Job, Ratio
 from rich.console import Console
 from rich.table import Table
 
-from jobs import JOBS, Contender, Job, Ratio
+from jobs import JOBS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
