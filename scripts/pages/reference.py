@@ -1,5 +1,6 @@
 """The pages of the reference that are made of the code, so that they cannot be out of date."""
 
+import dataclasses
 import functools
 import os
 import re
@@ -13,29 +14,43 @@ from pathlib import Path
 import tapeworks
 from tapeworks import errors
 from tapeworks.cli.app import COMMANDS, EPILOG
-from tapeworks.feeds.binance.config import BinanceConfig
+from tapeworks.config import variable
 from tapeworks.flink_config import FlinkConfig
 from tapeworks.processors.alerts import LatencyConfig
+from tapeworks.registry import MEMBERS, load_settings
 from tapeworks.settings import Config, MetricSetsConfig, ProcessorsConfig, SupervisorConfig
-from tapeworks.sinks.parquet import ParquetConfig
-from tapeworks.sinks.postgres import PostgresConfig
 from tapeworks.tape import TapeConfig
-from tapeworks.views.config import MetricsConfig
 
 EXAMPLE = Path(tapeworks.__file__).with_name("tapeworks.example.toml")
-SECTIONS: dict[str, type] = {
+TABLES: dict[str, type] = {
     "": Config,
-    "feeds.binance-spot": BinanceConfig,
     "tape": TapeConfig,
     "processors": ProcessorsConfig,
     "metrics": MetricSetsConfig,
     "latency": LatencyConfig,
-    "sinks.parquet": ParquetConfig,
-    "sinks.postgres": PostgresConfig,
-    "views.metrics": MetricsConfig,
     "supervisor": SupervisorConfig,
     "flink": FlinkConfig,
 }
+TABLE = re.compile(r"^(?:# )?\[([\w.-]+)\]$", re.MULTILINE)
+
+
+def sections(text: str) -> dict[str, type]:
+    """Returns the tables of the example that have settings of their own, in its order: those of
+    all pipelines, and those of members of the registry."""
+    found = {"": TABLES[""]}
+    for name in TABLE.findall(text):
+        kind, _, member = name.partition(".")
+        known = MEMBERS.get(kind.removesuffix("s"), {})
+        # Of a feed, the name is that of a source: `alpaca-iex` is one of `alpaca`.
+        named = next((one for one in (member, member.partition("-")[0]) if one in known), None)
+        if name in TABLES:
+            found[name] = TABLES[name]
+        elif kind != name and named is not None:
+            found[name] = load_settings(kind.removesuffix("s"), named)
+    return found
+
+
+SECTIONS = sections(EXAMPLE.read_text(encoding="utf-8"))
 SUBCOMMAND = re.compile(r"^  ([a-z][a-z-]*)  ", re.MULTILINE)
 
 
@@ -86,7 +101,7 @@ def config() -> str:
         if about := written[section].get(""):
             parts.append(f"{about}\n\n")
         parts.append("| setting | type | default | meaning |\n|---|---|---|---|\n")
-        parts += _rows(target, written[section])
+        parts += _rows(section, target, written[section])
     optional = "\n\n".join(_optional_tables(EXAMPLE.read_text(encoding="utf-8")))
     parts.append(f"\n## Tables that you may add\n\n```toml\n{optional}\n```\n")
     return "".join(parts)
@@ -95,15 +110,25 @@ def config() -> str:
 def _optional_tables(text: str) -> list[str]:
     """Returns the paragraphs of the example that show a table that is commented out."""
     paragraphs = [one.strip() for one in text.split("\n\n")]
-    shown = [f"# [{section}]" for section in SECTIONS]
+    shown = {f"# [{section}]" for section in SECTIONS}
+    # A table may be a setting of another.
+    shown |= {
+        f"# [{section}.{one.name}]"
+        for section, target in SECTIONS.items()
+        for one in dataclasses.fields(target)
+    }
+    heads = [re.findall(r"^# \[.*$", one, re.MULTILINE) for one in paragraphs]
     return [
         one
-        for one in paragraphs
-        if re.search(r"^# \[", one, re.MULTILINE) and not any(head in one for head in shown)
+        for one, found in zip(paragraphs, heads, strict=True)
+        if found and shown.isdisjoint(found)
     ]
 
 
-def _rows(target: type, written: dict[str, str]) -> Iterator[str]:
+def _rows(section: str, target: type, written: dict[str, str]) -> Iterator[str]:
+    for name in _secrets(target):
+        place = f"{section}.{name}"
+        yield f"| `{name}` | secret | none | from the environment only: `{variable(place)}` |\n"
     hints = typing.get_type_hints(target)
     for name, told in written.items():
         if name:
@@ -111,9 +136,16 @@ def _rows(target: type, written: dict[str, str]) -> Iterator[str]:
             yield f"| `{name}` | {_type_name(hints.get(name, str))} | `{default}` | {meaning} |\n"
 
 
+def _secrets(target: type) -> list[str]:
+    """Returns the settings that never stand in the file."""
+    return [one.name for one in dataclasses.fields(target) if one.metadata.get("secret")]
+
+
 def _type_name(hint: object) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(f"`{value!r}`".replace("'", '"') for value in typing.get_args(hint))
+    if typing.get_origin(hint) is typing.ClassVar:
+        [hint] = typing.get_args(hint)
     names = {"str": "text", "Path": "path", "int": "integer", "float": "number", "bool": "boolean"}
     if typing.get_origin(hint) is tuple:
         return f"list of {names[typing.get_args(hint)[0].__name__]}"
@@ -128,7 +160,7 @@ def _written(text: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {name: {} for name in SECTIONS}
     section, comment, before = "", [], ""
     for line in _with_optional(text):
-        inner = re.fullmatch(r"# \[(\w+)\.(\w+)\]", line)
+        inner = re.fullmatch(r"# \[([\w.-]+)\.(\w+)\]", line)
         if inner and inner[1] in SECTIONS:
             found[inner[1]][inner[2]] = "{}\0" + _prose(comment)
             comment = []
@@ -153,9 +185,10 @@ def _with_optional(text: str) -> Iterator[str]:
     inside = False
     for line in text.splitlines():
         opened = re.fullmatch(r"# (\[(.+)\])", line)
-        inside = bool(line) and (inside or (opened is not None and opened[2] in SECTIONS))
+        is_known = opened is not None and opened[2] in SECTIONS
+        inside = bool(line) and (inside or is_known)
         is_setting = inside and re.match(r"# \w+ = ", line)
-        yield line.removeprefix("# ") if is_setting or (opened and inside) else line
+        yield line.removeprefix("# ") if is_setting or is_known else line
 
 
 def _prose(lines: list[str]) -> str:

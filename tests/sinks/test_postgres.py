@@ -4,11 +4,9 @@ import contextlib
 import json
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from importlib.resources import files
 
 import numpy as np
 import psycopg
@@ -439,18 +437,6 @@ def test_sink_without_its_library_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "tapeworks.sinks.postgres")
     with pytest.raises(ConfigError, match=r"pip install 'tapeworks\[postgres\]'"):
         load_settings("sink", "postgres")
-
-
-def test_example_of_the_settings_shows_the_defaults():
-    # It is commented out, as nobody asked for it: with its signs removed it changes nothing.
-    text = files("tapeworks").joinpath("tapeworks.example.toml").read_text()
-    block = text[text.index("# [sinks.postgres]") :].partition("\n\n")[0]
-    lines = [line.removeprefix("# ") for line in block.splitlines() if " = " in line]
-    assert tomllib.loads("\n".join(lines)) == {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in vars(PostgresConfig()).items()
-        if key != "kind"
-    }
 
 
 def test_a_migration_says_which_of_its_tables_are_cut_by_day():

@@ -3,9 +3,7 @@
 import json
 import re
 import subprocess
-import tomllib
 import urllib.request
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from tapeworks.settings import Config
 from tapeworks.sinks import worker as sink_worker
 from tapeworks.sinks.parquet import ParquetConfig
 from tapeworks.topics import NORMALIZED
-from tapeworks.views.config import MetricsConfig
 from tapeworks.views.metrics import metrics_text
 from tapeworks.views.status import PipelineState, SourceState, Status, WorkerState
 
@@ -151,18 +148,6 @@ def test_books_gaps_and_workers_are_told_whatever_they_are_called():
     assert found["worker_running", "worker=sink-x"] == 0
     assert found["worker_running", "worker=derive-a"] == 1
     assert found["worker_restarts_total", "worker=sink-x"] == 5
-
-
-def test_example_of_the_settings_shows_the_defaults():
-    # It is commented out, as nobody asked for it: with its signs removed it changes nothing.
-    text = files("tapeworks").joinpath("tapeworks.example.toml").read_text()
-    block = text[text.index("# [views.metrics]") :].partition("\n\n")[0]
-    lines = [line.removeprefix("# ") for line in block.splitlines() if " = " in line]
-    assert tomllib.loads("\n".join(lines)) == {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in vars(MetricsConfig()).items()
-        if key != "kind"
-    }
 
 
 def first_url(process: "subprocess.Popen[str]") -> str:
