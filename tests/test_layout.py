@@ -61,7 +61,7 @@ RUST_LEVELS = [
 # own process, in nobody's pipeline.
 MAY_START = {
     *("feeds/session.py", "sinks/worker.py", "views/interruptible.py", "views/metrics.py"),
-    *("child.py", "worker.py", "flink/cluster.py"),
+    *("child.py", "worker.py", "flink/cluster.py", "sinks/questdb_requests.py"),
 }
 MAY_START_FOLDERS = ("simulators/",)
 STARTERS = {

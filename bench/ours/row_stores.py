@@ -179,7 +179,7 @@ def click_client(server: Any, count: int) -> Callable[[], object]:
         part = [records.slice(start, min(count, start + FLUSH_ROWS))]
         parts.append(rows_of(trades, part, symbols, market.SOURCE, None)[0])
     client = clickhouse_connect.get_client(dsn=server.url(), compress=False)
-    for text in statements("tapeworks", (market.TOPIC,), 0):
+    for text in statements("tapeworks", (market.TOPIC,)):
         client.command(text)
 
     def work() -> None:

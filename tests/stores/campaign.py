@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -369,14 +369,15 @@ def main() -> int:
     parser.add_argument("--sink", choices=STORES, action="append", help="none: all")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
     words = parser.parse_args()
-    modules = [target.partition(":")[0] for target in STORES.values()]
-    CONTEXT.set_forkserver_preload(["tests.stores.worker", *modules])
     print(f"seed {words.seed}", flush=True)
     names = words.sink or list(STORES)
-    # Stores wait for most of their time: they are attacked side by side.
-    with ThreadPoolExecutor(len(names)) as pool:
-        done = pool.map(lambda name: attack(name, words.kills, words.faults, words.seed), names)
-        lines = list(done)
+    # Stores wait for most of their time: they are attacked side by side, each from a process of its
+    # own, as threads that start processes take exit codes from each other.
+    with ProcessPoolExecutor(len(names), multiprocessing.get_context("spawn")) as pool:
+        attacks = [
+            pool.submit(attack, name, words.kills, words.faults, words.seed) for name in names
+        ]
+        lines = [one.result() for one in attacks]
     print("; ".join(line for line, _ in lines), flush=True)
     return 0 if all(is_right for _, is_right in lines) else 1
 
@@ -384,6 +385,7 @@ def main() -> int:
 def attack(name: str, kills: int, faults: int, seed: int) -> tuple[str, bool]:
     """Attacks one store; returns its summary, and whether nothing was wrong."""
     module, _, class_name = STORES[name].partition(":")
+    CONTEXT.set_forkserver_preload(["tests.stores.worker", module])
     store: Store = getattr(importlib.import_module(module), class_name)()
     folder = Path(tempfile.mkdtemp(prefix=f"tapeworks-sinks-{name}-"))
     began = time.monotonic()

@@ -19,6 +19,7 @@ from tapeworks.heartbeat import beat
 from tapeworks.sinks.base import SinkConfig, SinkContext
 from tapeworks.sinks.instances import InstanceWatch, Left
 from tapeworks.sinks.questdb_client import QuestClient, RowsRefused
+from tapeworks.sinks.questdb_requests import Request, RequestFailed, Requests
 from tapeworks.sinks.questdb_tables import (
     PLACES,
     QuestTable,
@@ -30,7 +31,7 @@ from tapeworks.sinks.store import Items, StorePartition, StoreSink
 from tapeworks.sinks.store_tables import TABLES, TOPICS, check_choice, tables_of
 from tapeworks.tape import Place
 
-REQUEST_BYTES = 16 << 20
+REQUEST_BYTES = 4 << 20
 POLL_S = 0.02
 # Places that are kept of a tape: the latest, the last ones of ten minutes, and of a day's hours.
 MINUTES, HOURS = 10, 24
@@ -80,6 +81,7 @@ class QuestDBSink(StoreSink):
         super().__init__(config, context)
         self._watch = InstanceWatch(config.flush_seconds)
         self._client: QuestClient | None = None
+        self._requests: Requests | None = None
         topics = config.topics or TOPICS
         self._tables = {
             table.name: QuestTable(table, config.table_prefix)
@@ -99,6 +101,7 @@ class QuestDBSink(StoreSink):
             SinkError: it is too old, or a table is not as it has to be.
         """
         self._client = client = QuestClient(self.config.url, self.config.timeout_seconds)
+        self._requests = Requests(self.config.url, self.config.timeout_seconds)
         if not self._are_made:
             check_version(client)
             if self.config.create_tables:
@@ -110,10 +113,13 @@ class QuestDBSink(StoreSink):
         self._watch.watch(self._latest)
 
     def disconnect(self) -> None:
-        """Closes the connection."""
+        """Closes the connections."""
         client, self._client = self._client, None
+        requests, self._requests = self._requests, None
         if client is not None:
             client.close()
+        if requests is not None:
+            requests.close()
 
     def load_place(self, partition: StorePartition) -> Place | None:
         """Returns the newest place whose rows are there.
@@ -153,22 +159,42 @@ class QuestDBSink(StoreSink):
         last_rows = dict(self._last_rows.get(key, {}))
         for table in tables_of(partition.topic, partition.kinds, batches):
             target = self._tables[table.name]
-            for lines, part, last in self._requests(partition, target, batches):
-                try:
-                    self._open_client().write(lines)
-                except RowsRefused as error:
-                    offset = self._refused_offset(partition, target, part, error.line)
-                    raise SinkRejected(str(error), offset=offset) from error
+            newest = None
+            for request, last in self._encode(partition, target, batches):
+                if newest is not None:
+                    self._send(partition, newest)
+                newest = request
                 last_rows[table.name] = _text_of(last[0]), last[1]
-                beat()
+            if newest is not None:
+                # The row that the place names is committed behind all others of its table: where
+                # it survived a loss of power, they did.
+                self._send(partition, None)
+                self._send(partition, newest)
+        self._send(partition, None)
         self._write_place(partition, place, last_rows)
         self._last_rows[key] = last_rows
 
-    def _requests(
+    def _send(self, partition: StorePartition, request: Request | None) -> None:
+        """Sends a request beside those that are under way; none: waits for all of them."""
+        if self._requests is None:
+            raise SinkUnavailable("not connected")
+        try:
+            if request is None:
+                self._requests.finish()
+            else:
+                self._requests.send(request)
+        except RequestFailed as failed:
+            cause = failed.__cause__
+            if not isinstance(cause, RowsRefused):
+                raise (cause or failed) from None
+            found = failed.request
+            offset = self._refused_offset(partition, found.target, found.made_of, cause.line)
+            raise SinkRejected(str(cause), offset=offset) from cause
+
+    def _encode(
         self, partition: StorePartition, target: QuestTable, batches: list[Records]
-    ) -> Iterator[tuple[bytes, list[Records], tuple[int, int]]]:
-        """Yields the lines of each request, what they were made of, and time and offset of the
-        last."""
+    ) -> Iterator[tuple[Request, tuple[int, int]]]:
+        """Yields requests, each with time and offset of its last row."""
         parts: list[bytes] = []
         made_of: list[Records] = []
         last = None
@@ -180,7 +206,7 @@ class QuestDBSink(StoreSink):
                 last = ended
             is_full = sum(map(len, parts)) >= REQUEST_BYTES
             if last is not None and parts and (is_full or at == len(batches) - 1):
-                yield b"".join(parts), made_of, last
+                yield Request(b"".join(parts), target, made_of), last
                 parts, made_of = [], []
 
     def _refused_offset(
