@@ -27,9 +27,43 @@ def test_columns_that_cannot_be_are_named():
         (lambda: research.price_discovery([np.nan] * 99, [1.0] * 99, 0), "a price in each row"),
         (lambda: research.realized_kernel([0.1], 1, weights="no"), "weights of parzen, rectang"),
         (lambda: research.integrated_ofi([1.0], [1.0]), "a row of mlofi for each depth"),
+        (lambda: state_of([2, 1]), "quotes.ts: expected times that not run back; row 1"),
+        (lambda: state_of([]), "quotes: expected at least one"),
+        (lambda: research.states.scaled([1.0]), "vectors: expected rows of vectors, got 1"),
+        (lambda: research.states.nearest(np.zeros((2, 2)), 2), "row: expected 0 to 1, got 2"),
     ):
         with pytest.raises(QueryError, match=told):
             call()
+
+
+def state_of(ts, bids=None):
+    """A state vector a second behind quotes of 2 ticks, each of one unit a side."""
+    bid = np.array(bids if bids is not None else [100] * len(ts), int)
+    one = np.ones(len(ts), int)
+    quotes = research.states.Quotes(ts, bid, one, bid + 2, one)
+    return research.states.vectors_of([10**9], quotes, research.states.Trades([], [], []), 1.0)
+
+
+def test_state_without_trades_or_orders_is_one_of_zeros():
+    # Worked out by hand: two quotes, of which the second is a tick higher.
+    found = dict(zip(research.states.COMPONENTS, state_of([0, 5], [100, 101])[0], strict=True))
+    assert found["log_spread_ticks"] == math.log(2) == found["log_depth"]
+    assert found["queue_imbalance"] == 0 == found["tfi_10s"] == found["log_trades_10s"]
+    # Bid up: its size; ask up: the size that was there.
+    assert found["ofi_1s"] == 2 / 1
+    assert found["cancel_share_10s"] == 0.5
+    assert found["log_messages_10s"] == math.log(3)
+    assert found["ret_1s_spreads"] == 0.5
+    assert found["log_rv_10s"] == math.log(0.5 + 1)
+    assert np.isnan(state_of([2 * 10**9])).all()
+    assert np.isnan(
+        research.states.vectors_of(
+            [5],
+            research.states.Quotes([1], [3], [1], [2], [1]),
+            research.states.Trades([], [], []),
+            1.0,
+        )
+    ).all()
 
 
 def test_times_may_be_of_any_unit_of_numpy():

@@ -10,6 +10,7 @@ What a metric of the tape is made of, is the same code here: `bar_estimates`, `r
 value is None or NaN, never 0. Rows are taken in the order that they have: nothing is sorted.
 """
 
+from tapeworks.research import states
 from tapeworks.research.bars import bar_estimates, trade_bars
 from tapeworks.research.clocks import ClockLine, best_exchange, clock_line, nearest_rank
 from tapeworks.research.dependence import (
@@ -64,6 +65,7 @@ __all__ = [
     "realized",
     "realized_kernel",
     "regression",
+    "states",
     "trade_bars",
     "two_scale",
     "variance_ratio",
