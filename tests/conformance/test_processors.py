@@ -15,6 +15,7 @@ from tapeworks._core import (
     Stage,
     TapeReader,
     TapeWriter,
+    detector_table,
     kind_of,
     numbers,
     processor_table,
@@ -35,8 +36,20 @@ from tapeworks.worker import EXIT_INCOMPLETE
 TABLE = {name: (source, target) for name, source, target in processor_table()}
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 LargeTrades = runpy.run_path(str(EXAMPLES / "own_processor.py"))["LargeTrades"]
-# Of alerts: what the frames below break now and then.
-RULES = ("stale", "gap", "lag", "price_spike", "fat_finger", "quote_flicker")
+# Of alerts: all rules of the core, with what has no default. Those of single orders find nothing
+# in the frames below: test_surveillance.py has theirs.
+PARAMETERS = {
+    "rate": "above=30\tbelow=5",
+    "spread": "above_bps=0.01",
+    "metric": "metric=mid\tabove=60050",
+    "volatility": "above=1e-6\tmetric=rv_10s",
+    "latency": "stage=sink",
+    "marking_close_like": "hours=00:00-22:14",
+}
+RULES = "\n".join(
+    f"{head[0]}\t{head[0]}\tinfo\t\t\t{PARAMETERS.get(head[0], '')}".rstrip("\t")
+    for head, _, _ in detector_table()
+)
 TEXT = 1
 FEED = 1
 
@@ -120,7 +133,7 @@ def opened(
     if name == "normalize":
         settings["feed"] = feed
     if name == "alerts":
-        settings["rules"] = "\n".join(f"{rule}\t{rule}\tinfo\t\t" for rule in RULES)
+        settings |= {"rules": RULES, "sets": "l1,volatility", "partial": 1}
     if name in ("dead_letters", "news"):
         settings["raw"] = str(folder / "market-data.raw")
     source = TABLE[name][0]

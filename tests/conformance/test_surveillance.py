@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tests.surveillance.score import LOT, START, TICK, alerts_of, definition, records_of
+from tests.surveillance.score import LOT, START, TICK, definition, records_of
 
-from tapeworks._core import Processor, Records, numbers
+from tapeworks._core import Processor, Records, dtype_descr, numbers
 
+ALERT = np.dtype(dtype_descr("alert"))
 SEED = 41
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -147,9 +148,17 @@ def orders_of(events: list[Event]) -> np.ndarray:
     )
 
 
-def found_in(events: list[Event]) -> set[str]:
-    alerts = alerts_of([definition().tobytes(), orders_of(events).tobytes()], RULES)
-    return {name.decode() for name in alerts["rule"]}
+def alerts_in(rows: np.ndarray, cut: int | None = None) -> bytes:
+    """Returns the alerts of `rows`; the state is saved and restored in front of the row `cut`."""
+    made, processor, start = b"", Processor("alerts", {"rules": RULES}), 0
+    processor.process(Records.from_bytes(definition().tobytes()))
+    for end in (len(rows),) if cut is None else (cut, len(rows)):
+        if start:
+            state, processor = processor.snapshot(), Processor("alerts", {"rules": RULES})
+            processor.restore(state)
+        batch = Records.from_bytes(rows[start:end].tobytes(), start + 1)
+        made, start = made + bytes(memoryview(processor.process(batch))), end
+    return made
 
 
 @pytest.mark.parametrize(
@@ -170,7 +179,13 @@ def found_in(events: list[Event]) -> set[str]:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_an_episode_is_found_by_its_rule(episode: Callable[[], list[Event]], rules: set[str]):
-    assert found_in(quiet() + episode()) == rules
+    # A restart behind its first order, in its middle and before its last one changes nothing.
+    rows = orders_of(quiet() + episode())
+    whole = alerts_in(rows)
+    assert {name.decode() for name in np.frombuffer(whole, ALERT)["rule"]} == rules
+    own = np.flatnonzero(rows["order_id"] >= 100_000)
+    for place in (1, len(own) // 2, -1) if len(own) else ():
+        assert alerts_in(rows, int(own[place])) == whole, place
 
 
 def test_batch_size_and_a_restart_change_nothing():

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use tapeworks_core::feeds::FeedId;
+use tapeworks_core::processors::alerts::detectors;
 use tapeworks_core::processors::{
     find, metrics, Entry, Setting, Settings, Stage, StageConfig, PROCESSORS,
 };
@@ -84,7 +85,12 @@ const RULES: &str = "\
     deviations=0.1\tshare=0.4\tleast=1\twindow_ms=1000\n\
     fat\tfat_finger\twarning\t\t\tleast=10\tquantile=0.5\tfactor=1.2\taway=0.0001\n\
     locked\tlocked\twarning\t\t\n\
-    crossed\tcrossed\twarning\t\t\n";
+    crossed\tcrossed\twarning\t\t\n\
+    stuffed\tstuffing\twarning\t\t\n\
+    layered\tlayering_like\twarning\t\t\n\
+    washed\twash_like\twarning\t\t\n\
+    slow\tlatency\twarning\t\t\tstage=sink\n\
+    full\tdisk\twarning\t\t\n";
 
 fn config(kind: TapeKind) -> TapeConfig {
     TapeConfig { durability: Durability::Never, ..TapeConfig::new(kind) }
@@ -147,6 +153,29 @@ fn write(path: &Path, kind: TapeKind, bytes: &[u8], frame_items: usize) {
     let mut tape = Tape::open(path, config(kind)).unwrap();
     for chunk in items(kind, bytes).chunks(frame_items) {
         tape.append(&chunk.concat(), chunk.len() as u32, NO_INPUT, 1).unwrap();
+    }
+}
+
+#[test]
+fn every_rule_of_alerts_is_under_this_suite() {
+    // Those of single orders find nothing in this input; test_surveillance.py has theirs.
+    let known: Vec<_> = RULES.lines().filter_map(|line| line.split('\t').nth(1)).collect();
+    for entry in detectors() {
+        assert!(known.contains(&entry.name), "{}", entry.name);
+    }
+}
+
+#[test]
+fn a_count_is_a_whole_number() {
+    let alerts = find("alerts").unwrap();
+    let build = |records: &str| {
+        let rule = format!("late\tlag\tinfo\t\t\trecords={records}");
+        alerts.build(&Settings::new().with("rules", Setting::Text(rule))).map(|_| ())
+    };
+    build("100000").unwrap();
+    for wrong in ["2.5", "0", "100001", "NaN"] {
+        let told = build(wrong).unwrap_err().to_string();
+        assert!(told.contains("records: expected a whole number from 1 to 100000"), "{told}");
     }
 }
 

@@ -15,7 +15,7 @@ const NEVER: f64 = 1e300;
 const VALUES_MIN: usize = 60;
 
 const fn limit(name: &'static str, default: f64, doc: &'static str) -> Number {
-    Number { name, default, least: -NEVER, most: NEVER, doc }
+    Number { name, default, least: -NEVER, most: NEVER, is_whole: false, doc }
 }
 
 const NUMBERS: &[Number] = &[

@@ -124,13 +124,15 @@ impl Rule {
             )));
         };
         match value.parse::<f64>() {
-            Ok(number) if number >= known.least && number <= known.most => {
+            Ok(number) if known.takes(number) => {
                 self.numbers.push((known.name, number));
                 Ok(())
             }
             _ => Err(Error::invalid(format!(
-                "{name}: expected a number from {} to {}, got {value:?}",
-                known.least, known.most
+                "{name}: expected a {}number from {} to {}, got {value:?}",
+                if known.is_whole { "whole " } else { "" },
+                known.least,
+                known.most
             ))),
         }
     }

@@ -19,8 +19,17 @@ pub struct Number {
     pub least: f64,
     /// It must not be above.
     pub most: f64,
+    /// Whether it must be whole.
+    pub is_whole: bool,
     /// What it does.
     pub doc: &'static str,
+}
+
+impl Number {
+    /// Whether it may be that.
+    pub fn takes(&self, value: f64) -> bool {
+        value >= self.least && value <= self.most && (!self.is_whole || value.fract() == 0.0)
+    }
 }
 
 /// A parameter that is a text.
@@ -91,22 +100,22 @@ impl Entry {
 
 /// A number above 0.
 pub(super) const fn positive(name: &'static str, default: f64, doc: &'static str) -> Number {
-    Number { name, default, least: f64::MIN_POSITIVE, most: 1e15, doc }
+    Number { name, default, least: f64::MIN_POSITIVE, most: 1e15, is_whole: false, doc }
 }
 
 /// A number from 0 on.
 pub(super) const fn number(name: &'static str, default: f64, doc: &'static str) -> Number {
-    Number { name, default, least: 0.0, most: 1e15, doc }
+    Number { name, default, least: 0.0, most: 1e15, is_whole: false, doc }
 }
 
 /// A share, from 0 to 1.
 pub(super) const fn share(name: &'static str, default: f64, doc: &'static str) -> Number {
-    Number { name, default, least: 0.0, most: 1.0, doc }
+    Number { name, default, least: 0.0, most: 1.0, is_whole: false, doc }
 }
 
-/// A whole number from 1 to a million.
+/// A whole number from 1 to 100,000.
 pub(super) const fn count(name: &'static str, default: f64, doc: &'static str) -> Number {
-    Number { name, default, least: 1.0, most: 100_000.0, doc }
+    Number { name, default, least: 1.0, most: 100_000.0, is_whole: true, doc }
 }
 
 pub(super) const HOURS: &[Text] = &[
