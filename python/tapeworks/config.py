@@ -225,6 +225,26 @@ def check_url(name: str, url: str, schemes: Sequence[str]) -> None:
         )
 
 
+def check_one_of(name: str, value: object, expected: Sequence[object]) -> None:
+    """Checks that the setting `name` is one of those expected.
+
+    Raises:
+        ConfigError: names them.
+    """
+    if value not in expected:
+        raise ConfigError(f"{name}: expected one of {list(expected)}, got {value!r}")
+
+
+def check_within(name: str, value: float, low: float, high: float) -> None:
+    """Checks that the setting `name` is within its limits.
+
+    Raises:
+        ConfigError: names them.
+    """
+    if not low <= value <= high:
+        raise ConfigError(f"{name}: expected {low} to {high}, got {value}")
+
+
 def check_once(name: str, values: Sequence[str]) -> None:
     """Checks that no value of the setting `name` stands there twice.
 

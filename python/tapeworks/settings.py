@@ -12,7 +12,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from tapeworks._core import Processor, metric_sets
-from tapeworks.config import Section, Value, check_once, resolve, source_name, unknown
+from tapeworks.config import Section, Value, check_once, check_within, resolve, source_name, unknown
 from tapeworks.errors import ConfigError
 from tapeworks.flink_config import FlinkConfig
 from tapeworks.processors.alerts import AlertRule, LatencyConfig, check_rules, resolve_rules
@@ -70,11 +70,11 @@ class ProcessorsConfig:
     def __post_init__(self) -> None:
         if not self.bars_ms or min(self.bars_ms) < 1:
             raise ConfigError(f"bars_ms: expected lengths from 1 ms on, got {list(self.bars_ms)}")
-        _within("bars_grace_ms", self.bars_grace_ms, 0, 3_600_000)
-        _within("ticks_ms", self.ticks_ms, 0, 3_600_000)
-        _within("tops_ms", self.tops_ms, 0, 3_600_000)
-        _within("tops_levels", self.tops_levels, 1, 1_000)
-        _within("batch_items", self.batch_items, 1, 1 << 20)
+        check_within("bars_grace_ms", self.bars_grace_ms, 0, 3_600_000)
+        check_within("ticks_ms", self.ticks_ms, 0, 3_600_000)
+        check_within("tops_ms", self.tops_ms, 0, 3_600_000)
+        check_within("tops_levels", self.tops_levels, 1, 1_000)
+        check_within("batch_items", self.batch_items, 1, 1 << 20)
 
     def settings(self, processor: str) -> Mapping[str, int | str | Sequence[int]]:
         """Returns the settings of `processor` as the core names them."""
@@ -149,23 +149,23 @@ class MetricSetsConfig:
             if name not in known:
                 raise ConfigError(f"sets: expected any of {', '.join(known)}, got {name!r}")
         check_once("sets", self.sets)
-        _within("interval_ms", self.interval_ms, 0, 3_600_000)
-        _within("grace_ms", self.grace_ms, 0, 3_600_000)
-        _within("step_ms", self.step_ms, 1, 3_600_000)
-        _within("bar_ms", self.bar_ms, 1, 86_400_000)
-        _within("span_bars", self.span_bars, 10, 4_096)
-        _within("ofi_bar_ms", self.ofi_bar_ms, 1, 3_600_000)
-        _within("ofi_span_bars", self.ofi_span_bars, 10, 4_096)
+        check_within("interval_ms", self.interval_ms, 0, 3_600_000)
+        check_within("grace_ms", self.grace_ms, 0, 3_600_000)
+        check_within("step_ms", self.step_ms, 1, 3_600_000)
+        check_within("bar_ms", self.bar_ms, 1, 86_400_000)
+        check_within("span_bars", self.span_bars, 10, 4_096)
+        check_within("ofi_bar_ms", self.ofi_bar_ms, 1, 3_600_000)
+        check_within("ofi_span_bars", self.ofi_span_bars, 10, 4_096)
         _check_hawkes(self.hawkes)
         check_once("trade_windows", self.trade_windows)
-        _within("window_delay_ms", self.window_delay_ms, 0, 3_600_000)
-        _within("window_lateness_ms", self.window_lateness_ms, 0, 86_400_000)
+        check_within("window_delay_ms", self.window_delay_ms, 0, 3_600_000)
+        check_within("window_lateness_ms", self.window_lateness_ms, 0, 86_400_000)
         for shape in self.trade_windows:
             try:
                 Processor("metrics", {"sets": "", "trade_windows": shape})
             except ValueError as error:
                 raise ConfigError(str(error)) from None
-        _within("vpin_buckets", self.vpin_buckets, 1, 4_096)
+        check_within("vpin_buckets", self.vpin_buckets, 1, 4_096)
         for name, most in (("bands_bps", 10_000), ("levels", 1_000)):
             values = getattr(self, name)
             if not values or not 1 <= min(values) <= max(values) <= most:
@@ -235,12 +235,12 @@ class SupervisorConfig:
     """The log of a child is closed at this size; one closed log is kept beside it."""
 
     def __post_init__(self) -> None:
-        _within("restart_ms", self.restart_ms, 0, 3_600_000)
-        _within("restart_ms_max", self.restart_ms_max, self.restart_ms, 3_600_000)
-        _within("healthy_ms", self.healthy_ms, 0, 3_600_000)
-        _within("stop_ms_max", self.stop_ms_max, 100, 3_600_000)
-        _within("hang_ms", self.hang_ms, 1_000, 86_400_000)
-        _within("log_bytes_max", self.log_bytes_max, 1 << 16, 1 << 40)
+        check_within("restart_ms", self.restart_ms, 0, 3_600_000)
+        check_within("restart_ms_max", self.restart_ms_max, self.restart_ms, 3_600_000)
+        check_within("healthy_ms", self.healthy_ms, 0, 3_600_000)
+        check_within("stop_ms_max", self.stop_ms_max, 100, 3_600_000)
+        check_within("hang_ms", self.hang_ms, 1_000, 86_400_000)
+        check_within("log_bytes_max", self.log_bytes_max, 1 << 16, 1 << 40)
 
 
 @dataclass(frozen=True)
@@ -462,8 +462,3 @@ def _check_hawkes(text: str) -> None:
             'hawkes: expected mu, alpha, beta, such as "0.2, 0.5, 1.0", with mu and beta above 0 '
             f"and alpha from 0 to below 1, got {text!r}"
         )
-
-
-def _within(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name}: expected {low} to {high}, got {value}")

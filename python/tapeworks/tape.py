@@ -24,7 +24,7 @@ from tapeworks._core import (
     tape_hash,
     verify,
 )
-from tapeworks.config import SOURCE_NAME
+from tapeworks.config import SOURCE_NAME, check_within
 from tapeworks.durable import names_in, replace_file
 from tapeworks.errors import ConfigError
 from tapeworks.topics import PREFIX, TOPIC
@@ -88,11 +88,11 @@ class TapeConfig:
     """So many closed segments stay as they are, older ones are compressed; -1: none is."""
 
     def __post_init__(self) -> None:
-        _within("interval_ms", self.interval_ms, 1, 60_000)
-        _within("segment_bytes", self.segment_bytes, 64 << 10, 1 << 40)
-        _within("keep_hours", self.keep_hours, 0, 1_000_000)
-        _within("wait_hours", self.wait_hours, 0, 1_000_000)
-        _within("compress_after", self.compress_after, -1, 1_000_000)
+        check_within("interval_ms", self.interval_ms, 1, 60_000)
+        check_within("segment_bytes", self.segment_bytes, 64 << 10, 1 << 40)
+        check_within("keep_hours", self.keep_hours, 0, 1_000_000)
+        check_within("wait_hours", self.wait_hours, 0, 1_000_000)
+        check_within("compress_after", self.compress_after, -1, 1_000_000)
         least = 2 * self.segment_bytes
         if self.keep_bytes and self.keep_bytes < least:
             raise ConfigError(
@@ -115,11 +115,6 @@ class TapeConfig:
             "wait_ms_max": round(self.wait_hours * MS_PER_HOUR),
             "compress_after": None if self.compress_after < 0 else self.compress_after,
         }
-
-
-def _within(name: str, value: float, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name}: expected {low} to {high}, got {value}")
 
 
 @dataclass(frozen=True)

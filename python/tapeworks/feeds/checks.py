@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from tapeworks.config import check_once, check_url, source_name
+from tapeworks.config import check_once, check_url, check_within, source_name
 from tapeworks.errors import ConfigError
 
 ALL = "*"
@@ -32,26 +32,6 @@ class Streamed(Protocol):
 
     @property
     def pending_bytes_max(self) -> int: ...
-
-
-def check_one_of(name: str, value: object, expected: Sequence[object]) -> None:
-    """Refuses a value that is none of those expected.
-
-    Raises:
-        ConfigError: names them.
-    """
-    if value not in expected:
-        raise ConfigError(f"{name}: expected one of {list(expected)}, got {value!r}")
-
-
-def check_within(name: str, value: float, low: float, high: float) -> None:
-    """Refuses a value outside of its limits.
-
-    Raises:
-        ConfigError: names them.
-    """
-    if not low <= value <= high:
-        raise ConfigError(f"{name}: expected {low} to {high}, got {value}")
 
 
 def check_streamed(config: Streamed, symbol: re.Pattern[str]) -> None:

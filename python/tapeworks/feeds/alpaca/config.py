@@ -4,15 +4,13 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from tapeworks.config import check_url
+from tapeworks.config import check_one_of, check_url, check_within
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.alpaca.channels import PRODUCTS, Product, record_channel
 from tapeworks.feeds.checks import (
     ALL,
     check_channels,
-    check_one_of,
     check_streamed,
-    check_within,
 )
 
 ENDPOINTS: dict[str, str] = {

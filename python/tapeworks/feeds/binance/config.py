@@ -4,11 +4,10 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tapeworks.config import check_once, check_url, source_name
+from tapeworks.config import check_once, check_one_of, check_url, check_within, source_name
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.binance import rest, streams
 from tapeworks.feeds.binance.products import PRODUCTS
-from tapeworks.feeds.checks import check_one_of, check_within
 
 # As it fits into a definition.
 SYMBOL_BYTES_MAX = 48

@@ -4,7 +4,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from tapeworks.config import check_once, source_name
+from tapeworks.config import check_once, check_within, source_name
 from tapeworks.errors import ConfigError
 
 LINES_MAX = 8
@@ -66,12 +66,12 @@ class ItchConfig:
         _check_ip("interface", self.interface)
         if self.source:
             source_name(self.source)
-        _within("request_after_ms", self.request_after_ms, 0, 60_000)
-        _within("hold_ms", self.hold_ms, max(1, self.request_after_ms), 60_000)
-        _within("start_messages_max", self.start_messages_max, 0, 10_000_000)
-        _within("receive_bytes", self.receive_bytes, 1 << 16, 1 << 30)
-        _within("idle_timeout_s", self.idle_timeout_s, 1, 86_400)
-        _within("pending_bytes_max", self.pending_bytes_max, 1 << 16, 1 << 30)
+        check_within("request_after_ms", self.request_after_ms, 0, 60_000)
+        check_within("hold_ms", self.hold_ms, max(1, self.request_after_ms), 60_000)
+        check_within("start_messages_max", self.start_messages_max, 0, 10_000_000)
+        check_within("receive_bytes", self.receive_bytes, 1 << 16, 1 << 30)
+        check_within("idle_timeout_s", self.idle_timeout_s, 1, 86_400)
+        check_within("pending_bytes_max", self.pending_bytes_max, 1 << 16, 1 << 30)
 
     @property
     def name(self) -> str:
@@ -111,8 +111,3 @@ def _check_ip(name: str, host: str) -> None:
         ipaddress.IPv4Address(host)
     except ValueError:
         raise ConfigError(f"{name}: expected an IPv4 address, got {host!r}") from None
-
-
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise ConfigError(f"{name}: expected {least} to {most}, got {value}")

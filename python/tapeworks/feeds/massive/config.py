@@ -4,14 +4,12 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from tapeworks.config import check_url
+from tapeworks.config import check_one_of, check_url, check_within
 from tapeworks.errors import ConfigError
 from tapeworks.feeds.checks import (
     ALL,
     check_channels,
-    check_one_of,
     check_streamed,
-    check_within,
 )
 from tapeworks.feeds.massive import channels
 
