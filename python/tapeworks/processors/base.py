@@ -45,6 +45,7 @@ MARKER_FIELDS = dict(dtype_descr("marker"))
 MARKER = struct.Struct("<" + "".join(FORMATS[kind] for kind in MARKER_FIELDS.values()))
 GAP, CAUSES = numbers("marker_code")["gap"], numbers("gap_cause")
 CLOSED = numbers("gap_state")["closed"]
+DEPTH = numbers("channel")["depth"]
 COUNT_UNKNOWN = 0xFFFF_FFFF
 
 
@@ -170,4 +171,11 @@ def loss_gap(first: int, last: int, ts: int, cause: str) -> bytes:
         "last": last,
         "ts_start": NONE,
     }
+    return MARKER.pack(*values.values())
+
+
+def depth_gap(gap: bytes, instrument: int) -> bytes:
+    """Returns the gap `gap` as one of an instrument's updates: its book is given up there."""
+    values = dict(zip(MARKER_FIELDS, MARKER.unpack(gap), strict=True))
+    values |= {"instrument": instrument, "channel": DEPTH}
     return MARKER.pack(*values.values())

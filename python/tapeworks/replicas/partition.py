@@ -25,8 +25,7 @@ from tapeworks._core import FolderLock, Records, Unpacker, dtype_descr
 from tapeworks.config import source_name
 from tapeworks.durable import make_folder, replace_file
 from tapeworks.errors import TapeReplacedError
-from tapeworks.processors.base import EARLIEST, loss_gap
-from tapeworks.replicas.gaps import depth_gap
+from tapeworks.processors.base import EARLIEST, depth_gap, loss_gap
 from tapeworks.tape import (
     DAMAGE,
     Place,
