@@ -175,6 +175,7 @@ JOBS = (
                 )
             ),
             Metric("keyed", "best prices, order flow, bars of 1 s", "events/s"),
+            Metric("windows", "  the bars corrected by late trades", "events/s"),
             Metric("instrument_bytes", "an instrument's l1, ofi, flow", "bytes", higher=False),
         ),
         (

@@ -65,6 +65,21 @@ def rate(batches: list[Records], count: int, sets: str, windows: str = "") -> fl
     return count / taken
 
 
+def keyed_rate(batches: list[Records], count: int) -> float:
+    """Returns events a second of what peers keep: best prices and order flow, bars of a second."""
+    kept = [
+        Processor("metrics", {"sets": "l1,ofi", "windows_ms": [1_000]}),
+        Processor("bars", {"intervals_ms": [1_000]}),
+    ]
+    written = 0
+    started = time.process_time()
+    for batch in batches:
+        written += sum(len(processor.process(batch)) for processor in kept)
+    taken = time.process_time() - started
+    assert written > 0
+    return count / taken
+
+
 def bytes_of_many(sets: str) -> float:
     """Returns what the state of each of many instruments takes, by what the process grows."""
     rows = np.frombuffer(events(10 * MANY), np.dtype(_core.dtype_descr("quote"))).copy()
@@ -92,7 +107,8 @@ def main() -> None:
     together = {"l1_flow": "l1,flow", "all": ",".join(names)}
     figures = {name: rate(batches, count, sets) for name, sets in together.items()}
     figures |= {f"set_{name}": rate(batches, count, name) for name in names}
-    figures["keyed"] = rate(batches, count, "l1,ofi", "tumbling 1s")
+    figures["keyed"] = keyed_rate(batches, count)
+    figures["windows"] = rate(batches, count, "l1,ofi", "tumbling 1s")
     figures["instrument_bytes"] = bytes_of_many("l1,ofi,flow")
     print(json.dumps(figures))
 

@@ -1,7 +1,7 @@
 """Keyed state of quotes and trades in plain Python, or in Bytewax: events a second of one core.
 
 Best bid and offer, order-flow imbalance and bars of a second, of ten instruments: what the sets
-`l1` and `ofi` and the window `tumbling 1s` keep, without what else these give. Events are tuples
+`l1` and `ofi` and the processor `bars` keep, without what else these give. Events are tuples
 that were decoded before the clock starts.
 """
 

@@ -125,6 +125,9 @@ tape latency BTCUSDT --past --source binance-usdm > past.txt
 nothing runs here; `tape latency --past` shows what is recorded
 ```
 
+Reading is no stage: Tapeworks has no server that answers for it. `lake.follow`, `tape replay` and
+readers of tapes run in processes of yours, which see a record as soon as it is published.
+
 A stage that stands still measures nothing: of `book`, `metrics` and `sink` the input is looked at
 too, and where it waits for longer than the budget (ten seconds at least) with nothing coming out,
 the alert opens with that time as its value. An alert does not end by silence while input waits.
