@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ SERVERS = {"binance": BinanceServer, "massive": MassiveServer, "alpaca": AlpacaS
 COINS = ("BTC", "ETH", "SOL")
 STOCKS = ("AAPL", "MSFT", "SPY")
 DURATION_S, FAULTS_S, SETTLE_S, FAULTS = 10.0, 5.0, 1.0, 5
-DONE_S_MAX = 40.0
+# Generous: how fast the machine is, and what else it does, is no finding.
+START_S_MAX, DONE_S_MAX, READ_S_MAX = 180.0, 240.0, 120.0
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,31 @@ async def record_until_done(config: Any, data: Path, simulator: Simulator) -> di
     """
     stop = asyncio.Event()
     recorder = asyncio.create_task(record(config, data, stop, tape=TapeConfig(interval_ms=1000)))
-    until = time.monotonic() + DONE_S_MAX
-    while time.monotonic() < until and not recorder.done():
-        if (await asyncio.to_thread(simulator.state))["done"]:
-            break
+    try:
+        await until_state(simulator, recorder, lambda state: bool(state["done"]), DONE_S_MAX)
+        await until_state(simulator, recorder, lambda state: not state["unread_bytes"], READ_S_MAX)
+        await asyncio.sleep(SETTLE_S)
+    finally:
+        stop.set()
+        status = await recorder
+    return status
+
+
+async def until_state(
+    simulator: Simulator,
+    recorder: asyncio.Task[dict[str, Any]],
+    holds: Callable[[dict[str, Any]], bool],
+    seconds: float,
+) -> None:
+    """Waits until the state of the exchange is as it should be, or the recorder ends."""
+    deadline = time.monotonic() + seconds
+    while not recorder.done():
+        state = await asyncio.to_thread(simulator.state)
+        if holds(state):
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the exchange did not get so far in {seconds:.0f} s: {state}")
         await asyncio.sleep(0.2)
-    await asyncio.sleep(SETTLE_S)
-    stop.set()
-    return await recorder
 
 
 def run_seed(seed: int, only: str = "") -> Outcome:
@@ -126,7 +145,9 @@ def run_seed(seed: int, only: str = "") -> Outcome:
         arguments = [*plan.simulated, "--symbols", *plan.symbols, "--seed", str(seed)]
         arguments += ["--rate", "60", "--levels", "150", "--duration", str(DURATION_S)]
         arguments += ["--wait", "--faults", str(path)]
-        with start_simulator(plan.venue, *arguments, log=folder / "simulator.log") as simulator:
+        with start_simulator(
+            plan.venue, *arguments, log=folder / "simulator.log", start_s_max=START_S_MAX
+        ) as simulator:
             config = plan.config(simulator)
             data = folder / "data"
             status = asyncio.run(record_until_done(config, data, simulator))

@@ -145,6 +145,7 @@ def start_simulator(
     *arguments: str,
     playback: Sequence[Path] = (),
     log: Path | None = None,
+    start_s_max: float = START_S_MAX,
 ) -> Iterator[Simulator]:
     """Runs a simulator while the context lasts.
 
@@ -152,7 +153,7 @@ def start_simulator(
     What it writes to standard error goes to `log`, or to ours.
 
     Raises:
-        SimulatorError: it did not say within half a minute that it is ready.
+        SimulatorError: it did not say within `start_s_max` seconds that it is ready.
     """
     command = [sys.executable, "-m", f"tapeworks.simulators.{venue}", "--with-parent", *arguments]
     if playback:
@@ -174,7 +175,7 @@ def start_simulator(
         stack.callback(process.stdout.close)
         stack.callback(process.stdin.close)
         try:
-            simulator = Simulator(process, _read_port(process))
+            simulator = Simulator(process, _read_port(process, start_s_max))
             yield simulator
         finally:
             if process.poll() is None:
@@ -186,9 +187,9 @@ def start_simulator(
             process.wait()
 
 
-def _read_port(process: subprocess.Popen[bytes]) -> int:
+def _read_port(process: subprocess.Popen[bytes], start_s_max: float) -> int:
     assert process.stdout is not None
-    until = time.monotonic() + START_S_MAX
+    until = time.monotonic() + start_s_max
     while time.monotonic() < until:
         ready, _, _ = select.select([process.stdout], [], [], 0.1)
         if ready:
