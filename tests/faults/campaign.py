@@ -1,9 +1,10 @@
 """A campaign of faults: each seed is a market, a recorder and a list of things that go wrong.
 
 A simulated exchange (its own process, real sockets) drops, repeats, swaps, delays, mutes, breaks
-and skips frames, cuts and slows connections, and serves late and stale books, as its seed says. The
+and skips frames, cuts and slows connections, and serves late and stale books, as its seed says; one
+of packets loses, repeats and swaps them on each of its lines, and has them again, some or all. The
 venues take turns, seed by seed. What the recorder made of it is compared with the frames themselves
-and with the exchange's oracle: `numbered.py` and `events.py` say how.
+and with the exchange's oracle: `numbered.py`, `events.py` and `packets.py` say how.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,12 @@ from typing import Any
 from tests.faults.check import Check, Outcome
 from tests.faults.events import EventsCheck
 from tests.faults.numbered import NumberedCheck
+from tests.faults.packets import PacketsCheck
+from tests.faults.packets import plan as plan_of_packets
 
 from tapeworks.feeds.alpaca.config import AlpacaConfig
 from tapeworks.feeds.binance.config import BinanceConfig
+from tapeworks.feeds.itch.config import ItchConfig
 from tapeworks.feeds.massive.config import MassiveConfig
 from tapeworks.feeds.session import record
 from tapeworks.simulators.alpaca.server import AlpacaServer
@@ -38,7 +42,7 @@ from tapeworks.simulators.faults import seeded_faults
 from tapeworks.simulators.massive.server import MassiveServer
 from tapeworks.tape import TapeConfig
 
-VENUES = ("massive", "alpaca", "binance")
+VENUES = ("massive", "alpaca", "binance", "itch")
 KEYS = {"MASSIVE_API_KEY": "any", "APCA_API_KEY_ID": "any", "APCA_API_SECRET_KEY": "any"}
 SERVERS = {"binance": BinanceServer, "massive": MassiveServer, "alpaca": AlpacaServer}
 COINS = ("BTC", "ETH", "SOL")
@@ -98,17 +102,31 @@ def plan_of(venue: str, chance: random.Random) -> Plan:
     return Plan(venue, symbols, streams, EventsCheck, settings=settings)
 
 
-async def record_until_done(config: Any, data: Path, simulator: Simulator) -> dict[str, Any]:
+async def record_until_done(
+    config: Any, data: Path, simulator: Simulator, settle_s: float = SETTLE_S
+) -> dict[str, Any]:
     """Records until the simulated market is over and what it caused has settled.
 
     Returns the last status.
     """
-    stop = asyncio.Event()
-    recorder = asyncio.create_task(record(config, data, stop, tape=TapeConfig(interval_ms=1000)))
+    stop, listens = asyncio.Event(), asyncio.Event()
+
+    def report(status: Mapping[str, Any]) -> None:
+        if status["connections"]:
+            listens.set()
+
+    recorder = asyncio.create_task(
+        record(config, data, stop, tape=TapeConfig(interval_ms=1000), report=report)
+    )
     try:
+        if isinstance(config, ItchConfig):
+            # No exchange knows who listens to packets.
+            async with asyncio.timeout(START_S_MAX):
+                await listens.wait()
+            await asyncio.to_thread(simulator.start)
         await until_state(simulator, recorder, lambda state: bool(state["done"]), DONE_S_MAX)
         await until_state(simulator, recorder, lambda state: not state["unread_bytes"], READ_S_MAX)
-        await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(settle_s)
     finally:
         stop.set()
         status = await recorder
@@ -135,32 +153,52 @@ async def until_state(
 def run_seed(seed: int, only: str = "") -> Outcome:
     """Runs one seed and checks it."""
     outcome = Outcome(seed)
-    plan = plan_of(only or VENUES[seed % len(VENUES)], random.Random(seed))
-    kinds = SERVERS[plan.venue].fault_kinds
-    faults = seeded_faults(seed, FAULTS, FAULTS_S, plan.streams, kinds)
+    venue = only or VENUES[seed % len(VENUES)]
     folder = Path(tempfile.mkdtemp(prefix=f"tapeworks-faults-{seed}-"))
     try:
-        path = folder / "faults.json"
-        path.write_text(json.dumps([asdict(fault) for fault in faults]))
-        arguments = [*plan.simulated, "--symbols", *plan.symbols, "--seed", str(seed)]
-        arguments += ["--rate", "60", "--levels", "150", "--duration", str(DURATION_S)]
-        arguments += ["--wait", "--faults", str(path)]
-        with start_simulator(
-            plan.venue, *arguments, log=folder / "simulator.log", start_s_max=START_S_MAX
-        ) as simulator:
-            config = plan.config(simulator)
-            data = folder / "data"
-            status = asyncio.run(record_until_done(config, data, simulator))
-            oracle = simulator.oracle() | {"dead_letters": status["dead_letters"]}
-        outcome.hits = sum(int(fault["hits"]) for fault in oracle.get("faults", ()))
-        plan.check(outcome, data, source_of(config), oracle).run()
+        (run_packets if venue == "itch" else run_frames)(venue, seed, folder, outcome)
     except Exception:
         outcome.complaints.append(traceback.format_exc(limit=-3))
     if not outcome.complaints:
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        outcome.complaints.append(f"{plan.venue}; kept in {folder}")
+        outcome.complaints.append(f"{venue}; kept in {folder}")
     return outcome
+
+
+def run_packets(venue: str, seed: int, folder: Path, outcome: Outcome) -> None:
+    """Runs a seed of an exchange that sends packets."""
+    arguments, config = plan_of_packets(random.Random(seed), seed)
+    data, log = folder / "data", folder / "simulator.log"
+    with start_simulator(venue, *arguments, log=log, start_s_max=START_S_MAX) as simulator:
+        # What is given up is given up after it was waited for, by what comes behind it.
+        settle_s = SETTLE_S + config.hold_ms / 1000
+        status = asyncio.run(record_until_done(config, data, simulator, settle_s))
+        oracle = simulator.oracle()
+    told = {"dead_letters": status["dead_letters"], "hold_ms": config.hold_ms}
+    for line in oracle["lines"]:
+        outcome.hits += line["dropped"] + line["duplicated"] + line["reordered"]
+    PacketsCheck(outcome, data, config.name, oracle | told).run()
+
+
+def run_frames(venue: str, seed: int, folder: Path, outcome: Outcome) -> None:
+    """Runs a seed of an exchange with connections."""
+    plan = plan_of(venue, random.Random(seed))
+    kinds = SERVERS[plan.venue].fault_kinds
+    faults = seeded_faults(seed, FAULTS, FAULTS_S, plan.streams, kinds)
+    path = folder / "faults.json"
+    path.write_text(json.dumps([asdict(fault) for fault in faults]))
+    arguments = [*plan.simulated, "--symbols", *plan.symbols, "--seed", str(seed)]
+    arguments += ["--rate", "60", "--levels", "150", "--duration", str(DURATION_S)]
+    arguments += ["--wait", "--faults", str(path)]
+    log = folder / "simulator.log"
+    with start_simulator(plan.venue, *arguments, log=log, start_s_max=START_S_MAX) as simulator:
+        config = plan.config(simulator)
+        data = folder / "data"
+        status = asyncio.run(record_until_done(config, data, simulator))
+        oracle = simulator.oracle() | {"dead_letters": status["dead_letters"]}
+    outcome.hits = sum(int(fault["hits"]) for fault in oracle.get("faults", ()))
+    plan.check(outcome, data, source_of(config), oracle).run()
 
 
 def source_of(config: Any) -> str:

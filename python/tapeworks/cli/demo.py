@@ -128,7 +128,7 @@ def _make_room(data: Path, shown: Sequence[Exchange]) -> FolderLock:
 def _start(exchange: Exchange, logs: Path) -> AbstractContextManager[Simulator]:
     return start_simulator(
         exchange.venue,
-        *("--symbols", *exchange.symbols),
+        *(("--symbols", *exchange.symbols) if exchange.symbols else ()),
         *exchange.arguments,
         log=logs / f"simulator-{exchange.source}.log",
     )
@@ -140,7 +140,7 @@ def _config(data: Path, shown: Sequence[Exchange], simulators: Mapping[str, Simu
         simulator = simulators[one.source]
         written: dict[str, Value | Section] = {
             "kind": Value(one.venue, "the demo"),
-            "symbols": Value(list(one.symbols), "the demo"),
+            **({"symbols": Value(list(one.symbols), "the demo")} if one.symbols else {}),
             **{name: Value(getattr(simulator, name), "the demo") for name in one.urls},
             # No file holds them: a key may be among them.
             **{

@@ -39,6 +39,7 @@ class Exchange:
     venue: str
     """The folder of its simulator, and the kind of the feed that records it."""
     symbols: tuple[str, ...]
+    """Those that are asked for; none: whoever listens gets all."""
     arguments: tuple[str, ...] = ()
     """Of its simulator, beside the symbols."""
     settings: Mapping[str, str] = field(default_factory=dict)

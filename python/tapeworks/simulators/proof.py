@@ -1,8 +1,9 @@
 """What a simulator sent against what is on the tapes and in the lake.
 
 The oracle counts what it delivered, by stream, and says of each which symbol and which of the
-core's channels it is of. Each delivered frame must be on the raw tape, each
-event of it on the normalized tape or in the lake exactly once, and each book the simulator's own.
+core's channels it is of; `*` is all symbols. Each delivered frame must be on the raw tape, each
+event of it on the normalized tape or in the lake exactly once, and each book the simulator's own:
+of prices by its checksum, of single orders order by order.
 What the ledger explains (a connection that the simulator cut) is named, not hidden.
 """
 
@@ -10,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ BLOB_KINDS = _core.numbers("blob_kind")
 MESSAGES = (BLOB_KINDS["text"], BLOB_KINDS["binary"])
 LEVEL = np.dtype(_core.dtype_descr("level"))
 MARKER = np.dtype(_core.dtype_descr("marker"))
+ALL = "*"
 DEPTH_CHANNEL, FLAG_LAST = _core.numbers("channel")["depth"], 1
 EMPTY_UPDATE = _core.numbers("marker_code")["empty_update"]
 
@@ -85,7 +88,7 @@ def prove(data: Path, oracles: Mapping[str, Mapping[str, Any]]) -> Proof:
         recorded = _recorded(data, source, wire)
         stored = _stored(lake, data, source, wire)
         for stream, sent in sorted(oracle["delivered"].items()):
-            rows, distinct = stored.get((sent["symbol"], sent["channel"]), (0, 0))
+            rows, distinct = _found(stored, sent["symbol"], sent["channel"])
             proof.streams.append(
                 StreamProof(
                     source, stream, sent["count"], recorded[stream], distinct, rows - distinct
@@ -99,8 +102,21 @@ def prove(data: Path, oracles: Mapping[str, Mapping[str, Any]]) -> Proof:
             proof.books[f"{source} {symbol}"] = _same_book(
                 lake, source, symbol, facts, oracle["now_ns"]
             )
+        for symbol, facts in oracle["symbols"].items():
+            if "orders" in facts:
+                proof.books[f"{source} {symbol}"] = _same_orders(lake, source, symbol, facts)
     proof.gaps = sum(row["state"] != "open" for row in lake.gaps().to_pylist())
     return proof
+
+
+def _found(
+    stored: Mapping[tuple[str, str], tuple[int, int]], symbol: str, channel: str
+) -> tuple[int, int]:
+    """Returns rows and distinct rows of a symbol, or of all of them."""
+    if symbol != ALL:
+        return stored.get((symbol, channel), (0, 0))
+    counts = [of for (_, its_channel), of in stored.items() if its_channel == channel]
+    return sum(rows for rows, _ in counts), sum(distinct for _, distinct in counts)
 
 
 def _wire_of(data: Path, source: str) -> Wire:
@@ -126,7 +142,11 @@ def _stored(
     """Returns rows and distinct rows of each symbol and channel."""
     found: dict[tuple[str, str], tuple[int, int]] = {}
     # The table that the events of a channel fill, and what tells its rows apart.
-    tables = {"trade": ("trades", "trade_id"), "quote": ("quotes", wire.quote_key)}
+    tables = {
+        "trade": ("trades", "trade_id"),
+        "quote": ("quotes", wire.quote_key),
+        "order": ("orders", "sequence"),
+    }
     for channel, (table, key) in tables.items():
         sql = (
             f"select symbol, count(*), count(distinct {key}) from {table} "
@@ -164,6 +184,21 @@ def _same_book(lake: Lake, source: str, symbol: str, facts: Mapping[str, Any], n
     except QueryError:
         return False
     return bool(book.native.checksum() == facts["checksum"])
+
+
+def _same_orders(lake: Lake, source: str, symbol: str, facts: Mapping[str, Any]) -> bool:
+    """Compares the open orders, each with its id, its price and its size, in the order of rank."""
+    try:
+        book = lake.book(symbol, source=source, depth="orders")
+    except QueryError:
+        return False
+    found = [
+        (order.order_id, side, order.price, order.size)
+        for side in ("bid", "ask")
+        for order in book.orders(side)
+    ]
+    told = [(at, side, Decimal(price), size) for at, side, price, size in facts["orders"]]
+    return book.is_whole and found == told
 
 
 def as_json(proof: Proof) -> str:

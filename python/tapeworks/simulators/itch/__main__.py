@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from tapeworks._core import ItchMarket
 from tapeworks.errors import ConfigError
 from tapeworks.simulators.itch.config import SimulatorConfig, parse_arguments
-from tapeworks.simulators.itch.live import serve
 from tapeworks.simulators.itch.market import oracle_of, stock_names, write_day
+from tapeworks.simulators.itch.server import serve
 
 
 async def run(config: SimulatorConfig) -> None:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "") -> int:
         return 2
     except OSError as error:
         in_use = error.errno == errno.EADDRINUSE
-        told = "its port is in use: name another for --requests" if in_use else error
+        told = "a port is in use: name another --requests, --soup or --port" if in_use else error
         print(f"{program}: {told}", file=sys.stderr)
         return 1
     return 0

@@ -68,6 +68,10 @@ class SimulatorConfig:
     end_s: float = 2.0
     """For so long the end of the session is told, and requests are answered."""
     oracle: Path | None = None
+    port: int | None = None
+    """Of the control interface, 0 for a free one; none: there is none."""
+    wait: bool = False
+    """Nothing is sent before the control interface is told so."""
     with_parent: bool = False
 
 
@@ -86,6 +90,10 @@ def parse_arguments(arguments: Sequence[str], program: str) -> SimulatorConfig:
         raise ConfigError(f"expected a seed of 0 or more, got {given.seed}")
     if not 64 <= given.packet_bytes <= 65_507:
         raise ConfigError(f"expected --packet-bytes of 64 to 65507, got {given.packet_bytes}")
+    if given.port is not None and not 0 <= given.port <= 65_535:
+        raise ConfigError(f"expected --port of 0 to 65535, got {given.port}")
+    if given.wait and given.port is None:
+        raise ConfigError("expected --port with --wait: a request to /sim/start ends the wait")
     session = given.session or f"SIM{given.seed % 10_000_000:07d}"
     if len(session) != SESSION_BYTES or not session.isascii():
         raise ConfigError(f"expected a session of {SESSION_BYTES} letters, got {session!r}")
@@ -109,6 +117,8 @@ def parse_arguments(arguments: Sequence[str], program: str) -> SimulatorConfig:
         packet_bytes=given.packet_bytes,
         end_s=given.end_s,
         oracle=given.oracle,
+        port=given.port,
+        wait=given.wait,
         with_parent=given.with_parent,
     )
 
@@ -202,6 +212,15 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--oracle", type=Path, metavar="FILE", help="write there, as JSON, what was made and sent"
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        metavar="PORT",
+        help="serve /sim/state, /sim/oracle, /sim/start and /sim/pause there; 0: on a free port",
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="send nothing before a POST of /sim/start"
     )
     parser.add_argument("--with-parent", action="store_true", help="end when standard input does")
     return parser

@@ -1,8 +1,7 @@
 """A live day: messages at a rate, on all lines, until it is over or told to stop."""
 
 import asyncio
-import json
-import sys
+import contextlib
 import time
 
 from tapeworks._core import ItchMarket, mold_packets
@@ -14,6 +13,7 @@ from tapeworks.simulators.itch.sender import Lines, SendingLine
 from tapeworks.simulators.itch.streams import StreamServer
 
 TICK_S = 0.001
+RESTING_HEARTBEAT_S = 0.1
 BATCH_MESSAGES_MAX = 5_000
 
 
@@ -36,6 +36,11 @@ class LiveDay:
         self.streams = StreamServer(self.kept, config.user, config.password)
         self._midnight = midnight_of(day_at(time.time_ns()))
         self.started = self.ended = 0.0
+        self.is_started = asyncio.Event()
+        self.is_paused = False
+        """While it is set, nothing happens, and heartbeats tell so."""
+        if not config.wait:
+            self.is_started.set()
 
     def packets(self, count: int) -> list[tuple[int, int, bytes]]:
         """Returns packets of the next `count` messages, which can be asked for from now on."""
@@ -52,6 +57,7 @@ class LiveDay:
 
     async def run(self, ended: asyncio.Event) -> None:
         """Sends the whole day. `ended` ends it early, in good order."""
+        await self._until_started(ended)
         self.started = started = beat = time.monotonic()
         rate, due = self.config.rate, 0.0
         while not self.market.is_over:
@@ -59,6 +65,14 @@ class LiveDay:
             if ended.is_set():
                 self.market.finish()
                 self.send(BATCH_MESSAGES_MAX)
+                continue
+            if self.is_paused:
+                if now - beat >= RESTING_HEARTBEAT_S:
+                    self.lines.heartbeat()
+                    beat = now
+                await asyncio.sleep(TICK_S)
+                # What would have happened meanwhile does not.
+                started += time.monotonic() - now
                 continue
             due = (now - started) * rate - self.market.sent if rate else BATCH_MESSAGES_MAX
             if due >= 1:
@@ -69,23 +83,32 @@ class LiveDay:
                 beat = now
             await asyncio.sleep(0 if not rate or due > BATCH_MESSAGES_MAX else TICK_S)
         self.ended = time.monotonic()
-        await self._end()
+        await self._end(ended)
+
+    async def _until_started(self, ended: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.is_started, ended)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
 
     @property
     def pace(self) -> float:
         """Messages a second that were sent, from the first to the last."""
         return self.market.sent / max(self.ended - self.started, 1e-9)
 
-    async def _end(self) -> None:
-        """Tells that it is over, and answers requests for a while."""
+    async def _end(self, ended: asyncio.Event) -> None:
+        """Tells that it is over, and answers requests for a while, or until `ended` is set."""
         until = time.monotonic() + self.config.end_s
         self.streams.is_over = True
+        # Who ended the day itself is told of its end for as long as all others.
+        stops = asyncio.Event() if ended.is_set() else ended
         while True:
             self.lines.heartbeat(ends=True)
             left = until - time.monotonic()
-            if left <= 0:
+            if left <= 0 or stops.is_set():
                 return
-            await asyncio.sleep(min(left, self.config.heartbeat_s / 2))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stops.wait(), min(left, self.config.heartbeat_s / 2))
 
     def report(self) -> dict[str, object]:
         """Returns the oracle, and what became of the packets of each line."""
@@ -97,39 +120,3 @@ class LiveDay:
             "unanswered": self.server.unanswered,
             "streams": {"logins": self.streams.logins, "sent": self.streams.sent},
         }
-
-
-async def serve(config: SimulatorConfig, ended: asyncio.Event) -> None:
-    """Runs a live day, with its request server; prints one JSON line when it is ready.
-
-    Raises:
-        OSError: the port of the request server is not free.
-    """
-    day = LiveDay(config)
-    transport, port = None, 0
-    if config.requests is not None:
-        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: day.server, local_addr=config.requests
-        )
-        port = transport.get_extra_info("sockname")[1]
-    server = None
-    if config.soup is not None:
-        server = await asyncio.start_server(day.streams.serve, *config.soup)
-    shown = [f"{host}:{number}" for host, number in config.lines]
-    soup = 0 if server is None else server.sockets[0].getsockname()[1]
-    ready = {"port": port, "session": config.session, "lines": shown, "soup": soup}
-    print(json.dumps(ready), flush=True)
-    try:
-        await day.run(ended)
-    finally:
-        if transport is not None:
-            transport.close()
-        day.lines.close()
-        if server is not None:
-            server.close()
-            day.streams.cut()
-    report = day.report()
-    if config.oracle is not None:
-        config.oracle.write_text(json.dumps(report))
-    told = f"sent {day.market.sent} messages, {day.pace:,.0f} a second"
-    print(f"{told}: {json.dumps(report['lines'])}", file=sys.stderr)

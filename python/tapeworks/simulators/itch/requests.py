@@ -85,6 +85,11 @@ class RequestServer(asyncio.DatagramProtocol):
         self._bytes_max = bytes_max
         self._transport: asyncio.DatagramTransport | None = None
 
+    @property
+    def asked(self) -> int:
+        """How many requests there were."""
+        return self.answered + self.unanswered
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Notes the transport."""
         # What asyncio gives is no subclass of it.
