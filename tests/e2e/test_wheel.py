@@ -65,7 +65,7 @@ def test_fresh_environment_passes_the_demo(wheel: Path, tmp_path: Path):
     run([sys.executable, "-m", "venv", "fresh"], tmp_path)
     programs = tmp_path / "fresh" / "bin"
     run([programs / "pip", "install", "--quiet", "--disable-pip-version-check", wheel], tmp_path)
-    proof = json.loads(run([programs / "tape", "demo", "--seconds", "3", "--json"], tmp_path))
+    proof = json.loads(run([programs / "tape", "demo", "--seconds", "6", "--json"], tmp_path))
     assert proof["holds"]
     script = (
         "import tapeworks as tw; print(tw.__file__); "

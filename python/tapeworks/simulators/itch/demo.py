@@ -9,6 +9,8 @@ STOCKS = 2
 HOST = "127.0.0.1"
 # A line loses and swaps one packet in a hundred: what both lose is asked for.
 FAULT = "0.01"
+# However slow the machine is: what the server has is waited for.
+HOLD_MS = "60000"
 
 
 def exchanges(seed: int, rate: float) -> list[Exchange]:
@@ -24,7 +26,7 @@ def exchanges(seed: int, rate: float) -> list[Exchange]:
                 *("--line", a, "--line", b, "--requests", requests),
                 *("--drop", FAULT, "--reorder", FAULT, "--port", "0", "--end-s", "0"),
             ),
-            settings={"lines": f"{a},{b}", "requests": requests},
+            settings={"lines": f"{a},{b}", "requests": requests, "hold_ms": HOLD_MS},
             urls=(),
         )
     ]
