@@ -71,7 +71,7 @@ class SimulatorConfig:
     port: int | None = None
     """Of the control interface, 0 for a free one; none: there is none."""
     wait: bool = False
-    """Nothing is sent before the control interface is told so."""
+    """Nothing is sent before somebody listens on all lines, or the control interface is told to."""
     with_parent: bool = False
 
 
@@ -92,8 +92,6 @@ def parse_arguments(arguments: Sequence[str], program: str) -> SimulatorConfig:
         raise ConfigError(f"expected --packet-bytes of 64 to 65507, got {given.packet_bytes}")
     if given.port is not None and not 0 <= given.port <= 65_535:
         raise ConfigError(f"expected --port of 0 to 65535, got {given.port}")
-    if given.wait and given.port is None:
-        raise ConfigError("expected --port with --wait: a request to /sim/start ends the wait")
     session = given.session or f"SIM{given.seed % 10_000_000:07d}"
     if len(session) != SESSION_BYTES or not session.isascii():
         raise ConfigError(f"expected a session of {SESSION_BYTES} letters, got {session!r}")
@@ -220,7 +218,10 @@ def _parser(program: str) -> argparse.ArgumentParser:
         help="serve /sim/state, /sim/oracle, /sim/start and /sim/pause there; 0: on a free port",
     )
     parser.add_argument(
-        "--wait", action="store_true", help="send nothing before a POST of /sim/start"
+        "--wait",
+        action="store_true",
+        help="send only heartbeats until somebody listens on all lines (of multicast nobody can "
+        "tell), or /sim/start is asked for",
     )
     parser.add_argument("--with-parent", action="store_true", help="end when standard input does")
     return parser

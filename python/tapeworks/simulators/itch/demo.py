@@ -24,7 +24,7 @@ def exchanges(seed: int, rate: float) -> list[Exchange]:
             arguments=(
                 *("--seed", str(seed), "--stocks", str(STOCKS), "--rate", str(rate * STOCKS)),
                 *("--line", a, "--line", b, "--requests", requests),
-                *("--drop", FAULT, "--reorder", FAULT, "--port", "0", "--end-s", "0"),
+                *("--drop", FAULT, "--reorder", FAULT, "--port", "0", "--wait", "--end-s", "0"),
             ),
             settings={"lines": f"{a},{b}", "requests": requests, "hold_ms": HOLD_MS},
             urls=(),

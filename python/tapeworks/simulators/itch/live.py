@@ -14,6 +14,7 @@ from tapeworks.simulators.itch.streams import StreamServer
 
 TICK_S = 0.001
 RESTING_HEARTBEAT_S = 0.1
+LOOK_S = 0.02
 BATCH_MESSAGES_MAX = 5_000
 
 
@@ -86,10 +87,14 @@ class LiveDay:
         await self._end(ended)
 
     async def _until_started(self, ended: asyncio.Event) -> None:
-        waits = [asyncio.ensure_future(event.wait()) for event in (self.is_started, ended)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        """Sends heartbeats until somebody receives them on all lines, or it is told to begin."""
+        while not (self.is_started.is_set() or ended.is_set()):
+            # What became of a packet is told with the next one.
+            for _ in range(2):
+                self.lines.heartbeat()
+            if all(line.is_heard for line in self.lines.lines):
+                self.is_started.set()
+            await asyncio.sleep(LOOK_S)
 
     @property
     def pace(self) -> float:

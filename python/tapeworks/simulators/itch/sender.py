@@ -28,6 +28,8 @@ class SendingLine:
         self.sent = self.dropped = self.duplicated = self.reordered = 0
         self.refused = 0
         """Packets that the system did not take, such as for want of room."""
+        self.is_heard = True
+        """Whether somebody received the packet before the last one, as far as the system tells."""
         self._chance = random.Random(seed)
         self._late: bytes | None = None
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -37,7 +39,8 @@ class SendingLine:
                 socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface)
             )
             self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
-        self._address = address
+        # So the system tells where nobody receives, on this host at once.
+        self._socket.connect(address)
 
     def send(self, packet: bytes) -> None:
         """Sends a packet, or what the seed makes of it."""
@@ -63,10 +66,14 @@ class SendingLine:
 
     def _put(self, packet: bytes) -> None:
         try:
-            self._socket.sendto(packet, self._address)
-            self.sent += 1
-        except ConnectionRefusedError:
-            # The system tells so of the packet before: nobody listens, which is no fault here.
+            try:
+                self._socket.send(packet)
+                self.is_heard = True
+            except ConnectionRefusedError:
+                # It is told of the packet before, and instead of sending this one.
+                self.is_heard = False
+                with contextlib.suppress(ConnectionRefusedError):
+                    self._socket.send(packet)
             self.sent += 1
         except OSError:
             self.refused += 1
