@@ -86,6 +86,8 @@ def plan_of(venue: str, chance: random.Random) -> Plan:
         streams = tuple(f"{s.lower()}@{c}" for s in symbols for c in ("trade", "depth@100ms"))
         connections = chance.choice([1, 1, 2])
         settings = (("product", product), ("connections", connections), ("weight_share", 1.0))
+        # What is fetched would leave nothing to compare: `tests/feeds/test_backfill.py` does so.
+        settings += (("backfill_s", 0.0),)
         return Plan(venue, symbols, streams, NumberedCheck, ("--product", product), settings)
     is_crypto = chance.choice([False, True])
     mark = "-" if venue == "massive" else "/"

@@ -16,6 +16,8 @@ from tapeworks.feeds.alpaca import history as alpaca
 from tapeworks.feeds.alpaca.config import AlpacaConfig
 from tapeworks.feeds.backfill import Backfill
 from tapeworks.feeds.base import EndedGap, Request, build
+from tapeworks.feeds.binance import history as binance
+from tapeworks.feeds.binance.config import BinanceConfig
 from tapeworks.feeds.massive import history as massive
 from tapeworks.feeds.massive.config import MassiveConfig
 from tapeworks.feeds.session import record
@@ -107,16 +109,20 @@ def test_refusals_say_whether_to_ask_again() -> None:
         assert error.retry_after_ms == wait_ms
 
 
+CONFIGS = {"alpaca": AlpacaConfig, "massive": MassiveConfig, "binance": BinanceConfig}
+
+
 def recorded(venue: str, data: Path, simulator: Any, seconds: float, **settings: Any) -> Any:
     """Records the trades of one symbol, with the history of the simulator; returns the status."""
-    config: Any = {"alpaca": AlpacaConfig, "massive": MassiveConfig}[venue]
-    channel = {"alpaca": "trades", "massive": "T"}[venue]
+    config: Any = CONFIGS[venue]
+    channel = {"alpaca": "trades", "massive": "T", "binance": "trade"}[venue]
+    symbol = "BTCUSDT" if venue == "binance" else "AAPL"
     places = {"ws_url": simulator.ws_url, "rest_url": simulator.rest_url}
 
     async def run() -> Any:
         stop = asyncio.Event()
         asyncio.get_running_loop().call_later(seconds, stop.set)
-        made = config(symbols=("AAPL",), channels=(channel,), **{**places, **settings})
+        made = config(symbols=(symbol,), **{"channels": (channel,), **places, **settings})
         return await record(made, data, stop, tape=TapeConfig("never"))
 
     return asyncio.run(run())
@@ -159,6 +165,72 @@ def test_what_a_cut_lost_is_fetched_and_nothing_is_stored_twice(
     assert (status["gaps_filled"], status["gaps_not_filled"]) == (2, 0)
     rows = tw.open(tmp_path).sql("select count(*) as n from trades where flags & 4 = 4")
     assert rows.to_pylist()[0]["n"] > 0
+
+
+def numbered(channel: str, first: int, last: int) -> EndedGap:
+    return EndedGap("BTCUSDT", channel, "sequence", (first, last), (START, START))
+
+
+def test_trades_with_ids_are_asked_for_by_these() -> None:
+    # With the trade behind the gap; single trades of futures need an account.
+    asked = binance.request_for("spot", numbered("trade", 7, 9))
+    assert asked is not None
+    path = "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=7&limit=4"
+    assert (asked.path, asked.weight, asked.last_id) == (path, 25, 10)
+    asked = binance.request_for("usdm", numbered("agg_trade", 1, 5_000))
+    assert asked is not None
+    path = "/fapi/v1/aggTrades?symbol=BTCUSDT&fromId=1&limit=1000"
+    assert (asked.path, asked.weight) == (path, 20)
+    assert binance.request_for("usdm", numbered("trade", 7, 9)) is None
+    for nothing in (numbered("trade", 0, 0), numbered("quote", 7, 9)):
+        assert binance.request_for("spot", nothing) is None
+    rows = [{"a": number, "T": START // 1_000_000} for number in range(1, 1_001)]
+    page = binance.page_of(asked, json.dumps(rows).encode())
+    assert page is not None
+    assert page.following is not None
+    assert page.following.path == path.replace("fromId=1&", "fromId=1001&")
+    assert page.reached == START - START % 1_000_000 + 999_999
+    # The last page, in microseconds; one with a hole; none at all; what is no answer.
+    end = Request(5, "/api/v3/historicalTrades?symbol=X&fromId=8&limit=3", last_id=10)
+    rows = [{"id": number, "time": START // 1_000} for number in (8, 9, 10)]
+    page = binance.page_of(end, json.dumps(rows).encode())
+    assert page is not None
+    assert (page.following, page.lacks) == (None, "")
+    assert page.reached == START - START % 1_000 + 999
+    page = binance.page_of(end, json.dumps(rows[::2]).encode())
+    assert page is not None
+    assert "ids" in page.lacks
+    page = binance.page_of(end, b"[]")
+    assert page is not None
+    assert page.reached == -1
+    assert binance.page_of(end, b'{"code":-1}') is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+def test_trades_that_were_lost_are_fetched_by_their_ids(start: Start, tmp_path: Path) -> None:
+    # Three frames that the venue withholds, a cut, and ids that it never gave: these alone stay in
+    # the ledger, and all others are there once.
+    simulator = start("--symbols", "BTCUSDT", "--rate", 80, "--seed", 7, venue="binance")
+    simulator.fault("drop", stream="btcusdt@trade", at_s=1.0, count=3)
+    simulator.fault("cut", at_s=1.6)
+    simulator.fault("gap", stream="btcusdt@trade", at_s=2.2, count=4)
+    status = recorded("binance", tmp_path, simulator, 8.0)
+    derive(tmp_path, status["source"])
+    told = Counter(
+        row["sequence"] for row in tw.open(tmp_path).trades(source=status["source"]).to_pylist()
+    )
+    assert len(told) > 50
+    assert set(told.values()) == {1}
+    missing = set(range(min(told), max(told) + 1)) - set(told)
+    assert len(missing) == 4, status["trouble"]
+    rows = tw.open(tmp_path).gaps("BTCUSDT").to_pylist()
+    left = [one for one in rows if one["state"] == "closed"]
+    assert [(one["first_missing"], one["last_missing"]) for one in left] == [
+        (min(missing), max(missing))
+    ]
+    assert {one["state"] for one in rows if one not in left} == {"repaired"}
+    assert (status["gaps_filled"], status["gaps_not_filled"]) == (2, 1)
 
 
 @pytest.mark.slow
@@ -254,7 +326,7 @@ def test_a_gap_is_not_filled_by_rows_that_are_dead_letters(
     venue: str, price: Any, filled: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     # The times of the rows are good, and reach the end. All pages are asked for all the same.
-    config: Any = {"alpaca": AlpacaConfig, "massive": MassiveConfig}[venue]
+    config: Any = CONFIGS[venue]
     venue_side: Any = Answers(*pages_of(venue, price))
     backfill = Backfill(build(config(symbols=("AAPL",))), venue_side, venue_side, venue_side)
     backfill.step(0.0)

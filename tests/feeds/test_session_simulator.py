@@ -31,6 +31,8 @@ def record_until_done(
         source="x",
         ws_url=simulator.ws_url,
         rest_url=simulator.rest_url,
+        # The ledger is compared with what was lost: nothing of it is fetched.
+        backfill_s=0.0,
         **fields,
     )
 

@@ -298,6 +298,7 @@ impl Ingest {
         symbol: &str,
         channel: &str,
         cause: &str,
+        ids: (u64, u64),
         times: (i64, i64),
         ts: i64,
     ) -> PyResult<()> {
@@ -305,7 +306,7 @@ impl Ingest {
         let cause = GapCause::from_name(cause).ok_or_else(|| {
             PyValueError::new_err(format!("expected the cause of a gap, got {cause:?}"))
         })?;
-        self.with(py, |inner| inner.repaired((symbol, channel), cause, times, ts))
+        self.with(py, |inner| inner.repaired((symbol, channel), cause, ids, times, ts))
     }
 
     /// Notes what the host measured for `rule`, or that somebody has seen the alert `id`; says

@@ -95,7 +95,10 @@ class Backfill:
                 self._ask(request, fetch)
 
     def _take(self, gap: EndedGap, now: float) -> None:
-        if 0 < gap.seconds <= self._feed.backfill_s and len(self._due) < WAITING_MAX:
+        # What has numbers may be lost between two events of one instant.
+        is_extent = gap.seconds > 0 or (gap.seconds == 0 and gap.ids[1] > 0)
+        is_wanted = is_extent and gap.seconds <= self._feed.backfill_s
+        if is_wanted and self._feed.backfill_s and len(self._due) < WAITING_MAX:
             self._due.append((now + LAG_S, _Fetch(gap)))
 
     def _ask(self, request: Request, fetch: _Fetch) -> None:
@@ -111,6 +114,9 @@ class Backfill:
         page = self._feed.history_page(request, body)
         if page is None:
             self._give_up(fetch, "an answer of the history cannot be read")
+            return
+        if page.lacks:
+            self._give_up(fetch, f"an answer of the history is not whole: {page.lacks}")
             return
         fetch.reached = max(fetch.reached, page.reached)
         fetch.flaw = fetch.flaw or self._flaw(request, body)
@@ -139,7 +145,7 @@ class Backfill:
             self._give_up(fetch, f"an answer of the history cannot be decoded: {fetch.flaw}")
         elif fetch.reached >= gap.times[1]:
             self._ingest.repaired(
-                gap.symbol, gap.channel, gap.cause, gap.times, self._clock.wall_ns()
+                gap.symbol, gap.channel, gap.cause, gap.ids, gap.times, self._clock.wall_ns()
             )
             self.filled += 1
             _log.info("gap filled %s pages=%d", gap, fetch.pages)

@@ -116,6 +116,8 @@ class Request:
     symbol: str = field(compare=False, default="")
     symbols: tuple[str, ...] = field(compare=False, default=())
     """The symbols that it names, where one of them may make the venue refuse it."""
+    last_id: int = field(compare=False, default=0)
+    """Of a history that is asked for by numbers: the last one that is wanted, on any page."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ class HistoryPage:
     """Time of the newest row, up to the end of the unit in which it is told, in ns; -1: none."""
     following: Request | None = None
     """The request for the next page; none: it is the last."""
+    lacks: str = ""
+    """What it should hold and does not: the gap is not filled."""
 
 
 @dataclass(frozen=True)
@@ -304,6 +308,13 @@ class Feed(ABC):
 
     def books(self) -> Sequence[str]:
         """Returns the symbols whose books are recorded."""
+        return ()
+
+    def polls(self, now: float, wall_ns: int) -> Sequence[Request]:
+        """Returns the requests that are due at `now` and no event asks for, such as for news.
+
+        It is asked every second; what the venue answers comes to `answered`.
+        """
         return ()
 
     def history_request(self, gap: EndedGap) -> Request | None:

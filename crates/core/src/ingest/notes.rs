@@ -168,7 +168,8 @@ impl Ingest {
     }
 
     /// Notes that a gap of the ledger was filled from the venue's history: the one of that channel
-    /// of `symbol` and that cause, between the times `ts_start` and `ts_end` of the venue.
+    /// of `symbol` and that cause, of the ids `first` to `last` (0 where it has none), between the
+    /// times `ts_start` and `ts_end` of the venue.
     ///
     /// # Errors
     /// As [`Ingest::connected`]; `Error::Invalid`: no such instrument is known.
@@ -176,6 +177,7 @@ impl Ingest {
         &mut self,
         (symbol, channel): (&str, Channel),
         cause: GapCause,
+        (first, last): (u64, u64),
         (ts_start, ts_end): (i64, i64),
         ts: i64,
     ) -> Result<()> {
@@ -185,7 +187,12 @@ impl Ingest {
         let mut marker = self.marker(MarkerCode::Gap, ts);
         (marker.header.instrument, marker.header.ts_event) = (instrument, ts_end);
         (marker.cause, marker.state) = (cause as u8, GapState::Repaired as u8);
-        (marker.channel, marker.count) = (channel as u8, u32::MAX);
+        marker.channel = channel as u8;
+        marker.count = match last.checked_sub(first) {
+            Some(more) if last > 0 => u32::try_from(more.saturating_add(1)).unwrap_or(u32::MAX - 1),
+            _ => u32::MAX,
+        };
+        (marker.first, marker.last) = (first, last);
         marker.ts_start = ts_start;
         self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
     }

@@ -63,6 +63,8 @@ class BinanceConfig:
     """The part of the venue's request weight that this recorder may use."""
     time_unit: str = ""
     """`microsecond` or `millisecond`; none: microsecond on spot, millisecond on futures."""
+    backfill_s: float = 86_400.0
+    """Gaps in trades up to so long are filled from the venue's history, by their ids; 0: none."""
     idle_timeout_s: float = 30.0
     """A connection that carries nothing for so long is replaced."""
     proxy: str = ""
@@ -101,6 +103,7 @@ class BinanceConfig:
         check_one_of("depth_speed_ms", self.depth_speed_ms, speeds)
         check_within("connections", self.connections, 1, 4)
         check_within("streams_max", self.streams_max, 1, 1024)
+        check_within("backfill_s", self.backfill_s, 0, 7 * 86_400)
         check_within("rotation_s", self.rotation_s, 1, 86_000)
         check_within("weight_share", self.weight_share, 0.01, 1)
         check_within("pending_bytes_max", self.pending_bytes_max, 1 << 16, 1 << 29)

@@ -9,13 +9,15 @@ from tapeworks.errors import VenueError
 from tapeworks.feeds.base import (
     Control,
     ControlKind,
+    EndedGap,
     Feed,
+    HistoryPage,
     Line,
     LivenessPolicy,
     Request,
     SessionRules,
 )
-from tapeworks.feeds.binance import rest
+from tapeworks.feeds.binance import history, rest
 from tapeworks.feeds.binance.config import BinanceConfig
 from tapeworks.feeds.binance.products import PRODUCTS
 from tapeworks.feeds.binance.streams import grouped, stream_class, stream_symbol
@@ -71,6 +73,7 @@ class BinanceFeed(Feed):
         self.rest_headers = {"X-MBX-TIME-UNIT": "MICROSECOND"} if config.microseconds else {}
         # The documented limits; the first exchangeInfo tells the true ones.
         self.budget = WeightBudget(2400 if is_futures else 6000, share=config.weight_share)
+        self.backfill_s = config.backfill_s
         self.snapshot_refresh_s = config.snapshot_refresh_s
         default_s = FUTURES_DEFINITIONS_S if is_futures else SPOT_DEFINITIONS_S
         self.definitions_s = default_s if config.definitions_s < 0 else config.definitions_s
@@ -161,6 +164,14 @@ class BinanceFeed(Feed):
         """Returns the request for the whole book; broken books go first."""
         priority = _PRIORITY_BROKEN if broken else _PRIORITY_BOOK
         return rest.depth_request(self.config.product, symbol, self._snapshot_limit, priority)
+
+    def history_request(self, gap: EndedGap) -> Request | None:
+        """Returns the request for trades by their ids, where all may ask for them."""
+        return history.request_for(self.config.product, gap)
+
+    def history_page(self, request: Request, body: bytes) -> HistoryPage | None:
+        """Returns how far an answer reaches, and the request for the next page."""
+        return history.page_of(request, body)
 
     def flaw(self, request: Request, body: bytes) -> str:
         """Finds bodies that are cut, or no JSON at all, such as the page of a gateway."""
