@@ -342,6 +342,8 @@ class Session:
                 take_notes(*place, self._clock.wall_ns, self.flush)
                 tell_times(*place)
             self.backfill.step(now)
+            for request in self.feed.polls(now, self._clock.wall_ns()):
+                self._requests.push(request)
             self._watchdog.check(list(self._connections.values()), now, self._clock.wall_ns())
             if 0 < self.feed.definitions_s <= now - defined:
                 defined = now

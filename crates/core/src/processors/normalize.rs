@@ -186,7 +186,7 @@ impl Normalizer {
         let is_history = blob.header.kind == BlobKind::Rest as u8;
         let history = if is_history { FLAG_HISTORICAL } else { 0 };
         for (place, story) in stories.iter().enumerate() {
-            out.push(&Marker {
+            let marker = Marker {
                 header: Header {
                     feed: self.feed.number(),
                     flags: blob.header.flags as u8 | FLAG_LAST | history,
@@ -203,7 +203,12 @@ impl Normalizer {
                 first: offset,
                 last: place as u64,
                 ts_start: story.ts_updated,
-            });
+            };
+            if is_history && self.arbiter.is_story_retold(&marker, &story.text) {
+                self.arbiter.counts.duplicate(Channel::None as u8);
+            } else {
+                out.push(&marker);
+            }
         }
         if rejected != Rejected::NONE {
             self.dead_letter(blob, offset, rejected, out);

@@ -48,6 +48,8 @@ class MassiveConfig:
     `off`."""
     backfill_s: float = 86_400.0
     """Gaps in trades and quotes up to so long are filled from the venue's history; 0: none."""
+    news_poll_s: float = 0.0
+    """News of the symbols are asked for so often, as no stream carries them; 0: never."""
     api_key: str = field(default="", repr=False, metadata={"secret": True})
     """From the environment only; none: MASSIVE_API_KEY or POLYGON_API_KEY there."""
     calendar: str = ""
@@ -71,6 +73,10 @@ class MassiveConfig:
         if self.rest_url not in ("", "off"):
             check_url("rest_url", self.rest_url, ("http", "https"))
         check_within("backfill_s", self.backfill_s, 0, 7 * 86_400)
+        if self.news_poll_s:
+            check_within("news_poll_s", self.news_poll_s, 1, 86_400)
+        if self.news_poll_s and not self.rest:
+            raise ConfigError("news_poll_s: expected a rest_url to ask for news, got none")
         check_channels(self.product, channels.PRODUCTS[self.product], self.channels)
         self._check_option_quotes()
 

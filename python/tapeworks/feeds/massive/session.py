@@ -21,6 +21,7 @@ from tapeworks.feeds.hours import ExchangeHours, TradingHours
 from tapeworks.feeds.limits import WeightBudget
 from tapeworks.feeds.massive import channels, history
 from tapeworks.feeds.massive.config import MassiveConfig
+from tapeworks.feeds.massive.news import NewsPolls
 
 KEY_VARIABLES = ("MASSIVE_API_KEY", "POLYGON_API_KEY")
 NAMES_MAX = 500
@@ -67,6 +68,7 @@ class MassiveFeed(Feed):
         self.rest_url = config.rest
         self.backfill_s = config.backfill_s
         self.budget = WeightBudget(300)
+        self._news = NewsPolls(config.symbols, config.news_poll_s)
         self.rules = SessionRules(
             overlap_s=0.0, age_s=NEVER_S, idle_timeout_s=config.idle_timeout_s, probe_s=PROBE_S
         )
@@ -130,6 +132,16 @@ class MassiveFeed(Feed):
     def channel(self, stream: str) -> str:
         """Returns the core's name of the channel."""
         return channels.record_channel(stream)
+
+    def polls(self, now: float, wall_ns: int) -> Sequence[Request]:
+        """Returns the requests for news that are due."""
+        return self._news.due(now, wall_ns)
+
+    def answered(
+        self, request: Request, headers: Mapping[str, str], body: bytes, wall_s: float
+    ) -> None:
+        """Sees whether an answer about news goes on."""
+        self._news.answered(request, body)
 
     def history_request(self, gap: EndedGap) -> Request | None:
         """Returns the request for trades or quotes of the time of a gap."""

@@ -15,7 +15,7 @@ use super::Arbiter;
 use crate::error::Result;
 use crate::instrument::FastHash;
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::{Header, Plain};
+use crate::record::{Header, Marker, Plain};
 
 /// For so long an event is remembered, in ns: a line is never further behind another.
 const WINDOW_NS: i64 = 10_000_000_000;
@@ -134,6 +134,18 @@ impl Arbiter {
             return self.retold.repeats(bytes, event.is_numbered, line) || self.came_live(event);
         }
         self.alike.repeats(bytes, line, self.elapsed)
+    }
+
+    /// Whether the venue's history told a story with this text already: it is asked for again and
+    /// again, and has each for long.
+    pub fn is_story_retold(&mut self, story: &Marker, text: &[u8]) -> bool {
+        let digest = text.chunks(8).fold(text.len() as u64, |digest, chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            mixed(digest, u64::from_le_bytes(word))
+        });
+        let known = Marker { count: 0, first: digest, last: 0, ..*story };
+        self.retold.repeats(known.as_bytes(), true, self.lines.line().serial)
     }
 
     /// Writes what is remembered of events without a sequence to the end of a snapshot: nothing for
