@@ -679,6 +679,8 @@ class AlpacaMarket:
         end_ns: int,
         after: int,
         limit: int,
+        *,
+        quotes: bool = False,
     ) -> tuple[bytes, int, bool]: ...
 
 @final
@@ -709,6 +711,8 @@ class MassiveMarket:
         end_ns: int,
         after: int,
         limit: int,
+        *,
+        quotes: bool = False,
     ) -> tuple[bytes, int, bool]: ...
 
 # book.rs

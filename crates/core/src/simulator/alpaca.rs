@@ -10,7 +10,8 @@ use super::market::{Event, Facts, Market, MarketConfig};
 use super::past::{one, Rows};
 use super::streams::StreamKind;
 use crate::error::{Error, Result};
-use crate::feeds::alpaca::{self, ALPACA};
+use crate::feeds::alpaca::{self, class_of, ALPACA, EQUITY, SPOT};
+use crate::feeds::events::OPTION;
 use crate::instrument::Instruments;
 use crate::record::{Bar, Records, Side, Trade};
 
@@ -18,6 +19,8 @@ mod listing;
 
 const MINUTE_MS: u32 = 60_000;
 const DAY_MS: u32 = 24 * 60 * MINUTE_MS;
+/// How often price bands are told, in ms.
+const BANDS_MS: u32 = 1_000;
 /// How often a book tells its changes, in ms.
 const BOOK_MS: u32 = 100;
 
@@ -52,6 +55,10 @@ impl AlpacaMarket {
         }
         let (channel, symbol) = name.split_once('.')?;
         let kind = match channel {
+            "lulds" if class_of(symbol.as_bytes()) == EQUITY => {
+                StreamKind::Bands { every_ms: BANDS_MS }
+            }
+            "bars" | "dailyBars" if class_of(symbol.as_bytes()) == OPTION => return None,
             "trades" => StreamKind::Trade,
             "quotes" => StreamKind::BookTicker,
             "bars" => StreamKind::Kline { interval_ms: MINUTE_MS, every_ms: MINUTE_MS },
@@ -155,13 +162,16 @@ fn is_told(event: &Event<'_>) -> bool {
     bar.is_none_or(|bar| (bar.interval_ms == MINUTE_MS) == (bar.closed != 0))
 }
 
-/// Appends the object for the records of an event. Trades of stocks have no taker, and are regular.
+/// Appends the object for the records of an event. Trades of stocks have no taker, and are regular;
+/// those of options have no id either.
 fn write(records: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> Result<()> {
     let trade = records.iter().find_map(|record| record.get::<Trade>());
-    let is_pair = |id: u32| instruments.get(id).is_some_and(|known| known.symbol.contains(&b'/'));
-    let changed = trade
-        .filter(|trade| !is_pair(trade.header.instrument))
-        .map(|trade| one(&Trade { side: Side::None as u8, conditions: [b'@', 0], ..trade }));
+    let class = |id: u32| instruments.get(id).map_or(EQUITY, |known| known.asset_class);
+    let changed = trade.and_then(|trade| match class(trade.header.instrument) {
+        SPOT => None,
+        OPTION => Some(one(&Trade { side: Side::None as u8, trade_id: 0, ..trade })),
+        _ => Some(one(&Trade { side: Side::None as u8, conditions: [b'@', 0], ..trade })),
+    });
     alpaca::encode_object(changed.as_ref().unwrap_or(records), instruments, out)
 }
 

@@ -1,8 +1,8 @@
-//! What the venue remembers of one instrument: its last trades and its bars.
+//! What the venue remembers of one instrument: its last trades and quotes, and its bars.
 
 use std::collections::VecDeque;
 
-use crate::record::{Bar, Channel, Header, Record, Side, Trade};
+use crate::record::{Bar, Channel, Header, Quote, Record, Side, Trade};
 
 /// Bars of one length that are kept after they closed.
 const BARS_MAX: usize = 1500;
@@ -26,7 +26,7 @@ const INTERVALS_MS: [u32; 14] = [
 const MINUTE_MS: u32 = 60_000;
 const DAY_NS: i64 = 86_400_000_000_000;
 
-/// Trades and bars of one instrument.
+/// Trades, quotes and bars of one instrument.
 #[derive(Debug)]
 pub struct History {
     trades_max: usize,
@@ -34,6 +34,8 @@ pub struct History {
     pub trades: VecDeque<Trade>,
     /// Fills grouped by taker order, oldest first.
     pub aggregates: VecDeque<Trade>,
+    /// Best bids and offers, oldest first: as many as trades.
+    pub quotes: VecDeque<Quote>,
     series: Vec<Series>,
 }
 
@@ -62,6 +64,7 @@ impl History {
             trades_max,
             trades: VecDeque::new(),
             aggregates: VecDeque::new(),
+            quotes: VecDeque::new(),
             series: series.collect(),
         }
     }
@@ -78,6 +81,11 @@ impl History {
     /// Takes in the fills of one taker order at one price.
     pub fn add_aggregate(&mut self, trade: Trade) {
         keep(&mut self.aggregates, trade, self.trades_max);
+    }
+
+    /// Takes in a best bid and offer.
+    pub fn add_quote(&mut self, quote: Quote) {
+        keep(&mut self.quotes, quote, self.trades_max);
     }
 
     /// Whether bars of that length are kept.

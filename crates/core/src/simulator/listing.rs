@@ -1,7 +1,7 @@
 //! What a simulated venue lists: prices, steps and usual sizes of its instruments.
 
 use crate::error::Result;
-use crate::feeds::events::{EQUITY, SPOT};
+use crate::feeds::events::{EQUITY, INDEX, OPTION, SPOT};
 use crate::instrument::Instruments;
 use crate::record::{padded, Definition};
 
@@ -18,6 +18,7 @@ const STOCKS: [(&str, i64); 6] = [
     ("FAKEPACA", 13_422),
 ];
 const OTHER_STOCK: i64 = 5_025;
+const CONTRACT: i64 = 100_000_000;
 /// Base asset, price in cents, lot in units of 1e-8, usual size in lots.
 const PAIRS: [(&str, i64, i64, i64); 3] = [
     ("BTC", 6_180_000, 10_000, 1_500),
@@ -64,6 +65,16 @@ impl Listing {
             size: 4,
             contract_size: 0,
         }
+    }
+
+    /// An option on a stock: sizes are contracts.
+    pub fn option(symbol: &str) -> Self {
+        Self { asset_class: OPTION, lot: CONTRACT, ..Self::stock(symbol) }
+    }
+
+    /// An index, which is no more than a value.
+    pub fn index(symbol: &str) -> Self {
+        Self { asset_class: INDEX, ..Self::stock(symbol) }
     }
 
     /// A pair of crypto, which a venue calls `symbol`, in hundredths of what it is paid in.

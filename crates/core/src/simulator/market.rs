@@ -27,7 +27,7 @@ pub struct MarketConfig {
     pub rate: f64,
     /// Levels a side that the book keeps at least half of and at most twice.
     pub levels: usize,
-    /// Trades that the venue's history keeps, per instrument.
+    /// Trades and quotes that the venue's history keeps, of each per instrument.
     pub history: usize,
 }
 
@@ -297,6 +297,10 @@ impl Market {
             StreamKind::Mark { .. } => {
                 let (id, mark) = ((ts / 1_000_000) as u64, stall.mark(ts));
                 tell.tell(Some(number), (id, id), |out| out.push(&mark))
+            }
+            StreamKind::Bands { .. } => {
+                let (id, bands) = ((ts / 1_000_000) as u64, stall.bands(ts));
+                tell.tell(Some(number), (id, id), |out| out.push(&bands))
             }
             StreamKind::Trade | StreamKind::AggTrade | StreamKind::BookTicker => Ok(()),
         }

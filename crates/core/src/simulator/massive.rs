@@ -1,6 +1,7 @@
 //! The market as Massive tells of it: events of its streams, rows of its REST interface.
 //!
-//! Stocks and pairs of crypto trade in one market; a venue's path serves one of them. Each frame
+//! Stocks, options, indices and pairs of crypto are in one market; a venue's path serves one of
+//! them. Each frame
 //! holds one event, to be put into arrays on their way out. Streams tell milliseconds, and rows
 //! nanoseconds.
 
@@ -8,12 +9,13 @@ use std::sync::Arc;
 
 use super::frames::{Frames, Names, VenueFrame, Wrapping};
 use super::market::{Event, Facts, Market, MarketConfig};
-use super::past::Rows;
+use super::past::{one, Rows};
 use super::streams::StreamKind;
 use crate::error::{Error, Result};
+use crate::feeds::events::INDEX;
 use crate::feeds::massive::{encode_object, encode_row, MASSIVE};
 use crate::instrument::Instruments;
-use crate::record::{Bar, Quote, Records};
+use crate::record::{Bar, Mark, Quote, Records, NONE};
 
 mod listing;
 
@@ -69,7 +71,15 @@ impl MassiveMarket {
             return Some(known as u32);
         }
         let (channel, symbol) = name.split_once('.')?;
+        let is_index = symbol.starts_with("I:");
         let kind = match (channel, is_pair(symbol)) {
+            ("V", false) if is_index => StreamKind::Mark { every_ms: SECOND_MS },
+            // An index is nothing that is traded.
+            _ if is_index => return None,
+            ("FMV", _) => StreamKind::Mark { every_ms: SECOND_MS },
+            ("LULD", false) if !symbol.starts_with("O:") => {
+                StreamKind::Bands { every_ms: SECOND_MS }
+            }
             ("T", false) | ("XT", true) => StreamKind::Trade,
             ("Q", false) | ("XQ", true) => StreamKind::BookTicker,
             ("A", false) | ("XAS", true) => {
@@ -99,13 +109,15 @@ impl MassiveMarket {
     pub fn advance(&mut self, to: i64) -> Result<Frames> {
         let mut frames = Frames::new(Arc::clone(&self.names), Wrapping::default());
         let Self { market, told, quoted, .. } = self;
-        market.advance(to, &mut |_, event| {
+        market.advance(to, &mut |market_instruments, event| {
             if !is_told(event, &mut quoted[event.stream as usize]) {
                 return Ok(());
             }
             let Event { stream, ts, first, last, .. } = *event;
             let frame = VenueFrame { stream, ts, first, last, payload: &[] };
-            frames.push(frame, false, |_, out| encode_object(event.records, told, out))
+            let value = value_of(event.records, market_instruments);
+            let records = value.as_ref().unwrap_or(event.records);
+            frames.push(frame, false, |_, out| encode_object(records, told, out))
         })?;
         Ok(frames)
     }
@@ -162,6 +174,13 @@ fn is_told(event: &Event<'_>, quoted: &mut Option<i64>) -> bool {
         }
         _ => true,
     }
+}
+
+/// What is told of an index: its value alone. `None`: it is none, and told as it is.
+fn value_of(records: &Records, instruments: &Instruments) -> Option<Records> {
+    let mark = records.iter().find_map(|record| record.get::<Mark>())?;
+    let is_index = instruments.get(mark.header.instrument)?.asset_class == INDEX;
+    is_index.then(|| one(&Mark { index_price: mark.mark_price, mark_price: NONE, ..mark }))
 }
 
 /// Whether a symbol is that of a pair, such as `BTC-USD`.

@@ -1,19 +1,22 @@
-//! Rows of the past: what the REST interface of a venue gives of the last trades and bars.
+//! Rows of the past: what the REST interface of a venue gives of the last trades, quotes and bars.
 
 use super::market::Market;
 use crate::error::{Error, Result};
-use crate::record::{Bar, Record, Records, Trade};
+use crate::record::{Bar, Quote, Record, Records, Trade};
 
 /// Which rows of the past.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows {
-    /// Bars of this length in ms; none: trades.
+    /// Bars of this length in ms; none: trades, or quotes.
     pub interval_ms: Option<u32>,
+    /// Quotes instead of trades.
+    pub quotes: bool,
     /// Not before this time, in ns.
     pub start: i64,
     /// Not after this time, in ns.
     pub end: i64,
-    /// Only those behind this one: the id of a trade, the begin of a bar in ns; 0 for all.
+    /// Only those behind this one: the id of a trade, the sequence of a quote, the begin of a bar in
+    /// ns; 0 for all.
     pub after: u64,
     /// At most so many, the oldest.
     pub limit: usize,
@@ -53,6 +56,13 @@ impl Market {
             };
             for bar in history.bars(interval_ms).filter(is_row).take(wanted.limit + 1) {
                 found.push((bar.header.ts_event as u64, one(bar)));
+            }
+        } else if wanted.quotes {
+            let is_row = |quote: &&Quote| {
+                within(quote.header.ts_event) && quote.header.sequence > wanted.after
+            };
+            for quote in history.quotes.iter().filter(is_row).take(wanted.limit + 1) {
+                found.push((quote.header.sequence, one(quote)));
             }
         } else {
             let is_row =

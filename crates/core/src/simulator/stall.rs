@@ -11,11 +11,13 @@ use crate::error::Result;
 use crate::feeds::Descriptor;
 use crate::instrument::Instruments;
 use crate::record::{
-    Channel, Header, Level, Mark, Marker, MarkerCode, Quote, Records, Side, Trade, FLAG_LAST,
-    FLAG_SNAPSHOT, NONE, PRICE_SCALE,
+    Channel, Header, Level, Mark, Marker, MarkerCode, Quote, Records, Side, Status, Trade,
+    FLAG_LAST, FLAG_SNAPSHOT, NONE, PRICE_SCALE,
 };
 use crate::sequencing::Continuity;
 
+/// The bands are as far from the middle as it over this.
+const BAND_PARTS: i64 = 20;
 const FUNDING_NS: i64 = 8 * 3_600_000_000_000;
 
 /// A stream that was opened.
@@ -146,6 +148,7 @@ impl Stall {
         }
         self.quoted = best;
         let (id, quote) = (self.flow.update_id(), self.quote(tell.ts));
+        self.history.add_quote(quote);
         tell.tell(self.ticker, (id, id), |out| out.push(&quote))
     }
 
@@ -298,6 +301,23 @@ impl Stall {
             index_price: (middle - middle / 10_000) / tick * tick,
             funding_rate: PRICE_SCALE / 10_000,
             ts_funding: (ts.div_euclid(FUNDING_NS) + 1) * FUNDING_NS,
+        }
+    }
+
+    /// Price bands, a twentieth around the middle of the book.
+    pub fn bands(&self, ts: i64) -> Status {
+        let (middle, tick) = (self.mark(ts).mark_price, self.listing.tick);
+        let width = middle / BAND_PARTS / tick * tick;
+        Status {
+            header: Header {
+                flags: FLAG_LAST,
+                ..self.header(ts, (ts / 1_000_000) as u64, Header::of::<Status>())
+            },
+            price_low: middle - width,
+            price_high: middle + width,
+            reason: [0; 8],
+            status: 0,
+            reserved: [0; 7],
         }
     }
 

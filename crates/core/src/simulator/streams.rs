@@ -39,6 +39,11 @@ pub enum StreamKind {
         /// How often, in ms.
         every_ms: u32,
     },
+    /// Price bands.
+    Bands {
+        /// How often, in ms.
+        every_ms: u32,
+    },
 }
 
 impl StreamKind {
@@ -50,7 +55,8 @@ impl StreamKind {
             | Self::PartialDepth { every_ms, .. }
             | Self::Kline { every_ms, .. }
             | Self::Ticker { every_ms }
-            | Self::Mark { every_ms } => Some(every_ms),
+            | Self::Mark { every_ms }
+            | Self::Bands { every_ms } => Some(every_ms),
         }
     }
 }

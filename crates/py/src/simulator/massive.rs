@@ -76,7 +76,7 @@ impl MassiveMarket {
 
     /// Trades, or bars of `interval_ms`: an array of rows of JSON, the place of the last one, and
     /// whether there are more.
-    #[pyo3(signature = (symbol, interval_ms, start_ns, end_ns, after, limit))]
+    #[pyo3(signature = (symbol, interval_ms, start_ns, end_ns, after, limit, *, quotes = false))]
     #[expect(clippy::too_many_arguments, reason = "the venue's own parameters")]
     fn rows<'py>(
         &self,
@@ -87,8 +87,9 @@ impl MassiveMarket {
         end_ns: i64,
         after: u64,
         limit: usize,
+        quotes: bool,
     ) -> PyResult<(Bound<'py, PyBytes>, u64, bool)> {
-        let wanted = Rows { interval_ms, start: start_ns, end: end_ns, after, limit };
+        let wanted = Rows { interval_ms, quotes, start: start_ns, end: end_ns, after, limit };
         let found = released(py, || self.lock().rows(symbol, wanted));
         let (rows, last, has_more) = found.map_err(to_python)?;
         Ok((PyBytes::new(py, &rows), last, has_more))

@@ -1,4 +1,4 @@
-"""The REST interface: trades and bars of the past in pages, the latest quotes, and what is refused.
+"""The REST interface: the past in pages, the latest quotes, and what is refused.
 
 Times are RFC 3339 or dates, and both ends are within. A page holds `limit` rows of all symbols
 together, sorted by symbol and then by time; its token is where the next one begins.
@@ -25,6 +25,10 @@ from tapeworks.simulators.stories import Stories, Story
 LIMIT_DEFAULT, LIMIT_MAX, NEWS_MAX = 1000, 10_000, 50
 KEY, SECRET = "APCA-API-KEY-ID", "APCA-API-SECRET-KEY"
 STOCKS, CRYPTO, NEWS = "/v2/stocks", "/v1beta3/crypto/{place}", "/v1beta1/news"
+OPTIONS = "/v1beta1/options"
+EVERYTHING = ("trades", "quotes", "bars")
+# Of options the venue keeps no quotes.
+PAGED: dict[str, tuple[str, ...]] = {STOCKS: EVERYTHING, CRYPTO: EVERYTHING, OPTIONS: ("trades",)}
 _FRAME = re.compile(r"(\d{1,2})(Min|T|Hour|H|Day|D)")
 _UNIT_MS = {"M": 60_000, "T": 60_000, "H": 3_600_000, "D": 86_400_000}
 _FRACTION = re.compile(r"\.(\d{1,9})\d*")
@@ -41,7 +45,7 @@ class BadRequest(TapeworksError):
 
 @dataclass
 class Rest:
-    """The REST interface of stocks and of crypto."""
+    """The REST interface of stocks, options and crypto."""
 
     source: MarketSource
     config: SimulatorConfig
@@ -55,12 +59,13 @@ class Rest:
     def routes(self) -> list[web.RouteDef]:
         """Returns the venue's paths."""
         found = []
-        for root, is_crypto in ((STOCKS, False), (CRYPTO, True)):
-            for rows in ("trades", "bars"):
+        for root, paged in PAGED.items():
+            is_crypto = root == CRYPTO
+            for rows in paged:
                 handler = self._answer(rows, is_crypto)
                 found.append(web.get(f"{root}/{rows}", handler))
                 found.append(web.get(f"{root}/{{symbol}}/{rows}", handler))
-            latest = self._answer("quotes", is_crypto)
+            latest = self._answer("latest", is_crypto)
             path = "latest/quotes" if is_crypto else "quotes/latest"
             found.append(web.get(f"{root}/{path}", latest))
         return found
@@ -76,7 +81,7 @@ class Rest:
             headers = self._rate_headers()
             try:
                 self._admit(request, is_crypto)
-                make = {"quotes": self._latest, "news": self._news}.get(rows)
+                make = {"latest": self._latest, "news": self._news}.get(rows)
                 body = make(request) if make else self._page(request, rows)
                 status = 200
             except BadRequest as refusal:
@@ -141,7 +146,7 @@ class Rest:
                 next_token = _as_token(symbol, after)
                 break
             page, last, has_more = self.source.market.rows(
-                symbol, interval_ms, start, end, after, left
+                symbol, interval_ms, start, end, after, left, quotes=rows == "quotes"
             )
             part: list[object] = [_row(row) for row in json.loads(page)]
             left -= len(part)

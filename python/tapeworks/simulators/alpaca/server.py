@@ -1,11 +1,12 @@
 """The server of Alpaca: its feeds, its logins, and what it makes of subscriptions.
 
-A key may have one session of each feed. Stocks and pairs trade in one market: a feed of stocks
-lists the one, a feed of crypto the other. Channels that the market has nothing for are accepted,
-and silent. Whatever a client does wrong, the connection stays open, as the venue keeps it.
+A key may have one session of each feed. Stocks, options and pairs trade in one market, of which
+each feed lists its own. Channels that the market has nothing for are accepted, and silent. Whatever
+a client does wrong, the connection stays open, as the venue keeps it.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import IO
@@ -25,8 +26,16 @@ from tapeworks.simulators.stories import Stories
 
 SEEDED_CHANNELS = ("trades", "quotes")
 SYMBOL_BYTES_MAX = 48
+OPTION = re.compile(r"[A-Z0-9]+\d{6}[CP]\d{8}")
 NEWS_S = 0.1
 """How often it is looked whether there is a story to tell."""
+
+
+def kind_of(symbol: str) -> str:
+    """Returns whether a symbol is of crypto, options or stocks."""
+    if "/" in symbol:
+        return "crypto"
+    return "options" if OPTION.fullmatch(symbol) else "stocks"
 
 
 class AlpacaServer(Server):
@@ -95,11 +104,12 @@ class AlpacaServer(Server):
         return socket
 
     def _listed_in(self, product: str) -> list[str]:
-        """Returns what a feed lists: options are not simulated, and news is no stream of it."""
-        if PRODUCTS[product].is_binary or product == "news":
+        """Returns what a feed lists; news is no stream of the market."""
+        if product == "news":
             return []
-        is_crypto = product.startswith("crypto")
-        return [symbol for symbol in self.source.symbols if ("/" in symbol) == is_crypto]
+        wanted = "crypto" if product.startswith("crypto") else "stocks"
+        wanted = "options" if PRODUCTS[product].is_binary else wanted
+        return [symbol for symbol in self.source.symbols if kind_of(symbol) == wanted]
 
     def _find_in(self, listed: Sequence[str]) -> Callable[[str], int | None]:
         return lambda name: self.find(name) if stream_symbol(name) in listed else None

@@ -1,8 +1,8 @@
-"""The REST interface: trades and bars of the past in pages, last quotes, and what is refused.
+"""The REST interface: trades, quotes and bars of the past in pages, and what is refused.
 
 A page names the next one by an address whose cursor holds all of the request, so that what happens
-in the meantime moves nothing. Rows of trades have times in ns, and the newest comes first unless
-the request says otherwise.
+in the meantime moves nothing. Rows of trades and quotes have times in ns, and the newest comes
+first unless the request says otherwise.
 """
 
 import base64
@@ -65,6 +65,7 @@ class Rest:
         bars = "/v2/aggs/ticker/{ticker}/range/{count}/{span}/{begin}/{end}"
         return [
             web.get("/v3/trades/{ticker}", self._answer(self._trades)),
+            web.get("/v3/quotes/{ticker}", self._answer(self._quotes)),
             web.get(bars, self._answer(self._bars)),
             web.get("/v2/last/nbbo/{ticker}", self._answer(self._last_quote)),
             web.get("/v2/reference/news", self._answer(self._news)),
@@ -114,6 +115,12 @@ class Rest:
         raise BadRequest(404, "Ticker not found.")
 
     def _trades(self, request: web.Request) -> dict[str, Any]:
+        return self._events(request, quotes=False)
+
+    def _quotes(self, request: web.Request) -> dict[str, Any]:
+        return self._events(request, quotes=True)
+
+    def _events(self, request: web.Request, *, quotes: bool) -> dict[str, Any]:
         query = _resumed(request.query)
         start, end = 0, _number(query, "until", END_OF_TIME_NS)
         for name, move_start, move_end in (
@@ -131,7 +138,7 @@ class Rest:
                     end = min(end, last_ns if move_end == 0 else begin_ns - 1)
         newest_first = query.get("order", "desc") != "asc"
         symbol = self._symbol(request.match_info["ticker"])
-        rows = self._rows(symbol, None, (start, end), newest_first=newest_first)
+        rows = self._rows(symbol, None, (start, end), newest_first=newest_first, quotes=quotes)
         return self._page(request, query, rows, TRADES_DEFAULT)
 
     def _bars(self, request: web.Request) -> dict[str, Any]:
@@ -153,16 +160,25 @@ class Rest:
         return {**named, "resultsCount": count, **page}
 
     def _rows(
-        self, symbol: str, interval_ms: int | None, times: tuple[int, int], *, newest_first: bool
+        self,
+        symbol: str,
+        interval_ms: int | None,
+        times: tuple[int, int],
+        *,
+        newest_first: bool,
+        quotes: bool = False,
     ) -> list[Any]:
         try:
-            text, _, _ = self.source.market.rows(symbol, interval_ms, *times, 0, LIMIT_MAX)
+            text, _, _ = self.source.market.rows(
+                symbol, interval_ms, *times, 0, LIMIT_MAX, quotes=quotes
+            )
         except ValueError as error:
             raise BadRequest(400, str(error)) from None
         rows: list[Any] = json.loads(text)
         exchange = 1 if "-" in symbol else 12
         if interval_ms is None:
-            rows = [row | {"exchange": exchange} for row in rows]
+            names = ("bid_exchange", "ask_exchange") if quotes else ("exchange",)
+            rows = [row | dict.fromkeys(names, exchange) for row in rows]
         return rows[::-1] if newest_first else rows
 
     def _page(

@@ -1,7 +1,7 @@
 """The server of Massive: its markets, its keys, and what it makes of subscriptions.
 
-A key may have one connection to each market. Stocks and pairs trade in one market of ours: the
-path of stocks lists the one, that of crypto the other, and all others list nothing.
+A key may have one connection to each market. All that is listed trades in one market of ours: each
+path lists what is of its market, and those of forex and futures list nothing.
 """
 
 import asyncio
@@ -37,9 +37,20 @@ def symbol_of(stream: str) -> str:
     return f"{symbol}@{PAIR_EXCHANGE}" if channel in PER_EXCHANGE else symbol
 
 
-def is_pair(symbol: str) -> bool:
-    """Returns whether a symbol is of crypto."""
-    return "-" in symbol
+SEEDED: dict[str, tuple[str, ...]] = {
+    "stocks": ("T", "Q"),
+    "options": ("T", "Q"),
+    "crypto": ("XT", "XQ"),
+    "indices": ("V",),
+}
+"""Channels of each market that faults are chosen of by the seed."""
+
+
+def market_of(symbol: str) -> str:
+    """Returns the market of a symbol."""
+    if "-" in symbol:
+        return "crypto"
+    return {"O:": "options", "I:": "indices"}.get(symbol[:2], "stocks")
 
 
 class MassiveServer(Server):
@@ -57,7 +68,7 @@ class MassiveServer(Server):
         streams = [
             f"{channel}.{symbol}"
             for symbol in config.symbols
-            for channel in (("XT", "XQ") if is_pair(symbol) else ("T", "Q"))
+            for channel in SEEDED[market_of(symbol)]
         ]
         super().__init__(config, source, streams, full)
         self._account, self._limits = config, config.limits
@@ -98,9 +109,7 @@ class MassiveServer(Server):
         return socket
 
     def _listed_in(self, market: str) -> list[str]:
-        if market not in ("stocks", "crypto"):
-            return []
-        return [one for one in self.source.symbols if is_pair(one) == (market == "crypto")]
+        return [one for one in self.source.symbols if market_of(one) == market]
 
     def _find_in(self, listed: Sequence[str]) -> Callable[[str], int | None]:
         return lambda name: self.find(name) if name.partition(".")[2] in listed else None

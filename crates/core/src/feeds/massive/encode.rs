@@ -137,7 +137,8 @@ pub fn frame(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> R
     Ok(())
 }
 
-/// Appends the row of an answer for `event`, a trade or a bar. Times of trades are in ns.
+/// Appends the row of an answer for `event`, a trade, a quote or a bar. Times of trades and quotes
+/// are in ns.
 ///
 /// # Errors
 /// `Error::Invalid`: no answer has rows of such records.
@@ -157,6 +158,20 @@ pub fn row(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> Res
             writer.number("sip_timestamp", trade.header.ts_event, 0);
         }
         writer.number("participant_timestamp", trade.header.ts_event, 0);
+    } else if let Some(quote) = first.get::<Quote>() {
+        out.extend_from_slice(b"{\"conditions\":[]");
+        let mut writer = Writer(EventWriter { out });
+        for (key, price) in [("bid_price", quote.bid_price), ("ask_price", quote.ask_price)] {
+            writer.price(key, price);
+        }
+        for (key, size) in [("bid_size", quote.bid_size), ("ask_size", quote.ask_size)] {
+            writer.size(key, size);
+        }
+        if market_of(definition) == Market::Securities {
+            writer.number("sequence_number", quote.header.sequence, 0);
+            writer.number("sip_timestamp", quote.header.ts_event, 0);
+        }
+        writer.number("participant_timestamp", quote.header.ts_event, 0);
     } else if let Some(bar) = first.get::<Bar>() {
         out.extend_from_slice(b"{\"n\":");
         decimal::format(i128::from(bar.count), 0, 0, out);

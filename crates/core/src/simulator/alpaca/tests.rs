@@ -8,7 +8,7 @@ const START: i64 = 1_770_000_000_000_000_000;
 const SECOND: i64 = 1_000_000_000;
 
 fn market(seed: u64) -> AlpacaMarket {
-    let symbols = ["AAPL", "BTC/USD"].map(str::to_owned);
+    let symbols = ["AAPL", "AAPL240308C00172500", "BTC/USD"].map(str::to_owned);
     let config = MarketConfig { seed, start: START, rate: 200.0, levels: 50, history: 1000 };
     AlpacaMarket::new(&symbols, &config).unwrap()
 }
@@ -49,7 +49,15 @@ fn both_encodings_say_the_same_and_follow_from_the_seed() {
     // Ten seconds of every channel, each event decoded in both encodings.
     let run = |seed: u64, steps: i64| {
         let mut market = market(seed);
-        let names = ["trades.AAPL", "quotes.AAPL", "trades.BTC/USD", "orderbooks.BTC/USD"];
+        let names = [
+            "trades.AAPL",
+            "quotes.AAPL",
+            "lulds.AAPL",
+            "trades.AAPL240308C00172500",
+            "quotes.AAPL240308C00172500",
+            "trades.BTC/USD",
+            "orderbooks.BTC/USD",
+        ];
         listen(&mut market, &names);
         let (mut text, mut packed) = (Vec::new(), Vec::new());
         for step in 1..=steps {
@@ -120,7 +128,8 @@ fn stocks_have_no_taker_and_bars_of_their_minutes() {
 fn past_is_given_in_pages() {
     let mut market = market(7);
     market.advance(START + 200 * SECOND, false).unwrap();
-    let all = Rows { interval_ms: None, start: 0, end: i64::MAX, after: 0, limit: 10_000 };
+    let all =
+        Rows { interval_ms: None, quotes: false, start: 0, end: i64::MAX, after: 0, limit: 10_000 };
     let (whole, last, has_more) = market.rows("AAPL", all).unwrap();
     assert!(!has_more && whole.len() > 2);
     let (mut pages, mut after) = (Vec::new(), 0);

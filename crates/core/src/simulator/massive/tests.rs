@@ -5,11 +5,24 @@ use crate::record::{Blob, BlobKind, Trade};
 
 const START: i64 = 1_770_000_000_000_000_000;
 const SECOND: i64 = 1_000_000_000;
-const ALL: [&str; 7] =
-    ["T.AAPL", "Q.AAPL", "A.AAPL", "XT.BTC-USD", "XQ.BTC-USD", "XAS.BTC-USD", "XL2.BTC-USD"];
+const OPTION: &str = "O:SPY251219C00650000";
+const ALL: [&str; 12] = [
+    "T.AAPL",
+    "Q.AAPL",
+    "A.AAPL",
+    "LULD.AAPL",
+    "FMV.AAPL",
+    "T.O:SPY251219C00650000",
+    "Q.O:SPY251219C00650000",
+    "V.I:SPX",
+    "XT.BTC-USD",
+    "XQ.BTC-USD",
+    "XAS.BTC-USD",
+    "XL2.BTC-USD",
+];
 
 fn market(seed: u64) -> MassiveMarket {
-    let symbols = ["AAPL", "BTC-USD"].map(str::to_owned);
+    let symbols = ["AAPL", OPTION, "I:SPX", "BTC-USD"].map(str::to_owned);
     let config = MarketConfig { seed, start: START, rate: 200.0, levels: 50, history: 10_000 };
     MassiveMarket::new(&symbols, &config).unwrap()
 }
@@ -87,7 +100,8 @@ fn past_is_as_the_streams_told_it() {
     frames.arrays(&[1], 60_000, false, &mut body);
     let told = body.iter().position(|&byte| byte == b'[').unwrap();
     let (live, _) = receive(BlobKind::Text, "", &body[told..]);
-    let all = Rows { interval_ms: None, start: 0, end: i64::MAX, after: 0, limit: 10_000 };
+    let all =
+        Rows { interval_ms: None, quotes: false, start: 0, end: i64::MAX, after: 0, limit: 10_000 };
     let (rows, last, has_more) = market.rows("AAPL", all).unwrap();
     assert!(!has_more);
     let answer = [b"{\"results\":", &rows[..], b"}"].concat();
@@ -99,6 +113,26 @@ fn past_is_as_the_streams_told_it() {
     assert!(trades(&live).len() > 50);
     assert!(trades(&live) == trades(&past));
     assert_eq!(trades(&past).last().unwrap().0, last);
+    // So it is with quotes, those of an option too.
+    for symbol in ["AAPL", OPTION] {
+        let mut market = self::market(9);
+        let stream = market.stream(&format!("Q.{symbol}")).unwrap();
+        market.want(stream, true);
+        let frames = market.advance(START + 20 * SECOND).unwrap();
+        let mut body = Vec::new();
+        frames.arrays(&[1], 60_000, false, &mut body);
+        let told = body.iter().position(|&byte| byte == b'[').unwrap();
+        let (live, _) = receive(BlobKind::Text, "", &body[told..]);
+        let (rows, ..) = market.rows(symbol, Rows { quotes: true, ..all }).unwrap();
+        let answer = [b"{\"results\":", &rows[..], b"}"].concat();
+        let (past, _) = receive(BlobKind::Rest, &format!("/v3/quotes/{symbol}"), &answer);
+        let quotes = |records: &Records| -> Vec<_> {
+            let quotes = records.iter().filter_map(|record| record.get::<Quote>());
+            quotes.map(|of| (of.header.sequence, of.bid_price, of.bid_size, of.ask_size)).collect()
+        };
+        assert!(quotes(&live).len() > 50);
+        assert!(quotes(&live) == quotes(&past));
+    }
     let minutes = Rows { interval_ms: Some(MINUTE_MS), ..all };
     let (rows, ..) = market.rows("AAPL", minutes).unwrap();
     let answer = [b"{\"results\":", &rows[..], b"}"].concat();
@@ -113,12 +147,12 @@ fn past_is_as_the_streams_told_it() {
 #[test]
 fn what_is_not_listed_is_silent_or_refused() {
     let mut market = market(1);
-    for name in ["T.X", "XL2.AAPL", "T.BTC-USD", "LULD.AAPL", "T", ""] {
+    for name in ["T.X", "XL2.AAPL", "T.BTC-USD", "LULD.BTC-USD", "T.I:SPX", "V.AAPL", "T", ""] {
         assert_eq!(market.stream(name), None, "{name}");
     }
     assert_eq!(market.stream("T.AAPL"), market.stream("T.AAPL"));
     let config = MarketConfig { seed: 1, start: START, rate: 1.0, levels: 50, history: 10 };
-    for symbol in ["", "-USD", "BTC-", "O:SPY251219C00650000"] {
+    for symbol in ["", "-USD", "BTC-", "O:SPY251219X00650000", "O:19C00650000", "I:"] {
         assert!(MassiveMarket::new(&[symbol.to_owned()], &config).is_err(), "{symbol}");
     }
 }
