@@ -1,4 +1,4 @@
-//! Rows of the past: what the REST interface of a venue gives of the last trades, quotes and bars.
+//! Rows of the past: what the REST interface of a venue gives of trades, quotes and bars.
 
 use super::market::Market;
 use crate::error::{Error, Result};
@@ -15,8 +15,8 @@ pub struct Rows {
     pub start: i64,
     /// Not after this time, in ns.
     pub end: i64,
-    /// Only those behind this one: the id of a trade, the sequence of a quote, the begin of a bar in
-    /// ns; 0 for all.
+    /// Only those behind this one: the id of a trade, the sequence of a quote, the begin of a bar
+    /// in ns; 0 for all.
     pub after: u64,
     /// At most so many, the oldest.
     pub limit: usize,
