@@ -72,6 +72,18 @@ def mold(sequence: int, messages: list[bytes]) -> bytes:
     return b"000012345A" + struct.pack(">QH", sequence, len(messages)) + b"".join(blocks)
 
 
+def test_packets_without_numbers_are_told_as_such(tmp_path: Path):
+    # Some captures number all packets by 0, where a session begins with 1: nothing tells a loss.
+    path = tmp_path / "x.pcap"
+    heartbeats = [mold(0, []), mold(0, [])[:18] + b"\xff\xff"]
+    for sequence, told in ((0, "3 packets have messages without a number"), (1, "")):
+        packets = [mold(sequence and 1 + at, [MESSAGES[at]]) for at in range(3)]
+        path.write_bytes(pcap([*heartbeats, *packets, b"a stray"]))
+        reader = ItchCaptures(CaptureOptions("itch"))
+        assert len(list(reader.read(path))) == 6
+        assert [told in note for note in reader.notes] == ([True] if told else [])
+
+
 def test_a_day_is_the_same_plain_and_gzipped(tmp_path: Path):
     # Runs of whole messages, which put together are the file; their times are those of events.
     (tmp_path / NAME).write_bytes(DAY)

@@ -24,6 +24,7 @@ from tapeworks.errors import ConfigError, FeedError
 from tapeworks.feeds.capture_clock import APART_NS_MAX, CaptureClock
 from tapeworks.feeds.captures import LOOKED_AT, Captured, CaptureOptions, clock_told
 from tapeworks.feeds.itch.packets import Datagram, PacketError, datagrams, is_pcap
+from tapeworks.feeds.itch.wire import END_OF_SESSION, HEADER
 from tapeworks.new_york import day_at, midnight_of, told_at
 
 BINARY = 2
@@ -86,9 +87,11 @@ class ItchCaptures:
         self, path: Path, raw: IO[bytes], file: IO[bytes] | gzip.GzipFile
     ) -> Iterator[Captured]:
         clock, ahead, trouble = CaptureClock(), deque[Datagram](), ""
+        unnumbered = 0
         try:
             for datagram in datagrams(file):
                 ahead.append(datagram)
+                unnumbered += is_unnumbered(datagram.payload)
                 if len(ahead) > LOOKED_AT:
                     yield self._packet(path, clock, ahead, raw.tell())
         except PacketError as error:
@@ -96,6 +99,11 @@ class ItchCaptures:
         # What came before the trouble is given first.
         while ahead:
             yield self._packet(path, clock, ahead, raw.tell())
+        if unnumbered:
+            self.notes.append(
+                f"{path}: {unnumbered} packets have messages without a number: what is lost among "
+                "them cannot be seen, and all their records are flagged"
+            )
         if trouble:
             raise FeedError(trouble)
         if not clock.ts:
@@ -194,6 +202,14 @@ class ItchCaptures:
             f"{path}: nothing tells its day: expected a name such as 01302019.NASDAQ_ITCH50.gz, or "
             "--date 2019-01-30"
         )
+
+
+def is_unnumbered(packet: bytes) -> bool:
+    """Says whether a packet of MoldUDP64 holds messages, and numbers them by 0: they begin at 1."""
+    if len(packet) <= HEADER.size:
+        return False
+    _, first, count = HEADER.unpack_from(packet)
+    return bool(first == 0 and 0 < count < END_OF_SESSION)
 
 
 def _believed(ahead: deque[Captured], before: int) -> Captured:

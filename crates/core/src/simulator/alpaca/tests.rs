@@ -156,7 +156,7 @@ fn past_is_given_in_pages() {
 #[test]
 fn what_is_not_listed_is_silent_or_refused() {
     let mut market = market(1);
-    for name in ["trades.X", "orderbooks.AAPL", "lulds.AAPL", "trades", ""] {
+    for name in ["trades.X", "orderbooks.AAPL", "statuses.AAPL", "lulds.BTC/USD", "trades", ""] {
         assert_eq!(market.stream(name), None, "{name}");
     }
     assert_eq!(market.stream("trades.AAPL"), market.stream("trades.AAPL"));
