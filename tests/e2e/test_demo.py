@@ -142,7 +142,7 @@ def test_tapes_of_the_demo_are_whole(demo: tuple[Path, Any]):
     # Exit code 0, and one report a tape; then a flipped bit is found, with its place.
     folder, _ = demo
     reports = answer("verify", "--json", "--data", "demo", cwd=folder)
-    assert sum("tape" in report for report in reports) == 22
+    assert sum("tape" in report for report in reports) == 29
     assert any("lake" in report for report in reports)
     assert all(report["fault"] is None for report in reports)
 
