@@ -176,6 +176,8 @@ class KafkaSink(StoreSink):
             self._partitions = count_partitions(admin, names, self._config.timeout_seconds)
             check_offsets_topic(admin, self._config)
         except KafkaException as error:
+            # Why it has no connection, such as a wrong password, is told by a callback alone.
+            admin.poll(0)
             raise self._unavailable("cannot look at topics", error) from error
         self._encoders = {
             name: self._encoders.get(name) or self._make_encoders(name)

@@ -34,7 +34,9 @@ class ClientReports:
 
     def on_error(self, error: KafkaError) -> None:
         """Called for problems that are of no message."""
-        self.problem = error.str()
+        if error.code() != KafkaError._ALL_BROKERS_DOWN or not self.problem:
+            # That all are down follows from what was said of each.
+            self.problem = error.str()
 
     def on_failure(self, error: KafkaError | None, _: Any) -> None:
         """Called for messages that were not delivered, and for no other."""
