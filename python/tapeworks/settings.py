@@ -276,6 +276,12 @@ class Config:
                     found.append((name, parts.hostname, parts.port or (443 if secure else 80)))
         return found
 
+    def idle_sinks(self) -> dict[str, str]:
+        """Returns the sinks that store nothing as they are set, and why."""
+        # The lake has settings of its own kind, and needs nothing.
+        others = {name: one for name, one in self.sinks.items() if hasattr(one, "idle")}
+        return {name: why for name, one in others.items() if (why := one.idle(name))}
+
 
 def resolve_config(written: Section) -> Config:
     """Turns what was written into a checked `Config`; absent feeds and sinks get the defaults.

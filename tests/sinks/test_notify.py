@@ -182,16 +182,46 @@ def row(number: int, rule: str) -> dict[str, object]:
     return {"id": number, "rule": rule, **known}
 
 
-def test_a_target_that_no_service_takes_is_given_up_and_not_shown(tmp_path, monkeypatch, caplog):
-    box = outbox(tmp_path, "sesame://geheim", "json://here")
-    monkeypatch.setattr(box._targets[1], "send", lambda message: True)
-    box._messages = [Message(f"m{n}", "", "critical", time.time()) for n in range(3)]
-    while box.send_next():
-        pass
-    assert box._messages == []
-    [trouble] = box.troubles
-    assert "target 1" in trouble
-    assert not [text for text in ("sesame", "geheim") if text in trouble + caplog.text]
+def test_a_target_that_no_service_takes_is_refused_and_not_shown():
+    # Before anything runs: were it found out by the sink, alerts would be given up for it.
+    for number, url in enumerate(("sesame://geheim", "discord://geheim"), 1):
+        urls = ("json://here", url) if number == 2 else (url,)
+        with pytest.raises(ConfigError, match=f"urls: number {number} of {number}:") as error:
+            NotifyConfig(kind="notify", urls=urls)
+        assert not [text for text in ("sesame", "geheim") if text in str(error.value)]
+
+
+def test_what_waits_is_kept_until_a_new_target_takes_it(tmp_path, monkeypatch):
+    # The target that a message waited for was mistyped and is gone from the settings.
+    box = outbox(tmp_path, "json://old")
+    evidence = dict.fromkeys(("value", "threshold", "price", "size", "subject", "detail", "ts_end"))
+    evidence |= {"detector": "crossed", "ts_start": "now", "first_offset": 1, "last_offset": 1}
+    place = Place("tape", 1, "print")
+    box.put("it", [row(1, "crossed") | evidence], place)
+    box = outbox(tmp_path, "json://new")
+    taken = []
+    monkeypatch.setattr(box._targets[0], "send", lambda message: taken.append(message) or True)
+    assert box.send_next()
+    assert [message.title for message in taken] == ["[critical] crossed opened: it"]
+    assert not box.send_next()
+
+
+@pytest.mark.slow
+def test_a_trial_reaches_each_target_and_says_which_failed(tape, hook, monkeypatch):
+    path = tape.folder / "tapeworks.toml"
+    path.write_text("[sinks.notify]\n")
+    refused = tape.refuse("alerts", "test", code=2)
+    assert "TAPEWORKS_SINKS__NOTIFY__URLS" in refused
+    assert "nobody is told" in tape.run("config", "check")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        urls = f"{hook.url},json://127.0.0.1:{taken.getsockname()[1]}/"
+        monkeypatch.setenv("TAPEWORKS_SINKS__NOTIFY__URLS", urls)
+        shown = tape.run("alerts", "test", code=1)
+    assert [line.rpartition(": ")[2] for line in shown.splitlines()] == ["sent", "failed"]
+    assert [one["title"] for one in hook.taken] == ["[info] Tapeworks: a trial"]
+    monkeypatch.setenv("TAPEWORKS_SINKS__NOTIFY__URLS", "nonsense://x")
+    assert "urls: number 1 of 1" in tape.refuse("config", "check", code=2)
 
 
 def test_a_clock_that_was_ahead_makes_nobody_quiet(tmp_path):

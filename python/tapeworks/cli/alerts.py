@@ -8,22 +8,41 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from tapeworks.alert_notes import AlertNote, leave_note
+from tapeworks.cli.alert_trial import chosen_rules, trial
+from tapeworks.cli.alert_watches import (
+    Watches,
+    check_rule,
+    watches_of,
+    written_rules,
+)
+from tapeworks.cli.alert_watches import (
+    is_unknown as is_unwatched,
+)
+from tapeworks.cli.alert_watches import (
+    told as told_watches,
+)
 from tapeworks.cli.cells import as_json
 from tapeworks.cli.command import Application, argument, ending_with, option
 from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of
 from tapeworks.cli.options import (
+    ConfigOption,
     DataOption,
     ExchangeOption,
     ProductOption,
     SourceOption,
+    read_settings,
     recorded,
 )
 from tapeworks.cli.output import note, write_result
 from tapeworks.cli.reading import conditions_of, open_lake
 from tapeworks.cli.replay import ended_by_interrupt
-from tapeworks.errors import ConfigError, QueryError, TapeworksError
+from tapeworks.cli.settings import load, load_written
+from tapeworks.errors import ArgumentError, ConfigError, QueryError, TapeworksError
 from tapeworks.printable import printable
 from tapeworks.register import supervisors
+from tapeworks.registry import load_name
+from tapeworks.views.conditions import parse_range
+from tapeworks.views.lake import Lake
 from tapeworks.views.query import quote
 from tapeworks.worker import EXIT_INCOMPLETE
 
@@ -40,6 +59,10 @@ NEWEST = (
     "(partition by venue, id order by tape_offset desc) = 1"
 )
 DETAIL_BYTES_MAX = 104
+# Numbers of alerts are below 2^63.
+DIGITS_MAX = 18
+# Loaded where somebody is told: the library of the services takes half a second.
+TRIAL = "tapeworks.sinks.notify:send_trial"
 
 LIST_EXAMPLES = """\
 Examples:
@@ -53,10 +76,21 @@ Examples:
   tape alerts follow
   tape alerts follow --from 2026-11-20T14:00 --json
 """
+TEST_EXAMPLES = """\
+Examples:
+  tape alerts test
+  tape alerts test --config staging.toml || echo somebody is not told
+"""
+TRY_EXAMPLES = """\
+Examples:
+  tape alerts try
+  tape alerts try wide --from 2026-11-20
+  tape alerts try --config stricter.toml --json
+"""
 ACK_EXAMPLES = """\
 Examples:
   tape alerts ack 17
-  tape alerts ack 17 --source binance-spot --note "exchange maintenance"
+  tape alerts ack binance-spot#17 --note "exchange maintenance"
 """
 
 
@@ -96,6 +130,7 @@ def list_alerts(
     form = format_of(form, output)
     lake = open_lake(data)
     conditions = conditions_of(lake, symbol, start, end, source, exchange, product)
+    watches = _watches(lake, rule, source, exchange)
     conditions += [] if rule is None else [f"rule = {quote(rule)}"]
     conditions += [] if severity is None else [f"severity = {quote(severity)}"]
     conditions += ["state <> 'closed'"] if is_open else []
@@ -104,11 +139,61 @@ def list_alerts(
         f"select {columns} from ({NEWEST}) "
         f"where {' and '.join(conditions) or 'true'} order by ts_recv, venue, id"
     ).to_arrow()
-    with ending_with(EXIT_INCOMPLETE if check and len(table) else 0):
-        if len(table) or form is not Format.TABLE or output is not None:
+    # Where nobody looked, no alerts is no good news.
+    is_unknown = not len(table) and is_unwatched(watches)
+    with ending_with(EXIT_INCOMPLETE if check and (len(table) or is_unknown) else 0):
+        is_told = form is Format.TABLE and output is None
+        if len(table) or not is_told:
             write_result(table, form, output, "alerts")
         else:
-            print("no alerts")
+            print("not known" if is_unknown else "no alerts")
+        for line in told_watches(watches) if not len(table) or rule else ():
+            print(line) if is_told else note(line)
+
+
+def _watches(lake: Lake, rule: str | None, source: str | None, exchange: str | None) -> Watches:
+    """Returns who looked at the sources that are asked for.
+
+    Raises:
+        ArgumentError: there is no such rule.
+    """
+    sources = lake._instruments.sources(source, exchange)
+    found = watches_of(lake._data, sources, rule)
+    if rule is not None and not any(found.values()):
+        stored = lake.sql("select distinct rule from alerts").to_pylist()
+        known = {
+            one.rule
+            for watches in watches_of(lake._data, sources, None).values()
+            for one in watches
+        }
+        known |= {row["rule"] for row in stored} | set(written_rules(read_settings(None)))
+        check_rule(rule, sorted(known))
+    return found
+
+
+@app.command("try", epilog=TRY_EXAMPLES)
+def try_rules(
+    rule: Annotated[str | None, argument(help="Only this rule of the settings.")] = None,
+    start: Annotated[str | None, option("--from", help="Start of event time, UTC.")] = None,
+    end: Annotated[str | None, option("--to", help="End of event time, UTC.")] = None,
+    source: SourceOption = None,
+    config: ConfigOption = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+    data: DataOption = None,
+) -> None:
+    """Tell how often the rules of the settings would have opened an alert; nothing is written.
+
+    They see the normalized tape from its start on, as far as retention left it, as if they had run
+    then. `value` is the one furthest from zero.
+    """
+    form = format_of(form, output)
+    settings = load_written(config)
+    folder = recorded(settings.data if data is None and config is not None else data)
+    lake = open_lake(folder)
+    rules = chosen_rules(settings, rule)
+    sources = lake._instruments.sources(source, None)
+    write_result(trial(settings, folder, rules, sources, parse_range(start, end)), form, output)
 
 
 @app.command(epilog=FOLLOW_EXAMPLES)
@@ -127,9 +212,11 @@ def follow(
 ) -> None:
     """Print each change of an alert as it comes, until Ctrl-C."""
     lake = open_lake(data)
+    _watches(lake, rule, source, exchange)
     batches = lake.follow(
         symbol, start, kinds=["alerts"], source=source, exchange=exchange, product=product
     )
+    note("waiting for alerts; Ctrl-C ends it")
     with ended_by_interrupt(batches):
         for batch in batches:
             for row in batch.to_pylist():
@@ -161,7 +248,7 @@ def told(row: Mapping[str, Any]) -> str:
 
 @app.command(epilog=ACK_EXAMPLES)
 def ack(
-    number: Annotated[int, argument(help="Number of the alert: id.", metavar="ID")],
+    number: Annotated[str, argument(help="Its number, or source#number.", metavar="ID")],
     words: Annotated[str, option("--note", help="What to say of it.")] = "",
     source: SourceOption = None,
     data: DataOption = None,
@@ -171,29 +258,72 @@ def ack(
     The recorder puts it on its tape, so that it is there in every replay.
     """
     folder = recorded(data)
-    rows = open_lake(data).sql(
-        "select venue, rule, state, detail from alerts where id = "
-        f"{number} qualify row_number() over (partition by venue order by tape_offset desc) = 1"
-    )
-    found = {row["venue"]: row for row in rows.to_pylist() if source in (None, row["venue"])}
-    if not found:
-        raise QueryError(f"expected the id of an alert, got {number}: `tape alerts list` lists all")
-    if len(found) > 1:
-        raise QueryError(f"the alert {number} could be of {', '.join(found)}: name its --source")
-    [(venue, row)] = found.items()
+    lake = open_lake(data)
+    venue, row = _alert(lake, number, source)
+    shown = f"{venue}#{row['id']}"
     if row["state"] == "closed":
-        raise QueryError(f"the alert {number} of {venue} is closed already")
+        raise QueryError(f"the alert {shown} is closed already")
+    if row["acknowledged"] is not None:
+        print(f"{shown} ({row['rule']}) is acknowledged already: {printable(row['acknowledged'])}")
+        return
     detail = f"by={_user()} {words}".strip()
     if len(detail.encode()) > DETAIL_BYTES_MAX or not detail.isprintable():
         raise ConfigError(f"--note: expected up to {DETAIL_BYTES_MAX - 16} bytes of one line")
-    if leave_note(folder, venue, AlertNote("", "acknowledged", number, detail=detail)) is None:
+    left = AlertNote("", "acknowledged", row["id"], detail=detail)
+    if leave_note(folder, venue, left) is None:
         raise TapeworksError(f"{venue}: too many notes wait for its recorder, which is not running")
     running = [worker for one in supervisors(folder) for worker in one.workers]
     if any((one.get("kind"), one.get("member")) == ("recorder", venue) for one in running):
-        print(f"{venue}#{number} ({row['rule']}) is acknowledged")
+        print(f"{shown} ({row['rule']}) is acknowledged")
     else:
         note(f"{venue} is not recorded at the moment: told when its recorder starts")
     sys.stdout.flush()
+
+
+def _alert(lake: Lake, number: str, source: str | None) -> tuple[str, dict[str, Any]]:
+    """Returns the source and the newest row of the alert `number`.
+
+    Raises:
+        ArgumentError: it is no number, or the source is not known.
+        QueryError: there is no such alert, or one of several sources.
+    """
+    before, _, text = number.rpartition("#")
+    if not text.isdecimal() or len(text) > DIGITS_MAX:
+        raise ArgumentError(f"expected the number of an alert, such as 17, got {number!r}")
+    if before and source not in (None, before):
+        raise ArgumentError(f"{number} is not of the source {source}")
+    sources = lake._instruments.sources(before or source, None)
+    rows = lake.sql(f"select * from ({NEWEST}) where id = {int(text)}").to_pylist()
+    found = {row["venue"]: row for row in rows if row["venue"] in sources}
+    if not found:
+        where = f" of {', '.join(sources)}" if before or source else ""
+        raise QueryError(
+            f"expected the number of an alert{where}, got {text}: `tape alerts list` lists all"
+        )
+    if len(found) > 1:
+        raise QueryError(f"the alert {text} could be of {', '.join(found)}: name its --source")
+    [(venue, row)] = found.items()
+    return venue, row
+
+
+@app.command("test", epilog=TEST_EXAMPLES)
+def send_test(config: ConfigOption = None) -> None:
+    """Send one message to each target of the notifications, and say which ones took it."""
+    settings = load(config)
+    kinds = {name: getattr(one, "kind", "") for name, one in settings.sinks.items()}
+    sinks = {name: one for name, one in settings.sinks.items() if kinds[name] == "notify"}
+    if not sinks:
+        raise ConfigError("expected [sinks.notify] in the settings, got none: nobody is told")
+    failed = False
+    for name, sink in sinks.items():
+        if idle := sink.idle(name):
+            raise ConfigError(f"[sinks.{name}]: {idle}")
+        for target, is_taken in load_name(TRIAL)(sink):
+            failed = failed or not is_taken
+            print(f"{name} {target}: {'sent' if is_taken else 'failed'}", flush=True)
+    with ending_with(1 if failed else 0):
+        if failed:
+            note("a target that failed refused the message, or was not reached")
 
 
 def _user() -> str:

@@ -31,12 +31,22 @@ def check(
         streams = sum(len(line.streams) for line in lines)
         shown = f"{len(symbols)} symbols" if symbols else "all symbols"
         console.print(f"feed [bold]{name}[/]: {shown}, {streams} streams")
+    idle = settings.idle_sinks()
     for name in settings.sinks:
-        console.print(f"sink [bold]{name}[/]")
+        console.print(f"sink [bold]{name}[/]{f': {idle[name]}' if name in idle else ''}")
     for name in settings.views:
         console.print(f"view [bold]{name}[/]")
     for name in settings.jobs:
         console.print(f"job [bold]{name}[/]: `tape job {name}` runs it")
+    if settings.metrics.sets or settings.metrics.trade_windows:
+        made = [*settings.metrics.sets, *settings.metrics.trade_windows]
+        console.print(f"metrics: {', '.join(made)}")
+    for rule in (*settings.alerts, *settings.latency.rules()):
+        where = ", ".join((*rule.sources, *rule.symbols))
+        console.print(
+            f"rule [bold]{escape(rule.name)}[/]: {rule.rule or rule.kind}, {rule.severity}"
+            f"{f', of {escape(where)}' if where else ''}"
+        )
     console.print(f"data in [bold]{escape(str(settings.data))}[/]; configuration OK")
 
 

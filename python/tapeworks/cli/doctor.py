@@ -115,6 +115,9 @@ def _config(settings: Config | None, problem: str) -> Finding:
         return Finding("settings", FAIL, problem, "fix it, then `tape config check`")
     members = {"feeds": settings.feeds, "sinks": settings.sinks, "views": settings.views}
     told = "".join(f"{kind} {', '.join(names)}; " for kind, names in members.items() if names)
+    if idle := settings.idle_sinks():
+        advice = "; ".join(f"sink {name}: {why}" for name, why in idle.items())
+        return Finding("settings", WARN, f"{told}data in {settings.data}", advice)
     return Finding("settings", OK, f"{told}data in {settings.data}")
 
 

@@ -8,6 +8,7 @@ clock for what it writes: the same input gives the same tapes at any batch size.
 import contextlib
 import json
 import logging
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tapeworks._core import BookHistory, Stage, TapeReader, tells_news
+from tapeworks.alert_watches import note_watches
 from tapeworks.durable import replace_file
 from tapeworks.errors import (
     DiskFullError,
@@ -24,6 +26,7 @@ from tapeworks.errors import (
     TapeworksError,
 )
 from tapeworks.heartbeat import beat
+from tapeworks.processors.base import newest_receipt
 from tapeworks.processors.host_rules import HostRules
 from tapeworks.processors.python_stage import PythonStage
 from tapeworks.registry import load_member, load_name
@@ -148,6 +151,8 @@ class Derivation:
             unused = [name for name in unused if name != ALERTING]
         wanted = [step for step in steps if step.processor not in unused]
         self._steps = (*wanted, *own)
+        if ALERTING in unused and any(step.processor == ALERTING for step in steps):
+            self._note_rules(None)
         self._waiting = list(self._steps)
         self._stages: dict[str, Stage | PythonStage] = {}
         self.failures: dict[str, TapeworksError] = {}
@@ -291,6 +296,8 @@ class Derivation:
                 continue
             self._stages[step.processor] = stage
             self._log_notes(stage)
+            if step.processor == ALERTING:
+                self._note_rules(stage.covered)
             self._waiting.remove(step)
 
     def _tells_news(self, step: Step) -> bool:
@@ -309,6 +316,32 @@ class Derivation:
             return True
         self._waiting.remove(step)
         return False
+
+    def _note_rules(self, covered: int | None) -> None:
+        """Notes which rules look from `covered` on, for those who find no alerts; none: none do."""
+        lines = str(self._processors.settings(ALERTING).get("rules", "")).split("\n")
+        rules = {line.partition("\t")[0]: line for line in lines if line}
+        rules |= {
+            name: f"{one.kind}\t{one.to_core()}" for name, one in self._processors.own_rules.items()
+        }
+        try:
+            if covered is None:
+                if not has_segments(self._tapes / ALERTS):
+                    return
+                covered = TapeReader(self._tapes / ALERTS).covered or 0
+            ts = received_before(self._tapes / NORMALIZED, covered)
+            begun = note_watches(self._data, self._source, rules, covered, ts)
+        except (OSError, TapeError) as error:
+            log.error("%s: which rules look from now on cannot be noted: %s", self._source, error)
+            return
+        for one in begun if covered else ():
+            log.warning(
+                "%s: the rule %s looks at what comes from here on; `tape alerts try %s` tells what "
+                "it would have found before",
+                self._source,
+                one.rule,
+                shlex.quote(one.rule),
+            )
 
     def _log_notes(self, stage: Stage | PythonStage) -> None:
         for note in stage.take_notes():
@@ -378,6 +411,15 @@ class Derivation:
             log.error("%s: lost: %s", self._source, loss)
             if step.target != GAPS and cause == RETENTION:
                 note_loss(self._data, self._source, loss)
+
+
+def received_before(tape: Path, offset: int) -> int | None:
+    """Returns when the record before `offset` was received, or the first one behind it, in ns."""
+    reader = TapeReader(tape)
+    first = min(max(offset - 1, reader.first), reader.end)
+    reader.seek(first)
+    batch = reader.read(1)
+    return None if batch is None else newest_receipt(batch)
 
 
 def _is_ready(tape: Path, live: bool) -> bool:

@@ -68,6 +68,10 @@ class SinkConfig:
         """When what was written becomes final."""
         return FlushPolicy(self.flush_rows, self.flush_bytes, self.flush_seconds)
 
+    def idle(self, name: str) -> str:
+        """Returns why a sink of that name and these settings stores nothing; empty: it does."""
+        return ""
+
 
 @dataclass(frozen=True)
 class SinkContext:

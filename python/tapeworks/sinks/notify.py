@@ -22,7 +22,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -92,9 +92,32 @@ class NotifyConfig(SinkConfig):
                     f"urls: number {number} of {len(self.urls)} is no address such as "
                     "discord://...; write a comma within one as %2C"
                 )
+            if service_of(url) is None:
+                raise ConfigError(
+                    f"urls: number {number} of {len(self.urls)}: Apprise has no service that takes "
+                    "it; https://appriseit.com lists them with what each needs"
+                )
         if wrong := [state for state in self.states if state not in STATES]:
             known = ", ".join(STATES)
             raise ConfigError(f"states: expected any of {known}, got {', '.join(wrong)}")
+
+    def idle(self, name: str) -> str:
+        """Says so where there are no targets."""
+        variable = f"TAPEWORKS_SINKS__{name.upper().replace('-', '_')}__URLS"
+        return "" if self.urls else f"nobody is told of alerts: set {variable} in the environment"
+
+
+def service_of(url: str) -> Any:
+    """Returns what of Apprise sends to `url`; none where no service of it takes that."""
+    return apprise.Apprise.instantiate(url, suppress_exceptions=True)
+
+
+def send_trial(config: NotifyConfig) -> Iterator[tuple[str, bool]]:
+    """Sends one message to each target of `config`; yields its name, and whether it was taken."""
+    message = Message("[info] Tapeworks: a trial", "Alerts will be told here.", "info", time.time())
+    for number, url in enumerate(config.urls, 1):
+        target = _Target(url, config)
+        yield f"{number}: {target.name}", target.send(message)
 
 
 @dataclass
@@ -114,7 +137,11 @@ class Message:
 
 
 class NotifySink(StoreSink):
-    """Tells people of alerts."""
+    """Tells people of alerts.
+
+    Where it has no target nothing is lost: what is on the tape waits, and is told once there is one
+    if it is not older than `age_seconds` by then.
+    """
 
     Config = NotifyConfig
     TOPICS: ClassVar[tuple[str, ...]] = (ALERTS,)
@@ -133,12 +160,8 @@ class NotifySink(StoreSink):
 
     def connect(self) -> None:
         """Reads the targets; nothing is opened before there is something to tell."""
-        if not self.settings.urls:
-            raise SinkUnavailable(
-                f"nobody is told of alerts: set TAPEWORKS_SINKS__{self.context.name.upper()}__URLS "
-                "in the environment",
-                retry_after_ms=60_000,
-            )
+        if idle := self.settings.idle(self.context.name):
+            raise SinkUnavailable(idle, retry_after_ms=60_000)
 
     def disconnect(self) -> None:
         """Does nothing: nothing is open."""
@@ -215,9 +238,7 @@ class Outbox:
         """What is being sent: nothing is added to it."""
         self._silent: list[int] = []
         """Numbers of open alerts that were not told: their end is not, either."""
-        self._targets = [
-            _Target(number, url, settings) for number, url in enumerate(settings.urls, 1)
-        ]
+        self._targets = [_Target(url, settings) for url in settings.urls]
         self._read()
 
     @property
@@ -269,12 +290,9 @@ class Outbox:
 
     def _deliver(self, message: Message, target: "_Target") -> bool:
         """Sends `message`, or gives it up; returns whether `target` is done with it."""
-        if target.is_wrong:
-            target.give_up(message, "no service takes its URL")
-        elif time.time() - message.made_at > self._settings.age_seconds:
-            target.give_up(message, "it is too old")
-        else:
+        if time.time() - message.made_at <= self._settings.age_seconds:
             return target.send(message)
+        target.give_up(message, "it is too old")
         return True
 
     def _is_wanted(self, source: str, row: Mapping[str, Any]) -> bool:
@@ -375,28 +393,16 @@ class Outbox:
 class _Target:
     """One server: when it was told, and when it may be told again."""
 
-    def __init__(self, number: int, url: str, settings: NotifyConfig) -> None:
+    def __init__(self, url: str, settings: NotifyConfig) -> None:
         self.mark = hashlib.sha256(url.encode()).hexdigest()[:16]
         self.trouble = ""
-        self._server: Any = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+        self._server: Any = service_of(url)
         self._per_minute = settings.per_minute
         self._sent_at: list[float] = []
         self._failures, self._retry_at = 0, 0.0
-        self.name = f"target {number}"
-        if self._server is None:
-            # The text is a secret: only its number is told.
-            self.trouble = (
-                f"{self.name} of urls: no service of Apprise takes it; see its list of them"
-            )
-            return
         self.name = f"{self._server.service_name} ({self.mark[:6]})"
         self._server.socket_connect_timeout = settings.timeout_seconds
         self._server.socket_read_timeout = settings.timeout_seconds
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether it can never be told: nothing waits for it."""
-        return self._server is None
 
     def is_ready(self) -> bool:
         """Whether it may be tried now."""

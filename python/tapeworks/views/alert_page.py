@@ -10,8 +10,8 @@ PAGE_START = """\
 
 # Alerts
 
-Rules look for what somebody should know of: in the market, and in the recording of it. They are
-tables `[[alerts]]` of the settings, as many as you like:
+Rules look for conditions that people want to hear of, in the market and in the recording of it.
+They are tables `[[alerts]]` of the settings, as many as you like:
 
 ```toml title="tapeworks.toml"
 data = "demo"
@@ -39,14 +39,27 @@ name = "no book is crossed"
 rule = "crossed"
 ```
 
-`tape up` runs them as the records come. Over what is recorded already they are run by the job that
-derives all that is on the tapes:
+`tape up` runs them as the records come; the job that derives all that is on the tapes runs them
+over what was not derived yet:
 
 ```bash
 tape job catch-up > caught-up.txt
 tape alerts list --rule busy | head -4
 tape query "select rule, state, count(*) as changes from alerts group by all order by all" | head
 ```
+
+**A rule that is added or changed later** looks at what comes from then on; what was derived before
+stays as it is. `tape alerts try` runs the rules of the settings over all that the tapes hold,
+writes nothing, and tells how often each would have opened an alert, so that a limit can be chosen
+before it wakes anybody:
+
+```bash
+tape alerts try | head -4
+tape alerts try wide
+```
+
+Where `tape alerts list` finds none it says which rules looked, and since when; `not known` means
+that no rule ever looked at a source. With `--check` both an alert and `not known` exit with 3.
 
 - **An alert is a number of records** on the tape `market-data.alerts`, and of rows in the table
   `alerts`: it is `opened`, `updated` as it gets worse (at most once a second, or at once where it
@@ -65,13 +78,14 @@ tape query "select rule, state, count(*) as changes from alerts group by all ord
   and is closed when nothing was wrong for ten seconds. A rule that is taken out of the settings
   closes nothing: what it had open stays open in the tables.
 - **What breaks the stream** (a gap, a halt, the end of a session) ends what was open, and empties
-  what rules remember: what is not known is no evidence.
+  what rules remember: they begin anew behind it.
 - **`-like`** means that the data looks so. Who owns an order, and what for, is not in the data.
 
 `tape alerts follow` prints each change as it comes, `tape alerts ack ID` says that somebody has
-seen one: `tape alerts list` shows who, and the note, in the column `acknowledged`. `severity` is
-`info`, `warning` or `critical`; `sources` and `symbols` say where a rule
-looks, `scope = "source"` has it look at a source as a whole where the table allows that.
+seen one (`ack SOURCE#ID` where several sources have that number): `tape alerts list` shows who, and
+the note, in the column `acknowledged`. `severity` is `info`, `warning` or `critical`; `sources` and
+`symbols` say where a rule looks, `scope = "source"` has it look at a source as a whole where the
+table allows that.
 
 ## A rule of your own
 
@@ -100,6 +114,12 @@ tape up
 [sinks.notify]
 severity = "warning"
 ```
+
+`tape alerts test` sends a message to each target, says which took it, and exits with 1 unless all
+did. A target that no service of Apprise takes is wrong settings: every command that reads them says
+so and exits with 2, and nothing starts. Without a target `tape config check` and `tape doctor` say
+that nobody is told. What happens until a right target is there is told then, unless it is older
+than `age_seconds`.
 
 An alert becomes a message in an outbox, in one step with the place on the tape: each is there once,
 through kills as well. Delivery is apart: a server that is down holds up nothing, is tried again

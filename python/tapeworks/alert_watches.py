@@ -1,0 +1,86 @@
+"""Which rules of alerts looked at which part of a source: without it, no alerts could mean either
+that there was nothing to find, or that nobody looked.
+
+    data/state/<source>/alert-rules.json
+
+It is written when the rules of a source begin to run, and when they are others than before.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from tapeworks.durable import make_folder, replace_file
+
+_log = logging.getLogger("tapeworks.alerts")
+KEPT_MAX = 1_000
+"""Watches that are over, of one source: the oldest are forgotten."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """One rule, as it was set, over one stretch of the normalized tape."""
+
+    rule: str
+    settings: str
+    """All that the settings say of it; another text is another rule."""
+    first: int
+    """Offset of the first record that it looked at."""
+    since: int | None = None
+    """When about that was received, in ns; none: it is the first of all."""
+    last: int | None = None
+    """Offset behind the last record that it looked at; none: it goes on."""
+    until: int | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the rule does not run any more as it was set."""
+        return self.last is not None
+
+
+def read_watches(data: Path, source: str) -> list[Watch]:
+    """Returns all watches of `source`, oldest first; none where no rule ever ran."""
+    path = _path(data, source)
+    try:
+        return [Watch(**one) for one in json.loads(path.read_bytes())]
+    except FileNotFoundError:
+        return []
+    except (OSError, TypeError, ValueError) as error:
+        _log.error("%s cannot be read: which rules looked at what is not known: %s", path, error)
+        return []
+
+
+def note_watches(
+    data: Path, source: str, rules: Mapping[str, str], offset: int, ts: int | None
+) -> list[Watch]:
+    """Notes that `rules`, name -> settings, look from `offset` on; returns those that begin there.
+
+    What ran until now as it does from now on goes on; all other watches end.
+    """
+    stored = read_watches(data, source)
+    # Where a repair took back what is behind `offset`, so it did what looked at it.
+    known = [one for one in stored if one.first <= offset]
+    running = {one.rule: one for one in known if not one.is_over}
+    goes_on = {name for name, one in running.items() if rules.get(name) == one.settings}
+    kept = [
+        one if one.is_over or one.rule in goes_on else replace(one, last=offset, until=ts)
+        for one in known
+    ]
+    since = ts if offset else None
+    begun = [
+        Watch(name, text, offset, since) for name, text in rules.items() if name not in goes_on
+    ]
+    # What was set and never saw a record tells nothing.
+    over = [one for one in kept if one.is_over and one.last != one.first][-KEPT_MAX:]
+    watches = [*over, *(one for one in kept if not one.is_over), *begun]
+    if watches != stored:
+        path = _path(data, source)
+        make_folder(path.parent)
+        replace_file(path, json.dumps([asdict(one) for one in watches]))
+    return begun
+
+
+def _path(data: Path, source: str) -> Path:
+    return data / "state" / source / "alert-rules.json"

@@ -1,0 +1,46 @@
+"""Rules of alerts over a tape as it is, with nothing written: what they would have told.
+
+They see what they would have seen had they run from the start of the tape on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tapeworks._core import TapeReader
+from tapeworks.processors.alerts import AlertRule, CoreSettings
+from tapeworks.processors.base import newest_receipt
+from tapeworks.processors.own_alerts import ALERT, AlertsProcessor
+
+BATCH_RECORDS = 65_536
+
+
+def try_rules(
+    settings: CoreSettings,
+    own: Sequence[AlertRule],
+    tape: Path,
+    end: int | None = None,
+    tell: Callable[[int, int], object] = lambda done, all_of_it: None,
+) -> Iterator[npt.NDArray[Any]]:
+    """Yields the alerts that rules would have told of what `tape` holds now, in order.
+
+    `end` is the receive time, in ns, from which on nothing is read. `tell` is called now and then
+    with how many records were read, and of how many.
+
+    Raises:
+        TapeError: the tape cannot be read.
+    """
+    processor = AlertsProcessor(settings, own)
+    reader = TapeReader(tape)
+    first, last = reader.first, reader.end
+    reader.seek(first)
+    while reader.position < last and (batch := reader.read(BATCH_RECORDS)) is not None:
+        made = np.frombuffer(memoryview(processor.process(batch)), ALERT)
+        if len(made):
+            yield made
+        tell(min(reader.position, last) - first, last - first)
+        if end is not None and newest_receipt(batch.slice(0, 1)) >= end:
+            return
