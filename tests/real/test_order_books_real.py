@@ -229,4 +229,4 @@ def test_events_of_apple_rebuild_the_rows_given_with_them():
             compared += len(expected)
     assert at == len(body)
     assert (compared, revealed < 200) == (2 * 10 * (len(rows) - 1), True)
-    assert book.doubts()[1:] == (0, 0)
+    assert book.doubts()[1:] == (0, 0, 0)

@@ -6,6 +6,10 @@
 //! thirds are in use; an entry is removed without a trace, and nothing is allocated once the table
 //! has reached its usual size.
 
+mod recent;
+
+pub use recent::{RecentTable, Vacant};
+
 /// Slots before the first entry is put in.
 const SLOTS_MIN: usize = 64;
 /// Ids that lie side by side: two to this power.
@@ -57,6 +61,11 @@ impl<V: Copy + Default> IdTable<V> {
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Entries that there is room for, of which a third stays free; a walk goes through all.
+    fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     /// Removes all entries and keeps the memory.

@@ -172,6 +172,31 @@ fn books_of_orders_are_those_of_plain_lists() {
 }
 
 #[test]
+fn sizes_beyond_all_bounds_are_refused_and_told() {
+    // Two orders at a price whose sizes together are no number: the second is not taken in, by
+    // whatever action it comes, and what goes leaves a level that holds the rest.
+    let mut books = OrderBooks::new();
+    let huge = i64::MAX - 1;
+    let of = |action, id, price, size| event(action, 1, id, Side::Bid, price, size);
+    assert_eq!(books.apply(&of(OrderAction::Add, 1, 100, huge)), Applied::Changed);
+    assert_eq!(books.apply(&of(OrderAction::Add, 2, 100, 1)), Applied::Changed);
+    assert_eq!(books.apply(&of(OrderAction::Add, 3, 100, 2)), Applied::DoesNotFit);
+    assert_eq!(books.apply(&of(OrderAction::Add, 4, 99, 2)), Applied::Changed);
+    assert_eq!(books.apply(&of(OrderAction::Modify, 4, 100, 2)), Applied::DoesNotFit);
+    assert_eq!((books.len(), books.doubts().unfit), (2, 2));
+    assert_eq!(books.place(2), Some(QueuePlace { orders_ahead: 1, size_ahead: huge }));
+    assert_eq!(books.apply(&of(OrderAction::Delete, 1, 100, 0)), Applied::Changed);
+    assert_eq!(books.by_price(1).unwrap().size_at(Side::Bid, 100), 1);
+
+    // What does not tell its size, or its price, changes nothing.
+    for (price, size) in [(100, NONE), (NONE, 1)] {
+        assert_eq!(books.apply(&of(OrderAction::Modify, 2, price, size)), Applied::Unknown);
+        assert_eq!(books.apply(&of(OrderAction::Add, 9, price, size)), Applied::Unknown);
+    }
+    assert_eq!((books.len(), books.get(2).unwrap().size), (1, 1));
+}
+
+#[test]
 fn what_cannot_be_is_counted_and_leaves_a_sound_book() {
     // Orders that are not there, are there already, or have no side.
     let mut books = OrderBooks::new();

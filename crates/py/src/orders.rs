@@ -82,10 +82,10 @@ impl OrderBook {
     }
 
     /// Events that were not as a whole recording has them: of orders that were not there, that took
-    /// more than was there, and additions of what was there already.
-    fn doubts(&self) -> (u64, u64, u64) {
+    /// more than was there, additions of what was there already, and sizes beyond all bounds.
+    fn doubts(&self) -> (u64, u64, u64, u64) {
         let doubts = self.inner.doubts();
-        (doubts.unknown, doubts.excess, doubts.repeated)
+        (doubts.unknown, doubts.excess, doubts.repeated, doubts.unfit)
     }
 
     fn __len__(&self) -> usize {

@@ -5,17 +5,17 @@
 //! linked in the order of their priority. The size of a level stands in its queue alone; the ladder
 //! says which queue that is, and which price is next. Ids must be unique over all instruments of
 //! one `OrderBooks`. Nothing is allocated once as many orders were open as ever are; an order takes
-//! 40 bytes, and its place in the table of ids 12 to 24 more; a level 32, and its part of a page.
+//! 40 bytes, and its place in the table of ids 4 to 48 more; a level 32, and its part of a page.
 
 use super::ladder::{Ladder, Pages, PriceLevel};
 use super::L2Book;
-use crate::id_table::{fetch, push_to_large};
+use crate::id_table::{fetch, push_to_large, RecentTable};
 use crate::record::{Order, OrderAction, Side, NONE};
 
-use self::ids::{Found, Ids};
+use self::queue::{side_of, Queue};
 
 mod ahead;
-mod ids;
+mod queue;
 
 /// No order, no level.
 const NOTHING: u32 = u32::MAX;
@@ -53,12 +53,14 @@ pub enum Applied {
     Changed,
     /// Nothing of the book is concerned.
     Unconcerned,
-    /// It names an order that is not there, or does not tell its side.
+    /// It names an order that is not there, or does not tell its side, price or size.
     Unknown,
     /// It takes more from an order than was there: the order is gone.
     Excess,
     /// An order of its id was there: the new one took its place.
     Repeated,
+    /// The sizes of its level would be more than can be told: the order was not taken in.
+    DoesNotFit,
 }
 
 /// How many events were not as a whole recording has them.
@@ -70,6 +72,8 @@ pub struct Doubts {
     pub excess: u64,
     /// Of [`Applied::Repeated`].
     pub repeated: u64,
+    /// Of [`Applied::DoesNotFit`].
+    pub unfit: u64,
 }
 
 /// An order and its neighbours. None lies across two cache lines.
@@ -78,23 +82,11 @@ pub struct Doubts {
 struct Node {
     id: u64,
     size: i64,
+    /// Of one that is free: [`NOTHING`].
     queue: u32,
     before: u32,
     /// Of one that is free: the next free one.
     after: u32,
-}
-
-/// The orders of a level.
-#[derive(Debug, Clone, Copy)]
-#[repr(align(32))]
-struct Queue {
-    price: i64,
-    size: i64,
-    count: u32,
-    first: u32,
-    last: u32,
-    /// Instrument and side.
-    owner: u32,
 }
 
 const _: () = assert!(size_of::<Node>() == 32 && size_of::<Queue>() == 32);
@@ -107,7 +99,8 @@ pub struct OrderBooks {
     /// Queues by price: bids and asks of each book.
     sides: Vec<[Ladder; 2]>,
     pages: Pages<u32>,
-    ids: Ids,
+    /// Numbers of `nodes` by id.
+    ids: RecentTable<u32>,
     nodes: Vec<Node>,
     /// When each of `nodes` took its place.
     times: Vec<i64>,
@@ -131,13 +124,13 @@ impl OrderBooks {
             numbers: Vec::new(),
             sides: Vec::new(),
             pages: Pages::new(),
-            ids: Ids::new(),
+            ids: RecentTable::new(),
             nodes: Vec::new(),
             times: Vec::new(),
             free_node: 0,
             queues: Vec::new(),
             free_queues: Vec::new(),
-            doubts: Doubts { unknown: 0, excess: 0, repeated: 0 },
+            doubts: Doubts { unknown: 0, excess: 0, repeated: 0, unfit: 0 },
         }
     }
 
@@ -159,25 +152,26 @@ impl OrderBooks {
     /// Takes in one event.
     #[inline]
     pub fn apply(&mut self, event: &Order) -> Applied {
-        self.apply_found(event, Found::NONE)
+        self.apply_found(event, NOTHING, NOTHING)
     }
 
-    /// As [`OrderBooks::apply`], with where the order was that the event names, if it was looked
-    /// for.
-    #[inline]
-    fn apply_found(&mut self, event: &Order, hint: Found) -> Applied {
-        let applied = self.step(event, hint);
+    /// As [`OrderBooks::apply`], with where the order was that the event names, and the queue that
+    /// one joins, if they were looked for. Both may have changed since.
+    #[inline(always)]
+    fn apply_found(&mut self, event: &Order, hint: u32, joined: u32) -> Applied {
+        let applied = self.step(event, hint, joined);
         match applied {
             Applied::Changed | Applied::Unconcerned => {}
             Applied::Unknown => self.doubts.unknown += 1,
             Applied::Excess => self.doubts.excess += 1,
             Applied::Repeated => self.doubts.repeated += 1,
+            Applied::DoesNotFit => self.doubts.unfit += 1,
         }
         applied
     }
 
-    #[inline]
-    fn step(&mut self, event: &Order, hint: Found) -> Applied {
+    #[inline(always)]
+    fn step(&mut self, event: &Order, hint: u32, joined: u32) -> Applied {
         const ADD: u8 = OrderAction::Add as u8;
         const MODIFY: u8 = OrderAction::Modify as u8;
         const CANCEL: u8 = OrderAction::Cancel as u8;
@@ -186,7 +180,7 @@ impl OrderBooks {
         const DELETE: u8 = OrderAction::Delete as u8;
         const AT_PRICE: u8 = OrderAction::ExecuteAtPrice as u8;
         match event.action {
-            ADD => self.add(event, Side::try_from(event.side).unwrap_or(Side::None)),
+            ADD => self.add(event, side_of(event.side), joined),
             CANCEL | EXECUTE | AT_PRICE => match self.find(event.order_id, hint) {
                 Some(found) => self.reduce(found, event.size),
                 None => Applied::Unknown,
@@ -198,35 +192,44 @@ impl OrderBooks {
                 }
                 None => Applied::Unknown,
             },
-            REPLACE => self.replace(event, hint),
+            REPLACE => self.replace(event, hint, joined),
             MODIFY => self.modify(event, hint),
             _ => Applied::Unconcerned,
         }
     }
 
     #[inline(always)]
-    fn find(&self, id: u64, hint: Found) -> Option<Found> {
-        if self.ids.is_there(hint, id, &self.nodes) {
+    fn find(&self, id: u64, hint: u32) -> Option<u32> {
+        if self.nodes.get(hint as usize).is_some_and(|node| node.id == id && node.queue != NOTHING)
+        {
             return Some(hint);
         }
-        self.ids.find(id, &self.nodes)
+        self.ids.get(id).copied()
     }
 
-    fn add(&mut self, event: &Order, side: Side) -> Applied {
+    #[inline]
+    fn add(&mut self, event: &Order, side: Side, joined: u32) -> Applied {
         let mut applied = Applied::Changed;
-        if let Some(found) = self.ids.find(event.order_id, &self.nodes) {
+        if let Some(&found) = self.ids.get(event.order_id) {
             self.remove(found);
             applied = Applied::Repeated;
         }
         let is_numbered = event.header.instrument >> SIDE_SHIFT == 0;
-        if side == Side::None || event.price == NONE || !is_numbered {
+        if side == Side::None || event.price == NONE || event.size == NONE || !is_numbered {
             return Applied::Unknown;
         }
-        if event.size <= 0 || event.size == NONE {
+        if event.size <= 0 {
             return applied;
         }
-        let queue = self.queue(event.header.instrument, side, event.price);
+        let owner = event.header.instrument | (side as u32) << SIDE_SHIFT;
+        let queue = match self.queues.get(joined as usize) {
+            Some(level) if level.is_at(owner, event.price) => joined,
+            _ => self.queue(event.header.instrument, side, event.price),
+        };
         let level = &mut self.queues[queue as usize];
+        // Also after this no sum of some of its orders overflows.
+        let Some(sum) = level.size.checked_add(event.size) else { return Applied::DoesNotFit };
+        (level.size, level.count) = (sum, level.count + 1);
         let last = level.last;
         let (id, size) = (event.order_id, event.size);
         let node = Node { id, size, queue, before: last, after: NOTHING };
@@ -234,8 +237,6 @@ impl OrderBooks {
         self.ids.insert(event.order_id, at);
         let level = &mut self.queues[queue as usize];
         level.last = at;
-        level.count += 1;
-        level.size = level.size.saturating_add(size);
         match last {
             NOTHING => level.first = at,
             last => self.nodes[last as usize].after = at,
@@ -261,8 +262,8 @@ impl OrderBooks {
     }
 
     #[inline]
-    fn reduce(&mut self, found: Found, size: i64) -> Applied {
-        let node = &mut self.nodes[found.node as usize];
+    fn reduce(&mut self, found: u32, size: i64) -> Applied {
+        let node = &mut self.nodes[found as usize];
         let had = node.size;
         if size >= had {
             self.remove(found);
@@ -273,29 +274,33 @@ impl OrderBooks {
         Applied::Changed
     }
 
-    fn replace(&mut self, event: &Order, hint: Found) -> Applied {
-        let mut side = Side::try_from(event.side).unwrap_or(Side::None);
+    fn replace(&mut self, event: &Order, hint: u32, joined: u32) -> Applied {
+        let mut side = side_of(event.side);
         let found = self.find(event.previous_id, hint);
         if let Some(found) = found {
-            side = self.queues[self.nodes[found.node as usize].queue as usize].side();
+            side = self.queues[self.nodes[found as usize].queue as usize].side();
             self.remove(found);
         }
-        match self.add(event, side) {
+        match self.add(event, side, joined) {
             Applied::Changed if found.is_none() => Applied::Unknown,
             applied => applied,
         }
     }
 
-    /// One that gets smaller at its price keeps its place; any other goes to the end.
-    fn modify(&mut self, event: &Order, hint: Found) -> Applied {
+    /// One that gets smaller at its price keeps its place; any other goes to the end. Where price
+    /// or size is not told, the order stays as it is.
+    fn modify(&mut self, event: &Order, hint: u32) -> Applied {
         let Some(found) = self.find(event.order_id, hint) else { return Applied::Unknown };
-        let node = self.nodes[found.node as usize];
+        if event.size == NONE || event.price == NONE {
+            return Applied::Unknown;
+        }
+        let node = self.nodes[found as usize];
         let queue = self.queues[node.queue as usize];
         if event.price == queue.price && event.size <= node.size {
             return self.reduce(found, node.size - event.size.max(0));
         }
         self.remove(found);
-        self.add(event, queue.side())
+        self.add(event, queue.side(), NOTHING)
     }
 
     /// The queue at a price, which is made if there is none.
@@ -346,11 +351,12 @@ impl OrderBooks {
 
     /// Takes an order out of the table and of its queue; an empty queue goes.
     #[inline]
-    fn remove(&mut self, found: Found) {
-        self.ids.remove(found.slot);
-        let node = self.nodes[found.node as usize];
-        self.nodes[found.node as usize].after = self.free_node;
-        self.free_node = found.node + 1;
+    fn remove(&mut self, found: u32) {
+        let node = self.nodes[found as usize];
+        self.ids.remove(node.id);
+        let free = &mut self.nodes[found as usize];
+        (free.queue, free.after) = (NOTHING, self.free_node);
+        self.free_node = found + 1;
         let queue = &mut self.queues[node.queue as usize];
         queue.count -= 1;
         queue.size -= node.size;
@@ -426,13 +432,13 @@ impl OrderBooks {
 
     /// The order of that id.
     pub fn get(&self, id: u64) -> Option<OpenOrder> {
-        self.ids.find(id, &self.nodes).map(|found| self.shown(found.node))
+        self.ids.get(id).map(|&found| self.shown(found))
     }
 
     /// Where the order of that id stands. Takes as long as there are orders ahead of it.
     pub fn place(&self, id: u64) -> Option<QueuePlace> {
-        let found = self.ids.find(id, &self.nodes)?;
-        let mut at = self.nodes[found.node as usize].before;
+        let &found = self.ids.get(id)?;
+        let mut at = self.nodes[found as usize].before;
         let mut place = QueuePlace { orders_ahead: 0, size_ahead: 0 };
         while at != NOTHING {
             let node = &self.nodes[at as usize];
@@ -457,19 +463,5 @@ impl OrderBooks {
         let queue = &self.queues[queue as usize];
         let ts_event = self.times[at as usize];
         OpenOrder { id, price: queue.price, size, ts_event, side: queue.side() }
-    }
-}
-
-impl Queue {
-    const fn instrument(&self) -> u32 {
-        self.owner & ((1 << SIDE_SHIFT) - 1)
-    }
-
-    const fn side(&self) -> Side {
-        if self.owner >> SIDE_SHIFT == Side::Ask as u32 {
-            Side::Ask
-        } else {
-            Side::Bid
-        }
     }
 }

@@ -121,11 +121,10 @@ struct PageEntry {
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 pub(super) struct Ladder {
-    /// 0 for asks; -1 for bids, which turns numbers of steps around.
-    mirror: i64,
+    // What every look-up needs fills one line of the cache.
+    near: Vec<PageEntry>,
     /// Number of the first near page; their count is a multiple of 64.
     base: i64,
-    near: Vec<PageEntry>,
     grid: Grid,
     /// A bit for each near entry that has a page.
     words: Vec<u64>,
@@ -141,8 +140,7 @@ impl Ladder {
     /// An empty side; `descending` if the highest price is best.
     pub(super) const fn new(descending: bool) -> Self {
         Self {
-            mirror: if descending { -1 } else { 0 },
-            grid: Grid::EMPTY,
+            grid: Grid::empty(if descending { -1 } else { 0 }),
             base: 0,
             near: Vec::new(),
             words: Vec::new(),
@@ -180,7 +178,7 @@ impl Ladder {
         let Some(index) = self.grid.index(price) else {
             return self.set_off_grid(pages, price, standing);
         };
-        let index = index ^ self.mirror;
+        let index = index ^ self.grid.mirror();
         let at = (index >> 6).wrapping_sub(self.base) as usize;
         match self.near.get_mut(at) {
             Some(entry) if entry.occupied != 0 => {
@@ -197,21 +195,20 @@ impl Ladder {
     /// Begins to bring into the cache what [`Ladder::set`] looks at first.
     #[inline]
     pub(super) fn fetch(&self) {
-        fetch(from_ref(&self.base), 0);
-        fetch(from_ref(&self.grid), 0);
+        fetch(from_ref(self), 0);
     }
 
     /// As [`Ladder::fetch`], a step later: where the page of `price` is.
     #[inline]
     pub(super) fn fetch_page(&self, price: i64) {
-        let index = self.grid.index(price).unwrap_or(0) ^ self.mirror;
+        let index = self.grid.index(price).unwrap_or(0) ^ self.grid.mirror();
         fetch(&self.near, (index >> 6).wrapping_sub(self.base) as usize);
     }
 
     /// As [`Ladder::fetch_page`], a step later: what stands at `price`.
     #[inline]
     pub(super) fn fetch_standing<V: Standing>(&self, pages: &Pages<V>, price: i64) {
-        let index = self.grid.index(price).unwrap_or(0) ^ self.mirror;
+        let index = self.grid.index(price).unwrap_or(0) ^ self.grid.mirror();
         let entry = self.near.get((index >> 6).wrapping_sub(self.base) as usize);
         if let Some(page) = entry.and_then(|entry| pages.all.get(entry.page as usize)) {
             fetch(&page.0, index as usize % SLOTS);
@@ -222,7 +219,7 @@ impl Ladder {
     #[inline]
     pub(super) fn get<V: Standing>(&self, pages: &Pages<V>, price: i64) -> V {
         let Some(index) = self.grid.index(price) else { return V::NOTHING };
-        let index = index ^ self.mirror;
+        let index = index ^ self.grid.mirror();
         match self.near.get((index >> 6).wrapping_sub(self.base) as usize) {
             Some(entry) if entry.occupied == 0 => V::NOTHING,
             Some(entry) => pages.all[entry.page as usize].0[index as usize % SLOTS],
@@ -453,7 +450,7 @@ impl<V: Standing> Iterator for Walk<'_, V> {
         let slot = self.bits.trailing_zeros() as usize;
         self.bits &= self.bits - 1;
         self.left -= 1;
-        let index = (self.first_index + slot as i64) ^ self.ladder.mirror;
+        let index = (self.first_index + slot as i64) ^ self.ladder.grid.mirror();
         let standing = self.page.map_or(V::NOTHING, |page| page.0[slot % SLOTS]);
         Some((index.wrapping_mul(self.ladder.grid.step), standing))
     }

@@ -11,16 +11,14 @@
 use super::{Descriptor, Feed, FeedId, Framing, Rejected};
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
-use crate::record::{
-    Blob, BlobKind, Channel, GapCause, GapState, Header, Marker, MarkerCode, Records, FLAG_LAST,
-    NONE,
-};
+use crate::record::{Blob, BlobKind, Channel, Header, Records, NONE};
 use crate::sequencing::{Continuity, Rule, Rules};
 
 mod decode;
 mod encode;
 mod held;
 mod holes;
+mod numbers;
 mod resting;
 mod sessions;
 mod soup;
@@ -96,15 +94,22 @@ struct Session {
     is_over: bool,
 }
 
+/// What a stock locate stands for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stock {
+    /// Its symbol as messages have it, 0 until one of them was compared.
+    named: u64,
+    /// 0 where it is not known.
+    instrument: u32,
+}
+
 /// The wire format of ITCH 5.0.
 #[derive(Debug)]
 pub struct Itch {
     feed: FeedId,
     session: Session,
-    /// By stock locate: the instrument, 0 where it is not known.
-    locates: Vec<u32>,
-    /// By stock locate: the symbol as messages have it, 0 until one of them was compared.
-    named: Vec<u64>,
+    /// By stock locate.
+    stocks: Vec<Stock>,
     resting: Resting,
     sessions: Sessions,
     held: Held,
@@ -116,8 +121,7 @@ impl Itch {
         Self {
             feed,
             session: Session::default(),
-            locates: Vec::new(),
-            named: Vec::new(),
+            stocks: Vec::new(),
             resting: Resting::default(),
             sessions: Sessions::default(),
             held: Held::default(),
@@ -132,10 +136,8 @@ impl Itch {
     /// Forgets the day: orders, instruments by locate.
     fn begin_day(&mut self) {
         self.resting.clear();
-        self.locates.clear();
-        self.locates.resize(1 << 16, 0);
-        self.named.clear();
-        self.named.resize(1 << 16, 0);
+        self.stocks.clear();
+        self.stocks.resize(1 << 16, Stock::default());
     }
 
     fn enter(&mut self, place: &Place<'_>) {
@@ -159,69 +161,6 @@ impl Itch {
         self.sessions = Sessions::default();
         self.held = Held::default();
         self.begin_day();
-    }
-
-    /// Compares the number of the first of `count` messages with the one expected. Returns how
-    /// many of them are known already.
-    fn arbitrate(
-        &mut self,
-        sequence: u64,
-        count: u64,
-        header: &Header,
-        ts_first: Option<i64>,
-        out: &mut Records,
-    ) -> Result<u64> {
-        let session = &mut self.session;
-        let wrong = Err(Error::decode(DecodeReason::ImplausibleSequence, 10));
-        let Some(after) = sequence.checked_add(count).filter(|_| sequence != 0) else {
-            // Captures without numbers: nothing can be said of what is missing.
-            return if sequence == 0 { Ok(0) } else { wrong };
-        };
-        if session.next == 0 {
-            session.next = sequence;
-        }
-        if sequence > session.next {
-            if sequence - session.next > JUMP_MAX {
-                return wrong;
-            }
-            let missing = sequence - session.next;
-            let ts_last = match session.ts_last {
-                // All of the day so far, where it is known when that began.
-                0 if session.from_start => session.midnight,
-                0 => NONE,
-                ts => ts,
-            };
-            out.push(&Marker {
-                header: Header {
-                    flags: header.flags | FLAG_LAST,
-                    ts_event: ts_first.unwrap_or(header.ts_event),
-                    sequence,
-                    feed: header.feed,
-                    ts_recv: header.ts_recv,
-                    ..Header::of::<Marker>()
-                },
-                code: MarkerCode::Gap as u8,
-                cause: GapCause::Sequence as u8,
-                state: GapState::Closed as u8,
-                channel: Channel::Order as u8,
-                count: u32::try_from(missing).unwrap_or(u32::MAX),
-                first: session.next,
-                last: sequence - 1,
-                ts_start: ts_last,
-            });
-            session.is_whole = false;
-            session.next = sequence;
-        }
-        if after <= session.next && count > 0 && ts_first.is_some_and(|ts| ts > session.ts_last) {
-            // Later than all that came, under numbers that are used: no copy of anything.
-            return wrong;
-        }
-        let known = (session.next - sequence).min(count);
-        session.next = session.next.max(after);
-        if count > 0 {
-            session.seen = session.seen.max(after);
-        }
-        Ok(known)
     }
 
     fn binary(
@@ -399,7 +338,8 @@ impl Feed for Itch {
         out.extend_from_slice(&session.seen.to_le_bytes());
         out.extend_from_slice(&session.ts_last.to_le_bytes());
         out.extend_from_slice(&[u8::from(session.is_whole), u8::from(session.is_over)]);
-        let known = self.locates.iter().enumerate().filter(|(_, id)| **id != 0);
+        let known = self.stocks.iter().map(|stock| stock.instrument).enumerate();
+        let known = known.filter(|(_, id)| *id != 0);
         out.extend_from_slice(&(known.clone().count() as u32).to_le_bytes());
         for (locate, id) in known {
             out.extend_from_slice(&(locate as u16).to_le_bytes());
@@ -448,7 +388,7 @@ impl Itch {
         self.begin_day();
         for _ in 0..u32::from_le_bytes(taken(rest)?) {
             let locate = u16::from_le_bytes(taken(rest)?);
-            self.locates[usize::from(locate)] = u32::from_le_bytes(taken(rest)?);
+            self.stocks[usize::from(locate)].instrument = u32::from_le_bytes(taken(rest)?);
         }
         self.resting = Resting::load(rest)?;
         self.sessions = Sessions::load(rest)?;

@@ -6,8 +6,7 @@
 //! nothing: it is by what the books hold now, which may be another order or none when the event's
 //! turn comes.
 
-use super::ids::Found;
-use super::{Applied, Ladder, OrderBooks};
+use super::{Applied, Ladder, OrderBooks, NOTHING};
 use crate::id_table::fetch;
 use crate::record::{Order, OrderAction, Side};
 
@@ -24,7 +23,11 @@ struct Block<'a> {
     events: [&'a Order; BLOCK],
     length: usize,
     /// Where the orders that they name were.
-    found: [Found; BLOCK],
+    found: [u32; BLOCK],
+    /// Of those that bring an order: the sides that get it, and the queues that it joins, as far as
+    /// there were any.
+    sides: [u32; BLOCK],
+    joined: [u32; BLOCK],
     /// The events that name an order, and those that bring one, by number; and for each group where
     /// its own end. Two lists, as no branch foretells which of the two the next event is.
     naming: List,
@@ -53,14 +56,14 @@ impl OrderBooks {
             next = block.fill(next, &mut events);
             let groups = block.length.div_ceil(GROUP);
             for turn in 0..groups + STAGES {
-                self.fetch_ids(&block, turn);
+                self.fetch_ids(&mut block, turn);
                 self.fetch_orders(&mut block, turn.wrapping_sub(1));
                 self.fetch_queues(&block, turn.wrapping_sub(2));
-                self.fetch_new_queues(&block, turn.wrapping_sub(3));
+                self.fetch_new_queues(&mut block, turn.wrapping_sub(3));
                 self.fetch_last(&block, turn.wrapping_sub(4));
                 for at in block.group(turn.wrapping_sub(STAGES)) {
                     let event = block.events[at];
-                    each(event, self.apply_found(event, block.found[at]));
+                    each(event, self.apply_found(event, block.found[at], block.joined[at]));
                 }
             }
         }
@@ -68,14 +71,18 @@ impl OrderBooks {
 
     /// First stage: the places of ids, and the sides of books that get an order.
     #[inline(always)]
-    fn fetch_ids(&self, block: &Block<'_>, group: usize) {
-        for at in block.group(group) {
-            self.ids.fetch(block.events[at].order_id);
-            self.ids.fetch(named(block.events[at]));
+    fn fetch_ids(&self, block: &mut Block<'_>, group: usize) {
+        let Block { events, sides, naming, adding, .. } = block;
+        for at in naming.of(group) {
+            self.ids.fetch(named(events[at]));
         }
-        for event in block.list(&block.adding, group) {
-            if let Some(side) = self.side(event.header.instrument, side_of(event)) {
-                side.fetch();
+        for at in adding.of(group) {
+            let event = events[at];
+            self.ids.fetch(event.order_id);
+            if let Some(book) = self.number(event.header.instrument) {
+                let is_ask = event.side == Side::Ask as u8;
+                sides[at] = (2 * book + usize::from(is_ask)) as u32;
+                self.sides[book][usize::from(is_ask)].fetch();
             }
         }
     }
@@ -83,14 +90,15 @@ impl OrderBooks {
     /// Second stage: orders that are there, and where the page of a new one's price is.
     #[inline(always)]
     fn fetch_orders(&self, block: &mut Block<'_>, group: usize) {
-        for at in block.naming.group(group) {
-            let at = usize::from(block.naming.events[at]);
-            block.found[at] = self.ids.guess(named(block.events[at]));
-            fetch(&self.nodes, block.found[at].node as usize);
+        let Block { events, found, sides, naming, adding, .. } = block;
+        for at in naming.of(group) {
+            let order = self.ids.get(named(events[at])).copied().unwrap_or(NOTHING);
+            found[at] = order;
+            fetch(&self.nodes, order as usize);
         }
-        for event in block.list(&block.adding, group) {
-            if let Some(side) = self.side(event.header.instrument, side_of(event)) {
-                side.fetch_page(event.price);
+        for at in adding.of(group) {
+            if let Some(side) = self.side_numbered(sides[at]) {
+                side.fetch_page(events[at].price);
             }
         }
     }
@@ -98,41 +106,41 @@ impl OrderBooks {
     /// Third stage: what is beside an order, and the page of a new one's price.
     #[inline(always)]
     fn fetch_queues(&self, block: &Block<'_>, group: usize) {
-        for at in block.naming.group(group) {
-            let found = block.found[usize::from(block.naming.events[at])];
-            if let Some(node) = self.nodes.get(found.node as usize) {
+        for at in block.naming.of(group) {
+            if let Some(node) = self.nodes.get(block.found[at] as usize) {
                 fetch(&self.queues, node.queue as usize);
                 fetch(&self.nodes, node.before as usize);
                 fetch(&self.nodes, node.after as usize);
             }
         }
-        for event in block.list(&block.adding, group) {
-            if let Some(side) = self.side(event.header.instrument, side_of(event)) {
-                side.fetch_standing(&self.pages, event.price);
+        for at in block.adding.of(group) {
+            if let Some(side) = self.side_numbered(block.sides[at]) {
+                side.fetch_standing(&self.pages, block.events[at].price);
             }
         }
     }
 
     /// Fourth stage: the queue that a new order joins, and where a level is that may go.
     #[inline(always)]
-    fn fetch_new_queues(&self, block: &Block<'_>, group: usize) {
-        for at in block.naming.group(group) {
-            let at = usize::from(block.naming.events[at]);
-            if let Some(side) = self.side_that_may_empty(block.found[at]) {
+    fn fetch_new_queues(&self, block: &mut Block<'_>, group: usize) {
+        let Block { events, found, sides, joined, naming, adding, .. } = block;
+        for at in naming.of(group) {
+            if let Some(side) = self.side_that_may_empty(found[at]) {
                 side.fetch();
             }
         }
-        for event in block.list(&block.adding, group) {
-            if let Some(side) = self.side(event.header.instrument, side_of(event)) {
-                fetch(&self.queues, side.get(&self.pages, event.price) as usize);
+        for at in adding.of(group) {
+            if let Some(side) = self.side_numbered(sides[at]) {
+                joined[at] = side.get(&self.pages, events[at].price);
+                fetch(&self.queues, joined[at] as usize);
             }
         }
     }
 
     /// The side of an order that is the only one at its price.
     #[inline(always)]
-    fn side_that_may_empty(&self, found: Found) -> Option<&Ladder> {
-        let queue = self.queues.get(self.nodes.get(found.node as usize)?.queue as usize)?;
+    fn side_that_may_empty(&self, found: u32) -> Option<&Ladder> {
+        let queue = self.queues.get(self.nodes.get(found as usize)?.queue as usize)?;
         let queue = Some(queue).filter(|queue| queue.count == 1)?;
         self.side(queue.instrument(), queue.side())
     }
@@ -140,16 +148,21 @@ impl OrderBooks {
     /// Fifth stage: the order that a new one comes behind.
     #[inline(always)]
     fn fetch_last(&self, block: &Block<'_>, group: usize) {
-        for at in block.naming.group(group) {
-            let at = usize::from(block.naming.events[at]);
+        for at in block.naming.of(group) {
             if let Some(side) = self.side_that_may_empty(block.found[at]) {
                 side.fetch_page(block.events[at].order_price);
             }
         }
-        for event in block.list(&block.adding, group) {
-            let queue = self.find_queue(event.header.instrument, side_of(event), event.price);
+        for at in block.adding.of(group) {
+            let queue = self.queues.get(block.joined[at] as usize);
             fetch(&self.nodes, queue.map_or(usize::MAX, |queue| queue.last as usize));
         }
+    }
+
+    /// A side by its number; none of [`NOTHING`].
+    #[inline(always)]
+    fn side_numbered(&self, number: u32) -> Option<&Ladder> {
+        self.sides.get(number as usize / 2).map(|sides| &sides[number as usize % 2])
     }
 }
 
@@ -157,7 +170,15 @@ impl<'a> Block<'a> {
     fn new(event: &'a Order) -> Self {
         let list = || List { events: [0; BLOCK], ends: [0; GROUPS + 1] };
         let (naming, adding) = (list(), list());
-        Self { events: [event; BLOCK], length: 0, found: [Found::NONE; BLOCK], naming, adding }
+        Self {
+            events: [event; BLOCK],
+            length: 0,
+            found: [NOTHING; BLOCK],
+            sides: [NOTHING; BLOCK],
+            joined: [NOTHING; BLOCK],
+            naming,
+            adding,
+        }
     }
 
     /// Takes in `first` and as many of those that follow as there is room for, and gives the next.
@@ -167,7 +188,8 @@ impl<'a> Block<'a> {
         events: &mut impl Iterator<Item = &'a Order>,
     ) -> Option<&'a Order> {
         self.length = 0;
-        self.found = [Found::NONE; BLOCK];
+        (self.found, self.sides) = ([NOTHING; BLOCK], [NOTHING; BLOCK]);
+        self.joined = [NOTHING; BLOCK];
         let (mut naming, mut adding) = (0, 0);
         while let Some(event) = first {
             if self.length == BLOCK {
@@ -198,25 +220,17 @@ impl<'a> Block<'a> {
         let start = number.saturating_mul(GROUP).min(self.length);
         start..(start + GROUP).min(self.length)
     }
-
-    /// Those of a group that are in a list.
-    #[inline(always)]
-    fn list<'b>(
-        &'b self,
-        list: &'b List,
-        group: usize,
-    ) -> impl Iterator<Item = &'a Order> + use<'a, 'b> {
-        list.events[list.group(group)].iter().map(|&at| self.events[usize::from(at)])
-    }
 }
 
 impl List {
+    /// The numbers of the events of a group, which are in this list.
     #[inline(always)]
-    fn group(&self, number: usize) -> std::ops::Range<usize> {
-        match self.ends.get(number..number.wrapping_add(2)) {
+    fn of(&self, group: usize) -> impl Iterator<Item = usize> + '_ {
+        let range = match self.ends.get(group..group.wrapping_add(2)) {
             Some(&[start, end]) => usize::from(start)..usize::from(end),
             _ => 0..0,
-        }
+        };
+        self.events[range].iter().map(|&at| usize::from(at))
     }
 }
 
@@ -227,14 +241,5 @@ const fn named(event: &Order) -> u64 {
         event.previous_id
     } else {
         event.order_id
-    }
-}
-
-#[inline(always)]
-const fn side_of(event: &Order) -> Side {
-    if event.side == Side::Ask as u8 {
-        Side::Ask
-    } else {
-        Side::Bid
     }
 }

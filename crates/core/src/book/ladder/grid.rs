@@ -4,24 +4,29 @@ use std::num::NonZeroU64;
 
 /// The step between prices, and what turns a price into a number of steps without dividing.
 #[derive(Debug, Clone, Copy)]
+#[repr(C)]
 pub(super) struct Grid {
-    /// Greatest common divisor of the prices so far; 0 while there was none but 0.
-    pub(super) step: i64,
     /// Inverse of the odd part of `step` modulo 2^64.
     inverse: i64,
-    /// Number of factors 2 in `step`.
-    shift: u32,
     /// Smallest number of steps whose price fits.
     index_min: i64,
     /// Greatest such number less `index_min`.
     index_range: u64,
+    /// Number of factors 2 in `step`.
+    shift: u32,
+    /// 0, or -1 where numbers of steps are turned around.
+    mirror: i32,
+    /// Greatest common divisor of the prices so far; 0 while there was none but 0.
+    pub(super) step: i64,
 }
 
 impl Grid {
-    pub(super) const EMPTY: Self =
-        Self { step: 0, inverse: 1, shift: 0, index_min: 0, index_range: 0 };
+    /// That of no price but 0; numbers of steps are turned around with a `mirror` of -1.
+    pub(super) const fn empty(mirror: i32) -> Self {
+        Self { inverse: 1, index_min: 0, index_range: 0, shift: 0, mirror, step: 0 }
+    }
 
-    pub(super) const fn new(step: i64) -> Self {
+    pub(super) const fn new(step: i64, mirror: i32) -> Self {
         let shift = step.trailing_zeros();
         let odd = step >> shift;
         // Newton: an odd number is its own inverse modulo 8; each round doubles the right bits.
@@ -33,7 +38,13 @@ impl Grid {
         }
         let index_min = i64::MIN / step;
         let index_range = (i64::MAX / step).wrapping_sub(index_min) as u64;
-        Self { step, inverse, shift, index_min, index_range }
+        Self { inverse, index_min, index_range, shift, mirror, step }
+    }
+
+    /// What turns a number of steps from 0 into one from the best price on, and back.
+    #[inline(always)]
+    pub(super) const fn mirror(&self) -> i64 {
+        self.mirror as i64
     }
 
     /// How many steps `price` is from 0. `None` if it is not a whole number of them.
@@ -61,10 +72,10 @@ impl Grid {
             (a, b) = (b, a % divisor);
         }
         match i64::try_from(a) {
-            Ok(0) => Self::EMPTY,
-            Ok(step) => Self::new(step),
+            Ok(0) => Self::empty(self.mirror),
+            Ok(step) => Self::new(step, self.mirror),
             // Only i64::MIN has 2^63 as its step.
-            Err(_) => Self::new(1 << 62),
+            Err(_) => Self::new(1 << 62, self.mirror),
         }
     }
 }

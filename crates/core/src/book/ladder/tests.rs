@@ -13,7 +13,7 @@ fn grid_divides_exactly_or_says_no() {
         }
     }
     for step in steps {
-        let grid = Grid::new(step);
+        let grid = Grid::new(step, 0);
         for &price in &prices {
             let wanted = (price % step == 0).then(|| price / step);
             assert_eq!(grid.index(price), wanted, "step {step} price {price}");

@@ -3,10 +3,11 @@
 //! Every message of a known type and length is read, also those that give no record: the day's
 //! market-wide levels and states, participants' positions, imbalances. They are on the raw tape.
 
-use super::resting::{OpenOrder, Reduced, Resting};
-use super::wire::{time_of, u32_at, u64_at, Blocks, LENGTHS, TIME_MAX};
+use super::resting::{Reduced, Resting, RestingOrder};
+use super::wire::{time_of, u16_at, u32_at, u64_at, Blocks, LENGTHS, TIME_MAX};
 use super::{Itch, Rejected};
 use crate::error::{DecodeReason, Error, Result};
+use crate::id_table::fetch;
 use crate::instrument::Instruments;
 use crate::record::{
     Channel, Correction, Cross, Header, Order, OrderAction, Record, Records, Side, Trade,
@@ -103,12 +104,13 @@ impl Task<'_> {
         Ok(rejected)
     }
 
-    /// Begins to fetch the order that a message to come may name.
+    /// Begins to fetch the order that a message to come may name, and its stock.
     #[inline(always)]
     fn fetch(&self, message: &[u8]) {
         // All messages of orders name theirs at the same place.
-        if let Some(&id) = message.get(11..).and_then(|rest| rest.first_chunk()) {
-            self.itch.resting.fetch(u64::from_be_bytes(id));
+        if let Some(head) = message.first_chunk::<19>() {
+            self.itch.resting.fetch(u64_at(head, 11));
+            fetch(&self.itch.stocks, usize::from(u16_at(head, 1)));
         }
     }
 
@@ -175,8 +177,8 @@ impl Task<'_> {
             _ => [0; 4],
         };
         let id = u64_at(message, 11);
-        let order = OpenOrder::new(instrument, side, price, shares, participant);
-        let is_new = shares == 0 || self.itch.resting.add(id, order);
+        let order = RestingOrder::new(instrument, side, price, shares, participant);
+        let is_new = self.itch.resting.add(id, order);
         self.write(OrderAction::Add, &order, is_new, |record| {
             record.price = price_units(price);
             record.size = share_units(shares);
@@ -210,8 +212,8 @@ impl Task<'_> {
         let found = self.itch.resting.remove(previous_id);
         let before = self.known(found, message)?;
         let (instrument, side) = (before.instrument(), before.side());
-        let order = OpenOrder::new(instrument, side, price, shares, before.participant);
-        let is_new = shares == 0 || self.itch.resting.add(id, order);
+        let order = RestingOrder::new(instrument, side, price, shares, before.participant);
+        let is_new = self.itch.resting.add(id, order);
         self.write(OrderAction::Replace, &before, is_new && before.has_side(), |record| {
             record.order_id = id;
             record.previous_id = previous_id;
@@ -274,7 +276,7 @@ impl Task<'_> {
         let (size, price) = (share_units(u32_at(message, 20)), u32_at(message, 32));
         let (price, match_id) = (price_units(price), u64_at(message, 36));
         // The side that it names is always the same, and says nothing.
-        let none = OpenOrder::new(instrument, Side::None as u8, 0, 0, [0; 4]);
+        let none = RestingOrder::new(instrument, Side::None as u8, 0, 0, [0; 4]);
         self.write(OrderAction::ExecuteHidden, &none, true, |record| {
             (record.price, record.size, record.match_id) = (price, size, match_id);
             (record.order_price, record.remaining, record.printed) = (NONE, NONE, 1);
@@ -296,7 +298,7 @@ impl Task<'_> {
         let price = price_units(u32_at(message, 27));
         let match_id = u64_at(message, 31);
         let kind = cross_of(message[39]) as u8;
-        let none = OpenOrder::new(instrument, Side::None as u8, 0, 0, [0; 4]);
+        let none = RestingOrder::new(instrument, Side::None as u8, 0, 0, [0; 4]);
         self.write(OrderAction::Cross, &none, true, |record| {
             record.price = if size > 0 { price } else { NONE };
             (record.size, record.match_id, record.cross) = (size, match_id, kind);
@@ -313,7 +315,7 @@ impl Task<'_> {
     fn broken(&mut self, message: &[u8]) -> Result<()> {
         let match_id = u64_at(message, 11);
         let instrument = self.located(message)?;
-        let none = OpenOrder::new(instrument, Side::None as u8, 0, 0, [0; 4]);
+        let none = RestingOrder::new(instrument, Side::None as u8, 0, 0, [0; 4]);
         self.write(OrderAction::Break, &none, true, |record| {
             record.match_id = match_id;
             (record.price, record.size) = (NONE, NONE);
@@ -334,12 +336,12 @@ impl Task<'_> {
     /// The order that a message names, or what is known of one whose beginning is not: the
     /// instrument.
     #[inline]
-    fn known(&mut self, found: Option<OpenOrder>, message: &[u8]) -> Result<OpenOrder> {
+    fn known(&mut self, found: Option<RestingOrder>, message: &[u8]) -> Result<RestingOrder> {
         match found {
             Some(order) => Ok(order),
             None => {
                 let instrument = self.located(message)?;
-                Ok(OpenOrder::new(instrument, Side::None as u8, 0, 0, [0; 4]))
+                Ok(RestingOrder::new(instrument, Side::None as u8, 0, 0, [0; 4]))
             }
         }
     }
@@ -364,7 +366,7 @@ impl Task<'_> {
     fn write(
         &mut self,
         action: OrderAction,
-        order: &OpenOrder,
+        order: &RestingOrder,
         is_sound: bool,
         fill: impl FnOnce(&mut Order),
     ) {

@@ -1,18 +1,19 @@
 //! The orders that are open, as far as later messages ask for them: side, price, shares.
 //!
-//! 24 bytes an order, in a table that is between a third and two thirds full. What a message takes
-//! away is never more than is there.
+//! The latest orders lie in the order of their ids, 16 bytes for each id; older ones take 24 bytes
+//! in a table that is between a third and two thirds full. What a message takes away is never more
+//! than is there.
 
 use super::taken;
-use crate::id_table::IdTable;
+use crate::id_table::{RecentTable, Vacant};
 use crate::record::Side;
 
 /// Shift of the side above the instrument's number.
 const SIDE_SHIFT: u32 = 30;
 
-/// One open order.
+/// One order that rests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct OpenOrder {
+pub(super) struct RestingOrder {
     /// Four decimals.
     pub(super) price: u32,
     pub(super) shares: u32,
@@ -22,7 +23,7 @@ pub(super) struct OpenOrder {
     pub(super) participant: [u8; 4],
 }
 
-impl OpenOrder {
+impl RestingOrder {
     pub(super) const fn new(
         instrument: u32,
         side: u8,
@@ -48,11 +49,21 @@ impl OpenOrder {
     }
 }
 
+/// One that is open has an instrument.
+impl Vacant for RestingOrder {
+    const VACANT: Self = Self { price: 0, shares: 0, owner: 0, participant: [0; 4] };
+
+    #[inline(always)]
+    fn is_vacant(self) -> bool {
+        self.owner == 0
+    }
+}
+
 /// What became of an order from which shares were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reduced {
     /// As it was before.
-    pub(super) before: OpenOrder,
+    pub(super) before: RestingOrder,
     /// Shares left.
     pub(super) left: u32,
     /// More was to be taken than was there.
@@ -62,7 +73,7 @@ pub(super) struct Reduced {
 /// All open orders of the market.
 #[derive(Debug, Default)]
 pub(super) struct Resting {
-    orders: IdTable<OpenOrder>,
+    orders: RecentTable<RestingOrder>,
 }
 
 impl Resting {
@@ -74,9 +85,13 @@ impl Resting {
         self.orders.clear();
     }
 
-    /// Puts an order in. False if one of that id is open already: the new one takes its place.
-    #[inline]
-    pub(super) fn add(&mut self, id: u64, order: OpenOrder) -> bool {
+    /// Puts an order in; one without shares is none. False if one of that id is open already: the
+    /// new one takes its place.
+    #[inline(always)]
+    pub(super) fn add(&mut self, id: u64, order: RestingOrder) -> bool {
+        if order.shares == 0 {
+            return self.orders.remove(id).is_none();
+        }
         self.orders.insert(id, order).is_none()
     }
 
@@ -88,7 +103,7 @@ impl Resting {
 
     /// Takes an order out.
     #[inline]
-    pub(super) fn remove(&mut self, id: u64) -> Option<OpenOrder> {
+    pub(super) fn remove(&mut self, id: u64) -> Option<RestingOrder> {
         self.orders.remove(id)
     }
 
@@ -126,12 +141,15 @@ impl Resting {
         let mut resting = Self::default();
         for _ in 0..u64::from_le_bytes(taken(rest)?) {
             let id = u64::from_le_bytes(taken(rest)?);
-            let order = OpenOrder {
+            let order = RestingOrder {
                 price: u32::from_le_bytes(taken(rest)?),
                 shares: u32::from_le_bytes(taken(rest)?),
                 owner: u32::from_le_bytes(taken(rest)?),
                 participant: taken(rest)?,
             };
+            if order.is_vacant() {
+                return None;
+            }
             resting.orders.insert(id, order);
         }
         Some(resting)

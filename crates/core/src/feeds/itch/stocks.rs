@@ -2,6 +2,7 @@
 
 use super::decode::{price_units, share_units, Task};
 use super::wire::{text, u16_at, u32_at, u64_at};
+use super::Stock;
 use crate::error::{DecodeReason, Error, Result};
 use crate::record::{padded, unpadded, Status, NONE};
 
@@ -13,40 +14,36 @@ const EQUITY: u8 = 4;
 
 impl Task<'_> {
     /// The instrument of a message that names its stock at `at`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn instrument(&mut self, message: &[u8], at: usize) -> Result<u32> {
-        let locate = usize::from(u16_at(message, 1));
-        match self.itch.locates.get(locate) {
-            Some(&id) if id != 0 => {
-                let told = u64_at(message, at);
-                // Zeros are no symbol, and stand for one that was not compared yet.
-                if told == 0 || self.itch.named[locate] != told {
-                    self.compare(message, at, id)?;
-                }
-                Ok(id)
-            }
+        let told = u64_at(message, at);
+        // Zeros are no symbol, and stand for one that was not compared yet.
+        match self.itch.stocks.get(usize::from(u16_at(message, 1))) {
+            Some(stock) if stock.named == told && told != 0 => Ok(stock.instrument),
+            Some(&stock) if stock.instrument != 0 => self.compare(message, at, stock.instrument),
             _ => self.define(message, at),
         }
     }
 
     /// Compares the symbol of a message with that of its locate, and remembers that it is the same.
     #[cold]
-    fn compare(&mut self, message: &[u8], at: usize, id: u32) -> Result<()> {
+    fn compare(&mut self, message: &[u8], at: usize, id: u32) -> Result<u32> {
         let (field, length) = text::<8>(message, at);
         let known = self.instruments.get(id).map(|known| unpadded(&known.symbol).as_bytes());
         if known != Some(&field[..length]) {
             return Err(Error::decode(DecodeReason::Contradiction, at));
         }
-        self.itch.named[usize::from(u16_at(message, 1))] = u64_at(message, at);
-        Ok(())
+        self.itch.stocks[usize::from(u16_at(message, 1))].named = u64_at(message, at);
+        Ok(id)
     }
 
     /// The instrument of a message that names its locate alone. One of which nothing told its
     /// symbol so far is called by its locate.
     pub(super) fn located(&mut self, message: &[u8]) -> Result<u32> {
         let locate = u16_at(message, 1);
-        if let Some(&id) = self.itch.locates.get(usize::from(locate)).filter(|&&id| id != 0) {
-            return Ok(id);
+        let known = self.itch.stocks.get(usize::from(locate));
+        if let Some(stock) = known.filter(|stock| stock.instrument != 0) {
+            return Ok(stock.instrument);
         }
         let (feed, ts) = (self.header.feed, self.header.ts_event);
         self.instruments.define(feed, &format!("LOCATE-{locate}"), ts)
@@ -73,11 +70,10 @@ impl Task<'_> {
         }
         let locate = usize::from(u16_at(message, 1));
         if locate != 0 {
-            if self.itch.locates.is_empty() {
+            if self.itch.stocks.is_empty() {
                 self.itch.begin_day();
             }
-            self.itch.locates[locate] = id;
-            self.itch.named[locate] = u64_at(message, at);
+            self.itch.stocks[locate] = Stock { named: u64_at(message, at), instrument: id };
         }
         Ok(id)
     }

@@ -152,7 +152,7 @@ fn what_is_encoded_is_received_back() {
         bench.itch.encode(&event, &bench.instruments, false, &mut wire).unwrap();
     }
     // The locate of what was encoded is the instrument's id.
-    first.itch.locates[1] = 1;
+    first.itch.stocks[1].instrument = 1;
     let mut again = first;
     again.file(3, &wire).unwrap();
     let plain = |mut order: Order| {
@@ -207,6 +207,37 @@ fn copies_are_dropped_and_what_is_missing_is_a_gap() {
     assert!(cut.packet(1 << 40, std::slice::from_ref(&late)).is_err());
     cut.packet(end + 10, std::slice::from_ref(&late)).unwrap();
     assert_eq!(cut.gaps().len(), 2);
+}
+
+#[test]
+fn an_order_without_shares_is_none_and_takes_the_place_of_one_of_its_id() {
+    // By the message that adds, and by the one that replaces: flagged where one was open.
+    let order = |id: u64, shares: u32| {
+        let (id, shares) = (id.to_be_bytes(), shares.to_be_bytes());
+        let price = 100_000_u32.to_be_bytes();
+        let parts: [(usize, &[u8]); 5] =
+            [(11, &id), (19, b"B"), (20, &shares), (24, b"TEST    "), (32, &price)];
+        message(b'A', &parts)
+    };
+    let replace = |old: u64, new: u64, shares: u32| {
+        let (old, new, shares) = (old.to_be_bytes(), new.to_be_bytes(), shares.to_be_bytes());
+        message(b'U', &[(11, &old), (19, &new), (27, &shares)])
+    };
+    let messages = [
+        day()[0].clone(),
+        order(1, 100),
+        order(2, 100),
+        order(3, 100),
+        order(9, 0),
+        order(1, 0),
+        replace(2, 3, 0),
+    ];
+    let mut bench = Bench::new();
+    bench.file(1, &blocks(&messages)).unwrap();
+    let doubtful: Vec<_> =
+        bench.orders().iter().map(|one| one.header.flags & FLAG_MAYBE_BAD != 0).collect();
+    assert_eq!(doubtful, [false, false, false, false, true, true]);
+    assert_eq!(bench.itch.open_orders(), 0);
 }
 
 #[test]
