@@ -14,6 +14,8 @@ pub use recent::{RecentTable, Vacant};
 const SLOTS_MIN: usize = 64;
 /// Ids that lie side by side: two to this power.
 const RUN_BITS: u32 = 3;
+/// Bytes of a line of the cache.
+const LINE_BYTES: usize = 64;
 /// Tables from here on are kept in huge pages; smaller ones fit what the processor remembers of
 /// small ones.
 #[cfg(target_os = "linux")]
@@ -148,7 +150,10 @@ impl<V: Copy + Default> IdTable<V> {
     /// Begins to bring the place of `id` into the cache, for a look-up some steps ahead.
     #[inline]
     pub fn fetch(&self, id: u64) {
-        fetch(&self.slots, place(id) as usize & self.slots.len().wrapping_sub(1));
+        let at = place(id) as usize & self.slots.len().wrapping_sub(1);
+        fetch(&self.slots, at);
+        // An entry may lie across two lines, or be put behind others: the line after this one, too.
+        fetch(&self.slots, at + LINE_BYTES / size_of::<Slot<V>>());
     }
 
     /// All entries, in no order that means anything.

@@ -19,7 +19,10 @@ mod grid;
 
 /// Slots of a page.
 const SLOTS: usize = 64;
-/// Most pages that are found by subtraction: 16 bytes each, a million grid steps in all.
+/// Fewest pages that are found by subtraction, as most stocks of a market need no more: what is
+/// small for each of them stays in the cache for all.
+const NEAR_PAGES_MIN: usize = 8;
+/// Most such pages: 16 bytes each, a million grid steps in all.
 const NEAR_PAGES_MAX: usize = 1 << 14;
 /// Uses of the sorted list after which the near pages are laid around the touch again.
 const FAR_USES_MAX: u32 = 4096;
@@ -123,8 +126,9 @@ struct PageEntry {
 pub(super) struct Ladder {
     // What every look-up needs fills one line of the cache.
     near: Vec<PageEntry>,
-    /// Number of the first near page; their count is a multiple of 64.
+    /// Number of the first near page; their count is a multiple of [`NEAR_PAGES_MIN`].
     base: i64,
+    levels: usize,
     grid: Grid,
     /// A bit for each near entry that has a page.
     words: Vec<u64>,
@@ -133,7 +137,6 @@ pub(super) struct Ladder {
     /// Pages outside the near ones, in order of number.
     far: Vec<(i64, PageEntry)>,
     far_uses: u32,
-    levels: usize,
 }
 
 impl Ladder {
@@ -331,16 +334,18 @@ impl Ladder {
 
     /// Widens the near pages so that they hold `number`, if they can.
     fn reach(&mut self, number: i64) {
-        let block = number & !63;
+        const STEP: i64 = NEAR_PAGES_MIN as i64;
+        let block = number & -STEP;
         if self.near.is_empty() {
-            return self.lay_near(number - 32, 64);
+            return self.lay_near(number - STEP / 2, NEAR_PAGES_MIN);
         }
         let end = self.base + self.near.len() as i64;
-        let span = (end.max(block + 64) - self.base.min(block)) as usize;
+        let span = (end.max(block + STEP) - self.base.min(block)) as usize;
         if span > NEAR_PAGES_MAX {
             return;
         }
-        let length = span.max(self.near.len() * 2).next_multiple_of(64).min(NEAR_PAGES_MAX);
+        let length = span.max(self.near.len() * 2).next_multiple_of(NEAR_PAGES_MIN);
+        let length = length.min(NEAR_PAGES_MAX);
         let base = if block < self.base { end - length as i64 } else { self.base };
         self.lay_near(base, length);
     }
@@ -367,7 +372,7 @@ impl Ladder {
         let far = std::mem::take(&mut self.far);
         let old_base = std::mem::replace(&mut self.base, base);
         self.words.clear();
-        self.words.resize(length / 64, 0);
+        self.words.resize(length.div_ceil(64), 0);
         self.tops.fill(0);
         let near = near.into_iter().enumerate().map(|(at, entry)| (old_base + at as i64, entry));
         for (number, entry) in near.chain(far) {

@@ -23,7 +23,7 @@ const BASE_MAX: u64 = u64::MAX - IDS_MAX as u64;
 const PAID: u64 = 16;
 /// The window moves elsewhere once one in so many of those to be looked through was put there.
 const OUTSIDE_PART: usize = 4;
-/// Ids that go into the other table at a time, so that their places are fetched together.
+/// How many ids ahead the place of one is fetched that goes into the other table.
 const MOVED: usize = 16;
 
 /// A value that can say that there is none.
@@ -275,26 +275,29 @@ impl<V: Vacant + Default> RecentTable<V> {
         self.take_in(id, length);
     }
 
-    /// Moves the values of the first `count` ids of the window into the other table.
+    /// Moves the values of the first `count` ids of the window into the other table. The place of
+    /// each there is fetched while those before it are put in.
     fn leave(&mut self, count: usize) {
         let mask = self.window.len() - 1;
-        let (mut moved, mut length) = ([(0, V::VACANT); MOVED], 0);
+        let (mut moved, mut found) = ([(0, V::VACANT); MOVED], 0);
         for at in 0..count as u64 {
             let id = self.base + at;
             let value = std::mem::replace(&mut self.window[id as usize & mask], V::VACANT);
-            if !value.is_vacant() {
-                self.rest.fetch(id);
-                moved[length] = (id, value);
-                length += 1;
+            if value.is_vacant() {
+                continue;
             }
-            if length == MOVED || at + 1 == count as u64 {
-                for &(id, value) in &moved[..length] {
-                    self.rest.insert(id, value);
-                }
-                self.count -= length;
-                length = 0;
+            self.rest.fetch(id);
+            let (id, value) = std::mem::replace(&mut moved[found % MOVED], (id, value));
+            if found >= MOVED {
+                self.rest.insert(id, value);
             }
+            found += 1;
         }
+        for at in found.saturating_sub(MOVED)..found {
+            let (id, value) = moved[at % MOVED];
+            self.rest.insert(id, value);
+        }
+        self.count -= found;
     }
 
     /// Takes the values of `count` ids from `first` on, which are in the window now, out of the

@@ -8,9 +8,7 @@ use std::num::NonZeroU64;
 pub(super) struct Grid {
     /// Inverse of the odd part of `step` modulo 2^64.
     inverse: i64,
-    /// Smallest number of steps whose price fits.
-    index_min: i64,
-    /// Greatest such number less `index_min`.
+    /// How many numbers of steps have a price that fits, less one.
     index_range: u64,
     /// Number of factors 2 in `step`.
     shift: u32,
@@ -23,7 +21,7 @@ pub(super) struct Grid {
 impl Grid {
     /// That of no price but 0; numbers of steps are turned around with a `mirror` of -1.
     pub(super) const fn empty(mirror: i32) -> Self {
-        Self { inverse: 1, index_min: 0, index_range: 0, shift: 0, mirror, step: 0 }
+        Self { inverse: 1, index_range: 0, shift: 0, mirror, step: 0 }
     }
 
     pub(super) const fn new(step: i64, mirror: i32) -> Self {
@@ -38,13 +36,19 @@ impl Grid {
         }
         let index_min = i64::MIN / step;
         let index_range = (i64::MAX / step).wrapping_sub(index_min) as u64;
-        Self { inverse, index_min, index_range, shift, mirror, step }
+        Self { inverse, index_range, shift, mirror, step }
     }
 
     /// What turns a number of steps from 0 into one from the best price on, and back.
     #[inline(always)]
     pub(super) const fn mirror(&self) -> i64 {
         self.mirror as i64
+    }
+
+    /// Smallest number of steps whose price fits: there is one more below 0 than above, or as many.
+    #[inline(always)]
+    const fn index_min(&self) -> i64 {
+        ((self.index_range >> 1) + (self.index_range & 1)).wrapping_neg() as i64
     }
 
     /// How many steps `price` is from 0. `None` if it is not a whole number of them.
@@ -57,7 +61,7 @@ impl Grid {
         let product = price.wrapping_mul(self.inverse);
         let index = product >> self.shift;
         if index << self.shift == product
-            && index.wrapping_sub(self.index_min) as u64 <= self.index_range
+            && index.wrapping_sub(self.index_min()) as u64 <= self.index_range
         {
             Some(index)
         } else {

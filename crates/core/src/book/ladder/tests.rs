@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 #[test]
@@ -57,4 +59,35 @@ fn steady_state_keeps_its_pages() {
     assert_eq!(pages.all.len(), count);
     assert_eq!((ladder.len(), pages.free.len()), (0, count));
     assert!(ladder.walk(&pages).next().is_none());
+}
+
+#[test]
+fn few_pages_become_many_wherever_prices_go() {
+    // Prices leave the first pages in both directions, by strides within a page, of a page, of all
+    // pages there are at first and of more than are ever near; every third goes again.
+    for descending in [false, true] {
+        for stride in [1, 63, 64, 65, 500, 511, 4_096, 5_000_000] {
+            let (mut ladder, mut pages) = (Ladder::new(descending), Pages::<i64>::new());
+            let mut expected = BTreeMap::new();
+            for step in 0..600 {
+                for price in [1_000 + step * stride, 999 - step * stride] {
+                    ladder.set(&mut pages, price, 1 + step);
+                    expected.insert(price, 1 + step);
+                    assert_eq!(ladder.get(&pages, price), 1 + step);
+                }
+                if step % 3 == 2 {
+                    let price = 1_000 + step / 2 * stride;
+                    ladder.set(&mut pages, price, 0);
+                    expected.remove(&price);
+                }
+            }
+            assert_eq!(ladder.near.len() % NEAR_PAGES_MIN, 0);
+            assert_eq!(ladder.len(), expected.len());
+            let mut expected: Vec<_> = expected.into_iter().collect();
+            if descending {
+                expected.reverse();
+            }
+            assert!(ladder.walk(&pages).eq(expected), "stride {stride}");
+        }
+    }
 }
