@@ -122,9 +122,10 @@ struct PageEntry {
 
 /// One side of a book, best price first. Its pages are among those that every call is given.
 #[derive(Debug, Clone)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(super) struct Ladder {
-    // What every look-up needs fills one line of the cache.
+    // What every look-up needs lies together, in 64 bytes. No more alignment is asked for than 8: a
+    // book may lie within an object that another language allocates.
     near: Vec<PageEntry>,
     /// Number of the first near page; their count is a multiple of [`NEAR_PAGES_MIN`].
     base: i64,
