@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.faults.check import DEPTH, QUOTE, REPAIRED, SEQUENCE, TEXT, TRADE, Check, Outcome
+from tests.faults.check import (
+    DEPTH,
+    QUOTE,
+    REPAIRED,
+    SEQUENCE,
+    SLACK_NS,
+    TEXT,
+    TRADE,
+    Check,
+    Outcome,
+)
 
 from tapeworks._core import BookHistory, TapeReader
 
@@ -200,17 +210,25 @@ class NumberedCheck(Check):
 
     def outages(self, symbol: str) -> None:
         """4: unsequenced streams have an entry for each outage, and no other."""
-        # The market's clock is behind this host's by the time it waited for a listener. Quotes of
-        # futures have the market's times, those of spot have this host's.
-        behind = int((self.trades["ts_recv"] - self.trades["ts_event"]).min(initial=1 << 62))
-        behind = 0 if self.futures else behind
         # On futures a line of its own carries the quotes.
         links = [
-            (link["opened_ns"] + behind, (link["closed_ns"] or 1 << 61) + behind)
+            (self.quote_time(link["opened_ns"]), self.quote_time(link["closed_ns"] or 1 << 61))
             for link in self.oracle["connections"]
             if not self.futures or "public" in link["path"]
         ]
         self.check_outages(symbol, QUOTE, links)
+
+    def quote_time(self, ts: int) -> int:
+        """Returns the time that quotes have at the market's `ts`.
+
+        Those of futures have the market's, those of spot this host's. The market is behind it by
+        the time that it waited for a listener, and by more where the machine is too slow for it.
+        """
+        if self.futures or not len(self.trades):
+            return ts
+        behind = self.trades["ts_recv"] - self.trades["ts_event"]
+        near = abs(self.trades["ts_event"] - ts) <= SLACK_NS
+        return ts + int((behind[near] if near.any() else behind).min())
 
     def books(self) -> None:
         """5 and 6: what leaves the books is verified, and they end as the exchange's."""
