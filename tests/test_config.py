@@ -13,6 +13,7 @@ from tapeworks.errors import ConfigError
 from tapeworks.feeds.binance.config import BinanceConfig
 from tapeworks.feeds.python import PythonFeedConfig
 from tapeworks.pipeline import Config, resolve_config, workers
+from tapeworks.settings import as_toml
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,18 @@ def test_settings_of_a_renamed_source_are_shown_as_settings(tmp_path: Path):
     # What `tape config show` prints is a config file, also of a feed whose kind is not its name.
     config = settings(tmp_path, f'[feeds.mine]\n{FEED}[feeds.b]\n{FEED}source = "other"\n')
     assert settings(tmp_path, write_toml(config)) == config
+
+
+def test_lake_is_there_beside_other_sinks_unless_it_is_switched_off_by_name(tmp_path: Path):
+    # Another sink, whether of the file or of a variable, leaves it; what is shown says the same.
+    other, off = "[sinks.redis]\n", "[sinks.parquet]\nenabled = false\n"
+    variable = {"TAPEWORKS_SINKS__REDIS__PREFIX": "x"}
+    assert list(settings(tmp_path, other).sinks) == ["parquet", "redis"]
+    assert list(settings(tmp_path, "", **variable).sinks) == ["parquet", "redis"]
+    for text, sinks in ((other + off, ["redis"]), (off, []), (other, ["parquet", "redis"])):
+        config = settings(tmp_path, text)
+        assert list(config.sinks) == sinks
+        assert settings(tmp_path, as_toml(config)) == config
 
 
 def test_names_with_dots_are_shown_as_settings(tmp_path: Path):

@@ -12,7 +12,16 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from tapeworks._core import Processor, metric_sets
-from tapeworks.config import Section, Value, check_once, check_within, resolve, source_name, unknown
+from tapeworks.config import (
+    Section,
+    Value,
+    check_once,
+    check_within,
+    resolve,
+    source_name,
+    unknown,
+    write_toml,
+)
 from tapeworks.errors import ConfigError
 from tapeworks.flink_config import FlinkConfig
 from tapeworks.processors.alerts import AlertRule, LatencyConfig, check_rules, resolve_rules
@@ -32,7 +41,8 @@ STEPS_MAX = 1 << 16
 SIZE_SCALE = 100_000_000
 # A year: what no window or horizon exceeds.
 MS_MAX = 366 * 86_400_000
-DEFAULT_SINKS = Section("sinks", {"parquet": Section("sinks.parquet")})
+# The sink that is there without being named.
+LAKE = "parquet"
 
 
 @dataclass(frozen=True)
@@ -284,7 +294,10 @@ class Config:
 
 
 def resolve_config(written: Section) -> Config:
-    """Turns what was written into a checked `Config`; absent feeds and sinks get the defaults.
+    """Turns what was written into a checked `Config`.
+
+    Without a feed the default one is recorded. The lake is a sink beside those that are named,
+    unless it is switched off by its name.
 
     Raises:
         ConfigError: says which setting is wrong, what was expected, what was got.
@@ -295,6 +308,8 @@ def resolve_config(written: Section) -> Config:
         config = replace(config, data=written.folder / config.data)
     feeds = _feeds(written.table("feeds"))
     sinks = written.table("sinks")
+    if LAKE not in sinks.entries:
+        sinks = replace(sinks, entries={LAKE: Section(f"sinks.{LAKE}"), **sinks.entries})
     alerts = resolve_rules(written.entries.get("alerts"))
     check_rules((*alerts, *config.latency.rules()), feeds, config.metrics.settings("trade"))
     return replace(
@@ -302,10 +317,18 @@ def resolve_config(written: Section) -> Config:
         feeds=feeds,
         alerts=alerts,
         processors=_processors(written.table("processors")),
-        sinks=_members(sinks if sinks.entries else DEFAULT_SINKS, "sink"),
+        sinks=_members(sinks, "sink"),
         views=_members(written.table("views"), "view"),
         jobs=_members(written.table("jobs"), "job"),
     )
+
+
+def as_toml(config: Config) -> str:
+    """Returns all of `config` as TOML that gives it again. Secrets are left out."""
+    if LAKE not in config.sinks:
+        off = load_settings("sink", LAKE)(enabled=False)
+        config = replace(config, sinks={**config.sinks, LAKE: off})
+    return write_toml(config)
 
 
 def _feeds(section: Section) -> dict[str, Any]:
@@ -435,7 +458,7 @@ def resolve_member(kind: str, name: str, section: Section) -> Any:
     target = str(entry.raw) if isinstance(entry, Value) else name
     if target == name and name not in MEMBERS[kind]:
         raise unknown(section, name, MEMBERS[kind].keys())
-    if kind == "sink" and target == "parquet" and name != target:
+    if kind == "sink" and target == LAKE and name != target:
         raise ConfigError(f"[{table.name}]: expected one lake, as [sinks.parquet], got another")
     if MEMBER_NAME.fullmatch(name) is None:
         # It is the name of a log file.

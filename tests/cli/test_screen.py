@@ -50,6 +50,16 @@ def test_screen_fits_and_says_what_matters_at_any_width(width: int):
         assert word in shown
 
 
+def test_lake_that_is_switched_off_is_told_with_and_without_files():
+    # `empty until the first flush` would promise what never comes.
+    shown = state()
+    shown.is_lake_off = True
+    assert "1.0 MiB in 2 files, switched off in the settings: [sinks.parquet]" in drawn(shown)
+    shown.lake = {}
+    assert "switched off in the settings: [sinks.parquet]" in drawn(shown)
+    assert "until the first flush" not in drawn(shown)
+
+
 def test_screen_in_a_pipe_has_no_box():
     # Another program, or a log, reads it.
     shown = drawn(state(), 160, terminal=False)

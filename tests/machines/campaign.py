@@ -132,6 +132,7 @@ class Fleet:
         (folder / "tapeworks.toml").write_text(
             f'[feeds.{SOURCE}]\nsymbols = [{names}]\nws_url = "{self.exchange.ws_url}"\n'
             f'rest_url = "{self.exchange.rest_url}"\n'
+            "[sinks.parquet]\nenabled = false\n"
             f'[sinks.kafka]\nservers = "127.0.0.1:{self.broker.port}"\n'
             f'topics = ["{NORMALIZED}"]\nflush_seconds = 0.1\n'
         )

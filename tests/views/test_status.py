@@ -53,6 +53,19 @@ def test_trouble_that_nobody_foresaw_names_its_type(tmp_path: Path):
     assert trouble.startswith("workers: ValueError: invalid literal"), trouble
 
 
+def test_lake_that_is_switched_off_is_told_from_one_that_is_empty(tmp_path: Path):
+    # Of what runs: a supervisor with all but the lake. One recorder alone says nothing of it.
+    def is_off(*names: str) -> bool:
+        register.write([{"name": name, "state": "running"} for name in names])
+        return Status(tmp_path).sample().is_lake_off
+
+    with Register(tmp_path) as register:
+        assert is_off("recorder-a", "derive-a", "sink-redis")
+        assert not is_off("recorder-a", "derive-a", "sink-redis", "sink-parquet")
+        assert not is_off("recorder-a")
+    assert not Status(tmp_path).sample().is_lake_off
+
+
 STRAY = [
     "tape/.DS_Store",
     "tape/notes.txt",

@@ -11,8 +11,8 @@ from tapeworks.cli.command import Application, argument
 from tapeworks.cli.console import console
 from tapeworks.cli.options import ConfigOption
 from tapeworks.cli.settings import load
-from tapeworks.config import write_toml
 from tapeworks.feeds.base import build
+from tapeworks.settings import LAKE, as_toml
 
 EXAMPLE = "tapeworks.example.toml"
 
@@ -34,6 +34,8 @@ def check(
     idle = settings.idle_sinks()
     for name in settings.sinks:
         console.print(f"sink [bold]{name}[/]{f': {idle[name]}' if name in idle else ''}")
+    if LAKE not in settings.sinks:
+        console.print(f"sink [bold]{LAKE}[/]: switched off, the lake gets no rows")
     for name in settings.views:
         console.print(f"view [bold]{name}[/]")
     for name in settings.jobs:
@@ -55,7 +57,7 @@ def show(config: ConfigOption = None) -> None:
     """Print all settings that are in force, as TOML. Secrets are left out."""
     settings = load(config)
     # Fit to be saved anywhere.
-    print(write_toml(replace(settings, data=settings.data.absolute())), end="")
+    print(as_toml(replace(settings, data=settings.data.absolute())), end="")
 
 
 @app.command(epilog="Example:\n  tape config example > tapeworks.toml")

@@ -311,9 +311,12 @@ def _room(state: PipelineState) -> Text:
 def _lake(state: PipelineState) -> Table:
     held = {name: total for name, (_, total) in state.lake.items() if not name.startswith("_")}
     files = sum(count for name, (count, _) in state.lake.items() if name in held)
-    lake = Text("empty until the first flush")
+    off = "switched off in the settings: [sinks.parquet]"
+    lake = Text(off, style="yellow") if state.is_lake_off else Text("empty until the first flush")
     if held:
         lake = Text(f"{size(sum(held.values()))} in {files:,} files", style="bold")
+        if state.is_lake_off:
+            lake.append(f", {off}", style="yellow")
     names = Text(" · ".join(held), style="dim")
     disk = Text.assemble((size(state.disk_bytes), "bold"), f" in {state.data}")
     disk.append_text(_room(state))

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tapeworks.errors import (
     TapeworksError,
 )
 from tapeworks.printable import one_line
-from tapeworks.register import supervisors
+from tapeworks.register import Supervised, supervisors
 from tapeworks.tape import received, taped_sources, tapes_of
 from tapeworks.topics import BOOK, GAPS, NORMALIZED, RAW
 from tapeworks.views.reach import Unknown, unknown_part
@@ -137,6 +137,8 @@ class PipelineState:
     sources: list[SourceState] = field(default_factory=list)
     lake: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Files and bytes of each table."""
+    is_lake_off: bool = False
+    """Whether the pipeline runs on the folder, and the lake is switched off in its settings."""
     disk_bytes: int = 0
     free_bytes: int = 0
     """What the disk of the data folder has left."""
@@ -175,7 +177,9 @@ class Status:
         self._last = now
         state = PipelineState(self.data, elapsed_s=elapsed)
         with _noting(state.troubles, "workers"):
-            state.workers = list(_workers(self.data))
+            running = list(supervisors(self.data))
+            state.workers = list(_workers(running))
+            state.is_lake_off = _is_lake_off(running)
         with _noting(state.troubles, "tapes"):
             for name in taped_sources(self.data):
                 # A source's object holds what was read of it: it is made once.
@@ -385,8 +389,17 @@ def _folders(parent: Path) -> list[Path]:
     return sorted(path for path in found if path.is_dir())
 
 
-def _workers(data: Path) -> Iterator[WorkerState]:
-    for supervisor in supervisors(data):
+def _is_lake_off(running: Sequence[Supervised]) -> bool:
+    """Whether a whole pipeline runs without the lake, and nobody else stores it."""
+    groups = [[str(told.get("name", "")) for told in one.workers] for one in running]
+    kinds = [{name.partition("-")[0] for name in names} for names in groups]
+    # Workers without a supervisor do one thing alone: the lake may be stored on another machine.
+    is_whole = any(found >= {"recorder", "derive"} for found in kinds)
+    return is_whole and not any("sink-parquet" in names for names in groups)
+
+
+def _workers(running: Sequence[Supervised]) -> Iterator[WorkerState]:
+    for supervisor in running:
         for told in supervisor.workers:
             yield WorkerState(
                 str(told.get("name", "")),
