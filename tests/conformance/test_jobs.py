@@ -264,6 +264,19 @@ def test_job_that_does_not_look_is_ended_by_a_second_interrupt(tape: Any, data: 
     assert process.returncode == 130
 
 
+def test_settings_that_are_named_say_which_folder_is_meant(data: Path, tmp_path: Path, capsys: Any):
+    # Without others of the default name, and beside some that say another folder.
+    data.rename(tmp_path / "elsewhere")
+    named = tmp_path / "named.toml"
+    named.write_text('data = "elsewhere"\n')
+    for others in ((), (tmp_path / "tapeworks.toml",)):
+        for path in others:
+            path.write_text('data = "demo"\n')
+            (tmp_path / "demo" / "tape" / "other").mkdir(parents=True)
+        run_named("jobs_of_a_test:Faulty", {}, named, None)
+        assert capsys.readouterr().out == "1 days of ['binance-spot']\n"
+
+
 def test_command_lists_jobs_and_runs_one_of_the_settings(tape: Any, data: Path):
     # Its table says what it is; the command line stands above that.
     kind = 'kind = "jobs_of_a_test:Faulty"'

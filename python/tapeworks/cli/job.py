@@ -82,7 +82,7 @@ def run_named(
     settings = load_written(config)
     found, key = _resolve(read_settings(config).table("jobs"), name, given)
     kind = load_member("job", found.kind)
-    settings = replace(settings, data=recorded(data))
+    settings = replace(settings, data=recorded(data, config))
     stop = Stop()
     if not kind.is_resumable:
         _StopOnSignals(stop).install()

@@ -79,8 +79,8 @@ def text_settings(settings: Sequence[str]) -> dict[str, Value]:
     return written
 
 
-def data_folder(data: Path | None) -> Path:
-    """Returns `--data`, or the data folder of the settings.
+def data_folder(data: Path | None, config: Path | None = None) -> Path:
+    """Returns `--data`, or the data folder of the settings, which are `config` where it is given.
 
     Raises:
         QueryError: it is an address with keys in it.
@@ -89,18 +89,18 @@ def data_folder(data: Path | None) -> Path:
         if refused := secret_in(str(data)):
             raise QueryError(f"--data: {refused}")
         return data
-    written = read_settings(None)
+    written = read_settings(config)
     place = resolve(written, _Place, ignore=frozenset(written.entries) - {"data"}).data
     return place if "data" in written.entries else (written.folder or Path()) / place
 
 
-def recorded(data: Path | None) -> Path:
-    """Returns the data folder, in which something was recorded.
+def recorded(data: Path | None, config: Path | None = None) -> Path:
+    """Returns the data folder, as `data_folder`, in which something was recorded.
 
     Raises:
         QueryError: nothing was; says what would.
     """
-    folder = data_folder(data)
+    folder = data_folder(data, config)
     if not (folder / "tape").is_dir() and not (folder / "lake").is_dir():
         raise QueryError(
             f"expected recorded data in {folder}, got none: `tape demo` or "
