@@ -15,6 +15,7 @@ from tapeworks.cli.screen import RATES_SHOWN, Screen, last_line, one_line, spark
 from tapeworks.feeds.outcome import Outcome
 from tapeworks.views.reach import Unknown
 from tapeworks.views.status import PipelineState, SourceState, TapeState
+from tapeworks.views.transfers import SinkState
 
 RAW, GAPS = "market-data.raw", "market-data.gaps"
 
@@ -58,6 +59,22 @@ def test_lake_that_is_switched_off_is_told_with_and_without_files():
     shown.lake = {}
     assert "switched off in the settings: [sinks.parquet]" in drawn(shown)
     assert "until the first flush" not in drawn(shown)
+
+
+def test_each_sink_has_a_line_and_one_that_is_down_its_reason():
+    # Over all tapes: what waits is summed, and the reason told once, on the screen and in the log.
+    down = "Redis at localhost:6379: connection refused"
+    sinks = [
+        SinkState("redis", RAW, lag=2_000, lag_s=75, refusal=down),
+        SinkState("redis", GAPS, lag=500, lag_s=93, refusal=down, rejected=2),
+        SinkState("parquet", RAW),
+    ]
+    shown = state(sinks=sinks, troubles=[f"sink-redis: 2 tapes: not stored yet: {down}"])
+    told = f"2,500 items not stored yet, the oldest for 93 s, 2 rejected: {down}"
+    assert told in drawn(shown, 200)
+    assert drawn(shown, 200).count(down) == 1
+    assert "parquet  all stored" in drawn(shown, 200)
+    assert one_line(shown).endswith(f"; redis: {told}")
 
 
 def test_screen_in_a_pipe_has_no_box():

@@ -129,6 +129,45 @@ def test_sink_reports_what_it_does_not_store(spine, maker, caplog):
     member.feeder.close()
 
 
+def test_store_that_is_down_is_told_until_it_takes_something(spine, maker, caplog):
+    # It opens, and refuses every flush: to read on from the tape is no success. The reason is
+    # there once, beside how much waits and for how long; what is stored at last ends it.
+    class Down(ParquetPartition):
+        is_down = True
+
+        def flush(self, place=None):
+            if self.is_down:
+                raise SinkUnavailable("Redis at localhost: connection refused", retry_after_ms=1)
+            super().flush(place)
+
+    def told():
+        worker.tell(spine.path / "state", "parquet", [member])
+        [source] = Status(spine.path).sample().sources
+        [sink] = [one for one in source.sinks if one.topic == NORMALIZED]
+        return source.troubles, sink
+
+    spine.append(maker.definitions())
+    config = ParquetConfig()
+    partition = Down(config, spine.path, spine.source, NORMALIZED)
+    member = Member(Feeder(partition, spine.tape(), config.policy))
+    assert member.step() == 3
+    for is_full in (True, False):
+        member.step(is_full=is_full)
+        member.feeder._retry_at = 0.0
+        troubles, sink = told()
+        assert troubles == [
+            "sink-parquet: market-data.normalized: not stored yet: Redis at localhost: connection "
+            "refused"
+        ]
+        assert (sink.lag, sink.refusal) == (3, "Redis at localhost: connection refused")
+        assert sink.lag_s > 86_400
+    partition.is_down = False
+    member.step(is_full=True)
+    troubles, sink = told()
+    assert (troubles, sink.lag, sink.lag_s, sink.refusal) == ([], 0, 0, "")
+    member.feeder.close()
+
+
 def test_error_that_nobody_foresaw_stops_one_feeder_alone(spine, maker, tmp_path, caplog):
     # The sink of one source raises what no sink should; that of another stores on.
     class Broken(ParquetPartition):

@@ -19,6 +19,7 @@ from tapeworks.topics import DEAD, GAPS, PREFIX, RAW
 from tapeworks.views.coverage import waiting_text
 from tapeworks.views.status import PipelineState, SourceState, TapeState
 from tapeworks.views.times import format_time
+from tapeworks.views.transfers import SinkState
 
 SYMBOLS_SHOWN = 12
 LAG_WARN = 100_000
@@ -65,7 +66,7 @@ class Screen:
                 told = f"no tapes in {state.data}, a lake alone, which `tape query` reads"
             parts = [Text(told, style="dim"), Text()]
         parts += [Text(f"● {told}", style="red") for told in worker_troubles(state)]
-        parts += [Text(f"cannot be read: {told}", style="yellow") for told in _unread(state)]
+        parts += [Text(f"● {told}", style="yellow") for told in _troubles(state)]
         parts.append(_lake(state))
         if not self._console.is_terminal:
             return Group(*parts)
@@ -150,10 +151,13 @@ def worker_troubles(state: PipelineState) -> list[str]:
     return told
 
 
-def _unread(state: PipelineState) -> list[str]:
-    return state.troubles + [
-        f"{source.name} {trouble}" for source in state.sources for trouble in source.troubles
-    ]
+def _troubles(state: PipelineState) -> list[str]:
+    """Returns the troubles, but for those of stores that are down: each sink has a line below."""
+    told = list(state.troubles)
+    for source in state.sources:
+        refusals = tuple(f"not stored yet: {one.refusal}" for one in source.sinks if one.refusal)
+        told += [f"{source.name} {line}" for line in source.troubles if not line.endswith(refusals)]
+    return told
 
 
 def one_line(state: PipelineState) -> str:
@@ -175,6 +179,8 @@ def one_line(state: PipelineState) -> str:
         told.append(gaps_text(source) or "gaps not known")
         words.append(", ".join(told) + trouble(source, ", "))
     down = [told for told in worker_troubles(state) if " running, " not in told]
+    refused = {one.sink for source in state.sources for one in source.sinks if one.refusal}
+    down += [f"{name}: {told}" for name, told in sink_lines(state).items() if name in refused]
     return "; ".join(words + down) or "nothing recorded yet"
 
 
@@ -324,5 +330,29 @@ def _lake(state: PipelineState) -> Table:
     table.add_row(Text("lake", style="dim"), lake)
     if held:
         table.add_row("", names)
+    for name, told in sink_lines(state).items():
+        table.add_row(Text(name, style="dim"), told)
     table.add_row(Text("disk", style="dim"), disk)
     return table
+
+
+def sink_lines(state: PipelineState) -> dict[str, Text]:
+    """Returns what there is to say of each sink that runs, over all sources and tapes."""
+    lines: dict[str, Text] = {}
+    tapes: dict[str, list[SinkState]] = {}
+    for source in state.sources:
+        for one in source.sinks:
+            tapes.setdefault(one.sink, []).append(one)
+    for name, group in sorted(tapes.items()):
+        lag, lag_s = sum(one.lag for one in group), max(one.lag_s for one in group)
+        refusals = {one.refusal: "" for one in group if one.refusal}
+        told = Text("all stored")
+        if lag:
+            noun = "item" if lag == 1 else "items"
+            told = Text(f"{amount(lag)} {noun} not stored yet, the oldest for {lag_s:,} s")
+        if rejected := sum(one.rejected for one in group):
+            told.append(f", {amount(rejected)} rejected", style="yellow")
+        if refusals:
+            told.append(f": {'; '.join(refusals)}", style="red")
+        lines[name] = told
+    return lines

@@ -191,6 +191,11 @@ class SinkPartition(ABC):
         return False
 
     @property
+    def rejected(self) -> int:
+        """The number of records that the store will never take, and that are kept aside."""
+        return 0
+
+    @property
     def troubles(self) -> list[str]:
         """What an operator should know, a line each, such as records that the store refused."""
         return []

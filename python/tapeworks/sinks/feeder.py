@@ -97,6 +97,9 @@ class Feeder:
         self._lacks_input = False
         self.errors = 0
         """How often storing failed."""
+        self.refusal = ""
+        """Why the store took nothing when it was asked last; empty if it did."""
+        self._oldest = (-1, 0)
         self.timer = StageTimer()
         """How long records took from their receipt until they were final."""
         # What was received before is no live record.
@@ -139,10 +142,28 @@ class Feeder:
     @property
     def backlog(self) -> int:
         """The number of durable items that are not yet final, as far as is known."""
-        stored, reader = self.stored, self._reader or open_tape(self._tape)
+        reader = self._reader or open_tape(self._tape)
+        return 0 if reader is None else max(0, reader.durable - self._first_unstored(reader))
+
+    @property
+    def lag_s(self) -> float:
+        """How long ago the oldest durable item that is not final was received, in seconds."""
+        reader = self._reader or open_tape(self._tape)
+        first = 0 if reader is None else self._first_unstored(reader)
+        if reader is None or first >= reader.durable:
+            return 0.0
+        # Its own reader stays where it is.
+        if self._oldest[0] != first and (other := open_tape(self._tape)) is not None:
+            other.seek(first)
+            self._oldest = first, received_next(other, time.time_ns())
+        return max(0.0, (time.time_ns() - self._oldest[1]) / 1e9)
+
+    def _first_unstored(self, reader: TapeReader) -> int:
+        """Returns the offset of the first item that is not final, as far as is known."""
+        stored = self.stored
         if stored is None and self._name is not None:
             stored = load_offset(self._tape, self._name)
-        return 0 if reader is None else max(0, reader.durable - max(stored or 0, reader.first))
+        return max(stored or 0, reader.first)
 
     @property
     def _unread(self) -> bool:
@@ -177,6 +198,7 @@ class Feeder:
         if self._reader is not None:
             self._check_folder()
             self.partition.flush(self._place(self._reader))
+            self.refusal = ""
             self._note_times()
             self._register()
         self._flushed = time.monotonic()
@@ -320,7 +342,7 @@ class Feeder:
             self.partition.close()
             raise
         self._reader, self._flushed = reader, time.monotonic()
-        self._inode = inode
+        self._inode, self.refusal = inode, ""
         return reader
 
     def _check_folder(self) -> None:
@@ -376,5 +398,6 @@ class Feeder:
         self._failures = min(self._failures + 1, 16)
         self._lacks_input = error.lacks_input
         self.errors += 1
+        self.refusal = str(error)
         self._retry_at = time.monotonic() + delay_s
         log.warning("%s: retry in %.1f s: %s", self._tape.name, delay_s, error)

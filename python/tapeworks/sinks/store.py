@@ -361,6 +361,11 @@ class StorePartition(SinkPartition):
         return self._ts_committed
 
     @property
+    def rejected(self) -> int:
+        """The number of records that the store will never take, and that are kept aside."""
+        return self._rejected.count
+
+    @property
     def troubles(self) -> list[str]:
         """How many records the store refused for good."""
         with contextlib.suppress(OSError, ValueError):

@@ -294,7 +294,8 @@ def tell(state: Path, name: str, members: Sequence[Member]) -> None:
     for member in members:
         sources.setdefault(member.feeder.source, []).append(member)
     for source, group in sources.items():
-        troubles = [line for member in group for line in member.troubles()]
+        troubles = _refusals(group)
+        troubles += [line for member in group for line in member.troubles()]
         with contextlib.suppress(OSError):
             (state / source).mkdir(parents=True, exist_ok=True)
             tapes = {one.feeder.topic: _numbers_of(one.feeder) for one in group}
@@ -305,11 +306,24 @@ def tell(state: Path, name: str, members: Sequence[Member]) -> None:
         write_times(state.parent, source, f"sink-{name}", {"sink": times})
 
 
-def _numbers_of(feeder: Feeder) -> dict[str, int]:
+def _refusals(members: Sequence[Member]) -> list[str]:
+    """Returns a line for each reason why a store takes nothing: one that is down has one."""
+    waiting: dict[str, list[str]] = {}
+    for member in members:
+        if member.feeder.refusal and member.failure is None:
+            waiting.setdefault(member.feeder.refusal, []).append(member.feeder.topic)
+    return [
+        f"{topics[0] if len(topics) == 1 else f'{len(topics)} tapes'}: not stored yet: {reason}"
+        for reason, topics in waiting.items()
+    ]
+
+
+def _numbers_of(feeder: Feeder) -> dict[str, int | str]:
     """Returns how far a feeder is; a tape that cannot be read is among the troubles."""
-    told = {"errors": feeder.errors}
-    with contextlib.suppress(OSError, TapeworksError):
+    told: dict[str, int | str] = {"errors": feeder.errors, "refusal": feeder.refusal}
+    with contextlib.suppress(OSError, ValueError, TapeworksError):
         told |= {"stored": feeder.stored or 0, "lag": feeder.backlog}
+        told |= {"lag_s": int(feeder.lag_s), "rejected": feeder.partition.rejected}
     return told
 
 

@@ -28,6 +28,12 @@ class SinkState:
     """Durable items that are not stored yet."""
     errors: int = 0
     """How often storing failed since the sink was started."""
+    lag_s: int = 0
+    """How long ago the oldest of these was received."""
+    rejected: int = 0
+    """Records that the store will never take, and that are kept aside."""
+    refusal: str = ""
+    """Why the store took nothing when it was asked last; empty if it did."""
 
 
 @dataclass
@@ -54,7 +60,9 @@ def sink_states(sink: str, told: dict[str, Any]) -> Iterator[SinkState]:
         return
     tapes = told.get("tapes")
     for topic, one in tapes.items() if isinstance(tapes, dict) else ():
-        yield SinkState(sink, topic, **_numbers(one, ("stored", "lag", "errors")))
+        refusal = one.get("refusal", "") if isinstance(one, dict) else ""
+        names = ("stored", "lag", "errors", "lag_s", "rejected")
+        yield SinkState(sink, topic, refusal=one_line(str(refusal)), **_numbers(one, names))
 
 
 def replica_states(data: Path, troubles: list[str]) -> Iterator[ReplicaState]:
