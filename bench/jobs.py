@@ -99,6 +99,7 @@ def _rows(name: str, about: str, client: str) -> Job:
 
 
 PIPELINE = "redis-py, pipelined XADD, encoded before"
+_FLINK = ("{python}", "ours/flink.py", "{scale}")
 _MESSAGES = ("{python}", "ours/messages.py", "{scale}")
 COMMAND = "from tapeworks.cli import main; main()"
 SAME_FILES = "pyarrow, same columns and settings"
@@ -383,6 +384,30 @@ JOBS = (
             Metric("times", "  how many times as fast", "x"),
         ),
         (_ours("tapeworks", "{python}", "ours/kafka_readers.py", "{scale}"),),
+        rounds_max=3,
+    ),
+    Job(
+        "flink",
+        "books and l1 of ten instruments by a job of Flink, parallelism 1: from a tape to nothing",
+        (
+            Metric("value", "wall clock", "events/s", target=600e3),
+            Metric("core", "a core", "events/s"),
+            Metric("start_s", "start, and the first sixth", "s", higher=False),
+        ),
+        (
+            _ours("tapeworks, Flink job", *_FLINK, "tape"),
+            _peer("tapeworks, local worker", *_FLINK, "worker"),
+        ),
+        rounds_max=3,
+    ),
+    Job(
+        "flink_kafka",
+        "the same from Kafka to Kafka, messages, exactly once",
+        (
+            Metric("value", "wall clock", "events/s"),
+            Metric("core", "a core of ours", "events/s"),
+        ),
+        (_ours("tapeworks, Flink job", *_FLINK, "kafka"),),
         rounds_max=3,
     ),
     Job(

@@ -14,10 +14,12 @@ from typing import Any
 
 from . import SERVICES
 from .base import STOP_S_MAX, ServiceUnavailable, cache
+from .flink_build import FlinkBuild
 from .iceberg_spark import IcebergSparkJar
 
-# What is installed: servers, and a library that no server is of.
-INSTALLED: dict[str, Any] = {**SERVICES, IcebergSparkJar.NAME: IcebergSparkJar}
+# What is installed: servers, and what no server is of.
+NO_SERVERS = (FlinkBuild, IcebergSparkJar)
+INSTALLED: dict[str, Any] = {**SERVICES, **{each.NAME: each for each in NO_SERVERS}}
 ACTIONS = ("install", "start", "stop", "env")
 USAGE = f"usage: scripts/services install|start|stop|env NAME... of {', '.join(SERVICES)}"
 

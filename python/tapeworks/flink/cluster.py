@@ -2,10 +2,12 @@
 
 A TaskManager that dies is started again, and Flink goes on by itself. Where the process dies that
 holds the job, the job is started again from the newest whole checkpoint, as often as it takes. Two
-jobs on the same checkpoints are refused.
+jobs on the same checkpoints are refused; so no process outlives the one that started it. A job
+that refuses its state is not started again.
 """
 
 import contextlib
+import http.client
 import json
 import logging
 import os
@@ -18,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tapeworks._core import FolderLock
@@ -29,7 +32,10 @@ from tapeworks.settings import Config
 
 log = logging.getLogger("tapeworks.flink")
 
+CHILD = "tapeworks.flink.Child"
 JOB = "tapeworks.flink.Job"
+REFUSED = 78
+"""What a process ends with whose job is not to be started again as it is."""
 JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 HEAP = "768m"
@@ -51,6 +57,8 @@ MEMORY = {
 SUBMIT_S_MAX = 90.0
 STOP_S_MAX = 30.0
 POLL_S = 0.1
+# How often a JobManager is asked whether the job is over.
+ASK_S = 1.0
 RESTART_S = 0.5
 # One that ended so soon after its start, with no checkpoint made, will not run by being started.
 FAILURES_MAX = 5
@@ -110,6 +118,7 @@ class LocalJob:
         self.process: subprocess.Popen[bytes] | None = None
         """The process that holds the job; with task managers, the JobManager."""
         self.task_managers: list[subprocess.Popen[bytes] | None] = [None] * task_managers
+        self._asked = 0.0
 
     def start(self, restore: Path | None = None) -> None:
         """Starts what does not run; the job from `restore` or else its newest checkpoint.
@@ -138,14 +147,18 @@ class LocalJob:
             properties["flink.execution.state-recovery.path"] = found.as_uri()
             log.info("going on from %s", found)
         if not self._cluster:
-            self.process = subprocess.Popen(self._job(properties), stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(self._job(properties), stdin=subprocess.PIPE)
             return
         self.process = self._start(JOB_MANAGER, HEAP_OF_MANAGER)
         self._submit(properties)
 
-    def rescale(self, parallelism: int) -> None:
-        """Gives the job this parallelism from its next start on."""
-        flink = replace(self._config.flink, parallelism=parallelism)
+    @property
+    def rest_port(self) -> int:
+        """Where the JobManager answers, on loopback."""
+        return int(self._cluster["rest.port"])
+
+    def change(self, flink: FlinkConfig) -> None:
+        """Gives the job these settings from its next start on."""
         self._config = replace(self._config, flink=flink)
 
     def _start(self, name: str, heap: str) -> "subprocess.Popen[bytes]":
@@ -160,7 +173,7 @@ class LocalJob:
         )
         words = [f"-D{key}={value}" for key, value in cluster.items()]
         command = [*self._command(name, heap), "--configDir", str(self._settings), *words]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        return subprocess.Popen(command, stdin=subprocess.PIPE)
 
     def _submit(self, properties: dict[str, str]) -> None:
         """Gives the job to the JobManager, once that answers."""
@@ -173,16 +186,37 @@ class LocalJob:
                 raise ProcessorError("the JobManager does not answer: what it said stands above")
             time.sleep(POLL_S)
         properties |= {f"flink.{name}": value for name, value in self._cluster.items()}
-        with subprocess.Popen(self._job(properties), stdin=subprocess.DEVNULL) as client:
-            try:
-                code = client.wait(SUBMIT_S_MAX)
-            except subprocess.TimeoutExpired:
-                client.kill()
-                code = client.wait()
-        if code != 0:
+        deadline = time.monotonic() + SUBMIT_S_MAX
+        with subprocess.Popen(self._job(properties), stdin=subprocess.PIPE) as client:
+            while client.poll() is None:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    client.kill()
+                    client.wait()
+                time.sleep(POLL_S)
+        if client.returncode != 0:
             # Whether the job was taken is not known: a cluster that is new surely has none.
             self.process.kill()
             self.process.wait()
+
+    def failure(self) -> str | None:
+        """Returns why the job is over for good, as its JobManager tells it; none while it runs."""
+        if not self._cluster or time.monotonic() - self._asked < ASK_S:
+            return None
+        self._asked = time.monotonic()
+        # A JobManager that dies meanwhile is started again.
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError, LookupError):
+            for job in self._ask("/jobs/overview")["jobs"]:
+                if job["state"] == "FAILED":
+                    told = self._ask(f"/jobs/{job['jid']}/exceptions")
+                    [last, *_] = told["exceptionHistory"]["entries"]
+                    return _cause(last["stacktrace"])
+        return None
+
+    def _ask(self, path: str) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=ASK_S)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
 
     def _job(self, properties: dict[str, str]) -> list[str]:
         assert self._settings is not None
@@ -200,7 +234,7 @@ class LocalJob:
             "-XX:+UseSerialGC",
             f"-Dlog4j2.configurationFile={self._settings / 'log4j2.properties'}",
             *(f"--add-opens={module}=ALL-UNNAMED" for module in OPENED),
-            *("-cp", path, name),
+            *("-cp", path, CHILD, name),
         ]
 
     def run(self, is_stopping: Callable[[], bool], restore: Path | None = None) -> None:
@@ -208,7 +242,7 @@ class LocalJob:
         `is_stopping`, or until it has read all that is bounded.
 
         Raises:
-            ProcessorError: it ends again and again without making a checkpoint.
+            ProcessorError: it ends for good, or again and again without making a checkpoint.
         """
         failures, before = 0, newest_checkpoint(self._checkpoints)
         self.start(restore)
@@ -217,6 +251,10 @@ class LocalJob:
             code = self.process.poll()
             if code == 0 and self._bounded:
                 return
+            if code == REFUSED:
+                raise ProcessorError("the job ended for good: what it said stands above")
+            if (told := self.failure()) is not None:
+                raise ProcessorError(f"the job ended for good: {told}")
             if code is not None:
                 now = newest_checkpoint(self._checkpoints)
                 failures = failures + 1 if now == before else 0
@@ -250,6 +288,12 @@ class LocalJob:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def _cause(trace: str) -> str:
+    """Returns what a stack trace of Java began with."""
+    lines = [line for line in trace.splitlines() if line and not line[0].isspace()]
+    return lines[-1].removeprefix("Caused by: ") if lines else "no reason was told"
 
 
 def _addresses(task_managers: int, parallelism: int) -> dict[str, str]:

@@ -62,9 +62,17 @@ final class InstancesOperator extends AbstractStreamOperator<Output>
       if (keys.contains(shards.keyOf(shard))) {
         setCurrentKey(shards.keyOf(shard));
         for (Map.Entry<String, byte[]> entry : state.entries()) {
-          Core.restoreInstance(instances, shard, entry.getValue());
+          restore(shard, entry.getKey(), entry.getValue());
         }
       }
+    }
+  }
+
+  private void restore(int shard, String name, byte[] bytes) {
+    try {
+      Core.restoreInstance(instances, shard, bytes);
+    } catch (CoreException error) {
+      throw CoreException.refused(name, error);
     }
   }
 

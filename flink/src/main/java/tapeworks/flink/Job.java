@@ -29,15 +29,20 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.admin.Admin;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.admin.NewTopic;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.errors.TopicExistsException;
+import org.apache.flink.runtime.execution.SuppressRestartsException;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.streaming.api.functions.sink.filesystem.BucketAssigner;
 import org.apache.flink.streaming.api.functions.sink.filesystem.bucketassigners.SimpleVersionedStringSerializer;
 import org.apache.flink.streaming.api.functions.sink.filesystem.rollingpolicies.OnCheckpointRollingPolicy;
 import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
+import org.apache.flink.util.ExceptionUtils;
 
 /** Tapeworks as a job of Flink: source, router by source, processors by instrument, sink. */
 public final class Job {
+  /** The exit code of a process whose job is not to be started again as it is. */
+  private static final int REFUSED = 78;
+
   private Job() {}
 
   /** Runs it: on the cluster that starts it, or in this process where the settings say so. */
@@ -71,7 +76,21 @@ public final class Job {
     if (settings.text("cluster").equals("session")) {
       environment.executeAsync(settings.text("name"));
     } else {
-      environment.execute(settings.text("name"));
+      execute(environment, settings.text("name"));
+    }
+  }
+
+  private static void execute(StreamExecutionEnvironment environment, String name)
+      throws Exception {
+    try {
+      environment.execute(name);
+    } catch (Exception error) {
+      var refused = ExceptionUtils.findThrowable(error, SuppressRestartsException.class);
+      if (refused.isEmpty()) {
+        throw error;
+      }
+      System.err.println(refused.get().getCause().getMessage());
+      System.exit(REFUSED);
     }
   }
 

@@ -64,7 +64,7 @@ final class RouterOperator extends AbstractStreamOperator<ShardFrame>
     }
     for (String source : sources) {
       setCurrentKey(source);
-      routers.put(source, Core.restoreRouter(plan, shards, state.value()));
+      routers.put(source, restored(source, state.value()));
     }
     if (routers.isEmpty()) {
       output.emitWatermarkStatus(WatermarkStatus.IDLE);
@@ -74,6 +74,14 @@ final class RouterOperator extends AbstractStreamOperator<ShardFrame>
   }
 
   private transient volatile long waiting;
+
+  private long restored(String source, byte[] bytes) {
+    try {
+      return Core.restoreRouter(plan, shards, bytes);
+    } catch (CoreException error) {
+      throw CoreException.refused(source, error);
+    }
+  }
 
   @Override
   public void processElement(StreamRecord<Batch> element) throws Exception {
