@@ -6,7 +6,8 @@ derive worker, sinks, JobManager and TaskManager are killed with SIGKILL at rand
 the JobManager was, the job goes on with another parallelism and another size of batches. At the
 end, for each instrument and topic, the bytes of the local worker, of a replay of the raw tape, and
 of the job have to be the same. Then the job reads the tape itself, with batches of each size at
-each parallelism; is rescaled from savepoints, 1 to 2 to 4; and is given states that it must refuse.
+each parallelism; is rescaled from savepoints, 1 to 2 to 4; is given states that it must refuse; and
+`tape flink run` is killed, which leaves no process behind.
 
 The last line begins with `OK` or `FAILED`, as the exit code says, 0 or 1.
 """
@@ -29,6 +30,7 @@ from tests.crash.campaign import Lane, derived_tapes_that_differ, lane_config
 from tests.crash.venues import BINANCE, set_keys
 from tests.flink import outputs
 from tests.flink.attacked import LEVELS, SIZES, AttackedJob
+from tests.flink.orphans import orphans
 from tests.flink.savepoints import refusals, rescale
 from tests.services import KafkaService
 
@@ -228,6 +230,7 @@ def check(given: argparse.Namespace, folder: Path) -> tuple[Counter[str], list[s
         pairs = [(size, level) for size in SIZES for level in LEVELS]
     wrong += compare_sizes(folder / "lane", BINANCE.source, pairs=pairs)
     wrong += try_savepoints(folder / "lane", BINANCE.source, folder / "savepoints")
+    wrong += orphans(folder / "orphans")
     return counts, wrong
 
 
