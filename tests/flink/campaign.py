@@ -225,6 +225,13 @@ def check(given: argparse.Namespace, folder: Path) -> tuple[Counter[str], list[s
     """Runs all parts; returns counts and what does not hold."""
     set_keys()
     counts, wrong = attack(given.kills, given.seed, folder)
+    print(
+        f"{counts['messages']:,} messages live, replayed and by the job: "
+        f"{'equal' if not wrong else 'DIFFERENT'}",
+        *wrong,
+        sep="\n",
+        flush=True,
+    )
     pairs = list(zip(SIZES, LEVELS, strict=True))
     if not given.short:
         pairs = [(size, level) for size in SIZES for level in LEVELS]
@@ -246,7 +253,7 @@ def main() -> int:
     logging.getLogger("tapeworks.pipeline").setLevel(logging.ERROR)
     # As Ctrl-C: all that was started is stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    folder = given.keep or Path(tempfile.mkdtemp(prefix="tapeworks-flink-"))
+    folder = (given.keep or Path(tempfile.mkdtemp(prefix="tapeworks-flink-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     print(f"seed {given.seed}, {given.kills} kills, in {folder}", flush=True)
     began = time.monotonic()

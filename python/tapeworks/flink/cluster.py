@@ -59,6 +59,7 @@ STOP_S_MAX = 30.0
 POLL_S = 0.1
 # How often a JobManager is asked whether the job is over.
 ASK_S = 1.0
+ANSWER_S_MAX = 5.0
 RESTART_S = 0.5
 # One that ended so soon after its start, with no checkpoint made, will not run by being started.
 FAILURES_MAX = 5
@@ -84,6 +85,8 @@ logger.metrics.name = org.apache.flink.metrics
 logger.metrics.level = ERROR
 logger.groups.name = org.apache.flink.runtime.metrics
 logger.groups.level = ERROR
+logger.plugins.name = org.apache.flink.core.plugin
+logger.plugins.level = ERROR
 logger.info.name = org.apache.flink.kafka.shaded.org.apache.kafka.common.utils.AppInfoParser
 logger.info.level = ERROR
 appender.out.type = Console
@@ -213,7 +216,7 @@ class LocalJob:
         return None
 
     def _ask(self, path: str) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=ASK_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=ANSWER_S_MAX)
         with contextlib.closing(connection):
             connection.request("GET", path)
             return json.loads(connection.getresponse().read())
