@@ -5,12 +5,12 @@ that with another parallelism, over and over, while the tape grows. What it wrot
 of a straight run of the local worker. Then states that cannot be taken are given to it.
 """
 
+import contextlib
 import http.client
 import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ ROUTER = len(b"router").to_bytes(8, "little") + b"router"
 def ask(port: int, method: str, path: str, body: Any = None) -> Any:
     """Asks a JobManager, as `flink stop` does."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    with closing(connection):
+    with contextlib.closing(connection):
         connection.request(method, path, None if body is None else json.dumps(body))
         return json.loads(connection.getresponse().read())
 
@@ -54,29 +54,31 @@ def until(what: str, found: Callable[[], Any]) -> Any:
     return value
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(config: Config, restore: Path | None) -> Iterator[LocalJob]:
     """Runs the job on a JobManager and a TaskManager, until all its tasks run."""
     job = LocalJob(config, task_managers=1)
     try:
-        job.start(restore)
-        until("the tasks run", lambda: has_started(job))
+        until("the tasks run", lambda: has_started(job, restore))
         yield job
     finally:
         job.close()
 
 
-def has_started(job: LocalJob) -> bool | None:
-    """Returns whether all tasks run; none as long as they do not.
+def has_started(job: LocalJob, restore: Path | None) -> bool | None:
+    """Starts what does not run, and returns whether all tasks do; none as long as they do not.
 
     Raises:
         ProcessorError: the job is over.
     """
+    job.start(restore)
     if (told := job.failure()) is not None:
         raise ProcessorError(told)
-    [one] = ask(job.rest_port, "GET", "/jobs/overview")["jobs"]
-    tasks = one["tasks"]
-    return True if tasks["running"] == tasks["total"] > 0 else None
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        for one in ask(job.rest_port, "GET", "/jobs/overview")["jobs"]:
+            tasks = one["tasks"]
+            return True if tasks["running"] == tasks["total"] > 0 else None
+    return None
 
 
 def stop_with_savepoint(job: LocalJob, folder: Path) -> Path:

@@ -139,9 +139,9 @@ class LocalJob:
             (self._settings / "log4j2.properties").write_text(LOGGING)
             (self._settings / "config.yaml").write_text(secrets_of(self._config.flink))
         for number, one in enumerate(self.task_managers):
-            if one is None or one.poll() is not None:
+            if one is None or _has_ended(one):
                 self.task_managers[number] = self._start(TASK_MANAGER, HEAP)
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and not _has_ended(self.process):
             return
         properties = job_properties(self._config, "session" if self._cluster else "local")
         properties["bounded"] = str(self._bounded).lower()
@@ -284,6 +284,7 @@ class LocalJob:
             except subprocess.TimeoutExpired:
                 one.kill()
                 one.wait()
+            _has_ended(one)
         self.process, self.task_managers = None, [None] * len(self.task_managers)
         if self._settings is not None:
             shutil.rmtree(self._settings, ignore_errors=True)
@@ -291,6 +292,15 @@ class LocalJob:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
+    """Returns whether a process ended; lets go of the pipe that it would have ended with."""
+    if process.poll() is None:
+        return False
+    if process.stdin is not None:
+        process.stdin.close()
+    return True
 
 
 def _cause(trace: str) -> str:
