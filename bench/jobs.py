@@ -401,16 +401,6 @@ JOBS = (
         rounds_max=3,
     ),
     Job(
-        "flink_kafka",
-        "the same from Kafka to Kafka, messages, exactly once",
-        (
-            Metric("value", "wall clock", "events/s"),
-            Metric("core", "a core of ours", "events/s"),
-        ),
-        (_ours("tapeworks, Flink job", *_FLINK, "kafka"),),
-        rounds_max=3,
-    ),
-    Job(
         "redis",
         "2 M trades from the tape into a stream of Redis, exactly once",
         (Metric("wall", "entries", "msg/s"), Metric("value", "a core of ours", "msg/s")),
