@@ -255,7 +255,7 @@ def test_children_end_when_their_parent_is_killed(tmp_path: Path):
     while not trades.is_dir() and time.monotonic() < until:
         time.sleep(0.1)
     children = [pid for pid in descendants(process.pid) if "run_child" in command(pid)]
-    assert len(children) == 7
+    assert len(children) == 9
     process.kill()
     process.wait()
     until = time.monotonic() + 30
