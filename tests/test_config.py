@@ -248,6 +248,15 @@ def test_lake_is_there_beside_other_sinks_unless_it_is_switched_off_by_name(tmp_
         assert settings(tmp_path, as_toml(config)) == config
 
 
+def test_rule_for_a_source_of_the_data_folder_needs_no_feed(tmp_path: Path):
+    # Settings of what is recorded already name no feed; beside a feed, another source is a slip.
+    named = '[[alerts]]\nname = "wide"\nrule = "spread"\nabove_bps = 1\n'
+    rule = named + 'sources = ["massive-stocks"]\n'
+    assert settings(tmp_path, rule).alerts[0].sources == ("massive-stocks",)
+    with pytest.raises(ConfigError, match="expected any of binance-spot, got massive-stocks"):
+        settings(tmp_path, f"[feeds.binance-spot]\n{FEED}{rule}")
+
+
 def test_names_with_dots_are_shown_as_settings(tmp_path: Path):
     # Those of a client library: without quotes, each would be read back as tables within tables.
     text = '[sinks.kafka]\n[sinks.kafka.properties]\n"security.protocol" = "SSL"\n'

@@ -311,7 +311,12 @@ def resolve_config(written: Section) -> Config:
     if LAKE not in sinks.entries:
         sinks = replace(sinks, entries={LAKE: Section(f"sinks.{LAKE}"), **sinks.entries})
     alerts = resolve_rules(written.entries.get("alerts"))
-    check_rules((*alerts, *config.latency.rules()), feeds, config.metrics.settings("trade"))
+    sources = set(feeds)
+    if not written.table("feeds").entries:
+        # Rules are then for what the data folder holds, which nothing here opens.
+        sources.update(source for rule in alerts for source in rule.sources)
+    measured = config.metrics.settings("trade")
+    check_rules((*alerts, *config.latency.rules()), sorted(sources), measured)
     return replace(
         config,
         feeds=feeds,

@@ -10,7 +10,7 @@ from rich.markup import escape
 from tapeworks.cli.command import Application, argument
 from tapeworks.cli.console import console
 from tapeworks.cli.options import ConfigOption
-from tapeworks.cli.settings import load
+from tapeworks.cli.settings import load, load_written
 from tapeworks.feeds.base import build
 from tapeworks.settings import LAKE, as_toml
 
@@ -25,7 +25,9 @@ def check(
     config: ConfigOption = None,
 ) -> None:
     """Parse and check the settings without opening anything. Exits with 2 if they are wrong."""
-    settings = load(file or config)
+    settings = load_written(file or config)
+    if not settings.feeds:
+        console.print("no feed: jobs and views work with these settings, `tape up` needs one")
     for name, symbols in settings.symbols().items():
         lines = build(settings.feeds[name]).lines()
         streams = sum(len(line.streams) for line in lines)
