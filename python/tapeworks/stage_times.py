@@ -61,8 +61,23 @@ def write_times(
 
 
 def read_times(data: Path, source: str, old_s: float = OLD_S) -> dict[str, StageTimes]:
-    """Returns the times of each stage as its workers told them in the last `old_s` seconds."""
+    """Returns the times of each stage as its workers told them in the last `old_s` seconds.
+
+    Of several stores, those of the slowest of late.
+    """
     found: dict[str, StageTimes] = {}
+    for name, _, times in worker_times(data, source, old_s):
+        known = found.get(name)
+        if known is None or known.recent.p99 < times.recent.p99:
+            found[name] = times
+    return found
+
+
+def worker_times(
+    data: Path, source: str, old_s: float = OLD_S
+) -> list[tuple[str, str, StageTimes]]:
+    """Returns stage, worker and times, told in the last `old_s` seconds, by the stages' order."""
+    found: list[tuple[str, str, StageTimes]] = []
     for path in sorted((data / "state" / source).glob("times-*.json")):
         try:
             told = json.loads(path.read_bytes())
@@ -70,13 +85,12 @@ def read_times(data: Path, source: str, old_s: float = OLD_S) -> dict[str, Stage
                 continue
             for name, one in told["stages"].items():
                 times = StageTimes(Durations(**one["total"]), Durations(**one["recent"]))
-                known = found.get(name)
-                if known is None or known.recent.p99 < times.recent.p99:
-                    found[name] = times
+                found.append((name, path.stem.removeprefix("times-"), times))
         except (OSError, KeyError, TypeError, ValueError):
             # It is being replaced, or is no file of ours.
             continue
-    return {name: found[name] for name in STAGES if name in found}
+    known = [one for one in found if one[0] in STAGES]
+    return sorted(known, key=lambda one: STAGES.index(one[0]))
 
 
 def has_recent(data: Path, source: str, worker: str, stage: str) -> bool:

@@ -72,8 +72,10 @@ def test_alerts_of_a_running_pipeline(tape: Any):
             ("publish", "opened"),
             ("publish", "updated"),
         }
-        stages = [row["stage"] for row in json.loads(tape.run("latency", "--json"))]
-        assert stages == ["receive", "publish", "normalize", "book", "metrics", "sink"]
+        told = [(row["stage"], row["store"]) for row in json.loads(tape.run("latency", "--json"))]
+        ours = ("receive", "publish", "normalize", "book", "metrics")
+        stores = ("notify", "parquet")
+        assert told == [*((one, "") for one in ours), *(("sink", one) for one in stores)]
         wait(lambda: len(hook.taken) >= 1, process)
         assert hook.taken[0]["title"].startswith("[critical] moves opened: ")
         derive = [

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import signal
 import threading
@@ -17,6 +18,8 @@ import pytest
 
 import tapeworks as tw
 from conftest import SpineFolder
+from tapeworks.cli.formats import Format
+from tapeworks.cli.latency import latency
 from tapeworks.cli.settings import load
 from tapeworks.commits import read_commit
 from tapeworks.errors import SinkError, SinkUnavailable
@@ -27,6 +30,7 @@ from tapeworks.sinks.base import FlushPolicy
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.sinks.worker import Member, step_all
+from tapeworks.stage_times import write_times
 from tapeworks.tape import TapeWriter
 from tapeworks.views.audit import audit
 from tapeworks.views.status import Status
@@ -127,6 +131,29 @@ def test_sink_reports_what_it_does_not_store(spine, maker, caplog):
     worker.tell(spine.path / "state", "parquet", [member])
     assert Status(spine.path).sample().sources[0].troubles == []
     member.feeder.close()
+
+
+def test_tapes_of_a_source_count_their_times_together_and_each_store_has_its_own(
+    spine, maker, capsys
+):
+    # What was counted only grows, whichever tape was slow of late; a store that has stored nothing
+    # is a row of no times, and hides behind no other.
+    other = SpineFolder(spine.path, "binance-futures")
+    both = settings(spine, other)
+    timers = {one.source: set() for one in (spine, other)}
+    for one in worker.feeders(both, "parquet"):
+        timers[one.source].add(one.timer)
+    assert [len(one) for one in timers.values()] == [1, 1]
+    spine.append(maker.definitions())
+    for store, times in (("near", (9, 1_000, 2_000, 3_000)), ("far", (0, 0, 0, 0))):
+        write_times(spine.path, spine.source, f"sink-{store}", {"sink": (times, times)})
+    latency(form=Format.JSON, data=spine.path)
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["store"], row["records"], row["p50_us"]) for row in rows] == [
+        ("far", 0, None),
+        ("near", 9, 1.0),
+    ]
+    other.close()
 
 
 def test_store_that_is_down_is_told_until_it_takes_something(spine, maker, caplog):

@@ -15,7 +15,7 @@ from tapeworks.cli.options import (
 )
 from tapeworks.cli.output import write_result
 from tapeworks.cli.reading import conditions_of, open_lake
-from tapeworks.stage_times import read_times
+from tapeworks.stage_times import worker_times
 from tapeworks.tape import taped_sources
 from tapeworks.views.lake import Lake
 
@@ -55,8 +55,8 @@ def latency(
     """Show how long records took: to each stage since its worker started, or with --past on tape.
 
     Stages in the order of the flow: receive is from the venue's time to the receipt; all others are
-    from the receipt: to the raw tape (publish), the normalized one, books, metrics, and the last
-    store that has it (sink). `recent` is the last second. Times are in microseconds; where clocks
+    from the receipt: to the raw tape (publish), the normalized one, books, metrics, and each store
+    (sink). `recent` is the last second. Times are in microseconds; where clocks
     differ, receive holds the difference.
     """
     form = format_of(form, output)
@@ -72,17 +72,22 @@ def latency(
         {
             "source": name,
             "stage": stage,
+            "store": worker.removeprefix("sink-") if stage == "sink" else "",
             "records": times.total.count,
-            **{f"{one}_us": times.total.quantile(one) / NS_PER_US for one in ("p50", "p99", "max")},
+            **{
+                # Of no records there is no time: 0 would be the fastest of all.
+                f"{one}_us": times.total.quantile(one) / NS_PER_US if times.total.count else None
+                for one in ("p50", "p99", "max")
+            },
             "recent": times.recent.count,
             "recent_p99_us": times.recent.p99 / NS_PER_US,
         }
         for name in taped_sources(folder)
         if wanted is None or name in wanted
-        for stage, times in read_times(folder, name).items()
+        for stage, worker, times in worker_times(folder, name)
     ]
     if rows or form is not Format.TABLE or output is not None:
-        columns = ("source", "stage", "records", "p50_us", "p99_us", "max_us")
+        columns = ("source", "stage", "store", "records", "p50_us", "p99_us", "max_us")
         names = [*columns, "recent", "recent_p99_us"]
         table = pa.table({name: [row[name] for row in rows] for name in names})
         write_result(table, form, output)

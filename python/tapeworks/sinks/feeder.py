@@ -82,6 +82,7 @@ class Feeder:
         *,
         name: str | None = None,
         live: bool = False,
+        timer: StageTimer | None = None,
     ) -> None:
         self.partition = partition
         self._tape = tape
@@ -100,8 +101,8 @@ class Feeder:
         self.refusal = ""
         """Why the store took nothing when it was asked last; empty if it did."""
         self._oldest = (-1, 0)
-        self.timer = StageTimer()
-        """How long records took from their receipt until they were final."""
+        self.timer = timer or StageTimer()
+        """How long records took from their receipt until they were final; feeders may share it."""
         # What was received before is no live record.
         self._since = time.time_ns()
         self._moved: list[tuple[int, int]] = []

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tapeworks._core import StageTimer
 from tapeworks.durable import replace_file
 from tapeworks.errors import SinkUnavailable, TapeLockedError, TapeworksError
 from tapeworks.heartbeat import beat
@@ -48,10 +49,13 @@ def feeders(
     sink = kind(settings, SinkContext(name, config.data))
     found = []
     for source in config.feeds if sources is None else sources:
+        timer = StageTimer()
         for topic in kind.topics(settings):
             tape = config.data / "tape" / source / topic
             partition = sink.partition(source, topic)
-            feeder = Feeder(partition, tape, settings.policy, name=f"sink-{name}", live=live)
+            feeder = Feeder(
+                partition, tape, settings.policy, name=f"sink-{name}", live=live, timer=timer
+            )
             found.append(feeder)
     return found
 
@@ -301,8 +305,9 @@ def tell(state: Path, name: str, members: Sequence[Member]) -> None:
             tapes = {one.feeder.topic: _numbers_of(one.feeder) for one in group}
             told = json.dumps({"troubles": troubles, "ts": time.time_ns(), "tapes": tapes})
             replace_file(state / source / f"sink-{name}.json", told, sync=False)
-        # Of the tapes of a source the slowest one counts.
-        times = max((one.feeder.timer.take() for one in group), key=lambda one: one[1][2])
+        # The tapes of a source share a timer: what it counts only grows.
+        timers = {id(one.feeder.timer): one.feeder.timer for one in group}
+        times = max((timer.take() for timer in timers.values()), key=lambda one: one[1][2])
         write_times(state.parent, source, f"sink-{name}", {"sink": times})
 
 

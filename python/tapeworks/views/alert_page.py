@@ -132,7 +132,7 @@ than `age_seconds` when it is read, as after a long stop, is not told.
 
 `[latency]` gives each stage of a record's way a budget in ms; what takes longer opens an alert of
 the rule `latency-<stage>` that names it. `tape latency` shows the stages of what runs, from the
-receipt to the raw tape (publish), the normalized one, books, metrics and the slowest store (sink),
+receipt to the raw tape (publish), the normalized one, books, metrics and each store (sink),
 each with its count, median, 99th percentile and maximum, in buckets of fixed memory; with `--past`
 the way from the venue to the receipt of what is recorded:
 
