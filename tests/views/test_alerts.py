@@ -11,7 +11,7 @@ import pytest
 
 import tapeworks as tw
 from conftest import START, SYMBOLS
-from tapeworks._core import Processor, Records, Symbols, dtype_descr
+from tapeworks._core import Processor, Records, Symbols, dtype_descr, numbers
 from tapeworks.alert_notes import AlertNote, leave_note, left_notes
 from tapeworks.cli.alerts import NEWEST
 from tapeworks.config import parse, write_toml
@@ -185,6 +185,86 @@ def test_replay_gives_alerts_from_files_and_tape(told):
         batch.records.numpy("alert") for batch in tw.open(told.path).replay(kinds=["alerts"])
     )
     assert made == b"".join(_batches(told.tape(ALERTS)))
+
+
+def test_alert_that_the_settings_know_no_more_is_closed_with_the_reason(spine, maker):
+    # One alert is open at the end of the tape. Its rule waits longer, is put back, is taken out:
+    # the state is made anew each time, and what is other than was told is said once.
+    rules = RULES[: RULES.rindex("[[alerts]]")]
+    for part in market(maker):
+        spine.append(part)
+
+    def derived(text: str) -> list[tuple]:
+        config = settings(spine.path.parent, text)
+        derivation = Derivation(
+            processors_of(config, spine.source), TapeConfig("never"), spine.path, spine.source
+        )
+        assert derivation.drain(60.0)
+        derivation.close()
+        rows = np.frombuffer(b"".join(_batches(spine.tape(ALERTS))), ALERT)
+        states = {number: name for name, number in numbers("alert_state").items()}
+        return [
+            (
+                int(row["id"]),
+                states[int(row["state"])],
+                row["rule"].decode(),
+                row["detail"].decode(),
+            )
+            for row in rows
+        ]
+
+    first = derived(rules)
+    quiet = [one for one in first if one[2] == "quiet"]
+    assert [one[1] for one in quiet] == ["opened", "updated"]
+    assert derived(rules) == first
+    longer = derived(rules.replace("after_ms = 5000", "after_ms = 500000"))
+    closed = (quiet[0][0], "closed", "quiet", "reason=settings-changed")
+    assert longer == [*first, closed]
+    # Told once more under the first settings: of a number that no alert had.
+    again = derived(rules)
+    newest = max(one[0] for one in first) + 1
+    assert [one[:3] for one in again[len(longer) :]] == [(newest, "opened", "quiet")]
+    without = derived(rules[: rules.index('[[alerts]]\nname = "quiet"')])
+    assert without[len(again) :] == [(newest, "closed", "quiet", "reason=rule-removed")]
+    rows = np.frombuffer(b"".join(_batches(spine.tape(ALERTS))), ALERT)
+    last = rows[-1]
+    assert last["ts_end"] == last["ts_event"] == START + 11 * SECOND + 1_000
+    assert last["ts_start"] <= last["ts_end"]
+
+
+def test_silence_ends_with_the_session_and_never_before_it_began(maker):
+    # Nothing comes after noon; the market closes a minute later, the next record is of 13:00. The
+    # other silence, of the source, ends by a record whose venue's clock is behind.
+    noon = START - START % (86_400 * SECOND) + 12 * 3_600 * SECOND
+    quiet = "quiet\tstale\twarning\t{}\t\tafter_ms=5000{}"
+
+    def ends(text: str, quotes: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
+        rows = maker.rows(
+            "quote",
+            len(quotes),
+            instrument=[one for one, *_ in quotes],
+            ts_event=[noon + ts * SECOND for _, ts, _ in quotes],
+            ts_recv=[noon + ts * SECOND for *_, ts in quotes],
+            bid_price=10**9,
+            ask_price=2 * 10**9,
+            flags=1,
+        )
+        made = Processor("alerts", {"rules": text}).process(Records.from_bytes(rows.tobytes()))
+        found = np.frombuffer(memoryview(made), ALERT)
+        over = found[found["state"] == numbers("alert_state")["closed"]]
+        return [
+            ((int(one["ts_start"]) - noon) // SECOND, (int(one["ts_end"]) - noon) // SECOND)
+            for one in over
+        ]
+
+    beats = [(2, second, second) for second in range(60)]
+    hours = quiet.format("", "\thours=00:00-12:01")
+    later = [(2, 3_600 + second, 3_600 + second) for second in range(4)]
+    assert (0, 60) in ends(hours, [(1, 0, 0), *beats, *later])
+    assert ends(quiet.format("source", ""), [(1, 9, 9), (2, 15, 15), (1, 3, 30)]) == [
+        (9, 15),
+        (15, 15),
+    ]
 
 
 @pytest.mark.slow

@@ -70,6 +70,19 @@ pub trait Processor: Send {
         Ok(())
     }
 
+    /// Told what its output holds, batch by batch, where its state was made anew of the input and
+    /// not restored: the settings of before may have written what these would not.
+    fn take_output(&mut self, _written: Batch<'_>) {}
+
+    /// Whether [`Processor::take_output`] is of use to it.
+    fn reads_output(&self) -> bool {
+        false
+    }
+
+    /// Behind the last [`Processor::take_output`]: appends what makes the output follow from the
+    /// state.
+    fn reconcile(&mut self, _out: &mut Records) {}
+
     /// The instruments that it knows, if it keeps any.
     fn instruments(&self) -> Option<&Instruments> {
         None

@@ -75,8 +75,11 @@ that no rule ever looked at a source. With `--check` both an alert and `not know
   beside the rules, so that an alert is the same whether they are recorded or not.
 - **`latency` and `disk`** follow from this host, not from the market. What was measured is noted on
   the raw tape, so that a replay tells of it in the same place. What is open outlives a restart,
-  and is closed when nothing was wrong for ten seconds. A rule that is taken out of the settings
-  closes nothing: what it had open stays open in the tables.
+  and is closed when nothing was wrong for ten seconds.
+- **Settings that change** close what they know no more, at the next start: `detail` says
+  `reason=rule-removed`, or `reason=settings-changed` where the rule would not tell it now. What a
+  changed rule finds open in what is recorded already is opened. Where rules of your own run, or
+  none are left, what was open stays open.
 - **What breaks the stream** (a gap, a halt, the end of a session) ends what was open, and empties
   what rules remember: they begin anew behind it.
 - **`-like`** means that the data looks so. Who owns an order, and what for, is not in the data.

@@ -14,7 +14,8 @@ use self::alarm::{Moment, Scope};
 use self::detector::{Event, OrderEvent, Print, Top};
 use self::live::LiveOrders;
 use self::rule::Rule;
-use self::watched::{Slot, Watched};
+use self::told::Told;
+use self::watched::Watched;
 use super::bars::Watermark;
 use super::state::{StateReader, StateWriter};
 use super::ticks::trade_channel;
@@ -22,9 +23,9 @@ use super::{metrics, Batch, Processor, Settings};
 use crate::error::{Error, Result};
 use crate::instrument::INSTRUMENTS_MAX;
 use crate::record::{
-    records, unpadded, Alert, AlertState, Definition, GapState, Header, Kind, Marker, MarkerCode,
-    Metric, Order, OrderAction, Plain, Quote, RecordRef, Records, Side, Status, Trade,
-    FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE,
+    records, unpadded, Alert, Definition, GapState, Header, Kind, Marker, MarkerCode, Metric,
+    Order, OrderAction, Plain, Quote, RecordRef, Records, Side, Status, Trade, FLAG_HISTORICAL,
+    FLAG_OUT_OF_ORDER, NONE,
 };
 
 mod alarm;
@@ -50,6 +51,7 @@ mod spread;
 mod stale;
 mod stuffing;
 mod table;
+mod told;
 mod wash;
 mod watched;
 
@@ -105,6 +107,7 @@ pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
         swept: i64::MIN,
         deadline: i64::MAX,
         ids: 0,
+        told: Told::default(),
     }))
 }
 
@@ -124,6 +127,8 @@ struct Alerts {
     /// The earliest receive time that any of them waits for.
     deadline: i64,
     ids: u64,
+    /// What the output holds, while the state is made anew.
+    told: Told,
 }
 
 impl Alerts {
@@ -327,32 +332,6 @@ impl Alerts {
         }
     }
 
-    /// Takes in what the host or somebody noted.
-    fn note(&mut self, note: &Alert, at: Moment, out: &mut Records) {
-        if note.state != AlertState::Acknowledged as u8 {
-            self.tell(SOURCE, &Event::Note(note), at, out);
-            return;
-        }
-        for (instrument, watched) in self.watched.iter_mut().enumerate() {
-            let Some(watched) = watched else { continue };
-            let (tick, feed) = (watched.tick, watched.feed);
-            let is_meant = |slot: &&mut Slot| slot.alarm.id() == Some(note.id);
-            if let Some(slot) = watched.slots.iter_mut().find(is_meant) {
-                let mut scope = Scope {
-                    at,
-                    rule: &self.rules[slot.rule],
-                    tick,
-                    feed,
-                    instrument: instrument as u32,
-                    alarm: &mut slot.alarm,
-                    ids: &mut self.ids,
-                    out,
-                };
-                scope.acknowledge(&note.detail);
-            }
-        }
-    }
-
     fn record(&mut self, record: &RecordRef<'_>, at: Moment, out: &mut Records) {
         let bytes = record.bytes();
         match record.known_kind() {
@@ -430,6 +409,18 @@ impl Processor for Alerts {
             measures.lost(gap, &mut Records::new())?;
         }
         Ok(())
+    }
+
+    fn reads_output(&self) -> bool {
+        true
+    }
+
+    fn take_output(&mut self, written: Batch<'_>) {
+        self.told.take(written);
+    }
+
+    fn reconcile(&mut self, out: &mut Records) {
+        self.follow_told(out);
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

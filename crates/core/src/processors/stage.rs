@@ -21,6 +21,7 @@ pub use self::config::{Loss, StageConfig};
 
 mod cover;
 mod reports;
+mod restored;
 mod timing;
 
 pub use self::timing::StageTimes;
@@ -379,6 +380,7 @@ impl Stage {
         let target = covered.unwrap_or(0);
         let undone = self.output.recovery().undone;
         let made = self.restore(target)?;
+        let is_anew = self.position == 0 && covered.is_some();
         if undone > 0 {
             self.notes.push(format!(
                 "{undone} items of {} from {} on were undone: the input that they were derived \
@@ -409,6 +411,9 @@ impl Stage {
                 "{} rebuilt {again} items where {stored} are stored: another version made them",
                 self.processor.name(),
             ));
+        }
+        if is_anew && self.processor.reads_output() {
+            self.reconcile()?;
         }
         self.items_since_save = 0;
         self.bytes_since_save = 0;
@@ -446,25 +451,6 @@ impl Stage {
             }
         }
         Ok((self.output.end() > 0 && self.notes.is_empty()).then_some(0))
-    }
-
-    fn restore_from(&mut self, path: &Path, target: u64) -> Result<u64> {
-        let saved = StateFiles::load(path)?;
-        if saved.input.offset > target {
-            StateFiles::discard(path)?;
-            return Err(Error::invalid(format!(
-                "its state at {} is ahead of the output, which covers {target}: removed",
-                saved.input.offset
-            )));
-        }
-        self.input.check(&saved.input)?;
-        Reader::open(self.output.path())?.check(&saved.output)?;
-        if saved.fingerprint != self.config.fingerprint {
-            return Err(Error::invalid("its state was made with other settings: not used"));
-        }
-        self.processor.restore(&saved.state)?;
-        self.position = saved.input.offset;
-        Ok(saved.output.offset)
     }
 }
 

@@ -120,6 +120,11 @@ impl Alarm {
         self.open.as_ref().map(|alert| alert.id)
     }
 
+    /// The alert that is open, as it was told last.
+    pub(super) fn open_alert(&mut self) -> Option<&mut Alert> {
+        self.open.as_deref_mut()
+    }
+
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
         state.flag(self.open.is_some());
         if let Some(alert) = &self.open {
@@ -189,7 +194,8 @@ impl Scope<'_> {
             evidence.write_to(&mut alert);
             alert.ts_start = started;
         }
-        alert.ts_end = ts;
+        // An event of another instrument of the source may be of a time before it.
+        alert.ts_end = ts.max(alert.ts_start);
         self.say(&mut alert, AlertState::Closed, ts);
         self.alarm.is_acknowledged = false;
     }

@@ -69,12 +69,15 @@ impl Stale {
 
     fn look(&mut self, scope: &mut Scope<'_>) {
         let (now, Some((known, ts, offset))) = (scope.at.ts_recv, self.last) else { return };
-        let is_closed = scope.rule.hours.is_some_and(|hours| !hours.is_open(now));
-        if self.is_halted || is_closed {
+        let hours = scope.rule.hours.filter(|hours| !hours.is_open(now));
+        if self.is_halted || hours.is_some() {
+            // It ended with the session, however much later that is looked at; or with the halt.
+            let waited = known.max(self.since).saturating_add(self.after);
+            let close = hours.and_then(|hours| hours.close_of(waited)).filter(|&ts| ts <= now);
             // What is closed owes nothing; the wait begins anew when it opens.
             self.since = now;
             self.due = if self.is_halted { i64::MAX } else { now.saturating_add(CLOSED_NS) };
-            scope.end(now, None);
+            scope.end(close.unwrap_or(scope.at.ts), None);
             return;
         }
         let silent = now.saturating_sub(known.max(self.since));
@@ -99,8 +102,8 @@ impl Stale {
 impl Detector for Stale {
     fn event(&mut self, event: &Event<'_>, scope: &mut Scope<'_>) {
         match event {
-            Event::Message(header, kind) if self.kind.is_none_or(|wanted| wanted == *kind) => {
-                self.last = Some((scope.at.ts_recv, header.ts_event, scope.at.offset));
+            Event::Message(_, kind) if self.kind.is_none_or(|wanted| wanted == *kind) => {
+                self.last = Some((scope.at.ts_recv, scope.at.ts, scope.at.offset));
                 scope.end(scope.at.ts, None);
                 // Moved on when it is reached: a record costs no look at all others.
                 if self.due == i64::MAX && !self.is_halted {

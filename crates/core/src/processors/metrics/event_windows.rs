@@ -169,8 +169,20 @@ pub(super) struct Row {
 #[derive(Debug)]
 struct Windows {
     shape: Shape,
-    /// By end; by start where they are sessions; a count has one.
+    /// By end; by start where they are sessions, of which no two overlap; a count has one. So ends
+    /// rise, and those that are final are in front of the others.
     slots: BTreeMap<i64, Slot>,
+    /// The earliest end that is not final; `i64::MAX`: there is none, or it is a count.
+    next: i64,
+}
+
+impl Windows {
+    /// Finds the earliest end that is not final, behind a change.
+    fn find_next(&mut self) {
+        let is_timed = !matches!(self.shape, Shape::Count(_));
+        let open = self.slots.values().rev().take_while(|slot| is_timed && !slot.is_final);
+        self.next = open.last().map_or(i64::MAX, |slot| slot.end);
+    }
 }
 
 /// The windows of one instrument.
@@ -189,7 +201,7 @@ pub(super) struct EventWindows {
 
 impl EventWindows {
     pub(super) fn new(shapes: &[Shape], delay: i64, lateness: i64, partial: bool) -> Self {
-        let window = |&shape: &Shape| Windows { shape, slots: BTreeMap::new() };
+        let window = |&shape: &Shape| Windows { shape, slots: BTreeMap::new(), next: i64::MAX };
         let windows = shapes.iter().map(window).collect();
         Self { windows, delay, lateness, partial, since: i64::MAX, now: i64::MIN, late: 0 }
     }
@@ -206,20 +218,11 @@ impl EventWindows {
     /// The receive time behind which nothing is final that is not yet, if nothing else comes; the
     /// clocks of venue and host are told apart by a grace that the caller adds.
     pub(super) fn due(&self) -> i64 {
-        let open = |windows: &Windows| {
-            let is_timed = !matches!(windows.shape, Shape::Count(_));
-            windows
-                .slots
-                .values()
-                .filter(|slot| is_timed && !slot.is_final)
-                .map(|slot| slot.end)
-                .min()
-        };
-        self.windows
-            .iter()
-            .filter_map(open)
-            .min()
-            .map_or(i64::MAX, |end| end.saturating_add(self.delay))
+        let next = self.windows.iter().map(|windows| windows.next).min();
+        match next.unwrap_or(i64::MAX) {
+            i64::MAX => i64::MAX,
+            end => end.saturating_add(self.delay),
+        }
     }
 
     /// Told that the venue's time has come to `ts`: makes final what ends by then.
@@ -234,17 +237,24 @@ impl EventWindows {
         let (until, kept) =
             (ts.saturating_sub(self.delay), self.delay.saturating_add(self.lateness));
         let kept = ts.saturating_sub(kept);
-        for shape in 0..self.windows.len() {
-            if matches!(self.windows[shape].shape, Shape::Count(_)) {
-                continue;
+        for (shape, windows) in self.windows.iter_mut().enumerate() {
+            if windows.next <= until {
+                let is_over = |slot: &&mut Slot| !slot.is_final;
+                let slots = windows.slots.values_mut().rev().skip_while(|slot| slot.end > until);
+                let begun = rows.len();
+                for slot in slots.take_while(is_over) {
+                    slot.is_final = true;
+                    let is_covered = self.partial || slot.start >= self.since;
+                    rows.push(row(shape, slot, is_covered, false));
+                }
+                rows[begun..].reverse();
+                windows.find_next();
             }
-            let is_covered = |slot: &Slot| self.partial || slot.start >= self.since;
-            let slots = &mut self.windows[shape].slots;
-            for slot in slots.values_mut().filter(|slot| slot.end <= until && !slot.is_final) {
-                slot.is_final = true;
-                rows.push(row(shape, slot, is_covered(slot), false));
+            if !matches!(windows.shape, Shape::Count(_)) {
+                while windows.slots.first_entry().is_some_and(|slot| slot.get().end <= kept) {
+                    windows.slots.pop_first();
+                }
             }
-            slots.retain(|_, slot| slot.end > kept);
         }
     }
 
@@ -365,6 +375,7 @@ impl EventWindows {
         while slots.len() > KEPT_MAX {
             slots.pop_first();
         }
+        self.windows[shape].find_next();
     }
 
     /// Forgets what is open: the stream is not whole.
@@ -373,6 +384,7 @@ impl EventWindows {
             let open = windows.slots.values().filter(|slot| !slot.is_final);
             rows.extend(open.map(|slot| row(shape, slot, false, false)));
             windows.slots.clear();
+            windows.next = i64::MAX;
         }
         self.since = i64::MAX;
     }
@@ -423,6 +435,7 @@ impl EventWindows {
                 };
                 windows.slots.insert(key, slot);
             }
+            windows.find_next();
         }
         Ok(())
     }
