@@ -33,6 +33,8 @@ def ofi_regression(
 if __name__ == "__main__":
     # A demo is too short for buckets of ten seconds.
     words = sys.argv[1:] or ["demo", "BTCUSDT", "0.01", "binance-spot"]
+    if len(words) < 3:
+        sys.exit("expected DATA SYMBOL TICK [SOURCE], or nothing for the demo")
     data, symbol, tick, *source = words
     with tw.open(data) as lake:
         seconds = 10 if sys.argv[1:] else 1

@@ -13,7 +13,6 @@ import tapeworks as tw
 from conftest import START, SYMBOLS
 from tapeworks._core import Processor, Records, Symbols, dtype_descr, numbers
 from tapeworks.alert_notes import AlertNote, leave_note, left_notes
-from tapeworks.cli.alerts import NEWEST
 from tapeworks.config import parse, write_toml
 from tapeworks.errors import ConfigError, ProcessorError
 from tapeworks.pipeline import processors_of
@@ -25,6 +24,7 @@ from tapeworks.settings import resolve_config
 from tapeworks.stage_times import write_times
 from tapeworks.tape import TapeConfig, TapeReader
 from tapeworks.topics import ALERTS
+from tapeworks.views.found_alerts import NEWEST
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 ALERT = np.dtype(dtype_descr("alert"))
@@ -155,6 +155,20 @@ def test_alerts_are_rows_with_their_evidence(told):
         *(("wide", "BTCUSDT"), ("crossed", "BTCUSDT")),
         *(("quiet", "ETHUSDT"), ("large", "BTCUSDT")),
     }
+
+
+def test_alerts_are_asked_for_in_python(told):
+    with tw.open(told.path) as lake:
+        assert [row["rule"] for row in lake.alerts(is_open=True).to_pylist()] == ["quiet"]
+        [crossed] = lake.alerts("BTCUSDT", severity="critical").to_pylist()
+        assert (crossed["rule"], crossed["state"], crossed["acknowledged"]) == (
+            *("crossed", "closed"),
+            None,
+        )
+        assert len(lake.alerts(["BTCUSDT", "ETHUSDT"])) == 4
+        assert not len(lake.alerts(start=START + 60 * SECOND, rule="wide"))
+        with pytest.raises(tw.errors.QueryError, match="expected a severity of info"):
+            lake.alerts(severity="bad")
 
 
 def test_same_tape_gives_the_same_alerts_at_any_batch_size(told):
@@ -364,6 +378,21 @@ def notes_of(host, path, *times):
     return found
 
 
+@pytest.mark.parametrize(
+    ("given", "is_short"),
+    [
+        ({}, False),
+        ({"free_gb": 1e9}, True),
+        ({"free_share": 1.0}, True),
+        ({"free_gb": 1e9, "free_share": 1e-9}, False),
+    ],
+)
+def test_a_disk_is_short_of_what_its_rule_names(tmp_path, given, is_short):
+    # One that is named has its own say; of two, both must be short, and so where none is named.
+    host = HostRules([AlertRule("full", "disk", parameters=given)], tmp_path, "it")
+    assert notes_of(host, tmp_path, 1) == ([("full", "opened")] if is_short else [])
+
+
 @pytest.mark.parametrize("is_removed", [False, True])
 def test_what_the_host_had_open_is_closed_after_a_restart(tmp_path, is_removed):
     full = AlertRule("full", "disk", parameters={"free_gb": 1e9, "free_share": 1.0})
@@ -408,11 +437,20 @@ def test_a_stage_that_stands_still_is_beyond_its_budget(tmp_path):
         ('name = "a"', "expected the texts name, and rule or kind"),
         ('name = "a"\nrule = "spred"', "did you mean spread"),
         ('name = "a"\nrule = "spread"\nabove = 3', "did you mean above_bps"),
-        ('name = "a"\nrule = "spread"\nabove_bps = -1', "expected a number from"),
+        ('name = "a"\nrule = "spread"\nabove_bps = -1', "expected a number above 0, got -1"),
+        ('name = "a"\nrule = "stuffing"\ncancels = 2', "expected a number from 0 to 1, got 2"),
         ('name = "a"\nrule = "spread"\nabove_bps = "wide"', "expected a number, got 'wide'"),
         ('name = "a"\nrule = "spread"\nseverity = "bad"', "severity: expected info"),
-        ('name = "a"\nrule = "metric"\nmetric = "mid"', "expected above, below or deviations"),
-        ('name = "a"\nrule = "metric"\nmetric = "ofi_9s"\nabove = 1', 'makes no "ofi_9s"'),
+        (
+            'name = "a"\nrule = "metric"\nmetric = "mid"\n[metrics]\nsets = ["l1"]',
+            "expected above, below or deviations",
+        ),
+        ('name = "a"\nrule = "metric"\nmetric = "mid"\nabove = 1', "nothing makes mid"),
+        ('name = "a"\nrule = "volatility"\nabove = 1', "nothing makes rv_60s"),
+        (
+            'name = "a"\nrule = "metric"\nmetric = "ofi_9s"\nabove = 1\n[metrics]\nsets = ["ofi"]',
+            'makes no "ofi_9s"',
+        ),
         ('name = "a"\nrule = "rate"', "expected above or below"),
         ('name = "a"\nrule = "gap"\nsources = ["nowhere"]', "sources: expected any of"),
         ('name = "a"\nrule = "marking_close_like"', "expected hours"),

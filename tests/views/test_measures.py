@@ -16,6 +16,7 @@ from tapeworks.processors.derive import Derivation
 from tapeworks.settings import MetricSetsConfig, ProcessorsConfig, resolve_config
 from tapeworks.tape import TapeConfig
 from tapeworks.topics import METRICS
+from tapeworks.views.made_metrics import settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = 10**9
@@ -108,6 +109,36 @@ def test_a_metric_that_is_not_there_is_named(measured):
             lake.metrics("BTCUSDT", "ofi_3s")
         with pytest.raises(QueryError, match="expected names of metrics"):
             lake.metrics("BTCUSDT", [])
+
+
+def test_where_nothing_was_measured_it_is_said(spine, maker):
+    spine.append(maker.definitions())
+    spine.append(quotes_of(maker, 3))
+    with tw.open(spine.path) as lake, pytest.raises(QueryError, match="`make=True` makes") as error:
+        lake.metrics("BTCUSDT", "mid")
+    assert "nothing was measured of BTCUSDT" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ofi_1000ms", "expected ofi_1s, got 'ofi_1000ms'"),
+        ("ofi_1m", "expected ofi_60s, got 'ofi_1m'"),
+        ("ofi", "ofi has a window: expected a name such as ofi_10s"),
+        ("ofi_0s", "ofi_0s: expected a window above 0"),
+        ("late_trades", "expected one beside it, such as tumbling_10s_vwap"),
+        ("depth_bid_5", "did you mean depth_bid_L5"),
+        ("cost_buy_1.0", "did you mean cost_buy_1"),
+        ("depth_bid_5bps", "of the whole book"),
+        ("depth_bid_L5", "of the whole book"),
+        ("mlofi_3_10s", "of the whole book"),
+        ("midd", "did you mean mid"),
+    ],
+)
+def test_a_name_of_a_metric_is_whole_or_refused(name, told):
+    with pytest.raises(QueryError) as error:
+        settings_of([name], {})
+    assert told in str(error.value)
 
 
 def test_an_outage_is_null_and_empties_the_windows(spine, maker):

@@ -42,6 +42,7 @@ from tapeworks.printable import printable
 from tapeworks.register import supervisors
 from tapeworks.registry import load_name
 from tapeworks.views.conditions import parse_range
+from tapeworks.views.found_alerts import NEWEST
 from tapeworks.views.lake import Lake
 from tapeworks.views.query import quote
 from tapeworks.worker import EXIT_INCOMPLETE
@@ -51,12 +52,6 @@ app = Application("List alerts, follow them as they come, or acknowledge one.")
 SHOWN = (
     "venue, id, severity, state, rule, symbol, ts_start, ts_end, value, threshold, acknowledged, "
     "detail"
-)
-# Each alert by its newest row, with what was said when somebody acknowledged it before that.
-NEWEST = (
-    "select *, max(detail) filter (where state = 'acknowledged') over (partition by venue, id) "
-    "as acknowledged from alerts qualify row_number() over "
-    "(partition by venue, id order by tape_offset desc) = 1"
 )
 DETAIL_BYTES_MAX = 104
 # Numbers of alerts are below 2^63.

@@ -8,6 +8,7 @@
 The core runs all rules of a source in one processor. Its settings are a line a rule.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,6 +22,8 @@ from tapeworks.registry import load_member
 
 SCOPES = ("", "instrument", "source")
 NAME_BYTES_MAX = 32
+# Bounds of the core's table that stand for "more than 0" and for "none".
+LEAST_MIN, UNBOUNDED = 1e-300, 1e15
 CoreSettings = Mapping[str, int | str | Sequence[int]]
 
 
@@ -61,6 +64,12 @@ DEFAULTS: Mapping[str, Mapping[str, float | str]] = {
     for head, of_numbers, of_texts in detector_table()
 }
 """Of each rule of the core the parameters, with their defaults."""
+BOUNDS: Mapping[tuple[str, str], tuple[float, float]] = {
+    (head[0], name): (least, most)
+    for head, of_numbers, _ in detector_table()
+    for name, _, least, most, _ in of_numbers
+}
+"""Of each rule of the core and each number of it the least and the most."""
 HOST_RULES = ("latency", "disk")
 """Rules about the host: what they look at is on no tape before they tell of it."""
 
@@ -176,8 +185,21 @@ def _check(rule: AlertRule) -> None:
         if isinstance(defaults[name], str) != isinstance(value, str):
             wanted = "a text" if isinstance(defaults[name], str) else "a number"
             raise ConfigError(f"{name}: expected {wanted}, got {value!r}")
+        if not isinstance(value, str):
+            least, most = BOUNDS[rule.rule, name]
+            if not (math.isfinite(value) and least <= value <= most):
+                raise ConfigError(f"{name}: expected a number{_bounds(least, most)}, got {value}")
         if isinstance(value, str) and set("\t\n\r") & set(value):
             raise ConfigError(f"{name}: expected a text of one line, got {value!r}")
+
+
+def _bounds(least: float, most: float) -> str:
+    """Returns the bounds of a number as words; those that nothing reaches are none."""
+    above = " above 0" if 0 < least < LEAST_MIN else f" from {least:g}"
+    start = "" if least <= -UNBOUNDED else above
+    if most >= UNBOUNDED:
+        return start
+    return f"{start}, up to {most:.15g}" if 0 < least < LEAST_MIN else f"{start} to {most:.15g}"
 
 
 def _check_common(rule: AlertRule) -> None:
@@ -233,6 +255,12 @@ def check_rules(rules: Sequence[AlertRule], sources: Iterable[str], measured: Co
     """
     known = list(sources)
     for rule in rules:
+        metric = DEFAULTS.get(rule.rule, {}).get("metric", "")
+        if not measured and (metric := rule.parameters.get("metric", metric)):
+            raise ConfigError(
+                f"[[alerts]] ({rule.name}): metric: [metrics] names no sets, so that nothing makes "
+                f'{metric}: add the set that docs/metrics.md has it in, such as sets = ["l1"]'
+            )
         if missing := [source for source in rule.sources if source not in known]:
             raise ConfigError(
                 f"[[alerts]] ({rule.name}): sources: expected any of {', '.join(known)}, got "

@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class HostRules:
     def _check(self, rule: Any, times: Mapping[str, StageTimes], now: float) -> Found:
         parameters = {**DEFAULTS[rule.rule], **rule.parameters}
         if rule.rule == "disk":
-            return _disk(parameters, self._data)
+            return _disk(parameters, rule.parameters.keys(), self._data)
         return _latency(parameters, times, self._standing, now)
 
     def _tell(self, name: str, breach: Found, now: float) -> None:
@@ -184,12 +184,17 @@ def _latency(
     return Breach(value_ms, limit_ms, window.count, stage, f"quantile={quantile}")
 
 
-def _disk(parameters: Mapping[str, Any], data: Path) -> Breach | None:
+def _disk(parameters: Mapping[str, Any], named: Collection[str], data: Path) -> Breach | None:
     usage = shutil.disk_usage(data)
-    least = float(parameters["free_gb"]) * GB
-    share = float(parameters["free_share"]) * usage.total
-    # Both must be short: a large disk is not full while gigabytes are left, nor is a small one.
-    if usage.free >= min(least, share):
+    limits = {
+        "free_gb": float(parameters["free_gb"]) * GB,
+        "free_share": float(parameters["free_share"]) * usage.total,
+    }
+    # What the rule does not give has no say, unless it gives neither. Of two, both must be short: a
+    # large disk is not full while gigabytes are left, nor is a small one.
+    given = [limit for name, limit in limits.items() if name in named]
+    least = min(given or limits.values())
+    if usage.free >= least:
         return None
     detail = f"free_share={usage.free / usage.total:.4f}"
-    return Breach(usage.free / GB, min(least, share) / GB, 0, "data", detail)
+    return Breach(usage.free / GB, least / GB, 0, "data", detail)

@@ -73,10 +73,12 @@ def realized_kernel(
     `weights = "rectangular"`. With `scaled`, the autocovariance at lag h counts n / (n - h) times.
 
     Raises:
-        QueryError: there are no such weights.
+        QueryError: there are no such weights, or fewer lags than none.
     """
     if weights not in ("parzen", "rectangular"):
         raise QueryError(f"expected weights of parzen, rectangular, got {weights!r}")
+    if lags < 0:
+        raise QueryError(f"lags: expected 0 or more, got {lags}")
     return _core.realized_kernel(
         floats("returns", returns), lags, (flat_top, weights == "rectangular", scaled)
     )

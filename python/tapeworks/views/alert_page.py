@@ -20,6 +20,7 @@ data = "demo"
 name = "wide"
 rule = "spread"
 above_bps = 25
+for_ms = 1000
 symbols = ["BTCUSDT"]
 
 [[alerts]]
@@ -71,8 +72,13 @@ that no rule ever looked at a source. With `--check` both an alert and `not know
 - **Live equals replay**: rules see the records in the order of the tape, and no clock. A rule that
   waits (`stale`, `for_ms`) goes by the receive times of the tape, looked at ten times a second. The
   same tape gives the same alerts, at any batch size and after any restart.
-- **Metrics that rules name** are those that `[metrics]` makes. They are made of the same records
+- **`for_ms`** keeps an alert from flapping: what is beyond a limit for an instant, as a spread is
+  hundreds of times an hour, opens none; 0 tells of each.
+- **Metrics that rules name** are those that the sets of `[metrics]` make; without sets a rule about
+  a metric is refused. They are made of the same records
   beside the rules, so that an alert is the same whether they are recorded or not.
+- **`disk`** looks at what its rule names: `free_gb`, `free_share`, or where it names both or
+  neither at both, which must then both be short.
 - **`latency` and `disk`** follow from this host, not from the market. What was measured is noted on
   the raw tape, so that a replay tells of it in the same place. What is open outlives a restart,
   and is closed when nothing was wrong for ten seconds.
@@ -83,6 +89,8 @@ that no rule ever looked at a source. With `--check` both an alert and `not know
 - **What breaks the stream** (a gap, a halt, the end of a session) ends what was open, and empties
   what rules remember: they begin anew behind it.
 - **`-like`** means that the data looks so. Who owns an order, and what for, is not in the data.
+
+`lake.alerts("BTCUSDT", is_open=True)` is the list in Python.
 
 `tape alerts follow` prints each change as it comes, `tape alerts ack ID` says that somebody has
 seen one (`ack SOURCE#ID` where several sources have that number): `tape alerts list` shows who, and

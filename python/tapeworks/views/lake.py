@@ -21,6 +21,7 @@ from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.contents import contents
 from tapeworks.views.coverage import Coverage, channel_groups
 from tapeworks.views.follow import Live
+from tapeworks.views.found_alerts import Alerts
 from tapeworks.views.markouts import Markouts
 from tapeworks.views.measures import Measures
 from tapeworks.views.notices import notices_of_sql
@@ -68,7 +69,7 @@ def open(  # noqa: A001
     return Lake(data, external_access=external_access)
 
 
-class Lake(Bars, Live, Markouts, Measures, Scans, Stories):
+class Lake(Alerts, Bars, Live, Markouts, Measures, Scans, Stories):
     """One data folder: trades, quotes, books and bars by symbol and time, and SQL over all.
 
     A symbol is the venue's own or the canonical one (`BTC-USDT`), none means all. One that could

@@ -12,6 +12,7 @@ from tapeworks.views.opened import Opened, Symbols
 from tapeworks.views.query import Scope, quote
 from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result
+from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TimeLike
 
 TABLE = "metrics"
@@ -51,7 +52,7 @@ class Measures(Opened):
 
         Raises:
             QueryError: no value of one of `names` is held within the range, and the message names
-                those of which there are; or as for `trades`.
+                those of which there are; nothing was ever measured; or as for `trades`.
         """
         wanted = [names] if isinstance(names, str) else list(dict.fromkeys(names))
         if not wanted or not all(isinstance(name, str) for name in wanted):
@@ -84,7 +85,19 @@ class Measures(Opened):
                 f"select distinct metric from {TABLE} where {where} order by metric", [TABLE], scope
             )
             _check_held(wanted, held.column(0).to_pylist())
+            if not held.num_rows:
+                self._check_measured(chosen)
         return Result(rows, TABLE, lambda: self._ledger.coverage(chosen, first, last, None))
+
+    def _check_measured(self, chosen: Chosen) -> None:
+        """Raises where nothing was ever measured: no other range would have values."""
+        sql = f"select 1 from {TABLE} where {chosen.condition()} limit 1"
+        if not self._engine.run(sql, [TABLE], Scope(chosen.sources)).num_rows:
+            raise QueryError(
+                f"nothing was measured of {', '.join(chosen.names or chosen.sources)}: "
+                "`make=True` makes metrics of what is recorded, sets of [metrics] in the settings "
+                "have them made as it comes"
+            )
 
 
 def quoted(name: str) -> str:

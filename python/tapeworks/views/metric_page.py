@@ -18,6 +18,8 @@ They are made where the settings name their sets:
 sets = ["l1", "ofi", "flow"]
 ```
 
+Where nothing was measured, `lake.metrics(..., make=True)` makes them of what is recorded.
+
 `lake.metrics("BTCUSDT", ["mid", "ofi_10s"], start, end)` gives a row for each moment and a column
 for each metric; the table `metrics` has one value a row, with its window, the number of
 observations in it, and the state of the best prices.
@@ -29,6 +31,9 @@ observations in it, and the state of the best prices.
   is out. W is in the name: `ofi_10s`. Windows are `windows_ms`, multiples of `interval_ms`. A
   horizon is one of `horizons_ms`: a value that needs the price so much later is final, and counts,
   only then.
+- **Full names**: of a window `ofi_10s` (in s, or ms where it is no whole number of them), of a band
+  `depth_bid_5bps`, of best levels `depth_bid_L5`, of a size `cost_buy_1`, of a rank `mlofi_3_10s`,
+  of a lag `acf_sign_1`, of a horizon and a window `realized_spread_5s_mean_60s`.
 - **A null means that there is no value**: the window is not covered since the stream began
   (`partial = true` shows it all the same), a side is empty, the book is not known, or what the
   table below says. It is never 0, and never the last value carried on.
