@@ -13,10 +13,11 @@ import tapeworks as tw
 from conftest import START, SYMBOLS
 from tapeworks._core import Processor, Records, Symbols, dtype_descr, numbers
 from tapeworks.alert_notes import AlertNote, leave_note, left_notes
+from tapeworks.cli.alerts import UNITS
 from tapeworks.config import parse, write_toml
 from tapeworks.errors import ConfigError, ProcessorError
 from tapeworks.pipeline import processors_of
-from tapeworks.processors.alerts import AlertRule
+from tapeworks.processors.alerts import DEFAULTS, AlertRule
 from tapeworks.processors.derive import Derivation
 from tapeworks.processors.host_rules import HostRules
 from tapeworks.processors.own_alerts import AlertsProcessor
@@ -284,7 +285,8 @@ def test_silence_ends_with_the_session_and_never_before_it_began(maker):
 @pytest.mark.slow
 def test_command_line_lists_and_acknowledges(told, tape):
     shown = json.loads(tape.run("alerts", "list", "--json", "--data", told.path))
-    assert {row["rule"] for row in shown} == {"wide", "large", "crossed", "quiet"}
+    units = {row["rule"]: row["unit"] for row in shown}
+    assert units == {"wide": "bps", "large": None, "crossed": None, "quiet": "s"}
     [quiet] = json.loads(tape.run("alerts", "list", "--open", "--json", "--data", told.path))
     assert (quiet["rule"], quiet["symbol"]) == ("quiet", "ETHUSDT")
     tape.run("alerts", "list", "--open", "--check", "--data", told.path, code=3)
@@ -295,6 +297,10 @@ def test_command_line_lists_and_acknowledges(told, tape):
     [(_, note)] = left_notes(told.path, told.source)
     assert (note.state, note.id) == ("acknowledged", quiet["id"])
     assert note.detail.endswith("seen")
+
+
+def test_units_are_of_rules_that_there_are():
+    assert set(UNITS) <= set(DEFAULTS)
 
 
 def test_a_list_keeps_who_acknowledged():

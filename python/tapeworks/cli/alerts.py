@@ -49,9 +49,23 @@ from tapeworks.worker import EXIT_INCOMPLETE
 
 app = Application("List alerts, follow them as they come, or acknowledge one.")
 
+# Of what `value` and `threshold` are numbers, by what a rule looks for; others are plain or vary.
+UNITS = {
+    **dict.fromkeys(("stale", "gap"), "s"),
+    **dict.fromkeys(("lag", "latency"), "ms"),
+    "rate": "records/s",
+    "spread": "bps",
+    "disk": "GB",
+    "stuffing": "messages",
+    "wash_like": "fills",
+    "quote_flicker": "changes",
+    **dict.fromkeys(("price_spike", "momentum_ignition_like", "marking_close_like"), "deviations"),
+}
+CASES = " ".join(f"when {quote(name)} then {quote(unit)}" for name, unit in UNITS.items())
+UNIT = f"case detector {CASES} end as unit"
 SHOWN = (
-    "venue, id, severity, state, rule, symbol, ts_start, ts_end, value, threshold, acknowledged, "
-    "detail"
+    f"venue, id, severity, state, rule, symbol, ts_start, ts_end, value, threshold, {UNIT}, "
+    "acknowledged, detail"
 )
 DETAIL_BYTES_MAX = 104
 # Numbers of alerts are below 2^63.
@@ -129,7 +143,7 @@ def list_alerts(
     conditions += [] if rule is None else [f"rule = {quote(rule)}"]
     conditions += [] if severity is None else [f"severity = {quote(severity)}"]
     conditions += ["state <> 'closed'"] if is_open else []
-    columns = SHOWN if form is Format.TABLE and output is None else "*"
+    columns = SHOWN if form is Format.TABLE and output is None else f"*, {UNIT}"
     table = lake.sql(
         f"select {columns} from ({NEWEST}) "
         f"where {' and '.join(conditions) or 'true'} order by ts_recv, venue, id"
