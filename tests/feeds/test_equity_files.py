@@ -258,7 +258,7 @@ def test_a_name_that_is_no_text_is_read(tmp_path: Path):
 def test_a_file_that_ends_early_is_told(tmp_path: Path):
     # The end of messages of the venue is what ends a day; a window of LOBSTER says its own.
     end = MESSAGES[0][:11] + b"C"
-    for name, day, notes in (
+    for name, day, cuts in (
         (NAME, DAY, 1),
         (f"1{NAME}", DAY + struct.pack(">H", len(end)) + end, 0),
         (f"2{NAME}", DAY + b"\0\0", 0),
@@ -266,7 +266,7 @@ def test_a_file_that_ends_early_is_told(tmp_path: Path):
         (tmp_path / name).write_bytes(day)
         reader = ItchCaptures(CaptureOptions("itch", day=date(2023, 8, 22)))
         list(reader.read(tmp_path / name))
-        assert len(reader.notes) == notes, name
+        assert (len(reader.cuts), reader.notes) == (cuts, []), name
     (tmp_path / LOBSTER_NAME).write_bytes(b"57599.5,1,1,1,1,1\n")
     (tmp_path / f"x{LOBSTER_NAME}").write_bytes(b"57539.5,1,1,1,1,1\n")
     reader = LobsterCaptures(CaptureOptions("lobster"))

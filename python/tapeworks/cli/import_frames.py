@@ -78,8 +78,8 @@ followed: what is stored with another time than that of its line is flagged, and
 Where a tape cannot be written, as the disk is full, the import waits for room, and then fails. All
 frames that were stored by then stay; the same command goes on there.
 
-Exits with 3 if no frame, or nearly none of a channel, could be decoded as FEED. The frames are
-kept as dead letters.
+Exits with 3 if no frame, or nearly none of a channel, could be decoded as FEED, or if a file is
+cut: it has not the end that the venue gives each. The frames are kept, also as dead letters.
 """
 
 
@@ -176,14 +176,14 @@ def _import(
     # A frame of many events counts as undecoded where one of them could not be read.
     is_all = bool(frames) and undecoded >= frames
     is_all = is_all and not has_events(_normalized(settings, name), start)
-    with ending_with(EXIT_INCOMPLETE if lost or is_all else 0):
+    with ending_with(EXIT_INCOMPLETE if lost or is_all or captures.cuts else 0):
         _tell_frames(settings, status, name, frames)
         if writer.found:
             problems.print(f"{writer.found:,} frames were there already: left out")
         if writer.repeats:
             told = "events were there already, told by another file or answer: left out"
             problems.print(f"{writer.repeats:,} {told}")
-        for told in captures.notes:
+        for told in [*captures.notes, *captures.cuts]:
             problems.print(told, style="red", markup=False, soft_wrap=True)
         _tell_clock(captures.doubts, writer.suspects)
         if undecoded:

@@ -95,7 +95,9 @@ class CaptureReader(Protocol):
     doubts: list[str]
     """Where a clock was set back: the line, and both times."""
     notes: list[str]
-    """What else should be known of the files, such as that one ends early."""
+    """What else should be known of the files."""
+    cuts: list[str]
+    """Files without the end that the venue gives each, and where they end."""
     endpoint: ClassVar[str]
     """The venue's own object store, if it has one."""
 
@@ -141,6 +143,7 @@ class Captures:
         self.doubts: list[str] = []
         """Where a clock was set back: the line, and both times."""
         self.notes: list[str] = []
+        self.cuts: list[str] = []
 
     def read(self, path: Path) -> Iterator[Captured]:
         """Yields what the lines of `path` hold. Receive times do not fall within a file.

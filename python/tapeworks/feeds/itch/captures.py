@@ -55,6 +55,7 @@ class ItchCaptures:
         self._heard = 0
         self.doubts: list[str] = []
         self.notes: list[str] = []
+        self.cuts: list[str] = []
 
     def read(self, path: Path) -> Iterator[Captured]:
         """Yields the runs of messages, or the packets, of `path`. Receive times do not fall.
@@ -187,7 +188,7 @@ class ItchCaptures:
                 break
             data = rest + more
         if not _ends_day(last):
-            self.notes.append(
+            self.cuts.append(
                 f"{path} ends at {told_at(ts)} without the venue's end of messages: what came "
                 "behind it is not there"
             )

@@ -40,6 +40,7 @@ class LobsterCaptures:
         self._options = options
         self.doubts: list[str] = []
         self.notes: list[str] = []
+        self.cuts: list[str] = []
 
     def read(self, path: Path) -> Iterator[Captured]:
         """Yields the lines of the message files of `path`. Receive times do not fall within one.

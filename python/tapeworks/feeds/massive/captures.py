@@ -37,6 +37,7 @@ class MassiveCaptures:
         self._options = options
         self._lines = Captures(CaptureOptions(options.feed))
         self.doubts, self.notes = self._lines.doubts, self._lines.notes
+        self.cuts = self._lines.cuts
 
     def read(self, path: Path) -> Iterator[Captured]:
         """Yields the frames of a capture, or the rows of a flat file as answers of the REST API.
