@@ -93,7 +93,7 @@ def test_what_is_not_there_is_told(lake: tw.Lake):
         lake.book("TEST", depth="all")
     with pytest.raises(QueryError, match="has no orders of TEST from"):
         lake.book("TEST", at("9:30:00"), depth="orders")
-    with pytest.raises(QueryError, match="expected an instant up to"):
+    with pytest.raises(QueryError, match=r"expected an instant up to .*, got [0-9-]{10}T"):
         lake.book("TEST", MIDNIGHT + 90_000 * SECOND, depth="orders")
 
 

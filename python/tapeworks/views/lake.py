@@ -258,7 +258,8 @@ class Lake(Alerts, Bars, Live, Markouts, Measures, Scans, Stories):
         ts = newest if at is None else at
         if newest is None or ts is None or ts > newest:
             known = "nothing" if newest is None else f"the last record of {format_time(newest)}"
-            raise QueryError(f"expected an instant up to {known} of {source}, got {at}")
+            got = "none" if at is None else format_time(at)
+            raise QueryError(f"expected an instant up to {known} of {source}, got {got}")
         book = OrderBook()
         until = ts if clock == "event" else None
         # What happened by then may have been received later.
