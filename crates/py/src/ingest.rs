@@ -292,6 +292,7 @@ impl Ingest {
     }
 
     /// Notes that a gap was filled from the venue's history.
+    #[allow(clippy::too_many_arguments)]
     fn repaired(
         &self,
         py: Python<'_>,
