@@ -458,7 +458,11 @@ def test_a_stage_that_stands_still_is_beyond_its_budget(tmp_path):
             'makes no "ofi_9s"',
         ),
         ('name = "a"\nrule = "rate"', "expected above or below"),
-        ('name = "a"\nrule = "gap"\nsources = ["nowhere"]', "sources: expected any of"),
+        (
+            'name = "a"\nrule = "gap"\nsources = ["nowhere"]\n'
+            '[feeds.binance-spot]\nsymbols = ["BTCUSDT"]',
+            "sources: expected any of",
+        ),
         ('name = "a"\nrule = "marking_close_like"', "expected hours"),
         ('name = "a"\nrule = "stale"\nhours = "9"', "such as 09:30-16:00"),
         ('name = "a"\nkind = "nowhere:Rule"', "cannot import nowhere"),

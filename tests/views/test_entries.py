@@ -138,6 +138,10 @@ def test_an_entry_shows_its_latest_state(spine, maker):
     assert shown() == [("BTCUSDT", "sequence", "closed")]
     spine.append(gap(maker, "sequence", "repaired", **hole, ts_event=START + 9), GAPS)
     assert shown() == [("BTCUSDT", "sequence", "repaired")]
+    # What it cost came after all: it is told, and keeps nothing from being complete.
+    found = tw.open(spine.path).coverage("BTCUSDT")
+    assert "gap" not in found.to_arrow()["finding"].to_pylist()
+    assert (len(found.gaps), len(found.ledger)) == (0, 1)
 
 
 @pytest.mark.parametrize("end", [NONE, UNKNOWN, UNKNOWN + 70_000_000])

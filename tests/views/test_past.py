@@ -59,6 +59,8 @@ def record(tape: Any, *more: object) -> Path:
     with start_simulator("binance", *arguments) as simulator:
         (tape.folder / "tapeworks.toml").write_text(
             f'[feeds.{SOURCE}]\nsymbols = ["BTCUSDT", "ETHUSDT"]\nproduct = "spot"\n'
+            # So that gaps stay gaps.
+            "backfill_s = 0\n"
             f'ws_url = "{simulator.ws_url}"\nrest_url = "{simulator.rest_url}"\n'
             "[sinks.parquet]\nflush_seconds = 0.3\n"
         )

@@ -56,7 +56,7 @@ def gaps(
     found = open_lake(data).coverage(
         symbol, start, end, source=source, exchange=exchange, product=product, channel=channel
     )
-    ledger = found.gaps.to_arrow()
+    ledger = found.ledger.to_arrow()
     with ending_with(EXIT_INCOMPLETE if check and not found.is_complete else 0):
         if form is not Format.TABLE or output is not None:
             write_result(found.to_arrow(), form, output)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tapeworks._core import NONE, numbers
+from tapeworks._core import NONE
 from tapeworks.errors import ArgumentError
 from tapeworks.lake import TABLES
 from tapeworks.topics import BARS, GAPS, NORMALIZED, RAW
@@ -57,7 +57,7 @@ from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time, parse_time
 from tapeworks.views.view_sql import REVISIONS
 
-GAP = "gap"
+GAP, REPAIRED = "gap", "repaired"
 NAMES_SHOWN = 5
 TOLD_MAX = 3
 TOLD = {
@@ -69,7 +69,8 @@ TOLD = {
 
 
 class Coverage(Result):
-    """Rows of what is missing or not known; none means that the range is complete."""
+    """Rows of what is missing or not known, and of gaps that were repaired; nothing but such a gap
+    means that the range is complete."""
 
     def __init__(self, table: pa.Table, title: str, recorded: list[Recorded], asked: Asked) -> None:
         super().__init__(table, title)
@@ -86,15 +87,25 @@ class Coverage(Result):
     @property
     def is_complete(self) -> bool:
         """Whether all of the range was recorded, and no gap of it is or may yet be found."""
-        return not len(self)
+        return set(self.to_arrow()["finding"].to_pylist()) <= {REPAIRED}
 
     @property
     def gaps(self) -> Result:
-        """The gaps of the ledger alone."""
+        """The gaps of the ledger alone, without those that were repaired."""
+        return self._entries(GAP)
+
+    @property
+    def ledger(self) -> Result:
+        """The gaps of the ledger, those that were repaired as well."""
+        return self._entries(GAP, REPAIRED)
+
+    def _entries(self, *findings: str) -> Result:
         table = self.to_arrow()
-        # They come first.
-        count = table["finding"].to_pylist().count(GAP)
-        return Result(table.slice(0, count).drop_columns(["finding"]), "gaps")
+        # A few rows; `pyarrow.compute` would be loaded for every question.
+        is_asked = [finding in findings for finding in table["finding"].to_pylist()]
+        return Result(
+            table.filter(pa.array(is_asked, pa.bool_())).drop_columns(["finding"]), "gaps"
+        )
 
     def summary(self) -> list[str]:
         """Returns sentences: the verdict, then what was not recorded or is not known."""
@@ -146,17 +157,20 @@ class Coverage(Result):
         return lines
 
     def _verdict(self, rows: list[dict[str, Any]]) -> str:
-        findings = [str(row["finding"]) for row in rows]
+        found = [str(row["finding"]) for row in rows]
+        findings = [finding for finding in found if finding != REPAIRED]
         ends = tuple(map(_time_text, self._asked))
         span = _span_text(*ends)
         within = span if None in self._asked else f"from {span}"
         if not any(each.ranges for each in self.recorded):
             return "nothing is recorded here"
         if not findings:
-            return f"complete {within}: no gaps"
+            told = f"{gaps_text(len(found))} repaired" if found else "no gaps"
+            return f"complete {within}: {told}"
         if count := findings.count(GAP):
-            return f"{count:,} gap{'' if count == 1 else 's'} {within}"
-        if {(row["finding"], row["ts_from"], row["ts_to"]) for row in rows} == {(NOT_KNOWN, *ends)}:
+            return f"{gaps_text(count)} {within}"
+        spans = {(one["finding"], one["ts_from"], one["ts_to"]) for one in rows}
+        if {span for span in spans if span[0] != REPAIRED} == {(NOT_KNOWN, *ends)}:
             return f"not known {within}"
         for finding, told in ((NOT_RECORDED, "not recorded"), (NOT_YET_KNOWN, "not known")):
             if set(findings) == {finding} and self._is_of_all():
@@ -193,22 +207,15 @@ def told(found: Sequence[Coverage]) -> list[str]:
     return lines
 
 
+def gaps_text(count: int) -> str:
+    """Returns a number of gaps in words."""
+    return f"{count:,} gap{'' if count == 1 else 's'}"
+
+
 def waiting_text(frames: int) -> str:
     """Says that raw frames are in no table yet."""
     told = "1 raw frame is" if frames == 1 else f"{frames:,} raw frames are"
     return f"{told} in no table yet"
-
-
-def channel_groups(channel: str | None) -> Channels:
-    """Returns what a question about one channel is about; none means all.
-
-    Raises:
-        QueryError: there is no such channel.
-    """
-    known = [name for name in numbers("channel") if name not in ("", "session", "definition")]
-    if channel is not None and channel not in known:
-        raise ArgumentError(f"expected a channel of {', '.join(sorted(known))}, got {channel!r}")
-    return None if channel is None else [(channel,)]
 
 
 class Ledger:
@@ -305,7 +312,8 @@ class Ledger:
             # Not `empty_table`, which loads pandas: that takes longer than all else.
             return pa.Table.from_batches([], schema)
         entries = gaps_sql(self._data, chosen, first, last, channels)
-        sql = f"select '{GAP}' as finding, * from ({entries})"
+        finding = f"if(state = '{REPAIRED}', '{REPAIRED}', '{GAP}')"
+        sql = f"select {finding} as finding, * from ({entries})"
         return self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
 
     def _recorded(self, chosen: Chosen, topic: str) -> list[Recorded]:

@@ -19,7 +19,7 @@ from tapeworks.views.batches import DEFAULT_KINDS, Batch
 from tapeworks.views.books import BookAt, outage
 from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.contents import contents
-from tapeworks.views.coverage import Coverage, channel_groups
+from tapeworks.views.coverage import Coverage
 from tapeworks.views.follow import Live
 from tapeworks.views.found_alerts import Alerts
 from tapeworks.views.markouts import Markouts
@@ -31,6 +31,7 @@ from tapeworks.views.past_books import Clock, check_clock
 from tapeworks.views.published import Published, address_of
 from tapeworks.views.query import Params, Scope, check_table, tables_in
 from tapeworks.views.reach import newest_receipt, unknown_at
+from tapeworks.views.recorded import channel_groups
 from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result
 from tapeworks.views.scan import Scans

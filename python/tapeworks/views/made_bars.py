@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from tapeworks.errors import QueryError
 from tapeworks.views.conditions import time_condition
-from tapeworks.views.coverage import GAP, Coverage
+from tapeworks.views.coverage import GAP, REPAIRED, Coverage
 from tapeworks.views.held_back import Rules, rules_of
 from tapeworks.views.query import Engine, Scope, quote
 from tapeworks.views.reach import newest_receipt
@@ -328,6 +328,8 @@ def touched_bars(
     instruments = dict.fromkeys(zip(venues.tolist(), symbols.tolist(), strict=True))
     places = {(v, s): np.flatnonzero((venues == v) & (symbols == s)) for v, s in instruments}
     for row in missing.to_pylist():
+        if row["finding"] == REPAIRED:
+            continue
         span = (
             _ns(row["ts_from"], row["ts_from_ns"], TIME_MIN),
             _ns(row["ts_to"], row["ts_to_ns"], TIME_MAX),

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tapeworks._core import NONE
+from tapeworks._core import NONE, numbers
+from tapeworks.errors import ArgumentError
 from tapeworks.views.reach import Waiting
 from tapeworks.views.sessions import Range, Stream, intersect, subtract, union
 from tapeworks.views.symbols import Chosen
@@ -228,3 +229,15 @@ def unknown_parts(recorded: Recorded, asked: Asked) -> Iterator[tuple[str, int |
     if at < last:
         # A recorder that did not say that it ended may have more than can be seen here.
         yield NOT_YET_KNOWN if recorded.is_open else NOT_RECORDED, at, last
+
+
+def channel_groups(channel: str | None) -> Channels:
+    """Returns what a question about one channel is about; none means all.
+
+    Raises:
+        QueryError: there is no such channel.
+    """
+    known = [name for name in numbers("channel") if name not in ("", "session", "definition")]
+    if channel is not None and channel not in known:
+        raise ArgumentError(f"expected a channel of {', '.join(sorted(known))}, got {channel!r}")
+    return None if channel is None else [(channel,)]

@@ -16,7 +16,7 @@ from datetime import UTC
 import pyarrow as pa
 
 from tapeworks.new_york import midnight_of
-from tapeworks.views.coverage import GAP, Coverage
+from tapeworks.views.coverage import GAP, REPAIRED, Coverage
 from tapeworks.views.opened import Opened
 from tapeworks.views.query import Scope
 from tapeworks.views.recorded import Asked
@@ -67,7 +67,7 @@ def joined_coverage(found: Sequence[Coverage], asked: Asked) -> Coverage:
     gaps, rest = [], []
     for table in tables:
         # A few rows; `pyarrow.compute` would be loaded for every question.
-        is_gap = [finding == GAP for finding in table["finding"].to_pylist()]
+        is_gap = [finding in (GAP, REPAIRED) for finding in table["finding"].to_pylist()]
         gaps.append(table.filter(pa.array(is_gap, pa.bool_())))
         rest.append(table.filter(pa.array([not one for one in is_gap], pa.bool_())))
     recorded = {each.source: each for one in found for each in one.recorded}
