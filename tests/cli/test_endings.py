@@ -304,6 +304,7 @@ def test_everything_is_stopped_where_nobody_reads_it(tape):
             one.communicate()
 
 
+@pytest.mark.slow
 def test_work_is_done_and_told_where_its_output_is_full(tape):
     (tape.folder / "capture.txt").write_text('1723161255000000000 {"stream":"x"}\n')
     # No frame of it can be decoded: that stays the exit code.

@@ -176,6 +176,7 @@ until [ -e done ]; do sleep 0.01; done
 """
 
 
+@pytest.mark.slow
 def test_names_of_pipes_and_devices_are_outputs(tmp_path: Path, spine: SpineFolder):
     # A pipe has no path behind its name, and a file that is open already keeps what it holds.
     spine.append(RecordMaker().definitions())

@@ -196,6 +196,7 @@ def test_unknown_symbol_of_the_venue_ends_the_recording(exchange: Simulator, tap
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_a_symbol_that_the_venue_does_not_know_is_named_and_the_others_recorded(
     exchange: Simulator, tape: Any
 ):

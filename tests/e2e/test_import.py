@@ -74,6 +74,7 @@ def test_import_of_trades_alone_is_not_complete_of_books(tmp_path: Path):
     assert tape("gaps", "--check", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 def test_second_import_goes_on_where_the_first_ended(tmp_path: Path):
     # Two files in two calls: no hole between them, nothing twice.
     write_capture(tmp_path / "one.txt", list(range(1, 51)))

@@ -86,6 +86,7 @@ def test_requests_that_are_off_are_told_and_no_failure(tape, start):
     assert "book never verified: requests off: BTCUSDT" in told
 
 
+@pytest.mark.slow
 def test_refused_feed_does_not_end_its_neighbour(tape, start):
     # Two feeds, of which one names a symbol that its venue refuses: the other is recorded to the
     # end, both are told of, and the exit code says that not all was recorded.

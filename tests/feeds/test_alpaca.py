@@ -282,6 +282,7 @@ def test_a_cut_is_a_gap_that_ends(venue: VenueProcess, tmp_path: Path):
         assert len(set(sent) - set(found)) <= 3 * 3
 
 
+@pytest.mark.slow
 def test_a_book_is_whole_again_after_a_cut_and_after_an_update_that_cannot_be_read(
     venue: VenueProcess, tmp_path: Path
 ):

@@ -161,6 +161,7 @@ def derived_books(harbor: Harbor) -> list[bytes]:
     return records(book)
 
 
+@pytest.mark.slow
 def test_kill_9_gives_each_record_once(harbor: Harbor):
     # The recorder is killed twice while the venue speaks, and at last stopped. What was sent while
     # none ran is in the ledger, nothing is there twice, and a stage makes the same from raw.

@@ -243,6 +243,7 @@ def test_cut_is_a_gap_and_the_books_are_fetched_anew(venue, tmp_path):
     assert missing == ledger > 0
 
 
+@pytest.mark.slow
 def test_planned_rotation_loses_nothing(venue, tmp_path):
     # Connections live three seconds here instead of a day. Every swap overlaps, so no trade is
     # missing and none is there twice, and no book breaks.

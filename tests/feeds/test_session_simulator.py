@@ -74,6 +74,7 @@ def lost_trades(oracle: dict[str, Any], channel: str) -> int:
     return sum(loss["count"] for loss in losses if loss["after"] is not None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "product",
     ["spot", *(pytest.param(name, marks=pytest.mark.slow) for name in ("usdm", "coinm"))],

@@ -133,6 +133,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], bool]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "what",
     [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in DAMAGES],

@@ -28,6 +28,7 @@ def record_captures(folder: Path, tape: Path) -> None:
                     writer.append_blob(kind, body, ts=int(ts), context=context, feed=SPOT)
 
 
+@pytest.mark.slow
 def test_bars_equal_klines_of_the_venue(real_data: Path, tmp_path: Path) -> None:
     # Raw capture -> normalised records -> bars of five minutes, against the published history:
     # open, high, low, close, volume, turnover, count, and what takers bought.

@@ -116,6 +116,7 @@ def test_book_equals_the_venues_best_prices(
     assert comparison.states == ["awaiting_snapshot", "continuous"]
 
 
+@pytest.mark.slow
 def test_history_equals_the_venues_best_prices(real_data: Path, tmp_path: Path) -> None:
     # The recording goes the whole way: raw tape, normalised tape, book tape. Asked for the instants
     # at which updates were received whose ids a quote also carries, the history gives the book of

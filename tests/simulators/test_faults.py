@@ -133,6 +133,7 @@ def test_what_was_lost_is_what_the_oracle_says(start, tmp_path: Path, fault: Any
         assert {outage.stream for outage in outages(report) if outage.end_ns} == set(STREAMS)
 
 
+@pytest.mark.slow
 def test_depth_loss_is_the_ids_between_its_neighbours(start, tmp_path: Path):
     # Five depth events withheld: the next one names the first id that is there again.
     fault = {"kind": "gap", "at_s": 3, "stream": "*@depth*", "count": 5}
@@ -241,6 +242,7 @@ def test_plan_of_a_seed_has_only_what_can_go_wrong_at_the_venue(server: type[Ser
     assert "cut" in kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_seeded_run_is_explained_in_full(start, seed: int):
     # Whatever a seed brings: ids that the reader lacks are the expected ones.

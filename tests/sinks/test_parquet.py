@@ -446,6 +446,7 @@ def test_file_that_is_not_as_committed_fails_every_question_of_its_table(spine, 
     assert len(opened.trades()) == 1_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [37, pytest.param(3, marks=pytest.mark.slow)])
 def test_flip_in_a_footer_fails_every_question_that_opens_the_file(spine, maker, step):
     # The footer says which pages and row groups there are; Parquet has no checksum for it. One bit
@@ -476,6 +477,7 @@ def test_file_that_no_commit_knows_is_not_counted(spine, maker):
         spine.drain()
 
 
+@pytest.mark.slow
 def test_flip_in_the_head_of_a_page_is_an_error_in_replay_or_changes_nothing(spine, maker):
     # The checksum of a page leaves out its head, which says how many values a dictionary has. Flip
     # one bit of each byte in the heads of all dictionaries, and replay without the tape.
@@ -531,6 +533,7 @@ def test_every_flip_in_a_commit_is_an_error_or_changes_nothing(spine, maker):
     assert errors > 1_000
 
 
+@pytest.mark.slow
 def test_manifest_grows_by_the_files_of_a_commit_and_is_written_anew(spine, maker, monkeypatch):
     # A commit costs its own files, however many there are; what was replaced leaves the manifest
     # when it is most of it. Readers follow, and a sink that starts again.

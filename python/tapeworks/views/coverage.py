@@ -165,10 +165,10 @@ class Coverage(Result):
         if not any(each.ranges for each in self.recorded):
             return "nothing is recorded here"
         if not findings:
-            told = f"{gaps_text(len(found))} repaired" if found else "no gaps"
+            told = f"no gaps but those repaired, {len(found):,}" if found else "no gaps"
             return f"complete {within}: {told}"
         if count := findings.count(GAP):
-            return f"{gaps_text(count)} {within}"
+            return f"{count:,} gap{'' if count == 1 else 's'} {within}"
         spans = {(one["finding"], one["ts_from"], one["ts_to"]) for one in rows}
         if {span for span in spans if span[0] != REPAIRED} == {(NOT_KNOWN, *ends)}:
             return f"not known {within}"
@@ -205,11 +205,6 @@ def told(found: Sequence[Coverage]) -> list[str]:
     if len(others) > TOLD_MAX:
         lines.append(f"and {len(others) - TOLD_MAX:,} more: see `tape gaps`, in Python coverage()")
     return lines
-
-
-def gaps_text(count: int) -> str:
-    """Returns a number of gaps in words."""
-    return f"{count:,} gap{'' if count == 1 else 's'}"
 
 
 def waiting_text(frames: int) -> str:
