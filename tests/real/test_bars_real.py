@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tapeworks._core import Stage, TapeReader, TapeWriter, dtype_descr
 
