@@ -112,15 +112,19 @@ def by_id(lake: Lake, symbol: str) -> list[str]:
     stored, _ = stored_trades(lake, symbol)
     wrong = doubled(symbol, stored)
     gaps = lake.sql(
-        f"select first_missing, last_missing from gaps where symbol = '{symbol}' "
-        "and channel = 'trade' and cause = 'sequence'"
+        f"select first_missing, last_missing, state from gaps where symbol = '{symbol}' "
+        "and channel = 'trade' and cause = 'sequence' order by tape_offset"
     ).to_pylist()
-    excused = [(int(gap["first_missing"]), int(gap["last_missing"])) for gap in gaps]
+    excused: set[int] = set()
+    for gap in gaps:
+        ids = range(int(gap["first_missing"]), int(gap["last_missing"]) + 1)
+        # What the venue's history gave is lost no more.
+        excused = excused - set(ids) if gap["state"] == "repaired" else excused | set(ids)
     missing = sorted(set(range(stored[0], stored[-1] + 1)) - set(stored)) if stored else []
-    silent = [id_ for id_ in missing if not any(low <= id_ <= high for low, high in excused)]
+    silent = [id_ for id_ in missing if id_ not in excused]
     if silent:
         wrong.append(f"{symbol}: {len(silent)} trades missing, not in the ledger: {silent[:5]}")
-    false = sum(id_ in set(stored) for low, high in excused for id_ in range(low, high + 1))
+    false = len(excused & set(stored))
     if false:
         wrong.append(f"{symbol}: {false} trades in the ledger that are stored")
     return wrong
