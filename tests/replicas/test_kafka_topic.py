@@ -1,5 +1,6 @@
 """A reader of a topic against a real broker: what becomes of it while the topic changes."""
 
+import logging
 import time
 
 import numpy as np
@@ -11,7 +12,7 @@ from confluent_kafka.cimpl import NewTopic
 from tapeworks import _core
 from tapeworks._core import Records
 from tapeworks.errors import ConfigError, TapeReplacedError
-from tapeworks.replicas.base import ReplicaContext, parse_address
+from tapeworks.replicas.base import Outage, ReplicaContext, parse_address
 from tapeworks.replicas.kafka import KafkaTopicReader
 from tapeworks.sinks.base import SinkContext
 from tapeworks.sinks.feeder import Feeder
@@ -164,3 +165,41 @@ def test_an_address_says_what_is_wrong_with_it():
     ):
         with pytest.raises(ConfigError, match=told):
             KafkaTopicReader(parse_address(base + query, schemes), context)
+
+
+def test_an_outage_is_told_as_it_begins_while_it_lasts_and_when_it_is_over(caplog, monkeypatch):
+    caplog.set_level("INFO")
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    outage = Outage(logging.getLogger("tapeworks.test"), "Kafka at h:1")
+    for moment, problem in ((100, "refused"), (101, "all are down"), (159, "refused")):
+        now[0] = moment
+        outage.note(problem)
+    assert [one.getMessage() for one in caplog.records] == [
+        "Kafka at h:1: refused: it is tried again"
+    ]
+    now[0] = 161
+    outage.note("timed out")
+    assert outage.problem == "timed out"
+    outage.end()
+    outage.end()
+    told = [one.getMessage() for one in caplog.records[1:]]
+    assert told == ["Kafka at h:1: timed out: it is tried again", "Kafka at h:1: answers again"]
+    assert outage.problem == ""
+
+
+@pytest.mark.slow
+def test_brokers_that_are_down_are_told_once(tmp_path, caplog):
+    # The client tries some twenty times a second, and says so each time.
+    caplog.set_level("INFO")
+    context = ReplicaContext(tmp_path, TapeConfig(), lambda sources: None)
+    address = parse_address("kafka://127.0.0.1:1/market-data.normalized", ("kafka",))
+    reader = KafkaTopicReader(address, context)
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        reader.poll(0.1)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith("Kafka at 127.0.0.1:1: ")
+    assert "refused" in line
+    assert any("refused" in trouble for trouble in reader.troubles)
+    reader.close()

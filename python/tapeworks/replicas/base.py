@@ -4,6 +4,8 @@ A reader is a member of a group that shares the partitions of a topic out. It op
 `PartitionReplica` for each partition that it is given, and closes it before it gives it back.
 """
 
+import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from tapeworks.tape import TapeConfig
 from tapeworks.topics import NORMALIZED
 
 GROUP = "tapeworks"
+TELL_AGAIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,29 @@ class TopicReader(ABC):
     @abstractmethod
     def close(self) -> None:
         """Gives all partitions back. What is not noted is read again by whoever gets them."""
+
+
+class Outage:
+    """What is wrong with the connection to the servers. The log has it when it begins, once a
+    minute while it lasts, and when it is over: a client tries again many times a second."""
+
+    def __init__(self, log: logging.Logger, servers: str) -> None:
+        self.problem = ""
+        """What was said last; empty while there is none."""
+        self._log = log
+        self._servers = servers
+        self._told = 0.0
+
+    def note(self, problem: str) -> None:
+        """Takes in that an attempt failed."""
+        now = time.monotonic()
+        if not self.problem or now - self._told >= TELL_AGAIN_S:
+            self._log.warning("%s: %s: it is tried again", self._servers, problem)
+            self._told = now
+        self.problem = problem
+
+    def end(self) -> None:
+        """Takes in that the servers answer."""
+        if self.problem:
+            self._log.info("%s: answers again", self._servers)
+        self.problem = ""

@@ -30,9 +30,10 @@ from tapeworks.errors import (
     TapeReplacedError,
     TapeworksError,
 )
-from tapeworks.replicas.base import ReplicaContext, TopicAddress, TopicReader
+from tapeworks.replicas.base import Outage, ReplicaContext, TopicAddress, TopicReader
 from tapeworks.replicas.partition import Origin, PartitionReplica
 from tapeworks.sinks.kafka import KafkaConfig
+from tapeworks.sinks.kafka_client import client_log
 from tapeworks.tape import RETENTION
 
 log = logging.getLogger("tapeworks.replicas.kafka")
@@ -71,16 +72,16 @@ class KafkaTopicReader(TopicReader):
         self._topic = address.topic
         self._group = address.group
         self._context = context
-        self._problem = ""
+        self._outage = Outage(log, f"Kafka at {address.servers}")
         self._replicas: dict[int, PartitionReplica] = {}
         self._waiting: dict[int, float] = {}
         self._failure: TapeworksError | None = None
         self._rebalances = 0
         self._topic_id = ("", 0.0)
         try:
-            self._admin = AdminClient(config.client(), logger=log)
+            self._admin = AdminClient(config.client(), logger=client_log(log))
             settings = self._client | SETTINGS | {"group.id": self._group}
-            self._consumer = Consumer(settings, logger=log)
+            self._consumer = Consumer(settings, logger=client_log(log))
         except KafkaException as error:
             raise ConfigError(f"--from: {error.args[0].str()}") from None
         self._consumer.subscribe(
@@ -104,6 +105,8 @@ class KafkaTopicReader(TopicReader):
         ends: dict[int, int] = {}
         for message in messages:
             failure, number = message.error(), message.partition() or 0
+            if failure is None or failure.code() == KafkaError._PARTITION_EOF:
+                self._outage.end()
             if failure is None:
                 batches.setdefault(number, []).append(message)
             elif failure.code() == KafkaError._PARTITION_EOF:
@@ -160,7 +163,7 @@ class KafkaTopicReader(TopicReader):
     @property
     def troubles(self) -> list[str]:
         """What the client said last of the connection, and what waits."""
-        told = [f"Kafka: {self._problem}"] if self._problem else []
+        told = [f"Kafka: {self._outage.problem}"] if self._outage.problem else []
         told += [f"{self._topic} [{number}] is not read yet" for number in self._waiting]
         return told
 
@@ -258,9 +261,9 @@ class KafkaTopicReader(TopicReader):
     # What the brokers say.
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.str() != self._problem:
-            log.warning("Kafka at %s: %s", self._client["bootstrap.servers"], error.str())
-        self._problem = error.str()
+        if error.code() != KafkaError._ALL_BROKERS_DOWN or not self._outage.problem:
+            # That all are down follows from what was said of each.
+            self._outage.note(error.str())
 
     def _on_partition_error(self, message: Any) -> None:
         error, number = message.error(), message.partition()

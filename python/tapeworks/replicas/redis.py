@@ -27,7 +27,7 @@ from tapeworks.errors import (
     TapeLockedError,
     TapeReplacedError,
 )
-from tapeworks.replicas.base import ReplicaContext, TopicAddress, TopicReader
+from tapeworks.replicas.base import Outage, ReplicaContext, TopicAddress, TopicReader
 from tapeworks.replicas.partition import Origin, PartitionReplica
 from tapeworks.sinks.messages import read_place
 from tapeworks.tape import RETENTION
@@ -97,7 +97,7 @@ class RedisTopicReader(TopicReader):
         )
         self._holder = f"{os.uname().nodename}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
         self._streams: dict[str, _Stream] = {}
-        self._problem = ""
+        self._outage = Outage(log, f"Redis at {self._place}")
         self._told: dict[str, str] = {}
         self._looked = 0.0
         self._rebalances = 0
@@ -108,12 +108,10 @@ class RedisTopicReader(TopicReader):
             self._look()
             moved = self._read(timeout_s)
         except (RedisError, OSError) as error:
-            if str(error) != self._problem:
-                log.warning("Redis at %s: %s", self._place, error)
-            self._problem = str(error)
+            self._outage.note(str(error))
             time.sleep(max(timeout_s, 0.2))
             return 0
-        self._problem = ""
+        self._outage.end()
         return moved
 
     def checkpoint(self) -> None:
@@ -149,7 +147,8 @@ class RedisTopicReader(TopicReader):
     @property
     def troubles(self) -> list[str]:
         """What the client said last of the connection, and what is not read."""
-        told = [f"Redis at {self._place}: {self._problem}"] if self._problem else []
+        problem = self._outage.problem
+        told = [f"Redis at {self._place}: {problem}"] if problem else []
         return [*told, *(f"{key}: {why}" for key, why in self._told.items())]
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ from tapeworks.sinks.kafka_client import (
     REJECTED,
     ClientReports,
     client_error,
+    client_log,
 )
 from tapeworks.sinks.kafka_places import read_places
 from tapeworks.sinks.kafka_producers import Producers, transactional_ids
@@ -166,7 +167,7 @@ class KafkaSink(StoreSink):
 
     def connect(self) -> None:
         """Looks at the topics, and makes those that are missing."""
-        admin = AdminClient(self._client(), logger=log)
+        admin = AdminClient(self._client(), logger=client_log(log))
         names = {self._topic(name) for name in self.topics(self._config)}
         try:
             found = admin.list_topics(timeout=self._config.timeout_seconds).topics
@@ -436,7 +437,7 @@ class KafkaSink(StoreSink):
         }
         if more:
             settings["transaction.timeout.ms"] = int(wait_s * 1000)
-        return Producer(settings | dict(more), logger=log)
+        return Producer(settings | dict(more), logger=client_log(log))
 
     def _transactional_id(self, source: str) -> str:
         return f"{self._config.topic_prefix}tapeworks.{self.context.name}.{source}"

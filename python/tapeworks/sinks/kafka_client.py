@@ -1,5 +1,6 @@
 """The client library of Kafka: what its settings and errors mean, and what it calls back with."""
 
+import logging
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -42,6 +43,15 @@ class ClientReports:
         """Called for messages that were not delivered, and for no other."""
         if error is not None and len(self.failed) < FAILURES_MAX:
             self.failed.append(error)
+
+
+def client_log(log: logging.Logger) -> logging.Logger:
+    """Returns where the client library logs, below `log`: all but its attempts to connect, which
+    it makes many times a second. What they failed for comes to `error_cb`."""
+    found = log.getChild("client")
+    if not found.filters:
+        found.addFilter(lambda record: not record.getMessage().startswith("FAIL "))
+    return found
 
 
 def client_error(error: KafkaException | SystemError) -> KafkaException:

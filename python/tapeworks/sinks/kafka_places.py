@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tapeworks.errors import SinkUnavailable
 from tapeworks.heartbeat import beat
+from tapeworks.sinks.kafka_client import client_log
 from tapeworks.sinks.messages import read_place
 from tapeworks.tape import Place
 
@@ -32,7 +33,7 @@ def read_places(client: Mapping[str, Any], topic: str, timeout_s: float) -> dict
         "enable.partition.eof": True,
         "auto.offset.reset": "earliest",
     }
-    raw = Consumer(settings | {"isolation.level": "read_uncommitted"}, logger=log)
+    raw = Consumer(settings | {"isolation.level": "read_uncommitted"}, logger=client_log(log))
     try:
         ends = {}
         for number in raw.list_topics(topic, timeout=timeout_s).topics[topic].partitions:
@@ -42,7 +43,7 @@ def read_places(client: Mapping[str, Any], topic: str, timeout_s: float) -> dict
         raw.close()
     if not ends:
         return {}
-    reader = Consumer(settings | {"isolation.level": "read_committed"}, logger=log)
+    reader = Consumer(settings | {"isolation.level": "read_committed"}, logger=client_log(log))
     try:
         reader.assign([TopicPartition(topic, number, 0) for number in ends])
         return _read_until(reader, topic, ends, timeout_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tapeworks.alert_notes import SEVERITIES
 from tapeworks.errors import QueryError
 from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.opened import Opened, Symbols
@@ -15,7 +16,6 @@ NEWEST = (
     "as acknowledged from alerts qualify row_number() over "
     "(partition by venue, id order by tape_offset desc) = 1"
 )
-SEVERITIES = ("info", "warning", "critical")
 
 
 class Alerts(Opened):
