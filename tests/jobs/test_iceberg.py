@@ -150,6 +150,23 @@ def test_what_comes_late_or_is_merged_is_replaced_in_one_commit(spine, maker):
     assert set(counts) <= {0, 36_000, 37_000, 37_700}
 
 
+def test_what_was_committed_is_seen_whatever_becomes_of_the_rest(spine, maker):
+    # Two days are two commits; a file of the second one is damaged. Readers without a catalog see
+    # the first day at once, and the other once the file is mended.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(37_000))
+    spine.drain(flush_rows=20_000)
+    *_, last = sorted((spine.path / "lake" / "trades").rglob("*.parquet"))
+    content = last.read_bytes()
+    last.write_bytes(content[:999] + bytes([content[999] ^ 1]) + content[1_000:])
+    with pytest.raises(LakeError, match="damaged"):
+        publish(spine.path, batch_bytes=1)
+    assert published(spine.path, "trades").num_rows == 36_000
+    last.write_bytes(content)
+    publish(spine.path)
+    assert published(spine.path, "trades").num_rows == 37_000
+
+
 def test_another_lake_a_second_instance_and_strange_files_are_refused(spine, maker, tmp_path):
     # A tape that was made anew, a lake that was restored from a copy, a process that publishes at
     # the same time, and a lake whose file was changed: each is refused, and the table stays.

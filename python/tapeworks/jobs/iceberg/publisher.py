@@ -249,6 +249,8 @@ class Publisher:
                     covers[source.name] = self._coverage(source, closed)
                 if added or removed:
                     tables.commit(opened, added, removed, covers)
+                    # Readers without a catalog see it now, whatever becomes of what follows.
+                    write_hint(self._store, opened)
                     said = dict(covers)
                     rows += self._tell_batch(table, source, batch, added, removed)
         if any(said.get(name, NOWHERE).through != one.through for name, one in covers.items()):
