@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-READY_S_MAX = 60.0
+READY_S_MAX = 180.0
 STOP_S_MAX = 30.0
 INSTALL_S_MAX = 600.0
 POLL_S = 0.02

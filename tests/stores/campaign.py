@@ -49,6 +49,7 @@ POISON_EVERY = 5_003
 ROWS_MAX = 900
 BACKLOG_MAX = 50_000
 SETTLE_S_MAX = 120.0
+TOLD_LINES = 12
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -267,15 +268,17 @@ class Lane:
         while True:
             if self.worker is None or not self.worker.is_alive():
                 self.worker = self.spawn()
+            began = time.monotonic()
             found = self.count_rows()
             if all(found[source] >= expected[source] for source in SOURCES):
                 break
             if (total := sum(found.values())) > before:
                 before, deadline = total, time.monotonic() + SETTLE_S_MAX
             if time.monotonic() > deadline:
-                self.complain(f"nothing was stored for {SETTLE_S_MAX:.0f} s")
+                self.complain(f"nothing was stored for {SETTLE_S_MAX:.0f} s: {self.explain()}")
                 break
-            time.sleep(0.2)
+            # To count takes the server's time from the sink.
+            time.sleep(max(0.2, 3 * (time.monotonic() - began)))
         assert self.worker is not None
         self.worker.terminate()
         self.worker.join(30)
@@ -292,6 +295,20 @@ class Lane:
         except Exception as error:
             logging.info("%s cannot be read now: %s", self.store.NAME, error)
             return dict.fromkeys(SOURCES, 0)
+
+    def explain(self) -> str:
+        """Returns what the sink says of itself now, and the last lines of its log."""
+        told = []
+        for source in SOURCES:
+            path = self.data / "state" / source / f"sink-{self.store.NAME}.json"
+            status = json.loads(path.read_text()) if path.exists() else {}
+            age_s = time.time() - status.get("ts", 0) / 1e9
+            if status:
+                told.append(f"{source}, {age_s:.0f} s ago: {status['tapes']} {status['troubles']}")
+        code = self.worker.exitcode if self.worker is not None else None
+        told.append(f"worker {'runs' if code is None else f'ended with {code}'}")
+        told += read_lines(self.log)[-TOLD_LINES:]
+        return "\n  ".join(["", *told])
 
     def check_rejected(self, source: str) -> None:
         """Each trade that the store refuses is in the file of rejected records once."""
@@ -333,7 +350,7 @@ def run(store: Store, kills: int, faults: int, seed: int, folder: Path) -> Resul
             while not all(store.rows(source) for source in SOURCES):
                 lane.work(0.1)
                 if time.monotonic() > deadline:
-                    lane.complain("nothing was stored")
+                    lane.complain(f"nothing was stored: {lane.explain()}")
                     return lane.result
             begin = max(lane.tapes.ids.values()) + 1_000
             poisoned = frozenset(range(begin, begin + 400 * POISON_EVERY, POISON_EVERY))
@@ -358,6 +375,8 @@ def run(store: Store, kills: int, faults: int, seed: int, folder: Path) -> Resul
             lane.settle()
         finally:
             lane.close()
+            if lane.result.complaints:
+                (folder / "server.log").write_text(store.service.log())
         return lane.result
 
 

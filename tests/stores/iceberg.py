@@ -15,7 +15,7 @@ from tapeworks.published import Store as Warehouse
 from tapeworks.views.iceberg import open_table
 
 from .base import Store
-from .publishing import Publishing, run_publisher
+from .publishing import PUBLISHED, Publishing, run_publisher
 
 BUCKET = "market"
 WAREHOUSE = f"s3://{BUCKET}/history"
@@ -26,7 +26,7 @@ class IcebergStore(Store):
 
     NAME = "iceberg"
     RUN = staticmethod(run_publisher)
-    STAGE = "sink-parquet"
+    STAGE = PUBLISHED
     PACE = 4.0
     SHARED = ("tape", "lake")
     WITHOUT = frozenset({"server_killed", "server_restarted"})

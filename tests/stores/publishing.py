@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tapeworks import object_store
+from tapeworks import _core, object_store
 from tapeworks.errors import TapeworksError
 from tapeworks.jobs.iceberg.config import IcebergConfig
 from tapeworks.jobs.iceberg.job import IcebergJob
@@ -20,6 +20,8 @@ from tapeworks.views import iceberg
 from .worker import SOURCES, TOPIC
 
 STORE_S = 0.2
+PUBLISHED = "published"
+"""The name of the offset up to which a tape is in the table."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,17 @@ def run_publisher(data: Path, name: str, settings: Publishing, log: Path) -> Non
         tape = data / "tape" / source / TOPIC
         feeders.append(Feeder(partition, tape, config.policy, name="sink-parquet"))
     job = IcebergJob(settings.config, Config(data), Stop(), logging.info)
+
+    def publish() -> None:
+        tapes = [data / "tape" / source / TOPIC for source in SOURCES]
+        stored = [_core.load_offset(tape, "sink-parquet") for tape in tapes]
+        job.run()
+        for tape, offset in zip(tapes, stored, strict=True):
+            if offset is not None:
+                _core.save_offset(tape, PUBLISHED, offset)
+
     # Who finds the lake locked, as a second instance does, publishes what the other stores.
-    steps = [*(partial(feeder.drain, STORE_S) for feeder in feeders), job.run]
+    steps = [*(partial(feeder.drain, STORE_S) for feeder in feeders), publish]
     while True:
         for step in steps:
             try:
