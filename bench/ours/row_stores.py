@@ -38,7 +38,8 @@ from tapeworks.sinks.clickhouse_tables import rows_of, statements  # noqa: E402
 from tapeworks.sinks.feeder import Feeder  # noqa: E402
 from tapeworks.sinks.store_tables import TABLES  # noqa: E402
 
-FLUSH_ROWS = 200_000
+FLUSH_ROWS = {"questdb": 200_000, "clickhouse": 500_000}
+"""What the sinks are set to by default."""
 DOUBLES = (
     "create table trades (symbol symbol, side symbol, channel symbol, provider symbol, id long, "
     "price double, size double, trade_id long, sequence long, conditions int, flags int, "
@@ -116,7 +117,7 @@ def sink(name: str, server: Any, data: Path, count: int) -> Callable[[], object]
         url=server.url(),
         topics=(market.TOPIC,),
         kinds=("trade",),
-        flush_rows=FLUSH_ROWS,
+        flush_rows=FLUSH_ROWS[name],
         flush_seconds=600.0,
         timeout_seconds=60.0,
     )
@@ -160,8 +161,8 @@ def quest_client(server: QuestDBService, count: int) -> Callable[[], object]:
 
     def work() -> None:
         with Sender(Protocol.Http, "127.0.0.1", server.port, auto_flush=False) as sender:
-            for start in range(0, count, FLUSH_ROWS):
-                part = frame.iloc[start : start + FLUSH_ROWS]
+            for start in range(0, count, FLUSH_ROWS["questdb"]):
+                part = frame.iloc[start : start + FLUSH_ROWS["questdb"]]
                 sender.dataframe(part, table_name="trades", symbols="auto", at="ts")
                 sender.flush()
 
@@ -175,8 +176,8 @@ def click_client(server: Any, count: int) -> Callable[[], object]:
     symbols.load(_core.Records.from_bytes(market.definitions().tobytes()))
     records = _core.Records.from_bytes(trades_of(count).tobytes())
     parts = []
-    for start in range(0, count, FLUSH_ROWS):
-        part = [records.slice(start, min(count, start + FLUSH_ROWS))]
+    for start in range(0, count, FLUSH_ROWS["clickhouse"]):
+        part = [records.slice(start, min(count, start + FLUSH_ROWS["clickhouse"]))]
         parts.append(rows_of(trades, part, symbols, market.SOURCE, None)[0])
     client = clickhouse_connect.get_client(dsn=server.url(), compress=False)
     for text in statements("tapeworks", (market.TOPIC,)):

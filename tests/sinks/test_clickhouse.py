@@ -22,8 +22,8 @@ def service(server):
 
 
 def feeder_of(spine, service, database, topic=NORMALIZED, kind=ClickHouseSink, **settings):
-    choice = {"topics": (topic,), "flush_seconds": 0.1, **settings}
-    config = ClickHouseConfig(url=service.url(), database=database, **choice)
+    choice = {"topics": (topic,), "flush_seconds": 0.1, "url": service.url(), **settings}
+    config = ClickHouseConfig(database=database, **choice)
     sink = kind(config, SinkContext("clickhouse", spine.path))
     return Feeder(sink.partition(spine.source, topic), spine.tape(topic), config.policy)
 
@@ -42,7 +42,8 @@ def ask(service, query: str) -> list[tuple]:
 @slow
 def test_values_are_exact_and_the_latest_of_a_bar_is_shown(spine, maker, service):
     # Prices at both ends of what a record can hold, numbers of 64 bits, nanoseconds, absent values;
-    # a bar that is told again is one row of the table read with `final`, whichever came last.
+    # a bar that is told again is one row of the table read with `final`, whichever came last. By an
+    # address that is not known to be this machine's, so that bars are packed on their way.
     trades = maker.trades(4)
     trades["price"] = [_core.NONE - 1, -_core.NONE, 1, _core.NONE]
     trades["size"] = [1, 10**16, 0, _core.NONE]
@@ -61,7 +62,7 @@ def test_values_are_exact_and_the_latest_of_a_bar_is_shown(spine, maker, service
     spine.append(bars, topic=BARS)
     # The longest TTL that there is takes nothing.
     drain(spine, service, "exact", ttl_days=10_000)
-    drain(spine, service, "exact", BARS)
+    drain(spine, service, "exact", BARS, url=service.url().replace("127.0.0.1", "0.0.0.0"))
     query = (
         "select toString(price), toString(size), trade_id, toUnixTimestamp64Nano(ts) "
         "from exact.trades order by id"

@@ -8,11 +8,15 @@ follows. Two instances at once thus agree on every range, and store no row twice
 """
 
 import contextlib
+import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
@@ -25,9 +29,8 @@ from tapeworks.sinks.base import SinkConfig, SinkContext
 from tapeworks.sinks.clickhouse_tables import (
     CLAIMS,
     PLACES,
-    UnknownInstrument,
-    arrow_stream,
-    rows_of,
+    Block,
+    block_of,
     statements,
     ttl_statements,
 )
@@ -65,7 +68,7 @@ class ClickHouseConfig(SinkConfig):
     timeout_seconds: float = 15.0
     """A server that does not answer for so long counts as gone."""
     flush_seconds: float = 1.0
-    flush_rows: int = 200_000
+    flush_rows: int = 500_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,6 +106,9 @@ class ClickHouseSink(StoreSink):
         self._watch = InstanceWatch(config.flush_seconds)
         self._claims: dict[tuple[str, str], Claim] = {}
         self._are_made = False
+        # One makes what is to be sent, and has the other do half of it.
+        self._encoders = ThreadPoolExecutor(2, "clickhouse")
+        self._compression = None if _is_this_machine(config.url) else "lz4"
 
     def connect(self) -> None:
         """Connects, and brings the tables to this version.
@@ -185,13 +191,20 @@ class ClickHouseSink(StoreSink):
         if not batches:
             self._finish(partition, place)
             return
+        tables = tables_of(partition.topic, partition.kinds, batches)
         first = batches[0].first_offset
         if partition.committed is not None:
             first = partition.committed.offset
         while first < place.offset:
             claim = self._claims.get((partition.source, partition.topic))
             if claim is None or claim.first != first:
-                claim = self._make_claim(partition, first, min(place.offset, first + RANGE_MAX))
+                end = min(place.offset, first + RANGE_MAX)
+                # What is to be sent is made while the server is asked for the claim.
+                with self._encoding(partition, tables, first, end) as encoding:
+                    claim = self._make_claim(partition, first, end)
+                blocks = encoding.result() if claim.end == end else {}
+            else:
+                blocks = {}
             if claim.end > place.offset:
                 raise SinkUnavailable(
                     f"{partition.source}: {partition.topic}: offsets {first} to {claim.end - 1} go "
@@ -199,11 +212,32 @@ class ClickHouseSink(StoreSink):
                     retry_after_ms=50,
                     lacks_input=True,
                 )
-            for table in tables_of(partition.topic, partition.kinds, batches):
-                self._insert(partition, table, batches, claim, claim.first, claim.end)
+            for table in tables:
+                block = blocks.get(table.name)
+                self._insert(partition, table, claim, claim.first, claim.end, block)
             is_last = claim.end == place.offset
             self._finish(partition, place if is_last else Place(claim.end, place.tape))
             first = claim.end
+
+    @contextlib.contextmanager
+    def _encoding(
+        self, partition: StorePartition, tables: Sequence[StoreTable], first: int, end: int
+    ) -> Iterator[Future[dict[str, Block]]]:
+        """Makes the blocks of a range beside the block of code, at whose end they are made."""
+
+        def encode() -> dict[str, Block]:
+            return {table.name: self._block(partition, table, first, end) for table in tables}
+
+        future = self._encoders.submit(encode)
+        try:
+            yield future
+        finally:
+            wait([future])
+
+    def _block(self, partition: StorePartition, table: StoreTable, first: int, end: int) -> Block:
+        part = [item for item in partition.between(first, end) if isinstance(item, Records)]
+        encode = partial(block_of, table, compression=self._compression, pool=self._encoders)
+        return partition.encode_by(encode, part)
 
     def _make_claim(self, partition: StorePartition, first: int, end: int) -> Claim:
         """Claims a range, unless somebody else has claimed what begins there.
@@ -249,22 +283,21 @@ class ClickHouseSink(StoreSink):
         self,
         partition: StorePartition,
         table: StoreTable,
-        batches: list[Records],
         claim: Claim,
         first: int,
         end: int,
+        block: Block | None = None,
     ) -> None:
         """Inserts the rows of one table and range; what is refused is halved until it is one."""
-        part = _between(batches, first, end)
-        if not part:
-            return
         if (table.name, first, end) not in claim.splits:
-            rows = self._rows(partition, table, part)
-            if not rows.num_rows:
+            block = block or self._block(partition, table, first, end)
+            for offset in block.refused:
+                partition.reject(offset, f"expected a time in {table.time[1]}, got none")
+            if block.content is None:
                 return
             token = f"{partition.source}/{partition.topic}/{first}-{end}"
             try:
-                self._send(table.name, rows.column_names, arrow_stream(rows), token)
+                self._send(table.name, block.columns, block.content, token)
                 return
             except DatabaseError as error:
                 if error.code not in ROW_CODES:
@@ -277,23 +310,8 @@ class ClickHouseSink(StoreSink):
             self._add(CLAIMS, partition, token, first=first, end=end, split=table.name)
             claim.splits.add((table.name, first, end))
         middle = (first + end) // 2
-        self._insert(partition, table, batches, claim, first, middle)
-        self._insert(partition, table, batches, claim, middle, end)
-
-    def _rows(self, partition: StorePartition, table: StoreTable, batches: list[Records]) -> Any:
-        chosen = partition.instruments
-        # What concerns all instruments concerns those that were chosen.
-        instruments = None if chosen is None else [0, *chosen]
-        try:
-            rows, refused = rows_of(
-                table, batches, partition.symbols, partition.source, instruments
-            )
-        except UnknownInstrument as error:
-            partition.require_symbols(f"instrument {error.instrument} has no definition")
-            return self._rows(partition, table, batches)
-        for offset in refused:
-            partition.reject(offset, f"expected a time in {table.time[1]}, got none")
-        return rows
+        self._insert(partition, table, claim, first, middle)
+        self._insert(partition, table, claim, middle, end)
 
     def _finish(self, partition: StorePartition, place: Place) -> None:
         token = f"place/{partition.source}/{partition.topic}/{place.offset}"
@@ -323,7 +341,7 @@ class ClickHouseSink(StoreSink):
         self,
         table: str,
         columns: Sequence[str],
-        content: bytes,
+        content: Any,
         token: str,
         kind: str = "ArrowStream",
     ) -> None:
@@ -394,16 +412,13 @@ class ClickHouseSink(StoreSink):
         return SinkUnavailable(f"ClickHouse at {place}: {_told(error)}", retry_after_ms=retry_ms)
 
 
-def _between(batches: list[Records], first: int, end: int) -> list[Records]:
-    """Returns the records from offset `first` up to `end`."""
-    found = []
-    for batch in batches:
-        start = max(first, batch.first_offset) - batch.first_offset
-        stop = min(end, batch.next_offset) - batch.first_offset
-        if start < stop:
-            is_whole = (start, stop) == (0, len(batch))
-            found.append(batch if is_whole else batch.slice(start, stop))
-    return found
+def _is_this_machine(url: str) -> bool:
+    """Whether what is sent crosses no network: to pack it would take longer than to send it."""
+    host = urlsplit(url).hostname or "localhost"
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _told(error: Exception) -> str:

@@ -7,8 +7,9 @@ the disk before it is confirmed.
 
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, wait
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -120,37 +121,35 @@ def _type_of(kind: pa.DataType, *, is_main: bool) -> str:
     return "LowCardinality(String)"
 
 
-@dataclass(frozen=True)
-class UnknownInstrument(Exception):
-    """A record of an instrument that has no symbol yet."""
-
-    instrument: int
-
-
 def rows_of(
     table: StoreTable,
-    batches: Sequence[Records],
+    batches: list[Records],
     symbols: Symbols,
     provider: str,
     instruments: list[int] | None,
+    *,
+    pool: Executor | None = None,
 ) -> tuple[pa.Table, list[int]]:
     """Returns the records of `batches` as rows, and the offsets of those that lack their time.
 
+    With `pool`, one of its threads does a part of it.
+
     Raises:
-        UnknownInstrument: one of them has no symbol.
+        LookupError: one of them has no symbol.
     """
-    parts = []
-    for batch in batches:
-        found = pa.record_batch(batch.arrow(table.kind, symbols, offsets=True))
-        if instruments is not None:
-            wanted = pa.array(instruments, pa.uint32())
-            found = found.filter(pc.is_in(found["instrument"], value_set=wanted))
-        if not found.num_rows:
-            continue
-        unknown = pc.and_(pc.is_null(found["symbol"]), pc.not_equal(found["instrument"], 0))
-        if found["symbol"].null_count and pc.any(unknown).as_py():
-            raise UnknownInstrument(found.filter(unknown)["instrument"][0].as_py())
-        parts.append(_columns(table, found, provider))
+    encode = partial(_part, table, symbols=symbols, provider=provider, instruments=instruments)
+    if pool is None or len(batches) < 2:
+        found = list(map(encode, batches))
+    else:
+        # Most of it is done without the GIL: half of it beside the other half.
+        middle = len(batches) // 2
+        rest = pool.submit(lambda: list(map(encode, batches[middle:])))
+        try:
+            found = list(map(encode, batches[:middle]))
+        finally:
+            wait([rest])
+        found += rest.result()
+    parts = [part for part in found if part is not None]
     if not parts:
         return pa.table({}), []
     rows = pa.concat_tables(parts).unify_dictionaries()
@@ -159,12 +158,33 @@ def rows_of(
     return (rows.filter(pc.invert(timeless)) if refused else rows), refused
 
 
+def _part(
+    table: StoreTable,
+    batch: Records,
+    symbols: Symbols,
+    provider: str,
+    instruments: list[int] | None,
+) -> pa.Table | None:
+    found = pa.record_batch(batch.arrow(table.kind, symbols, offsets=True))
+    if instruments is not None:
+        wanted = pa.array(instruments, pa.uint32())
+        found = found.filter(pc.is_in(found["instrument"], value_set=wanted))
+    if not found.num_rows:
+        return None
+    unknown = pc.and_(pc.is_null(found["symbol"]), pc.not_equal(found["instrument"], 0))
+    if found["symbol"].null_count and pc.any(unknown).as_py():
+        number = found.filter(unknown)["instrument"][0].as_py()
+        raise LookupError(f"instrument {number} has no definition")
+    return _columns(table, found, provider)
+
+
 def _columns(table: StoreTable, found: pa.RecordBatch, provider: str) -> pa.Table:
     columns = {}
     for column in (*table.whole_time_columns, table.time[0]):
         field = table.field_of(column) if column != table.time[0] else table.time[1]
         if field == "provider":
-            columns[column] = pa.repeat(provider, found.num_rows)
+            numbers = pa.repeat(pa.scalar(0, pa.int8()), found.num_rows)
+            columns[column] = pa.DictionaryArray.from_arrays(numbers, [provider])
         elif f"{field}_ns" in found.schema.names:
             whole = pc.multiply(found[field].cast(pa.int64()), 1_000)
             nanoseconds = pc.add(whole, found[f"{field}_ns"].cast(pa.int64()))
@@ -174,11 +194,32 @@ def _columns(table: StoreTable, found: pa.RecordBatch, provider: str) -> pa.Tabl
     return pa.table(columns)
 
 
-def arrow_stream(rows: pa.Table) -> bytes:
-    """Returns rows as one block, packed, in the format `ArrowStream`."""
+@dataclass(frozen=True)
+class Block:
+    """Rows of one table in the format `ArrowStream`, and the offsets that cannot be rows."""
+
+    columns: list[str]
+    content: pa.Buffer | None
+    """None: there are no rows."""
+    refused: list[int]
+
+
+def block_of(
+    table: StoreTable,
+    batches: list[Records],
+    symbols: Symbols,
+    provider: str,
+    instruments: list[int] | None,
+    *,
+    compression: str | None,
+    pool: Executor,
+) -> Block:
+    """Makes one block of `batches`; raises as `rows_of`."""
+    rows, refused = rows_of(table, batches, symbols, provider, instruments, pool=pool)
+    if not rows.num_rows:
+        return Block([], None, refused)
     target = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    options = pa.ipc.IpcWriteOptions(compression=compression)
     with pa.ipc.new_stream(target, rows.schema, options=options) as writer:
         writer.write_table(rows.combine_chunks())
-    content: bytes = target.getvalue().to_pybytes()
-    return content
+    return Block(rows.column_names, target.getvalue(), refused)

@@ -8,8 +8,8 @@ will never take. A class derived from `StoreSink` connects, and stores a batch w
 import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import pyarrow as pa
 
@@ -24,6 +24,9 @@ from tapeworks.tape import UNKNOWN, Place, received
 from tapeworks.topics import NORMALIZED
 
 DEFINITION = kind_of("definition")
+E = TypeVar("E")
+Encode: TypeAlias = Callable[[list[Records], Symbols, str, list[int] | None], E]
+"""Makes rows of batches, with symbols, source and chosen instruments; none: all."""
 Items = Sequence[Records] | Sequence[Blob]
 """Batches of records, or blobs, in the order of their tape."""
 
@@ -187,6 +190,20 @@ class StorePartition(SinkPartition):
             self._chosen = self._state.version, found
         return self._chosen[1]
 
+    def between(self, first: int, end: int) -> Any:
+        """Returns what is pending from offset `first` up to `end`."""
+        found: list[Any] = []
+        for item in self._items:
+            if isinstance(item, Blob):
+                if first <= item.offset < end:
+                    found.append(item)
+            elif item.first_offset < end and item.next_offset > first:
+                start = max(first, item.first_offset) - item.first_offset
+                stop = min(end, item.next_offset) - item.first_offset
+                is_whole = (start, stop) == (0, len(item))
+                found.append(item if is_whole else item.slice(start, stop))
+        return found
+
     def rows(self, batch: Records, kind: str) -> list[dict[str, Any]]:
         """Returns the chosen records of one kind as rows, with `symbol` and `tape_offset`."""
         if self.kinds and kind not in self.kinds:
@@ -205,18 +222,26 @@ class StorePartition(SinkPartition):
             SinkUnavailable: an instrument has no definition yet.
             SinkRejected: a record has no place in the table.
         """
-        chosen = self.instruments
-        # What concerns all instruments concerns those that were chosen.
-        instruments = None if chosen is None else [0, *chosen]
-        try:
-            rows, refused = encoder.encode(batches, self.symbols, self.source, instruments)
-        except LookupError as error:
-            self.require_symbols(str(error))
-            return self.encode(encoder, batches)
+        rows, refused = self.encode_by(encoder.encode, batches)
         if refused is not None:
             raise SinkRejected(refused[1], offset=refused[0])
         assert rows is not None, "what is not refused has rows"
         return rows
+
+    def encode_by(self, encode: Encode[E], batches: list[Records]) -> E:
+        """Returns what `encode` makes of the chosen records of `batches`.
+
+        Raises:
+            SinkUnavailable: an instrument has no definition yet.
+        """
+        chosen = self.instruments
+        # What concerns all instruments concerns those that were chosen.
+        instruments = None if chosen is None else [0, *chosen]
+        try:
+            return encode(batches, self.symbols, self.source, instruments)
+        except LookupError as error:
+            self.require_symbols(str(error))
+            return self.encode_by(encode, batches)
 
     def require_symbols(self, problem: str) -> None:
         """Reads the definitions anew, as one was missing: a derived tape can be ahead of them.
@@ -232,7 +257,7 @@ class StorePartition(SinkPartition):
 
     def reject(self, offset: int, reason: str) -> None:
         """Keeps one pending record as rejected; raises as `RejectedRecords.add`."""
-        [item] = self._between(offset, offset + 1)
+        [item] = self.between(offset, offset + 1)
         self._rejected.add(offset, reason, self._content(item))
 
     # The contract.
@@ -293,7 +318,7 @@ class StorePartition(SinkPartition):
         if isinstance(last, Records) and last.first_offset == offset:
             return self._next, [last]
         first = self._offset if offset is None else max(offset, self._offset)
-        return self._next, self._between(first, self._next)
+        return self._next, self.between(first, self._next)
 
     @property
     def pending(self) -> tuple[int, int]:
@@ -317,7 +342,7 @@ class StorePartition(SinkPartition):
             self._resolve_doubt()
         targets = [place] if place.offset > self._offset else []
         while targets:
-            before = self._between(self._offset, targets[-1].offset)
+            before = self.between(self._offset, targets[-1].offset)
             try:
                 self._store(before, targets[-1])
             except SinkRejected as error:
@@ -419,26 +444,12 @@ class StorePartition(SinkPartition):
 
     def _on_stored(self, place: Place) -> None:
         """Goes on behind `place`."""
-        self._items = self._between(place.offset, self._next)
+        self._items = self.between(place.offset, self._next)
         self._committed, self._offset = place, place.offset
         if self._items:
             self._bytes = sum(map(_bytes_of, self._items))
         else:
             self._bytes, self._ts_committed = 0, self._ts
-
-    def _between(self, first: int, end: int) -> Any:
-        """Returns what is pending from offset `first` up to `end`."""
-        found: list[Any] = []
-        for item in self._items:
-            if isinstance(item, Blob):
-                if first <= item.offset < end:
-                    found.append(item)
-            elif item.first_offset < end and item.next_offset > first:
-                start = max(first, item.first_offset) - item.first_offset
-                stop = min(end, item.next_offset) - item.first_offset
-                is_whole = (start, stop) == (0, len(item))
-                found.append(item if is_whole else item.slice(start, stop))
-        return found
 
     def _isolate(self, items: Sequence[Any], end: Place, error: SinkRejected) -> list[Place]:
         """Finds what the store refuses; returns the places to store up to first, last one first.
@@ -452,7 +463,7 @@ class StorePartition(SinkPartition):
             )
         if first == last:
             self._rejected.add(first, str(error), self._content(items[0]))
-            self._items = self._between(last + 1, self._next)
+            self._items = self.between(last + 1, self._next)
             return []
         if error.offset is not None and first <= error.offset <= last:
             # What comes before it, then itself alone.
