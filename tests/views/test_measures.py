@@ -167,6 +167,27 @@ def test_an_outage_is_null_and_empties_the_windows(spine, maker):
         assert None in {row["state"] for row in states.to_pylist()}
 
 
+def test_what_was_never_measured_is_no_part_of_a_complete_answer(measured, maker):
+    # Recorded and not measured: the stage is behind, given up, or was taken out of the settings.
+    measured.append(quotes_of(maker, 60)[10:])
+    derive(measured, MetricSetsConfig())
+    end = FIRST + 50 * SECOND
+    with tw.open(measured.path) as lake:
+        assert lake.rows("quotes", "BTCUSDT", FIRST + SECOND, end).coverage().is_complete
+        mids = lake.metrics("BTCUSDT", "mid", FIRST + SECOND, end)
+        joined = lake.asof("metrics", "quotes", "BTCUSDT", FIRST + SECOND, end, clock="event")
+        for found in (mids, joined):
+            assert not found.coverage().is_complete
+            assert any("not yet known after" in line for line in found.notices())
+        made = lake.metrics("BTCUSDT", "mid", FIRST + SECOND, end, make=True)
+        assert made.coverage().is_complete
+    derive(measured)
+    with tw.open(measured.path) as lake:
+        found = lake.metrics("BTCUSDT", "mid", FIRST + SECOND, end)
+        assert found.coverage().is_complete
+        assert len(found) == 49
+
+
 def test_settings_switch_sets_on_and_are_checked():
     def resolved(**entries):
         table = Section("metrics", {key: Value(value, "test") for key, value in entries.items()})

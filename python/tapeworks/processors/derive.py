@@ -79,6 +79,8 @@ STORIES = "news"
 MEASURING = "metrics"
 # Runs where the settings have rules.
 ALERTING = "alerts"
+# Whose outputs say each second how far they are, however little they have to tell.
+COVERED = ("gaps", MEASURING, ALERTING)
 # Whose outputs are stages of the way of a record.
 MEASURED = {"books": "book", "metrics": "metrics"}
 OWN_ALERTS = "tapeworks.processors.own_alerts:AlertsProcessor"
@@ -231,11 +233,11 @@ class Derivation:
                 self._history = BookHistory(self._tapes / BOOK)
             self._history.refresh()
 
-    def cover_ledger(self) -> None:
-        """Publishes up to where gaps were looked for, so that answers know it on a quiet ledger."""
-        stage = self._stages.get("gaps")
-        if isinstance(stage, Stage):
-            stage.cover()
+    def cover(self) -> None:
+        """Publishes up to where the input was taken, so that answers know it of a quiet tape."""
+        for name in COVERED:
+            if stage := self._stages.get(name):
+                stage.cover()
 
     def wait(self) -> None:
         """Waits until there may be something to take, but not for long."""
@@ -453,7 +455,7 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
                     derivation.wait()
                 if time.monotonic() - covered >= COVER_S:
                     covered = time.monotonic()
-                    derivation.cover_ledger()
+                    derivation.cover()
                 full = False
             except (DiskFullError, OSError) as error:
                 # Nothing is lost by it: what was not written is written when the disk takes it.

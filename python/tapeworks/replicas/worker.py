@@ -85,9 +85,9 @@ class ReplicaDerivations:
             self._close(source)
 
     def tell(self, state: Path) -> None:
-        """Replaces the files that status screens read, and covers the ledgers."""
+        """Replaces the files that status screens read, and covers quiet tapes."""
         for source, derivation in self._open.items():
-            derivation.cover_ledger()
+            derivation.cover()
             derivation.index_books()
             write_lags(state / source / "derive.json", derivation.lags())
 

@@ -258,16 +258,16 @@ class Ledger:
         first: int | None,
         last: int | None,
         channels: Channels = None,
-        topic: str = NORMALIZED,
+        *topics: str,
     ) -> Coverage:
         """Returns what keeps the range from being complete for the sources, symbols and channels.
 
-        `topic` is the tape whose rows are asked for: a derived one may be behind the ledger.
+        `topics` are the tapes whose rows are asked for: a derived one may be behind the ledger.
 
         Raises:
             QueryError: there is no such channel.
         """
-        recorded = self._recorded(chosen, topic)
+        recorded = self._recorded(chosen, *topics)
         wanted = {each.source: wanted_of(each, chosen, channels) for each in recorded}
         for each in recorded:
             self._hear(each, wanted[each.source])
@@ -290,7 +290,7 @@ class Ledger:
 
     def hole(self, chosen: Chosen, first: int, last: int) -> int | None:
         """Returns from when on nothing was recorded of a range, once it had been; in ns."""
-        [recorded] = self._recorded(chosen, NORMALIZED)
+        [recorded] = self._recorded(chosen)
         held = intersect(union(recorded.ranges), [(first, last)])
         begin = [start for start, _ in held[1:]]
         pairs = zip(held, [*begin, last], strict=True) if held else ()
@@ -311,9 +311,9 @@ class Ledger:
         sql = f"select {finding} as finding, * from ({entries})"
         return self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
 
-    def _recorded(self, chosen: Chosen, topic: str) -> list[Recorded]:
+    def _recorded(self, chosen: Chosen, *topics: str) -> list[Recorded]:
         """Returns of each source when it was recorded, which streams of the symbols were carried
-        when, and up to when its gaps, and all that `topic` holds, are known.
+        when, and up to when its gaps, and all that `topics` hold, are known.
         """
         tails = {source: self._engine.tail(source) for source in chosen.sources}
         # Before all else: what is taken in meanwhile only counts as known later.
@@ -323,7 +323,7 @@ class Ledger:
         }
         noted = read_notes(self._engine, chosen)
         return [
-            self._recorded_of(source, waiting[source], *noted[source], topic) for source in tails
+            self._recorded_of(source, waiting[source], *noted[source], topics) for source in tails
         ]
 
     def _recorded_of(
@@ -332,12 +332,13 @@ class Ledger:
         waiting: Waiting | None,
         marks: list[Mark],
         notes: list[Note],
-        topic: str,
+        topics: Sequence[str],
     ) -> Recorded:
         tail = self._engine.tail(source)
         newest = newest_receipt(tail, NORMALIZED)
         found = read_sessions(marks, notes, newest)
-        known_until = _earliest(derived_until(tail, each) for each in {GAPS, topic} - {NORMALIZED})
+        derived = {GAPS, *topics} - {NORMALIZED}
+        known_until = _earliest(derived_until(tail, each) for each in derived)
         ranges, unlisted = found.ranges, found.unlisted
         if not marks or marks[0].offset > 0:
             # Nothing was noted at first: all that is known is what is held of that time.

@@ -114,11 +114,15 @@ class Joins(Opened):
         # Times of receipt tell nothing of the days of events.
         scope = Scope(chosen.sources, end=last if clock == "event" else None)
         found = self._engine.together([left, right], scope, join.run)
-        channels = [*table_of(left).channels, *table_of(right).channels] or None
+        tables = table_of(left), table_of(right)
+        channels = [channel for table in tables for channel in table.channels] or None
+        topics = [table.topic for table in tables]
         return Result(
             found,
             f"{left} with {right}",
-            lambda: self._ledger.coverage(chosen, _since(found, right, first), last, channels),
+            lambda: self._ledger.coverage(
+                chosen, _since(found, right, first), last, channels, *topics
+            ),
         )
 
     def trades_and_quotes(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tapeworks.errors import QueryError
 from tapeworks.nearest import nearest
+from tapeworks.topics import METRICS
 from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.made_metrics import KINDS, Settings, make_metrics, settings_of
 from tapeworks.views.opened import Opened, Symbols
@@ -87,7 +88,9 @@ class Measures(Opened):
             _check_held(wanted, held.column(0).to_pylist())
             if not held.num_rows:
                 self._check_measured(chosen)
-        return Result(rows, TABLE, lambda: self._ledger.coverage(chosen, first, last, None))
+        return Result(
+            rows, TABLE, lambda: self._ledger.coverage(chosen, first, last, None, METRICS)
+        )
 
     def _check_measured(self, chosen: Chosen) -> None:
         """Raises where nothing was ever measured: no other range would have values."""

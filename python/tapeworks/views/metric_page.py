@@ -37,6 +37,8 @@ observations in it, and the state of the best prices.
 - **A null means that there is no value**: the window is not covered since the stream began
   (`partial = true` shows it all the same), a side is empty, the book is not known, or what the
   table below says. It is never 0, and never the last value carried on.
+- **Complete is what was measured**: where the metrics are behind what is recorded, `coverage()` is
+  not complete, and `notices()` says from when on.
 - **What breaks the stream** (a gap in quotes or trades, the end of a session, a halt or its end)
   empties all windows, and writes nulls. Best prices are known again with the next quote.
 - **A crossed quote** has its mid, spread and sizes; what is made of imbalances or means over time
