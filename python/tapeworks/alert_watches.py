@@ -12,11 +12,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from tapeworks._core import detector_table
 from tapeworks.durable import make_folder, replace_file
 
 _log = logging.getLogger("tapeworks.alerts")
 KEPT_MAX = 1_000
 """Watches that are over, of one source: the oldest are forgotten."""
+TIME_MIN, TIME_MAX = -(2**63), 2**63 - 1
+OF_SOURCE = frozenset(head[0] for head, *_ in detector_table() if head[3])
+"""Rules that look at a source as a whole unless they are told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,41 @@ class Watch:
     last: int | None = None
     """Offset behind the last record that it looked at; none: it goes on."""
     until: int | None = None
+
+    @property
+    def severity(self) -> str:
+        """How bad its alerts are."""
+        return self._words[2]
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The venue's symbols that it is for; none: all."""
+        return frozenset(filter(None, self._words[4].split(",")))
+
+    @property
+    def is_of_source(self) -> bool:
+        """Whether it looks at a source as a whole."""
+        _, detector, _, scope, _ = self._words
+        return scope == "source" or (not scope and detector in OF_SOURCE)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """From when to when it looked, by receipt in ns; the end is not included."""
+        low = TIME_MIN if self.since is None else self.since + 1
+        if not self.is_over:
+            return low, TIME_MAX
+        return low, low if self.until is None else self.until + 1
+
+    def looks_at(self, symbol: str) -> bool:
+        """Says whether it looks at the instrument `symbol` by itself."""
+        return not self.is_of_source and (not self.symbols or symbol in self.symbols)
+
+    @property
+    def _words(self) -> list[str]:
+        """Name, rule, severity, scope and symbols; before those of a user's own stands its kind."""
+        words = self.settings.split("\t")
+        words = words if words[0] == self.rule else words[1:]
+        return [*words, *[""] * 5][:5]
 
     @property
     def is_over(self) -> bool:

@@ -1,18 +1,22 @@
 """Which rules looked at what: no alerts where nobody looked is said, and rules can be tried."""
 
+import numpy as np
 import pytest
 
+import tapeworks as tw
 from conftest import START, SYMBOLS
 from tapeworks.alert_watches import note_watches, read_watches
 from tapeworks.cli.alert_trial import chosen_rules, trial
-from tapeworks.cli.alert_watches import check_rule, is_unknown, told, watches_of, written_rules
+from tapeworks.cli.alert_watches import check_rule, told, watches_of, written_rules
 from tapeworks.config import parse
 from tapeworks.errors import ArgumentError
 from tapeworks.pipeline import processors_of
-from tapeworks.processors.derive import Derivation
+from tapeworks.processors.derive import Derivation, write_lags
 from tapeworks.settings import resolve_config
 from tapeworks.tape import TapeConfig, TapeReader
 from tapeworks.topics import ALERTS
+from tapeworks.views.symbols import Chosen
+from tapeworks.views.watched import unwatched
 
 SECOND = 10**9
 WIDE = '[[alerts]]\nname = "wide"\nrule = "spread"\nabove_bps = 50\nfor_ms = 0\n'
@@ -49,6 +53,13 @@ def derive(spine, config):
     )
     assert derivation.drain(60.0)
     derivation.close()
+
+
+def unlooked(spine, first=None, last=None, symbols=None, **of):
+    """Returns what no rule looked at."""
+    chosen = Chosen([spine.source], symbols and {spine.source: symbols})
+    with tw.open(spine.path) as lake:
+        return unwatched(lake._engine, spine.path, chosen, first, last, **of)
 
 
 @pytest.fixture
@@ -106,12 +117,72 @@ def test_a_rule_that_is_changed_or_removed_ends_its_watch(grown, maker):
 def test_where_nobody_looked_no_alerts_are_not_known(spine, maker):
     spine.append(maker.definitions())
     derive(spine, settings(spine.path.parent, ""))
-    found = watches_of(spine.path, [spine.source], None)
-    assert is_unknown(found)
-    assert told(found) == ["binance-spot: no rule has looked at it"]
+    nobody = "binance-spot: no rule has looked at it"
+    assert told(watches_of(spine.path, [spine.source], None)) == [nobody]
+    assert unlooked(spine) == [nobody]
+    with tw.open(spine.path) as lake:
+        assert nobody in lake.alerts().notices()
+        assert lake.sql("select * from alerts").notices()[0] == nobody
     derive(spine, settings(spine.path.parent, WIDE))
-    assert not is_unknown(watches_of(spine.path, [spine.source], "wide"))
-    assert is_unknown(watches_of(spine.path, [spine.source], "crossed"))
+    assert not unlooked(spine, rule="wide")
+    assert unlooked(spine, rule="crossed") == [nobody]
+    assert unlooked(spine, severity="critical") == [nobody]
+
+
+@pytest.mark.slow
+def test_no_alerts_are_not_known_of_what_no_rule_looked_at(grown, maker):
+    # Range, symbol and what the tape of alerts covers count, not that some rule ran some time.
+    at = [START + second * SECOND for second in range(3_000)]
+    # `wide` came behind second 4, `crossed` looked at all.
+    assert not unlooked(grown, at[0], at[5])
+    assert not unlooked(grown, at[5], at[6], rule="wide")
+    early = "binance-spot: no rule looked from 2023-11-17T23:00:00Z"
+    assert unlooked(grown, at[0], at[3], rule="wide") == [f"{early} on"]
+    [line] = unlooked(grown, at[0], at[6], rule="wide")
+    assert line.startswith(f"{early} to 2023-11-17T23:00:04")
+    assert unlooked(grown, at[9]) == [
+        "binance-spot: nothing was recorded after 2023-11-17T23:00:07Z"
+    ]
+    # What comes from here on no worker derives: an hour of a wide spread.
+    grown.append(quotes(maker, 8, [12_000] * 1_000))
+    behind = ["binance-spot: no rule looked from 2023-11-17T23:00:08Z on"]
+    assert unlooked(grown) == unlooked(grown, at[5], at[60]) == behind
+    assert not unlooked(grown, at[5], at[8])
+    with tw.open(grown.path) as lake:
+        found = lake.alerts("BTCUSDT", at[9], at[60])
+        assert (len(found), found.coverage().is_complete) == (0, False)
+        assert found.notices()[0] == "binance-spot: no rule looked at BTCUSDT from " + (
+            "2023-11-17T23:00:09Z on"
+        )
+    # Rules for other symbols, or for a source as a whole, say nothing of one symbol.
+    only = WIDE + 'symbols = ["ETHUSDT"]\n[[alerts]]\nname = "late"\nrule = "lag"\n'
+    derive(grown, settings(grown.path.parent, only))
+    grown.append(quotes(maker, 1_008, [10_001]))
+    derive(grown, settings(grown.path.parent, only))
+    of_btc = unlooked(grown, at[1_008], symbols=["BTCUSDT"])
+    assert of_btc == ["binance-spot: no rule looked at BTCUSDT from 2023-11-17T23:16:48Z on"]
+    assert not unlooked(grown, at[1_008], symbols=["ETHUSDT"])
+    assert not unlooked(grown, at[1_008])
+    [line] = told(watches_of(grown.path, [grown.source], "wide"))
+    assert line.endswith("on (ETHUSDT only)")
+    # A derivation that runs is a little behind all the time; one that stands still is not asked.
+    grown.append(quotes(maker, 1_009, [10_001] * 3))
+    write_lags(grown.path / "state" / grown.source / "derive.json", {})
+    assert not unlooked(grown, at[1_008])
+    grown.append(quotes(maker, 1_012, [10_001] * 10))
+    assert unlooked(grown, at[1_008])
+
+
+@pytest.mark.slow
+def test_an_alert_is_in_every_range_that_its_life_touches(grown, maker):
+    # Open from second 8 to second 600; the newest change alone would be in one of these ranges.
+    grown.append(quotes(maker, 8, [10_100] * 592 + [10_001]))
+    derive(grown, settings(grown.path.parent, CROSSED + WIDE))
+    ranges = [(8, 9, 1), (300, 310, 1), (600, 700, 1), (601, 700, 0), (2, 6, 0)]
+    with tw.open(grown.path) as lake:
+        for low, high, count in ranges:
+            found = lake.alerts("BTCUSDT", START + low * SECOND, START + high * SECOND)
+            assert len(found) == count, (low, high)
 
 
 def test_what_a_repair_took_back_was_looked_at_by_nobody(tmp_path):
@@ -133,6 +204,23 @@ def test_a_name_that_no_rule_has_is_refused_with_the_nearest(tmp_path):
         check_rule("buzy", known)
     with pytest.raises(ArgumentError, match="there are no rules"):
         check_rule("buzy", [])
+
+
+def test_a_trial_up_to_a_time_has_what_was_received_long_behind_it(spine, maker):
+    # A capture of a year ago, in more batches than one: receipt tells nothing of when it happened.
+    count = 70_000
+    rows = quotes(maker, 0, [10_001] * count)
+    rows["ts_event"] = START + np.arange(count) * 10**6
+    rows["ts_recv"] = START + 365 * 86_400 * SECOND + np.arange(count)
+    rows["ask_price"][-1] = 10_100 * 10**9
+    spine.append(maker.definitions())
+    spine.append(rows)
+    config = settings(spine.path.parent, WIDE)
+    bounds = (None, START + 86_400 * SECOND)
+    [row] = trial(
+        config, spine.path, chosen_rules(config, None), [spine.source], bounds
+    ).to_pylist()
+    assert row["opened"] == 1
 
 
 def test_a_trial_refuses_what_no_tape_can_tell(tmp_path):

@@ -129,7 +129,7 @@ def _found(
     own, tape = list(processors.own_rules.values()), folder / "tape" / source / NORMALIZED
     start, end = bounds
     found: dict[tuple[str, int], Found] = {}
-    for batch in try_rules(processors.alerted, own, tape, end, _teller(source)):
+    for batch in try_rules(processors.alerted, own, tape, _teller(source)):
         for row in batch[batch["state"] == OPENED]:
             ts = int(row["ts_event"])
             if (start is None or ts >= start) and (end is None or ts < end):

@@ -8,9 +8,9 @@ from tapeworks.config import Section
 from tapeworks.errors import ArgumentError
 from tapeworks.nearest import nearest
 from tapeworks.views.times import format_time
+from tapeworks.views.watched import NAMES_SHOWN, NOBODY
 
 Watches = Mapping[str, Sequence[Watch]]
-NOBODY = "no rule has looked at it"
 
 
 def watches_of(folder: Path, sources: Sequence[str], rule: str | None) -> Watches:
@@ -54,15 +54,13 @@ def told(watches: Watches) -> list[str]:
 
 
 def _told(one: Watch) -> str:
+    named = sorted(one.symbols)
+    more = f" and {len(named) - NAMES_SHOWN} more" if len(named) > NAMES_SHOWN else ""
+    only = f" ({', '.join(named[:NAMES_SHOWN])}{more} only)" if named else ""
     if one.since is None and not one.is_over:
-        return f"{one.rule} looks at all that is derived"
+        return f"{one.rule} looks at all that is derived{only}"
     since = "the first record" if one.since is None else format_time(one.since)
     if not one.is_over:
-        return f"{one.rule} looks from {since} on"
+        return f"{one.rule} looks from {since} on{only}"
     until = "its first record" if one.until is None else format_time(one.until)
-    return f"{one.rule}, as it was then, looked from {since} to {until}"
-
-
-def is_unknown(watches: Watches) -> bool:
-    """Says whether there is a source that no rule looked at: no alerts then means nothing."""
-    return not watches or any(not found for found in watches.values())
+    return f"{one.rule}, as it was then, looked from {since} to {until}{only}"

@@ -16,9 +16,6 @@ from tapeworks.cli.alert_watches import (
     written_rules,
 )
 from tapeworks.cli.alert_watches import (
-    is_unknown as is_unwatched,
-)
-from tapeworks.cli.alert_watches import (
     told as told_watches,
 )
 from tapeworks.cli.cells import as_json
@@ -42,9 +39,10 @@ from tapeworks.printable import printable
 from tapeworks.register import supervisors
 from tapeworks.registry import load_name
 from tapeworks.views.conditions import parse_range
-from tapeworks.views.found_alerts import NEWEST
+from tapeworks.views.found_alerts import NEWEST, life_condition
 from tapeworks.views.lake import Lake
 from tapeworks.views.query import quote
+from tapeworks.views.watched import unwatched
 from tapeworks.worker import EXIT_INCOMPLETE
 
 app = Application("List alerts, follow them as they come, or acknowledge one.")
@@ -119,15 +117,17 @@ SymbolArgument = Annotated[str | None, argument(help="Only this symbol.", names=
 @app.command("list", epilog=LIST_EXAMPLES)
 def list_alerts(
     symbol: SymbolArgument = None,
-    start: Annotated[str | None, option("--from", help="Start of event time, UTC.")] = None,
-    end: Annotated[str | None, option("--to", help="End of event time, UTC.")] = None,
+    start: Annotated[str | None, option("--from", help="Only those open then or later.")] = None,
+    end: Annotated[str | None, option("--to", help="Only those that began before then.")] = None,
     source: SourceOption = None,
     exchange: ExchangeOption = None,
     product: ProductOption = None,
     rule: RuleOption = None,
     severity: SeverityOption = None,
     is_open: Annotated[bool, option("--open", help="Only those that are not closed.")] = False,
-    check: Annotated[bool, option("--check", help="Exit with 3 if there is any.")] = False,
+    check: Annotated[
+        bool, option("--check", help="Exit with 3 if there is any, or no rule looked.")
+    ] = False,
     form: FormatOption = None,
     output: OutputOption = None,
     data: DataOption = None,
@@ -138,7 +138,9 @@ def list_alerts(
     """
     form = format_of(form, output)
     lake = open_lake(data)
-    conditions = conditions_of(lake, symbol, start, end, source, exchange, product)
+    bounds = parse_range(start, end)
+    conditions = conditions_of(lake, symbol, None, None, source, exchange, product)
+    conditions += life_condition(*bounds)
     watches = _watches(lake, rule, source, exchange)
     conditions += [] if rule is None else [f"rule = {quote(rule)}"]
     conditions += [] if severity is None else [f"severity = {quote(severity)}"]
@@ -149,14 +151,16 @@ def list_alerts(
         f"where {' and '.join(conditions) or 'true'} order by ts_recv, venue, id"
     ).to_arrow()
     # Where nobody looked, no alerts is no good news.
-    is_unknown = not len(table) and is_unwatched(watches)
-    with ending_with(EXIT_INCOMPLETE if check and (len(table) or is_unknown) else 0):
+    chosen = lake._instruments.choose(symbol, source, exchange, product, every=True)
+    missing = unwatched(lake._engine, lake._data, chosen, *bounds, rule=rule, severity=severity)
+    with ending_with(EXIT_INCOMPLETE if check and (len(table) or missing) else 0):
         is_told = form is Format.TABLE and output is None
         if len(table) or not is_told:
             write_result(table, form, output, "alerts")
         else:
-            print("not known" if is_unknown else "no alerts")
-        for line in told_watches(watches) if not len(table) or rule else ():
+            print("not known" if missing else "no alerts")
+        lines = told_watches(watches) if not len(table) or rule else []
+        for line in dict.fromkeys([*lines, *missing]):
             print(line) if is_told else note(line)
 
 

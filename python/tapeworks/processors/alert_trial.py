@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from tapeworks._core import TapeReader
 from tapeworks.processors.alerts import AlertRule, CoreSettings
-from tapeworks.processors.base import newest_receipt
 from tapeworks.processors.own_alerts import ALERT, AlertsProcessor
 
 BATCH_RECORDS = 65_536
@@ -22,13 +21,12 @@ def try_rules(
     settings: CoreSettings,
     own: Sequence[AlertRule],
     tape: Path,
-    end: int | None = None,
     tell: Callable[[int, int], object] = lambda done, all_of_it: None,
 ) -> Iterator[npt.NDArray[Any]]:
     """Yields the alerts that rules would have told of what `tape` holds now, in order.
 
-    `end` is the receive time, in ns, from which on nothing is read. `tell` is called now and then
-    with how many records were read, and of how many.
+    `tell` is called now and then with how many records were read, and of how many. All of it is
+    read: what happened before some time may have been received at any time since.
 
     Raises:
         TapeError: the tape cannot be read.
@@ -42,5 +40,3 @@ def try_rules(
         if len(made):
             yield made
         tell(min(reader.position, last) - first, last - first)
-        if end is not None and newest_receipt(batch.slice(0, 1)) >= end:
-            return

@@ -52,15 +52,19 @@ tape query "select rule, state, count(*) as changes from alerts group by all ord
 **A rule that is added or changed later** looks at what comes from then on; what was derived before
 stays as it is. `tape alerts try` runs the rules of the settings over all that the tapes hold,
 writes nothing, and tells how often each would have opened an alert, so that a limit can be chosen
-before it wakes anybody:
+before it wakes anybody. It reads the whole tape, also with `--to`: what happened before some time
+may have been received at any time since:
 
 ```bash
 tape alerts try | head -4
 tape alerts try wide
 ```
 
-Where `tape alerts list` finds none it says which rules looked, and since when; `not known` means
-that no rule ever looked at a source. With `--check` both an alert and `not known` exit with 3.
+`tape alerts list` has each alert whose life touches `--from` and `--to`. Where it finds none it
+says which rules looked, and since when. `not known` means that no rule looked at part of what was
+asked for: it was set later, is for other symbols or only for a source as a whole, or its worker is
+behind or was stopped. Without `--from` it is asked from where the rules began that look now. With
+`--check` both an alert and `not known` exit with 3; notices of `lake.alerts` say the same.
 
 - **An alert is a number of records** on the tape `market-data.alerts`, and of rows in the table
   `alerts`: it is `opened`, `updated` as it gets worse (at most once a second, or at once where it

@@ -218,12 +218,12 @@ class Ledger:
 
     def __init__(self, engine: Engine, data: Path) -> None:
         self._engine = engine
-        self._data = data
+        self.data = data
         self._outages: dict[str, tuple[tuple[int, int], list[dict[str, Any]]]] = {}
 
     def gaps(self, chosen: Chosen, first: int | None, last: int | None) -> Result:
         """Returns the latest state of each gap that touches the symbols and the range."""
-        sql = gaps_sql(self._data, chosen, first, last)
+        sql = gaps_sql(self.data, chosen, first, last)
         found = self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
         return Result(found, " ".join(["gaps", *chosen.names]))
 
@@ -235,7 +235,7 @@ class Ledger:
         reader = self._engine.tail(source).tape(GAPS)
         state = (reader.end if reader is not None else 0), self._engine.tail(source).committed(GAPS)
         if self._outages.get(source, (None, []))[0] != state:
-            every = gaps_sql(self._data, Chosen([source], None), None, None, outages=True)
+            every = gaps_sql(self.data, Chosen([source], None), None, None, outages=True)
             sql = (
                 "select symbol, state, epoch_ns(ts_from) + ts_from_ns as since, epoch_ns(ts_to) + "
                 f"ts_to_ns as until from ({every}) where cause = 'disconnect' "
@@ -301,12 +301,12 @@ class Ledger:
     ) -> pa.Table:
         """Returns the entries as findings."""
         tails = {source: self._engine.tail(source) for source in chosen.sources}
-        if not any(has_entries(self._data, source, tail) for source, tail in tails.items()):
+        if not any(has_entries(self.data, source, tail) for source, tail in tails.items()):
             # So it is of most recordings, and the query below takes longer than what was asked.
             schema = pa.schema([("finding", pa.string()), *ENTRY_COLUMNS])
             # Not `empty_table`, which loads pandas: that takes longer than all else.
             return pa.Table.from_batches([], schema)
-        entries = gaps_sql(self._data, chosen, first, last, channels)
+        entries = gaps_sql(self.data, chosen, first, last, channels)
         finding = f"if(state = '{REPAIRED}', '{REPAIRED}', '{GAP}')"
         sql = f"select {finding} as finding, * from ({entries})"
         return self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))

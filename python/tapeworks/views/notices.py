@@ -10,9 +10,12 @@ from tapeworks.views.asked import Asked, asked_in, is_of_all_lengths
 from tapeworks.views.coverage import Ledger, told
 from tapeworks.views.query import Engine, Params, table_of
 from tapeworks.views.symbols import Chosen, Instruments
+from tapeworks.views.watched import unwatched
 
 # Of several symbols that are of several sources, so many are looked at.
 SHARED_MAX = 3
+# Its rows are what rules found: where none looked, none are no news.
+ALERTS = "alerts"
 
 
 def notices_of_sql(
@@ -25,7 +28,11 @@ def notices_of_sql(
             "bars holds bars of all lengths, which sums count several times: bars_1m and the like "
             "hold those of one, or add `where interval_ms = 60000`"
         )
-    asked = [one for one in asked_in(engine, sql, params) if table_of(one.table).channels]
+    asked = [
+        one
+        for one in asked_in(engine, sql, params)
+        if table_of(one.table).channels or one.table == ALERTS
+    ]
     if not asked:
         return lines
     sources = engine.sources()
@@ -42,6 +49,9 @@ def notices_of_sql(
             continue
         if one.takes_together:
             names += _shared(one, chosen, instruments)
+        if one.table == ALERTS:
+            lines += unwatched(engine, ledger.data, chosen, one.first, one.last)
+            continue
         table = table_of(one.table)
         coverages.append(ledger.coverage(chosen, one.first, one.last, table.channels, table.topic))
     return [*lines, *dict.fromkeys(names), *told(coverages)]

@@ -262,6 +262,12 @@ def earliest(batch: Records) -> int:
     return int(times.min()) if len(times) else TIME_MAX
 
 
+def earliest_event(batch: Records) -> int:
+    """Returns the least time of a batch, of event or of receipt."""
+    words = np.frombuffer(memoryview(batch), dtype="<i8").reshape(-1, 8)
+    return int(words[starts_of(batch), 1:3].min()) if len(batch) else TIME_MAX
+
+
 def times_of(batch: Records) -> npt.NDArray[np.int64]:
     """Returns the receive time of each record."""
     words = np.frombuffer(memoryview(batch), dtype="<i8").reshape(-1, 8)
