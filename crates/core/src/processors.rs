@@ -70,8 +70,8 @@ pub trait Processor: Send {
         Ok(())
     }
 
-    /// Told what its output holds, batch by batch, where its state was made anew of the input and
-    /// not restored: the settings of before may have written what these would not.
+    /// Told what its output holds, batch by batch, where that does not follow from its state: the
+    /// settings of before may have written what these would not.
     fn take_output(&mut self, _written: Batch<'_>) {}
 
     /// Whether [`Processor::take_output`] is of use to it.

@@ -10,7 +10,8 @@ use tapeworks_core::processors::{
 };
 use tapeworks_core::record::blob::BlobHeader;
 use tapeworks_core::record::{
-    records, Bar, Blobs, Header, Records, Tick, Trade, FLAG_MAYBE_BAD, NONE,
+    records, Bar, Blobs, Header, Plain, Quote, Records, Tick, Trade, FLAG_HISTORICAL, FLAG_LAST,
+    FLAG_MAYBE_BAD, NONE,
 };
 use tapeworks_core::tape::{hash, Batch, Durability, Reader, Tape, TapeConfig, TapeKind, NO_INPUT};
 use tapeworks_core::Processor;
@@ -436,4 +437,104 @@ fn a_volume_that_does_not_fit_is_absent_and_flagged() {
         assert_eq!(tick.volume, expected, "{sizes:?}");
         assert_eq!(tick.header.flags & FLAG_MAYBE_BAD != 0, expected == NONE);
     }
+}
+
+/// The settings of the processors that follow the best prices.
+fn followers() -> [(&'static str, Settings); 3] {
+    let text = |value: &str| Setting::Text(value.to_owned());
+    let rules = "wide\tspread\twarning\t\t\tabove_bps=100\tfor_ms=0\n\
+                 crossed\tcrossed\twarning\t\t\n\
+                 far\tmetric\twarning\t\t\tmetric=spread_bps\tabove=100";
+    let sets = Settings::new().with("sets", text("l1,ofi,latency"));
+    [
+        ("ticks", Settings::new().with("interval_ms", Setting::Number(500))),
+        ("metrics", sets),
+        ("alerts", Settings::new().with("rules", text(rules)).with("sets", text("l1"))),
+    ]
+}
+
+#[test]
+fn history_that_comes_late_never_sets_the_best_prices() {
+    // Of each instrument one quote a second, then what fills a gap: quotes of another price level
+    // from before the last one, at any place between. In their place stands what changes nothing,
+    // a trade from history: the output is the same to the byte, with a restart in the middle too.
+    let quote = |second: i64, (bid, ask): (i64, i64), flags: u8, instrument: u32| Quote {
+        header: Header {
+            instrument,
+            flags: FLAG_LAST | flags,
+            ts_event: second * 1_000_000_000,
+            ts_recv: 40_000_000_000,
+            ..Header::of::<Quote>()
+        },
+        bid_price: bid * 1_000_000_000,
+        ask_price: ask * 1_000_000_000,
+        bid_size: 100_000_000,
+        ask_size: 100_000_000,
+        ..Quote::read_from(&[0; 64]).unwrap()
+    };
+    let mut expected = Records::new();
+    let mut given = Records::new();
+    for second in 1..=30 {
+        for instrument in [1, 2] {
+            let mut live = quote(second, (200, 201), 0, instrument);
+            live.header.ts_recv = second * 1_000_000_000 + 1_000_000;
+            live.bid_size += second;
+            expected.push(&live);
+            given.push(&live);
+            if second % 3 == 0 {
+                let late = quote(second - 2, (150, 190), FLAG_HISTORICAL, instrument);
+                let late = Quote {
+                    header: Header { ts_recv: live.header.ts_recv, ..late.header },
+                    ..late
+                };
+                let header = Header { flags: FLAG_HISTORICAL, ..Header::of::<Trade>() };
+                let header = Header { instrument, ts_recv: live.header.ts_recv, ..header };
+                given.push(&late);
+                expected.push(&Trade { header, channel: 1, ..Trade::read_from(&[0; 64]).unwrap() });
+            }
+        }
+    }
+    // What comes of an instrument whose newest event it is counts: a day of quotes from files.
+    let mut told = 0;
+    for (name, settings) in followers() {
+        let build = || find(name).unwrap().build(&settings).unwrap();
+        let whole = run(&mut *build(), expected.as_bytes(), usize::MAX, 0);
+        let parts = items(TapeKind::Records, given.as_bytes());
+        let (mut first, mut second) = (build(), build());
+        let mut made = run(&mut *first, &parts[..41].concat(), 7, 0);
+        let mut state = Vec::new();
+        first.snapshot(&mut state);
+        second.restore(&state).unwrap();
+        made.extend(run(&mut *second, &parts[41..].concat(), 7, 41));
+        assert!(made == whole, "{name}");
+        told += usize::from(!whole.is_empty());
+        let wide = quote(35, (150, 190), FLAG_HISTORICAL, 1);
+        let after = quote(36, (200, 201), FLAG_HISTORICAL, 1);
+        let mut newer = Records::new();
+        newer.push(&wide);
+        newer.push(&after);
+        assert!(!run(&mut *second, newer.as_bytes(), 1, 100).is_empty(), "{name}");
+    }
+    // There is nothing to alert of.
+    assert_eq!(told, 2);
+}
+
+#[test]
+fn ticks_go_on_from_a_state_that_does_not_know_the_newest_event() {
+    // A state of the earlier layout: 40 bytes an instrument behind the head, in place of 48.
+    let mut ticks = find("ticks").unwrap().build(&Settings::new()).unwrap();
+    run(&mut *ticks, &trades_of(&[1, 2, 3]), usize::MAX, 0);
+    let mut state = Vec::new();
+    ticks.snapshot(&mut state);
+    let head = 8 + "ticks".len();
+    let mut earlier = [&state[..head], &1u32.to_le_bytes(), &state[head + 4..head + 12]].concat();
+    for instrument in state[head + 12..].chunks(48) {
+        earlier.extend_from_slice(&instrument[..40]);
+    }
+    let mut restored = find("ticks").unwrap().build(&Settings::new()).unwrap();
+    restored.restore(&earlier).unwrap();
+    let mut again = Vec::new();
+    restored.snapshot(&mut again);
+    // The newest event made the last tick.
+    assert_eq!(again, state);
 }

@@ -317,6 +317,30 @@ impl Processor {
         Ok(Records::wrap(out, 0, 0))
     }
 
+    /// Returns what follows from the loss of the input items of `gap`, a marker.
+    fn lost(&self, py: Python<'_>, gap: &Records) -> PyResult<Records> {
+        let marker = gap.get().iter().find_map(|record| record.as_marker());
+        let marker = marker.ok_or_else(|| PyValueError::new_err("expected a marker, got none"))?;
+        let mut out = tapeworks_core::Records::new();
+        self.inner.take(py)?.processor.lost(&marker, &mut out).map_err(to_python)?;
+        Ok(Records::wrap(out, 0, 0))
+    }
+
+    /// Takes in records of the output, where that does not follow from the state.
+    fn take_output(&self, py: Python<'_>, written: &Records) -> PyResult<()> {
+        let (bytes, count) = (written.get().as_bytes(), written.get().len());
+        let batch = processors::Batch { first_offset: written.first_offset, count, bytes };
+        self.inner.take(py)?.processor.take_output(batch);
+        Ok(())
+    }
+
+    /// Returns what makes the output that was taken in follow from the state.
+    fn reconcile(&self, py: Python<'_>) -> PyResult<Records> {
+        let mut out = tapeworks_core::Records::new();
+        self.inner.take(py)?.processor.reconcile(&mut out);
+        Ok(Records::wrap(out, 0, 0))
+    }
+
     /// Returns the whole state.
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let mut state = Vec::new();

@@ -96,6 +96,32 @@ class Processor(ABC):
         Does nothing unless overridden.
         """
 
+    def take_loss(self, gap: Records) -> "Buffer":
+        """Told of the same by the marker that the output holds; returns what follows from it.
+
+        Calls `lost` unless overridden, and returns nothing.
+        """
+        [marker] = MARKER.iter_unpack(memoryview(gap))
+        values = dict(zip(MARKER_FIELDS, marker, strict=True))
+        self.lost(values["first"], values["last"])
+        return b""
+
+
+class ReadsOutput(ABC):
+    """What a processor is as well whose state is compared with what its output holds.
+
+    Where they do not follow from each other, as other settings wrote some of it, it is given all of
+    the output, and says what is to be added.
+    """
+
+    @abstractmethod
+    def take_output(self, written: Records) -> None:
+        """Takes in a batch of the output."""
+
+    @abstractmethod
+    def reconcile(self) -> "Buffer":
+        """Returns what makes the output that was taken in follow from the state."""
+
 
 @dataclass(frozen=True)
 class State:

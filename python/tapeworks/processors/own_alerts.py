@@ -13,18 +13,20 @@ of the records that caused them. `examples/own_rule.py` is a whole one.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from tapeworks._core import NONE, Records, dtype_descr, kind_of, numbers
 from tapeworks._core import Processor as CoreProcessor
 from tapeworks.errors import ProcessorError
 from tapeworks.processors.alerts import AlertRule, CoreSettings
-from tapeworks.processors.base import Processor, newest_receipt
+from tapeworks.processors.base import EARLIEST, Processor, ReadsOutput, newest_receipt
 from tapeworks.registry import load_member
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ STATES, SEVERITIES, SIDES = numbers("alert_state"), numbers("severity"), numbers
 FOUND = ("opened", "updated", "closed", "instant")
 # Alerts of rules in Python are numbered from here on, each rule for itself.
 IDS = 1_000_000_000
+Rows = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,25 @@ class Rule(ABC):
         """Takes in what `snapshot` of a rule of the same settings returned."""
 
 
-class AlertsProcessor(Processor):
+@dataclass
+class Open:
+    """An alert that is open."""
+
+    row: Rows
+    """Its last record, as it was told."""
+    is_acknowledged: bool = False
+
+    @property
+    def id(self) -> int:
+        """Its number."""
+        return int(self.row["id"][0])
+
+    def to_json(self) -> tuple[str, bool]:
+        """Returns it as a state holds it."""
+        return self.row.tobytes().hex(), self.is_acknowledged
+
+
+class AlertsProcessor(Processor, ReadsOutput):
     """The rules of the core and those of the user's own, as one processor."""
 
     def __init__(self, settings: CoreSettings, rules: Sequence[AlertRule]) -> None:
@@ -97,24 +118,56 @@ class AlertsProcessor(Processor):
         self._core = CoreProcessor("alerts", settings) if settings else None
         self._rules = [_made(rule) for rule in rules]
         self._ids = [0] * len(rules)
-        self._open: list[dict[int, tuple[int, int, int]]] = [{} for _ in rules]
-        """Of each rule by instrument: number, start and first offset of the alert that is open."""
+        self._open: list[dict[int, Open]] = [{} for _ in rules]
+        """Of each rule the alert that is open, by instrument."""
+        self._ts = EARLIEST
+        """The newest receive time so far."""
+        self._told = Told()
+        """What the output holds, while it is compared with the state."""
 
     def process(self, batch: Records) -> "Buffer":
         """Returns the alerts of all rules, in the order of the records that caused them."""
-        parts: list[npt.NDArray[Any]] = []
+        parts: list[Rows] = []
         if self._core is not None:
             parts.append(np.frombuffer(memoryview(self._core.process(batch)), ALERT))
+        notes = _acknowledgements(batch)
         for number, rule in enumerate(self._rules):
-            found = [row for one in rule.process(batch) for row in self._rows(number, one, batch)]
+            found = list(self._found(number, rule.process(batch), notes, batch))
             if found:
                 parts.append(np.concatenate(found))
+        self._ts = max(self._ts, newest_receipt(batch))
         if not parts:
             return b""
         rows = np.concatenate(parts)
         return rows[np.argsort(rows["sequence"], kind="stable")].tobytes()
 
-    def _rows(self, number: int, found: Finding, batch: Records) -> list[npt.NDArray[Any]]:
+    def take_loss(self, gap: Records) -> "Buffer":
+        """Tells the rules of the core, which look at what is gone, too."""
+        return b"" if self._core is None else self._core.lost(gap)
+
+    def _found(
+        self, number: int, findings: Iterable[Finding], notes: Sequence[Rows], batch: Records
+    ) -> Iterator[Rows]:
+        """Yields the records of a rule, with who has seen an alert in the place of the note."""
+        waiting = list(notes)
+        for one in findings:
+            while waiting and waiting[0]["sequence"][0] <= one.offset:
+                yield from self._acknowledged(number, waiting.pop(0))
+            yield from self._rows(number, one, batch)
+        for note in waiting:
+            yield from self._acknowledged(number, note)
+
+    def _acknowledged(self, number: int, note: Rows) -> Iterator[Rows]:
+        """Yields the record of an alert that `note` is about, if it is open and was not seen."""
+        for known in self._open[number].values():
+            if known.id == note["id"][0] and not known.is_acknowledged:
+                row = known.row.copy()
+                for name in ("detail", "state", "ts_event", "ts_recv", "sequence"):
+                    row[name] = note[name]
+                known.is_acknowledged = True
+                yield row
+
+    def _rows(self, number: int, found: Finding, batch: Records) -> list[Rows]:
         """Returns the records of one finding: one, or two of what is over at once."""
         if not batch.first_offset <= found.offset < batch.next_offset:
             raise ProcessorError(f"expected the offset of a record of the batch, got {found}")
@@ -125,29 +178,26 @@ class AlertsProcessor(Processor):
         states = ("opened", "closed") if found.state == "instant" else (found.state,)
         return [self._row(number, found, state, batch) for state in states]
 
-    def _row(self, number: int, found: Finding, state: str, batch: Records) -> npt.NDArray[Any]:
+    def _row(self, number: int, found: Finding, state: str, batch: Records) -> Rows:
         rule, known = self._rules[number].rule, self._open[number]
-        first = found.offset if found.first_offset is None else found.first_offset
-        start = found.ts if found.ts_start is None else found.ts_start
-        if found.instrument not in known:
-            if state != "opened":
-                raise ProcessorError(f"{rule.name}: no alert is open that could be {state}")
-            self._ids[number] += 1
-            identity = (number + 1) * IDS + self._ids[number]
-            known[found.instrument] = (identity, start, first)
-        elif state == "opened":
-            state = "updated"
-        identity, start, first = known[found.instrument]
-        if state == "closed":
-            del known[found.instrument]
         row = np.zeros(1, ALERT)
+        if found.instrument in known:
+            state = "updated" if state == "opened" else state
+            before = known[found.instrument].row
+            for name in ("id", "ts_start", "first_offset"):
+                row[name] = before[name]
+        elif state != "opened":
+            raise ProcessorError(f"{rule.name}: no alert is open that could be {state}")
+        else:
+            self._ids[number] += 1
+            row["id"] = (number + 1) * IDS + self._ids[number]
+            row["ts_start"] = found.ts if found.ts_start is None else found.ts_start
+            row["first_offset"] = found.offset if found.first_offset is None else found.first_offset
         row["length"], row["kind"] = ALERT.itemsize // 8, kind_of("alert")
         row["instrument"], row["ts_event"] = found.instrument, found.ts
-        row["sequence"] = found.offset
+        row["sequence"] = row["last_offset"] = found.offset
         row["ts_recv"] = _receipt(batch, found.offset - batch.first_offset)
-        row["id"], row["ts_start"] = identity, start
         row["ts_end"] = found.ts if state == "closed" else NONE
-        row["first_offset"], row["last_offset"] = first, found.offset
         row["value"], row["threshold"] = found.value, found.threshold
         row["price"], row["size"], row["count"] = found.price, found.size, found.count
         row["rule"], row["detector"] = rule.name.encode(), b"own"
@@ -155,7 +205,59 @@ class AlertsProcessor(Processor):
         row["detail"] = _fitted(found.detail, ALERT["detail"].itemsize)
         row["state"], row["severity"] = STATES[state], SEVERITIES[rule.severity]
         row["side"] = SIDES.get(found.side, 0)
+        if state == "closed":
+            del known[found.instrument]
+        elif found.instrument in known:
+            known[found.instrument].row = row
+        else:
+            known[found.instrument] = Open(row)
         return row
+
+    def take_output(self, written: Records) -> None:
+        """Takes in what was told: the core what is of its rules, and all else is kept here."""
+        rows = np.frombuffer(bytes(written.numpy("alert")), ALERT)
+        names = [rule.rule.name.encode() for rule in self._rules]
+        is_own = (rows["id"] >= IDS) & np.isin(rows["rule"], names)
+        if self._core is not None:
+            # An alert of a rule that is gone, or is of another kind now, is closed by the core.
+            self._core.take_output(Records.from_bytes(rows[~is_own].tobytes()))
+            rows = rows[is_own]
+        self._told.take(rows)
+
+    def reconcile(self) -> "Buffer":
+        """Returns what makes the output that was taken in follow from the state."""
+        parts: list[Rows] = []
+        if self._core is not None:
+            parts.append(np.frombuffer(memoryview(self._core.reconcile()), ALERT))
+        told, self._told = self._told, Told()
+        for number, rule in enumerate(self._rules):
+            first = (number + 1) * IDS
+            self._ids[number] = max(self._ids[number], told.newest[number + 1] - first)
+            for instrument, known in sorted(self._open[number].items()):
+                parts += self._follow(number, known, told.known(rule.rule.name, instrument))
+        names = {rule.rule.name.encode() for rule in self._rules}
+        for one in told.open.values():
+            is_gone = one.row["rule"][0] not in names
+            reason = "reason=rule-removed" if is_gone else "reason=settings-changed"
+            parts.append(_closed(one.row, self._ts, reason))
+        return np.concatenate(parts).tobytes() if parts else b""
+
+    def _follow(self, number: int, known: Open, told: Open | None) -> list[Rows]:
+        """Goes on with the alert that was told to be open, or tells of the one that was not."""
+        known.is_acknowledged = told is not None and told.is_acknowledged
+        severity = SEVERITIES[self._rules[number].rule.severity]
+        if told is None:
+            self._ids[number] += 1
+            known.row["id"] = (number + 1) * IDS + self._ids[number]
+            known.row["state"] = STATES["opened"]
+        else:
+            known.row["id"], known.row["ts_start"] = told.row["id"], told.row["ts_start"]
+            if told.row["severity"][0] == severity:
+                return []
+            known.row["state"] = STATES["updated"]
+        known.row["severity"] = severity
+        known.row["ts_recv"] = np.maximum(known.row["ts_recv"], self._ts)
+        return [known.row.copy()]
 
     def snapshot(self) -> bytes:
         """Returns the states of all rules."""
@@ -163,20 +265,90 @@ class AlertsProcessor(Processor):
         own = {
             "rules": [rule.snapshot() for rule in self._rules],
             "ids": self._ids,
-            "open": [list(one.items()) for one in self._open],
+            "ts": self._ts,
+            "open": [
+                [
+                    (key, (one.row.tobytes().hex(), one.is_acknowledged))
+                    for key, one in known.items()
+                ]
+                for known in self._open
+            ],
         }
         return len(core).to_bytes(8, "little") + core + json.dumps(own).encode()
 
     def restore(self, state: bytes) -> None:
-        """Takes in what `snapshot` returned."""
+        """Takes in what `snapshot` returned.
+
+        Raises:
+            ValueError: it is of an earlier version, which did not keep what was told.
+        """
         length = int.from_bytes(state[:8], "little")
         own = json.loads(state[8 + length :])
+        if "ts" not in own:
+            raise ValueError("it is of an earlier version: not used")
         if self._core is not None:
             self._core.restore(state[8 : 8 + length])
         for rule, saved in zip(self._rules, own["rules"], strict=True):
             rule.restore(saved)
-        self._ids = own["ids"]
-        self._open = [{key: (a, b, c) for key, (a, b, c) in one} for one in own["open"]]
+        self._ids, self._ts = own["ids"], own["ts"]
+        self._open = [
+            {key: Open(_row_of(row), is_seen) for key, (row, is_seen) in known}
+            for known in own["open"]
+        ]
+
+
+class Told:
+    """What the output holds of alerts."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, Open] = {}
+        """Each alert that is open, by number."""
+        self.newest: defaultdict[int, int] = defaultdict(int)
+        """The largest number that the rule in each place had."""
+
+    def take(self, rows: Rows) -> None:
+        """Takes in records of the output."""
+        for row in rows.reshape(-1, 1):
+            identity = int(row["id"][0])
+            place = identity // IDS
+            self.newest[place] = max(self.newest[place], identity)
+            before = self.open.pop(identity, None)
+            if row["state"][0] != STATES["closed"]:
+                is_seen = row["state"][0] == STATES["acknowledged"]
+                is_seen = is_seen or (before is not None and before.is_acknowledged)
+                self.open[identity] = Open(row.copy(), is_seen)
+
+    def known(self, rule: str, instrument: int) -> Open | None:
+        """Returns the alert that a rule has open of an instrument, which is then known."""
+        for identity, one in self.open.items():
+            if one.row["rule"][0] == rule.encode() and one.row["instrument"][0] == instrument:
+                return self.open.pop(identity)
+        return None
+
+
+def _closed(row: Rows, ts: int, reason: str) -> Rows:
+    """Returns the end of an alert that no rule knows any more."""
+    end = np.maximum(row["ts_recv"], ts)
+    closed = row.copy()
+    closed["state"], closed["detail"] = STATES["closed"], reason.encode()
+    closed["ts_event"] = closed["ts_recv"] = end
+    closed["ts_end"] = np.maximum(end, row["ts_start"])
+    return closed
+
+
+def _acknowledgements(batch: Records) -> list[Rows]:
+    """Returns who has seen an alert of a rule in Python, each with its place on the tape."""
+    if kind_of("alert") not in batch.kinds():
+        return []
+    notes = np.frombuffer(bytes(batch.numpy("alert")), ALERT).copy()
+    table = pa.record_batch(batch.arrow("alert", offsets=True))
+    notes["sequence"] = table.column("tape_offset").to_numpy()
+    is_meant = (notes["state"] == STATES["acknowledged"]) & (notes["id"] >= IDS)
+    return list(notes[is_meant].reshape(-1, 1))
+
+
+def _row_of(text: str) -> Rows:
+    return np.frombuffer(bytes.fromhex(text), ALERT).copy()
 
 
 def _made(rule: AlertRule) -> Rule:

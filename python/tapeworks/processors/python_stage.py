@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 from tapeworks._core import Records, TapeReader, TapeWriter
 from tapeworks.durable import replace_file
 from tapeworks.errors import ProcessorError, TapeRangeError, TapeworksError
-from tapeworks.processors.base import EARLIEST, Processor, State, loss_gap, newest_receipt
+from tapeworks.processors.base import (
+    EARLIEST,
+    Processor,
+    ReadsOutput,
+    State,
+    loss_gap,
+    newest_receipt,
+)
 from tapeworks.tape import check_place, place_at, save_offset
 
 if TYPE_CHECKING:
@@ -64,7 +71,7 @@ class PythonStage:
         self.notes: list[str] = []
         self._processor = processor
         self._settings = hashlib.sha256(repr(processor.config).encode()).digest()[:8]
-        self._source = Path(source)
+        self._source, self._target = Path(source), Path(target)
         self._reader = TapeReader(source)
         self._writer = TapeWriter(target, "records", source=source, **tape)
         self._states = Path(states)
@@ -75,7 +82,9 @@ class PythonStage:
         self._pending: tuple[Buffer, int] | None = None
         self._position = 0
         self._begun = 0
+        self._is_restored = False
         self._ts = self._saved_ts = EARLIEST
+        self._made = Records.from_bytes(b"")
         self._items = self._bytes = 0
         self._losses: list[tuple[int, int, int, int, str]] = []
         try:
@@ -204,7 +213,7 @@ class PythonStage:
         if batch is None:
             return 0
         with self._guarded("process"):
-            made = Records.from_bytes(self._processor.process(batch))
+            made = self._made = Records.from_bytes(self._processor.process(batch))
         self._ts = max(self._ts, newest_receipt(batch))
         self._items += batch.next_offset - self._position
         self._bytes += memoryview(batch).nbytes
@@ -227,18 +236,20 @@ class PythonStage:
         lost = (self._position, first - 1)
         cause = self._reader.loss_cause(lost[0])
         self.notes.append(f"input {lost[0]} to {lost[1]} is gone, by cause {cause}")
+        gap = loss_gap(*lost, self._ts, cause)
         with self._guarded("lost"):
-            self._processor.lost(*lost)
+            made = gap + bytes(self._processor.take_loss(Records.from_bytes(gap)))
+        self._made = Records.from_bytes(made)
         self._reader.seek(first)
         if write:
             following = self._reader.read(1)
             self._reader.seek(first)
             ts_end = EARLIEST if following is None else newest_receipt(following)
             self._losses.append((*lost, self._ts, max(self._ts, ts_end), cause))
-            self._pending = (loss_gap(*lost, self._ts, cause), first)
+            self._pending = (self._made, first)
             self._publish()
         self._position = first
-        return 1
+        return len(self._made)
 
     def _resume(self) -> None:
         target = self._writer.covered
@@ -251,10 +262,12 @@ class PythonStage:
             return
         self._enter(target)
         self._begun = self._position
-        notes, made = len(self.notes), 0
+        notes, made, rebuilt = len(self.notes), 0, bytearray()
         while self._position < target:
             before = self._position
             made += self._advance(min(REBUILD_ITEMS, target - self._position), write=False)
+            if isinstance(self._processor, ReadsOutput) and self._is_restored:
+                rebuilt += memoryview(self._made)
             if self._position > target:
                 # What is gone goes on behind what the output covers: that part is declared.
                 first, self._position = self._position, target
@@ -266,6 +279,24 @@ class PythonStage:
             self.notes.append(
                 "rebuilding gave other items than are stored: was it another version?"
             )
+        if isinstance(self._processor, ReadsOutput):
+            self._reconcile(self._processor, stored, bytes(rebuilt))
+
+    def _reconcile(self, processor: ReadsOutput, stored: int | None, rebuilt: bytes) -> None:
+        """Makes the output follow from the state, where other settings wrote some of it."""
+        output = TapeReader(self._target)
+        if self._is_restored and stored is not None and stored >= output.first:
+            output.seek(stored)
+            if b"".join(_batches(output)) == rebuilt:
+                return
+        output.seek(output.first)
+        with self._guarded("reconcile"):
+            for batch in iter(output.read, None):
+                processor.take_output(batch)
+            made = Records.from_bytes(processor.reconcile())
+        # It covers no more input than before, so that it is said once.
+        self._pending = (made, self._position)
+        self._publish()
 
     def _enter(self, target: int) -> None:
         try:
@@ -294,6 +325,7 @@ class PythonStage:
                 self.notes.append(f"{path}: {error}")
                 continue
             self._position = saved.input.offset
+            self._is_restored = True
             return saved.output
         return None if self.notes else 0
 
@@ -306,6 +338,10 @@ class PythonStage:
             else:
                 return
         raise refused
+
+
+def _batches(reader: TapeReader) -> Iterator[bytes]:
+    return (bytes(memoryview(batch)) for batch in iter(reader.read, None))
 
 
 @contextlib.contextmanager

@@ -88,8 +88,13 @@ behind or was stopped. Without `--from` it is asked from where the rules began t
   and is closed when nothing was wrong for ten seconds.
 - **Settings that change** close what they know no more, at the next start: `detail` says
   `reason=rule-removed`, or `reason=settings-changed` where the rule would not tell it now. What a
-  changed rule finds open in what is recorded already is opened. Where rules of your own run, or
-  none are left, what was open stays open.
+  changed rule finds open in what is recorded already is opened; what is open before and after goes
+  on under its number, with who has seen it, and is updated where its severity is another. So it is
+  with rules of your own, and where settings are put back. Where no rules are left, what was open
+  stays open.
+- **What comes from a venue's history**, to fill a gap or from files, is no message of now: it ends
+  no silence and counts in no rate or lag, and its trades are looked at by no rule. A quote from
+  there sets the best prices only while nothing newer of its instrument came.
 - **What breaks the stream** (a gap, a halt, the end of a session) ends what was open, and empties
   what rules remember: they begin anew behind it.
 - **`-like`** means that the data looks so. Who owns an order, and what for, is not in the data.

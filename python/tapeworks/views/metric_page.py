@@ -44,7 +44,10 @@ observations in it, and the state of the best prices.
 - **A crossed quote** has its mid, spread and sizes; what is made of imbalances or means over time
   leaves it out, and `crossed_or_empty` says for how long.
 - **Late**: an event behind the sample that should have held it counts in the next one, and is
-  counted. Trades from history or out of order change nothing, and are counted.
+  counted. What is out of order changes nothing, and is counted.
+- **History**: of what fills a gap later, or comes from files, trades count in windows of trades
+  alone (below). A quote counts while it is the newest event of its instrument and behind the last
+  sample; else it changes nothing, and is counted. Its latency is not measured.
 - **A silent instrument** has values until its longest window has drained, and once more right
   before its next event. The clock closes an interval `grace_ms` after its end.
 - **`depth`, `mlofi` and `ofi_integrated`** are of the verified book: of feeds with changes of

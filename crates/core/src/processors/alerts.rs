@@ -6,12 +6,15 @@
 //! records: a detector that waits is told when receive times are past the moment that it waits
 //! for, at most ten times a second.
 //!
+//! What comes from the venue's history is no message of now, and its trades are no prints. Its
+//! quotes set the top as long as nothing newer of their instrument came.
+//!
 //! Metrics that rules name are made here, of the same records, by the processor `metrics`, so that
 //! an alert does not depend on whether they are recorded. What the host measured, and who has seen
 //! an alert, stands on the tape as records of alerts: see [`noted`].
 
 use self::alarm::{Moment, Scope};
-use self::detector::{Event, OrderEvent, Print, Top};
+use self::detector::{Event, Top};
 use self::live::LiveOrders;
 use self::rule::Rule;
 use self::told::Told;
@@ -24,8 +27,8 @@ use crate::error::{Error, Result};
 use crate::instrument::INSTRUMENTS_MAX;
 use crate::record::{
     records, unpadded, Alert, Definition, GapState, Header, Kind, Marker, MarkerCode, Metric,
-    Order, OrderAction, Plain, Quote, RecordRef, Records, Side, Status, Trade, FLAG_HISTORICAL,
-    FLAG_OUT_OF_ORDER, NONE,
+    Order, Plain, Quote, RecordRef, Records, Status, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER,
+    NONE,
 };
 
 mod alarm;
@@ -43,6 +46,7 @@ mod live;
 mod marking;
 mod measured;
 pub mod noted;
+mod prices;
 mod rate;
 mod rule;
 mod sla;
@@ -63,7 +67,9 @@ pub fn detectors() -> impl Iterator<Item = &'static Entry> {
 }
 
 const NAME: &str = "alerts";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Without the time of the newest event of an instrument.
+const VERSION_1: u32 = 1;
 /// Detectors that wait are looked at so often, in ns.
 const SWEEP_NS: i64 = 100_000_000;
 /// Number of the source as a whole among instruments.
@@ -204,65 +210,12 @@ impl Alerts {
         if let Some(watched) = self.watched(SOURCE, header.feed) {
             watched.feed = header.feed;
         }
-        self.watched(header.instrument, header.feed);
+        let is_newest = header.flags & FLAG_OUT_OF_ORDER == 0 && header.ts_event != NONE;
+        if let Some(watched) = self.watched(header.instrument, header.feed).filter(|_| is_newest) {
+            watched.newest = watched.newest.max(header.ts_event);
+        }
         self.tell(header.instrument, &event, at, out);
         self.tell(SOURCE, &event, at, out);
-    }
-
-    fn trade(&mut self, trade: &Trade, at: Moment, out: &mut Records) {
-        self.message(&trade.header, Kind::Trade, at, out);
-        let late = trade.header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER) != 0;
-        if late || trade.channel != self.channel || trade.price == NONE || trade.size == NONE {
-            return;
-        }
-        let Some(watched) = self.watched(trade.header.instrument, trade.header.feed) else {
-            return;
-        };
-        watched.has_trades = true;
-        let top = watched.top;
-        let print = Print { price: trade.price, size: trade.size, side: trade.side };
-        self.tell(trade.header.instrument, &Event::Print(print, top), at, out);
-    }
-
-    fn quote(&mut self, quote: &Quote, at: Moment, out: &mut Records) {
-        self.message(&quote.header, Kind::Quote, at, out);
-        if quote.header.flags & FLAG_OUT_OF_ORDER == 0 {
-            self.change_top(quote.header.instrument, Top::of(quote), at, out);
-        }
-    }
-
-    fn change_top(&mut self, instrument: u32, top: Top, at: Moment, out: &mut Records) {
-        let Some(watched) = self.watched(instrument, 0) else { return };
-        if watched.top != top {
-            watched.top = top;
-            self.tell(instrument, &Event::Top(top), at, out);
-        }
-    }
-
-    fn order(&mut self, order: &Order, at: Moment, out: &mut Records) {
-        self.message(&order.header, Kind::Order, at, out);
-        let instrument = order.header.instrument;
-        let Some(orders) = self.orders.as_mut() else { return };
-        let happened = orders.apply(order);
-        let after = orders.top(instrument);
-        let Some(watched) = self.watched(instrument, order.header.feed) else { return };
-        let (before, has_trades) = (watched.top, watched.has_trades);
-        for event in happened.into_iter().flatten() {
-            self.tell(instrument, &Event::Order(event, before), at, out);
-        }
-        let hidden = order.action == OrderAction::ExecuteHidden as u8;
-        let filled = matches!(happened[0], Some(OrderEvent::Filled { .. }));
-        if (filled || hidden) && !has_trades && order.price != NONE {
-            // The order that rested was on the other side of the one that took.
-            let side = match Side::try_from(order.side) {
-                Ok(Side::Bid) => Side::Ask as u8,
-                Ok(Side::Ask) => Side::Bid as u8,
-                _ => Side::None as u8,
-            };
-            let print = Print { price: order.price, size: order.size, side };
-            self.tell(instrument, &Event::Print(print, before), at, out);
-        }
-        self.change_top(instrument, after, at, out);
     }
 
     fn marker(&mut self, marker: &Marker, at: Moment, out: &mut Records) {
@@ -456,7 +409,8 @@ impl Processor for Alerts {
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut state = StateReader::new(bytes, NAME, VERSION)?;
+        let (mut state, version) = StateReader::of_any(bytes, NAME, &[VERSION, VERSION_1])?;
+        let has_newest = version != VERSION_1;
         let mut names = Vec::new();
         for _ in 0..state.length(8)? {
             names.push(String::from_utf8_lossy(state.bytes()?).into_owned());
@@ -472,7 +426,7 @@ impl Processor for Alerts {
                 watched.push(None);
                 continue;
             }
-            let one = Watched::read(&self.rules, instrument as u32, &mut state)?;
+            let one = Watched::read(&self.rules, instrument as u32, has_newest, &mut state)?;
             watched.push(Some(Box::new(one)));
         }
         let orders = match &self.orders {

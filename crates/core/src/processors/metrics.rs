@@ -8,7 +8,8 @@
 //!
 //! An instrument that is silent is sampled until its longest window has drained, then once more
 //! right before its next event. An event that comes behind the sample that should have held it
-//! counts in the next one, and is counted as late.
+//! counts in the next one, and is counted as late. A quote from the venue's history counts in its
+//! place or not at all: one behind an event or a sample of its instrument is left out, and counted.
 //!
 //! Whatever breaks the stream (a gap, the end of a session, a halt) empties all windows, and writes
 //! a sample of nulls: what is not known is null, never the last value carried on.
@@ -111,7 +112,7 @@ struct Metrics {
     /// The earliest receive time at which a sample may be due.
     deadline: i64,
     values: Values,
-    /// Trades that the settings or the stream leave out: from history, or out of order.
+    /// Trades and quotes that the stream leaves out: out of order, or from history too late.
     passed: u64,
     /// What is too large to be measured.
     oversized: u64,
@@ -166,7 +167,8 @@ impl Metrics {
     }
 
     fn quote(&mut self, quote: &Quote, out: &mut Records) {
-        if quote.header.flags & FLAG_OUT_OF_ORDER != 0 || quote.header.ts_event == NONE {
+        let odd = quote.header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER);
+        if (odd != 0 && self.is_passed(&quote.header)) || quote.header.ts_event == NONE {
             self.passed += 1;
             return;
         }
@@ -183,6 +185,13 @@ impl Metrics {
             self.note_due(due);
         }
         self.values = values;
+    }
+
+    /// Whether a quote that is out of order or from history is left out.
+    #[cold]
+    fn is_passed(&mut self, header: &Header) -> bool {
+        header.flags & FLAG_OUT_OF_ORDER != 0
+            || self.measured(header).is_none_or(|measured| measured.is_past(header.ts_event))
     }
 
     fn trade(&mut self, trade: &Trade, out: &mut Records) {

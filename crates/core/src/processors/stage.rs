@@ -398,10 +398,14 @@ impl Stage {
         self.register()?;
         let notes = self.notes.len();
         self.enter(target)?;
-        let mut again = 0;
+        let compares = self.processor.reads_output() && covered.is_some() && !is_anew;
+        let (mut again, mut rebuilt) = (0, Vec::new());
         while self.position < target {
             let most = REBUILD_ITEMS.min((target - self.position) as usize);
             again += self.advance(most, false)? as u64;
+            if compares {
+                rebuilt.extend_from_slice(self.records.as_bytes());
+            }
             // What is gone may go on behind what the output covers: that part is declared.
             self.enter(target)?;
         }
@@ -412,7 +416,9 @@ impl Stage {
                 self.processor.name(),
             ));
         }
-        if is_anew && self.processor.reads_output() {
+        // Other settings, or another version, may have written since the state was saved.
+        let is_other = compares && self.stored_since(made.unwrap_or(0))? != Some(rebuilt);
+        if is_other || is_anew && self.processor.reads_output() {
             self.reconcile()?;
         }
         self.items_since_save = 0;

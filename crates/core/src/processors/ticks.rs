@@ -5,6 +5,9 @@
 //! trade may set no last price, such as an odd lot, or not count for volume. With `interval_ms` one
 //! instrument gives at most one tick in an interval of event time: what comes sooner is folded into
 //! the next, whose volume is then the sum: absent, and the tick flagged, if that does not fit.
+//!
+//! Trades from the venue's history make no tick, nor does a quote from there once something newer
+//! of its instrument came: what fills a gap later is not the newest.
 
 use super::state::{StateReader, StateWriter};
 use super::{Batch, Processor, Settings};
@@ -16,7 +19,9 @@ use crate::record::{
 };
 
 const NAME: &str = "ticks";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Without the time of the newest event.
+const VERSION_1: u32 = 1;
 
 /// What is known of one instrument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +33,13 @@ struct Last {
     volume: i64,
     /// Event time of the last tick.
     ts: i64,
+    /// That of the newest trade or quote that counts.
+    newest: i64,
 }
 
 impl Default for Last {
     fn default() -> Self {
-        Self { bid: NONE, ask: NONE, price: NONE, volume: 0, ts: i64::MIN }
+        Self { bid: NONE, ask: NONE, price: NONE, volume: 0, ts: i64::MIN, newest: i64::MIN }
     }
 }
 
@@ -94,6 +101,7 @@ impl Ticks {
             return;
         }
         let last = self.last(trade.header.instrument);
+        last.newest = last.newest.max(trade.header.ts_event);
         if updates.open_close {
             last.price = trade.price;
         }
@@ -107,7 +115,12 @@ impl Ticks {
         if quote.header.flags & FLAG_OUT_OF_ORDER != 0 {
             return;
         }
+        let is_historical = quote.header.flags & FLAG_HISTORICAL != 0;
         let last = self.last(quote.header.instrument);
+        if is_historical && quote.header.ts_event < last.newest {
+            return;
+        }
+        last.newest = last.newest.max(quote.header.ts_event);
         if (last.bid, last.ask) == (quote.bid_price, quote.ask_price) {
             return;
         }
@@ -174,23 +187,26 @@ impl Processor for Ticks {
         let mut state = StateWriter::new(out, NAME, VERSION);
         state.length(self.instruments.len());
         for last in &self.instruments {
-            for value in [last.bid, last.ask, last.price, last.volume, last.ts] {
+            for value in [last.bid, last.ask, last.price, last.volume, last.ts, last.newest] {
                 state.i64(value);
             }
         }
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut state = StateReader::new(bytes, NAME, VERSION)?;
+        let (mut state, version) = StateReader::of_any(bytes, NAME, &[VERSION, VERSION_1])?;
         let mut instruments = Vec::new();
         for _ in 0..state.length(40)? {
-            instruments.push(Last {
+            let mut last = Last {
                 bid: state.i64()?,
                 ask: state.i64()?,
                 price: state.i64()?,
                 volume: state.i64()?,
                 ts: state.i64()?,
-            });
+                newest: i64::MIN,
+            };
+            last.newest = if version == VERSION { state.i64()? } else { last.ts };
+            instruments.push(last);
         }
         state.finish()?;
         self.instruments = instruments;

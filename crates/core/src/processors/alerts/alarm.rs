@@ -125,6 +125,10 @@ impl Alarm {
         self.open.as_deref_mut()
     }
 
+    pub(super) const fn set_acknowledged(&mut self, is_acknowledged: bool) {
+        self.is_acknowledged = is_acknowledged;
+    }
+
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
         state.flag(self.open.is_some());
         if let Some(alert) = &self.open {

@@ -4,7 +4,8 @@
 //! A state is made anew under other settings, or where none could be saved. What these rules would
 //! have open is then compared with what was told to be open: an alert that is not known any more
 //! is closed, with the reason; one that was never told is opened; one that is both goes on under
-//! the number that it has. So every alert on the tape has an end, and no number means two.
+//! the number that it has, with who has seen it, and is updated where its severity is another. So
+//! every alert on the tape has an end, and no number means two.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +24,18 @@ const OWN_IDS: u64 = 1_000_000_000;
 /// What the output holds.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// The last record of each alert that is open, by number.
-    open: BTreeMap<u64, Alert>,
+    /// Each alert that is open, by number.
+    open: BTreeMap<u64, Open>,
     /// The largest number that was given.
     ids: u64,
+}
+
+/// An alert that is open.
+#[derive(Debug)]
+struct Open {
+    /// Its last record.
+    alert: Alert,
+    is_acknowledged: bool,
 }
 
 impl Told {
@@ -41,33 +50,43 @@ impl Told {
             if alert.state == AlertState::Closed as u8 {
                 self.open.remove(&alert.id);
             } else {
-                self.open.insert(alert.id, alert);
+                let is_seen = alert.state == AlertState::Acknowledged as u8;
+                let before = self.open.get(&alert.id).is_some_and(|open| open.is_acknowledged);
+                self.open.insert(alert.id, Open { alert, is_acknowledged: is_seen || before });
             }
         }
     }
 
     /// Gives the alert that a rule has open of an instrument, which is then known.
-    fn known(&mut self, rule: &str, instrument: u32) -> Option<Alert> {
+    fn known(&mut self, rule: &str, instrument: u32) -> Option<Open> {
         let is_meant =
             |alert: &Alert| alert.header.instrument == instrument && unpadded(&alert.rule) == rule;
-        let id = self.open.iter().find(|(_, alert)| is_meant(alert)).map(|(&id, _)| id)?;
+        let id = self.open.iter().find(|(_, open)| is_meant(&open.alert)).map(|(&id, _)| id)?;
         self.open.remove(&id)
     }
 }
 
 impl Alarm {
     /// Goes on with the alert that was told to be open, or tells of the one that was not.
-    fn follow(&mut self, told: Option<&Alert>, ids: &mut u64, known: i64, out: &mut Records) {
+    fn follow(&mut self, told: Option<&Open>, ids: &mut u64, known: i64, out: &mut Records) {
+        // Who has seen it stands in the output. Notes of numbers that others had meant others.
+        self.set_acknowledged(told.is_some_and(|told| told.is_acknowledged));
         let Some(alert) = self.open_alert() else { return };
-        match told {
-            Some(told) => (alert.id, alert.ts_start) = (told.id, told.ts_start),
+        let state = match told {
+            Some(told) => {
+                (alert.id, alert.ts_start) = (told.alert.id, told.alert.ts_start);
+                (alert.severity != told.alert.severity).then_some(AlertState::Updated)
+            }
             None => {
                 *ids += 1;
                 alert.id = *ids;
-                alert.state = AlertState::Opened as u8;
-                alert.header.ts_recv = known.max(alert.header.ts_recv);
-                out.push(alert);
+                Some(AlertState::Opened)
             }
+        };
+        if let Some(state) = state {
+            alert.state = state as u8;
+            alert.header.ts_recv = known.max(alert.header.ts_recv);
+            out.push(alert);
         }
     }
 }
@@ -87,7 +106,7 @@ impl Alerts {
                 }
             }
         }
-        for mut alert in told.open.into_values() {
+        for Open { mut alert, .. } in told.open.into_values() {
             let name = unpadded(&alert.rule);
             let is_gone = !self.rules.iter().any(|rule| rule.name == name);
             let reason = if is_gone { "reason=rule-removed" } else { "reason=settings-changed" };

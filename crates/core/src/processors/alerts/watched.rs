@@ -22,6 +22,8 @@ pub(super) struct Watched {
     pub(super) feed: u8,
     pub(super) tick: i64,
     pub(super) top: Top,
+    /// Event time of the newest record that is in order; `i64::MIN` before the first.
+    pub(super) newest: i64,
     /// Whether trades came: executions of orders are else taken for them.
     pub(super) has_trades: bool,
     pub(super) slots: Vec<Slot>,
@@ -45,6 +47,7 @@ impl Watched {
             feed,
             tick: 0,
             top: Top::EMPTY,
+            newest: i64::MIN,
             has_trades: false,
             slots: rules.iter().enumerate().filter_map(slot).collect(),
         }
@@ -56,6 +59,7 @@ impl Watched {
         state.i64(self.tick);
         state.flag(self.has_trades);
         self.top.write(state);
+        state.i64(self.newest);
         for slot in &self.slots {
             slot.alarm.write(state);
             slot.detector.write(state);
@@ -65,6 +69,7 @@ impl Watched {
     pub(super) fn read(
         rules: &[Rule],
         instrument: u32,
+        has_newest: bool,
         state: &mut StateReader<'_>,
     ) -> Result<Self> {
         let symbol = String::from_utf8_lossy(state.bytes()?).into_owned();
@@ -72,6 +77,7 @@ impl Watched {
         let mut watched = Self::new(rules, instrument, &symbol, feed);
         (watched.tick, watched.has_trades) = (state.i64()?, state.flag()?);
         watched.top = Top::read(state)?;
+        watched.newest = if has_newest { state.i64()? } else { i64::MIN };
         for slot in &mut watched.slots {
             slot.alarm = Alarm::read(state)?;
             slot.detector.read(state)?;

@@ -7,7 +7,8 @@ use crate::book::L2Book;
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{
-    Header, Quote, QuoteState, Side, Trade, FLAG_NO_EVENT_TIME, NONE, PRICE_SCALE, SIZE_SCALE,
+    Header, Quote, QuoteState, Side, Trade, FLAG_HISTORICAL, FLAG_NO_EVENT_TIME, NONE, PRICE_SCALE,
+    SIZE_SCALE,
 };
 
 /// Best prices and their sizes. A side that is empty has the price [`NONE`] and the size 0.
@@ -176,10 +177,12 @@ impl Values {
     }
 }
 
-/// How long a record took from the venue's time to its receipt, if the venue sends a time.
+/// How long a record took from the venue's time to its receipt, if the venue sent it then and with
+/// a time.
 #[inline]
 pub(super) const fn latency_of(header: &Header) -> Option<i64> {
-    if header.flags & FLAG_NO_EVENT_TIME != 0 || header.ts_event == NONE || header.ts_recv == NONE {
+    let is_timed = header.flags & (FLAG_HISTORICAL | FLAG_NO_EVENT_TIME) == 0;
+    if !is_timed || header.ts_event == NONE || header.ts_recv == NONE {
         return None;
     }
     header.ts_recv.checked_sub(header.ts_event)

@@ -116,6 +116,14 @@ impl Measured {
         }
     }
 
+    /// Whether an event of `ts_event` is behind another one, or behind a sample that should have
+    /// held it.
+    pub(super) fn is_past(&self, ts_event: i64) -> bool {
+        // Without a grid, or before the first event, there is no next sample.
+        let is_sampled = self.next != i64::MAX && ts_event <= self.next - self.plan.interval;
+        ts_event < self.ts || is_sampled
+    }
+
     pub(super) fn trade(
         &mut self,
         trade: &Trade,

@@ -28,8 +28,23 @@ impl Stage {
         Ok(saved.output.offset)
     }
 
-    /// Shows the processor, whose state was made anew, all that the output holds, and publishes
-    /// what it says to that. It covers no more input than before, so that it is said once.
+    /// The bytes of the output from `offset` on; none where retention took some of them.
+    pub(super) fn stored_since(&self, offset: u64) -> Result<Option<Vec<u8>>> {
+        let mut output = Reader::open(self.output.path())?;
+        match output.seek(offset) {
+            Err(Error::OutOfRange { .. }) => return Ok(None),
+            sought => sought?,
+        }
+        let mut bytes = Vec::new();
+        while let Some(batch) = output.read(REBUILD_ITEMS)? {
+            bytes.extend_from_slice(batch.bytes);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Shows the processor all that the output holds, where that does not follow from its state,
+    /// and publishes what it says to that. It covers no more input than before, so that it is said
+    /// once.
     pub(super) fn reconcile(&mut self) -> Result<()> {
         let mut output = Reader::open(self.output.path())?;
         let first = output.first()?;
