@@ -1,9 +1,11 @@
 """Joins by time: no row meets what came after it, neither in `asof` nor in the SQL of the docs."""
 
+import itertools
 import re
 from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import tapeworks as tw
@@ -281,3 +283,82 @@ def test_markouts_at_several_horizons_are_those_of_plain_python(spine, maker):
             with pytest.raises(QueryError, match="expected a horizon such as"):
                 lake.markouts(wrong, "BTCUSDT")
         assert lake.markouts("1s", "BTCUSDT", "2024-01-01", "2024-01-02").to_pylist() == []
+        # A range, down to one trade, gives each what it has within all: quotes go on behind it,
+        # and where none came by then the one before the trade still stood.
+        whole = {row["sequence"]: row for row in found}
+        for low, high in ((0, 1), (3, 5), (7, 12)):
+            span = (int(trades["ts_event"][low]), int(trades["ts_event"][high - 1]) + 1)
+            part = lake.markouts(["150ms", "1s"], "BTCUSDT", *span).to_pylist()
+            assert part == [whole[number] for number in range(low, high)]
+        [short] = lake.markouts("1ms", "BTCUSDT", int(trades["ts_event"][2]), START + SECOND)[:1]
+        assert short["mid_1ms"] == float(short["bid_price"]) + 1
+
+
+@pytest.fixture
+def filled(spine, maker):
+    """Quotes without event times, one a second; a trade of second 10 that the venue's history gave
+    at second 99, another of second 99, and a quote of history."""
+    spine.append(maker.definitions())
+    quotes = maker.rows("quote", 200, instrument=1, flags=1 | 128, sequence=np.arange(200))
+    quotes["ts_event"] = quotes["ts_recv"] = START + np.arange(200) * SECOND
+    quotes["bid_price"] = (100 + np.arange(200)) * 10**9
+    quotes["ask_price"] = quotes["bid_price"] + 10**9
+    old, new = maker.rows("trade", 2, instrument=1, flags=1, channel=1, side=1, price=10**9)
+    old["ts_event"], old["ts_recv"], old["flags"] = START + 10 * SECOND, START + 99 * SECOND + 9, 5
+    new["ts_event"], new["ts_recv"] = START + 99 * SECOND, START + 99 * SECOND + SECOND // 2
+    past = quotes[3:4].copy()
+    past["ts_recv"], past["flags"] = START + 99 * SECOND + 10, 1 | 4 | 128
+    for part in (quotes[:100], old, past, new, quotes[100:]):
+        spine.append(part)
+    return tw.open(spine.path)
+
+
+def test_what_the_history_gave_meets_nothing_by_its_receipt(filled):
+    # Received minutes after it happened it would look ahead; a quote of the past is not the newest.
+    told = "1 row of trades that the venue's history gave (flags & 4) met nothing: when they were "
+    for found in (
+        filled.trades_and_quotes("BTCUSDT"),
+        filled.trades_and_quotes("BTCUSDT", START, START + 100 * SECOND),
+        filled.markouts(["1s", "200s"], "BTCUSDT"),
+    ):
+        old, new = found.to_pylist()
+        assert (old["flags"], old["bid_price"]) == (5, None)
+        assert new["bid_price"] == 199
+        assert told in " ".join(found.notices())
+        if "mid_1s" in found.columns:
+            assert (old["mid_1s"], new["mid_1s"], new["mid_200s"]) == (None, 200.5, None)
+    by_event = filled.trades_and_quotes("BTCUSDT", clock="event")
+    assert [row["bid_price"] for row in by_event.to_pylist()] == [109, 198]
+    assert told not in " ".join(by_event.notices())
+
+
+def test_tolerance_and_direction_are_exact(filled):
+    # By pandas' own join on the same rows, at, below and above each distance.
+    trades, quotes = filled.trades("BTCUSDT").to_pandas(), filled.rows("quotes").to_pandas()
+    for frame in (trades, quotes):
+        rest = pd.to_timedelta(frame.pop("ts_recv_ns"), "ns")
+        frame["at"] = frame["ts_recv"].astype("datetime64[ns, UTC]") + rest
+    live = [frame[frame["flags_"] & 4 == 0] for frame in (trades, quotes)]
+    for direction, tolerance, span in itertools.product(
+        ("backward", "forward"),
+        (None, "500ms", "499999us", "1s", "1h"),
+        ((), (START + 98 * SECOND, START + 100 * SECOND)),
+    ):
+        found = filled.asof(
+            "trades", "quotes", "BTCUSDT", *span, tolerance=tolerance, direction=direction
+        ).to_pandas()
+        wanted = pd.merge_asof(
+            live[0],
+            live[1][["at", "sequence"]].rename(columns={"sequence": "met"}),
+            on="at",
+            direction=direction,
+            tolerance=tolerance and pd.Timedelta(tolerance),
+        )
+        of_live = found[found["flags_"] & 4 == 0]["quotes_sequence"]
+        assert of_live.fillna(-1).tolist() == wanted["met"].fillna(-1).tolist(), (
+            direction,
+            tolerance,
+        )
+    for wrong in ({"tolerance": "1"}, {"tolerance": "2d"}, {"direction": "nearest"}):
+        with pytest.raises(QueryError, match="expected a"):
+            filled.asof("trades", "quotes", **wrong)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 
@@ -21,22 +23,26 @@ from tapeworks.views.query import (
     table_of,
     time_of,
 )
-from tapeworks.views.result import Result
+from tapeworks.views.result import Result, noting
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TIME_MAX, TIME_MIN, TimeLike
 
-# Flag of a record whose venue sent no event time.
-NO_EVENT_TIME = 128
+# Flags of a record whose venue sent no event time, and of one that the venue's history gave: its
+# receipt says nothing of when it happened.
+NO_EVENT_TIME, HISTORICAL = 128, 4
+Direction = Literal["backward", "forward"]
+UNITS_NS = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9}
+DAY_NS = 86_400 * 10**9
 BOTH = (*TABLES["trades"].channels, *TABLES["quotes"].channels)
 # A kind of record of a source has an event time, or it has not: a few rows tell.
 CLOCK_ROWS = 1_000
-# No row of that instant stands before it. The times alone would not do: of several rows of one
-# instant, an as-of join by them may meet any.
-FIRST_OFFSET = "0::ubigint"
+# No row of that instant stands before it, or behind it. The times alone would not do: of several
+# rows of one instant, an as-of join by them may meet any.
+FIRST_OFFSET, LAST_OFFSET = "0::ubigint", "18446744073709551615::ubigint"
 INSTRUMENT = ("venue", "symbol")
-# So far back the last row before a range is looked for: a minute, an hour, a day, a month, and then
-# in all that is held.
-WAY_BACK_NS = tuple(seconds * 10**9 for seconds in (60, 3_600, 86_400, 32 * 86_400))
+# So far the last row before a range is looked for, or the first behind it: a minute, an hour, a
+# day, a month, and then in all that is held.
+WAY_NS = tuple(seconds * 10**9 for seconds in (60, 3_600, 86_400, 32 * 86_400))
 
 
 class Joins(Opened):
@@ -78,6 +84,8 @@ class Joins(Opened):
         exchange: str | None = None,
         product: str | None = None,
         clock: Clock | None = None,
+        tolerance: str | None = None,
+        direction: Direction = "backward",
     ) -> Result:
         """Returns rows of `left`, each with the last row of `right` of its symbol before it.
 
@@ -89,41 +97,44 @@ class Joins(Opened):
         `Lake.time_column` names. Columns of `right` begin with its name. Memory is that of the
         range in both tables, however much was recorded before it.
 
+        With `tolerance`, such as `"500ms"` or `"5s"`, what is met is at most so far away, to the
+        nanosecond. With `direction="forward"` it is the first row after it: a row of the same
+        instant is neither before nor after, unless the order of one tape tells. By receipt, what
+        the venue's history gave (`flags & 4`) meets nothing and is not met: it was received long
+        after it happened; notices count such rows.
+
         Raises:
-            QueryError: there is no such table, it holds bars of several lengths, or as for
-                `trades`.
+            QueryError: there is no such table, direction or tolerance, it holds bars of several
+                lengths, or as for `trades`.
         """
-        check_table(left)
-        check_table(right)
-        check_clock(clock)
-        if right in BARS:
-            raise QueryError(
-                f"{right} holds bars of all lengths: expected those of one, such as bars_1m"
-            )
-        if clock == "event" and table_of(right).kind == "bar":
-            raise QueryError(
-                f"{right} by the time of its event would be met before it was finished: expected "
-                "clock='receipt'"
-            )
+        _check_join(left, right, clock, direction)
+        furthest = None if tolerance is None else parse_length(tolerance, "tolerance")
         first, last = parse_range(start, end)
         chosen = self._instruments.choose(symbols, source, exchange, product)
         if clock is None:
             clocks = {self.time_column(left, right, source=name) for name in chosen.sources}
             clock = "receipt" if "ts_recv" in clocks else "event"
-        join = _Join(left, right, chosen, first, last, clock)
+        is_forward = direction == "forward"
+        join = _Join(left, right, chosen, first, last, clock, is_forward, furthest)
         # Times of receipt tell nothing of the days of events.
-        scope = Scope(chosen.sources, end=last if clock == "event" else None)
+        is_bounded = clock == "event" and not is_forward
+        scope = Scope(chosen.sources, end=last if is_bounded else None)
         found = self._engine.together([left, right], scope, join.run)
         tables = table_of(left), table_of(right)
         channels = [channel for table in tables for channel in table.channels] or None
         topics = [table.topic for table in tables]
-        return Result(
+        joined = Result(
             found,
             f"{left} with {right}",
             lambda: self._ledger.coverage(
-                chosen, _since(found, right, first), last, channels, *topics
+                chosen,
+                _since(found, right, first),
+                _until(found, right, last) if is_forward else last,
+                channels,
+                *topics,
             ),
         )
+        return noting(joined, lambda: from_history(found, left) if clock == "receipt" else [])
 
     def trades_and_quotes(
         self,
@@ -135,18 +146,20 @@ class Joins(Opened):
         exchange: str | None = None,
         product: str | None = None,
         clock: Clock | None = None,
+        tolerance: str | None = None,
     ) -> Result:
         """Returns trades, each with the best bid and offer that stood right before it.
 
         The columns of `trades`, and `bid_price`, `bid_size`, `ask_price`, `ask_size` of the quote,
         which are null before the first one; `quote_ts_event` and `quote_ts_recv` are its times. No
         trade meets a quote that came after it: by the clock that both share, as `asof` says, or
-        by `clock`. Coverage is that of trades and quotes, from the oldest quote on that is met.
+        by `clock`. With `tolerance`, such as `"5s"`, it meets none that is older. Coverage is that
+        of trades and quotes, from the oldest quote on that is met.
 
         Raises:
             QueryError: as for `trades`.
         """
-        joined = self.asof(
+        result = self.asof(
             "trades",
             "quotes",
             symbols,
@@ -156,7 +169,9 @@ class Joins(Opened):
             exchange=exchange,
             product=product,
             clock=clock,
-        ).to_arrow()
+            tolerance=tolerance,
+        )
+        joined = result.to_arrow()
         # Prices and sizes say what they are; times must not be taken for those of the trade.
         names = {
             name: name.replace("quotes_ts_", "quote_ts_").removeprefix("quotes_")
@@ -171,6 +186,7 @@ class Joins(Opened):
             found,
             " ".join(["trades and quotes", *chosen.names]),
             lambda: self._ledger.coverage(chosen, _since(joined, "quotes", first), last, BOTH),
+            notices=result.notices,
         )
 
 
@@ -184,22 +200,33 @@ class _Join:
     first: int | None
     last: int | None
     clock: Clock
+    is_forward: bool = False
+    furthest: int | None = None
+    """How far away what is met may be, in ns; none: any distance."""
 
     def run(self, run: Runner) -> pa.Table:
         """Returns the joined rows."""
         is_one_tape = (
             self.clock == "receipt" and table_of(self.left).topic == table_of(self.right).topic
         )
-        place = "l.tape_offset" if is_one_tape else FIRST_OFFSET
-        met, earlier = self._met(run)
+        place = LAST_OFFSET if self.is_forward else FIRST_OFFSET
+        place = "l.tape_offset" if is_one_tape else place
+        met, others = self._met(run)
+        columns = "r.* exclude (venue, symbol, instant, is_timed)"
+        if self.furthest is not None:
+            is_near = f"abs(l.instant - r.instant) <= {self.furthest}"
+            columns = (
+                f"if({is_near}, columns(r.* exclude (venue, symbol, instant, is_timed)), null)"
+            )
         return run(
-            "select l.* exclude (date, instant), r.* exclude (venue, symbol, instant) from "
-            f"({self._left()}) l asof left join (select columns(* exclude (venue, symbol, date)) "
-            f"as '{self.right}_\\0', venue, symbol, instant from ({met})) r "
-            "on l.venue = r.venue and l.symbol = r.symbol "
-            f"and (l.instant, {place}) > (r.instant, r.{self.right}_tape_offset) "
+            f"select l.* exclude (date, instant, is_timed), {columns} from "
+            f"({self._left()}) l asof left join (select columns(* exclude (venue, symbol, date, "
+            f"is_timed)) as '{self.right}_\\0', venue, symbol, instant, is_timed from ({met})) r "
+            "on l.venue = r.venue and l.symbol = r.symbol and l.is_timed = r.is_timed "
+            f"and (l.instant, {place}) {'<' if self.is_forward else '>'} "
+            f"(r.instant, r.{self.right}_tape_offset) "
             "order by l.instant, l.venue, l.tape_offset",
-            **earlier,
+            **others,
         )
 
     def _left(self, columns: str = "*") -> str:
@@ -207,19 +234,21 @@ class _Join:
             self.chosen.condition(),
             *time_condition(time_of(self.left), self.first, self.last),
         ]
+        is_timed = f"{self._timed(self.left)} as is_timed"
         instant = self._instant(self.left)
-        return f"select {columns}, {instant} from {self.left} where {' and '.join(where)}"
+        return (
+            f"select {columns}, {instant}, {is_timed} from {self.left} where {' and '.join(where)}"
+        )
 
     def _right(self, chosen: Chosen, first: int | None, last: int | None) -> str:
         column = column_of(table_of(self.right), self._field)
-        where = [chosen.condition(), *time_condition(column, first, last)]
+        where = [chosen.condition(), *time_condition(column, first, last), self._timed(self.right)]
         if self.clock == "event":
             # Of other days no file is opened.
             where += [] if first is None else [f"date >= {quote(day_of(first))}::date"]
             where += [] if last is None else [f"date <= {quote(day_of(last))}::date"]
-        return f"select *, {self._instant(self.right)} from {self.right} where " + " and ".join(
-            where
-        )
+        chosen_rows = f"from {self.right} where {' and '.join(where)}"
+        return f"select *, {self._instant(self.right)}, true as is_timed {chosen_rows}"
 
     def _met(self, run: Runner) -> tuple[str, dict[str, pa.Table]]:
         """Returns the SQL of the rows of `right` that can be met, and tables that it names."""
@@ -227,43 +256,60 @@ class _Join:
             return self._right(self.chosen, None, None), {}
         instruments = run(
             "select venue, symbol, min(instant) as low, max(instant) as high from "
-            f"({self._left('venue, symbol')}) where instant is not null group by all"
+            f"({self._left('venue, symbol')}) where instant is not null and is_timed group by all"
         )
         if not instruments.num_rows:
             return f"{self._right(self.chosen, None, None)} and false", {}
         low = min(instruments["low"].to_pylist())
         # At the newest instant itself, too: the tape may tell what was before.
         high = min(max(instruments["high"].to_pylist()) + 1, TIME_MAX)
-        if self.first is None:
+        if self.is_forward and self.last is None:
+            return self._right(self.chosen, low, None), {}
+        if self.first is None and not self.is_forward:
             return self._right(self.chosen, None, high), {}
         met = self._right(self.chosen, low, high)
         wanted = zip(*(instruments[name].to_pylist() for name in INSTRUMENT), strict=True)
-        found = self._last_before(run, low, set(wanted))
+        found = self._beyond(run, high if self.is_forward else low, set(wanted))
         if not found:
             return met, {}
-        return f"{met} union all by name from earlier", {"earlier": pa.concat_tables(found)}
+        return f"{met} union all by name from beyond", {"beyond": pa.concat_tables(found)}
 
-    def _last_before(self, run: Runner, low: int, wanted: set[tuple[str, str]]) -> list[pa.Table]:
-        """Returns the last row of `right` of each instrument before `low`, ever further back."""
+    def _beyond(self, run: Runner, edge: int, wanted: set[tuple[str, str]]) -> list[pa.Table]:
+        """Returns the row of `right` of each instrument that is next to `edge`, ever further off:
+        the last before it, or forward the first from it on."""
         found = []
-        until: int | None = low
-        for span in (*WAY_BACK_NS, None):
-            since = None if span is None else max(low - span, TIME_MIN)
+        done: int | None = edge
+        for span in (*WAY_NS, None):
+            if span is None:
+                reach = None
+            elif self.is_forward:
+                reach = min(edge + span, TIME_MAX)
+            else:
+                reach = max(edge - span, TIME_MIN)
             symbols: dict[str, list[str]] = {}
             for venue, symbol in sorted(wanted):
                 symbols.setdefault(venue, []).append(symbol)
-            rows = self._right(Chosen(list(symbols), symbols), since, until)
-            last = run(
-                f"select unnest(arg_max(r, (instant, tape_offset))) from ({rows}) r "
+            low, high = (done, reach) if self.is_forward else (reach, done)
+            rows = self._right(Chosen(list(symbols), symbols), low, high)
+            choice = "arg_min" if self.is_forward else "arg_max"
+            next_to = run(
+                f"select unnest({choice}(r, (instant, tape_offset))) from ({rows}) r "
                 f"group by {', '.join(INSTRUMENT)}"
             )
-            if last.num_rows:
-                found.append(last)
-                wanted -= set(zip(*(last[name].to_pylist() for name in INSTRUMENT), strict=True))
-            until = since
-            if not wanted or until == TIME_MIN:
+            if next_to.num_rows:
+                found.append(next_to)
+                names = (next_to[name].to_pylist() for name in INSTRUMENT)
+                wanted -= set(zip(*names, strict=True))
+            done = reach
+            is_too_far = self.furthest is not None and (span is None or span > self.furthest)
+            if not wanted or is_too_far or done in (TIME_MIN, TIME_MAX):
                 break
         return found
+
+    def _timed(self, table: str) -> str:
+        """Returns the SQL of whether the clock tells when a row happened."""
+        is_told = self.clock == "event" or not has_column(table, "flags")
+        return "true" if is_told else f"flags & {HISTORICAL} = 0"
 
     @property
     def _field(self) -> str:
@@ -273,6 +319,58 @@ class _Join:
         """Returns the SQL of the exact time of a row by the clock."""
         column = column_of(table_of(table), self._field)
         return f"epoch_ns({column}) + {column}_ns as instant"
+
+
+def _check_join(left: str, right: str, clock: Clock | None, direction: str) -> None:
+    check_table(left)
+    check_table(right)
+    check_clock(clock)
+    if right in BARS:
+        raise QueryError(
+            f"{right} holds bars of all lengths: expected those of one, such as bars_1m"
+        )
+    if clock == "event" and table_of(right).kind == "bar":
+        raise QueryError(
+            f"{right} by the time of its event would be met before it was finished: expected "
+            "clock='receipt'"
+        )
+    if direction not in ("backward", "forward"):
+        raise QueryError(f"expected a direction of backward, forward, got {direction!r}")
+
+
+def parse_length(text: str, name: str) -> int:
+    """Returns a length of time in ns.
+
+    Raises:
+        QueryError: it is none of up to a day; the message calls it `name`.
+    """
+    found = re.fullmatch(r"([1-9]\d*)(us|ms|s|m|h)", text) if isinstance(text, str) else None
+    length = int(found[1]) * UNITS_NS[found[2]] if found else 0
+    if not 0 < length <= DAY_NS:
+        raise QueryError(
+            f"expected a {name} such as '250us', '100ms' or '1s', of up to a day, got {text!r}"
+        )
+    return length
+
+
+def from_history(joined: pa.Table, left: str) -> list[str]:
+    """Returns a sentence on rows that meet nothing, as the venue's history gave them."""
+    if "flags" not in joined.column_names:
+        return []
+    count = sum(flags & HISTORICAL > 0 for flags in joined["flags"].to_pylist())
+    if not count:
+        return []
+    rows = "1 row" if count == 1 else f"{count:,} rows"
+    return [
+        f"{rows} of {left} that the venue's history gave (flags & {HISTORICAL}) met nothing: when "
+        "they were received says nothing of when they happened"
+    ]
+
+
+def _until(joined: pa.Table, right: str, last: int | None) -> int | None:
+    """Returns up to when a join forward is about its tables, in ns."""
+    times = joined[f"{right}_ts_event"].drop_null().cast(pa.int64()).to_numpy()
+    return last if last is None or not len(times) else max(last, int(times.max() + 1) * 1_000)
 
 
 def _since(joined: pa.Table, right: str, first: int | None) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,16 +11,14 @@ import pyarrow as pa
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES
 from tapeworks.views.conditions import parse_range, time_condition
-from tapeworks.views.joins import Joins
+from tapeworks.views.joins import HISTORICAL, WAY_NS, Joins, from_history, parse_length
 from tapeworks.views.opened import Symbols
 from tapeworks.views.past_books import Clock
 from tapeworks.views.query import Scope
-from tapeworks.views.result import Result
+from tapeworks.views.result import Result, noting
 from tapeworks.views.symbols import Chosen
-from tapeworks.views.times import TIME_MAX, TimeLike
+from tapeworks.views.times import TIME_MAX, TIME_MIN, TimeLike
 
-UNITS_NS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-DAY_NS = 86_400_000_000_000
 SIGNS = {"buy": 1, "sell": -1}
 BOTH = (*TABLES["trades"].channels, *TABLES["quotes"].channels)
 
@@ -54,7 +51,7 @@ class Markouts(Joins):
             QueryError: there is no such horizon, or as for `trades_and_quotes`.
         """
         wanted = [horizons] if isinstance(horizons, str) else list(dict.fromkeys(horizons))
-        lengths = {name: _length(name) for name in wanted}
+        lengths = {name: parse_length(name, "horizon") for name in wanted}
         if not lengths:
             raise QueryError("expected a horizon or more, such as '1s'")
         if clock is None:
@@ -67,41 +64,50 @@ class Markouts(Joins):
         field = "ts_recv" if clock == "receipt" else "ts_event"
         first, last = parse_range(start, end)
         chosen = self._instruments.choose(symbols, source, exchange, product)
-        quotes = self._quotes_behind(joined, chosen, field, max(lengths.values()))
-        found = _with_markouts(joined, quotes, field, lengths)
+        quotes, held = self._quotes_behind(joined, chosen, field, max(lengths.values()))
+        table = _with_markouts(joined, quotes, held, field, lengths)
         until = last if last is None else min(last + max(lengths.values()), TIME_MAX)
-        return Result(
-            found,
+        found = Result(
+            table,
             " ".join(["markouts", *chosen.names]),
             lambda: self._ledger.coverage(chosen, first, until, BOTH),
         )
+        return noting(found, lambda: from_history(joined, "trades") if clock == "receipt" else [])
 
     def _quotes_behind(
         self, joined: pa.Table, chosen: Chosen, field: str, longest: int
-    ) -> pa.Table:
-        """Returns the quotes that a trade can meet, by instrument and time."""
-        instants = _instants(joined, field)
+    ) -> tuple[pa.Table, set[str]]:
+        """Returns the quotes that a trade can meet, by instrument and time, and the instruments of
+        which there are some behind all of them."""
+        instants = _instants(joined, field)[_is_timed(joined, field)]
         if not len(instants):
-            return joined.slice(0, 0)
+            return joined.slice(0, 0), set()
+        timed = f"flags & {HISTORICAL} = 0" if field == "ts_recv" else "true"
+
+        def read(columns: str, low: int, high: int | None, rest: str) -> pa.Table:
+            where = " and ".join([timed, chosen.condition(), *time_condition(field, low, high)])
+            return self._engine.run(
+                f"select venue, symbol{columns} from quotes where {where} {rest}",
+                ["quotes"],
+                Scope(chosen.sources),
+            )
+
         low, high = int(instants.min()), min(int(instants.max()) + longest + 1, TIME_MAX)
-        where = " and ".join([chosen.condition(), *time_condition(field, low, high)])
-        return self._engine.run(
-            f"select venue, symbol, {field}, {field}_ns, bid_price, ask_price from quotes where "
-            f"{where} order by venue, symbol, {field}, {field}_ns, tape_offset",
-            ["quotes"],
-            Scope(chosen.sources),
+        quotes = read(
+            f", {field}, {field}_ns, bid_price, ask_price",
+            low,
+            high,
+            f"order by venue, symbol, {field}, {field}_ns, tape_offset",
         )
-
-
-def _length(name: str) -> int:
-    """Returns a horizon in ns."""
-    found = re.fullmatch(r"([1-9]\d*)(us|ms|s)", name) if isinstance(name, str) else None
-    length = int(found[1]) * UNITS_NS[found[2]] if found else 0
-    if not 0 < length <= DAY_NS:
-        raise QueryError(
-            f"expected a horizon such as '250us', '100ms' or '1s', of up to a day, got {name!r}"
-        )
-    return length
+        held: set[str] = set()
+        wanted, since = set(_instrument(joined)), high
+        for span in (*WAY_NS, None):
+            until = None if span is None else min(high + span, TIME_MAX)
+            held |= set(_instrument(read("", since, until, "group by all")))
+            if wanted <= held or until in (None, TIME_MAX):
+                break
+            since = until
+        return quotes, held
 
 
 def _instants(table: pa.Table, field: str) -> npt.NDArray[np.int64]:
@@ -111,25 +117,28 @@ def _instants(table: pa.Table, field: str) -> npt.NDArray[np.int64]:
 
 
 def _with_markouts(
-    joined: pa.Table, quotes: pa.Table, field: str, lengths: dict[str, int]
+    joined: pa.Table, quotes: pa.Table, held: set[str], field: str, lengths: dict[str, int]
 ) -> pa.Table:
     count = joined.num_rows
     mids = {name: np.full(count, np.nan) for name in lengths}
-    if count and quotes.num_rows:
+    if count:
         at, times = _instants(joined, field), _instants(quotes, field)
-        mid = _mid(quotes)
+        # Of a trade behind which none came by then, it is that of the quote before it.
+        before, mid = _mid(joined), np.append(_mid(quotes), np.nan)
         keys, places = (_instrument(table) for table in (joined, quotes))
+        is_timed = _is_timed(joined, field)
         for key in np.unique(keys):
             of_key = np.flatnonzero(places == key)
-            rows = np.flatnonzero(keys == key)
-            if not len(of_key):
-                continue
+            rows = np.flatnonzero((keys == key) & is_timed)
+            # What comes after the last quote that is held, nobody knows.
+            newest = times[of_key[-1]] if len(of_key) else TIME_MIN
+            newest = TIME_MAX if key in held else newest
             for name, length in lengths.items():
                 due = at[rows] + length
                 behind = np.searchsorted(times[of_key], due, "right") - 1
-                # What comes after the last quote that is held, nobody knows.
-                known = (behind >= 0) & (due <= times[of_key[-1]])
-                mids[name][rows[known]] = mid[of_key[behind[known]]]
+                met = np.append(of_key, -1)[behind]
+                found = np.where(behind >= 0, mid[met], before[rows])
+                mids[name][rows] = np.where(due <= newest, found, np.nan)
     price = joined["price"].cast(pa.float64()).to_numpy(zero_copy_only=False)
     sides = joined["side"].to_pylist()
     sign = np.array([SIGNS.get(side, np.nan) for side in sides], np.float64)
@@ -140,6 +149,13 @@ def _with_markouts(
                 column, pa.array(numbers, pa.float64(), mask=np.isnan(numbers))
             )
     return joined
+
+
+def _is_timed(trades: pa.Table, field: str) -> npt.NDArray[np.bool_]:
+    """Returns of which trades the time by `field` tells when they happened."""
+    flags = trades["flags"].to_numpy(zero_copy_only=False)
+    is_told = flags.astype(np.int64) & (HISTORICAL if field == "ts_recv" else 0) == 0
+    return np.asarray(is_told, np.bool_)
 
 
 def _mid(quotes: pa.Table) -> npt.NDArray[np.float64]:
