@@ -21,6 +21,8 @@ CALLS: list[tuple[str, tuple[Any, ...], Any]] = [
     ("answered", (REQUEST, {}, b"", 0.0), None),
     ("opening_requests", (), ()),
     ("books", (), ()),
+    ("polls", (0.0, 0), ()),
+    ("without", (["s"],), ()),
 ]
 
 

@@ -50,6 +50,8 @@ _ANSWERS: tuple[tuple[str, Any, Any], ...] = (
 _LISTS: tuple[tuple[str, type], ...] = (
     ("opening_requests", Request),
     ("books", str),
+    ("polls", Request),
+    ("without", str),
 )
 
 
@@ -171,12 +173,12 @@ def _logged(method: Callable[[], bytes], name: str, errors: FeedErrors) -> Calla
 
 
 def _guarded_list(
-    method: Callable[[], Any], name: str, kind: type, errors: FeedErrors
-) -> Callable[[], Any]:
+    method: Callable[..., Any], name: str, kind: type, errors: FeedErrors
+) -> Callable[..., Any]:
     @functools.wraps(method)
-    def call() -> Any:
+    def call(*arguments: Any) -> Any:
         try:
-            answer = tuple(method())
+            answer = tuple(method(*arguments))
             if wrong := [item for item in answer if not isinstance(item, kind)]:
                 raise TypeError(f"expected items of {kind.__name__}, got {wrong[0]!r}")
         except Exception as error:

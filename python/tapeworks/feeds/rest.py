@@ -2,8 +2,9 @@
 
 A refusal that names a time stops all requests until then. An answer that is not whole is put on
 the raw tape as far as it came, marked by `#cut` behind its path, and asked for again. Redirects
-are refused: where requests go is a setting, and not for the venue to say. Nothing here starts a
-task: the session runs `work` as one.
+are refused: where requests go is a setting, and not for the venue to say. Whatever an answer, or
+what is done with it, raises: that request fails, and no other. Nothing here starts a task: the
+session runs `work` as one.
 """
 
 import asyncio
@@ -33,8 +34,13 @@ BAN_MS_MAX = 3 * 86_400_000
 """No refusal holds requests back for longer, whatever it says."""
 QUEUED_MAX = 32_768
 """More requests never wait: enough for a snapshot of each of the most instruments of a source."""
+PATH_BYTES_MAX = 65_535 - len(CUT_MARK)
+"""A longer path is not asked for: it does not fit beside its answer. Venues name such, as the place
+of the next page."""
 _RETRY_MS = 1000
 _READ_BYTES = 1 << 16
+_SHOWN = 300
+"""Characters of a path or a reason in what is told."""
 
 _log = logging.getLogger("tapeworks.feeds")
 
@@ -76,14 +82,18 @@ class Requests:
 
     def push(self, request: Request) -> None:
         """Queues `request`, unless it is queued or under way already."""
-        if self._feed.rest_url and request.path not in self._queued:
-            if len(self._queued) >= QUEUED_MAX:
-                self.failed += 1
-                self.last_failure = f"{request.path}: {QUEUED_MAX} requests wait already"[:300]
-                self.on_failure(request, VenueError("too many requests wait already"))
-                return
-            self._queued.add(request.path)
-            self._queue.put_nowait((request.priority, next(self._order), request, 1))
+        if not self._feed.rest_url or request.path in self._queued:
+            return
+        reason = ""
+        if len(self._queued) >= QUEUED_MAX:
+            reason = f"{QUEUED_MAX} requests wait already"
+        elif len(request.path.encode("utf-8", "surrogatepass")) > PATH_BYTES_MAX:
+            reason = f"its path has over {PATH_BYTES_MAX:,} bytes"
+        if reason:
+            self._give_up(request, VenueError(reason))
+            return
+        self._queued.add(request.path)
+        self._queue.put_nowait((request.priority, next(self._order), request, 1))
 
     def waiting(self, path: str) -> bool:
         """Says whether the request for `path` is queued or under way."""
@@ -99,29 +109,49 @@ class Requests:
                 self.last_failure = ""
                 self.on_answer(request, body)
             except VenueError as error:
-                self.failed += 1
-                self.last_failure = f"{request.path}: {error}"[:300]
                 _log.warning(
                     "request failed path=%s attempt=%d retry_after_ms=%d: %s",
-                    request.path,
+                    request.path[:_SHOWN],
                     attempt,
                     error.retry_after_ms,
                     error,
                 )
                 # A ban holds all requests back in the budget; other failures only this one.
                 if error.retry_after_ms == 0 or attempt == _ATTEMPTS_MAX:
-                    self._queued.discard(request.path)
-                    self.on_failure(request, error)
+                    self._give_up(request, error)
                     continue
+                self._note(request, error)
                 await asyncio.sleep(min(1.0, error.retry_after_ms / 1000) * attempt)
                 self._queue.put_nowait((request.priority, next(self._order), request, attempt + 1))
+            except Exception as error:
+                self._give_up(request, _not_taken(request, error))
+
+    def _note(self, request: Request, error: VenueError) -> None:
+        self.failed += 1
+        self.last_failure = f"{request.path[:_SHOWN]}: {error}"[:_SHOWN]
+
+    def _give_up(self, request: Request, error: VenueError) -> None:
+        self._queued.discard(request.path)
+        self._note(request, error)
+        try:
+            self.on_failure(request, error)
+        except Exception:
+            _log.exception("a failure cannot be taken in path=%s", request.path[:_SHOWN])
 
     async def get(self, request: Request) -> bytes:
         """Makes `request` as soon as the budget allows, and puts its answer on the raw tape.
 
         Raises:
-            VenueError: the venue refused or could not be reached.
+            VenueError: the venue refused or could not be reached, or its answer cannot be taken in.
         """
+        try:
+            return await self._get(request)
+        except VenueError:
+            raise
+        except Exception as error:
+            raise _not_taken(request, error) from error
+
+    async def _get(self, request: Request) -> bytes:
         budget = self._feed.budget
         while True:
             now, wall_s = self._clock.now(), self._clock.wall_ns() / 1e9
@@ -190,7 +220,7 @@ class Requests:
         except Exception as error:
             # Whatever the client raises on what a hostile venue sends must not end the recorder.
             reason = str(error) or type(error).__name__
-            raise VenueError(f"no answer: {reason[:300]}", retry_after_ms=_RETRY_MS) from error
+            raise VenueError(f"no answer: {reason[:_SHOWN]}", retry_after_ms=_RETRY_MS) from error
 
 
 def tls_context(feed: Feed) -> ssl.SSLContext:
@@ -201,6 +231,16 @@ def tls_context(feed: Feed) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _not_taken(request: Request, error: Exception) -> VenueError:
+    """Returns what stands for an error that is not the venue's refusal, and logs where it is from.
+
+    It must end neither the other requests nor the streams, whoever is to blame for it.
+    """
+    _log.error("an answer cannot be taken in path=%s", request.path[:_SHOWN], exc_info=error)
+    reason = f"its answer cannot be taken in: {type(error).__name__}: {error}"
+    return VenueError(reason[:_SHOWN])
 
 
 async def _body(answer: aiohttp.ClientResponse) -> tuple[bytes, str]:
@@ -219,5 +259,5 @@ async def _body(answer: aiohttp.ClientResponse) -> tuple[bytes, str]:
         # As in `_exchange`: also what an unpacker raises.
         if not parts:
             raise
-        return b"".join(parts), str(error)[:300] or type(error).__name__
+        return b"".join(parts), str(error)[:_SHOWN] or type(error).__name__
     return b"".join(parts), ""
