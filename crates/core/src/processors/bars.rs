@@ -26,10 +26,12 @@ use crate::record::{
     Trade, FLAG_MAYBE_BAD, FLAG_OUT_OF_ORDER, NONE,
 };
 
+mod lost;
 mod series;
 mod watermark;
 
-use series::{Lost, Series, LATE_GRID_NS};
+use lost::Lost;
+use series::{Series, LATE_GRID_NS};
 pub(crate) use watermark::Watermark;
 
 const NAME: &str = "bars";
@@ -124,6 +126,7 @@ impl Bars {
         }
     }
 
+    #[inline]
     fn series(&mut self, instrument: u32) -> &mut Series {
         let at = instrument as usize;
         if at >= self.series.len() {
@@ -132,6 +135,7 @@ impl Bars {
         &mut self.series[at]
     }
 
+    #[inline]
     fn trade(&mut self, trade: &Trade, out: &mut Records) {
         if trade.channel != self.channel || trade.header.ts_event == NONE {
             return;
@@ -142,36 +146,63 @@ impl Bars {
         for at in 0..self.intervals_ms.len() {
             let interval_ms = self.intervals_ms[at];
             let series = &mut self.series[instrument as usize];
-            let newest_end = series.windows[at].back().map_or(i64::MAX, |window| window.end());
-            let Some(place) = series.add(at, interval_ms, trade, self.grace_ns) else {
+            if let Some(deadline) = series.extend(at, interval_ms, trade, self.grace_ns) {
+                self.note_due(deadline);
+            } else if !self.place(at, trade, out) {
                 self.too_late += 1;
                 continue;
-            };
-            let windows = &mut series.windows[at];
-            let is_bold = trade.header.ts_event.saturating_sub(BOLD_NS) > newest_end.max(watermark);
-            if place > 0 && !is_bold {
-                // Windows before this one are over: the venue's trades come in order of time.
-                let over = windows.iter_mut().take(place).filter(|window| window.is_open);
-                for window in over {
-                    window.is_open = false;
-                    self.written += write(&window.bar, watermark, out);
-                }
             }
-            let is_late = windows.iter().skip(place).any(|window| !window.is_open);
-            let window = &mut windows[place];
-            if is_late {
-                window.is_open = false;
-                window.bar.header.flags |= FLAG_OUT_OF_ORDER;
-                self.revised += write(&window.bar, watermark, out);
-            } else {
-                // One that is past is due at the next time of the grid, whoever's record that is.
-                let next = after(watermark, LATE_GRID_NS, self.grace_ns);
-                self.deadline = self.deadline.min(window.deadline.max(next));
-            }
-            series.trim(at, watermark, |bar| {
+            self.series[instrument as usize].trim(at, watermark, |bar| {
                 self.written += write(bar, watermark, out);
             });
         }
+    }
+
+    /// Takes in when a window may be closed. One that is past is due at the next time of the grid,
+    /// whoever's record that is.
+    #[inline]
+    fn note_due(&mut self, deadline: i64) {
+        if deadline < self.deadline {
+            let next = after(self.watermark.ts(), LATE_GRID_NS, self.grace_ns);
+            self.deadline = self.deadline.min(deadline.max(next));
+        }
+    }
+
+    /// Finds or makes the window of a trade, of the interval number `at`, and writes the windows
+    /// that are over by it; says whether it is kept.
+    #[inline(never)]
+    fn place(&mut self, at: usize, trade: &Trade, out: &mut Records) -> bool {
+        let watermark = self.watermark.ts();
+        let series = &mut self.series[trade.header.instrument as usize];
+        let newest_end = series.windows[at].back().map_or(i64::MAX, |window| window.end());
+        let Some(place) = series.add(at, self.intervals_ms[at], trade, self.grace_ns) else {
+            return false;
+        };
+        let windows = &mut series.windows[at];
+        let is_bold = trade.header.ts_event.saturating_sub(BOLD_NS) > newest_end.max(watermark);
+        if place > 0 && !is_bold {
+            // Windows before this one are over: the venue's trades come in order of time.
+            let over = windows.iter_mut().take(place).filter(|window| window.is_open);
+            for window in over {
+                window.is_open = false;
+                self.written += write(&window.bar, watermark, out);
+            }
+        }
+        let is_late = windows.iter().skip(place).any(|window| !window.is_open);
+        let window = &mut windows[place];
+        let deadline = window.deadline;
+        if is_late {
+            window.is_open = false;
+            window.bar.header.flags |= FLAG_OUT_OF_ORDER;
+            self.revised += write(&window.bar, watermark, out);
+        }
+        if place == 0 || !is_bold {
+            series.settle(at, place);
+        }
+        if !is_late {
+            self.note_due(deadline);
+        }
+        true
     }
 
     fn gap(&mut self, gap: &Marker, out: &mut Records) {
@@ -299,11 +330,7 @@ impl Processor for Bars {
         for record in records::iterate(batch.bytes) {
             self.watch(record.header().ts_recv, out);
             match record.kind() {
-                TRADE => {
-                    if let Some(trade) = Trade::read_from(record.bytes()) {
-                        self.trade(&trade, out);
-                    }
-                }
+                TRADE => record.with(|trade| self.trade(trade, out)),
                 MARKER => {
                     if let Some(marker) = Marker::read_from(record.bytes()) {
                         self.marker(&marker, out);

@@ -136,21 +136,32 @@ impl Metrics {
     /// The instrument of `header`, if it is measured.
     #[inline]
     fn measured(&mut self, header: &Header) -> Option<&mut Measured> {
+        self.know(header);
+        self.instruments.get_mut(header.instrument as usize)?.as_deref_mut()
+    }
+
+    /// Begins to measure the instrument of `header`, if it is to be and is not yet.
+    #[inline]
+    fn know(&mut self, header: &Header) {
+        if !matches!(self.instruments.get(header.instrument as usize), Some(Some(_))) {
+            self.begin(header);
+        }
+    }
+
+    #[cold]
+    fn begin(&mut self, header: &Header) {
         let at = header.instrument as usize;
+        if at > INSTRUMENTS_MAX {
+            return;
+        }
         if at >= self.instruments.len() {
-            if at > INSTRUMENTS_MAX {
-                return None;
-            }
             self.instruments.resize_with(at + 1, || None);
         }
-        if self.instruments[at].is_none() {
-            if self.left_out.get(at).copied().unwrap_or(!self.plan.symbols.is_empty()) {
-                return None;
-            }
-            let made = Measured::new(&self.plan, header.instrument, header.feed);
-            self.instruments[at] = Some(Box::new(made));
+        if self.left_out.get(at).copied().unwrap_or(!self.plan.symbols.is_empty()) {
+            return;
         }
-        self.instruments[at].as_deref_mut()
+        let made = Measured::new(&self.plan, header.instrument, header.feed);
+        self.instruments[at] = Some(Box::new(made));
     }
 
     /// Takes in when a sample is due. One that is past is due at the next time of the grid,
@@ -166,6 +177,7 @@ impl Metrics {
         }
     }
 
+    #[inline]
     fn quote(&mut self, quote: &Quote, out: &mut Records) {
         let odd = quote.header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER);
         if (odd != 0 && self.is_passed(&quote.header)) || quote.header.ts_event == NONE {
@@ -173,18 +185,18 @@ impl Metrics {
             return;
         }
         let best = Best::of(quote);
-        let is_large = |value: i64| value != NONE && value.unsigned_abs() >= UNITS_MAX;
+        let is_large = |value: i64| (value != NONE) & (value.unsigned_abs() >= UNITS_MAX);
         let values = [best.bid_price, best.bid_size, best.ask_price, best.ask_size];
-        let best = (!values.into_iter().any(is_large)).then_some(best);
-        self.oversized += u64::from(best.is_none());
+        let is_oversized = values.into_iter().fold(false, |found, value| found | is_large(value));
+        let best = (!is_oversized).then_some(best);
+        self.oversized += u64::from(is_oversized);
+        self.know(&quote.header);
         let known = self.watermark.ts();
-        let mut values = std::mem::take(&mut self.values);
-        if let Some(measured) = self.measured(&quote.header) {
-            measured.quote(&quote.header, best, known, &mut values, out);
+        if let Some(Some(measured)) = self.instruments.get_mut(quote.header.instrument as usize) {
+            measured.quote(&quote.header, best, known, &mut self.values, out);
             let due = measured.due();
             self.note_due(due);
         }
-        self.values = values;
     }
 
     /// Whether a quote that is out of order or from history is left out.
@@ -194,6 +206,7 @@ impl Metrics {
             || self.measured(header).is_none_or(|measured| measured.is_past(header.ts_event))
     }
 
+    #[inline]
     fn trade(&mut self, trade: &Trade, out: &mut Records) {
         if trade.channel != self.plan.channel {
             return;
@@ -216,13 +229,12 @@ impl Metrics {
             }
             return;
         }
-        let mut values = std::mem::take(&mut self.values);
-        if let Some(measured) = self.measured(&trade.header) {
-            measured.trade(trade, updates, known, &mut values, out);
+        self.know(&trade.header);
+        if let Some(Some(measured)) = self.instruments.get_mut(trade.header.instrument as usize) {
+            measured.trade(trade, updates, known, &mut self.values, out);
             let due = measured.due();
             self.note_due(due);
         }
-        self.values = values;
     }
 
     fn define(&mut self, definition: &Definition) {
@@ -324,6 +336,7 @@ impl Metrics {
         }
     }
 
+    #[cold]
     fn sweep(&mut self, out: &mut Records) {
         let watermark = self.watermark.ts();
         self.deadline = i64::MAX;
@@ -355,16 +368,8 @@ impl Processor for Metrics {
                 self.sweep(out);
             }
             match record.kind() {
-                QUOTE => {
-                    if let Some(quote) = Quote::read_from(record.bytes()) {
-                        self.quote(&quote, out);
-                    }
-                }
-                TRADE => {
-                    if let Some(trade) = Trade::read_from(record.bytes()) {
-                        self.trade(&trade, out);
-                    }
-                }
+                QUOTE => record.with(|quote| self.quote(quote, out)),
+                TRADE => record.with(|trade| self.trade(trade, out)),
                 ORDER => {
                     if let Some(order) = Order::read_from(record.bytes()) {
                         self.order(&order, out);

@@ -324,6 +324,26 @@ impl<'a> RecordRef<'a> {
         self.bytes
     }
 
+    /// Calls `each` with the record as an `R`: where it lies if it is aligned there, else a copy.
+    #[inline]
+    pub(crate) fn with<R: Record>(&self, each: impl FnOnce(&R)) {
+        let copied;
+        let at = self.bytes.as_ptr().cast::<R>();
+        if self.bytes.len() < size_of::<R>() {
+            return;
+        }
+        let record = if at.is_aligned() {
+            // SAFETY: length and alignment were checked, every bit pattern is valid, and the bytes
+            // live longer than the call.
+            unsafe { &*at }
+        } else {
+            // SAFETY: the length was checked, and every bit pattern is valid.
+            copied = unsafe { at.read_unaligned() };
+            &copied
+        };
+        each(record);
+    }
+
     /// Its header.
     #[inline]
     pub fn header(&self) -> Header {

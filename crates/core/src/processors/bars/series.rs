@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
+use super::lost::Lost;
 use crate::error::Result;
 use crate::feeds::{updates_of, BarSpan, Updates};
 use crate::processors::state::{StateReader, StateWriter};
 use crate::processors::ticks::total;
 use crate::record::{
-    Bar, Header, Marker, Side, Trade, Turnover, FLAG_HISTORICAL, FLAG_LAST, FLAG_MAYBE_BAD,
+    Bar, Header, Side, Trade, Turnover, FLAG_HISTORICAL, FLAG_LAST, FLAG_MAYBE_BAD,
     FLAG_OUT_OF_ORDER, NONE,
 };
 
@@ -44,18 +45,6 @@ pub struct Window {
     touched: u64,
 }
 
-/// A time in which trades may be missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lost {
-    /// Its start, in ns.
-    pub start: i64,
-    /// Its end, in ns.
-    pub end: i64,
-    first: u64,
-    last: u64,
-    missing: u64,
-}
-
 /// The recent windows of one instrument.
 ///
 /// Trades that come for a window that was dropped would make a bar of a piece: it does not come
@@ -68,12 +57,26 @@ pub struct Series {
     pub windows: Vec<VecDeque<Window>>,
     /// What was dropped, by interval.
     gone: Vec<Gone>,
-    /// By interval: while the receive times stand before it, no more windows are over than are
-    /// kept. In no snapshot: where it is too low, that is found out.
-    due: Vec<i64>,
+    /// By interval. In no snapshot: what it does not know is found out.
+    pace: Vec<Pace>,
     lost: Vec<Lost>,
     /// Trades taken in.
     trades: u64,
+}
+
+/// What need not be asked of each window at each trade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pace {
+    /// While the receive times stand before it, no more windows are over than are kept.
+    due: i64,
+    /// Whether all windows but the newest are known to be written.
+    is_settled: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { due: i64::MIN, is_settled: false }
+    }
 }
 
 /// The windows of one interval that were dropped.
@@ -185,10 +188,11 @@ impl Window {
         bar.volume = total(bar.volume, trade.size);
         // Where a sum of products is too large, that of the sizes was too large long before.
         bar.turnover = i128::from(bar.turnover).saturating_add(turnover).into();
-        if trade.side == Side::Bid as u8 {
-            bar.buy_volume = total(bar.buy_volume, trade.size);
-            bar.buy_turnover = i128::from(bar.buy_turnover).saturating_add(turnover).into();
-        }
+        // Who took is not known in advance: without a branch.
+        let is_buy = i64::from(trade.side == Side::Bid as u8);
+        bar.buy_volume = total(bar.buy_volume, trade.size & -is_buy);
+        let bought = turnover & -i128::from(is_buy);
+        bar.buy_turnover = i128::from(bar.buy_turnover).saturating_add(bought).into();
         bar.count += u64::from(trade.count);
     }
 
@@ -206,53 +210,47 @@ impl Window {
     }
 }
 
-impl Lost {
-    /// The time that `gap` tells of, with `start` where it does not say.
-    pub fn new(gap: &Marker, start: i64) -> Self {
-        let end = if gap.header.ts_event == NONE { start } else { gap.header.ts_event };
-        let begin = if gap.ts_start == NONE { start } else { gap.ts_start };
-        Self {
-            start: begin.min(end),
-            end: end.max(begin),
-            first: gap.first,
-            last: gap.last,
-            missing: u64::from(gap.count),
-        }
-    }
-
-    /// A time in which no recorder ran: its trades never come.
-    pub const fn not_recorded(start: i64, end: i64) -> Self {
-        Self { start, end, first: u64::MAX, last: 0, missing: u64::MAX }
-    }
-
-    const fn is_not_recorded(&self) -> bool {
-        self.first > self.last && self.missing == u64::MAX
-    }
-
-    /// Whether it is known by its time alone.
-    const fn is_outage(&self) -> bool {
-        self.first == 0 && self.last == 0
-    }
-
-    fn touches(&self, window: &Window) -> bool {
-        self.start < window.end() && self.end >= window.bar.header.ts_event
-    }
-}
-
 impl Series {
     /// A series of the instrument, for that many intervals.
     pub fn new(intervals: usize) -> Self {
         Self {
             windows: vec![VecDeque::new(); intervals],
             gone: vec![Gone::default(); intervals],
-            due: vec![i64::MIN; intervals],
+            pace: vec![Pace::default(); intervals],
             ..Self::default()
         }
     }
 
+    /// Takes a trade into the newest window of the interval number `at` and gives the deadline of
+    /// that; `None`, and nothing is done, unless it goes on and all before it were written.
+    #[inline]
+    pub fn extend(
+        &mut self,
+        at: usize,
+        interval_ms: u32,
+        trade: &Trade,
+        grace_ns: i64,
+    ) -> Option<i64> {
+        let pace = self.pace.get_mut(at).filter(|pace| pace.is_settled)?;
+        let newest = self.windows.get_mut(at)?.back_mut()?;
+        let Header { ts_event: ts, feed, .. } = trade.header;
+        if !newest.is_open || ts < newest.bar.header.ts_event || ts >= newest.end() {
+            return None;
+        }
+        self.trades += 1;
+        newest.touched = self.trades;
+        newest.add(trade, updates_of(feed, trade.conditions, BarSpan::of(interval_ms)), grace_ns);
+        pace.due = pace.due.min(newest.deadline);
+        Some(newest.deadline)
+    }
+
+    /// Notes that all windows before place `place` of the interval number `at` were written.
+    pub fn settle(&mut self, at: usize, place: usize) {
+        self.pace[at].is_settled = place + 1 == self.windows[at].len();
+    }
+
     /// Takes a trade into its window of the interval number `at`. Gives the window's place, or
     /// `None` if that was dropped.
-    #[inline]
     pub fn add(
         &mut self,
         at: usize,
@@ -269,7 +267,7 @@ impl Series {
             if newest.bar.header.ts_event <= ts && ts < newest.end() {
                 newest.touched = self.trades;
                 newest.add(trade, updates, grace_ns);
-                self.due[at] = self.due[at].min(newest.deadline);
+                self.pace[at].due = self.pace[at].due.min(newest.deadline);
                 return Some(windows.len() - 1);
             }
         }
@@ -297,10 +295,11 @@ impl Series {
                 window.bar.header.flags |= FLAG_MAYBE_BAD;
             }
             windows.insert(place, window);
+            self.pace[at].is_settled = false;
         }
         windows[place].touched = self.trades;
         windows[place].add(trade, updates, grace_ns);
-        self.due[at] = self.due[at].min(windows[place].deadline);
+        self.pace[at].due = self.pace[at].due.min(windows[place].deadline);
         Some(place)
     }
 
@@ -309,11 +308,11 @@ impl Series {
     /// was open.
     #[inline]
     pub fn trim(&mut self, at: usize, watermark: i64, written: impl FnMut(&Bar)) {
-        if watermark >= self.due[at] || self.windows[at].len() > WINDOWS_MOST {
+        if watermark >= self.pace[at].due || self.windows[at].len() > WINDOWS_MOST {
             self.drop_some(at, watermark, written);
             let mut deadlines: Vec<_> = self.windows[at].iter().map(|it| it.deadline).collect();
             deadlines.sort_unstable();
-            self.due[at] = deadlines.get(OVER_MOST).copied().unwrap_or(i64::MAX);
+            self.pace[at].due = deadlines.get(OVER_MOST).copied().unwrap_or(i64::MAX);
         }
     }
 
@@ -449,7 +448,7 @@ impl Series {
                 });
             }
             series.windows.push(windows);
-            series.due.push(i64::MIN);
+            series.pace.push(Pace::default());
         }
         for _ in 0..state.length(17)? {
             let (is_known, until) = (state.flag()?, state.i64()?);

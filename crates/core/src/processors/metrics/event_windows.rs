@@ -206,6 +206,7 @@ impl EventWindows {
         Self { windows, delay, lateness, partial, since: i64::MAX, now: i64::MIN, late: 0 }
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.windows.is_empty()
     }
@@ -217,6 +218,7 @@ impl EventWindows {
 
     /// The receive time behind which nothing is final that is not yet, if nothing else comes; the
     /// clocks of venue and host are told apart by a grace that the caller adds.
+    #[inline]
     pub(super) fn due(&self) -> i64 {
         let next = self.windows.iter().map(|windows| windows.next).min();
         match next.unwrap_or(i64::MAX) {

@@ -100,10 +100,22 @@ impl L1 {
             self.rolling.add([spread * time, 0, time, 0, 0, 0]);
             return;
         }
-        let difference = i128::from(best.bid_size) - i128::from(best.ask_size);
-        let imbalance = difference * IMBALANCE_ONE / sizes;
-        self.rolling.add([spread * time, imbalance * time, time, time, 0, 0]);
+        self.rolling.add([spread * time, imbalance(&best) * time, time, time, 0, 0]);
     }
+}
+
+/// The queue imbalance in units of 2^-56, rounded towards zero, of sizes that are not both 0.
+#[inline]
+fn imbalance(best: &Best) -> i128 {
+    let (bid, ask) = (best.bid_size, best.ask_size);
+    if bid < 0 || ask < 0 {
+        return (i128::from(bid) - i128::from(ask)) * IMBALANCE_ONE / best.size();
+    }
+    // Of sizes that are none below 0 it is 1 at most, and the sign is not known in advance.
+    let difference = bid - ask;
+    let share = (u128::from(difference.unsigned_abs()) << 56) / best.size() as u128;
+    let sign = difference >> 63;
+    i128::from((share as i64 ^ sign) - sign)
 }
 
 fn queue_imbalance(best: &Best) -> Option<f64> {

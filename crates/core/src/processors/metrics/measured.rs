@@ -85,6 +85,7 @@ impl Measured {
     }
 
     /// Takes in new best prices; none: they cannot be measured.
+    #[inline]
     pub(super) fn quote(
         &mut self,
         header: &Header,
@@ -124,6 +125,7 @@ impl Measured {
         ts_event < self.ts || is_sampled
     }
 
+    #[inline]
     pub(super) fn trade(
         &mut self,
         trade: &Trade,
@@ -142,6 +144,7 @@ impl Measured {
     }
 
     /// A trade as families see it at `ts`.
+    #[inline]
     fn print_of(&self, trade: &Trade, updates: Updates, ts: i64) -> Print {
         Print {
             ts,
@@ -206,7 +209,29 @@ impl Measured {
     }
 
     /// Writes the samples before `ts_event`, and gives the time at which the event counts.
+    #[inline]
     fn advance(
+        &mut self,
+        ts_event: i64,
+        known: i64,
+        values: &mut Values,
+        out: &mut Records,
+    ) -> i64 {
+        let interval = self.plan.interval;
+        let ts = ts_event.max(self.ts);
+        if interval != 0 && ts <= self.next && self.next != i64::MAX {
+            // No sample lies before it, and it is not late.
+            if ts_event > self.next - interval {
+                self.ts = ts;
+                return ts;
+            }
+        }
+        self.advance_far(ts_event, known, values, out)
+    }
+
+    /// As [`Self::advance`], where samples may lie in between.
+    #[inline(never)]
+    fn advance_far(
         &mut self,
         ts_event: i64,
         known: i64,
@@ -238,15 +263,18 @@ impl Measured {
     }
 
     /// The last time at which a sample can differ from the one before, if nothing comes.
+    #[inline]
     fn drained(&self) -> i64 {
         self.ts.saturating_add(self.plan.longest()).saturating_add(self.plan.interval)
     }
 
     /// The receive time at which the next sample is due if nothing comes.
+    #[inline]
     pub(super) fn due(&self) -> i64 {
         self.sample_due().min(self.windows.due().saturating_add(self.plan.grace))
     }
 
+    #[inline]
     fn sample_due(&self) -> i64 {
         if self.plan.interval == 0 || self.next == i64::MAX || self.next > self.drained() {
             return i64::MAX;

@@ -26,16 +26,22 @@ impl Measured {
     }
 
     /// Makes final the windows that end by the venue's time of an event.
+    #[inline]
     pub(super) fn advance_windows(&mut self, header: &Header, known: i64, out: &mut Records) {
         if self.windows.is_empty() || header.flags & FLAG_NO_EVENT_TIME != 0 {
             return;
         }
+        self.finish_windows(header.ts_event, known, out);
+    }
+
+    fn finish_windows(&mut self, ts: i64, known: i64, out: &mut Records) {
         let mut rows = Vec::new();
-        self.windows.advance(header.ts_event, &mut rows);
+        self.windows.advance(ts, &mut rows);
         self.write_windows(&rows, known, out);
     }
 
     /// Takes in a trade for windows alone: also one that came late.
+    #[inline]
     pub(in super::super) fn window_trade(
         &mut self,
         trade: &Trade,
@@ -43,9 +49,12 @@ impl Measured {
         known: i64,
         out: &mut Records,
     ) {
-        if self.windows.is_empty() {
-            return;
+        if !self.windows.is_empty() {
+            self.add_to_windows(trade, updates, known, out);
         }
+    }
+
+    fn add_to_windows(&mut self, trade: &Trade, updates: Updates, known: i64, out: &mut Records) {
         let print = self.print_of(trade, updates, trade.header.ts_event);
         let (mut rows, late) = (Vec::new(), self.windows.late());
         self.windows.print(&print, &mut rows);
