@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -43,6 +43,7 @@ from tests.services import (  # noqa: E402
     RedisService,
     Service,
 )
+from tests.services.base import children_of  # noqa: E402
 
 from tapeworks import _core  # noqa: E402
 from tapeworks.simulators.base import Simulator, start_simulator  # noqa: E402
@@ -294,15 +295,23 @@ def settings_of(simulators: dict[str, Simulator], services: dict[str, Any]) -> s
     )
 
 
-def behind(data: Path, sources: list[str]) -> int:
-    """Returns how many durable records of the normalized tapes some store lacks."""
-    worst = 0
+def behind(data: Path, sources: list[str]) -> Counter[str]:
+    """Returns how many durable records of a normalized tape each store lacks, of the worst one."""
+    worst: Counter[str] = Counter()
     for source in sources:
         tape = data / "tape" / source / NORMALIZED
         durable = _core.TapeReader(tape).durable
-        stored = [_core.load_offset(tape, f"sink-{name}") or 0 for name in STORES]
-        worst = max(worst, durable - min(stored))
+        for name in STORES:
+            stored = _core.load_offset(tape, f"sink-{name}") or 0
+            worst[name] = max(worst[name], durable - stored)
     return worst
+
+
+def processor_s(pid: int) -> float:
+    """Returns the processor time of a process and of all that it started."""
+    own = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = sum(map(int, own[11:15])) / os.sysconf("SC_CLK_TCK")
+    return ticks + sum(processor_s(child) for child in children_of(pid))
 
 
 @dataclass
@@ -324,12 +333,8 @@ class Run:
     def __call__(self) -> list[str]:
         """Runs; returns what is wrong."""
         with ExitStack() as stack:
-            services: dict[str, Any] = {
-                "kafka": KafkaService(),
-                "postgres": PostgresService(),
-                "questdb": QuestDBService(),
-                "redis": RedisService(),
-            }
+            kinds = (KafkaService, PostgresService, QuestDBService, RedisService)
+            services: dict[str, Any] = {kind.NAME: kind() for kind in kinds}
             for service in services.values():
                 stack.enter_context(service)
             simulators = {}
@@ -401,25 +406,33 @@ class Run:
         room = self.seconds * 0.6 / len(names)
         at = [self.seconds * 0.2 + room * (one + chance.random() * 0.5) for one in range(4)]
         due = list(zip(at, names, strict=True))
-        began, down, lag_max = time.monotonic(), [], 0
+        began, down, lag_max = time.monotonic(), [], Counter[str]()
+        cores = {name: -processor_s(one.pid) for name, one in services.items()}
         while due or not all(one.state()["done"] for one in simulators.values()):
             if process.poll() is not None:
                 raise SystemExit(f"tape up ended: see {self.folder}/up.log")
             now = time.monotonic() - began
             if due and now >= due[0][0]:
                 _, name = due.pop(0)
+                cores[name] += processor_s(services[name].pid)
                 services[name].halt()
                 time.sleep(DOWN_S)
                 services[name].start()
                 down.append(name)
             self.memory.sample(process.pid)
             if now > 5:
-                lag_max = max(lag_max, behind(self.folder / "data", self.sources))
+                lag_max |= behind(self.folder / "data", self.sources)
             time.sleep(SAMPLE_S)
         while any(one.state()["unread_bytes"] for one in simulators.values()):
             time.sleep(0.1)
         self.told["sent_s"] = round(time.monotonic() - began, 1)
-        self.told["restarted"], self.told["lag_max"] = down, lag_max
+        self.told["restarted"], self.told["lag_max"] = down, dict(lag_max)
+        for name, one in services.items():
+            cores[name] += processor_s(one.pid)
+        cores |= {f"tape up, {name}": processor_s(pid) for pid, name in workers_of(process.pid)[1:]}
+        took = self.told["sent_s"]
+        self.told["cores"] = {name: round(used / took, 2) for name, used in cores.items()}
+        print(json.dumps(self.told), flush=True)
         time.sleep(1.0)
 
     def _compare(self, oracles: dict[str, dict[str, Any]], services: dict[str, Any]) -> list[str]:
@@ -460,7 +473,7 @@ class Run:
 
 
 def main() -> int:
-    """Prints what was found as JSON, then what is wrong, a line each."""
+    """Prints, as JSON, what was while it ran, then what was found; what is wrong, a line each."""
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--rate", type=float, default=20_000.0, help="messages a second, in all")

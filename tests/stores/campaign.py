@@ -49,6 +49,7 @@ POISON_EVERY = 5_003
 ROWS_MAX = 900
 BACKLOG_MAX = 50_000
 SETTLE_S_MAX = 120.0
+SLOW_S_MAX = 900.0
 TOLD_LINES = 12
 CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -263,8 +264,8 @@ class Lane:
             source: sum(one not in self.poisoned for one in range(count))
             for source, count in self.tapes.ids.items()
         }
-        # It may take as long as it gets on.
-        before, deadline = -1, 0.0
+        # It may take as long as it gets on, and as the server is slower than the sink waits for it.
+        before, deadline, latest = -1, 0.0, time.monotonic() + SLOW_S_MAX
         while True:
             if self.worker is None or not self.worker.is_alive():
                 self.worker = self.spawn()
@@ -274,6 +275,8 @@ class Lane:
                 break
             if (total := sum(found.values())) > before:
                 before, deadline = total, time.monotonic() + SETTLE_S_MAX
+            if self.answer_s() > 1.0 and time.monotonic() < latest:
+                deadline = time.monotonic() + SETTLE_S_MAX
             if time.monotonic() > deadline:
                 self.complain(f"nothing was stored for {SETTLE_S_MAX:.0f} s: {self.explain()}")
                 break
@@ -296,6 +299,12 @@ class Lane:
             logging.info("%s cannot be read now: %s", self.store.NAME, error)
             return dict.fromkeys(SOURCES, 0)
 
+    def answer_s(self) -> float:
+        """Returns how long the server takes to answer the least question, without the proxy."""
+        began = time.monotonic()
+        self.store.service.answers()
+        return time.monotonic() - began
+
     def explain(self) -> str:
         """Returns what the sink says of itself now, and the last lines of its log."""
         told = []
@@ -306,6 +315,7 @@ class Lane:
             if status:
                 told.append(f"{source}, {age_s:.0f} s ago: {status['tapes']} {status['troubles']}")
         code = self.worker.exitcode if self.worker is not None else None
+        told.append(f"the server answers in {self.answer_s():.2f} s")
         told.append(f"worker {'runs' if code is None else f'ended with {code}'}")
         told += read_lines(self.log)[-TOLD_LINES:]
         return "\n  ".join(["", *told])
