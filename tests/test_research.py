@@ -132,3 +132,31 @@ def test_residuals_of_a_process_that_is_right_are_exponential():
     assert fitted.alpha < 0.1
     assert abs(residuals.mean() - 1) < 0.05
     assert abs(residuals.std() - 1) < 0.1
+
+
+def test_state_is_exact_in_every_unit_of_the_price():
+    # Ticks as 1, and as the lake has them, in 1e-9: squares of those are beyond 64 bits. Moves of
+    # no common step, so far apart that no step makes them small, are exact as well.
+    ts = np.arange(100) * 10**7
+    moves = np.random.default_rng(10).integers(-20, 20, 100)
+
+    def variation(unit, spread=2, extra=0):
+        bid = (60_000 + moves) * unit + extra * np.arange(100)
+        one = np.ones(100, int)
+        quotes = research.states.Quotes(ts, bid, one, bid + spread * unit, one)
+        trades = research.states.Trades([], [], [])
+        found = research.states.vectors_of([10**9], quotes, trades, float(unit))[0]
+        at = research.states.COMPONENTS.index("log_rv_10s")
+        exact = sum(int(step) ** 2 for step in np.diff(2 * bid)) / 4
+        return found[at], math.log(unit / 2 + math.sqrt(exact))
+
+    for unit, extra in ((1, 0), (10**7, 0), (10**9, 0), (10**9, 1)):
+        assert variation(unit, extra=extra)[0] == pytest.approx(variation(unit, extra=extra)[1])
+
+
+def test_nearest_states_are_of_the_past_alone():
+    vectors = np.random.default_rng(10).normal(size=(200, 3))
+    vectors[45] = vectors[40]
+    for until in (-32, -1, 0, 1, 40, 150, None):
+        rows = research.states.nearest(vectors, 40, 300, until=until).rows
+        assert sorted(rows) == list(range(40 if until is None else min(max(until, 0), 40)))

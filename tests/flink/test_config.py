@@ -7,6 +7,7 @@ import pytest
 
 from tapeworks.cli.settings import load_written
 from tapeworks.errors import ConfigError, TapeLockedError
+from tapeworks.flink import cluster
 from tapeworks.flink.cluster import LocalJob, secrets_of
 from tapeworks.flink.job import JAR, job_properties
 from tapeworks.flink_config import FlinkConfig
@@ -83,3 +84,39 @@ def test_a_second_job_of_the_same_data_is_refused_from_another_folder(tmp_path, 
             LocalJob(load_written(path)).start()
     finally:
         first.close()
+
+
+def test_a_run_from_a_savepoint_takes_no_checkpoint_of_before_it(tmp_path, monkeypatch):
+    # In place of Java a script: it notes what it is to go on from, and is killed twice before its
+    # first checkpoint, once behind it. The checkpoint of before is none of this run.
+    data, log = tmp_path / "data", tmp_path / "log"
+    checkpoints = data / "flink" / "checkpoints"
+    (checkpoints / "old" / "chk-41").mkdir(parents=True)
+    (checkpoints / "old" / "chk-41" / "_metadata").touch()
+    os.utime(checkpoints / "old" / "chk-41" / "_metadata", (10**9, 10**9))
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text(
+        "#!/bin/sh\nfor last; do :; done\n"
+        f'grep -o "[a-z]*-[0-9]*/*$" "$last" | tail -1 | tr -d / >> {log}\n'
+        f"made={checkpoints}/new/chk-1\n"
+        f"[ $(wc -l < {log}) = 3 ] && mkdir -p $made && touch $made/_metadata\n"
+        f"[ $(wc -l < {log}) -ge 4 ] && touch {tmp_path}/over && exec sleep 60\n"
+        "exit 137\n"
+    )
+    java.chmod(0o755)
+    monkeypatch.setenv("PATH", str(java.parent), prepend=os.pathsep)
+    (tmp_path / "libraries").mkdir()
+    (tmp_path / JAR).touch()
+    monkeypatch.setenv("TAPE_FLINK_FOLDER", str(tmp_path))
+    monkeypatch.setattr(cluster, "RESTART_S", 0.0)
+    path = tmp_path / "tapeworks.toml"
+    path.write_text(f'data = "{data}"\n{FEED}')
+    savepoint = tmp_path / "savepoint-7"
+    savepoint.mkdir()
+    job = LocalJob(load_written(path))
+    try:
+        job.run((tmp_path / "over").exists, savepoint)
+    finally:
+        job.close()
+    assert log.read_text().split() == ["savepoint-7"] * 3 + ["chk-1"]

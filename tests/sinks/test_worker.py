@@ -30,7 +30,7 @@ from tapeworks.sinks.base import FlushPolicy
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.sinks.worker import Member, step_all
-from tapeworks.stage_times import write_times
+from tapeworks.stage_times import worker_times, write_times
 from tapeworks.tape import TapeWriter
 from tapeworks.views.audit import audit
 from tapeworks.views.status import Status
@@ -142,9 +142,19 @@ def test_tapes_of_a_source_count_their_times_together_and_each_store_has_its_own
     both = settings(spine, other)
     timers = {one.source: set() for one in (spine, other)}
     for one in worker.feeders(both, "parquet"):
-        timers[one.source].add(one.timer)
+        timers[one.source].add(one.together)
     assert [len(one) for one in timers.values()] == [1, 1]
     spine.append(maker.definitions())
+    # A tape that is slow is told, however much another one stores in time.
+    fast, slow = [one for one in worker.feeders(both, "parquet") if one.source == spine.source][:2]
+    for one, ns, count in ((fast, 10**6, 100_000), (slow, 60 * 10**9, 500)):
+        one.timer.record(ns, count)
+        one.together.record(ns, count)
+    worker.tell(spine.path / "state", "parquet", [Member(fast), Member(slow)])
+    [(_, _, times)] = worker_times(spine.path, spine.source)
+    assert times.total.count == 100_500
+    assert times.total.p99 < 10**9 < 50 * 10**9 < times.recent.p99
+    (spine.path / "state" / spine.source / "times-sink-parquet.json").unlink()
     for store, times in (("near", (9, 1_000, 2_000, 3_000)), ("far", (0, 0, 0, 0))):
         write_times(spine.path, spine.source, f"sink-{store}", {"sink": (times, times)})
     latency(form=Format.JSON, data=spine.path)

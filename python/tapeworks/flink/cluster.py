@@ -247,7 +247,8 @@ class LocalJob:
         Raises:
             ProcessorError: it ends for good, or again and again without making a checkpoint.
         """
-        failures, before = 0, newest_checkpoint(self._checkpoints)
+        begun, before = last_checkpoint(self._checkpoints)
+        failures = 0
         self.start(restore)
         while not is_stopping():
             assert self.process is not None
@@ -269,8 +270,10 @@ class LocalJob:
                     )
                 log.warning("the job ended with %d; it is started again", code)
                 time.sleep(RESTART_S)
-            # The state that the run was to begin with is that of the first start alone.
-            self.start(restore if newest_checkpoint(self._checkpoints) is None else None)
+            # Checkpoints of before are no state of this run: it begins with `restore` until it has
+            # made one itself.
+            is_own = last_checkpoint(self._checkpoints)[0] > begun
+            self.start(None if is_own else restore)
             time.sleep(POLL_S)
 
     def close(self) -> None:
@@ -338,7 +341,13 @@ def _addresses(task_managers: int, parallelism: int) -> dict[str, str]:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Returns the newest whole checkpoint below `folder`; none if there is none.
+    """Returns the newest whole checkpoint below `folder`; none if there is none."""
+    return last_checkpoint(folder)[1]
+
+
+def last_checkpoint(folder: Path) -> tuple[int, Path | None]:
+    """Returns when the newest whole checkpoint below `folder` was made, and where it is; 0 and none
+    if there is none.
 
     Its `_metadata` is put in place when it is whole.
     """
@@ -346,7 +355,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     for path in folder.glob("*/chk-*/_metadata"):
         with contextlib.suppress(OSError):
             found.append((os.stat(path).st_mtime_ns, path.parent))
-    return max(found, default=(0, None))[1]
+    return max(found, default=(0, None))
 
 
 def secrets_of(flink: FlinkConfig) -> str:

@@ -105,8 +105,7 @@ def vectors_of(
             return np.where(buys + sells > 0, (buys - sells) / np.maximum(buys + sells, 1), 0.0)
 
         def variation(seconds: int) -> Floats:
-            squares = _within(book.ts, book.moves2, moments, seconds) / 4
-            return np.log(tick / 2 + np.sqrt(squares))
+            return np.log(tick / 2 + np.sqrt(book.squares_over(moments, seconds)))
 
         def change(seconds: int) -> Floats:
             before = book.last(moments - seconds * SECOND)
@@ -176,7 +175,8 @@ def nearest(
     """Returns the `k` rows before `until` (none: before `row`) that are nearest to `row`.
 
     Whoever looks at what followed those states leaves out the ones whose outcome was not known yet:
-    of a horizon h, `until` is the first row later than t - h less the longest window, 60 s.
+    of a horizon h, `until` is the first row later than t - h less the longest window, 60 s. Where
+    that is 0 or less, there are none.
 
     Raises:
         QueryError: there is no such row, or it is no table of numbers.
@@ -184,7 +184,7 @@ def nearest(
     rows = _table("vectors", vectors)
     if not 0 <= row < len(rows):
         raise QueryError(f"row: expected 0 to {len(rows) - 1}, got {row}")
-    past = rows[: row if until is None else min(until, row)]
+    past = rows[: row if until is None else max(0, min(until, row))]
     squared = np.sum((past - rows[row]) ** 2, axis=1)
     known = np.flatnonzero(np.isfinite(squared))
     order = known[np.argsort(squared[known], kind="stable")][:k]
@@ -216,12 +216,22 @@ class _Book:
             + np.where(ask[1:] >= ask[:-1], ask_size[:-1], 0)
         )
         both = self.is_sound[1:] & self.is_sound[:-1]
-        self.moves2 = np.zeros(len(bid), np.int64)
-        self.moves2[1:] = np.where(both, np.diff(self.mid2) ** 2, 0)
+        moves = np.where(both, np.diff(self.mid2), 0)
+        # What all moves are multiples of: squares of prices in 1e-9 are beyond 64 bits.
+        self.step = int(np.gcd.reduce(moves)) or 1
+        steps = moves // self.step
+        if np.sum(steps.astype(np.float64) ** 2) >= 2.0**62:
+            steps = steps.astype(object)
+        self.steps2 = np.concatenate([[0], steps**2])
 
     def last(self, moments: Integers) -> Integers:
         """Returns the last row at or before each time; -1: there is none."""
         return np.searchsorted(self.ts, moments, "right") - 1
+
+    def squares_over(self, moments: Integers, seconds: int) -> Floats:
+        """Returns the sum of the squared moves of the mid."""
+        steps = _within(self.ts, self.steps2, moments, seconds)
+        return np.asarray(steps, np.float64) * float(self.step) ** 2 / 4
 
     def depth_over(self, moments: Integers, seconds: int) -> Floats:
         """Returns the mean size of a side behind each change, of the last one where none came."""

@@ -82,7 +82,7 @@ class Feeder:
         *,
         name: str | None = None,
         live: bool = False,
-        timer: StageTimer | None = None,
+        together: StageTimer | None = None,
     ) -> None:
         self.partition = partition
         self._tape = tape
@@ -101,8 +101,10 @@ class Feeder:
         self.refusal = ""
         """Why the store took nothing when it was asked last; empty if it did."""
         self._oldest = (-1, 0)
-        self.timer = timer or StageTimer()
-        """How long records took from their receipt until they were final; feeders may share it."""
+        self.timer = StageTimer()
+        """How long records took from their receipt until they were final."""
+        self.together = together or StageTimer()
+        """The same of all feeders that share it."""
         # What was received before is no live record.
         self._since = time.time_ns()
         self._moved: list[tuple[int, int]] = []
@@ -289,7 +291,8 @@ class Feeder:
         """Counts how long it took until what was moved is final; of what came while this ran."""
         now = time.time_ns()
         for ts, count in self._moved:
-            self.timer.record(now - ts, count)
+            for timer in (self.timer, self.together):
+                timer.record(now - ts, count)
         self._moved.clear()
 
     def _skip(self, reader: TapeReader, expected: int, first: int) -> None:

@@ -49,12 +49,12 @@ def feeders(
     sink = kind(settings, SinkContext(name, config.data))
     found = []
     for source in config.feeds if sources is None else sources:
-        timer = StageTimer()
+        together = StageTimer()
         for topic in kind.topics(settings):
             tape = config.data / "tape" / source / topic
             partition = sink.partition(source, topic)
             feeder = Feeder(
-                partition, tape, settings.policy, name=f"sink-{name}", live=live, timer=timer
+                partition, tape, settings.policy, name=f"sink-{name}", live=live, together=together
             )
             found.append(feeder)
     return found
@@ -305,10 +305,12 @@ def tell(state: Path, name: str, members: Sequence[Member]) -> None:
             tapes = {one.feeder.topic: _numbers_of(one.feeder) for one in group}
             told = json.dumps({"troubles": troubles, "ts": time.time_ns(), "tapes": tapes})
             replace_file(state / source / f"sink-{name}.json", told, sync=False)
-        # The tapes of a source share a timer: what it counts only grows.
-        timers = {id(one.feeder.timer): one.feeder.timer for one in group}
-        times = max((timer.take() for timer in timers.values()), key=lambda one: one[1][2])
-        write_times(state.parent, source, f"sink-{name}", {"sink": times})
+        # What the tapes of a source count together only grows; of late they are as slow as the
+        # slowest, which a busy one must not hide.
+        timers = {id(one.feeder.together): one.feeder.together for one in group}
+        total = max((timer.take()[0] for timer in timers.values()), key=lambda one: one[0])
+        recent = max((one.feeder.timer.take()[1] for one in group), key=lambda one: one[2])
+        write_times(state.parent, source, f"sink-{name}", {"sink": (total, recent)})
 
 
 def _refusals(members: Sequence[Member]) -> list[str]:
