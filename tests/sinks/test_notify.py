@@ -7,6 +7,7 @@ import socket
 import time
 import typing
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
 from tapeworks.processors.alerts import LatencyConfig
 from tapeworks.settings import resolve_member
+from tapeworks.sinks import notify
 from tapeworks.sinks.base import SinkContext
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.notify import TYPES, Message, NotifyConfig, NotifySink, Outbox
@@ -228,16 +230,65 @@ def test_a_clock_that_was_ahead_makes_nobody_quiet(tmp_path):
     box = outbox(tmp_path, "json://here")
     for name in ("crossed", "locked"):
         box._told[f"it/{name}/"] = time.time() + 1e6
-    assert box._is_wanted("it", row(1, "crossed"))
-    assert not box._is_wanted("it", row(2, "crossed"))
+    assert box._is_wanted("it", change(1, "crossed"))
+    assert not box._is_wanted("it", change(2, "crossed"))
     assert list(box._told) == ["it/crossed/"]
 
 
-def change(number: int) -> dict[str, object]:
+def change(number: int, rule: str = "", state: str = "opened") -> dict[str, object]:
     """Returns a change of an alert with all that a message says of it."""
     absent = ("subject", "ts_end", "value", "threshold", "price", "size", "detail")
     known = {"detector": "spread", "ts_start": START, "first_offset": 1, "last_offset": 2}
-    return row(number, f"rule {number}") | known | dict.fromkeys(absent)
+    made = row(number, rule or f"rule {number}") | known | dict.fromkeys(absent)
+    return made | {"state": state}
+
+
+def test_what_opens_again_and_stays_open_is_told_when_the_quiet_time_is_over(tmp_path, monkeypatch):
+    # The last word on an alert that is open is never that it closed. One that flaps is told once.
+    now, sent = time.time(), []
+    clock = SimpleNamespace(time=lambda: now, monotonic=time.monotonic)
+    monkeypatch.setattr(notify, "time", clock)
+
+    def box_of() -> Outbox:
+        box = outbox(tmp_path, "json://here")
+        monkeypatch.setattr(box._targets[0], "send", lambda one: not sent.append(one))
+        return box
+
+    def put(box: Outbox, number: int, state: str, after: float) -> list[str]:
+        nonlocal now
+        now += after
+        told = change(number, "stale", state) | {"ts_recv": now * 1e9}
+        box.put("it", [told], Place(number))
+        return deliver(box)
+
+    def deliver(box: Outbox) -> list[str]:
+        sent.clear()
+        while box.send_next():
+            pass
+        return [one.title for one in sent]
+
+    box = box_of()
+    opened, closed = (f"[critical] stale {state}: it" for state in ("opened", "closed"))
+    assert put(box, 1, "opened", 0) == [opened]
+    assert put(box, 1, "closed", 60) == [closed]
+    for number in (2, 3):
+        assert put(box, number, "opened", 10) == []
+        assert put(box, number, "closed", 10) == []
+    assert put(box, 4, "opened", 60) == []
+    assert put(box, 4, "updated", 139) == []
+    # It outlives the sink, and is told once: 300 s behind the first.
+    again = box_of()
+    now += 2
+    assert deliver(again) == [opened]
+    assert "alert: it#4" in sent[0].body
+    assert "opened 2 times more since" in sent[0].body
+    assert deliver(again) == deliver(box_of()) == []
+    # Its end is told as well, and what opens now waits for the next quiet time to be over.
+    assert put(again, 4, "closed", 100) == [closed]
+    assert put(again, 5, "opened", 100) == []
+    now += 101
+    assert deliver(again) == [opened]
+    assert put(again, 5, "closed", 1) == [closed]
 
 
 def test_changes_are_told_one_by_one_up_to_the_limit_and_then_together(tmp_path, monkeypatch):

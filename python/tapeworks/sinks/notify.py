@@ -36,6 +36,8 @@ from tapeworks.durable import make_folder, replace_file
 from tapeworks.errors import ConfigError, SinkUnavailable
 from tapeworks.printable import printable
 from tapeworks.sinks.base import SinkConfig, SinkContext
+from tapeworks.sinks.notify_held import HeldBack
+from tapeworks.sinks.notify_text import body_of, line_of, printable_lines
 from tapeworks.sinks.store import StorePartition, StoreSink
 from tapeworks.tape import Place
 from tapeworks.topics import ALERTS
@@ -72,7 +74,7 @@ class NotifyConfig(SinkConfig):
     """Messages a minute to one target, of each source. Further changes of alerts become one
     message that lists them, until there is room again."""
     quiet_seconds: float = 300.0
-    """One rule of one symbol that opens again so soon is not told again; how often is, later."""
+    """One rule of one symbol that opens again so soon is told when that is over, if it is open."""
     age_seconds: float = 3_600.0
     """What is older when it is read is not told; nor is what could not be sent for so long."""
     timeout_seconds: float = 10.0
@@ -238,6 +240,8 @@ class Outbox:
         """What is being sent: nothing is added to it."""
         self._silent: list[int] = []
         """Numbers of open alerts that were not told: their end is not, either."""
+        self._held = HeldBack()
+        """Those of them that are told once their rule is quiet no more."""
         self._targets = [_Target(url, settings) for url in settings.urls]
         self._read()
 
@@ -253,6 +257,7 @@ class Outbox:
         with self._lock:
             before = (self.place, list(self._messages), dict(self._told), Counter(self._passed))
             silent, made_at = list(self._silent), list(self._made_at)
+            held = list(self._held.entries)
             wanted = [row for row in alerts if self._is_wanted(source, row)]
             self.place = place
             self._add(source, wanted)
@@ -264,10 +269,13 @@ class Outbox:
             except OSError as error:
                 self.place, self._messages, self._told, self._passed = before
                 self._silent, self._made_at = silent, made_at
+                self._held = HeldBack(held)
                 raise SinkUnavailable(f"{self._path}: {error}") from error
 
     def send_next(self) -> bool:
         """Sends the oldest message that a target wants and may have now."""
+        with self._lock:
+            self._release()
         for target in self._targets:
             with self._lock:
                 due = [one for one in self._messages if target.mark not in one.sent]
@@ -297,6 +305,8 @@ class Outbox:
 
     def _is_wanted(self, source: str, row: Mapping[str, Any]) -> bool:
         least = SEVERITIES.index(self._settings.severity)
+        if row["state"] == "closed":
+            self._held.closed(row["id"])
         if row["state"] not in self._settings.states and row["state"] != "opened":
             return False
         if SEVERITIES.index(row["severity"] or "info") < least:
@@ -315,10 +325,32 @@ class Outbox:
         if is_old or is_repeated:
             self._passed[key] += is_repeated
             self._silent = [*self._silent[-WAITING_MAX:], row["id"]]
+            if not is_old:
+                due = self._told[key] + self._settings.quiet_seconds
+                self._held.hold(key, row, body_of(source, row), due)
             return False
         self._told = {one: at for one, at in self._told.items() if 0 <= now - at < 86_400}
         self._told[key] = now
         return "opened" in self._settings.states
+
+    def _release(self) -> None:
+        """Tells what opened again within a quiet time that is over, and is still open."""
+        now = time.time()
+        due = self._held.take_due(now, self._settings.quiet_seconds)
+        if not due:
+            return
+        for one in due:
+            number, key = one["row"]["id"], one["key"]
+            self._silent = [silent for silent in self._silent if silent != number]
+            self._told[key] = now
+            # It is no more among those that were passed over.
+            self._passed = +(self._passed - Counter([key]))
+            if "opened" in self._settings.states:
+                row = {**one["row"], "body": one["body"]}
+                self._add(key.partition("/")[0], [row])
+        with contextlib.suppress(OSError):
+            # Where it cannot be written it is told once more after a restart.
+            self._write()
 
     def _add(self, source: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds a message for each of `rows`, or one for all where there is no room for so many."""
@@ -345,7 +377,7 @@ class Outbox:
         title = f"[{row['severity']}] {row['rule']} {row['state']}: {row['symbol'] or source}"
         return Message(
             printable(title),
-            printable_lines(body_of(source, row)) + more,
+            printable_lines(row.get("body") or body_of(source, row)) + more,
             row["severity"],
             time.time(),
         )
@@ -372,6 +404,7 @@ class Outbox:
             self._messages = [Message(**one) for one in found["messages"]]
             self._told, self._silent = dict(found["told"]), list(found["silent"])
             self._passed = Counter(found["passed"])
+            self._held = HeldBack(found.get("held"))
         except FileNotFoundError:
             return
         except (KeyError, TypeError, ValueError) as error:
@@ -386,6 +419,7 @@ class Outbox:
             "told": self._told,
             "silent": self._silent,
             "passed": dict(self._passed),
+            "held": self._held.entries,
         }
         replace_file(self._path, json.dumps(content))
 
@@ -436,40 +470,6 @@ class _Target:
     def give_up(self, message: Message, why: str) -> None:
         """Says that `message` is not sent, and why."""
         log.error("%s: given up, %s: %s", self.name, why, message.title)
-
-
-def body_of(source: str, row: Mapping[str, Any]) -> str:
-    """Returns what an alert says, a line a fact."""
-    value = "" if row["value"] is None else f"{row['value']:.6g}"
-    limit = "" if row["threshold"] is None else f"{row['threshold']:.6g}"
-    facts = {
-        "what": f"{row['detector']} {row['subject'] or ''}".strip(),
-        "since": _time(row["ts_start"]),
-        "until": "" if row["ts_end"] is None else _time(row["ts_end"]),
-        "value": value,
-        "limit": limit,
-        "price": "" if row["price"] is None else f"{row['price'].normalize():f}",
-        "size": "" if row["size"] is None else f"{row['size'].normalize():f}",
-        "evidence": row["detail"] or "",
-        "records": f"{row['first_offset']} to {row['last_offset']}",
-        "alert": f"{source}#{row['id']}",
-    }
-    return "\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact)
-
-
-def line_of(source: str, row: Mapping[str, Any]) -> str:
-    """Returns an alert in one line."""
-    about = row["symbol"] or source
-    return f"{source}#{row['id']} {row['rule']} {row['state']}: {about} {row['detail'] or ''}"
-
-
-def printable_lines(text: str) -> str:
-    """Returns `text` with what cannot be shown replaced, line by line."""
-    return "\n".join(map(printable, text.split("\n")))
-
-
-def _time(value: Any) -> str:
-    return str(value)[:26]
 
 
 def _seconds(value: Any) -> float:
