@@ -70,6 +70,8 @@ RUST_LEVELS = [
 MAY_START = {
     *("feeds/session.py", "sinks/worker.py", "views/interruptible.py", "views/metrics.py"),
     *("child.py", "worker.py", "flink/cluster.py", "sinks/questdb_requests.py"),
+    # Lines of progress while something that tells nothing of itself works.
+    "cli/progress.py",
 }
 MAY_START_FOLDERS = ("simulators/",)
 STARTERS = {

@@ -886,7 +886,7 @@ def metric_sets() -> list[tuple[str, str]]: ...
 def metric_table() -> list[tuple[str, str, str, str, str, str]]: ...
 def detector_table() -> list[
     tuple[
-        tuple[str, str, str, bool],
+        tuple[str, str, str, bool, str],
         list[tuple[str, float, float, float, str]],
         list[tuple[str, str, str]],
     ]

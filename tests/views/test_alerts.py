@@ -13,11 +13,10 @@ import tapeworks as tw
 from conftest import START, SYMBOLS
 from tapeworks._core import Processor, Records, Symbols, dtype_descr, numbers
 from tapeworks.alert_notes import AlertNote, leave_note, left_notes
-from tapeworks.cli.alerts import UNITS
 from tapeworks.config import parse, write_toml
 from tapeworks.errors import ConfigError, ProcessorError
 from tapeworks.pipeline import processors_of
-from tapeworks.processors.alerts import DEFAULTS, AlertRule
+from tapeworks.processors.alerts import AlertRule
 from tapeworks.processors.derive import Derivation
 from tapeworks.processors.host_rules import HostRules
 from tapeworks.processors.own_alerts import AlertsProcessor
@@ -26,6 +25,8 @@ from tapeworks.stage_times import write_times
 from tapeworks.tape import TapeConfig, TapeReader
 from tapeworks.topics import ALERTS
 from tapeworks.views.found_alerts import NEWEST
+from tapeworks.views.metrics import metrics_text
+from tapeworks.views.status import Status
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 ALERT = np.dtype(dtype_descr("alert"))
@@ -172,6 +173,19 @@ def test_alerts_are_asked_for_in_python(told):
             lake.alerts(severity="bad")
 
 
+def test_alerts_that_are_open_are_in_the_status_and_the_metrics(told):
+    look = Status(told.path)
+    for _ in range(2):
+        # The second look reads nothing anew.
+        [source] = [one for one in look.sample().sources if one.name == told.source]
+        found = {(one.rule, one.open, one.opened) for one in source.alerts}
+        assert found == {("crossed", 0, 1), ("large", 0, 1), ("quiet", 1, 1), ("wide", 0, 1)}
+    served = metrics_text(look.sample())
+    labels = f'{{source="{told.source}",rule="quiet",severity="warning"}}'
+    assert f"tapeworks_alerts_open{labels} 1\n" in served
+    assert f"tapeworks_alerts_opened_total{labels} 1\n" in served
+
+
 def test_same_tape_gives_the_same_alerts_at_any_batch_size(told):
     # By the processor itself, with a restart in between; and as it was derived.
     processors = processors_of(settings(told.path.parent, RULES), told.source)
@@ -297,10 +311,6 @@ def test_command_line_lists_and_acknowledges(told, tape):
     [(_, note)] = left_notes(told.path, told.source)
     assert (note.state, note.id) == ("acknowledged", quiet["id"])
     assert note.detail.endswith("seen")
-
-
-def test_units_are_of_rules_that_there_are():
-    assert set(UNITS) <= set(DEFAULTS)
 
 
 def test_a_list_keeps_who_acknowledged():

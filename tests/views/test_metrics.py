@@ -120,6 +120,8 @@ def test_sinks_and_readers_of_topics_say_how_far_they_are(spine, maker, tmp_path
     assert found["sink_stored_items_total", *where] == 103
     assert found["sink_lag_items", *where] == 10
     assert found["sink_errors_total", *where] == 0
+    assert found["sink_rejected_items_total", *where] == 0
+    assert found["sink_lag_seconds", *where] > 0
     partition = ("partition=4", f"topic={NORMALIZED}")
     names = ("position_total", "lag", "unreadable_total", "repeated_total", "rebalances_total")
     assert [found[f"replica_{name}", *partition] for name in names] == [40, 7, 2, 3, 1]

@@ -7,6 +7,7 @@ import pytest
 
 import tapeworks as tw
 from tapeworks._core import Stage, TapeWriter, numbers
+from tapeworks.errors import QueryError
 from tapeworks.processors.derive import Derivation
 from tapeworks.settings import ProcessorsConfig
 from tapeworks.tape import TapeConfig
@@ -104,4 +105,5 @@ def test_a_feed_without_news_has_no_tape_of_it(spine: Any) -> None:
     assert derivation.drain()
     derivation.close()
     assert not spine.tape(NEWS).exists()
-    assert tw.open(spine.path).news().to_pylist() == []
+    with pytest.raises(QueryError, match=f"no news come from {spine.source}: they do from "):
+        tw.open(spine.path).news()

@@ -26,7 +26,7 @@ type MetricLine =
     (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
 
 /// Name, what it looks for, its evidence, whether it looks at the source as a whole by default.
-type DetectorHead = (&'static str, &'static str, &'static str, bool);
+type DetectorHead = (&'static str, &'static str, &'static str, bool, &'static str);
 /// Name, default, least, most, what it does.
 type DetectorNumber = (&'static str, f64, f64, f64, &'static str);
 /// Name, default, what it does.
@@ -382,7 +382,7 @@ fn detector_table() -> Vec<(DetectorHead, Vec<DetectorNumber>, Vec<DetectorText>
                 |one: &alerts::Number| (one.name, one.default, one.least, one.most, one.doc);
             let text = |one: &alerts::Text| (one.name, one.default, one.doc);
             (
-                (entry.name, entry.doc, entry.evidence, entry.is_of_source),
+                (entry.name, entry.doc, entry.evidence, entry.is_of_source, entry.unit),
                 entry.numbers.iter().map(number).collect(),
                 entry.texts.iter().map(text).collect(),
             )

@@ -36,6 +36,7 @@ from tapeworks.cli.replay import ended_by_interrupt
 from tapeworks.cli.settings import load, load_written
 from tapeworks.errors import ArgumentError, ConfigError, QueryError, TapeworksError
 from tapeworks.printable import printable
+from tapeworks.processors.alerts import UNITS
 from tapeworks.register import supervisors
 from tapeworks.registry import load_name
 from tapeworks.views.conditions import parse_range
@@ -47,19 +48,8 @@ from tapeworks.worker import EXIT_INCOMPLETE
 
 app = Application("List alerts, follow them as they come, or acknowledge one.")
 
-# Of what `value` and `threshold` are numbers, by what a rule looks for; others are plain or vary.
-UNITS = {
-    **dict.fromkeys(("stale", "gap"), "s"),
-    **dict.fromkeys(("lag", "latency"), "ms"),
-    "rate": "records/s",
-    "spread": "bps",
-    "disk": "GB",
-    "stuffing": "messages",
-    "wash_like": "fills",
-    "quote_flicker": "changes",
-    **dict.fromkeys(("price_spike", "momentum_ignition_like", "marking_close_like"), "deviations"),
-}
-CASES = " ".join(f"when {quote(name)} then {quote(unit)}" for name, unit in UNITS.items())
+# Of what `value` and `threshold` are numbers.
+CASES = " ".join(f"when {quote(rule)} then {quote(unit)}" for rule, unit in UNITS.items())
 UNIT = f"case detector {CASES} end as unit"
 SHOWN = (
     f"venue, id, severity, state, rule, symbol, ts_start, ts_end, value, threshold, {UNIT}, "

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 
-from tapeworks.cli.console import problems
+from tapeworks.cli.progress import LongProgress
 from tapeworks.feeds.objects import ObjectStore
 from tapeworks.object_store import is_object
 
@@ -49,16 +49,13 @@ class Part:
 
     def _fetch(self, name: str, folder: Path) -> Path:
         assert self._store is not None
-        with Progress(
-            TextColumn("fetching {task.description}"),
+        with LongProgress(
+            TextColumn("{task.description}"),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
-            console=problems,
-            transient=True,
-            disable=not problems.is_terminal,
         ) as progress:
-            task = progress.add_task(name.rpartition("/")[2], total=None)
+            task = progress.add_task(f"fetching {name.rpartition('/')[2]}", total=None)
             return self._store.fetch(
                 name, folder, lambda done, size: progress.update(task, completed=done, total=size)
             )

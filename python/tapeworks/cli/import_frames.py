@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from tapeworks._core import Decoder, TapeReader, TapeWriter, numbers
 from tapeworks.cli.command import Application, argument, ending_with, option
@@ -17,6 +17,7 @@ from tapeworks.cli.import_files import INCOMING, parts_of
 from tapeworks.cli.import_writer import FLUSH_FRAMES, ImportWriter
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.output import amount
+from tapeworks.cli.progress import LongProgress
 from tapeworks.cli.screen import gaps_text, raw_frames
 from tapeworks.cli.settings import load
 from tapeworks.config import source_name
@@ -131,16 +132,13 @@ def _import(
     status = Status(settings.data)
     status.mark()
     total = sum(path.stat().st_size for path in files)
-    with Progress(
+    with LongProgress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[frames]} frames"),
+        TextColumn("{task.fields[told]}"),
         TimeRemainingColumn(),
-        console=problems,
-        transient=True,
-        disable=not problems.is_terminal,
     ) as progress:
-        task = progress.add_task("importing", total=total, frames="0")
+        task = progress.add_task("importing", total=total, told="")
         frames, undecoded = 0, 0
         tally, held, failure = ChannelTally(feed), _letters(settings, name), None
         # What was there before is not this import's.
@@ -153,12 +151,13 @@ def _import(
             ):
                 undecoded = dead_letters
                 frames += captured
-                progress.update(task, completed=done, frames=amount(frames))
+                progress.update(task, completed=done, told=f"{amount(frames)} frames")
         except (FeedError, ConfigError) as error:
             if isinstance(error, ConfigError) and not frames:
                 raise
             failure = error
-        progress.update(task, description="deriving and storing", total=None)
+        progress.remove_task(task)
+        progress.add_task("deriving and storing", total=None, told=f"{amount(frames)} frames")
         try:
             catch_up(settings, stalled_s=writer.wait_s)
         except (DiskFullError, SinkUnavailable) as error:

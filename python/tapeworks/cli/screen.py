@@ -268,6 +268,9 @@ def _headline(source: SourceState) -> Text:
     if told := gaps_text(source, f"gaps: {gaps}"):
         text.append(" · ", style="dim")
         text.append(told, style="green" if told == "no gaps" else "yellow")
+    if found := sum(one.open for one in source.alerts):
+        is_critical = any(one.open and one.severity == "critical" for one in source.alerts)
+        _count(text, found, "open alert", "red" if is_critical else "yellow")
     if source.losses:
         text.append(f" · {source.losses} losses not in the ledger yet", style="red")
     text.append(troubled, style="red")
@@ -280,9 +283,9 @@ def _gap_text(name: str) -> str:
     return f"{cause} ({gap_state(state)})"
 
 
-def _count(text: Text, count: int, noun: str) -> None:
+def _count(text: Text, count: int, noun: str, style: str = "") -> None:
     text.append(" · ", style="dim")
-    text.append(f"{count} {noun}{'' if count == 1 else 's'}")
+    text.append(f"{count} {noun}{'' if count == 1 else 's'}", style=style)
 
 
 def _books(text: Text, source: SourceState) -> None:

@@ -176,15 +176,22 @@ What waits for `receive`, `publish` and `normalize` is not known: there silence 
 
 ## Rules
 
+Where a rule looks at best prices, these are those of quotes and of single orders: of a symbol whose
+depth alone is recorded they are not known, and `spread`, `locked`, `crossed` and `fat_finger` say
+nothing of it. `stale` and `rate` wait for what the recorder subscribed, or a rule names.
+
 """
 
 
 def page() -> str:
     """Returns the page of all rules."""
     parts = [PAGE_START]
-    for (name, doc, evidence, is_of_source), numbers, texts in detector_table():
+    for (name, doc, evidence, is_of_source, unit), numbers, texts in detector_table():
+        of = f" `unit`: {unit}." if unit else ""
         where = " It looks at a source as a whole." if is_of_source else ""
-        parts.append(f"### {name}\n\n{doc[0].upper()}{doc[1:]}.{where} Evidence: {evidence}.\n\n")
+        parts.append(
+            f"### {name}\n\n{doc[0].upper()}{doc[1:]}.{where} Evidence: {evidence}.{of}\n\n"
+        )
         rows = [(number, _number(default), about) for number, default, *_, about in numbers]
         rows += [(text, f"`{default}`" if default else "", about) for text, default, about in texts]
         parts += _rows(rows)

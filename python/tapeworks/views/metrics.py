@@ -129,6 +129,7 @@ def metrics_text(state: PipelineState) -> str:
     for metric in (
         *_of_tapes(state),
         *_of_sources(state),
+        *_of_alerts(state),
         *_of_transfers(state),
         *_of_folder(state),
     ):
@@ -246,6 +247,26 @@ def _of_sources(state: PipelineState) -> Iterator[Metric]:
     )
 
 
+def _of_alerts(state: PipelineState) -> Iterator[Metric]:
+    rules = [
+        ({"source": source.name, "rule": one.rule, "severity": one.severity}, one)
+        for source in state.sources
+        for one in source.alerts
+    ]
+    yield Metric(
+        "alerts_open",
+        "gauge",
+        "Alerts of a rule that are not closed.",
+        [(labels, one.open) for labels, one in rules],
+    )
+    yield Metric(
+        "alerts_opened_total",
+        "counter",
+        "Alerts of a rule that were opened, as far as the tape has them.",
+        [(labels, one.opened) for labels, one in rules],
+    )
+
+
 def _of_transfers(state: PipelineState) -> Iterator[Metric]:
     sinks = [
         ({"source": source.name, "sink": sink.sink, "topic": sink.topic}, sink)
@@ -253,13 +274,19 @@ def _of_transfers(state: PipelineState) -> Iterator[Metric]:
         for sink in source.sinks
     ]
     read = [({"topic": one.topic, "partition": one.partition}, one) for one in state.replicas]
-    for name, kind, doc in (
-        ("stored", "counter", "Items of a tape up to which a sink has stored it."),
-        ("lag", "gauge", "Durable items of a tape that a sink has not stored yet."),
-        ("errors", "counter", "How often a sink failed to store a tape since it was started."),
+    for name, unit, kind, doc in (
+        ("stored", "stored_items", "counter", "Items of a tape up to which a sink has stored it."),
+        ("lag", "lag_items", "gauge", "Durable items of a tape that a sink has not stored yet."),
+        ("lag_s", "lag_seconds", "gauge", "How long ago the oldest of these was received."),
+        ("rejected", "rejected_items", "counter", "Items that the store never takes: kept aside."),
+        (
+            "errors",
+            "errors",
+            "counter",
+            "How often a sink failed to store a tape since it was started.",
+        ),
     ):
-        unit = "sink_errors" if name == "errors" else f"sink_{name}_items"
-        whole = f"{unit}_total" if kind == "counter" else unit
+        whole = f"sink_{unit}_total" if kind == "counter" else f"sink_{unit}"
         yield Metric(whole, kind, doc, [(labels, getattr(sink, name)) for labels, sink in sinks])
     for name, kind, doc in (
         ("position", "counter", "Position up to which a partition was read into tapes here."),

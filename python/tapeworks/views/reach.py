@@ -3,13 +3,16 @@
 import time
 from dataclasses import dataclass
 
-from tapeworks._core import TapeReader
+import numpy as np
+
+from tapeworks._core import TapeReader, dtype_descr, tells_news
 from tapeworks.errors import TapeError
 from tapeworks.topics import GAPS, NORMALIZED, RAW
 from tapeworks.views.stream import earliest
 from tapeworks.views.tail import SourceTail
 
 NS_PER_S = 1_000_000_000
+FEED_AT = np.dtype(dtype_descr("marker")).fields["feed"][1]  # type: ignore[index]
 RUNS_S = 60.0
 """A derivation notes each second how far it is; one that did not for so long runs no more."""
 
@@ -89,6 +92,27 @@ def first_receipt(tail: SourceTail) -> int | None:
     """Returns the receive time of a source's first record, if no tape of before it was removed."""
     reader = tail.tape(NORMALIZED)
     return None if reader is None or reader.first > 0 else _time_at(reader, 0)
+
+
+def may_tell_news(tail: SourceTail) -> bool:
+    """Returns whether the venue of a source tells news, or it is not known which one that is."""
+    try:
+        return all(tells_news(feed) for feed in (_first_feed(tail, RAW), _first_feed(tail)) if feed)
+    except (TapeError, OSError):
+        return True
+
+
+def _first_feed(tail: SourceTail, topic: str = NORMALIZED) -> int:
+    """Returns the number of the feed of the first thing on a tape; 0: there is none."""
+    reader = tail.tape(topic)
+    if reader is None or reader.end <= reader.first:
+        return 0
+    reader.seek(reader.first)
+    if topic == RAW:
+        blobs = reader.read_blobs(1)
+        return blobs[0].feed if blobs else 0
+    batch = reader.read(1)
+    return memoryview(batch)[FEED_AT] if batch is not None and len(batch) else 0
 
 
 def derived_until(tail: SourceTail, topic: str) -> int | None:

@@ -33,7 +33,8 @@ from tapeworks.errors import (
 from tapeworks.printable import one_line
 from tapeworks.register import Supervised, supervisors
 from tapeworks.tape import received, taped_sources, tapes_of
-from tapeworks.topics import BOOK, GAPS, NORMALIZED, RAW
+from tapeworks.topics import ALERTS, BOOK, GAPS, NORMALIZED, RAW
+from tapeworks.views.alert_counts import AlertCount, AlertCounts
 from tapeworks.views.reach import Unknown, unknown_part
 from tapeworks.views.tail import SourceTail
 from tapeworks.views.transfers import ReplicaState, SinkState, replica_states, sink_states
@@ -95,6 +96,8 @@ class SourceState:
     """What was received and is not in the ledger yet."""
     books: dict[str, str] = field(default_factory=dict)
     """State of the book by symbol."""
+    alerts: list[AlertCount] = field(default_factory=list)
+    """Alerts of each rule that ever opened one."""
     losses: int = 0
     """Losses by retention that are not in the ledger yet."""
     recorder: dict[str, Any] | None = None
@@ -216,6 +219,7 @@ class _Source:
         self._gaps: dict[tuple[int, ...], tuple[int, int]] = {}
         self._old: set[tuple[int, ...]] = set()
         self._books: dict[int, int] = {}
+        self._alerts = AlertCounts()
         self._lags: dict[str, int] = {}
         self._growths: dict[str, tuple[float, float]] = {}
         self._tail = SourceTail(data, name)
@@ -247,6 +251,8 @@ class _Source:
             state.unknown = unknown_part(*map(self._readers.get, (RAW, NORMALIZED, GAPS)))
         with _noting(state.troubles, BOOK):
             self._read_books()
+        with _noting(state.troubles, ALERTS):
+            state.alerts = self._alerts.read(self._readers.get(ALERTS))
         counted = Counter(
             f"{CAUSES.get(cause, cause)} {GAP_STATES.get(final, final)}"
             for cause, final in self._gaps.values()

@@ -1,4 +1,4 @@
-//! Alerts: rules that look for what somebody should know of, in the stream of each instrument.
+//! Alerts: rules that look for conditions in the stream of each instrument.
 //!
 //! A rule names one of the [`detectors`], its parameters and the symbols that it is for. Each
 //! instrument has the detectors of its rules; they see records in the order of the tape, and what
@@ -14,7 +14,7 @@
 //! an alert, stands on the tape as records of alerts: see [`noted`].
 
 use self::alarm::{Moment, Scope};
-use self::detector::{Event, Top};
+use self::detector::Event;
 use self::live::LiveOrders;
 use self::rule::Rule;
 use self::told::Told;
@@ -26,9 +26,8 @@ use super::{metrics, Batch, Processor, Settings};
 use crate::error::{Error, Result};
 use crate::instrument::INSTRUMENTS_MAX;
 use crate::record::{
-    records, unpadded, Alert, Definition, GapState, Header, Kind, Marker, MarkerCode, Metric,
-    Order, Plain, Quote, RecordRef, Records, Status, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER,
-    NONE,
+    records, unpadded, Alert, Definition, Header, Kind, Marker, Metric, Order, Plain, Quote,
+    RecordRef, Records, Status, Subscription, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE,
 };
 
 mod alarm;
@@ -53,6 +52,7 @@ mod sla;
 mod spike;
 mod spread;
 mod stale;
+mod stream;
 mod stuffing;
 mod table;
 mod told;
@@ -68,13 +68,10 @@ pub fn detectors() -> impl Iterator<Item = &'static Entry> {
 
 const NAME: &str = "alerts";
 const VERSION: u32 = 2;
-/// Without the time of the newest event of an instrument.
-const VERSION_1: u32 = 1;
 /// Detectors that wait are looked at so often, in ns.
 const SWEEP_NS: i64 = 100_000_000;
 /// Number of the source as a whole among instruments.
 const SOURCE: u32 = 0;
-const TRADING: u8 = 1;
 
 /// Builds the processor. Settings: `rules`, see [`rule`]; `channel`, `trade` or `agg_trade`; and
 /// where rules name metrics, those of the processor `metrics`.
@@ -218,57 +215,6 @@ impl Alerts {
         self.tell(SOURCE, &event, at, out);
     }
 
-    fn marker(&mut self, marker: &Marker, at: Moment, out: &mut Records) {
-        match MarkerCode::try_from(marker.code) {
-            Ok(MarkerCode::EndOfSession) => {
-                self.tell_all(&Event::End, at, out);
-                self.break_stream(SOURCE, at, out);
-            }
-            Ok(MarkerCode::Gap) => {
-                let instrument = marker.header.instrument;
-                self.watched(instrument, marker.header.feed);
-                self.tell(instrument, &Event::Gap(marker), at, out);
-                if instrument != SOURCE {
-                    // Those of the instrument itself have been told.
-                    let is_of_source = |rule: &Rule| rule.is_of_source;
-                    self.tell_those(is_of_source, SOURCE, &Event::Gap(marker), at, out);
-                }
-                if marker.state != GapState::Repaired as u8 {
-                    self.break_stream(instrument, at, out);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// What comes of an instrument, or of all, does not continue what was.
-    fn break_stream(&mut self, instrument: u32, at: Moment, out: &mut Records) {
-        if let Some(orders) = self.orders.as_mut() {
-            orders.forget(instrument);
-        }
-        if instrument != SOURCE {
-            self.tell(instrument, &Event::Break, at, out);
-        } else {
-            self.tell_all(&Event::Break, at, out);
-        }
-        let is_meant = |number: usize| instrument == SOURCE || number == instrument as usize;
-        for (_, slot) in self.watched.iter_mut().enumerate().filter(|(number, _)| is_meant(*number))
-        {
-            slot.iter_mut().for_each(|watched| watched.top = Top::EMPTY);
-        }
-    }
-
-    fn status(&mut self, status: &Status, at: Moment, out: &mut Records) {
-        if status.status == 0 {
-            return;
-        }
-        let trades = status.status == TRADING;
-        self.tell(status.header.instrument, &Event::Trading(trades), at, out);
-        if !trades && status.header.instrument != SOURCE {
-            self.tell(status.header.instrument, &Event::Break, at, out);
-        }
-    }
-
     fn define(&mut self, definition: &Definition) {
         let (symbol, instrument) = (unpadded(&definition.symbol), definition.header.instrument);
         let at = instrument as usize;
@@ -278,6 +224,8 @@ impl Alerts {
         }
         if self.watched[at].as_ref().is_none_or(|watched| watched.symbol != symbol) {
             let made = Watched::new(&self.rules, instrument, symbol, feed);
+            // Those that wait for what may never come are looked at by time.
+            self.deadline = self.deadline.min(made.due());
             self.watched[at] = Some(Box::new(made));
         }
         if let Some(watched) = self.watched[at].as_mut() {
@@ -306,6 +254,9 @@ impl Alerts {
             }
             Some(Kind::Definition) => {
                 Definition::read_from(bytes).iter().for_each(|definition| self.define(definition));
+            }
+            Some(Kind::Subscription) => {
+                Subscription::read_from(bytes).iter().for_each(|one| self.subscribe(one, at, out));
             }
             Some(Kind::Alert) => {
                 Alert::read_from(bytes).iter().for_each(|note| self.note(note, at, out));
@@ -409,8 +360,7 @@ impl Processor for Alerts {
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let (mut state, version) = StateReader::of_any(bytes, NAME, &[VERSION, VERSION_1])?;
-        let has_newest = version != VERSION_1;
+        let mut state = StateReader::new(bytes, NAME, VERSION)?;
         let mut names = Vec::new();
         for _ in 0..state.length(8)? {
             names.push(String::from_utf8_lossy(state.bytes()?).into_owned());
@@ -426,7 +376,7 @@ impl Processor for Alerts {
                 watched.push(None);
                 continue;
             }
-            let one = Watched::read(&self.rules, instrument as u32, has_newest, &mut state)?;
+            let one = Watched::read(&self.rules, instrument as u32, &mut state)?;
             watched.push(Some(Box::new(one)));
         }
         let orders = match &self.orders {

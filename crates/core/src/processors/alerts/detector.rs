@@ -126,6 +126,8 @@ pub(super) enum Event<'a> {
     Time,
     /// The stream is broken: what comes does not continue what was.
     Break,
+    /// The recorder subscribed what tells of the instrument: it is waited for from now on.
+    Awaited,
     /// The recorder stopped: nothing is waited for. A break comes right behind it.
     End,
 }

@@ -8,6 +8,8 @@ use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Side, PRICE_SCALE, SIZE_SCALE};
 
+/// An order and its trades come within this time.
+const SAME_NS: i64 = 1_000_000_000;
 const DAY_NS: i64 = 86_400_000_000_000;
 /// Buckets of a histogram of notionals: sixteen to each power of two, from 2^-32 to 2^96.
 const SPLIT: f64 = 16.0;
@@ -44,8 +46,8 @@ struct FatFinger {
     total: u64,
     /// The limit of notionals, worked out anew every so often.
     limit: f64,
-    /// The last price of trades through the mid, so that an order and its own trades are one.
-    told: i64,
+    /// The last price through the mid and when it came, so that an order and its trades are one.
+    told: (i64, i64),
 }
 
 fn notional(price: i64, size: i64) -> f64 {
@@ -68,7 +70,7 @@ impl FatFinger {
             buckets: vec![0; BUCKETS],
             total: 0,
             limit: f64::INFINITY,
-            told: 0,
+            told: (0, i64::MIN),
         }
     }
 
@@ -102,8 +104,10 @@ impl FatFinger {
                 away
             }
         });
-        if let Some(away) = away.filter(|&away| away > self.away && price != self.told) {
-            self.told = price;
+        let (last, ts) = self.told;
+        let is_told = price == last && scope.at.ts.saturating_sub(ts) < SAME_NS;
+        if let Some(away) = away.filter(|&away| away > self.away && !is_told) {
+            self.told = (price, scope.at.ts);
             scope.tell(&Evidence {
                 value: away,
                 threshold: self.away,
@@ -143,7 +147,8 @@ impl Detector for FatFinger {
 
     fn write(&self, state: &mut StateWriter<'_>) {
         state.i64(self.day);
-        state.i64(self.told);
+        state.i64(self.told.0);
+        state.i64(self.told.1);
         state.u64(self.limit.to_bits());
         let used = self.buckets.iter().enumerate().filter(|(_, &times)| times > 0);
         state.length(used.clone().count());
@@ -155,7 +160,7 @@ impl Detector for FatFinger {
 
     fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         self.day = state.i64()?;
-        self.told = state.i64()?;
+        self.told = (state.i64()?, state.i64()?);
         self.limit = f64::from_bits(state.u64()?);
         self.buckets.fill(0);
         self.total = 0;

@@ -18,6 +18,7 @@ pub(super) const ENTRY: Entry = Entry {
         count("changes", 10.0, "changes of a best price or its size, at least"),
     ],
     has_orders: true,
+    unit: "changes",
     ..Entry::new(
         "quote_flicker",
         "the best prices or sizes change many times in a window without a trade, and are in the \

@@ -8,27 +8,75 @@ use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Channel, GapCause, GapState, Marker, NONE};
 
 const COUNT_UNKNOWN: u32 = u32::MAX;
+/// Gaps that are told apart; of more that go on at once the alert ends with the last of these.
+const OPEN_MAX: usize = 4_096;
 
 pub(super) const ENTRY: Entry = Entry {
     numbers: &[number(
         "least_ms",
         0.0,
-        "a gap that is shorter, and whose length is known, is none",
+        "a gap that is shorter, and whose length is known, is passed over",
     )],
     may_be_of_source: true,
     is_of_both: true,
+    unit: "s",
     ..Entry::new(
         "gap",
         "something was lost: an entry of the gap ledger",
         "value: seconds lost; subject: channel; detail: cause and sequences; count: messages, 0 \
          for not known",
-        |rule| Box::new(Gaps { least: rule.ns("least_ms") }),
+        |rule| Box::new(Gaps { least: rule.ns("least_ms"), open: Vec::new() }),
     )
 };
 
 #[derive(Debug)]
 struct Gaps {
     least: i64,
+    /// Those that go on: the alert is open for as long as any of them is.
+    open: Vec<GapKey>,
+}
+
+/// What tells one gap from another: an entry of the ledger is told again when its state changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GapKey {
+    instrument: u32,
+    channel: u8,
+    cause: u8,
+    first: u64,
+    ts_start: i64,
+}
+
+impl GapKey {
+    /// Bytes in a state.
+    pub(super) const BYTES: usize = 22;
+
+    pub(super) const fn of(gap: &Marker) -> Self {
+        Self {
+            instrument: gap.header.instrument,
+            channel: gap.channel,
+            cause: gap.cause,
+            first: gap.first,
+            ts_start: gap.ts_start,
+        }
+    }
+
+    pub(super) fn write(&self, state: &mut StateWriter<'_>) {
+        state.u32(self.instrument);
+        state.u8(self.channel);
+        state.u8(self.cause);
+        state.u64(self.first);
+        state.i64(self.ts_start);
+    }
+
+    pub(super) fn read(state: &mut StateReader<'_>) -> Result<Self> {
+        Ok(Self {
+            instrument: state.u32()?,
+            channel: state.u8()?,
+            cause: state.u8()?,
+            first: state.u64()?,
+            ts_start: state.i64()?,
+        })
+    }
 }
 
 fn evidence_of(gap: &Marker, scope: &Scope<'_>) -> Evidence {
@@ -52,22 +100,41 @@ fn evidence_of(gap: &Marker, scope: &Scope<'_>) -> Evidence {
 impl Detector for Gaps {
     fn event(&mut self, event: &Event<'_>, scope: &mut Scope<'_>) {
         let Event::Gap(gap) = event else { return };
-        let evidence = evidence_of(gap, scope);
+        let (evidence, key) = (evidence_of(gap, scope), GapKey::of(gap));
         if gap.state == GapState::Open as u8 {
-            scope.raise(&evidence);
-        } else if gap.state == GapState::Closed as u8 {
-            let lost = evidence.ts_end.saturating_sub(evidence.ts_start);
-            if scope.is_open() {
-                scope.end(evidence.ts_end, Some(&evidence));
-            } else if evidence.value.is_nan() || lost >= self.least {
-                scope.tell(&evidence);
+            if self.open.len() < OPEN_MAX && !self.open.contains(&key) {
+                self.open.push(key);
             }
+            scope.raise(&evidence);
+            return;
+        }
+        let before = self.open.len();
+        self.open.retain(|&one| one != key);
+        let was_open = self.open.len() < before;
+        let is_closed = gap.state == GapState::Closed as u8;
+        let lost = evidence.ts_end.saturating_sub(evidence.ts_start);
+        if scope.is_open() && (is_closed || was_open) {
+            if self.open.is_empty() {
+                scope.end(evidence.ts_end, Some(&evidence));
+            } else {
+                // Another one goes on.
+                scope.raise(&evidence);
+            }
+        } else if is_closed && (evidence.value.is_nan() || lost >= self.least) {
+            scope.tell(&evidence);
         }
     }
 
-    fn write(&self, _state: &mut StateWriter<'_>) {}
+    fn write(&self, state: &mut StateWriter<'_>) {
+        state.length(self.open.len());
+        self.open.iter().for_each(|key| key.write(state));
+    }
 
-    fn read(&mut self, _state: &mut StateReader<'_>) -> Result<()> {
+    fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.open.clear();
+        for _ in 0..state.length(GapKey::BYTES)? {
+            self.open.push(GapKey::read(state)?);
+        }
         Ok(())
     }
 }

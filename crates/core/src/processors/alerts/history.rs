@@ -49,6 +49,12 @@ impl History {
         Some((middle, median(&mut values)?))
     }
 
+    /// The standard deviation about `middle`; none of nothing.
+    pub(super) fn deviation_about(&self, middle: f64) -> Option<f64> {
+        let squares: f64 = self.values.iter().map(|value| (value - middle).powi(2)).sum();
+        (!self.values.is_empty()).then(|| (squares / self.values.len() as f64).sqrt())
+    }
+
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
         state.length(self.values.len());
         self.values.iter().for_each(|value| state.u64(value.to_bits()));

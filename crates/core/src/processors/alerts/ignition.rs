@@ -25,6 +25,7 @@ pub(super) const ENTRY: Entry = Entry {
         count("history", 600.0, "windows that are what was before; at least 60 must have come"),
     ],
     has_orders: true,
+    unit: "deviations",
     ..Entry::new(
         "momentum_ignition_like",
         "the price of trades moves by `deviations` within a window, on many trades, and comes back",

@@ -15,12 +15,13 @@ const BLOCKS_MIN: usize = 10;
 pub(super) const ENTRY: Entry = Entry {
     numbers: &[
         positive("factor", 5.0, "how many times the median of before"),
-        number("least_ms", 10.0, "a lag below this is none"),
+        number("least_ms", 10.0, "a lag below this is passed over"),
         count("records", 100.0, "records of which a median is taken"),
         count("history", 100.0, "medians that are what was before"),
     ],
     is_of_source: true,
     may_be_of_source: true,
+    unit: "ms",
     ..Entry::new(
         "lag",
         "the median time from the venue to the receipt is `factor` times its own median of before",

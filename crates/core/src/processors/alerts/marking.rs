@@ -26,6 +26,7 @@ pub(super) const ENTRY: Entry = Entry {
         Some(_) => Ok(()),
         None => Err(Error::invalid("expected hours, whose end is the close, got none")),
     },
+    unit: "deviations",
     ..Entry::new(
         "marking_close_like",
         "in the last window of a session nearly all volume takes one side, and the price moves by \

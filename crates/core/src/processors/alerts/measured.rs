@@ -92,17 +92,28 @@ impl Measured {
         }
     }
 
+    /// Median and median deviation. Where most values are one and the same, as a spread of a tick
+    /// is, their median deviation is 0 whatever the others are: there the standard deviation stands
+    /// for it.
+    fn spread(&self) -> Option<(f64, f64)> {
+        let (middle, deviation) = self.history.spread()?;
+        if deviation > 0.0 {
+            return Some((middle, deviation));
+        }
+        Some((middle, self.history.deviation_about(middle)? / TO_SD))
+    }
+
     /// The limit that `value` is beyond, with the median and the deviation of its history.
     fn beyond(&self, value: f64) -> Option<(f64, f64, f64)> {
         let has_history = self.deviations > 0.0 && self.history.len() >= VALUES_MIN;
         let (middle, deviation) =
-            self.history.spread().filter(|_| has_history).unwrap_or((f64::NAN, f64::NAN));
+            self.spread().filter(|_| has_history).unwrap_or((f64::NAN, f64::NAN));
         let reach = self.deviations * TO_SD * deviation;
         if value > self.above {
             Some((self.above, middle, deviation))
         } else if value < self.below {
             Some((self.below, middle, deviation))
-        } else if reach > 0.0 && (value - middle).abs() > reach {
+        } else if (value - middle).abs() > reach {
             let limit = if value > middle { middle + reach } else { middle - reach };
             Some((limit, middle, deviation))
         } else {

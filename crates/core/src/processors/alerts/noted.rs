@@ -33,6 +33,7 @@ pub(super) const LATENCY: Entry = Entry {
             STAGES.join(", ")
         ))),
     },
+    unit: "ms",
     ..Entry::new(
         "latency",
         "records took longer than the budget of a stage allows, by the host's clock",
@@ -48,6 +49,7 @@ pub(super) const DISK: Entry = Entry {
     ],
     is_of_source: true,
     may_be_of_source: true,
+    unit: "GB",
     ..Entry::new(
         "disk",
         "the disk of the data folder has less than `free_gb` and `free_share` left",

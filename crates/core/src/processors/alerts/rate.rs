@@ -40,6 +40,7 @@ pub(super) const ENTRY: Entry = Entry {
             ))),
         }
     },
+    unit: "records/s",
     ..Entry::new(
         "rate",
         "records a second, by their receipt, are `above` or `below` a limit",
@@ -72,12 +73,13 @@ impl Rate {
             parts: VecDeque::new(),
             sum: 0,
             since: i64::MAX,
-            due: i64::MAX,
+            due: if rule.has_symbols() && rule.number("below") > 0.0 { i64::MIN } else { i64::MAX },
         }
     }
 
     fn look(&mut self, scope: &mut Scope<'_>) {
         let now = scope.at.ts_recv;
+        self.since = self.since.min(now);
         let oldest = now.div_euclid(self.part) - PARTS;
         while self.parts.front().is_some_and(|&(number, _, _)| number <= oldest) {
             self.sum -= self.parts.pop_front().map_or(0, |(_, count, _)| count);
@@ -126,6 +128,9 @@ impl Detector for Rate {
                 }
             }
             Event::Time if scope.at.ts_recv >= self.due => self.look(scope),
+            Event::Awaited if self.since == i64::MAX && self.below > 0.0 => {
+                (self.since, self.due) = (scope.at.ts_recv, scope.at.ts_recv + self.part);
+            }
             Event::End => {
                 self.parts.clear();
                 (self.sum, self.since, self.due) = (0, i64::MAX, i64::MAX);

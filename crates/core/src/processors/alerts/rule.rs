@@ -128,12 +128,7 @@ impl Rule {
                 self.numbers.push((known.name, number));
                 Ok(())
             }
-            _ => Err(Error::invalid(format!(
-                "{name}: expected a {}number from {} to {}, got {value:?}",
-                if known.is_whole { "whole " } else { "" },
-                known.least,
-                known.most
-            ))),
+            _ => Err(Error::invalid(format!("{name}: expected {}, got {value}", known.range()))),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::alarm::{Evidence, Scope};
 use super::detector::{Detector, Event};
+use super::gaps::GapKey;
 use super::rule::Rule;
 use super::table::{positive, share, Entry};
 use crate::error::Result;
@@ -38,13 +39,21 @@ struct Sla {
     window: i64,
     /// Lost time by start, none overlapping another; the offset that said it.
     lost: VecDeque<(i64, i64, u64)>,
+    /// Gaps that go on, and since when.
+    open: Vec<(GapKey, i64, u64)>,
     due: i64,
 }
 
 impl Sla {
     fn new(rule: &Rule) -> Self {
         let window = (rule.number("window_h") * NS_PER_HOUR) as i64;
-        Self { target: rule.number("target"), window, lost: VecDeque::new(), due: i64::MAX }
+        Self {
+            target: rule.number("target"),
+            window,
+            lost: VecDeque::new(),
+            open: Vec::new(),
+            due: i64::MAX,
+        }
     }
 
     fn add(&mut self, start: i64, end: i64, offset: u64) {
@@ -75,19 +84,25 @@ impl Sla {
         while self.lost.front().is_some_and(|&(_, end, _)| end <= begin) {
             self.lost.pop_front();
         }
-        let within = |&(start, end, _): &(i64, i64, u64)| end.min(now) - start.max(begin);
-        let sum: i64 = self.lost.iter().map(within).map(|length| length.max(0)).sum();
+        // From the first one on that goes on, all is lost.
+        let open = self.open.iter().map(|&(_, start, offset)| (start, offset)).min();
+        let lasting = open.map_or(now, |(start, _)| start.clamp(begin, now));
+        let within = |&(start, end, _): &(i64, i64, u64)| end.min(lasting) - start.max(begin);
+        let before: i64 = self.lost.iter().map(within).map(|length| length.max(0)).sum();
+        let sum = before + (now - lasting);
         let complete = 1.0 - sum as f64 / self.window as f64;
-        let (Some(first), true) = (self.lost.front(), complete < self.target) else {
-            self.due = i64::MAX;
+        let wait = if open.is_some() { now.saturating_add(LOOK_NS) } else { i64::MAX };
+        let first = self.lost.front().map(|lost| lost.2).or(open.map(|open| open.1));
+        let (Some(first), true) = (first, complete < self.target) else {
+            self.due = wait;
             scope.end(scope.at.ts, None);
             return;
         };
         scope.raise(&Evidence {
-            first: first.2,
+            first,
             value: complete,
             threshold: self.target,
-            count: self.lost.len() as u64,
+            count: (self.lost.len() + self.open.len()) as u64,
             detail: format!("lost_s={:.3}", sum as f64 / 1e9),
             ..Evidence::at(&scope.at)
         });
@@ -98,12 +113,33 @@ impl Sla {
 impl Detector for Sla {
     fn event(&mut self, event: &Event<'_>, scope: &mut Scope<'_>) {
         match event {
+            Event::Gap(gap) if gap.state == GapState::Open as u8 => {
+                let start = if gap.ts_start == NONE { scope.at.ts_recv } else { gap.ts_start };
+                let key = GapKey::of(gap);
+                if self.open.len() < RANGES_MAX && self.open.iter().all(|one| one.0 != key) {
+                    self.open.push((key, start, scope.at.offset));
+                }
+                self.look(scope);
+            }
+            Event::End => {
+                // What comes of a gap that nobody watches is not known: it was lost up to here.
+                let now = scope.at.ts_recv;
+                for (_, start, offset) in std::mem::take(&mut self.open) {
+                    self.add(start.min(now), now, offset);
+                }
+                self.look(scope);
+            }
+            Event::Gap(gap) if gap.state == GapState::Repaired as u8 => {
+                self.open.retain(|one| one.0 != GapKey::of(gap));
+                self.look(scope);
+            }
             Event::Gap(gap) if gap.state == GapState::Closed as u8 => {
+                self.open.retain(|one| one.0 != GapKey::of(gap));
                 let (start, end) = (gap.ts_start, gap.header.ts_event);
                 if start != NONE && end != NONE && start < end {
                     self.add(start, end, scope.at.offset);
-                    self.look(scope);
                 }
+                self.look(scope);
             }
             Event::Time if scope.at.ts_recv >= self.due => self.look(scope),
             _ => {}
@@ -121,6 +157,12 @@ impl Detector for Sla {
             state.i64(end);
             state.u64(offset);
         }
+        state.length(self.open.len());
+        for &(key, start, offset) in &self.open {
+            key.write(state);
+            state.i64(start);
+            state.u64(offset);
+        }
         state.i64(self.due);
     }
 
@@ -128,6 +170,10 @@ impl Detector for Sla {
         self.lost.clear();
         for _ in 0..state.length(24)? {
             self.lost.push_back((state.i64()?, state.i64()?, state.u64()?));
+        }
+        self.open.clear();
+        for _ in 0..state.length(GapKey::BYTES + 16)? {
+            self.open.push((GapKey::read(state)?, state.i64()?, state.u64()?));
         }
         self.due = state.i64()?;
         Ok(())

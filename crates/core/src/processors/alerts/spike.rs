@@ -17,6 +17,7 @@ pub(super) const ENTRY: Entry = Entry {
         share("back", 0.7, "share of the distance that it must come back"),
     ],
     has_orders: true,
+    unit: "deviations",
     ..Entry::new(
         "price_spike",
         "a trade is `deviations` from the median of those before it; confirmed where the price \

@@ -2,12 +2,17 @@
 
 use super::alarm::{Evidence, Scope};
 use super::detector::{of_top, Detector, Event, Hold, Top};
-use super::table::{positive, Entry, FOR_MS};
+use super::table::{positive, Entry, Number, FOR_MS};
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
 
 pub(super) const ENTRY: Entry = Entry {
-    numbers: &[positive("above_bps", 50.0, "basis points of the mid that are too many"), FOR_MS],
+    numbers: &[
+        positive("above_bps", 50.0, "basis points of the mid that are too many"),
+        // A quote is wide for an instant hundreds of times a minute: that is nothing to tell of.
+        Number { default: 1_000.0, ..FOR_MS },
+    ],
+    unit: "bps",
     ..Entry::new(
         "spread",
         "the spread is above `above_bps`",

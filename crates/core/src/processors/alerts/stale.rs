@@ -21,6 +21,7 @@ pub(super) const ENTRY: Entry = Entry {
     ],
     may_be_of_source: true,
     check: |rule| kind_of(rule).map(|_| ()),
+    unit: "s",
     ..Entry::new(
         "stale",
         "nothing came for `after_ms`, while the market was open and the recorder ran",
@@ -31,6 +32,10 @@ pub(super) const ENTRY: Entry = Entry {
 
 /// Looked at again so long after, in ns, where the market was closed when it was due.
 const CLOSED_NS: i64 = 1_000_000_000;
+/// The recorder stopped, and has not subscribed it again.
+const STOPPED: i64 = i64::MAX;
+/// Nothing says yet that it is waited for, but a rule that names it.
+const UNKNOWN: i64 = i64::MIN;
 
 #[derive(Debug)]
 struct Stale {
@@ -39,7 +44,8 @@ struct Stale {
     kind: Option<Kind>,
     /// Receive time, event time and offset of the last record.
     last: Option<(i64, i64, u64)>,
-    /// Since when the market is open without a record, by receive time.
+    /// Since when the market is open without a record, by receive time; [`STOPPED`]: it is not
+    /// waited for.
     since: i64,
     is_halted: bool,
     due: i64,
@@ -61,14 +67,23 @@ impl Stale {
             after: rule.ns("after_ms"),
             kind: kind_of(rule).unwrap_or_default(),
             last: None,
-            since: i64::MIN,
+            since: UNKNOWN,
             is_halted: false,
-            due: i64::MAX,
+            due: if rule.has_symbols() { i64::MIN } else { i64::MAX },
         }
     }
 
+    fn await_from(&mut self, now: i64) {
+        (self.since, self.due) = (now, now.saturating_add(self.after));
+    }
+
     fn look(&mut self, scope: &mut Scope<'_>) {
-        let (now, Some((known, ts, offset))) = (scope.at.ts_recv, self.last) else { return };
+        let now = scope.at.ts_recv;
+        if self.last.is_none() && self.since == UNKNOWN {
+            self.await_from(now);
+        }
+        // Of what never came nothing is known but since when it is waited for.
+        let (known, ts, offset) = self.last.unwrap_or((self.since, self.since, scope.at.offset));
         let hours = scope.rule.hours.filter(|hours| !hours.is_open(now));
         if self.is_halted || hours.is_some() {
             // It ended with the session, however much later that is looked at; or with the halt.
@@ -104,6 +119,9 @@ impl Detector for Stale {
         match event {
             Event::Message(_, kind) if self.kind.is_none_or(|wanted| wanted == *kind) => {
                 self.last = Some((scope.at.ts_recv, scope.at.ts, scope.at.offset));
+                if self.since == STOPPED {
+                    self.since = scope.at.ts_recv;
+                }
                 scope.end(scope.at.ts, None);
                 // Moved on when it is reached: a record costs no look at all others.
                 if self.due == i64::MAX && !self.is_halted {
@@ -122,7 +140,12 @@ impl Detector for Stale {
             // A recorder that stopped waits for nothing.
             Event::End => {
                 scope.end(scope.at.ts, None);
-                (self.last, self.due) = (None, i64::MAX);
+                (self.since, self.due) = (STOPPED, i64::MAX);
+            }
+            Event::Awaited
+                if self.since == STOPPED || self.last.is_none() && self.due == i64::MAX =>
+            {
+                self.await_from(scope.at.ts_recv);
             }
             _ => {}
         }

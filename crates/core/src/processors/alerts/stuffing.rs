@@ -32,6 +32,7 @@ pub(super) const ENTRY: Entry = Entry {
         share("trades", 0.01, "share of the messages that may be fills"),
     ],
     has_orders: true,
+    unit: "messages",
     ..Entry::new(
         "stuffing",
         "messages of orders in a window are many times their median, mostly adds and cancels",

@@ -8,6 +8,9 @@ use super::{
 };
 use crate::error::{Error, Result};
 
+/// A bound that nothing reaches is none.
+const NO_LIMIT: f64 = 1e15;
+
 /// A parameter that is a number.
 #[derive(Debug, Clone, Copy)]
 pub struct Number {
@@ -26,6 +29,22 @@ pub struct Number {
 }
 
 impl Number {
+    /// What it may be, in words.
+    pub(super) fn range(&self) -> String {
+        let what = if self.is_whole { "a whole number" } else { "a number" };
+        let from = match self.least {
+            least if least == f64::MIN_POSITIVE => " above 0".to_owned(),
+            least if least <= -NO_LIMIT => String::new(),
+            least => format!(" from {least}"),
+        };
+        let to = match self.most {
+            most if most >= NO_LIMIT => String::new(),
+            most if from.is_empty() || self.least == f64::MIN_POSITIVE => format!(" up to {most}"),
+            most => format!(" to {most}"),
+        };
+        format!("{what}{from}{to}")
+    }
+
     /// Whether it may be that.
     pub fn takes(&self, value: f64) -> bool {
         value >= self.least && value <= self.most && (!self.is_whole || value.fract() == 0.0)
@@ -52,6 +71,8 @@ pub struct Entry {
     pub doc: &'static str,
     /// What its alerts hold as evidence.
     pub evidence: &'static str,
+    /// Unit of the value and the threshold of its alerts; empty: none, or it varies.
+    pub unit: &'static str,
     /// Parameters that are numbers.
     pub numbers: &'static [Number],
     /// Parameters that are texts.
@@ -80,6 +101,7 @@ impl Entry {
             name,
             doc,
             evidence,
+            unit: "",
             numbers: &[],
             texts: &[],
             is_of_source: false,
@@ -100,12 +122,12 @@ impl Entry {
 
 /// A number above 0.
 pub(super) const fn positive(name: &'static str, default: f64, doc: &'static str) -> Number {
-    Number { name, default, least: f64::MIN_POSITIVE, most: 1e15, is_whole: false, doc }
+    Number { name, default, least: f64::MIN_POSITIVE, most: NO_LIMIT, is_whole: false, doc }
 }
 
 /// A number from 0 on.
 pub(super) const fn number(name: &'static str, default: f64, doc: &'static str) -> Number {
-    Number { name, default, least: 0.0, most: 1e15, is_whole: false, doc }
+    Number { name, default, least: 0.0, most: NO_LIMIT, is_whole: false, doc }
 }
 
 /// A share, from 0 to 1.

@@ -14,6 +14,7 @@ pub(super) const ENTRY: Entry = Entry {
         positive("age_ms", 10.0, "an order that is filled must be younger"),
     ],
     has_orders: true,
+    unit: "fills",
     ..Entry::new(
         "wash_like",
         "fills of equal size alternate their side, each against an order that was just entered",

@@ -53,6 +53,11 @@ impl Watched {
         }
     }
 
+    /// The receive time at which the first of its detectors wants to be told that time passed.
+    pub(super) fn due(&self) -> i64 {
+        self.slots.iter().map(|slot| slot.detector.due()).min().unwrap_or(i64::MAX)
+    }
+
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
         state.bytes(self.symbol.as_bytes());
         state.u8(self.feed);
@@ -69,7 +74,6 @@ impl Watched {
     pub(super) fn read(
         rules: &[Rule],
         instrument: u32,
-        has_newest: bool,
         state: &mut StateReader<'_>,
     ) -> Result<Self> {
         let symbol = String::from_utf8_lossy(state.bytes()?).into_owned();
@@ -77,7 +81,7 @@ impl Watched {
         let mut watched = Self::new(rules, instrument, &symbol, feed);
         (watched.tick, watched.has_trades) = (state.i64()?, state.flag()?);
         watched.top = Top::read(state)?;
-        watched.newest = if has_newest { state.i64()? } else { i64::MIN };
+        watched.newest = state.i64()?;
         for slot in &mut watched.slots {
             slot.alarm = Alarm::read(state)?;
             slot.detector.read(state)?;

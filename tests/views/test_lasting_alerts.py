@@ -1,0 +1,170 @@
+"""Rules whose condition lasts: over a restart, beside another, long after it was told."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import START
+from tapeworks._core import Processor, Records, dtype_descr, numbers
+
+ALERT = np.dtype(dtype_descr("alert"))
+STATES = {number: name for name, number in numbers("alert_state").items()}
+SECOND = 10**9
+BTC, ETH = 1, 2
+# A spread of one basis point.
+NARROW = (10_000, 10_001)
+
+
+def told(rule: str, parts: Iterable[Any], **settings: object) -> list[tuple[str, int, int]]:
+    """Returns state, instrument and second of what a rule tells; updates left out.
+
+    Cut in two anywhere, with the state restored, it tells the same.
+    """
+    rows = [row.tobytes() for part in parts for row in np.split(part, len(part))]
+    whole = _told(rule, [rows], settings)
+    middle = len(rows) // 2
+    assert _told(rule, [rows[:middle], rows[middle:]], settings) == whole
+    return [(state, *rest) for state, *rest in whole if state != "updated"]
+
+
+def _told(rule: str, parts: list[list[bytes]], settings: dict[str, object]) -> list[Any]:
+    made, state = [], b""
+    for part in parts:
+        processor = Processor("alerts", {"rules": rule, **settings})
+        if state:
+            processor.restore(state)
+        output = processor.process(Records.from_bytes(b"".join(part)))
+        made += list(np.frombuffer(memoryview(output), ALERT))
+        state = processor.snapshot()
+    return [
+        (STATES[int(row["state"])], int(row["instrument"]), (int(row["ts_recv"]) - START) // SECOND)
+        for row in made
+    ]
+
+
+@pytest.fixture
+def market(maker: Any) -> Any:
+    """Makes records at seconds after the start."""
+
+    class Market:
+        definitions = maker.definitions()
+
+        def record(self, kind: str, at: float, instrument: int = BTC, **more: object) -> Any:
+            ts = START + int(at * SECOND)
+            return maker.rows(kind, 1, instrument=instrument, ts_event=ts, ts_recv=ts, **more)
+
+        def quote(self, at: float, prices: tuple[int, int] = NARROW, instrument: int = BTC) -> Any:
+            sides = {"bid_price": prices[0] * 10**9, "ask_price": prices[1] * 10**9}
+            return self.record("quote", at, instrument, bid_size=10**8, ask_size=10**8, **sides)
+
+        def quotes(self, start: int, end: int, step: int = 1) -> list[Any]:
+            return [self.quote(at) for at in range(start, end, step)]
+
+        def marker(self, code: str, at: float, instrument: int = 0, **more: object) -> Any:
+            return self.record("marker", at, instrument, code=numbers("marker_code")[code], **more)
+
+        def gap(self, at: float, start: float, state: str, channel: str) -> Any:
+            return self.marker(
+                *("gap", at, BTC),
+                cause=numbers("gap_cause")["sequence"],
+                state=numbers("gap_state")[state],
+                channel=numbers("channel")[channel],
+                ts_start=START + int(start * SECOND),
+            )
+
+        def subscribed(self, at: float, symbol: str) -> Any:
+            return self.record("subscription", at, 0, symbol=symbol.encode(), state=1)
+
+    return Market()
+
+
+STALE = "quiet\tstale\tcritical\t\t{}\tafter_ms=5000.0"
+
+
+@pytest.mark.parametrize("symbols", ["ETHUSDT", ""])
+def test_a_symbol_that_stays_silent_over_a_restart_is_stale(market: Any, symbols: str) -> None:
+    # It spoke before; the recorder that started again subscribes it, and nothing comes.
+    parts = [market.definitions, market.quote(0, instrument=ETH), *market.quotes(1, 20)]
+    parts += [market.marker("end_of_session", 20), market.marker("connected", 21)]
+    again = [market.subscribed(21, "ETHUSDT")]
+    found = told(STALE.format(symbols), [*parts, *again, *market.quotes(22, 60)])
+    assert [one for one in found if one[1] == ETH] == [
+        *(("opened", ETH, 5), ("closed", ETH, 20)),
+        ("opened", ETH, 26),
+    ]
+    # A symbol that is not recorded any more is not waited for.
+    found = told(STALE.format(symbols), [*parts, *market.quotes(22, 60)])
+    assert [one for one in found if one[1] == ETH] == [("opened", ETH, 5), ("closed", ETH, 20)]
+
+
+def test_a_symbol_of_which_nothing_ever_came_is_stale_where_a_rule_names_it(market: Any) -> None:
+    parts = [market.definitions, *market.quotes(1, 30)]
+    assert told(STALE.format("ETHUSDT"), parts) == [("opened", ETH, 6)]
+    assert told(STALE.format(""), parts) == []
+    # Where the recorder says that it subscribed it, any rule waits.
+    parts.insert(1, market.subscribed(0, "ETHUSDT"))
+    assert told(STALE.format(""), parts) == [("opened", ETH, 5)]
+
+
+def test_a_rate_of_nothing_is_too_low(market: Any) -> None:
+    rule = "slow\trate\twarning\t\t{}\tbelow=0.5\twindow_ms=10000.0"
+    parts = [market.definitions, market.subscribed(0, "ETHUSDT"), *market.quotes(1, 40)]
+    assert told(rule.format("ETHUSDT"), parts) == [("opened", ETH, 10)]
+    parts = [market.definitions, *market.quotes(1, 40)]
+    assert [one[:2] for one in told(rule.format("ETHUSDT"), parts)] == [("opened", ETH)]
+
+
+def test_an_outage_that_lasts_breaks_the_agreement_before_it_ends(market: Any) -> None:
+    rule = "sla\tsla\tcritical\tsource\t\ttarget=0.999\twindow_h=24.0"
+    parts = [market.definitions, *market.quotes(0, 10), market.gap(10, 10, "open", "trade")]
+    lasting = [*parts, *market.quotes(11, 4 * 3600, 10)]
+    # A thousandth of a day is over.
+    [(state, source, second)] = told(rule, lasting)
+    assert (state, source) == ("opened", 0)
+    assert 96 <= second <= 120
+    assert not told(
+        rule, [*parts, market.gap(40, 10, "repaired", "trade"), *market.quotes(41, 900)]
+    )
+    # What goes on when the recorder stops was lost up to then.
+    ended = [*parts, market.marker("end_of_session", 60), *market.quotes(61, 900)]
+    assert not told(rule, ended)
+
+
+def test_a_gap_that_closes_leaves_the_alert_of_the_other_open(market: Any) -> None:
+    rule = "lost\tgap\tcritical\t\t"
+    parts = [market.definitions, *market.quotes(0, 10), market.gap(10, 10, "open", "trade")]
+    parts += [market.gap(12, 12, "open", "depth"), market.gap(15, 10, "closed", "trade")]
+    parts += market.quotes(16, 60)
+    assert [one for one in told(rule, parts) if one[1] == BTC] == [("opened", BTC, 10)]
+    parts.append(market.gap(70, 12, "closed", "depth"))
+    assert told(rule, parts)[-1][:2] in (("closed", BTC), ("closed", 0))
+    assert ("closed", BTC, 70) in told(rule, parts)
+
+
+def test_a_metric_that_never_moved_is_far_from_its_history_once_it_does(market: Any) -> None:
+    rule = "odd\tmetric\twarning\t\t\tmetric=spread_bps\tdeviations=8.0"
+    constant = [market.definitions, *market.quotes(0, 200)]
+    wide = [market.quote(at, (10_000, 10_500)) for at in range(200, 260)]
+    settings = {"sets": "l1", "interval_ms": 1000}
+    assert [one[0] for one in told(rule, [*constant, *wide], **settings)] == ["opened"]
+    # Where one value in ten is twice the others, that is no news.
+    mixed = [market.quote(at, (10_000, 10_001 + (at % 10 == 0))) for at in range(600)]
+    assert not told(rule, [market.definitions, *mixed], **settings)
+
+
+def test_a_price_through_the_market_is_told_again_later(market: Any) -> None:
+    rule = "fat\tfat_finger\tcritical\t\t"
+
+    def trade(at: float) -> Any:
+        numbered = {"trade_id": int(at * 10), "sequence": int(at * 10), "count": 1, "side": 1}
+        return market.record(
+            "trade", at, price=20_000 * 10**9, size=10**8, channel=1, flags=1, **numbered
+        )
+
+    parts = [market.definitions, *market.quotes(0, 10), trade(10), trade(10.2)]
+    parts += [*market.quotes(11, 90_000, 600), trade(90_000)]
+    opened = [one for one in told(rule, parts) if one[0] == "opened"]
+    # Both trades of one order are one alert.
+    assert opened == [("opened", BTC, 10), ("opened", BTC, 90_000)]
