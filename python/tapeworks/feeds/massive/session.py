@@ -68,7 +68,7 @@ class MassiveFeed(Feed):
         self.rest_url = config.rest
         self.backfill_s = config.backfill_s
         self.budget = WeightBudget(300)
-        self._news = NewsPolls(config.symbols, config.news_poll_s)
+        self._news = NewsPolls(config.symbols, config.news_poll_s, config.product)
         self.rules = SessionRules(
             overlap_s=0.0, age_s=NEVER_S, idle_timeout_s=config.idle_timeout_s, probe_s=PROBE_S
         )
@@ -141,7 +141,7 @@ class MassiveFeed(Feed):
         self, request: Request, headers: Mapping[str, str], body: bytes, wall_s: float
     ) -> None:
         """Sees whether an answer about news goes on."""
-        self._news.answered(request, body)
+        self._news.answered(request, headers, body, wall_s)
 
     def history_request(self, gap: EndedGap) -> Request | None:
         """Returns the request for trades or quotes of the time of a gap."""
