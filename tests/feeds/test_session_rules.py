@@ -1,12 +1,15 @@
 """The rules of a Binance session, without any socket: streams, subscriptions, limits, answers."""
 
+import asyncio
 import json
 import random
+import resource
+import signal
 
 import pytest
 
-from tapeworks._core import Ingest
-from tapeworks.errors import ConfigError
+from tapeworks._core import Ingest, numbers
+from tapeworks.errors import ConfigError, VenueError
 from tapeworks.feeds import rest
 from tapeworks.feeds.base import Clock, ControlKind, LivenessPolicy, Request
 from tapeworks.feeds.binance import BinanceConfig, BinanceFeed
@@ -362,6 +365,34 @@ def test_full_queue_of_requests_takes_none_and_says_so(tmp_path, monkeypatch):
     assert requests.waiting("/9")
     assert not requests.waiting("/10")
     assert (requests.failed, requests.last_failure) == (1, "/10: 10 requests wait already")
+
+
+def test_an_answer_that_found_no_room_is_none(tmp_path, monkeypatch):
+    # The disk is full and the buffer as well: what asked is not told of an answer. Later it is.
+    feed = BinanceFeed(BinanceConfig(symbols=("BTCUSDT",)))
+    ingest = Ingest(tmp_path, "binance-spot", feed.native, pending_bytes_max=4096)
+    requests = rest.Requests(feed, ingest, ingest.flush, Clock(), None)
+
+    async def exchange(path):
+        return 200, {}, b"[]", ""
+
+    monkeypatch.setattr(requests, "_exchange", exchange)
+    text = numbers("blob_kind")["text"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        for number in range(2):
+            ingest.receive(0, text, number, b"x" * 4000)
+        with pytest.raises(VenueError, match="shed") as refused:
+            asyncio.run(requests.get(Request(0, "/x")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert refused.value.retry_after_ms > 0
+    ingest.flush()
+    assert asyncio.run(requests.get(Request(0, "/x"))) == b"[]"
+    ingest.close()
 
 
 def test_silence_is_judged_by_the_streams_own_pace():

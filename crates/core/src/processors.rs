@@ -88,6 +88,12 @@ pub trait Processor: Send {
         None
     }
 
+    /// Whether it would pass on `marker`, which a session is about to note: what it says of the
+    /// items before it is true.
+    fn is_true(&self, _marker: &Marker) -> bool {
+        true
+    }
+
     /// The receive times at which something may follow although nothing comes of an instrument:
     /// `k * interval + phase` for each pair, in ns, and no others.
     fn due_grids(&self) -> Vec<(i64, i64)> {

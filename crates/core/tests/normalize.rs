@@ -107,7 +107,11 @@ impl Rig {
 
 /// Trade `id` happened `id` ms after the start.
 fn trade(id: u64) -> String {
-    let ms = START / MS + id as i64;
+    trade_at(id, id as i64)
+}
+
+fn trade_at(id: u64, ms: i64) -> String {
+    let ms = START / MS + ms;
     format!(
         "{{\"stream\":\"btcusdt@trade\",\"data\":{{\"e\":\"trade\",\"E\":{ms},\"s\":\"BTCUSDT\",\
          \"t\":{id},\"p\":\"1.0\",\"q\":\"2.0\",\"T\":{ms},\"m\":true,\"M\":true}}}}"
@@ -247,6 +251,98 @@ fn late_trade_is_passed_on_and_repairs_its_gap() {
     assert_eq!(flags & FLAG_HISTORICAL, FLAG_HISTORICAL);
     assert_eq!((gaps(&out)[0].first, gaps(&out)[0].last), (7, 7));
     assert_eq!(trades(&rig.trade(1, 4, 9)), [9]);
+}
+
+/// An answer of the history with the trades of these ids.
+fn history(ids: impl Iterator<Item = u64>) -> String {
+    let row = |id: u64| {
+        let ms = START / MS + id as i64;
+        format!(
+            "{{\"id\":{id},\"price\":\"1.0\",\"qty\":\"2.0\",\"quoteQty\":\"2.0\",\"time\":{ms},\
+             \"isBuyerMaker\":true,\"isBestMatch\":true}}"
+        )
+    };
+    format!("[{}]", ids.map(row).collect::<Vec<_>>().join(","))
+}
+
+impl Rig {
+    fn told(&mut self, ms: i64, ids: impl Iterator<Item = u64>) -> Records {
+        let context = "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=1";
+        self.blob(BlobKind::Rest, 1, ms, context, history(ids).as_bytes())
+    }
+
+    /// Whether the session's word is passed on that this gap was filled. A state taken before says
+    /// the same.
+    fn is_repaired(&mut self, ms: i64, gap: &Marker) -> bool {
+        let mut state = Vec::new();
+        self.normalizer.snapshot(&mut state);
+        self.normalizer = Normalizer::new(FeedId::BinanceSpot, 500);
+        self.normalizer.restore(&state).unwrap();
+        let header = Header { ts_recv: START + ms * MS, ..gap.header };
+        let marker = Marker { header, state: GapState::Repaired as u8, ..*gap };
+        let is_true = self.normalizer.is_true(&marker);
+        let out = self.blob(BlobKind::Records, 1, ms, "", marker.as_bytes());
+        assert_eq!(gaps(&out), if is_true { vec![marker] } else { vec![] });
+        is_true
+    }
+}
+
+#[test]
+fn a_gap_is_repaired_where_all_that_it_lacks_was_passed_on() {
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.trade(1, 0, 5);
+    let gap = gaps(&rig.trade(1, 9, 9))[0];
+    assert!(!rig.is_repaired(10, &gap));
+    assert_eq!(trades(&rig.told(11, 5..8)), [6, 7]);
+    assert!(!rig.is_repaired(12, &gap));
+    assert_eq!(trades(&rig.told(13, 8..10)), [8]);
+    assert!(rig.is_repaired(14, &gap));
+    // What lies ahead of the stream, or before all of it, is not on the tape.
+    let elsewhere = |first, last| Marker { first, last, ..gap };
+    assert!(![(9, 12), (20, 30), (1, 4)]
+        .iter()
+        .any(|ids| { rig.is_repaired(15, &elsewhere(ids.0, ids.1)) }));
+    assert_eq!(trades(&rig.told(16, 1..5)), [1, 2, 3, 4]);
+    assert!(rig.is_repaired(17, &elsewhere(1, 4)));
+    // A gap of times alone, as of quotes, is for the session to judge.
+    assert!(rig.is_repaired(18, &elsewhere(0, 0)));
+    assert!(rig.is_repaired(18, &Marker { channel: Channel::Quote as u8, ..gap }));
+}
+
+#[test]
+fn a_gap_that_is_not_known_any_more_is_not_repaired() {
+    // More holes than are remembered, each of one trade: the history brings all but the lowest.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    let last = 2 * 4_096 + 3;
+    let found: Vec<_> =
+        (1..=last).step_by(2).flat_map(|id| gaps(&rig.trade(1, id as i64, id))).collect();
+    assert_eq!(found.len(), 4_097);
+    let told = trades(&rig.told(last as i64 + 1, 1..=last));
+    assert_eq!(told, (4..last).step_by(2).collect::<Vec<_>>());
+    let now = last as i64 + 2;
+    let repaired = [0, 1, 4_096].map(|at| rig.is_repaired(now, &found[at]));
+    assert_eq!(repaired, [false, true, true]);
+}
+
+#[test]
+fn a_gap_of_before_the_venue_counted_anew_is_not_repaired() {
+    // The history has the old ids still, which none can tell from new ones; a later gap is one.
+    let mut rig = Rig::new(FeedId::BinanceSpot);
+    rig.session(MarkerCode::Connected, 1, 0, 0);
+    let mut old = Vec::new();
+    for (ms, id) in [(1, 501), (2, 502), (3, 506), (4, 507)] {
+        old.extend(gaps(&rig.text(1, ms, &trade_at(id, ms))));
+    }
+    for (ms, id) in [(10_001, 1), (10_002, 2), (10_003, 3), (10_004, 4), (10_005, 9)] {
+        rig.text(1, ms, &trade_at(id, ms));
+    }
+    let new = gaps(&rig.text(1, 10_006, &trade_at(600, 10_006)));
+    assert_eq!((old.len(), new.len()), (1, 1));
+    rig.told(10_007, 5..9);
+    rig.told(10_008, 503..506);
+    assert!(!rig.is_repaired(10_009, &old[0]));
+    rig.told(10_010, 10..600);
+    assert!(rig.is_repaired(10_011, &new[0]));
 }
 
 #[test]

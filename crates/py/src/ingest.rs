@@ -21,7 +21,7 @@ use crate::released::released;
 use crate::turns::Turns;
 
 /// Symbol, channel, cause, first and last missing number, and the times around a gap.
-type GapLine = (String, &'static str, &'static str, u64, u64, i64, i64);
+type GapLine = (String, &'static str, &'static str, u64, u64, i64, i64, u64);
 
 /// Writes the raw tape of one source, and its normalised tape right behind.
 ///
@@ -278,20 +278,21 @@ impl Ingest {
     }
 
     /// The gaps of trades and quotes that ended since the last call: symbol, channel, cause, first
-    /// and last missing number, time of the last event before it and of the first behind it.
+    /// and last missing number, time of the event before it, time and number of that behind it.
     fn take_gaps(&self, py: Python<'_>) -> PyResult<Vec<GapLine>> {
         self.with(py, |inner| {
             let gaps = inner.take_gaps().into_iter();
             Ok(gaps
                 .map(|gap| {
                     let (channel, cause) = (gap.channel.name(), gap.cause.name());
-                    (gap.symbol, channel, cause, gap.ids.0, gap.ids.1, gap.times.0, gap.times.1)
+                    let ((first, last), (start, end)) = (gap.ids, gap.times);
+                    (gap.symbol, channel, cause, first, last, start, end, gap.behind)
                 })
                 .collect())
         })
     }
 
-    /// Notes that a gap was filled from the venue's history.
+    /// Notes that a gap was filled from the venue's history; says whether it was, and was noted.
     #[allow(clippy::too_many_arguments)]
     fn repaired(
         &self,
@@ -302,7 +303,7 @@ impl Ingest {
         ids: (u64, u64),
         times: (i64, i64),
         ts: i64,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         let channel = channel_named(channel)?;
         let cause = GapCause::from_name(cause).ok_or_else(|| {
             PyValueError::new_err(format!("expected the cause of a gap, got {cause:?}"))

@@ -5,11 +5,14 @@ tape as all do; the core passes on what did not come live, and nothing twice. Th
 repaired when all pages came, the core can decode every row of them, and they reach its end, whose
 event came live. Else it stays in the ledger as it was, and the log says why; the next start of the
 recorder tries again.
+
+Of what has numbers the core itself looks whether all that a gap lacks was passed on, and notes no
+repair otherwise.
 """
 
 import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,8 @@ LAG_S = 2.0
 ATTEMPTS_MAX = 6
 """So often it is asked for what its history does not hold yet, each time after twice as long."""
 PAGES_MAX = 1_000
-"""Of more pages for one gap the rest is not fetched."""
+"""Of more pages for a gap without numbers the rest is not fetched. Where there are numbers, each
+page comes nearer to its end."""
 WAITING_MAX = 1 << 15
 """More gaps do not wait; those beyond stay as they are."""
 
@@ -83,8 +87,9 @@ class Backfill:
 
     def step(self, now: float) -> None:
         """Asks for the gaps that ended lately, and again for those that came to nothing."""
-        for symbol, channel, cause, first, last, start, end in self._ingest.take_gaps():
-            self._take(EndedGap(symbol, channel, cause, (first, last), (start, end)), now)
+        for symbol, channel, cause, first, last, start, end, behind in self._ingest.take_gaps():
+            gap = EndedGap(symbol, channel, cause, (first, last), (start, end), behind)
+            self._take(gap, now)
         for _ in range(len(self._due)):
             due, fetch = self._due.popleft()
             if due > now:
@@ -98,7 +103,8 @@ class Backfill:
         # What has numbers may be lost between two events of one instant.
         is_extent = gap.seconds > 0 or (gap.seconds == 0 and gap.ids[1] > 0)
         is_wanted = is_extent and gap.seconds <= self._feed.backfill_s
-        if is_wanted and self._feed.backfill_s and len(self._due) < WAITING_MAX:
+        can_ask = self._feed.backfill_s and self._feed.rest_url
+        if is_wanted and can_ask and len(self._due) + len(self._asked) < WAITING_MAX:
             self._due.append((now + LAG_S, _Fetch(gap)))
 
     def _ask(self, request: Request, fetch: _Fetch) -> None:
@@ -121,11 +127,14 @@ class Backfill:
         fetch.reached = max(fetch.reached, page.reached)
         fetch.flaw = fetch.flaw or self._flaw(request, body)
         if page.following is None:
-            self._end(fetch)
-        elif fetch.pages >= PAGES_MAX or page.following.path == request.path:
+            self._end(fetch, is_behind=page.is_behind)
+        elif self._is_endless(fetch) or page.following.path == request.path:
             self._give_up(fetch, f"its history goes on behind {fetch.pages} pages")
         else:
             self._ask(page.following, fetch)
+
+    def _is_endless(self, fetch: _Fetch) -> bool:
+        return fetch.gap.ids[1] <= 0 and fetch.pages >= PAGES_MAX
 
     def _flaw(self, request: Request, body: bytes) -> str:
         """Returns why the core cannot decode all of an answer, or nothing."""
@@ -139,14 +148,16 @@ class Backfill:
             return str(error)
         return ""
 
-    def _end(self, fetch: _Fetch) -> None:
+    def _end(self, fetch: _Fetch, *, is_behind: bool) -> None:
         gap = fetch.gap
-        if fetch.reached >= gap.times[1] and fetch.flaw:
+        reaches_end = fetch.reached >= gap.times[1] and not is_behind
+        if reaches_end and fetch.flaw:
             self._give_up(fetch, f"an answer of the history cannot be decoded: {fetch.flaw}")
-        elif fetch.reached >= gap.times[1]:
-            self._ingest.repaired(
-                gap.symbol, gap.channel, gap.cause, gap.ids, gap.times, self._clock.wall_ns()
-            )
+        elif reaches_end and not self._ingest.repaired(
+            gap.symbol, gap.channel, gap.cause, gap.ids, gap.times, self._clock.wall_ns()
+        ):
+            self._give_up(fetch, "not all that it lacks is on the tape, or that is not known")
+        elif reaches_end:
             self.filled += 1
             _log.info("gap filled %s pages=%d", gap, fetch.pages)
         elif fetch.attempt >= ATTEMPTS_MAX:
@@ -179,10 +190,17 @@ def unfilled(data: Path, source: str, since_ns: int) -> list[EndedGap]:
     reader.seek_time(since_ns)
     names, dtype = _core.field_names("gap"), np.dtype(_core.dtype_descr("gap"))
     found: dict[tuple[int, ...], tuple[str, Any]] = {}
+    filled: dict[tuple[int, int], dict[int, int]] = {}
     while (batch := reader.read()) is not None:
         for row in np.frombuffer(batch.numpy("gap"), dtype):
             key = tuple(int(row[name]) for name in ("instrument", "channel", "cause", "first"))
-            found[(*key, int(row["ts_start"]))] = names["state"][int(row["state"])], row
+            state = names["state"][int(row["state"])]
+            found[(*key, int(row["ts_start"]))] = state, row
+            runs = filled.setdefault((key[0], key[1]), {})
+            if names["cause"][key[2]] == "reset":
+                runs.clear()
+            elif state == "repaired" and int(row["last"]) > 0:
+                runs[key[3]] = max(runs.get(key[3], 0), int(row["last"]))
     lacking = [row for state, row in found.values() if state == "closed"]
     symbols = SourceSymbols(data, source).names() if lacking else {}
     gaps = []
@@ -193,5 +211,19 @@ def unfilled(data: Path, source: str, since_ns: int) -> list[EndedGap]:
             ids, times = ("first", "last"), ("ts_start", "ts_event")
             first, last = (int(row[name]) for name in ids)
             start, end = (int(row[name]) for name in times)
-            gaps.append(EndedGap(symbol, channel, cause, (first, last), (start, end)))
+            runs = filled.get((int(row["instrument"]), int(row["channel"])), {})
+            numbers = first, last, int(row["sequence"])
+            gap = EndedGap(symbol, channel, cause, numbers[:2], (start, end), numbers[2])
+            gaps.append(replace(gap, lacks_from=_first_missing(first, last, runs)))
     return gaps
+
+
+def _first_missing(first: int, last: int, filled: dict[int, int]) -> int:
+    """Returns the first number that the history did not give yet, by the ledger; 0: there is none.
+
+    `filled` has the last number of each run that it gave, by its first.
+    """
+    at = first if last > 0 else 0
+    while at <= last and (run := filled.get(at)) is not None and run >= at:
+        at = run + 1
+    return at

@@ -117,7 +117,10 @@ class Request:
     symbols: tuple[str, ...] = field(compare=False, default=())
     """The symbols that it names, where one of them may make the venue refuse it."""
     last_id: int = field(compare=False, default=0)
-    """Of a history that is asked for by numbers: the last one that is wanted, on any page."""
+    """Of a history: the number of the last event that is wanted, on any page; 0: it has none."""
+    ts_last: int = field(compare=False, default=0)
+    """Of a history that is asked for by times: the last that is wanted, in ns. Rows behind it prove
+    nothing."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,10 @@ class EndedGap:
     """First and last missing number; 0 where the ledger knows none."""
     times: tuple[int, int]
     """Of the last event before it and the first behind it, by the venue, in ns."""
+    behind: int = 0
+    """Number of the first event behind it; 0 where it has none."""
+    lacks_from: int = 0
+    """First number that the history did not give before; 0: it was not asked yet."""
 
     @property
     def seconds(self) -> float:
@@ -152,6 +159,9 @@ class HistoryPage:
     """The request for the next page; none: it is the last."""
     lacks: str = ""
     """What it should hold and does not: the gap is not filled."""
+    is_behind: bool = False
+    """The history ends before what was asked for by numbers: it is asked again, whatever its times
+    say, as many events may be of one instant."""
 
 
 @dataclass(frozen=True)

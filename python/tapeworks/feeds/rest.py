@@ -169,7 +169,11 @@ class Requests:
         if lacks:
             self._keep_cut(request.path, body, ts_recv)
             raise VenueError(f"the answer is cut: {lacks}", retry_after_ms=_RETRY_MS)
+        shed = self._ingest.stats()["shed"]
         self._ingest.receive(REST_CONNECTION, _KIND_REST, ts_recv, body, request.path.encode())
+        if self._ingest.stats()["shed"] > shed:
+            reason = "the answer was shed, as the tape cannot be written"
+            raise VenueError(reason, retry_after_ms=_RETRY_MS)
         self._flush()
         self._feed.answered(request, headers, body, ts_recv / 1e9)
         return body

@@ -2,7 +2,7 @@
 
 use super::{Ingest, NO_CONNECTION};
 use crate::clock::ClockStep;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::record::{
     topic_number, unpadded, Alert, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
     FLAG_RECV_SUSPECT, NONE, SESSION_ENDS,
@@ -21,6 +21,8 @@ pub struct EndedGap {
     pub ids: (u64, u64),
     /// Times of the last event before it and the first behind it, by the venue, in ns.
     pub times: (i64, i64),
+    /// Number of the first event behind it; 0 where it has none.
+    pub behind: u64,
 }
 
 impl Ingest {
@@ -169,10 +171,11 @@ impl Ingest {
 
     /// Notes that a gap of the ledger was filled from the venue's history: the one of that channel
     /// of `symbol` and that cause, of the ids `first` to `last` (0 where it has none), between the
-    /// times `ts_start` and `ts_end` of the venue.
+    /// times `ts_start` and `ts_end` of the venue. Says whether it was: nothing is noted where not
+    /// all numbers that are missing are on the tape, or that is not known any more.
     ///
     /// # Errors
-    /// As [`Ingest::connected`]; `Error::Invalid`: no such instrument is known.
+    /// As [`Ingest::connected`].
     pub fn repaired(
         &mut self,
         (symbol, channel): (&str, Channel),
@@ -180,10 +183,8 @@ impl Ingest {
         (first, last): (u64, u64),
         (ts_start, ts_end): (i64, i64),
         ts: i64,
-    ) -> Result<()> {
-        let instrument = self.instrument(symbol);
-        let instrument = instrument
-            .ok_or_else(|| Error::invalid(format!("expected a known symbol, got {symbol:?}")))?;
+    ) -> Result<bool> {
+        let Some(instrument) = self.instrument(symbol) else { return Ok(false) };
         let mut marker = self.marker(MarkerCode::Gap, ts);
         (marker.header.instrument, marker.header.ts_event) = (instrument, ts_end);
         (marker.cause, marker.state) = (cause as u8, GapState::Repaired as u8);
@@ -194,7 +195,14 @@ impl Ingest {
         };
         (marker.first, marker.last) = (first, last);
         marker.ts_start = ts_start;
-        self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
+        // Where an answer waits for the tape, the normaliser decides once it has seen it.
+        let is_written = self.pending.blobs().is_empty();
+        let stage = self.normalizer().filter(|_| is_written);
+        if stage.is_some_and(|stage| !stage.is_true(&marker)) {
+            return Ok(false);
+        }
+        self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())?;
+        Ok(true)
     }
 
     /// The gaps of trades and quotes that ended since the last call, as far as they are remembered.
@@ -212,6 +220,7 @@ impl Ingest {
                 cause,
                 ids: (gap.first, gap.last),
                 times: (gap.ts_start, gap.header.ts_event),
+                behind: gap.header.sequence,
             })
         });
         named.collect()

@@ -34,6 +34,7 @@ pub mod recent;
 mod retold;
 mod run;
 mod stale;
+mod stories;
 pub mod streams;
 pub mod trouble;
 pub mod undecoded;
@@ -47,6 +48,7 @@ use self::lines::Lines;
 use self::live::LiveEvents;
 use self::quarantine::Quarantine;
 use self::retold::Retold;
+use self::stories::Stories;
 use self::streams::{Streams, Verdict, HOLDING, SUSPECT};
 use self::undecoded::Undecoded;
 use super::state::{StateReader, StateWriter};
@@ -90,6 +92,7 @@ pub struct Arbiter {
     alike: Alike,
     retold: Retold,
     live: LiveEvents,
+    stories: Stories,
     /// Streams in which events wait, in order of start.
     holding: Vec<u32>,
     /// The earliest moment at which a wait ends; `i64::MAX` if nothing waits.
@@ -118,6 +121,7 @@ impl Arbiter {
             alike: Alike::default(),
             retold: Retold::default(),
             live: LiveEvents::default(),
+            stories: Stories::default(),
             holding: Vec::new(),
             deadline: i64::MAX,
             repair: None,
@@ -268,6 +272,9 @@ impl Arbiter {
         let (Some(marker), Some(code)) = (marker, code) else {
             return out.extend_from_bytes(bytes);
         };
+        if !self.is_true(&marker) {
+            return Ok(());
+        }
         let connection = marker.first as u16;
         let marker = self.in_venue_time(marker);
         let bytes = marker.as_bytes();

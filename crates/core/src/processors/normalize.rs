@@ -292,6 +292,10 @@ impl Processor for Normalizer {
         Some(&self.instruments)
     }
 
+    fn is_true(&self, marker: &Marker) -> bool {
+        self.arbiter.is_true(marker)
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         self.arbiter.counts.list()
     }

@@ -11,7 +11,7 @@ use super::state_files::{SavedState, StateFiles};
 use super::Processor;
 use crate::error::{Error, Result};
 use crate::instrument::Instruments;
-use crate::record::{blob, records, Blobs, Records, NONE};
+use crate::record::{blob, records, Blobs, Marker, Records, NONE};
 use crate::tape::{save_offset, Batch, Reader, Tape, TapeConfig, TapeKind};
 
 mod config;
@@ -145,6 +145,11 @@ impl Stage {
     /// The instruments that the processor knows, if it keeps any.
     pub fn instruments(&self) -> Option<&Instruments> {
         self.processor.instruments()
+    }
+
+    /// See [`Processor::is_true`].
+    pub fn is_true(&self, marker: &Marker) -> bool {
+        self.processor.is_true(marker)
     }
 
     /// The tape that the stage writes.

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -51,7 +52,7 @@ def request_for(product: str, gap: EndedGap) -> Request | None:
         path = f"/v1beta1/options/{rows}?symbols={symbol}&{asked}"
     else:
         return None
-    return Request(PRIORITY, path, symbol=gap.symbol)
+    return Request(PRIORITY, path, symbol=gap.symbol, ts_last=gap.times[1])
 
 
 def page_of(request: Request, body: bytes) -> HistoryPage | None:
@@ -64,12 +65,13 @@ def page_of(request: Request, body: bytes) -> HistoryPage | None:
     for rows in (answer.trades, answer.quotes):
         lists = rows.values() if isinstance(rows, dict) else [rows]
         for row in (row for one in lists for row in one or ()):
-            reached = max(reached, time_of(row.t))
+            ts = time_of(row.t)
+            reached = max(reached, ts if ts <= request.ts_last else -1)
     if not answer.next_page_token:
         return HistoryPage(reached)
     token = quote(answer.next_page_token, safe="")
     path = f"{_TOKEN.sub('', request.path)}&page_token={token}"
-    return HistoryPage(reached, Request(PRIORITY, path, symbol=request.symbol))
+    return HistoryPage(reached, replace(request, path=path))
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, wall_s: float) -> VenueError:

@@ -36,7 +36,8 @@ def request_for(product: str, gap: EndedGap) -> Request | None:
     is_public = name == "aggTrades" or not PRODUCTS[product].is_futures
     if name is None or gap.ids[1] <= 0 or not is_public:
         return None
-    return _page(f"{PRODUCTS[product].rest_root}/{name}", gap.symbol, gap.ids[0], gap.ids[1] + 1)
+    first = max(gap.ids[0], gap.lacks_from)
+    return _page(f"{PRODUCTS[product].rest_root}/{name}", gap.symbol, first, gap.ids[1] + 1)
 
 
 def _page(path: str, symbol: str, first: int, last: int) -> Request:
@@ -55,19 +56,20 @@ def page_of(request: Request, body: bytes) -> HistoryPage | None:
     """Returns how far an answer reaches, what it lacks, and the request for the next one."""
     place = urlsplit(request.path)
     asked = dict(parse_qsl(place.query))
-    first, limit = int(asked["fromId"]), int(asked["limit"])
+    first = int(asked["fromId"])
     try:
         rows = msgspec.json.decode(body, type=list[_Row])
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
     if not rows:
-        return HistoryPage(-1)
+        return HistoryPage(-1, is_behind=True)
     ids = [max(row.id, row.a) for row in rows]
     if ids != list(range(first, first + len(ids))):
         return HistoryPage(-1, lacks=f"of the ids from {first} on it has other ones")
     newest = max(max(row.time, row.T) for row in rows)
     unit_ns = 1_000 if len(str(newest)) >= MICROSECOND_DIGITS else 1_000_000
     reached = newest * unit_ns + unit_ns - 1
-    if len(rows) < limit or ids[-1] >= request.last_id:
+    if ids[-1] >= request.last_id:
         return HistoryPage(reached)
+    # A page that is shorter than it may be is no end: the trade behind the gap came live.
     return HistoryPage(reached, _page(place.path, request.symbol, ids[-1] + 1, request.last_id))

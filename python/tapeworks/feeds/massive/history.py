@@ -1,6 +1,7 @@
 """The history of Massive: requests for trades and quotes, and what its answers say. Sans I/O."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -19,6 +20,7 @@ RETRY_MS, TOO_MANY_MS, WAIT_S_MAX = 1_000, 60_000, 3_600
 
 class _Row(msgspec.Struct):
     sip_timestamp: int = -1
+    sequence_number: int = 0
 
 
 class _Answer(msgspec.Struct):
@@ -40,7 +42,8 @@ def request_for(product: str, gap: EndedGap) -> Request | None:
     start, end = start - start % NS_PER_MS, end - end % NS_PER_MS + NS_PER_MS - 1
     path = f"/v3/{KINDS[gap.channel]}/{quote(gap.symbol, safe='')}"
     asked = f"timestamp.gte={start}&timestamp.lte={end}&order=asc&limit={ROWS_MAX}"
-    return Request(PRIORITY, f"{path}?{asked}", symbol=gap.symbol)
+    path = f"{path}?{asked}"
+    return Request(PRIORITY, path, symbol=gap.symbol, last_id=gap.behind, ts_last=end)
 
 
 def page_of(request: Request, body: bytes) -> HistoryPage | None:
@@ -50,9 +53,14 @@ def page_of(request: Request, body: bytes) -> HistoryPage | None:
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
     rows = answer.results or []
-    newest = max((row.sip_timestamp for row in rows), default=-1)
-    # A live event is as late as the ms that it tells.
+    times = (row.sip_timestamp for row in rows)
+    newest = max((ts for ts in times if ts <= request.ts_last), default=-1)
+    # A live event is as late as the ms that it tells. Of many that are of one ms the history may
+    # have some so far: that ms is reached with the event behind the gap, where that has a number.
     reached = newest if newest < 0 else newest - newest % NS_PER_MS
+    if reached > 0 and request.last_id > 0:
+        has_last = any(row.sequence_number == request.last_id for row in rows)
+        reached = reached if has_last else reached - 1
     if not answer.next_url:
         return HistoryPage(reached)
     # Where requests go is a setting: of the address that the venue names, the path alone counts.
@@ -60,7 +68,7 @@ def page_of(request: Request, body: bytes) -> HistoryPage | None:
     path = f"{place.path}?{place.query}"
     if place.path.partition("?")[0] != request.path.partition("?")[0]:
         return None
-    return HistoryPage(reached, Request(PRIORITY, path, symbol=request.symbol))
+    return HistoryPage(reached, replace(request, path=path))
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> VenueError:

@@ -10,12 +10,13 @@ use super::event::Event;
 use super::lines::Line;
 use super::live::LiveEvents;
 use super::retold::Retold;
+use super::stories::Stories;
 use super::streams::{Stream, Streams, SEEN};
 use super::Arbiter;
 use crate::error::Result;
 use crate::instrument::FastHash;
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::{Header, Marker, Plain};
+use crate::record::{Header, Plain};
 
 /// For so long an event is remembered, in ns: a line is never further behind another.
 const WINDOW_NS: i64 = 10_000_000_000;
@@ -136,31 +137,34 @@ impl Arbiter {
         self.alike.repeats(bytes, line, self.elapsed)
     }
 
-    /// Whether the venue's history told a story with this text already: it is asked for again and
-    /// again, and has each for long.
-    pub fn is_story_retold(&mut self, story: &Marker, text: &[u8]) -> bool {
-        let digest = text.chunks(8).fold(text.len() as u64, |digest, chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            mixed(digest, u64::from_le_bytes(word))
-        });
-        let known = Marker { count: 0, first: digest, last: 0, ..*story };
-        self.retold.repeats(known.as_bytes(), true, self.lines.line().serial)
-    }
-
     /// Writes what is remembered of events without a sequence to the end of a snapshot: nothing for
     /// feeds that have none, so that their snapshots are as they were before there was this. So it
-    /// is with what of the venue's history may be told again.
+    /// is with what of the venue's history may be told again, with what of gaps is not known any
+    /// more, and with stories.
     pub fn snapshot_alike(&self, state: &mut StateWriter<'_>) {
-        let (has_retold, has_live) = (!self.retold.is_empty(), !self.live.is_empty());
-        if !self.alike.order.is_empty() || has_retold || has_live {
+        let has = [
+            !self.alike.order.is_empty(),
+            !self.retold.is_empty(),
+            !self.live.is_empty(),
+            self.streams.has_forgotten(),
+            !self.stories.is_empty(),
+        ];
+        // Each stands behind those before it.
+        let count = has.iter().rposition(|&has| has).map_or(0, |last| last + 1);
+        if count > 0 {
             self.alike.write(state);
         }
-        if has_retold || has_live {
+        if count > 1 {
             self.retold.write(state);
         }
-        if has_live {
+        if count > 2 {
             self.live.write(state);
+        }
+        if count > 3 {
+            self.streams.write_forgotten(state);
+        }
+        if count > 4 {
+            self.stories.write(state);
         }
     }
 
@@ -173,6 +177,10 @@ impl Arbiter {
         self.retold = if state.is_at_end() { Retold::default() } else { Retold::read(state)? };
         self.live =
             if state.is_at_end() { LiveEvents::default() } else { LiveEvents::read(state)? };
+        if !state.is_at_end() {
+            self.streams.read_forgotten(state)?;
+        }
+        self.stories = if state.is_at_end() { Stories::default() } else { Stories::read(state)? };
         self.alike.watch(self.lines.has_copies());
         Ok(())
     }

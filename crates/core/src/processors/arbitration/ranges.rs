@@ -8,11 +8,14 @@ use crate::processors::state::{StateReader, StateWriter};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ranges {
     ranges: Vec<(u64, u64)>,
+    /// The highest sequence of a range that was forgotten: of none up to it is known that it is not
+    /// in a range. Not part of what [`Ranges::write`] writes.
+    pub forgotten: u64,
 }
 
 impl Ranges {
     /// How many ranges are remembered.
-    pub const MOST: usize = 256;
+    pub const MOST: usize = 4096;
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
@@ -24,15 +27,22 @@ impl Ranges {
         self.ranges.last().map(|range| range.1)
     }
 
-    /// Removes all.
-    pub fn clear(&mut self) {
-        self.ranges.clear();
-    }
-
     /// Whether `sequence` lies in one of the ranges.
     pub fn contains(&self, sequence: u64) -> bool {
         let at = self.ranges.partition_point(|range| range.1 < sequence);
         self.ranges.get(at).is_some_and(|range| range.0 <= sequence)
+    }
+
+    /// Whether all of `first` to `last` lie in one of the ranges.
+    pub fn covers(&self, first: u64, last: u64) -> bool {
+        let at = self.ranges.partition_point(|range| range.1 < first);
+        self.ranges.get(at).is_some_and(|range| range.0 <= first && last <= range.1)
+    }
+
+    /// Whether one of `first` to `last` lies in a range, or may have before it was forgotten.
+    pub fn may_touch(&self, first: u64, last: u64) -> bool {
+        let at = self.ranges.partition_point(|range| range.1 < first);
+        first <= self.forgotten || self.ranges.get(at).is_some_and(|range| range.0 <= last)
     }
 
     /// Adds `first` to `last`, joining what it touches.
@@ -45,8 +55,12 @@ impl Ranges {
             high = high.max(self.ranges[end - 1].1);
         }
         self.ranges.splice(start..end, [(low, high)]);
+        self.forget();
+    }
+
+    fn forget(&mut self) {
         if self.ranges.len() > Self::MOST {
-            self.ranges.remove(0);
+            self.forgotten = self.forgotten.max(self.ranges.remove(0).1);
         }
     }
 
@@ -62,9 +76,7 @@ impl Ranges {
             (false, true) => self.ranges[at].1 = sequence - 1,
             (false, false) => {
                 self.ranges.splice(at..=at, [(first, sequence - 1), (sequence + 1, last)]);
-                if self.ranges.len() > Self::MOST {
-                    self.ranges.remove(0);
-                }
+                self.forget();
             }
         }
     }
@@ -88,7 +100,7 @@ impl Ranges {
         for _ in 0..count {
             ranges.push((state.u64()?, state.u64()?));
         }
-        Ok(Self { ranges })
+        Ok(Self { ranges, forgotten: 0 })
     }
 }
 
@@ -117,6 +129,10 @@ mod tests {
             }
             for number in 0..70 {
                 assert_eq!(ranges.contains(number), set.contains(&number));
+                let mut few = number..=number + 3;
+                assert_eq!(ranges.covers(number, number + 3), few.all(|one| set.contains(&one)));
+                let touched = set.range(number..=number + 3).next().is_some();
+                assert_eq!(ranges.may_touch(number, number + 3), touched);
             }
             assert!(ranges.ranges.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
             assert_eq!(ranges.highest(), set.last().copied());
@@ -133,5 +149,15 @@ mod tests {
         assert!(!ranges.contains(0));
         assert!(ranges.contains(2));
         assert_eq!(ranges.ranges.len(), Ranges::MOST);
+        // Of the one that was forgotten it is not known any more; of those above it is.
+        let most = Ranges::MOST as u64;
+        assert_eq!(
+            [(0, 0), (1, 1), (2, 2)].map(|(a, b)| ranges.may_touch(a, b)),
+            [true, false, true]
+        );
+        // A range that is split makes one more.
+        ranges.insert(most * 2 + 2, most * 2 + 9);
+        ranges.remove(most * 2 + 4);
+        assert_eq!((ranges.forgotten, ranges.contains(6)), (4, true));
     }
 }

@@ -59,6 +59,12 @@ impl Retold {
         false
     }
 
+    /// Whether the event of these records, which has a number, was passed on already.
+    pub(super) fn has(&self, bytes: &[u8]) -> bool {
+        let identity = identity_of(bytes);
+        self.old.contains(&identity) || self.young.contains(&identity)
+    }
+
     /// Writes all to a snapshot.
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
         for half in [&self.old, &self.young] {

@@ -124,6 +124,16 @@ impl Streams {
         self.trouble.entry(place as u32).or_default()
     }
 
+    /// The trouble of the stream at `place`, if it ever had one.
+    pub fn troubled(&self, place: usize) -> Option<&Trouble> {
+        self.trouble.get(&(place as u32))
+    }
+
+    /// The troubles of all streams, with their places.
+    pub fn troubles(&self) -> impl Iterator<Item = (u32, &Trouble)> {
+        self.trouble.iter().map(|(&place, trouble)| (place, trouble))
+    }
+
     /// Each stream that was seen, with its instrument and channel.
     pub fn seen(&self) -> impl Iterator<Item = (usize, u32, u8, &Stream)> {
         self.table
@@ -277,11 +287,12 @@ impl Streams {
         if let Some(recent) = self.recent.get_mut(recent) {
             *recent = Recent::default();
         }
+        let ts_reset = self.table[place].ts_last.max(event.ts_event);
         self.pass(place, event, line);
         let stream = &mut self.table[place];
         stream.first = event.sequence;
         stream.state &= !(MISSING | HISTORY | HOLDING | STALE);
-        self.trouble.remove(&(place as u32));
+        self.trouble.insert(place as u32, Trouble { ts_reset, ..Trouble::default() });
     }
 
     /// Notes that `first` to `last` are missing.

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
 
 /// What only troubled streams need.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     /// Sequences that are missing.
     pub missing: Ranges,
@@ -17,10 +17,30 @@ pub struct Trouble {
     pub hold: Hold,
     /// Events dropped as stale since the last that was passed on.
     pub stale: Stale,
+    /// Up to when the venue counted otherwise, by its own time in ns: what was missing then is not
+    /// known any more. `i64::MIN` if it always counted so.
+    pub ts_reset: i64,
+}
+
+impl Default for Trouble {
+    fn default() -> Self {
+        Self {
+            missing: Ranges::default(),
+            history: Ranges::default(),
+            hold: Hold::default(),
+            stale: Stale::default(),
+            ts_reset: i64::MIN,
+        }
+    }
 }
 
 impl Trouble {
-    /// Writes all to a snapshot.
+    /// Whether something is not known any more that a repair would have to know.
+    pub fn has_forgotten(&self) -> bool {
+        self.missing.forgotten > 0 || self.history.forgotten > 0 || self.ts_reset != i64::MIN
+    }
+
+    /// Writes all to a snapshot, but for what [`Trouble::write_forgotten`] does.
     pub fn write(&self, state: &mut StateWriter<'_>) {
         self.missing.write(state);
         self.history.write(state);
@@ -38,6 +58,25 @@ impl Trouble {
             history: Ranges::read(state)?,
             hold: Hold::read(state)?,
             stale: Stale::read(state)?,
+            ..Self::default()
         })
+    }
+
+    /// Writes up to where something is not known any more.
+    pub fn write_forgotten(&self, state: &mut StateWriter<'_>) {
+        state.u64(self.missing.forgotten);
+        state.u64(self.history.forgotten);
+        state.i64(self.ts_reset);
+    }
+
+    /// Reads what [`Trouble::write_forgotten`] wrote.
+    ///
+    /// # Errors
+    /// `Error::Invalid`: the snapshot is not whole.
+    pub fn read_forgotten(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+        self.missing.forgotten = state.u64()?;
+        self.history.forgotten = state.u64()?;
+        self.ts_reset = state.i64()?;
+        Ok(())
     }
 }
