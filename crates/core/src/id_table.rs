@@ -152,8 +152,9 @@ impl<V: Copy + Default> IdTable<V> {
     pub fn fetch(&self, id: u64) {
         let at = place(id) as usize & self.slots.len().wrapping_sub(1);
         fetch(&self.slots, at);
-        // An entry may lie across two lines, or be put behind others: the line after this one, too.
-        fetch(&self.slots, at + LINE_BYTES / size_of::<Slot<V>>());
+        // An entry may lie across two lines, or be put behind others: the two after this one, too.
+        fetch(&self.slots, at + LINE_BYTES.div_ceil(size_of::<Slot<V>>()));
+        fetch(&self.slots, at + 2 * LINE_BYTES.div_ceil(size_of::<Slot<V>>()));
     }
 
     /// All entries, in no order that means anything.

@@ -26,7 +26,7 @@ const AUCTION: u8 = 2;
 const OTHER_PRICE: u8 = 4;
 
 /// How many messages ahead the place of an order is fetched: about as long as memory takes.
-const AHEAD: usize = 12;
+const AHEAD: usize = 20;
 
 /// One blob being decoded.
 pub(super) struct Task<'a> {
