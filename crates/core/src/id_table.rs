@@ -194,11 +194,21 @@ impl<V: Copy + Default> IdTable<V> {
 /// Appends `value` to a table that is looked up at random, and may become large.
 #[inline]
 pub(crate) fn push_to_large<T>(table: &mut Vec<T>, value: T) {
-    let grows = table.len() == table.capacity();
-    table.push(value);
-    if grows {
-        prefer_huge_pages(table);
+    if table.len() == table.capacity() {
+        grow_large(table, table.len().max(SLOTS_MIN));
     }
+    table.push(value);
+}
+
+/// Makes room in a table that may become large for `more` values. It is moved to memory of which
+/// nothing was used yet: memory that has small pages already keeps them, also where the allocator
+/// moves it as a whole.
+#[cold]
+pub(crate) fn grow_large<T>(table: &mut Vec<T>, more: usize) {
+    let mut grown = Vec::with_capacity(table.len() + more);
+    prefer_huge_pages(&grown);
+    grown.append(table);
+    *table = grown;
 }
 
 /// Lets the system keep a large table in huge pages: what is looked up at random in small ones

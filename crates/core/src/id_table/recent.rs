@@ -238,13 +238,12 @@ impl<V: Vacant + Default> RecentTable<V> {
     /// Leaves the first part of the window behind, or makes it wider.
     fn advance(&mut self) {
         let (length, part) = (self.window.len(), self.window.len() / PARTS);
-        let is_used = |at: usize| {
-            let id = self.base + at as u64;
-            !self.window[id as usize & (length - 1)].is_vacant()
-        };
-        let left = (0..part).filter(|&at| is_used(at)).count();
-        if left * LEFT_MAX > part && length < IDS_MAX {
-            return self.widen();
+        if length < IDS_MAX {
+            let first = self.base as usize;
+            let is_used = |at: &usize| !self.window[(first + at) & (length - 1)].is_vacant();
+            if (0..part).filter(is_used).count() * LEFT_MAX > part {
+                return self.widen();
+            }
         }
         self.leave(part);
         let end = self.base + length as u64;
@@ -282,10 +281,11 @@ impl<V: Vacant + Default> RecentTable<V> {
         let (mut moved, mut found) = ([(0, V::VACANT); MOVED], 0);
         for at in 0..count as u64 {
             let id = self.base + at;
-            let value = std::mem::replace(&mut self.window[id as usize & mask], V::VACANT);
-            if value.is_vacant() {
+            let place = &mut self.window[id as usize & mask];
+            if place.is_vacant() {
                 continue;
             }
+            let value = std::mem::replace(place, V::VACANT);
             self.rest.fetch(id);
             let (id, value) = std::mem::replace(&mut moved[found % MOVED], (id, value));
             if found >= MOVED {
