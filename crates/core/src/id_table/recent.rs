@@ -12,7 +12,7 @@ use super::{fetch, prefer_huge_pages, IdTable};
 
 /// Ids of the window at first, and at most.
 const IDS_MIN: usize = 1 << 10;
-const IDS_MAX: usize = 1 << 19;
+const IDS_MAX: usize = 1 << 20;
 /// The window moves on by one of so many parts.
 const PARTS: usize = 16;
 /// It gets wider where more than one in so many ids of a part that it leaves is in use.

@@ -62,7 +62,8 @@ pub(super) fn check(message: &[u8], midnight: i64) -> Result<i64> {
     if length != message.len() {
         return fail(wrong_length(length, message.len()), 0);
     }
-    ts_of(message, midnight).ok_or(Error::decode(DecodeReason::BadNumber, 5))
+    // An error that is not made need not be dropped.
+    ts_of(message, midnight).ok_or_else(|| Error::decode(DecodeReason::BadNumber, 5))
 }
 
 impl Task<'_> {
