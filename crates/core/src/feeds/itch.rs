@@ -186,6 +186,9 @@ impl Itch {
         };
         let (mut body, stream) = (blob.body, carrier.stream(blob.body)?);
         let (at, sequence, count) = match carrier {
+            // What goes on where the last piece ended repeats nothing and misses nothing, however
+            // much it is: it is counted as it is decoded.
+            Carrier::File(sequence) if self.goes_on_at(sequence) => (0, sequence, 0),
             Carrier::File(sequence) => (0, sequence, Blocks::new(body, 0).count() as u64),
             Carrier::Packet | Carrier::Soup(..) => {
                 let packet = match &stream {
@@ -217,6 +220,11 @@ impl Itch {
             out,
         };
         task.run(body, at, sequence, known)
+    }
+
+    /// Whether a message of that number is the next.
+    const fn goes_on_at(&self, sequence: u64) -> bool {
+        sequence == self.session.next && 0 < sequence && sequence <= JUMP_MAX
     }
 
     /// When the first of the messages of `body` from `at` on happened, if it tells.

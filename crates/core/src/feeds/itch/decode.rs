@@ -99,6 +99,10 @@ impl Task<'_> {
             number += u64::from(sequence != 0);
             start = blocks.at;
         }
+        if number > sequence {
+            let session = &mut self.itch.session;
+            (session.next, session.seen) = (session.next.max(number), session.seen.max(number));
+        }
         if blocks.at < body.len() {
             rejected.add(Error::decode(DecodeReason::Truncated, blocks.at))?;
         }
