@@ -18,7 +18,6 @@ const RUN_BITS: u32 = 3;
 const LINE_BYTES: usize = 64;
 /// Tables from here on are kept in huge pages; smaller ones fit what the processor remembers of
 /// small ones.
-#[cfg(target_os = "linux")]
 const HUGE_BYTES_MIN: usize = 4 << 20;
 /// A multiple of the page size of every machine.
 #[cfg(target_os = "linux")]
@@ -195,20 +194,23 @@ impl<V: Copy + Default> IdTable<V> {
 #[inline]
 pub(crate) fn push_to_large<T>(table: &mut Vec<T>, value: T) {
     if table.len() == table.capacity() {
-        grow_large(table, table.len().max(SLOTS_MIN));
+        grow_in_huge_pages(table);
     }
     table.push(value);
 }
 
-/// Makes room in a table that may become large for `more` values. It is moved to memory of which
-/// nothing was used yet: memory that has small pages already keeps them, also where the allocator
-/// moves it as a whole.
+/// Makes room in a full table, if it is so large that it is kept in huge pages: in memory of which
+/// nothing was used yet, as what is in small pages stays there, also where the allocator moves it
+/// as a whole.
 #[cold]
-pub(crate) fn grow_large<T>(table: &mut Vec<T>, more: usize) {
-    let mut grown = Vec::with_capacity(table.len() + more);
-    prefer_huge_pages(&grown);
-    grown.append(table);
-    *table = grown;
+fn grow_in_huge_pages<T>(table: &mut Vec<T>) {
+    let capacity = 2 * table.len();
+    if capacity * size_of::<T>() >= HUGE_BYTES_MIN {
+        let mut grown = Vec::with_capacity(capacity);
+        prefer_huge_pages(&grown);
+        grown.append(table);
+        *table = grown;
+    }
 }
 
 /// Lets the system keep a large table in huge pages: what is looked up at random in small ones
