@@ -2,33 +2,23 @@
 
 Sketch: behind `visible.py` (100 us from the send to the normalised tape) the derive worker wakes
 (up to 50 us on a guest), measures a message (1 us), writes 22 values of 128 bytes (3 us; 56 MB/s at
-20 k/s) after what its other stages take, and wakes the reader.
+20 k/s) after what its other stages take, and wakes the reader. See `open_loop.py`.
 
 Quotes and trades of ten symbols, and the sets `l1`, `ofi` and `flow` behind each of them, so that
-each message makes metrics of its own. Open loop: the venue sends number N at N / rate, whether or
-not the ones before were read, and notes when. Venue and reader read the same clock. Without as many
-idle processors as processes each takes its turn.
+each message makes metrics of its own.
 """
 
-import argparse
-import ctypes
 import json
-import multiprocessing
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from multiprocessing.connection import Connection as Pipe
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
-from recorder import SYMBOLS, drain, frame, handshake
+from open_loop import OpenLoop, Seen, main
+from recorder import SYMBOLS, frame
 
 from tapeworks import _core
 
@@ -58,8 +48,6 @@ interval_ms = 0
 enabled = false
 """
 _COMMAND = "from tapeworks.cli import main; main()"
-_PR_SET_TIMERSLACK = 29
-_READER_S_MAX = 60.0
 # Quotes of ten messages, as in the job `metrics`.
 _QUOTES_OF_TEN = 7
 
@@ -80,48 +68,16 @@ def messages(count: int) -> list[bytes]:
     return made
 
 
-def venue(pipe: Pipe, sent: Any, count: int, rate: float) -> None:
-    """Sends `count` messages at `rate` a second, and notes when each left."""
-    # A sleep ends within microseconds of its time, so that no processor is held by waiting.
-    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    made = messages(count)
-    server = socket.create_server(("127.0.0.1", 0))
-    pipe.send(server.getsockname()[1])
-    sock, _ = server.accept()
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    handshake(sock)
-    threading.Thread(target=drain, args=(sock,), daemon=True).start()
-    pipe.send("connected")
-    pipe.recv()
-    start = time.perf_counter()
-    for number, message in enumerate(made):
-        early = start + number / rate - time.perf_counter()
-        if early > 0:
-            time.sleep(early)
-        sent[number] = time.perf_counter()
-        sock.sendall(message)
-    pipe.recv()
+def numbers() -> Seen:
+    """Returns what tells messages by how many values there are: each has as many, in order."""
+    each, values = values_of_a_message(), 0
 
+    def of(records: _core.Records) -> Iterable[int]:
+        nonlocal values
+        before, values = values // each, values + len(records)
+        return range(before, values // each)
 
-def reader(pipe: Pipe, tape: str, seen: Any, count: int) -> None:
-    """Notes when the metrics of each message can be read."""
-    end = time.monotonic() + _READER_S_MAX
-    while not any(Path(tape).glob("*.seg")):
-        time.sleep(0.01)
-    follow = _core.TapeReader(tape)
-    each, left, values = values_of_a_message(), count, 0
-    pipe.send("ready")
-    while left and time.monotonic() < end:
-        if (records := follow.read()) is None:
-            follow.wait(100)
-            continue
-        now = time.perf_counter()
-        # Each message makes so many values, in the order of the messages.
-        values += len(records)
-        done = min(count, values // each)
-        seen[count - left : done] = [now] * (done - (count - left))
-        left = count - done
-    pipe.send(left if follow.read() is None and values == count * each else -1)
+    return of
 
 
 def values_of_a_message() -> int:
@@ -134,58 +90,26 @@ def values_of_a_message() -> int:
     return len(made)
 
 
-def measure(rate: float, seconds: float) -> dict[str, float]:
+def measure(count: int, rate: float) -> dict[str, float]:
     """Returns the figures of one run."""
-    count = max(1_000, int(rate * seconds))
-    context = multiprocessing.get_context("spawn")
-    sent, seen = context.RawArray("d", count), context.RawArray("d", count)
-    folder = Path(tempfile.mkdtemp(prefix="bench-metric-visible-"))
-    tape = str(folder / "data" / "tape" / "binance-spot" / "market-data.metrics")
-    ours, theirs = context.Pipe()
-    ready, told = context.Pipe()
-    children = [
-        context.Process(target=venue, args=(theirs, sent, count, rate), daemon=True),
-        context.Process(target=reader, args=(told, tape, seen, count), daemon=True),
-    ]
-    for child in children:
-        child.start()
-    settings = _SETTINGS.format(port=ours.recv(), symbols=json.dumps(SYMBOLS))
-    (folder / "tapeworks.toml").write_text(settings)
-    words = [sys.executable, "-c", _COMMAND, "up", "--config", str(folder / "tapeworks.toml")]
-    with (folder / "up.log").open("w") as log:
-        pipeline = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder, env=os.environ)
-    try:
-        ours.recv()
-        ready.recv()
-        time.sleep(1.0)
-        ours.send("go")
-        left = int(ready.recv())
-        ours.send("done")
-    finally:
-        pipeline.send_signal(signal.SIGTERM)
-        pipeline.wait(30)
-        for child in children:
-            child.join(5)
-        shutil.rmtree(folder, ignore_errors=True)
-    times = np.sort(np.array(seen) - np.array(sent)) * 1e6
-    return {
-        "sent_to_metric_p50_us": round(float(times[count // 2]), 1),
-        "sent_to_metric_p99_us": round(float(times[count * 99 // 100]), 1),
-        "metric_lost": left,
-    }
-
-
-def main() -> int:
-    """Prints the figures; fails if the metrics of a message were not seen."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--rate", type=float, default=20_000)
-    parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--scale", type=float, default=1, help="of seconds")
-    options = parser.parse_args()
-    figures = measure(options.rate, max(0.2, options.seconds * options.scale))
-    print(json.dumps(figures))
-    return 1 if figures["metric_lost"] else 0
+    tape = "data/tape/binance-spot/market-data.metrics"
+    with OpenLoop(messages, numbers, tape, count, rate) as loop:
+        settings = _SETTINGS.format(port=loop.port, symbols=json.dumps(SYMBOLS))
+        path = loop.folder / "tapeworks.toml"
+        path.write_text(settings)
+        words = [sys.executable, "-c", _COMMAND, "up", "--config", str(path)]
+        with (loop.folder / "up.log").open("w") as log:
+            pipeline = subprocess.Popen(
+                words, stdout=log, stderr=log, cwd=loop.folder, env=os.environ
+            )
+        try:
+            loop.run()
+            loop.end()
+        finally:
+            pipeline.send_signal(signal.SIGTERM)
+            pipeline.wait(30)
+    return loop.figures("metric")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, "metric", measure))

@@ -27,7 +27,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "mana
 # Left is below: a module imports only from lower levels, or from its own group.
 PYTHON_LEVELS = [
     {"_core"},
-    {"addresses", "errors", "nearest", "printable", "durable", "topics", "heartbeat"},
+    {"addresses", "errors", "nearest", "printable", "durable", "topics", "heartbeat", "hot_path"},
     {"object_store", "parquet_footer"},
     {"config", "register", "registry", "stopping"},
     {
@@ -55,7 +55,7 @@ PYTHON_LEVELS = [
 ]
 RUST_LEVELS = [
     {"numbered"},
-    {"error", "clock", "latency"},
+    {"error", "clock", "latency", "scheduling"},
     {"record"},
     {"sequencing"},
     {"instrument", "decimal", "id_table"},
@@ -69,7 +69,7 @@ RUST_LEVELS = [
 # own process, in nobody's pipeline.
 MAY_START = {
     *("feeds/session.py", "sinks/worker.py", "views/interruptible.py", "views/metrics.py"),
-    *("child.py", "worker.py", "flink/cluster.py", "sinks/questdb_requests.py"),
+    *("child.py", "worker.py", "hot_path.py", "flink/cluster.py", "sinks/questdb_requests.py"),
     # Lines of progress while something that tells nothing of itself works.
     "cli/progress.py",
 }

@@ -20,6 +20,7 @@ mod processors;
 mod protobuf;
 mod record;
 mod released;
+mod scheduling;
 mod simulator;
 mod socket;
 mod tape;
@@ -46,6 +47,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     numbered::register(module)?;
     book::register(module)?;
     processors::register(module)?;
+    scheduling::register(module)?;
     estimators::register(module)?;
     simulator::register(module)?;
     Ok(())

@@ -221,6 +221,13 @@ impl Stage {
         self.with(py, |stage| Ok(stage.take_notes()))
     }
 
+    /// Whether `take_notes` or `take_losses` has anything to return.
+    #[getter]
+    fn has_reports(&self, py: Python<'_>) -> PyResult<bool> {
+        let turn = self.inner.take(py)?;
+        Ok(turn.as_ref().is_some_and(processors::Stage::has_reports))
+    }
+
     /// Input that was gone before this stage had read it, since the last call: first and last
     /// item, newest receive time before and after, and why.
     fn take_losses(&self, py: Python<'_>) -> PyResult<Vec<LostInput>> {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tapeworks._core import Ingest
 from tapeworks.alert_notes import left_notes
-from tapeworks.stage_times import write_times
+from tapeworks.stage_times import Told
 from tapeworks.tape import noted_losses
 
 _NONE = float("nan")
@@ -43,7 +43,7 @@ def take_notes(
         path.unlink(missing_ok=True)
 
 
-def tell_times(data: Path, source: str, ingest: Ingest) -> None:
-    """Tells how long frames took from their receipt to the raw tape, and their records."""
+def times_of(ingest: Ingest) -> dict[str, tuple[Told, Told]]:
+    """Returns how long frames took from their receipt to the raw tape, and their records."""
     published, normalized = ingest.take_times()
-    write_times(data, source, "recorder", {"publish": published, "normalize": normalized})
+    return {"publish": published, "normalize": normalized}

@@ -7,12 +7,12 @@ loses nothing. Whatever could not be received is a marker on the raw tape.
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ from tapeworks.feeds.books import BookRequests
 from tapeworks.feeds.connection import Connection
 from tapeworks.feeds.guard import guard
 from tapeworks.feeds.limits import Backoff, RateLimiter
-from tapeworks.feeds.notes import take_notes, tell_times
+from tapeworks.feeds.notes import take_notes, times_of
 from tapeworks.feeds.opening import open_feed
 from tapeworks.feeds.outcome import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE, Tally
 from tapeworks.feeds.python import PythonFeed
@@ -39,13 +39,17 @@ from tapeworks.feeds.recording_clock import RecordingClock, check_clock, log_clo
 from tapeworks.feeds.rest import Requests, tls_context
 from tapeworks.feeds.watchdog import Watchdog
 from tapeworks.heartbeat import BEAT_S, beat
+from tapeworks.hot_path import prepare
 from tapeworks.registry import load_name
+from tapeworks.stage_times import write_times
 from tapeworks.tape import TapeConfig
 from tapeworks.topics import RAW
 
 _TICK_S = 0.1
 _CHECK_S = 1.0
 _GRACE_S = 1.0
+# Frames wait for nothing else that runs here.
+_SLICE_US = 100
 """After a successor carries all, the old connection is kept so long: it may lag behind."""
 _RECENT_S = 5.0
 _CONNECTIONS_MAX = 60_000
@@ -340,7 +344,9 @@ class Session:
             if self._data is not None:
                 place = (self._data, self.feed.source, self.ingest)
                 take_notes(*place, self._clock.wall_ns, self.flush)
-                tell_times(*place)
+                # A disk may be slow, and frames wait for this thread.
+                told = times_of(self.ingest)
+                await asyncio.to_thread(write_times, *place[:2], "recorder", told)
             self.backfill.step(now)
             for request in self.feed.polls(now, self._clock.wall_ns()):
                 self._requests.push(request)
@@ -353,7 +359,7 @@ class Session:
                 refreshed = now
                 self._books.refresh(now)
             if self._report is not None:
-                self._report(self.status())
+                await asyncio.to_thread(self._report, self.status())
 
     def _tell_refusal(self) -> None:
         """Logs when the tape begins to refuse what comes, and when it takes what waited."""
@@ -443,15 +449,23 @@ def run_worker(
     path = Path(data_dir) / "state" / config.name / "recorder.json"
     path.parent.mkdir(parents=True, exist_ok=True)
 
+    turn, last = threading.Lock(), False
+
     def report(status: Mapping[str, Any]) -> None:
+        nonlocal last
         told = redact(json.dumps({**status, "run": run}))
-        try:
-            replace_file(path, told, sync=False)
-        except OSError:
-            # The disk is full, which is what a reader should be told: the old file has its place.
-            with contextlib.suppress(OSError), path.open("r+", encoding="utf-8") as file:
-                file.write(told)
-                file.truncate()
+        with turn:
+            if last:
+                # A slow disk held it up until after the last word.
+                return
+            last = "ended" in status
+            try:
+                replace_file(path, told, sync=False)
+            except OSError:
+                # The disk is full, which a reader should be told: the old file has its place.
+                with contextlib.suppress(OSError), path.open("r+", encoding="utf-8") as file:
+                    file.write(told)
+                    file.truncate()
 
     async def main() -> int:
         stop = asyncio.Event()
@@ -462,10 +476,7 @@ def run_worker(
                 loop.add_signal_handler(number, stop.set)
         if stopping.is_asked():
             stop.set()
-        # The collector would otherwise walk all modules again and again while frames wait.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        prepare(_SLICE_US)
         beating = asyncio.create_task(_keep_beating())
         try:
             status = await record(config, data_dir, stop, tape=tape, report=report)

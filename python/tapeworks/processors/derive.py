@@ -6,7 +6,6 @@ clock for what it writes: the same input gives the same tapes at any batch size.
 """
 
 import contextlib
-import json
 import logging
 import shlex
 import time
@@ -17,7 +16,6 @@ from typing import Any, Protocol
 
 from tapeworks._core import BookHistory, Stage, TapeReader, tells_news
 from tapeworks.alert_watches import note_watches
-from tapeworks.durable import replace_file
 from tapeworks.errors import (
     DiskFullError,
     ProcessorError,
@@ -26,11 +24,13 @@ from tapeworks.errors import (
     TapeworksError,
 )
 from tapeworks.heartbeat import beat
+from tapeworks.hot_path import prepare
 from tapeworks.processors.base import newest_receipt
+from tapeworks.processors.derive_status import DeriveStatus
 from tapeworks.processors.host_rules import HostRules
 from tapeworks.processors.python_stage import PythonStage
 from tapeworks.registry import load_member, load_name
-from tapeworks.stage_times import Told, write_times
+from tapeworks.stage_times import Told
 from tapeworks.stopping import on_stop
 from tapeworks.tape import RETENTION, Loss, TapeConfig, has_segments, note_loss
 from tapeworks.topics import (
@@ -52,9 +52,8 @@ WAIT_MS = 20
 DRAIN_S_MAX = 10.0
 OPEN_RETRY_S = 0.1
 FULL_RETRY_S = 1.0
-LAGS_S = 1.0
 COVER_S = 1.0
-INDEX_S = 10.0
+SLICE_US = 200  # Longer than the recorder's: a frame that has come does not wait for others.
 SAVE_BYTES = 256 << 20
 # A worker that ended in good order, and had no time to derive everything.
 EXIT_INCOMPLETE = 3
@@ -346,7 +345,7 @@ class Derivation:
             )
 
     def _log_notes(self, stage: Stage | PythonStage) -> None:
-        for note in stage.take_notes():
+        for note in stage.take_notes() if stage.has_reports else ():
             log.warning("%s: %s", self._source, note)
 
     def _open_stage(self, step: Step) -> Stage:
@@ -408,7 +407,9 @@ class Derivation:
         What a repair gave up, it declared: see `jobs/repair.py`.
         """
         stage = self._stages.get(step.processor)
-        for first, last, start, end, cause in stage.take_losses() if stage is not None else ():
+        if stage is None or not stage.has_reports:
+            return
+        for first, last, start, end, cause in stage.take_losses():
             loss = Loss(step.source, f"stage-{step.processor}", first, last, start, end, cause)
             log.error("%s: lost: %s", self._source, loss)
             if step.target != GAPS and cause == RETENTION:
@@ -442,11 +443,14 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
     Raises:
         TapeError: a tape is corrupt, locked, or cannot be written.
     """
+    prepare(SLICE_US)
     stopping: list[int] = []
     on_stop(lambda number, frame: stopping.append(number))
     derivation = Derivation(processors, tape, data, source, live=True)
-    host = HostRules(list(processors.host_rules.values()), data, source)
-    told, indexed, covered, full = 0.0, 0.0, 0.0, False
+    status = DeriveStatus(
+        HostRules(list(processors.host_rules.values()), data, source), data, source
+    )
+    covered, full = 0.0, False
     try:
         while not stopping:
             beat()
@@ -463,14 +467,7 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
                     log.error("%s: waiting for the disk: %s", source, error)
                 full = True
                 time.sleep(FULL_RETRY_S)
-            if time.monotonic() - told >= LAGS_S:
-                told = time.monotonic()
-                write_lags(data / "state" / source / "derive.json", derivation.lags())
-                write_times(data, source, "derive", derivation.times())
-                host.look()
-            if time.monotonic() - indexed >= INDEX_S:
-                indexed = time.monotonic()
-                derivation.index_books()
+            status.tell_if_due(derivation)
         is_done = derivation.drain(DRAIN_S_MAX)
         left = 0 if is_done else sum(derivation.lags().values())
         for topic in derivation.unopened():
@@ -482,16 +479,7 @@ def run_worker(processors: HasProcessors, tape: TapeConfig, data: Path, source: 
                 left,
             )
     finally:
+        status.close()
         derivation.close()
     derivation.raise_failure()
     return EXIT_INCOMPLETE if left else 0
-
-
-def write_lags(path: Path, lags: Mapping[str, int]) -> None:
-    """Replaces the file that status screens read. A tape without news does not say how far it is.
-
-    A full disk must not end the derivation of what still fits: the file is then left as it is.
-    """
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(lags), sync=False)

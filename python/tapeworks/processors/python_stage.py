@@ -104,6 +104,11 @@ class PythonStage:
         """How many published input items are still to be read."""
         return max(0, self._reader.end - self._position)
 
+    @property
+    def has_reports(self) -> bool:
+        """Whether `take_notes` or `take_losses` has anything to return."""
+        return bool(self.notes or self._losses)
+
     def take_notes(self) -> list[str]:
         """Returns the notes since the last call, to be logged: of the opening, and of the run."""
         notes, self.notes = self.notes, []

@@ -19,8 +19,8 @@ from tapeworks.processors.derive import (
     Derivation,
     HasProcessors,
     Step,
-    write_lags,
 )
+from tapeworks.processors.derive_status import write_lags
 from tapeworks.registry import load_member
 from tapeworks.replicas.base import ReplicaContext, TopicAddress, TopicReader
 from tapeworks.stopping import Stop, on_stop

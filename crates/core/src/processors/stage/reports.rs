@@ -14,6 +14,11 @@ impl Stage {
         std::mem::take(&mut self.notes)
     }
 
+    /// Whether there are notes or losses that were not taken.
+    pub fn has_reports(&self) -> bool {
+        !self.notes.is_empty() || !self.losses.is_empty()
+    }
+
     /// Input that was gone before this stage had read it, since the last call.
     pub fn take_losses(&mut self) -> Vec<Loss> {
         std::mem::take(&mut self.losses)

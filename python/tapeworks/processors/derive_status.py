@@ -1,0 +1,77 @@
+"""What a derive worker tells once a second, for those who look at it."""
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from tapeworks.durable import replace_file
+from tapeworks.hot_path import Aside
+from tapeworks.processors.host_rules import HostRules
+from tapeworks.stage_times import Told, write_times
+
+TELL_S = 1.0
+INDEX_S = 10.0
+
+
+class HasStages(Protocol):
+    """The stages of a source, as `Derivation` keeps them."""
+
+    def lags(self) -> Mapping[str, int]:
+        """Returns, by topic, how many published items each stage has yet to take."""
+
+    def times(self) -> Mapping[str, tuple[Told, Told]]:
+        """Returns how long records took to each stage that is measured: in all, and of late."""
+
+    def index_books(self) -> None:
+        """Notes where the checkpoints of the book tape lie."""
+
+
+class DeriveStatus:
+    """Tells by a thread of its own: while a disk is slow, records must not wait."""
+
+    def __init__(self, host: HostRules, data: Path, source: str) -> None:
+        self._host = host
+        self._data = data
+        self._source = source
+        self._told = self._indexed = 0.0
+        self._aside = Aside()
+
+    def tell_if_due(self, stages: HasStages) -> None:
+        """Tells how far the stages are, and looks at the host, if it is time to."""
+        now = time.monotonic()
+        if now - self._told < TELL_S:
+            return
+        self._told = now
+        self._aside.begin(partial(self._tell, stages, stages.lags(), stages.times(), now))
+
+    def close(self) -> None:
+        """Waits until all is told."""
+        self._aside.close()
+
+    def _tell(
+        self,
+        stages: HasStages,
+        lags: Mapping[str, int],
+        times: Mapping[str, tuple[Told, Told]],
+        now: float,
+    ) -> None:
+        write_lags(self._data / "state" / self._source / "derive.json", lags)
+        write_times(self._data, self._source, "derive", times)
+        self._host.look()
+        if now - self._indexed >= INDEX_S:
+            self._indexed = now
+            stages.index_books()
+
+
+def write_lags(path: Path, lags: Mapping[str, int]) -> None:
+    """Replaces the file that status screens read. A tape without news does not say how far it is.
+
+    A full disk must not end the derivation of what still fits: the file is then left as it is.
+    """
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, json.dumps(lags), sync=False)
