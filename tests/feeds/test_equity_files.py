@@ -274,3 +274,14 @@ def test_a_file_that_ends_early_is_told(tmp_path: Path):
     assert not reader.notes
     list(reader.read(tmp_path / f"x{LOBSTER_NAME}"))
     assert "ends at 2012-06-21 15:58:59 in New York, before its window" in reader.notes[0]
+    # A line that is cut is the venue's in no file; a last one without a break is, in many.
+    for rows, cuts in (
+        (b"37080.5,1,1,1,1,1\n37080.7,1,1,1", 1),
+        (b"37080.5,1,1,1,1,1\n37080.7,1,1,1,1,1", 1),
+        (b"57599.5,1,1,1,1,1\n57599.7,1,1,1,1", 1),
+        (b"57599.5,1,1,1,1,1\n57599.7,1,1,1,1,1", 0),
+    ):
+        (tmp_path / LOBSTER_NAME).write_bytes(rows)
+        reader = LobsterCaptures(CaptureOptions("lobster"))
+        list(reader.read(tmp_path / LOBSTER_NAME))
+        assert (len(reader.cuts), reader.notes) == (cuts, [])

@@ -182,6 +182,31 @@ def test_a_story_that_answers_tell_alike_is_there_once(tmp_path: Path) -> None:
     assert len(tw.open(tmp_path).sql("select * from news_revisions").to_pylist()) == 5
 
 
+@pytest.mark.parametrize("stream", ["T.AAPL", "news.*"])
+def test_news_are_complete_only_where_a_stream_tells_them(tmp_path: Path, stream: str) -> None:
+    # Trades came all the time; whether a poll was answered is noted nowhere.
+    trade = (
+        f'[{{"ev":"T","sym":"AAPL","i":"1","x":4,"p":1.5,"s":1,"t":{START // 10**6},"q":7}},'
+        f'{{"ev":"T","sym":"AAPL","i":"2","x":4,"p":1.5,"s":1,"t":{START // 10**6 + 1},"q":8}}]'
+    )
+    ingest = Ingest(tmp_path, "massive", "massive", durability_ms=-1)
+    ingest.begin_subscriptions(START)
+    ingest.connected(0, 1, START)
+    ingest.watch(0, stream, "", "none")
+    ingest.subscribed(0, [], START)
+    for at in range(10):
+        ingest.receive(0, 1, START + at * SECOND, trade.encode())
+    ingest.end_session(START + 10 * SECOND)
+    ingest.flush()
+    ingest.close()
+    derive(tmp_path, "massive")
+    found = tw.open(tmp_path).news("AAPL", START + SECOND, START + 2 * SECOND).coverage()
+    causes = {row["cause"] for row in found.to_pylist()}
+    assert causes == ({"not_known"} if stream == "T.AAPL" else {"silent"}), found.summary()
+    if stream == "T.AAPL":
+        assert found.summary()[0].startswith("not known from 2026-09-21")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_news_grow_while_they_are_recorded(start: Start, tmp_path: Path, monkeypatch: Any) -> None:

@@ -11,6 +11,7 @@ from tapeworks.jobs.repair import inspect
 from tapeworks.tape import list_offsets
 from tapeworks.views.base import recorded_sources
 from tapeworks.views.reach import Unknown
+from tapeworks.views.recorded import repaired_in
 from tapeworks.views.status import Status
 from tapeworks.views.times import format_time
 
@@ -440,3 +441,11 @@ def test_folders_that_are_not_ours_are_no_source_and_no_damage(twice):
     assert told() == before
     assert not before[4]
     assert not before[6]
+
+
+def test_a_gap_that_two_entries_call_repaired_is_one() -> None:
+    # The core tells what came, and the recorder that it filled the gap, each with its own times.
+    of = {"venue": "x", "symbol": "A", "channel": "trade", "cause": "sequence"}
+    by_id = [{**of, "first_missing": 7, "ts_from": ts, "ts_to": "3"} for ts in ("1", "2")]
+    by_time = [{**of, "first_missing": None, "ts_from": ts, "ts_to": "3"} for ts in ("1", "2")]
+    assert (repaired_in(by_id), repaired_in(by_time), repaired_in(by_id + by_time)) == (1, 2, 3)

@@ -20,7 +20,13 @@ from tapeworks.topics import BARS, GAPS, NORMALIZED, RAW
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.entries import ENTRY_COLUMNS, gaps_sql, has_entries
 from tapeworks.views.query import Engine, Scope, has_column, quote
-from tapeworks.views.reach import Waiting, derived_until, newest_receipt, waiting_frames
+from tapeworks.views.reach import (
+    Waiting,
+    derived_until,
+    first_mentions,
+    newest_receipt,
+    waiting_frames,
+)
 from tapeworks.views.recorded import (
     EDGE_NS,
     NOT_KNOWN,
@@ -35,8 +41,10 @@ from tapeworks.views.recorded import (
     Recorded,
     Wanted,
     asked_range,
+    news_of,
     not_carried,
     ranges_of,
+    repaired_in,
     unknown_parts,
     unread_ranges,
     wanted_of,
@@ -53,7 +61,6 @@ from tapeworks.views.sessions import (
     union,
 )
 from tapeworks.views.symbols import Chosen
-from tapeworks.views.tail import SourceTail
 from tapeworks.views.times import format_time, parse_time
 from tapeworks.views.view_sql import REVISIONS
 
@@ -165,7 +172,8 @@ class Coverage(Result):
         if not any(each.ranges for each in self.recorded):
             return "nothing is recorded here"
         if not findings:
-            told = f"no gaps but those repaired, {len(found):,}" if found else "no gaps"
+            filled = repaired_in(rows)
+            told = f"no gaps but those repaired, {filled:,}" if filled else "no gaps"
             return f"complete {within}: {told}"
         if count := findings.count(GAP):
             return f"{count:,} gap{'' if count == 1 else 's'} {within}"
@@ -259,16 +267,19 @@ class Ledger:
         last: int | None,
         channels: Channels = None,
         *topics: str,
+        is_of_news: bool = False,
     ) -> Coverage:
         """Returns what keeps the range from being complete for the sources, symbols and channels.
 
         `topics` are the tapes whose rows are asked for: a derived one may be behind the ledger.
+        News come by streams of their own; of those that requests tell it is not known which came.
 
         Raises:
             QueryError: there is no such channel.
         """
         recorded = self._recorded(chosen, *topics)
-        wanted = {each.source: wanted_of(each, chosen, channels) for each in recorded}
+        of = news_of if is_of_news else wanted_of
+        wanted = {each.source: of(each, chosen, channels) for each in recorded}
         for each in recorded:
             self._hear(each, wanted[each.source])
         asked = asked_range(recorded, wanted, first, last)
@@ -357,7 +368,7 @@ class Ledger:
             found.carried,
             found.silent,
             found.refused,
-            _first_mentions(tail),
+            first_mentions(tail),
             waiting,
             unread,
         )
@@ -485,15 +496,3 @@ def _rows_like(schema: pa.Schema, rows: list[dict[str, Any]]) -> pa.Table:
         for column in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _first_mentions(tail: SourceTail) -> dict[str, int]:
-    """Returns when each symbol was mentioned first; one that was given anew has several ids."""
-    found: dict[str, int] = {}
-    definitions = pa.record_batch(tail.symbols().records().arrow("definition"))
-    names = definitions.column("symbol").to_pylist()
-    starts = definitions.column("valid_from").view(pa.int64()).to_pylist()
-    for name, start in zip(names, starts, strict=True):
-        ts = 0 if start is None else start * 1_000
-        found[name] = min(ts, found.get(name, ts))
-    return found

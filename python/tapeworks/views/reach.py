@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from tapeworks._core import TapeReader, dtype_descr, tells_news
 from tapeworks.errors import TapeError
@@ -161,3 +162,15 @@ def _time_at(reader: TapeReader, offset: int) -> int | None:
     if batch is None or not len(batch):
         return None
     return earliest(batch)
+
+
+def first_mentions(tail: SourceTail) -> dict[str, int]:
+    """Returns when each symbol was mentioned first; one that was given anew has several ids."""
+    found: dict[str, int] = {}
+    definitions = pa.record_batch(tail.symbols().records().arrow("definition"))
+    names = definitions.column("symbol").to_pylist()
+    starts = definitions.column("valid_from").view(pa.int64()).to_pylist()
+    for name, start in zip(names, starts, strict=True):
+        ts = 0 if start is None else start * 1_000
+        found[name] = min(ts, found.get(name, ts))
+    return found

@@ -1,7 +1,8 @@
 """What is known of a recording, and which parts of a range it leaves out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tapeworks._core import NONE, numbers
 from tapeworks.errors import ArgumentError
@@ -13,6 +14,8 @@ NOT_RECORDED, NOT_YET_KNOWN = "not_recorded", "not_yet_known"
 NOT_SUBSCRIBED, REFUSED, SILENT = "not_subscribed", "refused", "silent"
 NOT_KNOWN = "not_known"
 KLINE = "kline"
+NEWS = "news"
+"""What the names of streams of news begin with, which fill no channel."""
 EDGE_NS = 5_000_000_000
 """Within so much, in ns, all that is recorded together begins, and ends."""
 Asked = tuple[int | None, int | None]
@@ -145,6 +148,11 @@ def wanted_of(recorded: Recorded, chosen: Chosen, channels: Channels) -> list[Wa
     return wanted
 
 
+def news_of(recorded: Recorded, chosen: Chosen, channels: Channels) -> list[Wanted]:
+    """Returns what a question about news is about in one source: the streams that tell them."""
+    return [Wanted("", NEWS, [s for s in recorded.streams() if s.name.startswith(NEWS)])]
+
+
 def _spans(ranges: dict[Stream, list[Range]], streams: list[Stream]) -> list[Range]:
     return union(span for stream in streams for span in ranges.get(stream, []))
 
@@ -205,7 +213,9 @@ def not_carried(
         found = intersect(rest, _spans(ranges, wanted.streams))
         yield from ((cause, span) for span in found)
         rest = subtract(rest, found)
-    yield from ((NOT_SUBSCRIBED, span) for span in rest)
+    # Requests are not noted: where no stream tells news, answers to them may have.
+    is_noted = wanted.streams or wanted.channel != NEWS
+    yield from ((NOT_SUBSCRIBED if is_noted else NOT_KNOWN, span) for span in rest)
 
 
 def unknown_parts(recorded: Recorded, asked: Asked) -> Iterator[tuple[str, int | None, int | None]]:
@@ -229,6 +239,18 @@ def unknown_parts(recorded: Recorded, asked: Asked) -> Iterator[tuple[str, int |
     if at < last:
         # A recorder that did not say that it ended may have more than can be seen here.
         yield NOT_YET_KNOWN if recorded.is_open else NOT_RECORDED, at, last
+
+
+def repaired_in(rows: Iterable[Mapping[str, Any]]) -> int:
+    """Returns how many gaps the entries of `rows`, all repaired, are of: those of ids may be told
+    by what filled them as well, with other times.
+    """
+    found = set()
+    for row in rows:
+        has_ids = row["first_missing"] is not None
+        names = ("first_missing",) if has_ids else ("ts_from", "ts_to")
+        found.add(tuple(row[name] for name in ("venue", "symbol", "channel", "cause", *names)))
+    return len(found)
 
 
 def channel_groups(channel: str | None) -> Channels:

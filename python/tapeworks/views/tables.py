@@ -5,6 +5,7 @@ from __future__ import annotations
 from tapeworks.views.conditions import parse_range, time_condition
 from tapeworks.views.opened import Symbols
 from tapeworks.views.query import Scope, table_of, time_of
+from tapeworks.views.recorded import NEWS
 from tapeworks.views.renames import Renames
 from tapeworks.views.result import Result
 from tapeworks.views.symbols import Chosen
@@ -62,8 +63,13 @@ class Tables(Renames):
         # The last window of the range may go on behind it.
         until = window_end(last, length_ms)
         topic = table_of(table).topic
+        is_of_news = table == NEWS
         return Result(
-            found, title, lambda: self._ledger.coverage(chosen, first, until, channels, topic)
+            found,
+            title,
+            lambda: self._ledger.coverage(
+                chosen, first, until, channels, topic, is_of_news=is_of_news
+            ),
         )
 
 

@@ -90,7 +90,7 @@ class LobsterCaptures:
         symbol, midnight = self._of(path, name)
         session = f"lobster?name={name}&symbol={symbol}&midnight={midnight}".encode()
         run: list[bytes] = []
-        number, began, ts = 1, 0, midnight
+        number, began, ts, columns, last = 1, 0, midnight, 0, b"\n"
         while line := lines.readline(LINE_BYTES_MAX + 1):
             place = f"{path}:{number + len(run)}"
             if len(line) > LINE_BYTES_MAX:
@@ -100,6 +100,7 @@ class LobsterCaptures:
                     f"{place}: expected a message of LOBSTER, of 6 columns, got {line[:40]!r}; the "
                     "order book file is not imported: it is made of the messages"
                 )
+            columns, last = columns or line.count(b","), line
             second = _whole_seconds(line)
             if run and (len(run) >= RUN_LINES_MAX or second - began >= RUN_SPAN_S):
                 yield _captured(session, number, ts, run, raw)
@@ -110,12 +111,24 @@ class LobsterCaptures:
             run.append(line)
         if run:
             yield _captured(session, number, ts, run, raw)
+        self._tell_end(path, name, ts, midnight, last, columns)
+
+    def _tell_end(
+        self, path: Path, name: str, ts: int, midnight: int, last: bytes, columns: int
+    ) -> None:
+        """Notes an end within a line, and one before that of the window: there may be no more."""
         found = _NAME.fullmatch(name)
         until = midnight + int(found["until"]) * 1_000_000 if found else ts
-        if ts < until - EARLY_S * 1_000_000_000:
+        is_early = ts < until - EARLY_S * 1_000_000_000
+        # Many a whole file has no line break at its end.
+        is_cut = not last.endswith(b"\n") and (is_early or last.count(b",") < columns)
+        of, at = _named(path, name), told_at(ts)
+        if is_cut:
+            self.cuts.append(f"{of} is cut: it ends inside a line, at {at}")
+        elif is_early:
             self.notes.append(
-                f"{_named(path, name)} ends at {told_at(ts)}, before its window does at "
-                f"{told_at(until)}: what came behind it is not there"
+                f"{of} ends at {at}, before its window does at {told_at(until)}: what came behind "
+                "it is not there"
             )
 
     def _of(self, path: Path, name: str) -> tuple[str, int]:
