@@ -292,6 +292,38 @@ def test_an_answer_about_what_came_live_adds_what_did_not(tmp_path: Path) -> Non
     assert [int(one["sequence"]) for one in trades if one["flags"] & 4] == [2, 3, 5]
 
 
+@pytest.mark.parametrize("pages", [False, True])
+def test_answers_that_overlap_store_what_has_no_number_once(tmp_path: Path, pages: bool) -> None:
+    # Quotes of Alpaca at seconds 0, 3 and 6 came live; both gaps hold that of second 3. The first
+    # answer is behind, so that it is asked for again. One quote was said twice, on two pages, too.
+    text, rest = _core.numbers("blob_kind")["text"], _core.numbers("blob_kind")["rest"]
+    ingest = _core.Ingest(tmp_path, "alpaca", "alpaca", durability_ms=-1)
+
+    def quote(at: int) -> dict[str, Any]:
+        time = alpaca.time_text(START + at * SECOND)
+        sides = {"ax": "V", "ap": 20 + at, "as": 1, "bx": "V", "bp": 10 + at, "bs": 1}
+        return {"t": time, **sides, "c": ["R"], "z": "C"}
+
+    for at in (0, 3, 6):
+        frame = json.dumps([{"T": "q", "S": "AAPL", **quote(at)}], separators=(",", ":"))
+        ingest.receive(0, text, START + at * SECOND + 1000, frame.encode())
+    first, second = (0, 1, 2, 2, 3), (3, 4, 5, 6)
+    half = 3 if pages else 5
+    answers = [(first[:2], "?a"), (first[:half], "?a"), (first[half:], "?a&page_token=x")]
+    for place, (told, query) in enumerate([*answers, (second, "?b"), (second, "?b")]):
+        body = json.dumps({"symbol": "AAPL", "quotes": [quote(at) for at in told]}).encode()
+        path = f"/v2/stocks/AAPL/quotes{query}".encode()
+        ingest.receive(65_535, rest, START + (9 + place) * SECOND, body, path)
+    ingest.flush()
+    ingest.close()
+    reader = _core.TapeReader(tmp_path / "tape" / "alpaca" / "market-data.normalized")
+    batch = reader.read()
+    assert batch is not None
+    quotes = np.frombuffer(batch.numpy("quote"), np.dtype(_core.dtype_descr("quote")))
+    told = sorted((int(one["ts_event"]) - START) // SECOND for one in quotes)
+    assert told == [0, 1, 2, 2, 3, 4, 5, 6]
+
+
 class Answers:
     """Stands in for the client of requests and for the ledger: answers at once, notes repairs."""
 

@@ -178,6 +178,8 @@ pub struct Descriptor {
     pub live_unit_ns: i64,
     /// What a trade of a condition may change of a bar; none where no condition holds a trade back.
     pub updates: Option<fn(u8, BarSpan) -> Updates>,
+    /// What the path of a request holds where it is for the next page of an answer; empty: unknown.
+    pub page_mark: &'static [u8],
     /// What reads its headlines; none where it tells no news.
     pub news: Option<headlines::Read>,
     /// A fresh decoder and encoder.

@@ -55,6 +55,7 @@ pub const ALPACA: Descriptor = Descriptor {
     framing: Framing::Events(glance),
     live_unit_ns: 1,
     updates: Some(conditions::updates_within),
+    page_mark: b"page_token=",
     news: Some(news::read),
     build: |id| Box::new(Alpaca::new(id)),
 };

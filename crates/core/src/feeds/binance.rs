@@ -36,6 +36,7 @@ pub const SPOT: Descriptor = Descriptor {
     framing: Framing::Named(ENVELOPE),
     live_unit_ns: 1,
     updates: None,
+    page_mark: b"",
     news: None,
     build: |id| Box::new(Binance::new(id)),
 };

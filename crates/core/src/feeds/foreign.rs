@@ -16,6 +16,7 @@ pub const FOREIGN: Descriptor = Descriptor {
     framing: Framing::Session,
     live_unit_ns: 1,
     updates: None,
+    page_mark: b"",
     news: None,
     build: |_| Box::new(Unknown),
 };

@@ -43,6 +43,7 @@ pub const ITCH: Descriptor = Descriptor {
     framing: Framing::Session,
     live_unit_ns: 1,
     updates: None,
+    page_mark: b"",
     news: None,
     build: |id| Box::new(Itch::new(id)),
 };

@@ -24,6 +24,7 @@ pub const LOBSTER: Descriptor = Descriptor {
     framing: Framing::Session,
     live_unit_ns: 1,
     updates: None,
+    page_mark: b"",
     news: None,
     build: |_| Box::new(Lobster),
 };

@@ -41,6 +41,7 @@ pub const MASSIVE: Descriptor = Descriptor {
     framing: Framing::Events(glance),
     live_unit_ns: 1_000_000,
     updates: Some(conditions::updates_within),
+    page_mark: b"cursor=",
     news: Some(news::read),
     build: |id| Box::new(Massive::new(id)),
 };

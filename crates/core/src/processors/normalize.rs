@@ -18,6 +18,8 @@ use crate::record::{
 use crate::tape::TapeKind;
 
 const NAME: &str = "normalize";
+/// The number under which answers to requests come.
+const REQUESTS: u16 = u16::MAX;
 /// Its snapshots tell how many channels there were. Those of the version before are of thirteen.
 const VERSION: u32 = 7;
 const VERSION_BEFORE: u32 = 6;
@@ -80,6 +82,9 @@ impl Normalizer {
             let rejected = Rejected::one(DecodeReason::Truncated, blob.body.len());
             self.dead_letter(blob, offset, rejected, out);
             return Ok(());
+        }
+        if blob.header.kind == BlobKind::Rest as u8 && blob.header.connection == REQUESTS {
+            self.arbiter.begin_answer(blob.context);
         }
         let start = out.mark();
         match self.decoder.receive(blob, &mut self.instruments, out) {

@@ -137,6 +137,15 @@ impl Arbiter {
         self.alike.repeats(bytes, line, self.elapsed)
     }
 
+    /// Begins an answer of the venue's history to the request `path`.
+    pub fn begin_answer(&mut self, path: &[u8]) {
+        let mark = self.feed.page_mark;
+        let is_page = !mark.is_empty() && path.windows(mark.len()).any(|part| part == mark);
+        if !is_page {
+            self.retold.begin_answer();
+        }
+    }
+
     /// Writes what is remembered of events without a sequence to the end of a snapshot: nothing for
     /// feeds that have none, so that their snapshots are as they were before there was this. So it
     /// is with what of the venue's history may be told again, with what of gaps is not known any

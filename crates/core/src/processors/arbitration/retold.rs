@@ -2,7 +2,8 @@
 //!
 //! For feeds whose numbers prove nothing an event is known by all that it says: instrument, time,
 //! number, id, price, size. One that has no number of its own may be said twice by one file and
-//! mean two; so that the second of a file is the second of another. Repeats are dropped as long as
+//! mean two; so that the second of a file, or of an answer and its pages, is the second of another.
+//! Repeats are dropped as long as
 //! their first is remembered: of so many events, in two halves, of which the older is forgotten at
 //! once.
 
@@ -33,6 +34,12 @@ impl Retold {
     /// Whether nothing was passed on.
     pub(super) fn is_empty(&self) -> bool {
         self.young.is_empty() && self.old.is_empty()
+    }
+
+    /// Another answer begins, which is no page of the one before: what it says once more is nothing
+    /// new. So the second of an answer is the second of another.
+    pub(super) fn begin_answer(&mut self) {
+        self.times.clear();
     }
 
     /// Whether the event of these records, from the line of that serial, was passed on already.
@@ -113,6 +120,18 @@ mod tests {
         let trade =
             Trade { header, price: 1, size: 2, trade_id: id, count: 1, side, channel, conditions };
         trade.as_bytes().to_vec()
+    }
+
+    #[test]
+    fn what_another_answer_tells_again_is_a_repeat() {
+        // On one line, an event without a number: twice on two pages, then once, and three times.
+        let mut retold = Retold::default();
+        let say = |retold: &mut Retold| retold.repeats(&trade(0, 1), false, 1);
+        assert_eq!([say(&mut retold), say(&mut retold)], [false, false]);
+        retold.begin_answer();
+        assert!(say(&mut retold));
+        retold.begin_answer();
+        assert_eq!([(); 3].map(|()| say(&mut retold)), [true, true, false]);
     }
 
     #[test]
