@@ -131,7 +131,8 @@ mod tests {
                 assert_eq!(ranges.contains(number), set.contains(&number));
                 let mut few = number..=number + 3;
                 assert_eq!(ranges.covers(number, number + 3), few.all(|one| set.contains(&one)));
-                let touched = set.range(number..=number + 3).next().is_some();
+                // No event has the number 0.
+                let touched = number == 0 || set.range(number..=number + 3).next().is_some();
                 assert_eq!(ranges.may_touch(number, number + 3), touched);
             }
             assert!(ranges.ranges.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
