@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import tapeworks as tw
-from conftest import START
-from tapeworks._core import Processor, Records, dtype_descr, numbers
+from conftest import START, SYMBOLS
+from tapeworks._core import Processor, Records, TapeWriter, dtype_descr, numbers
+from tapeworks.cli.alert_trial import chosen_rules, trial
 from tapeworks.config import parse
 from tapeworks.pipeline import processors_of
 from tapeworks.processors.alerts import AlertRule
@@ -14,7 +15,7 @@ from tapeworks.processors.derive import Derivation
 from tapeworks.processors.own_alerts import AlertsProcessor
 from tapeworks.settings import resolve_config
 from tapeworks.tape import TapeConfig, TapeReader
-from tapeworks.topics import ALERTS
+from tapeworks.topics import ALERTS, METRICS, NORMALIZED
 
 ALERT = np.dtype(dtype_descr("alert"))
 STATES = {number: name for name, number in numbers("alert_state").items()}
@@ -79,10 +80,8 @@ class Rig:
 
     def derive(self, text, *, is_killed=False):
         """Derives all under these settings; returns what was told by it."""
-        spine, path = self.spine, self.spine.path.parent / "tapeworks.toml"
-        path.write_text(text, encoding="utf-8")
-        config = resolve_config(parse(path, {}))
-        processors = processors_of(config, spine.source)
+        spine = self.spine
+        processors = processors_of(self.settings(text), spine.source)
         derivation = Derivation(processors, TapeConfig("never"), spine.path, spine.source)
         assert derivation.drain(60.0)
         if is_killed:
@@ -93,6 +92,11 @@ class Rig:
         told = self.told()[self.count :]
         self.count += len(told)
         return told
+
+    def settings(self, text):
+        path = self.spine.path.parent / "tapeworks.toml"
+        path.write_text(text, encoding="utf-8")
+        return resolve_config(parse(path, {}))
 
     def told(self):
         reader = TapeReader(self.spine.tape(ALERTS))
@@ -197,3 +201,26 @@ def test_rules_of_the_core_hear_of_a_loss_beside_one_in_python(rig, maker):
     made = bytes(AlertsProcessor(settings, [rule]).take_loss(gap))
     assert made == bytes(Processor("alerts", settings).lost(gap))
     assert np.frombuffer(made, ALERT)["rule"].tolist() == [b"lost", b"lost"]
+
+
+@pytest.mark.parametrize("own", ["", slow(OWN.format(20_000))])
+def test_rules_for_symbols_know_them_when_retention_took_the_definitions(spine, maker, rig, own):
+    # The rule, and the metrics of a symbol, are new: they begin at what retention left, and the
+    # definitions before it are in the lake's copy. Without one it is said.
+    path, small = spine.tape(), {"segment_bytes": 64 << 10, "durability": "never"}
+    spine.close()
+    spine._writers[NORMALIZED] = TapeWriter(path, retention_bytes=128 << 10, wait_ms_max=0, **small)
+    for count in (1, 3_000, 3_000):
+        rig.quotes(*[10_001] * count)
+        spine.drain()
+    assert TapeReader(path).first > len(SYMBOLS)
+    rig.quotes(10_001, 10_100)
+    metrics = '[metrics]\nsets = ["l1"]\nsymbols = ["BTCUSDT"]\n'
+    rules = WIDE + 'symbols = ["BTCUSDT"]\n' + own + metrics
+    assert [one[1:3] for one in rig.derive(rules)] == [("opened", "wide")]
+    # Of a symbol that is not known there is none.
+    assert TapeReader(spine.tape(METRICS)).end > 0
+    config = rig.settings(rules)
+    found = trial(config, spine.path, chosen_rules(config, "wide"), [spine.source], (None, None))
+    [row] = found.to_pylist()
+    assert (row["symbol"], row["opened"]) == ("BTCUSDT", 1)

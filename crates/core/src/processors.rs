@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::instrument::Instruments;
-use crate::record::{Blobs, Marker, Records};
+use crate::record::{records, Blobs, Definition, Header, Marker, Plain, Records, NONE};
 use crate::tape::TapeKind;
 
 pub mod alerts;
@@ -83,6 +83,11 @@ pub trait Processor: Send {
     /// state.
     fn reconcile(&mut self, _out: &mut Records) {}
 
+    /// Whether it looks at definitions: at symbols, at the smallest step of a price.
+    fn reads_definitions(&self) -> bool {
+        false
+    }
+
     /// The instruments that it knows, if it keeps any.
     fn instruments(&self) -> Option<&Instruments> {
         None
@@ -114,6 +119,24 @@ pub trait Processor: Send {
     /// # Errors
     /// `Error::Invalid`: the state is not whole, or of another version or processor.
     fn restore(&mut self, state: &[u8]) -> Result<()>;
+}
+
+/// Shows `processor` definitions that its input, from `offset` on, does not hold any more. They
+/// make no output, and tell nothing of the time.
+///
+/// # Errors
+/// As [`Processor::process`].
+pub fn define(processor: &mut dyn Processor, definitions: &[u8], offset: u64) -> Result<()> {
+    let mut timeless = Records::new();
+    for record in records::iterate(definitions) {
+        if let Some(definition) = Definition::read_from(record.bytes()) {
+            let header = Header { ts_recv: NONE, ..definition.header };
+            timeless.push(&Definition { header, ..definition });
+        }
+    }
+    let bytes = timeless.as_bytes();
+    let batch = Batch { first_offset: offset, count: timeless.len(), bytes };
+    processor.process(batch, &mut Records::new())
 }
 
 /// The setting that says where the raw tape lies.

@@ -92,7 +92,7 @@ impl Stage {
         durability_ms = 50, segment_bytes = 268_435_456, save_items = 2_000_000,
         save_bytes = 268_435_456, retention_bytes = None, retention_ms = None,
         compress_after = None, wait_ms_max = None, reader = None, origin = None,
-        decoder = None))]
+        decoder = None, definitions = None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -112,6 +112,7 @@ impl Stage {
         reader: Option<String>,
         origin: Option<PathBuf>,
         decoder: Option<&Bound<'_, PyAny>>,
+        definitions: Option<&Records>,
     ) -> PyResult<Self> {
         // 0 is at once, -1 never.
         let durability = match u32::try_from(durability_ms) {
@@ -136,6 +137,7 @@ impl Stage {
             save_items,
             save_bytes,
             fingerprint,
+            definitions: definitions.map_or_else(Vec::new, |one| one.get().as_bytes().to_vec()),
         };
         let given = decoder.map(|decoder| feed_of("", Some(decoder))).transpose()?;
         let opened = released(py, || {
@@ -322,6 +324,13 @@ impl Processor {
         drop(turn);
         done.map_err(to_python)?;
         Ok(Records::wrap(out, 0, 0))
+    }
+
+    /// Takes in definitions that stood before its input, and are gone from it.
+    fn define(&self, py: Python<'_>, definitions: &Records) -> PyResult<()> {
+        let mut inner = self.inner.take(py)?;
+        let (at, bytes) = (inner.position, definitions.get().as_bytes());
+        processors::define(inner.processor.as_mut(), bytes, at).map_err(to_python)
     }
 
     /// Returns what follows from the loss of the input items of `gap`, a marker.

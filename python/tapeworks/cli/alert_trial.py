@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tapeworks._core import numbers
+from tapeworks._core import Records, TapeReader, numbers
 from tapeworks.cli.output import note
 from tapeworks.errors import ArgumentError
 from tapeworks.nearest import nearest
@@ -102,8 +102,9 @@ def trial(
     for source in sources:
         names = [rule.name for rule in rules if not rule.sources or source in rule.sources]
         if names and has_segments(folder / "tape" / source / NORMALIZED):
-            found = _found(config, folder, rules, source, bounds)
-            symbols = SourceSymbols(folder, source).names()
+            known = SourceSymbols(folder, source)
+            found = _found(config, folder, rules, (source, known.read().records()), bounds)
+            symbols = known.names()
             rows += [
                 one.row(source, rule, symbols.get(number))
                 for (rule, number), one in found.items()
@@ -119,17 +120,23 @@ def _found(
     config: Config,
     folder: Path,
     rules: Sequence[AlertRule],
-    source: str,
+    defined: tuple[str, Records],
     bounds: tuple[int | None, int | None],
 ) -> dict[tuple[str, int], Found]:
-    """Returns what was found by rule and instrument."""
+    """Returns what was found of a source by rule and instrument; with it are its definitions."""
+    source, definitions = defined
     feeds = {source: config.feeds.get(source)}
     settings = replace(config, data=folder, feeds=feeds, alerts=tuple(rules))
     processors = processors_of(settings, source)
     own, tape = list(processors.own_rules.values()), folder / "tape" / source / NORMALIZED
+    if TapeReader(tape).first and not len(definitions):
+        note(
+            f"{source}: the start of its tape is gone, and there is no lake with its definitions: "
+            "rules for symbols do not look at instruments that were defined there"
+        )
     start, end = bounds
     found: dict[tuple[str, int], Found] = {}
-    for batch in try_rules(processors.alerted, own, tape, _teller(source)):
+    for batch in try_rules(processors.alerted, own, tape, definitions, _teller(source)):
         for row in batch[batch["state"] == OPENED]:
             ts = int(row["ts_event"])
             if (start is None or ts >= start) and (end is None or ts < end):

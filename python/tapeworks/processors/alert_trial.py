@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tapeworks._core import TapeReader
+from tapeworks._core import Records, TapeReader
 from tapeworks.processors.alerts import AlertRule, CoreSettings
 from tapeworks.processors.own_alerts import ALERT, AlertsProcessor
 
@@ -21,12 +21,14 @@ def try_rules(
     settings: CoreSettings,
     own: Sequence[AlertRule],
     tape: Path,
+    definitions: Records,
     tell: Callable[[int, int], object] = lambda done, all_of_it: None,
 ) -> Iterator[npt.NDArray[Any]]:
     """Yields the alerts that rules would have told of what `tape` holds now, in order.
 
-    `tell` is called now and then with how many records were read, and of how many. All of it is
-    read: what happened before some time may have been received at any time since.
+    `definitions` are of the source: those at the start of the tape may be gone. `tell` is called
+    now and then with how many records were read, and of how many. All of it is read: what happened
+    before some time may have been received at any time since.
 
     Raises:
         TapeError: the tape cannot be read.
@@ -35,6 +37,8 @@ def try_rules(
     reader = TapeReader(tape)
     first, last = reader.first, reader.end
     reader.seek(first)
+    if first:
+        processor.define(definitions)
     while reader.position < last and (batch := reader.read(BATCH_RECORDS)) is not None:
         made = np.frombuffer(memoryview(processor.process(batch)), ALERT)
         if len(made):

@@ -23,9 +23,10 @@ import hashlib
 import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tapeworks._core import NONE, Records, dtype_descr, kind_of, numbers
+from tapeworks._core import NONE, Records, TapeReader, dtype_descr, kind_of, numbers
 from tapeworks.tape import Place, received
 from tapeworks.topics import NORMALIZED
 
@@ -107,6 +108,14 @@ class Processor(ABC):
         return b""
 
 
+class ReadsDefinitions(ABC):
+    """What a processor is as well that looks at the symbols of instruments."""
+
+    @abstractmethod
+    def define(self, definitions: Records) -> None:
+        """Takes in definitions that stood before its input, which retention took."""
+
+
 class ReadsOutput(ABC):
     """What a processor is as well whose state is compared with what its output holds.
 
@@ -178,6 +187,15 @@ def newest_receipt(batch: Records) -> int:
         newest = newest if ts == NONE else max(newest, ts)
         at += data[at] * 8
     return newest
+
+
+def received_before(tape: Path, offset: int) -> int | None:
+    """Returns when the record before `offset` was received, or the first one behind it, in ns."""
+    reader = TapeReader(tape)
+    first = min(max(offset - 1, reader.first), reader.end)
+    reader.seek(first)
+    batch = reader.read(1)
+    return None if batch is None else newest_receipt(batch)
 
 
 def loss_gap(first: int, last: int, ts: int, cause: str) -> bytes:

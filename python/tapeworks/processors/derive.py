@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tapeworks._core import BookHistory, Stage, TapeReader, tells_news
+from tapeworks._core import BookHistory, Records, Stage, TapeReader, tells_news
 from tapeworks.alert_watches import note_watches
+from tapeworks.commits import load_symbols
 from tapeworks.errors import (
     DiskFullError,
     ProcessorError,
@@ -25,7 +26,7 @@ from tapeworks.errors import (
 )
 from tapeworks.heartbeat import beat
 from tapeworks.hot_path import prepare
-from tapeworks.processors.base import newest_receipt
+from tapeworks.processors.base import received_before
 from tapeworks.processors.derive_status import DeriveStatus
 from tapeworks.processors.host_rules import HostRules
 from tapeworks.processors.python_stage import PythonStage
@@ -362,6 +363,7 @@ class Derivation:
             save_bytes=min(SAVE_BYTES, self._tape.segment_bytes),
             reader=f"stage-{step.processor}",
             origin=self._tapes / RAW if step.needs_raw else None,
+            definitions=self._definitions(step),
             **self._tape.settings(),
         )
         if self._live and (step.processor in MEASURED or step.target == GAPS):
@@ -395,8 +397,15 @@ class Derivation:
             reader=f"stage-{step.processor}",
             durability=self._tape.durability,
             interval_ms=self._tape.interval_ms,
+            definitions=self._definitions(step) if step.config is None else None,
             **tape,
         )
+
+    def _definitions(self, step: Step) -> Records | None:
+        """Returns what the lake keeps of definitions, for what looks at symbols."""
+        is_read = step.processor in (MEASURING, ALERTING)
+        known = load_symbols(self._data / "lake", self._source) if is_read else None
+        return None if known is None else known.records()
 
     def _has_own_rules(self, step: Step) -> bool:
         return step.processor == ALERTING and bool(self._processors.own_rules)
@@ -414,15 +423,6 @@ class Derivation:
             log.error("%s: lost: %s", self._source, loss)
             if step.target != GAPS and cause == RETENTION:
                 note_loss(self._data, self._source, loss)
-
-
-def received_before(tape: Path, offset: int) -> int | None:
-    """Returns when the record before `offset` was received, or the first one behind it, in ns."""
-    reader = TapeReader(tape)
-    first = min(max(offset - 1, reader.first), reader.end)
-    reader.seek(first)
-    batch = reader.read(1)
-    return None if batch is None else newest_receipt(batch)
 
 
 def _is_ready(tape: Path, live: bool) -> bool:

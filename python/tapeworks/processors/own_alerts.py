@@ -26,7 +26,13 @@ from tapeworks._core import NONE, Records, dtype_descr, kind_of, numbers
 from tapeworks._core import Processor as CoreProcessor
 from tapeworks.errors import ProcessorError
 from tapeworks.processors.alerts import AlertRule, CoreSettings
-from tapeworks.processors.base import EARLIEST, Processor, ReadsOutput, newest_receipt
+from tapeworks.processors.base import (
+    EARLIEST,
+    Processor,
+    ReadsDefinitions,
+    ReadsOutput,
+    newest_receipt,
+)
 from tapeworks.registry import load_member
 
 if TYPE_CHECKING:
@@ -110,7 +116,7 @@ class Open:
         return self.row.tobytes().hex(), self.is_acknowledged
 
 
-class AlertsProcessor(Processor, ReadsOutput):
+class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput):
     """The rules of the core and those of the user's own, as one processor."""
 
     def __init__(self, settings: CoreSettings, rules: Sequence[AlertRule]) -> None:
@@ -140,6 +146,11 @@ class AlertsProcessor(Processor, ReadsOutput):
             return b""
         rows = np.concatenate(parts)
         return rows[np.argsort(rows["sequence"], kind="stable")].tobytes()
+
+    def define(self, definitions: Records) -> None:
+        """Tells the rules of the core, some of which are for symbols."""
+        if self._core is not None:
+            self._core.define(definitions)
 
     def take_loss(self, gap: Records) -> "Buffer":
         """Tells the rules of the core, which look at what is gone, too."""

@@ -20,6 +20,7 @@ from tapeworks.errors import ProcessorError, TapeRangeError, TapeworksError
 from tapeworks.processors.base import (
     EARLIEST,
     Processor,
+    ReadsDefinitions,
     ReadsOutput,
     State,
     loss_gap,
@@ -58,11 +59,13 @@ class PythonStage:
         save_bytes: int = 256 << 20,
         reader: str | None = None,
         call_s_max: float = CALL_S_MAX,
+        definitions: Records | None = None,
         **tape: Any,
     ) -> None:
         """Opens both tapes. `tape` is how the output is written, as `TapeWriter` names it.
 
         A call of the processor that takes longer than `call_s_max` is ended, as if it had raised.
+        `definitions` are for one that begins behind what retention took of the input.
 
         Raises:
             TapeReplacedError: the input is not the tape of which the saved state was made.
@@ -79,6 +82,7 @@ class PythonStage:
         self._name = reader
         self._limits = (save_items, save_bytes)
         self._call_s_max = call_s_max
+        self._definitions = definitions
         self._pending: tuple[Buffer, int] | None = None
         self._position = 0
         self._begun = 0
@@ -260,12 +264,15 @@ class PythonStage:
         target = self._writer.covered
         if undone := self._writer.recovery["undone"]:
             self.notes.append(f"{undone} items were undone: their input is gone")
-        stored = self._restore(target or 0)
+        end, stored = self._writer.end, self._restore(target or 0)
+        is_cut = self._position < self._reader.first
         if target is None:
             self._position = self._begun = self._reader.first
             self._reader.seek(self._position)
+            self._define(is_cut)
             return
         self._enter(target)
+        self._define(is_cut)
         self._begun = self._position
         notes, made, rebuilt = len(self.notes), 0, bytearray()
         while self._position < target:
@@ -280,19 +287,22 @@ class PythonStage:
             if self._position == before:
                 self.notes.append(f"the output covers input up to {target}; it ends at {before}")
                 break
-        if stored is not None and stored + made != self._writer.end and len(self.notes) == notes:
+        if stored is not None and stored + made != end and len(self.notes) == notes:
             self.notes.append(
                 "rebuilding gave other items than are stored: was it another version?"
             )
         if isinstance(self._processor, ReadsOutput):
-            self._reconcile(self._processor, stored, bytes(rebuilt))
+            self._reconcile(self._processor, (stored, end), bytes(rebuilt))
 
-    def _reconcile(self, processor: ReadsOutput, stored: int | None, rebuilt: bytes) -> None:
+    def _reconcile(
+        self, processor: ReadsOutput, stored: tuple[int | None, int], rebuilt: bytes
+    ) -> None:
         """Makes the output follow from the state, where other settings wrote some of it."""
         output = TapeReader(self._target)
-        if self._is_restored and stored is not None and stored >= output.first:
-            output.seek(stored)
-            if b"".join(_batches(output)) == rebuilt:
+        first, end = stored
+        if self._is_restored and first is not None and first >= output.first:
+            output.seek(first)
+            if b"".join(_batches(output, end)) == rebuilt:
                 return
         output.seek(output.first)
         with self._guarded("reconcile"):
@@ -302,6 +312,13 @@ class PythonStage:
         # It covers no more input than before, so that it is said once.
         self._pending = (made, self._position)
         self._publish()
+
+    def _define(self, is_cut: bool) -> None:
+        """Shows the processor the definitions that stood before its input, which are gone."""
+        if self._definitions is not None and is_cut:
+            assert isinstance(self._processor, ReadsDefinitions)
+            with self._guarded("define"):
+                self._processor.define(self._definitions)
 
     def _enter(self, target: int) -> None:
         try:
@@ -345,8 +362,10 @@ class PythonStage:
         raise refused
 
 
-def _batches(reader: TapeReader) -> Iterator[bytes]:
-    return (bytes(memoryview(batch)) for batch in iter(reader.read, None))
+def _batches(reader: TapeReader, end: int) -> Iterator[bytes]:
+    """Yields what `reader` has before `end`."""
+    while reader.position < end and (batch := reader.read(end - reader.position)) is not None:
+        yield bytes(memoryview(batch))
 
 
 @contextlib.contextmanager

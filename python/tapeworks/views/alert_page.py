@@ -92,6 +92,9 @@ behind or was stopped. Without `--from` it is asked from where the rules began t
   on under its number, with who has seen it, and is updated where its severity is another. So it is
   with rules of your own, and where settings are put back. Where no rules are left, what was open
   stays open.
+- **Symbols whose definitions retention took** from the tape are those of the lake's copy, for rules
+  that are added or changed later. Without a lake the log says that a rule for symbols does not look
+  at them.
 - **What comes from a venue's history**, to fill a gap or from files, is no message of now: it ends
   no silence and counts in no rate or lag, and its trades are looked at by no rule. A quote from
   there sets the best prices only while nothing newer of its instrument came.

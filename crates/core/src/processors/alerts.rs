@@ -327,6 +327,10 @@ impl Processor for Alerts {
         self.follow_told(out);
     }
 
+    fn reads_definitions(&self) -> bool {
+        true
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let slots = self.watched.iter().flatten().flat_map(|watched| &watched.slots);
         let open = slots.filter(|slot| slot.alarm.id().is_some()).count();

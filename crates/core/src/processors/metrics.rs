@@ -419,6 +419,10 @@ impl Processor for Metrics {
         }
     }
 
+    fn reads_definitions(&self) -> bool {
+        true
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let sum = |count: fn(&Measured) -> u64| {
             self.instruments.iter().flatten().map(|one| count(one)).sum()

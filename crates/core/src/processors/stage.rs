@@ -394,6 +394,7 @@ impl Stage {
                 self.output.end()
             ));
         }
+        let is_cut = self.position < self.input.first()?;
         if covered.is_none() {
             // Nothing was written yet: what retention took before is no loss of this output.
             self.position = self.input.first()?;
@@ -403,6 +404,9 @@ impl Stage {
         self.register()?;
         let notes = self.notes.len();
         self.enter(target)?;
+        if is_cut {
+            self.define()?;
+        }
         let compares = self.processor.reads_output() && covered.is_some() && !is_anew;
         let (mut again, mut rebuilt) = (0, Vec::new());
         while self.position < target {

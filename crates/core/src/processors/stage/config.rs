@@ -24,6 +24,8 @@ pub struct StageConfig {
     pub save_bytes: u64,
     /// Number of the settings: a state made with others is not used.
     pub fingerprint: u32,
+    /// Records of definitions, for a processor that begins behind what retention took of the input.
+    pub definitions: Vec<u8>,
 }
 
 impl Default for StageConfig {
@@ -38,6 +40,7 @@ impl Default for StageConfig {
             save_items: 2_000_000,
             save_bytes: 256 << 20,
             fingerprint: 0,
+            definitions: Vec::new(),
         }
     }
 }

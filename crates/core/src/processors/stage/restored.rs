@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Stage, REBUILD_ITEMS};
 use crate::error::{Error, Result};
+use crate::processors::define;
 use crate::processors::state_files::StateFiles;
 use crate::tape::Reader;
 
@@ -26,6 +27,23 @@ impl Stage {
         self.processor.restore(&saved.state)?;
         self.position = saved.input.offset;
         Ok(saved.output.offset)
+    }
+
+    /// Shows the processor the definitions that stood before its input, which retention took.
+    pub(super) fn define(&mut self) -> Result<()> {
+        if !self.processor.reads_definitions() {
+            return Ok(());
+        }
+        if self.config.definitions.is_empty() {
+            self.notes.push(format!(
+                "{}: definitions before {} of {} are gone, and there is no copy of them in a lake: \
+                 what names symbols does not look at instruments that were defined there",
+                self.processor.name(),
+                self.position,
+                self.input.path().display()
+            ));
+        }
+        define(self.processor.as_mut(), &self.config.definitions, self.position)
     }
 
     /// The bytes of the output from `offset` on; none where retention took some of them.
