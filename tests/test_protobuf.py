@@ -262,3 +262,14 @@ def test_each_kind_of_breaking_change_is_found(schema):
         trade.field.add(name="venue_note", number=50, type=9, label=1)
 
     assert changed(extend) == []
+
+
+@pytest.mark.parametrize("layout", ["quote", "trade"])
+def test_what_came_late_or_from_history_is_not_the_last_of_an_instrument(layout):
+    # The first is in order; one of history and one out of order come behind it.
+    table = rows(layout, 3, random.Random(SEED))
+    table["flags"] = [1, 1 | 4, 1 | 8]
+    messages = encoded(layout, table)
+    [(_, first, _), *_] = messages.items()
+    [(_, kind, last)] = messages.latest()
+    assert (kind, last) == (layout, first)

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use tapeworks_core::protobuf::{self, Choice, EncodedBatch, Reached};
 use tapeworks_core::record::columns::Layout;
-use tapeworks_core::record::{self, Kind, MarkerCode};
+use tapeworks_core::record::{self, Kind, MarkerCode, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER};
 
 use crate::errors::to_python;
 use crate::record::{Records, Symbols};
@@ -77,7 +77,8 @@ impl EncodedMessages {
         Ok(PyBytes::new(py, &packed))
     }
 
-    /// The last message of each instrument of each kind that is a state: key, kind and message.
+    /// The last message of each instrument of each kind that is a state: key, kind and message. What
+    /// came late, or from the venue's history, is no last one; of a bar, it is the newest version.
     fn latest<'py>(
         &self,
         py: Python<'py>,
@@ -85,7 +86,10 @@ impl EncodedMessages {
         let mut last = BTreeMap::new();
         for (index, &instrument) in self.inner.instruments().iter().enumerate() {
             let (kind, code) = self.inner.kinds()[index];
-            if let (true, Some(state)) = (instrument != 0, state(kind, code)) {
+            let is_bar = kind == Kind::Bar as u8;
+            let late = if is_bar { 0 } else { FLAG_OUT_OF_ORDER };
+            let is_newest = self.inner.flags()[index] & (FLAG_HISTORICAL | late) == 0;
+            if let (true, Some(state)) = (instrument != 0 && is_newest, state(kind, code)) {
                 last.insert((instrument, state), index);
             }
         }

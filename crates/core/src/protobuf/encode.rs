@@ -22,6 +22,7 @@ pub struct EncodedBatch {
     instruments: Vec<u32>,
     offsets: Vec<u64>,
     kinds: Vec<(u8, u8)>,
+    flags: Vec<u8>,
 }
 
 impl EncodedBatch {
@@ -34,6 +35,7 @@ impl EncodedBatch {
             instruments: Vec::new(),
             offsets: Vec::new(),
             kinds: Vec::new(),
+            flags: Vec::new(),
         }
     }
 
@@ -76,6 +78,11 @@ impl EncodedBatch {
         &self.kinds
     }
 
+    /// Flags of the record of each message.
+    pub fn flags(&self) -> &[u8] {
+        &self.flags
+    }
+
     /// Removes all messages and keeps the memory.
     pub fn clear(&mut self) {
         self.used = 0;
@@ -83,6 +90,7 @@ impl EncodedBatch {
         self.instruments.clear();
         self.offsets.clear();
         self.kinds.clear();
+        self.flags.clear();
     }
 
     fn reserve(&mut self, count: usize) {
@@ -288,6 +296,7 @@ fn put_message(
     out.instruments.push(header.instrument);
     out.offsets.push(offset);
     let is_marker = header.kind == Kind::Marker as u8;
+    out.flags.push(header.flags);
     out.kinds.push((header.kind, if is_marker { bytes[CODE] } else { 0 }));
 }
 
