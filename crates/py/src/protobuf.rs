@@ -77,8 +77,8 @@ impl EncodedMessages {
         Ok(PyBytes::new(py, &packed))
     }
 
-    /// The last message of each instrument of each kind that is a state: key, kind and message. What
-    /// came late, or from the venue's history, is no last one; of a bar, it is the newest version.
+    /// The last message of each instrument of each kind that is a state: key, kind and message.
+    /// What came late, or from the venue's history, is no last one; of a bar, a late version is.
     fn latest<'py>(
         &self,
         py: Python<'py>,

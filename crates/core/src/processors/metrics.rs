@@ -67,17 +67,7 @@ mod volatility;
 mod vpin;
 mod window;
 
-pub use table::Line;
-
-/// Names of all sets of metrics, and what they are.
-pub fn sets() -> impl Iterator<Item = (&'static str, &'static str)> {
-    table::SETS.iter().map(|set| (set.name, set.doc))
-}
-
-/// All metrics, each with the name of its set.
-pub fn lines() -> impl Iterator<Item = (&'static str, &'static Line)> {
-    table::SETS.iter().flat_map(|set| set.lines.iter().map(|line| (set.name, line)))
-}
+pub use table::{lines, sets, Line};
 
 const NAME: &str = "metrics";
 const VERSION: u32 = 2;

@@ -85,6 +85,16 @@ pub(super) const SETS: &[Set] = &[
     lifetimes::SET,
 ];
 
+/// Names of all sets of metrics, and what they are.
+pub fn sets() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SETS.iter().map(|set| (set.name, set.doc))
+}
+
+/// All metrics, each with the name of its set.
+pub fn lines() -> impl Iterator<Item = (&'static str, &'static Line)> {
+    SETS.iter().flat_map(|set| set.lines.iter().map(|line| (set.name, line)))
+}
+
 /// A name as records hold it, and the length of its window.
 pub(super) type Name = ([u8; 40], u64);
 
