@@ -176,7 +176,7 @@ def test_a_story_that_answers_tell_alike_is_there_once(tmp_path: Path) -> None:
     told = [row["headline"] for row in stories(tmp_path, "massive", "news")]
     assert Counter(told) == Counter(["b story", "c story", "a story, corrected"])
     # Corrected back: what was said last counts.
-    tell(20, "a story", "b story")
+    told_at(20, "a story", "b story")
     told = [row["headline"] for row in stories(tmp_path, "massive", "news")]
     assert Counter(told) == Counter(["a story", "b story", "c story"])
     assert len(tw.open(tmp_path).sql("select * from news_revisions").to_pylist()) == 5
