@@ -11,7 +11,8 @@ from tapeworks.cli.alert_watches import check_rule, told, watches_of, written_ru
 from tapeworks.config import parse
 from tapeworks.errors import ArgumentError
 from tapeworks.pipeline import processors_of
-from tapeworks.processors.derive import Derivation, write_lags
+from tapeworks.processors.derive import Derivation
+from tapeworks.processors.derive_status import write_lags
 from tapeworks.settings import resolve_config
 from tapeworks.tape import TapeConfig, TapeReader
 from tapeworks.topics import ALERTS
