@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from tapeworks._core import request_slice
 
 # A thread that runs Python gives way to another one after so long.
-_SWITCH_S = 0.0005
+_GIVES_WAY_S = 0.0005
 
 
 def prepare(slice_us: int) -> None:
@@ -20,7 +20,7 @@ def prepare(slice_us: int) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    sys.setswitchinterval(_SWITCH_S)
+    sys.setswitchinterval(_GIVES_WAY_S)
     request_slice(slice_us)
 
 
