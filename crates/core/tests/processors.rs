@@ -470,7 +470,6 @@ fn history_that_comes_late_never_sets_the_best_prices() {
         ask_price: ask * 1_000_000_000,
         bid_size: 100_000_000,
         ask_size: 100_000_000,
-        ..Quote::read_from(&[0; 64]).unwrap()
     };
     let mut expected = Records::new();
     let mut given = Records::new();
