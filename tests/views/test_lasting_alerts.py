@@ -168,3 +168,12 @@ def test_a_price_through_the_market_is_told_again_later(market: Any) -> None:
     opened = [one for one in told(rule, parts) if one[0] == "opened"]
     # Both trades of one order are one alert.
     assert opened == [("opened", BTC, 10), ("opened", BTC, 90_000)]
+
+
+def test_an_alert_of_an_instrument_that_gets_its_symbol_ends(market: Any) -> None:
+    # Retention took its definition; the next session's comes, and with it the rules of its symbol.
+    wide = [market.quote(at, (10_000, 10_500)) for at in range(10)]
+    parts = [*wide[:5], market.definitions, *wide[5:]]
+    found = told("wide\tspread\twarning\t\t\tabove_bps=5.0\tfor_ms=0.0", parts)
+    assert [one[0] for one in found][:2] == ["opened", "closed"]
+    assert len({one[1] for one in found}) == 1

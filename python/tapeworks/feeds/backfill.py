@@ -68,6 +68,7 @@ class Backfill:
         self._clock = clock
         self._due: deque[tuple[float, _Fetch]] = deque()
         self._asked: dict[str, _Fetch] = {}
+        self._is_asking = False
         self.filled = 0
         self.failed = 0
         requests.on_answer, requests.on_failure = self._answered, self._failed
@@ -90,7 +91,20 @@ class Backfill:
         for symbol, channel, cause, first, last, start, end, behind in self._ingest.take_gaps():
             gap = EndedGap(symbol, channel, cause, (first, last), (start, end), behind)
             self._take(gap, now)
+        self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        """Asks for the next gap, once all pages of the one before have come.
+
+        Events without a number are counted within an answer and its further pages, which therefore
+        stand on the tape without those of another gap between them.
+        """
+        if self._is_asking:
+            return
+        self._is_asking = True
         for _ in range(len(self._due)):
+            if self._asked:
+                break
             due, fetch = self._due.popleft()
             if due > now:
                 self._due.append((due, fetch))
@@ -98,6 +112,7 @@ class Backfill:
             request = self._feed.history_request(fetch.gap)
             if request is not None:
                 self._ask(request, fetch)
+        self._is_asking = False
 
     def _take(self, gap: EndedGap, now: float) -> None:
         # What has numbers may be lost between two events of one instant.
@@ -108,14 +123,16 @@ class Backfill:
             self._due.append((now + LAG_S, _Fetch(gap)))
 
     def _ask(self, request: Request, fetch: _Fetch) -> None:
-        if request.path not in self._asked:
-            self._asked[request.path] = fetch
-            self._requests.push(request)
+        self._asked[request.path] = fetch
+        self._requests.push(request)
 
     def _answered(self, request: Request, body: bytes) -> None:
         fetch = self._asked.pop(request.path, None)
-        if fetch is None:
-            return
+        if fetch is not None:
+            self._take_page(request, body, fetch)
+            self._go_on(self._clock.now())
+
+    def _take_page(self, request: Request, body: bytes, fetch: _Fetch) -> None:
         fetch.pages += 1
         page = self._feed.history_page(request, body)
         if page is None:
@@ -172,6 +189,7 @@ class Backfill:
         fetch = self._asked.pop(request.path, None)
         if fetch is not None:
             self._give_up(fetch, str(error))
+            self._go_on(self._clock.now())
 
     def _give_up(self, fetch: _Fetch, reason: str) -> None:
         self.failed += 1

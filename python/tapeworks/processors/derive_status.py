@@ -43,7 +43,8 @@ class DeriveStatus:
     def tell_if_due(self, stages: HasStages) -> None:
         """Tells how far the stages are, and looks at the host, if it is time to."""
         now = time.monotonic()
-        if now - self._told < TELL_S:
+        # Times of late are gone once they are taken: not before somebody can tell them.
+        if now - self._told < TELL_S or not self._aside.is_free:
             return
         self._told = now
         self._aside.begin(partial(self._tell, stages, stages.lags(), stages.times(), now))

@@ -215,21 +215,39 @@ impl Alerts {
         self.tell(SOURCE, &event, at, out);
     }
 
-    fn define(&mut self, definition: &Definition) {
+    fn define(&mut self, definition: &Definition, at: Moment, out: &mut Records) {
         let (symbol, instrument) = (unpadded(&definition.symbol), definition.header.instrument);
-        let at = instrument as usize;
-        let feed = definition.header.feed;
+        let (place, feed) = (instrument as usize, definition.header.feed);
         if instrument == SOURCE || self.watched(instrument, feed).is_none() {
             return;
         }
-        if self.watched[at].as_ref().is_none_or(|watched| watched.symbol != symbol) {
+        if self.watched[place].as_ref().is_none_or(|watched| watched.symbol != symbol) {
             let made = Watched::new(&self.rules, instrument, symbol, feed);
             // Those that wait for what may never come are looked at by time.
             self.deadline = self.deadline.min(made.due());
-            self.watched[at] = Some(Box::new(made));
+            if let Some(mut before) = self.watched[place].replace(Box::new(made)) {
+                self.end_all(instrument, &mut before, at, out);
+            }
         }
-        if let Some(watched) = self.watched[at].as_mut() {
+        if let Some(watched) = self.watched[place].as_mut() {
             watched.tick = if definition.tick_size == NONE { 0 } else { definition.tick_size };
+        }
+    }
+
+    /// Ends all alerts of what is watched no more, so that none stays open for ever.
+    fn end_all(&mut self, instrument: u32, watched: &mut Watched, at: Moment, out: &mut Records) {
+        for slot in &mut watched.slots {
+            let mut scope = Scope {
+                at,
+                rule: &self.rules[slot.rule],
+                tick: watched.tick,
+                feed: watched.feed,
+                instrument,
+                alarm: &mut slot.alarm,
+                ids: &mut self.ids,
+                out,
+            };
+            scope.end(at.ts, None);
         }
     }
 
@@ -253,7 +271,7 @@ impl Alerts {
                 Status::read_from(bytes).iter().for_each(|status| self.status(status, at, out));
             }
             Some(Kind::Definition) => {
-                Definition::read_from(bytes).iter().for_each(|definition| self.define(definition));
+                Definition::read_from(bytes).iter().for_each(|one| self.define(one, at, out));
             }
             Some(Kind::Subscription) => {
                 Subscription::read_from(bytes).iter().for_each(|one| self.subscribe(one, at, out));

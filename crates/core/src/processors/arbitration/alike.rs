@@ -137,13 +137,11 @@ impl Arbiter {
         self.alike.repeats(bytes, line, self.elapsed)
     }
 
-    /// Begins an answer of the venue's history to the request `path`.
+    /// Begins an answer to the request `path`: a further page of one before, or not.
     pub fn begin_answer(&mut self, path: &[u8]) {
         let mark = self.feed.page_mark;
         let is_page = !mark.is_empty() && path.windows(mark.len()).any(|part| part == mark);
-        if !is_page {
-            self.retold.begin_answer();
-        }
+        self.retold.begin_answer(is_page);
     }
 
     /// Writes what is remembered of events without a sequence to the end of a snapshot: nothing for

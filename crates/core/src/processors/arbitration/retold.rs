@@ -3,9 +3,8 @@
 //! For feeds whose numbers prove nothing an event is known by all that it says: instrument, time,
 //! number, id, price, size. One that has no number of its own may be said twice by one file and
 //! mean two; so that the second of a file, or of an answer and its pages, is the second of another.
-//! Repeats are dropped as long as
-//! their first is remembered: of so many events, in two halves, of which the older is forgotten at
-//! once.
+//! Repeats are dropped as long as their first is remembered: of so many events, in two halves, of
+//! which the older is forgotten at once.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,6 +27,8 @@ pub(super) struct Retold {
     /// The line whose events without a number are counted.
     line: u32,
     times: HashMap<u64, u32, FastHash>,
+    /// Whether the next event is the first of an answer. Of one blob: no part of the state.
+    begins: bool,
 }
 
 impl Retold {
@@ -36,17 +37,18 @@ impl Retold {
         self.young.is_empty() && self.old.is_empty()
     }
 
-    /// Another answer begins, which is no page of the one before: what it says once more is nothing
-    /// new. So the second of an answer is the second of another.
-    pub(super) fn begin_answer(&mut self) {
-        self.times.clear();
+    /// An answer begins. If it is no further page of one before, what it says once more is nothing
+    /// new: the second of an answer is the second of another. Answers without events, as those of
+    /// news are, may come between two pages and change nothing.
+    pub(super) const fn begin_answer(&mut self, is_page: bool) {
+        self.begins = !is_page;
     }
 
     /// Whether the event of these records, from the line of that serial, was passed on already.
     pub(super) fn repeats(&mut self, bytes: &[u8], is_numbered: bool, line: u32) -> bool {
         let mut identity = identity_of(bytes);
         if !is_numbered {
-            if line != self.line {
+            if std::mem::take(&mut self.begins) || line != self.line {
                 self.line = line;
                 self.times.clear();
             }
@@ -128,10 +130,14 @@ mod tests {
         let mut retold = Retold::default();
         let say = |retold: &mut Retold| retold.repeats(&trade(0, 1), false, 1);
         assert_eq!([say(&mut retold), say(&mut retold)], [false, false]);
-        retold.begin_answer();
+        retold.begin_answer(false);
         assert!(say(&mut retold));
-        retold.begin_answer();
-        assert_eq!([(); 3].map(|()| say(&mut retold)), [true, true, false]);
+        retold.begin_answer(false);
+        assert_eq!([(); 2].map(|()| say(&mut retold)), [true, true]);
+        // News, which have no events, and then a further page.
+        retold.begin_answer(false);
+        retold.begin_answer(true);
+        assert!(!say(&mut retold));
     }
 
     #[test]

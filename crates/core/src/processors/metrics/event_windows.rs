@@ -229,11 +229,12 @@ impl EventWindows {
 
     /// Told that the venue's time has come to `ts`: makes final what ends by then.
     pub(super) fn advance(&mut self, ts: i64, rows: &mut Vec<Row>) {
-        if self.since == i64::MAX {
-            self.since = ts;
-        }
         if ts <= self.now {
             return;
+        }
+        // What is late says nothing of when the stream goes on.
+        if self.since == i64::MAX {
+            self.since = ts;
         }
         self.now = ts;
         let (until, kept) =
