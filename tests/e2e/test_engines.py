@@ -1,8 +1,9 @@
 """The lake as other engines read it, at their default settings: all see the same rows."""
 
+import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from tests.services.spark import spark_session
 
 from conftest import START, Command, RecordMaker, SpineFolder
 from tapeworks import _core, lake
@@ -89,20 +91,14 @@ def append_blobs(spine: SpineFolder, topic: str, blobs: list[tuple[bytes, bytes]
 
 
 @pytest.fixture(scope="module")
-def spark() -> Any:
+def spark() -> Iterator[Any]:
     """Spark with nothing set that concerns reading."""
-    missing = shutil.which("java") is None
-    try:
-        from pyspark.sql import SparkSession
-    except ImportError:
-        missing = True
-    if missing:
+    if shutil.which("java") is None or importlib.util.find_spec("pyspark") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("expected Java and `scripts/build spark` in CI")
         pytest.skip("Java or PySpark is missing: scripts/build spark")
-    session = SparkSession.builder.master("local[1]").getOrCreate()
-    yield session
-    session.stop()
+    with spark_session() as session:
+        yield session
 
 
 def with_spark(session: Any) -> Callable[[Path], Table]:

@@ -1,5 +1,6 @@
 """The lake in Iceberg tables: the same rows, each once, through whatever happens in between."""
 
+import importlib
 import json
 import os
 import resource
@@ -16,6 +17,7 @@ import pytest
 from tests.e2e.test_engines import add_rest, in_order, of_arrow
 from tests.services.base import ServiceUnavailable
 from tests.services.iceberg_spark import IcebergSparkJar
+from tests.services.spark import spark_session
 
 import tapeworks as tw
 from conftest import Command, SpineFolder, derive
@@ -336,15 +338,13 @@ def spark() -> Iterator[Any]:
     jar = IcebergSparkJar()
     try:
         jar.install()
-        from pyspark.sql import SparkSession
+        importlib.import_module("pyspark")
     except (ImportError, ServiceUnavailable) as error:
         if os.environ.get("CI") == "true":
             pytest.fail(f"expected Java, Maven and `scripts/build spark` in CI: {error}")
         pytest.skip(f"scripts/build spark: {error}")
-    session = SparkSession.builder.master("local[1]").config("spark.jars", str(jar.path))
-    session = session.config("spark.ui.enabled", "false").getOrCreate()
-    yield session
-    session.stop()
+    with spark_session(jar.path) as session:
+        yield session
 
 
 def with_spark(session: Any) -> Callable[[Any], dict[str, list[Any]]]:
