@@ -93,6 +93,7 @@ def test_a_clock_that_is_wrong_for_hours_leaves_no_story_out(ahead_s: int, has_d
     assert (ahead_s > FIRST_S and not has_date) or told == set(range(0, 8 * 3_600, 60))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["down", "pages", "1970"])
 def test_a_venue_that_does_not_answer_has_a_request_of_each_ticker(how: str) -> None:
     # For an hour from the start; or its pages have no end, of which some fail; or its clock is odd.

@@ -332,6 +332,7 @@ def test_what_the_history_gave_meets_nothing_by_its_receipt(filled):
     assert told not in " ".join(by_event.notices())
 
 
+@pytest.mark.slow
 def test_tolerance_and_direction_are_exact(filled):
     # By pandas' own join on the same rows, at, below and above each distance.
     trades, quotes = filled.trades("BTCUSDT").to_pandas(), filled.rows("quotes").to_pandas()

@@ -167,6 +167,7 @@ def test_an_outage_is_null_and_empties_the_windows(spine, maker):
         assert None in {row["state"] for row in states.to_pylist()}
 
 
+@pytest.mark.slow
 def test_what_was_never_measured_is_no_part_of_a_complete_answer(measured, maker):
     # Recorded and not measured: the stage is behind, given up, or was taken out of the settings.
     measured.append(quotes_of(maker, 60)[10:])
