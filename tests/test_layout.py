@@ -70,6 +70,7 @@ RUST_LEVELS = [
 MAY_START = {
     *("feeds/session.py", "sinks/worker.py", "views/interruptible.py", "views/metrics.py"),
     *("child.py", "worker.py", "hot_path.py", "flink/cluster.py", "sinks/questdb_requests.py"),
+    "sinks/clickhouse.py",
     # Lines of progress while something that tells nothing of itself works.
     "cli/progress.py",
 }
@@ -389,6 +390,9 @@ def test_only_sessions_pipeline_and_jobs_start_anything():
                 and (node.value.id, node.attr) in STARTERS
             ):
                 found.append(f"{inside}:{node.lineno}: {node.value.id}.{node.attr}")
+            elif isinstance(node, ast.ImportFrom):
+                names = {(node.module, alias.name) for alias in node.names} & STARTERS
+                found += [f"{inside}:{node.lineno}: from {of} import {name}" for of, name in names]
     assert not found, found
 
 

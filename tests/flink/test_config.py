@@ -63,6 +63,16 @@ def test_places_are_below_the_data_wherever_the_job_is_started(tmp_path, monkeyp
             assert properties[name] == expected
 
 
+def test_a_checkpoint_that_hangs_ends_before_its_transactions_do(tmp_path):
+    # Flink's own limit is ten minutes; the settings have the last word.
+    path = tmp_path / "tapeworks.toml"
+    path.write_text(FEED)
+    name = "flink.execution.checkpointing.timeout"
+    assert job_properties(load_written(path))[name] == "120 s"
+    path.write_text(f'{FEED}[flink.cluster]\n"execution.checkpointing.timeout" = "20 min"\n')
+    assert job_properties(load_written(path))[name] == "20 min"
+
+
 def test_a_second_job_of_the_same_data_is_refused_from_another_folder(tmp_path, monkeypatch):
     # In place of Java a program that waits: what is refused is refused before the job begins.
     java, built = tmp_path / "bin" / "java", tmp_path / "built"

@@ -21,6 +21,8 @@ FOLDER_VARIABLE = "TAPE_FLINK_FOLDER"
 # Brokers allow no longer transactions unless they are told to. A job that is down for longer than
 # this may lose what it had not committed, so a checkpoint is far shorter.
 TRANSACTION_MS = 900_000
+# Flink's own ten minutes are too near to the limit of a transaction.
+CHECKPOINT_S_MAX = 120
 
 
 def job_properties(config: Config, cluster: str = "remote") -> dict[str, str]:
@@ -69,6 +71,8 @@ def job_properties(config: Config, cluster: str = "remote") -> dict[str, str]:
         "execution.checkpointing.dir": address(config.data, flink.checkpoints or CHECKPOINTS),
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "execution.checkpointing.num-retained": "3",
+        # One that hangs fails the job, which starts again from the last one.
+        "execution.checkpointing.timeout": f"{CHECKPOINT_S_MAX} s",
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "200 ms",
         "restart-strategy.exponential-delay.max-backoff": "30 s",

@@ -7,7 +7,7 @@ import numpy as np
 
 from tapeworks import _core
 from tapeworks._core import Records, TapeReader
-from tapeworks.errors import TapeRangeError
+from tapeworks.views.reach import new_records
 
 ALERT = np.dtype(_core.dtype_descr("alert"))
 STATES = _core.numbers("alert_state")
@@ -40,15 +40,7 @@ class AlertCounts:
         Raises:
             TapeError: it is damaged.
         """
-        while reader is not None:
-            try:
-                records = reader.read(BATCH_RECORDS)
-            except TapeRangeError as error:
-                # Retention took what was not looked at.
-                reader.seek(error.first)
-                continue
-            if records is None:
-                break
+        for records in new_records(reader, BATCH_RECORDS):
             self._take(records)
         still = Counter(self._open.values())
         return [

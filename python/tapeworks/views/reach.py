@@ -1,13 +1,14 @@
 """Up to which instant a source was received, and up to which something was derived from it."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from tapeworks._core import TapeReader, dtype_descr, tells_news
-from tapeworks.errors import TapeError
+from tapeworks._core import Records, TapeReader, dtype_descr, tells_news
+from tapeworks.errors import TapeError, TapeRangeError
 from tapeworks.topics import GAPS, NORMALIZED, RAW
 from tapeworks.views.stream import earliest
 from tapeworks.views.tail import SourceTail
@@ -93,6 +94,22 @@ def first_receipt(tail: SourceTail) -> int | None:
     """Returns the receive time of a source's first record, if no tape of before it was removed."""
     reader = tail.tape(NORMALIZED)
     return None if reader is None or reader.first > 0 else _time_at(reader, 0)
+
+
+def new_records(reader: TapeReader | None, most: int) -> Iterator[Records]:
+    """Yields what is on a tape of records behind what was read of it; none: there is no tape.
+
+    What retention took before it was looked at is passed over.
+    """
+    while reader is not None:
+        try:
+            records = reader.read(most)
+        except TapeRangeError as error:
+            reader.seek(error.first)
+            continue
+        if records is None:
+            return
+        yield records
 
 
 def may_tell_news(tail: SourceTail) -> bool:

@@ -26,7 +26,6 @@ from tapeworks._core import TapeReader
 from tapeworks.errors import (
     CorruptTapeError,
     TapeError,
-    TapeRangeError,
     TapeVersionError,
     TapeworksError,
 )
@@ -35,7 +34,7 @@ from tapeworks.register import Supervised, supervisors
 from tapeworks.tape import received, taped_sources, tapes_of
 from tapeworks.topics import ALERTS, BOOK, GAPS, NORMALIZED, RAW
 from tapeworks.views.alert_counts import AlertCount, AlertCounts
-from tapeworks.views.reach import Unknown, unknown_part
+from tapeworks.views.reach import Unknown, new_records, unknown_part
 from tapeworks.views.tail import SourceTail
 from tapeworks.views.transfers import ReplicaState, SinkState, replica_states, sink_states
 
@@ -349,17 +348,8 @@ class _Source:
             self._books[int(marker["instrument"])] = int(marker["state"])
 
     def _markers(self, topic: str, code: int) -> list[Any]:
-        reader = self._readers.get(topic)
         found: list[Any] = []
-        while reader is not None:
-            try:
-                records = reader.read(BATCH_RECORDS)
-            except TapeRangeError as error:
-                # Retention took what this screen has not looked at.
-                reader.seek(error.first)
-                continue
-            if records is None:
-                break
+        for records in new_records(self._readers.get(topic), BATCH_RECORDS):
             markers = np.frombuffer(records.numpy("marker"), MARKER)
             found.extend(markers[markers["code"] == code])
             if topic == BOOK:
