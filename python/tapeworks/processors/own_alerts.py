@@ -277,13 +277,7 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput):
             "rules": [rule.snapshot() for rule in self._rules],
             "ids": self._ids,
             "ts": self._ts,
-            "open": [
-                [
-                    (key, (one.row.tobytes().hex(), one.is_acknowledged))
-                    for key, one in known.items()
-                ]
-                for known in self._open
-            ],
+            "open": [[(key, one.to_json()) for key, one in known.items()] for known in self._open],
         }
         return len(core).to_bytes(8, "little") + core + json.dumps(own).encode()
 
