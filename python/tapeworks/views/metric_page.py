@@ -19,9 +19,9 @@ sets = ["l1", "ofi", "flow"]
 ```
 
 Where nothing was measured, `lake.metrics(..., make=True)` makes them of what is recorded, from the
-longest window and a minute before `start`. `vpin`, `hawkes`, `dependence` and `orders` remember more
-than a window: made so, they begin anew there, and are null or other than live values until they
-have seen as much. Ask for a longer range, and leave out its beginning.
+longest window and a minute before `start`. `vpin`, `hawkes`, `dependence` and `orders` remember
+more than a window: made so, they begin anew there, and are null or other than live values until
+they have seen as much. Ask for a longer range, and leave out its beginning.
 
 `lake.metrics("BTCUSDT", ["mid", "ofi_10s"], start, end)` gives a row for each moment and a column
 for each metric; the table `metrics` has one value a row, with its window, the number of
