@@ -98,7 +98,7 @@ impl NewSegment {
 
     fn prepare(&self, file: &File, aside: &Path, path: &Path) -> Result<(Map, usize)> {
         let allocated = space::grow(file, path, 0, self.needed, self.limit)?;
-        let map = Map::writable(file, self.limit.max(self.needed), path)?;
+        let map = Map::appended(file, self.limit.max(self.needed), path)?;
         map.write(0, self.head.as_bytes());
         map.write(IDENTITY, self.identity.sealed().as_bytes());
         map.write(CHAIN, Chain::sealed([0; 32], self.chain_state).as_bytes());

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::sync::OnceLock;
 
 use super::identity::Identity;
 use super::map::Map;
@@ -156,10 +157,14 @@ impl Chain {
 
 /// The boot of this machine, or zeros where the kernel does not tell.
 pub(crate) fn this_boot() -> [u64; 2] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let number = u128::from_str_radix(&digits, 16).unwrap_or(0);
-    [number as u64, (number >> 64) as u64]
+    // No process outlives it, and readers ask each time that they come to the end of a tape.
+    static KNOWN: OnceLock<[u64; 2]> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        let number = u128::from_str_radix(&digits, 16).unwrap_or(0);
+        [number as u64, (number >> 64) as u64]
+    })
 }
 
 /// Whether the shared words of `map` were last written under the boot of this machine, so that

@@ -42,6 +42,14 @@ impl Map {
         Self::new(file, length, libc::PROT_READ | libc::PROT_WRITE, path)
     }
 
+    /// The same, to append to. The kernel is not to read ahead what nobody wrote: it would set as
+    /// much as the disk's read-ahead to zeros, megabytes, before an append goes on.
+    pub(crate) fn appended(file: &File, length: usize, path: &Path) -> Result<Self> {
+        let map = Self::writable(file, length, path)?;
+        map.advise(0, length, libc::MADV_RANDOM);
+        Ok(map)
+    }
+
     fn new(file: &File, length: usize, protection: i32, path: &Path) -> Result<Self> {
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.
         let start = unsafe {

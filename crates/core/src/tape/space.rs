@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::segment::doing;
@@ -54,6 +55,22 @@ fn allocate(file: &File, from: usize, to: usize) -> std::io::Result<()> {
             0 => return Ok(()),
             libc::EINTR => {}
             code => return Err(std::io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
+/// Fills what is `allocated`, and holds nothing, from `from` to `to` with zeros, so that its pages
+/// are in memory. It may fail: that costs time, never correctness.
+pub(crate) fn fill(file: &File, from: usize, to: usize, allocated: usize) {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    // To write beyond the end of a file that was cut would hide what it lost.
+    if file.metadata().map_or(true, |found| found.len() < allocated as u64) {
+        return;
+    }
+    for at in (from..to).step_by(ZEROS.len()) {
+        let part = &ZEROS[..ZEROS.len().min(to - at)];
+        if file.write_at(part, at as u64).is_err() {
+            return;
         }
     }
 }

@@ -153,7 +153,7 @@ impl Tape {
         // Zeros follow the last frame again, whatever a crash left there.
         space::clear(&file, &found.path, scan.end, file_length(&file, &found.path)?)?;
         let length = config.segment_bytes.max(scan.end);
-        let map = Map::writable(&file, length, &found.path)?;
+        let map = Map::appended(&file, length, &found.path)?;
         let index = IndexWriter::resume(&map, HEAD, scan.end, found.head.stride as usize);
         let opened = found.opened.unwrap_or(scan.end_offset);
         take_over(&map, scan.last as u64, opened);
@@ -322,7 +322,7 @@ impl Tape {
         if needed > self.live.map.length() {
             let file = self.live.file.try_clone();
             let file = file.map_err(|e| Error::io(e, doing("opening", &self.live.path)))?;
-            let map = Map::writable(&file, needed, &self.live.path)?;
+            let map = Map::appended(&file, needed, &self.live.path)?;
             self.ready = HEAD;
             self.live =
                 Arc::new(Live { first: self.live.first, file, map, path: self.live.path.clone() });
@@ -346,6 +346,9 @@ impl Tape {
         let map = &self.live.map;
         let ahead = (AHEAD_FRAMES * size).clamp(AHEAD_MIN, AHEAD_MAX);
         let ready = (self.position + size + ahead).next_multiple_of(PAGE).min(self.allocated);
+        // The kernel makes them sooner for a call that fills them than for a fault on each.
+        let fresh = self.ready.max(self.position).next_multiple_of(PAGE);
+        space::fill(&self.live.file, fresh, ready, self.allocated);
         map.advise(self.ready / PAGE * PAGE, ready, libc::MADV_POPULATE_WRITE);
         self.ready = ready;
         if self.position > self.forgotten + 2 * BEHIND {
