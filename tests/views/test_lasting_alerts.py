@@ -127,6 +127,16 @@ def test_an_outage_that_lasts_breaks_the_agreement_before_it_ends(market: Any) -
     assert not told(
         rule, [*parts, market.gap(40, 10, "repaired", "trade"), *market.quotes(41, 900)]
     )
+    # What was lost, and filled later, is not lost; what another channel lost then is.
+    again = [*market.quotes(0, 10), market.gap(700, 10, "closed", "trade")]
+    again += [market.gap(701, 12, "closed", "depth"), *market.quotes(702, 900)]
+    first, second = (
+        market.gap(1_000, at, "repaired", channel) for at, channel in ((10, "trade"), (12, "depth"))
+    )
+    found = told(rule, [market.definitions, *again, first, *market.quotes(1_001, 1_050)])
+    assert [one[0] for one in found] == ["opened"]
+    found = told(rule, [market.definitions, *again, first, second, *market.quotes(1_001, 1_050)])
+    assert [one[0] for one in found] == ["opened", "closed"]
     # What goes on when the recorder stops was lost up to then.
     ended = [*parts, market.marker("end_of_session", 60), *market.quotes(61, 900)]
     assert not told(rule, ended)

@@ -33,12 +33,21 @@ pub(super) const ENTRY: Entry = Entry {
     )
 };
 
+/// What one gap lost, and the offset that said it.
+#[derive(Debug)]
+struct Lost {
+    key: GapKey,
+    start: i64,
+    end: i64,
+    offset: u64,
+}
+
 #[derive(Debug)]
 struct Sla {
     target: f64,
     window: i64,
-    /// Lost time by start, none overlapping another; the offset that said it.
-    lost: VecDeque<(i64, i64, u64)>,
+    /// Gaps that are over, by start.
+    lost: VecDeque<Lost>,
     /// Gaps that go on, and since when.
     open: Vec<(GapKey, i64, u64)>,
     due: i64,
@@ -56,43 +65,40 @@ impl Sla {
         }
     }
 
-    fn add(&mut self, start: i64, end: i64, offset: u64) {
-        let (mut start, mut end, mut first) = (start, end, offset);
-        let mut kept = VecDeque::with_capacity(self.lost.len() + 1);
-        for (from, to, at) in self.lost.drain(..) {
-            if to < start || from > end {
-                kept.push_back((from, to, at));
-            } else {
-                (start, end, first) = (start.min(from), end.max(to), first.min(at));
-            }
-        }
-        let place = kept.partition_point(|&(from, _, _)| from < start);
-        kept.insert(place, (start, end, first));
-        if kept.len() > RANGES_MAX {
-            if let (Some(one), Some(two)) = (kept.pop_front(), kept.front_mut()) {
+    fn add(&mut self, key: GapKey, start: i64, end: i64, offset: u64) {
+        let place = self.lost.partition_point(|lost| lost.start < start);
+        self.lost.insert(place, Lost { key, start, end, offset });
+        if self.lost.len() > RANGES_MAX {
+            if let (Some(one), Some(two)) = (self.lost.pop_front(), self.lost.front_mut()) {
                 // Taken for one: their own length is kept, not what lies between.
-                two.0 -= one.1 - one.0;
-                two.2 = one.2;
+                two.start -= (one.end.min(two.start) - one.start).max(0);
+                two.offset = one.offset;
             }
         }
-        self.lost = kept;
+    }
+
+    /// What of the time from `begin` to `end` was lost, taken once where gaps overlap.
+    fn sum(&self, begin: i64, end: i64) -> i64 {
+        let (mut sum, mut reached) = (0, begin);
+        for lost in &self.lost {
+            let from = lost.start.max(reached);
+            reached = reached.max(lost.end.min(end));
+            sum += (reached - from).max(0);
+        }
+        sum
     }
 
     fn look(&mut self, scope: &mut Scope<'_>) {
         let now = scope.at.ts_recv;
         let begin = now.saturating_sub(self.window);
-        while self.lost.front().is_some_and(|&(_, end, _)| end <= begin) {
-            self.lost.pop_front();
-        }
+        self.lost.retain(|lost| lost.end > begin);
         // From the first one on that goes on, all is lost.
         let open = self.open.iter().map(|&(_, start, offset)| (start, offset)).min();
         let lasting = open.map_or(now, |(start, _)| start.clamp(begin, now));
-        let within = |&(start, end, _): &(i64, i64, u64)| end.min(lasting) - start.max(begin);
-        let before: i64 = self.lost.iter().map(within).map(|length| length.max(0)).sum();
-        let sum = before + (now - lasting);
+        let sum = self.sum(begin, lasting) + (now - lasting);
         let complete = 1.0 - sum as f64 / self.window as f64;
         let wait = if open.is_some() { now.saturating_add(LOOK_NS) } else { i64::MAX };
-        let first = self.lost.front().map(|lost| lost.2).or(open.map(|open| open.1));
+        let first = self.lost.front().map(|lost| lost.offset).or(open.map(|open| open.1));
         let (Some(first), true) = (first, complete < self.target) else {
             self.due = wait;
             scope.end(scope.at.ts, None);
@@ -124,20 +130,23 @@ impl Detector for Sla {
             Event::End => {
                 // What comes of a gap that nobody watches is not known: it was lost up to here.
                 let now = scope.at.ts_recv;
-                for (_, start, offset) in std::mem::take(&mut self.open) {
-                    self.add(start.min(now), now, offset);
+                for (key, start, offset) in std::mem::take(&mut self.open) {
+                    self.add(key, start.min(now), now, offset);
                 }
                 self.look(scope);
             }
             Event::Gap(gap) if gap.state == GapState::Repaired as u8 => {
-                self.open.retain(|one| one.0 != GapKey::of(gap));
+                // What was filled is not lost any more.
+                let key = GapKey::of(gap);
+                self.open.retain(|one| one.0 != key);
+                self.lost.retain(|lost| lost.key != key);
                 self.look(scope);
             }
             Event::Gap(gap) if gap.state == GapState::Closed as u8 => {
                 self.open.retain(|one| one.0 != GapKey::of(gap));
                 let (start, end) = (gap.ts_start, gap.header.ts_event);
                 if start != NONE && end != NONE && start < end {
-                    self.add(start, end, scope.at.offset);
+                    self.add(GapKey::of(gap), start, end, scope.at.offset);
                 }
                 self.look(scope);
             }
@@ -152,10 +161,11 @@ impl Detector for Sla {
 
     fn write(&self, state: &mut StateWriter<'_>) {
         state.length(self.lost.len());
-        for &(start, end, offset) in &self.lost {
-            state.i64(start);
-            state.i64(end);
-            state.u64(offset);
+        for lost in &self.lost {
+            lost.key.write(state);
+            state.i64(lost.start);
+            state.i64(lost.end);
+            state.u64(lost.offset);
         }
         state.length(self.open.len());
         for &(key, start, offset) in &self.open {
@@ -168,8 +178,9 @@ impl Detector for Sla {
 
     fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         self.lost.clear();
-        for _ in 0..state.length(24)? {
-            self.lost.push_back((state.i64()?, state.i64()?, state.u64()?));
+        for _ in 0..state.length(GapKey::BYTES + 24)? {
+            let (key, start, end) = (GapKey::read(state)?, state.i64()?, state.i64()?);
+            self.lost.push_back(Lost { key, start, end, offset: state.u64()? });
         }
         self.open.clear();
         for _ in 0..state.length(GapKey::BYTES + 16)? {
