@@ -16,6 +16,7 @@ import tapeworks as tw
 from conftest import ROOT, START, Command
 from tapeworks import _core
 from tapeworks.errors import QueryError, TapeReplacedError
+from tapeworks.views import follow as following
 
 SECOND = 10**9
 SOURCE = "binance-spot"
@@ -324,3 +325,21 @@ def test_the_command_line_follows_until_ctrl_c(recorded, maker):
     told = tape.refuse("replay", "--follow", "--speed", "2", code=2)
     assert "--speed is for the past" in told
     tape.close()
+
+
+def test_what_is_derived_right_before_the_end_is_not_missed(recorded, maker, monkeypatch):
+    # The derivation takes the rest between the last look at the tape and the one at its notes.
+    bars = maker.rows("bar", 2, instrument=1, interval_ms=1_000, ts_event=START, ts_recv=START)
+    recorded.append(bars, BARS, covers=51)
+    asked, really = [], following.is_yet_derived
+
+    def derive_then_ask(*told):
+        if not asked:
+            recorded.append(bars, BARS, covers=101)
+        asked.append(really(*told))
+        return asked[-1]
+
+    monkeypatch.setattr(following, "is_yet_derived", derive_then_ask)
+    batches = tw.open(recorded.path).follow(start=START, end=START + 8 * SECOND, kinds="bars")
+    assert sum(map(len, batches)) == 4
+    assert asked == [False, False]

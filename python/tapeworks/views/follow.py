@@ -171,7 +171,7 @@ class Follow:
             tape.open(place)
         has_history = start is not None or offset is not None
         self._merge = TracedMerge(len(self._tapes)) if has_history else None
-        self._is_closed = self._is_quiet = False
+        self._is_closed = self._is_quiet = self._is_derived = False
         self._given = self._read = self._offsets()
         self._pause_s, self._looked = PAUSE_S_MIN, time.monotonic()
 
@@ -309,7 +309,10 @@ class Follow:
         # A quiet tape has nothing behind the end that would tell.
         if self._pause_s < PAUSE_S_MAX or time.time_ns() <= self._end + DISORDER_NS:
             return False
-        return not any(tape.is_behind(self._end) for tape in self._tapes)
+        # What was derived since the last look is read before the end.
+        was_derived = self._is_derived
+        self._is_derived = not any(tape.is_behind(self._end) for tape in self._tapes)
+        return was_derived and self._is_derived
 
     def _wait(self) -> None:
         stream = self._tapes[0].stream
