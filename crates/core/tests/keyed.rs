@@ -17,9 +17,22 @@ const SHARDS: u32 = 8;
 /// By processor and instrument, all records.
 type Given = BTreeMap<(usize, u32), Vec<u8>>;
 
-fn plan() -> Vec<(String, Settings)> {
+type Steps = Vec<(String, Settings)>;
+
+fn plan() -> Steps {
+    plan_with(1_000)
+}
+
+/// With a sample each so many ms, or with each record for 0.
+fn plan_with(interval_ms: i64) -> Steps {
     let sets: Vec<_> = metrics::sets().map(|(name, _)| name).collect();
-    let metrics = Settings::new().with("sets", Setting::Text(sets.join(",")));
+    // Windows of trades end by silence as well, on a grid that the router tells of.
+    let windows = "tumbling 10ms, session 25ms, count 7";
+    let metrics = Settings::new()
+        .with("sets", Setting::Text(sets.join(",")))
+        .with("interval_ms", Setting::Number(interval_ms))
+        .with("trade_windows", Setting::Text(windows.to_owned()))
+        .with("window_delay_ms", Setting::Number(5));
     // What comes late is common in these records: it is closed by the time, not by the next one.
     let bars = Settings::new().with("grace_ms", Setting::Number(30));
     vec![
@@ -42,10 +55,10 @@ fn normalized(seed: u64) -> Records {
     out
 }
 
-fn together(records: &Records) -> Given {
+fn together(records: &Records, plan: &Steps) -> Given {
     let mut given = Given::new();
-    for (step, (name, settings)) in plan().into_iter().enumerate() {
-        let mut processor = find(&name).unwrap().build(&settings).unwrap();
+    for (step, (name, settings)) in plan.iter().enumerate() {
+        let mut processor = find(name).unwrap().build(settings).unwrap();
         let mut out = Records::new();
         let batch = Batch { first_offset: 0, count: records.len(), bytes: records.as_bytes() };
         processor.process(batch, &mut out).unwrap();
@@ -68,8 +81,8 @@ struct Workers {
 }
 
 impl Workers {
-    fn new(form: Form) -> Self {
-        let plan = Plan::new(&plan()).unwrap();
+    fn new(form: Form, steps: &Steps) -> Self {
+        let plan = Plan::new(steps).unwrap();
         let workers = vec![Instances::new(&plan, form)];
         let (stored, given, counts) = (BTreeMap::new(), Given::new(), BTreeMap::new());
         Self { plan, form, workers, stored, given, counts }
@@ -142,11 +155,12 @@ fn each_instrument_has_the_output_of_one_processor_of_all() {
     // Batches of any size, with stops and another number of workers at random places.
     for seed in 1..7 {
         let records = normalized(seed);
-        let expected = together(&records);
+        let steps = plan_with([1_000, 0][seed as usize % 2]);
+        let expected = together(&records, &steps);
         assert!(expected.len() >= 9, "{:?}", expected.keys());
         for size in [1, 7, 4096] {
             let mut chance = Chance(seed * 31 + size as u64);
-            let mut workers = Workers::new(Form::Records);
+            let mut workers = Workers::new(Form::Records, &steps);
             let mut router = Router::new(&workers.plan, SOURCE, SHARDS).unwrap();
             let mut start = 0;
             while start < records.len() {
@@ -170,7 +184,7 @@ fn messages_on_several_lines_are_put_in_the_order_of_the_tape() {
     // Each instrument has a line; lines run ahead of each other, and some messages come twice.
     for seed in 1..4 {
         let records = normalized(seed);
-        let expected = together(&records);
+        let expected = together(&records, &plan());
         let (mut encoder, mut messages) = (Encoder::new(SOURCE, &[]).unwrap(), EncodedBatch::new());
         encoder.encode(records.as_bytes(), 0, &Choice::default(), &mut messages).unwrap();
         let mut lines = vec![Vec::new(); 3];
@@ -178,7 +192,7 @@ fn messages_on_several_lines_are_put_in_the_order_of_the_tape() {
             lines[*instrument as usize % 3].push(index);
         }
         let mut chance = Chance(seed);
-        let mut workers = Workers::new(Form::Messages);
+        let mut workers = Workers::new(Form::Messages, &plan());
         let mut router = Router::new(&workers.plan, SOURCE, SHARDS).unwrap();
         let mut at = [0; 3];
         while (0..3).any(|line| at[line] < lines[line].len()) {
@@ -205,7 +219,7 @@ fn messages_on_several_lines_are_put_in_the_order_of_the_tape() {
 #[test]
 fn states_that_do_not_fit_are_refused_with_the_reason() {
     let records = normalized(3);
-    let mut workers = Workers::new(Form::Records);
+    let mut workers = Workers::new(Form::Records, &plan());
     let mut router = Router::new(&workers.plan, SOURCE, SHARDS).unwrap();
     router.deal_batch(records.as_bytes(), 0).unwrap();
     workers.process(&mut router);

@@ -47,9 +47,9 @@ from tapeworks.topics import RAW
 
 _TICK_S = 0.1
 _CHECK_S = 1.0
-_GRACE_S = 1.0
 # Frames wait for nothing else that runs here.
 _SLICE_US = 100
+_GRACE_S = 1.0
 """After a successor carries all, the old connection is kept so long: it may lag behind."""
 _RECENT_S = 5.0
 _CONNECTIONS_MAX = 60_000

@@ -85,7 +85,8 @@ stands at the end of its window, [start, end); that of a count at the time of it
 is none of a window without a trade.
 
 - **A window is final** once the venue's time has come `window_delay_ms` behind its end, or
-  `grace_ms` later by receipt where nothing comes.
+  `grace_ms` later by receipt where nothing comes, at the next time of `interval_ms` (of 100 ms
+  where that is 0).
 - **A late trade corrects** what is final, for `window_lateness_ms`: the row of that moment is
   written again, flagged as out of order (`flags & 8`), and `lake.metrics` shows the newest. A
   session that two others become is one row, and those that are none any more are null.

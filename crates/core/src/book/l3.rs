@@ -266,6 +266,9 @@ impl OrderBooks {
         let node = &mut self.nodes[found as usize];
         let had = node.size;
         if size >= had {
+            if size == NONE {
+                return Applied::Unknown;
+            }
             self.remove(found);
             return if size > had { Applied::Excess } else { Applied::Changed };
         }

@@ -154,16 +154,13 @@ impl Metrics {
         self.instruments[at] = Some(Box::new(made));
     }
 
-    /// Takes in when a sample is due. One that is past is due at the next time of the grid,
-    /// whoever's record that is.
+    /// Takes in when a sample or a window is due: looked at by the next time of the grid, whoever's
+    /// record that is.
     #[inline]
     fn note_due(&mut self, due: i64) {
-        if self.plan.interval == 0 {
-            // Windows of trades alone may be due, at times of their own.
-            self.deadline = self.deadline.min(due);
-        } else if due < self.deadline {
-            let next = after(self.watermark.ts(), self.plan.interval, self.plan.grace);
-            self.deadline = self.deadline.min(due.max(next));
+        if due < self.deadline {
+            let past = (due - 1).max(self.watermark.ts());
+            self.deadline = self.deadline.min(after(past, self.plan.grid, self.plan.grace));
         }
     }
 
@@ -331,11 +328,13 @@ impl Metrics {
         let watermark = self.watermark.ts();
         self.deadline = i64::MAX;
         let mut values = std::mem::take(&mut self.values);
+        let mut due = i64::MAX;
         for measured in self.instruments.iter_mut().flatten() {
             measured.sweep(watermark, &mut values, out);
-            self.deadline = self.deadline.min(measured.due());
+            due = due.min(measured.due());
         }
         self.values = values;
+        self.note_due(due);
     }
 }
 
@@ -403,9 +402,9 @@ impl Processor for Metrics {
     }
 
     fn due_grids(&self) -> Vec<(i64, i64)> {
-        match self.plan.interval {
+        match self.plan.grid {
             0 => Vec::new(),
-            interval => vec![(interval, self.plan.grace)],
+            grid => vec![(grid, self.plan.grace)],
         }
     }
 

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::processors::state::{StateReader, StateWriter};
 
 /// Windows of one shape that are kept, at most; beyond it the oldest one goes as it is.
-const KEPT_MAX: usize = 1 << 14;
+pub(super) const KEPT_MAX: usize = 1 << 14;
 /// Sliding windows that one trade is in, at most.
 const OVERLAP_MAX: i64 = 1_000;
 const MS: i64 = 1_000_000;
@@ -70,6 +70,16 @@ impl Shape {
                  {text:?}"
             ))
         })
+    }
+
+    /// Whether so many windows at most are kept for `kept` ns.
+    pub(super) fn fits(&self, kept: i64) -> bool {
+        let most = KEPT_MAX as i64;
+        match *self {
+            Self::Tumbling(step) | Self::Session(step) => kept / step < most,
+            Self::Sliding(length, step) => kept.saturating_add(length) / step < most,
+            Self::Count(_) => true,
+        }
     }
 
     /// Its name, as names of metrics begin.

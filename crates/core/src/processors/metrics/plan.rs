@@ -1,6 +1,6 @@
 //! What is measured, and how: the settings of the processor, checked.
 
-use super::event_windows::{Shape, FIELDS};
+use super::event_windows::{Shape, FIELDS, KEPT_MAX};
 use super::family::{Set, Terms};
 use super::table;
 use crate::error::{Error, Result};
@@ -12,6 +12,8 @@ const DEFAULT_SETS: &str = "l1,flow";
 const WINDOWS_MS: [i64; 3] = [1_000, 10_000, 60_000];
 const HORIZONS_MS: [i64; 2] = [1_000, 5_000];
 const INTERVAL_MS: i64 = 1_000;
+/// Where there is no interval: so often silence may end a window of trades.
+const SILENCE_MS: i64 = 100;
 const GRACE_MS: i64 = 2_000;
 const STEP_MS: i64 = 1_000;
 const BAR_MS: i64 = 60_000;
@@ -34,6 +36,8 @@ const STEPS_MAX: i64 = 1 << 16;
 pub(super) struct Plan {
     /// Ns between samples; 0: after each event.
     pub(super) interval: i64,
+    /// Ns between the receive times at which silence ends something; 0: it never does.
+    pub(super) grid: i64,
     pub(super) grace: i64,
     pub(super) channel: u8,
     pub(super) terms: Terms,
@@ -64,19 +68,7 @@ impl Plan {
     pub(super) fn of(settings: &mut Settings) -> Result<Self> {
         let sets = table::sets_of(&settings.text("sets", Some(DEFAULT_SETS))?)?;
         let interval_ms = settings.number("interval_ms", INTERVAL_MS, 0)?;
-        let mut windows = Vec::new();
-        for ms in settings.numbers("windows_ms", &WINDOWS_MS)? {
-            let fits = interval_ms == 0 || ms % interval_ms == 0 && ms / interval_ms <= STEPS_MAX;
-            let Some(ns) = ms.checked_mul(MS).filter(|_| fits) else {
-                return Err(Error::invalid(format!(
-                    "windows_ms: expected multiples of interval_ms, {interval_ms}, up to \
-                     {STEPS_MAX} times that, got {ms}"
-                )));
-            };
-            if !windows.contains(&ns) {
-                windows.push(ns);
-            }
-        }
+        let windows = rolling_of(settings, interval_ms)?;
         let mut horizons: Vec<i64> = settings.numbers("horizons_ms", &HORIZONS_MS)?;
         horizons.iter_mut().for_each(|length| *length = length.saturating_mul(MS));
         horizons.dedup();
@@ -111,8 +103,11 @@ impl Plan {
         let (shapes, window_delay, window_lateness) = windows_of(settings)?;
         let window_names = shapes.iter().map(names_of_shape).collect();
         let has_books = sets.iter().any(|set| set.has_book);
+        let interval = interval_ms.saturating_mul(MS);
+        let alone = if shapes.is_empty() { 0 } else { SILENCE_MS * MS };
         Ok(Self {
-            interval: interval_ms.saturating_mul(MS),
+            interval,
+            grid: if interval == 0 { alone } else { interval },
             grace: settings.number("grace_ms", GRACE_MS, 0)?.saturating_mul(MS),
             channel: trade_channel(settings)? as u8,
             terms,
@@ -137,13 +132,40 @@ impl Plan {
     }
 }
 
+/// The lengths of the rolling windows, in ns.
+fn rolling_of(settings: &mut Settings, interval_ms: i64) -> Result<Vec<i64>> {
+    let mut windows = Vec::new();
+    for ms in settings.numbers("windows_ms", &WINDOWS_MS)? {
+        let fits = interval_ms == 0 || ms % interval_ms == 0 && ms / interval_ms <= STEPS_MAX;
+        let Some(ns) = ms.checked_mul(MS).filter(|_| fits) else {
+            return Err(Error::invalid(format!(
+                "windows_ms: expected multiples of interval_ms, {interval_ms}, up to \
+                 {STEPS_MAX} times that, got {ms}"
+            )));
+        };
+        if !windows.contains(&ns) {
+            windows.push(ns);
+        }
+    }
+    Ok(windows)
+}
+
 /// The shapes of windows of trades, how long they are held open, and how late a trade may be.
 fn windows_of(settings: &mut Settings) -> Result<(Vec<Shape>, i64, i64)> {
     let shapes = Shape::list(&settings.text("trade_windows", Some(""))?)?;
     let mut ms = |name, default| -> Result<i64> {
         Ok(settings.number(name, default, 0)?.saturating_mul(MS))
     };
-    Ok((shapes, ms("window_delay_ms", 0)?, ms("window_lateness_ms", WINDOW_LATENESS_MS)?))
+    let delay = ms("window_delay_ms", 0)?;
+    let lateness = ms("window_lateness_ms", WINDOW_LATENESS_MS)?;
+    if let Some(shape) = shapes.iter().find(|shape| !shape.fits(delay.saturating_add(lateness))) {
+        return Err(Error::invalid(format!(
+            "trade_windows: expected windows of which window_delay_ms and window_lateness_ms hold \
+             {KEPT_MAX} at most, got {}",
+            shape.name()
+        )));
+    }
+    Ok((shapes, delay, lateness))
 }
 
 /// The names of the values of a window.
