@@ -401,6 +401,17 @@ JOBS = (
         rounds_max=3,
     ),
     Job(
+        "flink_kafka",
+        "the same job from a topic of a real broker to topics, as messages, exactly once",
+        (
+            Metric("value", "wall clock", "events/s"),
+            Metric("core", "a core of the job", "events/s"),
+            Metric("start_s", "start, and the first sixth", "s", higher=False),
+        ),
+        (_ours("tapeworks, Flink job", *_FLINK, "kafka"),),
+        rounds_max=3,
+    ),
+    Job(
         "redis",
         "2 M trades from the tape into a stream of Redis, exactly once",
         (Metric("wall", "entries", "msg/s"), Metric("value", "a core of ours", "msg/s")),

@@ -363,3 +363,59 @@ def test_tolerance_and_direction_are_exact(filled):
     for wrong in ({"tolerance": "1"}, {"tolerance": "2d"}, {"direction": "nearest"}):
         with pytest.raises(QueryError, match="expected a"):
             filled.asof("trades", "quotes", **wrong)
+
+
+@pytest.mark.slow
+def test_rows_of_another_venue_are_met_by_symbol(spine, maker):
+    # By pandas' own join on the same rows; ranges meet what the whole does.
+    other = SpineFolder(spine.path, "binance-usdm")
+    random, count = np.random.default_rng(SEED), 600
+    parts = {(spine, "trade"): 1, (spine, "quote"): 2, (other, "quote"): 3}
+    for folder in (spine, other):
+        folder.append(maker.definitions())
+    for (folder, kind), first in parts.items():
+        rows = maker.rows(kind, count, instrument=random.integers(1, 3, count), flags=1)
+        rows["ts_event"] = START + np.sort(random.integers(0, 90 * SECOND, count)) // 10**7 * 10**7
+        rows["ts_recv"], rows["sequence"] = rows["ts_event"], first * count + np.arange(count)
+        folder.append(rows)
+    lake = tw.open(spine.path)
+    trades = lake.trades(source="binance-spot", symbols=["BTCUSDT", "ETHUSDT"]).to_pandas()
+    quotes = lake.rows("quotes", source="*").to_pandas()
+    quotes = quotes.sort_values("ts_event", kind="stable")[
+        ["ts_event", "symbol", "sequence", "venue"]
+    ]
+    spot, futures = (one.source for one in (spine, other))
+    for given, venues in (({"right_source": futures}, [futures]), ({}, [spot])):
+        wanted = pd.merge_asof(
+            trades,
+            quotes[quotes["venue"].isin(venues)].rename(columns={"sequence": "met"}),
+            on="ts_event",
+            by="symbol",
+            allow_exact_matches=False,
+        )["met"].fillna(-1)
+        where = {"source": spot, "by": "symbol", "clock": "event", **given}
+        found = lake.asof("trades", "quotes", **where).to_pandas()
+        assert found["quotes_sequence"].fillna(-1).tolist() == wanted.tolist()
+        assert set(found["quotes_venue"].dropna()) == set(venues)
+        low, high = START + 40 * SECOND, START + 50 * SECOND
+        part = lake.asof("trades", "quotes", ["BTCUSDT", "ETHUSDT"], low, high, **where).to_pandas()
+        assert 0 < len(part) < count
+        whole = found.set_index("sequence")["quotes_sequence"]
+        assert part["quotes_sequence"].tolist() == whole[part["sequence"]].tolist()
+    # Of all venues the newest is met; of one instant any, so that its time is compared.
+    found = lake.asof("trades", "quotes", source="*", by="symbol", clock="event").to_pandas()
+    times = pd.merge_asof(
+        trades,
+        quotes.assign(at=quotes["ts_event"]),
+        on="ts_event",
+        by="symbol",
+        allow_exact_matches=False,
+    )
+    assert found["quotes_ts_event"].fillna(0).tolist() == times["at"].fillna(0).tolist()
+    for wrong in (
+        {"right_source": futures},
+        {"by": "venue"},
+        {"by": "symbol", "right_source": "x"},
+    ):
+        with pytest.raises(Exception, match="expected"):
+            lake.asof("trades", "quotes", source=spot, **wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,7 @@ from tapeworks.views.times import TIME_MAX, TIME_MIN, TimeLike
 # receipt says nothing of when it happened.
 NO_EVENT_TIME, HISTORICAL = 128, 4
 Direction = Literal["backward", "forward"]
+By = Literal["instrument", "symbol"]
 UNITS_NS = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9}
 DAY_NS = 86_400 * 10**9
 BOTH = (*TABLES["trades"].channels, *TABLES["quotes"].channels)
@@ -39,7 +41,7 @@ CLOCK_ROWS = 1_000
 # No row of that instant stands before it, or behind it. The times alone would not do: of several
 # rows of one instant, an as-of join by them may meet any.
 FIRST_OFFSET, LAST_OFFSET = "0::ubigint", "18446744073709551615::ubigint"
-INSTRUMENT = ("venue", "symbol")
+KEYS: dict[By, tuple[str, ...]] = {"instrument": ("venue", "symbol"), "symbol": ("symbol",)}
 # So far the last row before a range is looked for, or the first behind it: a minute, an hour, a
 # day, a month, and then in all that is held.
 WAY_NS = tuple(seconds * 10**9 for seconds in (60, 3_600, 86_400, 32 * 86_400))
@@ -86,8 +88,10 @@ class Joins(Opened):
         clock: Clock | None = None,
         tolerance: str | None = None,
         direction: Direction = "backward",
+        by: By = "instrument",
+        right_source: str | None = None,
     ) -> Result:
-        """Returns rows of `left`, each with the last row of `right` of its symbol before it.
+        """Returns rows of `left`, each with the last row of `right` of its instrument before it.
 
         No row meets what came after it. By the venue's time (`clock="event"`) that is the last row
         with an earlier `ts_event`; by this host's (`"receipt"`) the last one received before it:
@@ -103,38 +107,48 @@ class Joins(Opened):
         the venue's history gave (`flags & 4`) meets nothing and is not met: it was received long
         after it happened; notices count such rows.
 
+        With `by="symbol"` it is met whichever venue it is of, as a column such as `quotes_venue`
+        tells; with `right_source` as well, it is of that source alone.
+
         Raises:
-            QueryError: there is no such table, direction or tolerance, it holds bars of several
-                lengths, or as for `trades`.
+            QueryError: an argument is wrong, `right` holds bars of several lengths, or as for
+                `trades`.
         """
-        _check_join(left, right, clock, direction)
+        _check_join(left, right, clock, direction, by, right_source)
         furthest = None if tolerance is None else parse_length(tolerance, "tolerance")
         first, last = parse_range(start, end)
-        chosen = self._instruments.choose(symbols, source, exchange, product)
-        if clock is None:
-            clocks = {self.time_column(left, right, source=name) for name in chosen.sources}
-            clock = "receipt" if "ts_recv" in clocks else "event"
+        chosen = others = self._instruments.choose(symbols, source, exchange, product)
+        if right_source is not None:
+            others = self._instruments.choose(symbols, right_source)
+        both = chosen.with_all_of(others)
+        clock = clock or self._clock_of(left, right, both.sources)
         is_forward = direction == "forward"
-        join = _Join(left, right, chosen, first, last, clock, is_forward, furthest)
+        join = _Join(
+            left, right, chosen, others, KEYS[by], first, last, clock, is_forward, furthest
+        )
         # Times of receipt tell nothing of the days of events.
         is_bounded = clock == "event" and not is_forward
-        scope = Scope(chosen.sources, end=last if is_bounded else None)
+        scope = Scope(both.sources, end=last if is_bounded else None)
         found = self._engine.together([left, right], scope, join.run)
         tables = table_of(left), table_of(right)
         channels = [channel for table in tables for channel in table.channels] or None
-        topics = [table.topic for table in tables]
         joined = Result(
             found,
             f"{left} with {right}",
             lambda: self._ledger.coverage(
-                chosen,
+                both,
                 _since(found, right, first),
                 _until(found, right, last) if is_forward else last,
                 channels,
-                *topics,
+                *(table.topic for table in tables),
             ),
         )
         return noting(joined, lambda: from_history(found, left) if clock == "receipt" else [])
+
+    def _clock_of(self, left: str, right: str, sources: Sequence[str]) -> Clock:
+        """Returns the clock that both tables have in all of `sources`."""
+        columns = {self.time_column(left, right, source=name) for name in sources}
+        return "receipt" if "ts_recv" in columns else "event"
 
     def trades_and_quotes(
         self,
@@ -197,6 +211,10 @@ class _Join:
     left: str
     right: str
     chosen: Chosen
+    others: Chosen
+    """Whose rows of `right` are met."""
+    keys: tuple[str, ...]
+    """The columns that rows have in common."""
     first: int | None
     last: int | None
     clock: Clock
@@ -207,22 +225,24 @@ class _Join:
     def run(self, run: Runner) -> pa.Table:
         """Returns the joined rows."""
         is_one_tape = (
-            self.clock == "receipt" and table_of(self.left).topic == table_of(self.right).topic
+            "venue" in self.keys
+            and self.clock == "receipt"
+            and table_of(self.left).topic == table_of(self.right).topic
         )
         place = LAST_OFFSET if self.is_forward else FIRST_OFFSET
         place = "l.tape_offset" if is_one_tape else place
         met, others = self._met(run)
-        columns = "r.* exclude (venue, symbol, instant, is_timed)"
+        keys = ", ".join(self.keys)
+        columns = f"r.* exclude ({keys}, instant, is_timed)"
         if self.furthest is not None:
             is_near = f"abs(l.instant - r.instant) <= {self.furthest}"
-            columns = (
-                f"if({is_near}, columns(r.* exclude (venue, symbol, instant, is_timed)), null)"
-            )
+            columns = f"if({is_near}, columns({columns}), null)"
         return run(
             f"select l.* exclude (date, instant, is_timed), {columns} from "
-            f"({self._left()}) l asof left join (select columns(* exclude (venue, symbol, date, "
-            f"is_timed)) as '{self.right}_\\0', venue, symbol, instant, is_timed from ({met})) r "
-            "on l.venue = r.venue and l.symbol = r.symbol and l.is_timed = r.is_timed "
+            f"({self._left()}) l asof left join (select columns(* exclude ({keys}, date, "
+            f"is_timed)) as '{self.right}_\\0', {keys}, instant, is_timed from ({met})) r "
+            f"on {' and '.join(f'l.{key} = r.{key}' for key in self.keys)} "
+            "and l.is_timed = r.is_timed "
             f"and (l.instant, {place}) {'<' if self.is_forward else '>'} "
             f"(r.instant, r.{self.right}_tape_offset) "
             "order by l.instant, l.venue, l.tape_offset",
@@ -231,7 +251,7 @@ class _Join:
 
     def _left(self, columns: str = "*") -> str:
         where = [
-            self.chosen.condition(),
+            *_rows_of(self.chosen),
             *time_condition(time_of(self.left), self.first, self.last),
         ]
         is_timed = f"{self._timed(self.left)} as is_timed"
@@ -242,7 +262,7 @@ class _Join:
 
     def _right(self, chosen: Chosen, first: int | None, last: int | None) -> str:
         column = column_of(table_of(self.right), self._field)
-        where = [chosen.condition(), *time_condition(column, first, last), self._timed(self.right)]
+        where = [*_rows_of(chosen), *time_condition(column, first, last), self._timed(self.right)]
         if self.clock == "event":
             # Of other days no file is opened.
             where += [] if first is None else [f"date >= {quote(day_of(first))}::date"]
@@ -253,28 +273,29 @@ class _Join:
     def _met(self, run: Runner) -> tuple[str, dict[str, pa.Table]]:
         """Returns the SQL of the rows of `right` that can be met, and tables that it names."""
         if self.first is None and self.last is None:
-            return self._right(self.chosen, None, None), {}
+            return self._right(self.others, None, None), {}
+        keys = ", ".join(self.keys)
         instruments = run(
-            "select venue, symbol, min(instant) as low, max(instant) as high from "
-            f"({self._left('venue, symbol')}) where instant is not null and is_timed group by all"
+            f"select {keys}, min(instant) as low, max(instant) as high from "
+            f"({self._left(keys)}) where instant is not null and is_timed group by all"
         )
         if not instruments.num_rows:
-            return f"{self._right(self.chosen, None, None)} and false", {}
+            return f"{self._right(self.others, None, None)} and false", {}
         low = min(instruments["low"].to_pylist())
         # At the newest instant itself, too: the tape may tell what was before.
         high = min(max(instruments["high"].to_pylist()) + 1, TIME_MAX)
         if self.is_forward and self.last is None:
-            return self._right(self.chosen, low, None), {}
+            return self._right(self.others, low, None), {}
         if self.first is None and not self.is_forward:
-            return self._right(self.chosen, None, high), {}
-        met = self._right(self.chosen, low, high)
-        wanted = zip(*(instruments[name].to_pylist() for name in INSTRUMENT), strict=True)
+            return self._right(self.others, None, high), {}
+        met = self._right(self.others, low, high)
+        wanted = zip(*(instruments[name].to_pylist() for name in self.keys), strict=True)
         found = self._beyond(run, high if self.is_forward else low, set(wanted))
         if not found:
             return met, {}
         return f"{met} union all by name from beyond", {"beyond": pa.concat_tables(found)}
 
-    def _beyond(self, run: Runner, edge: int, wanted: set[tuple[str, str]]) -> list[pa.Table]:
+    def _beyond(self, run: Runner, edge: int, wanted: set[tuple[str, ...]]) -> list[pa.Table]:
         """Returns the row of `right` of each instrument that is next to `edge`, ever further off:
         the last before it, or forward the first from it on."""
         found = []
@@ -287,18 +308,19 @@ class _Join:
             else:
                 reach = max(edge - span, TIME_MIN)
             symbols: dict[str, list[str]] = {}
-            for venue, symbol in sorted(wanted):
-                symbols.setdefault(venue, []).append(symbol)
+            for *venue, symbol in sorted(wanted):
+                for name in venue or self.others.sources:
+                    symbols.setdefault(name, []).append(symbol)
             low, high = (done, reach) if self.is_forward else (reach, done)
             rows = self._right(Chosen(list(symbols), symbols), low, high)
             choice = "arg_min" if self.is_forward else "arg_max"
             next_to = run(
                 f"select unnest({choice}(r, (instant, tape_offset))) from ({rows}) r "
-                f"group by {', '.join(INSTRUMENT)}"
+                f"group by {', '.join(self.keys)}"
             )
             if next_to.num_rows:
                 found.append(next_to)
-                names = (next_to[name].to_pylist() for name in INSTRUMENT)
+                names = (next_to[name].to_pylist() for name in self.keys)
                 wanted -= set(zip(*names, strict=True))
             done = reach
             is_too_far = self.furthest is not None and (span is None or span > self.furthest)
@@ -321,7 +343,14 @@ class _Join:
         return f"epoch_ns({column}) + {column}_ns as instant"
 
 
-def _check_join(left: str, right: str, clock: Clock | None, direction: str) -> None:
+def _rows_of(chosen: Chosen) -> list[str]:
+    """Returns what must hold of rows where other sources are read beside those that are chosen."""
+    return [chosen.condition(), f"venue in ({', '.join(map(quote, chosen.sources))})"]
+
+
+def _check_join(
+    left: str, right: str, clock: Clock | None, direction: str, by: str, right_source: str | None
+) -> None:
     check_table(left)
     check_table(right)
     check_clock(clock)
@@ -336,6 +365,13 @@ def _check_join(left: str, right: str, clock: Clock | None, direction: str) -> N
         )
     if direction not in ("backward", "forward"):
         raise QueryError(f"expected a direction of backward, forward, got {direction!r}")
+    if by not in KEYS:
+        raise QueryError(f"expected by to be any of {', '.join(KEYS)}, got {by!r}")
+    if right_source is not None and by != "symbol":
+        raise QueryError(
+            f"rows of {right_source} are no rows of another source's instruments: expected "
+            f"by='symbol' beside right_source, got {by!r}"
+        )
 
 
 def parse_length(text: str, name: str) -> int:

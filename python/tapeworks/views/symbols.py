@@ -36,6 +36,13 @@ class Chosen:
             dict.fromkeys(name for names in (self.symbols or {}).values() for name in names)
         )
 
+    def with_all_of(self, other: "Chosen") -> "Chosen":
+        """Returns what either is about."""
+        sources = list(dict.fromkeys([*self.sources, *other.sources]))
+        if self.symbols is None or other.symbols is None:
+            return Chosen(sources, None)
+        return Chosen(sources, {**self.symbols, **other.symbols})
+
     def condition(self) -> str:
         """Returns what must hold of a row, as SQL."""
         if self.symbols is None:

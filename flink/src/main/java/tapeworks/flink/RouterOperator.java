@@ -35,6 +35,8 @@ final class RouterOperator extends AbstractStreamOperator<ShardFrame>
   private transient Map<String, Long> routers;
   private transient ValueState<byte[]> state;
   private transient long told;
+  private transient Map<String, Long> waits;
+  private transient volatile long waiting;
 
   RouterOperator(byte[] plan, int shards) {
     this.plan = plan;
@@ -45,6 +47,7 @@ final class RouterOperator extends AbstractStreamOperator<ShardFrame>
   public void initializeState(StateInitializationContext context) throws Exception {
     super.initializeState(context);
     routers = new HashMap<>();
+    waits = new HashMap<>();
     state =
         context
             .getKeyedStateStore()
@@ -69,11 +72,9 @@ final class RouterOperator extends AbstractStreamOperator<ShardFrame>
     if (routers.isEmpty()) {
       output.emitWatermarkStatus(WatermarkStatus.IDLE);
     }
-    // Records that wait for what stands before them on their tape.
+    // Records of all sources that wait for what stands before them on their tape.
     getMetricGroup().gauge("waitingBytes", (Gauge<Long>) () -> waiting);
   }
-
-  private transient volatile long waiting;
 
   private long restored(String source, byte[] bytes) {
     try {
@@ -99,14 +100,16 @@ final class RouterOperator extends AbstractStreamOperator<ShardFrame>
       output.collect(
           new StreamRecord<>(new ShardFrame(batch.source, parts.word(), parts.bytes())));
     }
-    waiting = Core.routerWaiting(router);
-    if (waiting > WAITING_BYTES_MAX) {
+    long held = Core.routerWaiting(router);
+    waits.put(batch.source, held);
+    waiting = waits.values().stream().mapToLong(Long::longValue).sum();
+    if (held > WAITING_BYTES_MAX) {
       throw new CoreException(
           batch.source
               + ": offset "
               + Core.routerNext(router)
               + " did not come, and "
-              + waiting
+              + held
               + " bytes wait for it: the topic does not hold all records of the source");
     }
     advance();

@@ -60,10 +60,12 @@ final class TapeSource extends RichSourceFunction<Batch> implements Checkpointed
         byte[] path = tape.getValue().getBytes(StandardCharsets.UTF_8);
         readers.put(tape.getKey(), Core.openTape(path, offsets.getOrDefault(tape.getKey(), -1L)));
       }
+      int waitMs = 0;
       while (isRunning) {
         boolean isAny = false;
         for (Map.Entry<String, Long> reader : readers.entrySet()) {
-          byte[] batch = Core.readTape(reader.getValue(), itemsMax, bounded ? 0 : WAIT_MS);
+          byte[] batch = Core.readTape(reader.getValue(), itemsMax, waitMs);
+          waitMs = 0;
           if (batch.length > 0) {
             isAny = true;
             synchronized (context.getCheckpointLock()) {
@@ -75,6 +77,8 @@ final class TapeSource extends RichSourceFunction<Batch> implements Checkpointed
         if (bounded && !isAny) {
           return;
         }
+        // Once for all of them: quiet tapes hold up no busy one.
+        waitMs = isAny ? 0 : WAIT_MS;
       }
     } finally {
       readers.values().forEach(Core::closeTape);
