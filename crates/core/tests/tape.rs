@@ -613,3 +613,36 @@ fn damage_to_what_was_durable_is_no_loss_of_power() {
     let refused = Tape::open(&copy, config()).unwrap_err();
     assert!(matches!(refused, Error::Corrupt { byte, .. } if byte == frame_at(3) as u64));
 }
+
+#[test]
+fn days_without_an_item_end_no_segment() {
+    // A stage that finds nothing says how far it came, also on the next day: a segment of its own
+    // would begin at the same offset, and take the name of the one that readers have open.
+    let folder = Folder::new("quiet-days");
+    for before in [0, 3] {
+        drop(std::fs::remove_dir_all(folder.tape()));
+        let mut tape = Tape::open(&folder.tape(), config()).unwrap();
+        if before > 0 {
+            append(&mut tape, 0, before);
+        }
+        let mut early = Reader::open(&folder.tape()).unwrap();
+        assert_eq!(read_all(&mut early, 10).unwrap().len() as u64, before);
+        for day in 1..5 {
+            tape.append(&[], 0, before + day, day as i64 * NS_PER_DAY).unwrap();
+            assert!(read_all(&mut early, 10).unwrap().is_empty(), "day {day}");
+            let mut late = Reader::open(&folder.tape()).unwrap();
+            assert_eq!(early.covered().unwrap(), Some(before + day));
+            assert_eq!(late.covered().unwrap(), Some(before + day));
+            late.seek(before).unwrap();
+            if day == 2 {
+                drop(tape);
+                tape = Tape::open(&folder.tape(), config()).unwrap();
+            }
+        }
+        append(&mut tape, before, before + 2);
+        assert_eq!(read_all(&mut early, 10).unwrap(), [before, before + 1]);
+        assert_eq!(tape.last_input_offset(), Some(before + 2));
+        drop(tape);
+        assert_eq!(verify(&folder.tape()).unwrap().fault, None);
+    }
+}

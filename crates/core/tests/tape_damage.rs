@@ -330,6 +330,30 @@ fn a_tape_that_is_cut_while_it_is_written_is_an_error() {
     }
 }
 
+#[test]
+fn a_tape_that_is_cut_before_its_file_grows_is_an_error() {
+    // To make room must not make the file long again: what was published would be zeros, unseen.
+    for count in [1, 300] {
+        let folder = Folder::new("cut-grows");
+        let config = TapeConfig { segment_bytes: 16 << 20, ..config() };
+        let mut tape = Tape::open(&folder.tape(), config).unwrap();
+        let bytes = item(0).as_bytes().repeat(count as usize);
+        let frame = 40 + bytes.len();
+        let mut written = HEAD;
+        let path = loop {
+            tape.append(&bytes, count, 1, 400).unwrap();
+            written += frame;
+            let path = segments(&folder.tape()).remove(0);
+            if std::fs::metadata(&path).unwrap().len() < (written + frame) as u64 {
+                break path;
+            }
+        };
+        File::options().write(true).open(&path).unwrap().set_len(written as u64 / 2).unwrap();
+        tape.append(&bytes, count, 1, 400).unwrap_err();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), written as u64 / 2);
+    }
+}
+
 static FOREIGN_FAULTS: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn foreign_handler(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {

@@ -47,7 +47,8 @@ pub(crate) fn write_frame(
     check_length(live, allocated)
 }
 
-fn check_length(live: &Live, allocated: usize) -> Result<()> {
+/// Fails if somebody cut the file, which has room for `allocated` bytes.
+pub(super) fn check_length(live: &Live, allocated: usize) -> Result<()> {
     let length = file_length(&live.file, &live.path)?;
     if length >= allocated {
         return Ok(());

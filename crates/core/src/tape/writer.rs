@@ -310,12 +310,13 @@ impl Tape {
     #[cold]
     fn make_room(&mut self, size: usize, ts_recv: i64) -> Result<()> {
         let day = ts_recv.div_euclid(NS_PER_DAY);
-        let is_empty = self.position == HEAD;
+        // One that only covers its input holds no item: the next would have its name.
+        let is_empty = self.end == self.live.first;
         let is_full = self.position + size > self.config.segment_bytes;
         if !is_empty && (is_full || day > self.day) {
             self.roll(size, ts_recv)?;
         }
-        if self.position == HEAD {
+        if self.end == self.live.first {
             self.day = self.day.max(day);
         }
         let needed = self.position + size;
@@ -330,6 +331,7 @@ impl Tape {
         }
         if needed > self.allocated {
             let live = &self.live;
+            direct::check_length(live, self.allocated)?;
             let limit = self.config.segment_bytes;
             self.allocated = space::grow(&live.file, &live.path, self.allocated, needed, limit)?;
         }
