@@ -27,7 +27,10 @@ from tapeworks.views.interruptible import run_interruptibly
 START = "from tapeworks.cli import main; main()"
 ENDLESS = "select count(*) from range(1_000_000) a, range(1_000_000) b, range(1_000_000) c"
 ENDED_EARLY = (("recorder", "binance-spot", 3), ("derive", "binance-spot", 0))
-QUESTIONS = (["query", "select count(*) from trades"], ["status", "--once"], ["gaps"])
+QUESTIONS = (
+    ["query", "select count(*) from trades"],
+    *(pytest.param(words, marks=pytest.mark.slow) for words in (["status", "--once"], ["gaps"])),
+)
 
 
 REGISTERED = """

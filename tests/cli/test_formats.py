@@ -61,12 +61,17 @@ def test_a_dash_is_standard_output(tape):
     "words",
     [
         ("query", "select 1 as a"),
-        ("sources",),
-        ("gaps",),
-        ("dead-letters",),
-        ("verify",),
-        ("lake", "verify"),
         ("status",),
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (
+                ("sources",),
+                ("gaps",),
+                ("dead-letters",),
+                ("verify",),
+                ("lake", "verify"),
+            )
+        ),
     ],
 )
 def test_json_has_two_spellings(tape, words):
