@@ -12,7 +12,9 @@ from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
 from tapeworks.settings import resolve_config
 
-METRIC, TRADE = (np.dtype(_core.dtype_descr(kind)) for kind in ("metric", "trade"))
+METRIC, TRADE, MARKER = (
+    np.dtype(_core.dtype_descr(kind)) for kind in ("metric", "trade", "marker")
+)
 MS = 10**6
 FIRST = START - START % (60_000 * MS)
 LATE = 8
@@ -28,6 +30,27 @@ def trades(*rows, flags=1):
         row["ts_event"] = row["ts_recv"] = FIRST + round(ms * MS)
         row["price"], row["size"] = price * 10**9, size * 10**8
     return made
+
+
+def gap(start_ms, end_ms, recv_ms=None):
+    """Makes a gap in trades; one that is told late names a later receipt."""
+    made = np.zeros(1, MARKER)
+    made["length"], made["kind"] = MARKER.itemsize // 8, _core.kind_of("marker")
+    made["instrument"], made["channel"] = 1, _core.numbers("channel")["trade"]
+    made["code"] = _core.numbers("marker_code")["gap"]
+    made["cause"] = _core.numbers("gap_cause")["disconnect"]
+    made["state"] = _core.numbers("gap_state")["closed"]
+    made["ts_start"] = _core.NONE if start_ms is None else FIRST + start_ms * MS
+    made["ts_event"] = FIRST + end_ms * MS
+    made["ts_recv"] = FIRST + (end_ms if recv_ms is None else recv_ms) * MS
+    return made
+
+
+def run_parts(parts, windows, **settings):
+    """As `run`, of records of several kinds, and without what is not covered."""
+    processor = Processor("metrics", {"sets": "", "trade_windows": windows, **settings})
+    data = b"".join(part.tobytes() for part in parts)
+    return np.frombuffer(processor.process(Records.from_bytes(data)), METRIC)
 
 
 def run(rows, windows, sizes=None, **settings):
@@ -144,28 +167,104 @@ def test_count_takes_trades_in_the_order_of_the_tape():
 @pytest.mark.parametrize("late", [False, True])
 def test_window_that_the_stream_does_not_cover_is_null(late: bool):
     # It began within the first; a gap cuts the third, also where what then comes is of before.
-    gap = np.zeros(1, np.dtype(_core.dtype_descr("marker")))
-    gap["length"], gap["kind"] = gap.dtype.itemsize // 8, _core.kind_of("marker")
-    gap["instrument"], gap["channel"] = 1, _core.numbers("channel")["trade"]
-    gap["code"] = _core.numbers("marker_code")["gap"]
-    gap["cause"] = _core.numbers("gap_cause")["disconnect"]
-    gap["state"] = _core.numbers("gap_state")["closed"]
-    gap["ts_event"] = gap["ts_recv"] = FIRST + 25 * MS
-    chosen = {"sets": "", "trade_windows": "tumbling 10ms"}
-    processor = Processor("metrics", chosen)
-    data = trades((5, 1, 1), (15, 2, 1), (22, 3, 1)).tobytes() + gap.tobytes()
-    data += trades((3, 9, 1), flags=1 | 4).tobytes() if late else b""
-    data += trades((26, 4, 1), (35, 5, 1), (50, 6, 1)).tobytes()
-    made = np.frombuffer(processor.process(Records.from_bytes(data)), METRIC)
-    told_again = [(10, None)] if late else []
+    parts = [trades((5, 1, 1), (15, 2, 1), (22, 3, 1)), gap(None, 25)]
+    parts += [trades((3, 9, 1), flags=1 | 4)] if late else []
+    parts += [trades((26, 4, 1), (35, 5, 1), (50, 6, 1))]
+    made = run_parts(parts, "tumbling 10ms")
     assert [row[:2] for row in told(made, "tumbling_10ms_close")] == [
         (10, None),
         (20, 2),
         (30, None),
-        *told_again,
         (30, None),
         (40, 5),
     ]
+    assert len(told(made, "late_trades")) == late
+
+
+def test_window_that_begins_with_the_stream_is_null():
+    # Others of the time of the first event may be missing.
+    made = run_parts(
+        [trades((10, 1, 1), (20, 1, 1), (30, 1, 1))], "tumbling 10ms,sliding 20ms 10ms"
+    )
+    assert [row[1] for row in told(made, "tumbling_10ms_trades")] == [None, 1]
+    assert [row[1] for row in told(made, "sliding_20ms_10ms_trades")] == [None, None]
+
+
+def test_session_is_whole_with_the_pause_before_it():
+    # The first may have begun before the stream, and the second within the gap.
+    parts = [trades((0, 1, 1), (3, 1, 1)), gap(3, 100), trades((101, 1, 1), (103, 1, 1))]
+    parts += [trades((120, 1, 1), (122, 1, 1), (140, 1, 1))]
+    found = told(run_parts(parts, "session 5ms"), "session_5ms_trades")
+    assert found == [(8, None, 2, False), (108, None, 2, False), (127, 2, 2, False)]
+    # One that goes on behind a gap lacks what the gap took, and is told once it is over.
+    parts = [trades((0, 1, 1), (10, 1, 1)), gap(10, 12), trades((13, 1, 1), (30, 1, 1))]
+    found = told(run_parts(parts, "session 5ms"), "session_5ms_trades")
+    assert found == [(5, None, 1, False), (15, None, 1, False), (18, None, 2, False)]
+    found = told(run_parts(parts, "session 5ms", partial=1), "session_5ms_trades")
+    assert found == [(5, 1, 1, False), (15, 1, 1, False), (15, None, 1, True), (18, 2, 2, False)]
+
+
+@pytest.mark.parametrize("partial", [0, 1])
+def test_late_trade_behind_a_gap_corrects_the_window_that_was_whole_before(partial: int):
+    # A hundred trades in the first second, then a gap: what comes late is their hundred and first.
+    # One of a window that the gap cuts is in none that is told, unless what came is to be shown.
+    rows = trades((-1, 100, 1), *((10 * one, 100, 1) for one in range(150)))
+    late = trades((500, 100, 1), (1_200, 100, 1), flags=1 | 8)
+    made = run_parts([rows, gap(1_490, 1_700), late], "tumbling 1s,session 2s", partial=partial)
+    found = told(made, "tumbling_1s_trades")
+    assert found[1] == (1_000, 100, 100, False)
+    assert found[-1] == (1_000, 101, 101, True)
+    assert found[2:-1] == [(2_000, 50 if partial else None, 50, False)]
+    assert len(told(made, "late_trades")) == (0 if partial else 2)
+
+
+@pytest.mark.parametrize("told_s", [4, 600])
+def test_gap_that_is_told_later_takes_back_what_silence_made_final(told_s: int):
+    # The gap begins behind the last trade, whose window was told as whole: for as long as nothing
+    # else comes, it is taken back. The one before it ended before the gap.
+    other = trades((told_s * 1_000, 1, 1))
+    other["instrument"] = 2
+    parts = [trades((-1, 1, 1), (100, 1, 1), (1_100, 1, 1)), other]
+    parts += [gap(1_150, 3_000, told_s * 1_000)]
+    made = run_parts(parts, "tumbling 1s,session 500ms")
+    made = made[made["instrument"] == 1]
+    assert told(made, "tumbling_1s_trades") == [
+        (0, None, 1, False),
+        (1_000, 1, 1, False),
+        (2_000, 1, 1, False),
+        (2_000, None, 1, True),
+    ]
+    assert told(made, "session_500ms_trades")[-2:] == [
+        (1_600, 1, 1, False),
+        (1_600, None, 1, True),
+    ]
+    made = run_parts([*parts, trades((9_000, 1, 1))], "tumbling 1s", partial=1)
+    assert not any(row[3] for row in told(made, "tumbling_1s_trades"))
+
+
+def test_late_trade_of_a_session_that_is_over_for_good_is_late():
+    # At 75 ms: of the session of 0 and 60 ms, which is forgotten, and none of its own.
+    rows = trades((0, 1, 1), (60, 1, 1), (1_180, 1, 1), (75, 1, 1))
+    made = run(rows, "session 100ms", window_lateness_ms=1_010)
+    assert told(made, "session_100ms_trades") == [(160, 2, 2, False)]
+    assert told(made, "late_trades") == [(75, 1, 1, False)]
+
+
+def test_each_count_has_a_moment_of_its_own():
+    # Six trades of one time, then one that is late: each row is behind the one before.
+    rows = trades(
+        *((5, 100 + one, 1) for one in range(6)), (3, 1, 1), (4, 2, 1), (5, 3, 1), (9, 4, 1)
+    )
+    found = told(run(rows, "count 2"), "count_2_open")
+    assert [row[:2] for row in found] == [
+        (5, 100),
+        (5.000001, 102),
+        (5.000002, 104),
+        (5.000003, 1),
+        (9, 3),
+    ]
+    made = run_parts([rows[:3], gap(5, 6)], "count 2")
+    assert [row[:2] for row in told(made, "count_2_open")] == [(5, 100), (5.000001, None)]
 
 
 def test_batches_and_restarts_change_nothing():

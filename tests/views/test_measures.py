@@ -233,6 +233,43 @@ def test_made_when_asked_for_they_are_those_that_were_measured(measured):
         assert len(each) == 10
 
 
+def trades_at(maker, ts):
+    """A trade of one unit at each of `ts`."""
+    count, numbers = len(ts), np.arange(len(ts))
+    own = {"price": 10**9, "size": 10**8, "count": 1, "side": 1, "channel": 1, "flags": 1}
+    return maker.rows(
+        "trade", count, instrument=1, ts_event=ts, ts_recv=ts, sequence=numbers, **own
+    )
+
+
+def test_windows_of_trades_are_made_from_as_far_back_as_they_reach(spine, maker):
+    # A trade a second without a pause: windows of ten minutes reach behind `start`, and when the
+    # session began nobody has read.
+    spine.append(maker.definitions())
+    ts = FIRST - FIRST % (600 * SECOND) + np.arange(1_900) * SECOND
+    spine.append(trades_at(maker, np.append(ts, ts[-1] + 20 * SECOND)))
+    start, end = int(ts[700]), int(ts[-1]) + 10 * SECOND
+    names = ["tumbling_600s_volume", "sliding_600s_60s_trades"]
+    with tw.open(spine.path) as lake:
+        rows = lake.metrics("BTCUSDT", names, start, end, make=True).to_pylist()
+        session = lake.metrics("BTCUSDT", "session_5s_trades", start, end, make=True).to_pylist()
+    found = [row[names[0]] for row in rows if row[names[0]] is not None]
+    assert found == [600.0] * 2
+    assert [row[names[1]] for row in rows] == [600.0] * 20
+    assert [row["session_5s_trades"] for row in session] == [None]
+
+
+def test_each_count_of_trades_of_one_time_is_a_row(spine, maker):
+    # Sweeps of ten trades of one time: as many rows as there are pairs, with all of the volume.
+    spine.append(maker.definitions())
+    spine.append(trades_at(maker, FIRST + np.arange(100) // 10 * SECOND))
+    derive(spine, MetricSetsConfig(trade_windows=("count 2",)))
+    with tw.open(spine.path) as lake:
+        for make in (False, True):
+            rows = lake.metrics("BTCUSDT", "count_2_volume", make=make).to_pylist()
+            assert [row["count_2_volume"] for row in rows] == [2.0] * 50
+
+
 def test_what_cannot_be_made_is_told(measured):
     with tw.open(measured.path) as lake:
         for name in ("ofi", "mid_1s", "nothing", "ofi_1s_mean_2s", "realized_spread_1s"):

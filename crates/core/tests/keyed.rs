@@ -6,7 +6,10 @@ use std::convert::Infallible;
 use tapeworks_core::keyed::{Form, Instances, Output, Plan, Router};
 use tapeworks_core::processors::{find, metrics, Batch, Setting, Settings};
 use tapeworks_core::protobuf::{Choice, Decoder, EncodedBatch, Encoder};
-use tapeworks_core::record::{records, Records};
+use tapeworks_core::record::{
+    records, Channel, GapState, Header, Marker, MarkerCode, Records, Trade, FLAG_HISTORICAL,
+    FLAG_LAST, FLAG_OUT_OF_ORDER,
+};
 
 #[path = "setup/market.rs"]
 mod market;
@@ -175,6 +178,83 @@ fn each_instrument_has_the_output_of_one_processor_of_all() {
                 }
             }
             compare(&expected, &workers.given, &format!("seed {seed}, batches of {size}"));
+        }
+    }
+}
+
+/// Trades of three instruments, two of which are silent for long: then they come in order, late or
+/// from history, with gaps between that are told at once or later.
+fn sparse_trades(seed: u64) -> Records {
+    const MS: i64 = 1_000_000;
+    let mut chance = Chance(seed * 7_919);
+    let mut out = Records::new();
+    let mut now = 1_700_000_000_000 * MS;
+    for _ in 0..6_000 {
+        let most = [60, 9_000][usize::from(chance.below(100) == 0)];
+        now += chance.below(most) as i64 * MS;
+        let instrument = if chance.below(12) > 1 { 3 } else { 1 + chance.below(2) as u32 };
+        let odd = chance.below(4);
+        let late = [0, chance.below(40), chance.below(4_000), chance.below(16_000)][odd as usize];
+        let flags = [0, 0, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER][odd as usize];
+        let ts_event = now - late as i64 * MS;
+        let flags = FLAG_LAST | flags;
+        let at = |header| Header { instrument, flags, ts_event, ts_recv: now, ..header };
+        if chance.below(200) == 0 {
+            out.push(&Marker {
+                header: at(Header::of::<Marker>()),
+                code: MarkerCode::Gap as u8,
+                cause: 1,
+                state: GapState::Closed as u8,
+                channel: Channel::Trade as u8,
+                count: 1,
+                first: 1,
+                last: 1,
+                ts_start: ts_event - chance.below(5_000) as i64 * MS,
+            });
+            continue;
+        }
+        out.push(&Trade {
+            header: at(Header::of::<Trade>()),
+            price: (100 + chance.below(9) as i64) * 1_000_000_000,
+            size: (1 + chance.below(9) as i64) * 100_000_000,
+            trade_id: 0,
+            count: 1,
+            side: 1 + chance.below(2) as u8,
+            channel: Channel::Trade as u8,
+            conditions: [0; 2],
+        });
+    }
+    out
+}
+
+#[test]
+fn windows_of_trades_that_come_late_are_those_of_one_processor_of_all() {
+    // What ends a window that a late trade opened is the receipt of others: each instance is told
+    // the time alone, and must make it final by the same record.
+    let windows = "tumbling 10ms, sliding 200ms 50ms, session 25ms, session 3s, count 3";
+    for (interval, partial) in [(0, 0), (1_000, 1), (0, 1), (1_000, 0)] {
+        let metrics = Settings::new()
+            .with("sets", Setting::Text("l1".to_owned()))
+            .with("interval_ms", Setting::Number(interval))
+            .with("partial", Setting::Number(partial))
+            .with("trade_windows", Setting::Text(windows.to_owned()));
+        let steps = vec![("metrics".to_owned(), metrics)];
+        for seed in 1..4 {
+            let records = sparse_trades(seed);
+            let expected = together(&records, &steps);
+            let mut chance = Chance(seed);
+            let mut workers = Workers::new(Form::Records, &steps);
+            let mut router = Router::new(&workers.plan, SOURCE, SHARDS).unwrap();
+            for start in (0..records.len()).step_by(50) {
+                let batch = records.part(start, (start + 50).min(records.len())).unwrap();
+                router.deal_batch(batch.as_bytes(), start as u64).unwrap();
+                workers.process(&mut router);
+                if chance.below(20) == 0 {
+                    workers.share_out(1 + chance.below(3) as usize);
+                    restart(&mut router, &workers.plan);
+                }
+            }
+            compare(&expected, &workers.given, &format!("seed {seed}, interval {interval}"));
         }
     }
 }

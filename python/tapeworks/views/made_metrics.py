@@ -41,6 +41,7 @@ LATE_TRADES = "late_trades"
 # Windows of trades: their shape, and what is told of it.
 SHAPE = r"(?:(tumbling|session)_(\d+m?s)|(sliding)_(\d+m?s)_(\d+m?s)|(count)_(\d+))"
 OF_SHAPE = rf"{SHAPE}_(?:open|high|low|close|vwap|volume|buy_volume|trades)"
+LENGTH_OF_SHAPE = re.compile(rf" {LENGTH}\b")
 # What is made of bars or buckets that are over reaches back by so many of so many ms.
 SPANS = {
     "impact": ("bar_ms", 60_000, "span_bars", 30),
@@ -160,29 +161,43 @@ def _unknown(name: str, known: Iterable[str]) -> QueryError:
 
 
 def longest_ns(settings: Settings) -> int:
-    """Returns how far back a value reaches: windows and horizons, or bars."""
+    """Returns how far back a value reaches: windows and horizons, bars, or windows of trades.
+
+    A session has no length: one that has the pause before it within reach is whole.
+    """
     lengths = 0
     for name in ("windows_ms", "horizons_ms"):
         value = settings.get(name, 0)
         lengths += value if isinstance(value, int) else max(map(int, value), default=0)
-
-    def number(name: str, default: int) -> int:
-        value = settings.get(name, default)
-        return value if isinstance(value, int) else default
-
     sets = str(settings["sets"]).split(",")
     for length, of_length, count, of_count in (SPANS[name] for name in sets if name in SPANS):
-        lengths = max(lengths, number(length, of_length) * (number(count, of_count) + 1))
+        bars = _number(settings, count, of_count) + 1
+        lengths = max(lengths, _number(settings, length, of_length) * bars)
     # Its table is that of the day before.
     lengths = max(lengths, 2 * DAY_MS if "microprice" in sets else 0)
+    # The first length of a shape is the longer one, and a count has none.
+    shapes = str(settings.get("trade_windows", "")).split(",")
+    for found in filter(None, map(LENGTH_OF_SHAPE.search, shapes)):
+        lengths = max(lengths, int(found[1]) * UNITS_MS[found[2]])
     return lengths * NS_PER_MS
+
+
+def _number(settings: Settings, name: str, default: int) -> int:
+    value = settings.get(name, default)
+    return value if isinstance(value, int) else default
+
+
+def _delay_ns(settings: Settings) -> int:
+    """Returns how long behind its end a window of trades is made final, and corrected."""
+    names = ("window_delay_ms", "window_lateness_ms")
+    return sum(_number(settings, name, 0) for name in names) * NS_PER_MS
 
 
 def make_metrics(replay: Replay, names: Sequence[str], settings: Settings) -> pa.Table:
     """Returns a row for each moment that is measured within the range of `replay`."""
     first, last = replay.start, replay.end
     begin = None if first is None else first - longest_ns(settings) - LATE_NS
-    end = None if last is None else last + LATE_NS
+    end = None if last is None else last + LATE_NS + _delay_ns(settings)
     tables = []
     for source in replay.chosen.sources:
         known = replay.engine.tail(source).symbols()

@@ -21,7 +21,8 @@ sets = ["l1", "ofi", "flow"]
 Where nothing was measured, `lake.metrics(..., make=True)` makes them of what is recorded, from the
 longest window and a minute before `start`. `vpin`, `hawkes`, `dependence` and `orders` remember
 more than a window: made so, they begin anew there, and are null or other than live values until
-they have seen as much. Ask for a longer range, and leave out its beginning.
+they have seen as much. Ask for a longer range, and leave out its beginning. Of windows of trades,
+sessions that began earlier are null, and counts and `late_trades` begin anew.
 
 `lake.metrics("BTCUSDT", ["mid", "ofi_10s"], start, end)` gives a row for each moment and a column
 for each metric; the table `metrics` has one value a row, with its window, the number of
@@ -81,8 +82,9 @@ window_lateness_ms = 10000
 
 Each has `open`, `high`, `low`, `close`, `vwap`, `volume`, `buy_volume` and `trades`, named by its
 shape: `tumbling_10ms_vwap`, `sliding_1s_100ms_volume`, `session_5s_close`, `count_100_high`. A row
-stands at the end of its window, [start, end); that of a count at the time of its last trade. There
-is none of a window without a trade.
+stands at the end of its window, [start, end). That of a count stands at the time of its last trade,
+or one nanosecond behind the count before where that is no earlier, as in a sweep of one time: each
+has a row of its own. There is none of a window without a trade.
 
 - **A window is final** once the venue's time has come `window_delay_ms` behind its end, or
   `grace_ms` later by receipt where nothing comes, at the next time of `interval_ms` (of 100 ms
@@ -91,9 +93,14 @@ is none of a window without a trade.
   written again, flagged as out of order (`flags & 8`), and `lake.metrics` shows the newest. A
   session that two others become is one row, and those that are none any more are null.
 - **A trade that is later still** changes nothing: it is a row of `late_trades`, which counts them,
-  at its own time. Trades that the venue sent late or again count as late; copies are dropped
-  before.
-- **A window that a gap cuts**, or the start of the stream, is null.
+  at its own time. So is one of before the stream began or broke, unless its window was whole by
+  then, and one that a session may need which is over for good. Trades that the venue sent late or
+  again count as late; copies are dropped before.
+- **A window that a gap cuts**, or the start of the stream, is null: so is one that begins with the
+  very first event, as others of its time may be missing. A session needs the pause before it as
+  well. What was final when a gap in trades was told is taken back by a correction: for
+  `window_lateness_ms`, and the windows of the last trade for as long as none follows. With
+  `partial = true` they have what came.
 - A count takes trades in the order of the tape, and is never corrected.
 """
 

@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use self::family::{Best, Values};
-use self::measured::Measured;
+use self::measured::{concerned, Measured};
 use self::parts::{is_of_book, put_best, same_setting, take_best};
 use self::plan::Plan;
 use self::single_orders::SingleOrders;
@@ -70,7 +70,7 @@ mod window;
 pub use table::{lines, sets, Line};
 
 const NAME: &str = "metrics";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Prices and sizes from here on are not measured: their products would exceed 128 bits.
 const UNITS_MAX: u64 = 1 << 62;
 /// So are trades whose price times size has more bits than this.
@@ -213,6 +213,8 @@ impl Metrics {
             self.passed += 1;
             if let Some(measured) = self.measured(&trade.header) {
                 measured.window_trade(trade, updates, known, out);
+                let due = measured.due();
+                self.note_due(due);
             }
             return;
         }
@@ -246,13 +248,8 @@ impl Metrics {
     fn reset(&mut self, marker: &Header, keeps_best: bool, out: &mut Records) {
         let known = self.watermark.ts();
         let mut values = std::mem::take(&mut self.values);
-        let all = marker.instrument == 0;
-        for (at, slot) in self.instruments.iter_mut().enumerate() {
-            if let Some(measured) =
-                slot.as_mut().filter(|_| all || at == marker.instrument as usize)
-            {
-                measured.reset(keeps_best, known, &mut values, out);
-            }
+        for measured in concerned(&mut self.instruments, marker.instrument) {
+            measured.reset(keeps_best, known, &mut values, out);
         }
         self.values = values;
     }
@@ -317,6 +314,11 @@ impl Metrics {
         let of_orders = is_of(Channel::Order);
         if of_all || of_orders {
             self.lose_orders(gap.header.instrument);
+        }
+        if of_all || of_trades || of_orders {
+            let known = self.watermark.ts();
+            concerned(&mut self.instruments, gap.header.instrument)
+                .for_each(|measured| measured.cut_windows(gap, known, out));
         }
         if of_all || of_trades || of_orders || is_of(Channel::Quote) {
             self.reset(&gap.header, of_trades, out);

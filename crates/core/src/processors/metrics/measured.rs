@@ -288,9 +288,10 @@ impl Measured {
             self.sample(self.next, watermark, values, out);
             self.next += self.plan.interval;
         }
-        if self.windows.due().saturating_add(self.plan.grace) <= watermark {
+        let until = self.plan.silent_until(watermark);
+        if self.windows.due() <= until {
             let mut rows = Vec::new();
-            self.windows.advance(watermark.saturating_sub(self.plan.grace), &mut rows);
+            self.windows.pass(until, &mut rows);
             self.write_windows(&rows, watermark, out);
         }
     }
@@ -303,13 +304,13 @@ impl Measured {
         values: &mut Values,
         out: &mut Records,
     ) {
+        let mut rows = Vec::new();
+        self.windows.reset(&mut rows);
+        self.write_windows(&rows, known, out);
         if self.ts == i64::MIN {
             return;
         }
         self.families.iter_mut().for_each(|family| family.reset());
-        let mut rows = Vec::new();
-        self.windows.reset(&mut rows);
-        self.write_windows(&rows, known, out);
         let kept = self.best.filter(|_| keeps_best);
         self.best = None;
         let sampled = if self.next == i64::MAX { i64::MIN } else { self.next - self.plan.interval };
@@ -409,4 +410,16 @@ impl Measured {
 /// The first time of the grid at or behind `ts`.
 pub(super) const fn on_grid(ts: i64, interval: i64) -> i64 {
     ts.saturating_add(interval - 1).div_euclid(interval) * interval
+}
+
+/// The instrument that a marker names, or all where it names none.
+pub(super) fn concerned(
+    instruments: &mut [Option<Box<Measured>>],
+    instrument: u32,
+) -> impl Iterator<Item = &mut Measured> {
+    let (first, count) = match instrument as usize {
+        0 => (0, usize::MAX),
+        at => (at, 1),
+    };
+    instruments.iter_mut().skip(first).take(count).flatten().map(|measured| &mut **measured)
 }

@@ -126,6 +126,13 @@ impl Plan {
         })
     }
 
+    /// The venue's time by which silence ends windows where receive times are at `watermark`: one
+    /// of the grid, so that it is the same whichever instruments are measured beside.
+    pub(super) fn silent_until(&self, watermark: i64) -> i64 {
+        let grid = self.grid.max(1);
+        watermark.saturating_sub(self.grace).div_euclid(grid).saturating_mul(grid)
+    }
+
     /// The longest window, in ns.
     pub(super) fn longest(&self) -> i64 {
         self.terms.windows.iter().copied().max().unwrap_or(0)

@@ -4,7 +4,7 @@ use super::super::event_windows::Row;
 use super::Measured;
 use crate::feeds::Updates;
 use crate::record::{
-    Header, Metric, Records, Trade, FLAG_LAST, FLAG_NO_EVENT_TIME, FLAG_OUT_OF_ORDER,
+    Header, Marker, Metric, Records, Trade, FLAG_LAST, FLAG_NO_EVENT_TIME, FLAG_OUT_OF_ORDER, NONE,
 };
 
 /// Name of the count of trades that came too late for their windows.
@@ -67,6 +67,14 @@ impl Measured {
             row.header.flags = FLAG_LAST;
             out.push(&row);
         }
+    }
+
+    /// Takes back what was told of windows that a gap in trades reaches into.
+    pub(in super::super) fn cut_windows(&mut self, gap: &Marker, known: i64, out: &mut Records) {
+        let time = |ts: i64| Some(ts).filter(|&ts| ts != NONE);
+        let mut rows = Vec::new();
+        self.windows.cut(time(gap.ts_start), gap.header.ts_event, &mut rows);
+        self.write_windows(&rows, known, out);
     }
 
     pub(super) fn write_windows(&self, rows: &[Row], known: i64, out: &mut Records) {
