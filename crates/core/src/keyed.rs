@@ -3,9 +3,10 @@
 //!
 //! A [`Router`] reads the records of one source in the order of its tape and deals them to shards,
 //! by instrument. [`Instances`] hold a set of processors for each instrument of the shards that
-//! they are given. What concerns all instruments goes to all shards, and so does the time: whenever
-//! the receive times of the tape pass one at which a processor may have something due, and wherever
-//! an instrument would otherwise see another time than on the tape. So where an instrument is
+//! they are given. What concerns all instruments goes to all shards: also that a venue numbers its
+//! orders anew, which an order of any instrument shows. So does the time: whenever the receive
+//! times of the tape pass one at which a processor may have something due, and wherever an
+//! instrument would otherwise see another time than on the tape. So where an instrument is
 //! processed, and in batches of what size, changes nothing of its output.
 //!
 //! One thing is left to tapes: the checkpoint of a quiet book that is written because a million

@@ -51,6 +51,9 @@ pub const TURNOVER_PLACES: u32 = 17;
 /// State of a `Disconnected` marker: the recorder stops in good order, and loses nothing by it that
 /// it meant to record.
 pub const SESSION_ENDS: u8 = 1;
+/// `state` of a heartbeat by which a router of instruments tells each of them what it sees in the
+/// orders of all: the venue numbers them anew. It is on no tape.
+pub const ORDERS_BEGIN: u8 = 1;
 
 /// Flag: last record of one venue event. Books are consistent only after it.
 pub const FLAG_LAST: u8 = 1;

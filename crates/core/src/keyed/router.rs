@@ -7,14 +7,16 @@ use super::Plan;
 use crate::error::{Error, Result};
 use crate::instrument::INSTRUMENTS_MAX;
 use crate::processors::bars::{after, Watermark};
+use crate::processors::metrics::OrderSequence;
 use crate::processors::state::{StateReader, StateWriter};
 use crate::protobuf::Decoder;
 use crate::record::{
-    records, Channel, Header, Marker, MarkerCode, Plain, RecordRef, Records, NONE,
+    records, Channel, Header, Marker, MarkerCode, Order, Plain, Record, RecordRef, Records, NONE,
+    ORDERS_BEGIN,
 };
 
 const NAME: &str = "router";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// A time that is not near the last one is believed when it was told so often; see [`Watermark`].
 const TOLD_MAX: u32 = 4;
 
@@ -26,6 +28,7 @@ pub struct Router {
     /// The next offset of the tape; none before the first.
     next: Option<u64>,
     watermark: Watermark,
+    orders: OrderSequence,
     grids: Vec<(i64, i64)>,
     /// The next receive time at which a processor may have something due.
     due: i64,
@@ -60,6 +63,7 @@ impl Router {
             shards,
             next: None,
             watermark: Watermark::default(),
+            orders: OrderSequence::default(),
             grids: unseen.due_grids(),
             due: i64::MIN,
             unseen,
@@ -221,6 +225,11 @@ impl Router {
             let next = self.grids.iter().map(|&(interval, phase)| after(now, interval, phase));
             self.due = next.min().unwrap_or(i64::MAX);
         }
+        if record.kind() == Order::KIND as u8 && self.orders.falls(&header) {
+            // The order is one instrument's; that all orders before it are gone concerns all.
+            let begin = Marker { state: ORDERS_BEGIN, ..time(0, now) };
+            records::iterate(begin.as_bytes()).try_for_each(|told| self.deal_to_all(told, now))?;
+        }
         if header.instrument == 0 {
             self.deal_to_all(record, now)
         } else {
@@ -326,6 +335,7 @@ impl Router {
         state.u64(self.next.unwrap_or(0));
         state.u64(self.repeated);
         self.watermark.write(&mut state);
+        state.u64(self.orders.last());
         state.i64(self.due);
         state.length(self.views.len());
         for view in &self.views {
@@ -358,6 +368,7 @@ impl Router {
         router.next = is_begun.then_some(next);
         router.repeated = state.u64()?;
         router.watermark = Watermark::read(&mut state)?;
+        router.orders = OrderSequence::behind(state.u64()?);
         router.due = state.i64()?;
         for _ in 0..state.length(21)? {
             let (is_there, view) = (state.flag()?, Watermark::read(&mut state)?);

@@ -32,6 +32,7 @@ use crate::instrument::INSTRUMENTS_MAX;
 use crate::record::{
     records, unpadded, Channel, Definition, GapState, Header, Level, Marker, MarkerCode, Order,
     Plain, Quote, Record, Records, Status, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE,
+    ORDERS_BEGIN,
 };
 
 mod clocks;
@@ -67,6 +68,7 @@ mod volatility;
 mod vpin;
 mod window;
 
+pub(crate) use single_orders::OrderSequence;
 pub use table::{lines, sets, Line};
 
 const NAME: &str = "metrics";
@@ -287,6 +289,9 @@ impl Metrics {
             }
             Ok(MarkerCode::Gap) if marker.state != GapState::Repaired as u8 => {
                 self.gap(marker, out);
+            }
+            Ok(MarkerCode::Heartbeat) if marker.state == ORDERS_BEGIN => {
+                self.begin_orders_as_told(&marker.header, out);
             }
             _ => {}
         }

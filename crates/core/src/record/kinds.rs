@@ -189,7 +189,8 @@ numbered! {
         /// A connection ended. `first` is its number; `state` is [`super::SESSION_ENDS`] where the
         /// recorder closed it because it stops.
         Disconnected = 5, "disconnected";
-        /// Nothing happened, and time passed: `ts_recv` is a watermark.
+        /// Nothing happened, and time passed: `ts_recv` is a watermark. `state` is
+        /// [`super::ORDERS_BEGIN`] only between the parts of a router.
         Heartbeat = 6, "heartbeat";
         /// The recorder stopped in good order.
         EndOfSession = 7, "end_of_session";

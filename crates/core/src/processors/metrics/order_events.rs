@@ -5,6 +5,10 @@ use crate::record::{Header, Order, Records, NONE};
 
 impl Metrics {
     pub(super) fn order(&mut self, order: &Order, out: &mut Records) {
+        if self.orders.begins_with(&order.header) {
+            self.orders.begin();
+            self.begin_orders(&order.header, out);
+        }
         if order.header.ts_event == NONE || self.measured(&order.header).is_none() {
             return;
         }
@@ -14,11 +18,6 @@ impl Metrics {
             return;
         }
         let change = self.orders.take(order);
-        if change.is_first {
-            // The books of all instruments begin anew.
-            self.instruments.iter_mut().flatten().for_each(|measured| measured.forget_orders());
-            self.reset(&Header { instrument: 0, ..order.header }, false, out);
-        }
         let known = self.watermark.ts();
         let mut values = std::mem::take(&mut self.values);
         if let Some(measured) = self.measured(&order.header) {
@@ -27,6 +26,18 @@ impl Metrics {
             self.note_due(due);
         }
         self.values = values;
+    }
+
+    /// Told by the router of instruments that the venue numbers its orders anew.
+    pub(super) fn begin_orders_as_told(&mut self, header: &Header, out: &mut Records) {
+        self.orders.begin_as_told();
+        self.begin_orders(header, out);
+    }
+
+    /// The books of all instruments begin anew.
+    fn begin_orders(&mut self, header: &Header, out: &mut Records) {
+        self.instruments.iter_mut().flatten().for_each(|measured| measured.forget_orders());
+        self.reset(&Header { instrument: 0, ..*header }, false, out);
     }
 
     /// Told that the orders of an instrument, or of all where it is 0, are not known any more.

@@ -20,18 +20,43 @@ pub(super) struct OrderChange {
     /// Steps of orders; their time is filled in by whoever counts it.
     pub(super) steps: [Option<OrderStep>; 2],
     pub(super) levels: [Option<Touched>; 2],
-    /// Whether the book begins anew with it.
-    pub(super) is_first: bool,
     /// Whether the book is whole behind it.
     pub(super) is_whole: bool,
+}
+
+/// The numbers of a source's orders, of whichever instruments.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct OrderSequence(u64);
+
+impl OrderSequence {
+    /// The sequence of the last order that had one.
+    pub(crate) const fn last(self) -> u64 {
+        self.0
+    }
+
+    /// Goes on behind the order of `sequence`; 0 before the first.
+    pub(crate) const fn behind(sequence: u64) -> Self {
+        Self(sequence)
+    }
+
+    /// Takes in an order, and says whether the venue numbers them anew from it on. One without a
+    /// number says nothing of that.
+    #[inline]
+    pub(crate) fn falls(&mut self, order: &Header) -> bool {
+        let before = self.0;
+        if order.sequence != 0 {
+            self.0 = order.sequence;
+        }
+        self.0 < before
+    }
 }
 
 /// The orders of all instruments that are measured.
 #[derive(Debug, Default)]
 pub(super) struct SingleOrders {
     books: OrderBooks,
-    /// Sequence of the last order.
-    sequence: u64,
+    /// Of all instruments, those that are not measured as well.
+    sequence: OrderSequence,
     /// Whether all orders are known: nothing broke their stream.
     is_broken: bool,
     /// Instruments whose books are not whole, in order.
@@ -59,21 +84,34 @@ impl SingleOrders {
         !self.is_broken && self.broken.binary_search(&instrument).is_err()
     }
 
+    /// Whether the venue numbers its orders anew from that of `header` on.
+    #[inline]
+    pub(super) fn begins_with(&mut self, header: &Header) -> bool {
+        self.sequence.falls(header)
+    }
+
+    /// Told that the venue numbers its orders anew: no order is open, and all that come are known.
+    pub(super) fn begin(&mut self) {
+        (self.books, self.is_broken) = (OrderBooks::new(), false);
+        self.broken.clear();
+    }
+
+    /// As [`Self::begin`], by one who saw the orders of all instruments: those seen here begin
+    /// with the next one, whatever its number is.
+    pub(super) fn begin_as_told(&mut self) {
+        self.begin();
+        self.sequence = OrderSequence::default();
+    }
+
     /// Takes in an event.
     pub(super) fn take(&mut self, event: &Order) -> OrderChange {
         let header = &event.header;
-        let is_first = header.sequence < self.sequence && header.sequence != 0;
-        if is_first {
-            (self.books, self.is_broken) = (OrderBooks::new(), false);
-            self.broken.clear();
-        }
-        self.sequence = header.sequence;
         let action = OrderAction::try_from(event.action).ok();
         let named =
             if action == Some(OrderAction::Replace) { event.previous_id } else { event.order_id };
         let before = self.books.get(named).filter(|_| action != Some(OrderAction::Add));
         let applied = self.books.apply(event);
-        let mut change = OrderChange { is_first, ..OrderChange::default() };
+        let mut change = OrderChange::default();
         if let Some(action) = action.filter(|_| applied != Applied::Unconcerned) {
             if applied == Applied::Unknown && header.flags & FLAG_MAYBE_BAD == 0 {
                 self.lose_one(header.instrument);
@@ -94,7 +132,7 @@ impl SingleOrders {
     }
 
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
-        state.u64(self.sequence);
+        state.u64(self.sequence.last());
         state.flag(self.is_broken);
         state.length(self.broken.len());
         self.broken.iter().for_each(|&instrument| state.u32(instrument));
@@ -114,8 +152,8 @@ impl SingleOrders {
     }
 
     pub(super) fn read(state: &mut StateReader<'_>) -> Result<Self> {
-        let mut found =
-            Self { sequence: state.u64()?, is_broken: state.flag()?, ..Self::default() };
+        let sequence = OrderSequence::behind(state.u64()?);
+        let mut found = Self { sequence, is_broken: state.flag()?, ..Self::default() };
         for _ in 0..state.length(4)? {
             found.broken.push(state.u32()?);
         }
