@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Channel, GapCause, GapState, Marker, NONE};
 
-const COUNT_UNKNOWN: u32 = u32::MAX;
+pub(super) const COUNT_UNKNOWN: u32 = u32::MAX;
 /// Gaps that are told apart; of more that go on at once the alert ends with the last of these.
 const OPEN_MAX: usize = 4_096;
 
@@ -42,7 +42,8 @@ pub(super) struct GapKey {
     instrument: u32,
     channel: u8,
     cause: u8,
-    first: u64,
+    /// The first missing sequence; 0 where they are not known.
+    pub(super) first: u64,
     ts_start: i64,
 }
 
@@ -58,6 +59,12 @@ impl GapKey {
             first: gap.first,
             ts_start: gap.ts_start,
         }
+    }
+
+    /// Whether both are of sequences of the same stream, whatever times and sequences they name.
+    pub(super) fn shares_sequences(&self, other: &Self) -> bool {
+        let stream = |key: &Self| (key.instrument, key.channel, key.cause);
+        self.first != 0 && other.first != 0 && stream(self) == stream(other)
     }
 
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {

@@ -1,15 +1,20 @@
 //! `sla`: so much of a window was lost that an agreed share of completeness is missed.
+//!
+//! A gap of sequences is lost until all of them came, in whatever runs they are told: as history
+//! has them, or as a line that lags does. An outage whose cost is known in sequences lost what
+//! their own gap says, and no more.
 
 use std::collections::VecDeque;
 
 use super::alarm::{Evidence, Scope};
 use super::detector::{Detector, Event};
-use super::gaps::GapKey;
+use super::gaps::{GapKey, COUNT_UNKNOWN};
 use super::rule::Rule;
 use super::table::{positive, share, Entry};
 use crate::error::Result;
+use crate::processors::arbitration::ranges::Ranges;
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::{GapState, NONE};
+use crate::record::{GapCause, GapState, Marker, NONE};
 
 /// Ranges that are remembered; beyond it the two oldest are taken together.
 const RANGES_MAX: usize = 4_096;
@@ -37,9 +42,27 @@ pub(super) const ENTRY: Entry = Entry {
 #[derive(Debug)]
 struct Lost {
     key: GapKey,
+    /// The last missing sequence, where the first one is known.
+    last: u64,
+    /// Sequences of it that came.
+    filled: Ranges,
     start: i64,
     end: i64,
     offset: u64,
+}
+
+impl Lost {
+    /// Takes in that `repair` was filled, and says whether nothing of this gap is missing any more.
+    fn is_filled(&mut self, key: &GapKey, repair: &Marker) -> bool {
+        if self.last < self.key.first || !self.key.shares_sequences(key) {
+            return self.key == *key;
+        }
+        let (first, last) = (repair.first.max(self.key.first), repair.last.min(self.last));
+        if first <= last {
+            self.filled.insert(first, last);
+        }
+        self.filled.covers(self.key.first, self.last)
+    }
 }
 
 #[derive(Debug)]
@@ -65,9 +88,10 @@ impl Sla {
         }
     }
 
-    fn add(&mut self, key: GapKey, start: i64, end: i64, offset: u64) {
+    fn add(&mut self, key: GapKey, last: u64, [start, end]: [i64; 2], offset: u64) {
         let place = self.lost.partition_point(|lost| lost.start < start);
-        self.lost.insert(place, Lost { key, start, end, offset });
+        let filled = Ranges::default();
+        self.lost.insert(place, Lost { key, last, filled, start, end, offset });
         if self.lost.len() > RANGES_MAX {
             if let (Some(one), Some(two)) = (self.lost.pop_front(), self.lost.front_mut()) {
                 // Taken for one: their own length is kept, not what lies between.
@@ -131,7 +155,7 @@ impl Detector for Sla {
                 // What comes of a gap that nobody watches is not known: it was lost up to here.
                 let now = scope.at.ts_recv;
                 for (key, start, offset) in std::mem::take(&mut self.open) {
-                    self.add(key, start.min(now), now, offset);
+                    self.add(key, u64::MAX, [start.min(now), now], offset);
                 }
                 self.look(scope);
             }
@@ -139,14 +163,16 @@ impl Detector for Sla {
                 // What was filled is not lost any more.
                 let key = GapKey::of(gap);
                 self.open.retain(|one| one.0 != key);
-                self.lost.retain(|lost| lost.key != key);
+                self.lost.retain_mut(|lost| !lost.is_filled(&key, gap));
                 self.look(scope);
             }
             Event::Gap(gap) if gap.state == GapState::Closed as u8 => {
                 self.open.retain(|one| one.0 != GapKey::of(gap));
                 let (start, end) = (gap.ts_start, gap.header.ts_event);
-                if start != NONE && end != NONE && start < end {
-                    self.add(GapKey::of(gap), start, end, scope.at.offset);
+                let is_told_by_sequences =
+                    gap.cause == GapCause::Disconnect as u8 && gap.count != COUNT_UNKNOWN;
+                if start != NONE && end != NONE && start < end && !is_told_by_sequences {
+                    self.add(GapKey::of(gap), gap.last, [start, end], scope.at.offset);
                 }
                 self.look(scope);
             }
@@ -163,6 +189,8 @@ impl Detector for Sla {
         state.length(self.lost.len());
         for lost in &self.lost {
             lost.key.write(state);
+            state.u64(lost.last);
+            lost.filled.write(state);
             state.i64(lost.start);
             state.i64(lost.end);
             state.u64(lost.offset);
@@ -178,9 +206,10 @@ impl Detector for Sla {
 
     fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         self.lost.clear();
-        for _ in 0..state.length(GapKey::BYTES + 24)? {
-            let (key, start, end) = (GapKey::read(state)?, state.i64()?, state.i64()?);
-            self.lost.push_back(Lost { key, start, end, offset: state.u64()? });
+        for _ in 0..state.length(GapKey::BYTES + 32)? {
+            let (key, last, filled) = (GapKey::read(state)?, state.u64()?, Ranges::read(state)?);
+            let (start, end, offset) = (state.i64()?, state.i64()?, state.u64()?);
+            self.lost.push_back(Lost { key, last, filled, start, end, offset });
         }
         self.open.clear();
         for _ in 0..state.length(GapKey::BYTES + 16)? {
