@@ -230,14 +230,16 @@ def processors_of(config: Config, source: str) -> ProcessorsConfig:
     """Returns the settings of the processors for `source`, whose symbols and trades are known."""
     feed, processors = config.feeds[source], config.processors
     symbols = tuple(getattr(feed, "symbols", ()))
-    own = {
-        name: one if one.symbols else replace(one, symbols=symbols)
-        for name, one in processors.own.items()
-    }
     if processors.trades == "auto" and _has_aggregates_alone(config, source):
         processors = replace(processors, trades="agg_trade")
     trades = "agg_trade" if processors.trades == "agg_trade" else "trade"
     measured = config.metrics.settings(trades)
+    own = {
+        name: replace(one, symbols=one.symbols or symbols) for name, one in processors.own.items()
+    }
+    for name, one in own.items():
+        if getattr(one, "trades", "") == "auto":
+            own[name] = replace(one, trades=trades)
     rules = alert_settings((*config.alerts, *config.latency.rules()), source, measured, trades)
     return replace(processors, own=own, measured=measured, **rules)
 

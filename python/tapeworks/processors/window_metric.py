@@ -10,26 +10,43 @@
 In the settings it is a processor, `[processors.vwap]` with `kind = "my_package:Vwap"`. A window is
 [kW, (k+1)W) of the venue's time; it is over with the first row behind it. Live and in replay, at
 any batch size and across restarts, the values are the same: `value` must look at its rows alone.
+
+A window is null that a gap, the end of a session, a halt or a resumption cuts, or the start of an
+instrument's rows: not all of it is known. Trades are those that bars and metrics are made of.
 """
 
 import io
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from tapeworks._core import NONE, Records, dtype_descr, kind_of
-from tapeworks.processors.base import Processor
+from tapeworks._core import NONE, Records, dtype_descr, kind_of, numbers
+from tapeworks.processors.base import Processor, ProcessorConfig
 
 METRIC = np.dtype(dtype_descr("metric"))
+MARKER = np.dtype(dtype_descr("marker"))
+STATUS = np.dtype(dtype_descr("status"))
+CHANNELS, CODES = numbers("channel"), numbers("marker_code")
+REPAIRED = numbers("gap_state")["repaired"]
 NAME_MAX = 32
 NS_PER_MS = 1_000_000
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 Rows = npt.NDArray[np.void]
+Table = dict[int, int]
+
+
+@dataclass(frozen=True)
+class WindowMetricConfig(ProcessorConfig):
+    """The settings of a metric over windows."""
+
+    trades: Literal["auto", "trade", "agg_trade"] = "auto"
+    """Which stream of trades windows hold; `auto`: that of `[processors]`."""
 
 
 class WindowMetric(Processor):
@@ -37,9 +54,11 @@ class WindowMetric(Processor):
 
     A row that comes behind its window changes nothing, and gives a row of `name` and `_late`, which
     holds how many there were. A value of None, NaN or infinity is null. Of a window, the first
-    `rows_max` rows are kept.
+    `rows_max` rows are kept. A trade without a price or size is left out; of a quote, a side on
+    which there is nothing has the price `NONE`.
     """
 
+    Config = WindowMetricConfig
     name: ClassVar[str]
     """What the metric is called."""
     window_ms: ClassVar[int]
@@ -56,8 +75,13 @@ class WindowMetric(Processor):
             )
         self._dtype = np.dtype(dtype_descr(self.records))
         self._length = self.window_ms * NS_PER_MS
+        trades = "agg_trade" if getattr(config, "trades", "") == "agg_trade" else "trade"
+        self._channel = CHANNELS[trades if self.records == "trade" else self.records]
         self._open: dict[int, Rows] = {}
-        self._late: dict[int, int] = {}
+        self._late: Table = {}
+        self._since: Table = {}
+        """From when on the rows of an instrument are known; none: from its next one on."""
+        self._status: Table = {}
 
     @abstractmethod
     def value(self, rows: Rows) -> float | None:
@@ -65,15 +89,72 @@ class WindowMetric(Processor):
 
     def process(self, batch: Records) -> bytes:
         """Returns a record for each window that is over, and for each row that is late."""
-        rows = np.frombuffer(batch.numpy(self.records), self._dtype)
-        rows = rows[rows["ts_event"] != NONE]
+        rows, begin, made = np.frombuffer(batch.numpy(self.records), self._dtype), 0, []
+        for end, broken in self._breaks(batch):
+            made += self._of_rows(rows[begin:end])
+            begin = end
+            self._break(broken)
+        return b"".join(made + self._of_rows(rows[begin:]))
+
+    def lost(self, first: int, last: int) -> None:
+        """Takes in that records of whatever instruments are gone."""
+        self._break(0)
+
+    def _break(self, number: int) -> None:
+        if number:
+            self._since.pop(number, None)
+        else:
+            self._since.clear()
+
+    def _breaks(self, batch: Records) -> Iterator[tuple[int, int]]:
+        """Yields how many rows stand before what breaks their stream, and of which instrument."""
+        kinds = [kind_of(name) for name in (self.records, "marker", "status")]
+        markers = np.frombuffer(batch.numpy("marker"), MARKER)
+        statuses = np.frombuffer(batch.numpy("status"), STATUS)
+        is_break = self._are_breaks(markers)
+        if not is_break.any() and not len(statuses):
+            return
+        records, at = memoryview(batch), 0
+        seen = dict.fromkeys(kinds, 0)
+        while at < records.nbytes:
+            kind = records[at + 1]
+            if kind in seen:
+                place, before = seen[kind], seen[kinds[0]]
+                seen[kind] += 1
+                if kind == kinds[1] and is_break[place]:
+                    yield before, int(markers["instrument"][place])
+                elif kind == kinds[2] and self._is_turn(statuses[place]):
+                    yield before, int(statuses["instrument"][place])
+            at += records[at] * 8
+
+    def _are_breaks(self, markers: Rows) -> npt.NDArray[np.bool_]:
+        concerned = [0, CHANNELS["session"], self._channel]
+        is_gap = (markers["code"] == CODES["gap"]) & (markers["state"] != REPAIRED)
+        is_gap &= np.isin(markers["channel"], concerned)
+        return np.asarray(is_gap | (markers["code"] == CODES["end_of_session"]), np.bool_)
+
+    def _is_turn(self, status: np.void) -> bool:
+        """Takes in whether an instrument is traded; returns whether that was otherwise."""
+        number, found = int(status["instrument"]), int(status["status"])
+        if not number or not found:
+            return False
+        before = self._status.get(number, found)
+        self._status[number] = found
+        return before != found
+
+    def _of_rows(self, rows: Rows) -> list[bytes]:
+        known = rows["ts_event"] != NONE
+        if self.records == "trade":
+            known &= (rows["price"] != NONE) & (rows["size"] != NONE)
+            known &= rows["channel"] == self._channel
+        rows = rows[known]
         made: list[tuple[int, bytes]] = []
         for number in np.unique(rows["instrument"]):
             places = np.flatnonzero(rows["instrument"] == number)
             made += self._of_instrument(int(number), rows[places], places)
         # In the order of the rows that ended them, whatever batch they came in.
         made.sort(key=lambda one: one[0])
-        return b"".join(data for _, data in made)
+        return [data for _, data in made]
 
     def _of_instrument(
         self, number: int, rows: Rows, places: npt.NDArray[np.intp]
@@ -95,13 +176,20 @@ class WindowMetric(Processor):
             if len(held) and windows[at] > int(held["ts_event"][0]) // self._length:
                 made.append((int(places[at]), self._closed(held, part[0])))
                 held = rows[:0]
+            if number not in self._since:
+                # The window that is open was cut, also where time did not go on since.
+                cut = int(held["ts_event"][0]) // self._length * self._length if len(held) else NONE
+                first = int(part["ts_event"][0])
+                self._since[number] = first if cut == NONE else max(first, cut + 1)
             held = np.concatenate([held, part])[: self.rows_max]
         self._open[number] = held
         return made
 
     def _closed(self, held: Rows, following: np.void) -> bytes:
-        end = (int(held["ts_event"][0]) // self._length + 1) * self._length
-        value = self.value(held)
+        begin = int(held["ts_event"][0]) // self._length * self._length
+        end = begin + self._length
+        is_whole = begin >= self._since.get(int(held["instrument"][0]), NONE)
+        value = self.value(held) if is_whole else None
         number = np.nan if value is None or not np.isfinite(value) else float(value)
         return self._record(following, self.name, end, number, len(held))
 
@@ -114,12 +202,16 @@ class WindowMetric(Processor):
         row["value"], row["count"] = value, count
         return row.tobytes()
 
+    @property
+    def _tables(self) -> tuple[Table, Table, Table]:
+        return self._late, self._since, self._status
+
     def snapshot(self) -> bytes:
         """Returns the rows of all open windows."""
         out = io.BytesIO()
         for array in (
-            np.array([STATE_VERSION, self._length]),
-            np.array(list(self._late.items()), np.int64).reshape(-1, 2),
+            np.array([STATE_VERSION, self._length, self._channel]),
+            *(np.array(list(table.items()), np.int64).reshape(-1, 2) for table in self._tables),
             np.concatenate([np.zeros(0, self._dtype), *self._open.values()]),
         ):
             np.lib.format.write_array(out, array, allow_pickle=False)
@@ -129,17 +221,20 @@ class WindowMetric(Processor):
         """Takes in the rows of all open windows.
 
         Raises:
-            ValueError: they are of another window or version.
+            ValueError: they are of another window, channel or version.
         """
         stored = io.BytesIO(state)
-        version, late, rows = (
-            np.lib.format.read_array(stored, allow_pickle=False) for _ in range(3)
-        )
-        if version.tolist() != [STATE_VERSION, self._length] or rows.dtype != self._dtype:
+        expected = [STATE_VERSION, self._length, self._channel]
+        if np.lib.format.read_array(stored, allow_pickle=False).tolist() != expected:
             raise ValueError(f"expected a state of windows of {self.window_ms} ms")
-        self._late = {int(number): int(count) for number, count in late}
-        numbers = np.unique(rows["instrument"])
-        self._open = {int(number): rows[rows["instrument"] == number] for number in numbers}
+        *tables, rows = (np.lib.format.read_array(stored, allow_pickle=False) for _ in range(4))
+        if rows.dtype != self._dtype:
+            raise ValueError(f"expected a state of windows of {self.records} records")
+        for table, found in zip(self._tables, tables, strict=True):
+            table.clear()
+            table.update((int(number), int(value)) for number, value in found)
+        ids = np.unique(rows["instrument"])
+        self._open = {int(number): rows[rows["instrument"] == number] for number in ids}
 
 
 def _runs(windows: npt.NDArray[np.int64], rows: Rows) -> Iterator[tuple[int, Rows]]:
