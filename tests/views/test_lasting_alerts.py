@@ -213,3 +213,26 @@ def test_an_alert_of_an_instrument_that_gets_its_symbol_ends(market: Any) -> Non
     found = told("wide\tspread\twarning\t\t\tabove_bps=5.0\tfor_ms=0.0", parts)
     assert [one[0] for one in found][:2] == ["opened", "closed"]
     assert len({one[1] for one in found}) == 1
+
+
+def test_a_rule_about_a_window_of_trades_is_about_the_newest_one(market: Any) -> None:
+    # A late trade corrects a window that is over: that is no news of now.
+    rule = "vol\tmetric\twarning\t\t\tmetric=tumbling_1s_volume\tabove=100\tfor_ms=0"
+    settings = {"sets": "l1", "trade_windows": "tumbling 1s"}
+
+    def trade(at: float, size: int, flags: int = 1) -> Any:
+        return market.record("trade", at, flags=flags, channel=1, side=1, size=size * 10**8)
+
+    def trades(sizes: dict[float, int]) -> list[Any]:
+        return [trade(at, size) for at, size in sorted(sizes.items())]
+
+    quiet = {at + 0.1: 1 for at in range(30)}
+    busy = {at + 0.2: 500 for at in range(10, 16)}
+    parts = [market.definitions, *trades({**quiet, **busy})]
+    expected = [("opened", BTC, 11), ("closed", BTC, 17)]
+    assert told(rule, parts, **settings) == expected
+    for received in (8, 13, 20):
+        late = trade(5.5, 900, flags=1 | 8)
+        late["ts_recv"] = START + received * SECOND
+        sent = sorted([*parts[1:], late], key=lambda part: int(part["ts_recv"][0]))
+        assert told(rule, [parts[0], *sent], **settings) == expected

@@ -78,9 +78,10 @@ behind or was stopped. Without `--from` it is asked from where the rules began t
   same tape gives the same alerts, at any batch size and after any restart.
 - **`for_ms`** keeps an alert from flapping: what is beyond a limit for an instant, as a spread is
   hundreds of times an hour, opens none; 0 tells of each.
-- **Metrics that rules name** are those that the sets of `[metrics]` make; without sets a rule about
-  a metric is refused. They are made of the same records
-  beside the rules, so that an alert is the same whether they are recorded or not.
+- **Metrics that rules name** are those that the sets and `trade_windows` of `[metrics]` make;
+  without sets a rule about a metric is refused. They are made of the same records beside the rules,
+  so that an alert is the same whether they are recorded or not. What a late trade corrects in a
+  window that is over changes no alert.
 - **`disk`** looks at what its rule names: `free_gb`, `free_share`, or where it names both or
   neither at both, which must then both be short.
 - **`latency` and `disk`** follow from this host, not from the market. What was measured is noted on

@@ -86,7 +86,9 @@ pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
 /// As [`build`], with the names of all metrics that it makes.
 pub(super) fn build_named(settings: &mut Settings) -> Result<(Box<dyn Processor>, Vec<String>)> {
     let plan = Plan::of(settings)?;
-    let names = plan.names.iter().map(|(name, _)| unpadded(name).to_owned()).collect();
+    let of_windows = plan.window_names.iter().flatten();
+    let names = plan.names.iter().map(|(name, _)| name).chain(of_windows);
+    let names = names.map(|name| unpadded(name).to_owned()).collect();
     Ok((Box::new(Metrics::new(plan)), names))
 }
 

@@ -159,12 +159,19 @@ impl Chain {
 pub(crate) fn this_boot() -> [u64; 2] {
     // No process outlives it, and readers ask each time that they come to the end of a tape.
     static KNOWN: OnceLock<[u64; 2]> = OnceLock::new();
-    *KNOWN.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-        let number = u128::from_str_radix(&digits, 16).unwrap_or(0);
-        [number as u64, (number >> 64) as u64]
-    })
+    if let Some(known) = KNOWN.get() {
+        return *known;
+    }
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let number = u128::from_str_radix(&digits, 16).unwrap_or(0);
+    let found = [number as u64, (number >> 64) as u64];
+    // What could not be read, as no file could be opened just then, is asked for again.
+    if number == 0 {
+        found
+    } else {
+        *KNOWN.get_or_init(|| found)
+    }
 }
 
 /// Whether the shared words of `map` were last written under the boot of this machine, so that

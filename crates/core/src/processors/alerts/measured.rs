@@ -7,7 +7,7 @@ use super::rule::Rule;
 use super::table::{count, number, Entry, Number, Text, FOR_MS};
 use crate::error::{Error, Result};
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::unpadded;
+use crate::record::{unpadded, FLAG_OUT_OF_ORDER};
 
 /// What stands for "no limit".
 const NEVER: f64 = 1e300;
@@ -140,6 +140,8 @@ impl Measured {
 impl Detector for Measured {
     fn event(&mut self, event: &Event<'_>, scope: &mut Scope<'_>) {
         match event {
+            // A late trade that corrects a window which is over says nothing of now.
+            Event::Metric(metric) if metric.header.flags & FLAG_OUT_OF_ORDER != 0 => {}
             Event::Metric(metric) if unpadded(&metric.metric) == self.metric => {
                 // Nothing is known without a value: it is neither beyond nor within.
                 let value = metric.value();
