@@ -36,7 +36,7 @@ from tapeworks.durable import make_folder, replace_file
 from tapeworks.errors import ConfigError, SinkUnavailable
 from tapeworks.printable import printable
 from tapeworks.sinks.base import SinkConfig, SinkContext
-from tapeworks.sinks.notify_held import HeldBack
+from tapeworks.sinks.notify_held import HeldBack, SevereOnce
 from tapeworks.sinks.notify_text import body_of, line_of, printable_lines
 from tapeworks.sinks.store import StorePartition, StoreSink
 from tapeworks.tape import Place
@@ -67,7 +67,7 @@ class NotifyConfig(SinkConfig):
     urls: Urls = field(default=(), metadata={"secret": True})
     """Where to, as Apprise writes it; from the environment only, with commas between them."""
     severity: Literal["info", "warning", "critical"] = "warning"
-    """Alerts that are less severe are not told."""
+    """Alerts that are less severe are not told; one that becomes so is told as opened then."""
     states: tuple[str, ...] = ("opened", "closed")
     """Which changes are told: opened, updated, closed, acknowledged."""
     per_minute: int = 20
@@ -242,6 +242,8 @@ class Outbox:
         """Numbers of open alerts that were not told: their end is not, either."""
         self._held = HeldBack()
         """Those of them that are told once their rule is quiet no more."""
+        self._severe = SevereOnce()
+        """Open alerts, and whether they were ever as severe as those that are told."""
         self._targets = [_Target(url, settings) for url in settings.urls]
         self._read()
 
@@ -257,10 +259,10 @@ class Outbox:
         with self._lock:
             before = (self.place, list(self._messages), dict(self._told), Counter(self._passed))
             silent, made_at = list(self._silent), list(self._made_at)
-            held = list(self._held.entries)
-            wanted = [row for row in alerts if self._is_wanted(source, row)]
+            held, severe = list(self._held.entries), dict(self._severe.entries)
+            chosen = [self._choose(source, row) for row in alerts]
             self.place = place
-            self._add(source, wanted)
+            self._add(source, [row for row in chosen if row is not None])
             if lost := self._messages[:-WAITING_MAX]:
                 log.error("%s: %d messages are dropped: too many wait", source, len(lost))
                 self._messages = self._messages[-WAITING_MAX:]
@@ -269,7 +271,7 @@ class Outbox:
             except OSError as error:
                 self.place, self._messages, self._told, self._passed = before
                 self._silent, self._made_at = silent, made_at
-                self._held = HeldBack(held)
+                self._held, self._severe = HeldBack(held), SevereOnce(severe)
                 raise SinkUnavailable(f"{self._path}: {error}") from error
 
     def send_next(self) -> bool:
@@ -303,20 +305,38 @@ class Outbox:
         target.give_up(message, "it is too old")
         return True
 
-    def _is_wanted(self, source: str, row: Mapping[str, Any]) -> bool:
+    def _choose(self, source: str, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Returns `row` as it is told, or none: nothing is told of what nobody knows of."""
+        number, state = row["id"], row["state"]
         least = SEVERITIES.index(self._settings.severity)
-        if row["state"] == "closed":
-            self._held.closed(row["id"])
-        if row["state"] not in self._settings.states and row["state"] != "opened":
-            return False
-        if SEVERITIES.index(row["severity"] or "info") < least:
-            return False
-        if row["state"] != "opened":
-            if row["id"] in self._silent:
-                if row["state"] == "closed":
-                    self._silent.remove(row["id"])
-                return False
-            return True
+        is_severe = SEVERITIES.index(row["severity"] or "info") >= least
+        if state in ("closed", "acknowledged"):
+            # It is over, or somebody has seen it.
+            self._held.forget(number)
+        if state == "opened":
+            # A number that was in use is of another tape.
+            self._silent = [one for one in self._silent if one != number]
+            self._severe.note(number, is_severe)
+            return row if is_severe and self._is_opening_told(source, row) else None
+        if state == "updated":
+            self._held.update(row, body_of(source, row))
+        was_severe = self._severe.look(number, forgets=state == "closed")
+        if number in self._silent:
+            if state == "closed":
+                self._silent.remove(number)
+            return None
+        if was_severe is False:
+            if state != "updated" or not is_severe:
+                return None
+            self._severe.note(number, True)
+            risen = {**row, "state": "opened"}
+            return risen if self._is_opening_told(source, risen) else None
+        # Who was told that it opened is told that it is over, however severe it is by then.
+        is_meant = is_severe or (state == "closed" and was_severe is True)
+        return row if is_meant and state in self._settings.states else None
+
+    def _is_opening_told(self, source: str, row: Mapping[str, Any]) -> bool:
+        """Whether it is told now that an alert opened; otherwise its end is not told, either."""
         now, key = time.time(), f"{source}/{row['rule']}/{row['symbol'] or ''}"
         is_old = now - _seconds(row["ts_recv"]) > self._settings.age_seconds
         since = now - self._told.get(key, 0.0)
@@ -405,6 +425,7 @@ class Outbox:
             self._told, self._silent = dict(found["told"]), list(found["silent"])
             self._passed = Counter(found["passed"])
             self._held = HeldBack(found.get("held"))
+            self._severe = SevereOnce(found.get("severe"))
         except FileNotFoundError:
             return
         except (KeyError, TypeError, ValueError) as error:
@@ -420,6 +441,7 @@ class Outbox:
             "silent": self._silent,
             "passed": dict(self._passed),
             "held": self._held.entries,
+            "severe": self._severe.entries,
         }
         replace_file(self._path, json.dumps(content))
 

@@ -148,10 +148,11 @@ than `age_seconds`.
 An alert becomes a message in an outbox, in one step with the place on the tape: each is there once,
 through kills as well. Delivery is apart: a server that is down holds up nothing, is tried again
 with back-off, and gets what waited for up to `age_seconds`. A rule of one symbol that opens again
-within `quiet_seconds` is told when these are over, if it is still open, and else not. Each change
-is a message of its own, up to `per_minute` of a source; further ones become one message that lists
-them, and grows until it is sent. What is older than `age_seconds` when it is read, as after a long
-stop, is not told.
+within `quiet_seconds` is told when these are over, if it is still open and nobody acknowledged it,
+and else not. One that becomes as severe as `severity` while it is open is told as opened then; the
+end is told of what was told, and of nothing else. Each change is a message of its own, up to
+`per_minute` of a source; further ones become one message that lists them, and grows until it is
+sent. What is older than `age_seconds` when it is read, as after a long stop, is not told.
 
 ## Latency budgets
 
