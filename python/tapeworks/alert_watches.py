@@ -3,12 +3,13 @@ that there was nothing to find, or that nobody looked.
 
     data/state/<source>/alert-rules.json
 
-It is written when the rules of a source begin to run, and when they are others than before.
+It is written when the rules of a source begin to run, when they are others than before, and when
+one stops.
 """
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -37,6 +38,8 @@ class Watch:
     last: int | None = None
     """Offset behind the last record that it looked at; none: it goes on."""
     until: int | None = None
+    why: str | None = None
+    """Why it stopped before its settings changed."""
 
     @property
     def severity(self) -> str:
@@ -60,6 +63,8 @@ class Watch:
         low = TIME_MIN if self.since is None else self.since + 1
         if not self.is_over:
             return low, TIME_MAX
+        if self.last == self.first:
+            return low, low
         return low, low if self.until is None else self.until + 1
 
     def looks_at(self, symbol: str) -> bool:
@@ -115,10 +120,27 @@ def note_watches(
     over = [one for one in kept if one.is_over and one.last != one.first][-KEPT_MAX:]
     watches = [*over, *(one for one in kept if not one.is_over), *begun]
     if watches != stored:
-        path = _path(data, source)
-        make_folder(path.parent)
-        replace_file(path, json.dumps([asdict(one) for one in watches]))
+        _write(data, source, watches)
     return begun
+
+
+def end_watch(data: Path, source: str, rule: str, offset: int, ts: int | None, why: str) -> None:
+    """Notes that `rule` stopped and looked at nothing from `offset` on."""
+    stored = read_watches(data, source)
+    watches = [
+        replace(one, last=offset, until=ts, why=why)
+        if one.rule == rule and not one.is_over and one.first <= offset
+        else one
+        for one in stored
+    ]
+    if watches != stored:
+        _write(data, source, watches)
+
+
+def _write(data: Path, source: str, watches: Sequence[Watch]) -> None:
+    path = _path(data, source)
+    make_folder(path.parent)
+    replace_file(path, json.dumps([asdict(one) for one in watches]))
 
 
 def _path(data: Path, source: str) -> Path:

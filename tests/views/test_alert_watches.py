@@ -168,7 +168,7 @@ def test_no_alerts_are_not_known_of_what_no_rule_looked_at(grown, maker):
     assert line.endswith("on (ETHUSDT only)")
     # A derivation that runs is a little behind all the time; one that stands still is not asked.
     grown.append(quotes(maker, 1_009, [10_001] * 3))
-    write_lags(grown.path / "state" / grown.source / "derive.json", {})
+    write_lags(grown.path / "state" / grown.source / "derive.json", {}, {})
     assert not unlooked(grown, at[1_008])
     grown.append(quotes(maker, 1_012, [10_001] * 10))
     assert unlooked(grown, at[1_008])

@@ -16,6 +16,7 @@ from tapeworks.nearest import nearest
 from tapeworks.pipeline import Config, processors_of
 from tapeworks.processors.alert_trial import try_rules
 from tapeworks.processors.alerts import HOST_RULES, AlertRule
+from tapeworks.processors.base import Ending
 from tapeworks.source_symbols import SourceSymbols
 from tapeworks.tape import has_segments
 from tapeworks.topics import NORMALIZED
@@ -93,25 +94,31 @@ def trial(
     rules: Sequence[AlertRule],
     sources: Iterable[str],
     bounds: tuple[int | None, int | None],
+    stopped: list[str] | None = None,
 ) -> pa.Table:
     """Returns a row for each rule and instrument: how often it would have opened an alert.
 
-    A rule that would have found nothing of a source has a row without an instrument.
+    A rule that would have found nothing of a source has a row without an instrument. Rules that
+    raise are added to `stopped`, a line each; what they found before is in the table.
     """
+    endings: dict[tuple[str, str], str] = {}
     rows: list[dict[str, Any]] = []
     for source in sources:
         names = [rule.name for rule in rules if not rule.sources or source in rule.sources]
         if names and has_segments(folder / "tape" / source / NORMALIZED):
             known = SourceSymbols(folder, source)
-            found = _found(config, folder, rules, (source, known.read().records()), bounds)
+            defined = (source, known.read().records())
+            found = _found(config, folder, rules, defined, bounds, endings)
             symbols = known.names()
             rows += [
                 one.row(source, rule, symbols.get(number))
                 for (rule, number), one in found.items()
                 if rule in names
             ]
-            told = {rule for rule, _ in found}
+            told = {rule for rule, _ in found} | {rule for of, rule in endings if of == source}
             rows += [Found().row(source, name, None) for name in names if name not in told]
+    if stopped is not None:
+        stopped.extend(endings.values())
     rows.sort(key=lambda row: (row["venue"], row["rule"], row["symbol"] or ""))
     return pa.Table.from_pylist(rows, SCHEMA)
 
@@ -122,6 +129,7 @@ def _found(
     rules: Sequence[AlertRule],
     defined: tuple[str, Records],
     bounds: tuple[int | None, int | None],
+    endings: dict[tuple[str, str], str],
 ) -> dict[tuple[str, int], Found]:
     """Returns what was found of a source by rule and instrument; with it are its definitions."""
     source, definitions = defined
@@ -135,8 +143,14 @@ def _found(
             "rules for symbols do not look at instruments that were defined there"
         )
     start, end = bounds
+
+    def note_ending(one: Ending) -> None:
+        line = f"{source}: the rule {one.part} stopped at the record {one.offset}: {one.why}"
+        endings[source, one.part] = line
+
     found: dict[tuple[str, int], Found] = {}
-    for batch in try_rules(processors.alerted, own, tape, definitions, _teller(source)):
+    tell = _teller(source)
+    for batch in try_rules(processors.alerted, own, tape, definitions, tell, note_ending):
         for row in batch[batch["state"] == OPENED]:
             ts = int(row["ts_event"])
             if (start is None or ts >= start) and (end is None or ts < end):

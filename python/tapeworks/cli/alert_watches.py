@@ -62,5 +62,8 @@ def _told(one: Watch) -> str:
     since = "the first record" if one.since is None else format_time(one.since)
     if not one.is_over:
         return f"{one.rule} looks from {since} on{only}"
+    if one.last == one.first:
+        return f"{one.rule} looked at nothing: it stopped at its first record: {one.why}"
     until = "its first record" if one.until is None else format_time(one.until)
-    return f"{one.rule}, as it was then, looked from {since} to {until}{only}"
+    why = "" if one.why is None else f"; there it stopped: {one.why}"
+    return f"{one.rule}, as it was then, looked from {since} to {until}{only}{why}"

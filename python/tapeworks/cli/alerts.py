@@ -188,7 +188,7 @@ def try_rules(
     """Tell how often the rules of the settings would have opened an alert; nothing is written.
 
     They see the normalized tape from its start on, as far as retention left it, as if they had run
-    then. `value` is the one furthest from zero.
+    then. `value` is the one furthest from zero. Exits with 1 where a rule of your own raises.
     """
     form = format_of(form, output)
     settings = load_written(config)
@@ -196,7 +196,12 @@ def try_rules(
     lake = open_lake(folder)
     rules = chosen_rules(settings, rule)
     sources = lake._instruments.sources(source, None)
-    write_result(trial(settings, folder, rules, sources, parse_range(start, end)), form, output)
+    stopped: list[str] = []
+    found = trial(settings, folder, rules, sources, parse_range(start, end), stopped)
+    write_result(found, form, output)
+    with ending_with(1 if stopped else 0):
+        for line in stopped:
+            note(line)
 
 
 @app.command(epilog=FOLLOW_EXAMPLES)

@@ -22,6 +22,8 @@ from tapeworks.views.times import format_time
 from tapeworks.views.transfers import SinkState
 
 SYMBOLS_SHOWN = 12
+# Characters of why something stopped, in a line of a log that is written every few seconds.
+WHY_SHOWN = 120
 LAG_WARN = 100_000
 FULL_WARN_HOURS = 72
 RATES_SHOWN = 24
@@ -66,6 +68,7 @@ class Screen:
                 told = f"no tapes in {state.data}, a lake alone, which `tape query` reads"
             parts = [Text(told, style="dim"), Text()]
         parts += [Text(f"● {told}", style="red") for told in worker_troubles(state)]
+        parts += [Text(f"● {told}", style="red") for told in _stopped(state)]
         parts += [Text(f"● {told}", style="yellow") for told in _troubles(state)]
         parts.append(_lake(state))
         if not self._console.is_terminal:
@@ -151,6 +154,15 @@ def worker_troubles(state: PipelineState) -> list[str]:
     return told
 
 
+def _stopped(state: PipelineState) -> list[str]:
+    """Returns which processors and rules of the user's own stopped, and why."""
+    return [
+        f"{source.name}: {name} is stopped: {why}"
+        for source in state.sources
+        for name, why in source.stopped.items()
+    ]
+
+
 def _troubles(state: PipelineState) -> list[str]:
     """Returns the troubles, but for those of stores that are down: each sink has a line below."""
     told = list(state.troubles)
@@ -179,6 +191,7 @@ def one_line(state: PipelineState) -> str:
         told.append(gaps_text(source) or "gaps not known")
         words.append(", ".join(told) + trouble(source, ", "))
     down = [told for told in worker_troubles(state) if " running, " not in told]
+    down += [f"{told[:WHY_SHOWN]}{'...' * (len(told) > WHY_SHOWN)}" for told in _stopped(state)]
     refused = {one.sink for source in state.sources for one in source.sinks if one.refusal}
     down += [f"{name}: {told}" for name, told in sink_lines(state).items() if name in refused]
     return "; ".join(words + down) or "nothing recorded yet"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tapeworks._core import Records, TapeReader
 from tapeworks.processors.alerts import AlertRule, CoreSettings
+from tapeworks.processors.base import Ending
 from tapeworks.processors.own_alerts import ALERT, AlertsProcessor
 
 BATCH_RECORDS = 65_536
@@ -23,11 +24,13 @@ def try_rules(
     tape: Path,
     definitions: Records,
     tell: Callable[[int, int], object] = lambda done, all_of_it: None,
+    on_ending: Callable[[Ending], object] = lambda ending: None,
 ) -> Iterator[npt.NDArray[Any]]:
     """Yields the alerts that rules would have told of what `tape` holds now, in order.
 
     `definitions` are of the source: those at the start of the tape may be gone. `tell` is called
-    now and then with how many records were read, and of how many. All of it is read: what happened
+    now and then with how many records were read, and of how many, `on_ending` where a rule of the
+    user's own stops: the others go on. All of it is read: what happened
     before some time may have been received at any time since.
 
     Raises:
@@ -41,6 +44,8 @@ def try_rules(
         processor.define(definitions)
     while reader.position < last and (batch := reader.read(BATCH_RECORDS)) is not None:
         made = np.frombuffer(memoryview(processor.process(batch)), ALERT)
+        for ending in processor.take_endings():
+            on_ending(ending)
         if len(made):
             yield made
         tell(min(reader.position, last) - first, last - first)

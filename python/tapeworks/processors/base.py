@@ -133,6 +133,35 @@ class ReadsOutput(ABC):
 
 
 @dataclass(frozen=True)
+class Ending:
+    """Where a part of a processor stopped, and why. All other parts go on."""
+
+    part: str
+    offset: int
+    """Input offset of the first item that it did not see."""
+    why: str
+    error: BaseException | None = None
+    """What it raised; none: it did so in a process before."""
+    is_over: bool = False
+    """Whether it began anew since."""
+
+
+class HasParts(ABC):
+    """What a processor is as well that is made of parts of which each may stop alone."""
+
+    @abstractmethod
+    def take_endings(self) -> list[Ending]:
+        """Returns which parts stopped since the last call."""
+
+    @abstractmethod
+    def begin_again(self) -> "Buffer":
+        """Begins all parts anew that have stopped, at the next input; returns what ends by it.
+
+        Called once, when all before that input is known again.
+        """
+
+
+@dataclass(frozen=True)
 class State:
     """One saved state of a processor."""
 

@@ -7,7 +7,7 @@ clock for what it writes: the same input gives the same tapes at any batch size.
 
 import contextlib
 import logging
-import shlex
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tapeworks._core import BookHistory, Records, Stage, TapeReader, tells_news
-from tapeworks.alert_watches import note_watches
 from tapeworks.commits import load_symbols
 from tapeworks.errors import (
     DiskFullError,
@@ -26,10 +25,12 @@ from tapeworks.errors import (
 )
 from tapeworks.heartbeat import beat
 from tapeworks.hot_path import prepare
-from tapeworks.processors.base import received_before
+from tapeworks.printable import one_line
 from tapeworks.processors.derive_status import DeriveStatus
 from tapeworks.processors.host_rules import HostRules
 from tapeworks.processors.python_stage import PythonStage
+from tapeworks.processors.rule_watches import RuleWatches
+from tapeworks.processors.time_limit import CALL_S_MAX
 from tapeworks.registry import load_member, load_name
 from tapeworks.stage_times import Told
 from tapeworks.stopping import on_stop
@@ -83,6 +84,8 @@ ALERTING = "alerts"
 COVERED = ("gaps", MEASURING, ALERTING)
 # Whose outputs are stages of the way of a record.
 MEASURED = {"books": "book", "metrics": "metrics"}
+# Before the names of rules, where they stand among those of processors.
+RULE = "rule "
 OWN_ALERTS = "tapeworks.processors.own_alerts:AlertsProcessor"
 # The recorder itself runs `normalize`, right behind the raw tape; it is here to do it again.
 NORMALIZE = Step("normalize", RAW, NORMALIZED)
@@ -145,6 +148,7 @@ class Derivation:
         self._live = live
         self._tapes = data / "tape" / source
         self._states = data / "state" / source
+        self._rules = RuleWatches(data, source, processors)
         own = [
             Step(name, one.input, one.output, config=one) for name, one in processors.own.items()
         ]
@@ -154,11 +158,12 @@ class Derivation:
         wanted = [step for step in steps if step.processor not in unused]
         self._steps = (*wanted, *own)
         if ALERTING in unused and any(step.processor == ALERTING for step in steps):
-            self._note_rules(None)
+            self._rules.note_none()
         self._waiting = list(self._steps)
         self._stages: dict[str, Stage | PythonStage] = {}
         self.failures: dict[str, TapeworksError] = {}
-        """Why a processor was given up, by its name. The others go on without it."""
+        """Why a processor, or a rule of the user's own, was given up, by its name. The others go
+        on without it."""
         self._history: BookHistory | None = None
 
     def step(self) -> int:
@@ -178,6 +183,7 @@ class Derivation:
             try:
                 taken += stage.step(self._processors.batch_items)
                 self._log_notes(stage)
+                self._note_endings(stage)
             except (DiskFullError, TapeLockedError):
                 raise
             except (TapeError, ProcessorError) as error:
@@ -206,6 +212,14 @@ class Derivation:
         """Returns, by topic, how many published items each stage has yet to take."""
         targets = {step.processor: step.target for step in self._steps}
         return {targets.get(name, name): stage.lag for name, stage in self._stages.items()}
+
+    def stopped(self) -> dict[str, str]:
+        """Returns which processors and rules of the user's own stopped, and why, by name."""
+        told: dict[str, str] = {}
+        for name, error in self.failures.items():
+            part = name if name.startswith(RULE) else f"processor {name}"
+            told[part] = one_line(str(error)).removeprefix(f"{self._source}: the {part} stopped ")
+        return told
 
     def times(self) -> dict[str, tuple[Told, Told]]:
         """Returns how long records took to each stage that is measured: in all, and of late."""
@@ -252,6 +266,7 @@ class Derivation:
         for name, stage in self._stages.items():
             try:
                 stage.save()
+                self._note_endings(stage)
                 stage.close()
             except (DiskFullError, TapeLockedError):
                 raise
@@ -260,9 +275,13 @@ class Derivation:
         self._stages.clear()
 
     def raise_failure(self) -> None:
-        """Raises why a processor was given up, if one was."""
-        for error in self.failures.values():
-            raise error
+        """Raises why processors were given up, if any were: of several all, unless it is a tape."""
+        found = list(self.failures.values())
+        for error in found:
+            if len(found) == 1 or not isinstance(error, ProcessorError):
+                raise error
+        if found:
+            raise ProcessorError("; ".join(map(str, found)))
 
     def _give_up(self, name: str, error: TapeworksError) -> None:
         """Leaves a processor out from here on."""
@@ -275,8 +294,9 @@ class Derivation:
             name,
             advice,
             error,
-            exc_info=error.__cause__ if is_raised else None,
         )
+        if is_raised:
+            log.info("%s: %s raised", self._source, name, exc_info=error.__cause__)
         if not self._stages and not self._waiting:
             raise error
 
@@ -298,8 +318,9 @@ class Derivation:
                 continue
             self._stages[step.processor] = stage
             self._log_notes(stage)
+            self._note_endings(stage)
             if step.processor == ALERTING:
-                self._note_rules(stage.covered)
+                self._rules.note(stage.covered)
             self._waiting.remove(step)
 
     def _tells_news(self, step: Step) -> bool:
@@ -319,35 +340,15 @@ class Derivation:
         self._waiting.remove(step)
         return False
 
-    def _note_rules(self, covered: int | None) -> None:
-        """Notes which rules look from `covered` on, for those who find no alerts; none: none do."""
-        lines = str(self._processors.settings(ALERTING).get("rules", "")).split("\n")
-        rules = {line.partition("\t")[0]: line for line in lines if line}
-        rules |= {
-            name: f"{one.kind}\t{one.to_core()}" for name, one in self._processors.own_rules.items()
-        }
-        try:
-            if covered is None:
-                if not has_segments(self._tapes / ALERTS):
-                    return
-                covered = TapeReader(self._tapes / ALERTS).covered or 0
-            ts = received_before(self._tapes / NORMALIZED, covered)
-            begun = note_watches(self._data, self._source, rules, covered, ts)
-        except (OSError, TapeError) as error:
-            log.error("%s: which rules look from now on cannot be noted: %s", self._source, error)
-            return
-        for one in begun if covered else ():
-            log.warning(
-                "%s: the rule %s looks at what comes from here on; `tape alerts try %s` tells what "
-                "it would have found before",
-                self._source,
-                one.rule,
-                shlex.quote(one.rule),
-            )
-
     def _log_notes(self, stage: Stage | PythonStage) -> None:
         for note in stage.take_notes() if stage.has_reports else ():
             log.warning("%s: %s", self._source, note)
+
+    def _note_endings(self, stage: Stage | PythonStage) -> None:
+        """Notes which rules of the user's own have stopped."""
+        for ending in stage.take_endings() if isinstance(stage, PythonStage) else ():
+            if (error := self._rules.end(ending)) is not None:
+                self.failures[RULE + ending.part] = error
 
     def _open_stage(self, step: Step) -> Stage:
         settings = dict(self._processors.settings(step.processor))
@@ -398,6 +399,8 @@ class Derivation:
             durability=self._tape.durability,
             interval_ms=self._tape.interval_ms,
             definitions=self._definitions(step) if step.config is None else None,
+            # Each rule has a limit of its own.
+            call_s_max=math.inf if step.config is None else CALL_S_MAX,
             **tape,
         )
 

@@ -15,6 +15,8 @@ from tapeworks.stage_times import Told, write_times
 
 TELL_S = 1.0
 INDEX_S = 10.0
+# Beside the topics: what has stopped, and why.
+STOPPED = "stopped"
 
 
 class HasStages(Protocol):
@@ -25,6 +27,9 @@ class HasStages(Protocol):
 
     def times(self) -> Mapping[str, tuple[Told, Told]]:
         """Returns how long records took to each stage that is measured: in all, and of late."""
+
+    def stopped(self) -> Mapping[str, str]:
+        """Returns which processors and rules of the user's own stopped, and why, by name."""
 
     def index_books(self) -> None:
         """Notes where the checkpoints of the book tape lie."""
@@ -47,7 +52,8 @@ class DeriveStatus:
         if now - self._told < TELL_S or not self._aside.is_free:
             return
         self._told = now
-        self._aside.begin(partial(self._tell, stages, stages.lags(), stages.times(), now))
+        told = dict(stages.lags()), dict(stages.stopped())
+        self._aside.begin(partial(self._tell, stages, told, stages.times(), now))
 
     def close(self) -> None:
         """Waits until all is told."""
@@ -56,11 +62,11 @@ class DeriveStatus:
     def _tell(
         self,
         stages: HasStages,
-        lags: Mapping[str, int],
+        told: tuple[Mapping[str, int], Mapping[str, str]],
         times: Mapping[str, tuple[Told, Told]],
         now: float,
     ) -> None:
-        write_lags(self._data / "state" / self._source / "derive.json", lags)
+        write_lags(self._data / "state" / self._source / "derive.json", *told)
         write_times(self._data, self._source, "derive", times)
         self._host.look()
         if now - self._indexed >= INDEX_S:
@@ -68,11 +74,12 @@ class DeriveStatus:
             stages.index_books()
 
 
-def write_lags(path: Path, lags: Mapping[str, int]) -> None:
+def write_lags(path: Path, lags: Mapping[str, int], stopped: Mapping[str, str]) -> None:
     """Replaces the file that status screens read. A tape without news does not say how far it is.
 
     A full disk must not end the derivation of what still fits: the file is then left as it is.
     """
+    told = {**lags, STOPPED: stopped}
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(lags), sync=False)
+        replace_file(path, json.dumps(told), sync=False)

@@ -9,13 +9,16 @@ A rule sees every record of `market-data.normalized` in order, and no clock. Wha
 record depends on the records before it alone, never on where batches begin or end, so that live
 equals replay. Its alerts are on the tape `market-data.alerts` among those of the core, in the order
 of the records that caused them. `examples/own_rule.py` is a whole one.
+
+A rule that raises stops alone, at the record that it raises at, and its alerts are closed. One that
+takes too long for a batch is made anew as it was before, and tried again with more time.
 """
 
 import json
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -28,12 +31,15 @@ from tapeworks.errors import ProcessorError
 from tapeworks.processors.alerts import AlertRule, CoreSettings
 from tapeworks.processors.base import (
     EARLIEST,
+    Ending,
+    HasParts,
     Processor,
     ReadsDefinitions,
     ReadsOutput,
     newest_receipt,
 )
-from tapeworks.registry import load_member
+from tapeworks.processors.rule_runner import LIMITS_S, RuleRunner
+from tapeworks.processors.time_limit import CallTimeoutError, ended_after
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -116,18 +122,21 @@ class Open:
         return self.row.tobytes().hex(), self.is_acknowledged
 
 
-class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput):
+class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
     """The rules of the core and those of the user's own, as one processor."""
 
     def __init__(self, settings: CoreSettings, rules: Sequence[AlertRule]) -> None:
         super().__init__((dict(settings), tuple(rules)))
         self._core = CoreProcessor("alerts", settings) if settings else None
-        self._rules = [_made(rule) for rule in rules]
+        self._rules = [RuleRunner(rule) for rule in rules]
         self._ids = [0] * len(rules)
         self._open: list[dict[int, Open]] = [{} for _ in rules]
         """Of each rule the alert that is open, by instrument."""
         self._ts = EARLIEST
         """The newest receive time so far."""
+        self._next = 0
+        """Offset of the record that comes next."""
+        self._endings: list[Ending] = []
         self._told = Told()
         """What the output holds, while it is compared with the state."""
 
@@ -137,11 +146,9 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput):
         if self._core is not None:
             parts.append(np.frombuffer(memoryview(self._core.process(batch)), ALERT))
         notes = _acknowledgements(batch)
-        for number, rule in enumerate(self._rules):
-            found = list(self._found(number, rule.process(batch), notes, batch))
-            if found:
-                parts.append(np.concatenate(found))
-        self._ts = max(self._ts, newest_receipt(batch))
+        for number in range(len(self._rules)):
+            parts += self._look(number, notes, batch)
+        self._ts, self._next = max(self._ts, newest_receipt(batch)), batch.next_offset
         if not parts:
             return b""
         rows = np.concatenate(parts)
@@ -155,6 +162,88 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput):
     def take_loss(self, gap: Records) -> "Buffer":
         """Tells the rules of the core, which look at what is gone, too."""
         return b"" if self._core is None else self._core.lost(gap)
+
+    def take_endings(self) -> list[Ending]:
+        """Returns which rules stopped since the last call."""
+        endings, self._endings = self._endings, []
+        return endings
+
+    def begin_again(self) -> "Buffer":
+        """Begins the rules anew that have stopped: they look at what comes next, as new ones.
+
+        So does one that cannot take in its state, as it was changed since.
+        """
+        self._endings = []
+        parts: list[Rows] = []
+        for number, rule in enumerate(self._rules):
+            if rule.ending is None:
+                continue
+            self._endings.append(replace(rule.ending, is_over=True))
+            parts += self._end_alerts(number, self._ts)
+            rule.begin()
+        return np.concatenate(parts).tobytes() if parts else b""
+
+    def _look(self, number: int, notes: Sequence[Rows], batch: Records) -> list[Rows]:
+        """Returns the records of a rule; where it fails, of what it found before."""
+        rule = self._rules[number]
+        if rule.ending is not None:
+            return self._end_alerts(number, _receipt(batch, 0), batch.first_offset)
+        overdue: CallTimeoutError | None = None
+        for limit_s in LIMITS_S:
+            try:
+                return self._try(number, notes, batch, limit_s)
+            except CallTimeoutError as error:
+                overdue = error
+            except (Exception, SystemExit):
+                overdue = None
+                break
+        if overdue is not None:
+            return self._stop(number, overdue, batch)
+        return self._look_singly(number, notes, batch)
+
+    def _look_singly(self, number: int, notes: Sequence[Rows], batch: Records) -> list[Rows]:
+        """Does the same record by record, so that a rule stops at the same one at any batch size.
+
+        Where it does not raise again, it goes on.
+        """
+        found: list[Rows] = []
+        for place in range(len(batch)):
+            one = batch.slice(place, place + 1)
+            about = [note for note in notes if note["sequence"][0] == one.first_offset]
+            try:
+                found += self._try(number, about, one, LIMITS_S[-1])
+            except (Exception, SystemExit) as error:
+                return found + self._stop(number, error, one)
+        return found
+
+    def _try(
+        self, number: int, notes: Sequence[Rows], batch: Records, limit_s: float
+    ) -> list[Rows]:
+        """Returns the records of a rule; where it raises, all is as it was before."""
+        rule, newest = self._rules[number], self._ids[number]
+        known = {key: replace(one) for key, one in self._open[number].items()}
+        try:
+            with ended_after(limit_s):
+                found = list(self._found(number, rule.process(batch), notes, batch))
+        except BaseException:
+            self._open[number], self._ids[number] = known, newest
+            rule.go_back()
+            raise
+        rule.keep(batch)
+        return found
+
+    def _stop(self, number: int, error: BaseException, batch: Records) -> list[Rows]:
+        """Stops a rule at the first record of `batch`; returns the ends of its alerts."""
+        self._endings.append(self._rules[number].stop(batch.first_offset, error))
+        return self._end_alerts(number, _receipt(batch, 0), batch.first_offset)
+
+    def _end_alerts(self, number: int, ts: int, offset: int | None = None) -> list[Rows]:
+        """Closes what a rule that has stopped has open."""
+        known, self._open[number] = self._open[number], {}
+        ends = [_closed(one.row, ts, "reason=rule-stopped") for _, one in sorted(known.items())]
+        for row in ends if offset is not None else ():
+            row["sequence"] = offset
+        return ends
 
     def _found(
         self, number: int, findings: Iterable[Finding], notes: Sequence[Rows], batch: Records
@@ -274,12 +363,24 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput):
         """Returns the states of all rules."""
         core = b"" if self._core is None else self._core.snapshot()
         own = {
-            "rules": [rule.snapshot() for rule in self._rules],
+            "rules": [self._state(rule) for rule in self._rules],
+            "endings": [one.ending and (one.ending.offset, one.ending.why) for one in self._rules],
+            "next": self._next,
             "ids": self._ids,
             "ts": self._ts,
             "open": [[(key, one.to_json()) for key, one in known.items()] for known in self._open],
         }
         return len(core).to_bytes(8, "little") + core + json.dumps(own).encode()
+
+    def _state(self, rule: RuleRunner) -> Any:
+        """Returns the state of a rule; none of one that has stopped, as by this."""
+        if rule.ending is None:
+            try:
+                with ended_after(LIMITS_S[-1]):
+                    rule.take_state()
+            except (Exception, SystemExit) as error:
+                self._endings.append(rule.stop(self._next, error))
+        return json.loads(rule.state)
 
     def restore(self, state: bytes) -> None:
         """Takes in what `snapshot` returned.
@@ -293,13 +394,29 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput):
             raise ValueError("it is of an earlier version: not used")
         if self._core is not None:
             self._core.restore(state[8 : 8 + length])
-        for rule, saved in zip(self._rules, own["rules"], strict=True):
-            rule.restore(saved)
+        self._next = own.get("next", 0)
+        endings = own.get("endings", [None] * len(self._rules))
+        for rule, saved, ended in zip(self._rules, own["rules"], endings, strict=True):
+            rule.begin(json.dumps(saved), ended and Ending(rule.rule.name, *ended))
+            self._prepare(rule)
         self._ids, self._ts = own["ids"], own["ts"]
         self._open = [
             {key: Open(_row_of(row), is_seen) for key, (row, is_seen) in known}
             for known in own["open"]
         ]
+
+    def _prepare(self, rule: RuleRunner) -> None:
+        """Has a rule take in its state; one that cannot has stopped."""
+        if rule.ending is not None:
+            return
+        try:
+            with ended_after(LIMITS_S[-1]):
+                rule.prepare()
+        except CallTimeoutError:
+            # It is tried again with its first batch.
+            rule.go_back()
+        except (Exception, SystemExit) as error:
+            self._endings.append(rule.stop(self._next, error))
 
 
 class Told:
@@ -354,11 +471,6 @@ def _acknowledgements(batch: Records) -> list[Rows]:
 
 def _row_of(text: str) -> Rows:
     return np.frombuffer(bytes.fromhex(text), ALERT).copy()
-
-
-def _made(rule: AlertRule) -> Rule:
-    made: Rule = load_member("rule", rule.kind)(rule)
-    return made
 
 
 def _fitted(text: str, bytes_max: int) -> bytes:

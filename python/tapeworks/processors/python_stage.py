@@ -7,8 +7,6 @@ input waits for what the oldest saved state needs.
 
 import contextlib
 import hashlib
-import signal
-import threading
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -19,6 +17,8 @@ from tapeworks.durable import replace_file
 from tapeworks.errors import ProcessorError, TapeRangeError, TapeworksError
 from tapeworks.processors.base import (
     EARLIEST,
+    Ending,
+    HasParts,
     Processor,
     ReadsDefinitions,
     ReadsOutput,
@@ -26,6 +26,7 @@ from tapeworks.processors.base import (
     loss_gap,
     newest_receipt,
 )
+from tapeworks.processors.time_limit import CALL_S_MAX, ended_after
 from tapeworks.tape import check_place, place_at, save_offset
 
 if TYPE_CHECKING:
@@ -36,10 +37,6 @@ REBUILD_ITEMS = 4096
 # The state is saved when the input is so much later, in ns: retention waits for what the oldest
 # state is made of, and should not wait for days where little comes.
 SAVE_NS = 3_600_000_000_000
-# A call of the user's code may take so long, less than a worker may be silent for; it is told again
-# each second, in case that it goes on all the same.
-CALL_S_MAX = 20.0
-AGAIN_S = 1.0
 
 
 class PythonStage:
@@ -91,8 +88,10 @@ class PythonStage:
         self._made = Records.from_bytes(b"")
         self._items = self._bytes = 0
         self._losses: list[tuple[int, int, int, int, str]] = []
+        self._endings: list[Ending] = []
         try:
             self._resume()
+            self._begin_again()
             self._register()
         except BaseException:
             self._writer.close()
@@ -123,6 +122,11 @@ class PythonStage:
         losses, self._losses = self._losses, []
         return losses
 
+    def take_endings(self) -> list[Ending]:
+        """Returns which parts of the processor stopped since the last call."""
+        endings, self._endings = self._endings, []
+        return endings
+
     def step(self, max_items: int = 4096) -> int:
         """Processes at most `max_items` items and publishes what follows; 0 when all was read.
 
@@ -139,6 +143,9 @@ class PythonStage:
             self._saved_ts = self._ts
         items, size = self._limits
         is_late = self._ts != EARLIEST and self._ts - self._saved_ts >= SAVE_NS
+        # That a part has stopped is kept at once: the next start then knows it without its error.
+        if self._note_endings():
+            self._items = items
         if self._items >= items or self._bytes >= size or is_late:
             self.save()
         return self._position - before
@@ -187,7 +194,7 @@ class PythonStage:
     def _guarded(self, what: str) -> Iterator[None]:
         """Makes whatever the user's code raises an error that names the place."""
         try:
-            with _ended_after(self._call_s_max):
+            with ended_after(self._call_s_max):
                 yield
         except TapeworksError:
             raise
@@ -313,6 +320,25 @@ class PythonStage:
         self._pending = (made, self._position)
         self._publish()
 
+    def _begin_again(self) -> None:
+        """Begins the parts of the processor anew that have stopped before."""
+        if not isinstance(self._processor, HasParts):
+            return
+        with self._guarded("begin_again"):
+            made = Records.from_bytes(self._processor.begin_again())
+        if not self._note_endings():
+            return
+        # It covers no more input than before. The state is kept before anything follows from it.
+        self._pending = (made, self._position)
+        self._publish()
+        self.save()
+
+    def _note_endings(self) -> bool:
+        """Takes in which parts of the processor stopped; returns whether any did."""
+        found = self._processor.take_endings() if isinstance(self._processor, HasParts) else []
+        self._endings += found
+        return bool(found)
+
     def _define(self, is_cut: bool) -> None:
         """Shows the processor the definitions that stood before its input, which are gone."""
         if self._definitions is not None and is_cut:
@@ -366,25 +392,3 @@ def _batches(reader: TapeReader, end: int) -> Iterator[bytes]:
     """Yields what `reader` has before `end`."""
     while reader.position < end and (batch := reader.read(end - reader.position)) is not None:
         yield bytes(memoryview(batch))
-
-
-@contextlib.contextmanager
-def _ended_after(seconds: float) -> Iterator[None]:
-    """Raises in what takes longer: in Python code of the main thread, as derivation has it.
-
-    A call of C that never returns cannot be ended: the supervisor kills the worker for it.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def expire(*_: object) -> None:
-        raise TimeoutError(f"it did not return within {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -89,7 +89,7 @@ class ReplicaDerivations:
         for source, derivation in self._open.items():
             derivation.cover()
             derivation.index_books()
-            write_lags(state / source / "derive.json", derivation.lags())
+            write_lags(state / source / "derive.json", derivation.lags(), derivation.stopped())
 
     def _close(self, source: str) -> None:
         derivation = self._open.pop(source, None)

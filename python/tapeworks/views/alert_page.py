@@ -118,6 +118,20 @@ as `kind = "my_module:MyRule"` in place of `rule`; its own settings stand beside
 record in order and no clock, and yields what it finds; its alerts are among the others, in the
 order of the records that caused them. It may keep a state that JSON can hold.
 
+- **A rule that raises stops alone**, at the record that it raises at; so does one that finds what
+  cannot be, such as the end of an alert that is not open. The core's rules and all other own ones
+  go on. What it has open is closed there, with `reason=rule-stopped` in `detail`. `tape status`,
+  its `--json`, the line of `tape up`, `tapeworks_stopped` on `/metrics` and the log say which rule
+  of which source, at which record and why; when the worker ends, it does so with an error. From
+  that record on the rule does not look: `tape alerts list --rule NAME` says `not known`.
+- **At the next start it begins anew**, as a new rule does, with what comes from then on.
+  `tape alerts try NAME` says what it would have found before, or what it raises.
+- **A rule that is slow is tried again**: it may take 10 s for a batch of records. Then it is made
+  anew from its state, as if it had not been asked, and may take 20 s, and then 40 s; so a library
+  that is loaded with the first batch, on a machine that is busy, does no harm. Then it stops as if
+  it had raised, where the batch begins. All stages of the source wait for it meanwhile, and nothing
+  is lost by it. Code in C that never returns cannot be ended: the supervisor kills the worker.
+
 ```bash
 cat examples/own_rule.py
 PYTHONPATH=examples python examples/own_rule.py demo

@@ -129,6 +129,7 @@ def metrics_text(state: PipelineState) -> str:
     for metric in (
         *_of_tapes(state),
         *_of_sources(state),
+        *_of_faults(state),
         *_of_alerts(state),
         *_of_transfers(state),
         *_of_folder(state),
@@ -239,11 +240,24 @@ def _of_sources(state: PipelineState) -> Iterator[Metric]:
             for symbol, book in source.books.items()
         ],
     )
+
+
+def _of_faults(state: PipelineState) -> Iterator[Metric]:
+    yield Metric(
+        "stopped",
+        "gauge",
+        "A processor, or a rule of the user's own, that stopped: `tape status` says why.",
+        [
+            ({"source": source.name, "part": name}, 1)
+            for source in state.sources
+            for name in source.stopped
+        ],
+    )
     yield Metric(
         "troubles",
         "gauge",
         "What cannot be read or stored: `tape status` names it.",
-        values(lambda source: len(source.troubles)),
+        [({"source": source.name}, len(source.troubles)) for source in state.sources],
     )
 
 

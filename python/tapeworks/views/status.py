@@ -97,6 +97,8 @@ class SourceState:
     """State of the book by symbol."""
     alerts: list[AlertCount] = field(default_factory=list)
     """Alerts of each rule that ever opened one."""
+    stopped: dict[str, str] = field(default_factory=dict)
+    """Processors and rules of the user's own that stopped while all others go on, and why."""
     losses: int = 0
     """Losses by retention that are not in the ledger yet."""
     recorder: dict[str, Any] | None = None
@@ -231,6 +233,9 @@ class _Source:
         state = SourceState(self._name, recorder=self._read_status("recorder"))
         lags = self._read_status("derive") or {}
         self._lags = {topic: lag for topic, lag in lags.items() if isinstance(lag, int)}
+        stopped = lags.get("stopped")
+        if isinstance(stopped, dict):
+            state.stopped = {str(name): one_line(str(why)) for name, why in stopped.items()}
         with _noting(state.troubles, "losses"):
             state.losses = sum(1 for _ in (self._state / "losses").glob("*.json"))
         with _noting(state.troubles, "sinks"):

@@ -60,7 +60,8 @@ class SourceTail:
         path = self._data / "state" / self._source / "derive.json"
         try:
             noted = path.stat().st_mtime
-            return noted, dict(json.loads(path.read_bytes()))
+            told = dict(json.loads(path.read_bytes()))
+            return noted, {topic: lag for topic, lag in told.items() if isinstance(lag, int)}
         except (OSError, ValueError, TypeError):
             return 0.0, {}
 

@@ -1,0 +1,88 @@
+"""Notes which rules of alerts look at the records of a source, and from where to where."""
+
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tapeworks._core import TapeReader
+from tapeworks.alert_watches import end_watch, note_watches
+from tapeworks.errors import ProcessorError, TapeError
+from tapeworks.processors.base import Ending, received_before
+from tapeworks.tape import has_segments
+from tapeworks.topics import ALERTS, NORMALIZED
+
+log = logging.getLogger("tapeworks.processors")
+
+
+class HasRules(Protocol):
+    """The settings of rules that are read here."""
+
+    @property
+    def own_rules(self) -> Mapping[str, Any]:
+        """Rules of alerts whose class is the user's own, by name."""
+
+    def settings(self, processor: str) -> Mapping[str, int | str | Sequence[int]]:
+        """Returns the settings of `processor` by name."""
+
+
+class RuleWatches:
+    """What is noted for those who find no alerts, and logged for those who wait for some."""
+
+    def __init__(self, data: Path, source: str, processors: HasRules) -> None:
+        self._data = data
+        self._source = source
+        self._processors = processors
+
+    def note_none(self) -> None:
+        """Notes that no rules look any more, where some ever did."""
+        try:
+            if has_segments(self._data / "tape" / self._source / ALERTS):
+                self.note(TapeReader(self._data / "tape" / self._source / ALERTS).covered or 0)
+        except (OSError, TapeError) as error:
+            self._complain(error)
+
+    def note(self, covered: int) -> None:
+        """Notes that the rules of the settings look from `covered` on."""
+        lines = str(self._processors.settings("alerts").get("rules", "")).split("\n")
+        rules = {line.partition("\t")[0]: line for line in lines if line}
+        rules |= {
+            name: f"{one.kind}\t{one.to_core()}" for name, one in self._processors.own_rules.items()
+        }
+        try:
+            begun = note_watches(self._data, self._source, rules, covered, self._before(covered))
+        except (OSError, TapeError) as error:
+            self._complain(error)
+            return
+        for one in begun if covered else ():
+            log.warning(
+                "%s: the rule %s looks at what comes from here on; `tape alerts try %s` tells what "
+                "it would have found before",
+                self._source,
+                one.rule,
+                shlex.quote(one.rule),
+            )
+
+    def end(self, ending: Ending) -> ProcessorError | None:
+        """Notes that a rule has stopped; returns why, unless it began anew since."""
+        try:
+            until = self._before(ending.offset)
+            end_watch(self._data, self._source, ending.part, ending.offset, until, ending.why)
+        except (OSError, TapeError) as error:
+            self._complain(error)
+        told = f"the rule {ending.part} stopped at the record {ending.offset}: {ending.why}"
+        if ending.is_over:
+            log.warning("%s: %s; it begins anew with what comes now", self._source, told)
+            return None
+        log.error("%s: %s; all others continue; fix it and restart", self._source, told)
+        log.info("%s: the rule %s raised", self._source, ending.part, exc_info=ending.error)
+        failure = ProcessorError(f"{self._source}: {told}")
+        failure.__cause__ = ending.error
+        return failure
+
+    def _before(self, offset: int) -> int | None:
+        return received_before(self._data / "tape" / self._source / NORMALIZED, offset)
+
+    def _complain(self, error: Exception) -> None:
+        log.error("%s: which rules look from now on cannot be noted: %s", self._source, error)

@@ -1,0 +1,48 @@
+"""How long a call of the user's code may take."""
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+from tapeworks.heartbeat import beat
+
+# Seconds that a call of a processor in Python may take.
+CALL_S_MAX = 20.0
+# It is looked at this often, also behind the end of its time: code may catch what ended it.
+LOOK_S = 1.0
+
+
+class CallTimeoutError(TimeoutError):
+    """A call did not return in time."""
+
+
+@contextlib.contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """Raises in what takes longer: in Python code of the main thread, as derivation has it.
+
+    Until then the worker gives signs of life. A call of C that never returns cannot be ended: the
+    supervisor kills the worker for it.
+
+    Raises:
+        CallTimeoutError: it did not return within `seconds`.
+    """
+    if threading.current_thread() is not threading.main_thread() or math.isinf(seconds):
+        yield
+        return
+    deadline = time.monotonic() + seconds
+
+    def look(*_: object) -> None:
+        if time.monotonic() >= deadline:
+            raise CallTimeoutError(f"it did not return within {seconds:g} s")
+        beat()
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, min(seconds, LOOK_S), LOOK_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

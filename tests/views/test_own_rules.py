@@ -1,0 +1,244 @@
+"""Rules of the user's own that fail: each stops alone, says so, and begins anew."""
+
+import importlib
+import itertools
+import sys
+
+import numpy as np
+import pytest
+from tests.views.test_alert_changes import ALERT, SECOND, STATES, WIDE, Rig
+
+from conftest import START, SYMBOLS
+from tapeworks.alert_watches import read_watches
+from tapeworks.cli.alert_trial import chosen_rules, trial
+from tapeworks.cli.screen import one_line
+from tapeworks.errors import ProcessorError
+from tapeworks.pipeline import processors_of
+from tapeworks.processors import own_alerts
+from tapeworks.processors.derive import Derivation
+from tapeworks.processors.derive_status import write_lags
+from tapeworks.processors.own_alerts import AlertsProcessor
+from tapeworks.tape import TapeConfig, TapeReader
+from tapeworks.topics import ALERTS
+from tapeworks.views.metrics import metrics_text
+from tapeworks.views.status import Status
+
+FIRST = len(SYMBOLS)
+OWN = '[[alerts]]\nname = "fails"\nkind = "failing_rule:Fails"\n'
+STEADY = '[[alerts]]\nname = "steady"\nkind = "failing_rule:Steady"\n'
+MODULE = """\
+import time
+from pathlib import Path
+import pyarrow as pa
+from tapeworks.processors.own_alerts import Finding, Rule
+
+FOLDER = Path(__file__).parent
+
+class Steady(Rule):
+    seen = 0
+    def process(self, batch):
+        for row in pa.record_batch(batch.arrow("quote", offsets=True)).to_pylist():
+            self.check(row)
+            self.seen += 1
+            if self.seen == 1:
+                yield Finding(row["tape_offset"], self.seen, instrument=row["instrument"])
+            else:
+                yield Finding(row["tape_offset"], self.seen, "instant", value=self.seen)
+    def check(self, row):
+        pass
+    def snapshot(self):
+        return self.seen
+    def restore(self, state):
+        self.seen = state
+
+class Fails(Steady):
+    def check(self, row):
+        if row["ask_price"] == 10_666 and not (FOLDER / "fixed").exists():
+            raise KeyError("oops")
+
+class Slow(Steady):
+    def check(self, row):
+        path = FOLDER / "slow"
+        if path.exists() and row["ask_price"] == 10_666:
+            left = int(path.read_text())
+            path.write_text(str(left - 1))
+            while left > 0:
+                time.sleep(0.01)
+
+class Strange(Steady):
+    def snapshot(self):
+        return self
+"""
+
+
+@pytest.fixture
+def rig(spine, maker, tmp_path, monkeypatch):
+    (tmp_path / "failing_rule.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "failing_rule", raising=False)
+    return Rig(spine, maker)
+
+
+def derive(rig, text, *, is_killed=False):
+    """Derives all under these settings; returns the failures and what was told by it."""
+    spine = rig.spine
+    processors = processors_of(rig.settings(text), spine.source)
+    derivation = Derivation(processors, TapeConfig("never"), spine.path, spine.source)
+    derivation.drain(60.0)
+    failures, stopped = dict(derivation.failures), derivation.stopped()
+    write_lags(spine.path / "state" / spine.source / "derive.json", derivation.lags(), stopped)
+    if is_killed:
+        for stage in derivation._stages.values():
+            stage.close()
+    else:
+        derivation.close()
+    told = rig.told()[rig.count :]
+    rig.count += len(told)
+    return failures, told
+
+
+def of(told, rule):
+    return [(state, detail) for _, state, name, detail in told if name == rule]
+
+
+@pytest.mark.slow
+def test_a_rule_that_raises_stops_alone_and_all_say_so(rig):
+    # It raises at the third quote; the core's rule and another own one see that and what follows.
+    rig.quotes(10_001, 10_100, 10_666, 10_001, 10_100)
+    failures, told = derive(rig, WIDE + OWN + STEADY)
+    assert list(failures) == ["rule fails"]
+    at = FIRST + 2
+    why = r"the rule fails stopped at the record 5: KeyError: 'oops' \(failing_rule.py, line \d+\)"
+    with pytest.raises(ProcessorError, match=why):
+        raise failures["rule fails"]
+    assert of(told, "fails") == [
+        ("opened", ""),
+        ("opened", ""),
+        ("closed", ""),
+        ("closed", "reason=rule-stopped"),
+    ]
+    assert len(of(told, "steady")) == 1 + 2 * 4
+    assert [state for state, _ in of(told, "wide")] == ["opened", "updated", "closed", "opened"]
+    rows = np.frombuffer(_output(rig), ALERT)
+    [last] = [row for row in rows if row["rule"] == b"fails"][-1:]
+    assert (last["sequence"], last["ts_event"]) == (at, START + 2 * SECOND)
+    assert np.all(np.diff(rows["sequence"].astype(np.int64)) >= 0)
+    # Nobody is told that it looks: not the screens, not those who ask for its alerts.
+    state = Status(rig.spine.path).sample()
+    [source] = state.sources
+    assert source.stopped["rule fails"].startswith("at the record 5: KeyError: 'oops'")
+    assert "binance-spot: rule fails is stopped: at the record 5: KeyError" in one_line(state)
+    assert 'tapeworks_stopped{source="binance-spot",part="rule fails"} 1' in metrics_text(state)
+    [watch] = [one for one in read_watches(rig.spine.path, source.name) if one.rule == "fails"]
+    assert (watch.first, watch.last, watch.until) == (0, at, START + SECOND)
+
+
+def _output(rig):
+    reader = TapeReader(rig.spine.tape(ALERTS))
+    return b"".join(bytes(memoryview(one)) for one in iter(lambda: reader.read(1_000), None))
+
+
+def test_a_rule_stops_at_the_same_record_at_any_batch_size(rig):
+    # By the processor itself, with a restart at each batch or none.
+    rig.quotes(10_001, 10_100, 10_001, 10_666, 10_001)
+    processors = processors_of(rig.settings(WIDE + OWN + STEADY), rig.spine.source)
+    rules, own = processors.settings("alerts"), list(processors.own_rules.values())
+    whole, outputs = TapeReader(rig.spine.tape()).read(1_000), set()
+    for size, is_restored in itertools.product((1, 2, 3, 5, 1_000), (False, True)):
+        runner, made = AlertsProcessor(rules, own), []
+        for first in range(0, len(whole), size):
+            if is_restored:
+                state, runner = runner.snapshot(), AlertsProcessor(rules, own)
+                runner.restore(state)
+            part = whole.slice(first, min(first + size, len(whole)))
+            made.append(bytes(runner.process(part)))
+        outputs.add(b"".join(made))
+    [output] = outputs
+    states = [STATES[row["state"]] for row in np.frombuffer(output, ALERT) if row["id"] > 10**9]
+    assert states.count("closed") == states.count("opened") - 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_rule_that_stopped_begins_anew_at_the_next_start(rig, tmp_path, is_killed):
+    # A kill right behind the failure: the state that was kept says that it stopped, so that what
+    # it would find there now is not told, whether it is mended or not.
+    rig.quotes(10_001, 10_100, 10_666, 10_001)
+    derive(rig, OWN, is_killed=is_killed)
+    assert derive(rig, OWN, is_killed=is_killed) == ({}, [])
+    (tmp_path / "fixed").touch()
+    assert derive(rig, OWN, is_killed=is_killed) == ({}, [])
+    rig.quotes(10_666)
+    failures, told = derive(rig, OWN, is_killed=is_killed)
+    assert (failures, of(told, "fails")) == ({}, [("opened", "")])
+    # It goes on, under its number.
+    assert derive(rig, OWN, is_killed=is_killed) == ({}, [])
+    rig.check(is_open=["fails"])
+    watches = read_watches(rig.spine.path, rig.spine.source)
+    assert [(one.first, one.last) for one in watches] == [(0, FIRST + 2), (FIRST + 4, None)]
+    assert "KeyError: 'oops'" in watches[0].why
+
+
+@pytest.mark.slow
+def test_a_slow_rule_is_tried_again_as_if_it_had_not_been_asked(rig, tmp_path, monkeypatch):
+    # The first two tries for the batch end by their limits; then the third counts each quote once.
+    # A rule that is always slow stops where the batch begins, and the others have all of it.
+    monkeypatch.setattr(own_alerts, "LIMITS_S", (0.1, 0.1, 0.3))
+    rig.quotes(10_001, 10_666, 10_001)
+    own = STEADY + OWN.replace("Fails", "Slow").replace("fails", "slow")
+    (tmp_path / "slow").write_text("2")
+    failures, told = derive(rig, own)
+    assert failures == {}
+    assert of(told, "slow") == of(told, "steady") != []
+    (tmp_path / "slow").write_text("99")
+    rig.quotes(10_001, 10_666)
+    failures, told = derive(rig, own)
+    assert "CallTimeoutError: it did not return within 0.3 s" in str(failures["rule slow"])
+    assert of(told, "slow") == [("closed", "reason=rule-stopped")]
+    assert len(of(told, "steady")) == 4
+
+
+@pytest.mark.slow
+def test_a_rule_whose_state_cannot_be_kept_or_taken_in_stops_alone(rig, tmp_path):
+    rig.quotes(10_001, 10_001)
+    strange = STEADY + OWN.replace("Fails", "Strange").replace("fails", "strange")
+    _, told = derive(rig, strange)
+    assert of(told, "strange")[0] == ("opened", "")
+    failures, told = derive(rig, strange)
+    assert (failures, of(told, "strange")) == ({}, [("closed", "reason=rule-stopped")])
+    assert of(told, "steady") == []
+
+
+@pytest.mark.slow
+def test_a_rule_that_cannot_take_in_its_state_begins_anew(rig):
+    # Another version of it keeps another state, under the same settings.
+    rig.quotes(10_001, 10_001)
+    derive(rig, OWN + STEADY)
+    kept = failing_rule().Fails.restore
+    failing_rule().Fails.restore = lambda rule, state: state["seen"]
+    failures, told = derive(rig, OWN + STEADY)
+    assert (failures, told) == ({}, [(told[0][0], "closed", "fails", "reason=rule-stopped")])
+    failing_rule().Fails.restore = kept
+    rig.quotes(10_001)
+    _, told = derive(rig, OWN + STEADY)
+    assert of(told, "fails") == [("opened", "")]
+
+
+def failing_rule():
+    return importlib.import_module("failing_rule")
+
+
+def test_a_trial_names_the_rule_that_raises(rig):
+    rig.quotes(10_001, 10_100, 10_666)
+    config = rig.settings(WIDE + OWN)
+    stopped = []
+    found = trial(
+        config,
+        rig.spine.path,
+        chosen_rules(config, None),
+        [rig.spine.source],
+        (None, None),
+        stopped,
+    ).to_pylist()
+    assert {row["rule"]: row["opened"] for row in found if row["symbol"]} == {"wide": 1, "fails": 1}
+    assert stopped[0].startswith("binance-spot: the rule fails stopped at the record 5: KeyError")
