@@ -283,11 +283,7 @@ impl Metrics {
         }
         match MarkerCode::try_from(marker.code) {
             Ok(MarkerCode::EndOfSession) => {
-                self.lose_orders(0);
-                for measured in self.instruments.iter_mut().flatten() {
-                    measured.end_book(|book| book.marker(marker));
-                }
-                self.reset(&Header { instrument: 0, ..marker.header }, false, out);
+                self.end_streams(&marker.header, |book| book.marker(marker), out);
             }
             Ok(MarkerCode::Gap) if marker.state != GapState::Repaired as u8 => {
                 self.gap(marker, out);
@@ -402,11 +398,7 @@ impl Processor for Metrics {
     }
 
     fn lost(&mut self, gap: &Marker, out: &mut Records) -> Result<()> {
-        self.lose_orders(0);
-        for measured in self.instruments.iter_mut().flatten() {
-            measured.end_book(SyncedBook::lost);
-        }
-        self.reset(&Header { instrument: 0, ..gap.header }, false, out);
+        self.end_streams(&gap.header, SyncedBook::lost, out);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Events of single orders: which instruments they concern, and what breaks their stream.
 
 use super::{Metrics, UNITS_MAX};
+use crate::book::{Step, SyncedBook};
 use crate::record::{Header, Order, Records, NONE};
 
 impl Metrics {
@@ -37,6 +38,20 @@ impl Metrics {
     /// The books of all instruments begin anew.
     fn begin_orders(&mut self, header: &Header, out: &mut Records) {
         self.instruments.iter_mut().flatten().for_each(|measured| measured.forget_orders());
+        self.reset(&Header { instrument: 0, ..*header }, false, out);
+    }
+
+    /// Told that all streams end, and books by `step`: nothing that comes continues what was.
+    pub(super) fn end_streams(
+        &mut self,
+        header: &Header,
+        step: impl Fn(&mut SyncedBook) -> Step,
+        out: &mut Records,
+    ) {
+        self.lose_orders(0);
+        for measured in self.instruments.iter_mut().flatten() {
+            measured.end_book(&step);
+        }
         self.reset(&Header { instrument: 0, ..*header }, false, out);
     }
 
