@@ -245,6 +245,7 @@ def test_what_is_missing_behind_the_row_that_is_met_is_told(spine, maker):
     for joined in (
         lake.asof("trades", "quotes", "BTCUSDT", *span),
         lake.trades_and_quotes("BTCUSDT", *span),
+        lake.markouts("1s", "BTCUSDT", *span),
     ):
         assert len(joined) == 10
         assert not joined.coverage().is_complete

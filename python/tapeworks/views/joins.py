@@ -137,7 +137,7 @@ class Joins(Opened):
             f"{left} with {right}",
             lambda: self._ledger.coverage(
                 both,
-                _since(found, right, first),
+                since_met(found, right, first),
                 _until(found, right, last) if is_forward else last,
                 channels,
                 *(table.topic for table in tables),
@@ -199,7 +199,7 @@ class Joins(Opened):
         return Result(
             found,
             " ".join(["trades and quotes", *chosen.names]),
-            lambda: self._ledger.coverage(chosen, _since(joined, "quotes", first), last, BOTH),
+            lambda: self._ledger.coverage(chosen, since_met(joined, "quotes", first), last, BOTH),
             notices=result.notices,
         )
 
@@ -409,7 +409,7 @@ def _until(joined: pa.Table, right: str, last: int | None) -> int | None:
     return last if last is None or not len(times) else max(last, int(times.max() + 1) * 1_000)
 
 
-def _since(joined: pa.Table, right: str, first: int | None) -> int | None:
+def since_met(joined: pa.Table, right: str, first: int | None) -> int | None:
     """Returns from when on a join is about its tables, in ns.
 
     Rows of `right` that it meets may be older than its range: what is missing behind them would

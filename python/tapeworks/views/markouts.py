@@ -11,7 +11,7 @@ import pyarrow as pa
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES
 from tapeworks.views.conditions import parse_range, time_condition
-from tapeworks.views.joins import HISTORICAL, WAY_NS, Joins, from_history, parse_length
+from tapeworks.views.joins import HISTORICAL, WAY_NS, Joins, from_history, parse_length, since_met
 from tapeworks.views.opened import Symbols
 from tapeworks.views.past_books import Clock
 from tapeworks.views.query import Scope
@@ -45,7 +45,8 @@ class Markouts(Joins):
         the taker gained by then, in the currency of the price: the mid less the price of the trade
         where the buyer took, the price less the mid where the seller did. Both are null where no
         quote so late is held, and where it has one side; a markout also where the venue does not
-        tell who took. Trades are joined to quotes by `clock`, as `trades_and_quotes` does.
+        tell who took. Trades are joined to quotes by `clock`, as `trades_and_quotes` does; coverage
+        is from the oldest quote on that is met.
 
         Raises:
             QueryError: there is no such horizon, or as for `trades_and_quotes`.
@@ -70,7 +71,7 @@ class Markouts(Joins):
         found = Result(
             table,
             " ".join(["markouts", *chosen.names]),
-            lambda: self._ledger.coverage(chosen, first, until, BOTH),
+            lambda: self._ledger.coverage(chosen, since_met(joined, "quote", first), until, BOTH),
         )
         return noting(found, lambda: from_history(joined, "trades") if clock == "receipt" else [])
 
