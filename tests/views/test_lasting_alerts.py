@@ -168,6 +168,42 @@ def test_a_gap_of_sequences_is_lost_until_all_of_them_came(market: Any) -> None:
         assert [one[0] for one in told(rule, [*parts, *market.quotes(220, 500)])] == expected
 
 
+def test_what_fills_one_gap_of_very_many_does_not_fill_the_oldest(market: Any) -> None:
+    # Of more than 4,096 gaps the oldest are taken together: a long one, and a short one.
+    rule = "sla\tsla\tcritical\tsource\t\ttarget=0.999\twindow_h=1.0"
+    long, short = (
+        market.gap(at, start, "closed", "trade", first=first, last=first)
+        for at, start, first in ((210, 10, 1), (211, 210.5, 2))
+    )
+    many = np.repeat(market.gap(212, 212, "closed", "trade"), 4_095)
+    many["first"] = many["last"] = np.arange(3, 4_098)
+    many["ts_start"] = many["ts_event"] - 1_000
+    filled = market.gap(225, 210.5, "repaired", "trade", first=2, last=2)
+    parts = [market.definitions, long, short, many, filled, *market.quotes(230, 240)]
+    assert [one[0] for one in told(rule, parts)] == ["opened"]
+
+
+def test_orders_of_the_day_before_cross_no_prices(market: Any) -> None:
+    # The venue numbers its orders anew, and begins with an empty book, of all instruments; an
+    # order of another one shows it first. A number that falls once more is another day.
+    rule = "crossed\tcrossed\twarning\t\t\tfor_ms=0.0"
+
+    def order(at: float, number: int, side: int, price: int, instrument: int = BTC) -> Any:
+        ids = {"order_id": int(at * 10), "sequence": number}
+        return market.record(
+            *("order", at, instrument), action=1, side=side, price=price * 10**9, size=10**8, **ids
+        )
+
+    day = [order(1, 101, 1, 100), order(2, 102, 2, 102)]
+    lower = [order(11, 7, 1, 90), order(12, 9, 2, 92)]
+    assert told(rule, [market.definitions, *day, *lower]) == []
+    other = order(10, 3, 1, 50, ETH)
+    higher = [order(11, 300, 1, 90), order(12, 301, 2, 92)]
+    assert told(rule, [market.definitions, *day, other, *higher]) == []
+    # Within a day they do.
+    assert [one[:2] for one in told(rule, [market.definitions, *day, *higher])] == [("opened", BTC)]
+
+
 def test_a_gap_that_closes_leaves_the_alert_of_the_other_open(market: Any) -> None:
     rule = "lost\tgap\tcritical\t\t"
     parts = [market.definitions, *market.quotes(0, 10), market.gap(10, 10, "open", "trade")]

@@ -99,8 +99,8 @@ behind or was stopped. Without `--from` it is asked from where the rules began t
 - **What comes from a venue's history**, to fill a gap or from files, is no message of now: it ends
   no silence and counts in no rate or lag, and its trades are looked at by no rule. A quote from
   there sets the best prices only while nothing newer of its instrument came.
-- **What breaks the stream** (a gap, a halt, the end of a session) ends what was open, and empties
-  what rules remember: they begin anew behind it.
+- **What breaks the stream** (a gap, a halt, the end of a session, a venue that numbers its orders
+  anew, as each day) ends what was open, and empties what rules remember: they begin anew behind it.
 - **`-like`** means that the data looks so. Who owns an order, and what for, is not in the data.
 
 `lake.alerts("BTCUSDT", is_open=True)` is the list in Python.

@@ -61,6 +61,11 @@ impl GapKey {
         }
     }
 
+    /// That of gaps which are taken for one: of none that is told.
+    pub(super) const fn of_several() -> Self {
+        Self { instrument: u32::MAX, channel: 0, cause: 0, first: 0, ts_start: NONE }
+    }
+
     /// Whether both are of sequences of the same stream, whatever times and sequences they name.
     pub(super) fn shares_sequences(&self, other: &Self) -> bool {
         let stream = |key: &Self| (key.instrument, key.channel, key.cause);

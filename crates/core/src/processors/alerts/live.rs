@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use super::detector::{OrderEvent, Resting, Top};
 use crate::error::Result;
+use crate::processors::metrics::OrderSequence;
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::{Order, OrderAction, Side, NONE};
+use crate::record::{Header, Order, OrderAction, Side, NONE};
 
 /// Orders that are followed; further ones are counted and passed over.
 const ORDERS_MAX: usize = 4_000_000;
@@ -22,6 +23,7 @@ pub(super) struct LiveOrders {
     orders: BTreeMap<u64, (u32, Resting)>,
     /// By instrument id.
     levels: Vec<Levels>,
+    sequence: OrderSequence,
     passed: u64,
 }
 
@@ -46,6 +48,11 @@ impl LiveOrders {
     /// Orders that were not followed, as there were too many.
     pub(super) const fn passed(&self) -> u64 {
         self.passed
+    }
+
+    /// Whether the venue numbers its orders anew from that of `header` on: no other one is alive.
+    pub(super) fn begins_with(&mut self, header: &Header) -> bool {
+        self.sequence.falls(header)
     }
 
     /// Takes in one event; gives what it means, at most two things.
@@ -145,6 +152,7 @@ impl LiveOrders {
 
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
         state.u64(self.passed);
+        state.u64(self.sequence.last());
         state.length(self.orders.len());
         for (&id, (instrument, order)) in &self.orders {
             state.u64(id);
@@ -155,7 +163,8 @@ impl LiveOrders {
     }
 
     pub(super) fn read(state: &mut StateReader<'_>) -> Result<Self> {
-        let mut live = Self { passed: state.u64()?, ..Self::default() };
+        let (passed, sequence) = (state.u64()?, OrderSequence::behind(state.u64()?));
+        let mut live = Self { passed, sequence, ..Self::default() };
         for _ in 0..state.length(37)? {
             let (id, instrument, side) = (state.u64()?, state.u32()?, state.u8()?);
             let (price, size, ts) = (state.i64()?, state.i64()?, state.i64()?);

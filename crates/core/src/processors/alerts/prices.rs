@@ -2,7 +2,7 @@
 
 use super::alarm::Moment;
 use super::detector::{Event, OrderEvent, Print, Top};
-use super::Alerts;
+use super::{Alerts, SOURCE};
 use crate::record::{
     Kind, Order, OrderAction, Quote, Records, Side, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE,
 };
@@ -50,6 +50,10 @@ impl Alerts {
     pub(super) fn order(&mut self, order: &Order, at: Moment, out: &mut Records) {
         self.message(&order.header, Kind::Order, at, out);
         let instrument = order.header.instrument;
+        let Some(orders) = self.orders.as_mut() else { return };
+        if orders.begins_with(&order.header) {
+            self.break_stream(SOURCE, at, out);
+        }
         let Some(orders) = self.orders.as_mut() else { return };
         let happened = orders.apply(order);
         let after = orders.top(instrument);

@@ -96,6 +96,8 @@ impl Sla {
             if let (Some(one), Some(two)) = (self.lost.pop_front(), self.lost.front_mut()) {
                 // Taken for one: their own length is kept, not what lies between.
                 two.start -= (one.end.min(two.start) - one.start).max(0);
+                // What fills one of them does not fill both.
+                two.key = GapKey::of_several();
                 two.offset = one.offset;
             }
         }
