@@ -267,6 +267,82 @@ def test_each_count_has_a_moment_of_its_own():
     assert [row[:2] for row in told(made, "count_2_open")] == [(5, 100), (5.000001, None)]
 
 
+def counts_of(ms, length, step):
+    """Trades by end of each window of plain Python."""
+    counts = defaultdict(int)
+    for one in ms:
+        first = (one // step + 1) * step
+        for end in range(first, one + length + 1, step):
+            counts[end] += 1
+    return counts
+
+
+def sessions_of(ms, pause):
+    """Trades by end of each session."""
+    ends = [*np.flatnonzero(np.diff(ms) >= pause), len(ms) - 1]
+    counts = np.diff([-1, *ends])
+    return {ms[end] + pause: count for end, count in zip(ends, counts.tolist(), strict=True)}
+
+
+@pytest.mark.parametrize("interval_ms", [0, 1_000])
+def test_what_is_told_as_whole_has_all_that_was_traded(interval_ms: int):
+    # Trades with gaps, some late or told again as history; a gap is told with the trade behind it,
+    # when silence has ended windows within it. The newest row of each is null or true, or lacks
+    # exactly what was counted as late.
+    chance = np.random.default_rng(7)
+    ms, now, parts, lost = [], 0, [], None
+    for _ in range(2_000):
+        now += int(chance.choice([0, 1, 3, 10, 60, 900, 5_000], p=[0.2] * 4 + [0.1, 0.07, 0.03]))
+        what = chance.integers(0, 30)
+        if what == 0 and lost is None and ms:
+            lost = ms[-1]
+        elif what < 4:
+            other = trades((now, 1, 1))
+            other["instrument"] = 2
+            parts.append(other)
+        else:
+            ms.append(now)
+            if lost is not None and what > 6:
+                continue
+            if lost is not None:
+                parts.append(gap(lost, now))
+                if what == 5:
+                    # Part of it is told again before the stream goes on.
+                    ms.append(int(chance.integers(lost, now + 1)))
+                    parts.append(trades((ms[-1], 1, 1), flags=1 | 4))
+                lost = None
+            parts.append(trades((now, 1, 1)))
+            if what == 29:
+                # One of the last hundred ms, of which nobody heard.
+                late = now - int(chance.integers(0, 100))
+                parts.append(trades((late, 1, 1), flags=1 | [4, 8][late % 2]))
+                ms.append(late)
+    ms.sort()
+    made = run_parts(parts, "tumbling 10ms,sliding 100ms 20ms,session 25ms,session 1s",
+                     interval_ms=interval_ms, grace_ms=200)  # fmt: skip
+    made = made[made["instrument"] == 1]
+    late = [int(ts) for ts, *_ in told(made, "late_trades")]
+    for name, wanted, missed in (
+        ("tumbling_10ms", counts_of(ms, 10, 10), counts_of(late, 10, 10)),
+        ("sliding_100ms_20ms", counts_of(ms, 100, 20), counts_of(late, 100, 20)),
+        ("session_25ms", sessions_of(ms, 25), None),
+        ("session_1s", sessions_of(ms, 1_000), None),
+    ):
+        found = {end: value for end, value, *_ in told(made, f"{name}_trades")}
+        whole = {end: value for end, value in found.items() if value is not None}
+        if missed is None:
+            # What was counted may have made another session of it.
+            whole = {
+                end: value
+                for end, value in whole.items()
+                if not any(-1_000 < end - one < 30_000 for one in late)
+            }
+        assert 10 < len(whole) < len(found)
+        for end, value in whole.items():
+            lacks = 0 if missed is None else missed[end]
+            assert 0 <= wanted[end] - value <= lacks, (name, end)
+
+
 def test_batches_and_restarts_change_nothing():
     chance = np.random.default_rng(4)
     ms = np.cumsum(chance.exponential(1.5, 300)) + chance.normal(0, 4, 300) + 50

@@ -78,6 +78,8 @@ pub(super) struct EventWindows {
     /// The time of the event from which on the stream is whole: what lies behind it, not it, as
     /// others of its time may be missing. `i64::MAX` before the first event.
     since: i64,
+    /// The end of the last gap in trades: whatever came of within it, it is not whole.
+    broken: i64,
     /// How far the venue's time has come.
     now: i64,
     /// The time of the newest trade.
@@ -99,6 +101,7 @@ impl EventWindows {
             lateness,
             partial,
             since: i64::MAX,
+            broken: i64::MIN,
             now: i64::MIN,
             traded: i64::MIN,
             late: 0,
@@ -134,6 +137,11 @@ impl EventWindows {
     /// What ends by then is over for good.
     const fn kept(&self) -> i64 {
         self.now.saturating_sub(self.delay.saturating_add(self.lateness))
+    }
+
+    /// What begins behind it is whole.
+    fn whole_from(&self) -> i64 {
+        self.since.max(self.broken)
     }
 
     /// Whether a trade is of before the stream, or of before its last gap.
@@ -206,6 +214,7 @@ impl EventWindows {
     ) -> bool {
         let ts = print.ts_event;
         let (until, kept, is_behind) = (self.until(), self.kept(), self.is_behind(ts));
+        let whole_from = self.whole_from();
         let slots = &mut self.windows[shape].slots;
         let mut end = (ts.div_euclid(step) + 1).saturating_mul(step);
         let mut is_late = false;
@@ -220,7 +229,7 @@ impl EventWindows {
                     Some(slot)
                 }
                 Entry::Vacant(slot) if end > kept && !is_behind => {
-                    new.is_cut = new.start <= self.since;
+                    new.is_cut = new.start <= whole_from;
                     Some(slot.insert(new))
                 }
                 _ => None,
@@ -243,6 +252,7 @@ impl EventWindows {
     fn join(&mut self, shape: usize, print: &Print, gap: i64, rows: &mut Vec<Row>) -> bool {
         let (ts, end) = (print.ts_event, print.ts_event.saturating_add(gap));
         let (until, kept, is_behind) = (self.until(), self.kept(), self.is_behind(ts));
+        let whole_from = self.whole_from();
         let Windows { slots, past, .. } = &mut self.windows[shape];
         let before = slots.range(..end).rev().map(|(_, slot)| *slot);
         let mut touched: Vec<Slot> = before.take_while(|slot| slot.end > ts).collect();
@@ -256,7 +266,7 @@ impl EventWindows {
             return true;
         }
         let mut new = Slot::of(print, ts, end);
-        new.is_cut = !is_behind && ts.saturating_sub(gap) < self.since;
+        new.is_cut = !is_behind && ts.saturating_sub(gap) < whole_from;
         for (at, old) in touched.iter().enumerate() {
             slots.remove(&old.start);
             // The one that came first keeps its first trade.
@@ -306,10 +316,11 @@ impl EventWindows {
         self.windows[shape].find_next();
     }
 
-    /// Told that trades from `start` to `end` are missing, from the last one on where that is not
-    /// known: takes back the values of what is final and reaches into that.
-    pub(super) fn cut(&mut self, start: Option<i64>, end: i64, rows: &mut Vec<Row>) {
-        let start = start.unwrap_or(self.traded);
+    /// Told that trades from `start` to `end` are missing, from the last one on and to now where
+    /// that is not known: takes back the values of what is final and reaches into that.
+    pub(super) fn cut(&mut self, start: Option<i64>, end: Option<i64>, rows: &mut Vec<Row>) {
+        let (start, end) = (start.unwrap_or(self.traded), end.unwrap_or(self.now));
+        self.broken = self.broken.max(end);
         for (shape, windows) in self.windows.iter_mut().enumerate() {
             let gap = if let Shape::Session(gap) = windows.shape { gap } else { 0 };
             let is_final = |slot: &&mut Slot| slot.is_final && !slot.is_cut;
@@ -345,7 +356,7 @@ impl EventWindows {
     }
 
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
-        [self.delay, self.lateness, self.since, self.now, self.traded]
+        [self.delay, self.lateness, self.since, self.broken, self.now, self.traded]
             .into_iter()
             .for_each(|value| state.i64(value));
         state.u64(self.late);
@@ -362,8 +373,8 @@ impl EventWindows {
     pub(super) fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         super::same_setting("window_delay_ms", self.delay, state.i64()?)?;
         super::same_setting("window_lateness_ms", self.lateness, state.i64()?)?;
-        (self.since, self.now, self.traded) = (state.i64()?, state.i64()?, state.i64()?);
-        self.late = state.u64()?;
+        (self.since, self.broken) = (state.i64()?, state.i64()?);
+        (self.now, self.traded, self.late) = (state.i64()?, state.i64()?, state.u64()?);
         for windows in &mut self.windows {
             windows.past = state.i64()?;
             windows.slots.clear();

@@ -73,7 +73,7 @@ impl Measured {
     pub(in super::super) fn cut_windows(&mut self, gap: &Marker, known: i64, out: &mut Records) {
         let time = |ts: i64| Some(ts).filter(|&ts| ts != NONE);
         let mut rows = Vec::new();
-        self.windows.cut(time(gap.ts_start), gap.header.ts_event, &mut rows);
+        self.windows.cut(time(gap.ts_start), time(gap.header.ts_event), &mut rows);
         self.write_windows(&rows, known, out);
     }
 
