@@ -174,6 +174,31 @@ def test_no_alerts_are_not_known_of_what_no_rule_looked_at(grown, maker):
     assert unlooked(grown, at[1_008])
 
 
+def test_of_a_time_at_which_nothing_was_recorded_no_alerts_are_not_known(grown, tape):
+    # Both rules are there, one from the first record on: years before it, an hour before it, and
+    # up to a second of it. A day that is to come says so already.
+    day = START // (86_400 * SECOND) * 86_400 * SECOND
+    early = "not recorded: 2020-01-01T00:00:00Z to {} (binance-spot)"
+    year = 1_577_836_800 * SECOND
+    for rule in (None, "crossed"):
+        asked = unlooked(grown, year, year + 86_400 * SECOND, rule=rule)
+        assert asked == [early.format("2020-01-02T00:00:00Z")]
+        assert unlooked(grown, None, year, rule=rule) == [
+            "not recorded: before 2020-01-01T00:00:00Z (binance-spot)"
+        ]
+        begun = unlooked(grown, day, START + 2 * SECOND, rule=rule)
+        assert begun[-1].startswith("not recorded: 2023-11-17T00:00:00Z to 2023-11-17T23:00:00")
+    assert not unlooked(grown, None, START + 2 * SECOND, rule="crossed")
+    assert not unlooked(grown, START, None, rule="crossed")
+    with tw.open(grown.path) as lake:
+        found = lake.alerts(start=year, end=year + SECOND)
+        assert found.notices() == [early.format("2020-01-01T00:00:01Z")]
+    words = ("alerts", "list", "--from", "2020-01-01", "--to", "2020-01-02", "--check")
+    process = tape.start(*words, "--data", grown.path)
+    shown, _ = process.communicate(timeout=60)
+    assert (process.returncode, shown.splitlines()[0]) == (3, "not known")
+
+
 @pytest.mark.slow
 def test_an_alert_is_in_every_range_that_its_life_touches(grown, maker):
     # Open from second 8 to second 600; the newest change alone would be in one of these ranges.

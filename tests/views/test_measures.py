@@ -270,12 +270,39 @@ def test_each_count_of_trades_of_one_time_is_a_row(spine, maker):
             assert [row["count_2_volume"] for row in rows] == [2.0] * 50
 
 
+def test_rows_meet_one_metric_and_are_refused_all(measured):
+    # Right behind each sample but the last a quote comes: it meets the sample before it, by name.
+    with tw.open(measured.path) as lake:
+        with pytest.raises(QueryError, match="such as metric='ofi_10s'"):
+            lake.asof("quotes", "metrics", "BTCUSDT")
+        with pytest.raises(QueryError, match="quotes has no metrics"):
+            lake.asof("quotes", "quotes", "BTCUSDT", metric="mid")
+        with pytest.raises(QueryError, match="did you mean ofi_2s"):
+            lake.asof("quotes", "metrics", "BTCUSDT", metric="ofi_3s")
+        met = lake.asof("quotes", "metrics", "BTCUSDT", metric="ofi_2s", clock="event")
+        rows = met.to_pylist()
+        assert {row["metrics_metric"] for row in rows} == {None, "ofi_2s"}
+        assert [row["metrics_value"] for row in rows] == [None] * 3 + [2.0] * 7
+        assert [row["metrics_ts_event"] for row in rows[1:]] == [
+            row["ts_event"] for row in lake.metrics("BTCUSDT", "ofi_2s").to_pylist()
+        ]
+
+
 def test_what_cannot_be_made_is_told(measured):
     with tw.open(measured.path) as lake:
+        # One of the best prices is named like those of the book.
+        best = lake.metrics("BTCUSDT", ["depth_bid_L1"], make=True)["depth_bid_L1"]
+        assert best.to_pylist() == list(range(1, 10))
         for name in ("ofi", "mid_1s", "nothing", "ofi_1s_mean_2s", "realized_spread_1s"):
             with pytest.raises(QueryError, match=f"got '{name}'"):
                 lake.metrics("BTCUSDT", name, make=True)
-        for name in ("depth_bid_25bps", "imbalance_L5", "cost_buy_1000", "mlofi_3_10s"):
+        for name in (
+            "depth_bid_25bps",
+            "imbalance_L5",
+            "cost_buy_1000",
+            "mlofi_3_10s",
+            "gap_bid_1",
+        ):
             with pytest.raises(QueryError, match=f"{name} is of the whole book"):
                 lake.metrics("BTCUSDT", name, make=True)
         with pytest.raises(

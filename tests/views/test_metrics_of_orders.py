@@ -7,7 +7,7 @@ from tapeworks import _core
 from tapeworks._core import Processor, Records
 
 METRIC = np.dtype(_core.dtype_descr("metric"))
-ORDER, TRADE = (np.dtype(_core.dtype_descr(kind)) for kind in ("order", "trade"))
+ORDER, TRADE, STATUS = (np.dtype(_core.dtype_descr(kind)) for kind in ("order", "trade", "status"))
 ACTIONS = _core.numbers("order_action")
 BID, ASK = 1, 2
 SECOND = 10**9
@@ -101,6 +101,34 @@ def test_batches_and_restarts_change_nothing():
         first = bytes(before.process(Records.from_bytes(rows[:at].tobytes())))
         after.restore(before.snapshot())
         assert first + bytes(after.process(Records.from_bytes(rows[at:].tobytes()))) == whole
+
+
+def test_orders_of_before_a_halt_are_not_taken_from_those_that_came_behind_it():
+    # Two orders of before it end behind it, and one lives on: of the three that came behind it one
+    # was filled, one was cancelled, and one is open. Cut anywhere, the same.
+    before = order_rows([(number, "add", BID, 90 + number, 5, 0) for number in (1, 2, 3)])
+    after = [(4, "add", ASK, 120, 5, 0), (1, "delete", BID, 0, 0, 0)]
+    after += [(2, "execute", BID, 92, 5, 0), (5, "add", ASK, 121, 5, 0)]
+    after += [(4, "execute", ASK, 120, 5, 0), (6, "add", ASK, 122, 5, 0)]
+    after += [(5, "delete", ASK, 0, 0, 0)]
+    behind = order_rows(after, 4, START + 20 * SECOND)
+    status = np.zeros(2, STATUS)
+    status["length"], status["kind"] = STATUS.itemsize // 8, _core.kind_of("status")
+    status["feed"], status["instrument"] = 1, 1
+    status["status"] = [1, 2]
+    status["ts_event"] = status["ts_recv"] = START + np.array([1, 10]) * SECOND
+    parts = [status[:1], before, status[1:], behind]
+    data = run(*(part.tobytes() for part in parts))
+    names = ("orders_filled", "orders_cancelled", "orders_open")
+    assert [values(data, name)[-1] for name in names] == [1, 1, 1]
+    assert values(data, "orders_open")[-len(after) :] == [1, 1, 1, 2, 1, 2, 1]
+    for at in range(1, len(after)):
+        first, second = (Processor("metrics", SETTINGS) for _ in range(2))
+        made = [bytes(first.process(Records.from_bytes(part.tobytes()))) for part in parts[:3]]
+        made.append(bytes(first.process(Records.from_bytes(behind[:at].tobytes()))))
+        second.restore(first.snapshot())
+        made.append(bytes(second.process(Records.from_bytes(behind[at:].tobytes()))))
+        assert b"".join(made) == data
 
 
 def test_a_book_that_is_not_whole_says_nothing_until_the_numbers_begin_anew():

@@ -78,7 +78,7 @@ class Alerts(Opened):
             missing = unwatched(
                 self._engine, self._data, chosen, first, last, rule=rule, severity=severity
             )
-            return [*missing, *coverage().notices()]
+            return list(dict.fromkeys([*missing, *coverage().notices()]))
 
         title = " ".join(["alerts", *chosen.names])
         return Result(found, title, coverage, notices=notices)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, column_of, day_of
 from tapeworks.views.conditions import parse_range, time_condition
+from tapeworks.views.measures import check_held
 from tapeworks.views.opened import Opened, Symbols
 from tapeworks.views.past_books import Clock, check_clock
 from tapeworks.views.query import (
@@ -31,6 +32,7 @@ from tapeworks.views.times import TIME_MAX, TIME_MIN, TimeLike
 # Flags of a record whose venue sent no event time, and of one that the venue's history gave: its
 # receipt says nothing of when it happened.
 NO_EVENT_TIME, HISTORICAL = 128, 4
+METRICS = "metrics"
 Direction = Literal["backward", "forward"]
 By = Literal["instrument", "symbol"]
 UNITS_NS = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9}
@@ -90,6 +92,7 @@ class Joins(Opened):
         direction: Direction = "backward",
         by: By = "instrument",
         right_source: str | None = None,
+        metric: str | None = None,
     ) -> Result:
         """Returns rows of `left`, each with the last row of `right` of its instrument before it.
 
@@ -108,13 +111,14 @@ class Joins(Opened):
         after it happened; notices count such rows.
 
         With `by="symbol"` it is met whichever venue it is of, as a column such as `quotes_venue`
-        tells; with `right_source` as well, it is of that source alone.
+        tells; with `right_source` as well, it is of that source alone. Of `metrics` those rows are
+        met that are of `metric`, such as `"ofi_10s"`.
 
         Raises:
-            QueryError: an argument is wrong, `right` holds bars of several lengths, or as for
-                `trades`.
+            QueryError: an argument is wrong, `right` holds bars of several lengths or metrics of
+                several names, no value of `metric` is held, or as for `trades`.
         """
-        _check_join(left, right, clock, direction, by, right_source)
+        _check_join(left, right, clock, direction, by, right_source, metric)
         furthest = None if tolerance is None else parse_length(tolerance, "tolerance")
         first, last = parse_range(start, end)
         chosen = others = self._instruments.choose(symbols, source, exchange, product)
@@ -124,12 +128,17 @@ class Joins(Opened):
         clock = clock or self._clock_of(left, right, both.sources)
         is_forward = direction == "forward"
         join = _Join(
-            left, right, chosen, others, KEYS[by], first, last, clock, is_forward, furthest
+            left, right, chosen, others, KEYS[by], first, last, clock, is_forward, furthest, metric
         )
         # Times of receipt tell nothing of the days of events.
         is_bounded = clock == "event" and not is_forward
         scope = Scope(both.sources, end=last if is_bounded else None)
         found = self._engine.together([left, right], scope, join.run)
+        if metric is not None and found["metrics_metric"].null_count == len(found):
+            held = self._engine.run(
+                "select distinct metric from metrics order by metric", [right], Scope(both.sources)
+            )
+            check_held([metric], held.column(0).to_pylist())
         tables = table_of(left), table_of(right)
         channels = [channel for table in tables for channel in table.channels] or None
         joined = Result(
@@ -221,6 +230,8 @@ class _Join:
     is_forward: bool = False
     furthest: int | None = None
     """How far away what is met may be, in ns; none: any distance."""
+    metric: str | None = None
+    """Which of the metrics is met."""
 
     def run(self, run: Runner) -> pa.Table:
         """Returns the joined rows."""
@@ -263,6 +274,7 @@ class _Join:
     def _right(self, chosen: Chosen, first: int | None, last: int | None) -> str:
         column = column_of(table_of(self.right), self._field)
         where = [*_rows_of(chosen), *time_condition(column, first, last), self._timed(self.right)]
+        where += [] if self.metric is None else [f"metric = {quote(self.metric)}"]
         if self.clock == "event":
             # Of other days no file is opened.
             where += [] if first is None else [f"date >= {quote(day_of(first))}::date"]
@@ -349,7 +361,13 @@ def _rows_of(chosen: Chosen) -> list[str]:
 
 
 def _check_join(
-    left: str, right: str, clock: Clock | None, direction: str, by: str, right_source: str | None
+    left: str,
+    right: str,
+    clock: Clock | None,
+    direction: str,
+    by: str,
+    right_source: str | None,
+    metric: str | None,
 ) -> None:
     check_table(left)
     check_table(right)
@@ -358,6 +376,13 @@ def _check_join(
         raise QueryError(
             f"{right} holds bars of all lengths: expected those of one, such as bars_1m"
         )
+    if right == METRICS and metric is None:
+        raise QueryError(
+            "metrics holds values of all metrics, one a row: expected the one that is met, such as "
+            "metric='ofi_10s'"
+        )
+    if right != METRICS and metric is not None:
+        raise QueryError(f"{right} has no metrics: expected metric beside metrics alone")
     if clock == "event" and table_of(right).kind == "bar":
         raise QueryError(
             f"{right} by the time of its event would be met before it was finished: expected "

@@ -60,6 +60,7 @@ def settings_of(names: Sequence[str], given: Settings) -> dict[str, int | str | 
         QueryError: there is no such metric.
     """
     table = {name: (place, window) for place, name, window, *_ in metric_table()}
+    of_book = {one: window for one, (place, window) in table.items() if place in BOOK_SETS}
     sets, windows, horizons, shapes = set[str](), set[int](), set[int](), set[str]()
     for name in names:
         if shape := re.fullmatch(OF_SHAPE, name):
@@ -67,7 +68,9 @@ def settings_of(names: Sequence[str], given: Settings) -> dict[str, int | str | 
             continue
         if name == LATE_TRADES:
             continue
-        _refuse(name, {one: window for one, (place, window) in table.items() if place in BOOK_SETS})
+        if name in of_book or name not in table:
+            # One of the best prices may be named like one of the book.
+            _refuse(name, of_book)
         _check_lengths(name, table)
         base, lengths = _parts(name)
         lag = re.fullmatch(r"(.+)_([1-9]|10)", name)

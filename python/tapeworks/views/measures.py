@@ -85,7 +85,7 @@ class Measures(Opened):
             held = self._engine.run(
                 f"select distinct metric from {TABLE} where {where} order by metric", [TABLE], scope
             )
-            _check_held(wanted, held.column(0).to_pylist())
+            check_held(wanted, held.column(0).to_pylist())
             if not held.num_rows:
                 self._check_measured(chosen)
         return Result(
@@ -108,7 +108,12 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _check_held(wanted: Sequence[str], held: Sequence[str]) -> None:
+def check_held(wanted: Sequence[str], held: Sequence[str]) -> None:
+    """Raises where values of metrics are held, and none of one that is wanted.
+
+    Raises:
+        QueryError: the message names one that is written like it.
+    """
     for name in wanted:
         if name in held or not held:
             continue

@@ -1,7 +1,7 @@
 """Whether rules of alerts looked at what is asked for: where none did, no alerts are no news.
 
 A rule looks at the symbols that it is for, from the record on at which it was set, as far as the
-tape of alerts covers what was received.
+tape of alerts covers what was received. Of a time at which nothing was recorded no rule knows.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 from tapeworks._core import TapeReader
 from tapeworks.alert_watches import Watch, read_watches
 from tapeworks.topics import ALERTS, NORMALIZED, RAW
+from tapeworks.views.coverage import Ledger
 from tapeworks.views.query import Engine
-from tapeworks.views.reach import RUNS_S, newest_receipt, waiting_frames
+from tapeworks.views.reach import RUNS_S, first_receipt, newest_receipt, waiting_frames
 from tapeworks.views.recorded import EDGE_NS
 from tapeworks.views.sessions import Range, subtract, union
 from tapeworks.views.stream import earliest_event
@@ -40,8 +41,10 @@ def unwatched(
 
     `rule` and `severity` choose the rules that count. Without `first` it is asked from where those
     rules began that look last; without `last`, or one that is later, up to what was received last.
+    A range that is named counts as a whole, also where nothing was recorded.
     """
     lines: list[str] = []
+    ledger = Ledger(engine, data)
     for source in chosen.sources:
         watches = [
             one
@@ -49,8 +52,14 @@ def unwatched(
             if rule in (None, one.rule) and severity in (None, one.severity)
         ]
         symbols = None if chosen.symbols is None else chosen.symbols.get(source, [])
-        found = _of_source(engine.tail(source), watches, symbols, first, last)
+        tail = engine.tail(source)
+        away = _unrecorded(ledger, tail, source, first, last)
+        found = list(_of_source(tail, watches, symbols, first, last, away))
         lines += (f"{source}: {line}" for line in found)
+        if watches:
+            shown = [f"not recorded: {_span(*one)} ({source})" for one in away[:NAMES_SHOWN]]
+            more = len(away) - len(shown)
+            lines += [*shown, *([f"not recorded: {more:,} times more ({source})"] if more else [])]
     return lines or ([] if chosen.sources else ["nothing is recorded here"])
 
 
@@ -60,6 +69,7 @@ def _of_source(
     symbols: Sequence[str] | None,
     first: int | None,
     last: int | None,
+    away: list[Range],
 ) -> Iterator[str]:
     if not watches:
         yield NOBODY
@@ -83,13 +93,37 @@ def _of_source(
         start = first
         if start is None:
             start = looked[-1][0] if looked else TIME_MIN
-        spans = tuple(subtract([(start, end)], looked)) if start < end else ()
+        asked = subtract([(start, end)], away) if start < end else []
+        spans = tuple(subtract(asked, looked))
         missing.setdefault(spans, []).append(symbol)
     for spans, names in missing.items():
         more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
         what = f" at {', '.join(names[:NAMES_SHOWN])}{more}" if names != [""] else ""
         for low, high in spans:
             yield f"no rule looked{what}{_when(low, high if high < end else None)}"
+
+
+def _unrecorded(
+    ledger: Ledger, tail: SourceTail, source: str, first: int | None, last: int | None
+) -> list[Range]:
+    """Returns when nothing was recorded of a range that is named, up to what was received last."""
+    newest = newest_receipt(tail)
+    if (first is None and last is None) or newest is None:
+        return []
+    [recorded] = ledger.coverage(Chosen([source], None), first, last).recorded
+    # What was received last is of no range yet where a recorder runs.
+    end = newest + 1 if last is None else min(last, newest + 1)
+    begun = first_receipt(tail)
+    ranges = union(recorded.ranges) or [(TIME_MIN if begun is None else begun, end)]
+    if first is not None:
+        return subtract([(first, end)], ranges) if first < end else []
+    # Before all of it: what is between two recordings is asked for by who says from when.
+    return [(TIME_MIN, end)] if end <= ranges[0][0] else []
+
+
+def _span(low: int, high: int) -> str:
+    until = format_time(high)
+    return f"before {until}" if low == TIME_MIN else f"{format_time(low)} to {until}"
 
 
 def _when(low: int, high: int | None) -> str:

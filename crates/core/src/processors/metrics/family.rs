@@ -88,6 +88,8 @@ pub(super) enum OrderKind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OrderStep {
     pub(super) ts: i64,
+    /// The venue's time, which may be before that of another event.
+    pub(super) ts_event: i64,
     pub(super) side: Side,
     pub(super) kind: OrderKind,
     /// The size that came or went.

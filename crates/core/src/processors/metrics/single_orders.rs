@@ -200,7 +200,7 @@ fn steps_of(
     let step = |kind, size: i64, side, ended: Option<OpenOrder>| {
         let lifetime = ended.map(|order| ts.saturating_sub(order.ts_event));
         let is_known = side != Side::None && size > 0 && size != NONE;
-        is_known.then_some(OrderStep { ts, side, kind, size, lifetime })
+        is_known.then_some(OrderStep { ts, ts_event: ts, side, kind, size, lifetime })
     };
     let side = before.or(after).map_or(told, |order| order.side);
     let told_size = Some(event.size).filter(|&size| size > 0 && size != NONE);
