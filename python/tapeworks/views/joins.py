@@ -115,8 +115,8 @@ class Joins(Opened):
         met that are of `metric`, such as `"ofi_10s"`.
 
         Raises:
-            QueryError: an argument is wrong, `right` holds bars of several lengths or metrics of
-                several names, no value of `metric` is held, or as for `trades`.
+            QueryError: an argument is wrong, `right` holds bars of several lengths or several
+                metrics, no value of `metric` is held, or as for `trades`.
         """
         _check_join(left, right, clock, direction, by, right_source, metric)
         furthest = None if tolerance is None else parse_length(tolerance, "tolerance")
@@ -130,17 +130,9 @@ class Joins(Opened):
         join = _Join(
             left, right, chosen, others, KEYS[by], first, last, clock, is_forward, furthest, metric
         )
-        # Times of receipt tell nothing of the days of events.
-        is_bounded = clock == "event" and not is_forward
-        scope = Scope(both.sources, end=last if is_bounded else None)
-        found = self._engine.together([left, right], scope, join.run)
-        if metric is not None and found["metrics_metric"].null_count == len(found):
-            held = self._engine.run(
-                "select distinct metric from metrics order by metric", [right], Scope(both.sources)
-            )
-            check_held([metric], held.column(0).to_pylist())
+        found = self._engine.together([left, right], join.scope(both.sources), join.run)
+        self._check_metric(metric, found, both.sources)
         tables = table_of(left), table_of(right)
-        channels = [channel for table in tables for channel in table.channels] or None
         joined = Result(
             found,
             f"{left} with {right}",
@@ -148,11 +140,19 @@ class Joins(Opened):
                 both,
                 since_met(found, right, first),
                 _until(found, right, last) if is_forward else last,
-                channels,
+                [channel for table in tables for channel in table.channels] or None,
                 *(table.topic for table in tables),
             ),
         )
         return noting(joined, lambda: from_history(found, left) if clock == "receipt" else [])
+
+    def _check_metric(self, metric: str | None, found: pa.Table, sources: Sequence[str]) -> None:
+        """Refuses a name of which no value is held, where no row met one."""
+        if metric is not None and found["metrics_metric"].null_count == len(found):
+            held = self._engine.run(
+                "select distinct metric from metrics order by metric", [METRICS], Scope(sources)
+            )
+            check_held([metric], held.column(0).to_pylist())
 
     def _clock_of(self, left: str, right: str, sources: Sequence[str]) -> Clock:
         """Returns the clock that both tables have in all of `sources`."""
@@ -232,6 +232,11 @@ class _Join:
     """How far away what is met may be, in ns; none: any distance."""
     metric: str | None = None
     """Which of the metrics is met."""
+
+    def scope(self, sources: Sequence[str]) -> Scope:
+        """Returns what is read: times of receipt tell nothing of the days of events."""
+        is_bounded = self.clock == "event" and not self.is_forward
+        return Scope(sources, end=self.last if is_bounded else None)
 
     def run(self, run: Runner) -> pa.Table:
         """Returns the joined rows."""
