@@ -76,7 +76,7 @@ class WindowMetric(Processor):
         self._dtype = np.dtype(dtype_descr(self.records))
         self._length = self.window_ms * NS_PER_MS
         trades = "agg_trade" if getattr(config, "trades", "") == "agg_trade" else "trade"
-        self._channel = CHANNELS[trades if self.records == "trade" else self.records]
+        self._channel = CHANNELS.get(trades if self.records == "trade" else self.records, 0)
         self._open: dict[int, Rows] = {}
         self._late: Table = {}
         self._since: Table = {}
