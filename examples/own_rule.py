@@ -11,6 +11,7 @@ Run after `make demo`: .venv/bin/python examples/own_rule.py [DATA] finds them o
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -25,8 +26,10 @@ PRICE_SCALE, SIZE_SCALE = 10**9, 10**8
 class LargeTrades(Rule):
     """It remembers nothing, so it has no state."""
 
+    defaults: ClassVar = {"size": 1.0}
+
     def process(self, batch: Records) -> Iterator[Finding]:
-        limit = float(self.rule.parameters.get("size", 1.0))
+        limit = float(self.parameters["size"])
         trades = pa.record_batch(batch.arrow("trade", offsets=True))
         # Whole microseconds, and beside them the nanoseconds that are left.
         times = trades.column("ts_event").cast(pa.int64()).to_pylist()

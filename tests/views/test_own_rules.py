@@ -12,7 +12,7 @@ from conftest import START, SYMBOLS
 from tapeworks.alert_watches import read_watches
 from tapeworks.cli.alert_trial import chosen_rules, trial
 from tapeworks.cli.screen import one_line
-from tapeworks.errors import ProcessorError
+from tapeworks.errors import ConfigError, ProcessorError
 from tapeworks.pipeline import processors_of
 from tapeworks.processors import own_alerts
 from tapeworks.processors.derive import Derivation
@@ -64,6 +64,9 @@ class Slow(Steady):
             path.write_text(str(left - 1))
             while left > 0:
                 time.sleep(0.01)
+
+class Named(Steady):
+    defaults = {"size": 1.0, "side": "bid"}
 
 class Strange(Steady):
     def snapshot(self):
@@ -138,6 +141,7 @@ def _output(rig):
     return b"".join(bytes(memoryview(one)) for one in iter(lambda: reader.read(1_000), None))
 
 
+@pytest.mark.slow
 def test_a_rule_stops_at_the_same_record_at_any_batch_size(rig):
     # By the processor itself, with a restart at each batch or none.
     rig.quotes(10_001, 10_100, 10_001, 10_666, 10_001)
@@ -242,3 +246,20 @@ def test_a_trial_names_the_rule_that_raises(rig):
     ).to_pylist()
     assert {row["rule"]: row["opened"] for row in found if row["symbol"]} == {"wide": 1, "fails": 1}
     assert stopped[0].startswith("binance-spot: the rule fails stopped at the record 5: KeyError")
+
+
+def test_a_setting_that_a_rule_does_not_name_is_refused_with_the_nearest(rig):
+    # One that names none takes any, as it reads them itself.
+    named = STEADY.replace("Steady", "Named")
+    config = rig.settings(named + "size = 2.5\n")
+    made = failing_rule().Named(config.alerts[0])
+    assert made.parameters == {"size": 2.5, "side": "bid"}
+    for wrong, said in (
+        ("sizze = 4.0", r"\(steady\): sizze is not a setting of Named: did you mean size\?"),
+        ('size = "big"', "size: expected a number, got 'big'"),
+        ("side = 1", "side: expected a text, got 1"),
+        ("size = nan", "size: expected a number, got nan"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            rig.settings(f"{named}{wrong}\n")
+    assert rig.settings(STEADY + "sizze = 4.0\n").alerts[0].parameters == {"sizze": 4.0}

@@ -171,24 +171,29 @@ def _rule(origin: str, number: int, written: object) -> AlertRule:
 def _check(rule: AlertRule) -> None:
     _check_common(rule)
     if rule.kind:
-        load_member("rule", rule.kind)
+        known = load_member("rule", rule.kind).defaults
+        if known is not None:
+            _check_parameters(rule, rule.kind.rpartition(":")[2], known)
         return
     if rule.rule not in DEFAULTS:
         near = nearest(rule.rule, DEFAULTS.keys(), likeness=0.5)
         advice = f"did you mean {near[0]}?" if near else f"expected any of {', '.join(DEFAULTS)}"
         raise ConfigError(f"rule: there is none called {rule.rule!r}: {advice}")
-    defaults = DEFAULTS[rule.rule]
+    _check_parameters(rule, rule.rule, DEFAULTS[rule.rule])
+
+
+def _check_parameters(rule: AlertRule, what: str, defaults: Mapping[str, float | str]) -> None:
     for name, value in rule.parameters.items():
         if name not in defaults:
             known = [*defaults, *FIELDS]
             near = nearest(name, known, likeness=0.5)
             advice = f"did you mean {near[0]}?" if near else f"expected any of {', '.join(known)}"
-            raise ConfigError(f"{name} is not a setting of {rule.rule}: {advice}")
+            raise ConfigError(f"{name} is not a setting of {what}: {advice}")
         if isinstance(defaults[name], str) != isinstance(value, str):
             wanted = "a text" if isinstance(defaults[name], str) else "a number"
             raise ConfigError(f"{name}: expected {wanted}, got {value!r}")
         if not isinstance(value, str):
-            least, most = BOUNDS[rule.rule, name]
+            least, most = BOUNDS.get((rule.rule, name), (-math.inf, math.inf))
             if not (math.isfinite(value) and least <= value <= most):
                 raise ConfigError(f"{name}: expected a number{_bounds(least, most)}, got {value}")
         if isinstance(value, str) and set("\t\n\r") & set(value):

@@ -287,6 +287,8 @@ class Derivation:
         """Leaves a processor out from here on."""
         self.failures[name] = error
         is_raised = isinstance(error, ProcessorError)
+        if is_raised:
+            log.info("%s: %s raised", self._source, name, exc_info=error.__cause__)
         advice = "fix it" if is_raised else "run `tape repair`"
         log.error(
             "%s: %s is stopped, the others continue; %s and restart: %s",
@@ -295,8 +297,6 @@ class Derivation:
             advice,
             error,
         )
-        if is_raised:
-            log.info("%s: %s raised", self._source, name, exc_info=error.__cause__)
         if not self._stages and not self._waiting:
             raise error
 

@@ -17,7 +17,7 @@ takes too long for a batch is made anew as it was before, and tried again with m
 import json
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -84,13 +84,16 @@ class Finding:
 class Rule(ABC):
     """Looks for one thing in the stream of a source.
 
-    `rule` are its settings: its `parameters` are what the settings say beside name and severity.
+    `rule` are its settings, `parameters` what these say beside name and severity, or the default.
     """
 
     Config: ClassVar[type[AlertRule]] = AlertRule
+    defaults: ClassVar[Mapping[str, float | str] | None] = None
+    """Its parameters with their defaults: others are refused. None: any are taken."""
 
     def __init__(self, rule: AlertRule) -> None:
         self.rule = rule
+        self.parameters = {**(self.defaults or {}), **rule.parameters}
 
     @abstractmethod
     def process(self, batch: Records) -> Iterable[Finding]:

@@ -75,8 +75,8 @@ class RuleWatches:
         if ending.is_over:
             log.warning("%s: %s; it begins anew with what comes now", self._source, told)
             return None
-        log.error("%s: %s; all others continue; fix it and restart", self._source, told)
         log.info("%s: the rule %s raised", self._source, ending.part, exc_info=ending.error)
+        log.error("%s: %s; all others continue; fix it and restart", self._source, told)
         failure = ProcessorError(f"{self._source}: {told}")
         failure.__cause__ = ending.error
         return failure

@@ -116,7 +116,8 @@ table allows that.
 A class derived from `Rule` of `tapeworks.processors.own_alerts`, which a table `[[alerts]]` names
 as `kind = "my_module:MyRule"` in place of `rule`; its own settings stand beside. It is given every
 record in order and no clock, and yields what it finds; its alerts are among the others, in the
-order of the records that caused them. It may keep a state that JSON can hold.
+order of the records that caused them. It may keep a state that JSON can hold. Where it names its
+settings with their defaults, as `defaults`, others are refused with the nearest one.
 
 - **A rule that raises stops alone**, at the record that it raises at; so does one that finds what
   cannot be, such as the end of an alert that is not open. The core's rules and all other own ones
