@@ -259,6 +259,21 @@ def test_windows_of_trades_are_made_from_as_far_back_as_they_reach(spine, maker)
     assert [row["session_5s_trades"] for row in session] == [None]
 
 
+def test_window_that_nothing_follows_is_made_as_time_goes_on(spine, maker):
+    # The other instrument shows that time went on, as it did live: its records are not asked for.
+    spine.append(maker.definitions())
+    trades = trades_at(maker, FIRST + np.arange(900) * SECOND)
+    trades["instrument"][11:] = 2
+    spine.append(trades)
+    derive(spine, MetricSetsConfig(trade_windows=("tumbling 1s",)))
+    name, start = "tumbling_1s_trades", FIRST + 5 * SECOND
+    with tw.open(spine.path) as lake:
+        for end in (None, FIRST + 20 * SECOND):
+            live = lake.metrics("BTCUSDT", name, start, end).to_pylist()
+            assert [row[name] for row in live] == [1.0] * 7
+            assert lake.metrics("BTCUSDT", name, start, end, make=True).to_pylist() == live
+
+
 def test_each_count_of_trades_of_one_time_is_a_row(spine, maker):
     # Sweeps of ten trades of one time: as many rows as there are pairs, with all of the volume.
     spine.append(maker.definitions())

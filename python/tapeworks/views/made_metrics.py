@@ -16,14 +16,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tapeworks import _core
-from tapeworks._core import Processor, Records, metric_table
+from tapeworks._core import Processor, Records, metric_table, numbers
 from tapeworks.errors import QueryError
 from tapeworks.nearest import nearest
+from tapeworks.views.reach import newest_receipt
 from tapeworks.views.replay import Replay
 from tapeworks.views.symbols import Chosen
 
 Settings = Mapping[str, int | str | Sequence[int]]
-METRIC = np.dtype(_core.dtype_descr("metric"))
+METRIC, MARKER = (np.dtype(_core.dtype_descr(kind)) for kind in ("metric", "marker"))
+# A time far behind the one before is believed when it was told so often.
+TOLD = 3
 # What the processor reads of a tape, but for the definitions: those are the newest.
 KINDS = ("trades", "quotes", "orders", "gaps", "statuses")
 # Sets of the whole book, which is on tapes alone.
@@ -231,8 +234,22 @@ def _measured(
     except ValueError as error:
         raise QueryError(f"the metrics cannot be made: {error}") from None
     processor.process(definitions)
+    newest = newest_receipt(replay.engine.tail(source))
     for batch in one:
         yield np.frombuffer(memoryview(processor.process(batch.records)), METRIC)
+    if newest is not None:
+        until = newest if end is None else min(newest, end)
+        yield np.frombuffer(memoryview(processor.process(_silence(until))), METRIC)
+
+
+def _silence(until: int) -> Records:
+    """Returns records that tell nothing but that the receive times of the source are at `until`."""
+    rows = np.zeros(TOLD, MARKER)
+    rows["length"], rows["kind"] = MARKER.itemsize // 8, _core.kind_of("marker")
+    rows["code"] = numbers("marker_code")["heartbeat"]
+    rows["ts_event"] = rows["ts_recv"] = until
+    rows["ts_start"] = _core.NONE
+    return Records.from_bytes(rows.tobytes())
 
 
 def _within(
