@@ -184,7 +184,7 @@ def test_a_rule_that_stopped_begins_anew_at_the_next_start(rig, tmp_path, is_kil
 
 
 @pytest.mark.slow
-def test_a_slow_rule_is_tried_again_as_if_it_had_not_been_asked(rig, tmp_path, monkeypatch):
+def test_a_slow_rule_is_tried_again_as_if_it_had_not_been_asked(rig, tmp_path, monkeypatch, caplog):
     # The first two tries for the batch end by their limits; then the third counts each quote once.
     # A rule that is always slow stops where the batch begins, and the others have all of it.
     monkeypatch.setattr(own_alerts, "LIMITS_S", (0.1, 0.1, 0.3))
@@ -194,6 +194,8 @@ def test_a_slow_rule_is_tried_again_as_if_it_had_not_been_asked(rig, tmp_path, m
     failures, told = derive(rig, own)
     assert failures == {}
     assert of(told, "slow") == of(told, "steady") != []
+    slow = "the rule slow is slow: for one batch it did not return within 0.1 s"
+    assert caplog.messages.count(slow) == 2
     (tmp_path / "slow").write_text("99")
     rig.quotes(10_001, 10_666)
     failures, told = derive(rig, own)

@@ -15,6 +15,7 @@ takes too long for a batch is made anew as it was before, and tried again with m
 """
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ from tapeworks.processors.time_limit import CallTimeoutError, ended_after
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+log = logging.getLogger("tapeworks.processors")
 
 ALERT = np.dtype(dtype_descr("alert"))
 STATES, SEVERITIES, SIDES = numbers("alert_state"), numbers("severity"), numbers("side")
@@ -197,6 +200,7 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
                 return self._try(number, notes, batch, limit_s)
             except CallTimeoutError as error:
                 overdue = error
+                log.warning("the rule %s is slow: for one batch %s", rule.rule.name, error)
             except (Exception, SystemExit):
                 overdue = None
                 break
