@@ -21,6 +21,8 @@ from tapeworks.processors.own_alerts import Finding, Rule
 from tapeworks.tape import TapeReader
 
 PRICE_SCALE, SIZE_SCALE = 10**9, 10**8
+# Of a record that the venue's history gave: it is no news, however large it is.
+HISTORICAL = 4
 
 
 class LargeTrades(Rule):
@@ -34,7 +36,8 @@ class LargeTrades(Rule):
         # Whole microseconds, and beside them the nanoseconds that are left.
         times = trades.column("ts_event").cast(pa.int64()).to_pylist()
         for time_us, trade in zip(times, trades.to_pylist(), strict=True):
-            if (size := float(trade["size"])) >= limit:
+            is_of_now = not trade["flags"] & HISTORICAL
+            if is_of_now and (size := float(trade["size"])) >= limit:
                 yield Finding(
                     offset=trade["tape_offset"],
                     ts=time_us * 1_000 + trade["ts_event_ns"],

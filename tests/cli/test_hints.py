@@ -80,3 +80,29 @@ def test_config_check_takes_the_file(tape):
     (tape.folder / "my.toml").write_text('data = "here"\n[feeds.binance-spot]\nsymbols = ["A"]\n')
     assert "data in" in tape.run("config", "check", "my.toml")
     assert "none.toml" in tape.refuse("config", "check", "none.toml", code=2)
+
+
+def test_config_check_warns_of_symbols_that_no_feed_records(tape):
+    # A typo in one rule, and a symbol of another source in one; the other feed knows it. Of a feed
+    # of all symbols nobody knows which there are.
+    feeds = '[feeds.binance-spot]\nsymbols = ["BTCUSDT", "SOLUSDT"]\n'
+    feeds += '[feeds.binance-usdm]\nsymbols = ["ETHUSDT"]\n'
+    rules = '[metrics]\nsets = ["l1"]\nsymbols = ["NOPE", "SOLUSDT"]\n'
+    for name, symbol in (("a", "BTCUSD"), ("b", "ETHUSDT"), ("c", "SOLUSDT")):
+        rules += f'[[alerts]]\nname = "{name}"\nrule = "spread"\nsymbols = ["{symbol}"]\n'
+    rules += '[[alerts]]\nname = "d"\nrule = "gap"\nsymbols = ["ETHUSDT"]\n'
+    rules += 'sources = ["binance-spot"]\n'
+    path = tape.folder / "my.toml"
+    path.write_text(feeds + rules)
+    shown = tape.run("config", "check", "my.toml").splitlines()
+    assert [line for line in shown if line.startswith("warning")] == [
+        "warning: [metrics] symbols: no feed of it records NOPE",
+        "warning: the rule a: no feed of it records BTCUSD: did you mean BTCUSDT?",
+        "warning: the rule d: no feed of it records ETHUSDT",
+    ]
+    assert shown[-1].endswith("configuration OK")
+    path.write_text(
+        '[feeds.itch]\nlines = ["127.0.0.1:9"]\n'
+        + rules.replace('sources = ["binance-spot"]\n', "")
+    )
+    assert "warning:" not in tape.run("config", "check", "my.toml")

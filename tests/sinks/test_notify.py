@@ -7,6 +7,7 @@ import socket
 import time
 import typing
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from conftest import START
 from tapeworks._core import Processor, detector_table
 from tapeworks.alert_notes import SEVERITIES
 from tapeworks.cli.alerts import Severity
+from tapeworks.cli.alerts import told as line_of_change
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
 from tapeworks.processors.alerts import LatencyConfig
@@ -25,6 +27,7 @@ from tapeworks.sinks import notify
 from tapeworks.sinks.base import SinkContext
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.notify import TYPES, Message, NotifyConfig, NotifySink, Outbox
+from tapeworks.sinks.notify_text import body_of
 from tapeworks.stage_times import STAGES
 from tapeworks.tape import Place
 from tapeworks.topics import ALERTS
@@ -78,6 +81,32 @@ class Told:
 def spoken(spine, maker):
     spine.append(maker.definitions())
     return spine
+
+
+def test_values_have_units_and_times_one_format():
+    # To the second and to the microsecond alike; a rule of the core, and one of the user's own.
+    whole = datetime(2026, 11, 30, 6, 37, 56, tzinfo=UTC)
+    row = {"rule": "late", "detector": "lag", "subject": None, "symbol": "BTCUSDT", "id": 4}
+    row |= {"ts_start": whole.replace(microsecond=500_000), "ts_end": whole, "detail": None}
+    row |= {"value": 30453.8, "threshold": 1.0, "price": None, "size": None}
+    row |= {"first_offset": 35, "last_offset": 35}
+    assert body_of("it", row).splitlines() == [
+        "what: lag",
+        "since: 2026-11-30T06:37:56.500000Z",
+        "until: 2026-11-30T06:37:56.000000Z",
+        "value: 30453.8 ms",
+        "limit: 1 ms",
+        "records: offset 35 of market-data.normalized",
+        "alert: it#4",
+    ]
+    own = body_of("it", row | {"detector": "own", "rule": "mine", "first_offset": 7})
+    assert "what: mine\n" in own
+    assert "value: 30453.8\n" in own
+    assert "records: offsets 7 to 35 of" in own
+    row |= {"source": "it", "severity": "warning", "state": "opened", "ts_event": whole}
+    assert line_of_change(row) == (
+        "2026-11-30T06:37:56.000Z it#4 warning opened late: BTCUSDT 30453.8 ms (limit 1 ms)"
+    )
 
 
 @pytest.mark.slow
@@ -197,7 +226,12 @@ def test_what_waits_is_kept_until_a_new_target_takes_it(tmp_path, monkeypatch):
     # The target that a message waited for was mistyped and is gone from the settings.
     box = outbox(tmp_path, "json://old")
     evidence = dict.fromkeys(("value", "threshold", "price", "size", "subject", "detail", "ts_end"))
-    evidence |= {"detector": "crossed", "ts_start": "now", "first_offset": 1, "last_offset": 1}
+    evidence |= {
+        "detector": "crossed",
+        "ts_start": datetime.now(UTC),
+        "first_offset": 1,
+        "last_offset": 1,
+    }
     place = Place("tape", 1, "print")
     box.put("it", [row(1, "crossed") | evidence], place)
     box = outbox(tmp_path, "json://new")
@@ -238,7 +272,12 @@ def test_a_clock_that_was_ahead_makes_nobody_quiet(tmp_path):
 def change(number: int, rule: str = "", state: str = "opened") -> dict[str, object]:
     """Returns a change of an alert with all that a message says of it."""
     absent = ("subject", "ts_end", "value", "threshold", "price", "size", "detail")
-    known = {"detector": "spread", "ts_start": START, "first_offset": 1, "last_offset": 2}
+    known = {
+        "detector": "spread",
+        "ts_start": datetime.fromtimestamp(START / 1e9, UTC),
+        "first_offset": 1,
+        "last_offset": 2,
+    }
     made = row(number, rule or f"rule {number}") | known | dict.fromkeys(absent)
     return made | {"state": state}
 
@@ -281,7 +320,7 @@ def test_what_opens_again_and_stays_open_is_told_when_the_quiet_time_is_over(tmp
     now += 2
     assert deliver(again) == [opened]
     assert "alert: it#4" in sent[0].body
-    assert "opened 2 times more since" in sent[0].body
+    assert "opened 2 times more since the last message" in sent[0].body
     assert deliver(again) == deliver(box_of()) == []
     # Its end is told as well, and what opens now waits for the next quiet time to be over.
     assert put(again, 4, "closed", 100) == [closed]
@@ -371,7 +410,7 @@ def test_changes_are_told_one_by_one_up_to_the_limit_and_then_together(tmp_path,
     while box.send_next():
         pass
     assert sent[:2] == ["[critical] rule 0 opened: it", "[critical] rule 1 opened: it"]
-    assert sent[20:] == [f"[critical] {count} changes of alerts: it" for count in (5, 1)]
+    assert sent[20:] == [f"[critical] {count} of alerts: it" for count in ("5 changes", "1 change")]
 
 
 def test_what_alerts_may_be_is_said_by_the_core_alone():

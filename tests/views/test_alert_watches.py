@@ -91,6 +91,7 @@ def test_a_rule_that_came_later_says_since_when_it_looks(grown):
     rows = {row["rule"]: row for row in found.to_pylist()}
     assert (rows["wide"]["symbol"], rows["wide"]["opened"]) == ("BTCUSDT", 3)
     assert rows["wide"]["value"] == pytest.approx(198.02, abs=0.01)
+    assert (rows["wide"]["unit"], rows["crossed"]["unit"]) == ("bps", None)
     assert (rows["crossed"]["symbol"], rows["crossed"]["opened"]) == (None, 0)
     bounds = (START + 2 * SECOND, START + 6 * SECOND)
     [row] = trial(

@@ -1,5 +1,6 @@
 """Alerts from the settings to the lake and the command line: found, followed, acknowledged."""
 
+import importlib
 import itertools
 import json
 from pathlib import Path
@@ -201,6 +202,17 @@ def test_same_tape_gives_the_same_alerts_at_any_batch_size(told):
             part = whole.slice(first, min(first + size, len(whole)))
             made.append(bytes(runner.process(part)))
         assert b"".join(made) == expected, size
+
+
+def test_rule_of_the_example_passes_over_what_the_history_gave(maker, monkeypatch):
+    # Two large trades, one of them of the venue's history: a rule of one's own is given both.
+    monkeypatch.syspath_prepend(EXAMPLES)
+    rule = AlertRule("large", kind="own_rule:LargeTrades", parameters={"size": 2.0})
+    trades = maker.rows("trade", 2, instrument=1, channel=1, price=10**9, size=3 * 10**8)
+    trades["flags"] = [1, 1 | 4]
+    batch = Records.from_bytes(trades.tobytes())
+    found = importlib.import_module("own_rule").LargeTrades(rule).process(batch)
+    assert [one.value for one in found] == [3.0]
 
 
 def _batches(tape: Path) -> list[bytes]:

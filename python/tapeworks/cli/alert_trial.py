@@ -15,7 +15,7 @@ from tapeworks.errors import ArgumentError
 from tapeworks.nearest import nearest
 from tapeworks.pipeline import Config, processors_of
 from tapeworks.processors.alert_trial import try_rules
-from tapeworks.processors.alerts import HOST_RULES, AlertRule
+from tapeworks.processors.alerts import HOST_RULES, UNITS, AlertRule
 from tapeworks.processors.base import Ending
 from tapeworks.source_symbols import SourceSymbols
 from tapeworks.tape import has_segments
@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("first", TIME),
         ("last", TIME),
         ("value", pa.float64()),
+        ("unit", pa.string()),
     ]
 )
 
@@ -55,11 +56,12 @@ class Found:
         if not math.isnan(value) and (self.value is None or abs(value) > abs(self.value)):
             self.value = value
 
-    def row(self, venue: str, rule: str, symbol: str | None) -> dict[str, Any]:
+    def row(self, venue: str, rule: AlertRule, symbol: str | None) -> dict[str, Any]:
         """Returns a row of the table."""
         first, last = (None if ts is None else ts // 1_000 for ts in (self.first, self.last))
         counted = {"opened": self.opened, "first": first, "last": last, "value": self.value}
-        return {"venue": venue, "rule": rule, "symbol": symbol, **counted}
+        unit = None if self.value is None else UNITS.get(rule.rule)
+        return {"venue": venue, "rule": rule.name, "symbol": symbol, **counted, "unit": unit}
 
 
 def chosen_rules(config: Config, name: str | None) -> tuple[AlertRule, ...]:
@@ -104,19 +106,20 @@ def trial(
     endings: dict[tuple[str, str], str] = {}
     rows: list[dict[str, Any]] = []
     for source in sources:
-        names = [rule.name for rule in rules if not rule.sources or source in rule.sources]
+        of_source = [rule for rule in rules if not rule.sources or source in rule.sources]
+        names = {rule.name: rule for rule in of_source}
         if names and has_segments(folder / "tape" / source / NORMALIZED):
             known = SourceSymbols(folder, source)
             defined = (source, known.read().records())
             found = _found(config, folder, rules, defined, bounds, endings)
             symbols = known.names()
             rows += [
-                one.row(source, rule, symbols.get(number))
+                one.row(source, names[rule], symbols.get(number))
                 for (rule, number), one in found.items()
                 if rule in names
             ]
             told = {rule for rule, _ in found} | {rule for of, rule in endings if of == source}
-            rows += [Found().row(source, name, None) for name in names if name not in told]
+            rows += [Found().row(source, one, None) for one in of_source if one.name not in told]
     if stopped is not None:
         stopped.extend(endings.values())
     rows.sort(key=lambda row: (row["venue"], row["rule"], row["symbol"] or ""))

@@ -4,6 +4,7 @@ import getpass
 import os
 import sys
 from collections.abc import Mapping
+from datetime import UTC
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -107,8 +108,8 @@ SymbolArgument = Annotated[str | None, argument(help="Only this symbol.", names=
 @app.command("list", epilog=LIST_EXAMPLES)
 def list_alerts(
     symbol: SymbolArgument = None,
-    start: Annotated[str | None, option("--from", help="Only those open then or later.")] = None,
-    end: Annotated[str | None, option("--to", help="Only those that began before then.")] = None,
+    start: Annotated[str | None, option("--from", help="Open then or later, UTC.")] = None,
+    end: Annotated[str | None, option("--to", help="Began before then, UTC.")] = None,
     source: SourceOption = None,
     exchange: ExchangeOption = None,
     product: ProductOption = None,
@@ -239,11 +240,12 @@ def follow(
 
 def told(row: Mapping[str, Any]) -> str:
     """Returns one change of an alert as a line for people."""
-    value = "" if row["value"] is None else f" {row['value']:.6g}"
-    limit = "" if row["threshold"] is None else f" (limit {row['threshold']:.6g})"
+    unit = f" {of}" if (of := UNITS.get(row["detector"])) else ""
+    value = "" if row["value"] is None else f" {row['value']:.6g}{unit}"
+    limit = "" if row["threshold"] is None else f" (limit {row['threshold']:.6g}{unit})"
     about = " ".join(filter(None, [row["symbol"], row["subject"]]))
     words = [
-        str(row["ts_event"])[:23],
+        f"{row['ts_event'].astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:23] + "Z",
         f"{row['source']}#{row['id']}",
         str(row["severity"]),
         str(row["state"]),
@@ -284,7 +286,7 @@ def ack(
     if any((one.get("kind"), one.get("member")) == ("recorder", venue) for one in running):
         print(f"{shown} ({row['rule']}) is acknowledged")
     else:
-        note(f"{venue} is not recorded at the moment: told when its recorder starts")
+        note(f"{venue} is not recorded at the moment: saved until its recorder starts")
     sys.stdout.flush()
 
 
@@ -305,9 +307,7 @@ def _alert(lake: Lake, number: str, source: str | None) -> tuple[str, dict[str, 
     found = {row["venue"]: row for row in rows if row["venue"] in sources}
     if not found:
         where = f" of {', '.join(sources)}" if before or source else ""
-        raise QueryError(
-            f"expected the number of an alert{where}, got {text}: `tape alerts list` lists all"
-        )
+        raise QueryError(f"there is no alert {int(text)}{where}: `tape alerts list` lists all")
     if len(found) > 1:
         raise QueryError(f"the alert {text} could be of {', '.join(found)}: name its --source")
     [(venue, row)] = found.items()

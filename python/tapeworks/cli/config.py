@@ -11,6 +11,7 @@ from tapeworks.cli.command import Application, argument
 from tapeworks.cli.console import console
 from tapeworks.cli.options import ConfigOption
 from tapeworks.cli.settings import load, load_written
+from tapeworks.cli.unmatched import unmatched_symbols
 from tapeworks.feeds.base import build
 from tapeworks.settings import LAKE, as_toml
 
@@ -45,12 +46,18 @@ def check(
     if settings.metrics.sets or settings.metrics.trade_windows:
         made = [*settings.metrics.sets, *settings.metrics.trade_windows]
         console.print(f"metrics: {', '.join(made)}")
+    for name, one in settings.processors.own.items():
+        console.print(f"processor [bold]{name}[/]: {escape(one.kind)}, writes {escape(one.output)}")
     for rule in (*settings.alerts, *settings.latency.rules()):
         where = ", ".join((*rule.sources, *rule.symbols))
+        # Of a rule of the user's own nobody knows which settings there are.
+        own = "".join(f", {key} = {value}" for key, value in rule.parameters.items() if rule.kind)
         console.print(
             f"rule [bold]{escape(rule.name)}[/]: {rule.rule or rule.kind}, {rule.severity}"
-            f"{f', of {escape(where)}' if where else ''}"
+            f"{f', of {escape(where)}' if where else ''}{escape(own)}"
         )
+    for line in unmatched_symbols(settings):
+        console.print(f"[yellow]warning[/]: {escape(line)}")
     console.print(f"data in [bold]{escape(str(settings.data))}[/]; configuration OK")
 
 

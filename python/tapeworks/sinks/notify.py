@@ -37,7 +37,7 @@ from tapeworks.errors import ConfigError, SinkUnavailable
 from tapeworks.printable import printable
 from tapeworks.sinks.base import SinkConfig, SinkContext
 from tapeworks.sinks.notify_held import HeldBack, SevereOnce
-from tapeworks.sinks.notify_text import body_of, line_of, printable_lines
+from tapeworks.sinks.notify_text import body_of, counted, line_of, printable_lines
 from tapeworks.sinks.store import StorePartition, StoreSink
 from tapeworks.tape import Place
 from tapeworks.topics import ALERTS
@@ -393,7 +393,8 @@ class Outbox:
 
     def _single(self, source: str, row: Mapping[str, Any]) -> Message:
         passed = self._passed.pop(f"{source}/{row['rule']}/{row['symbol'] or ''}", 0)
-        more = f"\nopened {passed} times more since it was told last" if passed else ""
+        times = counted(passed, "time", "times")
+        more = f"\nopened {times} more since the last message" if passed else ""
         title = f"[{row['severity']}] {row['rule']} {row['state']}: {row['symbol'] or source}"
         return Message(
             printable(title),
@@ -414,7 +415,8 @@ class Outbox:
         worst = max(severities, key=SEVERITIES.index)
         lines = [f"{count} x {what}" for what, count in counts.most_common(LISTED_MAX)]
         text = printable_lines("\n".join([*lines, "", "the first of them:", *first]))
-        title = printable(f"[{worst}] {counts.total()} changes of alerts: {source}")
+        changes = counted(counts.total(), "change", "changes")
+        title = printable(f"[{worst}] {changes} of alerts: {source}")
         return Message(title, text, worst, time.time(), counts=dict(counts), first=first)
 
     def _read(self) -> None:

@@ -1,17 +1,29 @@
 """What a message says of an alert."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from tapeworks._core import detector_table
 from tapeworks.printable import printable
+from tapeworks.topics import NORMALIZED
+
+# Of each rule of the core the unit of its values, where these have one that is its own.
+UNITS = {head[0]: head[4] for head, _, _ in detector_table() if head[4]}
+# What rules of the user's own are called where the core's rules say what they look for.
+OWN = "own"
 
 
 def body_of(source: str, row: Mapping[str, Any]) -> str:
     """Returns what an alert says, a line a fact."""
-    value = "" if row["value"] is None else f"{row['value']:.6g}"
-    limit = "" if row["threshold"] is None else f"{row['threshold']:.6g}"
+    unit = UNITS.get(row["detector"], "")
+    value = "" if row["value"] is None else f"{row['value']:.6g} {unit}".strip()
+    limit = "" if row["threshold"] is None else f"{row['threshold']:.6g} {unit}".strip()
+    looked_for = row["rule"] if row["detector"] == OWN else row["detector"]
+    first, last = row["first_offset"], row["last_offset"]
+    offsets = f"offset {last}" if first == last else f"offsets {first} to {last}"
     facts = {
-        "what": f"{row['detector']} {row['subject'] or ''}".strip(),
+        "what": f"{looked_for} {row['subject'] or ''}".strip(),
         "since": _time(row["ts_start"]),
         "until": "" if row["ts_end"] is None else _time(row["ts_end"]),
         "value": value,
@@ -19,7 +31,7 @@ def body_of(source: str, row: Mapping[str, Any]) -> str:
         "price": "" if row["price"] is None else f"{row['price'].normalize():f}",
         "size": "" if row["size"] is None else f"{row['size'].normalize():f}",
         "evidence": row["detail"] or "",
-        "records": f"{row['first_offset']} to {row['last_offset']}",
+        "records": f"{offsets} of {NORMALIZED}",
         "alert": f"{source}#{row['id']}",
     }
     return "\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact)
@@ -36,5 +48,10 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def _time(value: Any) -> str:
-    return str(value)[:26]
+def counted(count: int, one: str, many: str) -> str:
+    """Returns a number of things in words."""
+    return f"1 {one}" if count == 1 else f"{count:,} {many}"
+
+
+def _time(value: datetime) -> str:
+    return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"

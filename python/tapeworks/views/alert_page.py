@@ -62,15 +62,19 @@ tape alerts try wide
 
 `tape alerts list` has each alert whose life touches `--from` and `--to`. Where it finds none it
 says which rules looked, and since when. `not known` means that no rule looked at part of what was
-asked for: it was set later, is for other symbols or only for a source as a whole, or its worker is
-behind or was stopped. Without `--from` it is asked from where the rules began that look now. With
-`--check` both an alert and `not known` exit with 3; notices of `lake.alerts` say the same.
+asked for: it was set later, is for other symbols or only for a source as a whole, its worker is
+behind or was stopped, or nothing was recorded then. Without `--from` it is asked from where the
+rules began that look now; with it, up to what was received last. Times are UTC. With `--check` both
+an alert and `not known` exit with 3; notices of `lake.alerts` say the same.
 
 - **An alert is a number of records** on the tape `market-data.alerts`, and of rows in the table
-  `alerts`: it is `opened`, `updated` as it gets worse (at most once a second, or at once where it
-  doubles), perhaps `acknowledged`, and `closed`. All have the same `id`, and each holds the whole
-  evidence: since when, what was measured, what it was compared with, a price, a size, a count, and
-  `first_offset` and `last_offset`, the records on `market-data.normalized` that it is made of.
+  `alerts`: it is `opened`, `updated` while it goes on, perhaps `acknowledged`, and `closed`. All
+  have the same `id`, and each holds the whole evidence: since when, what was measured, what it was
+  compared with, a price, a size, a count, and `first_offset` and `last_offset`, the records on
+  `market-data.normalized` that it is made of.
+- **`updated` holds the newest value**, which may be better than one before it: at most once a
+  second, or at once where it is twice the one that was told last. The worst that was told is in the
+  rows of the alert: `select id, max(value) from alerts group by id`.
 - **A rule has at most one alert open** of an instrument, or of a source. What is over as soon as it
   is known, such as a burst, is opened and closed at once.
 - **Live equals replay**: rules see the records in the order of the tape, and no clock. A rule that
@@ -97,8 +101,10 @@ behind or was stopped. Without `--from` it is asked from where the rules began t
   that are added or changed later. Without a lake the log says that a rule for symbols does not look
   at them.
 - **What comes from a venue's history**, to fill a gap or from files, is no message of now: it ends
-  no silence and counts in no rate or lag, and its trades are looked at by no rule. A quote from
-  there sets the best prices only while nothing newer of its instrument came.
+  no silence and counts in no rate or lag, and its trades are looked at by no rule of the table
+  below. A quote from there sets the best prices only while nothing newer of its instrument came. A
+  rule of your own is given all records: what its venue's history gave has `flags & 4`, which it
+  tests.
 - **What breaks the stream** (a gap, a halt, the end of a session, a venue that numbers its orders
   anew, as each day) ends what was open, and empties what rules remember: they begin anew behind it.
 - **`-like`** means that the data looks so. Who owns an order, and what for, is not in the data.
