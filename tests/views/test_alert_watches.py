@@ -5,6 +5,7 @@ import pytest
 
 import tapeworks as tw
 from conftest import START, SYMBOLS
+from tapeworks._core import numbers
 from tapeworks.alert_watches import note_watches, read_watches
 from tapeworks.cli.alert_trial import chosen_rules, trial
 from tapeworks.cli.alert_watches import check_rule, told, watches_of, written_rules
@@ -175,7 +176,7 @@ def test_no_alerts_are_not_known_of_what_no_rule_looked_at(grown, maker):
     assert unlooked(grown, at[1_008])
 
 
-def test_of_a_time_at_which_nothing_was_recorded_no_alerts_are_not_known(grown, tape):
+def test_of_a_time_at_which_nothing_was_recorded_no_alerts_are_not_known(grown, maker, tape):
     # Both rules are there, one from the first record on: years before it, an hour before it, and
     # up to a second of it. A day that is to come says so already.
     day = START // (86_400 * SECOND) * 86_400 * SECOND
@@ -194,6 +195,13 @@ def test_of_a_time_at_which_nothing_was_recorded_no_alerts_are_not_known(grown, 
     with tw.open(grown.path) as lake:
         found = lake.alerts(start=year, end=year + SECOND)
         assert found.notices() == [early.format("2020-01-01T00:00:01Z")]
+    # What is received while a recorder ends, behind the note of it, is no time without one.
+    end = maker.rows("marker", 1, code=numbers("marker_code")["end_of_session"])
+    end["ts_event"] = end["ts_recv"] = START + 8 * SECOND
+    grown.append(end)
+    grown.append(quotes(maker, 9, [10_001]))
+    derive(grown, settings(grown.path.parent, CROSSED + WIDE))
+    assert not unlooked(grown, START, None, rule="crossed")
     words = ("alerts", "list", "--from", "2020-01-01", "--to", "2020-01-02", "--check")
     process = tape.start(*words, "--data", grown.path)
     shown, _ = process.communicate(timeout=60)

@@ -121,5 +121,7 @@ def check_held(wanted: Sequence[str], held: Sequence[str]) -> None:
         shown = ", ".join(held[:NAMES_SHOWN])
         advice = f"did you mean {near[0]}? " if near else ""
         raise QueryError(
-            f"no value of the metric {name!r} is held: {advice}expected any of {shown}"
+            f"no value of the metric {name!r} is held: {advice}expected any of {shown}; "
+            "`make=True` makes others of what is recorded, metrics of your own are on their tapes "
+            "alone"
         )

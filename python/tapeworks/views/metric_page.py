@@ -22,11 +22,14 @@ Where nothing was measured, `lake.metrics(..., make=True)` makes them of what is
 longest window and a minute before `start`. `vpin`, `hawkes`, `dependence` and `orders` remember
 more than a window: made so, they begin anew there, and are null or other than live values until
 they have seen as much. Ask for a longer range, and leave out its beginning. Of windows of trades,
-sessions that began earlier are null, and counts and `late_trades` begin anew.
+sessions that began earlier are null, and counts and `late_trades` begin anew. `depth`, `mlofi`
+and `ofi_integrated` cannot be made so: the book that they are of is on tapes alone.
 
 `lake.metrics("BTCUSDT", ["mid", "ofi_10s"], start, end)` gives a row for each moment and a column
 for each metric; the table `metrics` has one value a row, with its window, the number of
-observations in it, and the state of the best prices.
+observations in it, and the state of the best prices. `lake.asof("trades", "metrics",
+metric="ofi_10s")` puts the last value before it beside each trade, and `lake.markouts` what the mid
+was some time after it: see [join clocks](how-to/join-clocks.md).
 
 - **A value holds as of `ts_event`**: with all events up to and with that time, in the order of the
   tape. Values lie on a grid, every `interval_ms` by the venue's clock; with `interval_ms = 0` there
@@ -41,6 +44,8 @@ observations in it, and the state of the best prices.
 - **A null means that there is no value**: the window is not covered since the stream began
   (`partial = true` shows it all the same), a side is empty, the book is not known, or what the
   table below says. It is never 0, and never the last value carried on.
+- **Metrics of several grids in one frame**: samples and windows of trades have moments of their
+  own. A row of one has nulls in the columns of the other; ask for each in a frame of its own.
 - **Complete is what was measured**: where the metrics are behind what is recorded, `coverage()` is
   not complete, and `notices()` says from when on.
 - **What breaks the stream** (a gap in quotes or trades, the end of a session, a halt or its end)
@@ -106,6 +111,42 @@ has a row of its own. There is none of a window without a trade.
 
 
 COSTS_START = """
+## A metric of your own
+
+A number for each window of the venue's time: a class derived from `WindowMetric` of
+`tapeworks.processors.window_metric`, given the trades or quotes of each window as an array.
+
+```bash
+cat examples/own_metric.py
+PYTHONPATH=examples python examples/own_metric.py demo
+```
+
+In the settings it is a processor; `tape config check` lists it, and which tape it writes. Without
+`output` that is `market-data.` and the name of its table, here `market-data.vwap`:
+
+```toml title="not run: it goes on with settings of yours"
+[processors.vwap]
+kind = "own_metric:Vwap"
+```
+
+Start `tape up` with the folder of the module in `PYTHONPATH`. What it makes is on that tape only:
+it is in no table, so that `lake.metrics`, SQL, rules of alerts and sinks do not know it. Its values
+are records `metric`, read as an array:
+
+```python title="not run: it goes on with settings of yours"
+import numpy as np
+from tapeworks import _core
+from tapeworks.tape import TapeReader
+
+reader = TapeReader("data/tape/binance-spot/market-data.vwap")
+while (batch := reader.read()) is not None:
+    rows = np.frombuffer(batch.numpy("metric"), np.dtype(_core.dtype_descr("metric")))
+    print(rows[["ts_event", "instrument", "metric", "value"]])
+```
+
+A rule about it is [a rule of your own](alerts.md#a-rule-of-your-own) that computes it from the same
+records; [a processor of your own](tutorial/own-processor.md) is the general form.
+
 ## What sets cost
 
 What an event costs with a set alone, relative to `l1` alone: medians of `scripts/bench metrics

@@ -115,6 +115,8 @@ def _unrecorded(
     end = newest + 1 if last is None else min(last, newest + 1)
     begun = first_receipt(tail)
     ranges = union(recorded.ranges) or [(TIME_MIN if begun is None else begun, end)]
+    # What is on its way while a recorder ends is received behind the note of its end.
+    end = min(end, ranges[-1][1])
     if first is not None:
         return subtract([(first, end)], ranges) if first < end else []
     # Before all of it: what is between two recordings is asked for by who says from when.
