@@ -462,7 +462,7 @@ def test_a_stage_that_stands_still_is_beyond_its_budget(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('name = "a"', "expected the texts name, and rule or kind"),
+        ('name = "a"', "expected a name, and a rule or a kind"),
         ('name = "a"\nrule = "spred"', "did you mean spread"),
         ('name = "a"\nrule = "spread"\nabove = 3', "did you mean above_bps"),
         ('name = "a"\nrule = "spread"\nabove_bps = -1', "expected a number above 0, got -1"),

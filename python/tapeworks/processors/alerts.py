@@ -159,7 +159,7 @@ def _rule(origin: str, number: int, written: object) -> AlertRule:
             parameters[key] = value
     wrong = [key for key in ("name", "rule", "kind") if not isinstance(values.get(key, ""), str)]
     if wrong or not values.get("name") or bool(values.get("rule")) == bool(values.get("kind")):
-        raise ConfigError(f"{where}: expected the texts name, and rule or kind, got {written!r}")
+        raise ConfigError(f"{where}: expected a name, and a rule or a kind, got {written!r}")
     rule = AlertRule(**values, parameters=parameters)
     try:
         _check(rule)
