@@ -82,6 +82,7 @@ def test_json_has_two_spellings(tape, words):
         assert answers[0] == answers[1]
 
 
+@pytest.mark.slow
 def test_replay_is_lines_or_one_list(tape):
     # A record is one text in both; without records the list is empty.
     lines = tape.run("replay", "--kinds", "trades").splitlines()
@@ -91,6 +92,7 @@ def test_replay_is_lines_or_one_list(tape):
     assert tape.answer("replay", "--kinds", "marks", "-f", "json") == []
 
 
+@pytest.mark.slow
 def test_values_are_written_as_sql_writes_them(tape):
     # In no format a form of Python; JSON is JSON, with null for what it has no number for.
     span, listed = "1 year 2 months 3 days 00:00:01.5", "[1.5, null]"

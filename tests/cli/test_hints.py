@@ -43,6 +43,7 @@ def test_gaps_are_told_where_they_touch(tape):
         assert "gap" not in told(tape, "query", sql), sql
 
 
+@pytest.mark.slow
 def test_a_symbol_in_lower_case_is_told(tape):
     # Every command takes it; SQL compares texts as they are.
     errors = told(tape, "query", "select * from trades where symbol = 'btcusdt'")

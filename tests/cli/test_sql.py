@@ -119,6 +119,7 @@ def test_wide_answers_fit_the_screen_and_long_ones_are_paged(stored, open_termin
     assert terminal.end()[0] == 0
 
 
+@pytest.mark.slow
 def test_script_ends_at_its_first_error(stored):
     # In a pipe: statements and commands, the last without `;`, and the exit code of the error.
     done = piped(stored, "select 1 as a;\n.symbols\nselect\n2 as b", "sql", "-f", "jsonl")

@@ -63,6 +63,7 @@ def test_status_says_what_is_there(recorded: Any):
     assert source["gaps"] == {}
 
 
+@pytest.mark.slow
 def test_query_in_every_format(recorded: Any):
     # The same rows as a table, as JSON, as CSV and in a Parquet file.
     sql = "select symbol, count(*) as n from trades group by symbol order by symbol"

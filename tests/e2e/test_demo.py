@@ -128,6 +128,7 @@ def test_replay_gives_every_record_in_the_order_of_receipt(demo: tuple[Path, Any
     assert {row["symbol"] for row in rows} == {"BTCUSDT", "ETHUSDT", "SOLUSDT"}
 
 
+@pytest.mark.slow
 def test_export_holds_what_a_query_gives(demo: tuple[Path, Any]):
     # CSV of one symbol, counted by line.
     folder, _ = demo

@@ -150,6 +150,7 @@ def test_a_channel_that_is_of_another_feed_is_no_success(tmp_path: Path):
     assert "1 of them could not be decoded" in " ".join(shown.stderr.split())
 
 
+@pytest.mark.slow
 def test_line_without_end_and_time_without_bounds_are_refused(tmp_path: Path):
     # A small packed file of one endless line, and a stamp of the year 2286: each is one line on
     # stderr, and takes no memory.
@@ -196,6 +197,7 @@ def test_capture_that_is_imported_twice_is_stored_once(tmp_path: Path):
     assert "reset" not in causes
 
 
+@pytest.mark.slow
 def test_capture_that_is_older_than_its_source_is_refused(tmp_path: Path):
     # Quotes of an hour later are there: those of before are not taken for repeats of them.
     write_quotes(tmp_path / "late.txt", 4_000)
@@ -273,6 +275,7 @@ def test_frames_that_stand_in_another_order_are_stored_once(tmp_path: Path):
         assert on_tape(tmp_path) == (59, 59)
 
 
+@pytest.mark.slow
 def test_file_that_is_older_than_the_one_before_it_is_refused(tmp_path: Path):
     # What is before it is imported, and says so; nothing of it gets a receive time of later.
     write_quotes(tmp_path / "all", 4_000)
@@ -417,6 +420,7 @@ def test_wrong_receive_time_moves_no_other_and_is_flagged(tmp_path: Path):
     assert json.loads(shown.stdout) == [{"n": 400, "times": 399, "suspect": 1, "ms": 399}]
 
 
+@pytest.mark.slow
 def test_clock_that_was_set_back_in_a_capture_is_a_marker_on_its_tape(tmp_path: Path):
     # By an hour in the middle: said with its line, stored at seven eighths of its time, flagged.
     write_capture(tmp_path / "capture.txt", list(range(1, 401)))

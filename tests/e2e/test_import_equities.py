@@ -96,6 +96,7 @@ def test_rows_of_lobster_say_that_they_are_of_a_window(tmp_path: Path):
     assert {row["part"] for row in rows} == {32}
 
 
+@pytest.mark.slow
 def test_each_file_stands_for_its_own_time(tmp_path: Path):
     # Two days in one command, the first of which is cut behind 09:30, the second whole.
     def at(second: int, message: bytes) -> bytes:
@@ -204,6 +205,7 @@ def test_a_time_of_capture_that_cannot_be_moves_nothing_behind_it(tmp_path: Path
     assert [str(row["date"]) for row in rows] == ["2023-08-22"]
 
 
+@pytest.mark.slow
 def test_one_message_that_cannot_be_read_is_not_all_of_its_frame(tmp_path: Path):
     # All of this day is one frame: that a message of it is a dead letter does not undo the others.
     day = a_day_of_adds(30)

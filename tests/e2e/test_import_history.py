@@ -56,6 +56,7 @@ def test_trades_that_files_and_answers_tell_again_are_stored_once(tmp_path: Path
     assert len(tw.open(tmp_path / "data").gaps()) == 0
 
 
+@pytest.mark.slow
 def test_trades_without_a_number_are_as_many_as_one_file_tells(tmp_path: Path):
     # Of options the venue tells neither number nor id: two that are alike are two of one file, and
     # the same two of another.

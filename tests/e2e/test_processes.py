@@ -77,6 +77,7 @@ def test_up_records_nothing_uninvited(tape: Any, text: str | None):
     assert sorted(tape.folder.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_up_of_a_feed_that_a_variable_names(tape: Any, monkeypatch: pytest.MonkeyPatch):
     # A container has no file: the variable is the invitation.
     monkeypatch.setenv("TAPEWORKS_FEEDS__BINANCE_SPOT__SYMBOLS", "ETHUSDT")
@@ -86,6 +87,7 @@ def test_up_of_a_feed_that_a_variable_names(tape: Any, monkeypatch: pytest.Monke
     assert "recording into data" in tape.run("up", "--seconds", 1, code=None)
 
 
+@pytest.mark.slow
 def test_data_lies_beside_the_settings_wherever_it_is_started(exchange: Simulator, tape: Any):
     # As a service manager does it: from another folder.
     folder = tape.folder / "etc"

@@ -4,8 +4,8 @@ import pytest
 from tests.campaigns.hostile_venue import play
 from tests.hostile.modes import MODES
 
-QUICK = ("cut_body", "far_snapshots")
-SLOW = ("empty_fragments", "redirects")
+QUICK = ("cut_body",)
+SLOW = ("far_snapshots", "empty_fragments", "redirects")
 
 
 @pytest.mark.parametrize(

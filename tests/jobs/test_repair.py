@@ -234,6 +234,7 @@ def test_repair_refuses_a_tape_of_which_no_head_is_left(damaged: Any):
     assert everything(damaged.folder / "data") == held
 
 
+@pytest.mark.slow
 def test_nothing_to_repair_is_no_failure(damaged: Any):
     # For a script that runs it after every `verify`.
     assert damaged.run("repair") == "nothing is damaged in data\n"

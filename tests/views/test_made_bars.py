@@ -145,6 +145,7 @@ def test_bars_that_were_recorded_of_a_part_hide_no_other(spine, maker):
     assert seconds(10, 15) == (list(range(10, 15)), True)
 
 
+@pytest.mark.slow
 def test_bars_that_were_recorded_hide_none_between_them(spine, maker):
     # Of the middle no bars were recorded: the length was taken out of the settings for a while.
     spine.append(maker.definitions())
