@@ -35,12 +35,14 @@ from tests.flink.savepoints import refusals, rescale
 from tests.services import KafkaService
 
 from tapeworks.flink.cluster import LocalJob
+from tapeworks.flink.job import CHECKPOINT_S_MAX
 from tapeworks.flink_config import FlinkConfig
 from tapeworks.settings import Config
 from tapeworks.simulators import start_simulator
 from tapeworks.sinks.kafka import KafkaConfig
 
-STALLED_S_MAX = 120.0
+# Longer than a checkpoint may hang, which stands still until the job is begun again.
+STALLED_S_MAX = 2 * CHECKPOINT_S_MAX + 60.0
 LOOK_S = 0.01
 ASK_S = 2.0
 PAUSE_S_MAX = 3.0

@@ -68,7 +68,7 @@ def test_a_checkpoint_that_hangs_ends_before_its_transactions_do(tmp_path):
     path = tmp_path / "tapeworks.toml"
     path.write_text(FEED)
     name = "flink.execution.checkpointing.timeout"
-    assert job_properties(load_written(path))[name] == "120 s"
+    assert job_properties(load_written(path))[name] == "60 s"
     path.write_text(f'{FEED}[flink.cluster]\n"execution.checkpointing.timeout" = "20 min"\n')
     assert job_properties(load_written(path))[name] == "20 min"
 

@@ -162,10 +162,10 @@ def test_no_alerts_are_not_known_of_what_no_rule_looked_at(grown, maker):
     derive(grown, settings(grown.path.parent, only))
     grown.append(quotes(maker, 1_008, [10_001]))
     derive(grown, settings(grown.path.parent, only))
-    of_btc = unlooked(grown, at[1_008], symbols=["BTCUSDT"])
+    of_btc = unlooked(grown, at[1_008], at[1_010], symbols=["BTCUSDT"])
     assert of_btc == ["binance-spot: no rule looked at BTCUSDT from 2023-11-17T23:16:48Z on"]
-    assert not unlooked(grown, at[1_008], symbols=["ETHUSDT"])
-    assert not unlooked(grown, at[1_008])
+    assert not unlooked(grown, at[1_008], at[1_010], symbols=["ETHUSDT"])
+    assert not unlooked(grown, at[1_008], at[1_010])
     [line] = told(watches_of(grown.path, [grown.source], "wide"))
     assert line.endswith("on (ETHUSDT only)")
     # A derivation that runs is a little behind all the time; one that stands still is not asked.
@@ -191,7 +191,17 @@ def test_of_a_time_at_which_nothing_was_recorded_no_alerts_are_not_known(grown, 
         begun = unlooked(grown, day, START + 2 * SECOND, rule=rule)
         assert begun[-1].startswith("not recorded: 2023-11-17T00:00:00Z to 2023-11-17T23:00:00")
     assert not unlooked(grown, None, START + 2 * SECOND, rule="crossed")
+    # Behind the last record, where no pipeline runs: up to the end of the range, or up to now.
+    assert not unlooked(grown, START, START + 9 * SECOND, rule="crossed")
+    behind = "not recorded: 2023-11-17T23:00:07.000001Z to {} (binance-spot)"
+    asked = unlooked(grown, START, START + 3_600 * SECOND, rule="crossed")
+    assert asked == [behind.format("2023-11-18T00:00:00Z")]
+    assert unlooked(grown, None, START + 3_600 * SECOND, rule="crossed") == asked
+    [line] = unlooked(grown, START, None, rule="crossed")
+    assert line.startswith(behind.partition(" to ")[0])
+    write_lags(grown.path / "state" / grown.source / "derive.json", {}, {})
     assert not unlooked(grown, START, None, rule="crossed")
+    (grown.path / "state" / grown.source / "derive.json").unlink()
     with tw.open(grown.path) as lake:
         found = lake.alerts(start=year, end=year + SECOND)
         assert found.notices() == [early.format("2020-01-01T00:00:01Z")]
@@ -201,7 +211,7 @@ def test_of_a_time_at_which_nothing_was_recorded_no_alerts_are_not_known(grown, 
     grown.append(end)
     grown.append(quotes(maker, 9, [10_001]))
     derive(grown, settings(grown.path.parent, CROSSED + WIDE))
-    assert not unlooked(grown, START, None, rule="crossed")
+    assert not unlooked(grown, START, START + 10 * SECOND, rule="crossed")
     words = ("alerts", "list", "--from", "2020-01-01", "--to", "2020-01-02", "--check")
     process = tape.start(*words, "--data", grown.path)
     shown, _ = process.communicate(timeout=60)

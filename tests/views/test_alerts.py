@@ -317,7 +317,7 @@ def test_command_line_lists_and_acknowledges(told, tape):
     assert (quiet["rule"], quiet["symbol"]) == ("quiet", "ETHUSDT")
     tape.run("alerts", "list", "--open", "--check", "--data", told.path, code=3)
     refused = tape.refuse("alerts", "ack", "999", "--data", told.path, code=1)
-    assert "expected the number of an alert, got 999" in refused
+    assert "there is no alert 999" in refused
     line = tape.told("alerts", "ack", quiet["id"], "--note", "seen", "--data", told.path)
     assert "not recorded at the moment" in line
     [(_, note)] = left_notes(told.path, told.source)

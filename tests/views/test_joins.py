@@ -10,6 +10,7 @@ import pytest
 
 import tapeworks as tw
 from conftest import ROOT, START, RecordMaker, SpineFolder
+from tapeworks import _core
 from tapeworks.errors import QueryError
 from tapeworks.views.times import parse_time
 
@@ -420,3 +421,58 @@ def test_rows_of_another_venue_are_met_by_symbol(spine, maker):
     ):
         with pytest.raises(Exception, match="expected"):
             lake.asof("trades", "quotes", source=spot, **wrong)
+
+
+def test_what_a_gap_left_without_a_row_is_not_complete(spine, maker):
+    # Within the tolerance of a trade that met none there is a gap: one may have been there.
+    def row(kind, at, **more):
+        ts = START + int(at * SECOND)
+        return maker.rows(kind, 1, instrument=1, flags=1, ts_event=ts, ts_recv=ts, **more)
+
+    marker = row("marker", 30, code=_core.numbers("marker_code")["gap"], cause=1, count=3)
+    marker["ts_start"] = START + 5 * SECOND
+    marker["channel"] = _core.numbers("channel")["quote"]
+    marker["state"] = _core.numbers("gap_state")["closed"]
+    spine.append(maker.definitions())
+    trades = [row("trade", at, channel=1, trade_id=int(at)) for at in (3, 40, 61)]
+    quotes = [
+        row("quote", at, bid_price=10**11, ask_price=2 * 10**11) for at in (1, *range(60, 99))
+    ]
+    for part in (quotes[0], trades[0], marker, trades[1], quotes[1], trades[2], *quotes[2:]):
+        spine.append(part)
+    spine.derive()
+    lake = tw.open(spine.path)
+    late, early = (START + 35 * SECOND, START + 50 * SECOND), (START + SECOND, START + 4 * SECOND)
+    forward = {"direction": "forward"}
+    for span, more, is_complete in (
+        (late, {}, False),
+        (late, {"tolerance": "20s"}, False),
+        (late, {"tolerance": "4s"}, True),
+        (early, {**forward}, False),
+        (early, {**forward, "tolerance": "20s"}, False),
+        (early, {**forward, "tolerance": "500ms"}, True),
+    ):
+        joined = lake.asof("trades", "quotes", "BTCUSDT", *span, **more)
+        assert len(joined) == 1
+        assert joined.coverage().is_complete == is_complete, more
+    joined = lake.trades_and_quotes("BTCUSDT", *late, tolerance="20s")
+    assert joined.to_pylist()[0]["bid_price"] is None
+    assert not joined.coverage().is_complete
+
+
+def test_a_correction_of_a_window_that_is_over_is_not_the_newest_metric(spine, maker):
+    def row(kind, event, recv, **more):
+        times = {"ts_event": START + event * SECOND, "ts_recv": START + recv * SECOND}
+        return maker.rows(kind, 1, instrument=1, **times, **more)
+
+    spine.append(maker.definitions())
+    for at in (10, 20):
+        spine.append(row("trade", at, at, flags=1, channel=1))
+    for event, recv, value, flags in ((4, 4, 1.0, 1), (8, 8, 2.0, 1), (4, 9, 3.0, 9)):
+        made = row("metric", event, recv, flags=flags, metric=b"tumbling_4s_volume", count=1)
+        made["value"] = np.float64(value)
+        spine.append(made, "market-data.metrics", covers=3)
+    joined = tw.open(spine.path).asof(
+        "trades", "metrics", "BTCUSDT", metric="tumbling_4s_volume", clock="receipt"
+    )
+    assert [row["metrics_value"] for row in joined.to_pylist()] == [2.0, 2.0]

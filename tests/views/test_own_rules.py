@@ -68,6 +68,21 @@ class Slow(Steady):
 class Named(Steady):
     defaults = {"size": 1.0, "side": "bid"}
 
+class Odd(BaseException):
+    def __str__(self):
+        return 5
+
+class Panics(Steady):
+    def check(self, row):
+        raise Odd
+
+class Wide(Rule):
+    def process(self, batch):
+        table = pa.record_batch(batch.arrow("quote", offsets=True))
+        pairs = zip(table["tape_offset"].to_numpy(), table["instrument"].to_numpy())
+        for offset, instrument in pairs:
+            yield Finding(offset, offset, instrument=instrument)
+
 class Strange(Steady):
     def snapshot(self):
         return self
@@ -265,3 +280,44 @@ def test_a_setting_that_a_rule_does_not_name_is_refused_with_the_nearest(rig):
         with pytest.raises(ConfigError, match=said):
             rig.settings(f"{named}{wrong}\n")
     assert rig.settings(STEADY + "sizze = 4.0\n").alerts[0].parameters == {"sizze": 4.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Panics", "Wide"])
+def test_what_is_no_exception_and_numbers_of_numpy_harm_no_other_rule(rig, kind):
+    # As a library in Rust panics, with an error that cannot be told; offsets as Arrow gives them.
+    rig.quotes(10_001, 10_100, 10_001)
+    failures, told = derive(rig, WIDE + OWN.replace("Fails", kind) + STEADY)
+    if kind == "Panics":
+        with pytest.raises(ProcessorError, match=r"stopped at the record 3: Odd \(failing_rule"):
+            raise failures["rule fails"]
+    else:
+        assert not failures
+        assert [state for state, _ in of(told, "fails")] == ["opened", "updated", "updated"]
+    assert len(of(told, "steady")) == 5
+    assert [state for state, _ in of(told, "wide")] == ["opened", "closed"]
+    # The state was saved: the next start goes on there.
+    rig.quotes(10_001)
+    failures, told = derive(rig, WIDE + OWN.replace("Fails", kind) + STEADY)
+    assert len(of(told, "steady")) == 2
+
+
+@pytest.mark.slow
+def test_to_make_a_rule_anew_is_no_part_of_its_time(rig, tmp_path, monkeypatch):
+    # It saw thousands of batches of one record: together they take longer than one call may.
+    monkeypatch.setattr(own_alerts, "LIMITS_S", (0.1, 0.2, 0.4))
+    (tmp_path / "slow").write_text("1")
+    rig.quotes(*[10_001] * 2_000, 10_666)
+    module = importlib.import_module("failing_rule")
+    check = module.Slow.check
+
+    def pause(self, row):
+        module.time.sleep(0.0003)
+        check(self, row)
+
+    monkeypatch.setattr(module.Slow, "check", pause)
+    slow = AlertsProcessor({}, chosen_rules(rig.settings(OWN.replace("Fails", "Slow")), None))
+    reader = TapeReader(rig.spine.tape())
+    while (batch := reader.read(1)) is not None:
+        slow.process(batch)
+    assert not slow.take_endings()

@@ -22,7 +22,7 @@ FOLDER_VARIABLE = "TAPE_FLINK_FOLDER"
 # this may lose what it had not committed, so a checkpoint is far shorter.
 TRANSACTION_MS = 900_000
 # Flink's own ten minutes are too near to the limit of a transaction.
-CHECKPOINT_S_MAX = 120
+CHECKPOINT_S_MAX = 60
 
 
 def job_properties(config: Config, cluster: str = "remote") -> dict[str, str]:

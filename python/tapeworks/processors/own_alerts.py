@@ -201,7 +201,7 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
             except CallTimeoutError as error:
                 overdue = error
                 log.warning("the rule %s is slow: for one batch %s", rule.rule.name, error)
-            except (Exception, SystemExit):
+            except Exception:
                 overdue = None
                 break
         if overdue is not None:
@@ -219,7 +219,7 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
             about = [note for note in notes if note["sequence"][0] == one.first_offset]
             try:
                 found += self._try(number, about, one, LIMITS_S[-1])
-            except (Exception, SystemExit) as error:
+            except Exception as error:
                 return found + self._stop(number, error, one)
         return found
 
@@ -230,6 +230,8 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
         rule, newest = self._rules[number], self._ids[number]
         known = {key: replace(one) for key, one in self._open[number].items()}
         try:
+            with ended_after(LIMITS_S[-1]):
+                rule.prepare()
             with ended_after(limit_s):
                 found = list(self._found(number, rule.process(batch), notes, batch))
         except BaseException:
@@ -276,6 +278,10 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
 
     def _rows(self, number: int, found: Finding, batch: Records) -> list[Rows]:
         """Returns the records of one finding: one, or two of what is over at once."""
+        # Numbers of numpy are numbers, but none that a state can hold.
+        found = replace(
+            found, offset=int(found.offset), ts=int(found.ts), instrument=int(found.instrument)
+        )
         if not batch.first_offset <= found.offset < batch.next_offset:
             raise ProcessorError(f"expected the offset of a record of the batch, got {found}")
         if found.state not in FOUND:
@@ -385,7 +391,7 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
             try:
                 with ended_after(LIMITS_S[-1]):
                     rule.take_state()
-            except (Exception, SystemExit) as error:
+            except Exception as error:
                 self._endings.append(rule.stop(self._next, error))
         return json.loads(rule.state)
 
@@ -422,7 +428,7 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
         except CallTimeoutError:
             # It is tried again with its first batch.
             rule.go_back()
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             self._endings.append(rule.stop(self._next, error))
 
 

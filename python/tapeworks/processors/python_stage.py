@@ -26,7 +26,7 @@ from tapeworks.processors.base import (
     loss_gap,
     newest_receipt,
 )
-from tapeworks.processors.time_limit import CALL_S_MAX, ended_after
+from tapeworks.processors.time_limit import CALL_S_MAX, ended_after, told_by
 from tapeworks.tape import check_place, place_at, save_offset
 
 if TYPE_CHECKING:
@@ -198,10 +198,10 @@ class PythonStage:
                 yield
         except TapeworksError:
             raise
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             raise ProcessorError(
                 f"{type(self._processor).__name__}.{what} raised at input offset {self._position} "
-                f"of {self._source}: {type(error).__name__}: {error}"
+                f"of {self._source}: {told_by(error)}"
             ) from error
 
     def _listed(self) -> list[Path]:

@@ -15,6 +15,7 @@ from tapeworks._core import Records
 from tapeworks.printable import one_line
 from tapeworks.processors.alerts import AlertRule
 from tapeworks.processors.base import Ending
+from tapeworks.processors.time_limit import CallError, told_by
 from tapeworks.registry import load_member
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from tapeworks.processors.own_alerts import Finding, Rule
 
-# After so many records a state is taken, and the records before it are let go.
-KEPT_RECORDS = 4096
+# After so many records, or calls, a state is taken, and the records before it are let go.
+KEPT_RECORDS, KEPT_CALLS = 4096, 256
 # Seconds that a rule may take for a batch, one try after the other: the first may load libraries,
 # on a machine that is busy.
 LIMITS_S = (10.0, 20.0, 40.0)
@@ -93,14 +94,16 @@ class RuleRunner:
                 for _ in made.process(batch):
                     pass
             self._made = made
-        if is_whole and self._count >= KEPT_RECORDS:
+        is_much = self._count >= KEPT_RECORDS or len(self._given) >= KEPT_CALLS
+        if is_whole and is_much:
             self.take_state()
         return self._made
 
 
 def reason(error: BaseException) -> str:
     """Returns what `error` says, and the line of the user's own module that it comes from."""
-    words = one_line(f"{type(error).__name__}: {error}")[:WHY_MAX]
+    words = one_line(told_by(error))[:WHY_MAX]
+    error = error.__cause__ or error if isinstance(error, CallError) else error
     frames = [one for one in traceback.extract_tb(error.__traceback__) if not _is_ours(one)]
     if not frames:
         return words

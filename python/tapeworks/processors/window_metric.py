@@ -35,7 +35,7 @@ CHANNELS, CODES = numbers("channel"), numbers("marker_code")
 REPAIRED = numbers("gap_state")["repaired"]
 NAME_MAX = 32
 NS_PER_MS = 1_000_000
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 Rows = npt.NDArray[np.void]
 Table = dict[int, int]
@@ -81,6 +81,8 @@ class WindowMetric(Processor):
         self._late: Table = {}
         self._since: Table = {}
         """From when on the rows of an instrument are known; none: from its next one on."""
+        self._broken: Table = {}
+        """Until when gaps went on, of an instrument, or of all by 0."""
         self._status: Table = {}
 
     @abstractmethod
@@ -90,10 +92,12 @@ class WindowMetric(Processor):
     def process(self, batch: Records) -> bytes:
         """Returns a record for each window that is over, and for each row that is late."""
         rows, begin, made = np.frombuffer(batch.numpy(self.records), self._dtype), 0, []
-        for end, broken in self._breaks(batch):
+        for end, broken, until in self._breaks(batch):
             made += self._of_rows(rows[begin:end])
             begin = end
             self._break(broken)
+            if until != NONE:
+                self._broken[broken] = max(self._broken.get(broken, until), until)
         return b"".join(made + self._of_rows(rows[begin:]))
 
     def lost(self, first: int, last: int) -> None:
@@ -106,8 +110,9 @@ class WindowMetric(Processor):
         else:
             self._since.clear()
 
-    def _breaks(self, batch: Records) -> Iterator[tuple[int, int]]:
-        """Yields how many rows stand before what breaks their stream, and of which instrument."""
+    def _breaks(self, batch: Records) -> Iterator[tuple[int, int, int]]:
+        """Yields how many rows stand before what breaks their stream, of which instrument, and up
+        to when."""
         kinds = [kind_of(name) for name in (self.records, "marker", "status")]
         markers = np.frombuffer(batch.numpy("marker"), MARKER)
         statuses = np.frombuffer(batch.numpy("status"), STATUS)
@@ -122,13 +127,17 @@ class WindowMetric(Processor):
                 place, before = seen[kind], seen[kinds[0]]
                 seen[kind] += 1
                 if kind == kinds[1] and is_break[place]:
-                    yield before, int(markers["instrument"][place])
+                    is_gap = markers["code"][place] == CODES["gap"]
+                    until = int(markers["ts_event"][place]) if is_gap else NONE
+                    yield before, int(markers["instrument"][place]), until
                 elif kind == kinds[2] and self._is_turn(statuses[place]):
-                    yield before, int(statuses["instrument"][place])
+                    yield before, int(statuses["instrument"][place]), NONE
             at += records[at] * 8
 
     def _are_breaks(self, markers: Rows) -> npt.NDArray[np.bool_]:
         concerned = [0, CHANNELS["session"], self._channel]
+        # Of feeds of single orders, trades are among them.
+        concerned += [CHANNELS["order"]] if self.records == "trade" else []
         is_gap = (markers["code"] == CODES["gap"]) & (markers["state"] != REPAIRED)
         is_gap &= np.isin(markers["channel"], concerned)
         return np.asarray(is_gap | (markers["code"] == CODES["end_of_session"]), np.bool_)
@@ -178,9 +187,10 @@ class WindowMetric(Processor):
                 held = rows[:0]
             if number not in self._since:
                 # The window that is open was cut, also where time did not go on since.
-                cut = int(held["ts_event"][0]) // self._length * self._length if len(held) else NONE
-                first = int(part["ts_event"][0])
-                self._since[number] = first if cut == NONE else max(first, cut + 1)
+                since = [int(part["ts_event"][0])]
+                since += [int(ts) // self._length * self._length for ts in held["ts_event"][:1]]
+                since += [self._broken[key] for key in (0, number) if key in self._broken]
+                self._since[number] = max(since)
             held = np.concatenate([held, part])[: self.rows_max]
         self._open[number] = held
         return made
@@ -188,7 +198,8 @@ class WindowMetric(Processor):
     def _closed(self, held: Rows, following: np.void) -> bytes:
         begin = int(held["ts_event"][0]) // self._length * self._length
         end = begin + self._length
-        is_whole = begin >= self._since.get(int(held["instrument"][0]), NONE)
+        # What else came at that very time is not known.
+        is_whole = begin > self._since.get(int(held["instrument"][0]), NONE)
         value = self.value(held) if is_whole else None
         number = np.nan if value is None or not np.isfinite(value) else float(value)
         return self._record(following, self.name, end, number, len(held))
@@ -203,8 +214,8 @@ class WindowMetric(Processor):
         return row.tobytes()
 
     @property
-    def _tables(self) -> tuple[Table, Table, Table]:
-        return self._late, self._since, self._status
+    def _tables(self) -> tuple[Table, ...]:
+        return self._late, self._since, self._broken, self._status
 
     def snapshot(self) -> bytes:
         """Returns the rows of all open windows."""
@@ -227,7 +238,7 @@ class WindowMetric(Processor):
         expected = [STATE_VERSION, self._length, self._channel]
         if np.lib.format.read_array(stored, allow_pickle=False).tolist() != expected:
             raise ValueError(f"expected a state of windows of {self.window_ms} ms")
-        *tables, rows = (np.lib.format.read_array(stored, allow_pickle=False) for _ in range(4))
+        *tables, rows = (np.lib.format.read_array(stored, allow_pickle=False) for _ in range(5))
         if rows.dtype != self._dtype:
             raise ValueError(f"expected a state of windows of {self.records} records")
         for table, found in zip(self._tables, tables, strict=True):

@@ -32,6 +32,8 @@ from tapeworks.views.times import TIME_MAX, TIME_MIN, TimeLike
 # Flags of a record whose venue sent no event time, and of one that the venue's history gave: its
 # receipt says nothing of when it happened.
 NO_EVENT_TIME, HISTORICAL = 128, 4
+# Of a metric: a correction of a window that is over.
+CORRECTION = 8
 METRICS = "metrics"
 Direction = Literal["backward", "forward"]
 By = Literal["instrument", "symbol"]
@@ -138,8 +140,8 @@ class Joins(Opened):
             f"{left} with {right}",
             lambda: self._ledger.coverage(
                 both,
-                since_met(found, right, first),
-                _until(found, right, last) if is_forward else last,
+                since_met(found, right, first, 0 if is_forward else furthest),
+                _until(found, right, last, furthest) if is_forward else last,
                 [channel for table in tables for channel in table.channels] or None,
                 *(table.topic for table in tables),
             ),
@@ -205,10 +207,13 @@ class Joins(Opened):
         found = found.rename_columns([names[name] for name in found.column_names])
         chosen = self._instruments.choose(symbols, source, exchange, product)
         first, last = parse_range(start, end)
+        furthest = None if tolerance is None else parse_length(tolerance, "tolerance")
         return Result(
             found,
             " ".join(["trades and quotes", *chosen.names]),
-            lambda: self._ledger.coverage(chosen, since_met(joined, "quotes", first), last, BOTH),
+            lambda: self._ledger.coverage(
+                chosen, since_met(joined, "quotes", first, furthest), last, BOTH
+            ),
             notices=result.notices,
         )
 
@@ -279,7 +284,10 @@ class _Join:
     def _right(self, chosen: Chosen, first: int | None, last: int | None) -> str:
         column = column_of(table_of(self.right), self._field)
         where = [*_rows_of(chosen), *time_condition(column, first, last), self._timed(self.right)]
-        where += [] if self.metric is None else [f"metric = {quote(self.metric)}"]
+        if self.metric is not None:
+            where.append(f"metric = {quote(self.metric)}")
+            # Received late, about windows of before: by receipt it would be the newest.
+            where += [f"flags & {CORRECTION} = 0"] if self.clock == "receipt" else []
         if self.clock == "event":
             # Of other days no file is opened.
             where += [] if first is None else [f"date >= {quote(day_of(first))}::date"]
@@ -433,17 +441,29 @@ def from_history(joined: pa.Table, left: str) -> list[str]:
     ]
 
 
-def _until(joined: pa.Table, right: str, last: int | None) -> int | None:
-    """Returns up to when a join forward is about its tables, in ns."""
-    times = joined[f"{right}_ts_event"].drop_null().cast(pa.int64()).to_numpy()
-    return last if last is None or not len(times) else max(last, int(times.max() + 1) * 1_000)
+def _until(joined: pa.Table, right: str, last: int | None, furthest: int | None) -> int | None:
+    """Returns up to when a join forward is about its tables, in ns; see `since_met`."""
+    times = joined[f"{right}_ts_event"]
+    if last is None or (times.null_count and furthest is None):
+        return None
+    met = times.drop_null().cast(pa.int64()).to_numpy()
+    until = [int(met.max() + 1) * 1_000] if len(met) else []
+    until += [min(last + (furthest or 0), TIME_MAX)] if times.null_count else []
+    return max([last, *until])
 
 
-def since_met(joined: pa.Table, right: str, first: int | None) -> int | None:
+def since_met(
+    joined: pa.Table, right: str, first: int | None, furthest: int | None = None
+) -> int | None:
     """Returns from when on a join is about its tables, in ns.
 
     Rows of `right` that it meets may be older than its range: what is missing behind them would
-    have been met instead.
+    have been met instead. Where a row met none within `furthest`, it is about all of that.
     """
-    times = joined[f"{right}_ts_event"].drop_null().cast(pa.int64()).to_numpy()
-    return first if first is None or not len(times) else min(first, int(times.min()) * 1_000)
+    if first is None:
+        return None
+    times = joined[f"{right}_ts_event"]
+    met = times.drop_null().cast(pa.int64()).to_numpy()
+    since = [int(met.min()) * 1_000] if len(met) else []
+    since += [max(first - (furthest or 0), TIME_MIN)] if times.null_count else []
+    return min([first, *since])

@@ -106,7 +106,8 @@ def _of_source(
 def _unrecorded(
     ledger: Ledger, tail: SourceTail, source: str, first: int | None, last: int | None
 ) -> list[Range]:
-    """Returns when nothing was recorded of a range that is named, up to what was received last."""
+    """Returns when nothing was recorded of a range that is named: also behind what was received
+    last, up to now, where no pipeline runs."""
     newest = newest_receipt(tail)
     if (first is None and last is None) or newest is None:
         return []
@@ -117,10 +118,23 @@ def _unrecorded(
     ranges = union(recorded.ranges) or [(TIME_MIN if begun is None else begun, end)]
     # What is on its way while a recorder ends is received behind the note of its end.
     end = min(end, ranges[-1][1])
+    behind = _behind(tail, max(newest + 1, ranges[-1][1]), first, last)
     if first is not None:
-        return subtract([(first, end)], ranges) if first < end else []
+        return [*(subtract([(first, end)], ranges) if first < end else []), *behind]
     # Before all of it: what is between two recordings is asked for by who says from when.
-    return [(TIME_MIN, end)] if end <= ranges[0][0] else []
+    return [(TIME_MIN, end)] if end <= ranges[0][0] else behind
+
+
+def _behind(tail: SourceTail, ended: int, first: int | None, last: int | None) -> list[Range]:
+    """Returns what is asked for behind the time at which a recording ended, if no other runs."""
+    now = time.time_ns()
+    end = now if last is None else min(last, now)
+    noted, _ = tail.lags()
+    runs = now - noted * 1e9 <= RUNS_S * 1e9
+    # Of a range that is wholly behind it, it is said what was recorded last.
+    if runs or end <= ended + EDGE_NS or (first is not None and first > ended):
+        return []
+    return [(ended, end)]
 
 
 def _span(low: int, high: int) -> str:
