@@ -111,6 +111,22 @@ def test_a_metric_that_is_not_there_is_named(measured):
             lake.metrics("BTCUSDT", [])
 
 
+def test_a_range_without_a_value_of_a_metric_that_is_held_has_nulls(spine, maker):
+    # A window of trades has rows where there were trades: a second without one is no wrong name.
+    spine.append(maker.definitions())
+    for at, name in ((1, b"mid"), (1, b"tumbling_1s_volume"), (2, b"mid")):
+        ts = FIRST + at * SECOND
+        row = maker.rows("metric", 1, instrument=1, ts_event=ts, ts_recv=ts, metric=name, count=1)
+        row["value"] = np.float64(at)
+        spine.append(row, "market-data.metrics", covers=2)
+    with tw.open(spine.path) as lake:
+        names = ["mid", "tumbling_1s_volume"]
+        found = lake.metrics("BTCUSDT", names, FIRST + 2 * SECOND, FIRST + 3 * SECOND)
+        assert [[row[name] for name in names] for row in found.to_pylist()] == [[2.0, None]]
+        with pytest.raises(QueryError, match="'tumbling_1s_volum' is held"):
+            lake.metrics("BTCUSDT", "tumbling_1s_volum", FIRST, FIRST + 3 * SECOND)
+
+
 def test_where_nothing_was_measured_it_is_said(spine, maker):
     spine.append(maker.definitions())
     spine.append(quotes_of(maker, 3))

@@ -52,8 +52,8 @@ class Measures(Opened):
         live alone.
 
         Raises:
-            QueryError: no value of one of `names` is held within the range, and the message names
-                those of which there are; nothing was ever measured; or as for `trades`.
+            QueryError: no value of one of `names` is held, and the message names those of which
+                there are within the range; nothing was ever measured; or as for `trades`.
         """
         wanted = [names] if isinstance(names, str) else list(dict.fromkeys(names))
         if not wanted or not all(isinstance(name, str) for name in wanted):
@@ -81,16 +81,25 @@ class Measures(Opened):
             [TABLE],
             scope,
         )
-        if not all(rows.num_rows - rows[name].null_count for name in wanted):
-            held = self._engine.run(
-                f"select distinct metric from {TABLE} where {where} order by metric", [TABLE], scope
-            )
-            check_held(wanted, held.column(0).to_pylist())
-            if not held.num_rows:
-                self._check_measured(chosen)
+        if missing := [name for name in wanted if rows.num_rows == rows[name].null_count]:
+            self._check_held(missing, chosen, where, scope)
         return Result(
             rows, TABLE, lambda: self._ledger.coverage(chosen, first, last, None, METRICS)
         )
+
+    def _check_held(self, missing: Sequence[str], chosen: Chosen, where: str, scope: Scope) -> None:
+        """Raises where one of the metrics that a range lacks is held of no other range either."""
+        distinct = f"select distinct metric from {TABLE} where"
+        within = self._engine.run(f"{distinct} {where} order by metric", [TABLE], scope)
+        known = self._engine.run(
+            f"{distinct} {chosen.condition()} and metric in ({', '.join(map(quote, missing))})",
+            [TABLE],
+            Scope(chosen.sources),
+        )
+        unknown = set(missing) - set(known.column(0).to_pylist())
+        check_held(sorted(unknown), within.column(0).to_pylist())
+        if not within.num_rows:
+            self._check_measured(chosen)
 
     def _check_measured(self, chosen: Chosen) -> None:
         """Raises where nothing was ever measured: no other range would have values."""
