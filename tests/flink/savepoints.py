@@ -8,6 +8,7 @@ of a straight run of the local worker. Then states that cannot be taken are give
 import contextlib
 import http.client
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -172,7 +173,8 @@ def refusals(config: Config, folder: Path, savepoint: Path) -> list[str]:
 
 def written_by_another_version(path: Path) -> int:
     """Changes a file of a savepoint to what another version would write; returns how often."""
-    content = path.read_bytes()
-    mark = ROUTER + (1).to_bytes(4, "little")
-    path.write_bytes(content.replace(mark, ROUTER + (99).to_bytes(4, "little")))
-    return content.count(mark)
+    # Behind the name stands the layout, which is small.
+    mark, other = re.escape(ROUTER) + rb"[\x01-\x62]\0\0\0", ROUTER + (99).to_bytes(4, "little")
+    content, count = re.subn(mark, other, path.read_bytes(), flags=re.DOTALL)
+    path.write_bytes(content)
+    return count
