@@ -381,3 +381,34 @@ def test_windows_that_cannot_be_are_refused_before_anything_starts(shape):
     table = Section("metrics", {"trade_windows": Value([shape], "test")})
     with pytest.raises(ConfigError, match="trade_windows: expected any of"):
         resolve_config(Section("", {"metrics": table}))
+
+
+@pytest.mark.parametrize("ahead_ms", [900, 3_100, 3_600_000])
+def test_a_host_whose_clock_is_ahead_of_the_venues_leaves_nothing_out(ahead_ms):
+    # What silence ends, it ends as long behind the newest event as the grid says, whatever the two
+    # clocks say of each other.
+    rows = trades(*((40 * number, 100 + number % 7, 1) for number in range(300)))
+    later = trades((90_000, 100, 1))
+    later["instrument"] = 2
+
+    def newest(*parts):
+        settings = {"sets": "l1,flow", "windows_ms": [1000], "interval_ms": 1000}
+        processor = Processor("metrics", {**settings, "trade_windows": "tumbling 1s"})
+        made = processor.process(Records.from_bytes(b"".join(part.tobytes() for part in parts)))
+        found = np.frombuffer(made, METRIC)
+        found = found[found["instrument"] == 1]
+        assert not (found["flags"] & LATE).any()
+        assert b"late_trades" not in found["metric"]
+        values = {}
+        for row in found:
+            state = row.copy()
+            state["ts_recv"] = 0
+            values[bytes(row["metric"]), int(row["ts_event"])] = state.tobytes()
+        return values
+
+    expected = newest(rows, later)
+    shifted, behind = rows.copy(), later.copy()
+    for part in (shifted, behind):
+        part["ts_recv"] += ahead_ms * MS
+    assert newest(shifted, behind) == expected
+    assert max(ts for _, ts in expected) > FIRST + 12_000 * MS

@@ -186,20 +186,23 @@ fn each_instrument_has_the_output_of_one_processor_of_all() {
 }
 
 /// Trades of three instruments, two of which are silent for long: then they come in order, late or
-/// from history, with gaps between that are told at once or later.
+/// from history, with gaps between that are told at once or later. The host's clock is ahead of the
+/// venue's, by another time in the second half.
 fn sparse_trades(seed: u64) -> Records {
     const MS: i64 = 1_000_000;
     let mut chance = Chance(seed * 7_919);
     let mut out = Records::new();
     let mut now = 1_700_000_000_000 * MS;
-    for _ in 0..6_000 {
+    let clocks = [0, 3_100, 3_600_000];
+    for number in 0..6_000 {
+        let ahead = clocks[(seed as usize + number / 3_000) % clocks.len()];
         let most = [60, 9_000][usize::from(chance.below(100) == 0)];
         now += chance.below(most) as i64 * MS;
         let instrument = if chance.below(12) > 1 { 3 } else { 1 + chance.below(2) as u32 };
         let odd = chance.below(4);
         let late = [0, chance.below(40), chance.below(4_000), chance.below(16_000)][odd as usize];
         let flags = [0, 0, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER][odd as usize];
-        let ts_event = now - late as i64 * MS;
+        let ts_event = now - (ahead + late as i64) * MS;
         let flags = FLAG_LAST | flags;
         let at = |header| Header { instrument, flags, ts_event, ts_recv: now, ..header };
         if chance.below(200) == 0 {

@@ -34,6 +34,10 @@ was some time after it: see [join clocks](how-to/join-clocks.md).
 - **A value holds as of `ts_event`**: with all events up to and with that time, in the order of the
   tape. Values lie on a grid, every `interval_ms` by the venue's clock; with `interval_ms = 0` there
   is one after every event. `ts_recv` is when it was known.
+- **Silence closes** what no event does: once `grace_ms` more have passed on this host since the
+  newest event of the instrument than lie between that event and the time of the value. So a host
+  whose clock is ahead of the venue's leaves nothing out. Where the receipts of one session leap, up
+  to the longest window is closed too early.
 - **A rolling window** of length W at t is (t - W, t]: the event at t is in, the one exactly W old
   is out. W is in the name: `ofi_10s`. Windows are `windows_ms`, multiples of `interval_ms`. A
   horizon is one of `horizons_ms`: a value that needs the price so much later is final, and counts,

@@ -158,8 +158,20 @@ impl EventWindows {
         self.pass(ts, rows);
     }
 
+    /// Told that nothing came until `ts`: the time comes no further than to the end of what is
+    /// open, as that of the next event may be earlier, where the host's clock was set.
+    pub(super) fn pass_silent(&mut self, ts: i64, rows: &mut Vec<Row>) {
+        let newest = |windows: &Windows| {
+            let slot = windows.slots.values().next_back();
+            slot.filter(|slot| windows.is_timed() && !slot.is_final).map(|slot| slot.end)
+        };
+        if let Some(end) = self.windows.iter().filter_map(newest).max() {
+            self.pass(ts.min(end.saturating_add(self.delay)), rows);
+        }
+    }
+
     /// Told that the venue's time has come to `ts`, by an event or without one.
-    pub(super) fn pass(&mut self, ts: i64, rows: &mut Vec<Row>) {
+    fn pass(&mut self, ts: i64, rows: &mut Vec<Row>) {
         if ts <= self.now {
             return;
         }

@@ -16,6 +16,34 @@ use crate::record::{Header, Metric, QuoteState, Records, SyncState, Trade, FLAG_
 mod orders;
 mod windows;
 
+const NS_PER_DAY: i64 = 86_400_000_000_000;
+
+/// How far receive times were ahead of the newest event when it came: the host's clock against the
+/// venue's, and the way between.
+#[derive(Debug, Clone, Copy)]
+struct Lead {
+    newest: i64,
+    /// Not behind it, and a day at most.
+    ahead: i64,
+}
+
+impl Default for Lead {
+    fn default() -> Self {
+        Self { newest: i64::MIN, ahead: 0 }
+    }
+}
+
+impl Lead {
+    /// Takes in an event, where receive times are at `known`.
+    #[inline]
+    fn note(&mut self, ts_event: i64, known: i64) {
+        if ts_event >= self.newest {
+            let ahead = known.saturating_sub(ts_event).clamp(0, NS_PER_DAY);
+            *self = Self { newest: ts_event, ahead };
+        }
+    }
+}
+
 /// What is measured of one instrument.
 #[derive(Debug)]
 pub(super) struct Measured {
@@ -34,6 +62,9 @@ pub(super) struct Measured {
     ts: i64,
     /// The next time of the grid that was not sampled yet; `i64::MAX` before the first event.
     next: i64,
+    /// How far receive times are ahead of events, and of those that end windows of trades.
+    lead: Lead,
+    windows_lead: Lead,
     families: Vec<Box<dyn Family>>,
     windows: EventWindows,
     samples: u64,
@@ -53,6 +84,8 @@ impl Measured {
             derived: None,
             ts: i64::MIN,
             next: i64::MAX,
+            lead: Lead::default(),
+            windows_lead: Lead::default(),
             families: plan.sets.iter().map(|set| (set.build)(&plan.terms)).collect(),
             windows: EventWindows::new(
                 &plan.shapes,
@@ -218,6 +251,7 @@ impl Measured {
         out: &mut Records,
     ) -> i64 {
         let interval = self.plan.interval;
+        self.lead.note(ts_event, known);
         let ts = ts_event.max(self.ts);
         if interval != 0 && ts <= self.next && self.next != i64::MAX {
             // No sample lies before it, and it is not late.
@@ -268,30 +302,35 @@ impl Measured {
         self.ts.saturating_add(self.plan.longest()).saturating_add(self.plan.interval)
     }
 
-    /// The receive time at which the next sample is due if nothing comes.
+    /// The receive time at which the next sample is due if nothing comes: as much later than that
+    /// of the newest event as it lies behind it, and a grace. So a host whose clock is ahead of the
+    /// venue's, or is set, leaves no event out.
     #[inline]
     pub(super) fn due(&self) -> i64 {
-        self.sample_due().min(self.windows.due().saturating_add(self.plan.grace))
+        let windows = self.windows.due().saturating_add(self.windows_lead.ahead);
+        self.sample_due().min(windows).saturating_add(self.plan.grace)
     }
 
+    /// As [`Self::due`], of samples and without the grace.
     #[inline]
     fn sample_due(&self) -> i64 {
         if self.plan.interval == 0 || self.next == i64::MAX || self.next > self.drained() {
             return i64::MAX;
         }
-        self.next.saturating_add(self.plan.grace)
+        self.next.saturating_add(self.lead.ahead)
     }
 
     /// Writes the samples that are due as receive times are at `watermark`.
     pub(super) fn sweep(&mut self, watermark: i64, values: &mut Values, out: &mut Records) {
-        while self.sample_due() <= watermark {
+        let until = self.plan.silent_until(watermark);
+        while self.sample_due() <= until {
             self.sample(self.next, watermark, values, out);
             self.next += self.plan.interval;
         }
-        let until = self.plan.silent_until(watermark);
+        let until = until.saturating_sub(self.windows_lead.ahead);
         if self.windows.due() <= until {
             let mut rows = Vec::new();
-            self.windows.pass(until, &mut rows);
+            self.windows.pass_silent(until, &mut rows);
             self.write_windows(&rows, watermark, out);
         }
     }
@@ -373,6 +412,10 @@ impl Measured {
         for value in [self.tick, self.ts, self.next] {
             state.i64(value);
         }
+        for lead in [self.lead, self.windows_lead] {
+            state.i64(lead.newest);
+            state.i64(lead.ahead);
+        }
         state.u64(self.samples);
         state.u64(self.late);
         super::put_best(self.best, state);
@@ -390,6 +433,9 @@ impl Measured {
     pub(super) fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         (self.feed, self.status) = (state.u8()?, state.u8()?);
         (self.tick, self.ts, self.next) = (state.i64()?, state.i64()?, state.i64()?);
+        for lead in [&mut self.lead, &mut self.windows_lead] {
+            (lead.newest, lead.ahead) = (state.i64()?, state.i64()?);
+        }
         (self.samples, self.late) = (state.u64()?, state.u64()?);
         self.best = super::take_best(state)?;
         self.synced = None;

@@ -4,7 +4,8 @@ use super::super::event_windows::Row;
 use super::Measured;
 use crate::feeds::Updates;
 use crate::record::{
-    Header, Marker, Metric, Records, Trade, FLAG_LAST, FLAG_NO_EVENT_TIME, FLAG_OUT_OF_ORDER, NONE,
+    Header, Marker, Metric, Records, Trade, FLAG_HISTORICAL, FLAG_LAST, FLAG_NO_EVENT_TIME,
+    FLAG_OUT_OF_ORDER, NONE,
 };
 
 /// Name of the count of trades that came too late for their windows.
@@ -31,7 +32,15 @@ impl Measured {
         if self.windows.is_empty() || header.flags & FLAG_NO_EVENT_TIME != 0 {
             return;
         }
+        self.note_windows_lead(header, known);
         self.finish_windows(header.ts_event, known, out);
+    }
+
+    #[inline]
+    fn note_windows_lead(&mut self, header: &Header, known: i64) {
+        if header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER) == 0 {
+            self.windows_lead.note(header.ts_event, known);
+        }
     }
 
     fn finish_windows(&mut self, ts: i64, known: i64, out: &mut Records) {
@@ -55,6 +64,7 @@ impl Measured {
     }
 
     fn add_to_windows(&mut self, trade: &Trade, updates: Updates, known: i64, out: &mut Records) {
+        self.note_windows_lead(&trade.header, known);
         let print = self.print_of(trade, updates, trade.header.ts_event);
         let (mut rows, late) = (Vec::new(), self.windows.late());
         self.windows.print(&print, &mut rows);
