@@ -22,6 +22,8 @@ KEPT_MAX = 1_000
 TIME_MIN, TIME_MAX = -(2**63), 2**63 - 1
 OF_SOURCE = frozenset(head[0] for head, *_ in detector_table() if head[3])
 """Rules that look at a source as a whole unless they are told otherwise."""
+UNITS: Mapping[str, str] = {head[0]: head[4] for head, *_ in detector_table() if head[4]}
+"""Of each rule of the core the unit of its alerts' values, where these have one of their own."""
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from tapeworks._core import Records, TapeReader, numbers
+from tapeworks.alert_watches import UNITS
 from tapeworks.cli.output import note
 from tapeworks.errors import ArgumentError
 from tapeworks.nearest import nearest
 from tapeworks.pipeline import Config, processors_of
 from tapeworks.processors.alert_trial import try_rules
-from tapeworks.processors.alerts import HOST_RULES, UNITS, AlertRule
+from tapeworks.processors.alerts import HOST_RULES, AlertRule
 from tapeworks.processors.base import Ending
 from tapeworks.source_symbols import SourceSymbols
 from tapeworks.tape import has_segments

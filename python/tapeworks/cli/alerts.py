@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from tapeworks.alert_notes import AlertNote, leave_note
+from tapeworks.alert_watches import UNITS
 from tapeworks.cli.alert_trial import chosen_rules, trial
 from tapeworks.cli.alert_watches import (
     Watches,
@@ -37,7 +38,6 @@ from tapeworks.cli.replay import ended_by_interrupt
 from tapeworks.cli.settings import load, load_written
 from tapeworks.errors import ArgumentError, ConfigError, QueryError, TapeworksError
 from tapeworks.printable import printable
-from tapeworks.processors.alerts import UNITS
 from tapeworks.register import supervisors
 from tapeworks.registry import load_name
 from tapeworks.views.conditions import parse_range

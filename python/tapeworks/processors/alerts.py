@@ -70,8 +70,6 @@ BOUNDS: Mapping[tuple[str, str], tuple[float, float]] = {
     for name, _, least, most, _ in of_numbers
 }
 """Of each rule of the core and each number of it the least and the most."""
-UNITS: Mapping[str, str] = {head[0]: head[4] for head, _, _ in detector_table() if head[4]}
-"""Of each rule of the core the unit of its alerts' values, where these have one that is its own."""
 HOST_RULES = ("latency", "disk")
 """Rules about the host: what they look at is on no tape before they tell of it."""
 

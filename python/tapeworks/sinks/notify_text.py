@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from tapeworks._core import detector_table
+from tapeworks.alert_watches import UNITS
 from tapeworks.printable import printable
 from tapeworks.topics import NORMALIZED
 
-# Of each rule of the core the unit of its values, where these have one that is its own.
-UNITS = {head[0]: head[4] for head, _, _ in detector_table() if head[4]}
 # What rules of the user's own are called where the core's rules say what they look for.
 OWN = "own"
 
