@@ -9,6 +9,7 @@ import pytest
 from tests.views.test_alert_changes import ALERT, SECOND, STATES, WIDE, Rig
 
 from conftest import START, SYMBOLS
+from tapeworks._core import verify
 from tapeworks.alert_watches import read_watches
 from tapeworks.cli.alert_trial import chosen_rules, trial
 from tapeworks.cli.screen import one_line
@@ -19,7 +20,7 @@ from tapeworks.processors.derive import Derivation
 from tapeworks.processors.derive_status import write_lags
 from tapeworks.processors.own_alerts import AlertsProcessor
 from tapeworks.tape import TapeConfig, TapeReader
-from tapeworks.topics import ALERTS
+from tapeworks.topics import ALERTS, NORMALIZED
 from tapeworks.views.metrics import metrics_text
 from tapeworks.views.status import Status
 
@@ -113,6 +114,35 @@ def derive(rig, text, *, is_killed=False):
     told = rig.told()[rig.count :]
     rig.count += len(told)
     return failures, told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [WIDE, WIDE + STEADY])
+def test_a_tape_on_which_nothing_comes_does_not_grow(rig, text):
+    # A rule of the core, and a stage of Python. Nothing is found for a while: the tape says how far
+    # it is, and has no frame more for that. Killed, it goes on where it was and misses nothing.
+    spine = rig.spine
+    processors = processors_of(rig.settings(text), spine.source)
+    rig.quotes(10_100, 10_100)
+    derivation = Derivation(processors, TapeConfig("never"), spine.path, spine.source)
+    assert derivation.drain(60.0)
+    reader = TapeReader(spine.tape(ALERTS))
+    frames = verify(spine.tape(ALERTS))["frames"]
+    for _ in range(5):
+        spine.append(rig.maker.rows("bar", 1, instrument=1, ts_event=START, ts_recv=START))
+        assert derivation.drain(60.0)
+        derivation.cover()
+        assert reader.covered == TapeReader(spine.tape(NORMALIZED)).end
+    assert verify(spine.tape(ALERTS))["frames"] == frames
+    for stage in derivation._stages.values():
+        stage.close()
+    rig.count = len(rig.told())
+    rig.quotes(10_001)
+    _, told = derive(rig, text)
+    assert [state for state, _ in of(told, "wide")] == ["closed"]
+    assert len(of(told, "steady")) == (2 if STEADY in text else 0)
+    derive(rig, text)
+    assert reader.covered == TapeReader(spine.tape(NORMALIZED)).end
 
 
 def of(told, rule):

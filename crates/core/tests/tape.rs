@@ -10,7 +10,7 @@ use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
 #[path = "setup/tapes.rs"]
 mod tapes;
-use tapes::{until, Folder};
+use tapes::{segments, until, Folder};
 
 const NS_PER_DAY: i64 = 86_400_000_000_000;
 
@@ -645,4 +645,90 @@ fn days_without_an_item_end_no_segment() {
         drop(tape);
         assert_eq!(verify(&folder.tape()).unwrap().fault, None);
     }
+}
+
+#[test]
+fn a_tape_that_only_covers_input_does_not_grow() {
+    // A stage that finds nothing says each second how far it came. Readers that are there and those
+    // that come see it; killed or closed, the tape says at least what its frames do, and what comes
+    // next is read behind all that was read before.
+    let folder = Folder::new("covers");
+    let mut tape = Tape::open(&folder.tape(), config()).unwrap();
+    tape.cover(3, 5).unwrap();
+    append(&mut tape, 0, 4);
+    let mut early = Reader::open(&folder.tape()).unwrap();
+    assert_eq!(read_all(&mut early, 10).unwrap().len(), 4);
+    let frames = verify(&folder.tape()).unwrap().frames;
+    for second in 0..10_000 {
+        tape.cover(4 + second, second as i64).unwrap();
+    }
+    tape.cover(5, 6).unwrap();
+    assert_eq!(verify(&folder.tape()).unwrap().frames, frames);
+    let mut late = Reader::open(&folder.tape()).unwrap();
+    for reader in [&mut early, &mut late] {
+        assert_eq!(reader.covered().unwrap(), Some(10_003));
+    }
+    assert_eq!(tape.last_input_offset(), Some(10_003));
+    tape.cover_by_frame(10_003, 7).unwrap();
+    tape.cover(10_020, 8).unwrap();
+    drop(tape);
+    assert_eq!(early.covered().unwrap(), Some(10_020));
+
+    let mut tape = Tape::open(&folder.tape(), config()).unwrap();
+    assert_eq!(tape.last_input_offset(), Some(10_003));
+    assert_eq!(early.covered().unwrap(), Some(10_003));
+    tape.cover(10_011, 9).unwrap();
+    let bytes = trades(4, 6);
+    tape.append(&bytes, 2, 10_012, 4 * NS_PER_DAY).unwrap();
+    assert_eq!(read_all(&mut early, 10).unwrap(), [4, 5]);
+    assert_eq!(early.covered().unwrap(), Some(10_012));
+    assert_eq!(verify(&folder.tape()).unwrap().fault, None);
+}
+
+#[test]
+fn what_another_boot_covered_is_not_believed() {
+    // After a loss of power the word may be on the disk, and the items that it covers are not.
+    let folder = Folder::new("covers-boot");
+    let mut tape = Tape::open(&folder.tape(), config()).unwrap();
+    append(&mut tape, 0, 4);
+    tape.cover(9, 9).unwrap();
+    drop(tape);
+    assert_eq!(Reader::open(&folder.tape()).unwrap().covered().unwrap(), Some(9));
+    let path = segments(&folder.tape()).remove(0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[264..280].fill(7);
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(Reader::open(&folder.tape()).unwrap().covered().unwrap(), Some(4));
+}
+
+#[test]
+fn a_segment_without_items_grows_by_steps() {
+    // Frames that only cover input end no segment, so that one may pass its size: to map it anew,
+    // and fill its pages, for each of them would cost more the longer it is.
+    let folder = Folder::new("cover-frames");
+    let config = TapeConfig { segment_bytes: 1 << 20, ..config() };
+    let mut tape = Tape::open(&folder.tape(), config).unwrap();
+    let faults = || {
+        // SAFETY: zeros are a `rusage`, which the call fills.
+        unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+            usage.ru_minflt
+        }
+    };
+    let frames = (1 << 20) / 40 + 100;
+    for input in 1..frames {
+        tape.append(&[], 0, input, input as i64).unwrap();
+    }
+    let before = faults();
+    for input in frames..frames + 1000 {
+        tape.append(&[], 0, input, input as i64).unwrap();
+    }
+    let taken = faults() - before;
+    assert!(taken < 200, "{taken} page faults for 1,000 frames of 40 bytes");
+    let last = frames + 999;
+    drop(tape);
+    let tape = Tape::open(&folder.tape(), config).unwrap();
+    assert_eq!(tape.last_input_offset(), Some(last));
+    assert_eq!(verify(&folder.tape()).unwrap().fault, None);
 }

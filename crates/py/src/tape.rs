@@ -8,7 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tapeworks_core::record::blob::{self, BlobHeader};
-use tapeworks_core::record::records;
+use tapeworks_core::record::{self, records};
 use tapeworks_core::tape::{self, NO_INPUT};
 use tapeworks_core::{Durability, Error, Reader, Tape, TapeConfig, TapeKind};
 
@@ -160,6 +160,15 @@ impl TapeWriter {
         blobs.push(header, context.unwrap_or_default(), body).map_err(to_python)?;
         blob::check_layout(blobs.as_bytes()).map_err(to_python)?;
         self.open()?.append(blobs.as_bytes(), 1, NO_INPUT, ts).map_err(to_python)
+    }
+
+    /// Publishes that the tape covers the input before `input_offset`, though nothing was made of
+    /// it; with `frame` by a frame, where the next opening goes on.
+    #[pyo3(signature = (input_offset, ts = None, *, frame = false))]
+    fn cover(&mut self, input_offset: u64, ts: Option<i64>, frame: bool) -> PyResult<()> {
+        let (tape, ts) = (self.open()?, ts.unwrap_or(record::NONE));
+        let cover = if frame { Tape::cover_by_frame } else { Tape::cover };
+        cover(tape, input_offset, ts).map_err(to_python)
     }
 
     /// Makes all that is published durable, and says up to which offset.

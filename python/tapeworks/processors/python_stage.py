@@ -161,18 +161,21 @@ class PythonStage:
         """Waits until there is input, at most so long; returns whether there is."""
         return self._reader.wait(timeout_ms)
 
-    def cover(self) -> None:
-        """Publishes up to where the input was taken, also where nothing was made of it."""
+    def cover(self, *, frame: bool = False) -> None:
+        """Publishes up to where the input was taken, also where nothing was made of it.
+
+        With `frame`, the next opening goes on there.
+        """
         if self._writer.needs_reopen:
             self._writer.reopen()
         self._publish()
-        if (self._writer.covered or 0) < self._position:
+        if self._position:
             ts = None if self._ts == EARLIEST else self._ts
-            self._writer.append(b"", 0, input_offset=self._position, ts=ts)
+            self._writer.cover(self._position, ts, frame=frame)
 
     def save(self) -> None:
         """Saves the state. The output is made durable first: no state is ahead of it."""
-        self.cover()
+        self.cover(frame=True)
         self._writer.sync()
         with self._guarded("snapshot"):
             made = self._processor.snapshot()

@@ -254,7 +254,7 @@ impl Stage {
     /// As [`Tape::append`], [`Tape::sync`] and [`StateFiles::save`].
     pub fn save(&mut self) -> Result<()> {
         self.output.reopen()?;
-        self.cover()?;
+        self.cover_by_frame()?;
         self.output.sync()?;
         let mut state = Vec::new();
         self.processor.snapshot(&mut state);

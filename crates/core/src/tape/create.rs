@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::head::{
-    this_boot, Chain, Head, BOOT, CHAIN, CHAIN_START, DURABLE, EPOCH, IDENTITY, MAGIC, OPENED,
-    PUBLISHED,
+    this_boot, Chain, Head, BOOT, CHAIN, CHAIN_START, COVERED, DURABLE, EPOCH, IDENTITY, MAGIC,
+    OPENED, PUBLISHED,
 };
 use super::identity::Identity;
 use super::index::SLOTS;
@@ -23,6 +23,7 @@ use crate::record::Plain;
 /// frame. `opened` is the end of the tape when it was opened first under this boot.
 pub(crate) fn take_over(map: &Map, last: u64, opened: u64) {
     let boot = this_boot();
+    map.word(COVERED).store(0, Ordering::Release);
     map.word(OPENED).store(opened + 1, Ordering::Release);
     map.word(PUBLISHED).store(last, Ordering::Release);
     map.word(BOOT).store(boot[0], Ordering::Release);

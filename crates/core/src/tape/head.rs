@@ -33,6 +33,8 @@ pub(crate) const EPOCH: usize = 280;
 /// Where the end of the tape lies at which a writer found it first under that boot, plus one; 0
 /// where it is not known.
 pub(crate) const OPENED: usize = 288;
+/// Where the input offset lies that the tape covers beyond what its last frame says; 0 for none.
+pub(crate) const COVERED: usize = 296;
 /// Where the identity block lies.
 pub(crate) const IDENTITY: usize = 320;
 /// Bit of the published word: a newer segment goes on.
@@ -181,6 +183,17 @@ pub(crate) fn is_of_this_boot(map: &Map) -> bool {
     boot != [0; 2]
         && map.word(BOOT).load(Ordering::Acquire) == boot[0]
         && map.word(BOOT + 8).load(Ordering::Acquire) == boot[1]
+}
+
+/// The input that the tape of the newest segment, in `map`, covers beyond what its frames say.
+pub(crate) fn covered_beyond(map: &Map) -> u64 {
+    let covered = map.word(COVERED).load(Ordering::Acquire);
+    // Of another boot, the frames that were there with it may be gone.
+    if is_of_this_boot(map) {
+        covered
+    } else {
+        0
+    }
 }
 
 /// Where the tape of the segment in `map` ended when a writer opened it first under this boot.

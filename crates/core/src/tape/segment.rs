@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::cold::Cold;
-use super::head::{is_of_this_boot, opened_at, this_boot, Head, DURABLE, HEAD, PUBLISHED, WAITING};
+use super::head::{
+    covered_beyond, is_of_this_boot, opened_at, this_boot, Head, DURABLE, HEAD, PUBLISHED, WAITING,
+};
 use super::identity::Identity;
 use super::map::Map;
 use super::tail::Correction;
@@ -122,6 +124,14 @@ impl Segment {
     /// Whether a writer opened it since this machine started, as far as the machine can tell.
     pub(crate) fn is_of_this_boot(&self) -> bool {
         this_boot() == [0; 2] || is_of_this_boot(&self.map)
+    }
+
+    /// The input that the tape covers beyond what its frames say, if this is its newest segment.
+    pub(crate) fn covered_beyond(&self) -> u64 {
+        if self.cold.is_some() {
+            return 0;
+        }
+        covered_beyond(&self.map)
     }
 
     /// Which tape it belongs to.

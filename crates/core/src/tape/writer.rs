@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::create::{fixed_head, open_file, take_over, NewSegment};
-use super::direct::{self, DIRECT_MIN};
+use super::direct;
 use super::gate::Gate;
 use super::head::{CHAIN_PENDING, CHAIN_START, CLOSED, DURABLE, HEAD, PUBLISHED, WAITING};
 use super::identity::{Identity, TapeId};
 use super::index::IndexWriter;
 use super::keeper::Keeper;
 use super::lock::FolderLock;
-use super::map::{Map, PAGE};
+use super::map::Map;
 use super::recovery::{self, Found};
 use super::rewrite::{before, rewrite, rewrite_closed};
-use super::segment::{doing, file_length};
+use super::segment::file_length;
 use super::sync::{Live, Shared, SyncThread};
 use super::undo::{check_origin, undo};
 use super::{chain, space, wait, Durability, Reader, Recovery, TapeConfig};
@@ -27,19 +27,14 @@ use crate::codec::{Frame, FRAME_HEADER, FRAME_PAYLOAD_MAX, NO_INPUT};
 use crate::error::{Error, Result};
 use crate::record::{Plain, NONE};
 
+mod cover;
+mod room;
+
 const NS_PER_DAY: i64 = 86_400_000_000_000;
 /// Smallest segment: below, the head would outweigh the frames.
 const SEGMENT_MIN: usize = 64 << 10;
 /// A frame that is durable but for its input is looked at again after so long.
 const INPUT_LOOK: Duration = Duration::from_millis(20);
-/// So many more frames of the same size get their pages together, within these limits in bytes:
-/// a busy tape makes few calls, and a quiet one does not write pages that it does not need.
-const AHEAD_FRAMES: usize = 16;
-const AHEAD_MIN: usize = 256 << 10;
-const AHEAD_MAX: usize = 4 << 20;
-/// Written pages stay mapped for so many bytes, then they are given back.
-const BEHIND: usize = 8 << 20;
-
 /// A tape, open for writing by this process alone.
 #[derive(Debug)]
 pub struct Tape {
@@ -55,7 +50,10 @@ pub struct Tape {
     /// Pages before this byte were given back.
     forgotten: usize,
     end: u64,
+    /// The input that the frames cover.
     input: u64,
+    /// The input that is covered although no frame says so; 0 for none.
+    covered: u64,
     ts_max: i64,
     day: i64,
     index: IndexWriter,
@@ -148,7 +146,7 @@ impl Tape {
         found: &Found,
         gate: Option<Gate>,
     ) -> Result<Self> {
-        let scan = &found.scan;
+        let (scan, first) = (&found.scan, found.head.first_offset);
         let file = open_file(&found.path)?;
         // Zeros follow the last frame again, whatever a crash left there.
         space::clear(&file, &found.path, scan.end, file_length(&file, &found.path)?)?;
@@ -160,7 +158,6 @@ impl Tape {
         let durable = found.durable;
         map.word(DURABLE).store(durable, Ordering::Release);
         wait::wake_all(map.half_word(PUBLISHED));
-        let first = found.head.first_offset;
         let live = Arc::new(Live { first, file, map, path: found.path.clone() });
         // Whatever an earlier writer left to the system may be in memory alone, also where the disk
         // refused it: a sync of pages that the system calls clean says nothing.
@@ -200,6 +197,7 @@ impl Tape {
             forgotten: scan.end,
             end: scan.end_offset,
             input: scan.input,
+            covered: 0,
             ts_max: scan.ts_max,
             day: found.head.ts_first.max(scan.ts_max).div_euclid(NS_PER_DAY),
             index,
@@ -305,61 +303,6 @@ impl Tape {
         Ok(())
     }
 
-    /// Makes room for `size` more bytes: rolls to a new segment if this one is full or its day is
-    /// over, else grows the file.
-    #[cold]
-    fn make_room(&mut self, size: usize, ts_recv: i64) -> Result<()> {
-        let day = ts_recv.div_euclid(NS_PER_DAY);
-        // One that only covers its input holds no item: the next would have its name.
-        let is_empty = self.end == self.live.first;
-        let is_full = self.position + size > self.config.segment_bytes;
-        if !is_empty && (is_full || day > self.day) {
-            self.roll(size, ts_recv)?;
-        }
-        if self.end == self.live.first {
-            self.day = self.day.max(day);
-        }
-        let needed = self.position + size;
-        if needed > self.live.map.length() {
-            let file = self.live.file.try_clone();
-            let file = file.map_err(|e| Error::io(e, doing("opening", &self.live.path)))?;
-            let map = Map::appended(&file, needed, &self.live.path)?;
-            self.ready = HEAD;
-            self.live =
-                Arc::new(Live { first: self.live.first, file, map, path: self.live.path.clone() });
-            self.shared.replace(Arc::clone(&self.live));
-        }
-        if needed > self.allocated {
-            let live = &self.live;
-            direct::check_length(live, self.allocated)?;
-            let limit = self.config.segment_bytes;
-            self.allocated = space::grow(&live.file, &live.path, self.allocated, needed, limit)?;
-        }
-        // A large frame needs no pages of the map.
-        if needed > self.ready && size < DIRECT_MIN {
-            self.put_pages_in_place(size);
-        }
-        Ok(())
-    }
-
-    /// Puts pages for the next frames in place, many in one call, and gives back those that were
-    /// written long ago. One fault per page would cost more than all else that an append does.
-    fn put_pages_in_place(&mut self, size: usize) {
-        let map = &self.live.map;
-        let ahead = (AHEAD_FRAMES * size).clamp(AHEAD_MIN, AHEAD_MAX);
-        let ready = (self.position + size + ahead).next_multiple_of(PAGE).min(self.allocated);
-        // The kernel makes them sooner for a call that fills them than for a fault on each.
-        let fresh = self.ready.max(self.position).next_multiple_of(PAGE);
-        space::fill(&self.live.file, fresh, ready, self.allocated);
-        map.advise(self.ready / PAGE * PAGE, ready, libc::MADV_POPULATE_WRITE);
-        self.ready = ready;
-        if self.position > self.forgotten + 2 * BEHIND {
-            let to = self.position - BEHIND;
-            map.advise(self.forgotten, to, libc::MADV_DONTNEED);
-            self.forgotten = to;
-        }
-    }
-
     /// Closes the segment and goes on with a new one that has room for `size` bytes.
     fn roll(&mut self, size: usize, ts_recv: i64) -> Result<()> {
         self.shared.lock.check()?;
@@ -432,7 +375,7 @@ impl Tape {
 
     /// The input offset that the tape covers: the next one to read. `None` if it covers none.
     pub fn last_input_offset(&self) -> Option<u64> {
-        (self.input != NO_INPUT).then_some(self.input)
+        (self.input != NO_INPUT).then_some(self.input.max(self.covered))
     }
 
     /// Newest receive time on the tape, if there is any.

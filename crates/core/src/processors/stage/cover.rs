@@ -11,8 +11,17 @@ impl Stage {
     /// As [`crate::tape::Tape::append`].
     pub fn cover(&mut self) -> Result<()> {
         self.publish()?;
-        if self.output.last_input_offset().unwrap_or(0) < self.position {
-            self.output.append(&[], 0, self.position, self.ts_recv)?;
+        if self.position > 0 {
+            self.output.cover(self.position, self.ts_recv)?;
+        }
+        Ok(())
+    }
+
+    /// The same by a frame: where the next opening goes on.
+    pub(super) fn cover_by_frame(&mut self) -> Result<()> {
+        self.publish()?;
+        if self.position > 0 {
+            self.output.cover_by_frame(self.position, self.ts_recv)?;
         }
         Ok(())
     }

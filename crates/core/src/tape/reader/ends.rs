@@ -39,7 +39,10 @@ impl Reader {
         let newest = self.newest()?;
         newest.ends()?;
         let input = newest.last_frame()?.map_or(newest.head.input_before, |f| f.input_offset);
-        Ok((input != NO_INPUT).then_some(input))
+        if input == NO_INPUT {
+            return Ok(None);
+        }
+        Ok(Some(input.max(newest.covered_beyond())))
     }
 
     /// An input offset that all items before the place of the last [`Reader::seek`] cover: what
