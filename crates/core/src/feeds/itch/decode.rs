@@ -202,7 +202,7 @@ impl Task<'_> {
         self.write(OrderAction::Delete, &order, found.is_some() && order.has_side(), |record| {
             record.order_id = id;
             if found.is_some() {
-                record.size = share_units(order.shares);
+                record.size = share_units(order.shares());
                 record.price = record.order_price;
             }
             record.remaining = 0;
@@ -217,7 +217,7 @@ impl Task<'_> {
         let found = self.itch.resting.remove(previous_id);
         let before = self.known(found, message)?;
         let (instrument, side) = (before.instrument(), before.side());
-        let order = RestingOrder::new(instrument, side, price, shares, before.participant);
+        let order = RestingOrder::new(instrument, side, price, shares, before.participant());
         let is_new = self.itch.resting.add(id, order);
         self.write(OrderAction::Replace, &before, is_new && before.has_side(), |record| {
             record.order_id = id;
@@ -254,7 +254,7 @@ impl Task<'_> {
         let found = self.itch.resting.reduce(id, shares);
         let order = self.known(found.map(|found| found.before), message)?;
         let price = told.unwrap_or(match found {
-            Some(_) => price_units(order.price),
+            Some(_) => price_units(order.price()),
             None => NONE,
         });
         let action = if own_price { OrderAction::Execute } else { OrderAction::ExecuteAtPrice };
@@ -376,9 +376,9 @@ impl Task<'_> {
         fill: impl FnOnce(&mut Order),
     ) {
         // One that a message replaced whose own beginning is not known has a price, and no side.
-        let is_known = order.has_side() || order.price != 0;
+        let is_known = order.has_side() || order.price() != 0;
         let mut participant = [0; 8];
-        participant[..4].copy_from_slice(&order.participant);
+        participant[..4].copy_from_slice(&order.participant());
         let mut record = Order {
             header: self.head::<Order>(order.instrument(), is_sound),
             price: NONE,
@@ -386,7 +386,7 @@ impl Task<'_> {
             order_id: 0,
             previous_id: 0,
             match_id: 0,
-            order_price: if is_known { price_units(order.price) } else { NONE },
+            order_price: if is_known { price_units(order.price()) } else { NONE },
             remaining: NONE,
             participant,
             action: action as u8,

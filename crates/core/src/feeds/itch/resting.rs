@@ -11,19 +11,18 @@ use crate::record::Side;
 /// Shift of the side above the instrument's number.
 const SIDE_SHIFT: u32 = 30;
 
-/// One order that rests.
+/// One order that rests. It is two words, so that it is read and written by two instructions: one
+/// that is put together of parts in memory and read as a whole right after waits for the parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct RestingOrder {
-    /// Four decimals.
-    pub(super) price: u32,
-    pub(super) shares: u32,
-    /// Instrument and side.
-    owner: u32,
-    /// Who entered it; zeros where that is not told.
-    pub(super) participant: [u8; 4],
+    /// Price (four decimals), and above it the shares.
+    amount: u64,
+    /// Instrument and side, and above them who entered it; zeros where that is not told.
+    owner: u64,
 }
 
 impl RestingOrder {
+    #[inline(always)]
     pub(super) const fn new(
         instrument: u32,
         side: u8,
@@ -32,11 +31,24 @@ impl RestingOrder {
         participant: [u8; 4],
     ) -> Self {
         let owner = instrument | (side as u32) << SIDE_SHIFT;
-        Self { price, shares, owner, participant }
+        let participant = u32::from_le_bytes(participant);
+        Self {
+            amount: price as u64 | (shares as u64) << 32,
+            owner: owner as u64 | (participant as u64) << 32,
+        }
+    }
+
+    /// Four decimals.
+    pub(super) const fn price(&self) -> u32 {
+        self.amount as u32
+    }
+
+    pub(super) const fn shares(&self) -> u32 {
+        (self.amount >> 32) as u32
     }
 
     pub(super) const fn instrument(&self) -> u32 {
-        self.owner & ((1 << SIDE_SHIFT) - 1)
+        self.owner as u32 & ((1 << SIDE_SHIFT) - 1)
     }
 
     /// Whether it is known on which side it is: its beginning was seen.
@@ -45,17 +57,27 @@ impl RestingOrder {
     }
 
     pub(super) const fn side(&self) -> u8 {
-        (self.owner >> SIDE_SHIFT) as u8
+        (self.owner as u32 >> SIDE_SHIFT) as u8
+    }
+
+    /// Who entered it.
+    pub(super) const fn participant(&self) -> [u8; 4] {
+        ((self.owner >> 32) as u32).to_le_bytes()
+    }
+
+    /// The same with that many shares.
+    const fn with_shares(self, shares: u32) -> Self {
+        Self { amount: self.price() as u64 | (shares as u64) << 32, owner: self.owner }
     }
 }
 
 /// One that is open has an instrument.
 impl Vacant for RestingOrder {
-    const VACANT: Self = Self { price: 0, shares: 0, owner: 0, participant: [0; 4] };
+    const VACANT: Self = Self { amount: 0, owner: 0 };
 
     #[inline(always)]
     fn is_vacant(self) -> bool {
-        self.owner == 0
+        self.owner as u32 == 0
     }
 }
 
@@ -89,7 +111,7 @@ impl Resting {
     /// new one takes its place.
     #[inline(always)]
     pub(super) fn add(&mut self, id: u64, order: RestingOrder) -> bool {
-        if order.shares == 0 {
+        if order.shares() == 0 {
             return self.orders.remove(id).is_none();
         }
         self.orders.insert(id, order).is_none()
@@ -112,13 +134,13 @@ impl Resting {
     pub(super) fn reduce(&mut self, id: u64, shares: u32) -> Option<Reduced> {
         let order = self.orders.get_mut(id)?;
         let before = *order;
-        let left = before.shares.saturating_sub(shares);
+        let left = before.shares().saturating_sub(shares);
         if left > 0 {
-            order.shares = left;
+            *order = before.with_shares(left);
         } else {
             self.orders.remove(id);
         }
-        Some(Reduced { before, left, is_excess: shares > before.shares })
+        Some(Reduced { before, left, is_excess: shares > before.shares() })
     }
 
     /// Writes all orders, by id, so that equal sets give equal bytes.
@@ -129,10 +151,8 @@ impl Resting {
         out.extend_from_slice(&(all.len() as u64).to_le_bytes());
         for (id, order) in all {
             out.extend_from_slice(&id.to_le_bytes());
-            out.extend_from_slice(&order.price.to_le_bytes());
-            out.extend_from_slice(&order.shares.to_le_bytes());
+            out.extend_from_slice(&order.amount.to_le_bytes());
             out.extend_from_slice(&order.owner.to_le_bytes());
-            out.extend_from_slice(&order.participant);
         }
     }
 
@@ -141,11 +161,10 @@ impl Resting {
         let mut resting = Self::default();
         for _ in 0..u64::from_le_bytes(taken(rest)?) {
             let id = u64::from_le_bytes(taken(rest)?);
+            let (amount, owner) = (taken(rest)?, taken(rest)?);
             let order = RestingOrder {
-                price: u32::from_le_bytes(taken(rest)?),
-                shares: u32::from_le_bytes(taken(rest)?),
-                owner: u32::from_le_bytes(taken(rest)?),
-                participant: taken(rest)?,
+                amount: u64::from_le_bytes(amount),
+                owner: u64::from_le_bytes(owner),
             };
             if order.is_vacant() {
                 return None;
