@@ -88,14 +88,26 @@ class Watch:
 
 def read_watches(data: Path, source: str) -> list[Watch]:
     """Returns all watches of `source`, oldest first; none where no rule ever ran."""
+    try:
+        return _stored(data, source)
+    except OSError as error:
+        _complain(_path(data, source), error)
+        return []
+
+
+def _stored(data: Path, source: str) -> list[Watch]:
     path = _path(data, source)
     try:
         return [Watch(**one) for one in json.loads(path.read_bytes())]
     except FileNotFoundError:
         return []
-    except (OSError, TypeError, ValueError) as error:
-        _log.error("%s cannot be read: which rules looked at what is not known: %s", path, error)
+    except (TypeError, ValueError) as error:
+        _complain(path, error)
         return []
+
+
+def _complain(path: Path, error: Exception) -> None:
+    _log.error("%s cannot be read: which rules looked at what is not known: %s", path, error)
 
 
 def note_watches(
@@ -104,8 +116,11 @@ def note_watches(
     """Notes that `rules`, name -> settings, look from `offset` on; returns those that begin there.
 
     What ran until now as it does from now on goes on; all other watches end.
+
+    Raises:
+        OSError: it could not be noted.
     """
-    stored = read_watches(data, source)
+    stored = _stored(data, source)
     # Where a repair took back what is behind `offset`, so it did what looked at it.
     known = [one for one in stored if one.first <= offset]
     running = {one.rule: one for one in known if not one.is_over}
@@ -127,8 +142,12 @@ def note_watches(
 
 
 def end_watch(data: Path, source: str, rule: str, offset: int, ts: int | None, why: str) -> None:
-    """Notes that `rule` stopped and looked at nothing from `offset` on."""
-    stored = read_watches(data, source)
+    """Notes that `rule` stopped and looked at nothing from `offset` on.
+
+    Raises:
+        OSError: it could not be noted.
+    """
+    stored = _stored(data, source)
     watches = [
         replace(one, last=offset, until=ts, why=why)
         if one.rule == rule and not one.is_over and one.first <= offset

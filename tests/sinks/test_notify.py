@@ -23,7 +23,7 @@ from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
 from tapeworks.processors.alerts import LatencyConfig
 from tapeworks.settings import resolve_member
-from tapeworks.sinks import notify
+from tapeworks.sinks import notify, notify_held
 from tapeworks.sinks.base import SinkContext
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.notify import TYPES, Message, NotifyConfig, NotifySink, Outbox
@@ -356,25 +356,49 @@ def test_an_alert_is_told_from_when_it_is_severe_and_its_end_to_whom_it_was_told
     assert told("both", *rises, falls[1], ends[0], ends[1]) == [opened, closed]
 
 
+def test_what_opened_before_it_was_noted_is_told_when_it_is_severe(tmp_path):
+    # The outbox of an earlier version does not say which alerts are open; nor does one of very many
+    # alerts that are open. Those that people were told of are not forgotten for others.
+    box = outbox(tmp_path / "old", "json://here", severity="critical")
+    mild = {"severity": "warning"}
+    rows = [change(7, "stale", "updated") | mild, change(7, "stale", "updated")]
+    box.put("it", [*rows, rows[1], change(7, "stale", "closed")], Place(1))
+    titles = ["[critical] stale opened: it", "[critical] stale closed: it"]
+    assert [one.title for one in box._messages] == titles
+    box = outbox(tmp_path / "many", "json://here", severity="critical")
+    box.put("it", [change(0, "stale")], Place(1))
+    many = range(1, notify_held.OPEN_MAX + 50)
+    box.put("it", [change(number, "wide") | mild for number in many], Place(2))
+    box.put("it", [change(0, "stale", "closed") | mild], Place(3))
+    assert [one.title for one in box._messages][1:] == ["[warning] stale closed: it"]
+
+
 def test_what_is_held_back_is_told_as_it_is_by_then(tmp_path, monkeypatch):
     now = time.time()
     clock = SimpleNamespace(time=lambda: now, monotonic=time.monotonic)
     monkeypatch.setattr(notify, "time", clock)
+    later: list[dict[str, object]] = []
 
-    def told(name: str, *changes: dict[str, object]) -> list[str]:
+    def told(name: str, *changes: dict[str, object], severity: str = "warning") -> list[str]:
         nonlocal now
         first = [change(1, "stale"), change(1, "stale", "closed"), change(2, "stale")]
-        box = outbox(tmp_path / name, "json://here")
+        box = outbox(tmp_path / name, "json://here", severity=severity)
         now += 3_600
         box.put("it", [one | {"ts_recv": now * 1e9} for one in (*first, *changes)], Place(1))
         assert len(box._messages) == 2
         now += 301
         box._release()
+        box.put("it", [one | {"ts_recv": now * 1e9} for one in later], Place(2))
         return [one.title for one in box._messages[2:]]
 
     less = change(2, "stale", "updated") | {"severity": "warning"}
     assert told("held") == ["[critical] stale opened: it"]
     assert told("changed", less) == ["[warning] stale opened: it"]
+    # One that is less severe by then than what is told is not; it is once it is so again.
+    assert told("less", less, severity="critical") == []
+    later.append(change(2, "stale", "updated"))
+    assert told("again", less, severity="critical") == ["[critical] stale opened: it"]
+    later.clear()
     assert told("seen", change(2, "stale", "acknowledged")) == []
     # A tape that is made anew uses numbers again.
     again = [change(2, "other"), change(2, "other", "closed")]

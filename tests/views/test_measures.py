@@ -224,6 +224,32 @@ def test_settings_switch_sets_on_and_are_checked():
             resolved(**entries)
 
 
+@pytest.mark.slow
+def test_a_metric_has_one_value_a_moment_however_often_it_is_named(spine, maker):
+    # Both sets have the sizes at the best prices where levels are of one; lists may repeat.
+    config = MetricSetsConfig(
+        sets=("l1", "depth", "cost"),
+        levels=(1, 5, 1),
+        bands_bps=(5, 5),
+        sizes=(1.0, 1.0),
+        horizons_ms=(1_000, 5_000, 1_000),
+    )
+    spine.append(maker.definitions())
+    spine.append(quotes_of(maker, 3))
+    derive(spine, config)
+    rows = np.concatenate(
+        [
+            np.frombuffer(batch.numpy("metric"), np.dtype(_core.dtype_descr("metric")))
+            for batch in iter(_core.TapeReader(spine.tape(METRICS)).read, None)
+        ]
+    )
+    of_time = rows[rows["ts_event"] == rows["ts_event"][0]]
+    assert len(np.unique(of_time["metric"])) == len(of_time)
+    [size] = of_time[of_time["metric"] == b"depth_bid_L1"]["value"]
+    assert size == 1.0
+    assert list(of_time["flags"] & 1) == [0] * (len(of_time) - 1) + [1]
+
+
 def test_nothing_is_measured_unless_it_is_asked_for(spine, maker):
     spine.append(maker.definitions())
     spine.append(quotes_of(maker, 3))

@@ -3,19 +3,22 @@
 import importlib
 import itertools
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tests.views.test_alert_changes import ALERT, SECOND, STATES, WIDE, Rig
 
+import tapeworks as tw
 from conftest import START, SYMBOLS
 from tapeworks._core import verify
 from tapeworks.alert_watches import read_watches
 from tapeworks.cli.alert_trial import chosen_rules, trial
 from tapeworks.cli.screen import one_line
-from tapeworks.errors import ConfigError, ProcessorError
+from tapeworks.errors import ConfigError, DiskFullError, ProcessorError
+from tapeworks.jobs import catch_up
 from tapeworks.pipeline import processors_of
-from tapeworks.processors import own_alerts
+from tapeworks.processors import own_alerts, python_stage
 from tapeworks.processors.derive import Derivation
 from tapeworks.processors.derive_status import write_lags
 from tapeworks.processors.own_alerts import AlertsProcessor
@@ -23,6 +26,8 @@ from tapeworks.tape import TapeConfig, TapeReader
 from tapeworks.topics import ALERTS, NORMALIZED
 from tapeworks.views.metrics import metrics_text
 from tapeworks.views.status import Status
+from tapeworks.views.symbols import Chosen
+from tapeworks.views.watched import unwatched
 
 FIRST = len(SYMBOLS)
 OWN = '[[alerts]]\nname = "fails"\nkind = "failing_rule:Fails"\n'
@@ -83,6 +88,10 @@ class Wide(Rule):
         pairs = zip(table["tape_offset"].to_numpy(), table["instrument"].to_numpy())
         for offset, instrument in pairs:
             yield Finding(offset, offset, instrument=instrument)
+
+class Forgets(Steady):
+    def restore(self, state):
+        raise RuntimeError("no restore")
 
 class Strange(Steady):
     def snapshot(self):
@@ -335,14 +344,14 @@ def test_what_is_no_exception_and_numbers_of_numpy_harm_no_other_rule(rig, kind)
 @pytest.mark.slow
 def test_to_make_a_rule_anew_is_no_part_of_its_time(rig, tmp_path, monkeypatch):
     # It saw thousands of batches of one record: together they take longer than one call may.
-    monkeypatch.setattr(own_alerts, "LIMITS_S", (0.1, 0.2, 0.4))
+    monkeypatch.setattr(own_alerts, "LIMITS_S", (0.5, 1.0, 2.0))
     (tmp_path / "slow").write_text("1")
     rig.quotes(*[10_001] * 2_000, 10_666)
     module = importlib.import_module("failing_rule")
     check = module.Slow.check
 
     def pause(self, row):
-        module.time.sleep(0.0003)
+        module.time.sleep(0.0012)
         check(self, row)
 
     monkeypatch.setattr(module.Slow, "check", pause)
@@ -351,3 +360,105 @@ def test_to_make_a_rule_anew_is_no_part_of_its_time(rig, tmp_path, monkeypatch):
     while (batch := reader.read(1)) is not None:
         slow.process(batch)
     assert not slow.take_endings()
+
+
+@pytest.mark.slow
+def test_a_rule_that_cannot_take_in_its_state_is_told_once_however_often_it_is_killed(
+    rig, monkeypatch
+):
+    # What it had open is closed; then the disk refuses the state of that, three times. Nobody is
+    # told of an alert that never was.
+    text = WIDE + STEADY
+    rig.quotes(10_001)
+    assert of(derive(rig, text)[1], "steady") == [("opened", "")]
+    module = rig.spine.path.parent / "failing_rule.py"
+    module.write_text(module.read_text().replace("class Steady(Rule)", "class Base(Rule)"))
+    edited = module.read_text().replace("(Steady)", "(Base)") + "\nSteady = Forgets\n"
+    module.write_text(edited)
+    monkeypatch.delitem(sys.modules, "failing_rule")
+
+    with monkeypatch.context() as full:
+        full.setattr(python_stage, "replace_file", _refuse)
+        for _ in range(3):
+            processors = processors_of(rig.settings(text), rig.spine.source)
+            place = rig.spine.path, rig.spine.source
+            derivation = Derivation(processors, TapeConfig("never"), *place)
+            with pytest.raises(DiskFullError, match="no space"):
+                derivation.drain(60.0)
+            for stage in derivation._stages.values():
+                stage.close()
+    told = rig.told()[rig.count :]
+    assert of(told, "steady") == [("closed", "reason=rule-stopped")]
+    rig.count += len(told)
+    rig.quotes(10_001)
+    assert of(derive(rig, text)[1], "steady") == [("opened", "")]
+
+
+@pytest.mark.slow
+def test_what_cannot_be_noted_of_a_rule_is_noted_later_and_until_then_nothing_is_all_clear(rig):
+    # A folder stands where the file of watches is to be, as on a disk that refuses to write.
+    spine, text = rig.spine, WIDE + OWN
+    chosen = Chosen([spine.source], None)
+    notes = spine.path / "state" / spine.source / "alert-rules.json"
+    rig.quotes(10_001, 10_001)
+    derive(rig, text)
+    processors = processors_of(rig.settings(text), spine.source)
+    derivation = Derivation(processors, TapeConfig("never"), spine.path, spine.source)
+    assert derivation.drain(60.0)
+    kept = notes.read_text()
+    notes.unlink()
+    notes.mkdir()
+    rig.quotes(10_666, 10_001)
+    derivation.drain(60.0)
+    assert list(derivation.failures) == ["rule fails"]
+    write_lags(notes.parent / "derive.json", derivation.lags(), derivation.stopped())
+    notes.rmdir()
+    notes.write_text(kept)
+    with tw.open(spine.path) as lake:
+        found = unwatched(lake._engine, spine.path, chosen, rule="fails")
+        assert found == [f"{spine.source}: no rule looked"]
+        assert unwatched(lake._engine, spine.path, chosen, rule="wide") == []
+    derivation.cover()
+    [watch] = [one for one in read_watches(spine.path, spine.source) if one.rule == "fails"]
+    assert (watch.last, watch.until) == (FIRST + 2, START + SECOND)
+    derivation.close()
+
+
+@pytest.mark.slow
+def test_closing_lets_go_of_every_tape_and_notes_what_its_last_states_ended(rig):
+    # The state of one rule cannot be had when all is closed; then a disk refuses every state.
+    spine, text = rig.spine, WIDE + '[[alerts]]\nname = "odd"\nkind = "failing_rule:Strange"\n'
+    rig.quotes(10_001)
+    failures, _ = derive(rig, text)
+    assert failures == {}
+    [watch] = [one for one in read_watches(spine.path, spine.source) if one.rule == "odd"]
+    assert watch.is_over
+    assert "not JSON serializable" in watch.why
+    processors = processors_of(rig.settings(text), spine.source)
+    derivation = Derivation(processors, TapeConfig("never"), spine.path, spine.source)
+    rig.quotes(10_001)
+    derivation.drain(60.0)
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr(python_stage, "replace_file", _refuse)
+        with pytest.raises(DiskFullError, match="no space"):
+            derivation.close()
+    derive(rig, text)
+
+
+@pytest.mark.slow
+def test_catching_up_says_what_stopped_and_that_the_rest_is_not_derived(rig, monkeypatch):
+    # There is time for one batch, in which the rule of the user's own raises.
+    spine = rig.spine
+    rig.quotes(10_666, *([10_001] * 5_000))
+    config = replace(rig.settings(OWN), data=spine.path, feeds={spine.source: None}, sinks={})
+    monkeypatch.setattr(catch_up, "DERIVE_S_MAX", 0.0)
+    told = r"the rule fails stopped .*KeyError.*; .*: not everything is derived: there was no time"
+    with pytest.raises(ProcessorError, match=told):
+        catch_up.catch_up(config)
+    monkeypatch.undo()
+    # It has time now, and the rule begins anew.
+    catch_up.catch_up(config)
+
+
+def _refuse(*_):
+    raise DiskFullError("no space left")

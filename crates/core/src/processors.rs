@@ -195,13 +195,13 @@ impl Settings {
         }
     }
 
-    /// Takes out a list of positive numbers, or the default.
+    /// Takes out a list of positive numbers, each once, or the default.
     ///
     /// # Errors
     /// `Error::Invalid`: it is of another type, empty, or holds a number below 1.
     pub fn numbers(&mut self, name: &'static str, default: &[i64]) -> Result<Vec<i64>> {
         self.known.push(name);
-        match self.values.remove(name) {
+        let found = match self.values.remove(name) {
             None => Ok(default.to_vec()),
             Some(Setting::Number(value)) if value > 0 => Ok(vec![value]),
             Some(Setting::Numbers(values))
@@ -210,7 +210,14 @@ impl Settings {
                 Ok(values)
             }
             Some(other) => Err(wrong(name, "a list of positive numbers", &other)),
+        };
+        let mut each = Vec::new();
+        for number in found? {
+            if !each.contains(&number) {
+                each.push(number);
+            }
         }
+        Ok(each)
     }
 
     /// Takes out a text, or the default; without a default it must be given.

@@ -1,15 +1,23 @@
 """Derives and stores all that is on the tapes of sources, and ends: after imports and repairs."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tapeworks.errors import ConfigError, SinkError, SinkUnavailable
+from tapeworks.errors import (
+    ConfigError,
+    ProcessorError,
+    SinkError,
+    SinkUnavailable,
+    TapeworksError,
+)
 from tapeworks.jobs.base import Job, JobOutcome, WholeSourcesConfig
 from tapeworks.pipeline import Config, processors_of
 from tapeworks.processors.derive import STEPS, Derivation, Step
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.worker import feeders
 
+log = logging.getLogger("tapeworks.jobs")
 DERIVE_S_MAX = 86_400.0
 STALLED_S = 60.0
 """A sink that stores nothing for so long does not get on."""
@@ -66,8 +74,8 @@ def catch_up(
         processors = processors_of(config, source)
         derivation = Derivation(processors, config.tape, config.data, source, steps)
         try:
-            is_done = derivation.drain(DERIVE_S_MAX) or derivation.failures
-            if not is_done and any(derivation.lags().values()):
+            # What stopped has no lag: this is of what goes on without it.
+            if not derivation.drain(DERIVE_S_MAX) and any(derivation.lags().values()):
                 left.append(f"{source}: not everything is derived")
         finally:
             derivation.close()
@@ -79,10 +87,18 @@ def catch_up(
                     left.append(f"{feeder.label}: {feeder.backlog} items are not stored")
             finally:
                 feeder.close()
+    told = f"{'; '.join(left)}: there was no time; `tape up` goes on there" if left else ""
     for derivation in derivations:
-        derivation.raise_failure()
-    if left:
-        raise SinkError(f"{'; '.join(left)}: there was no time; `tape up` goes on there")
+        try:
+            derivation.raise_failure()
+        except TapeworksError as error:
+            if told and isinstance(error, ProcessorError):
+                raise ProcessorError(f"{error}; {told}") from error
+            if told:
+                log.error(told)
+            raise
+    if told:
+        raise SinkError(told)
 
 
 def _store(feeder: Feeder, stalled_s: float) -> bool:

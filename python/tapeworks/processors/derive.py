@@ -248,7 +248,11 @@ class Derivation:
             self._history.refresh()
 
     def cover(self) -> None:
-        """Publishes up to where the input was taken, so that answers know it of a quiet tape."""
+        """Publishes up to where the input was taken, so that answers know it of a quiet tape.
+
+        What could not be noted of rules of alerts is tried again.
+        """
+        self._rules.note_waiting()
         for name in COVERED:
             if stage := self._stages.get(name):
                 stage.cover()
@@ -262,17 +266,20 @@ class Derivation:
             stage.wait(WAIT_MS)
 
     def close(self) -> None:
-        """Saves all states, so that the next start replays little."""
-        for name, stage in self._stages.items():
-            try:
-                stage.save()
+        """Saves all states, so that the next start replays little, and lets go of all tapes."""
+        stages, self._stages = self._stages, {}
+        with contextlib.ExitStack() as tapes:
+            for stage in stages.values():
+                tapes.callback(stage.close)
+            for name, stage in stages.items():
+                try:
+                    stage.save()
+                except (DiskFullError, TapeLockedError):
+                    raise
+                except (TapeError, ProcessorError) as error:
+                    self.failures[name] = error
                 self._note_endings(stage)
-                stage.close()
-            except (DiskFullError, TapeLockedError):
-                raise
-            except (TapeError, ProcessorError) as error:
-                self.failures[name] = error
-        self._stages.clear()
+            self._rules.note_waiting()
 
     def raise_failure(self) -> None:
         """Raises why processors were given up, if any were: of several all, unless it is a tape."""

@@ -347,7 +347,12 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
             first = (number + 1) * IDS
             self._ids[number] = max(self._ids[number], told.newest[number + 1] - first)
             for instrument, known in sorted(self._open[number].items()):
-                parts += self._follow(number, known, told.known(rule.rule.name, instrument))
+                one = told.known(rule.rule.name, instrument)
+                if one is None and rule.ending is not None:
+                    # It stopped, and that its alert is over was told before the state was kept.
+                    del self._open[number][instrument]
+                    continue
+                parts += self._follow(number, known, one)
         names = {rule.rule.name.encode() for rule in self._rules}
         for one in told.open.values():
             is_gone = one.row["rule"][0] not in names

@@ -179,6 +179,8 @@ class PythonStage:
         self._writer.sync()
         with self._guarded("snapshot"):
             made = self._processor.snapshot()
+        # A part that could not give its state has stopped, which is in the state that was made.
+        self._note_endings()
         place = place_at(self._reader, self._position)
         state = State(place, self._writer.end, made, self._settings)
         path = self._states / f"{self._position:020}.state"

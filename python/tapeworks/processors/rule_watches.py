@@ -2,7 +2,8 @@
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +35,9 @@ class RuleWatches:
         self._data = data
         self._source = source
         self._processors = processors
+        self._waiting: list[Callable[[], None]] = []
+        """What could not be noted yet, in its order."""
+        self._complained = ""
 
     def note_none(self) -> None:
         """Notes that no rules look any more, where some ever did."""
@@ -50,11 +54,22 @@ class RuleWatches:
         rules |= {
             name: f"{one.kind}\t{one.to_core()}" for name, one in self._processors.own_rules.items()
         }
-        try:
-            begun = note_watches(self._data, self._source, rules, covered, self._before(covered))
-        except (OSError, TapeError) as error:
-            self._complain(error)
-            return
+        self._waiting.append(partial(self._begin, rules, covered))
+        self.note_waiting()
+
+    def note_waiting(self) -> None:
+        """Notes what could not be noted before, as far as that can be now."""
+        while self._waiting:
+            try:
+                self._waiting[0]()
+            except (OSError, TapeError) as error:
+                self._complain(error)
+                return
+            del self._waiting[0]
+        self._complained = ""
+
+    def _begin(self, rules: Mapping[str, str], covered: int) -> None:
+        begun = note_watches(self._data, self._source, rules, covered, self._before(covered))
         for one in begun if covered else ():
             log.warning(
                 "%s: the rule %s looks at what comes from here on; `tape alerts try %s` tells what "
@@ -66,11 +81,8 @@ class RuleWatches:
 
     def end(self, ending: Ending) -> ProcessorError | None:
         """Notes that a rule has stopped; returns why, unless it began anew since."""
-        try:
-            until = self._before(ending.offset)
-            end_watch(self._data, self._source, ending.part, ending.offset, until, ending.why)
-        except (OSError, TapeError) as error:
-            self._complain(error)
+        self._waiting.append(partial(self._end, ending))
+        self.note_waiting()
         told = f"the rule {ending.part} stopped at the record {ending.offset}: {ending.why}"
         if ending.is_over:
             log.warning("%s: %s; it begins anew with what comes now", self._source, told)
@@ -81,8 +93,18 @@ class RuleWatches:
         failure.__cause__ = ending.error
         return failure
 
+    def _end(self, ending: Ending) -> None:
+        until = self._before(ending.offset)
+        end_watch(self._data, self._source, ending.part, ending.offset, until, ending.why)
+
     def _before(self, offset: int) -> int | None:
         return received_before(self._data / "tape" / self._source / NORMALIZED, offset)
 
     def _complain(self, error: Exception) -> None:
-        log.error("%s: which rules look from now on cannot be noted: %s", self._source, error)
+        if str(error) != self._complained:
+            self._complained = str(error)
+            log.error(
+                "%s: which rules look from now on cannot be noted: tried again: %s",
+                self._source,
+                error,
+            )

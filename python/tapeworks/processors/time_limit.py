@@ -57,17 +57,21 @@ def _ended_after(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or math.isinf(seconds):
         yield
         return
-    deadline = time.monotonic() + seconds
+    deadline, is_over = time.monotonic() + seconds, False
 
     def look(*_: object) -> None:
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= deadline and not is_over:
             raise CallTimeoutError(f"it did not return within {seconds:g} s")
         beat()
 
     before = signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, min(seconds, LOOK_S), LOOK_S)
     try:
-        yield
+        try:
+            yield
+        finally:
+            is_over = True
     finally:
+        # Also where the signal came right before it was over: the next one is a second away.
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

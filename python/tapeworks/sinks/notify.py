@@ -37,7 +37,7 @@ from tapeworks.errors import ConfigError, SinkUnavailable
 from tapeworks.printable import printable
 from tapeworks.sinks.base import SinkConfig, SinkContext
 from tapeworks.sinks.notify_held import HeldBack, SevereOnce
-from tapeworks.sinks.notify_text import body_of, counted, line_of, printable_lines
+from tapeworks.sinks.notify_text import body_of, counted, line_of, printable_lines, seconds
 from tapeworks.sinks.store import StorePartition, StoreSink
 from tapeworks.tape import Place
 from tapeworks.topics import ALERTS
@@ -52,7 +52,6 @@ RETRY_S, RETRY_S_MAX = 1.0, 300.0
 MINUTE_S = 60.0
 # Alerts that a message which stands for many lists one by one.
 LISTED_MAX = 10
-NS_PER_S = 1_000_000_000
 TYPES = {"info": "info", "warning": "warning", "critical": "failure"}
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}://.")
 Urls = tuple[str, ...]
@@ -118,8 +117,7 @@ def send_trial(config: NotifyConfig) -> Iterator[tuple[str, bool]]:
     """Sends one message to each target of `config`; yields its name, and whether it was taken."""
     message = Message("[info] Tapeworks: a trial", "Alerts will be told here.", "info", time.time())
     for number, url in enumerate(config.urls, 1):
-        target = _Target(url, config)
-        yield f"{number}: {target.name}", target.send(message)
+        yield f"{number}: {(target := _Target(url, config)).name}", target.send(message)
 
 
 @dataclass
@@ -251,8 +249,7 @@ class Outbox:
     def troubles(self) -> list[str]:
         """What an operator should know, a line a target."""
         told = [target.trouble for target in self._targets if target.trouble]
-        waiting = len(self._messages)
-        return [f"{one}; {waiting} messages wait" for one in told]
+        return [f"{one}; {len(self._messages)} messages wait" for one in told]
 
     def put(self, source: str, alerts: Sequence[Mapping[str, Any]], place: Place) -> None:
         """Makes messages of `alerts`, and stores them with `place`."""
@@ -308,8 +305,7 @@ class Outbox:
     def _choose(self, source: str, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Returns `row` as it is told, or none: nothing is told of what nobody knows of."""
         number, state = row["id"], row["state"]
-        least = SEVERITIES.index(self._settings.severity)
-        is_severe = SEVERITIES.index(row["severity"] or "info") >= least
+        is_severe = self._is_severe(row)
         if state in ("closed", "acknowledged"):
             # It is over, or somebody has seen it.
             self._held.forget(number)
@@ -325,9 +321,10 @@ class Outbox:
             if state == "closed":
                 self._silent.remove(number)
             return None
-        if was_severe is False:
-            if state != "updated" or not is_severe:
-                return None
+        if was_severe is False and (state != "updated" or not is_severe):
+            return None
+        if not was_severe and state == "updated" and is_severe:
+            # Whether one is told that opened under an earlier version is not known: once more.
             self._severe.note(number, True)
             risen = {**row, "state": "opened"}
             return risen if self._is_opening_told(source, risen) else None
@@ -335,10 +332,14 @@ class Outbox:
         is_meant = is_severe or (state == "closed" and was_severe is True)
         return row if is_meant and state in self._settings.states else None
 
+    def _is_severe(self, row: Mapping[str, Any]) -> bool:
+        least = SEVERITIES.index(self._settings.severity)
+        return SEVERITIES.index(row["severity"] or "info") >= least
+
     def _is_opening_told(self, source: str, row: Mapping[str, Any]) -> bool:
         """Whether it is told now that an alert opened; otherwise its end is not told, either."""
         now, key = time.time(), f"{source}/{row['rule']}/{row['symbol'] or ''}"
-        is_old = now - _seconds(row["ts_recv"]) > self._settings.age_seconds
+        is_old = now - seconds(row["ts_recv"]) > self._settings.age_seconds
         since = now - self._told.get(key, 0.0)
         # What was told in the future was told while the clock was wrong: no reason to be quiet.
         is_repeated = 0 <= since < self._settings.quiet_seconds
@@ -362,6 +363,9 @@ class Outbox:
         for one in due:
             number, key = one["row"]["id"], one["key"]
             self._silent = [silent for silent in self._silent if silent != number]
+            if not self._is_severe(one["row"]):
+                self._severe.note(number, False)
+                continue
             self._told[key] = now
             # It is no more among those that were passed over.
             self._passed = +(self._passed - Counter([key]))
@@ -494,7 +498,3 @@ class _Target:
     def give_up(self, message: Message, why: str) -> None:
         """Says that `message` is not sent, and why."""
         log.error("%s: given up, %s: %s", self.name, why, message.title)
-
-
-def _seconds(value: Any) -> float:
-    return float(value.timestamp()) if hasattr(value, "timestamp") else float(value) / NS_PER_S

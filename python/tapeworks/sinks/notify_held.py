@@ -54,10 +54,14 @@ class SevereOnce:
         self.entries = dict(entries or {})
 
     def note(self, number: int, is_severe: bool) -> None:
-        """Takes in how severe an alert is; of very many the oldest are forgotten."""
+        """Takes in how severe an alert is; of very many the oldest are forgotten.
+
+        First those that were never severe: nobody waits for their end.
+        """
         self.entries[str(number)] = is_severe
         while len(self.entries) > OPEN_MAX:
-            del self.entries[next(iter(self.entries))]
+            mild = (one for one, was_severe in self.entries.items() if not was_severe)
+            del self.entries[next(mild, next(iter(self.entries)))]
 
     def look(self, number: int, *, forgets: bool) -> bool | None:
         """Returns whether an alert was ever severe; none where that is not known."""

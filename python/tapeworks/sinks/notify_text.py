@@ -8,6 +8,7 @@ from tapeworks.alert_watches import UNITS
 from tapeworks.printable import printable
 from tapeworks.topics import NORMALIZED
 
+NS_PER_S = 1_000_000_000
 # What rules of the user's own are called where the core's rules say what they look for.
 OWN = "own"
 
@@ -53,3 +54,8 @@ def counted(count: int, one: str, many: str) -> str:
 
 def _time(value: datetime) -> str:
     return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+def seconds(value: datetime | float) -> float:
+    """Returns a time, which may be in ns, in seconds since 1970."""
+    return value.timestamp() if isinstance(value, datetime) else value / NS_PER_S

@@ -65,6 +65,14 @@ class SourceTail:
         except (OSError, ValueError, TypeError):
             return 0.0, {}
 
+    def stopped(self) -> set[str]:
+        """Returns which processors and rules derivation has noted that they stopped."""
+        path = self._data / "state" / self._source / "derive.json"
+        try:
+            return set(json.loads(path.read_bytes())["stopped"])
+        except (OSError, KeyError, ValueError, TypeError):
+            return set()
+
     def context(self, topic: str) -> dict[str, int]:
         """Returns what the last commit of `topic` says beside its offset."""
         commit = commits.read_commit(self._lake, self._source, topic)

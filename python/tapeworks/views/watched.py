@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tapeworks._core import TapeReader
@@ -46,13 +47,13 @@ def unwatched(
     lines: list[str] = []
     ledger = Ledger(engine, data)
     for source in chosen.sources:
+        tail = engine.tail(source)
         watches = [
             one
-            for one in read_watches(data, source)
+            for one in _running(read_watches(data, source), tail)
             if rule in (None, one.rule) and severity in (None, one.severity)
         ]
         symbols = None if chosen.symbols is None else chosen.symbols.get(source, [])
-        tail = engine.tail(source)
         away = _unrecorded(ledger, tail, source, first, last)
         found = list(_of_source(tail, watches, symbols, first, last, away))
         lines += (f"{source}: {line}" for line in found)
@@ -61,6 +62,15 @@ def unwatched(
             more = len(away) - len(shown)
             lines += [*shown, *([f"not recorded: {more:,} times more ({source})"] if more else [])]
     return lines or ([] if chosen.sources else ["nothing is recorded here"])
+
+
+def _running(watches: Sequence[Watch], tail: SourceTail) -> Iterator[Watch]:
+    """Yields `watches`; of a rule that stopped, and of which that could not be noted beside them,
+    one that looked at nothing: since when is not known."""
+    stopped = tail.stopped()
+    for one in watches:
+        is_lost = not one.is_over and f"rule {one.rule}" in stopped
+        yield replace(one, last=one.first, until=one.since) if is_lost else one
 
 
 def _of_source(

@@ -66,7 +66,8 @@ impl GapKey {
         Self { instrument: u32::MAX, channel: 0, cause: 0, first: 0, ts_start: NONE }
     }
 
-    /// Whether both are of sequences of the same stream, whatever times and sequences they name.
+    /// Whether both are of sequences of the same stream, whatever times and sequences they name. Of
+    /// gaps of other causes `first` is no sequence: a connection, or an offset of a tape.
     pub(super) fn shares_sequences(&self, other: &Self) -> bool {
         let stream = |key: &Self| (key.instrument, key.channel, key.cause);
         self.first != 0 && other.first != 0 && stream(self) == stream(other)

@@ -377,11 +377,15 @@ impl Measured {
         let moment = Moment { ts, best: self.best, tick: self.tick, book, is_complete };
         self.families.iter_mut().for_each(|family| family.sample(&moment, values));
         let mut row = self.row(ts, known);
-        let names = &self.plan.names;
+        let Plan { names, is_repeat, .. } = &*self.plan;
+        let last = is_repeat.iter().rposition(|is_repeat| !is_repeat);
         for (index, ((value, count), (name, window))) in values.drain().zip(names).enumerate() {
+            if is_repeat[index] {
+                continue;
+            }
             row.value = Metric::bits(value);
             (row.count, row.window, row.metric) = (count, *window, *name);
-            row.header.flags = if index + 1 == names.len() { FLAG_LAST } else { 0 };
+            row.header.flags = if Some(index) == last { FLAG_LAST } else { 0 };
             out.push(&row);
         }
         self.samples += 1;

@@ -43,6 +43,9 @@ pub(super) struct Plan {
     pub(super) terms: Terms,
     pub(super) sets: Vec<&'static Set>,
     pub(super) names: Vec<table::Name>,
+    /// Of each whether a set before has a metric of that name: `depth` has the sizes at the best
+    /// prices, as `l1` does, where its levels are of one. It is written once, as the first has it.
+    pub(super) is_repeat: Vec<bool>,
     /// How trades are taken together by event time, and the names of the values of each.
     pub(super) shapes: Vec<Shape>,
     pub(super) window_names: Vec<[[u8; 40]; FIELDS.len()]>,
@@ -71,7 +74,6 @@ impl Plan {
         let windows = rolling_of(settings, interval_ms)?;
         let mut horizons: Vec<i64> = settings.numbers("horizons_ms", &HORIZONS_MS)?;
         horizons.iter_mut().for_each(|length| *length = length.saturating_mul(MS));
-        horizons.dedup();
         let mut ns = |name, default: i64| -> Result<i64> {
             Ok(settings.number(name, default, 1)?.saturating_mul(MS))
         };
@@ -100,6 +102,8 @@ impl Plan {
         };
         let symbols = settings.text("symbols", Some(""))?;
         let names = table::names_of(&sets, &terms);
+        let is_before = |(at, name)| names[..at].contains(name);
+        let is_repeat = names.iter().enumerate().map(is_before).collect();
         let (shapes, window_delay, window_lateness) = windows_of(settings)?;
         let window_names = shapes.iter().map(names_of_shape).collect();
         let has_books = sets.iter().any(|set| set.has_book);
@@ -113,6 +117,7 @@ impl Plan {
             terms,
             sets,
             names,
+            is_repeat,
             shapes,
             window_names,
             window_delay,
