@@ -34,6 +34,7 @@ PYTHON_LEVELS = [
         "alert_notes",
         "alert_watches",
         "blob_rows",
+        "metric_stretches",
         "stage_times",
         "time_columns",
         "new_york",

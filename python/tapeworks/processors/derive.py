@@ -28,6 +28,7 @@ from tapeworks.hot_path import prepare
 from tapeworks.printable import one_line
 from tapeworks.processors.derive_status import DeriveStatus
 from tapeworks.processors.host_rules import HostRules
+from tapeworks.processors.measuring import note_measured
 from tapeworks.processors.python_stage import PythonStage
 from tapeworks.processors.rule_watches import RuleWatches
 from tapeworks.processors.time_limit import CALL_S_MAX
@@ -328,6 +329,9 @@ class Derivation:
             self._note_endings(stage)
             if step.processor == ALERTING:
                 self._rules.note(stage.covered)
+            if step.processor == MEASURING:
+                settings = self._processors.settings(MEASURING)
+                note_measured(self._data, self._source, settings, stage.covered)
             self._waiting.remove(step)
 
     def _tells_news(self, step: Step) -> bool:

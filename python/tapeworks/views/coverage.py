@@ -1,13 +1,13 @@
 """What an answer certifies: the gaps that touch it, and the time of which nothing can be said.
 
-Four things keep a range from being complete. A gap is in the ledger. Time in which no recorder of
+Five things keep a range from being complete. A gap is in the ledger. Time in which no recorder of
 the source was connected was not recorded. While it was, a stream may not have been subscribed, the
 venue may have refused it, or no message of it may have come. What came after the ledger's
-watermark, the last record of which its gaps were derived, is not known yet. What is in none of
-them is complete.
+watermark, the last record of which its gaps were derived, is not known yet. A metric may not have
+been among those that were measured. What is in none of them is complete.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tapeworks.lake import TABLES
 from tapeworks.topics import BARS, GAPS, NORMALIZED, RAW
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.entries import ENTRY_COLUMNS, gaps_sql, has_entries
+from tapeworks.views.findings import row_of, rows_like, told_parts
 from tapeworks.views.query import Engine, Scope, has_column, quote
 from tapeworks.views.reach import (
     Waiting,
@@ -30,12 +31,11 @@ from tapeworks.views.reach import (
 from tapeworks.views.recorded import (
     EDGE_NS,
     NOT_KNOWN,
+    NOT_MEASURED,
     NOT_RECORDED,
     NOT_SUBSCRIBED,
     NOT_YET_KNOWN,
     NOTHING,
-    REFUSED,
-    SILENT,
     Asked,
     Channels,
     Recorded,
@@ -62,17 +62,11 @@ from tapeworks.views.sessions import (
 )
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import format_time, parse_time
+from tapeworks.views.unmeasured import unmeasured
 from tapeworks.views.view_sql import REVISIONS
 
 GAP, REPAIRED = "gap", "repaired"
-NAMES_SHOWN = 5
 TOLD_MAX = 3
-TOLD = {
-    NOT_SUBSCRIBED: "not subscribed",
-    REFUSED: "refused by the venue",
-    SILENT: "subscribed, and no message came",
-    NOT_KNOWN: "not known by symbol and channel",
-}
 
 
 class Coverage(Result):
@@ -149,7 +143,7 @@ class Coverage(Result):
             for row in rows
             if row["finding"] == NOT_RECORDED
         ]
-        lines += _told_subscriptions(rows)
+        lines += told_parts(rows)
         at = len(lines)
         waiting = {
             each.source: f"; {waiting_text(each.waiting.frames)}"
@@ -268,11 +262,14 @@ class Ledger:
         channels: Channels = None,
         *topics: str,
         is_of_news: bool = False,
+        measured: tuple[Chosen, Sequence[str]] | None = None,
     ) -> Coverage:
         """Returns what keeps the range from being complete for the sources, symbols and channels.
 
         `topics` are the tapes whose rows are asked for: a derived one may be behind the ledger.
         News come by streams of their own; of those that requests tell it is not known which came.
+        `measured` are instruments and the metrics that are asked of them: it is told when those
+        were not measured.
 
         Raises:
             QueryError: there is no such channel.
@@ -284,20 +281,32 @@ class Ledger:
             self._hear(each, wanted[each.source])
         asked = asked_range(recorded, wanted, first, last)
         rows = [
-            _row(each.source, finding, finding, None, span)
+            row_of(each.source, finding, finding, None, span)
             for each in recorded or [NOTHING]
             for finding, *span in unknown_parts(each, asked)
         ] + [
-            _row(each.source, cause if cause == NOT_KNOWN else NOT_SUBSCRIBED, cause, one, span)
+            row_of(each.source, cause if cause == NOT_KNOWN else NOT_SUBSCRIBED, cause, one, span)
             for each in recorded
             for within in [each.within(asked)]
             for one in wanted[each.source]
             for cause, span in not_carried(each, one, within)
         ]
+        if measured is not None:
+            rows += self._unmeasured(*measured, recorded, asked)
         gaps = self._gaps(chosen, first, last, channels)
-        table = pa.concat_tables([gaps, _rows_like(gaps.schema, rows)])
+        table = pa.concat_tables([gaps, rows_like(gaps.schema, rows)])
         title = " ".join(["coverage", *chosen.names])
         return Coverage(table, title, recorded, asked)
+
+    def _unmeasured(
+        self, chosen: Chosen, metrics: Sequence[str], recorded: list[Recorded], asked: Asked
+    ) -> Iterator[dict[str, Any]]:
+        for each in recorded:
+            if each.source in chosen.sources:
+                within = each.within(asked)
+                found = unmeasured(self._engine, self.data, each, chosen, metrics, within)
+                for one, span in found:
+                    yield row_of(each.source, NOT_MEASURED, NOT_MEASURED, one, span)
 
     def hole(self, chosen: Chosen, first: int, last: int) -> int | None:
         """Returns from when on nothing was recorded of a range, once it had been; in ns."""
@@ -451,48 +460,3 @@ def _span_text(start: Any, end: Any) -> str:
     if start is None:
         return "at any time" if end is None else f"before {end}"
     return f"from {start} on" if end is None else f"{start} to {end}"
-
-
-def _told_subscriptions(rows: list[dict[str, Any]]) -> list[str]:
-    """Returns a sentence for each range in which streams were not carried, naming a few of them."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for row in rows:
-        if row["finding"] in (NOT_SUBSCRIBED, NOT_KNOWN):
-            key = row["cause"], row["ts_from"], row["ts_to"], row["venue"]
-            named = f"{row['symbol'] or 'any symbol'} {row['channel'] or ''}"
-            groups.setdefault(key, []).append(named.strip())
-    lines = []
-    for (cause, start, end, venue), names in groups.items():
-        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        named = ", ".join(names[:NAMES_SHOWN]) + more
-        lines.append(f"{TOLD[cause]}: {named}: {start} to {end} ({venue})")
-    return lines
-
-
-def _row(
-    source: str, finding: str, cause: str, wanted: Wanted | None, span: Sequence[int | None]
-) -> dict[str, Any]:
-    start, end = span
-    return {
-        "finding": finding,
-        "venue": source or None,
-        "cause": cause,
-        "symbol": (wanted and wanted.symbol) or None,
-        "channel": (wanted and wanted.channel) or None,
-        "ts_from": None if start is None else start // 1_000,
-        "ts_from_ns": None if start is None else start % 1_000,
-        "ts_to": None if end is None else end // 1_000,
-        "ts_to_ns": None if end is None else end % 1_000,
-    }
-
-
-def _rows_like(schema: pa.Schema, rows: list[dict[str, Any]]) -> pa.Table:
-    """Returns `rows` with the columns of `schema`; what they do not name is null."""
-    named = rows[0].keys() if rows else ()
-    columns = [
-        pa.array([row[column.name] for row in rows], column.type)
-        if column.name in named
-        else pa.nulls(len(rows), column.type)
-        for column in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)

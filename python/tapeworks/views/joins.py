@@ -12,7 +12,7 @@ import pyarrow as pa
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, column_of, day_of
 from tapeworks.views.conditions import parse_range, time_condition
-from tapeworks.views.measures import check_held
+from tapeworks.views.measures import advice_of, check_held
 from tapeworks.views.opened import Opened, Symbols
 from tapeworks.views.past_books import Clock, check_clock
 from tapeworks.views.query import (
@@ -144,9 +144,10 @@ class Joins(Opened):
                 _until(found, right, last, furthest) if is_forward else last,
                 [channel for table in tables for channel in table.channels] or None,
                 *(table.topic for table in tables),
+                measured=None if metric is None else (others, [metric]),
             ),
         )
-        return noting(joined, lambda: from_history(found, left) if clock == "receipt" else [])
+        return noting(joined, lambda: _remarks(joined, left, clock, metric))
 
     def _check_metric(self, metric: str | None, found: pa.Table, sources: Sequence[str]) -> None:
         """Refuses a name of which no value is held, where no row met one."""
@@ -425,6 +426,11 @@ def parse_length(text: str, name: str) -> int:
             f"expected a {name} such as '250us', '100ms' or '1s', of up to a day, got {text!r}"
         )
     return length
+
+
+def _remarks(joined: Result, left: str, clock: Clock, metric: str | None) -> list[str]:
+    advice = [] if metric is None else advice_of(joined)
+    return advice + (from_history(joined.to_arrow(), left) if clock == "receipt" else [])
 
 
 def from_history(joined: pa.Table, left: str) -> list[str]:

@@ -104,6 +104,15 @@ def settings_of(names: Sequence[str], given: Settings) -> dict[str, int | str | 
     return settings | dict(given)
 
 
+def can_be_made(name: str) -> bool:
+    """Says whether a metric can be made of what is held."""
+    try:
+        settings_of([name], {})
+    except QueryError:
+        return False
+    return True
+
+
 def _refuse(name: str, of_book: Mapping[str, str]) -> None:
     for one, window in of_book.items():
         parameters = rf"_{LENGTH}" if window == "rolling" else ""

@@ -8,11 +8,18 @@ from tapeworks.errors import QueryError
 from tapeworks.nearest import nearest
 from tapeworks.topics import METRICS
 from tapeworks.views.conditions import parse_range, time_condition
-from tapeworks.views.made_metrics import KINDS, Settings, make_metrics, settings_of
+from tapeworks.views.made_metrics import (
+    KINDS,
+    Settings,
+    can_be_made,
+    make_metrics,
+    settings_of,
+)
 from tapeworks.views.opened import Opened, Symbols
 from tapeworks.views.query import Scope, quote
+from tapeworks.views.recorded import NOT_MEASURED
 from tapeworks.views.replay import Replay
-from tapeworks.views.result import Result
+from tapeworks.views.result import Result, noting
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TimeLike
 
@@ -83,9 +90,14 @@ class Measures(Opened):
         )
         if missing := [name for name in wanted if rows.num_rows == rows[name].null_count]:
             self._check_held(missing, chosen, where, scope)
-        return Result(
-            rows, TABLE, lambda: self._ledger.coverage(chosen, first, last, None, METRICS)
+        found = Result(
+            rows,
+            TABLE,
+            lambda: self._ledger.coverage(
+                chosen, first, last, None, METRICS, measured=(chosen, wanted)
+            ),
         )
+        return noting(found, lambda: advice_of(found))
 
     def _check_held(self, missing: Sequence[str], chosen: Chosen, where: str, scope: Scope) -> None:
         """Raises where one of the metrics that a range lacks is held of no other range either."""
@@ -110,6 +122,18 @@ class Measures(Opened):
                 "`make=True` makes metrics of what is recorded, sets of [metrics] in the settings "
                 "have them made as it comes"
             )
+
+
+def advice_of(found: Result) -> list[str]:
+    """Returns a sentence on what has the metrics that were not measured of a part of a range."""
+    rows = found.coverage().to_pylist()
+    missing = {str(row["channel"]) for row in rows if row["finding"] == NOT_MEASURED}
+    if not (names := sorted(filter(can_be_made, missing))):
+        return []
+    return [
+        f"lake.metrics(..., make=True) makes {', '.join(names)} of what is recorded, also where "
+        "nothing was measured"
+    ]
 
 
 def quoted(name: str) -> str:

@@ -50,8 +50,11 @@ was some time after it: see [join clocks](how-to/join-clocks.md).
   table below says. It is never 0, and never the last value carried on.
 - **Metrics of several grids in one frame**: samples and windows of trades have moments of their
   own. A row of one has nulls in the columns of the other; ask for each in a frame of its own.
-- **Complete is what was measured**: where the metrics are behind what is recorded, `coverage()` is
-  not complete, and `notices()` says from when on.
+- **Complete is what was measured**: where the metrics are behind what is recorded, or a metric or a
+  symbol was not in the settings for a part of the range, `coverage()` is not complete, and
+  `notices()` says which metric was not measured from when to when. `make=True` makes it. The lake
+  keeps when settings of metrics held (`state/<source>/metric-sets.json`); where that file does not
+  say it, rows of the range do, except of windows of trades.
 - **What breaks the stream** (a gap in quotes or trades, the end of a session, a halt or its end)
   empties all windows, and writes nulls. Best prices are known again with the next quote.
 - **A crossed quote** has its mid, spread and sizes; what is made of imbalances or means over time

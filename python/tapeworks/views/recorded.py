@@ -13,6 +13,7 @@ from tapeworks.views.symbols import Chosen
 NOT_RECORDED, NOT_YET_KNOWN = "not_recorded", "not_yet_known"
 NOT_SUBSCRIBED, REFUSED, SILENT = "not_subscribed", "refused", "silent"
 NOT_KNOWN = "not_known"
+NOT_MEASURED = "not_measured"
 KLINE = "kline"
 NEWS = "news"
 """What the names of streams of news begin with, which fill no channel."""

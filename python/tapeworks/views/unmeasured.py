@@ -1,0 +1,80 @@
+"""When metrics were not measured, of what was recorded.
+
+Settings of metrics are noted when they begin to hold, and the core says what is made with them. Of
+a time before the first note, or with settings that this version does not take, rows tell: a sample
+has a row, also a null one, of each metric of its sets. Windows of trades have none without a trade,
+so that these rows tell nothing of them.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tapeworks.metric_stretches import LATE_TRADES, read_stretches
+from tapeworks.views.conditions import time_condition
+from tapeworks.views.made_metrics import OF_SHAPE
+from tapeworks.views.query import Engine, Scope, quote
+from tapeworks.views.recorded import Recorded, Wanted
+from tapeworks.views.sessions import Range, intersect, subtract, union
+from tapeworks.views.symbols import Chosen
+from tapeworks.views.times import TIME_MAX, TIME_MIN
+
+TABLE = "metrics"
+
+
+def unmeasured(
+    engine: Engine,
+    data: Path,
+    recorded: Recorded,
+    chosen: Chosen,
+    metrics: Sequence[str],
+    within: list[Range],
+) -> Iterator[tuple[Wanted, Range]]:
+    """Yields the parts of `within` in which a metric of a symbol was not measured."""
+    stretches = read_stretches(data, recorded.source)
+    begin = [TIME_MIN if one.since is None else one.since + 1 for one in stretches]
+    noted = list(zip(stretches, begin, [*begin, TIME_MAX][1:], strict=True))
+    is_first_known = bool(stretches) and stretches[0].first == 0
+    unnoted = [] if is_first_known else [(TIME_MIN, begin[0] if begin else TIME_MAX)]
+    unnoted += [(low, high) for one, low, high in noted if low < high and not one.is_known()]
+    named = None if chosen.symbols is None else chosen.symbols[recorded.source]
+    for metric in metrics:
+        by_rows = _missing(engine, recorded.source, named, metric, intersect(within, unnoted))
+        rest = subtract(within, unnoted)
+        made = [(one.symbols, (low, high)) for one, low, high in noted if one.makes(metric)]
+        missing: dict[str, list[Range]] = {}
+        for symbol in named or sorted(recorded.defined) or [""]:
+            spans = [span for symbols, span in made if not symbols or symbol in symbols]
+            missing[symbol] = union([*by_rows, *subtract(rest, union(spans))])
+        if not named and len({tuple(spans) for spans in missing.values()}) == 1:
+            # Of all alike.
+            missing = {"": next(iter(missing.values()))}
+        for symbol, spans in missing.items():
+            yield from ((Wanted(symbol, metric, []), span) for span in spans)
+
+
+def _missing(
+    engine: Engine, source: str, symbols: Sequence[str] | None, metric: str, spans: list[Range]
+) -> Iterator[Range]:
+    """Yields the parts of `spans` whose samples have no row of `metric`."""
+    if metric == LATE_TRADES or re.fullmatch(OF_SHAPE, metric):
+        return
+    chosen = Chosen([source], None if symbols is None else {source: list(symbols)})
+    of_samples = f"not regexp_full_match(metric, {quote(f'{OF_SHAPE}|{LATE_TRADES}')})"
+    for low, high in spans:
+        bounds = (None if low == TIME_MIN else low, None if high == TIME_MAX else high)
+        where = [chosen.condition(), of_samples, *time_condition("ts_event", *bounds)]
+        # Where it changes whether samples have a row of it.
+        rows = engine.run(
+            "select instant, is_measured from (select epoch_ns(ts_event) + ts_event_ns as instant, "
+            f"bool_or(metric = {quote(metric)}) as is_measured from {TABLE} "
+            f"where {' and '.join(where)} group by 1) "
+            "qualify is_measured is distinct from lag(is_measured) over (order by instant) "
+            "order by instant",
+            [TABLE],
+            Scope([source], *bounds),
+        )
+        starts, are_measured = (rows[name].to_pylist() for name in ("instant", "is_measured"))
+        # What is before the first sample of a range is as that one is.
+        runs = zip([low, *starts[1:]], [*starts[1:], high], are_measured, strict=True)
+        yield from ((start, end) for start, end, is_measured in runs if not is_measured)
