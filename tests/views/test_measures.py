@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tapeworks as tw
-from conftest import START
+from conftest import START, RecordMaker
 from tapeworks import _core
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError, QueryError
@@ -181,6 +181,42 @@ def test_an_outage_is_null_and_empties_the_windows(spine, maker):
         assert [row["ofi_1s"] for row in rows] == [None, 1, 1, 1, None, None, None, 1, 1]
         states = lake.sql("select distinct state from metrics where value is null order by 1")
         assert None in {row["state"] for row in states.to_pylist()}
+
+
+@pytest.mark.slow
+def test_a_metric_without_any_value_says_why(measured):
+    # Ten seconds of quotes alone: what is made of trades or single orders cannot be, bars of a
+    # minute are too few, and what has values is not spoken of.
+    def said(found):
+        return [line for line in found.notices() if "has no value" in line]
+
+    names = ["mid", "tfi_1s", "vpin_true", "hawkes_lambda", "cancel_ratio_1s", "ofi_beta"]
+    trades = "it is made of trades, and none are recorded"
+    with tw.open(measured.path) as lake:
+        found = lake.metrics("BTCUSDT", names, make=True)
+        assert said(found) == [
+            f"tfi_1s has no value in this answer: {trades}",
+            f"vpin_true has no value in this answer: {trades}",
+            f"hawkes_lambda has no value in this answer: {trades}",
+            "cancel_ratio_1s has no value in this answer: it is made of single orders, and none "
+            "are recorded: the feed tells none",
+            "ofi_beta has no value in this answer: fewer than 10 buckets with a mid at both edges "
+            "and a known tick size, or ofi does not vary",
+        ]
+        assert said(lake.metrics("BTCUSDT", ["mid", "ofi_1s"])) == []
+        found = lake.metrics("BTCUSDT", ["mid", "vwap_1s"])
+        assert said(found) == [f"vwap_1s has no value in this answer: {trades}"]
+    measured.append(trades_at(RecordMaker(), [FIRST + 2 * SECOND]))
+    measured.drain()
+    with tw.open(measured.path) as lake:
+        found = lake.metrics("BTCUSDT", ["vpin_true", "hawkes_lambda"], make=True)
+        assert said(found) == [
+            "vpin_true has no value in this answer: fewer buckets than `vpin_buckets` were filled, "
+            "or their size is not known yet (`vpin_volume` sets it; without it, it is a fiftieth "
+            "of the mean day before)",
+            "hawkes_lambda has no value in this answer: no parameters are given, as by "
+            'make={"hawkes": "0.2,0.5,1.0"}',
+        ]
 
 
 @pytest.mark.slow

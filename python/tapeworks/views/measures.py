@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from tapeworks.errors import QueryError
 from tapeworks.nearest import nearest
 from tapeworks.topics import METRICS
@@ -22,6 +24,7 @@ from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result, noting
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TimeLike
+from tapeworks.views.valueless import reasons
 
 TABLE = "metrics"
 # Where nothing tells the columns of a frame apart from the moment.
@@ -48,9 +51,9 @@ class Measures(Opened):
         """Returns a row for each moment that was measured, with a column for each of `names`.
 
         A name has its parameters: `ofi_10s` is that of 10 seconds. A null means that the metric had
-        no value then: its window was not covered yet, or the book was not known. `ts_event` is the
-        moment, with all events up to and with it. Their windows, counts and states are in the table
-        `metrics`.
+        no value then: its window was not covered yet, or the book was not known; of one that has
+        none at all, `notices()` says why. `ts_event` is the moment, with all events up to and with
+        it. Their windows, counts and states are in the table `metrics`.
 
         With `make` they are made of the trades and quotes that are held, by the processor that
         makes them live, also where nothing was measured: sets and windows follow from the names.
@@ -73,7 +76,8 @@ class Measures(Opened):
                 self._data, self._engine, chosen, KINDS, first, last, None, BATCH_RECORDS
             )
             made = make_metrics(replay, wanted, settings)
-            return Result(made, TABLE, lambda: self._ledger.coverage(chosen, first, last, None))
+            found = Result(made, TABLE, lambda: self._ledger.coverage(chosen, first, last, None))
+            return noting(found, lambda: self._without_value(made, wanted, chosen, settings))
         scope = Scope(chosen.sources, first, last)
         where = " and ".join([chosen.condition(), *time_condition("ts_event", first, last)])
         listed = ", ".join(map(quote, wanted))
@@ -97,7 +101,24 @@ class Measures(Opened):
                 chosen, first, last, None, METRICS, measured=(chosen, wanted)
             ),
         )
-        return noting(found, lambda: advice_of(found))
+        return noting(
+            found, lambda: [*self._without_value(rows, wanted, chosen), *advice_of(found)]
+        )
+
+    def _without_value(
+        self,
+        rows: pa.Table,
+        names: Sequence[str],
+        chosen: Chosen,
+        settings: Settings | None = None,
+    ) -> list[str]:
+        """Returns why metrics have no value at all in `rows`."""
+
+        def holds(table: str) -> bool:
+            sql = f"select 1 from {table} where {chosen.condition()} limit 1"
+            return bool(self._engine.run(sql, [table], Scope(chosen.sources)).num_rows)
+
+        return reasons(rows, names, settings, holds)
 
     def _check_held(self, missing: Sequence[str], chosen: Chosen, where: str, scope: Scope) -> None:
         """Raises where one of the metrics that a range lacks is held of no other range either."""

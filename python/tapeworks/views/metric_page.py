@@ -47,7 +47,8 @@ was some time after it: see [join clocks](how-to/join-clocks.md).
   of a lag `acf_sign_1`, of a horizon and a window `realized_spread_5s_mean_60s`.
 - **A null means that there is no value**: the window is not covered since the stream began
   (`partial = true` shows it all the same), a side is empty, the book is not known, or what the
-  table below says. It is never 0, and never the last value carried on.
+  table below says. It is never 0, and never the last value carried on. Of a metric that has no
+  value at all in an answer, `lake.metrics(...).notices()` says why.
 - **Metrics of several grids in one frame**: samples and windows of trades have moments of their
   own. A row of one has nulls in the columns of the other; ask for each in a frame of its own.
 - **Complete is what was measured**: where the metrics are behind what is recorded, or a metric or a
