@@ -224,3 +224,23 @@ def test_rules_for_symbols_know_them_when_retention_took_the_definitions(spine, 
     found = trial(config, spine.path, chosen_rules(config, "wide"), [spine.source], (None, None))
     [row] = found.to_pylist()
     assert (row["symbol"], row["opened"]) == ("BTCUSDT", 1)
+
+
+def test_a_rule_about_a_metric_looks_where_metrics_are_not_recorded(rig):
+    # Metrics that rules name are made beside the rules, of what each rule is for.
+    measured = '[metrics]\nsets = ["l1"]\nsymbols = ["ETHUSDT"]\n'
+    metric = '[[alerts]]\nname = "far"\nrule = "metric"\nmetric = "spread_bps"\nabove = 50\n'
+    other = metric.replace("far", "eth") + 'symbols = ["ETHUSDT"]\n'
+    named = metric + 'symbols = ["BTCUSDT"]\n'
+    for rules, symbols in (
+        (metric, ""),
+        (metric + other, ""),
+        (other, "ETHUSDT"),
+        (named + other, "BTCUSDT,ETHUSDT"),
+    ):
+        settings = processors_of(rig.settings(measured + rules), rig.spine.source).alerted
+        assert settings["symbols"] == symbols
+    rig.quotes(10_001, *[10_100] * 4)
+    told = rig.derive(measured + named)
+    assert told[0][:3] == (1, "opened", "far")
+    assert TapeReader(rig.spine.tape(METRICS)).end == 0

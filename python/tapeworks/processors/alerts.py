@@ -235,9 +235,22 @@ def core_settings(
     chosen = [rule for rule in rules_of(rules, source) if not rule.kind]
     if not chosen:
         return {}
-    measures = any("metric" in DEFAULTS[rule.rule] for rule in chosen)
+    measuring = [rule for rule in chosen if "metric" in DEFAULTS[rule.rule]]
     lines = "\n".join(rule.to_core() for rule in chosen)
-    return {**(measured if measures else {}), "channel": trades, "rules": lines}
+    made = _made_for(measuring, measured) if measuring else {}
+    return {**made, "channel": trades, "rules": lines}
+
+
+def _made_for(rules: Sequence[AlertRule], measured: CoreSettings) -> CoreSettings:
+    """Returns the settings of metrics that are made for `rules`, of the symbols of these.
+
+    Which symbols are recorded with metrics says nothing of those that a rule is for.
+    """
+    if not measured.get("symbols"):
+        return measured
+    are_named = all(rule.symbols for rule in rules)
+    symbols = {symbol for rule in rules for symbol in rule.symbols} if are_named else set()
+    return {**measured, "symbols": ",".join(sorted(symbols))}
 
 
 def alert_settings(

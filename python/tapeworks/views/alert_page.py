@@ -84,8 +84,9 @@ an alert and `not known` exit with 3; notices of `lake.alerts` say the same.
   hundreds of times an hour, opens none; 0 tells of each.
 - **Metrics that rules name** are those that the sets and `trade_windows` of `[metrics]` make;
   without sets a rule about a metric is refused. They are made of the same records beside the rules,
-  so that an alert is the same whether they are recorded or not. What a late trade corrects in a
-  window that is over changes no alert.
+  of the symbols that rules are for, so that an alert is the same whether they are recorded or not:
+  `symbols` of `[metrics]` says which are recorded. What a late trade corrects in a window that is
+  over changes no alert.
 - **`disk`** looks at what its rule names: `free_gb`, `free_share`, or where it names both or
   neither at both, which must then both be short.
 - **`latency` and `disk`** follow from this host, not from the market. What was measured is noted on
