@@ -304,6 +304,24 @@ def test_a_trial_names_the_rule_that_raises(rig):
     assert stopped[0].startswith("binance-spot: the rule fails stopped at the record 5: KeyError")
 
 
+def test_a_trial_gives_a_rule_batches_as_it_has_them_where_it_runs(rig, monkeypatch):
+    # What a call may take is of a batch: a trial of larger ones would end a rule that runs well.
+    sizes = []
+    look = failing_rule().Fails.process
+
+    def process(self, batch):
+        sizes.append(len(batch))
+        return look(self, batch)
+
+    monkeypatch.setattr(failing_rule().Fails, "process", process)
+    rig.quotes(10_001, 10_100, *[10_001] * 7)
+    config = rig.settings("[processors]\nbatch_items = 4\n" + OWN)
+    bounds = (None, None)
+    trial(config, rig.spine.path, chosen_rules(config, None), [rig.spine.source], bounds)
+    assert sum(sizes) >= 9
+    assert max(sizes) <= 4
+
+
 def test_a_setting_that_a_rule_does_not_name_is_refused_with_the_nearest(rig):
     # One that names none takes any, as it reads them itself.
     named = STEADY.replace("Steady", "Named")

@@ -154,7 +154,8 @@ def _found(
 
     found: dict[tuple[str, int], Found] = {}
     tell = _teller(source)
-    for batch in try_rules(processors.alerted, own, tape, definitions, tell, note_ending):
+    items = processors.batch_items
+    for batch in try_rules(processors.alerted, own, tape, definitions, items, tell, note_ending):
         for row in batch[batch["state"] == OPENED]:
             ts = int(row["ts_event"])
             if (start is None or ts >= start) and (end is None or ts < end):

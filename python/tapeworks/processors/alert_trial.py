@@ -15,20 +15,20 @@ from tapeworks.processors.alerts import AlertRule, CoreSettings
 from tapeworks.processors.base import Ending
 from tapeworks.processors.own_alerts import ALERT, AlertsProcessor
 
-BATCH_RECORDS = 65_536
-
 
 def try_rules(
     settings: CoreSettings,
     own: Sequence[AlertRule],
     tape: Path,
     definitions: Records,
+    batch_records: int,
     tell: Callable[[int, int], object] = lambda done, all_of_it: None,
     on_ending: Callable[[Ending], object] = lambda ending: None,
 ) -> Iterator[npt.NDArray[Any]]:
     """Yields the alerts that rules would have told of what `tape` holds now, in order.
 
-    `definitions` are of the source: those at the start of the tape may be gone. `tell` is called
+    `definitions` are of the source: those at the start of the tape may be gone. A batch has up to
+    `batch_records`, as where the rules run: what a call may take is of a batch. `tell` is called
     now and then with how many records were read, and of how many, `on_ending` where a rule of the
     user's own stops: the others go on. All of it is read: what happened
     before some time may have been received at any time since.
@@ -42,7 +42,7 @@ def try_rules(
     reader.seek(first)
     if first:
         processor.define(definitions)
-    while reader.position < last and (batch := reader.read(BATCH_RECORDS)) is not None:
+    while reader.position < last and (batch := reader.read(batch_records)) is not None:
         made = np.frombuffer(memoryview(processor.process(batch)), ALERT)
         for ending in processor.take_endings():
             on_ending(ending)
