@@ -18,8 +18,8 @@ FIRST = START - START % SECOND + SECOND
 class Rig:
     """One source, whose events are a quote and a trade each second, and whose settings change."""
 
-    def __init__(self, spine, maker):
-        self.spine, self.maker = spine, maker
+    def __init__(self, spine, maker, ahead=0):
+        self.spine, self.maker, self.ahead = spine, maker, ahead
         spine.append(maker.definitions())
 
     def derive(self, low, high, *, instrument=1, **metrics):
@@ -32,7 +32,7 @@ class Rig:
             "quote",
             len(steps),
             ts_event=ts,
-            ts_recv=ts,
+            ts_recv=ts + self.ahead,
             bid_price=100 * SECOND,
             bid_size=(1 + steps * steps) * 10**8,
             ask_price=101 * SECOND,
@@ -44,7 +44,7 @@ class Rig:
             "trade",
             len(steps),
             ts_event=ts + 1,
-            ts_recv=ts + 1,
+            ts_recv=ts + 1 + self.ahead,
             price=100 * SECOND,
             size=10**8,
             trade_id=1 + steps,
@@ -157,6 +157,23 @@ def test_symbols_and_windows_of_trades_that_were_left_out(spine, maker):
         ]
         later = FIRST + 5 * SECOND, FIRST + 7 * SECOND
         assert [told(lake.metrics(symbol, name, *later)) for symbol, name in asked] == [[]] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ahead_s", [-90, 120])
+def test_made_they_are_as_measured_whatever_the_clock_of_the_host(spine, maker, ahead_s):
+    # One instrument is silent from 20 on. By receipt, most of the range lies elsewhere.
+    rig = Rig(spine, maker, ahead_s * SECOND)
+    rig.derive(0, 20, sets=("l1", "ofi"))
+    rig.derive(20, 60, instrument=2, sets=("l1", "ofi"))
+    names = ["mid", "ofi_1s", "queue_imbalance_tw_1s"]
+    with tw.open(spine.path) as lake:
+        for low, high in ((0, 10), (15, 22), (20, 30)):
+            window = FIRST + low * SECOND, FIRST + high * SECOND
+            live = lake.metrics("BTCUSDT", names, *window)
+            made = lake.metrics("BTCUSDT", names, *window, make=True)
+            assert made.to_pylist() == live.to_pylist()
+            assert len(made) >= {0: 9, 15: 5, 20: 0}[low]
 
 
 def test_where_metrics_are_made_anew_later_notes_go(tmp_path):

@@ -19,6 +19,8 @@ from tapeworks import _core
 from tapeworks._core import Processor, Records, metric_table, numbers
 from tapeworks.errors import QueryError
 from tapeworks.nearest import nearest
+from tapeworks.views.conditions import time_condition
+from tapeworks.views.query import Scope, quote
 from tapeworks.views.reach import newest_receipt
 from tapeworks.views.replay import Replay
 from tapeworks.views.symbols import Chosen
@@ -34,6 +36,9 @@ BOOK_SETS = ("depth", "mlofi", "ofi_integrated")
 INTERVAL_MS = 1_000
 # So much later than it happened an event may be received, and so far may clocks be apart.
 LATE_NS = 60_000_000_000
+# Tables whose rows tell how far clocks were apart, but for those with these flags: of the venue's
+# history, or without a time of the venue.
+TIMED, UNTIMED = ("trades", "quotes", "orders"), 4 | 128
 NS_PER_MS = 1_000_000
 UNITS_MS = {"s": 1_000, "ms": 1}
 LENGTH = r"(\d+)(s|ms)"
@@ -215,16 +220,48 @@ def make_metrics(replay: Replay, names: Sequence[str], settings: Settings) -> pa
     end = None if last is None else last + LATE_NS + _delay_ns(settings)
     tables = []
     for source in replay.chosen.sources:
+        behind, ahead = _clocks_apart(replay, source, begin, end)
+        bounds = (None if begin is None else begin - behind, None if end is None else end + ahead)
         known = replay.engine.tail(source).symbols()
         symbols = {number: symbol for symbol, number in known.ids()}
         parts = [
             rows[_within(rows, names, first, last)]
-            for rows in _measured(replay, source, known.records(), (begin, end), settings)
+            for rows in _measured(replay, source, known.records(), bounds, settings)
         ]
         rows = np.concatenate(parts) if parts else np.zeros(0, METRIC)
         tables.append(_wide(rows, names, source, symbols))
     keys = [(name, "ascending") for name in ("ts_event", "ts_event_ns", "venue", "symbol")]
     return pa.concat_tables(tables).sort_by(keys)
+
+
+def _clocks_apart(
+    replay: Replay, source: str, begin: int | None, end: int | None
+) -> tuple[int, int]:
+    """Returns how far this host's clock was behind the venue's in a range, and ahead of it, in ns.
+
+    Of each minute it is the median of how much later than it happened an event was received.
+    """
+    if begin is None and end is None:
+        return 0, 0
+    where = " and ".join(
+        [
+            f"venue = {quote(source)} and flags & {UNTIMED} = 0",
+            *time_condition("ts_event", begin, end),
+        ]
+    )
+    parts = " union all ".join(
+        f"select epoch_us(ts_event) as happened, epoch_us(ts_recv) - epoch_us(ts_event) as late "
+        f"from {table} where {where}"
+        for table in TIMED
+    )
+    rows = replay.engine.run(
+        f"select min(late), max(late) from (select median(late) as late from ({parts}) "
+        "group by happened // 60000000)",
+        TIMED,
+        Scope([source], begin, end),
+    )
+    least, most = (column[0].as_py() or 0 for column in rows.columns)
+    return max(0, -math.floor(least)) * 1_000, max(0, math.ceil(most)) * 1_000
 
 
 def _measured(

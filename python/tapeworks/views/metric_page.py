@@ -19,11 +19,12 @@ sets = ["l1", "ofi", "flow"]
 ```
 
 Where nothing was measured, `lake.metrics(..., make=True)` makes them of what is recorded, from the
-longest window and a minute before `start`. `vpin`, `hawkes`, `dependence` and `orders` remember
-more than a window: made so, they begin anew there, and are null or other than live values until
-they have seen as much. Ask for a longer range, and leave out its beginning. Of windows of trades,
-sessions that began earlier are null, and counts and `late_trades` begin anew. `depth`, `mlofi`
-and `ofi_integrated` cannot be made so: the book that they are of is on tapes alone.
+longest window and a minute before `start`, by the venue's clock, wherever that of this host stood
+in that range. `vpin`, `hawkes`, `dependence` and `orders` remember more than a window: made so,
+they begin anew there, and are null or other than live values until they have seen as much. Ask for
+a longer range, and leave out its beginning. Of windows of trades, sessions that began earlier are
+null, and counts and `late_trades` begin anew. `depth`, `mlofi` and `ofi_integrated` cannot be made
+so: the book that they are of is on tapes alone.
 
 `lake.metrics("BTCUSDT", ["mid", "ofi_10s"], start, end)` gives a row for each moment and a column
 for each metric; the table `metrics` has one value a row, with its window, the number of
