@@ -12,7 +12,7 @@ import pyarrow as pa
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES, column_of, day_of
 from tapeworks.views.conditions import parse_range, time_condition
-from tapeworks.views.measures import advice_of, check_held
+from tapeworks.views.measures import advice_of, check_held, not_measured
 from tapeworks.views.opened import Opened, Symbols
 from tapeworks.views.past_books import Clock, check_clock
 from tapeworks.views.query import (
@@ -429,7 +429,7 @@ def parse_length(text: str, name: str) -> int:
 
 
 def _remarks(joined: Result, left: str, clock: Clock, metric: str | None) -> list[str]:
-    advice = [] if metric is None else advice_of(joined)
+    advice = [] if metric is None else advice_of(not_measured(joined))
     return advice + (from_history(joined.to_arrow(), left) if clock == "receipt" else [])
 
 

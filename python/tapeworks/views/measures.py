@@ -101,9 +101,13 @@ class Measures(Opened):
                 chosen, first, last, None, METRICS, measured=(chosen, wanted)
             ),
         )
-        return noting(
-            found, lambda: [*self._without_value(rows, wanted, chosen), *advice_of(found)]
-        )
+
+        def remarks() -> list[str]:
+            missing = not_measured(found)
+            others = [name for name in wanted if name not in missing]
+            return [*self._without_value(rows, others, chosen), *advice_of(missing)]
+
+        return noting(found, remarks)
 
     def _without_value(
         self,
@@ -145,10 +149,14 @@ class Measures(Opened):
             )
 
 
-def advice_of(found: Result) -> list[str]:
-    """Returns a sentence on what has the metrics that were not measured of a part of a range."""
+def not_measured(found: Result) -> set[str]:
+    """Returns which metrics were not measured in a part of what was asked for."""
     rows = found.coverage().to_pylist()
-    missing = {str(row["channel"]) for row in rows if row["finding"] == NOT_MEASURED}
+    return {str(row["channel"]) for row in rows if row["finding"] == NOT_MEASURED}
+
+
+def advice_of(missing: set[str]) -> list[str]:
+    """Returns a sentence on what has metrics that were not measured in a part of a range."""
     if not (names := sorted(filter(can_be_made, missing))):
         return []
     return [
