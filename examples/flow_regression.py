@@ -13,6 +13,8 @@ import numpy as np
 import tapeworks as tw
 from tapeworks import research
 
+BUCKETS_MIN = 30
+
 
 def ofi_regression(
     lake: tw.Lake, symbol: str, tick: float, seconds: int = 10, source: str | None = None
@@ -36,10 +38,15 @@ if __name__ == "__main__":
     if len(words) < 3:
         sys.exit("expected DATA SYMBOL TICK [SOURCE], or nothing for the demo")
     data, symbol, tick, *source = words
+    if not tick.replace(".", "", 1).isdecimal() or float(tick) == 0:
+        sys.exit(f"expected the size of a tick, such as 0.01, got {tick!r}")
     with tw.open(data) as lake:
         seconds = 10 if sys.argv[1:] else 1
         found = ofi_regression(lake, symbol, float(tick), seconds, source[0] if source else None)
     if found is None:
-        sys.exit("the flow does not vary")
-    print(f"{found.n} buckets: mid = {found.intercept:+.4g} {found.slope:+.4g} ofi")
+        sys.exit("there are too few buckets, or the flow does not vary")
+    print(f"{symbol}: {found.n} buckets of {seconds} s; mid in ticks, flow in units of size")
+    print(f"mid = {found.intercept:+.4g} {found.slope:+.4g} ofi")
     print(f"t {found.t:.2f}, R2 {found.r2:.4f}")
+    if found.n < BUCKETS_MIN:
+        print(f"of fewer than {BUCKETS_MIN} buckets: t and R2 say little")

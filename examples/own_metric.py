@@ -26,6 +26,8 @@ class Vwap(WindowMetric):
 
 if __name__ == "__main__":
     tapes = Path(sys.argv[1] if len(sys.argv) > 1 else "demo") / "tape" / "binance-spot"
+    if not tapes.exists():
+        sys.exit(f"nothing is recorded in {tapes}: `make demo` makes an example")
     reader, vwap, found = TapeReader(tapes / "market-data.normalized"), Vwap(), 0
     while (batch := reader.read()) is not None:
         found += len(Records.from_bytes(vwap.process(batch)))

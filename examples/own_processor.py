@@ -53,6 +53,8 @@ class LargeTrades(Processor):
 
 if __name__ == "__main__":
     tapes = Path(sys.argv[1] if len(sys.argv) > 1 else "demo") / "tape" / "binance-spot"
+    if not tapes.exists():
+        sys.exit(f"nothing is recorded in {tapes}: `make demo` makes an example")
     reader, found = TapeReader(tapes / "market-data.normalized"), 0
     large = LargeTrades(LargeConfig())
     while (batch := reader.read()) is not None:

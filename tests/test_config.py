@@ -110,7 +110,7 @@ def test_environment_overrides_the_file(tmp_path: Path):
         ("name = 3", "expected a text for name, got 3"),
         ("enabled = 1", "expected true or false for enabled, got 1"),
         ("inner.limit = true", "expected a whole number for inner.limit, got True"),
-        ('symbols = "A"', "expected a list, each a text for symbols, got 'A'"),
+        ('symbols = "A"', "expected a list of texts for symbols, got 'A'"),
         ('symbols = ["A", 2]', "expected a text for symbols, got 2"),
         ('mode = "slow"', "expected one of 'fast', 'safe' for mode, got 'slow'"),
         ("inner = 3", "expected a table [inner], got 3"),

@@ -410,7 +410,9 @@ def _describe(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(repr(choice) for choice in get_args(hint))
     if get_origin(hint) is tuple:
-        return f"a list, each {_describe(get_args(hint)[0])}"
+        of = get_args(hint)[0]
+        many = {str: "of texts", int: "of whole numbers", float: "of numbers"}
+        return f"a list {many[of]}" if of in many else f"a list, each {_describe(of)}"
     names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
     return names.get(hint, "a path" if hint is Path else str(hint))
 

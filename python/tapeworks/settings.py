@@ -174,7 +174,7 @@ class MetricSetsConfig:
             try:
                 Processor("metrics", {"sets": "", "trade_windows": shape})
             except ValueError as error:
-                raise ConfigError(str(error)) from None
+                raise ConfigError(f"{error}; lengths are in ms or s") from None
         check_within("vpin_buckets", self.vpin_buckets, 1, 4_096)
         for name, most in (("bands_bps", 10_000), ("levels", 1_000)):
             values = getattr(self, name)

@@ -168,7 +168,7 @@ def test_wrong_settings_are_refused_before_anything_is_done(name: str, data: Pat
     before = content(data)
     with pytest.raises(ConfigError, match=r"--set source: .*\.source is not a setting; .*sources"):
         run(name, data, source="binance-spot")
-    with pytest.raises(ConfigError, match=r"expected a list, each a text for .*\.sources, got 7"):
+    with pytest.raises(ConfigError, match=r"expected a list of texts for .*\.sources, got 7"):
         run(name, data, sources=7)
     # A repair asks which sources are meant when one is damaged.
     if name != "repair":

@@ -137,7 +137,7 @@ def test_settings_of_a_view_are_checked(name):
     # A wrong key names the nearest, a wrong value says what was expected, where.
     with pytest.raises(ConfigError, match=r"views\.mine\.symbol is not a setting; .*symbols\?"):
         settings(name, symbol=["BTCUSDT"])
-    with pytest.raises(ConfigError, match=r"expected a list, each a text for views\.mine\.sources"):
+    with pytest.raises(ConfigError, match=r"expected a list of texts for views\.mine\.sources"):
         settings(name, sources=7)
     assert settings(name, enabled=True).kind == name
 

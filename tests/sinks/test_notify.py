@@ -26,7 +26,8 @@ from tapeworks.settings import resolve_member
 from tapeworks.sinks import notify, notify_held
 from tapeworks.sinks.base import SinkContext
 from tapeworks.sinks.feeder import Feeder
-from tapeworks.sinks.notify import TYPES, Message, NotifyConfig, NotifySink, Outbox
+from tapeworks.sinks.notify import Message, NotifyConfig, NotifySink, Outbox
+from tapeworks.sinks.notify_target import TYPES
 from tapeworks.sinks.notify_text import body_of
 from tapeworks.stage_times import STAGES
 from tapeworks.tape import Place
@@ -254,7 +255,13 @@ def test_a_trial_reaches_each_target_and_says_which_failed(tape, hook, monkeypat
         urls = f"{hook.url},json://127.0.0.1:{taken.getsockname()[1]}/"
         monkeypatch.setenv("TAPEWORKS_SINKS__NOTIFY__URLS", urls)
         shown = tape.run("alerts", "test", code=1)
-    assert [line.rpartition(": ")[2] for line in shown.splitlines()] == ["sent", "failed"]
+        hook.failures = 1
+        again = tape.run("alerts", "test", code=1)
+    # Each with the reason, and no word of where it is.
+    ends = [line.partition("): ")[2] for line in (*shown.splitlines(), *again.splitlines())]
+    reached = "failed: it was not reached"
+    assert ends == ["sent", reached, "failed: it answered 500", reached]
+    assert "127.0.0.1" not in shown + again
     assert [one["title"] for one in hook.taken] == ["[info] Tapeworks: a trial"]
     monkeypatch.setenv("TAPEWORKS_SINKS__NOTIFY__URLS", "nonsense://x")
     assert "urls: number 1 of 1" in tape.refuse("config", "check", code=2)

@@ -326,12 +326,12 @@ def send_test(config: ConfigOption = None) -> None:
     for name, sink in sinks.items():
         if idle := sink.idle(name):
             raise ConfigError(f"[sinks.{name}]: {idle}")
-        for target, is_taken in load_name(TRIAL)(sink):
-            failed = failed or not is_taken
-            print(f"{name} {target}: {'sent' if is_taken else 'failed'}", flush=True)
+        for target, refusal in load_name(TRIAL)(sink):
+            failed = failed or bool(refusal)
+            print(f"{name} {target}: {f'failed: {refusal}' if refusal else 'sent'}", flush=True)
     with ending_with(1 if failed else 0):
         if failed:
-            note("a target that failed refused the message, or was not reached")
+            note("nobody is told by a target that failed")
 
 
 def _user() -> str:

@@ -9,11 +9,12 @@ The core runs all rules of a source in one processor. Its settings are a line a 
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tapeworks._core import Processor, detector_table
+from tapeworks._core import Processor, detector_table, metric_table
 from tapeworks.alert_notes import SEVERITIES
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError
@@ -265,6 +266,13 @@ def alert_settings(
     }
 
 
+def _set_of(metric: str) -> str:
+    """Returns the set of a metric, whose name may have parameters; that of the mid if none has."""
+    sets = {name: group for group, name, *_ in metric_table()}
+    likely = [name for name in sets if re.fullmatch(rf"{re.escape(name)}(?:_?\d.*)?", metric)]
+    return sets[max(likely, key=len, default="mid")]
+
+
 def check_rules(rules: Sequence[AlertRule], sources: Iterable[str], measured: CoreSettings) -> None:
     """Has the core build the rules of each source, as the pipeline would.
 
@@ -277,7 +285,7 @@ def check_rules(rules: Sequence[AlertRule], sources: Iterable[str], measured: Co
         if not measured and (metric := rule.parameters.get("metric", metric)):
             raise ConfigError(
                 f"[[alerts]] ({rule.name}): metric: [metrics] names no sets, so that nothing makes "
-                f'{metric}: add the set that docs/metrics.md has it in, such as sets = ["l1"]'
+                f'{metric}: add its set, sets = ["{_set_of(str(metric))}"]'
             )
         if missing := [source for source in rule.sources if source not in known]:
             raise ConfigError(

@@ -15,7 +15,6 @@ The targets are secrets, from the environment only:
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import re
@@ -27,7 +26,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import apprise
 import pyarrow as pa
 
 from tapeworks._core import Records
@@ -37,22 +35,19 @@ from tapeworks.errors import ConfigError, SinkUnavailable
 from tapeworks.printable import printable
 from tapeworks.sinks.base import SinkConfig, SinkContext
 from tapeworks.sinks.notify_held import HeldBack, SevereOnce
+from tapeworks.sinks.notify_target import Target, service_of
 from tapeworks.sinks.notify_text import body_of, counted, line_of, printable_lines, seconds
 from tapeworks.sinks.store import StorePartition, StoreSink
 from tapeworks.tape import Place
 from tapeworks.topics import ALERTS
 
 log = logging.getLogger("tapeworks.sinks")
-# What it says names targets, which are secrets; what became of a message is said here.
-logging.getLogger("apprise").setLevel(logging.CRITICAL)
 
 # Messages that wait for one tape; beyond it several alerts become one message.
 WAITING_MAX = 1_000
-RETRY_S, RETRY_S_MAX = 1.0, 300.0
 MINUTE_S = 60.0
 # Alerts that a message which stands for many lists one by one.
 LISTED_MAX = 10
-TYPES = {"info": "info", "warning": "warning", "critical": "failure"}
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}://.")
 Urls = tuple[str, ...]
 
@@ -108,16 +103,13 @@ class NotifyConfig(SinkConfig):
         return "" if self.urls else f"nobody is told of alerts: set {variable} in the environment"
 
 
-def service_of(url: str) -> Any:
-    """Returns what of Apprise sends to `url`; none where no service of it takes that."""
-    return apprise.Apprise.instantiate(url, suppress_exceptions=True)
-
-
-def send_trial(config: NotifyConfig) -> Iterator[tuple[str, bool]]:
-    """Sends one message to each target of `config`; yields its name, and whether it was taken."""
+def send_trial(config: NotifyConfig) -> Iterator[tuple[str, str]]:
+    """Sends one message to each target of `config`; yields its name, and why it was not taken."""
     message = Message("[info] Tapeworks: a trial", "Alerts will be told here.", "info", time.time())
     for number, url in enumerate(config.urls, 1):
-        yield f"{number}: {(target := _Target(url, config)).name}", target.send(message)
+        target = Target(url, config)
+        target.send(message)
+        yield f"{number}: {target.name}", target.refusal
 
 
 @dataclass
@@ -242,7 +234,7 @@ class Outbox:
         """Those of them that are told once their rule is quiet no more."""
         self._severe = SevereOnce()
         """Open alerts, and whether they were ever as severe as those that are told."""
-        self._targets = [_Target(url, settings) for url in settings.urls]
+        self._targets = [Target(url, settings) for url in settings.urls]
         self._read()
 
     @property
@@ -295,7 +287,7 @@ class Outbox:
             return True
         return False
 
-    def _deliver(self, message: Message, target: "_Target") -> bool:
+    def _deliver(self, message: Message, target: "Target") -> bool:
         """Sends `message`, or gives it up; returns whether `target` is done with it."""
         if time.time() - message.made_at <= self._settings.age_seconds:
             return target.send(message)
@@ -450,51 +442,3 @@ class Outbox:
             "severe": self._severe.entries,
         }
         replace_file(self._path, json.dumps(content))
-
-
-class _Target:
-    """One server: when it was told, and when it may be told again."""
-
-    def __init__(self, url: str, settings: NotifyConfig) -> None:
-        self.mark = hashlib.sha256(url.encode()).hexdigest()[:16]
-        self.trouble = ""
-        self._server: Any = service_of(url)
-        self._per_minute = settings.per_minute
-        self._sent_at: list[float] = []
-        self._failures, self._retry_at = 0, 0.0
-        self.name = f"{self._server.service_name} ({self.mark[:6]})"
-        self._server.socket_connect_timeout = settings.timeout_seconds
-        self._server.socket_read_timeout = settings.timeout_seconds
-
-    def is_ready(self) -> bool:
-        """Whether it may be tried now."""
-        now = time.monotonic()
-        self._sent_at = [at for at in self._sent_at if now - at < 60.0]
-        return now >= self._retry_at and len(self._sent_at) < self._per_minute
-
-    def send(self, message: Message) -> bool:
-        """Sends `message`; returns whether the server took it."""
-        self._sent_at.append(time.monotonic())
-        try:
-            taken = bool(
-                self._server.notify(
-                    body=message.body, title=message.title, notify_type=TYPES[message.severity]
-                )
-            )
-        except Exception as error:
-            # Whatever a service of a stranger raises.
-            log.debug("%s: %r", self.name, error)
-            taken = False
-        if taken:
-            self._failures, self.trouble = 0, ""
-            return True
-        self._failures += 1
-        wait_s = min(RETRY_S * 2 ** min(self._failures - 1, 20), RETRY_S_MAX)
-        self._retry_at = time.monotonic() + wait_s
-        self.trouble = f"{self.name} failed {self._failures} times in a row"
-        log.warning("%s did not take an alert: again in %.0f s", self.name, wait_s)
-        return False
-
-    def give_up(self, message: Message, why: str) -> None:
-        """Says that `message` is not sent, and why."""
-        log.error("%s: given up, %s: %s", self.name, why, message.title)

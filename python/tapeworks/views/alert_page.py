@@ -161,11 +161,11 @@ tape up
 severity = "warning"
 ```
 
-`tape alerts test` sends a message to each target, says which took it, and exits with 1 unless all
-did. A target that no service of Apprise takes is wrong settings: every command that reads them says
-so and exits with 2, and nothing starts. Without a target `tape config check` and `tape doctor` say
-that nobody is told. What happens until a right target is there is told then, unless it is older
-than `age_seconds`.
+`tape alerts test` sends a message to each target, says which took it or why not, and exits with 1
+unless all did. A target that no service of Apprise takes is wrong settings: every command that
+reads them says so and exits with 2, and nothing starts. Without a target `tape config check` and
+`tape doctor` say that nobody is told. What happens until a right target is there is told then,
+unless it is older than `age_seconds`.
 
 An alert becomes a message in an outbox, in one step with the place on the tape: each is there once,
 through kills as well. Delivery is apart: a server that is down holds up nothing, is tried again
