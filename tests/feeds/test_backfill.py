@@ -457,6 +457,10 @@ def test_a_row_of_the_last_ms_proves_nothing_without_the_event_behind_the_gap() 
     lacks = EndedGap("AAPL", "trade", "disconnect", (0, 0), (START, END), 7)
     assert backfilled("massive", Answers(*rows, lacks=lacks)) == (1, 0)
     assert backfilled("massive", Answers(*rows[:1] * 6, lacks=lacks)) == (0, 1)
+    # Numbers begin anew each day: that of a day before says nothing.
+    before = row | {"sip_timestamp": END - 86_400 * SECOND, "sequence_number": 7}
+    both = json.dumps({"results": [before, row | {"sequence_number": 6}]}).encode()
+    assert backfilled("massive", Answers(*[both] * 6, lacks=lacks)) == (0, 1)
 
 
 @pytest.mark.parametrize("venue", ["alpaca", "massive"])

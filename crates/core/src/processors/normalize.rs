@@ -20,9 +20,11 @@ use crate::tape::TapeKind;
 const NAME: &str = "normalize";
 /// The number under which answers to requests come.
 const REQUESTS: u16 = u16::MAX;
-/// Its snapshots tell how many channels there were. Those of the version before are of thirteen.
-const VERSION: u32 = 7;
-const VERSION_BEFORE: u32 = 6;
+/// Those of the version before knew events that came live by less, and had no path of an answer.
+const VERSION: u32 = 8;
+const VERSION_BEFORE: u32 = 7;
+/// Since that one snapshots tell how many channels there were. Those of before are of thirteen.
+const VERSION_OF_THIRTEEN: u32 = 6;
 const CHANNELS_BEFORE: usize = 13;
 /// How long events wait for another line, by default.
 pub const HOLD_MS: i64 = 500;
@@ -319,9 +321,10 @@ impl Processor for Normalizer {
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let versions = [VERSION, VERSION_BEFORE];
+        let versions = [VERSION, VERSION_BEFORE, VERSION_OF_THIRTEEN];
         let (mut state, version) = StateReader::of_any(bytes, NAME, &versions)?;
-        let channels = if version == VERSION { state.length(0)? } else { CHANNELS_BEFORE };
+        let is_of_thirteen = version == VERSION_OF_THIRTEEN;
+        let channels = if is_of_thirteen { CHANNELS_BEFORE } else { state.length(0)? };
         state.set_channels(channels)?;
         let feed = state.u8()?;
         if feed != self.feed.number() {
@@ -337,7 +340,7 @@ impl Processor for Normalizer {
         let mut arbiter = Arbiter::new(self.feed, self.arbiter.hold_ns());
         arbiter.restore(&mut state)?;
         let memory = state.bytes()?;
-        arbiter.restore_alike(&mut state)?;
+        arbiter.restore_alike(&mut state, version != VERSION)?;
         state.finish()?;
         self.decoder.restore(memory)?;
         (self.instruments, self.arbiter) = (instruments, arbiter);

@@ -11,6 +11,7 @@ from tapeworks.feeds.base import EndedGap, HistoryPage, Request
 
 ROWS_MAX = 50_000
 NS_PER_MS = 1_000_000
+NS_PER_HOUR = 3_600_000 * NS_PER_MS
 KINDS = {"trade": "trades", "quote": "quotes"}
 PRODUCTS = ("stocks", "options")
 """Markets whose history calls an instrument as its stream does."""
@@ -59,7 +60,9 @@ def page_of(request: Request, body: bytes) -> HistoryPage | None:
     # have some so far: that ms is reached with the event behind the gap, where that has a number.
     reached = newest if newest < 0 else newest - newest % NS_PER_MS
     if reached > 0 and request.last_id > 0:
-        has_last = any(row.sequence_number == request.last_id for row in rows)
+        # Numbers begin anew each day: one of the day before is not that of the event behind.
+        late = [row for row in rows if request.ts_last - row.sip_timestamp < NS_PER_HOUR]
+        has_last = any(row.sequence_number == request.last_id for row in late)
         reached = reached if has_last else reached - 1
     if not answer.next_url:
         return HistoryPage(reached)

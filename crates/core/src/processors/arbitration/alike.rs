@@ -13,7 +13,7 @@ use super::retold::Retold;
 use super::stories::Stories;
 use super::streams::{Stream, Streams, SEEN};
 use super::Arbiter;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::instrument::FastHash;
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Header, Plain};
@@ -141,7 +141,8 @@ impl Arbiter {
     pub fn begin_answer(&mut self, path: &[u8]) {
         let mark = self.feed.page_mark;
         let is_page = !mark.is_empty() && path.windows(mark.len()).any(|part| part == mark);
-        self.retold.begin_answer(is_page);
+        let end = path.iter().position(|&byte| byte == b'?').unwrap_or(path.len());
+        self.retold.begin_answer(&path[..end], is_page);
     }
 
     /// Writes what is remembered of events without a sequence to the end of a snapshot: nothing for
@@ -175,15 +176,22 @@ impl Arbiter {
         }
     }
 
-    /// Takes in what [`Arbiter::snapshot_alike`] wrote, behind all else.
+    /// Takes in what [`Arbiter::snapshot_alike`] wrote, behind all else. In states of before, live
+    /// events were known by less: one that remembers some is not used.
     ///
     /// # Errors
-    /// `Error::Invalid`: the snapshot is not whole.
-    pub fn restore_alike(&mut self, state: &mut StateReader<'_>) -> Result<()> {
+    /// `Error::Invalid`: the snapshot is not whole, or of before and not to be used.
+    pub fn restore_alike(&mut self, state: &mut StateReader<'_>, is_of_before: bool) -> Result<()> {
         self.alike = if state.is_at_end() { Alike::default() } else { Alike::read(state)? };
-        self.retold = if state.is_at_end() { Retold::default() } else { Retold::read(state)? };
+        self.retold =
+            if state.is_at_end() { Retold::default() } else { Retold::read(state, !is_of_before)? };
         self.live =
             if state.is_at_end() { LiveEvents::default() } else { LiveEvents::read(state)? };
+        if is_of_before && !self.live.is_empty() {
+            return Err(Error::invalid(
+                "the snapshot knows events that came live by less than is asked now",
+            ));
+        }
         if !state.is_at_end() {
             self.streams.read_forgotten(state)?;
         }

@@ -97,7 +97,9 @@ impl Event {
                     Self::of(&trade.header, rule, trade.channel, sequence.wrapping_sub(1));
                 event.is_numbered |= trade.trade_id != 0;
                 let said = mix(mix(trade.price as u64, trade.size as u64), u64::from(trade.count));
-                Some(event.live(mix(said, u64::from(trade.side))))
+                let said = mix(said, u64::from(trade.side));
+                // Where numbers tell events apart, the id is the number or goes with it.
+                Some(event.live(if rule == Rule::Alike { mix(said, trade.trade_id) } else { said }))
             }
             LEVEL => {
                 let level = Level::read_from(bytes)?;

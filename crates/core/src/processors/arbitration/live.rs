@@ -1,9 +1,10 @@
 //! Trades and quotes that came live, for when the venue's history tells them again.
 //!
 //! For feeds whose numbers prove nothing: what fills a gap overlaps with what came before and
-//! behind it. An event is known by its instrument and channel, its number or else its time, and
-//! what it says; live ones may tell times in a coarser unit than the history. Where the history
-//! says one more often than it came live, what is more is new. The last events are remembered.
+//! behind it. An event is known by its instrument and channel, what it says, the id of a trade
+//! among it, and its number and day, as numbers begin anew each day, or else its time: live ones
+//! may tell times in a coarser unit than the history. Where the history says one more often than
+//! it came live, what is more is new. The last events are remembered.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -19,6 +20,11 @@ use crate::record::Channel;
 const EVENTS_MAX: usize = 1 << 20;
 /// After so many live events since the history last told something, they are not counted any more.
 const IDLE_MAX: usize = 1 << 16;
+/// Length of a day, in ns.
+const DAY_NS: i64 = 86_400_000_000_000;
+/// A day begins so long after midnight UTC, in ns: midnight in New York or an hour later, when no
+/// market trades whose numbers begin anew.
+const DAY_START_NS: i64 = 5 * 3_600_000_000_000;
 
 /// The last events that came live.
 #[derive(Debug, Default)]
@@ -157,7 +163,8 @@ impl Arbiter {
         let place = if event.sequence == 0 {
             event.ts_event.div_euclid(self.feed.live_unit_ns) as u64
         } else {
-            event.sequence
+            let day = event.ts_event.saturating_sub(DAY_START_NS).div_euclid(DAY_NS);
+            mixed(day as u64, event.sequence)
         };
         mixed(mixed(mixed(0, stream), place), event.content as u64)
     }

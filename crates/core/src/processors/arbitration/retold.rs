@@ -27,8 +27,10 @@ pub(super) struct Retold {
     /// The line whose events without a number are counted.
     line: u32,
     times: HashMap<u64, u32, FastHash>,
-    /// Whether the next event is the first of an answer. Of one blob: no part of the state.
-    begins: bool,
+    /// The path of the answer whose events are counted, as a hash.
+    counted: u64,
+    /// That of the answer which came last.
+    answer: u64,
 }
 
 impl Retold {
@@ -37,19 +39,27 @@ impl Retold {
         self.young.is_empty() && self.old.is_empty()
     }
 
-    /// An answer begins. If it is no further page of one before, what it says once more is nothing
-    /// new: the second of an answer is the second of another. Answers without events, as those of
-    /// news are, may come between two pages and change nothing.
-    pub(super) const fn begin_answer(&mut self, is_page: bool) {
-        self.begins = !is_page;
+    /// An answer begins to a request of that path, without its query. If it is no further page of
+    /// one before, what it says once more is nothing new: the second of an answer is the second of
+    /// another. Answers to other paths that have no events, as those of news, may come between two
+    /// pages and change nothing; a page without events is one all the same.
+    pub(super) fn begin_answer(&mut self, path: &[u8], is_page: bool) {
+        self.answer = path.chunks(8).fold(0, |hash, chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            mixed(hash, u64::from_le_bytes(word))
+        });
+        if !is_page && self.answer == self.counted {
+            self.times.clear();
+        }
     }
 
     /// Whether the event of these records, from the line of that serial, was passed on already.
     pub(super) fn repeats(&mut self, bytes: &[u8], is_numbered: bool, line: u32) -> bool {
         let mut identity = identity_of(bytes);
         if !is_numbered {
-            if std::mem::take(&mut self.begins) || line != self.line {
-                self.line = line;
+            if self.answer != self.counted || line != self.line {
+                (self.counted, self.line) = (self.answer, line);
                 self.times.clear();
             }
             if self.times.len() >= UNNUMBERED_MAX {
@@ -83,6 +93,8 @@ impl Retold {
             sorted.into_iter().for_each(|identity| state.u64(identity));
         }
         state.u32(self.line);
+        state.u64(self.counted);
+        state.u64(self.answer);
         let mut times: Vec<_> = self.times.iter().map(|(&one, &times)| (one, times)).collect();
         times.sort_unstable();
         state.length(times.len());
@@ -92,11 +104,11 @@ impl Retold {
         }
     }
 
-    /// Reads what [`Retold::write`] wrote.
+    /// Reads what [`Retold::write`] wrote; states of before had no paths.
     ///
     /// # Errors
     /// `Error::Invalid`: the snapshot is not whole.
-    pub(super) fn read(state: &mut StateReader<'_>) -> Result<Self> {
+    pub(super) fn read(state: &mut StateReader<'_>, has_paths: bool) -> Result<Self> {
         let mut retold = Self::default();
         for half in [&mut retold.old, &mut retold.young] {
             for _ in 0..state.length(8)? {
@@ -104,6 +116,9 @@ impl Retold {
             }
         }
         retold.line = state.u32()?;
+        if has_paths {
+            (retold.counted, retold.answer) = (state.u64()?, state.u64()?);
+        }
         for _ in 0..state.length(12)? {
             retold.times.insert(state.u64()?, state.u32()?);
         }
@@ -129,15 +144,22 @@ mod tests {
         // On one line, an event without a number: twice on two pages, then once, and three times.
         let mut retold = Retold::default();
         let say = |retold: &mut Retold| retold.repeats(&trade(0, 1), false, 1);
+        retold.begin_answer(b"/trades", false);
         assert_eq!([say(&mut retold), say(&mut retold)], [false, false]);
-        retold.begin_answer(false);
+        retold.begin_answer(b"/trades", false);
         assert!(say(&mut retold));
-        retold.begin_answer(false);
+        // An answer whose first page has no events.
+        retold.begin_answer(b"/trades", false);
+        retold.begin_answer(b"/trades", true);
         assert_eq!([(); 2].map(|()| say(&mut retold)), [true, true]);
         // News, which have no events, and then a further page.
-        retold.begin_answer(false);
-        retold.begin_answer(true);
+        retold.begin_answer(b"/news", false);
+        retold.begin_answer(b"/trades", true);
         assert!(!say(&mut retold));
+        // An answer of another path, and its first page has no events either.
+        retold.begin_answer(b"/others", false);
+        retold.begin_answer(b"/others", true);
+        assert_eq!([(); 3].map(|()| say(&mut retold)), [true; 3]);
     }
 
     #[test]
@@ -174,11 +196,14 @@ mod tests {
         for id in 0..50 {
             retold.repeats(&trade(id % 40, 1), id % 3 > 0, 1);
         }
+        retold.begin_answer(b"/trades", false);
+        assert!(retold.repeats(&trade(0, 1), false, 1));
         let mut bytes = Vec::new();
         retold.write(&mut StateWriter::new(&mut bytes, "test", 1));
         let mut state = StateReader::new(&bytes, "test", 1).unwrap();
-        let read = Retold::read(&mut state).unwrap();
+        let read = Retold::read(&mut state, true).unwrap();
         state.finish().unwrap();
         assert_eq!((&read.young, &read.times), (&retold.young, &retold.times));
+        assert_eq!((read.counted, read.answer), (retold.counted, retold.answer));
     }
 }
