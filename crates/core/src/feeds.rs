@@ -65,6 +65,16 @@ pub trait Feed: Send {
         Ok(Rejected::NONE)
     }
 
+    /// Takes in that some of what the venue sent may be missing from here on: the recorder cut a
+    /// frame or had no room for some, or a connection opened or ended. A feed that numbers updates
+    /// of books by itself leaves a number out of each, as no number of the venue's can show it.
+    fn lose(&mut self) {}
+
+    /// Whether `blob`, which was received last, tells stories that [`Descriptor::news`] reads.
+    fn tells_news(&self, _blob: &Blob<'_>) -> bool {
+        false
+    }
+
     /// The time that the venue told as its own in the last blob received, in ns, if it did.
     fn venue_time(&self) -> Option<i64> {
         None
@@ -124,6 +134,12 @@ impl Rejected {
         let value = scanner.value()?;
         self.add(Error::decode(DecodeReason::WrongType, value.start as usize))?;
         Ok(true)
+    }
+
+    /// Counts `others` of the same frame as well.
+    pub fn join(&mut self, others: Self) {
+        self.count = self.count.saturating_add(others.count);
+        self.first = self.first.or(others.first);
     }
 
     /// Counts one that failed with `error`.

@@ -1,9 +1,15 @@
 //! Feeds whose venues number nothing that could prove a loss: what their events are known by.
 
+use tapeworks_core::book::SyncedBook;
+use tapeworks_core::feeds::alpaca::pack;
+use tapeworks_core::feeds::Descriptor;
 use tapeworks_core::processors::normalize::Normalizer;
 use tapeworks_core::processors::{Batch, Processor};
-use tapeworks_core::record::blob::BlobHeader;
-use tapeworks_core::record::{BlobKind, Blobs, Records, FLAG_HISTORICAL};
+use tapeworks_core::record::blob::{BlobHeader, CUT_MARK};
+use tapeworks_core::record::{
+    BlobKind, Blobs, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, Records,
+    SyncState, FLAG_HISTORICAL,
+};
 use tapeworks_core::FeedId;
 
 const MS: i64 = 1_000_000;
@@ -48,6 +54,40 @@ impl Rig {
 
     fn answer(&mut self, ts: i64, path: &str, body: &str) {
         self.blob(BlobKind::Rest, REQUESTS, ts, path, body.as_bytes());
+    }
+
+    /// The recorder notes something.
+    fn note(&mut self, code: MarkerCode, (cause, state): (u8, u8), line: u16, ts: i64) {
+        let marker = Marker {
+            header: Header { ts_event: ts, ts_recv: ts, ..Header::of::<Marker>() },
+            code: code as u8,
+            cause,
+            state,
+            channel: Channel::Session as u8,
+            count: 3,
+            first: u64::from(line),
+            last: 0,
+            ts_start: ts,
+        };
+        self.blob(BlobKind::Records, line, ts, "", marker.as_bytes());
+    }
+
+    /// The book of the one instrument there is, by what came so far.
+    fn book(&self) -> SyncedBook {
+        let mut book = SyncedBook::new(Descriptor::from(self.feed).continuity);
+        book.observe(1, &self.out);
+        book
+    }
+
+    /// The ids of stories, in order, and the reason and count of each dead letter.
+    fn told(&self) -> (Vec<u64>, Vec<(u8, u32)>) {
+        let of = |code: MarkerCode| {
+            let markers = self.out.iter().filter_map(|record| record.as_marker());
+            markers.filter(move |marker| marker.code == code as u8)
+        };
+        let stories = of(MarkerCode::News).map(|marker| marker.header.sequence).collect();
+        let letters = of(MarkerCode::DeadLetter).map(|it| (it.cause, it.count)).collect();
+        (stories, letters)
     }
 
     /// Time and id of each trade, in order, and whether the history told it.
@@ -188,4 +228,139 @@ fn a_first_page_without_rows_begins_an_answer_as_any_does() {
     rig.answer(START + 42 * SECOND, &page, &alpaca_quotes(&[21, 22, 23]));
     let told: Vec<_> = rig.quotes().iter().map(|&(ts, _)| ts / SECOND).collect();
     assert_eq!(told, [0, 1, 2, 3]);
+}
+
+/// A change of a book, or the whole of it, as an element of a frame.
+fn book_event(second: u32, bids: &[(u32, u32)], is_whole: bool) -> String {
+    let bids: Vec<_> = bids.iter().map(|(p, s)| format!(r#"{{"p":{p},"s":{s}}}"#)).collect();
+    let (bids, time) = (bids.join(","), format!(r#""t":"2026-09-21T14:13:{second:02}Z""#));
+    format!(r#"{{"T":"o","S":"BTC/USD",{time},"b":[{bids}],"a":[],"r":{is_whole}}}"#)
+}
+
+/// A rig whose book is whole.
+fn rig_with_book() -> Rig {
+    let mut rig = Rig::new(FeedId::Alpaca);
+    rig.note(MarkerCode::Connected, (0, 0), 0, START);
+    rig.live(START, &format!("[{}]", book_event(20, &[(100, 1), (99, 2)], true)));
+    rig.live(START + SECOND, &format!("[{}]", book_event(21, &[(100, 3)], false)));
+    assert_eq!(rig.book().sync().state(), SyncState::Continuous);
+    rig
+}
+
+#[test]
+fn what_is_not_known_breaks_a_book_until_it_comes_whole() {
+    // Between two changes something comes that may have been a change as well, or that cannot.
+    let change = book_event(22, &[(99, 5)], false);
+    let with = |from: &str, to: &str| format!("[{}]", change.replacen(from, to, 1));
+    let time = r#""t":"2026-09-21T14:13:22Z","#;
+    let frame = |body: String| (BlobKind::Text, body.into_bytes(), "");
+    let mut cut = Vec::new();
+    pack(format!("[{change}]").as_bytes(), &mut cut).unwrap();
+    cut.truncate(cut.len() - 9);
+    let mark = std::str::from_utf8(CUT_MARK).unwrap();
+    let unknown = [
+        frame(format!("[{}", &change[..40])),
+        frame(format!("[{change}")),
+        frame("oops".into()),
+        frame(with(r#""T":"o","#, "")),
+        frame(with(r#""T":"o""#, r#""T":7"#)),
+        frame(with(r#""S":"BTC/USD","#, "")),
+        frame(with(time, "")),
+        frame(with(r#""p":99"#, r#""p":"x""#)),
+        frame("[7]".into()),
+        (BlobKind::Binary, cut, ""),
+        (BlobKind::Text, b"[{}".to_vec(), mark),
+    ];
+    let trade = r#"[{"T":"t","S":"BTC/USD","p":"x","s":1,"t":"2026-09-21T14:13:22Z"}]"#;
+    let harmless = [
+        frame(r#"[{"T":"zz","S":"BTC/USD"}]"#.into()),
+        frame(trade.into()),
+        frame(r#"[{"T":"success","msg":"authenticated"}]"#.into()),
+        (BlobKind::Rest, b"{".to_vec(), "/v2/stocks/A/trades"),
+        (BlobKind::Rest, b"{".to_vec(), mark),
+    ];
+    let cases = unknown.into_iter().map(|it| (it, true));
+    for ((kind, body, context), is_lost) in cases.chain(harmless.into_iter().map(|it| (it, false)))
+    {
+        let shown = String::from_utf8_lossy(&body).into_owned();
+        let mut rig = rig_with_book();
+        rig.blob(kind, 0, START + 2 * SECOND, context, &body);
+        rig.live(START + 3 * SECOND, &format!("[{}]", book_event(23, &[(98, 7)], false)));
+        let broken = if is_lost { SyncState::Broken } else { SyncState::Continuous };
+        assert_eq!(rig.book().sync().state(), broken, "{shown}");
+        let whole = book_event(24, &[(100, 3), (99, 5)], true);
+        rig.live(START + 4 * SECOND, &format!("[{whole}]"));
+        rig.live(START + 5 * SECOND, &format!("[{}]", book_event(25, &[(97, 1)], false)));
+        let book = rig.book();
+        let bids = book.book().map(|book| {
+            let levels = book.levels(tapeworks_core::record::Side::Bid);
+            levels.map(|level| level.price / 1_000_000_000).collect::<Vec<_>>()
+        });
+        assert_eq!(bids, Some(vec![100, 99, 97]), "{shown}");
+    }
+}
+
+#[test]
+fn what_did_not_come_breaks_a_book_until_it_comes_whole() {
+    // Frames that were shed, a cut, a recorder that was killed; what is told of other gaps, such as
+    // that one was filled, says nothing of books.
+    let shed = (GapCause::Overload as u8, GapState::Closed as u8);
+    let filled = (GapCause::Disconnect as u8, GapState::Repaired as u8);
+    for (code, gap, line, is_lost) in [
+        (MarkerCode::Gap, shed, 0, true),
+        (MarkerCode::Disconnected, (0, 0), 0, true),
+        (MarkerCode::Connected, (0, 0), u16::MAX, true),
+        (MarkerCode::Gap, filled, 0, false),
+        (MarkerCode::Heartbeat, (0, 0), 0, false),
+    ] {
+        let mut rig = rig_with_book();
+        rig.note(code, gap, line, START + 2 * SECOND);
+        // A restart in between forgets nothing of it.
+        let mut state = Vec::new();
+        rig.normalizer.snapshot(&mut state);
+        rig.normalizer = Normalizer::new(FeedId::Alpaca, 500);
+        rig.normalizer.restore(&state).unwrap();
+        rig.live(START + 3 * SECOND, &format!("[{}]", book_event(23, &[(98, 7)], false)));
+        let broken = if is_lost { SyncState::Broken } else { SyncState::Continuous };
+        assert_eq!(rig.book().sync().state(), broken, "{code:?} {gap:?}");
+    }
+}
+
+#[test]
+fn stories_are_told_wherever_they_stand_in_a_frame() {
+    // Blanks, keys in another order, in front of a trade, behind one, behind the venue's own
+    // messages; in both encodings.
+    let story = |id: u64| {
+        let keys = r#""headline":"A","created_at":"2026-09-21T14:13:20Z","symbols":[]"#;
+        (format!(r#"{{"T":"n","id":{id},{keys}}}"#), format!(r#"{{"id":{id},{keys},"T": "n"}}"#))
+    };
+    let trade = alpaca_trade(1, 20, r#""T":"t","S":"AAPL","#);
+    let own = r#"{"T":"subscription","trades":[],"quotes":[],"news":["*"]}"#;
+    let frames = [
+        format!("[{}]", story(1).0.replace(':', ": ")),
+        format!("[{}]", story(2).1),
+        format!("[{own},{}]", story(3).0),
+        format!("[{},{trade}]", story(4).0),
+        format!("[{trade},{},{}]", story(5).1, story(6).0),
+    ];
+    let frames =
+        frames.map(|frame| frame.replace("2026-09-21T14: 13: 20Z", "2026-09-21T14:13:20Z"));
+    for kind in [BlobKind::Text, BlobKind::Binary] {
+        let mut rig = Rig::new(FeedId::Alpaca);
+        for frame in &frames {
+            let mut body = frame.clone().into_bytes();
+            if kind == BlobKind::Binary {
+                body.clear();
+                pack(frame.as_bytes(), &mut body).unwrap();
+            }
+            rig.blob(kind, 0, START + 5 * MS, "", &body);
+        }
+        assert_eq!(rig.told(), (vec![1, 2, 3, 4, 5, 6], vec![]), "{kind:?}");
+        assert_eq!(rig.trades().len(), 2);
+    }
+    // Of a frame of which several cannot be read, one dead letter counts all.
+    let mut rig = Rig::new(FeedId::Alpaca);
+    rig.live(START, &format!(r#"[7,{{"T":"t"}},{{"T":"n","id":1}},{}]"#, story(2).0));
+    let (stories, letters) = rig.told();
+    assert_eq!((stories, letters.len(), letters[0].1), (vec![2], 1, 3));
 }

@@ -92,6 +92,8 @@ pub struct Alpaca {
     text: Vec<u8>,
     /// The minute of the last time that was read straight.
     minute: Minute,
+    /// Whether the last frame has stories.
+    has_stories: bool,
     /// Whether frames of expected form are read straight.
     straight: bool,
 }
@@ -106,6 +108,7 @@ impl Alpaca {
             scratch: Vec::new(),
             text: Vec::new(),
             minute: Minute::default(),
+            has_stories: false,
             straight: true,
         }
     }
@@ -132,7 +135,7 @@ impl Alpaca {
             scratch: &mut self.scratch,
             out,
             rejected: Rejected::NONE,
-            venue: Keys { encoding, books: &mut self.books },
+            venue: Keys { encoding, books: &mut self.books, has_stories: &mut self.has_stories },
         }
     }
 
@@ -211,6 +214,7 @@ impl Feed for Alpaca {
             Ok(BlobKind::Binary) if self.straight => Some(Encoding::Msgpack),
             _ => None,
         };
+        self.has_stories = false;
         let found = encoding.and_then(|encoding| self.straight(blob, encoding, instruments, out));
         if found.is_some() {
             return Ok(Rejected::NONE);
@@ -219,8 +223,23 @@ impl Feed for Alpaca {
         let done = self.any(blob, instruments, out);
         if done.is_err() {
             out.truncate(mark);
+            if blob.header.kind != BlobKind::Rest as u8 {
+                // Whatever it was, it may have changed any book.
+                self.lose();
+            }
         }
         done
+    }
+
+    fn lose(&mut self) {
+        book::leave_out(&mut self.books);
+    }
+
+    fn tells_news(&self, blob: &Blob<'_>) -> bool {
+        match BlobKind::try_from(blob.header.kind) {
+            Ok(BlobKind::Rest) => news::is_asked(blob.context),
+            _ => self.has_stories,
+        }
     }
 
     fn encode(

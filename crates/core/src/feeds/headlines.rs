@@ -52,21 +52,22 @@ pub struct Headline {
 }
 
 /// Appends the stories of `list`, an array in `bytes`, to `out`. Where `kind` is given, those of
-/// that type (`T`) alone are stories.
+/// that type (`T`) alone are stories, and what else there is the decoder of the feed reads.
 ///
 /// # Errors
-/// `Error::Decode`: it is no array. Elements that cannot be read are told by what is returned.
+/// `Error::Decode`: it is no array. Stories that cannot be read are told by what is returned.
 pub fn read_list(
     bytes: &[u8],
     list: Span,
     kind: Option<&[u8]>,
     out: &mut Vec<Headline>,
 ) -> Result<Rejected> {
-    let (mut rejected, mut scratch) = (Rejected::NONE, Vec::new());
+    let (mut rejected, mut others, mut scratch) = (Rejected::NONE, Rejected::NONE, Vec::new());
     let mut scanner = Scanner::inside(bytes, list);
     scanner.at_value(b'[')?;
     scanner.array(|scanner| {
-        if rejected.passes_over(scanner, b'{')? {
+        let no_story = if kind.is_some() { &mut others } else { &mut rejected };
+        if no_story.passes_over(scanner, b'{')? {
             return Ok(());
         }
         let start = scanner.at_value(b'{')?;
@@ -91,8 +92,8 @@ fn headline(
     kind: Option<&[u8]>,
 ) -> Result<Option<Headline>> {
     if let Some(kind) = kind {
-        let told = story.find(values.bytes, b'T').map(|span| values.text(span)).transpose()?;
-        if told != Some(kind) {
+        let told = story.find(values.bytes, b'T').map(|span| values.text(span));
+        if !matches!(told, Some(Ok(told)) if told == kind) {
             return Ok(None);
         }
     }
@@ -232,14 +233,16 @@ mod tests {
                 r#"{"T":"n","id":1,"headline":"","created_at":1,"symbols":[1]}"#,
                 DecodeReason::WrongType,
             ),
-            ("7", DecodeReason::WrongType),
         ] {
             let (found, rejected) = read(&format!("[{good},{bad},{good}]"), Some(b"n"));
             assert_eq!((found.len(), rejected.count), (2, 1), "{bad}");
             assert_eq!(rejected.first.map(|(reason, _)| reason), Some(reason), "{bad}");
         }
-        // What is of another type is no story, and no failure.
-        let (found, rejected) = read(&format!("[{{\"T\":\"t\"}},{good}]"), Some(b"n"));
+        // What is of another type, or of none, is no story, and no failure of one; where all are
+        // stories it is.
+        let (found, rejected) = read(&format!("[{{\"T\":\"t\"}},7,{good}]"), Some(b"n"));
         assert_eq!((found.len(), rejected), (1, Rejected::NONE));
+        let (found, rejected) = read(&format!("[7,{good}]"), None);
+        assert_eq!((found.len(), rejected), (1, Rejected::one(DecodeReason::WrongType, 1)));
     }
 }

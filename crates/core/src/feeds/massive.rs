@@ -134,6 +134,10 @@ impl Feed for Massive {
         done
     }
 
+    fn tells_news(&self, blob: &Blob<'_>) -> bool {
+        blob.header.kind == BlobKind::Rest as u8 && news::is_asked(blob.context)
+    }
+
     fn encode(
         &mut self,
         event: &Records,

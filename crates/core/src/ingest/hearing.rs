@@ -114,6 +114,14 @@ impl Feed for Ear {
         self.decoder.settle(ts_recv, is_over, instruments, out)
     }
 
+    fn lose(&mut self) {
+        self.decoder.lose();
+    }
+
+    fn tells_news(&self, blob: &Blob<'_>) -> bool {
+        self.decoder.tells_news(blob)
+    }
+
     fn venue_time(&self) -> Option<i64> {
         self.decoder.venue_time()
     }

@@ -12,8 +12,8 @@ use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::{Descriptor, Feed, Rejected};
 use crate::instrument::Instruments;
 use crate::record::{
-    blob, records, Blob, BlobKind, Channel, Header, Kind, Marker, MarkerCode, Plain, Records,
-    FLAG_HISTORICAL, FLAG_LAST, FLAG_RECV_SUSPECT,
+    blob, records, Blob, BlobKind, Channel, GapCause, Header, Kind, Marker, MarkerCode, Plain,
+    Records, FLAG_HISTORICAL, FLAG_LAST, FLAG_RECV_SUSPECT,
 };
 use crate::tape::TapeKind;
 
@@ -81,6 +81,9 @@ impl Normalizer {
             return self.session(blob, offset, out);
         }
         if blob.context.ends_with(blob::CUT_MARK) {
+            if blob.header.kind != BlobKind::Rest as u8 {
+                self.decoder.lose();
+            }
             let rejected = Rejected::one(DecodeReason::Truncated, blob.body.len());
             self.dead_letter(blob, offset, rejected, out);
             return Ok(());
@@ -90,7 +93,7 @@ impl Normalizer {
         }
         let start = out.mark();
         match self.decoder.receive(blob, &mut self.instruments, out) {
-            Ok(rejected) => {
+            Ok(mut rejected) => {
                 if blob.header.flags & u16::from(FLAG_RECV_SUSPECT) != 0 {
                     suspect_receipt(out.as_bytes_mut(start.0));
                 }
@@ -98,8 +101,8 @@ impl Normalizer {
                     self.arbiter.tell_time(self.decoder.venue_time());
                 }
                 self.arrange(start, out)?;
-                if out.mark() == start {
-                    self.headlines(blob, offset, out)?;
+                if self.feed.news.is_some() && self.decoder.tells_news(blob) {
+                    self.headlines(blob, offset, &mut rejected, out)?;
                 }
                 if rejected != Rejected::NONE {
                     self.dead_letter(blob, offset, rejected, out);
@@ -167,6 +170,9 @@ impl Normalizer {
         let is_over = records::iterate(blob.body).any(|record| ends_all(record.bytes()));
         let start = out.mark();
         let ts_recv = blob.header.ts_recv;
+        if records::iterate(blob.body).any(|record| may_lose(record.bytes())) {
+            self.decoder.lose();
+        }
         let rejected = self.decoder.settle(ts_recv, is_over, &mut self.instruments, out)?;
         if out.mark() != start {
             self.arrange(start, out)?;
@@ -180,14 +186,19 @@ impl Normalizer {
         Ok(())
     }
 
-    /// Notes the stories of a blob that has no records. The processor `news` reads them again from
-    /// the raw tape.
-    fn headlines(&mut self, blob: &Blob<'_>, offset: u64, out: &mut Records) -> Result<()> {
+    /// Notes the stories of a blob, and adds those that could not be read to `rejected`. The
+    /// processor `news` reads them again from the raw tape.
+    fn headlines(
+        &mut self,
+        blob: &Blob<'_>,
+        offset: u64,
+        rejected: &mut Rejected,
+        out: &mut Records,
+    ) -> Result<()> {
         let Some(read) = self.feed.news else { return Ok(()) };
         let mut stories = Vec::new();
-        let mut rejected = Rejected::NONE;
         match read(blob, &mut stories) {
-            Ok(told) => rejected = told,
+            Ok(told) => rejected.join(told),
             Err(error) => rejected.add(error)?,
         }
         let is_history = blob.header.kind == BlobKind::Rest as u8;
@@ -216,9 +227,6 @@ impl Normalizer {
             } else {
                 out.push(&marker);
             }
-        }
-        if rejected != Rejected::NONE {
-            self.dead_letter(blob, offset, rejected, out);
         }
         Ok(())
     }
@@ -256,6 +264,19 @@ fn ends_all(record: &[u8]) -> bool {
     marker.is_some_and(|marker| {
         let begins = marker.code == MarkerCode::Connected as u8;
         marker.code == MarkerCode::EndOfSession as u8 || (begins && marker.first as u16 == RECORDER)
+    })
+}
+
+/// Whether events may be missing where the recorder noted this: a connection opened or ended, it
+/// ended itself, or it says that some are gone.
+fn may_lose(record: &[u8]) -> bool {
+    const LOSSES: [u8; 3] =
+        [GapCause::Overload as u8, GapCause::Retention as u8, GapCause::Damage as u8];
+    let marker = Marker::read_from(record).filter(|_| record[1] == Kind::Marker as u8);
+    marker.is_some_and(|marker| match MarkerCode::try_from(marker.code) {
+        Ok(MarkerCode::Connected | MarkerCode::Disconnected | MarkerCode::EndOfSession) => true,
+        Ok(MarkerCode::Gap) => LOSSES.contains(&marker.cause),
+        _ => false,
     })
 }
 

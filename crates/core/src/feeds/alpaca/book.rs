@@ -3,12 +3,14 @@
 //! It numbers nothing, so that the updates are numbered here, one by one. A whole book becomes the
 //! update that makes it of what was told before, and beside it a snapshot of the same number: so it
 //! sets right a book that goes on, and begins one that does not. Of an update that could not be
-//! read the number is left out, so that the book is known to be broken there.
+//! read the number is left out, so that the book is known to be broken there. So it is with every
+//! book where it is not known what could not be read, or did not come: a frame that is broken, an
+//! element that does not say what it is, frames that were shed, and where a connection ended.
 
 use std::collections::BTreeSet;
 
 use super::decode::Task;
-use super::keys::{Fields, ToldBook};
+use super::keys::{Books, Fields, ToldBook};
 use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::fields::Slot;
 use crate::feeds::scan::Scanner;
@@ -17,13 +19,21 @@ use crate::record::{Channel, Level, Side, FLAG_LAST};
 /// Prices of one book that are remembered. A venue that tells more is not believed.
 const PRICES_MAX: usize = 100_000;
 
+/// Leaves out a number of each of `books`: an update of any may be missing.
+#[cold]
+pub(super) fn leave_out(books: &mut Books) {
+    for book in books.values_mut() {
+        book.number += 1;
+    }
+}
+
 /// A level: its side, price and size.
 type Told = (Side, i64, i64);
 
 impl Task<'_> {
     pub(super) fn book(&mut self, fields: &Fields) -> Result<()> {
-        let ts = self.time(fields)?;
-        let (instrument, _) = self.subject(fields, ts)?;
+        let subject = self.time(fields).and_then(|ts| Ok((self.subject(fields, ts)?.0, ts)));
+        let (instrument, ts) = subject.inspect_err(|_| leave_out(self.venue.books))?;
         let done = self.book_of(fields, instrument, ts);
         if done.is_err() {
             self.venue.books.entry(instrument).or_default().number += 1;

@@ -1,5 +1,6 @@
 //! Events of the streams: what each type holds, and the records that it becomes.
 
+use super::book::leave_out;
 use super::conditions::{condition, condition_of_option, effect_of};
 use super::keys::{class_of, slot, Encoding, Fields, Keys};
 use crate::error::{DecodeReason, Error, Result};
@@ -36,11 +37,20 @@ impl Task<'_> {
         }
         let mut scanner = Scanner::new(self.bytes, 0);
         scanner.at_value(b'[')?;
-        self.elements(&mut scanner, Self::event)
+        let mut failed = 0;
+        self.elements(&mut scanner, |task, fields| {
+            task.event(fields).inspect_err(|_| failed += 1)
+        })?;
+        if self.rejected.count > failed {
+            // An element that is no event: it may have been to change any book.
+            leave_out(self.venue.books);
+        }
+        Ok(())
     }
 
     fn event(&mut self, fields: &Fields) -> Result<()> {
-        let span = fields.need(b'T')?;
+        let span = fields.need(b'T').and_then(|span| self.values().text(span).map(|_| span));
+        let span = span.inspect_err(|_| leave_out(self.venue.books))?;
         match self.values().text(span)? {
             b"t" => self.trade(fields),
             b"q" => self.quote(fields),
@@ -52,9 +62,13 @@ impl Task<'_> {
             b"l" => self.bands(fields),
             b"s" => self.status(fields),
             b"o" => self.book(fields),
-            // Of the session; imbalances, of which there is no record: the raw tape has them; and
-            // news, which `news.rs` reads.
-            b"success" | b"error" | b"subscription" | b"i" | b"n" => Ok(()),
+            // News, which `news.rs` reads.
+            b"n" => {
+                *self.venue.has_stories = true;
+                Ok(())
+            }
+            // Of the session; imbalances, of which there is no record: the raw tape has them.
+            b"success" | b"error" | b"subscription" | b"i" => Ok(()),
             _ => Err(Error::decode(DecodeReason::UnknownEvent, span.start as usize)),
         }
     }

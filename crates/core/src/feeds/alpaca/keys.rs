@@ -48,6 +48,8 @@ pub struct Keys<'a> {
     pub encoding: Encoding,
     /// Books that were told of.
     pub books: &'a mut Books,
+    /// Whether the frame has stories.
+    pub has_stories: &'a mut bool,
 }
 
 impl Venue for Keys<'_> {

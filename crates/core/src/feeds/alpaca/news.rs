@@ -1,6 +1,6 @@
 //! News: frames of its stream in both encodings, and answers of the REST interface.
 
-use super::{msgpack, START_OF_NEWS};
+use super::msgpack;
 use crate::error::Result;
 use crate::feeds::fields::{long_keys, Fields};
 use crate::feeds::headlines::{read_list, Headline};
@@ -27,11 +27,11 @@ pub fn is_asked(context: &[u8]) -> bool {
 pub fn read(blob: &Blob<'_>, out: &mut Vec<Headline>) -> Result<Rejected> {
     match BlobKind::try_from(blob.header.kind) {
         Ok(BlobKind::Rest) if is_asked(blob.context) => answer(blob.body, out),
-        Ok(BlobKind::Text) if is_news(blob.body) => {
+        Ok(BlobKind::Text) => {
             Scanner::check(blob.body)?;
             read_list(blob.body, list_of(blob.body)?, Some(STORY), out)
         }
-        Ok(BlobKind::Binary) if is_news(blob.body) => {
+        Ok(BlobKind::Binary) => {
             let mut text = Vec::new();
             msgpack::to_json(blob.body, &mut text)?;
             let mut rejected = read_list(&text, list_of(&text)?, Some(STORY), out)?;
@@ -43,12 +43,6 @@ pub fn read(blob: &Blob<'_>, out: &mut Vec<Headline>) -> Result<Rejected> {
         }
         _ => Ok(Rejected::NONE),
     }
-}
-
-/// Whether the first event of a frame is a story: those of the stream of news all are.
-pub fn is_news(body: &[u8]) -> bool {
-    let start = &body[..body.len().min(super::GLANCED_AT)];
-    START_OF_NEWS.iter().any(|word| start.windows(word.len()).any(|window| window == *word))
 }
 
 fn list_of(text: &[u8]) -> Result<Span> {
