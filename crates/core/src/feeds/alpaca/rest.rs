@@ -118,6 +118,14 @@ impl Task<'_> {
 /// What the rows of the answer to a request are, and the symbol that its path may hold.
 fn rows_of(request: &str) -> Option<(Rows, &str)> {
     let (path, query) = request.split_once('?').unwrap_or((request, ""));
+    let asked =
+        |key| query.split('&').filter_map(|part| part.split_once('=')).rfind(|it| it.0 == key);
+    // In another currency, or other shares, they are not what was traded.
+    let is_raw = asked("currency").is_none_or(|(_, value)| value == "USD")
+        && asked("adjustment").is_none_or(|(_, value)| value == "raw");
+    if !is_raw {
+        return None;
+    }
     let mut parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let is_latest = parts.last() == Some(&"latest");
     if is_latest {
@@ -138,8 +146,8 @@ fn rows_of(request: &str) -> Option<(Rows, &str)> {
         "quotes" => Some((Rows::Quotes, symbol)),
         "bars" if is_latest => Some((Rows::Bars(MINUTE_MS), symbol)),
         "bars" => {
-            let frame = query.split('&').find_map(|part| part.strip_prefix("timeframe="));
-            Some((Rows::Bars(interval_of(frame.unwrap_or("1Min"))?), symbol))
+            let frame = asked("timeframe").map_or("1Min", |(_, value)| value);
+            Some((Rows::Bars(interval_of(frame)?), symbol))
         }
         _ => None,
     }

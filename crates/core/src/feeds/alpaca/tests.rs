@@ -369,6 +369,9 @@ fn answers_are_history_and_errors_are_told() {
         ("/v2/stocks/A/trades", r#"{"code":42210000,"message":"no"}"#, DecodeReason::VenueError),
         ("/v1beta1/newsletters", r#"{"news":[]}"#, DecodeReason::UnknownStream),
         ("/v2/stocks/bars?timeframe=1Month", r#"{"bars":{}}"#, DecodeReason::UnknownStream),
+        ("/v2/stocks/bars?adjustment=all", r#"{"bars":{}}"#, DecodeReason::UnknownStream),
+        ("/v2/stocks/A/bars?limit=1&adjustment=split", bars, DecodeReason::UnknownStream),
+        ("/v2/stocks/A/trades?currency=EUR", r#"{"trades":[]}"#, DecodeReason::UnknownStream),
         ("/v2/stocks/A/trades", "[]", DecodeReason::WrongType),
         ("/v2/stocks/trades", r#"{"trades":7}"#, DecodeReason::WrongType),
     ] {
