@@ -221,6 +221,7 @@ class RecordBuilder:
         side: str = "",
         count: int = 1,
         channel: str = "trade",
+        historical: bool = False,
     ) -> None: ...
     def quote(
         self,
@@ -232,6 +233,7 @@ class RecordBuilder:
         *,
         ts_event: int | None = None,
         sequence: int = 0,
+        historical: bool = False,
     ) -> None: ...
     def depth(
         self,

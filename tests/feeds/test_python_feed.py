@@ -23,7 +23,9 @@ from tapeworks.pipeline import resolve_feed
 from tapeworks.registry import load_member
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-TRADE, MARKER = 1, 8
+TRADE, QUOTE, MARKER = 1, 2, 8
+HISTORICAL = 4
+TEXT, REST = 1, 3
 SNAPSHOT_BEGIN, GAP, CONNECTED, DEAD_LETTER, BOOK_STATE = 1, 3, 4, 9, 10
 SEQUENCE, CONTINUOUS = 1, 3
 RECORD = """
@@ -319,6 +321,41 @@ def test_memory_of_a_decoder_outlives_a_restart(tmp_path: Path):
     found = records(tmp_path / "tape" / "s" / "market-data.normalized")
     assert trades(found) == {1: list(range(1, 11))}
     assert not gaps(found, 1)
+
+
+class Telling(PythonFeed):
+    """Rows of time, price and number of trades; those of an answer are of the venue's history."""
+
+    lines = subscriptions = control = None  # type: ignore[assignment]
+
+    def decode(self, frame: Frame, out: RecordBuilder) -> None:
+        for ts, price, sequence in json.loads(frame.body):
+            told = {"ts_event": ts, "historical": frame.kind == "rest"}
+            out.trade("A", str(price), "1", sequence=sequence, **told)
+            out.quote("B", str(price), "1", None, None, **told)
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_what_fills_a_gap_is_history_and_its_ends_are_stored_once(tmp_path: Path, numbered: bool):
+    # Live 1 and 4, the answer has both and two between, which say the same where nothing numbers
+    # them; it comes twice.
+    start = 1_790_000_000 * 10**9
+    rows = [[start + at * 10**9, 10, 0] for at in (1, 2, 2, 4)]
+    if numbered:
+        rows = [[ts, price, n + 1] for n, (ts, price, _) in enumerate(rows)]
+    ingest = Ingest(tmp_path, "s", "", decoder=Telling(PythonFeedConfig("x:Y", source="s")))
+    for row in (rows[0], rows[3]):
+        ingest.receive(0, TEXT, row[0] + 1000, json.dumps([row]).encode())
+    for again in range(2):
+        ts = start + (9 + again) * 10**9
+        ingest.receive(65_535, REST, ts, json.dumps(rows).encode(), b"/history?from=1")
+    ingest.flush()
+    ingest.close()
+    found = records(tmp_path / "tape" / "s" / "market-data.normalized")
+    for kind in (TRADE, QUOTE):
+        events = [one for one in found if one[1] == kind]
+        times = [((number(one, 8) - start) // 10**9, bool(one[2] & HISTORICAL)) for one in events]
+        assert sorted(times) == [(1, False), (2, True), (2, True), (4, False)]
 
 
 def resolve(kind: str, **more: object) -> Any:

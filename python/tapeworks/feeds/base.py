@@ -330,7 +330,8 @@ class Feed(ABC):
     def history_request(self, gap: EndedGap) -> Request | None:
         """Returns the request for what `gap` lacks, with the events at both of its ends.
 
-        None: the venue keeps no history of it.
+        None: the venue keeps no history of it. A decoder of one's own writes the rows of the
+        answer with `historical=True`, so that those which came already are not stored again.
         """
         return None
 

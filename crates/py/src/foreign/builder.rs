@@ -11,12 +11,14 @@ use pyo3::prelude::*;
 use tapeworks_core::record::blob::BlobHeader;
 use tapeworks_core::record::{
     self, Bar, Channel, Definition, Header, Level, Mark, Marker, MarkerCode, Plain, Quote, Record,
-    Side, Status, Trade, FLAG_LAST, FLAG_SNAPSHOT, NONE, PRICE_PLACES, SIZE_PLACES,
+    Side, Status, Trade, FLAG_HISTORICAL, FLAG_LAST, FLAG_SNAPSHOT, NONE, PRICE_PLACES,
+    SIZE_PLACES,
 };
 use tapeworks_core::{Error, Instruments, Result};
 
 use super::fields::{
-    fixed, level_of, optional, place, sides_of, text_field, total, Sides, CLASSES, STATUSES,
+    empty_update, fixed, level_of, optional, place, sides_of, text_field, total, Sides, CLASSES,
+    STATUSES,
 };
 use crate::errors::to_python;
 use crate::ingest::channel_named;
@@ -151,21 +153,6 @@ impl State {
         marker.header.flags |= FLAG_LAST;
         self.out.push(&marker);
     }
-
-    /// An update of the book up to `header.sequence` that holds no levels.
-    fn empty_update(&mut self, header: Header, previous: u64) {
-        self.out.push(&Marker {
-            header,
-            code: MarkerCode::EmptyUpdate as u8,
-            cause: 0,
-            state: 0,
-            channel: Channel::Depth as u8,
-            count: 0,
-            first: previous.saturating_add(1).min(header.sequence),
-            last: header.sequence,
-            ts_start: previous as i64,
-        });
-    }
 }
 
 #[pymethods]
@@ -225,8 +212,9 @@ impl RecordBuilder {
 
     /// One fill, or with `channel="agg_trade"` the fills of one order. `sequence` is 0, or rises by
     /// one from each trade of the symbol to the next: then a hole is a gap, a repeat is dropped.
+    /// With `historical` it is a row of the venue's history: what came already is dropped.
     #[pyo3(signature = (symbol, price, size, *, ts_event = None, sequence = 0, trade_id = None,
-        side = "", count = 1, channel = "trade"))]
+        side = "", count = 1, channel = "trade", historical = false))]
     fn trade(
         &self,
         symbol: &str,
@@ -238,6 +226,7 @@ impl RecordBuilder {
         side: &str,
         count: u32,
         channel: &str,
+        historical: bool,
     ) -> PyResult<()> {
         let price = fixed(price, PRICE_PLACES, "price")?;
         let size = fixed(size, SIZE_PLACES, "size")?;
@@ -247,7 +236,8 @@ impl RecordBuilder {
             return Err(PyValueError::new_err("channel: expected trade or agg_trade"));
         }
         self.write(|state| {
-            let header = state.head::<Trade>(symbol, ts_event, sequence)?;
+            let mut header = state.head::<Trade>(symbol, ts_event, sequence)?;
+            header.flags |= FLAG_HISTORICAL * u8::from(historical);
             state.out.push(&Trade {
                 header,
                 price,
@@ -263,9 +253,10 @@ impl RecordBuilder {
     }
 
     /// Best bid and offer; none where a side is empty. `sequence` is 0, or rises, with or without
-    /// holes: then what does not rise is a repeat.
+    /// holes: then what does not rise is a repeat. With `historical` it is a row of the venue's
+    /// history: what came already is dropped, where it has no sequence.
     #[pyo3(signature = (symbol, bid_price, bid_size, ask_price, ask_size, *, ts_event = None,
-        sequence = 0))]
+        sequence = 0, historical = false))]
     fn quote(
         &self,
         symbol: &str,
@@ -275,6 +266,7 @@ impl RecordBuilder {
         ask_size: Option<&Bound<'_, PyAny>>,
         ts_event: Option<i64>,
         sequence: u64,
+        historical: bool,
     ) -> PyResult<()> {
         let size = |value: Option<&Bound<'_, PyAny>>, field| {
             value.map_or(Ok(0), |value| fixed(value, SIZE_PLACES, field))
@@ -285,7 +277,8 @@ impl RecordBuilder {
         );
         let (bid_size, ask_size) = (size(bid_size, "bid_size")?, size(ask_size, "ask_size")?);
         self.write(|state| {
-            let header = state.head::<Quote>(symbol, ts_event, sequence)?;
+            let mut header = state.head::<Quote>(symbol, ts_event, sequence)?;
+            header.flags |= FLAG_HISTORICAL * u8::from(historical);
             state.out.push(&Quote { header, bid_price, bid_size, ask_price, ask_size });
             Ok(())
         })
@@ -318,7 +311,7 @@ impl RecordBuilder {
             let flags = header.flags & !FLAG_LAST;
             let mut level = level_of(Header { flags, ..header }, previous, span, Channel::Depth);
             if state.levels(&mut level, &sides) == 0 {
-                state.empty_update(header, previous);
+                state.out.push(&empty_update(header, previous));
             } else {
                 state.flag_last();
             }
@@ -343,7 +336,7 @@ impl RecordBuilder {
             let header = state.head::<Marker>(symbol, ts_event, sequence)?;
             if in_stream {
                 // The update up to here, whose levels the snapshot holds: the next continues it.
-                state.empty_update(header, sequence.saturating_sub(1));
+                state.out.push(&empty_update(header, sequence.saturating_sub(1)));
             }
             state.whole_book(header, Channel::Snapshot, &sides);
             Ok(())

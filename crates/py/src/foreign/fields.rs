@@ -4,8 +4,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use tapeworks_core::record::{
-    padded, Channel, Header, Level, Record, Turnover, NONE, PRICE_PLACES, SIZE_PLACES,
-    TURNOVER_PLACES,
+    padded, Channel, Header, Level, Marker, MarkerCode, Record, Turnover, NONE, PRICE_PLACES,
+    SIZE_PLACES, TURNOVER_PLACES,
 };
 use tapeworks_core::{decimal, DecodeReason};
 
@@ -77,6 +77,22 @@ pub fn text_field<const N: usize>(text: &str, field: &str) -> PyResult<[u8; N]> 
     padded(text).ok_or_else(|| {
         PyValueError::new_err(format!("{field}: expected at most {N} bytes, got {text:?}"))
     })
+}
+
+/// An update of the book up to `header.sequence` that holds no levels.
+pub const fn empty_update(header: Header, previous: u64) -> Marker {
+    let first = previous.saturating_add(1);
+    Marker {
+        header,
+        code: MarkerCode::EmptyUpdate as u8,
+        cause: 0,
+        state: 0,
+        channel: Channel::Depth as u8,
+        count: 0,
+        first: if first < header.sequence { first } else { header.sequence },
+        last: header.sequence,
+        ts_start: previous as i64,
+    }
 }
 
 /// A level of an event, whose price, size and side are still to be set.
