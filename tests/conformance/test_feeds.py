@@ -142,14 +142,20 @@ def test_live_equals_replay_at_any_batch(member: Member, tmp_path: Path):
 @every
 def test_restart_goes_on_where_it_was(member: Member, tmp_path: Path):
     # A recorder that starts anew in the middle knows its instruments and sequences: every event
-    # once. The straight run has the same, but for what the starts themselves add.
+    # once. The straight run has the same, but for what the starts themselves add. None was told
+    # that it ends, so that updates of books may be missing: where the decoder numbers them, it
+    # leaves a number out.
     frames = member.frames()
     cuts = set(range(5, len(frames), 9))
     straight = bytes_of(recorded(member, tmp_path / "a", frames, 3, set()) / NORMALIZED)
     broken = bytes_of(recorded(member, tmp_path / "b", frames, 3, cuts) / NORMALIZED)
 
     def events(found: list[bytes]) -> list[bytes]:
-        return [record for record in found if record[1] != MARKER]
+        events = [record for record in found if record[1] != MARKER]
+        if member.of_core != "alpaca":
+            return events
+        level = _core.kind_of("level")
+        return [one[:24] + one[32:48] + one[56:] if one[1] == level else one for one in events]
 
     assert events(broken) == events(straight)
 

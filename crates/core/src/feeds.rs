@@ -66,7 +66,7 @@ pub trait Feed: Send {
     }
 
     /// Takes in that some of what the venue sent may be missing from here on: the recorder cut a
-    /// frame or had no room for some, or a connection opened or ended. A feed that numbers updates
+    /// frame or had no room for some, or a connection ended. A feed that numbers updates
     /// of books by itself leaves a number out of each, as no number of the venue's can show it.
     fn lose(&mut self) {}
 

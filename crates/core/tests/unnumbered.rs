@@ -19,6 +19,8 @@ const DAY: i64 = 86_400 * SECOND;
 const START: i64 = 1_790_000_000 * SECOND;
 /// The number under which answers to requests come.
 const REQUESTS: u16 = u16::MAX;
+/// The number under which the recorder itself counts as a connection.
+const RECORDER: u16 = u16::MAX;
 
 /// A normaliser, and the offset of its next blob.
 struct Rig {
@@ -66,7 +68,7 @@ impl Rig {
             channel: Channel::Session as u8,
             count: 3,
             first: u64::from(line),
-            last: 0,
+            last: if line == RECORDER { u64::from(line) } else { 0 },
             ts_start: ts,
         };
         self.blob(BlobKind::Records, line, ts, "", marker.as_bytes());
@@ -240,6 +242,7 @@ fn book_event(second: u32, bids: &[(u32, u32)], is_whole: bool) -> String {
 /// A rig whose book is whole.
 fn rig_with_book() -> Rig {
     let mut rig = Rig::new(FeedId::Alpaca);
+    rig.note(MarkerCode::Connected, (0, 0), RECORDER, START);
     rig.note(MarkerCode::Connected, (0, 0), 0, START);
     rig.live(START, &format!("[{}]", book_event(20, &[(100, 1), (99, 2)], true)));
     rig.live(START + SECOND, &format!("[{}]", book_event(21, &[(100, 3)], false)));
@@ -309,7 +312,9 @@ fn what_did_not_come_breaks_a_book_until_it_comes_whole() {
     for (code, gap, line, is_lost) in [
         (MarkerCode::Gap, shed, 0, true),
         (MarkerCode::Disconnected, (0, 0), 0, true),
-        (MarkerCode::Connected, (0, 0), u16::MAX, true),
+        (MarkerCode::Connected, (0, 0), RECORDER, true),
+        (MarkerCode::Connected, (0, 0), 0, true),
+        (MarkerCode::Connected, (0, 0), 1, false),
         (MarkerCode::Gap, filled, 0, false),
         (MarkerCode::Heartbeat, (0, 0), 0, false),
     ] {

@@ -13,7 +13,7 @@ use crate::feeds::{Descriptor, Feed, Rejected};
 use crate::instrument::Instruments;
 use crate::record::{
     blob, records, Blob, BlobKind, Channel, GapCause, Header, Kind, Marker, MarkerCode, Plain,
-    Records, FLAG_HISTORICAL, FLAG_LAST, FLAG_RECV_SUSPECT,
+    Records, FLAG_HISTORICAL, FLAG_LAST, FLAG_RECV_SUSPECT, SESSION_ENDS,
 };
 use crate::tape::TapeKind;
 
@@ -170,7 +170,7 @@ impl Normalizer {
         let is_over = records::iterate(blob.body).any(|record| ends_all(record.bytes()));
         let start = out.mark();
         let ts_recv = blob.header.ts_recv;
-        if records::iterate(blob.body).any(|record| may_lose(record.bytes())) {
+        if records::iterate(blob.body).any(|record| self.may_lose(record.bytes())) {
             self.decoder.lose();
         }
         let rejected = self.decoder.settle(ts_recv, is_over, &mut self.instruments, out)?;
@@ -184,6 +184,21 @@ impl Normalizer {
             self.arbiter.session(record.bytes(), out)?;
         }
         Ok(())
+    }
+
+    /// Whether events may be missing where the recorder noted this: a connection ended, as it opens
+    /// again or the recorder was killed, or it says that some are gone. Where it stops itself, no
+    /// book goes on.
+    fn may_lose(&self, record: &[u8]) -> bool {
+        const LOSSES: [u8; 3] =
+            [GapCause::Overload as u8, GapCause::Retention as u8, GapCause::Damage as u8];
+        let marker = Marker::read_from(record).filter(|_| record[1] == Kind::Marker as u8);
+        marker.is_some_and(|marker| match MarkerCode::try_from(marker.code) {
+            Ok(MarkerCode::Connected) => self.arbiter.is_open(marker.first as u16),
+            Ok(MarkerCode::Disconnected) => marker.state != SESSION_ENDS,
+            Ok(MarkerCode::Gap) => LOSSES.contains(&marker.cause),
+            _ => false,
+        })
     }
 
     /// Notes the stories of a blob, and adds those that could not be read to `rejected`. The
@@ -264,19 +279,6 @@ fn ends_all(record: &[u8]) -> bool {
     marker.is_some_and(|marker| {
         let begins = marker.code == MarkerCode::Connected as u8;
         marker.code == MarkerCode::EndOfSession as u8 || (begins && marker.first as u16 == RECORDER)
-    })
-}
-
-/// Whether events may be missing where the recorder noted this: a connection opened or ended, it
-/// ended itself, or it says that some are gone.
-fn may_lose(record: &[u8]) -> bool {
-    const LOSSES: [u8; 3] =
-        [GapCause::Overload as u8, GapCause::Retention as u8, GapCause::Damage as u8];
-    let marker = Marker::read_from(record).filter(|_| record[1] == Kind::Marker as u8);
-    marker.is_some_and(|marker| match MarkerCode::try_from(marker.code) {
-        Ok(MarkerCode::Connected | MarkerCode::Disconnected | MarkerCode::EndOfSession) => true,
-        Ok(MarkerCode::Gap) => LOSSES.contains(&marker.cause),
-        _ => false,
     })
 }
 

@@ -4,6 +4,7 @@
 //! another. The number of the group comes with the marker of the connect, in `last`; a session
 //! that has one group leaves it 0.
 
+use super::Arbiter;
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
 
@@ -51,6 +52,13 @@ impl Default for Lines {
     fn default() -> Self {
         let line = Line { serial: UNKNOWN, group: 0 };
         Self { live: Vec::new(), connection: 0, line, serial_next: 1, spoke: NOT_YET, heard: NEVER }
+    }
+}
+
+impl Arbiter {
+    /// Whether `connection` is open, by what came so far.
+    pub fn is_open(&self, connection: u16) -> bool {
+        self.lines.is_live(connection)
     }
 }
 
