@@ -1,11 +1,14 @@
 """Settings of rules that change: each alert has an end and a number of its own."""
 
+import sys
+
 import numpy as np
 import pytest
 
 import tapeworks as tw
 from conftest import START, SYMBOLS
 from tapeworks._core import Processor, Records, TapeWriter, dtype_descr, numbers
+from tapeworks.alert_watches import read_watches
 from tapeworks.cli.alert_trial import chosen_rules, trial
 from tapeworks.config import parse
 from tapeworks.pipeline import processors_of
@@ -244,3 +247,32 @@ def test_a_rule_about_a_metric_looks_where_metrics_are_not_recorded(rig):
     told = rig.derive(measured + named)
     assert told[0][:3] == (1, "opened", "far")
     assert TapeReader(rig.spine.tape(METRICS)).end == 0
+
+
+@pytest.mark.slow
+def test_what_a_rule_that_began_anew_has_open_outlives_another_rule(rig, tmp_path):
+    # It stopped at a record of long ago, which a rebuild with other settings meets again. An alert
+    # that it opened since goes on under its number, and what it remembers is of since then.
+    own = OWN.format(10_050)
+    path = tmp_path / "high_asks.py"
+    bad = "            if row['ask_price'] == 10666:\n                raise KeyError('bad data')\n"
+    path.write_text(HIGH_ASKS.replace("            is_high =", bad + "            is_high ="))
+    sys.modules.pop("high_asks", None)
+    rig.quotes(10_001, 10_666, 10_001)
+    spine = rig.spine
+    processors = processors_of(rig.settings(own), spine.source)
+    derivation = Derivation(processors, TapeConfig("never"), spine.path, spine.source)
+    derivation.drain(60.0)
+    assert list(derivation.stopped()) == ["rule high"]
+    derivation.close()
+    assert rig.derive(own) == []
+    rig.quotes(10_100)
+    [opened] = rig.derive(own)
+    assert opened[:3] == (1_000_000_001, "opened", "high")
+    for text in (own + WIDE, own, own + ANY):
+        assert not [one for one in rig.derive(text) if one[2] == "high"]
+    watches = [one for one in read_watches(spine.path, spine.source) if one.rule == "high"]
+    assert [one.is_over for one in watches] == [True, False]
+    rig.quotes(10_001)
+    [closed] = [one for one in rig.derive(own + ANY) if one[2] == "high"]
+    assert closed == (1_000_000_001, "closed", "high", "")

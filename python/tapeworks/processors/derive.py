@@ -393,7 +393,8 @@ class Derivation:
                 # Loaded where a rule is the user's own.
                 made = load_name(OWN_ALERTS)
                 settings = self._processors.settings(ALERTING)
-                processor = made(settings, list(self._processors.own_rules.values()))
+                rules = list(self._processors.own_rules.values())
+                processor = made(settings, rules, self._rules.begun_anew())
             else:
                 processor = load_member("processor", kind)(step.config)
         except Exception as error:

@@ -17,7 +17,6 @@ takes too long for a batch is made anew as it was before, and tried again with m
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -41,6 +40,7 @@ from tapeworks.processors.base import (
 )
 from tapeworks.processors.rule_runner import LIMITS_S, RuleRunner
 from tapeworks.processors.time_limit import CallTimeoutError, ended_after
+from tapeworks.processors.told_alerts import IDS, Open, Told
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -50,8 +50,6 @@ log = logging.getLogger("tapeworks.processors")
 ALERT = np.dtype(dtype_descr("alert"))
 STATES, SEVERITIES, SIDES = numbers("alert_state"), numbers("severity"), numbers("side")
 FOUND = ("opened", "updated", "closed", "instant")
-# Alerts of rules in Python are numbered from here on, each rule for itself.
-IDS = 1_000_000_000
 Rows = npt.NDArray[Any]
 
 
@@ -110,29 +108,18 @@ class Rule(ABC):
         """Takes in what `snapshot` of a rule of the same settings returned."""
 
 
-@dataclass
-class Open:
-    """An alert that is open."""
-
-    row: Rows
-    """Its last record, as it was told."""
-    is_acknowledged: bool = False
-
-    @property
-    def id(self) -> int:
-        """Its number."""
-        return int(self.row["id"][0])
-
-    def to_json(self) -> tuple[str, bool]:
-        """Returns it as a state holds it."""
-        return self.row.tobytes().hex(), self.is_acknowledged
-
-
 class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
     """The rules of the core and those of the user's own, as one processor."""
 
-    def __init__(self, settings: CoreSettings, rules: Sequence[AlertRule]) -> None:
+    def __init__(
+        self,
+        settings: CoreSettings,
+        rules: Sequence[AlertRule],
+        begun: Mapping[str, int] | None = None,
+    ) -> None:
+        """`begun` has, by name, at which record rules began anew that had stopped before."""
         super().__init__((dict(settings), tuple(rules)))
+        self._begun = dict(begun or {})
         self._core = CoreProcessor("alerts", settings) if settings else None
         self._rules = [RuleRunner(rule) for rule in rules]
         self._ids = [0] * len(rules)
@@ -192,6 +179,15 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
     def _look(self, number: int, notes: Sequence[Rows], batch: Records) -> list[Rows]:
         """Returns the records of a rule; where it fails, of what it found before."""
         rule = self._rules[number]
+        if (begun := self._begun.get(rule.rule.name)) is not None:
+            # What is before it, and what it stopped at there, is no part of its state.
+            if batch.next_offset <= begun:
+                return []
+            del self._begun[rule.rule.name]
+            rule.begin()
+            self._open[number] = {}
+            batch = batch.slice(max(0, begun - batch.first_offset), len(batch))
+            notes = [one for one in notes if one["sequence"][0] >= batch.first_offset]
         if rule.ending is not None:
             return self._end_alerts(number, _receipt(batch, 0), batch.first_offset)
         overdue: CallTimeoutError | None = None
@@ -413,6 +409,7 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
         if self._core is not None:
             self._core.restore(state[8 : 8 + length])
         self._next = own.get("next", 0)
+        self._begun = {name: at for name, at in self._begun.items() if at >= self._next}
         endings = own.get("endings", [None] * len(self._rules))
         for rule, saved, ended in zip(self._rules, own["rules"], endings, strict=True):
             rule.begin(json.dumps(saved), ended and Ending(rule.rule.name, *ended))
@@ -435,35 +432,6 @@ class AlertsProcessor(Processor, ReadsDefinitions, ReadsOutput, HasParts):
             rule.go_back()
         except Exception as error:
             self._endings.append(rule.stop(self._next, error))
-
-
-class Told:
-    """What the output holds of alerts."""
-
-    def __init__(self) -> None:
-        self.open: dict[int, Open] = {}
-        """Each alert that is open, by number."""
-        self.newest: defaultdict[int, int] = defaultdict(int)
-        """The largest number that the rule in each place had."""
-
-    def take(self, rows: Rows) -> None:
-        """Takes in records of the output."""
-        for row in rows.reshape(-1, 1):
-            identity = int(row["id"][0])
-            place = identity // IDS
-            self.newest[place] = max(self.newest[place], identity)
-            before = self.open.pop(identity, None)
-            if row["state"][0] != STATES["closed"]:
-                is_seen = row["state"][0] == STATES["acknowledged"]
-                is_seen = is_seen or (before is not None and before.is_acknowledged)
-                self.open[identity] = Open(row.copy(), is_seen)
-
-    def known(self, rule: str, instrument: int) -> Open | None:
-        """Returns the alert that a rule has open of an instrument, which is then known."""
-        for identity, one in self.open.items():
-            if one.row["rule"][0] == rule.encode() and one.row["instrument"][0] == instrument:
-                return self.open.pop(identity)
-        return None
 
 
 def _closed(row: Rows, ts: int, reason: str) -> Rows:

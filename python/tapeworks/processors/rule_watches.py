@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tapeworks._core import TapeReader
-from tapeworks.alert_watches import end_watch, note_watches
+from tapeworks.alert_watches import end_watch, note_watches, read_watches
 from tapeworks.errors import ProcessorError, TapeError
 from tapeworks.processors.base import Ending, received_before
 from tapeworks.tape import has_segments
@@ -47,13 +47,26 @@ class RuleWatches:
         except (OSError, TapeError) as error:
             self._complain(error)
 
+    def begun_anew(self) -> dict[str, int]:
+        """Returns, by name, at which record rules of the user's own began anew that go on as they
+        are."""
+        wanted = {name: _own_text(one) for name, one in self._processors.own_rules.items()}
+        found: dict[str, int] = {}
+        stopped: set[str] = set()
+        for one in read_watches(self._data, self._source):
+            if one.settings != wanted.get(one.rule):
+                continue
+            if one.is_over:
+                stopped |= {one.rule} if one.why is not None else set()
+            elif one.rule in stopped:
+                found[one.rule] = one.first
+        return found
+
     def note(self, covered: int) -> None:
         """Notes that the rules of the settings look from `covered` on."""
         lines = str(self._processors.settings("alerts").get("rules", "")).split("\n")
         rules = {line.partition("\t")[0]: line for line in lines if line}
-        rules |= {
-            name: f"{one.kind}\t{one.to_core()}" for name, one in self._processors.own_rules.items()
-        }
+        rules |= {name: _own_text(one) for name, one in self._processors.own_rules.items()}
         self._waiting.append(partial(self._begin, rules, covered))
         self.note_waiting()
 
@@ -108,3 +121,8 @@ class RuleWatches:
                 self._source,
                 error,
             )
+
+
+def _own_text(rule: Any) -> str:
+    """Returns all that the settings say of a rule of the user's own."""
+    return f"{rule.kind}\t{rule.to_core()}"
