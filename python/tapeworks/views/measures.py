@@ -101,13 +101,14 @@ class Measures(Opened):
                 chosen, first, last, None, METRICS, measured=(chosen, wanted)
             ),
         )
+        return noting(found, lambda: self._remarks(found, rows, wanted, chosen))
 
-        def remarks() -> list[str]:
-            missing = not_measured(found)
-            others = [name for name in wanted if name not in missing]
-            return [*self._without_value(rows, others, chosen), *advice_of(missing)]
-
-        return noting(found, remarks)
+    def _remarks(
+        self, found: Result, rows: pa.Table, names: Sequence[str], chosen: Chosen
+    ) -> list[str]:
+        missing = not_measured(found)
+        others = [name for name in names if name not in missing]
+        return [*self._without_value(rows, others, chosen), *advice_of(missing)]
 
     def _without_value(
         self,
