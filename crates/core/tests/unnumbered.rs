@@ -369,3 +369,20 @@ fn stories_are_told_wherever_they_stand_in_a_frame() {
     let (stories, letters) = rig.told();
     assert_eq!((stories, letters.len(), letters[0].1), (vec![2], 1, 3));
 }
+
+#[test]
+fn a_state_that_knows_live_events_by_less_is_not_used() {
+    // The version stands behind the name and its length. Where nothing came live there is no more
+    // to know: the state of a feed whose trades have numbers is gone on from.
+    const VERSION: std::ops::Range<usize> = 17..21;
+    let mut alpaca = Rig::new(FeedId::Alpaca);
+    alpaca.live(START, &format!("[{}]", alpaca_trade(1, 20, r#""T":"t","S":"AAPL","#)));
+    for (rig, is_used) in [(alpaca, false), (Rig::new(FeedId::BinanceSpot), true)] {
+        let mut state = Vec::new();
+        rig.normalizer.snapshot(&mut state);
+        let mut other = Normalizer::new(rig.feed, 500);
+        other.restore(&state).unwrap();
+        state[VERSION].copy_from_slice(&7u32.to_le_bytes());
+        assert_eq!(other.restore(&state).is_ok(), is_used, "{:?}", rig.feed);
+    }
+}
