@@ -21,7 +21,7 @@ use crate::record::NONE;
 
 /// An event may be so far ahead of its receipt by the venue's clock, in ns.
 const SLACK_NS: i64 = 5_000_000_000;
-/// What a stream remembers of its time is so far ahead of a receipt at most, in ns.
+/// What came by a receipt is so far ahead of it at most, in ns.
 const MARGIN_NS: i64 = 1_000_000_000;
 /// One event moves what is known of the difference by this at most, in ns.
 const STEP_NS: i64 = 50_000_000;
@@ -119,9 +119,10 @@ impl VenueClock {
     }
 
     /// The time of an event as a stream remembers it: of one that is ahead, that of its receipt.
+    /// What is lost behind it is looked for from there on.
     #[inline]
     pub fn bounded(&self, ts: i64, recv: i64) -> i64 {
-        ts.min(recv.wrapping_add(self.lead()).wrapping_add(MARGIN_NS))
+        ts.min(recv.wrapping_add(self.lead()))
     }
 
     /// How far the remembered time of an event can be ahead of when it happened.
@@ -314,6 +315,22 @@ mod tests {
             }
             assert!(!clock.fits(most * SECOND, 0), "{clock:?}");
             assert!(clock.fits(0, 0) && clock.fits(-3600 * SECOND, 0));
+        }
+    }
+
+    #[test]
+    fn what_a_stream_remembers_is_never_behind_what_was_lost() {
+        // One event tells four seconds ahead, which is let through: a cut right behind it begins
+        // no later than by what the others show, also where the venue's clock is ahead.
+        for ahead in [0, 30 * SECOND] {
+            let mut clock = VenueClock::default();
+            for at in 0..50 {
+                clock.agree(at * SECOND + ahead, at * SECOND, at * SECOND);
+            }
+            let (recv, lie) = (50 * SECOND, 54 * SECOND + ahead);
+            assert!(clock.fits(lie, recv));
+            let remembered = clock.bounded(lie, recv);
+            assert!((0..SECOND / 10).contains(&(remembered - recv - ahead)), "{clock:?}");
         }
     }
 
