@@ -23,12 +23,14 @@ mod resting;
 mod sessions;
 mod soup;
 mod stocks;
+mod times;
 mod wire;
 
 use self::decode::Task;
 use self::held::Held;
 use self::resting::Resting;
 use self::sessions::{Came, Sessions};
+use self::times::Times;
 use self::wire::{Blocks, Packet, PACKET_HEADER};
 pub use holes::Holes;
 pub use wire::Run;
@@ -50,6 +52,8 @@ pub const ITCH: Descriptor = Descriptor {
 
 /// A jump of message numbers by more is not believed: no day has so many messages.
 const JUMP_MAX: u64 = 1 << 32;
+/// Bit of a state: it tells the times of packets, and what speaks for those that are held.
+const LAYOUT_2: u8 = 2;
 
 /// How the messages of a blob lie in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +91,9 @@ struct Session {
     next: u64,
     /// Number behind the last message that came.
     seen: u64,
-    /// Event time of its last message.
+    /// When its messages happened.
+    times: Times,
+    /// Latest event time of the messages of a file, which stands for their receipt.
     ts_last: i64,
     /// Nothing is missing since the start of the day.
     is_whole: bool,
@@ -346,7 +352,9 @@ impl Feed for Itch {
         out.extend_from_slice(&session.next.to_le_bytes());
         out.extend_from_slice(&session.seen.to_le_bytes());
         out.extend_from_slice(&session.ts_last.to_le_bytes());
-        out.extend_from_slice(&[u8::from(session.is_whole), u8::from(session.is_over)]);
+        let is_whole = u8::from(session.is_whole) | LAYOUT_2;
+        out.extend_from_slice(&[is_whole, u8::from(session.is_over)]);
+        session.times.store(out);
         let known = self.stocks.iter().map(|stock| stock.instrument).enumerate();
         let known = known.filter(|(_, id)| *id != 0);
         out.extend_from_slice(&(known.clone().count() as u32).to_le_bytes());
@@ -389,11 +397,15 @@ impl Itch {
             next: u64_of(rest)?,
             seen: u64_of(rest)?,
             ts_last: i64::from_le_bytes(taken(rest)?),
-            is_whole: taken::<1>(rest)?[0] != 0,
-            is_over: taken::<1>(rest)?[0] != 0,
             hold_ns: place.hold_ns,
             from_start: place.from_start,
+            ..Session::default()
         };
+        let [is_whole, is_over] = taken(rest)?;
+        (self.session.is_whole, self.session.is_over) = (is_whole & 1 != 0, is_over != 0);
+        let is_former = is_whole & LAYOUT_2 == 0;
+        self.session.times =
+            if is_former { Times::behind(self.session.ts_last) } else { Times::load(rest)? };
         self.begin_day();
         for _ in 0..u32::from_le_bytes(taken(rest)?) {
             let locate = u16::from_le_bytes(taken(rest)?);
@@ -401,7 +413,7 @@ impl Itch {
         }
         self.resting = Resting::load(rest)?;
         self.sessions = Sessions::load(rest)?;
-        self.held = Held::load(rest)?;
+        self.held = Held::load(rest, is_former)?;
         rest.is_empty().then_some(())
     }
 }

@@ -83,6 +83,8 @@ impl Task<'_> {
         known: u64,
     ) -> Result<Rejected> {
         let mut rejected = Rejected::NONE;
+        let ts_recv = self.header.ts_recv;
+        self.header.ts_event = NONE;
         let mut blocks = Blocks::new(body, at);
         let mut number = sequence;
         let mut start = at;
@@ -106,6 +108,9 @@ impl Task<'_> {
         if number > sequence {
             let session = &mut self.itch.session;
             (session.next, session.seen) = (session.next.max(number), session.seen.max(number));
+        }
+        if self.header.ts_event != NONE {
+            self.itch.session.times.add(self.header.ts_event, ts_recv);
         }
         if blocks.at < body.len() {
             rejected.add(Error::decode(DecodeReason::Truncated, blocks.at))?;
@@ -134,10 +139,10 @@ impl Task<'_> {
     fn message(&mut self, message: &[u8]) -> Result<()> {
         let Some(&kind) = message.first() else { return Ok(()) };
         let ts = check(message, self.itch.session.midnight)?;
-        let session = &mut self.itch.session;
-        session.ts_last = session.ts_last.max(self.ts_last.map_or(ts, |last| ts.min(last)));
         self.header.ts_event = ts;
-        if self.ts_last.is_some() {
+        if let Some(last) = self.ts_last {
+            let session = &mut self.itch.session;
+            session.ts_last = session.ts_last.max(ts.min(last));
             self.header.ts_recv = session.ts_last;
         }
         match kind {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sessions::{Came, BELIEVED};
+use super::sessions::{Came, BELIEVED, QUIET_NS};
 use super::{taken, u64_of, Itch, Task, PACKET_HEADER};
 use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::Rejected;
@@ -16,6 +16,8 @@ use crate::record::{Header, Records};
 /// Packets and bytes that are held at most; beyond it the first hole is a gap.
 const PACKETS_MAX: usize = 1 << 16;
 const BYTES_MAX: usize = 32 << 20;
+/// A packet further ahead is believed where others speak for it, not by time alone.
+pub(super) const FAR: u64 = 1 << 10;
 
 /// One packet that is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub(super) struct Held {
     ts_level: i64,
     /// Packets from there, since there is a first one that is held.
     levels: u64,
+    /// Heartbeats that came again from behind the first and those that follow it.
+    beats: u64,
 }
 
 impl Held {
@@ -47,16 +51,28 @@ impl Held {
 
     /// Whether enough packets in a row speak for the first that is held.
     fn is_believed(&self) -> bool {
-        let mut next = None;
-        let mut run = 0;
+        self.run().0 + self.beats >= BELIEVED
+    }
+
+    /// How many packets stand in a row from the first that is held on, up to `BELIEVED`, and the
+    /// number behind them.
+    fn run(&self) -> (u64, u64) {
+        let (mut run, mut next) = (0, None);
         for (&first, packet) in &self.packets {
             if next.is_some_and(|next| first > next) || run == BELIEVED {
                 break;
             }
-            next = Some(first.saturating_add(u64::from(packet.count)));
+            let after = first.saturating_add(u64::from(packet.count));
+            next = Some(next.map_or(after, |next: u64| next.max(after)));
             run += 1;
         }
-        run == BELIEVED
+        (run, next.unwrap_or(0))
+    }
+
+    /// Whether nothing but time speaks for the first that is held, far behind message `next`, and
+    /// nothing against it.
+    fn is_alone(&self, first: u64, next: u64) -> bool {
+        first.saturating_sub(next) > FAR && !self.is_believed() && self.levels < BELIEVED
     }
 
     /// Takes in a packet; the longer one where two have one number. Says whether it was new.
@@ -65,7 +81,7 @@ impl Held {
             return false;
         }
         if self.packets.first_key_value().is_none_or(|(&first, _)| sequence < first) {
-            self.levels = 0;
+            (self.levels, self.beats) = (0, 0);
         }
         self.bytes += packet.body.len();
         if let Some(shorter) = self.packets.insert(sequence, packet) {
@@ -77,17 +93,18 @@ impl Held {
     fn pop(&mut self) -> Option<(u64, HeldPacket)> {
         let (sequence, packet) = self.packets.pop_first()?;
         self.bytes -= packet.body.len();
-        self.levels = 0;
+        (self.levels, self.beats) = (0, 0);
         Some((sequence, packet))
     }
 
     /// Whether the first packet goes on although what is before it is missing.
-    fn is_due(&self, ts_recv: i64, hold_ns: i64) -> bool {
-        let Some((_, first)) = self.packets.first_key_value() else { return false };
+    fn is_due(&self, ts_recv: i64, next: u64, hold_ns: i64) -> bool {
+        let Some((&number, first)) = self.packets.first_key_value() else { return false };
         // As long as packets come from where the session is, nothing was lost before one that has
         // next to none behind it.
         let ts_level = if self.is_believed() { self.ts_moved } else { self.ts_level };
         let since = first.ts_recv.max(self.ts_moved).max(ts_level);
+        let hold_ns = if self.is_alone(number, next) { hold_ns.max(QUIET_NS) } else { hold_ns };
         ts_recv.saturating_sub(since) >= hold_ns
             || self.bytes > BYTES_MAX
             || self.packets.len() > PACKETS_MAX
@@ -101,6 +118,7 @@ impl Held {
         out.extend_from_slice(&self.ts_moved.to_le_bytes());
         out.extend_from_slice(&self.ts_level.to_le_bytes());
         out.extend_from_slice(&self.levels.to_le_bytes());
+        out.extend_from_slice(&self.beats.to_le_bytes());
         for (sequence, packet) in &self.packets {
             out.extend_from_slice(&sequence.to_le_bytes());
             out.extend_from_slice(&packet.ts_recv.to_le_bytes());
@@ -111,8 +129,8 @@ impl Held {
         }
     }
 
-    /// Reads what `store` wrote: all of `rest`.
-    pub(super) fn load(rest: &mut &[u8]) -> Option<Self> {
+    /// Reads what `store` wrote: all of `rest`. The former layout has no heartbeats.
+    pub(super) fn load(rest: &mut &[u8], is_former: bool) -> Option<Self> {
         let mut held = Self::default();
         if rest.is_empty() {
             return Some(held);
@@ -120,6 +138,7 @@ impl Held {
         held.ts_moved = i64::from_le_bytes(taken(rest)?);
         held.ts_level = i64::from_le_bytes(taken(rest)?);
         let levels = u64_of(rest)?;
+        let beats = if is_former { 0 } else { u64_of(rest)? };
         while !rest.is_empty() {
             let sequence = u64_of(rest)?;
             let ts_recv = i64::from_le_bytes(taken(rest)?);
@@ -131,7 +150,7 @@ impl Held {
             let (ends, body) = (ends != 0, body.to_vec());
             held.add(sequence, HeldPacket { ts_recv, flags, count, ends, body });
         }
-        held.levels = levels;
+        (held.levels, held.beats) = (levels, beats);
         Some(held)
     }
 }
@@ -162,6 +181,8 @@ impl Itch {
             let held = HeldPacket { body: body.to_vec(), ..held };
             if self.held.add(packet.sequence, held) {
                 self.checked(body, rejected)?;
+            } else if packet.count == 0 && packet.sequence == self.held.run().1 {
+                self.held.beats = self.held.beats.saturating_add(1);
             }
         } else {
             // Also what came late is taken, as long as nothing behind it was passed on.
@@ -189,11 +210,13 @@ impl Itch {
     ) -> Result<()> {
         while let Some((&first, _)) = self.held.packets.first_key_value() {
             let follows = first <= self.session.next;
-            if !follows && !is_over && !self.held.is_due(ts_recv, self.session.hold_ns) {
+            let (next, hold_ns) = (self.session.next, self.session.hold_ns);
+            if !follows && !is_over && !self.held.is_due(ts_recv, next, hold_ns) {
                 break;
             }
             // Others came after it where the session was, and next to nothing came behind it.
-            let is_wrong = !follows && !self.held.is_believed() && self.held.levels >= BELIEVED;
+            let is_wrong = !follows && !self.held.is_believed() && self.held.levels >= BELIEVED
+                || is_over && self.held.is_alone(first, next);
             let Some((first, packet)) = self.held.pop() else { break };
             if is_wrong {
                 rejected.add(Error::decode(DecodeReason::ImplausibleSequence, 10))?;

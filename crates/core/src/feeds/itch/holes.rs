@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use super::sessions::{Came, Known, Sessions, Verdict, BELIEVED};
+use super::held::FAR;
+use super::sessions::{Came, Known, Sessions, Verdict, BELIEVED, QUIET_NS};
+use super::times::Times;
 use super::wire::{time_of, Blocks, Packet, PACKET_HEADER};
 use super::{Carrier, Place};
 
@@ -33,6 +35,7 @@ struct Hole {
 pub struct Holes {
     /// Its next number is that behind the highest that came.
     session: Known,
+    times: Times,
     sessions: Sessions,
     /// What came before the first packet is asked for if it is no more than this.
     start_max: u64,
@@ -77,6 +80,7 @@ impl Holes {
             Verdict::Begins => {
                 let (known, waited) = self.sessions.begin(&self.session);
                 self.session = known;
+                self.times = Times::behind(known.ts_last);
                 self.holes.clear();
                 self.given_up = 0;
                 for came in waited {
@@ -95,9 +99,10 @@ impl Holes {
             session.next = if sequence - 1 <= self.start_max { 1 } else { sequence };
         }
         session.is_over |= packet.ends;
-        for message in Blocks::new(body, PACKET_HEADER).filter(|message| message.len() >= 11) {
-            let ts_event = session.midnight.saturating_add_unsigned(time_of(message));
-            session.ts_last = session.ts_last.max(ts_event);
+        let messages = Blocks::new(body, PACKET_HEADER).filter(|message| message.len() >= 11);
+        if let Some(last) = messages.last() {
+            self.times.add(session.midnight.saturating_add_unsigned(time_of(last)), ts);
+            session.ts_last = self.times.last();
         }
         if sequence > session.next {
             if self.holes.len() == HOLES_MAX {
@@ -183,6 +188,9 @@ impl Holes {
         let mut old = Vec::new();
         for (&start, hole) in &mut self.holes {
             let is_old = now.saturating_sub(hole.since) >= wait_ns;
+            let is_judged = hole.behind >= BELIEVED || hole.before >= BELIEVED;
+            let is_alone = hole.end - start > FAR && !is_judged;
+            let hold_ns = if is_alone { hold_ns.max(QUIET_NS) } else { hold_ns };
             if now.saturating_sub(hole.moved) >= hold_ns {
                 old.push(start);
             } else if is_old && now.saturating_sub(hole.asked) >= retry_ns {

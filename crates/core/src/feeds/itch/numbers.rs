@@ -31,19 +31,22 @@ impl Itch {
                 return wrong;
             }
             let missing = sequence - session.next;
-            let ts_last = match session.ts_last {
+            let (ts_start, ts_end) = session.times.gap(ts_first, header.ts_recv);
+            let ts_start = match ts_start {
                 // All of the day so far, where it is known when that began.
-                0 if session.from_start => session.midnight,
-                0 => NONE,
-                ts => ts,
+                None if session.from_start => session.midnight.min(ts_end),
+                known => known.unwrap_or(NONE),
             };
             let count = u32::try_from(missing).unwrap_or(u32::MAX);
             let range = (session.next, sequence - 1);
-            out.push(&gap(header, ts_first, sequence, GapState::Closed, range, count, ts_last));
+            out.push(&gap(header, (ts_start, ts_end), sequence, range, count));
             session.is_whole = false;
             session.next = sequence;
         }
-        if after <= session.next && count > 0 && ts_first.is_some_and(|ts| ts > session.ts_last) {
+        if after <= session.next
+            && count > 0
+            && ts_first.is_some_and(|ts| ts > session.times.last())
+        {
             // Later than all that came, under numbers that are used: no copy of anything.
             return wrong;
         }
@@ -56,20 +59,18 @@ impl Itch {
     }
 }
 
-/// What is missing before a blob that begins with message `sequence`, at `ts_first`.
+/// What is missing before a blob that begins with message `sequence`, from `ts_start` to `ts_end`.
 fn gap(
     header: &Header,
-    ts_first: Option<i64>,
+    (ts_start, ts_end): (i64, i64),
     sequence: u64,
-    state: GapState,
     (first, last): (u64, u64),
     count: u32,
-    ts_start: i64,
 ) -> Marker {
     Marker {
         header: Header {
             flags: header.flags | FLAG_LAST,
-            ts_event: ts_first.unwrap_or(header.ts_event),
+            ts_event: ts_end,
             sequence,
             feed: header.feed,
             ts_recv: header.ts_recv,
@@ -77,7 +78,7 @@ fn gap(
         },
         code: MarkerCode::Gap as u8,
         cause: GapCause::Sequence as u8,
-        state: state as u8,
+        state: GapState::Closed as u8,
         channel: Channel::Order as u8,
         count,
         first,

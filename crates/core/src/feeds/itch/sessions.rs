@@ -5,6 +5,7 @@
 //! that strayed here changes nothing. Sessions that are over are remembered: what comes again of
 //! them is known. One whose name comes again with later times than it had is another one.
 
+use super::times::Times;
 use super::wire::{time_of, Blocks, Packet, PACKET_HEADER};
 use super::{taken, u64_of, Held, Itch, Rejected, Session};
 use crate::error::{DecodeReason, Error, Result};
@@ -14,7 +15,7 @@ use crate::record::Records;
 /// So many packets that fit to each other are believed against what does not fit to them.
 pub(super) const BELIEVED: u64 = 3;
 /// After so long without a packet of a session that was not ended, another one may follow.
-const QUIET_NS: i64 = 10_000_000_000;
+pub(super) const QUIET_NS: i64 = 10_000_000_000;
 /// Packets of one session that come one after another are no further apart.
 const NEAR: u64 = 1 << 16;
 /// Packets that wait at most until their session is believed.
@@ -22,7 +23,7 @@ const WAITING_MAX: usize = 16;
 /// Sessions of the past that are remembered.
 const PAST_MAX: usize = 4;
 /// The clock of the host may be late by so much.
-const CLOCK_NS: i64 = 60_000_000_000;
+pub(super) const CLOCK_NS: i64 = 60_000_000_000;
 
 /// A session, as far as it came.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(super) struct Known {
     pub(super) next: u64,
     /// Number behind the last message that came: what is behind it was only told of.
     pub(super) seen: u64,
-    /// When the last of its messages happened.
+    /// When the last of its messages happened, as [`Times::last`] says.
     pub(super) ts_last: i64,
     /// Start of its day.
     pub(super) midnight: i64,
@@ -309,7 +310,7 @@ impl Itch {
             midnight: known.midnight,
             next: known.next,
             seen: known.seen,
-            ts_last: known.ts_last,
+            times: Times::behind(known.ts_last),
             ..Session::default()
         };
         self.held = Held::default();
@@ -317,8 +318,9 @@ impl Itch {
     }
 
     /// The session as others are told from it.
-    const fn known(&self) -> Known {
-        let &Session { name, next, seen, ts_last, midnight, is_over, .. } = &self.session;
+    fn known(&self) -> Known {
+        let &Session { name, next, seen, midnight, is_over, .. } = &self.session;
+        let ts_last = self.session.times.last();
         Known { name, next, seen, ts_last, midnight, is_over }
     }
 

@@ -130,6 +130,56 @@ fn what_was_sent_before_the_first_packet_is_a_gap() {
     assert_eq!((gap.count, gap.ts_start), (100, MIDNIGHT));
 }
 
+/// The adds of `packet` as of another time of the day.
+fn retimed(mut packet: Vec<u8>, ns: u64) -> Vec<u8> {
+    for message in packet[super::super::PACKET_HEADER..].chunks_mut(38) {
+        message[7..13].copy_from_slice(&ns.to_be_bytes()[2..]);
+    }
+    packet
+}
+
+#[test]
+fn a_message_of_a_time_ahead_moves_no_gap() {
+    // At ten one tells 15:00; messages 6 to 9 are lost ten minutes later, and the last ones then.
+    let mut bench = Bench::new();
+    bench.packet(0, 1, 1);
+    let lie = retimed(packet(b"SESSION001", 2, 2), 54_000_000_000_000);
+    bench.raw(1, &lie).unwrap();
+    (3..=5).for_each(|number| bench.packet(2, number, number));
+    let ms = 600_000;
+    let later = |number: u64| {
+        retimed(packet(b"SESSION001", number, number), 36_000_000_000_000 + 600_000_000_000)
+    };
+    for number in 10..=13 {
+        bench = Bench { out: std::mem::take(&mut bench.out), ..bench.restored() };
+        bench.raw(ms, &later(number)).unwrap();
+    }
+    for wait in [101, 202, 303] {
+        bench.raw(ms + wait, &idle(b"SESSION001", 20, 0)).unwrap();
+    }
+    let markers: Vec<_> = bench.out.iter().filter_map(|record| record.as_marker()).collect();
+    let ten = MIDNIGHT + 36_000_000 * MS;
+    let told: Vec<_> = markers.iter().map(|gap| (gap.ts_start, gap.header.ts_event)).collect();
+    assert_eq!(bench.gaps(), [(6, 9), (14, 19)]);
+    assert_eq!(told, [(ten + 5, ten + ms * MS), (ten + ms * MS, ten + (ms + 101) * MS)]);
+}
+
+#[test]
+fn a_time_ahead_hides_no_session_of_the_same_name() {
+    // One tells 15:00, the session ends, and the name is used again from 1 on an hour later.
+    let mut bench = Bench::new();
+    bench.packet(0, 1, 1);
+    bench.raw(1, &retimed(packet(b"SESSION001", 2, 2), 54_000_000_000_000)).unwrap();
+    (3..=6).for_each(|number| bench.packet(2, number, number));
+    bench.raw(3, &idle(b"SESSION001", 7, 0xffff)).unwrap();
+    for number in 1..=4 {
+        let again = retimed(packet(b"SESSION001", number, number), 39_600_000_000_000 + number);
+        bench.raw(3_600_000 + number as i64, &again).unwrap();
+    }
+    let numbers: Vec<_> = (1..=6).chain(1..=4).collect();
+    assert_eq!((bench.numbers(), bench.gaps()), (numbers, vec![]));
+}
+
 #[test]
 fn another_session_is_believed_after_the_end_of_the_first_or_its_silence() {
     let mut bench = Bench::new();
@@ -240,6 +290,47 @@ fn a_packet_far_ahead_that_others_contradict_silences_nothing() {
     let settled = bench.itch.settle(0, true, &mut bench.instruments, &mut bench.out);
     assert_eq!(settled.unwrap(), Rejected::one(DecodeReason::ImplausibleSequence, 10));
     assert_eq!((bench.numbers().len(), bench.gaps()), (51, vec![]));
+}
+
+#[test]
+fn a_packet_far_ahead_of_a_quiet_session_waits_until_others_speak() {
+    // Heartbeats come more seldom than packets wait; a stray one, then a real loss of as many.
+    for settled in [150, 1_050] {
+        let mut bench = Bench::new();
+        bench.packet(0, 1, 3);
+        bench.packet(1, 1_000_000, 1_000_000);
+        let mut rejected = 0;
+        for beat in 1..=8 {
+            bench = Bench { out: std::mem::take(&mut bench.out), ..bench.restored() };
+            let found = bench.raw(settled * beat, &idle(b"SESSION001", 4, 0)).unwrap();
+            let ts = MIDNIGHT + 36_000_000 * MS + (settled * beat + 120) * MS;
+            let more = bench.itch.settle(ts, false, &mut bench.instruments, &mut bench.out);
+            rejected += found.count + more.unwrap().count;
+        }
+        assert_eq!(rejected, 1);
+        bench.packet(9 * settled, 4, 4);
+        assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3, 4], vec![]));
+
+        // Now the line is where it says it is: a packet, and the heartbeats behind it.
+        let ms = 10 * settled;
+        bench.packet(ms, 1_000_000, 1_000_000);
+        for beat in 1..=3 {
+            bench = Bench { out: std::mem::take(&mut bench.out), ..bench.restored() };
+            bench.raw(ms + settled * beat, &idle(b"SESSION001", 1_000_001, 0)).unwrap();
+        }
+        assert_eq!((bench.numbers().len(), bench.gaps()), (5, vec![(5, 999_999)]));
+    }
+    // Nothing else comes at all: it is passed on after a while; at the end of the recording not.
+    for (ms, expected) in [(9_000, 3), (10_100, 4)] {
+        let mut bench = Bench::new();
+        bench.packet(0, 1, 3);
+        bench.packet(1, 1_000_000, 1_000_000);
+        let ts = MIDNIGHT + 36_000_000 * MS + ms * MS;
+        for is_over in [false, true] {
+            bench.itch.settle(ts, is_over, &mut bench.instruments, &mut bench.out).unwrap();
+        }
+        assert_eq!(bench.numbers().len(), expected);
+    }
 }
 
 #[test]
