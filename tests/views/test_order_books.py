@@ -1,5 +1,6 @@
 """Books of single orders, asked of a data folder at any instant."""
 
+import struct
 from decimal import Decimal
 from pathlib import Path
 
@@ -132,3 +133,98 @@ def test_a_book_of_a_recording_that_is_not_whole_says_so(tmp_path: Path):
         derive(tmp_path / name, "itch")
         book = tw.open(tmp_path / name).book("TEST", depth="orders")
         assert book.is_whole is whole, name
+
+
+def order(clock: str, number: int, side: bytes = b"B", cents: int = 1_000) -> bytes:
+    """Returns a message that adds an order of 100 shares of TEST."""
+    ns = (at(clock) - MIDNIGHT).to_bytes(6, "big")
+    head = b"A" + struct.pack(">HH", 7, 0) + ns + struct.pack(">Q", number)
+    return head + side + struct.pack(">I", 100) + b"TEST    " + struct.pack(">I", cents * 100)
+
+
+def start(clock: str) -> bytes:
+    return b"S" + bytes(4) + (at(clock) - MIDNIGHT).to_bytes(6, "big") + b"O"
+
+
+def told(data: Path, packets: list[tuple[int, bytes]]) -> tw.Lake:
+    """Puts packets onto a tape, each with its receipt."""
+    context = b"moldudp64?reorder_ms=100&midnight=%d" % MIDNIGHT
+    ingest = Ingest(data, "itch", "itch", durability_ms=-1, ts_first=packets[0][0])
+    ingest.connected(0, 0, packets[0][0])
+    for ts, packet in packets:
+        ingest.receive(0, 2, ts, packet, context)
+    ingest.flush()
+    ingest.end_session(packets[-1][0])
+    ingest.flush()
+    ingest.close()
+    derive(data, "itch")
+    return tw.open(data)
+
+
+def ids(lake: tw.Lake, clock: str) -> list[int]:
+    book = lake.book("TEST", at(clock), depth="orders")
+    assert (book.is_whole, book.notice) == (True, None), clock
+    return sorted(one.order_id for side in ("bid", "ask") for one in book.orders(side))
+
+
+def test_one_message_of_another_time_stops_no_book_of_orders(tmp_path: Path):
+    # The third tells 15:00, and the tenth midnight; the last ones come half a day later.
+    clocks = [f"9:00:{second:02}" for second in range(20)] + ["14:00:01", "14:00:02", "14:00:03"]
+    packets = [(at("9:00:00"), mold(1, [start("9:00:00")]))]
+    for number, clock in enumerate(clocks, 2):
+        lies = {4: "15:00:00", 11: "0:00:01"}
+        message = order(lies.get(number, clock), number)
+        packets.append((at(clock) + 1_000, mold(number, [message])))
+    lake = told(tmp_path, packets)
+    assert ids(lake, "9:00:01.5") == [2, 3]
+    assert ids(lake, "9:00:03.5") == [2, 3, 4, 5]
+    assert ids(lake, "9:00:06.5") == list(range(2, 9))
+    assert ids(lake, "9:05:00") == list(range(2, 22))
+    assert ids(lake, "14:00:01") == list(range(2, 23))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("late_s", [-120, 120, 7_200])
+def test_events_that_were_received_late_are_in_the_book_of_their_time(tmp_path: Path, late_s: int):
+    # A clock that is off, a feed that is delayed, or a session that is read hours later.
+    packets = [(at("9:00:00") + late_s * SECOND, mold(1, [start("9:00:00")]))]
+    for number in range(2, 402):
+        clock = f"9:{number // 60:02}:{number % 60:02}"
+        packets.append((at(clock) + late_s * SECOND, mold(number, [order(clock, number)])))
+    lake = told(tmp_path, packets)
+    for clock, last in [("9:01:40", 100), ("9:03:20", 200), ("9:05:00", 300)]:
+        if at(clock) <= packets[-1][0]:
+            assert ids(lake, clock) == list(range(2, last + 1)), clock
+    if late_s == 120:
+        # What happened two minutes before the last receipt may come yet.
+        book = lake.book("TEST", at("9:06:45"), depth="orders")
+        assert not book.is_whole
+        assert "its events come 120 s after they happen" in str(book.notice)
+    newest = lake.book("TEST", depth="orders")
+    assert newest.is_whole
+    assert len(newest.orders("bid")) == (400 if late_s > 0 else 280)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [False, True])
+def test_the_book_of_orders_begins_anew_with_a_session(tmp_path: Path, status: bool):
+    # Two sessions of one day, the second with numbers from 1 on; with a status of the symbol it
+    # shows even where its first order has a higher number than the last of the first session.
+    def mold_of(name: bytes, number: int, messages: list[bytes], count: int | None = None) -> bytes:
+        blocks = b"".join(struct.pack(">H", len(one)) + one for one in messages)
+        return name + struct.pack(">QH", number, len(messages) if count is None else count) + blocks
+
+    one, two = b"SESSION001", b"SESSION002"
+    ns = (at("10:00:00") - MIDNIGHT).to_bytes(6, "big")
+    action = b"H" + struct.pack(">HH", 7, 0) + ns + b"TEST    T     "
+    first = [start("9:00:00"), *(order("9:00:01", number, b"B", 5_050) for number in (101, 102))]
+    second = [start("10:00:00"), action if status else order("10:00:00", 200)]
+    more = [order("10:00:01", number, b"S", 5_000) for number in range(201, 205)]
+    packets = [(at("9:00:00"), mold_of(one, 1, first)), (at("9:00:02"), mold_of(one, 4, [], 65535))]
+    packets.append((at("10:00:00"), mold_of(two, 1, second)))
+    packets += [(at("10:00:01"), mold_of(two, 3 + at_, [m])) for at_, m in enumerate(more)]
+    lake = told(tmp_path, packets)
+    assert ids(lake, "9:30:00") == [101, 102]
+    expected = [201, 202, 203, 204]
+    assert ids(lake, "10:00:01") == (expected if status else [200, *expected])
+    assert lake.book("TEST", at("10:00:01"), depth="orders").events == len(expected) + (not status)

@@ -40,7 +40,9 @@ from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TimeLike, format_time, parse_time
 
 ORDERS_LATE_NS = 60_000_000_000
-"""So long after an event of an order its receipt is awaited."""
+"""So long after an event of an order its receipt is awaited, if others show that none is later."""
+ORDERS_LATE_NS_MAX = 86_400_000_000_000
+"""So long after it at most: a feed may be delayed, and a line may begin with what was long ago."""
 ORDERS_HINT = "it has single orders, whose book `--orders` (depth='orders') makes"
 
 
@@ -261,14 +263,10 @@ class Lake(Alerts, Bars, Live, Markouts, Measures, Scans, Stories):
             known = "nothing" if newest is None else f"the last record of {format_time(newest)}"
             got = "none" if at is None else format_time(at)
             raise QueryError(f"expected an instant up to {known} of {source}, got {got}")
-        book = OrderBook()
-        until = ts if clock == "event" else None
-        # What happened by then may have been received later.
-        end = ts + (ORDERS_LATE_NS if clock == "event" else 1)
         start = midnight_of(day_at(ts))
-        for batch in self.replay([symbol], start, end, kinds="orders", source=source):
-            if not book.apply(batch.records, until):
-                break
+        book, is_late = self._read_orders(symbol, source, start, ts, clock)
+        # Without an instant asked for, it is that of what was received.
+        is_late &= at is not None and newest < ts + book.lag()
         if not book.events:
             raise QueryError(
                 f"{source} has no orders of {symbol} from {format_time(start)} to "
@@ -277,12 +275,39 @@ class Lake(Alerts, Bars, Live, Markouts, Measures, Scans, Stories):
         chosen = Chosen([source], {source: [symbol]})
         gaps = self._ledger.gaps(chosen, start, ts + 1)
         sql = "select count(*) as n from dead_letters where " + " and ".join(
-            time_condition("ts_recv", start, ts + ORDERS_LATE_NS)
+            time_condition("ts_recv", start, max(ts, book.ts_recv or ts) + ORDERS_LATE_NS)
         )
         [letters] = self._engine.run(sql, ["dead_letters"], Scope([source])).column(0).to_pylist()
         unknown = unknown_at(self._engine.tail(source), ts)
         hole = self._ledger.hole(chosen, start, ts + 1)
-        return OrderBookAt(book, symbol, source, len(gaps), letters, unknown, hole)
+        late = book.lag() if is_late else 0
+        return OrderBookAt(book, symbol, source, len(gaps), letters, unknown, hole, late)
+
+    def _read_orders(
+        self, symbol: str, source: str, start: int, ts: int, clock: Clock
+    ) -> tuple[OrderBook, bool]:
+        """Makes the book of orders of `ts`, and says whether events by then may come later."""
+        kinds = ("orders", "statuses")
+        if clock == "receipt":
+            book = OrderBook()
+            for batch in self.replay([symbol], start, ts + 1, kinds=kinds, source=source):
+                book.apply(batch.records)
+            return book, False
+        # What happened by then may have been received later.
+        for late in (ORDERS_LATE_NS, ORDERS_LATE_NS_MAX):
+            book = OrderBook()
+            for batch in self.replay([symbol], start, ts + late, kinds=kinds, source=source):
+                if not book.apply(batch.records, ts):
+                    return book, False
+            if self._is_passed(source, ts, ts + late):
+                return book, False
+        return book, book.lag() > ORDERS_LATE_NS
+
+    def _is_passed(self, source: str, ts: int, end: int) -> bool:
+        """Says whether events of orders later than `ts`, of any symbol, were received by `end`."""
+        past = OrderBook()
+        batches = self.replay(None, ts, end, kinds="orders", source=source)
+        return any(not past.apply(batch.records, ts) for batch in batches)
 
     def instruments(
         self,

@@ -46,6 +46,7 @@ class OrderBookAt(BookAt):
         dead_letters: int,
         unknown: Unknown | None,
         unrecorded: int | None,
+        late: int = 0,
     ) -> None:
         super().__init__(orders.levels(), symbol, source)
         self._orders = orders
@@ -53,6 +54,7 @@ class OrderBookAt(BookAt):
         self._dead_letters = dead_letters
         self._unknown = unknown
         self._unrecorded = unrecorded
+        self._late = late
         if not self.is_whole:
             self.notice = self._doubt()
 
@@ -65,7 +67,7 @@ class OrderBookAt(BookAt):
         """
         missing = self._orders.suspect or self._gaps or self._dead_letters
         unseen = self._unknown is not None or self._unrecorded is not None
-        return not (missing or unseen or any(self._orders.doubts()))
+        return not (missing or unseen or self._late or any(self._orders.doubts()))
 
     @property
     def events(self) -> int:
@@ -133,6 +135,11 @@ class OrderBookAt(BookAt):
             told.append(f"its gaps are not yet known{after}")
         if self._unrecorded is not None:
             told.append(f"nothing was recorded from {format_time(self._unrecorded)} on")
+        if self._late:
+            told.append(
+                f"its events come {self._late / 1e9:,.0f} s after they happen, and none later was "
+                "received yet"
+            )
         spread = self.spread
         if spread is not None and spread < 0:
             told.append(f"its best bid is above its best ask, by {-spread.normalize():f}")
