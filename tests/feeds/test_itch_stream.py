@@ -54,11 +54,11 @@ async def recorded(data: Path, lines: tuple[str, ...], day: LiveDay, act: Act, *
         ingest.close()
 
 
-def new_day(**more: Any) -> LiveDay:
+def new_day(session: str = "SIM0000001", **more: Any) -> LiveDay:
     port = ("127.0.0.1", 1)
     return LiveDay(
         SimulatorConfig(
-            seed=11, stocks=4, messages=MESSAGES, session="SIM0000001", soup=port, lines=(port,),
+            seed=11, stocks=4, messages=MESSAGES, session=session, soup=port, lines=(port,),
             packet_bytes=400, **more,
         )
     )  # fmt: skip
@@ -209,6 +209,58 @@ def test_a_server_that_makes_no_sense_is_left_and_tried_again(tmp_path: Path, sa
     status = asyncio.run(asyncio.wait_for(run(), 50))
     day.lines.close()
     assert status["outcome"]["verdict"] != "all"
+
+
+@pytest.mark.slow
+def test_after_the_end_of_a_session_nothing_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # The server closes behind the end, and is asked again and again: for a while it has nothing
+    # else, then no session at all, then another one, whose first messages were sent by then.
+    monkeypatch.setattr("tapeworks.feeds.itch.stream.OVER_S", 0.05)
+    first = new_day()
+    second = new_day("SIM0000002")
+    current, refused = first, 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal refused
+        if current is not None:
+            await current.streams.serve(reader, writer)
+            return
+        await reader.readexactly(49)
+        refused += 1
+        writer.write(b"\0\x02JS")
+        writer.close()
+
+    async def act(day: LiveDay, session: Session) -> None:
+        nonlocal current
+        await until(lambda: is_all(session) and day.streams.logins > 3)
+        current = None
+        await until(lambda: refused > 2)
+        current = second
+        await until(lambda: following(session) == 301)
+
+    async def run() -> None:
+        server = await asyncio.start_server(talk, "127.0.0.1", 0)
+        address = f"soupbintcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await recorded(tmp_path, (address,), first, act)
+        server.close()
+        second.streams.cut()
+        await asyncio.sleep(0.05)
+
+    make(first, MESSAGES)
+    first.streams.is_over = True
+    make(second, 300)
+    asyncio.run(asyncio.wait_for(run(), 50))
+    first.lines.close()
+    second.lines.close()
+    derive(tmp_path, "itch")
+    lake = tw.open(tmp_path)
+    assert lake.gaps().to_pylist() == []
+    assert lake.coverage().to_pylist() == []
+    # The number of the first order stands in both sessions.
+    numbers = sequences(tmp_path)
+    assert numbers.count(numbers[0]) == 2
 
 
 def test_what_a_tape_tells_of_streams():

@@ -43,17 +43,25 @@ class SoupConnection(ItchConnection):
         self._next = 0
         """Number of the next message; 0 before the answer to the login."""
         self._is_over = False
+        self._asking: asyncio.Task[None] | None = None
 
     async def _open(self) -> None:
         """Connects, and asks for the session from the first message on that is not there."""
+        await self._connect()
+        self._note_opened()
+        self._log_into()
+
+    async def _connect(self) -> None:
+        self._unread.clear()
         host, port = address_of("lines", self.line.url.removeprefix(SOUP))
         async with asyncio.timeout(self._feed.rules.connect_s):
-            made, _ = await asyncio.get_running_loop().create_connection(
+            self._tcp, _ = await asyncio.get_running_loop().create_connection(
                 lambda: _Reader(self), host, port
             )
-        self._tcp = made
-        self._note_opened()
-        made.write(self._itch.login())
+
+    def _log_into(self) -> None:
+        if self._tcp is not None:
+            self._tcp.write(self._itch.login())
 
     async def subscribe(self) -> None:
         """Waits for the answer to the login.
@@ -121,12 +129,17 @@ class SoupConnection(ItchConnection):
             self.kill(f"expected one answer to the login, with a number, got {answer[:30]!r}")
             return
         self._session, self._next = session.ljust(10), max(1, int(number))
+        self._is_over = False
         self._itch.has_session = True
         self._answered.set()
 
     def _refuse(self, reason: bytes) -> None:
         if reason == b"S":
             self._itch.has_session = False
+            if self._is_over and self._tcp is not None:
+                # There is no other one yet.
+                self._tcp.abort()
+                return
             told = VenueError("session not available", retry_after_ms=int(AGAIN_S * 1_000))
         else:
             told = VenueError(
@@ -145,6 +158,8 @@ class SoupConnection(ItchConnection):
 
     async def close(self) -> None:
         """Logs out, and closes."""
+        if self._asking is not None:
+            self._asking.cancel()
         if self._tcp is not None and not self.closed:
             self.close_reason = self.close_reason or "closed by us"
             self._tcp.write(LOGOUT)
@@ -164,11 +179,38 @@ class SoupConnection(ItchConnection):
             self._pass(bytes(self._unread), 0, self._clock.wall_ns())
             self._unread.clear()
         self._tcp = None
-        if self._is_over and not self.closed:
-            # Nothing is missing: the server has no more to say.
-            asyncio.get_running_loop().call_later(OVER_S, self._end)
+        if self._is_over and self.denied is None and not self.closed:
+            # Nothing is missing: the server has no more to say. The line lasts while it is asked
+            # for another session, which it gives from the first message on.
+            self._next = 0
+            self._asking = asyncio.get_running_loop().create_task(self._ask_again())
             return
         self._end()
+
+    async def _ask_again(self) -> None:
+        await asyncio.sleep(OVER_S)
+        if self.closed:
+            return
+        try:
+            await self._connect()
+        except (OSError, TimeoutError) as error:
+            self.close_reason = self.close_reason or f"cut: {error}"
+            self._end()
+            return
+        if self.closed:
+            self.kill("closed by us")
+            return
+        self._answered.clear()
+        self._log_into()
+        try:
+            async with asyncio.timeout(self._feed.rules.ack_s):
+                while not (self._next or self.denied or self.closed or self._tcp is None):
+                    self._answered.clear()
+                    await self._answered.wait()
+        except TimeoutError:
+            # What closes it goes on as when it closes by itself.
+            if self._tcp is not None:
+                self._tcp.abort()
 
 
 class _Reader(asyncio.Protocol):
