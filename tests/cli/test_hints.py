@@ -83,6 +83,22 @@ def test_config_check_takes_the_file(tape):
     assert "none.toml" in tape.refuse("config", "check", "none.toml", code=2)
 
 
+def test_config_check_warns_of_what_has_no_value_without_parameters(tape):
+    feeds = '[feeds.binance-spot]\nsymbols = ["BTCUSDT"]\n[metrics]\nsets = ["l1", "hawkes"]\n'
+    rules = ""
+    for name, metric in (("hot", "hawkes_lambda"), ("mid", "mid")):
+        rules += f'[[alerts]]\nname = "{name}"\nrule = "metric"\nmetric = "{metric}"\nabove = 1\n'
+    path = tape.folder / "my.toml"
+    path.write_text(feeds + rules)
+    shown = tape.run("config", "check", "my.toml").splitlines()
+    assert [line for line in shown if line.startswith("warning")] == [
+        "warning: [metrics] sets: all values of hawkes are null without its parameters, `hawkes`",
+        "warning: the rule hot: finds nothing: hawkes_lambda is null without `hawkes` of [metrics]",
+    ]
+    path.write_text(f'{feeds}hawkes = "0.2,0.5,1.0"\n{rules}')
+    assert "warning:" not in tape.run("config", "check", "my.toml")
+
+
 def test_config_check_warns_of_symbols_that_no_feed_records(tape):
     # A typo in one rule, and a symbol of another source in one; the other feed knows it. Of a feed
     # of all symbols nobody knows which there are.

@@ -1,11 +1,13 @@
-"""Symbols of the settings that no feed records: what is for them alone stays empty."""
+"""What the settings name and what stays empty: symbols of no feed, metrics without parameters."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from tapeworks._core import metric_table
 from tapeworks.nearest import nearest
 from tapeworks.pipeline import Config
 
 WILDCARD = "*"
+HAWKES = "hawkes"
 # Symbols of one venue share their endings.
 LIKENESS = 0.8
 
@@ -19,6 +21,21 @@ def unmatched_symbols(settings: Config) -> Iterator[str]:
     yield from _unmatched("[metrics] symbols", settings.metrics.symbols, recorded, ())
     for rule in settings.alerts:
         yield from _unmatched(f"the rule {rule.name}", rule.symbols, recorded, rule.sources)
+
+
+def unset_parameters(settings: Config) -> Iterator[str]:
+    """Yields a sentence for what has no value, and finds nothing, as its parameters are not set."""
+    if settings.metrics.hawkes:
+        return
+    if HAWKES in settings.metrics.sets:
+        yield f"[metrics] sets: all values of {HAWKES} are null without its parameters, `hawkes`"
+    names = {name for group, name, *_ in metric_table() if group == HAWKES}
+    for rule in settings.alerts:
+        if (metric := rule.parameters.get("metric")) in names:
+            yield (
+                f"the rule {rule.name}: finds nothing: {metric} is null without `hawkes` of "
+                "[metrics]"
+            )
 
 
 def _unmatched(
