@@ -25,7 +25,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times a peer's figure ours has to be."""
+    """How many times as good as a peer's figure ours has to be."""
 
     metric: str
     peer: str

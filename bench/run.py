@@ -137,14 +137,15 @@ def show(job: Job, results: list[Figures], console: Console) -> bool:
             )
     console.print(table)
     for ratio in job.ratios:
-        met &= show_ratio(ratio, results, console)
+        met &= show_ratio(ratio, job, results, console)
     if any(r.failure and r.contender.ours for r in results):
         met = False
     return met
 
 
-def show_ratio(ratio: Ratio, results: list[Figures], console: Console) -> bool:
-    """Prints whether ours is so many times the peer's. A peer that takes no part is no miss."""
+def show_ratio(ratio: Ratio, job: Job, results: list[Figures], console: Console) -> bool:
+    """Prints whether ours is so many times as good. A peer that takes no part is no miss."""
+    higher = next(metric.higher for metric in job.metrics if metric.name == ratio.metric)
     ours, theirs = (
         next((r.values.get(ratio.metric) for r in results if wanted(r.contender)), None)
         for wanted in (lambda c: c.ours, lambda c: c.name == ratio.peer)
@@ -154,7 +155,8 @@ def show_ratio(ratio: Ratio, results: list[Figures], console: Console) -> bool:
         console.print(f"{wanted_text}: not measured")
         return True
     # Round by round, so that what disturbed one round disturbed both sides of its ratio.
-    each = [mine / other for mine, other in zip(ours, theirs, strict=False)]
+    pairs = list(zip(ours, theirs, strict=False))
+    each = [mine / other if higher else other / mine for mine, other in pairs]
     median = statistics.median(each)
     good = median >= ratio.least
     verdict = "[green]met" if good else "[red]missed"
