@@ -34,6 +34,7 @@ SEED = 20_240_229
 EVENTS = [
     *("trade", "quote", "level", "order", "bar", "status", "correction", "corporate_action"),
     *("marker", "gap", "definition", "mark", "subscription", "metric", "alert"),
+    "imbalance",
 ]
 ENUMS = [
     *("kind", "channel", "marker_code", "gap_cause", "gap_state", "order_action", "cross"),

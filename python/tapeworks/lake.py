@@ -119,6 +119,14 @@ TABLES = {
             replayed_as="statuses",
         ),
         Table(
+            "imbalances",
+            NORMALIZED,
+            "imbalance",
+            delta=SORTED,
+            doc="what an auction to come would do, as the venue says it before it",
+            replayed_as="imbalances",
+        ),
+        Table(
             "corrections",
             NORMALIZED,
             "correction",

@@ -59,6 +59,7 @@ def add_rest(data: Path) -> None:
     spine.append(maker.rows("bar", 50, interval_ms=60_000, closed=1, channel=6, **times))
     spine.append(maker.rows("order", 50, order_id=ts, price=5, size=7, **times))
     spine.append(maker.rows("status", 50, status=1, price_low=4, price_high=6, **times))
+    spine.append(maker.rows("imbalance", 50, paired_size=5, near_price=6, side=1, **times))
     spine.append(maker.rows("correction", 50, trade_id=ts, action=2, price=5, size=7, **times))
     spine.append(maker.rows("corporate_action", 50, action=1, split_from=1, split_to=2, **times))
     spine.append(maker.rows("metric", 50, metric=b"mid", value=0.5, **times), "market-data.metrics")

@@ -2,10 +2,14 @@
 
 from decimal import Decimal
 
+import numpy as np
 import pytest
 
 import tapeworks as tw
 from tapeworks import _core
+from tapeworks.processors.alerts import AlertRule, alert_settings
+from tapeworks.processors.window_metric import WindowMetric
+from tapeworks.settings import MetricSetsConfig
 
 MINUTE = 60 * 10**9
 START = 1_760_000_040 * 10**9
@@ -110,6 +114,59 @@ def test_bars_and_last_prices_that_are_built_live_are_the_same(recorded):
             *((None, 1), (100, 10), (100, 20), (103, 30), (103, 40), (98, 50)),
             *((98, 3), (98, 4), (106, 5), (107, 6)),
         ]
+
+
+class Volume(WindowMetric):
+    name = "own_volume"
+    window_ms = 60_000
+
+    def value(self, rows):
+        return float(rows["size"].sum()) / 1e8
+
+
+def test_windows_of_trades_and_metrics_of_ones_own_obey_conditions(recorded):
+    # What the bars are: prices of trades that set them, and the volume of those that count. The
+    # second minute has odd lots alone: a volume, and no price.
+    _, rows = recorded
+    before = rows[-2:].copy()
+    before["ts_event"] = before["ts_recv"] = START + np.array([-150, -90]) * 10**9
+    before["conditions"] = 0
+    records = _core.Records.from_bytes(before.tobytes() + rows.tobytes())
+    settings = {"sets": "rates", "trade_windows": "tumbling 60s", "interval_ms": 60_000}
+    settings |= {"windows_ms": [60_000]}
+    made = _core.Processor("metrics", settings).process(records)
+    made = np.frombuffer(made, _core.dtype_descr("metric"))
+    names = [f"tumbling_60s_{name}" for name in ("open", "high", "low", "close", "volume")]
+    told = {(row["ts_event"], row["metric"].decode()): float(row["value"]) for row in made}
+    _, *prices, volume, count = BARS[0]
+    assert [told[START + MINUTE, name] for name in names] == [*prices, volume]
+    second = [told[START + 2 * MINUTE, name] for name in names]
+    assert np.isnan(second[:4]).all()
+    assert second[4] == 7
+    assert told[START + MINUTE, "rate_trade_60s"] * 60 == pytest.approx(count)
+    own = np.frombuffer(Volume().process(records), made.dtype)
+    assert [float(row["value"]) for row in own if row["ts_event"] > START] == [volume, 7, 5]
+
+
+@pytest.mark.parametrize("condition", [AVERAGE, LATE, OFFICIAL, ODD])
+def test_what_sets_no_price_opens_no_spike(maker, condition):
+    # The 70th of 80 trades is 4 % away. It opens one where it is a trade as all others are.
+    rows = maker.rows("trade", 80, instrument=1, flags=1, channel=1, size=10**10)
+    rows["feed"] = _core.numbers("feed")["massive"]
+    rows["sequence"] = rows["trade_id"] = 1 + np.arange(80)
+    rows["ts_event"] = rows["ts_recv"] = START + np.arange(80) * 50 * 10**6
+    rows["price"] = 100 * 10**9 + (np.arange(80) % 3) * 10**7
+    rows["price"][70] = 104 * 10**9
+    sets = MetricSetsConfig().settings("trade")
+    alerted = alert_settings([AlertRule("spike", rule="price_spike")], "massive", sets, "trade")
+
+    def alerts():
+        processor = _core.Processor("alerts", alerted["alerted"])
+        return len(processor.process(_core.Records.from_bytes(rows.tobytes())))
+
+    assert alerts() > 0
+    rows["conditions"][70] = condition
+    assert alerts() == 0
 
 
 def test_conditions_of_another_feed_hold_nothing_back(recorded):

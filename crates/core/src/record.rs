@@ -14,6 +14,7 @@ pub mod copy;
 mod corporate;
 pub mod fields;
 pub mod ilp;
+mod imbalance;
 pub mod kinds;
 mod metric;
 pub mod records;
@@ -28,6 +29,7 @@ pub use blob::{Blob, BlobKind, Blobs};
 pub use corporate::CorporateAction;
 pub(crate) use fields::number_of;
 pub use fields::{padded, padded_or_cut, topic_number, unpadded, Turnover};
+pub use imbalance::Imbalance;
 pub use kinds::{
     AlertState, Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction, QuoteState,
     Severity, Side, SubscriptionState, SyncState,
@@ -491,4 +493,5 @@ records! {
     CorporateAction 128 as_corporate_action,
     Metric 128 as_metric,
     Alert 320 as_alert,
+    Imbalance 128 as_imbalance,
 }

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tapeworks._core import NONE, Records, dtype_descr, kind_of, numbers
+from tapeworks._core import NONE, Records, dtype_descr, held_back, kind_of, numbers
 from tapeworks.processors.base import Processor, ProcessorConfig
 
 METRIC = np.dtype(dtype_descr("metric"))
@@ -155,7 +155,7 @@ class WindowMetric(Processor):
         known = rows["ts_event"] != NONE
         if self.records == "trade":
             known &= (rows["price"] != NONE) & (rows["size"] != NONE)
-            known &= rows["channel"] == self._channel
+            known &= (rows["channel"] == self._channel) & ~_is_held_back(rows)
         rows = rows[known]
         made: list[tuple[int, bytes]] = []
         for number in np.unique(rows["instrument"]):
@@ -246,6 +246,18 @@ class WindowMetric(Processor):
             table.update((int(number), int(value)) for number, value in found)
         ids = np.unique(rows["instrument"])
         self._open = {int(number): rows[rows["instrument"] == number] for number in ids}
+
+
+def _is_held_back(rows: Rows) -> npt.NDArray[np.bool_]:
+    """Says of each trade whether its conditions keep it from counting for volume."""
+    held = np.zeros(len(rows), np.bool_)
+    conditions = rows["conditions"]
+    for feed in np.unique(rows["feed"][conditions != 0]):
+        table = np.zeros(256, np.bool_)
+        table[held_back(int(feed), is_daily=False)[2]] = True
+        of_feed = rows["feed"] == feed
+        held |= of_feed & (table[conditions & 255] | table[conditions >> 8])
+    return held
 
 
 def _runs(windows: npt.NDArray[np.int64], rows: Rows) -> Iterator[tuple[int, Rows]]:

@@ -207,6 +207,9 @@ Where a rule looks at best prices, these are those of quotes and of single order
 depth alone is recorded they are not known, and `spread`, `locked`, `crossed` and `fat_finger` say
 nothing of it. `stale` and `rate` wait for what the recorder subscribed, or a rule names.
 
+Rules about prices of trades take those that set the last price by their conditions: odd lots,
+average prices, late prints and official closes of US stocks move none.
+
 """
 
 

@@ -231,6 +231,21 @@ OWN: dict[str, dict[str, Column]] = {
         "price_low": _price("lower price band; null: none"),
         "price_high": _price("upper price band; null: none"),
     },
+    "imbalances": {
+        "ts_event": _time("when it was told, by the venue"),
+        "paired_size": _size("what would be executed at the reference price; null: not told"),
+        "imbalance_size": _size("what would be left of the larger side; null: not told"),
+        "reference_price": _price("the price that sizes refer to; null: not told"),
+        "near_price": _price(
+            "clearing price of the auction's orders and the book's together; null: none"
+        ),
+        "far_price": _price("clearing price of the auction's orders alone; null: none"),
+        "code": Column("the venue's letters of auction, direction and variation; empty: none"),
+        "auction_time": Column("planned, 930 is half past nine at the exchange; 0: not told"),
+        "side": Column("the larger side: bid, more to buy; ask, more to sell; null: neither"),
+        "cross": Column("the auction: opening, closing, halt, intraday, extended_close, other"),
+        "state": Column("insufficient: too few orders to tell; paused; null: as told"),
+    },
     "corrections": {
         "ts_event": _time("when it was corrected, by the venue"),
         "price": _price("corrected price; null: the trade is void"),

@@ -116,6 +116,11 @@ has a row of its own. There is none of a window without a trade.
   `window_lateness_ms`, and the windows of the last trade for as long as none follows. With
   `partial = true` they have what came.
 - A count takes trades in the order of the tape, and is never corrected.
+- **Conditions of trades** do what they do in bars: what sets no price, such as an odd lot or an
+  average price of US stocks, is in the sizes alone, and a window of nothing else has no prices.
+  What is no trade by its conditions, such as an official close, is in none.
+- **What the venue cancels or corrects later** stays in all metrics, also in those that are made of
+  history. `lake.trades` and `lake.bars` show what stands.
 """
 
 

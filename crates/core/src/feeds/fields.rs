@@ -207,6 +207,14 @@ impl Values<'_> {
         self.positive(span, SIZE_PLACES, field)
     }
 
+    /// A size that may be negative, in units of 1e-8.
+    ///
+    /// # Errors
+    /// As [`Values::price`].
+    pub fn signed_size(&mut self, span: Span, field: &'static str) -> Result<i64> {
+        self.narrow(span, SIZE_PLACES, field)
+    }
+
     /// A turnover, in units of 1e-17, not negative.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ mod decode;
 mod encode;
 mod held;
 mod holes;
+mod imbalance;
 mod numbers;
 mod resting;
 mod sessions;

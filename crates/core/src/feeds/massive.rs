@@ -17,6 +17,7 @@ mod crypto;
 mod decode;
 mod encode;
 mod fast;
+mod imbalance;
 mod keys;
 mod news;
 mod reference;

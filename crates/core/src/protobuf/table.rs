@@ -95,6 +95,10 @@ pub const EVENTS: &[EventMessage] = &[
         split_from 1, split_to 2, cash_amount 3, ts_declared 4, ts_record 5, ts_pay 6,
         currency 7, subtype 8, action 9, former 10,
     }),
+    event!("imbalance" = 35 {
+        paired_size 1, imbalance_size 2, reference_price 3, near_price 4, far_price 5, code 6,
+        auction_time 7, side 8, cross 9, state 10,
+    }),
     event!("marker" = 28 {
         code 1, cause 2, state 3, channel 4, count 5, first 6, last 7, ts_start 8,
     }),

@@ -106,6 +106,7 @@ const ALERT: Meaning = Meaning::Name(AlertState::NAMES);
 const SEVERITY: Meaning = Meaning::Name(Severity::NAMES);
 const CORRECTION: Meaning = Meaning::Name(&["", "cancel", "correct"]);
 const CORPORATE: Meaning = Meaning::Name(&["", "split", "dividend", "symbol_change"]);
+const IMBALANCE: Meaning = Meaning::Name(&["", "insufficient", "paused"]);
 const TRADING: Meaning =
     Meaning::Name(&["", "trading", "halted", "auction", "closed", "cancel_only"]);
 const ASSET: Meaning =
@@ -214,6 +215,11 @@ pub const LAYOUTS: &[Layout] = &[
         split_from Price, split_to Price, cash_amount Price, ts_declared Time, ts_record Time,
         ts_pay Time, currency Text, subtype Text, action CORPORATE, former Text,
         reserved Hidden,
+    }),
+    layout!("imbalance", Imbalance {
+        paired_size Size, imbalance_size Size, reference_price Price, near_price Price,
+        far_price Price, code Text, auction_time Number, side SIDE, cross CROSS,
+        state IMBALANCE, reserved Hidden,
     }),
     marker("marker", Only::All, MARKER),
     marker("gap", Only::Code(MarkerCode::Gap), GAP),

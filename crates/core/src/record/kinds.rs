@@ -38,6 +38,8 @@ numbered! {
         Metric = 14, "metric";
         /// What became of an alert.
         Alert = 15, "alert";
+        /// What an auction would do if it were held now.
+        Imbalance = 16, "imbalance";
     }
 }
 

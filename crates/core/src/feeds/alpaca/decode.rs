@@ -8,7 +8,7 @@ use crate::feeds::conditions::Kept;
 use crate::feeds::events::{self, Deal, EQUITY};
 use crate::feeds::own_symbol::OwnSymbol;
 use crate::feeds::scan::{Scanner, Span};
-use crate::record::{padded_or_cut, Bar, Correction, Side, Status, NONE};
+use crate::record::{padded_or_cut, Bar, Correction, Imbalance, Side, Status, NONE};
 
 pub(super) const MINUTE_MS: u32 = 60_000;
 pub(super) const DAY_MS: u32 = 24 * 60 * MINUTE_MS;
@@ -62,13 +62,14 @@ impl Task<'_> {
             b"l" => self.bands(fields),
             b"s" => self.status(fields),
             b"o" => self.book(fields),
+            b"i" => self.imbalance(fields),
             // News, which `news.rs` reads.
             b"n" => {
                 *self.venue.has_stories = true;
                 Ok(())
             }
-            // Of the session; imbalances, of which there is no record: the raw tape has them.
-            b"success" | b"error" | b"subscription" | b"i" => Ok(()),
+            // Of the session.
+            b"success" | b"error" | b"subscription" => Ok(()),
             _ => Err(Error::decode(DecodeReason::UnknownEvent, span.start as usize)),
         }
     }
@@ -255,6 +256,18 @@ impl Task<'_> {
             reason = self.code(fields, slot::STATUS)?;
         }
         self.push_status(fields, (NONE, NONE), reason, status)
+    }
+
+    /// The venue tells one price of an auction to come, and no size.
+    fn imbalance(&mut self, fields: &Fields) -> Result<()> {
+        let price = fields.find(self.bytes, b'p');
+        let mut values = self.values();
+        let reference_price = price.map_or(Ok(NONE), |at| values.price(at, "reference_price"))?;
+        let ts = self.time(fields)?;
+        let (instrument, _) = self.subject(fields, ts)?;
+        let header = self.head::<Imbalance>(instrument, ts, 0);
+        self.out.push(&Imbalance { reference_price, ..Imbalance::unknown(header) });
+        Ok(())
     }
 
     /// The text at `slot`, as much of it as a record holds.

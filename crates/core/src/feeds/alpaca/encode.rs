@@ -12,8 +12,8 @@ use crate::feeds::events::{EQUITY, ROUND_LOT, SHARES_SINCE};
 use crate::feeds::rfc3339;
 use crate::instrument::Instruments;
 use crate::record::{
-    unpadded, Bar, Correction, Kind, Level, Marker, MarkerCode, Quote, Record, RecordRef, Records,
-    Side, Status, Trade, NONE, PRICE_PLACES, SIZE_PLACES,
+    unpadded, Bar, Correction, Imbalance, Kind, Level, Marker, MarkerCode, Quote, Record,
+    RecordRef, Records, Side, Status, Trade, NONE, PRICE_PLACES, SIZE_PLACES,
 };
 
 /// Appends the frame for `event`, the records of one venue event.
@@ -48,6 +48,7 @@ pub fn object(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> 
         Ok(Kind::Bar) => read(first).and_then(|bar| writer.bar(symbol, &bar)),
         Ok(Kind::Correction) => read(first).map(|correction| writer.amend(symbol, &correction)),
         Ok(Kind::Status) => read(first).map(|status| writer.status(symbol, &status)),
+        Ok(Kind::Imbalance) => read(first).map(|told| writer.imbalance(symbol, &told)),
         Ok(Kind::Level) => {
             writer.book(symbol, event, false);
             Ok(())
@@ -180,6 +181,13 @@ impl EventWriter<'_> {
         };
         self.text("sc", code);
         self.text("rc", reason);
+    }
+
+    fn imbalance(&mut self, symbol: &str, told: &Imbalance) {
+        self.begin("i", symbol);
+        if told.reference_price != NONE {
+            self.price("p", told.reference_price);
+        }
     }
 
     fn book(&mut self, symbol: &str, event: &Records, is_whole: bool) {

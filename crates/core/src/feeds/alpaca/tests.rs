@@ -4,8 +4,8 @@ use super::*;
 use crate::feeds::testing::{self, captures, check_cuts, events, nth};
 use crate::record::blob::BlobHeader;
 use crate::record::{
-    unpadded, Bar, CorporateAction, Correction, Kind, Level, Marker, Quote, Side, Status, Trade,
-    FLAG_HISTORICAL, FLAG_LAST, NONE,
+    unpadded, Bar, CorporateAction, Correction, Imbalance, Kind, Level, Marker, Quote, Side,
+    Status, Trade, FLAG_HISTORICAL, FLAG_LAST, NONE,
 };
 
 /// Lines of kind, context and body, with tabs between: the examples of the pages, and what the
@@ -22,7 +22,7 @@ fn bench() -> Bench {
 fn every_capture_decodes() {
     // Nothing is rejected, and the kinds are those that the pages promise.
     let mut bench = bench();
-    let mut counts = [0; 13];
+    let mut counts = [0; Kind::NAMES.len()];
     for (kind, context, body) in captures(CAPTURES) {
         let (rejected, records) = bench.receive(kind, context, body.as_bytes()).unwrap();
         assert_eq!(rejected, Rejected::NONE, "{body}");
@@ -34,6 +34,7 @@ fn every_capture_decodes() {
     assert_eq!(count(Kind::Bar), 5);
     assert_eq!(count(Kind::Status), 3);
     assert_eq!(count(Kind::Correction), 3);
+    assert_eq!(count(Kind::Imbalance), 1);
     // Two whole books are updates and snapshots, of 4 + 4 levels and of 4 + 2; the changes have 3.
     assert_eq!((count(Kind::Level), count(Kind::Marker)), (17, 4));
 }
@@ -128,8 +129,11 @@ fn halts_bands_and_corrections_say_what_they_are_of() {
         {"T":"l","S":"F","u":3.24,"d":2.65,"i":"B","t":"2026-02-02T02:38:00Z","z":"A"},
         {"T":"x","S":"F","i":465,"x":"D","p":1,"s":1,"a":"E","z":"A","t":"2026-02-02T02:38:00Z"},
         {"T":"c","S":"F","x":"M","oi":7,"op":1,"os":2,"oc":[" "],"ci":8,"cp":1.5,"cs":3,"cc":[],
-        "z":"A","t":"2026-02-02T02:38:00Z"}]"#,
+        "z":"A","t":"2026-02-02T02:38:00Z"},
+        {"T":"i","S":"INAQ","p":9.12,"z":"C","t":"2026-02-02T02:39:29.242138635Z"}]"#,
     );
+    let auction: Imbalance = nth(&records, 5);
+    assert_eq!((auction.reference_price, auction.paired_size), (9_120_000_000, NONE));
     let status: Status = nth(&records, 0);
     assert_eq!((status.status, unpadded(&status.reason)), (2, "T12"));
     let status: Status = nth(&records, 1);

@@ -1,8 +1,9 @@
 //! Messages to records: events of orders, and trades.
 //!
 //! Every message of a known type and length is read, also those that give no record: the day's
-//! market-wide levels and states, participants' positions, imbalances. They are on the raw tape.
+//! market-wide levels and states, participants' positions. They are on the raw tape.
 
+use super::imbalance::wide_shares;
 use super::resting::{Reduced, Resting, RestingOrder};
 use super::wire::{time_of, u16_at, u32_at, u64_at, Blocks, LENGTHS, TIME_MAX};
 use super::{Itch, Rejected};
@@ -17,7 +18,7 @@ use crate::record::{
 /// Price(4) in units of 1e-9.
 const PRICE_UNITS: i64 = 100_000;
 /// A share in units of 1e-8.
-const SHARE_UNITS: i64 = 100_000_000;
+pub(super) const SHARE_UNITS: i64 = 100_000_000;
 /// Conditions of a trade, first byte: its order was never shown.
 const HIDDEN: u8 = 1;
 /// It is the bulk print of an auction; the second byte is a [`Cross`].
@@ -165,6 +166,7 @@ impl Task<'_> {
             b'H' => self.trading_action(message),
             b'h' => self.operational_halt(message),
             b'J' => self.collar(message),
+            b'I' => self.imbalance(message),
             b'S' => {
                 self.system_event(message[11]);
                 Ok(())
@@ -309,11 +311,7 @@ impl Task<'_> {
     }
 
     fn cross(&mut self, message: &[u8]) -> Result<()> {
-        let shares = i64::try_from(u64_at(message, 11)).ok();
-        let size = shares.and_then(|shares| shares.checked_mul(SHARE_UNITS));
-        let Some(size) = size.filter(|&size| size != NONE) else {
-            return fail(DecodeReason::DoesNotFit, 11);
-        };
+        let size = wide_shares(message, 11)?;
         let instrument = self.instrument(message, 19)?;
         let price = price_units(u32_at(message, 27));
         let match_id = u64_at(message, 31);
@@ -445,7 +443,7 @@ const fn wrong_length(expected: usize, got: usize) -> DecodeReason {
     }
 }
 
-const fn cross_of(letter: u8) -> Cross {
+pub(super) const fn cross_of(letter: u8) -> Cross {
     match letter {
         b'O' => Cross::Opening,
         b'C' => Cross::Closing,

@@ -3,12 +3,13 @@
 //! The locate of an instrument is its id. What records do not hold has the value that the venue
 //! gives it most often: tracking number 0, no attribution.
 
+use super::imbalance::letters;
 use super::wire::TIME_MAX;
 use crate::error::{Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{
-    unpadded, Cross, Definition, Header, Order, OrderAction, RecordRef, Records, Side, Status,
-    NONE, PRICE_SCALE, SIZE_SCALE,
+    unpadded, Cross, Definition, Header, Imbalance, Order, OrderAction, RecordRef, Records, Side,
+    Status, NONE, PRICE_SCALE, SIZE_SCALE,
 };
 
 /// Units of 1e-9 in a step of Price(4).
@@ -62,6 +63,9 @@ impl Message<'_> {
         }
         if let Some(status) = record.as_status() {
             return self.trading_action(&status);
+        }
+        if let Some(imbalance) = record.as_imbalance() {
+            return self.imbalance(&imbalance);
         }
         if record.as_trade().is_some() || record.as_correction().is_some() {
             return Ok(());
@@ -144,10 +148,7 @@ impl Message<'_> {
 
     fn cross(&mut self, order: &Order) -> Result<()> {
         self.head(b'Q', &order.header)?;
-        if order.size < 0 || order.size % SIZE_SCALE != 0 {
-            return refuse("a size that is no number of shares");
-        }
-        self.number((order.size / SIZE_SCALE) as u64);
+        self.wide_shares(order.size)?;
         self.stock(order.header.instrument)?;
         self.price(if order.price == NONE { 0 } else { order.price })?;
         self.number(order.match_id);
@@ -159,6 +160,20 @@ impl Message<'_> {
             Cross::ExtendedClose => b'A',
             Cross::None | Cross::Other => return refuse("a cross of an unknown kind"),
         });
+        Ok(())
+    }
+
+    fn imbalance(&mut self, told: &Imbalance) -> Result<()> {
+        self.head(b'I', &told.header)?;
+        let [cross, direction, variation] = letters(told);
+        self.wide_shares(told.paired_size)?;
+        self.wide_shares(told.imbalance_size)?;
+        self.out.push(direction);
+        self.stock(told.header.instrument)?;
+        for price in [told.far_price, told.near_price, told.reference_price] {
+            self.price(if price == NONE { 0 } else { price })?;
+        }
+        self.out.extend_from_slice(&[cross, variation]);
         Ok(())
     }
 
@@ -211,6 +226,14 @@ impl Message<'_> {
             return refuse("a size that is no number of shares");
         };
         self.out.extend_from_slice(&shares.to_be_bytes());
+        Ok(())
+    }
+
+    fn wide_shares(&mut self, size: i64) -> Result<()> {
+        if size < 0 || size % SIZE_SCALE != 0 {
+            return refuse("a size that is no number of shares");
+        }
+        self.number((size / SIZE_SCALE) as u64);
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::{unpadded, Kind, Order, Side, Trade, FLAG_MAYBE_BAD};
+use crate::record::{unpadded, Cross, Imbalance, Kind, Order, Side, Trade, FLAG_MAYBE_BAD};
 
 /// Midnight of 2023-08-22 in New York.
 const MIDNIGHT: i64 = 1_692_676_800_000_000_000;
@@ -146,7 +146,8 @@ fn what_is_encoded_is_received_back() {
     let start = blocks(&day()[..2]);
     first.file(1, &start).unwrap();
     let mut wire = Vec::new();
-    for record in bench.out.iter().filter(|r| r.kind() == Kind::Order as u8) {
+    let kinds = [Kind::Order as u8, Kind::Imbalance as u8];
+    for record in bench.out.iter().filter(|r| kinds.contains(&r.kind())) {
         let mut event = Records::new();
         event.push_ref(record);
         bench.itch.encode(&event, &bench.instruments, false, &mut wire).unwrap();
@@ -165,6 +166,54 @@ fn what_is_encoded_is_received_back() {
         orders.into_iter().filter(|order| order.header.instrument == 1).collect::<Vec<_>>()
     };
     assert_eq!(of_test(told(&again)), of_test(told(&bench)));
+    let auction = |bench: &Bench| {
+        let told = bench.out.iter().find_map(|record| record.as_imbalance()).unwrap();
+        Imbalance { header: Default::default(), ..told }
+    };
+    assert_eq!(auction(&again), auction(&bench));
+}
+
+#[test]
+fn imbalances_tell_what_an_auction_would_do() {
+    let mut bench = Bench::new();
+    bench.file(1, &blocks(&day())).unwrap();
+    let auctions: Vec<_> = bench.out.iter().filter_map(|record| record.as_imbalance()).collect();
+    let [auction] = auctions[..] else { panic!("{auctions:?}") };
+    assert_eq!((auction.paired_size, auction.imbalance_size), (10_000 * SHARE, 2_500 * SHARE));
+    assert_eq!((auction.side, auction.cross, auction.state), (1, Cross::Closing as u8, 0));
+    let prices = [auction.far_price, auction.near_price, auction.reference_price];
+    assert_eq!(prices.map(|price| price * 10_000 / DOLLAR), [101_500, 101_200, 101_000]);
+    assert_eq!(unpadded(&auction.code), "CBL");
+}
+
+#[test]
+fn imbalances_without_prices_or_with_absurd_sizes() {
+    // No price can be told, there are too few orders, a pause; and sizes that are no sizes.
+    let message = day().into_iter().find(|message| message[0] == b'I').unwrap();
+    let mut bench = Bench::new();
+    bench.file(1, &blocks(&day()[..2])).unwrap();
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut message = message.clone();
+        change(&mut message);
+        message
+    };
+    let told = [
+        changed(&|m| m[36..48].fill(0)),
+        changed(&|m| m[27] = b'O'),
+        changed(&|m| (m[27], m[49]) = (b'P', b' ')),
+        changed(&|m| m[27] = b'S'),
+    ];
+    assert_eq!(bench.file(3, &blocks(&told)).unwrap(), Rejected::NONE);
+    let told: Vec<_> = bench.out.iter().filter_map(|record| record.as_imbalance()).collect();
+    let prices = [told[0].far_price, told[0].near_price, told[0].reference_price];
+    assert_eq!(prices, [NONE; 3]);
+    let said: Vec<_> = told.iter().map(|told| (told.side, told.state)).collect();
+    assert_eq!(said, [(1, 0), (0, 1), (0, 2), (2, 0)]);
+    assert_eq!(unpadded(&told[2].code), "CP");
+    for at in [11, 19] {
+        let bad = changed(&|m| m[at] = 0x80);
+        assert_eq!(bench.file(0, &blocks([&bad])).unwrap().count, 1);
+    }
 }
 
 #[test]

@@ -50,8 +50,9 @@ impl Task<'_> {
             b"XA" | b"CA" => self.bar(fields, slot::PAIR, MINUTE_MS),
             b"XAS" | b"CAS" => self.bar(fields, slot::PAIR, SECOND_MS),
             b"C" => self.forex_quote(fields),
-            // Of the session, and imbalances, of which there is no record: the raw tape has them.
-            b"status" | b"NOI" => Ok(()),
+            b"NOI" => self.imbalance(fields),
+            // Of the session.
+            b"status" => Ok(()),
             _ => Err(Error::decode(DecodeReason::UnknownEvent, span.start as usize)),
         }
     }

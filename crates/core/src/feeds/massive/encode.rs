@@ -10,8 +10,8 @@ use crate::feeds::event_writer::EventWriter;
 use crate::feeds::events::{EQUITY, INDEX, OPTION};
 use crate::instrument::Instruments;
 use crate::record::{
-    unpadded, Bar, Definition, Header, Kind, Level, Mark, Marker, Quote, RecordRef, Records, Side,
-    Status, Trade, NONE, PRICE_PLACES, SIZE_PLACES,
+    unpadded, Bar, Definition, Header, Imbalance, Kind, Level, Mark, Marker, Quote, RecordRef,
+    Records, Side, Status, Trade, NONE, PRICE_PLACES, SIZE_PLACES,
 };
 
 const NS_PER_MS: i64 = 1_000_000;
@@ -227,6 +227,7 @@ pub fn object(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> 
         }
         Ok(Kind::Status) => bands(out, symbol, &read(first)?),
         Ok(Kind::Mark) => value(out, symbol, &read(first)?),
+        Ok(Kind::Imbalance) => imbalance(out, symbol, &read(first)?),
         _ => return Err(none("records of that kind")),
     }
     out.push(b'}');
@@ -253,6 +254,26 @@ fn bands(out: &mut Vec<u8>, symbol: &str, status: &Status) {
     // In ns, unlike all others.
     writer.number("t", status.header.ts_event, 0);
     writer.number("q", status.header.sequence, 0);
+}
+
+fn imbalance(out: &mut Vec<u8>, symbol: &str, imbalance: &Imbalance) {
+    let mut writer = begin(out, "NOI");
+    writer.text("T", symbol);
+    // In ns, unlike most others.
+    writer.number("t", imbalance.header.ts_event, 0);
+    writer.number("at", imbalance.auction_time, 0);
+    writer.text("a", unpadded(&imbalance.code));
+    writer.number("i", imbalance.header.sequence, 0);
+    if imbalance.imbalance_size != NONE {
+        let sign = if imbalance.side == Side::Ask as u8 { -1 } else { 1 };
+        writer.number("o", sign * imbalance.imbalance_size, SIZE_PLACES);
+    }
+    if imbalance.paired_size != NONE {
+        writer.number("p", imbalance.paired_size, SIZE_PLACES);
+    }
+    if imbalance.near_price != NONE {
+        writer.price("b", imbalance.near_price);
+    }
 }
 
 fn value(out: &mut Vec<u8>, symbol: &str, mark: &Mark) {

@@ -14,6 +14,7 @@ long_keys! {
     SIP "sip_timestamp", PARTICIPANT "participant_timestamp", SIZE "size",
     DECIMAL_SIZE "decimal_size", ASK_PRICE "ask_price", ASK_SIZE "ask_size",
     BID_PRICE "bid_price", BID_SIZE "bid_size", CORRECTION "correction", ADJUSTED "adjusted",
+    AUCTION "at",
 }
 
 /// Reads the keys of Massive.

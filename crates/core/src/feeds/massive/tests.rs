@@ -3,8 +3,8 @@
 use super::*;
 use crate::feeds::testing::{self, blob, captures, check_cuts, events, nth};
 use crate::record::{
-    Bar, CorporateAction, Kind, Level, Mark, Marker, Quote, Side, Status, Trade, FLAG_HISTORICAL,
-    FLAG_LAST, NONE,
+    Bar, CorporateAction, Cross, Imbalance, Kind, Level, Mark, Marker, Quote, Side, Status, Trade,
+    FLAG_HISTORICAL, FLAG_LAST, NONE,
 };
 
 /// Lines of kind, context and body, with tabs between: frames of the session of the official
@@ -21,7 +21,7 @@ fn bench() -> Bench {
 fn every_capture_decodes() {
     // Nothing is rejected, and the kinds are those that the pages promise.
     let mut bench = bench();
-    let mut counts = [0; 13];
+    let mut counts = [0; Kind::NAMES.len()];
     for (kind, context, body) in captures(CAPTURES) {
         let (rejected, records) = bench.receive(kind, context, body.as_bytes()).unwrap();
         assert_eq!(rejected, Rejected::NONE, "{body}");
@@ -33,6 +33,7 @@ fn every_capture_decodes() {
     assert_eq!(count(Kind::Bar), 11);
     assert_eq!(count(Kind::Status), 2);
     assert_eq!(count(Kind::Mark), 3);
+    assert_eq!(count(Kind::Imbalance), 2);
     assert_eq!((count(Kind::Level), count(Kind::Marker)), (4, 2));
 }
 
@@ -128,6 +129,28 @@ fn times_are_read_by_their_digits() {
         assert_eq!((status.price_low, status.price_high), (198_110_000_000, 218_960_000_000));
         assert_eq!(crate::record::unpadded(&status.reason), "21");
     }
+}
+
+#[test]
+fn imbalances_tell_what_an_auction_would_do() {
+    let mut bench = bench();
+    let told = |bench: &mut Bench, rest: &str| {
+        let head = r#"[{"ev":"NOI","T":"NTEST.Q","t":1601318039223013600,"i":44,"x":10"#;
+        nth::<Imbalance>(&bench.text(&format!("{head}{rest}}}]")), 0)
+    };
+    let one = told(&mut bench, r#","at":930,"a":"M","o":480,"p":440,"b":25.03"#);
+    assert_eq!(one.header.ts_event, 1_601_318_039_223_013_600);
+    assert_eq!((one.header.sequence, one.auction_time, one.cross), (44, 930, Cross::Opening as u8));
+    let sizes = (one.imbalance_size, one.paired_size, one.near_price);
+    assert_eq!(sizes, (480 * 10i64.pow(8), 440 * 10i64.pow(8), 25_030_000_000));
+    assert_eq!((one.side, one.reference_price, one.far_price), (0, NONE, NONE));
+    assert_eq!(crate::record::unpadded(&one.code), "M");
+    // What is not told is absent, a time that there is not is none, and less than 0 is to sell.
+    let none = told(&mut bench, r#","at":2400,"a":"R""#);
+    assert_eq!((none.imbalance_size, none.paired_size, none.near_price), (NONE, NONE, NONE));
+    assert_eq!((none.auction_time, none.cross), (0, Cross::Closing as u8));
+    let sale = told(&mut bench, r#","o":-480"#);
+    assert_eq!((sale.imbalance_size, sale.side), (480 * 10i64.pow(8), Side::Ask as u8));
 }
 
 #[test]

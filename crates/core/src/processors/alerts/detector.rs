@@ -79,6 +79,8 @@ pub(super) struct Print {
     pub(super) size: i64,
     /// Who took: a `Side`.
     pub(super) side: u8,
+    /// Whether it sets the last price, by its conditions: only such a trade moves a price.
+    pub(super) sets_price: bool,
 }
 
 /// An order at rest, as it was before the event that concerns it.

@@ -138,7 +138,7 @@ impl Detector for FatFinger {
             Event::Order(OrderEvent::Added { order, .. }, top) => {
                 self.look(order.price, order.size, order.side, top, scope);
             }
-            Event::Print(print, top) => {
+            Event::Print(print, top) if print.sets_price => {
                 self.look(print.price, print.size, print.side, top, scope);
             }
             _ => {}

@@ -178,7 +178,7 @@ impl Ignition {
 impl Detector for Ignition {
     fn event(&mut self, event: &Event<'_>, scope: &mut Scope<'_>) {
         match event {
-            Event::Print(print, _) => self.print(print.price, scope),
+            Event::Print(print, _) if print.sets_price => self.print(print.price, scope),
             Event::Break => {
                 self.parts.clear();
                 (self.window, self.last, self.open) = (None, None, None);

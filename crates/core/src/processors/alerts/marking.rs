@@ -157,7 +157,7 @@ impl Marking {
 impl Detector for Marking {
     fn event(&mut self, event: &Event<'_>, scope: &mut Scope<'_>) {
         match event {
-            Event::Print(print, _) => self.print(print, scope),
+            Event::Print(print, _) if print.sets_price => self.print(print, scope),
             Event::Time if scope.at.ts_recv >= self.due() => self.close(scope),
             Event::Break => {
                 (self.open, self.price) = (None, 0);

@@ -3,6 +3,7 @@
 use super::alarm::Moment;
 use super::detector::{Event, OrderEvent, Print, Top};
 use super::{Alerts, SOURCE};
+use crate::feeds::{updates_of, BarSpan};
 use crate::record::{
     Kind, Order, OrderAction, Quote, Records, Side, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE,
 };
@@ -19,7 +20,9 @@ impl Alerts {
         };
         watched.has_trades = true;
         let top = watched.top;
-        let print = Print { price: trade.price, size: trade.size, side: trade.side };
+        let updates = updates_of(trade.header.feed, trade.conditions, BarSpan::Intraday);
+        let sets_price = updates.open_close;
+        let print = Print { price: trade.price, size: trade.size, side: trade.side, sets_price };
         self.tell(trade.header.instrument, &Event::Print(print, top), at, out);
     }
 
@@ -71,7 +74,7 @@ impl Alerts {
                 Ok(Side::Ask) => Side::Bid as u8,
                 _ => Side::None as u8,
             };
-            let print = Print { price: order.price, size: order.size, side };
+            let print = Print { price: order.price, size: order.size, side, sets_price: true };
             self.tell(instrument, &Event::Print(print, before), at, out);
         }
         self.change_top(instrument, after, at, out);

@@ -116,7 +116,7 @@ impl Spike {
 impl Detector for Spike {
     fn event(&mut self, event: &Event<'_>, scope: &mut Scope<'_>) {
         match event {
-            Event::Print(print, _) => self.print(print, scope),
+            Event::Print(print, _) if print.sets_price => self.print(print, scope),
             Event::Time if scope.at.ts_recv >= self.due => {
                 if let Some((evidence, _)) = self.open.clone() {
                     self.end(&evidence, scope);

@@ -88,6 +88,7 @@ impl Event {
         const STATUS: u8 = Kind::Status as u8;
         const CORRECTION: u8 = Kind::Correction as u8;
         const ACTION: u8 = Kind::CorporateAction as u8;
+        const IMBALANCE: u8 = Kind::Imbalance as u8;
         match *bytes.get(1)? {
             TRADE => {
                 let trade = Trade::read_from(bytes)?;
@@ -141,7 +142,7 @@ impl Event {
                 Some(event)
             }
             MARKER => Self::of_marker(bytes, rules),
-            STATUS | CORRECTION | ACTION => Self::of_statement(bytes, rules),
+            STATUS | CORRECTION | ACTION | IMBALANCE => Self::of_statement(bytes, rules),
             _ => {
                 let header = Header::read_from(bytes)?;
                 Some(Self::of(&header, Rule::Free, Channel::None as u8, 0))

@@ -390,7 +390,7 @@ impl EventWindows {
         for windows in &mut self.windows {
             windows.past = state.i64()?;
             windows.slots.clear();
-            for _ in 0..state.length(131)? {
+            for _ in 0..state.length(147)? {
                 let key = state.i64()?;
                 windows.slots.insert(key, Slot::read(state)?);
             }

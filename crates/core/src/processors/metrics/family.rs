@@ -130,6 +130,8 @@ pub(super) struct Print {
     pub(super) best: Option<Best>,
     /// Whether it sets the last price, by its conditions.
     pub(super) sets_price: bool,
+    /// Whether it sets the high and the low.
+    pub(super) sets_range: bool,
     /// Whether it counts for volume.
     pub(super) counts: bool,
 }

@@ -192,6 +192,7 @@ impl Measured {
                 _ => self.best,
             },
             sets_price: updates.open_close,
+            sets_range: updates.high_low,
             counts: updates.volume,
         }
     }

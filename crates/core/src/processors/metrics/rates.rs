@@ -144,6 +144,9 @@ impl Family for Rates {
 
     fn print(&mut self, print: &Print) {
         self.rolling.begin(print.ts);
+        if !print.counts {
+            return;
+        }
         let mut terms = [0; TERMS];
         terms[TRADES] = 1;
         if print.side != 0 {

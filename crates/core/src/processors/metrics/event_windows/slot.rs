@@ -5,6 +5,7 @@ use super::super::window::{put_wide, take_wide};
 use super::FIELDS;
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
+use crate::record::NONE;
 
 /// The trades of one window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,11 @@ pub(super) struct Slot {
     /// Times of the trades that are first and last by the venue's time.
     pub(super) first: i64,
     pub(super) last: i64,
+    /// Those of the trades that set `open` and `close`. What sets no price, by its conditions, is
+    /// in the sizes alone.
+    opened: i64,
+    closed: i64,
+    /// [`NONE`]: no trade set it.
     open: i64,
     high: i64,
     low: i64,
@@ -33,15 +39,19 @@ impl Slot {
     /// A window of one trade.
     pub(super) fn of(print: &Print, start: i64, end: i64) -> Self {
         let (ts, price, size) = (print.ts_event, print.price, i128::from(print.size));
+        let last = if print.sets_price { price } else { NONE };
+        let extreme = if print.sets_range { price } else { NONE };
         Self {
             start,
             end,
             first: ts,
             last: ts,
-            open: price,
-            high: price,
-            low: price,
-            close: price,
+            opened: ts,
+            closed: ts,
+            open: last,
+            high: extreme,
+            low: extreme,
+            close: last,
             volume: size,
             buys: if print.side > 0 { size } else { 0 },
             turnover: size * i128::from(price),
@@ -56,13 +66,18 @@ impl Slot {
     pub(super) fn join(&mut self, other: &Self) {
         (self.start, self.end) = (self.start.min(other.start), self.end.max(other.end));
         // Of trades of one time, that which came first is the first one.
-        if other.first < self.first {
-            (self.first, self.open) = (other.first, other.open);
+        (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));
+        if other.open != NONE && (self.open == NONE || other.opened < self.opened) {
+            (self.opened, self.open) = (other.opened, other.open);
         }
-        if other.last >= self.last {
-            (self.last, self.close) = (other.last, other.close);
+        if other.close != NONE && (self.close == NONE || other.closed >= self.closed) {
+            (self.closed, self.close) = (other.closed, other.close);
         }
-        (self.high, self.low) = (self.high.max(other.high), self.low.min(other.low));
+        if self.high == NONE {
+            (self.high, self.low) = (other.high, other.low);
+        } else if other.high != NONE {
+            (self.high, self.low) = (self.high.max(other.high), self.low.min(other.low));
+        }
         self.volume += other.volume;
         self.buys += other.buys;
         self.turnover = self.turnover.saturating_add(other.turnover);
@@ -79,11 +94,12 @@ impl Slot {
     pub(super) fn row(&self, shape: usize, partial: bool, is_correction: bool) -> Row {
         let values = || {
             let vwap = price(self.turnover) / self.volume.max(1) as f64;
+            let set = |of: i64| if of == NONE { f64::NAN } else { price(of.into()) };
             [
-                price(self.open.into()),
-                price(self.high.into()),
-                price(self.low.into()),
-                price(self.close.into()),
+                set(self.open),
+                set(self.high),
+                set(self.low),
+                set(self.close),
                 if self.volume > 0 { vwap } else { f64::NAN },
                 size(self.volume),
                 size(self.buys),
@@ -101,8 +117,8 @@ impl Slot {
     }
 
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
-        let Self { start, end, first, last, open, high, low, close, .. } = *self;
-        for value in [start, end, first, last, open, high, low, close] {
+        let Self { start, end, first, last, opened, closed, open, high, low, close, .. } = *self;
+        for value in [start, end, first, last, opened, closed, open, high, low, close] {
             state.i64(value);
         }
         for value in [self.volume, self.buys, self.turnover] {
@@ -120,6 +136,8 @@ impl Slot {
             end: state.i64()?,
             first: state.i64()?,
             last: state.i64()?,
+            opened: state.i64()?,
+            closed: state.i64()?,
             open: state.i64()?,
             high: state.i64()?,
             low: state.i64()?,
