@@ -37,6 +37,14 @@ pub struct Event {
     pub is_numbered: bool,
 }
 
+/// Kinds that the venue says once of an instrument.
+const STATEMENTS: [u8; 4] = [
+    Kind::Status as u8,
+    Kind::Correction as u8,
+    Kind::CorporateAction as u8,
+    Kind::Imbalance as u8,
+];
+
 /// Mixes one field into a content hash.
 #[inline]
 const fn mix(hash: u64, value: u64) -> u64 {
@@ -85,10 +93,6 @@ impl Event {
         const BAR: u8 = Kind::Bar as u8;
         const MARK: u8 = Kind::Mark as u8;
         const MARKER: u8 = Kind::Marker as u8;
-        const STATUS: u8 = Kind::Status as u8;
-        const CORRECTION: u8 = Kind::Correction as u8;
-        const ACTION: u8 = Kind::CorporateAction as u8;
-        const IMBALANCE: u8 = Kind::Imbalance as u8;
         match *bytes.get(1)? {
             TRADE => {
                 let trade = Trade::read_from(bytes)?;
@@ -142,7 +146,7 @@ impl Event {
                 Some(event)
             }
             MARKER => Self::of_marker(bytes, rules),
-            STATUS | CORRECTION | ACTION | IMBALANCE => Self::of_statement(bytes, rules),
+            kind if STATEMENTS.contains(&kind) => Self::of_statement(bytes, rules),
             _ => {
                 let header = Header::read_from(bytes)?;
                 Some(Self::of(&header, Rule::Free, Channel::None as u8, 0))
