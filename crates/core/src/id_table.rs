@@ -6,7 +6,6 @@
 //! thirds are in use; an entry is removed without a trace, and nothing is allocated once the table
 //! has reached its usual size.
 
-mod past;
 mod recent;
 
 pub use recent::{RecentTable, Vacant};

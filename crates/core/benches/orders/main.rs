@@ -6,10 +6,10 @@
 //! way at a time. An event of a book touches five to eight lines more: the slot of its id, the
 //! order, its neighbours and its queue; of a new order the side, the page and the queue of its
 //! price, and the last order there. Fetching ahead hides how long a line takes, not how many come.
-//! Nor does it hide that a page is looked up: sampled by `perf record -e cpu-clock`, a sixth of the
-//! time of the decoder's loop is at its fetches of an order, which wait where the processor does
-//! not remember the page. So what counts most is in how few pages the orders lie, and how few
-//! messages go to those that came long ago.
+//! Nor does it hide that a page is looked up: sampled by `perf record -e cpu-clock`, a quarter of
+//! the time of the decoder's loop is at its two fetches of an order, which wait where the processor
+//! does not remember the page. So what counts most is how few messages go to the table of older
+//! orders, which is larger than the processor's memory of pages.
 //!
 //! Reads `l3.bin` (32-byte records: u8 action (0 add, 1 modify, 2 delete), u8 side, u16, u32, u64
 //! order id, i64 price in ticks, i64 size in lots) from the folder that `PEERS_DATA` names; without

@@ -5,7 +5,7 @@
 //! linked in the order of their priority. The size of a level stands in its queue alone; the ladder
 //! says which queue that is, and which price is next. Ids must be unique over all instruments of
 //! one `OrderBooks`. Nothing is allocated once as many orders were open as ever are; an order takes
-//! 40 bytes, and its place in the table of ids 4 to 72 more; a level 32, and its part of a page.
+//! 40 bytes, and its place in the table of ids 4 to 48 more; a level 32, and its part of a page.
 
 use super::ladder::{Ladder, Pages, PriceLevel};
 use super::L2Book;

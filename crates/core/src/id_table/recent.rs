@@ -2,14 +2,12 @@
 //!
 //! Venues number orders in turn, and most orders live for moments. The latest ids are a window that
 //! is indexed by the id itself: no hash, no comparison, and what is asked for most lies side by
-//! side in few pages of memory. Ids that the window left behind are packed in the order in which it
-//! left them; those that come far from it are in an [`IdTable`], as are what the window moved away
-//! from and a few here and there of what it left long ago. Each id is in one of the three at most.
-//! Where most ids come elsewhere, the window moves there. It becomes wider as long as much of what
-//! it leaves behind is still open. Each value that is put in pays for some ids that the window may
-//! pass, so that no order of ids makes it do more than that.
+//! side in few pages of memory. Ids that the window left behind, and those that come far from it,
+//! are in an [`IdTable`]. No id within the window is in that table. Where most ids come elsewhere,
+//! the window moves there. It becomes wider as long as much of what it leaves behind is still open.
+//! Each value that is put in pays for some ids that the window may pass, so that no order of ids
+//! makes it do more than that.
 
-use super::past::Past;
 use super::{fetch, prefer_huge_pages, IdTable};
 
 /// Ids of the window at first, and at most.
@@ -25,6 +23,8 @@ const BASE_MAX: u64 = u64::MAX - IDS_MAX as u64;
 const PAID: u64 = 16;
 /// The window moves elsewhere once one in so many of those to be looked through was put there.
 const OUTSIDE_PART: usize = 4;
+/// How many ids ahead the place of one is fetched that goes into the other table.
+const MOVED: usize = 16;
 
 /// A value that can say that there is none.
 pub trait Vacant: Copy {
@@ -54,8 +54,6 @@ pub struct RecentTable<V> {
     base: u64,
     /// Values in the window.
     count: usize,
-    /// What the window left behind: no id of it is in the window, or ahead of it.
-    past: Past<V>,
     rest: IdTable<V>,
     /// Values of `rest` whose ids the window will come to.
     ahead: usize,
@@ -74,21 +72,13 @@ impl<V: Vacant + Default> Default for RecentTable<V> {
 impl<V: Vacant + Default> RecentTable<V> {
     /// An empty table.
     pub const fn new() -> Self {
-        Self {
-            window: Vec::new(),
-            base: 0,
-            count: 0,
-            past: Past::new(),
-            rest: IdTable::new(),
-            ahead: 0,
-            outside: 0,
-            paid: 0,
-        }
+        let rest = IdTable::new();
+        Self { window: Vec::new(), base: 0, count: 0, rest, ahead: 0, outside: 0, paid: 0 }
     }
 
     /// Number of values.
     pub const fn len(&self) -> usize {
-        self.count + self.past.len() + self.rest.len()
+        self.count + self.rest.len()
     }
 
     /// Whether there are none.
@@ -101,7 +91,6 @@ impl<V: Vacant + Default> RecentTable<V> {
         if self.count > 0 {
             self.window.fill(V::VACANT);
         }
-        self.past.clear(|_, _| {});
         if !self.rest.is_empty() {
             self.rest.clear();
         }
@@ -127,7 +116,7 @@ impl<V: Vacant + Default> RecentTable<V> {
     pub fn get(&self, id: u64) -> Option<&V> {
         match self.place(id) {
             Some(at) => Some(&self.window[at]).filter(|value| !value.is_vacant()),
-            None => self.past.get(id).or_else(|| self.rest.get(id)),
+            None => self.rest.get(id),
         }
     }
 
@@ -136,7 +125,7 @@ impl<V: Vacant + Default> RecentTable<V> {
     pub fn get_mut(&mut self, id: u64) -> Option<&mut V> {
         match self.place(id) {
             Some(at) => Some(&mut self.window[at]).filter(|value| !value.is_vacant()),
-            None => self.past.get_mut(id).or_else(|| self.rest.get_mut(id)),
+            None => self.rest.get_mut(id),
         }
     }
 
@@ -164,9 +153,6 @@ impl<V: Vacant + Default> RecentTable<V> {
         if !self.reach(id) {
             self.outside += 1;
             self.paid += PAID;
-            if let Some(kept) = self.past.get_mut(id) {
-                return Some(std::mem::replace(kept, value));
-            }
             let before = self.rest.insert(id, value);
             self.ahead += usize::from(before.is_none() && self.is_ahead(id));
             return before;
@@ -196,7 +182,7 @@ impl<V: Vacant + Default> RecentTable<V> {
             }
             return true;
         }
-        let looked_through = length.max(self.rest.slots()).max(self.past.steps());
+        let looked_through = length.max(self.rest.slots());
         if self.outside < IDS_MIN.max(looked_through / OUTSIDE_PART) {
             return false;
         }
@@ -213,56 +199,28 @@ impl<V: Vacant + Default> RecentTable<V> {
                 self.count -= usize::from(!value.is_vacant());
                 (!value.is_vacant()).then_some(value)
             }
-            None => self.remove_outside(id),
-        }
-    }
-
-    #[inline(never)]
-    fn remove_outside(&mut self, id: u64) -> Option<V> {
-        let Self { past, rest, .. } = self;
-        let found = past.remove(id, |id, value| _ = rest.insert(id, value));
-        if found.is_some() {
-            return found;
-        }
-        let value = self.rest.remove(id)?;
-        self.ahead -= usize::from(self.is_ahead(id));
-        Some(value)
-    }
-
-    /// Begins to bring the place of `id` into the cache, for a look-up some steps ahead. Returns
-    /// whether that needs [`RecentTable::fetch_value`] in between.
-    #[inline(always)]
-    pub fn fetch(&self, id: u64) -> bool {
-        match self.place(id) {
-            Some(at) => {
-                fetch(&self.window, at);
-                false
+            None => {
+                let value = self.rest.remove(id)?;
+                self.ahead -= usize::from(self.is_ahead(id));
+                Some(value)
             }
-            None => self.fetch_outside(id),
         }
     }
 
-    #[inline]
-    fn fetch_outside(&self, id: u64) -> bool {
-        let is_past = self.past.fetch(id);
-        if !is_past {
-            self.rest.fetch(id);
+    /// Begins to bring the place of `id` into the cache, for a look-up some steps ahead.
+    #[inline(always)]
+    pub fn fetch(&self, id: u64) {
+        match self.place(id) {
+            Some(at) => fetch(&self.window, at),
+            None => self.rest.fetch(id),
         }
-        is_past
-    }
-
-    /// As [`RecentTable::fetch`], a step later, for an id of which that said so.
-    #[inline]
-    pub fn fetch_value(&self, id: u64) {
-        self.past.fetch_value(id);
     }
 
     /// All values, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
         let ids = (0..self.window.len() as u64).map(|at| self.base + at);
         let inside = ids.map(|id| (id, &self.window[id as usize & (self.window.len() - 1)]));
-        let inside = inside.filter(|(_, value)| !value.is_vacant());
-        inside.chain(self.past.iter()).chain(self.rest.iter())
+        inside.filter(|(_, value)| !value.is_vacant()).chain(self.rest.iter())
     }
 
     /// Lays the window of an empty table where `id` is its first.
@@ -311,26 +269,35 @@ impl<V: Vacant + Default> RecentTable<V> {
         self.open();
         let length = self.window.len();
         self.leave(length);
-        let Self { past, rest, .. } = self;
-        past.clear(|id, value| _ = rest.insert(id, value));
         (self.base, self.outside) = (id, 0);
         self.ahead = self.rest.iter().filter(|(id, _)| self.is_ahead(*id)).count();
         self.take_in(id, length);
     }
 
-    /// Leaves the values of the first `count` ids of the window behind.
+    /// Moves the values of the first `count` ids of the window into the other table. The place of
+    /// each there is fetched while those before it are put in.
     fn leave(&mut self, count: usize) {
         let mask = self.window.len() - 1;
-        let Self { window, past, rest, .. } = self;
+        let (mut moved, mut found) = ([(0, V::VACANT); MOVED], 0);
         for at in 0..count as u64 {
             let id = self.base + at;
-            let place = &mut window[id as usize & mask];
-            if !place.is_vacant() {
-                let value = std::mem::replace(place, V::VACANT);
-                past.push(id, value, |id, value| _ = rest.insert(id, value));
-                self.count -= 1;
+            let place = &mut self.window[id as usize & mask];
+            if place.is_vacant() {
+                continue;
             }
+            let value = std::mem::replace(place, V::VACANT);
+            self.rest.fetch(id);
+            let (id, value) = std::mem::replace(&mut moved[found % MOVED], (id, value));
+            if found >= MOVED {
+                self.rest.insert(id, value);
+            }
+            found += 1;
         }
+        for at in found.saturating_sub(MOVED)..found {
+            let (id, value) = moved[at % MOVED];
+            self.rest.insert(id, value);
+        }
+        self.count -= found;
     }
 
     /// Takes the values of `count` ids from `first` on, which are in the window now, out of the
@@ -362,8 +329,6 @@ mod tests {
         let ahead = table.rest.iter().filter(|(id, _)| table.is_ahead(*id)).count();
         assert_eq!(table.ahead, ahead);
         assert!(table.rest.iter().all(|(id, _)| table.place(id).is_none()));
-        assert!(table.past.iter().all(|(id, _)| id < table.base && table.rest.get(id).is_none()));
-        assert_eq!(table.past.len(), table.past.iter().count());
         assert_eq!(table.count, table.window.iter().filter(|value| !value.is_vacant()).count());
     }
 

@@ -16,7 +16,7 @@ const GROUP: usize = 16;
 const GROUPS: usize = 16;
 const BLOCK: usize = GROUP * GROUPS;
 /// Stages of fetching.
-const STAGES: usize = 6;
+const STAGES: usize = 5;
 
 /// What is known of the events of a block.
 struct Block<'a> {
@@ -57,11 +57,10 @@ impl OrderBooks {
             let groups = block.length.div_ceil(GROUP);
             for turn in 0..groups + STAGES {
                 self.fetch_ids(&mut block, turn);
-                self.fetch_places(&block, turn.wrapping_sub(1));
-                self.fetch_orders(&mut block, turn.wrapping_sub(2));
-                self.fetch_queues(&block, turn.wrapping_sub(3));
-                self.fetch_new_queues(&mut block, turn.wrapping_sub(4));
-                self.fetch_last(&block, turn.wrapping_sub(5));
+                self.fetch_orders(&mut block, turn.wrapping_sub(1));
+                self.fetch_queues(&block, turn.wrapping_sub(2));
+                self.fetch_new_queues(&mut block, turn.wrapping_sub(3));
+                self.fetch_last(&block, turn.wrapping_sub(4));
                 for at in block.group(turn.wrapping_sub(STAGES)) {
                     let event = block.events[at];
                     each(event, self.apply_found(event, block.found[at], block.joined[at]));
@@ -88,15 +87,7 @@ impl OrderBooks {
         }
     }
 
-    /// Second stage: the places of those that came long ago.
-    #[inline(always)]
-    fn fetch_places(&self, block: &Block<'_>, group: usize) {
-        for at in block.naming.of(group) {
-            self.ids.fetch_value(named(block.events[at]));
-        }
-    }
-
-    /// Third stage: orders that are there, and where the page of a new one's price is.
+    /// Second stage: orders that are there, and where the page of a new one's price is.
     #[inline(always)]
     fn fetch_orders(&self, block: &mut Block<'_>, group: usize) {
         let Block { events, found, sides, naming, adding, .. } = block;
@@ -112,7 +103,7 @@ impl OrderBooks {
         }
     }
 
-    /// Fourth stage: what is beside an order, and the page of a new one's price.
+    /// Third stage: what is beside an order, and the page of a new one's price.
     #[inline(always)]
     fn fetch_queues(&self, block: &Block<'_>, group: usize) {
         for at in block.naming.of(group) {
@@ -129,7 +120,7 @@ impl OrderBooks {
         }
     }
 
-    /// Fifth stage: the queue that a new order joins, and where a level is that may go.
+    /// Fourth stage: the queue that a new order joins, and where a level is that may go.
     #[inline(always)]
     fn fetch_new_queues(&self, block: &mut Block<'_>, group: usize) {
         let Block { events, found, sides, joined, naming, adding, .. } = block;
@@ -154,7 +145,7 @@ impl OrderBooks {
         self.side(queue.instrument(), queue.side())
     }
 
-    /// Sixth stage: the order that a new one comes behind.
+    /// Fifth stage: the order that a new one comes behind.
     #[inline(always)]
     fn fetch_last(&self, block: &Block<'_>, group: usize) {
         for at in block.naming.of(group) {

@@ -26,11 +26,8 @@ const AUCTION: u8 = 2;
 /// It was made at another price than that at which its order was shown.
 const OTHER_PRICE: u8 = 4;
 
-/// How many messages ahead the place of an order is fetched: long enough for memory to answer
-/// twice, as it does for orders that came long ago.
-const AHEAD: usize = 40;
-/// Of an order that needs a second step, that is taken when so many more such orders came.
-const OLDER: usize = 2;
+/// How many messages ahead the place of an order is fetched: about as long as memory takes.
+const AHEAD: usize = 20;
 
 /// One blob being decoded.
 pub(super) struct Task<'a> {
@@ -90,11 +87,10 @@ impl Task<'_> {
         let mut number = sequence;
         let mut start = at;
         let mut ahead = Blocks::new(body, at);
-        let mut older = [0; OLDER];
-        ahead.by_ref().take(AHEAD).for_each(|message| self.fetch(message, &mut older));
+        ahead.by_ref().take(AHEAD).for_each(|message| self.fetch(message));
         while let Some(message) = blocks.next() {
             if let Some(coming) = ahead.next() {
-                self.fetch(coming, &mut older);
+                self.fetch(coming);
             }
             if number >= sequence + known || sequence == 0 {
                 self.header.sequence = number;
@@ -119,18 +115,12 @@ impl Task<'_> {
         Ok(rejected)
     }
 
-    /// Begins to fetch the order that a message to come may name, and its stock. `older` are the
-    /// last orders that need a second step.
+    /// Begins to fetch the order that a message to come may name, and its stock.
     #[inline(always)]
-    fn fetch(&self, message: &[u8], older: &mut [u64; OLDER]) {
+    fn fetch(&self, message: &[u8]) {
         // All messages of orders name theirs at the same place.
         if let Some(head) = message.first_chunk::<19>() {
-            let id = u64_at(head, 11);
-            if self.itch.resting.fetch(id) {
-                self.itch.resting.fetch_value(older[0]);
-                older.rotate_left(1);
-                older[OLDER - 1] = id;
-            }
+            self.itch.resting.fetch(u64_at(head, 11));
             fetch(&self.itch.stocks, usize::from(u16_at(head, 1)));
         }
     }
