@@ -46,7 +46,7 @@ def decoded(feed: str, reader: CaptureReader, path: Path) -> tuple[np.ndarray, l
         # What waits for packets before it is passed on when time goes on: a heartbeat, later.
         last = frames[-1]
         body = last.body[:18] + b"\0\0"
-        ends = [replace(last, body=body, ts_recv=last.ts_recv + 2_000_000_000)]
+        ends = [replace(last, body=body, ts_recv=last.ts_recv + 11_000_000_000)]
     for one in frames + ends:
         records = decoder.receive(one.kind, one.context, one.body, one.ts_recv)
         rows.append(np.frombuffer(records.numpy("order"), ORDER))

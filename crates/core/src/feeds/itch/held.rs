@@ -215,8 +215,7 @@ impl Itch {
                 break;
             }
             // Others came after it where the session was, and next to nothing came behind it.
-            let is_wrong = !follows && !self.held.is_believed() && self.held.levels >= BELIEVED
-                || is_over && self.held.is_alone(first, next);
+            let is_wrong = !follows && !self.held.is_believed() && self.held.levels >= BELIEVED;
             let Some((first, packet)) = self.held.pop() else { break };
             if is_wrong {
                 rejected.add(Error::decode(DecodeReason::ImplausibleSequence, 10))?;
