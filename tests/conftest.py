@@ -152,6 +152,31 @@ class RecordMaker:
             flags=1,
         )
 
+    def imbalances(self, count: int, seed: int = 1) -> npt.NDArray[Any]:
+        """Returns what auctions to come would do, ten a second, of all symbols and all kinds."""
+        random, at = np.random.default_rng(seed), np.arange(count)
+        prices = random.integers(0, 2**60, (3, count))
+        prices[:, ::3] = _core.NONE
+        return self.rows(
+            "imbalance",
+            count,
+            instrument=1 + (at + 1) % len(SYMBOLS),
+            ts_event=START + at * 100_000_000 + at % 1_000,
+            ts_recv=START + at * 100_000_000 + 1_000_001,
+            paired_size=random.integers(0, 2**60, count),
+            imbalance_size=np.where(at % 5, random.integers(0, 2**60, count), _core.NONE),
+            reference_price=prices[0],
+            near_price=prices[1],
+            far_price=prices[2],
+            code=b"OSL",
+            auction_time=930,
+            side=(at + 2) % 3,
+            cross=1 + at % 6,
+            state=at % 3,
+            sequence=at,
+            flags=1,
+        )
+
 
 @pytest.fixture
 def maker() -> RecordMaker:

@@ -303,6 +303,23 @@ class RecordBuilder:
         price_high: _Exact | None = None,
         sequence: int = 0,
     ) -> None: ...
+    def imbalance(
+        self,
+        symbol: str,
+        *,
+        cross: str = "",
+        side: str = "",
+        paired_size: _Exact | None = None,
+        imbalance_size: _Exact | None = None,
+        reference_price: _Exact | None = None,
+        near_price: _Exact | None = None,
+        far_price: _Exact | None = None,
+        auction_time: int = 0,
+        state: str = "",
+        code: str = "",
+        ts_event: int | None = None,
+        sequence: int = 0,
+    ) -> None: ...
     def extend(self, records: object) -> None: ...
 
 def price_units(text: _Exact) -> int: ...

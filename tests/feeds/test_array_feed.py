@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from tests.feeds.test_session_watchdog import SetClock
 
@@ -66,6 +68,8 @@ class ArrayFeed(PythonFeed):
             at = {"ts_event": event["t"], "sequence": event.get("q", 0)}
             if event["ev"] == "S":
                 out.status(event["sym"], "halted", reason=event["p"], ts_event=event["t"])
+            elif event["ev"] == "I":
+                out.imbalance(event["sym"], ts_event=event["t"], **event["told"])
             elif event["ev"] == "T":
                 out.trade(event["sym"], event["p"], "1", **at)
             else:
@@ -276,6 +280,49 @@ def test_events_without_a_number_are_told_apart_by_what_they_say(scene: Scene):
     assert sorted(gaps) == sorted(
         [(NUMBERS["trade"], OPEN), (NUMBERS["quote"], OPEN), (NUMBERS["trade"], CLOSED)]
     )
+
+
+def test_what_an_auction_would_do_is_told_exactly_and_once(scene: Scene):
+    # All fields of one from both lines, and one of which nothing is known: each is stored once.
+    # What no field can hold makes its frame a dead letter that says why, and the feed goes on.
+    now = scene.clock.wall_ns()
+    whole = {
+        "cross": "closing",
+        "side": "ask",
+        "paired_size": "1200",
+        "imbalance_size": "0.5",
+        "reference_price": "10.01",
+        "near_price": "9.99",
+        "far_price": "9.5",
+        "auction_time": 1600,
+        "state": "paused",
+        "code": "CSL",
+        "sequence": 7,
+    }
+
+    def event(ms: int, **told: Any) -> dict[str, Any]:
+        return {"ev": "I", "sym": "ACME", "t": now + ms, "told": told}
+
+    scene.send([event(0, **whole), event(1)])
+    wrong = {
+        "imbalance_size": "-1",
+        "auction_time": 1260,
+        "cross": "noon",
+        "side": "buy",
+        "state": "open",
+        "near_price": 9.5,
+    }
+    for name, value in wrong.items():
+        scene.send([event(2, **{name: value})], [0])
+    assert _stats(scene)["dead_letters"] == len(wrong)
+    rows = [
+        row
+        for batch in scene.batches()
+        for row in pa.record_batch(batch.arrow("imbalance", _core.Symbols())).to_pylist()
+    ]
+    exact = {name: Decimal(whole[name]) for name in whole if name.endswith(("_size", "_price"))}
+    absent = dict.fromkeys(whole) | {"auction_time": 0, "code": "", "sequence": 0}
+    assert [{name: row[name] for name in whole} for row in rows] == [whole | exact, absent]
 
 
 def _stats(scene: Scene) -> dict[str, Any]:

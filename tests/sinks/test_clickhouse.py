@@ -57,8 +57,11 @@ def test_values_are_exact_and_the_latest_of_a_bar_is_shown(spine, maker, service
         close=[10**9, 2 * 10**9, 3 * 10**9],
         interval_ms=60_000,
     )
+    told = maker.imbalances(2)
+    told["near_price"], told["auction_time"] = [_core.NONE, 10**9], [930, 1600]
     spine.append(maker.definitions())
     spine.append(trades)
+    spine.append(told)
     spine.append(bars, topic=BARS)
     # The longest TTL that there is takes nothing.
     drain(spine, service, "exact", ttl_days=10_000)
@@ -76,6 +79,14 @@ def test_values_are_exact_and_the_latest_of_a_bar_is_shown(spine, maker, service
     found = ask(service, "select symbol, toFloat64(close) from exact.bars final order by symbol")
     assert found == [("BTCUSDT", 3.0), ("ETHUSDT", 2.0)]
     assert ask(service, "select count() from exact.instruments final") == [(3,)]
+    query = (
+        "select symbol, auction, side, toString(near_price), auction_time, code, "
+        "toUnixTimestamp64Nano(ts) from exact.imbalances order by id"
+    )
+    assert ask(service, query) == [
+        ("ETHUSDT", "opening", "ask", None, 930, "OSL", told["ts_event"][0]),
+        ("SOLUSDT", "closing", "", "1", 1600, "OSL", told["ts_event"][1]),
+    ]
 
 
 @slow

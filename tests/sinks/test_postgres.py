@@ -26,6 +26,7 @@ from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError, SinkError, SinkUnavailable, TapeReplacedError
 from tapeworks.registry import load_settings
 from tapeworks.settings import resolve_config
+from tapeworks.sinks import postgres_tables
 from tapeworks.sinks.base import FlushPolicy, SinkContext
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.postgres import PostgresConfig, PostgresSink
@@ -96,13 +97,13 @@ def test_every_value_is_that_of_the_tape(spine, maker, database):
     for name in ("bid_price", "bid_size", "ask_price", "ask_size"):
         quotes[name] = random.integers(0, 2 ** random.integers(1, 63, len(quotes)))
         quotes[name][::5] = NONE
-    for one in (maker.definitions(), trades, quotes):
+    for one in (maker.definitions(), trades, quotes, maker.imbalances(3_000)):
         spine.append(one)
     store(spine, database)
     reader = TapeReader(spine.tape())
     batch = reader.read(30_000)
     for table in TABLES:
-        if table.name not in ("trades", "quotes", "instruments"):
+        if table.name not in ("trades", "quotes", "imbalances", "instruments"):
             continue
         found = rows(database, f"select {', '.join(table.columns)} from {table.name} order by id")
         expected = expected_rows(spine, batch, table)
@@ -318,6 +319,30 @@ def test_tables_of_another_version_are_refused(spine, maker, database):
             store(spine, database)
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute("delete from tapeworks.migrations where number = 999")
+
+
+def test_tables_of_before_a_migration_go_on(spine, maker, database, monkeypatch, tmp_path):
+    # A database as the first three migrations left it, with partitions and rows: the fourth adds
+    # its table, whose partitions are made as those of the others are, and as those of nothing else.
+    for path in sorted(FOLDER.glob("*.sql"))[:3]:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with psycopg.connect(database, autocommit=True) as connection:
+        with monkeypatch.context() as earlier:
+            earlier.setattr(postgres_tables, "FOLDER", tmp_path)
+            postgres_tables.migrate(connection, "tapeworks", may_change=True)
+        made = "select tapeworks.make_partition(%s, '2023-11-17')"
+        connection.execute(made, ["trades"])
+        with pytest.raises(psycopg.errors.RaiseException, match="expected ticks, trades"):
+            connection.execute(made, ["imbalances"])
+        spine.append(maker.definitions())
+        spine.append(maker.trades(100))
+        spine.append(maker.imbalances(100))
+        store(spine, database)
+        for name in ("corrections", "trades_20231117", "x; drop table y"):
+            with pytest.raises(psycopg.errors.RaiseException, match="that is cut by day, got"):
+                connection.execute(made, [name])
+    assert rows(database, "select count(*) from trades_20231117") == [(100,)]
+    assert rows(database, "select count(*) from imbalances_20231117") == [(100,)]
 
 
 def test_role_with_few_rights_is_enough(spine, maker, database, server):

@@ -56,22 +56,33 @@ def test_values_are_exact_and_the_latest_of_a_bar_is_shown(spine, maker, service
         close=[10**9, 2 * 10**9, 3 * 10**9],
         interval_ms=60_000,
     )
+    told = maker.imbalances(2)
+    told["near_price"], told["auction_time"] = [_core.NONE, 10**9], [930, 1600]
     spine.append(maker.definitions())
     spine.append(trades)
+    spine.append(told)
     spine.append(bars, topic=BARS)
     drain(spine, service, "exact_")
     drain(spine, service, "exact_", BARS)
     query = "select price, size, trade_id, ts::long from exact_trades order by id"
-    told = [*map(int, trades["ts_event"])]
+    times = [*map(int, trades["ts_event"])]
     assert service.ask(query) == [
-        ["9223372036.854775806", "0.00000001", "18446744073709551615", told[0]],
-        ["-9223372036.854775807", "100000000.00000000", "0", told[1]],
-        ["0.000000001", "0.00000000", "9223372036854775808", told[2]],
-        [None, None, "7", told[3]],
+        ["9223372036.854775806", "0.00000001", "18446744073709551615", times[0]],
+        ["-9223372036.854775807", "100000000.00000000", "0", times[1]],
+        ["0.000000001", "0.00000000", "9223372036854775808", times[2]],
+        [None, None, "7", times[3]],
     ]
     found = service.ask("select symbol, close from exact_bars order by symbol")
     assert found == [["BTCUSDT", "3.000000000"], ["ETHUSDT", "2.000000000"]]
     assert service.ask("select count() from exact_bars_versions") == [[3]]
+    query = (
+        "select symbol, auction, side, near_price, auction_time, code, ts::long "
+        "from exact_imbalances order by id"
+    )
+    assert service.ask(query) == [
+        ["ETHUSDT", "opening", "ask", None, 930, "OSL", int(told["ts_event"][0])],
+        ["SOLUSDT", "closing", None, "1.000000000", 1600, "OSL", int(told["ts_event"][1])],
+    ]
 
 
 @slow

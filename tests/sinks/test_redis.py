@@ -43,6 +43,7 @@ def test_a_group_of_the_command_line_reads_the_stream_and_protoc_the_last_state(
     # is what protoc, which knows the schema alone, reads.
     spine.append(maker.definitions())
     spine.append(maker.trades(200))
+    spine.append(maker.imbalances(5))
     feeder = feeder_of(spine, service, "cli.")
     assert feeder.drain(10)
     feeder.close()
@@ -55,8 +56,13 @@ def test_a_group_of_the_command_line_reads_the_stream_and_protoc_the_last_state(
     line = [sys.executable, *DECODE, "tapeworks/v1/market_data.proto"]
     done = subprocess.run(line, input=message, cwd=ROOT, capture_output=True, check=True)
     last = max(at for at, one in enumerate(maker.trades(200)["instrument"]) if one == 2)
-    for line in ('symbol: "ETHUSDT"', f"tape_offset: {3 + last}", "kind: KIND_TRADE"):
-        assert line in done.stdout.decode()
+    for told in ('symbol: "ETHUSDT"', f"tape_offset: {3 + last}", "kind: KIND_TRADE"):
+        assert told in done.stdout.decode()
+    # What an auction to come would do is a state of its instrument, as the last trade is.
+    message = command(service, "HGET", key, "imbalance").removesuffix(b"\n")
+    done = subprocess.run(line, input=message, cwd=ROOT, capture_output=True, check=True)
+    for told in ("KIND_IMBALANCE", "tape_offset: 206", 'code: "OSL"', "auction_time: 930"):
+        assert told in done.stdout.decode()
     with redis.from_url(service.url()) as client:
         assert 0 < client.pttl(key) <= 3_600_000
 

@@ -12,6 +12,7 @@ use crate::released::staying;
 
 mod builder;
 mod fields;
+mod state;
 
 use self::builder::RecordBuilder;
 use self::fields::fixed;

@@ -105,9 +105,13 @@ impl EncodedMessages {
 fn state(kind: u8, code: u8) -> Option<&'static str> {
     match Kind::try_from(kind).ok()? {
         Kind::Marker if code == MarkerCode::BookState as u8 => Some("book_state"),
-        kind @ (Kind::Tick | Kind::Trade | Kind::Quote | Kind::Mark | Kind::Status | Kind::Bar) => {
-            Some(kind.name())
-        }
+        kind @ (Kind::Tick
+        | Kind::Trade
+        | Kind::Quote
+        | Kind::Mark
+        | Kind::Status
+        | Kind::Imbalance
+        | Kind::Bar) => Some(kind.name()),
         _ => None,
     }
 }

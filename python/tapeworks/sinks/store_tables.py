@@ -101,6 +101,19 @@ TABLES = (
         by_day=True,
     ),
     StoreTable(
+        "imbalances",
+        NORMALIZED,
+        "imbalance",
+        (
+            *("id", "symbol", "ts", "auction", "side", "state", "paired_size", "imbalance_size"),
+            *("reference_price", "near_price", "far_price", "auction_time", "code", "sequence"),
+            *("flags", "provider", "ts_recv", "ts_ns", "ts_recv_ns"),
+        ),
+        # A word of SQL joins is no name of a column.
+        renamed={"auction": "cross"},
+        by_day=True,
+    ),
+    StoreTable(
         "corrections",
         NORMALIZED,
         "correction",

@@ -106,7 +106,7 @@ const ALERT: Meaning = Meaning::Name(AlertState::NAMES);
 const SEVERITY: Meaning = Meaning::Name(Severity::NAMES);
 const CORRECTION: Meaning = Meaning::Name(&["", "cancel", "correct"]);
 const CORPORATE: Meaning = Meaning::Name(&["", "split", "dividend", "symbol_change"]);
-const IMBALANCE: Meaning = Meaning::Name(&["", "insufficient", "paused"]);
+const IMBALANCE: Meaning = Meaning::Name(&super::Imbalance::STATES);
 const TRADING: Meaning =
     Meaning::Name(&["", "trading", "halted", "auction", "closed", "cancel_only"]);
 const ASSET: Meaning =

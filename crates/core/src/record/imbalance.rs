@@ -28,13 +28,16 @@ pub struct Imbalance {
     pub side: u8,
     /// A [`super::Cross`]: which auction it is.
     pub cross: u8,
-    /// 1 there are too few orders to tell, 2 the auction is paused, else 0.
+    /// Its place in [`Self::STATES`]: 1 there are too few orders to tell, 2 the auction is paused.
     pub state: u8,
     /// Zero.
     pub reserved: [u8; 43],
 }
 
 impl Imbalance {
+    /// Names of `state`.
+    pub const STATES: [&'static str; 3] = ["", "insufficient", "paused"];
+
     /// One of which nothing is known.
     pub const fn unknown(header: Header) -> Self {
         Self {

@@ -10,28 +10,18 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use tapeworks_core::record::blob::BlobHeader;
 use tapeworks_core::record::{
-    self, Bar, Channel, Definition, Header, Level, Mark, Marker, MarkerCode, Plain, Quote, Record,
-    Side, Status, Trade, FLAG_HISTORICAL, FLAG_LAST, FLAG_SNAPSHOT, NONE, PRICE_PLACES,
-    SIZE_PLACES,
+    self, Bar, Channel, Cross, Definition, Header, Imbalance, Mark, Marker, Quote, Side, Status,
+    Trade, FLAG_HISTORICAL, FLAG_LAST, NONE, PRICE_PLACES, SIZE_PLACES,
 };
 use tapeworks_core::{Error, Instruments, Result};
 
 use super::fields::{
-    empty_update, fixed, level_of, optional, place, sides_of, text_field, total, Sides, CLASSES,
-    STATUSES,
+    clock_time, empty_update, fixed, level_of, optional, place, sides_of, text_field, total,
+    CLASSES, STATUSES,
 };
+use super::state::State;
 use crate::errors::to_python;
 use crate::ingest::channel_named;
-
-#[derive(Default)]
-struct State {
-    open: bool,
-    number: u8,
-    flags: u8,
-    ts_recv: i64,
-    instruments: Instruments,
-    out: record::Records,
-}
 
 /// Takes the records of one frame. It is open while the decoder has that frame, and no longer.
 #[pyclass(frozen, module = "tapeworks._core")]
@@ -85,73 +75,6 @@ impl RecordBuilder {
         let written = work(&mut state);
         drop(state);
         written.map_err(to_python)
-    }
-}
-
-impl State {
-    fn instrument(&mut self, symbol: &str, ts: i64) -> Result<u32> {
-        if symbol.is_empty() {
-            return Err(Error::invalid("symbol: expected a name, got an empty text"));
-        }
-        self.instruments.define(self.number, symbol, ts)
-    }
-
-    fn head<R: Record>(
-        &mut self,
-        symbol: &str,
-        ts_event: Option<i64>,
-        sequence: u64,
-    ) -> Result<Header> {
-        let ts = ts_event.unwrap_or(self.ts_recv);
-        Ok(Header {
-            flags: self.flags | FLAG_LAST,
-            feed: self.number,
-            instrument: self.instrument(symbol, ts)?,
-            ts_event: ts,
-            ts_recv: self.ts_recv,
-            sequence,
-            ..Header::of::<R>()
-        })
-    }
-
-    /// Appends the levels of both sides.
-    fn levels(&mut self, level: &mut Level, sides: &Sides) -> u32 {
-        for (levels, side) in sides.iter().zip([Side::Bid, Side::Ask]) {
-            level.side = side as u8;
-            for &(price, size) in levels {
-                (level.price, level.size) = (price, size);
-                self.out.push(level);
-            }
-        }
-        (sides[0].len() + sides[1].len()) as u32
-    }
-
-    fn flag_last(&mut self) {
-        let bytes = self.out.as_bytes().len();
-        self.out.as_bytes_mut(bytes - size_of::<Level>())[2] |= FLAG_LAST;
-    }
-
-    fn whole_book(&mut self, mut header: Header, channel: Channel, sides: &Sides) {
-        header.flags = (header.flags & !FLAG_LAST) | FLAG_SNAPSHOT;
-        let mut marker = Marker {
-            header,
-            code: MarkerCode::SnapshotBegin as u8,
-            cause: 0,
-            state: 0,
-            channel: channel as u8,
-            count: 0,
-            first: header.sequence,
-            last: header.sequence,
-            ts_start: NONE,
-        };
-        let begin = self.out.mark();
-        self.out.push(&marker);
-        let mut level = level_of(header, 0, 0, channel);
-        marker.count = self.levels(&mut level, sides);
-        self.out.as_bytes_mut(begin.0)[..size_of::<Marker>()].copy_from_slice(marker.as_bytes());
-        marker.code = MarkerCode::SnapshotEnd as u8;
-        marker.header.flags |= FLAG_LAST;
-        self.out.push(&marker);
     }
 }
 
@@ -450,6 +373,56 @@ impl RecordBuilder {
             let header = state.head::<Status>(symbol, ts_event, sequence)?;
             let reserved = [0; 7];
             state.out.push(&Status { header, price_low, price_high, reason, status, reserved });
+            Ok(())
+        })
+    }
+
+    /// What an auction would do if it were held now. `cross` says which it is: `opening`,
+    /// `closing`, `halt`, `intraday`, `extended_close`, `other`; `side` the larger one, `bid` or
+    /// `ask`; `state` is empty, `insufficient` or `paused`; `auction_time` is as 930, 0 where it is
+    /// not told.
+    #[pyo3(signature = (symbol, *, cross = "", side = "", paired_size = None, imbalance_size = None,
+        reference_price = None, near_price = None, far_price = None, auction_time = 0, state = "",
+        code = "", ts_event = None, sequence = 0))]
+    fn imbalance(
+        &self,
+        symbol: &str,
+        cross: &str,
+        side: &str,
+        paired_size: Option<&Bound<'_, PyAny>>,
+        imbalance_size: Option<&Bound<'_, PyAny>>,
+        reference_price: Option<&Bound<'_, PyAny>>,
+        near_price: Option<&Bound<'_, PyAny>>,
+        far_price: Option<&Bound<'_, PyAny>>,
+        auction_time: u16,
+        state: &str,
+        code: &str,
+        ts_event: Option<i64>,
+        sequence: u64,
+    ) -> PyResult<()> {
+        let price = |value, field| optional(value, PRICE_PLACES, field);
+        let imbalance_size = optional(imbalance_size, SIZE_PLACES, "imbalance_size")?;
+        if imbalance_size < 0 {
+            return Err(PyValueError::new_err(
+                "imbalance_size: expected 0 or more, got less: `side` says which side is larger",
+            ));
+        }
+        let told = Imbalance {
+            paired_size: optional(paired_size, SIZE_PLACES, "paired_size")?,
+            imbalance_size,
+            reference_price: price(reference_price, "reference_price")?,
+            near_price: price(near_price, "near_price")?,
+            far_price: price(far_price, "far_price")?,
+            code: text_field(code, "code")?,
+            auction_time: clock_time(auction_time, "auction_time")?,
+            side: place(side, Side::NAMES, "side")?,
+            cross: place(cross, Cross::NAMES, "cross")?,
+            state: place(state, &Imbalance::STATES, "state")?,
+            ..Imbalance::unknown(Header::of::<Imbalance>())
+        };
+        self.write(|frame| {
+            let header = frame.head::<Imbalance>(symbol, ts_event, sequence)?;
+            frame.out.push(&Imbalance { header, ..told });
             Ok(())
         })
     }

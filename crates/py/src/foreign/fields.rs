@@ -64,6 +64,16 @@ pub fn total(value: Option<&Bound<'_, PyAny>>) -> PyResult<Turnover> {
         .map_err(|_| PyValueError::new_err(format!("turnover: expected decimal text, got {text}")))
 }
 
+/// A time of the day by the clock of an exchange, as hour times 100 and minute.
+pub fn clock_time(value: u16, field: &str) -> PyResult<u16> {
+    if value / 100 < 24 && value % 100 < 60 {
+        return Ok(value);
+    }
+    Err(PyValueError::new_err(format!(
+        "{field}: expected hour times 100 and minute, such as 930, got {value}"
+    )))
+}
+
 /// The number that `name` has in `names`.
 pub fn place(name: &str, names: &[&str], field: &str) -> PyResult<u8> {
     names.iter().position(|known| *known == name).map(|at| at as u8).ok_or_else(|| {
