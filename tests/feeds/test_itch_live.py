@@ -251,6 +251,25 @@ def test_a_late_start_is_healed_where_the_server_has_it_all(tmp_path: Path):
     assert_books_are(lake, recording.day.report()["orders"])
 
 
+def test_a_session_known_by_its_heartbeats_alone_is_healed(tmp_path: Path):
+    # The recorder knows another one, which ended; all of this one was sent while it was down.
+    def send(day: LiveDay, packets: Packets) -> None:
+        if packets[0][0] == 1:
+            number = packets[3][0]
+            ended = (number, 0, bytes(10) + struct.pack(">QH", number, 0xFFFF))
+            parts = [*packets[:3], ended]
+            day.lines.send([(at, n, b"OLD0000001" + part[10:]) for at, n, part in parts])
+
+    recording = Recording(tmp_path, has_server=True)
+    lake = recording.run(send)
+    assert gaps(lake, tmp_path) == []
+    assert recording.day is not None
+    assert_books_are(lake, recording.day.report()["orders"])
+    assert sequences(tmp_path)[-1] > 3_900
+    assert recording.status["outcome"]["dead_letters"] == 0
+    assert_replay_is_the_same(tmp_path)
+
+
 def test_a_wrong_port_is_told_as_nothing(tmp_path: Path):
     async def run() -> dict[str, Any]:
         [port] = free_ports(1)

@@ -139,7 +139,11 @@ impl Sessions {
         if is_repeated {
             return (Verdict::Repeated, 0);
         }
-        if !is_done && self.is_believed() || !(has_messages || fits) {
+        // Of a session that began unseen, heartbeats alone may come: they speak for it, but neither
+        // beside one that goes on, nor against messages that wait.
+        let speaks = has_messages || fits;
+        let is_open = is_done || speaks && !self.is_believed();
+        if !is_open || !speaks && self.has_waiting(came.ts_recv) {
             return (Verdict::Stray, 0);
         }
         let strayed = if fits { 0 } else { self.drop_waiting() };
@@ -151,6 +155,13 @@ impl Sessions {
         let is_one = |other: &Packet| other.session == packet.session;
         self.waiting.first().is_some_and(|first| is_one(&first.packet))
             && packet.sequence.abs_diff(self.waiting_next()) <= NEAR
+    }
+
+    /// Whether messages wait, of a short while ago.
+    fn has_waiting(&self, ts_recv: i64) -> bool {
+        self.waiting.iter().any(|other| {
+            other.packet.count > 0 && ts_recv.saturating_sub(other.ts_recv) < QUIET_NS
+        })
     }
 
     fn waiting_next(&self) -> u64 {

@@ -210,6 +210,37 @@ fn another_session_is_believed_after_the_end_of_the_first_or_its_silence() {
 }
 
 #[test]
+fn a_session_that_began_unseen_is_known_by_its_heartbeats() {
+    // All of it was sent while nothing was read: it is as missing as that of the first session.
+    for pause in [1, 11_000] {
+        let mut bench = Bench::new();
+        (1..=4).for_each(|number| bench.packet(0, number, number));
+        if pause == 1 {
+            bench.raw(0, &idle(b"SESSION001", 5, 0xffff)).unwrap();
+        }
+        bench.raw(pause, &idle(b"OTHER00001", 9, 0)).unwrap();
+        for second in 1..=3 {
+            bench = Bench { out: std::mem::take(&mut bench.out), ..bench.restored() };
+            let told = bench.raw(pause + 1_000 * second, &idle(b"SESSION002", 8, 0)).unwrap();
+            assert_eq!(told.count, u32::from(second == 1));
+        }
+        bench.raw(pause + 4_000, &idle(b"SESSION002", 8, 0)).unwrap();
+        assert_eq!((bench.numbers(), bench.gaps()), (vec![1, 2, 3, 4], vec![(1, 7)]));
+        // What comes again of the first is known, and the second goes on.
+        bench.raw(pause + 4_001, &packet(b"SESSION001", 4, 4)).unwrap();
+        bench.raw(pause + 4_002, &packet(b"SESSION002", 8, 8)).unwrap();
+        assert_eq!((bench.numbers().last(), bench.gaps().len()), (Some(&8), 1));
+    }
+    // While a session goes on, heartbeats of another say nothing.
+    let mut bench = Bench::new();
+    for number in 1..=4 {
+        bench.packet(1_000 * number, number as u64, number as u64);
+        assert!(bench.raw(1_000 * number, &idle(b"SESSION002", 8, 0)).is_err() || number == 1);
+    }
+    assert_eq!(bench.gaps(), []);
+}
+
+#[test]
 fn a_packet_that_strays_here_begins_no_session() {
     // After the end of the session, and after its silence; then it goes on, or ends again.
     for pause in [1, 11_000] {
