@@ -27,7 +27,17 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "mana
 # Left is below: a module imports only from lower levels, or from its own group.
 PYTHON_LEVELS = [
     {"_core"},
-    {"addresses", "errors", "nearest", "printable", "durable", "topics", "heartbeat", "hot_path"},
+    {
+        "addresses",
+        "errors",
+        "exits",
+        "nearest",
+        "printable",
+        "durable",
+        "topics",
+        "heartbeat",
+        "hot_path",
+    },
     {"object_store", "parquet_footer"},
     {"config", "register", "registry", "stopping"},
     {

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from tapeworks import heartbeat, stopping
+from tapeworks.exits import EXIT_CONFIG, EXIT_DAMAGED, EXIT_REFUSED
 from tapeworks.printable import one_line
-from tapeworks.worker import EXIT_CONFIG, EXIT_DAMAGED, EXIT_REFUSED, Order
+from tapeworks.worker import Order
 
 # Time, level and logger before a message.
 LOG_HEAD = re.compile(r"^\S+ [A-Z]+ [\w.]+: ")

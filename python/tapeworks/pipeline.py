@@ -30,6 +30,7 @@ from tapeworks.errors import (
     TapeLockedError,
     VenueError,
 )
+from tapeworks.exits import EXIT_CONFIG, EXIT_DAMAGED, EXIT_INCOMPLETE, EXIT_REFUSED
 from tapeworks.feeds.capture_channels import trade_channels
 from tapeworks.processors.alerts import alert_settings
 from tapeworks.register import Register, registered, supervisors, writing_in
@@ -46,10 +47,6 @@ from tapeworks.settings import (
 from tapeworks.stopping import Stop
 from tapeworks.topics import RAW
 from tapeworks.worker import (
-    EXIT_CONFIG,
-    EXIT_DAMAGED,
-    EXIT_INCOMPLETE,
-    EXIT_REFUSED,
     Order,
     run_alone,
 )

@@ -29,20 +29,11 @@ from tapeworks.errors import (
     TapeworksError,
     VenueError,
 )
+from tapeworks.exits import EXIT_CONFIG, EXIT_DAMAGED, EXIT_FAILED, EXIT_REFUSED
 from tapeworks.printable import PrintableFormatter
 from tapeworks.registry import load_name
 
 log = logging.getLogger("tapeworks.worker")
-
-EXIT_FAILED = 1
-# The settings are wrong: no restart helps.
-EXIT_CONFIG = 2
-# A recorder that ended in good order, and did not record all that was asked for.
-EXIT_INCOMPLETE = 3
-# The venue refuses what a recorder asks for: it is asked again, but not soon.
-EXIT_REFUSED = 4
-# A tape is damaged or is another one: somebody has to look at it. Nothing was changed.
-EXIT_DAMAGED = 5
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LOOK_S = 1.0

@@ -27,6 +27,7 @@ from tests.hostile.modes import MODES
 from tests.hostile.wire import SYMBOLS
 
 from tapeworks._core import TapeReader, dtype_descr
+from tapeworks.exits import EXIT_DONE, EXIT_INCOMPLETE, EXIT_REFUSED
 
 ROOT = Path(__file__).resolve().parents[2]
 RSS_MIB_MAX = 300
@@ -34,7 +35,6 @@ LOG_BYTES_MAX = 2 << 20
 ATTACK_S = 5.0
 HEALTHY_S_MAX, BACK_S_MAX, STALE_S_MAX, END_S_MAX = 60.0, 90.0, 15.0, 30.0
 TRADE, GAP, SEQUENCE, REPAIRED = 1, 3, 1, 3
-EXIT_DONE, EXIT_INCOMPLETE, EXIT_REFUSED = 0, 3, 4
 RECORDER = """
 import json, logging, sys
 from tapeworks.errors import VenueError

@@ -20,6 +20,7 @@ from tests.crash.campaign import (
 from tests.crash.venues import BINANCE
 
 from tapeworks._core import TapeReader, kind_of
+from tapeworks.jobs.base import DONE, FAILED, INCOMPLETE
 from tapeworks.pipeline import Config
 from tapeworks.processors.derive import NORMALIZED, RAW
 from tapeworks.simulators import Simulator, start_simulator
@@ -33,7 +34,6 @@ GONE_S_MAX = 60.0
 # Every process that a run starts has this in its environment.
 MARK = "PIPELINE_OF_CAMPAIGN"
 START = "from tapeworks.cli import main; main()"
-DONE, FAILED, INCOMPLETE = 0, 1, 3
 # It was asked to stop while it was still loading: nothing had been started.
 NOT_STARTED = -signal.SIGTERM
 

@@ -22,6 +22,7 @@ from tapeworks._core import (
 )
 from tapeworks.config import Section, Value, parse, write_toml
 from tapeworks.errors import ConfigError, ProcessorError, TapeError
+from tapeworks.exits import EXIT_INCOMPLETE
 from tapeworks.jobs.inspection import state_faults
 from tapeworks.pipeline import processors_of
 from tapeworks.processors import derive
@@ -31,7 +32,6 @@ from tapeworks.processors.python_stage import PythonStage
 from tapeworks.settings import resolve_config
 from tapeworks.tape import list_offsets, tape_hash
 from tapeworks.topics import ALERTS, METRICS, NEWS
-from tapeworks.worker import EXIT_INCOMPLETE
 
 TABLE = {name: (source, target) for name, source, target in processor_table()}
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -5,9 +5,10 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,11 @@ import tapeworks as tw
 from tapeworks._core import TapeReader
 from tapeworks.cli.settings import load
 from tapeworks.errors import VenueError
+from tapeworks.exits import EXIT_INCOMPLETE
 from tapeworks.feeds import opening
 from tapeworks.feeds import session as recorder
 from tapeworks.feeds.binance import BinanceConfig
-from tapeworks.feeds.outcome import EXIT_INCOMPLETE, Outcome
+from tapeworks.feeds.outcome import Outcome
 from tapeworks.jobs.catch_up import catch_up
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -114,9 +116,13 @@ def play(config: BinanceConfig, data: Path, scenario: Scenario) -> dict[str, Any
     async def main() -> dict[str, Any]:
         stop = asyncio.Event()
         newest: dict[str, Any] = {}
-        task = asyncio.create_task(
-            recorder.record(config, data, stop, report=lambda status: newest.update(status))
-        )
+
+        def report(status: Mapping[str, Any]) -> None:
+            newest.update(status)
+            if disk := newest.get("slow disk"):
+                disk.wait(20)
+
+        task = asyncio.create_task(recorder.record(config, data, stop, report=report))
         script = asyncio.create_task(_scripted(scenario, newest))
         await asyncio.wait({task, script}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
@@ -409,6 +415,17 @@ def test_silent_connection_is_noted_and_replaced(venue, tmp_path):
     play(venue.config(idle_timeout_s=2.0), tmp_path, scenario)
     assert [gap for gap in markers(tmp_path, GAP) if gap[33] == SILENCE]
     assert venue.fault()["connects"] == 2
+
+
+def test_a_slow_disk_of_states_hides_no_silence(venue, tmp_path):
+    async def scenario(newest):
+        newest["slow disk"] = threading.Event()
+        venue.fault(mute="all")
+        await until(lambda: venue.fault()["connects"] == 2)
+        newest.pop("slow disk").set()
+
+    play(venue.config(idle_timeout_s=2.0), tmp_path, scenario)
+    assert [gap for gap in markers(tmp_path, GAP) if gap[33] == SILENCE]
 
 
 def start_worker(venue: Venue, data: Path) -> "subprocess.Popen[bytes]":

@@ -37,6 +37,7 @@ from tapeworks.cli.reading import conditions_of, open_lake
 from tapeworks.cli.replay import ended_by_interrupt
 from tapeworks.cli.settings import load, load_written
 from tapeworks.errors import ArgumentError, ConfigError, QueryError, TapeworksError
+from tapeworks.exits import EXIT_INCOMPLETE
 from tapeworks.printable import printable
 from tapeworks.register import supervisors
 from tapeworks.registry import load_name
@@ -45,7 +46,6 @@ from tapeworks.views.found_alerts import NEWEST, life_condition
 from tapeworks.views.lake import Lake
 from tapeworks.views.query import quote
 from tapeworks.views.watched import unwatched
-from tapeworks.worker import EXIT_INCOMPLETE
 
 app = Application("List alerts, follow them as they come, or acknowledge one.")
 

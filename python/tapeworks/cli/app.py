@@ -29,6 +29,7 @@ from tapeworks.cli.streams import (
     open_streams,
 )
 from tapeworks.config import redact
+from tapeworks.exits import EXIT_CONFIG, EXIT_FAILED, EXIT_INTERRUPTED
 from tapeworks.nearest import nearest
 from tapeworks.printable import printable, show_all_characters
 
@@ -46,11 +47,8 @@ Exit codes:
   130  interrupted before there was anything to keep
 """
 
-EXIT_FAILED = 1
 # Set by the shell when somebody presses Tab.
 VARIABLE = "_TAPE_COMPLETE"
-EXIT_WRONG_USE = 2
-EXIT_INTERRUPTED = 130
 SAME_INTERRUPT_S = 1.0
 
 START, LOOK, KEEP = "Start", "Look", "Check and keep"
@@ -186,7 +184,7 @@ class Commands(click.Group):
 def exit_code(error: errors.TapeworksError) -> int:
     """Returns the exit code that stands for `error`."""
     is_wrong_use = isinstance(error, (errors.ConfigError, errors.ArgumentError))
-    return EXIT_WRONG_USE if is_wrong_use else EXIT_FAILED
+    return EXIT_CONFIG if is_wrong_use else EXIT_FAILED
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, is_asked: bool) -> None:
@@ -299,9 +297,9 @@ def _wrong_use(error: click.ClickException) -> int:
         told = " ".join(told.split())
     if context is not None and told == context.get_help().rstrip("."):
         print(told)
-        return EXIT_WRONG_USE
+        return EXIT_CONFIG
     told = (told[:1].lower() + told[1:]).replace("Value error, ", "")
-    return _refuse(command, f"{told}; see `{command} --help`", EXIT_WRONG_USE)
+    return _refuse(command, f"{told}; see `{command} --help`", EXIT_CONFIG)
 
 
 def _refuse(command: str, told: str, code: int) -> int:

@@ -18,7 +18,7 @@ from tapeworks.cli.formats import Report, ReportOption
 from tapeworks.cli.running import SecondsOption, run
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError, TapeLockedError
-from tapeworks.feeds.outcome import EXIT_INCOMPLETE
+from tapeworks.exits import EXIT_INCOMPLETE
 from tapeworks.pipeline import Config, lock_sources, resolve_config, resolve_feed
 from tapeworks.register import writing_in
 from tapeworks.simulators import Exchange, Simulator, exchanges, start_simulator

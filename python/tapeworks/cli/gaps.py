@@ -10,7 +10,7 @@ from tapeworks.cli.formats import Format, FormatOption, OutputOption, format_of
 from tapeworks.cli.options import DataOption, ExchangeOption, ProductOption, SourceOption
 from tapeworks.cli.output import write_result
 from tapeworks.cli.reading import open_lake
-from tapeworks.worker import EXIT_INCOMPLETE
+from tapeworks.exits import EXIT_INCOMPLETE
 
 EXAMPLES = """\
 Examples:

@@ -22,13 +22,13 @@ from tapeworks.cli.screen import gaps_text, raw_frames
 from tapeworks.cli.settings import load
 from tapeworks.config import source_name
 from tapeworks.errors import ConfigError, DiskFullError, FeedError, SinkUnavailable
+from tapeworks.exits import EXIT_INCOMPLETE
 from tapeworks.feeds.capture_channels import ChannelTally, feed_that_decodes, has_events
 from tapeworks.feeds.captures import (
     CaptureOptions,
     CaptureReader,
     Captures,
 )
-from tapeworks.feeds.outcome import EXIT_INCOMPLETE
 from tapeworks.jobs.catch_up import catch_up
 from tapeworks.pipeline import Config, lock_sources
 from tapeworks.register import registered

@@ -18,9 +18,8 @@ from tapeworks.cli.console import console, problems
 from tapeworks.cli.keys import Keys
 from tapeworks.cli.screen import Screen, last_line, one_line
 from tapeworks.errors import VenueError
+from tapeworks.exits import EXIT_FAILED, EXIT_INCOMPLETE
 from tapeworks.feeds.outcome import (
-    EXIT_FAILED,
-    EXIT_INCOMPLETE,
     Outcome,
     exit_code_of,
     read_outcome,

@@ -9,8 +9,8 @@ from tapeworks.cli.command import Application, Exit, argument, option
 from tapeworks.cli.options import ConfigOption, DataOption
 from tapeworks.cli.settings import load_named, load_written
 from tapeworks.errors import ConfigError
+from tapeworks.exits import EXIT_DAMAGED, EXIT_FAILED, EXIT_INCOMPLETE, EXIT_REFUSED
 from tapeworks.pipeline import Worker, run_replica, run_worker
-from tapeworks.worker import EXIT_DAMAGED, EXIT_FAILED, EXIT_INCOMPLETE, EXIT_REFUSED
 
 app = Application()
 

@@ -17,13 +17,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tapeworks._core import Ingest
+from tapeworks.exits import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE
 from tapeworks.feeds.base import Feed, group_lines
 from tapeworks.feeds.connection import Connection
 
-EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE = 0, 1, 3
 NAMES_SHOWN = 5
 
 
@@ -120,6 +120,11 @@ class Outcome:
             told.append(f"{self.source}: {what} of what was asked for was recorded{why}")
         return told
 
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Self:
+        """Returns the outcome that `as_dict` gave."""
+        return cls(**{name: value for name, value in told.items() if name != "verdict"})
+
     def as_dict(self) -> dict[str, Any]:
         """Returns all fields and the verdict, for `recorder.json`."""
         return {**asdict(self), "verdict": self.verdict}
@@ -149,9 +154,7 @@ def read_outcome(data: Path, source: str, run: str) -> Outcome:
         if status["ended"] and status["run"] == run:
             if status.get("refused"):
                 return Outcome(source, trouble=str(status["trouble"]))
-            told = status["outcome"]
-            told.pop("verdict", None)
-            return Outcome(**told)
+            return Outcome.of(status["outcome"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     log = data / "log" / f"recorder-{source}.log"

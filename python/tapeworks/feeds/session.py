@@ -1,6 +1,6 @@
 """The recorder: holds a feed's connections and puts all that they carry on the raw tape.
 
-One task holds each connection, one makes the requests, one watches. A connection that should be
+One task holds each connection, two make the requests, one watches. A connection that should be
 replaced is closed only when its successor carries the same streams, so that a planned rotation
 loses nothing. Whatever could not be received is a marker on the raw tape.
 """
@@ -12,9 +12,9 @@ import logging
 import os
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,15 @@ from tapeworks.feeds.guard import guard
 from tapeworks.feeds.limits import Backoff, RateLimiter
 from tapeworks.feeds.notes import take_notes, times_of
 from tapeworks.feeds.opening import open_feed
-from tapeworks.feeds.outcome import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE, Tally
+from tapeworks.feeds.outcome import Outcome, Tally
 from tapeworks.feeds.python import PythonFeed
 from tapeworks.feeds.recording_clock import RecordingClock, check_clock, log_clock_steps
 from tapeworks.feeds.rest import Requests, tls_context
 from tapeworks.feeds.watchdog import Watchdog
 from tapeworks.heartbeat import BEAT_S, beat
-from tapeworks.hot_path import prepare
+from tapeworks.hot_path import Aside, prepare
 from tapeworks.registry import load_name
-from tapeworks.stage_times import write_times
+from tapeworks.stage_times import Told, write_times
 from tapeworks.tape import TapeConfig
 from tapeworks.topics import RAW
 
@@ -89,6 +89,7 @@ class Session:
         self.backfill = Backfill(feed, ingest, self._requests, self._clock)
         self._report = report
         self._data = data
+        self._aside = Aside()
         self._refused = self._degraded = False
         self.trouble = ""
         """Why there is no connection; none while there is one."""
@@ -323,8 +324,7 @@ class Session:
 
     async def _watch(self) -> None:
         """Looks after everything that no event tells of."""
-        checked = beat = self._clock.now()
-        defined = refreshed = beat
+        checked = defined = refreshed = self._clock.now()
         while True:
             await asyncio.sleep(_TICK_S)
             now = self._clock.now()
@@ -344,9 +344,6 @@ class Session:
             if self._data is not None:
                 place = (self._data, self.feed.source, self.ingest)
                 take_notes(*place, self._clock.wall_ns, self.flush)
-                # A disk may be slow, and frames wait for this thread.
-                told = times_of(self.ingest)
-                await asyncio.to_thread(write_times, *place[:2], "recorder", told)
             self.backfill.step(now)
             for request in self.feed.polls(now, self._clock.wall_ns()):
                 self._requests.push(request)
@@ -358,8 +355,15 @@ class Session:
             if 0 < self.feed.snapshot_refresh_s <= now - refreshed:
                 refreshed = now
                 self._books.refresh(now)
-            if self._report is not None:
-                await asyncio.to_thread(self._report, self.status())
+            # Times of late are gone once they are taken: not before somebody can tell them.
+            if self._aside.is_free:
+                self._aside.begin(partial(self._tell, times_of(self.ingest), self.status()))
+
+    def _tell(self, times: Mapping[str, tuple[Told, Told]], status: Mapping[str, Any]) -> None:
+        if self._data is not None:
+            write_times(self._data, self.feed.source, "recorder", times)
+        if self._report is not None:
+            self._report(status)
 
     def _tell_refusal(self) -> None:
         """Logs when the tape begins to refuse what comes, and when it takes what waited."""
@@ -380,6 +384,7 @@ class Session:
         if self._failure is None:
             self.ingest.end_session(self._clock.wall_ns())
             self.flush()
+        await asyncio.to_thread(self._aside.close)
 
 
 async def record(
@@ -449,23 +454,15 @@ def run_worker(
     path = Path(data_dir) / "state" / config.name / "recorder.json"
     path.parent.mkdir(parents=True, exist_ok=True)
 
-    turn, last = threading.Lock(), False
-
     def report(status: Mapping[str, Any]) -> None:
-        nonlocal last
         told = redact(json.dumps({**status, "run": run}))
-        with turn:
-            if last:
-                # A slow disk held it up until after the last word.
-                return
-            last = "ended" in status
-            try:
-                replace_file(path, told, sync=False)
-            except OSError:
-                # The disk is full, which a reader should be told: the old file has its place.
-                with contextlib.suppress(OSError), path.open("r+", encoding="utf-8") as file:
-                    file.write(told)
-                    file.truncate()
+        try:
+            replace_file(path, told, sync=False)
+        except OSError:
+            # The disk is full, which a reader should be told: the old file has its place.
+            with contextlib.suppress(OSError), path.open("r+", encoding="utf-8") as file:
+                file.write(told)
+                file.truncate()
 
     async def main() -> int:
         stop = asyncio.Event()
@@ -487,8 +484,7 @@ def run_worker(
         finally:
             beating.cancel()
         report({**status, "ended": True})
-        done = EXIT_FAILED if status["degraded"] else EXIT_DONE
-        return done if status["outcome"]["verdict"] == "all" else EXIT_INCOMPLETE
+        return Outcome.of(status["outcome"]).exit_code
 
     return asyncio.run(main())
 

@@ -22,12 +22,13 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from tapeworks.errors import ConfigError, TapeworksError
+from tapeworks.exits import EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE
 from tapeworks.pipeline import Config as PipelineConfig
 from tapeworks.register import registered
 from tapeworks.stopping import Stop
 from tapeworks.views.base import SymbolsBySource, choose_sources, recorded_sources, resolve_symbols
 
-DONE, FAILED, INCOMPLETE = 0, 1, 3
+DONE, FAILED, INCOMPLETE = EXIT_DONE, EXIT_FAILED, EXIT_INCOMPLETE
 """Exit codes: all was done; it failed or found a fault; it ran, and not everything was done."""
 
 

@@ -23,6 +23,7 @@ from tapeworks.errors import (
     TapeLockedError,
     TapeworksError,
 )
+from tapeworks.exits import EXIT_INCOMPLETE
 from tapeworks.heartbeat import beat
 from tapeworks.hot_path import prepare
 from tapeworks.printable import one_line
@@ -58,8 +59,6 @@ FULL_RETRY_S = 1.0
 COVER_S = 1.0
 SLICE_US = 200  # Longer than the recorder's: a frame that has come does not wait for others.
 SAVE_BYTES = 256 << 20
-# A worker that ended in good order, and had no time to derive everything.
-EXIT_INCOMPLETE = 3
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tapeworks.durable import make_folder, replace_file
 from tapeworks.errors import DiskFullError, TapeLockedError
+from tapeworks.exits import EXIT_INCOMPLETE
 from tapeworks.processors.derive import (
     DRAIN_S_MAX,
-    EXIT_INCOMPLETE,
     STEPS,
     Derivation,
     HasProcessors,

@@ -12,6 +12,7 @@ from pathlib import Path
 from tapeworks._core import StageTimer
 from tapeworks.durable import replace_file
 from tapeworks.errors import SinkUnavailable, TapeLockedError, TapeworksError
+from tapeworks.exits import EXIT_INCOMPLETE
 from tapeworks.heartbeat import beat
 from tapeworks.registry import load_member
 from tapeworks.sinks.base import SinkContext
@@ -28,8 +29,6 @@ LOOK_MS = 1
 GATHER_S = 0.002
 GATHER_RECORDS_MAX = 1_000
 FAILED_S = 30.0
-# A sink that ended in good order, and had no time to store everything.
-EXIT_INCOMPLETE = 3
 UPKEEP_RETRY_S_MAX = 900.0
 DRAIN_S_MAX = 5.0
 TELL_S = 1.0
