@@ -267,29 +267,37 @@ def test_a_history_that_is_not_there_leaves_the_gap_as_it_was(start: Start, tmp_
     assert states == ["repaired", "repaired"]
 
 
-def test_an_answer_about_what_came_live_adds_what_did_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("symbol", ["A", "O:SPY251219C00650000"])
+def test_an_answer_about_what_came_live_adds_what_did_not(tmp_path: Path, symbol: str) -> None:
     # Two trades live, in ms as the stream tells them; the history has them in ns, one between, and
-    # one of the same ms that was lost. Told again, it adds nothing.
+    # one of the same ms that was lost. Told again, it adds nothing. Options have no ids, and no
+    # numbers in the history.
     text, rest = _core.numbers("blob_kind")["text"], _core.numbers("blob_kind")["rest"]
     ingest = _core.Ingest(tmp_path, "massive", "massive", durability_ms=-1)
     ms = START // 1_000_000
-    live = '[{{"ev":"T","sym":"A","i":"{0}","x":4,"p":10,"s":{0},"t":{1},"q":{0},"z":3}}]'
-    for number in (1, 4):
-        frame = live.format(number, ms + number).encode()
-        ingest.receive(0, text, START + number, frame)
-    row = '{{"id":"{0}","price":10,"size":{0},"sip_timestamp":{1},"sequence_number":{0}}}'
-    told = [row.format(n, (ms + min(n, 4)) * 1_000_000 + 7) for n in (1, 2, 3, 4, 5)]
+    known: list[dict[str, Any]] = [{} for _ in range(6)]
+    if symbol == "A":
+        known = [{"i": str(n), "id": str(n), "sequence_number": n} for n in range(6)]
+    for n in (1, 4):
+        event = {"ev": "T", "sym": symbol, "x": 4, "p": 10, "s": n, "t": ms + n, "q": n, **known[n]}
+        ingest.receive(0, text, START + n, json.dumps([event], separators=(",", ":")).encode())
+    rows = [
+        {"price": 10, "size": n, "sip_timestamp": (ms + min(n, 4)) * 1_000_000 + 7, **known[n]}
+        for n in (1, 2, 3, 4, 5)
+    ]
     for again in range(2):
-        body = f'{{"results":[{",".join(told)}]}}'.encode()
-        ingest.receive(65_535, rest, START + 9 + again, body, b"/v3/trades/A?limit=9")
+        body = json.dumps({"results": rows}).encode()
+        path = f"/v3/trades/{symbol}?limit=9".encode()
+        ingest.receive(65_535, rest, START + 9 + again, body, path)
     ingest.flush()
     ingest.close()
     reader = _core.TapeReader(tmp_path / "tape" / "massive" / "market-data.normalized")
     batch = reader.read()
     assert batch is not None
     trades = np.frombuffer(batch.numpy("trade"), np.dtype(_core.dtype_descr("trade")))
-    assert sorted(int(one["sequence"]) for one in trades) == [1, 2, 3, 4, 5]
-    assert [int(one["sequence"]) for one in trades if one["flags"] & 4] == [2, 3, 5]
+    unit = 10**8
+    assert sorted(int(one["size"]) // unit for one in trades) == [1, 2, 3, 4, 5]
+    assert [int(one["size"]) // unit for one in trades if one["flags"] & 4] == [2, 3, 5]
 
 
 @pytest.mark.parametrize("pages", [False, True])

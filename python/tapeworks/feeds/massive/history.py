@@ -44,7 +44,9 @@ def request_for(product: str, gap: EndedGap) -> Request | None:
     path = f"/v3/{KINDS[gap.channel]}/{quote(gap.symbol, safe='')}"
     asked = f"timestamp.gte={start}&timestamp.lte={end}&order=asc&limit={ROWS_MAX}"
     path = f"{path}?{asked}"
-    return Request(PRIORITY, path, symbol=gap.symbol, last_id=gap.behind, ts_last=end)
+    # Trades of options have numbers in the stream alone.
+    last_id = 0 if product == "options" and gap.channel == "trade" else gap.behind
+    return Request(PRIORITY, path, symbol=gap.symbol, last_id=last_id, ts_last=end)
 
 
 def page_of(request: Request, body: bytes) -> HistoryPage | None:

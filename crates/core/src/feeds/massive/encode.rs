@@ -148,13 +148,19 @@ pub fn row(event: &Records, instruments: &Instruments, out: &mut Vec<u8>) -> Res
     if let Some(trade) = first.get::<Trade>() {
         out.extend_from_slice(b"{\"conditions\":[]");
         let mut writer = Writer(EventWriter { out });
-        writer.text("id", &trade.trade_id.to_string());
+        // Rows of options have neither ids nor numbers.
+        let is_option = definition.asset_class == OPTION;
+        if !is_option {
+            writer.text("id", &trade.trade_id.to_string());
+        }
         writer.price("price", trade.price);
         if market_of(definition) == Market::Crypto {
             writer.size("size", trade.size);
         } else {
             writer.sizes(("size", "decimal_size"), trade.size);
-            writer.number("sequence_number", trade.header.sequence, 0);
+            if !is_option {
+                writer.number("sequence_number", trade.header.sequence, 0);
+            }
             writer.number("sip_timestamp", trade.header.ts_event, 0);
         }
         writer.number("participant_timestamp", trade.header.ts_event, 0);

@@ -35,6 +35,8 @@ pub struct Event {
     pub is_live: bool,
     /// Whether the venue gave it a number or an id.
     pub is_numbered: bool,
+    /// Whether its number tells which it is: the history of trades without ids may have none.
+    pub is_known_by_number: bool,
 }
 
 /// Kinds that the venue says once of an instrument.
@@ -66,6 +68,7 @@ impl Event {
             content: 0,
             is_live: false,
             is_numbered: header.sequence != 0,
+            is_known_by_number: header.sequence != 0,
             historical: header.flags & FLAG_HISTORICAL != 0,
             instrument: header.instrument,
             previous,
@@ -101,6 +104,7 @@ impl Event {
                 let mut event =
                     Self::of(&trade.header, rule, trade.channel, sequence.wrapping_sub(1));
                 event.is_numbered |= trade.trade_id != 0;
+                event.is_known_by_number &= trade.trade_id != 0;
                 let said = mix(mix(trade.price as u64, trade.size as u64), u64::from(trade.count));
                 let said = mix(said, u64::from(trade.side));
                 // Where numbers tell events apart, the id is the number or goes with it.

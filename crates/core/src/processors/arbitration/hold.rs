@@ -165,6 +165,7 @@ impl Held {
             content: self.content,
             is_live: true,
             is_numbered: true,
+            is_known_by_number: true,
         }
     }
 }

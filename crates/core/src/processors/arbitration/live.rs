@@ -3,7 +3,8 @@
 //! For feeds whose numbers prove nothing: what fills a gap overlaps with what came before and
 //! behind it. An event is known by its instrument and channel, what it says, the id of a trade
 //! among it, and its number and day, as numbers begin anew each day, or else its time: live ones
-//! may tell times in a coarser unit than the history. Where the history says one more often than
+//! may tell times in a coarser unit than the history. A trade without an id is known by its time,
+//! as the history of such trades (options of Massive) has no numbers. Where the history says one more often than
 //! it came live, what is more is new. The last events are remembered.
 
 use std::collections::{HashMap, VecDeque};
@@ -160,11 +161,11 @@ impl Arbiter {
     #[inline]
     const fn identity(&self, event: &Event) -> u64 {
         let stream = (event.instrument as u64) << 8 | event.channel as u64;
-        let place = if event.sequence == 0 {
-            event.ts_event.div_euclid(self.feed.live_unit_ns) as u64
-        } else {
+        let place = if event.is_known_by_number {
             let day = event.ts_event.saturating_sub(DAY_START_NS).div_euclid(DAY_NS);
             mixed(day as u64, event.sequence)
+        } else {
+            event.ts_event.div_euclid(self.feed.live_unit_ns) as u64
         };
         mixed(mixed(mixed(0, stream), place), event.content as u64)
     }
