@@ -472,6 +472,23 @@ def test_a_row_of_the_last_ms_proves_nothing_without_the_event_behind_the_gap() 
 
 
 @pytest.mark.parametrize("venue", ["alpaca", "massive"])
+def test_a_silence_is_filled_once_the_history_goes_on_behind_it(venue: str) -> None:
+    # It ends with the receipt of an event that happened before: that is in the first answer.
+    def told(ts: int) -> bytes:
+        row: dict[str, Any] = {"id": "1", "size": 1, "price": 1, "sip_timestamp": ts}
+        body = {"results": [row]}
+        if venue == "alpaca":
+            row = {"i": 1, "s": 1, "x": "V", "z": "C", "c": ["@"], "p": 1}
+            row["t"] = alpaca.time_text(ts)
+            body = {"symbol": "AAPL", "trades": [row], "next_page_token": None}
+        return json.dumps(body).encode()
+
+    lacks = EndedGap("AAPL", "trade", "silence", (0, 0), (START, END))
+    bodies = told(END - 20_000_000), told(END + SECOND)
+    assert backfilled(venue, Answers(*bodies, lacks=lacks)) == (1, 0)
+
+
+@pytest.mark.parametrize("venue", ["alpaca", "massive"])
 def test_rows_of_another_time_prove_nothing(venue: str) -> None:
     later = START + 10**8 * SECOND
     row: dict[str, Any] = {"id": "1", "size": 1, "price": 1, "sip_timestamp": later}

@@ -93,6 +93,13 @@ def test_a_dividend_takes_its_part_of_the_price_before_it():
             factors(rows, "all", lambda *_, close=close: close)
 
 
+def test_what_is_only_announced_changes_nothing_before_its_day():
+    rows = [action("2022-07-18", split_from=Decimal(1), split_to=Decimal(2))]
+    day = 1_658_116_800 * 10**9
+    assert not factors(rows, "splits", lambda *_: None, day - 1)
+    assert factors(rows, "splits", lambda *_: None, day)
+
+
 def test_an_action_that_is_told_again_counts_once():
     rows = [
         action("2022-07-18", split_from=Decimal(1), split_to=Decimal(2)),

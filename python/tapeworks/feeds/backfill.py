@@ -34,6 +34,8 @@ ATTEMPTS_MAX = 6
 PAGES_MAX = 1_000
 """Of more pages for a gap without numbers the rest is not fetched. Where there are numbers, each
 page comes nearer to its end."""
+BEHIND_SILENCE_NS = 30_000_000_000
+"""So far behind its end a silence is asked for."""
 WAITING_MAX = 1 << 15
 """More gaps do not wait; those beyond stay as they are."""
 
@@ -109,7 +111,7 @@ class Backfill:
             if due > now:
                 self._due.append((due, fetch))
                 continue
-            request = self._feed.history_request(fetch.gap)
+            request = self._feed.history_request(_asked_for(fetch.gap))
             if request is not None:
                 self._ask(request, fetch)
         self._is_asking = False
@@ -194,6 +196,17 @@ class Backfill:
     def _give_up(self, fetch: _Fetch, reason: str) -> None:
         self.failed += 1
         _log.warning("gap not filled %s: %s", fetch.gap, reason)
+
+
+def _asked_for(gap: EndedGap) -> EndedGap:
+    """Returns what is asked for to fill `gap`.
+
+    A silence ends with the receipt of an event, which none of the history has the time of: that the
+    history reaches it shows by what is behind.
+    """
+    if gap.cause != "silence":
+        return gap
+    return replace(gap, times=(gap.times[0], gap.times[1] + BEHIND_SILENCE_NS))
 
 
 def unfilled(data: Path, source: str, since_ns: int) -> list[EndedGap]:

@@ -7,6 +7,7 @@ action if it ends by midnight in New York of the day of the action.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -67,11 +68,15 @@ def check_follow(follow: bool, adjust: str | None, length_ms: int | None) -> Non
 
 
 def factors(
-    actions: Iterable[Mapping[str, Any]], adjust: str, close_before: CloseBefore
+    actions: Iterable[Mapping[str, Any]],
+    adjust: str,
+    close_before: CloseBefore,
+    now_ns: int | None = None,
 ) -> dict[tuple[str, str], list[Factor]]:
     """Returns the factors of each source and symbol from rows of `corporate_actions`.
 
-    A stock splits once a day: of several rows the last counts, as it does of dividends of one id,
+    What is announced, and whose day has not begun by `now_ns` (none: the host's clock), has
+    happened to no price yet, and is left out. A stock splits once a day: of several rows the last counts, as it does of dividends of one id,
     or without ids of one kind and day. The dividends of a day take from the prices before it the
     part that they are of the last price before that day.
 
@@ -81,8 +86,11 @@ def factors(
     """
     splits: dict[tuple[str, str, date], Fraction] = {}
     dividends: dict[tuple[str, str, date], dict[Any, Fraction]] = {}
+    now_ns = time.time_ns() if now_ns is None else now_ns
     for row in actions:
         place = row["venue"], row["symbol"], row["ts_event"].date()
+        if midnight_of(place[2]) > now_ns:
+            continue
         if row["action"] == "split":
             splits[place] = Fraction(row["split_to"]) / Fraction(row["split_from"])
         elif adjust == "all":
