@@ -130,6 +130,8 @@ def test_a_correction_means_one_trade_of_its_day_by_all_its_ids(spine, maker):
         *((1, 50_000, 31, 1, 1), (1, 50_001, 31, 2, 1)),
         # The same of one without an id.
         *((1, 60_000, 0, 1, 1), (1, 60_001, 0, 2, 1)),
+        # The second came live, in ms; what voids it has the ns of the history.
+        *((1, 70_000, 41, 1, 1), (1, 70_001, 41, 2, 1)),
     ]
     spine.append(trades(maker, *day_before, *told))
     later = [
@@ -140,6 +142,7 @@ def test_a_correction_means_one_trade_of_its_day_by_all_its_ids(spine, maker):
         # Names that go round end, too, and what is told twice is the same.
         *((1, 40_003, 23, 106, 8, 21), (1, 40_003, 23, 106, 8, 21), (1, 40_004, 21, 107, 9, 24)),
         *((1, 50_001, 31, None, None, 31), (1, 60_001, 0, None, None, 60_001)),
+        (1, 70_001.000_456_7, 41, None, None, 41),
     ]
     spine.append(corrections(maker, *later))
     with tw.open(spine.path) as lake:
@@ -150,6 +153,7 @@ def test_a_correction_means_one_trade_of_its_day_by_all_its_ids(spine, maker):
                 (B, 7, 300, 10),
                 (B, 21, 107, 9),
                 (B, 31, 1, 1),
+                (B, 41, 1, 1),
             ]
             assert shown(found.to_pylist()) == stands
 

@@ -3,7 +3,7 @@
 A correction names a trade by its id, which begins anew each day, and on some venues at each
 exchange: it means the trade of that id before it on its own day, in New York, as all venues that
 tell corrections count days. One that is told with a trade, of its time and sequence, means that
-trade alone. A corrected trade may go on under a new id: what names that id means the same trade.
+trade alone; the trade may have come live, with a time in whole ms. A corrected trade may go on under a new id: what names that id means the same trade.
 Where the trades that may be meant differ in price or size, nobody knows which it is, and none is
 amended. Of two corrections of one trade the later counts.
 """
@@ -37,8 +37,11 @@ AMENDED = f"""
     meant as (
         select distinct named.venue, named.correction, named.action, named.price, named.size,
             told.tape_offset, told.price as told_price, told.size as told_size,
-            told.ts_event = named.ts_event and told.ts_event_ns = named.ts_event_ns
-                and told.sequence = named.sequence as is_own
+            told.sequence = named.sequence and (
+                told.ts_event = named.ts_event and told.ts_event_ns = named.ts_event_ns
+                or told.sequence != 0 and told.ts_event_ns = 0
+                    and told.ts_event = date_trunc('millisecond', named.ts_event)
+            ) as is_own
         from {ORIGINALS} as told join named
         on told.venue = named.venue and told.symbol = named.symbol
         and told.trade_id = named.trade_id
