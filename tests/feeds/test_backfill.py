@@ -169,6 +169,7 @@ def test_what_a_cut_lost_is_fetched_and_nothing_is_stored_twice(
     found = tw.open(tmp_path).coverage("AAPL", channel="trade")
     assert len(found.ledger) == 2
     assert not len(found.gaps)
+    assert found.is_complete, str(found)
     assert (status["gaps_filled"], status["gaps_not_filled"]) == (2, 0)
     rows = tw.open(tmp_path).sql("select count(*) as n from trades where flags & 4 = 4")
     assert rows.to_pylist()[0]["n"] > 0

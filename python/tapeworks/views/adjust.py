@@ -76,9 +76,9 @@ def factors(
     """Returns the factors of each source and symbol from rows of `corporate_actions`.
 
     What is announced, and whose day has not begun by `now_ns` (none: the host's clock), has
-    happened to no price yet, and is left out. A stock splits once a day: of several rows the last counts, as it does of dividends of one id,
-    or without ids of one kind and day. The dividends of a day take from the prices before it the
-    part that they are of the last price before that day.
+    happened to no price yet, and is left out. A stock splits once a day: of several rows the last
+    counts, as it does of dividends of one id, or without ids of one kind and day. The dividends of
+    a day take from the prices before it the part that they are of the last price before that day.
 
     Raises:
         QueryError: no price is held before a dividend, it is no less than that, or is of another

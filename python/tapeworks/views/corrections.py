@@ -3,9 +3,10 @@
 A correction names a trade by its id, which begins anew each day, and on some venues at each
 exchange: it means the trade of that id before it on its own day, in New York, as all venues that
 tell corrections count days. One that is told with a trade, of its time and sequence, means that
-trade alone; the trade may have come live, with a time in whole ms. A corrected trade may go on under a new id: what names that id means the same trade.
-Where the trades that may be meant differ in price or size, nobody knows which it is, and none is
-amended. Of two corrections of one trade the later counts.
+trade alone; the trade may have come live, with a time in whole ms. A corrected trade may go on
+under a new id: what names that id means the same trade. Where the trades that may be meant differ
+in price or size, nobody knows which it is, and none is amended. Of two corrections of one trade
+the later counts.
 """
 
 from tapeworks.new_york import ZONE

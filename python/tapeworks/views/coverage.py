@@ -38,6 +38,7 @@ from tapeworks.views.recorded import (
     NOTHING,
     Asked,
     Channels,
+    Filled,
     Recorded,
     Wanted,
     asked_range,
@@ -45,6 +46,7 @@ from tapeworks.views.recorded import (
     not_carried,
     ranges_of,
     repaired_in,
+    unfilled_parts,
     unknown_parts,
     unread_ranges,
     wanted_of,
@@ -209,6 +211,10 @@ def told(found: Sequence[Coverage]) -> list[str]:
     return lines
 
 
+def _findings(gaps: pa.Table) -> list[str]:
+    return list(gaps.column("finding").unique().to_pylist())
+
+
 def waiting_text(frames: int) -> str:
     """Says that raw frames are in no table yet."""
     told = "1 raw frame is" if frames == 1 else f"{frames:,} raw frames are"
@@ -280,10 +286,15 @@ class Ledger:
         for each in recorded:
             self._hear(each, wanted[each.source])
         asked = asked_range(recorded, wanted, first, last)
+        gaps = self._gaps(chosen, first, last, channels)
+        filled = self._filled(chosen, first, last, channels) if REPAIRED in _findings(gaps) else {}
         rows = [
             row_of(each.source, finding, finding, None, span)
             for each in recorded or [NOTHING]
-            for finding, *span in unknown_parts(each, asked)
+            for finding, *ends in unknown_parts(each, asked)
+            for span in unfilled_parts(
+                finding, (ends[0], ends[1]), each.source, wanted.get(each.source, []), filled
+            )
         ] + [
             row_of(each.source, cause if cause == NOT_KNOWN else NOT_SUBSCRIBED, cause, one, span)
             for each in recorded
@@ -293,7 +304,6 @@ class Ledger:
         ]
         if measured is not None:
             rows += self._unmeasured(*measured, recorded, asked)
-        gaps = self._gaps(chosen, first, last, channels)
         table = pa.concat_tables([gaps, rows_like(gaps.schema, rows)])
         title = " ".join(["coverage", *chosen.names])
         return Coverage(table, title, recorded, asked)
@@ -330,6 +340,22 @@ class Ledger:
         finding = f"if(state = '{REPAIRED}', '{REPAIRED}', '{GAP}')"
         sql = f"select {finding} as finding, * from ({entries})"
         return self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
+
+    def _filled(
+        self, chosen: Chosen, first: int | None, last: int | None, channels: Channels
+    ) -> Filled:
+        """Returns what was lost and is there nevertheless, as the history of the venue had it."""
+        sql = (
+            "select venue, symbol, channel, epoch_ns(ts_from) + ts_from_ns as since, "
+            "epoch_ns(ts_to) + ts_to_ns as until "
+            f"from ({gaps_sql(self.data, chosen, first, last, channels)}) "
+            f"where state = '{REPAIRED}' and ts_from is not null"
+        )
+        found: dict[tuple[str, str, str], list[Range]] = {}
+        for row in self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources)).to_pylist():
+            place = row["venue"], row["symbol"], row["channel"]
+            found.setdefault(place, []).append((row["since"], row["until"]))
+        return found
 
     def _recorded(self, chosen: Chosen, *topics: str) -> list[Recorded]:
         """Returns of each source when it was recorded, which streams of the symbols were carried

@@ -21,6 +21,8 @@ EDGE_NS = 5_000_000_000
 """Within so much, in ns, all that is recorded together begins, and ends."""
 Asked = tuple[int | None, int | None]
 """A range in ns. A side is open where nothing was recorded on it."""
+Filled = Mapping[tuple[str, str, str], Sequence[Range]]
+"""Ranges of repaired gaps in ns, by source, symbol and channel."""
 Channels = Sequence[tuple[str, ...]] | None
 """Groups of channels that a question is about; none means all that were ever asked for."""
 
@@ -240,6 +242,25 @@ def unknown_parts(recorded: Recorded, asked: Asked) -> Iterator[tuple[str, int |
     if at < last:
         # A recorder that did not say that it ended may have more than can be seen here.
         yield NOT_YET_KNOWN if recorded.is_open else NOT_RECORDED, at, last
+
+
+def unfilled_parts(
+    finding: str, span: Asked, source: str, wanted: Sequence[Wanted], filled: Filled
+) -> list[Asked]:
+    """Returns the parts of `span` that no history filled for all that is wanted of `source`.
+
+    A gap is from the last event before it to the first behind it, which by the clock of this host
+    are next to the time that was not recorded.
+    """
+    low, high = span
+    if finding != NOT_RECORDED or not filled or low is None or high is None or not wanted:
+        return [span]
+    rest = [(low, high)]
+    for one in wanted:
+        gaps = filled.get((source, one.symbol, one.channel), [])
+        near = [(a - EDGE_NS, b + EDGE_NS) for a, b in gaps if a < high and low < b]
+        rest = intersect(rest, union(near))
+    return list(subtract([(low, high)], rest))
 
 
 def repaired_in(rows: Iterable[Mapping[str, Any]]) -> int:
