@@ -1,6 +1,8 @@
 """The published history: how its files are named, and what a snapshot says that it covers.
 
     <namespace>/<table>/data/venue=<source>/date=<day>/<first>-<last>-<size>-<sha256>.parquet
+    <namespace>/<table>/data/venue=<source>/date=<day>/hour=<hour>/<...>-<sha256>.parquet
+    <namespace>/<table>/data/venue=<source>/date=<day>/hour=<hour>/<...>-<sha256>-<of>.parquet
     <namespace>/<table>/metadata/                    what Iceberg keeps of the table
     <namespace>/<table>/metadata/version-hint.text   the metadata that counts
     <namespace>/_tapeworks/<source>/symbols.records  definitions of all instruments
@@ -9,6 +11,9 @@ A data file is a file of the lake, byte for byte, with another footer behind it;
 not enough, the rows stand once more in front of it. So the `size` bytes before the footer are what
 the lake's commit named by its SHA-256, and the name says which rows of which tape they are. Names
 are never used twice for other bytes: to publish again what is there changes nothing.
+
+Of a table that is cut by the hour, a file of the lake with rows of several hours is a file for each
+of them; `<of>` is then the SHA-256 of that file of the lake.
 """
 
 import json
@@ -38,22 +43,27 @@ PLACE_KEY = "tapeworks.place."
 CHUNK_BYTES = 8 << 20
 PART = ".part"
 NAME = re.compile(
-    r"data/venue=(?P<source>[^/]+)/date=(?P<day>[^/]+)/"
-    r"(?P<first>\d+)-(?P<last>\d+)-(?P<size>\d+)-(?P<sha256>[0-9a-f]{64})\.parquet"
+    r"data/venue=(?P<source>[^/]+)/date=(?P<day>[^/]+)/(?:hour=(?P<hour>\d\d)/)?"
+    r"(?P<first>\d+)-(?P<last>\d+)-(?P<size>\d+)-(?P<sha256>[0-9a-f]{64})"
+    r"(?:-(?P<origin>[0-9a-f]{64}))?\.parquet"
 )
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file of the lake that was published; what it is named by."""
+    """A file of the lake that was published, or its rows of one hour; what it is named by."""
 
     source: str
     day: str
     first: int
     last: int
     size: int
-    """Of the file of the lake: what is behind it in the published one does not count."""
+    """Of the file of the lake: what is around it in the published one does not count."""
     sha256: str
+    hour: str = ""
+    """With two digits, of a table that is cut by the hour."""
+    origin: str = ""
+    """The hash of the file of the lake of which this is a part; none: it is all of it."""
 
     @staticmethod
     def of(stored: StoredFile, source: str, day: str, first: int, last: int) -> "PublishedFile":
@@ -74,15 +84,18 @@ class PublishedFile:
                 "Give Tapeworks a table of its own, and let no other program write or compact it"
             )
         numbers = int(match["first"]), int(match["last"]), int(match["size"])
-        return PublishedFile(match["source"], match["day"], *numbers, match["sha256"])
+        parts = match["hour"] or "", match["origin"] or ""
+        return PublishedFile(match["source"], match["day"], *numbers, match["sha256"], *parts)
 
     @property
     def name(self) -> str:
         """The place below the folder of the table."""
-        return (
-            f"data/venue={self.source}/date={self.day}/"
-            f"{self.first:012d}-{self.last:012d}-{self.size}-{self.sha256}.parquet"
-        )
+        folder = f"data/venue={self.source}/date={self.day}"
+        if self.hour:
+            folder += f"/hour={self.hour}"
+        of = f"-{self.origin}" if self.origin else ""
+        name = f"{self.first:012d}-{self.last:012d}-{self.size}-{self.sha256}{of}.parquet"
+        return f"{folder}/{name}"
 
 
 @dataclass(frozen=True)

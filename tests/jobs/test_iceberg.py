@@ -316,13 +316,18 @@ def test_gaps_that_are_not_published_yet_are_not_known(spine, maker, monkeypatch
 @pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_spark_polars_and_duckdb_read_all_rows(tmp_path, spark):
-    # All tables, by each engine with its own settings, against the files of the lake.
+    # All tables, by each engine with its own settings, against the files of the lake; and some that
+    # are cut by the hour.
     data = tmp_path / "data"
     add_rest(data)
     publish(data)
+    hourly = ("gaps", "marks", "orders")
+    publish(data, partition="hour", namespace="hours", tables=hourly)
     engines = {"polars": with_polars, "duckdb": with_duckdb, "spark": with_spark(spark)}
-    for name in sorted(one.name for one in (data / "lake").iterdir() if one.name in TABLES):
-        table = open_table(tables_of(data), f"tapeworks/{name}")
+    every = sorted(one.name for one in (data / "lake").iterdir() if one.name in TABLES)
+    for folder in [*(f"tapeworks/{name}" for name in every), *(f"hours/{name}" for name in hourly)]:
+        name = folder.partition("/")[2]
+        table = open_table(tables_of(data), folder)
         assert table is not None
         expected = in_order(of_arrow(stored(data, name)))
         for engine, read in engines.items():

@@ -40,6 +40,8 @@ class IcebergStore(Store):
             warehouse=WAREHOUSE,
             catalog=f"sqlite:///{self.service.folder}/catalog.db",
             tables=("trades",),
+            # By the hour, most files of the lake are published as several.
+            partition="hour",
             now=True,
             orphans_hours=1,
         )

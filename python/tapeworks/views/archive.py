@@ -141,14 +141,16 @@ class Archive:
         firsts, ends = [], []
         for table in tables:
             files = self.files(table)
-            low, high = 0, len(files)
-            if start is not None:
-                low = bisect.bisect_left(files, start, key=self._latest)
+            # Ranges of files overlap where rows came late: receive times rise with the end of a
+            # range at its one side, and with its begin at the other.
             if end is not None:
-                high = bisect.bisect_left(files, end, key=self._earliest)
-            if low < high:
-                firsts.append(files[low].first)
-                ends.append(max(file.last for file in files[low:high]) + 1)
+                files = files[: bisect.bisect_left(files, end, key=self._earliest)]
+            if start is not None:
+                files.sort(key=lambda file: (file.last, file.first))
+                files = files[bisect.bisect_left(files, start, key=self._latest) :]
+            if files:
+                firsts.append(min(file.first for file in files))
+                ends.append(max(file.last for file in files) + 1)
         return range(min(firsts, default=0), max(ends, default=0))
 
     def groups(self, file: LakeFile) -> _Groups:

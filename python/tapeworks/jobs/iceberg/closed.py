@@ -1,4 +1,4 @@
-"""Which days of the lake are published: those that are over, and with hours the one that is not."""
+"""Which days and hours of the lake are published: those that are over, or that settings name."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,13 +20,20 @@ class Closed:
     def at(now: float, config: IcebergConfig) -> "Closed":
         """Returns what is closed at `now`, in seconds since 1970."""
         until = datetime.fromtimestamp(now, UTC) - timedelta(minutes=config.grace_minutes)
-        hour = until.hour if config.period == "hour" else 0
+        hour = until.hour if config.closes == "hour" else 0
         return Closed(until.replace(hour=hour, minute=0, second=0, microsecond=0), config)
 
     @property
     def through(self) -> str:
         """The instant as text, which stands for time when compared."""
         return self.until.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def has(self, day: str, hour: str) -> bool:
+        """Whether an hour of a day that was chosen is to be published; one without a time is."""
+        if self.config.now or self.config.days or not hour:
+            return True
+        began = datetime.fromisoformat(day).replace(hour=int(hour), tzinfo=UTC)
+        return began + timedelta(hours=1) <= self.until
 
     def choose(self, days: Iterable[str], covered: Coverage | None) -> list[str]:
         """Returns those of `days` that are to be published, ascending.

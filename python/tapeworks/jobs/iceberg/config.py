@@ -26,8 +26,11 @@ class IcebergConfig(WholeSourcesConfig):
     """The tables of the lake that are published; none: all."""
     days: tuple[str, ...] = ()
     """Only these days, as 2026-11-20; none: all that are over."""
-    period: Literal["day", "hour"] = "day"
-    """What has to be over: a day, or an hour, with which its day is published as far as it is."""
+    partition: Literal["day", "hour"] = "day"
+    """What the tables are cut by, as long as they are there: the day of their time, or its hour."""
+    period: Literal["", "day", "hour"] = ""
+    """What has to be over: a day, or an hour, with which its day is published as far as it is;
+    none: what `partition` says."""
     grace_minutes: int = 15
     """A period that is over is waited for so long: the lake is to hold it."""
     now: bool = False
@@ -42,6 +45,16 @@ class IcebergConfig(WholeSourcesConfig):
     """Forget old snapshots and delete files that none names, after what was published."""
     batch_bytes: int = 4 << 30
     """A commit holds about so much: what was published before a crash is not copied again."""
+
+    @property
+    def closes(self) -> str:
+        """What has to be over."""
+        return self.period or self.partition
+
+    @property
+    def is_by_hour(self) -> bool:
+        """Whether the tables are cut by the hour."""
+        return self.partition == "hour"
 
     def __post_init__(self) -> None:
         super().__post_init__()

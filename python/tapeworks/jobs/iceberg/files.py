@@ -8,7 +8,7 @@ the lake. A number beyond 63 bits that is no hash is refused by name.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -32,6 +32,7 @@ from tapeworks import commits
 from tapeworks._core import NONE
 from tapeworks.commits import StoredFile
 from tapeworks.errors import LakeError
+from tapeworks.jobs.iceberg.hours import GROUP_ROWS, HOURS, cut
 from tapeworks.jobs.iceberg.tables import HASH, is_sorted
 from tapeworks.lake import Table, day_text, plain_type
 from tapeworks.parquet_footer import MAGIC, TAIL_BYTES, footer_size, with_ids
@@ -40,7 +41,6 @@ from tapeworks.tape import UNKNOWN
 from tapeworks.time_columns import split_times
 
 INT_MAX = {32: 2**31 - 1, 64: 2**63 - 1}
-GROUP_ROWS = 131_072
 EPOCH = date(1970, 1, 1)
 DAY_NS = 86_400_000_000_000
 # The days of the least and the greatest time: those of rows whose time is not known.
@@ -58,10 +58,16 @@ class Publication:
     path: Path
     stored: StoredFile
     published: PublishedFile
+    hours: tuple[str, ...] | None = None
+    """Of a table that is cut by the hour, which hours of it are published."""
+    is_cut: bool = False
+    """Whether it has rows of other hours as well."""
 
 
-def publish_file(store: Store, table: IcebergTable, kind: Table, one: Publication) -> DataFile:
-    """Makes the data file of a file of the lake, unless it is there; returns what names it.
+def publish_file(
+    store: Store, table: IcebergTable, kind: Table, one: Publication
+) -> list[DataFile]:
+    """Makes the data files of a file of the lake that are not there; returns what names them.
 
     Raises:
         LakeError: the file of the lake is damaged.
@@ -74,6 +80,36 @@ def publish_file(store: Store, table: IcebergTable, kind: Table, one: Publicatio
         raise LakeError(
             f"{one.path} is damaged: it is not what was written: see `tape lake verify`"
         )
+    return [
+        _publish(store, table, kind, replace(one, published=published), part)
+        for published, part in _parts(content, kind, one)
+    ]
+
+
+def _parts(
+    content: memoryview, kind: Table, one: Publication
+) -> Iterator[tuple[PublishedFile, memoryview]]:
+    """Yields what a file is published as: itself, or its rows of each hour that is published."""
+    if one.hours is None or not one.is_cut:
+        [hour] = one.hours or ("",)
+        yield replace(one.published, hour=hour), content
+        return
+    for part in cut(content, kind, one.hours):
+        made = replace(
+            one.published,
+            hour=part.hour,
+            first=part.first,
+            last=part.last,
+            size=len(part.content),
+            sha256=hashlib.sha256(part.content).hexdigest(),
+            origin=one.published.sha256,
+        )
+        yield made, part.content
+
+
+def _publish(
+    store: Store, table: IcebergTable, kind: Table, one: Publication, content: memoryview
+) -> DataFile:
     front, footer = _around(content, one, table)
     size = len(front) + len(content) + len(footer)
     path = f"{store.path_of(table.location())}/{one.published.name}"
@@ -200,12 +236,11 @@ def _data_file(
     statistics = data_file_statistics_from_parquet_metadata(
         parquet_metadata=metadata, stats_columns=plan, parquet_column_mapping=ids
     )
-    day = (date.fromisoformat(one.published.day) - EPOCH).days
     return DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
-        partition=Record(one.published.source, None if one.published.day in UNDATED else day),
+        partition=Record(one.published.source, _period(one)),
         file_size_in_bytes=size,
         sort_order_id=table.sort_order().order_id if is_sorted(kind) else None,
         spec_id=table.spec().spec_id,
@@ -213,3 +248,13 @@ def _data_file(
         key_metadata=None,
         **statistics.to_serialized_dict(),
     )
+
+
+def _period(one: Publication) -> int | None:
+    """Returns the day or the hour that a data file is of, since 1970; none: of no time."""
+    if one.published.day in UNDATED:
+        return None
+    day = (date.fromisoformat(one.published.day) - EPOCH).days
+    if one.hours is None:
+        return day
+    return day * HOURS + int(one.published.hour) if one.published.hour else None

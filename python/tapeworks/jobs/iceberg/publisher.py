@@ -9,9 +9,10 @@ any more stays as it was published.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
@@ -24,7 +25,8 @@ from tapeworks.errors import LakeError, TapeError, TapeReplacedError
 from tapeworks.jobs.iceberg import tables
 from tapeworks.jobs.iceberg.closed import Closed
 from tapeworks.jobs.iceberg.config import IcebergConfig
-from tapeworks.jobs.iceberg.files import DoesNotFit, Publication, publish_file
+from tapeworks.jobs.iceberg.files import UNDATED, DoesNotFit, Publication, publish_file
+from tapeworks.jobs.iceberg.hours import hours_in
 from tapeworks.jobs.iceberg.job import Unavailable
 from tapeworks.jobs.iceberg.place import write_hint
 from tapeworks.jobs.iceberg.upkeep import run_upkeep
@@ -149,7 +151,8 @@ class Publisher:
                 states = {name: one for name, one in states.items() if one.commit is not None}
             if table.topic != GAPS and not any(table.name in one.tables for one in states.values()):
                 return 0
-            opened = tables.open_table(self._catalog, self.config.namespace, self._store, table)
+            place = self.config.namespace, self._store
+            opened = tables.open_table(self._catalog, *place, table, self.config.partition)
             told: list[str] = []
             try:
                 held = state_of(opened)
@@ -186,17 +189,40 @@ class Publisher:
                 wanted[PublishedFile.of(stored, source, day, file.first, file.last)] = stored, file
             there = held.days.get((source, day), set())
             # Only what is to be copied has to be there: all else was compared by its hash.
-            lacking = [one for one in wanted if one not in there]
+            lacking = self._lacking(wanted, there, held)
             places = reader.locate([wanted[one][1] for one in lacking])
             added = [
                 Publication(place.path, wanted[one][0], one)
                 for one, place in zip(lacking, places, strict=True)
             ]
-            removed = sorted(there - wanted.keys(), key=lambda one: one.first)
+            if self.config.is_by_hour:
+                added = list(_by_hour(added, table, there, closed))
+            removed = sorted(self._gone(wanted, there), key=lambda one: (one.first, one.hour))
             if added or removed:
                 found.append(Day(day, added, removed))
         known = known_in_lake(self._data, source, table, commit)
         return Source(source, commit, covered, found, known)
+
+    def _lacking(
+        self, wanted: Mapping[PublishedFile, Any], there: set[PublishedFile], held: TableState
+    ) -> list[PublishedFile]:
+        """Returns the files of the lake of which rows are not in the table."""
+        if not self.config.is_by_hour:
+            return [one for one in wanted if one not in there]
+        rows: dict[str, int] = {}
+        for one in there:
+            of = one.origin or one.sha256
+            rows[of] = rows.get(of, 0) + held.files[one].record_count
+        return [one for one, (stored, _) in wanted.items() if rows.get(one.sha256) != stored.rows]
+
+    def _gone(
+        self, wanted: Mapping[PublishedFile, Any], there: set[PublishedFile]
+    ) -> Iterable[PublishedFile]:
+        """Returns the files of the table whose rows the lake holds in others, or not at all."""
+        if not self.config.is_by_hour:
+            return there - wanted.keys()
+        hashes = {one.sha256 for one in wanted}
+        return (one for one in there if (one.origin or one.sha256) not in hashes)
 
     def _check(
         self, table: Table, source: str, commit: commits.Commit, covered: Coverage | None
@@ -285,7 +311,9 @@ class Publisher:
     ) -> tuple[list[DataFile], list[PublishedFile]]:
         """Makes the data files of a day; a day is replaced as a whole, or not at all."""
         try:
-            made = [publish_file(self._store, opened, table, one) for one in day.added]
+            made = [
+                made for one in day.added for made in publish_file(self._store, opened, table, one)
+            ]
         except DoesNotFit as error:
             refused.append(f"{source.name}: {table.name} of {day.day} is not published: {error}")
             source.refused = min(source.refused or day.day, day.day)
@@ -316,6 +344,24 @@ class Publisher:
                 f"{opened.name()[-1]}: {expired} old snapshots forgotten, {orphans} files deleted "
                 "that none names"
             )
+
+
+def _by_hour(
+    files: Sequence[Publication], table: Table, there: set[PublishedFile], closed: Closed
+) -> Iterator[Publication]:
+    """Yields those of `files` that have rows of hours to be published and not yet in the table.
+
+    An hour that the table has is one: what replaces its files holds all of its rows.
+    """
+    begun = {one.hour for one in there}
+    for one in files:
+        day, sha256 = one.published.day, one.published.sha256
+        held = {each.hour for each in there if sha256 in (each.origin, each.sha256)}
+        hours = [""] if day in UNDATED else hours_in(one.path, table)
+        due = [hour for hour in hours if hour in begun or closed.has(day, hour)]
+        lacking = tuple(hour for hour in due if hour not in held)
+        if lacking:
+            yield replace(one, hours=lacking, is_cut=len(hours) > 1)
 
 
 def known_in_lake(data: Path, source: str, table: Table, commit: commits.Commit) -> int | None:

@@ -20,7 +20,7 @@ from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.sorting import NullOrder, SortField, SortOrder
-from pyiceberg.transforms import DayTransform, IdentityTransform
+from pyiceberg.transforms import DayTransform, HourTransform, IdentityTransform, Transform
 from pyiceberg.types import (
     BinaryType,
     DecimalType,
@@ -52,6 +52,7 @@ HASHES = frozenset({("book_markers", "first"), ("book_markers", "last")})
 HASH = DecimalType(20, 0)
 # By this order all rows of a file stand. What names symbols itself is in the order of time alone.
 ORDER = ("symbol", "{time}", "{time}" + REST, "tape_offset")
+CUTS: dict[str, Transform[Any, Any]] = {"day": DayTransform(), "hour": HourTransform()}
 PROPERTIES = {
     # A commit that another one came before is planned anew: what is published may be there by then.
     "commit.retry.num-retries": "0",
@@ -129,29 +130,46 @@ def open_catalog(config: IcebergConfig, store: Store, folder: Path) -> Catalog:
         raise ConfigError(f"catalog: {error}") from None
 
 
-def open_table(catalog: Catalog, namespace: str, store: Store, table: Table) -> IcebergTable:
+def open_table(
+    catalog: Catalog, namespace: str, store: Store, table: Table, partition: str
+) -> IcebergTable:
     """Opens the table of `table`; makes it where there is none, and adds columns that it lacks.
 
     Raises:
-        ConfigError: its columns do not fit, or its place holds a table of another catalog.
+        ConfigError: its columns do not fit, it is not cut by `partition`, or its place holds a
+            table of another catalog.
     """
     name = (namespace, table.name)
     try:
         found = catalog.load_table(name)
         check_own(store, found)
     except NoSuchTableError:
-        found = _create(catalog, name, store, table)
+        found = _create(catalog, name, store, table, partition)
+    _check_cut(found, partition)
     return _evolved(found, table)
 
 
-def _create(catalog: Catalog, name: tuple[str, str], store: Store, table: Table) -> IcebergTable:
+def _check_cut(found: IcebergTable, partition: str) -> None:
+    """Refuses a table that is cut otherwise: readers and the job go by one kind of partition."""
+    cut = [str(one.transform) for one in found.spec().fields if str(one.transform) in CUTS]
+    if cut != [partition]:
+        raise ConfigError(
+            f"{'.'.join(found.name())}: expected partitions by {partition}, as `partition` says, "
+            f"got {' and '.join(cut) or 'none'}: say so in the settings, or publish to tables of "
+            "their own (`namespace`)"
+        )
+
+
+def _create(
+    catalog: Catalog, name: tuple[str, str], store: Store, table: Table, partition: str
+) -> IcebergTable:
     fields = fields_of(table)
     schema = Schema(*(NestedField(at, *one) for at, one in enumerate(fields, 1)))
     ids = {one.name: one.field_id for one in schema.fields}
     time = column_of(table, "ts_event")
     spec = PartitionSpec(
         PartitionField(ids[VENUE], 1000, IdentityTransform(), VENUE),
-        PartitionField(ids[time], 1001, DayTransform(), f"{time}_day"),
+        PartitionField(ids[time], 1001, CUTS[partition], f"{time}_{partition}"),
     )
     wanted = [one.format(time=time) for one in ORDER]
     order = SortOrder(
