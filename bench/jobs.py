@@ -172,7 +172,7 @@ JOBS = (
                     *("l1", "ofi", "flow", "sign", "cost"),
                     *("impact", "vpin", "volatility", "latency", "microprice"),
                     *("ofi_beta", "range", "noise", "rates", "hawkes", "dependence"),
-                    *("clocks", "orders"),
+                    *("clocks", "orders", "resilience", "decayed"),
                 )
             ),
             Metric("keyed", "best prices, order flow, bars of 1 s", "events/s"),

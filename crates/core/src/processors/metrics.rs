@@ -37,6 +37,7 @@ use crate::record::{
 
 mod clocks;
 mod cost;
+mod decayed;
 mod dependence;
 mod depth;
 mod event_windows;
@@ -60,6 +61,7 @@ mod parts;
 mod plan;
 mod ranges;
 mod rates;
+mod resilience;
 mod sign;
 mod signs;
 mod single_orders;

@@ -159,9 +159,9 @@ impl Sessions {
 
     /// Whether messages wait, of a short while ago.
     fn has_waiting(&self, ts_recv: i64) -> bool {
-        self.waiting.iter().any(|other| {
-            other.packet.count > 0 && ts_recv.saturating_sub(other.ts_recv) < QUIET_NS
-        })
+        self.waiting
+            .iter()
+            .any(|other| other.packet.count > 0 && ts_recv.saturating_sub(other.ts_recv) < QUIET_NS)
     }
 
     fn waiting_next(&self) -> u64 {

@@ -4,8 +4,8 @@
 //! behind it. An event is known by its instrument and channel, what it says, the id of a trade
 //! among it, and its number and day, as numbers begin anew each day, or else its time: live ones
 //! may tell times in a coarser unit than the history. A trade without an id is known by its time,
-//! as the history of such trades (options of Massive) has no numbers. Where the history says one more often than
-//! it came live, what is more is new. The last events are remembered.
+//! as the history of such trades (options of Massive) has no numbers. Where the history says one
+//! more often than it came live, what is more is new. The last events are remembered.
 
 use std::collections::{HashMap, VecDeque};
 

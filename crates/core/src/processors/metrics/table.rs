@@ -2,8 +2,9 @@
 
 use super::family::{Set, Terms};
 use super::{
-    clocks, cost, dependence, depth, flow, impact, integrated, intensity, l1, latency, lifetimes,
-    microprice, mlofi, noise, ofi, ofi_beta, ranges, rates, signs, volatility, vpin,
+    clocks, cost, decayed, dependence, depth, flow, impact, integrated, intensity, l1, latency,
+    lifetimes, microprice, mlofi, noise, ofi, ofi_beta, ranges, rates, resilience, signs,
+    volatility, vpin,
 };
 use crate::decimal;
 use crate::error::{Error, Result};
@@ -83,6 +84,8 @@ pub(super) const SETS: &[Set] = &[
     dependence::SET,
     clocks::SET,
     lifetimes::SET,
+    resilience::SET,
+    decayed::SET,
 ];
 
 /// Names of all sets of metrics, and what they are.
