@@ -12,6 +12,7 @@ mod history;
 mod l2;
 mod l3;
 mod ladder;
+mod order_replay;
 mod state;
 mod sync;
 mod synced;
@@ -24,6 +25,7 @@ pub use history::{BookHistory, BookTape, Moment, Past, PastBook, Unverified};
 pub use l2::{Depth, Distance, Fill, L2Book, Touch};
 pub use l3::{Applied, Doubts, OpenOrder, OrderBooks, QueuePlace};
 pub use ladder::{Levels, PriceLevel};
+pub use order_replay::{LastOrder, OrderReplay, CHECKPOINT_KEY};
 pub(crate) use state::Cursor;
 pub use sync::{
     is_reset, Action, Step, Sync, BUFFERED_LEVELS_MAX, BUFFERED_UPDATES_MAX, STALE_UPDATES_MAX,

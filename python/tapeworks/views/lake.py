@@ -10,14 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, overload
 
-from tapeworks._core import OrderBook
 from tapeworks.errors import QueryError
 from tapeworks.lake import TABLES
-from tapeworks.new_york import day_at, midnight_of
 from tapeworks.views.bars import Bars
 from tapeworks.views.batches import DEFAULT_KINDS, Batch
 from tapeworks.views.books import BookAt, outage
-from tapeworks.views.conditions import parse_range, time_condition
+from tapeworks.views.conditions import parse_range
 from tapeworks.views.contents import contents
 from tapeworks.views.coverage import Coverage
 from tapeworks.views.follow import Live
@@ -30,19 +28,13 @@ from tapeworks.views.order_books import OrderBookAt
 from tapeworks.views.past_books import Clock, check_clock
 from tapeworks.views.published import Published, address_of
 from tapeworks.views.query import Params, Scope, check_table, tables_in
-from tapeworks.views.reach import newest_receipt, unknown_at
 from tapeworks.views.recorded import channel_groups
 from tapeworks.views.replay import Replay
 from tapeworks.views.result import Result
 from tapeworks.views.scan import Scans
 from tapeworks.views.stories import Stories
-from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TimeLike, format_time, parse_time
 
-ORDERS_LATE_NS = 60_000_000_000
-"""So long after an event of an order its receipt is awaited, if others show that none is later."""
-ORDERS_LATE_NS_MAX = 86_400_000_000_000
-"""So long after it at most: a feed may be delayed, and a line may begin with what was long ago."""
 ORDERS_HINT = "it has single orders, whose book `--orders` (depth='orders') makes"
 
 
@@ -238,7 +230,7 @@ class Lake(Alerts, Bars, Live, Markouts, Measures, Scans, Stories):
         candidate, name = self._instruments.choose_one(symbol, source, exchange, product)
         ts = None if at is None else parse_time(at)
         if depth == "orders":
-            return self._order_book(name, candidate, ts, clock)
+            return self._orders.at(name, candidate, ts, clock)
         if depth != "levels":
             raise QueryError(f"expected depth 'levels' or 'orders', got {depth!r}")
         tail = self._engine.tail(candidate)
@@ -255,59 +247,6 @@ class Lake(Alerts, Bars, Live, Markouts, Measures, Scans, Stories):
         if since is not None:
             book.notice = f"its line is down since {format_time(since)}: this is the last verified"
         return book
-
-    def _order_book(self, symbol: str, source: str, at: int | None, clock: Clock) -> OrderBookAt:
-        newest = newest_receipt(self._engine.tail(source))
-        ts = newest if at is None else at
-        if newest is None or ts is None or ts > newest:
-            known = "nothing" if newest is None else f"the last record of {format_time(newest)}"
-            got = "none" if at is None else format_time(at)
-            raise QueryError(f"expected an instant up to {known} of {source}, got {got}")
-        start = midnight_of(day_at(ts))
-        book, is_late = self._read_orders(symbol, source, start, ts, clock)
-        # Without an instant asked for, it is that of what was received.
-        is_late &= at is not None and newest < ts + book.lag()
-        if not book.events:
-            raise QueryError(
-                f"{source} has no orders of {symbol} from {format_time(start)} to "
-                f"{format_time(ts)}: feeds of single orders are itch and lobster"
-            )
-        chosen = Chosen([source], {source: [symbol]})
-        gaps = self._ledger.gaps(chosen, start, ts + 1)
-        sql = "select count(*) as n from dead_letters where " + " and ".join(
-            time_condition("ts_recv", start, max(ts, book.ts_recv or ts) + ORDERS_LATE_NS)
-        )
-        [letters] = self._engine.run(sql, ["dead_letters"], Scope([source])).column(0).to_pylist()
-        unknown = unknown_at(self._engine.tail(source), ts)
-        hole = self._ledger.hole(chosen, start, ts + 1)
-        late = book.lag() if is_late else 0
-        return OrderBookAt(book, symbol, source, len(gaps), letters, unknown, hole, late)
-
-    def _read_orders(
-        self, symbol: str, source: str, start: int, ts: int, clock: Clock
-    ) -> tuple[OrderBook, bool]:
-        """Makes the book of orders of `ts`, and says whether events by then may come later."""
-        kinds = ("orders", "statuses")
-        if clock == "receipt":
-            book = OrderBook()
-            for batch in self.replay([symbol], start, ts + 1, kinds=kinds, source=source):
-                book.apply(batch.records)
-            return book, False
-        # What happened by then may have been received later.
-        for late in (ORDERS_LATE_NS, ORDERS_LATE_NS_MAX):
-            book = OrderBook()
-            for batch in self.replay([symbol], start, ts + late, kinds=kinds, source=source):
-                if not book.apply(batch.records, ts):
-                    return book, False
-            if self._is_passed(source, ts, ts + late):
-                return book, False
-        return book, book.lag() > ORDERS_LATE_NS
-
-    def _is_passed(self, source: str, ts: int, end: int) -> bool:
-        """Says whether events of orders later than `ts`, of any symbol, were received by `end`."""
-        past = OrderBook()
-        batches = self.replay(None, ts, end, kinds="orders", source=source)
-        return any(not past.apply(batch.records, ts) for batch in batches)
 
     def instruments(
         self,

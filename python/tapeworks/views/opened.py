@@ -9,6 +9,7 @@ from typing import Self
 
 from tapeworks.views.books import Books
 from tapeworks.views.coverage import Ledger
+from tapeworks.views.past_orders import PastOrders
 from tapeworks.views.published import Published, PublishedTails
 from tapeworks.views.query import Engine
 from tapeworks.views.symbols import Instruments
@@ -32,6 +33,7 @@ class Opened:
         self._books = Books(data)
         self._instruments = Instruments(self._engine)
         self._ledger = Ledger(self._engine, data)
+        self._orders = PastOrders(data, self._engine, self._ledger)
 
     def close(self) -> None:
         """Closes all files; questions are refused from then on. `with` does it at its end.

@@ -39,6 +39,8 @@ class Selected:
     symbols: list[str] | None
     start: int | None
     end: int | None
+    overruns: bool = False
+    """Whether records that were received at `end` or later are given where others follow."""
 
     @property
     def tape_only(self) -> list[str]:
@@ -70,6 +72,7 @@ class Stream:
         self._ended = False
         self._start = TIME_MIN if selected.start is None else selected.start
         self._end = TIME_MAX if selected.end is None else selected.end
+        self._given_until = None if selected.overruns else selected.end
         self._instruments: list[int] | None = None
         self._newest_id = 0
         self._find_instruments()
@@ -80,6 +83,16 @@ class Stream:
         if len(self._older):
             return self._older.start
         return self._older.stop if self._reader is None else self._reader.position
+
+    @property
+    def is_between(self) -> bool:
+        """Whether all that was read so far was given, which is all before `position`."""
+        return self._held is None
+
+    @property
+    def older(self) -> range:
+        """The offsets that are yet to be read from the lake."""
+        return self._older
 
     @property
     def end(self) -> int:
@@ -130,6 +143,17 @@ class Stream:
         except TapeRangeError as error:
             self._fall_back(error)
 
+    def resume(self, offset: int) -> None:
+        """Passes over all before `offset`, on the tape or in the lake.
+
+        Raises:
+            QueryError: neither holds what follows.
+        """
+        if len(self._older):
+            self._older = range(max(offset, self._older.start), max(offset, self._older.stop))
+        if not len(self._older) and self._reader is not None and offset > self._reader.position:
+            self.seek(offset)
+
     def _cut(self, records: int) -> Records:
         assert self._held is not None
         held, starts = self._held
@@ -142,7 +166,7 @@ class Stream:
     def _read_older(self) -> None:
         selected, first = self._selected, self._older.start
         end = min(first + self._window, self._older.stop)
-        wanted = Wanted(selected.symbols, selected.start, selected.end)
+        wanted = Wanted(selected.symbols, selected.start, self._given_until)
         batch = self._archive.read(selected.tables, wanted, first, end)
         self._older = range(end, self._older.stop)
         self._window = min(self._window * 2, self._window_max)
@@ -167,7 +191,7 @@ class Stream:
             list(self._selected.kinds),
             self._instruments,
             self._start,
-            self._end,
+            TIME_MAX if self._given_until is None else self._given_until,
             LAYOUTS.get(self._topic),
         )
 

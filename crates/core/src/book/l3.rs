@@ -120,6 +120,11 @@ impl Default for OrderBooks {
 impl OrderBooks {
     /// No orders.
     pub const fn new() -> Self {
+        Self::with_doubts(Doubts { unknown: 0, excess: 0, repeated: 0, unfit: 0 })
+    }
+
+    /// No orders, after events that were in doubt.
+    pub(super) const fn with_doubts(doubts: Doubts) -> Self {
         Self {
             numbers: Vec::new(),
             sides: Vec::new(),
@@ -130,7 +135,7 @@ impl OrderBooks {
             free_node: 0,
             queues: Vec::new(),
             free_queues: Vec::new(),
-            doubts: Doubts { unknown: 0, excess: 0, repeated: 0, unfit: 0 },
+            doubts,
         }
     }
 
