@@ -14,6 +14,13 @@ class Metric:
     target: float | None = None
 
 
+def waits(name: str, parts: str) -> tuple[Metric, ...]:
+    """Returns the metrics `<name>_<part>_ms`, of which less is better."""
+    return tuple(
+        Metric(f"{name}_{part}_ms", f"{name}, {part}", "ms", higher=False) for part in parts.split()
+    )
+
+
 @dataclass(frozen=True)
 class Contender:
     """A command that prints one line of JSON. Its words may use {python} {peers} {data} {scale}."""

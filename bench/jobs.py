@@ -1,6 +1,6 @@
 """The table of benchmark jobs: what is measured, against whom, and what we promise."""
 
-from job import Contender, Job, Metric, Ratio
+from job import Contender, Job, Metric, Ratio, waits
 
 COPY = "psycopg, binary COPY of encoded rows"
 DUCKDB_ASOF = "DuckDB, ASOF JOIN"
@@ -441,6 +441,13 @@ JOBS = (
             Metric("first_ms", "first question", "ms", higher=False),
         ),
         (_rust("past"),),
+        rounds_max=1,
+    ),
+    Job(
+        "past_orders",
+        "book(at=, depth='orders') on a day with 10 M messages of one stock, of tape and of lake",
+        waits("tape", "p50 worst first replay") + waits("lake", "p50 worst first replay"),
+        (_ours("tapeworks", "{python}", "ours/past_orders.py", "{data}", "{scale}"),),
         rounds_max=1,
     ),
     Job(
