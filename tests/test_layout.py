@@ -341,8 +341,8 @@ def test_every_package_that_is_loaded_is_required():
     def known_in(path: Path) -> set[str]:
         sink = path.stem.partition("_")[0] if path.parent.name in ("sinks", "replicas") else ""
         named = {sink, path.parent.name, path.stem} & extras.keys()
-        # pyiceberg brings SQLAlchemy, whose errors are those of its catalog.
-        brought = {"sqlalchemy"} if "iceberg" in named else set()
+        # pyiceberg brings SQLAlchemy and Requests, whose errors are those of its catalogs.
+        brought = {"requests", "sqlalchemy"} if "iceberg" in named else set()
         return known | brought | packages([one for name in named for one in extras[name]])
 
     breaches = [

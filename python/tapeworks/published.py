@@ -19,6 +19,7 @@ of them; `<of>` is then the SHA-256 of that file of the lake.
 import json
 import os
 import re
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ PLACE_KEY = "tapeworks.place."
 """Begins the property of a snapshot that says what of a source it covers."""
 CHUNK_BYTES = 8 << 20
 PART = ".part"
+LOCAL = re.compile(r"^file:/+")
 NAME = re.compile(
     r"data/venue=(?P<source>[^/]+)/date=(?P<day>[^/]+)/(?:hour=(?P<hour>\d\d)/)?"
     r"(?P<first>\d+)-(?P<last>\d+)-(?P<size>\d+)-(?P<sha256>[0-9a-f]{64})"
@@ -176,7 +178,8 @@ class Store:
         Raises:
             LakeError: it lies elsewhere.
         """
-        plain = uri.removeprefix("file://") if self.is_local else uri
+        # Catalogs in Java write one slash where others write three.
+        plain = LOCAL.sub("/", uri) if self.is_local else uri
         if not plain.startswith(f"{self.address}/"):
             raise LakeError(f"expected a file below {self.address}, got {uri}")
         return plain.removeprefix(f"{self.address}/")
@@ -260,7 +263,8 @@ class Store:
 
     def _write_durably(self, path: Path, parts: Iterable[bytes | memoryview]) -> None:
         make_folder(path.parent)
-        aside = path.with_name(path.name + PART)
+        # Several may write one file at the same time, as the hint of a table that they share.
+        aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PART}")
         try:
             with aside.open("wb") as file:
                 for part in parts:

@@ -2,6 +2,7 @@
 
 from .base import Service, ServiceUnavailable
 from .clickhouse import ClickHouseService
+from .iceberg_rest import IcebergRestService
 from .kafka import KafkaService
 from .postgres import PostgresService
 from .questdb import QuestDBService
@@ -12,6 +13,7 @@ from .s3 import S3Service
 __all__ = [
     "SERVICES",
     "ClickHouseService",
+    "IcebergRestService",
     "KafkaService",
     "PostgresService",
     "QuestDBService",
@@ -25,7 +27,7 @@ __all__ = [
 SERVICES: dict[str, type[Service]] = {
     service.NAME: service
     for service in (
-        *(ClickHouseService, KafkaService, PostgresService),
+        *(ClickHouseService, IcebergRestService, KafkaService, PostgresService),
         *(QuestDBService, RedisService, RegistryService, S3Service),
     )
 }

@@ -1,10 +1,11 @@
 """The settings of the job `iceberg`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
 from tapeworks.addresses import secret_in
+from tapeworks.config import check_url, redact
 from tapeworks.errors import ConfigError
 from tapeworks.jobs.base import WholeSourcesConfig
 from tapeworks.lake import TABLES
@@ -20,6 +21,16 @@ class IcebergConfig(WholeSourcesConfig):
     catalog: str = ""
     """`sqlite:///FILE`, `postgresql://...`, or the `https://...` of a REST catalog; none: SQLite in
     `iceberg/catalog.db` of the data folder."""
+    catalog_warehouse: str = ""
+    """What a REST catalog calls the warehouse; none: by its address."""
+    catalog_token: str = field(default="", metadata={"secret": True}, repr=False)
+    """A token that a REST catalog lets in."""
+    catalog_credential: str = field(default="", metadata={"secret": True}, repr=False)
+    """`client:secret`, for which a REST catalog, or `catalog_oauth_url`, gives a token."""
+    catalog_oauth_url: str = ""
+    """Where tokens are given; none: the REST catalog gives them itself."""
+    catalog_scope: str = ""
+    """The scope of the token that is asked for; none: `catalog`."""
     namespace: str = "tapeworks"
     """The namespace of the tables in the catalog."""
     tables: tuple[str, ...] = ()
@@ -47,6 +58,11 @@ class IcebergConfig(WholeSourcesConfig):
     """A commit holds about so much: what was published before a crash is not copied again."""
 
     @property
+    def has_rest_catalog(self) -> bool:
+        """Whether the catalog is asked by REST."""
+        return self.catalog.startswith(("http://", "https://"))
+
+    @property
     def closes(self) -> str:
         """What has to be over."""
         return self.period or self.partition
@@ -60,6 +76,7 @@ class IcebergConfig(WholeSourcesConfig):
         super().__post_init__()
         if refused := secret_in(self.warehouse):
             raise ConfigError(f"warehouse: {refused}")
+        self._check_catalog()
         for table in self.tables:
             if table not in TABLES:
                 raise ConfigError(f"tables: expected any of {', '.join(TABLES)}, got {table!r}")
@@ -83,3 +100,16 @@ class IcebergConfig(WholeSourcesConfig):
             )
         if self.batch_bytes < 1:
             raise ConfigError(f"batch_bytes: expected 1 or more, got {self.batch_bytes}")
+
+    def _check_catalog(self) -> None:
+        names = ("warehouse", "token", "credential", "oauth_url", "scope")
+        given = [f"catalog_{name}" for name in names if getattr(self, f"catalog_{name}")]
+        if given and not self.has_rest_catalog:
+            raise ConfigError(
+                f"{given[0]}: expected the https://... of a REST catalog in `catalog`, got "
+                f"{redact(self.catalog) or 'none'}"
+            )
+        if self.catalog_token and self.catalog_credential:
+            raise ConfigError("catalog_token: expected it or catalog_credential, got both")
+        if self.catalog_oauth_url:
+            check_url("catalog_oauth_url", self.catalog_oauth_url, ("http", "https"))

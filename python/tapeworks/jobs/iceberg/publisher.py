@@ -18,9 +18,11 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
+from requests import RequestException
 
 from tapeworks import commits
 from tapeworks.commits import TopicReader
+from tapeworks.config import redact
 from tapeworks.errors import LakeError, TapeError, TapeReplacedError
 from tapeworks.jobs.iceberg import tables
 from tapeworks.jobs.iceberg.closed import Closed
@@ -101,10 +103,11 @@ class Publisher:
         has_upkeep = self.config.upkeep and time.monotonic() >= self._upkeep_at
         with self._reached():
             self._catalog = tables.open_catalog(self.config, self._store, self._folder)
-            for source in sources:
-                self._publish_symbols(source)
-            for name in self.config.tables or TABLES:
-                rows += self._publish(TABLES[name], sources, closed, refused, has_upkeep)
+            with contextlib.closing(self._catalog):
+                for source in sources:
+                    self._publish_symbols(source)
+                for name in self.config.tables or TABLES:
+                    rows += self._publish(TABLES[name], sources, closed, refused, has_upkeep)
         if has_upkeep:
             self._upkeep_at = time.monotonic() + UPKEEP_S
         return rows, refused
@@ -116,11 +119,13 @@ class Publisher:
             yield
         except CommitFailedException as error:
             raise Unavailable(f"not published: another process writes the table: {error}") from None
+        except RequestException as error:
+            # An OSError that is none of the store.
+            raise _no_catalog(error) from error
         except OSError as error:
             raise Unavailable(f"not published: {self._store.refusal(error)}") from error
         except UNAVAILABLE as error:
-            told = str(error).partition("\n")[0]
-            raise Unavailable(f"not published: the catalog does not answer: {told}") from error
+            raise _no_catalog(error) from error
 
     def _publish_symbols(self, source: str) -> None:
         """Copies the definitions of instruments: they only grow, and come before the rows."""
@@ -344,6 +349,11 @@ class Publisher:
                 f"{opened.name()[-1]}: {expired} old snapshots forgotten, {orphans} files deleted "
                 "that none names"
             )
+
+
+def _no_catalog(error: Exception) -> Unavailable:
+    told = redact(str(error).partition("\n")[0])
+    return Unavailable(f"not published: the catalog does not answer: {told}")
 
 
 def _by_hour(

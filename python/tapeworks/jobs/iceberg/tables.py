@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError, RESTError, TableAlreadyExistsError
 from pyiceberg.io import OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 from pyiceberg.manifest import DataFile
@@ -33,9 +33,11 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
+from sqlalchemy.exc import SQLAlchemyError
 
 from tapeworks.durable import make_folder, sync_folder
 from tapeworks.errors import ConfigError
+from tapeworks.jobs.iceberg.catalogs import make_catalog
 from tapeworks.jobs.iceberg.config import IcebergConfig
 from tapeworks.jobs.iceberg.place import check_free, check_own, write_hint
 from tapeworks.lake import Table, column_of, empty_rows, plain_type
@@ -44,7 +46,6 @@ from tapeworks.time_columns import REST
 from tapeworks.views.columns import describe
 from tapeworks.views.iceberg import io_properties
 
-CATALOG_NAME = "tapeworks"
 VENUE = "venue"
 ELEMENTS = 10_000
 # Numbers that take all of 64 bits, as hashes of books do; the others of 64 bits are below 2^63.
@@ -112,16 +113,13 @@ def open_catalog(config: IcebergConfig, store: Store, folder: Path) -> Catalog:
         uri = f"sqlite:///{(folder / 'catalog.db').absolute()}"
     if uri.startswith("postgresql://"):
         uri = uri.replace("postgresql://", "postgresql+psycopg://", 1)
-    kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
     properties = {
         **io_properties(),
-        "type": kind,
-        "uri": uri,
         "warehouse": store.location,
         "py-io-impl": f"{__name__}.DurableFileIO",
     }
     try:
-        return load_catalog(CATALOG_NAME, **properties)
+        return make_catalog(config, uri, properties)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"catalog: {error.name} is not installed: pip install 'tapeworks[iceberg,postgres]'"
@@ -179,7 +177,7 @@ def _create(
         )
     )
     check_free(store, "/".join(name))
-    catalog.create_namespace_if_not_exists(name[0])
+    _make_namespace(catalog, name[0])
     try:
         made = catalog.create_table(
             name,
@@ -194,6 +192,15 @@ def _create(
     # From here on the place is taken.
     write_hint(store, made)
     return made
+
+
+def _make_namespace(catalog: Catalog, name: str) -> None:
+    try:
+        catalog.create_namespace_if_not_exists(name)
+    except (RESTError, SQLAlchemyError):
+        # Another process may have made it at the same time.
+        if not catalog.namespace_exists(name):
+            raise
 
 
 def is_sorted(table: Table) -> bool:
