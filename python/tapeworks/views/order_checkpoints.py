@@ -143,7 +143,9 @@ class OrderCheckpoints:
             if key is not None:
                 book = OrderBook.restore(content, key, name.offset, until, before)
                 if book is not None:
-                    os.utime(path)
+                    # Another user may have written it.
+                    with contextlib.suppress(OSError):
+                        os.utime(path)
                     return book
             path.unlink()
         return None
