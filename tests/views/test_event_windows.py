@@ -135,6 +135,32 @@ def test_trades_that_the_venue_sent_late_or_again_are_late_alike():
     ]
 
 
+def test_what_is_out_of_order_says_nothing_of_the_time():
+    # Of trades four a second, one is stamped 50 s ahead: all windows are as without it.
+    plain = trades(*((250 * one, 100 + one % 3, 1) for one in range(480)))
+    stray = trades((70_050, 100, 1), flags=1 | 8)
+    windows = "tumbling 1s,sliding 1s 500ms,session 300ms,count 4"
+    for at in (0, 81):
+        stray["ts_recv"] = plain["ts_recv"][at]
+        made = run(np.concatenate([plain[:at], stray, plain[at:]]), windows)
+        is_late = made["metric"] == b"late_trades"
+        assert made[~is_late].tobytes() == run(plain, windows).tobytes()
+        assert told(made, "late_trades") == [(70_050, 1, 1, False)]
+
+
+def test_history_says_nothing_of_the_time_behind_what_came_live():
+    # It is in the window of its own time, which has not come yet. Where all is history, it does.
+    plain = trades(*((250 * one, 100, 1) for one in range(480)))
+    stray = trades((70_050, 100, 1), flags=1 | 4)
+    stray["ts_recv"] = plain["ts_recv"][81]
+    wanted = told(run(plain, "tumbling 1s"), "tumbling_1s_trades")
+    wanted[70] = (71_000, 5, 5, False)
+    made = run(np.concatenate([plain[:81], stray, plain[81:]]), "tumbling 1s")
+    assert told(made, "tumbling_1s_trades") == wanted
+    plain["flags"] |= 4
+    assert len(told(run(plain, "tumbling 1s"), "tumbling_1s_trades")) == 119
+
+
 def test_delay_holds_a_window_open_for_trades_out_of_order():
     rows = trades((1, 10, 1), (12, 10, 1), (2, 20, 1), (21, 10, 1), (60, 1, 1))
     made = run(rows, "tumbling 10ms", window_delay_ms=10)

@@ -165,6 +165,23 @@ def test_a_window_is_known_from_its_start_on(market: Market) -> None:
     assert told(still) == [(1, 1.0, None), (1, 2.0, 4.0)]
 
 
+@pytest.mark.parametrize("flags", [8, 4, 4 | 8])
+def test_what_is_out_of_order_or_from_history_says_nothing_of_the_time(
+    market: Market, flags: int
+) -> None:
+    # Stamped 50 s ahead: it is late, as its window has not come. History alone goes on by itself.
+    plain = market.trades(0, 60)
+    expected = told(plain)
+    made = told([*plain[:81], market.trade(70, flags=flags), *plain[81:]])
+    made.remove((1, 70.0, 1.0))
+    assert made == expected
+    assert len(made) == 59
+    history = [market.trade(at / 4, flags=flags) for at in range(60 * 4)]
+    assert told(history) == (
+        [(1, at / 4, at + 1.0) for at in range(60 * 4)] if flags & 8 else expected
+    )
+
+
 def test_what_retention_took_cuts_windows(market: Market) -> None:
     volume = Volume()
     before, behind = ([one.tobytes() for one in market.trades(*of)] for of in ((0, 2), (2, 5)))

@@ -7,8 +7,8 @@ use tapeworks_core::processors::sync_tracker::SyncTracker;
 use tapeworks_core::processors::{Batch, Processor};
 use tapeworks_core::record::blob::BlobHeader;
 use tapeworks_core::record::{
-    BlobKind, Blobs, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, Records,
-    Trade, FLAG_OUT_OF_ORDER,
+    BlobKind, Blobs, Channel, GapCause, GapState, Header, Level, Marker, MarkerCode, Plain,
+    Records, Trade, FLAG_OUT_OF_ORDER,
 };
 use tapeworks_core::FeedId;
 
@@ -504,6 +504,25 @@ fn venue_whose_clock_is_set_is_recorded() {
         assert_eq!(flagged, (11..=flagged_until).collect::<Vec<_>>());
         assert!(rig.gaps().is_empty() && rig.letters().is_empty(), "{:?}", rig.letters());
     }
+}
+
+#[test]
+fn all_of_an_update_that_is_out_of_order_is_flagged() {
+    // One of two levels says a time 50 s ahead, and those behind it go on from it.
+    let mut rig = Rig::connected(1);
+    for id in 1..=20 {
+        let ms = id * SECOND + if id == 10 { 50 * SECOND } else { 0 };
+        let two = depth(id as u64, id as u64, ms).replace("]],", "],[\"0.9\",\"3.0\"]],");
+        rig.text(0, id * SECOND, &two);
+        rig.text(0, id * SECOND, &trade(id as u64, id * SECOND));
+    }
+    let levels: Vec<_> = rig.output.iter().filter_map(|record| record.as_level()).collect();
+    assert_eq!(levels.len(), 40);
+    let is_flagged = |level: &Level| level.header.flags & FLAG_OUT_OF_ORDER != 0;
+    let ahead = levels.iter().filter(|level| level.header.sequence == 10);
+    assert!(ahead.clone().count() == 2 && ahead.clone().all(is_flagged));
+    assert!(levels.chunks(2).all(|update| is_flagged(&update[0]) == is_flagged(&update[1])));
+    assert!(!is_flagged(&levels[0]) && !is_flagged(&levels[39]));
 }
 
 #[test]

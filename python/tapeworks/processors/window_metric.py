@@ -11,6 +11,9 @@ In the settings it is a processor, `[processors.vwap]` with `kind = "my_package:
 [kW, (k+1)W) of the venue's time; it is over with the first row behind it. Live and in replay, at
 any batch size and across restarts, the values are the same: `value` must look at its rows alone.
 
+A row that is out of order says nothing of how far that time has come, nor does one of the venue's
+history once one came live.
+
 A window is null that a gap, the end of a session, a halt or a resumption cuts, or the start of an
 instrument's rows: not all of it is known. Trades are those that bars and metrics are made of.
 """
@@ -33,9 +36,12 @@ MARKER = np.dtype(dtype_descr("marker"))
 STATUS = np.dtype(dtype_descr("status"))
 CHANNELS, CODES = numbers("channel"), numbers("marker_code")
 REPAIRED = numbers("gap_state")["repaired"]
+HISTORICAL, OUT_OF_ORDER = 4, 8
 NAME_MAX = 32
 NS_PER_MS = 1_000_000
-STATE_VERSION = 3
+NO_WINDOW = -(2**63)
+TRADING = 1
+STATE_VERSION = 4
 
 Rows = npt.NDArray[np.void]
 Table = dict[int, int]
@@ -52,10 +58,10 @@ class WindowMetricConfig(ProcessorConfig):
 class WindowMetric(Processor):
     """A number for each window of each instrument in which something of `records` happened.
 
-    A row that comes behind its window changes nothing, and gives a row of `name` and `_late`, which
-    holds how many there were. A value of None, NaN or infinity is null. Of a window, the first
-    `rows_max` rows are kept. A trade without a price or size is left out; of a quote, a side on
-    which there is nothing has the price `NONE`.
+    A row that comes when its window is over, or ahead of its time, changes nothing, and gives a row
+    of `name` and `_late`, which holds how many there were. A value of None, NaN or infinity is
+    null. Of a window, the first `rows_max` rows are kept. A trade without a price or size is left
+    out; of a quote, a side on which there is nothing has the price `NONE`.
     """
 
     Config = WindowMetricConfig
@@ -81,6 +87,8 @@ class WindowMetric(Processor):
         self._late: Table = {}
         self._since: Table = {}
         """From when on the rows of an instrument are known; none: from its next one on."""
+        self._live: Table = {}
+        """Instruments of which a row came live since then."""
         self._broken: Table = {}
         """Until when gaps went on, of an instrument, or of all by 0."""
         self._status: Table = {}
@@ -105,10 +113,11 @@ class WindowMetric(Processor):
         self._break(0)
 
     def _break(self, number: int) -> None:
-        if number:
-            self._since.pop(number, None)
-        else:
-            self._since.clear()
+        for table in (self._since, self._live):
+            if number:
+                table.pop(number, None)
+            else:
+                table.clear()
 
     def _breaks(self, batch: Records) -> Iterator[tuple[int, int, int]]:
         """Yields how many rows stand before what breaks their stream, of which instrument, and up
@@ -172,8 +181,9 @@ class WindowMetric(Processor):
         held = self._open.get(number, rows[:0])
         newest = int(held["ts_event"][0]) // self._length if len(held) else None
         windows = rows["ts_event"] // self._length
-        reached = np.maximum.accumulate(windows if newest is None else np.maximum(windows, newest))
-        for late in np.flatnonzero(windows < reached):
+        times = np.where(self._tells_time(number, rows["flags"]), windows, newest)
+        reached = np.maximum.accumulate(np.maximum(times, newest))
+        for late in np.flatnonzero(windows != reached):
             self._late[number] = count = self._late.get(number, 0) + 1
             row, name = rows[late], f"{self.name}_late"
             made.append(
@@ -210,12 +220,23 @@ class WindowMetric(Processor):
             row[field] = shown[field]
         row["length"], row["kind"] = METRIC.itemsize // 8, kind_of("metric")
         row["ts_event"], row["window"], row["metric"] = ts, self._length, name.encode()
+    def _tells_time(self, number: int, flags: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Says of each row of an instrument whether the venue's time has come to it."""
+        is_live = flags & (HISTORICAL | OUT_OF_ORDER) == 0
+        was_live = np.logical_or.accumulate(is_live) | (number in self._live)
+        if was_live[-1:].any():
+            self._live[number] = 1
+        return np.asarray(is_live | (flags & OUT_OF_ORDER == 0) & ~was_live, np.bool_)
+
         row["value"], row["count"] = value, count
         return row.tobytes()
 
     @property
     def _tables(self) -> tuple[Table, ...]:
-        return self._late, self._since, self._broken, self._status
+        return (
+            *(self._late, self._since, self._live),
+            *(self._broken, self._status, self._doubted),
+        )
 
     def snapshot(self) -> bytes:
         """Returns the rows of all open windows."""
@@ -238,7 +259,8 @@ class WindowMetric(Processor):
         expected = [STATE_VERSION, self._length, self._channel]
         if np.lib.format.read_array(stored, allow_pickle=False).tolist() != expected:
             raise ValueError(f"expected a state of windows of {self.window_ms} ms")
-        *tables, rows = (np.lib.format.read_array(stored, allow_pickle=False) for _ in range(5))
+        count = len(self._tables) + 1
+        *tables, rows = (np.lib.format.read_array(stored, allow_pickle=False) for _ in range(count))
         if rows.dtype != self._dtype:
             raise ValueError(f"expected a state of windows of {self.records} records")
         for table, found in zip(self._tables, tables, strict=True):

@@ -62,7 +62,9 @@ was some time after it: see [join clocks](how-to/join-clocks.md).
 - **A crossed quote** has its mid, spread and sizes; what is made of imbalances or means over time
   leaves it out, and `crossed_or_empty` says for how long.
 - **Late**: an event behind the sample that should have held it counts in the next one, and is
-  counted. What is out of order changes nothing, and is counted.
+  counted. What is out of order changes nothing, and is counted. Changes of books and single orders
+  that are out of order count at the time of the event before them. None of it says how far the
+  venue's time has come.
 - **History**: of what fills a gap later, or comes from files, trades count in windows of trades
   alone (below). A quote counts while it is the newest event of its instrument and behind the last
   sample; else it changes nothing, and is counted. Its latency is not measured.
@@ -113,6 +115,9 @@ has a row of its own. There is none of a window without a trade.
 - **A window that a gap cuts**, or the start of the stream, is null: so is one that begins with the
   very first event, as others of its time may be missing. A session needs the pause before it as
   well. What was final when a gap in trades was told is taken back by a correction: for
+- **What is out of order says nothing of the time**: it corrects a window that is over, or is late,
+  also where it is stamped ahead of all that came. Nor does a trade of the venue's history once
+  something came live: it is in the window of its own time.
   `window_lateness_ms`, and the windows of the last trade for as long as none follows. With
   `partial = true` they have what came.
 - A count takes trades in the order of the tape, and is never corrected.

@@ -346,7 +346,7 @@ impl Arbiter {
         let start = out.mark().0;
         out.extend_from_bytes(bytes)?;
         if flags != 0 {
-            out.as_bytes_mut(start)[2] |= flags;
+            out.flag_from(start, flags);
         }
         self.counts.pass(event);
         Ok(())

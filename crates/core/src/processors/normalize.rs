@@ -95,7 +95,7 @@ impl Normalizer {
         match self.decoder.receive(blob, &mut self.instruments, out) {
             Ok(mut rejected) => {
                 if blob.header.flags & u16::from(FLAG_RECV_SUSPECT) != 0 {
-                    suspect_receipt(out.as_bytes_mut(start.0));
+                    out.flag_from(start.0, FLAG_RECV_SUSPECT);
                 }
                 if blob.header.kind == BlobKind::Rest as u8 {
                     self.arbiter.tell_time(self.decoder.venue_time());
@@ -280,16 +280,6 @@ fn ends_all(record: &[u8]) -> bool {
         let begins = marker.code == MarkerCode::Connected as u8;
         marker.code == MarkerCode::EndOfSession as u8 || (begins && marker.first as u16 == RECORDER)
     })
-}
-
-/// Flags all records of `bytes` as received while the host's clock was not trusted.
-#[cold]
-fn suspect_receipt(bytes: &mut [u8]) {
-    let mut at = 0;
-    while let Some(&length) = bytes.get(at).filter(|&&length| length > 0) {
-        bytes[at + 2] |= FLAG_RECV_SUSPECT;
-        at += usize::from(length) * 8;
-    }
 }
 
 impl Processor for Normalizer {

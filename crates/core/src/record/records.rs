@@ -151,6 +151,15 @@ impl Records {
         &mut all[byte..]
     }
 
+    /// Adds `flags` to those of each record from `byte` on.
+    pub fn flag_from(&mut self, byte: usize, flags: u8) {
+        let (bytes, mut at) = (self.as_bytes_mut(byte), 0);
+        while let Some(&length) = bytes.get(at).filter(|&&length| length > 0) {
+            bytes[at + 2] |= flags;
+            at += usize::from(length) * 8;
+        }
+    }
+
     /// Each record in order.
     pub fn iter(&self) -> RecordIter<'_> {
         iterate(self.as_bytes())

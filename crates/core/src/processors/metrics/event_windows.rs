@@ -3,7 +3,9 @@
 //! A window is [start, end) and is final once an event `delay` behind its end has come, or receive
 //! times have passed it. Until `lateness` behind that, a trade that comes late corrects it: its
 //! values are written again, flagged as out of order, and the newest row of a moment holds. A trade
-//! that is later than that changes nothing; it is counted, and the count is written.
+//! that is later than that changes nothing; it is counted, and the count is written. So is one that
+//! is out of order and ahead of the time: what is out of order says nothing of how far that has
+//! come, nor does what is of the venue's history once something came live.
 //!
 //! A window that the stream does not cover, from its beginning or over a gap, has nulls. A gap that
 //! is told when a window in it is final already takes its values back. A late trade of before the
@@ -15,12 +17,37 @@ use self::slot::Slot;
 use super::family::Print;
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
+use crate::record::{FLAG_HISTORICAL, FLAG_OUT_OF_ORDER};
 
 mod shape;
 mod slot;
 
 pub(super) use shape::{Shape, FIELDS, KEPT_MAX};
 pub(super) use slot::Row;
+
+/// How an event came, by its flags: whether the venue's time has come to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coming {
+    /// As it happened.
+    Live,
+    /// Of the venue's history: it tells the time where nothing came live.
+    Past,
+    /// Out of order: its time may be any.
+    OutOfOrder,
+}
+
+impl Coming {
+    #[inline]
+    pub(super) const fn of(flags: u8) -> Self {
+        if flags & FLAG_OUT_OF_ORDER != 0 {
+            Self::OutOfOrder
+        } else if flags & FLAG_HISTORICAL != 0 {
+            Self::Past
+        } else {
+            Self::Live
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Windows {
@@ -82,6 +109,8 @@ pub(super) struct EventWindows {
     broken: i64,
     /// How far the venue's time has come.
     now: i64,
+    /// Whether an event came live since the stream began.
+    is_live: bool,
     /// The time of the newest trade.
     traded: i64,
     late: u64,
@@ -103,6 +132,7 @@ impl EventWindows {
             since: i64::MAX,
             broken: i64::MIN,
             now: i64::MIN,
+            is_live: false,
             traded: i64::MIN,
             late: 0,
         }
@@ -150,7 +180,12 @@ impl EventWindows {
     }
 
     /// Told of an event at `ts`: makes final what ends by then.
-    pub(super) fn advance(&mut self, ts: i64, rows: &mut Vec<Row>) {
+    pub(super) fn advance(&mut self, ts: i64, coming: Coming, rows: &mut Vec<Row>) {
+        match coming {
+            Coming::Live => self.is_live = true,
+            Coming::Past if !self.is_live => {}
+            _ => return,
+        }
         // What is late says nothing of when the stream goes on.
         if ts > self.now && self.since == i64::MAX {
             self.since = ts;
@@ -195,11 +230,15 @@ impl EventWindows {
     }
 
     /// Takes in a trade by its own time.
-    pub(super) fn print(&mut self, print: &Print, rows: &mut Vec<Row>) {
+    pub(super) fn print(&mut self, print: &Print, coming: Coming, rows: &mut Vec<Row>) {
         if !print.counts {
             return;
         }
-        self.advance(print.ts_event, rows);
+        self.advance(print.ts_event, coming, rows);
+        if coming == Coming::OutOfOrder && print.ts_event > self.now {
+            self.late += 1;
+            return;
+        }
         let mut is_late = false;
         for shape in 0..self.windows.len() {
             is_late |= match self.windows[shape].shape {
@@ -364,7 +403,7 @@ impl EventWindows {
                 }
             }
         }
-        self.since = i64::MAX;
+        (self.since, self.is_live) = (i64::MAX, false);
     }
 
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
@@ -372,6 +411,7 @@ impl EventWindows {
             .into_iter()
             .for_each(|value| state.i64(value));
         state.u64(self.late);
+        state.flag(self.is_live);
         for windows in &self.windows {
             state.i64(windows.past);
             state.length(windows.slots.len());
@@ -387,6 +427,7 @@ impl EventWindows {
         super::same_setting("window_lateness_ms", self.lateness, state.i64()?)?;
         (self.since, self.broken) = (state.i64()?, state.i64()?);
         (self.now, self.traded, self.late) = (state.i64()?, state.i64()?, state.u64()?);
+        self.is_live = state.flag()?;
         for windows in &mut self.windows {
             windows.past = state.i64()?;
             windows.slots.clear();

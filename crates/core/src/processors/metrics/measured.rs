@@ -6,13 +6,13 @@ use self::orders::Derived;
 use super::event_windows::EventWindows;
 use super::family::{latency_of, Best, Change, Family, Moment, Print, Values};
 use super::plan::Plan;
-use crate::book::{Cursor, Step, SyncedBook};
+use crate::book::{Cursor, SyncedBook};
 use crate::error::Result;
 use crate::feeds::Updates;
-use crate::processors::books::continuity;
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::{Header, Metric, QuoteState, Records, SyncState, Trade, FLAG_LAST, NONE};
+use crate::record::{Header, Metric, QuoteState, Records, Trade, FLAG_LAST, NONE};
 
+mod books;
 mod orders;
 mod windows;
 
@@ -194,51 +194,6 @@ impl Measured {
             sets_price: updates.open_close,
             sets_range: updates.high_low,
             counts: updates.volume,
-        }
-    }
-
-    /// Takes in a step of the book that the record of `header` makes, and shows the book to the
-    /// families where it is whole and verified. A change of the book is an event of its time.
-    pub(super) fn book(
-        &mut self,
-        header: &Header,
-        is_change: bool,
-        step: impl FnOnce(&mut SyncedBook) -> Step,
-        known: i64,
-        values: &mut Values,
-        out: &mut Records,
-    ) {
-        if is_change && header.ts_event != NONE {
-            // Samples before it are of the book before it.
-            let late = self.late;
-            self.advance(header.ts_event, known, values, out);
-            // An update is many levels of one event.
-            self.late = late + u64::from(self.late > late && header.flags & FLAG_LAST != 0);
-        }
-        let rule = continuity(self.feed);
-        let synced = self.synced.get_or_insert_with(|| Box::new(SyncedBook::new(rule)));
-        let step = step(synced);
-        let is_verified = synced.sync().state() == SyncState::Continuous;
-        if step.changed && !is_verified {
-            self.families.iter_mut().for_each(|family| family.lose_book());
-        }
-        if !(step.applied || step.changed) || !is_verified || self.ts == i64::MIN {
-            return;
-        }
-        if let Some(book) = synced.book() {
-            let ts = self.ts;
-            self.families.iter_mut().for_each(|family| family.book(ts, book));
-            if self.plan.interval == 0 {
-                self.sample(ts, known, values, out);
-            }
-        }
-    }
-
-    /// Takes in that the stream of the book ends.
-    pub(super) fn end_book(&mut self, step: impl FnOnce(&mut SyncedBook) -> Step) {
-        if let Some(synced) = &mut self.synced {
-            step(synced);
-            self.families.iter_mut().for_each(|family| family.lose_book());
         }
     }
 

@@ -7,7 +7,7 @@ use super::Measured;
 use crate::book::L2Book;
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::{Header, Records, Side, NONE};
+use crate::record::{Header, Records, Side, FLAG_OUT_OF_ORDER, NONE};
 
 /// The book by price that single orders add up to.
 #[derive(Debug, Default)]
@@ -34,7 +34,8 @@ impl Derived {
 }
 
 impl Measured {
-    /// Takes in what a single order changes.
+    /// Takes in what a single order changes. One that is out of order says nothing of the time: it
+    /// counts at that of the event before it.
     pub(in super::super) fn order(
         &mut self,
         header: &Header,
@@ -43,13 +44,19 @@ impl Measured {
         values: &mut Values,
         out: &mut Records,
     ) {
-        let ts = self.advance(header.ts_event, known, values, out);
-        self.advance_windows(header, known, out);
+        let mut ts = self.ts;
+        if header.flags & FLAG_OUT_OF_ORDER == 0 {
+            ts = self.advance(header.ts_event, known, values, out);
+            self.advance_windows(header, known, out);
+        }
         let derived = self.derived.get_or_insert_with(Box::default);
         (derived.sequence, derived.before) = (header.sequence, self.best);
         let was_whole = std::mem::replace(&mut derived.is_whole, change.is_whole);
         for &(side, price, size) in change.levels.iter().flatten() {
             derived.book.set(side, price, size);
+        }
+        if ts == i64::MIN {
+            return;
         }
         for step in change.steps.iter().flatten() {
             let step = OrderStep { ts, ..*step };

@@ -1,11 +1,10 @@
 //! Windows of trades by event time, as records.
 
-use super::super::event_windows::Row;
+use super::super::event_windows::{Coming, Row};
 use super::Measured;
 use crate::feeds::Updates;
 use crate::record::{
-    Header, Marker, Metric, Records, Trade, FLAG_HISTORICAL, FLAG_LAST, FLAG_NO_EVENT_TIME,
-    FLAG_OUT_OF_ORDER, NONE,
+    Header, Marker, Metric, Records, Trade, FLAG_LAST, FLAG_NO_EVENT_TIME, FLAG_OUT_OF_ORDER, NONE,
 };
 
 /// Name of the count of trades that came too late for their windows.
@@ -33,20 +32,16 @@ impl Measured {
             return;
         }
         self.note_windows_lead(header, known);
-        self.finish_windows(header.ts_event, known, out);
+        let mut rows = Vec::new();
+        self.windows.advance(header.ts_event, Coming::of(header.flags), &mut rows);
+        self.write_windows(&rows, known, out);
     }
 
     #[inline]
     fn note_windows_lead(&mut self, header: &Header, known: i64) {
-        if header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER) == 0 {
+        if Coming::of(header.flags) == Coming::Live {
             self.windows_lead.note(header.ts_event, known);
         }
-    }
-
-    fn finish_windows(&mut self, ts: i64, known: i64, out: &mut Records) {
-        let mut rows = Vec::new();
-        self.windows.advance(ts, &mut rows);
-        self.write_windows(&rows, known, out);
     }
 
     /// Takes in a trade for windows alone: also one that came late.
@@ -67,7 +62,7 @@ impl Measured {
         self.note_windows_lead(&trade.header, known);
         let print = self.print_of(trade, updates, trade.header.ts_event);
         let (mut rows, late) = (Vec::new(), self.windows.late());
-        self.windows.print(&print, &mut rows);
+        self.windows.print(&print, Coming::of(trade.header.flags), &mut rows);
         self.write_windows(&rows, known, out);
         if self.windows.late() > late {
             let count = self.windows.late();
