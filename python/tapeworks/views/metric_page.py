@@ -68,8 +68,9 @@ was some time after it: see [join clocks](how-to/join-clocks.md).
 - **History**: of what fills a gap later, or comes from files, trades count in windows of trades
   alone (below). A quote counts while it is the newest event of its instrument and behind the last
   sample; else it changes nothing, and is counted. Its latency is not measured.
-- **A silent instrument** has values until its longest window has drained, and once more right
-  before its next event. The clock closes an interval `grace_ms` after its end.
+- **A silent instrument** has values until its longest window has drained, the same again from the
+  end of each horizon that comes later, and once more right before its next event. The clock closes
+  an interval `grace_ms` after its end.
 - **`depth`, `mlofi` and `ofi_integrated`** are of the verified book: of feeds with changes of
   levels or of single orders. Where it is not verified, they are null, and their windows are empty
   from then on.

@@ -6,8 +6,8 @@
 //! receive times of the tape pass t by `grace_ms`. With `interval_ms = 0` there is a sample after
 //! each event instead. All values of a sample are written, those that are null as well.
 //!
-//! An instrument that is silent is sampled until its longest window has drained, then once more
-//! right before its next event. An event that comes behind the sample that should have held it
+//! An instrument that is silent is sampled until its longest window has drained, the same again
+//! from the end of each horizon that is later, then once more right before its next event. An event that comes behind the sample that should have held it
 //! counts in the next one, and is counted as late. A quote from the venue's history counts in its
 //! place or not at all: one behind an event or a sample of its instrument is left out, and counted.
 //!

@@ -104,6 +104,7 @@ struct Cost {
     rolling: Rolling<6>,
     horizons: Vec<Horizon>,
     partial: bool,
+    per_event: bool,
 }
 
 impl Cost {
@@ -120,6 +121,7 @@ impl Cost {
             rolling: Rolling::new(&terms.windows),
             horizons: terms.horizons.iter().map(horizon).collect(),
             partial: terms.partial,
+            per_event: terms.per_event,
         }
     }
 
@@ -132,6 +134,10 @@ impl Cost {
                     let sign = i128::from(one.sign);
                     let realized = sign * (2 * i128::from(one.price) - after);
                     horizon.rolling.add([realized, sign * (after - one.mid2), 1]);
+                    if self.per_event {
+                        // Without a grid, the next sample may be any time later.
+                        horizon.rolling.close(one.due);
+                    }
                 }
                 horizon.pending.pop_front();
             }
@@ -187,6 +193,11 @@ impl Family for Cost {
             let due = print.ts.saturating_add(horizon.length);
             horizon.pending.push_back(Pending { due, sign, price: print.price, mid2 });
         }
+    }
+
+    fn due(&self) -> i64 {
+        let first = self.horizons.iter().filter_map(|horizon| horizon.pending.front());
+        first.map(|one| one.due).min().unwrap_or(i64::MAX)
     }
 
     fn reset(&mut self) {

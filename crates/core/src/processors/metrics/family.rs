@@ -224,6 +224,11 @@ pub(super) trait Family: Debug + Send {
     /// Told that the book is not verified any more.
     fn lose_book(&mut self) {}
 
+    /// The time from which on the next of what is known by now counts; `i64::MAX`: there is none.
+    fn due(&self) -> i64 {
+        i64::MAX
+    }
+
     /// Forgets everything: what comes does not continue what was.
     fn reset(&mut self);
 
@@ -247,6 +252,8 @@ pub(super) struct Terms {
     pub(super) windows: Vec<i64>,
     /// Whether windows that are not covered yet have values.
     pub(super) partial: bool,
+    /// Whether each event has a sample of its own, so that there is no grid.
+    pub(super) per_event: bool,
     /// How long after a trade its price is looked back at, in ns.
     pub(super) horizons: Vec<i64>,
     /// How far from the mid depth is measured, in bps.

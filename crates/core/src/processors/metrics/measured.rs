@@ -66,6 +66,8 @@ pub(super) struct Measured {
     lead: Lead,
     windows_lead: Lead,
     families: Vec<Box<dyn Family>>,
+    /// The last sample in which something counted that was known before.
+    settled: i64,
     windows: EventWindows,
     samples: u64,
     late: u64,
@@ -89,6 +91,7 @@ impl Measured {
             families: plan.sets.iter().map(|set| (set.build)(&plan.terms)).collect(),
             windows: EventWindows::new(
                 &plan.shapes,
+            settled: i64::MIN,
                 plan.window_delay,
                 plan.window_lateness,
                 plan.terms.partial,
@@ -241,10 +244,8 @@ impl Measured {
         self.late += u64::from(ts_event <= sampled);
         let ts = ts_event.max(self.ts).max(sampled + 1);
         while self.next < ts {
-            if self.next > self.drained() {
-                // It was silent: once more, right before this event.
-                self.next = self.next.max(on_grid(ts, interval) - interval);
-            }
+            // Where it was silent, once more right before this event.
+            self.next = self.upcoming().min(on_grid(ts, interval) - interval);
             self.sample(self.next, known, values, out);
             self.next += interval;
         }
@@ -252,10 +253,29 @@ impl Measured {
         ts
     }
 
-    /// The last time at which a sample can differ from the one before, if nothing comes.
+    /// The next time of the grid at which a sample can differ from the one before, if nothing
+    /// comes: until all windows have drained, and from then on where something is due.
     #[inline]
-    fn drained(&self) -> i64 {
-        self.ts.saturating_add(self.plan.longest()).saturating_add(self.plan.interval)
+    fn upcoming(&self) -> i64 {
+        let Plan { longest, interval, .. } = *self.plan;
+        let drained = self.ts.max(self.settled).saturating_add(longest).saturating_add(interval);
+        if self.next <= drained {
+            self.next
+        } else {
+            self.upcoming_due()
+        }
+    }
+
+    #[cold]
+    fn upcoming_due(&self) -> i64 {
+        match self.due_of_families() {
+            i64::MAX => i64::MAX,
+            due => on_grid(due, self.plan.interval).max(self.next),
+        }
+    }
+
+    fn due_of_families(&self) -> i64 {
+        self.families.iter().map(|family| family.due()).min().unwrap_or(i64::MAX)
     }
 
     /// The receive time at which the next sample is due if nothing comes: as much later than that
@@ -270,10 +290,10 @@ impl Measured {
     /// As [`Self::due`], of samples and without the grace.
     #[inline]
     fn sample_due(&self) -> i64 {
-        if self.plan.interval == 0 || self.next == i64::MAX || self.next > self.drained() {
+        if self.plan.interval == 0 || self.next == i64::MAX {
             return i64::MAX;
         }
-        self.next.saturating_add(self.lead.ahead)
+        self.upcoming().saturating_add(self.lead.ahead)
     }
 
     /// Writes the samples that are due as receive times are at `watermark`.
@@ -296,6 +316,7 @@ impl Measured {
         &mut self,
         keeps_best: bool,
         known: i64,
+            self.next = self.upcoming();
         values: &mut Values,
         out: &mut Records,
     ) {
@@ -344,6 +365,9 @@ impl Measured {
             row.header.flags = if Some(index) == last { FLAG_LAST } else { 0 };
             out.push(&row);
         }
+        if is_complete && self.due_of_families() <= ts {
+            self.settled = ts;
+        }
         self.samples += 1;
     }
 
@@ -369,7 +393,8 @@ impl Measured {
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
         state.u8(self.feed);
         state.u8(self.status);
-        for value in [self.tick, self.ts, self.next] {
+        state.flag(self.is_status_old);
+        for value in [self.tick, self.ts, self.next, self.settled] {
             state.i64(value);
         }
         for lead in [self.lead, self.windows_lead] {
@@ -391,8 +416,9 @@ impl Measured {
     }
 
     pub(super) fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
-        (self.feed, self.status) = (state.u8()?, state.u8()?);
-        (self.tick, self.ts, self.next) = (state.i64()?, state.i64()?, state.i64()?);
+        (self.feed, self.status, self.is_status_old) = (state.u8()?, state.u8()?, state.flag()?);
+        (self.tick, self.ts) = (state.i64()?, state.i64()?);
+        (self.next, self.settled) = (state.i64()?, state.i64()?);
         for lead in [&mut self.lead, &mut self.windows_lead] {
             (lead.newest, lead.ahead) = (state.i64()?, state.i64()?);
         }

@@ -41,6 +41,8 @@ pub(super) struct Plan {
     pub(super) grace: i64,
     pub(super) channel: u8,
     pub(super) terms: Terms,
+    /// The longest window, in ns.
+    pub(super) longest: i64,
     pub(super) sets: Vec<&'static Set>,
     pub(super) names: Vec<table::Name>,
     /// Of each whether a set before has a metric of that name: `depth` has the sizes at the best
@@ -85,6 +87,7 @@ impl Plan {
             step,
             bar,
             partial: settings.number("partial", 0, 0)? != 0,
+            per_event: interval_ms == 0,
             span: settings.number("span_bars", SPAN_BARS, 10)?.min(SPAN_BARS_MAX) as usize,
             bands: small(settings, "bands_bps", &BANDS_BPS, 10_000)?
                 .map(|band| band as u32)
@@ -114,6 +117,7 @@ impl Plan {
             grid: if interval == 0 { alone } else { interval },
             grace: settings.number("grace_ms", GRACE_MS, 0)?.saturating_mul(MS),
             channel: trade_channel(settings)? as u8,
+            longest: terms.windows.iter().copied().max().unwrap_or(0),
             terms,
             sets,
             names,
@@ -136,11 +140,6 @@ impl Plan {
     pub(super) fn silent_until(&self, watermark: i64) -> i64 {
         let grid = self.grid.max(1);
         watermark.saturating_sub(self.grace).div_euclid(grid).saturating_mul(grid)
-    }
-
-    /// The longest window, in ns.
-    pub(super) fn longest(&self) -> i64 {
-        self.terms.windows.iter().copied().max().unwrap_or(0)
     }
 }
 
