@@ -92,6 +92,8 @@ class WindowMetric(Processor):
         self._broken: Table = {}
         """Until when gaps went on, of an instrument, or of all by 0."""
         self._status: Table = {}
+        self._doubted: Table = {}
+        """Instruments whose status may have ended unseen since it was told."""
 
     @abstractmethod
     def value(self, rows: Rows) -> float | None:
@@ -111,6 +113,11 @@ class WindowMetric(Processor):
     def lost(self, first: int, last: int) -> None:
         """Takes in that records of whatever instruments are gone."""
         self._break(0)
+        self._doubt(0)
+
+    def _doubt(self, number: int) -> None:
+        """Takes in that a halt or its end may be lost, of an instrument or of all."""
+        self._doubted.update(dict.fromkeys([number] if number else self._status, 1))
 
     def _break(self, number: int) -> None:
         for table in (self._since, self._live):
@@ -138,7 +145,9 @@ class WindowMetric(Processor):
                 if kind == kinds[1] and is_break[place]:
                     is_gap = markers["code"][place] == CODES["gap"]
                     until = int(markers["ts_event"][place]) if is_gap else NONE
-                    yield before, int(markers["instrument"][place]), until
+                    number = int(markers["instrument"][place])
+                    self._doubt(number)
+                    yield before, number, until
                 elif kind == kinds[2] and self._is_turn(statuses[place]):
                     yield before, int(statuses["instrument"][place]), NONE
             at += records[at] * 8
@@ -152,13 +161,19 @@ class WindowMetric(Processor):
         return np.asarray(is_gap | (markers["code"] == CODES["end_of_session"]), np.bool_)
 
     def _is_turn(self, status: np.void) -> bool:
-        """Takes in whether an instrument is traded; returns whether that was otherwise."""
+        """Takes in whether an instrument is traded; returns whether that was otherwise.
+
+        Before a halt it may have been where nothing was told for sure.
+        """
         number, found = int(status["instrument"]), int(status["status"])
         if not number or not found:
             return False
-        before = self._status.get(number, found)
+        before = self._status.get(number)
         self._status[number] = found
-        return before != found
+        was_doubted = self._doubted.pop(number, 0) == 1
+        if before is None:
+            return found != TRADING
+        return before != found or (was_doubted and found != TRADING)
 
     def _of_rows(self, rows: Rows) -> list[bytes]:
         known = rows["ts_event"] != NONE
@@ -179,7 +194,7 @@ class WindowMetric(Processor):
     ) -> list[tuple[int, bytes]]:
         made = []
         held = self._open.get(number, rows[:0])
-        newest = int(held["ts_event"][0]) // self._length if len(held) else None
+        newest = int(held["ts_event"][0]) // self._length if len(held) else NO_WINDOW
         windows = rows["ts_event"] // self._length
         times = np.where(self._tells_time(number, rows["flags"]), windows, newest)
         reached = np.maximum.accumulate(np.maximum(times, newest))
@@ -205,6 +220,14 @@ class WindowMetric(Processor):
         self._open[number] = held
         return made
 
+    def _tells_time(self, number: int, flags: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Says of each row of an instrument whether the venue's time has come to it."""
+        is_live = flags & (HISTORICAL | OUT_OF_ORDER) == 0
+        was_live = np.logical_or.accumulate(is_live) | (number in self._live)
+        if was_live[-1:].any():
+            self._live[number] = 1
+        return np.asarray(is_live | (flags & OUT_OF_ORDER == 0) & ~was_live, np.bool_)
+
     def _closed(self, held: Rows, following: np.void) -> bytes:
         begin = int(held["ts_event"][0]) // self._length * self._length
         end = begin + self._length
@@ -220,14 +243,6 @@ class WindowMetric(Processor):
             row[field] = shown[field]
         row["length"], row["kind"] = METRIC.itemsize // 8, kind_of("metric")
         row["ts_event"], row["window"], row["metric"] = ts, self._length, name.encode()
-    def _tells_time(self, number: int, flags: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-        """Says of each row of an instrument whether the venue's time has come to it."""
-        is_live = flags & (HISTORICAL | OUT_OF_ORDER) == 0
-        was_live = np.logical_or.accumulate(is_live) | (number in self._live)
-        if was_live[-1:].any():
-            self._live[number] = 1
-        return np.asarray(is_live | (flags & OUT_OF_ORDER == 0) & ~was_live, np.bool_)
-
         row["value"], row["count"] = value, count
         return row.tobytes()
 

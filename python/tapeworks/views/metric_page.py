@@ -58,7 +58,9 @@ was some time after it: see [join clocks](how-to/join-clocks.md).
   keeps when settings of metrics held (`state/<source>/metric-sets.json`); where that file does not
   say it, rows of the range do, except of windows of trades.
 - **What breaks the stream** (a gap in quotes or trades, the end of a session, a halt or its end)
-  empties all windows, and writes nulls. Best prices are known again with the next quote.
+  empties all windows, and writes nulls. Best prices are known again with the next quote. The first
+  halt that is told of an instrument is one, and so is the next behind a gap or the end of a
+  session, whatever was told before: what that was may have ended unseen.
 - **A crossed quote** has its mid, spread and sizes; what is made of imbalances or means over time
   leaves it out, and `crossed_or_empty` says for how long.
 - **Late**: an event behind the sample that should have held it counts in the next one, and is
@@ -113,12 +115,12 @@ has a row of its own. There is none of a window without a trade.
   at its own time. So is one of before the stream began or broke, unless its window was whole by
   then, and one that a session may need which is over for good. Trades that the venue sent late or
   again count as late; copies are dropped before.
-- **A window that a gap cuts**, or the start of the stream, is null: so is one that begins with the
-  very first event, as others of its time may be missing. A session needs the pause before it as
-  well. What was final when a gap in trades was told is taken back by a correction: for
 - **What is out of order says nothing of the time**: it corrects a window that is over, or is late,
   also where it is stamped ahead of all that came. Nor does a trade of the venue's history once
   something came live: it is in the window of its own time.
+- **A window that a gap cuts**, or the start of the stream, is null: so is one that begins with the
+  very first event, as others of its time may be missing. A session needs the pause before it as
+  well. What was final when a gap in trades was told is taken back by a correction: for
   `window_lateness_ms`, and the windows of the last trade for as long as none follows. With
   `partial = true` they have what came.
 - A count takes trades in the order of the tape, and is never corrected.

@@ -11,8 +11,8 @@
 //! counts in the next one, and is counted as late. A quote from the venue's history counts in its
 //! place or not at all: one behind an event or a sample of its instrument is left out, and counted.
 //!
-//! Whatever breaks the stream (a gap, the end of a session, a halt) empties all windows, and writes
-//! a sample of nulls: what is not known is null, never the last value carried on.
+//! Whatever breaks the stream (a gap, the end of a session, a halt or its end) empties all windows,
+//! and writes a sample of nulls: what is not known is null, never the last value carried on.
 
 use std::sync::Arc;
 
@@ -250,11 +250,12 @@ impl Metrics {
         }
     }
 
-    /// Empties all windows of an instrument, or of all where `marker` names none.
+    /// Empties all windows of an instrument, or of all where `marker` names none: the stream broke.
     fn reset(&mut self, marker: &Header, keeps_best: bool, out: &mut Records) {
         let known = self.watermark.ts();
         let mut values = std::mem::take(&mut self.values);
         for measured in concerned(&mut self.instruments, marker.instrument) {
+            measured.doubt_status();
             measured.reset(keeps_best, known, &mut values, out);
         }
         self.values = values;

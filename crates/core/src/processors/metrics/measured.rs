@@ -17,6 +17,8 @@ mod orders;
 mod windows;
 
 const NS_PER_DAY: i64 = 86_400_000_000_000;
+/// As [`crate::record::Status::status`].
+const TRADING: u8 = 1;
 
 /// How far receive times were ahead of the newest event when it came: the host's clock against the
 /// venue's, and the way between.
@@ -53,6 +55,8 @@ pub(super) struct Measured {
     tick: i64,
     /// As [`crate::record::Status::status`]; 0: not known.
     status: u8,
+    /// Whether the stream broke since it was told: it may have ended unseen.
+    is_status_old: bool,
     best: Option<Best>,
     /// The book, if a set needs it and anything of it came.
     synced: Option<Box<SyncedBook>>,
@@ -62,12 +66,12 @@ pub(super) struct Measured {
     ts: i64,
     /// The next time of the grid that was not sampled yet; `i64::MAX` before the first event.
     next: i64,
+    /// The last sample in which something counted that was known before.
+    settled: i64,
     /// How far receive times are ahead of events, and of those that end windows of trades.
     lead: Lead,
     windows_lead: Lead,
     families: Vec<Box<dyn Family>>,
-    /// The last sample in which something counted that was known before.
-    settled: i64,
     windows: EventWindows,
     samples: u64,
     late: u64,
@@ -81,17 +85,18 @@ impl Measured {
             feed,
             tick: NONE,
             status: 0,
+            is_status_old: false,
             best: None,
             synced: None,
             derived: None,
             ts: i64::MIN,
             next: i64::MAX,
+            settled: i64::MIN,
             lead: Lead::default(),
             windows_lead: Lead::default(),
             families: plan.sets.iter().map(|set| (set.build)(&plan.terms)).collect(),
             windows: EventWindows::new(
                 &plan.shapes,
-            settled: i64::MIN,
                 plan.window_delay,
                 plan.window_lateness,
                 plan.terms.partial,
@@ -114,10 +119,21 @@ impl Measured {
         self.tick = tick;
     }
 
-    /// Takes in whether it is traded, and says whether that was otherwise.
+    /// Takes in whether it is traded, and says whether that was otherwise, as it may have been
+    /// before a halt where nothing was told for sure.
     pub(super) fn set_status(&mut self, status: u8) -> bool {
         let before = std::mem::replace(&mut self.status, status);
-        before != 0 && before != status
+        let was_old = std::mem::replace(&mut self.is_status_old, false);
+        match before {
+            0 => status != TRADING,
+            _ if before == status => was_old && status != TRADING,
+            _ => true,
+        }
+    }
+
+    /// Told that the stream broke: a halt or its end may be lost.
+    pub(super) fn doubt_status(&mut self) {
+        self.is_status_old = true;
     }
 
     /// Takes in new best prices; none: they cannot be measured.
@@ -300,6 +316,7 @@ impl Measured {
     pub(super) fn sweep(&mut self, watermark: i64, values: &mut Values, out: &mut Records) {
         let until = self.plan.silent_until(watermark);
         while self.sample_due() <= until {
+            self.next = self.upcoming();
             self.sample(self.next, watermark, values, out);
             self.next += self.plan.interval;
         }
@@ -316,7 +333,6 @@ impl Measured {
         &mut self,
         keeps_best: bool,
         known: i64,
-            self.next = self.upcoming();
         values: &mut Values,
         out: &mut Records,
     ) {
@@ -349,6 +365,9 @@ impl Measured {
 
     fn sample(&mut self, ts: i64, known: i64, values: &mut Values, out: &mut Records) {
         let is_complete = self.plan.interval != 0;
+        if is_complete && self.due_of_families() <= ts {
+            self.settled = ts;
+        }
         let derived = self.derived.as_deref().and_then(Derived::whole);
         let book = self.synced.as_deref().and_then(SyncedBook::book).or(derived);
         let moment = Moment { ts, best: self.best, tick: self.tick, book, is_complete };
@@ -364,9 +383,6 @@ impl Measured {
             (row.count, row.window, row.metric) = (count, *window, *name);
             row.header.flags = if Some(index) == last { FLAG_LAST } else { 0 };
             out.push(&row);
-        }
-        if is_complete && self.due_of_families() <= ts {
-            self.settled = ts;
         }
         self.samples += 1;
     }
