@@ -7,9 +7,10 @@
 //! each event instead. All values of a sample are written, those that are null as well.
 //!
 //! An instrument that is silent is sampled until its longest window has drained, the same again
-//! from the end of each horizon that is later, then once more right before its next event. An event that comes behind the sample that should have held it
-//! counts in the next one, and is counted as late. A quote from the venue's history counts in its
-//! place or not at all: one behind an event or a sample of its instrument is left out, and counted.
+//! from the end of each horizon that is later, then once more right before its next event. An event
+//! that comes behind the sample that should have held it counts in the next one, and is counted as
+//! late. A quote from the venue's history counts in its place or not at all: one behind an event or
+//! a sample of its instrument is left out, and counted.
 //!
 //! Whatever breaks the stream (a gap, the end of a session, a halt or its end) empties all windows,
 //! and writes a sample of nulls: what is not known is null, never the last value carried on.

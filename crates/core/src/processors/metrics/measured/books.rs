@@ -8,8 +8,8 @@ use crate::record::{Header, Records, SyncState, FLAG_LAST, FLAG_OUT_OF_ORDER, NO
 
 impl Measured {
     /// Takes in a step of the book that the record of `header` makes, and shows the book to the
-    /// families where it is whole and verified. A change of the book is an event of its time, unless
-    /// it is out of order: then it says nothing of the time.
+    /// families where it is whole and verified. A change of the book is an event of its time,
+    /// unless it is out of order: then it says nothing of the time.
     pub(in super::super) fn book(
         &mut self,
         header: &Header,
