@@ -5,9 +5,9 @@ from the tape, more from Parquet. From a checkpoint it is 65 k events or a littl
 bytes an open order.
 
 `first` is the first question, of the newest instant, which leaves checkpoints on its way. `p50` and
-`worst` are of random instants behind it, `cpu` is their mean time on processors, and
-`replay` the time of some of these instants without checkpoints; each book is compared with that of its
-replay. A question asks the ledger and the lake as well.
+`worst` are of random instants behind it, `cpu` is their mean time on processors, and `replay` the
+time of some of these instants without checkpoints; each book is compared with that of its replay. A
+question asks the ledger and the lake as well.
 """
 
 import json
