@@ -20,9 +20,9 @@ import org.eclipse.jetty.servlet.ServletHolder;
 /**
  * The REST catalog of Apache Iceberg itself, over a JDBC catalog in a file of SQLite.
  *
- * <p>Its own program listens on all addresses and lets everybody in. This one listens on loopback, at
- * a port, and asks for one of the tokens that it is given: {@code java Catalog.java PORT FILE WAREHOUSE
- * TOKEN...}. Without a token everybody is let in.
+ * <p>Its own program listens on all addresses and lets everybody in. This one listens on loopback,
+ * at a port, and asks for one of the tokens that it is given: {@code java Catalog.java PORT FILE
+ * WAREHOUSE TOKEN...}. Without a token everybody is let in.
  */
 public class Catalog {
   public static void main(String[] words) throws Exception {

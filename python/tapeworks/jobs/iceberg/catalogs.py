@@ -59,7 +59,11 @@ def make_catalog(config: IcebergConfig, uri: str, properties: dict[str, str]) ->
         ModuleNotFoundError: a driver is missing.
         OSError and others of pyiceberg: it does not answer.
     """
-    known: dict[str, Any] = {**(Config().get_catalog_config(CATALOG_NAME) or {}), **properties, "uri": uri}
+    known: dict[str, Any] = {
+        **(Config().get_catalog_config(CATALOG_NAME) or {}),
+        **properties,
+        "uri": uri,
+    }
     if not config.has_rest_catalog:
         return SharedSqlCatalog(CATALOG_NAME, **known)
     own = {
