@@ -1,16 +1,19 @@
 """ClickHouse by its HTTP: what the suite of sinks and the campaign of stores do not ask."""
 
 import json
+import time
 
 import clickhouse_connect
 import pytest
 
 from conftest import START, SpineFolder
 from tapeworks import _core
+from tapeworks._core import TapeReader, TapeWriter
 from tapeworks.errors import ConfigError, SinkError, SinkUnavailable
 from tapeworks.sinks.base import SinkContext
 from tapeworks.sinks.clickhouse import ClickHouseConfig, ClickHouseSink
 from tapeworks.sinks.feeder import Feeder
+from tapeworks.tape import noted_losses
 from tapeworks.topics import BARS, NORMALIZED
 
 slow = pytest.mark.slow
@@ -130,6 +133,87 @@ def test_a_range_that_was_begun_is_never_cut_otherwise(spine, maker, service):
     drain(spine, service, "cut", flush_rows=300)
     counts = "select count(), uniqExact(id), min(trade_id), max(trade_id) from cut.trades"
     assert ask(service, counts) == [(1_500, 1_500, 0, 1_499)]
+
+
+class Claiming(ClickHouseSink):
+    """Ends when a range is claimed, before any of its rows is sent."""
+
+    def _insert(self, *arguments):
+        raise SinkUnavailable("killed")
+
+
+@slow
+def test_what_retention_took_of_a_claimed_range_is_lost_only_if_it_was_not_stored(
+    spine_of, maker, service
+):
+    # Killed with a range claimed, once with all of its rows sent, once with none; then retention
+    # takes a part of it, once when the next sink has read some of the range. Nothing is stored
+    # twice, nothing of the store is called lost, and the sink goes on behind the hole.
+    for source, kind in (("sent", Dying), ("claimed", Claiming), ("read", Claiming)):
+        spine = spine_of(source)
+        # All but the first start make no tables, and watch the place of another one for a moment.
+        brief = {"create_tables": source == "sent", "flush_seconds": 0.25}
+        begin_range(spine, maker, feeder_of(spine, service, "hole", kind=kind, **brief))
+        brief["create_tables"] = False
+        feeder = feeder_of(spine, service, "hole", flush_rows=1_000, **brief)
+        if source == "read":
+            assert feeder.step() == 0
+            assert "offsets 0 to 4002 go together, up to 999 are here" in feeder.refusal
+        first = lose_a_part(spine, maker)
+        assert feeder.drain(20)
+        feeder.close()
+        losses = [loss for _, loss in noted_losses(spine.path, source)]
+        missing = sum(loss.last + 1 - loss.first for loss in losses)
+        if source == "sent":
+            assert not losses
+        else:
+            assert losses[0].first == 0 if source == "claimed" else losses[0].first >= 1_000
+            assert losses[-1].last == first - 1
+        query = (
+            "select count(), uniqExact(id), max(trade_id) from hole.trades "
+            f"where provider = '{source}'"
+        )
+        # The first of what is lost are the definitions.
+        rows = 5_000 - missing + 3 * (source == "claimed")
+        assert ask(service, query) == [(rows, rows, 4_999)]
+
+
+def begin_range(spine, maker, feeder):
+    """Has a sink claim 4,003 items before it is killed."""
+    with TapeWriter(spine.tape(), segment_bytes=1 << 16) as tape:
+        tape.append(maker.definitions().tobytes())
+        for first in range(0, 4_000, 200):
+            tape.append(maker.trades(200, first).tobytes())
+    feeder.step()
+    with pytest.raises(SinkUnavailable, match="killed"):
+        feeder.flush()
+    feeder.close()
+
+
+def lose_a_part(spine, maker) -> int:
+    """Has retention take a part of what was claimed; returns where the tape begins now."""
+    with TapeWriter(spine.tape(), segment_bytes=1 << 16, retention_bytes=1 << 18) as tape:
+        tape.append(maker.definitions().tobytes())
+        for first in range(4_000, 5_000, 200):
+            tape.append(maker.trades(200, first).tobytes())
+        deadline = time.monotonic() + 10
+        while not TapeReader(spine.tape()).first and time.monotonic() < deadline:
+            time.sleep(0.01)
+    first = TapeReader(spine.tape()).first
+    assert 1_203 < first < 4_003
+    return first
+
+
+@pytest.fixture
+def spine_of(tmp_path):
+    """Returns a data folder of a source, whose tape has a folder."""
+
+    def make(source: str) -> SpineFolder:
+        spine = SpineFolder(tmp_path / source, source)
+        spine.tape().parent.mkdir(parents=True)
+        return spine
+
+    return make
 
 
 @slow

@@ -170,11 +170,30 @@ class SinkPartition(ABC):
     def received(self) -> int:
         """A receive time before which all is final, or `UNKNOWN`."""
 
+    @property
+    def begun(self) -> int:
+        """Where a range ends that is stored as a whole, and that was begun; 0: there is none.
+
+        What the tape lost of such a range is left out, and the rest of it is stored with what was
+        written before.
+        """
+        return 0
+
+    def held(self) -> int:
+        """Returns the offset before which all rows are stored, also beyond its place; 0: no such.
+
+        Asked when the tape lost what is not final.
+
+        Raises:
+            SinkUnavailable: may work later.
+        """
+        return 0
+
     @abstractmethod
     def skip(self, place: Place) -> None:
-        """Goes on at `place`, for good, as retention took all that is not final before it.
+        """Goes on at `place`, for good, as the tape has nothing more that is not final before it.
 
-        Nothing that was written may be pending.
+        Only what belongs to a range that was `begun` may be pending.
         """
 
     @property

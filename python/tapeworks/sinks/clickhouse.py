@@ -4,7 +4,8 @@ The server drops an insert whose token it has seen. So a range must never be cut
 a part of it was sent. Before its rows, it is claimed: a row of `claims`, whose own token is where
 the range begins, so that one claim wins and all others are dropped. Whoever finds a claim that was
 not finished, after a crash or a takeover, sends the same rows with the same tokens. Then the place
-follows. Two instances at once thus agree on every range, and store no row twice.
+follows. Two instances at once thus agree on every range, and store no row twice. Of a range that
+the tape lost in part, the rest goes under the same tokens.
 """
 
 import contextlib
@@ -35,6 +36,7 @@ from tapeworks.sinks.clickhouse_tables import (
     ttl_statements,
 )
 from tapeworks.sinks.instances import InstanceWatch, Left
+from tapeworks.sinks.source_state import SourceState
 from tapeworks.sinks.store import Items, StorePartition, StoreSink
 from tapeworks.sinks.store_tables import TOPICS, StoreTable, check_choice, tables_of
 from tapeworks.tape import Place
@@ -47,7 +49,8 @@ REFUSED_RETRY_MS = 3_000
 # Codes of the server that say that a row is wrong: it breaks a constraint, or does not fit.
 ROW_CODES = frozenset({6, 27, 53, 69, 70, 321, 349, 407, 469, 691})
 # Those that an operator has to mend: no such user, no right, no such table or column, read only.
-OPERATOR_CODES = frozenset({16, 60, 81, 164, 192, 193, 194, 497, 516})
+OPERATOR_CODES = frozenset({16, 47, 60, 81, 164, 192, 193, 194, 497, 516})
+TIMEOUT_CODE = 159
 SETTINGS = {"async_insert": 0, "insert_deduplicate": 1, "wait_end_of_query": 1}
 
 
@@ -89,8 +92,35 @@ class Claim:
     first: int
     end: int
     owner: str
+    tables: list[str] = field(default_factory=list)
+    """The tables for which it has records; none: that was not noted."""
     splits: set[tuple[str, int, int]] = field(default_factory=set)
     """Table and range that were refused as a whole, and go in two halves."""
+
+
+class ClickHousePartition(StorePartition):
+    """One tape in ClickHouse, with the range that was claimed of it."""
+
+    _sink: "ClickHouseSink"
+
+    @property
+    def begun(self) -> int:
+        """The end of the claim that is not finished."""
+        claim = self._sink.claim_of(self)
+        return 0 if claim is None else claim.end
+
+    def held(self) -> int:
+        """Returns the end of the claim if it has rows in all of its tables; raises as `open`."""
+        self._sink.ensure_connected()
+        return self._sink.load_held(self)
+
+    def skip(self, place: Place) -> None:
+        """Goes on at `place`; raises as `open`."""
+        if self.begun <= place.offset:
+            super().skip(place)
+        else:
+            # The rest of the claim is stored together with what is pending of it.
+            self._next = place.offset
 
 
 class ClickHouseSink(StoreSink):
@@ -109,6 +139,14 @@ class ClickHouseSink(StoreSink):
         # One makes what is to be sent, and has the other do half of it.
         self._encoders = ThreadPoolExecutor(2, "clickhouse")
         self._compression = None if _is_this_machine(config.url) else "lz4"
+
+    def partition_of(self, state: SourceState, topic: str) -> ClickHousePartition:
+        """Makes the part of the sink that stores one tape of a source."""
+        return ClickHousePartition(self, state, topic)
+
+    def claim_of(self, partition: StorePartition) -> Claim | None:
+        """Returns what was claimed and is not finished."""
+        return self._claims.get((partition.source, partition.topic))
 
     def connect(self) -> None:
         """Connects, and brings the tables to this version.
@@ -188,16 +226,16 @@ class ClickHouseSink(StoreSink):
             SinkError: another instance claimed what comes next.
         """
         batches = [item for item in items if isinstance(item, Records)]
-        if not batches:
-            self._finish(partition, place)
-            return
         tables = tables_of(partition.topic, partition.kinds, batches)
-        first = batches[0].first_offset
+        first = batches[0].first_offset if batches else place.offset
         if partition.committed is not None:
             first = partition.committed.offset
         while first < place.offset:
-            claim = self._claims.get((partition.source, partition.topic))
+            claim = self.claim_of(partition)
             if claim is None or claim.first != first:
+                if not partition.between(first, place.offset):
+                    # The tape has nothing more of it.
+                    break
                 end = min(place.offset, first + RANGE_MAX)
                 # What is to be sent is made while the server is asked for the claim.
                 with self._encoding(partition, tables, first, end) as encoding:
@@ -215,9 +253,10 @@ class ClickHouseSink(StoreSink):
             for table in tables:
                 block = blocks.get(table.name)
                 self._insert(partition, table, claim, claim.first, claim.end, block)
-            is_last = claim.end == place.offset
-            self._finish(partition, place if is_last else Place(claim.end, place.tape))
             first = claim.end
+            if first < place.offset:
+                self._finish(partition, Place(first, place.tape))
+        self._finish(partition, place)
 
     @contextlib.contextmanager
     def _encoding(
@@ -246,7 +285,9 @@ class ClickHouseSink(StoreSink):
             SinkError: somebody else has.
         """
         token = f"claim/{partition.source}/{partition.topic}/{first}"
-        self._add(CLAIMS, partition, token, first=first, end=end, split="")
+        ahead = partition.between(first, end)
+        tables = ",".join(one.name for one in tables_of(partition.topic, partition.kinds, ahead))
+        self._add(CLAIMS, partition, token, first=first, end=end, split="", tables=tables)
         claim = self._load_claim(partition, first)
         if claim is None or claim.first != first:
             # The token is known, and the claim is gone: somebody emptied the table.
@@ -266,7 +307,7 @@ class ClickHouseSink(StoreSink):
     def _load_claim(self, partition: StorePartition, first: int) -> Claim | None:
         """Returns the first claim that begins at `first` or, of a new tape, behind it."""
         rows = self._ask(
-            f"select first, end, split, owner from {self._name(CLAIMS)} "
+            f"select first, end, split, owner, tables from {self._name(CLAIMS)} "
             "where source = {source:String} and topic = {topic:String} and first >= {first:UInt64} "
             "order by first, split, at",
             partition,
@@ -275,9 +316,40 @@ class ClickHouseSink(StoreSink):
         found = next((row for row in rows if not row[2]), None)
         if found is None or (first and found[0] != first):
             return None
-        claim = Claim(found[0], found[1], found[3])
-        claim.splits = {(name, start, end) for start, end, name, _ in rows if name}
+        claim = Claim(*found[:2], found[3], found[4].split(",") if found[4] else [])
+        claim.splits = {(name, start, end) for start, end, name, *_ in rows if name}
         return claim
+
+    def load_held(self, partition: StorePartition) -> int:
+        """Returns the end of the claim if it has rows in each of its tables, else 0.
+
+        Of a table, the rows of a claim are there together or not at all. Where rows
+        were refused, or the server has too many to look through, it is not known.
+
+        Raises:
+            SinkUnavailable: the server does not answer.
+        """
+        claim = self.claim_of(partition)
+        if claim is None or claim.splits or not claim.tables:
+            return 0
+        seconds = max(1, round(self.config.timeout_seconds / 2))
+        for table in claim.tables:
+            try:
+                found = self._ask(
+                    f"select 1 from {self._name(table)} where provider = {{source:String}} "
+                    "and id >= {first:UInt64} and id < {end:UInt64} limit 1 "
+                    f"settings max_execution_time = {seconds}",
+                    partition,
+                    first=claim.first,
+                    end=claim.end,
+                )
+            except SinkUnavailable as error:
+                if getattr(error.__cause__, "code", None) != TIMEOUT_CODE:
+                    raise
+                return 0
+            if not found:
+                return 0
+        return claim.end
 
     def _insert(
         self,

@@ -37,9 +37,10 @@ def statements(database: str, topics: Sequence[str]) -> list[str]:
         f"tape_offset UInt64, {PLACE_COLUMNS}) engine = ReplacingMergeTree(tape_offset) "
         f"order by (source, topic) settings {DURABLE}",
         f"create table if not exists `{database}`.{CLAIMS} (source String, topic String, "
-        f"first UInt64, end UInt64, split String, {PLACE_COLUMNS}) engine = MergeTree "
-        "order by (source, topic, first) "
+        f"first UInt64, end UInt64, split String, tables String, {PLACE_COLUMNS}) "
+        "engine = MergeTree order by (source, topic, first) "
         f"ttl toDateTime(at) + toIntervalDay({CLAIM_DAYS}) settings {DURABLE}",
+        f"alter table `{database}`.{CLAIMS} add column if not exists tables String",
     ]
     for table in TABLES:
         if table.topic in topics:

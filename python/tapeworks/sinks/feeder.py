@@ -300,7 +300,17 @@ class Feeder:
 
         To stop here would lose all that comes, too, until somebody looks.
         """
-        self.partition.flush(place_at(reader, expected))
+        held = self.partition.held()
+        if max(held, self.partition.begun) <= expected:
+            self.partition.flush(place_at(reader, expected))
+        expected = max(held, expected)
+        if expected >= first:
+            # It was killed when it had sent these rows and not yet their place.
+            log.warning("%s: what is gone before offset %d is stored", self._tape, expected)
+            reader.seek(expected)
+            self.partition.skip(place_at(reader, expected))
+            self._register()
+            return
         reader.seek(first)
         ts_end = received_next(reader, UNKNOWN)
         reader.seek(first)

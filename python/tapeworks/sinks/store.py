@@ -97,6 +97,10 @@ class StoreSink(Sink):
         state = self._sources.get(source)
         if state is None:
             state = self._sources[source] = SourceState(self.context, source)
+        return self.partition_of(state, topic)
+
+    def partition_of(self, state: SourceState, topic: str) -> "StorePartition":
+        """Makes the part of the sink that stores one tape of a source."""
         return StorePartition(self, state, topic)
 
     def ensure_connected(self) -> None:
@@ -357,7 +361,7 @@ class StorePartition(SinkPartition):
         self._in_doubt = False
         if stored != place:
             self._committed = stored
-            self._store([], place)
+            self._store(self._items, place)
         self._next = place.offset
         self._on_stored(place)
 
