@@ -212,6 +212,35 @@ def test_a_message_that_cannot_be_read_is_kept_and_a_gap(maker, tmp_path, is_new
     assert (int(states[-1]["state"]) == continuous) == is_newer, states
 
 
+def test_a_loss_is_a_gap_of_a_source_that_is_met_later(maker, tmp_path):
+    # Before the first record of two sources stand messages that cannot be read: one with the key of
+    # the first, one without a key, which may have been of either. Then one more without a key. The
+    # reader stops whenever it noted something. Each source has its gaps, before what it says next.
+    replica, _ = opened(tmp_path)
+    position = 0
+    for source, key, told in (
+        ("binance-spot", b"binance-spot/BTCUSDT", [(0, 0)]),
+        ("alpaca", None, [(6, 6)]),
+        ("binance-spot", b"BTCUSDT", [(0, 0), (6, 12)]),
+    ):
+        replica.append([b"\xff\xff no record"], [position], [key])
+        replica.checkpoint()
+        replica.close()
+        replica, at = opened(tmp_path)
+        assert at == position + 1
+        values = messages(source, maker.trades(5), first=10 * position)
+        append(replica, values, range(at, at + 5), source)
+        found = markers(tmp_path, f"{source}-p3")
+        assert [(int(gap["first"]), int(gap["last"])) for gap in found] == told
+        assert {int(gap["cause"]) for gap in found} == {CAUSES["damage"]}
+        position = at + 5
+    replica.checkpoint()
+    append(replica, messages("alpaca", maker.trades(5), first=900), range(position, position + 5))
+    gap = markers(tmp_path, "alpaca-p3")[-1]
+    assert (gap["first"], gap["last"]) == (12, 12)
+    replica.close()
+
+
 @pytest.mark.parametrize("whose", ["of another topic", "of a recorder"])
 def test_a_tape_that_is_there_already_is_not_written(tmp_path, maker, whose):
     # A second topic with a source of the same name, or a folder in which a recorder writes: what

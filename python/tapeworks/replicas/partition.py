@@ -17,12 +17,12 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tapeworks._core import FolderLock, Records, Unpacker, dtype_descr
-from tapeworks.config import source_name
+from tapeworks.config import SOURCE_NAME, source_name
 from tapeworks.durable import make_folder, replace_file
 from tapeworks.errors import TapeReplacedError
 from tapeworks.processors.base import EARLIEST, depth_gap, loss_gap
@@ -43,6 +43,13 @@ log = logging.getLogger("tapeworks.replicas")
 
 PLACE, UNREADABLE = "place.json", "unreadable.jsonl"
 UNREADABLE_BYTES_MAX = 16 << 20
+# Sources that are named by messages that cannot be read, and by no other one yet.
+UNMET_MAX = 256
+ANY = ""
+"""Whichever source is met next: its records may be among what is lost."""
+
+Lost: TypeAlias = tuple[int, int, str, bool]
+"""Positions that are lost, why, and whether updates of books may be among them."""
 LEVELS = np.dtype(dtype_descr("level"))
 
 
@@ -66,9 +73,8 @@ class _Source:
     path: Path
     reached: tuple[int, int] | None = None
     """Offset and receive time of its newest message, as its recorder has them."""
-    lost: tuple[int, int, str, bool] | None = None
-    """Positions that are lost, why, and whether updates of books may be among them: told on the
-    tape before what comes next."""
+    lost: Lost | None = None
+    """What is told on the tape before what comes next."""
 
 
 class PartitionReplica:
@@ -85,6 +91,8 @@ class PartitionReplica:
         self._tape = tape
         self._lock: FolderLock | None = None
         self._sources: dict[str, _Source] = {}
+        # By source that was not met yet, or `ANY`: what it lost.
+        self._unmet: dict[str, Lost] = {}
         self._unpacker = Unpacker()
         self._noted: dict[str, Any] = {}
 
@@ -113,7 +121,8 @@ class PartitionReplica:
     ) -> None:
         """Appends the records of messages, which follow those before.
 
-        A message that cannot be read is kept aside, and is a gap of its source.
+        A message that cannot be read is kept aside, and is a gap of the source that its key names,
+        or of all sources if it names none.
 
         Raises:
             DiskFullError, OSError: close and open it again; it says where to read on.
@@ -132,11 +141,18 @@ class PartitionReplica:
         *,
         with_books: bool = True,
     ) -> None:
-        """Notes what is lost to `sources`, or to all: a gap before what they say next."""
-        for source in self._sources.values():
-            if sources is None or source.name in sources:
-                before = source.lost or (first, last, cause, False)
-                source.lost = (before[0], last, cause, before[3] or with_books)
+        """Notes what is lost to `sources`, or to all: a gap before what they say next.
+
+        Those that were not met yet say it before their first record.
+        """
+        lost = first, last, cause, with_books
+        for name in [*self._sources, ANY] if sources is None else sources:
+            source = self._sources.get(name)
+            if source is not None:
+                source.lost = _joined(source.lost, lost)
+            else:
+                unmet = name if name in self._unmet or len(self._unmet) < UNMET_MAX else ANY
+                self._unmet[unmet] = _joined(self._unmet.get(unmet), lost)
         self.position = max(self.position, last + 1)
 
     def checkpoint(self) -> None:
@@ -148,6 +164,7 @@ class PartitionReplica:
             "position": self.position,
             "unreadable": self.unreadable,
             "sources": {name: _told(source) for name, source in self._sources.items()},
+            "unmet": self._unmet,
         }
         self._save()
 
@@ -190,11 +207,12 @@ class PartitionReplica:
             at, reason, is_newer = rejected
             owner = self._set_aside(positions[at], keys[at], values[at], reason)
             # A kind of record that only a newer version knows is no update of a book.
-            self.lose(positions[at], positions[at], DAMAGE, {owner}, with_books=not is_newer)
+            owners = None if owner is None else {owner}
+            self.lose(positions[at], positions[at], DAMAGE, owners, with_books=not is_newer)
         return done
 
-    def _set_aside(self, position: int, key: object, value: bytes, reason: str) -> str:
-        """Keeps a message that is no record; returns the source that its key names."""
+    def _set_aside(self, position: int, key: object, value: bytes, reason: str) -> str | None:
+        """Keeps a message that is no record; returns the source that its key names, if any."""
         self.unreadable += 1
         text = key.decode("utf-8", "replace") if isinstance(key, bytes) else ""
         if self.unreadable.bit_count() == 1:
@@ -207,7 +225,8 @@ class PartitionReplica:
             line = json.dumps(told | {"value": base64.b64encode(value).decode()})
             with path.open("ab") as file:
                 file.write(line.encode() + b"\n")
-        return text.partition("/")[0]
+        source = text.partition("/")[0]
+        return source if SOURCE_NAME.fullmatch(source) else None
 
     def _gaps(self, source: _Source, records: Records) -> bytes:
         """Returns what tells the loss before `records`: one gap of the source, one of each book."""
@@ -246,6 +265,9 @@ class PartitionReplica:
                 self._unpacker.restore(name, *source.reached)
             if told["lost"] is not None:
                 source.lost = tuple(told["lost"])
+        # Versions before noted none. One that was met since has it as its own.
+        unmet = known.get("unmet", {}).items()
+        self._unmet = {name: tuple(lost) for name, lost in unmet if name not in self._sources}
         self._noted = known
         self.position, self.unreadable = known["position"], known["unreadable"]
         return self.position
@@ -288,9 +310,15 @@ class PartitionReplica:
                 f"{self._label}: expected no tape at {path}, got one that was not written from "
                 "this topic; to read the topic as well, name another folder with --data"
             )
-        self._noted["sources"][name] = dict.fromkeys(("place", "reached", "lost"))
+        lost = self._unmet.get(ANY)
+        if (own := self._unmet.get(name)) is not None:
+            lost = _joined(lost, own)
+        self._noted["sources"][name] = {"place": None, "reached": None, "lost": lost}
         self._save()
-        return self._open_source(name)
+        source = self._open_source(name)
+        source.lost = lost
+        self._unmet.pop(name, None)
+        return source
 
     def _open_source(self, name: str) -> _Source:
         path = self._path(name)
@@ -301,6 +329,14 @@ class PartitionReplica:
         source = _Source(name, TapeWriter(path, "records", **settings), path)
         self._sources[name] = source
         return source
+
+
+def _joined(before: Lost | None, lost: Lost) -> Lost:
+    """Returns both losses as one."""
+    if before is None:
+        return lost
+    first, last, cause, with_books = before
+    return min(first, lost[0]), max(last, lost[1]), lost[2], with_books or lost[3]
 
 
 def _told(source: _Source) -> dict[str, Any]:
