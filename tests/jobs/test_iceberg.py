@@ -35,12 +35,14 @@ from tapeworks.jobs.iceberg.config import IcebergConfig
 from tapeworks.jobs.iceberg.job import IcebergJob
 from tapeworks.jobs.iceberg.upkeep import run_upkeep
 from tapeworks.lake import TABLES
+from tapeworks.lake_rebuild import rebuild
 from tapeworks.pipeline import Config
 from tapeworks.published import Coverage, Store, coverage_in
 from tapeworks.sinks.compaction import Compaction
 from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
 from tapeworks.stopping import Stop
-from tapeworks.tape import Place
+from tapeworks.tape import Place, TapeReader, TapeWriter
+from tapeworks.topics import NORMALIZED
 from tapeworks.views.iceberg import open_table, state_of
 from tapeworks.views.published import Published, PublishedTail
 
@@ -150,6 +152,59 @@ def test_what_comes_late_or_is_merged_is_replaced_in_one_commit(spine, maker):
     counts = [table.scan(snapshot_id=one.snapshot_id).count() for one in table.metadata.snapshots]
     assert counts[-1] == 37_700
     assert set(counts) <= {0, 36_000, 37_000, 37_700}
+
+
+@pytest.mark.parametrize("partition", ["day", "hour"])
+def test_rows_that_the_lake_lost_stay_published(spine, maker, partition):
+    # A day is removed from the disk, and rebuilt of the part that the tape still has: what was
+    # published stays, what is new comes, and a merge of old and new rows changes nothing. New rows
+    # that were merged with old ones wait, and are told. By `replace_lost` the table is the lake.
+    def write(first: int, end: int, **settings: Any) -> None:
+        with TapeWriter(spine.tape(), segment_bytes=1 << 16, **settings) as tape:
+            for at in range(first, end, 200):
+                tape.append(maker.trades(200, at).tobytes())
+
+    def offsets() -> list[int]:
+        return sorted(published(spine.path, "trades")["tape_offset"].to_pylist())
+
+    def merge() -> None:
+        sink = ParquetPartition(ParquetConfig(), spine.path, spine.source, NORMALIZED)
+        sink.open()
+        compaction = Compaction(sink._log, 131_072, 1)
+        while compaction.step("2030-01-01"):
+            pass
+        sink.close()
+
+    spine.append(maker.definitions())
+    spine.close()
+    write(0, 4_000)
+    spine.drain(flush_rows=1_000)
+    publish(spine.path, partition=partition)
+    assert offsets() == list(range(3, 4_003))
+    shutil.rmtree(spine.path / "lake" / "trades" / f"venue={spine.source}")
+    write(4_000, 4_200, retention_bytes=1 << 18)
+    first = TapeReader(spine.tape()).first
+    assert 3 < first < 4_003
+    assert list(rebuild(spine.path, spine.source))
+    told = publish(spine.path, partition=partition)
+    assert any(f"{first - 3:,} published rows are not in the lake any more" in one for one in told)
+    assert offsets() == list(range(3, 4_003))
+    spine.drain()
+    publish(spine.path, partition=partition)
+    assert offsets() == list(range(3, 4_203))
+    merge()
+    publish(spine.path, partition=partition)
+    assert offsets() == list(range(3, 4_203))
+    write(4_200, 4_400)
+    spine.drain()
+    merge()
+    config = IcebergConfig(now=True, partition=partition)
+    outcome = IcebergJob(config, Config(spine.path), Stop(), told.append).run()
+    assert (outcome.exit_code, outcome.told) == (3, "1 day was not published")
+    assert "200 newer rows of the lake are in files with rows that are published" in told[-1]
+    assert offsets() == list(range(3, 4_203))
+    publish(spine.path, partition=partition, replace_lost=True)
+    assert offsets() == list(range(first, 4_403))
 
 
 def test_what_was_committed_is_seen_whatever_becomes_of_the_rest(spine, maker):

@@ -18,11 +18,12 @@ Examples:
   tape publish iceberg --every 60          # again each hour, until it is stopped
 
 What is published already is not published again; what the lake holds differently since is
-replaced, a day in one commit. [jobs.iceberg] of tapeworks.toml holds all settings; keys of S3 come
-from the environment (AWS_ACCESS_KEY_ID and so on).
+replaced, a day in one commit. Rows that the lake lost since stay published. [jobs.iceberg] of
+tapeworks.toml holds all settings; keys of S3 come from the environment (AWS_ACCESS_KEY_ID and so
+on).
 
 It exits with 0 when all is published, 1 when store or catalog refuse, 3 when some files cannot be
-in a table, which it names.
+in a table, or not beside what is there, which it names.
 """
 
 
@@ -42,6 +43,10 @@ def iceberg(
         list[str] | None, option("--source", help="Only these sources.", names="sources")
     ] = None,
     now: Annotated[bool, option("--now", help="Also what is not over yet.")] = False,
+    replace_lost: Annotated[
+        bool,
+        option("--replace-lost", help="Let go of published rows that the lake lost."),
+    ] = False,
     every: Annotated[
         int | None, option("--every", help="Again, so many minutes later.", metavar="MINUTES")
     ] = None,
@@ -56,6 +61,7 @@ def iceberg(
         "days": Value(day, "--day"),
         "sources": Value(source, "--source"),
         "now": Value(now or None, "--now"),
+        "replace_lost": Value(replace_lost or None, "--replace-lost"),
         "every_minutes": Value(every, "--every"),
     }
     given = {name: value for name, value in options.items() if value.raw is not None}

@@ -335,8 +335,8 @@ def _joined(before: Lost | None, lost: Lost) -> Lost:
     """Returns both losses as one."""
     if before is None:
         return lost
-    first, last, cause, with_books = before
-    return min(first, lost[0]), max(last, lost[1]), lost[2], with_books or lost[3]
+    first, last, cause, with_books = lost
+    return min(before[0], first), max(before[1], last), cause, before[3] or with_books
 
 
 def _told(source: _Source) -> dict[str, Any]:

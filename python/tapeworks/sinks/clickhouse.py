@@ -316,7 +316,7 @@ class ClickHouseSink(StoreSink):
         found = next((row for row in rows if not row[2]), None)
         if found is None or (first and found[0] != first):
             return None
-        claim = Claim(*found[:2], found[3], found[4].split(",") if found[4] else [])
+        claim = Claim(found[0], found[1], found[3], found[4].split(",") if found[4] else [])
         claim.splits = {(name, start, end) for start, end, name, *_ in rows if name}
         return claim
 

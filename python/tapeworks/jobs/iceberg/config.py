@@ -46,6 +46,8 @@ class IcebergConfig(WholeSourcesConfig):
     """A period that is over is waited for so long: the lake is to hold it."""
     now: bool = False
     """Publish all that the lake holds, also of a period that is not over."""
+    replace_lost: bool = False
+    """Replace what was published by what the lake has also where it lost rows; false: they stay."""
     every_minutes: int = 0
     """Publish again and again, so many minutes after the last time; 0: once, and end."""
     snapshots_days: int = 7

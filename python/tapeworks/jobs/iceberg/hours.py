@@ -45,7 +45,7 @@ def hours_in(path: Path, table: Table) -> list[str]:
             found = _told(opened, column)
             if found is None:
                 numbers = (
-                    np.unique(_hours(batch.column(0)))
+                    np.unique(hours_of(batch.column(0)))
                     for batch in opened.iter_batches(BATCH_ROWS, columns=[column])
                 )
                 found = {int(one) for part in numbers for one in part}
@@ -67,11 +67,11 @@ def _told(opened: pq.ParquetFile, column: str) -> set[int] | None:
         found = metadata.row_group(number).column(at).statistics
         if found is None or not found.has_min_max or found.null_count != 0:
             return None
-        ends.update(map(int, _hours(pa.array([found.min, found.max], kind))))
+        ends.update(map(int, hours_of(pa.array([found.min, found.max], kind))))
     return ends if len(ends) == 1 else None
 
 
-def _hours(times: pa.Array) -> npt.NDArray[np.int64]:
+def hours_of(times: pa.Array) -> npt.NDArray[np.int64]:
     """Returns the hour of each time."""
     unit = UNITS[times.type.unit] * HOUR_S
     values = times.cast(pa.int64())
@@ -146,7 +146,7 @@ def cut(content: memoryview, table: Table, hours: Collection[str]) -> Iterator[P
         schema = opened.schema_arrow
         parts: dict[int, _Growing] = {}
         for batch in opened.iter_batches(BATCH_ROWS, use_threads=False):
-            found = _hours(batch.column(column))
+            found = hours_of(batch.column(column))
             for hour in sorted(wanted & {*map(int, np.unique(found))}):
                 part = parts.setdefault(hour, _Growing(schema, table))
                 part.add(batch.filter(pa.array(found == hour)))

@@ -4,7 +4,7 @@ A table is compared with the lake, file by file and day by day; what differs is 
 commit, whose snapshot says up to which place of the tape each source is in it. So whatever ended
 the job before, or came late, or was repaired, rebuilt or merged in the lake since, the next run
 does what is left: nothing is lost, and nothing is there twice. A day of which the lake has no file
-any more stays as it was published.
+any more stays as it was published, and so do rows that the lake lost.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from tapeworks.jobs.iceberg.config import IcebergConfig
 from tapeworks.jobs.iceberg.files import UNDATED, DoesNotFit, Publication, publish_file
 from tapeworks.jobs.iceberg.hours import hours_in
 from tapeworks.jobs.iceberg.job import Unavailable
+from tapeworks.jobs.iceberg.lost import Kept, keep_lost
 from tapeworks.jobs.iceberg.place import write_hint
 from tapeworks.jobs.iceberg.upkeep import run_upkeep
 from tapeworks.lake import TABLES, Table
@@ -67,7 +68,7 @@ class Source:
     known: int | None = None
     """The receive time up to which all of it was derived, and is in the lake."""
     refused: str = ""
-    """The first day that cannot be in the table."""
+    """The first day that cannot be in the table, or not whole."""
 
     @property
     def nothing(self) -> Coverage:
@@ -162,7 +163,8 @@ class Publisher:
             try:
                 held = state_of(opened)
                 found = [
-                    self._source(table, source, readers[source], held, closed) for source in states
+                    self._source(table, source, readers[source], held, closed, told)
+                    for source in states
                 ]
                 rows = self._bring_up(opened, table, held, found, closed, told)
                 if has_upkeep:
@@ -178,7 +180,13 @@ class Publisher:
         raise AssertionError("unreachable")
 
     def _source(
-        self, table: Table, source: str, reader: TopicReader, held: TableState, closed: Closed
+        self,
+        table: Table,
+        source: str,
+        reader: TopicReader,
+        held: TableState,
+        closed: Closed,
+        refused: list[str],
     ) -> Source:
         """Compares what the lake holds of a source with what is published."""
         state = reader.read()
@@ -186,7 +194,7 @@ class Publisher:
         covered = held.covers.get(source)
         self._check(table, source, commit, covered)
         live = state.tables.get(table.name, {})
-        root, found = self._data / "lake", []
+        root, found, partial = self._data / "lake", [], ""
         for day in closed.choose(live, covered):
             wanted = {}
             for file in live[day]:
@@ -203,10 +211,38 @@ class Publisher:
             if self.config.is_by_hour:
                 added = list(_by_hour(added, table, there, closed))
             removed = sorted(self._gone(wanted, there), key=lambda one: (one.first, one.hour))
+            if removed and not self.config.replace_lost:
+                paths = {
+                    one: place.path
+                    for one, place in zip(
+                        wanted, reader.locate([file for _, file in wanted.values()]), strict=True
+                    )
+                }
+                rows = {one: held.files[one].record_count for one in removed}
+                by_hour = self.config.is_by_hour
+                kept = keep_lost(removed, rows, paths, lacking, table, by_hour=by_hour)
+                removed = [one for one in removed if one not in kept.published]
+                added = [one for one in added if one.published not in kept.held_back]
+                if self._tell_lost(f"{source}: {table.name} of {day}", kept, refused):
+                    partial = min(partial or day, day)
             if added or removed:
                 found.append(Day(day, added, removed))
         known = known_in_lake(self._data, source, table, commit)
-        return Source(source, commit, covered, found, known)
+        return Source(source, commit, covered, found, known, partial)
+
+    def _tell_lost(self, what: str, kept: Kept, refused: list[str]) -> bool:
+        """Says what the lake lost of a day; returns whether rows of it are not published."""
+        if kept.lost:
+            told = f"{what}: {kept.lost:,} published rows are not in the lake any more, and stay"
+            if kept.waiting:
+                refused.append(
+                    f"{told}; {kept.waiting:,} newer rows of the lake are in files with rows that "
+                    "are published already, and cannot be beside them: `--replace-lost` publishes "
+                    "what the lake has instead"
+                )
+            else:
+                self.tell(told)
+        return kept.waiting > 0
 
     def _lacking(
         self, wanted: Mapping[PublishedFile, Any], there: set[PublishedFile], held: TableState
