@@ -162,31 +162,8 @@ class Archive:
             found = self._groups[file.path] = _Groups(file)
         return found
 
-    def _latest(self, file: LakeFile) -> int:
-        latest = self.groups(file).latest("ts_recv")
-        return NONE if latest is None else latest
-
-    def _earliest(self, file: LakeFile) -> int:
-        earliest = self.groups(file).earliest("ts_recv")
-        return -NONE if earliest is None else earliest
-
-    def _parts(
-        self, table: Table, wanted: Wanted, first: int, end: int, files: list[LakeFile]
-    ) -> Iterator[tuple[Numbers, Numbers]]:
-        for file in files:
-            if file.last < first or file.first >= end:
-                continue
-            groups = self.groups(file)
-            chosen = groups.choose(wanted, first, end)
-            if not chosen:
-                continue
-            for at in chosen:
-                rows = _choose(_read_group(file, groups, at), wanted, first, end)
-                if rows.num_rows:
-                    yield self._records(table, rows), _numbers(rows["tape_offset"])
-
-    def _records(self, table: Table, rows: pa.Table) -> Numbers:
-        """Makes records of the rows of a table: what `lake.shape` did, undone."""
+    def records(self, table: Table, rows: pa.Table) -> Numbers:
+        """Returns the records that rows of a table were made of, also of an answer to SQL."""
         layout = table.kind
         out = np.zeros(rows.num_rows, dtype=_core.dtype_descr(layout))
         out["length"], out["kind"] = out.dtype.itemsize // 8, lake.kind_of(table)
@@ -210,6 +187,29 @@ class Archive:
         if "symbol" not in fields:
             self._name(out, rows["symbol"])
         return out
+
+    def _latest(self, file: LakeFile) -> int:
+        latest = self.groups(file).latest("ts_recv")
+        return NONE if latest is None else latest
+
+    def _earliest(self, file: LakeFile) -> int:
+        earliest = self.groups(file).earliest("ts_recv")
+        return -NONE if earliest is None else earliest
+
+    def _parts(
+        self, table: Table, wanted: Wanted, first: int, end: int, files: list[LakeFile]
+    ) -> Iterator[tuple[Numbers, Numbers]]:
+        for file in files:
+            if file.last < first or file.first >= end:
+                continue
+            groups = self.groups(file)
+            chosen = groups.choose(wanted, first, end)
+            if not chosen:
+                continue
+            for at in chosen:
+                rows = _choose(_read_group(file, groups, at), wanted, first, end)
+                if rows.num_rows:
+                    yield self.records(table, rows), _numbers(rows["tape_offset"])
 
     def _name(self, out: Numbers, symbols: pa.ChunkedArray) -> None:
         """Fills in instruments and feeds by symbol; of several of one symbol the one valid then."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 from tapeworks._core import NONE
 from tapeworks.errors import ArgumentError
 from tapeworks.lake import TABLES
-from tapeworks.topics import BARS, GAPS, NORMALIZED, RAW
+from tapeworks.topics import BARS, GAPS, METRICS, NORMALIZED, RAW
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.entries import ENTRY_COLUMNS, gaps_sql, has_entries
 from tapeworks.views.findings import row_of, rows_like, told_parts
@@ -64,7 +64,7 @@ from tapeworks.views.sessions import (
 )
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import format_time, parse_time
-from tapeworks.views.unmeasured import unmeasured
+from tapeworks.views.unmeasured import filled_later, unmeasured
 from tapeworks.views.view_sql import REVISIONS
 
 GAP, REPAIRED = "gap", "repaired"
@@ -304,6 +304,9 @@ class Ledger:
         ]
         if measured is not None:
             rows += self._unmeasured(*measured, recorded, asked)
+        if METRICS in topics:
+            repaired = [row for row in gaps.to_pylist() if row["finding"] == REPAIRED]
+            rows += filled_later(repaired, *(measured or (chosen, None)))
         table = pa.concat_tables([gaps, rows_like(gaps.schema, rows)])
         title = " ".join(["coverage", *chosen.names])
         return Coverage(table, title, recorded, asked)

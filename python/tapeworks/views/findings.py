@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from tapeworks.views.recorded import (
+    FILLED_LATER,
     NOT_KNOWN,
     NOT_MEASURED,
     NOT_SUBSCRIBED,
@@ -21,6 +22,7 @@ TOLD = {
     SILENT: "subscribed, and no message came",
     NOT_KNOWN: "not known by symbol and channel",
     NOT_MEASURED: "not measured",
+    FILLED_LATER: "measured before a gap was filled",
 }
 
 

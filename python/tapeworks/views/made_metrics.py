@@ -20,6 +20,8 @@ from tapeworks._core import Processor, Records, metric_table, numbers
 from tapeworks.errors import QueryError
 from tapeworks.nearest import nearest
 from tapeworks.views.conditions import time_condition
+from tapeworks.views.initial_state import InitialState, definitions
+from tapeworks.views.live_order import Part
 from tapeworks.views.query import Scope, quote
 from tapeworks.views.reach import newest_receipt
 from tapeworks.views.replay import Replay
@@ -29,8 +31,10 @@ Settings = Mapping[str, int | str | Sequence[int]]
 METRIC, MARKER = (np.dtype(_core.dtype_descr(kind)) for kind in ("metric", "marker"))
 # A time far behind the one before is believed when it was told so often.
 TOLD = 3
-# What the processor reads of a tape, but for the definitions: those are the newest.
-KINDS = ("trades", "quotes", "orders", "gaps", "statuses")
+# What the processor reads of a tape, but for the ends of recordings: these are no kind of a replay.
+KINDS = ("trades", "quotes", "orders", "gaps", "statuses", "definitions")
+# Sets to which it matters who took, which the last move of the price may tell.
+SIGNED_SETS = {"flow", "sign", "cost", "impact", "vpin", "rates", "hawkes", "dependence"}
 # Sets of the whole book, which is on tapes alone.
 BOOK_SETS = ("depth", "mlofi", "ofi_integrated")
 INTERVAL_MS = 1_000
@@ -220,29 +224,38 @@ def make_metrics(replay: Replay, names: Sequence[str], settings: Settings) -> pa
     end = None if last is None else last + LATE_NS + _delay_ns(settings)
     tables = []
     for source in replay.chosen.sources:
-        behind, ahead = _clocks_apart(replay, source, begin, end)
-        bounds = (None if begin is None else begin - behind, None if end is None else end + ahead)
+        part = _part_of(replay, source, begin, end)
         known = replay.engine.tail(source).symbols()
         symbols = {number: symbol for symbol, number in known.ids()}
-        parts = [
-            rows[_within(rows, names, first, last)]
-            for rows in _measured(replay, source, known.records(), bounds, settings)
-        ]
+        parts = [rows[_within(rows, names, first, last)] for rows in _measured(part, settings)]
         rows = np.concatenate(parts) if parts else np.zeros(0, METRIC)
         tables.append(_wide(rows, names, source, symbols))
     keys = [(name, "ascending") for name in ("ts_event", "ts_event_ns", "venue", "symbol")]
     return pa.concat_tables(tables).sort_by(keys)
 
 
+def _part_of(replay: Replay, source: str, begin: int | None, end: int | None) -> Part:
+    """Returns the part of a source of which a range of events is made."""
+    behind, ahead, delay = _clocks_apart(replay, source, begin, end)
+    chosen = replay.chosen
+    symbols = None if chosen.symbols is None else {source: chosen.symbols[source]}
+    one = replace(
+        replay,
+        chosen=Chosen([source], symbols),
+        start=None if begin is None else begin - behind,
+        end=None if end is None else end + ahead,
+    )
+    return Part(one, begin, end, delay)
+
+
 def _clocks_apart(
     replay: Replay, source: str, begin: int | None, end: int | None
-) -> tuple[int, int]:
-    """Returns how far this host's clock was behind the venue's in a range, and ahead of it, in ns.
+) -> tuple[int, int, int]:
+    """Returns how far this host's clock was behind the venue's in a range, and ahead of it, and how
+    much later than it happened an event was received, in ns.
 
-    Of each minute it is the median of how much later than it happened an event was received.
+    Of each minute it is the median, and of all minutes the least, the most, and the median.
     """
-    if begin is None and end is None:
-        return 0, 0
     where = " and ".join(
         [
             f"venue = {quote(source)} and flags & {UNTIMED} = 0",
@@ -255,37 +268,50 @@ def _clocks_apart(
         for table in TIMED
     )
     rows = replay.engine.run(
-        f"select min(late), max(late) from (select median(late) as late from ({parts}) "
-        "group by happened // 60000000)",
+        "select min(late), max(late), median(late) from (select median(late) as late "
+        f"from ({parts}) group by happened // 60000000)",
         TIMED,
         Scope([source], begin, end),
     )
-    least, most = (column[0].as_py() or 0 for column in rows.columns)
-    return max(0, -math.floor(least)) * 1_000, max(0, math.ceil(most)) * 1_000
+    least, most, delay = (column[0].as_py() or 0 for column in rows.columns)
+    return (
+        max(0, -math.floor(least)) * 1_000,
+        max(0, math.ceil(most)) * 1_000,
+        round(delay) * 1_000,
+    )
 
 
-def _measured(
-    replay: Replay,
-    source: str,
-    definitions: Records,
-    bounds: tuple[int | None, int | None],
-    settings: Settings,
-) -> Iterator[npt.NDArray[np.void]]:
-    chosen = replay.chosen
-    symbols = None if chosen.symbols is None else {source: chosen.symbols[source]}
-    start, end = bounds
-    one = replace(replay, chosen=Chosen([source], symbols), start=start, end=end)
+def _measured(part: Part, settings: Settings) -> Iterator[npt.NDArray[np.void]]:
     try:
         processor = Processor("metrics", settings)
     except ValueError as error:
         raise QueryError(f"the metrics cannot be made: {error}") from None
-    processor.process(definitions)
-    newest = newest_receipt(replay.engine.tail(source))
-    for batch in one:
-        yield np.frombuffer(memoryview(processor.process(batch.records)), METRIC)
+
+    def process(records: Records) -> npt.NDArray[np.void]:
+        return np.frombuffer(memoryview(processor.process(records)), METRIC)
+
+    newest = newest_receipt(part.replay.engine.tail(part.source))
+    for rows in _initial(part, settings):
+        yield process(Records.from_bytes(rows.tobytes()))
+    for records in part.in_live_order():
+        yield process(records)
     if newest is not None:
-        until = newest if end is None else min(newest, end)
-        yield np.frombuffer(memoryview(processor.process(_silence(until))), METRIC)
+        end = part.replay.end
+        yield process(_silence(newest if end is None else min(newest, end)))
+
+
+def _initial(part: Part, settings: Settings) -> Iterator[npt.NDArray[np.void]]:
+    """Yields records of what held when `part` begins."""
+    yield definitions(part)
+    if part.begin is None:
+        return
+    state = InitialState(part)
+    yield state.statuses()
+    yield state.quotes()
+    sets = set(str(settings["sets"]).split(","))
+    # A window of so many trades would count them.
+    if sets & SIGNED_SETS and "count" not in str(settings.get("trade_windows", "")):
+        yield state.trades(str(settings.get("channel", "trade")), "sign" in sets)
 
 
 def _silence(until: int) -> Records:
@@ -312,36 +338,27 @@ def _within(
 def _wide(
     rows: npt.NDArray[np.void], names: Sequence[str], source: str, symbols: Mapping[int, str]
 ) -> pa.Table:
-    """Returns the rows of samples, whose names are all there, side by side."""
-    if any(re.fullmatch(OF_SHAPE, name) for name in names):
-        rows = _by_moment(rows, names)
-    samples = rows[rows["metric"] == names[0].encode()]
-    ts = samples["ts_event"]
-    named = [symbols.get(int(number)) for number in samples["instrument"]]
+    """Returns a row for each moment with the values of `names`, of several the last ones.
+
+    So nulls that are written where something broke the stream take the place of what was there.
+    """
+    order = np.lexsort((rows["ts_event"], rows["instrument"]))
+    keys = rows[["instrument", "ts_event"]][order]
+    is_first = np.append(np.ones(len(keys[:1]), np.bool_), keys[1:] != keys[:-1])
+    moments = keys[is_first]
+    at = np.empty(len(rows), np.int64)
+    at[order] = np.cumsum(is_first) - 1
+    ts = moments["ts_event"]
+    named = [symbols.get(int(number)) for number in moments["instrument"]]
     columns: dict[str, pa.Array] = {
-        "venue": pa.array([source] * len(samples), pa.string()),
+        "venue": pa.array([source] * len(moments), pa.string()),
         "symbol": pa.array(named, pa.string()),
         "ts_event": pa.array(ts // 1_000, pa.timestamp("us", "UTC")),
         "ts_event_ns": pa.array((ts % 1_000).astype(np.int16)),
     }
     for name in names:
-        values = rows["value"][rows["metric"] == name.encode()]
+        of_name = np.flatnonzero(rows["metric"] == name.encode())
+        values = np.full(len(moments), np.nan)
+        values[at[of_name]] = rows["value"][of_name]
         columns[name] = pa.array(values, pa.float64(), mask=np.isnan(values))
     return pa.table(columns)
-
-
-def _by_moment(rows: npt.NDArray[np.void], names: Sequence[str]) -> npt.NDArray[np.void]:
-    """Returns a row for each moment and name: the newest, or a null where there is none."""
-    moments, at = np.unique(rows[["instrument", "ts_event"]], return_inverse=True)
-    wide = np.zeros((len(moments), len(names)), METRIC)
-    wide["instrument"], wide["ts_event"] = (
-        moments["instrument"][:, None],
-        moments["ts_event"][:, None],
-    )
-    wide["value"] = np.nan
-    for place, name in enumerate(names):
-        wide["metric"][:, place] = name.encode()
-        of_name = rows["metric"] == name.encode()
-        # Of several values for one place, the last one stays.
-        wide["value"][at[of_name], place] = rows["value"][of_name]
-    return wide.reshape(-1)

@@ -162,7 +162,7 @@ def advice_of(missing: set[str]) -> list[str]:
         return []
     return [
         f"lake.metrics(..., make=True) makes {', '.join(names)} of what is recorded, also where "
-        "nothing was measured"
+        "nothing was measured, or a gap was filled later"
     ]
 
 

@@ -20,11 +20,14 @@ sets = ["l1", "ofi", "flow"]
 
 Where nothing was measured, `lake.metrics(..., make=True)` makes them of what is recorded, from the
 longest window and a minute before `start`, by the venue's clock, wherever that of this host stood
-in that range. `vpin`, `hawkes`, `dependence` and `orders` remember more than a window: made so,
-they begin anew there, and are null or other than live values until they have seen as much. Ask for
-a longer range, and leave out its beginning. Of windows of trades, sessions that began earlier are
-null, and counts and `late_trades` begin anew. `depth`, `mlofi` and `ofi_integrated` cannot be made
-so: the book that they are of is on tapes alone.
+in that range. What stood by then is taken in: the definition with its tick size, the status, the
+best prices, and which way the price moved last. What filled a gap later, from the venue's history
+or by a line that was late, is measured where it happened, by the venue's time, as if it had come
+live; the gap breaks nothing then. `vpin`, `hawkes`, `dependence` and `orders` remember more than a
+window: made so, they begin anew there, and are null or other than live values until they have seen
+as much. Ask for a longer range, and leave out its beginning. Of windows of trades, sessions that
+began earlier are null, and counts and `late_trades` begin anew. `depth`, `mlofi` and
+`ofi_integrated` cannot be made so: the book that they are of is on tapes alone.
 
 `lake.metrics("BTCUSDT", ["mid", "ofi_10s"], start, end)` gives a row for each moment and a column
 for each metric; the table `metrics` has one value a row, with its window, the number of
@@ -57,6 +60,10 @@ was some time after it: see [join clocks](how-to/join-clocks.md).
   `notices()` says which metric was not measured from when to when. `make=True` makes it. The lake
   keeps when settings of metrics held (`state/<source>/metric-sets.json`); where that file does not
   say it, rows of the range do, except of windows of trades.
+- **A gap that was filled later was open when its time was measured**: values that are stored lack
+  what it cost, and may be 0. They stay as they are; `coverage()` is not complete (`not_measured`,
+  with the cause `filled_later`), a notice says of which metrics from when to when, and `make=True`
+  measures them with all that is there by now.
 - **What breaks the stream** (a gap in quotes or trades, the end of a session, a halt or its end)
   empties all windows, and writes nulls. Best prices are known again with the next quote. The first
   halt that is told of an instrument is one, and so is the next behind a gap or the end of a
@@ -67,9 +74,9 @@ was some time after it: see [join clocks](how-to/join-clocks.md).
   counted. What is out of order changes nothing, and is counted. Changes of books and single orders
   that are out of order count at the time of the event before them. None of it says how far the
   venue's time has come.
-- **History**: of what fills a gap later, or comes from files, trades count in windows of trades
-  alone (below). A quote counts while it is the newest event of its instrument and behind the last
-  sample; else it changes nothing, and is counted. Its latency is not measured.
+- **History**, live: of what fills a gap later, or comes from files, trades count in windows of
+  trades alone (below). A quote counts while it is the newest event of its instrument and behind the
+  last sample; else it changes nothing, and is counted. Its latency is not measured.
 - **A silent instrument** has values until its longest window has drained, the same again from the
   end of each horizon that comes later, and once more right before its next event. The clock closes
   an interval `grace_ms` after its end.

@@ -4,22 +4,30 @@ Settings of metrics are noted when they begin to hold, and the core says what is
 a time before the first note, or with settings that this version does not take, rows tell: a sample
 has a row, also a null one, of each metric of its sets. Windows of trades have none without a trade,
 so that these rows tell nothing of them.
+
+What was lost when metrics were made, and came after that, is in none of them either.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from tapeworks.metric_stretches import LATE_TRADES, read_stretches
 from tapeworks.views.conditions import time_condition
+from tapeworks.views.findings import row_of
 from tapeworks.views.made_metrics import OF_SHAPE
 from tapeworks.views.query import Engine, Scope, quote
-from tapeworks.views.recorded import Recorded, Wanted
+from tapeworks.views.recorded import FILLED_LATER, NOT_MEASURED, Recorded, Wanted
 from tapeworks.views.sessions import Range, intersect, subtract, union
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TIME_MAX, TIME_MIN
+from tapeworks.views.valueless import is_made_of
 
 TABLE = "metrics"
+SESSION = "session"
+EPOCH, MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 
 
 def unmeasured(
@@ -51,6 +59,37 @@ def unmeasured(
             missing = {"": next(iter(missing.values()))}
         for symbol, spans in missing.items():
             yield from ((Wanted(symbol, metric, []), span) for span in spans)
+
+
+def filled_later(
+    repaired: Iterable[Mapping[str, Any]], chosen: Chosen, metrics: Sequence[str] | None
+) -> Iterator[dict[str, Any]]:
+    """Yields findings on what was lost of `metrics` when they were made; none means all.
+
+    `repaired` are entries of the ledger; those that overlap, as of one loss told twice, are one.
+    """
+    found: dict[tuple[str, str, str], list[Range]] = {}
+    for row in repaired:
+        symbols = None if chosen.symbols is None else chosen.symbols.get(row["venue"], [])
+        is_asked = symbols is None or row["symbol"] is None or row["symbol"] in symbols
+        if not is_asked or row["venue"] not in chosen.sources:
+            continue
+        start, end = (_ns(row[name], row[f"{name}_ns"]) for name in ("ts_from", "ts_to"))
+        span = TIME_MIN if start is None else start, TIME_MAX if end is None else end
+        for metric in [TABLE] if metrics is None else metrics:
+            if is_made_of(None if metrics is None else metric, row["channel"] or SESSION):
+                key = row["venue"], row["symbol"] or "", metric
+                found.setdefault(key, []).append(span)
+    for (source, symbol, metric), spans in sorted(found.items()):
+        for low, high in union(spans):
+            ends = None if low == TIME_MIN else low, None if high == TIME_MAX else high
+            yield row_of(source, NOT_MEASURED, FILLED_LATER, Wanted(symbol, metric, []), ends)
+
+
+def _ns(moment: datetime | None, rest: int | None) -> int | None:
+    if moment is None:
+        return None
+    return (moment - EPOCH) // MICROSECOND * 1_000 + (rest or 0)
 
 
 def _missing(

@@ -20,7 +20,30 @@ OF_ORDERS = re.compile(r"(rate|size)_(add|cancel|fill)_(bid|ask)|cancel_ratio(_s
 NOT_OF_QUOTES = SETS_OF_TRADES | {"orders", "latency", "clocks", "rates", "dependence"}
 QUOTED = frozenset({"cost", "impact"})
 """Sets of trades that need best prices as well."""
+OF_BOTH = frozenset({"rates", "dependence", "latency", "clocks"})
+"""Sets of which some are of trades, and others of best prices."""
+SIGNED = frozenset({"flow", "sign", "vpin", "hawkes"})
+"""Sets of trades whose takers best prices tell, where the venue does not."""
+OF_BOOKS = frozenset({"depth", "mlofi", "ofi_integrated"})
 SIZE_OF_BUCKETS = "`vpin_volume` sets it; without it, it is a fiftieth of the mean day before"
+
+
+def is_made_of(name: str | None, channel: str) -> bool:
+    """Says whether a metric is, or may be, made of what a channel of the ledger carries.
+
+    Without a name it is any of them.
+    """
+    is_of_windows = name is not None and re.fullmatch(OF_SHAPE, name)
+    known = None if name is None or is_of_windows else _line_of(name)
+    group = None if known is None else known[0]
+    if channel in ("trade", "agg_trade"):
+        return group is None or group in SETS_OF_TRADES | OF_BOTH
+    if channel == "quote":
+        is_quoted = group not in NOT_OF_QUOTES or group in QUOTED | OF_BOTH | SIGNED
+        return is_quoted and not is_of_windows
+    if channel in ("depth", "snapshot"):
+        return (group is None and not is_of_windows) or group in OF_BOOKS
+    return channel in ("session", "order")
 
 
 def reasons(
