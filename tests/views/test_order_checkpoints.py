@@ -272,8 +272,10 @@ def of_another_version(path: Path) -> None:
 
 
 def of_another_instrument(path: Path) -> None:
-    other = next(one for one in path.parent.parent.iterdir() if one != path.parent)
-    shutil.copy(next(other.iterdir()), path)
+    # Of the same offset, where there is one.
+    offset = path.name.split("_")[0]
+    others = [one for one in path.parent.parent.glob("*/*") if one.parent != path.parent]
+    shutil.copy(max(others, key=lambda one: one.name.startswith(f"{offset}_")), path)
 
 
 def of_another_offset(path: Path) -> None:

@@ -3,10 +3,11 @@
     <data>/cache/order-books/<instrument and day>/<offset>_<complete from>_<received>.book
 
 A checkpoint holds what all events of one instrument and day before an offset of the tape make. Its
-key stands for all that they were read from: which tape, the item before the offset, what a repair
-gave up, and which files of the lake. What is received later stands behind the offset and changes
-no checkpoint; what changes the events before it changes the key. A file that is torn, or of another
-key or version, is not used, and is removed. All of them may be removed at any time.
+key stands for instrument and day, and for all that the events were read from: which tape, the item
+before the offset, what a repair gave up, and which files of the lake. What is received later stands
+behind the offset and changes no checkpoint; what changes the events before it changes the key. A
+file that is torn, or of another key or version, is not used, and is removed. All of them may be
+removed at any time.
 """
 
 import contextlib
@@ -111,7 +112,8 @@ class OrderCheckpoints:
         self._data = data
         self._cache = data / FOLDER
         told = json.dumps([__version__, source, symbol, start])
-        self._folder = self._cache / hashlib.sha256(told.encode()).hexdigest()[:32]
+        self._of = hashlib.sha256(told.encode())
+        self._folder = self._cache / self._of.hexdigest()[:32]
         self._basis = basis
         # Those of the last checkpoint.
         self._events, self._offset = 0, first
@@ -139,7 +141,7 @@ class OrderCheckpoints:
     def _read(self, name: _Name, until: int | None, before: int) -> OrderBook | None:
         path = self._folder / name.file
         with contextlib.suppress(OSError):
-            content, key = path.read_bytes(), self._basis.key(name.offset)
+            content, key = path.read_bytes(), self._key(name.offset)
             if key is not None:
                 book = OrderBook.restore(content, key, name.offset, until, before)
                 if book is not None:
@@ -150,12 +152,17 @@ class OrderCheckpoints:
             path.unlink()
         return None
 
+    def _key(self, offset: int) -> bytes | None:
+        """Returns what stands for the instrument and day, and for all that is read of it."""
+        basis = self._basis.key(offset)
+        return None if basis is None else hashlib.sha256(self._of.digest() + basis).digest()
+
     def keep(self, book: OrderBook, offset: int) -> None:
         """Writes a checkpoint of all events before `offset`, which made `book`, if one is due."""
         apart = max(EVENTS_APART, 2 * len(book))
         if abs(book.events - self._events) < apart and offset - self._offset < OFFSETS_APART:
             return
-        key = self._basis.key(offset)
+        key = self._key(offset)
         content = None if key is None else book.save(key, offset)
         if content is None:
             return
