@@ -74,6 +74,22 @@ def market(maker: Any) -> Any:
             }
             return self.marker("gap", at, BTC, **(known | more))
 
+        def order(
+            self, at: float, number: int, side: int, price: float, instrument: int = BTC
+        ) -> Any:
+            """One that is new, of the number, in tenths of a second."""
+            ids = {"order_id": int(at * 10), "sequence": number}
+            price = round(price * 10**9)
+            order = {"action": 1, "side": side, "price": price, "size": 10**8, **ids}
+            return self.record("order", at, instrument, **order)
+
+        def trade(self, at: float, instrument: int = BTC, **more: object) -> Any:
+            said = {"price": 10_000 * 10**9, "size": 10**8, "channel": 1, "flags": 1, "side": 1}
+            return self.record("trade", at, instrument, **(said | more))
+
+        def status(self, at: float, status: int, instrument: int = BTC) -> Any:
+            return self.record("status", at, instrument, status=status)
+
         def subscribed(self, at: float, symbol: str) -> Any:
             return self.record("subscription", at, 0, symbol=symbol.encode(), state=1)
 
@@ -97,6 +113,56 @@ def test_a_symbol_that_stays_silent_over_a_restart_is_stale(market: Any, symbols
     # A symbol that is not recorded any more is not waited for.
     found = told(STALE.format(symbols), [*parts, *market.quotes(22, 60)])
     assert [one for one in found if one[1] == ETH] == [("opened", ETH, 5), ("closed", ETH, 20)]
+
+
+HALTED, TRADES = 2, 1
+
+
+@pytest.mark.parametrize("rule", ["stale", "rate"])
+def test_a_halt_that_may_have_ended_unseen_keeps_no_rule_silent(market: Any, rule: str) -> None:
+    # While BTCUSDT is halted nothing is owed. That ends as the venue says, with a trade behind the
+    # halt, and with whatever may have lost the word of its end.
+    rules = {"stale": STALE, "rate": "slow\trate\twarning\t\t{}\tbelow=0.5\twindow_ms=5000.0"}
+    first = [market.definitions, *market.quotes(0, 5), market.status(5, HALTED)]
+    others = [market.quote(at, instrument=ETH) for at in range(6, 60)]
+
+    def found(*ends: Any) -> list[tuple[str, int, int]]:
+        ends = sorted([*others, *ends], key=lambda part: int(part["ts_recv"][0]))
+        given = told(rules[rule].format("BTCUSDT"), [*first, *ends])
+        return [one for one in given if one[0] == "opened"]
+
+    assert found() == []
+    [(*_, second)] = found(market.status(20.5, TRADES))
+    assert 25 <= second <= 26
+    again = [("opened", BTC, second)]
+    assert found(market.trade(20.5)) == again
+    assert found(market.gap(20.5, 20, "closed", "trade")) == again
+    assert found(market.gap(20.5, 20, "open", "session")) == again
+    # Waited for from when it is subscribed again.
+    ended = (market.marker("end_of_session", 20), market.subscribed(20.5, "BTCUSDT"))
+    assert found(*ended) == again
+    # Nothing of all that: what was traded before the halt, and came late, or is told late of it; a
+    # book of which changes are lost; what was filled.
+    late = market.trade(20.5)
+    late["ts_event"] = START + 4 * SECOND
+    assert found(late) == found(market.trade(20.5, flags=1 | 4)) == []
+    assert found(market.gap(20.5, 20, "closed", "depth")) == []
+    assert found(market.gap(20.5, 20, "repaired", "trade")) == []
+    # A halt is told again behind a break.
+    assert found(market.gap(20.5, 20, "closed", "trade"), market.status(21, HALTED)) == []
+
+
+def test_a_rate_is_too_low_only_once_the_market_was_open_for_a_window(market: Any) -> None:
+    # It opens a minute behind the first record; the time before held nothing, and owed nothing.
+    opens = np.datetime64(START + 60 * SECOND, "ns").astype("datetime64[m]")
+    hours = f"hours={str(opens)[11:16]}-23:59"
+    at = (opens.astype("datetime64[ns]").astype(int) - START) // SECOND
+    rule = "slow\trate\twarning\t\tBTCUSDT\tbelow=0.5\twindow_ms=10000.0\t" + hours
+    others = [market.quote(second, instrument=ETH) for second in range(at + 30)]
+    assert told(rule, [market.definitions, *others]) == [("opened", BTC, at + 10)]
+    trades = [market.quote(second) for second in range(at, at + 30)]
+    parts = sorted([*others, *trades], key=lambda part: int(part["ts_recv"][0]))
+    assert told(rule, [market.definitions, *parts]) == []
 
 
 def test_a_symbol_of_which_nothing_ever_came_is_stale_where_a_rule_names_it(market: Any) -> None:
@@ -188,12 +254,7 @@ def test_orders_of_the_day_before_cross_no_prices(market: Any) -> None:
     # order of another one shows it first. A number that falls once more is another day.
     rule = "crossed\tcrossed\twarning\t\t\tfor_ms=0.0"
 
-    def order(at: float, number: int, side: int, price: int, instrument: int = BTC) -> Any:
-        ids = {"order_id": int(at * 10), "sequence": number}
-        return market.record(
-            *("order", at, instrument), action=1, side=side, price=price * 10**9, size=10**8, **ids
-        )
-
+    order = market.order
     day = [order(1, 101, 1, 100), order(2, 102, 2, 102)]
     lower = [order(11, 7, 1, 90), order(12, 9, 2, 92)]
     assert told(rule, [market.definitions, *day, *lower]) == []
@@ -202,6 +263,58 @@ def test_orders_of_the_day_before_cross_no_prices(market: Any) -> None:
     assert told(rule, [market.definitions, *day, other, *higher]) == []
     # Within a day they do.
     assert [one[:2] for one in told(rule, [market.definitions, *day, *higher])] == [("opened", BTC)]
+
+
+def test_what_is_left_of_orders_behind_a_gap_gives_no_best_prices(market: Any) -> None:
+    # The best orders stand at the venue still; those that came since are far away. `fat_finger`
+    # takes no mid of them, either.
+    rules = (
+        "wide\tspread\twarning\t\t\tabove_bps=50.0\tfor_ms=1000.0",
+        "fat\tfat_finger\twarning\t\t",
+    )
+    day = [market.order(1, 101, 1, 100), market.order(2, 102, 2, 100.01)]
+    far = [market.order(11, 111, 1, 90), market.order(12, 112, 2, 112)]
+    more = [market.order(at, 100 + at, 1, 80) for at in range(13, 20)]
+    near = [market.order(20, 120, 2, 100.01), market.order(21, 121, 1, 99.99)]
+
+    def found(*between: Any, behind: Iterable[Any] = ()) -> list[tuple[str, int]]:
+        parts = [market.definitions, *day, *between, *far, *more, *near, *behind]
+        return [one[:2] for rule in rules for one in told(rule, parts)]
+
+    def gap(channel: str, instrument: int) -> Any:
+        made = market.gap(10, 9, "closed", channel)
+        made["instrument"] = instrument
+        return made
+
+    def gone(at: float, number: int, flags: int) -> Any:
+        # The end of an order of which nothing came.
+        order = market.order(at, number, 1, 100)
+        order["action"], order["order_id"], order["flags"] = 6, 7, flags
+        return order
+
+    assert found() == []
+    assert found(gap("order", BTC)) == found(gap("order", 0)) == found(gap("session", 0)) == []
+    assert found(gone(10, 110, 1)) == found(market.marker("end_of_session", 10)) == []
+    # Another stream's gap loses no order, nor do those of another instrument.
+    assert found(gap("depth", BTC)) == found(gap("order", ETH)) == []
+    # The venue numbers its orders anew: all that come are known, and these are far apart.
+    wide = [market.order(31, 1, 1, 90), market.order(32, 2, 2, 112), market.order(34, 3, 1, 80)]
+    for lost in (gap("order", BTC), gap("order", 0), gone(10, 110, 1)):
+        assert found(lost, behind=wide) == [("opened", BTC)]
+    # Where the feed says that its books are not whole, they are what its events make them.
+    assert found(behind=wide) == found(gone(10, 110, 1 | 32), behind=wide) == [("opened", BTC)]
+
+
+def test_a_quote_that_stands_behind_a_halt_as_before_it_is_looked_at(market: Any) -> None:
+    crossed = [market.quote(at, (10_001, 10_000)) for at in range(50)]
+    halt = [market.status(10.5, HALTED), market.status(12.5, HALTED), market.status(20.5, TRADES)]
+    parts = [market.definitions, *crossed[:11], *halt, *crossed[21:]]
+    opened = [("opened", BTC, 0), ("closed", BTC, 10), ("opened", BTC, 21)]
+    assert told("crossed\tcrossed\tcritical\t\t\tfor_ms=0.0", parts) == opened
+    wide = [market.quote(at, (10_000, 10_001)) for at in range(50)]
+    parts = [market.definitions, *wide[:11], *halt, *wide[21:]]
+    found = told("wide\tspread\twarning\t\t\tabove_bps=0.5", parts)
+    assert [one[0] for one in found] == ["opened", "closed", "opened"]
 
 
 def test_a_gap_that_closes_leaves_the_alert_of_the_other_open(market: Any) -> None:

@@ -108,6 +108,9 @@ an alert and `not known` exit with 3; notices of `lake.alerts` say the same.
   tests.
 - **What breaks the stream** (a gap, a halt, the end of a session, a venue that numbers its orders
   anew, as each day) ends what was open, and empties what rules remember: they begin anew behind it.
+- **While the venue says that a symbol is halted** it owes nothing: `stale` and `rate` with `below`
+  wait for none of it. They wait again when the venue says that it trades, when it does trade, and
+  behind a gap or the end of a session: the word that it trades again may have been lost there.
 - **`-like`** means that the data looks so. Who owns an order, and what for, is not in the data.
 
 `lake.alerts("BTCUSDT", is_open=True)` is the list in Python.
@@ -205,7 +208,8 @@ What waits for `receive`, `publish` and `normalize` is not known: there silence 
 
 Where a rule looks at best prices, these are those of quotes and of single orders: of a symbol whose
 depth alone is recorded they are not known, and `spread`, `locked`, `crossed` and `fat_finger` say
-nothing of it. `stale` and `rate` wait for what the recorder subscribed, or a rule names.
+nothing of it. Nor are they known of single orders of which some were lost, until the venue numbers
+its orders anew. `stale` and `rate` wait for what the recorder subscribed, or a rule names.
 
 Rules about prices of trades take those that set the last price by their conditions: odd lots,
 average prices, late prints and official closes of US stocks move none.

@@ -6,6 +6,9 @@
 //! records: a detector that waits is told when receive times are past the moment that it waits
 //! for, at most ten times a second.
 //!
+//! A halt lasts until the venue says so, until a trade behind it, or until the stream breaks: what
+//! ended it may have been lost then, and a rule that is silent for it would be silent for ever.
+//!
 //! What comes from the venue's history is no message of now, and its trades are no prints. Its
 //! quotes set the top as long as nothing newer of their instrument came.
 //!
@@ -67,7 +70,7 @@ pub fn detectors() -> impl Iterator<Item = &'static Entry> {
 }
 
 const NAME: &str = "alerts";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Detectors that wait are looked at so often, in ns.
 const SWEEP_NS: i64 = 100_000_000;
 /// Number of the source as a whole among instruments.
@@ -326,7 +329,8 @@ impl Processor for Alerts {
         let known = self.watermark.ts();
         let at = Moment { offset: gap.last, ts: known, ts_recv: known };
         self.tell(SOURCE, &Event::Gap(gap), at, out);
-        self.break_stream(SOURCE, at, out);
+        self.break_all(SOURCE, at, out);
+        self.end_halts(SOURCE, at, out);
         if let Some(measures) = self.measures.as_mut() {
             measures.lost(gap, &mut Records::new())?;
         }

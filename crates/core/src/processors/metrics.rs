@@ -71,7 +71,7 @@ mod volatility;
 mod vpin;
 mod window;
 
-pub(crate) use single_orders::OrderSequence;
+pub(crate) use single_orders::{BrokenOrders, OrderSequence};
 pub use table::{lines, sets, Line};
 
 const NAME: &str = "metrics";

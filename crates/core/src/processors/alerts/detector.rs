@@ -122,7 +122,8 @@ pub(super) enum Event<'a> {
     Gap(&'a Marker),
     /// What the recorder or somebody noted.
     Note(&'a Alert),
-    /// The venue says whether the instrument is traded.
+    /// Whether the instrument is traded: as the venue says, or as it shows by a trade. What broke
+    /// the stream may have lost the end of a halt: from there on it is taken to be traded.
     Trading(bool),
     /// The receive time that was asked for has come.
     Time,

@@ -1,5 +1,8 @@
 //! The orders that are alive, as surveillance needs them: by id, and the best prices of them.
 //!
+//! Where orders were lost, those that are left give no best prices: better ones may stand at the
+//! venue. They are known again from where the venue numbers its orders anew, as metrics have it.
+//!
 //! Everything takes the logarithm of the number of orders. The state is written in the order of
 //! ids, whatever came first.
 
@@ -7,9 +10,9 @@ use std::collections::BTreeMap;
 
 use super::detector::{OrderEvent, Resting, Top};
 use crate::error::Result;
-use crate::processors::metrics::OrderSequence;
+use crate::processors::metrics::{BrokenOrders, OrderSequence};
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::{Header, Order, OrderAction, Side, NONE};
+use crate::record::{Header, Order, OrderAction, Side, FLAG_MAYBE_BAD, NONE};
 
 /// Orders that are followed; further ones are counted and passed over.
 const ORDERS_MAX: usize = 4_000_000;
@@ -24,6 +27,7 @@ pub(super) struct LiveOrders {
     /// By instrument id.
     levels: Vec<Levels>,
     sequence: OrderSequence,
+    broken: BrokenOrders,
     passed: u64,
 }
 
@@ -32,17 +36,25 @@ const fn place(side: u8) -> usize {
 }
 
 impl LiveOrders {
-    /// The best prices of an instrument.
-    pub(super) fn top(&self, instrument: u32) -> Top {
-        let Some([bids, asks]) = self.levels.get(instrument as usize) else { return Top::EMPTY };
+    /// The best prices of an instrument, if all its orders are known.
+    pub(super) fn top(&self, instrument: u32) -> Option<Top> {
+        if !self.is_whole(instrument) {
+            return None;
+        }
         let mut top = Top::EMPTY;
+        let Some([bids, asks]) = self.levels.get(instrument as usize) else { return Some(top) };
         if let Some((&price, &size)) = bids.last_key_value() {
             (top.bid_price, top.bid_size) = (price, size);
         }
         if let Some((&price, &size)) = asks.first_key_value() {
             (top.ask_price, top.ask_size) = (price, size);
         }
-        top
+        Some(top)
+    }
+
+    /// Whether all orders of an instrument are known.
+    pub(super) fn is_whole(&self, instrument: u32) -> bool {
+        self.broken.is_whole(instrument)
     }
 
     /// Orders that were not followed, as there were too many.
@@ -55,9 +67,37 @@ impl LiveOrders {
         self.sequence.falls(header)
     }
 
-    /// Takes in one event; gives what it means, at most two things.
+    /// No order is open, and all that come are known.
+    pub(super) fn begin(&mut self) {
+        self.orders.clear();
+        self.levels.clear();
+        self.broken = BrokenOrders::default();
+    }
+
+    /// Takes in one event; gives what it means, at most two things. One that names an order that
+    /// never came, or gives one that is not followed, leaves its book unknown.
     pub(super) fn apply(&mut self, event: &Order) -> [Option<OrderEvent>; 2] {
         let Ok(action) = OrderAction::try_from(event.action) else { return [None; 2] };
+        let happened = self.step(event, action);
+        let is_known = match action {
+            OrderAction::Add => happened[0].is_some() || event.size <= 0,
+            OrderAction::Replace => {
+                happened[0].is_some() && (happened[1].is_some() || event.size <= 0)
+            }
+            OrderAction::Cancel
+            | OrderAction::Delete
+            | OrderAction::Execute
+            | OrderAction::ExecuteAtPrice
+            | OrderAction::Modify => happened[0].is_some(),
+            _ => true,
+        };
+        if !is_known && event.header.flags & FLAG_MAYBE_BAD == 0 {
+            self.broken.lose(event.header.instrument);
+        }
+        happened
+    }
+
+    fn step(&mut self, event: &Order, action: OrderAction) -> [Option<OrderEvent>; 2] {
         match action {
             OrderAction::Add => [self.add(event, event.side), None],
             OrderAction::Cancel => [self.cancel(event.order_id, event.size), None],
@@ -73,8 +113,10 @@ impl LiveOrders {
         }
     }
 
-    /// Forgets the orders of an instrument, or of all where it is 0.
-    pub(super) fn forget(&mut self, instrument: u32) {
+    /// Told that the stream of an instrument's orders, or of all where it is 0, broke: those that
+    /// came are forgotten.
+    pub(super) fn lose(&mut self, instrument: u32) {
+        self.broken.lose(instrument);
         if instrument == 0 {
             self.orders.clear();
             self.levels.clear();
@@ -153,6 +195,7 @@ impl LiveOrders {
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
         state.u64(self.passed);
         state.u64(self.sequence.last());
+        self.broken.write(state);
         state.length(self.orders.len());
         for (&id, (instrument, order)) in &self.orders {
             state.u64(id);
@@ -164,7 +207,8 @@ impl LiveOrders {
 
     pub(super) fn read(state: &mut StateReader<'_>) -> Result<Self> {
         let (passed, sequence) = (state.u64()?, OrderSequence::behind(state.u64()?));
-        let mut live = Self { passed, sequence, ..Self::default() };
+        let broken = BrokenOrders::read(state)?;
+        let mut live = Self { passed, sequence, broken, ..Self::default() };
         for _ in 0..state.length(37)? {
             let (id, instrument, side) = (state.u64()?, state.u32()?, state.u8()?);
             let (price, size, ts) = (state.i64()?, state.i64()?, state.i64()?);

@@ -12,7 +12,15 @@ impl Alerts {
     pub(super) fn trade(&mut self, trade: &Trade, at: Moment, out: &mut Records) {
         self.message(&trade.header, Kind::Trade, at, out);
         let late = trade.header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER) != 0;
-        if late || trade.channel != self.channel || trade.price == NONE || trade.size == NONE {
+        if late || trade.price == NONE || trade.size == NONE {
+            return;
+        }
+        let updates = updates_of(trade.header.feed, trade.conditions, BarSpan::Intraday);
+        let sets_price = updates.open_close;
+        if sets_price {
+            self.end_halt_before(trade.header.instrument, at, out);
+        }
+        if trade.channel != self.channel {
             return;
         }
         let Some(watched) = self.watched(trade.header.instrument, trade.header.feed) else {
@@ -20,8 +28,6 @@ impl Alerts {
         };
         watched.has_trades = true;
         let top = watched.top;
-        let updates = updates_of(trade.header.feed, trade.conditions, BarSpan::Intraday);
-        let sets_price = updates.open_close;
         let print = Print { price: trade.price, size: trade.size, side: trade.side, sets_price };
         self.tell(trade.header.instrument, &Event::Print(print, top), at, out);
     }
@@ -53,11 +59,16 @@ impl Alerts {
     pub(super) fn order(&mut self, order: &Order, at: Moment, out: &mut Records) {
         self.message(&order.header, Kind::Order, at, out);
         let instrument = order.header.instrument;
+        if Self::is_traded(order) {
+            self.end_halt_before(instrument, at, out);
+        }
         let Some(orders) = self.orders.as_mut() else { return };
         if orders.begins_with(&order.header) {
+            orders.begin();
             self.break_stream(SOURCE, at, out);
         }
         let Some(orders) = self.orders.as_mut() else { return };
+        let was_whole = orders.is_whole(instrument);
         let happened = orders.apply(order);
         let after = orders.top(instrument);
         let Some(watched) = self.watched(instrument, order.header.feed) else { return };
@@ -77,6 +88,22 @@ impl Alerts {
             let print = Print { price: order.price, size: order.size, side, sets_price: true };
             self.tell(instrument, &Event::Print(print, before), at, out);
         }
-        self.change_top(instrument, after, at, out);
+        match after {
+            Some(top) => self.change_top(instrument, top, at, out),
+            // Its stream broke here, and no gap told of it.
+            None if was_whole => self.break_stream(instrument, at, out),
+            None => {}
+        }
+    }
+
+    /// Whether an event of an order says that its instrument is traded.
+    fn is_traded(order: &Order) -> bool {
+        let is_late = order.header.flags & (FLAG_HISTORICAL | FLAG_OUT_OF_ORDER) != 0;
+        let action = OrderAction::try_from(order.action);
+        let executed = matches!(
+            action,
+            Ok(OrderAction::Execute | OrderAction::ExecuteAtPrice | OrderAction::ExecuteHidden)
+        );
+        executed && !is_late
     }
 }

@@ -60,6 +60,7 @@ struct Rate {
     sum: u64,
     /// When counting began, by receive time.
     since: i64,
+    is_halted: bool,
     due: i64,
 }
 
@@ -73,6 +74,7 @@ impl Rate {
             parts: VecDeque::new(),
             sum: 0,
             since: i64::MAX,
+            is_halted: false,
             due: if rule.has_symbols() && rule.number("below") > 0.0 { i64::MIN } else { i64::MAX },
         }
     }
@@ -86,9 +88,14 @@ impl Rate {
         }
         let window = self.part * PARTS;
         let rate = self.sum as f64 * 1e9 / window as f64;
-        let is_whole = now.saturating_sub(self.since) >= window;
-        let is_closed = scope.rule.hours.is_some_and(|hours| !hours.is_open(now));
-        let is_low = self.below > 0.0 && rate < self.below && is_whole && !is_closed;
+        if self.is_halted {
+            self.since = now;
+        }
+        let start = now.saturating_sub(window);
+        // What is closed owes nothing: a window is whole once it was open for so long.
+        let is_open =
+            scope.rule.hours.is_none_or(|hours| hours.is_open(now) && hours.is_open(start));
+        let is_low = self.below > 0.0 && rate < self.below && is_open && self.since <= start;
         let is_high = self.above > 0.0 && rate > self.above;
         if is_low || is_high {
             scope.raise(&Evidence {
@@ -102,7 +109,7 @@ impl Rate {
         } else {
             scope.end(scope.at.ts, None);
         }
-        let waits = self.below > 0.0 || scope.is_open();
+        let waits = self.below > 0.0 && !self.is_halted || scope.is_open();
         self.due = if waits { now.saturating_add(self.part) } else { i64::MAX };
     }
 }
@@ -131,6 +138,14 @@ impl Detector for Rate {
             Event::Awaited if self.since == i64::MAX && self.below > 0.0 => {
                 (self.since, self.due) = (scope.at.ts_recv, scope.at.ts_recv + self.part);
             }
+            Event::Trading(is_on) => {
+                self.is_halted = !is_on;
+                // Of what is not waited for yet, it says no more than that.
+                if self.since != i64::MAX {
+                    self.since = scope.at.ts_recv;
+                    self.look(scope);
+                }
+            }
             Event::End => {
                 self.parts.clear();
                 (self.sum, self.since, self.due) = (0, i64::MAX, i64::MAX);
@@ -152,6 +167,7 @@ impl Detector for Rate {
             state.u64(first);
         }
         state.i64(self.since);
+        state.flag(self.is_halted);
         state.i64(self.due);
     }
 
@@ -162,6 +178,7 @@ impl Detector for Rate {
         }
         self.sum = self.parts.iter().map(|&(_, count, _)| count).sum();
         self.since = state.i64()?;
+        self.is_halted = state.flag()?;
         self.due = state.i64()?;
         Ok(())
     }

@@ -12,6 +12,7 @@ pub(super) const ENTRY: Entry = Entry {
         // A quote is wide for an instant hundreds of times a minute: that is nothing to tell of.
         Number { default: 1_000.0, ..FOR_MS },
     ],
+    has_orders: true,
     unit: "bps",
     ..Entry::new(
         "spread",

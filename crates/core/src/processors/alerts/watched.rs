@@ -22,6 +22,8 @@ pub(super) struct Watched {
     pub(super) feed: u8,
     pub(super) tick: i64,
     pub(super) top: Top,
+    /// Since when it is not traded, by event time; none: it is, or nothing is known of that.
+    pub(super) halted: Option<i64>,
     /// Event time of the newest record that is in order; `i64::MIN` before the first.
     pub(super) newest: i64,
     /// Whether trades came: executions of orders are else taken for them.
@@ -47,6 +49,7 @@ impl Watched {
             feed,
             tick: 0,
             top: Top::EMPTY,
+            halted: None,
             newest: i64::MIN,
             has_trades: false,
             slots: rules.iter().enumerate().filter_map(slot).collect(),
@@ -64,6 +67,8 @@ impl Watched {
         state.i64(self.tick);
         state.flag(self.has_trades);
         self.top.write(state);
+        state.flag(self.halted.is_some());
+        state.i64(self.halted.unwrap_or_default());
         state.i64(self.newest);
         for slot in &self.slots {
             slot.alarm.write(state);
@@ -81,6 +86,8 @@ impl Watched {
         let mut watched = Self::new(rules, instrument, &symbol, feed);
         (watched.tick, watched.has_trades) = (state.i64()?, state.flag()?);
         watched.top = Top::read(state)?;
+        let is_halted = state.flag()?;
+        watched.halted = Some(state.i64()?).filter(|_| is_halted);
         watched.newest = state.i64()?;
         for slot in &mut watched.slots {
             slot.alarm = Alarm::read(state)?;

@@ -51,37 +51,62 @@ impl OrderSequence {
     }
 }
 
+/// The instruments of a source of which not all orders are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct BrokenOrders {
+    all: bool,
+    /// In order.
+    instruments: Vec<u32>,
+}
+
+impl BrokenOrders {
+    /// Told that orders of an instrument, or of all where it is 0, were lost.
+    pub(crate) fn lose(&mut self, instrument: u32) {
+        if instrument == 0 {
+            self.all = true;
+            self.instruments.clear();
+        } else if let Err(at) = self.instruments.binary_search(&instrument) {
+            self.instruments.insert(at, instrument);
+        }
+    }
+
+    /// Whether all orders of an instrument are known.
+    #[inline]
+    pub(crate) fn is_whole(&self, instrument: u32) -> bool {
+        !self.all && self.instruments.binary_search(&instrument).is_err()
+    }
+
+    pub(crate) fn write(&self, state: &mut StateWriter<'_>) {
+        state.flag(self.all);
+        state.length(self.instruments.len());
+        self.instruments.iter().for_each(|&instrument| state.u32(instrument));
+    }
+
+    pub(crate) fn read(state: &mut StateReader<'_>) -> Result<Self> {
+        let mut found = Self { all: state.flag()?, ..Self::default() };
+        for _ in 0..state.length(4)? {
+            found.instruments.push(state.u32()?);
+        }
+        Ok(found)
+    }
+}
+
 /// The orders of all instruments that are measured.
 #[derive(Debug, Default)]
 pub(super) struct SingleOrders {
     books: OrderBooks,
     /// Of all instruments, those that are not measured as well.
     sequence: OrderSequence,
-    /// Whether all orders are known: nothing broke their stream.
-    is_broken: bool,
-    /// Instruments whose books are not whole, in order.
-    broken: Vec<u32>,
+    broken: BrokenOrders,
 }
 
 impl SingleOrders {
     /// Told that the stream of an instrument's orders, or of all where it is 0, broke.
     pub(super) fn lose(&mut self, instrument: u32) {
         if instrument == 0 {
-            (self.books, self.is_broken) = (OrderBooks::new(), true);
-            self.broken.clear();
-        } else {
-            self.lose_one(instrument);
+            self.books = OrderBooks::new();
         }
-    }
-
-    fn lose_one(&mut self, instrument: u32) {
-        if let Err(at) = self.broken.binary_search(&instrument) {
-            self.broken.insert(at, instrument);
-        }
-    }
-
-    fn is_whole(&self, instrument: u32) -> bool {
-        !self.is_broken && self.broken.binary_search(&instrument).is_err()
+        self.broken.lose(instrument);
     }
 
     /// Whether the venue numbers its orders anew from that of `header` on.
@@ -92,8 +117,7 @@ impl SingleOrders {
 
     /// Told that the venue numbers its orders anew: no order is open, and all that come are known.
     pub(super) fn begin(&mut self) {
-        (self.books, self.is_broken) = (OrderBooks::new(), false);
-        self.broken.clear();
+        (self.books, self.broken) = (OrderBooks::new(), BrokenOrders::default());
     }
 
     /// As [`Self::begin`], by one who saw the orders of all instruments: those seen here begin
@@ -114,13 +138,13 @@ impl SingleOrders {
         let mut change = OrderChange::default();
         if let Some(action) = action.filter(|_| applied != Applied::Unconcerned) {
             if applied == Applied::Unknown && header.flags & FLAG_MAYBE_BAD == 0 {
-                self.lose_one(header.instrument);
+                self.broken.lose(header.instrument);
             }
             let after = self.books.get(event.order_id);
             change.steps = steps_of(event, action, before, after);
             change.levels = self.touched(header.instrument, [before, after]);
         }
-        change.is_whole = self.is_whole(header.instrument);
+        change.is_whole = self.broken.is_whole(header.instrument);
         change
     }
 
@@ -133,9 +157,7 @@ impl SingleOrders {
 
     pub(super) fn write(&self, state: &mut StateWriter<'_>) {
         state.u64(self.sequence.last());
-        state.flag(self.is_broken);
-        state.length(self.broken.len());
-        self.broken.iter().for_each(|&instrument| state.u32(instrument));
+        self.broken.write(state);
         state.length(self.books.len());
         for instrument in self.books.instruments() {
             for side in [Side::Bid, Side::Ask] {
@@ -153,10 +175,8 @@ impl SingleOrders {
 
     pub(super) fn read(state: &mut StateReader<'_>) -> Result<Self> {
         let sequence = OrderSequence::behind(state.u64()?);
-        let mut found = Self { sequence, is_broken: state.flag()?, ..Self::default() };
-        for _ in 0..state.length(4)? {
-            found.broken.push(state.u32()?);
-        }
+        let broken = BrokenOrders::read(state)?;
+        let mut found = Self { sequence, broken, ..Self::default() };
         for _ in 0..state.length(37)? {
             let (instrument, side, order_id) = (state.u32()?, state.u8()?, state.u64()?);
             let (price, size, ts_event) = (state.i64()?, state.i64()?, state.i64()?);
