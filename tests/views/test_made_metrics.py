@@ -101,12 +101,15 @@ def check(lake, live):
 
 @pytest.mark.slow
 def test_of_any_range_they_are_those_that_were_measured(tmp_path, maker):
-    # A step of prices that changes, a halt, a recording that ends, and a quiet hour whose last
-    # quote and last moves of the price are of long before: what is made of any part of it is what
-    # was measured, from the tape, and from the lake alone.
+    # A gap in quotes, a step of prices that changes, a halt, a recording that ends, a quiet hour
+    # whose last quote and last moves of the price are of long before: what is made of any part of
+    # it is what was measured, from the tape, and from the lake alone.
     market = Market(maker)
     records = [market.define(0, TICK), market.status(0, "trading")]
     for at in range(120):
+        if at == 80:
+            # It is told by the quote behind it, which counts.
+            records.append(market.gap(at + 0.25, "closed", channel="quote", since=78.25))
         records += [market.quote(at + 0.25), market.trade(at + 0.5, at)]
     records += [market.status(120.5, "halted"), market.status(150, "trading")]
     records += [market.quote(150.25), market.define(160, TICK // 10)]
@@ -116,7 +119,7 @@ def test_of_any_range_they_are_those_that_were_measured(tmp_path, maker):
     records += [market.trade(262.5, 262, side=0), market.trade(3_900.5, 263, side=0)]
     records += [market.trade(3_902.5, 265, side=0), market.quote(3_910.25)]
     spine = write(tmp_path, records)
-    ranges = ((100, 115), (115, 155), (155, 170), (195, 265), (3_899, 3_912), (0, 4_000))
+    ranges = ((70, 95), (100, 115), (115, 155), (155, 170), (195, 265), (3_899, 3_912), (0, 4_000))
     with tw.open(tmp_path) as lake:
         live = {each: measured(lake, NAMES, *each, False).to_arrow() for each in ranges}
         assert all(len(rows) for rows in live.values())

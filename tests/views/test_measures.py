@@ -169,7 +169,7 @@ def test_an_outage_is_null_and_empties_the_windows(spine, maker):
         "state": _core.numbers("gap_state")["closed"],
         "channel": _core.numbers("channel")["quote"],
     }
-    gap = maker.rows("marker", 1, instrument=1, ts_event=ts, ts_recv=ts, **numbers)
+    gap = maker.rows("marker", 1, instrument=1, ts_event=ts, ts_recv=ts + 1_000_000, **numbers)
     gap["count"], gap["ts_start"] = 2**32 - 1, _core.NONE
     spine.append(gap)
     spine.append(quotes[5:])
@@ -179,6 +179,11 @@ def test_an_outage_is_null_and_empties_the_windows(spine, maker):
         # At second 5 the book is still not known; the quote half a second later is its first.
         assert [row["mid"] for row in rows] == [*[100.5] * 4, None, None, *[100.5] * 3]
         assert [row["ofi_1s"] for row in rows] == [None, 1, 1, 1, None, None, None, 1, 1]
+        # Where all is null, the reason is not that a side is empty.
+        for make in (False, True):
+            within = FIRST + 5 * SECOND, FIRST + 5 * SECOND + 1
+            [said] = lake.metrics("BTCUSDT", "mid", *within, make=make).notices()[-1:]
+            assert "mid has no value in this answer: the best prices were not known" in said
         states = lake.sql("select distinct state from metrics where value is null order by 1")
         assert None in {row["state"] for row in states.to_pylist()}
 

@@ -22,7 +22,6 @@ from tapeworks.views.corrections import ORIGINALS
 from tapeworks.views.held_back import rules_of
 from tapeworks.views.live_order import (
     HISTORICAL,
-    MARKER,
     NO_EVENT_TIME,
     OUT_OF_ORDER,
     TRADE,
@@ -181,10 +180,7 @@ class InitialState:
 
     def _breaks(self, since: int, channels: Sequence[int]) -> list[tuple[int, int]]:
         """Returns which instrument's stream was broken when, of all with the number 0."""
-        where = [f"(symbol is null or {self._chosen.condition()})", "state <> 'repaired'"]
-        where += self._received(since, "ts_detected")
-        gaps = self._part.read("gaps", where, "").view(MARKER)
-        gaps = gaps[np.isin(gaps["channel"], channels) & ~self._part.filled.among(gaps)]
+        gaps = self._part.gaps(since, self._start, channels)
         found = [(0, int(ts)) for ts in self._part.ends(since, self._start)["ts_recv"]]
         found += [(int(gap["instrument"]), int(gap["ts_recv"])) for gap in gaps]
         status: dict[int, int] = {}

@@ -87,10 +87,19 @@ class Part:
         order = "order by ts_recv, ts_recv_ns, tape_offset"
         return self.read("sessions", ["code = 'end_of_session'"], order).view(MARKER)
 
+    def gaps(self, start: int | None, end: int | None, channels: Sequence[int] = ()) -> Rows:
+        """Returns markers of gaps that nothing filled, as `ends` does; `channels`: of these."""
+        of_symbols = f"(symbol is null or {self.replay.chosen.condition()})"
+        where = [of_symbols, "state <> 'repaired'", *time_condition("ts_detected", start, end)]
+        order = "order by ts_detected, ts_detected_ns, tape_offset"
+        rows = self.read("gaps", where, order).view(MARKER)
+        rows = rows[~self.filled.among(rows)]
+        return rows[np.isin(rows["channel"], channels)] if channels else rows
+
     def in_live_order(self) -> Iterator[Records]:
         """Yields its records in the order in which they would have come live."""
-        ends = self.ends(self.replay.start, self.replay.end)
-        merge = _Merge(self.delay, ends, self.filled)
+        within = self.replay.start, self.replay.end
+        merge = _Merge(self, self.gaps(*within), self.ends(*within))
         history = _History(self)
         for batch in self.replay:
             yield merge.take(batch.records, history)
@@ -213,10 +222,10 @@ def _by_event(rows: Rows) -> Rows:
 class _Merge:
     """Puts what is to be added in its place among records as they came, batch by batch."""
 
-    def __init__(self, delay: int, ends: Rows, filled: FilledGaps) -> None:
-        self._delay = delay
-        self._ends = ends
-        self._filled = filled
+    def __init__(self, part: Part, gaps: Rows, ends: Rows) -> None:
+        self._delay, self._filled = part.delay, part.filled
+        # A gap is told right before the event that shows it, of whose receipt it is.
+        self._before, self._behind = gaps, ends
         self._waiting = np.zeros(0, TRADE)
         self._reached = TIME_MIN
 
@@ -227,7 +236,7 @@ class _Merge:
         words = np.frombuffer(memoryview(records), np.uint8).reshape(-1, 64)
         starts = starts_of(records)
         heads = words[starts]
-        is_kept = ~self._is_dropped(heads)
+        is_kept = ~self._is_dropped(heads.view(TRADE)[:, 0])
         if not is_kept.all():
             lengths = np.diff(starts, append=len(words))
             words, heads = words[np.repeat(is_kept, lengths)], heads[is_kept]
@@ -236,40 +245,39 @@ class _Merge:
         received = np.where(live["ts_recv"] == NONE, TIME_MIN, live["ts_recv"])
         received = np.maximum.accumulate(np.append(self._reached, received))
         reached, received = int(received[-1]), received[1:]
-        ends_at = np.searchsorted(received, self._ends["ts_recv"], "right")
         self._wait_for(history, live, reached)
         at = self._places(live, received)
         # What belongs behind the last of them may belong before the next one.
-        ends, self._ends = self._split(self._ends, ends_at < len(live))
         added, self._waiting = self._split(self._waiting, at < len(live))
-        if not len(ends) and not len(added):
-            self._reached = reached
-            return records if is_kept.all() else Records.from_bytes(words.tobytes())
-        at, ends_at = at[at < len(live)], ends_at[: len(ends)]
-        before = np.append(self._reached, received)[at]
-        added = self._as_live(added, before, received[at])
+        at = at[at < len(live)]
+        added = self._as_live(added, np.append(self._reached, received)[at], received[at])
         self._reached = reached
-        places = np.concatenate([ends_at, at])
-        times = np.concatenate([ends["ts_recv"], added["ts_recv"]])
-        order = np.lexsort((times, places))
-        rows = np.concatenate([_bytes_of(ends), _bytes_of(added)])[order]
-        return Records.from_bytes(np.insert(words, starts[places[order]], rows, axis=0).tobytes())
+        gaps_at = np.searchsorted(received, self._before["ts_recv"], "left")
+        gaps, self._before = self._split(self._before, gaps_at < len(live))
+        ends_at = np.searchsorted(received, self._behind["ts_recv"], "right")
+        ends, self._behind = self._split(self._behind, ends_at < len(live))
+        if not len(gaps) + len(ends) + len(added):
+            return records if is_kept.all() else Records.from_bytes(words.tobytes())
+        places = np.concatenate([gaps_at[: len(gaps)], ends_at[: len(ends)], at])
+        return Records.from_bytes(
+            np.insert(
+                words, starts[np.sort(places)], _in_order([gaps, ends, added], places), axis=0
+            ).tobytes()
+        )
 
     def rest(self, history: _History) -> Records:
         """Returns what belongs behind all records."""
         added = _by_event(np.concatenate([self._waiting, history.until(None)]))
         before = np.full(len(added), self._reached)
         added = self._as_live(added, before, np.maximum(before, added["ts_event"] + self._delay))
-        rows = np.concatenate([_bytes_of(self._ends), _bytes_of(added)])
-        order = np.argsort(np.concatenate([self._ends["ts_recv"], added["ts_recv"]]), kind="stable")
-        return Records.from_bytes(rows[order].tobytes())
+        parts = [self._before, self._behind, added]
+        places = np.zeros(sum(map(len, parts)), np.int64)
+        return Records.from_bytes(_in_order(parts, places).tobytes())
 
-    def _is_dropped(self, heads: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-        """Says which records do not stay where they are: of history, or of a gap that it filled."""
-        live = heads.view(TRADE)[:, 0]
+    def _is_dropped(self, live: Rows) -> npt.NDArray[np.bool_]:
+        """Says which records do not stay where they are, as they were told later."""
         is_told = (live["kind"] == KIND_OF_TRADE) | (live["kind"] == KIND_OF_QUOTE)
-        is_history = is_told & self._filled.told_later(live)
-        return np.asarray(is_history | self._filled.among(heads.view(MARKER)[:, 0]))
+        return np.asarray(is_told & self._filled.told_later(live))
 
     def _wait_for(self, history: _History, live: Rows, reached: int) -> None:
         """Reads what may belong before the last of `live`."""
@@ -336,6 +344,12 @@ def _before_number(same: Rows, row: np.void) -> int:
     if row["kind"] != KIND_OF_TRADE or not is_before.any():
         return 0
     return int(np.flatnonzero(is_before)[-1]) + 1
+
+
+def _in_order(parts: Sequence[Rows], places: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Returns records by the place where they belong, and there by receipt."""
+    times = np.concatenate([rows["ts_recv"] for rows in parts])
+    return np.concatenate([_bytes_of(rows) for rows in parts])[np.lexsort((times, places))]
 
 
 def _bytes_of(rows: Rows) -> npt.NDArray[np.uint8]:

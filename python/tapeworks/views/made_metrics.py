@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +32,8 @@ Settings = Mapping[str, int | str | Sequence[int]]
 METRIC, MARKER = (np.dtype(_core.dtype_descr(kind)) for kind in ("metric", "marker"))
 # A time far behind the one before is believed when it was told so often.
 TOLD = 3
-# What the processor reads of a tape, but for the ends of recordings: these are no kind of a replay.
-KINDS = ("trades", "quotes", "orders", "gaps", "statuses", "definitions")
+# What the processor reads of a tape, but for gaps and the ends of recordings: those are added.
+KINDS = ("trades", "quotes", "orders", "statuses", "definitions")
 # Sets to which it matters who took, which the last move of the price may tell.
 SIGNED_SETS = {"flow", "sign", "cost", "impact", "vpin", "rates", "hawkes", "dependence"}
 # Sets of the whole book, which is on tapes alone.
@@ -217,12 +218,21 @@ def _delay_ns(settings: Settings) -> int:
     return sum(_number(settings, name, 0) for name in names) * NS_PER_MS
 
 
-def make_metrics(replay: Replay, names: Sequence[str], settings: Settings) -> pa.Table:
-    """Returns a row for each moment that is measured within the range of `replay`."""
+class Made(NamedTuple):
+    """What was made."""
+
+    table: pa.Table
+    """A row for each moment that is measured within the range."""
+    knows_prices: bool
+    """Whether the best prices were known at any of them."""
+
+
+def make_metrics(replay: Replay, names: Sequence[str], settings: Settings) -> Made:
+    """Returns what is measured within the range of `replay`."""
     first, last = replay.start, replay.end
     begin = None if first is None else first - longest_ns(settings) - LATE_NS
     end = None if last is None else last + LATE_NS + _delay_ns(settings)
-    tables = []
+    tables, knows_prices = [], False
     for source in replay.chosen.sources:
         part = _part_of(replay, source, begin, end)
         known = replay.engine.tail(source).symbols()
@@ -230,8 +240,9 @@ def make_metrics(replay: Replay, names: Sequence[str], settings: Settings) -> pa
         parts = [rows[_within(rows, names, first, last)] for rows in _measured(part, settings)]
         rows = np.concatenate(parts) if parts else np.zeros(0, METRIC)
         tables.append(_wide(rows, names, source, symbols))
+        knows_prices |= bool(rows["state"].any())
     keys = [(name, "ascending") for name in ("ts_event", "ts_event_ns", "venue", "symbol")]
-    return pa.concat_tables(tables).sort_by(keys)
+    return Made(pa.concat_tables(tables).sort_by(keys), knows_prices)
 
 
 def _part_of(replay: Replay, source: str, begin: int | None, end: int | None) -> Part:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -72,12 +72,7 @@ class Measures(Opened):
         chosen = self._instruments.choose(symbols, source, exchange, product)
         if make is not False:
             settings = settings_of(wanted, {} if make is True else make)
-            replay = Replay(
-                self._data, self._engine, chosen, KINDS, first, last, None, BATCH_RECORDS
-            )
-            made = make_metrics(replay, wanted, settings)
-            found = Result(made, TABLE, lambda: self._ledger.coverage(chosen, first, last, None))
-            return noting(found, lambda: self._without_value(made, wanted, chosen, settings))
+            return self._made(chosen, wanted, settings, (first, last))
         scope = Scope(chosen.sources, first, last)
         where = " and ".join([chosen.condition(), *time_condition("ts_event", first, last)])
         listed = ", ".join(map(quote, wanted))
@@ -101,20 +96,50 @@ class Measures(Opened):
                 chosen, first, last, None, METRICS, measured=(chosen, wanted)
             ),
         )
-        return noting(found, lambda: self._remarks(found, rows, wanted, chosen))
+
+        def knows_prices() -> bool:
+            sql = f"select 1 from {TABLE} where {where} and state <> '' limit 1"
+            return bool(self._engine.run(sql, [TABLE], scope).num_rows)
+
+        return noting(found, lambda: self._remarks(found, rows, wanted, chosen, knows_prices))
+
+    def _made(
+        self,
+        chosen: Chosen,
+        names: Sequence[str],
+        settings: Settings,
+        within: tuple[int | None, int | None],
+    ) -> Result:
+        """Returns metrics that are made now."""
+        replay = Replay(self._data, self._engine, chosen, KINDS, *within, None, BATCH_RECORDS)
+        made = make_metrics(replay, names, settings)
+        found = Result(made.table, TABLE, lambda: self._ledger.coverage(chosen, *within, None))
+        return noting(
+            found,
+            lambda: self._without_value(
+                made.table, names, chosen, lambda: made.knows_prices, settings
+            ),
+        )
 
     def _remarks(
-        self, found: Result, rows: pa.Table, names: Sequence[str], chosen: Chosen
+        self,
+        found: Result,
+        rows: pa.Table,
+        names: Sequence[str],
+        chosen: Chosen,
+        knows_prices: Callable[[], bool],
     ) -> list[str]:
         missing = not_measured(found)
         others = [name for name in names if name not in missing]
-        return [*self._without_value(rows, others, chosen), *advice_of(missing)]
+        without = self._without_value(rows, others, chosen, knows_prices)
+        return [*without, *advice_of(missing)]
 
     def _without_value(
         self,
         rows: pa.Table,
         names: Sequence[str],
         chosen: Chosen,
+        knows_prices: Callable[[], bool],
         settings: Settings | None = None,
     ) -> list[str]:
         """Returns why metrics have no value at all in `rows`."""
@@ -123,7 +148,7 @@ class Measures(Opened):
             sql = f"select 1 from {table} where {chosen.condition()} limit 1"
             return bool(self._engine.run(sql, [table], Scope(chosen.sources)).num_rows)
 
-        return reasons(rows, names, settings, holds)
+        return reasons(rows, names, settings, holds, knows_prices)
 
     def _check_held(self, missing: Sequence[str], chosen: Chosen, where: str, scope: Scope) -> None:
         """Raises where one of the metrics that a range lacks is held of no other range either."""

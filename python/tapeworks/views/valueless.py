@@ -25,6 +25,11 @@ OF_BOTH = frozenset({"rates", "dependence", "latency", "clocks"})
 SIGNED = frozenset({"flow", "sign", "vpin", "hawkes"})
 """Sets of trades whose takers best prices tell, where the venue does not."""
 OF_BOOKS = frozenset({"depth", "mlofi", "ofi_integrated"})
+UNKNOWN = (
+    "the best prices were not known at any of its moments: none were told since a recording began, "
+    "or since a gap, a halt or the end of a recording; one order that is missing leaves those of "
+    "single orders unknown"
+)
 SIZE_OF_BUCKETS = "`vpin_volume` sets it; without it, it is a fiftieth of the mean day before"
 
 
@@ -51,11 +56,13 @@ def reasons(
     names: Sequence[str],
     settings: Mapping[str, object] | None,
     holds: Callable[[str], bool],
+    knows_prices: Callable[[], bool],
 ) -> list[str]:
     """Returns a sentence for each metric of which `table` has rows, and no value.
 
     `settings` are those that it was made with; none: it was measured live. `holds` says whether
-    anything of a table is held of what was asked for, at any time.
+    anything of a table is held of what was asked for, at any time, `knows_prices` whether the best
+    prices were known at any moment of `table`.
     """
     if not table.num_rows:
         return []
@@ -67,12 +74,15 @@ def reasons(
         return not held[what]
 
     empty = [name for name in names if table[name].null_count == table.num_rows]
-    found = ((name, _reason(name, settings, lacks)) for name in empty)
+    found = ((name, _reason(name, settings, lacks, knows_prices)) for name in empty)
     return [f"{name} has no value in this answer: {why}" for name, why in found if why]
 
 
 def _reason(
-    name: str, settings: Mapping[str, object] | None, lacks: Callable[[str], bool]
+    name: str,
+    settings: Mapping[str, object] | None,
+    lacks: Callable[[str], bool],
+    knows_prices: Callable[[], bool],
 ) -> str | None:
     if re.fullmatch(OF_SHAPE, name):
         return "no trades are recorded" if lacks("trades") else None
@@ -88,6 +98,8 @@ def _reason(
     is_quoted = group not in NOT_OF_QUOTES or group in QUOTED
     if is_quoted and lacks("quotes") and lacks("orders") and lacks("book_levels"):
         return "it is made of best prices, and no quotes are recorded"
+    if is_quoted and not knows_prices():
+        return UNKNOWN
     if group == "hawkes" and settings is not None and not settings.get("hawkes"):
         return 'no parameters are given, as by make={"hawkes": "0.2,0.5,1.0"}'
     if group == "vpin" and not (settings or {}).get("vpin_volume"):
