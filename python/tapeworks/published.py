@@ -111,12 +111,14 @@ class Coverage:
     """A receive time before which all is covered, of these days."""
     known: int | None = None
     """The receive time up to which what it is derived from was derived, in ns."""
+    input: int | None = None
+    """Of gaps: up to which offset of the records, which tell them, they go at most."""
 
     def to_json(self) -> str:
         """Writes it as the value of a property."""
         place = [self.place.offset, self.place.tape, self.place.fingerprint]
         said = {"place": place, "through": self.through, "ts": self.ts, "known": self.known}
-        return json.dumps(said)
+        return json.dumps(said if self.input is None else said | {"input": self.input})
 
     @staticmethod
     def from_json(text: str) -> "Coverage":
@@ -129,7 +131,8 @@ class Coverage:
             found: dict[str, Any] = json.loads(text)
             offset, tape, fingerprint = found["place"]
             place = Place(offset, tape, fingerprint)
-            return Coverage(place, str(found["through"]), found["ts"], found["known"])
+            times = found["ts"], found["known"]
+            return Coverage(place, str(found["through"]), *times, found.get("input"))
         except (ValueError, KeyError, TypeError) as error:
             raise LakeError(f"expected what a snapshot covers, got {text!r}: {error}") from None
 

@@ -368,6 +368,46 @@ def test_gaps_that_are_not_published_yet_are_not_known(spine, maker, monkeypatch
     assert all(known[1])
 
 
+def test_a_history_is_known_only_with_what_repairs_and_corrections_told(spine, maker, monkeypatch):
+    # Published by its parts, once each: gaps that were told anew while the records before them are
+    # not published say nothing; trades alone bring their corrections with them. A run without any
+    # news adds no snapshot.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(spine.path.parent))
+    address = str(spine.path / "iceberg" / "warehouse")
+
+    def record(*parts: Any) -> None:
+        for part in parts:
+            spine.append(part)
+        derive(spine.path, spine.source)
+        for topic in TOPICS:
+            spine.drain(f"market-data.{topic}")
+
+    def known() -> int | None:
+        tail = PublishedTail(Published(address), spine.source)
+        return tail.known_until(NORMALIZED)
+
+    record(maker.definitions(), maker.trades(300))
+    publish(spine.path, tables=("trades", "gaps"))
+    assert known() is not None
+    assert published(spine.path, "corrections").num_rows == 0
+    codes, states = _core.numbers("marker_code"), _core.numbers("gap_state")
+    gap = maker.rows("marker", 1, code=codes["gap"], state=states["repaired"], first=1, last=2)
+    gap["ts_event"] = gap["ts_recv"] = maker.trades(1, 310)["ts_recv"]
+    record(maker.trades(10, 300), gap)
+    publish(spine.path, tables=("gaps",))
+    assert known() is None
+    publish(spine.path, tables=("trades",))
+    assert known() is not None
+    folders = [spine.path / f"iceberg/warehouse/tapeworks/{name}" for name in ("trades", "gaps")]
+    before = [sorted(folder.rglob("*")) for folder in folders]
+    record(maker.definitions())
+    publish(spine.path, tables=("trades", "gaps"))
+    assert [sorted(folder.rglob("*")) for folder in folders] == before
+    corrections = spine.path / "iceberg/warehouse/tapeworks/corrections"
+    corrections.rename(spine.path / "apart")
+    assert known() is None
+
+
 @pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_spark_polars_and_duckdb_read_all_rows(tmp_path, spark):

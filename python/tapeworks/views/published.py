@@ -32,6 +32,7 @@ PARQUET = "pyarrow.parquet"
 # What was published meanwhile is looked for this often.
 FRESH_S = 5.0
 CACHE_BYTES_MAX = 32 << 30
+CORRECTED = "trades", "corrections"
 
 
 def address_of(path: str | Path) -> str | None:
@@ -224,9 +225,18 @@ class PublishedTail(SourceTail):
     def known_until(self, topic: str) -> int | None:
         """Returns the receive time up to which all of `topic`, and of records, is published.
 
-        None: it is not known, as while the table of gaps holds nothing of this source.
+        None: it is not known, as while the table of gaps holds nothing of this source, or tells of
+        repairs whose records are not published yet, or while that of corrections is not there.
         """
-        if not self._history.covered(lake.tables_of(GAPS), self._source):
+        ledger = self._history.covered(lake.tables_of(GAPS), self._source)
+        told = max((one.input or 0 for one in ledger), default=0)
+        records = self._history.covered(lake.tables_of(NORMALIZED), self._source)
+        if not ledger or any(one.place.offset < told for one in records):
+            return None
+        trades, corrections = (
+            self._history.covered([lake.TABLES[name]], self._source) for name in CORRECTED
+        )
+        if trades and not corrections:
             return None
         tables = {*lake.tables_of(topic), *lake.tables_of(NORMALIZED)}
         times = [one.known for one in self._history.covered(tables, self._source)]

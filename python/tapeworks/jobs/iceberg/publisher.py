@@ -15,7 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+)
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 from requests import RequestException
@@ -30,6 +34,7 @@ from tapeworks.jobs.iceberg.config import IcebergConfig
 from tapeworks.jobs.iceberg.files import UNDATED, DoesNotFit, Publication, publish_file
 from tapeworks.jobs.iceberg.hours import hours_in
 from tapeworks.jobs.iceberg.job import Unavailable
+from tapeworks.jobs.iceberg.ledger import LEDGER, Ledger, gaps_derived, read_ledger
 from tapeworks.jobs.iceberg.lost import Kept, keep_lost
 from tapeworks.jobs.iceberg.place import write_hint
 from tapeworks.jobs.iceberg.upkeep import run_upkeep
@@ -45,6 +50,7 @@ from tapeworks.views.times import parse_time
 
 ATTEMPTS = 5
 UPKEEP_S = 3_600.0
+CORRECTIONS = "corrections"
 NOWHERE = Coverage(Place(), "")
 
 
@@ -91,6 +97,7 @@ class Publisher:
         named = config.warehouse or str(folder.absolute() / "warehouse")
         self._store = Store(named if is_object(named) else str(data.absolute() / named))
         self._upkeep_at = 0.0
+        self._ledgers: dict[str, Ledger] = {}
 
     def publish(self, sources: Sequence[str]) -> tuple[int, list[str]]:
         """Publishes what is over and not in the tables; returns rows, and what cannot be in them.
@@ -105,13 +112,28 @@ class Publisher:
         with self._reached():
             self._catalog = tables.open_catalog(self.config, self._store, self._folder)
             with contextlib.closing(self._catalog):
+                # Before any records are read: these are then no older than the gaps in them.
+                told, chosen = self._told_gaps(), LEDGER in self._names
+                self._ledgers = {
+                    one: read_ledger(self._data, one, told.get(one), is_chosen=chosen)
+                    for one in sources
+                }
                 for source in sources:
                     self._publish_symbols(source)
-                for name in self.config.tables or TABLES:
+                for name in self._names:
                     rows += self._publish(TABLES[name], sources, closed, refused, has_upkeep)
         if has_upkeep:
             self._upkeep_at = time.monotonic() + UPKEEP_S
         return rows, refused
+
+    @property
+    def _names(self) -> list[str]:
+        """The tables that are published: with trades what corrects them, or those that were
+        cancelled would stand."""
+        names = list(self.config.tables or TABLES)
+        if "trades" in names and CORRECTIONS not in names:
+            names.append(CORRECTIONS)
+        return names
 
     @contextlib.contextmanager
     def _reached(self) -> Iterator[None]:
@@ -127,6 +149,13 @@ class Publisher:
             raise Unavailable(f"not published: {self._store.refusal(error)}") from error
         except UNAVAILABLE as error:
             raise _no_catalog(error) from error
+
+    def _told_gaps(self) -> dict[str, Coverage]:
+        """Returns what the table of gaps covers of each source."""
+        try:
+            return state_of(self._catalog.load_table((self.config.namespace, LEDGER))).covers
+        except (NoSuchTableError, NoSuchNamespaceError):
+            return {}
 
     def _publish_symbols(self, source: str) -> None:
         """Copies the definitions of instruments: they only grow, and come before the rows."""
@@ -152,10 +181,11 @@ class Publisher:
                 source: TopicReader(self._data / "lake", source, table.topic) for source in sources
             }
             states = {source: reader.read() for source, reader in readers.items()}
-            # That there is no gap is worth saying, too.
+            # That there is no gap, or no correction, is worth saying, too.
             if table.topic != GAPS:
                 states = {name: one for name, one in states.items() if one.commit is not None}
-            if table.topic != GAPS and not any(table.name in one.tables for one in states.values()):
+            is_said = table.topic == GAPS or (table.name == CORRECTIONS and states)
+            if not is_said and not any(table.name in one.tables for one in states.values()):
                 return 0
             place = self.config.namespace, self._store
             opened = tables.open_table(self._catalog, *place, table, self.config.partition)
@@ -305,7 +335,7 @@ class Publisher:
             # Until all is there, a table covers no more of a source than it did.
             covers.setdefault(source.name, source.nothing)
             if not source.days:
-                covers[source.name] = self._coverage(source, closed)
+                covers[source.name] = self._coverage(table, source, closed)
         for source in sources:
             batches = list(self._batches(source.days))
             for number, batch in enumerate(batches, 1):
@@ -313,27 +343,41 @@ class Publisher:
                 added = [one for data, _ in made for one in data]
                 removed = [held.files[one] for _, gone in made for one in gone]
                 if number == len(batches):
-                    covers[source.name] = self._coverage(source, closed)
+                    covers[source.name] = self._coverage(table, source, closed)
                 if added or removed:
                     tables.commit(opened, added, removed, covers)
                     # Readers without a catalog see it now, whatever becomes of what follows.
                     write_hint(self._store, opened)
                     said = dict(covers)
                     rows += self._tell_batch(table, source, batch, added, removed)
-        if any(said.get(name, NOWHERE).through != one.through for name, one in covers.items()):
+        if any(self._is_news(table, name, said.get(name), one) for name, one in covers.items()):
             tables.commit(opened, [], [], covers)
         return rows
 
-    def _coverage(self, source: Source, closed: Closed) -> Coverage:
+    def _is_news(self, table: Table, source: str, said: Coverage | None, now: Coverage) -> bool:
+        """Whether it is worth a commit that a table covers more: another day, or new gaps."""
+        before = said or NOWHERE
+        ledger = self._ledgers.get(source)
+        told = (ledger.input or 0) if ledger is not None and table.topic == NORMALIZED else 0
+        return before.through != now.through or before.place.offset < min(told, now.place.offset)
+
+    def _coverage(self, table: Table, source: Source, closed: Closed) -> Coverage:
         """Returns what a table covers of a source of which everything was published."""
+        reached = None
+        if table.topic == GAPS:
+            ledger = self._ledgers[source.name]
+            is_same = ledger.offset == source.commit.offset
+            reached = ledger.input if is_same else gaps_derived(self._data, source.name)
         if self.config.days:
             # Other days were not looked at.
-            return source.held or source.nothing
+            held = source.held or source.nothing
+            return replace(held, input=max(held.input or 0, reached or 0) or None)
         through = min(closed.through, source.refused or closed.through)
         known = source.known
         if known is not None and (source.refused or not self.config.now):
             known = min(known, parse_time(through))
-        return Coverage(source.commit.place, through, source.commit.context.get("ts"), known)
+        ts = source.commit.context.get("ts")
+        return Coverage(source.commit.place, through, ts, known, reached)
 
     def _batches(self, days: Sequence[Day]) -> Iterator[list[Day]]:
         batch: list[Day] = []
