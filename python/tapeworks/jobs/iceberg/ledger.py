@@ -34,8 +34,8 @@ def read_ledger(data: Path, source: str, told: Coverage | None, *, is_chosen: bo
     """
     commit = TopicReader(data / "lake", source, GAPS).read().commit
     offset = 0 if commit is None else commit.offset
-    if told is not None and (told.place.offset == offset or not is_chosen):
-        return Ledger(offset, told.input)
+    if not is_chosen or (told is not None and told.place.offset == offset):
+        return Ledger(offset, None if told is None else told.input)
     reached = gaps_derived(data, source)
     records = TopicReader(data / "lake", source, NORMALIZED)
     deadline = time.monotonic() + RECORDS_S
