@@ -65,7 +65,10 @@ TRADES, BOOKS = ("trade", "agg_trade"), ("depth", "snapshot")
 # What reading a damaged Parquet file raises: Arrow's errors, and Python's of text that is none.
 PARQUET_ERRORS = (OSError, pa.ArrowException, ValueError)
 # Rows of an instrument without a definition are in no file and in no answer.
-DEFINITIONS_ADVICE = "if the next recording brings none, `tape lake rebuild` looks for it anew"
+DEFINITIONS_ADVICE = (
+    "the recorder writes those of all instruments when it starts; without it, `tape lake rebuild` "
+    "looks for it in the lake"
+)
 
 SORTED = ("ts_event", "ts_recv", "sequence", "tape_offset")
 

@@ -1,6 +1,7 @@
 """The recorder's inner end: order on the tapes, the bound on memory, the count of what is shed."""
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 import tapeworks as tw
-from tapeworks._core import Ingest, TapeReader
+from tapeworks._core import Ingest, TapeReader, definitions_of
+from tapeworks.source_symbols import KeptDefinitions, SourceSymbols
 
 RECORDS, CONNECTED = 4, 4
 
@@ -42,6 +44,26 @@ def test_nothing_is_visible_before_the_flush_and_all_is_after(tmp_path):
     assert raw_bodies(tmp_path) == [trade(1), trade(2), trade(3)]
     assert ingest.stats()["frames"] == 3
     assert 0 < ingest.latency(0.5) <= ingest.latency(1.0)
+
+
+def test_definitions_are_kept_beside_the_tapes_and_told_again_by_a_later_session(tmp_path):
+    # What has not changed is not given. A session that meets nothing new still knows all: a file
+    # that is gone, and what retention took of the tape, are made good by the next start.
+    kept = KeptDefinitions(tmp_path, "x")
+    ingest = Ingest(tmp_path, "x", "binance-spot")
+    kept.follow(ingest)
+    assert not kept.path.exists()
+    ingest.receive(0, 1, time.time_ns(), trade(1))
+    ingest.flush()
+    kept.follow(ingest)
+    assert (kept.count, definitions_of(ingest, 1)) == (1, None)
+    ingest.close()
+    kept.path.unlink()
+    again = Ingest(tmp_path, "x", "binance-spot")
+    KeptDefinitions(tmp_path, "x").follow(again)
+    again.close()
+    shutil.rmtree(tmp_path / "tape")
+    assert SourceSymbols(tmp_path, "x").names() == {1: "BTCUSDT"}
 
 
 @pytest.mark.parametrize("source", ["../out", "a/b", "/tmp", "..", "", "-x", "A", "x" * 65, "a\nb"])

@@ -13,6 +13,7 @@ from tapeworks.errors import TapeLockedError, TapeReplacedError
 from tapeworks.processors.derive import STEPS, Derivation
 from tapeworks.replicas.partition import Origin, PartitionReplica
 from tapeworks.settings import ProcessorsConfig
+from tapeworks.source_symbols import KeptDefinitions
 from tapeworks.tape import RETENTION, TapeConfig, TapeReader, TapeWriter
 from tapeworks.topics import BOOK, NORMALIZED
 
@@ -121,6 +122,8 @@ def test_a_stop_at_any_batch_loses_and_doubles_nothing(maker, tmp_path, seed):
     replica.close()
     for name, parts in streams.items():
         assert content(tmp_path, f"{name}-p3") == Rows(*parts).content, f"seed {seed}"
+        kept = KeptDefinitions(tmp_path, f"{name}-p3").load()
+        assert bytes(kept) == maker.definitions().tobytes(), "kept when retention takes the tape"
 
 
 def test_a_repetition_is_left_out_and_another_tape_refused(maker, tmp_path):

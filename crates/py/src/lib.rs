@@ -10,6 +10,7 @@ mod feeds;
 mod foreign;
 mod ilp;
 mod ingest;
+mod instrument;
 mod latency;
 mod lock;
 mod mold;
@@ -41,6 +42,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     foreign::register(module)?;
     ilp::register(module)?;
     ingest::register(module)?;
+    instrument::register(module)?;
     latency::register(module)?;
     socket::register(module)?;
     mold::register(module)?;

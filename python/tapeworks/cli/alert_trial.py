@@ -143,7 +143,7 @@ def _found(
     own, tape = list(processors.own_rules.values()), folder / "tape" / source / NORMALIZED
     if TapeReader(tape).first and not len(definitions):
         note(
-            f"{source}: the start of its tape is gone, and there is no lake with its definitions: "
+            f"{source}: the start of its tape is gone, and no copy of its definitions is kept: "
             "rules for symbols do not look at instruments that were defined there"
         )
     start, end = bounds

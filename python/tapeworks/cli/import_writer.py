@@ -11,6 +11,7 @@ from tapeworks.errors import DiskFullError, TapeError
 from tapeworks.feeds.capture_clock import APART_NS_MAX
 from tapeworks.feeds.captures import LINE_BYTES_MAX, Captured
 from tapeworks.pipeline import Config
+from tapeworks.source_symbols import KeptDefinitions
 
 FLUSH_FRAMES = 512
 FLUSH_BYTES = 16 << 20
@@ -168,5 +169,6 @@ class ImportWriter:
             self._ingest.end_session(ts)
             self.flush()
         self.repeats += self._ingest.stats()["duplicates"]
+        KeptDefinitions(self._settings.data, self._name).follow(self._ingest)
         if reason := self._ingest.degraded():
             raise TapeError(f"the raw frames are kept; they are not normalized: {reason}")

@@ -41,6 +41,7 @@ from tapeworks.feeds.watchdog import Watchdog
 from tapeworks.heartbeat import BEAT_S, beat
 from tapeworks.hot_path import Aside, prepare
 from tapeworks.registry import load_name
+from tapeworks.source_symbols import KeptDefinitions
 from tapeworks.stage_times import Told, write_times
 from tapeworks.tape import TapeConfig
 from tapeworks.topics import RAW
@@ -89,6 +90,7 @@ class Session:
         self.backfill = Backfill(feed, ingest, self._requests, self._clock)
         self._report = report
         self._data = data
+        self._kept = KeptDefinitions(data or Path(), feed.source)
         self._aside = Aside()
         self._refused = self._degraded = False
         self.trouble = ""
@@ -362,6 +364,7 @@ class Session:
     def _tell(self, times: Mapping[str, tuple[Told, Told]], status: Mapping[str, Any]) -> None:
         if self._data is not None:
             write_times(self._data, self.feed.source, "recorder", times)
+            self._kept.follow(self.ingest)
         if self._report is not None:
             self._report(status)
 
@@ -429,6 +432,7 @@ async def record(
                 status["failure"],
             )
         ingest.sync()
+        KeptDefinitions(Path(data_dir), feed.source).follow(ingest)
         status = session.status()
     finally:
         ingest.close()

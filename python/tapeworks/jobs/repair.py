@@ -38,6 +38,7 @@ from tapeworks.lake_rebuild import TopicRebuild, rebuild
 from tapeworks.pipeline import Config, lock_source, unfinished_repair
 from tapeworks.processors.derive import NORMALIZE, STEPS
 from tapeworks.register import registered
+from tapeworks.source_symbols import KeptDefinitions
 from tapeworks.tape import (
     DAMAGE,
     UNKNOWN,
@@ -375,6 +376,7 @@ class _Work:
                 path.unlink()
             ingest.flush()
             ingest.sync()
+            KeptDefinitions(self._data, self._source).follow(ingest)
             if (reason := ingest.degraded()) is not None:
                 raise TapeworksError(f"{self._source}: {NORMALIZED} is not rebuilt: {reason}")
         finally:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tapeworks._core import BookHistory, Records, Stage, TapeReader, tells_news
-from tapeworks.commits import load_symbols
 from tapeworks.errors import (
     DiskFullError,
     ProcessorError,
@@ -34,6 +33,7 @@ from tapeworks.processors.python_stage import PythonStage
 from tapeworks.processors.rule_watches import RuleWatches
 from tapeworks.processors.time_limit import CALL_S_MAX
 from tapeworks.registry import load_member, load_name
+from tapeworks.source_symbols import kept_symbols
 from tapeworks.stage_times import Told
 from tapeworks.stopping import on_stop
 from tapeworks.tape import RETENTION, Loss, TapeConfig, has_segments, note_loss
@@ -99,6 +99,7 @@ STEPS = (
     Step(STORIES, NORMALIZED, NEWS, needs_raw=True),
     Step("dead_letters", NORMALIZED, DEAD, needs_raw=True),
 )
+TOPICS = frozenset({RAW, NORMALIZED, *(step.target for step in STEPS)})
 
 
 class HasProcessors(Protocol):
@@ -416,10 +417,10 @@ class Derivation:
         )
 
     def _definitions(self, step: Step) -> Records | None:
-        """Returns what the lake keeps of definitions, for what looks at symbols."""
-        is_read = step.processor in (MEASURING, ALERTING)
-        known = load_symbols(self._data / "lake", self._source) if is_read else None
-        return None if known is None else known.records()
+        """Returns what is kept of definitions beside the tape, for what looks at symbols."""
+        if step.processor not in (MEASURING, ALERTING):
+            return None
+        return kept_symbols(self._data, self._source).records()
 
     def _has_own_rules(self, step: Step) -> bool:
         return step.processor == ALERTING and bool(self._processors.own_rules)

@@ -346,7 +346,7 @@ class PythonStage:
 
     def _define(self, is_cut: bool) -> None:
         """Shows the processor the definitions that stood before its input, which are gone."""
-        if self._definitions is not None and is_cut:
+        if self._definitions and is_cut:
             assert isinstance(self._processor, ReadsDefinitions)
             with self._guarded("define"):
                 self._processor.define(self._definitions)

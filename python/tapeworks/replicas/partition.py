@@ -21,11 +21,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tapeworks._core import FolderLock, Records, Unpacker, dtype_descr
+from tapeworks._core import FolderLock, Records, Unpacker, dtype_descr, kind_of
 from tapeworks.config import SOURCE_NAME, source_name
 from tapeworks.durable import make_folder, replace_file
 from tapeworks.errors import TapeReplacedError
 from tapeworks.processors.base import EARLIEST, depth_gap, loss_gap
+from tapeworks.source_symbols import KeptDefinitions, SourceSymbols
 from tapeworks.tape import (
     DAMAGE,
     Place,
@@ -48,9 +49,10 @@ UNMET_MAX = 256
 ANY = ""
 """Whichever source is met next: its records may be among what is lost."""
 
+LEVELS = np.dtype(dtype_descr("level"))
+DEFINITION = kind_of("definition")
 Lost: TypeAlias = tuple[int, int, str, bool]
 """Positions that are lost, why, and whether updates of books may be among them."""
-LEVELS = np.dtype(dtype_descr("level"))
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,18 @@ class _Source:
     name: str
     writer: TapeWriter
     path: Path
+    symbols: SourceSymbols
+    kept: KeptDefinitions
     reached: tuple[int, int] | None = None
     """Offset and receive time of its newest message, as its recorder has them."""
     lost: Lost | None = None
     """What is told on the tape before what comes next."""
+
+    def keep(self, records: Records) -> None:
+        """Keeps the definitions of `records` beside the tape, before they are on it."""
+        symbols = self.symbols.read()
+        symbols.load(records.select([DEFINITION]))
+        self.kept.keep(symbols.records())
 
 
 class PartitionReplica:
@@ -198,6 +208,8 @@ class PartitionReplica:
             source.reached = (offset, ts)
             self.repeated += repeated
             if len(records):
+                if DEFINITION in records.kinds():
+                    source.keep(records)
                 data = self._gaps(source, records) + bytes(records)
                 newest = None if ts == EARLIEST else ts
                 source.writer.append(data, input_offset=positions[last] + 1, ts=newest)
@@ -326,7 +338,12 @@ class PartitionReplica:
         settings: dict[str, Any] = self._tape.settings()
         del settings["durability_ms"]
         settings |= {"durability": self._tape.durability, "interval_ms": self._tape.interval_ms}
-        source = _Source(name, TapeWriter(path, "records", **settings), path)
+        place = self._data, self._local(name)
+        tape = TapeWriter(path, "records", **settings)
+        source = _Source(name, tape, path, SourceSymbols(*place), KeptDefinitions(*place))
+        if tape.end > 0 and not source.kept.path.exists():
+            # Written before there was such a file.
+            source.kept.keep(source.symbols.read().records())
         self._sources[name] = source
         return source
 

@@ -33,6 +33,7 @@ from tapeworks.sinks.writer import (
     with_required,
     write_table_file,
 )
+from tapeworks.source_symbols import kept_symbols
 from tapeworks.tape import UNKNOWN, Place, received
 
 log = logging.getLogger("tapeworks.sinks")
@@ -359,9 +360,7 @@ class ParquetPartition(SinkPartition):
             yield lake.to_table_columns(pa.record_batch(columns), table)
 
     def _load_symbols(self) -> None:
-        known = commits.load_symbols(self._lake, self._source)
-        if known is not None:
-            self._symbols.load(known.records())
+        self._symbols.load(kept_symbols(self._lake.parent, self._source).records())
 
     def _save_symbols(self) -> None:
         # Definitions ahead of the commit do no harm: the tape gives the same ones again.

@@ -98,9 +98,8 @@ an alert and `not known` exit with 3; notices of `lake.alerts` say the same.
   on under its number, with who has seen it, and is updated where its severity is another. So it is
   with rules of your own, and where settings are put back. Where no rules are left, what was open
   stays open.
-- **Symbols whose definitions retention took** from the tape are those of the lake's copy, for rules
-  that are added or changed later. Without a lake the log says that a rule for symbols does not look
-  at them.
+- **Symbols whose definitions retention took** from the tape are those that the recorder keeps
+  beside it, for rules that are added or changed later, whether or not there is a lake.
 - **What comes from a venue's history**, to fill a gap or from files, is no message of now: it ends
   no silence and counts in no rate or lag, and its trades are looked at by no rule of the table
   below. A quote from there sets the best prices only while nothing newer of its instrument came. A

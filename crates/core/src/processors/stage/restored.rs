@@ -36,7 +36,7 @@ impl Stage {
         }
         if self.config.definitions.is_empty() {
             self.notes.push(format!(
-                "{}: definitions before {} of {} are gone, and there is no copy of them in a lake: \
+                "{}: definitions before {} of {} are gone, and no copy of them is kept: \
                  what names symbols does not look at instruments that were defined there",
                 self.processor.name(),
                 self.position,
