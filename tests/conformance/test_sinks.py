@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import duckdb
 import psycopg
 import pytest
 
-from conftest import SpineFolder
+from conftest import START, SpineFolder
 from published import stream_messages, topic_messages, trades
 from services import SERVICES
 from tapeworks import _core
 from tapeworks.config import Section, Value
 from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
+from tapeworks.processors.base import loss_gap
 from tapeworks.registry import MEMBERS as TABLE
 from tapeworks.registry import load_member, load_settings
 from tapeworks.settings import Config, resolve_config
@@ -32,8 +34,9 @@ from tapeworks.sinks.postgres import PostgresConfig
 from tapeworks.sinks.questdb_client import QuestClient
 from tapeworks.sinks.store import StorePartition
 from tapeworks.sinks.worker import Member, feeders
-from tapeworks.source_symbols import SourceSymbols
-from tapeworks.tape import Place, load_offset
+from tapeworks.source_symbols import KeptDefinitions, SourceSymbols
+from tapeworks.tape import RETENTION, Place, load_offset
+from tapeworks.topics import GAPS
 
 TOPIC = "market-data.normalized"
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -258,6 +261,40 @@ def test_flush_comes_at_rows_and_at_time(name, spine, maker):
     assert MEMBERS[name][1](spine.path) == list(range(2_500))
 
 
+def test_what_is_defined_after_a_sink_opened_is_stored(name, spine, maker):
+    # Trades come before their definitions, as those of a derived tape can. Where symbols are
+    # chosen, nobody knows yet whether theirs are: they wait until that is known, and none is left
+    # out. The lake stores all symbols.
+    is_lake = name == "parquet"
+    settings = MEMBERS[name][0](spine.path)
+    settings = settings if is_lake else replace(settings, symbols=("BTCUSDT", "ETHUSDT"))
+    table = maker.trades(100)
+    spine.append(table)
+    sink = load_member("sink", name)(settings, SinkContext(name, spine.path))
+    partition = sink.partition("binance-spot", TOPIC)
+    feeder = Feeder(partition, spine.tape(), FlushPolicy(seconds=0.0))
+    while feeder.step():
+        pass
+    assert "instrument" in feeder.refusal
+    assert "definition" in feeder.refusal
+    spine.append(maker.definitions())
+    assert feeder.drain(20)
+    feeder.close()
+    chosen = [at for at, number in enumerate(table["instrument"]) if is_lake or number in (1, 2)]
+    assert 0 < len(chosen) <= 100
+    assert MEMBERS[name][1](spine.path) == chosen
+
+
+def test_rows_that_concern_all_instruments_have_no_symbol(spine):
+    # A gap of a whole source is a row of a sink of the user's own, whichever symbols it stores.
+    gap = _core.Records.from_bytes(loss_gap(1, 5, START, RETENTION))
+    for symbols in ((), ("ETHUSDT",)):
+        settings = own_settings(spine.path, symbols=symbols)
+        sink = load_member("sink", OWN)(settings, SinkContext("mine", spine.path))
+        [row] = sink.partition("binance-spot", GAPS).rows(gap, "gap")
+        assert (row["symbol"], row["instrument"], row["first"], row["last"]) == (None, 0, 1, 5)
+
+
 def test_drain_tries_again_what_is_not_possible_yet(name, spine, maker, monkeypatch):
     # The first two flushes are refused, as when a derived tape is ahead of its instruments: the
     # drain of a worker that stops must not leave with rows that were only moved.
@@ -303,6 +340,18 @@ def test_what_instruments_are_called_is_known_behind_retention(spine, maker):
     spine.close()
     shutil.rmtree(spine.tape())
     assert SourceSymbols(spine.path, "binance-spot").names() == names.names()
+    # Without a lake they are in the file that the recorder replaces, also where that comes later. A
+    # damaged one is none.
+    shutil.rmtree(spine.path / "lake")
+    late, kept = (
+        SourceSymbols(spine.path, "binance-spot"),
+        KeptDefinitions(spine.path, spine.source),
+    )
+    assert late.names() == {}
+    kept.keep(names.read().records())
+    assert (late.names(), kept.count) == (names.names(), 3)
+    kept.path.write_bytes(kept.path.read_bytes()[:-1])
+    assert SourceSymbols(spine.path, "binance-spot").names() == {}
 
 
 def test_a_worker_runs_a_sink_of_the_users_own(spine, maker):

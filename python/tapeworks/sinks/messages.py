@@ -3,7 +3,8 @@
 import contextlib
 import json
 
-from tapeworks._core import EncodedMessages, ProtobufEncoder, Records
+from tapeworks._core import EncodedMessages, ProtobufEncoder, Records, undefined
+from tapeworks.errors import SinkRejected
 from tapeworks.sinks.store import StorePartition
 from tapeworks.tape import Place
 
@@ -23,6 +24,7 @@ class MessageEncoders:
 
         Raises:
             SinkUnavailable: an instrument has no definition yet.
+            SinkRejected: there is no message for a record of that kind.
         """
         encoder = self._encoders.get(partition.source)
         if encoder is None:
@@ -37,6 +39,8 @@ class MessageEncoders:
         try:
             return encoder.encode(batch, kinds, partition.instruments)
         except ValueError as error:
+            if undefined(batch, partition.symbols) is None:
+                raise SinkRejected(str(error)) from error
             partition.require_symbols(str(error))
         encoder.load(partition.symbols)
         return encoder.encode(batch, kinds, partition.instruments)

@@ -207,7 +207,7 @@ def alerts_of(batch: Records, partition: StorePartition) -> list[dict[str, Any]]
         partition.require_symbols("an instrument of an alert has no definition")
         return alerts_of(batch, partition)
     chosen = partition.instruments
-    return [row for row in rows if chosen is None or row["instrument"] in (0, *chosen)]
+    return [row for row in rows if chosen is None or row["instrument"] in chosen]
 
 
 class Outbox:

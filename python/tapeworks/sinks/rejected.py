@@ -6,12 +6,16 @@ One JSON object a line. A line is on the disk before the sink's place passes its
 that is refused again, because the sink was killed in between, is in the file already.
 """
 
+import contextlib
 import json
 import logging
 import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from tapeworks._core import Blob, Symbols, numbers
 from tapeworks.durable import make_folder
 from tapeworks.errors import SinkError
 
@@ -66,3 +70,17 @@ class RejectedRecords:
                     os.truncate(self.path, len(whole))
                 self._offsets = {json.loads(line)["offset"] for line in whole.splitlines()}
         return self._offsets
+
+
+def content_of(item: Any, symbols: Symbols) -> dict[str, Any]:
+    """Returns what is kept of an item: all of its bytes, and if it can be, its fields."""
+    if isinstance(item, Blob):
+        return {"context": item.context.hex(), "frame": item.body.hex()}
+    content: dict[str, Any] = {"record": bytes(memoryview(item)).hex()}
+    names = {number: name for name, number in numbers("kind").items()}
+    for kind in item.kinds():
+        content["kind"] = names.get(kind, str(kind))
+        with contextlib.suppress(ValueError):
+            [row] = pa.record_batch(item.arrow(content["kind"], symbols)).to_pylist()
+            content["fields"] = row
+    return content

@@ -13,11 +13,11 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import pyarrow as pa
 
-from tapeworks._core import Blob, Records, Symbols, kind_of, numbers
+from tapeworks._core import Blob, Records, Symbols, kind_of, undefined
 from tapeworks.errors import SinkError, SinkRejected, SinkUnavailable
 from tapeworks.lake import DEFINITIONS_ADVICE
 from tapeworks.sinks.base import Sink, SinkConfig, SinkContext, SinkPartition
-from tapeworks.sinks.rejected import RejectedRecords
+from tapeworks.sinks.rejected import RejectedRecords, content_of
 from tapeworks.sinks.source_state import SourceState
 from tapeworks.sinks.store_tables import RowEncoder, T
 from tapeworks.tape import UNKNOWN, Place, received
@@ -165,6 +165,7 @@ class StorePartition(SinkPartition):
         self._bytes = 0
         self._committed: Place | None = None
         self._offset = self._next = 0
+        self._defined = 0
         self._ts = self._ts_committed = UNKNOWN
         self._in_doubt = False
         self._is_open = False
@@ -185,13 +186,16 @@ class StorePartition(SinkPartition):
 
     @property
     def instruments(self) -> list[int] | None:
-        """The instruments that the settings choose by their symbols; none: all."""
+        """The instruments that the settings choose by their symbols; none: all.
+
+        0 is among them: what concerns all instruments concerns those that were chosen.
+        """
         wanted = frozenset(self._sink.config.symbols)
         if not wanted:
             return None
         if self._chosen is None or self._chosen[0] != self._state.version:
             found = [number for symbol, number in self.symbols.ids() if symbol in wanted]
-            self._chosen = self._state.version, found
+            self._chosen = self._state.version, [0, *found]
         return self._chosen[1]
 
     def between(self, first: int, end: int) -> Any:
@@ -209,15 +213,18 @@ class StorePartition(SinkPartition):
         return found
 
     def rows(self, batch: Records, kind: str) -> list[dict[str, Any]]:
-        """Returns the chosen records of one kind as rows, with `symbol` and `tape_offset`."""
+        """Returns the chosen records of one kind as rows, with `symbol` and `tape_offset`.
+
+        What concerns all instruments concerns those that were chosen; it has no symbol.
+        """
         if self.kinds and kind not in self.kinds:
             return []
         wanted = frozenset(self._sink.config.symbols)
         found = pa.record_batch(batch.arrow(kind, self.symbols, offsets=True)).to_pylist()
-        if unknown := next((row for row in found if row["symbol"] is None), None):
+        if unknown := next((r for r in found if r["symbol"] is None and r["instrument"]), None):
             self.require_symbols(f"instrument {unknown['instrument']} has no definition")
             return self.rows(batch, kind)
-        return [row for row in found if not wanted or row["symbol"] in wanted]
+        return [row for row in found if not wanted or row["symbol"] in {None, *wanted}]
 
     def encode(self, encoder: RowEncoder[T], batches: list[Records]) -> T:
         """Returns the chosen records of `batches` as rows of a table.
@@ -238,11 +245,8 @@ class StorePartition(SinkPartition):
         Raises:
             SinkUnavailable: an instrument has no definition yet.
         """
-        chosen = self.instruments
-        # What concerns all instruments concerns those that were chosen.
-        instruments = None if chosen is None else [0, *chosen]
         try:
-            return encode(batches, self.symbols, self.source, instruments)
+            return encode(batches, self.symbols, self.source, self.instruments)
         except LookupError as error:
             self.require_symbols(str(error))
             return self.encode_by(encode, batches)
@@ -262,7 +266,7 @@ class StorePartition(SinkPartition):
     def reject(self, offset: int, reason: str) -> None:
         """Keeps one pending record as rejected; raises as `RejectedRecords.add`."""
         [item] = self.between(offset, offset + 1)
-        self._rejected.add(offset, reason, self._content(item))
+        self._rejected.add(offset, reason, content_of(item, self.symbols))
 
     # The contract.
 
@@ -283,7 +287,7 @@ class StorePartition(SinkPartition):
             self.close()
             raise
         self._items, self._bytes, self._in_doubt = [], 0, False
-        self._offset = self._next = self.resume
+        self._offset = self._next = self._defined = self.resume
         self._ts = self._ts_committed = UNKNOWN
         return self._offset
 
@@ -406,6 +410,7 @@ class StorePartition(SinkPartition):
     def _send(self) -> None:
         if self.reads_published and not self._in_doubt:
             self._sink.ensure_connected()
+            self._require_defined(self._next)
             self._sink.send(self)
 
     def _load_place(self) -> Place | None:
@@ -419,6 +424,7 @@ class StorePartition(SinkPartition):
     def _store(self, items: Items, place: Place) -> None:
         try:
             self._sink.ensure_connected()
+            self._require_defined(place.offset)
             self._sink.store(self, items, place)
         except SinkUnavailable as error:
             if not error.lacks_input:
@@ -426,6 +432,19 @@ class StorePartition(SinkPartition):
                 self._in_doubt = True
                 self._sink.drop_connection()
             raise
+
+    def _require_defined(self, end: int) -> None:
+        """With chosen symbols, nothing passes that may be of one whose definition is not read yet.
+
+        Raises:
+            SinkUnavailable: what is pending before `end` has an instrument without a definition.
+        """
+        if not self._sink.config.symbols:
+            return
+        for item in self.between(self._defined, end):
+            while isinstance(item, Records) and (number := undefined(item, self.symbols)):
+                self.require_symbols(f"instrument {number} has no definition")
+        self._defined = max(self._defined, end)
 
     def _resolve_doubt(self) -> None:
         """Asks the store how far the last attempt came.
@@ -466,7 +485,7 @@ class StorePartition(SinkPartition):
                 error
             )
         if first == last:
-            self._rejected.add(first, str(error), self._content(items[0]))
+            self._rejected.add(first, str(error), content_of(items[0], self.symbols))
             self._items = self.between(last + 1, self._next)
             return []
         if error.offset is not None and first <= error.offset <= last:
@@ -474,19 +493,6 @@ class StorePartition(SinkPartition):
             ends = [error.offset + 1, error.offset]
             return [Place(at, end.tape) for at in ends if first < at <= last]
         return [Place((first + last + 1) // 2, end.tape)]
-
-    def _content(self, item: Any) -> dict[str, Any]:
-        """Returns what is kept of an item: all of its bytes, and if it can be, its fields."""
-        if isinstance(item, Blob):
-            return {"context": item.context.hex(), "frame": item.body.hex()}
-        content: dict[str, Any] = {"record": bytes(memoryview(item)).hex()}
-        names = {number: name for name, number in numbers("kind").items()}
-        for kind in item.kinds():
-            content["kind"] = names.get(kind, str(kind))
-            with contextlib.suppress(ValueError):
-                [row] = pa.record_batch(item.arrow(content["kind"], self.symbols)).to_pylist()
-                content["fields"] = row
-        return content
 
 
 def _bytes_of(item: Records | Blob) -> int:
