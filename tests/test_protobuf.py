@@ -272,5 +272,24 @@ def test_what_came_late_or_from_history_is_not_the_last_of_an_instrument(layout)
     table["flags"] = [1, 1 | 4, 1 | 8]
     messages = encoded(layout, table)
     [(_, first, _), *_] = messages.items()
-    [(_, kind, last)] = messages.latest()
-    assert (kind, last) == (layout, first)
+    [(_, kind, last, _, is_late)] = messages.latest()
+    assert (kind, last, is_late) == (layout, first, False)
+
+
+@pytest.mark.parametrize(
+    ("times", "flags", "last", "is_late"),
+    [
+        # A late version of the newest bar replaces it, one of an older bar does not.
+        ((20, 20), (1, 1 | 8), 1, False),
+        ((20, 10), (1, 1 | 8), 0, False),
+        # Of late versions alone whoever stores them has to know what was there before.
+        ((20, 10), (1 | 8, 1 | 8), 0, True),
+        ((10, 20), (1 | 8, 1), 1, False),
+    ],
+)
+def test_late_version_of_an_older_bar_is_not_the_last_one(times, flags, last, is_late):
+    table = rows("bar", 2, random.Random(SEED))
+    table["ts_event"], table["flags"] = times, flags
+    messages = encoded("bar", table)
+    [found] = messages.latest()
+    assert found == (b"spot/BTCUSDT", "bar", messages.items()[last][1], 20, is_late)

@@ -4,17 +4,19 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import redis
 from tests.test_layout import ROOT
 
-from conftest import SpineFolder
+from conftest import START, SpineFolder
 from published import stream_messages, trades
+from tapeworks._core import decode_messages, dtype_descr
 from tapeworks.errors import ConfigError, SinkError
 from tapeworks.sinks.base import SinkContext
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.redis import RedisConfig, RedisSink
-from tapeworks.topics import NORMALIZED, RAW
+from tapeworks.topics import BARS, NORMALIZED, RAW
 
 DECODE = ["-m", "grpc_tools.protoc", "--proto_path=proto", "--decode=tapeworks.v1.MarketData"]
 
@@ -24,10 +26,10 @@ def service(server):
     return server("redis")
 
 
-def feeder_of(spine, service, prefix, **settings):
-    config = RedisConfig(url=service.url(), prefix=prefix, topics=(NORMALIZED,), **settings)
-    sink = RedisSink(config, SinkContext("redis", spine.path))
-    return Feeder(sink.partition(spine.source, NORMALIZED), spine.tape(), config.policy)
+def feeder_of(spine, service, prefix, name="redis", topic=NORMALIZED, **settings):
+    config = RedisConfig(url=service.url(), prefix=prefix, topics=(topic,), **settings)
+    sink = RedisSink(config, SinkContext(name, spine.path))
+    return Feeder(sink.partition(spine.source, topic), spine.tape(topic), config.policy)
 
 
 def command(service, *words: str) -> bytes:
@@ -90,6 +92,71 @@ def test_second_instance_that_moved_the_place_is_noticed(spine, maker, service, 
     first.close()
     stored = stream_messages(service.url(), f"two.{NORMALIZED}:binance-spot")
     assert trades([message for _, message in stored]) == [(3 + at, at) for at in range(150)]
+
+
+def test_a_stream_is_of_one_sink(spine, maker, service):
+    # Redis takes no id below its newest: what a second sink stores late would be left out. It is
+    # refused, the first one goes on. A stream from before there were owners is of the sink that has
+    # a place in it; one without any is nobody's, unless a reader made it and it is empty.
+    spine.append(maker.definitions())
+    spine.append(maker.trades(50))
+    first = feeder_of(spine, service, "one.", "trades", kinds=("trade",))
+    assert first.drain(10)
+    first.close()
+    places, stream = "one.tapeworks.offsets", f"one.{NORMALIZED}:{spine.source}"
+    owner, told = f"owner {NORMALIZED}:{spine.source}", "expected a stream of the sink quotes"
+    with redis.from_url(service.url()) as client:
+        for remove in (None, owner):
+            if remove is not None:
+                client.hdel(places, remove)
+            second = feeder_of(spine, service, "one.", "quotes", kinds=("quote",))
+            with pytest.raises(SinkError, match=f"{told}, got one of the sink trades"):
+                second.drain(10)
+        # As the version before left it: its own sink goes on.
+        spine.append(maker.trades(50, 50))
+        assert first.drain(10)
+        first.close()
+        assert client.hget(places, owner) == b"trades"
+        client.delete(places)
+        with pytest.raises(SinkError, match="got one of nobody's"):
+            second.drain(10)
+        client.delete(stream)
+        client.xgroup_create(stream, "readers", mkstream=True)
+        assert first.drain(10)
+        first.close()
+    stored = stream_messages(service.url(), stream)
+    assert trades([message for _, message in stored]) == [(3 + at, at) for at in range(100)]
+
+
+def test_an_older_bar_that_is_amended_is_not_the_last_one(spine, maker, service):
+    # Bars of three minutes in order; then a late trade amends the first of them, and another one
+    # the last. The amended first one comes again behind a restart, which knows of no other.
+    def bars(minutes, flags):
+        ts = [START + 60_000_000_000 * minute for minute in minutes]
+        values = {"ts_event": ts, "ts_recv": ts, "interval_ms": 60_000, "close": minutes}
+        table = maker.rows("bar", len(minutes), instrument=1, flags=flags, channel=1, **values)
+        spine.append(table, BARS)
+
+    def last_close():
+        with redis.from_url(service.url()) as client:
+            message = client.hget(f"late.latest:{spine.source}/BTCUSDT", "bar")
+        records, _, _ = decode_messages([message])
+        return np.frombuffer(records.numpy("bar"), np.dtype(dtype_descr("bar")))["close"].tolist()
+
+    spine.append(maker.definitions())
+    feeder = feeder_of(spine, service, "late.", topic=BARS)
+    for minutes, flags, expected in (
+        ([1, 2, 3], 1, 3), ([1], 1 | 8, 3), ([3, 2], 1 | 8, 3), ([4, 3], [1, 1 | 8], 4),
+    ):  # fmt: skip
+        bars(minutes, flags)
+        assert feeder.drain(10)
+        assert last_close() == [expected]
+    feeder.close()
+    feeder = feeder_of(spine, service, "late.", topic=BARS)
+    bars([1], 1 | 8)
+    assert feeder.drain(10)
+    feeder.close()
+    assert last_close() == [4]
 
 
 def test_a_stream_is_trimmed_and_its_ids_go_on(spine, maker, service):

@@ -16,6 +16,9 @@ use crate::released::released;
 /// A decoded batch: records, the source and offset of each, and what could not be decoded.
 type Decoded = (Records, Vec<(String, u64)>, Vec<(usize, String)>);
 
+/// Key, kind, message, event time of the last message, and whether only late versions were met.
+type LastMessage<'py> = (Bound<'py, PyBytes>, &'static str, Bound<'py, PyBytes>, i64, bool);
+
 /// Messages of one batch, to be handed to a client one by one.
 #[pyclass(frozen, module = "tapeworks._core")]
 pub struct EncodedMessages {
@@ -77,25 +80,28 @@ impl EncodedMessages {
         Ok(PyBytes::new(py, &packed))
     }
 
-    /// The last message of each instrument of each kind that is a state: key, kind and message.
-    /// What came late, or from the venue's history, is no last one; of a bar, a late version is.
-    fn latest<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> Vec<(Bound<'py, PyBytes>, &'static str, Bound<'py, PyBytes>)> {
-        let mut last = BTreeMap::new();
+    /// The last message of each instrument of each kind that is a state: key, kind, message, event
+    /// time, and whether it is a late version. What came late, or from the venue's history, is no
+    /// last one; a late version of a bar is, unless a later bar was there before it.
+    fn latest<'py>(&self, py: Python<'py>) -> Vec<LastMessage<'py>> {
+        let mut last: BTreeMap<_, (usize, i64, bool)> = BTreeMap::new();
         for (index, &instrument) in self.inner.instruments().iter().enumerate() {
             let (kind, code) = self.inner.kinds()[index];
-            let is_bar = kind == Kind::Bar as u8;
-            let late = if is_bar { 0 } else { FLAG_OUT_OF_ORDER };
-            let is_newest = self.inner.flags()[index] & (FLAG_HISTORICAL | late) == 0;
-            if let (true, Some(state)) = (instrument != 0 && is_newest, state(kind, code)) {
-                last.insert((instrument, state), index);
+            let (flags, ts) = (self.inner.flags()[index], self.inner.times()[index]);
+            let is_late = flags & FLAG_OUT_OF_ORDER != 0;
+            let is_newest = flags & FLAG_HISTORICAL == 0 && (!is_late || kind == Kind::Bar as u8);
+            let (true, Some(state)) = (instrument != 0 && is_newest, state(kind, code)) else {
+                continue;
+            };
+            let known = last.get(&(instrument, state)).copied();
+            let (reached, only_late) = known.map_or((ts, true), |(_, ts, late)| (ts, late));
+            if !is_late || ts >= reached {
+                last.insert((instrument, state), (index, ts.max(reached), is_late && only_late));
             }
         }
         let bytes = |bytes: &[u8]| PyBytes::new(py, bytes);
-        let one = |((instrument, state), index): ((u32, &'static str), usize)| {
-            (bytes(&self.keys[&instrument]), state, bytes(self.inner.message(index)))
+        let one = |((instrument, state), (index, ts, is_late)): ((u32, _), (usize, _, _))| {
+            (bytes(&self.keys[&instrument]), state, bytes(self.inner.message(index)), ts, is_late)
         };
         last.into_iter().map(one).collect()
     }

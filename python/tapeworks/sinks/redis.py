@@ -1,5 +1,8 @@
 """Tapes as streams of Redis or Valkey: each record one entry, whose id is its offset on the tape.
 
+A stream is of one sink, whose name stands beside the places: the entries of another one that come
+later on the tape would take the ids of its earlier ones.
+
 Exactly once: a script adds a part of a flush, and refuses all of it unless the place that the store
 has is the one that this sink left there. An entry that is in the stream already is passed over, as
 Redis takes no id twice. The place follows with the last part, in the same step. What a server that
@@ -30,15 +33,20 @@ from tapeworks.topics import BARS, BOOK, DEAD, GAPS, NEWS, NORMALIZED, RAW, TICK
 
 # Entries of one call of the script: the server answers nobody else meanwhile, for a millisecond.
 CHUNK = 500
-# Keys: the stream, and the hash of places. Arguments: field and value of the place that is
-# expected, the one that follows or nothing, then id and content of each entry.
+# Keys: the stream, and the hash of places. Arguments: the field that says whose stream it is, this
+# sink, field and value of the place that is expected, the one that follows or nothing, then id and
+# content of each entry.
 SCRIPT = """
-local place = redis.call('HGET', KEYS[2], ARGV[1]) or ''
-if place ~= ARGV[2] then
-  return {place}
+local owner = redis.call('HGET', KEYS[2], ARGV[1])
+local place = redis.call('HGET', KEYS[2], ARGV[3]) or ''
+if place ~= ARGV[4] or (owner and owner ~= ARGV[2]) then
+  return {place, owner}
+end
+if not owner then
+  redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 end
 local added = 0
-for at = 4, #ARGV, 2 do
+for at = 6, #ARGV, 2 do
   local got = redis.pcall('XADD', KEYS[1], ARGV[at], 'm', ARGV[at + 1])
   if type(got) ~= 'table' or not got.err then
     added = added + 1
@@ -46,16 +54,42 @@ for at = 4, #ARGV, 2 do
     return redis.error_reply(got.err)
   end
 end
-if ARGV[3] ~= '' then
-  redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+if ARGV[5] ~= '' then
+  redis.call('HSET', KEYS[2], ARGV[3], ARGV[5])
 end
 return added
+"""
+# Says whose stream it is, and the place of this sink in it. A stream that nobody has claimed is of
+# the sink that has a place in it, this one first; without any it is of this one, if it is empty.
+# Keys and the first arguments as above; then what the field of each place in the stream ends with.
+CLAIM = """
+local owner = redis.call('HGET', KEYS[2], ARGV[1])
+local place = redis.call('HGET', KEYS[2], ARGV[3]) or ''
+if not owner and place == '' then
+  for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do
+    if string.sub(field, -#ARGV[4]) == ARGV[4] then
+      owner = string.sub(field, 1, -#ARGV[4] - 1)
+    end
+  end
+  if not owner and redis.call('XLEN', KEYS[1]) > 0 then
+    return {place, ''}
+  end
+end
+if not owner then
+  owner = ARGV[2]
+end
+if owner == ARGV[2] then
+  redis.call('HSET', KEYS[2], ARGV[1], owner)
+end
+return {place, owner}
 """
 
 
 @dataclass(frozen=True)
 class RedisConfig(SinkConfig):
     """Where the server is, and how much it keeps."""
+
+    STORE_KEY: ClassVar[tuple[str, ...]] = ("url", "prefix")
 
     flush_seconds: float = 0.25
     """What was written is in the stream after so long at most."""
@@ -85,7 +119,7 @@ class RedisConfig(SinkConfig):
 
 
 class RedisSink(StoreSink):
-    """Adds each tape to the stream `<topic>:<source>`."""
+    """Adds each tape to the stream `<topic>:<source>`, which is of one sink: ids only rise."""
 
     Config = RedisConfig
     TOPICS: ClassVar[tuple[str, ...]] = (NORMALIZED, TICKS, BOOK, BARS, GAPS)
@@ -95,8 +129,10 @@ class RedisSink(StoreSink):
         self._config = config
         self._client: Any = None
         self._connection: Any = None
-        self._script = b""
+        self._script = self._claim = b""
         self._encoders = MessageEncoders()
+        # By key, up to when the bars reach that were stored.
+        self._bars: dict[bytes, int] = {}
 
     @classmethod
     def topics(cls, config: SinkConfig) -> tuple[str, ...]:
@@ -106,7 +142,7 @@ class RedisSink(StoreSink):
         return super().topics(config)
 
     def connect(self) -> None:
-        """Connects, and hands the script over."""
+        """Connects, and hands the scripts over."""
         try:
             self._client = redis.from_url(
                 self._config.url,
@@ -116,6 +152,7 @@ class RedisSink(StoreSink):
                 retry=Retry(NoBackoff(), 0),
             )
             self._script = self._client.script_load(SCRIPT).encode()
+            self._claim = self._client.script_load(CLAIM).encode()
             self._connection = self._client.connection_pool.get_connection()
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
@@ -130,19 +167,33 @@ class RedisSink(StoreSink):
                     one()
 
     def load_place(self, partition: StorePartition) -> Place | None:
-        """Reads the place from the hash of places."""
+        """Claims the stream, and reads the place from the hash of places.
+
+        Raises:
+            SinkUnavailable: the server does not answer.
+            SinkError: the stream is another sink's. It takes no id below its newest: what that sink
+                has passed would be left out.
+        """
+        ending = f"/{partition.source}/{partition.topic}".encode()
         try:
-            found = self._call(b"HGET", self._places, self._field(partition))
+            found, owner = self._call(b"EVALSHA", self._claim, b"2", *self._head(partition), ending)
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
+        if owner != self.context.name.encode():
+            stream = self._stream(partition).decode()
+            told = f"got one of the sink {owner.decode()}" if owner else "got one of nobody's"
+            raise SinkError(
+                f"{stream}: expected a stream of the sink {self.context.name}, {told}: give this "
+                f"one another prefix; or, to begin the stream anew, remove it with `DEL {stream}`, "
+                f"and its fields in {self._places.decode()}"
+            )
         return read_place(found)
 
     def store(self, partition: StorePartition, items: Sequence[Any], place: Place) -> None:
         """Adds `items` to the stream, part by part, and the place with the last part."""
         parts = [self._encoders.encode(partition, item) for item in items]
         expected = place_text(partition.committed)
-        head = [b"EVALSHA", self._script, b"2", self._stream(partition), self._places]
-        head += [self._field(partition), expected]
+        head = [b"EVALSHA", self._script, b"2", *self._head(partition), expected]
         try:
             for encoded in parts:
                 for start in range(0, len(encoded), CHUNK):
@@ -174,7 +225,17 @@ class RedisSink(StoreSink):
     def _keep_latest(self, parts: list[EncodedMessages]) -> None:
         if not self._config.latest_seconds:
             return
-        last = {(key, state): message for part in parts for key, state, message in part.latest()}
+        last: dict[tuple[bytes, str], bytes] = {}
+        for part in parts:
+            for key, state, message, ts, is_late in part.latest():
+                if state == "bar":
+                    # What a late trade or a filled gap amends is mostly not the last one. Of what
+                    # is there from before this process began, nobody knows.
+                    reached = self._bars.get(key)
+                    if is_late and (reached is None or ts < reached):
+                        continue
+                    self._bars[key] = ts if reached is None else max(ts, reached)
+                last[key, state] = message
         expiry = str(max(1, int(self._config.latest_seconds * 1000))).encode()
         commands: list[tuple[bytes, ...]] = []
         for (key, state), message in last.items():
@@ -185,6 +246,12 @@ class RedisSink(StoreSink):
             self._connection.send_packed_command(self._connection.pack_commands(commands))
             for _ in commands:
                 self._connection.read_response()
+
+    def _head(self, partition: StorePartition) -> tuple[bytes, ...]:
+        """Returns the keys and the first arguments of both scripts."""
+        owner = f"owner {partition.topic}:{partition.source}".encode()
+        name = self.context.name.encode()
+        return self._stream(partition), self._places, owner, name, self._field(partition)
 
     def _trim(self, partition: StorePartition) -> None:
         kept = str(self._config.entries_max).encode()

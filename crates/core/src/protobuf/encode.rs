@@ -23,6 +23,7 @@ pub struct EncodedBatch {
     offsets: Vec<u64>,
     kinds: Vec<(u8, u8)>,
     flags: Vec<u8>,
+    times: Vec<i64>,
 }
 
 impl EncodedBatch {
@@ -36,6 +37,7 @@ impl EncodedBatch {
             offsets: Vec::new(),
             kinds: Vec::new(),
             flags: Vec::new(),
+            times: Vec::new(),
         }
     }
 
@@ -83,6 +85,11 @@ impl EncodedBatch {
         &self.flags
     }
 
+    /// Event time of the record of each message; `NONE` for none.
+    pub fn times(&self) -> &[i64] {
+        &self.times
+    }
+
     /// Removes all messages and keeps the memory.
     pub fn clear(&mut self) {
         self.used = 0;
@@ -91,6 +98,7 @@ impl EncodedBatch {
         self.offsets.clear();
         self.kinds.clear();
         self.flags.clear();
+        self.times.clear();
     }
 
     fn reserve(&mut self, count: usize) {
@@ -297,6 +305,7 @@ fn put_message(
     out.offsets.push(offset);
     let is_marker = header.kind == Kind::Marker as u8;
     out.flags.push(header.flags);
+    out.times.push(header.ts_event);
     out.kinds.push((header.kind, if is_marker { bytes[CODE] } else { 0 }));
 }
 
