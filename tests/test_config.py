@@ -272,6 +272,47 @@ def test_two_feeds_of_one_source_are_refused(tmp_path: Path):
         settings(tmp_path, text)
 
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+STORE = "[sinks.a]\nkind = '{kind}'\n{a}\n[sinks.b]\nkind = '{kind}'\n{b}\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("redis", "prefix"),
+        ("postgres", "schema"),
+        ("clickhouse", "database"),
+        ("questdb", "table_prefix"),
+    ],
+)
+def test_two_sinks_that_would_take_each_others_place_are_refused(tmp_path: Path, kind, key):
+    # They store one topic in one store, chosen or by default. With other topics, or apart, they do
+    # not meet.
+    bars, gaps = ('topics = ["market-data.bars"]', 'topics = ["market-data.gaps"]')
+    told = rf"\[sinks.b\]: expected another {key} than that of \[sinks.a\], got .* market-data"
+    for a, b in (("", ""), (bars, ""), (gaps, gaps)):
+        with pytest.raises(ConfigError, match=told):
+            settings(tmp_path, STORE.format(kind=kind, a=a, b=b))
+    for a, b in ((bars, gaps), ("", f"{key} = 'other'")):
+        assert {"a", "b"} < set(settings(tmp_path, STORE.format(kind=kind, a=a, b=b)).sinks)
+
+
+@pytest.mark.parametrize("kind", ["kafka", "redis", "own_sink:Ledger"])
+def test_kinds_and_topics_of_a_sink_are_such_that_there_are(tmp_path: Path, kind, monkeypatch):
+    # A topic that nobody writes would be waited for in silence; one of a processor of the user's
+    # own is written.
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    table = f"[sinks.a]\nkind = '{kind}'\n"
+    with pytest.raises(ConfigError, match=r"kinds: expected a kind of trade, .*, got .trades"):
+        settings(tmp_path, table + 'kinds = ["trades"]')
+    told = r"\[sinks.a\]: topics: .*, got 'market-data.tick'; did you mean market-data.ticks"
+    with pytest.raises(ConfigError, match=told):
+        settings(tmp_path, table + 'topics = ["market-data.tick"]')
+    own = '[processors.large]\nkind = "own_processor:LargeTrades"\n'
+    text = table + 'kinds = ["trade"]\ntopics = ["market-data.ticks", "market-data.large"]\n'
+    assert settings(tmp_path, own + text).sinks["a"].kinds == ("trade",)
+
+
 def test_variable_names_a_source_with_hyphens(tmp_path: Path):
     # A variable cannot hold one; a table that the file has is found either way.
     named = {"TAPEWORKS_FEEDS__MY_FEED__KIND": "binance", "TAPEWORKS_FEEDS__MY_FEED__SYMBOLS": "A"}

@@ -25,10 +25,11 @@ from tapeworks.config import (
 from tapeworks.errors import ConfigError
 from tapeworks.flink_config import FlinkConfig
 from tapeworks.processors.alerts import AlertRule, LatencyConfig, check_rules, resolve_rules
-from tapeworks.processors.derive import NORMALIZE, STEPS
+from tapeworks.processors.derive import NORMALIZE, STEPS, TOPICS
 from tapeworks.registry import MEMBERS, load_settings
+from tapeworks.sinks.base import check_sinks
 from tapeworks.tape import TapeConfig
-from tapeworks.topics import NORMALIZED, PREFIX, RAW, TOPIC
+from tapeworks.topics import NORMALIZED, PREFIX, TOPIC
 
 # A topic or a processor is the name of a folder.
 MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -317,12 +318,14 @@ def resolve_config(written: Section) -> Config:
         sources.update(source for rule in alerts for source in rule.sources)
     measured = config.metrics.settings("trade")
     check_rules((*alerts, *config.latency.rules()), sorted(sources), measured)
+    processors, members = _processors(written.table("processors")), _members(sinks, "sink")
+    check_sinks(members, TOPICS | {own.output for own in processors.own.values()})
     return replace(
         config,
         feeds=feeds,
         alerts=alerts,
-        processors=_processors(written.table("processors")),
-        sinks=_members(sinks, "sink"),
+        processors=processors,
+        sinks=members,
         views=_members(written.table("views"), "view"),
         jobs=_members(written.table("jobs"), "job"),
     )
@@ -400,7 +403,6 @@ def _processors(section: Section) -> ProcessorsConfig:
     config = resolve(replace(section, entries=entries), ProcessorsConfig)
     # What may be read; each processor adds its output, so that none waits for itself.
     topics = {NORMALIZED, *(step.target for step in STEPS if not step.needs_raw)}
-    taken = {RAW, NORMALIZED, *(step.target for step in STEPS)}
     found: dict[str, Any] = {}
     for name, table in own.items():
         processor = _own_processor(name, table)
@@ -410,13 +412,12 @@ def _processors(section: Section) -> ProcessorsConfig:
                 f"{where}expected input to be one of {', '.join(sorted(topics))}, or the output of "
                 f"a processor above it, got {processor.input!r}"
             )
-        if processor.output in taken or TOPIC.fullmatch(processor.output) is None:
+        if processor.output in TOPICS | topics or TOPIC.fullmatch(processor.output) is None:
             raise ConfigError(
                 f"{where}expected output to be a topic of its own, of a-z, 0-9, '.' and '-', got "
                 f"{processor.output!r}"
             )
         topics.add(processor.output)
-        taken.add(processor.output)
         found[name] = processor
     return replace(config, own=found)
 

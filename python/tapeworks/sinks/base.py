@@ -9,13 +9,16 @@ places beside the rows. Partitions of one source share a lock: no second process
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tapeworks._core import Blob, FolderLock, Records
+from tapeworks._core import Blob, FolderLock, Records, kind_of
 from tapeworks.durable import make_folder
 from tapeworks.errors import ConfigError, SinkError
+from tapeworks.nearest import nearest
+from tapeworks.registry import load_member
 from tapeworks.tape import Place
 
 PARALLEL_MAX = 64
@@ -33,6 +36,10 @@ class FlushPolicy:
 @dataclass(frozen=True)
 class SinkConfig:
     """The settings that every sink but the lake has. One with more derives from it."""
+
+    STORE_KEY: ClassVar[tuple[str, ...]] = ()
+    """The settings that tell one store from another, where no two sinks may store one topic in the
+    same: the place of the one would be taken for that of the other. None: they may."""
 
     kind: str = ""
     """Where the class is: `package.module:Class`; of a sink of the table, its name."""
@@ -55,6 +62,11 @@ class SinkConfig:
     """Records of one tape that the store refuses for good before the sink stops with an error."""
 
     def __post_init__(self) -> None:
+        for kind in self.kinds:
+            try:
+                kind_of(kind)
+            except ValueError as error:
+                raise ConfigError(f"kinds: {error}") from None
         for name in ("flush_seconds", "flush_rows", "flush_bytes"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
@@ -71,6 +83,37 @@ class SinkConfig:
     def idle(self, name: str) -> str:
         """Returns why a sink of that name and these settings stores nothing; empty: it does."""
         return ""
+
+
+def check_sinks(sinks: Mapping[str, Any], known: Collection[str]) -> None:
+    """Checks the sinks of the settings by their names, beside the topics that are `known`.
+
+    Raises:
+        ConfigError: a topic is none that anybody writes, or two sinks store one in the same place.
+    """
+    taken: dict[tuple[Any, ...], str] = {}
+    for name, config in sinks.items():
+        if not isinstance(config, SinkConfig):
+            # The lake stores all topics, and there is one.
+            continue
+        if unknown := next((topic for topic in config.topics if topic not in known), None):
+            meant = nearest(unknown, known)
+            raise ConfigError(
+                f"[sinks.{name}]: topics: expected some of {', '.join(sorted(known))}, got "
+                f"{unknown!r}{f'; did you mean {meant[0]}' if meant else ''}"
+            )
+        if not config.STORE_KEY:
+            continue
+        store = (config.kind, *(getattr(config, key) for key in config.STORE_KEY))
+        for topic in load_member("sink", config.kind).topics(config):
+            other = taken.setdefault((*store, topic), name)
+            if other != name:
+                key = config.STORE_KEY[-1]
+                raise ConfigError(
+                    f"[sinks.{name}]: expected another {key} than that of [sinks.{other}], got "
+                    f"{getattr(config, key)!r} for both: both store {topic}, and what the one has "
+                    f"passed, the other would leave out"
+                )
 
 
 @dataclass(frozen=True)

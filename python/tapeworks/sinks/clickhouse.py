@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import clickhouse_connect
@@ -58,6 +58,7 @@ SETTINGS = {"async_insert": 0, "insert_deduplicate": 1, "wait_end_of_query": 1}
 class ClickHouseConfig(SinkConfig):
     """Where the server is, and how rows are kept there."""
 
+    STORE_KEY: ClassVar[tuple[str, ...]] = ("url", "database")
     url: str = "http://localhost:8123"
     """`http://` or `https://`, host and port of the server's HTTP. One with a password comes from
     the environment."""
@@ -74,6 +75,7 @@ class ClickHouseConfig(SinkConfig):
     flush_rows: int = 500_000
 
     def __post_init__(self) -> None:
+        check_choice(self.kinds, self.topics)
         super().__post_init__()
         check_url("url", self.url, ("http", "https"))
         if not self.database.isidentifier():
@@ -82,7 +84,6 @@ class ClickHouseConfig(SinkConfig):
             raise ConfigError(f"ttl_days: expected 0 to {TTL_DAYS_MAX}, got {self.ttl_days}")
         if not 0.1 <= self.timeout_seconds <= 3_600:
             raise ConfigError(f"timeout_seconds: expected 0.1 to 3600, got {self.timeout_seconds}")
-        check_choice(self.kinds, self.topics)
 
 
 @dataclass

@@ -12,7 +12,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -64,6 +64,7 @@ T = TypeVar("T")
 class PostgresConfig(SinkConfig):
     """Where the database is, and how rows are kept there."""
 
+    STORE_KEY: ClassVar[tuple[str, ...]] = ("url", "schema")
     url: str = ""
     """`postgresql://user@host/database`, or `host=... dbname=...`; none: what PGHOST, PGSERVICE and
     the like say. A password comes from the environment or from ~/.pgpass."""
@@ -81,6 +82,7 @@ class PostgresConfig(SinkConfig):
     flush_rows: int = 200_000
 
     def __post_init__(self) -> None:
+        check_choice(self.kinds, self.topics, (postgres_news.KIND,), (NEWS,))
         super().__post_init__()
         if not self.schema:
             raise ConfigError("schema: expected the name of a schema, got none")
@@ -88,7 +90,6 @@ class PostgresConfig(SinkConfig):
             raise ConfigError(f"days_ahead: expected 0 to 366, got {self.days_ahead}")
         if not 0.1 <= self.timeout_seconds <= 3_600:
             raise ConfigError(f"timeout_seconds: expected 0.1 to 3600, got {self.timeout_seconds}")
-        check_choice(self.kinds, self.topics, (postgres_news.KIND,), (NEWS,))
 
 
 class BoundedConnection(psycopg.Connection[Any]):

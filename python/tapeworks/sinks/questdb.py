@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import ClassVar
 
 from tapeworks._core import Records
 from tapeworks.config import check_url
@@ -41,6 +42,7 @@ MINUTES, HOURS = 10, 24
 class QuestDBConfig(SinkConfig):
     """Where the server is, and how rows are kept there."""
 
+    STORE_KEY: ClassVar[tuple[str, ...]] = ("url", "table_prefix")
     url: str = "http://localhost:9000"
     """`http://` or `https://`, host and port of the server's HTTP. One with a password comes from
     the environment."""
@@ -57,6 +59,7 @@ class QuestDBConfig(SinkConfig):
     flush_rows: int = 200_000
 
     def __post_init__(self) -> None:
+        check_choice(self.kinds, self.topics)
         super().__post_init__()
         check_url("url", self.url, ("http", "https"))
         if not (self.table_prefix + "x").isidentifier():
@@ -67,7 +70,6 @@ class QuestDBConfig(SinkConfig):
             raise ConfigError(f"ttl_days: expected 0 to 36500, got {self.ttl_days}")
         if not 0.1 <= self.timeout_seconds <= 3_600:
             raise ConfigError(f"timeout_seconds: expected 0.1 to 3600, got {self.timeout_seconds}")
-        check_choice(self.kinds, self.topics)
 
 
 class QuestDBSink(StoreSink):

@@ -90,7 +90,6 @@ class RedisConfig(SinkConfig):
     """Where the server is, and how much it keeps."""
 
     STORE_KEY: ClassVar[tuple[str, ...]] = ("url", "prefix")
-
     flush_seconds: float = 0.25
     """What was written is in the stream after so long at most."""
     flush_rows: int = 100_000

@@ -186,10 +186,7 @@ class StorePartition(SinkPartition):
 
     @property
     def instruments(self) -> list[int] | None:
-        """The instruments that the settings choose by their symbols; none: all.
-
-        0 is among them: what concerns all instruments concerns those that were chosen.
-        """
+        """The instruments that the settings choose, and 0: what concerns all; none: all."""
         wanted = frozenset(self._sink.config.symbols)
         if not wanted:
             return None
