@@ -526,6 +526,19 @@ fn all_of_an_update_that_is_out_of_order_is_flagged() {
 }
 
 #[test]
+fn trades_behind_one_of_a_wrong_time_are_in_order() {
+    let mut rig = Rig::connected(1);
+    for id in 1..=20 {
+        let ahead = if id == 10 { 50 * SECOND } else { 0 };
+        rig.text(0, id * SECOND, &trade(id as u64, id * SECOND + ahead));
+    }
+    assert_eq!(rig.trades(), (1..=20).collect::<Vec<_>>());
+    let trades = rig.output.iter().filter_map(|record| record.as_trade());
+    let flagged = trades.filter(|trade| trade.header.flags & FLAG_OUT_OF_ORDER != 0);
+    assert_eq!(flagged.map(|trade| trade.header.sequence).collect::<Vec<_>>(), [10]);
+}
+
+#[test]
 fn update_that_lies_freezes_no_book() {
     // One update of fifty says an id far ahead, in order, in time or up to a minute ahead: the book
     // is given up, or that one is; what is true is stored, and no time is missing from the ledger.

@@ -275,8 +275,8 @@ impl Arbiter {
         let is_coarse = is_ahead && run.is_coarse(last);
         let is_timed = run.reason == DecodeReason::ImplausibleTime;
         let sets_clock = is_timed && self.sets_clock();
-        let mut flags = 0;
         for suspect in &run.held {
+            let mut flags = 0;
             let Some(event) = Event::read(&suspect.bytes, &self.feed.rules) else { continue };
             let line = Line { serial: suspect.line, group: self.streams.at(place).group };
             if sets_clock && event.rule != Rule::Window {
