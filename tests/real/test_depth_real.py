@@ -16,7 +16,7 @@ from tapeworks._core import Processor, Records
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "metrics"
 PRICE, SIZE = 10**5, 10**8
-METRIC = np.dtype(_core.dtype_descr("metric"))
+METRIC, LEVEL = (np.dtype(_core.dtype_descr(kind)) for kind in ("metric", "level"))
 CHANNEL, CODE = _core.numbers("channel"), _core.numbers("marker_code")
 SIDES = _core.numbers("side")
 SETTINGS = {
@@ -102,6 +102,48 @@ def recorded(times: list[int], found: list[Book]) -> tuple[bytes, np.ndarray]:
             parts.append(levels(changes, "depth", number, ts))
         updates.append(number - 1)
     return b"".join(parts), np.array(updates)
+
+
+def test_a_band_that_ends_behind_the_snapshot_is_not_complete() -> None:
+    # Every tenth row as a snapshot that is cut where it has ten levels, of an instrument each: what
+    # it holds of a band is the whole of it where its last level lies outside.
+    times, found = books()
+    with (DATA / "expected" / "AAPL_L10_depth_rows.csv").open() as file:
+        table = list(csv.DictReader(file))
+    parts = []
+    for number, row in enumerate(table, 1):
+        book, ts = found[int(row["row"])], times[int(row["row"])]
+        sides = [side for side, _ in book]
+        cut = (sides.count("bid") >= 10) + 2 * (sides.count("ask") >= 10)
+        of = {"instrument": number, "sequence": 1, "ts_event": ts, "ts_recv": ts}
+        ends = {"first": 1, "last": 1, "count": len(book), "channel": CHANNEL["snapshot"]} | of
+        told = levels(book, "snapshot", 1, ts)
+        rows = np.frombuffer(told, LEVEL).copy()
+        rows["instrument"] = number
+        verified = {"channel": CHANNEL["depth"], "first": 2, "last": 2, "ts_start": 1}
+        parts += [
+            row_of("marker", code=CODE["snapshot_begin"], state=cut, **ends),
+            rows.tobytes(),
+            row_of("marker", code=CODE["snapshot_end"], state=cut, **ends),
+            row_of("marker", code=CODE["empty_update"], **(of | {"sequence": 2} | verified)),
+        ]
+    out = Processor("metrics", SETTINGS).process(Records.from_bytes(b"".join(parts)))
+    rows = np.frombuffer(out, METRIC)
+    checked = set()
+    for x in (5, 10, 25, 50):
+        for side in ("bid", "ask"):
+            of_band, depth = (
+                rows[rows["metric"] == f"{name}_{side}_{x}bps".encode()]
+                for name in ("depth_complete", "depth")
+            )
+            wanted = np.array([float(row[f"{side}_complete_{x}bps"]) for row in table])
+            sizes = np.array([float(row[f"{side}_depth_{x}bps"]) for row in table])
+            np.testing.assert_array_equal(of_band["value"], wanted)
+            np.testing.assert_array_equal(depth["value"], sizes)
+            # The depth itself says so, too.
+            np.testing.assert_array_equal(depth["flags"] & 32 == 0, wanted == 1)
+            checked |= set(wanted.tolist())
+    assert checked == {0.0, 1.0}
 
 
 def test_depth_cost_shape_and_flow_of_levels() -> None:

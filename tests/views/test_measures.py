@@ -225,6 +225,35 @@ def test_a_metric_without_any_value_says_why(measured):
 
 
 @pytest.mark.slow
+def test_what_a_snapshot_did_not_reach_is_said_to_be_a_bound(spine, maker):
+    # Of five bids, as many as were asked for, and two asks: they end within 500 bps, not in 300.
+    channels, codes = _core.numbers("channel"), _core.numbers("marker_code")
+    known = {"instrument": 1, "ts_event": FIRST, "ts_recv": FIRST, "sequence": 1}
+    mark = {**known, "channel": channels["snapshot"], "count": 7, "state": 1, "first": 1}
+    sides = {"side": [1] * 5 + [2] * 2, "size": 10**8, "channel": channels["snapshot"]}
+    prices = np.array([100, 99, 98, 97, 96, 101, 102]) * SECOND
+    spine.append(maker.definitions())
+    spine.append(maker.rows("marker", 1, code=codes["snapshot_begin"], **mark))
+    spine.append(maker.rows("level", 7, price=prices, **known, **sides))
+    spine.append(maker.rows("marker", 1, code=codes["snapshot_end"], **mark))
+    for second in range(1, 5):
+        update = {"sequence": 1 + second, "previous": second, "price": 101 * SECOND, "side": 2}
+        stamps = dict.fromkeys(("ts_event", "ts_recv"), FIRST + second * SECOND)
+        change = {"channel": channels["depth"], "size": 10**8, "flags": 1}
+        spine.append(maker.rows("level", 1, **(known | update | stamps | change)))
+    derive(spine, MetricSetsConfig(sets=("depth",), bands_bps=(300, 500)))
+    spine.drain()
+    spine.drain(METRICS)
+    with tw.open(spine.path) as lake:
+        known_whole = lake.metrics("BTCUSDT", ["depth_bid_300bps", "depth_complete_bid_500bps"])
+        assert not any("bound" in told for told in known_whole.notices())
+        assert known_whole.to_pylist()[-1]["depth_complete_bid_500bps"] == 0
+        bound = lake.metrics("BTCUSDT", ["depth_bid_500bps", "depth_ask_500bps"])
+        [told] = [told for told in bound.notices() if "bound" in told]
+    assert bound.to_pylist()[-1]["depth_bid_500bps"] == 5
+    assert told.startswith("depth_bid_500bps is a bound in 3 of its rows (flags & 32")
+
+
 def test_what_was_never_measured_is_no_part_of_a_complete_answer(measured, maker):
     # Recorded and not measured: the stage is behind, given up, or was taken out of the settings.
     measured.append(quotes_of(maker, 60)[10:])

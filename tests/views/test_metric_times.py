@@ -14,7 +14,30 @@ SECOND = 10**9
 FIRST = START - START % (60 * SECOND)
 CHANNELS, CODES = _core.numbers("channel"), _core.numbers("marker_code")
 TRADING, HALTED = 1, 2
-LAST, OUT_OF_ORDER = 1, 8
+LAST, OUT_OF_ORDER, MAYBE_BAD = 1, 8, 32
+# Of a book that is known to 96 on the side of the bids. The mid is 100.5.
+BOUNDS = {
+    "depth_bid_300bps": 3,
+    "depth_bid_500bps": 5,
+    "depth_bid_700bps": 6,
+    "depth_ask_300bps": 3,
+    "depth_ask_500bps": 5,
+    "depth_ask_700bps": 7,
+    "depth_complete_bid_300bps": 1,
+    "depth_complete_bid_500bps": 0,
+    "depth_complete_bid_700bps": 0,
+    "depth_complete_ask_700bps": 1,
+    "depth_bid_L5": 5,
+    "depth_bid_L6": 6,
+    "depth_bid_L11": 6,
+    "depth_ask_L11": 10,
+    "fill_sell_5": 5,
+    "fill_sell_6": 6,
+    "fill_sell_7": 6,
+    "fill_buy_11": 10,
+    "cost_sell_5": 1e4 * (1 - 98 / 100.5),
+    "cost_sell_6": 1e4 * (1 - (490 + 94) / 6 / 100.5),
+}
 
 
 def row(kind, at, **fields):
@@ -46,11 +69,9 @@ def other(at):
     return quote(at, instrument=2)
 
 
-def measure(records, names, sizes=None, **settings):
+def measure(records, names, each=None, **settings):
     """Returns of each name the values by seconds, None where they are null, the newest of each."""
-    parts = (
-        [records[at : at + sizes] for at in range(0, len(records), sizes)] if sizes else [records]
-    )
+    parts = [records[at : at + each] for at in range(0, len(records), each)] if each else [records]
     processor, data = Processor("metrics", settings), b""
     for part in parts:
         made = Processor("metrics", settings)
@@ -148,6 +169,37 @@ def test_update_of_a_book_out_of_order_says_nothing_of_the_time():
     found = measure(records, names, **settings)
     assert found["trades_1s"] == {1.0: None} | {float(at): 4.0 for at in range(2, 30)}
     assert set(list(found["mid"].values())[1:]) == {100.5}
+
+
+def test_what_is_behind_the_snapshot_of_a_book_is_a_bound():
+    # Bids of 1 at 100 to 96, of which the snapshot has as many as were asked for; asks of 1 at 101
+    # to 110, which are all. Then one more bid comes to be known, and others there are not.
+    ends = {"sequence": 1, "first": 1, "channel": CHANNELS["snapshot"], "state": 1, "count": 15}
+    sides = [*((1, price) for price in range(100, 95, -1)), *((2, p) for p in range(101, 111))]
+    records = [
+        row("marker", 0, code=CODES["snapshot_begin"], **ends),
+        *(level(0, 1, side, price, "snapshot", flags=0) for side, price in sides),
+        row("marker", 0, code=CODES["snapshot_end"], **ends),
+        level(0, 2, 1, 94, previous=1),
+    ]
+    settings = {
+        "sets": "depth",
+        "interval_ms": 0,
+        "bands_bps": [300, 500, 700],
+        "levels": [5, 6, 11],
+        "sizes": [5 * 10**8, 6 * 10**8, 7 * 10**8, 11 * 10**8],
+    }
+    # With a restart before each record the state is gone on from.
+    found = measure(records, BOUNDS, 1, **settings)
+    assert {name: one[0.0] for name, one in found.items()} == pytest.approx(BOUNDS)
+    data = Processor("metrics", settings).process(Records.from_bytes(b"".join(records)))
+    flagged = {
+        one["metric"].decode() for one in np.frombuffer(data, METRIC) if one["flags"] & MAYBE_BAD
+    }
+    assert flagged & BOUNDS.keys() == {
+        *("depth_bid_500bps", "depth_bid_700bps", "depth_bid_L6", "depth_bid_L11"),
+        *("cost_sell_6", "fill_sell_7"),
+    }
 
 
 def test_order_out_of_order_says_nothing_of_the_time():

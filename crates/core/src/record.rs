@@ -57,6 +57,9 @@ pub const SESSION_ENDS: u8 = 1;
 /// orders of all: the venue numbers them anew. It is on no tape.
 pub const ORDERS_BEGIN: u8 = 1;
 
+/// Bits of the `state` of a snapshot's marks: it has as many bids, or asks, as were asked for.
+pub const SNAPSHOT_CUT: [u8; 2] = [1, 2];
+
 /// Flag: last record of one venue event. Books are consistent only after it.
 pub const FLAG_LAST: u8 = 1;
 /// Flag: part of a snapshot, not of a change.
@@ -340,7 +343,7 @@ pub struct Marker {
     pub code: u8,
     /// A [`GapCause`] of a gap, a `DecodeReason` of a dead letter, else 0.
     pub cause: u8,
-    /// A [`GapState`] of a gap, a `SyncState` of a book state, else 0.
+    /// A [`GapState`] of a gap, a `SyncState` of a book state, else as the code says, or 0.
     pub state: u8,
     /// A [`Channel`].
     pub channel: u8,

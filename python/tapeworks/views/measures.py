@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -25,6 +26,7 @@ from tapeworks.views.result import Result, noting
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TimeLike
 from tapeworks.views.valueless import reasons
+from tapeworks.views.view_sql import MAYBE_BAD
 
 TABLE = "metrics"
 # Where nothing tells the columns of a frame apart from the moment.
@@ -101,7 +103,10 @@ class Measures(Opened):
             sql = f"select 1 from {TABLE} where {where} and state <> '' limit 1"
             return bool(self._engine.run(sql, [TABLE], scope).num_rows)
 
-        return noting(found, lambda: self._remarks(found, rows, wanted, chosen, knows_prices))
+        told = partial(self._bounds, wanted, where, scope)
+        return noting(
+            found, lambda: self._remarks(found, rows, wanted, chosen, knows_prices) + told()
+        )
 
     def _made(
         self,
@@ -133,6 +138,22 @@ class Measures(Opened):
         others = [name for name in names if name not in missing]
         without = self._without_value(rows, others, chosen, knows_prices)
         return [*without, *advice_of(missing)]
+
+    def _bounds(self, names: Sequence[str], where: str, scope: Scope) -> list[str]:
+        """Returns of each metric of how many values a part of the book alone is known."""
+        rows = self._engine.run(
+            f"select metric, count(*) as bounds from {TABLE} where {where} and "
+            f"metric in ({', '.join(map(quote, names))}) and flags & {MAYBE_BAD} != 0 "
+            "group by metric order by metric",
+            [TABLE],
+            scope,
+        )
+        return [
+            f"{row['metric']} is a bound in {row['bounds']:,} of its rows (flags & {MAYBE_BAD} of "
+            "the table `metrics`): the snapshot that the book began with ended before the levels "
+            "that it is made of; `snapshot_limit` of the feed is how many it has"
+            for row in rows.to_pylist()
+        ]
 
     def _without_value(
         self,

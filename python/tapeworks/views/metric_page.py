@@ -83,6 +83,12 @@ was some time after it: see [join clocks](how-to/join-clocks.md).
 - **`depth`, `mlofi` and `ofi_integrated`** are of the verified book: of feeds with changes of
   levels or of single orders. Where it is not verified, they are null, and their windows are empty
   from then on.
+- **A book is known as far as the snapshot reached that it began with** (`snapshot_limit` of
+  Binance: 5,000 levels a side of spot, 1,000 of futures, which is 0.2 % of BTCUSDT). What `depth`
+  makes of levels behind that is a bound, as more may stand there: a lower one of depth and fills,
+  an upper one of costs. Its rows are flagged (`flags & 32`), `notices()` says how many there are,
+  `depth_complete_bid_25bps` and `depth_complete_ask_25bps` when, and rules of alerts leave them
+  out. The reach stands still while prices move, until a snapshot is fetched for a book that broke.
 - **Feeds that tell single orders** (ITCH, LOBSTER) have their best prices, and all that is made of
   them, from the book that the orders add up to. A gap in the orders, or an order that never came,
   leaves that book unknown until the venue's numbers begin anew, with its next day. Of LOBSTER it is

@@ -18,7 +18,7 @@
 use std::sync::Arc;
 
 use self::family::{Best, Values};
-use self::measured::{concerned, Measured};
+use self::measured::{concerned, Measured, Part};
 use self::parts::{is_of_book, put_best, same_setting, take_best};
 use self::plan::Plan;
 use self::single_orders::SingleOrders;
@@ -26,7 +26,7 @@ use super::bars::{after, Watermark};
 use super::books::concerns_book;
 use super::state::{StateReader, StateWriter};
 use super::{Batch, Processor, Settings};
-use crate::book::{Step, SyncedBook};
+use crate::book::SyncedBook;
 use crate::error::{Error, Result};
 use crate::feeds::{updates_of, BarSpan};
 use crate::instrument::INSTRUMENTS_MAX;
@@ -75,7 +75,7 @@ pub(crate) use single_orders::{BrokenOrders, OrderSequence};
 pub use table::{lines, sets, Line};
 
 const NAME: &str = "metrics";
-const VERSION: u32 = 7;
+const VERSION: u32 = 8;
 /// Prices and sizes from here on are not measured: their products would exceed 128 bits.
 const UNITS_MAX: u64 = 1 << 62;
 /// So are trades whose price times size has more bits than this.
@@ -263,17 +263,11 @@ impl Metrics {
     }
 
     /// Takes in what concerns a book: a level, or a marker of its stream.
-    fn book(
-        &mut self,
-        header: &Header,
-        is_change: bool,
-        step: impl FnOnce(&mut SyncedBook) -> Step,
-        out: &mut Records,
-    ) {
+    fn book(&mut self, part: Part<'_>, out: &mut Records) {
         let known = self.watermark.ts();
         let mut values = std::mem::take(&mut self.values);
-        if let Some(measured) = self.measured(header) {
-            measured.book(header, is_change, step, known, &mut values, out);
+        if let Some(measured) = self.measured(part.header()) {
+            measured.book(part, known, &mut values, out);
             let due = measured.due();
             self.note_due(due);
         }
@@ -282,8 +276,7 @@ impl Metrics {
 
     fn marker(&mut self, marker: &Marker, out: &mut Records) {
         if self.plan.has_books && concerns_book(marker) {
-            let is_change = marker.code == MarkerCode::EmptyUpdate as u8;
-            self.book(&marker.header, is_change, |book| book.marker(marker), out);
+            self.book(Part::Marker(marker), out);
         }
         match MarkerCode::try_from(marker.code) {
             Ok(MarkerCode::EndOfSession) => {
@@ -376,8 +369,7 @@ impl Processor for Metrics {
                 LEVEL if self.plan.has_books => {
                     let level = Level::read_from(record.bytes());
                     if let Some(level) = level.filter(|level| is_of_book(level.channel)) {
-                        let is_change = level.channel == Channel::Depth as u8;
-                        self.book(&level.header, is_change, |book| book.level(&level), out);
+                        self.book(Part::Level(&level), out);
                     }
                 }
                 MARKER => {

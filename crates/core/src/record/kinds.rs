@@ -180,7 +180,8 @@ numbered! {
 numbered! {
     /// What a marker marks.
     pub enum MarkerCode {
-        /// Levels of a snapshot follow; `first` is its sequence, `count` its number of levels.
+        /// Levels of a snapshot follow; `first` is its sequence, `count` its number of levels. The
+        /// bits [`super::SNAPSHOT_CUT`] of `state` say of which side there may be more.
         SnapshotBegin = 1, "snapshot_begin";
         /// All levels of the snapshot were sent.
         SnapshotEnd = 2, "snapshot_end";

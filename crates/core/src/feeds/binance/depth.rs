@@ -6,6 +6,7 @@ use crate::error::{DecodeReason, Error, Result};
 use crate::feeds::scan::{Scanner, Span};
 use crate::record::{
     Channel, Level, Marker, MarkerCode, Plain, Records, Side, FLAG_LAST, FLAG_SNAPSHOT, NONE,
+    SNAPSHOT_CUT,
 };
 
 impl Task<'_> {
@@ -30,14 +31,13 @@ impl Task<'_> {
         let event = Event { instrument, ts, last, previous, span };
         match kind {
             DepthKind::Change => self.change(&event, sides),
-            DepthKind::Partial => self.snapshot(&event, sides, Channel::PartialDepth),
+            DepthKind::Partial => self.snapshot(&event, sides, Channel::PartialDepth, None),
             DepthKind::Other => self.ignored(&event, sides),
         }
     }
 
     fn change(&mut self, event: &Event, sides: [Span; 2]) -> Result<()> {
-        let count = self.levels(event, sides, Channel::Depth, 0)?;
-        if count > 0 {
+        if self.levels(event, sides, Channel::Depth, 0)? != [0; 2] {
             set_last(self.out);
             return Ok(());
         }
@@ -71,12 +71,13 @@ impl Task<'_> {
         Ok(())
     }
 
-    /// The whole top of a book: begin, levels, end.
+    /// The whole top of a book: begin, levels, end. With a `limit`, a side is cut that has as many.
     pub(super) fn snapshot(
         &mut self,
         event: &Event,
         sides: [Span; 2],
         channel: Channel,
+        limit: Option<u32>,
     ) -> Result<()> {
         let mut header = self.head::<Marker>(event.instrument, event.ts, event.last);
         header.flags |= FLAG_SNAPSHOT;
@@ -93,7 +94,13 @@ impl Task<'_> {
         };
         let begin = self.out.mark();
         self.out.push(&marker);
-        marker.count = self.levels(event, sides, channel, FLAG_SNAPSHOT)?;
+        let counts = self.levels(event, sides, channel, FLAG_SNAPSHOT)?;
+        marker.count = counts[0] + counts[1];
+        for (count, cut) in counts.into_iter().zip(SNAPSHOT_CUT) {
+            if limit.is_some_and(|limit| count >= limit) {
+                marker.state |= cut;
+            }
+        }
         write_marker(self.out, begin.0, &marker);
         marker.code = MarkerCode::SnapshotEnd as u8;
         marker.header.flags |= FLAG_LAST;
@@ -107,7 +114,7 @@ impl Task<'_> {
         sides: [Span; 2],
         channel: Channel,
         flags: u8,
-    ) -> Result<u32> {
+    ) -> Result<[u32; 2]> {
         let mut header = self.head::<Level>(event.instrument, event.ts, event.last);
         header.flags |= flags;
         let mut level = Level {
@@ -120,8 +127,10 @@ impl Task<'_> {
             channel: channel as u8,
             reserved: [0; 2],
         };
-        let before = self.out.len();
-        for (span, side) in sides.into_iter().zip([Side::Bid, Side::Ask]) {
+        let mut counts = [0; 2];
+        let each = sides.into_iter().zip([Side::Bid, Side::Ask]).zip(&mut counts);
+        for ((span, side), count) in each {
+            let before = self.out.len();
             level.side = side as u8;
             let mut scanner = Scanner::inside(self.bytes, span);
             scanner.at_value(b'[')?;
@@ -130,8 +139,9 @@ impl Task<'_> {
                 self.out.push(&level);
                 Ok(())
             })?;
+            *count = (self.out.len() - before) as u32;
         }
-        Ok((self.out.len() - before) as u32)
+        Ok(counts)
     }
 
     pub(super) fn partial(&mut self, fields: &Fields, stream: &[u8]) -> Result<()> {
@@ -146,7 +156,7 @@ impl Task<'_> {
         let ts = self.header.ts_recv;
         let instrument = self.symbols.define(self.scratch, self.instruments, ts, fields.start())?;
         let event = Event { instrument, ts, last: sequence, previous: 0, span: 0 };
-        self.snapshot(&event, sides, Channel::PartialDepth)
+        self.snapshot(&event, sides, Channel::PartialDepth, None)
     }
 }
 

@@ -32,6 +32,8 @@ const SILENT: &[&str] = &[
     "ticker/tradingDay",
 ];
 
+/// The least number of levels a side that may be asked for.
+const DEPTH_LIMIT_LEAST: u32 = 5;
 /// Elements of a REST kline, an array: the twelfth has no meaning.
 const KLINE_ELEMENTS: usize = 11;
 
@@ -100,7 +102,15 @@ impl Task<'_> {
         let ts = values.time_or_none(fields, time, "ts_event")?.unwrap_or(self.header.ts_recv);
         let instrument = self.requested(query, ts)?;
         let event = Event { instrument, ts, last, previous: 0, span: 0 };
-        self.snapshot(&event, sides, Channel::Snapshot)
+        self.scratch.clear();
+        let limit = if parameter(query, "limit", self.scratch) {
+            std::str::from_utf8(self.scratch).ok().and_then(|text| text.parse().ok())
+        } else {
+            None
+        };
+        // A capture does not tell what was asked for: a side of such a length may be cut.
+        let limit = limit.unwrap_or(DEPTH_LIMIT_LEAST);
+        self.snapshot(&event, sides, Channel::Snapshot, Some(limit))
     }
 
     fn rest_trades(&mut self, query: &str) -> Result<()> {

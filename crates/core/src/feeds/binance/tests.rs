@@ -183,6 +183,24 @@ fn trade_is_read_field_by_field() {
 }
 
 #[test]
+fn side_of_a_snapshot_with_as_many_levels_as_were_asked_for_is_cut() {
+    // Six bids and two asks. A capture does not tell how many were asked for: five is the least.
+    let bids: Vec<_> = (1..=6).rev().map(|price| format!("[\"{price}\",\"1\"]")).collect();
+    let body = format!(
+        "{{\"lastUpdateId\":1,\"bids\":[{}],\"asks\":[[\"7\",\"1\"],[\"8\",\"1\"]]}}",
+        bids.join(",")
+    );
+    for (limit, cut) in [("&limit=5000", 0), ("&limit=7", 0), ("&limit=6", 1), ("", 1)] {
+        let context = format!("/api/v3/depth?symbol=BTCUSDT{limit}");
+        let mut bench = Bench::new(FeedId::BinanceSpot);
+        let answer = bench.receive(BlobKind::Rest, context.as_bytes(), body.as_bytes()).unwrap();
+        let marks: Vec<_> = answer.iter().filter_map(|record| record.as_marker()).collect();
+        let told: Vec<_> = marks.iter().map(|mark| (mark.state, mark.count)).collect();
+        assert_eq!(told, [(cut, 8); 2], "{limit}");
+    }
+}
+
+#[test]
 fn times_are_milli_or_microseconds_by_their_size() {
     let mut bench = Bench::new(FeedId::BinanceSpot);
     let trade: Trade = only(&bench.text(captures()[1].body).unwrap());

@@ -7,7 +7,7 @@ use super::rule::Rule;
 use super::table::{count, number, Entry, Number, Text, FOR_MS};
 use crate::error::{Error, Result};
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::{unpadded, FLAG_OUT_OF_ORDER};
+use crate::record::{unpadded, FLAG_MAYBE_BAD, FLAG_OUT_OF_ORDER};
 
 /// What stands for "no limit".
 const NEVER: f64 = 1e300;
@@ -143,8 +143,9 @@ impl Detector for Measured {
             // A late trade that corrects a window which is over says nothing of now.
             Event::Metric(metric) if metric.header.flags & FLAG_OUT_OF_ORDER != 0 => {}
             Event::Metric(metric) if unpadded(&metric.metric) == self.metric => {
-                // Nothing is known without a value: it is neither beyond nor within.
-                let value = metric.value();
+                // Nothing is known without a value, or of a part: it is neither beyond nor within.
+                let is_bound = metric.header.flags & FLAG_MAYBE_BAD != 0;
+                let value = metric.value().filter(|_| !is_bound);
                 self.last = value.unwrap_or(f64::NAN);
                 self.limit = value.and_then(|value| self.beyond(value));
                 if let Some(value) = value.filter(|_| self.limit.is_none()) {

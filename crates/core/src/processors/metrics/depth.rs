@@ -2,10 +2,15 @@
 //!
 //! All is of the verified book at the moment of a sample; where none is verified, all is null. The
 //! mid is that of the book, and moves with it, so nothing is kept between samples.
+//!
+//! A book is known as far as the snapshot reached that it began with. What is made of levels behind
+//! that is a bound, as more may stand there, and is flagged: [`FLAG_MAYBE_BAD`].
+//!
+//! [`FLAG_MAYBE_BAD`]: crate::record::FLAG_MAYBE_BAD
 
 use super::family::{size, Family, Moment, Set, Terms, Values};
 use super::table::{Line, Per};
-use crate::book::{Distance, L2Book, PriceLevel};
+use crate::book::{Distance, Fill, L2Book, PriceLevel};
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Side, NONE};
@@ -39,6 +44,8 @@ const fn elasticity(name: &'static str, formula: &'static str) -> Line {
 }
 
 const BAND: &str = "size of bids within so many bps of the mid, bound included";
+const COMPLETE: &str =
+    "1 where all bids of the band are known; 0: the snapshot ended in it, there may be more";
 const FIRST: &str = "size of so many best bids; of fewer, what there is";
 const ASKS: &str = "the same of asks";
 const ELASTICITY: &str =
@@ -52,6 +59,8 @@ pub(super) const SET: Set = Set {
     lines: &[
         line(Per::Band, "depth_bid", BAND, "size"),
         line(Per::Band, "depth_ask", ASKS, "size"),
+        line(Per::Band, "depth_complete_bid", COMPLETE, "0 or 1"),
+        line(Per::Band, "depth_complete_ask", ASKS, "0 or 1"),
         line(Per::Level, "depth_bid_L", FIRST, "size"),
         line(Per::Level, "depth_ask_L", ASKS, "size"),
         line(Per::Level, "imbalance_L", "(B - A) / (B + A) of these", "-1 to 1"),
@@ -78,6 +87,38 @@ pub(super) const SET: Set = Set {
 #[derive(Debug)]
 struct Shape {
     terms: Terms,
+}
+
+/// How far a book is known: the prices of bids and asks behind which levels may be missing.
+struct Known([Option<i64>; 2]);
+
+impl Known {
+    const fn of(&self, side: Side) -> Option<i64> {
+        self.0[matches!(side, Side::Ask) as usize]
+    }
+
+    fn is_whole(&self, side: Side) -> bool {
+        self.of(side).is_none()
+    }
+
+    /// Whether all levels of a side up to `price` are known.
+    fn to(&self, side: Side, price: i64) -> bool {
+        let is_ask = matches!(side, Side::Ask);
+        self.of(side).is_none_or(|last| if is_ask { price <= last } else { price >= last })
+    }
+
+    /// Whether the last level that is known lies outside of a band around the mid.
+    fn holds_band(&self, side: Side, mid2: i128, band: u32) -> bool {
+        let outward = if matches!(side, Side::Ask) { 10_000 } else { -10_000 };
+        let reach = mid2.abs() * i128::from(band);
+        self.of(side).is_none_or(|last| (2 * i128::from(last) - mid2) * outward > reach)
+    }
+
+    /// Whether so many best levels of a side are known.
+    fn holds_levels(&self, book: &L2Book, side: Side, levels: usize) -> bool {
+        let last = || book.levels(side).nth(levels.saturating_sub(1));
+        self.is_whole(side) || last().is_some_and(|level| self.to(side, level.price))
+    }
 }
 
 /// One side of a book at a moment.
@@ -159,7 +200,7 @@ impl SideView {
 }
 
 impl Shape {
-    fn costs(&self, book: &L2Book, mid2: i128, out: &mut Values) {
+    fn costs(&self, book: &L2Book, known: &Known, mid2: i128, out: &mut Values) {
         let fills: Vec<_> = self
             .terms
             .sizes
@@ -177,20 +218,43 @@ impl Shape {
                 (bought, cost(*wanted, sell.size, sell.cost, -1.0))
             })
             .collect();
-        both.iter().for_each(|(buy, _)| out.push(*buy, 1));
-        both.iter().for_each(|(_, sell)| out.push(*sell, 1));
-        for (buy, sell) in both {
-            out.push(buy.zip(sell).map(|(buy, sell)| buy + sell), 1);
+        // Where more may stand between, it may cost less.
+        let is_known =
+            |fill: &Fill, side| fill.price_worst.is_none_or(|price| known.to(side, price));
+        let knows_buy: Vec<_> = fills.iter().map(|(_, buy, _)| is_known(buy, Side::Ask)).collect();
+        let knows_sell: Vec<_> = fills.iter().map(|(.., sell)| is_known(sell, Side::Bid)).collect();
+        for ((buy, _), &is_known) in both.iter().zip(&knows_buy) {
+            out.push_known(*buy, 1, is_known);
         }
-        fills.iter().for_each(|(_, buy, _)| out.push(Some(size(buy.size.into())), 1));
-        fills.iter().for_each(|(.., sell)| out.push(Some(size(sell.size.into())), 1));
+        for ((_, sell), &is_known) in both.iter().zip(&knows_sell) {
+            out.push_known(*sell, 1, is_known);
+        }
+        for ((buy, sell), is_known) in both.iter().zip(knows_buy.iter().zip(&knows_sell)) {
+            let cost = buy.zip(*sell).map(|(buy, sell)| buy + sell);
+            out.push_known(cost, 1, *is_known.0 && *is_known.1);
+        }
+        for (wanted, buy, _) in &fills {
+            let is_known = buy.size == *wanted || known.is_whole(Side::Ask);
+            out.push_known(Some(size(buy.size.into())), 1, is_known);
+        }
+        for (wanted, _, sell) in &fills {
+            let is_known = sell.size == *wanted || known.is_whole(Side::Bid);
+            out.push_known(Some(size(sell.size.into())), 1, is_known);
+        }
     }
 
-    fn values(&self, book: &L2Book, mid2: i128, tick: i64, out: &mut Values) {
+    fn values(&self, book: &L2Book, known: &Known, mid2: i128, tick: i64, out: &mut Values) {
         for side in SIDES {
             for &band in &self.terms.bands {
                 let depth = book.depth(side, Distance::BasisPoints(band));
-                out.push(depth.map(|depth| size(depth.size)), 1);
+                let is_known = known.holds_band(side, mid2, band);
+                out.push_known(depth.map(|depth| size(depth.size)), 1, is_known);
+            }
+        }
+        for side in SIDES {
+            for &band in &self.terms.bands {
+                let is_known = known.holds_band(side, mid2, band);
+                out.push(Some(f64::from(u8::from(is_known))), 1);
             }
         }
         let held = |side: Side, levels: usize| -> i128 {
@@ -198,20 +262,30 @@ impl Shape {
         };
         for side in SIDES {
             for &levels in &self.terms.levels {
-                out.push(Some(size(held(side, levels))), 1);
+                let is_known = known.holds_levels(book, side, levels);
+                out.push_known(Some(size(held(side, levels))), 1, is_known);
             }
         }
         for &levels in &self.terms.levels {
             let (bid, ask) = (held(Side::Bid, levels), held(Side::Ask, levels));
-            out.push((bid + ask > 0).then(|| (bid - ask) as f64 / (bid + ask) as f64), 1);
+            let value = (bid + ask > 0).then(|| (bid - ask) as f64 / (bid + ask) as f64);
+            let is_known = SIDES.into_iter().all(|side| known.holds_levels(book, side, levels));
+            out.push_known(value, 1, is_known);
         }
-        self.costs(book, mid2, out);
+        self.costs(book, known, mid2, out);
         let sides = SIDES.map(|side| SideView::of(book, side, mid2, tick));
-        sides.iter().for_each(|side| out.push(side.elasticity(), 1));
-        sides.iter().for_each(|side| out.push(side.slope(), 1));
-        sides.iter().for_each(|side| out.push(side.gap(), 1));
-        sides.iter().for_each(|side| out.push(side.centre(), 1));
-        sides.iter().for_each(|side| out.push(Some(side.concentration()), 1));
+        let is_known = SIDES.map(|side| known.holds_levels(book, side, LEVELS));
+        let has_next = SIDES.map(|side| known.holds_levels(book, side, 2));
+        let mut each = |value: fn(&SideView) -> Option<f64>, is_known: [bool; 2]| {
+            for (side, is_known) in sides.iter().zip(is_known) {
+                out.push_known(value(side), 1, is_known);
+            }
+        };
+        each(SideView::elasticity, is_known);
+        each(SideView::slope, is_known);
+        each(SideView::gap, has_next);
+        each(SideView::centre, is_known);
+        each(|side| Some(side.concentration()), is_known);
     }
 }
 
@@ -224,11 +298,11 @@ impl Family for Shape {
             .book
             .and_then(|book| Some((book, best(book, Side::Bid)? + best(book, Side::Ask)?)));
         if let Some((book, mid2)) = whole {
-            self.values(book, mid2, moment.tick, out);
+            self.values(book, &Known(moment.reach), mid2, moment.tick, out);
             return;
         }
         let Terms { bands, levels, sizes, .. } = &self.terms;
-        let count = 2 * bands.len() + 3 * levels.len() + 5 * sizes.len() + 10;
+        let count = 4 * bands.len() + 3 * levels.len() + 5 * sizes.len() + 10;
         (0..count).for_each(|_| out.push(None, 0));
     }
 

@@ -158,25 +158,45 @@ pub(super) struct Moment<'a> {
     pub(super) tick: i64,
     /// The book, if it is verified and a set asks for it.
     pub(super) book: Option<&'a L2Book>,
+    /// The price of its bids, and of its asks, behind which levels may be missing: the snapshot
+    /// that it began with ended there. None: all are known.
+    pub(super) reach: [Option<i64>; 2],
     /// Whether all events at `ts` are in: not so where each event has a sample.
     pub(super) is_complete: bool,
+}
+
+/// The value of one metric.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Value {
+    pub(super) value: Option<f64>,
+    /// Of how many observations it is made.
+    pub(super) count: u64,
+    /// Whether it is that of a part of the book alone, as the rest is not known.
+    pub(super) is_bound: bool,
 }
 
 /// The values of one sample, in the order of the names.
 #[derive(Debug, Default)]
 pub(super) struct Values {
-    values: Vec<(Option<f64>, u64)>,
+    values: Vec<Value>,
 }
 
 impl Values {
     /// Appends the value of the next metric, and of how many observations it is made.
     #[inline]
     pub(super) fn push(&mut self, value: Option<f64>, count: u64) {
-        self.values.push((value.filter(|value| value.is_finite()), count));
+        self.push_known(value, count, true);
+    }
+
+    /// As [`Self::push`], where all that it is made of is known, or not.
+    #[inline]
+    pub(super) fn push_known(&mut self, value: Option<f64>, count: u64, is_known: bool) {
+        let value = value.filter(|value| value.is_finite());
+        self.values.push(Value { value, count, is_bound: value.is_some() && !is_known });
     }
 
     /// The values since the last call.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = (Option<f64>, u64)> + '_ {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Value> + '_ {
         self.values.drain(..)
     }
 }

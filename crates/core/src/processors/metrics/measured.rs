@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+pub(super) use self::books::Part;
+use self::books::Reach;
 use self::orders::Derived;
 use super::event_windows::EventWindows;
 use super::family::{latency_of, Best, Change, Family, Moment, Print, Values};
@@ -10,7 +12,7 @@ use crate::book::{Cursor, SyncedBook};
 use crate::error::Result;
 use crate::feeds::Updates;
 use crate::processors::state::{StateReader, StateWriter};
-use crate::record::{Header, Metric, QuoteState, Records, Trade, FLAG_LAST, NONE};
+use crate::record::{Header, Metric, QuoteState, Records, Trade, FLAG_LAST, FLAG_MAYBE_BAD, NONE};
 
 mod books;
 mod orders;
@@ -60,6 +62,7 @@ pub(super) struct Measured {
     best: Option<Best>,
     /// The book, if a set needs it and anything of it came.
     synced: Option<Box<SyncedBook>>,
+    reach: Reach,
     /// What single orders add up to, if the feed tells them.
     derived: Option<Box<Derived>>,
     /// Time of the newest event; it never runs back.
@@ -88,6 +91,7 @@ impl Measured {
             is_status_old: false,
             best: None,
             synced: None,
+            reach: Reach::default(),
             derived: None,
             ts: i64::MIN,
             next: i64::MAX,
@@ -369,19 +373,22 @@ impl Measured {
             self.settled = ts;
         }
         let derived = self.derived.as_deref().and_then(Derived::whole);
-        let book = self.synced.as_deref().and_then(SyncedBook::book).or(derived);
-        let moment = Moment { ts, best: self.best, tick: self.tick, book, is_complete };
+        let told = self.synced.as_deref().and_then(SyncedBook::book);
+        let reach = if told.is_some() { self.reach.prices() } else { [None; 2] };
+        let book = told.or(derived);
+        let moment = Moment { ts, best: self.best, tick: self.tick, book, reach, is_complete };
         self.families.iter_mut().for_each(|family| family.sample(&moment, values));
         let mut row = self.row(ts, known);
         let Plan { names, is_repeat, .. } = &*self.plan;
         let last = is_repeat.iter().rposition(|is_repeat| !is_repeat);
-        for (index, ((value, count), (name, window))) in values.drain().zip(names).enumerate() {
+        for (index, (found, (name, window))) in values.drain().zip(names).enumerate() {
             if is_repeat[index] {
                 continue;
             }
-            row.value = Metric::bits(value);
-            (row.count, row.window, row.metric) = (count, *window, *name);
-            row.header.flags = if Some(index) == last { FLAG_LAST } else { 0 };
+            row.value = Metric::bits(found.value);
+            (row.count, row.window, row.metric) = (found.count, *window, *name);
+            let bound = if found.is_bound { FLAG_MAYBE_BAD } else { 0 };
+            row.header.flags = bound | if Some(index) == last { FLAG_LAST } else { 0 };
             out.push(&row);
         }
         self.samples += 1;
@@ -426,6 +433,7 @@ impl Measured {
             synced.store(&mut book);
             state.bytes(&book);
         }
+        self.reach.write(state);
         self.write_derived(state);
         self.windows.write(state);
         self.families.iter().for_each(|family| family.write(state));
@@ -446,6 +454,7 @@ impl Measured {
             self.synced = Some(Box::new(SyncedBook::load(&mut cursor)?));
             cursor.end()?;
         }
+        self.reach = Reach::read(state)?;
         self.read_derived(state)?;
         self.windows.read(state)?;
         for family in &mut self.families {
