@@ -142,7 +142,7 @@ class MetricSetsConfig:
     sizes: tuple[float, ...] = (1.0,)
     """What it costs to trade so much at once, `depth` tells."""
     vpin_volume: float = 0.0
-    """Volume of a bucket of `vpin`, as sizes are; 0: a fiftieth of the mean day before."""
+    """Volume of a bucket of `vpin`, as sizes are; 0: a fiftieth of the mean of whole days."""
     vpin_buckets: int = 50
     """Buckets that `vpin` is made of."""
     trade_windows: tuple[str, ...] = ()

@@ -218,7 +218,7 @@ def test_a_metric_without_any_value_says_why(measured):
         assert said(found) == [
             "vpin_true has no value in this answer: fewer buckets than `vpin_buckets` were filled, "
             "or their size is not known yet (`vpin_volume` sets it; without it, it is a fiftieth "
-            "of the mean day before)",
+            "of the mean of whole days)",
             "hawkes_lambda has no value in this answer: no parameters are given, as by "
             'make={"hawkes": "0.2,0.5,1.0"}',
         ]

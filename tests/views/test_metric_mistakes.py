@@ -110,6 +110,69 @@ def test_vpin_splits_trades_and_bars_do_not():
     assert [int(volume) for volume in bars["volume"].to_pylist()] == [30]
 
 
+def marker(ts, code, **fields):
+    number = _core.numbers("marker_code")[code]
+    return row("marker", ts, **{"instrument": 0, "code": number, "ts_start": _core.NONE, **fields})
+
+
+def gap(ts, start, channel, state="closed"):
+    told = {"channel": channel, "state": _core.numbers("gap_state")[state], "instrument": 1}
+    return marker(ts, "gap", ts_start=FIRST + start * SECOND, **told)
+
+
+def test_a_part_of_a_day_is_no_day_that_buckets_of_vpin_go_by():
+    # One unit in ten minutes. The stream begins 10 minutes before a midnight; the day behind it is
+    # whole but for what a case takes out of it, and a bucket holds a fiftieth of it.
+    day = 86_400
+    start = day - FIRST // SECOND % day
+    recorder = {"first": 2**16 - 1, "last": 2**16 - 1}
+    noon = start + day // 2
+
+    def bucket(*told, away=0, days=1, first=-600):
+        times = range(start + first, start + days * day + 1_200, 600)
+        rows = [(at, trade(at, 100 * CENT)) for at in times if not noon <= at < noon + away]
+        rows = sorted(rows + list(told), key=lambda one: one[0])
+        found = measure([row for _, row in rows], "vpin")
+        return values(found, "vpin_bucket")[-1]
+
+    def of(missing):
+        return pytest.approx((144 - missing) / 50)
+
+    def ends(away):
+        told = {"ts_start": FIRST + noon * SECOND, **recorder}
+        return (
+            (noon, marker(noon, "end_of_session")),
+            (noon + away, marker(noon + away, "connected", **told)),
+        )
+
+    def killed(away):
+        return ends(away)[1:]
+
+    def lost(away, channel="trade", state="closed"):
+        number = _core.numbers("channel")[channel]
+        return ((noon + away, gap(noon + away, noon, number, state)),)
+
+    assert bucket() == of(0)
+    # The first day is whole where the stream began with it.
+    assert math.isnan(bucket(days=0))
+    assert math.isnan(bucket(first=3_600))
+    assert bucket(first=0) == of(0)
+    assert bucket(first=600) == of(1)
+    for told in (ends, killed, lost):
+        assert math.isnan(bucket(*told(3_600), away=3_600))
+        assert bucket(*told(300), away=300) == of(1)
+    # The day behind it is whole; with the one before they would be two.
+    assert bucket(*ends(3_600), away=3_600, days=2) == of(0)
+    # Short ones add up, however often they are told; what is lost of books or was filled is no loss
+    # of trades, nor is a halt.
+    many = [(at, gap(at + 60, at, 1)) for at in range(noon, noon + 20 * 600, 600)]
+    assert math.isnan(bucket(*many))
+    assert bucket(*many[:7], *many[:7], *many[:7]) == of(0)
+    assert bucket(*lost(3_600, "depth")) == bucket(*lost(3_600, state="repaired")) == of(0)
+    halt = [(at, row("status", at, status=said)) for at, said in ((noon, 2), (noon + 3_600, 1))]
+    assert bucket(*halt, away=3_600) == of(6)
+
+
 def market(seed, count):
     """Yields quotes and trades of a market that never stands still, over two days."""
     chance = np.random.default_rng(seed)

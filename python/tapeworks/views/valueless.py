@@ -30,7 +30,7 @@ UNKNOWN = (
     "or since a gap, a halt or the end of a recording; one order that is missing leaves those of "
     "single orders unknown"
 )
-SIZE_OF_BUCKETS = "`vpin_volume` sets it; without it, it is a fiftieth of the mean day before"
+SIZE_OF_BUCKETS = "`vpin_volume` sets it; without it, it is a fiftieth of the mean of whole days"
 
 
 def is_made_of(name: str | None, channel: str) -> bool:

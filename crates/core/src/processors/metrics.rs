@@ -75,7 +75,7 @@ pub(crate) use single_orders::{BrokenOrders, OrderSequence};
 pub use table::{lines, sets, Line};
 
 const NAME: &str = "metrics";
-const VERSION: u32 = 8;
+const VERSION: u32 = 9;
 /// Prices and sizes from here on are not measured: their products would exceed 128 bits.
 const UNITS_MAX: u64 = 1 << 62;
 /// So are trades whose price times size has more bits than this.
@@ -275,6 +275,7 @@ impl Metrics {
     }
 
     fn marker(&mut self, marker: &Marker, out: &mut Records) {
+        self.note_missing(marker);
         if self.plan.has_books && concerns_book(marker) {
             self.book(Part::Marker(marker), out);
         }
@@ -394,6 +395,7 @@ impl Processor for Metrics {
     }
 
     fn lost(&mut self, gap: &Marker, out: &mut Records) -> Result<()> {
+        self.note_missing(gap);
         self.end_streams(&gap.header, SyncedBook::lost, out);
         Ok(())
     }

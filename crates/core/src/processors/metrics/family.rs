@@ -249,6 +249,10 @@ pub(super) trait Family: Debug + Send {
         i64::MAX
     }
 
+    /// Told that no trades between two times were recorded: from `i64::MIN` where the beginning, to
+    /// `i64::MAX` where the end is not known. A trade that comes behind it ends it.
+    fn miss(&mut self, _from: i64, _to: i64) {}
+
     /// Forgets everything: what comes does not continue what was.
     fn reset(&mut self);
 

@@ -15,6 +15,7 @@ use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Header, Metric, QuoteState, Records, Trade, FLAG_LAST, FLAG_MAYBE_BAD, NONE};
 
 mod books;
+pub(super) mod missing;
 mod orders;
 mod windows;
 

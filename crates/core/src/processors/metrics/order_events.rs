@@ -1,8 +1,9 @@
 //! Events of single orders: which instruments they concern, and what breaks their stream.
 
+use super::measured::{concerned, missing::missing};
 use super::{Metrics, UNITS_MAX};
 use crate::book::{Step, SyncedBook};
-use crate::record::{Header, Order, Records, NONE};
+use crate::record::{Header, Marker, Order, Records, NONE};
 
 impl Metrics {
     pub(super) fn order(&mut self, order: &Order, out: &mut Records) {
@@ -39,6 +40,14 @@ impl Metrics {
     fn begin_orders(&mut self, header: &Header, out: &mut Records) {
         self.instruments.iter_mut().flatten().for_each(|measured| measured.forget_orders());
         self.reset(&Header { instrument: 0, ..*header }, false, out);
+    }
+
+    /// Takes in whether trades came that were not recorded.
+    pub(super) fn note_missing(&mut self, marker: &Marker) {
+        if let Some((from, to)) = missing(marker, self.plan.channel) {
+            concerned(&mut self.instruments, marker.header.instrument)
+                .for_each(|measured| measured.miss(from, to));
+        }
     }
 
     /// Told that all streams end, and books by `step`: nothing that comes continues what was.

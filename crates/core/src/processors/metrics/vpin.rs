@@ -4,6 +4,9 @@
 //! A bucket holds exactly so much volume: a trade that overshoots is split. Bulk classification
 //! spreads each bar of time over the buckets with one share of bought volume, by the change of the
 //! price against its size in the 50 bars before; it never looks at the bar itself or ahead.
+//!
+//! Where no size is given, it follows from the volumes of whole days: one in which the stream
+//! began, or of which more than a little was not recorded, is no day to go by.
 
 use std::collections::VecDeque;
 
@@ -22,6 +25,10 @@ const BUCKETS_AT_ONCE_MAX: i128 = 1 << 12;
 /// Days whose mean volume makes the size of a bucket where the settings name none.
 const DAYS_MAX: usize = 20;
 const DAY: i64 = 86_400_000_000_000;
+/// Of a whole day at most so much may be missing: a quarter of an hour.
+const MISSING_MAX: i64 = DAY / 96;
+/// Times that are missing from a day, at most: of more the last are taken together.
+const HOLES_MAX: usize = 256;
 
 const FEW: &str = "fewer buckets than `vpin_buckets` were filled, or their size is not known yet";
 
@@ -47,9 +54,10 @@ pub(super) const SET: Set = Set {
         Line {
             name: "vpin_bucket",
             per: Per::One,
-            formula: "volume of a bucket: `vpin_volume`, or a fiftieth of the mean day before",
+            formula:
+                "volume of a bucket: `vpin_volume`, or a fiftieth of the mean whole day before",
             unit: "size",
-            null: "not known yet",
+            null: "no whole day was recorded yet",
         },
     ],
     build: |terms| Box::new(Vpin::new((terms.vpin_volume, terms.vpin_buckets, terms.bar))),
@@ -123,10 +131,14 @@ struct Vpin {
     /// Close of the bar before.
     close: i64,
     changes: VecDeque<f64>,
-    /// Day of the last trade, its volume so far, and the volumes of the days before.
+    /// Day of the last trade, its volume so far, and the volumes of the whole days before.
     day: i64,
     day_volume: i128,
     days: VecDeque<i128>,
+    /// Time of the last trade; `i64::MIN` before the first.
+    last: i64,
+    /// Between which times trades are missing, of that day and later: in order, none overlapping.
+    holes: VecDeque<(i64, i64)>,
 }
 
 /// The standard normal distribution (Marsaglia 2004).
@@ -162,6 +174,8 @@ impl Vpin {
             day: i64::MIN,
             day_volume: 0,
             days: VecDeque::new(),
+            last: i64::MIN,
+            holes: VecDeque::new(),
         }
     }
 
@@ -197,10 +211,37 @@ impl Vpin {
         (self.close, self.bar_close, self.bar_volume) = (self.bar_close, NONE, 0);
     }
 
+    /// How much of the day of the last trade is missing.
+    fn missing(&self) -> i64 {
+        let start = self.day.saturating_mul(DAY);
+        let end = start.saturating_add(DAY);
+        let within = |&(from, to): &(i64, i64)| to.min(end).saturating_sub(from.max(start)).max(0);
+        self.holes.iter().map(within).sum()
+    }
+
+    /// A trade of `ts` was recorded: nothing is missing from there on.
+    fn end_holes(&mut self, ts: i64) {
+        while let Some(last) = self.holes.back_mut().filter(|last| last.1 > ts) {
+            if last.0 < ts {
+                last.1 = ts;
+                break;
+            }
+            self.holes.pop_back();
+        }
+    }
+
     fn count_day(&mut self, ts: i64, size: i128) {
         let day = ts.div_euclid(DAY);
+        if self.day == i64::MIN {
+            // What was traded before the stream began is not known.
+            self.miss(i64::MIN, ts);
+        }
+        self.end_holes(ts);
+        self.last = ts;
         if self.day != day {
-            if self.day_volume > 0 {
+            let is_whole = self.missing() <= MISSING_MAX;
+            self.holes.retain(|&(_, to)| to.div_euclid(DAY) >= day);
+            if self.day_volume > 0 && is_whole {
                 if self.days.len() == DAYS_MAX {
                     self.days.pop_front();
                 }
@@ -244,9 +285,29 @@ impl Family for Vpin {
 
     fn reset(&mut self) {
         let days = std::mem::take(&mut self.days);
-        let (day, day_volume) = (self.day, self.day_volume);
+        let holes = std::mem::take(&mut self.holes);
+        let (day, day_volume, last) = (self.day, self.day_volume, self.last);
         // Volumes of days are of the days, whatever broke the stream.
-        *self = Self { days, day, day_volume, ..Self::new(self.settings) };
+        *self = Self { days, holes, day, day_volume, last, ..Self::new(self.settings) };
+    }
+
+    fn miss(&mut self, from: i64, to: i64) {
+        let mut from = if from == i64::MIN { self.last } else { from };
+        let mut holes: Vec<_> = std::mem::take(&mut self.holes).into();
+        if let Some(&(since, i64::MAX)) = holes.last() {
+            // The recorder ended then, and now it is known until when it was away.
+            holes.pop();
+            from = from.min(since);
+        }
+        holes.push((from, to.max(from)));
+        holes.sort_unstable();
+        for (from, to) in holes {
+            let is_full = self.holes.len() == HOLES_MAX;
+            match self.holes.back_mut() {
+                Some(last) if from <= last.1 || is_full => last.1 = last.1.max(to),
+                _ => self.holes.push_back((from, to)),
+            }
+        }
     }
 
     fn sample(&mut self, moment: &Moment<'_>, out: &mut Values) {
@@ -275,6 +336,12 @@ impl Family for Vpin {
         self.changes.iter().for_each(|change| state.u64(change.to_bits()));
         state.length(self.days.len());
         self.days.iter().for_each(|&volume| super::window::put_wide(volume, state));
+        state.i64(self.last);
+        state.length(self.holes.len());
+        for &(from, to) in &self.holes {
+            state.i64(from);
+            state.i64(to);
+        }
     }
 
     fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
@@ -295,6 +362,11 @@ impl Family for Vpin {
         self.days.clear();
         for _ in 0..state.length(16)? {
             self.days.push_back(super::window::take_wide(state)?);
+        }
+        self.last = state.i64()?;
+        self.holes.clear();
+        for _ in 0..state.length(16)? {
+            self.holes.push_back((state.i64()?, state.i64()?));
         }
         Ok(())
     }
