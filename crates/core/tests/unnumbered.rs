@@ -232,6 +232,53 @@ fn a_first_page_without_rows_begins_an_answer_as_any_does() {
     assert_eq!(told, [0, 1, 2, 3]);
 }
 
+#[test]
+fn an_event_that_told_a_time_it_cannot_have_is_a_gap() {
+    // One of ten trades, and one of ten quotes, is told an hour ahead. The next disproves it, or
+    // the session ends: the ledger has what was lost, from the one before to the one behind.
+    for (feed, at) in
+        [FeedId::Massive, FeedId::Alpaca].into_iter().flat_map(|it| [(it, 5), (it, 9)])
+    {
+        let mut rig = Rig::new(feed);
+        rig.note(MarkerCode::Connected, (0, 0), RECORDER, START);
+        rig.note(MarkerCode::Connected, (0, 0), 0, START);
+        for second in 0..10_u32 {
+            let ts = START + i64::from(second) * SECOND;
+            let (told, hour) = if second == at { (ts + 3_600 * SECOND, 15) } else { (ts, 14) };
+            let number = u64::from(second) + 1;
+            let bodies = if feed == FeedId::Massive {
+                let of = [massive_trade(told, number, "1"), massive_quote(told, number)];
+                of.map(|[live, _]| live)
+            } else {
+                let second = second + 20;
+                let trade = alpaca_trade(number, second, r#""T":"t","S":"AAPL","#);
+                let (rows, tail) = (alpaca_quotes(&[second]), r#"{"T":"q","S":"AAPL","#);
+                let row = rows.split_once('[').unwrap().1.replacen('{', tail, 1);
+                [format!("[{trade}]"), format!("[{}", &row[..row.len() - 1])]
+                    .map(|body| body.replace("T14:", &format!("T{hour}:")))
+            };
+            bodies.iter().for_each(|body| rig.live(ts, body));
+        }
+        rig.note(MarkerCode::EndOfSession, (0, 0), RECORDER, START + 11 * SECOND);
+        assert_eq!((rig.trades().len(), rig.quotes().len()), (9, 9), "{feed:?}");
+        let is_gap = |marker: &Marker| marker.code == MarkerCode::Gap as u8;
+        for channel in [Channel::Trade as u8, Channel::Quote as u8] {
+            let markers = rig.out.iter().filter_map(|record| record.as_marker());
+            let gaps: Vec<_> = markers.filter(|it| is_gap(it) && it.channel == channel).collect();
+            assert!(gaps.iter().all(|gap| gap.cause == GapCause::Decode as u8 && gap.count == 1));
+            let states: Vec<_> = gaps.iter().map(|gap| gap.state).collect();
+            let (open, closed) = (GapState::Open as u8, GapState::Closed as u8);
+            assert_eq!(states, if at == 9 { vec![open] } else { vec![open, closed] }, "{feed:?}");
+            let start = START + (i64::from(at) - 1) * SECOND;
+            assert!(gaps[0].ts_start <= start + SECOND / 2, "{feed:?} {gaps:?}");
+            if at == 5 {
+                let end = gaps[1].header.ts_event;
+                assert!(gaps[1].ts_start <= start + SECOND / 2 && end >= start + 2 * SECOND);
+            }
+        }
+    }
+}
+
 /// A change of a book, or the whole of it, as an element of a frame.
 fn book_event(second: u32, bids: &[(u32, u32)], is_whole: bool) -> String {
     let bids: Vec<_> = bids.iter().map(|(p, s)| format!(r#"{{"p":{p},"s":{s}}}"#)).collect();

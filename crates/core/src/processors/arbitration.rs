@@ -218,7 +218,7 @@ impl Arbiter {
         let before = *self.streams.at(place);
         match self.streams.judge(place, event, bytes, self.lines.line()) {
             Verdict::Pass => {
-                self.disprove(place, event, out)?;
+                self.disprove(place, &before, event, out)?;
                 self.end_outage(place, &before, event, out);
                 self.write(event, bytes, 0, out)?;
                 self.note_time(event);
@@ -239,7 +239,7 @@ impl Arbiter {
             Verdict::Late => self.counts.late(event.channel),
             Verdict::Stale => self.counts.stale(event.channel),
             Verdict::Jump => {
-                self.disprove(place, event, out)?;
+                self.disprove(place, &before, event, out)?;
                 self.jump(place, event, bytes, out)?;
             }
             Verdict::Conflict => {

@@ -2,9 +2,10 @@
 //!
 //! An event that says a time far from its receipt, or a sequence that cannot have been used up by
 //! then, moves nothing. The next event of its stream that does fit disproves it: it becomes a dead
-//! letter with its reason, whose bytes are those of the raw frame. Three in a row that fit to each
-//! other and to nothing else are believed: the venue did begin anew. They are passed on, and the
-//! ledger says so. What neither happens to within a minute becomes a dead letter as well.
+//! letter with its reason, whose bytes are those of the raw frame, and is declared lost where no
+//! number shows that. Three in a row that fit to each other and to nothing else are believed: the
+//! venue did begin anew. They are passed on, and the ledger says so. What neither happens to within
+//! a minute becomes a dead letter as well.
 //!
 //! A time is no matter of one stream. Three that agree set the venue's clock where none is known
 //! yet, or where no event of any stream was in time for half a minute. Else they are passed on if
@@ -16,7 +17,7 @@ use super::event::Event;
 use super::lines::Line;
 use super::plausible::AHEAD_NS;
 use super::run::{Run, Suspect, LATE_MOST};
-use super::streams::SUSPECT;
+use super::streams::{Stream, SUSPECT};
 use super::{Arbiter, Force};
 use crate::error::{DecodeReason, Result};
 use crate::processors::state::{StateReader, StateWriter};
@@ -142,7 +143,10 @@ impl Arbiter {
                 self.counts.duplicate(event.channel);
                 return Ok(());
             }
-            Some(run) if !run.is_continued_by(event, last) => self.reject(place, out),
+            Some(run) if !run.is_continued_by(event, last) => {
+                let stream = self.streams.known(place);
+                self.reject(place, &stream, out);
+            }
             _ => {}
         }
         let deadline = self.elapsed.saturating_add(WAIT_NS);
@@ -188,8 +192,9 @@ impl Arbiter {
 
     /// Keeps what is set aside within its bounds.
     fn trim(&mut self, place: usize, out: &mut Records) {
+        let stream = self.streams.known(place);
         while let Some((oldest, reason)) = self.quarantine.trim(place) {
-            self.letters(&[oldest], reason, out);
+            self.letters(place, &stream, &[oldest], reason, out);
         }
     }
 
@@ -355,10 +360,11 @@ impl Arbiter {
     }
 
     /// `event` goes on from what was passed on before: what is set aside of the stream is wrong,
-    /// or was merely late.
+    /// or was merely late. `before` is the stream as it stood until then.
     pub(super) fn disprove(
         &mut self,
         place: usize,
+        before: &Stream,
         event: &Event,
         out: &mut Records,
     ) -> Result<()> {
@@ -379,31 +385,40 @@ impl Arbiter {
                     self.write(&found, &suspect.bytes, FLAG_OUT_OF_ORDER, out)?;
                 }
                 Some(found) => {
-                    self.counts.quarantine(found.channel);
                     let reason = DecodeReason::ImplausibleSequence;
+                    self.counts.quarantine(found.channel);
                     self.letter(&found, suspect.offset, reason, out);
+                    self.lose_event(place, before, &found, out);
                 }
                 None => {}
             }
         }
-        self.reject(place, out);
+        self.reject(place, before, out);
         Ok(())
     }
 
     /// Makes dead letters of what is set aside of a stream, and forgets it.
-    fn reject(&mut self, place: usize, out: &mut Records) {
+    fn reject(&mut self, place: usize, before: &Stream, out: &mut Records) {
         self.streams.at(place).state &= !SUSPECT;
         if let Some(run) = self.quarantine.remove(place) {
-            self.letters(&run.held, run.reason, out);
+            self.letters(place, before, &run.held, run.reason, out);
             self.renew_deadline();
         }
     }
 
-    fn letters(&mut self, held: &[Suspect], reason: DecodeReason, out: &mut Records) {
+    fn letters(
+        &mut self,
+        place: usize,
+        before: &Stream,
+        held: &[Suspect],
+        reason: DecodeReason,
+        out: &mut Records,
+    ) {
         for suspect in held {
             if let Some(event) = Event::read(&suspect.bytes, &self.feed.rules) {
                 self.counts.quarantine(event.channel);
                 self.letter(&event, suspect.offset, reason, out);
+                self.lose_event(place, before, &event, out);
             }
         }
     }
@@ -414,7 +429,8 @@ impl Arbiter {
             if self.is_cleared(place as usize) || self.is_last_word(place) {
                 self.admit(place as usize, out)?;
             } else {
-                self.reject(place as usize, out);
+                let stream = self.streams.known(place as usize);
+                self.reject(place as usize, &stream, out);
             }
         }
         Ok(())
@@ -438,7 +454,8 @@ impl Arbiter {
             if self.is_cleared(place as usize) || self.is_last_word(place) {
                 self.admit(place as usize, out)?;
             } else if let Some((held, reason)) = self.quarantine.take_held(place) {
-                self.letters(&held, reason, out);
+                let stream = self.streams.known(place as usize);
+                self.letters(place as usize, &stream, &held, reason, out);
             }
         }
         self.renew_deadline();

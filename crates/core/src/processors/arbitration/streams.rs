@@ -275,6 +275,11 @@ impl Streams {
         self.recent.get(self.table[place].recent as usize)?.find(sequence)
     }
 
+    /// Whether an event of that sequence was passed on lately.
+    pub fn is_recalled(&self, place: usize, sequence: u64) -> bool {
+        self.recalled(place, sequence).is_some()
+    }
+
     /// Whether an event comes again that was passed on minutes ago, as far as that is remembered.
     pub fn is_repetition(&self, place: usize, event: &Event) -> bool {
         let recent = self.recent.get(self.table[place].recent as usize);

@@ -1,4 +1,5 @@
-//! Frames of which the ledger has to tell that they could not be decoded.
+//! Frames of which the ledger has to tell that they could not be decoded, and events that were set
+//! aside and proved to be wrong.
 //!
 //! A frame names its stream before anything else, and the notes of subscriptions say which symbol
 //! and channel that is. Where another line may bring the same, only what no line brought whole is
@@ -214,34 +215,65 @@ impl Arbiter {
     #[cold]
     pub(super) fn lose_undecoded(&mut self, out: &mut Records) {
         for (place, first, ts_last) in self.undecoded.take_lost(&self.lines) {
-            self.lose_frame(place as usize, &first, ts_last, out);
+            let stream = self.streams.known(place as usize);
+            let received = (first.ts_recv, ts_last);
+            self.lose(place as usize, &stream, received, first.count, out);
         }
     }
 
-    fn lose_frame(&mut self, place: usize, first: &FailedCopy, ts_recv: i64, out: &mut Records) {
+    /// An event that was set aside became a dead letter: it is lost where numbers do not show it,
+    /// unless one of its number was passed on. `before` is the stream as it stood until then.
+    #[cold]
+    pub(super) fn lose_event(
+        &mut self,
+        place: usize,
+        before: &Stream,
+        event: &Event,
+        out: &mut Records,
+    ) {
+        let is_lost = match event.rule {
+            Rule::Free | Rule::Alike | Rule::Window => true,
+            Rule::Rising => !self.streams.is_recalled(place, event.sequence),
+            // Its number shows it, or it is asked for again.
+            Rule::Contiguous | Rule::Snapshot => false,
+        };
+        if is_lost && event.is_live {
+            self.lose(place, before, (event.ts_recv, event.ts_recv), 1, out);
+        }
+    }
+
+    /// Declares `count` events of a stream lost that were `received` between two times, or notes
+    /// that they are until its next event shows it. `stream` is where it stood until then.
+    fn lose(
+        &mut self,
+        place: usize,
+        stream: &Stream,
+        received: (i64, i64),
+        count: u32,
+        out: &mut Records,
+    ) {
         let (low, high) = self.streams.clock.range().unwrap_or((0, 0));
-        let ts_first = first.ts_recv.saturating_add(low);
+        let (ts_first, ts_recv) = (received.0.saturating_add(low), received.1);
         let channel = (place % streams::CHANNELS) as u8;
         let rule = self.feed.rules.of(channel);
         // No event ends what is lost of a stream of many, or of one whose events say nothing of it.
         let is_of_many = place < streams::CHANNELS;
         if is_of_many || matches!(rule, Rule::Free | Rule::Snapshot) {
             let mut gap = self.marker(place, GapCause::Decode, GapState::Closed);
-            (gap.ts_start, gap.count) = (ts_first, first.count);
+            (gap.ts_start, gap.count) = (ts_first, count);
             (gap.header.ts_event, gap.header.ts_recv) = (ts_recv.saturating_add(high), ts_recv);
             out.push(&gap);
             self.counts.gap(channel);
             return;
         }
         if let Some(lost) = self.undecoded.lost.get_mut(&(place as u32)) {
-            lost.count = lost.count.saturating_add(first.count);
+            lost.count = lost.count.saturating_add(count);
             return;
         }
-        let stream = self.streams.known(place);
         let is_seen = stream.state & SEEN != 0;
         let ts_start = if is_seen { stream.ts_last.min(ts_first) } else { ts_first };
         let deadline = self.elapsed.saturating_add(WAIT_NS);
-        let lost = Lost { ts_start, ts_recv, count: first.count, deadline };
+        let lost = Lost { ts_start, ts_recv, count, deadline };
         self.undecoded.lost.insert(place as u32, lost);
         self.streams.at(place).state |= UNDECODED;
         self.deadline = self.deadline.min(deadline);
