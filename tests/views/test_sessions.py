@@ -44,13 +44,16 @@ def test_ranges_are_sets_of_instants():
 
 
 def walk(*entries: tuple[str, ...] | tuple[object, ...], newest: int | None = None):
-    """Reads (code, connection, line, ts[, ts_before]) and (stream, line, state, ts), in order."""
+    """Reads (code, connection, line, ts[, ts_before]), (stream, line, state, ts), and of a delay
+    ("delay", least, most, ts, state), in order."""
     marks, notes = [], []
     for offset, entry in enumerate(entries):
         if isinstance(entry[0], Stream):
             notes.append(Note(offset, *entry))
         else:
-            marks.append(Mark(offset, *entry, *[None] * (5 - len(entry))))
+            state = entry[4] if entry[0] == "delay" else 0
+            entry = entry[:4] if entry[0] == "delay" else entry
+            marks.append(Mark(offset, *entry, *[None] * (5 - len(entry)), state))
     return read_sessions(marks, notes, newest)
 
 
@@ -115,3 +118,29 @@ def test_a_recording_of_one_instant_is_a_time_as_well():
     start = (("connected", RECORDER, RECORDER, 5), ("connected", 0, 0, 5))
     found = walk(*start, ("end_of_session", RECORDER, RECORDER, 5), newest=5)
     assert (found.ranges, found.unlisted) == ([(5, 6)], [(5, 6)])
+
+
+def test_what_was_recorded_of_a_late_source_is_told_by_the_venues_time():
+    # Events come 90 to 92 late, as few told at first and more later. Then a recorder of which
+    # nothing is known yet, and one whose events are not late any more.
+    found = walk(
+        *BEGIN,
+        (TRADES, 5, "subscribed", 100),
+        ("subscribed", 0, 5, 100),
+        (TRADES, 5, "spoke", 101),
+        ("delay", 0, 95, 103, 1),
+        ("delay", 90, 92, 120, 0),
+        ("end_of_session", 0, 0, 300),
+    )
+    assert found.ranges == [(10, 208)]
+    assert found.carried == {TRADES: [(10, 208)]}
+    assert (found.least, found.most, found.is_late) == (90, 92, True)
+    begin = ("connected", RECORDER, RECORDER, 0), ("connected", 0, 5, 100)
+    first = (*begin, ("delay", 90, 92, 120, 0), ("end_of_session", 0, 0, 300))
+    again = ("connected", RECORDER, RECORDER, 400), ("connected", 0, 5, 400)
+    # Its beginning is that of the receipt, its end that of the delay before.
+    found = walk(*first, *again, newest=600)
+    assert found.ranges == found.unlisted == [(10, 208), (400, 509)]
+    assert (found.least, found.most, found.is_open) == (0, 92, True)
+    found = walk(*first, *again, ("delay", 0, 0, 410, 0), newest=600)
+    assert (found.ranges, found.most) == ([(10, 208), (400, 601)], 0)

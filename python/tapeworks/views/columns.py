@@ -271,7 +271,7 @@ OWN: dict[str, dict[str, Column]] = {
     "sessions": {
         "ts_event": _time("when it happened, by the clock of this host", HOST),
         "code": Column(
-            "connected, subscribed (answered for all streams), disconnected, end_of_session",
+            "connected, subscribed (for all), disconnected, end_of_session, delay: see lake.md",
             origin=HOST,
         ),
         "state": Column("of disconnected: 1: the recorder stops; 0: a cut", "", HOST),

@@ -393,7 +393,9 @@ class Ledger:
             # Nothing was noted at first: all that is known is what is held of that time.
             held = self._held(source, marks[0].ts if marks else None)
             ranges, unlisted = [*held, *ranges], [*held, *unlisted]
-        unread = unread_ranges(waiting, newest, found.is_open)
+        if known_until is not None:
+            known_until -= found.most
+        unread = unread_ranges(waiting, newest, found.is_open, found.most)
         if unread:
             ranges = union([*ranges, *unread])
             known_until = _earliest([known_until, unread[0][0]])
@@ -406,9 +408,10 @@ class Ledger:
             found.carried,
             found.silent,
             found.refused,
-            first_mentions(tail),
+            {symbol: ts - found.least for symbol, ts in first_mentions(tail).items()},
             waiting,
             unread,
+            is_late=found.is_late,
         )
 
     def _hear(self, recorded: Recorded, wanted: list[Wanted]) -> None:
@@ -418,16 +421,19 @@ class Ledger:
             if (until := recorded.known_until) is not None:
                 # What comes after is not known yet, of no channel.
                 spans = subtract(spans, [(until, NONE)])
-            heard = [self._heard(recorded.source, *key, span) for span in spans]
+            heard = [self._heard(recorded, *key, span) for span in spans]
             recorded.unheard[key] = subtract(spans, [span for span in heard if span])
 
-    def _heard(self, source: str, symbol: str, group: tuple[str, ...], span: Range) -> Range | None:
+    def _heard(
+        self, recorded: Recorded, symbol: str, group: tuple[str, ...], span: Range
+    ) -> Range | None:
         """Returns from the first to the last record of the channels in a range, and a bit around.
 
         What a capture holds does not begin and end at one instant.
         """
         where = [f"symbol = {quote(symbol)}"] if symbol else []
-        where += time_condition("ts_recv", span[0] // 1_000 * 1_000, span[1] + 1_000)
+        time = "ts_event" if recorded.is_late else "ts_recv"
+        where += time_condition(time, span[0] // 1_000 * 1_000, span[1] + 1_000)
         found = []
         for table in TABLES.values():
             # A row of a table that two groups fill may be of either.
@@ -441,10 +447,10 @@ class Ledger:
             if has_column(table.name, "channel"):
                 test.append(f"channel in ({', '.join(map(quote, group))})")
             sql = (
-                f"select epoch_ns(min(ts_recv)), epoch_ns(max(ts_recv)) from {name} "
+                f"select epoch_ns(min({time})), epoch_ns(max({time})) from {name} "
                 f"where {' and '.join(test)}"
             )
-            row = self._engine.run(sql, [name], Scope([source]))
+            row = self._engine.run(sql, [name], Scope([recorded.source]))
             low, high = (column[0].as_py() for column in row.columns)
             if low is not None:
                 found.append((low, high + 1_000))

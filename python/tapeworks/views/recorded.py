@@ -31,7 +31,8 @@ Channels = Sequence[tuple[str, ...]] | None
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is known of the recording of one source, in ns by the clock of this host."""
+    """What is known of the recording of one source, in ns by the clock of this host, less the delay
+    of a source whose events come late."""
 
     source: str
     ranges: list[Range]
@@ -61,6 +62,8 @@ class Recorded:
     unheard: dict[tuple[str, tuple[str, ...]], list[Range]] = field(default_factory=dict)
     """The parts of `unlisted` before the first and after the last record of a symbol and a group of
     channels."""
+    is_late: bool = False
+    """Whether events came late."""
 
     def within(self, asked: Asked) -> list[Range]:
         """Returns the parts of `asked` that were recorded, and of which notes are known."""
@@ -107,8 +110,10 @@ class Wanted:
         return [] if first is None else intersect(unlisted, [(first, NONE)])
 
 
-def unread_ranges(waiting: Waiting | None, newest: int | None, is_open: bool) -> list[Range]:
-    """Returns when the frames were received that are in no table yet."""
+def unread_ranges(
+    waiting: Waiting | None, newest: int | None, is_open: bool, late: int
+) -> list[Range]:
+    """Returns when the frames were received that are in no table yet, less how late they are."""
     if waiting is None:
         return []
     start = waiting.ts_from
@@ -117,7 +122,7 @@ def unread_ranges(waiting: Waiting | None, newest: int | None, is_open: bool) ->
         start = newest + 1 if start is None else min(newest + 1, start)
     if start is None:
         return []
-    return [(start, max(start, waiting.ts_last or start) + 1)]
+    return [(start - late, max(start, waiting.ts_last or start) + 1 - late)]
 
 
 def wanted_of(recorded: Recorded, chosen: Chosen, channels: Channels) -> list[Wanted]:

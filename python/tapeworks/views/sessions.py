@@ -4,14 +4,18 @@ A recorder notes when it begins and ends, when a connection opens and closes, wh
 answered for all streams of a connection, and what became of each stream wherever that changes. A
 stream was carried while it counts as subscribed and a connection of its line was up. A recorder
 that did not note its end was killed: what was received last says until when it recorded.
+
+All of that is noted by the time of receipt. Of a source whose events come late, it is told by the
+time of the venue: from the first moment of which all was received, up to the last such moment.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from tapeworks.views.delays import Delay, Delays
 from tapeworks.views.query import Engine, Runner, Scope
 from tapeworks.views.symbols import Chosen
 
@@ -40,6 +44,7 @@ class Mark(NamedTuple):
     line: int
     ts: int
     ts_before: int | None
+    state: int = 0
 
 
 class Note(NamedTuple):
@@ -54,7 +59,10 @@ class Note(NamedTuple):
 
 @dataclass
 class Sessions:
-    """Ranges in ns by the clock of the recording host, ascending; no end is included."""
+    """Ranges in ns, ascending; no end is included.
+
+    They are by the clock of the recording host, less the delay of a source whose events come late.
+    """
 
     ranges: list[Range] = field(default_factory=list)
     """When anything was recorded."""
@@ -68,6 +76,12 @@ class Sessions:
     """The same in recordings in which it did not."""
     refused: dict[Stream, list[Range]] = field(default_factory=dict)
     """When the venue was there and refused it."""
+    is_late: bool = False
+    """Whether events of any recording came late."""
+    least: int = 0
+    """By how much events came late in each recording at least, in ns."""
+    most: int = 0
+    """By how much they came late at most, at the end of all."""
 
 
 def read_sessions(marks: Iterable[Mark], notes: Iterable[Note], newest: int | None) -> Sessions:
@@ -82,6 +96,9 @@ def read_sessions(marks: Iterable[Mark], notes: Iterable[Note], newest: int | No
     walk.found.is_open = bool(walk.live)
     walk.end(walk.since if newest is None else newest + 1)
     found = walk.found
+    if found.is_late:
+        # One that is late goes on where one that was not has ended.
+        found.ranges, found.unlisted = union(found.ranges), union(found.unlisted)
     for ranges in (found.carried, found.silent, found.refused):
         for stream, spans in ranges.items():
             ranges[stream] = union(spans)
@@ -96,6 +113,9 @@ class _Walk:
         self.live: dict[int, int] = {}
         """Connections that are up, and their lines."""
         self.since = 0
+        self._delays = Delays()
+        self._spans: list[Range] = []
+        self._least: int | None = None
         self._is_listed = False
         self._lines: dict[int, list[Range]] = {}
         self._lines_since: dict[int, int] = {}
@@ -120,6 +140,8 @@ class _Walk:
             self._raise(connection, mark.line, ts)
         elif mark.code == "disconnected":
             self._drop(connection, ts)
+        elif mark.code == "delay":
+            self._delays.noted.append(Delay(ts, mark.connection, mark.line, not mark.state))
         elif mark.code == "end_of_session":
             self.end(ts)
 
@@ -144,12 +166,17 @@ class _Walk:
         for key, (state, since) in self._states.items():
             self._past.append((*key, state, (since, ts)))
         found = self.found
+        spans = [self._of_venue(span) for span in self._spans]
+        found.ranges += spans
+        if not self._is_listed:
+            found.unlisted += spans
         # A recorder subscribes many streams of a line at one time.
         every: dict[tuple[int, Range], list[Range]] = {}
         for line, stream, state, span in self._past:
             up = every.get((line, span))
             if up is None:
-                up = every[line, span] = intersect([span], self._lines.get(line, []))
+                raised = intersect([span], self._lines.get(line, []))
+                up = every[line, span] = [self._of_venue(each) for each in raised]
             if state == REFUSED:
                 found.refused.setdefault(stream, []).extend(up)
             elif (line, stream) in self._spoke:
@@ -157,8 +184,23 @@ class _Walk:
             else:
                 found.silent.setdefault(stream, []).extend(up)
         self._is_listed = False
-        for held in (self._lines, self._lines_since, self._states, self._past, self._spoke):
-            held.clear()
+        held: tuple[Any, ...] = (self._lines, self._lines_since, self._states, self._past)
+        for each in (*held, self._spoke, self._spans):
+            each.clear()
+        self._end_delays(is_recording=bool(spans))
+
+    def _end_delays(self, *, is_recording: bool) -> None:
+        delays, found = self._delays, self.found
+        if is_recording:
+            found.is_late = found.is_late or bool(delays.noted)
+            least = delays.least if self._least is None else min(self._least, delays.least)
+            self._least = found.least = least
+        found.most = delays.most
+        self._delays = Delays(before=delays.most)
+
+    def _of_venue(self, span: Range) -> Range:
+        """Returns what of the venue's time was received in `span`; what is empty begins later."""
+        return self._delays.start(span[0]), self._delays.end(span[1])
 
     def _raise(self, connection: int, line: int, ts: int) -> None:
         if not self.live:
@@ -175,9 +217,7 @@ class _Walk:
             if since < ts:
                 self._lines.setdefault(line, []).append((since, ts))
         if not self.live and self.since < ts:
-            self.found.ranges.append((self.since, ts))
-            if not self._is_listed:
-                self.found.unlisted.append((self.since, ts))
+            self._spans.append((self.since, ts))
 
 
 def union(ranges: Iterable[Range]) -> list[Range]:
@@ -241,7 +281,7 @@ def read_notes(engine: Engine, chosen: Chosen) -> dict[str, tuple[list[Mark], li
     def read(run: Runner) -> tuple[pa.Table, pa.Table]:
         marks = run(
             "select venue, tape_offset, code, connection, line, epoch_ns(ts_recv) + ts_recv_ns, "
-            "epoch_ns(ts_before) + ts_before_ns from sessions order by tape_offset"
+            "epoch_ns(ts_before) + ts_before_ns, state from sessions order by tape_offset"
         )
         notes = run(
             "select venue, tape_offset, symbol, coalesce(channel, '') as channel, stream, line, "

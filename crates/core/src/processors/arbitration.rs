@@ -33,6 +33,7 @@ pub mod ranges;
 pub mod recent;
 mod retold;
 mod run;
+pub mod source_delay;
 mod stale;
 mod stories;
 pub mod streams;
@@ -158,6 +159,7 @@ impl Arbiter {
             if ts_recv < self.ts_recv.saturating_sub(FALL_NS) {
                 // Of another clock, or another capture.
                 self.streams.clock.forget();
+                self.streams.delay.forget();
             }
             self.ts_recv = ts_recv;
             if self.elapsed >= self.deadline {
@@ -168,6 +170,9 @@ impl Arbiter {
         }
         if is_of_venue {
             self.lines.hear(self.elapsed);
+        }
+        if self.streams.delay.has_news() {
+            self.tell_delay(out);
         }
         Ok(())
     }
@@ -185,21 +190,6 @@ impl Arbiter {
             }
         }
         follows
-    }
-
-    #[inline]
-    fn note_time(&mut self, event: &Event) {
-        if event.is_live && event.is_timed() && event.rule != Rule::Window {
-            self.streams.clock.agree(event.ts_event, event.ts_recv, self.elapsed);
-        }
-    }
-
-    /// Takes in the time that the venue told in an answer that was just received. It serves until
-    /// the first event shows it, whose time would otherwise have to wait for others that agree.
-    pub fn tell_time(&mut self, time: Option<i64>) {
-        if let Some(time) = time {
-            self.streams.clock.tell(time, self.ts_recv);
-        }
     }
 
     /// Decides on an event that does not simply follow, and writes to `out` what goes on.
@@ -308,6 +298,7 @@ impl Arbiter {
             }
             MarkerCode::ClockStep => {
                 self.streams.clock.forget();
+                self.streams.delay.forget();
                 out.extend_from_bytes(bytes)
             }
             _ => out.extend_from_bytes(bytes),
@@ -339,6 +330,7 @@ impl Arbiter {
         self.lose_undecoded(out);
         self.declare_due_undecoded(true, out);
         self.streams.clock.renew();
+        self.streams.delay.renew();
         Ok(())
     }
 

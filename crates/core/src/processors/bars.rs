@@ -246,15 +246,18 @@ impl Bars {
     }
 
     fn marker(&mut self, marker: &Marker, out: &mut Records) {
-        let ts = marker.header.ts_recv;
+        let (ts, ts_recv) = (marker.header.ts_event, marker.header.ts_recv);
+        // Of a source that is behind its venue, what was received by then happened long before.
+        let behind = ts.saturating_sub(ts_recv).min(0);
         match MarkerCode::try_from(marker.code) {
             Ok(MarkerCode::Gap) => self.gap(marker, out),
-            Ok(MarkerCode::EndOfSession) => self.end(ts, out),
+            Ok(MarkerCode::EndOfSession) => self.end(ts_recv.saturating_add(behind), out),
             // A recorder starts. What came before, and from when on nothing did, it says itself.
             Ok(MarkerCode::Connected)
-                if marker.first == u64::from(u16::MAX) && marker.ts_start <= ts =>
+                if marker.first == u64::from(u16::MAX) && marker.ts_start <= ts_recv =>
             {
-                self.lose(0, Lost::not_recorded(marker.ts_start, ts), out);
+                let shift = |ts: i64| ts.saturating_add(behind);
+                self.lose(0, Lost::not_recorded(shift(marker.ts_start), shift(ts_recv)), out);
             }
             _ => {}
         }

@@ -277,6 +277,7 @@ const fn is_session(code: u8) -> bool {
         || code == MarkerCode::Disconnected as u8
         || code == MarkerCode::EndOfSession as u8
         || code == MarkerCode::Subscribed as u8
+        || code == MarkerCode::Delay as u8
 }
 
 const fn is_book_marker(code: u8) -> bool {

@@ -220,6 +220,10 @@ numbered! {
         /// stories of that frame, `ts_start` when it was changed last; `ts_event` is when it was
         /// made, `sequence` its id. The story itself is on the tape of news.
         News = 15, "news";
+        /// Events of the source come late: by `first` to `last` ns. Both are 0 where they do not
+        /// any more. `state` is 1 where few events told it so far. `ts_event` is the venue's time
+        /// up to which all has come.
+        Delay = 16, "delay";
     }
 }
 

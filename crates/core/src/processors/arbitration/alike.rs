@@ -10,6 +10,7 @@ use super::event::Event;
 use super::lines::Line;
 use super::live::LiveEvents;
 use super::retold::Retold;
+use super::source_delay::SourceDelay;
 use super::stories::Stories;
 use super::streams::{Stream, Streams, SEEN};
 use super::Arbiter;
@@ -148,7 +149,7 @@ impl Arbiter {
     /// Writes what is remembered of events without a sequence to the end of a snapshot: nothing for
     /// feeds that have none, so that their snapshots are as they were before there was this. So it
     /// is with what of the venue's history may be told again, with what of gaps is not known any
-    /// more, and with stories.
+    /// more, with stories, and with the delay of the source.
     pub fn snapshot_alike(&self, state: &mut StateWriter<'_>) {
         let has = [
             !self.alike.order.is_empty(),
@@ -156,6 +157,7 @@ impl Arbiter {
             !self.live.is_empty(),
             self.streams.has_forgotten(),
             !self.stories.is_empty(),
+            !self.streams.delay.is_empty(),
         ];
         // Each stands behind those before it.
         let count = has.iter().rposition(|&has| has).map_or(0, |last| last + 1);
@@ -173,6 +175,9 @@ impl Arbiter {
         }
         if count > 4 {
             self.stories.write(state);
+        }
+        if count > 5 {
+            self.streams.delay.write(state);
         }
     }
 
@@ -196,6 +201,9 @@ impl Arbiter {
             self.streams.read_forgotten(state)?;
         }
         self.stories = if state.is_at_end() { Stories::default() } else { Stories::read(state)? };
+        if !state.is_at_end() {
+            self.streams.delay = SourceDelay::read(state)?;
+        }
         self.alike.watch(self.lines.has_copies());
         Ok(())
     }

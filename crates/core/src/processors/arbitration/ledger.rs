@@ -92,27 +92,6 @@ impl Arbiter {
         self.counts.repaired += u64::from(gap.count);
     }
 
-    /// The marker with its times on the venue's clock, as far as that is known: books and bars are
-    /// looked up by it. The session knows the host's clock alone. A gap is as long as the
-    /// difference of the clocks leaves open, as what it lacks must lie within it. A repair names a
-    /// gap by its times, which are of the venue's clock already.
-    pub(super) fn in_venue_time(&self, mut marker: Marker) -> Marker {
-        let is_gap = marker.code == MarkerCode::Gap as u8;
-        if is_gap && marker.state == GapState::Repaired as u8 {
-            return marker;
-        }
-        let clock = &self.streams.clock;
-        let (Some(ahead), Some((low, high))) = (clock.ahead(), clock.range()) else {
-            return marker;
-        };
-        let shift = |ts: i64, by: i64| if ts == NONE { ts } else { ts.saturating_add(by) };
-        marker.header.ts_event = shift(marker.header.ts_event, if is_gap { high } else { ahead });
-        if is_gap {
-            marker.ts_start = shift(marker.ts_start, low);
-        }
-        marker
-    }
-
     /// No line carries `group` (or anything) any more: its streams are declared to be losing, as
     /// none of them may ever speak again. Where the recorder stopped in good order, that is `told`
     /// only once it records again: until then nothing was meant to be recorded, and streams that

@@ -9,6 +9,7 @@ use super::event::Event;
 use super::lines::Line;
 use super::plausible::{is_contrary, steps_back, USUAL_BITS};
 use super::recent::Recent;
+use super::source_delay::SourceDelay;
 use super::trouble::Trouble;
 use super::venue_clock::VenueClock;
 use super::window::{Taken, Window};
@@ -90,6 +91,8 @@ pub struct Streams {
     recent: Vec<Recent>,
     /// How far the venue's time is ahead of that of receipt.
     pub clock: VenueClock,
+    /// How far the source is behind its venue.
+    pub delay: SourceDelay,
 }
 
 impl Streams {

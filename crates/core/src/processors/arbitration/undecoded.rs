@@ -252,7 +252,7 @@ impl Arbiter {
         count: u32,
         out: &mut Records,
     ) {
-        let (low, high) = self.streams.clock.range().unwrap_or((0, 0));
+        let (low, high) = self.venue_range().unwrap_or((0, 0));
         let (ts_first, ts_recv) = (received.0.saturating_add(low), received.1);
         let channel = (place % streams::CHANNELS) as u8;
         let rule = self.feed.rules.of(channel);
