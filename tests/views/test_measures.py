@@ -345,6 +345,22 @@ def test_made_when_asked_for_they_are_those_that_were_measured(measured):
         assert len(each) == 10
 
 
+def test_what_decays_is_made_from_as_far_back_as_it_counts(spine, maker):
+    # Of a move of a minute before, a part of e^-6 is left in a window of ten seconds.
+    spine.append(maker.definitions())
+    quotes = quotes_of(maker, 600)
+    quotes["bid_price"] -= np.arange(600) % 7 * 10**7
+    quotes["bid_price"][:500] -= np.arange(500) % 2 * 10**9
+    spine.append(quotes)
+    with tw.open(spine.path) as lake:
+        start = FIRST + 590 * SECOND
+        whole = lake.metrics("BTCUSDT", "ewma_vol_10s", FIRST, make=True).to_pylist()
+        part = lake.metrics("BTCUSDT", "ewma_vol_10s", start, make=True).to_pylist()
+    wanted = [row["ewma_vol_10s"] for row in whole][-len(part) :]
+    assert len(part) >= 9
+    assert [row["ewma_vol_10s"] for row in part] == pytest.approx(wanted, rel=1e-12)
+
+
 def trades_at(maker, ts):
     """A trade of one unit at each of `ts`."""
     count, numbers = len(ts), np.arange(len(ts))

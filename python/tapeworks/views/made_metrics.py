@@ -64,6 +64,8 @@ SPANS = {
     "ofi_beta": ("ofi_bar_ms", 10_000, "ofi_span_bars", 180),
 }
 DAY_MS = 86_400_000
+# Of what decays by the length of a window, nothing is left after so many of it.
+DECAYING, DECAYED = re.compile(r"\b(?:rate_ewma_trade|ewma_vol)_"), 40
 
 
 def settings_of(names: Sequence[str], given: Settings) -> dict[str, int | str | Sequence[int]]:
@@ -230,7 +232,8 @@ class Made(NamedTuple):
 def make_metrics(replay: Replay, names: Sequence[str], settings: Settings) -> Made:
     """Returns what is measured within the range of `replay`."""
     first, last = replay.start, replay.end
-    begin = None if first is None else first - longest_ns(settings) - LATE_NS
+    reach = longest_ns(settings) * (DECAYED if DECAYING.search(",".join(names)) else 1)
+    begin = None if first is None else first - reach - LATE_NS
     end = None if last is None else last + LATE_NS + _delay_ns(settings)
     tables, knows_prices = [], False
     for source in replay.chosen.sources:
