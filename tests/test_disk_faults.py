@@ -191,7 +191,9 @@ def published_word(file):
     return int.from_bytes(file.read_bytes()[128:136], "little")
 
 def synced_frame():
-    return any(map(published_word, (disk / "shadow").glob("[0-9]*")))
+    # What ends with .new is about to be renamed.
+    files = (file for file in (disk / "shadow").glob("[0-9]*") if file.suffix != ".new")
+    return any(map(published_word, files))
 
 writer = TapeWriter(path, durability="interval", interval_ms=1, segment_bytes=64 << 10)
 (disk / "plan").write_text("sync 0 1 -1000 .seg\\n")
