@@ -180,8 +180,12 @@ def test_trades_that_filled_a_gap_are_measured_when_it_is_asked_for(tmp_path, ma
             spoiled = {("filled_later", name) for name in asked if name != "mid"}
             assert {(row["cause"], row["channel"]) for row in found} == spoiled
             [said, advice] = [line for line in stored.notices() if "filled" in line]
-            assert said.startswith("measured before a gap was filled: BTCUSDT ")
+            assert said.startswith("made before a gap was filled: BTCUSDT ")
             assert advice.startswith("lake.metrics(..., make=True) makes ")
+        # Ticks are as they were made, too.
+        ticks = lossy.ticks("BTCUSDT", FIRST + 2 * SECOND, FIRST + 39 * SECOND).coverage()
+        found = {(row["cause"], row["channel"]) for row in ticks if row["finding"] != "repaired"}
+        assert found == {("filled_later", "ticks")}
         # What is of quotes alone lacks nothing, nor does another time.
         assert measured(lossy, ["mid"], 2, 39, False).coverage().is_complete
         assert measured(lossy, ["trades_1s"], 22, 39, False).coverage().is_complete

@@ -16,7 +16,7 @@ import pyarrow as pa
 from tapeworks._core import NONE
 from tapeworks.errors import ArgumentError
 from tapeworks.lake import TABLES
-from tapeworks.topics import BARS, GAPS, METRICS, NORMALIZED, RAW
+from tapeworks.topics import BARS, GAPS, METRICS, NORMALIZED, RAW, TICKS
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.entries import ENTRY_COLUMNS, gaps_sql, has_entries
 from tapeworks.views.findings import row_of, rows_like, told_parts
@@ -304,9 +304,11 @@ class Ledger:
         ]
         if measured is not None:
             rows += self._unmeasured(*measured, recorded, asked)
-        if METRICS in topics:
+        if not {METRICS, TICKS}.isdisjoint(topics):
             repaired = [row for row in gaps.to_pylist() if row["finding"] == REPAIRED]
-            rows += filled_later(repaired, *(measured or (chosen, None)))
+            rows += filled_later(
+                repaired, *(measured or (chosen, ["ticks"] if TICKS in topics else None))
+            )
         table = pa.concat_tables([gaps, rows_like(gaps.schema, rows)])
         title = " ".join(["coverage", *chosen.names])
         return Coverage(table, title, recorded, asked)

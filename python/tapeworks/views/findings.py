@@ -22,7 +22,7 @@ TOLD = {
     SILENT: "subscribed, and no message came",
     NOT_KNOWN: "not known by symbol and channel",
     NOT_MEASURED: "not measured",
-    FILLED_LATER: "measured before a gap was filled",
+    FILLED_LATER: "made before a gap was filled",
 }
 
 
