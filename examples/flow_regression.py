@@ -28,8 +28,10 @@ def ofi_regression(
     every = np.arange(bucket[0], bucket[-1] + 1)
     last = np.searchsorted(bucket, every, "right") - 1
     flow = np.where(bucket[last] == every, flow[last], 0.0)
-    change = np.diff(mid[last]) / tick
-    return research.regression(flow[1:], change)
+    change, flow = np.diff(mid[last]) / tick, flow[1:]
+    # Where a recording ends, or was interrupted, neither is known.
+    known = np.isfinite(change) & np.isfinite(flow)
+    return research.regression(flow[known], change[known])
 
 
 if __name__ == "__main__":

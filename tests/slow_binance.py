@@ -19,6 +19,8 @@ LAST, SNAPSHOT, HISTORICAL, NO_EVENT_TIME = 1, 2, 4, 128
 TRADE, QUOTE, LEVEL, BAR, MARKER, MARK = 1, 2, 3, 5, 8, 10
 BID, ASK = 1, 2
 CH_TRADE, CH_AGG, CH_DEPTH, CH_PARTIAL, CH_KLINE, CH_TICKER, CH_SNAPSHOT = 1, 2, 4, 5, 6, 7, 9
+# Levels a side that may be asked for at least.
+LIMIT_LEAST = 5
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII)
 UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 EXACT = Context(prec=20_000, Emax=10**17, Emin=-(10**17))
@@ -323,12 +325,15 @@ class SlowDecoder:
         ids: tuple[int, int, int],
         sides: tuple[Any, Any],
         channel: int,
+        limit: int = 1 << 32,
     ) -> None:
         before, last = len(self.records), ids[0]
         levels = self.levels(symbol, ts, ids, sides, (channel, SNAPSHOT))
         rows = self.records[before:]
         del self.records[before:]
-        body = struct.pack("<BBBIQQq", 0, 0, channel, levels, last, last, NONE)
+        # A side may go on that has as many levels as were asked for.
+        cut = sum(bit for bit, one in zip((1, 2), sides, strict=True) if len(one) >= limit)
+        body = struct.pack("<BBBIQQq", 0, cut, channel, levels, last, last, NONE)
         self.put(MARKER, symbol, ts, last, SNAPSHOT, b"\x01" + body)
         self.records += rows
         self.put(MARKER, symbol, ts, last, SNAPSHOT | LAST, b"\x02" + body)
@@ -383,7 +388,8 @@ class SlowDecoder:
             ts = optional(value, "T" if "T" in value else "E", time)
             ts = self.ts_recv if ts is None else ts
             symbol = self.instrument(query["symbol"])
-            self.snapshot(symbol, ts, (last, 0, 0), sides, CH_SNAPSHOT)
+            limit = int(query.get("limit", LIMIT_LEAST))
+            self.snapshot(symbol, ts, (last, 0, 0), sides, CH_SNAPSHOT, limit)
         elif name == "ticker/bookTicker":
             for row in rows:
                 self.quote(row, "symbol lastUpdateId bidPrice bidQty askPrice askQty time")

@@ -28,6 +28,8 @@ const CERTAIN: usize = 16;
 const AGREEING: usize = 3;
 /// The last ones count whatever the others say.
 const LATEST: usize = 5;
+/// What is further behind is no delay: a recording of the past is played back.
+const DELAY_NS_MAX: i64 = 2 * 86_400_000_000_000;
 /// Events may be further outside than those that were looked at by this, in ns, and an eighth.
 const MARGIN_NS: i64 = 1_000_000_000;
 /// Bounds that differ from those told by this, in ns, or by a part of 64, are told anew.
@@ -69,7 +71,7 @@ impl SourceDelay {
     /// Takes in an event that was in time, `off` from its receipt.
     #[inline]
     pub fn note(&mut self, off: i64, elapsed: i64) {
-        if elapsed >= self.due {
+        if elapsed >= self.due && off >= -DELAY_NS_MAX {
             self.sample(off, elapsed);
         }
     }
@@ -351,6 +353,11 @@ mod tests {
         }
         let (late, live) = ((0..200).map(|_| -900 * SECOND), (0..200).map(|_| -SECOND / 50));
         assert_eq!(delay(late.chain(live)).bounds(), None);
+    }
+
+    #[test]
+    fn a_recording_of_the_past_that_is_played_back_is_no_delay() {
+        assert_eq!(delay((0..200).map(|at| (at * 60 - 3 * 86_400) * SECOND)).bounds(), None);
     }
 
     #[test]
