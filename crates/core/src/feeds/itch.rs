@@ -31,6 +31,7 @@ use self::decode::Task;
 use self::held::Held;
 use self::resting::Resting;
 use self::sessions::{Came, Sessions};
+use self::soup::Stream;
 use self::times::Times;
 use self::wire::{Blocks, Packet, PACKET_HEADER};
 pub use holes::Holes;
@@ -69,7 +70,7 @@ enum Carrier {
 
 impl Carrier {
     /// The messages of packets of SoupBinTCP, as MoldUDP64 would have sent them.
-    fn stream(self, body: &[u8]) -> Result<Option<(Packet, Vec<u8>)>> {
+    fn stream(self, body: &[u8]) -> Result<Option<Stream>> {
         let Self::Soup(session, first) = self else { return Ok(None) };
         soup::packet(body, session, first).map(Some)
     }
@@ -177,8 +178,9 @@ impl Itch {
         instruments: &mut Instruments,
         out: &mut Records,
     ) -> Result<Rejected> {
-        let mut rejected = Rejected::NONE;
         let place = Place::parse(blob.context)?;
+        let stream = place.carrier.stream(blob.body)?;
+        let mut rejected = stream.as_ref().map_or(Rejected::NONE, |stream| stream.unknown);
         let goes_on = place.from_start && self.session.from_start;
         if !self.held.is_empty() && !goes_on && place.session != self.session.context {
             self.release(blob.header.ts_recv, true, instruments, out, &mut rejected)?;
@@ -192,7 +194,7 @@ impl Itch {
             ts_recv: blob.header.ts_recv,
             ..Header::default()
         };
-        let (mut body, stream) = (blob.body, carrier.stream(blob.body)?);
+        let mut body = blob.body;
         let (at, sequence, count) = match carrier {
             // What goes on where the last piece ended repeats nothing and misses nothing, however
             // much it is: it is counted as it is decoded.
@@ -200,9 +202,9 @@ impl Itch {
             Carrier::File(sequence) => (0, sequence, Blocks::new(body, 0).count() as u64),
             Carrier::Packet | Carrier::Soup(..) => {
                 let packet = match &stream {
-                    Some((packet, messages)) => {
-                        body = messages;
-                        *packet
+                    Some(stream) => {
+                        body = &stream.messages;
+                        stream.packet
                     }
                     None => Packet::read(body)?,
                 };
@@ -210,7 +212,8 @@ impl Itch {
                 if self.session.hold_ns > 0 && (packet.sequence > 0 || self.session.from_start) {
                     let (ts_recv, flags) = (header.ts_recv, header.flags);
                     let came = Came { packet, midnight: place.midnight, ts_recv, flags, body };
-                    return self.line(&came, instruments, out);
+                    rejected.join(self.line(&came, instruments, out)?);
+                    return Ok(rejected);
                 }
                 self.enter_packet(&packet)?;
                 self.session.is_over |= packet.ends;
@@ -227,7 +230,8 @@ impl Itch {
             ts_last: matches!(carrier, Carrier::File(_)).then_some(header.ts_recv),
             out,
         };
-        task.run(body, at, sequence, known)
+        rejected.join(task.run(body, at, sequence, known)?);
+        Ok(rejected)
     }
 
     /// Whether a message of that number is the next.

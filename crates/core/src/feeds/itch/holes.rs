@@ -61,7 +61,7 @@ impl Holes {
         let Ok(place) = Place::parse(context) else { return };
         let Ok(stream) = place.carrier.stream(body) else { return };
         let (packet, body) = match &stream {
-            Some((packet, messages)) => (*packet, &messages[..]),
+            Some(stream) => (stream.packet, &stream.messages[..]),
             None if place.carrier == Carrier::Packet => match Packet::read(body) {
                 Ok(packet) => (packet, body),
                 Err(_) => return,

@@ -290,6 +290,22 @@ fn an_order_without_shares_is_none_and_takes_the_place_of_one_of_its_id() {
 }
 
 #[test]
+fn a_packet_of_an_unknown_type_takes_nothing_with_it() {
+    let good = day().into_iter().find(|message| message[0] == b'A').unwrap();
+    let data = [&((good.len() + 1) as u16).to_be_bytes()[..], b"S", &good].concat();
+    for unknown in [&b"\0\x03?ab"[..], b"\0\0"] {
+        let mut bench = Bench::new();
+        let context = format!("moldudp64?hold_ms=5&midnight={MIDNIGHT}&soupbintcp=000012345A:1");
+        let body = [&data[..], unknown, &data, b"\0\x01H"].concat();
+        let found = bench.blob(&context, &body).unwrap();
+        let place = Rejected::one(DecodeReason::UnknownEvent, data.len());
+        assert_eq!(found, place, "{unknown:?}");
+        assert_eq!(bench.orders().len(), 2, "{unknown:?}");
+        assert!(bench.gaps().is_empty());
+    }
+}
+
+#[test]
 fn what_is_wrong_is_rejected_with_its_place_and_takes_nothing_with_it() {
     let good = day().into_iter().find(|message| message[0] == b'A').unwrap();
     let altered = |at: usize, with: &[u8]| {
