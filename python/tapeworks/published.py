@@ -41,6 +41,11 @@ HINT = "version-hint.text"
 METADATA_SUFFIX = ".metadata.json"
 PLACE_KEY = "tapeworks.place."
 """Begins the property of a snapshot that says what of a source it covers."""
+COMPANIONS = {"trades": ("corrections",), "gaps": ("sessions", "subscriptions")}
+"""What is published together with a table: without it, rows would stand that were cancelled, and
+what was not recorded at all would not be told."""
+TELLING = frozenset({"gaps", *(name for names in COMPANIONS.values() for name in names)})
+"""The tables whose rows tell something of other rows, also of earlier days and hours."""
 CHUNK_BYTES = 8 << 20
 PART = ".part"
 LOCAL = re.compile(r"^file:/+")

@@ -21,7 +21,15 @@ from tapeworks.durable import make_folder, names_in, replace_file
 from tapeworks.errors import LakeError, QueryError
 from tapeworks.lake import LakeFile, Table
 from tapeworks.object_store import SCHEME, is_object
-from tapeworks.published import HINT, OWN, Coverage, PublishedFile, Store, find_namespace
+from tapeworks.published import (
+    COMPANIONS,
+    HINT,
+    OWN,
+    Coverage,
+    PublishedFile,
+    Store,
+    find_namespace,
+)
 from tapeworks.tape import Place
 from tapeworks.topics import GAPS, NORMALIZED
 from tapeworks.views.tail import SourceTail, Tails
@@ -32,7 +40,6 @@ PARQUET = "pyarrow.parquet"
 # What was published meanwhile is looked for this often.
 FRESH_S = 5.0
 CACHE_BYTES_MAX = 32 << 30
-CORRECTED = "trades", "corrections"
 
 
 def address_of(path: str | Path) -> str | None:
@@ -226,21 +233,23 @@ class PublishedTail(SourceTail):
         """Returns the receive time up to which all of `topic`, and of records, is published.
 
         None: it is not known, as while the table of gaps holds nothing of this source, or tells of
-        repairs whose records are not published yet, or while that of corrections is not there.
+        repairs whose records are not published yet, or while a table has no companion.
         """
         ledger = self._history.covered(lake.tables_of(GAPS), self._source)
         told = max((one.input or 0 for one in ledger), default=0)
         records = self._history.covered(lake.tables_of(NORMALIZED), self._source)
         if not ledger or any(one.place.offset < told for one in records):
             return None
-        trades, corrections = (
-            self._history.covered([lake.TABLES[name]], self._source) for name in CORRECTED
-        )
-        if trades and not corrections:
-            return None
+        for name, companions in COMPANIONS.items():
+            if self._covers(name) and not all(map(self._covers, companions)):
+                return None
         tables = {*lake.tables_of(topic), *lake.tables_of(NORMALIZED)}
         times = [one.known for one in self._history.covered(tables, self._source)]
         return None if None in times else min(filter(None, times), default=None)
+
+    def _covers(self, name: str) -> bool:
+        """Whether a table holds anything of this source."""
+        return bool(self._history.covered([lake.TABLES[name]], self._source))
 
     def context(self, topic: str) -> dict[str, int]:
         """Returns the receive time before which all is published, if it is known."""

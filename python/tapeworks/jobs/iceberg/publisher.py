@@ -40,7 +40,7 @@ from tapeworks.jobs.iceberg.place import write_hint
 from tapeworks.jobs.iceberg.upkeep import run_upkeep
 from tapeworks.lake import TABLES, Table
 from tapeworks.object_store import is_object
-from tapeworks.published import OWN, Coverage, PublishedFile, Store
+from tapeworks.published import COMPANIONS, OWN, TELLING, Coverage, PublishedFile, Store
 from tapeworks.tape import Place, received_next
 from tapeworks.topics import GAPS, NORMALIZED
 from tapeworks.views.iceberg import UNAVAILABLE, TableState, state_of
@@ -50,7 +50,6 @@ from tapeworks.views.times import parse_time
 
 ATTEMPTS = 5
 UPKEEP_S = 3_600.0
-CORRECTIONS = "corrections"
 NOWHERE = Coverage(Place(), "")
 
 
@@ -120,20 +119,18 @@ class Publisher:
                 }
                 for source in sources:
                     self._publish_symbols(source)
-                for name in self._names:
-                    rows += self._publish(TABLES[name], sources, closed, refused, has_upkeep)
+                for table in map(TABLES.__getitem__, self._names):
+                    rows += self._publish(table, sources, closed.of(table), refused, has_upkeep)
         if has_upkeep:
             self._upkeep_at = time.monotonic() + UPKEEP_S
         return rows, refused
 
     @property
     def _names(self) -> list[str]:
-        """The tables that are published: with trades what corrects them, or those that were
-        cancelled would stand."""
+        """The tables that are published, and their companions."""
         names = list(self.config.tables or TABLES)
-        if "trades" in names and CORRECTIONS not in names:
-            names.append(CORRECTIONS)
-        return names
+        names += [each for one in names for each in COMPANIONS.get(one, ())]
+        return list(dict.fromkeys(names))
 
     @contextlib.contextmanager
     def _reached(self) -> Iterator[None]:
@@ -181,10 +178,10 @@ class Publisher:
                 source: TopicReader(self._data / "lake", source, table.topic) for source in sources
             }
             states = {source: reader.read() for source, reader in readers.items()}
-            # That there is no gap, or no correction, is worth saying, too.
+            # That there is no gap, correction or session is worth saying, too.
             if table.topic != GAPS:
                 states = {name: one for name, one in states.items() if one.commit is not None}
-            is_said = table.topic == GAPS or (table.name == CORRECTIONS and states)
+            is_said = table.topic == GAPS or (table.name in TELLING and states)
             if not is_said and not any(table.name in one.tables for one in states.values()):
                 return 0
             place = self.config.namespace, self._store
@@ -225,7 +222,8 @@ class Publisher:
         self._check(table, source, commit, covered)
         live = state.tables.get(table.name, {})
         root, found, partial = self._data / "lake", [], ""
-        for day in closed.choose(live, covered):
+        is_behind = self._is_behind(table, source, covered, commit.place)
+        for day in closed.choose(live, covered, is_behind=is_behind):
             wanted = {}
             for file in live[day]:
                 stored = state.live[file.path.relative_to(root).as_posix()]
@@ -356,10 +354,14 @@ class Publisher:
 
     def _is_news(self, table: Table, source: str, said: Coverage | None, now: Coverage) -> bool:
         """Whether it is worth a commit that a table covers more: another day, or new gaps."""
-        before = said or NOWHERE
+        through = (said or NOWHERE).through
+        return through != now.through or self._is_behind(table, source, said, now.place)
+
+    def _is_behind(self, table: Table, source: str, said: Coverage | None, place: Place) -> bool:
+        """Whether gaps tell of records that the lake has, and that a table does not cover yet."""
         ledger = self._ledgers.get(source)
         told = (ledger.input or 0) if ledger is not None and table.topic == NORMALIZED else 0
-        return before.through != now.through or before.place.offset < min(told, now.place.offset)
+        return (said or NOWHERE).place.offset < min(told, place.offset)
 
     def _coverage(self, table: Table, source: Source, closed: Closed) -> Coverage:
         """Returns what a table covers of a source of which everything was published."""
@@ -374,7 +376,7 @@ class Publisher:
             return replace(held, input=max(held.input or 0, reached or 0) or None)
         through = min(closed.through, source.refused or closed.through)
         known = source.known
-        if known is not None and (source.refused or not self.config.now):
+        if known is not None and (source.refused or not closed.is_now):
             known = min(known, parse_time(through))
         ts = source.commit.context.get("ts")
         return Coverage(source.commit.place, through, ts, known, reached)
