@@ -1,5 +1,6 @@
 """Rules whose condition lasts: over a restart, beside another, long after it was told."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -172,6 +173,32 @@ def test_a_symbol_of_which_nothing_ever_came_is_stale_where_a_rule_names_it(mark
     # Where the recorder says that it subscribed it, any rule waits.
     parts.insert(1, market.subscribed(0, "ETHUSDT"))
     assert told(STALE.format(""), parts) == [("opened", ETH, 5)]
+
+
+@pytest.mark.parametrize(("count", "window_ms"), [(100, 1_000), (1, 20_000), (7, 3_000)])
+def test_a_steady_rate_is_neither_too_low_nor_too_high(
+    market: Any, count: int, window_ms: int
+) -> None:
+    # `count` records a second, evenly. A window of it holds a record more or less at most.
+    window_s = window_ms / 1_000
+    parts = [market.definitions, *(market.quote((at + 0.3) / count) for at in range(60 * count))]
+    wanted = f"steady\trate\twarning\t\tBTCUSDT\twindow_ms={window_ms}.0\t"
+    one = 1 / window_s
+    assert told(f"{wanted}below={count - 1.1 * one}\tabove={count + 1.1 * one}", parts) == []
+    # What lasts is told once: neither is it over while a part of the window is not over yet.
+    window = math.ceil(window_s)
+    for limit in (f"above={count - 1.1 * one}", f"below={count + 1.1 * one}"):
+        [(state, _, second)] = told(wanted + limit, parts)
+        assert state == "opened"
+        assert second <= window + 1
+
+
+def test_a_rate_that_falls_is_told_within_a_part_of_its_window(market: Any) -> None:
+    # From 10 s on every other record is missing: at 11 s half are, and at 10.5 s a quarter is.
+    ats = [at / 100 for at in range(3_000) if at < 1_000 or at >= 2_000 or at % 2]
+    parts = [market.definitions, *map(market.quote, ats)]
+    found = told("slow\trate\twarning\t\tBTCUSDT\tbelow=74\twindow_ms=1000.0", parts)
+    assert found == [("opened", BTC, 10), ("closed", BTC, 20)]
 
 
 def test_a_rate_of_nothing_is_too_low(market: Any) -> None:

@@ -70,7 +70,7 @@ pub fn detectors() -> impl Iterator<Item = &'static Entry> {
 }
 
 const NAME: &str = "alerts";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// Detectors that wait are looked at so often, in ns.
 const SWEEP_NS: i64 = 100_000_000;
 /// Number of the source as a whole among instruments.

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::Kind;
 
-/// A window is counted in so many parts.
+/// A window is counted in so many parts, and is always as many whole ones: of the part that is not
+/// over yet, nobody knows whether it holds too few.
 const PARTS: i64 = 20;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -44,7 +45,8 @@ pub(super) const ENTRY: Entry = Entry {
     ..Entry::new(
         "rate",
         "records a second, by their receipt, are `above` or `below` a limit",
-        "value: records a second; threshold: the limit; count: records in the window",
+        "value: records a second; threshold: the limit; count: records in the window, which ends \
+         at a twentieth of its length",
         |rule| Box::new(Rate::new(rule)),
     )
 };
@@ -82,27 +84,39 @@ impl Rate {
     fn look(&mut self, scope: &mut Scope<'_>) {
         let now = scope.at.ts_recv;
         self.since = self.since.min(now);
-        let oldest = now.div_euclid(self.part) - PARTS;
-        while self.parts.front().is_some_and(|&(number, _, _)| number <= oldest) {
-            self.sum -= self.parts.pop_front().map_or(0, |(_, count, _)| count);
-        }
-        let window = self.part * PARTS;
-        let rate = self.sum as f64 * 1e9 / window as f64;
         if self.is_halted {
             self.since = now;
         }
-        let start = now.saturating_sub(window);
+        let current = now.div_euclid(self.part);
+        let oldest = current - PARTS;
+        while self.parts.front().is_some_and(|&(number, _, _)| number < oldest) {
+            self.sum -= self.parts.pop_front().map_or(0, |(_, count, _)| count);
+        }
+        let count_of = |part: Option<&(i64, u64, u64)>, wanted: i64| {
+            part.filter(|&&(number, _, _)| number == wanted).map_or(0, |&(_, count, _)| count)
+        };
+        // Those of the window that is over, and of the one that the current part belongs to.
+        let over = self.sum - count_of(self.parts.back(), current);
+        let running = self.sum - count_of(self.parts.front(), oldest);
+        let window = self.part * PARTS;
+        let rate = |count: u64| count as f64 * 1e9 / window as f64;
+        let end = current.saturating_mul(self.part);
+        let start = end.saturating_sub(window);
         // What is closed owes nothing: a window is whole once it was open for so long.
         let is_open =
             scope.rule.hours.is_none_or(|hours| hours.is_open(now) && hours.is_open(start));
-        let is_low = self.below > 0.0 && rate < self.below && is_open && self.since <= start;
-        let is_high = self.above > 0.0 && rate > self.above;
+        let is_low = self.below > 0.0 && rate(over) < self.below && is_open && self.since <= start;
+        let most = over.max(running);
+        let is_high = self.above > 0.0 && rate(most) > self.above;
         if is_low || is_high {
+            let count = if is_high { most } else { over };
+            let from = if is_high && over < running { oldest + 1 } else { oldest };
+            let first = self.parts.iter().find(|&&(number, _, _)| number >= from);
             scope.raise(&Evidence {
-                first: self.parts.front().map_or(scope.at.offset, |&(_, _, first)| first),
-                value: rate,
+                first: first.map_or(scope.at.offset, |&(_, _, first)| first),
+                value: rate(count),
                 threshold: if is_high { self.above } else { self.below },
-                count: self.sum,
+                count,
                 subject: self.kind.map_or("any", Kind::name).to_owned(),
                 ..Evidence::at(&scope.at)
             });
@@ -110,7 +124,7 @@ impl Rate {
             scope.end(scope.at.ts, None);
         }
         let waits = self.below > 0.0 && !self.is_halted || scope.is_open();
-        self.due = if waits { now.saturating_add(self.part) } else { i64::MAX };
+        self.due = if waits { end.saturating_add(self.part) } else { i64::MAX };
     }
 }
 
