@@ -69,7 +69,9 @@ was some time after it: see [join clocks](how-to/join-clocks.md).
   halt that is told of an instrument is one, and so is the next behind a gap or the end of a
   session, whatever was told before: what that was may have ended unseen.
 - **A crossed quote** has its mid, spread and sizes; what is made of imbalances or means over time
-  leaves it out, and `crossed_or_empty` says for how long.
+  leaves it out, and `crossed_or_empty` says for how long. `volatility`, `noise` and `dependence`
+  have no price while quotes are crossed or a side is empty: that before them stands for less than
+  `step_ms` (of `ewma_vol` for less than the window), and then there is no return, from or to it.
 - **Late**: an event behind the sample that should have held it counts in the next one, and is
   counted. What is out of order changes nothing, and is counted. Changes of books and single orders
   that are out of order count at the time of the event before them. None of it says how far the

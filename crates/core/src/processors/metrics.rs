@@ -44,6 +44,7 @@ mod depth;
 mod event_windows;
 mod family;
 mod flow;
+mod grid_price;
 mod histogram;
 mod impact;
 mod integrated;
@@ -75,7 +76,7 @@ pub(crate) use single_orders::{BrokenOrders, OrderSequence};
 pub use table::{lines, sets, Line};
 
 const NAME: &str = "metrics";
-const VERSION: u32 = 9;
+const VERSION: u32 = 10;
 /// Prices and sizes from here on are not measured: their products would exceed 128 bits.
 const UNITS_MAX: u64 = 1 << 62;
 /// So are trades whose price times size has more bits than this.

@@ -1,6 +1,10 @@
 //! Set `decayed`: volatility of the mid in irregular time, older returns counting less and less.
+//!
+//! The price before a crossed or one-sided quote stands for as long as the window; where there is
+//! none for longer, nothing is known, and what comes behind is no change of it.
 
-use super::family::{Best, Change, Family, Moment, Set, Terms, Values};
+use super::family::{Change, Family, Moment, Set, Terms, Values};
+use super::grid_price::GridPrice;
 use super::table::{Line, Per};
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
@@ -15,7 +19,7 @@ pub(super) const SET: Set = Set {
             "v e^(-dt/tau) + r^2 at each change of the mid, r its log return, tau the length; \
                   decayed to the moment",
         unit: "squared log return of the window",
-        null: "no mid, or it did not change yet",
+        null: "the mid did not change yet, or there was none for as long as the window",
     }],
     build: |terms| Box::new(Decayed::new(terms)),
     has_book: false,
@@ -27,9 +31,9 @@ struct Decayed {
     /// By window, as of the last change of the mid.
     values: Vec<f64>,
     last: i64,
-    changes: u64,
-    /// Those of the mid that returns are from.
-    best: Option<Best>,
+    /// By window.
+    changes: Vec<u64>,
+    price: GridPrice,
 }
 
 impl Decayed {
@@ -38,8 +42,8 @@ impl Decayed {
             lengths: terms.windows.clone(),
             values: vec![0.0; terms.windows.len()],
             last: i64::MIN,
-            changes: 0,
-            best: None,
+            changes: vec![0; terms.windows.len()],
+            price: GridPrice::NONE,
         }
     }
 
@@ -51,49 +55,54 @@ impl Decayed {
 
 impl Family for Decayed {
     fn change(&mut self, change: &Change) {
-        // Crossed and one-sided quotes are passed over: the price before them stands.
-        if !change.after.is_sound() || change.after.mid2() <= 0 {
+        let before = self.price;
+        self.price.set(&change.after, change.ts);
+        let now = change.after.mid2();
+        if !change.after.is_sound() || now <= 0 || before.newest() == Some(now) {
             return;
         }
-        let now = change.after.mid2();
-        let before = self.best.replace(change.after).map(|best| best.mid2());
-        let Some(before) = before.filter(|&before| before != now) else { return };
-        let square = (now as f64 / before as f64).ln().powi(2);
-        for index in 0..self.values.len() {
-            let left = if self.changes == 0 { 0.0 } else { self.left(index, change.ts) };
-            self.values[index] = self.values[index] * left + square;
+        for (index, &length) in self.lengths.iter().enumerate() {
+            let known = before.mid2(change.ts, length).filter(|&mid2| mid2 > 0);
+            let square = known.map(|mid2| (now as f64 / mid2 as f64).ln().powi(2));
+            let left = if self.changes[index] == 0 { 0.0 } else { self.left(index, change.ts) };
+            self.values[index] = self.values[index] * left + square.unwrap_or(0.0);
+            self.changes[index] += u64::from(square.is_some());
         }
         self.last = change.ts;
-        self.changes += 1;
     }
 
     fn reset(&mut self) {
         self.values.fill(0.0);
-        (self.last, self.changes, self.best) = (i64::MIN, 0, None);
+        self.changes.fill(0);
+        (self.last, self.price) = (i64::MIN, GridPrice::NONE);
     }
 
     fn sample(&mut self, moment: &Moment<'_>, out: &mut Values) {
-        for index in 0..self.values.len() {
+        for (index, &length) in self.lengths.iter().enumerate() {
+            let is_known = self.price.mid2(moment.ts, length).is_some();
+            let changes = self.changes[index];
             let value =
-                (self.changes > 0).then(|| self.values[index] * self.left(index, moment.ts));
-            out.push(value, self.changes);
+                (is_known && changes > 0).then(|| self.values[index] * self.left(index, moment.ts));
+            out.push(value, changes);
         }
     }
 
     fn write(&self, state: &mut StateWriter<'_>) {
         self.values.iter().for_each(|value| state.u64(value.to_bits()));
+        self.changes.iter().for_each(|&changes| state.u64(changes));
         state.i64(self.last);
-        state.u64(self.changes);
-        super::put_best(self.best, state);
+        self.price.write(state);
     }
 
     fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         for value in &mut self.values {
             *value = f64::from_bits(state.u64()?);
         }
+        for changes in &mut self.changes {
+            *changes = state.u64()?;
+        }
         self.last = state.i64()?;
-        self.changes = state.u64()?;
-        self.best = super::take_best(state)?;
+        self.price = GridPrice::read(state)?;
         Ok(())
     }
 }

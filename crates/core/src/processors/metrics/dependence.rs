@@ -1,9 +1,11 @@
 //! Set `dependence`: autocorrelation of who takes, and of the mid, since the stream began.
 //!
 //! Sums are exact integers, over all values since the last reset; the last ten of a series are
-//! kept, and its first ten, which the definition leaves out of one of its two means.
+//! kept, and its first ten, which the definition leaves out of one of its two means. Where quotes
+//! are crossed or one-sided there is no price, and no change of it: see `grid_price`.
 
-use super::family::{Best, Change, Family, Moment, Print, Set, Values};
+use super::family::{Change, Family, Moment, Print, Set, Values};
+use super::grid_price::GridPrice;
 use super::measured::on_grid;
 use super::sign::{taker, TickRule};
 use super::table::{Line, Per};
@@ -107,7 +109,7 @@ impl Series {
 struct Dependence {
     step: i64,
     tick: TickRule,
-    best: Option<Best>,
+    price: GridPrice,
     /// The next time of the grid; `i64::MAX` before the first quote.
     next: i64,
     mid2: Option<i128>,
@@ -122,7 +124,7 @@ impl Dependence {
         Self {
             step,
             tick: TickRule::default(),
-            best: None,
+            price: GridPrice::NONE,
             next: i64::MAX,
             mid2: None,
             run: (i64::MIN, 0),
@@ -139,7 +141,7 @@ impl Dependence {
             self.mid2 = None;
         }
         while self.next < ts {
-            let now = self.best.filter(Best::is_sound).map(|best| best.mid2()).or(self.mid2);
+            let now = self.price.mid2(self.next, self.step);
             if let (Some(before), Some(now)) = (self.mid2, now) {
                 let change = i64::try_from(now - before).unwrap_or(0);
                 self.series[2].add(change);
@@ -157,7 +159,7 @@ impl Family for Dependence {
             self.next = on_grid(change.ts, self.step);
         }
         self.advance(change.ts);
-        self.best = Some(change.after);
+        self.price.set(&change.after, change.ts);
     }
 
     fn print(&mut self, print: &Print) {
@@ -190,7 +192,7 @@ impl Family for Dependence {
     fn write(&self, state: &mut StateWriter<'_>) {
         state.i64(self.step);
         self.tick.write(state);
-        super::put_best(self.best, state);
+        self.price.write(state);
         state.i64(self.next);
         state.flag(self.mid2.is_some());
         put_wide(self.mid2.unwrap_or(0), state);
@@ -202,7 +204,7 @@ impl Family for Dependence {
     fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         super::same_setting("step_ms", self.step, state.i64()?)?;
         self.tick = TickRule::read(state)?;
-        self.best = super::take_best(state)?;
+        self.price = GridPrice::read(state)?;
         self.next = state.i64()?;
         let has_mid = state.flag()?;
         self.mid2 = Some(take_wide(state)?).filter(|_| has_mid);

@@ -1,11 +1,13 @@
 //! Set `noise`: variance of the mid that the noise of single quotes does not bias.
 //!
 //! The mid is sampled on the grid of `step_ms`, as in `volatility`, and kept for `span_bars` bars
-//! of `bar_ms`, 8,192 prices at most. Values are made at the end of each bar, of all that is kept.
+//! of `bar_ms`, 8,192 prices at most: of those since the last time at which there was none. Values
+//! are made at the end of each bar, of all that is kept.
 
 use std::collections::VecDeque;
 
-use super::family::{Best, Change, Family, Moment, Set, Values};
+use super::family::{Change, Family, Moment, Set, Values};
+use super::grid_price::GridPrice;
 use super::measured::on_grid;
 use super::table::{Line, Per};
 use crate::error::Result;
@@ -59,7 +61,7 @@ struct Noise {
     /// Step, bar, bars.
     terms: (i64, i64, usize),
     most: usize,
-    best: Option<Best>,
+    price: GridPrice,
     /// The next time of the grid; `i64::MAX` before the first quote.
     next: i64,
     logs: VecDeque<f64>,
@@ -72,7 +74,7 @@ impl Noise {
         let wanted = (i128::from(bar) * span as i128 / i128::from(step)).max(1);
         let most = usize::try_from(wanted).unwrap_or(PRICES_MAX).min(PRICES_MAX) + 1;
         let logs = VecDeque::new();
-        Self { terms, most, best: None, next: i64::MAX, logs, values: [(None, 0); 4] }
+        Self { terms, most, price: GridPrice::NONE, next: i64::MAX, logs, values: [(None, 0); 4] }
     }
 
     /// Takes the prices of the grid before `ts`.
@@ -94,14 +96,14 @@ impl Noise {
     }
 
     fn take(&mut self) {
-        let mid2 = self.best.filter(|best| best.is_sound() && best.mid2() > 0);
-        let log = mid2.map(|best| (best.mid2() as f64).ln()).or(self.logs.back().copied());
-        if let Some(log) = log {
-            if self.logs.len() == self.most {
-                self.logs.pop_front();
-            }
-            self.logs.push_back(log);
+        let Some(log) = self.price.log(self.next, self.terms.0) else {
+            self.logs.clear();
+            return;
+        };
+        if self.logs.len() == self.most {
+            self.logs.pop_front();
         }
+        self.logs.push_back(log);
     }
 
     fn calculate(&self) -> [(Option<f64>, u64); 4] {
@@ -133,7 +135,7 @@ impl Family for Noise {
             self.next = on_grid(change.ts, self.terms.0);
         }
         self.advance(change.ts);
-        self.best = Some(change.after);
+        self.price.set(&change.after, change.ts);
     }
 
     fn reset(&mut self) {
@@ -152,7 +154,7 @@ impl Family for Noise {
     fn write(&self, state: &mut StateWriter<'_>) {
         let (step, bar, span) = self.terms;
         [step, bar, span as i64, self.next].into_iter().for_each(|value| state.i64(value));
-        super::put_best(self.best, state);
+        self.price.write(state);
         state.length(self.logs.len());
         self.logs.iter().for_each(|log| state.u64(log.to_bits()));
         for (value, count) in self.values {
@@ -167,7 +169,7 @@ impl Family for Noise {
         super::same_setting("bar_ms", bar, state.i64()?)?;
         super::same_setting("span_bars", span as i64, state.i64()?)?;
         self.next = state.i64()?;
-        self.best = super::take_best(state)?;
+        self.price = GridPrice::read(state)?;
         self.logs.clear();
         for _ in 0..state.length(8)? {
             self.logs.push_back(f64::from_bits(state.u64()?));

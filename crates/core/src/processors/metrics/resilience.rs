@@ -1,9 +1,12 @@
 //! Set `resilience`: how long the spread takes to come back after it widened.
 //!
-//! An episode begins when the spread widens by a tick or more, and ends when it is no wider than
-//! before; what widens it further is of the same episode. One that lasts longer than a window is
-//! given up there: it counts as censored. A side that empties, or a crossed quote, ends an episode
-//! that counts nowhere.
+//! Each change that widens the spread by a tick or more is a widening of its own, and is over when
+//! the spread is no wider than before it: one that lasts hides none that come later. One that lasts
+//! longer than a window is given up there: it counts as censored. A side that empties, or a crossed
+//! quote, ends all of them, and they count nowhere. So what a window holds follows from the quotes
+//! of twice its length, and of the one before them.
+
+use std::collections::VecDeque;
 
 use super::family::{Best, Change, Family, Moment, Set, Terms, Values};
 use super::table::{Line, Per};
@@ -26,8 +29,9 @@ pub(super) const SET: Set = Set {
             null: "the window is not covered, or no spread came back in it",
             ..line(
                 "resilience",
-                "mean time from a widening of the spread by a tick or more until it is back, of \
-                 those that are back within the window and no later than its length",
+                "mean time from each widening of the spread by a tick or more until it is no \
+                 wider than before, of those that are back within the window and no later than \
+                 its length",
                 "ns",
             )
         },
@@ -41,9 +45,13 @@ pub(super) const SET: Set = Set {
 /// Time of the recoveries, how many, and how many were given up.
 const TERMS: usize = 3;
 
+/// Widenings that are not over and are followed at most: further ones are passed over. Each is from
+/// a wider spread than the one before it.
+const OPEN_MAX: usize = 4_096;
+
 /// A spread that widened.
 #[derive(Debug, Clone, Copy)]
-struct Episode {
+struct Widening {
     start: i64,
     /// What it is to come back to.
     spread: i64,
@@ -54,9 +62,10 @@ struct Resilience {
     lengths: Vec<i64>,
     /// One for each length: what one gives up another may still see come back.
     windows: Vec<Rolling<TERMS>>,
-    /// By window, whether it gave up the episode.
-    given_up: Vec<bool>,
-    episode: Option<Episode>,
+    /// Those that are not over, the oldest first: each is from a wider spread than those before it.
+    open: VecDeque<Widening>,
+    /// By window, how many of them it gave up: the oldest.
+    given_up: Vec<usize>,
     partial: bool,
 }
 
@@ -70,31 +79,46 @@ impl Resilience {
         Self {
             lengths: terms.windows.clone(),
             windows: terms.windows.iter().map(|&length| Rolling::new(&[length])).collect(),
-            given_up: vec![false; terms.windows.len()],
-            episode: None,
+            open: VecDeque::new(),
+            given_up: vec![0; terms.windows.len()],
             partial: terms.partial,
         }
     }
 
-    /// Gives up the episode in the windows that it has outlasted by `ts`.
+    /// Gives up the widenings in the windows that they have outlasted by `ts`.
     fn give_up(&mut self, ts: i64) {
-        let Some(episode) = self.episode else { return };
         for (index, &length) in self.lengths.iter().enumerate() {
-            if !self.given_up[index] && ts.saturating_sub(episode.start) > length {
-                self.given_up[index] = true;
+            let given_up = &mut self.given_up[index];
+            while self.open.get(*given_up).is_some_and(|one| ts.saturating_sub(one.start) > length)
+            {
+                *given_up += 1;
                 self.windows[index].add([0, 0, 1]);
+            }
+        }
+        // What all windows gave up is of no use any more.
+        let unused = self.given_up.iter().copied().min().unwrap_or(0);
+        self.open.drain(..unused);
+        self.given_up.iter_mut().for_each(|given_up| *given_up -= unused);
+    }
+
+    /// Ends the widenings that `spread` is back from.
+    fn recover(&mut self, spread: i64, ts: i64) {
+        while let Some(widening) = self.open.back().filter(|one| spread <= one.spread).copied() {
+            self.open.pop_back();
+            let time = i128::from(ts.saturating_sub(widening.start));
+            for (window, given_up) in self.windows.iter_mut().zip(&mut self.given_up) {
+                if *given_up > self.open.len() {
+                    *given_up = self.open.len();
+                } else {
+                    window.add([time, 1, 0]);
+                }
             }
         }
     }
 
-    fn recover(&mut self, episode: Episode, ts: i64) {
-        let time = i128::from(ts.saturating_sub(episode.start));
-        for (window, given_up) in self.windows.iter_mut().zip(&self.given_up) {
-            if !given_up {
-                window.add([time, 1, 0]);
-            }
-        }
-        self.episode = None;
+    fn forget(&mut self) {
+        self.open.clear();
+        self.given_up.fill(0);
     }
 }
 
@@ -103,26 +127,20 @@ impl Family for Resilience {
         self.windows.iter_mut().for_each(|window| window.begin(change.ts));
         self.give_up(change.ts);
         let Some(now) = spread(&change.after) else {
-            self.episode = None;
+            self.forget();
             return;
         };
-        match self.episode {
-            Some(episode) if now <= episode.spread => self.recover(episode, change.ts),
-            Some(_) => {}
-            None => {
-                let Some(before) = change.before.as_ref().and_then(spread) else { return };
-                let least = if change.tick == NONE { 1 } else { change.tick.max(1) };
-                if now.saturating_sub(before) >= least {
-                    self.episode = Some(Episode { start: change.ts, spread: before });
-                    self.given_up.fill(false);
-                }
-            }
+        self.recover(now, change.ts);
+        let Some(before) = change.before.as_ref().and_then(spread) else { return };
+        let least = if change.tick == NONE { 1 } else { change.tick.max(1) };
+        if now.saturating_sub(before) >= least && self.open.len() < OPEN_MAX {
+            self.open.push_back(Widening { start: change.ts, spread: before });
         }
     }
 
     fn reset(&mut self) {
         self.windows.iter_mut().for_each(Rolling::reset);
-        self.episode = None;
+        self.forget();
     }
 
     fn sample(&mut self, moment: &Moment<'_>, out: &mut Values) {
@@ -146,21 +164,25 @@ impl Family for Resilience {
 
     fn write(&self, state: &mut StateWriter<'_>) {
         self.windows.iter().for_each(|window| window.write(state));
-        self.given_up.iter().for_each(|&given_up| state.flag(given_up));
-        state.flag(self.episode.is_some());
-        let Episode { start, spread } = self.episode.unwrap_or(Episode { start: 0, spread: 0 });
-        state.i64(start);
-        state.i64(spread);
+        self.given_up.iter().for_each(|&given_up| state.length(given_up));
+        state.length(self.open.len());
+        for widening in &self.open {
+            state.i64(widening.start);
+            state.i64(widening.spread);
+        }
     }
 
     fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         self.windows.iter_mut().try_for_each(|window| window.read(state))?;
         for given_up in &mut self.given_up {
-            *given_up = state.flag()?;
+            *given_up = state.u64()? as usize;
         }
-        let is_open = state.flag()?;
-        let episode = Episode { start: state.i64()?, spread: state.i64()? };
-        self.episode = Some(episode).filter(|_| is_open);
+        self.open.clear();
+        for _ in 0..state.length(16)? {
+            self.open.push_back(Widening { start: state.i64()?, spread: state.i64()? });
+        }
+        let open = self.open.len();
+        self.given_up.iter_mut().for_each(|given_up| *given_up = (*given_up).min(open));
         Ok(())
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! The mid is sampled on a grid of its own, `step_ms`: the price at a time of the grid is that
 //! after the last event up to and with it, and nothing is interpolated. A return is one between
-//! two such prices; the first price makes none. Crossed and one-sided quotes are passed over: the
-//! price before them stands.
+//! two such prices in a row; the first price makes none. Where quotes are crossed or one-sided
+//! there is no price, and no return: see `grid_price`.
 
-use super::family::{Best, Change, Family, Moment, Set, Terms, Values};
+use super::family::{Change, Family, Moment, Set, Terms, Values};
+use super::grid_price::GridPrice;
 use super::table::{Line, Per};
 use super::window::Rolling;
 use crate::error::Result;
@@ -65,10 +66,10 @@ struct Volatility {
     step: i64,
     longest: i64,
     partial: bool,
-    best: Option<Best>,
+    price: GridPrice,
     /// The next time of the grid; `i64::MAX` before the first price.
     next: i64,
-    /// Log of the last price on the grid.
+    /// Log of the price at the last time of the grid.
     log: Option<f64>,
     /// The last three returns without their signs, newest first, and how many there are.
     last: [f64; 3],
@@ -86,7 +87,7 @@ impl Volatility {
             step: terms.step,
             longest: terms.windows.iter().copied().max().unwrap_or(0),
             partial: terms.partial,
-            best: None,
+            price: GridPrice::NONE,
             next: i64::MAX,
             log: None,
             last: [0.0; 3],
@@ -110,22 +111,27 @@ impl Volatility {
     }
 
     fn take(&mut self, ts: i64) {
-        let mid2 = self.best.filter(|best| best.is_sound() && best.mid2() > 0);
-        let log = mid2.map(|best| (best.mid2() as f64).ln()).or(self.log);
+        let log = self.price.log(ts, self.step);
         if let (Some(before), Some(now)) = (self.log, log) {
             self.add(now - before);
         }
         if log.is_some() {
             self.rolling.begin(ts);
+        } else {
+            self.break_off();
         }
         self.log = log;
         self.rolling.close(ts);
     }
 
+    /// Nothing that follows continues what was.
+    fn break_off(&mut self) {
+        (self.last, self.known) = ([0.0; 3], 0);
+    }
+
     fn add(&mut self, change: f64) {
         if change.abs() >= RETURN_MAX {
-            // Nothing that follows continues what was.
-            (self.last, self.known) = ([0.0; 3], 0);
+            self.break_off();
             return;
         }
         let [one, two, three] = self.last;
@@ -202,12 +208,12 @@ impl Family for Volatility {
             self.next = super::measured::on_grid(change.ts, self.step);
         }
         self.advance(change.ts);
-        self.best = Some(change.after);
+        self.price.set(&change.after, change.ts);
     }
 
     fn reset(&mut self) {
-        (self.best, self.next, self.log) = (None, i64::MAX, None);
-        (self.last, self.known) = ([0.0; 3], 0);
+        (self.price, self.next, self.log) = (GridPrice::NONE, i64::MAX, None);
+        self.break_off();
         self.rolling.reset();
     }
 
@@ -235,7 +241,7 @@ impl Family for Volatility {
     fn write(&self, state: &mut StateWriter<'_>) {
         state.i64(self.step);
         state.i64(self.next);
-        super::put_best(self.best, state);
+        self.price.write(state);
         state.flag(self.log.is_some());
         state.u64(self.log.unwrap_or(0.0).to_bits());
         self.last.iter().for_each(|value| state.u64(value.to_bits()));
@@ -246,7 +252,7 @@ impl Family for Volatility {
     fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         super::same_setting("step_ms", self.step, state.i64()?)?;
         self.next = state.i64()?;
-        self.best = super::take_best(state)?;
+        self.price = GridPrice::read(state)?;
         let has_log = state.flag()?;
         self.log = Some(f64::from_bits(state.u64()?)).filter(|_| has_log);
         for value in &mut self.last {
