@@ -128,6 +128,23 @@ def test_a_stream_is_of_one_sink(spine, maker, service):
     assert trades([message for _, message in stored]) == [(3 + at, at) for at in range(100)]
 
 
+def test_an_empty_stream_is_of_whoever_stores_first(spine, maker, service):
+    # One that only looked at it, and one whose claim an earlier version left there, have no right
+    # to it: of two that wait for the first records, the second is told whose the stream is.
+    spine.append(maker.definitions())
+    first, second = (feeder_of(spine, service, "free.", name) for name in ("first", "second"))
+    owner = f"owner {NORMALIZED}:{spine.source}"
+    with redis.from_url(service.url()) as client:
+        client.hset("free.tapeworks.offsets", owner, "gone")
+        second.step()
+        assert first.drain(10)
+        assert client.hget("free.tapeworks.offsets", owner) == b"first"
+        with pytest.raises(SinkError, match="of the sink second, got one of the sink first"):
+            second.flush()
+    for feeder in (first, second):
+        feeder.close()
+
+
 def test_an_older_bar_that_is_amended_is_not_the_last_one(spine, maker, service):
     # Bars of three minutes in order; then a late trade amends the first of them, and another one
     # the last. The amended first one comes again behind a restart, which knows of no other.

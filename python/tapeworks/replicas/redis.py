@@ -207,7 +207,7 @@ class RedisTopicReader(TopicReader):
         stream = self._streams[key] = _Stream(key, replica, time.monotonic())
         log.info("%s: read from %s", key, position or "the beginning")
         if position:
-            self._check_retention(stream, None)
+            self._check_front(stream, None)
 
     def _tape_of(self, source: str) -> str | None:
         """Returns the id of the tape that the sink says that a stream is made from."""
@@ -234,8 +234,8 @@ class RedisTopicReader(TopicReader):
         else:
             self._told.pop(stream.key, None)
 
-    def _check_retention(self, stream: _Stream, came: int | None) -> None:
-        """Declares what was trimmed before it was read: the entry read last is gone, too.
+    def _check_front(self, stream: _Stream, came: int | None) -> None:
+        """Declares what the stream lacks in front of its first entry: trimmed, or never in it.
 
         `came` is the offset of an entry that was read since.
         """
@@ -244,9 +244,17 @@ class RedisTopicReader(TopicReader):
             return
         first, position = _offset(oldest[0][0]), stream.replica.position
         first = first if came is None else min(first, came)
-        if first > position and self._client.xlen(stream.key) < self._added(stream.key):
-            log.error("%s: offsets %d to %d were trimmed, unread", stream.key, position, first - 1)
-            stream.replica.lose(position, first - 1, RETENTION)
+        if first <= position:
+            return
+        what = "were trimmed, unread"
+        if self._client.xlen(stream.key) >= self._added(stream.key):
+            if position == 0:
+                # The whole stream, from which nothing was taken: its tape began before it.
+                return
+            # It never had what was read of it: another one, of what its tape still had.
+            what = "are not in the stream, which was made anew"
+        log.error("%s: offsets %d to %d %s", stream.key, position, first - 1, what)
+        stream.replica.lose(position, first - 1, RETENTION)
 
     def _added(self, key: str) -> int:
         """Returns how many entries were ever added; Redis before 7.0 does not say."""
@@ -265,7 +273,7 @@ class RedisTopicReader(TopicReader):
             stream = self._streams[name.decode()]
             positions = [_offset(entry) for entry, _ in entries]
             if positions[0] > stream.replica.position:
-                self._check_retention(stream, positions[0])
+                self._check_front(stream, positions[0])
             values = [fields.get(b"m", b"") for _, fields in entries]
             keys = [str(stream.replica.origin.partition).encode()] * len(entries)
             try:

@@ -60,24 +60,25 @@ end
 return added
 """
 # Says whose stream it is, and the place of this sink in it. A stream that nobody has claimed is of
-# the sink that has a place in it, this one first; without any it is of this one, if it is empty.
+# the sink that has a place in it, this one first. An empty one in which no sink has a place is of
+# whoever stores first: a sink that is refused behind this leaves it to another one.
 # Keys and the first arguments as above; then what the field of each place in the stream ends with.
 CLAIM = """
 local owner = redis.call('HGET', KEYS[2], ARGV[1])
 local place = redis.call('HGET', KEYS[2], ARGV[3]) or ''
-if not owner and place == '' then
+local stored = place ~= '' and ARGV[2]
+if not stored then
   for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do
     if string.sub(field, -#ARGV[4]) == ARGV[4] then
-      owner = string.sub(field, 1, -#ARGV[4] - 1)
+      stored = string.sub(field, 1, -#ARGV[4] - 1)
     end
   end
-  if not owner and redis.call('XLEN', KEYS[1]) > 0 then
-    return {place, ''}
-  end
 end
-if not owner then
-  owner = ARGV[2]
+if not stored and redis.call('XLEN', KEYS[1]) == 0 then
+  redis.call('HDEL', KEYS[2], ARGV[1])
+  return {place, ARGV[2]}
 end
+owner = owner or stored or ''
 if owner == ARGV[2] then
   redis.call('HSET', KEYS[2], ARGV[1], owner)
 end
@@ -166,7 +167,7 @@ class RedisSink(StoreSink):
                     one()
 
     def load_place(self, partition: StorePartition) -> Place | None:
-        """Claims the stream, and reads the place from the hash of places.
+        """Reads the place from the hash of places, and claims the stream where one is there.
 
         Raises:
             SinkUnavailable: the server does not answer.
@@ -178,14 +179,7 @@ class RedisSink(StoreSink):
             found, owner = self._call(b"EVALSHA", self._claim, b"2", *self._head(partition), ending)
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from error
-        if owner != self.context.name.encode():
-            stream = self._stream(partition).decode()
-            told = f"got one of the sink {owner.decode()}" if owner else "got one of nobody's"
-            raise SinkError(
-                f"{stream}: expected a stream of the sink {self.context.name}, {told}: give this "
-                f"one another prefix; or, to begin the stream anew, remove it with `DEL {stream}`, "
-                f"and its fields in {self._places.decode()}"
-            )
+        self._check_owner(partition, owner)
         return read_place(found)
 
     def store(self, partition: StorePartition, items: Sequence[Any], place: Place) -> None:
@@ -215,10 +209,22 @@ class RedisSink(StoreSink):
 
     def _check(self, partition: StorePartition, answer: Any) -> None:
         if isinstance(answer, list):
+            place, owner = answer
+            self._check_owner(partition, owner or self.context.name.encode())
             raise SinkError(
                 f"{partition.source}: {partition.topic}: expected the place of "
-                f"{partition.committed} in {self._places.decode()}, got {answer[0]!r}: does "
+                f"{partition.committed} in {self._places.decode()}, got {place!r}: does "
                 "another instance of this sink run, or did the server lose what it had confirmed?"
+            )
+
+    def _check_owner(self, partition: StorePartition, owner: bytes) -> None:
+        if owner != self.context.name.encode():
+            stream = self._stream(partition).decode()
+            told = f"got one of the sink {owner.decode()}" if owner else "got one of nobody's"
+            raise SinkError(
+                f"{stream}: expected a stream of the sink {self.context.name}, {told}: give this "
+                f"one another prefix; or, to begin the stream anew, remove it with `DEL {stream}`, "
+                f"and its fields in {self._places.decode()}"
             )
 
     def _keep_latest(self, parts: list[EncodedMessages]) -> None:
