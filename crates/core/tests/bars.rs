@@ -3,7 +3,7 @@
 use tapeworks_core::processors::{find, Batch, Setting, Settings};
 use tapeworks_core::record::{
     Bar, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain, Records, Trade,
-    FLAG_MAYBE_BAD, FLAG_OUT_OF_ORDER, NONE,
+    FLAG_HISTORICAL, FLAG_MAYBE_BAD, FLAG_OUT_OF_ORDER, NONE,
 };
 
 const MS: i64 = 1_000_000;
@@ -190,5 +190,58 @@ fn an_outage_that_lost_no_trade_leaves_no_bar_in_doubt() {
         let touched = all.iter().rfind(|bar| bar.header.ts_event == START + 4_000 * MS).unwrap();
         assert_eq!(touched.header.flags & FLAG_MAYBE_BAD != 0, doubtful);
         assert_eq!(touched.count, 10);
+    }
+}
+
+#[test]
+fn history_that_fills_a_gap_drops_no_bar_that_goes_on() {
+    // Ten trades a second; those of minutes come as history amid a second, on several answers.
+    for minutes in [1, 4, 60] {
+        let (cut, back) = (20_000, 20_000 + minutes * 60_000);
+        let live = |id: i64| trade(0, id * 100, id * 100);
+        let mut trades: Vec<_> =
+            (0..cut / 100).chain(back / 100..back / 100 + 5).map(live).collect();
+        for id in cut / 100..back / 100 {
+            let mut told = trade(0, id * 100, back + 450);
+            told.header.flags |= FLAG_HISTORICAL;
+            trades.push(told);
+        }
+        trades.extend((back / 100 + 5..back / 100 + 80).map(live));
+        let mut newest = std::collections::BTreeMap::new();
+        for bar in bars(&trades) {
+            newest.insert(bar.header.ts_event, bar.count);
+        }
+        // The last one goes on.
+        assert_eq!(newest.len() as i64, (back + 7_000) / 1_000);
+        assert!(newest.values().all(|&count| count == 10), "{minutes}: {newest:?}");
+    }
+}
+
+#[test]
+fn a_gap_without_numbers_that_was_filled_leaves_the_bars_that_are_kept_whole() {
+    let mut input = Records::new();
+    (0..30).for_each(|id| input.push(&trade(0, id * 100, id * 100)));
+    let from = |state| Marker { ts_start: START + 2_900 * MS, ..outage(state, 4_500, u32::MAX) };
+    input.push(&from(GapState::Closed));
+    (45..60).for_each(|id| input.push(&trade(0, id * 100, id * 100)));
+    for id in 30..45 {
+        let mut told = trade(0, id * 100, 6_000);
+        told.header.flags |= FLAG_HISTORICAL;
+        input.push(&told);
+    }
+    let flags = |input: &Records| {
+        let mut newest = std::collections::BTreeMap::new();
+        for bar in bars_of(input) {
+            let is_bad = bar.header.flags & FLAG_MAYBE_BAD != 0;
+            newest.insert((bar.header.ts_event - START) / MS / 1_000, (bar.count, is_bad));
+        }
+        newest
+    };
+    let touched: Vec<_> = flags(&input).into_iter().filter(|(_, (_, is_bad))| *is_bad).collect();
+    assert!(touched.iter().any(|&(second, _)| second == 3), "{touched:?}");
+    input.push(&from(GapState::Repaired));
+    let repaired = flags(&input);
+    for second in 1..=4 {
+        assert_eq!(repaired[&second], (10, false), "{repaired:?}");
     }
 }

@@ -673,8 +673,10 @@ fn frame_of_an_unknown_stream_may_be_of_any() {
     rig.trade(1, 5, 5);
     let out = rig.text(1, 6, "{\"stream\":\"ethusdt@tra");
     assert_eq!(entries(&out), [(DECODE, Channel::None as u8, CLOSED, 1)]);
+    // It is no older than the event before it, nor younger than its receipt.
     let gap = gaps(&out)[0];
-    assert_eq!((gap.header.instrument, gap.ts_start), (0, START + 6 * MS));
+    assert_eq!((gap.header.instrument, gap.ts_start), (0, START + 5 * MS));
+    assert_eq!(gap.header.ts_event, START + 6 * MS);
     assert!(entries(&rig.trade(1, 7, 6)).is_empty());
 }
 

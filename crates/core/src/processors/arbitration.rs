@@ -22,8 +22,10 @@ use crate::record::{
 mod alike;
 pub mod counts;
 pub mod event;
+mod foretold;
 mod history;
 pub mod hold;
+mod lateness;
 mod ledger;
 pub mod lines;
 mod live;
@@ -45,6 +47,8 @@ mod window;
 use self::alike::Alike;
 use self::counts::Counts;
 use self::event::Event;
+use self::foretold::Foretold;
+use self::lateness::Lateness;
 use self::lines::Lines;
 use self::live::LiveEvents;
 use self::quarantine::Quarantine;
@@ -93,6 +97,8 @@ pub struct Arbiter {
     alike: Alike,
     retold: Retold,
     live: LiveEvents,
+    foretold: Foretold,
+    lateness: Lateness,
     stories: Stories,
     /// Streams in which events wait, in order of start.
     holding: Vec<u32>,
@@ -122,6 +128,8 @@ impl Arbiter {
             alike: Alike::default(),
             retold: Retold::default(),
             live: LiveEvents::default(),
+            foretold: Foretold::default(),
+            lateness: Lateness::default(),
             stories: Stories::default(),
             holding: Vec::new(),
             deadline: i64::MAX,
@@ -158,8 +166,7 @@ impl Arbiter {
             self.elapsed += ts_recv.saturating_sub(self.ts_recv).clamp(0, TICK_NS_MAX);
             if ts_recv < self.ts_recv.saturating_sub(FALL_NS) {
                 // Of another clock, or another capture.
-                self.streams.clock.forget();
-                self.streams.delay.forget();
+                self.forget_clock();
             }
             self.ts_recv = ts_recv;
             if self.elapsed >= self.deadline {
@@ -180,7 +187,8 @@ impl Arbiter {
     /// Whether the event simply follows, and stays where it is.
     #[inline]
     pub fn follows(&mut self, event: &Event) -> bool {
-        let may_repeat = event.rule == Rule::Alike && self.alike.is_watching();
+        let may_repeat = event.rule == Rule::Alike
+            && (self.alike.is_watching() || self.foretold.may_have(event.ts_event));
         let follows = !may_repeat && self.streams.follows(event, self.lines.line());
         if follows {
             self.counts.pass(event);
@@ -297,8 +305,7 @@ impl Arbiter {
                 Ok(())
             }
             MarkerCode::ClockStep => {
-                self.streams.clock.forget();
-                self.streams.delay.forget();
+                self.forget_clock();
                 out.extend_from_bytes(bytes)
             }
             _ => out.extend_from_bytes(bytes),

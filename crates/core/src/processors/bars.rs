@@ -26,6 +26,7 @@ use crate::record::{
     Trade, FLAG_MAYBE_BAD, FLAG_OUT_OF_ORDER, NONE,
 };
 
+mod gone;
 mod lost;
 mod series;
 mod watermark;
@@ -35,7 +36,9 @@ use series::{Series, LATE_GRID_NS};
 pub(crate) use watermark::Watermark;
 
 const NAME: &str = "bars";
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
+/// Without which windows are live.
+const VERSION_5: u32 = 5;
 /// Without what concerned all instruments before one was first seen.
 const VERSION_4: u32 = 4;
 /// Without the times of windows.
@@ -278,7 +281,8 @@ impl Bars {
     }
 
     fn repair(&mut self, gap: &Marker, out: &mut Records) {
-        self.revise(gap, out, |series, rewrite| series.repair(gap.first, gap.last, rewrite));
+        let filled = Lost::new(gap, gap.header.ts_event);
+        self.revise(gap, out, |series, rewrite| series.repair(&filled, rewrite));
     }
 
     fn end_outage(&mut self, gap: &Marker, out: &mut Records) {
@@ -375,7 +379,7 @@ impl Processor for Bars {
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let (mut state, version) =
-            StateReader::of_any(bytes, NAME, &[VERSION, VERSION_4, VERSION_3])?;
+            StateReader::of_any(bytes, NAME, &[VERSION, VERSION_5, VERSION_4, VERSION_3])?;
         let mut intervals = Vec::new();
         for _ in 0..state.length(4)? {
             intervals.push(state.u32()?);
@@ -390,10 +394,10 @@ impl Processor for Bars {
         let counts = [state.u64()?, state.u64()?, state.u64()?];
         let mut series = Vec::new();
         for _ in 0..state.length(16)? {
-            series.push(Series::read(&mut state, version != VERSION_3)?);
+            series.push(Series::read(&mut state, version != VERSION_3, version == VERSION)?);
         }
         let unseen = match version {
-            VERSION => Series::read(&mut state, true)?,
+            VERSION | VERSION_5 => Series::read(&mut state, true, version == VERSION)?,
             _ => Series::new(self.intervals_ms.len()),
         };
         state.finish()?;

@@ -7,6 +7,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::event::Event;
+use super::foretold::Foretold;
+use super::lateness::Lateness;
 use super::lines::Line;
 use super::live::LiveEvents;
 use super::retold::Retold;
@@ -133,9 +135,14 @@ impl Arbiter {
     pub(super) fn is_told(&mut self, event: &Event, bytes: &[u8]) -> bool {
         let line = self.lines.line().serial;
         if event.historical {
-            return self.retold.repeats(bytes, event.is_numbered, line) || self.came_live(event);
+            let is_known =
+                self.retold.repeats(bytes, event.is_numbered, line) || self.came_live(event);
+            if !is_known {
+                self.foretell(event);
+            }
+            return is_known;
         }
-        self.alike.repeats(bytes, line, self.elapsed)
+        self.alike.repeats(bytes, line, self.elapsed) || self.was_foretold(event)
     }
 
     /// Begins an answer to the request `path`: a further page of one before, or not.
@@ -149,7 +156,8 @@ impl Arbiter {
     /// Writes what is remembered of events without a sequence to the end of a snapshot: nothing for
     /// feeds that have none, so that their snapshots are as they were before there was this. So it
     /// is with what of the venue's history may be told again, with what of gaps is not known any
-    /// more, with stories, and with the delay of the source.
+    /// more, with stories, with the delay of the source, with how late its events were, and with
+    /// what may still come live.
     pub fn snapshot_alike(&self, state: &mut StateWriter<'_>) {
         let has = [
             !self.alike.order.is_empty(),
@@ -158,6 +166,8 @@ impl Arbiter {
             self.streams.has_forgotten(),
             !self.stories.is_empty(),
             !self.streams.delay.is_empty(),
+            !self.lateness.is_empty(),
+            !self.foretold.is_empty(),
         ];
         // Each stands behind those before it.
         let count = has.iter().rposition(|&has| has).map_or(0, |last| last + 1);
@@ -178,6 +188,12 @@ impl Arbiter {
         }
         if count > 5 {
             self.streams.delay.write(state);
+        }
+        if count > 6 {
+            self.lateness.write(state);
+        }
+        if count > 7 {
+            self.foretold.write(state);
         }
     }
 
@@ -204,6 +220,10 @@ impl Arbiter {
         if !state.is_at_end() {
             self.streams.delay = SourceDelay::read(state)?;
         }
+        self.lateness =
+            if state.is_at_end() { Lateness::default() } else { Lateness::read(state)? };
+        self.foretold =
+            if state.is_at_end() { Foretold::default() } else { Foretold::read(state)? };
         self.alike.watch(self.lines.has_copies());
         Ok(())
     }

@@ -159,7 +159,7 @@ impl Arbiter {
     }
 
     #[inline]
-    const fn identity(&self, event: &Event) -> u64 {
+    pub(super) const fn identity(&self, event: &Event) -> u64 {
         let stream = (event.instrument as u64) << 8 | event.channel as u64;
         let place = if event.is_known_by_number {
             let day = event.ts_event.saturating_sub(DAY_START_NS).div_euclid(DAY_NS);
@@ -172,7 +172,7 @@ impl Arbiter {
 }
 
 #[inline]
-const fn is_told_again(event: &Event) -> bool {
+pub(super) const fn is_told_again(event: &Event) -> bool {
     event.channel == Channel::Trade as u8 || event.channel == Channel::Quote as u8
 }
 

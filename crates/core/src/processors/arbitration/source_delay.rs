@@ -245,7 +245,16 @@ impl Arbiter {
         if event.is_live && event.is_timed() && event.rule != Rule::Window {
             self.streams.clock.agree(event.ts_event, event.ts_recv, self.elapsed);
             self.streams.delay.note(event.ts_event.wrapping_sub(event.ts_recv), self.elapsed);
+            let anchor = self.streams.clock.anchor().unwrap_or(0);
+            self.lateness.note(event, anchor, self.elapsed);
         }
+    }
+
+    /// Receive times are those of another clock from here on.
+    pub(super) fn forget_clock(&mut self) {
+        self.streams.clock.forget();
+        self.streams.delay.forget();
+        self.lateness.forget();
     }
 
     /// Takes in the time that the venue told in an answer that was just received. It serves until
@@ -296,9 +305,9 @@ impl Arbiter {
         let (low, high) = self.venue_range().unwrap_or((0, 0));
         let ts = marker.header.ts_event;
         if is_gap {
-            let start = shift(marker.ts_start, low);
+            let start = shift(marker.ts_start, self.lateness.low(marker.channel, low));
             marker.ts_start = self.streams.delay.start_of(&marker, start);
-            marker.header.ts_event = shift(ts, high);
+            marker.header.ts_event = shift(ts, self.lateness.high(marker.channel, high));
             return marker;
         }
         let by = match self.streams.delay.told {

@@ -253,15 +253,17 @@ impl Arbiter {
         out: &mut Records,
     ) {
         let (low, high) = self.venue_range().unwrap_or((0, 0));
-        let (ts_first, ts_recv) = (received.0.saturating_add(low), received.1);
         let channel = (place % streams::CHANNELS) as u8;
+        let ts_first = self.lateness.earliest(channel, received.0, low);
+        let ts_recv = received.1;
+        let ts_last = ts_recv.saturating_add(self.lateness.high(channel, high));
         let rule = self.feed.rules.of(channel);
         // No event ends what is lost of a stream of many, or of one whose events say nothing of it.
         let is_of_many = place < streams::CHANNELS;
         if is_of_many || matches!(rule, Rule::Free | Rule::Snapshot) {
             let mut gap = self.marker(place, GapCause::Decode, GapState::Closed);
             (gap.ts_start, gap.count) = (ts_first, count);
-            (gap.header.ts_event, gap.header.ts_recv) = (ts_recv.saturating_add(high), ts_recv);
+            (gap.header.ts_event, gap.header.ts_recv) = (ts_last, ts_recv);
             out.push(&gap);
             self.counts.gap(channel);
             return;

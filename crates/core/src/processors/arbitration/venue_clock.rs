@@ -69,6 +69,12 @@ impl VenueClock {
         }
     }
 
+    /// How far the venue is ahead, as it was when its first events came.
+    #[inline]
+    pub const fn anchor(&self) -> Option<i64> {
+        self.anchor
+    }
+
     /// The least and the most that the venue may be ahead, by what its events showed.
     pub fn range(&self) -> Option<(i64, i64)> {
         self.anchor.map(|anchor| (anchor.min(self.ahead), anchor.max(self.ahead)))

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::gone::Gone;
 use super::lost::Lost;
 use crate::error::Result;
 use crate::feeds::{updates_of, BarSpan, Updates};
@@ -14,10 +15,9 @@ use crate::record::{
 
 /// How many windows of one interval are kept that are over, so that late trades may revise them.
 const OVER_MOST: usize = 8;
-/// How many are kept in all. Beyond it, what got no trade for longest is written and dropped.
+/// How many are kept in all. Beyond it, what got no trade for longest is written and dropped:
+/// first of those that the venue's history alone made, so that it drops none that goes on.
 const WINDOWS_MOST: usize = 96;
-/// How many dropped windows are known by their start, where older ones are kept.
-const GONE_MOST: usize = 256;
 /// How many gaps are kept; when one more comes, the oldest is forgotten.
 const GAPS_MOST: usize = 32;
 /// A window whose trades come after its end is closed at a multiple of this in receive time, in ns:
@@ -41,6 +41,8 @@ pub struct Window {
     pub is_open: bool,
     /// Whether a recording began or ended within it.
     is_part: bool,
+    /// Whether a trade of it came live, and not as history.
+    is_live: bool,
     /// Number of its last trade among those of the series.
     touched: u64,
 }
@@ -79,34 +81,6 @@ impl Default for Pace {
     }
 }
 
-/// The windows of one interval that were dropped.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Gone {
-    /// All that end by then; none if no time is so low.
-    until: Option<i64>,
-    /// Starts of later ones, oldest drop first.
-    later: VecDeque<i64>,
-}
-
-impl Gone {
-    fn has(&self, start: i64, end: i64) -> bool {
-        self.until.is_some_and(|until| end <= until) || self.later.contains(&start)
-    }
-
-    fn add(&mut self, window: &Window, is_oldest: bool) {
-        if is_oldest {
-            let end = window.end();
-            self.until = Some(self.until.map_or(end, |until| until.max(end)));
-            self.later.retain(|&start| start >= end);
-            return;
-        }
-        if self.later.len() >= GONE_MOST {
-            self.later.pop_front();
-        }
-        self.later.push_back(window.bar.header.ts_event);
-    }
-}
-
 impl Window {
     fn new(start: i64, interval_ms: u32, trade: &Trade) -> Self {
         let bar = Bar {
@@ -140,6 +114,7 @@ impl Window {
             deadline: i64::MAX,
             is_open: true,
             is_part: false,
+            is_live: false,
             touched: 0,
         }
     }
@@ -161,6 +136,7 @@ impl Window {
         }
         // A window whose trades come late waits from the last of them on, so that it is not
         // written again for each.
+        self.is_live |= trade.header.flags & FLAG_HISTORICAL == 0;
         let (ts_recv, end) = (trade.header.ts_recv, self.end());
         let over = if ts_recv == NONE || ts_recv <= end { end } else { late_grid(ts_recv) };
         self.deadline = over.saturating_add(grace_ns);
@@ -328,7 +304,8 @@ impl Series {
             }
             let places = windows.iter().enumerate();
             let found = places.filter(|(_, window)| count == 0 || is_over(window));
-            let Some((place, _)) = found.min_by_key(|(_, window)| window.touched) else { return };
+            let oldest = found.min_by_key(|(_, it)| (count == 0 && it.is_live, it.touched));
+            let Some((place, _)) = oldest else { return };
             let Some(window) = windows.remove(place) else { return };
             if window.is_open {
                 written(&window.bar);
@@ -359,9 +336,19 @@ impl Series {
         }
     }
 
-    /// Takes in that the trades `first` to `last` came after all. Windows in which nothing is
-    /// missing any more lose their flag.
-    pub fn repair(&mut self, first: u64, last: u64, revised: impl FnMut(&mut Bar)) {
+    /// Takes in that the trades of `gap`, from the number `first` to `last` or, where they have
+    /// none, of its time, came after all. Windows in which nothing is missing any more lose their
+    /// flag.
+    pub fn repair(&mut self, gap: &Lost, mut revised: impl FnMut(&mut Bar)) {
+        let is_filled =
+            |lost: &Lost| lost.is_outage() && gap.start <= lost.start && lost.end <= gap.end;
+        if gap.is_outage() {
+            while let Some(at) = self.lost.iter().position(is_filled) {
+                self.forget(at, &mut revised);
+            }
+            return;
+        }
+        let (first, last) = (gap.first, gap.last);
         let Some(at) = self.lost.iter().position(|lost| lost.first <= first && last <= lost.last)
         else {
             return;
@@ -406,6 +393,7 @@ impl Series {
                 state.i64(window.deadline);
                 state.flag(window.is_open);
                 state.flag(window.is_part);
+                state.flag(window.is_live);
                 state.u64(window.touched);
                 window.times.iter().for_each(|&time| state.i64(time));
             }
@@ -428,11 +416,12 @@ impl Series {
         }
     }
 
-    /// Reads a series from a snapshot, which has times of windows unless it is of an older layout.
+    /// Reads a series from a snapshot. One of an older layout has no times of windows, or does not
+    /// know which are live.
     ///
     /// # Errors
     /// `Error::Invalid`: the snapshot is not whole.
-    pub fn read(state: &mut StateReader<'_>, has_times: bool) -> Result<Self> {
+    pub fn read(state: &mut StateReader<'_>, has_times: bool, knows_live: bool) -> Result<Self> {
         let mut series = Self::default();
         for _ in 0..state.length(8)? {
             let mut windows = VecDeque::new();
@@ -443,6 +432,7 @@ impl Series {
                     deadline: state.i64()?,
                     is_open: state.flag()?,
                     is_part: state.flag()?,
+                    is_live: !knows_live || state.flag()?,
                     touched: state.u64()?,
                     times: if has_times { [state.i64()?, state.i64()?] } else { [i64::MIN; 2] },
                 });
