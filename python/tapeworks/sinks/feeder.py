@@ -20,6 +20,7 @@ from tapeworks.errors import (
 )
 from tapeworks.lake import BLOBS_MAX
 from tapeworks.sinks.base import FlushPolicy, SinkPartition
+from tapeworks.sinks.begun import forget_begun, note_begun, read_begun
 from tapeworks.tape import (
     RETENTION,
     UNKNOWN,
@@ -90,6 +91,7 @@ class Feeder:
         self._name = name
         self._live = live
         self._registered: tuple[int, float] | None = None
+        self._is_noted = False
         self._reader: TapeReader | None = None
         self._inode = 0
         self._flushed = time.monotonic()
@@ -311,9 +313,7 @@ class Feeder:
             self.partition.skip(place_at(reader, expected))
             self._register()
             return
-        reader.seek(first)
-        ts_end = received_next(reader, UNKNOWN)
-        reader.seek(first)
+        first, ts_end, place = _first_of(reader, first)
         reader_name, ts_start = self._name or "sink", self.partition.received
         cause = reader.loss_cause(expected)
         loss = Loss(self._tape.name, reader_name, expected, first - 1, ts_start, ts_end, cause)
@@ -322,8 +322,24 @@ class Feeder:
         # What a repair gave up, it declared.
         if cause == RETENTION:
             note_loss(self._tape.parents[2], self._tape.parent.name, loss)
-        self.partition.skip(place_at(reader, first))
+        self.partition.skip(place)
         self._register()
+
+    def _announce(self, reader: TapeReader) -> None:
+        """Has retention wait for a sink that is new on this tape, before its store is reached."""
+        if self._name is None or self._is_noted:
+            return
+        known = load_offset(self._tape, self._name)
+        try:
+            if not known and read_begun(self._tape, self._name) is None:
+                # One that had said so before has stored nothing since the tape began.
+                note_begun(self._tape, self._name, reader.first if known is None else known)
+            if known is None:
+                save_offset(self._tape, self._name, 0)
+        except (OSError, TapeError) as error:
+            log.warning("%s: %s", self._tape, error)
+            return
+        self._is_noted = True
 
     def _register(self) -> None:
         """Tells the tape's retention what this sink still needs."""
@@ -335,6 +351,8 @@ class Feeder:
             return
         try:
             save_offset(self._tape, self._name, needed)
+            if self.partition.committed is not None:
+                forget_begun(self._tape, self._name)
         except (OSError, TapeError) as error:
             # Retention then keeps more than is needed.
             log.warning("%s: %s", self._tape, error)
@@ -349,6 +367,7 @@ class Feeder:
         if self._live and not reader.settled:
             # The writer has yet to repair what a loss of power left.
             return None
+        self._announce(reader)
         offset = self.partition.open()
         try:
             self._seek(reader, offset)
@@ -370,28 +389,33 @@ class Feeder:
     def _seek(self, reader: TapeReader, offset: int) -> None:
         committed = self.partition.committed
         if committed is None:
-            self._begin(reader)
+            begin = offset = self._begin(reader)
         else:
+            begin = committed.offset
             check_place(reader, committed)
         # Before anything is read: what is not final must not be taken away.
         self._register()
-        try:
-            reader.seek(offset)
-        except TapeRangeError as error:
-            if committed is None:
-                # A sink that is new here begins with what there is.
-                reader.seek(error.first)
-            elif committed.offset >= error.first:
-                # Only what gives context is gone: what was in pieces stays so.
-                reader.seek(committed.offset)
-            else:
-                self._skip(reader, committed.offset, error.first)
+        # Where what gives context is gone, what was in pieces stays so.
+        for start in (offset, begin):
+            try:
+                reader.seek(start)
+                return
+            except TapeRangeError as error:
+                first = error.first
+                if first <= start:
+                    raise
+        self._skip(reader, begin, first)
 
-    def _begin(self, reader: TapeReader) -> None:
-        """Tells a sink that is new on this tape from one that lost what it had stored."""
+    def _begin(self, reader: TapeReader) -> int:
+        """Tells a sink that is new on this tape from one that lost what it had stored.
+
+        Returns where it begins: with what there was of the tape when it was seen first.
+        """
         known = None if self._name is None else load_offset(self._tape, self._name)
-        if not known:
-            return
+        if self._name is None or not known:
+            begun = None if self._name is None else read_begun(self._tape, self._name)
+            # A tape that is shorter was cut, or made anew.
+            return reader.first if begun is None or begun > reader.end else begun
         if reader.first == 0:
             log.warning(
                 "%s: %s had stored up to offset %d and now holds nothing: everything is stored "
@@ -400,7 +424,7 @@ class Feeder:
                 self._name,
                 known,
             )
-            return
+            return 0
         raise SinkError(
             f"{self._tape}: {self._name} had stored up to offset {known} and now holds nothing, "
             f"and the tape has only what comes from offset {reader.first} on: "
@@ -415,3 +439,20 @@ class Feeder:
         self.refusal = str(error)
         self._retry_at = time.monotonic() + delay_s
         log.warning("%s: retry in %.1f s: %s", self._tape.name, delay_s, error)
+
+
+def _first_of(reader: TapeReader, first: int) -> tuple[int, int, Place]:
+    """Goes to offset `first`, or to the first that is there by now, as retention goes on.
+
+    Returns that offset, when what stands there was received, and its place.
+    """
+    while True:
+        try:
+            reader.seek(first)
+            ts = received_next(reader, UNKNOWN)
+            reader.seek(first)
+            return first, ts, place_at(reader, first)
+        except TapeRangeError as error:
+            if error.first <= first:
+                raise
+            first = error.first
