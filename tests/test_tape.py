@@ -418,3 +418,22 @@ for late in (False, True):
 """
     command = [sys.executable, "-c", program, tape_path, record(5).hex()]
     subprocess.run(command, check=True, timeout=60)
+
+
+def test_what_is_gone_is_passed_over_while_it_is_read(tape_path: Path) -> None:
+    # Retention takes what comes next, while a tape is read from its front: what it has by then
+    # comes, each record once.
+    settings = {"durability": "never", "segment_bytes": 1 << 16, "retention_bytes": 1 << 17}
+    with tape.TapeWriter(tape_path, **settings) as writer:
+        writer.append(b"".join(map(record, range(500))))
+        batches = tape.read_from(tape.TapeReader(tape_path), 0, 100)
+        found = [next(batches)]
+        for first in range(500, 10_000, 500):
+            writer.append(b"".join(map(record, range(first, first + 500))))
+    first = tape.TapeReader(tape_path).first
+    found += batches
+    offsets = [at for batch in found for at in range(batch.first_offset, batch.next_offset)]
+    before = next(at for at, offset in enumerate(offsets) if offset >= first)
+    assert 100 <= before < first
+    assert offsets == [*range(before), *range(first, 10_000)]
+    assert b"".join(map(bytes, found)) == b"".join(map(record, offsets))

@@ -1,25 +1,33 @@
 """The symbols of one source: as its tape defines them, and as they are kept beside it and the lake.
 
     data/state/<source>/definitions.records   definitions of all instruments, as records
+    data/state/<source>/definitions.json      the place on the tape before which it has all
 
-The recorder replaces that file when it has met more. What retention takes of the tape, and a lake
-that is switched off, are then no loss: nobody defines an instrument twice.
+The recorder replaces the first when it has met more, and both now and then, so that nobody has to
+read the whole tape. What retention takes of the tape, and a lake that is switched off, are
+then no loss: nobody defines an instrument twice.
 """
 
 import contextlib
 import hashlib
+import json
 import logging
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 from tapeworks import commits
 from tapeworks._core import Ingest, Records, Symbols, TapeReader, definitions_of, kind_of
 from tapeworks.durable import make_folder, replace_file
-from tapeworks.errors import TapeRangeError
-from tapeworks.tape import check_place, open_tape
+from tapeworks.errors import TapeError, TapeRangeError
+from tapeworks.heartbeat import beat
+from tapeworks.tape import Place, check_place, open_tape, place_at, read_from
 from tapeworks.topics import NORMALIZED
 
 READ_RECORDS = 262_144
-KEPT = "definitions.records"
+KEPT, COVERED = "definitions.records", "definitions.json"
+# What a reader has to read of the tape was received so lately, about.
+COVER_S = 60.0
 
 log = logging.getLogger("tapeworks.symbols")
 
@@ -31,6 +39,10 @@ class KeptDefinitions:
         self.path = data / "state" / source / KEPT
         self.count = 0
         """So many definitions are in the file, of those that were given to `keep`."""
+        self._tape = data / "tape" / source / NORMALIZED
+        self._written = b""
+        self._is_whole = False
+        self._covered = -COVER_S
 
     def keep(self, definitions: Records | None) -> None:
         """Replaces the file by all definitions there are, durably; none: there are no more.
@@ -39,19 +51,46 @@ class KeptDefinitions:
         """
         if definitions is None:
             return
-        body = bytes(definitions)
+        body, self._is_whole = bytes(definitions), False
+        head = commits.SYMBOLS_MAGIC + hashlib.sha256(body).digest()
         try:
-            make_folder(self.path.parent)
-            head = commits.SYMBOLS_MAGIC + hashlib.sha256(body).digest()
-            replace_file(self.path, head + body)
+            if head != self._written or not self.path.exists():
+                make_folder(self.path.parent)
+                replace_file(self.path, head + body)
         except OSError as error:
             log.warning("%s: %s", self.path, error)
         else:
-            self.count = len(definitions)
+            self.count, self._written, self._is_whole = len(definitions), head, True
 
     def follow(self, ingest: Ingest) -> None:
-        """Keeps what `ingest` has met, if that is more than was kept."""
-        self.keep(definitions_of(ingest, self.count))
+        """Keeps what `ingest` has met, if that is more than was kept; now and then also if it is
+        defined anew."""
+        place = self._place()
+        self.keep(definitions_of(ingest, self.count if place is None else 0))
+        self._cover(place)
+
+    def cover(self) -> None:
+        """Notes that the file has all that the tape defines by now, as is done now and then."""
+        self._cover(self._place())
+
+    def _place(self) -> Place | None:
+        """Returns up to where the tape is durable; none if that is not to be noted yet."""
+        if time.monotonic() - self._covered < COVER_S:
+            return None
+        with contextlib.suppress(OSError, TapeError):
+            if (reader := open_tape(self._tape)) is not None:
+                return place_at(reader, reader.durable)
+        return None
+
+    def _cover(self, place: Place | None) -> None:
+        if place is None or not self._is_whole:
+            return
+        told = json.dumps({**asdict(place), "count": self.count})
+        try:
+            replace_file(self.path.with_name(COVERED), told)
+        except OSError as error:
+            log.warning("%s: %s", self.path.with_name(COVERED), error)
+        self._covered = time.monotonic()
 
     def load(self) -> Records | None:
         """Returns what is kept; none if nothing is, or it is damaged: the recorder makes it anew.
@@ -69,6 +108,18 @@ class KeptDefinitions:
             return Records.from_bytes(body)
         log.warning("%s is damaged; the next start of the recorder makes it anew", self.path)
         return None
+
+    def covered(self) -> int:
+        """Returns the offset before which all that the tape defines is in the file; 0: none is."""
+        with contextlib.suppress(OSError, TapeError, TypeError, ValueError, LookupError):
+            told = json.loads(self.path.with_name(COVERED).read_bytes())
+            place = Place(told["offset"], told["tape"], told["fingerprint"])
+            reader, found = open_tape(self._tape), self.load()
+            # A file that was restored has less, a tape that was made anew is another one.
+            if reader is not None and found is not None and len(found) >= told["count"]:
+                check_place(reader, place)
+                return place.offset
+        return 0
 
 
 def kept_symbols(data: Path, source: str) -> Symbols:
@@ -105,17 +156,27 @@ class SourceSymbols:
             LakeError: the lake's copy is damaged.
             TapeError: the tape is damaged, or not the one that the lake was made from.
         """
-        if self._is_kept_anew() or self._at is None:
-            self._symbols.load(kept_symbols(self._data, self._source).records())
         if self._at is None:
-            commit = commits.read_commit(self._data / "lake", self._source, NORMALIZED)
-            self._at = 0 if commit is None else commit.offset
+            self._at = self._begin()
+        elif self._is_kept_anew():
+            self._symbols.load(kept_symbols(self._data, self._source).records())
         reader = reader_behind(self._data, self._source, NORMALIZED, self._at)
-        while reader is not None and (batch := reader.read(READ_RECORDS)) is not None:
-            if len(found := batch.select([kind_of("definition")])):
-                self._symbols.load(found)
-            self._at = reader.position
+        if reader is not None:
+            for batch in read_from(reader, reader.position, READ_RECORDS):
+                if len(found := batch.select([kind_of("definition")])):
+                    self._symbols.load(found)
+                self._at = batch.next_offset
+                beat()
         return self._symbols
+
+    def _begin(self) -> int:
+        """Takes in what is kept; returns the offset before which all that is defined is in it."""
+        # First what is covered: what is kept then has that, and maybe more.
+        covered = KeptDefinitions(self._data, self._source).covered()
+        commit = commits.read_commit(self._data / "lake", self._source, NORMALIZED)
+        self._is_kept_anew()
+        self._symbols.load(kept_symbols(self._data, self._source).records())
+        return max(covered, 0 if commit is None else commit.offset)
 
     def _is_kept_anew(self) -> bool:
         """Returns whether the file of definitions was replaced since the last call."""
@@ -146,9 +207,12 @@ def reader_behind(data: Path, source: str, topic: str, offset: int) -> TapeReade
     if offset >= reader.end:
         # Nothing is behind the lake, which is what a quiet moment looks like.
         return None
-    try:
-        reader.seek(offset)
-    except TapeRangeError as error:
-        # Behind retention the rows are in the lake; what a repair gave up is in the ledger.
-        reader.seek(max(error.first, reader.first))
-    return reader
+    while True:
+        try:
+            reader.seek(offset)
+            return reader
+        except TapeRangeError as error:
+            # Behind retention the rows are in the lake; what a repair gave up is in the ledger.
+            if error.first <= offset:
+                raise
+            offset = error.first

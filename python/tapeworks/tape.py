@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tapeworks._core import (
     Blob,
+    Records,
     TapeReader,
     TapeWriter,
     list_offsets,
@@ -26,7 +27,7 @@ from tapeworks._core import (
 )
 from tapeworks.config import SOURCE_NAME, check_within
 from tapeworks.durable import names_in, replace_file
-from tapeworks.errors import ConfigError
+from tapeworks.errors import ConfigError, TapeRangeError
 from tapeworks.topics import PREFIX, TOPIC
 
 if TYPE_CHECKING:
@@ -142,6 +143,27 @@ def received_next(reader: TapeReader, absent: int) -> int:
         return blobs[0].ts_recv if blobs else absent
     batch = reader.read(1)
     return absent if batch is None else received(batch)
+
+
+def read_from(reader: TapeReader, offset: int, records_max: int = 65_536) -> Iterator[Records]:
+    """Yields what a tape of records has at `offset` and behind it, in batches.
+
+    What is gone is passed over: what retention took, also while this reads, or a repair gave up.
+    """
+    while True:
+        try:
+            if reader.position != offset:
+                reader.seek(offset)
+            batch = reader.read(records_max)
+        except TapeRangeError as error:
+            if error.first <= offset:
+                raise
+            offset = error.first
+            continue
+        if batch is None:
+            return
+        yield batch
+        offset = batch.next_offset
 
 
 def place_at(reader: TapeReader, offset: int) -> Place:

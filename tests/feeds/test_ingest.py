@@ -14,6 +14,7 @@ import pytest
 import tapeworks as tw
 from tapeworks._core import Ingest, TapeReader, definitions_of
 from tapeworks.source_symbols import KeptDefinitions, SourceSymbols
+from tapeworks.topics import NORMALIZED
 
 RECORDS, CONNECTED = 4, 4
 
@@ -55,8 +56,11 @@ def test_definitions_are_kept_beside_the_tapes_and_told_again_by_a_later_session
     assert not kept.path.exists()
     ingest.receive(0, 1, time.time_ns(), trade(1))
     ingest.flush()
+    ingest.sync()
     kept.follow(ingest)
     assert (kept.count, definitions_of(ingest, 1)) == (1, None)
+    # Whoever starts later reads the tape from here on.
+    assert kept.covered() == TapeReader(tmp_path / "tape" / "x" / NORMALIZED).end > 0
     ingest.close()
     kept.path.unlink()
     again = Ingest(tmp_path, "x", "binance-spot")

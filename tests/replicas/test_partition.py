@@ -215,6 +215,50 @@ def test_a_message_that_cannot_be_read_is_kept_and_a_gap(maker, tmp_path, is_new
     assert (int(states[-1]["state"]) == continuous) == is_newer, states
 
 
+@pytest.mark.parametrize("stop", ["none", "behind a note", "of a version before"])
+def test_the_books_of_a_loss_are_known_without_the_tape(maker, tmp_path, stop):
+    # The levels of a book, so many trades that segments are closed, and a note; then those of
+    # another book. What the tape begins with is damaged, so that it cannot be read again: a loss is
+    # one of both books. A note of an earlier version does not say which there are: they are read.
+    parts = (*depth(maker, range(100, 104)), maker.trades(3_000))
+    first = messages("binance-spot", *parts)
+    later = (*depth(maker, range(200, 204), instrument=2), maker.trades(5, 3_000))
+    values = [*first, *messages("binance-spot", *later, first=len(first))]
+    config = TapeConfig("never", segment_bytes=1 << 16, compress_after=-1)
+    replica = PartitionReplica(tmp_path, ORIGIN, config)
+    replica.open()
+    for at in range(0, len(first), 500):
+        append(replica, first[at : at + 500], range(len(first))[at : at + 500])
+    replica.checkpoint()
+    append(replica, values[len(first) :], range(len(first), len(values)))
+    if stop != "none":
+        replica.close()
+        path = replica.folder / "place.json"
+        if stop == "of a version before":
+            noted = json.loads(path.read_text())
+            del noted["sources"]["binance-spot"]["books"]
+            path.write_text(json.dumps(noted))
+        replica = PartitionReplica(tmp_path, ORIGIN, config)
+        at = replica.open()
+        append(replica, values[at:], range(at, len(values)))
+    tape = tmp_path / "tape" / "binance-spot-p3" / NORMALIZED
+    if stop != "of a version before":
+        oldest, _, *_ = sorted(tape.glob("*.seg"))
+        with oldest.open("r+b") as file:
+            file.seek(oldest.stat().st_size // 2)
+            file.write(b"\xff" * 1_000)
+    end = TapeReader(tape).end
+    for at in range(len(values), len(values) + 6, 2):
+        told = messages("binance-spot", maker.trades(1, at), first=at)
+        append(replica, [b"\xff\xff no record", *told], [at, at + 1])
+    replica.close()
+    reader = TapeReader(tape)
+    reader.seek(end)
+    found = b"".join(bytes(batch) for batch in iter(reader.read, None))
+    gaps = np.frombuffer(Records.from_bytes(found).select([_core.kind_of("marker")]), MARKER)
+    assert [int(gap["instrument"]) for gap in gaps] == [0, 1, 2] * 3
+
+
 def test_a_loss_is_a_gap_of_a_source_that_is_met_later(maker, tmp_path):
     # Before the first record of two sources stand messages that cannot be read: one with the key of
     # the first, one without a key, which may have been of either. Then one more without a key. The

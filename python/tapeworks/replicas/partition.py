@@ -15,7 +15,7 @@ import bisect
 import json
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,6 +25,7 @@ from tapeworks._core import FolderLock, Records, Unpacker, dtype_descr, kind_of
 from tapeworks.config import SOURCE_NAME, source_name
 from tapeworks.durable import make_folder, replace_file
 from tapeworks.errors import TapeReplacedError
+from tapeworks.heartbeat import beat
 from tapeworks.processors.base import EARLIEST, depth_gap, loss_gap
 from tapeworks.source_symbols import KeptDefinitions, SourceSymbols
 from tapeworks.tape import (
@@ -36,6 +37,7 @@ from tapeworks.tape import (
     check_place,
     has_segments,
     place_at,
+    read_from,
     received,
 )
 from tapeworks.topics import NORMALIZED
@@ -50,7 +52,7 @@ ANY = ""
 """Whichever source is met next: its records may be among what is lost."""
 
 LEVELS = np.dtype(dtype_descr("level"))
-DEFINITION = kind_of("definition")
+DEFINITION, LEVEL = kind_of("definition"), kind_of("level")
 Lost: TypeAlias = tuple[int, int, str, bool]
 """Positions that are lost, why, and whether updates of books may be among them."""
 
@@ -79,6 +81,32 @@ class _Source:
     """Offset and receive time of its newest message, as its recorder has them."""
     lost: Lost | None = None
     """What is told on the tape before what comes next."""
+    books: set[int] = field(default_factory=set)
+    """The instruments of which the tape has levels before `books_at`."""
+    books_at: int = 0
+
+    def append(self, data: bytes, records: Records, covered: int, ts: int | None) -> None:
+        """Appends `data`, which ends with `records`, and covers the partition up to `covered`."""
+        is_known = self.books_at == self.writer.end
+        self.writer.append(data, input_offset=covered, ts=ts)
+        if is_known:
+            self._find_books(records)
+            self.books_at = self.writer.end
+
+    def with_books(self) -> list[int]:
+        """Returns the instruments of which the tape has levels: no part of it is read twice."""
+        if self.books_at < self.writer.end:
+            reader = TapeReader(self.path)
+            for batch in read_from(reader, self.books_at):
+                self._find_books(batch)
+                beat()
+            self.books_at = reader.position
+        return sorted(self.books)
+
+    def _find_books(self, records: Records) -> None:
+        if LEVEL in records.kinds():
+            rows = np.frombuffer(records.numpy("level"), LEVELS)
+            self.books.update(np.unique(rows["instrument"]).tolist())
 
     def keep(self, records: Records) -> None:
         """Keeps the definitions of `records` beside the tape, before they are on it."""
@@ -169,6 +197,7 @@ class PartitionReplica:
         """Makes the tapes durable, then notes up to where they reach."""
         for source in self._sources.values():
             source.writer.sync()
+            source.kept.cover()
         self._noted = {
             "origin": asdict(self.origin),
             "position": self.position,
@@ -212,7 +241,7 @@ class PartitionReplica:
                     source.keep(records)
                 data = self._gaps(source, records) + bytes(records)
                 newest = None if ts == EARLIEST else ts
-                source.writer.append(data, input_offset=positions[last] + 1, ts=newest)
+                source.append(data, records, positions[last] + 1, newest)
         done = len(values) if rejected is None else rejected[0] + 1
         self.position = positions[done - 1] + 1
         if rejected is not None:
@@ -249,7 +278,7 @@ class PartitionReplica:
             # It was told before this process began.
             return b""
         gap = loss_gap(first, last, received(records), cause)
-        books = sorted(_with_books(source.path)) if with_books else []
+        books = source.with_books() if with_books else []
         return b"".join([gap, *(depth_gap(gap, one) for one in books)])
 
     # The place.
@@ -277,6 +306,11 @@ class PartitionReplica:
                 self._unpacker.restore(name, *source.reached)
             if told["lost"] is not None:
                 source.lost = tuple(told["lost"])
+            if "books" in told:
+                # What was written since is read now. Of a version before, all is: once it is asked.
+                books, at = told["books"]
+                source.books, source.books_at = set(books), min(at, source.writer.end)
+                source.with_books()
         # Versions before noted none. One that was met since has it as its own.
         unmet = known.get("unmet", {}).items()
         self._unmet = {name: tuple(lost) for name, lost in unmet if name not in self._sources}
@@ -325,7 +359,8 @@ class PartitionReplica:
         lost = self._unmet.get(ANY)
         if (own := self._unmet.get(name)) is not None:
             lost = _joined(lost, own)
-        self._noted["sources"][name] = {"place": None, "reached": None, "lost": lost}
+        new = {"place": None, "reached": None, "lost": lost, "books": [[], 0]}
+        self._noted["sources"][name] = new
         self._save()
         source = self._open_source(name)
         source.lost = lost
@@ -341,9 +376,10 @@ class PartitionReplica:
         place = self._data, self._local(name)
         tape = TapeWriter(path, "records", **settings)
         source = _Source(name, tape, path, SourceSymbols(*place), KeptDefinitions(*place))
-        if tape.end > 0 and not source.kept.path.exists():
-            # Written before there was such a file.
+        if tape.end > 0:
+            # Also those of a tape that was written before there was such a file.
             source.kept.keep(source.symbols.read().records())
+            source.kept.cover()
         self._sources[name] = source
         return source
 
@@ -361,13 +397,5 @@ def _told(source: _Source) -> dict[str, Any]:
     if source.writer.end > 0:
         # What is durable: a tape that is cut behind it is the same one.
         place = asdict(place_at(TapeReader(source.path), source.writer.durable))
-    return {"place": place, "reached": source.reached, "lost": source.lost}
-
-
-def _with_books(tape: Path) -> set[int]:
-    """Returns the instruments of which a tape holds levels."""
-    reader, found = TapeReader(tape), set[int]()
-    while reader.position < reader.end and (batch := reader.read()) is not None:
-        rows = np.frombuffer(batch.numpy("level"), LEVELS)
-        found.update(np.unique(rows["instrument"]).tolist())
-    return found
+    books = [sorted(source.books), source.books_at]
+    return {"place": place, "reached": source.reached, "lost": source.lost, "books": books}
