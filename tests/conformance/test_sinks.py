@@ -35,7 +35,7 @@ from tapeworks.sinks.questdb_client import QuestClient
 from tapeworks.sinks.store import StorePartition
 from tapeworks.sinks.worker import Member, feeders
 from tapeworks.source_symbols import KeptDefinitions, SourceSymbols
-from tapeworks.tape import RETENTION, Place, load_offset
+from tapeworks.tape import RETENTION, Place, load_offset, noted_losses
 from tapeworks.topics import GAPS
 
 TOPIC = "market-data.normalized"
@@ -243,6 +243,41 @@ def test_nothing_beyond_durable_is_stored(name, spine, maker):
         feeder.drain(seconds_max=5)
     feeder.close()
     assert MEMBERS[name][1](spine.path) == list(range(100))
+
+
+def test_what_retention_takes_before_anything_is_stored_is_told(name, spine, maker):
+    # Killed with the whole tape in memory and nothing stored; then retention takes the front of it.
+    folder = spine.tape()
+    folder.mkdir(parents=True)
+    limits = {"segment_bytes": 1 << 16, "retention_bytes": 1 << 17}
+    policy = FlushPolicy(rows=10**6, seconds=3_600)
+    with _core.TapeWriter(folder, **limits) as writer:
+        writer.append(maker.definitions().tobytes())
+        writer.append(maker.trades(500).tobytes())
+        writer.sync()
+        kept = KeptDefinitions(spine.path, spine.source)
+        kept.keep(_core.Records.from_bytes(maker.definitions().tobytes()))
+        feeder = Feeder(make(name, spine.path), folder, policy, name="sink-new")
+        assert feeder.step() == 503
+        abandon(feeder.partition)
+        del feeder
+        for first in range(500, 10_500, 500):
+            writer.append(maker.trades(500, first).tobytes())
+        deadline = time.monotonic() + 10
+        while _core.TapeReader(folder).first <= 503 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    feeder = Feeder(make(name, spine.path), folder, policy, name="sink-new")
+    assert feeder.drain(30)
+    feeder.close()
+    [loss] = [loss for _, loss in noted_losses(spine.path, spine.source)]
+    assert (loss.first, loss.reader, loss.cause) == (0, "sink-new", RETENTION)
+    assert loss.last == _core.TapeReader(folder).first - 1 > 503
+    stored = list(range(loss.last + 1 - 3, 10_500))
+    deadline = time.monotonic() + 10
+    while len(MEMBERS[name][1](spine.path)) < len(stored) and time.monotonic() < deadline:
+        # Kafka marks a transaction as committed in each partition a moment after it says so.
+        time.sleep(0.1)
+    assert MEMBERS[name][1](spine.path) == stored
 
 
 def test_flush_comes_at_rows_and_at_time(name, spine, maker):

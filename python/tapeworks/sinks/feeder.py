@@ -91,7 +91,6 @@ class Feeder:
         self._name = name
         self._live = live
         self._registered: tuple[int, float] | None = None
-        self._is_noted = False
         self._reader: TapeReader | None = None
         self._inode = 0
         self._flushed = time.monotonic()
@@ -327,7 +326,7 @@ class Feeder:
 
     def _announce(self, reader: TapeReader) -> None:
         """Has retention wait for a sink that is new on this tape, before its store is reached."""
-        if self._name is None or self._is_noted:
+        if self._name is None:
             return
         known = load_offset(self._tape, self._name)
         try:
@@ -338,8 +337,6 @@ class Feeder:
                 save_offset(self._tape, self._name, 0)
         except (OSError, TapeError) as error:
             log.warning("%s: %s", self._tape, error)
-            return
-        self._is_noted = True
 
     def _register(self) -> None:
         """Tells the tape's retention what this sink still needs."""
