@@ -276,9 +276,13 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 STORE = "[sinks.a]\nkind = '{kind}'\n{a}\n[sinks.b]\nkind = '{kind}'\n{b}\n"
 
 
+URLS = {"redis": "redis://", "clickhouse": "http://", "questdb": "http://"}
+
+
 @pytest.mark.parametrize(
     ("kind", "key"),
     [
+        ("kafka", "topic_prefix"),
         ("redis", "prefix"),
         ("postgres", "schema"),
         ("clickhouse", "database"),
@@ -290,7 +294,14 @@ def test_two_sinks_that_would_take_each_others_place_are_refused(tmp_path: Path,
     # not meet.
     bars, gaps = ('topics = ["market-data.bars"]', 'topics = ["market-data.gaps"]')
     told = rf"\[sinks.b\]: expected another {key} than that of \[sinks.a\], got .* market-data"
-    for a, b in (("", ""), (bars, ""), (gaps, gaps)):
+    near, far = ("localhost", "127.0.0.1")
+    if kind == "kafka":
+        near, far = (f"servers = '{host}:9092'" for host in (near, far))
+    elif kind == "postgres":
+        near, far = (f"url = 'postgresql://u@{host}/d'" for host in (near, far))
+    else:
+        near, far = f"url = '{URLS[kind]}{near}:1/'", f"url = '{URLS[kind]}{far}:1'"
+    for a, b in (("", ""), (bars, ""), (gaps, gaps), (near, far)):
         with pytest.raises(ConfigError, match=told):
             settings(tmp_path, STORE.format(kind=kind, a=a, b=b))
     for a, b in ((bars, gaps), ("", f"{key} = 'other'")):

@@ -121,6 +121,18 @@ def test_age_waits_for_a_sink_whose_store_was_never_reached(spine, maker):
     tape.writer.close()
 
 
+def test_a_damaged_offset_is_replaced_by_what_the_store_says(spine, maker):
+    tape = Tape(spine, maker)
+    tape.append(100)
+    for _ in range(2):
+        feeder = make(spine, OWN)
+        assert feeder.drain(10)
+        feeder.close()
+        assert load_offset(spine.tape(), NAME) == 103
+        (spine.tape() / "offsets" / NAME).write_text("1o3")
+    tape.writer.close()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_taken_before_a_sink_stored_anything_is_told(spine, maker, kind):
     # It was killed before its first flush; then size takes the front, whoever needs it.

@@ -104,7 +104,7 @@ def check_sinks(sinks: Mapping[str, Any], known: Collection[str]) -> None:
             )
         if not config.STORE_KEY:
             continue
-        store = (config.kind, *(getattr(config, key) for key in config.STORE_KEY))
+        store = (config.kind, *(_as_one(getattr(config, key)) for key in config.STORE_KEY))
         for topic in load_member("sink", config.kind).topics(config):
             other = taken.setdefault((*store, topic), name)
             if other != name:
@@ -112,8 +112,14 @@ def check_sinks(sinks: Mapping[str, Any], known: Collection[str]) -> None:
                 raise ConfigError(
                     f"[sinks.{name}]: expected another {key} than that of [sinks.{other}], got "
                     f"{getattr(config, key)!r} for both: both store {topic}, and what the one has "
-                    f"passed, the other would leave out"
+                    f"passed, the other, or whoever reads it, would leave out"
                 )
+
+
+def _as_one(text: str) -> str:
+    """Returns a setting of a store so that some spellings of one address are equal."""
+    parts = sorted(part.strip().rstrip("/") for part in text.split(","))
+    return ",".join(parts).replace("localhost", "127.0.0.1")
 
 
 @dataclass(frozen=True)

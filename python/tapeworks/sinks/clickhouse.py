@@ -134,10 +134,9 @@ class ClickHouseSink(StoreSink):
     def __init__(self, config: ClickHouseConfig, context: SinkContext) -> None:
         super().__init__(config, context)
         self._client: Any = None
-        self._watch = InstanceWatch(config.flush_seconds)
+        self._watch = InstanceWatch(config.flush_seconds, context.name)
         self._claims: dict[tuple[str, str], Claim] = {}
         self._are_made = False
-        # One makes what is to be sent, and has the other do half of it.
         self._encoders = ThreadPoolExecutor(2, "clickhouse")
         self._compression = None if _is_this_machine(config.url) else "lz4"
 
@@ -210,6 +209,7 @@ class ClickHouseSink(StoreSink):
         if claim is not None:
             self._claims[tape] = claim
             owner = claim.owner
+        self._watch.check_sink(tape, owner, f"database {self.config.database}")
         reached = 0 if place is None else place.offset
         if self._watch.has_moved(tape, owner, reached):
             raise SinkUnavailable(

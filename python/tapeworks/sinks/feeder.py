@@ -328,8 +328,9 @@ class Feeder:
         """Has retention wait for a sink that is new on this tape, before its store is reached."""
         if self._name is None:
             return
-        known = load_offset(self._tape, self._name)
         try:
+            # A damaged one has retention wait as well, and is replaced once the store says more.
+            known = load_offset(self._tape, self._name)
             if not known and read_begun(self._tape, self._name) is None:
                 # One that had said so before has stored nothing since the tape began.
                 note_begun(self._tape, self._name, reader.first if known is None else known)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tapeworks.errors import SinkError
+
 WATCH_S_MIN, WATCH_S_MAX = 0.5, 5.0
 # What was left longer ago is of an instance that has nothing to store, or is gone.
 LEFT_S = 60.0
@@ -51,16 +53,33 @@ def is_over(owner: str) -> bool:
     return not Path(f"/proc/{number}").exists()
 
 
+def check_sink(tape: tuple[str, str], name: str, owner: str, where: str) -> None:
+    """Fails if the place of a tape is of another sink than `name`; empty: that is not known.
+
+    Raises:
+        SinkError: it is: what the other one chose to leave out would be lacking, untold.
+    """
+    if owner and owner != name:
+        raise SinkError(
+            f"{tape[0]}: {tape[1]}: expected a place of the sink {name} in {where}, got one of the "
+            f"sink {owner}: two sinks cannot store one topic in the same place. Give this one "
+            "another, or the name that it had"
+        )
+
+
 @dataclass
 class InstanceWatch:
     """Watches what others leave."""
 
     flush_seconds: float
-    owner: str = field(
-        default_factory=lambda: f"{host_of_processes()}/{os.getpid()}/{uuid.uuid4()}"
-    )
+    sink: str
+    """The name of the sink."""
+    owner: str = field(init=False)
     """This instance."""
     _seen: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.owner = f"{host_of_processes()}/{os.getpid()}/{uuid.uuid4()}/{self.sink}"
 
     def watch(self, ask: Callable[[], Latest]) -> None:
         """Waits for a moment if another instance left something lately, and notes where it was.
@@ -76,6 +95,15 @@ class InstanceWatch:
         if self._seen:
             watch_s = min(max(self.flush_seconds * 2, WATCH_S_MIN), WATCH_S_MAX)
             time.sleep(watch_s * random.uniform(1, 2))
+
+    def check_sink(self, tape: tuple[str, str], owner: str, where: str) -> None:
+        """Fails if what `owner` left is of another sink; earlier versions did not say which.
+
+        Raises:
+            SinkError: it is.
+        """
+        parts = owner.split("/", 3)
+        check_sink(tape, self.sink, parts[3] if len(parts) > 3 else "", where)
 
     def has_moved(self, tape: tuple[str, str], owner: str, offset: int) -> bool:
         """Whether somebody else went on since the watch began."""

@@ -61,6 +61,7 @@ COPY = {"copy": "1"}
 class KafkaConfig(SinkConfig):
     """Where the brokers are, and what the topics are like."""
 
+    STORE_KEY: ClassVar[tuple[str, ...]] = ("servers", "topic_prefix")
     flush_seconds: float = 0.25
     """What was written is final, and visible to `read_committed`, after so long at most."""
     flush_rows: int = 100_000

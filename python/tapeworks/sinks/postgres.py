@@ -23,6 +23,7 @@ from tapeworks.config import redact
 from tapeworks.errors import ConfigError, SinkError, SinkRejected, SinkUnavailable
 from tapeworks.sinks import postgres_news
 from tapeworks.sinks.base import SinkConfig, SinkContext
+from tapeworks.sinks.instances import check_sink
 from tapeworks.sinks.postgres_tables import encoder_of, has_timescale, migrate
 from tapeworks.sinks.store import Items, StorePartition, StoreSink
 from tapeworks.sinks.store_tables import TABLES, TOPICS, StoreTable, check_choice, tables_of
@@ -38,15 +39,22 @@ ROW_SHOWN = re.compile(r"\((\d{1,18}), ")
 LOCK_TRIES, LOCK_PAUSE_S = 5, 0.02
 # What an operator has to change is asked for seldom.
 REFUSED_RETRY_MS = 3_000
-PLACE = "select tape_offset, tape, fingerprint from places where source = %s and topic = %s"
+PLACE = """
+select tape_offset, tape, fingerprint, sink from places where source = %s and topic = %s
+"""
+ATTACHED = """
+select exists (
+    select from pg_inherits where inhrelid = to_regclass(%s) and inhparent = %s::regclass
+)
+"""
 BEGIN = """
-insert into places (source, topic, tape_offset, tape, fingerprint)
-values (%(source)s, %(topic)s, %(offset)s, %(tape)s, %(fingerprint)s)
+insert into places (source, topic, tape_offset, tape, fingerprint, sink)
+values (%(source)s, %(topic)s, %(offset)s, %(tape)s, %(fingerprint)s, %(sink)s)
 on conflict do nothing
 """
 ADVANCE = """
 update places set tape_offset = %(offset)s, tape = %(tape)s, fingerprint = %(fingerprint)s,
-    stored_at = clock_timestamp()
+    sink = %(sink)s, stored_at = clock_timestamp()
 where source = %(source)s and topic = %(topic)s and tape_offset = %(expected)s
 """
 HOLDER = """
@@ -124,7 +132,7 @@ class PostgresSink(StoreSink):
         # Tells the sessions of this instance from those of another.
         self._name = f"tapeworks {context.name} {uuid.uuid4().hex[:8]}"
         self._connection: BoundedConnection | None = None
-        self._locked: set[str] = set()
+        self._locked: set[tuple[str, str]] = set()
         self._days: set[tuple[str, int]] = set()
         self._chunks = False
 
@@ -184,18 +192,24 @@ class PostgresSink(StoreSink):
             connection.close()
 
     def load_place(self, partition: StorePartition) -> Place | None:
-        """Takes the lock of the source, and reads the place.
+        """Takes the lock of the tape, and reads the place.
 
         Raises:
             SinkUnavailable: another instance holds the lock, or the server does not answer.
+            SinkError: the place is of another sink.
         """
         connection = self._open_connection()
         try:
-            self._lock(connection, partition.source)
+            self._lock(connection, partition)
             found = connection.execute(PLACE, [partition.source, partition.topic]).fetchone()
         except psycopg.Error as error:
             raise self._unavailable(error) from error
-        return None if found is None else Place(*found)
+        if found is None:
+            return None
+        *place, owner = found
+        tape, where = (partition.source, partition.topic), f"schema {self.config.schema}"
+        check_sink(tape, self.context.name, owner or "", where)
+        return Place(*place)
 
     def store(self, partition: StorePartition, items: Items, place: Place) -> None:
         """Copies rows and moves the place in one transaction.
@@ -212,7 +226,7 @@ class PostgresSink(StoreSink):
         )
         connection, known = self._open_connection(), set(self._days)
         try:
-            self._lock(connection, partition.source)
+            self._lock(connection, partition)
             with connection.transaction():
                 for table in tables_of(partition.topic, partition.kinds, batches):
                     self._fill(connection, partition, table, batches)
@@ -235,22 +249,23 @@ class PostgresSink(StoreSink):
             raise SinkUnavailable("not connected")
         return self._connection
 
-    def _lock(self, connection: BoundedConnection, source: str) -> None:
-        """Takes the lock of a source for this session, unless it has it.
+    def _lock(self, connection: BoundedConnection, partition: StorePartition) -> None:
+        """Takes the lock of a tape for this session, unless it has it.
 
         Raises:
             SinkUnavailable: another session has it.
         """
-        if source in self._locked:
+        source, topic = tape = partition.source, partition.topic
+        if tape in self._locked:
             return
-        name = f"tapeworks {self.config.schema} {source}"
+        name = f"tapeworks {self.config.schema} {source} {topic}"
         query = "select hashtextextended(%s, 0), pg_try_advisory_lock(hashtextextended(%s, 0))"
         for _ in range(LOCK_TRIES):
             found = connection.execute(query, [name, name]).fetchone()
             assert found is not None, "a select without from has one row"
             number, is_taken = found
             if is_taken:
-                self._locked.add(source)
+                self._locked.add(tape)
                 return
             # The session of a process that was just killed is gone in a moment.
             time.sleep(LOCK_PAUSE_S)
@@ -260,8 +275,8 @@ class PostgresSink(StoreSink):
             # A session of ours, cut off and not yet noticed by the server.
             connection.execute("select pg_terminate_backend(%s)", [pid])
         raise SinkUnavailable(
-            f"{source}: session {pid} ({application or 'unknown'}, from {address or 'a socket'}) "
-            "stores it already; this one waits until that one is gone",
+            f"{source}: {topic}: session {pid} ({application or 'unknown'}, from "
+            f"{address or 'a socket'}) stores it already; this one waits until that one is gone",
             retry_after_ms=500,
         )
 
@@ -292,6 +307,11 @@ class PostgresSink(StoreSink):
     def _target(self, connection: BoundedConnection, table: StoreTable, day: int) -> str:
         """Returns the table that rows of `day` are copied into; makes its partitions."""
         is_cut = table.by_day and not self._chunks
+        if is_cut and (table.name, day) in self._days:
+            part = f"{table.name}_{_date_of(day):%Y%m%d}"
+            if connection.execute(ATTACHED, [part, table.name]).fetchone() == (False,):
+                # Somebody took it away meanwhile.
+                self._days.discard((table.name, day))
         # Those of the days that follow are made as well: a day begins without a wait.
         for ahead in range(self.config.days_ahead + 1 if is_cut else 0):
             if (table.name, day + ahead) not in self._days:
@@ -317,6 +337,7 @@ class PostgresSink(StoreSink):
             "offset": place.offset,
             "tape": place.tape,
             "fingerprint": place.fingerprint,
+            "sink": self.context.name,
             "expected": None if expected is None else expected.offset,
         }
         moved = connection.execute(BEGIN if expected is None else ADVANCE, values)

@@ -81,7 +81,7 @@ class QuestDBSink(StoreSink):
 
     def __init__(self, config: QuestDBConfig, context: SinkContext) -> None:
         super().__init__(config, context)
-        self._watch = InstanceWatch(config.flush_seconds)
+        self._watch = InstanceWatch(config.flush_seconds, context.name)
         self._client: QuestClient | None = None
         self._requests: Requests | None = None
         topics = config.topics or TOPICS
@@ -134,6 +134,8 @@ class QuestDBSink(StoreSink):
         tape, places = (source, partition.topic), self._places(source, partition.topic)
         self._met[tape] = max((found.place.offset for found in places), default=0)
         for found in places:
+            where = f"the tables of prefix '{self.config.table_prefix}'"
+            self._watch.check_sink(tape, found.owner, where)
             if self._watch.has_moved(tape, found.owner, found.place.offset):
                 raise SinkUnavailable(
                     f"{source}: {partition.topic}: another instance stores it already, up to "
