@@ -16,7 +16,7 @@ from tapeworks.processors.derive import Derivation
 from tapeworks.settings import MetricSetsConfig, ProcessorsConfig, resolve_config
 from tapeworks.tape import TapeConfig
 from tapeworks.topics import METRICS
-from tapeworks.views.made_metrics import settings_of
+from tapeworks.views.metric_names import settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = 10**9

@@ -7,7 +7,7 @@ watermark, the last record of which its gaps were derived, is not known yet. A m
 been among those that were measured. What is in none of them is complete.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ from tapeworks.views.reach import (
 from tapeworks.views.recorded import (
     EDGE_NS,
     NOT_KNOWN,
-    NOT_MEASURED,
     NOT_RECORDED,
     NOT_SUBSCRIBED,
     NOT_YET_KNOWN,
@@ -64,7 +63,12 @@ from tapeworks.views.sessions import (
 )
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import format_time, parse_time
-from tapeworks.views.unmeasured import filled_later, unmeasured
+from tapeworks.views.unmeasured import (
+    begun_anew_rows,
+    farthest_ns,
+    filled_later,
+    unmeasured_rows,
+)
 from tapeworks.views.view_sql import REVISIONS
 
 GAP, REPAIRED = "gap", "repaired"
@@ -269,13 +273,14 @@ class Ledger:
         *topics: str,
         is_of_news: bool = False,
         measured: tuple[Chosen, Sequence[str]] | None = None,
+        begun_anew: Sequence[tuple[str, str, str]] = (),
     ) -> Coverage:
         """Returns what keeps the range from being complete for the sources, symbols and channels.
 
         `topics` are the tapes whose rows are asked for: a derived one may be behind the ledger.
         News come by streams of their own; of those that requests tell it is not known which came.
         `measured` are instruments and the metrics that are asked of them: it is told when those
-        were not measured.
+        were not measured. `begun_anew` are source, symbol and metric of what is made of too little.
 
         Raises:
             QueryError: there is no such channel.
@@ -303,25 +308,17 @@ class Ledger:
             for cause, span in not_carried(each, one, within)
         ]
         if measured is not None:
-            rows += self._unmeasured(*measured, recorded, asked)
+            rows += unmeasured_rows(self._engine, self.data, recorded, asked, *measured)
         if not {METRICS, TICKS}.isdisjoint(topics):
-            repaired = [row for row in gaps.to_pylist() if row["finding"] == REPAIRED]
-            rows += filled_later(
-                repaired, *(measured or (chosen, ["ticks"] if TICKS in topics else None))
-            )
+            of_metrics = measured or (chosen, ["ticks"] if TICKS in topics else None)
+            low = first and first - farthest_ns(self.data, *of_metrics)
+            before = gaps if low == first else self._gaps(chosen, low, last, channels)
+            repaired = [row for row in before.to_pylist() if row["finding"] == REPAIRED]
+            rows += filled_later(repaired, self.data, asked, *of_metrics)
+        rows += begun_anew_rows(begun_anew, asked)
         table = pa.concat_tables([gaps, rows_like(gaps.schema, rows)])
         title = " ".join(["coverage", *chosen.names])
         return Coverage(table, title, recorded, asked)
-
-    def _unmeasured(
-        self, chosen: Chosen, metrics: Sequence[str], recorded: list[Recorded], asked: Asked
-    ) -> Iterator[dict[str, Any]]:
-        for each in recorded:
-            if each.source in chosen.sources:
-                within = each.within(asked)
-                found = unmeasured(self._engine, self.data, each, chosen, metrics, within)
-                for one, span in found:
-                    yield row_of(each.source, NOT_MEASURED, NOT_MEASURED, one, span)
 
     def hole(self, chosen: Chosen, first: int, last: int) -> int | None:
         """Returns from when on nothing was recorded of a range, once it had been; in ns."""

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from tapeworks.views.recorded import (
+    BEGUN_ANEW,
     FILLED_LATER,
     NOT_KNOWN,
     NOT_MEASURED,
@@ -23,6 +24,7 @@ TOLD = {
     NOT_KNOWN: "not known by symbol and channel",
     NOT_MEASURED: "not measured",
     FILLED_LATER: "made before a gap was filled",
+    BEGUN_ANEW: "made of less than live values remember, which may be others",
 }
 
 

@@ -7,22 +7,21 @@ from the names that are asked for.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from tapeworks import _core
-from tapeworks._core import Processor, Records, metric_table, numbers
+from tapeworks._core import Processor, Records, numbers
 from tapeworks.errors import QueryError
-from tapeworks.nearest import nearest
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.initial_state import InitialState, definitions
 from tapeworks.views.live_order import Part
+from tapeworks.views.made_begin import LATE_NS, Beginning, begin_of
+from tapeworks.views.metric_settings import settings_at
 from tapeworks.views.query import Scope, quote
 from tapeworks.views.reach import newest_receipt
 from tapeworks.views.replay import Replay
@@ -36,177 +35,15 @@ TOLD = 3
 KINDS = ("trades", "quotes", "orders", "statuses", "definitions")
 # Sets to which it matters who took, which the last move of the price may tell.
 SIGNED_SETS = {"flow", "sign", "cost", "impact", "vpin", "rates", "hawkes", "dependence"}
-# Sets of the whole book, which is on tapes alone.
-BOOK_SETS = ("depth", "mlofi", "ofi_integrated")
-INTERVAL_MS = 1_000
-# So much later than it happened an event may be received, and so far may clocks be apart.
-LATE_NS = 60_000_000_000
+# Those to which the venue's own word on it is not enough, or the last changes of the price matter.
+MOVED_SETS = {"sign", "impact"}
 # Tables whose rows tell how far clocks were apart, but for those with these flags: of the venue's
 # history, or without a time of the venue.
 TIMED, UNTIMED = ("trades", "quotes", "orders"), 4 | 128
 NS_PER_MS = 1_000_000
-UNITS_MS = {"s": 1_000, "ms": 1}
-LENGTH = r"(\d+)(s|ms)"
-LAGS = "none, of each lag"
-# Metrics of the book by what of the settings there is one of each, and what stands in its name.
-OF_BOOK = {"bands_bps": r"_\d+bps", "levels": r"\d+", "sizes": r"_\d+(?:\.\d*[1-9])?"}
-LATE_TRADES = "late_trades"
-# Windows of trades: their shape, and what is told of it.
-SHAPE = r"(?:(tumbling|session)_(\d+m?s)|(sliding)_(\d+m?s)_(\d+m?s)|(count)_(\d+))"
-OF_SHAPE = rf"{SHAPE}_(?:open|high|low|close|vwap|volume|buy_volume|trades)"
-LENGTH_OF_SHAPE = re.compile(rf" {LENGTH}\b")
-# What is made of bars or buckets that are over reaches back by so many of so many ms.
-SPANS = {
-    "impact": ("bar_ms", 60_000, "span_bars", 30),
-    "range": ("bar_ms", 60_000, "span_bars", 30),
-    "noise": ("bar_ms", 60_000, "span_bars", 30),
-    "clocks": ("bar_ms", 60_000, "span_bars", 30),
-    "ofi_beta": ("ofi_bar_ms", 10_000, "ofi_span_bars", 180),
-}
-DAY_MS = 86_400_000
-# Of what decays by the length of a window, nothing is left after so many of it.
-DECAYING, DECAYED = re.compile(r"\b(?:rate_ewma_trade|ewma_vol)_"), 40
-
-
-def settings_of(names: Sequence[str], given: Settings) -> dict[str, int | str | Sequence[int]]:
-    """Returns the settings of the processor with which it makes `names`; `given` override.
-
-    Raises:
-        QueryError: there is no such metric.
-    """
-    table = {name: (place, window) for place, name, window, *_ in metric_table()}
-    of_book = {one: window for one, (place, window) in table.items() if place in BOOK_SETS}
-    sets, windows, horizons, shapes = set[str](), set[int](), set[int](), set[str]()
-    for name in names:
-        if shape := re.fullmatch(OF_SHAPE, name):
-            shapes.add(" ".join(word for word in shape.groups() if word))
-            continue
-        if name == LATE_TRADES:
-            continue
-        if name in of_book or name not in table:
-            # One of the best prices may be named like one of the book.
-            _refuse(name, of_book)
-        _check_lengths(name, table)
-        base, lengths = _parts(name)
-        lag = re.fullmatch(r"(.+)_([1-9]|10)", name)
-        if lag and table.get(lag[1], ("", ""))[1] == LAGS:
-            sets.add(table[lag[1]][0])
-            continue
-        place, window = table.get(base, ("", ""))
-        # None, a window, or a horizon and a window.
-        wanted = {"none": 0, "rolling": 1}.get(window, 2)
-        if not place or len(lengths) != wanted:
-            raise _unknown(name, [_example(*one) for one in table.items()])
-        sets.add(place)
-        windows.update(lengths[-1:])
-        horizons.update(lengths[:-1])
-    if LATE_TRADES in names and not shapes:
-        raise QueryError(
-            f"{LATE_TRADES} counts those of windows of trades: expected one beside it, such as "
-            "tumbling_10s_vwap"
-        )
-    settings: dict[str, int | str | Sequence[int]] = {"sets": ",".join(sorted(sets))}
-    if shapes:
-        settings["trade_windows"] = ",".join(sorted(shapes))
-    if windows:
-        settings["windows_ms"] = sorted(windows)
-    if horizons:
-        settings["horizons_ms"] = sorted(horizons)
-    settings["interval_ms"] = math.gcd(INTERVAL_MS, *windows)
-    return settings | dict(given)
-
-
-def can_be_made(name: str) -> bool:
-    """Says whether a metric can be made of what is held."""
-    try:
-        settings_of([name], {})
-    except QueryError:
-        return False
-    return True
-
-
-def _refuse(name: str, of_book: Mapping[str, str]) -> None:
-    for one, window in of_book.items():
-        parameters = rf"_{LENGTH}" if window == "rolling" else ""
-        if window == "rolling, of each rank":
-            parameters = rf"_(?:[1-9]|10)_{LENGTH}"
-        for setting, pattern in OF_BOOK.items():
-            parameters = pattern if f"`{setting}`" in window else parameters
-        if re.fullmatch(re.escape(one) + parameters, name):
-            raise QueryError(
-                f"{name} is of the whole book, and can only be measured live: its set is switched "
-                "on in [metrics] of the settings"
-            )
-
-
-def _example(name: str, found: tuple[str, str]) -> str:
-    """Returns a name as one asks for it, with its parameters."""
-    window = found[1]
-    of_book = {"bands_bps": "_5bps", "levels": "5", "sizes": "_1"}
-    for setting, parameters in of_book.items():
-        if f"`{setting}`" in window:
-            return name + parameters
-    others = {"rolling": "_10s", "rolling, of each rank": "_1_10s", LAGS: "_1"}
-    return name + others.get(window, "")
-
-
-def _check_lengths(name: str, table: Mapping[str, tuple[str, str]]) -> None:
-    """Refuses a name of a known metric whose window is missing, or not written as names have it."""
-    if name in table and table[name][1] == "rolling":
-        raise QueryError(f"{name} has a window: expected a name such as {name}_10s, got {name!r}")
-    found = re.fullmatch(r"(.+?)_(\d+)([a-z]+)", name)
-    if found is None or found[1] not in table or not table[found[1]][1].startswith("rolling"):
-        return
-    base, number, unit = found[1], int(found[2]), found[3]
-    seconds = number * {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000}.get(
-        unit, 0
-    )
-    wanted = f"{seconds // 1_000}s" if seconds % 1_000 == 0 else f"{seconds}ms"
-    if not seconds:
-        raise QueryError(f"{name}: expected a window above 0 in s or ms, such as {base}_10s")
-    if wanted != f"{number}{unit}":
-        raise QueryError(f"expected {base}_{wanted}, got {name!r}: windows are in s, or in ms")
-
-
-def _parts(name: str) -> tuple[str, list[int]]:
-    """Returns a name without parameters, and their lengths in ms."""
-    for pattern in (rf"(.+)_{LENGTH}_mean_{LENGTH}", rf"(.+)_{LENGTH}"):
-        if found := re.fullmatch(pattern, name):
-            base, *rest = found.groups()
-            lengths = zip(rest[::2], rest[1::2], strict=True)
-            return base, [int(number) * UNITS_MS[unit] for number, unit in lengths]
-    return name, []
-
-
-def _unknown(name: str, known: Iterable[str]) -> QueryError:
-    near = nearest(name, known, likeness=0.5)
-    advice = f"did you mean {near[0]}? " if near else ""
-    return QueryError(
-        f"expected a metric such as mid, or ofi_10s with its window, got {name!r}: {advice}"
-        "`docs/metrics.md` lists all"
-    )
-
-
-def longest_ns(settings: Settings) -> int:
-    """Returns how far back a value reaches: windows and horizons, bars, or windows of trades.
-
-    A session has no length: one that has the pause before it within reach is whole.
-    """
-    lengths = 0
-    for name in ("windows_ms", "horizons_ms"):
-        value = settings.get(name, 0)
-        lengths += value if isinstance(value, int) else max(map(int, value), default=0)
-    sets = str(settings["sets"]).split(",")
-    for length, of_length, count, of_count in (SPANS[name] for name in sets if name in SPANS):
-        bars = _number(settings, count, of_count) + 1
-        lengths = max(lengths, _number(settings, length, of_length) * bars)
-    # Its table is that of the day before.
-    lengths = max(lengths, 2 * DAY_MS if "microprice" in sets else 0)
-    # The first length of a shape is the longer one, and a count has none.
-    shapes = str(settings.get("trade_windows", "")).split(",")
-    for found in filter(None, map(LENGTH_OF_SHAPE.search, shapes)):
-        lengths = max(lengths, int(found[1]) * UNITS_MS[found[2]])
-    return lengths * NS_PER_MS
+# What is asked for says these.
+FIXED = {"sets", "symbols"}
+TRADES, AGGREGATES = "trade", "agg_trade"
 
 
 def _number(settings: Settings, name: str, default: int) -> int:
@@ -220,56 +57,93 @@ def _delay_ns(settings: Settings) -> int:
     return sum(_number(settings, name, 0) for name in names) * NS_PER_MS
 
 
-class Made(NamedTuple):
+@dataclass(frozen=True)
+class Made:
     """What was made."""
 
     table: pa.Table
     """A row for each moment that is measured within the range."""
     knows_prices: bool
     """Whether the best prices were known at any of them."""
+    settings: Settings
+    """What it was made with, of the last source."""
+    begun_anew: list[tuple[str, str, str]]
+    """Source, symbol and metric of what may be other than live: it is made of a part of what live
+    values remember."""
 
 
-def make_metrics(replay: Replay, names: Sequence[str], settings: Settings) -> Made:
-    """Returns what is measured within the range of `replay`."""
+def make_metrics(replay: Replay, names: Sequence[str], asked: Settings, given: Settings) -> Made:
+    """Returns what is measured within the range of `replay`.
+
+    `asked` are the settings that follow from `names`, `given` those that are wanted.
+    """
+    if refused := FIXED.intersection(given):
+        raise QueryError(
+            f"make: the names of metrics and the symbols that are asked for say what is made, got "
+            f"{', '.join(sorted(refused))}"
+        )
     first, last = replay.start, replay.end
-    reach = longest_ns(settings) * (DECAYED if DECAYING.search(",".join(names)) else 1)
-    begin = None if first is None else first - reach - LATE_NS
-    end = None if last is None else last + LATE_NS + _delay_ns(settings)
-    tables, knows_prices = [], False
+    tables, knows_prices, anew = [], False, list[tuple[str, str, str]]()
+    settings = {**asked, **given}
     for source in replay.chosen.sources:
-        part = _part_of(replay, source, begin, end)
-        known = replay.engine.tail(source).symbols()
-        symbols = {number: symbol for symbol, number in known.ids()}
-        parts = [rows[_within(rows, names, first, last)] for rows in _measured(part, settings)]
+        settings = {**asked, **_defining(replay, source), **given}
+        processor = _processor(settings)
+        end = None if last is None else last + LATE_NS + _delay_ns(settings)
+        one = replace(replay, chosen=_only(replay.chosen, source))
+        beginning = begin_of(one, names, settings)
+        part = _part_of(one, beginning.ts, end)
+        symbols = {number: symbol for symbol, number in replay.engine.tail(source).symbols().ids()}
+        measured = _measured(part, processor, settings, beginning)
+        parts = [rows[_within(rows, names, first, last)] for rows in measured]
         rows = np.concatenate(parts) if parts else np.zeros(0, METRIC)
         tables.append(_wide(rows, names, source, symbols))
         knows_prices |= bool(rows["state"].any())
+        anew += [(source, symbol, name) for symbol, name in beginning.unknown]
     keys = [(name, "ascending") for name in ("ts_event", "ts_event_ns", "venue", "symbol")]
-    return Made(pa.concat_tables(tables).sort_by(keys), knows_prices)
+    return Made(pa.concat_tables(tables).sort_by(keys), knows_prices, settings, anew)
 
 
-def _part_of(replay: Replay, source: str, begin: int | None, end: int | None) -> Part:
-    """Returns the part of a source of which a range of events is made."""
-    behind, ahead, delay = _clocks_apart(replay, source, begin, end)
-    chosen = replay.chosen
+def _only(chosen: Chosen, source: str) -> Chosen:
     symbols = None if chosen.symbols is None else {source: chosen.symbols[source]}
+    return Chosen([source], symbols)
+
+
+def _defining(replay: Replay, source: str) -> Settings:
+    """Returns settings by which metrics of one name differ, as they held when the range ended.
+
+    Where none were noted, the trades are those that there are: aggregate ones alone, of some.
+    """
+    if noted := settings_at(replay.data, source, replay.end):
+        return noted
+    has = {
+        channel: replay.engine.run(
+            f"select 1 from trades where channel = {quote(channel)} limit 1",
+            ["trades"],
+            Scope([source]),
+        ).num_rows
+        for channel in (TRADES, AGGREGATES)
+    }
+    return {"channel": AGGREGATES if has[AGGREGATES] and not has[TRADES] else TRADES}
+
+
+def _part_of(replay: Replay, begin: int | None, end: int | None) -> Part:
+    """Returns the part of the source of `replay` of which a range of events is made."""
+    behind, ahead, delay = _clocks_apart(replay, begin, end)
     one = replace(
         replay,
-        chosen=Chosen([source], symbols),
         start=None if begin is None else begin - behind,
         end=None if end is None else end + ahead,
     )
     return Part(one, begin, end, delay)
 
 
-def _clocks_apart(
-    replay: Replay, source: str, begin: int | None, end: int | None
-) -> tuple[int, int, int]:
+def _clocks_apart(replay: Replay, begin: int | None, end: int | None) -> tuple[int, int, int]:
     """Returns how far this host's clock was behind the venue's in a range, and ahead of it, and how
     much later than it happened an event was received, in ns.
 
     Of each minute it is the median, and of all minutes the least, the most, and the median.
     """
+    [source] = replay.chosen.sources
     where = " and ".join(
         [
             f"venue = {quote(source)} and flags & {UNTIMED} = 0",
@@ -295,17 +169,21 @@ def _clocks_apart(
     )
 
 
-def _measured(part: Part, settings: Settings) -> Iterator[npt.NDArray[np.void]]:
+def _processor(settings: Settings) -> Processor:
     try:
-        processor = Processor("metrics", settings)
-    except ValueError as error:
+        return Processor("metrics", settings)
+    except (TypeError, ValueError, OverflowError) as error:
         raise QueryError(f"the metrics cannot be made: {error}") from None
 
+
+def _measured(
+    part: Part, processor: Processor, settings: Settings, beginning: Beginning
+) -> Iterator[npt.NDArray[np.void]]:
     def process(records: Records) -> npt.NDArray[np.void]:
         return np.frombuffer(memoryview(processor.process(records)), METRIC)
 
     newest = newest_receipt(part.replay.engine.tail(part.source))
-    for rows in _initial(part, settings):
+    for rows in _initial(part, settings, beginning):
         yield process(Records.from_bytes(rows.tobytes()))
     for records in part.in_live_order():
         yield process(records)
@@ -314,18 +192,25 @@ def _measured(part: Part, settings: Settings) -> Iterator[npt.NDArray[np.void]]:
         yield process(_silence(newest if end is None else min(newest, end)))
 
 
-def _initial(part: Part, settings: Settings) -> Iterator[npt.NDArray[np.void]]:
+def _initial(
+    part: Part, settings: Settings, beginning: Beginning
+) -> Iterator[npt.NDArray[np.void]]:
     """Yields records of what held when `part` begins."""
     yield definitions(part)
     if part.begin is None:
         return
-    state = InitialState(part)
+    channel = str(settings.get("channel", TRADES))
+    state = InitialState(part, channel)
     yield state.statuses()
-    yield state.quotes()
-    sets = set(str(settings["sets"]).split(","))
+    yield state.doubts()
+    if beginning.is_of_orders:
+        # A day of single orders begins with an empty book, and nothing before it goes on.
+        return
+    yield from state.quotes()
+    sets, shapes = set(str(settings["sets"]).split(",")), str(settings.get("trade_windows", ""))
     # A window of so many trades would count them.
-    if sets & SIGNED_SETS and "count" not in str(settings.get("trade_windows", "")):
-        yield state.trades(str(settings.get("channel", "trade")), "sign" in sets)
+    if (sets & SIGNED_SETS or shapes) and "count" not in shapes:
+        yield state.trades(bool(sets & MOVED_SETS))
 
 
 def _silence(until: int) -> Records:

@@ -11,13 +11,9 @@ from tapeworks.errors import QueryError
 from tapeworks.nearest import nearest
 from tapeworks.topics import METRICS
 from tapeworks.views.conditions import parse_range, time_condition
-from tapeworks.views.made_metrics import (
-    KINDS,
-    Settings,
-    can_be_made,
-    make_metrics,
-    settings_of,
-)
+from tapeworks.views.made_metrics import KINDS, make_metrics
+from tapeworks.views.metric_names import Settings, can_be_made, settings_of
+from tapeworks.views.metric_settings import changes
 from tapeworks.views.opened import Opened, Symbols
 from tapeworks.views.query import Scope, quote
 from tapeworks.views.recorded import NOT_MEASURED
@@ -73,8 +69,7 @@ class Measures(Opened):
         first, last = parse_range(start, end)
         chosen = self._instruments.choose(symbols, source, exchange, product)
         if make is not False:
-            settings = settings_of(wanted, {} if make is True else make)
-            return self._made(chosen, wanted, settings, (first, last))
+            return self._made(chosen, wanted, {} if make is True else make, (first, last))
         scope = Scope(chosen.sources, first, last)
         where = " and ".join([chosen.condition(), *time_condition("ts_event", first, last)])
         listed = ", ".join(map(quote, wanted))
@@ -104,27 +99,46 @@ class Measures(Opened):
             return bool(self._engine.run(sql, [TABLE], scope).num_rows)
 
         told = partial(self._bounds, wanted, where, scope)
+        more = partial(self._settings_changed, chosen, wanted, (first, last))
         return noting(
-            found, lambda: self._remarks(found, rows, wanted, chosen, knows_prices) + told()
+            found,
+            lambda: self._remarks(found, rows, wanted, chosen, knows_prices) + told() + more(),
         )
 
     def _made(
         self,
         chosen: Chosen,
         names: Sequence[str],
-        settings: Settings,
+        given: Settings,
         within: tuple[int | None, int | None],
     ) -> Result:
-        """Returns metrics that are made now."""
+        """Returns metrics that are made now, with what is `given` of their settings."""
+        asked = settings_of(names, given)
         replay = Replay(self._data, self._engine, chosen, KINDS, *within, None, BATCH_RECORDS)
-        made = make_metrics(replay, names, settings)
-        found = Result(made.table, TABLE, lambda: self._ledger.coverage(chosen, *within, None))
+        made = make_metrics(replay, names, asked, given)
+        found = Result(
+            made.table,
+            TABLE,
+            lambda: self._ledger.coverage(chosen, *within, None, begun_anew=made.begun_anew),
+        )
+        reasons_of = partial(self._without_value, made.table, names, chosen)
         return noting(
             found,
-            lambda: self._without_value(
-                made.table, names, chosen, lambda: made.knows_prices, settings
-            ),
+            lambda: [
+                *reasons_of(lambda: made.knows_prices, made.settings),
+                *self._settings_changed(chosen, names, within),
+            ],
         )
+
+    def _settings_changed(
+        self, chosen: Chosen, names: Sequence[str], within: tuple[int | None, int | None]
+    ) -> list[str]:
+        """Returns which settings of metrics changed within a range."""
+        return [
+            line
+            for source in chosen.sources
+            for line in changes(self._data, source, names, *within)
+        ]
 
     def _remarks(
         self,

@@ -18,16 +18,30 @@ They are made where the settings name their sets:
 sets = ["l1", "ofi", "flow"]
 ```
 
-Where nothing was measured, `lake.metrics(..., make=True)` makes them of what is recorded, from the
-longest window and a minute before `start`, by the venue's clock, wherever that of this host stood
-in that range. What stood by then is taken in: the definition with its tick size, the status, the
-best prices, and which way the price moved last. What filled a gap later, from the venue's history
-or by a line that was late, is measured where it happened, by the venue's time, as if it had come
-live; the gap breaks nothing then. `vpin`, `hawkes`, `dependence` and `orders` remember more than a
-window: made so, they begin anew there, and are null or other than live values until they have seen
-as much. Ask for a longer range, and leave out its beginning. Of windows of trades, sessions that
-began earlier are null, and counts and `late_trades` begin anew. `depth`, `mlofi` and
-`ofi_integrated` cannot be made so: the book that they are of is on tapes alone.
+Where nothing was measured, `lake.metrics(..., make=True)` makes them of what is recorded, as they
+would have been made live: with the settings that the source had when the range ended (`channel`,
+`step_ms`, `bar_ms` and the like; a source of aggregate trades alone has those), unless `make=` has
+others. Records begin a minute before the values of the range begin to remember, by the venue's
+clock, wherever that of this host stood:
+
+- of most sets that is the longest window, and the horizon before it; twice the window of
+  `volatility` and `resilience`, 41 times that of `ewma_vol`, 40 times that of `rate_ewma_trade`;
+- `impact`, `noise` and `ofi_beta` are of bars by time; `range` and the drift of `clocks` are of
+  bars that had an event, and `microprice` of the last day that had quotes: these are looked for in
+  the eight days before (of up to sixteen symbols);
+- of feeds that tell single orders, the day is read from its beginning, in New York: the book is
+  empty then. Narrow `symbols` of a large venue;
+- `vpin`, `hawkes`, `dependence`, `orders`, `stamp_resolution`, `latency_negative`, windows of
+  `count` trades and `late_trades` remember all since the stream began or broke.
+
+Where that is not enough, the answer says so: `coverage()` is not complete (`not_measured`, with the
+cause `begun_anew`), and a notice names the metrics. Ask for a longer range then, and leave out its
+beginning; without `start` all is taken in. What stood when records begin is known: the definition
+with its tick size, the status, the best prices, and which way the price moved last. What filled a
+gap later, from the venue's history or by a line that was late, is measured where it happened, by
+the venue's time, as if it had come live; the gap breaks nothing then. Of windows of trades,
+sessions that began earlier are null. `depth`, `mlofi` and `ofi_integrated` cannot be made so: the
+book that they are of is on tapes alone.
 
 `lake.metrics("BTCUSDT", ["mid", "ofi_10s"], start, end)` gives a row for each moment and a column
 for each metric; the table `metrics` has one value a row, with its window, the number of
@@ -61,9 +75,10 @@ was some time after it: see [join clocks](how-to/join-clocks.md).
   keeps when settings of metrics held (`state/<source>/metric-sets.json`); where that file does not
   say it, rows of the range do, except of windows of trades.
 - **A gap that was filled later was open when its time was measured**: values that are stored lack
-  what it cost, and may be 0. They stay as they are; `coverage()` is not complete (`not_measured`,
-  with the cause `filled_later`), a notice says of which metrics from when to when, and `make=True`
-  measures them with all that is there by now.
+  what it cost, and may be 0; and as all windows began anew when it was told, so do those behind it,
+  also of metrics of something else, for as long as they remember. They stay as they are;
+  `coverage()` is not complete (`not_measured`, with the cause `filled_later`), a notice says of
+  which metrics from when to when, and `make=True` measures them with all that is there by now.
 - **What breaks the stream** (a gap in quotes or trades, the end of a session, a halt or its end)
   empties all windows, and writes nulls. Best prices are known again with the next quote. The first
   halt that is told of an instrument is one, and so is the next behind a gap or the end of a

@@ -17,9 +17,17 @@ from typing import Any
 from tapeworks.metric_stretches import LATE_TRADES, read_stretches
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.findings import row_of
-from tapeworks.views.made_metrics import OF_SHAPE
+from tapeworks.views.metric_names import OF_SHAPE
+from tapeworks.views.metric_reach import reach_ns
 from tapeworks.views.query import Engine, Scope, quote
-from tapeworks.views.recorded import FILLED_LATER, NOT_MEASURED, Recorded, Wanted
+from tapeworks.views.recorded import (
+    BEGUN_ANEW,
+    FILLED_LATER,
+    NOT_MEASURED,
+    Asked,
+    Recorded,
+    Wanted,
+)
 from tapeworks.views.sessions import Range, intersect, subtract, union
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import TIME_MAX, TIME_MIN
@@ -27,6 +35,8 @@ from tapeworks.views.valueless import is_made_of
 
 TABLE = "metrics"
 SESSION = "session"
+# Gaps of these empty all windows.
+BREAKING = ("trade", "agg_trade", "quote", "order", SESSION)
 EPOCH, MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 
 
@@ -61,25 +71,75 @@ def unmeasured(
             yield from ((Wanted(symbol, metric, []), span) for span in spans)
 
 
+def unmeasured_rows(
+    engine: Engine,
+    data: Path,
+    recorded: Iterable[Recorded],
+    asked: Asked,
+    chosen: Chosen,
+    metrics: Sequence[str],
+) -> Iterator[dict[str, Any]]:
+    """Yields findings on when `metrics` were not measured within what was asked for."""
+    for each in recorded:
+        if each.source in chosen.sources:
+            found = unmeasured(engine, data, each, chosen, metrics, each.within(asked))
+            for one, span in found:
+                yield row_of(each.source, NOT_MEASURED, NOT_MEASURED, one, span)
+
+
+def begun_anew_rows(
+    begun_anew: Iterable[tuple[str, str, str]], asked: Asked
+) -> Iterator[dict[str, Any]]:
+    """Yields findings on metrics, each with its source and symbol, that are made of a part of what
+    live values remember."""
+    for source, symbol, metric in begun_anew:
+        yield row_of(source, NOT_MEASURED, BEGUN_ANEW, Wanted(symbol, metric, []), asked)
+
+
+def farthest_ns(data: Path, chosen: Chosen, metrics: Sequence[str] | None) -> int:
+    """Returns how far back the values of `metrics` reach, as they are measured; none means all."""
+    settings = {source: _settings(data, source) for source in chosen.sources}
+    every = (reach_ns(one, of) for of in settings.values() for one in metrics or ())
+    return max(every, default=0)
+
+
+def _settings(data: Path, source: str) -> Mapping[str, Any]:
+    stretches = read_stretches(data, source)
+    return stretches[-1].settings if stretches else {}
+
+
 def filled_later(
-    repaired: Iterable[Mapping[str, Any]], chosen: Chosen, metrics: Sequence[str] | None
+    repaired: Iterable[Mapping[str, Any]],
+    data: Path,
+    asked: Asked,
+    chosen: Chosen,
+    metrics: Sequence[str] | None,
 ) -> Iterator[dict[str, Any]]:
     """Yields findings on what was lost of `metrics` when they were made; none means all.
+
+    Where a gap was told, everything began anew: values lack what was before it for as long as they
+    reach back, also those that are made of something else.
 
     `repaired` are entries of the ledger; those that overlap, as of one loss told twice, are one.
     """
     found: dict[tuple[str, str, str], list[Range]] = {}
+    settings = {source: _settings(data, source) for source in chosen.sources}
+    first, last = asked
     for row in repaired:
         symbols = None if chosen.symbols is None else chosen.symbols.get(row["venue"], [])
         is_asked = symbols is None or row["symbol"] is None or row["symbol"] in symbols
         if not is_asked or row["venue"] not in chosen.sources:
             continue
         start, end = (_ns(row[name], row[f"{name}_ns"]) for name in ("ts_from", "ts_to"))
-        span = TIME_MIN if start is None else start, TIME_MAX if end is None else end
+        low, high = TIME_MIN if start is None else start, TIME_MAX if end is None else end
+        channel = row["channel"] or SESSION
         for metric in [TABLE] if metrics is None else metrics:
-            if is_made_of(None if metrics is None else metric, row["channel"] or SESSION):
-                key = row["venue"], row["symbol"] or "", metric
-                found.setdefault(key, []).append(span)
+            reach = 0 if metrics is None else reach_ns(metric, settings[row["venue"]])
+            is_own = is_made_of(None if metrics is None else metric, channel)
+            span = low if is_own else high, min(high + reach, TIME_MAX)
+            is_within = (first is None or span[1] >= first) and (last is None or span[0] < last)
+            if is_within and (is_own or (reach and channel in BREAKING)):
+                found.setdefault((row["venue"], row["symbol"] or "", metric), []).append(span)
     for (source, symbol, metric), spans in sorted(found.items()):
         for low, high in union(spans):
             ends = None if low == TIME_MIN else low, None if high == TIME_MAX else high

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pyarrow as pa
 
 from tapeworks._core import metric_table
-from tapeworks.views.made_metrics import OF_SHAPE
+from tapeworks.views.metric_names import OF_SHAPE
 
 SETS_OF_TRADES = frozenset({"flow", "sign", "cost", "impact", "vpin", "hawkes", "range"})
 OF_TRADES = frozenset({"acf_sign", "acf_parent_sign", "rate_ewma_trade", "order_to_trade"})

@@ -6,6 +6,7 @@
 use super::family::{Change, Family, Moment, Set, Terms, Values};
 use super::grid_price::GridPrice;
 use super::table::{Line, Per};
+use super::window::left_after;
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
 
@@ -19,7 +20,7 @@ pub(super) const SET: Set = Set {
             "v e^(-dt/tau) + r^2 at each change of the mid, r its log return, tau the length; \
                   decayed to the moment",
         unit: "squared log return of the window",
-        null: "the mid did not change yet, or there was none for as long as the window",
+        null: "the mid did not change in 40 lengths, or there was none for as long as the window",
     }],
     build: |terms| Box::new(Decayed::new(terms)),
     has_book: false,
@@ -47,9 +48,11 @@ impl Decayed {
         }
     }
 
-    /// How much of a value of the last change is left at `ts`.
-    fn left(&self, index: usize, ts: i64) -> f64 {
-        (-(ts.saturating_sub(self.last) as f64) / self.lengths[index] as f64).exp()
+    /// What is left at `ts` of the value of the last change, and of how many changes it is.
+    fn left(&self, index: usize, ts: i64) -> Option<(f64, u64)> {
+        let changes = Some(self.changes[index]).filter(|&changes| changes > 0)?;
+        let left = left_after(ts.saturating_sub(self.last), self.lengths[index])?;
+        Some((self.values[index] * left, changes))
     }
 }
 
@@ -61,12 +64,13 @@ impl Family for Decayed {
         if !change.after.is_sound() || now <= 0 || before.newest() == Some(now) {
             return;
         }
-        for (index, &length) in self.lengths.iter().enumerate() {
+        for index in 0..self.lengths.len() {
+            let length = self.lengths[index];
             let known = before.mid2(change.ts, length).filter(|&mid2| mid2 > 0);
             let square = known.map(|mid2| (now as f64 / mid2 as f64).ln().powi(2));
-            let left = if self.changes[index] == 0 { 0.0 } else { self.left(index, change.ts) };
-            self.values[index] = self.values[index] * left + square.unwrap_or(0.0);
-            self.changes[index] += u64::from(square.is_some());
+            let (left, changes) = self.left(index, change.ts).unwrap_or_default();
+            self.values[index] = left + square.unwrap_or(0.0);
+            self.changes[index] = changes + u64::from(square.is_some());
         }
         self.last = change.ts;
     }
@@ -80,10 +84,9 @@ impl Family for Decayed {
     fn sample(&mut self, moment: &Moment<'_>, out: &mut Values) {
         for (index, &length) in self.lengths.iter().enumerate() {
             let is_known = self.price.mid2(moment.ts, length).is_some();
-            let changes = self.changes[index];
-            let value =
-                (is_known && changes > 0).then(|| self.values[index] * self.left(index, moment.ts));
-            out.push(value, changes);
+            let left = self.left(index, moment.ts);
+            let value = left.map(|(value, _)| value).filter(|_| is_known);
+            out.push(value, left.map_or(0, |(_, changes)| changes));
         }
     }
 

@@ -7,7 +7,7 @@ use super::family::{
     size, Best, Change, Family, Moment, OrderKind, OrderStep, Print, Set, Terms, Values,
 };
 use super::table::{Line, Per};
-use super::window::Rolling;
+use super::window::{left_after, Rolling};
 use crate::error::Result;
 use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Side, NONE};
@@ -62,7 +62,7 @@ pub(super) const SET: Set = Set {
         rate(
             "rate_ewma_trade",
             "R e^(-dt/tau) + 1/tau at each trade, tau the length; decayed to the moment",
-            "no trade",
+            "no trade in 40 lengths",
         ),
         Line {
             per: Per::One,
@@ -115,9 +115,10 @@ impl Rates {
         self.rolling.add(terms);
     }
 
-    /// How much of an averaged rate is left at `ts`.
-    fn decay(&self, index: usize, ts: i64) -> f64 {
-        (-((ts - self.last) as f64) / self.lengths[index] as f64).exp()
+    /// What is left of an averaged rate at `ts`; none: no trade counts any more.
+    fn left(&self, index: usize, ts: i64) -> Option<f64> {
+        let last = Some(self.last).filter(|&last| last != i64::MIN)?;
+        left_after(ts - last, self.lengths[index]).map(|left| self.averaged[index] * left)
     }
 }
 
@@ -154,8 +155,8 @@ impl Family for Rates {
         }
         self.rolling.add(terms);
         for index in 0..self.lengths.len() {
-            let left = if self.last == i64::MIN { 0.0 } else { self.decay(index, print.ts) };
-            self.averaged[index] = self.averaged[index] * left + 1.0 / seconds(self.lengths[index]);
+            let left = self.left(index, print.ts).unwrap_or(0.0);
+            self.averaged[index] = left + 1.0 / seconds(self.lengths[index]);
         }
         self.last = print.ts;
     }
@@ -218,9 +219,7 @@ impl Family for Rates {
             out.push(value, messages as u64);
         }
         for (index, (sums, _)) in each.iter().enumerate() {
-            let value =
-                (self.last != i64::MIN).then(|| self.averaged[index] * self.decay(index, ts));
-            out.push(value, sums[TRADES] as u64);
+            out.push(self.left(index, ts), sums[TRADES] as u64);
         }
         let best = moment.best.filter(|best: &Best| best.is_sound() && best.size() > 0);
         out.push(

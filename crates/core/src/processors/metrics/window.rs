@@ -13,6 +13,15 @@ use crate::processors::state::{StateReader, StateWriter};
 /// Buckets that are kept at most. Beyond it the oldest goes, and windows that reach so far back
 /// are not covered: their metrics are null, never wrong.
 pub(super) const BUCKETS_MAX: usize = 1 << 18;
+/// Of what decays by the length of a window nothing is left after so many lengths: less than 1e-17.
+const DECAYED: i64 = 40;
+
+/// The part that is left after `time` of what decays by the length of a window; none: it is
+/// forgotten, so that no value hangs on how far back records go.
+pub(super) fn left_after(time: i64, length: i64) -> Option<f64> {
+    let is_left = time <= length.saturating_mul(DECAYED);
+    is_left.then(|| (-(time as f64) / length as f64).exp())
+}
 
 /// What happened between the sample before `end` and that at `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
