@@ -5,7 +5,8 @@
 
 The recorder replaces the first when it has met more, and both now and then, so that nobody has to
 read the whole tape. What retention takes of the tape, and a lake that is switched off, are
-then no loss: nobody defines an instrument twice.
+then no loss: nobody defines an instrument twice. Numbers of instruments are of one tape: the file
+names it by its id, and is not used beside another one.
 """
 
 import contextlib
@@ -26,6 +27,9 @@ from tapeworks.topics import NORMALIZED
 
 READ_RECORDS = 262_144
 KEPT, COVERED = "definitions.records", "definitions.json"
+# A hash of what follows, the id of the tape, records. Of versions before: the hash, records.
+MAGIC, ID_BYTES = b"TWDEFS01", 32
+UNNAMED = "".ljust(ID_BYTES)
 # What a reader has to read of the tape was received so lately, about.
 COVER_S = 60.0
 
@@ -51,13 +55,16 @@ class KeptDefinitions:
         """
         if definitions is None:
             return
-        body, self._is_whole = bytes(definitions), False
-        head = commits.SYMBOLS_MAGIC + hashlib.sha256(body).digest()
+        self._is_whole = False
         try:
+            reader = open_tape(self._tape)
+            tape = UNNAMED if reader is None else reader.id or UNNAMED
+            body = tape.encode().ljust(ID_BYTES) + bytes(definitions)
+            head = MAGIC + hashlib.sha256(body).digest()
             if head != self._written or not self.path.exists():
                 make_folder(self.path.parent)
                 replace_file(self.path, head + body)
-        except OSError as error:
+        except (OSError, TapeError) as error:
             log.warning("%s: %s", self.path, error)
         else:
             self.count, self._written, self._is_whole = len(definitions), head, True
@@ -93,21 +100,39 @@ class KeptDefinitions:
         self._covered = time.monotonic()
 
     def load(self) -> Records | None:
-        """Returns what is kept; none if nothing is, or it is damaged: the recorder makes it anew.
+        """Returns what is kept of the tape that is there; none if nothing is, or it is damaged.
+
+        The recorder makes it anew. Where no tape is there, it is of the last one.
 
         Raises:
-            OSError: the file is there and cannot be read.
+            OSError: the file or the tape is there and cannot be read.
+            TapeError: the tape is damaged.
         """
         try:
             found = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        head = len(commits.SYMBOLS_MAGIC) + hashlib.sha256().digest_size
-        body = found[head:]
-        if found[:head] == commits.SYMBOLS_MAGIC + hashlib.sha256(body).digest():
-            return Records.from_bytes(body)
-        log.warning("%s is damaged; the next start of the recorder makes it anew", self.path)
-        return None
+        head = len(MAGIC) + hashlib.sha256().digest_size
+        magic, body, tape = found[: len(MAGIC)], found[head:], UNNAMED
+        is_intact = found[len(MAGIC) : head] == hashlib.sha256(body).digest()
+        if not is_intact or magic not in (MAGIC, commits.SYMBOLS_MAGIC):
+            log.warning("%s is damaged; the next start of the recorder makes it anew", self.path)
+            return None
+        if magic == MAGIC:
+            tape, body = body[:ID_BYTES].decode("latin-1"), body[ID_BYTES:]
+        if not self._is_of(tape):
+            log.warning("%s is of another tape; the recorder makes it anew", self.path)
+            return None
+        return Records.from_bytes(body)
+
+    def _is_of(self, tape: str) -> bool:
+        reader = open_tape(self._tape)
+        if reader is None:
+            return True
+        if tape == UNNAMED:
+            # Of a version before. A tape that is whole defines its instruments itself.
+            return reader.first > 0
+        return tape == reader.id
 
     def covered(self) -> int:
         """Returns the offset before which all that the tape defines is in the file; 0: none is."""
@@ -125,15 +150,38 @@ class KeptDefinitions:
 def kept_symbols(data: Path, source: str) -> Symbols:
     """Returns the symbols that are defined beside the tape: in the lake's copy, and in the file.
 
+    What is of another tape than the one that is there is left out.
+
     Raises:
         LakeError: the lake's copy is damaged.
+        OSError: the tape is there and cannot be read.
+        TapeError: the tape is damaged.
     """
     symbols = Symbols()
-    known = commits.load_symbols(data / "lake", source)
-    for found in (known and known.records(), KeptDefinitions(data, source).load()):
+    for found in (_symbols_of_lake(data, source), KeptDefinitions(data, source).load()):
         if found is not None:
             symbols.load(found)
     return symbols
+
+
+def _symbols_of_lake(data: Path, source: str) -> Records | None:
+    known = commits.load_symbols(data / "lake", source)
+    if known is None:
+        return None
+    commit = commits.read_commit(data / "lake", source, NORMALIZED)
+    there, stored = tape_id(data, source), None if commit is None else commit.place.tape
+    return None if there and stored and there != stored else known.records()
+
+
+def tape_id(data: Path, source: str) -> str | None:
+    """Returns the id of the normalized tape of `source`; none if there is no tape, or it has none.
+
+    Raises:
+        OSError: it is there and cannot be read.
+        TapeError: it is damaged.
+    """
+    reader = open_tape(data / "tape" / source / NORMALIZED)
+    return None if reader is None else reader.id
 
 
 class SourceSymbols:
@@ -148,6 +196,7 @@ class SourceSymbols:
         self._symbols = Symbols()
         self._at: int | None = None
         self._kept: tuple[int, int] | None = None
+        self._tape: str | None = None
 
     def read(self) -> Symbols:
         """Returns the symbols of all instruments that were ever defined, as of now.
@@ -156,6 +205,10 @@ class SourceSymbols:
             LakeError: the lake's copy is damaged.
             TapeError: the tape is damaged, or not the one that the lake was made from.
         """
+        tape = tape_id(self._data, self._source)
+        if tape is not None and tape != self._tape:
+            # Another one, or the first: its numbers are of other instruments.
+            self._symbols, self._at, self._tape = Symbols(), None, tape
         if self._at is None:
             self._at = self._begin()
         elif self._is_kept_anew():
