@@ -7,6 +7,13 @@ import time
 
 import pytest
 from confluent_kafka import Consumer
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+)
 from tests.test_layout import ROOT
 
 from published import topic_messages, trades
@@ -64,6 +71,41 @@ def test_the_console_consumer_and_protoc_read_what_is_published(spine, maker, br
     for line in ('source: "binance-spot"', "kind: KIND_TRADE", 'exchange: "binance-spot"'):
         assert line in told
     assert "last_price: " in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+def test_a_topic_that_is_compacted_is_refused(spine, maker, broker, policy):
+    # Of an instrument the last message alone would be left. Made anew, or set right, it is taken.
+    admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{broker.port}"})
+    name = f"{policy.replace(',', '-')}.{NORMALIZED}"
+    made = NewTopic(name, 1, 1, config={"cleanup.policy": policy})
+    admin.create_topics([made])[name].result(30)
+    spine.append(maker.definitions())
+    feeder = feeder_of(spine, broker, name.removesuffix(NORMALIZED))
+    with pytest.raises(SinkError, match=f"{name}: expected cleanup.policy delete, got {policy}:"):
+        feeder.drain(30)
+    assert topic_messages(broker.port, name) == []
+    change = ConfigEntry("cleanup.policy", "delete", incremental_operation=AlterConfigOpType.SET)
+    topic = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=[change])
+    admin.incremental_alter_configs([topic])[topic].result(30)
+    assert feeder.drain(30)
+    feeder.close()
+    assert len(topic_messages(broker.port, name)) == 3
+
+
+@pytest.mark.slow
+def test_topics_that_are_made_say_themselves_that_nothing_is_compacted(spine, maker, broker):
+    # Whatever holds for topics of these brokers that say nothing.
+    spine.append(maker.definitions())
+    feeder = feeder_of(spine, broker, "made.")
+    assert feeder.drain(30)
+    feeder.close()
+    admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{broker.port}"})
+    topic = ConfigResource(ConfigResource.Type.TOPIC, f"made.{NORMALIZED}")
+    [told] = admin.describe_configs([topic]).values()
+    policy = told.result(30)["cleanup.policy"]
+    assert (policy.value, policy.is_default) == ("delete", False)
 
 
 @pytest.mark.slow

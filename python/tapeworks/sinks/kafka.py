@@ -36,7 +36,7 @@ from tapeworks.sinks.kafka_client import (
 from tapeworks.sinks.kafka_places import read_places
 from tapeworks.sinks.kafka_producers import Producers, transactional_ids
 from tapeworks.sinks.kafka_topics import (
-    check_offsets_topic,
+    check_topics,
     count_partitions,
     create_topics,
     partition_of,
@@ -176,7 +176,7 @@ class KafkaSink(StoreSink):
             if missing:
                 create_topics(admin, self._config, missing)
             self._partitions = count_partitions(admin, names, self._config.timeout_seconds)
-            check_offsets_topic(admin, self._config)
+            check_topics(admin, self._config, names)
         except KafkaException as error:
             # Why it has no connection, such as a wrong password, is told by a callback alone.
             admin.poll(0)

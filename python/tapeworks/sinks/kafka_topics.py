@@ -54,8 +54,10 @@ def create_topics(admin: AdminClient, config: HasTopics, names: set[str]) -> Non
             kept = {"cleanup.policy": "compact", "segment.ms": "3600000"}
             partitions = 1
         else:
-            hours = config.retention_hours
-            kept = {"retention.ms": str(int(hours * 3_600_000))} if hours > 0 else {}
+            # Whatever the brokers do with topics that do not say it.
+            kept, hours = {"cleanup.policy": "delete"}, config.retention_hours
+            if hours > 0:
+                kept["retention.ms"] = str(int(hours * 3_600_000))
             partitions = config.partitions
         wanted.append(NewTopic(name, partitions, config.replication, config=kept))
     made = admin.create_topics(wanted, request_timeout=config.timeout_seconds)
@@ -68,32 +70,56 @@ def create_topics(admin: AdminClient, config: HasTopics, names: set[str]) -> Non
                 raise
 
 
-def check_offsets_topic(admin: AdminClient, config: HasTopics) -> None:
-    """Checks that places are never deleted with age.
+def check_topics(admin: AdminClient, config: HasTopics, names: set[str]) -> None:
+    """Checks that no message of the topics `names` is taken by compaction, and no place by age.
 
     Raises:
-        SinkError: they would be.
+        SinkError: some would be.
         KafkaException: a broker refuses, or does not answer.
     """
-    name, timeout_s = config.offsets_topic, config.timeout_seconds
-    resource = ConfigResource(ConfigResource.Type.TOPIC, name)
-    deadline = time.monotonic() + timeout_s
-    while True:
-        [asked] = admin.describe_configs([resource], request_timeout=timeout_s).values()
-        try:
-            policy = asked.result(timeout_s)["cleanup.policy"].value
-            break
-        except KafkaException as error:
-            # A topic that was just made is not known to every broker for a moment.
-            is_new = error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
-            if not is_new or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-    if policy != "compact":
+    places = config.offsets_topic
+    policies = _cleanup_policies(admin, names | {places}, config.timeout_seconds)
+    for name in sorted(names - {places}):
+        policy = policies[name]
+        if policy is None:
+            log.warning(
+                "%s: cannot see whether it is compacted: allow DescribeConfigs of this topic", name
+            )
+        elif "compact" in policy:
+            raise SinkError(
+                f"{name}: expected cleanup.policy delete, got {policy}: of each instrument only "
+                f"the last messages would be left; set it by kafka-configs"
+            )
+    if (policy := policies[places]) != "compact":
         raise SinkError(
-            f"{name}: expected cleanup.policy compact, got {policy}: places would be deleted "
-            f"with age, and all be published again; set it by kafka-configs"
+            f"{places}: expected cleanup.policy compact, got {policy or 'no right to see it'}: "
+            f"places would be deleted with age, and all be published again; set it by "
+            f"kafka-configs"
         )
+
+
+def _cleanup_policies(
+    admin: AdminClient, names: set[str], timeout_s: float
+) -> dict[str, str | None]:
+    """Returns what each topic says of compaction; none: the client may not see it."""
+    found: dict[str, str | None] = {}
+    deadline = time.monotonic() + timeout_s
+    while left := sorted(names - found.keys()):
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in left]
+        asked = admin.describe_configs(resources, request_timeout=timeout_s)
+        for resource, answer in asked.items():
+            try:
+                found[resource.name] = str(answer.result(timeout_s)["cleanup.policy"].value)
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    found[resource.name] = None
+                # A topic that was just made is not known to every broker for a moment.
+                elif code != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
+                    raise
+        if found.keys() != names:
+            time.sleep(0.05)
+    return found
 
 
 def count_partitions(admin: AdminClient, names: set[str], timeout_s: float) -> dict[str, int]:
