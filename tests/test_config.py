@@ -316,6 +316,8 @@ def test_kinds_and_topics_of_a_sink_are_such_that_there_are(tmp_path: Path, kind
     table = f"[sinks.a]\nkind = '{kind}'\n"
     with pytest.raises(ConfigError, match=r"kinds: expected a kind of trade, .*, got .trades"):
         settings(tmp_path, table + 'kinds = ["trades"]')
+    with pytest.raises(ConfigError, match=r"topics: .* once, got market-data.bars twice"):
+        settings(tmp_path, table + 'topics = ["market-data.bars", "market-data.bars"]')
     told = r"\[sinks.a\]: topics: .*, got 'market-data.tick'; did you mean market-data.ticks"
     with pytest.raises(ConfigError, match=told):
         settings(tmp_path, table + 'topics = ["market-data.tick"]')

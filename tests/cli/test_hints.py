@@ -99,6 +99,30 @@ def test_config_check_warns_of_what_has_no_value_without_parameters(tape):
     assert "warning:" not in tape.run("config", "check", "my.toml")
 
 
+def test_config_check_warns_of_kinds_that_no_topic_of_a_sink_has(tape):
+    # All tapes of it have to be of other kinds.
+    gaps, bars, records = (f'"market-data.{name}"' for name in ("gaps", "bars", "normalized"))
+    path = tape.folder / "my.toml"
+    text = ""
+    for number, (topics, kinds) in enumerate(
+        [
+            ([gaps], '"trade", "quote"'),
+            ([gaps, bars], '"trade"'),
+            ([gaps], '"marker"'),
+            ([gaps], '"gap", "trade"'),
+            ([gaps, records], '"trade"'),
+        ]
+    ):
+        text += f'[sinks.s{number}]\nkind = "kafka"\ntopic_prefix = "{number}."\n'
+        text += f"topics = [{', '.join(topics)}]\nkinds = [{kinds}]\n"
+    path.write_text(text)
+    shown = tape.run("config", "check", "my.toml").splitlines()
+    assert [line for line in shown if line.startswith("warning")] == [
+        "warning: [sinks.s0] kinds: market-data.gaps has none of quote, trade",
+        "warning: [sinks.s1] kinds: market-data.gaps, market-data.bars have none of trade",
+    ]
+
+
 def test_config_check_warns_of_symbols_that_no_feed_records(tape):
     # A typo in one rule, and a symbol of another source in one; the other feed knows it. Of a feed
     # of all symbols nobody knows which there are.
@@ -109,6 +133,7 @@ def test_config_check_warns_of_symbols_that_no_feed_records(tape):
         rules += f'[[alerts]]\nname = "{name}"\nrule = "spread"\nsymbols = ["{symbol}"]\n'
     rules += '[[alerts]]\nname = "d"\nrule = "gap"\nsymbols = ["ETHUSDT"]\n'
     rules += 'sources = ["binance-spot"]\n'
+    rules += '[sinks.one]\nkind = "kafka"\nsymbols = ["btcusdt", "ETHUSDT"]\n'
     path = tape.folder / "my.toml"
     path.write_text(feeds + rules)
     shown = tape.run("config", "check", "my.toml").splitlines()
@@ -116,6 +141,7 @@ def test_config_check_warns_of_symbols_that_no_feed_records(tape):
         "warning: [metrics] symbols: no feed of it records NOPE",
         "warning: the rule a: no feed of it records BTCUSD: did you mean BTCUSDT?",
         "warning: the rule d: no feed of it records ETHUSDT",
+        "warning: [sinks.one] symbols: no feed of it records btcusdt",
     ]
     assert shown[-1].endswith("configuration OK")
     path.write_text(

@@ -11,7 +11,7 @@ from tapeworks.cli.command import Application, argument
 from tapeworks.cli.console import console
 from tapeworks.cli.options import ConfigOption
 from tapeworks.cli.settings import load, load_written
-from tapeworks.cli.unmatched import unmatched_symbols, unset_parameters
+from tapeworks.cli.unmatched import unmatched_kinds, unmatched_symbols, unset_parameters
 from tapeworks.feeds.base import build
 from tapeworks.settings import LAKE, as_toml
 
@@ -56,7 +56,8 @@ def check(
             f"rule [bold]{escape(rule.name)}[/]: {rule.rule or rule.kind}, {rule.severity}"
             f"{f', of {escape(where)}' if where else ''}{escape(own)}"
         )
-    for line in (*unmatched_symbols(settings), *unset_parameters(settings)):
+    unmatched = *unmatched_symbols(settings), *unmatched_kinds(settings)
+    for line in (*unmatched, *unset_parameters(settings)):
         console.print(f"[yellow]warning[/]: {escape(line)}")
     console.print(f"data in [bold]{escape(str(settings.data))}[/]; configuration OK")
 

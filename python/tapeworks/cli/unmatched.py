@@ -5,15 +5,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from tapeworks._core import metric_table
 from tapeworks.nearest import nearest
 from tapeworks.pipeline import Config
+from tapeworks.registry import load_member
+from tapeworks.topics import ALERTS, BARS, GAPS, METRICS, TICKS
 
 WILDCARD = "*"
 HAWKES = "hawkes"
 # Symbols of one venue share their endings.
 LIKENESS = 0.8
+# What is on tapes of one kind of records; on others there are several.
+KINDS = {TICKS: "tick", BARS: "bar", METRICS: "metric", ALERTS: "alert", GAPS: "gap"}
 
 
 def unmatched_symbols(settings: Config) -> Iterator[str]:
-    """Yields a sentence for each symbol of metrics and rules that none of their feeds names.
+    """Yields a sentence for each symbol of metrics, rules and sinks that none of their feeds names.
 
     Of a feed that records all symbols it is not known which ones there are.
     """
@@ -21,6 +25,20 @@ def unmatched_symbols(settings: Config) -> Iterator[str]:
     yield from _unmatched("[metrics] symbols", settings.metrics.symbols, recorded, ())
     for rule in settings.alerts:
         yield from _unmatched(f"the rule {rule.name}", rule.symbols, recorded, rule.sources)
+    for name, sink in settings.sinks.items():
+        yield from _unmatched(f"[sinks.{name}] symbols", getattr(sink, "symbols", ()), recorded, ())
+
+
+def unmatched_kinds(settings: Config) -> Iterator[str]:
+    """Yields a sentence for each sink that stores nothing, as its topics have none of its kinds."""
+    for name, sink in settings.sinks.items():
+        if kinds := set(getattr(sink, "kinds", ())):
+            topics = load_member("sink", sink.kind or name).topics(sink)
+            # A gap is a marker.
+            held = {KINDS.get(topic, "") for topic in topics}
+            if "" not in held and not held & (kinds | ({"gap"} if "marker" in kinds else set())):
+                told = f"{', '.join(topics)} {'has' if len(topics) == 1 else 'have'} none of "
+                yield f"[sinks.{name}] kinds: {told}{', '.join(sorted(kinds))}"
 
 
 def unset_parameters(settings: Config) -> Iterator[str]:

@@ -67,6 +67,8 @@ class SinkConfig:
                 kind_of(kind)
             except ValueError as error:
                 raise ConfigError(f"kinds: {error}") from None
+        if twice := [one for at, one in enumerate(self.topics) if one in self.topics[:at]]:
+            raise ConfigError(f"topics: expected each once, got {twice[0]} twice")
         for name in ("flush_seconds", "flush_rows", "flush_bytes"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
