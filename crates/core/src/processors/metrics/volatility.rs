@@ -113,7 +113,7 @@ impl Volatility {
     fn take(&mut self, ts: i64) {
         let log = self.price.log(ts, self.step);
         if let (Some(before), Some(now)) = (self.log, log) {
-            self.add(now - before);
+            self.add(now - before, ts);
         }
         if log.is_some() {
             self.rolling.begin(ts);
@@ -121,7 +121,6 @@ impl Volatility {
             self.break_off();
         }
         self.log = log;
-        self.rolling.close(ts);
     }
 
     /// Nothing that follows continues what was.
@@ -129,7 +128,8 @@ impl Volatility {
         (self.last, self.known) = ([0.0; 3], 0);
     }
 
-    fn add(&mut self, change: f64) {
+    /// Adds a return that ends at `ts`, as a bucket of its own: there are none without one.
+    fn add(&mut self, change: f64, ts: i64) {
         if change.abs() >= RETURN_MAX {
             self.break_off();
             return;
@@ -150,6 +150,7 @@ impl Volatility {
             1,
             i128::from(change == 0.0),
         ]);
+        self.rolling.close(ts);
         self.last = [size, one, two];
         self.known = (self.known + 1).min(3);
     }
@@ -157,8 +158,7 @@ impl Volatility {
     /// The sums of the returns of a window alone: without the products that reach out of it.
     fn sums(&self, index: usize) -> [i128; TERMS] {
         let mut sums = *self.rolling.sums(index);
-        let returns = self.rolling.buckets(index).filter(|terms| terms[8] > 0);
-        for (at, terms) in returns.take(3).enumerate() {
+        for (at, terms) in self.rolling.buckets(index).take(3).enumerate() {
             for (term, reach) in REACH.iter().enumerate() {
                 if at < *reach {
                     sums[term] -= terms[term];
@@ -221,7 +221,7 @@ impl Family for Volatility {
         let ts = moment.ts;
         if self.next != i64::MAX {
             self.advance(ts.saturating_add(i64::from(moment.is_complete)));
-            self.rolling.close(ts);
+            self.rolling.slide(ts);
         }
         let each: Vec<_> = (0..self.rolling.len())
             .map(|index| {

@@ -93,6 +93,12 @@ impl<const N: usize> Rolling<N> {
         if self.since == i64::MAX {
             return;
         }
+        self.end_bucket(ts);
+        self.slide(ts);
+    }
+
+    /// Adds what happened to the ring, as a bucket that ends at `ts`.
+    fn end_bucket(&mut self, ts: i64) {
         let open = std::mem::replace(&mut self.open, [0; N]);
         for window in &mut self.windows {
             add(&mut window.sums, &open);
@@ -101,6 +107,11 @@ impl<const N: usize> Rolling<N> {
             Some(newest) if newest.end >= ts => add(&mut newest.sums, &open),
             _ => self.ring.push_back(Bucket { end: ts, sums: open }),
         }
+    }
+
+    /// Moves all windows to `ts`, as [`Self::close`] does, where nothing was added since the last
+    /// close: there is no bucket of nothing.
+    pub(super) fn slide(&mut self, ts: i64) {
         for window in &mut self.windows {
             while let Some(bucket) = self.ring.get(window.outside) {
                 if bucket.end > ts.saturating_sub(window.length) {
@@ -168,7 +179,7 @@ impl<const N: usize> Rolling<N> {
 
     /// The sums of each bucket of window `index`, the oldest first.
     pub(super) fn buckets(&self, index: usize) -> impl Iterator<Item = &[i128; N]> + '_ {
-        self.ring.iter().skip(self.windows[index].outside).map(|bucket| &bucket.sums)
+        self.ring.range(self.windows[index].outside..).map(|bucket| &bucket.sums)
     }
 
     /// Number of windows.
@@ -214,6 +225,7 @@ impl<const N: usize> Rolling<N> {
             ring.push_back(Bucket { end: state.i64()?, sums: take(state)? });
         }
         for window in &mut windows {
+            window.outside = window.outside.min(ring.len());
             ring.iter().skip(window.outside).for_each(|bucket| add(&mut window.sums, &bucket.sums));
         }
         *self = Self { ring, open, windows, since, before };
