@@ -128,7 +128,7 @@ class MetricSetsConfig:
     bar_ms: int = 60_000
     """Length of the bars of `impact`, `range`, `noise`, `clocks` and `vpin_bvc`."""
     span_bars: int = 30
-    """Bars that values of `impact`, `range`, `noise` and `clocks` are made of, at most."""
+    """Bars that `impact`, `range`, `noise`, `clocks` are of; `noise` of 8,192 `step_ms` at most."""
     ofi_bar_ms: int = 10_000
     """Length of the buckets of `ofi_beta` and `ofi_integrated`."""
     ofi_span_bars: int = 180
@@ -171,11 +171,6 @@ class MetricSetsConfig:
         check_once("trade_windows", self.trade_windows)
         check_within("window_delay_ms", self.window_delay_ms, 0, 3_600_000)
         check_within("window_lateness_ms", self.window_lateness_ms, 0, 86_400_000)
-        for shape in self.trade_windows:
-            try:
-                Processor("metrics", {"sets": "", "trade_windows": shape})
-            except ValueError as error:
-                raise ConfigError(f"{error}; lengths are in ms or s") from None
         check_within("vpin_buckets", self.vpin_buckets, 1, 4_096)
         for name, most in (("bands_bps", 10_000), ("levels", 1_000)):
             values = getattr(self, name)
@@ -197,6 +192,10 @@ class MetricSetsConfig:
                     f"windows_ms: expected multiples of interval_ms, {self.interval_ms}, up to "
                     f"{STEPS_MAX} times that, got {length}"
                 )
+        try:
+            Processor("metrics", self.settings("trade"))
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     def settings(self, trades: str) -> Mapping[str, int | str | Sequence[int]]:
         """Returns the settings of the processor as the core names them; none without sets."""

@@ -76,7 +76,7 @@ pub(crate) use single_orders::{BrokenOrders, OrderSequence};
 pub use table::{lines, sets, Line};
 
 const NAME: &str = "metrics";
-const VERSION: u32 = 10;
+const VERSION: u32 = 11;
 /// Prices and sizes from here on are not measured: their products would exceed 128 bits.
 const UNITS_MAX: u64 = 1 << 62;
 /// So are trades whose price times size has more bits than this.
@@ -420,6 +420,7 @@ impl Processor for Metrics {
             ("samples", sum(Measured::samples)),
             ("late", sum(Measured::late)),
             ("late_trades", sum(Measured::late_trades)),
+            ("dropped", sum(Measured::dropped)),
             ("passed", self.passed),
             ("oversized", self.oversized),
         ]

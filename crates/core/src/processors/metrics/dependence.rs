@@ -15,8 +15,8 @@ use crate::processors::state::{StateReader, StateWriter};
 
 /// Lags, from 1 on.
 pub(super) const LAGS: usize = 10;
-/// Grid prices that one silence adds, at most: a longer one begins the series of the mid anew.
-const SILENCE_MAX: i64 = 1 << 16;
+/// After so many prices of the grid without a quote, all that follow are as the last one.
+const STILL_STEPS: usize = 2 * LAGS;
 
 const FEW: &str = "fewer than 10 values for each step of the lag, or they do not vary";
 
@@ -65,6 +65,11 @@ impl Series {
         self.count += 1;
         self.sum = self.sum.wrapping_add(wide);
         self.squares = self.squares.wrapping_add(wide * wide);
+    }
+
+    /// Adds a number of zeros to a series of which the last values are 0.
+    fn add_zeros(&mut self, count: u64) {
+        self.count += count;
     }
 
     /// The autocorrelation at `lag`.
@@ -134,13 +139,10 @@ impl Dependence {
 
     /// Takes the prices of the grid before `ts`.
     fn advance(&mut self, ts: i64) {
-        if (ts - self.next) / self.step > SILENCE_MAX {
-            self.series[2] = Series::default();
-            self.series[3] = Series::default();
-            self.next = on_grid(ts, self.step);
-            self.mid2 = None;
-        }
-        while self.next < ts {
+        for _ in 0..STILL_STEPS {
+            if self.next >= ts {
+                return;
+            }
             let now = self.price.mid2(self.next, self.step);
             if let (Some(before), Some(now)) = (self.mid2, now) {
                 let change = i64::try_from(now - before).unwrap_or(0);
@@ -150,6 +152,13 @@ impl Dependence {
             self.mid2 = now;
             self.next += self.step;
         }
+        let rest = (ts - self.next).max(0) as u64;
+        let rest = rest.div_ceil(self.step as u64);
+        if self.mid2.is_some() {
+            self.series[2].add_zeros(rest);
+            self.series[3].add_zeros(rest);
+        }
+        self.next += rest as i64 * self.step;
     }
 }
 
@@ -210,5 +219,38 @@ impl Family for Dependence {
         self.mid2 = Some(take_wide(state)?).filter(|_| has_mid);
         self.run = (state.i64()?, state.i64()? as i8);
         self.series.iter_mut().try_for_each(|series| series.read(state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processors::metrics::family::Best;
+    use crate::record::NONE;
+
+    fn quote(ts: i64, bid_price: i64) -> Change {
+        let after = Best { bid_price, bid_size: 1, ask_price: bid_price + 2, ask_size: 1 };
+        let (ts_recv, ts_event, latency) = (ts, ts, None);
+        Change { ts, ts_recv, ts_event, latency, tick: NONE, before: None, after }
+    }
+
+    #[test]
+    fn a_silence_is_a_price_that_stands_still_however_long_it_is() {
+        // A price that moves, is told anew each step or not at all for so long, and moves again.
+        for silence in [0, 5, 19, 20, 21, 70_000] {
+            let (mut told, mut silent) = (Dependence::new(10), Dependence::new(10));
+            for at in 0..200 + silence {
+                let is_still = (100..100 + silence).contains(&at);
+                let price = if is_still { 500 } else { 500 + (at * at) % 7 };
+                let change = quote(10 * at + 3, price);
+                told.change(&change);
+                if !is_still || at == 100 {
+                    silent.change(&change);
+                }
+            }
+            assert_eq!(told.series, silent.series, "{silence} steps");
+            assert_eq!((told.next, told.mid2), (silent.next, silent.mid2));
+            assert!(told.series[2].count > 100 && told.series[2].at(1).is_some());
+        }
     }
 }

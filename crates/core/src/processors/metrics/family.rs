@@ -249,6 +249,11 @@ pub(super) trait Family: Debug + Send {
         i64::MAX
     }
 
+    /// How many trades or quotes it let go of before they counted, as there was no room for more.
+    fn dropped(&self) -> u64 {
+        0
+    }
+
     /// Told that no trades between two times were recorded: from `i64::MIN` where the beginning, to
     /// `i64::MAX` where the end is not known. A trade that comes behind it ends it.
     fn miss(&mut self, _from: i64, _to: i64) {}

@@ -12,10 +12,12 @@ use super::table::{Line, Per};
 use crate::error::{Error, Result};
 use crate::processors::state::{StateReader, StateWriter};
 
-/// Least values that are kept of a window, at most; beyond it the newest of equal rank wins.
+/// Values that may become the least of a window and are kept, at most.
 const LEAST_MAX: usize = 1 << 16;
 
 const NO_EVENT: &str = "no event with a venue's time since the value before";
+const NOT_KEPT: &str = "no event with a venue's time since the value before, or latencies rose \
+                        over 65,536 events, and the least of those within the window was not kept";
 
 const fn line(name: &'static str, per: Per, formula: &'static str) -> Line {
     Line { name, per, formula, unit: "ns", null: NO_EVENT }
@@ -36,8 +38,18 @@ pub(super) const SET: Set = Set {
                 "events whose latency was negative, since the start",
             )
         },
-        line("latency_floor", Per::Window, "least latency_raw of events received in the window"),
-        line("latency_excess", Per::Window, "latency_raw - latency_floor"),
+        Line {
+            null: NOT_KEPT,
+            ..line(
+                "latency_floor",
+                Per::Window,
+                "least latency_raw of events received in the window",
+            )
+        },
+        Line {
+            null: NOT_KEPT,
+            ..line("latency_excess", Per::Window, "latency_raw - latency_floor")
+        },
     ],
     build: |terms| Box::new(Latency::new(terms)),
     has_book: false,
@@ -48,6 +60,47 @@ pub(super) const SET: Set = Set {
 struct Least {
     length: i64,
     queue: VecDeque<(i64, i64)>,
+    most: usize,
+    /// The first of those that may become it and were not kept, and the time of the last one. They
+    /// rise, too.
+    lost: Option<((i64, i64), i64)>,
+}
+
+impl Least {
+    const fn new(length: i64) -> Self {
+        Self { length, queue: VecDeque::new(), most: LEAST_MAX, lost: None }
+    }
+
+    /// Takes in the value `latency` of `ts`, and says whether another one went for it.
+    fn add(&mut self, ts: i64, latency: i64) -> bool {
+        while self.queue.back().is_some_and(|&(_, before)| before >= latency) {
+            self.queue.pop_back();
+        }
+        // None that was not kept becomes it behind one that is no larger.
+        self.lost = self.lost.filter(|&((_, least), _)| least < latency);
+        let gone = if self.queue.len() == self.most { self.queue.pop_back() } else { None };
+        if let Some(gone) = gone {
+            self.lost = Some((self.lost.map_or(gone, |(first, _)| first), gone.0));
+        }
+        self.queue.push_back((ts, latency));
+        let from = ts.saturating_sub(self.length);
+        while self.queue.front().is_some_and(|&(ts, _)| ts <= from) {
+            self.queue.pop_front();
+        }
+        self.lost = self.lost.filter(|&(_, last)| last > from);
+        gone.is_some()
+    }
+
+    /// The least value; none where it may be one that was not kept.
+    fn value(&self) -> Option<i64> {
+        let &(ts, value) = self.queue.front()?;
+        self.lost.is_none_or(|((first, _), _)| ts <= first).then_some(value)
+    }
+
+    fn reset(&mut self) {
+        self.queue.clear();
+        self.lost = None;
+    }
 }
 
 #[derive(Debug)]
@@ -58,18 +111,20 @@ struct Latency {
     events: u64,
     negative: u64,
     total: u64,
+    /// Values that were not kept.
+    dropped: u64,
 }
 
 impl Latency {
     fn new(terms: &Terms) -> Self {
-        let least = |&length: &i64| Least { length, queue: VecDeque::new() };
         Self {
-            windows: terms.windows.iter().map(least).collect(),
+            windows: terms.windows.iter().map(|&length| Least::new(length)).collect(),
             last: None,
             max: i64::MIN,
             events: 0,
             negative: 0,
             total: 0,
+            dropped: 0,
         }
     }
 
@@ -80,18 +135,8 @@ impl Latency {
         self.last = Some(latency);
         self.max = self.max.max(latency);
         self.events += 1;
-        for Least { length, queue } in &mut self.windows {
-            while queue.back().is_some_and(|&(_, before)| before >= latency) {
-                queue.pop_back();
-            }
-            if queue.len() == LEAST_MAX {
-                queue.pop_back();
-            }
-            queue.push_back((ts_recv, latency));
-            let from = ts_recv.saturating_sub(*length);
-            while queue.front().is_some_and(|&(ts, _)| ts <= from) {
-                queue.pop_front();
-            }
+        for least in &mut self.windows {
+            self.dropped += u64::from(least.add(ts_recv, latency));
         }
     }
 }
@@ -105,9 +150,13 @@ impl Family for Latency {
         self.take(print.ts_recv, print.latency);
     }
 
+    fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     fn reset(&mut self) {
         (self.last, self.max, self.events) = (None, i64::MIN, 0);
-        self.windows.iter_mut().for_each(|least| least.queue.clear());
+        self.windows.iter_mut().for_each(Least::reset);
     }
 
     fn sample(&mut self, _: &Moment<'_>, out: &mut Values) {
@@ -117,7 +166,7 @@ impl Family for Latency {
         out.push(last.map(|value| value as f64), events);
         out.push(last.map(|_| max as f64), events);
         out.push(Some(self.negative as f64), self.total);
-        let floor = |least: &Least| last.and(least.queue.front()).map(|&(_, value)| value);
+        let floor = |least: &Least| last.and(least.value());
         for least in &self.windows {
             out.push(floor(least).map(|value| value as f64), events);
         }
@@ -131,7 +180,7 @@ impl Family for Latency {
         state.flag(self.last.is_some());
         state.i64(self.last.unwrap_or(0));
         state.i64(self.max);
-        for value in [self.events, self.negative, self.total] {
+        for value in [self.events, self.negative, self.total, self.dropped] {
             state.u64(value);
         }
         for least in &self.windows {
@@ -141,6 +190,9 @@ impl Family for Latency {
                 state.i64(*ts);
                 state.i64(*value);
             }
+            state.flag(least.lost.is_some());
+            let ((first, value), last) = least.lost.unwrap_or_default();
+            [first, value, last].into_iter().for_each(|value| state.i64(value));
         }
     }
 
@@ -149,7 +201,7 @@ impl Family for Latency {
         self.last = Some(state.i64()?).filter(|_| has_last);
         self.max = state.i64()?;
         (self.events, self.negative) = (state.u64()?, state.u64()?);
-        self.total = state.u64()?;
+        (self.total, self.dropped) = (state.u64()?, state.u64()?);
         for least in &mut self.windows {
             if state.i64()? != least.length {
                 return Err(Error::invalid("the state is of other windows"));
@@ -158,7 +210,41 @@ impl Family for Latency {
             for _ in 0..state.length(16)? {
                 least.queue.push_back((state.i64()?, state.i64()?));
             }
+            let is_lost = state.flag()?;
+            let lost = ((state.i64()?, state.i64()?), state.i64()?);
+            least.lost = Some(lost).filter(|_| is_lost);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn least_value_is_that_of_the_window_or_none_where_it_was_not_kept() {
+        // Latencies that rise and fall at random, in a window of 20 events, kept three at most.
+        let (mut least, mut told) = (Least { most: 3, ..Least::new(20) }, Vec::new());
+        let (mut shown, mut random) = (0, 1_u64);
+        for ts in 1..=5_000_i64 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let fall = if random >> 61 == 0 { 30 } else { 0 };
+            let before = told.last().copied().unwrap_or(0);
+            told.push(before - fall + (random >> 62) as i64);
+            least.add(ts, *told.last().unwrap());
+            if let Some(value) = least.value() {
+                shown += 1;
+                assert_eq!(Some(&value), told.iter().rev().take(20).min(), "at {ts}");
+            }
+        }
+        assert!(shown > 100 && least.queue.len() <= 3);
+        // One that is no larger than what was not kept makes up for it.
+        let from = told.last().unwrap() - 1_000;
+        least.add(5_001, from);
+        assert_eq!((least.value(), least.lost), (Some(from), None));
+        // Without a bound that is reached there is always one.
+        let mut whole = Least::new(20);
+        assert!(told.iter().zip(1..).all(|(&value, ts)| !whole.add(ts, value)));
     }
 }

@@ -119,6 +119,10 @@ impl Measured {
         self.late
     }
 
+    pub(super) fn dropped(&self) -> u64 {
+        self.families.iter().map(|family| family.dropped()).sum()
+    }
+
     /// A changed step counts from here on.
     pub(super) fn set_tick(&mut self, tick: i64) {
         self.tick = tick;

@@ -1,16 +1,16 @@
 //! Set `noise`: variance of the mid that the noise of single quotes does not bias.
 //!
 //! The mid is sampled on the grid of `step_ms`, as in `volatility`, and kept for `span_bars` bars
-//! of `bar_ms`, 8,192 prices at most: of those since the last time at which there was none. Values
-//! are made at the end of each bar, of all that is kept.
+//! of `bar_ms`: of those since the last time at which there was none. Values are made at the end of
+//! each bar, of all that is kept. A span of more prices than are kept is refused.
 
 use std::collections::VecDeque;
 
-use super::family::{Change, Family, Moment, Set, Values};
+use super::family::{Change, Family, Moment, Set, Terms, Values};
 use super::grid_price::GridPrice;
 use super::measured::on_grid;
 use super::table::{Line, Per};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::estimators::realized::{
     bandwidth, kernel, noise_variance, parzen, sparse_variance, two_scale, Kernel, Taper,
 };
@@ -22,8 +22,6 @@ const PRICES_MAX: usize = 1 << 13;
 const SCALE: usize = 30;
 /// Distance of the prices of the variance that the lags of the kernel are chosen by.
 const SPARSE: i64 = 1_200_000_000_000;
-/// Lags of a kernel, at most.
-const LAGS_MAX: usize = 1 << 9;
 
 const FEW: &str = "fewer than 10 returns";
 const UNIT: &str = "squared log return of the span";
@@ -42,7 +40,9 @@ pub(super) const SET: Set = Set {
             ..line("tsrv", "two-scale variance of prices 30 steps apart, for small samples", UNIT)
         },
         Line {
-            null: "fewer than 10 returns, less than 20 minutes, or a price that does not move",
+            null:
+                "fewer than 10 returns, or no more than H, less than 20 minutes, or a price that \
+                   does not move",
             ..line(
                 "rk",
                 "gamma_0 + 2 sum of k(h/(H+1)) gamma_h, k of Parzen, H = ceil(3.5134 \
@@ -55,6 +55,26 @@ pub(super) const SET: Set = Set {
     build: |terms| Box::new(Noise::new((terms.step, terms.bar, terms.span))),
     has_book: false,
 };
+
+/// How many returns a span has.
+fn returns_of(step: i64, bar: i64, span: usize) -> i128 {
+    i128::from(bar) * span as i128 / i128::from(step)
+}
+
+/// Checks that the prices of a span can be kept.
+///
+/// # Errors
+/// `Error::Invalid`: there are too many.
+pub(super) fn check_span(terms: &Terms) -> Result<()> {
+    let Terms { step, bar, span, .. } = *terms;
+    match returns_of(step, bar, span) {
+        returns if returns > PRICES_MAX as i128 => Err(Error::invalid(format!(
+            "span_bars: expected span_bars times bar_ms up to {PRICES_MAX} times step_ms where \
+             `noise` is measured, got {returns} times"
+        ))),
+        _ => Ok(()),
+    }
+}
 
 #[derive(Debug)]
 struct Noise {
@@ -71,8 +91,8 @@ struct Noise {
 impl Noise {
     fn new(terms: (i64, i64, usize)) -> Self {
         let (step, bar, span) = terms;
-        let wanted = (i128::from(bar) * span as i128 / i128::from(step)).max(1);
-        let most = usize::try_from(wanted).unwrap_or(PRICES_MAX).min(PRICES_MAX) + 1;
+        let returns = usize::try_from(returns_of(step, bar, span)).unwrap_or(usize::MAX);
+        let most = returns.clamp(1, PRICES_MAX) + 1;
         let logs = VecDeque::new();
         Self { terms, most, price: GridPrice::NONE, next: i64::MAX, logs, values: [(None, 0); 4] }
     }
@@ -112,8 +132,7 @@ impl Noise {
         let noise = noise_variance(&returns);
         let sparse = sparse_variance(&logs, (SPARSE / self.terms.0).max(1) as usize);
         let lags = noise.zip(sparse).and_then(|(noise, variance)| {
-            let lags = bandwidth(noise, variance, returns.len())?;
-            Some(lags.min(LAGS_MAX)).filter(|&lags| lags < returns.len())
+            bandwidth(noise, variance, returns.len()).filter(|&lags| lags < returns.len())
         });
         let kernel_of = |lags| {
             let taper = Taper::NonNegative;

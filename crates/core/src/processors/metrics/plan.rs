@@ -2,6 +2,7 @@
 
 use super::event_windows::{Shape, FIELDS, KEPT_MAX};
 use super::family::{Set, Terms};
+use super::noise;
 use super::table;
 use crate::error::{Error, Result};
 use crate::processors::ticks::trade_channel;
@@ -88,7 +89,7 @@ impl Plan {
             bar,
             partial: settings.number("partial", 0, 0)? != 0,
             per_event: interval_ms == 0,
-            span: settings.number("span_bars", SPAN_BARS, 10)?.min(SPAN_BARS_MAX) as usize,
+            span: up_to(settings, "span_bars", SPAN_BARS, 10, SPAN_BARS_MAX)? as usize,
             bands: small(settings, "bands_bps", &BANDS_BPS, 10_000)?
                 .map(|band| band as u32)
                 .collect(),
@@ -97,12 +98,14 @@ impl Plan {
                 .collect(),
             sizes: settings.numbers("sizes", &SIZES)?,
             vpin_volume: settings.number("vpin_volume", 0, 0)?,
-            vpin_buckets: settings.number("vpin_buckets", VPIN_BUCKETS, 1)?.min(VPIN_BUCKETS_MAX),
+            vpin_buckets: up_to(settings, "vpin_buckets", VPIN_BUCKETS, 1, VPIN_BUCKETS_MAX)?,
             ofi_bar,
-            ofi_span: settings.number("ofi_span_bars", OFI_SPAN_BARS, 10)?.min(SPAN_BARS_MAX)
-                as usize,
+            ofi_span: up_to(settings, "ofi_span_bars", OFI_SPAN_BARS, 10, SPAN_BARS_MAX)? as usize,
             hawkes: hawkes_of(&settings.text("hawkes", Some(""))?)?,
         };
+        if sets.iter().any(|set| set.name == noise::SET.name) {
+            noise::check_span(&terms)?;
+        }
         let symbols = settings.text("symbols", Some(""))?;
         let names = table::names_of(&sets, &terms);
         let is_before = |(at, name)| names[..at].contains(name);
@@ -140,6 +143,22 @@ impl Plan {
     pub(super) fn silent_until(&self, watermark: i64) -> i64 {
         let grid = self.grid.max(1);
         watermark.saturating_sub(self.grace).div_euclid(grid).saturating_mul(grid)
+    }
+}
+
+/// A number from `least` to `most`, or the default.
+fn up_to(
+    settings: &mut Settings,
+    name: &'static str,
+    default: i64,
+    least: i64,
+    most: i64,
+) -> Result<i64> {
+    match settings.number(name, default, least)? {
+        value if value > most => Err(Error::invalid(format!(
+            "{name}: expected a number from {least} to {most}, got {value}"
+        ))),
+        value => Ok(value),
     }
 }
 

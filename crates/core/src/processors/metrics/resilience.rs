@@ -45,8 +45,8 @@ pub(super) const SET: Set = Set {
 /// Time of the recoveries, how many, and how many were given up.
 const TERMS: usize = 3;
 
-/// Widenings that are not over and are followed at most: further ones are passed over. Each is from
-/// a wider spread than the one before it.
+/// Widenings that are not over and are followed at most. Each is from a wider spread than the one
+/// before it. Where there are more, the windows begin anew.
 const OPEN_MAX: usize = 4_096;
 
 /// A spread that widened.
@@ -66,6 +66,8 @@ struct Resilience {
     open: VecDeque<Widening>,
     /// By window, how many of them it gave up: the oldest.
     given_up: Vec<usize>,
+    /// Widenings that were let go of.
+    dropped: u64,
     partial: bool,
 }
 
@@ -81,6 +83,7 @@ impl Resilience {
             windows: terms.windows.iter().map(|&length| Rolling::new(&[length])).collect(),
             open: VecDeque::new(),
             given_up: vec![0; terms.windows.len()],
+            dropped: 0,
             partial: terms.partial,
         }
     }
@@ -133,9 +136,19 @@ impl Family for Resilience {
         self.recover(now, change.ts);
         let Some(before) = change.before.as_ref().and_then(spread) else { return };
         let least = if change.tick == NONE { 1 } else { change.tick.max(1) };
-        if now.saturating_sub(before) >= least && self.open.len() < OPEN_MAX {
-            self.open.push_back(Widening { start: change.ts, spread: before });
+        if now.saturating_sub(before) < least {
+            return;
         }
+        if self.open.len() == OPEN_MAX {
+            self.dropped += OPEN_MAX as u64;
+            self.reset();
+            self.windows.iter_mut().for_each(|window| window.begin(change.ts));
+        }
+        self.open.push_back(Widening { start: change.ts, spread: before });
+    }
+
+    fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     fn reset(&mut self) {
@@ -165,6 +178,7 @@ impl Family for Resilience {
     fn write(&self, state: &mut StateWriter<'_>) {
         self.windows.iter().for_each(|window| window.write(state));
         self.given_up.iter().for_each(|&given_up| state.length(given_up));
+        state.u64(self.dropped);
         state.length(self.open.len());
         for widening in &self.open {
             state.i64(widening.start);
@@ -177,6 +191,7 @@ impl Family for Resilience {
         for given_up in &mut self.given_up {
             *given_up = state.u64()? as usize;
         }
+        self.dropped = state.u64()?;
         self.open.clear();
         for _ in 0..state.length(16)? {
             self.open.push_back(Widening { start: state.i64()?, spread: state.i64()? });
@@ -184,5 +199,45 @@ impl Family for Resilience {
         let open = self.open.len();
         self.given_up.iter_mut().for_each(|given_up| *given_up = (*given_up).min(open));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processors::metrics::plan::Plan;
+    use crate::processors::Settings;
+
+    #[test]
+    fn a_window_is_not_covered_where_widenings_could_not_be_followed() {
+        // A spread that widens by a tick each moment, and is back at once.
+        for count in [OPEN_MAX as i64, OPEN_MAX as i64 + 1] {
+            let mut settings = Settings::default();
+            let mut one = Resilience::new(&Plan::of(&mut settings).unwrap().terms);
+            let best =
+                |ticks: i64| Best { bid_price: 1, bid_size: 1, ask_price: 1 + ticks, ask_size: 1 };
+            let mut before = None;
+            for ts in 0..=count + 1 {
+                let after = best(if ts <= count { ts } else { 0 });
+                let (ts_recv, ts_event, latency) = (ts, ts, None);
+                let ts = 60_000_000_000 * i64::from(before.is_some()) + ts;
+                one.change(&Change { ts, ts_recv, ts_event, latency, tick: 1, before, after });
+                before = Some(after);
+            }
+            let moment = Moment {
+                ts: 60_000_010_000,
+                best: before,
+                tick: 1,
+                book: None,
+                reach: [None; 2],
+                is_complete: true,
+            };
+            let mut values = Values::default();
+            one.sample(&moment, &mut values);
+            let recoveries = values.drain().nth(5).unwrap();
+            let is_whole = count == OPEN_MAX as i64;
+            assert_eq!(recoveries.value, is_whole.then_some(count as f64));
+            assert_eq!(one.dropped() > 0, !is_whole);
+        }
     }
 }
