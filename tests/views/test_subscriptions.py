@@ -10,17 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tapeworks as tw
 from conftest import SpineFolder
-from tapeworks._core import Stage, TapeReader, kind_of
+from tapeworks._core import Stage, TapeReader, dtype_descr, kind_of, numbers
 from tapeworks.errors import QueryError
 from tapeworks.feeds import session as recorder
 from tapeworks.feeds.binance import BinanceConfig
 from tapeworks.simulators.base import Simulator, start_simulator
 from tapeworks.sinks.feeder import Feeder
 from tapeworks.sinks.parquet import ParquetConfig, ParquetPartition
+from tapeworks.tape import Loss, note_loss
 
 SOURCE, RAW, NORMALIZED, GAPS = "x", "market-data.raw", "market-data.normalized", "market-data.gaps"
 SIMULATED = ("--seed", "5", "--rate", "100")
@@ -163,6 +165,43 @@ def test_what_the_venue_refuses_or_never_sends_is_not_covered(tmp_path):
         refused = lake.coverage("ETHUSDT", *inside, channel=channel)
         assert findings(refused) == [("not_subscribed", "refused", "ETHUSDT", channel)]
     assert lake.coverage("ETHUSDT").summary()[1].startswith("refused by the venue: ETHUSDT quote, ")
+
+
+def test_a_note_that_is_lost_does_not_make_a_stream_silent(added, tmp_path):
+    # Retention took what says that trades came, and some of them. Without a word of a loss there is
+    # nothing to doubt; with it, the trades that are there say so: but for the time of the loss it
+    # is complete. Quotes, of which all rows are gone, stay silent, as does what never spoke.
+    _, second = spans(added)
+    spine = SpineFolder(tmp_path, SOURCE)
+    kept = []
+    for batch in iter(TapeReader(tape(added, NORMALIZED)).read, None):
+        content, at = bytes(batch), 0
+        while at < len(content):
+            one = content[at : at + 8 * content[at]]
+            at += len(one)
+            if one[1] == kind_of("quote"):
+                continue
+            if one[1] == kind_of("subscription"):
+                [row] = np.frombuffer(one, dtype_descr("subscription"))
+                if row["state"] == numbers("subscription_state")["spoke"]:
+                    continue
+            kept.append(one)
+    spine.append(np.frombuffer(b"".join(kept), np.uint8))
+    spine.close()
+    SpineFolder(tmp_path, SOURCE).derive()
+    middle = sum(second) // 2
+    for is_told in (False, True):
+        if is_told:
+            note_loss(tmp_path, SOURCE, Loss(NORMALIZED, "sink", 10, 19, second[0], middle))
+        lake = tw.open(tmp_path)
+        trades = lake.trades("ETHUSDT", middle + 1, second[1])
+        assert len(trades)
+        silent = ("not_subscribed", "silent", "ETHUSDT")
+        found = findings(trades.coverage())
+        assert found == ([] if is_told else [(*silent, "trade")])
+        found = findings(lake.coverage("ETHUSDT", middle + 1, second[1]))
+        assert found == [(*silent, "quote")] + ([] if is_told else [(*silent, "trade")])
+    assert [one[0] for one in findings(lake.trades("ETHUSDT", *second).coverage())] == ["gap"]
 
 
 def test_a_killed_recorder_covers_up_to_what_it_received_last(simulator, tmp_path):

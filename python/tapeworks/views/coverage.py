@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from tapeworks._core import NONE
 from tapeworks.errors import ArgumentError
-from tapeworks.lake import TABLES
-from tapeworks.topics import BARS, GAPS, METRICS, NORMALIZED, RAW, TICKS
-from tapeworks.views.conditions import time_condition
+from tapeworks.tape import DAMAGE, RETENTION
+from tapeworks.topics import GAPS, METRICS, NORMALIZED, RAW, TICKS
 from tapeworks.views.entries import ENTRY_COLUMNS, gaps_sql, has_entries
 from tapeworks.views.findings import row_of, rows_like, told_parts
-from tapeworks.views.query import Engine, Scope, has_column, quote
+from tapeworks.views.heard import believe_rows, hear, held_range, silent_streams
+from tapeworks.views.query import Engine, Scope
 from tapeworks.views.reach import (
     Waiting,
     derived_until,
@@ -69,7 +69,6 @@ from tapeworks.views.unmeasured import (
     filled_later,
     unmeasured_rows,
 )
-from tapeworks.views.view_sql import REVISIONS
 
 GAP, REPAIRED = "gap", "repaired"
 TOLD_MAX = 3
@@ -289,7 +288,8 @@ class Ledger:
         of = news_of if is_of_news else wanted_of
         wanted = {each.source: of(each, chosen, channels) for each in recorded}
         for each in recorded:
-            self._hear(each, wanted[each.source])
+            hear(self._engine, each, wanted[each.source])
+            self._believe_rows(each, wanted[each.source], first, last)
         asked = asked_range(recorded, wanted, first, last)
         gaps = self._gaps(chosen, first, last, channels)
         filled = self._filled(chosen, first, last, channels) if REPAIRED in _findings(gaps) else {}
@@ -343,6 +343,26 @@ class Ledger:
         sql = f"select {finding} as finding, * from ({entries})"
         return self._engine.run(sql, ["gaps"], Scope(sources=chosen.sources))
 
+    def _believe_rows(
+        self, recorded: Recorded, wanted: list[Wanted], first: int | None, last: int | None
+    ) -> None:
+        """Takes a stream for one that spoke where its note may be lost, and its rows are there."""
+        span = -NONE if first is None else first, NONE if last is None else last
+        doubtful = silent_streams(recorded, wanted, span)
+        tail = self._engine.tail(recorded.source)
+        if not doubtful or not has_entries(self.data, recorded.source, tail):
+            return
+        every = gaps_sql(self.data, Chosen([recorded.source], None), None, None)
+        sql = (
+            "select epoch_ns(ts_from) + ts_from_ns as since, epoch_ns(ts_to) + ts_to_ns as until "
+            f"from ({every}) where cause in ('{RETENTION}', '{DAMAGE}')"
+        )
+        lost = [
+            (-NONE if row["since"] is None else row["since"], row["until"] or NONE)
+            for row in self._engine.run(sql, ["gaps"], Scope([recorded.source])).to_pylist()
+        ]
+        believe_rows(self._engine, recorded, doubtful, lost)
+
     def _filled(
         self, chosen: Chosen, first: int | None, last: int | None, channels: Channels
     ) -> Filled:
@@ -390,7 +410,7 @@ class Ledger:
         ranges, unlisted = found.ranges, found.unlisted
         if not marks or marks[0].offset > 0:
             # Nothing was noted at first: all that is known is what is held of that time.
-            held = self._held(source, marks[0].ts if marks else None)
+            held = held_range(self._engine, source, marks[0].ts if marks else None)
             ranges, unlisted = [*held, *ranges], [*held, *unlisted]
         if known_until is not None:
             known_until -= found.most
@@ -412,66 +432,6 @@ class Ledger:
             unread,
             is_late=found.is_late,
         )
-
-    def _hear(self, recorded: Recorded, wanted: list[Wanted]) -> None:
-        """Notes of what is wanted by channel where nothing says that it was recorded."""
-        for key in {(one.symbol, one.group) for one in wanted if one.group}:
-            spans = union(recorded.unlisted)
-            if (until := recorded.known_until) is not None:
-                # What comes after is not known yet, of no channel.
-                spans = subtract(spans, [(until, NONE)])
-            heard = [self._heard(recorded, *key, span) for span in spans]
-            recorded.unheard[key] = subtract(spans, [span for span in heard if span])
-
-    def _heard(
-        self, recorded: Recorded, symbol: str, group: tuple[str, ...], span: Range
-    ) -> Range | None:
-        """Returns from the first to the last record of the channels in a range, and a bit around.
-
-        What a capture holds does not begin and end at one instant.
-        """
-        where = [f"symbol = {quote(symbol)}"] if symbol else []
-        time = "ts_event" if recorded.is_late else "ts_recv"
-        where += time_condition(time, span[0] // 1_000 * 1_000, span[1] + 1_000)
-        found = []
-        for table in TABLES.values():
-            # A row of a table that two groups fill may be of either.
-            if len(table.channels) != 1 or not set(group).intersection(table.channels[0]):
-                continue
-            # Bars of trades end by a clock, and those of a venue are sent again and again.
-            if table.topic == BARS:
-                continue
-            name = {one: every for every, one in REVISIONS.items()}.get(table.name, table.name)
-            test = list(where)
-            if has_column(table.name, "channel"):
-                test.append(f"channel in ({', '.join(map(quote, group))})")
-            sql = (
-                f"select epoch_ns(min({time})), epoch_ns(max({time})) from {name} "
-                f"where {' and '.join(test)}"
-            )
-            row = self._engine.run(sql, [name], Scope([recorded.source]))
-            low, high = (column[0].as_py() for column in row.columns)
-            if low is not None:
-                found.append((low, high + 1_000))
-        if not found:
-            return None
-        low, high = min(found)[0] - EDGE_NS, max(high for _, high in found) + EDGE_NS
-        return max(span[0], low), min(span[1], high)
-
-    def _held(self, source: str, until: int | None) -> list[Range]:
-        """Returns the range of the records up to `until`, where no recorder noted what it did."""
-        spans: list[Range] = []
-        for name in ("trades", "quotes", "marks", "venue_bars"):
-            sql = f"select epoch_ns(min(ts_recv)), epoch_ns(max(ts_recv)) from {name}"
-            found = self._engine.run(sql, [name], Scope([source]))
-            low, high = found.column(0)[0].as_py(), found.column(1)[0].as_py()
-            if low is not None:
-                spans.append((low, high + 1_000))
-        if not spans:
-            return []
-        first, last = min(low for low, _ in spans), max(high for _, high in spans)
-        last = last if until is None else min(last, until)
-        return [(first, last)] if first < last else []
 
 
 def _earliest(times: Iterable[int | None]) -> int | None:
