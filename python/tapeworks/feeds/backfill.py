@@ -122,7 +122,18 @@ class Backfill:
         is_wanted = is_extent and gap.seconds <= self._feed.backfill_s
         can_ask = self._feed.backfill_s and self._feed.rest_url
         if is_wanted and can_ask and len(self._due) + len(self._asked) < WAITING_MAX:
-            self._due.append((now + LAG_S, _Fetch(gap)))
+            self._due.append((max(now + LAG_S, self._grown_at(gap, now)), _Fetch(gap)))
+
+    def _grown_at(self, gap: EndedGap, now: float) -> float:
+        """Returns when the history of a feed that is sold late has what is asked for.
+
+        Before that the venue may refuse it for good.
+        """
+        delay_s = self._feed.delay_of(gap.channel)
+        if not delay_s:
+            return now
+        age_s = (self._clock.wall_ns() - _asked_for(gap).times[1]) / 1e9
+        return now + max(0.0, delay_s - age_s) + LAG_S
 
     def _ask(self, request: Request, fetch: _Fetch) -> None:
         self._asked[request.path] = fetch

@@ -243,6 +243,10 @@ class Feed(ABC):
     """Repeat the opening requests after so long; 0: never."""
     backfill_s: float = 0.0
     """Gaps in trades and quotes up to so long are filled from the venue's history; 0: none."""
+    delay_s: float = 0.0
+    """The venue tells what happened so much later, as the feed is sold; its history is as late."""
+    delays: Mapping[str, float] = MappingProxyType({})
+    """The same of single channels, by the core's name, which are later than the others."""
     budget: WeightBudget
     """Of all requests from this process."""
 
@@ -272,6 +276,10 @@ class Feed(ABC):
         While it does not, silence is no loss. See `hours.py`.
         """
         return True
+
+    def delay_of(self, channel: str) -> float:
+        """Returns how much later than it happened a record channel is told, in seconds."""
+        return self.delays.get(channel, self.delay_s)
 
     def symbol(self, stream: str) -> str:
         """Returns the venue symbol that `stream` is about, or nothing: it is about all.

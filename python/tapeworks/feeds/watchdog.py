@@ -90,7 +90,9 @@ class Watchdog:
         """Notes which streams need not speak at the moment."""
         is_hearing = self._ingest.is_hearing()
         for stream in {stream for connection in live for stream in connection.line.streams}:
-            if not (is_hearing and self._feed.is_trading(stream, wall_ns)):
+            # What comes now happened so long ago.
+            told_ns = wall_ns - int(self._feed.delay_of(self._feed.channel(stream)) * 1e9)
+            if not (is_hearing and self._feed.is_trading(stream, told_ns)):
                 self.excused[stream] = now
 
     def _excused_at(self, stream: str) -> float:

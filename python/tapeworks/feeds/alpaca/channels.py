@@ -10,6 +10,8 @@ STOCKS = (
 )
 CRYPTO = ("trades", "quotes", "bars", "updatedBars", "dailyBars", "orderbooks")
 OPTIONS = ("trades", "quotes")
+LATE_S = 900.0
+"""What the venue sells as delayed is a quarter of an hour late."""
 
 
 @dataclass(frozen=True)
@@ -21,19 +23,23 @@ class Product:
     defaults: tuple[str, ...] = ("trades", "quotes")
     is_binary: bool = False
     """Whether its frames come as msgpack alone."""
+    delay_s: float = 0.0
+    """So much later than it happened all of it is told."""
+    late: tuple[str, ...] = ()
+    """Record channels that are told later than the others, by `LATE_S`."""
 
 
 PRODUCTS: dict[str, Product] = {
     "iex": Product("v2/iex", STOCKS),
     "sip": Product("v2/sip", STOCKS),
-    "delayed_sip": Product("v2/delayed_sip", STOCKS),
+    "delayed_sip": Product("v2/delayed_sip", STOCKS, delay_s=LATE_S),
     "overnight": Product("v1beta1/overnight", STOCKS),
     "boats": Product("v1beta1/boats", STOCKS),
     "test": Product("v2/test", STOCKS),
     "crypto": Product("v1beta3/crypto/us", CRYPTO),
     "crypto-us-1": Product("v1beta3/crypto/us-1", CRYPTO),
     "crypto-eu-1": Product("v1beta3/crypto/eu-1", CRYPTO),
-    "options": Product("v1beta1/indicative", OPTIONS, is_binary=True),
+    "options": Product("v1beta1/indicative", OPTIONS, is_binary=True, late=("trade",)),
     "opra": Product("v1beta1/opra", OPTIONS, is_binary=True),
     "news": Product("v1beta1/news", ("news",), ("news",)),
 }

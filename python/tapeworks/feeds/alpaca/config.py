@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from tapeworks.config import check_one_of, check_url, check_within
 from tapeworks.errors import ConfigError
-from tapeworks.feeds.alpaca.channels import PRODUCTS, Product, record_channel
+from tapeworks.feeds.alpaca.channels import LATE_S, PRODUCTS, Product, record_channel
 from tapeworks.feeds.checks import (
     ALL,
     check_channels,
@@ -106,6 +106,16 @@ class AlpacaConfig:
     def is_crypto(self) -> bool:
         """Whether the market never closes."""
         return self.product.startswith("crypto")
+
+    @property
+    def delay_s(self) -> float:
+        """How much later than it happened the feed tells it."""
+        return self._product.delay_s
+
+    @property
+    def delays(self) -> dict[str, float]:
+        """The same of record channels that are later than the others."""
+        return dict.fromkeys(self._product.late, LATE_S)
 
     @property
     def is_binary(self) -> bool:

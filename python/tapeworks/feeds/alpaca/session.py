@@ -93,6 +93,7 @@ class AlpacaFeed(Feed):
         self.sends_binary = config.is_binary
         self.rest_url = config.rest
         self.backfill_s = config.backfill_s
+        self.delay_s, self.delays = config.delay_s, config.delays
         self.budget = WeightBudget(300)
         self.rules = SessionRules(
             overlap_s=0.0, age_s=NEVER_S, idle_timeout_s=config.idle_timeout_s, probe_s=PROBE_S

@@ -19,6 +19,8 @@ ENDPOINTS: dict[str, str] = {
     "business": "wss://business.massive.com",
     "delayed-business": "wss://delayed-business.massive.com",
 }
+DELAYED_S = 900.0
+"""What the hosts called delayed tell is a quarter of an hour late."""
 REST_URL = "https://api.massive.com"
 SYMBOL = re.compile(r"[A-Za-z0-9.:/_*-]{1,48}")
 OPTION_QUOTES_MAX = 1000
@@ -88,6 +90,11 @@ class MassiveConfig:
                 f"symbols: the venue gives quotes of {OPTION_QUOTES_MAX} contracts at most, each "
                 "by its name: name fewer, or record the channel T alone"
             )
+
+    @property
+    def delay_s(self) -> float:
+        """How much later than it happened the host tells it."""
+        return DELAYED_S if self.endpoints.startswith("delayed") else 0.0
 
     @property
     def asked_channels(self) -> tuple[str, ...]:

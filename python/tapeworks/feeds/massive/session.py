@@ -67,6 +67,7 @@ class MassiveFeed(Feed):
         self.pending_bytes_max = config.pending_bytes_max
         self.rest_url = config.rest
         self.backfill_s = config.backfill_s
+        self.delay_s = config.delay_s
         self.budget = WeightBudget(300)
         self._news = NewsPolls(config.symbols, config.news_poll_s, config.product)
         self.rules = SessionRules(
