@@ -194,6 +194,8 @@ pub struct Descriptor {
     pub live_unit_ns: i64,
     /// What a trade of a condition may change of a bar; none where no condition holds a trade back.
     pub updates: Option<fn(u8, BarSpan) -> Updates>,
+    /// How it tells what the venue cancels and corrects of trades.
+    pub corrections: Corrections,
     /// What the path of a request holds where it is for the next page of an answer; empty: unknown.
     pub page_mark: &'static [u8],
     /// What reads its headlines; none where it tells no news.
@@ -256,6 +258,30 @@ pub fn updates_of(number: u8, conditions: [u8; 2], span: BarSpan) -> Updates {
     Descriptor::numbered(number).updates.map_or(Updates::ALL, |updates| {
         updates(conditions[0], span).and(updates(conditions[1], span))
     })
+}
+
+/// How a feed tells what its venue cancels and corrects of earlier trades, and so what becomes of
+/// that which is told in a gap.
+#[derive(Debug, Clone, Copy)]
+pub enum Corrections {
+    /// Its streams tell none.
+    Untold,
+    /// They are counted with all else: what fills the gap has them.
+    Counted,
+    /// Its streams alone tell those of these symbols: what fills the gap has none of trades before.
+    Live(fn(&[u8]) -> bool),
+}
+
+impl Corrections {
+    /// Whether those of `symbol` that are told in a gap are missing, once it `is_filled` or not. An
+    /// empty symbol is any.
+    pub fn are_lost(self, symbol: &str, is_filled: bool) -> bool {
+        match self {
+            Self::Untold => false,
+            Self::Counted => !is_filled,
+            Self::Live(tells) => symbol.is_empty() || tells(symbol.as_bytes()),
+        }
+    }
 }
 
 impl From<FeedId> for Descriptor {

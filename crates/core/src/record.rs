@@ -50,11 +50,11 @@ pub const SIZE_PLACES: u32 = 8;
 /// Decimal places of a turnover (price times size).
 pub const TURNOVER_PLACES: u32 = 17;
 
-/// State of a `Disconnected` marker: the recorder stops in good order, and loses nothing by it that
-/// it meant to record.
+/// State of a `Disconnected` marker: the recorder stops in good order, and loses nothing by it.
 pub const SESSION_ENDS: u8 = 1;
-/// `state` of a heartbeat by which a router of instruments tells each of them what it sees in the
-/// orders of all: the venue numbers them anew. It is on no tape.
+/// `state` of a delay that is of one channel, less the number of the channel: as the feed is sold.
+pub const DELAY_OF_CHANNEL: u8 = 16;
+/// `state` of a heartbeat, on no tape: a router of instruments saw the venue number orders anew.
 pub const ORDERS_BEGIN: u8 = 1;
 
 /// Bits of the `state` of a snapshot's marks: it has as many bids, or asks, as were asked for.

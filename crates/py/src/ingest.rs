@@ -20,6 +20,8 @@ use crate::foreign::PythonFeed;
 use crate::released::released;
 use crate::turns::Turns;
 
+/// Seconds by name.
+type Seconds = Vec<(String, f64)>;
 /// Symbol, channel, cause, first and last missing number, and the times around a gap.
 type GapLine = (String, &'static str, &'static str, u64, u64, i64, i64, u64);
 
@@ -142,8 +144,7 @@ impl Ingest {
         self.with(payload.py(), |inner| inner.receive(connection, kind, ts_recv, context, body))
     }
 
-    /// The receive time of this moment, in ns: it never falls, and follows no step of the host's
-    /// clock.
+    /// The receive time of this moment, in ns: it never falls, and follows no step of the clock.
     fn now(&self, py: Python<'_>) -> PyResult<i64> {
         self.with(py, |inner| Ok(inner.now()))
     }
@@ -197,12 +198,12 @@ impl Ingest {
     }
 
     /// Notes that this recorder notes what it subscribes: what it does not note, it did not.
-    fn begin_subscriptions(&self, py: Python<'_>, ts: i64) -> PyResult<()> {
-        self.with(py, |inner| inner.begin_subscriptions(ts))
+    #[pyo3(signature = (ts, late = Vec::new()))]
+    fn begin_subscriptions(&self, py: Python<'_>, ts: i64, late: Seconds) -> PyResult<()> {
+        self.with(py, |inner| inner.begin_subscriptions(ts, &late))
     }
 
-    /// Notes that the venue answered for all streams that are watched on a connection, and which of
-    /// them it refused.
+    /// Notes that the venue answered for all streams of a connection, and which of them it refused.
     fn subscribed(
         &self,
         py: Python<'_>,
@@ -378,8 +379,7 @@ impl Ingest {
         self.with(py, |inner| Ok(inner.needs_snapshot().into_iter().map(str::to_owned).collect()))
     }
 
-    /// How far the book of a symbol is verified: `empty`, `awaiting_snapshot`, `bridging`,
-    /// `continuous` or `broken`.
+    /// How far the book of a symbol is verified, by the name of its state.
     fn book_state(&self, py: Python<'_>, symbol: &str) -> PyResult<&'static str> {
         self.with(py, |inner| Ok(inner.book_state(symbol).name()))
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tapeworks_core::book::Touch;
-use tapeworks_core::feeds::{updates_of, BarSpan};
+use tapeworks_core::feeds::{updates_of, BarSpan, Descriptor};
 use tapeworks_core::record::{
     self, AlertState, BlobKind, Channel, Cross, GapCause, GapState, Kind, MarkerCode, OrderAction,
     QuoteState, Severity, Side, SubscriptionState, SyncState,
@@ -65,6 +65,13 @@ fn held_back(number: u8, is_daily: bool) -> [Vec<u32>; 3] {
     found
 }
 
+/// Whether corrections of trades of `symbol`, told by the feed `number` in a gap, are missing, once
+/// the gap `is_filled` or not. An empty symbol is any.
+#[pyfunction]
+fn loses_corrections(number: u8, symbol: &str, is_filled: bool) -> bool {
+    Descriptor::numbered(number).corrections.are_lost(symbol, is_filled)
+}
+
 /// The number that stands for a topic in the ledger's entries.
 #[pyfunction]
 fn topic_number(topic: &str) -> u64 {
@@ -75,5 +82,6 @@ fn topic_number(topic: &str) -> u64 {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(topic_number, module)?)?;
     module.add_function(wrap_pyfunction!(held_back, module)?)?;
+    module.add_function(wrap_pyfunction!(loses_corrections, module)?)?;
     module.add_function(wrap_pyfunction!(numbers, module)?)
 }

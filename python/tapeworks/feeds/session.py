@@ -107,7 +107,7 @@ class Session:
             TapeError: the tape cannot be written for good.
         """
         try:
-            self.ingest.begin_subscriptions(self._clock.wall_ns())
+            self.ingest.begin_subscriptions(self._clock.wall_ns(), list(self.feed.delays.items()))
             async with asyncio.TaskGroup() as group:
                 waits = [group.create_task(event.wait()) for event in (stop, self._failed)]
                 opening = group.create_task(self._opening())

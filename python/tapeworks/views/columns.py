@@ -274,7 +274,9 @@ OWN: dict[str, dict[str, Column]] = {
             "connected, subscribed (for all), disconnected, end_of_session, delay: see lake.md",
             origin=HOST,
         ),
-        "state": Column("of disconnected: 1: the recorder stops; 0: a cut", "", HOST),
+        "state": Column(
+            "of disconnected: 1: the recorder stops; 0: a cut; of delay: see lake.md", "", HOST
+        ),
         "ts_before": _time("of the recorder's start: last receipt before it", HOST),
     },
     "subscriptions": {

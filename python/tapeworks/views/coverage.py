@@ -1,10 +1,11 @@
 """What an answer certifies: the gaps that touch it, and the time of which nothing can be said.
 
-Five things keep a range from being complete. A gap is in the ledger. Time in which no recorder of
+Six things keep a range from being complete. A gap is in the ledger. Time in which no recorder of
 the source was connected was not recorded. While it was, a stream may not have been subscribed, the
 venue may have refused it, or no message of it may have come. What came after the ledger's
 watermark, the last record of which its gaps were derived, is not known yet. A metric may not have
-been among those that were measured. What is in none of them is complete.
+been among those that were measured. Corrections of its trades may have been told in a gap behind
+it. What is in none of them is complete.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,8 +19,16 @@ from tapeworks.errors import ArgumentError
 from tapeworks.tape import DAMAGE, RETENTION
 from tapeworks.topics import GAPS, METRICS, NORMALIZED, RAW, TICKS
 from tapeworks.views.entries import ENTRY_COLUMNS, gaps_sql, has_entries
-from tapeworks.views.findings import row_of, rows_like, told_parts
+from tapeworks.views.findings import (
+    one_format,
+    row_of,
+    rows_like,
+    span_text,
+    time_text,
+    told_parts,
+)
 from tapeworks.views.heard import believe_rows, hear, held_range, silent_streams
+from tapeworks.views.missed_corrections import missed_corrections
 from tapeworks.views.query import Engine, Scope
 from tapeworks.views.reach import (
     Waiting,
@@ -32,7 +41,6 @@ from tapeworks.views.recorded import (
     EDGE_NS,
     NOT_KNOWN,
     NOT_RECORDED,
-    NOT_SUBSCRIBED,
     NOT_YET_KNOWN,
     NOTHING,
     Asked,
@@ -41,6 +49,7 @@ from tapeworks.views.recorded import (
     Recorded,
     Wanted,
     asked_range,
+    finding_of,
     news_of,
     not_carried,
     ranges_of,
@@ -62,7 +71,7 @@ from tapeworks.views.sessions import (
     union,
 )
 from tapeworks.views.symbols import Chosen
-from tapeworks.views.times import format_time, parse_time
+from tapeworks.views.times import format_time
 from tapeworks.views.unmeasured import (
     begun_anew_rows,
     farthest_ns,
@@ -82,7 +91,8 @@ class Coverage(Result):
         super().__init__(table, title)
         self.recorded = recorded
         """Recorded ranges and the ledger's watermark, by source."""
-        self._asked = asked
+        self.asked = asked
+        """The range that is asked about, in ns."""
 
     def __bool__(self) -> bool:
         raise ArgumentError(
@@ -121,7 +131,7 @@ class Coverage(Result):
             f"not known by symbol: {format_time(start)} to {format_time(end)} ({each.source}): "
             "counts as recorded for every symbol since its first mention"
             for each in self.recorded
-            for start, end in intersect(each.unlisted, ranges_of(self._asked))
+            for start, end in intersect(each.unlisted, ranges_of(self.asked))
         ]
         return lines
 
@@ -137,13 +147,13 @@ class Coverage(Result):
 
     def _rows(self) -> list[dict[str, Any]]:
         return [
-            {**row, "ts_from": _one_format(row["ts_from"]), "ts_to": _one_format(row["ts_to"])}
+            {**row, "ts_from": one_format(row["ts_from"]), "ts_to": one_format(row["ts_to"])}
             for row in self.to_pylist()
         ]
 
     def _unknown(self, rows: list[dict[str, Any]]) -> list[str]:
         lines = [
-            f"not recorded: {_span_text(row['ts_from'], row['ts_to'])} "
+            f"not recorded: {span_text(row['ts_from'], row['ts_to'])} "
             f"({row['venue'] or 'no source'})"
             for row in rows
             if row["finding"] == NOT_RECORDED
@@ -153,7 +163,7 @@ class Coverage(Result):
         waiting = {
             each.source: f"; {waiting_text(each.waiting.frames)}"
             for each in self.recorded
-            if each.waiting and intersect(each.unread, ranges_of(self._asked))
+            if each.waiting and intersect(each.unread, ranges_of(self.asked))
         }
         # The last of a source, which is where its frames wait.
         for row in reversed([row for row in rows if row["finding"] == NOT_YET_KNOWN]):
@@ -165,9 +175,9 @@ class Coverage(Result):
     def _verdict(self, rows: list[dict[str, Any]]) -> str:
         found = [str(row["finding"]) for row in rows]
         findings = [finding for finding in found if finding != REPAIRED]
-        ends = tuple(map(_time_text, self._asked))
-        span = _span_text(*ends)
-        within = span if None in self._asked else f"from {span}"
+        ends = tuple(map(time_text, self.asked))
+        span = span_text(*ends)
+        within = span if None in self.asked else f"from {span}"
         if not any(each.ranges for each in self.recorded):
             return "nothing is recorded here"
         if not findings:
@@ -186,9 +196,9 @@ class Coverage(Result):
 
     def _is_of_all(self) -> bool:
         """Whether of no part of the range anything is known."""
-        known = ranges_of(self._asked)
+        known = ranges_of(self.asked)
         for each in self.recorded:
-            spans = [(a, b) for _, a, b in unknown_parts(each, self._asked) if a and b]
+            spans = [(a, b) for _, a, b in unknown_parts(each, self.asked) if a and b]
             if subtract(known, union(spans)):
                 return False
         return True
@@ -301,12 +311,15 @@ class Ledger:
                 finding, (ends[0], ends[1]), each.source, wanted.get(each.source, []), filled
             )
         ] + [
-            row_of(each.source, cause if cause == NOT_KNOWN else NOT_SUBSCRIBED, cause, one, span)
+            row_of(each.source, finding_of(each, cause), cause, one, span)
             for each in recorded
             for within in [each.within(asked)]
             for one in wanted[each.source]
             for cause, span in not_carried(each, one, within)
         ]
+        is_of_trades = channels is None or any("trade" in group for group in channels)
+        if is_of_trades and (not topics or NORMALIZED in topics) and self._has_entries(chosen):
+            rows += missed_corrections(self._engine, self.data, chosen, first, last)
         if measured is not None:
             rows += unmeasured_rows(self._engine, self.data, recorded, asked, *measured)
         if not {METRICS, TICKS}.isdisjoint(topics):
@@ -332,8 +345,7 @@ class Ledger:
         self, chosen: Chosen, first: int | None, last: int | None, channels: Channels
     ) -> pa.Table:
         """Returns the entries as findings."""
-        tails = {source: self._engine.tail(source) for source in chosen.sources}
-        if not any(has_entries(self.data, source, tail) for source, tail in tails.items()):
+        if not self._has_entries(chosen):
             # So it is of most recordings, and the query below takes longer than what was asked.
             schema = pa.schema([("finding", pa.string()), *ENTRY_COLUMNS])
             # Not `empty_table`, which loads pandas: that takes longer than all else.
@@ -362,6 +374,10 @@ class Ledger:
             for row in self._engine.run(sql, ["gaps"], Scope([recorded.source])).to_pylist()
         ]
         believe_rows(self._engine, recorded, doubtful, lost)
+
+    def _has_entries(self, chosen: Chosen) -> bool:
+        tails = {source: self._engine.tail(source) for source in chosen.sources}
+        return any(has_entries(self.data, source, tail) for source, tail in tails.items())
 
     def _filled(
         self, chosen: Chosen, first: int | None, last: int | None, channels: Channels
@@ -431,6 +447,7 @@ class Ledger:
             waiting,
             unread,
             is_late=found.is_late,
+            owed=found.owed,
         )
 
 
@@ -438,19 +455,3 @@ def _earliest(times: Iterable[int | None]) -> int | None:
     """Returns the least of `times`; none if one of them is not known."""
     found = list(times)
     return None if None in found else min(ts for ts in found if ts is not None)
-
-
-def _time_text(ts: int | None) -> str | None:
-    return None if ts is None else format_time(ts)
-
-
-def _one_format(text: Any) -> str | None:
-    """Returns the time of a row as all times of a summary are written."""
-    return None if text is None else format_time(parse_time(text))
-
-
-def _span_text(start: Any, end: Any) -> str:
-    """Returns a range in words; none is a side on which it does not end."""
-    if start is None:
-        return "at any time" if end is None else f"before {end}"
-    return f"from {start} on" if end is None else f"{start} to {end}"

@@ -8,6 +8,7 @@ import pyarrow as pa
 from tapeworks.views.recorded import (
     BEGUN_ANEW,
     FILLED_LATER,
+    NOT_CORRECTED,
     NOT_KNOWN,
     NOT_MEASURED,
     NOT_SUBSCRIBED,
@@ -15,6 +16,7 @@ from tapeworks.views.recorded import (
     SILENT,
     Wanted,
 )
+from tapeworks.views.times import format_time, parse_time
 
 NAMES_SHOWN = 5
 TOLD = {
@@ -33,14 +35,20 @@ def told_parts(rows: list[dict[str, Any]]) -> list[str]:
     naming a few of them."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        if row["finding"] in (NOT_SUBSCRIBED, NOT_KNOWN, NOT_MEASURED):
-            key = row["cause"], row["ts_from"], row["ts_to"], row["venue"]
+        if row["finding"] in (NOT_SUBSCRIBED, NOT_KNOWN, NOT_MEASURED, NOT_CORRECTED):
+            is_other = row["finding"] != NOT_CORRECTED
+            cause = row["cause"] if is_other else NOT_CORRECTED
+            key = cause, row["ts_from"], row["ts_to"], row["venue"]
             named = f"{row['symbol'] or 'any symbol'} {row['channel'] or ''}"
             groups.setdefault(key, []).append(named.strip())
     lines = []
     for (cause, start, end, venue), names in groups.items():
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         named = ", ".join(names[:NAMES_SHOWN]) + more
+        if cause == NOT_CORRECTED:
+            span = f"from {start} on" if end is None else f"from {start} to {end}"
+            lines.append(f"corrections told {span} were not received: {named} ({venue})")
+            continue
         lines.append(f"{TOLD[cause]}: {named}: {start} to {end} ({venue})")
     return lines
 
@@ -73,3 +81,20 @@ def rows_like(schema: pa.Schema, rows: list[dict[str, Any]]) -> pa.Table:
         for column in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def time_text(ts: int | None) -> str | None:
+    """Returns a time in ns as all times of a summary are written."""
+    return None if ts is None else format_time(ts)
+
+
+def one_format(text: Any) -> str | None:
+    """Returns the time of a row as all times of a summary are written."""
+    return None if text is None else format_time(parse_time(text))
+
+
+def span_text(start: Any, end: Any) -> str:
+    """Returns a range in words; none is a side on which it does not end."""
+    if start is None:
+        return "at any time" if end is None else f"before {end}"
+    return f"from {start} on" if end is None else f"{start} to {end}"

@@ -31,7 +31,7 @@ from tapeworks.views.coverage import GAP, REPAIRED, Coverage
 from tapeworks.views.held_back import Rules, rules_of
 from tapeworks.views.query import Engine, Scope, quote
 from tapeworks.views.reach import newest_receipt
-from tapeworks.views.recorded import NOT_YET_KNOWN
+from tapeworks.views.recorded import NOT_CORRECTED, NOT_YET_KNOWN
 from tapeworks.views.symbols import Chosen
 from tapeworks.views.times import format_interval
 from tapeworks.views.view_sql import MAYBE_BAD
@@ -328,7 +328,8 @@ def touched_bars(
     instruments = dict.fromkeys(zip(venues.tolist(), symbols.tolist(), strict=True))
     places = {(v, s): np.flatnonzero((venues == v) & (symbols == s)) for v, s in instruments}
     for row in missing.to_pylist():
-        if row["finding"] == REPAIRED:
+        # Corrections that are missing leave a bar whole.
+        if row["finding"] in (REPAIRED, NOT_CORRECTED):
             continue
         span = (
             _ns(row["ts_from"], row["ts_from_ns"], TIME_MIN),

@@ -13,7 +13,10 @@ from tapeworks.views.symbols import Chosen
 NOT_RECORDED, NOT_YET_KNOWN = "not_recorded", "not_yet_known"
 NOT_SUBSCRIBED, REFUSED, SILENT = "not_subscribed", "refused", "silent"
 NOT_KNOWN = "not_known"
+LATE = "late"
+"""Of a channel that its feed tells later than others: it had not come when a recording ended."""
 NOT_MEASURED = "not_measured"
+NOT_CORRECTED = "not_corrected"
 FILLED_LATER = "filled_later"
 """Of what was not measured: it was lost when the metrics were made, and came after that."""
 BEGUN_ANEW = "begun_anew"
@@ -66,6 +69,8 @@ class Recorded:
     channels."""
     is_late: bool = False
     """Whether events came late."""
+    owed: dict[Stream, list[Range]] = field(default_factory=dict)
+    """When it was subscribed, and what happened had not come at the end, as it comes late."""
 
     def within(self, asked: Asked) -> list[Range]:
         """Returns the parts of `asked` that were recorded, and of which notes are known."""
@@ -219,7 +224,8 @@ def not_carried(
     found = intersect(rest, wanted.not_known(recorded))
     yield from ((NOT_KNOWN, span) for span in found)
     rest = subtract(rest, found)
-    for cause, ranges in ((REFUSED, recorded.refused), (SILENT, recorded.silent)):
+    others = (LATE, recorded.owed), (REFUSED, recorded.refused), (SILENT, recorded.silent)
+    for cause, ranges in others:
         if not rest:
             return
         found = intersect(rest, _spans(ranges, wanted.streams))
@@ -228,6 +234,13 @@ def not_carried(
     # Requests are not noted: where no stream tells news, answers to them may have.
     is_noted = wanted.streams or wanted.channel != NEWS
     yield from ((NOT_SUBSCRIBED if is_noted else NOT_KNOWN, span) for span in rest)
+
+
+def finding_of(recorded: Recorded, cause: str) -> str:
+    """Returns the kind of finding that `not_carried` gave `cause` of."""
+    if cause == LATE:
+        return NOT_YET_KNOWN if recorded.is_open else NOT_RECORDED
+    return cause if cause == NOT_KNOWN else NOT_SUBSCRIBED
 
 
 def unknown_parts(recorded: Recorded, asked: Asked) -> Iterator[tuple[str, int | None, int | None]]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from tapeworks._core import numbers
 from tapeworks.views.delays import Delay, Delays
 from tapeworks.views.query import Engine, Runner, Scope
 from tapeworks.views.symbols import Chosen
@@ -22,6 +23,9 @@ from tapeworks.views.symbols import Chosen
 Range = tuple[int, int]
 # Of what the recorder itself is noted as a connection.
 RECORDER = 0xFFFF
+# From here on the state of a delay is that of one channel, whose number is added.
+OF_CHANNEL = 16
+CHANNELS = {number: name for name, number in numbers("channel").items()}
 REFUSED, SPOKE = "refused", "spoke"
 
 
@@ -76,6 +80,9 @@ class Sessions:
     """The same in recordings in which it did not."""
     refused: dict[Stream, list[Range]] = field(default_factory=dict)
     """When the venue was there and refused it."""
+    owed: dict[Stream, list[Range]] = field(default_factory=dict)
+    """When each stream was subscribed, of what its channel, later than others, had yet to tell at
+    the end of the recording."""
     is_late: bool = False
     """Whether events of any recording came late."""
     least: int = 0
@@ -99,7 +106,7 @@ def read_sessions(marks: Iterable[Mark], notes: Iterable[Note], newest: int | No
     if found.is_late:
         # One that is late goes on where one that was not has ended.
         found.ranges, found.unlisted = union(found.ranges), union(found.unlisted)
-    for ranges in (found.carried, found.silent, found.refused):
+    for ranges in (found.carried, found.silent, found.refused, found.owed):
         for stream, spans in ranges.items():
             ranges[stream] = union(spans)
     return found
@@ -117,6 +124,8 @@ class _Walk:
         self._spans: list[Range] = []
         self._least: int | None = None
         self._is_listed = False
+        self._late: dict[str, int] = {}
+        """By how much channels come later than others, in ns."""
         self._lines: dict[int, list[Range]] = {}
         self._lines_since: dict[int, int] = {}
         self._states: dict[tuple[int, Stream], tuple[str, int]] = {}
@@ -140,6 +149,8 @@ class _Walk:
             self._raise(connection, mark.line, ts)
         elif mark.code == "disconnected":
             self._drop(connection, ts)
+        elif mark.code == "delay" and mark.state >= OF_CHANNEL:
+            self._late[CHANNELS.get(mark.state - OF_CHANNEL, "")] = mark.line
         elif mark.code == "delay":
             self._delays.noted.append(Delay(ts, mark.connection, mark.line, not mark.state))
         elif mark.code == "end_of_session":
@@ -180,10 +191,15 @@ class _Walk:
             if state == REFUSED:
                 found.refused.setdefault(stream, []).extend(up)
             elif (line, stream) in self._spoke:
-                found.carried.setdefault(stream, []).extend(up)
+                late = self._late.get(stream.channel, 0)
+                # What it lost where its line was down meanwhile is in the ledger.
+                told = [(up[0][0], up[-1][1] - late)] if late and up else up
+                found.carried.setdefault(stream, []).extend(told)
+                found.owed.setdefault(stream, []).extend(subtract(up, union(told)))
             else:
                 found.silent.setdefault(stream, []).extend(up)
         self._is_listed = False
+        self._late = {}
         held: tuple[Any, ...] = (self._lines, self._lines_since, self._states, self._past)
         for each in (*held, self._spoke, self._spans):
             each.clear()

@@ -7,7 +7,7 @@
 use super::events::header_of;
 use super::rfc3339::Minute;
 use super::symbols::SymbolCache;
-use super::{Descriptor, Feed, FeedId, Framing, Glance, Rejected};
+use super::{Corrections, Descriptor, Feed, FeedId, Framing, Glance, Rejected};
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{Blob, BlobKind, Channel, Records};
@@ -55,6 +55,7 @@ pub const ALPACA: Descriptor = Descriptor {
     framing: Framing::Events(glance),
     live_unit_ns: 1,
     updates: Some(conditions::updates_within),
+    corrections: Corrections::Live(|symbol| class_of(symbol) == EQUITY),
     page_mark: b"page_token=",
     news: Some(news::read),
     build: |id| Box::new(Alpaca::new(id)),

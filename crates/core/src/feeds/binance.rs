@@ -4,7 +4,7 @@
 //! JSON; `encode` writes what the venue would.
 
 use super::symbols::SymbolCache;
-use super::{Descriptor, Envelope, Feed, FeedId, Framing, Rejected};
+use super::{Corrections, Descriptor, Envelope, Feed, FeedId, Framing, Rejected};
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{Blob, BlobKind, Header, Records};
@@ -36,6 +36,7 @@ pub const SPOT: Descriptor = Descriptor {
     framing: Framing::Named(ENVELOPE),
     live_unit_ns: 1,
     updates: None,
+    corrections: Corrections::Untold,
     page_mark: b"",
     news: None,
     build: |id| Box::new(Binance::new(id)),

@@ -1,6 +1,6 @@
 //! The place of a feed whose decoder is not in this crate, and is given by whoever runs it.
 
-use super::{Descriptor, Feed, FeedId, Framing, Glance, Rejected};
+use super::{Corrections, Descriptor, Feed, FeedId, Framing, Glance, Rejected};
 use crate::error::{Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{Blob, Records};
@@ -16,6 +16,7 @@ pub const FOREIGN: Descriptor = Descriptor {
     framing: Framing::Session,
     live_unit_ns: 1,
     updates: None,
+    corrections: Corrections::Untold,
     page_mark: b"",
     news: None,
     build: |_| Box::new(Unknown),

@@ -8,7 +8,7 @@
 //! there, orders may be unknown: then all records are flagged (`FLAG_MAYBE_BAD`) up to the start of
 //! the next day.
 
-use super::{Descriptor, Feed, FeedId, Framing, Rejected};
+use super::{Corrections, Descriptor, Feed, FeedId, Framing, Rejected};
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{Blob, BlobKind, Channel, Header, Records, NONE};
@@ -47,6 +47,7 @@ pub const ITCH: Descriptor = Descriptor {
     framing: Framing::Session,
     live_unit_ns: 1,
     updates: None,
+    corrections: Corrections::Counted,
     page_mark: b"",
     news: None,
     build: |id| Box::new(Itch::new(id)),

@@ -5,7 +5,7 @@
 //! outside the window is in no row: a book made of rows alone is never known to be whole, and all
 //! records say so (`FLAG_MAYBE_BAD`).
 
-use super::{Descriptor, Feed, FeedId, Framing, Rejected};
+use super::{Corrections, Descriptor, Feed, FeedId, Framing, Rejected};
 use crate::decimal;
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
@@ -24,6 +24,7 @@ pub const LOBSTER: Descriptor = Descriptor {
     framing: Framing::Session,
     live_unit_ns: 1,
     updates: None,
+    corrections: Corrections::Untold,
     page_mark: b"",
     news: None,
     build: |_| Box::new(Lobster),

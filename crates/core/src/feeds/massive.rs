@@ -6,7 +6,7 @@
 
 use super::events::header_of;
 use super::symbols::SymbolCache;
-use super::{Descriptor, Feed, FeedId, Framing, Glance, Rejected};
+use super::{Corrections, Descriptor, Feed, FeedId, Framing, Glance, Rejected};
 use crate::error::{DecodeReason, Error, Result};
 use crate::instrument::Instruments;
 use crate::record::{Blob, BlobKind, Channel, Records};
@@ -42,6 +42,7 @@ pub const MASSIVE: Descriptor = Descriptor {
     framing: Framing::Events(glance),
     live_unit_ns: 1_000_000,
     updates: Some(conditions::updates_within),
+    corrections: Corrections::Untold,
     page_mark: b"cursor=",
     news: Some(news::read),
     build: |id| Box::new(Massive::new(id)),

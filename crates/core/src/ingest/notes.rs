@@ -5,7 +5,7 @@ use crate::clock::ClockStep;
 use crate::error::Result;
 use crate::record::{
     topic_number, unpadded, Alert, Channel, GapCause, GapState, Header, Marker, MarkerCode, Plain,
-    FLAG_RECV_SUSPECT, NONE, SESSION_ENDS,
+    DELAY_OF_CHANNEL, FLAG_RECV_SUSPECT, NONE, SESSION_ENDS,
 };
 
 /// A gap in trades or quotes whose extent is known.
@@ -51,11 +51,22 @@ impl Ingest {
         self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())
     }
 
-    /// Notes that this recorder notes what it subscribes: what it does not note, it did not.
+    /// Notes that this recorder notes what it subscribes: what it does not note, it did not; and of
+    /// which channels, by name, the venue tells what happened so many seconds later than of others.
     ///
     /// # Errors
     /// As [`Ingest::connected`].
-    pub fn begin_subscriptions(&mut self, ts: i64) -> Result<()> {
+    pub fn begin_subscriptions(&mut self, ts: i64, late: &[(String, f64)]) -> Result<()> {
+        for (name, seconds) in late {
+            let Some(channel) = Channel::NAMES.iter().position(|known| known == name) else {
+                continue;
+            };
+            let mut marker = self.marker(MarkerCode::Delay, ts);
+            (marker.channel, marker.state) = (channel as u8, DELAY_OF_CHANNEL + channel as u8);
+            marker.first = (seconds.max(0.0) * 1e9) as u64;
+            marker.last = marker.first;
+            self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())?;
+        }
         let mut marker = self.marker(MarkerCode::Subscribed, ts);
         (marker.first, marker.last) = (u64::from(NO_CONNECTION), u64::from(NO_CONNECTION));
         self.pending.push_records(NO_CONNECTION, ts, marker.as_bytes())

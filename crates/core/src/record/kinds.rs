@@ -221,8 +221,9 @@ numbered! {
         /// made, `sequence` its id. The story itself is on the tape of news.
         News = 15, "news";
         /// Events of the source come late: by `first` to `last` ns. Both are 0 where they do not
-        /// any more. `state` is 1 where few events told it so far. `ts_event` is the venue's time
-        /// up to which all has come.
+        /// any more. `state` is 1 where few events told it so far, and from
+        /// [`super::DELAY_OF_CHANNEL`] on where the recorder knows it of one channel alone.
+        /// `ts_event` is the venue's time up to which all has come.
         Delay = 16, "delay";
     }
 }

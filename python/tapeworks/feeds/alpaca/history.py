@@ -19,7 +19,9 @@ CRYPTO_PLACES = {"crypto": "us", "crypto-us-1": "us-1", "crypto-eu-1": "eu-1"}
 PRIORITY = 5
 RETRY_MS, TOO_MANY_MS, WAIT_S_MAX = 1_000, 60_000, 3_600
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z")
-_TOKEN = re.compile(r"&page_token=[^&]*")
+_TOKEN = re.compile(r"&page_token=[^&#]*")
+LOOK_BACK_NS = 900_000_000_000
+"""So far before a gap trades of stocks are asked for, as some were cancelled or corrected in it."""
 
 
 class _Row(msgspec.Struct):
@@ -39,20 +41,25 @@ class _Refusal(msgspec.Struct):
 def request_for(product: str, gap: EndedGap) -> Request | None:
     """Returns the request for the first page of what `gap` lacks, oldest first."""
     rows = KINDS.get(gap.channel)
-    start, end = (quote(time_text(ts), safe="") for ts in gap.times)
+    first, last = gap.times
+    # The core's decoder of the answer reads the fragment; it is not sent.
+    fragment = ""
+    if product in STOCK_FEEDS and gap.channel == "trade":
+        first, fragment = first - LOOK_BACK_NS, f"#live-before={first}"
+    start, end = (quote(time_text(ts), safe="") for ts in (first, last))
     asked = f"start={start}&end={end}&limit={ROWS_MAX}&sort=asc"
     symbol = quote(gap.symbol, safe="")
     if rows is None:
         return None
     if feed := STOCK_FEEDS.get(product):
-        path = f"/v2/stocks/{symbol}/{rows}?{asked}&feed={feed}"
+        path = f"/v2/stocks/{symbol}/{rows}?{asked}&feed={feed}{fragment}"
     elif place := CRYPTO_PLACES.get(product):
         path = f"/v1beta3/crypto/{place}/{rows}?symbols={symbol}&{asked}"
     elif product in ("options", "opra") and rows == "trades":
         path = f"/v1beta1/options/{rows}?symbols={symbol}&{asked}"
     else:
         return None
-    return Request(PRIORITY, path, symbol=gap.symbol, ts_last=gap.times[1])
+    return Request(PRIORITY, path, symbol=gap.symbol, ts_last=last)
 
 
 def page_of(request: Request, body: bytes) -> HistoryPage | None:
@@ -70,7 +77,8 @@ def page_of(request: Request, body: bytes) -> HistoryPage | None:
     if not answer.next_page_token:
         return HistoryPage(reached)
     token = quote(answer.next_page_token, safe="")
-    path = f"{_TOKEN.sub('', request.path)}&page_token={token}"
+    before, mark, fragment = _TOKEN.sub("", request.path).partition("#")
+    path = f"{before}&page_token={token}{mark}{fragment}"
     return HistoryPage(reached, replace(request, path=path))
 
 

@@ -44,8 +44,12 @@ impl Task<'_> {
         if news::is_asked(context) {
             return Ok(());
         }
-        let asked = std::str::from_utf8(context).ok().and_then(rows_of);
-        let (rows, in_path) = asked.ok_or(Error::decode(DecodeReason::UnknownStream, 0))?;
+        let asked = std::str::from_utf8(context).ok().and_then(|request| {
+            let (request, fragment) = request.split_once('#').unwrap_or((request, ""));
+            Some((rows_of(request)?, told_before(fragment)))
+        });
+        let ((rows, in_path), before) =
+            asked.ok_or(Error::decode(DecodeReason::UnknownStream, 0))?;
         self.header.flags |= FLAG_HISTORICAL;
         let slots = match rows {
             Rows::Trades => [slot::TRADES, slot::TRADE],
@@ -61,19 +65,19 @@ impl Task<'_> {
             None => OwnSymbol::of(in_path.as_bytes()),
         };
         if is_one || span.of(self.bytes)[0] == b'[' {
-            return self.rows_at(span, rows, (&symbol, span.start as usize));
+            return self.rows_at(span, (rows, before), (&symbol, span.start as usize));
         }
         let scanner = &mut Scanner::inside(self.bytes, span);
         scanner.at_value(b'{')?;
         scanner.object(|scanner, key| {
             let symbol = self.symbol(key)?;
             let value = scanner.value()?;
-            self.rows_at(value, rows, (&symbol, key.start as usize))
+            self.rows_at(value, (rows, before), (&symbol, key.start as usize))
         })
     }
 
     /// Decodes the rows at `span`: a list of them, the latest alone, or none.
-    fn rows_at(&mut self, span: Span, rows: Rows, subject: Subject<'_>) -> Result<()> {
+    fn rows_at(&mut self, span: Span, rows: (Rows, i64), subject: Subject<'_>) -> Result<()> {
         let scanner = &mut Scanner::inside(self.bytes, span);
         match span.of(self.bytes)[0] {
             b'[' => self.elements(scanner, |task, row| task.row(row, rows, subject)),
@@ -83,21 +87,32 @@ impl Task<'_> {
         }
     }
 
-    fn row(&mut self, row: &Fields, rows: Rows, (symbol, byte): Subject<'_>) -> Result<()> {
+    fn row(
+        &mut self,
+        row: &Fields,
+        (rows, before): (Rows, i64),
+        (symbol, byte): Subject<'_>,
+    ) -> Result<()> {
         let ts = self.time(row)?;
         let class = class_of(symbol.as_bytes());
         match rows {
             Rows::Trades => {
+                let update = row.find(self.bytes, b'u');
+                if ts < before && update.is_none() {
+                    return Ok(());
+                }
                 let deal = self.deal(row)?;
                 let deal = Deal { conditions: self.conditions(row, class)?, ..deal };
-                let is_void = match row.find(self.bytes, b'u') {
+                let is_void = match update {
                     Some(span) => {
                         matches!(self.values().text(span)?, b"canceled" | b"incorrect")
                     }
                     None => false,
                 };
                 let instrument = self.instrument(symbol.as_bytes(), byte, ts, class)?;
-                self.push_deal(instrument, &deal);
+                if ts >= before || !is_void {
+                    self.push_deal(instrument, &deal);
+                }
                 if is_void {
                     self.amend(instrument, ts, (deal.id, 0), CANCEL, (NONE, NONE));
                 }
@@ -113,6 +128,13 @@ impl Task<'_> {
             }
         }
     }
+}
+
+/// Before which time trades are told only for what became of them, as the fragment of a request
+/// that fills a gap says: `live-before=` and a time in ns. Those trades came live.
+fn told_before(fragment: &str) -> i64 {
+    let told = fragment.strip_prefix("live-before=").and_then(|text| text.parse().ok());
+    told.unwrap_or(i64::MIN)
 }
 
 /// What the rows of the answer to a request are, and the symbol that its path may hold.

@@ -363,6 +363,23 @@ fn answers_are_history_and_errors_are_told() {
     let trade: Trade = nth(&records, 0);
     assert_eq!(trade.header.flags, FLAG_HISTORICAL | FLAG_LAST);
     assert_eq!(nth::<Correction>(&records, 1).trade_id, 7);
+    // Of a time before the gap that is filled: what became of trades that came live.
+    let (at, behind) = (1_666_383_543_700_000_000_i64, 1_666_383_543_700_000_001_i64);
+    for (before, update, counts) in [
+        (at, "incorrect", [1, 1]),
+        (behind, "incorrect", [0, 1]),
+        (behind, "canceled", [0, 1]),
+        (behind, "corrected", [1, 0]),
+        (at, "corrected", [1, 0]),
+    ] {
+        let path = format!("/v2/stocks/trades?symbols=A#live-before={before}");
+        let records = bench.rest(&path, &row.replace("incorrect", update)).unwrap();
+        let of = |kind: Kind| records.iter().filter(|one| one.header().kind == kind as u8).count();
+        assert_eq!([Kind::Trade, Kind::Correction].map(of), counts, "{update}");
+        let stands = row.replace("\"u\":\"incorrect\"", "\"z\":\"A\"");
+        let records = bench.rest(&path, &stands).unwrap();
+        assert_eq!(records.len(), usize::from(before == at));
+    }
     let bars = r#"{"bars":[{"o":1,"h":2,"l":1,"c":2,"v":9,"t":"2022-10-21T20:15:00Z"}]}"#;
     let bar: Bar = nth(&bench.rest("/v2/stocks/A/bars?timeframe=15Min", bars).unwrap(), 0);
     assert_eq!((bar.interval_ms, bar.count), (900_000, 0));
