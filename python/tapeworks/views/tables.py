@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tapeworks.views.conditions import parse_range, time_condition
+from tapeworks.views.coverage import Coverage
+from tapeworks.views.known_then import coverage_then
 from tapeworks.views.opened import Symbols
 from tapeworks.views.query import Scope, table_of, time_of
 from tapeworks.views.recorded import NEWS
@@ -64,13 +66,16 @@ class Tables(Renames):
         until = window_end(last, length_ms)
         topic = table_of(table).topic
         is_of_news = table == NEWS
-        return Result(
-            found,
-            title,
-            lambda: self._ledger.coverage(
-                chosen, first, until, channels, topic, is_of_news=is_of_news
-            ),
-        )
+
+        def ask(low: int | None, high: int | None) -> Coverage:
+            return self._ledger.coverage(chosen, low, high, channels, topic, is_of_news=is_of_news)
+
+        def coverage() -> Coverage:
+            if as_of is None:
+                return ask(first, until)
+            return coverage_then(self._engine, table, chosen, first, until, as_of, ask)
+
+        return Result(found, title, coverage)
 
 
 def window_end(last: int | None, length_ms: int | None) -> int | None:
