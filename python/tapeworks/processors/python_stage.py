@@ -254,6 +254,7 @@ class PythonStage:
 
     def _skip(self, first: int, *, write: bool) -> int:
         """Goes on at `first`, as the items before it are gone, and declares the loss."""
+        first, ts_end = self._first_kept(first)
         lost = (self._position, first - 1)
         cause = self._reader.loss_cause(lost[0])
         self.notes.append(f"input {lost[0]} to {lost[1]} is gone, by cause {cause}")
@@ -261,16 +262,29 @@ class PythonStage:
         with self._guarded("lost"):
             made = gap + bytes(self._processor.take_loss(Records.from_bytes(gap)))
         self._made = Records.from_bytes(made)
-        self._reader.seek(first)
         if write:
-            following = self._reader.read(1)
-            self._reader.seek(first)
-            ts_end = EARLIEST if following is None else newest_receipt(following)
             self._losses.append((*lost, self._ts, max(self._ts, ts_end), cause))
             self._pending = (self._made, first)
             self._publish()
         self._position = first
         return len(self._made)
+
+    def _first_kept(self, first: int) -> tuple[int, int]:
+        """Goes to offset `first`, or to the first that is there by now, as retention goes on.
+
+        Returns that offset, and the receive time of the item there.
+        """
+        while True:
+            try:
+                self._reader.seek(first)
+                following = self._reader.read(1)
+                self._reader.seek(first)
+            except TapeRangeError as error:
+                if error.first <= first:
+                    raise
+                first = error.first
+            else:
+                return first, EARLIEST if following is None else newest_receipt(following)
 
     def _resume(self) -> None:
         target = self._writer.covered

@@ -16,10 +16,10 @@ use crate::tape::{save_offset, Batch, Reader, Tape, TapeConfig, TapeKind};
 
 mod config;
 
-use self::config::gap_of;
 pub use self::config::{Loss, StageConfig};
 
 mod cover;
+mod lost;
 mod reports;
 mod restored;
 mod timing;
@@ -342,41 +342,6 @@ impl Stage {
         self.pending = None;
         self.position = next;
         Ok(())
-    }
-
-    /// Goes on at `first`, as the input before it is gone. The loss is declared.
-    fn skip_to(&mut self, first: u64, write: bool) -> Result<usize> {
-        let from = self.position;
-        let known = self.output.last_ts_recv().unwrap_or(i64::MIN);
-        let ts_start = if self.ts_recv == i64::MIN { known } else { self.ts_recv };
-        self.input.seek(first)?;
-        if let Some(batch) = self.input.read(1)? {
-            self.ts_recv = self.ts_recv.max(newest(&batch, self.processor.input_kind()));
-        }
-        self.input.seek(first)?;
-        let cause = self.input.loss_cause(from)?;
-        let loss = Loss { cause, first: from, last: first - 1, ts_start, ts_end: self.ts_recv };
-        let topic = self.input.path().file_name().and_then(|name| name.to_str());
-        let gap = gap_of(&loss, topic.unwrap_or_default());
-        self.records.clear();
-        self.blobs.clear();
-        if self.processor.output_kind() == TapeKind::Records {
-            self.records.push(&gap);
-        }
-        self.processor.lost(&gap, &mut self.records)?;
-        self.notes.push(format!(
-            "input {from} to {} of {} is gone, by cause {}: not read by this stage",
-            first - 1,
-            self.input.path().display(),
-            cause.name()
-        ));
-        if write {
-            self.losses.push(loss);
-            self.pending = Some(first);
-            self.publish()?;
-        }
-        self.position = first;
-        Ok(self.records.len())
     }
 
     /// Brings the processor to where the output ends.
