@@ -261,6 +261,29 @@ def test_a_gap_of_sequences_is_lost_until_all_of_them_came(market: Any) -> None:
         assert [one[0] for one in told(rule, [*parts, *market.quotes(220, 500)])] == expected
 
 
+def test_a_gap_of_a_symbol_that_is_recorded_no_more_is_given_up(market: Any) -> None:
+    # It goes on when the recorder stops. Behind the start the recorder says what it records; a
+    # minute later nobody will tell how the gap of the other symbol ends.
+    first = [market.definitions, *market.quotes(0, 10), market.gap(10, 9, "open", "trade")]
+    first += [market.marker("end_of_session", 20), market.marker("connected", 30)]
+    others = [market.quote(at, instrument=ETH) for at in range(32, 120)]
+    later = market.gap(119, 118, "closed", "trade")
+    later["instrument"] = ETH
+    source, own = "gap\tgap\twarning\tsource\t", "gap\tgap\twarning\t\tBTCUSDT"
+    told_again = [("opened", 0, 119), ("closed", 0, 119)]
+
+    def found(rule: str, *subscribed: str) -> list[tuple[str, int, int]]:
+        parts = [market.subscribed(31, symbol) for symbol in subscribed]
+        return told(rule, [*first, *parts, *others, later, *market.quotes(121, 130)])
+
+    assert found(source, "ETHUSDT") == [("opened", 0, 10), ("closed", 0, 91), *told_again]
+    assert found(own, "ETHUSDT") == [("opened", BTC, 10), ("closed", BTC, 91)]
+    # It is recorded again, or nobody says what is.
+    for subscribed in (("ETHUSDT", "BTCUSDT"), ()):
+        assert found(source, *subscribed) == [("opened", 0, 10)]
+        assert found(own, *subscribed) == [("opened", BTC, 10)]
+
+
 def test_what_fills_one_gap_of_very_many_does_not_fill_the_oldest(market: Any) -> None:
     # Of more than 4,096 gaps the oldest are taken together: a long one, and a short one.
     rule = "sla\tsla\tcritical\tsource\t\ttarget=0.999\twindow_h=1.0"

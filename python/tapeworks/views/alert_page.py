@@ -107,6 +107,9 @@ an alert and `not known` exit with 3; notices of `lake.alerts` say the same.
   tests.
 - **What breaks the stream** (a gap, a halt, the end of a session, a venue that numbers its orders
   anew, as each day) ends what was open, and empties what rules remember: they begin anew behind it.
+- **A gap that goes on when the recorder stops** keeps its alert open, also of the rule `gap` for a
+  source. Where its symbol is not recorded any more, it is given up a minute after the recorder
+  started again and said what it records.
 - **While the venue says that a symbol is halted** it owes nothing: `stale` and `rate` with `below`
   wait for none of it. They wait again when the venue says that it trades, when it does trade, and
   behind a gap or the end of a session: the word that it trades again may have been lost there.

@@ -70,7 +70,7 @@ pub fn detectors() -> impl Iterator<Item = &'static Entry> {
 }
 
 const NAME: &str = "alerts";
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// Detectors that wait are looked at so often, in ns.
 const SWEEP_NS: i64 = 100_000_000;
 /// Number of the source as a whole among instruments.
@@ -112,6 +112,8 @@ pub(super) fn build(settings: &mut Settings) -> Result<Box<dyn Processor>> {
         watermark: Watermark::default(),
         swept: i64::MIN,
         deadline: i64::MAX,
+        has_restarted: false,
+        give_up: i64::MAX,
         ids: 0,
         told: Told::default(),
     }))
@@ -132,6 +134,10 @@ struct Alerts {
     swept: i64,
     /// The earliest receive time that any of them waits for.
     deadline: i64,
+    /// Whether the recorder stopped, and did not say yet what it records since.
+    has_restarted: bool,
+    /// The receive time at which what is not recorded any more is given up; `i64::MAX` for never.
+    give_up: i64,
     ids: u64,
     /// What the output holds, while the state is made anew.
     told: Told,
@@ -198,7 +204,9 @@ impl Alerts {
     fn sweep(&mut self, offset: u64, out: &mut Records) {
         let now = self.watermark.ts();
         (self.swept, self.deadline) = (now, i64::MAX);
-        self.tell_all(&Event::Time, Moment { offset, ts: now, ts_recv: now }, out);
+        let at = Moment { offset, ts: now, ts_recv: now };
+        self.tell_all(&Event::Time, at, out);
+        self.give_up_dropped(at, out);
     }
 
     fn message(&mut self, header: &Header, kind: Kind, at: Moment, out: &mut Records) {
@@ -211,8 +219,11 @@ impl Alerts {
             watched.feed = header.feed;
         }
         let is_newest = header.flags & FLAG_OUT_OF_ORDER == 0 && header.ts_event != NONE;
-        if let Some(watched) = self.watched(header.instrument, header.feed).filter(|_| is_newest) {
-            watched.newest = watched.newest.max(header.ts_event);
+        if let Some(watched) = self.watched(header.instrument, header.feed) {
+            watched.is_recorded = true;
+            if is_newest {
+                watched.newest = watched.newest.max(header.ts_event);
+            }
         }
         self.tell(header.instrument, &event, at, out);
         self.tell(SOURCE, &event, at, out);
@@ -367,6 +378,8 @@ impl Processor for Alerts {
         self.watermark.write(&mut state);
         state.i64(self.swept);
         state.i64(self.deadline);
+        state.flag(self.has_restarted);
+        state.i64(self.give_up);
         state.u64(self.ids);
         state.length(self.watched.len());
         for watched in &self.watched {
@@ -395,7 +408,8 @@ impl Processor for Alerts {
             return Err(Error::invalid("the state is of other rules"));
         }
         let watermark = Watermark::read(&mut state)?;
-        let (swept, deadline, ids) = (state.i64()?, state.i64()?, state.u64()?);
+        let (swept, deadline) = (state.i64()?, state.i64()?);
+        let (has_restarted, give_up, ids) = (state.flag()?, state.i64()?, state.u64()?);
         let mut watched: Vec<Option<Box<Watched>>> = Vec::new();
         for instrument in 0..state.length(1)? {
             if !state.flag()? {
@@ -415,6 +429,7 @@ impl Processor for Alerts {
             measures.restore(inner)?;
         }
         (self.watermark, self.swept, self.deadline) = (watermark, swept, deadline);
+        (self.has_restarted, self.give_up) = (has_restarted, give_up);
         (self.ids, self.watched, self.orders) = (ids, watched, orders);
         Ok(())
     }

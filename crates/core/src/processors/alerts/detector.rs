@@ -131,6 +131,9 @@ pub(super) enum Event<'a> {
     Break,
     /// The recorder subscribed what tells of the instrument: it is waited for from now on.
     Awaited,
+    /// The instrument of that number is not recorded any more: the recorder started again, and said
+    /// what it records.
+    Dropped(u32),
     /// The recorder stopped: nothing is waited for. A break comes right behind it.
     End,
 }

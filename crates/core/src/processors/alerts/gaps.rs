@@ -110,9 +110,24 @@ fn evidence_of(gap: &Marker, scope: &Scope<'_>) -> Evidence {
     }
 }
 
+impl Gaps {
+    /// Nobody will tell how the gaps of that instrument end.
+    fn drop_those_of(&mut self, instrument: u32, scope: &mut Scope<'_>) {
+        let before = self.open.len();
+        self.open.retain(|one| one.instrument != instrument);
+        if self.open.is_empty() && before > 0 {
+            scope.end(scope.at.ts, None);
+        }
+    }
+}
+
 impl Detector for Gaps {
     fn event(&mut self, event: &Event<'_>, scope: &mut Scope<'_>) {
-        let Event::Gap(gap) = event else { return };
+        let gap = match event {
+            Event::Gap(gap) => gap,
+            Event::Dropped(instrument) => return self.drop_those_of(*instrument, scope),
+            _ => return,
+        };
         let (evidence, key) = (evidence_of(gap, scope), GapKey::of(gap));
         if gap.state == GapState::Open as u8 {
             if self.open.len() < OPEN_MAX && !self.open.contains(&key) {

@@ -11,6 +11,10 @@ use crate::record::{
     SubscriptionState,
 };
 
+/// What markers of the recorder itself name as their connection.
+const RECORDER: u64 = u16::MAX as u64;
+/// How long after a recorder that started again said what it records, in ns, the rest is given up.
+const GIVE_UP_NS: i64 = 60_000_000_000;
 /// The state of an instrument that is traded.
 const TRADING: u8 = 1;
 
@@ -21,7 +25,9 @@ impl Alerts {
                 self.end_halts(SOURCE, at, out);
                 self.tell_all(&Event::End, at, out);
                 self.break_all(SOURCE, at, out);
+                self.doubt_recorded();
             }
+            Ok(MarkerCode::Connected) if marker.first == RECORDER => self.doubt_recorded(),
             Ok(MarkerCode::Gap) => {
                 let instrument = marker.header.instrument;
                 self.watched(instrument, marker.header.feed);
@@ -128,15 +134,43 @@ impl Alerts {
         }
     }
 
+    /// The recorder stopped: what it records when it starts again, it says then.
+    fn doubt_recorded(&mut self) {
+        self.watched.iter_mut().flatten().for_each(|watched| watched.is_recorded = false);
+        (self.has_restarted, self.give_up) = (true, i64::MAX);
+    }
+
+    /// Gives up what is not recorded any more, once it is time.
+    pub(super) fn give_up_dropped(&mut self, at: Moment, out: &mut Records) {
+        if at.ts_recv < self.give_up {
+            self.deadline = self.deadline.min(self.give_up);
+            return;
+        }
+        self.give_up = i64::MAX;
+        for number in 1..self.watched.len() {
+            if self.watched[number].as_ref().is_some_and(|watched| !watched.is_recorded) {
+                for told in [number as u32, SOURCE] {
+                    self.tell(told, &Event::Dropped(number as u32), at, out);
+                }
+            }
+        }
+    }
+
     pub(super) fn subscribe(&mut self, one: &Subscription, at: Moment, out: &mut Records) {
         if one.state != SubscriptionState::Subscribed as u8 {
             return;
         }
+        if std::mem::take(&mut self.has_restarted) {
+            self.give_up = at.ts_recv.saturating_add(GIVE_UP_NS);
+            self.deadline = self.deadline.min(self.give_up);
+        }
         let symbol = unpadded(&one.symbol);
         for instrument in 0..self.watched.len() {
             // The stream of no symbol tells of several; the source waits for any.
-            let is_meant = self.watched[instrument].as_ref().is_some_and(|watched| {
-                instrument == SOURCE as usize || symbol.is_empty() || watched.symbol == symbol
+            let is_meant = self.watched[instrument].as_mut().is_some_and(|watched| {
+                let is_of_it = symbol.is_empty() || watched.symbol == symbol;
+                watched.is_recorded |= is_of_it;
+                instrument == SOURCE as usize || is_of_it
             });
             if is_meant {
                 self.tell(instrument as u32, &Event::Awaited, at, out);

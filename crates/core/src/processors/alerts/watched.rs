@@ -26,6 +26,8 @@ pub(super) struct Watched {
     pub(super) halted: Option<i64>,
     /// Event time of the newest record that is in order; `i64::MIN` before the first.
     pub(super) newest: i64,
+    /// Whether it is recorded, as far as is known since the recorder started again.
+    pub(super) is_recorded: bool,
     /// Whether trades came: executions of orders are else taken for them.
     pub(super) has_trades: bool,
     pub(super) slots: Vec<Slot>,
@@ -51,6 +53,7 @@ impl Watched {
             top: Top::EMPTY,
             halted: None,
             newest: i64::MIN,
+            is_recorded: true,
             has_trades: false,
             slots: rules.iter().enumerate().filter_map(slot).collect(),
         }
@@ -65,6 +68,7 @@ impl Watched {
         state.bytes(self.symbol.as_bytes());
         state.u8(self.feed);
         state.i64(self.tick);
+        state.flag(self.is_recorded);
         state.flag(self.has_trades);
         self.top.write(state);
         state.flag(self.halted.is_some());
@@ -84,7 +88,8 @@ impl Watched {
         let symbol = String::from_utf8_lossy(state.bytes()?).into_owned();
         let feed = state.u8()?;
         let mut watched = Self::new(rules, instrument, &symbol, feed);
-        (watched.tick, watched.has_trades) = (state.i64()?, state.flag()?);
+        (watched.tick, watched.is_recorded) = (state.i64()?, state.flag()?);
+        watched.has_trades = state.flag()?;
         watched.top = Top::read(state)?;
         let is_halted = state.flag()?;
         watched.halted = Some(state.i64()?).filter(|_| is_halted);
