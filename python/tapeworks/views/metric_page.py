@@ -80,9 +80,10 @@ was some time after it: see [join clocks](how-to/join-clocks.md).
   `coverage()` is not complete (`not_measured`, with the cause `filled_later`), a notice says of
   which metrics from when to when, and `make=True` measures them with all that is there by now.
 - **What breaks the stream** (a gap in quotes or trades, the end of a session, a halt or its end)
-  empties all windows, and writes nulls. Best prices are known again with the next quote. The first
-  halt that is told of an instrument is one, and so is the next behind a gap or the end of a
-  session, whatever was told before: what that was may have ended unseen.
+  empties all windows, and writes nulls at its time, behind what was known until then. Best prices
+  are known again with the next quote. The first halt that is told of an instrument is one, and so
+  is the next behind a gap or the end of a session, whatever was told before: what that was may
+  have ended unseen.
 - **A crossed quote** has its mid, spread and sizes; what is made of imbalances or means over time
   leaves it out, and `crossed_or_empty` says for how long. `volatility`, `noise` and `dependence`
   have no price while quotes are crossed or a side is empty: that before them stands for less than

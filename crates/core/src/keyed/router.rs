@@ -227,7 +227,8 @@ impl Router {
         }
         if record.kind() == Order::KIND as u8 && self.orders.falls(&header) {
             // The order is one instrument's; that all orders before it are gone concerns all.
-            let begin = Marker { state: ORDERS_BEGIN, ..time(0, now) };
+            let mut begin = Marker { state: ORDERS_BEGIN, ..time(0, now) };
+            begin.header.ts_event = header.ts_event;
             records::iterate(begin.as_bytes()).try_for_each(|told| self.deal_to_all(told, now))?;
         }
         if header.instrument == 0 {

@@ -17,8 +17,9 @@
 
 use std::sync::Arc;
 
+use self::breaks::broken_at;
 use self::family::{Best, Values};
-use self::measured::{concerned, Measured, Part};
+use self::measured::{Measured, Part};
 use self::parts::{is_of_book, put_best, same_setting, take_best};
 use self::plan::Plan;
 use self::single_orders::SingleOrders;
@@ -31,11 +32,11 @@ use crate::error::{Error, Result};
 use crate::feeds::{updates_of, BarSpan};
 use crate::instrument::INSTRUMENTS_MAX;
 use crate::record::{
-    records, unpadded, Channel, Definition, GapState, Header, Level, Marker, MarkerCode, Order,
-    Plain, Quote, Record, Records, Status, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE,
-    ORDERS_BEGIN,
+    records, unpadded, Definition, GapState, Header, Level, Marker, MarkerCode, Order, Plain,
+    Quote, Record, Records, Status, Trade, FLAG_HISTORICAL, FLAG_OUT_OF_ORDER, NONE, ORDERS_BEGIN,
 };
 
+mod breaks;
 mod clocks;
 mod cost;
 mod decayed;
@@ -76,7 +77,7 @@ pub(crate) use single_orders::{BrokenOrders, OrderSequence};
 pub use table::{lines, sets, Line};
 
 const NAME: &str = "metrics";
-const VERSION: u32 = 11;
+const VERSION: u32 = 12;
 /// Prices and sizes from here on are not measured: their products would exceed 128 bits.
 const UNITS_MAX: u64 = 1 << 62;
 /// So are trades whose price times size has more bits than this.
@@ -252,17 +253,6 @@ impl Metrics {
         }
     }
 
-    /// Empties all windows of an instrument, or of all where `marker` names none: the stream broke.
-    fn reset(&mut self, marker: &Header, keeps_best: bool, out: &mut Records) {
-        let known = self.watermark.ts();
-        let mut values = std::mem::take(&mut self.values);
-        for measured in concerned(&mut self.instruments, marker.instrument) {
-            measured.doubt_status();
-            measured.reset(keeps_best, known, &mut values, out);
-        }
-        self.values = values;
-    }
-
     /// Takes in what concerns a book: a level, or a marker of its stream.
     fn book(&mut self, part: Part<'_>, out: &mut Records) {
         let known = self.watermark.ts();
@@ -277,6 +267,9 @@ impl Metrics {
 
     fn marker(&mut self, marker: &Marker, out: &mut Records) {
         self.note_missing(marker);
+        if let Some((instrument, broken)) = broken_at(marker, self.plan.channel) {
+            self.complete_until(instrument, broken, out);
+        }
         if self.plan.has_books && concerns_book(marker) {
             self.book(Part::Marker(marker), out);
         }
@@ -291,39 +284,6 @@ impl Metrics {
                 self.begin_orders_as_told(&marker.header, out);
             }
             _ => {}
-        }
-    }
-
-    /// Halted or resumed: what comes does not continue what was. Bands alone change nothing.
-    fn status(&mut self, status: &Status, out: &mut Records) {
-        if status.status == 0 || status.header.instrument == 0 {
-            return;
-        }
-        let known = self.watermark.ts();
-        let mut values = std::mem::take(&mut self.values);
-        if let Some(measured) = self.measured(&status.header) {
-            if measured.set_status(status.status) {
-                measured.reset(false, known, &mut values, out);
-            }
-        }
-        self.values = values;
-    }
-
-    fn gap(&mut self, gap: &Marker, out: &mut Records) {
-        let is_of = |channel: Channel| gap.channel == channel as u8;
-        let of_all = is_of(Channel::None) || is_of(Channel::Session);
-        let of_trades = gap.channel == self.plan.channel;
-        let of_orders = is_of(Channel::Order);
-        if of_all || of_orders {
-            self.lose_orders(gap.header.instrument);
-        }
-        if of_all || of_trades || of_orders {
-            let known = self.watermark.ts();
-            concerned(&mut self.instruments, gap.header.instrument)
-                .for_each(|measured| measured.cut_windows(gap, known, out));
-        }
-        if of_all || of_trades || of_orders || is_of(Channel::Quote) {
-            self.reset(&gap.header, of_trades, out);
         }
     }
 
@@ -397,6 +357,7 @@ impl Processor for Metrics {
 
     fn lost(&mut self, gap: &Marker, out: &mut Records) -> Result<()> {
         self.note_missing(gap);
+        self.complete_until(0, gap.ts_start, out);
         self.end_streams(&gap.header, SyncedBook::lost, out);
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::processors::state::{StateReader, StateWriter};
 use crate::record::{Header, Metric, QuoteState, Records, Trade, FLAG_LAST, FLAG_MAYBE_BAD, NONE};
 
 mod books;
+mod breaks;
 pub(super) mod missing;
 mod orders;
 mod windows;
@@ -68,6 +69,8 @@ pub(super) struct Measured {
     derived: Option<Box<Derived>>,
     /// Time of the newest event; it never runs back.
     ts: i64,
+    /// When the stream broke last: what comes counts no earlier.
+    broken: i64,
     /// The next time of the grid that was not sampled yet; `i64::MAX` before the first event.
     next: i64,
     /// The last sample in which something counted that was known before.
@@ -95,6 +98,7 @@ impl Measured {
             reach: Reach::default(),
             derived: None,
             ts: i64::MIN,
+            broken: i64::MIN,
             next: i64::MAX,
             settled: i64::MIN,
             lead: Lead::default(),
@@ -126,23 +130,6 @@ impl Measured {
     /// A changed step counts from here on.
     pub(super) fn set_tick(&mut self, tick: i64) {
         self.tick = tick;
-    }
-
-    /// Takes in whether it is traded, and says whether that was otherwise, as it may have been
-    /// before a halt where nothing was told for sure.
-    pub(super) fn set_status(&mut self, status: u8) -> bool {
-        let before = std::mem::replace(&mut self.status, status);
-        let was_old = std::mem::replace(&mut self.is_status_old, false);
-        match before {
-            0 => status != TRADING,
-            _ if before == status => was_old && status != TRADING,
-            _ => true,
-        }
-    }
-
-    /// Told that the stream broke: a halt or its end may be lost.
-    pub(super) fn doubt_status(&mut self) {
-        self.is_status_old = true;
     }
 
     /// Takes in new best prices; none: they cannot be measured.
@@ -183,7 +170,7 @@ impl Measured {
     pub(super) fn is_past(&self, ts_event: i64) -> bool {
         // Without a grid, or before the first event, there is no next sample.
         let is_sampled = self.next != i64::MAX && ts_event <= self.next - self.plan.interval;
-        ts_event < self.ts || is_sampled
+        ts_event < self.ts.max(self.broken) || is_sampled
     }
 
     #[inline]
@@ -236,7 +223,7 @@ impl Measured {
     ) -> i64 {
         let interval = self.plan.interval;
         self.lead.note(ts_event, known);
-        let ts = ts_event.max(self.ts);
+        let ts = ts_event.max(self.ts).max(self.broken);
         if interval != 0 && ts <= self.next && self.next != i64::MAX {
             // No sample lies before it, and it is not late.
             if ts_event > self.next - interval {
@@ -259,7 +246,7 @@ impl Measured {
         let interval = self.plan.interval;
         if interval == 0 {
             self.late += u64::from(ts_event < self.ts);
-            self.ts = self.ts.max(ts_event);
+            self.ts = ts_event.max(self.ts).max(self.broken);
             return self.ts;
         }
         if self.next == i64::MAX {
@@ -267,15 +254,21 @@ impl Measured {
         }
         let sampled = self.next - interval;
         self.late += u64::from(ts_event <= sampled);
-        let ts = ts_event.max(self.ts).max(sampled + 1);
+        let ts = ts_event.max(self.ts).max(self.broken).max(sampled + 1);
+        self.write_until(ts, known, values, out);
+        self.ts = ts;
+        ts
+    }
+
+    /// Writes the samples before `ts`.
+    fn write_until(&mut self, ts: i64, known: i64, values: &mut Values, out: &mut Records) {
+        let interval = self.plan.interval;
         while self.next < ts {
             // Where it was silent, once more right before this event.
             self.next = self.upcoming().min(on_grid(ts, interval) - interval);
             self.sample(self.next, known, values, out);
             self.next += interval;
         }
-        self.ts = ts;
-        ts
     }
 
     /// The next time of the grid at which a sample can differ from the one before, if nothing
@@ -337,41 +330,6 @@ impl Measured {
         }
     }
 
-    /// Forgets all that was, and says so in a sample of nulls.
-    pub(super) fn reset(
-        &mut self,
-        keeps_best: bool,
-        known: i64,
-        values: &mut Values,
-        out: &mut Records,
-    ) {
-        let mut rows = Vec::new();
-        self.windows.reset(&mut rows);
-        self.write_windows(&rows, known, out);
-        if self.ts == i64::MIN {
-            return;
-        }
-        self.families.iter_mut().for_each(|family| family.reset());
-        let kept = self.best.filter(|_| keeps_best);
-        self.best = None;
-        let sampled = if self.next == i64::MAX { i64::MIN } else { self.next - self.plan.interval };
-        self.sample(self.ts.max(sampled), known, values, out);
-        if let Some(after) = kept {
-            let ts = self.ts.max(sampled);
-            let change = Change {
-                ts,
-                ts_recv: ts,
-                ts_event: ts,
-                latency: None,
-                tick: self.tick,
-                before: None,
-                after,
-            };
-            self.families.iter_mut().for_each(|family| family.change(&change));
-        }
-        self.best = kept;
-    }
-
     fn sample(&mut self, ts: i64, known: i64, values: &mut Values, out: &mut Records) {
         let is_complete = self.plan.interval != 0;
         if is_complete && self.due_of_families() <= ts {
@@ -422,7 +380,7 @@ impl Measured {
         state.u8(self.feed);
         state.u8(self.status);
         state.flag(self.is_status_old);
-        for value in [self.tick, self.ts, self.next, self.settled] {
+        for value in [self.tick, self.ts, self.broken, self.next, self.settled] {
             state.i64(value);
         }
         for lead in [self.lead, self.windows_lead] {
@@ -446,7 +404,7 @@ impl Measured {
 
     pub(super) fn read(&mut self, state: &mut StateReader<'_>) -> Result<()> {
         (self.feed, self.status, self.is_status_old) = (state.u8()?, state.u8()?, state.flag()?);
-        (self.tick, self.ts) = (state.i64()?, state.i64()?);
+        (self.tick, self.ts, self.broken) = (state.i64()?, state.i64()?, state.i64()?);
         (self.next, self.settled) = (state.i64()?, state.i64()?);
         for lead in [&mut self.lead, &mut self.windows_lead] {
             (lead.newest, lead.ahead) = (state.i64()?, state.i64()?);

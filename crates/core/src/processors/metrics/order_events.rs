@@ -38,6 +38,7 @@ impl Metrics {
 
     /// The books of all instruments begin anew.
     fn begin_orders(&mut self, header: &Header, out: &mut Records) {
+        self.complete_until(0, header.ts_event, out);
         self.instruments.iter_mut().flatten().for_each(|measured| measured.forget_orders());
         self.reset(&Header { instrument: 0, ..*header }, false, out);
     }
