@@ -356,7 +356,7 @@ def test_stop_with_input_left_says_so(spine, maker, monkeypatch, caplog):
     members[0].step()
     assert worker._drain_all(members) is False
     assert "items that are not stored" in caplog.text
-    monkeypatch.undo()
+    monkeypatch.setattr(worker, "DRAIN_S_MAX", 60.0)
     assert worker._drain_all(members) is True
     assert members[0].feeder.partition.committed.offset == 5_003
     members[0].feeder.close()
