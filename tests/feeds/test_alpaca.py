@@ -175,8 +175,9 @@ def test_a_book_is_asked_for_by_beginning_its_stream_anew():
     assert ended == b'{"action":"unsubscribe","orderbooks":["BTC/USD"]}'
     told = crypto.control(b'[{"T":"subscription","orderbooks":["ETH/USD"]}]')
     assert told.reply == b'{"action":"subscribe","orderbooks":["BTC/USD"]}'
+    assert told.paused == ("orderbooks.BTC/USD",)
     again = crypto.control(b'[{"T":"subscription","orderbooks":["BTC/USD","ETH/USD"]}]')
-    assert again.reply == b""
+    assert (again.reply, again.paused) == (b"", ())
 
 
 def test_each_feed_has_its_address_and_encoding():
@@ -298,6 +299,9 @@ def test_a_book_is_whole_again_after_a_cut_and_after_an_update_that_cannot_be_re
     gaps = markers[(markers["code"] == GAP) & (markers["cause"] == CAUSES["disconnect"])]
     assert {int(channel) for channel in gaps["channel"]} == {DEPTH}
     assert list(gaps["state"]) == [1, 2]
+    # And what it lacks while it is asked for anew is one, too, until it comes.
+    gaps = markers[(markers["code"] == GAP) & (markers["cause"] == CAUSES["silence"])]
+    assert list(zip(gaps["channel"], gaps["state"], strict=True)) == [(DEPTH, 1), (DEPTH, 2)]
 
 
 def test_wrong_keys_end_the_recorder_at_once(venue: VenueProcess, tmp_path: Path):

@@ -92,6 +92,8 @@ class Control:
     """Of a denial: the next connection is opened no sooner; 0: none is, and the recorder ends."""
     reply: bytes = b""
     """What is to be sent back at once, such as the answer to a ping that is a message."""
+    paused: tuple[str, ...] = ()
+    """Streams that do not come until that is answered: what they lack until then is a gap."""
 
 
 @dataclass(frozen=True)

@@ -352,6 +352,9 @@ class Connection(WSListener):
                 self._transport.send(self._message_type, control.reply)
             else:
                 self._reply_due = control.reply
+        for stream in control.paused:
+            ts = self._ts or self.heard_ns
+            self._ingest.silent_stream(self.number, stream, ts, ts)
         if control.kind is ControlKind.SHUTDOWN:
             self.replace(control.message[:TEXT_LOGGED] or "the venue announced a shutdown")
         elif control.kind is ControlKind.DENIED:

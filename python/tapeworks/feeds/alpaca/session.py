@@ -144,7 +144,11 @@ class AlpacaFeed(Feed):
         if event.T == "success":
             return Control(ControlKind.ACK, id=event.msg)
         streams = event.streams()
-        return Control(ControlKind.ACK, id=SUBSCRIPTION, streams=streams, reply=self._due(streams))
+        due = self._due(streams)
+        reply = self._encode(request("subscribe", due)) if due else b""
+        return Control(
+            ControlKind.ACK, id=SUBSCRIPTION, streams=streams, reply=reply, paused=tuple(due)
+        )
 
     def liveness(self, stream: str) -> LivenessPolicy:
         """Says that a symbol which spoke often may not fall silent, where hours are known."""
@@ -193,12 +197,12 @@ class AlpacaFeed(Feed):
         self._again.add(symbol)
         return self._encode(request("unsubscribe", [f"orderbooks.{symbol}"]))
 
-    def _due(self, streams: Sequence[str]) -> bytes:
+    def _due(self, streams: Sequence[str]) -> list[str]:
         """Returns what is to be subscribed again, now that `streams` are."""
         due = [f"orderbooks.{symbol}" for symbol in sorted(self._again)]
         due = [name for name in due if name not in streams]
         self._again.difference_update(channels.stream_symbol(name) for name in due)
-        return self._encode(request("subscribe", due)) if due else b""
+        return due
 
     def _encode(self, message: dict[str, Any]) -> bytes:
         encode = msgspec.msgpack.encode if self.config.is_binary else msgspec.json.encode
