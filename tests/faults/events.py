@@ -27,6 +27,7 @@ from tests.faults.check import (
     CLOSED,
     DEPTH,
     DISCONNECT,
+    OPEN,
     QUOTE,
     SILENCE,
     SLACK_NS,
@@ -61,6 +62,10 @@ class Read:
     """By symbol and channel."""
     books: dict[str, dict[str, dict[int, int]]] = field(default_factory=dict)
     """By symbol and side: size by price."""
+    subscribed: set[str] = field(default_factory=set)
+    """The symbols whose books the venue last said to be subscribed."""
+    ended: Counter[str] = field(default_factory=Counter)
+    """How often that of a symbol was not, though it was before."""
     frames: int = 0
     unreadable: int = 0
 
@@ -126,6 +131,10 @@ def of_massive(event: Event, read: Read) -> None:
 def of_alpaca(event: Event, read: Read) -> None:
     """Takes in an event of Alpaca."""
     kind, symbol = event["T"], event.get("S", "")
+    if kind == "subscription":
+        books = set(event.get("orderbooks") or ())
+        read.ended.update(read.subscribed - books)
+        read.subscribed = books
     if kind not in ("t", "q", "o"):
         return
     at = text_ns(event["t"]) if isinstance(event["t"], str) else event["t"]
@@ -233,6 +242,9 @@ class EventsCheck(Check):
         self.outcome.entries += len(entries)
         # A book that is asked for anew is silent until it comes.
         known = (DISCONNECT, SILENCE) if channel == DEPTH else (DISCONNECT,)
+        silences = [one for one in entries if (one["cause"], one["state"]) == (SILENCE, OPEN)]
+        if channel == DEPTH and len(silences) > self.raw.ended[symbol]:
+            self.complain(f"{symbol}: {len(silences)} silences, {self.raw.ended[symbol]} ends")
         if other := [entry for entry in entries if entry["cause"] not in known]:
             self.complain(f"{symbol}: entries of causes {sorted({int(e['cause']) for e in other})}")
         closed = [entry for entry in entries if entry["state"] == CLOSED]

@@ -17,7 +17,8 @@ from aiohttp import WSMsgType, web
 from venue_server import serve
 
 KEY, SECRET = "the-key", "the-secret"
-KNOWN = ("AAPL", "BRK.B", "FAKEPACA", "AAPL240308C00172500", "BTC/USD")
+KNOWN = ("AAPL", "BRK.B", "FAKEPACA", "AAPL240308C00172500", "BTC/USD", "ETH/USD",
+         "SOL/USD", "LTC/USD", "UNI/USD", "DOT/USD")  # fmt: skip
 CHANNELS = ("trades", "quotes", "bars", "updatedBars", "dailyBars")
 STOCKS, CRYPTO = ("statuses", "lulds"), ("orderbooks",)
 TICK_S = 0.004
@@ -154,6 +155,8 @@ class Venue:
                 if not chosen:
                     continue
                 try:
+                    if not session.is_whole and self.takes("garble"):
+                        await session.socket.send_str('[{"T":"o","S":')
                     await session.send(chosen)
                 except (ConnectionError, RuntimeError):
                     continue

@@ -304,6 +304,22 @@ def test_a_book_is_whole_again_after_a_cut_and_after_an_update_that_cannot_be_re
     assert list(zip(gaps["channel"], gaps["state"], strict=True)) == [(DEPTH, 1), (DEPTH, 2)]
 
 
+@pytest.mark.slow
+def test_every_book_is_asked_for_anew_however_many_there_are(venue: VenueProcess, tmp_path: Path):
+    # All were broken by one frame, and more are to be begun again than may be sent in a second.
+    symbols = ("BTC/USD", "ETH/USD", "SOL/USD", "LTC/USD", "UNI/USD", "DOT/USD")
+    settings = {"product": "crypto", "symbols": symbols, "channels": ("orderbooks",)}
+    status = record(venue, tmp_path, 9.0, {1.2: "garble"}, **settings)
+    asked = [message for message in venue.log()["asked"] if "orderbooks" in message]
+    begun = [name for one in asked if one["action"] == "subscribe" for name in one["orderbooks"]]
+    ended = [name for one in asked if one["action"] == "unsubscribe" for name in one["orderbooks"]]
+    # Each at the start, and once for each time that it was ended.
+    assert set(ended) == set(symbols)
+    assert sorted(begun) == sorted([*symbols, *ended])
+    assert status["outcome"]["unverified"] == []
+    assert status["unsynchronised"] == []
+
+
 def test_wrong_keys_end_the_recorder_at_once(venue: VenueProcess, tmp_path: Path):
     with pytest.raises(VenueError, match=r"the venue denies: auth failed \(402\): check the key"):
         record(venue, tmp_path, 20, {}, symbols=("AAPL",), api_secret="another")

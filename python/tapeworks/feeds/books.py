@@ -128,7 +128,8 @@ class BookRequests:
         for symbol in broken:
             ask = self._asks.setdefault(symbol, _Ask(now))
             request = self._feed.snapshot_request(symbol, broken=True)
-            if request is not None and self._requests.waiting(request.path):
+            is_waiting = request is not None and self._requests.waiting(request.path)
+            if is_waiting or any(one.is_replying for one in connections):
                 ask.due = now + ask.pause_s
             elif now >= ask.due and self._ask(symbol, connections, now, broken=True):
                 ask.postpone(now)
@@ -141,9 +142,12 @@ class BookRequests:
         if request is not None:
             self._requests.push(request)
             return True
-        message = self._feed.snapshot_message(symbol)
         connection = next((c for c in connections if self._carries(c, symbol)), None)
-        if message is None or connection is None:
+        # What begins a book again is a reply, and may be among those that wait.
+        if connection is None or connection.is_replying:
+            return False
+        message = self._feed.snapshot_message(symbol)
+        if message is None:
             return False
         connection.send_now(message, now)
         return True

@@ -8,6 +8,7 @@ from the socket are published together. Nothing here starts a task: the session 
 import asyncio
 import logging
 import ssl
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -25,6 +26,8 @@ FRAGMENTS_MAX = 65_536
 """A message in more fragments than this is an attack or a fault: the connection is dropped."""
 UNSENT_BYTES_MAX = 1 << 20
 """A peer that leaves more than this unread of what is sent to it is dropped."""
+REPLIES_MAX = 1_000
+"""A peer that wants more answers than may be sent to it is dropped."""
 TEXT_LOGGED = 200
 """Characters of what the venue said that are logged."""
 CUT_BYTES_KEPT = 1 << 20
@@ -98,7 +101,8 @@ class Connection(WSListener):
         self._ts = 0
         self._pong_due: bytes | None = None
         """The newest ping that the rate limit kept from being answered at once."""
-        self._reply_due: bytes | None = None
+        self._replies: deque[bytes] = deque()
+        """What is to be sent back, in that order, as the rate limit allows."""
 
     async def open(self, context: ssl.SSLContext | None) -> None:
         """Connects.
@@ -209,9 +213,7 @@ class Connection(WSListener):
         if self._pong_due is not None and self._limiter.try_take(now):
             self._transport.send_pong(self._pong_due)
             self._pong_due = None
-        if self._reply_due is not None and self._limiter.try_take(now):
-            self._transport.send(self._message_type, self._reply_due)
-            self._reply_due = None
+        self._send_replies(now)
         probe_s = self._feed.rules.probe_s
         if probe_s is not None and now - self._probed_at >= probe_s:
             self._probed_at = now
@@ -224,6 +226,17 @@ class Connection(WSListener):
         message = self._feed.heartbeat()
         if message:
             self.send_now(message, now)
+
+    @property
+    def is_replying(self) -> bool:
+        """Whether something is still to be sent back."""
+        return bool(self._replies)
+
+    def _send_replies(self, now: float) -> None:
+        """Sends what is to be sent back, as far as the rate limit allows."""
+        if self._transport is not None and not self.closed:
+            while self._replies and self._limiter.try_take(now):
+                self._transport.send(self._message_type, self._replies.popleft())
 
     def send_now(self, message: bytes, now: float) -> None:
         """Sends what cannot wait."""
@@ -347,11 +360,10 @@ class Connection(WSListener):
 
     def _handle(self, payload: bytes, control: Control) -> None:
         if control.reply:
-            now = self._clock.now()
-            if self._limiter.try_take(now) and self._transport is not None and not self.closed:
-                self._transport.send(self._message_type, control.reply)
-            else:
-                self._reply_due = control.reply
+            self._replies.append(control.reply)
+            self._send_replies(self._clock.now())
+            if len(self._replies) > REPLIES_MAX:
+                self.kill(f"the venue wants more than {REPLIES_MAX} answers at once")
         for stream in control.paused:
             ts = self._ts or self.heard_ns
             self._ingest.silent_stream(self.number, stream, ts, ts)

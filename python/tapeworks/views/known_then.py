@@ -5,7 +5,6 @@ behind it was on its way: from the first such event on nothing is known.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -13,15 +12,14 @@ import pyarrow as pa
 from tapeworks.views.conditions import time_condition
 from tapeworks.views.coverage import GAP, REPAIRED, Coverage
 from tapeworks.views.findings import row_of, rows_like
+from tapeworks.views.heard import FROM_HISTORY
 from tapeworks.views.query import Engine, Scope
 from tapeworks.views.recorded import NEWS, NOT_CORRECTED, NOT_YET_KNOWN
 from tapeworks.views.symbols import Chosen
+from tapeworks.views.times import moment_ns
 
-HISTORICAL = 4
-"""The flag of a record that was told by a venue's history."""
 FILLED_MAX = 100
 """Of more gaps it is not asked which rows of a history filled them."""
-EPOCH, MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 Ask = Callable[[int | None, int | None], Coverage]
 
 
@@ -75,7 +73,7 @@ def _then(row: dict[str, Any], as_of: int) -> str | None:
 
 def _later(row: dict[str, Any], name: str, as_of: int) -> bool:
     moment, rest = row[name], row[f"{name}_ns"]
-    return moment is None or (moment - EPOCH) // MICROSECOND * 1_000 + (rest or 0) > as_of
+    return moment is None or moment_ns(moment, rest) > as_of
 
 
 def _first_later(
@@ -96,7 +94,7 @@ def _first_later(
     where.append(f"epoch_ns(ts_recv) + ts_recv_ns > {as_of}")
     if 0 < len(filled) <= FILLED_MAX:
         spans = " or ".join(_within(row) for row in filled)
-        where.append(f"not (flags & {HISTORICAL} != 0 and ({spans}))")
+        where.append(f"not (flags & {FROM_HISTORY} != 0 and ({spans}))")
     rows = engine.run(
         f"select min(epoch_ns(ts_event) + ts_event_ns) as since from original_{table} "
         f"where {' and '.join(where)}",
@@ -111,5 +109,5 @@ def _within(row: dict[str, Any]) -> str:
     """Returns the test whether a row was lost in a gap."""
     if row["ts_from"] is None or row["ts_to"] is None:
         return "true"
-    first, last = ((row[name] - EPOCH) // MICROSECOND * 1_000 for name in ("ts_from", "ts_to"))
+    first, last = (moment_ns(row[name]) for name in ("ts_from", "ts_to"))
     return f"epoch_ns(ts_event) between {first} and {last + 1_000}"

@@ -6,7 +6,7 @@ stand by then; only of feeds that count corrections with all else it has these a
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from tapeworks.views.findings import row_of
 from tapeworks.views.query import Engine, Scope
 from tapeworks.views.recorded import NOT_CORRECTED, Wanted
 from tapeworks.views.symbols import Chosen
+from tapeworks.views.times import moment_ns
 
 TOLD_WITH = (("trade", "agg_trade", "order"),)
 """Channels whose streams tell corrections."""
-EPOCH, MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 
 
 def missed_corrections(
@@ -59,4 +59,4 @@ def _feeds(engine: Engine, chosen: Chosen) -> dict[str, int]:
 
 
 def _ns(moment: datetime | None, rest: int | None) -> int | None:
-    return None if moment is None else (moment - EPOCH) // MICROSECOND * 1_000 + (rest or 0)
+    return None if moment is None else moment_ns(moment, rest)

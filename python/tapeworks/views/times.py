@@ -35,12 +35,17 @@ UNITS_NS = {
 }
 PARTS_OF_NS = {"ps": 10**3, "fs": 10**6, "as": 10**9}
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 # The fraction of a second, behind date, separator and a whole time. That of an hour, a minute or an
 # offset from UTC is refused: Python reads it as one of the second.
 FRACTION = re.compile(r"\A(.{8,11}?\d\d(:?)\d\d\2\d\d)[.,](\d+)", re.ASCII)
 INTERVAL = re.compile(r"(\d+)\s*(ms|s|m|h|d|w)")
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+def moment_ns(moment: datetime, rest: int | None = None) -> int:
+    """Returns the time of a row in ns: `rest` is what a datetime does not hold, in ns."""
+    return (moment - EPOCH) // MICROSECOND * 1_000 + (rest or 0)
 
 
 def parse_time(value: TimeLike) -> int:

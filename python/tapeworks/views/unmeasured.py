@@ -10,7 +10,7 @@ What was lost when metrics were made, and came after that, is in none of them ei
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,13 @@ from tapeworks.views.recorded import (
 )
 from tapeworks.views.sessions import Range, intersect, subtract, union
 from tapeworks.views.symbols import Chosen
-from tapeworks.views.times import TIME_MAX, TIME_MIN
+from tapeworks.views.times import TIME_MAX, TIME_MIN, moment_ns
 from tapeworks.views.valueless import is_made_of
 
 TABLE = "metrics"
 SESSION = "session"
 # Gaps of these empty all windows.
 BREAKING = ("trade", "agg_trade", "quote", "order", SESSION)
-EPOCH, MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 
 
 def unmeasured(
@@ -147,9 +146,7 @@ def filled_later(
 
 
 def _ns(moment: datetime | None, rest: int | None) -> int | None:
-    if moment is None:
-        return None
-    return (moment - EPOCH) // MICROSECOND * 1_000 + (rest or 0)
+    return None if moment is None else moment_ns(moment, rest)
 
 
 def _missing(
